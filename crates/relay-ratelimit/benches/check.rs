@@ -1,0 +1,96 @@
+//! What one check costs: for a hot key, among many known keys, and for a flood of keys that each push out another.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use relay_ratelimit::{Endpoint, Limiter, Policy};
+
+const KEYS: u64 = 100_000;
+
+/// The relay's default policy, for keys of the size of an address.
+fn limiter(tracked_keys_max: u64) -> (Limiter<u128>, Endpoint) {
+    let positive = |n| NonZeroU32::new(n).expect("the rates of this bench are positive");
+    let mut policy = Policy::new(positive(40), positive(20));
+    let push = policy.add_endpoint("push", positive(10));
+    policy.add_endpoint("pull", positive(5));
+    policy.add_endpoint("ack", positive(10));
+    policy.tracked_keys_max = usize::try_from(tracked_keys_max)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .expect("the bound is positive and small");
+    (Limiter::new(policy), push)
+}
+
+/// A limiter that has seen the keys from 0 to [`KEYS`] and has room for no more.
+fn full() -> (Limiter<u128>, Endpoint) {
+    let (limiter, push) = limiter(KEYS);
+    for key in 0..KEYS {
+        let _ = limiter.check(&u128::from(key), Some(push), Duration::ZERO);
+    }
+    (limiter, push)
+}
+
+fn hot_key(c: &mut Criterion) {
+    for (name, step) in [("hot key, allowed", 1000), ("hot key, refused", 0)] {
+        let (limiter, push) = limiter(1);
+        let mut now_ms = 0;
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                now_ms += step;
+                limiter.check(black_box(&7), Some(push), Duration::from_millis(now_ms))
+            });
+        });
+    }
+}
+
+fn known_keys(c: &mut Criterion) {
+    let (limiter, push) = full();
+    let mut turn = 0_u64;
+    c.bench_function("100,000 known keys in turn", |b| {
+        b.iter(|| {
+            turn += 1;
+            // An odd factor walks through all keys in a scattered order.
+            let key = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS;
+            limiter.check(&u128::from(key), Some(push), Duration::from_micros(turn))
+        });
+    });
+}
+
+fn new_keys(c: &mut Criterion) {
+    let (limiter, push) = full();
+    let mut key = KEYS;
+    c.bench_function("flood of new keys at the bound", |b| {
+        b.iter(|| {
+            key += 1;
+            limiter.check(&u128::from(key), Some(push), Duration::from_micros(key))
+        });
+    });
+}
+
+/// The dearest single check: every known key was used since the last newcomer, so each is put right.
+fn first_newcomer(c: &mut Criterion) {
+    let (limiter, push) = full();
+    let (now_us, newcomer) = (Cell::new(0_u64), Cell::new(KEYS));
+    let check = |key: u64| {
+        now_us.update(|now_us| now_us + 1);
+        limiter.check(&u128::from(key), Some(push), Duration::from_micros(now_us.get()))
+    };
+    c.bench_function("newcomer after every key was used", |b| {
+        let use_all = || {
+            for key in newcomer.get() - KEYS..newcomer.get() {
+                let _ = check(key);
+            }
+        };
+        b.iter_batched(use_all, |()| check(newcomer.replace(newcomer.get() + 1)), BatchSize::PerIteration);
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(3));
+    targets = hot_key, known_keys, new_keys, first_newcomer
+}
+criterion_main!(benches);
