@@ -1,0 +1,256 @@
+//! The two seams of the house: what a store has to remember, and what a relay does.
+//!
+//! [`ReadTx`] and [`WriteTx`] speak of queues and items and hold no logic: the rules in [`queue`](crate::queue) run over
+//! them, so that two stores cannot disagree. [`Relay`] is the service that everything above a store sees; a store that has no
+//! local transaction implements it directly.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::limits::Usage;
+use crate::message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
+use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
+use crate::time::Timestamp;
+
+/// An item as it lies in a queue. `B` is the payload, or a store's handle to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item<B> {
+    /// Its arrival number.
+    pub seq: Seq,
+    /// The message that it is a part of.
+    pub message_id: MessageId,
+    /// Which part.
+    pub chunk: Chunk,
+    /// The sender's word for the payload.
+    pub kind: Kind,
+    /// The sender's word for the length of the whole message.
+    pub total_len: u64,
+    /// The sender's clock.
+    pub sent_ms: u64,
+    /// When the push was accepted.
+    pub arrival: Timestamp,
+    /// From when on it is gone.
+    pub deadline: Timestamp,
+    /// The length of the payload.
+    pub payload_bytes: u64,
+    /// The payload, or where it is.
+    pub body: B,
+}
+
+/// What a store remembers of an item's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// The item lies in the queue, although it may be expired.
+    Queued {
+        /// Its arrival number.
+        seq: Seq,
+        /// From when on it is gone.
+        deadline: Timestamp,
+        /// The length of its payload.
+        payload_bytes: u64,
+    },
+    /// The item was acked, and a push of it is a duplicate before `until`.
+    Acked {
+        /// The end of the dedup window.
+        until: Timestamp,
+    },
+}
+
+/// Where the live part of a queue begins. Deadlines never decrease along a queue, so the expired items lie before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Front {
+    /// No item before this one is live. When nothing is expired it may be any number up to the first item's.
+    pub live_from: Seq,
+    /// What lies before it: expired, and not reclaimed yet.
+    pub expired: Usage,
+}
+
+/// An item that the sweep has to reclaim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The queue that it lies in.
+    pub recipient: Recipient,
+    /// Its name.
+    pub id: ItemId,
+    /// Its arrival number.
+    pub seq: Seq,
+    /// The length of its payload.
+    pub payload_bytes: u64,
+}
+
+/// What the sweep finds in one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DueItems {
+    /// Items to reclaim, those of one queue together and in arrival order.
+    pub items: Vec<Due>,
+    /// Whether another look may find more.
+    pub more: bool,
+}
+
+/// A consistent view of a store. An unknown recipient reads as an empty queue and leaves no trace.
+pub trait ReadTx {
+    /// How this store fails.
+    type Error;
+    /// A payload, or a handle by which the store finds it.
+    type Body;
+
+    /// What the queue holds, expired items that are not reclaimed yet included.
+    fn usage(&self, recipient: &Recipient) -> Result<Usage, Self::Error>;
+
+    /// What is known of an item's name.
+    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, Self::Error>;
+
+    /// Shows the items from `from` on, in arrival order, until `visit` breaks.
+    fn scan(
+        &self,
+        recipient: &Recipient,
+        from: Seq,
+        visit: &mut dyn FnMut(Item<Self::Body>) -> ControlFlow<()>,
+    ) -> Result<(), Self::Error>;
+
+    /// The deadline of the queue's last item.
+    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, Self::Error>;
+
+    /// Whether the queued item `seq` has this payload.
+    fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, Self::Error>;
+
+    /// What the queue holds from `from` on. The given implementation walks there; a store that keeps deep queues counts
+    /// faster.
+    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, Self::Error> {
+        let mut usage = Usage::ZERO;
+        self.scan(recipient, from, &mut |item| {
+            usage = usage.plus(Usage::of(item.payload_bytes));
+            ControlFlow::Continue(())
+        })?;
+        Ok(usage)
+    }
+
+    /// Where the live part of the queue begins at `now`. The given implementation walks over the expired items.
+    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, Self::Error> {
+        let mut front = Front::default();
+        self.scan(recipient, Seq::ZERO, &mut |item| {
+            if item.is_live(now) {
+                return ControlFlow::Break(());
+            }
+            front.live_from = item.seq.next();
+            front.expired = front.expired.plus(Usage::of(item.payload_bytes));
+            ControlFlow::Continue(())
+        })?;
+        Ok(front)
+    }
+}
+
+/// A view that can be changed. All changes of a transaction become visible and durable together, or none.
+pub trait WriteTx: ReadTx {
+    /// A new arrival number, larger than every one before, also those of items that are gone.
+    fn next_seq(&mut self) -> Result<Seq, Self::Error>;
+
+    /// Puts an item at the end of a queue, which is made if there is none, and remembers its name.
+    fn insert(&mut self, recipient: &Recipient, item: Item<Bytes>) -> Result<(), Self::Error>;
+
+    /// Takes the queued item `seq`, whose name is `id`, out of its queue and forgets the name.
+    fn remove(&mut self, recipient: &Recipient, id: ItemId, seq: Seq) -> Result<(), Self::Error>;
+
+    /// Remembers until `until` that the item was acked.
+    fn remember_acked(
+        &mut self,
+        recipient: &Recipient,
+        id: ItemId,
+        until: Timestamp,
+    ) -> Result<(), Self::Error>;
+
+    /// Notes what the queue holds. Once that is nothing and no acked name is remembered, the store forgets the queue.
+    fn set_usage(&mut self, recipient: &Recipient, usage: Usage) -> Result<(), Self::Error>;
+
+    /// Finds at most `max` items whose deadline is not after `now`, of whatever queues. When this look's work is used up
+    /// without reaching the end, it says that there may be more.
+    fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, Self::Error>;
+
+    /// Forgets at most `max` acked names whose time is over at `now`, and tells how many it forgot.
+    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<usize, Self::Error>;
+}
+
+/// A store-and-forward relay, as those above it see one.
+///
+/// Each call is answered when its effect is as durable as this relay makes anything. Dropping the returned future
+/// does not undo a request: it may take effect all the same.
+pub trait Relay: Send + Sync + 'static {
+    /// Puts an item into its recipient's queue, once.
+    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send;
+
+    /// Reads a page of a queue and changes nothing.
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send;
+
+    /// Takes items out of a queue, all of them or none.
+    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send;
+
+    /// Reclaims what is expired, in bounded steps between other requests, until nothing is due.
+    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send;
+}
+
+impl<B> Item<B> {
+    /// The name of the item within its queue.
+    pub const fn id(&self) -> ItemId {
+        ItemId { message_id: self.message_id, chunk_index: self.chunk.index() }
+    }
+
+    /// Whether it is not expired at `now`.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.deadline
+    }
+
+    /// The same item with another body.
+    pub fn with_body<C>(self, body: C) -> Item<C> {
+        Item {
+            seq: self.seq,
+            message_id: self.message_id,
+            chunk: self.chunk,
+            kind: self.kind,
+            total_len: self.total_len,
+            sent_ms: self.sent_ms,
+            arrival: self.arrival,
+            deadline: self.deadline,
+            payload_bytes: self.payload_bytes,
+            body,
+        }
+    }
+}
+
+impl Item<Bytes> {
+    /// What lies in the queue once `envelope` is accepted.
+    pub fn new(envelope: Envelope, seq: Seq, arrival: Timestamp, deadline: Timestamp) -> Self {
+        Self {
+            seq,
+            message_id: envelope.message_id,
+            chunk: envelope.chunk,
+            kind: envelope.kind,
+            total_len: envelope.total_len,
+            sent_ms: envelope.sent_ms,
+            arrival,
+            deadline,
+            payload_bytes: envelope.payload.len() as u64,
+            body: envelope.payload,
+        }
+    }
+}
+
+impl<R: Relay> Relay for std::sync::Arc<R> {
+    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send {
+        (**self).push(envelope)
+    }
+
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send {
+        (**self).pull(pull)
+    }
+
+    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send {
+        (**self).ack(ack)
+    }
+
+    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
+        (**self).sweep()
+    }
+}

@@ -1,0 +1,43 @@
+//! A clock moved by hand. It never moves on its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::time::{Clock, Timestamp};
+
+/// A clock that stands still until it is moved, forwards or backwards.
+#[derive(Debug)]
+pub struct ManualClock {
+    ms: AtomicU64,
+}
+
+impl ManualClock {
+    /// Where every manual clock starts: 14 November 2023, 22:13:20 UTC.
+    pub const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+
+    /// A clock that shows [`ManualClock::START`].
+    pub const fn new() -> Self {
+        Self { ms: AtomicU64::new(Self::START.as_ms()) }
+    }
+
+    /// Moves the clock forwards by `ms` milliseconds.
+    pub fn advance_ms(&self, ms: u64) {
+        self.set(self.now().plus_ms(ms));
+    }
+
+    /// Moves the clock to `time`, which may lie in its past.
+    pub fn set(&self, time: Timestamp) {
+        self.ms.store(time.as_ms(), Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_ms(self.ms.load(Ordering::SeqCst))
+    }
+}

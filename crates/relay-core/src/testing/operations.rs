@@ -1,0 +1,139 @@
+//! What may be asked of a relay, in random order. There are few recipients, names, sizes and steps in time,
+//! so that they meet often: what never collides tests nothing.
+
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::{collection, option, sample};
+
+use crate::limits::Limits;
+
+/// One step of a random run. The numbers stand for names.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Push an item.
+    Push {
+        /// Its queue.
+        recipient: usize,
+        /// Its name.
+        item: OpItem,
+        /// The length of its payload.
+        payload_bytes: usize,
+        /// Which of two contents it has.
+        other_content: bool,
+    },
+    /// Pull a page.
+    Pull {
+        /// The queue.
+        recipient: usize,
+        /// After which of the cursors that this queue has given so far; from the front, when it has given
+        /// none.
+        after: Option<sample::Index>,
+        /// The most items wanted.
+        max: Option<u64>,
+    },
+    /// Ack items, some of them perhaps twice.
+    Ack {
+        /// The queue.
+        recipient: usize,
+        /// What is acked.
+        items: Vec<OpItem>,
+    },
+    /// Move the clock forwards.
+    Advance {
+        /// By how much.
+        ms: u64,
+    },
+    /// Set the clock back.
+    SetBack {
+        /// By how much.
+        ms: u64,
+    },
+    /// Reclaim what is expired.
+    Sweep,
+    /// Close the store and open it again.
+    Reopen {
+        /// Under which of the [`rules`].
+        rules: usize,
+    },
+}
+
+/// The name of an item: a number for the message, and which chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct OpItem {
+    /// Which message.
+    pub message: usize,
+    /// Which chunk.
+    pub chunk: u32,
+}
+
+/// The names of the queues. They are easily taken for each other.
+pub const RECIPIENTS: [&str; 3] = ["a", "a:b", "a:"];
+
+/// The names of the messages.
+pub const MESSAGES: [&str; 4] = ["m0", "m1", "m2", "m3"];
+
+/// How many chunks each message has.
+pub const CHUNKS: u32 = 2;
+
+/// By how much the clock is moved. The ends of the dedup window and of the TTL stand there twice: an error of a
+/// millisecond shows only to who arrives exactly then.
+const STEPS_MS: &[u64] = &[1, 999, 1_000, 3_000, 4_000, 4_000, 9_999, 10_000, 10_000, 30_000];
+
+/// The rules of a random run. It begins with the first ones; the others differ in what may change between two
+/// runs of a relay.
+pub fn rules() -> [Limits; 4] {
+    let base = Limits {
+        message_bytes_max: 20,
+        queue_bytes_max: 60,
+        queue_items_max: 6,
+        ttl_ms: 10_000,
+        page_items_max: 3,
+        page_bytes_max: 30,
+        dedup_window_ms: 4_000,
+    };
+    [
+        base.clone(),
+        Limits { ttl_ms: 3_000, ..base.clone() },
+        Limits { dedup_window_ms: 0, queue_items_max: 3, ..base.clone() },
+        Limits { dedup_window_ms: 15_000, queue_bytes_max: 25, page_items_max: 1, ..base },
+    ]
+}
+
+/// Between 1 and `length_max` operations.
+pub fn operations(length_max: usize) -> impl Strategy<Value = Vec<Op>> {
+    collection::vec(operation(), 1..=length_max)
+}
+
+fn operation() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => push(),
+        6 => (recipient(), option::of(any::<sample::Index>()), option::of(1_u64..5))
+            .prop_map(|(recipient, after, max)| Op::Pull { recipient, after, max }),
+        4 => (recipient(), collection::vec(item(), 0..4))
+            .prop_map(|(recipient, items)| Op::Ack { recipient, items }),
+        3 => sample::select(STEPS_MS).prop_map(|ms| Op::Advance { ms }),
+        1 => sample::select(&[1, 2_000, 20_000][..]).prop_map(|ms| Op::SetBack { ms }),
+        2 => Just(Op::Sweep),
+        2 => (0..rules().len()).prop_map(|rules| Op::Reopen { rules }),
+    ]
+}
+
+fn push() -> impl Strategy<Value = Op> {
+    // An empty one, one just too large, and some that fill quotas and pages to the last byte.
+    let payload_bytes = sample::select(&[0, 1, 5, 10, 20, 21][..]);
+    (recipient(), item(), payload_bytes, any::<bool>()).prop_map(
+        |(recipient, item, payload_bytes, other_content)| Op::Push {
+            recipient,
+            item,
+            payload_bytes,
+            other_content,
+        },
+    )
+}
+
+fn recipient() -> impl Strategy<Value = usize> {
+    0..RECIPIENTS.len()
+}
+
+fn item() -> impl Strategy<Value = OpItem> {
+    (0..MESSAGES.len(), 0..CHUNKS).prop_map(|(message, chunk)| OpItem { message, chunk })
+}

@@ -1,0 +1,267 @@
+//! Scenarios: what a relay is asked and what it must answer, as text. It compares what is answered with what
+//! is written and judges nothing itself.
+//!
+//! A scenario is a file of lines. `#` begins a comment, blank lines separate. A line is a command and, behind
+//! an arrow, its answer. The clock stands still but for `advance` and `clock`.
+//!
+//! ```text
+//! limits items=3 bytes=100 message=50 ttl=15d dedup=300s page=2 page_bytes=64   # before everything else
+//!
+//! push alice m1/0 10B -> stored 1/10B            # message m1, chunk 0 of 1, 10 bytes made from the names
+//! push alice m1/0 10B -> duplicate 1/10B
+//! push alice m1/0 10B:x -> conflict 1/10B        # another content
+//! push alice m2/0of3 95B -> rejected too_large 50
+//! push "a/../b" m1/0 0B -> stored 1/0B           # "\"", "\\", "\n", "\t", "\u{1F980}", and "ab"*3 for "ababab"
+//!
+//! pull alice -> m1/0 m2/0 | next remaining 3     # `next`: there is a cursor; (empty): nothing at all
+//! pull alice max 1 as c1 -> m1/0 | next remaining 4
+//! pull alice after c1 times -> m2/0@0s..15d      # arrival and deadline, from the beginning of the scenario
+//!
+//! ack alice m1/0 m9/0 -> deleted 1 missing 1 remaining 4
+//! sweep -> reclaimed 3 forgotten 1
+//! advance 14d23h                                 # d h m s ms
+//! clock -2h                                      # sets the clock back
+//! reopen ttl=1d                                  # closes the store, opens it under changed limits
+//! verify                                         # recounts the store; also done at the end
+//! ```
+//!
+//! Refusals are `rejected quota count 3/3`, `rejected quota bytes 90/100` (what is used and the quota) and
+//! `rejected too_large 50`. An item that is shown is compared with what was stored; one that differs is
+//! followed by what is wrong with it.
+//!
+//! A relay need not know a time at which nobody asked it anything: before `clock` there should be a pull.
+//! What `clock` does to a relay that is reopened before the clock has caught up is left open.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Rejection};
+use crate::message::{Envelope, ItemId, Recipient, Seq};
+use crate::queue::{Ack, Page, Pull, PushOutcome};
+use crate::store::{Item, Relay};
+use crate::time::{Clock, Timestamp};
+
+use super::conformance::Harness;
+use super::parse::{Command, Parsed, PullCommand, Step, parse};
+use super::trial::describe;
+use super::words::UNITS_MS;
+use super::{Failure, ManualClock};
+
+/// A scenario that was read.
+#[derive(Debug)]
+pub struct Scenario {
+    file: String,
+    parsed: Parsed,
+}
+
+impl Scenario {
+    /// Reads a scenario. `file` is how failures call it.
+    ///
+    /// # Errors
+    /// The file, the line and what was expected there.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Failure> {
+        let parsed = parse(text).map_err(|(line, what)| Failure::new(format!("{file}:{line}: {what}")))?;
+        Ok(Self { file: file.to_owned(), parsed })
+    }
+
+    /// Runs it on a new store. It ends early, and well, when the store has to be reopened and nothing would
+    /// survive that.
+    ///
+    /// # Errors
+    /// The file, the first line that went otherwise, what was expected and what was got.
+    pub fn run<H: Harness>(&self, harness: &mut H) -> Result<(), Failure> {
+        let clock = Arc::new(ManualClock::new());
+        let mut relay = harness.open(self.parsed.limits.clone(), Arc::clone(&clock));
+        let mut run = Run {
+            harness,
+            clock,
+            names: Names { parsed: &self.parsed, stored: HashMap::new() },
+            cursors: HashMap::new(),
+        };
+        for step in &self.parsed.steps {
+            let Some((next, got)) = run.step(relay, &step.command) else { return Ok(()) };
+            relay = next;
+            if got != step.expected {
+                return Err(self.mismatch(step, &got));
+            }
+        }
+        let findings = run.verify(&relay);
+        if findings.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{}: verify at the end: {findings}", self.file)))
+    }
+
+    fn mismatch(&self, step: &Step, got: &str) -> Failure {
+        let (file, Step { line, text, expected, .. }) = (&self.file, step);
+        let expected = if expected.is_empty() { "(no findings)" } else { expected };
+        Failure::new(format!("{file}:{line}: {text}\n  expected: {expected}\n  got:      {got}"))
+    }
+}
+
+struct Run<'a, H: Harness> {
+    harness: &'a mut H,
+    clock: Arc<ManualClock>,
+    names: Names<'a>,
+    cursors: HashMap<String, Seq>,
+}
+
+/// What is known of the items of a run.
+struct Names<'a> {
+    parsed: &'a Parsed,
+    /// What was stored last under each name.
+    stored: HashMap<(Recipient, ItemId), Envelope>,
+}
+
+impl<H: Harness> Run<'_, H> {
+    /// Does it, and writes the answer as a scenario would. Nothing, when the store cannot be reopened.
+    fn step(&mut self, relay: H::Relay, command: &Command) -> Option<(H::Relay, String)> {
+        let answer = match command {
+            Command::Push { envelope } => self.push(&relay, envelope),
+            Command::Pull(pull) => self.pull(&relay, pull),
+            Command::Ack { recipient, items } => self.ack(&relay, recipient, items),
+            Command::Sweep => match self.harness.sweep(&relay) {
+                Ok(swept) => format!("reclaimed {} forgotten {}", swept.items, swept.forgotten),
+                Err(error) => describe(&error),
+            },
+            Command::Verify => self.verify(&relay),
+            Command::Advance { ms } => {
+                self.clock.advance_ms(*ms);
+                String::new()
+            }
+            Command::SetBack { ms } => {
+                self.clock.set(Timestamp::from_ms(self.clock.now().as_ms().saturating_sub(*ms)));
+                String::new()
+            }
+            Command::Reopen { limits } => {
+                let reopened = self.harness.reopen(relay, limits.clone(), Arc::clone(&self.clock));
+                return reopened.ok().map(|relay| (relay, String::new()));
+            }
+        };
+        Some((relay, answer))
+    }
+
+    fn push(&mut self, relay: &H::Relay, envelope: &Envelope) -> String {
+        match self.harness.block_on(relay.push(envelope.clone())) {
+            Ok(PushOutcome::Stored { usage }) => {
+                self.names.stored.insert((envelope.recipient.clone(), envelope.id()), envelope.clone());
+                format!("stored {}/{}B", usage.items, usage.bytes)
+            }
+            Ok(PushOutcome::Duplicate { usage, conflict }) => {
+                let word = if conflict { "conflict" } else { "duplicate" };
+                format!("{word} {}/{}B", usage.items, usage.bytes)
+            }
+            Err(Error::Rejected(Rejection::QuotaExceeded { reason, limit, used })) => {
+                format!("rejected quota {reason} {used}/{limit}")
+            }
+            Err(Error::Rejected(Rejection::MessageTooLarge { limit })) => {
+                format!("rejected too_large {limit}")
+            }
+            Err(error) => describe(&error),
+        }
+    }
+
+    fn pull(&mut self, relay: &H::Relay, pull: &PullCommand) -> String {
+        let PullCommand { recipient, after, items_max, cursor, times } = pull;
+        let after = match after {
+            Some(name) => match self.cursors.get(name) {
+                Some(seq) => Some(*seq),
+                None => return format!("error: the page called {name} had no cursor"),
+            },
+            None => None,
+        };
+        let request = Pull { recipient: recipient.clone(), after, items_max: *items_max };
+        let page = match self.harness.block_on(relay.pull(request)) {
+            Ok(page) => page,
+            Err(error) => return describe(&error),
+        };
+        if let (Some(name), Some(next)) = (cursor, page.next) {
+            self.cursors.insert(name.clone(), next);
+        }
+        self.names.show_page(recipient, &page, *times)
+    }
+
+    fn ack(&self, relay: &H::Relay, recipient: &Recipient, items: &[ItemId]) -> String {
+        let ack = match Ack::new(recipient.clone(), items.to_vec()) {
+            Ok(ack) => ack,
+            Err(rejection) => return describe(&Error::Rejected(rejection)),
+        };
+        match self.harness.block_on(relay.ack(ack)) {
+            Ok(outcome) => {
+                let (deleted, missing, remaining) = (outcome.deleted, outcome.missing, outcome.remaining);
+                format!("deleted {deleted} missing {missing} remaining {remaining}")
+            }
+            Err(error) => describe(&error),
+        }
+    }
+
+    fn verify(&mut self, relay: &H::Relay) -> String {
+        self.harness.verify(relay).join("; ")
+    }
+}
+
+impl Names<'_> {
+    fn show_page(&self, recipient: &Recipient, page: &Page<Bytes>, times: bool) -> String {
+        let mut words: Vec<String> =
+            page.items.iter().map(|item| self.show_item(recipient, item, times)).collect();
+        if words.is_empty() {
+            words.push("(empty)".to_owned());
+        }
+        if page.next.is_some() {
+            words.push("| next".to_owned());
+        }
+        // A page without a cursor is the last one: that anything remains must then not be said.
+        if page.next.is_some() || page.remaining > 0 {
+            words.push(format!("remaining {}", page.remaining));
+        }
+        words.join(" ")
+    }
+
+    fn show_item(&self, recipient: &Recipient, item: &Item<Bytes>, times: bool) -> String {
+        let mut shown = match self.parsed.names.get(&item.message_id) {
+            Some(name) => format!("{name}/{}", item.chunk.index()),
+            None => format!("{}/{}", item.message_id, item.chunk.index()),
+        };
+        if times {
+            shown += &format!("@{}..{}", since_start(item.arrival), since_start(item.deadline));
+        }
+        match self.stored.get(&(recipient.clone(), item.id())) {
+            None => shown + " (never stored)",
+            Some(envelope) => shown + &differences(item, envelope),
+        }
+    }
+}
+
+/// What an item has otherwise than it was pushed; nothing, when all is well.
+fn differences(item: &Item<Bytes>, envelope: &Envelope) -> String {
+    let checks = [
+        ("payload", item.body == envelope.payload),
+        ("length", item.payload_bytes == envelope.payload_bytes()),
+        ("chunk count", item.chunk == envelope.chunk),
+        ("kind", item.kind == envelope.kind),
+        ("total length", item.total_len == envelope.total_len),
+        ("sending time", item.sent_ms == envelope.sent_ms),
+    ];
+    let wrong = checks.iter().filter(|(_, same)| !same);
+    wrong.map(|(what, _)| format!(" (its {what} is not what was stored)")).collect()
+}
+
+/// The time since the clock started, in the units of a scenario.
+fn since_start(time: Timestamp) -> String {
+    let start = ManualClock::START;
+    let (sign, mut ms) =
+        if time < start { ("-", start.as_ms() - time.as_ms()) } else { ("", time.as_ms() - start.as_ms()) };
+    if ms == 0 {
+        return "0s".to_owned();
+    }
+    let mut text = sign.to_owned();
+    for (unit, unit_ms) in UNITS_MS {
+        if ms >= unit_ms {
+            text += &format!("{}{unit}", ms / unit_ms);
+            ms %= unit_ms;
+        }
+    }
+    text
+}

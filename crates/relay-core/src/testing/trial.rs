@@ -1,0 +1,217 @@
+//! Runs operations on a store and on the model, and compares. It looks at a store only through [`Relay`] and
+//! what its harness offers, and knows a cursor only as something that an earlier page gave.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Rejection};
+use crate::message::{Envelope, ItemId, Recipient, Seq};
+use crate::queue::{Ack, Page, Pull, PushOutcome};
+use crate::store::{Item, Relay};
+use crate::time::{Clock, Timestamp};
+
+use super::conformance::Harness;
+use super::contents::{Content, message_id};
+use super::operations::{CHUNKS, MESSAGES, Op, OpItem, RECIPIENTS, rules};
+use super::{Failure, ManualClock, Model};
+
+/// A store and the model side by side.
+struct Trial<'a, H: Harness> {
+    harness: &'a mut H,
+    clock: Arc<ManualClock>,
+    model: Model,
+    /// The cursors that were given so far: whose, the store's and the model's.
+    cursors: Vec<(Recipient, Seq, Seq)>,
+}
+
+/// Runs `ops` on a new store, and compares every queue as a whole at the end.
+pub(super) fn run<H: Harness>(harness: &mut H, ops: &[Op], verify_every: usize) -> Result<(), Failure> {
+    let clock = Arc::new(ManualClock::new());
+    let [first, ..] = rules();
+    let mut relay = harness.open(first.clone(), Arc::clone(&clock));
+    let mut trial = Trial { harness, clock, model: Model::new(first), cursors: Vec::new() };
+    for (number, op) in (1..).zip(ops) {
+        let at = |what| Failure::new(format!("operation {number}, {op:?}: {what}"));
+        relay = trial.step(relay, op).map_err(at)?;
+        if number % verify_every.max(1) == 0 || number == ops.len() {
+            trial.verify(&relay).map_err(at)?;
+        }
+    }
+    trial.show_all(&relay).map_err(|what| Failure::new(format!("after all operations: {what}")))
+}
+
+impl<H: Harness> Trial<'_, H> {
+    fn step(&mut self, relay: H::Relay, op: &Op) -> Result<H::Relay, String> {
+        match op {
+            Op::Push { recipient, item, payload_bytes, other_content } => {
+                let envelope = envelope(*recipient, *item, *payload_bytes, *other_content)?;
+                self.push(&relay, envelope)?;
+            }
+            Op::Pull { recipient, after, max } => {
+                let recipient = queue(*recipient)?;
+                let given = self.given_to(&recipient);
+                let after = after.filter(|_| !given.is_empty()).map(|index| *index.get(&given));
+                self.pull(&relay, &recipient, after, max.and_then(NonZeroU64::new))?;
+            }
+            Op::Ack { recipient, items } => self.ack(&relay, queue(*recipient)?, items)?,
+            Op::Advance { ms } => self.clock.advance_ms(*ms),
+            Op::SetBack { ms } => self.set_back(&relay, *ms)?,
+            Op::Sweep => self.sweep(&relay)?,
+            Op::Reopen { rules } => return Ok(self.reopen(relay, *rules)),
+        }
+        Ok(relay)
+    }
+
+    fn given_to(&self, recipient: &Recipient) -> Vec<(Seq, Seq)> {
+        let given = self.cursors.iter().filter(|(owner, ..)| owner == recipient);
+        given.map(|(_, store, model)| (*store, *model)).collect()
+    }
+
+    fn push(&mut self, relay: &H::Relay, envelope: Envelope) -> Result<(), String> {
+        self.model.observe(self.clock.now());
+        let got = refusal(self.harness.block_on(relay.push(envelope.clone())))?;
+        let expected: Result<PushOutcome, Rejection> = self.model.push(envelope);
+        same(&got, &expected)
+    }
+
+    fn pull(
+        &mut self,
+        relay: &H::Relay,
+        recipient: &Recipient,
+        after: Option<(Seq, Seq)>,
+        items_max: Option<NonZeroU64>,
+    ) -> Result<Option<(Seq, Seq)>, String> {
+        self.model.observe(self.clock.now());
+        let pull = |after| Pull { recipient: recipient.clone(), after, items_max };
+        let expected = self.model.pull(&pull(after.map(|(_, model)| model)));
+        let got = self.harness.block_on(relay.pull(pull(after.map(|(store, _)| store))));
+        let got = got.map_err(|error| describe(&error))?;
+        let next = got.next.zip(expected.next);
+        if let Some((store, model)) = next {
+            self.cursors.push((recipient.clone(), store, model));
+        }
+        same(&visible(got), &visible(expected))?;
+        Ok(next)
+    }
+
+    fn ack(&mut self, relay: &H::Relay, recipient: Recipient, items: &[OpItem]) -> Result<(), String> {
+        self.model.observe(self.clock.now());
+        let items = items.iter().map(|item| item_id(*item)).collect::<Result<_, _>>()?;
+        let ack = Ack::new(recipient, items).map_err(|rejection| rejection.to_string())?;
+        let got = self.harness.block_on(relay.ack(ack.clone())).map_err(|error| describe(&error))?;
+        same(&got, &self.model.ack(&ack))
+    }
+
+    fn sweep(&mut self, relay: &H::Relay) -> Result<(), String> {
+        self.model.observe(self.clock.now());
+        let got = self.harness.sweep(relay).map_err(|error| describe(&error))?;
+        same(&got, &self.model.sweep())
+    }
+
+    /// A relay need not know a time at which nobody asked it anything, so it is asked before the clock is set
+    /// back.
+    fn set_back(&mut self, relay: &H::Relay, ms: u64) -> Result<(), String> {
+        self.pull(relay, &queue(0)?, None, None)?;
+        let earlier = self.clock.now().as_ms().saturating_sub(ms);
+        self.clock.set(Timestamp::from_ms(earlier));
+        Ok(())
+    }
+
+    /// What a clock does while a relay is not running is not the relay's affair: it does not start in its own
+    /// past.
+    fn reopen(&mut self, relay: H::Relay, number: usize) -> H::Relay {
+        self.clock.set(self.clock.now().max(self.model.now()));
+        let Some(limits) = rules().into_iter().nth(number) else { return relay };
+        match self.harness.reopen(relay, limits.clone(), Arc::clone(&self.clock)) {
+            Ok(reopened) => {
+                self.model.reopen(limits);
+                reopened
+            }
+            Err(relay) => relay,
+        }
+    }
+
+    /// Pages through every queue to its end.
+    fn show_all(&mut self, relay: &H::Relay) -> Result<(), String> {
+        for number in 0..RECIPIENTS.len() {
+            let recipient = queue(number)?;
+            let mut after = None;
+            loop {
+                after = self.pull(relay, &recipient, after, None)?;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the store recounted.
+    fn verify(&mut self, relay: &H::Relay) -> Result<(), String> {
+        let findings = self.harness.verify(relay);
+        if findings.is_empty() { Ok(()) } else { Err(format!("verify: {}", findings.join("; "))) }
+    }
+}
+
+fn queue(number: usize) -> Result<Recipient, String> {
+    let name = RECIPIENTS.get(number).ok_or_else(|| format!("there is no queue {number}"))?;
+    Recipient::parse(name).map_err(|rejection| rejection.to_string())
+}
+
+fn message(number: usize) -> Result<&'static str, String> {
+    MESSAGES.get(number).copied().ok_or_else(|| format!("there is no message {number}"))
+}
+
+fn item_id(item: OpItem) -> Result<ItemId, String> {
+    Ok(ItemId { message_id: message_id(message(item.message)?), chunk_index: item.chunk })
+}
+
+fn envelope(
+    queue_number: usize,
+    item: OpItem,
+    payload_bytes: usize,
+    other: bool,
+) -> Result<Envelope, String> {
+    let content = Content {
+        recipient: queue(queue_number)?,
+        message: message(item.message)?,
+        chunk_index: item.chunk,
+        chunk_count: CHUNKS,
+        payload_bytes,
+        seed: if other { "other" } else { "" },
+    };
+    content.envelope().map_err(|rejection| rejection.to_string())
+}
+
+/// A page without its arrival numbers, which are the store's own: the items, whether more follow, and how
+/// many.
+fn visible(page: Page<Bytes>) -> (Vec<Item<Bytes>>, bool, u64) {
+    let items = page.items.into_iter().map(|item| Item { seq: Seq::ZERO, ..item }).collect();
+    (items, page.next.is_some(), page.remaining)
+}
+
+/// Takes a refusal for an answer and every other error for a failure.
+fn refusal<T>(answer: Result<T, Error>) -> Result<Result<T, Rejection>, String> {
+    match answer {
+        Ok(outcome) => Ok(Ok(outcome)),
+        Err(Error::Rejected(rejection)) => Ok(Err(rejection)),
+        Err(error) => Err(describe(&error)),
+    }
+}
+
+/// An error with what is behind it.
+pub(super) fn describe(error: &Error) -> String {
+    let mut text = format!("error: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(got: &T, expected: &T) -> Result<(), String> {
+    if got == expected { Ok(()) } else { Err(format!("\n  expected: {expected:?}\n  got:      {got:?}")) }
+}
