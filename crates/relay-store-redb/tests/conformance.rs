@@ -1,0 +1,59 @@
+//! The suite that every store has to pass, on this one.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use relay_core::Limits;
+use relay_core::testing::{Harness, ManualClock, Plan, conformance};
+use relay_store_redb::{Options, RedbRelay};
+use tokio::runtime::Runtime;
+
+struct Redb {
+    runtime: Runtime,
+    /// The directory of the store that is open.
+    directory: tempfile::TempDir,
+}
+
+impl Redb {
+    fn open_here(&self, limits: Limits, clock: Arc<ManualClock>) -> RedbRelay {
+        RedbRelay::open(self.directory.path(), limits, clock, Options::default()).unwrap()
+    }
+}
+
+impl Harness for Redb {
+    type Relay = RedbRelay;
+
+    fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> RedbRelay {
+        self.directory = tempfile::tempdir().unwrap();
+        self.open_here(limits, clock)
+    }
+
+    fn reopen(
+        &mut self,
+        relay: RedbRelay,
+        limits: Limits,
+        clock: Arc<ManualClock>,
+    ) -> Result<RedbRelay, RedbRelay> {
+        drop(relay);
+        Ok(self.open_here(limits, clock))
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    fn verify(&mut self, relay: &RedbRelay) -> Vec<String> {
+        relay.verify().unwrap()
+    }
+
+    fn plan(&self) -> Plan {
+        // Every operation is synced to disk, and every recount reads the whole store.
+        Plan { cases: 48, verify_every: 4, ..Plan::default() }
+    }
+}
+
+#[test]
+fn redb_conforms() {
+    let mut redb = Redb { runtime: Runtime::new().unwrap(), directory: tempfile::tempdir().unwrap() };
+    conformance(&mut redb).unwrap();
+}
