@@ -59,7 +59,7 @@ pub enum Error {
     /// The store failed. A write that gets this answer may or may not be there after a restart; it is safe to repeat.
     #[error("the store failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// There is no space left to store anything. Pulls and acks go on.
+    /// There is no space left to store anything. Pulls go on.
     #[error("there is no space left to store the message")]
     StorageFull,
     /// More work is waiting than the relay is willing to hold; nothing was done.

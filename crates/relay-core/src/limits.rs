@@ -87,7 +87,10 @@ impl Usage {
     /// trip over it, and [`verify`](crate::verify) reports it.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
-        debug_assert!(self.items >= other.items && self.bytes >= other.bytes, "{other:?} is no part of {self:?}");
+        debug_assert!(
+            self.items >= other.items && self.bytes >= other.bytes,
+            "{other:?} is no part of {self:?}"
+        );
         Self { items: self.items.saturating_sub(other.items), bytes: self.bytes.saturating_sub(other.bytes) }
     }
 }

@@ -240,7 +240,8 @@ impl Inspect for MemoryTables {
 
 impl MemoryTables {
     fn forget_if_empty(&mut self, recipient: &Recipient) {
-        let empty = |queue: &Queue| queue.usage.is_empty() && queue.items.is_empty() && queue.traces.is_empty();
+        let empty =
+            |queue: &Queue| queue.usage.is_empty() && queue.items.is_empty() && queue.traces.is_empty();
         if self.queues.get(recipient).is_some_and(empty) {
             self.queues.remove(recipient);
         }

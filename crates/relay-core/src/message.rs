@@ -259,7 +259,9 @@ mod tests {
         ] {
             assert_eq!(MessageId::parse(form).unwrap().to_string(), canonical, "{form}");
         }
-        for bad in ["", "67e55044", "urn:uuid:", "urn:uuid:urn:uuid:67e55044-10b1-426f-9247-bb680e5fe0c8", "ééééé"] {
+        for bad in
+            ["", "67e55044", "urn:uuid:", "urn:uuid:urn:uuid:67e55044-10b1-426f-9247-bb680e5fe0c8", "ééééé"]
+        {
             assert!(MessageId::parse(bad).is_err(), "{bad}");
         }
     }

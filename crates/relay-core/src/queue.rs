@@ -249,7 +249,9 @@ pub fn ack<T: WriteTx>(
     let mut usage = tx.usage(recipient)?;
     let mut deleted = 0;
     for &id in request.items() {
-        let Some(Trace::Queued { seq, deadline, payload_bytes }) = tx.locate(recipient, id)? else { continue };
+        let Some(Trace::Queued { seq, deadline, payload_bytes }) = tx.locate(recipient, id)? else {
+            continue;
+        };
         if deadline <= now {
             continue;
         }

@@ -1,13 +1,13 @@
 //! What a page costs at the begin, in the middle and at the end of a queue of 100,000 items, and of one with as many holes.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use relay_core::testing::ManualClock;
-use relay_core::{
-    Ack, Chunk, Envelope, ItemId, Kind, Limits, MessageId, Pull, Recipient, Relay, Seq,
-};
+use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, Limits, MessageId, Pull, Recipient, Relay, Seq};
 use relay_store_redb::{Options, RedbRelay};
 use tokio::runtime::Runtime;
 

@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
-use relay_core::{Due, DueItems, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx};
+use relay_core::{
+    Due, DueItems, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
+};
 
 use crate::error::StoreError;
 use crate::read::QueueRows;
@@ -160,7 +162,12 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    fn move_due(&mut self, queue: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<(), StoreError> {
+    fn move_due(
+        &mut self,
+        queue: u64,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         if from == to {
             return Ok(());
         }
@@ -307,7 +314,12 @@ impl WriteTx for Batch<'_> {
         Ok(())
     }
 
-    fn remember_acked(&mut self, recipient: &Recipient, id: ItemId, until: Timestamp) -> Result<(), StoreError> {
+    fn remember_acked(
+        &mut self,
+        recipient: &Recipient,
+        id: ItemId,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
         let (queue, mut row) = self.find_or_make(recipient)?;
         let trace = TraceRow::Acked { until }.encode();
         self.index.insert(schema::trace_key(queue, id).as_slice(), trace.as_slice())?;

@@ -52,6 +52,9 @@ pub enum StoreError {
     /// A row is there and does not say what it should.
     #[error("damaged row: {0}")]
     Damaged(&'static str),
+    /// It was closed after a failure, and could not be opened again yet.
+    #[error("the store is closed after a failure")]
+    Closed,
     /// The thread that owns all writes has ended.
     #[error("the writer has ended")]
     WriterEnded,

@@ -22,14 +22,15 @@ mod writer;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, SteadyClock, Swept, queue,
+    Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, SteadyClock, Swept,
+    queue,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -73,7 +74,11 @@ pub struct RedbRelay {
 
 /// What readers and the writer share.
 pub(crate) struct Core {
-    pub(crate) db: Database,
+    directory: PathBuf,
+    cache_bytes: usize,
+    /// `None` after a failure from which it could not be opened anew. Whoever uses it holds the lock, so that nobody has a view
+    /// of it open while it is closed and opened.
+    db: RwLock<Option<Database>>,
     pub(crate) limits: Limits,
     pub(crate) clock: SteadyClock,
 }
@@ -102,8 +107,14 @@ impl RedbRelay {
     ) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
         make_directory(directory).map_err(failed)?;
-        let db = open_database(directory, &options)?;
-        let core = Arc::new(Core { db, limits, clock: SteadyClock::new(clock) });
+        let core = Core {
+            directory: directory.to_owned(),
+            cache_bytes: options.cache_bytes,
+            db: RwLock::new(Some(open_database(directory, options.cache_bytes)?)),
+            limits,
+            clock: SteadyClock::new(clock),
+        };
+        let core = Arc::new(core);
         let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
         let writer = Writer { core: Arc::clone(&core), mailbox: jobs, sweep: Sweep::default() };
         let writer = std::thread::Builder::new().name("relay-writer".to_owned()).spawn(|| writer.run());
@@ -118,7 +129,7 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
-        self.core.snapshot()?.recount()
+        self.core.with_db(|db| Snapshot::open(&db.begin_read()?)?.recount())
     }
 
     /// Hands a job to the writer and waits for its answer.
@@ -178,14 +189,37 @@ impl fmt::Debug for RedbRelay {
 }
 
 impl Core {
-    fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::open(&self.db.begin_read()?)
+    pub(crate) fn with_db<T>(
+        &self,
+        act: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        act(db.as_ref().ok_or(StoreError::Closed)?)
+    }
+
+    /// Closes the database and opens it again, at its last commit. redb refuses everything after a failed write until then.
+    pub(crate) fn reopen(&self) {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        match open_database(&self.directory, self.cache_bytes) {
+            Ok(opened) => {
+                *db = Some(opened);
+                tracing::warn!("the store was opened anew after a failure");
+            }
+            Err(error) => tracing::error!(%error, "the store cannot be opened anew; it is tried again"),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     fn read_page(&self, pull: &Pull) -> Result<Page<Bytes>, StoreError> {
-        let snapshot = self.snapshot()?;
-        let page = queue::pull(&snapshot, &self.limits, self.clock.now(), pull)?;
-        snapshot.fill(page)
+        self.with_db(|db| {
+            let snapshot = Snapshot::open(&db.begin_read()?)?;
+            let page = queue::pull(&snapshot, &self.limits, self.clock.now(), pull)?;
+            snapshot.fill(page)
+        })
     }
 }
 
@@ -198,10 +232,9 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
-fn open_database(directory: &Path, options: &Options) -> Result<Database, OpenError> {
+fn open_database(directory: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
     let path = || PathBuf::from(directory);
-    let opened =
-        Database::builder().set_cache_size(options.cache_bytes).create(directory.join(FILE_NAME));
+    let opened = Database::builder().set_cache_size(cache_bytes).create(directory.join(FILE_NAME));
     let db = opened.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path() },
         error => OpenError::Store { path: path(), source: error.into() },

@@ -126,10 +126,7 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> QueueRows<'_, T> {
         Ok(live)
     }
 
-    fn items(
-        &self,
-        from: Seq,
-    ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
+    fn items(&self, from: Seq) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
         let start = schema::item_key(self.queue, from);
         let end = schema::key(self.queue, schema::Tag::Trace, &[]);
         Ok(self.index.range::<&[u8]>(start.as_slice()..end.as_slice())?)

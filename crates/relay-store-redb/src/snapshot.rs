@@ -37,7 +37,8 @@ impl Snapshot {
     pub(crate) fn fill(&self, page: Page<()>) -> Result<Page<Bytes>, StoreError> {
         let Page { items, next, remaining } = page;
         let items = items.into_iter().map(|item| {
-            let body = self.bodies.get(item.seq.as_u64())?.ok_or(StoreError::Damaged("an item has no body"))?;
+            let body =
+                self.bodies.get(item.seq.as_u64())?.ok_or(StoreError::Damaged("an item has no body"))?;
             let body = Bytes::copy_from_slice(body.value());
             Ok(item.with_body(body))
         });
@@ -79,7 +80,9 @@ impl Snapshot {
             places.push((row.place, row.item.payload_bytes));
             ControlFlow::Continue(())
         })?;
-        if !places.is_sorted_by(|a, b| a.0 < b.0) || places.last().is_some_and(|last| last.0 >= row.next_place) {
+        if !places.is_sorted_by(|a, b| a.0 < b.0)
+            || places.last().is_some_and(|last| last.0 >= row.next_place)
+        {
             wrong.push(format!("queue number {queue}: places are out of order"));
         }
         let mut counted = Vec::new();

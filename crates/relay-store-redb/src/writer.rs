@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redb::Durability;
+use redb::{Database, Durability};
 use relay_core::{
     Ack, AckOutcome, Clock, Envelope, PushOutcome, Rejection, SweepStep, Swept, Timestamp, queue,
 };
@@ -139,28 +139,40 @@ impl Writer {
         jobs: Vec<Job>,
         answers: &mut Answers,
     ) -> Result<Option<SweepStep>, (StoreError, Vec<Job>)> {
-        let now = self.core.clock.now();
         let mut jobs = jobs.into_iter();
-        let mut attempt = || {
-            let mut tx = self.core.db.begin_write()?;
-            tx.set_durability(Durability::Immediate)?;
-            // Makes reopening after a crash a matter of milliseconds instead of a walk over the file.
-            tx.set_quick_repair(true);
-            let mut batch = Batch::open(&tx)?;
-            for job in jobs.by_ref() {
-                self.decide(&mut batch, now, job, answers)?;
-            }
-            let sweeping = !self.sweep.waiting.is_empty();
-            let step = sweeping.then(|| queue::expire(&mut batch, now, SWEEP_STEP_ROWS)).transpose()?;
-            if batch.finish()? {
-                tx.commit()?;
-            } else {
-                tx.abort()?;
-            }
-            Ok(step)
-        };
-        let result = attempt();
-        result.map_err(|error| (error, jobs.collect()))
+        if self.core.is_closed() {
+            self.core.reopen();
+        }
+        let written = self.core.with_db(|db| self.attempt(db, &mut jobs, answers));
+        written.map_err(|error| {
+            self.core.reopen();
+            (error, jobs.collect())
+        })
+    }
+
+    fn attempt(
+        &self,
+        db: &Database,
+        jobs: &mut impl Iterator<Item = Job>,
+        answers: &mut Answers,
+    ) -> Result<Option<SweepStep>, StoreError> {
+        let now = self.core.clock.now();
+        let mut tx = db.begin_write()?;
+        tx.set_durability(Durability::Immediate)?;
+        // Makes reopening after a crash a matter of milliseconds instead of a walk over the file.
+        tx.set_quick_repair(true);
+        let mut batch = Batch::open(&tx)?;
+        for job in jobs {
+            self.decide(&mut batch, now, job, answers)?;
+        }
+        let sweeping = !self.sweep.waiting.is_empty();
+        let step = sweeping.then(|| queue::expire(&mut batch, now, SWEEP_STEP_ROWS)).transpose()?;
+        if batch.finish()? {
+            tx.commit()?;
+        } else {
+            tx.abort()?;
+        }
+        Ok(step)
     }
 
     fn decide(

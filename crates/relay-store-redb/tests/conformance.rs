@@ -1,5 +1,7 @@
 //! The suite that every store has to pass, on this one.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 use std::future::Future;
 use std::sync::Arc;
 

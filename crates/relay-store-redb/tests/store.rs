@@ -1,5 +1,7 @@
 //! What only this store has: durability over a restart, block counts in deep queues, refusal of what it cannot open.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,7 +67,10 @@ impl Fixture {
             after = Some(next);
         }
         let end = numbers.len() as u64;
-        assert!(expected_ends.iter().all(|expected| *expected == end), "{expected_ends:?} should all be {end}");
+        assert!(
+            expected_ends.iter().all(|expected| *expected == end),
+            "{expected_ends:?} should all be {end}"
+        );
         numbers
     }
 }
@@ -106,7 +111,7 @@ fn remaining_is_exact_in_a_deep_queue_with_holes() {
     fixture.fill(&relay, 0..DEEP);
     assert_eq!(fixture.page_through(&relay), (0..DEEP).collect::<Vec<_>>());
     // Holes in full blocks and in the open one, and one block that vanishes altogether.
-    let hole = |number: &u64| number % 7 == 0 || (512..1024).contains(number);
+    let hole = |number: &u64| number.is_multiple_of(7) || (512..1024).contains(number);
     fixture.ack(&relay, (0..DEEP).filter(hole));
     let left: Vec<u64> = (0..DEEP).filter(|number| !hole(number)).collect();
     assert_eq!(fixture.page_through(&relay), left);
@@ -123,15 +128,15 @@ fn a_deep_expired_front_is_neither_shown_nor_counted_before_the_sweep_nor_after(
     fixture.fill(&relay, 0..DEEP - 100);
     fixture.clock.advance_ms(500);
     fixture.fill(&relay, DEEP - 100..DEEP);
-    fixture.ack(&relay, (0..DEEP).filter(|number| number % 3 == 0));
+    fixture.ack(&relay, (0..DEEP).filter(|number| number.is_multiple_of(3)));
     fixture.clock.advance_ms(500);
-    let left: Vec<u64> = (DEEP - 100..DEEP).filter(|number| number % 3 != 0).collect();
+    let left: Vec<u64> = (DEEP - 100..DEEP).filter(|number| !number.is_multiple_of(3)).collect();
     assert_eq!(fixture.page_through(&relay), left);
     let stored = fixture.runtime.block_on(relay.push(envelope("a", 5000, "x"))).unwrap();
     let items = left.len() as u64 + 1;
     assert_eq!(stored.usage(), Usage { items, bytes: items });
     let swept = fixture.runtime.block_on(relay.sweep()).unwrap();
-    let expired = (0..DEEP - 100).filter(|number| number % 3 != 0).count() as u64;
+    let expired = (0..DEEP - 100).filter(|number| !number.is_multiple_of(3)).count() as u64;
     assert_eq!(swept, Swept { items: expired, forgotten: 0 });
     assert_eq!(fixture.page_through(&relay).len() as u64, items);
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
@@ -201,8 +206,10 @@ fn a_full_mailbox_says_so_at_once() {
         futures_util::future::join_all(pushes).await
     });
     let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let turned_away =
-        outcomes.iter().filter(|outcome| matches!(outcome, Err(relay_core::Error::Overloaded { .. }))).count();
+    let turned_away = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(relay_core::Error::Overloaded { .. })))
+        .count();
     assert!(stored > 0 && turned_away > 0, "{stored} stored, {turned_away} turned away");
     assert_eq!(stored + turned_away, 200);
     assert_eq!(fixture.page_through(&relay).len(), stored);
