@@ -1,0 +1,99 @@
+//! What a request is answered with, before and while it is sent. It decides nothing.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::line::Busy;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer: always JSON.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+    is_last: bool,
+}
+
+/// The body of an answer on its way. The request counts as in flight until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    body: Bytes,
+    _busy: Busy,
+}
+
+impl Answer {
+    /// An answer of this value.
+    pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Self {
+        let body =
+            serde_json::to_vec(value).expect("the API's own types have string keys and no failing parts");
+        Self::raw(status, body)
+    }
+
+    /// The answer 200 of this value.
+    pub(crate) fn ok(value: &impl Serialize) -> Self {
+        Self::json(StatusCode::OK, value)
+    }
+
+    /// An answer of JSON that is written already.
+    pub(crate) fn raw(status: StatusCode, json: impl Into<Bytes>) -> Self {
+        Self { status, headers: Vec::new(), body: json.into(), is_last: false }
+    }
+
+    pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.push((name, value));
+    }
+
+    /// Makes it the last answer of its connection.
+    pub(crate) fn close(&mut self) {
+        self.is_last = true;
+    }
+
+    /// The answer in the framework's words.
+    pub(crate) fn into_response(self, busy: Busy) -> HttpResponse<Sending> {
+        let mut response = HttpResponse::with_body(self.status, Sending { body: self.body, _busy: busy });
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        if self.is_last {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response
+    }
+
+    /// The answer as bytes of HTTP/1.1, for where the framework cannot send it. It is the last one of its connection.
+    pub(crate) fn into_http1(self) -> Vec<u8> {
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let mut head = format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n",
+            self.status.as_u16(),
+            self.body.len()
+        )
+        .into_bytes();
+        head.extend_from_slice(&self.body);
+        head
+    }
+}
+
+impl MessageBody for Sending {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.body.len() as u64)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let body = std::mem::take(&mut self.get_mut().body);
+        Poll::Ready((!body.is_empty()).then_some(Ok(body)))
+    }
+}

@@ -1,0 +1,331 @@
+//! The JSON of the API: what stands on the wire, and its twins in relay-core's words. Nothing here knows of HTTP.
+//!
+//! Requests borrow from the body that they were read from, so that a large payload is copied once, out of its base64.
+//! Answers are written into one buffer whose size is known before.
+
+mod page;
+
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use relay_core::{
+    Ack, AckOutcome, Chunk, Envelope, ItemId, Kind, MessageId, Pull, PushOutcome, Recipient, Rejection,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::cursor;
+use crate::error::ApiError;
+use crate::metrics::Counts;
+
+pub(crate) use page::encode_page;
+
+/// `POST /push`
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct PushRequest<'a> {
+    #[serde(borrow)]
+    recipient: Cow<'a, str>,
+    #[serde(borrow)]
+    message_id: Cow<'a, str>,
+    #[serde(borrow)]
+    ciphertext_b64: Cow<'a, str>,
+    #[serde(borrow)]
+    meta: Meta<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct Meta<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    total_len: u64,
+    chunk_index: u32,
+    chunk_count: u32,
+    sent_ms: u64,
+}
+
+/// The answer to a push.
+#[derive(Serialize)]
+pub(crate) struct PushResponse {
+    stored: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    duplicate: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    conflict: bool,
+    queue_len: u64,
+    queue_bytes: u64,
+}
+
+/// `POST /pull`
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct PullRequest<'a> {
+    #[serde(borrow)]
+    recipient: Cow<'a, str>,
+    #[serde(borrow)]
+    cursor: Option<Cow<'a, str>>,
+    max: Option<u64>,
+}
+
+/// `POST /ack`
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct AckRequest<'a> {
+    #[serde(borrow)]
+    recipient: Cow<'a, str>,
+    #[serde(borrow)]
+    ack: Vec<AckEntry<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct AckEntry<'a> {
+    #[serde(borrow)]
+    message_id: Cow<'a, str>,
+    chunk_index: u32,
+}
+
+/// The answer to an ack.
+#[derive(Serialize)]
+pub(crate) struct AckResponse {
+    deleted: u64,
+    missing: u64,
+    remaining: u64,
+}
+
+/// `GET /health`
+#[derive(Serialize)]
+pub(crate) struct HealthResponse {
+    status: &'static str,
+}
+
+/// `GET /stats`
+#[derive(Serialize)]
+pub(crate) struct StatsResponse {
+    pub(crate) status: &'static str,
+    pub(crate) uptime_ms: u64,
+    pub(crate) metrics: Counts,
+}
+
+/// Reads the body of a push, whose payload may have at most `payload_bytes_max`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelope, ApiError> {
+    Ok(serde_json::from_slice::<PushRequest<'_>>(json)?.into_envelope(payload_bytes_max)?)
+}
+
+/// Reads the body of a pull.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn decode_pull(json: &[u8]) -> Result<Pull, ApiError> {
+    Ok(serde_json::from_slice::<PullRequest<'_>>(json)?.try_into()?)
+}
+
+/// Reads the body of an ack.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn decode_ack(json: &[u8]) -> Result<Ack, ApiError> {
+    Ok(serde_json::from_slice::<AckRequest<'_>>(json)?.try_into()?)
+}
+
+impl PushRequest<'_> {
+    /// The item that is pushed.
+    ///
+    /// # Errors
+    /// [`Rejection::MessageTooLarge`] for a payload over `payload_bytes_max`, which is not even decoded then, and
+    /// [`Rejection::InvalidInput`].
+    fn into_envelope(self, payload_bytes_max: u64) -> Result<Envelope, Rejection> {
+        let recipient = Recipient::parse(&self.recipient)?;
+        let message_id = MessageId::parse(&self.message_id)?;
+        let chunk = Chunk::new(self.meta.chunk_index, self.meta.chunk_count)?;
+        let kind = Kind::parse(&self.meta.kind)?;
+        if base64_payload_bytes(&self.ciphertext_b64) > payload_bytes_max {
+            return Err(Rejection::MessageTooLarge { limit: payload_bytes_max });
+        }
+        let payload = STANDARD
+            .decode(self.ciphertext_b64.as_bytes())
+            .map_err(|error| Rejection::invalid("ciphertext_b64", format!("not standard base64: {error}")))?
+            .into();
+        let Meta { total_len, sent_ms, .. } = self.meta;
+        Ok(Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, payload })
+    }
+}
+
+impl TryFrom<PullRequest<'_>> for Pull {
+    type Error = Rejection;
+
+    fn try_from(request: PullRequest<'_>) -> Result<Self, Rejection> {
+        let recipient = Recipient::parse(&request.recipient)?;
+        let after = request.cursor.map(|text| cursor::decode(&recipient, &text)).transpose()?;
+        let positive =
+            |max| NonZeroU64::new(max).ok_or_else(|| Rejection::invalid("max", "must be at least 1"));
+        let items_max = request.max.map(positive).transpose()?;
+        Ok(Self { recipient, after, items_max })
+    }
+}
+
+impl TryFrom<AckRequest<'_>> for Ack {
+    type Error = Rejection;
+
+    fn try_from(request: AckRequest<'_>) -> Result<Self, Rejection> {
+        let recipient = Recipient::parse(&request.recipient)?;
+        let items = request.ack.iter().map(ItemId::try_from).collect::<Result<_, _>>()?;
+        Self::new(recipient, items)
+    }
+}
+
+impl TryFrom<&AckEntry<'_>> for ItemId {
+    type Error = Rejection;
+
+    fn try_from(entry: &AckEntry<'_>) -> Result<Self, Rejection> {
+        Ok(Self { message_id: MessageId::parse(&entry.message_id)?, chunk_index: entry.chunk_index })
+    }
+}
+
+impl From<PushOutcome> for PushResponse {
+    fn from(outcome: PushOutcome) -> Self {
+        let (stored, conflict) = match outcome {
+            PushOutcome::Stored { .. } => (true, false),
+            PushOutcome::Duplicate { conflict, .. } => (false, conflict),
+        };
+        let usage = outcome.usage();
+        Self { stored, duplicate: !stored, conflict, queue_len: usage.items, queue_bytes: usage.bytes }
+    }
+}
+
+impl From<AckOutcome> for AckResponse {
+    fn from(outcome: AckOutcome) -> Self {
+        let AckOutcome { deleted, missing, remaining } = outcome;
+        Self { deleted, missing, remaining }
+    }
+}
+
+impl HealthResponse {
+    pub(crate) const OK: Self = Self { status: "ok" };
+}
+
+/// How long the payload is that well-formed base64 stands for.
+fn base64_payload_bytes(text: &str) -> u64 {
+    let padding = text.bytes().rev().take(2).take_while(|byte| *byte == b'=').count();
+    (text.len() / 4 * 3).saturating_sub(padding) as u64
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUSH: &str = r#"{"recipient":"alice","message_id":"6F2C2F0E-8C6B-4C29-9B1F-0A6A7C9B1D11","ciphertext_b64":"aGVsbG8=",
+        "meta":{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}"#;
+
+    fn push(json: &str) -> Result<Envelope, String> {
+        let request: PushRequest<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        request.into_envelope(5).map_err(|rejection| rejection.to_string())
+    }
+
+    #[test]
+    fn a_push_becomes_an_envelope() {
+        let envelope = push(PUSH).unwrap();
+        assert_eq!(envelope.recipient.as_str(), "alice");
+        assert_eq!(envelope.message_id.to_string(), "6f2c2f0e-8c6b-4c29-9b1f-0a6a7c9b1d11");
+        assert_eq!((envelope.chunk.index(), envelope.chunk.count()), (0, 1));
+        assert_eq!((envelope.kind.as_str(), envelope.total_len, envelope.sent_ms), ("opaque", 5, 7));
+        assert_eq!(envelope.payload, "hello");
+    }
+
+    #[test]
+    fn what_is_unknown_is_ignored_and_escapes_are_read() {
+        let json = PUSH
+            .replace(r#""alice""#, r#""\u0061lice\n\ud83e\udd80""#)
+            .replace(r#"aGVsbG8="#, r#"\u0061GVsbG8\u003d"#)
+            .replace(r#""meta":{"#, r#""x":{"y":[1]},"x":2,"meta":{"z":null,"#);
+        let envelope = push(&json).unwrap();
+        assert_eq!((envelope.recipient.as_str(), &*envelope.payload), ("alice\n🦀", &b"hello"[..]));
+    }
+
+    #[test]
+    fn a_bad_push_is_told_what_is_wrong() {
+        let check = |from: &str, to: &str, expected: &str| {
+            assert!(PUSH.contains(from));
+            let error = push(&PUSH.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected), "{to}: {error}");
+        };
+        check(r#""alice""#, "7", "invalid type: integer `7`, expected a string at line 1 column 14");
+        check(r#""alice""#, "null", "invalid type: null");
+        check(r#""alice""#, r#""  ""#, "recipient: must not be empty or blank");
+        check(r#""recipient":"alice","#, "", "missing field `recipient`");
+        check(r#""recipient""#, r#""recipient":"bob","recipient""#, "duplicate field `recipient`");
+        check(r#""total_len":5"#, r#""total_len":5,"total_len":5"#, "duplicate field `total_len`");
+        check("6F2C2F0E", "6F2C2F0", "message_id: not a UUID");
+        check(r#""chunk_index":0"#, r#""chunk_index":1"#, "meta.chunk_index");
+        check(r#""chunk_index":0"#, r#""chunk_index":-1"#, "invalid value");
+        check(r#""chunk_count":1"#, r#""chunk_count":0"#, "meta.chunk_count");
+        check("opaque", "", "meta.kind");
+        check("aGVsbG8=", "aGVsbG8", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVsbG9=", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVsb-8=", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVs bG8=", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVsbG8h", "larger than 5 bytes");
+    }
+
+    #[test]
+    fn the_length_of_a_payload_is_known_before_it_is_decoded() {
+        for len in 0..100 {
+            let text = STANDARD.encode(vec![7; len]);
+            assert_eq!(base64_payload_bytes(&text), len as u64);
+        }
+    }
+
+    #[test]
+    fn the_optional_fields_of_a_pull_may_be_left_out_or_null() {
+        let pull = |json: &str| Pull::try_from(serde_json::from_str::<PullRequest<'_>>(json).unwrap());
+        for json in [r#"{"recipient":"alice"}"#, r#"{"recipient":"alice","cursor":null,"max":null}"#] {
+            let pull = pull(json).unwrap();
+            assert_eq!((pull.after, pull.items_max), (None, None));
+        }
+        assert_eq!(pull(r#"{"recipient":"alice","max":3}"#).unwrap().items_max, NonZeroU64::new(3));
+        assert!(matches!(
+            pull(r#"{"recipient":"alice","max":0}"#),
+            Err(Rejection::InvalidInput { field: "max", .. })
+        ));
+        assert!(matches!(
+            pull(r#"{"recipient":"alice","cursor":""}"#),
+            Err(Rejection::InvalidInput { field: "cursor", .. })
+        ));
+    }
+
+    #[test]
+    fn an_ack_names_items() {
+        let ack = |json: &str| Ack::try_from(serde_json::from_str::<AckRequest<'_>>(json).unwrap());
+        assert!(ack(r#"{"recipient":"alice","ack":[]}"#).unwrap().items().is_empty());
+        let one = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
+        let twice = ack(&format!(r#"{{"recipient":"alice","ack":[{one},{one}]}}"#)).unwrap();
+        assert_eq!(twice.items().len(), 1);
+        assert!(ack(r#"{"recipient":"alice","ack":[{"message_id":"x","chunk_index":3}]}"#).is_err());
+    }
+
+    #[test]
+    fn an_outcome_shows_only_what_is_so() {
+        let usage = relay_core::Usage { items: 2, bytes: 9 };
+        let check = |outcome, expected: &str| {
+            assert_eq!(serde_json::to_string(&PushResponse::from(outcome)).unwrap(), expected);
+        };
+        check(PushOutcome::Stored { usage }, r#"{"stored":true,"queue_len":2,"queue_bytes":9}"#);
+        check(
+            PushOutcome::Duplicate { usage, conflict: false },
+            r#"{"stored":false,"duplicate":true,"queue_len":2,"queue_bytes":9}"#,
+        );
+        check(
+            PushOutcome::Duplicate { usage, conflict: true },
+            r#"{"stored":false,"duplicate":true,"conflict":true,"queue_len":2,"queue_bytes":9}"#,
+        );
+    }
+}

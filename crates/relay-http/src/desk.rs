@@ -1,0 +1,164 @@
+//! From a request to its answer. It knows no sockets; what it knows of the relay is relay-core's [`Relay`].
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::dev::{Payload, RequestHead};
+use actix_web::http::StatusCode;
+use actix_web::http::header::UPGRADE;
+use futures_util::FutureExt as _;
+use relay_core::Relay;
+use tokio::time::Instant;
+
+use crate::answer::Answer;
+use crate::api::{
+    AckResponse, HealthResponse, PushResponse, StatsResponse, decode_ack, decode_pull, decode_push,
+    encode_page,
+};
+use crate::body::{Body, Limits, OFFLOAD_BYTES, offload};
+use crate::error::ApiError;
+use crate::guard::Guard;
+use crate::metrics::Metrics;
+use crate::monotonic;
+use crate::options::Options;
+use crate::route::{Asked, Endpoint};
+
+/// All that requests share.
+pub(crate) struct Desk<R> {
+    relay: Arc<R>,
+    metrics: Arc<Metrics>,
+    guard: Option<Guard>,
+    limits: Limits,
+    started: Instant,
+    is_draining: AtomicBool,
+}
+
+/// An answer, and whether some of the request is still to come.
+pub(crate) struct Outcome {
+    pub(crate) answer: Answer,
+    pub(crate) has_unread_input: bool,
+}
+
+impl<R: Relay> Desk<R> {
+    pub(crate) fn new(relay: Arc<R>, metrics: Arc<Metrics>, options: Options) -> Self {
+        let started = monotonic::now();
+        Self {
+            relay,
+            metrics,
+            guard: options.rate_limit.map(|limit| Guard::new(limit, started)),
+            limits: Limits::new(options.message_bytes_max, options.request_timeout),
+            started,
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on every new request is sent away.
+    pub(crate) fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// Answers a request, whatever it is.
+    pub(crate) async fn answer(&self, asked: Asked, head: &RequestHead, payload: Payload) -> Outcome {
+        let mut body = Body::new(&self.limits, payload, head.headers());
+        // Nothing that a panic might leave half changed is used again: the request ends here, and what is shared are
+        // counters, the limiter, which expects this, and the relay, which answers for itself.
+        let answered = AssertUnwindSafe(self.respond(asked, head, &mut body)).catch_unwind().await;
+        let answer = answered
+            .unwrap_or_else(|panic| {
+                Err(ApiError::Internal(format!("a handler panicked: {}", panic_text(&*panic))))
+            })
+            .unwrap_or_else(ApiError::into_answer);
+        if !body.is_complete() {
+            body.discard().await;
+        }
+        Outcome { answer, has_unread_input: !body.is_complete() }
+    }
+
+    async fn respond(
+        &self,
+        asked: Asked,
+        head: &RequestHead,
+        body: &mut Body<'_>,
+    ) -> Result<Answer, ApiError> {
+        if self.is_draining() {
+            return Err(ApiError::Draining);
+        }
+        self.limit(asked.endpoint(), head)?;
+        // The framework takes all that comes after such a head for another protocol's, and its length for nothing.
+        if head
+            .headers()
+            .get(UPGRADE)
+            .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        {
+            return Err(ApiError::BadRequest("this connection cannot be upgraded"));
+        }
+        match asked {
+            Asked::For(Endpoint::Push) => self.push(head, body).await,
+            Asked::For(Endpoint::Pull) => self.pull(head, body).await,
+            Asked::For(Endpoint::Ack) => self.ack(head, body).await,
+            Asked::For(Endpoint::Health) => Ok(Answer::ok(&HealthResponse::OK)),
+            Asked::For(Endpoint::Stats) => Ok(self.stats()),
+            Asked::Wrongly(endpoint) => Err(ApiError::MethodNotAllowed { allow: endpoint.allow() }),
+            Asked::Nowhere => Err(ApiError::NotFound),
+        }
+    }
+
+    fn limit(&self, endpoint: Option<Endpoint>, head: &RequestHead) -> Result<(), ApiError> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        let peer: IpAddr =
+            head.peer_addr.ok_or_else(|| ApiError::Internal("a request of nobody".to_owned()))?.ip();
+        let checked = guard.check(endpoint, peer, head.headers(), monotonic::now());
+        checked.inspect_err(|_| self.metrics.rate_limited())
+    }
+
+    async fn push(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
+        let pending = self.metrics.push_began();
+        let payload_bytes_max = self.limits.payload_bytes_max();
+        let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
+        let envelope = body.read(head.headers(), decode).await?;
+        let outcome = self.relay.push(envelope).await?;
+        self.metrics.push_decided(pending, outcome.is_stored());
+        Ok(Answer::ok(&PushResponse::from(outcome)))
+    }
+
+    async fn pull(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
+        self.metrics.pull_began();
+        let pull = body.read(head.headers(), decode_pull).await?;
+        let recipient = pull.recipient.clone();
+        let page = self.relay.pull(pull).await?;
+        let payload_bytes: usize = page.items.iter().map(|item| item.body.len()).sum();
+        let json = if payload_bytes < OFFLOAD_BYTES {
+            encode_page(&recipient, &page)
+        } else {
+            offload(move || encode_page(&recipient, &page)).await?
+        };
+        Ok(Answer::raw(StatusCode::OK, json))
+    }
+
+    async fn ack(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
+        self.metrics.ack_began();
+        let ack = body.read(head.headers(), decode_ack).await?;
+        let outcome = self.relay.ack(ack).await?;
+        self.metrics.acked(outcome.deleted);
+        Ok(Answer::ok(&AckResponse::from(outcome)))
+    }
+
+    fn stats(&self) -> Answer {
+        let uptime = monotonic::now().saturating_duration_since(self.started);
+        let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
+        Answer::ok(&StatsResponse { status: "ok", uptime_ms, metrics: self.metrics.counts() })
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
+}

@@ -1,0 +1,276 @@
+//! Every error answer: which status, which code, whether and when to retry, and what a person is told. This is the one place
+//! that knows, for relay-core's errors, for this crate's own and for those of the framework below.
+//!
+//! Our faults are logged here, once, with all that led to them; a client's at debug and without its words, since
+//! they may name a recipient. An answer tells nothing of files, stores or internals.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
+use relay_core::{Error, Rejection};
+use relay_ratelimit::Refusal;
+use serde_json::{Value, json};
+
+use crate::answer::Answer;
+use crate::code::Code;
+
+/// When to come back to a relay that is draining: by then another one may have taken over.
+const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Why a request is answered with an error.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// relay-core, or the relay behind it, said no.
+    Relay(Error),
+    /// The body is not the JSON that it should be.
+    Json(serde_json::Error),
+    /// The request is broken below its JSON. The text is for a person.
+    BadRequest(&'static str),
+    /// As [`Code::NotFound`].
+    NotFound,
+    /// As [`Code::MethodNotAllowed`].
+    MethodNotAllowed {
+        /// What the path knows.
+        allow: &'static str,
+    },
+    /// As [`Code::RequestTimeout`].
+    RequestTimeout,
+    /// The body is larger than that of the largest message can be.
+    BodyTooLarge {
+        /// The largest payload, in bytes.
+        payload_bytes_max: u64,
+    },
+    /// The body is of a type that is not JSON.
+    UnsupportedMediaType,
+    /// The body is encoded in a way that is not gzip.
+    UnsupportedEncoding,
+    /// As [`Code::RateLimited`].
+    RateLimited(Refusal),
+    /// As [`Code::Draining`].
+    Draining,
+    /// A fault of ours, in words for the log.
+    Internal(String),
+}
+
+/// What an error comes to on the wire.
+struct Verdict {
+    code: Code,
+    message: String,
+    details: Option<Value>,
+    retry_after: Option<Duration>,
+    headers: Vec<(HeaderName, String)>,
+}
+
+impl ApiError {
+    /// Logs the error and puts it into an answer.
+    pub(crate) fn into_answer(self) -> Answer {
+        let verdict = self.verdict();
+        self.log(verdict.code);
+        let status = StatusCode::from_u16(verdict.code.status())
+            .expect("the statuses of all codes are between 100 and 999");
+        let mut answer = Answer::json(status, &verdict.body());
+        if let Some(wait) = verdict.retry_after {
+            answer.set_header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        for (name, value) in verdict.headers {
+            let value =
+                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
+            answer.set_header(name, value);
+        }
+        answer
+    }
+
+    /// The one match from what went wrong to what is answered.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Relay(Error::Rejected(rejection)) => rejected(rejection),
+            Self::Relay(Error::Storage(_)) => {
+                Verdict::new(Code::StorageError, "the store failed; it is safe to repeat this")
+            }
+            Self::Relay(Error::StorageFull) => Verdict::new(Code::StorageFull, "there is no space left"),
+            Self::Relay(Error::Overloaded { retry_after }) => {
+                Verdict::new(Code::Overloaded, "too much work is waiting").retry_after(*retry_after)
+            }
+            Self::Relay(Error::NotReady { retry_after }) => {
+                Verdict::new(Code::NotReady, "the relay is not ready yet").retry_after(*retry_after)
+            }
+            Self::Json(error) => {
+                Verdict::new(Code::InvalidInput, format!("the body is not the expected JSON: {error}"))
+                    .details(json!({"line": error.line(), "column": error.column()}))
+            }
+            Self::BadRequest(what) => Verdict::new(Code::InvalidInput, *what),
+            Self::NotFound => Verdict::new(Code::NotFound, "there is no such path"),
+            Self::MethodNotAllowed { allow } => {
+                Verdict::new(Code::MethodNotAllowed, format!("this path knows {allow} only"))
+                    .header(ALLOW, *allow)
+            }
+            Self::RequestTimeout => Verdict::new(Code::RequestTimeout, "the request did not arrive in time"),
+            Self::BodyTooLarge { payload_bytes_max: limit } => Verdict::new(
+                Code::MessageTooLarge,
+                format!("the body is too large for a payload of {limit} bytes"),
+            )
+            .details(json!({"limit": limit})),
+            Self::UnsupportedMediaType => Verdict::new(
+                Code::UnsupportedMediaType,
+                "the content type must be application/json or application/*+json",
+            ),
+            Self::UnsupportedEncoding => Verdict::new(
+                Code::UnsupportedMediaType,
+                "a body may be gzip-encoded, once, and in no other way",
+            )
+            .header(ACCEPT_ENCODING, "gzip"),
+            Self::RateLimited(refusal) => rate_limited(refusal),
+            Self::Draining => {
+                Verdict::new(Code::Draining, "the relay is shutting down").retry_after(DRAINING_RETRY_AFTER)
+            }
+            Self::Internal(_) => Verdict::new(Code::InternalError, "the relay has a fault"),
+        }
+    }
+
+    fn log(&self, code: Code) {
+        let code = code.as_str();
+        match self {
+            Self::Relay(Error::Storage(source)) => {
+                tracing::error!(code, error = chain(&**source), "the store failed");
+            }
+            Self::Internal(what) => tracing::error!(code, error = what, "a request ran into a fault of ours"),
+            Self::Relay(Error::StorageFull) => tracing::warn!(code, "there is no space left for a push"),
+            Self::Relay(Error::Rejected(_) | Error::Overloaded { .. } | Error::NotReady { .. })
+            | Self::Json(_)
+            | Self::BadRequest(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::RequestTimeout
+            | Self::BodyTooLarge { .. }
+            | Self::UnsupportedMediaType
+            | Self::UnsupportedEncoding
+            | Self::RateLimited(_)
+            | Self::Draining => tracing::debug!(code, "refused"),
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Self::Relay(error)
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Relay(rejection.into())
+    }
+}
+
+impl From<serde_json::Error> for ApiError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl Verdict {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: None, retry_after: None, headers: Vec::new() }
+    }
+
+    fn details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn body(&self) -> Value {
+        let mut error = json!({"code": self.code.as_str(), "message": self.message});
+        if let (Some(details), Some(error)) = (&self.details, error.as_object_mut()) {
+            error.insert("details".to_owned(), details.clone());
+        }
+        json!({"error": error})
+    }
+}
+
+fn rejected(rejection: &Rejection) -> Verdict {
+    let message = rejection.to_string();
+    match rejection {
+        Rejection::InvalidInput { field, .. } => {
+            Verdict::new(Code::InvalidInput, message).details(json!({"field": field}))
+        }
+        Rejection::Unauthorized => Verdict::new(Code::Unauthorized, message),
+        Rejection::Forbidden => Verdict::new(Code::Forbidden, message),
+        Rejection::MessageTooLarge { limit } => {
+            Verdict::new(Code::MessageTooLarge, message).details(json!({"limit": limit}))
+        }
+        Rejection::QuotaExceeded { reason, limit, used } => Verdict::new(Code::QuotaExceeded, message)
+            .details(json!({"reason": reason.as_str(), "limit": limit, "used": used})),
+    }
+}
+
+/// The two fields are those of draft-ietf-httpapi-ratelimit-headers-10.
+fn rate_limited(refusal: &Refusal) -> Verdict {
+    let Refusal { bucket, retry_after, banned, quota, window_seconds } = *refusal;
+    let message =
+        if banned { "too many requests, and banned for it for a while" } else { "too many requests" };
+    let retry_after_ms = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Verdict::new(Code::RateLimited, message)
+        .details(json!({"bucket": bucket, "retry_after_ms": retry_after_ms}))
+        .retry_after(retry_after)
+        .header(RATE_LIMIT_POLICY, format!("\"{bucket}\";q={quota};w={window_seconds}"))
+        .header(RATE_LIMIT, format!("\"{bucket}\";r=0;t={}", whole_seconds(retry_after)))
+}
+
+/// Rounded up, and at least one: nobody is sent back at once.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// An error and all that led to it.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a string does not fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_back_at_once_or_too_early() {
+        let check = |ms, seconds| assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms} ms");
+        check(0, 1);
+        check(1, 1);
+        check(1000, 1);
+        check(1001, 2);
+        check(299_999, 300);
+    }
+
+    #[test]
+    fn what_is_internal_stays_inside() {
+        let secret = || io::Error::other("/var/lib/relay/secret.db");
+        for error in [ApiError::Relay(Error::storage(secret())), ApiError::Internal(secret().to_string())] {
+            assert!(!error.verdict().body().to_string().contains("secret"));
+        }
+        assert_eq!(chain(&Error::storage(secret())), "the store failed: /var/lib/relay/secret.db");
+    }
+}

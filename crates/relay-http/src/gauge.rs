@@ -1,0 +1,69 @@
+//! Counts what is going on right now, and tells when it is over. What is counted is a guard's life, so nothing can be
+//! forgotten.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// How many guards there are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gauge(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    count: AtomicUsize,
+    emptied: Notify,
+}
+
+/// Is counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Entered(Gauge);
+
+impl Gauge {
+    /// Counts one more.
+    pub(crate) fn enter(&self) -> Entered {
+        self.0.count.fetch_add(1, Ordering::SeqCst);
+        Entered(self.clone())
+    }
+
+    /// Resolves when there is no guard.
+    pub(crate) async fn empty(&self) {
+        loop {
+            // Asked for before the count is read, so that a drop in between is not missed.
+            let emptied = self.0.emptied.notified();
+            if self.0.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.0.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.0.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_empty_when_the_last_guard_is_gone() {
+        let gauge = Gauge::default();
+        assert!(gauge.empty().now_or_never().is_some());
+        let (first, second) = (gauge.enter(), gauge.enter());
+        let mut empty = Box::pin(gauge.empty());
+        assert!(empty.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(empty.as_mut().now_or_never().is_none());
+        drop(second);
+        empty.await;
+    }
+}

@@ -1,0 +1,43 @@
+//! The HTTP face of a relay: JSON over HTTP/1.1 and HTTP/2, limits, TLS. It turns requests into calls of relay-core's
+//! [`Relay`](relay_core::Relay) and what comes back into answers. It decides nothing about queues, stores nothing, binds no
+//! socket, and reads no file (but those of TLS) and no environment.
+//!
+//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health` and `GET /stats`. Every error answer, also to what is
+//! no HTTP at all, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the codes.
+//!
+//! - [`serve`] runs it all, from a listener to a drain.
+//! - [`Metrics`] are the counters behind `/stats`.
+//! - [`tls`] keeps certificates.
+//!
+//! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http and `route` to `desk` (limits,
+//! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `guard` limits
+//! rates, `cursor` writes cursors.
+
+#![warn(missing_docs)]
+
+mod answer;
+mod api;
+mod body;
+mod code;
+#[doc(hidden)]
+pub mod codec;
+mod connection;
+mod cursor;
+mod desk;
+mod error;
+mod forwarded;
+mod gauge;
+mod guard;
+mod line;
+mod metrics;
+mod monotonic;
+mod options;
+mod route;
+mod server;
+#[cfg(feature = "tls")]
+pub mod tls;
+
+pub use code::Code;
+pub use metrics::{Counts, Metrics};
+pub use options::{Options, RateLimit, Transport};
+pub use server::serve;

@@ -1,0 +1,132 @@
+//! The counters that `/stats` shows. They are plain sums since the start; none of them decides anything.
+//!
+//! Their algebra:
+//! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts the pushes whose fate is known, so it is computed
+//!   from the other three and cannot disagree with them. A push counts as failed when it was refused, when the relay could
+//!   not do it, and when its client went away before the answer.
+//! - `pull_total` and `ack_total` count the requests that began, whatever became of them.
+//! - A request that the rate limit refused, or that came while the relay drained, is in none of these totals; the first is in
+//!   `rate_limited`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// The counters of one relay. All methods may be called from any thread.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    push_stored: AtomicU64,
+    duplicates: AtomicU64,
+    push_failed: AtomicU64,
+    pull_total: AtomicU64,
+    ack_total: AtomicU64,
+    ack_deleted: AtomicU64,
+    rate_limited: AtomicU64,
+    gc_removed: AtomicU64,
+}
+
+/// What the counters stood at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Pushes whose fate is known.
+    pub push_total: u64,
+    /// Pushes that put an item into a queue.
+    pub push_stored: u64,
+    /// Pushes of an item that was known already.
+    pub duplicates: u64,
+    /// Pushes that were refused, that failed, or whose client went away.
+    pub push_failed: u64,
+    /// Pulls.
+    pub pull_total: u64,
+    /// Acks, each with any number of entries.
+    pub ack_total: u64,
+    /// Items that acks took out of their queues.
+    pub ack_deleted: u64,
+    /// Requests that the rate limit refused.
+    pub rate_limited: u64,
+    /// Expired items that sweeps reclaimed.
+    pub gc_removed: u64,
+}
+
+/// A push whose fate is open. Dropped as it is, it has failed.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct PendingPush<'a> {
+    counter: &'a AtomicU64,
+}
+
+impl Metrics {
+    /// Counters at zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes that a sweep reclaimed this many expired items.
+    pub fn swept(&self, items: u64) {
+        self.gc_removed.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// What the counters stand at. They are read one after the other while others count on.
+    pub fn counts(&self) -> Counts {
+        let [push_stored, duplicates, push_failed] = [&self.push_stored, &self.duplicates, &self.push_failed]
+            .map(|counter| counter.load(Ordering::Relaxed));
+        Counts {
+            push_total: push_stored.saturating_add(duplicates).saturating_add(push_failed),
+            push_stored,
+            duplicates,
+            push_failed,
+            pull_total: self.pull_total.load(Ordering::Relaxed),
+            ack_total: self.ack_total.load(Ordering::Relaxed),
+            ack_deleted: self.ack_deleted.load(Ordering::Relaxed),
+            rate_limited: self.rate_limited.load(Ordering::Relaxed),
+            gc_removed: self.gc_removed.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn push_began(&self) -> PendingPush<'_> {
+        PendingPush { counter: &self.push_failed }
+    }
+
+    pub(crate) fn push_decided<'a>(&'a self, mut push: PendingPush<'a>, stored: bool) {
+        push.counter = if stored { &self.push_stored } else { &self.duplicates };
+    }
+
+    pub(crate) fn pull_began(&self) {
+        self.pull_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ack_began(&self) {
+        self.ack_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn acked(&self, deleted: u64) {
+        self.ack_deleted.fetch_add(deleted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rate_limited(&self) {
+        self.rate_limited.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for PendingPush<'_> {
+    fn drop(&mut self) {
+        self.counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_push_is_counted_once_and_the_sum_holds() {
+        let metrics = Metrics::new();
+        metrics.push_decided(metrics.push_began(), true);
+        metrics.push_decided(metrics.push_began(), true);
+        metrics.push_decided(metrics.push_began(), false);
+        drop(metrics.push_began());
+        let Counts { push_total, push_stored, duplicates, push_failed, .. } = metrics.counts();
+        assert_eq!((push_total, push_stored, duplicates, push_failed), (4, 2, 1, 1));
+    }
+}

@@ -1,0 +1,66 @@
+//! What the caller of [`serve`](crate::serve) decides. Where the values come from is not known here.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The largest payload of one item, in bytes. The limit of a request body follows from it.
+    pub message_bytes_max: u64,
+    /// How long a request head may take to arrive, and then its body; and how long a client may take nothing of its answer
+    /// before it counts as gone.
+    pub request_timeout: Duration,
+    /// How long requests in flight have to finish at a shutdown.
+    pub drain: Duration,
+    /// The rate limit; without one, nobody is limited.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How much each address may send.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    /// Requests per second, `/health` apart.
+    pub per_address_rps: NonZeroU32,
+    /// How many requests may come at once after a rest; this holds for each of the limits.
+    pub burst: NonZeroU32,
+    /// Pushes per second.
+    pub push_rps: NonZeroU32,
+    /// Pulls per second.
+    pub pull_rps: NonZeroU32,
+    /// Acks per second.
+    pub ack_rps: NonZeroU32,
+    /// How long a ban lasts; zero: nobody is banned.
+    pub ban: Duration,
+    /// How many refusals within a minute lead to a ban.
+    pub ban_threshold: NonZeroU32,
+    /// How many leading bits of an IPv6 address count; the rest is one customer's.
+    pub ipv6_prefix: u8,
+    /// Whose `X-Forwarded-For` or `Forwarded` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many addresses are remembered.
+    pub tracked_addresses_max: NonZeroUsize,
+}
+
+/// What carries the requests.
+#[derive(Clone)]
+pub enum Transport {
+    /// HTTP/1.1 over TCP.
+    Plain,
+    /// HTTP/1.1 or HTTP/2 over TLS, as the client chooses.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::Tls),
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "Plain",
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => "Tls",
+        })
+    }
+}

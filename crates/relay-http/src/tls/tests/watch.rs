@@ -1,0 +1,88 @@
+//! New files while connections are served, found by the watching task.
+//!
+//! Time is paused: it stands still while any task or blocking call has work to do, and leaps to the next timer when
+//! none has. A virtual second after a poll, its reload is over.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::pki::{Ca, Disk};
+use crate::tls::{Tls, watch};
+
+/// So long that nothing in a test comes about by polling.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn watch_finds_changed_files_and_outlives_bad_ones() {
+    let ca = Ca::new("CA");
+    let (old, new) = (ca.leaf(), ca.leaf());
+    let disk = Disk::with(&old);
+    let tls = disk.load();
+    let watching = start(&tls, Arc::default(), 2 * SECOND);
+
+    fs::write(&disk.paths.cert_pem, &new.cert).unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    assert_eq!(shown(&tls), old.cert_der(), "the key is not there yet");
+
+    fs::write(&disk.paths.key_pem, &new.key).unwrap();
+    assert_eq!(shown(&tls), old.cert_der(), "it has not looked yet");
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(shown(&tls), new.cert_der());
+    assert!(!watching.is_finished());
+}
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn watch_follows_a_symbolic_link_that_is_turned_to_another_directory() {
+    use std::os::unix::fs::symlink;
+    let ca = Ca::new("CA");
+    let (old, new) = (ca.leaf(), ca.leaf());
+    let mut disk = Disk::with(&old);
+    for (name, leaf) in [("old", &old), ("new", &new)] {
+        fs::create_dir(disk.path(name)).unwrap();
+        fs::write(disk.path(name).join("cert.pem"), &leaf.cert).unwrap();
+        fs::write(disk.path(name).join("key.pem"), &leaf.key).unwrap();
+    }
+    symlink("old", disk.path("current")).unwrap();
+    disk.paths.cert_pem = disk.path("current").join("cert.pem");
+    disk.paths.key_pem = disk.path("current").join("key.pem");
+    let tls = disk.load();
+    let _watching = start(&tls, Arc::default(), 2 * SECOND);
+
+    symlink("new", disk.path("next")).unwrap();
+    fs::rename(disk.path("next"), disk.path("current")).unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    assert_eq!(shown(&tls), new.cert_der());
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_reloads_on_demand() {
+    let ca = Ca::new("CA");
+    let disk = Disk::with(&ca.leaf());
+    let tls = disk.load();
+    let demand = Arc::new(Notify::new());
+    let watching = start(&tls, Arc::clone(&demand), NEVER);
+    for _ in 0..2 {
+        let new = ca.leaf();
+        disk.put(&new);
+        demand.notify_one();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(shown(&tls), new.cert_der());
+    }
+    assert!(!watching.is_finished());
+}
+
+fn start(tls: &Tls, demand: Arc<Notify>, every: Duration) -> JoinHandle<()> {
+    tokio::spawn(watch(tls.clone(), demand, every))
+}
+
+/// The certificate that the next client would be shown.
+fn shown(tls: &Tls) -> CertificateDer<'static> {
+    tls.0.in_force.load().server.cert[0].clone()
+}

@@ -1,0 +1,188 @@
+//! Every row of the table of errors, and what an error answer tells.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::{Error, Limits, Rejection};
+use relay_http::Code;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Server, Stub, memory, options, push_of};
+
+/// Asks each endpoint of a relay that answers with `error` every time.
+fn asked(error: impl Fn() -> Error + Send + Sync + 'static) -> Vec<Answer> {
+    let server = Server::with(Arc::new(Stub(move |_: &str| Err(error()))), options());
+    vec![
+        server.post("/push", &push_of("alice", 0, "")),
+        server.post("/pull", &json!({"recipient": "alice"})),
+        server.post("/ack", &json!({"recipient": "alice", "ack": []})),
+    ]
+}
+
+#[test]
+fn every_error_of_a_relay_has_its_status_and_code() {
+    let retry_after = Duration::from_millis(2001);
+    let check = |error: fn(Duration) -> Error, status, code, seconds: Option<&str>, details: Value| {
+        for answer in asked(move || error(retry_after)) {
+            assert_eq!(answer.assert_error(status, code), details);
+            assert_eq!(answer.header("retry-after"), seconds, "{answer:?}");
+        }
+    };
+    check(|_| Rejection::invalid("max", "no").into(), 400, "invalid_input", None, json!({"field": "max"}));
+    check(|_| Rejection::Unauthorized.into(), 401, "unauthorized", None, Value::Null);
+    check(|_| Rejection::Forbidden.into(), 403, "forbidden", None, Value::Null);
+    let too_large = |_| Rejection::MessageTooLarge { limit: 9 }.into();
+    check(too_large, 413, "message_too_large", None, json!({"limit": 9}));
+    check(|_| Error::storage(io::Error::other("x")), 503, "storage_error", None, Value::Null);
+    check(|_| Error::StorageFull, 507, "storage_full", None, Value::Null);
+    check(|retry_after| Error::Overloaded { retry_after }, 503, "overloaded", Some("3"), Value::Null);
+    check(|retry_after| Error::NotReady { retry_after }, 503, "not_ready", Some("3"), Value::Null);
+}
+
+#[test]
+fn a_full_queue_tells_which_limit_and_how_full() {
+    let check = |limits, details: Value| {
+        let server = Server::with(memory(limits), options());
+        server.post("/push", &push_of("alice", 0, "aGVsbG8=")).ok();
+        let refused = server.post("/push", &push_of("alice", 1, "aGVsbG8="));
+        assert_eq!(refused.assert_error(409, "quota_exceeded"), details);
+    };
+    check(
+        Limits { queue_items_max: 1, ..Limits::default() },
+        json!({"reason": "count", "limit": 1, "used": 1}),
+    );
+    check(
+        Limits { queue_bytes_max: 9, ..Limits::default() },
+        json!({"reason": "bytes", "limit": 9, "used": 5}),
+    );
+}
+
+#[test]
+fn what_the_store_says_stays_inside() {
+    for answer in asked(|| Error::storage(io::Error::other("/secret/relay.db: bad page 7"))) {
+        assert!(!answer.body.contains("secret") && !answer.body.contains("page"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_panic_is_an_internal_error_of_one_request() {
+    let server = Server::with(
+        Arc::new(Stub(|endpoint| if endpoint == "push" { panic!("no") } else { Ok(()) })),
+        options(),
+    );
+    let mut client = server.connect();
+    for _ in 0..3 {
+        let answer = client.post("/push", &push_of("alice", 0, "").to_string());
+        answer.assert_error(500, "internal_error");
+        assert!(!answer.body.contains("panic"));
+        client.post("/pull", r#"{"recipient":"alice"}"#).ok();
+    }
+}
+
+#[test]
+fn an_unknown_path_is_not_found() {
+    let server = Server::start();
+    for path in ["/", "/push/", "//push", "/Push", "/metrics", "/push%20", "/a?/push"] {
+        server.get(path).assert_error(404, "not_found");
+        server.post(path, &json!({})).assert_error(404, "not_found");
+    }
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_ones() {
+    let server = Server::start();
+    let check = |method: &str, path, allow| {
+        let answer = server.connect().ask(&format!("{method} {path} HTTP/1.1\r\nhost: relay\r\n\r\n"));
+        answer.assert_error(405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    };
+    for path in ["/push", "/pull", "/ack"] {
+        for method in ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "post", "WHATEVER"] {
+            check(method, path, "POST");
+        }
+    }
+    for path in ["/health", "/stats"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
+            check(method, path, "GET, HEAD");
+        }
+    }
+}
+
+#[test]
+fn bad_json_is_told_line_and_column() {
+    let server = Server::start();
+    let check = |path, body: &str, details: Value, words: &str| {
+        let answer = server.connect().post(path, body);
+        assert_eq!(answer.assert_error(400, "invalid_input"), details, "{body}");
+        assert!(answer.json()["error"]["message"].as_str().unwrap().contains(words), "{answer:?}");
+    };
+    let at = |line: u32, column: u32| json!({"line": line, "column": column});
+    check("/pull", "", at(1, 0), "EOF");
+    check("/pull", "{", at(1, 1), "line 1 column 1");
+    check("/pull", "{\n  \"recipient\": }", at(2, 16), "line 2 column 16");
+    check("/pull", r#"{"recipient":5}"#, at(1, 14), "expected a string");
+    check("/pull", r#"{"recipient":"a"} x"#, at(1, 19), "trailing characters");
+    check("/pull", r#"{"recipient":"a","recipient":"b"}"#, at(1, 28), "duplicate field `recipient`");
+    check("/pull", r#"{"recipient":"a","max":1,"max":null}"#, at(1, 30), "duplicate field `max`");
+    check("/pull", r#"{"recipient":"a","max":-1}"#, at(1, 25), "expected u64");
+    check("/pull", r#"{"recipient":"a","max":"1"}"#, at(1, 26), "expected u64");
+    check(
+        "/ack",
+        r#"{"recipient":"a","ack":[{"message_id":"x"}]}"#,
+        at(1, 42),
+        "missing field `chunk_index`",
+    );
+    check("/pull", &format!("{{\"x\":{}", "[".repeat(10_000)), at(1, 10_005), "EOF");
+    let answer = server.connect().post_with("/pull", "", b"{\"recipient\":\"\xff\"}");
+    answer.assert_error(400, "invalid_input");
+}
+
+#[test]
+fn a_field_that_cannot_be_is_named() {
+    let server = Server::start();
+    let check = |path, body: Value, field: &str| {
+        assert_eq!(server.post(path, &body).assert_error(400, "invalid_input"), json!({"field": field}));
+    };
+    check("/pull", json!({"recipient": " "}), "recipient");
+    check("/pull", json!({"recipient": "a", "max": 0}), "max");
+    check("/push", push_of("", 0, ""), "recipient");
+    check("/push", push_of("a", 0, "x"), "ciphertext_b64");
+    check("/push", push_of("a", 1000, ""), "meta.chunk_index");
+    check("/ack", json!({"recipient": "a", "ack": [{"message_id": "x", "chunk_index": 0}]}), "message_id");
+}
+
+#[test]
+fn a_recipient_may_be_any_text() {
+    let server = Server::start();
+    for recipient in ["a:b/c", "\"\\\u{0}", "🦀🦀", " x ", &"ä".repeat(256)] {
+        server.post("/push", &push_of(recipient, 0, "")).ok();
+        let page = server.post("/pull", &json!({"recipient": recipient})).ok();
+        assert_eq!(page["items"][0]["recipient"], recipient);
+    }
+}
+
+#[test]
+fn the_codes_are_those_of_the_contract() {
+    let listed: BTreeSet<_> = Code::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
+    let contract = BTreeSet::from([
+        ("invalid_input", 400),
+        ("unauthorized", 401),
+        ("forbidden", 403),
+        ("not_found", 404),
+        ("method_not_allowed", 405),
+        ("request_timeout", 408),
+        ("quota_exceeded", 409),
+        ("message_too_large", 413),
+        ("unsupported_media_type", 415),
+        ("rate_limited", 429),
+        ("internal_error", 500),
+        ("storage_error", 503),
+        ("overloaded", 503),
+        ("draining", 503),
+        ("not_ready", 503),
+        ("storage_full", 507),
+    ]);
+    assert_eq!(listed, contract);
+}

@@ -1,0 +1,123 @@
+//! Many requests on one connection.
+
+use serde_json::json;
+
+use crate::support::{Server, memory, options, post_head, push_of};
+use relay_core::Limits;
+use relay_http::Transport;
+
+#[test]
+fn a_connection_is_kept() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for index in 0..100 {
+        let answer = client.post("/push", &push_of("alice", index, "").to_string());
+        assert_eq!(answer.ok()["queue_len"], index + 1);
+        assert!(!answer.closes());
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let mut requests = String::new();
+    for index in 0..50 {
+        let body = push_of("alice", index, "aGVsbG8=").to_string();
+        requests += &format!("{}{body}", post_head("/push", "", body.len()));
+    }
+    client.send(requests);
+    for index in 0..50 {
+        assert_eq!(client.answer().ok()["queue_len"], index + 1);
+    }
+}
+
+#[test]
+fn a_client_that_wants_to_close_is_let_go() {
+    let server = Server::start();
+    for head in
+        ["GET /health HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n", "GET /health HTTP/1.0\r\n\r\n"]
+    {
+        let mut client = server.connect();
+        client.ask(head).ok();
+        client.assert_closed();
+    }
+}
+
+#[test]
+fn a_client_that_has_sent_all_still_gets_its_answers() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send("GET /health HTTP/1.1\r\nhost: relay\r\n\r\n".repeat(2));
+    client.finish_sending();
+    client.answer().ok();
+    client.answer().ok();
+    client.assert_closed();
+}
+
+#[test]
+fn a_body_that_nobody_wants_is_not_taken_for_a_request() {
+    let server = Server::start();
+    let smuggled = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
+    let mut client = server.connect();
+    client.post("/nope", smuggled).assert_error(404, "not_found");
+    client
+        .post_with("/push", "content-type: text/plain\r\n", smuggled.as_bytes())
+        .assert_error(415, "unsupported_media_type");
+    client
+        .ask(&format!(
+            "GET /health HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n{smuggled}",
+            smuggled.len()
+        ))
+        .ok();
+    assert_eq!(client.post("/pull", r#"{"recipient":"a"}"#).ok()["remaining_estimate"], 0);
+}
+
+#[test]
+fn it_serves_from_a_runtime_with_many_threads() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut server = Server::on(runtime, Transport::Plain, memory(Limits::default()), options());
+    server.post("/pull", &json!({"recipient": "alice"})).ok();
+    server.shut_down();
+    server.wait();
+}
+
+#[test]
+fn nothing_is_done_behind_the_last_request() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let body = push_of("alice", 1, "aGVsbG8=").to_string();
+    let pull = r#"{"recipient":"alice"}"#;
+    client.send(format!(
+        "{}{pull}{}{body}",
+        post_head("/pull", "connection: close\r\n", pull.len()),
+        post_head("/push", "", body.len())
+    ));
+    assert!(client.answer().closes());
+    client.assert_closed();
+    assert_eq!(
+        server.post("/pull", &serde_json::json!({"recipient": "alice"})).ok()["items"],
+        serde_json::json!([])
+    );
+}
+
+#[test]
+fn who_offers_an_upgrade_is_told_that_the_connection_ends() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send(
+        "GET /health HTTP/1.1\r\nhost: relay\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\r\n",
+    );
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.closes()), (200, true));
+    client.assert_closed();
+}
+
+#[test]
+fn an_upgrade_to_websocket_is_refused_at_once() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let pull = r#"{"recipient":"alice"}"#;
+    client.send(format!("{}{pull}", post_head("/pull", "upgrade: websocket\r\n", pull.len())));
+    client.answer().assert_error(400, "invalid_input");
+}

@@ -1,0 +1,121 @@
+//! The same over TLS, in HTTP/1.1 and HTTP/2.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::Limits;
+use relay_http::tls::{Tls, TlsPaths};
+use relay_http::{Options, Transport};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+
+use crate::support::{Server, memory, options, push_of};
+
+/// A server over TLS, and the certificate to trust.
+fn secure(options: Options) -> (Server, CertificateDer<'static>, tempfile::TempDir) {
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let paths = TlsPaths {
+        cert_pem: dir.path().join("cert.pem"),
+        key_pem: dir.path().join("key.pem"),
+        client_ca_pem: None,
+    };
+    std::fs::write(&paths.cert_pem, identity.cert.pem()).unwrap();
+    std::fs::write(&paths.key_pem, identity.signing_key.serialize_pem()).unwrap();
+    let server = Server::over(Transport::Tls(Tls::load(paths).unwrap()), memory(Limits::default()), options);
+    (server, identity.cert.der().clone(), dir)
+}
+
+fn client_config(certificate: &CertificateDer<'static>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// Sends this over TLS and HTTP/1.1 and returns all that comes back until the connection is closed.
+fn say(server: &Server, certificate: &CertificateDer<'static>, request: &str) -> String {
+    let tcp = TcpStream::connect(server.address).unwrap();
+    tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let connection =
+        ClientConnection::new(Arc::new(client_config(certificate)), "localhost".try_into().unwrap()).unwrap();
+    let mut stream = StreamOwned::new(connection, tcp);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
+fn assert_last_error(said: &str, status: u16, code: &str) {
+    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains("\r\nconnection: close"),
+        "{said}"
+    );
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["code"], code, "{said}");
+}
+
+#[test]
+fn http_1_over_tls_answers_garbage_in_json_too() {
+    let (server, certificate, _dir) = secure(options());
+    assert_last_error(&say(&server, &certificate, "GARBAGE\r\n\r\n"), 400, "invalid_input");
+    assert_last_error(&say(&server, &certificate, "GET /health HTTP/1.1\r\n\r\n"), 400, "invalid_input");
+    let request = "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert!(say(&server, &certificate, request).ends_with(r#"{"status":"ok"}"#));
+}
+
+#[test]
+fn a_slow_head_over_tls_is_told_that_it_is_too_slow() {
+    let (server, certificate, _dir) =
+        secure(Options { request_timeout: Duration::from_millis(500), ..options() });
+    assert_last_error(&say(&server, &certificate, "GET /"), 408, "request_timeout");
+}
+
+#[test]
+fn who_speaks_no_tls_is_let_go() {
+    let (mut server, _certificate, _dir) = secure(options());
+    let mut client = server.connect();
+    client.send("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut silent = server.connect();
+    server.shut_down();
+    server.wait_within(Duration::from_secs(2));
+    silent.assert_gone();
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_when_the_client_knows_it() {
+    let (mut server, certificate, _dir) = secure(options());
+    let mut config = client_config(&certificate);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .resolve("localhost", server.address)
+        .no_proxy()
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap();
+    let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
+    let payload = "A".repeat(8 * 1024 * 1024);
+    let pushed = client.post(url("/push")).json(&push_of("alice", 0, &payload)).send().await.unwrap();
+    assert_eq!((pushed.version(), pushed.status().as_u16()), (reqwest::Version::HTTP_2, 200));
+    let pulled = client.post(url("/pull")).json(&json!({"recipient": "alice"})).send().await.unwrap();
+    let pulled: Value = pulled.json().await.unwrap();
+    assert!(pulled["items"][0]["ciphertext_b64"] == payload.as_str());
+    let refused =
+        client.post(url("/push")).header("content-type", "text/plain").body(payload).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 415);
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"]["code"], "unsupported_media_type");
+    assert_eq!(client.get(url("/nope")).send().await.unwrap().status().as_u16(), 404);
+    let head = client.head(url("/health")).send().await.unwrap();
+    assert_eq!((head.status().as_u16(), head.bytes().await.unwrap().len()), (200, 0));
+    // The client keeps its connection, which does not hold up the end.
+    server.shut_down();
+    server.wait_within(Duration::from_secs(2));
+}
