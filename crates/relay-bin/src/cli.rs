@@ -1,0 +1,149 @@
+//! The command line: what may be typed, and what it means. Runs nothing and reads no file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Overrides, Sources};
+
+const AFTER_HELP: &str = "\
+Settings come from the built-in defaults, then the configuration file, then environment variables such as
+RELAY__RELAY__MAX_MESSAGE_BYTES, then the options above; the later wins. To see what is in force:
+
+  relay-bin check-config --config relay.toml
+
+Exit codes:
+  0   stopped as asked, or the configuration is good
+  1   could not start: the port is taken, the store is locked or unreadable
+  2   the command line was not understood
+  78  the configuration has mistakes; all of them are listed";
+
+/// Keeps encrypted messages until their recipients fetch them.
+///
+/// Without a command, the relay is started. Without options, it listens on 127.0.0.1:7000 and keeps its
+/// messages in ./relay_db.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "relay-bin", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do; none means [`Command::Serve`].
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options, given before or after the command.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What the program can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Start the relay (what happens without a command)
+    Serve,
+    /// Check the configuration, print what would be in force, and stop
+    CheckConfig,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Options {
+    /// Configuration file (TOML); without it, the defaults
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen, such as 0.0.0.0:7000 (instead of the key `address`)
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+    /// Directory of the message store (instead of the key `storage.path`)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub storage_path: Option<PathBuf>,
+    /// How to write the log: auto is text on a terminal and JSON elsewhere
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// The command that was given, or the one that is meant without.
+    #[must_use]
+    pub fn command_or_serve(&self) -> Command {
+        self.command.unwrap_or(Command::Serve)
+    }
+}
+
+impl Options {
+    /// Where the configuration is to be read, with the environment as `main` found it.
+    #[must_use]
+    pub fn into_sources(self, env: Vec<(String, String)>) -> Sources {
+        let overrides = Overrides { address: self.address, storage_path: self.storage_path };
+        Sources { file: self.config, env, overrides }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command() {
+        let options = Options {
+            config: Some("x.toml".into()),
+            address: Some("[::1]:1".to_owned()),
+            storage_path: Some("db".into()),
+            log_format: LogFormat::Json,
+        };
+        let words = "--config x.toml --address [::1]:1 --storage-path db --log-format json";
+        for (line, command) in [
+            (format!("relay-bin {words}"), Command::Serve),
+            (format!("relay-bin serve {words}"), Command::Serve),
+            (format!("relay-bin {words} serve"), Command::Serve),
+            (format!("relay-bin check-config {words}"), Command::CheckConfig),
+            (format!("relay-bin {words} check-config"), Command::CheckConfig),
+        ] {
+            let cli = parse(&line).unwrap();
+            assert_eq!((cli.command_or_serve(), cli.options), (command, options.clone()), "{line}");
+        }
+        let bare = parse("relay-bin").unwrap();
+        assert_eq!((bare.command_or_serve(), bare.options), (Command::Serve, Options::default()));
+    }
+
+    #[test]
+    fn what_is_not_understood_exits_with_2() {
+        for line in
+            ["relay-bin --port 1", "relay-bin run", "relay-bin --config", "relay-bin --log-format xml"]
+        {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_tells_the_exit_codes() {
+        Cli::command().debug_assert();
+        for line in ["relay-bin --help", "relay-bin -h"] {
+            let error = parse(line).unwrap_err();
+            assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
+            assert!(error.to_string().contains("78  the configuration has mistakes"), "{error}");
+        }
+        let version = parse("relay-bin --version").unwrap_err();
+        assert_eq!((version.kind(), version.exit_code()), (ErrorKind::DisplayVersion, 0));
+        assert_eq!(version.to_string(), concat!("relay-bin ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+}

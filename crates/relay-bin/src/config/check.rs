@@ -1,0 +1,250 @@
+//! What could never work, and what is merely odd, about a whole configuration. Pure: opens no file, resolves no
+//! name, and does not know where a value came from.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use super::error::Problem;
+use super::keys::{self, Kind};
+use super::{Mode, RateLimitConfig, RelayConfig, RelayLimits, StorageKind};
+
+pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
+
+/// Entries that one acknowledgement may list (docs/api.md).
+const ACK_ENTRIES_MAX: u64 = 10_000;
+
+/// What is built into this program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Build {
+    pub(super) redb: bool,
+    pub(super) tls: bool,
+}
+
+/// What the check found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Build {
+    pub(super) const THIS: Self = Self { redb: cfg!(feature = "redb"), tls: cfg!(feature = "tls") };
+}
+
+impl Findings {
+    fn refuse(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(Problem { key: Some(key.to_owned()), message: message.into(), origin: None });
+    }
+
+    fn warn_if(&mut self, odd: bool, line: &str) {
+        if odd {
+            self.warnings.push(line.to_owned());
+        }
+    }
+}
+
+/// Checks every value by itself, then what belongs together.
+pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
+    let mut findings = Findings::default();
+    if let Err(message) = check_address(&config.address) {
+        findings.refuse("address", message);
+    }
+    check_tls(config, build, &mut findings);
+    check_storage(config, build, &mut findings);
+    check_numbers(config, &mut findings);
+    warn_of_exposure(config, &mut findings);
+    warn_of_limits(&config.relay, &mut findings);
+    warn_of_rates(&config.rate_limit, &mut findings);
+    findings
+}
+
+fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
+    for key in keys::KEYS {
+        let (number, fits) = match key.kind {
+            Kind::Number { min, max, read } => (read(config), (min..=max).contains(&read(config))),
+            Kind::Rate(read) => (read(config).into(), read(config) > 0 || !config.rate_limit.enabled),
+            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) => continue,
+        };
+        if !fits {
+            findings.refuse(key.name, super::value::unfit(key, &number.to_string()));
+        }
+    }
+}
+
+/// Holds an address to the shape that a bind can resolve: `ip:port`, `[ipv6]:port` or `name:port`.
+fn check_address(address: &str) -> Result<(), String> {
+    const SHAPE: &str = "must be host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000";
+    if address.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    let refuse = |why: &str| Err(format!("{SHAPE}; {} {why}", super::value::quoted(address)));
+    if address.is_empty() {
+        return Err(format!("{SHAPE}; it is empty"));
+    }
+    if address.contains("://") {
+        return refuse("is a URL");
+    }
+    let Some((host, port)) = address.rsplit_once(':') else { return refuse("has no port") };
+    if host.contains(':') {
+        return refuse("is no IPv6 address in brackets with a port");
+    }
+    if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
+        return refuse("has no port from 0 to 65535");
+    }
+    if !is_host_name(host) {
+        return refuse("has no valid host name or IP address");
+    }
+    Ok(())
+}
+
+/// Whether a resolver could know this name. A name that ends in a number is an IPv4 address with a mistake in it.
+fn is_host_name(host: &str) -> bool {
+    const LONGEST: usize = 253;
+    let letters = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let numeric = last.bytes().all(|b| b.is_ascii_digit());
+    host.len() <= LONGEST
+        && host.split('.').all(|label| !label.is_empty() && label.bytes().all(letters))
+        && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+}
+
+fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
+    if config.mode == Mode::Http {
+        findings.warn_if(config.tls.is_some(), "tls: not used with mode = \"http\"");
+        return;
+    }
+    if !build.tls {
+        findings.refuse(
+            "mode",
+            "\"tls\" is not built into this program; build it with the cargo feature \"tls\"",
+        );
+    }
+    let tls = config.tls.as_ref();
+    for (key, path) in [
+        ("tls.cert_pem_path", tls.map(|tls| tls.cert_pem_path.as_path())),
+        ("tls.key_pem_path", tls.map(|tls| tls.key_pem_path.as_path())),
+    ] {
+        match path.filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => check_path(key, path, findings),
+            None => findings
+                .refuse(key, "must be the path of a PEM file when mode = \"tls\"; it is missing or empty"),
+        }
+    }
+    if let Some(path) = tls.and_then(|tls| tls.client_ca_pem_path.as_deref()) {
+        check_path("tls.client_ca_pem_path", path, findings);
+    }
+}
+
+fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
+    match config.storage.kind {
+        StorageKind::Memory => {
+            findings.warn_if(true, "storage.kind: \"memory\" writes nothing; messages are lost at a restart");
+        }
+        StorageKind::Redb => {
+            check_path("storage.path", &config.storage.path, findings);
+            if !build.redb {
+                findings.refuse(
+                    "storage.kind",
+                    "\"redb\" is not built into this program; build it with the cargo feature \"redb\", \
+                     or set kind = \"memory\" and lose messages at a restart",
+                );
+            }
+        }
+    }
+}
+
+fn check_path(key: &str, path: &Path, findings: &mut Findings) {
+    match path.to_str() {
+        Some("") => findings.refuse(key, "must be a path; it is empty"),
+        Some(_) => {}
+        None => findings.refuse(key, NOT_UTF8),
+    }
+}
+
+fn warn_of_exposure(config: &RelayConfig, findings: &mut Findings) {
+    if is_loopback(&config.address) {
+        return;
+    }
+    findings.warn_if(
+        config.mode == Mode::Http,
+        "address: not loopback, with mode = \"http\": other machines talk to the relay in clear text; \
+         set mode = \"tls\", or keep it behind a proxy that ends TLS",
+    );
+    findings.warn_if(
+        !config.rate_limit.enabled,
+        "rate_limit.enabled: false, on an address that is not loopback: anybody may send any number of requests",
+    );
+}
+
+/// A name other than localhost is not resolved here, and may be anything.
+fn is_loopback(address: &str) -> bool {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost")),
+    }
+}
+
+fn warn_of_limits(relay: &RelayLimits, findings: &mut Findings) {
+    findings.warn_if(
+        relay.max_queue_bytes_per_user < relay.max_message_bytes,
+        "relay.max_queue_bytes_per_user: under relay.max_message_bytes, so the largest messages fit no queue",
+    );
+    findings.warn_if(
+        relay.pull_bytes_max < relay.max_message_bytes,
+        "relay.pull_bytes_max: under relay.max_message_bytes; a larger message is still sent, alone",
+    );
+    findings.warn_if(
+        relay.pull_batch_max > ACK_ENTRIES_MAX,
+        "relay.pull_batch_max: over 10000, so a full page cannot be acknowledged in one request",
+    );
+    findings.warn_if(
+        relay.gc_interval_seconds > relay.message_ttl_seconds,
+        "relay.gc_interval_seconds: over relay.message_ttl_seconds, so expired messages keep their space for long",
+    );
+    findings.warn_if(
+        relay.dedup_window_seconds > relay.message_ttl_seconds,
+        "relay.dedup_window_seconds: over relay.message_ttl_seconds, so messages are remembered longer than kept",
+    );
+}
+
+fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
+    if rates.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+        findings.warn_if(
+            true,
+            "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+        );
+    }
+    if !rates.enabled {
+        return;
+    }
+    let endpoints = &rates.endpoints;
+    let fastest = endpoints.push_rps.max(endpoints.pull_rps).max(endpoints.ack_rps);
+    findings.warn_if(
+        rates.burst < fastest,
+        "rate_limit.burst: under a rate of rate_limit.endpoints, so requests that come together are refused early",
+    );
+    findings.warn_if(rates.ban_seconds == 0, "rate_limit.ban_seconds: 0, so no address is ever shut out");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_built_in_is_refused_by_the_name_of_its_feature() {
+        let config = RelayConfig { mode: Mode::Tls, ..RelayConfig::default() };
+        let refused = |build: Build| -> Vec<String> {
+            let problems = examine(&config, build).problems;
+            problems.iter().map(ToString::to_string).filter(|line| !line.starts_with("tls.")).collect()
+        };
+        assert_eq!(refused(Build { redb: true, tls: true }), Vec::<String>::new());
+        assert_eq!(
+            refused(Build { redb: false, tls: false }),
+            [
+                "mode: \"tls\" is not built into this program; build it with the cargo feature \"tls\"",
+                "storage.kind: \"redb\" is not built into this program; build it with the cargo feature \"redb\", \
+                 or set kind = \"memory\" and lose messages at a restart",
+            ]
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! The one table of keys: name, what a value may be, and where it lies in [`RelayConfig`]. Reading, checking and
+//! printing go through it, so that none of them can forget a key. Reads and prints nothing itself.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::{Mode, RelayConfig, StorageKind};
+
+/// A request body is held in memory, so a message or an answer has a bound that a machine can bear.
+const GIB: u64 = 1 << 30;
+/// The largest number that TOML can write.
+const COUNT_MAX: u64 = i64::MAX as u64;
+/// 100 years: far over any use, and far from where milliseconds since 1970 would overflow.
+const SECONDS_MAX: u64 = 3_153_600_000;
+const RATE_MAX: u64 = u32::MAX as u64;
+
+/// Every key, tables in the order of the shipped file.
+pub(super) const KEYS: &[Key] = &[
+    text("address", |c| Some(c.address.clone())),
+    choice("mode", &["http", "tls"], |c| match c.mode {
+        Mode::Http => "http",
+        Mode::Tls => "tls",
+    }),
+    number("server.drain_seconds", 0, SECONDS_MAX, |c| c.server.drain_seconds),
+    number("server.request_timeout_seconds", 1, SECONDS_MAX, |c| c.server.request_timeout_seconds),
+    text("tls.cert_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.cert_pem_path))),
+    text("tls.key_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.key_pem_path))),
+    text("tls.client_ca_pem_path", |c| c.tls.as_ref()?.client_ca_pem_path.as_deref().map(lossy)),
+    choice("storage.kind", &["redb", "memory"], |c| match c.storage.kind {
+        StorageKind::Redb => "redb",
+        StorageKind::Memory => "memory",
+    }),
+    text("storage.path", |c| Some(lossy(&c.storage.path))),
+    number("storage.cache_bytes", 1 << 20, 1 << 40, |c| c.storage.cache_bytes),
+    number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
+    number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),
+    number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user),
+    number("relay.message_ttl_seconds", 1, SECONDS_MAX, |c| c.relay.message_ttl_seconds),
+    number("relay.gc_interval_seconds", 1, SECONDS_MAX, |c| c.relay.gc_interval_seconds),
+    number("relay.pull_batch_max", 1, 1_000_000, |c| c.relay.pull_batch_max),
+    number("relay.pull_bytes_max", 1, GIB, |c| c.relay.pull_bytes_max),
+    number("relay.dedup_window_seconds", 0, SECONDS_MAX, |c| c.relay.dedup_window_seconds),
+    flag("rate_limit.enabled", |c| c.rate_limit.enabled),
+    rate("rate_limit.per_ip_rps", |c| c.rate_limit.per_ip_rps),
+    rate("rate_limit.burst", |c| c.rate_limit.burst),
+    number("rate_limit.ban_seconds", 0, SECONDS_MAX, |c| c.rate_limit.ban_seconds),
+    rate("rate_limit.ban_threshold", |c| c.rate_limit.ban_threshold),
+    number("rate_limit.ipv6_prefix", 1, 128, |c| c.rate_limit.ipv6_prefix.into()),
+    networks("rate_limit.trusted_proxies", |c| &c.rate_limit.trusted_proxies),
+    number("rate_limit.max_tracked_addresses", 1, 100_000_000, |c| c.rate_limit.max_tracked_addresses),
+    rate("rate_limit.endpoints.push_rps", |c| c.rate_limit.endpoints.push_rps),
+    rate("rate_limit.endpoints.pull_rps", |c| c.rate_limit.endpoints.pull_rps),
+    rate("rate_limit.endpoints.ack_rps", |c| c.rate_limit.endpoints.ack_rps),
+];
+
+/// A key: its full name, and what it holds.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// What a key holds, with the way to its value.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Text(fn(&RelayConfig) -> Option<String>),
+    Choice(&'static [&'static str], fn(&RelayConfig) -> &'static str),
+    Flag(fn(&RelayConfig) -> bool),
+    Number {
+        min: u64,
+        max: u64,
+        read: fn(&RelayConfig) -> u64,
+    },
+    /// Positive as long as `rate_limit.enabled`; any number otherwise.
+    Rate(fn(&RelayConfig) -> u32),
+    Networks(fn(&RelayConfig) -> &[IpNet]),
+}
+
+impl Key {
+    /// The environment variable that sets this key.
+    pub(super) fn variable(&self) -> String {
+        variable(self.name)
+    }
+
+    /// What a value may be, to follow "must be".
+    pub(super) fn allowed(&self) -> String {
+        match &self.kind {
+            Kind::Text(_) => "text".to_owned(),
+            Kind::Choice(choices, _) => {
+                choices.iter().map(|choice| format!("{choice:?}")).collect::<Vec<_>>().join(" or ")
+            }
+            Kind::Flag(_) => "true or false".to_owned(),
+            Kind::Number { min, max, .. } => whole_number(*min, *max),
+            Kind::Rate(_) => whole_number(1, RATE_MAX),
+            Kind::Networks(_) => r#"a list of networks such as "10.0.0.0/8""#.to_owned(),
+        }
+    }
+
+    /// The largest number that may be given; none for a key that is no number.
+    pub(super) fn number_max(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Number { max, .. } => Some(max),
+            Kind::Rate(_) => Some(RATE_MAX),
+            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) => None,
+        }
+    }
+}
+
+/// The key of this full name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Whether this full name is a table of keys.
+pub(super) fn is_table(name: &str) -> bool {
+    tables().any(|table| table == name)
+}
+
+/// The table that holds a key, "" for the top level, and the rest of the name.
+pub(super) fn split(name: &str) -> (&str, &str) {
+    name.rsplit_once('.').unwrap_or(("", name))
+}
+
+/// The variable name for a key's full name.
+pub(super) fn variable(name: &str) -> String {
+    format!("RELAY__{}", name.replace('.', "__").to_uppercase())
+}
+
+/// The known key nearest to an unknown one.
+pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
+    nearest(name, &KEYS.iter().map(|key| key.name).collect::<Vec<_>>())
+}
+
+/// The known table nearest to an unknown one.
+pub(super) fn nearest_table(name: &str) -> Option<&'static str> {
+    nearest(name, &tables().collect::<Vec<_>>())
+}
+
+/// What stands in a table, to follow "holds"; the top level for a table that is not known.
+pub(super) fn members(table: &str) -> String {
+    let table = if is_table(table) { table } else { "" };
+    let keys = KEYS.iter().map(|key| split(key.name)).filter(|(of, _)| *of == table);
+    let below = tables().filter(|name| split(name).0 == table);
+    keys.map(|(_, leaf)| leaf.to_owned())
+        .chain(below.map(|name| format!("[{name}]")))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Every table once, in order.
+fn tables() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    KEYS.iter().map(|key| split(key.name).0).filter(move |table| {
+        let fresh = *table != last;
+        last = table;
+        fresh
+    })
+}
+
+/// A name a few letters away, or the same last word in another table. A guess that is far off would mislead.
+fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let leaf = split(name).1;
+    let reach = (leaf.chars().count() / 3).max(1);
+    let distance = |candidate: &&&'static str| strsim::damerau_levenshtein(name, candidate);
+    let close = known.iter().min_by_key(distance).filter(|candidate| distance(candidate) <= reach);
+    close.or_else(|| known.iter().find(|candidate| split(candidate).1 == leaf)).copied()
+}
+
+fn whole_number(min: u64, max: u64) -> String {
+    format!("a whole number from {min} to {max}")
+}
+
+/// Paths that are no text are refused by the check, so a configuration that can work is printed exactly.
+fn lossy(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+const fn text(name: &'static str, read: fn(&RelayConfig) -> Option<String>) -> Key {
+    Key { name, kind: Kind::Text(read) }
+}
+
+const fn choice(
+    name: &'static str,
+    choices: &'static [&'static str],
+    read: fn(&RelayConfig) -> &'static str,
+) -> Key {
+    Key { name, kind: Kind::Choice(choices, read) }
+}
+
+const fn flag(name: &'static str, read: fn(&RelayConfig) -> bool) -> Key {
+    Key { name, kind: Kind::Flag(read) }
+}
+
+const fn number(name: &'static str, min: u64, max: u64, read: fn(&RelayConfig) -> u64) -> Key {
+    Key { name, kind: Kind::Number { min, max, read } }
+}
+
+const fn rate(name: &'static str, read: fn(&RelayConfig) -> u32) -> Key {
+    Key { name, kind: Kind::Rate(read) }
+}
+
+const fn networks(name: &'static str, read: fn(&RelayConfig) -> &[IpNet]) -> Key {
+    Key { name, kind: Kind::Networks(read) }
+}

@@ -1,0 +1,43 @@
+//! The configuration in force as TOML text, every key with its value. Explains nothing: the shipped file does.
+
+use ipnet::IpNet;
+use toml::Value;
+
+use super::RelayConfig;
+use super::keys::{self, Key, Kind};
+
+pub(super) fn to_toml(config: &RelayConfig) -> String {
+    let mut text = String::new();
+    let mut current = "";
+    for key in keys::KEYS {
+        let Some(value) = value(key, config) else { continue };
+        let (table, leaf) = keys::split(key.name);
+        if table != current {
+            text.push_str(&format!("\n[{table}]\n"));
+            current = table;
+        }
+        text.push_str(&format!("{leaf} = {value}\n"));
+    }
+    text
+}
+
+/// The value as TOML writes it; none for an optional one that is not set.
+fn value(key: &Key, config: &RelayConfig) -> Option<String> {
+    Some(match &key.kind {
+        Kind::Text(read) => quoted(&read(config)?),
+        Kind::Choice(_, read) => quoted(read(config)),
+        Kind::Flag(read) => read(config).to_string(),
+        Kind::Number { read, .. } => read(config).to_string(),
+        Kind::Rate(read) => read(config).to_string(),
+        Kind::Networks(read) => list(read(config)),
+    })
+}
+
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
+
+fn list(networks: &[IpNet]) -> String {
+    let items: Vec<String> = networks.iter().map(|network| quoted(&network.to_string())).collect();
+    format!("[{}]", items.join(", "))
+}

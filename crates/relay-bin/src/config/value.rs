@@ -1,0 +1,121 @@
+//! One value, from TOML or from plain text, parsed as what its key holds. Knows nothing of files and variables,
+//! and never guesses: the text "1" for an address stays text, and 1.5 or "8" is no whole number in TOML.
+
+use std::net::IpAddr;
+
+use ::config::{Value, ValueKind};
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::keys::{Key, Kind};
+
+/// What a value was parsed to, or all that is wrong with it.
+pub(super) type Parsed = Result<ValueKind, Vec<String>>;
+
+/// Characters of a foreign text that a message repeats.
+const EXCERPT_CHARS_MAX: usize = 60;
+
+/// Parses a value of a file.
+pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
+    match (&key.kind, given) {
+        (Kind::Text(_), DeValue::String(text)) => Ok(text.as_ref().into()),
+        (Kind::Choice(choices, _), DeValue::String(text)) => choice(key, choices, text),
+        (Kind::Flag(_), DeValue::Boolean(on)) => Ok((*on).into()),
+        (Kind::Number { .. } | Kind::Rate(_), DeValue::Integer(integer)) => {
+            let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+            whole_number(key, number, &excerpt(&integer.to_string()))
+        }
+        (Kind::Networks(_), DeValue::Array(items)) => networks(
+            items.iter().map(Spanned::get_ref).map(|item| item.as_str().ok_or_else(|| describe(item))),
+        ),
+        (_, other) => Err(vec![unfit(key, &describe(other))]),
+    }
+}
+
+/// Parses a value of an environment variable: text is taken as it is, a list is separated by commas.
+pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
+    match &key.kind {
+        Kind::Text(_) => Ok(given.into()),
+        Kind::Choice(choices, _) => choice(key, choices, given),
+        Kind::Flag(_) => given.parse::<bool>().map(Into::into).map_err(|_| vec![unfit(key, &quoted(given))]),
+        Kind::Number { .. } | Kind::Rate(_) => {
+            whole_number(key, given.replace('_', "").parse().ok(), &quoted(given))
+        }
+        Kind::Networks(_) if given.trim().is_empty() => Ok(Vec::<String>::new().into()),
+        Kind::Networks(_) => networks(given.split(',').map(|item| Ok(item.trim()))),
+    }
+}
+
+/// The sentence for a value that its key cannot hold.
+pub(super) fn unfit(key: &Key, found: &str) -> String {
+    format!("must be {}, found {found}", key.allowed())
+}
+
+/// What an operator wrote, in a few words.
+pub(super) fn describe(given: &DeValue<'_>) -> String {
+    match given {
+        DeValue::String(text) => format!("the text {}", quoted(text)),
+        DeValue::Integer(integer) => excerpt(&integer.to_string()),
+        DeValue::Float(float) => format!("the fraction {}", excerpt(&float.to_string())),
+        DeValue::Boolean(on) => on.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Foreign text in quotes, on one line, cut to a bearable length.
+pub(super) fn quoted(text: &str) -> String {
+    format!("{:?}", excerpt(text))
+}
+
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+fn choice(key: &Key, choices: &[&str], given: &str) -> Parsed {
+    if choices.contains(&given) {
+        return Ok(given.into());
+    }
+    if (key.name, given) == ("storage.kind", "sled") {
+        return Err(vec![
+            "the sled store of enigma-relay 0.0.3 is not read; let the old relay run beside this one until its \
+             queues are drained, and set kind = \"redb\" here"
+                .to_owned(),
+        ]);
+    }
+    Err(vec![unfit(key, &quoted(given))])
+}
+
+/// Holds a number to what its field can take. The least value is left to the check of the whole, which knows
+/// whether rate limiting is on.
+fn whole_number(key: &Key, number: Option<i128>, found: &str) -> Parsed {
+    number
+        .and_then(|number| u64::try_from(number).ok())
+        .filter(|number| key.number_max().is_some_and(|max| *number <= max))
+        .map(Into::into)
+        .ok_or_else(|| vec![unfit(key, found)])
+}
+
+fn networks<'a>(items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed {
+    let mut networks: Vec<Value> = Vec::new();
+    let mut problems = Vec::new();
+    for item in items {
+        match item.and_then(|text| network(text).ok_or_else(|| quoted(text))) {
+            Ok(network) => networks.push(network.to_string().into()),
+            Err(found) => problems.push(format!(
+                "must list networks such as \"10.0.0.0/8\" or \"2001:db8::/32\", or single addresses, found {found}"
+            )),
+        }
+    }
+    if problems.is_empty() { Ok(networks.into()) } else { Err(problems) }
+}
+
+/// A network, or a single address as the network of itself alone.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}

@@ -1,0 +1,35 @@
+//! The relay as a program, and as a server to embed. This crate wires the others together and decides nothing itself.
+//!
+//! ```no_run
+//! use relay_bin::config::{RelayConfig, StorageKind};
+//!
+//! # async fn embed() -> Result<(), relay_bin::RelayError> {
+//! let mut config = RelayConfig::default();
+//! config.storage.kind = StorageKind::Memory;
+//! let relay = relay_bin::start(config).await?;
+//! println!("pushes go to {}/push", relay.base_url);
+//!
+//! // Dropping `shutdown` lets the relay run on; sending stops it. `handle` resolves when it has ended, for whatever reason.
+//! relay.shutdown.send(()).ok();
+//! relay.handle.await.expect("the relay's task does not panic")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Only [`run_program`] looks at the process: its arguments, environment, signals and exit code.
+
+#![warn(missing_docs)]
+
+pub mod cli;
+mod clock;
+pub mod config;
+mod error;
+mod logging;
+mod program;
+mod running;
+mod wiring;
+
+pub use clock::SystemClock;
+pub use error::RelayError;
+pub use program::run as run_program;
+pub use running::{RunningRelay, start, start_with_store};

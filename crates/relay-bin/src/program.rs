@@ -1,0 +1,179 @@
+//! The program: arguments, environment, signals, exit code. The only place that looks at the process.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use tokio::sync::Notify;
+
+use crate::cli::{Cli, Command};
+use crate::config::{Loaded, RelayConfig, Sources};
+use crate::error::RelayError;
+use crate::logging;
+use crate::running::{RunningRelay, start_reloadable};
+
+/// Could not start, or ended by a failure.
+const EXIT_FAILED: u8 = 1;
+/// The command line was not understood.
+const EXIT_USAGE: u8 = 2;
+/// The configuration has mistakes: `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+/// Threads for what is not a request: signals, the sweep, the certificates. Requests have their own.
+const RUNTIME_THREADS: usize = 1;
+
+/// Runs the program on the process's arguments and environment, and tells how it ended.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => return answer_usage(&asked),
+    };
+    let (command, format) = (cli.command_or_serve(), cli.options.log_format);
+    let sources = cli.options.into_sources(environment());
+    match command {
+        Command::CheckConfig => check_config(sources),
+        Command::Serve => {
+            logging::start(format);
+            serve(sources)
+        }
+    }
+}
+
+/// `--help` and `--version` are answers, everything else is a mistake.
+fn answer_usage(asked: &clap::Error) -> ExitCode {
+    // Nothing can be said to somebody who closed the output.
+    drop(asked.print());
+    if asked.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+}
+
+fn check_config(sources: Sources) -> ExitCode {
+    match RelayConfig::load(sources) {
+        Ok(Loaded { config, warnings }) => {
+            warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+            print(&config.to_toml());
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            complain(&errors);
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn serve(sources: Sources) -> ExitCode {
+    let config = match RelayConfig::load(sources) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => {
+            complain(&errors);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(serve_until_told(config)),
+        Err(error) => Err(RelayError::Serve(error)),
+    };
+    match outcome {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn serve_until_told(config: RelayConfig) -> Result<(), RelayError> {
+    let reload = Arc::new(Notify::new());
+    let mut signals = Signals::listen(&reload).map_err(RelayError::Serve)?;
+    let RunningRelay { base_url, shutdown, mut handle } = start_reloadable(config, reload).await?;
+    print(&format!("listening on {base_url}\n"));
+    tokio::select! {
+        ended = &mut handle => return flatten(ended),
+        () = signals.stop() => {}
+    }
+    tracing::info!("stopping: no more connections are taken, accepted requests are finished");
+    // Fails only when the relay has ended by itself, which the handle tells.
+    let _: Result<(), ()> = shutdown.send(());
+    tokio::select! {
+        ended = &mut handle => flatten(ended),
+        () = signals.stop() => {
+            tracing::warn!("told twice, ending at once");
+            std::process::exit(i32::from(EXIT_FAILED));
+        }
+    }
+}
+
+fn flatten(ended: Result<Result<(), RelayError>, tokio::task::JoinError>) -> Result<(), RelayError> {
+    ended.unwrap_or_else(|error| Err(RelayError::Serve(io::Error::other(error))))
+}
+
+/// What the system tells the process to do.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// Listens from now on. SIGHUP asks for the certificates to be read anew.
+    fn listen(reload: &Arc<Notify>) -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut hangup, reload) = (signal(SignalKind::hangup())?, Arc::clone(reload));
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reload.notify_one();
+            }
+        });
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen(_: &Arc<Notify>) -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn stop(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// The environment, for the configuration. What is not Unicode is handed on as far as it is, to be complained about.
+fn environment() -> Vec<(String, String)> {
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment, for the configuration"
+    )]
+    let variables = std::env::vars_os();
+    variables.map(|(name, value)| (lossy(name), lossy(value))).collect()
+}
+
+/// Standard output may be closed; that is no reason to fail.
+fn print(text: &str) {
+    let mut stdout = io::stdout();
+    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+}
+
+fn complain(what: &dyn Display) {
+    drop(writeln!(io::stderr(), "{what}"));
+}

@@ -1,0 +1,257 @@
+//! A relay that runs: opens what the configuration names, binds the address, serves until it is told to stop.
+//!
+//! Every task that is started here ends with the server; none outlives [`RunningRelay::handle`].
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use relay_core::{Ack, AckOutcome, Envelope, Error, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept};
+use relay_http::{Metrics, Transport};
+use tokio::net::TcpSocket;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock::SystemClock;
+use crate::config::{Mode, RelayConfig, StorageKind};
+use crate::error::RelayError;
+use crate::wiring;
+
+/// How many connections the system keeps for the relay until it takes them.
+const LISTEN_BACKLOG: u32 = 1024;
+
+/// How often the certificate files are looked at for changes.
+#[cfg(feature = "tls")]
+const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
+
+/// How long the end waits for the last holder of the store, which is a thread on its way out.
+const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A relay that runs in the background of the runtime that it was started in.
+#[derive(Debug)]
+pub struct RunningRelay {
+    /// Where it is reached, such as `http://127.0.0.1:7000`.
+    pub base_url: String,
+    /// Sending stops the relay: it takes no more connections, finishes what it accepted, and ends. Dropping this does nothing.
+    pub shutdown: oneshot::Sender<()>,
+    /// Resolves when the relay has ended, for whatever reason, and its store is closed.
+    pub handle: JoinHandle<Result<(), RelayError>>,
+}
+
+/// Starts a relay on the store that the configuration names. Needs a tokio runtime, of whichever kind.
+///
+/// # Errors
+/// [`RelayError`], when the configuration has mistakes or something that it names cannot be used.
+pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
+    start_reloadable(config, Arc::default()).await
+}
+
+/// As [`start`], on a store that the caller brings. Of the configuration, `[storage]` is not looked at, and of `[relay]` only
+/// `max_message_bytes`, which limits request bodies, and `gc_interval_seconds`: the other limits are the store's business.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with_store<R: Relay>(store: R, config: RelayConfig) -> Result<RunningRelay, RelayError> {
+    warn_all(&config.validate()?);
+    serve(store, config, Arc::default()).await
+}
+
+/// As [`start`]; the certificates are read anew whenever `reload` is notified.
+pub(crate) async fn start_reloadable(
+    config: RelayConfig,
+    reload: Arc<Notify>,
+) -> Result<RunningRelay, RelayError> {
+    warn_all(&config.validate()?);
+    let (limits, clock) = (wiring::limits(&config.relay), Arc::new(SystemClock));
+    match config.storage.kind {
+        StorageKind::Memory => serve(MemoryRelay::new(limits, clock), config, reload).await,
+        #[cfg(feature = "redb")]
+        StorageKind::Redb => {
+            let options = wiring::store_options(&config);
+            let store = relay_store_redb::RedbRelay::open(&config.storage.path, limits, clock, options)?;
+            serve(store, config, reload).await
+        }
+        #[cfg(not(feature = "redb"))]
+        StorageKind::Redb => unreachable!("validate refuses what is not built in"),
+    }
+}
+
+async fn serve<R: Relay>(
+    store: R,
+    config: RelayConfig,
+    reload: Arc<Notify>,
+) -> Result<RunningRelay, RelayError> {
+    let transport = transport(&config)?;
+    let listener = listen(&config.address).await;
+    let failed = |source| RelayError::Listen { address: config.address.clone(), source };
+    let (listener, address) = listener.map_err(failed)?;
+    let base_url = format!("{}://{address}", scheme(config.mode));
+
+    let (shutdown, stopped) = oneshot::channel();
+    let stop = async {
+        // A sender that was dropped will never stop us.
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let metrics = Arc::new(Metrics::default());
+    let (store, released) = Released::track(store);
+    let reloads = reload_certificates(&transport, reload);
+    let sweeps = sweep_regularly(
+        Arc::clone(&store),
+        Duration::from_secs(config.relay.gc_interval_seconds),
+        Arc::clone(&metrics),
+    );
+    let server = relay_http::serve(listener, store, wiring::http_options(&config), transport, metrics, stop)
+        .map_err(RelayError::Serve)?;
+    let handle = tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = server => ended,
+            () = sweeps => Ok(()),
+            () = reloads => Ok(()),
+        };
+        released.wait().await;
+        ended.map_err(RelayError::Serve)
+    });
+    tracing::info!(url = base_url, store = ?config.storage.kind, version = env!("CARGO_PKG_VERSION"), "serving");
+    Ok(RunningRelay { base_url, shutdown, handle })
+}
+
+/// Binds the first of the address's meanings that can be bound.
+async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for address in tokio::net::lookup_host(address).await? {
+        match listen_on(address) {
+            Ok(listening) => return Ok(listening),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A relay that is restarted takes its port back although old connections linger.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(LISTEN_BACKLOG)?.into_std()?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+const fn scheme(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Http => "http",
+        Mode::Tls => "https",
+    }
+}
+
+#[cfg(feature = "tls")]
+fn transport(config: &RelayConfig) -> Result<Transport, RelayError> {
+    match (config.mode, &config.tls) {
+        (Mode::Tls, Some(tls)) => Ok(Transport::Tls(relay_http::tls::Tls::load(wiring::tls_paths(tls))?)),
+        (Mode::Http, _) | (Mode::Tls, None) => Ok(Transport::Plain),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn transport(_: &RelayConfig) -> Result<Transport, RelayError> {
+    Ok(Transport::Plain)
+}
+
+/// Keeps the certificates fresh; never resolves.
+fn reload_certificates(
+    transport: &Transport,
+    reload: Arc<Notify>,
+) -> impl Future<Output = ()> + Send + 'static {
+    #[cfg(feature = "tls")]
+    let tls = match transport {
+        Transport::Tls(tls) => Some(tls.clone()),
+        Transport::Plain => None,
+    };
+    #[cfg(not(feature = "tls"))]
+    let _: &Transport = transport;
+    async move {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = tls {
+            relay_http::tls::watch(tls, reload, CERTIFICATE_POLL).await;
+        }
+        #[cfg(not(feature = "tls"))]
+        drop(reload);
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Sweeps every `interval`; never resolves. What is due at the start waits for the first one: nobody sees it.
+async fn sweep_regularly<R: Relay>(store: Arc<R>, interval: Duration, metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        match store.sweep().await {
+            Ok(swept) => {
+                metrics.swept(swept.items);
+                if swept.items > 0 {
+                    tracing::info!(items = swept.items, "expired items were reclaimed");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the sweep failed and is tried again"),
+        }
+    }
+}
+
+fn warn_all(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("configuration: {warning}");
+    }
+}
+
+/// A store that tells when its last holder has let go of it and it is closed.
+struct Released<R> {
+    store: R,
+    /// Dropped after the store, since fields are dropped in order.
+    _held: mpsc::Sender<()>,
+}
+
+/// Waits for a [`Released`] store.
+struct Release(mpsc::Receiver<()>);
+
+impl<R> Released<R> {
+    fn track(store: R) -> (Arc<Self>, Release) {
+        let (held, release) = mpsc::channel(1);
+        (Arc::new(Self { store, _held: held }), Release(release))
+    }
+}
+
+impl Release {
+    async fn wait(mut self) {
+        if tokio::time::timeout(STORE_RELEASE_TIMEOUT, self.0.recv()).await.is_err() {
+            tracing::warn!("the store is still in use");
+        }
+    }
+}
+
+impl<R: Relay> Relay for Released<R> {
+    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send {
+        self.store.push(envelope)
+    }
+
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send {
+        self.store.pull(pull)
+    }
+
+    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send {
+        self.store.ack(ack)
+    }
+
+    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
+        self.store.sweep()
+    }
+}

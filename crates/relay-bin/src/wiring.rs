@@ -1,0 +1,63 @@
+//! From the configuration to each crate's own options. Pure: what is written here is what a key means.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use relay_core::Limits;
+use relay_http::RateLimit;
+
+use crate::config::{RateLimitConfig, RelayConfig, RelayLimits};
+
+pub(crate) fn limits(relay: &RelayLimits) -> Limits {
+    Limits {
+        message_bytes_max: relay.max_message_bytes,
+        queue_bytes_max: relay.max_queue_bytes_per_user,
+        queue_items_max: relay.max_messages_per_user,
+        ttl_ms: relay.message_ttl_seconds.saturating_mul(1000),
+        page_items_max: relay.pull_batch_max,
+        page_bytes_max: relay.pull_bytes_max,
+        dedup_window_ms: relay.dedup_window_seconds.saturating_mul(1000),
+    }
+}
+
+pub(crate) fn http_options(config: &RelayConfig) -> relay_http::Options {
+    relay_http::Options {
+        message_bytes_max: config.relay.max_message_bytes,
+        request_timeout: Duration::from_secs(config.server.request_timeout_seconds),
+        drain: Duration::from_secs(config.server.drain_seconds),
+        rate_limit: config.rate_limit.enabled.then(|| rate_limit(&config.rate_limit)),
+    }
+}
+
+fn rate_limit(config: &RateLimitConfig) -> RateLimit {
+    // `validate` has refused zeros already.
+    let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+    let tracked = usize::try_from(config.max_tracked_addresses).unwrap_or(usize::MAX);
+    RateLimit {
+        per_address_rps: positive(config.per_ip_rps),
+        burst: positive(config.burst),
+        push_rps: positive(config.endpoints.push_rps),
+        pull_rps: positive(config.endpoints.pull_rps),
+        ack_rps: positive(config.endpoints.ack_rps),
+        ban: Duration::from_secs(config.ban_seconds),
+        ban_threshold: positive(config.ban_threshold),
+        ipv6_prefix: config.ipv6_prefix,
+        trusted_proxies: config.trusted_proxies.clone(),
+        tracked_addresses_max: NonZeroUsize::new(tracked).unwrap_or(NonZeroUsize::MIN),
+    }
+}
+
+#[cfg(feature = "redb")]
+pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
+    let cache_bytes = usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX);
+    relay_store_redb::Options { cache_bytes, ..relay_store_redb::Options::default() }
+}
+
+#[cfg(feature = "tls")]
+pub(crate) fn tls_paths(tls: &crate::config::TlsConfig) -> relay_http::tls::TlsPaths {
+    relay_http::tls::TlsPaths {
+        cert_pem: tls.cert_pem_path.clone(),
+        key_pem: tls.key_pem_path.clone(),
+        client_ca_pem: tls.client_ca_pem_path.clone(),
+    }
+}

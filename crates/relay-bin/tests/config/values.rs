@@ -1,0 +1,227 @@
+//! Values: the defaults, every key from every source, and back to text.
+
+use std::path::{Path, PathBuf};
+
+use relay_bin::config::{
+    EndpointRateLimit, Loaded, Mode, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, StorageConfig,
+    StorageKind, TlsConfig,
+};
+
+use super::{CERTS, Given, env, file};
+
+const SHIPPED: &str = include_str!("../../../../deploy/relay.toml");
+
+/// The defaults in numbers: what clients and operators rely on.
+fn documented_defaults() -> RelayConfig {
+    RelayConfig {
+        address: "127.0.0.1:7000".to_owned(),
+        mode: Mode::Http,
+        tls: None,
+        server: ServerConfig { drain_seconds: 20, request_timeout_seconds: 30 },
+        storage: StorageConfig {
+            kind: StorageKind::Redb,
+            path: "./relay_db".into(),
+            cache_bytes: 67_108_864,
+        },
+        relay: RelayLimits {
+            max_message_bytes: 8_388_608,
+            max_queue_bytes_per_user: 1_073_741_824,
+            max_messages_per_user: 200_000,
+            message_ttl_seconds: 1_209_600,
+            gc_interval_seconds: 60,
+            pull_batch_max: 256,
+            pull_bytes_max: 8_388_608,
+            dedup_window_seconds: 300,
+        },
+        rate_limit: RateLimitConfig {
+            enabled: true,
+            per_ip_rps: 20,
+            burst: 40,
+            ban_seconds: 300,
+            ban_threshold: 20,
+            ipv6_prefix: 64,
+            trusted_proxies: Vec::new(),
+            max_tracked_addresses: 100_000,
+            endpoints: EndpointRateLimit { push_rps: 10, pull_rps: 5, ack_rps: 10 },
+        },
+    }
+}
+
+/// Every key: name, a value in TOML, the same in the environment, and whether a configuration has it.
+pub(crate) type Row = (&'static str, &'static str, &'static str, fn(&RelayConfig) -> bool);
+
+pub(crate) const EVERY_KEY: &[Row] = &[
+    ("address", r#""127.0.0.2:7001""#, "127.0.0.2:7001", |c| c.address == "127.0.0.2:7001"),
+    ("mode", r#""tls""#, "tls", |c| c.mode == Mode::Tls),
+    ("server.drain_seconds", "0", "0", |c| c.server.drain_seconds == 0),
+    ("server.request_timeout_seconds", "31", "31", |c| c.server.request_timeout_seconds == 31),
+    ("tls.cert_pem_path", r#""c""#, "c", |c| {
+        c.tls.as_ref().is_some_and(|t| t.cert_pem_path == Path::new("c"))
+    }),
+    ("tls.key_pem_path", r#""k""#, "k", |c| c.tls.as_ref().is_some_and(|t| t.key_pem_path == Path::new("k"))),
+    ("tls.client_ca_pem_path", r#""a""#, "a", |c| {
+        c.tls.as_ref().is_some_and(|t| t.client_ca_pem_path == Some(PathBuf::from("a")))
+    }),
+    ("storage.kind", r#""memory""#, "memory", |c| c.storage.kind == StorageKind::Memory),
+    ("storage.path", r#""1""#, "1", |c| c.storage.path == Path::new("1")),
+    ("storage.cache_bytes", "0x200000", "2_097_152", |c| c.storage.cache_bytes == 2_097_152),
+    ("relay.max_message_bytes", "1_000", "1_000", |c| c.relay.max_message_bytes == 1000),
+    ("relay.max_queue_bytes_per_user", "9223372036854775807", "9223372036854775807", |c| {
+        c.relay.max_queue_bytes_per_user == 9_223_372_036_854_775_807
+    }),
+    ("relay.max_messages_per_user", "3", "3", |c| c.relay.max_messages_per_user == 3),
+    ("relay.message_ttl_seconds", "4", "4", |c| c.relay.message_ttl_seconds == 4),
+    ("relay.gc_interval_seconds", "5", "5", |c| c.relay.gc_interval_seconds == 5),
+    ("relay.pull_batch_max", "6", "6", |c| c.relay.pull_batch_max == 6),
+    ("relay.pull_bytes_max", "7", "7", |c| c.relay.pull_bytes_max == 7),
+    ("relay.dedup_window_seconds", "0", "0", |c| c.relay.dedup_window_seconds == 0),
+    ("rate_limit.enabled", "false", "false", |c| !c.rate_limit.enabled),
+    ("rate_limit.per_ip_rps", "8", "8", |c| c.rate_limit.per_ip_rps == 8),
+    ("rate_limit.burst", "4294967295", "4294967295", |c| c.rate_limit.burst == u32::MAX),
+    ("rate_limit.ban_seconds", "0", "0", |c| c.rate_limit.ban_seconds == 0),
+    ("rate_limit.ban_threshold", "9", "9", |c| c.rate_limit.ban_threshold == 9),
+    ("rate_limit.ipv6_prefix", "128", "128", |c| c.rate_limit.ipv6_prefix == 128),
+    ("rate_limit.trusted_proxies", r#"["10.0.0.0/8", "::1"]"#, "10.0.0.0/8, ::1", |c| {
+        c.rate_limit.trusted_proxies == ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+    }),
+    ("rate_limit.max_tracked_addresses", "1", "1", |c| c.rate_limit.max_tracked_addresses == 1),
+    ("rate_limit.endpoints.push_rps", "11", "11", |c| c.rate_limit.endpoints.push_rps == 11),
+    ("rate_limit.endpoints.pull_rps", "12", "12", |c| c.rate_limit.endpoints.pull_rps == 12),
+    ("rate_limit.endpoints.ack_rps", "13", "13", |c| c.rate_limit.endpoints.ack_rps == 13),
+];
+
+/// The full names of all keys in a TOML text, sorted.
+fn names(text: &str) -> Vec<String> {
+    fn collect(table: &toml::Table, prefix: &str, into: &mut Vec<String>) {
+        for (leaf, value) in table {
+            match value {
+                toml::Value::Table(inner) => collect(inner, &format!("{prefix}{leaf}."), into),
+                _ => into.push(format!("{prefix}{leaf}")),
+            }
+        }
+    }
+    let mut all = Vec::new();
+    collect(&text.parse().unwrap(), "", &mut all);
+    all.sort();
+    all
+}
+
+#[test]
+fn shipped_file_is_the_documented_default() {
+    assert_eq!(Given::default().load().unwrap().config, documented_defaults());
+    assert_eq!(file(SHIPPED).load().unwrap(), Loaded { config: documented_defaults(), warnings: Vec::new() });
+
+    let library = RelayConfig { address: "127.0.0.1:0".to_owned(), ..documented_defaults() };
+    assert_eq!(RelayConfig::default(), library);
+    assert_eq!(RelayConfig::from_toml("").unwrap(), Loaded { config: library.clone(), warnings: Vec::new() });
+    assert_eq!(library.validate().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn parts_default_to_the_shipped_file() {
+    let all = documented_defaults();
+    assert_eq!(ServerConfig::default(), all.server);
+    assert_eq!(StorageConfig::default(), all.storage);
+    assert_eq!(RelayLimits::default(), all.relay);
+    assert_eq!(RateLimitConfig::default(), all.rate_limit);
+    assert_eq!(EndpointRateLimit::default(), all.rate_limit.endpoints);
+}
+
+#[test]
+fn shipped_file_shows_every_key() {
+    let mut expected: Vec<_> = EVERY_KEY.iter().map(|row| row.0.to_owned()).collect();
+    expected.sort();
+
+    let uncommented = ["cert", "key", "client_ca"].iter().fold(SHIPPED.to_owned(), |text, name| {
+        text.replace(&format!("# {name}_pem_path"), &format!("{name}_pem_path"))
+    });
+    assert_eq!(names(&uncommented), expected);
+    let config = file(&uncommented).load().unwrap().config;
+    assert_eq!(names(&config.to_toml()), expected);
+}
+
+#[test]
+fn every_key_is_read_from_the_file_and_from_the_environment() {
+    for (name, toml, text, holds) in EVERY_KEY {
+        assert!(!holds(&documented_defaults()), "{name}: the row would pass unread");
+        let certs = if *name == "mode" { CERTS } else { "" };
+        let from_file = file(&format!("{name} = {toml}\n{certs}")).load().unwrap();
+        assert!(holds(&from_file.config), "{name} from the file");
+
+        let variable = format!("RELAY__{}", name.to_uppercase().replace('.', "__"));
+        let from_env = Given { file: certs, env: &[(&variable, text)], flags: &[] }.load().unwrap();
+        assert_eq!(from_env.config, from_file.config, "{name} from the environment");
+    }
+}
+
+#[test]
+fn later_sources_win() {
+    let mut given =
+        file("address = \"127.0.0.1:1\"\n[storage]\npath = \"file\"\n[relay]\npull_batch_max = 1");
+    let held = |given: &Given<'_>| {
+        let config = given.load().unwrap().config;
+        (config.address, config.storage.path, config.relay.pull_batch_max)
+    };
+    assert_eq!(held(&given), ("127.0.0.1:1".to_owned(), "file".into(), 1));
+
+    given.env = &[
+        ("RELAY__ADDRESS", "127.0.0.1:2"),
+        ("RELAY__STORAGE__PATH", "env"),
+        ("RELAY__RELAY__PULL_BATCH_MAX", "2"),
+    ];
+    assert_eq!(held(&given), ("127.0.0.1:2".to_owned(), "env".into(), 2));
+
+    given.flags = &["--address", "127.0.0.1:3", "--storage-path", "flag"];
+    assert_eq!(held(&given), ("127.0.0.1:3".to_owned(), "flag".into(), 2));
+}
+
+#[test]
+fn tables_may_be_partial_empty_or_dotted() {
+    for text in ["[tls]", "[server]\n[relay]\n[rate_limit.endpoints]", "rate_limit.endpoints = {}"] {
+        assert_eq!(file(text).load().unwrap().config, documented_defaults(), "{text}");
+    }
+    let memory = file("[storage]\nkind = \"memory\"").load().unwrap().config;
+    assert_eq!(memory.storage, StorageConfig { kind: StorageKind::Memory, ..StorageConfig::default() });
+    assert_eq!(file("\u{feff}relay.pull_batch_max = 9").load().unwrap().config.relay.pull_batch_max, 9);
+}
+
+#[test]
+fn foreign_variables_are_passed_over() {
+    let foreign =
+        [("PATH", "/bin"), ("RELAY_PORT", "tcp://10.0.0.1:7000"), ("RELAY", "x"), ("relay__address", "x")];
+    assert_eq!(env(&foreign).load().unwrap().config, documented_defaults());
+    let empty_list = env(&[("RELAY__RATE_LIMIT__TRUSTED_PROXIES", "")]);
+    assert_eq!(empty_list.load().unwrap().config, documented_defaults());
+}
+
+#[test]
+fn what_is_printed_reads_back_the_same() {
+    let rows: Vec<String> = EVERY_KEY.iter().map(|(name, toml, ..)| format!("{name} = {toml}\n")).collect();
+    for text in [String::new(), rows.concat()] {
+        let config = file(&text).load().unwrap().config;
+        assert_eq!(file(&config.to_toml()).load().unwrap().config, config);
+    }
+    let mut odd = RelayConfig::default();
+    odd.storage.path = "a \"quoted\\path\"\n\t'''\u{1}é".into();
+    odd.tls = Some(TlsConfig {
+        cert_pem_path: PathBuf::new(),
+        key_pem_path: PathBuf::new(),
+        client_ca_pem_path: None,
+    });
+    assert_eq!(file(&odd.to_toml()).load().unwrap().config, odd);
+}
+
+#[test]
+fn what_is_printed_is_plain() {
+    let text = file("address = \"[::1]:1\"\nrate_limit.trusted_proxies = [\"10.0.0.1\"]")
+        .load()
+        .unwrap()
+        .config
+        .to_toml();
+    assert!(
+        text.starts_with("address = \"[::1]:1\"\nmode = \"http\"\n\n[server]\ndrain_seconds = 20\n"),
+        "{text}"
+    );
+    assert!(text.contains("\ntrusted_proxies = [\"10.0.0.1/32\"]\n"), "{text}");
+    assert!(!text.contains("[tls]"), "{text}");
+}
