@@ -1,0 +1,101 @@
+//! Every configuration key does something that can be seen from outside. Each test is named after its key, and the table below
+//! is held to the shipped file, so that no key can be added without one.
+
+mod rate_limit;
+mod relay;
+mod server;
+
+use relay_bin::config::RelayConfig;
+use relay_tests::{Client, Relay, Response};
+use serde_json::{Value, json};
+
+const TESTS: &[(&str, fn())] = &[
+    ("address", server::address),
+    ("mode", server::mode),
+    ("server.drain_seconds", server::drain_seconds),
+    ("server.request_timeout_seconds", server::request_timeout_seconds),
+    ("tls.cert_pem_path", server::tls_cert_pem_path),
+    ("tls.key_pem_path", server::tls_key_pem_path),
+    ("tls.client_ca_pem_path", server::tls_client_ca_pem_path),
+    ("storage.kind", server::storage_kind),
+    ("storage.path", server::storage_path),
+    ("storage.cache_bytes", server::storage_cache_bytes_is_accepted_and_printed_and_changes_no_answer),
+    ("relay.max_message_bytes", relay::max_message_bytes),
+    ("relay.max_queue_bytes_per_user", relay::max_queue_bytes_per_user),
+    ("relay.max_messages_per_user", relay::max_messages_per_user),
+    ("relay.message_ttl_seconds", relay::message_ttl_seconds),
+    ("relay.gc_interval_seconds", relay::gc_interval_seconds),
+    ("relay.pull_batch_max", relay::pull_batch_max),
+    ("relay.pull_bytes_max", relay::pull_bytes_max),
+    ("relay.dedup_window_seconds", relay::dedup_window_seconds),
+    ("rate_limit.enabled", rate_limit::enabled),
+    ("rate_limit.per_ip_rps", rate_limit::per_ip_rps),
+    ("rate_limit.burst", rate_limit::burst),
+    ("rate_limit.ban_seconds", rate_limit::ban_seconds),
+    ("rate_limit.ban_threshold", rate_limit::ban_threshold),
+    ("rate_limit.ipv6_prefix", rate_limit::ipv6_prefix),
+    ("rate_limit.trusted_proxies", rate_limit::trusted_proxies),
+    ("rate_limit.max_tracked_addresses", rate_limit::max_tracked_addresses),
+    ("rate_limit.endpoints.push_rps", rate_limit::push_rps),
+    ("rate_limit.endpoints.pull_rps", rate_limit::pull_rps),
+    ("rate_limit.endpoints.ack_rps", rate_limit::ack_rps),
+];
+
+/// Keys without a default, which stand in the shipped file as comments.
+const COMMENTED: &[&str] = &["tls.cert_pem_path", "tls.key_pem_path", "tls.client_ca_pem_path"];
+
+/// What a test means unless it says otherwise: nothing on disk, nobody limited, an end without delay.
+const COMMON: &[(&str, &str)] =
+    &[("storage.kind", "\"memory\""), ("rate_limit.enabled", "false"), ("server.drain_seconds", "1")];
+
+/// A configuration of these keys with these values, as a file would have them.
+fn config(keys: &[(&str, &str)]) -> RelayConfig {
+    let is_given = |name: &str| keys.iter().any(|(key, _)| *key == name);
+    let common = COMMON.iter().filter(|(key, _)| !is_given(key));
+    let lines: Vec<String> = common.chain(keys).map(|(key, value)| format!("{key} = {value}\n")).collect();
+    RelayConfig::from_toml(&lines.concat()).unwrap().config
+}
+
+fn relay(keys: &[(&str, &str)]) -> Relay {
+    Relay::with(|whole| *whole = config(keys))
+}
+
+fn connect(relay: &Relay) -> Client {
+    relay.connect().unwrap()
+}
+
+/// The `details` of an error with this status.
+fn details(answer: &Response, status: u16) -> Value {
+    assert_eq!(answer.status, status, "{}", answer.json());
+    answer.json()["error"]["details"].take()
+}
+
+fn alice() -> Value {
+    json!({"recipient": "alice"})
+}
+
+#[test]
+fn every_key_of_the_shipped_file_has_a_test() {
+    let shipped = include_str!("../../../deploy/relay.toml");
+    let mut documented = Vec::new();
+    collect(&shipped.parse().unwrap(), "", &mut documented);
+    for key in COMMENTED {
+        let (_, leaf) = key.rsplit_once('.').unwrap();
+        assert!(shipped.contains(&format!("\n# {leaf} = ")), "{key}");
+        documented.push((*key).to_owned());
+    }
+    documented.sort();
+    let mut tested: Vec<_> = TESTS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    tested.sort();
+    assert_eq!(tested, documented);
+}
+
+/// The full names of all keys.
+fn collect(table: &toml::Table, prefix: &str, names: &mut Vec<String>) {
+    for (leaf, value) in table {
+        match value {
+            toml::Value::Table(inner) => collect(inner, &format!("{prefix}{leaf}."), names),
+            _ => names.push(format!("{prefix}{leaf}")),
+        }
+    }
+}

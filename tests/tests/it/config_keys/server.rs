@@ -1,0 +1,187 @@
+//! The address, `[server]`, `[tls]` and `[storage]`.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use relay_bin::RelayError;
+use relay_tests::{Client, Process, Relay, push_body};
+
+use super::{alice, config, connect, relay};
+use crate::PROGRAM;
+use crate::stopwatch::Stopwatch;
+use crate::tls::pki::{Authority, Files};
+use crate::tls::wire::ask;
+
+/// What takes longer may have been the default of `drain_seconds` (20) or of `request_timeout_seconds` (30).
+const UNDER_THE_DEFAULTS: Duration = Duration::from_secs(15);
+
+/// A path as TOML writes it.
+fn quoted(path: &Path) -> String {
+    toml::Value::from(path.to_str().unwrap()).to_string()
+}
+
+/// Why a relay with these keys does not start.
+fn failure(keys: &[(&str, &str)]) -> RelayError {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(relay_bin::start(config(keys))).unwrap_err()
+}
+
+/// A connection with a request that is not sent to its end.
+fn stuck(relay: &Relay) -> Client {
+    let mut client = connect(relay);
+    let head = "POST /push HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n{";
+    client.send(head.as_bytes()).unwrap();
+    assert_eq!(client.receive_any().unwrap().status, 100);
+    client
+}
+
+/// The keys of a relay that serves with these files.
+fn tls_keys(files: &Files) -> Vec<(&'static str, String)> {
+    vec![
+        ("mode", "\"tls\"".to_owned()),
+        ("tls.cert_pem_path", quoted(&files.cert)),
+        ("tls.key_pem_path", quoted(&files.key)),
+    ]
+}
+
+fn borrowed<'a>(keys: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
+    keys.iter().map(|(key, value)| (*key, value.as_str())).collect()
+}
+
+#[test]
+pub(super) fn address() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = failure(&[("address", &format!("{address:?}"))]);
+    assert!(matches!(&error, RelayError::Listen { address: tried, .. } if *tried == address), "{error}");
+    assert!(relay(&[("address", "\"127.0.0.1:0\"")]).base_url.starts_with("http://127.0.0.1:"));
+}
+
+#[test]
+pub(super) fn mode() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&authority.identity());
+    let mut keys = tls_keys(&files);
+    let secure = relay(&borrowed(&keys));
+    assert!(secure.base_url.starts_with("https://"));
+    assert!(ask(&secure.base_url, &authority.client(None)).unwrap().is_ok());
+    keys[0].1 = "\"http\"".to_owned();
+    let plain = relay(&borrowed(&keys));
+    assert!(plain.base_url.starts_with("http://"));
+    assert_eq!(connect(&plain).get("/health").unwrap().status, 200);
+}
+
+#[test]
+pub(super) fn drain_seconds() {
+    for seconds in [1, 2] {
+        let keys =
+            [("server.drain_seconds", &*seconds.to_string()), ("server.request_timeout_seconds", "600")];
+        let relay = relay(&keys);
+        let _stuck = stuck(&relay);
+        let stopwatch = Stopwatch::start();
+        drop(relay);
+        let taken = stopwatch.elapsed();
+        assert!(taken >= Duration::from_secs(seconds), "{seconds} s: {taken:?}");
+        assert!(taken < UNDER_THE_DEFAULTS, "{seconds} s: {taken:?}");
+    }
+}
+
+#[test]
+pub(super) fn request_timeout_seconds() {
+    let relay = relay(&[("server.request_timeout_seconds", "1")]);
+    let stopwatch = Stopwatch::start();
+    let mut half_a_body = stuck(&relay);
+    let mut half_a_head = connect(&relay);
+    half_a_head.send(b"GET /hea").unwrap();
+    for client in [&mut half_a_body, &mut half_a_head] {
+        let answer = client.receive().unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
+        assert!(client.is_closed().unwrap());
+    }
+    assert!(stopwatch.elapsed() < UNDER_THE_DEFAULTS);
+}
+
+#[test]
+pub(super) fn tls_cert_pem_path() {
+    let authority = Authority::new("authority");
+    let identity = authority.identity();
+    let files = Files::new(&identity);
+    let mut keys = tls_keys(&files);
+    let relay = relay(&borrowed(&keys));
+    assert_eq!(ask(&relay.base_url, &authority.client(None)).unwrap().certificate, identity.cert_der());
+    let elsewhere = files.path().join("elsewhere.pem");
+    keys[1].1 = quoted(&elsewhere);
+    assert!(failure(&borrowed(&keys)).to_string().contains(elsewhere.to_str().unwrap()));
+}
+
+#[test]
+pub(super) fn tls_key_pem_path() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&authority.identity());
+    let other = files.add("other.pem", &authority.identity().key);
+    let mut keys = tls_keys(&files);
+    assert!(ask(&relay(&borrowed(&keys)).base_url, &authority.client(None)).unwrap().is_ok());
+    keys[2].1 = quoted(&other);
+    let error = failure(&borrowed(&keys)).to_string();
+    assert!(error.contains(other.to_str().unwrap()) && error.contains("does not belong to"), "{error}");
+}
+
+#[test]
+pub(super) fn tls_client_ca_pem_path() {
+    let (authority, clients) = (Authority::new("authority"), Authority::new("clients"));
+    let files = Files::new(&authority.identity());
+    let mut keys = tls_keys(&files);
+    keys.push(("tls.client_ca_pem_path", quoted(&files.add("clients.pem", &clients.pem()))));
+    let relay = relay(&borrowed(&keys));
+    assert!(ask(&relay.base_url, &authority.client(Some(&clients.identity()))).unwrap().is_ok());
+    assert!(ask(&relay.base_url, &authority.client(None)).is_err());
+}
+
+#[test]
+pub(super) fn storage_kind() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    for (kind, is_kept) in [("memory", false), ("redb", true)] {
+        let keys = [("storage.kind", &*format!("{kind:?}")), ("storage.path", &*quoted(&store))];
+        let first = relay(&keys);
+        assert_eq!(connect(&first).post("/push", &push_body("alice", 1, b"x")).unwrap().status, 200);
+        drop(first);
+        assert_eq!(store.exists(), is_kept, "{kind}");
+        let pulled = connect(&relay(&keys)).post("/pull", &alice()).unwrap().json();
+        assert_eq!(!pulled["items"].as_array().unwrap().is_empty(), is_kept, "{kind}");
+    }
+}
+
+#[test]
+pub(super) fn storage_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = ["a", "b"].map(|name| directory.path().join(name));
+    let relays = stores.each_ref().map(|store| {
+        let relay = relay(&[("storage.kind", "\"redb\""), ("storage.path", &quoted(store))]);
+        let pushed = connect(&relay).post("/push", &push_body("alice", 1, b"x")).unwrap().json();
+        assert_eq!(pushed["queue_len"], 1, "what is in one store is not in another");
+        relay
+    });
+    drop(relays);
+    assert!(stores.iter().all(|store| store.is_dir()));
+}
+
+#[test]
+pub(super) fn storage_cache_bytes_is_accepted_and_printed_and_changes_no_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = quoted(&directory.path().join("store"));
+    let keys = [("storage.kind", "\"redb\""), ("storage.path", &store), ("storage.cache_bytes", "1_048_576")];
+    let relay = relay(&keys);
+    let mut client = connect(&relay);
+    // More than the cache holds.
+    for message in 0..4 {
+        let pushed = client.post("/push", &push_body("alice", message, &[7; 1_000_000])).unwrap();
+        assert_eq!(pushed.status, 200);
+    }
+    let pulled = client.post("/pull", &alice()).unwrap().json();
+    assert_eq!(pulled["items"].as_array().unwrap().len(), 4);
+    let printed =
+        Process::run(PROGRAM, &["check-config"], &[("RELAY__STORAGE__CACHE_BYTES", "1_048_576")]).unwrap();
+    assert!(printed.stdout.contains("\ncache_bytes = 1048576\n"), "{}", printed.stdout);
+}

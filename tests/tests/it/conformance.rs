@@ -1,0 +1,179 @@
+//! The suite that every store has to pass, through the socket: what the wire adds and loses must not change what a relay does.
+
+use std::future::Future;
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use relay_core::testing::{Harness, ManualClock, Plan, conformance};
+use relay_core::{
+    Ack, AckOutcome, Chunk, Envelope, Error, Item, Kind, Limits, MemoryRelay, MessageId, Page, Pull,
+    PushOutcome, QuotaKind, Rejection, Relay, Seq, Swept, Timestamp, Usage,
+};
+use relay_tests::{Client, Response};
+use serde_json::{Value, json};
+
+#[test]
+fn the_wire_conforms() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    conformance(&mut Http { runtime }).unwrap();
+}
+
+struct Http {
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Harness for Http {
+    type Relay = Remote;
+
+    fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> Remote {
+        let store = Arc::new(MemoryRelay::new(limits.clone(), clock));
+        let server = relay_tests::Relay::with_store(Arc::clone(&store), |config| {
+            config.relay.max_message_bytes = limits.message_bytes_max;
+            config.relay.gc_interval_seconds = 1_000_000;
+        });
+        Remote { server, store, connections: Mutex::default(), cursors: Mutex::default() }
+    }
+
+    fn reopen(&mut self, relay: Remote, _: Limits, _: Arc<ManualClock>) -> Result<Remote, Remote> {
+        Err(relay)
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    fn sweep(&self, relay: &Remote) -> Result<Swept, Error> {
+        self.block_on(relay.store.sweep())
+    }
+
+    fn verify(&mut self, relay: &Remote) -> Vec<String> {
+        relay.store.verify()
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { cases: 64, ..Plan::default() }
+    }
+}
+
+/// A relay as a client sees it.
+struct Remote {
+    server: relay_tests::Relay,
+    store: Arc<MemoryRelay>,
+    /// Connections that nobody uses at the moment.
+    connections: Mutex<Vec<Client>>,
+    /// Every cursor that the relay gave; the suite knows them by their number here.
+    cursors: Mutex<Vec<String>>,
+}
+
+impl Relay for Remote {
+    async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
+        let body = json!({
+            "recipient": envelope.recipient.as_str(),
+            "message_id": envelope.message_id.to_string(),
+            "ciphertext_b64": STANDARD.encode(&envelope.payload),
+            "meta": {
+                "kind": envelope.kind.as_str(),
+                "total_len": envelope.total_len,
+                "chunk_index": envelope.chunk.index(),
+                "chunk_count": envelope.chunk.count(),
+                "sent_ms": envelope.sent_ms,
+            },
+        });
+        let answer = self.ask("/push", &body)?;
+        let usage = Usage { items: number(&answer["queue_len"]), bytes: number(&answer["queue_bytes"]) };
+        if answer["stored"] == true {
+            assert_eq!(answer.get("duplicate"), None, "a stored item is no duplicate");
+            return Ok(PushOutcome::Stored { usage });
+        }
+        assert_eq!(answer["duplicate"], true, "what is not stored and not refused is a duplicate");
+        Ok(PushOutcome::Duplicate { usage, conflict: answer["conflict"] == true })
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<Page<Bytes>, Error> {
+        let cursor = pull.after.map(|after| {
+            let index = usize::try_from(after.as_u64()).unwrap();
+            self.cursors.lock().unwrap()[index].clone()
+        });
+        let recipient = pull.recipient.as_str();
+        let body =
+            json!({"recipient": recipient, "cursor": cursor, "max": pull.items_max.map(NonZeroU64::get)});
+        let answer = self.ask("/pull", &body)?;
+        let next = answer["next_cursor"].as_str().map(|cursor| {
+            let mut cursors = self.cursors.lock().unwrap();
+            cursors.push(cursor.to_owned());
+            Seq::new(cursors.len() as u64 - 1)
+        });
+        let items = answer["items"].as_array().unwrap();
+        let items = items.iter().map(|item| read_item(recipient, item)).collect();
+        Ok(Page { items, next, remaining: number(&answer["remaining_estimate"]) })
+    }
+
+    async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
+        let entries = ack.items().iter();
+        let entries: Vec<Value> = entries
+            .map(|id| json!({"message_id": id.message_id.to_string(), "chunk_index": id.chunk_index}))
+            .collect();
+        let answer = self.ask("/ack", &json!({"recipient": ack.recipient().as_str(), "ack": entries}))?;
+        let (deleted, missing) = (number(&answer["deleted"]), number(&answer["missing"]));
+        Ok(AckOutcome { deleted, missing, remaining: number(&answer["remaining"]) })
+    }
+
+    async fn sweep(&self) -> Result<Swept, Error> {
+        unreachable!("a client cannot sweep; the harness does it")
+    }
+}
+
+impl Remote {
+    fn ask(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        let idle = self.connections.lock().unwrap().pop();
+        let mut client = idle.map_or_else(|| self.server.connect(), Ok).map_err(Error::storage)?;
+        let response = client.post(path, body).map_err(Error::storage)?;
+        self.connections.lock().unwrap().push(client);
+        if response.status == 200 { Ok(response.json()) } else { Err(read_error(&response)) }
+    }
+}
+
+fn read_item(recipient: &str, item: &Value) -> Item<Bytes> {
+    assert_eq!(item["recipient"], recipient);
+    let meta = &item["meta"];
+    let part = |name: &str| u32::try_from(number(&meta[name])).unwrap();
+    let body = Bytes::from(STANDARD.decode(item["ciphertext_b64"].as_str().unwrap()).unwrap());
+    Item {
+        seq: Seq::ZERO,
+        message_id: MessageId::parse(item["message_id"].as_str().unwrap()).unwrap(),
+        chunk: Chunk::new(part("chunk_index"), part("chunk_count")).unwrap(),
+        kind: Kind::parse(meta["kind"].as_str().unwrap()).unwrap(),
+        total_len: number(&meta["total_len"]),
+        sent_ms: number(&meta["sent_ms"]),
+        arrival: Timestamp::from_ms(number(&item["arrival_ms"])),
+        deadline: Timestamp::from_ms(number(&item["deadline_ms"])),
+        payload_bytes: body.len() as u64,
+        body,
+    }
+}
+
+fn read_error(response: &Response) -> Error {
+    let error = &response.json()["error"];
+    let details = &error["details"];
+    let limit = || number(&details["limit"]);
+    match (response.status, error["code"].as_str().unwrap_or_default()) {
+        (409, "quota_exceeded") => {
+            let reason = if details["reason"] == "count" { QuotaKind::Count } else { QuotaKind::Bytes };
+            let used = number(&details["used"]);
+            Rejection::QuotaExceeded { reason, limit: limit(), used }.into()
+        }
+        (413, "message_too_large") => Rejection::MessageTooLarge { limit: limit() }.into(),
+        (status, code) => {
+            let body = String::from_utf8_lossy(&response.body);
+            Error::storage(io::Error::other(format!("{status} {code}: {body}")))
+        }
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("a number was expected, not {value}"))
+}

@@ -1,0 +1,7 @@
+//! What takes long or loads the machine. These run one at a time: several measure how long something takes.
+
+mod drain;
+mod kill;
+mod malformed;
+mod parallel;
+mod sweep;

@@ -1,0 +1,81 @@
+//! Many connections push at once onto the durable store: every request is answered, and the counts are right afterwards.
+
+use std::thread;
+use std::time::Duration;
+
+use relay_bin::config::StorageKind;
+use relay_tests::{Client, Relay, at_length, pull_body, push_body};
+
+use super::super::stopwatch::Stopwatch;
+
+const CONNECTIONS: u128 = 64;
+const RECIPIENTS: u128 = 10;
+
+#[test]
+fn every_parallel_push_is_answered_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = Relay::with(|config| {
+        config.storage.kind = StorageKind::Redb;
+        config.storage.path = directory.path().join("store");
+        config.relay.max_messages_per_user = 10_000_000;
+    });
+    let duration = at_length(Duration::from_secs(60), Duration::from_secs(3));
+    let watch = Stopwatch::start();
+    let pushed: Vec<u128> = thread::scope(|scope| {
+        let pushers: Vec<_> = (0..CONNECTIONS)
+            .map(|connection| {
+                let mut client = relay.connect().unwrap();
+                let watch = &watch;
+                scope.spawn(move || push_until(&mut client, connection, || watch.elapsed() >= duration))
+            })
+            .collect();
+        pushers.into_iter().map(|pusher| pusher.join().unwrap()).collect()
+    });
+    let total: u128 = pushed.iter().sum();
+    println!("{total} pushes over {CONNECTIONS} connections in {duration:?}");
+    assert!(pushed.iter().all(|pushes| *pushes > 0), "every connection got its turn: {pushed:?}");
+
+    let mut client = relay.connect().unwrap();
+    let stats = client.get("/stats").unwrap().json();
+    assert_eq!(stats["metrics"]["push_stored"], u64::try_from(total).unwrap());
+    let mut found = 0;
+    for recipient in 0..RECIPIENTS {
+        found += check_queue(&mut client, &format!("recipient {recipient}"));
+    }
+    assert_eq!(found, total);
+}
+
+/// Pushes messages of its own, each of which must be stored. Tells how many.
+fn push_until(client: &mut Client, connection: u128, mut over: impl FnMut() -> bool) -> u128 {
+    let mut pushes = 0;
+    while !over() {
+        let message = connection << 64 | pushes;
+        let recipient = format!("recipient {}", (connection + pushes) % RECIPIENTS);
+        let payload = vec![b'x'; usize::try_from(pushes % 100).unwrap()];
+        let answer = client.post("/push", &push_body(&recipient, message, &payload)).unwrap();
+        assert_eq!((answer.status, &answer.json()["stored"]), (200, &true.into()), "{}", answer.json());
+        pushes += 1;
+    }
+    pushes
+}
+
+/// Compares what the relay counts in a queue with what it shows. Tells how many items those are.
+fn check_queue(client: &mut Client, recipient: &str) -> u128 {
+    let (mut items, mut bytes, mut cursor) = (0_u64, 0_u64, None::<String>);
+    loop {
+        let page = client.post("/pull", &pull_body(recipient, cursor.as_deref(), None)).unwrap().json();
+        for item in page["items"].as_array().unwrap() {
+            items += 1;
+            bytes += item["meta"]["total_len"].as_u64().unwrap();
+        }
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    // One more push tells what the relay counts; it has no payload.
+    let counted = client.post("/push", &push_body(recipient, u128::MAX, b"")).unwrap().json();
+    assert_eq!(counted["queue_len"], items + 1, "{recipient}");
+    assert_eq!(counted["queue_bytes"], bytes, "{recipient}");
+    u128::from(items)
+}

@@ -1,0 +1,15 @@
+//! Black-box tests of the whole relay: over a socket, in process and as a process. One binary, so that it is linked once.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod config_keys;
+mod conformance;
+mod embed;
+mod heavy;
+mod process;
+mod recipients;
+mod stopwatch;
+mod tls;
+
+/// The relay's program, as built for these tests.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_relay-under-test");

@@ -1,0 +1,145 @@
+//! Where the configuration comes from, and what is in force in the end.
+
+use std::path::Path;
+
+use relay_tests::{Process, push_body};
+
+use super::text;
+use crate::PROGRAM;
+
+/// Every value other than the default; the lists and the paths with what TOML has to escape.
+const EVERY_KEY: &str = r#"
+address = "[::1]:7001"
+mode = "tls"
+
+[server]
+drain_seconds = 0
+request_timeout_seconds = 31
+
+[tls]
+cert_pem_path = "c\"ert.pem"
+key_pem_path = "k\\ey.pem"
+client_ca_pem_path = "ca\n.pem"
+
+[storage]
+kind = "memory"
+path = "é🦀"
+cache_bytes = 2097152
+
+[relay]
+max_message_bytes = 1
+max_queue_bytes_per_user = 2
+max_messages_per_user = 3
+message_ttl_seconds = 4
+gc_interval_seconds = 5
+pull_batch_max = 6
+pull_bytes_max = 7
+dedup_window_seconds = 0
+
+[rate_limit]
+enabled = false
+per_ip_rps = 8
+burst = 9
+ban_seconds = 0
+ban_threshold = 10
+ipv6_prefix = 48
+trusted_proxies = ["10.0.0.0/8", "2001:db8::/32"]
+max_tracked_addresses = 11
+
+[rate_limit.endpoints]
+push_rps = 12
+pull_rps = 13
+ack_rps = 14
+"#;
+
+/// What `check-config` prints, parsed.
+fn in_force(arguments: &[&str], environment: &[(&str, &str)]) -> toml::Table {
+    checked(arguments, environment).parse().unwrap()
+}
+
+fn checked(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let arguments = [&["check-config"], arguments].concat();
+    let ended = Process::run(PROGRAM, &arguments, environment).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    ended.stdout
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn the_shipped_file_is_what_is_in_force_without_one() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
+    let defaults = in_force(&[], &[]);
+    assert_eq!(defaults, in_force(&["--config", shipped], &[]));
+    let mut documented: toml::Table = std::fs::read_to_string(shipped).unwrap().parse().unwrap();
+    // All of its keys are comments.
+    assert_eq!(documented.remove("tls"), Some(toml::Table::new().into()));
+    assert_eq!(defaults, documented);
+}
+
+#[test]
+fn what_is_printed_is_a_configuration_that_gives_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let [given, printed] = ["given.toml", "printed.toml"].map(|name| directory.path().join(name));
+    write(&given, EVERY_KEY);
+    let first = checked(&["--config", text(&given)], &[]);
+    assert_eq!(first.parse::<toml::Table>().unwrap(), EVERY_KEY.parse().unwrap());
+    write(&printed, &first);
+    assert_eq!(checked(&["--config", text(&printed)], &[]), first);
+}
+
+#[test]
+fn oddities_are_told_beside_what_is_in_force() {
+    let arguments = ["check-config"];
+    let ended = Process::run(PROGRAM, &arguments, &[("RELAY__STORAGE__KIND", "memory")]).unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert!(ended.stderr.starts_with("warning: storage.kind: \"memory\" "), "{}", ended.stderr);
+    assert!(ended.stdout.contains("\nkind = \"memory\"\n"), "{}", ended.stdout);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_command_line_over_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.toml");
+    write(
+        &file,
+        "address = \"127.0.0.1:1\"\nstorage.path = \"f\"\n[relay]\npull_batch_max = 11\npull_bytes_max = 11",
+    );
+    let environment = [
+        ("RELAY__ADDRESS", "127.0.0.1:2"),
+        ("RELAY__STORAGE__PATH", "e"),
+        ("RELAY__RELAY__PULL_BYTES_MAX", "12"),
+        ("RELAY__RATE_LIMIT__TRUSTED_PROXIES", "10.0.0.1, ::1"),
+    ];
+    let flags = ["--config", text(&file), "--address", "127.0.0.1:3", "--storage-path", "c"];
+    let check = |arguments: &[&str], environment: &[(&str, &str)], address: &str, path: &str, bytes: i64| {
+        let found = in_force(arguments, environment);
+        assert_eq!(found["address"].as_str(), Some(address));
+        assert_eq!(found["storage"]["path"].as_str(), Some(path));
+        assert_eq!(found["relay"]["pull_bytes_max"].as_integer(), Some(bytes));
+        found
+    };
+    check(&[], &[], "127.0.0.1:7000", "./relay_db", 8_388_608);
+    check(&flags[..2], &[], "127.0.0.1:1", "f", 11);
+    check(&flags[..2], &environment, "127.0.0.1:2", "e", 12);
+    let all = check(&flags, &environment, "127.0.0.1:3", "c", 12);
+    assert_eq!(all["relay"]["pull_batch_max"].as_integer(), Some(11));
+    assert_eq!(all["relay"]["max_message_bytes"].as_integer(), Some(8_388_608));
+    assert_eq!(all["rate_limit"]["trusted_proxies"].to_string(), r#"["10.0.0.1/32", "::1/128"]"#);
+    check(&flags[2..], &[], "127.0.0.1:3", "c", 8_388_608);
+}
+
+#[test]
+fn what_the_environment_says_holds_while_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let environment = [("RELAY__RELAY__MAX_MESSAGE_BYTES", "4"), ("RELAY__STORAGE__PATH", text(&store))];
+    let log = directory.path().join("log");
+    let process = Process::start_logging(PROGRAM, &[], &environment, &log).unwrap();
+    let mut client = process.connect().unwrap();
+    assert_eq!(client.post("/push", &push_body("alice", 1, b"1234")).unwrap().status, 200);
+    assert_eq!(client.post("/push", &push_body("alice", 2, b"12345")).unwrap().status, 413);
+    assert!(store.is_dir());
+}

@@ -1,0 +1,160 @@
+//! The log: how its lines look, what they tell, and what they never tell.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use relay_tests::{Client, Process, ack_body, push_body};
+use serde_json::Value;
+
+use super::{recipient, text};
+use crate::PROGRAM;
+
+/// Words that only clients say, each for itself to be found.
+const RECIPIENT: &str = "recipient-9f1c";
+const PATH: &str = "path-6b02";
+const CLIENT: &str = "203.0.113.77";
+const PAYLOAD: &str = "payload-44d7";
+
+/// Small limits, so that everything that can be refused is.
+const STRICT: &str = "relay = { max_message_bytes = 100, max_messages_per_user = 2 }\n\
+    server.request_timeout_seconds = 1\n\
+    [rate_limit]\nper_ip_rps = 1\nburst = 60\nban_threshold = 1\ntrusted_proxies = [\"127.0.0.1\"]\n\
+    endpoints = { push_rps = 1, pull_rps = 1, ack_rps = 1 }\n";
+
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn new() -> Self {
+        let directory = Self(tempfile::tempdir().unwrap());
+        std::fs::write(directory.path("relay.toml"), STRICT).unwrap();
+        directory
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs a relay through `act` and to its end, and returns the lines of its log.
+    fn log_of(&self, arguments: &[&str], filter: Option<&str>, act: impl FnOnce(&Process)) -> Vec<String> {
+        let (config, store, log) = (self.path("relay.toml"), self.path("store"), self.path("log"));
+        let arguments = [&["--config", text(&config), "--storage-path", text(&store)], arguments].concat();
+        let environment: Vec<_> = filter.map(|filter| ("RUST_LOG", filter)).into_iter().collect();
+        let mut process = Process::start_logging(PROGRAM, &arguments, &environment, &log).unwrap();
+        act(&process);
+        process.signal("TERM").unwrap();
+        assert_eq!(process.wait_a_while().unwrap().code(), Some(0));
+        assert_eq!(process.rest_of_stdout().unwrap(), "");
+        lines(&log)
+    }
+}
+
+fn lines(log: &Path) -> Vec<String> {
+    std::fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn lines_are_json_where_nobody_looks_on() {
+    for arguments in [[].as_slice(), &["--log-format", "auto"], &["--log-format", "json"]] {
+        let mut url = String::new();
+        let lines = Directory::new().log_of(arguments, None, |process| url.clone_from(&process.base_url));
+        let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.iter().all(|line| line["timestamp"].is_string() && line["target"].is_string()));
+        let serving =
+            lines.iter().find(|line| line["message"] == "serving").expect("it tells that it serves");
+        assert_eq!((&serving["level"], &serving["url"]), (&Value::from("INFO"), &Value::from(url)));
+        assert_eq!(lines.last().unwrap()["message"], "stopped");
+    }
+}
+
+#[test]
+fn lines_are_text_if_asked_for() {
+    let lines = Directory::new().log_of(&["--log-format", "text"], None, |_| {});
+    assert!(lines.iter().all(|line| !line.starts_with('{') && line.contains(" INFO ")), "{lines:?}");
+    assert!(lines.iter().all(|line| !line.contains('\u{1b}')), "no colours in a file: {lines:?}");
+    assert!(lines.iter().any(|line| line.contains("serving")));
+}
+
+#[test]
+fn the_filter_is_obeyed() {
+    assert_eq!(Directory::new().log_of(&[], Some("warn"), |_| {}), Vec::<String>::new());
+    let debug = Directory::new().log_of(&[], Some("relay_http=debug"), |process| {
+        assert_eq!(process.connect().unwrap().get("/nowhere").unwrap().status, 404);
+    });
+    assert!(debug.iter().any(|line| line.contains("not_found")), "{debug:?}");
+}
+
+/// What is at info by default, and all that the relay's own crates have to say: none of it tells who talked to whom.
+#[test]
+fn no_line_names_a_recipient_or_a_client() {
+    let own =
+        "relay_bin=trace,relay_core=trace,relay_http=trace,relay_ratelimit=trace,relay_store_redb=trace";
+    for filter in [None, Some("info"), Some(own)] {
+        let mut ports = Vec::new();
+        let log = Directory::new().log_of(&[], filter, |process| ports = make_traffic(&process.base_url));
+        assert!(!log.is_empty());
+        for line in &log {
+            for word in [RECIPIENT, PATH, CLIENT, PAYLOAD] {
+                assert!(!line.contains(word), "{filter:?}: {line}");
+            }
+            for port in &ports {
+                assert!(!line.contains(&format!(":{port}")), "{filter:?}: {line}");
+            }
+        }
+    }
+}
+
+/// All that clients do, and all that can be wrong with it. Returns the ports that they came from.
+fn make_traffic(base_url: &str) -> Vec<u16> {
+    let mut statuses = BTreeSet::new();
+    let mut ports = Vec::new();
+    let mut say = |request: &[u8]| {
+        let (mut client, port) = connect(base_url);
+        ports.push(port);
+        client.send(request).unwrap();
+        statuses.insert(client.receive().unwrap().status);
+    };
+    let push = |message, payload: &str| push_body(RECIPIENT, message, payload.as_bytes()).to_string();
+    say(&post("/push", CLIENT, &push(1, PAYLOAD)));
+    say(&post("/push", CLIENT, &push(1, PAYLOAD)));
+    say(&post("/push", CLIENT, &push(1, "another")));
+    say(&post("/push", CLIENT, &push(2, PAYLOAD)));
+    say(&post("/push", CLIENT, &push(3, PAYLOAD)));
+    say(&post("/push", CLIENT, &push(4, &PAYLOAD.repeat(10))));
+    say(&post("/pull", CLIENT, &recipient(RECIPIENT).to_string()));
+    say(&post("/pull", CLIENT, &format!("{{\"recipient\": \"{RECIPIENT}\", \"cursor\": \"{PATH}\"}}")));
+    say(&post("/pull", CLIENT, &format!("{{\"recipient\": \"{RECIPIENT}\" \"{PATH}\"")));
+    say(&post("/ack", CLIENT, &ack_body(RECIPIENT, &[1, 9]).to_string()));
+    say(&post(&format!("/push/{PATH}"), CLIENT, ""));
+    say(format!("DELETE /push?{PATH} HTTP/1.1\r\nhost: {PATH}\r\n\r\n").as_bytes());
+    say(format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-type: {PATH}\r\ncontent-length: 0\r\n\r\n")
+        .as_bytes());
+    say(format!("{PATH} {RECIPIENT}\r\n\r\n").as_bytes());
+    say(format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{RECIPIENT}").as_bytes());
+    for _ in 0..100 {
+        say(&post("/pull", CLIENT, &recipient(RECIPIENT).to_string()));
+    }
+    // Gone in the middle of a body, and in the middle of a head.
+    for request in [
+        format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{PATH}"),
+        format!("GET /{PATH}"),
+    ] {
+        let (mut client, port) = connect(base_url);
+        client.send(request.as_bytes()).unwrap();
+        ports.push(port);
+    }
+    assert_eq!(statuses, BTreeSet::from([200, 400, 404, 405, 408, 409, 413, 415, 429]), "all was tried");
+    ports
+}
+
+fn post(path: &str, client: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// A connection, and the port that it comes from.
+fn connect(base_url: &str) -> (Client, u16) {
+    let client = Client::connect(base_url).unwrap();
+    let port = client.local_address().unwrap().port();
+    (client, port)
+}

@@ -1,0 +1,27 @@
+//! The relay over TLS, as clients and operators meet it: certificates on disk, real clients, renewal while it serves.
+
+mod handshake;
+mod keys;
+mod openssl;
+pub(crate) mod pki;
+mod reload;
+mod trust;
+pub(crate) mod wire;
+
+use relay_bin::config::{Mode, RelayConfig};
+use relay_tests::Relay;
+
+use self::pki::Files;
+
+/// A relay in memory that serves with these files.
+pub(crate) fn relay(files: &Files) -> Relay {
+    relay_with(files, |_| {})
+}
+
+fn relay_with(files: &Files, change: impl FnOnce(&mut RelayConfig)) -> Relay {
+    Relay::with(|config| {
+        config.mode = Mode::Tls;
+        config.tls = Some(files.config());
+        change(config);
+    })
+}

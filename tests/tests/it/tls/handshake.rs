@@ -1,0 +1,93 @@
+//! Real clients: the whole API over HTTPS in both versions of HTTP, and what the handshake comes to.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use relay_tests::{Relay, ack_body, pull_body, push_body};
+use reqwest::{Client, Version};
+use rustls::{ClientConfig, NamedGroup, ProtocolVersion};
+use serde_json::{Value, json};
+
+use super::pki::{Authority, Files, Identity};
+use super::wire::ask;
+use super::{relay, relay_with};
+
+/// A client as applications have it, which trusts one authority and speaks what is offered by ALPN.
+pub(super) fn https(authority: &Authority, identity: Option<&Identity>, alpn: &[&str]) -> Client {
+    let mut config = ClientConfig::clone(&authority.client(identity));
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Client::builder()
+        .tls_backend_preconfigured(config)
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .unwrap()
+}
+
+pub(super) const BOTH: &[&str] = &["h2", "http/1.1"];
+
+/// Posts, and returns the answer's version of HTTP, status and body.
+async fn post(client: &Client, relay: &Relay, path: &str, body: Value) -> (Version, u16, Value) {
+    let answer = client.post(format!("{}{path}", relay.base_url)).json(&body).send().await.unwrap();
+    (answer.version(), answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[test]
+fn the_api_is_the_same_in_both_versions_of_http() {
+    let authority = Authority::new("authority");
+    let relay = relay(&Files::new(&authority.identity()));
+    assert!(relay.base_url.starts_with("https://127.0.0.1:"));
+    let offers = [(BOTH, Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)];
+    for (message, (alpn, version)) in (1..).zip(offers) {
+        let client = https(&authority, None, alpn);
+        relay.runtime().block_on(async {
+            let pushed = post(&client, &relay, "/push", push_body("alice", message, b"hello")).await;
+            assert_eq!(pushed, (version, 200, json!({"stored": true, "queue_len": 1, "queue_bytes": 5})));
+            let (_, _, pulled) = post(&client, &relay, "/pull", pull_body("alice", None, None)).await;
+            assert_eq!(pulled["items"][0]["ciphertext_b64"], "aGVsbG8=");
+            let acked = post(&client, &relay, "/ack", ack_body("alice", &[message])).await;
+            assert_eq!(acked, (version, 200, json!({"deleted": 1, "missing": 0, "remaining": 0})));
+            let (_, status, refused) = post(&client, &relay, "/nowhere", json!({})).await;
+            assert_eq!((status, &refused["error"]["code"]), (404, &json!("not_found")));
+        });
+    }
+}
+
+#[test]
+fn the_key_exchange_is_safe_from_quantum_computers_if_the_client_is() {
+    let authority = Authority::new("authority");
+    let relay = relay(&Files::new(&authority.identity()));
+    let heard = ask(&relay.base_url, &authority.client(None)).unwrap();
+    assert!(heard.is_ok(), "{heard:?}");
+    assert_eq!((heard.version, heard.group), (ProtocolVersion::TLSv1_3, NamedGroup::X25519MLKEM768));
+}
+
+#[test]
+fn plain_http_is_let_go_and_others_are_served() {
+    let authority = Authority::new("authority");
+    let relay = relay(&Files::new(&authority.identity()));
+    for words in ["GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n", "\u{16}\u{3}\u{1}\u{7f}\u{7f}garbage"] {
+        let mut stream = TcpStream::connect(relay.base_url.trim_start_matches("https://")).unwrap();
+        // Less than the relay gives a handshake.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(words.as_bytes()).unwrap();
+        let mut said = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut said) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the line is cut, and not left open");
+        }
+        assert!(!said.starts_with(b"HTTP/"), "{said:?}");
+        assert!(ask(&relay.base_url, &authority.client(None)).unwrap().is_ok());
+    }
+}
+
+#[test]
+fn a_client_that_stops_in_the_handshake_is_let_go() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&authority.identity());
+    let relay = relay_with(&files, |config| config.server.request_timeout_seconds = 1);
+    let mut silent = TcpStream::connect(relay.base_url.trim_start_matches("https://")).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(silent.read_to_end(&mut Vec::new()).unwrap(), 0);
+    assert!(ask(&relay.base_url, &authority.client(None)).unwrap().is_ok());
+}

@@ -1,0 +1,151 @@
+//! Authorities, certificates, and the files that a relay is given. Everything is made for one test and thrown away.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use relay_bin::config::TlsConfig;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+
+/// An authority that signs certificates.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, in PEM form.
+pub(crate) struct Identity {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+/// The files of one relay.
+pub(crate) struct Files {
+    directory: TempDir,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// An authority below this one.
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        Self(CertifiedIssuer::signed_by(authority(name), KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for loopback, with a key of its own.
+    pub(crate) fn identity(&self) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        Identity { cert: self.sign(loopback(), &key), key: key.serialize_pem() }
+    }
+
+    /// A certificate for a key that is there already.
+    pub(crate) fn identity_of(&self, key_pem: &str) -> Identity {
+        let der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
+        let key = KeyPair::try_from(der.secret_der()).unwrap();
+        Identity { cert: self.sign(loopback(), &key), key: key_pem.to_owned() }
+    }
+
+    /// A certificate whose time has long been over.
+    pub(crate) fn expired_identity(&self) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = loopback();
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        Identity { cert: self.sign(params, &key), key: key.serialize_pem() }
+    }
+
+    /// A client that trusts this authority alone, and shows `identity` when it is asked. It offers HTTP/1.1.
+    pub(crate) fn client(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(own) => builder.with_client_auth_cert(vec![own.cert_der()], own.key_der()).unwrap(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A resumed session shows the certificate that it began with.
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> String {
+        params.signed_by(key, &self.0).unwrap().pem()
+    }
+}
+
+impl Identity {
+    pub(crate) fn cert_der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
+    }
+
+    fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+}
+
+impl Files {
+    pub(crate) fn new(identity: &Identity) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+        let files = Self { directory, cert, key, client_ca: None };
+        files.replace(identity);
+        files
+    }
+
+    /// Demands client certificates of `authority`.
+    pub(crate) fn with_clients_of(mut self, authority: &Authority) -> Self {
+        self.client_ca = Some(self.add("client-ca.pem", &authority.pem()));
+        self
+    }
+
+    /// Writes one file after the other, as a renewal does.
+    pub(crate) fn replace(&self, identity: &Identity) {
+        std::fs::write(&self.cert, &identity.cert).unwrap();
+        std::fs::write(&self.key, &identity.key).unwrap();
+    }
+
+    /// Writes one more file beside them.
+    pub(crate) fn add(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn config(&self) -> TlsConfig {
+        TlsConfig {
+            cert_pem_path: self.cert.clone(),
+            key_pem_path: self.key.clone(),
+            client_ca_pem_path: self.client_ca.clone(),
+        }
+    }
+}
+
+fn loopback() -> CertificateParams {
+    CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap()
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
