@@ -1,0 +1,115 @@
+//! The steps that a change must pass, cheapest first. It decides nothing else: what a step checks is configured
+//! where its tool looks for it.
+//!
+//! The steps that build everything share one profile and one set of features, so that each crate is compiled once to be
+//! checked and once to be run. The smaller feature sets are only checked, never linked.
+
+use clap::Args;
+use xshell::{Shell, cmd};
+
+use crate::{
+    project_root,
+    steps::{Step, run_all},
+};
+
+/// How much to run.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// Leave out the slow tests.
+    #[arg(long)]
+    fast: bool,
+}
+
+/// # Errors
+/// The first step that fails, with the command that repeats it.
+pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
+    let shell = Shell::new()?;
+    shell.change_dir(project_root());
+    let nextest =
+        cmd!(shell, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_ok();
+    run_all(&shell, &steps(flags, nextest))
+}
+
+fn steps(flags: &Flags, nextest: bool) -> Vec<Step> {
+    let mut steps = CHECKS.to_vec();
+    steps.extend(tests(nextest).iter().map(|&(name, args)| {
+        let env: &[_] = if flags.fast { &[] } else { &[("RUN_SLOW_TESTS", "1")] };
+        Step { name, env, args }
+    }));
+    steps.push(DOCUMENTATION);
+    steps
+}
+
+const CHECKS: &[Step] = &[
+    Step { name: "format", env: &[], args: "fmt --all --check" },
+    Step { name: "tidy", env: &[], args: "xtask tidy" },
+    Step { name: "clippy", env: &[], args: "clippy --workspace --all-targets --all-features -- -D warnings" },
+    Step {
+        name: "clippy, no features",
+        env: &[],
+        args: "clippy -p relay-http -p relay-bin --no-default-features -- -D warnings",
+    },
+    Step {
+        name: "clippy, only redb",
+        env: &[],
+        args: "clippy -p relay-bin --no-default-features --features redb -- -D warnings",
+    },
+    Step {
+        name: "clippy, only tls",
+        env: &[],
+        args: "clippy -p relay-bin --no-default-features --features tls -- -D warnings",
+    },
+];
+
+const DOCUMENTATION: Step = Step {
+    name: "documentation",
+    env: &[("RUSTDOCFLAGS", "-D warnings")],
+    args: "doc --workspace --no-deps --all-features",
+};
+
+/// Nextest runs no doctests; plain `cargo test` runs all there is.
+fn tests(nextest: bool) -> &'static [(&'static str, &'static str)] {
+    if nextest {
+        &[
+            ("tests", "nextest run --profile ci --workspace --all-features"),
+            ("doctests", "test --doc --workspace --all-features"),
+        ]
+    } else {
+        &[("tests", "test --no-fail-fast --workspace --all-features")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(fast: bool, nextest: bool) -> Vec<String> {
+        steps(&Flags { fast }, nextest).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn slow_tests_run_unless_told_otherwise() {
+        for nextest in [false, true] {
+            assert!(
+                commands(false, nextest).iter().any(|line| line.starts_with("RUN_SLOW_TESTS='1' cargo "))
+            );
+            assert!(commands(true, nextest).iter().all(|line| !line.contains("RUN_SLOW_TESTS")));
+        }
+    }
+
+    #[test]
+    fn doctests_run_with_and_without_nextest() {
+        assert!(commands(true, true).contains(&"cargo test --doc --workspace --all-features".to_owned()));
+        let without = commands(true, false);
+        assert!(without.contains(&"cargo test --no-fail-fast --workspace --all-features".to_owned()));
+        assert!(without.iter().all(|line| !line.contains("nextest")));
+    }
+
+    /// A different set of features would build the dependencies once more.
+    #[test]
+    fn steps_over_the_workspace_use_the_same_features() {
+        for line in commands(true, true).iter().filter(|line| line.contains("--workspace")) {
+            assert!(line.contains("--all-features"), "{line}");
+        }
+    }
+}

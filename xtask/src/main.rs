@@ -1,0 +1,44 @@
+//! The development tasks: `cargo xtask ci`, `bench` and `tidy`.
+//!
+//! It calls the tools that a developer would call by hand, and reads the project. It changes no file of it.
+
+mod bench;
+mod ci;
+mod steps;
+mod tidy;
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Parser;
+
+/// What to do; each task is a `run` on its own flags.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Development tasks of the relay.")]
+enum Task {
+    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests, documentation.
+    Ci(ci::Flags),
+    /// The criterion benchmarks.
+    Bench(bench::Flags),
+    /// The rules of the house that no other tool checks.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Task::parse() {
+        Task::Ci(flags) => ci::run(&flags),
+        Task::Bench(flags) => bench::run(&flags),
+        Task::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The directory of the workspace's `Cargo.toml`.
+fn project_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the project")
+}
