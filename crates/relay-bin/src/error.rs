@@ -26,7 +26,15 @@ pub enum RelayError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] relay_http::tls::TlsError),
+    /// The store has broken for good; a restart may help.
+    #[error("the store has broken: {}", cause(.0))]
+    Broken(#[source] relay_core::Error),
     /// The server could not be started, or failed while it ran.
     #[error("the server failed: {0}")]
     Serve(#[source] io::Error),
+}
+
+/// The reason behind an error, which is for the operator and not for a client.
+fn cause(error: &relay_core::Error) -> String {
+    std::error::Error::source(error).unwrap_or(error).to_string()
 }

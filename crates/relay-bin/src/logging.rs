@@ -17,8 +17,12 @@ const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http=off";
 pub(crate) fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let terminal = io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
+    // Whoever read the log may be gone, and to complain about that where nobody reads would panic.
+    let builder = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal);
     // A logger that is there already, as in a test, stays.
     let outcome = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -74,7 +74,12 @@ fn serve(sources: Sources) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(serve_until_told(config)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(serve_until_told(config));
+            // Whatever still hangs on the disk has had its time.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(RelayError::Serve(error)),
     };
     match outcome {

@@ -100,6 +100,7 @@ async fn serve<R: Relay>(
     };
     let metrics = Arc::new(Metrics::default());
     let (store, released) = Released::track(store);
+    let held = Arc::clone(&store);
     let reloads = reload_certificates(&transport, reload);
     let sweeps = sweep_regularly(
         Arc::clone(&store),
@@ -110,12 +111,15 @@ async fn serve<R: Relay>(
         .map_err(RelayError::Serve)?;
     let handle = tokio::spawn(async move {
         let ended = tokio::select! {
-            ended = server => ended,
+            ended = server => ended.map_err(RelayError::Serve),
+            error = held.ended() => Err(RelayError::Broken(error)),
             () = sweeps => Ok(()),
             () = reloads => Ok(()),
         };
+        // The last holder closes the store, which may wait for the disk.
+        drop(tokio::task::spawn_blocking(move || drop(held)));
         released.wait().await;
-        ended.map_err(RelayError::Serve)
+        ended
     });
     tracing::info!(url = base_url, store = ?config.storage.kind, version = env!("CARGO_PKG_VERSION"), "serving");
     Ok(RunningRelay { base_url, shutdown, handle })
@@ -253,5 +257,9 @@ impl<R: Relay> Relay for Released<R> {
 
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
         self.store.sweep()
+    }
+
+    fn ended(&self) -> impl Future<Output = Error> + Send {
+        self.store.ended()
     }
 }

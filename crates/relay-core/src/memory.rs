@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
-use crate::store::{Due, DueItems, Item, ReadTx, Relay, Trace, WriteTx};
+use crate::store::{Due, DueItems, Front, Item, ReadTx, Relay, Trace, WriteTx};
 use crate::time::{Clock, SteadyClock, Timestamp};
 use crate::verify::{self, Inspect};
 
@@ -142,6 +142,20 @@ impl ReadTx for MemoryTables {
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, Infallible> {
         let item = self.queues.get(recipient).and_then(|queue| queue.items.get(&seq));
         Ok(item.is_some_and(|item| item.body == payload))
+    }
+
+    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, Infallible> {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.range(from..));
+        Ok(items.fold(Usage::ZERO, |usage, (_, item)| usage.plus(Usage::of(item.payload_bytes))))
+    }
+
+    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, Infallible> {
+        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
+        let expired = items.take_while(|item| !item.is_live(now));
+        Ok(expired.fold(Front::default(), |front, item| Front {
+            live_from: item.seq.next(),
+            expired: front.expired.plus(Usage::of(item.payload_bytes)),
+        }))
     }
 }
 

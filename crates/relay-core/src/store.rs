@@ -189,6 +189,11 @@ pub trait Relay: Send + Sync + 'static {
 
     /// Reclaims what is expired, in bounded steps between other requests, until nothing is due.
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send;
+
+    /// Resolves, with the reason, when the relay has broken for good and nothing but a restart helps. Most never do.
+    fn ended(&self) -> impl Future<Output = Error> + Send {
+        std::future::pending()
+    }
 }
 
 impl<B> Item<B> {
@@ -252,5 +257,9 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
         (**self).sweep()
+    }
+
+    fn ended(&self) -> impl Future<Output = Error> + Send {
+        (**self).ended()
     }
 }

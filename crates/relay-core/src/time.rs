@@ -17,7 +17,7 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// A clock that never runs backwards, over one that may: when it is set back, time stands still until it has caught up. What was
-/// expired stays so.
+/// expired stays so, for as long as this clock exists: a restart begins with the time that it finds.
 pub struct SteadyClock {
     clock: Arc<dyn Clock>,
     latest_ms: AtomicU64,

@@ -211,7 +211,7 @@ impl<'t> Batch<'t> {
             if due.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         // Its first item was acked since: the sweep comes back when the one that is first now is due.
-        if due.is_empty() && first_live.is_some() {
+        if due.is_empty() {
             row.due = first_live;
             self.set_row(queue, row);
         }

@@ -20,6 +20,7 @@ mod snapshot;
 mod writer;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -32,12 +33,12 @@ use relay_core::{
     Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, SteadyClock, Swept,
     queue,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::batch::Batch;
 pub use crate::error::{OpenError, StoreError};
 use crate::snapshot::Snapshot;
-use crate::writer::{Answer, Job, Load, Sweep, Writer};
+use crate::writer::{Answer, Job, Load, Sweep, Weight, Writer};
 
 /// The file of the database in the storage directory.
 const FILE_NAME: &str = "relay.redb";
@@ -52,7 +53,7 @@ pub struct Options {
     pub cache_bytes: usize,
     /// The most requests that wait for the writer; one more is answered [`Error::Overloaded`].
     pub waiting_jobs_max: usize,
-    /// The most payload bytes that wait for the writer, except that a single push may always wait.
+    /// The most bytes that wait for the writer, payloads and what acks weigh, except that a single request may always wait.
     pub waiting_bytes_max: u64,
     /// The most pages that are read at the same time; further pulls wait.
     pub readers_max: usize,
@@ -70,6 +71,7 @@ pub struct RedbRelay {
     /// `None` only while it is being dropped.
     mailbox: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
+    writer_alive: watch::Receiver<()>,
 }
 
 /// What readers and the writer share.
@@ -107,21 +109,25 @@ impl RedbRelay {
     ) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
         make_directory(directory).map_err(failed)?;
+        let db = RwLock::new(Some(open_database(directory, options.cache_bytes)?));
+        sync_directory(directory).map_err(failed)?;
         let core = Core {
             directory: directory.to_owned(),
             cache_bytes: options.cache_bytes,
-            db: RwLock::new(Some(open_database(directory, options.cache_bytes)?)),
+            db,
             limits,
             clock: SteadyClock::new(clock),
         };
         let core = Arc::new(core);
         let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
-        let writer = Writer { core: Arc::clone(&core), mailbox: jobs, sweep: Sweep::default() };
+        let (alive, writer_alive) = watch::channel(());
+        let writer =
+            Writer { _alive: alive, core: Arc::clone(&core), mailbox: jobs, sweep: Sweep::default() };
         let writer = std::thread::Builder::new().name("relay-writer".to_owned()).spawn(|| writer.run());
         let writer = Some(writer.map_err(failed)?);
         let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
         let load = Arc::default();
-        Ok(Self { core, options, load, readers, mailbox: Some(mailbox), writer })
+        Ok(Self { core, options, load, readers, mailbox: Some(mailbox), writer, writer_alive })
     }
 
     /// Recounts everything and lists what does not add up. Reads the whole store, but not the payloads.
@@ -130,6 +136,12 @@ impl RedbRelay {
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
         self.core.with_db(|db| Snapshot::open(&db.begin_read()?)?.recount())
+    }
+
+    /// A share of the bound on what waits.
+    fn weigh(&self, bytes: u64) -> Result<Weight, Error> {
+        let weight = self.load.take(bytes, self.options.waiting_bytes_max);
+        weight.ok_or(Error::Overloaded { retry_after: RETRY_AFTER })
     }
 
     /// Hands a job to the writer and waits for its answer.
@@ -146,8 +158,7 @@ impl RedbRelay {
 
 impl Relay for RedbRelay {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
-        let weight = self.load.take(envelope.payload_bytes(), self.options.waiting_bytes_max);
-        let weight = weight.ok_or(Error::Overloaded { retry_after: RETRY_AFTER })?;
+        let weight = self.weigh(writer::push_cost_bytes(&envelope))?;
         Ok(self.submit(|caller| Job::Push(envelope, caller, weight)).await??)
     }
 
@@ -163,11 +174,19 @@ impl Relay for RedbRelay {
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        self.submit(|caller| Job::Ack(ack, caller)).await
+        let weight = self.weigh(writer::ack_cost_bytes(&ack))?;
+        self.submit(|caller| Job::Ack(ack, caller, weight)).await
     }
 
     async fn sweep(&self) -> Result<Swept, Error> {
         self.submit(Job::Sweep).await
+    }
+
+    async fn ended(&self) -> Error {
+        let mut writer_alive = self.writer_alive.clone();
+        // Nothing is ever sent: it fails when the writer drops its end.
+        while writer_alive.changed().await.is_ok() {}
+        StoreError::WriterEnded.into()
     }
 }
 
@@ -179,6 +198,8 @@ impl Drop for RedbRelay {
         {
             tracing::error!("the writer ended by a panic");
         }
+        // Waits for pulls that nobody waits for any more, so that the store can be opened again from here on.
+        self.core.close();
     }
 }
 
@@ -210,6 +231,10 @@ impl Core {
         }
     }
 
+    fn close(&self) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.db.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
@@ -230,6 +255,15 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)
+}
+
+/// Makes the names of the directory and of what is in it as durable as what the files hold.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()?;
+    match directory.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn open_database(directory: &Path, cache_bytes: usize) -> Result<Database, OpenError> {

@@ -1,7 +1,7 @@
 //! Reading queues: the same code over a snapshot and over a transaction that is being written.
 //!
-//! Nothing here costs more because a queue is deep. A page is a range scan. What lies behind an item is counted by blocks of
-//! [`BLOCK_ITEMS`]: the rest of its own block row by row, every later block by one row. The live part begins where a binary
+//! Nothing here walks a queue. A page is a range scan. What lies behind an item is counted by blocks of
+//! [`BLOCK_ITEMS`]: the rest of its own block row by row, every later block by one row, a five-hundredth of the queue's depth. The live part begins where a binary
 //! search over deadlines says, since they never decrease along a queue.
 
 use std::ops::ControlFlow;

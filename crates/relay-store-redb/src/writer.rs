@@ -8,13 +8,14 @@ use redb::{Database, Durability};
 use relay_core::{
     Ack, AckOutcome, Clock, Envelope, PushOutcome, Rejection, SweepStep, Swept, Timestamp, queue,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Core;
 use crate::batch::Batch;
 use crate::error::StoreError;
 
-/// The most requests of one batch, and the most payload bytes after which it takes no more.
+/// The most requests of one batch, and the cost in bytes after which it takes no more.
 const BATCH_JOBS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -32,17 +33,23 @@ type Pushed = Result<PushOutcome, Rejection>;
 /// What a caller wants written.
 pub(crate) enum Job {
     Push(Envelope, Caller<Pushed>, Weight),
-    Ack(Ack, Caller<AckOutcome>),
+    Ack(Ack, Caller<AckOutcome>, Weight),
     Sweep(Caller<Swept>),
 }
 
-/// The payload bytes of waiting pushes. Each push holds its [`Weight`] until it is answered.
+/// What an acked item costs, in payload bytes that take as long to write: ten thousand of them are most of a batch.
+const ACK_ITEM_COST_BYTES: u64 = 1024;
+
+/// What a push costs beside its payload: names, rows, the job itself.
+const PUSH_COST_BYTES: u64 = 512;
+
+/// The cost in bytes of all that waits. Each request holds its [`Weight`] until it is answered.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     bytes: AtomicU64,
 }
 
-/// A push's share of the [`Load`], given back when it is dropped.
+/// A request's share of the [`Load`], given back when it is dropped.
 pub(crate) struct Weight {
     load: Arc<Load>,
     bytes: u64,
@@ -65,6 +72,8 @@ impl Drop for Weight {
 
 /// The writer's side of the store.
 pub(crate) struct Writer {
+    /// Dropped when the thread ends, for whatever reason.
+    pub(crate) _alive: watch::Sender<()>,
     pub(crate) core: Arc<Core>,
     pub(crate) mailbox: mpsc::Receiver<Job>,
     pub(crate) sweep: Sweep,
@@ -81,7 +90,7 @@ pub(crate) struct Sweep {
 #[derive(Default)]
 struct Answers {
     pushes: Vec<(Caller<Pushed>, Pushed, Weight)>,
-    acks: Vec<(Caller<AckOutcome>, AckOutcome)>,
+    acks: Vec<(Caller<AckOutcome>, AckOutcome, Weight)>,
 }
 
 impl Writer {
@@ -98,13 +107,19 @@ impl Writer {
         let mut bytes = 0;
         if self.sweep.waiting.is_empty() {
             let Some(job) = self.mailbox.blocking_recv() else { return false };
-            bytes += job.payload_bytes();
+            bytes += job.cost_bytes();
             jobs.push(job);
         }
         while jobs.len() < BATCH_JOBS_MAX && bytes < BATCH_BYTES_MAX {
-            let Ok(job) = self.mailbox.try_recv() else { break };
-            bytes += job.payload_bytes();
-            jobs.push(job);
+            match self.mailbox.try_recv() {
+                Ok(job) => {
+                    bytes += job.cost_bytes();
+                    jobs.push(job);
+                }
+                Err(TryRecvError::Empty) => break,
+                // Nobody is left to wait for a sweep; the next start finishes it.
+                Err(TryRecvError::Disconnected) => return !jobs.is_empty(),
+            }
         }
         true
     }
@@ -145,7 +160,10 @@ impl Writer {
         }
         let written = self.core.with_db(|db| self.attempt(db, &mut jobs, answers));
         written.map_err(|error| {
-            self.core.reopen();
+            // A damaged row does not get better by that.
+            if matches!(error, StoreError::Database(_)) {
+                self.core.reopen();
+            }
             (error, jobs.collect())
         })
     }
@@ -188,8 +206,8 @@ impl Writer {
                 Ok(outcome) => answers.pushes.push((caller, outcome, weight)),
                 Err(error) => return Err(fail(caller, error)),
             },
-            Job::Ack(ack, caller) => match queue::ack(batch, limits, now, &ack) {
-                Ok(outcome) => answers.acks.push((caller, outcome)),
+            Job::Ack(ack, caller, weight) => match queue::ack(batch, limits, now, &ack) {
+                Ok(outcome) => answers.acks.push((caller, outcome, weight)),
                 Err(error) => return Err(fail(caller, error)),
             },
             Job::Sweep(_) => {}
@@ -199,10 +217,11 @@ impl Writer {
 }
 
 impl Job {
-    fn payload_bytes(&self) -> u64 {
+    fn cost_bytes(&self) -> u64 {
         match self {
-            Self::Push(envelope, ..) => envelope.payload_bytes(),
-            Self::Ack(..) | Self::Sweep(_) => 0,
+            Self::Push(envelope, ..) => push_cost_bytes(envelope),
+            Self::Ack(ack, ..) => ack_cost_bytes(ack),
+            Self::Sweep(_) => 0,
         }
     }
 
@@ -210,7 +229,7 @@ impl Job {
         // A caller that has gone away needs no answer; here as below.
         match self {
             Self::Push(_, caller, _) => drop(fail(caller, error.clone())),
-            Self::Ack(_, caller) => drop(fail(caller, error.clone())),
+            Self::Ack(_, caller, _) => drop(fail(caller, error.clone())),
             Self::Sweep(caller) => drop(fail(caller, error.clone())),
         }
     }
@@ -242,7 +261,7 @@ impl Answers {
         for (caller, outcome, _weight) in self.pushes {
             drop(caller.send(error.map_or(Ok(outcome), |error| Err(error.clone()))));
         }
-        for (caller, outcome) in self.acks {
+        for (caller, outcome, _weight) in self.acks {
             drop(caller.send(error.map_or(Ok(outcome), |error| Err(error.clone()))));
         }
     }
@@ -252,4 +271,12 @@ impl Answers {
 fn fail<T>(caller: Caller<T>, error: StoreError) -> StoreError {
     drop(caller.send(Err(error.clone())));
     error
+}
+
+pub(crate) fn push_cost_bytes(envelope: &Envelope) -> u64 {
+    envelope.payload_bytes().saturating_add(PUSH_COST_BYTES)
+}
+
+pub(crate) fn ack_cost_bytes(ack: &Ack) -> u64 {
+    (ack.items().len() as u64).saturating_mul(ACK_ITEM_COST_BYTES)
 }

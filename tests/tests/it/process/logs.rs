@@ -158,3 +158,16 @@ fn connect(base_url: &str) -> (Client, u16) {
     let port = client.local_address().unwrap().port();
     (client, port)
 }
+
+#[test]
+fn a_log_that_nobody_reads_any_more_is_no_reason_to_end() {
+    let store = tempfile::tempdir().unwrap();
+    let path = store.path().join("store");
+    // The reader of the pipe is gone before the first line is written.
+    let script = r#"exec "$@" 2> >(exec 0<&-; exit)"#;
+    let relay = ["-c", script, "bash", PROGRAM, "--address", "127.0.0.1:0", "--storage-path", text(&path)];
+    let mut process = Process::start("bash", &relay).unwrap();
+    assert_eq!(process.connect().unwrap().get("/health").unwrap().status, 200);
+    process.signal("TERM").unwrap();
+    assert!(process.wait().unwrap().success());
+}
