@@ -7,7 +7,8 @@
 //!
 //! - [`message`]: what travels. Types that are checked once, when they are made.
 //! - [`queue`]: the rules, written once over a storage transaction.
-//! - [`store`]: the two seams. [`ReadTx`] and [`WriteTx`] are what a store must remember; [`Relay`] is the service.
+//! - [`store`]: the seam below. [`ReadTx`] and [`WriteTx`] are what a store must remember.
+//! - [`relay`]: the seam above. [`Relay`] is the service.
 //! - [`limits`]: the one place of quota arithmetic.
 //! - [`memory`]: a complete relay in memory.
 //! - [`verify`]: recounts a store and lists what does not add up.
@@ -46,6 +47,7 @@ pub mod limits;
 pub mod memory;
 pub mod message;
 pub mod queue;
+pub mod relay;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -57,5 +59,6 @@ pub use limits::{Limits, Usage};
 pub use memory::MemoryRelay;
 pub use message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
 pub use queue::{Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
-pub use store::{Due, DueItems, Front, Item, ReadTx, Relay, Trace, WriteTx};
+pub use relay::Relay;
+pub use store::{Due, DueItems, Front, Item, ReadTx, Trace, WriteTx};
 pub use time::{Clock, SteadyClock, Timestamp};

@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
-use crate::store::{Due, DueItems, Front, Item, ReadTx, Relay, Trace, WriteTx};
+use crate::relay::Relay;
+use crate::store::{Due, DueItems, Front, Item, ReadTx, Trace, WriteTx};
 use crate::time::{Clock, SteadyClock, Timestamp};
 use crate::verify::{self, Inspect};
 

@@ -1,18 +1,14 @@
-//! The two seams of the house: what a store has to remember, and what a relay does.
+//! The seam to a store: what it has to remember, and how it is asked and told.
 //!
 //! [`ReadTx`] and [`WriteTx`] speak of queues and items and hold no logic: the rules in [`queue`](crate::queue) run over
-//! them, so that two stores cannot disagree. [`Relay`] is the service that everything above a store sees; a store that has no
-//! local transaction implements it directly.
+//! them, so that two stores cannot disagree.
 
-use std::future::Future;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::error::Error;
 use crate::limits::Usage;
 use crate::message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
-use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 use crate::time::Timestamp;
 
 /// An item as it lies in a queue. `B` is the payload, or a store's handle to it.
@@ -173,29 +169,6 @@ pub trait WriteTx: ReadTx {
     fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<usize, Self::Error>;
 }
 
-/// A store-and-forward relay, as those above it see one.
-///
-/// Each call is answered when its effect is as durable as this relay makes anything. Dropping the returned future
-/// does not undo a request: it may take effect all the same.
-pub trait Relay: Send + Sync + 'static {
-    /// Puts an item into its recipient's queue, once.
-    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send;
-
-    /// Reads a page of a queue and changes nothing.
-    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send;
-
-    /// Takes items out of a queue, all of them or none.
-    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send;
-
-    /// Reclaims what is expired, in bounded steps between other requests, until nothing is due.
-    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send;
-
-    /// Resolves, with the reason, when the relay has broken for good and nothing but a restart helps. Most never do.
-    fn ended(&self) -> impl Future<Output = Error> + Send {
-        std::future::pending()
-    }
-}
-
 impl<B> Item<B> {
     /// The name of the item within its queue.
     pub const fn id(&self) -> ItemId {
@@ -239,27 +212,5 @@ impl Item<Bytes> {
             payload_bytes: envelope.payload.len() as u64,
             body: envelope.payload,
         }
-    }
-}
-
-impl<R: Relay> Relay for std::sync::Arc<R> {
-    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send {
-        (**self).push(envelope)
-    }
-
-    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send {
-        (**self).pull(pull)
-    }
-
-    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send {
-        (**self).ack(ack)
-    }
-
-    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
-        (**self).sweep()
-    }
-
-    fn ended(&self) -> impl Future<Output = Error> + Send {
-        (**self).ended()
     }
 }

@@ -1,15 +1,11 @@
 //! The paths and methods that there are, for actix-web to route by.
 
-use std::sync::Arc;
-
-use actix_web::dev::RequestHead;
+use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::Method;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use relay_core::Relay;
 
 use crate::answer::Sending;
-use crate::server::Shared;
 
 /// A path of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,27 +68,20 @@ impl Asked {
     }
 }
 
-/// All routes of the API, and one for everything else.
-pub(crate) fn routes<R: Relay>(config: &mut ServiceConfig, shared: &Arc<Shared<R>>) {
+/// All routes of the API, and one for everything else, to one handler.
+pub(crate) fn routes<F, A>(config: &mut ServiceConfig, respond: F)
+where
+    F: Fn(Asked, HttpRequest, Payload) -> A + Clone + 'static,
+    A: Future<Output = HttpResponse<Sending>> + 'static,
+{
     for endpoint in Endpoint::ALL {
-        let shared = Arc::clone(shared);
+        let respond = respond.clone();
         let respond = move |request: HttpRequest, payload: web::Payload| {
-            let asked = Asked::at(endpoint, request.head());
-            respond(Arc::clone(&shared), asked, request, payload)
+            respond(Asked::at(endpoint, request.head()), request, payload.into_inner())
         };
         config.route(endpoint.path(), web::to(respond));
     }
-    let shared = Arc::clone(shared);
-    config.default_service(web::to(move |request, payload| {
-        respond(Arc::clone(&shared), Asked::Nowhere, request, payload)
-    }));
-}
-
-async fn respond<R: Relay>(
-    shared: Arc<Shared<R>>,
-    asked: Asked,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> HttpResponse<Sending> {
-    shared.respond(asked, request, payload.into_inner()).await
+    let respond =
+        move |request, payload: web::Payload| respond(Asked::Nowhere, request, payload.into_inner());
+    config.default_service(web::to(respond));
 }

@@ -35,7 +35,7 @@ use crate::options::{Options, Transport};
 use crate::route::{Asked, routes};
 
 /// All that the worker threads share.
-pub(crate) struct Shared<R> {
+struct Shared<R> {
     desk: Desk<R>,
     connections: Connections,
     requests: Gauge,
@@ -105,7 +105,12 @@ fn build<R: Relay>(listener: TcpListener, shared: Arc<Shared<R>>) -> io::Result<
 async fn connection_service<R: Relay>(
     shared: Arc<Shared<R>>,
 ) -> Result<impl Service<TcpStream, Response = (), Error = Infallible>, ()> {
-    let app = App::new().configure(|config| routes(config, &shared));
+    let desk = Arc::clone(&shared);
+    let respond = move |asked, request, payload| {
+        let shared = Arc::clone(&desk);
+        async move { shared.respond(asked, request, payload).await }
+    };
+    let app = App::new().configure(|config| routes(config, respond));
     let app = Rc::new(map_config(app, |()| AppConfig::default()).new_service(()).await?);
     // The framework's own timers are all off: `Line` has better ones.
     let requests = Arc::clone(&shared);
@@ -143,12 +148,7 @@ impl<R: Relay> Shared<R> {
     }
 
     /// Answers a request that was received.
-    pub(crate) async fn respond(
-        &self,
-        asked: Asked,
-        request: HttpRequest,
-        payload: Payload,
-    ) -> HttpResponse<Sending> {
+    async fn respond(&self, asked: Asked, request: HttpRequest, payload: Payload) -> HttpResponse<Sending> {
         let busy = request.extensions_mut().remove::<Busy>().expect("`receive` gives every request one");
         if busy.line().is_closing() {
             // It came behind the last request of its connection (RFC 9112, section 9.6) and is not answered.

@@ -7,12 +7,10 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
-use relay_core::{
-    Due, DueItems, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
-};
+use relay_core::{Due, DueItems, Front, Item, ItemId, Recipient, Seq, Timestamp, Trace, Usage, WriteTx};
 
 use crate::error::StoreError;
-use crate::read::QueueRows;
+use crate::read::{QueueRows, impl_read_tx};
 use crate::schema::{self, BLOCK_ITEMS, ItemRow, QueueRow, Tag, TraceRow};
 
 type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
@@ -106,10 +104,7 @@ impl<'t> Batch<'t> {
     /// As [`Self::find`], by the queue's number.
     fn find_number(&self, number: u64) -> Result<(Recipient, QueueRow), StoreError> {
         if !self.touched.borrow().queues.contains_key(&number) {
-            let name = self.index.get(schema::key(number, Tag::Name, &[]).as_slice())?;
-            let name = name.ok_or(StoreError::Damaged("a queue has no name"))?;
-            let name = std::str::from_utf8(name.value()).ok().and_then(|name| Recipient::parse(name).ok());
-            self.touch(number, name.ok_or(StoreError::Damaged("a queue's name is no recipient"))?)?;
+            self.touch(number, self.rows(number).read_name()?)?;
         }
         let touched = self.touched.borrow();
         let queue = touched.queues.get(&number).ok_or(StoreError::Damaged("a queue has no row"))?;
@@ -219,49 +214,7 @@ impl<'t> Batch<'t> {
     }
 }
 
-impl ReadTx for Batch<'_> {
-    type Error = StoreError;
-    type Body = ();
-
-    fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
-        Ok(self.find(recipient)?.map_or(Usage::ZERO, |(_, row)| row.usage))
-    }
-
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
-        self.rows(queue).locate(id)
-    }
-
-    fn scan(
-        &self,
-        recipient: &Recipient,
-        from: Seq,
-        visit: &mut dyn FnMut(Item<()>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        let Some((queue, _)) = self.find(recipient)? else { return Ok(()) };
-        self.rows(queue).scan(from, &mut |row| visit(row.item))
-    }
-
-    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
-        let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
-        Ok(self.rows(queue).last()?.map(|(_, deadline)| deadline))
-    }
-
-    fn has_payload(&self, _: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let body = self.bodies.get(seq.as_u64())?.ok_or(StoreError::Damaged("an item has no body"))?;
-        Ok(body.value() == payload)
-    }
-
-    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
-        let Some((queue, row)) = self.find(recipient)? else { return Ok(Usage::ZERO) };
-        self.rows(queue).usage_from(&row, from)
-    }
-
-    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
-        let Some((queue, row)) = self.find(recipient)? else { return Ok(Front::default()) };
-        self.rows(queue).front(&row, now)
-    }
-}
+impl_read_tx!(Batch<'_>);
 
 impl WriteTx for Batch<'_> {
     fn next_seq(&mut self) -> Result<Seq, StoreError> {

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use redb::{AccessGuard, ReadableTable};
-use relay_core::{Front, Item, ItemId, Seq, Timestamp, Trace, Usage};
+use relay_core::{Front, Item, ItemId, Recipient, Seq, Timestamp, Trace, Usage};
 
 use crate::error::StoreError;
 use crate::schema::{self, BLOCK_ITEMS, ItemRow, QueueRow, TraceRow};
@@ -22,6 +22,13 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> QueueRows<'_, T> {
     pub(crate) fn read_row(&self) -> Result<Option<QueueRow>, StoreError> {
         let key = schema::key(self.queue, schema::Tag::Queue, &[]);
         self.index.get(key.as_slice())?.map(|row| QueueRow::decode(row.value())).transpose()
+    }
+
+    pub(crate) fn read_name(&self) -> Result<Recipient, StoreError> {
+        let name = self.index.get(schema::key(self.queue, schema::Tag::Name, &[]).as_slice())?;
+        let name = name.ok_or(StoreError::Damaged("a queue has no name"))?;
+        let name = std::str::from_utf8(name.value()).ok().and_then(|name| Recipient::parse(name).ok());
+        name.ok_or(StoreError::Damaged("a queue's name is no recipient"))
     }
 
     pub(crate) fn read_trace(&self, id: ItemId) -> Result<Option<TraceRow>, StoreError> {
@@ -132,6 +139,59 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> QueueRows<'_, T> {
         Ok(self.index.range::<&[u8]>(start.as_slice()..end.as_slice())?)
     }
 }
+
+/// The read half of the seam, over whatever has `find` and `rows` for queues and a table of `bodies`: the two views of
+/// the store cannot disagree. (A trait of ours could not be given relay-core's for all its implementors.)
+macro_rules! impl_read_tx {
+    ($view:ty) => {
+        impl relay_core::ReadTx for $view {
+            type Error = StoreError;
+            type Body = ();
+
+            fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
+                Ok(self.find(recipient)?.map_or(Usage::ZERO, |(_, row)| row.usage))
+            }
+
+            fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
+                let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
+                self.rows(queue).locate(id)
+            }
+
+            fn scan(
+                &self,
+                recipient: &Recipient,
+                from: Seq,
+                visit: &mut dyn FnMut(Item<()>) -> ControlFlow<()>,
+            ) -> Result<(), StoreError> {
+                let Some((queue, _)) = self.find(recipient)? else { return Ok(()) };
+                self.rows(queue).scan(from, &mut |row| visit(row.item))
+            }
+
+            fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
+                let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
+                Ok(self.rows(queue).last()?.map(|(_, deadline)| deadline))
+            }
+
+            fn has_payload(&self, _: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
+                let body =
+                    self.bodies.get(seq.as_u64())?.ok_or(StoreError::Damaged("an item has no body"))?;
+                Ok(body.value() == payload)
+            }
+
+            fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
+                let Some((queue, row)) = self.find(recipient)? else { return Ok(Usage::ZERO) };
+                self.rows(queue).usage_from(&row, from)
+            }
+
+            fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
+                let Some((queue, row)) = self.find(recipient)? else { return Ok(Front::default()) };
+                self.rows(queue).front(&row, now)
+            }
+        }
+    };
+}
+
+pub(crate) use impl_read_tx;
 
 type Row<'a> = (AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>);
 

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 use relay_core::verify::Inspect;
-use relay_core::{Front, Item, ItemId, Page, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
+use relay_core::{Front, Item, ItemId, Page, Recipient, Seq, Timestamp, Trace, Usage};
 
 use crate::error::StoreError;
-use crate::read::QueueRows;
+use crate::read::{QueueRows, impl_read_tx};
 use crate::schema::{self, BLOCK_ITEMS, QueueRow, Tag, TraceRow};
 
 type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -119,62 +119,13 @@ impl Snapshot {
         let row = self.rows(queue).read_row()?.ok_or(StoreError::Damaged("a queue has no row"))?;
         Ok(Some((queue, row)))
     }
-
-    fn name(&self, queue: u64) -> Result<Recipient, StoreError> {
-        let name = self.index.get(schema::key(queue, Tag::Name, &[]).as_slice())?;
-        let name = name.ok_or(StoreError::Damaged("a queue has no name"))?;
-        let name = std::str::from_utf8(name.value()).ok().and_then(|name| Recipient::parse(name).ok());
-        name.ok_or(StoreError::Damaged("a queue's name is no recipient"))
-    }
 }
 
-impl ReadTx for Snapshot {
-    type Error = StoreError;
-    type Body = ();
-
-    fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
-        Ok(self.find(recipient)?.map_or(Usage::ZERO, |(_, row)| row.usage))
-    }
-
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
-        self.rows(queue).locate(id)
-    }
-
-    fn scan(
-        &self,
-        recipient: &Recipient,
-        from: Seq,
-        visit: &mut dyn FnMut(Item<()>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        let Some((queue, _)) = self.find(recipient)? else { return Ok(()) };
-        self.rows(queue).scan(from, &mut |row| visit(row.item))
-    }
-
-    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
-        let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
-        Ok(self.rows(queue).last()?.map(|(_, deadline)| deadline))
-    }
-
-    fn has_payload(&self, _: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let body = self.bodies.get(seq.as_u64())?.ok_or(StoreError::Damaged("an item has no body"))?;
-        Ok(body.value() == payload)
-    }
-
-    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
-        let Some((queue, row)) = self.find(recipient)? else { return Ok(Usage::ZERO) };
-        self.rows(queue).usage_from(&row, from)
-    }
-
-    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
-        let Some((queue, row)) = self.find(recipient)? else { return Ok(Front::default()) };
-        self.rows(queue).front(&row, now)
-    }
-}
+impl_read_tx!(Snapshot);
 
 impl Inspect for Snapshot {
     fn recipients(&self) -> Result<Vec<Recipient>, StoreError> {
-        let names = self.queues.iter()?.map(|row| self.name(row?.1.value()));
+        let names = self.queues.iter()?.map(|row| self.rows(row?.1.value()).read_name());
         names.collect()
     }
 
@@ -197,7 +148,7 @@ impl Inspect for Snapshot {
     fn expiry(&self) -> Result<Vec<(Timestamp, Recipient)>, StoreError> {
         let rows = self.due.iter()?.map(|row| {
             let (at, queue) = row?.0.value();
-            Ok((Timestamp::from_ms(at), self.name(queue)?))
+            Ok((Timestamp::from_ms(at), self.rows(queue).read_name()?))
         });
         rows.collect()
     }
@@ -205,7 +156,7 @@ impl Inspect for Snapshot {
     fn acked_expiry(&self) -> Result<Vec<(Timestamp, Recipient, ItemId)>, StoreError> {
         let rows = self.acked.iter()?.map(|row| {
             let (until, queue, id) = schema::decode_acked_key(row?.0.value())?;
-            Ok((until, self.name(queue)?, id))
+            Ok((until, self.rows(queue).read_name()?, id))
         });
         rows.collect()
     }

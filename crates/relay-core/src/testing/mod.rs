@@ -12,6 +12,7 @@
 pub mod clock;
 pub mod conformance;
 mod contents;
+pub mod harness;
 pub mod model;
 pub mod operations;
 mod parse;
@@ -23,7 +24,8 @@ mod words;
 use std::fmt;
 
 pub use clock::ManualClock;
-pub use conformance::{Harness, Plan, SCENARIOS, conformance, run_operations, run_scenarios, run_threads};
+pub use conformance::{SCENARIOS, conformance, run_operations, run_scenarios, run_threads};
+pub use harness::{Harness, Plan};
 pub use model::Model;
 pub use operations::Op;
 pub use scenario::Scenario;

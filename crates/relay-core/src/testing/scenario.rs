@@ -40,10 +40,11 @@ use bytes::Bytes;
 use crate::error::{Error, Rejection};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{Ack, Page, Pull, PushOutcome};
-use crate::store::{Item, Relay};
+use crate::relay::Relay;
+use crate::store::Item;
 use crate::time::{Clock, Timestamp};
 
-use super::conformance::Harness;
+use super::harness::Harness;
 use super::parse::{Command, Parsed, PullCommand, Step, parse};
 use super::trial::describe;
 use super::words::UNITS_MS;

@@ -14,10 +14,10 @@ use crate::error::{Error, Rejection};
 use crate::limits::Limits;
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
-use crate::store::Relay;
+use crate::relay::Relay;
 
-use super::conformance::Harness;
 use super::contents::{Content, message_id};
+use super::harness::Harness;
 use super::trial::describe;
 use super::{Failure, ManualClock};
 

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use crate::error::{Error, Rejection};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{Ack, Page, Pull, PushOutcome};
-use crate::store::{Item, Relay};
+use crate::relay::Relay;
+use crate::store::Item;
 use crate::time::{Clock, Timestamp};
 
-use super::conformance::Harness;
 use super::contents::{Content, message_id};
+use super::harness::Harness;
 use super::operations::{CHUNKS, MESSAGES, Op, OpItem, RECIPIENTS, rules};
 use super::{Failure, ManualClock, Model};
 

@@ -1,0 +1,54 @@
+//! The service that everything above a store sees. A store that has no local transaction implements it directly.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::message::Envelope;
+use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
+
+/// A store-and-forward relay, as those above it see one.
+///
+/// Each call is answered when its effect is as durable as this relay makes anything. Dropping the returned future
+/// does not undo a request: it may take effect all the same.
+pub trait Relay: Send + Sync + 'static {
+    /// Puts an item into its recipient's queue, once.
+    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send;
+
+    /// Reads a page of a queue and changes nothing.
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send;
+
+    /// Takes items out of a queue, all of them or none.
+    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send;
+
+    /// Reclaims what is expired, in bounded steps between other requests, until nothing is due.
+    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send;
+
+    /// Resolves, with the reason, when the relay has broken for good and nothing but a restart helps. Most never do.
+    fn ended(&self) -> impl Future<Output = Error> + Send {
+        std::future::pending()
+    }
+}
+
+impl<R: Relay> Relay for std::sync::Arc<R> {
+    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send {
+        (**self).push(envelope)
+    }
+
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send {
+        (**self).pull(pull)
+    }
+
+    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send {
+        (**self).ack(ack)
+    }
+
+    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
+        (**self).sweep()
+    }
+
+    fn ended(&self) -> impl Future<Output = Error> + Send {
+        (**self).ended()
+    }
+}
