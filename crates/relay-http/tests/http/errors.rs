@@ -186,3 +186,16 @@ fn the_codes_are_those_of_the_contract() {
     ]);
     assert_eq!(listed, contract);
 }
+
+#[test]
+fn the_document_lists_every_code_with_its_status() {
+    let document = include_str!("../../../../docs/api.md");
+    let row = |line: &'static str| {
+        let mut cells = line.strip_prefix("| `")?.split('|');
+        let code = cells.next()?.trim().trim_end_matches('`');
+        Some((code, cells.next()?.trim().parse::<u16>().ok()?))
+    };
+    let documented: BTreeSet<_> = document.lines().filter_map(row).collect();
+    let listed: BTreeSet<_> = Code::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
+    assert_eq!(documented, listed);
+}
