@@ -103,7 +103,7 @@ async fn serve_until_told(config: RelayConfig) -> Result<(), RelayError> {
         ended = &mut handle => return flatten(ended),
         () = signals.stop() => {}
     }
-    tracing::info!("stopping: no more connections are taken, accepted requests are finished");
+    tracing::info!("stopping: accepted requests are finished, new ones are sent away");
     // Fails only when the relay has ended by itself, which the handle tells.
     let _: Result<(), ()> = shutdown.send(());
     tokio::select! {

@@ -10,8 +10,8 @@ use super::{Mode, RateLimitConfig, RelayConfig, RelayLimits, StorageKind};
 
 pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 
-/// Entries that one acknowledgement may list (docs/api.md).
-const ACK_ENTRIES_MAX: u64 = 10_000;
+/// Entries that one acknowledgement may list.
+const ACK_ENTRIES_MAX: u64 = relay_core::Ack::ITEMS_MAX as u64;
 
 /// What is built into this program.
 #[derive(Clone, Copy, Debug)]
