@@ -3,18 +3,29 @@
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use relay_core::Limits;
 use relay_http::Options;
 use serde_json::json;
 
-use crate::support::{Gate, Server, memory, options, post_head, push_of};
+use crate::support::{Client, Gate, Server, memory, options, post_head, push_of};
 
 const PULL: &str = r#"{"recipient":"alice"}"#;
 
 /// Far less than the drain, and than any limit of the server.
 const SOON: Duration = Duration::from_secs(2);
+
+/// A connection whose push has come to the relay and waits there.
+fn push_in_flight(server: &Server, arrivals: &Receiver<()>) -> Client {
+    let mut client = server.connect();
+    let body = push_of("alice", 0, "aGVsbG8=").to_string();
+    client.send(post_head("/push", "", body.len()));
+    client.send(&body);
+    arrivals.recv().unwrap();
+    client
+}
 
 #[test]
 fn a_resting_connection_does_not_hold_it_up() {
@@ -45,11 +56,7 @@ fn what_is_in_flight_is_answered_and_what_comes_then_is_sent_away() {
     for client in &mut resting {
         client.post("/pull", PULL).ok();
     }
-    let mut in_flight = server.connect();
-    let body = push_of("alice", 0, "aGVsbG8=").to_string();
-    in_flight.send(post_head("/push", "", body.len()));
-    in_flight.send(&body);
-    arrivals.recv().unwrap();
+    let mut in_flight = push_in_flight(&server, &arrivals);
 
     server.shut_down();
     // The server notices in a moment of its own choice. Until then it answers as always; if it notices in the middle of an
@@ -80,11 +87,7 @@ fn what_is_in_flight_is_answered_and_what_comes_then_is_sent_away() {
 fn the_drain_has_an_end() {
     let (gate, arrivals) = Gate::new();
     let mut server = Server::with(gate, Options { drain: Duration::from_millis(200), ..options() });
-    let mut in_flight = server.connect();
-    let body = push_of("alice", 0, "aGVsbG8=").to_string();
-    in_flight.send(post_head("/push", "", body.len()));
-    in_flight.send(&body);
-    arrivals.recv().unwrap();
+    let _in_flight = push_in_flight(&server, &arrivals);
     server.shut_down();
     server.wait_within(SOON);
 }
