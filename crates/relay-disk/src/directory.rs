@@ -1,0 +1,167 @@
+//! A directory of the file system as a [`Disk`]. It never follows a name out of its directory, and it touches nothing
+//! while another process has it.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{Disk, DiskFile};
+
+/// The lock is on this file, which holds nothing and stays.
+const LOCK_FILE: &str = "lock";
+
+/// A directory that this process alone uses, until the value is dropped.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// The directory itself, to sync it.
+    handle: File,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// Why a directory cannot be had. The caller knows the path and tells it.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another process, or another `Directory` of this one, holds the lock.
+    #[error("the directory is in use by another process")]
+    InUse,
+    /// It cannot be made, opened, synced or locked.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+#[derive(Debug)]
+struct DirectoryFile(File);
+
+impl Directory {
+    /// Takes the directory, and makes it first if it is not there: with mode 0700, and so its missing parents. One that
+    /// is there keeps its mode.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        make_durably(path)?;
+        let handle = File::open(path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join(LOCK_FILE))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => DirectoryError::InUse,
+            TryLockError::Error(error) => DirectoryError::Io(error),
+        })?;
+        handle.sync_all()?;
+        Ok(Self { path: path.to_owned(), handle, _lock: lock })
+    }
+
+    fn file(&self, name: &str) -> io::Result<PathBuf> {
+        let is_plain = !matches!(name, "" | "." | ".." | LOCK_FILE) && !name.contains(['/', '\0']);
+        if is_plain { Ok(self.path.join(name)) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+}
+
+impl Disk for Directory {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in self.path.read_dir()? {
+            let entry = entry?;
+            // A name that is no text is none of ours.
+            if let Ok(name) = entry.file_name().into_string()
+                && name != LOCK_FILE
+                && entry.file_type()?.is_file()
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.file(name)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Arc::new(DirectoryFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.file(name)?)?;
+        Ok(Arc::new(DirectoryFile(file)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.file(name)?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.file(from)?, self.file(to)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+}
+
+impl DiskFile for DirectoryFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn write_all_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = slices.as_mut_slice();
+        // Leading empty parts would make a write of nothing look like a full disk.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            // The kernel takes a bounded number of parts at once; rustix hands it no more.
+            match rustix::io::pwritev(&self.0, rest, offset).map_err(io::Error::from) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// Makes the directory and its missing parents, each of them durably named in its own parent.
+fn make_durably(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    if !path.is_dir() {
+        make_durably(parent)?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            // Somebody else was faster; if it is no directory, opening it will tell.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+    }
+    match File::open(parent) {
+        // Some system directories may be passed through but not read; what is in them was made by their owner.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
+}

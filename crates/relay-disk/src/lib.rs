@@ -1,0 +1,75 @@
+//! The files of one store, all in one directory, behind two small traits. It moves bytes and says when they are
+//! durable; it knows no format, keeps no cache and retries nothing.
+//!
+//! [`Directory`] is the real one. With the feature `testing` there is `SimDisk`, a disk in memory that fails any call,
+//! runs full or loses power when a test says so.
+//!
+//! # What is durable when
+//! - Bytes and lengths of a file: once [`DiskFile::sync`] has returned.
+//! - Which names exist, and what they name: once [`Disk::sync`] has returned.
+//! - After a [`DiskFile::sync`] that failed, nothing is known of what was written since the one before, and a later one
+//!   that succeeds says nothing about it: Linux forgets which pages it could not write. What matters must be written
+//!   again.
+
+mod directory;
+#[cfg(feature = "testing")]
+mod sim;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+pub use directory::{Directory, DirectoryError};
+#[cfg(feature = "testing")]
+pub use sim::{Class, Fault, SimDisk, Survival};
+
+/// The files of one store. A name is a plain file name, never a path.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// The names of all files, in any order.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes an empty file. [`io::ErrorKind::AlreadyExists`] if the name is taken.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file to read and write. [`io::ErrorKind::NotFound`] if there is none.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Takes the name away. Who has the file open may go on with it; its space is free once the last one lets go.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Gives a file another name, in place of the file that has it, if any. Open handles stay valid.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes creations, removals and renames durable. The contents of files are none of its business.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// One open file. All access is by offset, so that threads can share a handle.
+pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the length is 0.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `out` from `offset` on. [`io::ErrorKind::UnexpectedEof`] if the file ends before.
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes `parts` one behind the other from `offset` on, and makes the file longer if need be. On an error any
+    /// part of it may have been written.
+    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+
+    /// Cuts the file off, or extends it with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Sets space aside for the first `bytes` of the file, without making it longer, so that writes to come find it there and
+    /// their syncs are cheaper. A hint, which may be refused; a disk that knows no such thing does nothing.
+    fn reserve(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes all that was written so far durable, and the length.
+    fn sync(&self) -> io::Result<()>;
+}

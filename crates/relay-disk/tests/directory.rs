@@ -1,0 +1,81 @@
+//! What only the real disk promises: whom it keeps out, with which modes it makes things, and which names it refuses.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use relay_disk::{Directory, DirectoryError, Disk};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn one_at_a_time_has_the_directory() {
+    let path = tempfile::tempdir().unwrap();
+    let first = Directory::open(path.path()).unwrap();
+    assert!(matches!(Directory::open(path.path()), Err(DirectoryError::InUse)));
+    drop(first);
+    Directory::open(path.path()).unwrap();
+}
+
+#[test]
+fn what_is_made_is_private_and_what_is_there_keeps_its_mode() {
+    let parent = tempfile::tempdir().unwrap();
+    let there = parent.path().join("there");
+    fs::create_dir(&there).unwrap();
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o750)).unwrap();
+    let path = there.join("made").join("store");
+    let directory = Directory::open(&path).unwrap();
+    directory.create("a").unwrap();
+    let modes =
+        [&there, &there.join("made"), &path, &path.join("a"), &path.join("lock")].map(|path| mode(path));
+    assert_eq!(modes, [0o750, 0o700, 0o700, 0o600, 0o600]);
+
+    drop(directory);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    Directory::open(&path).unwrap();
+    assert_eq!(mode(&path), 0o755);
+}
+
+#[test]
+fn a_file_in_the_place_of_the_directory_is_an_error() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("file");
+    fs::write(&path, "").unwrap();
+    for path in [path.join("store"), path] {
+        let Err(DirectoryError::Io(error)) = Directory::open(&path) else { panic!("{}", path.display()) };
+        assert_eq!(error.kind(), ErrorKind::NotADirectory);
+    }
+}
+
+#[test]
+fn only_files_of_the_store_are_listed() {
+    let path = tempfile::tempdir().unwrap();
+    let directory = Directory::open(path.path()).unwrap();
+    fs::create_dir(path.path().join("subdirectory")).unwrap();
+    directory.create("a").unwrap();
+    assert_eq!(directory.list().unwrap(), ["a"]);
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_refused() {
+    let path = tempfile::tempdir().unwrap();
+    let directory = Directory::open(&path.path().join("store")).unwrap();
+    directory.create("a").unwrap();
+    for name in ["", ".", "..", "../a", "/a", "b/c", "a\0b", "lock"] {
+        let kinds = [
+            directory.create(name).map(drop),
+            directory.open(name).map(drop),
+            directory.remove(name),
+            directory.rename(name, "b"),
+            directory.rename("a", name),
+        ]
+        .map(|result| result.unwrap_err().kind());
+        assert_eq!(kinds, [ErrorKind::InvalidInput; 5], "{name:?}");
+    }
+    assert_eq!(directory.list().unwrap(), ["a"]);
+}
