@@ -1,0 +1,257 @@
+//! The segment files that there are, how far each of them counts, and a bounded number of open handles. The journal and
+//! all its readers share it; nobody holds its lock while the disk works.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use relay_disk::{Disk, DiskFile};
+
+use crate::format::{NoHeader, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, segment_of};
+use crate::{Damage, ReadError, Segment};
+
+/// So many segments are kept open.
+const HANDLES_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(crate) struct Files {
+    disk: Arc<dyn Disk>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// How many bytes of each segment count, by its number.
+    ends: BTreeMap<u32, u32>,
+    /// Open segments and when they were last asked for, in uses.
+    handles: HashMap<u32, (OpenSegment, u64)>,
+    uses: u64,
+}
+
+/// An open file and its header.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenSegment {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) header: SegmentHeader,
+}
+
+/// Why a segment cannot be opened.
+#[derive(Debug)]
+pub(crate) enum NotOpen {
+    Missing,
+    /// The disk failed, or the process has no means to open a file.
+    Io(io::Error),
+    /// The disk cannot read the header.
+    Unreadable(io::Error),
+    /// It has no header of a segment.
+    Damaged(Damage),
+    Format(u32),
+}
+
+impl Files {
+    /// What there is in `disk`, at its full length.
+    pub(crate) fn list(disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let mut ends = BTreeMap::new();
+        for name in disk.list()? {
+            if let Some(id) = segment_of(&name) {
+                ends.insert(id, len(&*disk.open(&name)?)?);
+            }
+        }
+        Ok(Self { disk, table: Mutex::new(Table { ends, ..Table::default() }) })
+    }
+
+    /// All segments, ascending.
+    pub(crate) fn segments(&self) -> Vec<Segment> {
+        self.table().ends.iter().map(|(id, end)| Segment { id: *id, bytes: u64::from(*end) }).collect()
+    }
+
+    pub(crate) fn last(&self) -> Option<u32> {
+        self.table().ends.last_key_value().map(|(id, _)| *id)
+    }
+
+    pub(crate) fn last_before(&self, segment: u32) -> Option<u32> {
+        self.table().ends.range(..segment).next_back().map(|(id, _)| *id)
+    }
+
+    pub(crate) fn first_behind(&self, segment: u32) -> Option<u32> {
+        let behind = (Bound::Excluded(segment), Bound::Unbounded);
+        self.table().ends.range(behind).next().map(|(id, _)| *id)
+    }
+
+    /// How many bytes of the segment count; `None` if there is no such segment.
+    pub(crate) fn end(&self, segment: u32) -> Option<u32> {
+        self.table().ends.get(&segment).copied()
+    }
+
+    pub(crate) fn set_end(&self, segment: u32, end: u32) {
+        self.table().ends.insert(segment, end);
+    }
+
+    /// Opens a segment, or finds it open.
+    pub(crate) fn open(&self, segment: u32) -> Result<OpenSegment, NotOpen> {
+        if let Some(found) = self.table().find(segment) {
+            return Ok(found);
+        }
+        let file = self.disk.open(&file_name(segment)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NotOpen::Missing,
+            _ => NotOpen::Io(error),
+        })?;
+        let header = read_header(&*file, segment)?;
+        let opened = OpenSegment { file, header };
+        self.table().keep(segment, opened.clone());
+        Ok(opened)
+    }
+
+    /// Makes a segment that holds no batch yet. Once this has returned, it is durable.
+    pub(crate) fn make(&self, header: SegmentHeader) -> io::Result<OpenSegment> {
+        let file = self.disk.create(&file_name(header.id))?;
+        file.write_all_at(&[&header.encode()], 0)?;
+        file.sync()?;
+        self.disk.sync()?;
+        let made = OpenSegment { file, header };
+        let mut table = self.table();
+        table.ends.insert(header.id, SEGMENT_HEADER_BYTES);
+        table.keep(header.id, made.clone());
+        Ok(made)
+    }
+
+    /// Unlinks the file, and forgets the segment once that has worked. It may not be there.
+    pub(crate) fn remove(&self, segment: u32) -> io::Result<()> {
+        match self.disk.remove(&file_name(segment)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.forget(segment),
+        }
+        Ok(())
+    }
+
+    /// Removes files that hold nothing, as far as that works. What stays is no segment, and is left in `void`.
+    pub(crate) fn discard(&self, void: &mut Vec<u32>) {
+        void.retain(|segment| {
+            self.forget(*segment);
+            self.remove(*segment).is_err()
+        });
+    }
+
+    /// Does as if the segment were not there.
+    fn forget(&self, segment: u32) {
+        let mut table = self.table();
+        table.ends.remove(&segment);
+        table.handles.remove(&segment);
+    }
+
+    /// Makes the names of the files durable.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
+
+    /// No code under the lock can leave the table half changed, so one that a panic has poisoned is used on.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn find(&mut self, segment: u32) -> Option<OpenSegment> {
+        self.uses += 1;
+        let (found, last_use) = self.handles.get_mut(&segment)?;
+        *last_use = self.uses;
+        Some(found.clone())
+    }
+
+    /// Keeps a handle, in place of the one that was not asked for the longest. A segment that has been removed while it
+    /// was being opened is not kept: its space would never be free.
+    fn keep(&mut self, segment: u32, opened: OpenSegment) {
+        if !self.ends.contains_key(&segment) {
+            return;
+        }
+        if self.handles.len() >= HANDLES_MAX {
+            let idlest = self.handles.iter().min_by_key(|(_, (_, last_use))| *last_use).map(|(id, _)| *id);
+            idlest.and_then(|id| self.handles.remove(&id));
+        }
+        self.uses += 1;
+        self.handles.insert(segment, (opened, self.uses));
+    }
+}
+
+impl From<NotOpen> for io::Error {
+    fn from(reason: NotOpen) -> Self {
+        match reason {
+            NotOpen::Missing => io::ErrorKind::NotFound.into(),
+            NotOpen::Io(error) | NotOpen::Unreadable(error) => error,
+            NotOpen::Damaged(damage) => Self::new(io::ErrorKind::InvalidData, damage.to_string()),
+            NotOpen::Format(found) => {
+                Self::new(io::ErrorKind::Unsupported, format!("a segment has format {found}"))
+            }
+        }
+    }
+}
+
+impl From<NotOpen> for ReadError {
+    fn from(reason: NotOpen) -> Self {
+        match reason {
+            NotOpen::Missing => Self::Gone,
+            NotOpen::Damaged(damage) => Self::Damaged(damage),
+            other => io::Error::from(other).into(),
+        }
+    }
+}
+
+/// The length of a segment file. What lies behind 32 bits of it is none of the journal's.
+pub(crate) fn len(file: &dyn DiskFile) -> io::Result<u32> {
+    Ok(u32::try_from(file.len()?).unwrap_or(u32::MAX))
+}
+
+fn read_header(file: &dyn DiskFile, segment: u32) -> Result<SegmentHeader, NotOpen> {
+    let len = len(file).map_err(NotOpen::Io)?;
+    let damaged = |what| NotOpen::Damaged(Damage { segment, from: 0, to: len, what });
+    if len < SEGMENT_HEADER_BYTES {
+        return Err(damaged("the header of the segment is incomplete"));
+    }
+    let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
+    // Without its header a segment is lost, so an error that may pass has a second chance.
+    file.read_exact_at(&mut bytes, 0)
+        .or_else(|_| file.read_exact_at(&mut bytes, 0))
+        .map_err(NotOpen::Unreadable)?;
+    SegmentHeader::decode(&bytes, segment).map_err(|reason| match reason {
+        NoHeader::Damaged(what) => damaged(what),
+        NoHeader::Format(found) => NotOpen::Format(found),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_disk::SimDisk;
+
+    use super::*;
+    use crate::Position;
+    use crate::format::Salt;
+
+    fn make(files: &Files, id: u32) -> OpenSegment {
+        files.make(SegmentHeader { id, previous: Position::default(), salt: Salt(0) }).unwrap()
+    }
+
+    #[test]
+    fn a_bounded_number_of_handles_is_open_and_the_idlest_gives_way() {
+        let files = Files::list(Arc::new(SimDisk::new())).unwrap();
+        for id in 1..=300 {
+            make(&files, id);
+            files.open(1).unwrap();
+            assert!(files.table().handles.len() <= HANDLES_MAX);
+        }
+        let open = |id| files.table().handles.contains_key(&id);
+        assert!(open(1) && open(300) && !open(2));
+        files.open(2).unwrap();
+        assert!(open(2) && files.table().handles.len() == HANDLES_MAX);
+    }
+
+    #[test]
+    fn a_segment_that_was_removed_while_it_was_opened_is_not_kept() {
+        let disk = SimDisk::new();
+        let files = Files::list(Arc::new(disk.clone())).unwrap();
+        let opened = make(&files, 1);
+        files.remove(1).unwrap();
+        files.table().keep(1, opened);
+        assert_eq!((files.table().handles.len(), disk.bytes_used()), (0, 0));
+    }
+}

@@ -1,0 +1,156 @@
+//! Calls of the disk fail, one at a time or a few in a row, at every position. What was committed stays, what has failed
+//! does not come back, and later batches go through.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use relay_disk::{Class, Fault, SimDisk, Survival};
+use relay_journal::JournalError;
+
+use crate::script::Run;
+use crate::support::{commit, open, slow, texts, try_commit, try_open};
+
+fn survivals() -> impl Iterator<Item = Survival> {
+    let torn = (0..slow(12, 3)).map(Survival::Torn);
+    [Survival::None, Survival::All].into_iter().chain(torn)
+}
+
+fn check_all(fault: impl Fn(u64) -> Fault) {
+    let clean = SimDisk::new();
+    Run::on(&clean);
+    for at in 0..clean.calls() {
+        let disk = SimDisk::new();
+        disk.fail(fault(at));
+        let run = Run::on(&disk);
+        disk.heal();
+        for survival in survivals() {
+            run.check(&disk, survival);
+        }
+    }
+}
+
+#[test]
+fn every_call_fails_once() {
+    for partly in slow(vec![0, 1, 36, 300], vec![0, 300]) {
+        check_all(|at| Fault { at, partly, ..Fault::next(None, ErrorKind::Other) });
+    }
+}
+
+#[test]
+fn a_few_calls_in_a_row_fail() {
+    for times in slow(vec![2, 3, 4, 5, 7, 12], vec![3, 7]) {
+        check_all(|at| Fault { at, times, partly: 40, ..Fault::next(None, ErrorKind::StorageFull) });
+    }
+}
+
+#[test]
+fn syncs_alone_or_writes_alone_fail_for_a_while() {
+    for class in [Class::Sync, Class::Write] {
+        for times in slow(vec![2, 3, 5, 9], vec![3]) {
+            check_all(|at| Fault { at, times, partly: 100, ..Fault::next(Some(class), ErrorKind::Other) });
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_as_such_and_used_again_when_it_has_room() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, 1 << 20).journal;
+    commit(&mut journal, &texts(&["before"]));
+    disk.space_limit(Some(disk.bytes_used() + 20));
+    for _ in 0..50 {
+        let error = try_commit(&mut journal, &texts(&["too much for the disk"])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    }
+    assert_eq!(journal.reader().segments().len(), 1, "tries leave nothing behind");
+    assert_eq!(journal.reader().read(&[]).len(), 0);
+
+    disk.space_limit(None);
+    commit(&mut journal, &texts(&["after"]));
+    let found = open(&disk.after_crash(Survival::None), 1 << 20);
+    assert_eq!(found.bodies(), [texts(&["before"]), texts(&["after"])]);
+    assert_eq!(disk.contents("journal-0000000001.seg").unwrap().len(), 36 + 26);
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_journal_from_being_opened_and_read() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, 1).journal;
+    let locations = commit(&mut journal, &texts(&["before"]));
+    disk.space_limit(Some(0));
+    let mut found = open(&disk, 1);
+    assert_eq!(found.bodies(), [texts(&["before"])]);
+    assert_eq!(found.journal.reader().read(&locations)[0].as_ref().unwrap().body, "before");
+    assert_eq!(found.journal.begin().unwrap_err().kind(), ErrorKind::StorageFull);
+}
+
+#[test]
+fn an_error_says_what_could_not_be_done() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, 1 << 20).journal;
+    disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
+    assert!(matches!(journal.begin(), Err(JournalError::Segment(_))));
+    commit(&mut journal, &texts(&["a"]));
+    disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
+    assert!(matches!(try_commit(&mut journal, &texts(&["b"])), Err(JournalError::Write(_))));
+    disk.fail(Fault { times: u64::MAX, ..Fault::next(Some(Class::Sync), ErrorKind::StorageFull) });
+    let error = try_open(Arc::new(disk), 1 << 20, None).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_batch_whose_sync_failed_is_out_before_anybody_hears_of_it() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, 1 << 20).journal;
+    commit(&mut journal, &texts(&["a"]));
+    disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
+    try_commit(&mut journal, &texts(&["b"])).unwrap_err();
+    let torn = (0..40).map(Survival::Torn);
+    for survival in [Survival::None, Survival::All].into_iter().chain(torn) {
+        assert_eq!(open(&disk.after_crash(survival), 1 << 20).bodies(), [texts(&["a"])]);
+    }
+}
+
+#[test]
+fn what_a_failed_sync_has_left_in_the_cache_is_durable_once_it_is_replayed() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, 1 << 20).journal;
+    commit(&mut journal, &texts(&["a"]));
+    // The batch is written, then all goes wrong: its sync, the attempt to cut it off, and the next segment.
+    disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
+    disk.fail(Fault { at: 1, times: 2, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
+    try_commit(&mut journal, &texts(&["b"])).unwrap_err();
+    drop(journal);
+    let both = [texts(&["a"]), texts(&["b"])];
+    assert_eq!(open(&disk, 1 << 20).bodies(), both);
+    assert_eq!(open(&disk.after_crash(Survival::None), 1 << 20).bodies(), both);
+}
+
+#[test]
+fn a_segment_that_fails_at_its_first_batch_is_removed() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, 1).journal;
+    commit(&mut journal, &texts(&["a"]));
+    journal.begin().unwrap();
+    disk.fail(Fault { partly: 9, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
+    try_commit(&mut journal, &texts(&["b"])).unwrap_err();
+    commit(&mut journal, &texts(&["c"]));
+    let ids: Vec<u32> = journal.reader().segments().iter().map(|segment| segment.id).collect();
+    assert_eq!(ids, [1, 3]);
+    assert_eq!(disk.contents("journal-0000000002.seg"), None);
+    assert_eq!(open(&disk, 1).bodies(), [texts(&["a"]), texts(&["c"])]);
+}
+
+#[test]
+fn files_that_cannot_be_removed_do_not_pile_up() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, 1 << 20).journal;
+    // A file is made, its header fails, and so does its removal.
+    for _ in 0..100 {
+        disk.fail(Fault { at: 1, times: u64::MAX, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
+        journal.begin().unwrap_err();
+        disk.heal();
+    }
+    let files = (1..500).filter(|id| disk.contents(&format!("journal-{id:010}.seg")).is_some()).count();
+    assert!(files <= 1, "{files}");
+}
