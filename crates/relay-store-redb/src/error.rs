@@ -1,10 +1,12 @@
 //! How this store fails, in its own words, and what the relay above makes of it.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use relay_core::Error;
+use relay_journal::{JournalError, ReadError};
 
 /// Why a store could not be opened. The text is for the operator and names the path.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,22 @@ pub enum OpenError {
         /// The format that is read and written here.
         expected: u64,
     },
+    /// There is a journal, and the index that says what is still live in it is gone.
+    #[error(
+        "the store in {path} has a journal and no index (relay.redb); restore the index, or move the directory away to begin anew"
+    )]
+    IndexMissing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The disk fails to read what a start needs. Nothing was given up: it may read it another time.
+    #[error(
+        "the disk cannot read all of the journal in {path}; nothing was changed: look at the disk, then start again"
+    )]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The store is there and cannot be read.
     #[error("the store in {path} cannot be opened: {source}")]
     Store {
@@ -46,15 +64,18 @@ pub enum OpenError {
 /// Why the store could not do what it was asked to do. Cheap to clone: each caller of a batch is told.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database below failed.
-    #[error("database: {0}")]
-    Database(#[source] Arc<redb::Error>),
-    /// A row is there and does not say what it should.
-    #[error("damaged row: {0}")]
+    /// The index failed.
+    #[error("index: {0}")]
+    Index(#[source] Arc<redb::Error>),
+    /// The journal failed.
+    #[error("journal: {0}")]
+    Journal(#[source] Arc<dyn std::error::Error + Send + Sync>, io::ErrorKind),
+    /// Something is there and does not say what it should.
+    #[error("damaged: {0}")]
     Damaged(&'static str),
-    /// It was closed after a failure, and could not be opened again yet.
-    #[error("the store is closed after a failure")]
-    Closed,
+    /// A panic was caught on the way; what it had done was taken back.
+    #[error("a panic was caught, most likely over a damaged index")]
+    Panicked,
     /// The thread that owns all writes has ended.
     #[error("the writer has ended")]
     WriterEnded,
@@ -63,17 +84,67 @@ pub enum StoreError {
     ReaderEnded,
 }
 
+/// Does something with the index, over whose damaged pages redb may panic. Nobody sees half of what it has done.
+pub(crate) fn caught<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(StoreError::Panicked))
+}
+
 impl StoreError {
     fn is_out_of_space(&self) -> bool {
-        let Self::Database(error) = self else { return false };
-        let redb::Error::Io(error) = &**error else { return false };
-        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        let kind = match self {
+            Self::Index(error) => match &**error {
+                redb::Error::Io(error) => error.kind(),
+                _ => return false,
+            },
+            Self::Journal(_, kind) => *kind,
+            _ => return false,
+        };
+        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        Self::Database(Arc::new(error.into()))
+macro_rules! from_redb {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for StoreError {
+            fn from(error: $error) -> Self {
+                Self::Index(Arc::new(error.into()))
+            }
+        })+
+    };
+}
+
+from_redb!(
+    io::Error,
+    redb::CommitError,
+    redb::DatabaseError,
+    redb::SetDurabilityError,
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+);
+
+impl From<JournalError> for StoreError {
+    fn from(error: JournalError) -> Self {
+        let kind = error.kind();
+        Self::Journal(Arc::new(error), kind)
+    }
+}
+
+impl From<ReadError> for StoreError {
+    fn from(error: ReadError) -> Self {
+        Self::Journal(Arc::new(error), io::ErrorKind::Other)
+    }
+}
+
+impl From<relay_journal::OpenError<Self>> for StoreError {
+    fn from(error: relay_journal::OpenError<Self>) -> Self {
+        match error {
+            relay_journal::OpenError::Replay(error) => error,
+            error => {
+                let kind = error.kind();
+                Self::Journal(Arc::new(error), kind)
+            }
+        }
     }
 }
 

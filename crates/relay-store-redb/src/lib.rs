@@ -1,55 +1,68 @@
-//! The durable store of the relay, on [redb](https://docs.rs/redb). The only crate that knows redb.
+//! The durable store of the relay: a journal makes it durable, [redb](https://docs.rs/redb) makes it findable. The only crate
+//! that knows redb.
 //!
-//! An answered push or ack is on disk, synced. One thread owns all writes and commits once for all that waits; pulls read a
-//! snapshot on blocking threads and never pass the writer. The rules are relay-core's, run over this store's tables; nothing
-//! here decides.
+//! An answered push or ack is on disk, synced. One thread owns all writes: it decides whatever waits, appends the records of it to the
+//! journal, syncs once, and answers. What was decided since the last checkpoint lies in memory, over an index in redb
+//! that another thread brings up to date in the background. Pulls read both and never pass the writer. The rules are relay-core's, run
+//! over this store's rows; nothing here decides. `docs/storage.md` has the format to the byte, and what may be on disk
+//! after a crash.
 //!
-//! - `schema`: the rows to the byte.
-//! - `read`: pages and counts, over a snapshot or a running transaction.
-//! - `batch`: the write transaction that the rules run over.
-//! - `snapshot`: what a pull reads and what a recount looks at.
-//! - `writer`: the thread that writes.
+//! - `schema`, `record`, `fields`: the rows of the index and the records of the journal to the byte.
+//! - `layer`, `base`, `view`: what is in memory, what is in the index, and both as one.
+//! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
+//! - `read`: pages and counts. `recount`: does everything add up?
+//! - `state`, `core`: what the threads share. `writer`: the thread that writes. `keeper`, `index`: the one that writes checkpoints and
+//!   gives space back.
 
 #![warn(missing_docs)]
 
+mod base;
 mod batch;
+mod core;
 mod error;
+mod fields;
+mod index;
+mod keeper;
+mod layer;
+mod open;
 mod read;
+mod record;
+mod recount;
+mod replay;
 mod schema;
-mod snapshot;
+mod state;
+mod tables;
+mod view;
 mod writer;
 
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, SteadyClock, Swept,
-    queue,
+    Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
+use relay_disk::{Directory, DirectoryError, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::batch::Batch;
+use crate::core::Core;
+use crate::error::caught;
 pub use crate::error::{OpenError, StoreError};
-use crate::snapshot::Snapshot;
-use crate::writer::{Answer, Job, Load, Sweep, Weight, Writer};
-
-/// The file of the database in the storage directory.
-const FILE_NAME: &str = "relay.redb";
+use crate::keeper::{Keeper, Task};
+use crate::read::Reading;
+use crate::writer::{Answer, CheckpointDue, Job, Load, Sweep, Weight, Writer};
 
 /// When a caller that was turned away may come back: a few batches later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How the store uses memory.
+/// How the store uses memory and the disk.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The size of the database's page cache, in bytes.
+    /// The size of the index's page cache, in bytes.
     pub cache_bytes: usize,
     /// The most requests that wait for the writer; one more is answered [`Error::Overloaded`].
     pub waiting_jobs_max: usize,
@@ -57,32 +70,40 @@ pub struct Options {
     pub waiting_bytes_max: u64,
     /// The most pages that are read at the same time; further pulls wait.
     pub readers_max: usize,
+    /// How many changed rows in memory make a checkpoint due: three for each push and each acked item, some 150 bytes each. While one is
+    /// written, twice as many may pile up.
+    pub checkpoint_rows: usize,
+    /// How many bytes of the journal, which a restart would read, make a checkpoint due.
+    pub checkpoint_bytes: u64,
+    /// The length of a segment of the journal, in bytes. Space is given back in such pieces.
+    pub segment_bytes: u64,
 }
 
-/// A relay whose queues live in a redb database.
+/// A relay whose queues live in a journal and an index over it.
 ///
-/// Its futures need a tokio runtime. Dropping it lets the writer finish what it has taken on, waits for that, and releases the
-/// store.
+/// Its futures need a tokio runtime. Dropping it lets the writer finish what it has taken on, waits for that and for a last
+/// checkpoint, and releases the store.
 pub struct RedbRelay {
     core: Arc<Core>,
     options: Options,
     load: Arc<Load>,
     readers: Arc<Semaphore>,
+    findings: Vec<String>,
     /// `None` only while it is being dropped.
     mailbox: Option<mpsc::Sender<Job>>,
-    writer: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     writer_alive: watch::Receiver<()>,
 }
 
-/// What readers and the writer share.
-pub(crate) struct Core {
-    directory: PathBuf,
-    cache_bytes: usize,
-    /// `None` after a failure from which it could not be opened anew. Whoever uses it holds the lock, so that nobody has a view
-    /// of it open while it is closed and opened.
-    db: RwLock<Option<Database>>,
-    pub(crate) limits: Limits,
-    pub(crate) clock: SteadyClock,
+/// What a store holds, expired items that are not reclaimed yet included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Queues that hold items or remember acked names.
+    pub queues: u64,
+    /// Items and their payloads.
+    pub usage: Usage,
+    /// Acked names that are remembered.
+    pub acked: u64,
 }
 
 impl Default for Options {
@@ -92,6 +113,9 @@ impl Default for Options {
             waiting_jobs_max: 4096,
             waiting_bytes_max: 128 * 1024 * 1024,
             readers_max: 8,
+            checkpoint_rows: 200_000,
+            checkpoint_bytes: 192 * 1024 * 1024,
+            segment_bytes: 32 * 1024 * 1024,
         }
     }
 }
@@ -107,35 +131,85 @@ impl RedbRelay {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
-        make_directory(directory).map_err(failed)?;
-        let db = RwLock::new(Some(open_database(directory, options.cache_bytes)?));
-        sync_directory(directory).map_err(failed)?;
-        let core = Core {
-            directory: directory.to_owned(),
-            cache_bytes: options.cache_bytes,
-            db,
-            limits,
-            clock: SteadyClock::new(clock),
-        };
-        let core = Arc::new(core);
-        let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
-        let (alive, writer_alive) = watch::channel(());
-        let writer =
-            Writer { _alive: alive, core: Arc::clone(&core), mailbox: jobs, sweep: Sweep::default() };
-        let writer = std::thread::Builder::new().name("relay-writer".to_owned()).spawn(|| writer.run());
-        let writer = Some(writer.map_err(failed)?);
-        let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
-        let load = Arc::default();
-        Ok(Self { core, options, load, readers, mailbox: Some(mailbox), writer, writer_alive })
+        let disk = Directory::open(directory).map_err(|error| match error {
+            DirectoryError::InUse => OpenError::InUse { path: directory.to_owned() },
+            DirectoryError::Io(source) => OpenError::Directory { path: directory.to_owned(), source },
+        })?;
+        Self::open_on(Arc::new(disk), directory, limits, clock, options)
     }
 
-    /// Recounts everything and lists what does not add up. Reads the whole store, but not the payloads.
+    /// As [`RedbRelay::open`], on a disk that the caller brings. `path` is what errors call it.
+    ///
+    /// # Errors
+    /// [`OpenError`], in words for the operator.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        let opened = open::open(disk, path, limits, clock, &options)?;
+        let core = Arc::new(opened.core);
+        let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
+        let (alive, writer_alive) = watch::channel(());
+        let (tasks, asked) = std::sync::mpsc::channel::<Task>();
+        let due = CheckpointDue {
+            rows: options.checkpoint_rows,
+            replay_bytes: options.checkpoint_bytes,
+            segment_bytes: options.segment_bytes,
+        };
+        let keeper = Keeper {
+            core: Arc::clone(&core),
+            index: opened.index,
+            tasks: asked,
+            mailbox: mailbox.downgrade(),
+            due,
+            stuck: HashSet::new(),
+        };
+        let writer = Writer {
+            _alive: alive,
+            core: Arc::clone(&core),
+            journal: opened.journal,
+            mailbox: jobs,
+            keeper: tasks,
+            aside: VecDeque::new(),
+            sweep: Sweep::default(),
+            checkpoint: due,
+        };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+            spawned.map_err(|source| OpenError::Directory { path: path.to_owned(), source })
+        };
+        let threads = vec![
+            spawn("relay-writer", Box::new(|| writer.run()))?,
+            spawn("relay-keeper", Box::new(|| keeper.run()))?,
+        ];
+        let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
+        let (load, findings) = (Arc::default(), opened.findings);
+        Ok(Self { core, options, load, readers, findings, mailbox: Some(mailbox), threads, writer_alive })
+    }
+
+    /// Recounts everything and lists what does not add up, and what was found damaged when the store was opened. Reads the whole store.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
-        self.core.with_db(|db| Snapshot::open(&db.begin_read()?)?.recount())
+        let state = self.core.state();
+        let reading = Reading { view: state.synced(), journal: &self.core.journal, pending: &[] };
+        let mut findings = self.findings.clone();
+        findings.extend(caught(|| recount::recount(&reading, &state.segments()))?);
+        Ok(findings)
+    }
+
+    /// What the store holds.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub fn contents(&self) -> Result<Contents, StoreError> {
+        let state = self.core.state();
+        let reading = Reading { view: state.synced(), journal: &self.core.journal, pending: &[] };
+        caught(|| recount::contents(&reading))
     }
 
     /// A share of the bound on what waits.
@@ -167,6 +241,7 @@ impl Relay for RedbRelay {
         let core = Arc::clone(&self.core);
         let read = tokio::task::spawn_blocking(move || {
             let page = core.read_page(&pull);
+            drop(core);
             drop(permit);
             page
         });
@@ -193,113 +268,17 @@ impl Relay for RedbRelay {
 impl Drop for RedbRelay {
     fn drop(&mut self) {
         self.mailbox = None;
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the writer ended by a panic");
+        // The writer first: when it has ended, the keeper is asked for nothing more and ends too.
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store ended by a panic");
+            }
         }
-        // Waits for pulls that nobody waits for any more, so that the store can be opened again from here on.
-        self.core.close();
     }
 }
 
 impl fmt::Debug for RedbRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedbRelay").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl Core {
-    pub(crate) fn with_db<T>(
-        &self,
-        act: impl FnOnce(&Database) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        act(db.as_ref().ok_or(StoreError::Closed)?)
-    }
-
-    /// Closes the database and opens it again, at its last commit. redb refuses everything after a failed write until then.
-    pub(crate) fn reopen(&self) {
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        *db = None;
-        match open_database(&self.directory, self.cache_bytes) {
-            Ok(opened) => {
-                *db = Some(opened);
-                tracing::warn!("the store was opened anew after a failure");
-            }
-            Err(error) => tracing::error!(%error, "the store cannot be opened anew; it is tried again"),
-        }
-    }
-
-    fn close(&self) {
-        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.db.read().unwrap_or_else(PoisonError::into_inner).is_none()
-    }
-
-    fn read_page(&self, pull: &Pull) -> Result<Page<Bytes>, StoreError> {
-        self.with_db(|db| {
-            let snapshot = Snapshot::open(&db.begin_read()?)?;
-            let page = queue::pull(&snapshot, &self.limits, self.clock.now(), pull)?;
-            snapshot.fill(page)
-        })
-    }
-}
-
-/// Makes the directory with mode 0700. One that is there keeps its mode: it is the operator's.
-fn make_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
-}
-
-/// Makes the names of the directory and of what is in it as durable as what the files hold.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()?;
-    match directory.canonicalize()?.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-fn open_database(directory: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
-    let path = || PathBuf::from(directory);
-    let opened = Database::builder().set_cache_size(cache_bytes).create(directory.join(FILE_NAME));
-    let db = opened.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path() },
-        error => OpenError::Store { path: path(), source: error.into() },
-    })?;
-    let found = prepare(&db).map_err(|source| OpenError::Store { path: path(), source })?;
-    if found != schema::FORMAT {
-        return Err(OpenError::Format { path: path(), found, expected: schema::FORMAT });
-    }
-    Ok(db)
-}
-
-/// Makes all tables of a new store, so that no reader ever misses one, and tells the format of the store.
-fn prepare(db: &Database) -> Result<u64, StoreError> {
-    let tx = db.begin_write()?;
-    let found = {
-        let mut meta = tx.open_table(schema::META)?;
-        let found = meta.get(schema::META_FORMAT)?.map(|format| format.value());
-        if found.is_none() {
-            meta.insert(schema::META_FORMAT, schema::FORMAT)?;
-        }
-        found
-    };
-    match found {
-        Some(found) => {
-            tx.abort()?;
-            Ok(found)
-        }
-        None => {
-            drop(Batch::open(&tx)?);
-            tx.commit()?;
-            Ok(schema::FORMAT)
-        }
     }
 }

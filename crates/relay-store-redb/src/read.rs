@@ -1,39 +1,60 @@
-//! Reading queues: the same code over a snapshot and over a transaction that is being written.
+//! Reading queues: the same code over what is synced and over a batch that is being decided.
 //!
-//! Nothing here walks a queue. A page is a range scan. What lies behind an item is counted by blocks of
-//! [`BLOCK_ITEMS`]: the rest of its own block row by row, every later block by one row, a five-hundredth of the queue's depth. The live part begins where a binary
-//! search over deadlines says, since they never decrease along a queue.
+//! Nothing here walks a queue. A page is a range scan. What lies behind an item is counted by blocks of [`BLOCK_ITEMS`]: the
+//! rest of its own block row by row, every later block by one row, a five-hundredth of the queue's depth. The live part
+//! begins where a binary search over deadlines says, since they never decrease along a queue.
 
 use std::ops::ControlFlow;
 
-use redb::{AccessGuard, ReadableTable};
-use relay_core::{Front, Item, ItemId, Recipient, Seq, Timestamp, Trace, Usage};
+use bytes::Bytes;
+use relay_core::{Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
+use relay_journal::{Location, Reader};
 
 use crate::error::StoreError;
-use crate::schema::{self, BLOCK_ITEMS, ItemRow, QueueRow, TraceRow};
+use crate::record::ItemRecord;
+use crate::schema::{self, BLOCK_ITEMS, End, ItemRow, Key, ParsedKey, QueueRow, TraceRow};
+use crate::view::{Merge, Value, View};
 
-/// One queue's rows in the index table.
-pub(crate) struct QueueRows<'a, T> {
-    pub(crate) index: &'a T,
+/// One queue's rows.
+pub(crate) struct QueueRows<'a> {
+    pub(crate) view: View<'a>,
     pub(crate) queue: u64,
 }
 
-impl<T: ReadableTable<&'static [u8], &'static [u8]>> QueueRows<'_, T> {
+/// A payload on its way to the journal, and the number of its item.
+pub(crate) type Pending = (Seq, Bytes);
+
+/// The read half of the seam.
+pub(crate) struct Reading<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) journal: &'a Reader,
+    /// Payloads that cannot be read from the journal yet.
+    pub(crate) pending: &'a [Pending],
+}
+
+impl<'a> QueueRows<'a> {
     pub(crate) fn read_row(&self) -> Result<Option<QueueRow>, StoreError> {
-        let key = schema::key(self.queue, schema::Tag::Queue, &[]);
-        self.index.get(key.as_slice())?.map(|row| QueueRow::decode(row.value())).transpose()
+        self.view.queue_row(self.queue)
     }
 
-    pub(crate) fn read_name(&self) -> Result<Recipient, StoreError> {
-        let name = self.index.get(schema::key(self.queue, schema::Tag::Name, &[]).as_slice())?;
-        let name = name.ok_or(StoreError::Damaged("a queue has no name"))?;
-        let name = std::str::from_utf8(name.value()).ok().and_then(|name| Recipient::parse(name).ok());
-        name.ok_or(StoreError::Damaged("a queue's name is no recipient"))
+    pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
+        self.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row))
     }
 
     pub(crate) fn read_trace(&self, id: ItemId) -> Result<Option<TraceRow>, StoreError> {
-        let key = schema::trace_key(self.queue, id);
-        self.index.get(key.as_slice())?.map(|row| TraceRow::decode(row.value())).transpose()
+        self.read(&Key::trace(self.queue, id), TraceRow::decode)
+    }
+
+    pub(crate) fn read_block(&self, block: u64) -> Result<Option<Usage>, StoreError> {
+        self.read(&Key::block(self.queue, block), schema::decode_usage)
+    }
+
+    fn read<T>(
+        &self,
+        key: &Key,
+        decode: impl FnOnce(&[u8]) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.view.get(key)?.map(|value| decode(value.bytes()?)).transpose()
     }
 
     pub(crate) fn locate(&self, id: ItemId) -> Result<Option<Trace>, StoreError> {
@@ -41,42 +62,54 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> QueueRows<'_, T> {
             None => Ok(None),
             Some(TraceRow::Acked { until }) => Ok(Some(Trace::Acked { until })),
             Some(TraceRow::Queued(seq)) => {
-                let row = self.index.get(schema::item_key(self.queue, seq).as_slice())?;
-                let row = row.ok_or(StoreError::Damaged("a name leads to no item"))?;
-                let item = ItemRow::decode(seq, row.value())?.item;
-                let (deadline, payload_bytes) = (item.deadline, item.payload_bytes);
+                let row = self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item"))?;
+                let (deadline, payload_bytes) = (row.item.deadline, row.item.payload_bytes);
                 Ok(Some(Trace::Queued { seq, deadline, payload_bytes }))
             }
         }
     }
 
+    /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide those behind it.
     pub(crate) fn scan(
         &self,
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         for row in self.items(from)? {
-            let (key, value) = row?;
-            let row = ItemRow::decode(schema::decode_item_key(key.value())?, value.value())?;
-            if visit(row).is_break() {
+            let row = row.and_then(|(key, value)| ItemRow::decode(item_seq(&key)?, value.bytes()?));
+            let flow = match row {
+                Ok(row) => visit(row),
+                Err(StoreError::Damaged(what)) => {
+                    tracing::error!(what, "an item's row is passed over");
+                    ControlFlow::Continue(())
+                }
+                Err(error) => return Err(error),
+            };
+            if flow.is_break() {
                 break;
             }
         }
         Ok(())
     }
 
-    pub(crate) fn first(&self, from: Seq) -> Result<Option<Item<()>>, StoreError> {
-        let mut first = None;
-        self.scan(from, &mut |row| {
-            first = Some(row.item);
-            ControlFlow::Break(())
-        })?;
-        Ok(first)
+    /// The first item from `from` on.
+    pub(crate) fn first_from(&self, from: End) -> Result<Option<End>, StoreError> {
+        if self.has(from.seq)? {
+            return Ok(Some(from));
+        }
+        first_end(self.items(from.seq)?)
     }
 
-    /// The last item's arrival number and deadline.
-    pub(crate) fn last(&self) -> Result<Option<(Seq, Timestamp)>, StoreError> {
-        self.items(Seq::ZERO)?.next_back().map(|row| seq_and_deadline(row?)).transpose()
+    /// The last item up to and including `until`.
+    pub(crate) fn last_until(&self, until: End) -> Result<Option<End>, StoreError> {
+        if self.has(until.seq)? {
+            return Ok(Some(until));
+        }
+        first_end(self.view.range_back(&Key::items_start(self.queue), &Key::item(self.queue, until.seq))?)
+    }
+
+    fn has(&self, seq: Seq) -> Result<bool, StoreError> {
+        Ok(self.view.get(&Key::item(self.queue, seq))?.is_some())
     }
 
     /// What lies in the queue from `from` on.
@@ -93,27 +126,25 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> QueueRows<'_, T> {
         })?;
         let open = row.next_place / BLOCK_ITEMS;
         let Some(block) = block.filter(|block| *block < open) else { return Ok(usage) };
-        let later =
-            schema::block_key(self.queue, block.saturating_add(1))..schema::block_key(self.queue, u64::MAX);
-        for row in self.index.range::<&[u8]>(later.start.as_slice()..later.end.as_slice())? {
-            usage = usage.plus(schema::decode_usage(row?.1.value())?);
+        let later = Key::block(self.queue, block.saturating_add(1));
+        for row in self.view.range(&later, &Key::block(self.queue, u64::MAX))? {
+            usage = usage.plus(schema::decode_usage(row?.1.bytes()?)?);
         }
         Ok(usage.plus(row.open_block))
     }
 
     /// Where the live part begins at `now`.
     pub(crate) fn front(&self, row: &QueueRow, now: Timestamp) -> Result<Front, StoreError> {
-        if row.due.is_none_or(|due| now < due) {
-            return Ok(Front::default());
-        }
-        let Some(first) = self.first(Seq::ZERO)?.filter(|item| !item.is_live(now)) else {
-            return Ok(Front::default());
+        let Some(ends) = row.ends.filter(|ends| ends.first.deadline <= now) else {
+            return Ok(Front {
+                live_from: row.ends.map_or(Seq::ZERO, |ends| ends.first.seq),
+                expired: Usage::ZERO,
+            });
         };
-        let (last, last_deadline) = self.last()?.ok_or(StoreError::Damaged("a queue lost its last item"))?;
-        if last_deadline <= now {
-            return Ok(Front { live_from: last.next(), expired: row.usage });
+        if ends.last.deadline <= now {
+            return Ok(Front { live_from: ends.last.seq.next(), expired: row.usage });
         }
-        let live_from = self.first_live(first.seq, last, now)?;
+        let live_from = self.first_live(ends.first.seq, ends.last.seq, now)?;
         Ok(Front { live_from, expired: row.usage.minus(self.usage_from(row, live_from)?) })
     }
 
@@ -121,80 +152,104 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> QueueRows<'_, T> {
     fn first_live(&self, mut expired: Seq, mut live: Seq, now: Timestamp) -> Result<Seq, StoreError> {
         while expired.next() < live {
             let middle = Seq::new(u64::midpoint(expired.as_u64(), live.as_u64()));
-            let probe = self.items(middle)?.next();
-            let (seq, deadline) =
-                seq_and_deadline(probe.ok_or(StoreError::Damaged("a queue lost its last item"))??)?;
-            if now < deadline {
+            let found = first_end(self.items(middle)?)?;
+            let found = found.ok_or(StoreError::Damaged("a queue lost its last item"))?;
+            if now < found.deadline {
                 live = middle;
             } else {
-                expired = seq;
+                expired = found.seq;
             }
         }
         Ok(live)
     }
 
-    fn items(&self, from: Seq) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
-        let start = schema::item_key(self.queue, from);
-        let end = schema::key(self.queue, schema::Tag::Trace, &[]);
-        Ok(self.index.range::<&[u8]>(start.as_slice()..end.as_slice())?)
+    fn items(&self, from: Seq) -> Result<Merge<'a>, StoreError> {
+        self.view.range(&Key::item(self.queue, from), &Key::items_end(self.queue))
     }
 }
 
-/// The read half of the seam, over whatever has `find` and `rows` for queues and a table of `bodies`: the two views of
-/// the store cannot disagree. (A trait of ours could not be given relay-core's for all its implementors.)
-macro_rules! impl_read_tx {
-    ($view:ty) => {
-        impl relay_core::ReadTx for $view {
-            type Error = StoreError;
-            type Body = ();
-
-            fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
-                Ok(self.find(recipient)?.map_or(Usage::ZERO, |(_, row)| row.usage))
-            }
-
-            fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
-                let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
-                self.rows(queue).locate(id)
-            }
-
-            fn scan(
-                &self,
-                recipient: &Recipient,
-                from: Seq,
-                visit: &mut dyn FnMut(Item<()>) -> ControlFlow<()>,
-            ) -> Result<(), StoreError> {
-                let Some((queue, _)) = self.find(recipient)? else { return Ok(()) };
-                self.rows(queue).scan(from, &mut |row| visit(row.item))
-            }
-
-            fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
-                let Some((queue, _)) = self.find(recipient)? else { return Ok(None) };
-                Ok(self.rows(queue).last()?.map(|(_, deadline)| deadline))
-            }
-
-            fn has_payload(&self, _: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-                let body =
-                    self.bodies.get(seq.as_u64())?.ok_or(StoreError::Damaged("an item has no body"))?;
-                Ok(body.value() == payload)
-            }
-
-            fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
-                let Some((queue, row)) = self.find(recipient)? else { return Ok(Usage::ZERO) };
-                self.rows(queue).usage_from(&row, from)
-            }
-
-            fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
-                let Some((queue, row)) = self.find(recipient)? else { return Ok(Front::default()) };
-                self.rows(queue).front(&row, now)
-            }
+/// The first of these items whose row can be read.
+fn first_end(items: Merge<'_>) -> Result<Option<End>, StoreError> {
+    for row in items {
+        match row.and_then(read_end) {
+            Ok(end) => return Ok(Some(end)),
+            Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error),
         }
-    };
+    }
+    Ok(None)
 }
 
-pub(crate) use impl_read_tx;
+fn read_end((key, value): (Key, Value<'_>)) -> Result<End, StoreError> {
+    Ok(End { seq: item_seq(&key)?, deadline: ItemRow::decode_deadline(value.bytes()?)? })
+}
 
-type Row<'a> = (AccessGuard<'a, &'static [u8]>, AccessGuard<'a, &'static [u8]>);
+fn item_seq(key: &Key) -> Result<Seq, StoreError> {
+    match key.parse()? {
+        ParsedKey::Item(_, seq) => Ok(seq),
+        _ => Err(StoreError::Damaged("a row among the items is none")),
+    }
+}
 
-fn seq_and_deadline((key, value): Row<'_>) -> Result<(Seq, Timestamp), StoreError> {
-    Ok((schema::decode_item_key(key.value())?, ItemRow::decode_deadline(value.value())?))
+impl Reading<'_> {
+    fn find(&self, recipient: &Recipient) -> Result<Option<(QueueRows<'_>, QueueRow)>, StoreError> {
+        let found = self.view.queue(recipient)?;
+        Ok(found.map(|(queue, row)| (QueueRows { view: self.view, queue }, row)))
+    }
+
+    fn payload(&self, item: &Item<Location>) -> Result<Bytes, StoreError> {
+        // The last one counts: a request that was taken back has used the number before.
+        if let Some((_, payload)) = self.pending.iter().rev().find(|(seq, _)| *seq == item.seq) {
+            return Ok(payload.clone());
+        }
+        let frame =
+            self.journal.read(&[item.body]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
+        ItemRecord::payload(&frame.body, item.seq, item.id())
+    }
+}
+
+impl ReadTx for Reading<'_> {
+    type Error = StoreError;
+    type Body = Location;
+
+    fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
+        Ok(self.view.queue(recipient)?.map_or(Usage::ZERO, |(_, row)| row.usage))
+    }
+
+    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
+        let Some((rows, _)) = self.find(recipient)? else { return Ok(None) };
+        rows.locate(id)
+    }
+
+    fn scan(
+        &self,
+        recipient: &Recipient,
+        from: Seq,
+        visit: &mut dyn FnMut(Item<Location>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let Some((rows, _)) = self.find(recipient)? else { return Ok(()) };
+        rows.scan(from, &mut |row| visit(row.item))
+    }
+
+    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
+        let found = self.find(recipient)?;
+        Ok(found.and_then(|(_, row)| row.ends).map(|ends| ends.last.deadline))
+    }
+
+    fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
+        let item = self.find(recipient)?.map(|(rows, _)| rows.read_item(seq)).transpose()?.flatten();
+        let item = item.ok_or(StoreError::Damaged("a name leads to no item"))?.item;
+        // What has another length need not be read.
+        Ok(item.payload_bytes == payload.len() as u64 && self.payload(&item)? == payload)
+    }
+
+    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
+        let Some((rows, row)) = self.find(recipient)? else { return Ok(Usage::ZERO) };
+        rows.usage_from(&row, from)
+    }
+
+    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
+        let Some((rows, row)) = self.find(recipient)? else { return Ok(Front::default()) };
+        rows.front(&row, now)
+    }
 }

@@ -1,29 +1,32 @@
-//! The rows of the store to the byte: how keys are built, how values are written and read. Knows nothing of transactions.
+//! The rows of the index to the byte: how keys are built, how values are written and read. Knows nothing of transactions.
 //!
-//! All numbers are big-endian, so that the order of bytes is the order of numbers. Recipients appear in two places only: as key
-//! of [`QUEUES`], and in the queue's [`Tag::Name`] row. Everything else goes by queue number, and a queue's rows are
-//! neighbours in [`INDEX`].
+//! Numbers in keys are big-endian, so that the order of bytes is the order of numbers; in values they are LEB128, since most are
+//! small. Recipients appear in two places only: as key of [`NAMES`], and in the row of their queue. Everything else goes by
+//! queue number, and a queue's rows are neighbours in [`ROWS`].
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use redb::TableDefinition;
-use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Seq, Timestamp, Usage};
+use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp, Usage};
+use relay_journal::{Location, Position};
 
+use crate::base::Live;
 use crate::error::StoreError;
+use crate::fields::{Fields, put_number};
+use crate::layer::Numbers;
 
-/// The format of what is written here; another one is not read.
-pub(crate) const FORMAT: u64 = 1;
+/// The format of what is written here; another one is not read. Format 1 had no journal.
+pub(crate) const FORMAT: u64 = 2;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// From recipient to queue number.
-pub(crate) const QUEUES: TableDefinition<'_, &str, u64> = TableDefinition::new("queues");
-/// The rows of all queues: queue number, [`Tag`], rest.
-pub(crate) const INDEX: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("index");
-/// From arrival number to payload.
-pub(crate) const BODIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("bodies");
-/// When the sweep looks at a queue: (not later than its first deadline, queue number).
-pub(crate) const DUE: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("due");
-/// When an acked name is forgotten: end of its time, queue number, item.
-pub(crate) const ACKED: TableDefinition<'_, &[u8], ()> = TableDefinition::new("acked");
+pub(crate) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
+/// All other rows: a [`Key`], and a value whose last four bytes are a checksum of both.
+pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+/// From segment of the journal to how many live items it holds, and how many bytes their frames take.
+pub(crate) const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("segments");
 
 /// The format of the store.
 pub(crate) const META_FORMAT: &str = "format";
@@ -31,46 +34,113 @@ pub(crate) const META_FORMAT: &str = "format";
 pub(crate) const META_LAST_SEQ: &str = "last_seq";
 /// The last queue number given away.
 pub(crate) const META_LAST_QUEUE: &str = "last_queue";
+/// Where a replay begins: the segment of the journal, and the place in it.
+pub(crate) const META_SEGMENT: &str = "journal_segment";
+/// See [`META_SEGMENT`].
+pub(crate) const META_OFFSET: &str = "journal_offset";
+
+/// A checksum of the numbers above but the format, and of [`SEGMENTS`]: see [`meta_checksum`].
+pub(crate) const META_CHECKSUM: &str = "checksum";
 
 /// How many consecutive items of a queue are counted together.
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
-/// What a row of [`INDEX`] tells of its queue.
+/// The first byte of a key: what the row is about.
+const QUEUES: u8 = 1;
+const DUE: u8 = 2;
+const ACKED: u8 = 3;
+
+/// The byte after the queue number, in a row about a queue: what it tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Tag {
+enum Tag {
     /// The queue itself: a [`QueueRow`].
     Queue = 0,
-    /// Whose it is.
-    Name = 1,
     /// An item, by arrival number: an [`ItemRow`].
-    Item = 2,
+    Item = 1,
     /// What is known of an item's name: a [`TraceRow`].
-    Trace = 3,
+    Trace = 2,
     /// How much of a full block of items is still there: a [`Usage`].
-    Block = 4,
+    Block = 3,
+}
+
+/// The longest key, that of an acked name: the first byte, a time, a queue number, a name.
+const KEY_BYTES_MAX: usize = 1 + 8 + 8 + ID_BYTES;
+const ID_BYTES: usize = 20;
+const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
+
+/// The bytes of a key.
+pub(crate) struct KeyBytes {
+    bytes: [u8; KEY_WORDS * 8],
+    length: u8,
+}
+
+/// A key of [`ROWS`]. It is kept in place, as big-endian words, which compare as its bytes would: the layers hold hundreds of
+/// thousands of keys, and most of what they do is to compare them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    /// Zeros behind the end.
+    words: [u64; KEY_WORDS],
+    length: u8,
+}
+
+/// A key, read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParsedKey {
+    /// The row of a queue.
+    Queue(u64),
+    /// An item.
+    Item(u64, Seq),
+    /// What is known of an item's name.
+    Trace(u64, ItemId),
+    /// The count of a block.
+    Block(u64, u64),
+    /// The deadline of a queue's first item, and the queue.
+    Due(Timestamp, u64),
+    /// The end of an acked name's time, its queue, and the name.
+    Acked(Timestamp, u64, ItemId),
 }
 
 /// A queue at a glance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QueueRow {
+    /// Whose it is.
+    pub(crate) recipient: Recipient,
     /// What it holds, expired items that are not reclaimed yet included.
     pub(crate) usage: Usage,
     /// How many acked names it remembers.
     pub(crate) acked: u64,
-    /// The place that the next item gets. Places count a queue's items from 0, and start anew with the queue.
+    /// The place that the next item gets. Places count a queue's items from 0, and start anew when it is empty.
     pub(crate) next_place: u64,
     /// What is still there of the last block, the one that `next_place` lies in.
     pub(crate) open_block: Usage,
-    /// The queue's row in [`DUE`], not later than its first deadline; none when it holds nothing.
-    pub(crate) due: Option<Timestamp>,
+    /// Its first and its last item; none when it holds nothing.
+    pub(crate) ends: Option<Ends>,
 }
 
-/// An item without its payload and its recipient.
+/// The two ends of a queue. Deadlines never decrease in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The first item. The sweep looks at the queue by its deadline.
+    pub(crate) first: End,
+    /// The last item.
+    pub(crate) last: End,
+}
+
+/// An item at the end of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Its arrival number.
+    pub(crate) seq: Seq,
+    /// From when on it is gone.
+    pub(crate) deadline: Timestamp,
+}
+
+/// An item, its place in the queue, and where its payload is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ItemRow {
     /// The item; its arrival number stands in the key.
-    pub(crate) item: Item<()>,
+    pub(crate) item: Item<Location>,
     /// Its place in the queue.
     pub(crate) place: u64,
 }
@@ -87,38 +157,204 @@ pub(crate) enum TraceRow {
     },
 }
 
+impl Key {
+    fn new(parts: &[&[u8]]) -> Self {
+        let mut bytes = [0; KEY_WORDS * 8];
+        let mut length = 0;
+        for part in parts {
+            if let Some(place) = bytes.get_mut(length..length + part.len()) {
+                place.copy_from_slice(part);
+                length += part.len();
+            }
+        }
+        let mut words = [0; KEY_WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_be_bytes(*bytes);
+        }
+        Self { words, length: u8::try_from(length).unwrap_or_default() }
+    }
+
+    fn of_queue(queue: u64, tag: Tag, rest: &[u8]) -> Self {
+        Self::new(&[&[QUEUES], &queue.to_be_bytes(), &[tag as u8], rest])
+    }
+
+    pub(crate) fn queue(queue: u64) -> Self {
+        Self::of_queue(queue, Tag::Queue, &[])
+    }
+
+    pub(crate) fn item(queue: u64, seq: Seq) -> Self {
+        Self::of_queue(queue, Tag::Item, &seq.as_u64().to_be_bytes())
+    }
+
+    pub(crate) fn trace(queue: u64, id: ItemId) -> Self {
+        Self::of_queue(queue, Tag::Trace, &encode_id(id))
+    }
+
+    pub(crate) fn block(queue: u64, block: u64) -> Self {
+        Self::of_queue(queue, Tag::Block, &block.to_be_bytes())
+    }
+
+    pub(crate) fn due(at: Timestamp, queue: u64) -> Self {
+        Self::new(&[&[DUE], &at.as_ms().to_be_bytes(), &queue.to_be_bytes()])
+    }
+
+    pub(crate) fn acked(until: Timestamp, queue: u64, id: ItemId) -> Self {
+        Self::new(&[&[ACKED], &until.as_ms().to_be_bytes(), &queue.to_be_bytes(), &encode_id(id)])
+    }
+
+    /// Before every item of the queue.
+    pub(crate) fn items_start(queue: u64) -> Self {
+        Self::of_queue(queue, Tag::Item, &[])
+    }
+
+    /// Behind every item of the queue, and before every name.
+    pub(crate) fn items_end(queue: u64) -> Self {
+        Self::of_queue(queue, Tag::Trace, &[])
+    }
+
+    /// Behind every name of the queue, and before every block.
+    pub(crate) fn traces_end(queue: u64) -> Self {
+        Self::of_queue(queue, Tag::Block, &[])
+    }
+
+    /// Behind every row of every queue, and before the first row that is due.
+    pub(crate) fn queues_end() -> Self {
+        Self::new(&[&[DUE]])
+    }
+
+    /// Behind every row that is due at `now`; [`Key::queues_end`] is before them.
+    pub(crate) fn due_end(now: Timestamp) -> Self {
+        Self::due(now.plus_ms(1), 0)
+    }
+
+    /// Before every acked name.
+    pub(crate) fn acked_start() -> Self {
+        Self::new(&[&[ACKED]])
+    }
+
+    /// Behind every acked name whose time is over at `now`.
+    pub(crate) fn acked_end(now: Timestamp) -> Self {
+        Self::new(&[&[ACKED], &now.plus_ms(1).as_ms().to_be_bytes()])
+    }
+
+    /// Before every key.
+    pub(crate) fn start() -> Self {
+        Self::new(&[])
+    }
+
+    /// Behind every key.
+    pub(crate) fn end() -> Self {
+        Self::new(&[&[ACKED + 1]])
+    }
+
+    /// The key as it lies in the index.
+    pub(crate) fn bytes(&self) -> KeyBytes {
+        let mut bytes = [0; KEY_WORDS * 8];
+        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.words) {
+            *bytes = word.to_be_bytes();
+        }
+        KeyBytes { bytes, length: self.length }
+    }
+
+    /// Reads a key as it lies in the index.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+        if bytes.len() > KEY_BYTES_MAX {
+            return Err(StoreError::Damaged("a key is too long"));
+        }
+        Ok(Self::new(&[bytes]))
+    }
+
+    /// The queue that the row is about.
+    pub(crate) const fn about(&self) -> u64 {
+        let [first, second, third, ..] = self.words;
+        if first >> 56 == QUEUES as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
+    }
+
+    pub(crate) fn parse(&self) -> Result<ParsedKey, StoreError> {
+        let bytes = self.bytes();
+        let mut key = Fields::new(&bytes, "key");
+        let [about] = key.take()?;
+        let parsed = match about {
+            QUEUES => {
+                let queue = key.be()?;
+                match key.take()? {
+                    [0] => ParsedKey::Queue(queue),
+                    [1] => ParsedKey::Item(queue, Seq::new(key.be()?)),
+                    [2] => ParsedKey::Trace(queue, decode_id(key.take()?)),
+                    [3] => ParsedKey::Block(queue, key.be()?),
+                    _ => return Err(StoreError::Damaged("key: tag")),
+                }
+            }
+            DUE => ParsedKey::Due(Timestamp::from_ms(key.be()?), key.be()?),
+            ACKED => ParsedKey::Acked(Timestamp::from_ms(key.be()?), key.be()?, decode_id(key.take()?)),
+            _ => return Err(StoreError::Damaged("key: first byte")),
+        };
+        key.end(parsed)
+    }
+}
+
+impl std::ops::Deref for KeyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
+/// As it lies in the index, in hex.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl QueueRow {
+    pub(crate) const fn new(recipient: Recipient) -> Self {
+        let (usage, open_block) = (Usage::ZERO, Usage::ZERO);
+        Self { recipient, usage, acked: 0, next_place: 0, open_block, ends: None }
+    }
+
     /// Whether there is nothing that has to be remembered.
     pub(crate) const fn is_forgettable(&self) -> bool {
         self.usage.is_empty() && self.acked == 0
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        // A deadline of 0 cannot be told from none; nothing is stored with one, since a TTL is never 0.
-        let due = self.due.map_or(0, Timestamp::as_ms);
-        let block = self.open_block;
-        let numbers =
-            [self.usage.items, self.usage.bytes, self.acked, self.next_place, block.items, block.bytes, due];
-        numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+        let (usage, block) = (self.usage, self.open_block);
+        let mut bytes = Vec::with_capacity(40 + self.recipient.as_str().len());
+        for number in [usage.items, usage.bytes, self.acked, self.next_place, block.items, block.bytes] {
+            put_number(&mut bytes, number);
+        }
+        if let Some(ends) = self.ends {
+            for End { seq, deadline } in [ends.first, ends.last] {
+                put_number(&mut bytes, seq.as_u64());
+                put_number(&mut bytes, deadline.as_ms());
+            }
+        }
+        bytes.extend_from_slice(self.recipient.as_str().as_bytes());
+        bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let mut row = Fields { rest: bytes, what: "queue" };
-        let decoded = Self {
-            usage: row.usage()?,
-            acked: row.u64()?,
-            next_place: row.u64()?,
-            open_block: row.usage()?,
-            due: Some(row.u64()?).filter(|due| *due != 0).map(Timestamp::from_ms),
-        };
-        row.end(decoded)
+        let mut row = Fields::new(bytes, "queue");
+        let usage = row.usage()?;
+        let (acked, next_place) = (row.number()?, row.number()?);
+        let open_block = row.usage()?;
+        let ends =
+            if usage.is_empty() { None } else { Some(Ends { first: end(&mut row)?, last: end(&mut row)? }) };
+        let recipient = row.text(|name| Recipient::parse(name).ok())?;
+        Ok(Self { recipient, usage, acked, next_place, open_block, ends })
     }
+}
+
+fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
+    Ok(End { seq: Seq::new(row.number()?), deadline: Timestamp::from_ms(row.number()?) })
 }
 
 impl ItemRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let item = &self.item;
-        let mut bytes = Vec::with_capacity(96);
+        let (item, location) = (&self.item, self.item.body);
+        let mut bytes = Vec::with_capacity(80);
         for number in [
             item.deadline.as_ms(),
             self.place,
@@ -126,140 +362,93 @@ impl ItemRow {
             item.payload_bytes,
             item.total_len,
             item.sent_ms,
+            u64::from(item.chunk.index()),
+            u64::from(item.chunk.count()),
+            u64::from(location.segment),
+            u64::from(location.offset),
+            u64::from(location.length),
         ] {
-            bytes.extend_from_slice(&number.to_be_bytes());
+            put_number(&mut bytes, number);
         }
-        bytes.extend_from_slice(&item.chunk.count().to_be_bytes());
-        bytes.extend_from_slice(&encode_id(item.id()));
+        bytes.extend_from_slice(item.message_id.as_bytes());
         bytes.extend_from_slice(item.kind.as_str().as_bytes());
         bytes
     }
 
     pub(crate) fn decode(seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
-        let mut row = Fields { rest: bytes, what: "item" };
-        let deadline = Timestamp::from_ms(row.u64()?);
-        let place = row.u64()?;
-        let arrival = Timestamp::from_ms(row.u64()?);
-        let (payload_bytes, total_len, sent_ms) = (row.u64()?, row.u64()?, row.u64()?);
-        let count = row.u32()?;
-        let id = row.id()?;
-        let kind = std::str::from_utf8(row.rest).ok().and_then(|kind| Kind::parse(kind).ok());
-        let kind = kind.ok_or(StoreError::Damaged("item: kind"))?;
-        let chunk = Chunk::new(id.chunk_index, count).map_err(|_| StoreError::Damaged("item: chunk"))?;
-        let message_id = id.message_id;
-        let item = Item {
-            seq,
-            message_id,
-            chunk,
-            kind,
-            total_len,
-            sent_ms,
-            arrival,
-            deadline,
-            payload_bytes,
-            body: (),
-        };
+        let mut row = Fields::new(bytes, "item");
+        let deadline = Timestamp::from_ms(row.number()?);
+        let place = row.number()?;
+        let arrival = Timestamp::from_ms(row.number()?);
+        let (payload_bytes, total_len, sent_ms) = (row.number()?, row.number()?, row.number()?);
+        let chunk = Chunk::new(row.small()?, row.small()?).map_err(|_| StoreError::Damaged("item: chunk"))?;
+        let body = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
+        let message_id = MessageId::from_bytes(row.take()?);
+        let kind = row.text(|kind| Kind::parse(kind).ok())?;
+        let item =
+            Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body };
         Ok(Self { item, place })
     }
 
     /// The deadline alone, of a row whose rest is not needed.
     pub(crate) fn decode_deadline(bytes: &[u8]) -> Result<Timestamp, StoreError> {
-        Fields { rest: bytes, what: "item" }.u64().map(Timestamp::from_ms)
+        Fields::new(bytes, "item").number().map(Timestamp::from_ms)
     }
 }
 
 impl TraceRow {
-    pub(crate) fn encode(self) -> [u8; 9] {
+    pub(crate) fn encode(self) -> Vec<u8> {
         let (tag, number) = match self {
             Self::Queued(seq) => (1, seq.as_u64()),
             Self::Acked { until } => (2, until.as_ms()),
         };
-        let mut bytes = [tag; 9];
-        if let Some(rest) = bytes.last_chunk_mut() {
-            *rest = number.to_be_bytes();
-        }
+        let mut bytes = Vec::with_capacity(8);
+        bytes.push(tag);
+        put_number(&mut bytes, number);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let mut row = Fields { rest: bytes, what: "trace" };
+        let mut row = Fields::new(bytes, "trace");
         let decoded = match row.take()? {
-            [1] => Self::Queued(Seq::new(row.u64()?)),
-            [2] => Self::Acked { until: Timestamp::from_ms(row.u64()?) },
+            [1] => Self::Queued(Seq::new(row.number()?)),
+            [2] => Self::Acked { until: Timestamp::from_ms(row.number()?) },
             _ => return Err(StoreError::Damaged("trace: kind")),
         };
         row.end(decoded)
     }
 }
 
-pub(crate) fn encode_usage(usage: Usage) -> [u8; 16] {
-    (u128::from(usage.items) << 64 | u128::from(usage.bytes)).to_be_bytes()
+/// CRC-32C of the last arrival number, the last queue number, where a replay begins (twice 0 in a new store), and each row of
+/// [`SEGMENTS`]; all as 8 bytes, little-endian.
+pub(crate) fn meta_checksum(
+    numbers: Numbers,
+    position: Option<Position>,
+    segments: &BTreeMap<u32, Live>,
+) -> u64 {
+    let position = position.unwrap_or_default();
+    let head = [numbers.seq.as_u64(), numbers.queue, u64::from(position.segment), u64::from(position.offset)];
+    let rows = segments.iter().flat_map(|(segment, live)| [u64::from(*segment), live.items, live.bytes]);
+    let crc =
+        head.into_iter().chain(rows).fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_le_bytes()));
+    u64::from(crc)
+}
+
+pub(crate) fn encode_usage(usage: Usage) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8);
+    put_number(&mut bytes, usage.items);
+    put_number(&mut bytes, usage.bytes);
+    bytes
 }
 
 pub(crate) fn decode_usage(bytes: &[u8]) -> Result<Usage, StoreError> {
-    let mut row = Fields { rest: bytes, what: "block" };
+    let mut row = Fields::new(bytes, "block");
     let usage = row.usage()?;
     row.end(usage)
 }
 
-/// The key of a queue's row: the number of the queue, the tag, the rest.
-pub(crate) fn key(queue: u64, tag: Tag, rest: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(9 + rest.len());
-    key.extend_from_slice(&queue.to_be_bytes());
-    key.push(tag as u8);
-    key.extend_from_slice(rest);
-    key
-}
-
-/// The key of an item by its arrival number.
-pub(crate) fn item_key(queue: u64, seq: Seq) -> Vec<u8> {
-    key(queue, Tag::Item, &seq.as_u64().to_be_bytes())
-}
-
-/// The key of an item's name.
-pub(crate) fn trace_key(queue: u64, id: ItemId) -> Vec<u8> {
-    key(queue, Tag::Trace, &encode_id(id))
-}
-
-/// The key of the count of a block.
-pub(crate) fn block_key(queue: u64, block: u64) -> Vec<u8> {
-    key(queue, Tag::Block, &block.to_be_bytes())
-}
-
-/// The key of an acked name in [`ACKED`].
-pub(crate) fn acked_key(until: Timestamp, queue: u64, id: ItemId) -> Vec<u8> {
-    let mut key = Vec::with_capacity(36);
-    key.extend_from_slice(&until.as_ms().to_be_bytes());
-    key.extend_from_slice(&queue.to_be_bytes());
-    key.extend_from_slice(&encode_id(id));
-    key
-}
-
-/// Reads back what [`acked_key`] made.
-pub(crate) fn decode_acked_key(key: &[u8]) -> Result<(Timestamp, u64, ItemId), StoreError> {
-    let mut row = Fields { rest: key, what: "acked" };
-    let decoded = (Timestamp::from_ms(row.u64()?), row.u64()?, row.id()?);
-    row.end(decoded)
-}
-
-/// Reads the arrival number back from what [`item_key`] made.
-pub(crate) fn decode_item_key(key: &[u8]) -> Result<Seq, StoreError> {
-    let mut row = Fields { rest: key, what: "item key" };
-    let [_, _, _, _, _, _, _, _, _] = row.take()?;
-    let seq = Seq::new(row.u64()?);
-    row.end(seq)
-}
-
-/// Reads the item's name back from what [`trace_key`] made.
-pub(crate) fn decode_trace_key(key: &[u8]) -> Result<ItemId, StoreError> {
-    let mut row = Fields { rest: key, what: "trace key" };
-    let [_, _, _, _, _, _, _, _, _] = row.take()?;
-    let id = row.id()?;
-    row.end(id)
-}
-
-fn encode_id(id: ItemId) -> [u8; 20] {
-    let mut bytes = [0; 20];
+fn encode_id(id: ItemId) -> [u8; ID_BYTES] {
+    let mut bytes = [0; ID_BYTES];
     if let Some(head) = bytes.first_chunk_mut() {
         *head = *id.message_id.as_bytes();
     }
@@ -269,125 +458,12 @@ fn encode_id(id: ItemId) -> [u8; 20] {
     bytes
 }
 
-/// Takes fields off the front of a row, and reports one that is too short or too long.
-struct Fields<'a> {
-    rest: &'a [u8],
-    what: &'static str,
-}
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
-        let (field, rest) = self.rest.split_first_chunk().ok_or(StoreError::Damaged(self.what))?;
-        self.rest = rest;
-        Ok(*field)
-    }
-
-    fn u32(&mut self) -> Result<u32, StoreError> {
-        self.take().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, StoreError> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn usage(&mut self) -> Result<Usage, StoreError> {
-        Ok(Usage { items: self.u64()?, bytes: self.u64()? })
-    }
-
-    fn id(&mut self) -> Result<ItemId, StoreError> {
-        let message_id = MessageId::from_bytes(self.take()?);
-        Ok(ItemId { message_id, chunk_index: self.u32()? })
-    }
-
-    fn end<T>(&self, decoded: T) -> Result<T, StoreError> {
-        if self.rest.is_empty() { Ok(decoded) } else { Err(StoreError::Damaged(self.what)) }
-    }
+fn decode_id(bytes: [u8; ID_BYTES]) -> ItemId {
+    let message_id = bytes.first_chunk().copied().unwrap_or_default();
+    let chunk_index = bytes.last_chunk().copied().unwrap_or_default();
+    ItemId { message_id: MessageId::from_bytes(message_id), chunk_index: u32::from_be_bytes(chunk_index) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    fn id() -> ItemId {
-        ItemId { message_id: MessageId::from_bytes([0xab; 16]), chunk_index: 1 }
-    }
-
-    #[test]
-    fn queue_row_bytes() {
-        let row = QueueRow {
-            usage: Usage { items: 1, bytes: 2 },
-            acked: 3,
-            next_place: 4,
-            open_block: Usage { items: 5, bytes: 6 },
-            due: Some(Timestamp::from_ms(7)),
-        };
-        let expected: String = (1..=7).map(|number| format!("{number:016x}")).collect();
-        assert_eq!(hex(&row.encode()), expected);
-        assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
-    }
-
-    #[test]
-    fn item_row_bytes() {
-        let item = Item {
-            seq: Seq::new(9),
-            message_id: id().message_id,
-            chunk: Chunk::new(1, 3).unwrap(),
-            kind: Kind::parse("opaque").unwrap(),
-            total_len: 5,
-            sent_ms: 6,
-            arrival: Timestamp::from_ms(3),
-            deadline: Timestamp::from_ms(1),
-            payload_bytes: 4,
-            body: (),
-        };
-        let row = ItemRow { item, place: 2 };
-        let numbers: String = (1..=6).map(|number| format!("{number:016x}")).collect();
-        let expected = numbers + "00000003" + &"ab".repeat(16) + "00000001" + "6f7061717565";
-        assert_eq!(hex(&row.encode()), expected);
-        assert_eq!(ItemRow::decode(Seq::new(9), &row.encode()).unwrap(), row);
-        assert_eq!(ItemRow::decode_deadline(&row.encode()).unwrap(), Timestamp::from_ms(1));
-    }
-
-    #[test]
-    fn trace_and_block_bytes() {
-        let queued = TraceRow::Queued(Seq::new(0x0102));
-        assert_eq!(hex(&queued.encode()), "010000000000000102");
-        assert_eq!(TraceRow::decode(&queued.encode()).unwrap(), queued);
-        let acked = TraceRow::Acked { until: Timestamp::from_ms(0x0102) };
-        assert_eq!(hex(&acked.encode()), "020000000000000102");
-        assert_eq!(TraceRow::decode(&acked.encode()).unwrap(), acked);
-        let usage = Usage { items: 1, bytes: 2 };
-        assert_eq!(hex(&encode_usage(usage)), "00000000000000010000000000000002");
-        assert_eq!(decode_usage(&encode_usage(usage)).unwrap(), usage);
-    }
-
-    #[test]
-    fn key_bytes() {
-        let id_hex = "ab".repeat(16) + "00000001";
-        let item = item_key(1, Seq::new(2));
-        assert_eq!(hex(&item), "0000000000000001020000000000000002");
-        assert_eq!(decode_item_key(&item).unwrap(), Seq::new(2));
-        let trace = trace_key(1, id());
-        assert_eq!(hex(&trace), "000000000000000103".to_owned() + &id_hex);
-        assert_eq!(decode_trace_key(&trace).unwrap(), id());
-        assert_eq!(hex(&block_key(1, 2)), "0000000000000001040000000000000002");
-        let acked = acked_key(Timestamp::from_ms(3), 1, id());
-        assert_eq!(hex(&acked), "00000000000000030000000000000001".to_owned() + &id_hex);
-        assert_eq!(decode_acked_key(&acked).unwrap(), (Timestamp::from_ms(3), 1, id()));
-    }
-
-    #[test]
-    fn a_row_of_the_wrong_length_is_reported() {
-        let row = QueueRow::default().encode();
-        for length in 0..row.len() {
-            assert!(QueueRow::decode(&row[..length]).is_err());
-        }
-        assert!(QueueRow::decode(&[row.as_slice(), &[0]].concat()).is_err());
-        assert!(TraceRow::decode(&[3; 9]).is_err());
-        assert!(ItemRow::decode(Seq::ZERO, &[0; 72]).is_err());
-    }
-}
+#[path = "tests/schema.rs"]
+mod tests;

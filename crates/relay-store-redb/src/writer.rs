@@ -1,31 +1,46 @@
-//! The one thread that writes. It takes whatever waits, decides all of it in one transaction, commits once, and only then
-//! answers: while one commit runs, the next batch collects. No timer, no lock.
+//! The one thread that writes. It takes whatever waits, decides all of it over one view, syncs the journal once, and only then
+//! answers: while one sync runs, the next batch collects. No timer, and no lock while it waits for the disk.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SendError, Sender};
 
-use redb::{Database, Durability};
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, PushOutcome, Rejection, SweepStep, Swept, Timestamp, queue,
+    Ack, AckOutcome, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp, queue,
 };
+use relay_journal::{Frame, Journal, Position};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::Core;
 use crate::batch::Batch;
-use crate::error::StoreError;
+
+use crate::core::Core;
+use crate::error::{StoreError, caught};
+use crate::keeper::Task;
+use crate::layer::Layer;
+use crate::state::State;
 
 /// The most requests of one batch, and the cost in bytes after which it takes no more.
 const BATCH_JOBS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// From here on a job is large, and a batch takes one of them.
+const LARGE_BYTES: u64 = 1024 * 1024;
+
+/// How many large jobs stand aside at most: they are out of the mailbox, whose bounds they still count for.
+const ASIDE_MAX: usize = 64;
+
 /// How many rows one step of the sweep reclaims: a few milliseconds, which is what a push waits for it.
-const SWEEP_STEP_ROWS: usize = 256;
+const SWEEP_STEP_ROWS: usize = 512;
+
+/// So many times what makes a checkpoint due, and no more, piles up in memory while one is written.
+const PILE_UP: u32 = 2;
 
 pub(crate) type Answer<T> = Result<T, StoreError>;
 
 /// Whom to tell, once it is known.
-type Caller<T> = oneshot::Sender<Answer<T>>;
+pub(crate) type Caller<T> = oneshot::Sender<Answer<T>>;
 
 /// A push may be refused, which is no failure.
 type Pushed = Result<PushOutcome, Rejection>;
@@ -35,6 +50,8 @@ pub(crate) enum Job {
     Push(Envelope, Caller<Pushed>, Weight),
     Ack(Ack, Caller<AckOutcome>, Weight),
     Sweep(Caller<Swept>),
+    /// Copy the items of these records to the end of the journal, as far as they still lie there.
+    Move(Vec<Frame>, Caller<()>),
 }
 
 /// What an acked item costs, in payload bytes that take as long to write: ten thousand of them are most of a batch.
@@ -75,8 +92,39 @@ pub(crate) struct Writer {
     /// Dropped when the thread ends, for whatever reason.
     pub(crate) _alive: watch::Sender<()>,
     pub(crate) core: Arc<Core>,
+    pub(crate) journal: Journal,
     pub(crate) mailbox: mpsc::Receiver<Job>,
+    /// It holds one checkpoint at most, and a task for each sweep that somebody waits for.
+    pub(crate) keeper: Sender<Task>,
+    /// Large jobs that wait for their batch.
+    pub(crate) aside: VecDeque<Job>,
     pub(crate) sweep: Sweep,
+    pub(crate) checkpoint: CheckpointDue,
+}
+
+/// When a checkpoint is due: what waits for it in memory, and what a restart would replay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckpointDue {
+    pub(crate) rows: usize,
+    pub(crate) replay_bytes: u64,
+    pub(crate) segment_bytes: u64,
+}
+
+impl CheckpointDue {
+    fn is_due(&self, state: &State) -> bool {
+        self.is_passed(state, 1)
+    }
+
+    /// So much that more has to wait.
+    pub(crate) fn piled_up(&self, state: &State) -> bool {
+        self.is_passed(state, PILE_UP)
+    }
+
+    fn is_passed(&self, state: &State, times: u32) -> bool {
+        let rows = self.rows.saturating_mul(times as usize);
+        let bytes = self.replay_bytes.saturating_mul(u64::from(times));
+        state.waiting_rows() >= rows || state.replay_bytes(self.segment_bytes) >= bytes
+    }
 }
 
 /// A sweep under way, over as many batches as it takes.
@@ -86,11 +134,12 @@ pub(crate) struct Sweep {
     swept: Swept,
 }
 
-/// The answers of a batch, kept until it is committed.
+/// The answers of a batch, kept until it is synced.
 #[derive(Default)]
 struct Answers {
     pushes: Vec<(Caller<Pushed>, Pushed, Weight)>,
     acks: Vec<(Caller<AckOutcome>, AckOutcome, Weight)>,
+    moves: Vec<Caller<()>>,
 }
 
 impl Writer {
@@ -103,15 +152,23 @@ impl Writer {
     }
 
     /// Takes what waits; waits itself only when there is nothing to do. False when all is done for good.
+    ///
+    /// A batch takes one large job at most: the others stand aside, so that what is small never waits for two of them.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let mut bytes = 0;
-        if self.sweep.waiting.is_empty() {
+        if let Some(job) = self.aside.pop_front() {
+            bytes += job.cost_bytes();
+            jobs.push(job);
+        } else if self.sweep.waiting.is_empty() {
             let Some(job) = self.mailbox.blocking_recv() else { return false };
             bytes += job.cost_bytes();
             jobs.push(job);
         }
-        while jobs.len() < BATCH_JOBS_MAX && bytes < BATCH_BYTES_MAX {
+        while jobs.len() < BATCH_JOBS_MAX && bytes < BATCH_BYTES_MAX && self.aside.len() < ASIDE_MAX {
             match self.mailbox.try_recv() {
+                Ok(job) if job.cost_bytes() >= LARGE_BYTES && bytes >= LARGE_BYTES => {
+                    self.aside.push_back(job);
+                }
                 Ok(job) => {
                     bytes += job.cost_bytes();
                     jobs.push(job);
@@ -132,88 +189,112 @@ impl Writer {
                 job => writes.push(job),
             }
         }
-        let mut answers = Answers::default();
-        match self.decide_and_commit(writes, &mut answers) {
-            Ok(step) => {
-                answers.send(None);
-                self.sweep.advance(step);
-            }
-            Err((error, unanswered)) => {
-                tracing::warn!(%error, "a batch could not be written");
-                answers.send(Some(&error));
-                unanswered.into_iter().for_each(|job| job.fail(&error));
+        let room = self.core.wait_for_room(self.checkpoint);
+        let begun = room.and_then(|()| Ok(self.journal.begin()?));
+        match begun {
+            Ok(records) => self.decide_and_sync(writes, records),
+            Err(error) => {
+                tracing::warn!(%error, "requests could not be taken on");
+                writes.into_iter().for_each(|job| job.fail(&error));
                 self.sweep.fail(&error);
             }
         }
     }
 
-    /// Decides every job in one transaction and commits it. On failure nothing of it is visible, and the jobs that were
-    /// not decided come back.
-    fn decide_and_commit(
-        &self,
-        jobs: Vec<Job>,
-        answers: &mut Answers,
-    ) -> Result<Option<SweepStep>, (StoreError, Vec<Job>)> {
-        let mut jobs = jobs.into_iter();
-        if self.core.is_closed() {
-            self.core.reopen();
-        }
-        let written = self.core.with_db(|db| self.attempt(db, &mut jobs, answers));
-        written.map_err(|error| {
-            // A damaged row does not get better by that.
-            if matches!(error, StoreError::Database(_)) {
-                self.core.reopen();
-            }
-            (error, jobs.collect())
-        })
-    }
-
-    fn attempt(
-        &self,
-        db: &Database,
-        jobs: &mut impl Iterator<Item = Job>,
-        answers: &mut Answers,
-    ) -> Result<Option<SweepStep>, StoreError> {
-        let now = self.core.clock.now();
-        let mut tx = db.begin_write()?;
-        tx.set_durability(Durability::Immediate)?;
-        // Makes reopening after a crash a matter of milliseconds instead of a walk over the file.
-        tx.set_quick_repair(true);
-        let mut batch = Batch::open(&tx)?;
+    /// Decides every job, syncs what was decided, makes it visible, and answers. On failure nothing of it is; a job that fails
+    /// alone is told so and takes nothing else with it.
+    fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
+        let core = Arc::clone(&self.core);
+        let (state, now) = (core.state(), core.clock.now());
+        let mut batch = Batch::new(&state, records, &core.journal);
+        let mut answers = Answers::default();
         for job in jobs {
-            self.decide(&mut batch, now, job, answers)?;
+            decide(&mut batch, &core.limits, now, job, &mut answers);
         }
         let sweeping = !self.sweep.waiting.is_empty();
-        let step = sweeping.then(|| queue::expire(&mut batch, now, SWEEP_STEP_ROWS)).transpose()?;
-        if batch.finish()? {
-            tx.commit()?;
-        } else {
-            tx.abort()?;
+        let step = sweeping.then(|| alone(&mut batch, |batch| queue::expire(batch, now, SWEEP_STEP_ROWS)));
+        let (layer, records) = batch.finish();
+        drop(state);
+        let synced = if records.is_empty() { Ok(None) } else { self.journal.commit(records).map(Some) };
+        match synced {
+            Ok(position) => {
+                if let Some(position) = position {
+                    self.publish(layer, position);
+                }
+                answers.send(None);
+                self.advance_sweep(step);
+            }
+            Err(error) => {
+                let error = StoreError::from(error);
+                tracing::warn!(%error, "a batch could not be written");
+                answers.send(Some(&error));
+                self.sweep.fail(&error);
+            }
         }
-        Ok(step)
     }
 
-    fn decide(
-        &self,
-        batch: &mut Batch<'_>,
-        now: Timestamp,
-        job: Job,
-        answers: &mut Answers,
-    ) -> Result<(), StoreError> {
-        let limits = &self.core.limits;
-        match job {
-            Job::Push(envelope, caller, weight) => match queue::push(batch, limits, now, envelope) {
-                Ok(outcome) => answers.pushes.push((caller, outcome, weight)),
-                Err(error) => return Err(fail(caller, error)),
-            },
-            Job::Ack(ack, caller, weight) => match queue::ack(batch, limits, now, &ack) {
-                Ok(outcome) => answers.acks.push((caller, outcome, weight)),
-                Err(error) => return Err(fail(caller, error)),
-            },
-            Job::Sweep(_) => {}
+    fn publish(&self, layer: Layer, position: Position) {
+        let mut state = self.core.state_mut();
+        state.publish(layer, position);
+        let due = self.checkpoint.is_due(&state);
+        drop(state);
+        if due && !self.core.checkpoint_asked.swap(true, Ordering::Relaxed) {
+            // A keeper that is gone needs no checkpoint.
+            drop(self.keeper.send(Task::Checkpoint));
         }
-        Ok(())
     }
+
+    fn advance_sweep(&mut self, step: Option<Result<SweepStep, StoreError>>) {
+        let step = match step {
+            None => return,
+            Some(Ok(step)) => step,
+            Some(Err(error)) => return self.sweep.fail(&error),
+        };
+        self.sweep.swept = self.sweep.swept.plus(step.swept);
+        if !step.more {
+            let Sweep { waiting, swept } = std::mem::take(&mut self.sweep);
+            // Should the keeper be gone, the sweep is over all the same.
+            if let Err(SendError(task)) = self.keeper.send(Task::Tidy(waiting, swept)) {
+                task.answer();
+            }
+        }
+    }
+}
+
+fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answers: &mut Answers) {
+    match job {
+        Job::Push(envelope, caller, weight) => {
+            match alone(batch, |batch| queue::push(batch, limits, now, envelope)) {
+                Ok(outcome) => answers.pushes.push((caller, outcome, weight)),
+                Err(error) => fail(caller, &error),
+            }
+        }
+        Job::Ack(ack, caller, weight) => match alone(batch, |batch| queue::ack(batch, limits, now, &ack)) {
+            Ok(outcome) => answers.acks.push((caller, outcome, weight)),
+            Err(error) => fail(caller, &error),
+        },
+        Job::Move(frames, caller) => {
+            match alone(batch, |batch| frames.iter().try_for_each(|frame| batch.move_item(frame))) {
+                Ok(()) => answers.moves.push(caller),
+                Err(error) => fail(caller, &error),
+            }
+        }
+        Job::Sweep(_) => {}
+    }
+}
+
+/// Does something in a batch, or nothing of it: what fails, or panics over a damaged index, is taken back.
+fn alone<T>(
+    batch: &mut Batch<'_>,
+    act: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let savepoint = batch.savepoint();
+    let outcome = caught(|| act(batch));
+    if let Err(error) = &outcome {
+        tracing::warn!(%error, "a request could not be decided");
+        batch.rollback(savepoint);
+    }
+    outcome
 }
 
 impl Job {
@@ -222,35 +303,36 @@ impl Job {
             Self::Push(envelope, ..) => push_cost_bytes(envelope),
             Self::Ack(ack, ..) => ack_cost_bytes(ack),
             Self::Sweep(_) => 0,
+            Self::Move(frames, _) => frames.iter().map(|frame| frame.body.len() as u64).sum(),
         }
     }
 
     fn fail(self, error: &StoreError) {
-        // A caller that has gone away needs no answer; here as below.
         match self {
-            Self::Push(_, caller, _) => drop(fail(caller, error.clone())),
-            Self::Ack(_, caller, _) => drop(fail(caller, error.clone())),
-            Self::Sweep(caller) => drop(fail(caller, error.clone())),
+            Self::Push(_, caller, _) => fail(caller, error),
+            Self::Ack(_, caller, _) => fail(caller, error),
+            Self::Sweep(caller) => fail(caller, error),
+            Self::Move(_, caller) => fail(caller, error),
+        }
+    }
+}
+
+impl Task {
+    /// Answers without doing it.
+    fn answer(self) {
+        if let Self::Tidy(callers, swept) = self {
+            for caller in callers {
+                drop(caller.send(Ok(swept)));
+            }
         }
     }
 }
 
 impl Sweep {
-    fn advance(&mut self, step: Option<SweepStep>) {
-        let Some(step) = step else { return };
-        self.swept = self.swept.plus(step.swept);
-        if !step.more {
-            let swept = std::mem::take(&mut self.swept);
-            for caller in self.waiting.drain(..) {
-                drop(caller.send(Ok(swept)));
-            }
-        }
-    }
-
     fn fail(&mut self, error: &StoreError) {
         self.swept = Swept::default();
         for caller in self.waiting.drain(..) {
-            drop(caller.send(Err(error.clone())));
+            fail(caller, error);
         }
     }
 }
@@ -264,13 +346,15 @@ impl Answers {
         for (caller, outcome, _weight) in self.acks {
             drop(caller.send(error.map_or(Ok(outcome), |error| Err(error.clone()))));
         }
+        for caller in self.moves {
+            drop(caller.send(error.map_or(Ok(()), |error| Err(error.clone()))));
+        }
     }
 }
 
-/// Tells a caller what went wrong, and hands it on: it takes the whole batch down.
-fn fail<T>(caller: Caller<T>, error: StoreError) -> StoreError {
+/// Tells a caller what went wrong. One that has gone away needs no answer; here as above.
+fn fail<T>(caller: Caller<T>, error: &StoreError) {
     drop(caller.send(Err(error.clone())));
-    error
 }
 
 pub(crate) fn push_cost_bytes(envelope: &Envelope) -> u64 {

@@ -22,7 +22,19 @@ pub(super) struct Room {
 pub(super) const ROOMS: &[Room] = &[
     room("relay-core", &[]),
     room("relay-ratelimit", &[]),
-    room("relay-store-redb", &["relay-core"]),
+    room("relay-disk", &[]),
+    Room {
+        name: "relay-journal",
+        knows: &["relay-disk"],
+        may_know: &[],
+        tests_may_know: Some(&["relay-disk"]),
+    },
+    Room {
+        name: "relay-store-redb",
+        knows: &["relay-core", "relay-disk", "relay-journal"],
+        may_know: &[],
+        tests_may_know: Some(&["relay-core", "relay-disk"]),
+    },
     room("relay-http", &["relay-core", "relay-ratelimit"]),
     room("relay-bin", &["relay-core", "relay-http", "relay-store-redb"]),
     Room {

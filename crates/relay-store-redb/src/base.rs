@@ -1,0 +1,125 @@
+//! The index on disk, as one checkpoint left it. The only file that opens tables of redb for reading.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use relay_core::{Recipient, Seq};
+use relay_journal::Position;
+
+use crate::error::{StoreError, caught};
+use crate::layer::Numbers;
+use crate::schema::{self, Key};
+
+/// How many bytes of a stored value are its checksum.
+const CHECKSUM_BYTES: usize = 4;
+
+/// The tables as one checkpoint left them. It stays as it is while later checkpoints are written.
+pub(crate) struct Base {
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    names: ReadOnlyTable<&'static str, u64>,
+    /// The live frames of each segment that has any.
+    pub(crate) segments: BTreeMap<u32, Live>,
+    /// Where the journal goes on behind what the tables hold; `None` in a new store.
+    pub(crate) position: Option<Position>,
+    pub(crate) numbers: Numbers,
+    /// Behind the tables, so that it is dropped after them. Without it they could not be read any more.
+    _db: Arc<OpenDatabase>,
+}
+
+/// A database that closes when the last one lets go of it.
+pub(crate) struct OpenDatabase(Option<Database>);
+
+/// The live frames of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+}
+
+impl OpenDatabase {
+    pub(crate) fn new(db: Database) -> Arc<Self> {
+        Arc::new(Self(Some(db)))
+    }
+
+    pub(crate) fn database(&self) -> Result<&Database, StoreError> {
+        self.0.as_ref().ok_or(StoreError::Damaged("the index is closed"))
+    }
+}
+
+impl Drop for OpenDatabase {
+    fn drop(&mut self) {
+        // Over damaged pages redb may panic even here. There is nobody to tell, and nothing left to do.
+        drop(caught(|| {
+            drop(self.0.take());
+            Ok(())
+        }));
+    }
+}
+
+impl Base {
+    /// The tables as they are now.
+    pub(crate) fn open(db: &Arc<OpenDatabase>) -> Result<Self, StoreError> {
+        let tx = db.database()?.begin_read()?;
+        let meta = tx.open_table(schema::META)?;
+        let number = |name| Ok::<_, StoreError>(meta.get(name)?.map(|number| number.value()));
+        let small = |name| Ok::<_, StoreError>(number(name)?.and_then(|number| u32::try_from(number).ok()));
+        let position = small(schema::META_SEGMENT)?.zip(small(schema::META_OFFSET)?);
+        let position = position.map(|(segment, offset)| Position { segment, offset });
+        let seq = Seq::new(number(schema::META_LAST_SEQ)?.unwrap_or_default());
+        let queue = number(schema::META_LAST_QUEUE)?.unwrap_or_default();
+        let segments = crate::index::read_segments(&tx.open_table(schema::SEGMENTS)?)?;
+        let (rows, names) = (tx.open_table(schema::ROWS)?, tx.open_table(schema::NAMES)?);
+        let numbers = Numbers { seq, queue };
+        let noted = number(schema::META_CHECKSUM)?;
+        if noted.is_some_and(|noted| noted != schema::meta_checksum(numbers, position, &segments)) {
+            return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
+        }
+        Ok(Self { rows, names, segments, position, numbers, _db: Arc::clone(db) })
+    }
+
+    /// How many rows it holds.
+    pub(crate) fn rows(&self) -> Result<u64, StoreError> {
+        Ok(self.rows.len()?.saturating_add(self.names.len()?))
+    }
+
+    pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
+        Ok(self.names.get(recipient.as_str())?.map(|queue| queue.value()))
+    }
+
+    /// All names, in order.
+    pub(crate) fn names(&self) -> Result<redb::Range<'_, &'static str, u64>, StoreError> {
+        Ok(self.names.iter()?)
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<crate::view::Value<'_>>, StoreError> {
+        let Some(value) = self.rows.get(&*key.bytes())? else { return Ok(None) };
+        Ok(Some(crate::view::Value::Stored(*key, value)))
+    }
+
+    /// The rows from `from` on and before `to`.
+    pub(crate) fn range(
+        &self,
+        from: &Key,
+        to: &Key,
+    ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
+        Ok(self.rows.range::<&[u8]>(&*from.bytes()..&*to.bytes())?)
+    }
+
+    /// The value of a stored one, if its checksum is right.
+    pub(crate) fn checked<'a>(key: &Key, stored: &'a [u8]) -> Result<&'a [u8], StoreError> {
+        let parts = stored.split_last_chunk::<CHECKSUM_BYTES>();
+        let value = parts.filter(|(value, found)| **found == checksum(key, value)).map(|(value, _)| value);
+        value.ok_or(StoreError::Damaged("a row of the index has a wrong checksum"))
+    }
+
+    /// The value as it is stored.
+    pub(crate) fn with_checksum(key: &Key, value: &[u8]) -> Vec<u8> {
+        [value, &checksum(key, value)].concat()
+    }
+}
+
+/// CRC-32C of key and value.
+fn checksum(key: &Key, value: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    crc32c::crc32c_append(crc32c::crc32c(&key.bytes()), value).to_le_bytes()
+}

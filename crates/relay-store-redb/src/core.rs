@@ -1,0 +1,139 @@
+//! What the writer, the keeper and readers share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use relay_core::{Clock, Item, Limits, Page, Pull, SteadyClock, queue};
+use relay_journal::{Location, ReadError, Reader};
+
+use crate::error::StoreError;
+use crate::read::Reading;
+use crate::record::ItemRecord;
+use crate::state::State;
+use crate::writer::CheckpointDue;
+
+/// How often a pull looks again when its payloads were moved while it read.
+const READ_ATTEMPTS: usize = 3;
+
+/// How often a writer that waits for a checkpoint looks by itself, should it not be told.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+pub(crate) struct Core {
+    pub(crate) limits: Limits,
+    pub(crate) clock: SteadyClock,
+    pub(crate) journal: Reader,
+    /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough.
+    pub(crate) checkpoint_asked: AtomicBool,
+    /// The index is being written anew, and no checkpoint can begin.
+    pub(crate) is_rewriting: AtomicBool,
+    state: RwLock<State>,
+    /// Why the last checkpoint failed, if it did.
+    trouble: Mutex<Option<StoreError>>,
+    checkpointed: Condvar,
+}
+
+impl Core {
+    pub(crate) fn new(limits: Limits, clock: SteadyClock, journal: Reader, state: State) -> Self {
+        let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
+        let (checkpoint_asked, is_rewriting) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self {
+            limits,
+            clock,
+            journal,
+            checkpoint_asked,
+            is_rewriting,
+            state: RwLock::new(state),
+            trouble,
+            checkpointed,
+        }
+    }
+
+    // A panic elsewhere leaves the state usable: it is changed by whole batches, and only behind the journal.
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells how a checkpoint went.
+    pub(crate) fn note_checkpoint(&self, outcome: Result<(), StoreError>) {
+        *self.trouble() = outcome.err();
+        self.checkpointed.notify_all();
+    }
+
+    /// Waits while the keeper writes the index and so much has piled up behind it that it may be no more, in memory or for a restart to
+    /// replay.
+    ///
+    /// # Errors
+    /// Why checkpoints fail, when they do: then waiting would not help.
+    pub(crate) fn wait_for_room(&self, due: CheckpointDue) -> Result<(), StoreError> {
+        let mut trouble = self.trouble();
+        while self.is_full(due) {
+            if let Some(error) = &*trouble {
+                return Err(error.clone());
+            }
+            trouble = match self.checkpointed.wait_timeout(trouble, LOOK_AGAIN) {
+                Ok((trouble, _)) => trouble,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, due: CheckpointDue) -> bool {
+        let state = self.state();
+        (state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)) && due.piled_up(&state)
+    }
+
+    /// Reads a page, with its payloads. An item whose record is damaged is left out: it must not hide those behind it.
+    pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page<Bytes>, StoreError> {
+        let (mut pull, mut attempts) = (pull.clone(), 1);
+        loop {
+            match self.fill(self.find_page(&pull)?) {
+                Err(ReadError::Gone) if attempts < READ_ATTEMPTS => attempts += 1,
+                Err(error) => return Err(error.into()),
+                Ok(page) if page.items.is_empty() && page.next.is_some() => pull.after = page.next,
+                Ok(page) => return Ok(page),
+            }
+        }
+    }
+
+    fn find_page(&self, pull: &Pull) -> Result<Page<Location>, StoreError> {
+        let state = self.state();
+        let reading = Reading { view: state.synced(), journal: &self.journal, pending: &[] };
+        queue::pull(&reading, &self.limits, self.clock.now(), pull)
+    }
+
+    /// Reads the payloads. The segments that hold them may be taken away meanwhile, if the items were acked or moved.
+    fn fill(&self, page: Page<Location>) -> Result<Page<Bytes>, ReadError> {
+        let Page { items, next, remaining } = page;
+        let locations: Vec<_> = items.iter().map(|item| item.body).collect();
+        let mut filled = Vec::with_capacity(items.len());
+        for (item, frame) in items.into_iter().zip(self.journal.read(&locations)) {
+            match frame {
+                Ok(frame) => filled.extend(with_payload(item, &frame.body)),
+                Err(ReadError::Damaged(damage)) => tracing::error!(%damage, "an item cannot be read"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Page { items: filled, next, remaining })
+    }
+}
+
+fn with_payload(item: Item<Location>, body: &Bytes) -> Option<Item<Bytes>> {
+    match ItemRecord::payload(body, item.seq, item.id()) {
+        Ok(payload) => Some(item.with_body(payload)),
+        Err(error) => {
+            tracing::error!(%error, "an item cannot be read");
+            None
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The database of the index, and the only way in which it is written: a checkpoint at a time, by one thread.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use redb::{Database, Durability, ReadableTable, StorageBackend, Table, WriteTransaction};
+use relay_disk::{Disk, DiskFile};
+use relay_journal::Position;
+
+use crate::base::{Base, Live, OpenDatabase};
+use crate::error::StoreError;
+use crate::layer::{Layer, Numbers};
+use crate::schema::{self, Key};
+use crate::state::Frozen;
+
+/// The file of the index in the storage directory.
+pub(crate) const FILE_NAME: &str = "relay.redb";
+/// A new index, until it takes the place of the old one.
+const NEW_FILE_NAME: &str = "relay.redb.new";
+
+/// After so many bytes the file is synced, so that the sync of a commit, and of the journal beside it, finds little to do.
+const SYNC_EVERY_BYTES: u64 = 2 * 1024 * 1024;
+
+/// After so many rows a checkpoint pauses for so long, so that it never holds a core for more than a few milliseconds.
+const PACE_ROWS: usize = 1024;
+const PACE_PAUSE: Duration = Duration::from_micros(500);
+
+/// An index that takes more bytes for each row than this, and more than [`SMALL_FILE_BYTES`], is mostly holes and is written anew.
+const ROW_BYTES_WASTEFUL: u64 = 320;
+const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The index, open for checkpoints.
+pub(crate) struct Index {
+    disk: Arc<dyn Disk>,
+    cache_bytes: usize,
+    /// Shared with what reads it: closing it would take the tables away from them.
+    db: Arc<OpenDatabase>,
+    file: Arc<IndexFile>,
+    /// The length of the file when it was last written anew; 0 if that was in another process.
+    dense_bytes: u64,
+}
+
+/// The file as redb sees it.
+struct IndexFile {
+    file: Arc<dyn DiskFile>,
+    unsynced_bytes: AtomicU64,
+    /// Set when the file is opened anew: what still uses this handle may read, and nothing else.
+    revoked: AtomicBool,
+    /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
+    /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
+    unsure: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Backend(Arc<IndexFile>);
+
+/// Whether there is an index in the directory.
+pub(crate) fn exists(disk: &dyn Disk) -> io::Result<bool> {
+    Ok(disk.list()?.iter().any(|name| name == FILE_NAME))
+}
+
+impl Index {
+    /// Opens the index, or makes an empty one.
+    pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self, StoreError> {
+        if disk.list()?.iter().any(|name| name == NEW_FILE_NAME) {
+            disk.remove(NEW_FILE_NAME)?;
+        }
+        if exists(&*disk)? {
+            let file = disk.open(FILE_NAME)?;
+            return Self::on(disk, file, cache_bytes);
+        }
+        let index = Self::on(Arc::clone(&disk), disk.create(NEW_FILE_NAME)?, cache_bytes)?;
+        let tx = index.begin()?;
+        tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
+        drop((tx.open_table(schema::NAMES)?, tx.open_table(schema::ROWS)?, tx.open_table(schema::SEGMENTS)?));
+        tx.commit()?;
+        disk.rename(NEW_FILE_NAME, FILE_NAME)?;
+        if let Err(error) = disk.sync() {
+            // A later sync would not make the name durable, so the next start begins anew.
+            drop(disk.remove(FILE_NAME));
+            return Err(error.into());
+        }
+        Ok(index)
+    }
+
+    fn on(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Self, StoreError> {
+        let (unsynced_bytes, revoked, unsure) =
+            (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let file = Arc::new(IndexFile { file, unsynced_bytes, revoked, unsure });
+        let db = Database::builder()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(Backend(Arc::clone(&file)))?;
+        Ok(Self { disk, cache_bytes, db: OpenDatabase::new(db), file, dense_bytes: 0 })
+    }
+
+    /// The format that it was written in.
+    pub(crate) fn format(&self) -> Result<u64, StoreError> {
+        use redb::ReadableDatabase;
+        let tx = self.db.database()?.begin_read()?;
+        let meta = match tx.open_table(schema::META) {
+            Ok(meta) => meta,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(meta.get(schema::META_FORMAT)?.map_or(0, |format| format.value()))
+    }
+
+    /// What it holds now.
+    pub(crate) fn base(&self) -> Result<Base, StoreError> {
+        Base::open(&self.db)
+    }
+
+    pub(crate) fn file_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.file.file.len()?)
+    }
+
+    /// Closes the database and opens it again, at its last checkpoint, and tells what it holds. redb refuses everything after a failed
+    /// write until then; so does this after a failed reopening.
+    pub(crate) fn reopen(&mut self) -> Result<Base, StoreError> {
+        self.file.revoked.store(true, Ordering::SeqCst);
+        let file = self.disk.open(FILE_NAME)?;
+        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes)?;
+        if self.file.unsure.load(Ordering::SeqCst) {
+            new.rewrite(&new.base()?)?;
+        }
+        let base = new.base()?;
+        *self = new;
+        Ok(base)
+    }
+
+    /// Writes a frozen layer, durably.
+    pub(crate) fn checkpoint(&mut self, frozen: &Frozen) -> Result<(), StoreError> {
+        let tx = self.begin()?;
+        write_layer(&tx, &frozen.layer)?;
+        finish(tx, frozen.layer.numbers, Some(frozen.position))
+    }
+
+    /// Whether most of the file is holes. redb reuses them, but gives none back. Rows may be large, so it must also have grown since it
+    /// was last written anew.
+    pub(crate) fn is_wasteful(&self, base: &Base) -> Result<bool, StoreError> {
+        let bytes = self.file_bytes()?;
+        let has_grown = bytes > self.dense_bytes.saturating_mul(2);
+        Ok(has_grown && bytes > SMALL_FILE_BYTES && bytes > base.rows()?.saturating_mul(ROW_BYTES_WASTEFUL))
+    }
+
+    /// Writes all rows of `base`, which is what the index holds, into a new file, which then takes the place of the old one. On failure
+    /// the old one stays, unless it is not known which: [`Index::reopen`] makes that certain.
+    pub(crate) fn rewrite(&mut self, base: &Base) -> Result<(), StoreError> {
+        let written = self.write_anew(base);
+        if written.is_err() {
+            // What is half written takes space for nothing.
+            drop(self.disk.remove(NEW_FILE_NAME));
+        }
+        written
+    }
+
+    fn write_anew(&mut self, base: &Base) -> Result<(), StoreError> {
+        drop(self.disk.remove(NEW_FILE_NAME));
+        let new = Self::on(Arc::clone(&self.disk), self.disk.create(NEW_FILE_NAME)?, self.cache_bytes)?;
+        let tx = new.begin()?;
+        tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
+        copy(base, &tx)?;
+        finish(tx, base.numbers, base.position)?;
+        let before_bytes = self.file_bytes()?;
+        self.disk.rename(NEW_FILE_NAME, FILE_NAME)?;
+        if let Err(error) = self.disk.sync() {
+            self.file.unsure.store(true, Ordering::SeqCst);
+            return Err(error.into());
+        }
+        self.file.revoked.store(true, Ordering::SeqCst);
+        *self = new;
+        self.dense_bytes = self.file_bytes()?;
+        tracing::info!(before_bytes, bytes = self.dense_bytes, "the index was written anew");
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        let mut tx = self.db.database()?.begin_write()?;
+        tx.set_durability(Durability::Immediate)?;
+        // Makes reopening after a crash a matter of milliseconds instead of a walk over the file.
+        tx.set_quick_repair(true);
+        Ok(tx)
+    }
+}
+
+/// Notes where the journal goes on, if anything was written to it yet, and commits.
+fn finish(tx: WriteTransaction, numbers: Numbers, position: Option<Position>) -> Result<(), StoreError> {
+    let mut meta = tx.open_table(schema::META)?;
+    meta.insert(schema::META_LAST_SEQ, numbers.seq.as_u64())?;
+    meta.insert(schema::META_LAST_QUEUE, numbers.queue)?;
+    if let Some(position) = position {
+        meta.insert(schema::META_SEGMENT, u64::from(position.segment))?;
+        meta.insert(schema::META_OFFSET, u64::from(position.offset))?;
+    }
+    let segments = read_segments(&tx.open_table(schema::SEGMENTS)?)?;
+    meta.insert(schema::META_CHECKSUM, schema::meta_checksum(numbers, position, &segments))?;
+    drop(meta);
+    Ok(tx.commit()?)
+}
+
+fn write_layer(tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
+    let mut rows = tx.open_table(schema::ROWS)?;
+    for (number, (key, value)) in layer.rows.iter().enumerate() {
+        pace(number);
+        match value {
+            Some(value) => put(&mut rows, key, value)?,
+            None => drop(rows.remove(&*key.bytes())?),
+        }
+    }
+    let mut names = tx.open_table(schema::NAMES)?;
+    let mut sorted: Vec<_> = layer.names.iter().collect();
+    sorted.sort_unstable();
+    for (number, (recipient, queue)) in sorted.into_iter().enumerate() {
+        pace(number);
+        match queue {
+            Some(queue) => drop(names.insert(recipient.as_str(), queue)?),
+            None => drop(names.remove(recipient.as_str())?),
+        }
+    }
+    let mut segments = tx.open_table(schema::SEGMENTS)?;
+    for (segment, change) in &layer.segments {
+        let (items, bytes) = segments.get(segment)?.map_or((0, 0), |live| live.value());
+        let live = Live { items, bytes }.changed(*change);
+        if live.items == 0 {
+            segments.remove(segment)?;
+        } else {
+            segments.insert(segment, (live.items, live.bytes))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(base: &Base, tx: &WriteTransaction) -> Result<(), StoreError> {
+    let mut rows = tx.open_table(schema::ROWS)?;
+    for (number, row) in base.range(&Key::start(), &Key::end())?.enumerate() {
+        pace(number);
+        let (key, value) = row?;
+        // A damaged row stays one: it is told by its checksum.
+        rows.insert(key.value(), value.value())?;
+    }
+    let mut names = tx.open_table(schema::NAMES)?;
+    for (number, row) in base.names()?.enumerate() {
+        pace(number);
+        let (name, queue) = row?;
+        names.insert(name.value(), queue.value())?;
+    }
+    let mut segments = tx.open_table(schema::SEGMENTS)?;
+    for (segment, live) in &base.segments {
+        segments.insert(segment, (live.items, live.bytes))?;
+    }
+    Ok(())
+}
+
+/// The live frames of each segment that has any.
+pub(crate) fn read_segments(
+    table: &impl ReadableTable<u32, (u64, u64)>,
+) -> Result<BTreeMap<u32, Live>, StoreError> {
+    let mut segments = BTreeMap::new();
+    for row in table.iter()? {
+        let (segment, live) = row?;
+        let (items, bytes) = live.value();
+        segments.insert(segment.value(), Live { items, bytes });
+    }
+    Ok(segments)
+}
+
+fn put(
+    rows: &mut Table<'_, &'static [u8], &'static [u8]>,
+    key: &Key,
+    value: &[u8],
+) -> Result<(), StoreError> {
+    rows.insert(&*key.bytes(), Base::with_checksum(key, value).as_slice())?;
+    Ok(())
+}
+
+fn pace(number: usize) {
+    if number % PACE_ROWS == PACE_ROWS - 1 {
+        std::thread::sleep(PACE_PAUSE);
+    }
+}
+
+impl IndexFile {
+    fn writable(&self) -> io::Result<()> {
+        if self.revoked.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the index was opened anew"));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for IndexFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexFile").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.file.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.writable()?;
+        self.0.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.writable()?;
+        self.0.unsynced_bytes.store(0, Ordering::Relaxed);
+        self.0.file.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.writable()?;
+        self.0.file.write_all_at(&[data], offset)?;
+        let unsynced = self.0.unsynced_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if unsynced >= SYNC_EVERY_BYTES { self.sync_data() } else { Ok(()) }
+    }
+}

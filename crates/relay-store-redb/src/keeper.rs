@@ -1,0 +1,272 @@
+//! The thread that looks after what lies on disk: it writes checkpoints of the index, takes away segments of the journal that
+//! nothing lives in any more, and empties sparse ones. Pushes wait for none of it.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use relay_core::Swept;
+use relay_journal::Frame;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::Core;
+use crate::error::{StoreError, caught};
+use crate::index::Index;
+use crate::record::{ItemRecord, kind};
+use crate::writer::{Caller, CheckpointDue, Job};
+
+/// How long what is in memory waits for a checkpoint when nothing asks for one. It bounds what a restart has to replay.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(10);
+
+/// How long after a failed checkpoint the next one is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The most that one job copies, in items and in bytes: what a push waits for it.
+const MOVE_ITEMS: usize = 256;
+const MOVE_BYTES: usize = 1024 * 1024;
+
+/// How many segments are emptied before a checkpoint lets them go.
+const EMPTIED_TOGETHER: u32 = 4;
+
+/// A segment is emptied only when at most this share of it lives, in percent: emptying it writes that much.
+const SPARSE_PERCENT: u64 = 75;
+
+/// What the keeper is asked for.
+pub(crate) enum Task {
+    /// Much has piled up in memory.
+    Checkpoint,
+    /// A sweep is through: give back what it made free, then answer it.
+    Tidy(Vec<Caller<Swept>>, Swept),
+}
+
+pub(crate) struct Keeper {
+    pub(crate) core: Arc<Core>,
+    pub(crate) index: Index,
+    pub(crate) tasks: Receiver<Task>,
+    pub(crate) mailbox: mpsc::WeakSender<Job>,
+    pub(crate) due: CheckpointDue,
+    /// Segments that hold something live which cannot be moved, since it is damaged.
+    pub(crate) stuck: HashSet<u32>,
+}
+
+impl Keeper {
+    /// Works until nobody can ask for anything any more; then writes a last checkpoint.
+    pub(crate) fn run(mut self) {
+        let mut patience = CHECKPOINT_AFTER;
+        loop {
+            let outcome = match self.tasks.recv_timeout(patience) {
+                Ok(Task::Checkpoint) | Err(RecvTimeoutError::Timeout) => caught(|| self.maintain()),
+                Ok(Task::Tidy(callers, swept)) => self.tidy_and_answer(callers, swept),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            patience = if outcome.is_ok() { CHECKPOINT_AFTER } else { RETRY_AFTER };
+        }
+        // What it would have held is replayed by the next start.
+        drop(self.checkpoint());
+    }
+
+    fn tidy_and_answer(&mut self, callers: Vec<Caller<Swept>>, swept: Swept) -> Result<(), StoreError> {
+        let outcome = caught(|| self.tidy());
+        for caller in callers {
+            // The items are gone; that their space is not yet is told by the log.
+            drop(caller.send(Ok(swept)));
+        }
+        outcome
+    }
+
+    /// A checkpoint, and a step towards dense segments.
+    fn maintain(&mut self) -> Result<(), StoreError> {
+        self.checkpoint()?;
+        match self.sparsest() {
+            Some(segment) => self.empty_segment(segment).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives back all that can be given back.
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        if self.is_tidy() {
+            return Ok(());
+        }
+        self.checkpoint()?;
+        let mut emptied = 0;
+        while let Some(segment) = self.sparsest() {
+            if !self.empty_segment(segment)? {
+                break;
+            }
+            emptied += 1;
+            if emptied % EMPTIED_TOGETHER == 0 {
+                self.checkpoint()?;
+            }
+        }
+        if emptied > 0 { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
+    /// than a segment beyond half of what lives.
+    fn is_tidy(&self) -> bool {
+        let live = self.core.state().segments();
+        let live_bytes: u64 = live.values().map(|live| live.bytes).sum();
+        let bytes: u64 = self.core.journal.segments().iter().map(|segment| segment.bytes).sum();
+        bytes <= live_bytes + live_bytes / 2 + self.due.segment_bytes
+    }
+
+    /// Writes what is in memory to the index, and takes away the segments that are dead according to it.
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let outcome = caught(|| self.write_checkpoint());
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
+            self.reopen();
+        }
+        self.core.note_checkpoint(outcome.clone());
+        outcome?;
+        self.remove_dead();
+        self.compact()
+    }
+
+    /// Writes the index anew when it is mostly holes. Nothing is lost when that fails.
+    fn compact(&mut self) -> Result<(), StoreError> {
+        let base = Arc::clone(self.core.state().base());
+        if !self.index.is_wasteful(&base)? {
+            return Ok(());
+        }
+        self.core.is_rewriting.store(true, Ordering::Relaxed);
+        let rewritten = caught(|| self.index.rewrite(&base).and_then(|()| self.index.base()));
+        match rewritten {
+            Ok(base) => drop(self.core.state_mut().rebase(Arc::new(base))),
+            Err(error) => {
+                tracing::warn!(%error, "the index could not be written anew");
+                self.reopen();
+            }
+        }
+        self.core.is_rewriting.store(false, Ordering::Relaxed);
+        self.core.note_checkpoint(Ok(()));
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self) -> Result<(), StoreError> {
+        self.core.checkpoint_asked.store(false, Ordering::Relaxed);
+        let frozen = self.core.state_mut().freeze();
+        let Some(frozen) = frozen else { return Ok(()) };
+        self.index.checkpoint(&frozen)?;
+        drop(frozen);
+        let base = Arc::new(self.index.base()?);
+        let old = self.core.state_mut().thaw(base);
+        drop(old);
+        Ok(())
+    }
+
+    fn reopen(&mut self) {
+        match caught(|| self.index.reopen()) {
+            Ok(base) => {
+                let old = self.core.state_mut().rebase(Arc::new(base));
+                drop(old);
+            }
+            Err(error) => tracing::error!(%error, "the index cannot be opened anew"),
+        }
+    }
+
+    /// Unlinks the segments that hold nothing live and that no replay would read.
+    fn remove_dead(&self) {
+        let base = Arc::clone(self.core.state().base());
+        let Some(position) = base.position else { return };
+        for segment in self.core.journal.segments() {
+            if segment.id < position.segment
+                && !base.segments.contains_key(&segment.id)
+                && let Err(error) = self.core.journal.remove(segment.id)
+            {
+                tracing::warn!(%error, segment = segment.id, "a dead segment could not be removed");
+            }
+        }
+    }
+
+    /// The segment that is worth emptying most, while the journal takes more than half again of what lives in it, and a segment.
+    fn sparsest(&self) -> Option<u32> {
+        let (live, position) = {
+            let state = self.core.state();
+            (state.segments(), state.position())
+        };
+        let living: Vec<_> = self
+            .core
+            .journal
+            .segments()
+            .into_iter()
+            .filter_map(|segment| {
+                let live_bytes = live.get(&segment.id).filter(|live| live.items > 0)?.bytes;
+                Some((segment.id, live_bytes, segment.bytes))
+            })
+            .collect();
+        let live_bytes: u64 = living.iter().map(|segment| segment.1).sum();
+        let bytes: u64 = living.iter().map(|segment| segment.2).sum();
+        if bytes <= live_bytes + live_bytes / 2 + self.due.segment_bytes {
+            return None;
+        }
+        let sparse = living.into_iter().filter(|(id, live_bytes, bytes)| {
+            let is_sparse = live_bytes * 100 <= bytes * SPARSE_PERCENT;
+            *id < position.segment && is_sparse && !self.stuck.contains(id)
+        });
+        sparse.min_by_key(|(_, live_bytes, bytes)| live_bytes * 1000 / (*bytes).max(1)).map(|(id, ..)| id)
+    }
+
+    /// Copies what lives in a segment to the end of the journal. False when there is no writer any more.
+    fn empty_segment(&mut self, segment: u32) -> Result<bool, StoreError> {
+        let moved = self.move_live(segment);
+        let left = self.core.state().segments().get(&segment).is_some_and(|live| live.items > 0);
+        if left && !matches!(moved, Ok(false)) {
+            tracing::error!(segment, "a segment holds something that cannot be moved; it stays as it is");
+            self.stuck.insert(segment);
+        }
+        moved
+    }
+
+    fn move_live(&mut self, segment: u32) -> Result<bool, StoreError> {
+        let core = Arc::clone(&self.core);
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        let mut outcome = Ok(true);
+        core.journal.scan(segment, |frame| {
+            let Ok(frame) = frame else { return ControlFlow::Continue(()) };
+            if !self.is_live(&frame) {
+                return ControlFlow::Continue(());
+            }
+            bytes += frame.body.len();
+            chunk.push(frame);
+            if chunk.len() < MOVE_ITEMS && bytes < MOVE_BYTES {
+                return ControlFlow::Continue(());
+            }
+            bytes = 0;
+            outcome = self.move_items(std::mem::take(&mut chunk));
+            if matches!(outcome, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if matches!(outcome, Ok(true)) && !chunk.is_empty() {
+            outcome = self.move_items(chunk);
+        }
+        outcome
+    }
+
+    fn is_live(&self, frame: &Frame) -> bool {
+        if !matches!(frame.kind, kind::PUSHED | kind::MOVED) {
+            return false;
+        }
+        let Ok(found) = ItemRecord::parse(&frame.body) else { return false };
+        self.core.state().lies_at(found.queue, found.seq, frame.location)
+    }
+
+    /// Has the writer copy items. False when there is no writer any more.
+    fn move_items(&mut self, frames: Vec<Frame>) -> Result<bool, StoreError> {
+        let Some(mailbox) = self.mailbox.upgrade() else { return Ok(false) };
+        let (caller, answer) = oneshot::channel();
+        if mailbox.blocking_send(Job::Move(frames, caller)).is_err() {
+            return Ok(false);
+        }
+        drop(mailbox);
+        let Ok(outcome) = answer.blocking_recv() else { return Ok(false) };
+        outcome?;
+        if self.core.checkpoint_asked.load(Ordering::Relaxed) {
+            self.checkpoint()?;
+        }
+        Ok(true)
+    }
+}

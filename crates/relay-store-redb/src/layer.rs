@@ -1,0 +1,97 @@
+//! What is newer than the index on disk, in memory: rows, names, and what that does to the segments of the journal.
+//!
+//! Layers lie on top of each other, and the newer one wins: a batch that is being decided, on the batches since the last
+//! checkpoint began, on those that it is writing, on the index. A row that is gone leaves a gravestone, so that older layers do not
+//! show it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use relay_core::{Recipient, Seq};
+use relay_journal::Location;
+
+use crate::schema::{Key, ParsedKey};
+
+/// Rows that are newer than those below. `None` is a gravestone.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) names: HashMap<Recipient, Option<u64>>,
+    pub(crate) rows: BTreeMap<Key, Option<Box<[u8]>>>,
+    pub(crate) segments: BTreeMap<u32, Change>,
+    pub(crate) numbers: Numbers,
+}
+
+/// The last numbers given away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) seq: Seq,
+    pub(crate) queue: u64,
+}
+
+/// What came to and went from the live frames of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) items: i64,
+    pub(crate) bytes: i64,
+}
+
+impl Layer {
+    /// An empty layer on top of one that has given away `numbers`.
+    pub(crate) fn new(numbers: Numbers) -> Self {
+        Self { numbers, ..Self::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.names.is_empty()
+    }
+
+    /// How much it holds: what a checkpoint has to write.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.len().saturating_add(self.names.len())
+    }
+
+    pub(crate) fn count(&mut self, segment: u32, change: Change) {
+        let sum = self.segments.entry(segment).or_default();
+        *sum = sum.plus(change);
+    }
+
+    /// Takes over what a newer layer says. `below` are the numbers that were given away when this one began: what has a later one is not
+    /// in any older layer and needs no gravestone.
+    pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
+        self.numbers = newer.numbers;
+        self.names.extend(newer.names);
+        for (key, value) in newer.rows {
+            if value.is_none() && is_newer(&key, below) {
+                self.rows.remove(&key);
+            } else {
+                self.rows.insert(key, value);
+            }
+        }
+        for (segment, change) in newer.segments {
+            self.count(segment, change);
+        }
+    }
+}
+
+fn is_newer(key: &Key, below: Numbers) -> bool {
+    key.about() > below.queue || matches!(key.parse(), Ok(ParsedKey::Item(_, seq)) if seq > below.seq)
+}
+
+impl Change {
+    /// One more live frame.
+    pub(crate) fn added(location: Location) -> Self {
+        Self { items: 1, bytes: i64::from(location.length) }
+    }
+
+    /// One live frame less.
+    pub(crate) fn removed(location: Location) -> Self {
+        Self::added(location).negated()
+    }
+
+    pub(crate) fn negated(self) -> Self {
+        Self { items: -self.items, bytes: -self.bytes }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
+    }
+}

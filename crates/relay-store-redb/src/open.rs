@@ -1,0 +1,93 @@
+//! Opening a store: the index at its last checkpoint, then what the journal holds behind it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use relay_core::{Clock, Limits, SteadyClock};
+use relay_disk::Disk;
+use relay_journal::{Journal, Location, Position};
+
+use crate::Options;
+use crate::core::Core;
+use crate::error::{OpenError, StoreError, caught};
+use crate::index::{self, Index};
+use crate::layer::Layer;
+use crate::replay::replay;
+use crate::schema;
+use crate::state::State;
+
+/// The parts of a store, not set to work yet.
+pub(crate) struct Opened {
+    pub(crate) core: Core,
+    pub(crate) index: Index,
+    pub(crate) journal: Journal,
+    /// What was found damaged.
+    pub(crate) findings: Vec<String>,
+}
+
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    path: &Path,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    options: &Options,
+) -> Result<Opened, OpenError> {
+    caught(|| Ok(open_parts(disk, path, limits, clock, options)))
+        .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))
+}
+
+fn open_parts(
+    disk: Arc<dyn Disk>,
+    path: &Path,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    options: &Options,
+) -> Result<Opened, OpenError> {
+    let failed = |source| OpenError::Store { path: path.to_owned(), source };
+    let index = open_index(&disk, path, options)?;
+    let base = Arc::new(index.base().map_err(failed)?);
+    let from = base.position;
+    let mut state = State::new(base, from.unwrap_or(Position { segment: 0, offset: 0 }));
+    let mut findings = Vec::new();
+    let journal_options = relay_journal::Options { segment_bytes: options.segment_bytes };
+    let (journal, opened) = Journal::open(disk, journal_options, from, |frames| {
+        let layer = replay(&state, frames, &mut findings)?;
+        let position = frames.last().map_or(state.position(), |frame| {
+            let Location { segment, offset, length } = frame.location;
+            Position { segment, offset: offset.saturating_add(length) }
+        });
+        state.publish(layer, position);
+        Ok::<_, StoreError>(())
+    })
+    .map_err(|error| failed(error.into()))?;
+    if opened.unreadable {
+        // A checkpoint would give up for good what may be read another time.
+        return Err(OpenError::Unreadable { path: path.to_owned() });
+    }
+    state.publish(Layer::new(state.numbers()), journal.end());
+    findings.extend(opened.damage.iter().map(ToString::to_string));
+    if !findings.is_empty() {
+        state.skip_numbers();
+    }
+    for finding in &findings {
+        tracing::error!(finding, "the store is damaged");
+    }
+    tracing::info!(batches = opened.batches, torn_bytes = opened.torn_bytes, "the store is open");
+    let core = Core::new(limits, SteadyClock::new(clock), journal.reader(), state);
+    Ok(Opened { core, index, journal, findings })
+}
+
+fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<Index, OpenError> {
+    let failed = |source| OpenError::Store { path: path.to_owned(), source };
+    let has_journal =
+        disk.list().map_err(|error| failed(error.into()))?.iter().any(|name| name.ends_with(".seg"));
+    if has_journal && !index::exists(&**disk).map_err(|error| failed(error.into()))? {
+        return Err(OpenError::IndexMissing { path: path.to_owned() });
+    }
+    let index = Index::open(Arc::clone(disk), options.cache_bytes).map_err(failed)?;
+    let found = index.format().map_err(failed)?;
+    if found != schema::FORMAT {
+        return Err(OpenError::Format { path: path.to_owned(), found, expected: schema::FORMAT });
+    }
+    Ok(index)
+}

@@ -1,0 +1,180 @@
+//! The records of the journal: what changed, in the order in which it was decided. A replay applies them and decides nothing.
+//!
+//! The record of an item names its queue by number and by recipient, so that it can be understood alone. Numbers are
+//! LEB128.
+
+use bytes::Bytes;
+use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp};
+
+use crate::error::StoreError;
+use crate::fields::{Fields, put_number};
+
+/// The kinds of frames.
+pub(crate) mod kind {
+    /// An item was put at the end of a queue: see [`ItemRecord`](super::ItemRecord).
+    pub(crate) const PUSHED: u8 = 1;
+    /// The same item, copied out of an older segment.
+    pub(crate) const MOVED: u8 = 2;
+    /// Items were taken out of a queue: see [`Removed`](super::Removed).
+    pub(crate) const REMOVED: u8 = 3;
+    /// Acked names were forgotten, up to and including the one with this key.
+    pub(crate) const FORGOTTEN: u8 = 4;
+    /// A queue that held nothing was forgotten: its number.
+    pub(crate) const DROPPED: u8 = 5;
+}
+
+/// An item with its payload, as it lies in the journal. Borrows from the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ItemRecord<'a> {
+    pub(crate) queue: u64,
+    pub(crate) seq: Seq,
+    deadline: Timestamp,
+    arrival: Timestamp,
+    total_len: u64,
+    sent_ms: u64,
+    chunk_index: u32,
+    chunk_count: u32,
+    message_id: MessageId,
+    kind: &'a str,
+    recipient: &'a str,
+    payload_bytes: usize,
+}
+
+/// Items that were taken out of a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Removed {
+    pub(crate) queue: u64,
+    /// Which ones, and until when the name of each is remembered; `None` for what expired.
+    pub(crate) items: Vec<(Seq, Option<Timestamp>)>,
+}
+
+/// The record of an item, but for its payload, which follows.
+pub(crate) fn item_head<B>(queue: u64, recipient: &Recipient, item: &Item<B>) -> Vec<u8> {
+    let (kind, recipient) = (item.kind.as_str(), recipient.as_str());
+    let mut bytes = Vec::with_capacity(64 + kind.len() + recipient.len());
+    for number in [
+        queue,
+        item.seq.as_u64(),
+        item.deadline.as_ms(),
+        item.arrival.as_ms(),
+        item.total_len,
+        item.sent_ms,
+        u64::from(item.chunk.index()),
+        u64::from(item.chunk.count()),
+    ] {
+        put_number(&mut bytes, number);
+    }
+    bytes.extend_from_slice(item.message_id.as_bytes());
+    for text in [kind, recipient] {
+        put_number(&mut bytes, text.len() as u64);
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    bytes
+}
+
+impl<'a> ItemRecord<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, StoreError> {
+        let mut record = Fields::new(body, "record of an item");
+        let (queue, seq) = (record.number()?, Seq::new(record.number()?));
+        let deadline = Timestamp::from_ms(record.number()?);
+        let arrival = Timestamp::from_ms(record.number()?);
+        let (total_len, sent_ms) = (record.number()?, record.number()?);
+        let (chunk_index, chunk_count) = (record.small()?, record.small()?);
+        let message_id = MessageId::from_bytes(record.take()?);
+        let (kind, recipient) = (borrowed_text(&mut record)?, borrowed_text(&mut record)?);
+        let payload_bytes = record.rest_bytes();
+        Ok(Self {
+            queue,
+            seq,
+            deadline,
+            arrival,
+            total_len,
+            sent_ms,
+            chunk_index,
+            chunk_count,
+            message_id,
+            kind,
+            recipient,
+            payload_bytes,
+        })
+    }
+
+    pub(crate) fn recipient(&self) -> Result<Recipient, StoreError> {
+        Recipient::parse(self.recipient).map_err(|_| StoreError::Damaged("record of an item: recipient"))
+    }
+
+    /// The item, which lies at `body`.
+    pub(crate) fn item<B>(&self, body: B) -> Result<Item<B>, StoreError> {
+        let chunk = Chunk::new(self.chunk_index, self.chunk_count);
+        Ok(Item {
+            seq: self.seq,
+            message_id: self.message_id,
+            chunk: chunk.map_err(|_| StoreError::Damaged("record of an item: chunk"))?,
+            kind: Kind::parse(self.kind).map_err(|_| StoreError::Damaged("record of an item: kind"))?,
+            total_len: self.total_len,
+            sent_ms: self.sent_ms,
+            arrival: self.arrival,
+            deadline: self.deadline,
+            payload_bytes: self.payload_bytes as u64,
+            body,
+        })
+    }
+
+    /// The payload of the item `seq` called `id`, if `body` is its record.
+    pub(crate) fn payload(body: &Bytes, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
+        let record = ItemRecord::parse(body)?;
+        let found = ItemId { message_id: record.message_id, chunk_index: record.chunk_index };
+        if record.seq != seq || found != id {
+            return Err(StoreError::Damaged("the index leads to another item's record"));
+        }
+        Ok(body.slice(body.len().saturating_sub(record.payload_bytes)..))
+    }
+}
+
+fn borrowed_text<'a>(record: &mut Fields<'a>) -> Result<&'a str, StoreError> {
+    let length = record.number()?;
+    let bytes = record.slice(length)?;
+    std::str::from_utf8(bytes).map_err(|_| StoreError::Damaged("record of an item: text"))
+}
+
+impl Removed {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 + 12 * self.items.len());
+        put_number(&mut bytes, self.queue);
+        for (seq, until) in &self.items {
+            put_number(&mut bytes, seq.as_u64());
+            // Nothing is remembered until 0: a dedup window ends after it began.
+            put_number(&mut bytes, until.map_or(0, Timestamp::as_ms));
+        }
+        bytes
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
+        let mut record = Fields::new(body, "record of a removal");
+        let mut removed = Self { queue: record.number()?, items: Vec::new() };
+        while record.rest_bytes() > 0 {
+            let seq = Seq::new(record.number()?);
+            let until = Some(record.number()?).filter(|until| *until != 0);
+            removed.items.push((seq, until.map(Timestamp::from_ms)));
+        }
+        Ok(removed)
+    }
+}
+
+/// The record of a queue that was forgotten.
+pub(crate) fn dropped(queue: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8);
+    put_number(&mut bytes, queue);
+    bytes
+}
+
+/// The queue of what [`dropped`] made.
+pub(crate) fn parse_dropped(body: &[u8]) -> Result<u64, StoreError> {
+    let mut record = Fields::new(body, "record of a forgotten queue");
+    let queue = record.number()?;
+    record.end(queue)
+}
+
+#[cfg(test)]
+#[path = "tests/record.rs"]
+mod tests;

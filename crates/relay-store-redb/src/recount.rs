@@ -1,0 +1,248 @@
+//! Recounts a store: what relay-core asks of every one, and what only this one has. It reads every row and every record.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use relay_core::verify::Inspect;
+use relay_core::{ItemId, Recipient, Seq, Timestamp, Trace, Usage};
+
+use crate::Contents;
+use crate::base::Live;
+use crate::error::StoreError;
+use crate::read::{QueueRows, Reading};
+use crate::record::ItemRecord;
+use crate::schema::{self, BLOCK_ITEMS, ItemRow, Key, ParsedKey, QueueRow, TraceRow};
+
+/// How many records are read together.
+const READ_TOGETHER: usize = 256;
+
+/// Lists what does not add up. `segments` is what is noted of the live frames of each segment.
+pub(crate) fn recount(
+    reading: &Reading<'_>,
+    segments: &BTreeMap<u32, Live>,
+) -> Result<Vec<String>, StoreError> {
+    let mut findings = find_damaged_rows(reading)?;
+    findings.extend(or_damage(relay_core::verify::recount(reading))?);
+    let mut counted = BTreeMap::<u32, Live>::new();
+    for (queue, row) in queues(reading)? {
+        let rows = QueueRows { view: reading.view, queue };
+        let items = items(&rows)?;
+        for item in &items {
+            let live = counted.entry(item.item.body.segment).or_default();
+            live.items += 1;
+            live.bytes += u64::from(item.item.body.length);
+        }
+        findings.extend(check_ends(queue, &row, &items));
+        findings.extend(or_damage(check_places(&rows, &row, &items))?);
+        findings.extend(check_records(reading, queue, &items));
+    }
+    let noted = segments.iter().filter(|(_, live)| live.items > 0 || live.bytes > 0);
+    let noted: BTreeMap<_, _> = noted.map(|(segment, live)| (*segment, *live)).collect();
+    if noted != counted {
+        findings.push(format!("live frames of the segments: {noted:?} are noted, {counted:?} exist"));
+    }
+    Ok(findings)
+}
+
+/// What a check has found, or the damage that it could not get past, which must not keep the others from looking.
+fn or_damage(checked: Result<Vec<String>, StoreError>) -> Result<Vec<String>, StoreError> {
+    match checked {
+        Err(StoreError::Damaged(what)) => Ok(vec![format!("not checked to the end: {what}")]),
+        checked => checked,
+    }
+}
+
+/// The sum over all queues.
+pub(crate) fn contents(reading: &Reading<'_>) -> Result<Contents, StoreError> {
+    let mut contents = Contents::default();
+    for (_, row) in queues(reading)? {
+        contents.queues += 1;
+        contents.usage = contents.usage.plus(row.usage);
+        contents.acked += row.acked;
+    }
+    Ok(contents)
+}
+
+/// Damaged rows are passed over by all others, so they are looked for first.
+fn find_damaged_rows(reading: &Reading<'_>) -> Result<Vec<String>, StoreError> {
+    let mut findings = Vec::new();
+    for row in reading.view.range(&Key::start(), &Key::end())? {
+        let wrong = match row {
+            Ok((key, value)) => value.bytes().and_then(|value| check_row(&key, value)).err(),
+            Err(error) => Some(error),
+        };
+        match wrong {
+            None => {}
+            Some(StoreError::Damaged(what)) => findings.push(format!("the index: {what}")),
+            Some(error) => return Err(error),
+        }
+    }
+    Ok(findings)
+}
+
+fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
+    match key.parse()? {
+        ParsedKey::Queue(_) => QueueRow::decode(value).map(drop),
+        ParsedKey::Item(_, seq) => ItemRow::decode(seq, value).map(drop),
+        ParsedKey::Trace(..) => TraceRow::decode(value).map(drop),
+        ParsedKey::Block(..) => schema::decode_usage(value).map(drop),
+        ParsedKey::Due(..) | ParsedKey::Acked(..) if value.is_empty() => Ok(()),
+        ParsedKey::Due(..) | ParsedKey::Acked(..) => {
+            Err(StoreError::Damaged("a row has a value and needs none"))
+        }
+    }
+}
+
+/// All queues whose row can be read.
+fn queues(reading: &Reading<'_>) -> Result<Vec<(u64, QueueRow)>, StoreError> {
+    let mut queues = Vec::new();
+    let mut from = Key::start();
+    // From the row of one queue to that of the next, and not over what lies in between.
+    while let Some((key, value)) = next_readable(reading, &from)? {
+        let (ParsedKey::Queue(queue)
+        | ParsedKey::Item(queue, _)
+        | ParsedKey::Trace(queue, _)
+        | ParsedKey::Block(queue, _)) = key.parse()?
+        else {
+            break;
+        };
+        if matches!(key.parse()?, ParsedKey::Queue(_)) {
+            queues.push((queue, QueueRow::decode(&value)?));
+        }
+        from = Key::queue(queue.saturating_add(1));
+    }
+    Ok(queues)
+}
+
+fn next_readable(reading: &Reading<'_>, from: &Key) -> Result<Option<(Key, Vec<u8>)>, StoreError> {
+    for row in reading.view.range(from, &Key::queues_end())? {
+        match row {
+            Ok((key, value)) => {
+                if let Ok(value) = value.bytes() {
+                    return Ok(Some((key, value.to_vec())));
+                }
+            }
+            Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn items(rows: &QueueRows<'_>) -> Result<Vec<ItemRow>, StoreError> {
+    let mut items = Vec::new();
+    rows.scan(Seq::ZERO, &mut |row| {
+        items.push(row);
+        ControlFlow::Continue(())
+    })?;
+    Ok(items)
+}
+
+fn check_ends(queue: u64, row: &QueueRow, items: &[ItemRow]) -> Option<String> {
+    let ends = |item: &ItemRow| (item.item.seq, item.item.deadline);
+    let there = items.first().map(ends).zip(items.last().map(ends));
+    let noted =
+        row.ends.map(|ends| ((ends.first.seq, ends.first.deadline), (ends.last.seq, ends.last.deadline)));
+    (there != noted).then(|| format!("queue number {queue}: its ends are not where they are noted"))
+}
+
+/// Checks the places of the items, and the counts of their blocks.
+fn check_places(rows: &QueueRows<'_>, row: &QueueRow, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
+    let queue = rows.queue;
+    let mut wrong = Vec::new();
+    let in_order = items.is_sorted_by(|a, b| a.place < b.place);
+    if !in_order || items.last().is_some_and(|last| last.place >= row.next_place) {
+        wrong.push(format!("queue number {queue}: places are out of order"));
+    }
+    let mut counted = Vec::new();
+    for block in items.chunk_by(|a, b| a.place / BLOCK_ITEMS == b.place / BLOCK_ITEMS) {
+        let usage = block.iter().fold(Usage::ZERO, |sum, row| sum.plus(Usage::of(row.item.payload_bytes)));
+        counted.extend(block.first().map(|row| (row.place / BLOCK_ITEMS, usage)));
+    }
+    if noted_blocks(rows, row)? != counted {
+        wrong.push(format!("queue number {queue}: its blocks are not counted right"));
+    }
+    Ok(wrong)
+}
+
+fn noted_blocks(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<(u64, Usage)>, StoreError> {
+    let mut noted = Vec::new();
+    for block in rows.view.range(&Key::block(rows.queue, 0), &Key::block(rows.queue, u64::MAX))? {
+        let (key, value) = block?;
+        if let ParsedKey::Block(_, block) = key.parse()? {
+            noted.push((block, schema::decode_usage(value.bytes()?)?));
+        }
+    }
+    noted.extend((!row.open_block.is_empty()).then_some((row.next_place / BLOCK_ITEMS, row.open_block)));
+    Ok(noted)
+}
+
+/// Reads the record of every item, and so checks its checksums.
+fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for items in items.chunks(READ_TOGETHER) {
+        let locations: Vec<_> = items.iter().map(|row| row.item.body).collect();
+        for (row, frame) in items.iter().zip(reading.journal.read(&locations)) {
+            let item = &row.item;
+            let payload = frame
+                .map_err(StoreError::from)
+                .and_then(|frame| ItemRecord::payload(&frame.body, item.seq, item.id()));
+            let what = match payload {
+                Ok(payload) if payload.len() as u64 == item.payload_bytes => continue,
+                Ok(payload) => format!("its payload has {} bytes", payload.len()),
+                Err(error) => error.to_string(),
+            };
+            wrong.push(format!("queue number {queue}, item {}: {what}", item.seq.as_u64()));
+        }
+    }
+    wrong
+}
+
+impl Inspect for Reading<'_> {
+    fn recipients(&self) -> Result<Vec<Recipient>, StoreError> {
+        Ok(queues(self)?.into_iter().map(|(_, row)| row.recipient).collect())
+    }
+
+    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, StoreError> {
+        let Some((queue, _)) = self.view.queue(recipient)? else { return Ok(Vec::new()) };
+        let rows = QueueRows { view: self.view, queue };
+        let mut traces = Vec::new();
+        for row in self.view.range(&Key::items_end(queue), &Key::traces_end(queue))? {
+            let (key, value) = row?;
+            let ParsedKey::Trace(_, id) = key.parse()? else { continue };
+            let trace = match TraceRow::decode(value.bytes()?)? {
+                TraceRow::Acked { until } => Some(Trace::Acked { until }),
+                TraceRow::Queued(_) => rows.locate(id)?,
+            };
+            traces.extend(trace.map(|trace| (id, trace)));
+        }
+        Ok(traces)
+    }
+
+    fn expiry(&self) -> Result<Vec<(Timestamp, Recipient)>, StoreError> {
+        let mut expiry = Vec::new();
+        for row in self.view.range(&Key::queues_end(), &Key::acked_start())? {
+            if let ParsedKey::Due(at, queue) = row?.0.parse()? {
+                expiry.push((at, self.recipient_of(queue)?));
+            }
+        }
+        Ok(expiry)
+    }
+
+    fn acked_expiry(&self) -> Result<Vec<(Timestamp, Recipient, ItemId)>, StoreError> {
+        let mut expiry = Vec::new();
+        for row in self.view.range(&Key::acked_start(), &Key::end())? {
+            if let ParsedKey::Acked(until, queue, id) = row?.0.parse()? {
+                expiry.push((until, self.recipient_of(queue)?, id));
+            }
+        }
+        Ok(expiry)
+    }
+}
+
+impl Reading<'_> {
+    fn recipient_of(&self, queue: u64) -> Result<Recipient, StoreError> {
+        let row = QueueRows { view: self.view, queue }.read_row()?;
+        Ok(row.ok_or(StoreError::Damaged("an index names an unknown queue"))?.recipient)
+    }
+}

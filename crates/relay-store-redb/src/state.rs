@@ -1,0 +1,145 @@
+//! The state of the store: the layers that are in memory, the index below them, and the place in the journal that they have come to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use relay_core::Seq;
+use relay_journal::{Location, Position};
+
+use crate::base::{Base, Live};
+use crate::layer::{Change, Layer, Numbers};
+use crate::read::QueueRows;
+use crate::view::View;
+
+/// How many numbers are left out after damage: more than what a restart replays can have told.
+const NUMBERS_SKIPPED: u64 = 1 << 24;
+
+/// What is true: everything that is synced to the journal, and nothing else.
+pub(crate) struct State {
+    /// What is newer than `frozen`.
+    active: Layer,
+    /// What the checkpoint under way writes.
+    frozen: Option<Arc<Frozen>>,
+    base: Arc<Base>,
+    /// Where the journal goes on behind what `active` holds.
+    position: Position,
+}
+
+/// A layer that changes no more, until it is in the index.
+pub(crate) struct Frozen {
+    pub(crate) layer: Layer,
+    /// Where the journal goes on behind it.
+    pub(crate) position: Position,
+}
+
+impl State {
+    pub(crate) fn new(base: Arc<Base>, position: Position) -> Self {
+        Self { active: Layer::new(base.numbers), frozen: None, base, position }
+    }
+
+    pub(crate) const fn numbers(&self) -> Numbers {
+        self.active.numbers
+    }
+
+    /// The numbers that were given away before the active layer began.
+    fn numbers_below(&self) -> Numbers {
+        self.frozen.as_ref().map_or(self.base.numbers, |frozen| frozen.layer.numbers)
+    }
+
+    /// All of it, and nothing that is not synced.
+    pub(crate) fn synced(&self) -> View<'_> {
+        self.view(None)
+    }
+
+    /// All of it, with a batch on top.
+    pub(crate) fn view<'a>(&'a self, batch: Option<&'a Layer>) -> View<'a> {
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
+        View::new([batch, Some(&self.active), frozen], &self.base)
+    }
+
+    /// Makes a batch visible, which ends at `position` of the journal.
+    pub(crate) fn publish(&mut self, batch: Layer, position: Position) {
+        let below = self.numbers_below();
+        self.active.absorb(batch, below);
+        self.position = position;
+    }
+
+    /// Leaves numbers out: records that told the last ones may be lost, and none may be given away twice.
+    pub(crate) fn skip_numbers(&mut self) {
+        let Numbers { seq, queue } = self.active.numbers;
+        let seq = Seq::new(seq.as_u64().saturating_add(NUMBERS_SKIPPED));
+        self.active.numbers = Numbers { seq, queue: queue.saturating_add(NUMBERS_SKIPPED) };
+    }
+
+    /// How many rows wait for the next checkpoint.
+    pub(crate) fn waiting_rows(&self) -> usize {
+        self.active.rows()
+    }
+
+    /// The bytes of the journal that a replay would read, as far as they lie in the current segment or full ones of `segment_bytes`.
+    pub(crate) fn replay_bytes(&self, segment_bytes: u64) -> u64 {
+        let from = self.frozen.as_ref().map_or(self.base.position, |frozen| Some(frozen.position));
+        let from = from.unwrap_or(Position { segment: self.position.segment, offset: 0 });
+        let segments = u64::from(self.position.segment.saturating_sub(from.segment));
+        (segments * segment_bytes + u64::from(self.position.offset)).saturating_sub(u64::from(from.offset))
+    }
+
+    pub(crate) const fn is_checkpointing(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// What the next checkpoint has to write; `None` when there is nothing.
+    pub(crate) fn freeze(&mut self) -> Option<Arc<Frozen>> {
+        if self.frozen.is_none() && !self.active.is_empty() {
+            let empty = Layer::new(self.active.numbers);
+            let layer = std::mem::replace(&mut self.active, empty);
+            self.frozen = Some(Arc::new(Frozen { layer, position: self.position }));
+        }
+        self.frozen.clone()
+    }
+
+    /// The frozen layer is in `base` now. Hands back what is not needed any more, so that it is dropped without the lock.
+    pub(crate) fn thaw(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
+        (self.frozen.take(), std::mem::replace(&mut self.base, base))
+    }
+
+    /// The index was opened anew. What was being written when it failed is in it or not; if it is, it must not be counted twice.
+    pub(crate) fn rebase(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
+        let written = self.frozen.take_if(|frozen| base.position == Some(frozen.position));
+        (written, std::mem::replace(&mut self.base, base))
+    }
+
+    /// Whether the item is live and its record is the one there.
+    pub(crate) fn lies_at(&self, queue: u64, seq: Seq, location: Location) -> bool {
+        let rows = QueueRows { view: self.synced(), queue };
+        rows.read_item(seq).is_ok_and(|row| row.is_some_and(|row| row.item.body == location))
+    }
+
+    pub(crate) fn base(&self) -> &Arc<Base> {
+        &self.base
+    }
+
+    pub(crate) const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The live frames of each segment.
+    pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
+        let mut segments = self.base.segments.clone();
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
+        for (segment, change) in frozen.into_iter().chain([&self.active.segments]).flatten() {
+            let live = segments.entry(*segment).or_default();
+            *live = live.changed(*change);
+        }
+        segments
+    }
+}
+
+impl Live {
+    pub(crate) fn changed(self, change: Change) -> Self {
+        Self {
+            items: self.items.saturating_add_signed(change.items),
+            bytes: self.bytes.saturating_add_signed(change.bytes),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What can be done to the rows, mechanically: the same code changes them when a request is decided and when its record is
+//! replayed, so that both end in the same state. It decides nothing and writes no file.
+//!
+//! Changes go to a layer of their own, and an undo log takes back those of one request.
+
+use relay_core::{Item, ItemId, Recipient, Seq, Timestamp, Usage};
+use relay_journal::Location;
+
+use crate::error::StoreError;
+use crate::layer::{Change, Layer, Numbers};
+use crate::read::QueueRows;
+use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Key, ParsedKey, QueueRow, TraceRow};
+use crate::state::State;
+use crate::view::{Memo, View};
+
+/// The rows as they are, and the changes to them.
+pub(crate) struct Tables<'s> {
+    state: &'s State,
+    pub(crate) layer: Layer,
+    undo: Vec<Undo>,
+    memo: Memo,
+}
+
+/// How to take a change back.
+enum Undo {
+    Row(Key, Option<Option<Box<[u8]>>>),
+    Name(Recipient, Option<Option<u64>>),
+    Count(u32, Change),
+}
+
+impl<'s> Tables<'s> {
+    pub(crate) fn new(state: &'s State) -> Self {
+        let layer = Layer::new(state.numbers());
+        Self { state, layer, undo: Vec::new(), memo: Memo::default() }
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        self.state.view(Some(&self.layer)).with_memo(&self.memo)
+    }
+
+    pub(crate) fn rows(&self, queue: u64) -> QueueRows<'_> {
+        QueueRows { view: self.view(), queue }
+    }
+
+    /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
+    pub(crate) fn savepoint(&mut self) -> Numbers {
+        self.undo.clear();
+        self.layer.numbers
+    }
+
+    /// Takes back what was done since the savepoint, where `numbers` had been given away.
+    pub(crate) fn rollback(&mut self, numbers: Numbers) {
+        self.layer.numbers = numbers;
+        self.memo.replace(None);
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Row(key, Some(before)) => drop(self.layer.rows.insert(key, before)),
+                Undo::Row(key, None) => drop(self.layer.rows.remove(&key)),
+                Undo::Name(name, Some(before)) => drop(self.layer.names.insert(name, before)),
+                Undo::Name(name, None) => drop(self.layer.names.remove(&name)),
+                Undo::Count(segment, change) => self.layer.count(segment, change.negated()),
+            }
+        }
+    }
+
+    /// The number and row of a queue, if there is one.
+    pub(crate) fn find(&self, recipient: &Recipient) -> Result<Option<(u64, QueueRow)>, StoreError> {
+        self.view().queue(recipient)
+    }
+
+    /// A number for a queue that there is not yet.
+    pub(crate) fn next_queue(&mut self) -> u64 {
+        self.layer.numbers.queue = self.layer.numbers.queue.saturating_add(1);
+        self.layer.numbers.queue
+    }
+
+    pub(crate) fn next_seq(&mut self) -> Seq {
+        self.layer.numbers.seq = self.layer.numbers.seq.next();
+        self.layer.numbers.seq
+    }
+
+    /// Puts an item at the end of its queue, which is made if there is none.
+    pub(crate) fn add_item(
+        &mut self,
+        queue: u64,
+        recipient: &Recipient,
+        item: Item<Location>,
+    ) -> Result<(), StoreError> {
+        let (seq, id, deadline, location) = (item.seq, item.id(), item.deadline, item.body);
+        let added = Usage::of(item.payload_bytes);
+        let mut row = match self.rows(queue).read_row()? {
+            Some(row) => row,
+            None => self.make_queue(queue, recipient),
+        };
+        if let Some(TraceRow::Acked { until }) = self.rows(queue).read_trace(id)? {
+            self.put(Key::acked(until, queue, id), None);
+            row.acked = row.acked.saturating_sub(1);
+        }
+        self.put(Key::trace(queue, id), Some(TraceRow::Queued(seq).encode()));
+        let place = row.next_place;
+        self.put(Key::item(queue, seq), Some(ItemRow { item, place }.encode()));
+        self.count(location.segment, Change::added(location));
+        row.usage = row.usage.plus(added);
+        row.next_place = place.saturating_add(1);
+        row.open_block = row.open_block.plus(added);
+        if row.next_place.is_multiple_of(BLOCK_ITEMS) {
+            let full = std::mem::take(&mut row.open_block);
+            self.put(Key::block(queue, place / BLOCK_ITEMS), Some(schema::encode_usage(full)));
+        }
+        let last = End { seq, deadline };
+        if row.ends.is_none() {
+            self.put(Key::due(deadline, queue), Some(Vec::new()));
+        }
+        row.ends = Some(Ends { first: row.ends.map_or(last, |ends| ends.first), last });
+        self.layer.numbers.seq = self.layer.numbers.seq.max(seq);
+        self.layer.numbers.queue = self.layer.numbers.queue.max(queue);
+        self.put_queue(queue, &row);
+        Ok(())
+    }
+
+    /// Takes an item out of its queue and forgets its name. `None` when it is not there.
+    pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
+        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(None) };
+        let Some(taken) = self.rows(queue).read_item(seq)? else { return Ok(None) };
+        let removed = Usage::of(taken.item.payload_bytes);
+        self.put(Key::item(queue, seq), None);
+        self.put(Key::trace(queue, taken.item.id()), None);
+        self.count(taken.item.body.segment, Change::removed(taken.item.body));
+        let block = taken.place / BLOCK_ITEMS;
+        if block == row.next_place / BLOCK_ITEMS {
+            row.open_block = row.open_block.minus(removed);
+        } else {
+            self.shrink_block(queue, block, removed)?;
+        }
+        row.usage = row.usage.minus(removed);
+        if row.usage.is_empty() {
+            self.empty(queue, &mut row);
+        }
+        self.put_queue(queue, &row);
+        Ok(Some(taken))
+    }
+
+    /// Remembers that an item was acked.
+    pub(crate) fn remember(&mut self, queue: u64, id: ItemId, until: Timestamp) -> Result<(), StoreError> {
+        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
+        self.put(Key::trace(queue, id), Some(TraceRow::Acked { until }.encode()));
+        self.put(Key::acked(until, queue, id), Some(Vec::new()));
+        row.acked = row.acked.saturating_add(1);
+        self.put_queue(queue, &row);
+        Ok(())
+    }
+
+    /// Brings the ends of a queue up to date, after items were taken out of it.
+    pub(crate) fn settle(&mut self, queue: u64) -> Result<(), StoreError> {
+        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
+        let Some(ends) = row.ends else { return Ok(()) };
+        let first = self.rows(queue).first_from(ends.first)?;
+        let last = self.rows(queue).last_until(ends.last)?;
+        let settled = first.zip(last).map(|(first, last)| Ends { first, last });
+        if settled == row.ends {
+            return Ok(());
+        }
+        match settled {
+            Some(now) => {
+                self.move_due(queue, ends.first.deadline, now.first.deadline);
+                row.ends = settled;
+            }
+            None => {
+                tracing::error!("what was left of a queue cannot be read; it counts as empty");
+                row.usage = Usage::ZERO;
+                self.empty(queue, &mut row);
+            }
+        }
+        self.put_queue(queue, &row);
+        Ok(())
+    }
+
+    /// The queue of the acked names up to and including `last`, which are forgotten.
+    pub(crate) fn forget_through(&mut self, last: &Key) -> Result<Vec<u64>, StoreError> {
+        let mut keys = Vec::new();
+        for row in self.view().range(&Key::acked_start(), last)? {
+            keys.push(row?.0);
+        }
+        keys.push(*last);
+        let mut queues = Vec::new();
+        for key in keys {
+            if let ParsedKey::Acked(until, queue, id) = key.parse()? {
+                self.forget(until, queue, id)?;
+                queues.push(queue);
+            }
+        }
+        queues.sort_unstable();
+        queues.dedup();
+        Ok(queues)
+    }
+
+    fn forget(&mut self, until: Timestamp, queue: u64, id: ItemId) -> Result<(), StoreError> {
+        self.put(Key::acked(until, queue, id), None);
+        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
+        if self.rows(queue).read_trace(id)? == Some(TraceRow::Acked { until }) {
+            self.put(Key::trace(queue, id), None);
+            row.acked = row.acked.saturating_sub(1);
+            self.put_queue(queue, &row);
+        }
+        Ok(())
+    }
+
+    /// Forgets a queue that holds nothing. False, and nothing done, when it does.
+    pub(crate) fn drop_if_forgettable(&mut self, queue: u64) -> Result<bool, StoreError> {
+        let Some(row) = self.rows(queue).read_row()?.filter(QueueRow::is_forgettable) else {
+            return Ok(false);
+        };
+        self.put(Key::queue(queue), None);
+        self.memo.replace(None);
+        self.put_name(row.recipient, None);
+        Ok(true)
+    }
+
+    /// Notes that an item lies elsewhere now. False, and nothing done, when it is not at `from` any more.
+    pub(crate) fn move_item(
+        &mut self,
+        queue: u64,
+        seq: Seq,
+        from: Option<Location>,
+        to: Location,
+    ) -> Result<bool, StoreError> {
+        let Some(mut row) = self.rows(queue).read_item(seq)? else { return Ok(false) };
+        let old = row.item.body;
+        if from.is_some_and(|from| from != old) {
+            return Ok(false);
+        }
+        row.item.body = to;
+        self.put(Key::item(queue, seq), Some(row.encode()));
+        self.count(old.segment, Change::removed(old));
+        self.count(to.segment, Change::added(to));
+        Ok(true)
+    }
+
+    fn make_queue(&mut self, queue: u64, recipient: &Recipient) -> QueueRow {
+        self.put_name(recipient.clone(), Some(queue));
+        QueueRow::new(recipient.clone())
+    }
+
+    /// What an empty queue starts anew with.
+    fn empty(&mut self, queue: u64, row: &mut QueueRow) {
+        if let Some(ends) = row.ends.take() {
+            self.put(Key::due(ends.first.deadline, queue), None);
+        }
+        row.next_place = 0;
+        row.open_block = Usage::ZERO;
+    }
+
+    fn move_due(&mut self, queue: u64, from: Timestamp, to: Timestamp) {
+        if from != to {
+            self.put(Key::due(from, queue), None);
+            self.put(Key::due(to, queue), Some(Vec::new()));
+        }
+    }
+
+    /// Takes one item out of the count of the full block that it lies in.
+    fn shrink_block(&mut self, queue: u64, block: u64, removed: Usage) -> Result<(), StoreError> {
+        let left = match self.rows(queue).read_block(block) {
+            Ok(Some(left)) => left.minus(removed),
+            // A wrong count must not keep items in the queue. What is estimated from it is too small.
+            Ok(None) | Err(StoreError::Damaged(_)) => {
+                tracing::error!("a full block of items is not counted");
+                Usage::ZERO
+            }
+            Err(error) => return Err(error),
+        };
+        let left = (!left.is_empty()).then(|| schema::encode_usage(left));
+        self.put(Key::block(queue, block), left);
+        Ok(())
+    }
+
+    fn put_queue(&mut self, queue: u64, row: &QueueRow) {
+        self.put(Key::queue(queue), Some(row.encode()));
+        self.memo.replace(Some((queue, row.clone())));
+    }
+
+    fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
+        let before = self.layer.rows.insert(key, value.map(Vec::into_boxed_slice));
+        self.undo.push(Undo::Row(key, before));
+    }
+
+    fn put_name(&mut self, recipient: Recipient, queue: Option<u64>) {
+        let before = self.layer.names.insert(recipient.clone(), queue);
+        self.undo.push(Undo::Name(recipient, before));
+    }
+
+    fn count(&mut self, segment: u32, change: Change) {
+        self.layer.count(segment, change);
+        self.undo.push(Undo::Count(segment, change));
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/tables.rs"]
+mod tests;

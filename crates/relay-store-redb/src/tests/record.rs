@@ -1,0 +1,108 @@
+//! Records to the byte, and what garbage becomes.
+
+use relay_core::testing::proptest::prelude::{ProptestConfig, any, prop_assert_eq};
+use relay_core::testing::proptest::proptest;
+use relay_core::testing::proptest::test_runner::RngSeed;
+
+use super::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn item() -> Item<()> {
+    Item {
+        seq: Seq::new(300),
+        message_id: MessageId::from_bytes(*b"0123456789abcdef"),
+        chunk: Chunk::new(1, 3).unwrap(),
+        kind: Kind::parse("opaque").unwrap(),
+        total_len: 1000,
+        sent_ms: 2,
+        arrival: Timestamp::from_ms(3),
+        deadline: Timestamp::from_ms(128),
+        payload_bytes: 4,
+        body: (),
+    }
+}
+
+fn pushed() -> Bytes {
+    let head = item_head(7, &Recipient::parse("alice").unwrap(), &item());
+    [&head[..], b"body"].concat().into()
+}
+
+#[test]
+fn an_item_to_the_byte() {
+    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id; kind; recipient; the payload
+    let expected = "07 ac02 8001 03 e807 02 01 03 30313233343536373839616263646566 \
+                    06 6f7061717565 05 616c696365 626f6479";
+    assert_eq!(hex(&pushed()), expected.replace(' ', ""));
+    let body = pushed();
+    let record = ItemRecord::parse(&body).unwrap();
+    assert_eq!((record.queue, record.seq), (7, Seq::new(300)));
+    assert_eq!(record.recipient().unwrap().as_str(), "alice");
+    assert_eq!(record.item(()).unwrap(), item());
+    assert_eq!(ItemRecord::payload(&body, item().seq, item().id()).unwrap(), "body");
+}
+
+#[test]
+fn another_items_record_is_not_taken_for_it() {
+    let other = ItemId { chunk_index: 2, ..item().id() };
+    assert!(ItemRecord::payload(&pushed(), Seq::new(300), other).is_err());
+    assert!(ItemRecord::payload(&pushed(), Seq::new(301), item().id()).is_err());
+}
+
+#[test]
+fn a_removal_to_the_byte() {
+    let items = vec![(Seq::new(1), None), (Seq::new(300), Some(Timestamp::from_ms(128)))];
+    let removed = Removed { queue: 7, items };
+    // queue, then number and end of the dedup window of each
+    assert_eq!(hex(&removed.encode()), "07 01 00 ac02 8001".replace(' ', ""));
+    assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
+}
+
+#[test]
+fn a_forgotten_queue_to_the_byte() {
+    assert_eq!(hex(&dropped(300)), "ac02");
+    assert_eq!(parse_dropped(&dropped(300)).unwrap(), 300);
+    assert!(parse_dropped(&[7, 0]).is_err());
+    assert!(parse_dropped(&[]).is_err());
+}
+
+#[test]
+fn records_that_are_cut_short_are_reported() {
+    let body = pushed();
+    for length in 0..body.len() - "body".len() {
+        assert!(ItemRecord::parse(&body[..length]).is_err(), "{length} bytes");
+    }
+    assert!(Removed::parse(&[7, 1]).is_err());
+}
+
+/// The same cases in every run.
+fn config() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+        if let Ok(record) = ItemRecord::parse(&bytes) {
+            drop((record.recipient(), record.item(())));
+        }
+        drop(ItemRecord::payload(&bytes.clone().into(), Seq::new(1), item().id()));
+        if let Ok(removed) = Removed::parse(&bytes) {
+            prop_assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
+        }
+        drop(parse_dropped(&bytes));
+    }
+
+    #[test]
+    fn a_true_record_with_a_byte_changed_is_never_a_panic(at in 0_usize..44, to in any::<u8>()) {
+        let mut bytes = pushed().to_vec();
+        bytes[at] = to;
+        if let Ok(record) = ItemRecord::parse(&bytes) {
+            drop((record.recipient(), record.item(())));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Keys and rows to the byte, their order, and what garbage becomes.
+
+use relay_core::testing::proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+use relay_core::testing::proptest::proptest;
+use relay_core::testing::proptest::test_runner::RngSeed;
+
+use super::*;
+use crate::base::Base;
+
+const ID: ItemId = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdef"), chunk_index: 0x0a0b };
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn recipient() -> Recipient {
+    Recipient::parse("alice").unwrap()
+}
+
+fn ends() -> Ends {
+    let first = End { seq: Seq::new(5), deadline: Timestamp::from_ms(1000) };
+    Ends { first, last: End { seq: Seq::new(300), deadline: Timestamp::from_ms(2000) } }
+}
+
+fn item() -> ItemRow {
+    let item = Item {
+        seq: Seq::new(5),
+        message_id: ID.message_id,
+        chunk: Chunk::new(1, 3).unwrap(),
+        kind: Kind::parse("opaque").unwrap(),
+        total_len: 1000,
+        sent_ms: 2,
+        arrival: Timestamp::from_ms(3),
+        deadline: Timestamp::from_ms(1_700_000_000_000),
+        payload_bytes: 200,
+        body: Location { segment: 7, offset: 4096, length: 333 },
+    };
+    ItemRow { item, place: 513 }
+}
+
+#[test]
+fn the_keys_to_the_byte() {
+    let (seq, at) = (Seq::new(0x1122), Timestamp::from_ms(0x3344));
+    for (key, expected) in [
+        (Key::queue(0x0102), "01 0000000000000102 00"),
+        (Key::item(0x0102, seq), "01 0000000000000102 01 0000000000001122"),
+        (Key::trace(0x0102, ID), "01 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
+        (Key::block(0x0102, 9), "01 0000000000000102 03 0000000000000009"),
+        (Key::due(at, 0x0102), "02 0000000000003344 0000000000000102"),
+        (
+            Key::acked(at, 1, ID),
+            "03 0000000000003344 0000000000000001 30313233343536373839616263646566 00000a0b",
+        ),
+    ] {
+        assert_eq!(format!("{key:?}"), expected.replace(' ', ""));
+    }
+}
+
+#[test]
+fn the_rows_to_the_byte() {
+    let mut row = QueueRow::new(recipient());
+    // items, bytes, acked, next place, items and bytes of the open block, the recipient
+    assert_eq!(hex(&row.encode()), "00 00 00 00 00 00 616c696365".replace(' ', ""));
+    row.usage = Usage { items: 2, bytes: 300 };
+    row.acked = 1;
+    row.next_place = 514;
+    row.open_block = Usage { items: 1, bytes: 128 };
+    row.ends = Some(ends());
+    // the same, then number and deadline of the first item and of the last, then the recipient
+    assert_eq!(hex(&row.encode()), "02 ac02 01 8204 01 8001 05 e807 ac02 d00f 616c696365".replace(' ', ""));
+
+    // deadline, place, arrival, payload, total_len, sent_ms, chunk index and count, segment, offset, length; message id; kind
+    let expected = "80d095ffbc31 8104 03 c801 e807 02 01 03 07 8020 cd02 \
+                    30313233343536373839616263646566 6f7061717565";
+    assert_eq!(hex(&item().encode()), expected.replace(' ', ""));
+
+    assert_eq!(hex(&TraceRow::Queued(Seq::new(300)).encode()), "01ac02");
+    assert_eq!(hex(&TraceRow::Acked { until: Timestamp::from_ms(128) }.encode()), "028001");
+    assert_eq!(hex(&encode_usage(Usage { items: 511, bytes: 70_000 })), "ff03f0a204");
+}
+
+/// Behind the value, CRC-32C of key and value, little-endian.
+#[test]
+fn the_stored_rows_to_the_byte() {
+    let key = Key::due(Timestamp::from_ms(0x3344), 0x0102);
+    assert_eq!(hex(&Base::with_checksum(&key, &[])), DUE_CHECKSUM);
+    let key = Key::trace(0x0102, ID);
+    let value = TraceRow::Queued(Seq::new(300)).encode();
+    assert_eq!(hex(&Base::with_checksum(&key, &value)), format!("01ac02{TRACE_CHECKSUM}"));
+}
+
+// Computed by another implementation, bit by bit, with the reflected polynomial 0x82f63b78.
+const DUE_CHECKSUM: &str = "a2fe9453";
+const TRACE_CHECKSUM: &str = "52fc80f8";
+
+#[test]
+fn what_is_written_is_read() {
+    let mut row = QueueRow::new(recipient());
+    assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
+    row.usage = Usage { items: 2, bytes: 300 };
+    row.ends = Some(ends());
+    assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
+    assert_eq!(ItemRow::decode(Seq::new(5), &item().encode()).unwrap(), item());
+    assert_eq!(ItemRow::decode_deadline(&item().encode()).unwrap(), item().item.deadline);
+}
+
+/// What is cut short is reported, but where the cut leaves a shorter text, which only the checksum can tell.
+#[test]
+fn rows_that_are_too_short_or_too_long_are_reported() {
+    let texts = "opaque".len();
+    let row = item().encode();
+    for length in 0..row.len() - texts + 1 {
+        assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item");
+    }
+    let row =
+        QueueRow { ends: Some(ends()), usage: Usage { items: 1, bytes: 1 }, ..QueueRow::new(recipient()) };
+    let row = row.encode();
+    for length in 0..row.len() - "alice".len() + 1 {
+        assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue");
+    }
+    for row in [&[][..], &[1], &[3, 0], &[1, 0x80], &[1, 5, 0]] {
+        assert!(TraceRow::decode(row).is_err(), "{row:?}");
+    }
+    for row in [&[][..], &[1], &[1, 0x80], &[1, 2, 3]] {
+        assert!(decode_usage(row).is_err(), "{row:?}");
+    }
+    for key in [Key::queue(1), Key::item(1, Seq::ZERO), Key::trace(1, ID), Key::due(Timestamp::default(), 1)]
+    {
+        let bytes = key.bytes();
+        let bytes: &[u8] = &bytes;
+        for length in (0..bytes.len()).filter(|length| *length != 10) {
+            assert!(Key::from_bytes(&bytes[..length]).unwrap().parse().is_err(), "{length} bytes of {key:?}");
+        }
+        assert!(
+            Key::from_bytes(&[bytes, &[0]].concat()).and_then(|key| key.parse()).is_err(),
+            "{key:?} and one more"
+        );
+    }
+    assert!(Key::from_bytes(&[3; 38]).is_err(), "longer than any key");
+}
+
+/// The same cases in every run.
+fn config() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_order_of_keys_is_the_order_of_numbers(a in any::<[u64; 3]>(), b in any::<[u64; 3]>()) {
+        let id = |[_, high, low]: [u64; 3]| {
+            let message_id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+            ItemId { message_id: MessageId::from_bytes(message_id), chunk_index: 7 }
+        };
+        let at = |[first, ..]: [u64; 3]| Timestamp::from_ms(first);
+        prop_assert_eq!(Key::item(a[0], Seq::new(a[1])).cmp(&Key::item(b[0], Seq::new(b[1]))), a[..2].cmp(&b[..2]));
+        prop_assert_eq!(Key::block(a[0], a[1]).cmp(&Key::block(b[0], b[1])), a[..2].cmp(&b[..2]));
+        prop_assert_eq!(Key::due(at(a), a[1]).cmp(&Key::due(at(b), b[1])), a[..2].cmp(&b[..2]));
+        prop_assert_eq!(Key::trace(a[0], id(a)).cmp(&Key::trace(b[0], id(b))), a.cmp(&b));
+        prop_assert_eq!(Key::acked(at(a), 5, id(a)).cmp(&Key::acked(at(b), 5, id(b))), a.cmp(&b));
+        for (key, parsed) in [
+            (Key::queue(a[0]), ParsedKey::Queue(a[0])),
+            (Key::item(a[0], Seq::new(a[1])), ParsedKey::Item(a[0], Seq::new(a[1]))),
+            (Key::trace(a[0], id(a)), ParsedKey::Trace(a[0], id(a))),
+            (Key::block(a[0], a[1]), ParsedKey::Block(a[0], a[1])),
+            (Key::due(at(a), a[1]), ParsedKey::Due(at(a), a[1])),
+            (Key::acked(at(a), a[1], id(a)), ParsedKey::Acked(at(a), a[1], id(a))),
+        ] {
+            prop_assert_eq!(key.parse().unwrap(), parsed);
+            prop_assert_eq!(Key::from_bytes(&key.bytes()).unwrap(), key);
+        }
+        // The parts of a queue, and the kinds of rows, follow each other.
+        let [queue, number, _] = a;
+        prop_assert!(Key::start() < Key::queue(queue) && Key::queue(queue) < Key::items_start(queue));
+        prop_assert!(Key::items_start(queue) < Key::item(queue, Seq::new(number)));
+        prop_assert!(Key::item(queue, Seq::new(number)) < Key::items_end(queue));
+        prop_assert!(Key::items_end(queue) < Key::trace(queue, id(a)) && Key::trace(queue, id(a)) < Key::traces_end(queue));
+        prop_assert!(Key::traces_end(queue) < Key::block(queue, number) && Key::block(queue, number) < Key::queues_end());
+        prop_assert!(Key::queues_end() < Key::due(at(a), queue) && Key::due(at(a), queue) < Key::acked_start());
+        prop_assert!(Key::acked_start() < Key::acked(at(a), queue, id(a)) && Key::acked(at(a), queue, id(a)) < Key::end());
+    }
+
+    #[test]
+    fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+        if let Ok(key) = Key::from_bytes(&bytes) {
+            drop(key.parse());
+            let written = key.bytes();
+            prop_assert_eq!(&*written, &bytes[..]);
+        }
+        if let Ok(row) = QueueRow::decode(&bytes) {
+            prop_assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
+        }
+        if let Ok(row) = ItemRow::decode(Seq::ZERO, &bytes) {
+            prop_assert_eq!(ItemRow::decode(Seq::ZERO, &row.encode()).unwrap(), row);
+        }
+        if let Ok(row) = TraceRow::decode(&bytes) {
+            prop_assert_eq!(TraceRow::decode(&row.encode()).unwrap(), row);
+        }
+        drop(decode_usage(&bytes));
+        drop(ItemRow::decode_deadline(&bytes));
+    }
+}

@@ -1,0 +1,243 @@
+//! Batches, layers, checkpoints and the index below them show what one sorted map would show: random changes, some taken back, some
+//! never published, while checkpoints begin, fail and end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use relay_core::testing::proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof};
+use relay_core::testing::proptest::test_runner::RngSeed;
+use relay_core::testing::proptest::{collection, option, proptest};
+use relay_disk::{Class, Fault, SimDisk, Survival};
+use relay_journal::Position;
+
+use super::*;
+use crate::index::Index;
+
+/// There are few of each, so that changes meet.
+const QUEUES: u64 = 3;
+const NUMBERS: u64 = 4;
+
+/// A step of a random run.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Requests that are decided together; whether they then become visible.
+    Batch(Vec<Request>, bool),
+    /// A checkpoint begins, if none is under way.
+    Freeze,
+    /// What is frozen is written; whether the store hears of it, or believes that it failed and opens the index anew.
+    Checkpoint(bool),
+    /// Everything in memory is lost: only what a checkpoint wrote is left.
+    Restart,
+}
+
+/// Changes that count together; whether they are taken back.
+#[derive(Clone, Debug)]
+struct Request {
+    changes: Vec<Change>,
+    taken_back: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Row(u64, u64, Option<u8>),
+    Name(u64, Option<u64>),
+}
+
+/// What should be there.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    rows: BTreeMap<Key, Vec<u8>>,
+    names: BTreeMap<u64, u64>,
+    numbers: Numbers,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let change = prop_oneof![
+        4 => (0..QUEUES, 0..NUMBERS, option::of(any::<u8>())).prop_map(|(queue, number, value)| Change::Row(queue, number, value)),
+        1 => (0..QUEUES, option::of(0..QUEUES)).prop_map(|(name, queue)| Change::Name(name, queue)),
+    ];
+    let request = (collection::vec(change, 0..5), any::<bool>())
+        .prop_map(|(changes, taken_back)| Request { changes, taken_back });
+    let step = prop_oneof![
+        4 => (collection::vec(request, 0..4), any::<bool>()).prop_map(|(requests, is_synced)| Step::Batch(requests, is_synced)),
+        2 => any::<()>().prop_map(|()| Step::Freeze),
+        2 => any::<bool>().prop_map(Step::Checkpoint),
+        1 => any::<()>().prop_map(|()| Step::Restart),
+    ];
+    collection::vec(step, 1..24)
+}
+
+fn key(queue: u64, number: u64) -> Key {
+    if number == 0 { Key::queue(queue) } else { Key::item(queue, Seq::new(number)) }
+}
+
+fn recipient(name: u64) -> Recipient {
+    Recipient::parse(&format!("name {name}")).unwrap()
+}
+
+/// Changes the rows as requests do: whatever has a number gives it away.
+fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
+    match *change {
+        Change::Row(queue, number, value) => {
+            let value = value.map(|value| vec![value; usize::from(value % 7)]);
+            tables.put(key(queue, number), value.clone());
+            let numbers = Numbers {
+                seq: model.numbers.seq.max(Seq::new(number)),
+                queue: model.numbers.queue.max(queue),
+            };
+            (tables.layer.numbers, model.numbers) = (numbers, numbers);
+            match value {
+                Some(value) => drop(model.rows.insert(key(queue, number), value)),
+                None => drop(model.rows.remove(&key(queue, number))),
+            }
+        }
+        Change::Name(name, queue) => {
+            tables.put_name(recipient(name), queue);
+            match queue {
+                Some(queue) => drop(model.names.insert(name, queue)),
+                None => drop(model.names.remove(&name)),
+            }
+        }
+    }
+}
+
+fn expect(view: View<'_>, model: &Model) {
+    let show = |rows: crate::view::Merge<'_>| -> Vec<(Key, Vec<u8>)> {
+        rows.map(|row| row.map(|(key, value)| (key, value.bytes().unwrap().to_vec())).unwrap()).collect()
+    };
+    let all: Vec<(Key, Vec<u8>)> = model.rows.clone().into_iter().collect();
+    let mut back = show(view.range_back(&Key::start(), &Key::end()).unwrap());
+    back.reverse();
+    assert_eq!(show(view.range(&Key::start(), &Key::end()).unwrap()), all);
+    assert_eq!(back, all);
+    for queue in 0..QUEUES {
+        assert_eq!(view.name(&recipient(queue)).unwrap(), model.names.get(&queue).copied());
+        for number in 0..NUMBERS {
+            let key = key(queue, number);
+            let value = view.get(&key).unwrap().map(|value| value.bytes().unwrap().to_vec());
+            assert_eq!(value, model.rows.get(&key).cloned());
+            let part: Vec<_> =
+                all.iter().filter(|row| row.0 >= key && row.0 < Key::queue(queue + 1)).cloned().collect();
+            assert_eq!(show(view.range(&key, &Key::queue(queue + 1)).unwrap()), part);
+        }
+    }
+}
+
+/// A state over an index on a disk in memory.
+struct Stack {
+    index: Index,
+    state: State,
+    at: Position,
+}
+
+impl Stack {
+    fn on(disk: &SimDisk) -> Self {
+        let index = Index::open(Arc::new(disk.clone()), 1 << 20).unwrap();
+        let at = Position { segment: 1, offset: 36 };
+        let state = State::new(Arc::new(index.base().unwrap()), at);
+        Self { index, state, at }
+    }
+
+    fn batch(&mut self, model: &mut Model, requests: &[Request], is_synced: bool) {
+        let mut changed = model.clone();
+        let mut tables = Tables::new(&self.state);
+        for request in requests {
+            let before = changed.clone();
+            let numbers = tables.savepoint();
+            request.changes.iter().for_each(|made| change(&mut tables, &mut changed, made));
+            expect(tables.view(), &changed);
+            if request.taken_back {
+                tables.rollback(numbers);
+                changed = before;
+                expect(tables.view(), &changed);
+            }
+        }
+        let layer = tables.layer;
+        if is_synced {
+            self.at.offset += 1;
+            self.state.publish(layer, self.at);
+            *model = changed;
+        }
+    }
+
+    fn checkpoint(&mut self, is_heard_of: bool) -> bool {
+        let Some(frozen) = self.state.freeze() else { return false };
+        self.index.checkpoint(&frozen).unwrap();
+        if is_heard_of {
+            self.state.thaw(Arc::new(self.index.base().unwrap()));
+        } else {
+            self.state.rebase(Arc::new(self.index.reopen().unwrap()));
+        }
+        assert_eq!(self.state.base().position, Some(frozen.position));
+        true
+    }
+
+    fn restart(&mut self) {
+        let base = Arc::new(self.index.reopen().unwrap());
+        self.at = base.position.unwrap_or(self.at);
+        self.state = State::new(base, self.at);
+    }
+}
+
+/// The same cases in every run.
+fn config() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn layers_show_what_a_map_would_show(steps in steps()) {
+        let (mut stack, mut model) = (Stack::on(&SimDisk::new()), Model::default());
+        let (mut frozen, mut durable) = (None, Model::default());
+        for step in steps {
+            match step {
+                Step::Batch(requests, is_synced) => stack.batch(&mut model, &requests, is_synced),
+                Step::Freeze => {
+                    if stack.state.freeze().is_some() {
+                        frozen.get_or_insert_with(|| model.clone());
+                    }
+                }
+                Step::Checkpoint(is_heard_of) => {
+                    if stack.checkpoint(is_heard_of) {
+                        durable = frozen.take().unwrap_or_else(|| model.clone());
+                    }
+                }
+                Step::Restart => {
+                    stack.restart();
+                    (model, frozen) = (durable.clone(), None);
+                }
+            }
+            expect(stack.state.synced(), &model);
+            assert_eq!(stack.state.numbers(), model.numbers);
+        }
+    }
+}
+
+/// A sync fails once, anywhere in a checkpoint: what the index then says that it holds, it holds after a power cut too. Segments are
+/// unlinked on the strength of that.
+#[test]
+fn what_a_reopened_index_holds_is_durable() {
+    for at in 0.. {
+        let disk = SimDisk::new();
+        let mut stack = Stack::on(&disk);
+        for value in [1, 2] {
+            let changes = vec![Change::Row(1, 1, Some(value))];
+            stack.batch(&mut Model::default(), &[Request { changes, taken_back: false }], true);
+            let frozen = stack.state.freeze().unwrap();
+            if value == 1 {
+                stack.index.checkpoint(&frozen).unwrap();
+                drop(stack.state.thaw(Arc::new(stack.index.base().unwrap())));
+                disk.fail(Fault { at, ..Fault::next(Some(Class::Sync), io::ErrorKind::Other) });
+            } else if stack.index.checkpoint(&frozen).is_ok() {
+                assert!(at > 1, "a checkpoint syncs more than once");
+                return;
+            }
+        }
+        let held = stack.index.reopen().unwrap().position;
+        let left = Index::open(Arc::new(disk.after_crash(Survival::None)), 1 << 20).unwrap();
+        assert_eq!(left.base().unwrap().position, held, "sync {at} failed");
+    }
+}

@@ -1,0 +1,226 @@
+//! One view of all layers and the index below them, the newest on top.
+
+use std::cell::RefCell;
+use std::collections::btree_map;
+
+use redb::AccessGuard;
+use relay_core::Recipient;
+
+use crate::base::Base;
+use crate::error::StoreError;
+use crate::layer::Layer;
+use crate::schema::{Key, QueueRow};
+
+/// The most layers that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
+const LAYERS_MAX: usize = 3;
+
+/// What a transaction reads.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// Newest first.
+    layers: [Option<&'a Layer>; LAYERS_MAX],
+    base: &'a Base,
+    memo: Option<&'a Memo>,
+}
+
+/// The queue that was looked at last, which a request does many times. Who changes the row keeps this up to date.
+pub(crate) type Memo = RefCell<Option<(u64, QueueRow)>>;
+
+/// The value of a row.
+pub(crate) enum Value<'a> {
+    /// Of a layer.
+    Fresh(&'a [u8]),
+    /// Of the index, with its checksum behind it, which is checked when the value is looked at.
+    Stored(Key, AccessGuard<'a, &'static [u8]>),
+}
+
+/// The rows of a range in order, or in reverse order, without those that are gone. A damaged row is an error, and what comes after it is
+/// shown all the same.
+pub(crate) struct Merge<'a> {
+    reverse: bool,
+    layers: [LayerRange<'a>; LAYERS_MAX],
+    base: BaseRange<'a>,
+}
+
+struct LayerRange<'a> {
+    range: btree_map::Range<'a, Key, Option<Box<[u8]>>>,
+    head: Option<(Key, Option<&'a [u8]>)>,
+}
+
+struct BaseRange<'a> {
+    range: redb::Range<'a, &'static [u8], &'static [u8]>,
+    /// What is left of the range. Over a damaged page redb may go astray, and who follows it may go round in circles.
+    from: Key,
+    to: Key,
+    head: Option<(Key, AccessGuard<'a, &'static [u8]>)>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) const fn new(layers: [Option<&'a Layer>; LAYERS_MAX], base: &'a Base) -> Self {
+        Self { layers, base, memo: None }
+    }
+
+    /// The same view, with a memo.
+    pub(crate) const fn with_memo(self, memo: &'a Memo) -> Self {
+        Self { memo: Some(memo), ..self }
+    }
+
+    /// The number and row of a queue, if there is one.
+    pub(crate) fn queue(&self, recipient: &Recipient) -> Result<Option<(u64, QueueRow)>, StoreError> {
+        if let Some(known) = self.recall(|_, row| row.recipient == *recipient) {
+            return Ok(Some(known));
+        }
+        let Some(queue) = self.name(recipient)? else { return Ok(None) };
+        let row = self.queue_row(queue)?.ok_or(StoreError::Damaged("a queue has no row"))?;
+        if row.recipient != *recipient {
+            return Err(StoreError::Damaged("a name leads to another's queue"));
+        }
+        Ok(Some((queue, row)))
+    }
+
+    /// The row of a queue.
+    pub(crate) fn queue_row(&self, queue: u64) -> Result<Option<QueueRow>, StoreError> {
+        if let Some((_, row)) = self.recall(|number, _| number == queue) {
+            return Ok(Some(row));
+        }
+        let row = self.get(&Key::queue(queue))?.map(|value| QueueRow::decode(value.bytes()?)).transpose()?;
+        if let (Some(memo), Some(row)) = (self.memo, &row) {
+            memo.replace(Some((queue, row.clone())));
+        }
+        Ok(row)
+    }
+
+    fn recall(&self, is_it: impl FnOnce(u64, &QueueRow) -> bool) -> Option<(u64, QueueRow)> {
+        self.memo?.borrow().as_ref().filter(|(queue, row)| is_it(*queue, row)).cloned()
+    }
+
+    /// The number of the recipient's queue.
+    pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
+        match self.layers.iter().flatten().find_map(|layer| layer.names.get(recipient)) {
+            Some(number) => Ok(*number),
+            None => self.base.name(recipient),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
+        match self.layers.iter().flatten().find_map(|layer| layer.rows.get(key)) {
+            Some(row) => Ok(row.as_deref().map(Value::Fresh)),
+            // A queue that is newer than the index has nothing there.
+            None if key.about() > self.base.numbers.queue => Ok(None),
+            None => self.base.get(key),
+        }
+    }
+
+    /// The rows from `from` on and before `to`.
+    pub(crate) fn range(&self, from: &Key, to: &Key) -> Result<Merge<'a>, StoreError> {
+        self.merge(from, to, false)
+    }
+
+    /// As [`View::range`], from the end.
+    pub(crate) fn range_back(&self, from: &Key, to: &Key) -> Result<Merge<'a>, StoreError> {
+        self.merge(from, to, true)
+    }
+
+    fn merge(&self, from: &Key, to: &Key, reverse: bool) -> Result<Merge<'a>, StoreError> {
+        let layers = self.layers.map(|layer| {
+            let range = layer.filter(|_| from < to).map(|layer| layer.rows.range(*from..*to));
+            let mut layer = LayerRange { range: range.unwrap_or_default(), head: None };
+            layer.advance(reverse);
+            layer
+        });
+        let mut base = BaseRange { range: self.base.range(from, to)?, from: *from, to: *to, head: None };
+        base.advance(reverse)?;
+        Ok(Merge { reverse, layers, base })
+    }
+}
+
+impl Value<'_> {
+    /// The value alone, or that it is damaged.
+    pub(crate) fn bytes(&self) -> Result<&[u8], StoreError> {
+        match self {
+            Self::Fresh(bytes) => Ok(bytes),
+            Self::Stored(key, guard) => Base::checked(key, guard.value()),
+        }
+    }
+}
+
+impl<'a> LayerRange<'a> {
+    fn advance(&mut self, reverse: bool) {
+        let row = if reverse { self.range.next_back() } else { self.range.next() };
+        self.head = row.map(|(key, value)| (*key, value.as_deref()));
+    }
+
+    fn take(&mut self, key: &Key, reverse: bool) -> Option<Option<&'a [u8]>> {
+        let (_, value) = self.head.take_if(|head| head.0 == *key)?;
+        self.advance(reverse);
+        Some(value)
+    }
+}
+
+impl<'a> BaseRange<'a> {
+    fn advance(&mut self, reverse: bool) -> Result<(), StoreError> {
+        loop {
+            let row = if reverse { self.range.next_back() } else { self.range.next() };
+            let Some(row) = row else {
+                self.head = None;
+                return Ok(());
+            };
+            let (key, value) = row?;
+            let Ok(key) = Key::from_bytes(key.value()) else {
+                tracing::error!("a row of the index has a damaged key and is passed over");
+                continue;
+            };
+            if !(self.from..self.to).contains(&key) {
+                self.head = None;
+                return Err(StoreError::Damaged("the index is out of order"));
+            }
+            if reverse {
+                self.to = key;
+            } else {
+                self.from = key;
+            }
+            self.head = Some((key, value));
+            return Ok(());
+        }
+    }
+}
+
+impl<'a> Merge<'a> {
+    fn next_key(&self) -> Option<Key> {
+        let layers = self.layers.iter().filter_map(|layer| layer.head.as_ref().map(|head| head.0));
+        let keys = layers.chain(self.base.head.as_ref().map(|head| head.0));
+        if self.reverse { keys.max() } else { keys.min() }
+    }
+
+    fn step(&mut self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
+        let mut newest = None;
+        for layer in &mut self.layers {
+            let value = layer.take(key, self.reverse);
+            newest = newest.or(value);
+        }
+        let stored = self.base.head.take_if(|head| head.0 == *key);
+        if stored.is_some() {
+            self.base.advance(self.reverse)?;
+        }
+        match (newest, stored) {
+            (Some(value), _) => Ok(value.map(Value::Fresh)),
+            (None, Some((key, value))) => Ok(Some(Value::Stored(key, value))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+impl<'a> Iterator for Merge<'a> {
+    type Item = Result<(Key, Value<'a>), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let key = self.next_key()?;
+            match self.step(&key) {
+                Ok(None) => {}
+                Ok(Some(value)) => return Some(Ok((key, value))),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

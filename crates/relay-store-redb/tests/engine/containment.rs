@@ -1,0 +1,105 @@
+//! A damaged row costs the requests that need it, and nobody else's.
+
+use futures_util::future::join_all;
+use redb::{ReadableTable, TableDefinition};
+use relay_core::{Ack, Error, Pull, Relay};
+
+use crate::story::{Ledger, Manner, Step};
+use crate::world::{Index, World, envelope, id, payload, recipient};
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+
+/// A closed store with twelve items in three queues, and with one bit wrong in the first row that `is_it`.
+fn damaged(is_it: impl Fn(&[u8]) -> bool) -> World {
+    let world = World::new();
+    let relay = world.open();
+    assert!(Ledger::default().tell(&world, &relay, &[Step::Push(12, 100)], Manner::Once));
+    drop(relay);
+    Index::open(&world.disk).write(|tx| {
+        let mut rows = tx.open_table(ROWS).unwrap();
+        let found = rows.iter().unwrap().map(Result::unwrap).find(|(key, _)| is_it(key.value())).unwrap();
+        let (key, mut value) = (found.0.value().to_vec(), found.1.value().to_vec());
+        drop(found);
+        *value.first_mut().unwrap() ^= 1;
+        rows.insert(key.as_slice(), value.as_slice()).unwrap();
+    });
+    world
+}
+
+/// The row of queue number 1, which is the first queue.
+fn is_queue_row(key: &[u8]) -> bool {
+    key == [1, 0, 0, 0, 0, 0, 0, 0, 1, 0]
+}
+
+#[test]
+fn a_damaged_queue_fails_alone() {
+    let world = damaged(is_queue_row);
+    let relay = world.open();
+    // All of them wait for the same batch.
+    let pushes = (0..30).map(|number| relay.push(envelope(number % 3, 100 + number as u64, 10)));
+    let outcomes = world.block_on(join_all(pushes));
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Err(Error::Storage(_)) => {
+                assert_eq!(number % 3, 0, "push {number} has nothing to do with the damage");
+            }
+            outcome => assert!(number % 3 != 0 && outcome.unwrap().is_stored(), "push {number}"),
+        }
+    }
+    assert!(matches!(world.pull_all(&relay, 0), Err(Error::Storage(_))));
+    for queue in [1, 2] {
+        assert_eq!(world.pull_all(&relay, queue).unwrap().len(), 4 + 10);
+    }
+    let findings = relay.verify().unwrap();
+    assert!(
+        findings.contains(&"the index: a row of the index has a wrong checksum".to_owned()),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn the_sweep_passes_a_damaged_queue_over() {
+    let world = damaged(is_queue_row);
+    let relay = world.open();
+    world.clock.advance_ms(world.limits.ttl_ms);
+    for swept in [8, 0] {
+        assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
+    }
+    for queue in [1, 2] {
+        assert_eq!(world.pull_all(&relay, queue).unwrap(), []);
+        assert!(world.block_on(relay.push(envelope(queue, 500, 10))).unwrap().is_stored());
+    }
+}
+
+/// An item of the first queue: tag 1.
+fn is_item_row(key: &[u8]) -> bool {
+    key.starts_with(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+}
+
+#[test]
+fn a_damaged_item_keeps_neither_acks_nor_the_sweep_from_the_others() {
+    let world = damaged(is_item_row);
+    let relay = world.open();
+    let ack = Ack::new(recipient(0), vec![id(3)]).unwrap();
+    assert_eq!(world.block_on(relay.ack(ack)).unwrap().deleted, 1);
+    world.clock.advance_ms(world.limits.ttl_ms);
+    for swept in [10, 0] {
+        assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
+    }
+    for queue in [0, 1, 2] {
+        assert_eq!(world.pull_all(&relay, queue).unwrap(), []);
+        assert!(world.block_on(relay.push(envelope(queue, 500, 10))).unwrap().is_stored());
+    }
+}
+
+#[test]
+fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
+    let world = damaged(is_item_row);
+    let relay = world.open();
+    let expected: Vec<_> = [3, 6, 9].map(|number| (number, payload(number, 100))).into();
+    assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
+    let page = world.block_on(relay.pull(Pull { recipient: recipient(0), after: None, items_max: None }));
+    assert_eq!(page.unwrap().next, None);
+    assert!(world.block_on(relay.push(envelope(0, 500, 10))).unwrap().is_stored());
+    assert!(!relay.verify().unwrap().is_empty());
+}

@@ -1,0 +1,89 @@
+//! Power cuts: at every sync, and during every write, of a story in which everything happens. Whatever was answered is there.
+//!
+//! The keeper runs beside the writer, so the n-th sync is not the same one in each run. What is proven holds for the interleavings
+//! that were met, and they are many.
+
+use std::collections::BTreeSet;
+
+use relay_disk::Survival;
+
+use crate::story::{Ledger, Manner, STORY};
+use crate::world::{World, positions, within_bounds};
+
+/// What may be left of what was not synced.
+const SURVIVALS: [Survival; 3] = [Survival::None, Survival::All, Survival::Torn(1)];
+
+/// Tells the story to its end, or until the power goes. What may be left is for [`judge`].
+fn tell(world: &World) -> Ledger {
+    let mut ledger = Ledger::default();
+    if let Ok(relay) = world.try_open() {
+        ledger.tell(world, &relay, STORY, Manner::Once);
+    }
+    ledger
+}
+
+/// Everything that the engine can do happens in the story, else the other tests prove little.
+#[test]
+fn the_story_is_rich() {
+    let world = World::new();
+    let relay = world.open();
+    let mut ledger = Ledger::default();
+    let mut kinds = BTreeSet::new();
+    for step in STORY {
+        assert!(ledger.tell(&world, &relay, &[*step], Manner::Once));
+        ledger.audit(&world, &relay);
+        kinds.extend(world.frames().iter().map(|frame| frame.kind));
+    }
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5], "the kinds of records that were seen");
+    assert!(ledger.live_items(&world) > 10, "little is left to lose");
+    drop(relay);
+    let segments = world.segments();
+    assert!(segments.len() > 1, "{segments:?}: the journal is in one piece");
+    assert!(!segments.contains(&"journal-0000000001.seg".to_owned()), "no segment was given back");
+}
+
+#[test]
+fn what_was_answered_survives_a_power_cut_at_any_sync() {
+    within_bounds(|| {
+        let world = World::new();
+        tell(&world);
+        let syncs = world.disk.syncs();
+        assert!(syncs > 50, "only {syncs} syncs");
+        for n in positions(syncs, 16) {
+            let world = World::new();
+            world.disk.cut_at_sync(n);
+            judge(&world, &tell(&world), &format!("power cut at sync {n}"), n);
+        }
+    });
+}
+
+#[test]
+fn what_was_answered_survives_a_power_cut_during_any_write() {
+    within_bounds(|| {
+        let world = World::new();
+        tell(&world);
+        let writes = world.disk.writes();
+        assert!(writes > 100, "only {writes} writes");
+        for n in positions(writes, 20) {
+            let world = World::new();
+            world.disk.cut_at_write(n);
+            judge(&world, &tell(&world), &format!("power cut at write {n}"), n);
+        }
+    });
+}
+
+/// Opens what may be left, audits it, goes on with it, and opens it again.
+fn judge(crashed: &World, ledger: &Ledger, what: &str, seed: u64) {
+    let torn = Survival::Torn(1000 + seed);
+    for survival in SURVIVALS.into_iter().chain([torn]) {
+        eprintln!("{what}, {survival:?}");
+        let world = crashed.after_crash(survival);
+        let mut ledger = ledger.clone();
+        let relay = world.open();
+        ledger.audit(&world, &relay);
+        ledger.go_on(&world, &relay);
+        drop(relay);
+        let relay = world.open();
+        ledger.audit(&world, &relay);
+    }
+}

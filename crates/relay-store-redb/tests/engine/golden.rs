@@ -1,0 +1,42 @@
+//! The journal of a small store, record by record: what is asked leaves these bytes, in this order. The frames around them, which a
+//! random salt makes different each time, are pinned in `relay-journal`.
+
+use relay_core::{Ack, Relay};
+use relay_store_redb::Options;
+
+use crate::world::{World, envelope, id, recipient, small_options};
+
+#[test]
+fn the_journal_of_a_small_store_to_the_byte() {
+    let world = World::new().with_options(Options { segment_bytes: 1 << 20, ..small_options() });
+    let relay = world.open();
+    for number in [1, 2] {
+        assert!(world.block_on(relay.push(envelope(0, number, 2))).unwrap().is_stored());
+    }
+    let ack = Ack::new(recipient(0), vec![id(1)]).unwrap();
+    assert_eq!(world.block_on(relay.ack(ack)).unwrap().deleted, 1);
+    world.clock.advance_ms(world.limits.ttl_ms);
+    assert_eq!(world.block_on(relay.sweep()).unwrap().items, 1);
+    let records: Vec<String> =
+        world.frames().iter().map(|frame| format!("{}{}", frame.kind, hex(&frame.body))).collect();
+    let expected = [
+        // queue 1, number 1, deadline, arrival, total_len, sent_ms, chunk 0 of 1; message id; kind; recipient; payload
+        "1 01 01 e8d795ffbc31 80d095ffbc31 02 01 00 01 00000000000000000000000000000001 \
+         06 6f7061717565 0e 71756575652d6f662d616c696365 dd78",
+        "1 01 02 e8d795ffbc31 80d095ffbc31 02 02 00 01 00000000000000000000000000000002 \
+         06 6f7061717565 0e 71756575652d6f662d616c696365 4cb5",
+        // queue 1, number 1, remembered until half a second later
+        "3 01 01 f4d395ffbc31",
+        // queue 1, number 2, not remembered
+        "3 01 02 00",
+        // up to the end of the dedup window, queue 1 and the message
+        "4 03 0000018bcfe569f4 0000000000000001 00000000000000000000000000000001 00000000",
+        // queue 1 holds nothing
+        "5 01",
+    ];
+    assert_eq!(records, expected.map(|record| record.replace(' ', "")));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,181 @@
+//! Space comes back: what is acked leaves the disk, what is left alive is moved together, and nobody who pulls notices.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use relay_core::{Ack, Limits, Relay};
+use relay_store_redb::{Options, RedbRelay};
+
+use crate::world::{
+    QUEUES, World, envelope, id, payload, recipient, run_slow_tests, small_options, within_bounds,
+};
+
+const PAYLOAD_BYTES: usize = 4096;
+/// Enough that the index, which is never smaller than some 100 KiB, does not decide.
+const ITEMS: u64 = 1500;
+
+fn world() -> World {
+    let limits = Limits { dedup_window_ms: 0, ..Limits::default() };
+    let options = Options {
+        checkpoint_rows: 600,
+        checkpoint_bytes: 1 << 20,
+        segment_bytes: 64 * 1024,
+        ..small_options()
+    };
+    World { limits, ..World::new() }.with_options(options)
+}
+
+fn queue_of(number: u64) -> usize {
+    usize::try_from(number).unwrap() % QUEUES.len()
+}
+
+fn fill(world: &World, relay: &RedbRelay) {
+    for first in (0..ITEMS).step_by(50) {
+        let pushes =
+            (first..first + 50).map(|number| relay.push(envelope(queue_of(number), number, PAYLOAD_BYTES)));
+        assert!(world.block_on(join_all(pushes)).into_iter().all(|outcome| outcome.unwrap().is_stored()));
+    }
+}
+
+/// Acks everything but what `stays`, one queue after the other.
+fn ack_all_but(world: &World, relay: &RedbRelay, stays: impl Fn(u64) -> bool) {
+    for queue in 0..QUEUES.len() {
+        let named: Vec<_> =
+            (0..ITEMS).filter(|number| queue_of(*number) == queue && !stays(*number)).map(id).collect();
+        let deleted = named.len() as u64;
+        let outcome = world.block_on(relay.ack(Ack::new(recipient(queue), named).unwrap())).unwrap();
+        assert_eq!(outcome.deleted, deleted);
+    }
+}
+
+/// Sweeps until it has got the keeper to tidy up: a sweep that finds the keeper busy is over without.
+fn tidy(world: &World, relay: &RedbRelay, is_tidy: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        world.block_on(relay.sweep()).unwrap();
+        if is_tidy() {
+            return;
+        }
+    }
+    panic!("{} bytes are still used", world.disk.bytes_used());
+}
+
+/// A tenth, without any order.
+fn stays(number: u64) -> bool {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < u64::from(u32::MAX) / 10
+}
+
+fn expect_what_stays(world: &World, relay: &RedbRelay) {
+    for queue in 0..QUEUES.len() {
+        let expected: Vec<_> =
+            (0..ITEMS).filter(|number| queue_of(*number) == queue && stays(*number)).collect();
+        let shown = world.pull_all(relay, queue).unwrap();
+        assert_eq!(shown.iter().map(|item| item.0).collect::<Vec<_>>(), expected);
+        assert!(shown.into_iter().all(|(number, body)| body == payload(number, PAYLOAD_BYTES)));
+    }
+}
+
+#[test]
+fn what_is_acked_leaves_the_disk() {
+    within_bounds(|| {
+        let world = world();
+        let relay = world.open();
+        fill(&world, &relay);
+        assert!(world.disk.bytes_used() > ITEMS * PAYLOAD_BYTES as u64);
+        ack_all_but(&world, &relay, |_| false);
+        let is_tidy = || world.segments().len() <= 3;
+        tidy(&world, &relay, is_tidy);
+        let index_bytes = world.disk.contents("relay.redb").unwrap().len() as u64;
+        assert!(world.disk.bytes_used() - index_bytes < 4 * 64 * 1024, "{} bytes", world.disk.bytes_used());
+        // What redb keeps of a file that was larger; the index is written anew from 16 MiB on.
+        assert!(index_bytes < 4 * 1024 * 1024, "an empty index of {index_bytes} bytes");
+        assert_eq!(relay.contents().unwrap(), relay_store_redb::Contents::default());
+        assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_tenth_that_stays_is_moved_together() {
+    within_bounds(|| {
+        let world = world();
+        let relay = world.open();
+        fill(&world, &relay);
+        ack_all_but(&world, &relay, stays);
+        let live_bytes = (0..ITEMS).filter(|number| stays(*number)).count() as u64 * PAYLOAD_BYTES as u64;
+        let journal_bytes =
+            || world.disk.bytes_used() - world.disk.contents("relay.redb").unwrap().len() as u64;
+        tidy(&world, &relay, || journal_bytes() * 2 < live_bytes * 5);
+        expect_what_stays(&world, &relay);
+        drop(relay);
+        let relay = world.open();
+        expect_what_stays(&world, &relay);
+        assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+    });
+}
+
+/// One that is damaged cannot be moved, so its segment stays. That must end, and not keep the others from being emptied.
+#[test]
+fn what_cannot_be_moved_stays_and_stops_nothing() {
+    within_bounds(|| {
+        let world = world();
+        let relay = world.open();
+        fill(&world, &relay);
+        drop(relay);
+        let damaged: Vec<u64> = (0..ITEMS).filter(|number| stays(*number)).take(3).collect();
+        for number in &damaged {
+            let body = payload(*number, PAYLOAD_BYTES);
+            let holds = |name: &String| {
+                world.disk.contents(name).unwrap().windows(body.len()).any(|bytes| bytes == body)
+            };
+            let segment = world.segments().into_iter().find(holds).unwrap();
+            world.disk.edit(&segment, |bytes| {
+                let at = bytes.windows(body.len()).position(|bytes| bytes == body).unwrap();
+                bytes[at] ^= 1;
+            });
+        }
+        let relay = world.open();
+        let before = world.segments().len();
+        ack_all_but(&world, &relay, stays);
+        tidy(&world, &relay, || world.segments().len() * 2 < before);
+        let shown: usize = (0..QUEUES.len()).map(|queue| world.pull_all(&relay, queue).unwrap().len()).sum();
+        assert_eq!(shown, (0..ITEMS).filter(|number| stays(*number)).count() - damaged.len());
+    });
+}
+
+/// Readers page through the queues as fast as they can while segments are emptied and unlinked under them.
+#[test]
+fn pulls_miss_nothing_while_segments_are_emptied() {
+    within_bounds(|| {
+        let world = world();
+        let relay = world.open();
+        fill(&world, &relay);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for queue in 0..QUEUES.len() {
+                let (reader, relay, is_over) = (world.on(world.disk.clone()), &relay, &is_over);
+                scope.spawn(move || {
+                    let mut rounds = 0;
+                    while !is_over.load(Ordering::SeqCst) || rounds == 0 {
+                        let shown = reader.pull_all(relay, queue).unwrap();
+                        let is_complete = (0..ITEMS)
+                            .filter(|number| queue_of(*number) == queue && stays(*number))
+                            .all(|number| {
+                                shown.iter().any(|(shown, body)| {
+                                    *shown == number && *body == payload(number, PAYLOAD_BYTES)
+                                })
+                            });
+                        assert!(is_complete, "round {rounds}: an item is missing");
+                        rounds += 1;
+                    }
+                });
+            }
+            let removed_from = world.segments();
+            ack_all_but(&world, &relay, stays);
+            for _ in 0..if run_slow_tests() { 50 } else { 5 } {
+                world.block_on(relay.sweep()).unwrap();
+            }
+            is_over.store(true, Ordering::SeqCst);
+            assert!(removed_from.iter().any(|name| !world.segments().contains(name)), "nothing was removed");
+        });
+        expect_what_stays(&world, &relay);
+    });
+}
