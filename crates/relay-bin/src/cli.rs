@@ -13,8 +13,8 @@ RELAY__RELAY__MAX_MESSAGE_BYTES, then the options above; the later wins. To see 
   relay-bin check-config --config relay.toml
 
 Exit codes:
-  0   stopped as asked, or the configuration is good
-  1   could not start: the port is taken, the store is locked or unreadable
+  0   stopped as asked, or what was checked is good
+  1   could not start: the port is taken, the store is locked or unreadable; or verify found something
   2   the command line was not understood
   78  the configuration has mistakes; all of them are listed";
 
@@ -40,6 +40,9 @@ pub enum Command {
     Serve,
     /// Check the configuration, print what would be in force, and stop
     CheckConfig,
+    /// Recount the store while no relay uses it, and list everything that does not add up
+    #[cfg(feature = "redb")]
+    Verify,
 }
 
 /// Options of every command.

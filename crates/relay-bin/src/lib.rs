@@ -27,6 +27,8 @@ mod error;
 mod logging;
 mod program;
 mod running;
+#[cfg(feature = "redb")]
+mod verify;
 mod wiring;
 
 pub use clock::SystemClock;

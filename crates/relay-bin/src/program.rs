@@ -35,6 +35,11 @@ pub fn run() -> ExitCode {
     let sources = cli.options.into_sources(environment());
     match command {
         Command::CheckConfig => check_config(sources),
+        #[cfg(feature = "redb")]
+        Command::Verify => {
+            logging::start(format);
+            verify(sources)
+        }
         Command::Serve => {
             logging::start(format);
             serve(sources)
@@ -59,6 +64,27 @@ fn check_config(sources: Sources) -> ExitCode {
         Err(errors) => {
             complain(&errors);
             ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+#[cfg(feature = "redb")]
+fn verify(sources: Sources) -> ExitCode {
+    let config = match RelayConfig::load(sources) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => {
+            complain(&errors);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match crate::verify::verify(&config) {
+        Ok(report) => {
+            print(&report.to_string());
+            if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(EXIT_FAILED)
         }
     }
 }

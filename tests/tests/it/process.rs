@@ -6,6 +6,7 @@ mod heavy;
 mod logs;
 mod refusals;
 mod signals;
+mod verify;
 
 use std::path::Path;
 
