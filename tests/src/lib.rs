@@ -1,10 +1,13 @@
 //! What black-box tests need: a relay to talk to, in process or as a process of its own, and a plain HTTP client that hides nothing.
+//! Besides, [`load`] and the benchmark of the whole system made of it, [`mod@bench`], which run on Linux.
 //!
 //! Everything listens on loopback, on a port that the system chooses, and ends with the test that started it.
 
 use std::time::Duration;
 
+pub mod bench;
 pub mod client;
+pub mod load;
 pub mod process;
 pub mod relay;
 

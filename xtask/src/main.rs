@@ -1,9 +1,11 @@
-//! The development tasks: `cargo xtask ci`, `bench` and `tidy`.
+//! The development tasks: `cargo xtask ci`, `bench`, `soak` and `tidy`.
 //!
-//! It calls the tools that a developer would call by hand, and reads the project. It changes no file of it.
+//! It calls the tools that a developer would call by hand, and reads the project. It changes no file of it, but for the
+//! document that `bench` writes.
 
 mod bench;
 mod ci;
+mod soak;
 mod steps;
 mod tidy;
 
@@ -17,8 +19,10 @@ use clap::Parser;
 enum Task {
     /// Everything that a change must pass: format, tidy, clippy, feature sets, tests, documentation.
     Ci(ci::Flags),
-    /// The criterion benchmarks.
+    /// The benchmark of the whole system, or the criterion benchmarks.
     Bench(bench::Flags),
+    /// A steady load for a long time.
+    Soak(soak::Flags),
     /// The rules of the house that no other tool checks.
     Tidy,
 }
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Ci(flags) => ci::run(&flags),
         Task::Bench(flags) => bench::run(&flags),
+        Task::Soak(flags) => soak::run(&flags),
         Task::Tidy => tidy::run(),
     };
     match outcome {

@@ -1,0 +1,126 @@
+//! The command line of `relay-bench`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::figure::Section;
+use super::lab::Lab;
+use super::redis::SERVER_ARGUMENTS;
+use super::{BARS, Bar, machine, soak};
+
+/// Measures the relay as a whole, on this machine, and shows each figure beside its bar.
+///
+/// It takes most of an hour and needs some ten GB of disk. Nothing else should run meanwhile.
+#[derive(Debug, Parser)]
+#[command(name = "relay-bench", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only the bars whose name holds one of these: push, latency, pull, ack, large, written, growth, space, sweep
+    filters: Vec<String>,
+    /// Shorten everything, to see that it works; the figures mean nothing
+    #[arg(long)]
+    quick: bool,
+    /// Also write the tables to this file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Push and ack for a long time, and see whether memory, files and latencies stay as they are
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 60.0)]
+        minutes: f64,
+        /// Where to draw what was seen
+        #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
+        svg: PathBuf,
+    },
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse() {
+        Cli { command: Some(Command::Soak { minutes, svg }), .. } => {
+            Lab::open(false).and_then(|lab| soak::measure(&lab, minutes, &svg))
+        }
+        Cli { filters, quick, out, .. } => measure(&filters, quick, out.as_deref()).map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the bars, and writes the document anew after each, so that nothing is lost when a later one takes too long.
+fn measure(filters: &[String], is_quick: bool, out: Option<&Path>) -> anyhow::Result<()> {
+    let lab = Lab::open(is_quick)?;
+    let mut document = preface(is_quick);
+    let mut show = |text: String| {
+        println!("{text}");
+        document.push_str(&text);
+        document.push('\n');
+        out.map_or(Ok(()), |path| std::fs::write(path, document.trim_end().to_owned() + "\n"))
+    };
+    show(machine::describe(&lab)?)?;
+    for (name, bar) in selected(filters) {
+        let section = bar(&lab).unwrap_or_else(|error| {
+            Section::new("Failed", format!("The bar `{name}` could not be measured: {error:#}."))
+        });
+        show(section.to_string())?;
+    }
+    Ok(())
+}
+
+fn selected(filters: &[String]) -> impl Iterator<Item = Bar> {
+    BARS.into_iter()
+        .filter(|(name, _)| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())))
+}
+
+fn preface(is_quick: bool) -> String {
+    let warning = if is_quick { "**A quick run: the figures mean nothing.**\n\n" } else { "" };
+    let redis: Vec<_> =
+        SERVER_ARGUMENTS.iter().map(|argument| if argument.is_empty() { "''" } else { argument }).collect();
+    format!(
+        "# Benchmarks\n\n{warning}Written by `cargo xtask bench`, in one run on one machine: the relay as a process on a real disk, the load \
+         generator beside it on the same processors. Ratios carry over to other machines, absolute figures do not. A bar is \
+         what was asked for; a figure without one is for information.\n\n\
+         Where nothing else is said, noisy figures are medians of 3 runs of 10 s, the relay has its shipped configuration \
+         without rate limit and quotas, and the peer is Redis as\n\n\
+         ```\nredis-server {}\nredis-benchmark --csv -P 1 -c 64 -n 200000 -r 100000 XADD stream:__rand_int__ '*' item <1 KiB>\n```\n\n",
+        redis.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["relay-bench", "--quick", "push", "ack"]).unwrap();
+        assert!(cli.quick && cli.command.is_none() && cli.filters == ["push", "ack"]);
+        let cli = Cli::try_parse_from(["relay-bench", "soak", "--minutes", "0.5"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Soak { minutes: 0.5, .. })));
+    }
+
+    #[test]
+    fn filters_choose_bars() {
+        let names = |filters: &[&str]| {
+            let filters: Vec<_> = filters.iter().map(|&filter| filter.to_owned()).collect();
+            selected(&filters).map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]).len(), BARS.len());
+        assert_eq!(names(&["ack", "pu"]), ["push", "pull", "ack"]);
+    }
+}

@@ -1,0 +1,86 @@
+//! What Linux tells of a process: its memory, its CPU time, what it has written.
+
+use std::io;
+use std::time::Duration;
+
+/// The unit of times in `/proc`: USER_HZ, which is 100 on every architecture that Linux still has.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// The memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// What it has now.
+    pub(super) resident: u64,
+    /// The most that it ever had.
+    pub(super) peak: u64,
+}
+
+pub(super) fn memory(process: u32) -> io::Result<Memory> {
+    let text = read(process, "status")?;
+    let bytes = |name| Some(field(&text, name)? * 1024);
+    let memory = || Some(Memory { resident: bytes("VmRSS")?, peak: bytes("VmHWM")? });
+    memory().ok_or_else(|| unreadable("status"))
+}
+
+/// Bytes that it has caused to be written to the disk.
+pub(super) fn written_bytes(process: u32) -> io::Result<u64> {
+    field(&read(process, "io")?, "write_bytes").ok_or_else(|| unreadable("io"))
+}
+
+/// The CPU time of all its threads.
+pub(super) fn cpu(process: u32) -> io::Result<Duration> {
+    ticks(&read(process, "stat")?)
+        .map(|ticks| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+        .ok_or_else(|| unreadable("stat"))
+}
+
+fn read(process: u32, file: &str) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{process}/{file}"))
+}
+
+/// The number in a line such as `name: 12 kB`.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
+/// The 14th and 15th field, user and system time. The second is the name in parentheses and may hold anything.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let mut fields = after_name.split(' ').skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user + system)
+}
+
+fn unreadable(file: &str) -> io::Error {
+    io::Error::other(format!("/proc/PID/{file} is not as it was"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let text = "VmRSSX:\t1 kB\nVmRSS:\t   2048 kB\nwrite_bytes: 7\ncancelled_write_bytes: 9\n";
+        assert_eq!(
+            [field(text, "VmRSS"), field(text, "write_bytes"), field(text, "Vm")],
+            [Some(2048), Some(7), None]
+        );
+    }
+
+    #[test]
+    fn times_follow_the_name() {
+        let stat = "12 (a) b (c) S 1 12 12 0 -1 4194304 1 0 0 0 250 50 0 0 20 0 3 0 99 1 2";
+        assert_eq!(ticks(stat), Some(300));
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let process = std::process::id();
+        let memory = memory(process).unwrap();
+        assert!(0 < memory.resident && memory.resident <= memory.peak);
+        written_bytes(process).unwrap();
+        cpu(process).unwrap();
+    }
+}

@@ -1,0 +1,96 @@
+//! Redis Streams as a peer: an append for each push, synced before the answer. It knows no duplicates and no quotas, and
+//! keeps everything in memory.
+
+use std::io;
+use std::process::Command;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use super::lab::{Lab, PAYLOAD_BYTES, RECIPIENTS};
+use super::server::{Server, free_address};
+
+/// The key of the stream; the benchmark puts a random number in.
+const STREAM: &str = "stream:__rand_int__";
+
+/// Also in the document, so that anybody can repeat it. The file is never rewritten, which is best for Redis here.
+pub(super) const SERVER_ARGUMENTS: [&str; 10] = [
+    "--bind",
+    "127.0.0.1",
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "always",
+    "--auto-aof-rewrite-percentage",
+    "0",
+    "--save",
+    "",
+];
+
+/// A running Redis with an empty store.
+#[derive(Debug)]
+struct Redis {
+    server: Server,
+    _home: TempDir,
+}
+
+/// Appends a second of a fresh Redis, or none when it is not installed.
+pub(super) fn append_rate(lab: &Lab, connections: usize, requests: u64) -> anyhow::Result<Option<f64>> {
+    let Some(redis) = Redis::start(lab)? else { return Ok(None) };
+    let output = Command::new("redis-benchmark")
+        .args(["-p", &redis.server.address.port().to_string(), "--csv", "-P", "1"])
+        .args(["-c", &connections.to_string(), "-n", &requests.to_string(), "-r", &RECIPIENTS.to_string()])
+        .args(["XADD", STREAM, "*", "item", &"x".repeat(PAYLOAD_BYTES)])
+        .output();
+    let output = match output {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        output => output?,
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    requests_per_second(&text).map(Some).with_context(|| format!("redis-benchmark said {text:?}"))
+}
+
+impl Redis {
+    fn start(lab: &Lab) -> anyhow::Result<Option<Self>> {
+        let (home, address) = (lab.directory()?, free_address()?);
+        let mut command = Command::new("redis-server");
+        command
+            .args(SERVER_ARGUMENTS)
+            .args(["--port", &address.port().to_string()])
+            .arg("--dir")
+            .arg(home.path());
+        match Server::start_on(address, &mut command) {
+            Ok(server) => Ok(Some(Self { server, _home: home })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("redis-server"),
+        }
+    }
+}
+
+/// The field `rps` of the one line below the line of names.
+fn requests_per_second(csv: &str) -> Option<f64> {
+    let mut lines = csv.lines().filter(|line| line.starts_with('"'));
+    let column = fields(lines.next()?).iter().position(|name| *name == "rps")?;
+    fields(lines.next()?).get(column)?.parse().ok()
+}
+
+/// Fields in quotes, parted by commas. A quote within a field does not come.
+fn fields(line: &str) -> Vec<&str> {
+    line.trim_matches('"').split("\",\"").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_found_by_its_name() {
+        let names = r#""test","rps","avg_latency_ms","min_latency_ms""#;
+        let values = r#""XADD stream:__rand_int__ * item x,y","29154.52","2.190","0.5""#;
+        assert_eq!(requests_per_second(&format!("{names}\n{values}\n")), Some(29154.52));
+        assert_eq!(requests_per_second(&format!("WARNING: x\n{names}\n{values}\n")), Some(29154.52));
+        for wrong in ["", names, values, "Could not connect"] {
+            assert_eq!(requests_per_second(wrong), None, "{wrong}");
+        }
+    }
+}

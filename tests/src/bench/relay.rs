@@ -1,0 +1,94 @@
+//! The relay as a process with a store of its own, as the bars need it: no rate limit, quotas that nothing reaches.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::files::Files;
+use super::server::Server;
+
+/// Bytes of memory for the store's cache: what the shipped configuration has.
+pub(super) const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What differs from bar to bar. The rest is the shipped configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) ttl_seconds: u64,
+    pub(super) gc_interval_seconds: u64,
+    pub(super) dedup_window_seconds: u64,
+}
+
+/// A running relay. It is killed when it is dropped, and its files are removed.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) server: Server,
+    home: TempDir,
+    program: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { ttl_seconds: 1_209_600, gc_interval_seconds: 60, dedup_window_seconds: 300 }
+    }
+}
+
+impl Relay {
+    /// Starts it on an empty store in `home`.
+    pub(super) fn start(program: PathBuf, home: TempDir, settings: Settings) -> anyhow::Result<Self> {
+        let server = serve(&program, &home, settings)?;
+        Ok(Self { server, home, program })
+    }
+
+    /// Starts it on the same store after it was stopped or killed.
+    pub(super) fn start_again(&mut self, settings: Settings) -> anyhow::Result<()> {
+        self.server = serve(&self.program, &self.home, settings)?;
+        Ok(())
+    }
+
+    /// What its store takes on disk.
+    pub(super) fn files(&self) -> io::Result<Files> {
+        Files::read(&store(&self.home))
+    }
+}
+
+fn serve(program: &PathBuf, home: &TempDir, settings: Settings) -> anyhow::Result<Server> {
+    let config = home.path().join("relay.toml");
+    std::fs::write(&config, settings.to_toml())?;
+    let log = File::create(home.path().join("log"))?;
+    let mut command = Command::new(program);
+    command.arg("--config").arg(config).arg("--storage-path").arg(store(home)).stderr(log);
+    Server::start(&mut command)
+}
+
+fn store(home: &TempDir) -> PathBuf {
+    home.path().join("store")
+}
+
+impl Settings {
+    fn to_toml(self) -> String {
+        let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds } = self;
+        format!(
+            "address = \"127.0.0.1:0\"\n[rate_limit]\nenabled = false\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
+             max_queue_bytes_per_user = 1_000_000_000_000\nmax_messages_per_user = 1_000_000_000\n\
+             message_ttl_seconds = {ttl_seconds}\ngc_interval_seconds = {gc_interval_seconds}\n\
+             dedup_window_seconds = {dedup_window_seconds}\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_bin::config::RelayConfig;
+
+    use super::*;
+
+    #[test]
+    fn the_configuration_has_no_mistakes() {
+        let loaded = RelayConfig::from_toml(&Settings::default().to_toml()).unwrap();
+        assert_eq!(loaded.config.storage.cache_bytes, CACHE_BYTES);
+        assert_eq!(loaded.config.relay.message_ttl_seconds, RelayConfig::default().relay.message_ttl_seconds);
+    }
+}

@@ -1,0 +1,83 @@
+//! A server in a process of its own, and what is seen of it from outside.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::eventually;
+use crate::load::command::address;
+
+use super::procfs;
+
+/// A running server. It is killed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    pub(super) address: SocketAddr,
+    /// Open for as long as it lives, so that it may write.
+    _stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Server {
+    /// Starts a program that says `listening on` and a URL in its first line, and waits for that.
+    pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        // Settings of whoever runs this are none of its business.
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _stdout: None };
+        let mut stdout = BufReader::new(server.child.stdout.take().context("it has no output")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        let url = line.trim_end().strip_prefix("listening on ");
+        server.address = address(url.with_context(|| format!("{command:?} said {line:?}"))?)?;
+        server._stdout = Some(stdout);
+        Ok(server)
+    }
+
+    /// Starts a program that was told to listen on `address`, and waits until it does.
+    pub(super) fn start_on(address: SocketAddr, command: &mut Command) -> io::Result<Self> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let server = Self { child, address, _stdout: None };
+        let connected = eventually(|| TcpStream::connect(address).ok());
+        connected.map(|_| server).ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+
+    pub(super) fn memory(&self) -> io::Result<procfs::Memory> {
+        procfs::memory(self.child.id())
+    }
+
+    pub(super) fn written_bytes(&self) -> io::Result<u64> {
+        procfs::written_bytes(self.child.id())
+    }
+
+    pub(super) fn cpu(&self) -> io::Result<Duration> {
+        procfs::cpu(self.child.id())
+    }
+
+    /// Kills it as a power failure would: nothing is finished.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(super) fn stop(&mut self) -> io::Result<()> {
+        Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.kill());
+    }
+}
+
+/// An address on loopback that nobody listens on, at least just now.
+pub(super) fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+}

@@ -1,0 +1,161 @@
+//! Pushes and acks at one rate for a long time. What has to stay as it is: rate, latency, memory, files.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::load::{Kind, Mixed, Names, Pace, Plan, Report, Stop, now, run};
+
+use super::Lab;
+use super::figure::{median, quantity};
+use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS};
+use super::plot::{Series, plot};
+use super::relay::{Relay, Settings};
+
+const SAMPLE: Duration = Duration::from_secs(5);
+const LAG_ITEMS: u64 = 20_000;
+const BATCH: usize = 100;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What may change from the first third to the last.
+const GROWTH_MAX: f64 = 1.2;
+const LATENCY_GROWTH_MAX: f64 = 2.0;
+
+/// Runs for `minutes`, draws the plot, and tells whether all stayed flat.
+pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<bool> {
+    // Names that were acked are forgotten within a sample or two, so that the store is at its size soon.
+    let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
+    let relay = lab.relay(settings)?;
+    let mut mixed = Mixed::new(Names::new(1, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX, LAG_ITEMS, BATCH);
+    let address = relay.server.address;
+    let plan = |pace| Plan {
+        address,
+        connections: CONNECTIONS,
+        pace,
+        stop: Stop { time: Some(SAMPLE), ..Stop::default() },
+    };
+    let rate = run(&mut mixed, &plan(Pace::Closed))?.rate() / 2.0;
+    println!("{} requests, half of what was reached in the first seconds", quantity(rate, "/s"));
+    let mut series = Vec::new();
+    let start = now();
+    while now() - start < Duration::from_secs_f64(minutes * 60.0) {
+        let report = run(&mut mixed, &plan(Pace::PerSecond(rate)))?;
+        record(&mut series, sample(&report, &relay)?);
+        print_last(&series, now() - start);
+    }
+    if let Some(directory) = svg.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    std::fs::write(svg, plot(&series))?;
+    println!("the plot is in {}", svg.display());
+    Ok(judge(&series))
+}
+
+/// One value for each series, by name.
+fn sample(report: &Report, relay: &Relay) -> io::Result<Vec<(String, f64)>> {
+    let pushes = report.of(Kind::Push);
+    let mut values = vec![
+        ("requests /s".to_owned(), report.rate()),
+        ("push p50 ms".to_owned(), pushes.latency_ms(0.5)),
+        ("push p99 ms".to_owned(), pushes.latency_ms(0.99)),
+        ("push max ms".to_owned(), pushes.latency_ms(1.0)),
+        ("memory MiB".to_owned(), relay.server.memory()?.resident as f64 / MIB),
+    ];
+    for (kind, bytes) in relay.files()?.0 {
+        values.push((format!("files .{kind} MiB"), bytes as f64 / MIB));
+    }
+    Ok(values)
+}
+
+/// Appends a sample. What was not there before was zero, and what is not there any more is zero.
+fn record(series: &mut Vec<Series>, values: Vec<(String, f64)>) {
+    let samples = series.first().map_or(0, |first| first.values.len());
+    for (name, value) in values {
+        let index = series.iter().position(|one| one.name == name).unwrap_or_else(|| {
+            series.push(Series { name, values: vec![0.0; samples] });
+            series.len() - 1
+        });
+        if let Some(one) = series.get_mut(index) {
+            one.values.push(value);
+        }
+    }
+    series.iter_mut().for_each(|one| one.values.resize(samples + 1, 0.0));
+}
+
+fn print_last(series: &[Series], elapsed: Duration) {
+    let values = series
+        .iter()
+        .map(|one| format!("{} {}", one.name, quantity(one.values.last().copied().unwrap_or_default(), "")));
+    println!("{:>6.0} s  {}", elapsed.as_secs_f64(), values.collect::<Vec<_>>().join(", "));
+}
+
+/// Prints how each series went from its first to its last third. Tells whether none went too far.
+fn judge(series: &[Series]) -> bool {
+    let mut is_flat = true;
+    for one in series {
+        let (first, last) = one.thirds();
+        let limit = growth_max(&one.name);
+        let went_too_far = limit.is_some_and(|limit| last > first * limit);
+        is_flat &= !went_too_far;
+        println!(
+            "{:<20} first third {:>10}, last third {:>10}{}",
+            one.name,
+            quantity(first, ""),
+            quantity(last, ""),
+            if went_too_far { "  NOT FLAT" } else { "" }
+        );
+    }
+    is_flat
+}
+
+/// The largest quotient of the last and the first third that still counts as flat.
+fn growth_max(name: &str) -> Option<f64> {
+    if name.starts_with("memory") || name.starts_with("files") {
+        Some(GROWTH_MAX)
+    } else if name.contains("p99") {
+        Some(LATENCY_GROWTH_MAX)
+    } else {
+        None
+    }
+}
+
+impl Series {
+    /// The medians of the first and the last third, without the first tenth, in which caches fill.
+    fn thirds(&self) -> (f64, f64) {
+        let settled = self.values.get(self.values.len().div_ceil(10)..).unwrap_or_default();
+        let third = settled.len().div_ceil(3);
+        let first = settled.get(..third).unwrap_or_default();
+        let last = settled.get(settled.len() - third..).unwrap_or_default();
+        (median(first), median(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str, value: impl Fn(u32) -> f64) -> Series {
+        Series { name: name.to_owned(), values: (0..100).map(value).collect() }
+    }
+
+    #[test]
+    fn what_grows_is_not_flat() {
+        assert!(judge(&[series("memory MiB", |_| 100.0), series("requests /s", f64::from)]));
+        assert!(judge(&[series("files .x MiB", |at| 100.0 + f64::from(at % 10))]));
+        assert!(!judge(&[series("files .x MiB", |at| 100.0 + f64::from(at))]));
+        assert!(judge(&[series("push p99 ms", |at| if at < 50 { 1.0 } else { 1.9 })]));
+        assert!(!judge(&[series("push p99 ms", |at| if at < 50 { 1.0 } else { 2.1 })]));
+        // Caches may fill at the beginning.
+        assert!(judge(&[series("memory MiB", |at| if at < 10 { 1.0 } else { 100.0 })]));
+    }
+
+    #[test]
+    fn a_kind_of_file_may_come_and_go() {
+        let mut series = Vec::new();
+        record(&mut series, vec![("a".to_owned(), 1.0)]);
+        record(&mut series, vec![("a".to_owned(), 2.0), ("b".to_owned(), 3.0)]);
+        record(&mut series, vec![("b".to_owned(), 4.0)]);
+        let values: Vec<_> = series.iter().map(|one| one.values.clone()).collect();
+        assert_eq!(values, [[1.0, 2.0, 0.0], [0.0, 3.0, 4.0]]);
+    }
+}

@@ -1,0 +1,7 @@
+//! Puts load on a relay and prints what came of it as one line of JSON.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    relay_tests::load::command::main()
+}

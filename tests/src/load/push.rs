@@ -1,0 +1,146 @@
+//! Pushes of items of one size to random recipients.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+use super::names::{Names, mix};
+use super::request::{Kind, Request, head};
+use super::{Answer, Next, Workload};
+
+/// How the answer to a push of a new item begins.
+const STORED: &[u8] = br#"{"stored":true"#;
+
+const BEFORE_RECIPIENT: &[u8] = br#"{"recipient":""#;
+const BEFORE_MESSAGE: &[u8] = br#"","message_id":""#;
+const BEFORE_CIPHERTEXT: &[u8] = br#"","ciphertext_b64":""#;
+
+/// Payloads begin anywhere within so many groups of the random text.
+const OFFSETS: usize = 16 * 1024;
+
+/// Pushes the items of a range of numbers, one after the other.
+#[derive(Debug)]
+pub struct Push {
+    writer: PushWriter,
+    next: u64,
+    end: u64,
+}
+
+/// Writes pushes.
+#[derive(Debug)]
+pub(super) struct PushWriter {
+    names: Names,
+    /// Head and beginning of the body.
+    opening: Vec<u8>,
+    /// Random base64 without padding, longer than one payload.
+    text: Bytes,
+    text_bytes: usize,
+    tail: Bytes,
+}
+
+impl Push {
+    /// Pushes of items `items` with so many bytes of payload.
+    pub fn new(names: Names, payload_bytes: usize, items: std::ops::Range<u64>) -> Self {
+        Self { writer: PushWriter::new(names, payload_bytes), next: items.start, end: items.end }
+    }
+
+    /// The number of the item that is pushed next.
+    pub const fn next_item(&self) -> u64 {
+        self.next
+    }
+}
+
+impl Workload for Push {
+    fn next(&mut self, request: &mut Request) -> Next {
+        if self.next >= self.end {
+            return Next::End;
+        }
+        self.writer.write(self.next, request);
+        self.next += 1;
+        Next::Send
+    }
+
+    fn answered(&mut self, _: &Request, answer: &Answer) -> u64 {
+        stored(answer)
+    }
+}
+
+impl PushWriter {
+    pub(super) fn new(names: Names, payload_bytes: usize) -> Self {
+        let text_bytes = payload_bytes / 3 * 4;
+        // Base64 text of what does not fill a group of three bytes.
+        let last_group = STANDARD.encode(vec![0; payload_bytes % 3]);
+        let tail = format!(
+            r#"{last_group}","meta":{{"kind":"opaque","total_len":{payload_bytes},"chunk_index":0,"chunk_count":1,"sent_ms":1700000000000}}}}"#
+        );
+        let names_bytes = BEFORE_RECIPIENT.len()
+            + Names::RECIPIENT_BYTES
+            + BEFORE_MESSAGE.len()
+            + Names::MESSAGE_BYTES
+            + BEFORE_CIPHERTEXT.len();
+        let mut opening = head("/push", names_bytes + text_bytes + tail.len()).into_bytes();
+        opening.extend_from_slice(BEFORE_RECIPIENT);
+        Self { names, opening, text: random_text(text_bytes + OFFSETS * 4), text_bytes, tail: tail.into() }
+    }
+
+    pub(super) fn write(&self, item: u64, request: &mut Request) {
+        request.kind = Kind::Push;
+        request.number = item;
+        request.head.clear();
+        request.head.extend_from_slice(&self.opening);
+        Names::write_recipient(self.names.recipient_of(item), &mut request.head);
+        request.head.extend_from_slice(BEFORE_MESSAGE);
+        self.names.write_message(item, &mut request.head);
+        request.head.extend_from_slice(BEFORE_CIPHERTEXT);
+        let offset = usize::try_from(mix(item) % OFFSETS as u64).unwrap_or_default() * 4;
+        request.payload = self.text.slice(offset..offset + self.text_bytes);
+        request.tail = self.tail.clone();
+    }
+}
+
+/// How many items a push has stored.
+pub(super) fn stored(answer: &Answer) -> u64 {
+    u64::from(answer.is_ok_with(STORED))
+}
+
+/// Base64 of random bytes; `text_bytes` is a multiple of 4.
+fn random_text(text_bytes: usize) -> Bytes {
+    let bytes: Vec<u8> = (0..).flat_map(|word| mix(word).to_le_bytes()).take(text_bytes / 4 * 3).collect();
+    STANDARD.encode(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The head and the JSON of a request.
+    pub(in crate::load) fn taken_apart(request: &Request) -> (String, Value) {
+        let bytes: Vec<u8> = request.rest(0).iter().flat_map(|part| part.to_vec()).collect();
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");
+        (head.to_owned(), serde_json::from_str(body).unwrap())
+    }
+
+    #[test]
+    fn a_push_is_what_the_relay_takes() {
+        for payload_bytes in [0, 1, 2, 3, 1024, 65_536] {
+            let mut push = Push::new(Names::new(1, 10), payload_bytes, 5..7);
+            let mut request = Request::default();
+            let mut payloads = Vec::new();
+            while push.next(&mut request) == Next::Send {
+                let (head, body) = taken_apart(&request);
+                assert!(head.starts_with("POST /push HTTP/1.1\r\nhost: "), "{head}");
+                let json = body.to_string();
+                let envelope = relay_http::codec::decode_push(json.as_bytes(), payload_bytes as u64).unwrap();
+                assert_eq!(envelope.payload.len(), payload_bytes);
+                assert_eq!(envelope.total_len, payload_bytes as u64);
+                payloads.push(envelope.payload);
+            }
+            assert_eq!(payloads.len(), 2);
+            assert_eq!(payloads[0] == payloads[1], payload_bytes < 3, "payloads differ");
+        }
+    }
+}
