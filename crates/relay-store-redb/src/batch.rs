@@ -26,6 +26,23 @@ pub(crate) struct Batch<'s> {
     pending: Vec<Pending>,
     /// Removals that follow each other, not recorded yet.
     removed: Removed,
+    marks: SweepMarks,
+}
+
+/// How far sweeps have come. Nothing can appear before these any more, since time does not run backwards, and what was there is a long
+/// way of gravestones until the next checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SweepMarks {
+    /// The first row that was due.
+    due: Key,
+    /// The last acked name that was forgotten.
+    acked: Key,
+}
+
+impl Default for SweepMarks {
+    fn default() -> Self {
+        Self { due: Key::queues_end(), acked: Key::acked_start() }
+    }
 }
 
 /// Where a request began.
@@ -35,14 +52,25 @@ pub(crate) struct Savepoint {
 }
 
 impl<'s> Batch<'s> {
-    pub(crate) fn new(state: &'s State, records: relay_journal::Batch, journal: &'s Reader) -> Self {
+    pub(crate) fn new(
+        state: &'s State,
+        records: relay_journal::Batch,
+        journal: &'s Reader,
+        marks: SweepMarks,
+    ) -> Self {
         Self {
             tables: Tables::new(state),
             records,
             journal,
             pending: Vec::new(),
             removed: Removed::default(),
+            marks,
         }
+    }
+
+    /// How far the sweep has come, once its step is done.
+    pub(crate) fn marks(&self) -> SweepMarks {
+        self.marks
     }
 
     /// What was decided, and the records of it.
@@ -218,11 +246,15 @@ impl WriteTx for Batch<'_> {
 
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, StoreError> {
         let mut queues = Vec::new();
-        for row in self.tables.view().range(&Key::queues_end(), &Key::due_end(now))?.take(max) {
-            if let ParsedKey::Due(_, queue) = row?.0.parse()? {
+        let mut first = None;
+        for row in self.tables.view().range(&self.marks.due, &Key::due_end(now))?.take(max) {
+            let key = row?.0;
+            first.get_or_insert(key);
+            if let ParsedKey::Due(_, queue) = key.parse()? {
                 queues.push(queue);
             }
         }
+        self.marks.due = first.unwrap_or(self.marks.due);
         let mut found = DueItems { items: Vec::new(), more: queues.len() >= max };
         for queue in queues {
             let room = max.saturating_sub(found.items.len());
@@ -245,14 +277,15 @@ impl WriteTx for Batch<'_> {
 
     fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
         let mut over = Vec::new();
-        for row in self.tables.view().range(&Key::acked_start(), &Key::acked_end(now))?.take(max) {
+        for row in self.tables.view().range(&self.marks.acked, &Key::acked_end(now))?.take(max) {
             over.push(row?.0);
         }
         let Some(last) = over.last() else { return Ok(0) };
         self.records.append(kind::FORGOTTEN, &last.bytes(), Bytes::new());
-        for queue in self.tables.forget_through(last)? {
+        for queue in self.tables.forget_through(&self.marks.acked, last)? {
             self.drop_if_forgettable(queue)?;
         }
+        self.marks.acked = *last;
         Ok(over.len())
     }
 }

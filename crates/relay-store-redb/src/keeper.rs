@@ -12,6 +12,7 @@ use relay_core::Swept;
 use relay_journal::Frame;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::base::Base;
 use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::index::Index;
@@ -136,7 +137,7 @@ impl Keeper {
         self.core.is_rewriting.store(true, Ordering::Relaxed);
         let rewritten = caught(|| self.index.rewrite(&base).and_then(|()| self.index.base()));
         match rewritten {
-            Ok(base) => drop(self.core.state_mut().rebase(Arc::new(base))),
+            Ok(base) => self.rebase(base),
             Err(error) => {
                 tracing::warn!(%error, "the index could not be written anew");
                 self.reopen();
@@ -161,12 +162,15 @@ impl Keeper {
 
     fn reopen(&mut self) {
         match caught(|| self.index.reopen()) {
-            Ok(base) => {
-                let old = self.core.state_mut().rebase(Arc::new(base));
-                drop(old);
-            }
+            Ok(base) => self.rebase(base),
             Err(error) => tracing::error!(%error, "the index cannot be opened anew"),
         }
+    }
+
+    /// Lets go of what is not needed any more without the lock: closing a database takes its time.
+    fn rebase(&self, base: Base) {
+        let old = self.core.state_mut().rebase(Arc::new(base));
+        drop(old);
     }
 
     /// Unlinks the segments that hold nothing live and that no replay would read.

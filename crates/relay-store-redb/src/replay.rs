@@ -43,7 +43,9 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<(), StoreError> {
             tables.move_item(found.queue, found.seq, None, frame.location).map(drop)
         }
         kind::REMOVED => remove(tables, &Removed::parse(&frame.body)?),
-        kind::FORGOTTEN => tables.forget_through(&Key::from_bytes(&frame.body)?).map(drop),
+        kind::FORGOTTEN => {
+            tables.forget_through(&Key::acked_start(), &Key::from_bytes(&frame.body)?).map(drop)
+        }
         kind::DROPPED => tables.drop_if_forgettable(record::parse_dropped(&frame.body)?).map(drop),
         _ => Err(StoreError::Damaged("an unknown kind of record")),
     }

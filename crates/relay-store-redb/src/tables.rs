@@ -175,10 +175,10 @@ impl<'s> Tables<'s> {
         Ok(())
     }
 
-    /// The queue of the acked names up to and including `last`, which are forgotten.
-    pub(crate) fn forget_through(&mut self, last: &Key) -> Result<Vec<u64>, StoreError> {
+    /// Forgets the acked names from `from` up to and including `last`, and tells their queues.
+    pub(crate) fn forget_through(&mut self, from: &Key, last: &Key) -> Result<Vec<u64>, StoreError> {
         let mut keys = Vec::new();
-        for row in self.view().range(&Key::acked_start(), last)? {
+        for row in self.view().range(from, last)? {
             keys.push(row?.0);
         }
         keys.push(*last);

@@ -13,8 +13,7 @@ use relay_journal::{Frame, Journal, Position};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::batch::Batch;
-
+use crate::batch::{Batch, SweepMarks};
 use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::keeper::Task;
@@ -94,7 +93,7 @@ pub(crate) struct Writer {
     pub(crate) core: Arc<Core>,
     pub(crate) journal: Journal,
     pub(crate) mailbox: mpsc::Receiver<Job>,
-    /// It holds one checkpoint at most, and a task for each sweep that somebody waits for.
+    /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
     pub(crate) keeper: Sender<Task>,
     /// Large jobs that wait for their batch.
     pub(crate) aside: VecDeque<Job>,
@@ -132,6 +131,7 @@ impl CheckpointDue {
 pub(crate) struct Sweep {
     waiting: Vec<Caller<Swept>>,
     swept: Swept,
+    marks: SweepMarks,
 }
 
 /// The answers of a batch, kept until it is synced.
@@ -206,13 +206,14 @@ impl Writer {
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
         let core = Arc::clone(&self.core);
         let (state, now) = (core.state(), core.clock.now());
-        let mut batch = Batch::new(&state, records, &core.journal);
+        let mut batch = Batch::new(&state, records, &core.journal, self.sweep.marks);
         let mut answers = Answers::default();
         for job in jobs {
             decide(&mut batch, &core.limits, now, job, &mut answers);
         }
         let sweeping = !self.sweep.waiting.is_empty();
         let step = sweeping.then(|| alone(&mut batch, |batch| queue::expire(batch, now, SWEEP_STEP_ROWS)));
+        let marks = batch.marks();
         let (layer, records) = batch.finish();
         drop(state);
         let synced = if records.is_empty() { Ok(None) } else { self.journal.commit(records).map(Some) };
@@ -222,6 +223,9 @@ impl Writer {
                     self.publish(layer, position);
                 }
                 answers.send(None);
+                if matches!(step, Some(Ok(_))) {
+                    self.sweep.marks = marks;
+                }
                 self.advance_sweep(step);
             }
             Err(error) => {
@@ -252,7 +256,8 @@ impl Writer {
         };
         self.sweep.swept = self.sweep.swept.plus(step.swept);
         if !step.more {
-            let Sweep { waiting, swept } = std::mem::take(&mut self.sweep);
+            let (waiting, swept) =
+                (std::mem::take(&mut self.sweep.waiting), std::mem::take(&mut self.sweep.swept));
             // Should the keeper be gone, the sweep is over all the same.
             if let Err(SendError(task)) = self.keeper.send(Task::Tidy(waiting, swept)) {
                 task.answer();
