@@ -112,7 +112,12 @@ impl Keeper {
         let live = self.core.state().segments();
         let live_bytes: u64 = live.values().map(|live| live.bytes).sum();
         let bytes: u64 = self.core.journal.segments().iter().map(|segment| segment.bytes).sum();
-        bytes <= live_bytes + live_bytes / 2 + self.due.segment_bytes
+        bytes <= self.allowed_bytes(live_bytes)
+    }
+
+    /// How large the journal may be: half again what lives in it, and a segment.
+    fn allowed_bytes(&self, live_bytes: u64) -> u64 {
+        live_bytes + live_bytes / 2 + self.due.segment_bytes
     }
 
     /// Writes what is in memory to the index, and takes away the segments that are dead according to it.
@@ -154,9 +159,7 @@ impl Keeper {
         let Some(frozen) = frozen else { return Ok(()) };
         self.index.checkpoint(&frozen)?;
         drop(frozen);
-        let base = Arc::new(self.index.base()?);
-        let old = self.core.state_mut().thaw(base);
-        drop(old);
+        self.rebase(self.index.base()?);
         Ok(())
     }
 
@@ -187,7 +190,7 @@ impl Keeper {
         }
     }
 
-    /// The segment that is worth emptying most, while the journal takes more than half again of what lives in it, and a segment.
+    /// The segment that is worth emptying most, while the journal is larger than it may be.
     fn sparsest(&self) -> Option<u32> {
         let (live, position) = {
             let state = self.core.state();
@@ -205,7 +208,7 @@ impl Keeper {
             .collect();
         let live_bytes: u64 = living.iter().map(|segment| segment.1).sum();
         let bytes: u64 = living.iter().map(|segment| segment.2).sum();
-        if bytes <= live_bytes + live_bytes / 2 + self.due.segment_bytes {
+        if bytes <= self.allowed_bytes(live_bytes) {
             return None;
         }
         let sparse = living.into_iter().filter(|(id, live_bytes, bytes)| {

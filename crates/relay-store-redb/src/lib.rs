@@ -149,7 +149,8 @@ impl RedbRelay {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let opened = open::open(disk, path, limits, clock, &options)?;
+        let opened = caught(|| Ok(open::open(disk, path, limits, clock, &options)))
+            .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))?;
         let core = Arc::new(opened.core);
         let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
         let (alive, writer_alive) = watch::channel(());

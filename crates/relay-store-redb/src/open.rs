@@ -9,7 +9,7 @@ use relay_journal::{Journal, Location, Position};
 
 use crate::Options;
 use crate::core::Core;
-use crate::error::{OpenError, StoreError, caught};
+use crate::error::{OpenError, StoreError};
 use crate::index::{self, Index};
 use crate::layer::Layer;
 use crate::replay::replay;
@@ -26,17 +26,6 @@ pub(crate) struct Opened {
 }
 
 pub(crate) fn open(
-    disk: Arc<dyn Disk>,
-    path: &Path,
-    limits: Limits,
-    clock: Arc<dyn Clock>,
-    options: &Options,
-) -> Result<Opened, OpenError> {
-    caught(|| Ok(open_parts(disk, path, limits, clock, options)))
-        .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))
-}
-
-fn open_parts(
     disk: Arc<dyn Disk>,
     path: &Path,
     limits: Limits,

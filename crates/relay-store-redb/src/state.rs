@@ -98,12 +98,8 @@ impl State {
         self.frozen.clone()
     }
 
-    /// The frozen layer is in `base` now. Hands back what is not needed any more, so that it is dropped without the lock.
-    pub(crate) fn thaw(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
-        (self.frozen.take(), std::mem::replace(&mut self.base, base))
-    }
-
-    /// The index was opened anew. What was being written when it failed is in it or not; if it is, it must not be counted twice.
+    /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be in it all the same. The frozen layer
+    /// goes if it is in it, and must not be counted twice. Hands back what is not needed any more, to be dropped without the lock.
     pub(crate) fn rebase(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
         let written = self.frozen.take_if(|frozen| base.position == Some(frozen.position));
         (written, std::mem::replace(&mut self.base, base))

@@ -28,8 +28,6 @@ pub use conformance::{SCENARIOS, conformance, run_operations, run_scenarios, run
 pub use harness::{Harness, Plan};
 pub use model::Model;
 pub use operations::Op;
-/// The crate that [`operations::operations`] is made of, so that a store's tests draw from the same one.
-pub use proptest;
 pub use scenario::Scenario;
 
 /// What a store did wrong, or what is wrong with a scenario, for a person: where it was, what was expected

@@ -1,8 +1,8 @@
 //! Records to the byte, and what garbage becomes.
 
-use relay_core::testing::proptest::prelude::{ProptestConfig, any, prop_assert_eq};
-use relay_core::testing::proptest::proptest;
-use relay_core::testing::proptest::test_runner::RngSeed;
+use proptest::prelude::{ProptestConfig, any, prop_assert_eq};
+use proptest::proptest;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! Keys and rows to the byte, their order, and what garbage becomes.
 
-use relay_core::testing::proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
-use relay_core::testing::proptest::proptest;
-use relay_core::testing::proptest::test_runner::RngSeed;
+use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+use proptest::proptest;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::base::Base;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use relay_core::testing::proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof};
-use relay_core::testing::proptest::test_runner::RngSeed;
-use relay_core::testing::proptest::{collection, option, proptest};
+use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof};
+use proptest::test_runner::RngSeed;
+use proptest::{collection, option, proptest};
 use relay_disk::{Class, Fault, SimDisk, Survival};
 use relay_journal::Position;
 
@@ -165,7 +165,7 @@ impl Stack {
         let Some(frozen) = self.state.freeze() else { return false };
         self.index.checkpoint(&frozen).unwrap();
         if is_heard_of {
-            self.state.thaw(Arc::new(self.index.base().unwrap()));
+            self.state.rebase(Arc::new(self.index.base().unwrap()));
         } else {
             self.state.rebase(Arc::new(self.index.reopen().unwrap()));
         }
@@ -229,7 +229,7 @@ fn what_a_reopened_index_holds_is_durable() {
             let frozen = stack.state.freeze().unwrap();
             if value == 1 {
                 stack.index.checkpoint(&frozen).unwrap();
-                drop(stack.state.thaw(Arc::new(stack.index.base().unwrap())));
+                drop(stack.state.rebase(Arc::new(stack.index.base().unwrap())));
                 disk.fail(Fault { at, ..Fault::next(Some(Class::Sync), io::ErrorKind::Other) });
             } else if stack.index.checkpoint(&frozen).is_ok() {
                 assert!(at > 1, "a checkpoint syncs more than once");
