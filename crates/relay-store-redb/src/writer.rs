@@ -31,7 +31,7 @@ const LARGE_BYTES: u64 = 1024 * 1024;
 const ASIDE_MAX: usize = 64;
 
 /// How many rows one step of the sweep reclaims: a few milliseconds, which is what a push waits for it.
-const SWEEP_STEP_ROWS: usize = 512;
+const SWEEP_STEP_ROWS: usize = 256;
 
 /// So many times what makes a checkpoint due, and no more, piles up in memory while one is written.
 const PILE_UP: u32 = 2;
