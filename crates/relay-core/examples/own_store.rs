@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{
-    Ack, Chunk, Due, DueItems, Envelope, Item, ItemId, Kind, Limits, MessageId, Pull, ReadTx, Recipient, Seq,
-    Timestamp, Trace, Usage, WriteTx, queue,
+    Ack, Chunk, Due, DueItems, Envelope, Forgotten, Item, ItemId, Kind, Limits, MessageId, Pull, ReadTx,
+    Recipient, Seq, Timestamp, Trace, Usage, WriteTx, queue,
 };
 
 /// How many items the whole store holds. Yours ends where the disk does.
@@ -150,14 +150,14 @@ impl WriteTx for Shelf {
         Ok(DueItems { items, more })
     }
 
-    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<usize, ShelfFull> {
+    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, ShelfFull> {
         let over = |trace: &Trace| matches!(trace, Trace::Acked { until } if *until <= now);
         let names = self.traces.iter().filter(|(_, trace)| over(trace)).map(|(name, _)| name.clone());
         let names: Vec<_> = names.take(max).collect();
         for name in &names {
             self.traces.remove(name);
         }
-        Ok(names.len())
+        Ok(Forgotten { names: names.len(), more: names.len() == max })
     }
 }
 

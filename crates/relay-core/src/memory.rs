@@ -13,7 +13,7 @@ use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
 use crate::relay::Relay;
-use crate::store::{Due, DueItems, Front, Item, ReadTx, Trace, WriteTx};
+use crate::store::{Due, DueItems, Forgotten, Front, Item, ReadTx, Trace, WriteTx};
 use crate::time::{Clock, SteadyClock, Timestamp};
 use crate::verify::{self, Inspect};
 
@@ -220,17 +220,17 @@ impl WriteTx for MemoryTables {
         Ok(DueItems { items, more })
     }
 
-    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<usize, Infallible> {
-        let mut forgotten = 0;
-        while forgotten < max && self.acked.first().is_some_and(|(until, ..)| *until <= now) {
+    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, Infallible> {
+        let mut names = 0;
+        while names < max && self.acked.first().is_some_and(|(until, ..)| *until <= now) {
             let Some((_, recipient, id)) = self.acked.pop_first() else { break };
             if let Some(queue) = self.queues.get_mut(&recipient) {
                 queue.traces.remove(&id);
             }
             self.forget_if_empty(&recipient);
-            forgotten += 1;
+            names += 1;
         }
-        Ok(forgotten)
+        Ok(Forgotten { names, more: names >= max })
     }
 }
 

@@ -285,6 +285,6 @@ pub fn expire<T: WriteTx>(tx: &mut T, now: Timestamp, max: usize) -> Result<Swee
         tx.set_usage(&first.recipient, usage)?;
     }
     let forgotten = tx.forget_acked(now, max)?;
-    let swept = Swept { items: due.items.len() as u64, forgotten: forgotten as u64 };
-    Ok(SweepStep { swept, more: due.more || forgotten >= max })
+    let swept = Swept { items: due.items.len() as u64, forgotten: forgotten.names as u64 };
+    Ok(SweepStep { swept, more: due.more || forgotten.more })
 }

@@ -86,6 +86,15 @@ pub struct DueItems {
     pub more: bool,
 }
 
+/// What one look at acked names has forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many names.
+    pub names: usize,
+    /// Whether another look may forget more.
+    pub more: bool,
+}
+
 /// A consistent view of a store. An unknown recipient reads as an empty queue and leaves no trace.
 pub trait ReadTx {
     /// How this store fails.
@@ -165,8 +174,9 @@ pub trait WriteTx: ReadTx {
     /// without reaching the end, it says that there may be more.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, Self::Error>;
 
-    /// Forgets at most `max` acked names whose time is over at `now`, and tells how many it forgot.
-    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<usize, Self::Error>;
+    /// Forgets at most `max` acked names whose time is over at `now`. When this look's work is used up without reaching the
+    /// end, it says that there may be more.
+    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, Self::Error>;
 }
 
 impl<B> Item<B> {

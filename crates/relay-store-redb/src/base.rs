@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
-use relay_core::{Recipient, Seq};
+use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
 use crate::layer::Numbers;
-use crate::schema::{self, Key};
+use crate::schema::{self, Key, ParsedKey};
 
 /// How many bytes of a stored value are its checksum.
 const CHECKSUM_BYTES: usize = 4;
@@ -104,6 +104,43 @@ impl Base {
         to: &Key,
     ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
         Ok(self.rows.range::<&[u8]>(&*from.bytes()..&*to.bytes())?)
+    }
+
+    /// The slots that hold acked names, the oldest first. It looks at one row of each.
+    pub(crate) fn acked_slots(&self) -> Result<Vec<Timestamp>, StoreError> {
+        let mut slots = Vec::new();
+        let mut from = Key::acked_start();
+        while let Some(key) = self.first_key(&from)? {
+            slots.push(key.slot());
+            from = Key::acked_end(key.slot());
+        }
+        Ok(slots)
+    }
+
+    /// The first key from `from` on that is sound.
+    fn first_key(&self, from: &Key) -> Result<Option<Key>, StoreError> {
+        for row in self.range(from, &Key::end())? {
+            match Key::from_bytes(row?.0.value()) {
+                Ok(key) if key >= *from => return Ok(Some(key)),
+                // The index is damaged here, which the views report.
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// All acked names in a slot, as queue and name.
+    pub(crate) fn acked_names(&self, slot: Timestamp) -> Result<Vec<(u64, ItemId)>, StoreError> {
+        let mut names = Vec::new();
+        for row in self.range(&Key::acked_in(slot), &Key::acked_end(slot))? {
+            // What has a damaged key is not found by its name either.
+            if let Ok(ParsedKey::Acked(_, queue, id)) =
+                Key::from_bytes(row?.0.value()).and_then(|key| key.parse())
+            {
+                names.push((queue, id));
+            }
+        }
+        Ok(names)
     }
 
     /// The value of a stored one, if its checksum is right.

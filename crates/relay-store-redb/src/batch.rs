@@ -5,17 +5,20 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{
-    Due, DueItems, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
+    Due, DueItems, Forgotten, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
 };
 use relay_journal::{Frame, Location, Mark, Reader};
 
 use crate::error::StoreError;
 use crate::layer::{Layer, Numbers};
 use crate::read::{Pending, Reading};
-use crate::record::{self, ItemRecord, Removed, kind};
+use crate::record::{self, Forgotten as NamesRecord, ItemRecord, Removed, kind};
 use crate::schema::{Key, ParsedKey};
 use crate::state::State;
-use crate::tables::Tables;
+use crate::tables::{Tables, is_over};
+
+/// How many acked names a step of the sweep looks at for each that it may forget.
+const SEEN_PER_FORGOTTEN: usize = 16;
 
 /// One write transaction.
 pub(crate) struct Batch<'s> {
@@ -26,6 +29,8 @@ pub(crate) struct Batch<'s> {
     pending: Vec<Pending>,
     /// Removals that follow each other, not recorded yet.
     removed: Removed,
+    /// How long the slots are in which acked names are put.
+    slot_ms: u64,
     marks: SweepMarks,
 }
 
@@ -35,13 +40,25 @@ pub(crate) struct Batch<'s> {
 pub(crate) struct SweepMarks {
     /// The first row that was due.
     due: Key,
-    /// The last acked name that was forgotten.
+    /// The first acked name whose time was not over.
     acked: Key,
+    /// Where the sweep under way goes on with the acked names.
+    acked_next: Key,
+    /// The first acked name whose time is not over, of those that the sweep under way has seen.
+    acked_left: Option<Key>,
 }
 
 impl Default for SweepMarks {
     fn default() -> Self {
-        Self { due: Key::queues_end(), acked: Key::acked_start() }
+        let (due, acked) = (Key::queues_end(), Key::acked_start());
+        Self { due, acked, acked_next: acked, acked_left: None }
+    }
+}
+
+impl SweepMarks {
+    /// When the slot begins before which there are no acked names.
+    pub(crate) fn acked_from(&self) -> Timestamp {
+        self.acked.slot()
     }
 }
 
@@ -56,6 +73,7 @@ impl<'s> Batch<'s> {
         state: &'s State,
         records: relay_journal::Batch,
         journal: &'s Reader,
+        slot_ms: u64,
         marks: SweepMarks,
     ) -> Self {
         Self {
@@ -64,6 +82,7 @@ impl<'s> Batch<'s> {
             journal,
             pending: Vec::new(),
             removed: Removed::default(),
+            slot_ms,
             marks,
         }
     }
@@ -226,10 +245,13 @@ impl WriteTx for Batch<'_> {
     ) -> Result<(), StoreError> {
         let queue = self.queue_of(recipient)?;
         match self.removed.items.last_mut() {
-            Some(last) if self.removed.queue == queue => last.1 = Some(until),
+            Some(last) if self.removed.queue == queue => {
+                last.1 = Some(until);
+                self.removed.slot_ms = self.slot_ms;
+            }
             _ => return Err(StoreError::Damaged("only what was just removed can be remembered")),
         }
-        self.tables.remember(queue, id, until)
+        self.tables.remember(queue, id, until, self.slot_ms)
     }
 
     fn set_usage(&mut self, recipient: &Recipient, usage: Usage) -> Result<(), StoreError> {
@@ -275,17 +297,35 @@ impl WriteTx for Batch<'_> {
         Ok(found)
     }
 
-    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+    /// The names that are over lie in slots that have begun. The last of these, or two, hold some that are not over.
+    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, StoreError> {
+        let end = Key::acked_end(now);
+        let mut marks = self.marks;
         let mut over = Vec::new();
-        for row in self.tables.view().range(&self.marks.acked, &Key::acked_end(now))?.take(max) {
-            over.push(row?.0);
+        let mut more = false;
+        for (seen, row) in self.tables.view().range(&marks.acked_next, &end)?.enumerate() {
+            let (key, value) = row?;
+            if over.len() >= max || seen >= max.saturating_mul(SEEN_PER_FORGOTTEN) {
+                (marks.acked_next, more) = (key, true);
+                break;
+            }
+            if is_over(&value, now)? {
+                over.push(key);
+            } else {
+                marks.acked_left.get_or_insert(key);
+            }
         }
-        let Some(last) = over.last() else { return Ok(0) };
-        self.records.append(kind::FORGOTTEN, &last.bytes(), Bytes::new());
-        for queue in self.tables.forget_through(&self.marks.acked, last)? {
-            self.drop_if_forgettable(queue)?;
+        if !more {
+            marks.acked = marks.acked_left.take().unwrap_or(end);
+            marks.acked_next = marks.acked;
         }
-        self.marks.acked = *last;
-        Ok(over.len())
+        if let (Some(&first), Some(&last)) = (over.first(), over.last()) {
+            self.records.append(kind::FORGOTTEN, &NamesRecord { now, first, last }.encode(), Bytes::new());
+            for queue in self.tables.forget(&first, &last, now)? {
+                self.drop_if_forgettable(queue)?;
+            }
+        }
+        self.marks = marks;
+        Ok(Forgotten { names: over.len(), more })
     }
 }

@@ -47,6 +47,7 @@ pub(crate) struct Index {
 /// The file as redb sees it.
 struct IndexFile {
     file: Arc<dyn DiskFile>,
+    written_bytes: AtomicU64,
     unsynced_bytes: AtomicU64,
     /// Set when the file is opened anew: what still uses this handle may read, and nothing else.
     revoked: AtomicBool,
@@ -88,9 +89,13 @@ impl Index {
     }
 
     fn on(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Self, StoreError> {
-        let (unsynced_bytes, revoked, unsure) =
-            (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        let file = Arc::new(IndexFile { file, unsynced_bytes, revoked, unsure });
+        let file = Arc::new(IndexFile {
+            file,
+            written_bytes: AtomicU64::new(0),
+            unsynced_bytes: AtomicU64::new(0),
+            revoked: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
+        });
         let db = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(Backend(Arc::clone(&file)))?;
@@ -132,11 +137,13 @@ impl Index {
         Ok(base)
     }
 
-    /// Writes a frozen layer, durably.
-    pub(crate) fn checkpoint(&mut self, frozen: &Frozen) -> Result<(), StoreError> {
+    /// Writes a frozen layer, durably. Returns how many bytes that took.
+    pub(crate) fn checkpoint(&mut self, frozen: &Frozen) -> Result<u64, StoreError> {
+        let before = self.file.written_bytes.load(Ordering::Relaxed);
         let tx = self.begin()?;
         write_layer(&tx, &frozen.layer)?;
-        finish(tx, frozen.layer.numbers, Some(frozen.position))
+        finish(tx, frozen.layer.numbers, Some(frozen.position))?;
+        Ok(self.file.written_bytes.load(Ordering::Relaxed) - before)
     }
 
     /// Whether most of the file is holes. redb reuses them, but gives none back. Rows may be large, so it must also have grown since it
@@ -321,6 +328,7 @@ impl StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.writable()?;
         self.0.file.write_all_at(&[data], offset)?;
+        self.0.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         let unsynced = self.0.unsynced_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         if unsynced >= SYNC_EVERY_BYTES { self.sync_data() } else { Ok(()) }
     }

@@ -19,8 +19,9 @@ use crate::index::Index;
 use crate::record::{ItemRecord, kind};
 use crate::writer::{Caller, CheckpointDue, Job};
 
-/// How long what is in memory waits for a checkpoint when nothing asks for one. It bounds what a restart has to replay.
-const CHECKPOINT_AFTER: Duration = Duration::from_secs(10);
+/// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has to replay is bounded otherwise; this
+/// is for a relay that is nearly idle, and a checkpoint of few rows writes a page of the index for nearly each of them.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 
 /// How long after a failed checkpoint the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -56,6 +57,9 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Works until nobody can ask for anything any more; then writes a last checkpoint.
     pub(crate) fn run(mut self) {
+        if let Err(error) = caught(|| self.learn_acked()) {
+            tracing::warn!(%error, "pushes are slower until acked names of before are forgotten");
+        }
         let mut patience = CHECKPOINT_AFTER;
         loop {
             let outcome = match self.tasks.recv_timeout(patience) {
@@ -67,6 +71,17 @@ impl Keeper {
         }
         // What it would have held is replayed by the next start.
         drop(self.checkpoint());
+    }
+
+    /// Reads the acked names that the process before this one has written, so that pushes need not look for each of theirs.
+    fn learn_acked(&self) -> Result<(), StoreError> {
+        let base = Arc::clone(self.core.state().base());
+        let slots = self.core.state().acked().unknown_slots();
+        for slot in slots {
+            let names = base.acked_names(slot)?;
+            self.core.state().acked().complete(slot, &names);
+        }
+        Ok(())
     }
 
     fn tidy_and_answer(&mut self, callers: Vec<Caller<Swept>>, swept: Swept) -> Result<(), StoreError> {
@@ -157,9 +172,11 @@ impl Keeper {
         self.core.checkpoint_asked.store(false, Ordering::Relaxed);
         let frozen = self.core.state_mut().freeze();
         let Some(frozen) = frozen else { return Ok(()) };
-        self.index.checkpoint(&frozen)?;
+        let rows = frozen.layer.rows();
+        let written_bytes = self.index.checkpoint(&frozen)?;
         drop(frozen);
         self.rebase(self.index.base()?);
+        tracing::debug!(rows, written_bytes, "a checkpoint was written");
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 //! after a crash.
 //!
 //! - `schema`, `record`, `fields`: the rows of the index and the records of the journal to the byte.
-//! - `layer`, `base`, `view`: what is in memory, what is in the index, and both as one.
+//! - `layer`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
 //! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
 //! - `read`: pages and counts. `recount`: does everything add up?
 //! - `state`, `core`: what the threads share. `writer`: the thread that writes. `keeper`, `index`: the one that writes checkpoints and
@@ -16,6 +16,7 @@
 
 #![warn(missing_docs)]
 
+mod acked;
 mod base;
 mod batch;
 mod core;
@@ -70,7 +71,7 @@ pub struct Options {
     pub waiting_bytes_max: u64,
     /// The most pages that are read at the same time; further pulls wait.
     pub readers_max: usize,
-    /// How many changed rows in memory make a checkpoint due: three for each push and each acked item, some 150 bytes each. While one is
+    /// How many changed rows in memory make a checkpoint due: some four for each push and two for each acked item, some 150 bytes each. While one is
     /// written, twice as many may pile up.
     pub checkpoint_rows: usize,
     /// How many bytes of the journal, which a restart would read, make a checkpoint due.
@@ -113,7 +114,7 @@ impl Default for Options {
             waiting_jobs_max: 4096,
             waiting_bytes_max: 128 * 1024 * 1024,
             readers_max: 8,
-            checkpoint_rows: 200_000,
+            checkpoint_rows: 400_000,
             checkpoint_bytes: 192 * 1024 * 1024,
             segment_bytes: 32 * 1024 * 1024,
         }

@@ -36,7 +36,8 @@ pub(crate) fn open(
     let index = open_index(&disk, path, options)?;
     let base = Arc::new(index.base().map_err(failed)?);
     let from = base.position;
-    let mut state = State::new(base, from.unwrap_or(Position { segment: 0, offset: 0 }));
+    let start = from.unwrap_or(Position { segment: 0, offset: 0 });
+    let mut state = State::open(base, start).map_err(failed)?;
     let mut findings = Vec::new();
     let journal_options = relay_journal::Options { segment_bytes: options.segment_bytes };
     let (journal, opened) = Journal::open(disk, journal_options, from, |frames| {

@@ -12,7 +12,7 @@ use relay_journal::{Location, Reader};
 
 use crate::error::StoreError;
 use crate::record::ItemRecord;
-use crate::schema::{self, BLOCK_ITEMS, End, ItemRow, Key, ParsedKey, QueueRow, TraceRow};
+use crate::schema::{self, BLOCK_ITEMS, End, ItemRow, Key, ParsedKey, QueueRow};
 use crate::view::{Merge, Value, View};
 
 /// One queue's rows.
@@ -41,8 +41,20 @@ impl<'a> QueueRows<'a> {
         self.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row))
     }
 
-    pub(crate) fn read_trace(&self, id: ItemId) -> Result<Option<TraceRow>, StoreError> {
-        self.read(&Key::trace(self.queue, id), TraceRow::decode)
+    /// The arrival number of the item of this name that lies in the queue.
+    pub(crate) fn read_trace(&self, id: ItemId) -> Result<Option<Seq>, StoreError> {
+        self.read(&Key::trace(self.queue, id), schema::decode_seq)
+    }
+
+    /// Where an acked name is remembered, and until when; also when that is over and no sweep has come by yet.
+    pub(crate) fn read_acked(&self, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
+        for slot in self.view.acked.slots_of(self.queue, id) {
+            let key = Key::acked(slot, self.queue, id);
+            if let Some(until) = self.read(&key, schema::decode_until)? {
+                return Ok(Some((key, until)));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn read_block(&self, block: u64) -> Result<Option<Usage>, StoreError> {
@@ -57,16 +69,12 @@ impl<'a> QueueRows<'a> {
         self.view.get(key)?.map(|value| decode(value.bytes()?)).transpose()
     }
 
+    /// Where the item of this name lies in the queue, if it does.
     pub(crate) fn locate(&self, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        match self.read_trace(id)? {
-            None => Ok(None),
-            Some(TraceRow::Acked { until }) => Ok(Some(Trace::Acked { until })),
-            Some(TraceRow::Queued(seq)) => {
-                let row = self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item"))?;
-                let (deadline, payload_bytes) = (row.item.deadline, row.item.payload_bytes);
-                Ok(Some(Trace::Queued { seq, deadline, payload_bytes }))
-            }
-        }
+        let Some(seq) = self.read_trace(id)? else { return Ok(None) };
+        let row = self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item"))?;
+        let (deadline, payload_bytes) = (row.item.deadline, row.item.payload_bytes);
+        Ok(Some(Trace::Queued { seq, deadline, payload_bytes }))
     }
 
     /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide those behind it.
@@ -217,8 +225,12 @@ impl ReadTx for Reading<'_> {
     }
 
     fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        let Some((rows, _)) = self.find(recipient)? else { return Ok(None) };
-        rows.locate(id)
+        let Some((rows, row)) = self.find(recipient)? else { return Ok(None) };
+        let queued = rows.locate(id)?;
+        if queued.is_some() || row.acked == 0 {
+            return Ok(queued);
+        }
+        Ok(rows.read_acked(id)?.map(|(_, until)| Trace::Acked { until }))
     }
 
     fn scan(

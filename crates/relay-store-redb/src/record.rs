@@ -8,6 +8,7 @@ use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp
 
 use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
+use crate::schema::Key;
 
 /// The kinds of frames.
 pub(crate) mod kind {
@@ -17,7 +18,7 @@ pub(crate) mod kind {
     pub(crate) const MOVED: u8 = 2;
     /// Items were taken out of a queue: see [`Removed`](super::Removed).
     pub(crate) const REMOVED: u8 = 3;
-    /// Acked names were forgotten, up to and including the one with this key.
+    /// Acked names were forgotten: see [`Forgotten`](super::Forgotten).
     pub(crate) const FORGOTTEN: u8 = 4;
     /// A queue that held nothing was forgotten: its number.
     pub(crate) const DROPPED: u8 = 5;
@@ -44,8 +45,18 @@ pub(crate) struct ItemRecord<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
     pub(crate) queue: u64,
+    /// How long the slots are that names are put in.
+    pub(crate) slot_ms: u64,
     /// Which ones, and until when the name of each is remembered; `None` for what expired.
     pub(crate) items: Vec<(Seq, Option<Timestamp>)>,
+}
+
+/// Acked names that were forgotten: those from the first key to the last whose time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    pub(crate) now: Timestamp,
+    pub(crate) first: Key,
+    pub(crate) last: Key,
 }
 
 /// The record of an item, but for its payload, which follows.
@@ -141,6 +152,7 @@ impl Removed {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 + 12 * self.items.len());
         put_number(&mut bytes, self.queue);
+        put_number(&mut bytes, self.slot_ms);
         for (seq, until) in &self.items {
             put_number(&mut bytes, seq.as_u64());
             // Nothing is remembered until 0: a dedup window ends after it began.
@@ -151,13 +163,38 @@ impl Removed {
 
     pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
         let mut record = Fields::new(body, "record of a removal");
-        let mut removed = Self { queue: record.number()?, items: Vec::new() };
+        let (queue, slot_ms) = (record.number()?, record.number()?);
+        let mut removed = Self { queue, slot_ms, items: Vec::new() };
         while record.rest_bytes() > 0 {
             let seq = Seq::new(record.number()?);
             let until = Some(record.number()?).filter(|until| *until != 0);
             removed.items.push((seq, until.map(Timestamp::from_ms)));
         }
         Ok(removed)
+    }
+}
+
+impl Forgotten {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(80);
+        put_number(&mut bytes, self.now.as_ms());
+        for key in [self.first, self.last] {
+            let key = key.bytes();
+            put_number(&mut bytes, key.len() as u64);
+            bytes.extend_from_slice(&key);
+        }
+        bytes
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
+        let mut record = Fields::new(body, "record of forgotten names");
+        let now = Timestamp::from_ms(record.number()?);
+        let mut key = || {
+            let length = record.number()?;
+            Key::from_bytes(record.slice(length)?)
+        };
+        let (first, last) = (key()?, key()?);
+        record.end(Self { now, first, last })
     }
 }
 

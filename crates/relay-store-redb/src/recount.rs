@@ -11,7 +11,7 @@ use crate::base::Live;
 use crate::error::StoreError;
 use crate::read::{QueueRows, Reading};
 use crate::record::ItemRecord;
-use crate::schema::{self, BLOCK_ITEMS, ItemRow, Key, ParsedKey, QueueRow, TraceRow};
+use crate::schema::{self, BLOCK_ITEMS, ItemRow, Key, ParsedKey, QueueRow};
 
 /// How many records are read together.
 const READ_TOGETHER: usize = 256;
@@ -33,6 +33,7 @@ pub(crate) fn recount(
             live.bytes += u64::from(item.item.body.length);
         }
         findings.extend(check_ends(queue, &row, &items));
+        findings.extend(or_damage(check_acked(&rows, &row))?);
         findings.extend(or_damage(check_places(&rows, &row, &items))?);
         findings.extend(check_records(reading, queue, &items));
     }
@@ -84,12 +85,12 @@ fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
     match key.parse()? {
         ParsedKey::Queue(_) => QueueRow::decode(value).map(drop),
         ParsedKey::Item(_, seq) => ItemRow::decode(seq, value).map(drop),
-        ParsedKey::Trace(..) => TraceRow::decode(value).map(drop),
+        ParsedKey::Trace(..) => schema::decode_seq(value).map(drop),
         ParsedKey::Block(..) => schema::decode_usage(value).map(drop),
-        ParsedKey::Due(..) | ParsedKey::Acked(..) if value.is_empty() => Ok(()),
-        ParsedKey::Due(..) | ParsedKey::Acked(..) => {
-            Err(StoreError::Damaged("a row has a value and needs none"))
-        }
+        ParsedKey::Acked(slot, ..) if schema::decode_until(value)? >= slot => Ok(()),
+        ParsedKey::Acked(..) => Err(StoreError::Damaged("an acked name is over before its slot begins")),
+        ParsedKey::Due(..) if value.is_empty() => Ok(()),
+        ParsedKey::Due(..) => Err(StoreError::Damaged("a row has a value and needs none")),
     }
 }
 
@@ -144,6 +145,40 @@ fn check_ends(queue: u64, row: &QueueRow, items: &[ItemRow]) -> Option<String> {
     let noted =
         row.ends.map(|ends| ((ends.first.seq, ends.first.deadline), (ends.last.seq, ends.last.deadline)));
     (there != noted).then(|| format!("queue number {queue}: its ends are not where they are noted"))
+}
+
+/// Whether as many acked names are there as are noted, and each is found by its name.
+fn check_acked(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<String>, StoreError> {
+    let (queue, acked) = (rows.queue, acked_of(rows)?);
+    let mut wrong = Vec::new();
+    if acked.len() as u64 != row.acked {
+        wrong.push(format!(
+            "queue number {queue}: {} acked names are noted, {} exist",
+            row.acked,
+            acked.len()
+        ));
+    }
+    for (id, until) in acked {
+        if rows.read_trace(id)?.is_some() || rows.read_acked(id)?.is_none_or(|(_, found)| found != until) {
+            wrong.push(format!("queue number {queue}: an acked name is not found as such"));
+        }
+    }
+    Ok(wrong)
+}
+
+/// The acked names of a queue, slot by slot.
+fn acked_of(rows: &QueueRows<'_>) -> Result<Vec<(ItemId, Timestamp)>, StoreError> {
+    let mut acked = Vec::new();
+    for slot in rows.view.acked.all_slots() {
+        let (from, to) = (Key::acked_of(slot, rows.queue), Key::acked_of(slot, rows.queue.saturating_add(1)));
+        for name in rows.view.range(&from, &to)? {
+            let (key, value) = name?;
+            if let ParsedKey::Acked(.., id) = key.parse()? {
+                acked.push((id, schema::decode_until(value.bytes()?)?));
+            }
+        }
+    }
+    Ok(acked)
 }
 
 /// Checks the places of the items, and the counts of their blocks.
@@ -208,14 +243,10 @@ impl Inspect for Reading<'_> {
         let rows = QueueRows { view: self.view, queue };
         let mut traces = Vec::new();
         for row in self.view.range(&Key::items_end(queue), &Key::traces_end(queue))? {
-            let (key, value) = row?;
-            let ParsedKey::Trace(_, id) = key.parse()? else { continue };
-            let trace = match TraceRow::decode(value.bytes()?)? {
-                TraceRow::Acked { until } => Some(Trace::Acked { until }),
-                TraceRow::Queued(_) => rows.locate(id)?,
-            };
-            traces.extend(trace.map(|trace| (id, trace)));
+            let ParsedKey::Trace(_, id) = row?.0.parse()? else { continue };
+            traces.extend(rows.locate(id)?.map(|trace| (id, trace)));
         }
+        traces.extend(acked_of(&rows)?.into_iter().map(|(id, until)| (id, Trace::Acked { until })));
         Ok(traces)
     }
 
@@ -232,8 +263,9 @@ impl Inspect for Reading<'_> {
     fn acked_expiry(&self) -> Result<Vec<(Timestamp, Recipient, ItemId)>, StoreError> {
         let mut expiry = Vec::new();
         for row in self.view.range(&Key::acked_start(), &Key::end())? {
-            if let ParsedKey::Acked(until, queue, id) = row?.0.parse()? {
-                expiry.push((until, self.recipient_of(queue)?, id));
+            let (key, value) = row?;
+            if let ParsedKey::Acked(_, queue, id) = key.parse()? {
+                expiry.push((schema::decode_until(value.bytes()?)?, self.recipient_of(queue)?, id));
             }
         }
         Ok(expiry)

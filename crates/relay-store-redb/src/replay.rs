@@ -5,8 +5,7 @@ use relay_journal::Frame;
 
 use crate::error::StoreError;
 use crate::layer::Layer;
-use crate::record::{self, ItemRecord, Removed, kind};
-use crate::schema::Key;
+use crate::record::{self, Forgotten, ItemRecord, Removed, kind};
 use crate::state::State;
 use crate::tables::Tables;
 
@@ -44,7 +43,8 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<(), StoreError> {
         }
         kind::REMOVED => remove(tables, &Removed::parse(&frame.body)?),
         kind::FORGOTTEN => {
-            tables.forget_through(&Key::acked_start(), &Key::from_bytes(&frame.body)?).map(drop)
+            let Forgotten { now, first, last } = Forgotten::parse(&frame.body)?;
+            tables.forget(&first, &last, now).map(drop)
         }
         kind::DROPPED => tables.drop_if_forgettable(record::parse_dropped(&frame.body)?).map(drop),
         _ => Err(StoreError::Damaged("an unknown kind of record")),
@@ -57,7 +57,7 @@ fn remove(tables: &mut Tables<'_>, removed: &Removed) -> Result<(), StoreError> 
         let taken =
             tables.take_item(queue, seq)?.ok_or(StoreError::Damaged("an item to remove is not there"))?;
         if let Some(until) = until {
-            tables.remember(queue, taken.item.id(), until)?;
+            tables.remember(queue, taken.item.id(), until, removed.slot_ms)?;
         }
     }
     tables.settle(queue)

@@ -16,8 +16,9 @@ use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
 use crate::layer::Numbers;
 
-/// The format of what is written here; another one is not read. Format 1 had no journal.
-pub(crate) const FORMAT: u64 = 2;
+/// The format of what is written here; another one is not read. Format 1 had no journal, format 2 kept acked
+/// names among the rows of their queues.
+pub(crate) const FORMAT: u64 = 3;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -58,13 +59,13 @@ enum Tag {
     Queue = 0,
     /// An item, by arrival number: an [`ItemRow`].
     Item = 1,
-    /// What is known of an item's name: a [`TraceRow`].
+    /// The name of an item in the queue: its arrival number.
     Trace = 2,
     /// How much of a full block of items is still there: a [`Usage`].
     Block = 3,
 }
 
-/// The longest key, that of an acked name: the first byte, a time, a queue number, a name.
+/// The longest key, that of an acked name: the first byte, a slot, a queue number, a name.
 const KEY_BYTES_MAX: usize = 1 + 8 + 8 + ID_BYTES;
 const ID_BYTES: usize = 20;
 const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
@@ -91,13 +92,13 @@ pub(crate) enum ParsedKey {
     Queue(u64),
     /// An item.
     Item(u64, Seq),
-    /// What is known of an item's name.
+    /// The name of an item.
     Trace(u64, ItemId),
     /// The count of a block.
     Block(u64, u64),
     /// The deadline of a queue's first item, and the queue.
     Due(Timestamp, u64),
-    /// The end of an acked name's time, its queue, and the name.
+    /// The beginning of an acked name's slot, its queue, and the name.
     Acked(Timestamp, u64, ItemId),
 }
 
@@ -145,18 +146,6 @@ pub(crate) struct ItemRow {
     pub(crate) place: u64,
 }
 
-/// What is known of an item's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TraceRow {
-    /// It lies in the queue.
-    Queued(Seq),
-    /// It was acked.
-    Acked {
-        /// The end of the dedup window.
-        until: Timestamp,
-    },
-}
-
 impl Key {
     fn new(parts: &[&[u8]]) -> Self {
         let mut bytes = [0; KEY_WORDS * 8];
@@ -198,8 +187,8 @@ impl Key {
         Self::new(&[&[DUE], &at.as_ms().to_be_bytes(), &queue.to_be_bytes()])
     }
 
-    pub(crate) fn acked(until: Timestamp, queue: u64, id: ItemId) -> Self {
-        Self::new(&[&[ACKED], &until.as_ms().to_be_bytes(), &queue.to_be_bytes(), &encode_id(id)])
+    pub(crate) fn acked(slot: Timestamp, queue: u64, id: ItemId) -> Self {
+        Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes(), &queue.to_be_bytes(), &encode_id(id)])
     }
 
     /// Before every item of the queue.
@@ -232,9 +221,19 @@ impl Key {
         Self::new(&[&[ACKED]])
     }
 
-    /// Behind every acked name whose time is over at `now`.
-    pub(crate) fn acked_end(now: Timestamp) -> Self {
-        Self::new(&[&[ACKED], &now.plus_ms(1).as_ms().to_be_bytes()])
+    /// Behind every acked name in the slot that begins at `slot`, and in those before it.
+    pub(crate) fn acked_end(slot: Timestamp) -> Self {
+        Self::acked_in(slot.plus_ms(1))
+    }
+
+    /// Before every acked name in the slot.
+    pub(crate) fn acked_in(slot: Timestamp) -> Self {
+        Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes()])
+    }
+
+    /// Before every acked name of the queue in the slot. All of them come before the same of the next queue.
+    pub(crate) fn acked_of(slot: Timestamp, queue: u64) -> Self {
+        Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes(), &queue.to_be_bytes()])
     }
 
     /// Before every key.
@@ -268,6 +267,17 @@ impl Key {
     pub(crate) const fn about(&self) -> u64 {
         let [first, second, third, ..] = self.words;
         if first >> 56 == QUEUES as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
+    }
+
+    /// Behind this key, and before every other that comes later.
+    pub(crate) const fn next(&self) -> Self {
+        Self { length: self.length.saturating_add(1), ..*self }
+    }
+
+    /// When the slot begins, of the key of an acked name.
+    pub(crate) const fn slot(&self) -> Timestamp {
+        let [first, second, ..] = self.words;
+        Timestamp::from_ms(first << 8 | second >> 56)
     }
 
     pub(crate) fn parse(&self) -> Result<ParsedKey, StoreError> {
@@ -396,27 +406,25 @@ impl ItemRow {
     }
 }
 
-impl TraceRow {
-    pub(crate) fn encode(self) -> Vec<u8> {
-        let (tag, number) = match self {
-            Self::Queued(seq) => (1, seq.as_u64()),
-            Self::Acked { until } => (2, until.as_ms()),
-        };
-        let mut bytes = Vec::with_capacity(8);
-        bytes.push(tag);
-        put_number(&mut bytes, number);
-        bytes
-    }
+/// A row that is one number: the arrival number of a name in the queue, or until when an acked name is remembered.
+pub(crate) fn encode_number(number: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8);
+    put_number(&mut bytes, number);
+    bytes
+}
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let mut row = Fields::new(bytes, "trace");
-        let decoded = match row.take()? {
-            [1] => Self::Queued(Seq::new(row.number()?)),
-            [2] => Self::Acked { until: Timestamp::from_ms(row.number()?) },
-            _ => return Err(StoreError::Damaged("trace: kind")),
-        };
-        row.end(decoded)
-    }
+pub(crate) fn decode_seq(bytes: &[u8]) -> Result<Seq, StoreError> {
+    decode_number(bytes, "trace").map(Seq::new)
+}
+
+pub(crate) fn decode_until(bytes: &[u8]) -> Result<Timestamp, StoreError> {
+    decode_number(bytes, "acked name").map(Timestamp::from_ms)
+}
+
+fn decode_number(bytes: &[u8], what: &'static str) -> Result<u64, StoreError> {
+    let mut row = Fields::new(bytes, what);
+    let number = row.number()?;
+    row.end(number)
 }
 
 /// CRC-32C of the last arrival number, the last queue number, where a replay begins (twice 0 in a new store), and each row of

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use relay_core::Seq;
 use relay_journal::{Location, Position};
 
+use crate::acked::AckedNames;
 use crate::base::{Base, Live};
+use crate::error::StoreError;
 use crate::layer::{Change, Layer, Numbers};
 use crate::read::QueueRows;
 use crate::view::View;
@@ -21,6 +23,8 @@ pub(crate) struct State {
     /// What the checkpoint under way writes.
     frozen: Option<Arc<Frozen>>,
     base: Arc<Base>,
+    /// Knows every acked name of the layers and the base, and at times of a batch that has failed.
+    acked: AckedNames,
     /// Where the journal goes on behind what `active` holds.
     position: Position,
 }
@@ -33,8 +37,13 @@ pub(crate) struct Frozen {
 }
 
 impl State {
-    pub(crate) fn new(base: Arc<Base>, position: Position) -> Self {
-        Self { active: Layer::new(base.numbers), frozen: None, base, position }
+    /// What an index holds. Which acked names that are is not known yet: see [`AckedNames::add_unknown`].
+    pub(crate) fn open(base: Arc<Base>, position: Position) -> Result<Self, StoreError> {
+        let acked = AckedNames::default();
+        for slot in base.acked_slots()? {
+            acked.add_unknown(slot);
+        }
+        Ok(Self { active: Layer::new(base.numbers), frozen: None, base, acked, position })
     }
 
     pub(crate) const fn numbers(&self) -> Numbers {
@@ -54,7 +63,7 @@ impl State {
     /// All of it, with a batch on top.
     pub(crate) fn view<'a>(&'a self, batch: Option<&'a Layer>) -> View<'a> {
         let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
-        View::new([batch, Some(&self.active), frozen], &self.base)
+        View::new([batch, Some(&self.active), frozen], &self.base, &self.acked)
     }
 
     /// Makes a batch visible, which ends at `position` of the journal.
@@ -113,6 +122,10 @@ impl State {
 
     pub(crate) fn base(&self) -> &Arc<Base> {
         &self.base
+    }
+
+    pub(crate) const fn acked(&self) -> &AckedNames {
+        &self.acked
     }
 
     pub(crate) const fn position(&self) -> Position {

@@ -6,12 +6,13 @@
 use relay_core::{Item, ItemId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
+use crate::acked;
 use crate::error::StoreError;
 use crate::layer::{Change, Layer, Numbers};
 use crate::read::QueueRows;
-use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Key, ParsedKey, QueueRow, TraceRow};
+use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Key, ParsedKey, QueueRow};
 use crate::state::State;
-use crate::view::{Memo, View};
+use crate::view::{Memo, Value, View};
 
 /// The rows as they are, and the changes to them.
 pub(crate) struct Tables<'s> {
@@ -92,11 +93,14 @@ impl<'s> Tables<'s> {
             Some(row) => row,
             None => self.make_queue(queue, recipient),
         };
-        if let Some(TraceRow::Acked { until }) = self.rows(queue).read_trace(id)? {
-            self.put(Key::acked(until, queue, id), None);
+        // Its time is over, or the rules would not put it into the queue, but no sweep has come by.
+        if row.acked > 0
+            && let Some((acked, _)) = self.rows(queue).read_acked(id)?
+        {
+            self.put(acked, None);
             row.acked = row.acked.saturating_sub(1);
         }
-        self.put(Key::trace(queue, id), Some(TraceRow::Queued(seq).encode()));
+        self.put(Key::trace(queue, id), Some(schema::encode_number(seq.as_u64())));
         let place = row.next_place;
         self.put(Key::item(queue, seq), Some(ItemRow { item, place }.encode()));
         self.count(location.segment, Change::added(location));
@@ -140,11 +144,18 @@ impl<'s> Tables<'s> {
         Ok(Some(taken))
     }
 
-    /// Remembers that an item was acked.
-    pub(crate) fn remember(&mut self, queue: u64, id: ItemId, until: Timestamp) -> Result<(), StoreError> {
+    /// Remembers that an item was acked, in a slot of this length.
+    pub(crate) fn remember(
+        &mut self,
+        queue: u64,
+        id: ItemId,
+        until: Timestamp,
+        slot_ms: u64,
+    ) -> Result<(), StoreError> {
         let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
-        self.put(Key::trace(queue, id), Some(TraceRow::Acked { until }.encode()));
-        self.put(Key::acked(until, queue, id), Some(Vec::new()));
+        let slot = acked::slot_of(until, slot_ms);
+        self.state.acked().add(slot, queue, id);
+        self.put(Key::acked(slot, queue, id), Some(schema::encode_number(until.as_ms())));
         row.acked = row.acked.saturating_add(1);
         self.put_queue(queue, &row);
         Ok(())
@@ -175,17 +186,17 @@ impl<'s> Tables<'s> {
         Ok(())
     }
 
-    /// Forgets the acked names from `from` up to and including `last`, and tells their queues.
-    pub(crate) fn forget_through(&mut self, from: &Key, last: &Key) -> Result<Vec<u64>, StoreError> {
-        let mut keys = Vec::new();
-        for row in self.view().range(from, last)? {
-            keys.push(row?.0);
+    /// Forgets the acked names from `first` up to and including `last` whose time is over at `now`, and tells their queues.
+    pub(crate) fn forget(&mut self, first: &Key, last: &Key, now: Timestamp) -> Result<Vec<u64>, StoreError> {
+        let mut over = Vec::new();
+        for row in self.view().range(first, &last.next())? {
+            let (key, value) = row?;
+            over.extend(is_over(&value, now)?.then_some(key));
         }
-        keys.push(*last);
         let mut queues = Vec::new();
-        for key in keys {
-            if let ParsedKey::Acked(until, queue, id) = key.parse()? {
-                self.forget(until, queue, id)?;
+        for key in over {
+            if let ParsedKey::Acked(_, queue, _) = key.parse()? {
+                self.forget_one(queue, key)?;
                 queues.push(queue);
             }
         }
@@ -194,14 +205,11 @@ impl<'s> Tables<'s> {
         Ok(queues)
     }
 
-    fn forget(&mut self, until: Timestamp, queue: u64, id: ItemId) -> Result<(), StoreError> {
-        self.put(Key::acked(until, queue, id), None);
+    fn forget_one(&mut self, queue: u64, key: Key) -> Result<(), StoreError> {
+        self.put(key, None);
         let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
-        if self.rows(queue).read_trace(id)? == Some(TraceRow::Acked { until }) {
-            self.put(Key::trace(queue, id), None);
-            row.acked = row.acked.saturating_sub(1);
-            self.put_queue(queue, &row);
-        }
+        row.acked = row.acked.saturating_sub(1);
+        self.put_queue(queue, &row);
         Ok(())
     }
 
@@ -291,6 +299,15 @@ impl<'s> Tables<'s> {
     fn count(&mut self, segment: u32, change: Change) {
         self.layer.count(segment, change);
         self.undo.push(Undo::Count(segment, change));
+    }
+}
+
+/// Whether the time of an acked name is over. That of one whose row is damaged is: nothing tells otherwise, and it must not stay.
+pub(crate) fn is_over(row: &Value<'_>, now: Timestamp) -> Result<bool, StoreError> {
+    match row.bytes().and_then(schema::decode_until) {
+        Ok(until) => Ok(until <= now),
+        Err(StoreError::Damaged(_)) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::btree_map;
 use redb::AccessGuard;
 use relay_core::Recipient;
 
+use crate::acked::AckedNames;
 use crate::base::Base;
 use crate::error::StoreError;
 use crate::layer::Layer;
@@ -20,6 +21,8 @@ pub(crate) struct View<'a> {
     /// Newest first.
     layers: [Option<&'a Layer>; LAYERS_MAX],
     base: &'a Base,
+    /// Where acked names may be.
+    pub(crate) acked: &'a AckedNames,
     memo: Option<&'a Memo>,
 }
 
@@ -56,8 +59,12 @@ struct BaseRange<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(crate) const fn new(layers: [Option<&'a Layer>; LAYERS_MAX], base: &'a Base) -> Self {
-        Self { layers, base, memo: None }
+    pub(crate) const fn new(
+        layers: [Option<&'a Layer>; LAYERS_MAX],
+        base: &'a Base,
+        acked: &'a AckedNames,
+    ) -> Self {
+        Self { layers, base, acked, memo: None }
     }
 
     /// The same view, with a memo.

@@ -13,6 +13,7 @@ use relay_journal::{Frame, Journal, Position};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::acked::slot_ms;
 use crate::batch::{Batch, SweepMarks};
 use crate::core::Core;
 use crate::error::{StoreError, caught};
@@ -206,7 +207,8 @@ impl Writer {
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
         let core = Arc::clone(&self.core);
         let (state, now) = (core.state(), core.clock.now());
-        let mut batch = Batch::new(&state, records, &core.journal, self.sweep.marks);
+        let slot_ms = slot_ms(core.limits.dedup_window_ms);
+        let mut batch = Batch::new(&state, records, &core.journal, slot_ms, self.sweep.marks);
         let mut answers = Answers::default();
         for job in jobs {
             decide(&mut batch, &core.limits, now, job, &mut answers);
@@ -225,6 +227,7 @@ impl Writer {
                 answers.send(None);
                 if matches!(step, Some(Ok(_))) {
                     self.sweep.marks = marks;
+                    core.state().acked().forget_before(marks.acked_from());
                 }
                 self.advance_sweep(step);
             }

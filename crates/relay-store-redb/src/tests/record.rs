@@ -54,10 +54,23 @@ fn another_items_record_is_not_taken_for_it() {
 #[test]
 fn a_removal_to_the_byte() {
     let items = vec![(Seq::new(1), None), (Seq::new(300), Some(Timestamp::from_ms(128)))];
-    let removed = Removed { queue: 7, items };
-    // queue, then number and end of the dedup window of each
-    assert_eq!(hex(&removed.encode()), "07 01 00 ac02 8001".replace(' ', ""));
+    let removed = Removed { queue: 7, slot_ms: 9375, items };
+    // queue, length of a slot, then number and end of the dedup window of each
+    assert_eq!(hex(&removed.encode()), "07 9f49 01 00 ac02 8001".replace(' ', ""));
     assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
+}
+
+#[test]
+fn forgotten_names_to_the_byte() {
+    let (now, id) = (Timestamp::from_ms(300), item().id());
+    let [first, last] = [7, 8].map(|queue| Key::acked(Timestamp::from_ms(128), queue, id));
+    let forgotten = Forgotten { now, first, last };
+    // when, then the first name and the last, each with the length of its key before it
+    let expected = "ac02 \
+                    25 03 0000000000000080 0000000000000007 30313233343536373839616263646566 00000001 \
+                    25 03 0000000000000080 0000000000000008 30313233343536373839616263646566 00000001";
+    assert_eq!(hex(&forgotten.encode()), expected.replace(' ', ""));
+    assert_eq!(Forgotten::parse(&forgotten.encode()).unwrap(), forgotten);
 }
 
 #[test]
@@ -74,7 +87,12 @@ fn records_that_are_cut_short_are_reported() {
     for length in 0..body.len() - "body".len() {
         assert!(ItemRecord::parse(&body[..length]).is_err(), "{length} bytes");
     }
-    assert!(Removed::parse(&[7, 1]).is_err());
+    assert!(Removed::parse(&[7, 1, 1]).is_err());
+    let now = Timestamp::from_ms(1);
+    let names = Forgotten { now, first: Key::acked_start(), last: Key::end() }.encode();
+    for length in 0..names.len() {
+        assert!(Forgotten::parse(&names[..length]).is_err(), "{length} bytes");
+    }
 }
 
 /// The same cases in every run.
@@ -93,6 +111,9 @@ proptest! {
         drop(ItemRecord::payload(&bytes.clone().into(), Seq::new(1), item().id()));
         if let Ok(removed) = Removed::parse(&bytes) {
             prop_assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
+        }
+        if let Ok(forgotten) = Forgotten::parse(&bytes) {
+            prop_assert_eq!(Forgotten::parse(&forgotten.encode()).unwrap(), forgotten);
         }
         drop(parse_dropped(&bytes));
     }

@@ -135,7 +135,7 @@ impl Stack {
     fn on(disk: &SimDisk) -> Self {
         let index = Index::open(Arc::new(disk.clone()), 1 << 20).unwrap();
         let at = Position { segment: 1, offset: 36 };
-        let state = State::new(Arc::new(index.base().unwrap()), at);
+        let state = State::open(Arc::new(index.base().unwrap()), at).unwrap();
         Self { index, state, at }
     }
 
@@ -176,7 +176,7 @@ impl Stack {
     fn restart(&mut self) {
         let base = Arc::new(self.index.reopen().unwrap());
         self.at = base.position.unwrap_or(self.at);
-        self.state = State::new(base, self.at);
+        self.state = State::open(base, self.at).unwrap();
     }
 }
 
