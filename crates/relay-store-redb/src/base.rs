@@ -17,7 +17,7 @@ const CHECKSUM_BYTES: usize = 4;
 /// The tables as one checkpoint left them. It stays as it is while later checkpoints are written.
 pub(crate) struct Base {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    names: ReadOnlyTable<&'static str, u64>,
+    names: ReadOnlyTable<&'static str, (u64, u32)>,
     /// The live frames of each segment that has any.
     pub(crate) segments: BTreeMap<u32, Live>,
     /// Where the journal goes on behind what the tables hold; `None` in a new store.
@@ -84,11 +84,16 @@ impl Base {
     }
 
     pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        Ok(self.names.get(recipient.as_str())?.map(|queue| queue.value()))
+        let Some(found) = self.names.get(recipient.as_str())? else { return Ok(None) };
+        let (queue, checksum) = found.value();
+        if checksum != schema::name_checksum(recipient.as_str(), queue) {
+            return Err(StoreError::Damaged("a name of the index has a wrong checksum"));
+        }
+        Ok(Some(queue))
     }
 
     /// All names, in order.
-    pub(crate) fn names(&self) -> Result<redb::Range<'_, &'static str, u64>, StoreError> {
+    pub(crate) fn names(&self) -> Result<redb::Range<'_, &'static str, (u64, u32)>, StoreError> {
         Ok(self.names.iter()?)
     }
 

@@ -150,7 +150,8 @@ impl<'s> Batch<'s> {
     fn due_of(&self, queue: u64, now: Timestamp, max: usize) -> Result<Vec<Due>, StoreError> {
         let rows = self.tables.rows(queue);
         let Some(row) = rows.read_row()? else { return Ok(Vec::new()) };
-        if self.tables.view().name(&row.recipient)? != Some(queue) {
+        let owner = self.tables.view().owner(queue)?;
+        if self.tables.view().name(&owner)? != Some(queue) {
             return Err(StoreError::Damaged("a queue has lost its name"));
         }
         let mut due = Vec::new();
@@ -159,7 +160,7 @@ impl<'s> Batch<'s> {
             if item.is_live(now) || due.len() >= max {
                 return ControlFlow::Break(());
             }
-            let (recipient, id) = (row.recipient.clone(), item.id());
+            let (recipient, id) = (owner.clone(), item.id());
             due.push(Due { recipient, id, seq: item.seq, payload_bytes: item.payload_bytes });
             ControlFlow::Continue(())
         })?;
@@ -322,7 +323,12 @@ impl WriteTx for Batch<'_> {
         if let (Some(&first), Some(&last)) = (over.first(), over.last()) {
             self.records.append(kind::FORGOTTEN, &NamesRecord { now, first, last }.encode(), Bytes::new());
             for queue in self.tables.forget(&first, &last, now)? {
-                self.drop_if_forgettable(queue)?;
+                match self.drop_if_forgettable(queue) {
+                    Err(StoreError::Damaged(what)) => {
+                        tracing::error!(what, "a queue that holds nothing stays")
+                    }
+                    dropped => dropped?,
+                }
             }
         }
         self.marks = marks;

@@ -224,7 +224,10 @@ fn write_layer(tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
     for (number, (recipient, queue)) in sorted.into_iter().enumerate() {
         pace(number);
         match queue {
-            Some(queue) => drop(names.insert(recipient.as_str(), queue)?),
+            Some(queue) => {
+                let checksum = schema::name_checksum(recipient.as_str(), *queue);
+                names.insert(recipient.as_str(), (*queue, checksum))?;
+            }
             None => drop(names.remove(recipient.as_str())?),
         }
     }

@@ -83,6 +83,7 @@ fn find_damaged_rows(reading: &Reading<'_>) -> Result<Vec<String>, StoreError> {
 
 fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
     match key.parse()? {
+        ParsedKey::Owner(_) => schema::decode_owner(value).map(drop),
         ParsedKey::Queue(_) => QueueRow::decode(value).map(drop),
         ParsedKey::Item(_, seq) => ItemRow::decode(seq, value).map(drop),
         ParsedKey::Trace(..) => schema::decode_seq(value).map(drop),
@@ -97,7 +98,7 @@ fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 /// All queues whose row can be read.
 fn queues(reading: &Reading<'_>) -> Result<Vec<(u64, QueueRow)>, StoreError> {
     let mut queues = Vec::new();
-    let mut from = Key::start();
+    let mut from = Key::queues_start();
     // From the row of one queue to that of the next, and not over what lies in between.
     while let Some((key, value)) = next_readable(reading, &from)? {
         let (ParsedKey::Queue(queue)
@@ -235,7 +236,7 @@ fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<St
 
 impl Inspect for Reading<'_> {
     fn recipients(&self) -> Result<Vec<Recipient>, StoreError> {
-        Ok(queues(self)?.into_iter().map(|(_, row)| row.recipient).collect())
+        queues(self)?.into_iter().map(|(queue, _)| self.view.owner(queue)).collect()
     }
 
     fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, StoreError> {
@@ -254,7 +255,7 @@ impl Inspect for Reading<'_> {
         let mut expiry = Vec::new();
         for row in self.view.range(&Key::queues_end(), &Key::acked_start())? {
             if let ParsedKey::Due(at, queue) = row?.0.parse()? {
-                expiry.push((at, self.recipient_of(queue)?));
+                expiry.push((at, self.view.owner(queue)?));
             }
         }
         Ok(expiry)
@@ -265,16 +266,9 @@ impl Inspect for Reading<'_> {
         for row in self.view.range(&Key::acked_start(), &Key::end())? {
             let (key, value) = row?;
             if let ParsedKey::Acked(_, queue, id) = key.parse()? {
-                expiry.push((schema::decode_until(value.bytes()?)?, self.recipient_of(queue)?, id));
+                expiry.push((schema::decode_until(value.bytes()?)?, self.view.owner(queue)?, id));
             }
         }
         Ok(expiry)
-    }
-}
-
-impl Reading<'_> {
-    fn recipient_of(&self, queue: u64) -> Result<Recipient, StoreError> {
-        let row = QueueRows { view: self.view, queue }.read_row()?;
-        Ok(row.ok_or(StoreError::Damaged("an index names an unknown queue"))?.recipient)
     }
 }

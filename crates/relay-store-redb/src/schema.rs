@@ -1,7 +1,7 @@
 //! The rows of the index to the byte: how keys are built, how values are written and read. Knows nothing of transactions.
 //!
 //! Numbers in keys are big-endian, so that the order of bytes is the order of numbers; in values they are LEB128, since most are
-//! small. Recipients appear in two places only: as key of [`NAMES`], and in the row of their queue. Everything else goes by
+//! small. Recipients appear in two places only: as key of [`NAMES`], and in a row of their own. Everything else goes by
 //! queue number, and a queue's rows are neighbours in [`ROWS`].
 
 use std::collections::BTreeMap;
@@ -17,13 +17,13 @@ use crate::fields::{Fields, put_number};
 use crate::layer::Numbers;
 
 /// The format of what is written here; another one is not read. Format 1 had no journal, format 2 kept acked
-/// names among the rows of their queues.
+/// names and recipients among the rows of their queues.
 pub(crate) const FORMAT: u64 = 3;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// From recipient to queue number.
-pub(crate) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
+/// From recipient to queue number, with CRC-32C of both behind it.
+pub(crate) const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 /// All other rows: a [`Key`], and a value whose last four bytes are a checksum of both.
 pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// From segment of the journal to how many live items it holds, and how many bytes their frames take.
@@ -47,6 +47,7 @@ pub(crate) const META_CHECKSUM: &str = "checksum";
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
 /// The first byte of a key: what the row is about.
+const OWNERS: u8 = 0;
 const QUEUES: u8 = 1;
 const DUE: u8 = 2;
 const ACKED: u8 = 3;
@@ -88,6 +89,8 @@ pub(crate) struct Key {
 /// A key, read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParsedKey {
+    /// Whose queue it is.
+    Owner(u64),
     /// The row of a queue.
     Queue(u64),
     /// An item.
@@ -103,10 +106,8 @@ pub(crate) enum ParsedKey {
 }
 
 /// A queue at a glance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueRow {
-    /// Whose it is.
-    pub(crate) recipient: Recipient,
     /// What it holds, expired items that are not reclaimed yet included.
     pub(crate) usage: Usage,
     /// How many acked names it remembers.
@@ -167,6 +168,10 @@ impl Key {
         Self::new(&[&[QUEUES], &queue.to_be_bytes(), &[tag as u8], rest])
     }
 
+    pub(crate) fn owner(queue: u64) -> Self {
+        Self::new(&[&[OWNERS], &queue.to_be_bytes()])
+    }
+
     pub(crate) fn queue(queue: u64) -> Self {
         Self::of_queue(queue, Tag::Queue, &[])
     }
@@ -204,6 +209,11 @@ impl Key {
     /// Behind every name of the queue, and before every block.
     pub(crate) fn traces_end(queue: u64) -> Self {
         Self::of_queue(queue, Tag::Block, &[])
+    }
+
+    /// Behind every owner, and before every row of every queue.
+    pub(crate) fn queues_start() -> Self {
+        Self::new(&[&[QUEUES]])
     }
 
     /// Behind every row of every queue, and before the first row that is due.
@@ -266,7 +276,7 @@ impl Key {
     /// The queue that the row is about.
     pub(crate) const fn about(&self) -> u64 {
         let [first, second, third, ..] = self.words;
-        if first >> 56 == QUEUES as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
+        if first >> 56 <= QUEUES as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
     }
 
     /// Behind this key, and before every other that comes later.
@@ -285,6 +295,7 @@ impl Key {
         let mut key = Fields::new(&bytes, "key");
         let [about] = key.take()?;
         let parsed = match about {
+            OWNERS => ParsedKey::Owner(key.be()?),
             QUEUES => {
                 let queue = key.be()?;
                 match key.take()? {
@@ -319,11 +330,6 @@ impl fmt::Debug for Key {
 }
 
 impl QueueRow {
-    pub(crate) const fn new(recipient: Recipient) -> Self {
-        let (usage, open_block) = (Usage::ZERO, Usage::ZERO);
-        Self { recipient, usage, acked: 0, next_place: 0, open_block, ends: None }
-    }
-
     /// Whether there is nothing that has to be remembered.
     pub(crate) const fn is_forgettable(&self) -> bool {
         self.usage.is_empty() && self.acked == 0
@@ -331,7 +337,7 @@ impl QueueRow {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let (usage, block) = (self.usage, self.open_block);
-        let mut bytes = Vec::with_capacity(40 + self.recipient.as_str().len());
+        let mut bytes = Vec::with_capacity(40);
         for number in [usage.items, usage.bytes, self.acked, self.next_place, block.items, block.bytes] {
             put_number(&mut bytes, number);
         }
@@ -341,7 +347,6 @@ impl QueueRow {
                 put_number(&mut bytes, deadline.as_ms());
             }
         }
-        bytes.extend_from_slice(self.recipient.as_str().as_bytes());
         bytes
     }
 
@@ -352,8 +357,7 @@ impl QueueRow {
         let open_block = row.usage()?;
         let ends =
             if usage.is_empty() { None } else { Some(Ends { first: end(&mut row)?, last: end(&mut row)? }) };
-        let recipient = row.text(|name| Recipient::parse(name).ok())?;
-        Ok(Self { recipient, usage, acked, next_place, open_block, ends })
+        row.end(Self { usage, acked, next_place, open_block, ends })
     }
 }
 
@@ -413,6 +417,10 @@ pub(crate) fn encode_number(number: u64) -> Vec<u8> {
     bytes
 }
 
+pub(crate) fn decode_owner(bytes: &[u8]) -> Result<Recipient, StoreError> {
+    Fields::new(bytes, "owner").text(|name| Recipient::parse(name).ok())
+}
+
 pub(crate) fn decode_seq(bytes: &[u8]) -> Result<Seq, StoreError> {
     decode_number(bytes, "trace").map(Seq::new)
 }
@@ -425,6 +433,11 @@ fn decode_number(bytes: &[u8], what: &'static str) -> Result<u64, StoreError> {
     let mut row = Fields::new(bytes, what);
     let number = row.number()?;
     row.end(number)
+}
+
+/// CRC-32C of a recipient and the number of its queue, as 8 bytes, little-endian.
+pub(crate) fn name_checksum(recipient: &str, queue: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(recipient.as_bytes()), &queue.to_le_bytes())
 }
 
 /// CRC-32C of the last arrival number, the last queue number, where a replay begins (twice 0 in a new store), and each row of

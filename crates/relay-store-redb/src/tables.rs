@@ -52,7 +52,7 @@ impl<'s> Tables<'s> {
     /// Takes back what was done since the savepoint, where `numbers` had been given away.
     pub(crate) fn rollback(&mut self, numbers: Numbers) {
         self.layer.numbers = numbers;
-        self.memo.replace(None);
+        self.memo = Memo::default();
         while let Some(undo) = self.undo.pop() {
             match undo {
                 Undo::Row(key, Some(before)) => drop(self.layer.rows.insert(key, before)),
@@ -207,7 +207,12 @@ impl<'s> Tables<'s> {
 
     fn forget_one(&mut self, queue: u64, key: Key) -> Result<(), StoreError> {
         self.put(key, None);
-        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
+        let mut row = match self.rows(queue).read_row() {
+            Ok(Some(row)) => row,
+            // It must not keep the sweep from all others.
+            Ok(None) | Err(StoreError::Damaged(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         row.acked = row.acked.saturating_sub(1);
         self.put_queue(queue, &row);
         Ok(())
@@ -215,12 +220,14 @@ impl<'s> Tables<'s> {
 
     /// Forgets a queue that holds nothing. False, and nothing done, when it does.
     pub(crate) fn drop_if_forgettable(&mut self, queue: u64) -> Result<bool, StoreError> {
-        let Some(row) = self.rows(queue).read_row()?.filter(QueueRow::is_forgettable) else {
+        if !self.rows(queue).read_row()?.is_some_and(|row| row.is_forgettable()) {
             return Ok(false);
-        };
+        }
+        let owner = self.view().owner(queue)?;
         self.put(Key::queue(queue), None);
-        self.memo.replace(None);
-        self.put_name(row.recipient, None);
+        self.put(Key::owner(queue), None);
+        self.put_name(owner, None);
+        self.memo = Memo::default();
         Ok(true)
     }
 
@@ -245,8 +252,9 @@ impl<'s> Tables<'s> {
     }
 
     fn make_queue(&mut self, queue: u64, recipient: &Recipient) -> QueueRow {
+        self.put(Key::owner(queue), Some(recipient.as_str().into()));
         self.put_name(recipient.clone(), Some(queue));
-        QueueRow::new(recipient.clone())
+        QueueRow::default()
     }
 
     /// What an empty queue starts anew with.
@@ -283,7 +291,7 @@ impl<'s> Tables<'s> {
 
     fn put_queue(&mut self, queue: u64, row: &QueueRow) {
         self.put(Key::queue(queue), Some(row.encode()));
-        self.memo.replace(Some((queue, row.clone())));
+        self.memo.row.set(Some((queue, *row)));
     }
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
@@ -292,6 +300,7 @@ impl<'s> Tables<'s> {
     }
 
     fn put_name(&mut self, recipient: Recipient, queue: Option<u64>) {
+        self.memo.name.take();
         let before = self.layer.names.insert(recipient.clone(), queue);
         self.undo.push(Undo::Name(recipient, before));
     }

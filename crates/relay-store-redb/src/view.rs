@@ -1,6 +1,6 @@
 //! One view of all layers and the index below them, the newest on top.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::btree_map;
 
 use redb::AccessGuard;
@@ -10,7 +10,7 @@ use crate::acked::AckedNames;
 use crate::base::Base;
 use crate::error::StoreError;
 use crate::layer::Layer;
-use crate::schema::{Key, QueueRow};
+use crate::schema::{self, Key, QueueRow};
 
 /// The most layers that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
 const LAYERS_MAX: usize = 3;
@@ -27,7 +27,11 @@ pub(crate) struct View<'a> {
 }
 
 /// The queue that was looked at last, which a request does many times. Who changes the row keeps this up to date.
-pub(crate) type Memo = RefCell<Option<(u64, QueueRow)>>;
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    pub(crate) name: RefCell<Option<(Recipient, u64)>>,
+    pub(crate) row: Cell<Option<(u64, QueueRow)>>,
+}
 
 /// The value of a row.
 pub(crate) enum Value<'a> {
@@ -74,35 +78,44 @@ impl<'a> View<'a> {
 
     /// The number and row of a queue, if there is one.
     pub(crate) fn queue(&self, recipient: &Recipient) -> Result<Option<(u64, QueueRow)>, StoreError> {
-        if let Some(known) = self.recall(|_, row| row.recipient == *recipient) {
-            return Ok(Some(known));
-        }
         let Some(queue) = self.name(recipient)? else { return Ok(None) };
         let row = self.queue_row(queue)?.ok_or(StoreError::Damaged("a queue has no row"))?;
-        if row.recipient != *recipient {
-            return Err(StoreError::Damaged("a name leads to another's queue"));
-        }
         Ok(Some((queue, row)))
     }
 
     /// The row of a queue.
     pub(crate) fn queue_row(&self, queue: u64) -> Result<Option<QueueRow>, StoreError> {
-        if let Some((_, row)) = self.recall(|number, _| number == queue) {
+        let known = self.memo.and_then(|memo| memo.row.get()).filter(|(number, _)| *number == queue);
+        if let Some((_, row)) = known {
             return Ok(Some(row));
         }
         let row = self.get(&Key::queue(queue))?.map(|value| QueueRow::decode(value.bytes()?)).transpose()?;
-        if let (Some(memo), Some(row)) = (self.memo, &row) {
-            memo.replace(Some((queue, row.clone())));
+        if let (Some(memo), Some(row)) = (self.memo, row) {
+            memo.row.set(Some((queue, row)));
         }
         Ok(row)
     }
 
-    fn recall(&self, is_it: impl FnOnce(u64, &QueueRow) -> bool) -> Option<(u64, QueueRow)> {
-        self.memo?.borrow().as_ref().filter(|(queue, row)| is_it(*queue, row)).cloned()
+    /// Whose queue it is.
+    pub(crate) fn owner(&self, queue: u64) -> Result<Recipient, StoreError> {
+        let owner = self.get(&Key::owner(queue))?.ok_or(StoreError::Damaged("a queue has no owner"))?;
+        schema::decode_owner(owner.bytes()?)
     }
 
     /// The number of the recipient's queue.
     pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
+        let Some(memo) = self.memo else { return self.find_name(recipient) };
+        let known =
+            memo.name.borrow().as_ref().filter(|(name, _)| name == recipient).map(|(_, queue)| *queue);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let queue = self.find_name(recipient)?;
+        memo.name.replace(queue.map(|queue| (recipient.clone(), queue)));
+        Ok(queue)
+    }
+
+    fn find_name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
         match self.layers.iter().flatten().find_map(|layer| layer.names.get(recipient)) {
             Some(number) => Ok(*number),
             None => self.base.name(recipient),

@@ -13,10 +13,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn recipient() -> Recipient {
-    Recipient::parse("alice").unwrap()
-}
-
 fn ends() -> Ends {
     let first = End { seq: Seq::new(5), deadline: Timestamp::from_ms(1000) };
     Ends { first, last: End { seq: Seq::new(300), deadline: Timestamp::from_ms(2000) } }
@@ -42,6 +38,7 @@ fn item() -> ItemRow {
 fn the_keys_to_the_byte() {
     let (seq, at) = (Seq::new(0x1122), Timestamp::from_ms(0x3344));
     for (key, expected) in [
+        (Key::owner(0x0102), "00 0000000000000102"),
         (Key::queue(0x0102), "01 0000000000000102 00"),
         (Key::item(0x0102, seq), "01 0000000000000102 01 0000000000001122"),
         (Key::trace(0x0102, ID), "01 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
@@ -58,16 +55,16 @@ fn the_keys_to_the_byte() {
 
 #[test]
 fn the_rows_to_the_byte() {
-    let mut row = QueueRow::new(recipient());
-    // items, bytes, acked, next place, items and bytes of the open block, the recipient
-    assert_eq!(hex(&row.encode()), "00 00 00 00 00 00 616c696365".replace(' ', ""));
+    let mut row = QueueRow::default();
+    // items, bytes, acked, next place, items and bytes of the open block
+    assert_eq!(hex(&row.encode()), "00 00 00 00 00 00".replace(' ', ""));
     row.usage = Usage { items: 2, bytes: 300 };
     row.acked = 1;
     row.next_place = 514;
     row.open_block = Usage { items: 1, bytes: 128 };
     row.ends = Some(ends());
-    // the same, then number and deadline of the first item and of the last, then the recipient
-    assert_eq!(hex(&row.encode()), "02 ac02 01 8204 01 8001 05 e807 ac02 d00f 616c696365".replace(' ', ""));
+    // the same, then number and deadline of the first item and of the last
+    assert_eq!(hex(&row.encode()), "02 ac02 01 8204 01 8001 05 e807 ac02 d00f".replace(' ', ""));
 
     // deadline, place, arrival, payload, total_len, sent_ms, chunk index and count, segment, offset, length; message id; kind
     let expected = "80d095ffbc31 8104 03 c801 e807 02 01 03 07 8020 cd02 \
@@ -75,6 +72,10 @@ fn the_rows_to_the_byte() {
     assert_eq!(hex(&item().encode()), expected.replace(' ', ""));
 
     assert_eq!(hex(&encode_number(300)), "ac02");
+    assert_eq!(decode_owner(b"alice").unwrap().as_str(), "alice");
+    assert!(decode_owner(b" ").is_err() && decode_owner(&[0xff]).is_err());
+    // CRC-32C of the recipient, then of the queue as 8 bytes, little-endian.
+    assert_eq!(name_checksum("alice", 0x0102), NAME_CHECKSUM);
     assert_eq!(hex(&encode_usage(Usage { items: 511, bytes: 70_000 })), "ff03f0a204");
 }
 
@@ -89,11 +90,12 @@ fn the_stored_rows_to_the_byte() {
 
 // Computed by another implementation, bit by bit, with the reflected polynomial 0x82f63b78.
 const DUE_CHECKSUM: &str = "a2fe9453";
+const NAME_CHECKSUM: u32 = 0xf8ab_a7d1;
 const TRACE_CHECKSUM: &str = "433b3ed3";
 
 #[test]
 fn what_is_written_is_read() {
-    let mut row = QueueRow::new(recipient());
+    let mut row = QueueRow::default();
     assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
     row.usage = Usage { items: 2, bytes: 300 };
     row.ends = Some(ends());
@@ -110,10 +112,9 @@ fn rows_that_are_too_short_or_too_long_are_reported() {
     for length in 0..row.len() - texts + 1 {
         assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item");
     }
-    let row =
-        QueueRow { ends: Some(ends()), usage: Usage { items: 1, bytes: 1 }, ..QueueRow::new(recipient()) };
+    let row = QueueRow { ends: Some(ends()), usage: Usage { items: 1, bytes: 1 }, ..QueueRow::default() };
     let row = row.encode();
-    for length in 0..row.len() - "alice".len() + 1 {
+    for length in 0..row.len() {
         assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue");
     }
     for row in [&[][..], &[0x80], &[5, 0]] {
@@ -158,6 +159,7 @@ proptest! {
         prop_assert_eq!(Key::trace(a[0], id(a)).cmp(&Key::trace(b[0], id(b))), a.cmp(&b));
         prop_assert_eq!(Key::acked(at(a), 5, id(a)).cmp(&Key::acked(at(b), 5, id(b))), a.cmp(&b));
         for (key, parsed) in [
+            (Key::owner(a[0]), ParsedKey::Owner(a[0])),
             (Key::queue(a[0]), ParsedKey::Queue(a[0])),
             (Key::item(a[0], Seq::new(a[1])), ParsedKey::Item(a[0], Seq::new(a[1]))),
             (Key::trace(a[0], id(a)), ParsedKey::Trace(a[0], id(a))),
@@ -170,7 +172,8 @@ proptest! {
         }
         // The parts of a queue, and the kinds of rows, follow each other.
         let [queue, number, _] = a;
-        prop_assert!(Key::start() < Key::queue(queue) && Key::queue(queue) < Key::items_start(queue));
+        prop_assert!(Key::start() < Key::owner(queue) && Key::owner(queue) < Key::queues_start());
+        prop_assert!(Key::queues_start() < Key::queue(queue) && Key::queue(queue) < Key::items_start(queue));
         prop_assert!(Key::items_start(queue) < Key::item(queue, Seq::new(number)));
         prop_assert!(Key::item(queue, Seq::new(number)) < Key::items_end(queue));
         prop_assert!(Key::items_end(queue) < Key::trace(queue, id(a)) && Key::trace(queue, id(a)) < Key::traces_end(queue));
