@@ -325,7 +325,7 @@ impl WriteTx for Batch<'_> {
             for queue in self.tables.forget(&first, &last, now)? {
                 match self.drop_if_forgettable(queue) {
                     Err(StoreError::Damaged(what)) => {
-                        tracing::error!(what, "a queue that holds nothing stays")
+                        tracing::error!(what, "a queue that holds nothing stays");
                     }
                     dropped => dropped?,
                 }

@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::index::Index;
 use crate::record::{ItemRecord, kind};
-use crate::writer::{Caller, CheckpointDue, Job};
+use crate::writer::{CheckpointDue, Job, Teller};
 
 /// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has to replay is bounded otherwise; this
 /// is for a relay that is nearly idle, and a checkpoint of few rows writes a page of the index for nearly each of them.
@@ -41,7 +41,7 @@ pub(crate) enum Task {
     /// Much has piled up in memory.
     Checkpoint,
     /// A sweep is through: give back what it made free, then answer it.
-    Tidy(Vec<Caller<Swept>>, Swept),
+    Tidy(Vec<Teller<Swept>>, Swept),
 }
 
 pub(crate) struct Keeper {
@@ -84,7 +84,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn tidy_and_answer(&mut self, callers: Vec<Caller<Swept>>, swept: Swept) -> Result<(), StoreError> {
+    fn tidy_and_answer(&mut self, callers: Vec<Teller<Swept>>, swept: Swept) -> Result<(), StoreError> {
         let outcome = caught(|| self.tidy());
         for caller in callers {
             // The items are gone; that their space is not yet is told by the log.

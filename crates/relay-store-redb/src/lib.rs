@@ -11,7 +11,7 @@
 //! - `layer`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
 //! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
 //! - `read`: pages and counts. `recount`: does everything add up?
-//! - `state`, `core`: what the threads share. `writer`: the thread that writes. `keeper`, `index`: the one that writes checkpoints and
+//! - `state`, `core`: what the threads share. `writer`: the thread that writes; `reply`: how it answers. `keeper`, `index`: the one that writes checkpoints and
 //!   gives space back.
 
 #![warn(missing_docs)]
@@ -30,6 +30,7 @@ mod read;
 mod record;
 mod recount;
 mod replay;
+mod reply;
 mod schema;
 mod state;
 mod tables;
@@ -55,6 +56,7 @@ use crate::error::caught;
 pub use crate::error::{OpenError, StoreError};
 use crate::keeper::{Keeper, Task};
 use crate::read::Reading;
+use crate::reply::{Caller, reply};
 use crate::writer::{Answer, CheckpointDue, Job, Load, Sweep, Weight, Writer};
 
 /// When a caller that was turned away may come back: a few batches later.
@@ -63,7 +65,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How the store uses memory and the disk.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The size of the index's page cache, in bytes.
+    /// The size of the index's page cache, in bytes. A checkpoint that changes more than half of this writes its pages twice.
     pub cache_bytes: usize,
     /// The most requests that wait for the writer; one more is answered [`Error::Overloaded`].
     pub waiting_jobs_max: usize,
@@ -221,14 +223,18 @@ impl RedbRelay {
     }
 
     /// Hands a job to the writer and waits for its answer.
-    async fn submit<T>(&self, make: impl FnOnce(oneshot::Sender<Answer<T>>) -> Job) -> Result<T, Error> {
-        let (caller, answer) = oneshot::channel();
+    async fn submit<T>(&self, make: impl FnOnce(Caller<Answer<T>>) -> Job) -> Result<T, Error> {
+        let (caller, answer) = reply();
+        self.post(make(caller))?;
+        Ok(answer.await.ok_or(StoreError::WriterEnded)??)
+    }
+
+    fn post(&self, job: Job) -> Result<(), Error> {
         let mailbox = self.mailbox.as_ref().ok_or(StoreError::WriterEnded)?;
-        mailbox.try_send(make(caller)).map_err(|error| match error {
+        mailbox.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded { retry_after: RETRY_AFTER },
             mpsc::error::TrySendError::Closed(_) => StoreError::WriterEnded.into(),
-        })?;
-        Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
+        })
     }
 }
 
@@ -256,7 +262,9 @@ impl Relay for RedbRelay {
     }
 
     async fn sweep(&self) -> Result<Swept, Error> {
-        self.submit(Job::Sweep).await
+        let (caller, answer) = oneshot::channel();
+        self.post(Job::Sweep(caller))?;
+        Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
     }
 
     async fn ended(&self) -> Error {

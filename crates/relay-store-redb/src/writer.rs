@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::keeper::Task;
 use crate::layer::Layer;
+use crate::reply::{Caller, Convoys};
 use crate::state::State;
 
 /// The most requests of one batch, and the cost in bytes after which it takes no more.
@@ -39,19 +40,19 @@ const PILE_UP: u32 = 2;
 
 pub(crate) type Answer<T> = Result<T, StoreError>;
 
-/// Whom to tell, once it is known.
-pub(crate) type Caller<T> = oneshot::Sender<Answer<T>>;
+/// Whom to tell of what is asked for now and then, once it is known.
+pub(crate) type Teller<T> = oneshot::Sender<Answer<T>>;
 
 /// A push may be refused, which is no failure.
 type Pushed = Result<PushOutcome, Rejection>;
 
 /// What a caller wants written.
 pub(crate) enum Job {
-    Push(Envelope, Caller<Pushed>, Weight),
-    Ack(Ack, Caller<AckOutcome>, Weight),
-    Sweep(Caller<Swept>),
+    Push(Envelope, Caller<Answer<Pushed>>, Weight),
+    Ack(Ack, Caller<Answer<AckOutcome>>, Weight),
+    Sweep(Teller<Swept>),
     /// Copy the items of these records to the end of the journal, as far as they still lie there.
-    Move(Vec<Frame>, Caller<()>),
+    Move(Vec<Frame>, Teller<()>),
 }
 
 /// What an acked item costs, in payload bytes that take as long to write: ten thousand of them are most of a batch.
@@ -130,7 +131,7 @@ impl CheckpointDue {
 /// A sweep under way, over as many batches as it takes.
 #[derive(Default)]
 pub(crate) struct Sweep {
-    waiting: Vec<Caller<Swept>>,
+    waiting: Vec<Teller<Swept>>,
     swept: Swept,
     marks: SweepMarks,
 }
@@ -138,9 +139,9 @@ pub(crate) struct Sweep {
 /// The answers of a batch, kept until it is synced.
 #[derive(Default)]
 struct Answers {
-    pushes: Vec<(Caller<Pushed>, Pushed, Weight)>,
-    acks: Vec<(Caller<AckOutcome>, AckOutcome, Weight)>,
-    moves: Vec<Caller<()>>,
+    pushes: Vec<(Caller<Answer<Pushed>>, Pushed, Weight)>,
+    acks: Vec<(Caller<Answer<AckOutcome>>, AckOutcome, Weight)>,
+    moves: Vec<Teller<()>>,
 }
 
 impl Writer {
@@ -274,12 +275,12 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
         Job::Push(envelope, caller, weight) => {
             match alone(batch, |batch| queue::push(batch, limits, now, envelope)) {
                 Ok(outcome) => answers.pushes.push((caller, outcome, weight)),
-                Err(error) => fail(caller, &error),
+                Err(error) => refuse(caller, &error),
             }
         }
         Job::Ack(ack, caller, weight) => match alone(batch, |batch| queue::ack(batch, limits, now, &ack)) {
             Ok(outcome) => answers.acks.push((caller, outcome, weight)),
-            Err(error) => fail(caller, &error),
+            Err(error) => refuse(caller, &error),
         },
         Job::Move(frames, caller) => {
             match alone(batch, |batch| frames.iter().try_for_each(|frame| batch.move_item(frame))) {
@@ -317,8 +318,8 @@ impl Job {
 
     fn fail(self, error: &StoreError) {
         match self {
-            Self::Push(_, caller, _) => fail(caller, error),
-            Self::Ack(_, caller, _) => fail(caller, error),
+            Self::Push(_, caller, _) => refuse(caller, error),
+            Self::Ack(_, caller, _) => refuse(caller, error),
             Self::Sweep(caller) => fail(caller, error),
             Self::Move(_, caller) => fail(caller, error),
         }
@@ -348,20 +349,29 @@ impl Sweep {
 impl Answers {
     /// Answers everybody: with what was decided, or with what went wrong.
     fn send(self, error: Option<&StoreError>) {
+        let mut convoys = Convoys::default();
         for (caller, outcome, _weight) in self.pushes {
-            drop(caller.send(error.map_or(Ok(outcome), |error| Err(error.clone()))));
+            convoys.add(caller.answer(error.map_or(Ok(outcome), |error| Err(error.clone()))));
         }
         for (caller, outcome, _weight) in self.acks {
-            drop(caller.send(error.map_or(Ok(outcome), |error| Err(error.clone()))));
+            convoys.add(caller.answer(error.map_or(Ok(outcome), |error| Err(error.clone()))));
         }
+        convoys.wake();
         for caller in self.moves {
             drop(caller.send(error.map_or(Ok(()), |error| Err(error.clone()))));
         }
     }
 }
 
-/// Tells a caller what went wrong. One that has gone away needs no answer; here as above.
-fn fail<T>(caller: Caller<T>, error: &StoreError) {
+/// Tells a caller alone what went wrong.
+fn refuse<T: Send + 'static>(caller: Caller<Answer<T>>, error: &StoreError) {
+    let mut convoys = Convoys::default();
+    convoys.add(caller.answer(Err(error.clone())));
+    convoys.wake();
+}
+
+/// The same. One that has gone away needs no answer; here as above.
+fn fail<T>(caller: Teller<T>, error: &StoreError) {
     drop(caller.send(Err(error.clone())));
 }
 

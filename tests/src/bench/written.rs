@@ -1,59 +1,73 @@
 //! How many bytes reach the disk for each byte of payload, while pushes and acks keep the store at one size.
 
-use std::thread::sleep;
-use std::time::Duration;
-
-use crate::load::{Mixed, Names};
+use crate::load::{Kind, Mixed, Names, Pace, Plan, Stop, run};
 
 use super::Lab;
 use super::figure::{Bar, Section, quantity};
-use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS, run_to_end};
-use super::relay::{Relay, Settings};
+use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS};
+use super::relay::Settings;
 
 const LARGER_BYTES: usize = 64 * 1024;
 const BATCH: usize = 100;
 
-/// How often it is looked whether the process still writes, and how often at most.
-const LOOK: Duration = Duration::from_secs(3);
-const LOOKS_MAX: usize = 40;
+/// How much is done with payloads of one size, in requests: pushes and nearly as many acks, since few recipients have two items that
+/// are due.
+struct Work {
+    payload_bytes: usize,
+    /// Until nearly all recipients are known and the first acks are long past.
+    warm_up: u64,
+    /// Over many checkpoints, so that it hardly matters where between two of them the counting begins and ends.
+    counted: u64,
+    /// How many more items are pushed before one is acked.
+    lag: u64,
+}
 
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
-    let (small, larger) = (lab.at_length(400_000, 4000), lab.at_length(20_000, 200));
+    let small = Work {
+        payload_bytes: PAYLOAD_BYTES,
+        warm_up: lab.at_length(600_000, 4000),
+        counted: lab.at_length(1_200_000, 4000),
+        lag: lab.at_length(40_000, 400),
+    };
+    let larger = Work {
+        payload_bytes: LARGER_BYTES,
+        warm_up: lab.at_length(10_000, 200),
+        counted: lab.at_length(40_000, 200),
+        lag: lab.at_length(2000, 20),
+    };
     let mut section = Section::new(
         "Bytes written",
         format!(
-            "write_bytes of the process, from an empty store until it writes no more, by the bytes of all payloads: {} items of \
-             1 KiB and {} of 64 KiB to random ones of 100,000 recipients, each acked when a tenth as many more were pushed.",
-            quantity(small as f64, ""),
-            quantity(larger as f64, "")
+            "write_bytes of the process by the bytes of the payloads, at a steady state: items to random ones of 100,000 recipients, \
+             each acked when {} more were pushed ({} at 64 KiB). Counted over {} requests ({}) after {} ({}).",
+            quantity(small.lag as f64, ""),
+            quantity(larger.lag as f64, ""),
+            quantity(small.counted as f64, ""),
+            quantity(larger.counted as f64, ""),
+            quantity(small.warm_up as f64, ""),
+            quantity(larger.warm_up as f64, ""),
         ),
     );
-    let ratio = written(lab, PAYLOAD_BYTES, small, &mut section)?;
+    let ratio = written(lab, &small, &mut section)?;
     section.add("written / payload, 1 KiB", ratio, "", Bar::Below(1.7));
-    let ratio = written(lab, LARGER_BYTES, larger, &mut section)?;
+    let ratio = written(lab, &larger, &mut section)?;
     section.add("written / payload, 64 KiB", ratio, "", Bar::Below(1.1));
     Ok(section)
 }
 
-fn written(lab: &Lab, payload_bytes: usize, items: u64, section: &mut Section) -> anyhow::Result<f64> {
+fn written(lab: &Lab, work: &Work, section: &mut Section) -> anyhow::Result<f64> {
     let relay = lab.relay(Settings::default())?;
+    let mut mixed =
+        Mixed::new(Names::new(1, RECIPIENTS), work.payload_bytes, 0..u64::MAX / 2, work.lag, BATCH);
+    let mut requests = |count| {
+        let stop = Stop { requests: Some(count), ..Stop::default() };
+        let plan = Plan { address: relay.server.address, connections: CONNECTIONS, pace: Pace::Closed, stop };
+        run(&mut mixed, &plan)
+    };
+    requests(work.warm_up)?;
     let before = relay.server.written_bytes()?;
-    let mut mixed = Mixed::new(Names::new(1, RECIPIENTS), payload_bytes, 0..items, items / 10, BATCH);
-    let report = run_to_end(&mut mixed, relay.server.address, CONNECTIONS)?;
+    let report = requests(work.counted)?;
+    let written = relay.server.written_bytes()? - before;
     section.watch("pushes and acks", &report);
-    let written = written_when_quiet(lab, &relay)? - before;
-    Ok(written as f64 / (items * payload_bytes as u64) as f64)
-}
-
-fn written_when_quiet(lab: &Lab, relay: &Relay) -> std::io::Result<u64> {
-    let mut written = relay.server.written_bytes()?;
-    for _ in 0..LOOKS_MAX {
-        sleep(lab.at_length(LOOK, LOOK / 6));
-        let now = relay.server.written_bytes()?;
-        if now == written {
-            break;
-        }
-        written = now;
-    }
-    Ok(written)
+    Ok(written as f64 / (report.of(Kind::Push).items * work.payload_bytes as u64) as f64)
 }
