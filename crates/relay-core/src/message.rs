@@ -113,6 +113,11 @@ impl MessageId {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
+
+    /// The text that `Display` shows, put into `buffer`: pages hold hundreds of them.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
+        self.0.as_hyphenated().encode_lower(buffer)
+    }
 }
 
 /// Hyphenated, in lower case.
