@@ -31,7 +31,7 @@ pub struct Chunk {
 
 /// What the sender says that the payload is, 1 to 64 bytes and not blank. The relay stores it and never acts on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kind(Box<str>);
+pub struct Kind(Arc<str>);
 
 /// The name of an item within its queue: one chunk of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
