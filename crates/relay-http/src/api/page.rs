@@ -12,8 +12,9 @@ use relay_core::{Item, Page, Recipient};
 use super::base64::STANDARD;
 use crate::cursor;
 
-/// What is encoded at once. It takes some 10 microseconds, and the framework keeps a buffer of this size for the socket.
-const PIECE_BYTES: usize = 32 * 1024;
+/// What is encoded at once: some microseconds of work, little enough to be still in the nearest cache when the framework copies
+/// it into its buffer for the socket.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// Room for an item's names and numbers as they mostly are; the text grows if they are longer.
 const ITEM_TEXT_BYTES: usize = 320;
