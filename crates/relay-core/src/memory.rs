@@ -145,9 +145,9 @@ impl ReadTx for MemoryTables {
         Ok(item.is_some_and(|item| item.body == payload))
     }
 
-    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, Infallible> {
-        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.range(from..));
-        Ok(items.fold(Usage::ZERO, |usage, (_, item)| usage.plus(Usage::of(item.payload_bytes))))
+    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, Infallible> {
+        let queue = self.queues.get(recipient);
+        Ok(queue.map_or(0, |queue| queue.items.range(from..).count() as u64))
     }
 
     fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, Infallible> {

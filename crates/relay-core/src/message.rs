@@ -31,7 +31,7 @@ pub struct Chunk {
 
 /// What the sender says that the payload is, 1 to 64 bytes and not blank. The relay stores it and never acts on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kind(Box<str>);
+pub struct Kind(Arc<str>);
 
 /// The name of an item within its queue: one chunk of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +112,11 @@ impl MessageId {
     /// The 16 bytes of the UUID.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+
+    /// The text that `Display` shows, put into `buffer`: pages hold hundreds of them.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
+        self.0.as_hyphenated().encode_lower(buffer)
     }
 }
 

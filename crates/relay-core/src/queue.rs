@@ -228,7 +228,7 @@ pub fn pull<T: ReadTx>(
             let live = tx.usage(recipient)?.minus(front.expired);
             live.items.saturating_sub(items.len() as u64)
         }
-        Some(seq) => tx.usage_from(recipient, seq)?.items,
+        Some(seq) => tx.items_from(recipient, seq)?,
     };
     let next = follower.and_then(|_| items.last().map(|item| item.seq));
     Ok(Page { items, next, remaining })

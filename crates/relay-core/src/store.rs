@@ -122,15 +122,15 @@ pub trait ReadTx {
     /// Whether the queued item `seq` has this payload.
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, Self::Error>;
 
-    /// What the queue holds from `from` on. The given implementation walks there; a store that keeps deep queues counts
-    /// faster.
-    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, Self::Error> {
-        let mut usage = Usage::ZERO;
-        self.scan(recipient, from, &mut |item| {
-            usage = usage.plus(Usage::of(item.payload_bytes));
+    /// How many items the queue holds from `from` on. The given implementation walks there; a store that keeps deep queues
+    /// counts faster.
+    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, Self::Error> {
+        let mut items = 0;
+        self.scan(recipient, from, &mut |_| {
+            items += 1;
             ControlFlow::Continue(())
         })?;
-        Ok(usage)
+        Ok(items)
     }
 
     /// Where the live part of the queue begins at `now`. The given implementation walks over the expired items.

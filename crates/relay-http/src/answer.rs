@@ -11,6 +11,7 @@ use actix_web::http::{ConnectionType, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::api::PageJson;
 use crate::line::Busy;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -20,14 +21,22 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) struct Answer {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
+    body: Content,
     is_last: bool,
+}
+
+/// What is still to be sent of a body.
+#[derive(Debug)]
+enum Content {
+    Written(Bytes),
+    /// It is written while it is sent.
+    Page(PageJson),
 }
 
 /// The body of an answer on its way. The request counts as in flight until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    body: Bytes,
+    body: Content,
     _busy: Busy,
 }
 
@@ -46,7 +55,16 @@ impl Answer {
 
     /// An answer of JSON that is written already.
     pub(crate) fn raw(status: StatusCode, json: impl Into<Bytes>) -> Self {
-        Self { status, headers: Vec::new(), body: json.into(), is_last: false }
+        Self::new(status, Content::Written(json.into()))
+    }
+
+    /// The answer 200 of a page.
+    pub(crate) fn page(page: PageJson) -> Self {
+        Self::new(StatusCode::OK, Content::Page(page))
+    }
+
+    const fn new(status: StatusCode, body: Content) -> Self {
+        Self { status, headers: Vec::new(), body, is_last: false }
     }
 
     pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
@@ -72,16 +90,34 @@ impl Answer {
     }
 
     /// The answer as bytes of HTTP/1.1, for where the framework cannot send it. It is the last one of its connection.
-    pub(crate) fn into_http1(self) -> Vec<u8> {
+    pub(crate) fn into_http1(mut self) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or_default();
         let mut head = format!(
             "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n",
             self.status.as_u16(),
-            self.body.len()
+            self.body.bytes_left()
         )
         .into_bytes();
-        head.extend_from_slice(&self.body);
+        while let Some(piece) = self.body.next_piece() {
+            head.extend_from_slice(&piece);
+        }
         head
+    }
+}
+
+impl Content {
+    const fn bytes_left(&self) -> usize {
+        match self {
+            Self::Written(json) => json.len(),
+            Self::Page(page) => page.bytes_left(),
+        }
+    }
+
+    fn next_piece(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Written(json) => Some(std::mem::take(json)).filter(|json| !json.is_empty()),
+            Self::Page(page) => page.next_piece(),
+        }
     }
 }
 
@@ -89,11 +125,10 @@ impl MessageBody for Sending {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
-        BodySize::Sized(self.body.len() as u64)
+        BodySize::Sized(self.body.bytes_left() as u64)
     }
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let body = std::mem::take(&mut self.get_mut().body);
-        Poll::Ready((!body.is_empty()).then_some(Ok(body)))
+        Poll::Ready(self.get_mut().body.next_piece().map(Ok))
     }
 }

@@ -1,25 +1,26 @@
 //! The JSON of the API: what stands on the wire, and its twins in relay-core's words. Nothing here knows of HTTP.
 //!
 //! Requests borrow from the body that they were read from, so that a large payload is copied once, out of its base64.
-//! Answers are written into one buffer whose size is known before.
+//! Answers are written into one buffer, but for a page, which is written while it is sent.
 
+mod base64;
 mod page;
 
 use std::borrow::Cow;
 use std::num::NonZeroU64;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use ::base64::Engine as _;
 use relay_core::{
     Ack, AckOutcome, Chunk, Envelope, ItemId, Kind, MessageId, Pull, PushOutcome, Recipient, Rejection,
 };
 use serde::{Deserialize, Serialize};
 
+use self::base64::STANDARD;
 use crate::cursor;
 use crate::error::ApiError;
 use crate::metrics::Counts;
 
-pub(crate) use page::encode_page;
+pub(crate) use page::PageJson;
 
 /// `POST /push`
 #[derive(Deserialize)]

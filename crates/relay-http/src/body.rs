@@ -27,7 +27,7 @@ const BODY_LIMIT_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
 /// What takes longer than a moment must not hold up the other connections of its thread: parsing a body of this size takes
 /// some 100 microseconds.
-pub(crate) const OFFLOAD_BYTES: usize = 256 * 1024;
+const OFFLOAD_BYTES: usize = 256 * 1024;
 
 /// An answer that comes before its body is read costs the connection, unless the body is so short that reading it is cheaper.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;

@@ -39,9 +39,10 @@ pub fn decode_ack(json: &[u8]) -> Option<Ack> {
     api::decode_ack(json).ok()
 }
 
-/// The body of the answer to a pull.
-pub fn encode_page(recipient: &Recipient, page: &Page<Bytes>) -> String {
-    api::encode_page(recipient, page)
+/// The body of the answer to a pull, in the pieces in which it is sent.
+pub fn encode_page(recipient: &Recipient, page: Page<Bytes>) -> impl Iterator<Item = Bytes> {
+    let mut page = api::PageJson::new(recipient, page);
+    std::iter::from_fn(move || page.next_piece())
 }
 
 /// Serves as [`serve`](crate::serve) does, but answers every request with these bytes: what is left of a pull when nothing

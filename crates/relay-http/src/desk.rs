@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::dev::{Payload, RequestHead};
-use actix_web::http::StatusCode;
 use actix_web::http::header::UPGRADE;
 use futures_util::FutureExt as _;
 use relay_core::Relay;
@@ -15,16 +14,18 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::api::{
-    AckResponse, HealthResponse, PushResponse, StatsResponse, decode_ack, decode_pull, decode_push,
-    encode_page,
+    AckResponse, HealthResponse, PageJson, PushResponse, StatsResponse, decode_ack, decode_pull, decode_push,
 };
-use crate::body::{Body, Limits, OFFLOAD_BYTES, offload};
+use crate::body::{Body, Limits, offload};
 use crate::error::ApiError;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::options::Options;
 use crate::route::{Asked, Endpoint};
+
+/// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.
+const OFFLOAD_ITEMS: usize = 2048;
 
 /// All that requests share.
 pub(crate) struct Desk<R> {
@@ -133,13 +134,12 @@ impl<R: Relay> Desk<R> {
         let pull = body.read(head.headers(), decode_pull).await?;
         let recipient = pull.recipient.clone();
         let page = self.relay.pull(pull).await?;
-        let payload_bytes: usize = page.items.iter().map(|item| item.body.len()).sum();
-        let json = if payload_bytes < OFFLOAD_BYTES {
-            encode_page(&recipient, &page)
+        let json = if page.items.len() < OFFLOAD_ITEMS {
+            PageJson::new(&recipient, page)
         } else {
-            offload(move || encode_page(&recipient, &page)).await?
+            offload(move || PageJson::new(&recipient, page)).await?
         };
-        Ok(Answer::raw(StatusCode::OK, json))
+        Ok(Answer::page(json))
     }
 
     async fn ack(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {

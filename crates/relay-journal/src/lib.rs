@@ -50,6 +50,7 @@
 
 mod assemble;
 mod batch;
+mod buffers;
 mod chain;
 mod error;
 mod files;

@@ -5,8 +5,9 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 
+use crate::buffers::Buffers;
 use crate::files::{Files, OpenSegment, len};
 use crate::format::{SEGMENT_HEADER_BYTES, decode_frame};
 use crate::walk::{Step, Walk};
@@ -16,12 +17,13 @@ use crate::{Damage, Frame, Location, ReadError, Segment};
 const GAP_BYTES_MAX: u64 = 16 << 10;
 
 /// No more than this is read at once, unless a single frame is larger.
-const SPAN_BYTES_MAX: u64 = 1 << 20;
+const SPAN_BYTES_MAX: u64 = 512 << 10;
 
 /// Reads the frames of a journal. Clones share its open files.
 #[derive(Clone, Debug)]
 pub struct Reader {
     files: Arc<Files>,
+    buffers: Buffers,
 }
 
 /// A frame that was asked for, and how many were before it.
@@ -29,7 +31,7 @@ type Asked = (usize, Location);
 
 impl Reader {
     pub(crate) fn new(files: Arc<Files>) -> Self {
-        Self { files }
+        Self { files, buffers: Buffers::default() }
     }
 
     /// Reads the frames at `locations`, in that order. Each is whole and sound, or an error of its own.
@@ -40,14 +42,15 @@ impl Reader {
         let mut sorted: Vec<Asked> = locations.iter().copied().enumerate().collect();
         sorted.sort_unstable_by_key(|(_, location)| (location.segment, location.offset));
         let mut answers: Vec<_> = locations.iter().map(|_| Err(ReadError::Gone)).collect();
+        let mut answer = |index: usize, frame| {
+            if let Some(place) = answers.get_mut(index) {
+                *place = frame;
+            }
+        };
         let mut rest = sorted.as_slice();
         while !rest.is_empty() {
             let (group, behind) = rest.split_at(neighbours(rest));
-            for ((index, _), answer) in group.iter().zip(self.read_group(group)) {
-                if let Some(place) = answers.get_mut(*index) {
-                    *place = answer;
-                }
-            }
+            self.read_group(group, &mut answer);
             rest = behind;
         }
         answers
@@ -101,16 +104,20 @@ impl Reader {
     }
 
     /// Reads neighbours in one go; if that fails, one by one, so that none suffers for another.
-    fn read_group(&self, group: &[Asked]) -> Vec<Result<Frame, ReadError>> {
-        match (self.read_span(group), group) {
-            (Ok(frames), _) => frames,
-            (Err(error), [_]) => vec![Err(error)],
-            (Err(_), _) => group.iter().flat_map(|one| self.read_group(std::slice::from_ref(one))).collect(),
+    fn read_group(&self, group: &[Asked], answer: &mut impl FnMut(usize, Result<Frame, ReadError>)) {
+        match (self.read_span(group, answer), group) {
+            (Ok(()), _) => {}
+            (Err(error), [(index, _)]) => answer(*index, Err(error)),
+            (Err(_), _) => group.iter().for_each(|one| self.read_group(std::slice::from_ref(one), answer)),
         }
     }
 
-    fn read_span(&self, group: &[Asked]) -> Result<Vec<Result<Frame, ReadError>>, ReadError> {
-        let Some((_, first)) = group.first() else { return Ok(Vec::new()) };
+    fn read_span(
+        &self,
+        group: &[Asked],
+        answer: &mut impl FnMut(usize, Result<Frame, ReadError>),
+    ) -> Result<(), ReadError> {
+        let Some((_, first)) = group.first() else { return Ok(()) };
         let span_end = group.iter().map(|(_, location)| end(location)).max().unwrap_or_default();
         // Checked before memory is taken for it.
         if span_end > u64::from(self.files.end(first.segment).ok_or(ReadError::Gone)?) {
@@ -118,19 +125,23 @@ impl Reader {
         }
         let OpenSegment { file, header } = self.files.open(first.segment)?;
         let start = u64::from(first.offset);
-        let mut span = BytesMut::zeroed(usize::try_from(span_end - start).unwrap_or_default());
-        file.read_exact_at(&mut span, start).map_err(|error| match error.kind() {
+        let span_bytes = usize::try_from(span_end - start).unwrap_or_default();
+        let read = self.buffers.fill(span_bytes, |span| file.read_exact_at(span, start));
+        let span = read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => damaged(first, "the file ends before"),
             _ => error.into(),
         })?;
-        let span = span.freeze();
-        let frame = |(_, location): &Asked| {
+        let asked_bytes: u64 = group.iter().map(|(_, location)| u64::from(location.length)).sum();
+        let is_sparse = asked_bytes < (span_end - start) / 2;
+        for (index, location) in group {
             let from = (location.offset - first.offset) as usize;
             let bytes = span.slice(from..from + location.length as usize);
-            decode_frame(&bytes, *location, header.salt)
-                .ok_or_else(|| damaged(location, "there is not the frame that was written"))
-        };
-        Ok(group.iter().map(frame).collect())
+            // A slow client may hold its page for long, and must not hold what lies between along with it.
+            let bytes = if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes };
+            let frame = decode_frame(&bytes, *location, header.salt);
+            answer(*index, frame.ok_or_else(|| damaged(location, "there is not the frame that was written")));
+        }
+        Ok(())
     }
 }
 

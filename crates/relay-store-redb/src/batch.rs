@@ -197,8 +197,8 @@ impl ReadTx for Batch<'_> {
         self.reading().has_payload(recipient, seq, payload)
     }
 
-    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
-        self.reading().usage_from(recipient, from)
+    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, StoreError> {
+        self.reading().items_from(recipient, from)
     }
 
     fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {

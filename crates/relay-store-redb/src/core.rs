@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::read::Reading;
 use crate::record::ItemRecord;
 use crate::state::State;
+use crate::view::Memo;
 use crate::writer::CheckpointDue;
 
 /// How often a pull looks again when its payloads were moved while it read.
@@ -107,8 +108,9 @@ impl Core {
     }
 
     fn find_page(&self, pull: &Pull) -> Result<Page<Location>, StoreError> {
-        let state = self.state();
-        let reading = Reading { view: state.synced(), journal: &self.journal, pending: &[] };
+        let (state, memo) = (self.state(), Memo::default());
+        let view = state.synced().with_memo(&memo);
+        let reading = Reading { view, journal: &self.journal, pending: &[] };
         queue::pull(&reading, &self.limits, self.clock.now(), pull)
     }
 
@@ -119,7 +121,7 @@ impl Core {
         let mut filled = Vec::with_capacity(items.len());
         for (item, frame) in items.into_iter().zip(self.journal.read(&locations)) {
             match frame {
-                Ok(frame) => filled.extend(with_payload(item, &frame.body)),
+                Ok(frame) => filled.extend(with_payload(item, frame.body)),
                 Err(ReadError::Damaged(damage)) => tracing::error!(%damage, "an item cannot be read"),
                 Err(error) => return Err(error),
             }
@@ -128,7 +130,7 @@ impl Core {
     }
 }
 
-fn with_payload(item: Item<Location>, body: &Bytes) -> Option<Item<Bytes>> {
+fn with_payload(item: Item<Location>, body: Bytes) -> Option<Item<Bytes>> {
     match ItemRecord::payload(body, item.seq, item.id()) {
         Ok(payload) => Some(item.with_body(payload)),
         Err(error) => {

@@ -44,16 +44,14 @@ impl<'a> Fields<'a> {
     /// A number that [`put_number`] wrote.
     pub(crate) fn number(&mut self) -> Result<u64, StoreError> {
         let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.take()?;
+        // Rows are full of numbers: the end of the row is looked for once, and not at every byte.
+        for (shift, (index, byte)) in (0..64).step_by(7).zip(self.rest.iter().enumerate()) {
             let bits = u64::from(byte & 0x7f);
             number |= bits << shift;
             if byte & 0x80 == 0 {
-                return if number >> shift == bits {
-                    Ok(number)
-                } else {
-                    Err(StoreError::Damaged(self.what))
-                };
+                self.rest = self.rest.get(index + 1..).unwrap_or_default();
+                let fits = number >> shift == bits;
+                return if fits { Ok(number) } else { Err(StoreError::Damaged(self.what)) };
             }
         }
         Err(StoreError::Damaged(self.what))

@@ -1,6 +1,7 @@
 //! Reading queues: the same code over what is synced and over a batch that is being decided.
 //!
-//! Nothing here walks a queue. A page is a range scan. What lies behind an item is counted by blocks of [`BLOCK_ITEMS`]: the
+//! Nothing here walks a queue. A page is a range scan. What lies behind an item is the difference of two places while the queue
+//! has no holes, as one that is emptied from the front never has. Otherwise it is counted by blocks of [`BLOCK_ITEMS`]: the
 //! rest of its own block row by row, every later block by one row, a five-hundredth of the queue's depth. The live part
 //! begins where a binary search over deadlines says, since they never decrease along a queue.
 
@@ -12,7 +13,7 @@ use relay_journal::{Location, Reader};
 
 use crate::error::StoreError;
 use crate::record::ItemRecord;
-use crate::schema::{self, BLOCK_ITEMS, End, ItemRow, Key, ParsedKey, QueueRow};
+use crate::schema::{self, BLOCK_ITEMS, End, ItemRow, Key, QueueRow};
 use crate::view::{Merge, Value, View};
 
 /// One queue's rows.
@@ -83,9 +84,19 @@ impl<'a> QueueRows<'a> {
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        let mut kind = None;
+        self.scan_with(from, |seq, row| ItemRow::decode_after(&mut kind, seq, row), visit)
+    }
+
+    /// As [`QueueRows::scan`], over as much of each row as `decode` reads.
+    fn scan_with<T>(
+        &self,
+        from: Seq,
+        mut decode: impl FnMut(Seq, &[u8]) -> Result<T, StoreError>,
+        visit: &mut dyn FnMut(T) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
         for row in self.items(from)? {
-            let row = row.and_then(|(key, value)| ItemRow::decode(item_seq(&key)?, value.bytes()?));
-            let flow = match row {
+            let flow = match row.and_then(|(key, value)| decode(item_seq(&key)?, value.bytes()?)) {
                 Ok(row) => visit(row),
                 Err(StoreError::Damaged(what)) => {
                     tracing::error!(what, "an item's row is passed over");
@@ -120,16 +131,29 @@ impl<'a> QueueRows<'a> {
         Ok(self.view.get(&Key::item(self.queue, seq))?.is_some())
     }
 
+    /// How many items lie in the queue from `from` on.
+    fn items_from(&self, row: &QueueRow, from: Seq) -> Result<u64, StoreError> {
+        // A row that cannot be read is no reason to show nothing; what is wrong with it is told elsewhere.
+        let place = |seq| self.read_item(seq).ok().flatten().map(|item| item.place);
+        let places = row.ends.and_then(|ends| Some((place(ends.first.seq)?, place(from)?)));
+        match places
+            .map(|(first, here)| (row.next_place.checked_sub(first), row.next_place.checked_sub(here)))
+        {
+            Some((Some(places), Some(behind))) if places == row.usage.items => Ok(behind),
+            _ => Ok(self.usage_from(row, from)?.items),
+        }
+    }
+
     /// What lies in the queue from `from` on.
-    pub(crate) fn usage_from(&self, row: &QueueRow, from: Seq) -> Result<Usage, StoreError> {
+    fn usage_from(&self, row: &QueueRow, from: Seq) -> Result<Usage, StoreError> {
         let mut usage = Usage::ZERO;
         let mut block = None;
-        self.scan(from, &mut |item| {
-            let item_block = item.place / BLOCK_ITEMS;
+        self.scan_with(from, ItemRow::decode_weight, &mut |(place, payload_bytes)| {
+            let item_block = place / BLOCK_ITEMS;
             if *block.get_or_insert(item_block) != item_block {
                 return ControlFlow::Break(());
             }
-            usage = usage.plus(Usage::of(item.item.payload_bytes));
+            usage = usage.plus(Usage::of(payload_bytes));
             ControlFlow::Continue(())
         })?;
         let open = row.next_place / BLOCK_ITEMS;
@@ -193,10 +217,7 @@ fn read_end((key, value): (Key, Value<'_>)) -> Result<End, StoreError> {
 }
 
 fn item_seq(key: &Key) -> Result<Seq, StoreError> {
-    match key.parse()? {
-        ParsedKey::Item(_, seq) => Ok(seq),
-        _ => Err(StoreError::Damaged("a row among the items is none")),
-    }
+    key.item_seq().ok_or(StoreError::Damaged("a row among the items is none"))
 }
 
 impl Reading<'_> {
@@ -212,7 +233,7 @@ impl Reading<'_> {
         }
         let frame =
             self.journal.read(&[item.body]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
-        ItemRecord::payload(&frame.body, item.seq, item.id())
+        ItemRecord::payload(frame.body, item.seq, item.id())
     }
 }
 
@@ -255,9 +276,9 @@ impl ReadTx for Reading<'_> {
         Ok(item.payload_bytes == payload.len() as u64 && self.payload(&item)? == payload)
     }
 
-    fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
-        let Some((rows, row)) = self.find(recipient)? else { return Ok(Usage::ZERO) };
-        rows.usage_from(&row, from)
+    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, StoreError> {
+        let Some((rows, row)) = self.find(recipient)? else { return Ok(0) };
+        rows.items_from(&row, from)
     }
 
     fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {

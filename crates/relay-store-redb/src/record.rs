@@ -3,7 +3,7 @@
 //! The record of an item names its queue by number and by recipient, so that it can be understood alone. Numbers are
 //! LEB128.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp};
 
 use crate::error::StoreError;
@@ -132,13 +132,15 @@ impl<'a> ItemRecord<'a> {
     }
 
     /// The payload of the item `seq` called `id`, if `body` is its record.
-    pub(crate) fn payload(body: &Bytes, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
-        let record = ItemRecord::parse(body)?;
+    pub(crate) fn payload(mut body: Bytes, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
+        let record = ItemRecord::parse(&body)?;
         let found = ItemId { message_id: record.message_id, chunk_index: record.chunk_index };
         if record.seq != seq || found != id {
             return Err(StoreError::Damaged("the index leads to another item's record"));
         }
-        Ok(body.slice(body.len().saturating_sub(record.payload_bytes)..))
+        let head_bytes = body.len().saturating_sub(record.payload_bytes);
+        body.advance(head_bytes);
+        Ok(body)
     }
 }
 

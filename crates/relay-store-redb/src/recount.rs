@@ -222,7 +222,7 @@ fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<St
             let item = &row.item;
             let payload = frame
                 .map_err(StoreError::from)
-                .and_then(|frame| ItemRecord::payload(&frame.body, item.seq, item.id()));
+                .and_then(|frame| ItemRecord::payload(frame.body, item.seq, item.id()));
             let what = match payload {
                 Ok(payload) if payload.len() as u64 == item.payload_bytes => continue,
                 Ok(payload) => format!("its payload has {} bytes", payload.len()),

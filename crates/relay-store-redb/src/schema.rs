@@ -69,6 +69,8 @@ enum Tag {
 /// The longest key, that of an acked name: the first byte, a slot, a queue number, a name.
 const KEY_BYTES_MAX: usize = 1 + 8 + 8 + ID_BYTES;
 const ID_BYTES: usize = 20;
+/// The first byte, a queue number, a tag, an arrival number.
+const ITEM_KEY_BYTES: usize = 1 + 8 + 1 + 8;
 const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
 
 /// The bytes of a key.
@@ -273,6 +275,15 @@ impl Key {
         Ok(Self::new(&[bytes]))
     }
 
+    /// The arrival number in the key of an item.
+    pub(crate) const fn item_seq(&self) -> Option<Seq> {
+        let [first, second, third, ..] = self.words;
+        let is_item = first >> 56 == QUEUES as u64
+            && (second >> 48) & 0xff == Tag::Item as u64
+            && self.length as usize == ITEM_KEY_BYTES;
+        if is_item { Some(Seq::new(second << 16 | third >> 48)) } else { None }
+    }
+
     /// The queue that the row is about.
     pub(crate) const fn about(&self) -> u64 {
         let [first, second, third, ..] = self.words;
@@ -390,6 +401,15 @@ impl ItemRow {
     }
 
     pub(crate) fn decode(seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
+        Self::decode_after(&mut None, seq, bytes)
+    }
+
+    /// As [`ItemRow::decode`], of a row whose kind may be the same as that of the row before: most are.
+    pub(crate) fn decode_after(
+        before: &mut Option<Kind>,
+        seq: Seq,
+        bytes: &[u8],
+    ) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "item");
         let deadline = Timestamp::from_ms(row.number()?);
         let place = row.number()?;
@@ -398,10 +418,21 @@ impl ItemRow {
         let chunk = Chunk::new(row.small()?, row.small()?).map_err(|_| StoreError::Damaged("item: chunk"))?;
         let body = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
         let message_id = MessageId::from_bytes(row.take()?);
-        let kind = row.text(|kind| Kind::parse(kind).ok())?;
+        let kind = row.text(|text| match before {
+            Some(kind) if kind.as_str() == text => Some(kind.clone()),
+            _ => before.insert(Kind::parse(text).ok()?).clone().into(),
+        })?;
         let item =
             Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body };
         Ok(Self { item, place })
+    }
+
+    /// The place and the length of the payload, of a row whose rest is not needed.
+    pub(crate) fn decode_weight(_: Seq, bytes: &[u8]) -> Result<(u64, u64), StoreError> {
+        let mut row = Fields::new(bytes, "item");
+        let [_deadline, place, _arrival, payload_bytes] =
+            [row.number()?, row.number()?, row.number()?, row.number()?];
+        Ok((place, payload_bytes))
     }
 
     /// The deadline alone, of a row whose rest is not needed.

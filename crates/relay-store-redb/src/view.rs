@@ -234,6 +234,11 @@ impl<'a> Iterator for Merge<'a> {
     type Item = Result<(Key, Value<'a>), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        // Most of a deep queue is in the index alone.
+        if self.layers.iter().all(|layer| layer.head.is_none()) {
+            let (key, value) = self.base.head.take()?;
+            return Some(self.base.advance(self.reverse).map(|()| (key, Value::Stored(key, value))));
+        }
         loop {
             let key = self.next_key()?;
             match self.step(&key) {

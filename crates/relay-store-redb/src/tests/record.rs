@@ -41,14 +41,14 @@ fn an_item_to_the_byte() {
     assert_eq!((record.queue, record.seq), (7, Seq::new(300)));
     assert_eq!(record.recipient().unwrap().as_str(), "alice");
     assert_eq!(record.item(()).unwrap(), item());
-    assert_eq!(ItemRecord::payload(&body, item().seq, item().id()).unwrap(), "body");
+    assert_eq!(ItemRecord::payload(body, item().seq, item().id()).unwrap(), "body");
 }
 
 #[test]
 fn another_items_record_is_not_taken_for_it() {
     let other = ItemId { chunk_index: 2, ..item().id() };
-    assert!(ItemRecord::payload(&pushed(), Seq::new(300), other).is_err());
-    assert!(ItemRecord::payload(&pushed(), Seq::new(301), item().id()).is_err());
+    assert!(ItemRecord::payload(pushed(), Seq::new(300), other).is_err());
+    assert!(ItemRecord::payload(pushed(), Seq::new(301), item().id()).is_err());
 }
 
 #[test]
@@ -108,7 +108,7 @@ proptest! {
         if let Ok(record) = ItemRecord::parse(&bytes) {
             drop((record.recipient(), record.item(())));
         }
-        drop(ItemRecord::payload(&bytes.clone().into(), Seq::new(1), item().id()));
+        drop(ItemRecord::payload(bytes.clone().into(), Seq::new(1), item().id()));
         if let Ok(removed) = Removed::parse(&bytes) {
             prop_assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
         }
