@@ -38,7 +38,8 @@ pub(crate) fn open(
     let from = base.position;
     let mut state = State::new(base, from.unwrap_or(Position { segment: 0, offset: 0 }));
     let mut findings = Vec::new();
-    let journal_options = relay_journal::Options { segment_bytes: options.segment_bytes };
+    let journal_options =
+        relay_journal::Options { segment_bytes: options.segment_bytes, ..relay_journal::Options::default() };
     let (journal, opened) = Journal::open(disk, journal_options, from, |frames| {
         let layer = replay(&state, frames, &mut findings)?;
         let position = frames.last().map_or(state.position(), |frame| {

@@ -83,7 +83,8 @@ impl World {
     pub(crate) fn frames(&self) -> Vec<Frame> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.after_crash(Survival::All));
         let mut found = Vec::new();
-        let options = relay_journal::Options { segment_bytes: self.options.segment_bytes };
+        let segment_bytes = self.options.segment_bytes;
+        let options = relay_journal::Options { segment_bytes, ..relay_journal::Options::default() };
         Journal::open(disk, options, None, |frames| {
             found.extend(frames.iter().cloned());
             Ok::<_, OpenError>(())
