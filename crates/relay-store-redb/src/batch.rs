@@ -7,10 +7,13 @@ use bytes::Bytes;
 use relay_core::{
     Due, DueItems, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
 };
-use relay_journal::{Frame, Location, Mark, Reader};
+use relay_journal::{Frame, Location, Mark};
 
+use crate::aside::Ahead;
 use crate::error::StoreError;
+use crate::journals::Journals;
 use crate::layer::{Layer, Numbers};
+use crate::payload;
 use crate::read::{Pending, Reading};
 use crate::record::{self, ItemRecord, Removed, kind};
 use crate::schema::{Key, ParsedKey};
@@ -21,7 +24,9 @@ use crate::tables::Tables;
 pub(crate) struct Batch<'s> {
     tables: Tables<'s>,
     records: relay_journal::Batch,
-    journal: &'s Reader,
+    journal: &'s Journals,
+    /// What was done for the push that is decided next.
+    pub(crate) ahead: Ahead,
     /// Payloads that cannot be read from the journal yet.
     pending: Vec<Pending>,
     /// Removals that follow each other, not recorded yet.
@@ -55,13 +60,14 @@ impl<'s> Batch<'s> {
     pub(crate) fn new(
         state: &'s State,
         records: relay_journal::Batch,
-        journal: &'s Reader,
+        journal: &'s Journals,
         marks: SweepMarks,
     ) -> Self {
         Self {
             tables: Tables::new(state),
             records,
             journal,
+            ahead: Ahead::Nothing,
             pending: Vec::new(),
             removed: Removed::default(),
             marks,
@@ -174,7 +180,10 @@ impl ReadTx for Batch<'_> {
     }
 
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        self.reading().has_payload(recipient, seq, payload)
+        match self.ahead {
+            Ahead::Compared(known, is_same) if known == seq => Ok(is_same),
+            _ => self.reading().has_payload(recipient, seq, payload),
+        }
     }
 
     fn usage_from(&self, recipient: &Recipient, from: Seq) -> Result<Usage, StoreError> {
@@ -197,10 +206,14 @@ impl WriteTx for Batch<'_> {
             Some((queue, _)) => queue,
             None => self.tables.next_queue(),
         };
+        self.pending.push((item.seq, item.body.clone()));
+        if let Ahead::Written(location) = std::mem::take(&mut self.ahead) {
+            let item = item.with_body(location);
+            self.records.append(kind::PUSHED_ASIDE, &payload::record(queue, recipient, &item), Bytes::new());
+            return self.tables.add_item(queue, recipient, item);
+        }
         let head = record::item_head(queue, recipient, &item);
-        let payload = item.body.clone();
-        let location = self.records.append(kind::PUSHED, &head, payload.clone());
-        self.pending.push((item.seq, payload));
+        let location = self.records.append(kind::PUSHED, &head, item.body.clone());
         self.tables.add_item(queue, recipient, item.with_body(location))
     }
 
