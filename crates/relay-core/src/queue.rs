@@ -30,6 +30,27 @@ pub enum PushOutcome {
     },
 }
 
+/// What reading alone tells of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Its item is in the queue, or was acked within the dedup window.
+    Known {
+        /// The queue as it is.
+        usage: Usage,
+        /// Where the item is, if it is in the queue.
+        queued: Option<Seq>,
+    },
+    /// It fits.
+    Fits {
+        /// What the queue will hold, in live items.
+        usage: Usage,
+        /// What has expired and is still there.
+        expired: Usage,
+        /// An expired item of the same name, and its payload bytes. It has to go first.
+        replaces: Option<(Seq, u64)>,
+    },
+}
+
 /// A request for a page of a queue.
 #[derive(Clone, Debug)]
 pub struct Pull {
@@ -142,6 +163,39 @@ impl Swept {
     }
 }
 
+/// Whether a push would be stored: the first half of [`push`], which only reads, and no payload. A store that wants to know
+/// before it goes to any trouble may ask, too; what counts is what [`push`] then says.
+///
+/// # Errors
+/// The outer error is the store's. The inner one is a refusal.
+pub fn admit<T: ReadTx>(
+    tx: &T,
+    limits: &Limits,
+    now: Timestamp,
+    envelope: &Envelope,
+) -> Result<Result<Admission, Rejection>, T::Error> {
+    let payload_bytes = envelope.payload_bytes();
+    if payload_bytes > limits.message_bytes_max {
+        return Ok(Err(Rejection::MessageTooLarge { limit: limits.message_bytes_max }));
+    }
+    let recipient = &envelope.recipient;
+    let usage = tx.usage(recipient)?;
+    let expired = tx.front(recipient, now)?.expired;
+    let live = usage.minus(expired);
+    let replaces = match tx.locate(recipient, envelope.id())? {
+        Some(Trace::Queued { seq, deadline, .. }) if now < deadline => {
+            return Ok(Ok(Admission::Known { usage: live, queued: Some(seq) }));
+        }
+        Some(Trace::Acked { until }) if now < until => {
+            return Ok(Ok(Admission::Known { usage: live, queued: None }));
+        }
+        Some(Trace::Queued { seq, payload_bytes, .. }) => Some((seq, payload_bytes)),
+        Some(Trace::Acked { .. }) | None => None,
+    };
+    let admitted = live.admit(payload_bytes, limits);
+    Ok(admitted.map(|usage| Admission::Fits { usage, expired, replaces }))
+}
+
 /// Puts an item into its queue, unless it is or recently was there.
 ///
 /// An item lives from `now` for the TTL, and no shorter than what lies before it in the queue: deadlines never decrease along a
@@ -156,40 +210,28 @@ pub fn push<T: WriteTx>(
     now: Timestamp,
     envelope: Envelope,
 ) -> Result<Result<PushOutcome, Rejection>, T::Error> {
-    let payload_bytes = envelope.payload_bytes();
-    if payload_bytes > limits.message_bytes_max {
-        return Ok(Err(Rejection::MessageTooLarge { limit: limits.message_bytes_max }));
-    }
     let (recipient, id) = (envelope.recipient.clone(), envelope.id());
-    let usage = tx.usage(&recipient)?;
-    let expired = tx.front(&recipient, now)?.expired;
-    let live = usage.minus(expired);
-    let trace = tx.locate(&recipient, id)?;
-    match trace {
-        Some(Trace::Queued { seq, deadline, .. }) if now < deadline => {
-            let conflict = !tx.has_payload(&recipient, seq, &envelope.payload)?;
-            return Ok(Ok(PushOutcome::Duplicate { usage: live, conflict }));
-        }
-        Some(Trace::Acked { until }) if now < until => {
-            return Ok(Ok(PushOutcome::Duplicate { usage: live, conflict: false }));
-        }
-        Some(_) | None => {}
-    }
-    let live = match live.admit(payload_bytes, limits) {
-        Ok(live) => live,
+    let (usage, mut unreclaimed, replaces) = match admit(tx, limits, now, &envelope)? {
         Err(rejection) => return Ok(Err(rejection)),
+        Ok(Admission::Known { usage, queued }) => {
+            let conflict = match queued {
+                Some(seq) => !tx.has_payload(&recipient, seq, &envelope.payload)?,
+                None => false,
+            };
+            return Ok(Ok(PushOutcome::Duplicate { usage, conflict }));
+        }
+        Ok(Admission::Fits { usage, expired, replaces }) => (usage, expired, replaces),
     };
 
-    let mut unreclaimed = expired;
-    if let Some(Trace::Queued { seq, payload_bytes, .. }) = trace {
+    if let Some((seq, payload_bytes)) = replaces {
         tx.remove(&recipient, id, seq)?;
         unreclaimed = unreclaimed.minus(Usage::of(payload_bytes));
     }
     let deadline = now.plus_ms(limits.ttl_ms).max(tx.last_deadline(&recipient)?.unwrap_or_default());
     let seq = tx.next_seq()?;
     tx.insert(&recipient, Item::new(envelope, seq, now, deadline))?;
-    tx.set_usage(&recipient, live.plus(unreclaimed))?;
-    Ok(Ok(PushOutcome::Stored { usage: live }))
+    tx.set_usage(&recipient, usage.plus(unreclaimed))?;
+    Ok(Ok(PushOutcome::Stored { usage }))
 }
 
 /// Reads a page: live items in arrival order, as many as fit, at least one if there is one.

@@ -17,6 +17,8 @@ const HANDLES_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Files {
     disk: Arc<dyn Disk>,
+    /// What the names of the files begin with.
+    journal: &'static str,
     table: Mutex<Table>,
 }
 
@@ -50,15 +52,15 @@ pub(crate) enum NotOpen {
 }
 
 impl Files {
-    /// What there is in `disk`, at its full length.
-    pub(crate) fn list(disk: Arc<dyn Disk>) -> io::Result<Self> {
+    /// What there is of a journal in `disk`, at its full length.
+    pub(crate) fn list(disk: Arc<dyn Disk>, journal: &'static str) -> io::Result<Self> {
         let mut ends = BTreeMap::new();
         for name in disk.list()? {
-            if let Some(id) = segment_of(&name) {
+            if let Some(id) = segment_of(journal, &name) {
                 ends.insert(id, len(&*disk.open(&name)?)?);
             }
         }
-        Ok(Self { disk, table: Mutex::new(Table { ends, ..Table::default() }) })
+        Ok(Self { disk, journal, table: Mutex::new(Table { ends, ..Table::default() }) })
     }
 
     /// All segments, ascending.
@@ -93,7 +95,7 @@ impl Files {
         if let Some(found) = self.table().find(segment) {
             return Ok(found);
         }
-        let file = self.disk.open(&file_name(segment)).map_err(|error| match error.kind() {
+        let file = self.disk.open(&self.name(segment)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NotOpen::Missing,
             _ => NotOpen::Io(error),
         })?;
@@ -105,7 +107,7 @@ impl Files {
 
     /// Makes a segment that holds no batch yet. Once this has returned, it is durable.
     pub(crate) fn make(&self, header: SegmentHeader) -> io::Result<OpenSegment> {
-        let file = self.disk.create(&file_name(header.id))?;
+        let file = self.disk.create(&self.name(header.id))?;
         file.write_all_at(&[&header.encode()], 0)?;
         file.sync()?;
         self.disk.sync()?;
@@ -118,7 +120,7 @@ impl Files {
 
     /// Unlinks the file, and forgets the segment once that has worked. It may not be there.
     pub(crate) fn remove(&self, segment: u32) -> io::Result<()> {
-        match self.disk.remove(&file_name(segment)) {
+        match self.disk.remove(&self.name(segment)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.forget(segment),
         }
@@ -138,6 +140,10 @@ impl Files {
         let mut table = self.table();
         table.ends.remove(&segment);
         table.handles.remove(&segment);
+    }
+
+    fn name(&self, segment: u32) -> String {
+        file_name(self.journal, segment)
     }
 
     /// Makes the names of the files durable.
@@ -233,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_bounded_number_of_handles_is_open_and_the_idlest_gives_way() {
-        let files = Files::list(Arc::new(SimDisk::new())).unwrap();
+        let files = Files::list(Arc::new(SimDisk::new()), "journal").unwrap();
         for id in 1..=300 {
             make(&files, id);
             files.open(1).unwrap();
@@ -248,7 +254,7 @@ mod tests {
     #[test]
     fn a_segment_that_was_removed_while_it_was_opened_is_not_kept() {
         let disk = SimDisk::new();
-        let files = Files::list(Arc::new(disk.clone())).unwrap();
+        let files = Files::list(Arc::new(disk.clone()), "journal").unwrap();
         let opened = make(&files, 1);
         files.remove(1).unwrap();
         files.table().keep(1, opened);

@@ -47,15 +47,15 @@ pub(crate) struct FrameHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Salt(pub(crate) u64);
 
-/// `journal-0000000001.seg`
-pub(crate) fn file_name(segment: u32) -> String {
-    format!("journal-{segment:010}.seg")
+/// `journal-0000000001.seg`, in a journal that is called `journal`.
+pub(crate) fn file_name(journal: &str, segment: u32) -> String {
+    format!("{journal}-{segment:010}.seg")
 }
 
-/// The number in the name of a segment file; `None` for every other name.
-pub(crate) fn segment_of(name: &str) -> Option<u32> {
-    let segment = name.strip_prefix("journal-")?.strip_suffix(".seg")?.parse().ok()?;
-    (segment > 0 && file_name(segment) == name).then_some(segment)
+/// The number in the name of a segment file; `None` for every other name, those of another journal included.
+pub(crate) fn segment_of(journal: &str, name: &str) -> Option<u32> {
+    let segment = name.strip_prefix(journal)?.strip_prefix('-')?.strip_suffix(".seg")?.parse().ok()?;
+    (segment > 0 && file_name(journal, segment) == name).then_some(segment)
 }
 
 impl SegmentHeader {
@@ -310,9 +310,10 @@ mod tests {
 
     #[test]
     fn names_of_files() {
-        assert_eq!(file_name(1), "journal-0000000001.seg");
-        assert_eq!(segment_of("journal-0000000001.seg"), Some(1));
-        assert_eq!(segment_of("journal-4294967295.seg"), Some(u32::MAX));
+        assert_eq!(file_name("journal", 1), "journal-0000000001.seg");
+        assert_eq!(segment_of("journal", "journal-0000000001.seg"), Some(1));
+        assert_eq!(segment_of("journal", "journal-4294967295.seg"), Some(u32::MAX));
+        assert_eq!(segment_of("payload", "payload-0000000001.seg"), Some(1));
         for other in [
             "journal-0000000000.seg",
             "journal-4294967296.seg",
@@ -320,8 +321,10 @@ mod tests {
             "journal-+000000001.seg",
             "journal-0000000001.seg.bak",
             "index.redb",
+            "payload-0000000001.seg",
+            "journal-two-0000000001.seg",
         ] {
-            assert_eq!(segment_of(other), None, "{other}");
+            assert_eq!(segment_of("journal", other), None, "{other}");
         }
     }
 }

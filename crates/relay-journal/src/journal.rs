@@ -6,7 +6,7 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 
-use relay_disk::Disk;
+use relay_disk::{Disk, DiskFile};
 
 use crate::batch::Frames;
 use crate::files::{Files, OpenSegment};
@@ -17,6 +17,9 @@ use crate::{Batch, Damage, Frame, JournalError, OpenError, Position, Reader};
 /// A new segment takes at least one batch.
 const SEGMENT_BYTES_MIN: u64 = SEGMENT_HEADER_BYTES as u64 + 1;
 
+/// Setting less aside than this for a segment is not worth a call.
+const RESERVED_BYTES_MIN: u64 = 64 << 10;
+
 /// Offsets are 32 bits wide; this leaves room for a last batch of up to 3 GiB.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
@@ -26,8 +29,13 @@ const VOID_FILES_MAX: usize = 16;
 /// What the caller decides.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What the names of its files begin with: `journal` by default. Journals of different names can share a disk.
+    pub name: &'static str,
     /// A segment takes no further batch once it has reached this length. 64 MiB by default, at most 1 GiB.
     pub segment_bytes: u64,
+    /// A batch that is larger is written in pieces of so many bytes, each synced, so that no other sync of the same disk has
+    /// to wait for more of it. Without bound by default.
+    pub piece_bytes: u64,
 }
 
 /// What was found when a journal was opened.
@@ -51,6 +59,7 @@ pub struct Opened {
 pub struct Journal {
     files: Arc<Files>,
     segment_bytes: u64,
+    piece_bytes: u64,
     salts: fn() -> Salt,
     /// Behind the last synced batch.
     end: Position,
@@ -63,6 +72,8 @@ pub struct Journal {
     void: Vec<u32>,
     /// Memory of the last batch, for the next one.
     spare: Frames,
+    /// The file with the highest number may not go: a replay begins with it, or with its number.
+    last_stays: bool,
 }
 
 #[derive(Debug)]
@@ -81,7 +92,7 @@ impl Current {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20 }
+        Self { name: "journal", segment_bytes: 64 << 20, piece_bytes: u64::MAX }
     }
 }
 
@@ -107,20 +118,42 @@ impl Journal {
         from: Option<Position>,
         replay: impl FnMut(&[Frame]) -> Result<(), E>,
     ) -> Result<(Self, Opened), OpenError<E>> {
-        let files = Arc::new(Files::list(disk)?);
+        let files = Arc::new(Files::list(disk, options.name)?);
         let last_id = files.last().unwrap_or(0).max(from.unwrap_or_default().segment);
         let Recovered { opened, end, current, void } = recover(&files, from, replay)?;
         let journal = Self {
             files,
             segment_bytes: options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            piece_bytes: options.piece_bytes,
             salts,
             end,
             current: current.map(|(segment, end)| Current { segment, end }),
             last_id,
             void,
             spare: Frames::default(),
+            last_stays: true,
         };
         Ok((journal, opened))
+    }
+
+    /// Opens a journal that is never replayed, as its frames and their places are noted elsewhere, each after its commit. No
+    /// segment is read. It goes on in a new one, behind all that are there and behind number `last`, and every one of
+    /// them may be removed.
+    pub fn open_unread(disk: Arc<dyn Disk>, options: Options, last: u32) -> io::Result<Self> {
+        let files = Arc::new(Files::list(disk, options.name)?);
+        let last_id = files.last().unwrap_or(0).max(last);
+        Ok(Self {
+            files,
+            segment_bytes: options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            piece_bytes: options.piece_bytes,
+            salts: random_salt,
+            end: Position::default(),
+            current: None,
+            last_id,
+            void: Vec::new(),
+            spare: Frames::default(),
+            last_stays: false,
+        })
     }
 
     /// Begins a batch, in the next segment if the current one is full or has failed. If that cannot be made, nothing
@@ -149,7 +182,7 @@ impl Journal {
         let current = current.ok_or(JournalError::OutOfTurn)?;
         let (mut frames, end) = batch.finish()?;
         let file = &current.segment.file;
-        let written = file.write_all_at(&frames.parts(), u64::from(current.end)).and_then(|()| file.sync());
+        let written = write_and_sync(&**file, &frames.parts(), u64::from(current.end), self.piece_bytes);
         frames.clear();
         self.spare = frames;
         match written {
@@ -173,7 +206,7 @@ impl Journal {
 
     /// Reads beside this journal. It goes on if the journal is dropped.
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.files))
+        Reader::new(Arc::clone(&self.files), self.last_stays)
     }
 
     /// After a failed write or sync nobody knows what is on disk behind the last batch, and a later sync would not tell.
@@ -203,8 +236,10 @@ impl Journal {
         let header = SegmentHeader { id: self.last_id, previous: self.end, salt: (self.salts)() };
         match self.files.make(header) {
             Ok(segment) => {
-                // It makes syncs cheaper, and nothing depends on it.
-                let _ = segment.file.reserve(self.segment_bytes);
+                if self.segment_bytes >= RESERVED_BYTES_MIN {
+                    // It makes syncs cheaper, and nothing depends on it.
+                    let _ = segment.file.reserve(self.segment_bytes);
+                }
                 Ok(Current { segment, end: SEGMENT_HEADER_BYTES })
             }
             Err(error) => {
@@ -214,6 +249,34 @@ impl Journal {
             }
         }
     }
+}
+
+/// Writes `parts` one behind the other from `offset` on, and syncs: once, or every `piece_bytes`.
+fn write_and_sync(file: &dyn DiskFile, parts: &[&[u8]], mut offset: u64, piece_bytes: u64) -> io::Result<()> {
+    for piece in pieces(parts, piece_bytes) {
+        file.write_all_at(&piece, offset)?;
+        file.sync()?;
+        offset += piece.iter().map(|part| part.len() as u64).sum::<u64>();
+    }
+    Ok(())
+}
+
+/// The same bytes, in pieces of at most so many. At least one piece, which may be empty.
+fn pieces<'a>(parts: &[&'a [u8]], piece_bytes: u64) -> Vec<Vec<&'a [u8]>> {
+    let piece_bytes = usize::try_from(piece_bytes).unwrap_or(usize::MAX).max(1);
+    let (mut pieces, mut piece, mut room) = (Vec::new(), Vec::new(), piece_bytes);
+    for mut part in parts.iter().copied() {
+        while part.len() > room {
+            let (head, rest) = part.split_at(room);
+            piece.push(head);
+            pieces.push(mem::take(&mut piece));
+            (part, room) = (rest, piece_bytes);
+        }
+        room -= part.len();
+        piece.push(part);
+    }
+    pieces.push(piece);
+    pieces
 }
 
 /// From the keys of a hasher, which the standard library draws from the operating system.
@@ -232,7 +295,7 @@ mod tests {
     use super::*;
 
     fn open(disk: &SimDisk, salts: fn() -> Salt) -> Journal {
-        let options = Options { segment_bytes: 100 };
+        let options = Options { segment_bytes: 100, ..Options::default() };
         let open =
             Journal::open_salted(Arc::new(disk.clone()), options, salts, None, |_| Ok::<_, Infallible>(()));
         open.unwrap().0
@@ -274,6 +337,26 @@ mod tests {
         assert_eq!(hex(&disk, "journal-0000000001.seg"), first.replace(' ', ""));
         assert_eq!(hex(&disk, "journal-0000000002.seg"), second.replace(' ', ""));
         assert_eq!(journal.end(), Position { segment: 2, offset: 57 });
+    }
+
+    #[test]
+    fn pieces_are_the_same_bytes() {
+        let parts: [&[u8]; 5] = [b"", b"abc", b"defghij", b"", b"k"];
+        for (bytes, expected) in [
+            (1, "a b c d e f g h i j k"),
+            (2, "ab cd ef gh ij k"),
+            (4, "abcd efgh ijk"),
+            (5, "abcde fghij k"),
+            (11, "abcdefghijk"),
+            (u64::MAX, "abcdefghijk"),
+        ] {
+            let pieces: Vec<String> = pieces(&parts, bytes)
+                .into_iter()
+                .map(|piece| String::from_utf8(piece.concat()).unwrap())
+                .collect();
+            assert_eq!(pieces.join(" "), expected, "pieces of {bytes}");
+        }
+        assert_eq!(pieces(&[], 5), [Vec::<&[u8]>::new()]);
     }
 
     #[test]

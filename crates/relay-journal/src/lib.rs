@@ -8,7 +8,7 @@
 //! - What is damaged on disk costs the frames that it hits. It is reported, and never handed out as something else.
 //!
 //! # Files
-//! A segment is one file, such as `journal-0000000001.seg`: a header, then batches of frames one behind the other, each
+//! A segment is one file, such as `journal-0000000001.seg` in a journal of that name: a header, then batches of frames one behind the other, each
 //! batch in one segment. Its header names the segment before it and where that one ends. Numbers are never used twice,
 //! though not all are used. The layout, to the byte:
 //!

@@ -24,14 +24,15 @@ const SPAN_BYTES_MAX: u64 = 512 << 10;
 pub struct Reader {
     files: Arc<Files>,
     buffers: Buffers,
+    last_stays: bool,
 }
 
 /// A frame that was asked for, and how many were before it.
 type Asked = (usize, Location);
 
 impl Reader {
-    pub(crate) fn new(files: Arc<Files>) -> Self {
-        Self { files, buffers: Buffers::default() }
+    pub(crate) fn new(files: Arc<Files>, last_stays: bool) -> Self {
+        Self { files, buffers: Buffers::default(), last_stays }
     }
 
     /// Reads the frames at `locations`, in that order. Each is whole and sound, or an error of its own.
@@ -86,10 +87,10 @@ impl Reader {
         self.files.segments()
     }
 
-    /// Removes a segment. One that is not there is no error, but the last one cannot be removed
-    /// ([`io::ErrorKind::InvalidInput`]). After a crash the segment may be there again.
+    /// Removes a segment. One that is not there is no error, but the last one of a journal that is replayed cannot be
+    /// removed ([`io::ErrorKind::InvalidInput`]). After a crash the segment may be there again.
     pub fn remove(&self, segment: u32) -> io::Result<()> {
-        if self.files.last() == Some(segment) {
+        if self.last_stays && self.files.last() == Some(segment) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the last segment stays"));
         }
         self.files.remove(segment)

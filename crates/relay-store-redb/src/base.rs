@@ -22,6 +22,8 @@ pub(crate) struct Base {
     pub(crate) segments: BTreeMap<u32, Live>,
     /// Where the journal goes on behind what the tables hold; `None` in a new store.
     pub(crate) position: Option<Position>,
+    /// Up to this number payload files are decided: one that no row leads to is not needed.
+    pub(crate) payloads_through: u32,
     pub(crate) numbers: Numbers,
     /// Behind the tables, so that it is dropped after them. Without it they could not be read any more.
     _db: Arc<OpenDatabase>,
@@ -66,16 +68,24 @@ impl Base {
         let small = |name| Ok::<_, StoreError>(number(name)?.and_then(|number| u32::try_from(number).ok()));
         let position = small(schema::META_SEGMENT)?.zip(small(schema::META_OFFSET)?);
         let position = position.map(|(segment, offset)| Position { segment, offset });
+        let payloads_through = small(schema::META_PAYLOADS)?.unwrap_or_default();
         let seq = Seq::new(number(schema::META_LAST_SEQ)?.unwrap_or_default());
         let queue = number(schema::META_LAST_QUEUE)?.unwrap_or_default();
         let segments = crate::index::read_segments(&tx.open_table(schema::SEGMENTS)?)?;
         let (rows, names) = (tx.open_table(schema::ROWS)?, tx.open_table(schema::NAMES)?);
         let numbers = Numbers { seq, queue };
         let noted = number(schema::META_CHECKSUM)?;
-        if noted.is_some_and(|noted| noted != schema::meta_checksum(numbers, position, &segments)) {
+        if noted.is_some_and(|noted| {
+            noted != schema::meta_checksum(numbers, position, payloads_through, &segments)
+        }) {
             return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
         }
-        Ok(Self { rows, names, segments, position, numbers, _db: Arc::clone(db) })
+        Ok(Self { rows, names, segments, position, payloads_through, numbers, _db: Arc::clone(db) })
+    }
+
+    /// Whether it is what a checkpoint of this state has written.
+    pub(crate) fn holds(&self, position: Position, payloads_through: u32) -> bool {
+        self.position == Some(position) && self.payloads_through == payloads_through
     }
 
     /// How many rows it holds.

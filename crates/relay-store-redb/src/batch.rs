@@ -7,10 +7,13 @@ use bytes::Bytes;
 use relay_core::{
     Due, DueItems, Forgotten, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
 };
-use relay_journal::{Frame, Location, Mark, Reader};
+use relay_journal::{Frame, Location, Mark};
 
+use crate::aside::Ahead;
 use crate::error::StoreError;
+use crate::journals::Journals;
 use crate::layer::{Layer, Numbers};
+use crate::payload;
 use crate::read::{Pending, Reading};
 use crate::record::{self, Forgotten as NamesRecord, ItemRecord, Removed, kind};
 use crate::schema::{Key, ParsedKey};
@@ -24,7 +27,9 @@ const SEEN_PER_FORGOTTEN: usize = 16;
 pub(crate) struct Batch<'s> {
     tables: Tables<'s>,
     records: relay_journal::Batch,
-    journal: &'s Reader,
+    journal: &'s Journals,
+    /// What was done for the push that is decided next.
+    pub(crate) ahead: Ahead,
     /// Payloads that cannot be read from the journal yet.
     pending: Vec<Pending>,
     /// Removals that follow each other, not recorded yet.
@@ -72,7 +77,7 @@ impl<'s> Batch<'s> {
     pub(crate) fn new(
         state: &'s State,
         records: relay_journal::Batch,
-        journal: &'s Reader,
+        journal: &'s Journals,
         slot_ms: u64,
         marks: SweepMarks,
     ) -> Self {
@@ -80,6 +85,7 @@ impl<'s> Batch<'s> {
             tables: Tables::new(state),
             records,
             journal,
+            ahead: Ahead::Nothing,
             pending: Vec::new(),
             removed: Removed::default(),
             slot_ms,
@@ -194,7 +200,10 @@ impl ReadTx for Batch<'_> {
     }
 
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        self.reading().has_payload(recipient, seq, payload)
+        match self.ahead {
+            Ahead::Compared(known, is_same) if known == seq => Ok(is_same),
+            _ => self.reading().has_payload(recipient, seq, payload),
+        }
     }
 
     fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, StoreError> {
@@ -217,10 +226,14 @@ impl WriteTx for Batch<'_> {
             Some((queue, _)) => queue,
             None => self.tables.next_queue(),
         };
+        self.pending.push((item.seq, item.body.clone()));
+        if let Ahead::Written(location) = std::mem::take(&mut self.ahead) {
+            let item = item.with_body(location);
+            self.records.append(kind::PUSHED_ASIDE, &payload::record(queue, recipient, &item), Bytes::new());
+            return self.tables.add_item(queue, recipient, item);
+        }
         let head = record::item_head(queue, recipient, &item);
-        let payload = item.body.clone();
-        let location = self.records.append(kind::PUSHED, &head, payload.clone());
-        self.pending.push((item.seq, payload));
+        let location = self.records.append(kind::PUSHED, &head, item.body.clone());
         self.tables.add_item(queue, recipient, item.with_body(location))
     }
 

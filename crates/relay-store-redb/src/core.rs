@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use relay_core::{Clock, Item, Limits, Page, Pull, SteadyClock, queue};
-use relay_journal::{Location, ReadError, Reader};
+use relay_journal::{Frame, Location, ReadError};
 
 use crate::error::StoreError;
+use crate::journals::{self, Journals};
+use crate::payload;
 use crate::read::Reading;
-use crate::record::ItemRecord;
 use crate::state::State;
 use crate::view::Memo;
 use crate::writer::CheckpointDue;
@@ -24,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) clock: SteadyClock,
-    pub(crate) journal: Reader,
+    pub(crate) journal: Journals,
     /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough.
     pub(crate) checkpoint_asked: AtomicBool,
     /// The index is being written anew, and no checkpoint can begin.
@@ -36,7 +37,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(limits: Limits, clock: SteadyClock, journal: Reader, state: State) -> Self {
+    pub(crate) fn new(limits: Limits, clock: SteadyClock, journal: Journals, state: State) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
         let (checkpoint_asked, is_rewriting) = (AtomicBool::new(false), AtomicBool::new(false));
         Self {
@@ -98,7 +99,7 @@ impl Core {
     pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page<Bytes>, StoreError> {
         let (mut pull, mut attempts) = (pull.clone(), 1);
         loop {
-            match self.fill(self.find_page(&pull)?) {
+            match self.fill(self.find_page(&pull)?, attempts >= READ_ATTEMPTS) {
                 Err(ReadError::Gone) if attempts < READ_ATTEMPTS => attempts += 1,
                 Err(error) => return Err(error.into()),
                 Ok(page) if page.items.is_empty() && page.next.is_some() => pull.after = page.next,
@@ -114,14 +115,19 @@ impl Core {
         queue::pull(&reading, &self.limits, self.clock.now(), pull)
     }
 
-    /// Reads the payloads. The segments that hold them may be taken away meanwhile, if the items were acked or moved.
-    fn fill(&self, page: Page<Location>) -> Result<Page<Bytes>, ReadError> {
+    /// Reads the payloads. The segments that hold them may be taken away meanwhile, if the items were acked or moved. A payload file
+    /// that is gone when it is looked for `at_last` is lost, as nothing moves it.
+    fn fill(&self, page: Page<Location>, at_last: bool) -> Result<Page<Bytes>, ReadError> {
         let Page { items, next, remaining } = page;
         let locations: Vec<_> = items.iter().map(|item| item.body).collect();
         let mut filled = Vec::with_capacity(items.len());
         for (item, frame) in items.into_iter().zip(self.journal.read(&locations)) {
+            let is_lost = at_last && journals::is_payload(item.body.segment);
             match frame {
-                Ok(frame) => filled.extend(with_payload(item, frame.body)),
+                Ok(frame) => filled.extend(with_payload(item, frame)),
+                Err(ReadError::Gone) if is_lost => {
+                    tracing::error!("an item cannot be read: its file is gone");
+                }
                 Err(ReadError::Damaged(damage)) => tracing::error!(%damage, "an item cannot be read"),
                 Err(error) => return Err(error),
             }
@@ -130,8 +136,8 @@ impl Core {
     }
 }
 
-fn with_payload(item: Item<Location>, body: Bytes) -> Option<Item<Bytes>> {
-    match ItemRecord::payload(body, item.seq, item.id()) {
+fn with_payload(item: Item<Location>, frame: Frame) -> Option<Item<Bytes>> {
+    match payload::of_frame(frame, item.seq, item.id()) {
         Ok(payload) => Some(item.with_body(payload)),
         Err(error) => {
             tracing::error!(%error, "an item cannot be read");

@@ -142,7 +142,7 @@ impl Index {
         let before = self.file.written_bytes.load(Ordering::Relaxed);
         let tx = self.begin()?;
         write_layer(&tx, &frozen.layer)?;
-        finish(tx, frozen.layer.numbers, Some(frozen.position))?;
+        finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through)?;
         Ok(self.file.written_bytes.load(Ordering::Relaxed) - before)
     }
 
@@ -171,7 +171,7 @@ impl Index {
         let tx = new.begin()?;
         tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
         copy(base, &tx)?;
-        finish(tx, base.numbers, base.position)?;
+        finish(tx, base.numbers, base.position, base.payloads_through)?;
         let before_bytes = self.file_bytes()?;
         self.disk.rename(NEW_FILE_NAME, FILE_NAME)?;
         if let Err(error) = self.disk.sync() {
@@ -195,7 +195,12 @@ impl Index {
 }
 
 /// Notes where the journal goes on, if anything was written to it yet, and commits.
-fn finish(tx: WriteTransaction, numbers: Numbers, position: Option<Position>) -> Result<(), StoreError> {
+fn finish(
+    tx: WriteTransaction,
+    numbers: Numbers,
+    position: Option<Position>,
+    payloads_through: u32,
+) -> Result<(), StoreError> {
     let mut meta = tx.open_table(schema::META)?;
     meta.insert(schema::META_LAST_SEQ, numbers.seq.as_u64())?;
     meta.insert(schema::META_LAST_QUEUE, numbers.queue)?;
@@ -203,8 +208,12 @@ fn finish(tx: WriteTransaction, numbers: Numbers, position: Option<Position>) ->
         meta.insert(schema::META_SEGMENT, u64::from(position.segment))?;
         meta.insert(schema::META_OFFSET, u64::from(position.offset))?;
     }
+    meta.insert(schema::META_PAYLOADS, u64::from(payloads_through))?;
     let segments = read_segments(&tx.open_table(schema::SEGMENTS)?)?;
-    meta.insert(schema::META_CHECKSUM, schema::meta_checksum(numbers, position, &segments))?;
+    meta.insert(
+        schema::META_CHECKSUM,
+        schema::meta_checksum(numbers, position, payloads_through, &segments),
+    )?;
     drop(meta);
     Ok(tx.commit()?)
 }

@@ -9,13 +9,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use relay_core::Swept;
-use relay_journal::Frame;
+use relay_journal::{Frame, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::base::Base;
 use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::index::Index;
+use crate::journals;
 use crate::record::{ItemRecord, kind};
 use crate::writer::{CheckpointDue, Job, Teller};
 
@@ -122,12 +123,21 @@ impl Keeper {
     }
 
     /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
-    /// than a segment beyond half of what lives.
+    /// than a segment beyond half of what lives, and no payload file.
     fn is_tidy(&self) -> bool {
-        let live = self.core.state().segments();
-        let live_bytes: u64 = live.values().map(|live| live.bytes).sum();
-        let bytes: u64 = self.core.journal.segments().iter().map(|segment| segment.bytes).sum();
-        bytes <= self.allowed_bytes(live_bytes)
+        let (live, payloads_through) = {
+            let state = self.core.state();
+            (state.segments(), state.payloads_through())
+        };
+        let journal = &self.core.journal;
+        let is_dead = |file: &Segment| {
+            let live = journals::payload_segment(file.id).and_then(|segment| live.get(&segment));
+            // One without such a number was begun and not used.
+            file.id <= payloads_through && live.is_none_or(|live| live.items == 0)
+        };
+        let live_bytes: u64 = journals::of_main(&live).map(|(_, live)| live.bytes).sum();
+        let bytes: u64 = journal.main.segments().iter().map(|segment| segment.bytes).sum();
+        bytes <= self.allowed_bytes(live_bytes) && !journal.payloads.segments().iter().any(is_dead)
     }
 
     /// How large the journal may be: half again what lives in it, and a segment.
@@ -196,26 +206,24 @@ impl Keeper {
     /// Unlinks the segments that hold nothing live and that no replay would read.
     fn remove_dead(&self) {
         let base = Arc::clone(self.core.state().base());
-        let Some(position) = base.position else { return };
-        for segment in self.core.journal.segments() {
-            if segment.id < position.segment
-                && !base.segments.contains_key(&segment.id)
-                && let Err(error) = self.core.journal.remove(segment.id)
-            {
-                tracing::warn!(%error, segment = segment.id, "a dead segment could not be removed");
-            }
-        }
+        let position = base.position.unwrap_or_default();
+        let is_dead = |segment: Option<u32>| segment.is_none_or(|known| !base.segments.contains_key(&known));
+        remove(&self.core.journal.main, |id| id < position.segment && is_dead(Some(id)));
+        remove(&self.core.journal.payloads, |id| {
+            id <= base.payloads_through && is_dead(journals::payload_segment(id))
+        });
     }
 
     /// The segment that is worth emptying most, while the journal is larger than it may be.
     fn sparsest(&self) -> Option<u32> {
         let (live, position) = {
             let state = self.core.state();
-            (state.segments(), state.position())
+            (state.main_segments(), state.position())
         };
         let living: Vec<_> = self
             .core
             .journal
+            .main
             .segments()
             .into_iter()
             .filter_map(|segment| {
@@ -238,7 +246,7 @@ impl Keeper {
     /// Copies what lives in a segment to the end of the journal. False when there is no writer any more.
     fn empty_segment(&mut self, segment: u32) -> Result<bool, StoreError> {
         let moved = self.move_live(segment);
-        let left = self.core.state().segments().get(&segment).is_some_and(|live| live.items > 0);
+        let left = self.core.state().main_segments().get(&segment).is_some_and(|live| live.items > 0);
         if left && !matches!(moved, Ok(false)) {
             tracing::error!(segment, "a segment holds something that cannot be moved; it stays as it is");
             self.stuck.insert(segment);
@@ -250,7 +258,7 @@ impl Keeper {
         let core = Arc::clone(&self.core);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         let mut outcome = Ok(true);
-        core.journal.scan(segment, |frame| {
+        core.journal.main.scan(segment, |frame| {
             let Ok(frame) = frame else { return ControlFlow::Continue(()) };
             if !self.is_live(&frame) {
                 return ControlFlow::Continue(());
@@ -292,5 +300,14 @@ impl Keeper {
             self.checkpoint()?;
         }
         Ok(true)
+    }
+}
+
+/// Unlinks the segments of a journal that are dead.
+fn remove(journal: &Reader, is_dead: impl Fn(u32) -> bool) {
+    for segment in journal.segments().into_iter().filter(|segment| is_dead(segment.id)) {
+        if let Err(error) = journal.remove(segment.id) {
+            tracing::warn!(%error, segment = segment.id, "a dead segment could not be removed");
+        }
     }
 }

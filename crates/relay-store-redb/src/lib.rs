@@ -2,7 +2,7 @@
 //! that knows redb.
 //!
 //! An answered push or ack is on disk, synced. One thread owns all writes: it decides whatever waits, appends the records of it to the
-//! journal, syncs once, and answers. What was decided since the last checkpoint lies in memory, over an index in redb
+//! journal, syncs once, and answers. A large payload is written and synced by another thread before that. What was decided since the last checkpoint lies in memory, over an index in redb
 //! that another thread brings up to date in the background. Pulls read both and never pass the writer. The rules are relay-core's, run
 //! over this store's rows; nothing here decides. `docs/storage.md` has the format to the byte, and what may be on disk
 //! after a crash.
@@ -11,21 +11,25 @@
 //! - `layer`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
 //! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
 //! - `read`: pages and counts. `recount`: does everything add up?
-//! - `state`, `core`: what the threads share. `writer`: the thread that writes; `reply`: how it answers. `keeper`, `index`: the one that writes checkpoints and
-//!   gives space back.
+//! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
+//! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
+//!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back.
 
 #![warn(missing_docs)]
 
 mod acked;
+mod aside;
 mod base;
 mod batch;
 mod core;
 mod error;
 mod fields;
 mod index;
+mod journals;
 mod keeper;
 mod layer;
 mod open;
+mod payload;
 mod read;
 mod record;
 mod recount;
@@ -37,7 +41,7 @@ mod tables;
 mod view;
 mod writer;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,13 +55,14 @@ use relay_core::{
 use relay_disk::{Directory, DirectoryError, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::aside::{Ahead, Alive, Aside};
 use crate::core::Core;
 use crate::error::caught;
 pub use crate::error::{OpenError, StoreError};
 use crate::keeper::{Keeper, Task};
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
-use crate::writer::{Answer, CheckpointDue, Job, Load, Sweep, Weight, Writer};
+use crate::writer::{Answer, CheckpointDue, Job, Load, Push, Sweep, Weight, Writer};
 
 /// When a caller that was turned away may come back: a few batches later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -80,6 +85,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// The length of a segment of the journal, in bytes. Space is given back in such pieces.
     pub segment_bytes: u64,
+    /// From this length on a payload has a file of its own, which is written before its push is decided, so that nothing small waits for
+    /// it.
+    pub aside_bytes: u64,
 }
 
 /// A relay whose queues live in a journal and an index over it.
@@ -94,8 +102,11 @@ pub struct RedbRelay {
     findings: Vec<String>,
     /// `None` only while it is being dropped.
     mailbox: Option<mpsc::Sender<Job>>,
+    /// Where large pushes go first. As above.
+    aside: Option<mpsc::Sender<Push>>,
     threads: Vec<JoinHandle<()>>,
-    writer_alive: watch::Receiver<()>,
+    /// Something is sent when one of the threads that callers wait for ends.
+    ended: watch::Receiver<()>,
 }
 
 /// What a store holds, expired items that are not reclaimed yet included.
@@ -119,6 +130,7 @@ impl Default for Options {
             checkpoint_rows: 400_000,
             checkpoint_bytes: 192 * 1024 * 1024,
             segment_bytes: 32 * 1024 * 1024,
+            aside_bytes: 256 * 1024,
         }
     }
 }
@@ -156,7 +168,8 @@ impl RedbRelay {
             .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))?;
         let core = Arc::new(opened.core);
         let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
-        let (alive, writer_alive) = watch::channel(());
+        let (large, waiting) = mpsc::channel(options.waiting_jobs_max.max(1));
+        let (alive, ended) = watch::channel(());
         let (tasks, asked) = std::sync::mpsc::channel::<Task>();
         let due = CheckpointDue {
             rows: options.checkpoint_rows,
@@ -171,13 +184,19 @@ impl RedbRelay {
             due,
             stuck: HashSet::new(),
         };
+        let aside = Aside {
+            _alive: Alive(alive.clone()),
+            core: Arc::clone(&core),
+            payloads: opened.payloads,
+            waiting,
+            mailbox: mailbox.clone(),
+        };
         let writer = Writer {
-            _alive: alive,
+            _alive: Alive(alive),
             core: Arc::clone(&core),
             journal: opened.journal,
             mailbox: jobs,
             keeper: tasks,
-            aside: VecDeque::new(),
             sweep: Sweep::default(),
             checkpoint: due,
         };
@@ -185,13 +204,16 @@ impl RedbRelay {
             let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
             spawned.map_err(|source| OpenError::Directory { path: path.to_owned(), source })
         };
+        // In the order in which they end.
         let threads = vec![
+            spawn("relay-aside", Box::new(|| aside.run()))?,
             spawn("relay-writer", Box::new(|| writer.run()))?,
             spawn("relay-keeper", Box::new(|| keeper.run()))?,
         ];
         let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
         let (load, findings) = (Arc::default(), opened.findings);
-        Ok(Self { core, options, load, readers, findings, mailbox: Some(mailbox), threads, writer_alive })
+        let (mailbox, aside) = (Some(mailbox), Some(large));
+        Ok(Self { core, options, load, readers, findings, mailbox, aside, threads, ended })
     }
 
     /// Recounts everything and lists what does not add up, and what was found damaged when the store was opened. Reads the whole store.
@@ -223,14 +245,17 @@ impl RedbRelay {
     }
 
     /// Hands a job to the writer and waits for its answer.
-    async fn submit<T>(&self, make: impl FnOnce(Caller<Answer<T>>) -> Job) -> Result<T, Error> {
+    async fn submit<J, T>(
+        mailbox: Option<&mpsc::Sender<J>>,
+        make: impl FnOnce(Caller<Answer<T>>) -> J,
+    ) -> Result<T, Error> {
         let (caller, answer) = reply();
-        self.post(make(caller))?;
+        Self::post(mailbox, make(caller))?;
         Ok(answer.await.ok_or(StoreError::WriterEnded)??)
     }
 
-    fn post(&self, job: Job) -> Result<(), Error> {
-        let mailbox = self.mailbox.as_ref().ok_or(StoreError::WriterEnded)?;
+    fn post<J>(mailbox: Option<&mpsc::Sender<J>>, job: J) -> Result<(), Error> {
+        let mailbox = mailbox.ok_or(StoreError::WriterEnded)?;
         mailbox.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded { retry_after: RETRY_AFTER },
             mpsc::error::TrySendError::Closed(_) => StoreError::WriterEnded.into(),
@@ -241,7 +266,14 @@ impl RedbRelay {
 impl Relay for RedbRelay {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         let weight = self.weigh(writer::push_cost_bytes(&envelope))?;
-        Ok(self.submit(|caller| Job::Push(envelope, caller, weight)).await??)
+        let is_large = envelope.payload_bytes() >= self.options.aside_bytes;
+        let push = |caller| Push { envelope, caller, weight, ahead: Ahead::Nothing };
+        let outcome = if is_large {
+            Self::submit(self.aside.as_ref(), push).await?
+        } else {
+            Self::submit(self.mailbox.as_ref(), |caller| Job::Push(push(caller))).await?
+        };
+        Ok(outcome?)
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page<Bytes>, Error> {
@@ -258,27 +290,26 @@ impl Relay for RedbRelay {
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
         let weight = self.weigh(writer::ack_cost_bytes(&ack))?;
-        self.submit(|caller| Job::Ack(ack, caller, weight)).await
+        Self::submit(self.mailbox.as_ref(), |caller| Job::Ack(ack, caller, weight)).await
     }
 
     async fn sweep(&self) -> Result<Swept, Error> {
         let (caller, answer) = oneshot::channel();
-        self.post(Job::Sweep(caller))?;
+        Self::post(self.mailbox.as_ref(), Job::Sweep(caller))?;
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
     }
 
     async fn ended(&self) -> Error {
-        let mut writer_alive = self.writer_alive.clone();
-        // Nothing is ever sent: it fails when the writer drops its end.
-        while writer_alive.changed().await.is_ok() {}
+        // It fails when all of them have ended.
+        drop(self.ended.clone().changed().await);
         StoreError::WriterEnded.into()
     }
 }
 
 impl Drop for RedbRelay {
     fn drop(&mut self) {
-        self.mailbox = None;
-        // The writer first: when it has ended, the keeper is asked for nothing more and ends too.
+        (self.aside, self.mailbox) = (None, None);
+        // What is large goes on to the writer. When that has ended, the keeper is asked for nothing more and ends too.
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store ended by a panic");

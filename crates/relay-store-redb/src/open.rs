@@ -8,9 +8,11 @@ use relay_disk::Disk;
 use relay_journal::{Journal, Location, Position};
 
 use crate::Options;
+use crate::aside;
 use crate::core::Core;
 use crate::error::{OpenError, StoreError};
 use crate::index::{self, Index};
+use crate::journals::{self, Journals};
 use crate::layer::Layer;
 use crate::replay::replay;
 use crate::schema;
@@ -21,6 +23,7 @@ pub(crate) struct Opened {
     pub(crate) core: Core,
     pub(crate) index: Index,
     pub(crate) journal: Journal,
+    pub(crate) payloads: Journal,
     /// What was found damaged.
     pub(crate) findings: Vec<String>,
 }
@@ -39,8 +42,9 @@ pub(crate) fn open(
     let start = from.unwrap_or(Position { segment: 0, offset: 0 });
     let mut state = State::open(base, start).map_err(failed)?;
     let mut findings = Vec::new();
-    let journal_options = relay_journal::Options { segment_bytes: options.segment_bytes };
-    let (journal, opened) = Journal::open(disk, journal_options, from, |frames| {
+    let journal_options =
+        relay_journal::Options { segment_bytes: options.segment_bytes, ..relay_journal::Options::default() };
+    let (journal, opened) = Journal::open(Arc::clone(&disk), journal_options, from, |frames| {
         let layer = replay(&state, frames, &mut findings)?;
         let position = frames.last().map_or(state.position(), |frame| {
             let Location { segment, offset, length } = frame.location;
@@ -55,6 +59,7 @@ pub(crate) fn open(
         return Err(OpenError::Unreadable { path: path.to_owned() });
     }
     state.publish(Layer::new(state.numbers()), journal.end());
+    let payloads = open_payloads(disk, &mut state).map_err(failed)?;
     findings.extend(opened.damage.iter().map(ToString::to_string));
     if !findings.is_empty() {
         state.skip_numbers();
@@ -63,8 +68,18 @@ pub(crate) fn open(
         tracing::error!(finding, "the store is damaged");
     }
     tracing::info!(batches = opened.batches, torn_bytes = opened.torn_bytes, "the store is open");
-    let core = Core::new(limits, SteadyClock::new(clock), journal.reader(), state);
-    Ok(Opened { core, index, journal, findings })
+    let readers = Journals { main: journal.reader(), payloads: payloads.reader() };
+    let core = Core::new(limits, SteadyClock::new(clock), readers, state);
+    Ok(Opened { core, index, journal, payloads, findings })
+}
+
+/// All payload files that are there are decided: what was to come of them is in the journal, or was lost with its process.
+fn open_payloads(disk: Arc<dyn Disk>, state: &mut State) -> Result<Journal, StoreError> {
+    let known = state.payloads_through().max(journals::last_payload(&state.segments()));
+    let payloads = aside::open_payloads(disk, known)?;
+    let there = payloads.reader().segments().last().map_or(0, |file| file.id);
+    state.note_payloads(known.max(there), 0);
+    Ok(payloads)
 }
 
 fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<Index, OpenError> {

@@ -9,10 +9,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
-use relay_journal::{Location, Reader};
+use relay_journal::Location;
 
 use crate::error::StoreError;
-use crate::record::ItemRecord;
+use crate::journals::Journals;
+use crate::payload;
 use crate::schema::{self, BLOCK_ITEMS, End, ItemRow, Key, QueueRow};
 use crate::view::{Merge, Value, View};
 
@@ -28,7 +29,7 @@ pub(crate) type Pending = (Seq, Bytes);
 /// The read half of the seam.
 pub(crate) struct Reading<'a> {
     pub(crate) view: View<'a>,
-    pub(crate) journal: &'a Reader,
+    pub(crate) journal: &'a Journals,
     /// Payloads that cannot be read from the journal yet.
     pub(crate) pending: &'a [Pending],
 }
@@ -233,7 +234,7 @@ impl Reading<'_> {
         }
         let frame =
             self.journal.read(&[item.body]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
-        ItemRecord::payload(frame.body, item.seq, item.id())
+        payload::of_frame(frame, item.seq, item.id())
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) mod kind {
     pub(crate) const FORGOTTEN: u8 = 4;
     /// A queue that held nothing was forgotten: its number.
     pub(crate) const DROPPED: u8 = 5;
+    /// As `PUSHED`, of an item whose payload lies aside: see [`payload`](crate::payload).
+    pub(crate) const PUSHED_ASIDE: u8 = 6;
+    /// A payload, in a file of its own and not in the journal.
+    pub(crate) const PAYLOAD: u8 = 7;
 }
 
 /// An item with its payload, as it lies in the journal. Borrows from the frame.
@@ -38,7 +42,7 @@ pub(crate) struct ItemRecord<'a> {
     message_id: MessageId,
     kind: &'a str,
     recipient: &'a str,
-    payload_bytes: usize,
+    pub(crate) payload_bytes: usize,
 }
 
 /// Items that were taken out of a queue.
@@ -86,14 +90,19 @@ pub(crate) fn item_head<B>(queue: u64, recipient: &Recipient, item: &Item<B>) ->
 impl<'a> ItemRecord<'a> {
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, StoreError> {
         let mut record = Fields::new(body, "record of an item");
+        let found = Self::parse_head(&mut record)?;
+        Ok(Self { payload_bytes: record.rest_bytes(), ..found })
+    }
+
+    /// What [`item_head`] made, from the front of a record.
+    pub(crate) fn parse_head(record: &mut Fields<'a>) -> Result<Self, StoreError> {
         let (queue, seq) = (record.number()?, Seq::new(record.number()?));
         let deadline = Timestamp::from_ms(record.number()?);
         let arrival = Timestamp::from_ms(record.number()?);
         let (total_len, sent_ms) = (record.number()?, record.number()?);
         let (chunk_index, chunk_count) = (record.small()?, record.small()?);
         let message_id = MessageId::from_bytes(record.take()?);
-        let (kind, recipient) = (borrowed_text(&mut record)?, borrowed_text(&mut record)?);
-        let payload_bytes = record.rest_bytes();
+        let (kind, recipient) = (borrowed_text(record)?, borrowed_text(record)?);
         Ok(Self {
             queue,
             seq,
@@ -106,7 +115,7 @@ impl<'a> ItemRecord<'a> {
             message_id,
             kind,
             recipient,
-            payload_bytes,
+            payload_bytes: 0,
         })
     }
 

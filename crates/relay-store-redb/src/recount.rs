@@ -9,8 +9,8 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp, Trace, Usage};
 use crate::Contents;
 use crate::base::Live;
 use crate::error::StoreError;
+use crate::payload;
 use crate::read::{QueueRows, Reading};
-use crate::record::ItemRecord;
 use crate::schema::{self, BLOCK_ITEMS, ItemRow, Key, ParsedKey, QueueRow};
 
 /// How many records are read together.
@@ -222,7 +222,7 @@ fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<St
             let item = &row.item;
             let payload = frame
                 .map_err(StoreError::from)
-                .and_then(|frame| ItemRecord::payload(frame.body, item.seq, item.id()));
+                .and_then(|frame| payload::of_frame(frame, item.seq, item.id()));
             let what = match payload {
                 Ok(payload) if payload.len() as u64 == item.payload_bytes => continue,
                 Ok(payload) => format!("its payload has {} bytes", payload.len()),

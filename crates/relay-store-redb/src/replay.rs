@@ -5,6 +5,7 @@ use relay_journal::Frame;
 
 use crate::error::StoreError;
 use crate::layer::Layer;
+use crate::payload;
 use crate::record::{self, Forgotten, ItemRecord, Removed, kind};
 use crate::state::State;
 use crate::tables::Tables;
@@ -36,6 +37,10 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<(), StoreError> {
         kind::PUSHED => {
             let found = ItemRecord::parse(&frame.body)?;
             tables.add_item(found.queue, &found.recipient()?, found.item(frame.location)?)
+        }
+        kind::PUSHED_ASIDE => {
+            let (found, location) = payload::parse_record(&frame.body)?;
+            tables.add_item(found.queue, &found.recipient()?, found.item(location)?)
         }
         kind::MOVED => {
             let found = ItemRecord::parse(&frame.body)?;

@@ -16,8 +16,8 @@ use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
 use crate::layer::Numbers;
 
-/// The format of what is written here; another one is not read. Format 1 had no journal, format 2 kept acked
-/// names and recipients among the rows of their queues.
+/// The format of what is written here; another one is not read. Format 1 had no journal, format 2 no payload files, and kept
+/// acked names and recipients among the rows of their queues.
 pub(crate) const FORMAT: u64 = 3;
 
 /// Single numbers: see the `META_` names.
@@ -26,7 +26,7 @@ pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 pub(crate) const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 /// All other rows: a [`Key`], and a value whose last four bytes are a checksum of both.
 pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-/// From segment of the journal to how many live items it holds, and how many bytes their frames take.
+/// From segment of the journal, or payload file, to how many live items it holds, and how many bytes their frames take.
 pub(crate) const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("segments");
 
 /// The format of the store.
@@ -39,6 +39,9 @@ pub(crate) const META_LAST_QUEUE: &str = "last_queue";
 pub(crate) const META_SEGMENT: &str = "journal_segment";
 /// See [`META_SEGMENT`].
 pub(crate) const META_OFFSET: &str = "journal_offset";
+
+/// Up to this number payload files are decided.
+pub(crate) const META_PAYLOADS: &str = "payloads_through";
 
 /// A checksum of the numbers above but the format, and of [`SEGMENTS`]: see [`meta_checksum`].
 pub(crate) const META_CHECKSUM: &str = "checksum";
@@ -471,18 +474,20 @@ pub(crate) fn name_checksum(recipient: &str, queue: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(recipient.as_bytes()), &queue.to_le_bytes())
 }
 
-/// CRC-32C of the last arrival number, the last queue number, where a replay begins (twice 0 in a new store), and each row of
-/// [`SEGMENTS`]; all as 8 bytes, little-endian.
+/// CRC-32C of the last arrival number, the last queue number, where a replay begins (twice 0 in a new store), the last payload file
+/// that is decided, and each row of [`SEGMENTS`]; all as 8 bytes, little-endian.
 pub(crate) fn meta_checksum(
     numbers: Numbers,
     position: Option<Position>,
+    payloads_through: u32,
     segments: &BTreeMap<u32, Live>,
 ) -> u64 {
-    let position = position.unwrap_or_default();
-    let head = [numbers.seq.as_u64(), numbers.queue, u64::from(position.segment), u64::from(position.offset)];
+    let Position { segment, offset } = position.unwrap_or_default();
+    let head = [numbers.seq.as_u64(), numbers.queue]
+        .into_iter()
+        .chain([segment, offset, payloads_through].map(u64::from));
     let rows = segments.iter().flat_map(|(segment, live)| [u64::from(*segment), live.items, live.bytes]);
-    let crc =
-        head.into_iter().chain(rows).fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_le_bytes()));
+    let crc = head.chain(rows).fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_le_bytes()));
     u64::from(crc)
 }
 

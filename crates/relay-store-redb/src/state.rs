@@ -9,6 +9,7 @@ use relay_journal::{Location, Position};
 use crate::acked::AckedNames;
 use crate::base::{Base, Live};
 use crate::error::StoreError;
+use crate::journals;
 use crate::layer::{Change, Layer, Numbers};
 use crate::read::QueueRows;
 use crate::view::View;
@@ -27,6 +28,16 @@ pub(crate) struct State {
     acked: AckedNames,
     /// Where the journal goes on behind what `active` holds.
     position: Position,
+    /// What is known of the payload files.
+    payloads: Payloads,
+}
+
+/// How far the payload files are decided: those up to `through` are in the rows, or never will be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Payloads {
+    through: u32,
+    /// The bytes of those since the last checkpoint began.
+    bytes: u64,
 }
 
 /// A layer that changes no more, until it is in the index.
@@ -34,16 +45,19 @@ pub(crate) struct Frozen {
     pub(crate) layer: Layer,
     /// Where the journal goes on behind it.
     pub(crate) position: Position,
+    /// Up to this number payload files are decided.
+    pub(crate) payloads_through: u32,
 }
 
 impl State {
     /// What an index holds. Which acked names that are is not known yet: see [`AckedNames::add_unknown`].
     pub(crate) fn open(base: Arc<Base>, position: Position) -> Result<Self, StoreError> {
+        let payloads = Payloads { through: base.payloads_through, bytes: 0 };
         let acked = AckedNames::default();
         for slot in base.acked_slots()? {
             acked.add_unknown(slot);
         }
-        Ok(Self { active: Layer::new(base.numbers), frozen: None, base, acked, position })
+        Ok(Self { active: Layer::new(base.numbers), frozen: None, base, acked, position, payloads })
     }
 
     pub(crate) const fn numbers(&self) -> Numbers {
@@ -73,6 +87,22 @@ impl State {
         self.position = position;
     }
 
+    /// Notes that the payload files up to this number are decided, of which the last ones take so many bytes.
+    pub(crate) fn note_payloads(&mut self, through: u32, bytes: u64) {
+        self.payloads.through = self.payloads.through.max(through);
+        self.payloads.bytes = self.payloads.bytes.saturating_add(bytes);
+    }
+
+    /// Up to this number payload files are decided.
+    pub(crate) const fn payloads_through(&self) -> u32 {
+        self.payloads.through
+    }
+
+    /// How many bytes of payload files were decided since the last checkpoint began.
+    pub(crate) const fn payload_bytes(&self) -> u64 {
+        self.payloads.bytes
+    }
+
     /// Leaves numbers out: records that told the last ones may be lost, and none may be given away twice.
     pub(crate) fn skip_numbers(&mut self) {
         let Numbers { seq, queue } = self.active.numbers;
@@ -99,10 +129,13 @@ impl State {
 
     /// What the next checkpoint has to write; `None` when there is nothing.
     pub(crate) fn freeze(&mut self) -> Option<Arc<Frozen>> {
-        if self.frozen.is_none() && !self.active.is_empty() {
+        let payloads_through = self.payloads.through;
+        let is_news = !self.active.is_empty() || payloads_through != self.base.payloads_through;
+        if self.frozen.is_none() && is_news {
+            self.payloads.bytes = 0;
             let empty = Layer::new(self.active.numbers);
             let layer = std::mem::replace(&mut self.active, empty);
-            self.frozen = Some(Arc::new(Frozen { layer, position: self.position }));
+            self.frozen = Some(Arc::new(Frozen { layer, position: self.position, payloads_through }));
         }
         self.frozen.clone()
     }
@@ -110,7 +143,7 @@ impl State {
     /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be in it all the same. The frozen layer
     /// goes if it is in it, and must not be counted twice. Hands back what is not needed any more, to be dropped without the lock.
     pub(crate) fn rebase(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
-        let written = self.frozen.take_if(|frozen| base.position == Some(frozen.position));
+        let written = self.frozen.take_if(|frozen| base.holds(frozen.position, frozen.payloads_through));
         (written, std::mem::replace(&mut self.base, base))
     }
 
@@ -134,7 +167,16 @@ impl State {
 
     /// The live frames of each segment.
     pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
-        let mut segments = self.base.segments.clone();
+        self.changed_segments(self.base.segments.clone())
+    }
+
+    /// The same for the main journal alone, of which there are few.
+    pub(crate) fn main_segments(&self) -> BTreeMap<u32, Live> {
+        let all = self.changed_segments(journals::of_main(&self.base.segments).collect());
+        journals::of_main(&all).collect()
+    }
+
+    fn changed_segments(&self, mut segments: BTreeMap<u32, Live>) -> BTreeMap<u32, Live> {
         let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
         for (segment, change) in frozen.into_iter().chain([&self.active.segments]).flatten() {
             let live = segments.entry(*segment).or_default();

@@ -1,7 +1,6 @@
 //! The one thread that writes. It takes whatever waits, decides all of it over one view, syncs the journal once, and only then
 //! answers: while one sync runs, the next batch collects. No timer, and no lock while it waits for the disk.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SendError, Sender};
@@ -11,12 +10,14 @@ use relay_core::{
 };
 use relay_journal::{Frame, Journal, Position};
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::acked::slot_ms;
+use crate::aside::{Ahead, Alive};
 use crate::batch::{Batch, SweepMarks};
 use crate::core::Core;
 use crate::error::{StoreError, caught};
+use crate::journals;
 use crate::keeper::Task;
 use crate::layer::Layer;
 use crate::reply::{Caller, Convoys};
@@ -24,13 +25,7 @@ use crate::state::State;
 
 /// The most requests of one batch, and the cost in bytes after which it takes no more.
 const BATCH_JOBS_MAX: usize = 1024;
-const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// From here on a job is large, and a batch takes one of them.
-const LARGE_BYTES: u64 = 1024 * 1024;
-
-/// How many large jobs stand aside at most: they are out of the mailbox, whose bounds they still count for.
-const ASIDE_MAX: usize = 64;
+const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How many rows one step of the sweep reclaims: a few milliseconds, which is what a push waits for it.
 const SWEEP_STEP_ROWS: usize = 256;
@@ -48,14 +43,22 @@ type Pushed = Result<PushOutcome, Rejection>;
 
 /// What a caller wants written.
 pub(crate) enum Job {
-    Push(Envelope, Caller<Answer<Pushed>>, Weight),
+    Push(Push),
     Ack(Ack, Caller<Answer<AckOutcome>>, Weight),
     Sweep(Teller<Swept>),
     /// Copy the items of these records to the end of the journal, as far as they still lie there.
     Move(Vec<Frame>, Teller<()>),
 }
 
-/// What an acked item costs, in payload bytes that take as long to write: ten thousand of them are most of a batch.
+/// A push on its way.
+pub(crate) struct Push {
+    pub(crate) envelope: Envelope,
+    pub(crate) caller: Caller<Answer<Pushed>>,
+    pub(crate) weight: Weight,
+    pub(crate) ahead: Ahead,
+}
+
+/// What an acked item costs, in payload bytes that take as long to write: four thousand of them fill a batch.
 const ACK_ITEM_COST_BYTES: u64 = 1024;
 
 /// What a push costs beside its payload: names, rows, the job itself.
@@ -90,15 +93,12 @@ impl Drop for Weight {
 
 /// The writer's side of the store.
 pub(crate) struct Writer {
-    /// Dropped when the thread ends, for whatever reason.
-    pub(crate) _alive: watch::Sender<()>,
+    pub(crate) _alive: Alive,
     pub(crate) core: Arc<Core>,
     pub(crate) journal: Journal,
     pub(crate) mailbox: mpsc::Receiver<Job>,
     /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
     pub(crate) keeper: Sender<Task>,
-    /// Large jobs that wait for their batch.
-    pub(crate) aside: VecDeque<Job>,
     pub(crate) sweep: Sweep,
     pub(crate) checkpoint: CheckpointDue,
 }
@@ -112,8 +112,9 @@ pub(crate) struct CheckpointDue {
 }
 
 impl CheckpointDue {
+    /// What lies aside is not replayed, but waits for a checkpoint to be given back.
     fn is_due(&self, state: &State) -> bool {
-        self.is_passed(state, 1)
+        self.is_passed(state, 1) || state.payload_bytes() >= self.replay_bytes
     }
 
     /// So much that more has to wait.
@@ -154,23 +155,15 @@ impl Writer {
     }
 
     /// Takes what waits; waits itself only when there is nothing to do. False when all is done for good.
-    ///
-    /// A batch takes one large job at most: the others stand aside, so that what is small never waits for two of them.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let mut bytes = 0;
-        if let Some(job) = self.aside.pop_front() {
-            bytes += job.cost_bytes();
-            jobs.push(job);
-        } else if self.sweep.waiting.is_empty() {
+        if self.sweep.waiting.is_empty() {
             let Some(job) = self.mailbox.blocking_recv() else { return false };
             bytes += job.cost_bytes();
             jobs.push(job);
         }
-        while jobs.len() < BATCH_JOBS_MAX && bytes < BATCH_BYTES_MAX && self.aside.len() < ASIDE_MAX {
+        while jobs.len() < BATCH_JOBS_MAX && bytes < BATCH_BYTES_MAX {
             match self.mailbox.try_recv() {
-                Ok(job) if job.cost_bytes() >= LARGE_BYTES && bytes >= LARGE_BYTES => {
-                    self.aside.push_back(job);
-                }
                 Ok(job) => {
                     bytes += job.cost_bytes();
                     jobs.push(job);
@@ -211,6 +204,7 @@ impl Writer {
         let slot_ms = slot_ms(core.limits.dedup_window_ms);
         let mut batch = Batch::new(&state, records, &core.journal, slot_ms, self.sweep.marks);
         let mut answers = Answers::default();
+        let payloads = Payloads::of(&jobs);
         for job in jobs {
             decide(&mut batch, &core.limits, now, job, &mut answers);
         }
@@ -222,9 +216,7 @@ impl Writer {
         let synced = if records.is_empty() { Ok(None) } else { self.journal.commit(records).map(Some) };
         match synced {
             Ok(position) => {
-                if let Some(position) = position {
-                    self.publish(layer, position);
-                }
+                self.publish(position.map(|position| (layer, position)), payloads);
                 answers.send(None);
                 if matches!(step, Some(Ok(_))) {
                     self.sweep.marks = marks;
@@ -241,9 +233,15 @@ impl Writer {
         }
     }
 
-    fn publish(&self, layer: Layer, position: Position) {
+    fn publish(&self, synced: Option<(Layer, Position)>, payloads: Payloads) {
+        if synced.is_none() && payloads.through == 0 {
+            return;
+        }
         let mut state = self.core.state_mut();
-        state.publish(layer, position);
+        if let Some((layer, position)) = synced {
+            state.publish(layer, position);
+        }
+        state.note_payloads(payloads.through, payloads.bytes);
         let due = self.checkpoint.is_due(&state);
         drop(state);
         if due && !self.core.checkpoint_asked.swap(true, Ordering::Relaxed) {
@@ -272,7 +270,8 @@ impl Writer {
 
 fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answers: &mut Answers) {
     match job {
-        Job::Push(envelope, caller, weight) => {
+        Job::Push(Push { envelope, caller, weight, ahead }) => {
+            batch.ahead = ahead;
             match alone(batch, |batch| queue::push(batch, limits, now, envelope)) {
                 Ok(outcome) => answers.pushes.push((caller, outcome, weight)),
                 Err(error) => refuse(caller, &error),
@@ -309,7 +308,10 @@ fn alone<T>(
 impl Job {
     fn cost_bytes(&self) -> u64 {
         match self {
-            Self::Push(envelope, ..) => push_cost_bytes(envelope),
+            Self::Push(push) => match push.ahead {
+                Ahead::Nothing => push_cost_bytes(&push.envelope),
+                Ahead::Written(_) | Ahead::Compared(..) => PUSH_COST_BYTES,
+            },
             Self::Ack(ack, ..) => ack_cost_bytes(ack),
             Self::Sweep(_) => 0,
             Self::Move(frames, _) => frames.iter().map(|frame| frame.body.len() as u64).sum(),
@@ -318,11 +320,40 @@ impl Job {
 
     fn fail(self, error: &StoreError) {
         match self {
-            Self::Push(_, caller, _) => refuse(caller, error),
+            Self::Push(push) => push.fail(error),
             Self::Ack(_, caller, _) => refuse(caller, error),
             Self::Sweep(caller) => fail(caller, error),
             Self::Move(_, caller) => fail(caller, error),
         }
+    }
+}
+
+impl Push {
+    pub(crate) fn fail(self, error: &StoreError) {
+        refuse(self.caller, error);
+    }
+}
+
+/// The payload files that a batch decides. They come in order, so with its last one all before are decided.
+#[derive(Clone, Copy, Default)]
+struct Payloads {
+    /// The last one; 0 if there is none.
+    through: u32,
+    bytes: u64,
+}
+
+impl Payloads {
+    fn of(jobs: &[Job]) -> Self {
+        let written = jobs.iter().filter_map(|job| match job {
+            Job::Push(Push { ahead: Ahead::Written(location), .. }) => {
+                Some(journals::own_location(*location))
+            }
+            _ => None,
+        });
+        written.fold(Self::default(), |sum, file| Self {
+            through: sum.through.max(file.segment),
+            bytes: sum.bytes.saturating_add(u64::from(file.length)),
+        })
     }
 }
 

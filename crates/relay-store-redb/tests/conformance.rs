@@ -14,11 +14,17 @@ struct Redb {
     runtime: Runtime,
     /// The directory of the store that is open.
     directory: tempfile::TempDir,
+    options: Options,
+    cases: u32,
 }
 
 impl Redb {
+    fn new(options: Options, cases: u32) -> Self {
+        Self { runtime: Runtime::new().unwrap(), directory: tempfile::tempdir().unwrap(), options, cases }
+    }
+
     fn open_here(&self, limits: Limits, clock: Arc<ManualClock>) -> RedbRelay {
-        RedbRelay::open(self.directory.path(), limits, clock, Options::default()).unwrap()
+        RedbRelay::open(self.directory.path(), limits, clock, self.options.clone()).unwrap()
     }
 }
 
@@ -50,8 +56,7 @@ impl Harness for Redb {
 
     fn plan(&self) -> Plan {
         // Every operation is synced to disk, and every recount reads the whole store. `engine/replay.rs` runs more, on a disk in memory.
-        let cases = if run_slow_tests() { 16 } else { 8 };
-        Plan { cases, verify_every: 4, ..Plan::default() }
+        Plan { cases: self.cases, verify_every: 4, ..Plan::default() }
     }
 }
 
@@ -63,6 +68,13 @@ fn run_slow_tests() -> bool {
 
 #[test]
 fn redb_conforms() {
-    let mut redb = Redb { runtime: Runtime::new().unwrap(), directory: tempfile::tempdir().unwrap() };
-    conformance(&mut redb).unwrap();
+    let cases = if run_slow_tests() { 16 } else { 8 };
+    conformance(&mut Redb::new(Options::default(), cases)).unwrap();
+}
+
+#[test]
+fn redb_conforms_with_payloads_aside() {
+    // Each payload costs a file, so it takes longer.
+    let cases = if run_slow_tests() { 6 } else { 2 };
+    conformance(&mut Redb::new(Options { aside_bytes: 8, ..Options::default() }, cases)).unwrap();
 }

@@ -1,6 +1,6 @@
 //! What the disk in memory holds, and what each call does to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ impl State {
         // A file system keeps a journal of its names: what one sync could not make durable, the next one does.
         self.begin(Class::Sync).plain()?;
         self.names.sync();
-        let named: Vec<NodeId> = self.names.current().values().copied().collect();
+        let named: BTreeSet<NodeId> = self.names.current().values().copied().collect();
         self.nodes.retain(|id, node| named.contains(id) || node.is_open());
         Ok(())
     }
@@ -197,7 +197,7 @@ impl State {
     }
 
     pub(super) fn bytes_used(&self) -> u64 {
-        let named: Vec<&NodeId> = self.names.current().values().collect();
+        let named: BTreeSet<NodeId> = self.names.current().values().copied().collect();
         let taken = self.nodes.iter().filter(|(id, node)| named.contains(id) || node.is_open());
         taken.map(|(_, node)| node.bytes.current().len() as u64).sum()
     }

@@ -11,4 +11,5 @@ mod properties;
 mod reading;
 mod script;
 mod support;
+mod unread;
 mod watched;

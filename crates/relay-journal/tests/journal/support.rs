@@ -33,10 +33,11 @@ pub(crate) fn try_open(
     from: Option<Position>,
 ) -> Result<Open, OpenError<Infallible>> {
     let mut batches = Vec::new();
-    let (journal, opened) = Journal::open(disk, Options { segment_bytes }, from, |batch| {
-        batches.push(batch.to_vec());
-        Ok(())
-    })?;
+    let (journal, opened) =
+        Journal::open(disk, Options { segment_bytes, ..Options::default() }, from, |batch| {
+            batches.push(batch.to_vec());
+            Ok(())
+        })?;
     let frames: usize = batches.iter().map(Vec::len).sum();
     assert_eq!((opened.batches, opened.frames), (batches.len() as u64, frames as u64));
     Ok(Open { journal, opened, batches })

@@ -25,17 +25,28 @@ fn tell(world: &World) -> Ledger {
 /// Everything that the engine can do happens in the story, else the other tests prove little.
 #[test]
 fn the_story_is_rich() {
-    let world = World::new();
+    expect_rich(&World::new(), &[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn the_story_is_rich_with_payloads_aside() {
+    let world = World::aside();
+    expect_rich(&world, &[1, 2, 3, 4, 5, 6]);
+    let files = world.payload_files();
+    assert!(!files.is_empty() && !files.contains(&"payload-0000000001.seg".to_owned()), "{files:?}");
+}
+
+fn expect_rich(world: &World, expected: &[u8]) {
     let relay = world.open();
     let mut ledger = Ledger::default();
     let mut kinds = BTreeSet::new();
     for step in STORY {
-        assert!(ledger.tell(&world, &relay, &[*step], Manner::Once));
-        ledger.audit(&world, &relay);
+        assert!(ledger.tell(world, &relay, &[*step], Manner::Once));
+        ledger.audit(world, &relay);
         kinds.extend(world.frames().iter().map(|frame| frame.kind));
     }
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5], "the kinds of records that were seen");
-    assert!(ledger.live_items(&world) > 10, "little is left to lose");
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected, "the kinds of records that were seen");
+    assert!(ledger.live_items(world) > 10, "little is left to lose");
     drop(relay);
     let segments = world.segments();
     assert!(segments.len() > 1, "{segments:?}: the journal is in one piece");
@@ -44,13 +55,22 @@ fn the_story_is_rich() {
 
 #[test]
 fn what_was_answered_survives_a_power_cut_at_any_sync() {
-    within_bounds(|| {
-        let world = World::new();
+    cut_at_syncs(World::new);
+}
+
+#[test]
+fn what_was_answered_survives_a_power_cut_at_any_sync_with_payloads_aside() {
+    cut_at_syncs(World::aside);
+}
+
+fn cut_at_syncs(new: fn() -> World) {
+    within_bounds(move || {
+        let world = new();
         tell(&world);
         let syncs = world.disk.syncs();
         assert!(syncs > 50, "only {syncs} syncs");
         for n in positions(syncs, 16) {
-            let world = World::new();
+            let world = new();
             world.disk.cut_at_sync(n);
             judge(&world, &tell(&world), &format!("power cut at sync {n}"), n);
         }
@@ -59,13 +79,22 @@ fn what_was_answered_survives_a_power_cut_at_any_sync() {
 
 #[test]
 fn what_was_answered_survives_a_power_cut_during_any_write() {
-    within_bounds(|| {
-        let world = World::new();
+    cut_at_writes(World::new);
+}
+
+#[test]
+fn what_was_answered_survives_a_power_cut_during_any_write_with_payloads_aside() {
+    cut_at_writes(World::aside);
+}
+
+fn cut_at_writes(new: fn() -> World) {
+    within_bounds(move || {
+        let world = new();
         tell(&world);
         let writes = world.disk.writes();
         assert!(writes > 100, "only {writes} writes");
         for n in positions(writes, 20) {
-            let world = World::new();
+            let world = new();
             world.disk.cut_at_write(n);
             judge(&world, &tell(&world), &format!("power cut at write {n}"), n);
         }

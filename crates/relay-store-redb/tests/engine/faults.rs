@@ -17,14 +17,28 @@ const OPENS_MAX: usize = 5;
 
 #[test]
 fn any_call_may_fail_once() {
-    within_bounds(|| each_position_fails(None, 1, 30));
+    within_bounds(|| each_position_fails(World::new, None, 1, 30));
+}
+
+#[test]
+fn any_call_may_fail_once_with_payloads_aside() {
+    within_bounds(|| each_position_fails(World::aside, None, 1, 30));
 }
 
 #[test]
 fn any_call_may_fail_three_times_in_a_row() {
     within_bounds(|| {
         for class in [Class::Write, Class::Sync] {
-            each_position_fails(Some(class), 3, 10);
+            each_position_fails(World::new, Some(class), 3, 10);
+        }
+    });
+}
+
+#[test]
+fn any_call_may_fail_three_times_in_a_row_with_payloads_aside() {
+    within_bounds(|| {
+        for class in [Class::Write, Class::Sync] {
+            each_position_fails(World::aside, Some(class), 3, 10);
         }
     });
 }
@@ -33,11 +47,20 @@ fn any_call_may_fail_three_times_in_a_row() {
 /// to be written again, elsewhere.
 #[test]
 fn a_sync_fails_and_much_later_the_power_goes() {
-    within_bounds(|| {
-        let world = World::new();
+    fail_and_cut(World::new);
+}
+
+#[test]
+fn a_sync_fails_and_much_later_the_power_goes_with_payloads_aside() {
+    fail_and_cut(World::aside);
+}
+
+fn fail_and_cut(new: fn() -> World) {
+    within_bounds(move || {
+        let world = new();
         tell_all(&world);
         for at in positions(world.disk.syncs(), 10) {
-            let world = World::new();
+            let world = new();
             world.disk.fail(Fault { at, ..Fault::next(Some(Class::Sync), io::ErrorKind::Other) });
             let mut ledger = Ledger::default();
             let relay = open_at_last(&world);
@@ -51,8 +74,8 @@ fn a_sync_fails_and_much_later_the_power_goes() {
     });
 }
 
-fn each_position_fails(class: Option<Class>, times: u64, sample: u64) {
-    let world = World::new();
+fn each_position_fails(new: fn() -> World, class: Option<Class>, times: u64, sample: u64) {
+    let world = new();
     tell_all(&world);
     let calls = match class {
         None => world.disk.calls(),
@@ -62,7 +85,7 @@ fn each_position_fails(class: Option<Class>, times: u64, sample: u64) {
     };
     for at in positions(calls, sample) {
         eprintln!("{class:?} call {at} fails {times} times");
-        let world = World::new();
+        let world = new();
         let partly = [0, 7, usize::MAX][usize::try_from(at % 3).unwrap()];
         world.disk.fail(Fault { class, at, times, kind: io::ErrorKind::Other, partly });
         tell_all(&world);

@@ -43,9 +43,13 @@ fn world() -> World {
     World::new().with_options(Options { segment_bytes: 512, ..small_options() })
 }
 
+/// The same, where every payload has a file of its own.
+fn aside() -> World {
+    World::new().with_options(Options { segment_bytes: 512, aside_bytes: BYTES as u64, ..small_options() })
+}
+
 /// A store with some items behind a checkpoint and some to be replayed, as a dying process leaves it.
-fn unclean() -> World {
-    let world = world();
+fn unclean(world: World) -> World {
     let relay = world.open();
     fill(&world, &relay);
     world.after_crash(Survival::All)
@@ -77,8 +81,17 @@ fn fill(world: &World, relay: &RedbRelay) {
 
 #[test]
 fn bits_flip_in_the_journal() {
-    within_bounds(|| {
-        let world = unclean();
+    flip_in_the_journal(world);
+}
+
+#[test]
+fn bits_flip_in_the_journal_and_in_payload_files() {
+    flip_in_the_journal(aside);
+}
+
+fn flip_in_the_journal(new: fn() -> World) {
+    within_bounds(move || {
+        let world = unclean(new());
         let last = world.frames().pop().unwrap().location;
         let last_name = format!("journal-{:010}.seg", last.segment);
         let mut tally = Tally::default();

@@ -25,6 +25,12 @@ fn world() -> World {
     World { limits, ..World::new() }.with_options(options)
 }
 
+/// The same, where every payload has a file of its own.
+fn aside() -> World {
+    let World { options, limits, .. } = world();
+    World { limits, ..World::new() }.with_options(Options { aside_bytes: 1024, ..options })
+}
+
 fn queue_of(number: u64) -> usize {
     usize::try_from(number).unwrap() % QUEUES.len()
 }
@@ -76,8 +82,17 @@ fn expect_what_stays(world: &World, relay: &RedbRelay) {
 
 #[test]
 fn what_is_acked_leaves_the_disk() {
-    within_bounds(|| {
-        let world = world();
+    ack_everything(world);
+}
+
+#[test]
+fn what_is_acked_leaves_the_disk_with_payloads_aside() {
+    ack_everything(aside);
+}
+
+fn ack_everything(new: fn() -> World) {
+    within_bounds(move || {
+        let world = new();
         let relay = world.open();
         fill(&world, &relay);
         assert!(world.disk.bytes_used() > ITEMS * PAYLOAD_BYTES as u64);
@@ -95,8 +110,17 @@ fn what_is_acked_leaves_the_disk() {
 
 #[test]
 fn a_tenth_that_stays_is_moved_together() {
-    within_bounds(|| {
-        let world = world();
+    ack_nine_tenths(world);
+}
+
+#[test]
+fn a_tenth_that_stays_aside_is_what_stays() {
+    ack_nine_tenths(aside);
+}
+
+fn ack_nine_tenths(new: fn() -> World) {
+    within_bounds(move || {
+        let world = new();
         let relay = world.open();
         fill(&world, &relay);
         ack_all_but(&world, &relay, stays);
@@ -144,8 +168,17 @@ fn what_cannot_be_moved_stays_and_stops_nothing() {
 /// Readers page through the queues as fast as they can while segments are emptied and unlinked under them.
 #[test]
 fn pulls_miss_nothing_while_segments_are_emptied() {
-    within_bounds(|| {
-        let world = world();
+    pull_and_ack(world);
+}
+
+#[test]
+fn pulls_miss_nothing_while_payload_files_go() {
+    pull_and_ack(aside);
+}
+
+fn pull_and_ack(new: fn() -> World) {
+    within_bounds(move || {
+        let world = new();
         let relay = world.open();
         fill(&world, &relay);
         let is_over = AtomicBool::new(false);

@@ -100,6 +100,13 @@ fn a_replay_over_many_checkpoints_ends_where_the_live_store_stands() {
 }
 
 #[test]
+fn a_replay_with_payloads_aside_ends_where_the_live_store_stands() {
+    let options =
+        Options { checkpoint_rows: 40, checkpoint_bytes: 2048, segment_bytes: 256, ..small_options() };
+    run(Options { aside_bytes: 8, ..options });
+}
+
+#[test]
 fn a_replay_of_everything_ends_where_the_live_store_stands() {
     run(Options { checkpoint_rows: 1_000_000, checkpoint_bytes: 1 << 40, ..small_options() });
 }

@@ -13,8 +13,7 @@ use crate::world::{Index, World, positions, run_slow_tests, within_bounds};
 const SMALL_BYTES: usize = 16 * 1024 * 1024;
 
 /// A store whose index is mostly holes, and what it holds.
-fn wasteful() -> (World, Ledger) {
-    let world = World::new();
+fn wasteful(world: World) -> (World, Ledger) {
     let relay = world.open();
     let mut ledger = Ledger::default();
     assert!(ledger.tell(&world, &relay, &STORY[..4], Manner::Once));
@@ -38,8 +37,17 @@ fn index_bytes(disk: &SimDisk) -> usize {
 
 #[test]
 fn a_wasteful_index_is_written_anew() {
-    within_bounds(|| {
-        let (world, mut ledger) = wasteful();
+    write_anew(World::new);
+}
+
+#[test]
+fn a_wasteful_index_is_written_anew_with_payloads_aside() {
+    write_anew(World::aside);
+}
+
+fn write_anew(new: fn() -> World) {
+    within_bounds(move || {
+        let (world, mut ledger) = wasteful(new());
         let relay = world.open();
         assert!(ledger.tell(&world, &relay, &STORY[4..], Manner::Once));
         ledger.audit(&world, &relay);
@@ -55,7 +63,7 @@ fn a_wasteful_index_is_written_anew() {
 #[test]
 fn a_sync_fails_while_the_index_is_written_anew_and_later_the_power_goes() {
     within_bounds(|| {
-        let (start, ledger) = wasteful();
+        let (start, ledger) = wasteful(World::new());
         // The checkpoint at the end of the first sweep writes the index anew.
         for at in positions(24, 6) {
             let world = World { clock: Arc::default(), ..start.after_crash(Survival::All) };
@@ -72,7 +80,7 @@ fn a_sync_fails_while_the_index_is_written_anew_and_later_the_power_goes() {
 #[test]
 fn the_power_goes_while_the_index_is_written_anew() {
     within_bounds(|| {
-        let (start, ledger) = wasteful();
+        let (start, ledger) = wasteful(World::new());
         let disk = start.disk.after_crash(Survival::All);
         let world = start.on(disk);
         let relay = world.open();

@@ -13,20 +13,28 @@ const REFUSED: u64 = 300;
 /// With more or less room left, so that it is now the journal and now a checkpoint that first finds none.
 #[test]
 fn a_full_disk_refuses_and_recovers() {
-    within_bounds(|| {
+    fill(World::new);
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers_with_payloads_aside() {
+    fill(World::aside);
+}
+
+fn fill(new: fn() -> World) {
+    within_bounds(move || {
         let step = if run_slow_tests() { 2_000 } else { 6_000 };
         for room_bytes in (0..12_000).step_by(step) {
             eprintln!("{room_bytes} bytes are left");
-            fill_and_recover(room_bytes);
+            fill_and_recover(&new(), room_bytes);
         }
     });
 }
 
-fn fill_and_recover(room_bytes: u64) {
-    let world = World::new();
+fn fill_and_recover(world: &World, room_bytes: u64) {
     let relay = world.open();
     let mut ledger = Ledger::default();
-    assert!(ledger.tell(&world, &relay, &STORY[..3], Manner::Once));
+    assert!(ledger.tell(world, &relay, &STORY[..3], Manner::Once));
     world.disk.space_limit(Some(world.disk.bytes_used() + room_bytes));
     let mut stored = Vec::new();
     let mut refused = 0;
@@ -41,7 +49,7 @@ fn fill_and_recover(room_bytes: u64) {
             break;
         }
     }
-    let shown = numbers(&world, &relay);
+    let shown = numbers(world, &relay);
     assert!(shown.ends_with(&stored), "while the disk is full a pull shows {shown:?}");
     let crashed = world.after_crash(Survival::None);
     assert_eq!(numbers(&crashed, &crashed.open()), shown, "what a power cut leaves");
@@ -52,7 +60,7 @@ fn fill_and_recover(room_bytes: u64) {
     let relay = world.open();
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     let shown: Vec<u64> = shown.into_iter().chain([1_000]).collect();
-    assert_eq!(numbers(&world, &relay), shown, "when there is space again");
+    assert_eq!(numbers(world, &relay), shown, "when there is space again");
 }
 
 /// What is in the first queue.

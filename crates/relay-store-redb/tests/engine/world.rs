@@ -37,6 +37,11 @@ impl World {
         Self { disk: SimDisk::new(), clock: Arc::default(), limits, options: small_options(), runtime }
     }
 
+    /// The same, where payloads from 250 bytes on lie in files of their own.
+    pub(crate) fn aside() -> Self {
+        Self::new().with_options(Options { aside_bytes: 250, segment_bytes: 1024, ..small_options() })
+    }
+
     /// The same world on another disk.
     pub(crate) fn on(&self, disk: SimDisk) -> Self {
         Self { disk, clock: Arc::clone(&self.clock), limits: self.limits.clone(), ..Self::new() }
@@ -83,7 +88,8 @@ impl World {
     pub(crate) fn frames(&self) -> Vec<Frame> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.after_crash(Survival::All));
         let mut found = Vec::new();
-        let options = relay_journal::Options { segment_bytes: self.options.segment_bytes };
+        let segment_bytes = self.options.segment_bytes;
+        let options = relay_journal::Options { segment_bytes, ..relay_journal::Options::default() };
         Journal::open(disk, options, None, |frames| {
             found.extend(frames.iter().cloned());
             Ok::<_, OpenError>(())
@@ -92,7 +98,12 @@ impl World {
         found
     }
 
-    /// The names of the files of the journal, in order.
+    /// The names of the payload files, in order.
+    pub(crate) fn payload_files(&self) -> Vec<String> {
+        self.segments().into_iter().filter(|name| name.starts_with("payload-")).collect()
+    }
+
+    /// The names of the files of the journal, payload files included, in order.
     pub(crate) fn segments(&self) -> Vec<String> {
         let mut names = self.disk.list().unwrap();
         names.retain(|name| name.ends_with(".seg"));

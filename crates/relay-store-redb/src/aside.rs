@@ -1,0 +1,142 @@
+//! The thread that writes large payloads aside, ahead of the batch that their items are decided in, so that what is small
+//! never waits for them. Each has a file of its own, which goes when its item does. It decides nothing: the writer does, in
+//! the order in which this has written.
+
+use std::sync::Arc;
+
+use relay_core::queue::{self, Admission};
+use relay_core::{Clock, Envelope, Seq};
+use relay_disk::Disk;
+use relay_journal::{Journal, JournalError, Location};
+use tokio::sync::{mpsc, watch};
+
+use crate::core::Core;
+use crate::error::{StoreError, caught};
+use crate::journals;
+use crate::payload;
+use crate::read::{QueueRows, Reading};
+use crate::record::kind;
+use crate::writer::{Job, Push};
+
+/// No segment takes a second batch.
+const SEGMENT_BYTES: u64 = 0;
+
+/// A large payload is written in such pieces, each synced, so that no other sync has to wait for more of it than that.
+const PIECE_BYTES: u64 = 1024 * 1024;
+
+/// Told to whom it may concern when the thread that holds it ends, for whatever reason.
+pub(crate) struct Alive(pub(crate) watch::Sender<()>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_replace(());
+    }
+}
+
+/// What was done for a push before it reached the writer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Ahead {
+    #[default]
+    Nothing,
+    /// Its payload lies there, synced.
+    Written(Location),
+    /// It is known already. Whether the item with this number, whose payload never changes, has the same payload.
+    Compared(Seq, bool),
+}
+
+pub(crate) struct Aside {
+    pub(crate) _alive: Alive,
+    pub(crate) core: Arc<Core>,
+    pub(crate) payloads: Journal,
+    pub(crate) waiting: mpsc::Receiver<Push>,
+    pub(crate) mailbox: mpsc::Sender<Job>,
+}
+
+/// Opens the payload files, to write behind `last` and all that are there. None is read: each was synced before the journal
+/// knew of it, so a start has nothing to find out.
+pub(crate) fn open_payloads(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, StoreError> {
+    let options = relay_journal::Options {
+        name: journals::PAYLOADS,
+        segment_bytes: SEGMENT_BYTES,
+        piece_bytes: PIECE_BYTES,
+    };
+    Journal::open_unread(disk, options, last).map_err(|error| {
+        let kind = error.kind();
+        StoreError::Journal(Arc::new(error), kind)
+    })
+}
+
+impl Aside {
+    /// Works until nobody can ask for anything any more.
+    pub(crate) fn run(mut self) {
+        while let Some(mut push) = self.waiting.blocking_recv() {
+            match self.prepare(&push.envelope) {
+                Ok(ahead) => {
+                    push.ahead = ahead;
+                    // Without a writer there is nobody to decide, and who waits hears of it as the push is dropped.
+                    drop(self.mailbox.blocking_send(Job::Push(push)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a large payload could not be written");
+                    push.fail(&error);
+                }
+            }
+        }
+    }
+
+    /// Does what takes long. What would be refused, for all that is synced by now, costs no disk.
+    fn prepare(&mut self, envelope: &Envelope) -> Result<Ahead, StoreError> {
+        match self.admit(envelope) {
+            Some(Admission::Fits { .. }) => {
+                let written = self.write(envelope)?;
+                Ok(written.map_or(Ahead::Nothing, Ahead::Written))
+            }
+            Some(Admission::Known { queued: Some(seq), .. }) => {
+                let compared = self.compare(envelope, seq);
+                Ok(compared.map_or(Ahead::Nothing, |is_same| Ahead::Compared(seq, is_same)))
+            }
+            Some(Admission::Known { queued: None, .. }) | None => Ok(Ahead::Nothing),
+        }
+    }
+
+    /// Writes a payload and syncs it. `None`, and nothing written, when the numbers of files have run out.
+    fn write(&mut self, envelope: &Envelope) -> Result<Option<Location>, StoreError> {
+        let mut batch = match self.payloads.begin() {
+            Err(JournalError::Exhausted) => return Ok(None),
+            begun => begun?,
+        };
+        let place = batch.append(kind::PAYLOAD, &payload::head(envelope.id()), envelope.payload.clone());
+        let Some(location) = journals::payload_location(place) else { return Ok(None) };
+        self.payloads.commit(batch)?;
+        Ok(Some(location))
+    }
+
+    /// What the writer would say to it by now; `None` when that is no.
+    fn admit(&self, envelope: &Envelope) -> Option<Admission> {
+        let core = &self.core;
+        let admitted = caught(|| {
+            let state = core.state();
+            let reading = Reading { view: state.synced(), journal: &core.journal, pending: &[] };
+            queue::admit(&reading, &core.limits, core.clock.now(), envelope)
+        });
+        admitted.ok()?.ok()
+    }
+
+    /// Whether the item has the same payload; `None` when that cannot be told.
+    fn compare(&self, envelope: &Envelope, seq: Seq) -> Option<bool> {
+        let core = &self.core;
+        let found = caught(|| {
+            let state = core.state();
+            let Some((queue, _)) = state.synced().queue(&envelope.recipient)? else { return Ok(None) };
+            QueueRows { view: state.synced(), queue }.read_item(seq)
+        });
+        let item = found.ok()??.item;
+        if item.payload_bytes != envelope.payload_bytes() {
+            return Some(false);
+        }
+        // Without the lock: nobody else waits while the disk reads.
+        let frame = core.journal.read(&[item.body]).pop()?.ok()?;
+        let payload = payload::of_frame(frame, seq, envelope.id()).ok()?;
+        Some(payload == envelope.payload)
+    }
+}

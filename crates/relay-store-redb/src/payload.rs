@@ -1,0 +1,58 @@
+//! What lies aside, to the byte: the frame of a payload file, and the record of its item in the journal. Numbers are LEB128.
+
+use bytes::{Buf as _, Bytes};
+use relay_core::{Item, ItemId, MessageId, Recipient, Seq};
+use relay_journal::{Frame, Location};
+
+use crate::error::StoreError;
+use crate::fields::{Fields, put_number};
+use crate::journals;
+use crate::record::{self, ItemRecord, kind};
+
+/// What the frame of a payload begins with: whose it is. The payload follows.
+pub(crate) fn head(id: ItemId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24);
+    bytes.extend_from_slice(id.message_id.as_bytes());
+    put_number(&mut bytes, u64::from(id.chunk_index));
+    bytes
+}
+
+/// The payload of the item `seq` called `id`, if the frame holds that one: the record of the item, or what lies aside.
+pub(crate) fn of_frame(frame: Frame, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
+    if frame.kind == kind::PAYLOAD { aside(frame.body, id) } else { ItemRecord::payload(frame.body, seq, id) }
+}
+
+fn aside(mut body: Bytes, id: ItemId) -> Result<Bytes, StoreError> {
+    let mut fields = Fields::new(&body, "payload");
+    let found = ItemId { message_id: MessageId::from_bytes(fields.take()?), chunk_index: fields.small()? };
+    if found != id {
+        return Err(StoreError::Damaged("the index leads to another item's payload"));
+    }
+    let head_bytes = body.len().saturating_sub(fields.rest_bytes());
+    body.advance(head_bytes);
+    Ok(body)
+}
+
+/// The record of an item whose payload lies at `item.body`, in a payload file.
+pub(crate) fn record(queue: u64, recipient: &Recipient, item: &Item<Location>) -> Vec<u8> {
+    let mut bytes = record::item_head(queue, recipient, item);
+    let Location { segment, offset, length } = journals::own_location(item.body);
+    for number in [item.payload_bytes, u64::from(segment), u64::from(offset), u64::from(length)] {
+        put_number(&mut bytes, number);
+    }
+    bytes
+}
+
+/// Reads what [`record()`] made: the item, and where its payload lies.
+pub(crate) fn parse_record(body: &[u8]) -> Result<(ItemRecord<'_>, Location), StoreError> {
+    let mut fields = Fields::new(body, "record of an item whose payload lies aside");
+    let mut item = ItemRecord::parse_head(&mut fields)?;
+    item.payload_bytes = fields.small()? as usize;
+    let own = Location { segment: fields.small()?, offset: fields.small()?, length: fields.small()? };
+    let location = journals::payload_location(own).ok_or(StoreError::Damaged("record: payload file"))?;
+    fields.end((item, location))
+}
+
+#[cfg(test)]
+#[path = "tests/payload.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! What lies aside, to the byte, and what garbage becomes.
+
+use proptest::prelude::{ProptestConfig, any};
+use proptest::proptest;
+use proptest::test_runner::RngSeed;
+use relay_core::{Chunk, Kind, Timestamp};
+
+use super::*;
+
+const LOCATION: Location = Location { segment: 0x8000_012c, offset: 36, length: 1041 };
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn item() -> Item<Location> {
+    Item {
+        seq: Seq::new(300),
+        message_id: MessageId::from_bytes(*b"0123456789abcdef"),
+        chunk: Chunk::new(1, 3).unwrap(),
+        kind: Kind::parse("opaque").unwrap(),
+        total_len: 1000,
+        sent_ms: 2,
+        arrival: Timestamp::from_ms(3),
+        deadline: Timestamp::from_ms(128),
+        payload_bytes: 1004,
+        body: LOCATION,
+    }
+}
+
+fn item_record() -> Vec<u8> {
+    record(7, &Recipient::parse("alice").unwrap(), &item())
+}
+
+fn frame(body: &'static [u8]) -> Frame {
+    let body = [&head(item().id())[..], body].concat().into();
+    Frame { kind: kind::PAYLOAD, location: LOCATION, body }
+}
+
+#[test]
+fn the_record_of_an_item_whose_payload_lies_aside_to_the_byte() {
+    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id; kind; recipient; payload bytes; payload
+    // file 300, offset, length
+    let expected = "07 ac02 8001 03 e807 02 01 03 30313233343536373839616263646566 \
+                    06 6f7061717565 05 616c696365 ec07 ac02 24 9108";
+    assert_eq!(hex(&item_record()), expected.replace(' ', ""));
+    let bytes = item_record();
+    let (found, location) = parse_record(&bytes).unwrap();
+    assert_eq!((found.queue, location), (7, LOCATION));
+    assert_eq!(found.recipient().unwrap().as_str(), "alice");
+    assert_eq!(found.item(location).unwrap(), item());
+}
+
+#[test]
+fn a_payload_to_the_byte() {
+    // message id; chunk index; the payload
+    assert_eq!(hex(&frame(b"body").body), "3031323334353637383961626364656601626f6479");
+    assert_eq!(of_frame(frame(b"body"), item().seq, item().id()).unwrap(), "body");
+    assert_eq!(of_frame(frame(b""), item().seq, item().id()).unwrap(), "");
+}
+
+#[test]
+fn another_items_payload_is_not_taken_for_it() {
+    let other = ItemId { chunk_index: 2, ..item().id() };
+    assert!(of_frame(frame(b"body"), item().seq, other).is_err());
+    let other = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdeX"), ..item().id() };
+    assert!(of_frame(frame(b"body"), item().seq, other).is_err());
+}
+
+#[test]
+fn what_is_cut_short_or_too_long_is_reported() {
+    let bytes = item_record();
+    for length in 0..bytes.len() {
+        assert!(parse_record(&bytes[..length]).is_err(), "{length} bytes");
+    }
+    assert!(parse_record(&[&bytes[..], &[0]].concat()).is_err());
+    let head = head(item().id());
+    for length in 0..head.len() {
+        let frame = Frame { body: Bytes::copy_from_slice(&head[..length]), ..frame(b"") };
+        assert!(of_frame(frame, item().seq, item().id()).is_err(), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_number_that_no_payload_file_has_is_reported() {
+    let (bytes, own) = (item_record(), "ac022491");
+    assert!(hex(&bytes).contains(own));
+    let number = [0x80, 0x80, 0x80, 0x80, 0x08];
+    let end = bytes.len() - 5;
+    assert!(parse_record(&[&bytes[..end], &number, &bytes[end + 2..]].concat()).is_err());
+}
+
+/// The same cases in every run.
+fn config() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+        drop(parse_record(&bytes));
+        drop(of_frame(Frame { body: bytes.into(), ..frame(b"") }, item().seq, item().id()));
+    }
+
+    #[test]
+    fn a_true_record_with_a_byte_changed_is_never_a_panic(at in 0_usize..47, to in any::<u8>()) {
+        let mut bytes = item_record();
+        bytes[at] = to;
+        if let Ok((found, location)) = parse_record(&bytes) {
+            drop((found.recipient(), found.item(location)));
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Large payloads, which have files of their own: what is small does not wait for them, nothing that is lost of them takes anything with
+//! it, and none of their files is left over.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use relay_core::{Ack, Error, Limits, PushOutcome, Rejection, Relay};
+use relay_disk::{Disk, DiskFile, SimDisk, Survival};
+use relay_journal::Journal;
+use relay_store_redb::RedbRelay;
+
+use crate::world::{World, envelope, id, payload, recipient, within_bounds};
+
+const SMALL: usize = 100;
+const LARGE: usize = 1000;
+
+fn push(world: &World, relay: &RedbRelay, number: u64, bytes: usize) -> PushOutcome {
+    world.block_on(relay.push(envelope(0, number, bytes))).unwrap()
+}
+
+fn ack(world: &World, relay: &RedbRelay, number: u64) {
+    let ack = Ack::new(recipient(0), vec![id(number)]).unwrap();
+    assert_eq!(world.block_on(relay.ack(ack)).unwrap().deleted, 1);
+}
+
+fn numbers(world: &World, relay: &RedbRelay) -> Vec<u64> {
+    world.pull_all(relay, 0).unwrap().into_iter().map(|item| item.0).collect()
+}
+
+fn file(number: u32) -> String {
+    format!("payload-{number:010}.seg")
+}
+
+#[test]
+fn a_payload_file_to_the_byte() {
+    let world = World::aside();
+    let relay = world.open();
+    assert!(push(&world, &relay, 1, LARGE).is_stored());
+    assert_eq!(world.payload_files(), [file(1)]);
+    let disk: Arc<dyn Disk> = Arc::new(world.disk.after_crash(Survival::All));
+    let mut frames = Vec::new();
+    let options = relay_journal::Options { name: "payload", ..relay_journal::Options::default() };
+    Journal::open(disk, options, None, |batch| {
+        frames.extend(batch.to_vec());
+        Ok::<_, io::Error>(())
+    })
+    .unwrap();
+    let body = [&[0; 15][..], &[1], &[0], &payload(1, LARGE)].concat();
+    assert_eq!(frames.len(), 1);
+    assert_eq!((frames[0].kind, &frames[0].body[..]), (7, &body[..]), "message id, chunk 0, the payload");
+}
+
+#[test]
+fn what_is_acked_gives_its_file_back_and_its_number_is_not_used_again() {
+    let world = World::aside();
+    let relay = world.open();
+    assert!(push(&world, &relay, 1, LARGE).is_stored());
+    assert!(push(&world, &relay, 2, LARGE).is_stored());
+    ack(&world, &relay, 2);
+    world.block_on(relay.sweep()).unwrap();
+    assert_eq!(world.payload_files(), [file(1)]);
+    ack(&world, &relay, 1);
+    world.block_on(relay.sweep()).unwrap();
+    assert_eq!(world.payload_files(), Vec::<String>::new());
+    drop(relay);
+    let relay = world.open();
+    assert!(push(&world, &relay, 3, LARGE).is_stored());
+    assert_eq!(world.payload_files(), [file(3)]);
+    assert_eq!(world.pull_all(&relay, 0).unwrap(), [(3, payload(3, LARGE))]);
+}
+
+#[test]
+fn what_expires_gives_its_file_back() {
+    let world = World::aside();
+    let relay = world.open();
+    assert!(push(&world, &relay, 1, LARGE).is_stored());
+    world.clock.advance_ms(world.limits.ttl_ms);
+    world.block_on(relay.sweep()).unwrap();
+    assert_eq!(world.payload_files(), Vec::<String>::new());
+}
+
+/// The power goes at every sync of one push: before the payload is synced, between that and its record, and behind that.
+#[test]
+fn an_orphan_is_gone_after_a_restart_and_a_checkpoint() {
+    let mut orphans = 0;
+    for n in 0..8 {
+        for survival in [Survival::None, Survival::All, Survival::Torn(n)] {
+            let world = World::aside();
+            let relay = world.open();
+            world.disk.cut_at_sync(n);
+            let outcome = world.block_on(relay.push(envelope(0, 1, LARGE)));
+            let world = world.after_crash(survival);
+            let relay = world.open();
+            let shown = numbers(&world, &relay);
+            assert!(outcome.is_err() || shown == [1], "sync {n}, {survival:?}: an answered push is lost");
+            orphans += usize::from(shown.is_empty() && !world.payload_files().is_empty());
+            world.block_on(relay.sweep()).unwrap();
+            assert_eq!(world.payload_files().len(), shown.len(), "sync {n}, {survival:?}, after a sweep");
+            assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+            assert!(push(&world, &relay, 2, LARGE).is_stored());
+            drop(relay);
+            let relay = world.open();
+            assert_eq!(numbers(&world, &relay).len(), shown.len() + 1);
+            assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+        }
+    }
+    assert!(orphans > 0, "no power cut has left an orphan");
+}
+
+#[test]
+fn what_would_be_refused_or_is_known_writes_no_file() {
+    let limits = Limits { queue_items_max: 1, ..World::new().limits };
+    let world = World { limits, ..World::aside() };
+    let relay = world.open();
+    assert!(push(&world, &relay, 1, LARGE).is_stored());
+    let refused = world.block_on(relay.push(envelope(0, 2, LARGE)));
+    assert!(matches!(refused, Err(Error::Rejected(Rejection::QuotaExceeded { .. }))), "{refused:?}");
+    assert!(matches!(push(&world, &relay, 1, LARGE), PushOutcome::Duplicate { conflict: false, .. }));
+    let other = relay_core::Envelope { payload: payload(7, LARGE), ..envelope(0, 1, LARGE) };
+    let outcome = world.block_on(relay.push(other)).unwrap();
+    assert!(matches!(outcome, PushOutcome::Duplicate { conflict: true, .. }));
+    ack(&world, &relay, 1);
+    assert!(!push(&world, &relay, 1, LARGE).is_stored(), "it was acked a moment ago");
+    drop(relay);
+    assert_eq!(world.payload_files(), Vec::<String>::new());
+    assert!(push(&world, &world.open(), 3, LARGE).is_stored());
+    assert_eq!(world.payload_files(), [file(2)], "one file was written before");
+}
+
+/// Both may be written before the first is decided.
+#[test]
+fn of_two_that_exclude_each_other_one_file_stays() {
+    let limits = Limits { queue_items_max: 1, ..World::new().limits };
+    let world = World { limits, ..World::aside() };
+    let relay = world.open();
+    let pushes = [1, 2, 3, 4].map(|number| relay.push(envelope(0, number, LARGE)));
+    let stored = world.block_on(join_all(pushes)).into_iter().filter(Result::is_ok).count();
+    assert_eq!(stored, 1);
+    world.block_on(relay.sweep()).unwrap();
+    assert_eq!(world.payload_files().len(), 1);
+    assert_eq!(world.pull_all(&relay, 0).unwrap(), [(1, payload(1, LARGE))]);
+}
+
+/// When the numbers of payload files have run out, what is large goes the way of what is small.
+#[test]
+fn without_a_number_left_a_payload_goes_into_the_journal() {
+    let world = World::aside();
+    drop(world.open());
+    world.disk.create(&file(u32::MAX >> 1)).unwrap();
+    let relay = world.open();
+    for number in [1, 2] {
+        assert!(push(&world, &relay, number, LARGE).is_stored());
+    }
+    assert_eq!(world.frames().iter().map(|frame| frame.kind).collect::<Vec<_>>(), [1, 1]);
+    drop(relay);
+    for _ in 0..2 {
+        let relay = world.open();
+        assert_eq!(numbers(&world, &relay), [1, 2]);
+        world.block_on(relay.sweep()).unwrap();
+    }
+    assert_eq!(world.payload_files(), Vec::<String>::new());
+}
+
+fn three_with_the_second(harm: impl FnOnce(&SimDisk, &str)) -> World {
+    let world = World::aside();
+    let relay = world.open();
+    for (number, bytes) in [(1, LARGE), (2, LARGE), (3, LARGE), (4, SMALL)] {
+        assert!(push(&world, &relay, number, bytes).is_stored());
+    }
+    drop(relay);
+    harm(&world.disk, &file(2));
+    world
+}
+
+fn expect_one_lost(world: &World) {
+    let relay = world.open();
+    assert_eq!(numbers(world, &relay), [1, 3, 4]);
+    let findings = relay.verify().unwrap();
+    assert!(findings.len() == 1 && findings[0].starts_with("queue number 1, item 2: "), "{findings:?}");
+    assert!(push(world, &relay, 5, LARGE).is_stored());
+    ack(world, &relay, 2);
+    world.block_on(relay.sweep()).unwrap();
+    assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+    assert_eq!(numbers(world, &relay), [1, 3, 4, 5]);
+}
+
+#[test]
+fn a_damaged_payload_file_costs_its_item_alone() {
+    for at in [3, 20, 40, 60, 900] {
+        expect_one_lost(&three_with_the_second(|disk, name| disk.edit(name, |bytes| bytes[at] ^= 1)));
+    }
+    expect_one_lost(&three_with_the_second(|disk, name| disk.edit(name, |bytes| bytes.truncate(500))));
+    expect_one_lost(&three_with_the_second(|disk, name| disk.edit(name, Vec::clear)));
+}
+
+#[test]
+fn a_missing_payload_file_costs_its_item_alone() {
+    expect_one_lost(&three_with_the_second(|disk, name| disk.remove(name).unwrap()));
+}
+
+/// A disk on which payload files need a permit for each sync, or cannot be made at all without the thread that tries.
+#[derive(Debug)]
+struct Gate {
+    disk: SimDisk,
+    /// Told when a sync has begun.
+    begun: Mutex<Sender<()>>,
+    permits: Arc<Mutex<Receiver<()>>>,
+    is_deadly: AtomicBool,
+}
+
+#[derive(Debug)]
+struct GatedFile {
+    file: Arc<dyn DiskFile>,
+    begun: Sender<()>,
+    permits: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Disk for Gate {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.create(name)?;
+        if !name.starts_with("payload-") {
+            return Ok(file);
+        }
+        assert!(!self.is_deadly.load(Ordering::SeqCst), "this is meant to kill the thread");
+        let begun = self.begun.lock().unwrap().clone();
+        Ok(Arc::new(GatedFile { file, begun, permits: Arc::clone(&self.permits) }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
+}
+
+impl DiskFile for GatedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+
+    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(parts, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.begun.send(()).unwrap();
+        // Once nobody is left to give permits, none is needed.
+        let _ = self.permits.lock().unwrap().recv();
+        self.file.sync()
+    }
+}
+
+/// A store on such a disk, who hears of syncs, and who gives permits.
+fn gated(world: &World) -> (Arc<Gate>, RedbRelay, Receiver<()>, Sender<()>) {
+    let (begun, syncs) = channel();
+    let (permit, permits) = channel();
+    let permits = Arc::new(Mutex::new(permits));
+    let is_deadly = AtomicBool::new(false);
+    let gate = Arc::new(Gate { disk: world.disk.clone(), begun: Mutex::new(begun), permits, is_deadly });
+    let (disk, clock) = (Arc::clone(&gate), Arc::clone(&world.clock));
+    let relay =
+        RedbRelay::open_on(disk, Path::new("/store"), world.limits.clone(), clock, world.options.clone());
+    (gate, relay.unwrap(), syncs, permit)
+}
+
+#[test]
+fn a_small_push_is_answered_while_a_large_one_is_being_written() {
+    within_bounds(|| {
+        let world = World::aside();
+        let (_gate, relay, syncs, permit) = gated(&world);
+        let mut large = Box::pin(relay.push(envelope(0, 1, LARGE)));
+        assert!(large.as_mut().now_or_never().is_none());
+        syncs.recv().unwrap();
+        for number in 10..40 {
+            assert!(push(&world, &relay, number, SMALL).is_stored());
+        }
+        ack(&world, &relay, 10);
+        assert!(large.as_mut().now_or_never().is_none(), "nobody has let it sync");
+        assert_eq!(numbers(&world, &relay), (11..40).collect::<Vec<_>>(), "it cannot be seen before");
+        drop(permit);
+        assert!(world.block_on(large).unwrap().is_stored());
+        assert_eq!(numbers(&world, &relay), (11..40).chain([1]).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn dropping_the_store_finishes_what_is_being_written() {
+    within_bounds(|| {
+        let world = World::aside();
+        let (_gate, relay, syncs, permit) = gated(&world);
+        let mut large: Vec<_> =
+            (1..4).map(|number| Box::pin(relay.push(envelope(0, number, LARGE)))).collect();
+        assert!(large.iter_mut().all(|push| push.as_mut().now_or_never().is_none()));
+        syncs.recv().unwrap();
+        drop(large);
+        drop(permit);
+        drop(relay);
+        assert_eq!(numbers(&world, &world.open()), [1, 2, 3]);
+    });
+}
+
+#[test]
+fn when_the_thread_that_writes_aside_dies_callers_hear_of_it() {
+    within_bounds(|| {
+        let world = World::aside();
+        let (gate, relay, _syncs, permit) = gated(&world);
+        drop(permit);
+        assert!(relay.ended().now_or_never().is_none());
+        gate.is_deadly.store(true, Ordering::SeqCst);
+        for number in 1..4 {
+            assert!(world.block_on(relay.push(envelope(0, number, LARGE))).is_err());
+        }
+        let error = world.block_on(relay.ended());
+        assert!(matches!(error, Error::Storage(_)), "{error:?}");
+    });
+}
