@@ -1,7 +1,7 @@
 //! What the writer, the keeper and readers share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ pub(crate) struct Core {
     pub(crate) clock: SteadyClock,
     pub(crate) journal: Journals,
     /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough.
-    pub(crate) checkpoint_asked: AtomicBool,
+    pub(crate) checkpoint_asked: Arc<AtomicBool>,
     /// The index is being written anew, and no checkpoint can begin.
     pub(crate) is_rewriting: AtomicBool,
     state: RwLock<State>,
@@ -37,9 +37,15 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(limits: Limits, clock: SteadyClock, journal: Journals, state: State) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        clock: SteadyClock,
+        journal: Journals,
+        checkpoint_asked: Arc<AtomicBool>,
+        state: State,
+    ) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
-        let (checkpoint_asked, is_rewriting) = (AtomicBool::new(false), AtomicBool::new(false));
+        let is_rewriting = AtomicBool::new(false);
         Self {
             limits,
             clock,

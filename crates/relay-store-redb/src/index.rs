@@ -22,16 +22,26 @@ pub(crate) const FILE_NAME: &str = "relay.redb";
 /// A new index, until it takes the place of the old one.
 const NEW_FILE_NAME: &str = "relay.redb.new";
 
-/// After so many bytes the file is synced, so that the sync of a commit, and of the journal beside it, finds little to do.
-const SYNC_EVERY_BYTES: u64 = 2 * 1024 * 1024;
+/// After so many bytes the file is synced: a sync of the journal waits for what the disk was given before, and these are single pages,
+/// which take it milliseconds.
+const SYNC_EVERY_BYTES: u64 = 512 * 1024;
 
-/// After so many rows a checkpoint pauses for so long, so that it never holds a core for more than a few milliseconds.
-const PACE_ROWS: usize = 1024;
+/// And then it is left alone for so long, that is, about half of the time.
+const SYNC_PAUSE: Duration = Duration::from_millis(3);
+
+/// After so many rows a checkpoint pauses for so long, so that it takes less than half of a core: on a small machine those who push
+/// wait for it otherwise.
+const PACE_ROWS: usize = 128;
 const PACE_PAUSE: Duration = Duration::from_micros(500);
 
 /// An index that takes more bytes for each row than this, and more than [`SMALL_FILE_BYTES`], is mostly holes and is written anew.
 const ROW_BYTES_WASTEFUL: u64 = 320;
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// No file is written anew before so many checkpoints: one in which everything comes and goes is always half holes, and fills them, and
+/// no checkpoint can begin meanwhile. Unless it is nearly all holes: then it is done in no time.
+const REWRITE_AFTER_CHECKPOINTS: u32 = 16;
+const NEARLY_ALL: u64 = 8;
 
 /// The index, open for checkpoints.
 pub(crate) struct Index {
@@ -40,8 +50,12 @@ pub(crate) struct Index {
     /// Shared with what reads it: closing it would take the tables away from them.
     db: Arc<OpenDatabase>,
     file: Arc<IndexFile>,
+    /// Set when the next checkpoint is due while this one is still being written: then it pauses no more.
+    pub(crate) hurry: Arc<AtomicBool>,
     /// The length of the file when it was last written anew; 0 if that was in another process.
     dense_bytes: u64,
+    /// How many checkpoints were written since then.
+    checkpoints: u32,
 }
 
 /// The file as redb sees it.
@@ -54,6 +68,7 @@ struct IndexFile {
     /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
     /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
     unsure: AtomicBool,
+    hurry: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -72,9 +87,10 @@ impl Index {
         }
         if exists(&*disk)? {
             let file = disk.open(FILE_NAME)?;
-            return Self::on(disk, file, cache_bytes);
+            return Self::on(disk, file, cache_bytes, Arc::default());
         }
-        let index = Self::on(Arc::clone(&disk), disk.create(NEW_FILE_NAME)?, cache_bytes)?;
+        let file = disk.create(NEW_FILE_NAME)?;
+        let index = Self::on(Arc::clone(&disk), file, cache_bytes, Arc::default())?;
         let tx = index.begin()?;
         tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
         drop((tx.open_table(schema::NAMES)?, tx.open_table(schema::ROWS)?, tx.open_table(schema::SEGMENTS)?));
@@ -88,18 +104,24 @@ impl Index {
         Ok(index)
     }
 
-    fn on(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Self, StoreError> {
+    fn on(
+        disk: Arc<dyn Disk>,
+        file: Arc<dyn DiskFile>,
+        cache_bytes: usize,
+        hurry: Arc<AtomicBool>,
+    ) -> Result<Self, StoreError> {
         let file = Arc::new(IndexFile {
             file,
             written_bytes: AtomicU64::new(0),
             unsynced_bytes: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
+            hurry: Arc::clone(&hurry),
         });
         let db = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(Backend(Arc::clone(&file)))?;
-        Ok(Self { disk, cache_bytes, db: OpenDatabase::new(db), file, dense_bytes: 0 })
+        Ok(Self { disk, cache_bytes, db: OpenDatabase::new(db), file, hurry, dense_bytes: 0, checkpoints: 0 })
     }
 
     /// The format that it was written in.
@@ -128,7 +150,7 @@ impl Index {
     pub(crate) fn reopen(&mut self) -> Result<Base, StoreError> {
         self.file.revoked.store(true, Ordering::SeqCst);
         let file = self.disk.open(FILE_NAME)?;
-        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes)?;
+        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.hurry))?;
         if self.file.unsure.load(Ordering::SeqCst) {
             new.rewrite(&new.base()?)?;
         }
@@ -140,8 +162,9 @@ impl Index {
     /// Writes a frozen layer, durably. Returns how many bytes that took.
     pub(crate) fn checkpoint(&mut self, frozen: &Frozen) -> Result<u64, StoreError> {
         let before = self.file.written_bytes.load(Ordering::Relaxed);
+        self.checkpoints = self.checkpoints.saturating_add(1);
         let tx = self.begin()?;
-        write_layer(&tx, &frozen.layer)?;
+        self.write_layer(&tx, &frozen.layer)?;
         finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through)?;
         Ok(self.file.written_bytes.load(Ordering::Relaxed) - before)
     }
@@ -150,8 +173,11 @@ impl Index {
     /// was last written anew.
     pub(crate) fn is_wasteful(&self, base: &Base) -> Result<bool, StoreError> {
         let bytes = self.file_bytes()?;
+        let used_bytes = base.rows()?.saturating_mul(ROW_BYTES_WASTEFUL);
         let has_grown = bytes > self.dense_bytes.saturating_mul(2);
-        Ok(has_grown && bytes > SMALL_FILE_BYTES && bytes > base.rows()?.saturating_mul(ROW_BYTES_WASTEFUL))
+        let has_settled = self.checkpoints >= REWRITE_AFTER_CHECKPOINTS;
+        let is_nearly_empty = bytes > used_bytes.saturating_mul(NEARLY_ALL);
+        Ok(bytes > SMALL_FILE_BYTES && bytes > used_bytes && has_grown && (has_settled || is_nearly_empty))
     }
 
     /// Writes all rows of `base`, which is what the index holds, into a new file, which then takes the place of the old one. On failure
@@ -167,10 +193,11 @@ impl Index {
 
     fn write_anew(&mut self, base: &Base) -> Result<(), StoreError> {
         drop(self.disk.remove(NEW_FILE_NAME));
-        let new = Self::on(Arc::clone(&self.disk), self.disk.create(NEW_FILE_NAME)?, self.cache_bytes)?;
+        let file = self.disk.create(NEW_FILE_NAME)?;
+        let new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.hurry))?;
         let tx = new.begin()?;
         tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
-        copy(base, &tx)?;
+        self.copy(base, &tx)?;
         finish(tx, base.numbers, base.position, base.payloads_through)?;
         let before_bytes = self.file_bytes()?;
         self.disk.rename(NEW_FILE_NAME, FILE_NAME)?;
@@ -218,60 +245,68 @@ fn finish(
     Ok(tx.commit()?)
 }
 
-fn write_layer(tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
-    let mut rows = tx.open_table(schema::ROWS)?;
-    for (number, (key, value)) in layer.rows.iter().enumerate() {
-        pace(number);
-        match value {
-            Some(value) => put(&mut rows, key, value)?,
-            None => drop(rows.remove(&*key.bytes())?),
-        }
-    }
-    let mut names = tx.open_table(schema::NAMES)?;
-    let mut sorted: Vec<_> = layer.names.iter().collect();
-    sorted.sort_unstable();
-    for (number, (recipient, queue)) in sorted.into_iter().enumerate() {
-        pace(number);
-        match queue {
-            Some(queue) => {
-                let checksum = schema::name_checksum(recipient.as_str(), *queue);
-                names.insert(recipient.as_str(), (*queue, checksum))?;
+impl Index {
+    fn write_layer(&self, tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
+        let mut rows = tx.open_table(schema::ROWS)?;
+        for (number, (key, value)) in layer.rows.iter().enumerate() {
+            self.pace(number);
+            match value {
+                Some(value) => put(&mut rows, key, value)?,
+                None => drop(rows.remove(&*key.bytes())?),
             }
-            None => drop(names.remove(recipient.as_str())?),
         }
+        let mut names = tx.open_table(schema::NAMES)?;
+        let mut sorted: Vec<_> = layer.names.iter().collect();
+        sorted.sort_unstable();
+        for (number, (recipient, queue)) in sorted.into_iter().enumerate() {
+            self.pace(number);
+            match queue {
+                Some(queue) => {
+                    let checksum = schema::name_checksum(recipient.as_str(), *queue);
+                    names.insert(recipient.as_str(), (*queue, checksum))?;
+                }
+                None => drop(names.remove(recipient.as_str())?),
+            }
+        }
+        let mut segments = tx.open_table(schema::SEGMENTS)?;
+        for (segment, change) in &layer.segments {
+            let (items, bytes) = segments.get(segment)?.map_or((0, 0), |live| live.value());
+            let live = Live { items, bytes }.changed(*change);
+            if live.items == 0 {
+                segments.remove(segment)?;
+            } else {
+                segments.insert(segment, (live.items, live.bytes))?;
+            }
+        }
+        Ok(())
     }
-    let mut segments = tx.open_table(schema::SEGMENTS)?;
-    for (segment, change) in &layer.segments {
-        let (items, bytes) = segments.get(segment)?.map_or((0, 0), |live| live.value());
-        let live = Live { items, bytes }.changed(*change);
-        if live.items == 0 {
-            segments.remove(segment)?;
-        } else {
+
+    fn copy(&self, base: &Base, tx: &WriteTransaction) -> Result<(), StoreError> {
+        let mut rows = tx.open_table(schema::ROWS)?;
+        for (number, row) in base.range(&Key::start(), &Key::end())?.enumerate() {
+            self.pace(number);
+            let (key, value) = row?;
+            // A damaged row stays one: it is told by its checksum.
+            rows.insert(key.value(), value.value())?;
+        }
+        let mut names = tx.open_table(schema::NAMES)?;
+        for (number, row) in base.names()?.enumerate() {
+            self.pace(number);
+            let (name, queue) = row?;
+            names.insert(name.value(), queue.value())?;
+        }
+        let mut segments = tx.open_table(schema::SEGMENTS)?;
+        for (segment, live) in &base.segments {
             segments.insert(segment, (live.items, live.bytes))?;
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn copy(base: &Base, tx: &WriteTransaction) -> Result<(), StoreError> {
-    let mut rows = tx.open_table(schema::ROWS)?;
-    for (number, row) in base.range(&Key::start(), &Key::end())?.enumerate() {
-        pace(number);
-        let (key, value) = row?;
-        // A damaged row stays one: it is told by its checksum.
-        rows.insert(key.value(), value.value())?;
+    fn pace(&self, number: usize) {
+        if number % PACE_ROWS == PACE_ROWS - 1 {
+            pause(&self.hurry, PACE_PAUSE);
+        }
     }
-    let mut names = tx.open_table(schema::NAMES)?;
-    for (number, row) in base.names()?.enumerate() {
-        pace(number);
-        let (name, queue) = row?;
-        names.insert(name.value(), queue.value())?;
-    }
-    let mut segments = tx.open_table(schema::SEGMENTS)?;
-    for (segment, live) in &base.segments {
-        segments.insert(segment, (live.items, live.bytes))?;
-    }
-    Ok(())
 }
 
 /// The live frames of each segment that has any.
@@ -296,9 +331,10 @@ fn put(
     Ok(())
 }
 
-fn pace(number: usize) {
-    if number % PACE_ROWS == PACE_ROWS - 1 {
-        std::thread::sleep(PACE_PAUSE);
+/// Lets others have the core and the disk.
+fn pause(hurry: &AtomicBool, time: Duration) {
+    if !hurry.load(Ordering::Relaxed) {
+        std::thread::sleep(time);
     }
 }
 
@@ -342,6 +378,11 @@ impl StorageBackend for Backend {
         self.0.file.write_all_at(&[data], offset)?;
         self.0.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         let unsynced = self.0.unsynced_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        if unsynced >= SYNC_EVERY_BYTES { self.sync_data() } else { Ok(()) }
+        if unsynced < SYNC_EVERY_BYTES {
+            return Ok(());
+        }
+        self.sync_data()?;
+        pause(&self.0.hurry, SYNC_PAUSE);
+        Ok(())
     }
 }

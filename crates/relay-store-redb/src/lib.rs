@@ -123,7 +123,7 @@ pub struct Contents {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 64 * 1024 * 1024,
+            cache_bytes: 128 * 1024 * 1024,
             waiting_jobs_max: 4096,
             waiting_bytes_max: 128 * 1024 * 1024,
             readers_max: 8,

@@ -69,7 +69,9 @@ pub(crate) fn open(
     }
     tracing::info!(batches = opened.batches, torn_bytes = opened.torn_bytes, "the store is open");
     let readers = Journals { main: journal.reader(), payloads: payloads.reader() };
-    let core = Core::new(limits, SteadyClock::new(clock), readers, state);
+    // A checkpoint hurries when the next one is asked for.
+    let asked = Arc::clone(&index.hurry);
+    let core = Core::new(limits, SteadyClock::new(clock), readers, asked, state);
     Ok(Opened { core, index, journal, payloads, findings })
 }
 

@@ -13,8 +13,8 @@ use crate::payload;
 use crate::read::{QueueRows, Reading};
 use crate::schema::{self, BLOCK_ITEMS, ItemRow, Key, ParsedKey, QueueRow};
 
-/// How many records are read together.
-const READ_TOGETHER: usize = 256;
+/// How many bytes of records are read together, unless one alone is longer.
+const READ_TOGETHER_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Lists what does not add up. `segments` is what is noted of the live frames of each segment.
 pub(crate) fn recount(
@@ -216,7 +216,14 @@ fn noted_blocks(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<(u64, Usage)
 /// Reads the record of every item, and so checks its checksums.
 fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<String> {
     let mut wrong = Vec::new();
-    for items in items.chunks(READ_TOGETHER) {
+    let mut together_bytes = 0;
+    let is_together = |_: &ItemRow, next: &ItemRow| {
+        let bytes = u64::from(next.item.body.length);
+        let fits = together_bytes + bytes <= READ_TOGETHER_BYTES;
+        together_bytes = if fits { together_bytes + bytes } else { bytes };
+        fits
+    };
+    for items in items.chunk_by(is_together) {
         let locations: Vec<_> = items.iter().map(|row| row.item.body).collect();
         for (row, frame) in items.iter().zip(reading.journal.read(&locations)) {
             let item = &row.item;

@@ -11,7 +11,7 @@ use super::files::Files;
 use super::server::Server;
 
 /// Bytes of memory for the store's cache: what the shipped configuration has.
-pub(super) const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What differs from bar to bar. The rest is the shipped configuration.
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,7 @@ fn documented_defaults() -> RelayConfig {
         storage: StorageConfig {
             kind: StorageKind::Redb,
             path: "./relay_db".into(),
-            cache_bytes: 67_108_864,
+            cache_bytes: 134_217_728,
         },
         relay: RelayLimits {
             max_message_bytes: 8_388_608,
