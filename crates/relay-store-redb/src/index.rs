@@ -38,8 +38,8 @@ const PACE_PAUSE: Duration = Duration::from_micros(500);
 const ROW_BYTES_WASTEFUL: u64 = 320;
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// No file is written anew before so many checkpoints: one in which everything comes and goes is always half holes, and fills them, and
-/// no checkpoint can begin meanwhile. Unless it is nearly all holes: then it is done in no time.
+/// A file that was written anew is not again before so many checkpoints: one in which everything comes and goes is always half holes, and
+/// fills them, and no checkpoint can begin meanwhile. Unless it is nearly all holes: then it is done in no time.
 const REWRITE_AFTER_CHECKPOINTS: u32 = 16;
 const NEARLY_ALL: u64 = 8;
 
@@ -175,7 +175,7 @@ impl Index {
         let bytes = self.file_bytes()?;
         let used_bytes = base.rows()?.saturating_mul(ROW_BYTES_WASTEFUL);
         let has_grown = bytes > self.dense_bytes.saturating_mul(2);
-        let has_settled = self.checkpoints >= REWRITE_AFTER_CHECKPOINTS;
+        let has_settled = self.dense_bytes == 0 || self.checkpoints >= REWRITE_AFTER_CHECKPOINTS;
         let is_nearly_empty = bytes > used_bytes.saturating_mul(NEARLY_ALL);
         Ok(bytes > SMALL_FILE_BYTES && bytes > used_bytes && has_grown && (has_settled || is_nearly_empty))
     }
