@@ -8,7 +8,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use relay_core::{Ack, AckOutcome, Envelope, Error, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept};
 use relay_http::{Metrics, Transport};
 use tokio::net::TcpSocket;
@@ -247,7 +246,7 @@ impl<R: Relay> Relay for Released<R> {
         self.store.push(envelope)
     }
 
-    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send {
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send {
         self.store.pull(pull)
     }
 

@@ -67,7 +67,7 @@ fn pull(criterion: &mut Criterion) {
             let tables = filled(depth + ITEMS);
             let pull = Pull { recipient: recipient(), after: None, items_max: None };
             bencher.iter(|| {
-                let Ok(page): Result<Page<Bytes>, _> = queue::pull(&tables, &Limits::default(), NOW, &pull);
+                let Ok(page): Result<Page, _> = queue::pull(&tables, &Limits::default(), NOW, &pull);
                 assert_eq!((page.items.len() as u64, page.remaining), (ITEMS, depth));
                 page
             });

@@ -60,7 +60,7 @@ impl Shelf {
 /// Step 4: reading. A recipient that is not known has an empty queue.
 impl ReadTx for Shelf {
     type Error = ShelfFull;
-    type Body = Bytes;
+    type Item = Item<Bytes>;
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, ShelfFull> {
         Ok(self.usage.get(recipient).copied().unwrap_or_default())
@@ -142,9 +142,13 @@ impl WriteTx for Shelf {
     /// A real store keeps an index by deadline. Here it is enough to look at everything, which lies in order
     /// already.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, ShelfFull> {
-        let due = self.items.iter().filter(|(_, item)| !item.is_live(now)).map(|((recipient, seq), item)| {
-            Due { recipient: recipient.clone(), id: item.id(), seq: *seq, payload_bytes: item.payload_bytes }
-        });
+        let due =
+            self.items.iter().filter(|(_, item)| item.deadline <= now).map(|((recipient, seq), item)| Due {
+                recipient: recipient.clone(),
+                id: item.id(),
+                seq: *seq,
+                payload_bytes: item.payload_bytes,
+            });
         let items: Vec<Due> = due.take(max).collect();
         let more = items.len() == max;
         Ok(DueItems { items, more })

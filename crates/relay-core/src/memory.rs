@@ -13,7 +13,7 @@ use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
 use crate::relay::Relay;
-use crate::store::{Due, DueItems, Forgotten, Front, Item, ReadTx, Trace, WriteTx};
+use crate::store::{Due, DueItems, Forgotten, Front, Item, Queued as _, ReadTx, Trace, WriteTx};
 use crate::time::{Clock, SteadyClock, Timestamp};
 use crate::verify::{self, Inspect};
 
@@ -80,7 +80,7 @@ impl Relay for MemoryRelay {
         self.push_now(envelope)
     }
 
-    async fn pull(&self, pull: Pull) -> Result<Page<Bytes>, Error> {
+    async fn pull(&self, pull: Pull) -> Result<Page, Error> {
         let Ok(page) = queue::pull(&*self.lock(), &self.limits, self.clock.now(), &pull);
         Ok(page)
     }
@@ -110,7 +110,7 @@ impl fmt::Debug for MemoryRelay {
 
 impl ReadTx for MemoryTables {
     type Error = Infallible;
-    type Body = Bytes;
+    type Item = Item<Bytes>;
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, Infallible> {
         Ok(self.queues.get(recipient).map_or(Usage::ZERO, |queue| queue.usage))

@@ -7,10 +7,12 @@
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use crate::error::Rejection;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
-use crate::store::{Item, ReadTx, Trace, WriteTx};
+use crate::store::{Item, Queued, ReadTx, Trace, WriteTx};
 use crate::time::Timestamp;
 
 /// What became of a push that was not refused. `usage` is what the queue holds afterwards, in live items.
@@ -62,11 +64,11 @@ pub struct Pull {
     pub items_max: Option<NonZeroU64>,
 }
 
-/// A page of a queue.
+/// A page of a queue. `I` is an item, or a store's handle to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<B> {
+pub struct Page<I = Item<Bytes>> {
     /// Live items in arrival order.
-    pub items: Vec<Item<B>>,
+    pub items: Vec<I>,
     /// Where to go on: the last item of this page. `None` when no live item follows.
     pub next: Option<Seq>,
     /// How many live items follow this page.
@@ -243,7 +245,7 @@ pub fn pull<T: ReadTx>(
     limits: &Limits,
     now: Timestamp,
     request: &Pull,
-) -> Result<Page<T::Body>, T::Error> {
+) -> Result<Page<T::Item>, T::Error> {
     let recipient = &request.recipient;
     let items_max = request.items_max.map_or(u64::MAX, NonZeroU64::get).min(limits.page_items_max).max(1);
     let front = tx.front(recipient, now)?;
@@ -253,10 +255,10 @@ pub fn pull<T: ReadTx>(
     let mut bytes = 0_u64;
     let mut follower = None;
     tx.scan(recipient, start, &mut |item| {
-        bytes = bytes.saturating_add(item.payload_bytes);
+        bytes = bytes.saturating_add(item.payload_bytes());
         let full = items.len() as u64 >= items_max || bytes > limits.page_bytes_max;
         if full && !items.is_empty() {
-            follower = Some(item.seq);
+            follower = Some(item.seq());
             return ControlFlow::Break(());
         }
         items.push(item);
@@ -272,7 +274,7 @@ pub fn pull<T: ReadTx>(
         }
         Some(seq) => tx.items_from(recipient, seq)?,
     };
-    let next = follower.and_then(|_| items.last().map(|item| item.seq));
+    let next = follower.and_then(|_| items.last().map(Queued::seq));
     Ok(Page { items, next, remaining })
 }
 

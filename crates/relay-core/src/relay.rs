@@ -2,8 +2,6 @@
 
 use std::future::Future;
 
-use bytes::Bytes;
-
 use crate::error::Error;
 use crate::message::Envelope;
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
@@ -17,7 +15,7 @@ pub trait Relay: Send + Sync + 'static {
     fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send;
 
     /// Reads a page of a queue and changes nothing.
-    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send;
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send;
 
     /// Takes items out of a queue, all of them or none.
     fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send;
@@ -36,7 +34,7 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
         (**self).push(envelope)
     }
 
-    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page<Bytes>, Error>> + Send {
+    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send {
         (**self).pull(pull)
     }
 

@@ -36,6 +36,27 @@ pub struct Item<B> {
     pub body: B,
 }
 
+/// What the rules know of an item in a queue. The rest is between those who push and those who pull, and a store need not have it at
+/// hand.
+pub trait Queued {
+    /// Its arrival number.
+    fn seq(&self) -> Seq;
+
+    /// Its name within the queue.
+    fn id(&self) -> ItemId;
+
+    /// From when on it is gone.
+    fn deadline(&self) -> Timestamp;
+
+    /// The length of its payload.
+    fn payload_bytes(&self) -> u64;
+
+    /// Whether it is not expired at `now`.
+    fn is_live(&self, now: Timestamp) -> bool {
+        now < self.deadline()
+    }
+}
+
 /// What a store remembers of an item's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
@@ -99,8 +120,8 @@ pub struct Forgotten {
 pub trait ReadTx {
     /// How this store fails.
     type Error;
-    /// A payload, or a handle by which the store finds it.
-    type Body;
+    /// An item, or a handle by which the store finds all of it.
+    type Item: Queued;
 
     /// What the queue holds, expired items that are not reclaimed yet included.
     fn usage(&self, recipient: &Recipient) -> Result<Usage, Self::Error>;
@@ -113,7 +134,7 @@ pub trait ReadTx {
         &self,
         recipient: &Recipient,
         from: Seq,
-        visit: &mut dyn FnMut(Item<Self::Body>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Self::Item) -> ControlFlow<()>,
     ) -> Result<(), Self::Error>;
 
     /// The deadline of the queue's last item.
@@ -140,8 +161,8 @@ pub trait ReadTx {
             if item.is_live(now) {
                 return ControlFlow::Break(());
             }
-            front.live_from = item.seq.next();
-            front.expired = front.expired.plus(Usage::of(item.payload_bytes));
+            front.live_from = item.seq().next();
+            front.expired = front.expired.plus(Usage::of(item.payload_bytes()));
             ControlFlow::Continue(())
         })?;
         Ok(front)
@@ -185,11 +206,6 @@ impl<B> Item<B> {
         ItemId { message_id: self.message_id, chunk_index: self.chunk.index() }
     }
 
-    /// Whether it is not expired at `now`.
-    pub fn is_live(&self, now: Timestamp) -> bool {
-        now < self.deadline
-    }
-
     /// The same item with another body.
     pub fn with_body<C>(self, body: C) -> Item<C> {
         Item {
@@ -204,6 +220,24 @@ impl<B> Item<B> {
             payload_bytes: self.payload_bytes,
             body,
         }
+    }
+}
+
+impl<B> Queued for Item<B> {
+    fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    fn id(&self) -> ItemId {
+        self.id()
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
     }
 }
 

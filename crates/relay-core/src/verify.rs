@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use crate::limits::Usage;
 use crate::message::{ItemId, Recipient, Seq};
-use crate::store::{Item, ReadTx, Trace};
+use crate::store::{Queued, ReadTx, Trace};
 use crate::time::Timestamp;
 
 /// What a store shows for a recount, beyond what the rules need.
@@ -63,19 +63,19 @@ pub fn recount<S: Inspect>(store: &S) -> Result<Vec<String>, S::Error> {
     Ok(findings)
 }
 
-/// What one queue shows of itself, without the bodies.
-struct QueueView {
+/// What one queue shows of itself.
+struct QueueView<I> {
     usage: Usage,
-    items: Vec<Item<()>>,
+    items: Vec<I>,
     queued: BTreeMap<ItemId, Trace>,
     acked: Vec<(ItemId, Timestamp)>,
 }
 
-impl QueueView {
-    fn read<S: Inspect>(store: &S, recipient: &Recipient) -> Result<Self, S::Error> {
+impl<I: Queued> QueueView<I> {
+    fn read<S: Inspect<Item = I>>(store: &S, recipient: &Recipient) -> Result<Self, S::Error> {
         let mut items = Vec::new();
         store.scan(recipient, Seq::ZERO, &mut |item| {
-            items.push(item.with_body(()));
+            items.push(item);
             ControlFlow::Continue(())
         })?;
         let (mut queued, mut acked) = (BTreeMap::new(), Vec::new());
@@ -89,7 +89,7 @@ impl QueueView {
     }
 
     fn check_counts(&self) -> Vec<String> {
-        let sum = self.items.iter().fold(Usage::ZERO, |sum, item| sum.plus(Usage::of(item.payload_bytes)));
+        let sum = self.items.iter().fold(Usage::ZERO, |sum, item| sum.plus(Usage::of(item.payload_bytes())));
         let mut wrong = Vec::new();
         if sum != self.usage {
             wrong.push(format!("the usage noted is {:?}, the items add up to {sum:?}", self.usage));
@@ -103,11 +103,11 @@ impl QueueView {
     fn check_order(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (a, b) in self.items.iter().zip(self.items.iter().skip(1)) {
-            if a.seq >= b.seq {
-                wrong.push(format!("arrival number {} comes before {}", a.seq.as_u64(), b.seq.as_u64()));
+            if a.seq() >= b.seq() {
+                wrong.push(format!("arrival number {} comes before {}", a.seq().as_u64(), b.seq().as_u64()));
             }
-            if a.deadline > b.deadline {
-                wrong.push(format!("item {} expires before the item in front of it", b.seq.as_u64()));
+            if a.deadline() > b.deadline() {
+                wrong.push(format!("item {} expires before the item in front of it", b.seq().as_u64()));
             }
         }
         wrong
@@ -116,7 +116,7 @@ impl QueueView {
     fn check_traces(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for item in &self.items {
-            let (seq, deadline, payload_bytes) = (item.seq, item.deadline, item.payload_bytes);
+            let (seq, deadline, payload_bytes) = (item.seq(), item.deadline(), item.payload_bytes());
             if self.queued.get(&item.id()) != Some(&Trace::Queued { seq, deadline, payload_bytes }) {
                 wrong.push(format!("item {} is not found by its name", seq.as_u64()));
             }
@@ -129,7 +129,7 @@ impl QueueView {
 
     fn check_expiry(&self, noted: Option<Timestamp>) -> Vec<String> {
         match (self.items.first(), noted) {
-            (Some(first), Some(at)) if at <= first.deadline => Vec::new(),
+            (Some(first), Some(at)) if at <= first.deadline() => Vec::new(),
             (None, None) => Vec::new(),
             (Some(_), _) => vec!["the sweep would miss its first item".to_owned()],
             (None, Some(_)) => vec!["the sweep would look at it for nothing".to_owned()],

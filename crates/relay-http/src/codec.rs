@@ -40,7 +40,7 @@ pub fn decode_ack(json: &[u8]) -> Option<Ack> {
 }
 
 /// The body of the answer to a pull, in the pieces in which it is sent.
-pub fn encode_page(recipient: &Recipient, page: Page<Bytes>) -> impl Iterator<Item = Bytes> {
+pub fn encode_page(recipient: &Recipient, page: Page) -> impl Iterator<Item = Bytes> {
     let mut page = api::PageJson::new(recipient, page);
     std::iter::from_fn(move || page.next_piece())
 }

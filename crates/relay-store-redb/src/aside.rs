@@ -130,12 +130,12 @@ impl Aside {
             let Some((queue, _)) = state.synced().queue(&envelope.recipient)? else { return Ok(None) };
             QueueRows { view: state.synced(), queue }.read_item(seq)
         });
-        let item = found.ok()??.item;
+        let item = found.ok()??;
         if item.payload_bytes != envelope.payload_bytes() {
             return Some(false);
         }
         // Without the lock: nobody else waits while the disk reads.
-        let frame = core.journal.read(&[item.body]).pop()?.ok()?;
+        let frame = core.journal.read(&[item.location]).pop()?.ok()?;
         let payload = payload::of_frame(frame, seq, envelope.id()).ok()?;
         Some(payload == envelope.payload)
     }

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{
-    Due, DueItems, Forgotten, Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
+    Due, DueItems, Forgotten, Front, Item, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace,
+    Usage, WriteTx,
 };
 use relay_journal::{Frame, Location, Mark};
 
@@ -13,10 +14,11 @@ use crate::aside::Ahead;
 use crate::error::StoreError;
 use crate::journals::Journals;
 use crate::layer::{Layer, Numbers};
+use crate::memo::Memo;
 use crate::payload;
 use crate::read::{Pending, Reading};
 use crate::record::{self, Forgotten as NamesRecord, ItemRecord, Removed, kind};
-use crate::schema::{Key, ParsedKey};
+use crate::schema::{ItemRow, Key, ParsedKey};
 use crate::state::State;
 use crate::tables::{Tables, is_over};
 
@@ -76,13 +78,14 @@ pub(crate) struct Savepoint {
 impl<'s> Batch<'s> {
     pub(crate) fn new(
         state: &'s State,
+        memo: &'s Memo,
         records: relay_journal::Batch,
         journal: &'s Journals,
         slot_ms: u64,
         marks: SweepMarks,
     ) -> Self {
         Self {
-            tables: Tables::new(state),
+            tables: Tables::new(state, memo),
             records,
             journal,
             ahead: Ahead::Nothing,
@@ -152,6 +155,16 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
+    fn add_item(
+        &mut self,
+        queue: u64,
+        recipient: &Recipient,
+        item: &Item<Bytes>,
+        location: Location,
+    ) -> Result<(), StoreError> {
+        self.tables.add_item(queue, || Ok(recipient.clone()), ItemRow::new(item, location))
+    }
+
     /// The due items of one queue, from its front.
     fn due_of(&self, queue: u64, now: Timestamp, max: usize) -> Result<Vec<Due>, StoreError> {
         let rows = self.tables.rows(queue);
@@ -161,13 +174,13 @@ impl<'s> Batch<'s> {
             return Err(StoreError::Damaged("a queue has lost its name"));
         }
         let mut due = Vec::new();
+        rows.recall(&row)?;
         rows.scan(row.ends.map_or(Seq::ZERO, |ends| ends.first.seq), &mut |found| {
-            let item = found.item;
-            if item.is_live(now) || due.len() >= max {
+            if found.is_live(now) || due.len() >= max {
                 return ControlFlow::Break(());
             }
-            let (recipient, id) = (owner.clone(), item.id());
-            due.push(Due { recipient, id, seq: item.seq, payload_bytes: item.payload_bytes });
+            let ItemRow { id, seq, payload_bytes, .. } = found;
+            due.push(Due { recipient: owner.clone(), id, seq, payload_bytes });
             ControlFlow::Continue(())
         })?;
         Ok(due)
@@ -176,7 +189,7 @@ impl<'s> Batch<'s> {
 
 impl ReadTx for Batch<'_> {
     type Error = StoreError;
-    type Body = Location;
+    type Item = ItemRow;
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
         self.reading().usage(recipient)
@@ -190,7 +203,7 @@ impl ReadTx for Batch<'_> {
         &self,
         recipient: &Recipient,
         from: Seq,
-        visit: &mut dyn FnMut(Item<Location>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.reading().scan(recipient, from, visit)
     }
@@ -228,13 +241,13 @@ impl WriteTx for Batch<'_> {
         };
         self.pending.push((item.seq, item.body.clone()));
         if let Ahead::Written(location) = std::mem::take(&mut self.ahead) {
-            let item = item.with_body(location);
-            self.records.append(kind::PUSHED_ASIDE, &payload::record(queue, recipient, &item), Bytes::new());
-            return self.tables.add_item(queue, recipient, item);
+            let record = payload::record(queue, recipient, &item, location);
+            self.records.append(kind::PUSHED_ASIDE, &record, Bytes::new());
+            return self.add_item(queue, recipient, &item, location);
         }
         let head = record::item_head(queue, recipient, &item);
         let location = self.records.append(kind::PUSHED, &head, item.body.clone());
-        self.tables.add_item(queue, recipient, item.with_body(location))
+        self.add_item(queue, recipient, &item, location)
     }
 
     fn remove(&mut self, recipient: &Recipient, id: ItemId, seq: Seq) -> Result<(), StoreError> {
@@ -244,7 +257,7 @@ impl WriteTx for Batch<'_> {
             self.removed.queue = queue;
         }
         let taken = self.tables.take_item(queue, seq)?;
-        if taken.is_none_or(|taken| taken.item.id() != id) {
+        if taken.is_none_or(|taken| taken.id != id) {
             return Err(StoreError::Damaged("an item to remove is not there"));
         }
         self.removed.items.push((seq, None));

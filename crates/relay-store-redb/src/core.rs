@@ -4,16 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
-use relay_core::{Clock, Item, Limits, Page, Pull, SteadyClock, queue};
-use relay_journal::{Frame, Location, ReadError};
+use relay_core::{Clock, Limits, Page, Pull, SteadyClock, queue};
+use relay_journal::ReadError;
 
 use crate::error::StoreError;
 use crate::journals::{self, Journals};
+use crate::memo::Memo;
+use crate::pace::Pace;
 use crate::payload;
 use crate::read::Reading;
+use crate::schema::ItemRow;
 use crate::state::State;
-use crate::view::Memo;
 use crate::writer::CheckpointDue;
 
 /// How often a pull looks again when its payloads were moved while it read.
@@ -22,12 +23,14 @@ const READ_ATTEMPTS: usize = 3;
 /// How often a writer that waits for a checkpoint looks by itself, should it not be told.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a sweep with nothing else to do waits for the keeper before it looks again.
+const MOMENT: Duration = Duration::from_millis(1);
+
 pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) clock: SteadyClock,
     pub(crate) journal: Journals,
-    /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough.
-    pub(crate) checkpoint_asked: Arc<AtomicBool>,
+    pub(crate) pace: Arc<Pace>,
     /// The index is being written anew, and no checkpoint can begin.
     pub(crate) is_rewriting: AtomicBool,
     state: RwLock<State>,
@@ -41,21 +44,12 @@ impl Core {
         limits: Limits,
         clock: SteadyClock,
         journal: Journals,
-        checkpoint_asked: Arc<AtomicBool>,
+        pace: Arc<Pace>,
         state: State,
     ) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
         let is_rewriting = AtomicBool::new(false);
-        Self {
-            limits,
-            clock,
-            journal,
-            checkpoint_asked,
-            is_rewriting,
-            state: RwLock::new(state),
-            trouble,
-            checkpointed,
-        }
+        Self { limits, clock, journal, pace, is_rewriting, state: RwLock::new(state), trouble, checkpointed }
     }
 
     // A panic elsewhere leaves the state usable: it is changed by whole batches, and only behind the journal.
@@ -98,11 +92,30 @@ impl Core {
 
     fn is_full(&self, due: CheckpointDue) -> bool {
         let state = self.state();
-        (state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)) && due.piled_up(&state)
+        self.is_writing_index(&state) && due.piled_up(&state)
+    }
+
+    /// Whether the keeper has fallen behind, and what can wait should: what requests bring must find room. Not when checkpoints fail, since
+    /// then waiting would not help.
+    pub(crate) fn is_behind(&self, due: CheckpointDue) -> bool {
+        if self.trouble().is_some() {
+            return false;
+        }
+        let state = self.state();
+        self.is_writing_index(&state) && due.is_due(&state)
+    }
+
+    /// Gives the keeper a moment.
+    pub(crate) fn wait_a_moment(&self) {
+        drop(self.checkpointed.wait_timeout(self.trouble(), MOMENT));
+    }
+
+    fn is_writing_index(&self, state: &State) -> bool {
+        state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
     }
 
     /// Reads a page, with its payloads. An item whose record is damaged is left out: it must not hide those behind it.
-    pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page<Bytes>, StoreError> {
+    pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
         let (mut pull, mut attempts) = (pull.clone(), 1);
         loop {
             match self.fill(self.find_page(&pull)?, attempts >= READ_ATTEMPTS) {
@@ -114,7 +127,7 @@ impl Core {
         }
     }
 
-    fn find_page(&self, pull: &Pull) -> Result<Page<Location>, StoreError> {
+    fn find_page(&self, pull: &Pull) -> Result<Page<ItemRow>, StoreError> {
         let (state, memo) = (self.state(), Memo::default());
         let view = state.synced().with_memo(&memo);
         let reading = Reading { view, journal: &self.journal, pending: &[] };
@@ -123,14 +136,18 @@ impl Core {
 
     /// Reads the payloads. The segments that hold them may be taken away meanwhile, if the items were acked or moved. A payload file
     /// that is gone when it is looked for `at_last` is lost, as nothing moves it.
-    fn fill(&self, page: Page<Location>, at_last: bool) -> Result<Page<Bytes>, ReadError> {
+    fn fill(&self, page: Page<ItemRow>, at_last: bool) -> Result<Page, ReadError> {
         let Page { items, next, remaining } = page;
-        let locations: Vec<_> = items.iter().map(|item| item.body).collect();
+        let locations: Vec<_> = items.iter().map(|row| row.location).collect();
         let mut filled = Vec::with_capacity(items.len());
-        for (item, frame) in items.into_iter().zip(self.journal.read(&locations)) {
-            let is_lost = at_last && journals::is_payload(item.body.segment);
+        let mut kind_before = None;
+        for (row, frame) in items.into_iter().zip(self.journal.read(&locations)) {
+            let is_lost = at_last && journals::is_payload(row.location.segment);
             match frame {
-                Ok(frame) => filled.extend(with_payload(item, frame)),
+                Ok(frame) => match payload::item_of_frame(frame, row, &mut kind_before) {
+                    Ok(item) => filled.push(item),
+                    Err(error) => tracing::error!(%error, "an item cannot be read"),
+                },
                 Err(ReadError::Gone) if is_lost => {
                     tracing::error!("an item cannot be read: its file is gone");
                 }
@@ -139,15 +156,5 @@ impl Core {
             }
         }
         Ok(Page { items: filled, next, remaining })
-    }
-}
-
-fn with_payload(item: Item<Location>, frame: Frame) -> Option<Item<Bytes>> {
-    match payload::of_frame(frame, item.seq, item.id()) {
-        Ok(payload) => Some(item.with_body(payload)),
-        Err(error) => {
-            tracing::error!(%error, "an item cannot be read");
-            None
-        }
     }
 }

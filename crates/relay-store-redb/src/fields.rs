@@ -75,7 +75,7 @@ impl<'a> Fields<'a> {
     }
 
     /// All that is left, as text that `parse` takes.
-    pub(crate) fn text<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
+    pub(crate) fn rest_text<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
         let bytes = std::mem::take(&mut self.rest);
         std::str::from_utf8(bytes).ok().and_then(parse).ok_or(StoreError::Damaged(self.what))
     }

@@ -14,6 +14,7 @@ use relay_journal::Position;
 use crate::base::{Base, Live, OpenDatabase};
 use crate::error::StoreError;
 use crate::layer::{Layer, Numbers};
+use crate::pace::Pace;
 use crate::schema::{self, Key};
 use crate::state::Frozen;
 
@@ -23,25 +24,31 @@ pub(crate) const FILE_NAME: &str = "relay.redb";
 const NEW_FILE_NAME: &str = "relay.redb.new";
 
 /// After so many bytes the file is synced: a sync of the journal waits for what the disk was given before, and these are single pages,
-/// which take it milliseconds.
-const SYNC_EVERY_BYTES: u64 = 512 * 1024;
+/// which take it long.
+const SYNC_EVERY_BYTES: u64 = 64 * 1024;
 
 /// And then it is left alone for so long, that is, about half of the time.
-const SYNC_PAUSE: Duration = Duration::from_millis(3);
+const SYNC_PAUSE: Duration = Duration::from_micros(500);
 
 /// After so many rows a checkpoint pauses for so long, so that it takes less than half of a core: on a small machine those who push
 /// wait for it otherwise.
 const PACE_ROWS: usize = 128;
 const PACE_PAUSE: Duration = Duration::from_micros(500);
 
-/// An index that takes more bytes for each row than this, and more than [`SMALL_FILE_BYTES`], is mostly holes and is written anew.
-const ROW_BYTES_WASTEFUL: u64 = 320;
+/// An index that is smaller is never written anew.
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A file that was written anew is not again before so many checkpoints: one in which everything comes and goes is always half holes, and
-/// fills them, and no checkpoint can begin meanwhile. Unless it is nearly all holes: then it is done in no time.
-const REWRITE_AFTER_CHECKPOINTS: u32 = 16;
-const NEARLY_ALL: u64 = 8;
+/// How many bytes a row takes in an index without holes, about, as long as that was not seen.
+const ROW_BYTES: u64 = 96;
+
+/// An index that takes so many times what its rows need is mostly holes, and is written anew. One in which everything comes and goes takes
+/// twice as much, and fills its holes.
+const WASTEFUL: u64 = 3;
+
+/// While requests come it is not written anew before so many checkpoints after the last time, since none can begin meanwhile. Unless it is
+/// nearly all holes: then it is done in no time.
+const REWRITE_AFTER_CHECKPOINTS: u32 = 8;
+const NEARLY_ALL: u64 = 12;
 
 /// The index, open for checkpoints.
 pub(crate) struct Index {
@@ -50,11 +57,10 @@ pub(crate) struct Index {
     /// Shared with what reads it: closing it would take the tables away from them.
     db: Arc<OpenDatabase>,
     file: Arc<IndexFile>,
-    /// Set when the next checkpoint is due while this one is still being written: then it pauses no more.
-    pub(crate) hurry: Arc<AtomicBool>,
-    /// The length of the file when it was last written anew; 0 if that was in another process.
-    dense_bytes: u64,
-    /// How many checkpoints were written since then.
+    pub(crate) pace: Arc<Pace>,
+    /// How many bytes a row took when the file was last written anew.
+    row_bytes: u64,
+    /// How many checkpoints were written since then; many if that was in another process.
     checkpoints: u32,
 }
 
@@ -68,7 +74,7 @@ struct IndexFile {
     /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
     /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
     unsure: AtomicBool,
-    hurry: Arc<AtomicBool>,
+    pace: Arc<Pace>,
 }
 
 #[derive(Debug)]
@@ -108,7 +114,7 @@ impl Index {
         disk: Arc<dyn Disk>,
         file: Arc<dyn DiskFile>,
         cache_bytes: usize,
-        hurry: Arc<AtomicBool>,
+        pace: Arc<Pace>,
     ) -> Result<Self, StoreError> {
         let file = Arc::new(IndexFile {
             file,
@@ -116,12 +122,20 @@ impl Index {
             unsynced_bytes: AtomicU64::new(0),
             revoked: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
-            hurry: Arc::clone(&hurry),
+            pace: Arc::clone(&pace),
         });
         let db = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(Backend(Arc::clone(&file)))?;
-        Ok(Self { disk, cache_bytes, db: OpenDatabase::new(db), file, hurry, dense_bytes: 0, checkpoints: 0 })
+        Ok(Self {
+            disk,
+            cache_bytes,
+            db: OpenDatabase::new(db),
+            file,
+            pace,
+            row_bytes: ROW_BYTES,
+            checkpoints: REWRITE_AFTER_CHECKPOINTS,
+        })
     }
 
     /// The format that it was written in.
@@ -150,7 +164,7 @@ impl Index {
     pub(crate) fn reopen(&mut self) -> Result<Base, StoreError> {
         self.file.revoked.store(true, Ordering::SeqCst);
         let file = self.disk.open(FILE_NAME)?;
-        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.hurry))?;
+        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.pace))?;
         if self.file.unsure.load(Ordering::SeqCst) {
             new.rewrite(&new.base()?)?;
         }
@@ -169,15 +183,19 @@ impl Index {
         Ok(self.file.written_bytes.load(Ordering::Relaxed) - before)
     }
 
-    /// Whether most of the file is holes. redb reuses them, but gives none back. Rows may be large, so it must also have grown since it
-    /// was last written anew.
-    pub(crate) fn is_wasteful(&self, base: &Base) -> Result<bool, StoreError> {
+    /// Whether most of the file is holes, or, when there is time since it `is_quiet`, a third. redb reuses them, but gives none back.
+    pub(crate) fn is_wasteful(&self, base: &Base, is_quiet: bool) -> Result<bool, StoreError> {
         let bytes = self.file_bytes()?;
-        let used_bytes = base.rows()?.saturating_mul(ROW_BYTES_WASTEFUL);
-        let has_grown = bytes > self.dense_bytes.saturating_mul(2);
-        let has_settled = self.dense_bytes == 0 || self.checkpoints >= REWRITE_AFTER_CHECKPOINTS;
-        let is_nearly_empty = bytes > used_bytes.saturating_mul(NEARLY_ALL);
-        Ok(bytes > SMALL_FILE_BYTES && bytes > used_bytes && has_grown && (has_settled || is_nearly_empty))
+        let needed_bytes = base.rows()?.saturating_mul(self.row_bytes);
+        let has_settled = self.checkpoints >= REWRITE_AFTER_CHECKPOINTS;
+        let is_wasteful = if is_quiet {
+            bytes.saturating_mul(2) > needed_bytes.saturating_mul(WASTEFUL)
+        } else if has_settled {
+            bytes > needed_bytes.saturating_mul(WASTEFUL)
+        } else {
+            bytes > needed_bytes.saturating_mul(NEARLY_ALL)
+        };
+        Ok(bytes > SMALL_FILE_BYTES && is_wasteful)
     }
 
     /// Writes all rows of `base`, which is what the index holds, into a new file, which then takes the place of the old one. On failure
@@ -194,7 +212,7 @@ impl Index {
     fn write_anew(&mut self, base: &Base) -> Result<(), StoreError> {
         drop(self.disk.remove(NEW_FILE_NAME));
         let file = self.disk.create(NEW_FILE_NAME)?;
-        let new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.hurry))?;
+        let new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.pace))?;
         let tx = new.begin()?;
         tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
         self.copy(base, &tx)?;
@@ -207,8 +225,13 @@ impl Index {
         }
         self.file.revoked.store(true, Ordering::SeqCst);
         *self = new;
-        self.dense_bytes = self.file_bytes()?;
-        tracing::info!(before_bytes, bytes = self.dense_bytes, "the index was written anew");
+        self.checkpoints = 0;
+        let bytes = self.file_bytes()?;
+        // In one of few rows the empty pages of the tables count.
+        if bytes > SMALL_FILE_BYTES {
+            self.row_bytes = bytes / base.rows()?.max(1);
+        }
+        tracing::info!(before_bytes, bytes, "the index was written anew");
         Ok(())
     }
 
@@ -249,7 +272,7 @@ impl Index {
     fn write_layer(&self, tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
         let mut rows = tx.open_table(schema::ROWS)?;
         for (number, (key, value)) in layer.rows.iter().enumerate() {
-            self.pace(number);
+            self.leave_room(number);
             match value {
                 Some(value) => put(&mut rows, key, value)?,
                 None => drop(rows.remove(&*key.bytes())?),
@@ -259,7 +282,7 @@ impl Index {
         let mut sorted: Vec<_> = layer.names.iter().collect();
         sorted.sort_unstable();
         for (number, (recipient, queue)) in sorted.into_iter().enumerate() {
-            self.pace(number);
+            self.leave_room(number);
             match queue {
                 Some(queue) => {
                     let checksum = schema::name_checksum(recipient.as_str(), *queue);
@@ -284,14 +307,14 @@ impl Index {
     fn copy(&self, base: &Base, tx: &WriteTransaction) -> Result<(), StoreError> {
         let mut rows = tx.open_table(schema::ROWS)?;
         for (number, row) in base.range(&Key::start(), &Key::end())?.enumerate() {
-            self.pace(number);
+            self.leave_room(number);
             let (key, value) = row?;
             // A damaged row stays one: it is told by its checksum.
             rows.insert(key.value(), value.value())?;
         }
         let mut names = tx.open_table(schema::NAMES)?;
         for (number, row) in base.names()?.enumerate() {
-            self.pace(number);
+            self.leave_room(number);
             let (name, queue) = row?;
             names.insert(name.value(), queue.value())?;
         }
@@ -302,9 +325,9 @@ impl Index {
         Ok(())
     }
 
-    fn pace(&self, number: usize) {
+    fn leave_room(&self, number: usize) {
         if number % PACE_ROWS == PACE_ROWS - 1 {
-            pause(&self.hurry, PACE_PAUSE);
+            self.pace.pause(PACE_PAUSE);
         }
     }
 }
@@ -329,13 +352,6 @@ fn put(
 ) -> Result<(), StoreError> {
     rows.insert(&*key.bytes(), Base::with_checksum(key, value).as_slice())?;
     Ok(())
-}
-
-/// Lets others have the core and the disk.
-fn pause(hurry: &AtomicBool, time: Duration) {
-    if !hurry.load(Ordering::Relaxed) {
-        std::thread::sleep(time);
-    }
 }
 
 impl IndexFile {
@@ -382,7 +398,7 @@ impl StorageBackend for Backend {
             return Ok(());
         }
         self.sync_data()?;
-        pause(&self.0.hurry, SYNC_PAUSE);
+        self.0.pace.pause(SYNC_PAUSE);
         Ok(())
     }
 }

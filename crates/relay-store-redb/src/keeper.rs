@@ -34,8 +34,10 @@ const MOVE_BYTES: usize = 1024 * 1024;
 /// How many segments are emptied before a checkpoint lets them go.
 const EMPTIED_TOGETHER: u32 = 4;
 
-/// A segment is emptied only when at most this share of it lives, in percent: emptying it writes that much.
+/// A segment is emptied only when at most this share of it lives, in percent: emptying it writes that much. The second one holds when
+/// there is time.
 const SPARSE_PERCENT: u64 = 75;
+const SPARSE_PERCENT_QUIET: u64 = 90;
 
 /// What the keeper is asked for.
 pub(crate) enum Task {
@@ -53,6 +55,8 @@ pub(crate) struct Keeper {
     pub(crate) due: CheckpointDue,
     /// Segments that hold something live which cannot be moved, since it is damaged.
     pub(crate) stuck: HashSet<u32>,
+    /// No request came between the last two sweeps: there is time to be thorough.
+    pub(crate) is_quiet: bool,
 }
 
 impl Keeper {
@@ -96,6 +100,7 @@ impl Keeper {
 
     /// A checkpoint, and a step towards dense segments.
     fn maintain(&mut self) -> Result<(), StoreError> {
+        self.is_quiet = false;
         self.checkpoint()?;
         match self.sparsest() {
             Some(segment) => self.empty_segment(segment).map(drop),
@@ -105,7 +110,8 @@ impl Keeper {
 
     /// Gives back all that can be given back.
     fn tidy(&mut self) -> Result<(), StoreError> {
-        if self.is_tidy() {
+        self.is_quiet = self.core.pace.is_quiet();
+        if self.is_tidy()? {
             return Ok(());
         }
         self.checkpoint()?;
@@ -124,7 +130,7 @@ impl Keeper {
 
     /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
     /// than a segment beyond half of what lives, and no payload file.
-    fn is_tidy(&self) -> bool {
+    fn is_tidy(&self) -> Result<bool, StoreError> {
         let (live, payloads_through) = {
             let state = self.core.state();
             (state.segments(), state.payloads_through())
@@ -137,12 +143,15 @@ impl Keeper {
         };
         let live_bytes: u64 = journals::of_main(&live).map(|(_, live)| live.bytes).sum();
         let bytes: u64 = journal.main.segments().iter().map(|segment| segment.bytes).sum();
-        bytes <= self.allowed_bytes(live_bytes) && !journal.payloads.segments().iter().any(is_dead)
+        let base = Arc::clone(self.core.state().base());
+        let is_index_tidy = !(self.is_quiet && self.index.is_wasteful(&base, true)?);
+        let is_journal_tidy = bytes <= self.allowed_bytes(live_bytes);
+        Ok(is_index_tidy && is_journal_tidy && !journal.payloads.segments().iter().any(is_dead))
     }
 
-    /// How large the journal may be: half again what lives in it, and a segment.
+    /// How large the journal may be: half again what lives in it, or, when there is time, an eighth; and a segment.
     fn allowed_bytes(&self, live_bytes: u64) -> u64 {
-        live_bytes + live_bytes / 2 + self.due.segment_bytes
+        live_bytes + live_bytes / if self.is_quiet { 8 } else { 2 } + self.due.segment_bytes
     }
 
     /// Writes what is in memory to the index, and takes away the segments that are dead according to it.
@@ -161,7 +170,7 @@ impl Keeper {
     /// Writes the index anew when it is mostly holes. Nothing is lost when that fails.
     fn compact(&mut self) -> Result<(), StoreError> {
         let base = Arc::clone(self.core.state().base());
-        if !self.index.is_wasteful(&base)? {
+        if !self.index.is_wasteful(&base, self.is_quiet)? {
             return Ok(());
         }
         self.core.is_rewriting.store(true, Ordering::Relaxed);
@@ -179,7 +188,7 @@ impl Keeper {
     }
 
     fn write_checkpoint(&mut self) -> Result<(), StoreError> {
-        self.core.checkpoint_asked.store(false, Ordering::Relaxed);
+        self.core.pace.begin();
         let frozen = self.core.state_mut().freeze();
         let Some(frozen) = frozen else { return Ok(()) };
         let rows = frozen.layer.rows();
@@ -236,8 +245,9 @@ impl Keeper {
         if bytes <= self.allowed_bytes(live_bytes) {
             return None;
         }
+        let percent = if self.is_quiet { SPARSE_PERCENT_QUIET } else { SPARSE_PERCENT };
         let sparse = living.into_iter().filter(|(id, live_bytes, bytes)| {
-            let is_sparse = live_bytes * 100 <= bytes * SPARSE_PERCENT;
+            let is_sparse = live_bytes * 100 <= bytes * percent;
             *id < position.segment && is_sparse && !self.stuck.contains(id)
         });
         sparse.min_by_key(|(_, live_bytes, bytes)| live_bytes * 1000 / (*bytes).max(1)).map(|(id, ..)| id)
@@ -296,7 +306,7 @@ impl Keeper {
         drop(mailbox);
         let Ok(outcome) = answer.blocking_recv() else { return Ok(false) };
         outcome?;
-        if self.core.checkpoint_asked.load(Ordering::Relaxed) {
+        if self.core.pace.is_asked() {
             self.checkpoint()?;
         }
         Ok(true)

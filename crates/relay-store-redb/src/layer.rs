@@ -56,9 +56,15 @@ impl Layer {
 
     /// Takes over what a newer layer says. `below` are the numbers that were given away when this one began: what has a later one is not
     /// in any older layer and needs no gravestone.
-    pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
+    pub(crate) fn absorb(&mut self, mut newer: Self, below: Numbers) {
         self.numbers = newer.numbers;
         self.names.extend(newer.names);
+        // A restart puts all that it replays at once.
+        if self.rows.is_empty() {
+            self.rows = newer.rows;
+            self.rows.retain(|key, value| value.is_some() || !is_newer(key, below));
+            newer.rows = BTreeMap::new();
+        }
         for (key, value) in newer.rows {
             if value.is_none() && is_newer(&key, below) {
                 self.rows.remove(&key);

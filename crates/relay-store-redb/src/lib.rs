@@ -9,11 +9,13 @@
 //!
 //! - `schema`, `record`, `fields`: the rows of the index and the records of the journal to the byte.
 //! - `layer`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
+//!   `memo`: queues that were looked at lately.
 //! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
 //! - `read`: pages and counts. `recount`: does everything add up?
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
-//!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back.
+//!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back;
+//!   `pace`: how it leaves room for requests.
 
 #![warn(missing_docs)]
 
@@ -28,7 +30,9 @@ mod index;
 mod journals;
 mod keeper;
 mod layer;
+mod memo;
 mod open;
+mod pace;
 mod payload;
 mod read;
 mod record;
@@ -41,6 +45,10 @@ mod tables;
 mod view;
 mod writer;
 
+#[cfg(test)]
+#[path = "tests/samples.rs"]
+mod samples;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
@@ -48,7 +56,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use relay_core::{
     Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
@@ -60,6 +67,7 @@ use crate::core::Core;
 use crate::error::caught;
 pub use crate::error::{OpenError, StoreError};
 use crate::keeper::{Keeper, Task};
+use crate::memo::Memo;
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
 use crate::writer::{Answer, CheckpointDue, Job, Load, Push, Sweep, Weight, Writer};
@@ -183,6 +191,7 @@ impl RedbRelay {
             mailbox: mailbox.downgrade(),
             due,
             stuck: HashSet::new(),
+            is_quiet: false,
         };
         let aside = Aside {
             _alive: Alive(alive.clone()),
@@ -198,6 +207,7 @@ impl RedbRelay {
             mailbox: jobs,
             keeper: tasks,
             sweep: Sweep::default(),
+            memo: Memo::default(),
             checkpoint: due,
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -276,7 +286,7 @@ impl Relay for RedbRelay {
         Ok(outcome?)
     }
 
-    async fn pull(&self, pull: Pull) -> Result<Page<Bytes>, Error> {
+    async fn pull(&self, pull: Pull) -> Result<Page, Error> {
         let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::ReaderEnded)?;
         let core = Arc::clone(&self.core);
         let read = tokio::task::spawn_blocking(move || {

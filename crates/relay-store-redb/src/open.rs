@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use relay_core::{Clock, Limits, SteadyClock};
 use relay_disk::Disk;
-use relay_journal::{Journal, Location, Position};
+use relay_journal::{Journal, Position};
 
 use crate::Options;
 use crate::aside;
@@ -13,10 +13,11 @@ use crate::core::Core;
 use crate::error::{OpenError, StoreError};
 use crate::index::{self, Index};
 use crate::journals::{self, Journals};
-use crate::layer::Layer;
+use crate::memo::Memo;
 use crate::replay::replay;
 use crate::schema;
 use crate::state::State;
+use crate::tables::Tables;
 
 /// The parts of a store, not set to work yet.
 pub(crate) struct Opened {
@@ -41,24 +42,20 @@ pub(crate) fn open(
     let from = base.position;
     let start = from.unwrap_or(Position { segment: 0, offset: 0 });
     let mut state = State::open(base, start).map_err(failed)?;
-    let mut findings = Vec::new();
+    let (mut findings, memo) = (Vec::new(), Memo::default());
+    let mut tables = Tables::new(&state, &memo);
     let journal_options =
         relay_journal::Options { segment_bytes: options.segment_bytes, ..relay_journal::Options::default() };
     let (journal, opened) = Journal::open(Arc::clone(&disk), journal_options, from, |frames| {
-        let layer = replay(&state, frames, &mut findings)?;
-        let position = frames.last().map_or(state.position(), |frame| {
-            let Location { segment, offset, length } = frame.location;
-            Position { segment, offset: offset.saturating_add(length) }
-        });
-        state.publish(layer, position);
-        Ok::<_, StoreError>(())
+        replay(&mut tables, frames, &mut findings)
     })
     .map_err(|error| failed(error.into()))?;
     if opened.unreadable {
         // A checkpoint would give up for good what may be read another time.
         return Err(OpenError::Unreadable { path: path.to_owned() });
     }
-    state.publish(Layer::new(state.numbers()), journal.end());
+    let layer = tables.layer;
+    state.publish(layer, journal.end());
     let payloads = open_payloads(disk, &mut state).map_err(failed)?;
     findings.extend(opened.damage.iter().map(ToString::to_string));
     if !findings.is_empty() {
@@ -69,9 +66,8 @@ pub(crate) fn open(
     }
     tracing::info!(batches = opened.batches, torn_bytes = opened.torn_bytes, "the store is open");
     let readers = Journals { main: journal.reader(), payloads: payloads.reader() };
-    // A checkpoint hurries when the next one is asked for.
-    let asked = Arc::clone(&index.hurry);
-    let core = Core::new(limits, SteadyClock::new(clock), readers, asked, state);
+    let pace = Arc::clone(&index.pace);
+    let core = Core::new(limits, SteadyClock::new(clock), readers, pace, state);
     Ok(Opened { core, index, journal, payloads, findings })
 }
 

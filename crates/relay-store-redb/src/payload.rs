@@ -1,13 +1,14 @@
 //! What lies aside, to the byte: the frame of a payload file, and the record of its item in the journal. Numbers are LEB128.
 
 use bytes::{Buf as _, Bytes};
-use relay_core::{Item, ItemId, MessageId, Recipient, Seq};
+use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
 use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
 use crate::journals;
 use crate::record::{self, ItemRecord, kind};
+use crate::schema::{ItemRow, Told};
 
 /// What the frame of a payload begins with: whose it is. The payload follows.
 pub(crate) fn head(id: ItemId) -> Vec<u8> {
@@ -15,6 +16,25 @@ pub(crate) fn head(id: ItemId) -> Vec<u8> {
     bytes.extend_from_slice(id.message_id.as_bytes());
     put_number(&mut bytes, u64::from(id.chunk_index));
     bytes
+}
+
+/// The whole item of a row, if the frame holds that one. Its kind may be the same as that of the item before: most are.
+pub(crate) fn item_of_frame(
+    frame: Frame,
+    row: ItemRow,
+    kind_before: &mut Option<Kind>,
+) -> Result<Item<Bytes>, StoreError> {
+    let ItemRow { seq, id, deadline, payload_bytes, told, .. } = row;
+    let Some(told) = told else {
+        let item = ItemRecord::parse(&frame.body)?.item(kind_before)?;
+        let payload = ItemRecord::payload(frame.body, seq, id)?;
+        return Ok(item.with_body(payload));
+    };
+    let Told { arrival, total_len, sent_ms, chunk_count, kind } = *told;
+    let chunk = Chunk::new(id.chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
+    let body = of_frame(frame, seq, id)?;
+    let message_id = id.message_id;
+    Ok(Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body })
 }
 
 /// The payload of the item `seq` called `id`, if the frame holds that one: the record of the item, or what lies aside.
@@ -33,10 +53,10 @@ fn aside(mut body: Bytes, id: ItemId) -> Result<Bytes, StoreError> {
     Ok(body)
 }
 
-/// The record of an item whose payload lies at `item.body`, in a payload file.
-pub(crate) fn record(queue: u64, recipient: &Recipient, item: &Item<Location>) -> Vec<u8> {
+/// The record of an item whose payload lies at `location`, in a payload file.
+pub(crate) fn record<B>(queue: u64, recipient: &Recipient, item: &Item<B>, location: Location) -> Vec<u8> {
     let mut bytes = record::item_head(queue, recipient, item);
-    let Location { segment, offset, length } = journals::own_location(item.body);
+    let Location { segment, offset, length } = journals::own_location(location);
     for number in [item.payload_bytes, u64::from(segment), u64::from(offset), u64::from(length)] {
         put_number(&mut bytes, number);
     }

@@ -8,8 +8,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use relay_core::{Front, Item, ItemId, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
-use relay_journal::Location;
+use relay_core::{Front, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
 
 use crate::error::StoreError;
 use crate::journals::Journals;
@@ -40,7 +39,32 @@ impl<'a> QueueRows<'a> {
     }
 
     pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
-        self.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row))
+        let in_memo = self.memo_items(|items| items.iter().find(|item| item.seq == seq).cloned());
+        match in_memo {
+            Some(found) => Ok(found),
+            None => self.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
+        }
+    }
+
+    /// What `look` finds in all items of the queue, if the memo knows them.
+    fn memo_items<T>(&self, look: impl FnOnce(&[ItemRow]) -> T) -> Option<T> {
+        self.view.memo?.items(self.queue, look)
+    }
+
+    /// Has the memo know the items of a queue that holds few.
+    pub(crate) fn recall(&self, row: &QueueRow) -> Result<(), StoreError> {
+        let Some(memo) = self.view.memo.filter(|_| !row.is_named && self.memo_items(|_| ()).is_none()) else {
+            return Ok(());
+        };
+        let mut items = Vec::new();
+        if let Some(ends) = row.ends {
+            self.scan(ends.first.seq, &mut |item| {
+                items.push(item);
+                ControlFlow::Continue(())
+            })?;
+        }
+        memo.keep_items(self.queue, items);
+        Ok(())
     }
 
     /// The arrival number of the item of this name that lies in the queue.
@@ -71,12 +95,20 @@ impl<'a> QueueRows<'a> {
         self.view.get(key)?.map(|value| decode(value.bytes()?)).transpose()
     }
 
-    /// Where the item of this name lies in the queue, if it does.
-    pub(crate) fn locate(&self, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        let Some(seq) = self.read_trace(id)? else { return Ok(None) };
-        let row = self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item"))?;
-        let (deadline, payload_bytes) = (row.item.deadline, row.item.payload_bytes);
-        Ok(Some(Trace::Queued { seq, deadline, payload_bytes }))
+    /// The item of this name, if it lies in the queue.
+    pub(crate) fn find(&self, row: &QueueRow, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
+        if row.is_named {
+            let Some(seq) = self.read_trace(id)? else { return Ok(None) };
+            return self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item")).map(Some);
+        }
+        self.recall(row)?;
+        let mut found = None;
+        let Some(ends) = row.ends else { return Ok(None) };
+        self.scan(ends.first.seq, &mut |item| {
+            found = (item.id == id).then_some(item);
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(found)
     }
 
     /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide those behind it.
@@ -85,8 +117,16 @@ impl<'a> QueueRows<'a> {
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut kind = None;
-        self.scan_with(from, |seq, row| ItemRow::decode_after(&mut kind, seq, row), visit)
+        let known = self.memo_items(|items| items.iter().filter(|item| item.seq >= from).cloned().collect());
+        match known {
+            Some(known) => {
+                let known: Vec<_> = known;
+                // Who visits may ask for the items of the memo as well.
+                let _ = known.into_iter().try_for_each(visit);
+                Ok(())
+            }
+            None => self.scan_with(from, ItemRow::decode, visit),
+        }
     }
 
     /// As [`QueueRows::scan`], over as much of each row as `decode` reads.
@@ -113,23 +153,21 @@ impl<'a> QueueRows<'a> {
     }
 
     /// The first item from `from` on.
-    pub(crate) fn first_from(&self, from: End) -> Result<Option<End>, StoreError> {
-        if self.has(from.seq)? {
-            return Ok(Some(from));
+    pub(crate) fn first_from(&self, from: Seq) -> Result<Option<End>, StoreError> {
+        match self.memo_items(|items| items.iter().find(|item| item.seq >= from).map(ItemRow::as_end)) {
+            Some(first) => Ok(first),
+            None => first_end(self.items(from)?),
         }
-        first_end(self.items(from.seq)?)
     }
 
-    /// The last item up to and including `until`.
-    pub(crate) fn last_until(&self, until: End) -> Result<Option<End>, StoreError> {
-        if self.has(until.seq)? {
-            return Ok(Some(until));
+    /// The last item before `end`.
+    pub(crate) fn last_before(&self, end: Seq) -> Result<Option<End>, StoreError> {
+        match self.memo_items(|items| items.iter().rfind(|item| item.seq < end).map(ItemRow::as_end)) {
+            Some(last) => Ok(last),
+            None => {
+                first_end(self.view.range_back(&Key::items_start(self.queue), &Key::item(self.queue, end))?)
+            }
         }
-        first_end(self.view.range_back(&Key::items_start(self.queue), &Key::item(self.queue, until.seq))?)
-    }
-
-    fn has(&self, seq: Seq) -> Result<bool, StoreError> {
-        Ok(self.view.get(&Key::item(self.queue, seq))?.is_some())
     }
 
     /// How many items lie in the queue from `from` on.
@@ -176,6 +214,15 @@ impl<'a> QueueRows<'a> {
         };
         if ends.last.deadline <= now {
             return Ok(Front { live_from: ends.last.seq.next(), expired: row.usage });
+        }
+        let in_memo = self.memo_items(|items| {
+            let (expired, live) = items.split_at(items.partition_point(|item| !item.is_live(now)));
+            let live_from = live.first().map_or(ends.last.seq.next(), |item| item.seq);
+            let expired = expired.iter().map(|item| Usage::of(item.payload_bytes));
+            Front { live_from, expired: expired.fold(Usage::ZERO, Usage::plus) }
+        });
+        if let Some(front) = in_memo {
+            return Ok(front);
         }
         let live_from = self.first_live(ends.first.seq, ends.last.seq, now)?;
         Ok(Front { live_from, expired: row.usage.minus(self.usage_from(row, live_from)?) })
@@ -227,20 +274,20 @@ impl Reading<'_> {
         Ok(found.map(|(queue, row)| (QueueRows { view: self.view, queue }, row)))
     }
 
-    fn payload(&self, item: &Item<Location>) -> Result<Bytes, StoreError> {
+    fn payload(&self, item: &ItemRow) -> Result<Bytes, StoreError> {
         // The last one counts: a request that was taken back has used the number before.
         if let Some((_, payload)) = self.pending.iter().rev().find(|(seq, _)| *seq == item.seq) {
             return Ok(payload.clone());
         }
         let frame =
-            self.journal.read(&[item.body]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
-        payload::of_frame(frame, item.seq, item.id())
+            self.journal.read(&[item.location]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
+        payload::of_frame(frame, item.seq, item.id)
     }
 }
 
 impl ReadTx for Reading<'_> {
     type Error = StoreError;
-    type Body = Location;
+    type Item = ItemRow;
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
         Ok(self.view.queue(recipient)?.map_or(Usage::ZERO, |(_, row)| row.usage))
@@ -248,9 +295,11 @@ impl ReadTx for Reading<'_> {
 
     fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
         let Some((rows, row)) = self.find(recipient)? else { return Ok(None) };
-        let queued = rows.locate(id)?;
-        if queued.is_some() || row.acked == 0 {
-            return Ok(queued);
+        if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(&row, id)? {
+            return Ok(Some(Trace::Queued { seq, deadline, payload_bytes }));
+        }
+        if row.acked == 0 {
+            return Ok(None);
         }
         Ok(rows.read_acked(id)?.map(|(_, until)| Trace::Acked { until }))
     }
@@ -259,10 +308,10 @@ impl ReadTx for Reading<'_> {
         &self,
         recipient: &Recipient,
         from: Seq,
-        visit: &mut dyn FnMut(Item<Location>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let Some((rows, _)) = self.find(recipient)? else { return Ok(()) };
-        rows.scan(from, &mut |row| visit(row.item))
+        rows.scan(from, visit)
     }
 
     fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
@@ -272,7 +321,7 @@ impl ReadTx for Reading<'_> {
 
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
         let item = self.find(recipient)?.map(|(rows, _)| rows.read_item(seq)).transpose()?.flatten();
-        let item = item.ok_or(StoreError::Damaged("a name leads to no item"))?.item;
+        let item = item.ok_or(StoreError::Damaged("a name leads to no item"))?;
         // What has another length need not be read.
         Ok(item.payload_bytes == payload.len() as u64 && self.payload(&item)? == payload)
     }

@@ -5,10 +5,12 @@
 
 use bytes::{Buf as _, Bytes};
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp};
+use relay_journal::Location;
 
 use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
-use crate::schema::Key;
+use crate::journals;
+use crate::schema::{ItemRow, Key};
 
 /// The kinds of frames.
 pub(crate) mod kind {
@@ -123,20 +125,36 @@ impl<'a> ItemRecord<'a> {
         Recipient::parse(self.recipient).map_err(|_| StoreError::Damaged("record of an item: recipient"))
     }
 
-    /// The item, which lies at `body`.
-    pub(crate) fn item<B>(&self, body: B) -> Result<Item<B>, StoreError> {
+    /// Its row, if it or its payload lies at `location`.
+    pub(crate) fn row(&self, location: Location) -> Result<ItemRow, StoreError> {
+        // What it tells beside that is needed only of a payload that lies aside.
+        if journals::is_payload(location.segment) {
+            return Ok(ItemRow::new(&self.item(&mut None)?, location));
+        }
+        let id = ItemId { message_id: self.message_id, chunk_index: self.chunk_index };
+        let (seq, deadline, payload_bytes) = (self.seq, self.deadline, self.payload_bytes as u64);
+        Ok(ItemRow { seq, id, deadline, payload_bytes, place: 0, location, told: None })
+    }
+
+    /// The item. Its kind may be the same as that of the item before: most are.
+    pub(crate) fn item(&self, kind_before: &mut Option<Kind>) -> Result<Item<()>, StoreError> {
         let chunk = Chunk::new(self.chunk_index, self.chunk_count);
+        let kind = match kind_before {
+            Some(kind) if kind.as_str() == self.kind => kind.clone(),
+            _ => Kind::parse(self.kind).map_err(|_| StoreError::Damaged("record of an item: kind"))?,
+        };
+        *kind_before = Some(kind.clone());
         Ok(Item {
             seq: self.seq,
             message_id: self.message_id,
             chunk: chunk.map_err(|_| StoreError::Damaged("record of an item: chunk"))?,
-            kind: Kind::parse(self.kind).map_err(|_| StoreError::Damaged("record of an item: kind"))?,
+            kind,
             total_len: self.total_len,
             sent_ms: self.sent_ms,
             arrival: self.arrival,
             deadline: self.deadline,
             payload_bytes: self.payload_bytes as u64,
-            body,
+            body: (),
         })
     }
 

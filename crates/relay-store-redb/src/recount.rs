@@ -11,7 +11,9 @@ use crate::base::Live;
 use crate::error::StoreError;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
-use crate::schema::{self, BLOCK_ITEMS, ItemRow, Key, ParsedKey, QueueRow};
+use crate::schema::{
+    self, BLOCK_ITEMS, ItemRow, Key, NAMED_FROM_ITEMS, NAMED_UNTIL_ITEMS, ParsedKey, QueueRow,
+};
 
 /// How many bytes of records are read together, unless one alone is longer.
 const READ_TOGETHER_BYTES: u64 = 4 * 1024 * 1024;
@@ -28,12 +30,13 @@ pub(crate) fn recount(
         let rows = QueueRows { view: reading.view, queue };
         let items = items(&rows)?;
         for item in &items {
-            let live = counted.entry(item.item.body.segment).or_default();
+            let live = counted.entry(item.location.segment).or_default();
             live.items += 1;
-            live.bytes += u64::from(item.item.body.length);
+            live.bytes += u64::from(item.location.length);
         }
         findings.extend(check_ends(queue, &row, &items));
         findings.extend(or_damage(check_acked(&rows, &row))?);
+        findings.extend(or_damage(check_named(&rows, &row, &items))?);
         findings.extend(or_damage(check_places(&rows, &row, &items))?);
         findings.extend(check_records(reading, queue, &items));
     }
@@ -141,7 +144,7 @@ fn items(rows: &QueueRows<'_>) -> Result<Vec<ItemRow>, StoreError> {
 }
 
 fn check_ends(queue: u64, row: &QueueRow, items: &[ItemRow]) -> Option<String> {
-    let ends = |item: &ItemRow| (item.item.seq, item.item.deadline);
+    let ends = |item: &ItemRow| (item.seq, item.deadline);
     let there = items.first().map(ends).zip(items.last().map(ends));
     let noted =
         row.ends.map(|ends| ((ends.first.seq, ends.first.deadline), (ends.last.seq, ends.last.deadline)));
@@ -160,7 +163,7 @@ fn check_acked(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<String>, Stor
         ));
     }
     for (id, until) in acked {
-        if rows.read_trace(id)?.is_some() || rows.read_acked(id)?.is_none_or(|(_, found)| found != until) {
+        if rows.find(row, id)?.is_some() || rows.read_acked(id)?.is_none_or(|(_, found)| found != until) {
             wrong.push(format!("queue number {queue}: an acked name is not found as such"));
         }
     }
@@ -192,7 +195,7 @@ fn check_places(rows: &QueueRows<'_>, row: &QueueRow, items: &[ItemRow]) -> Resu
     }
     let mut counted = Vec::new();
     for block in items.chunk_by(|a, b| a.place / BLOCK_ITEMS == b.place / BLOCK_ITEMS) {
-        let usage = block.iter().fold(Usage::ZERO, |sum, row| sum.plus(Usage::of(row.item.payload_bytes)));
+        let usage = block.iter().fold(Usage::ZERO, |sum, row| sum.plus(Usage::of(row.payload_bytes)));
         counted.extend(block.first().map(|row| (row.place / BLOCK_ITEMS, usage)));
     }
     if noted_blocks(rows, row)? != counted {
@@ -218,18 +221,16 @@ fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<St
     let mut wrong = Vec::new();
     let mut together_bytes = 0;
     let is_together = |_: &ItemRow, next: &ItemRow| {
-        let bytes = u64::from(next.item.body.length);
+        let bytes = u64::from(next.location.length);
         let fits = together_bytes + bytes <= READ_TOGETHER_BYTES;
         together_bytes = if fits { together_bytes + bytes } else { bytes };
         fits
     };
     for items in items.chunk_by(is_together) {
-        let locations: Vec<_> = items.iter().map(|row| row.item.body).collect();
-        for (row, frame) in items.iter().zip(reading.journal.read(&locations)) {
-            let item = &row.item;
-            let payload = frame
-                .map_err(StoreError::from)
-                .and_then(|frame| payload::of_frame(frame, item.seq, item.id()));
+        let locations: Vec<_> = items.iter().map(|row| row.location).collect();
+        for (item, frame) in items.iter().zip(reading.journal.read(&locations)) {
+            let payload =
+                frame.map_err(StoreError::from).and_then(|frame| payload::of_frame(frame, item.seq, item.id));
             let what = match payload {
                 Ok(payload) if payload.len() as u64 == item.payload_bytes => continue,
                 Ok(payload) => format!("its payload has {} bytes", payload.len()),
@@ -241,18 +242,49 @@ fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<St
     wrong
 }
 
+/// The names that lead to items: those that have rows, or, in a queue that needs none, those of its items.
+fn names(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<ItemId>, StoreError> {
+    if !row.is_named {
+        return Ok(items(rows)?.into_iter().map(|item| item.id).collect());
+    }
+    named(rows)
+}
+
+/// The names that have rows.
+fn named(rows: &QueueRows<'_>) -> Result<Vec<ItemId>, StoreError> {
+    let mut names = Vec::new();
+    for row in rows.view.range(&Key::items_end(rows.queue), &Key::traces_end(rows.queue))? {
+        if let ParsedKey::Trace(_, id) = row?.0.parse()? {
+            names.push(id);
+        }
+    }
+    Ok(names)
+}
+
+/// Whether the names have rows where they should, and only there.
+fn check_named(rows: &QueueRows<'_>, row: &QueueRow, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
+    let should = if row.is_named { NAMED_UNTIL_ITEMS + 1..=u64::MAX } else { 0..=NAMED_FROM_ITEMS };
+    let mut wrong = Vec::new();
+    if !should.contains(&(items.len() as u64)) || !(row.is_named || named(rows)?.is_empty()) {
+        wrong
+            .push(format!("queue number {}: names have rows where they need none, or have none", rows.queue));
+    }
+    Ok(wrong)
+}
+
 impl Inspect for Reading<'_> {
     fn recipients(&self) -> Result<Vec<Recipient>, StoreError> {
         queues(self)?.into_iter().map(|(queue, _)| self.view.owner(queue)).collect()
     }
 
     fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, StoreError> {
-        let Some((queue, _)) = self.view.queue(recipient)? else { return Ok(Vec::new()) };
+        let Some((queue, row)) = self.view.queue(recipient)? else { return Ok(Vec::new()) };
         let rows = QueueRows { view: self.view, queue };
         let mut traces = Vec::new();
-        for row in self.view.range(&Key::items_end(queue), &Key::traces_end(queue))? {
-            let ParsedKey::Trace(_, id) = row?.0.parse()? else { continue };
-            traces.extend(rows.locate(id)?.map(|trace| (id, trace)));
+        for id in names(&rows, &row)? {
+            if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(&row, id)? {
+                traces.push((id, Trace::Queued { seq, deadline, payload_bytes }));
+            }
         }
         traces.extend(acked_of(&rows)?.into_iter().map(|(id, until)| (id, Trace::Acked { until })));
         Ok(traces)

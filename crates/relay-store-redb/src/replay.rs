@@ -4,22 +4,19 @@
 use relay_journal::Frame;
 
 use crate::error::StoreError;
-use crate::layer::Layer;
 use crate::payload;
 use crate::record::{self, Forgotten, ItemRecord, Removed, kind};
-use crate::state::State;
 use crate::tables::Tables;
 
-/// The changes of one batch of records. Adds to `findings` what could not be applied.
+/// Makes the changes of one batch of records. Adds to `findings` what could not be applied.
 pub(crate) fn replay(
-    state: &State,
+    tables: &mut Tables<'_>,
     frames: &[Frame],
     findings: &mut Vec<String>,
-) -> Result<Layer, StoreError> {
-    let mut tables = Tables::new(state);
+) -> Result<(), StoreError> {
     for frame in frames {
         let numbers = tables.savepoint();
-        match apply(&mut tables, frame) {
+        match apply(tables, frame) {
             Ok(()) => {}
             Err(StoreError::Damaged(what)) => {
                 tables.rollback(numbers);
@@ -29,18 +26,18 @@ pub(crate) fn replay(
             Err(error) => return Err(error),
         }
     }
-    Ok(tables.layer)
+    Ok(())
 }
 
 fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<(), StoreError> {
     match frame.kind {
         kind::PUSHED => {
             let found = ItemRecord::parse(&frame.body)?;
-            tables.add_item(found.queue, &found.recipient()?, found.item(frame.location)?)
+            tables.add_item(found.queue, || found.recipient(), found.row(frame.location)?)
         }
         kind::PUSHED_ASIDE => {
             let (found, location) = payload::parse_record(&frame.body)?;
-            tables.add_item(found.queue, &found.recipient()?, found.item(location)?)
+            tables.add_item(found.queue, || found.recipient(), found.row(location)?)
         }
         kind::MOVED => {
             let found = ItemRecord::parse(&frame.body)?;
@@ -62,7 +59,7 @@ fn remove(tables: &mut Tables<'_>, removed: &Removed) -> Result<(), StoreError> 
         let taken =
             tables.take_item(queue, seq)?.ok_or(StoreError::Damaged("an item to remove is not there"))?;
         if let Some(until) = until {
-            tables.remember(queue, taken.item.id(), until, removed.slot_ms)?;
+            tables.remember(queue, taken.id, until, removed.slot_ms)?;
         }
     }
     tables.settle(queue)

@@ -8,17 +8,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use redb::TableDefinition;
-use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp, Usage};
+use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Queued, Recipient, Seq, Timestamp, Usage};
 use relay_journal::{Location, Position};
 
 use crate::base::Live;
 use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
+use crate::journals;
 use crate::layer::Numbers;
 
 /// The format of what is written here; another one is not read. Format 1 had no journal, format 2 no payload files, and kept
-/// acked names and recipients among the rows of their queues.
-pub(crate) const FORMAT: u64 = 3;
+/// acked names and recipients among the rows of their queues. Format 3 named every item, and told in its row what its record tells.
+pub(crate) const FORMAT: u64 = 4;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -49,6 +50,13 @@ pub(crate) const META_CHECKSUM: &str = "checksum";
 /// How many consecutive items of a queue are counted together.
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
+/// A queue that holds so many items gets rows for the names of all of them with the next one. Until then the rows of the items are
+/// looked through.
+pub(crate) const NAMED_FROM_ITEMS: u64 = 16;
+
+/// And so few that they are taken away again.
+pub(crate) const NAMED_UNTIL_ITEMS: u64 = 4;
+
 /// The first byte of a key: what the row is about.
 const OWNERS: u8 = 0;
 const QUEUES: u8 = 1;
@@ -63,7 +71,7 @@ enum Tag {
     Queue = 0,
     /// An item, by arrival number: an [`ItemRow`].
     Item = 1,
-    /// The name of an item in the queue: its arrival number.
+    /// The name of an item in a queue that holds many: its arrival number.
     Trace = 2,
     /// How much of a full block of items is still there: a [`Usage`].
     Block = 3,
@@ -121,6 +129,8 @@ pub(crate) struct QueueRow {
     pub(crate) next_place: u64,
     /// What is still there of the last block, the one that `next_place` lies in.
     pub(crate) open_block: Usage,
+    /// Whether the names of its items have rows: see [`NAMED_FROM_ITEMS`].
+    pub(crate) is_named: bool,
     /// Its first and its last item; none when it holds nothing.
     pub(crate) ends: Option<Ends>,
 }
@@ -143,13 +153,38 @@ pub(crate) struct End {
     pub(crate) deadline: Timestamp,
 }
 
-/// An item, its place in the queue, and where its payload is.
+/// An item as the rules know it, its place in the queue, and where its payload is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ItemRow {
-    /// The item; its arrival number stands in the key.
-    pub(crate) item: Item<Location>,
+    /// Its arrival number, which stands in the key.
+    pub(crate) seq: Seq,
+    /// Its name.
+    pub(crate) id: ItemId,
+    /// From when on it is gone.
+    pub(crate) deadline: Timestamp,
+    /// The length of its payload.
+    pub(crate) payload_bytes: u64,
     /// Its place in the queue.
     pub(crate) place: u64,
+    /// Where its record lies, or its payload if that lies aside.
+    pub(crate) location: Location,
+    /// What else there is to tell, if its payload lies aside. Otherwise the record tells it.
+    pub(crate) told: Option<Box<Told>>,
+}
+
+/// What was told of an item beside what the rules know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// When its push was accepted.
+    pub(crate) arrival: Timestamp,
+    /// The sender's word for the length of the whole message.
+    pub(crate) total_len: u64,
+    /// The sender's clock.
+    pub(crate) sent_ms: u64,
+    /// Of how many parts it is one.
+    pub(crate) chunk_count: u32,
+    /// The sender's word for the payload.
+    pub(crate) kind: Kind,
 }
 
 impl Key {
@@ -352,7 +387,10 @@ impl QueueRow {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let (usage, block) = (self.usage, self.open_block);
         let mut bytes = Vec::with_capacity(40);
-        for number in [usage.items, usage.bytes, self.acked, self.next_place, block.items, block.bytes] {
+        let is_named = u64::from(self.is_named);
+        for number in
+            [usage.items, usage.bytes, self.acked, self.next_place, block.items, block.bytes, is_named]
+        {
             put_number(&mut bytes, number);
         }
         if let Some(ends) = self.ends {
@@ -369,9 +407,14 @@ impl QueueRow {
         let usage = row.usage()?;
         let (acked, next_place) = (row.number()?, row.number()?);
         let open_block = row.usage()?;
+        let is_named = match row.number()? {
+            0 => false,
+            1 => true,
+            _ => return Err(StoreError::Damaged("queue: names")),
+        };
         let ends =
             if usage.is_empty() { None } else { Some(Ends { first: end(&mut row)?, last: end(&mut row)? }) };
-        row.end(Self { usage, acked, next_place, open_block, ends })
+        row.end(Self { usage, acked, next_place, open_block, is_named, ends })
     }
 }
 
@@ -380,67 +423,102 @@ fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
 }
 
 impl ItemRow {
+    /// The row of an item that lies at `location`, at the end of a queue that gives it its place.
+    pub(crate) fn new<B>(item: &Item<B>, location: Location) -> Self {
+        let told = journals::is_payload(location.segment).then(|| Told::of(item).into());
+        let (seq, id, deadline, payload_bytes) = (item.seq, item.id(), item.deadline, item.payload_bytes);
+        Self { seq, id, deadline, payload_bytes, place: 0, location, told }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let (item, location) = (&self.item, self.item.body);
-        let mut bytes = Vec::with_capacity(80);
+        let mut bytes = Vec::with_capacity(if self.told.is_some() { 96 } else { 48 });
         for number in [
-            item.deadline.as_ms(),
+            self.deadline.as_ms(),
             self.place,
-            item.arrival.as_ms(),
-            item.payload_bytes,
-            item.total_len,
-            item.sent_ms,
-            u64::from(item.chunk.index()),
-            u64::from(item.chunk.count()),
-            u64::from(location.segment),
-            u64::from(location.offset),
-            u64::from(location.length),
+            self.payload_bytes,
+            u64::from(self.location.segment),
+            u64::from(self.location.offset),
+            u64::from(self.location.length),
+            u64::from(self.id.chunk_index),
         ] {
             put_number(&mut bytes, number);
         }
-        bytes.extend_from_slice(item.message_id.as_bytes());
-        bytes.extend_from_slice(item.kind.as_str().as_bytes());
+        bytes.extend_from_slice(self.id.message_id.as_bytes());
+        if let Some(told) = &self.told {
+            let Told { arrival, total_len, sent_ms, chunk_count, kind } = &**told;
+            for number in [arrival.as_ms(), *total_len, *sent_ms, u64::from(*chunk_count)] {
+                put_number(&mut bytes, number);
+            }
+            bytes.extend_from_slice(kind.as_str().as_bytes());
+        }
         bytes
     }
 
     pub(crate) fn decode(seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
-        Self::decode_after(&mut None, seq, bytes)
-    }
-
-    /// As [`ItemRow::decode`], of a row whose kind may be the same as that of the row before: most are.
-    pub(crate) fn decode_after(
-        before: &mut Option<Kind>,
-        seq: Seq,
-        bytes: &[u8],
-    ) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "item");
         let deadline = Timestamp::from_ms(row.number()?);
-        let place = row.number()?;
-        let arrival = Timestamp::from_ms(row.number()?);
-        let (payload_bytes, total_len, sent_ms) = (row.number()?, row.number()?, row.number()?);
-        let chunk = Chunk::new(row.small()?, row.small()?).map_err(|_| StoreError::Damaged("item: chunk"))?;
-        let body = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
-        let message_id = MessageId::from_bytes(row.take()?);
-        let kind = row.text(|text| match before {
-            Some(kind) if kind.as_str() == text => Some(kind.clone()),
-            _ => before.insert(Kind::parse(text).ok()?).clone().into(),
-        })?;
-        let item =
-            Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body };
-        Ok(Self { item, place })
+        let (place, payload_bytes) = (row.number()?, row.number()?);
+        let location = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
+        let chunk_index = row.small()?;
+        let id = ItemId { message_id: MessageId::from_bytes(row.take()?), chunk_index };
+        let told = journals::is_payload(location.segment).then(|| Told::decode(&mut row, chunk_index));
+        let told = told.transpose()?.map(Box::new);
+        row.end(Self { seq, id, deadline, payload_bytes, place, location, told })
+    }
+
+    /// The end of a queue that the item may be.
+    pub(crate) const fn as_end(&self) -> End {
+        End { seq: self.seq, deadline: self.deadline }
     }
 
     /// The place and the length of the payload, of a row whose rest is not needed.
     pub(crate) fn decode_weight(_: Seq, bytes: &[u8]) -> Result<(u64, u64), StoreError> {
         let mut row = Fields::new(bytes, "item");
-        let [_deadline, place, _arrival, payload_bytes] =
-            [row.number()?, row.number()?, row.number()?, row.number()?];
+        let [_deadline, place, payload_bytes] = [row.number()?, row.number()?, row.number()?];
         Ok((place, payload_bytes))
     }
 
     /// The deadline alone, of a row whose rest is not needed.
     pub(crate) fn decode_deadline(bytes: &[u8]) -> Result<Timestamp, StoreError> {
         Fields::new(bytes, "item").number().map(Timestamp::from_ms)
+    }
+}
+
+impl Told {
+    fn of<B>(item: &Item<B>) -> Self {
+        Self {
+            arrival: item.arrival,
+            total_len: item.total_len,
+            sent_ms: item.sent_ms,
+            chunk_count: item.chunk.count(),
+            kind: item.kind.clone(),
+        }
+    }
+
+    fn decode(row: &mut Fields<'_>, chunk_index: u32) -> Result<Self, StoreError> {
+        let arrival = Timestamp::from_ms(row.number()?);
+        let (total_len, sent_ms, chunk_count) = (row.number()?, row.number()?, row.small()?);
+        Chunk::new(chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
+        let kind = row.rest_text(|text| Kind::parse(text).ok())?;
+        Ok(Self { arrival, total_len, sent_ms, chunk_count, kind })
+    }
+}
+
+impl Queued for ItemRow {
+    fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    fn id(&self) -> ItemId {
+        self.id
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
     }
 }
 
@@ -452,7 +530,7 @@ pub(crate) fn encode_number(number: u64) -> Vec<u8> {
 }
 
 pub(crate) fn decode_owner(bytes: &[u8]) -> Result<Recipient, StoreError> {
-    Fields::new(bytes, "owner").text(|name| Recipient::parse(name).ok())
+    Fields::new(bytes, "owner").rest_text(|name| Recipient::parse(name).ok())
 }
 
 pub(crate) fn decode_seq(bytes: &[u8]) -> Result<Seq, StoreError> {

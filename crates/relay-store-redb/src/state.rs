@@ -150,7 +150,7 @@ impl State {
     /// Whether the item is live and its record is the one there.
     pub(crate) fn lies_at(&self, queue: u64, seq: Seq, location: Location) -> bool {
         let rows = QueueRows { view: self.synced(), queue };
-        rows.read_item(seq).is_ok_and(|row| row.is_some_and(|row| row.item.body == location))
+        rows.read_item(seq).is_ok_and(|row| row.is_some_and(|row| row.location == location))
     }
 
     pub(crate) fn base(&self) -> &Arc<Base> {

@@ -3,23 +3,31 @@
 //!
 //! Changes go to a layer of their own, and an undo log takes back those of one request.
 
-use relay_core::{Item, ItemId, Recipient, Seq, Timestamp, Usage};
+use std::ops::ControlFlow;
+
+use relay_core::{ItemId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
 use crate::acked;
 use crate::error::StoreError;
 use crate::layer::{Change, Layer, Numbers};
+use crate::memo::Memo;
 use crate::read::QueueRows;
-use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Key, ParsedKey, QueueRow};
+use crate::schema::{
+    self, BLOCK_ITEMS, Ends, ItemRow, Key, NAMED_FROM_ITEMS, NAMED_UNTIL_ITEMS, ParsedKey, QueueRow,
+};
 use crate::state::State;
-use crate::view::{Memo, Value, View};
+use crate::view::{Value, View};
 
 /// The rows as they are, and the changes to them.
 pub(crate) struct Tables<'s> {
     state: &'s State,
     pub(crate) layer: Layer,
     undo: Vec<Undo>,
-    memo: Memo,
+    /// Outlives this, and knows what is changed here: it must forget all when that is not published.
+    memo: &'s Memo,
+    /// The last item was taken out of the queue that is settled next.
+    is_last_gone: bool,
 }
 
 /// How to take a change back.
@@ -30,13 +38,13 @@ enum Undo {
 }
 
 impl<'s> Tables<'s> {
-    pub(crate) fn new(state: &'s State) -> Self {
+    pub(crate) fn new(state: &'s State, memo: &'s Memo) -> Self {
         let layer = Layer::new(state.numbers());
-        Self { state, layer, undo: Vec::new(), memo: Memo::default() }
+        Self { state, layer, undo: Vec::new(), memo, is_last_gone: false }
     }
 
     pub(crate) fn view(&self) -> View<'_> {
-        self.state.view(Some(&self.layer)).with_memo(&self.memo)
+        self.state.view(Some(&self.layer)).with_memo(self.memo)
     }
 
     pub(crate) fn rows(&self, queue: u64) -> QueueRows<'_> {
@@ -46,19 +54,29 @@ impl<'s> Tables<'s> {
     /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
     pub(crate) fn savepoint(&mut self) -> Numbers {
         self.undo.clear();
+        self.is_last_gone = false;
         self.layer.numbers
     }
 
     /// Takes back what was done since the savepoint, where `numbers` had been given away.
     pub(crate) fn rollback(&mut self, numbers: Numbers) {
         self.layer.numbers = numbers;
-        self.memo = Memo::default();
         while let Some(undo) = self.undo.pop() {
             match undo {
-                Undo::Row(key, Some(before)) => drop(self.layer.rows.insert(key, before)),
-                Undo::Row(key, None) => drop(self.layer.rows.remove(&key)),
-                Undo::Name(name, Some(before)) => drop(self.layer.names.insert(name, before)),
-                Undo::Name(name, None) => drop(self.layer.names.remove(&name)),
+                Undo::Row(key, before) => {
+                    self.memo.forget_queue(key.about());
+                    match before {
+                        Some(before) => drop(self.layer.rows.insert(key, before)),
+                        None => drop(self.layer.rows.remove(&key)),
+                    }
+                }
+                Undo::Name(name, before) => {
+                    self.memo.forget_name(&name);
+                    match before {
+                        Some(before) => drop(self.layer.names.insert(name, before)),
+                        None => drop(self.layer.names.remove(&name)),
+                    }
+                }
                 Undo::Count(segment, change) => self.layer.count(segment, change.negated()),
             }
         }
@@ -80,18 +98,18 @@ impl<'s> Tables<'s> {
         self.layer.numbers.seq
     }
 
-    /// Puts an item at the end of its queue, which is made if there is none.
+    /// Puts an item at the end of its queue, which is made if there is none, for the `owner` that is then asked for.
     pub(crate) fn add_item(
         &mut self,
         queue: u64,
-        recipient: &Recipient,
-        item: Item<Location>,
+        owner: impl FnOnce() -> Result<Recipient, StoreError>,
+        item: ItemRow,
     ) -> Result<(), StoreError> {
-        let (seq, id, deadline, location) = (item.seq, item.id(), item.deadline, item.body);
+        let (id, location) = (item.id, item.location);
         let added = Usage::of(item.payload_bytes);
         let mut row = match self.rows(queue).read_row()? {
             Some(row) => row,
-            None => self.make_queue(queue, recipient),
+            None => self.make_queue(queue, owner()?),
         };
         // Its time is over, or the rules would not put it into the queue, but no sweep has come by.
         if row.acked > 0
@@ -100,9 +118,16 @@ impl<'s> Tables<'s> {
             self.put(acked, None);
             row.acked = row.acked.saturating_sub(1);
         }
-        self.put(Key::trace(queue, id), Some(schema::encode_number(seq.as_u64())));
-        let place = row.next_place;
-        self.put(Key::item(queue, seq), Some(ItemRow { item, place }.encode()));
+        if !row.is_named && row.usage.items >= NAMED_FROM_ITEMS {
+            self.name_items(queue, &mut row, true)?;
+        }
+        if row.is_named {
+            self.put_trace(queue, id, Some(item.seq));
+        }
+        let (place, last) = (row.next_place, item.as_end());
+        let item = ItemRow { place, ..item };
+        self.put(Key::item(queue, item.seq), Some(item.encode()));
+        self.memo.add_item(queue, item);
         self.count(location.segment, Change::added(location));
         row.usage = row.usage.plus(added);
         row.next_place = place.saturating_add(1);
@@ -111,12 +136,11 @@ impl<'s> Tables<'s> {
             let full = std::mem::take(&mut row.open_block);
             self.put(Key::block(queue, place / BLOCK_ITEMS), Some(schema::encode_usage(full)));
         }
-        let last = End { seq, deadline };
         if row.ends.is_none() {
-            self.put(Key::due(deadline, queue), Some(Vec::new()));
+            self.put(Key::due(last.deadline, queue), Some(Vec::new()));
         }
         row.ends = Some(Ends { first: row.ends.map_or(last, |ends| ends.first), last });
-        self.layer.numbers.seq = self.layer.numbers.seq.max(seq);
+        self.layer.numbers.seq = self.layer.numbers.seq.max(last.seq);
         self.layer.numbers.queue = self.layer.numbers.queue.max(queue);
         self.put_queue(queue, &row);
         Ok(())
@@ -126,10 +150,11 @@ impl<'s> Tables<'s> {
     pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
         let Some(mut row) = self.rows(queue).read_row()? else { return Ok(None) };
         let Some(taken) = self.rows(queue).read_item(seq)? else { return Ok(None) };
-        let removed = Usage::of(taken.item.payload_bytes);
+        let removed = Usage::of(taken.payload_bytes);
+        self.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.put(Key::item(queue, seq), None);
-        self.put(Key::trace(queue, taken.item.id()), None);
-        self.count(taken.item.body.segment, Change::removed(taken.item.body));
+        self.memo.remove_item(queue, seq);
+        self.count(taken.location.segment, Change::removed(taken.location));
         let block = taken.place / BLOCK_ITEMS;
         if block == row.next_place / BLOCK_ITEMS {
             row.open_block = row.open_block.minus(removed);
@@ -137,11 +162,32 @@ impl<'s> Tables<'s> {
             self.shrink_block(queue, block, removed)?;
         }
         row.usage = row.usage.minus(removed);
+        if row.is_named {
+            self.put_trace(queue, taken.id, None);
+            if row.usage.items <= NAMED_UNTIL_ITEMS {
+                self.name_items(queue, &mut row, false)?;
+            }
+        }
         if row.usage.is_empty() {
             self.empty(queue, &mut row);
         }
         self.put_queue(queue, &row);
         Ok(Some(taken))
+    }
+
+    /// Gives the names of all items in the queue a row, or takes these away.
+    fn name_items(&mut self, queue: u64, row: &mut QueueRow, is_named: bool) -> Result<(), StoreError> {
+        let mut names = Vec::new();
+        self.rows(queue).scan(Seq::ZERO, &mut |item| {
+            names.push((item.id, item.seq));
+            ControlFlow::Continue(())
+        })?;
+        for (id, seq) in names {
+            self.put_trace(queue, id, is_named.then_some(seq));
+        }
+        row.is_named = is_named;
+        self.memo.forget_items(queue);
+        Ok(())
     }
 
     /// Remembers that an item was acked, in a slot of this length.
@@ -163,10 +209,11 @@ impl<'s> Tables<'s> {
 
     /// Brings the ends of a queue up to date, after items were taken out of it.
     pub(crate) fn settle(&mut self, queue: u64) -> Result<(), StoreError> {
+        let is_last_gone = std::mem::take(&mut self.is_last_gone);
         let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
         let Some(ends) = row.ends else { return Ok(()) };
-        let first = self.rows(queue).first_from(ends.first)?;
-        let last = self.rows(queue).last_until(ends.last)?;
+        let first = self.rows(queue).first_from(ends.first.seq)?;
+        let last = if is_last_gone { self.rows(queue).last_before(ends.last.seq)? } else { Some(ends.last) };
         let settled = first.zip(last).map(|(first, last)| Ends { first, last });
         if settled == row.ends {
             return Ok(());
@@ -227,7 +274,7 @@ impl<'s> Tables<'s> {
         self.put(Key::queue(queue), None);
         self.put(Key::owner(queue), None);
         self.put_name(owner, None);
-        self.memo = Memo::default();
+        self.memo.forget_queue(queue);
         Ok(true)
     }
 
@@ -240,20 +287,24 @@ impl<'s> Tables<'s> {
         to: Location,
     ) -> Result<bool, StoreError> {
         let Some(mut row) = self.rows(queue).read_item(seq)? else { return Ok(false) };
-        let old = row.item.body;
+        let old = row.location;
         if from.is_some_and(|from| from != old) {
             return Ok(false);
         }
-        row.item.body = to;
+        row.location = to;
+        self.memo.forget_items(queue);
         self.put(Key::item(queue, seq), Some(row.encode()));
         self.count(old.segment, Change::removed(old));
         self.count(to.segment, Change::added(to));
         Ok(true)
     }
 
-    fn make_queue(&mut self, queue: u64, recipient: &Recipient) -> QueueRow {
-        self.put(Key::owner(queue), Some(recipient.as_str().into()));
-        self.put_name(recipient.clone(), Some(queue));
+    fn make_queue(&mut self, queue: u64, owner: Recipient) -> QueueRow {
+        self.put(Key::owner(queue), Some(owner.as_str().into()));
+        self.memo.keep_owner(queue, owner.clone());
+        self.memo.keep_items(queue, Vec::new());
+        self.put_name(owner.clone(), Some(queue));
+        self.memo.keep_name(owner, queue);
         QueueRow::default()
     }
 
@@ -263,6 +314,7 @@ impl<'s> Tables<'s> {
             self.put(Key::due(ends.first.deadline, queue), None);
         }
         row.next_place = 0;
+        row.is_named = false;
         row.open_block = Usage::ZERO;
     }
 
@@ -291,7 +343,11 @@ impl<'s> Tables<'s> {
 
     fn put_queue(&mut self, queue: u64, row: &QueueRow) {
         self.put(Key::queue(queue), Some(row.encode()));
-        self.memo.row.set(Some((queue, *row)));
+        self.memo.keep_row(queue, *row);
+    }
+
+    fn put_trace(&mut self, queue: u64, id: ItemId, seq: Option<Seq>) {
+        self.put(Key::trace(queue, id), seq.map(|seq| schema::encode_number(seq.as_u64())));
     }
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
@@ -300,7 +356,7 @@ impl<'s> Tables<'s> {
     }
 
     fn put_name(&mut self, recipient: Recipient, queue: Option<u64>) {
-        self.memo.name.take();
+        self.memo.forget_name(&recipient);
         let before = self.layer.names.insert(recipient.clone(), queue);
         self.undo.push(Undo::Name(recipient, before));
     }

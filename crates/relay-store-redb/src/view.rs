@@ -1,6 +1,5 @@
 //! One view of all layers and the index below them, the newest on top.
 
-use std::cell::{Cell, RefCell};
 use std::collections::btree_map;
 
 use redb::AccessGuard;
@@ -10,6 +9,7 @@ use crate::acked::AckedNames;
 use crate::base::Base;
 use crate::error::StoreError;
 use crate::layer::Layer;
+use crate::memo::Memo;
 use crate::schema::{self, Key, QueueRow};
 
 /// The most layers that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
@@ -23,14 +23,7 @@ pub(crate) struct View<'a> {
     base: &'a Base,
     /// Where acked names may be.
     pub(crate) acked: &'a AckedNames,
-    memo: Option<&'a Memo>,
-}
-
-/// The queue that was looked at last, which a request does many times. Who changes the row keeps this up to date.
-#[derive(Debug, Default)]
-pub(crate) struct Memo {
-    pub(crate) name: RefCell<Option<(Recipient, u64)>>,
-    pub(crate) row: Cell<Option<(u64, QueueRow)>>,
+    pub(crate) memo: Option<&'a Memo>,
 }
 
 /// The value of a row.
@@ -85,33 +78,38 @@ impl<'a> View<'a> {
 
     /// The row of a queue.
     pub(crate) fn queue_row(&self, queue: u64) -> Result<Option<QueueRow>, StoreError> {
-        let known = self.memo.and_then(|memo| memo.row.get()).filter(|(number, _)| *number == queue);
-        if let Some((_, row)) = known {
+        if let Some(row) = self.memo.and_then(|memo| memo.row(queue)) {
             return Ok(Some(row));
         }
         let row = self.get(&Key::queue(queue))?.map(|value| QueueRow::decode(value.bytes()?)).transpose()?;
         if let (Some(memo), Some(row)) = (self.memo, row) {
-            memo.row.set(Some((queue, row)));
+            memo.keep_row(queue, row);
         }
         Ok(row)
     }
 
     /// Whose queue it is.
     pub(crate) fn owner(&self, queue: u64) -> Result<Recipient, StoreError> {
+        if let Some(owner) = self.memo.and_then(|memo| memo.owner(queue)) {
+            return Ok(owner);
+        }
         let owner = self.get(&Key::owner(queue))?.ok_or(StoreError::Damaged("a queue has no owner"))?;
-        schema::decode_owner(owner.bytes()?)
+        let owner = schema::decode_owner(owner.bytes()?)?;
+        if let Some(memo) = self.memo {
+            memo.keep_owner(queue, owner.clone());
+        }
+        Ok(owner)
     }
 
     /// The number of the recipient's queue.
     pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        let Some(memo) = self.memo else { return self.find_name(recipient) };
-        let known =
-            memo.name.borrow().as_ref().filter(|(name, _)| name == recipient).map(|(_, queue)| *queue);
-        if known.is_some() {
-            return Ok(known);
+        if let Some(queue) = self.memo.and_then(|memo| memo.name(recipient)) {
+            return Ok(Some(queue));
         }
         let queue = self.find_name(recipient)?;
-        memo.name.replace(queue.map(|queue| (recipient.clone(), queue)));
+        if let (Some(memo), Some(queue)) = (self.memo, queue) {
+            memo.keep_name(recipient.clone(), queue);
+        }
         Ok(queue)
     }
 

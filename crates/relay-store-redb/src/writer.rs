@@ -20,6 +20,7 @@ use crate::error::{StoreError, caught};
 use crate::journals;
 use crate::keeper::Task;
 use crate::layer::Layer;
+use crate::memo::Memo;
 use crate::reply::{Caller, Convoys};
 use crate::state::State;
 
@@ -102,6 +103,8 @@ pub(crate) struct Writer {
     /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
     pub(crate) keeper: Sender<Task>,
     pub(crate) sweep: Sweep,
+    /// Says what is published, between batches.
+    pub(crate) memo: Memo,
     pub(crate) checkpoint: CheckpointDue,
 }
 
@@ -115,7 +118,7 @@ pub(crate) struct CheckpointDue {
 
 impl CheckpointDue {
     /// What lies aside is not replayed, but waits for a checkpoint to be given back.
-    fn is_due(&self, state: &State) -> bool {
+    pub(crate) fn is_due(&self, state: &State) -> bool {
         self.is_passed(state, 1) || state.payload_bytes() >= self.replay_bytes
     }
 
@@ -202,16 +205,21 @@ impl Writer {
     /// alone is told so and takes nothing else with it.
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
         let core = Arc::clone(&self.core);
+        let is_behind = !self.sweep.waiting.is_empty() && core.is_behind(self.checkpoint);
+        if is_behind && jobs.is_empty() {
+            return core.wait_a_moment();
+        }
+        core.pace.note_requests(jobs.iter().filter(|job| !matches!(job, Job::Move(..))).count());
         let (state, now) = (core.state(), core.clock.now());
         let slot_ms = slot_ms(core.limits.dedup_window_ms);
-        let mut batch = Batch::new(&state, records, &core.journal, slot_ms, self.sweep.marks);
+        let mut batch = Batch::new(&state, &self.memo, records, &core.journal, slot_ms, self.sweep.marks);
         let step_rows = if jobs.is_empty() { SWEEP_STEP_ROWS } else { SWEEP_STEP_ROWS_BESIDE };
         let mut answers = Answers::default();
         let payloads = Payloads::of(&jobs);
         for job in jobs {
             decide(&mut batch, &core.limits, now, job, &mut answers);
         }
-        let sweeping = !self.sweep.waiting.is_empty();
+        let sweeping = !self.sweep.waiting.is_empty() && !is_behind;
         let step = sweeping.then(|| alone(&mut batch, |batch| queue::expire(batch, now, step_rows)));
         let marks = batch.marks();
         let (layer, records) = batch.finish();
@@ -228,6 +236,7 @@ impl Writer {
                 self.advance_sweep(step);
             }
             Err(error) => {
+                self.memo.forget_all();
                 let error = StoreError::from(error);
                 tracing::warn!(%error, "a batch could not be written");
                 answers.send(Some(&error));
@@ -247,7 +256,7 @@ impl Writer {
         state.note_payloads(payloads.through, payloads.bytes);
         let due = self.checkpoint.is_due(&state);
         drop(state);
-        if due && !self.core.checkpoint_asked.swap(true, Ordering::Relaxed) {
+        if due && self.core.pace.ask() {
             // A keeper that is gone needs no checkpoint.
             drop(self.keeper.send(Task::Checkpoint));
         }

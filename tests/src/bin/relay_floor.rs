@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use clap::Parser;
 use relay_bin::config::RelayConfig;
 use relay_core::{
@@ -29,7 +28,7 @@ struct Cli {
 
 /// Answers at once. Every pull is answered with the same full page.
 struct Floor {
-    page: Page<Bytes>,
+    page: Page,
 }
 
 #[tokio::main(worker_threads = 1)]
@@ -55,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn page(items: u64, payload_bytes: usize) -> anyhow::Result<Page<Bytes>> {
+fn page(items: u64, payload_bytes: usize) -> anyhow::Result<Page> {
     let item = |number: u64| {
         Ok(Item {
             seq: Seq::new(number),
@@ -79,7 +78,7 @@ impl Relay for Floor {
         Ok(PushOutcome::Stored { usage: Usage::of(envelope.payload.len() as u64) })
     }
 
-    async fn pull(&self, _: Pull) -> Result<Page<Bytes>, Error> {
+    async fn pull(&self, _: Pull) -> Result<Page, Error> {
         Ok(self.page.clone())
     }
 

@@ -93,7 +93,7 @@ impl Relay for Remote {
         Ok(PushOutcome::Duplicate { usage, conflict: answer["conflict"] == true })
     }
 
-    async fn pull(&self, pull: Pull) -> Result<Page<Bytes>, Error> {
+    async fn pull(&self, pull: Pull) -> Result<Page, Error> {
         let cursor = pull.after.map(|after| {
             let index = usize::try_from(after.as_u64()).unwrap();
             self.cursors.lock().unwrap()[index].clone()

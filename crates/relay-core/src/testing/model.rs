@@ -86,7 +86,7 @@ impl Model {
     }
 
     /// What a pull has to show.
-    pub fn pull(&self, pull: &Pull) -> Page<Bytes> {
+    pub fn pull(&self, pull: &Pull) -> Page {
         let after = pull.after.unwrap_or(Seq::ZERO);
         let mut rest: Vec<Item<Bytes>> = self.live(&pull.recipient);
         rest.retain(|item| item.seq > after);

@@ -204,7 +204,7 @@ impl<H: Harness> Run<'_, H> {
 }
 
 impl Names<'_> {
-    fn show_page(&self, recipient: &Recipient, page: &Page<Bytes>, times: bool) -> String {
+    fn show_page(&self, recipient: &Recipient, page: &Page, times: bool) -> String {
         let mut words: Vec<String> =
             page.items.iter().map(|item| self.show_item(recipient, item, times)).collect();
         if words.is_empty() {

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bytes::Bytes;
-
 use crate::error::{Error, Rejection};
 use crate::limits::Limits;
 use crate::message::{Envelope, ItemId, Recipient, Seq};
@@ -215,12 +213,7 @@ fn sweep<H: Harness>(harness: &H, relay: &H::Relay) -> Result<Swept, String> {
     harness.sweep(relay).map_err(|error| describe(&error))
 }
 
-fn pull<H: Harness>(
-    harness: &H,
-    relay: &H::Relay,
-    queue: &str,
-    after: Option<Seq>,
-) -> Result<Page<Bytes>, String> {
+fn pull<H: Harness>(harness: &H, relay: &H::Relay, queue: &str, after: Option<Seq>) -> Result<Page, String> {
     let pull = Pull { recipient: recipient(queue)?, after, items_max: NonZeroU64::new(100) };
     let page = harness.block_on(relay.pull(pull)).map_err(|error| describe(&error))?;
     if page.items.is_empty() && page.next.is_some() {

@@ -188,7 +188,7 @@ fn envelope(
 
 /// A page without its arrival numbers, which are the store's own: the items, whether more follow, and how
 /// many.
-fn visible(page: Page<Bytes>) -> (Vec<Item<Bytes>>, bool, u64) {
+fn visible(page: Page) -> (Vec<Item<Bytes>>, bool, u64) {
     let items = page.items.into_iter().map(|item| Item { seq: Seq::ZERO, ..item }).collect();
     (items, page.next.is_some(), page.remaining)
 }

@@ -135,7 +135,7 @@ impl Lying {
 
 impl ReadTx for Lying {
     type Error = Never;
-    type Body = Bytes;
+    type Item = Item<Bytes>;
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, Never> {
         let Ok(mut usage) = self.tables.usage(recipient);

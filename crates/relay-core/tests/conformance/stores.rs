@@ -6,7 +6,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};
 
-use bytes::Bytes;
 use relay_core::memory::MemoryTables;
 use relay_core::testing::{Harness, ManualClock, Plan};
 use relay_core::verify::{Inspect, recount};
@@ -201,7 +200,7 @@ impl KeptRelay {
         }
     }
 
-    fn spoil_page(&self, pull: &Pull, page: &mut Page<Bytes>, usage_items: u64) {
+    fn spoil_page(&self, pull: &Pull, page: &mut Page, usage_items: u64) {
         match self.flaw {
             Some(Flaw::DeadlineFromPresentTtl) => {
                 for item in &mut page.items {
@@ -268,7 +267,7 @@ impl Relay for KeptRelay {
         Ok(outcome)
     }
 
-    async fn pull(&self, mut pull: Pull) -> Result<Page<Bytes>, Error> {
+    async fn pull(&self, mut pull: Pull) -> Result<Page, Error> {
         let (state, now, limits) = self.begin();
         pull.recipient = self.name(&pull.recipient);
         match self.flaw {

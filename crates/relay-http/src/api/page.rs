@@ -35,7 +35,7 @@ pub(crate) struct PageJson {
 
 impl PageJson {
     /// The JSON of a page of `recipient`'s queue.
-    pub(crate) fn new(recipient: &Recipient, page: Page<Bytes>) -> Self {
+    pub(crate) fn new(recipient: &Recipient, page: Page) -> Self {
         let (text, payloads) = write_page(recipient, page);
         let encoded = payloads.iter().map(|(_, payload)| encoded_bytes(payload.len()));
         let bytes_left = text.len() + encoded.sum::<usize>();
@@ -85,7 +85,7 @@ fn append_base64(json: &mut Vec<u8>, payload: &[u8]) {
 }
 
 /// All but the payloads, and where in it each of them belongs.
-fn write_page(recipient: &Recipient, page: Page<Bytes>) -> (Vec<u8>, VecDeque<(usize, Bytes)>) {
+fn write_page(recipient: &Recipient, page: Page) -> (Vec<u8>, VecDeque<(usize, Bytes)>) {
     let mut begin = br#"{"recipient":"#.to_vec();
     push_quoted(&mut begin, recipient.as_str());
     begin.extend_from_slice(br#","message_id":""#);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     /// The whole JSON, whose length must be what was said before it was written.
-    fn encode(recipient: &Recipient, page: Page<Bytes>) -> Vec<u8> {
+    fn encode(recipient: &Recipient, page: Page) -> Vec<u8> {
         let mut rest = PageJson::new(recipient, page);
         let mut json = Vec::new();
         let bytes = rest.bytes_left();

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use relay_core::testing::ManualClock;
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Limits, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept, Usage,
@@ -255,7 +254,7 @@ where
         Ok(PushOutcome::Stored { usage: Usage::ZERO })
     }
 
-    async fn pull(&self, _: Pull) -> Result<Page<Bytes>, Error> {
+    async fn pull(&self, _: Pull) -> Result<Page, Error> {
         (self.0)("pull")?;
         Ok(Page { items: Vec::new(), next: None, remaining: 0 })
     }
@@ -286,7 +285,7 @@ impl Relay for Gate {
         self.inner.push(envelope).await
     }
 
-    async fn pull(&self, pull: Pull) -> Result<Page<Bytes>, Error> {
+    async fn pull(&self, pull: Pull) -> Result<Page, Error> {
         self.inner.pull(pull).await
     }
 

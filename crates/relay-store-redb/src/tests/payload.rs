@@ -3,33 +3,18 @@
 use proptest::prelude::{ProptestConfig, any};
 use proptest::proptest;
 use proptest::test_runner::RngSeed;
-use relay_core::{Chunk, Kind, Timestamp};
 
 use super::*;
+use crate::samples::{self, hex};
 
 const LOCATION: Location = Location { segment: 0x8000_012c, offset: 36, length: 1041 };
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn item() -> Item<Location> {
-    Item {
-        seq: Seq::new(300),
-        message_id: MessageId::from_bytes(*b"0123456789abcdef"),
-        chunk: Chunk::new(1, 3).unwrap(),
-        kind: Kind::parse("opaque").unwrap(),
-        total_len: 1000,
-        sent_ms: 2,
-        arrival: Timestamp::from_ms(3),
-        deadline: Timestamp::from_ms(128),
-        payload_bytes: 1004,
-        body: LOCATION,
-    }
+fn item() -> Item<()> {
+    Item { payload_bytes: 1004, ..samples::item() }
 }
 
 fn item_record() -> Vec<u8> {
-    record(7, &Recipient::parse("alice").unwrap(), &item())
+    record(7, &Recipient::parse("alice").unwrap(), &item(), LOCATION)
 }
 
 fn frame(body: &'static [u8]) -> Frame {
@@ -48,7 +33,8 @@ fn the_record_of_an_item_whose_payload_lies_aside_to_the_byte() {
     let (found, location) = parse_record(&bytes).unwrap();
     assert_eq!((found.queue, location), (7, LOCATION));
     assert_eq!(found.recipient().unwrap().as_str(), "alice");
-    assert_eq!(found.item(location).unwrap(), item());
+    assert_eq!(found.item(&mut None).unwrap(), item());
+    assert_eq!(found.row(location).unwrap(), ItemRow::new(&item(), LOCATION));
 }
 
 #[test]
@@ -57,6 +43,13 @@ fn a_payload_to_the_byte() {
     assert_eq!(hex(&frame(b"body").body), "3031323334353637383961626364656601626f6479");
     assert_eq!(of_frame(frame(b"body"), item().seq, item().id()).unwrap(), "body");
     assert_eq!(of_frame(frame(b""), item().seq, item().id()).unwrap(), "");
+}
+
+#[test]
+fn what_was_told_of_an_item_comes_from_its_row() {
+    let row = ItemRow::new(&Item { payload_bytes: 4, ..item() }, LOCATION);
+    let found = item_of_frame(frame(b"body"), row, &mut None).unwrap();
+    assert_eq!(found, Item { payload_bytes: 4, ..item() }.with_body(Bytes::from("body")));
 }
 
 #[test]
@@ -109,7 +102,7 @@ proptest! {
         let mut bytes = item_record();
         bytes[at] = to;
         if let Ok((found, location)) = parse_record(&bytes) {
-            drop((found.recipient(), found.item(location)));
+            drop((found.recipient(), found.row(location)));
         }
     }
 }

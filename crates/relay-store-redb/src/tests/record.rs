@@ -5,25 +5,7 @@ use proptest::proptest;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn item() -> Item<()> {
-    Item {
-        seq: Seq::new(300),
-        message_id: MessageId::from_bytes(*b"0123456789abcdef"),
-        chunk: Chunk::new(1, 3).unwrap(),
-        kind: Kind::parse("opaque").unwrap(),
-        total_len: 1000,
-        sent_ms: 2,
-        arrival: Timestamp::from_ms(3),
-        deadline: Timestamp::from_ms(128),
-        payload_bytes: 4,
-        body: (),
-    }
-}
+use crate::samples::{hex, item};
 
 fn pushed() -> Bytes {
     let head = item_head(7, &Recipient::parse("alice").unwrap(), &item());
@@ -40,7 +22,9 @@ fn an_item_to_the_byte() {
     let record = ItemRecord::parse(&body).unwrap();
     assert_eq!((record.queue, record.seq), (7, Seq::new(300)));
     assert_eq!(record.recipient().unwrap().as_str(), "alice");
-    assert_eq!(record.item(()).unwrap(), item());
+    assert_eq!(record.item(&mut None).unwrap(), item());
+    let location = Location { segment: 7, offset: 36, length: 100 };
+    assert_eq!(record.row(location).unwrap(), ItemRow::new(&item(), location));
     assert_eq!(ItemRecord::payload(body, item().seq, item().id()).unwrap(), "body");
 }
 
@@ -106,7 +90,7 @@ proptest! {
     #[test]
     fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
         if let Ok(record) = ItemRecord::parse(&bytes) {
-            drop((record.recipient(), record.item(())));
+            drop((record.recipient(), record.item(&mut None)));
         }
         drop(ItemRecord::payload(bytes.clone().into(), Seq::new(1), item().id()));
         if let Ok(removed) = Removed::parse(&bytes) {
@@ -123,7 +107,7 @@ proptest! {
         let mut bytes = pushed().to_vec();
         bytes[at] = to;
         if let Ok(record) = ItemRecord::parse(&bytes) {
-            drop((record.recipient(), record.item(())));
+            drop((record.recipient(), record.item(&mut None)));
         }
     }
 }

@@ -6,12 +6,9 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::base::Base;
+use crate::samples::{self, hex};
 
 const ID: ItemId = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdef"), chunk_index: 0x0a0b };
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn ends() -> Ends {
     let first = End { seq: Seq::new(5), deadline: Timestamp::from_ms(1000) };
@@ -19,19 +16,18 @@ fn ends() -> Ends {
 }
 
 fn item() -> ItemRow {
-    let item = Item {
-        seq: Seq::new(5),
-        message_id: ID.message_id,
-        chunk: Chunk::new(1, 3).unwrap(),
-        kind: Kind::parse("opaque").unwrap(),
-        total_len: 1000,
-        sent_ms: 2,
-        arrival: Timestamp::from_ms(3),
-        deadline: Timestamp::from_ms(1_700_000_000_000),
-        payload_bytes: 200,
-        body: Location { segment: 7, offset: 4096, length: 333 },
-    };
-    ItemRow { item, place: 513 }
+    item_at(7)
+}
+
+/// One whose payload lies aside.
+fn item_aside() -> ItemRow {
+    item_at(0x8000_0007)
+}
+
+fn item_at(segment: u32) -> ItemRow {
+    let deadline = Timestamp::from_ms(1_700_000_000_000);
+    let item = Item { seq: Seq::new(5), deadline, payload_bytes: 200, ..samples::item() };
+    ItemRow { place: 513, ..ItemRow::new(&item, Location { segment, offset: 4096, length: 333 }) }
 }
 
 #[test]
@@ -56,20 +52,24 @@ fn the_keys_to_the_byte() {
 #[test]
 fn the_rows_to_the_byte() {
     let mut row = QueueRow::default();
-    // items, bytes, acked, next place, items and bytes of the open block
-    assert_eq!(hex(&row.encode()), "00 00 00 00 00 00".replace(' ', ""));
+    // items, bytes, acked, next place, items and bytes of the open block, whether names have rows
+    assert_eq!(hex(&row.encode()), "00 00 00 00 00 00 00".replace(' ', ""));
     row.usage = Usage { items: 2, bytes: 300 };
     row.acked = 1;
     row.next_place = 514;
     row.open_block = Usage { items: 1, bytes: 128 };
+    row.is_named = true;
     row.ends = Some(ends());
     // the same, then number and deadline of the first item and of the last
-    assert_eq!(hex(&row.encode()), "02 ac02 01 8204 01 8001 05 e807 ac02 d00f".replace(' ', ""));
+    assert_eq!(hex(&row.encode()), "02 ac02 01 8204 01 8001 01 05 e807 ac02 d00f".replace(' ', ""));
 
-    // deadline, place, arrival, payload, total_len, sent_ms, chunk index and count, segment, offset, length; message id; kind
-    let expected = "80d095ffbc31 8104 03 c801 e807 02 01 03 07 8020 cd02 \
-                    30313233343536373839616263646566 6f7061717565";
+    // deadline, place, payload, segment, offset, length; chunk index; message id
+    let expected = "80d095ffbc31 8104 c801 07 8020 cd02 01 30313233343536373839616263646566";
     assert_eq!(hex(&item().encode()), expected.replace(' ', ""));
+    // the same, then arrival, total_len, sent_ms, chunk count; kind
+    let expected = "80d095ffbc31 8104 c801 8780808008 8020 cd02 01 30313233343536373839616263646566 \
+                    03 e807 02 03 6f7061717565";
+    assert_eq!(hex(&item_aside().encode()), expected.replace(' ', ""));
 
     assert_eq!(hex(&encode_number(300)), "ac02");
     assert_eq!(decode_owner(b"alice").unwrap().as_str(), "alice");
@@ -100,17 +100,25 @@ fn what_is_written_is_read() {
     row.usage = Usage { items: 2, bytes: 300 };
     row.ends = Some(ends());
     assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
-    assert_eq!(ItemRow::decode(Seq::new(5), &item().encode()).unwrap(), item());
-    assert_eq!(ItemRow::decode_deadline(&item().encode()).unwrap(), item().item.deadline);
+    for item in [item(), item_aside()] {
+        assert_eq!(ItemRow::decode(Seq::new(5), &item.encode()).unwrap(), item);
+        assert_eq!(ItemRow::decode_deadline(&item.encode()).unwrap(), item.deadline);
+        assert_eq!(ItemRow::decode_weight(item.seq, &item.encode()).unwrap(), (513, 200));
+    }
 }
 
 /// What is cut short is reported, but where the cut leaves a shorter text, which only the checksum can tell.
 #[test]
 fn rows_that_are_too_short_or_too_long_are_reported() {
-    let texts = "opaque".len();
     let row = item().encode();
-    for length in 0..row.len() - texts + 1 {
+    for length in 0..row.len() {
         assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item");
+    }
+    assert!(ItemRow::decode(Seq::ZERO, &[&row[..], &[0]].concat()).is_err());
+    let texts = "opaque".len();
+    let row = item_aside().encode();
+    for length in 0..row.len() - texts + 1 {
+        assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item aside");
     }
     let row = QueueRow { ends: Some(ends()), usage: Usage { items: 1, bytes: 1 }, ..QueueRow::default() };
     let row = row.encode();

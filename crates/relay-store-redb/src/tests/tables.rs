@@ -128,6 +128,7 @@ fn expect(view: View<'_>, model: &Model) {
 struct Stack {
     index: Index,
     state: State,
+    memo: Memo,
     at: Position,
 }
 
@@ -136,12 +137,12 @@ impl Stack {
         let index = Index::open(Arc::new(disk.clone()), 1 << 20).unwrap();
         let at = Position { segment: 1, offset: 36 };
         let state = State::open(Arc::new(index.base().unwrap()), at).unwrap();
-        Self { index, state, at }
+        Self { index, state, memo: Memo::default(), at }
     }
 
     fn batch(&mut self, model: &mut Model, requests: &[Request], is_synced: bool) {
         let mut changed = model.clone();
-        let mut tables = Tables::new(&self.state);
+        let mut tables = Tables::new(&self.state, &self.memo);
         for request in requests {
             let before = changed.clone();
             let numbers = tables.savepoint();
@@ -158,6 +159,8 @@ impl Stack {
             self.at.offset += 1;
             self.state.publish(layer, self.at);
             *model = changed;
+        } else {
+            self.memo.forget_all();
         }
     }
 
@@ -177,6 +180,7 @@ impl Stack {
         let base = Arc::new(self.index.reopen().unwrap());
         self.at = base.position.unwrap_or(self.at);
         self.state = State::open(base, self.at).unwrap();
+        self.memo.forget_all();
     }
 }
 

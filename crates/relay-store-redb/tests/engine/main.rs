@@ -10,6 +10,7 @@ mod faults;
 mod flips;
 mod formats;
 mod golden;
+mod names;
 mod reclaim;
 mod replay;
 mod rewrite;

@@ -76,7 +76,7 @@ impl World {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let pull = Pull { recipient: recipient(queue), after, items_max: None };
-            let page: Page<Bytes> = self.block_on(relay.pull(pull))?;
+            let page: Page = self.block_on(relay.pull(pull))?;
             found.extend(page.items.into_iter().map(|item| (number_of(item.message_id), item.body)));
             let Some(next) = page.next else { return Ok(found) };
             assert!(after < Some(next), "a page must lead on");
@@ -193,6 +193,10 @@ impl Index {
     pub(crate) fn open(disk: &SimDisk) -> Self {
         let file = IndexFile(disk.open("relay.redb").unwrap());
         Self(redb::Database::builder().create_with_backend(file).unwrap())
+    }
+
+    pub(crate) fn database(&self) -> &redb::Database {
+        &self.0
     }
 
     pub(crate) fn write(&self, change: impl FnOnce(&redb::WriteTransaction)) {

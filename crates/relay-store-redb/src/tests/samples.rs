@@ -1,0 +1,23 @@
+//! What the tests of the formats write and read.
+
+use relay_core::{Chunk, Item, Kind, MessageId, Seq, Timestamp};
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An item with a payload of 4 bytes.
+pub(crate) fn item() -> Item<()> {
+    Item {
+        seq: Seq::new(300),
+        message_id: MessageId::from_bytes(*b"0123456789abcdef"),
+        chunk: Chunk::new(1, 3).unwrap(),
+        kind: Kind::parse("opaque").unwrap(),
+        total_len: 1000,
+        sent_ms: 2,
+        arrival: Timestamp::from_ms(3),
+        deadline: Timestamp::from_ms(128),
+        payload_bytes: 4,
+        body: (),
+    }
+}
