@@ -1,18 +1,17 @@
 //! The database of the index, and the only way in which it is written: a checkpoint at a time, by one thread.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use redb::{Database, Durability, ReadableTable, StorageBackend, Table, WriteTransaction};
+use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 use relay_disk::{Disk, DiskFile};
 use relay_journal::Position;
 
 use crate::base::{Base, Live, OpenDatabase};
 use crate::error::StoreError;
+use crate::index_file::{Backend, IndexFile};
 use crate::layer::{Layer, Numbers};
 use crate::pace::Pace;
 use crate::schema::{self, Key};
@@ -22,13 +21,6 @@ use crate::state::Frozen;
 pub(crate) const FILE_NAME: &str = "relay.redb";
 /// A new index, until it takes the place of the old one.
 const NEW_FILE_NAME: &str = "relay.redb.new";
-
-/// After so many bytes the file is synced: a sync of the journal waits for what the disk was given before, and these are single pages,
-/// which take it long.
-const SYNC_EVERY_BYTES: u64 = 64 * 1024;
-
-/// And then it is left alone for so long, that is, about half of the time.
-const SYNC_PAUSE: Duration = Duration::from_micros(500);
 
 /// After so many rows a checkpoint pauses for so long, so that it takes less than half of a core: on a small machine those who push
 /// wait for it otherwise.
@@ -63,22 +55,6 @@ pub(crate) struct Index {
     /// How many checkpoints were written since then; many if that was in another process.
     checkpoints: u32,
 }
-
-/// The file as redb sees it.
-struct IndexFile {
-    file: Arc<dyn DiskFile>,
-    written_bytes: AtomicU64,
-    unsynced_bytes: AtomicU64,
-    /// Set when the file is opened anew: what still uses this handle may read, and nothing else.
-    revoked: AtomicBool,
-    /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
-    /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
-    unsure: AtomicBool,
-    pace: Arc<Pace>,
-}
-
-#[derive(Debug)]
-struct Backend(Arc<IndexFile>);
 
 /// Whether there is an index in the directory.
 pub(crate) fn exists(disk: &dyn Disk) -> io::Result<bool> {
@@ -116,14 +92,7 @@ impl Index {
         cache_bytes: usize,
         pace: Arc<Pace>,
     ) -> Result<Self, StoreError> {
-        let file = Arc::new(IndexFile {
-            file,
-            written_bytes: AtomicU64::new(0),
-            unsynced_bytes: AtomicU64::new(0),
-            revoked: AtomicBool::new(false),
-            unsure: AtomicBool::new(false),
-            pace: Arc::clone(&pace),
-        });
+        let file = Arc::new(IndexFile::new(file, Arc::clone(&pace)));
         let db = Database::builder()
             .set_cache_size(cache_bytes)
             .create_with_backend(Backend(Arc::clone(&file)))?;
@@ -156,16 +125,16 @@ impl Index {
     }
 
     pub(crate) fn file_bytes(&self) -> Result<u64, StoreError> {
-        Ok(self.file.file.len()?)
+        Ok(self.file.len()?)
     }
 
     /// Closes the database and opens it again, at its last checkpoint, and tells what it holds. redb refuses everything after a failed
     /// write until then; so does this after a failed reopening.
     pub(crate) fn reopen(&mut self) -> Result<Base, StoreError> {
-        self.file.revoked.store(true, Ordering::SeqCst);
+        self.file.revoke();
         let file = self.disk.open(FILE_NAME)?;
         let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.pace))?;
-        if self.file.unsure.load(Ordering::SeqCst) {
+        if self.file.is_unsure() {
             new.rewrite(&new.base()?)?;
         }
         let base = new.base()?;
@@ -175,12 +144,12 @@ impl Index {
 
     /// Writes a frozen layer, durably. Returns how many bytes that took.
     pub(crate) fn checkpoint(&mut self, frozen: &Frozen) -> Result<u64, StoreError> {
-        let before = self.file.written_bytes.load(Ordering::Relaxed);
+        let before = self.file.written_bytes();
         self.checkpoints = self.checkpoints.saturating_add(1);
         let tx = self.begin()?;
         self.write_layer(&tx, &frozen.layer)?;
         finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through)?;
-        Ok(self.file.written_bytes.load(Ordering::Relaxed) - before)
+        Ok(self.file.written_bytes() - before)
     }
 
     /// Whether most of the file is holes, or, when there is time since it `is_quiet`, a third. redb reuses them, but gives none back.
@@ -220,10 +189,10 @@ impl Index {
         let before_bytes = self.file_bytes()?;
         self.disk.rename(NEW_FILE_NAME, FILE_NAME)?;
         if let Err(error) = self.disk.sync() {
-            self.file.unsure.store(true, Ordering::SeqCst);
+            self.file.become_unsure();
             return Err(error.into());
         }
-        self.file.revoked.store(true, Ordering::SeqCst);
+        self.file.revoke();
         *self = new;
         self.checkpoints = 0;
         let bytes = self.file_bytes()?;
@@ -352,53 +321,4 @@ fn put(
 ) -> Result<(), StoreError> {
     rows.insert(&*key.bytes(), Base::with_checksum(key, value).as_slice())?;
     Ok(())
-}
-
-impl IndexFile {
-    fn writable(&self) -> io::Result<()> {
-        if self.revoked.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the index was opened anew"));
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for IndexFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IndexFile").field("file", &self.file).finish_non_exhaustive()
-    }
-}
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.file.read_exact_at(out, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.writable()?;
-        self.0.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.writable()?;
-        self.0.unsynced_bytes.store(0, Ordering::Relaxed);
-        self.0.file.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.writable()?;
-        self.0.file.write_all_at(&[data], offset)?;
-        self.0.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let unsynced = self.0.unsynced_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        if unsynced < SYNC_EVERY_BYTES {
-            return Ok(());
-        }
-        self.sync_data()?;
-        self.0.pace.pause(SYNC_PAUSE);
-        Ok(())
-    }
 }

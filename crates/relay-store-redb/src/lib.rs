@@ -15,7 +15,7 @@
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back;
-//!   `pace`: how it leaves room for requests.
+//!   `index_file`: the file as redb sees it; `pace`: how room is left for requests.
 
 #![warn(missing_docs)]
 
@@ -27,6 +27,7 @@ mod core;
 mod error;
 mod fields;
 mod index;
+mod index_file;
 mod journals;
 mod keeper;
 mod layer;
