@@ -1,6 +1,6 @@
 //! What lies aside, to the byte: the frame of a payload file, and the record of its item in the journal. Numbers are LEB128.
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
@@ -26,9 +26,9 @@ pub(crate) fn item_of_frame(
 ) -> Result<Item<Bytes>, StoreError> {
     let ItemRow { seq, id, deadline, payload_bytes, told, .. } = row;
     let Some(told) = told else {
-        let item = ItemRecord::parse(&frame.body)?.item(kind_before)?;
-        let payload = ItemRecord::payload(frame.body, seq, id)?;
-        return Ok(item.with_body(payload));
+        let record = ItemRecord::parse_of(&frame.body, seq, id)?;
+        let (item, payload_bytes) = (record.item(kind_before)?, record.payload_bytes);
+        return Ok(item.with_body(record::payload_of(frame.body, payload_bytes)));
     };
     let Told { arrival, total_len, sent_ms, chunk_count, kind } = *told;
     let chunk = Chunk::new(id.chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
@@ -39,18 +39,21 @@ pub(crate) fn item_of_frame(
 
 /// The payload of the item `seq` called `id`, if the frame holds that one: the record of the item, or what lies aside.
 pub(crate) fn of_frame(frame: Frame, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
-    if frame.kind == kind::PAYLOAD { aside(frame.body, id) } else { ItemRecord::payload(frame.body, seq, id) }
+    if frame.kind == kind::PAYLOAD {
+        return aside(frame.body, id);
+    }
+    let payload_bytes = ItemRecord::parse_of(&frame.body, seq, id)?.payload_bytes;
+    Ok(record::payload_of(frame.body, payload_bytes))
 }
 
-fn aside(mut body: Bytes, id: ItemId) -> Result<Bytes, StoreError> {
+fn aside(body: Bytes, id: ItemId) -> Result<Bytes, StoreError> {
     let mut fields = Fields::new(&body, "payload");
     let found = ItemId { message_id: MessageId::from_bytes(fields.take()?), chunk_index: fields.small()? };
     if found != id {
         return Err(StoreError::Damaged("the index leads to another item's payload"));
     }
-    let head_bytes = body.len().saturating_sub(fields.rest_bytes());
-    body.advance(head_bytes);
-    Ok(body)
+    let payload_bytes = fields.rest_bytes();
+    Ok(record::payload_of(body, payload_bytes))
 }
 
 /// The record of an item whose payload lies at `location`, in a payload file.

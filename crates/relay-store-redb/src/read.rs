@@ -39,8 +39,7 @@ impl<'a> QueueRows<'a> {
     }
 
     pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
-        let in_memo = self.memo_items(|items| items.iter().find(|item| item.seq == seq).cloned());
-        match in_memo {
+        match self.memo_item(|item| item.seq == seq) {
             Some(found) => Ok(found),
             None => self.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
         }
@@ -49,6 +48,11 @@ impl<'a> QueueRows<'a> {
     /// What `look` finds in all items of the queue, if the memo knows them.
     fn memo_items<T>(&self, look: impl FnOnce(&[ItemRow]) -> T) -> Option<T> {
         self.view.memo?.items(self.queue, look)
+    }
+
+    /// The first item that is so, or that there is none, if the memo knows.
+    fn memo_item(&self, is_it: impl Fn(&ItemRow) -> bool) -> Option<Option<ItemRow>> {
+        self.memo_items(|items| items.iter().find(|item| is_it(item)).cloned())
     }
 
     /// Has the memo know the items of a queue that holds few.
@@ -102,6 +106,9 @@ impl<'a> QueueRows<'a> {
             return self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item")).map(Some);
         }
         self.recall(row)?;
+        if let Some(found) = self.memo_item(|item| item.id == id) {
+            return Ok(found);
+        }
         let mut found = None;
         let Some(ends) = row.ends else { return Ok(None) };
         self.scan(ends.first.seq, &mut |item| {

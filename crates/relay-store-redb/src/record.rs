@@ -131,7 +131,7 @@ impl<'a> ItemRecord<'a> {
         if journals::is_payload(location.segment) {
             return Ok(ItemRow::new(&self.item(&mut None)?, location));
         }
-        let id = ItemId { message_id: self.message_id, chunk_index: self.chunk_index };
+        let id = self.id();
         let (seq, deadline, payload_bytes) = (self.seq, self.deadline, self.payload_bytes as u64);
         Ok(ItemRow { seq, id, deadline, payload_bytes, place: 0, location, told: None })
     }
@@ -141,9 +141,11 @@ impl<'a> ItemRecord<'a> {
         let chunk = Chunk::new(self.chunk_index, self.chunk_count);
         let kind = match kind_before {
             Some(kind) if kind.as_str() == self.kind => kind.clone(),
-            _ => Kind::parse(self.kind).map_err(|_| StoreError::Damaged("record of an item: kind"))?,
+            _ => {
+                let kind = Kind::parse(self.kind);
+                kind_before.insert(kind.map_err(|_| StoreError::Damaged("record of an item: kind"))?).clone()
+            }
         };
-        *kind_before = Some(kind.clone());
         Ok(Item {
             seq: self.seq,
             message_id: self.message_id,
@@ -158,17 +160,25 @@ impl<'a> ItemRecord<'a> {
         })
     }
 
-    /// The payload of the item `seq` called `id`, if `body` is its record.
-    pub(crate) fn payload(mut body: Bytes, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
-        let record = ItemRecord::parse(&body)?;
-        let found = ItemId { message_id: record.message_id, chunk_index: record.chunk_index };
-        if record.seq != seq || found != id {
+    fn id(&self) -> ItemId {
+        ItemId { message_id: self.message_id, chunk_index: self.chunk_index }
+    }
+
+    /// The record of the item `seq` called `id`, if `body` is that.
+    pub(crate) fn parse_of(body: &'a [u8], seq: Seq, id: ItemId) -> Result<Self, StoreError> {
+        let record = Self::parse(body)?;
+        if record.seq != seq || record.id() != id {
             return Err(StoreError::Damaged("the index leads to another item's record"));
         }
-        let head_bytes = body.len().saturating_sub(record.payload_bytes);
-        body.advance(head_bytes);
-        Ok(body)
+        Ok(record)
     }
+}
+
+/// The payload, which is the end of `body`.
+pub(crate) fn payload_of(mut body: Bytes, payload_bytes: usize) -> Bytes {
+    let head_bytes = body.len().saturating_sub(payload_bytes);
+    body.advance(head_bytes);
+    body
 }
 
 fn borrowed_text<'a>(record: &mut Fields<'a>) -> Result<&'a str, StoreError> {

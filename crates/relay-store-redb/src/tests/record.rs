@@ -25,14 +25,15 @@ fn an_item_to_the_byte() {
     assert_eq!(record.item(&mut None).unwrap(), item());
     let location = Location { segment: 7, offset: 36, length: 100 };
     assert_eq!(record.row(location).unwrap(), ItemRow::new(&item(), location));
-    assert_eq!(ItemRecord::payload(body, item().seq, item().id()).unwrap(), "body");
+    let bytes = ItemRecord::parse_of(&body, item().seq, item().id()).unwrap().payload_bytes;
+    assert_eq!(payload_of(body.clone(), bytes), "body");
 }
 
 #[test]
 fn another_items_record_is_not_taken_for_it() {
     let other = ItemId { chunk_index: 2, ..item().id() };
-    assert!(ItemRecord::payload(pushed(), Seq::new(300), other).is_err());
-    assert!(ItemRecord::payload(pushed(), Seq::new(301), item().id()).is_err());
+    assert!(ItemRecord::parse_of(&pushed(), Seq::new(300), other).is_err());
+    assert!(ItemRecord::parse_of(&pushed(), Seq::new(301), item().id()).is_err());
 }
 
 #[test]
@@ -92,7 +93,7 @@ proptest! {
         if let Ok(record) = ItemRecord::parse(&bytes) {
             drop((record.recipient(), record.item(&mut None)));
         }
-        drop(ItemRecord::payload(bytes.clone().into(), Seq::new(1), item().id()));
+        drop(ItemRecord::parse_of(&bytes, Seq::new(1), item().id()));
         if let Ok(removed) = Removed::parse(&bytes) {
             prop_assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
         }
