@@ -139,6 +139,16 @@ impl DiskFile for DirectoryFile {
         Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)?)
     }
 
+    /// Writes it once more, through to the disk: the call that is meant for this, `sync_file_range`, is not to be had without `unsafe`.
+    #[cfg(target_os = "linux")]
+    fn write_back(&self, offset: u64, len: usize) -> io::Result<()> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact_at(&mut bytes, offset)?;
+        // What is written in part is left to `sync`.
+        rustix::io::pwritev2(&self.0, &[IoSlice::new(&bytes)], offset, rustix::io::ReadWriteFlags::DSYNC)?;
+        Ok(())
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }

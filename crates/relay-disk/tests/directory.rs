@@ -79,3 +79,18 @@ fn a_name_that_leads_elsewhere_is_refused() {
     }
     assert_eq!(directory.list().unwrap(), ["a"]);
 }
+
+#[test]
+fn writing_back_changes_nothing_and_needs_a_range_that_is_there() {
+    let path = tempfile::tempdir().unwrap();
+    let file = Directory::open(path.path()).unwrap().create("a").unwrap();
+    file.write_all_at(&[b"0123456789"], 0).unwrap();
+    file.write_back(2, 5).unwrap();
+    let mut bytes = [0; 10];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!((&bytes, file.len().unwrap()), (b"0123456789", 10));
+    if cfg!(target_os = "linux") {
+        assert_eq!(file.write_back(6, 5).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(file.len().unwrap(), 10);
+    }
+}

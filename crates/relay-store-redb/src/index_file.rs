@@ -1,10 +1,11 @@
-//! The file of the index as redb sees it: it is synced in small pieces, leaves the disk to requests, and can be taken away from a database
-//! that was opened anew.
+//! The file of the index as redb sees it: it reaches the disk in small pieces, leaves the disk to requests in between, and can be taken
+//! away from a database that was opened anew.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redb::StorageBackend;
@@ -12,18 +13,19 @@ use relay_disk::DiskFile;
 
 use crate::pace::Pace;
 
-/// After so many bytes the file is synced: a sync of the journal waits for what the disk was given before, and these are single pages,
-/// which take it long.
-const SYNC_EVERY_BYTES: u64 = 64 * 1024;
+/// So many bytes that lie together are written back at once: a sync of the journal waits for what the disk was given before.
+const PIECE_BYTES: usize = 64 * 1024;
 
-/// And then it is left alone for so long, that is, about half of the time.
-const SYNC_PAUSE: Duration = Duration::from_micros(500);
+/// And then the disk is left alone for so long, that is, about half of the time.
+const PIECE_PAUSE: Duration = Duration::from_micros(500);
 
 /// The file, shared by the index and the database on it.
 pub(crate) struct IndexFile {
     file: Arc<dyn DiskFile>,
     written_bytes: AtomicU64,
-    unsynced_bytes: AtomicU64,
+    /// Offset and length of what was written since the last sync. redb writes its pages in any order, one by one; on the disk neighbours
+    /// cost no more than one of them.
+    dirty: Mutex<BTreeMap<u64, usize>>,
     /// Set when the file is opened anew: what still uses this handle may read, and nothing else.
     revoked: AtomicBool,
     /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
@@ -41,7 +43,7 @@ impl IndexFile {
         Self {
             file,
             written_bytes: AtomicU64::new(0),
-            unsynced_bytes: AtomicU64::new(0),
+            dirty: Mutex::default(),
             revoked: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             pace,
@@ -69,6 +71,11 @@ impl IndexFile {
 
     pub(crate) fn become_unsure(&self) {
         self.unsure.store(true, Ordering::SeqCst);
+    }
+
+    // A panic elsewhere leaves it as it is: at worst the sync has more to do.
+    fn dirty(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writable(&self) -> io::Result<()> {
@@ -101,7 +108,11 @@ impl StorageBackend for Backend {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.writable()?;
-        self.0.unsynced_bytes.store(0, Ordering::Relaxed);
+        let dirty = std::mem::take(&mut *self.0.dirty());
+        for (offset, bytes) in pieces(dirty) {
+            self.0.file.write_back(offset, bytes)?;
+            self.0.pace.pause(PIECE_PAUSE);
+        }
         self.0.file.sync()
     }
 
@@ -109,12 +120,41 @@ impl StorageBackend for Backend {
         self.0.writable()?;
         self.0.file.write_all_at(&[data], offset)?;
         self.0.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let unsynced = self.0.unsynced_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        if unsynced < SYNC_EVERY_BYTES {
-            return Ok(());
-        }
-        self.sync_data()?;
-        self.0.pace.pause(SYNC_PAUSE);
+        let mut dirty = self.0.dirty();
+        let known = dirty.entry(offset).or_default();
+        *known = data.len().max(*known);
         Ok(())
+    }
+}
+
+/// Joins ranges that touch, up to [`PIECE_BYTES`].
+fn pieces(ranges: BTreeMap<u64, usize>) -> Vec<(u64, usize)> {
+    let mut pieces: Vec<(u64, usize)> = Vec::new();
+    for (offset, bytes) in ranges {
+        match pieces.last_mut() {
+            Some((start, joined)) if *start + *joined as u64 == offset && *joined + bytes <= PIECE_BYTES => {
+                *joined += bytes;
+            }
+            _ => pieces.push((offset, bytes)),
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_together_is_written_back_together_up_to_a_bound() {
+        let page = 4096;
+        let lone = BTreeMap::from([(0, page), (12_288, page), (16_384, 2 * page), (28_672, page)]);
+        assert_eq!(pieces(lone), [(0, page), (12_288, 3 * page), (28_672, page)]);
+
+        let many = (0..17).map(|number| (number * 4096, page)).collect();
+        assert_eq!(pieces(many), [(0, PIECE_BYTES), (65_536, page)]);
+
+        let large = BTreeMap::from([(0, 100 * page), (409_600, page)]);
+        assert_eq!(pieces(large), [(0, 100 * page), (409_600, page)]);
     }
 }
