@@ -39,10 +39,6 @@ const EMPTIED_TOGETHER: u32 = 4;
 const SPARSE_PERCENT: u64 = 75;
 const SPARSE_PERCENT_QUIET: u64 = 90;
 
-/// How nice the keeper is to other threads, as of setpriority(2): what it does on a small machine, it does while they have nothing to do.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
-
 /// What the keeper is asked for.
 pub(crate) enum Task {
     /// Much has piled up in memory.
@@ -66,7 +62,6 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Works until nobody can ask for anything any more; then writes a last checkpoint.
     pub(crate) fn run(mut self) {
-        step_back();
         if let Err(error) = caught(|| self.learn_acked()) {
             tracing::warn!(%error, "pushes are slower until acked names of before are forgotten");
         }
@@ -315,14 +310,6 @@ impl Keeper {
             self.checkpoint()?;
         }
         Ok(true)
-    }
-}
-
-/// Lets all other threads of the process go first. On Linux alone does each thread have a niceness of its own.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!(%error, "the keeper is as important as those who push");
     }
 }
 
