@@ -1,10 +1,12 @@
 //! What black-box tests need: a relay to talk to, in process or as a process of its own, and a plain HTTP client that hides nothing.
-//! Besides, [`load`] and the benchmark of the whole system made of it, [`mod@bench`], which run on Linux.
+//! Besides, [`audit`], which keeps account of what was answered, and [`load`] and the benchmark of the whole system made of it,
+//! [`mod@bench`], which run on Linux.
 //!
 //! Everything listens on loopback, on a port that the system chooses, and ends with the test that started it.
 
 use std::time::Duration;
 
+pub mod audit;
 pub mod bench;
 pub mod client;
 pub mod load;

@@ -7,7 +7,7 @@ use xshell::{Shell, cmd};
 use crate::project_root;
 
 /// The document of a whole run.
-const DOCUMENT: &str = "docs/benchmarks.md";
+pub(crate) const DOCUMENT: &str = "docs/benchmarks.md";
 
 /// Where the tables of part of a run go, so that they do not take the document's place.
 const PARTIAL: &str = "target/benchmarks.md";

@@ -4,7 +4,10 @@
 use clap::Args;
 use xshell::Shell;
 
-use crate::{bench::relay_bench, project_root};
+use crate::{
+    bench::{DOCUMENT, relay_bench},
+    project_root,
+};
 
 /// How long, and where the plot goes.
 #[derive(Debug, Args)]
@@ -12,16 +15,51 @@ pub(crate) struct Flags {
     /// Minutes under load.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
+    /// Also kill the relay about so often, in seconds, make it fail in other ways, and audit everything that it has answered.
+    #[arg(long, value_name = "SECONDS")]
+    kill_every: Option<f64>,
+    /// Repeats the plan of a run with kills.
+    #[arg(long, requires = "kill_every")]
+    seed: Option<u64>,
     /// The plot of what was seen.
     #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
     svg: String,
 }
 
 /// # Errors
-/// If it does not build, a request fails, or memory, files or latencies grew.
+/// If it does not build, a request fails, memory, files or latencies grew, or an answer was not kept.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(project_root());
-    let Flags { minutes, svg } = flags;
-    relay_bench(&shell, &["soak", "--minutes", &minutes.to_string(), "--svg", svg].map(str::to_owned))
+    relay_bench(&shell, &flags.arguments())
+}
+
+impl Flags {
+    /// What relay-bench is told.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments =
+            vec!["soak".to_owned(), format!("--minutes={}", self.minutes), format!("--svg={}", self.svg)];
+        if let Some(seconds) = self.kill_every {
+            arguments.extend([format!("--kill-every={seconds}"), format!("--out={DOCUMENT}")]);
+        }
+        arguments.extend(self.seed.map(|seed| format!("--seed={seed}")));
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_with_kills_has_a_seed() {
+        let arguments = |kill_every, seed| {
+            Flags { minutes: 1.0, kill_every, seed, svg: "x.svg".to_owned() }.arguments().join(" ")
+        };
+        assert_eq!(arguments(None, None), "soak --minutes=1 --svg=x.svg");
+        assert_eq!(
+            arguments(Some(20.0), Some(7)),
+            "soak --minutes=1 --svg=x.svg --kill-every=20 --out=docs/benchmarks.md --seed=7"
+        );
+    }
 }

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::figure::Section;
+use super::kills::Terms;
 use super::lab::Lab;
 use super::redis::SERVER_ARGUMENTS;
-use super::{BARS, Bar, machine, soak};
+use super::{BARS, Bar, kills, machine, soak};
 
 /// Measures the relay as a whole, on this machine, and shows each figure beside its bar.
 ///
@@ -35,6 +36,15 @@ enum Command {
         /// How long
         #[arg(long, default_value_t = 60.0)]
         minutes: f64,
+        /// Also kill the relay about so often, in seconds, and make it fail in other ways, and audit everything it has answered
+        #[arg(long, value_name = "SECONDS")]
+        kill_every: Option<f64>,
+        /// What decides when what happens to it; a random one, which is printed, when it is not given
+        #[arg(long, requires = "kill_every")]
+        seed: Option<u64>,
+        /// Also write the table of a run with kills to the end of this file, as Markdown
+        #[arg(long, value_name = "FILE", requires = "kill_every")]
+        out: Option<PathBuf>,
         /// Where to draw what was seen
         #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
         svg: PathBuf,
@@ -44,8 +54,14 @@ enum Command {
 /// The program.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse() {
-        Cli { command: Some(Command::Soak { minutes, svg }), .. } => {
+        Cli { command: Some(Command::Soak { minutes, kill_every: None, svg, .. }), .. } => {
             Lab::open(false).and_then(|lab| soak::measure(&lab, minutes, &svg))
+        }
+        Cli {
+            command: Some(Command::Soak { minutes, kill_every: Some(seconds), seed, out, svg }), ..
+        } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+            soak_with_kills(Terms { minutes, kill_every_seconds: seconds, seed }, out.as_deref(), &svg)
         }
         Cli { filters, quick, out, .. } => measure(&filters, quick, out.as_deref()).map(|()| true),
     };
@@ -59,15 +75,35 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints what was found as a section of Markdown, puts it at the end of the document, and tells whether all is well.
+fn soak_with_kills(terms: Terms, out: Option<&Path>, svg: &Path) -> anyhow::Result<bool> {
+    let (section, is_well) = kills::measure(&Lab::open(false)?, terms, svg)?;
+    println!("{section}");
+    if let Some(path) = out {
+        let document = std::fs::read_to_string(path)?;
+        let (bars, _) = split_off_soak(&document);
+        std::fs::write(path, format!("{}\n\n{section}", bars.trim_end()))?;
+    }
+    Ok(is_well)
+}
+
+/// The bars of a document, and the soak at its end, which is run on its own.
+fn split_off_soak(document: &str) -> (&str, &str) {
+    let soak = document.find(&format!("\n## {}\n", kills::TITLE));
+    document.split_at(soak.unwrap_or(document.len()))
+}
+
 /// Runs the bars, and writes the document anew after each, so that nothing is lost when a later one takes too long.
 fn measure(filters: &[String], is_quick: bool, out: Option<&Path>) -> anyhow::Result<()> {
     let lab = Lab::open(is_quick)?;
     let mut document = preface(is_quick);
+    let before = out.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let (_, soak) = split_off_soak(&before);
     let mut show = |text: String| {
         println!("{text}");
         document.push_str(&text);
         document.push('\n');
-        out.map_or(Ok(()), |path| std::fs::write(path, document.trim_end().to_owned() + "\n"))
+        out.map_or(Ok(()), |path| std::fs::write(path, document.trim_end().to_owned() + "\n" + soak))
     };
     show(machine::describe(&lab)?)?;
     for (name, bar) in selected(filters) {
@@ -111,7 +147,16 @@ mod tests {
         let cli = Cli::try_parse_from(["relay-bench", "--quick", "push", "ack"]).unwrap();
         assert!(cli.quick && cli.command.is_none() && cli.filters == ["push", "ack"]);
         let cli = Cli::try_parse_from(["relay-bench", "soak", "--minutes", "0.5"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::Soak { minutes: 0.5, .. })));
+        assert!(matches!(cli.command, Some(Command::Soak { minutes: 0.5, kill_every: None, .. })));
+        let cli = Cli::try_parse_from(["relay-bench", "soak", "--kill-every", "20", "--seed", "7"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Soak { kill_every: Some(20.0), seed: Some(7), .. })));
+    }
+
+    #[test]
+    fn the_soak_stands_behind_the_bars() {
+        let (bars, soak) = ("# Benchmarks\n\n## Push\n", "\n## Soak with kills\n\nLong.\n");
+        assert_eq!(split_off_soak(&format!("{bars}{soak}")), (bars, soak));
+        assert_eq!(split_off_soak(bars), (bars, ""));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod figure;
 mod files;
 mod floor;
 mod growth;
+mod kills;
 mod lab;
 mod large;
 mod latency;

@@ -50,7 +50,19 @@ impl Relay {
 
     /// What its store takes on disk.
     pub(super) fn files(&self) -> io::Result<Files> {
-        Files::read(&store(&self.home))
+        Files::read(&self.store())
+    }
+
+    /// The directory of its store.
+    pub(super) fn store(&self) -> PathBuf {
+        store(&self.home)
+    }
+
+    /// A command of the program on the same store, for when it does not run.
+    pub(super) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().arg(name).arg("--storage-path").arg(self.store());
+        command
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::eventually;
 use crate::load::command::address;
@@ -65,8 +66,30 @@ impl Server {
 
     /// Asks it to stop and waits until it has.
     pub(super) fn stop(&mut self) -> io::Result<()> {
-        Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status()?;
+        self.signal("TERM")?;
         self.child.wait().map(drop)
+    }
+
+    /// Sends it a signal, by the name that `kill` knows.
+    pub(super) fn signal(&self, name: &str) -> io::Result<()> {
+        Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().map(drop)
+    }
+
+    /// Lets it open no more files than it has. Hands back what it was allowed before.
+    pub(super) fn allow_no_more_files(&self) -> io::Result<Rlimit> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count() as u64;
+        // It has the same as this process, from which it has it, and may not be given more again.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        Ok(prlimit(self.pid(), Resource::Nofile, Rlimit { current: Some(open), maximum })?)
+    }
+
+    /// Allows it so many files again.
+    pub(super) fn allow_files(&self, limit: Rlimit) -> io::Result<()> {
+        Ok(prlimit(self.pid(), Resource::Nofile, limit).map(drop)?)
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
 }
 
