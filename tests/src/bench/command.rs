@@ -127,7 +127,8 @@ fn preface(is_quick: bool) -> String {
     format!(
         "# Benchmarks\n\n{warning}Written by `cargo xtask bench`, in one run on one machine: the relay as a process on a real disk, the load \
          generator beside it on the same processors. Ratios carry over to other machines, absolute figures do not. A bar is \
-         what was asked for; a figure without one is for information.\n\n\
+         what was asked for; a figure without one is for information. What stands in the way of those that are missed is in \
+         [performance.md](performance.md).\n\n\
          Where nothing else is said, noisy figures are medians of 3 runs of 10 s, the relay has its shipped configuration \
          without rate limit and quotas, and the peer is Redis as\n\n\
          ```\nredis-server {}\nredis-benchmark --csv -P 1 -c 64 -n 200000 -r 100000 XADD stream:__rand_int__ '*' item <1 KiB>\n```\n\n",
