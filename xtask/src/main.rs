@@ -20,7 +20,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of the relay.")]
 enum Task {
-    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests, documentation.
+    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests, documentation, requests made from the contract.
     Ci(ci::Flags),
     /// The benchmark of the whole system, or the criterion benchmarks.
     Bench(bench::Flags),

@@ -27,9 +27,12 @@ pub(crate) struct Flags {
     /// Where randomness begins.
     #[arg(long, default_value_t = 1)]
     seed: u32,
-    /// Requests for each operation and phase, at most.
+    /// Requests for each operation in each phase, at most.
     #[arg(long, default_value_t = 200)]
     examples: u32,
+    /// Seconds, at most.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
 }
 
 /// The relay under test. It ends with this.
@@ -55,12 +58,15 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     shell.remove_path(&store)?;
     let relay = Relay::start(&store)?;
     let document = format!("{}/openapi.json", relay.base_url);
-    let (seed, examples) = (flags.seed.to_string(), flags.examples.to_string());
+    let [seed, examples, seconds] =
+        [flags.seed, flags.examples, flags.seconds].map(|number| number.to_string());
     println!("seed {seed}");
-    let settings = "xtask/schemathesis.toml";
+    let settings = project_root().join("xtask/schemathesis.toml");
+    // It leaves what it remembers where it runs.
+    shell.change_dir(&environment);
     cmd!(
         shell,
-        "{program} --no-color --config-file {settings} run {document} --seed {seed} --max-examples {examples}"
+        "{program} --no-color --config-file {settings} run {document} --seed {seed} --max-examples {examples} --max-time {seconds} --suppress-health-check all"
     )
     .run()?;
     drop(relay);
