@@ -8,7 +8,7 @@ use clap::Args;
 use xshell::{Shell, cmd};
 
 use crate::{
-    project_root,
+    fuzz, project_root,
     steps::{Step, run_all},
 };
 
@@ -27,16 +27,19 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     shell.change_dir(project_root());
     let nextest =
         cmd!(shell, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_ok();
-    run_all(&shell, &steps(flags, nextest))
+    run_all(&shell, &steps(flags, nextest, fuzz::is_installed(&shell)))
 }
 
-fn steps(flags: &Flags, nextest: bool) -> Vec<Step> {
+fn steps(flags: &Flags, nextest: bool, cargo_fuzz: bool) -> Vec<Step> {
     let mut steps = CHECKS.to_vec();
     steps.extend(tests(nextest).iter().map(|&(name, args)| {
         let env: &[_] = if flags.fast { &[] } else { &[("RUN_SLOW_TESTS", "1")] };
         Step { name, env, args }
     }));
     steps.push(DOCUMENTATION);
+    // Without cargo-fuzz, the tests that run the same bodies were all there is.
+    steps.extend((cargo_fuzz && !flags.fast).then_some(FUZZ));
+    steps.extend((!flags.fast).then_some(SCHEMATHESIS));
     steps
 }
 
@@ -67,6 +70,11 @@ const DOCUMENTATION: Step = Step {
     args: "doc --workspace --no-deps --all-features",
 };
 
+/// Says so where it cannot be had, and fails nothing.
+const SCHEMATHESIS: Step = Step { name: "schemathesis", env: &[], args: "xtask schemathesis" };
+
+const FUZZ: Step = Step { name: "fuzz", env: &[], args: "xtask fuzz --seconds 60" };
+
 /// Nextest runs no doctests; plain `cargo test` runs all there is.
 fn tests(nextest: bool) -> &'static [(&'static str, &'static str)] {
     if nextest {
@@ -84,7 +92,7 @@ mod tests {
     use super::*;
 
     fn commands(fast: bool, nextest: bool) -> Vec<String> {
-        steps(&Flags { fast }, nextest).iter().map(ToString::to_string).collect()
+        steps(&Flags { fast }, nextest, true).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -103,6 +111,14 @@ mod tests {
         let without = commands(true, false);
         assert!(without.contains(&"cargo test --no-fail-fast --workspace --all-features".to_owned()));
         assert!(without.iter().all(|line| !line.contains("nextest")));
+    }
+
+    #[test]
+    fn cargo_fuzz_runs_where_it_is_and_there_is_time() {
+        let has_fuzz = |fast, cargo_fuzz| steps(&Flags { fast }, true, cargo_fuzz).contains(&FUZZ);
+        assert!(has_fuzz(false, true));
+        assert!(!has_fuzz(true, true) && !has_fuzz(false, false));
+        assert!(!steps(&Flags { fast: true }, true, true).contains(&SCHEMATHESIS));
     }
 
     /// A different set of features would build the dependencies once more.

@@ -1,10 +1,13 @@
-//! The development tasks: `cargo xtask ci`, `bench`, `soak` and `tidy`.
+//! The development tasks: `cargo xtask ci`, `bench`, `fuzz`, `openapi`, `schemathesis`, `soak` and `tidy`.
 //!
 //! It calls the tools that a developer would call by hand, and reads the project. It changes no file of it, but for the
-//! document that `bench` writes.
+//! documents that `bench` and `openapi` write.
 
 mod bench;
 mod ci;
+mod fuzz;
+mod openapi;
+mod schemathesis;
 mod soak;
 mod steps;
 mod tidy;
@@ -17,10 +20,16 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of the relay.")]
 enum Task {
-    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests, documentation.
+    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests, documentation, requests made from the contract.
     Ci(ci::Flags),
     /// The benchmark of the whole system, or the criterion benchmarks.
     Bench(bench::Flags),
+    /// Bytes that nobody meant, for every decoder and for the store.
+    Fuzz(fuzz::Flags),
+    /// Writes docs/openapi.json anew.
+    Openapi,
+    /// Requests made from docs/openapi.json, for a running relay.
+    Schemathesis(schemathesis::Flags),
     /// A steady load for a long time.
     Soak(soak::Flags),
     /// The rules of the house that no other tool checks.
@@ -31,6 +40,9 @@ fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Ci(flags) => ci::run(&flags),
         Task::Bench(flags) => bench::run(&flags),
+        Task::Fuzz(flags) => fuzz::run(&flags),
+        Task::Openapi => openapi::run(),
+        Task::Schemathesis(flags) => schemathesis::run(&flags),
         Task::Soak(flags) => soak::run(&flags),
         Task::Tidy => tidy::run(),
     };

@@ -24,6 +24,9 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod logging;
 mod program;
 mod running;

@@ -22,91 +22,144 @@ use crate::metrics::Counts;
 
 pub(crate) use page::PageJson;
 
-/// `POST /push`
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::base64::STANDARD as PROCESSOR;
+
+/// An item for a queue.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(expecting = "an object")]
-struct PushRequest<'a> {
+pub(crate) struct PushRequest<'a> {
+    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
+    /// A UUID in hyphenated, simple, braced or urn form, in any case.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
     message_id: Cow<'a, str>,
+    /// The payload in standard base64 with padding; may be empty. Decoded, it has at most `relay.max_message_bytes`, 8 MiB by default.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(format = "byte"))]
     ciphertext_b64: Cow<'a, str>,
     #[serde(borrow)]
     meta: Meta<'a>,
 }
 
+/// What the sender says of an item. It is stored and returned.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(expecting = "an object")]
-struct Meta<'a> {
+pub(crate) struct Meta<'a> {
+    /// 1 to 64 bytes of UTF-8 that are not blank, such as `opaque`, `signaling`, `attachment`.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 64))]
     kind: Cow<'a, str>,
+    /// The length of the whole message; not checked.
     total_len: u64,
+    /// Which chunk of the message this is, from 0; below `chunk_count`.
+    #[cfg_attr(test, schema(maximum = 4_294_967_294_u64))]
     chunk_index: u32,
+    /// How many chunks the message has.
+    #[cfg_attr(test, schema(minimum = 1, maximum = 4_294_967_295_u64))]
     chunk_count: u32,
+    /// The sender's clock; not checked.
     sent_ms: u64,
 }
 
-/// The answer to a push.
+/// What became of a push.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct PushResponse {
+    /// Whether the item was put into the queue; it is on disk, then.
     stored: bool,
+    /// True if the item is in the queue already, or was acked lately; left out otherwise.
     #[serde(skip_serializing_if = "is_false")]
     duplicate: bool,
+    /// True if the one in the queue has another payload, and keeps it; left out otherwise.
     #[serde(skip_serializing_if = "is_false")]
     conflict: bool,
+    /// The items in the queue after the push.
     queue_len: u64,
+    /// The payload bytes in the queue after the push.
     queue_bytes: u64,
 }
 
-/// `POST /pull`
+/// A page of a queue.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(expecting = "an object")]
-struct PullRequest<'a> {
+pub(crate) struct PullRequest<'a> {
+    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
+    /// The `next_cursor` of an earlier page of the same queue. Without one, the page begins at the front.
     #[serde(borrow)]
     cursor: Option<Cow<'a, str>>,
+    /// The most items wanted; clamped to `relay.pull_batch_max`, which also holds without it.
+    #[cfg_attr(test, schema(minimum = 1))]
     max: Option<u64>,
 }
 
-/// `POST /ack`
+/// Items that need not be kept any longer.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(expecting = "an object")]
-struct AckRequest<'a> {
+pub(crate) struct AckRequest<'a> {
+    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
+    /// The items. One that is named twice counts once.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(max_items = 10_000))]
     ack: Vec<AckEntry<'a>>,
 }
 
+/// The name of an item within its queue.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(expecting = "an object")]
-struct AckEntry<'a> {
+pub(crate) struct AckEntry<'a> {
+    /// A UUID in hyphenated, simple, braced or urn form, in any case.
     #[serde(borrow)]
+    #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
     message_id: Cow<'a, str>,
+    /// Which chunk of the message.
+    #[cfg_attr(test, schema(maximum = 4_294_967_295_u64))]
     chunk_index: u32,
 }
 
-/// The answer to an ack.
+/// What became of an ack: all of its items are gone, durably.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct AckResponse {
+    /// The items that were in the queue until now.
     deleted: u64,
+    /// The items that were not. Both together are the different entries of the request.
     missing: u64,
+    /// The items that are left in the queue.
     remaining: u64,
 }
 
-/// `GET /health`
+/// The process serves.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct HealthResponse {
+    /// Always `ok`.
     status: &'static str,
 }
 
-/// `GET /stats`
+/// The counters since the start.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct StatsResponse {
+    /// Always `ok`.
     pub(crate) status: &'static str,
+    /// How long the relay has been running.
     pub(crate) uptime_ms: u64,
+    /// The counters. More may be added.
     pub(crate) metrics: Counts,
 }
 

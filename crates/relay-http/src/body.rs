@@ -231,6 +231,16 @@ impl Drop for Held {
     }
 }
 
+/// What this is the gzip of, if it is one, and of no more than this.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn unpack(packed: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    let room = Arc::new(AtomicUsize::new(bytes_max.saturating_add(packed.len())));
+    let mut held = Held::new(0, room).ok()?;
+    held.append(packed).ok()?;
+    let mut unpacked = held.unpack(bytes_max, no_room()).ok()?;
+    Some(std::mem::take(&mut unpacked.bytes))
+}
+
 /// Runs what keeps a processor busy for long in a thread that nobody else waits for.
 pub(crate) async fn offload<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::dev::{Payload, RequestHead};
+use actix_web::http::StatusCode;
 use actix_web::http::header::UPGRADE;
 use futures_util::FutureExt as _;
 use relay_core::Relay;
@@ -21,6 +22,7 @@ use crate::error::ApiError;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::monotonic;
+use crate::openapi;
 use crate::options::Options;
 use crate::route::{Asked, Endpoint};
 
@@ -106,6 +108,7 @@ impl<R: Relay> Desk<R> {
             Asked::For(Endpoint::Ack) => self.ack(head, body).await,
             Asked::For(Endpoint::Health) => Ok(Answer::ok(&HealthResponse::OK)),
             Asked::For(Endpoint::Stats) => Ok(self.stats()),
+            Asked::For(Endpoint::OpenApi) => Ok(Answer::raw(StatusCode::OK, openapi::DOCUMENT)),
             Asked::Wrongly(endpoint) => Err(ApiError::MethodNotAllowed { allow: endpoint.allow() }),
             Asked::Nowhere => Err(ApiError::NotFound),
         }

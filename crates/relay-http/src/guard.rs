@@ -55,7 +55,7 @@ impl Guard {
             Some(Endpoint::Push) => Some(self.push),
             Some(Endpoint::Pull) => Some(self.pull),
             Some(Endpoint::Ack) => Some(self.ack),
-            Some(Endpoint::Stats) | None => None,
+            Some(Endpoint::Stats | Endpoint::OpenApi) | None => None,
         };
         let key = mask(client_address(peer, headers, &self.trusted_proxies), self.ipv6_prefix);
         match self.limiter.check(&key, bucket, now.saturating_duration_since(self.origin)) {

@@ -2,8 +2,9 @@
 //! [`Relay`](relay_core::Relay) and what comes back into answers. It decides nothing about queues, stores nothing, binds no
 //! socket, and reads no file (but those of TLS) and no environment.
 //!
-//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health` and `GET /stats`. Every error answer, also to what is
-//! no HTTP at all, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the codes.
+//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health`, `GET /stats` and `GET /openapi.json`, which describes them
+//! all. Every error answer, also to what is no HTTP at all, is JSON of the form `{"error": {"code", "message", "details"?}}`;
+//! [`Code`] lists the codes.
 //!
 //! - [`serve`] runs it all, from a listener to a drain.
 //! - [`Metrics`] are the counters behind `/stats`.
@@ -26,11 +27,15 @@ mod cursor;
 mod desk;
 mod error;
 mod forwarded;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gauge;
 mod guard;
 mod line;
 mod metrics;
 mod monotonic;
+mod openapi;
 mod options;
 mod route;
 mod server;

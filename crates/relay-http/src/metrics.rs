@@ -27,6 +27,7 @@ pub struct Metrics {
 
 /// What the counters stood at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Counts {
     /// Pushes whose fate is known.

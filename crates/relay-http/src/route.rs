@@ -15,6 +15,7 @@ pub(crate) enum Endpoint {
     Ack,
     Health,
     Stats,
+    OpenApi,
 }
 
 /// What a request asks for.
@@ -29,7 +30,8 @@ pub(crate) enum Asked {
 }
 
 impl Endpoint {
-    const ALL: [Self; 5] = [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Stats];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Stats, Self::OpenApi];
 
     pub(crate) const fn path(self) -> &'static str {
         match self {
@@ -38,6 +40,7 @@ impl Endpoint {
             Self::Ack => "/ack",
             Self::Health => "/health",
             Self::Stats => "/stats",
+            Self::OpenApi => "/openapi.json",
         }
     }
 
@@ -45,7 +48,7 @@ impl Endpoint {
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Self::Push | Self::Pull | Self::Ack => "POST",
-            Self::Health | Self::Stats => "GET, HEAD",
+            Self::Health | Self::Stats | Self::OpenApi => "GET, HEAD",
         }
     }
 

@@ -55,6 +55,9 @@ mod chain;
 mod error;
 mod files;
 mod format;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod place;
 mod reader;

@@ -26,6 +26,9 @@ mod batch;
 mod core;
 mod error;
 mod fields;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod index_file;
 mod journals;

@@ -5,6 +5,7 @@
 mod config_keys;
 mod conformance;
 mod embed;
+mod fuzz;
 mod heavy;
 mod process;
 mod recipients;

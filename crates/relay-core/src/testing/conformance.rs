@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, FailurePersistence, FileFailurePersistence, 
 use proptest::test_runner::{TestCaseError, TestError, TestRunner};
 
 use super::harness::{Harness, Plan};
-use super::operations::operations;
+use super::operations::{Op, operations};
 use super::{Failure, Scenario, threads, trial};
 
 macro_rules! scenarios {
@@ -86,6 +86,15 @@ pub fn run_operations<H: Harness>(harness: &mut H) -> Result<(), Failure> {
         }
         TestError::Abort(reason) => Failure::new(format!("seed {}: given up: {reason}", plan.seed)),
     })
+}
+
+/// Runs these operations on the store and on the [`Model`](super::Model), and recounts the store after every
+/// `verify_every` of them.
+///
+/// # Errors
+/// The first operation on which they do not agree.
+pub fn run_these<H: Harness>(harness: &mut H, ops: &[Op], verify_every: usize) -> Result<(), Failure> {
+    trial::run(harness, ops, verify_every)
 }
 
 /// Asks the store from many threads at once, and fills queues that are too deep to write down.

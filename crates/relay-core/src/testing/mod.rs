@@ -24,7 +24,7 @@ mod words;
 use std::fmt;
 
 pub use clock::ManualClock;
-pub use conformance::{SCENARIOS, conformance, run_operations, run_scenarios, run_threads};
+pub use conformance::{SCENARIOS, conformance, run_operations, run_scenarios, run_these, run_threads};
 pub use harness::{Harness, Plan};
 pub use model::Model;
 pub use operations::Op;

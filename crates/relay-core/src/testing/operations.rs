@@ -24,9 +24,9 @@ pub enum Op {
     Pull {
         /// The queue.
         recipient: usize,
-        /// After which of the cursors that this queue has given so far; from the front, when it has given
-        /// none.
-        after: Option<sample::Index>,
+        /// After which of the cursors that this queue has given so far, counted round and round; from the
+        /// front, when it has given none.
+        after: Option<usize>,
         /// The most items wanted.
         max: Option<u64>,
     },
@@ -78,6 +78,11 @@ pub const CHUNKS: u32 = 2;
 /// millisecond shows only to who arrives exactly then.
 const STEPS_MS: &[u64] = &[1, 999, 1_000, 3_000, 4_000, 4_000, 9_999, 10_000, 10_000, 30_000];
 
+const STEPS_BACK_MS: &[u64] = &[1, 2_000, 20_000];
+
+/// An empty payload, one just too large, and some that fill quotas and pages to the last byte.
+const PAYLOADS_BYTES: &[usize] = &[0, 1, 5, 10, 20, 21];
+
 /// The rules of a random run. It begins with the first ones; the others differ in what may change between two
 /// runs of a relay.
 pub fn rules() -> [Limits; 4] {
@@ -103,23 +108,70 @@ pub fn operations(length_max: usize) -> impl Strategy<Value = Vec<Op>> {
     collection::vec(operation(), 1..=length_max)
 }
 
+/// The most operations that bytes stand for.
+const FROM_BYTES_MAX: usize = 200;
+
+/// The operations that these bytes stand for. All bytes stand for some, and a byte more or less changes little of
+/// the rest, which is what fuzzers like.
+pub fn from_bytes(bytes: &[u8]) -> Vec<Op> {
+    let mut rest = bytes.iter().copied();
+    let mut ops = Vec::new();
+    while let Some(first) = rest.next().filter(|_| ops.len() < FROM_BYTES_MAX) {
+        let mut below = |bound: usize| usize::from(rest.next().unwrap_or(0)) % bound;
+        ops.push(match first % 8 {
+            0..=2 => Op::Push {
+                recipient: below(RECIPIENTS.len()),
+                item: item_from(below(MESSAGES.len() * 2)),
+                payload_bytes: pick(PAYLOADS_BYTES, below(PAYLOADS_BYTES.len())),
+                other_content: first & 0x80 != 0,
+            },
+            3 | 4 => Op::Pull {
+                recipient: below(RECIPIENTS.len()),
+                after: (first & 0x80 != 0).then(|| below(256)),
+                max: (first & 0x40 != 0).then(|| 1 + below(4) as u64),
+            },
+            5 => {
+                let items = usize::from(first >> 3) % 4;
+                Op::Ack {
+                    recipient: below(RECIPIENTS.len()),
+                    items: (0..items).map(|_| item_from(below(MESSAGES.len() * 2))).collect(),
+                }
+            }
+            6 => Op::Advance { ms: pick(STEPS_MS, below(STEPS_MS.len())) },
+            _ => match first >> 3 {
+                0..=7 => Op::Reopen { rules: below(rules().len()) },
+                8..=15 => Op::SetBack { ms: pick(STEPS_BACK_MS, below(STEPS_BACK_MS.len())) },
+                _ => Op::Sweep,
+            },
+        });
+    }
+    ops
+}
+
+fn pick<T: Copy + Default>(choices: &[T], index: usize) -> T {
+    choices.get(index).copied().unwrap_or_default()
+}
+
+fn item_from(number: usize) -> OpItem {
+    OpItem { message: number / 2, chunk: u32::from(number % 2 == 1) }
+}
+
 fn operation() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => push(),
-        6 => (recipient(), option::of(any::<sample::Index>()), option::of(1_u64..5))
+        6 => (recipient(), option::of(any::<usize>()), option::of(1_u64..5))
             .prop_map(|(recipient, after, max)| Op::Pull { recipient, after, max }),
         4 => (recipient(), collection::vec(item(), 0..4))
             .prop_map(|(recipient, items)| Op::Ack { recipient, items }),
         3 => sample::select(STEPS_MS).prop_map(|ms| Op::Advance { ms }),
-        1 => sample::select(&[1, 2_000, 20_000][..]).prop_map(|ms| Op::SetBack { ms }),
+        1 => sample::select(STEPS_BACK_MS).prop_map(|ms| Op::SetBack { ms }),
         2 => Just(Op::Sweep),
         2 => (0..rules().len()).prop_map(|rules| Op::Reopen { rules }),
     ]
 }
 
 fn push() -> impl Strategy<Value = Op> {
-    // An empty one, one just too large, and some that fill quotas and pages to the last byte.
-    let payload_bytes = sample::select(&[0, 1, 5, 10, 20, 21][..]);
+    let payload_bytes = sample::select(PAYLOADS_BYTES);
     (recipient(), item(), payload_bytes, any::<bool>()).prop_map(
         |(recipient, item, payload_bytes, other_content)| Op::Push {
             recipient,

@@ -53,7 +53,7 @@ impl<H: Harness> Trial<'_, H> {
             Op::Pull { recipient, after, max } => {
                 let recipient = queue(*recipient)?;
                 let given = self.given_to(&recipient);
-                let after = after.filter(|_| !given.is_empty()).map(|index| *index.get(&given));
+                let after = after.and_then(|number| given.get(number % given.len().max(1)).copied());
                 self.pull(&relay, &recipient, after, max.and_then(NonZeroU64::new))?;
             }
             Op::Ack { recipient, items } => self.ack(&relay, queue(*recipient)?, items)?,

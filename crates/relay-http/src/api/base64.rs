@@ -2,10 +2,10 @@
 //! the processor where it has them, which takes a tenth of the time: with them, base64 is no more the largest part of a page.
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) use base64::engine::general_purpose::STANDARD;
+pub(crate) use base64::engine::general_purpose::STANDARD;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub(super) static STANDARD: std::sync::LazyLock<base64::engine::Simd> =
+pub(crate) static STANDARD: std::sync::LazyLock<base64::engine::Simd> =
     std::sync::LazyLock::new(|| base64::engine::Simd::standard(base64::engine::general_purpose::PAD));
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The five paths and their JSON.
+//! The paths and their JSON.
 
 use std::sync::Arc;
 
@@ -102,11 +102,11 @@ fn an_ack_names_at_most_ten_thousand_items() {
 }
 
 #[test]
-fn health_and_stats_answer_get_and_head() {
+fn what_is_only_read_answers_get_and_head() {
     let server = Server::start();
     assert_eq!(server.get("/health").ok(), json!({"status": "ok"}));
     assert_eq!(server.get("/health?verbose=1").ok(), json!({"status": "ok"}));
-    for path in ["/health", "/stats"] {
+    for path in ["/health", "/stats", "/openapi.json"] {
         let mut client = server.connect();
         client.send(format!("HEAD {path} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n"));
         assert_eq!(client.answer_without_body().status, 200);

@@ -75,7 +75,7 @@ fn a_ban_is_told_and_health_is_free_of_it() {
         }
     };
     assert_eq!(banned.header("retry-after"), Some("300"));
-    for path in ["/stats", "/nope"] {
+    for path in ["/stats", "/openapi.json", "/nope"] {
         server.get(path).assert_error(429, "rate_limited");
     }
     for _ in 0..20 {

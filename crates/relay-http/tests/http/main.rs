@@ -5,7 +5,11 @@
 
 mod api;
 mod bodies;
+mod contract;
 mod errors;
+#[cfg(feature = "tls")]
+mod frames;
+mod hostile;
 mod limits;
 mod pipeline;
 mod raw;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::{Server, memory, options, push_of};
 
 /// A server over TLS, and the certificate to trust.
-fn secure(options: Options) -> (Server, CertificateDer<'static>, tempfile::TempDir) {
+pub(crate) fn secure(options: Options) -> (Server, CertificateDer<'static>, tempfile::TempDir) {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let paths = TlsPaths {
@@ -29,7 +29,7 @@ fn secure(options: Options) -> (Server, CertificateDer<'static>, tempfile::TempD
     (server, identity.cert.der().clone(), dir)
 }
 
-fn client_config(certificate: &CertificateDer<'static>) -> ClientConfig {
+pub(crate) fn client_config(certificate: &CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

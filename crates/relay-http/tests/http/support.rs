@@ -14,6 +14,8 @@ use relay_http::{Metrics, Options, Transport, serve};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::contract;
+
 pub(crate) const MESSAGE_ID: &str = "6f2c2f0e-8c6b-4c29-9b1f-0a6a7c9b1d11";
 
 /// No test waits longer for anything: then something hangs.
@@ -113,7 +115,9 @@ impl Server {
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        self.connect().ask(&format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n"))
+        let answer = self.connect().ask(&format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n"));
+        contract::check("GET", path, &answer);
+        answer
     }
 
     pub(crate) fn shut_down(&mut self) {
@@ -159,7 +163,9 @@ impl Client {
     pub(crate) fn post_with(&mut self, path: &str, headers: &str, body: &[u8]) -> Answer {
         self.send(post_head(path, headers, body.len()));
         self.send(body);
-        self.answer()
+        let answer = self.answer();
+        contract::check("POST", path, &answer);
+        answer
     }
 
     pub(crate) fn answer(&mut self) -> Answer {
@@ -173,6 +179,32 @@ impl Client {
         Answer { status: status(&head), head, body }
     }
 
+    /// The next answer, or `None` when the other side is gone, however it went.
+    pub(crate) fn answer_or_end(&mut self) -> Option<Answer> {
+        while !self.read.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            match self.try_fill() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                    return None;
+                }
+            }
+        }
+        Some(self.answer())
+    }
+
+    /// From now on waits no longer than this for anything.
+    pub(crate) fn be_patient_for(&self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+    }
+
+    /// Whether there is neither an answer nor an end yet. Waits for it as long as there is patience.
+    pub(crate) fn has_nothing_yet(&mut self) -> bool {
+        self.try_fill()
+            .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
     /// The answer to a HEAD, which has a length and no body.
     pub(crate) fn answer_without_body(&mut self) -> Answer {
         let head = self.head();
@@ -181,6 +213,11 @@ impl Client {
 
     pub(crate) fn finish_sending(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// The same, when the other side may be gone already.
+    pub(crate) fn try_finish_sending(&mut self) {
+        drop(self.stream.shutdown(Shutdown::Write));
     }
 
     /// Asserts that the other side closes, cleanly, and sends nothing more.
@@ -208,10 +245,14 @@ impl Client {
 
     /// Reads some more; false at the end.
     fn fill(&mut self) -> bool {
+        self.try_fill().unwrap()
+    }
+
+    fn try_fill(&mut self) -> std::io::Result<bool> {
         let mut buffer = [0; 64 * 1024];
-        let len = self.stream.read(&mut buffer).unwrap();
+        let len = self.stream.read(&mut buffer)?;
         self.read.extend_from_slice(&buffer[..len]);
-        len > 0
+        Ok(len > 0)
     }
 }
 
@@ -237,6 +278,7 @@ impl Answer {
         assert_eq!((self.status, &error["code"]), (status, &json!(code)), "{self:?}");
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
         assert_eq!(json.as_object().unwrap().len(), 1);
+        contract::check_error(self);
         error["details"].clone()
     }
 

@@ -1,0 +1,5 @@
+//! The text of a cursor. What is done with them stands in `relay_http`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| relay_http::fuzzing::cursor(data));

@@ -1,0 +1,5 @@
+//! The order of keys. What is done with them stands in `relay_store_redb`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| relay_store_redb::fuzzing::order(data));

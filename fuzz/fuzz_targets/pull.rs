@@ -1,0 +1,5 @@
+//! The body of a pull. What is done with them stands in `relay_http`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| relay_http::fuzzing::pull(data));

@@ -1,0 +1,203 @@
+//! What the fuzz targets run, on a stable toolchain: every file of `fuzz/corpus`, then those files with changes, and random bytes. A body
+//! asserts what must hold whatever the bytes are, and panics otherwise.
+//!
+//! `FUZZ_SECONDS` lets each target run that long instead of a fixed number of cases; `cargo xtask fuzz` sets it. It does not look for what
+//! bytes lead deeper, as cargo-fuzz does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use relay_tests::at_length;
+
+use crate::stopwatch::Stopwatch;
+
+/// What a target does with bytes.
+type Body = fn(&[u8]);
+
+/// One module of tests for each target: name, body, and how many cases are tried, in a full run and otherwise.
+macro_rules! targets {
+    ($($name:ident: $body:path, $full:literal or $short:literal;)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        $(mod $name {
+            #[test]
+            fn the_corpus() {
+                super::run_corpus(stringify!($name), $body);
+            }
+
+            #[test]
+            fn changed_and_random_bytes() {
+                super::run_random(stringify!($name), $body, $full, $short);
+            }
+        })*
+    };
+}
+
+targets! {
+    frame: relay_journal::fuzzing::frame, 200_000 or 5_000;
+    segment: relay_journal::fuzzing::segment, 20_000 or 1_000;
+    damage: relay_journal::fuzzing::damage, 10_000 or 500;
+    record: relay_store_redb::fuzzing::record, 200_000 or 5_000;
+    rows: relay_store_redb::fuzzing::rows, 200_000 or 5_000;
+    order: relay_store_redb::fuzzing::order, 200_000 or 5_000;
+    operations: relay_store_redb::fuzzing::operations, 600 or 40;
+    push: relay_http::fuzzing::push, 100_000 or 5_000;
+    pull: relay_http::fuzzing::pull, 100_000 or 5_000;
+    ack: relay_http::fuzzing::ack, 100_000 or 5_000;
+    cursor: relay_http::fuzzing::cursor, 100_000 or 5_000;
+    gzip: relay_http::fuzzing::gzip, 10_000 or 500;
+    base64: relay_http::fuzzing::base64, 100_000 or 5_000;
+    forwarded: relay_http::fuzzing::forwarded, 100_000 or 5_000;
+    config: relay_bin::fuzzing::config, 4_000 or 200;
+}
+
+/// A change to bytes.
+#[derive(Clone, Debug)]
+enum Change {
+    Flip(Index, u8),
+    Set(Index, u8),
+    Insert(Index, Vec<u8>),
+    Remove(Index, Index),
+    Cut(Index),
+    /// Puts part of the other bytes in.
+    Splice(Index, Index),
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
+}
+
+fn names_in(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// The committed files of a target, by name.
+fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(directory().join("corpus").join(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn run_corpus(name: &str, body: Body) {
+    let files = corpus(name);
+    assert!(!files.is_empty(), "fuzz/corpus/{name} is empty");
+    for (path, bytes) in files {
+        eprintln!("{}", path.display());
+        body(&bytes);
+    }
+}
+
+fn run_random(name: &str, body: Body, full: u64, short: u64) {
+    let seeds: Vec<_> = corpus(name).into_iter().map(|(_, bytes)| bytes).collect();
+    let strategy = input(seeds);
+    let (started, time) = (Stopwatch::start(), time());
+    let cases = at_length(full, short);
+    for seed in 0_u64.. {
+        let is_over = time.map_or(seed >= cases.div_ceil(CASES_EACH), |time| started.elapsed() >= time);
+        if is_over {
+            return;
+        }
+        run_seed(name, body, &strategy, seed);
+    }
+}
+
+/// So many cases go by one seed.
+const CASES_EACH: u64 = 100;
+
+fn run_seed(name: &str, body: Body, strategy: &impl Strategy<Value = Vec<u8>>, seed: u64) {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    for case in 0..CASES_EACH {
+        let input = strategy.new_tree(&mut runner).unwrap().current();
+        let outcome = std::panic::catch_unwind(|| body(&input));
+        if let Err(panic) = outcome {
+            let file = std::env::temp_dir().join(format!("relay-fuzz-{name}-{seed}-{case}"));
+            fs::write(&file, &input).unwrap();
+            eprintln!(
+                "target {name}, seed {seed}, case {case}: the input is in {}, to be put into fuzz/corpus/{name}",
+                file.display()
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// How long each target runs, if that was said.
+fn time() -> Option<Duration> {
+    #[expect(clippy::disallowed_methods, reason = "how long to fuzz is decided by who runs it")]
+    let seconds = std::env::var("FUZZ_SECONDS").ok()?;
+    Some(Duration::from_secs_f64(seconds.parse().expect("FUZZ_SECONDS is a number")))
+}
+
+fn input(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let pair = (prop::sample::select(seeds.clone()), prop::sample::select(seeds), vec(change(), 0..6));
+    let changed = pair.prop_map(|(bytes, other, changes)| {
+        changes.iter().fold(bytes, |bytes, change| change.apply(bytes, &other))
+    });
+    prop_oneof![6 => changed, 1 => vec(any::<u8>(), 0..64), 1 => vec(any::<u8>(), 0..600)]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = any::<Index>;
+    prop_oneof![
+        3 => (at(), 0..8_u8).prop_map(|(at, bit)| Change::Flip(at, 1 << bit)),
+        3 => (at(), prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(b'"'), Just(b',')]).prop_map(|(at, byte)| Change::Set(at, byte)),
+        2 => (at(), vec(any::<u8>(), 1..5)).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
+        2 => (at(), at()).prop_map(|(from, to)| Change::Remove(from, to)),
+        1 => at().prop_map(Change::Cut),
+        1 => (at(), at()).prop_map(|(at, from)| Change::Splice(at, from)),
+    ]
+}
+
+impl Change {
+    fn apply(&self, mut bytes: Vec<u8>, other: &[u8]) -> Vec<u8> {
+        let place = |at: &Index, length: usize| at.index(length + 1);
+        let length = bytes.len();
+        match self {
+            Self::Flip(at, mask) => {
+                bytes.iter_mut().nth(place(at, length)).into_iter().for_each(|byte| *byte ^= mask)
+            }
+            Self::Set(at, new) => {
+                bytes.iter_mut().nth(place(at, length)).into_iter().for_each(|byte| *byte = *new)
+            }
+            Self::Insert(at, new) => {
+                drop(bytes.splice(place(at, length)..place(at, length), new.iter().copied()))
+            }
+            Self::Remove(from, to) => {
+                let (from, to) = (place(from, length), place(to, length));
+                drop(bytes.drain(from.min(to)..from.max(to).min(from.min(to) + 40)));
+            }
+            Self::Cut(at) => bytes.truncate(place(at, length)),
+            Self::Splice(at, from) => {
+                let rest = &other[place(from, other.len())..];
+                drop(bytes.splice(place(at, length).., rest.iter().copied()));
+            }
+        }
+        bytes
+    }
+}
+
+#[test]
+fn every_target_has_a_program_and_a_corpus() {
+    let names: BTreeSet<_> = NAMES.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(names_in(&directory().join("fuzz_targets")), names);
+    assert_eq!(names_in(&directory().join("corpus")), names);
+    let manifest: toml::Table = fs::read_to_string(directory().join("Cargo.toml")).unwrap().parse().unwrap();
+    let programs =
+        manifest["bin"].as_array().unwrap().iter().map(|bin| bin["name"].as_str().unwrap().to_owned());
+    assert_eq!(programs.collect::<BTreeSet<_>>(), names);
+}

@@ -1,0 +1,120 @@
+//! Feeds every decoder, and the store on a disk that fails, with bytes that nobody meant: by cargo-fuzz, which looks for those that lead
+//! deeper, or else by the tests that run the same bodies on a stable toolchain. What each target does with its bytes is not known here.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use xshell::{Shell, cmd};
+
+use crate::project_root;
+
+/// Where cargo-fuzz builds, and what it finds.
+const WORK: &str = "target/fuzz";
+
+/// Bytes that an input has at most.
+const INPUT_BYTES_MAX: u32 = 4096;
+
+/// One input that takes longer counts as hanging.
+const INPUT_SECONDS_MAX: u32 = 120;
+
+/// What to fuzz, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// Only this target, one of fuzz/fuzz_targets.
+    target: Option<String>,
+    /// Seconds for all targets together, building apart.
+    #[arg(long, default_value_t = 600)]
+    seconds: u32,
+    /// The tests on the stable toolchain, even if cargo-fuzz is there.
+    #[arg(long)]
+    stable: bool,
+}
+
+/// # Errors
+/// If there is no such target, it does not build, or an input makes one panic.
+pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
+    let shell = Shell::new()?;
+    shell.change_dir(project_root());
+    let targets = targets(&shell, flags.target.as_deref())?;
+    let seconds = f64::from(flags.seconds) / f64::from(u32::try_from(targets.len())?);
+    if !flags.stable && is_installed(&shell) {
+        return guided(&shell, &targets, seconds);
+    }
+    println!(
+        "cargo-fuzz on a nightly toolchain is not wanted or not there (cargo install cargo-fuzz); the tests of the same bodies run instead"
+    );
+    by_tests(&shell, flags.target.as_deref(), seconds)
+}
+
+/// Whether cargo-fuzz can be run.
+pub(crate) fn is_installed(shell: &Shell) -> bool {
+    let asked = cmd!(shell, "rustup run nightly cargo fuzz --version");
+    asked.quiet().ignore_stdout().ignore_stderr().run().is_ok()
+}
+
+fn targets(shell: &Shell, only: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let files = shell.read_dir("fuzz/fuzz_targets").context("fuzz/fuzz_targets")?;
+    let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
+    let mut targets: Vec<_> = names.map(str::to_owned).collect();
+    targets.sort();
+    if let Some(only) = only {
+        if !targets.iter().any(|target| target == only) {
+            bail!("there is no target {only}; there are {}", targets.join(", "));
+        }
+        targets.retain(|target| target == only);
+    }
+    Ok(targets)
+}
+
+fn guided(shell: &Shell, targets: &[String], seconds: f64) -> anyhow::Result<()> {
+    let work = project_root().join(WORK);
+    let [built, found, crashes] = ["build", "corpus", "artifacts"].map(|name| work.join(name));
+    shell.create_dir(&crashes)?;
+    // In this order, so that what was built for one target serves the next.
+    for target in targets {
+        cmd!(shell, "rustup run nightly cargo fuzz build --target-dir {built} {target}").run()?;
+    }
+    let limits = [
+        format!("-max_total_time={}", seconds.ceil()),
+        format!("-max_len={INPUT_BYTES_MAX}"),
+        format!("-timeout={INPUT_SECONDS_MAX}"),
+    ];
+    for target in targets {
+        // The first directory takes what is found; the committed files are only read.
+        let own = found.join(target);
+        shell.create_dir(&own)?;
+        let prefix = format!("-artifact_prefix={}/{target}-", crashes.display());
+        let run = cmd!(
+            shell,
+            "rustup run nightly cargo fuzz run --target-dir {built} {target} {own} fuzz/corpus/{target} -- {limits...} {prefix} -verbosity=0 -print_final_stats=1"
+        );
+        let failed = format!(
+            "target {target} failed; the input is in {WORK}/artifacts: mend it, then put the input into fuzz/corpus/{target}"
+        );
+        run.run().context(failed)?;
+    }
+    Ok(())
+}
+
+fn by_tests(shell: &Shell, target: Option<&str>, seconds: f64) -> anyhow::Result<()> {
+    let filter = format!("fuzz::{}", target.map(|target| format!("{target}::")).unwrap_or_default());
+    cmd!(shell, "cargo test --package relay-tests --all-features --test it -- {filter}")
+        .env("FUZZ_SECONDS", seconds.to_string())
+        .run()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_one_of_those_that_there_are() {
+        let shell = Shell::new().unwrap();
+        shell.change_dir(project_root());
+        assert!(targets(&shell, None).unwrap().contains(&"cursor".to_owned()));
+        assert_eq!(targets(&shell, Some("cursor")).unwrap(), ["cursor"]);
+        assert!(
+            targets(&shell, Some("cursors")).unwrap_err().to_string().contains("there is no target cursors")
+        );
+    }
+}

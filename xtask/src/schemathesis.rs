@@ -1,0 +1,120 @@
+//! Runs [schemathesis](https://schemathesis.readthedocs.io) over a relay: requests made from its own OpenAPI document, whose answers are
+//! never a 5xx and always as the document says. It is fetched from PyPI into an environment below `target`; where that cannot be, this
+//! says so and does nothing.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, bail};
+use cargo_metadata::MetadataCommand;
+use clap::Args;
+use xshell::{Shell, cmd};
+
+use crate::project_root;
+
+/// What is installed. Another version finds other things, so it changes by hand.
+const PACKAGE: &str = "schemathesis==4.32.5";
+
+/// The environment, below the project.
+const ENVIRONMENT: &str = "target/schemathesis";
+
+/// How much is tried, and from where.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// Where randomness begins.
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
+    /// Requests for each operation in each phase, at most.
+    #[arg(long, default_value_t = 200)]
+    examples: u32,
+    /// Seconds, at most.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+}
+
+/// The relay under test. It ends with this.
+struct Relay {
+    process: Child,
+    base_url: String,
+}
+
+/// # Errors
+/// If an answer is not as the document says, or the relay does not start.
+pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
+    let shell = Shell::new()?;
+    shell.change_dir(project_root());
+    let environment = project_root().join(ENVIRONMENT);
+    let Some(program) = install(&shell, &environment) else {
+        println!(
+            "skipped: {PACKAGE} is not there and cannot be fetched (it needs python3 with venv, and PyPI)"
+        );
+        return Ok(());
+    };
+    cmd!(shell, "cargo build --package relay-bin").run()?;
+    let store = environment.join("store");
+    shell.remove_path(&store)?;
+    let relay = Relay::start(&store)?;
+    let document = format!("{}/openapi.json", relay.base_url);
+    let [seed, examples, seconds] =
+        [flags.seed, flags.examples, flags.seconds].map(|number| number.to_string());
+    println!("seed {seed}");
+    let settings = project_root().join("xtask/schemathesis.toml");
+    // It leaves what it remembers where it runs.
+    shell.change_dir(&environment);
+    cmd!(
+        shell,
+        "{program} --no-color --config-file {settings} run {document} --seed {seed} --max-examples {examples} --max-time {seconds} --suppress-health-check all"
+    )
+    .run()?;
+    drop(relay);
+    Ok(())
+}
+
+/// The program, if it is there or can be had.
+fn install(shell: &Shell, environment: &Path) -> Option<PathBuf> {
+    let program = environment.join("bin/schemathesis");
+    let pip = environment.join("bin/pip");
+    // Asks nobody if it is there already.
+    let installed =
+        || cmd!(shell, "{pip} install --quiet --disable-pip-version-check {PACKAGE}").quiet().run().is_ok();
+    if !pip.exists() {
+        cmd!(shell, "python3 -m venv {environment}").quiet().run().ok()?;
+    }
+    installed().then_some(program)
+}
+
+impl Relay {
+    /// On a port of the system's choice, with a store of its own and without rate limits.
+    fn start(store: &Path) -> anyhow::Result<Self> {
+        let target = MetadataCommand::new().current_dir(project_root()).no_deps().exec()?.target_directory;
+        let program = target.join("debug/relay-bin");
+        let mut process = Command::new(&program)
+            .args(["--address", "127.0.0.1:0", "--storage-path"])
+            .arg(store)
+            .env("RELAY__RATE_LIMIT__ENABLED", "false")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{program} does not start"))?;
+        let mut line = String::new();
+        let stdout = process.stdout.take().context("the output of the relay is lost")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let base_url = line.trim_end().strip_prefix("listening on ").unwrap_or_default().to_owned();
+        let relay = Self { process, base_url };
+        if relay.base_url.is_empty() {
+            bail!("the relay does not say where it listens: {line:?}");
+        }
+        Ok(relay)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
