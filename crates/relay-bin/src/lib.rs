@@ -22,13 +22,15 @@
 
 pub mod cli;
 mod clock;
+#[cfg(feature = "redb")]
+mod commands;
 pub mod config;
+#[cfg(feature = "redb")]
+mod control;
 mod error;
 mod logging;
 mod program;
 mod running;
-#[cfg(feature = "redb")]
-mod verify;
 mod wiring;
 
 pub use clock::SystemClock;
