@@ -97,7 +97,8 @@ impl Socket {
         let mut limited = (&mut stream).take(REQUEST_BYTES);
         let reading = limited.read_to_end(&mut request);
         tokio::time::timeout(PATIENCE, reading).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let directory = request.strip_prefix(BACKUP).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+        let directory =
+            request.strip_prefix(BACKUP).map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
         let Some(directory) = directory.filter(|path| path.is_absolute()) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the request is not understood"));
         };

@@ -61,19 +61,14 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Snapshot::write`].
-    pub fn write_on(
-        self,
-        disk: Arc<dyn Disk>,
-        path: &Path,
-        watch: Watch<'_>,
-    ) -> Result<Copied, CopyError> {
+    pub fn write_on(self, disk: Arc<dyn Disk>, path: &Path, watch: Watch<'_>) -> Result<Copied, CopyError> {
         let failed = |name: &str, source| CopyError::File { path: path.join(name), source };
         begin(&*disk, path)?;
         let total_bytes = self.files.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.index_bytes;
         let mut copy = Copy { progress: Progress { done_bytes: 0, total_bytes }, watch, entries: Vec::new() };
         copy.advance(0)?;
-        let Self { base, disk: source, files, index_bytes, _pin } = self;
-        let written = caught(|| index::write(&disk, CACHE_BYTES, &base));
+        let Self { base, disk: source, files, index_bytes, pace, _pin } = self;
+        let written = caught(|| index::write(&disk, CACHE_BYTES, &pace, &base));
         written.map_err(|source| CopyError::Index { path: path.to_owned(), source })?;
         // Its pages can be used again from here on.
         drop(base);
@@ -210,7 +205,8 @@ fn open_target(path: &Path) -> Result<Directory, CopyError> {
 fn begin(disk: &dyn Disk, path: &Path) -> Result<(), CopyError> {
     let failed = |source| CopyError::File { path: path.to_owned(), source };
     let names = disk.list().map_err(failed)?;
-    let is_ours = |name: &String| name == MARK || manifest::is_listed(name) || name.starts_with(index::FILE_NAME);
+    let is_ours =
+        |name: &String| name == MARK || manifest::is_listed(name) || name.starts_with(index::FILE_NAME);
     let is_begun = names.iter().any(|name| name == MARK);
     if is_begun && names.iter().all(|name| is_ours(name) || name == manifest::FILE_NAME) {
         for name in names.iter().filter(|name| *name != MARK) {

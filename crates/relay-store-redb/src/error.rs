@@ -44,7 +44,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A backup or a restore into the directory was not finished.
-    #[error("what is in {path} is not whole: a backup or restore into it was not finished; repeat it, or empty the directory")]
+    #[error(
+        "what is in {path} is not whole: a backup or restore into it was not finished; repeat it, or empty the directory"
+    )]
     Unfinished {
         /// The directory.
         path: PathBuf,

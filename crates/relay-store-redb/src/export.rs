@@ -185,7 +185,8 @@ fn read_items(
     let frames = reading.journal.read(&locations);
     rows.into_iter().zip(frames).map(|(row, frame)| {
         let seq = row.seq;
-        let item = frame.map_err(StoreError::from).and_then(|frame| payload::item_of_frame(frame, row, &mut None));
+        let item =
+            frame.map_err(StoreError::from).and_then(|frame| payload::item_of_frame(frame, row, &mut None));
         (seq, item)
     })
 }

@@ -230,8 +230,13 @@ impl Index {
 }
 
 /// Writes all rows of `base` as an index of its own to another disk, and closes it. Making its name durable is left to the caller.
-pub(crate) fn write(disk: &Arc<dyn Disk>, cache_bytes: usize, base: &Base) -> Result<(), StoreError> {
-    drop(Index::write_new(disk, cache_bytes, &Arc::default(), base)?);
+pub(crate) fn write(
+    disk: &Arc<dyn Disk>,
+    cache_bytes: usize,
+    pace: &Arc<Pace>,
+    base: &Base,
+) -> Result<(), StoreError> {
+    drop(Index::write_new(disk, cache_bytes, pace, base)?);
     Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 

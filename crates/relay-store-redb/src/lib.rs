@@ -70,9 +70,9 @@ use relay_disk::{Directory, DirectoryError, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::aside::{Ahead, Alive, Aside};
+pub use crate::backup::{Copied, Progress, restore};
 use crate::core::Core;
 use crate::error::caught;
-pub use crate::backup::{Copied, Progress, restore};
 pub use crate::error::{CopyError, OpenError, StoreError};
 pub use crate::export::{Files, Stats};
 pub use crate::import::Imported;

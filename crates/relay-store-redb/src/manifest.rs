@@ -18,7 +18,8 @@ pub(crate) struct Entry {
 }
 
 pub(crate) fn encode(entries: &[Entry]) -> String {
-    let lines = entries.iter().map(|Entry { name, bytes, checksum }| format!("{checksum:08x} {bytes} {name}\n"));
+    let lines =
+        entries.iter().map(|Entry { name, bytes, checksum }| format!("{checksum:08x} {bytes} {name}\n"));
     let text: String = std::iter::once(HEAD.to_owned()).chain(lines).collect();
     let (files, checksum) = (entries.len(), crc32c::crc32c(text.as_bytes()));
     format!("{text}end {files} {checksum:08x}\n")
@@ -61,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_list_is_text() {
-        let expected = "relay backup 1\ndeadbeef 4096 relay.redb\n00000007 36 journal-0000000007.seg\nend 2 bbf62abc\n";
+        let expected =
+            "relay backup 1\ndeadbeef 4096 relay.redb\n00000007 36 journal-0000000007.seg\nend 2 bbf62abc\n";
         assert_eq!(encode(&entries()), expected);
         assert_eq!(decode(expected.as_bytes()), Some(entries()));
         assert_eq!(decode(encode(&[]).as_bytes()), Some(Vec::new()));

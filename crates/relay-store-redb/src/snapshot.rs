@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::index::Index;
 use crate::journals;
 use crate::keeper::Task;
+use crate::pace::Pace;
 use crate::writer::Job;
 
 /// A store as it was at one moment.
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub(crate) files: Vec<(String, u64)>,
     /// How long the index is by now; written anew it is no longer.
     pub(crate) index_bytes: u64,
+    /// How it leaves room for requests.
+    pub(crate) pace: Arc<Pace>,
     pub(crate) _pin: Pin,
 }
 
@@ -61,9 +64,7 @@ impl RedbRelay {
     /// A way to snapshots of this store.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
-        Snapshots {
-            mailbox: self.mailbox.as_ref().map(mpsc::Sender::downgrade).unwrap_or_else(closed),
-        }
+        Snapshots { mailbox: self.mailbox.as_ref().map(mpsc::Sender::downgrade).unwrap_or_else(closed) }
     }
 
     /// Gives back all that can be given back, however little: empties sparse segments and writes the index anew. It takes long, and
@@ -106,7 +107,8 @@ pub(crate) fn of_checkpoint(core: &Core, index: &Index) -> Result<Snapshot, Stor
     let pin = Pin::new(&core.pins);
     let base = Arc::clone(core.state().base());
     let files = files_of(core, &base);
-    Ok(Snapshot { base, disk: index.disk(), files, index_bytes: index.file_bytes()?, _pin: pin })
+    let (index_bytes, pace) = (index.file_bytes()?, Arc::clone(&index.pace));
+    Ok(Snapshot { base, disk: index.disk(), files, index_bytes, pace, _pin: pin })
 }
 
 /// The segments in which something lives, the one that the journal goes on in, up to there, and the payload files that live.

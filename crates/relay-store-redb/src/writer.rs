@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SendError, Sender};
 
 use relay_core::{
-    Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp, queue,
+    Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp,
+    queue,
 };
 use relay_journal::{Frame, Journal, Position};
 use tokio::sync::mpsc::error::TryRecvError;

@@ -89,7 +89,13 @@ impl Place {
         let mut words = vec!["--core=0".to_owned(), limit, crate::PROGRAM.to_owned()];
         words.extend(self.words(store, command, name));
         let ended = Process::run("prlimit", &as_text(&words), &[]).unwrap();
-        assert_eq!(ended.status.signal(), Some(FILE_TOO_LARGE), "{command:?}: {}{}", ended.stdout, ended.stderr);
+        assert_eq!(
+            ended.status.signal(),
+            Some(FILE_TOO_LARGE),
+            "{command:?}: {}{}",
+            ended.stdout,
+            ended.stderr
+        );
     }
 
     fn words(&self, store: &str, command: &[&str], name: &str) -> Vec<String> {

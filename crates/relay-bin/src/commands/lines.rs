@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// The version of the format that is written and read here.
 pub(super) const VERSION: u32 = 1;
 
+/// No store comes to give away half of all numbers; behind a larger one there would soon be none left.
+const ARRIVAL_NUMBER_MAX: u64 = u64::MAX / 2;
+
 /// What a line takes besides its payload, at most: recipient and kind may be all escapes, of six characters for a byte.
 const LINE_BYTES: u64 = 8 * 1024;
 
@@ -101,8 +104,7 @@ impl<'a> ItemLine<'a> {
             sent_ms: self.sent_ms,
             payload: payload.map_err(|error| format!("payload_b64: {error}"))?.into(),
         };
-        let (arrival, deadline) =
-            (Timestamp::from_ms(self.arrival_ms), Timestamp::from_ms(self.deadline_ms));
+        let (arrival, deadline) = (Timestamp::from_ms(self.arrival_ms), Timestamp::from_ms(self.deadline_ms));
         Ok(Carried { envelope, arrival, deadline })
     }
 }
@@ -139,7 +141,12 @@ impl<R: BufRead> Reader<R> {
     /// The first line.
     pub(super) fn header(&mut self) -> Result<Header, Fault> {
         match self.read()? {
-            Some(Line::RelayExport(header)) if header.version == VERSION => Ok(header),
+            Some(Line::RelayExport(header)) if header.version == VERSION => {
+                let is_sane = header.last_arrival_number <= ARRIVAL_NUMBER_MAX;
+                is_sane
+                    .then_some(header)
+                    .ok_or_else(|| Fault::Line("last_arrival_number is too large".to_owned()))
+            }
             Some(Line::RelayExport(Header { version, .. })) => {
                 Err(Fault::Line(format!("it has version {version}, and this program reads {VERSION} only")))
             }
@@ -183,7 +190,9 @@ impl<R: BufRead> Reader<R> {
         match self.read() {
             Ok(None) => Ok(()),
             Err(Fault::Io(error)) => Err(Fault::Io(error)),
-            Ok(Some(_)) | Err(Fault::Line(_)) => Err(Fault::Line("something follows the last line".to_owned())),
+            Ok(Some(_)) | Err(Fault::Line(_)) => {
+                Err(Fault::Line("something follows the last line".to_owned()))
+            }
         }
     }
 
@@ -268,13 +277,22 @@ mod tests {
         refused("", 1, "begins with a line");
         refused(&format!("{ITEM}\n"), 1, "begins with a line");
         refused(&HEADER.replace("\"version\":1", "\"version\":2"), 1, "version 2");
+        refused(&HEADER.replace(":9", ":9223372036854775808"), 1, "last_arrival_number is too large");
         refused(&format!("{HEADER}\n"), 2, "was cut");
-        refused(&format!("{HEADER}\n{ITEM}\n{ITEM}\n{END}\n"), 4, "should be 1 items of 2 bytes before it, and are 2 of 4");
+        refused(
+            &format!("{HEADER}\n{ITEM}\n{ITEM}\n{END}\n"),
+            4,
+            "should be 1 items of 2 bytes before it, and are 2 of 4",
+        );
         refused(&format!("{HEADER}\n{ITEM}\n{END}\n{END}\n"), 4, "follows the last line");
         refused(&format!("{HEADER}\n{HEADER}\n"), 2, "second header");
         refused(&format!("{HEADER}\n{}\n", &ITEM[..50]), 2, "at character 50");
         refused(&format!("{HEADER}\n{}\n", ITEM.replace("aGk=", "a")), 2, "payload_b64");
-        refused(&format!("{HEADER}\n{}\n", ITEM.replace("aGk=", "aGVsbG8gd29ybGQh")), 2, "larger than 10 bytes");
+        refused(
+            &format!("{HEADER}\n{}\n", ITEM.replace("aGk=", "aGVsbG8gd29ybGQh")),
+            2,
+            "larger than 10 bytes",
+        );
         refused(&format!("{HEADER}\n{}\n", ITEM.replace("0001\"", "zzzz\"")), 2, "message_id");
         refused(&format!("{HEADER}\n{}\n", ITEM.replace("\"sent_ms\":3", "\"sent\":3")), 2, "unknown field");
         refused(&format!("{HEADER}\n{}\n", "x".repeat(20_000)), 2, "too long");

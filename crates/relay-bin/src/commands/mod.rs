@@ -111,9 +111,7 @@ fn open(config: &RelayConfig) -> Result<RedbRelay, OpenError> {
 }
 
 /// Waits for what the store has to do, on a runtime of its own.
-fn wait_for<T, E: Into<CommandError>>(
-    future: impl Future<Output = Result<T, E>>,
-) -> Result<T, CommandError> {
+fn wait_for<T, E: Into<CommandError>>(future: impl Future<Output = Result<T, E>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| CommandError::Store(StoreError::from(error)))?;
     runtime.block_on(future).map_err(Into::into)

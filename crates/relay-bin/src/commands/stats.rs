@@ -31,7 +31,8 @@ fn to_json(stats: &Stats) -> String {
 
 fn to_lines(stats: &Stats) -> String {
     let Stats { contents, expired, oldest_arrival, next_deadline, index, journal, payloads } = stats;
-    let time = |time: &Option<Timestamp>| time.map_or("none".to_owned(), |time| format!("{} ms", time.as_ms()));
+    let time =
+        |time: &Option<Timestamp>| time.map_or("none".to_owned(), |time| format!("{} ms", time.as_ms()));
     let files = |files: &Files| format!("{} bytes in {}", files.bytes, count(files.files, "file", "files"));
     let items = format!("{} of {} bytes", contents.usage.items, contents.usage.bytes);
     let expired = format!("{} of {} bytes", expired.items, expired.bytes);

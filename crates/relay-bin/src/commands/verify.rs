@@ -13,7 +13,8 @@ pub(super) fn run(config: &RelayConfig) -> Result<Outcome, CommandError> {
 pub(super) fn recount(store: &RedbRelay, config: &RelayConfig) -> Result<Outcome, CommandError> {
     let Contents { queues, usage, acked } = store.contents()?;
     let findings = store.verify()?;
-    let (path, items, bytes, found) = (config.storage.path.display(), usage.items, usage.bytes, findings.len());
+    let (path, items, bytes, found) =
+        (config.storage.path.display(), usage.items, usage.bytes, findings.len());
     let sum = format!(
         "{path}: {queues} queues, {items} items of {bytes} bytes, {acked} acked names; {found} findings\n"
     );

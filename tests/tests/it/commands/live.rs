@@ -30,7 +30,8 @@ fn what_was_answered_before_is_in_it() {
     let (count, counted) = mpsc::channel();
     let before = thread::scope(|scope| {
         for connection in 0..CONNECTIONS {
-            let (mut client, count, answered, stop) = (relay.connect().unwrap(), count.clone(), &answered, &stop);
+            let (mut client, count, answered, stop) =
+                (relay.connect().unwrap(), count.clone(), &answered, &stop);
             scope.spawn(move || {
                 for round in 0.. {
                     if stop.load(Ordering::Relaxed) {

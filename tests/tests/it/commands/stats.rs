@@ -38,14 +38,9 @@ fn a_command_that_needs_the_store_for_itself_says_so() {
     place.done("store", &["export"], "x");
     place.done("store", &["backup"], "b");
     let _relay = Process::start_on(crate::PROGRAM, place.0.path(), &[]).unwrap();
-    for (command, name) in [
-        ("verify", ""),
-        ("stats", ""),
-        ("export", "y"),
-        ("import", "x"),
-        ("compact", ""),
-        ("restore", "b"),
-    ] {
+    for (command, name) in
+        [("verify", ""), ("stats", ""), ("export", "y"), ("import", "x"), ("compact", ""), ("restore", "b")]
+    {
         let told = place.refused("store", &[command], name);
         assert!(told.contains("is in use by another process"), "{command}: {told}");
     }

@@ -7,8 +7,10 @@ use super::Place;
 #[test]
 fn a_bar_is_shown_on_a_terminal() {
     let place = Place::filled();
-    let command = format!("{} export {} --storage-path {}", crate::PROGRAM, place.text("x"), place.text("store"));
-    let ended = Process::run("script", &["--quiet", "--return", "--command", &command, "/dev/null"], &[]).unwrap();
+    let command =
+        format!("{} export {} --storage-path {}", crate::PROGRAM, place.text("x"), place.text("store"));
+    let ended =
+        Process::run("script", &["--quiet", "--return", "--command", &command, "/dev/null"], &[]).unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stdout);
     assert!(ended.stdout.contains("exporting"), "{}", ended.stdout);
 }
