@@ -140,9 +140,9 @@ mod tests {
             ("stats", StoreCommand::Stats { json: false }),
             ("stats --json", StoreCommand::Stats { json: true }),
             ("backup d", StoreCommand::Backup { dir: dir.clone() }),
-            ("restore d", StoreCommand::Restore { dir: dir.clone() }),
+            ("restore d", StoreCommand::Restore { dir }),
             ("export f", StoreCommand::Export { file: file.clone() }),
-            ("import f", StoreCommand::Import { file: file.clone() }),
+            ("import f", StoreCommand::Import { file }),
             ("compact", StoreCommand::Compact),
         ] {
             assert_eq!(parsed(line), Some(Command::Store(command)), "{line}");
