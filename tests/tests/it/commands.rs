@@ -24,10 +24,10 @@ use relay_tests::Process;
 use relay_tests::process::Ended;
 
 /// The payload that lies in a file of its own, and makes every copy of the store pass the limit.
-const LARGE_BYTES: usize = 6 << 20;
+const LARGE_BYTES: usize = 3 << 20;
 
 /// Less than that, and more than any other file of the store.
-const LIMIT_BYTES: u64 = 5 << 20;
+const LIMIT_BYTES: u64 = 2560 << 10;
 
 /// SIGXFSZ of Linux.
 const FILE_TOO_LARGE: i32 = 25;

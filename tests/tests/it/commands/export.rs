@@ -27,6 +27,30 @@ fn what_was_exported_is_imported_once() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_written() {
+    let place = Place::filled();
+    let mut whole = place.queues("store");
+    let payload = whole["alice"][77].body.clone();
+    let segment = place.path("store/journal-0000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    let ended = place.run("store", &["export"], "x");
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("item 78: "), "{lines:?}");
+    assert!(
+        lines[1].contains("x: 699 items of ") && lines[1].ends_with("; 1 could not be read"),
+        "{lines:?}"
+    );
+    place.done("other", &["import"], "x");
+    whole.get_mut("alice").unwrap().remove(77);
+    assert_eq!(place.queues("other"), whole);
+}
+
+#[test]
 fn an_export_that_was_killed_has_no_file_and_is_repeated() {
     let place = Place::filled();
     let whole = place.queues("store");
