@@ -48,7 +48,10 @@ impl Place {
         let place = Self::new();
         let store = open(&place.path("store"));
         for queue in ["alice", "bob", "a \"third\"\n:one"] {
-            push(&store, (0..200).map(|number| envelope(queue, number, 1000 + number as usize)));
+            push(
+                &store,
+                (0..200).map(|number| envelope(queue, number, 1000 + usize::try_from(number).unwrap())),
+            );
             if queue == "bob" {
                 push(&store, [envelope(queue, 200, LARGE_BYTES)]);
                 push(&store, (201..300).map(|number| envelope(queue, number, 10)));
