@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "redb")]
+pub use crate::commands::StoreCommand;
 use crate::config::{Overrides, Sources};
 
 const AFTER_HELP: &str = "\
@@ -13,8 +15,8 @@ RELAY__RELAY__MAX_MESSAGE_BYTES, then the options above; the later wins. To see 
   relay-bin check-config --config relay.toml
 
 Exit codes:
-  0   stopped as asked, or what was checked is good
-  1   could not start: the port is taken, the store is locked or unreadable; or verify found something
+  0   stopped as asked, or what was asked for is done and all is well
+  1   could not start: the port is taken, the store is locked or unreadable; or a command failed or found something
   2   the command line was not understood
   78  the configuration has mistakes; all of them are listed";
 
@@ -34,15 +36,16 @@ pub struct Cli {
 }
 
 /// What the program can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Start the relay (what happens without a command)
     Serve,
     /// Check the configuration, print what would be in force, and stop
     CheckConfig,
-    /// Recount the store while no relay uses it, and list everything that does not add up
+    /// What is done to a store by hand.
     #[cfg(feature = "redb")]
-    Verify,
+    #[command(flatten)]
+    Store(StoreCommand),
 }
 
 /// Options of every command.
@@ -78,7 +81,7 @@ impl Cli {
     /// The command that was given, or the one that is meant without.
     #[must_use]
     pub fn command_or_serve(&self) -> Command {
-        self.command.unwrap_or(Command::Serve)
+        self.command.clone().unwrap_or(Command::Serve)
     }
 }
 
@@ -125,6 +128,28 @@ mod tests {
         }
         let bare = parse("relay-bin").unwrap();
         assert_eq!((bare.command_or_serve(), bare.options), (Command::Serve, Options::default()));
+    }
+
+    #[cfg(feature = "redb")]
+    #[test]
+    fn commands_on_a_store_take_what_they_need() {
+        let parsed = |line: &str| parse(&format!("relay-bin {line} --storage-path db")).unwrap().command;
+        let (dir, file) = (PathBuf::from("d"), PathBuf::from("f"));
+        for (line, command) in [
+            ("verify", StoreCommand::Verify),
+            ("stats", StoreCommand::Stats { json: false }),
+            ("stats --json", StoreCommand::Stats { json: true }),
+            ("backup d", StoreCommand::Backup { dir: dir.clone() }),
+            ("restore d", StoreCommand::Restore { dir }),
+            ("export f", StoreCommand::Export { file: file.clone() }),
+            ("import f", StoreCommand::Import { file }),
+            ("compact", StoreCommand::Compact),
+        ] {
+            assert_eq!(parsed(line), Some(Command::Store(command)), "{line}");
+        }
+        for line in ["backup", "restore", "export", "import", "verify x", "compact x"] {
+            assert_eq!(parse(&format!("relay-bin {line}")).unwrap_err().exit_code(), 2, "{line}");
+        }
     }
 
     #[test]

@@ -35,6 +35,6 @@ pub enum RelayError {
 }
 
 /// The reason behind an error, which is for the operator and not for a client.
-fn cause(error: &relay_core::Error) -> String {
+pub(crate) fn cause(error: &relay_core::Error) -> String {
     std::error::Error::source(error).unwrap_or(error).to_string()
 }

@@ -22,7 +22,11 @@
 
 pub mod cli;
 mod clock;
+#[cfg(feature = "redb")]
+mod commands;
 pub mod config;
+#[cfg(feature = "redb")]
+mod control;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -30,8 +34,6 @@ pub mod fuzzing;
 mod logging;
 mod program;
 mod running;
-#[cfg(feature = "redb")]
-mod verify;
 mod wiring;
 
 pub use clock::SystemClock;

@@ -9,7 +9,11 @@ use std::sync::Arc;
 use clap::Parser;
 use tokio::sync::Notify;
 
+#[cfg(feature = "redb")]
+use crate::cli::StoreCommand;
 use crate::cli::{Cli, Command};
+#[cfg(feature = "redb")]
+use crate::commands;
 use crate::config::{Loaded, RelayConfig, Sources};
 use crate::error::RelayError;
 use crate::logging;
@@ -36,9 +40,9 @@ pub fn run() -> ExitCode {
     match command {
         Command::CheckConfig => check_config(sources),
         #[cfg(feature = "redb")]
-        Command::Verify => {
+        Command::Store(command) => {
             logging::start(format);
-            verify(sources)
+            look_after(command, sources)
         }
         Command::Serve => {
             logging::start(format);
@@ -69,7 +73,7 @@ fn check_config(sources: Sources) -> ExitCode {
 }
 
 #[cfg(feature = "redb")]
-fn verify(sources: Sources) -> ExitCode {
+fn look_after(command: StoreCommand, sources: Sources) -> ExitCode {
     let config = match RelayConfig::load(sources) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
@@ -77,10 +81,10 @@ fn verify(sources: Sources) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    match crate::verify::verify(&config) {
-        Ok(report) => {
-            print(&report.to_string());
-            if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+    match commands::run(command, &config) {
+        Ok(outcome) => {
+            print(&outcome.text);
+            if outcome.is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
         }
         Err(error) => {
             complain(&error);

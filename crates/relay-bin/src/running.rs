@@ -2,7 +2,7 @@
 //!
 //! Every task that is started here ends with the server; none outlives [`RunningRelay::handle`].
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock::SystemClock;
 use crate::config::{Mode, RelayConfig, StorageKind};
+#[cfg(feature = "redb")]
+use crate::control;
 use crate::error::RelayError;
 use crate::wiring;
 
@@ -56,7 +58,7 @@ pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
 /// As [`start`].
 pub async fn start_with_store<R: Relay>(store: R, config: RelayConfig) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
-    serve(store, config, Arc::default()).await
+    serve(store, config, Arc::default(), pending()).await
 }
 
 /// As [`start`]; the certificates are read anew whenever `reload` is notified.
@@ -67,22 +69,25 @@ pub(crate) async fn start_reloadable(
     warn_all(&config.validate()?);
     let (limits, clock) = (wiring::limits(&config.relay), Arc::new(SystemClock));
     match config.storage.kind {
-        StorageKind::Memory => serve(MemoryRelay::new(limits, clock), config, reload).await,
+        StorageKind::Memory => serve(MemoryRelay::new(limits, clock), config, reload, pending()).await,
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
             let options = wiring::store_options(&config);
             let store = relay_store_redb::RedbRelay::open(&config.storage.path, limits, clock, options)?;
-            serve(store, config, reload).await
+            let asked = control::listen(&config.storage.path, store.snapshots());
+            serve(store, config, reload, asked).await
         }
         #[cfg(not(feature = "redb"))]
         StorageKind::Redb => unreachable!("validate refuses what is not built in"),
     }
 }
 
+/// Serves, and does meanwhile what the operator asks for.
 async fn serve<R: Relay>(
     store: R,
     config: RelayConfig,
     reload: Arc<Notify>,
+    asked: impl Future<Output = ()> + Send + 'static,
 ) -> Result<RunningRelay, RelayError> {
     let transport = transport(&config)?;
     let listener = listen(&config.address).await;
@@ -94,7 +99,7 @@ async fn serve<R: Relay>(
     let stop = async {
         // A sender that was dropped will never stop us.
         if stopped.await.is_err() {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
     };
     let metrics = Arc::new(Metrics::default());
@@ -114,6 +119,7 @@ async fn serve<R: Relay>(
             error = held.ended() => Err(RelayError::Broken(error)),
             () = sweeps => Ok(()),
             () = reloads => Ok(()),
+            () = asked => Ok(()),
         };
         // The last holder closes the store, which may wait for the disk.
         drop(tokio::task::spawn_blocking(move || drop(held)));
@@ -186,7 +192,7 @@ fn reload_certificates(
         }
         #[cfg(not(feature = "tls"))]
         drop(reload);
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
 }
 

@@ -43,6 +43,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod import;
 pub mod limits;
 pub mod memory;
 pub mod message;
@@ -55,6 +56,7 @@ pub mod time;
 pub mod verify;
 
 pub use error::{Error, QuotaKind, Rejection};
+pub use import::{Carried, ImportOutcome};
 pub use limits::{Limits, Usage};
 pub use memory::MemoryRelay;
 pub use message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};

@@ -53,6 +53,13 @@ pub enum Admission {
     },
 }
 
+/// From when until when an item is in its queue; at least until the one before it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stay {
+    pub(crate) arrival: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
 /// A request for a page of a queue.
 #[derive(Clone, Debug)]
 pub struct Pull {
@@ -212,6 +219,17 @@ pub fn push<T: WriteTx>(
     now: Timestamp,
     envelope: Envelope,
 ) -> Result<Result<PushOutcome, Rejection>, T::Error> {
+    put(tx, limits, now, envelope, Stay { arrival: now, until: now.plus_ms(limits.ttl_ms) })
+}
+
+/// As [`push`], for another stay than that from now on.
+pub(crate) fn put<T: WriteTx>(
+    tx: &mut T,
+    limits: &Limits,
+    now: Timestamp,
+    envelope: Envelope,
+    stay: Stay,
+) -> Result<Result<PushOutcome, Rejection>, T::Error> {
     let (recipient, id) = (envelope.recipient.clone(), envelope.id());
     let (usage, mut unreclaimed, replaces) = match admit(tx, limits, now, &envelope)? {
         Err(rejection) => return Ok(Err(rejection)),
@@ -229,9 +247,9 @@ pub fn push<T: WriteTx>(
         tx.remove(&recipient, id, seq)?;
         unreclaimed = unreclaimed.minus(Usage::of(payload_bytes));
     }
-    let deadline = now.plus_ms(limits.ttl_ms).max(tx.last_deadline(&recipient)?.unwrap_or_default());
+    let deadline = stay.until.max(tx.last_deadline(&recipient)?.unwrap_or_default());
     let seq = tx.next_seq()?;
-    tx.insert(&recipient, Item::new(envelope, seq, now, deadline))?;
+    tx.insert(&recipient, Item::new(envelope, seq, stay.arrival, deadline))?;
     tx.set_usage(&recipient, usage.plus(unreclaimed))?;
     Ok(Ok(PushOutcome::Stored { usage }))
 }

@@ -142,7 +142,8 @@ impl Files {
         table.handles.remove(&segment);
     }
 
-    fn name(&self, segment: u32) -> String {
+    /// What the file of a segment is called.
+    pub(crate) fn name(&self, segment: u32) -> String {
         file_name(self.journal, segment)
     }
 

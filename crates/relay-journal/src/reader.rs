@@ -87,6 +87,11 @@ impl Reader {
         self.files.segments()
     }
 
+    /// What the file of a segment is called.
+    pub fn file_name(&self, segment: u32) -> String {
+        self.files.name(segment)
+    }
+
     /// Removes a segment. One that is not there is no error, but the last one of a journal that is replayed cannot be
     /// removed ([`io::ErrorKind::InvalidInput`]). After a crash the segment may be there again.
     pub fn remove(&self, segment: u32) -> io::Result<()> {

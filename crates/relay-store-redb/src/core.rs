@@ -1,6 +1,6 @@
 //! What the writer, the keeper and readers share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) pace: Arc<Pace>,
     /// The index is being written anew, and no checkpoint can begin.
     pub(crate) is_rewriting: AtomicBool,
+    /// How many snapshots there are: none of the files is taken away meanwhile.
+    pub(crate) pins: Arc<AtomicUsize>,
     state: RwLock<State>,
     /// Why the last checkpoint failed, if it did.
     trouble: Mutex<Option<StoreError>>,
@@ -48,8 +50,9 @@ impl Core {
         state: State,
     ) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
-        let is_rewriting = AtomicBool::new(false);
-        Self { limits, clock, journal, pace, is_rewriting, state: RwLock::new(state), trouble, checkpointed }
+        let (is_rewriting, pins) = (AtomicBool::new(false), Arc::default());
+        let state = RwLock::new(state);
+        Self { limits, clock, journal, pace, is_rewriting, pins, state, trouble, checkpointed }
     }
 
     // A panic elsewhere leaves the state usable: it is changed by whole batches, and only behind the journal.

@@ -43,6 +43,20 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
+    /// A backup or a restore into the directory was not finished.
+    #[error(
+        "what is in {path} is not whole: a backup or restore into it was not finished; repeat it, or empty the directory"
+    )]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds a backup, which a start would change.
+    #[error("{path} holds a backup and no store; bring it back with `relay-bin restore`")]
+    Backup {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The disk fails to read what a start needs. Nothing was given up: it may read it another time.
     #[error(
         "the disk cannot read all of the journal in {path}; nothing was changed: look at the disk, then start again"
@@ -82,6 +96,51 @@ pub enum StoreError {
     /// The thread of a pull has ended before it was done.
     #[error("the reader has ended")]
     ReaderEnded,
+}
+
+/// Why a backup could not be written or brought back. The text is for the operator and names the path.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A file or directory cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The index cannot be written.
+    #[error("the index cannot be written to {path}: {source}")]
+    Index {
+        /// The directory.
+        path: PathBuf,
+        /// What the store says.
+        source: StoreError,
+    },
+    /// There is something in the directory, which is not overwritten.
+    #[error("{path} is not empty, and nothing in it is overwritten; choose another directory, or empty it")]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds no backup, or one that was not finished.
+    #[error("{path} holds no whole backup: it was not finished, or is not all there")]
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of a backup is not what was written.
+    #[error("{path} is damaged: it is not what was written; nothing was restored")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Who asked for it has stopped it.
+    #[error("stopped before the end")]
+    Stopped,
+    /// The directory cannot be had.
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 /// Does something with the index, over whose damaged pages redb may panic. Nobody sees half of what it has done.

@@ -179,13 +179,7 @@ impl Index {
     }
 
     fn write_anew(&mut self, base: &Base) -> Result<(), StoreError> {
-        drop(self.disk.remove(NEW_FILE_NAME));
-        let file = self.disk.create(NEW_FILE_NAME)?;
-        let new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.pace))?;
-        let tx = new.begin()?;
-        tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
-        self.copy(base, &tx)?;
-        finish(tx, base.numbers, base.position, base.payloads_through)?;
+        let new = Self::write_new(&self.disk, self.cache_bytes, &self.pace, base)?;
         let before_bytes = self.file_bytes()?;
         self.disk.rename(NEW_FILE_NAME, FILE_NAME)?;
         if let Err(error) = self.disk.sync() {
@@ -204,6 +198,28 @@ impl Index {
         Ok(())
     }
 
+    /// Writes all rows of `base` into a new file of `disk`, which has not its name yet.
+    fn write_new(
+        disk: &Arc<dyn Disk>,
+        cache_bytes: usize,
+        pace: &Arc<Pace>,
+        base: &Base,
+    ) -> Result<Self, StoreError> {
+        drop(disk.remove(NEW_FILE_NAME));
+        let file = disk.create(NEW_FILE_NAME)?;
+        let new = Self::on(Arc::clone(disk), file, cache_bytes, Arc::clone(pace))?;
+        let tx = new.begin()?;
+        tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
+        new.copy(base, &tx)?;
+        finish(tx, base.numbers, base.position, base.payloads_through)?;
+        Ok(new)
+    }
+
+    /// The disk that it lies on.
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
     fn begin(&self) -> Result<WriteTransaction, StoreError> {
         let mut tx = self.db.database()?.begin_write()?;
         tx.set_durability(Durability::Immediate)?;
@@ -211,6 +227,17 @@ impl Index {
         tx.set_quick_repair(true);
         Ok(tx)
     }
+}
+
+/// Writes all rows of `base` as an index of its own to another disk, and closes it. Making its name durable is left to the caller.
+pub(crate) fn write(
+    disk: &Arc<dyn Disk>,
+    cache_bytes: usize,
+    pace: &Arc<Pace>,
+    base: &Base,
+) -> Result<(), StoreError> {
+    drop(Index::write_new(disk, cache_bytes, pace, base)?);
+    Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 
 /// Notes where the journal goes on, if anything was written to it yet, and commits.

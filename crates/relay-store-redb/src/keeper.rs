@@ -18,6 +18,7 @@ use crate::error::{StoreError, caught};
 use crate::index::Index;
 use crate::journals;
 use crate::record::{ItemRecord, kind};
+use crate::snapshot::{self, Snapshot};
 use crate::writer::{CheckpointDue, Job, Teller};
 
 /// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has to replay is bounded otherwise; this
@@ -45,6 +46,10 @@ pub(crate) enum Task {
     Checkpoint,
     /// A sweep is through: give back what it made free, then answer it.
     Tidy(Vec<Teller<Swept>>, Swept),
+    /// Show the store as it is now, for as long as the snapshot is kept.
+    Snapshot(Teller<Snapshot>),
+    /// Give back all that can be given back, whatever it costs.
+    Compact(Teller<()>),
 }
 
 pub(crate) struct Keeper {
@@ -57,6 +62,8 @@ pub(crate) struct Keeper {
     pub(crate) stuck: HashSet<u32>,
     /// No request came between the last two sweeps: there is time to be thorough.
     pub(crate) is_quiet: bool,
+    /// Every segment before this one is worth emptying, as long as somebody waits for that.
+    pub(crate) thorough_before: Option<u32>,
 }
 
 impl Keeper {
@@ -70,6 +77,8 @@ impl Keeper {
             let outcome = match self.tasks.recv_timeout(patience) {
                 Ok(Task::Checkpoint) | Err(RecvTimeoutError::Timeout) => caught(|| self.maintain()),
                 Ok(Task::Tidy(callers, swept)) => self.tidy_and_answer(callers, swept),
+                Ok(Task::Snapshot(caller)) => answer(caller, caught(|| self.snapshot())),
+                Ok(Task::Compact(caller)) => answer(caller, caught(|| self.compact_all())),
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             patience = if outcome.is_ok() { CHECKPOINT_AFTER } else { RETRY_AFTER };
@@ -114,6 +123,10 @@ impl Keeper {
         if self.is_tidy()? {
             return Ok(());
         }
+        self.empty_segments()
+    }
+
+    fn empty_segments(&mut self) -> Result<(), StoreError> {
         self.checkpoint()?;
         let mut emptied = 0;
         while let Some(segment) = self.sparsest() {
@@ -126,6 +139,29 @@ impl Keeper {
             }
         }
         if emptied > 0 { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// The store with all that is published by now.
+    fn snapshot(&mut self) -> Result<Snapshot, StoreError> {
+        let wanted = self.core.state().position();
+        self.checkpoint()?;
+        // After one that had failed, that was what it should have written, and not what came since.
+        if self.core.state().base().position.unwrap_or_default() < wanted {
+            self.checkpoint()?;
+        }
+        snapshot::of_checkpoint(&self.core, &self.index)
+    }
+
+    /// Empties every segment that has holes, and writes the index anew.
+    fn compact_all(&mut self) -> Result<(), StoreError> {
+        // What is moved comes to lie behind it, so that there is an end.
+        self.thorough_before = Some(self.core.state().position().segment);
+        let emptied = self.empty_segments();
+        self.thorough_before = None;
+        emptied?;
+        self.checkpoint()?;
+        let base = Arc::clone(self.core.state().base());
+        self.rewrite(&base)
     }
 
     /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
@@ -151,6 +187,9 @@ impl Keeper {
 
     /// How large the journal may be: half again what lives in it, or, when there is time, an eighth; and a segment.
     fn allowed_bytes(&self, live_bytes: u64) -> u64 {
+        if self.thorough_before.is_some() {
+            return live_bytes;
+        }
         live_bytes + live_bytes / if self.is_quiet { 8 } else { 2 } + self.due.segment_bytes
     }
 
@@ -173,18 +212,28 @@ impl Keeper {
         if !self.index.is_wasteful(&base, self.is_quiet)? {
             return Ok(());
         }
-        self.core.is_rewriting.store(true, Ordering::Relaxed);
-        let rewritten = caught(|| self.index.rewrite(&base).and_then(|()| self.index.base()));
-        match rewritten {
-            Ok(base) => self.rebase(base),
-            Err(error) => {
-                tracing::warn!(%error, "the index could not be written anew");
-                self.reopen();
-            }
+        if let Err(error) = self.rewrite(&base) {
+            tracing::warn!(%error, "the index could not be written anew");
         }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, base: &Base) -> Result<(), StoreError> {
+        self.core.is_rewriting.store(true, Ordering::Relaxed);
+        let rewritten = caught(|| self.index.rewrite(base).and_then(|()| self.index.base()));
+        let outcome = match rewritten {
+            Ok(base) => {
+                self.rebase(base);
+                Ok(())
+            }
+            Err(error) => {
+                self.reopen();
+                Err(error)
+            }
+        };
         self.core.is_rewriting.store(false, Ordering::Relaxed);
         self.core.note_checkpoint(Ok(()));
-        Ok(())
+        outcome
     }
 
     fn write_checkpoint(&mut self) -> Result<(), StoreError> {
@@ -212,8 +261,11 @@ impl Keeper {
         drop(old);
     }
 
-    /// Unlinks the segments that hold nothing live and that no replay would read.
+    /// Unlinks the segments that hold nothing live and that no replay would read, unless a snapshot needs them.
     fn remove_dead(&self) {
+        if self.core.pins.load(Ordering::SeqCst) > 0 {
+            return;
+        }
         let base = Arc::clone(self.core.state().base());
         let position = base.position.unwrap_or_default();
         let is_dead = |segment: Option<u32>| segment.is_none_or(|known| !base.segments.contains_key(&known));
@@ -245,10 +297,12 @@ impl Keeper {
         if bytes <= self.allowed_bytes(live_bytes) {
             return None;
         }
-        let percent = if self.is_quiet { SPARSE_PERCENT_QUIET } else { SPARSE_PERCENT };
+        let has_time = self.is_quiet || self.thorough_before.is_some();
+        let percent = if has_time { SPARSE_PERCENT_QUIET } else { SPARSE_PERCENT };
+        let before = self.thorough_before.unwrap_or(position.segment).min(position.segment);
         let sparse = living.into_iter().filter(|(id, live_bytes, bytes)| {
             let is_sparse = live_bytes * 100 <= bytes * percent;
-            *id < position.segment && is_sparse && !self.stuck.contains(id)
+            *id < before && is_sparse && !self.stuck.contains(id)
         });
         sparse.min_by_key(|(_, live_bytes, bytes)| live_bytes * 1000 / (*bytes).max(1)).map(|(id, ..)| id)
     }
@@ -311,6 +365,14 @@ impl Keeper {
         }
         Ok(true)
     }
+}
+
+/// Answers, and tells the keeper how it went.
+fn answer<T>(caller: Teller<T>, outcome: Result<T, StoreError>) -> Result<(), StoreError> {
+    let told = outcome.as_ref().map(drop).map_err(Clone::clone);
+    // Who asked may have gone.
+    drop(caller.send(outcome));
+    told
 }
 
 /// Unlinks the segments of a journal that are dead.

@@ -16,24 +16,29 @@
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back;
 //!   `index_file`: the file as redb sees it; `pace`: how room is left for requests.
+//! - `export`, `import`: a store as items, one by one. `snapshot`, `backup`, `manifest`: a store as files, while it goes on.
 
 #![warn(missing_docs)]
 
 mod acked;
 mod aside;
+mod backup;
 mod base;
 mod batch;
 mod core;
 mod error;
+mod export;
 mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod import;
 mod index;
 mod index_file;
 mod journals;
 mod keeper;
 mod layer;
+mod manifest;
 mod memo;
 mod open;
 mod pace;
@@ -44,6 +49,7 @@ mod recount;
 mod replay;
 mod reply;
 mod schema;
+mod snapshot;
 mod state;
 mod tables;
 mod view;
@@ -67,13 +73,17 @@ use relay_disk::{Directory, DirectoryError, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::aside::{Ahead, Alive, Aside};
+pub use crate::backup::{Copied, Progress, restore};
 use crate::core::Core;
 use crate::error::caught;
-pub use crate::error::{OpenError, StoreError};
+pub use crate::error::{CopyError, OpenError, StoreError};
+pub use crate::export::{Files, Stats};
+pub use crate::import::Imported;
 use crate::keeper::{Keeper, Task};
 use crate::memo::Memo;
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
+pub use crate::snapshot::{Snapshot, Snapshots};
 use crate::writer::{Answer, CheckpointDue, Job, Load, Push, Sweep, Weight, Writer};
 
 /// When a caller that was turned away may come back: a few batches later.
@@ -108,6 +118,7 @@ pub struct Options {
 /// checkpoint, and releases the store.
 pub struct RedbRelay {
     core: Arc<Core>,
+    disk: Arc<dyn Disk>,
     options: Options,
     load: Arc<Load>,
     readers: Arc<Semaphore>,
@@ -176,7 +187,7 @@ impl RedbRelay {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let opened = caught(|| Ok(open::open(disk, path, limits, clock, &options)))
+        let opened = caught(|| Ok(open::open(Arc::clone(&disk), path, limits, clock, &options)))
             .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))?;
         let core = Arc::new(opened.core);
         let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
@@ -196,6 +207,7 @@ impl RedbRelay {
             due,
             stuck: HashSet::new(),
             is_quiet: false,
+            thorough_before: None,
         };
         let aside = Aside {
             _alive: Alive(alive.clone()),
@@ -227,7 +239,7 @@ impl RedbRelay {
         let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
         let (load, findings) = (Arc::default(), opened.findings);
         let (mailbox, aside) = (Some(mailbox), Some(large));
-        Ok(Self { core, options, load, readers, findings, mailbox, aside, threads, ended })
+        Ok(Self { core, disk, options, load, readers, findings, mailbox, aside, threads, ended })
     }
 
     /// Recounts everything and lists what does not add up, and what was found damaged when the store was opened. Reads the whole store.

@@ -9,10 +9,12 @@ use relay_journal::{Journal, Position};
 
 use crate::Options;
 use crate::aside;
+use crate::backup;
 use crate::core::Core;
 use crate::error::{OpenError, StoreError};
 use crate::index::{self, Index};
 use crate::journals::{self, Journals};
+use crate::manifest;
 use crate::memo::Memo;
 use crate::replay::replay;
 use crate::schema;
@@ -82,8 +84,14 @@ fn open_payloads(disk: Arc<dyn Disk>, state: &mut State) -> Result<Journal, Stor
 
 fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<Index, OpenError> {
     let failed = |source| OpenError::Store { path: path.to_owned(), source };
-    let has_journal =
-        disk.list().map_err(|error| failed(error.into()))?.iter().any(|name| name.ends_with(".seg"));
+    let names = disk.list().map_err(|error| failed(error.into()))?;
+    if names.iter().any(|name| name == backup::MARK) {
+        return Err(OpenError::Unfinished { path: path.to_owned() });
+    }
+    if names.iter().any(|name| name == manifest::FILE_NAME) {
+        return Err(OpenError::Backup { path: path.to_owned() });
+    }
+    let has_journal = names.iter().any(|name| name.ends_with(".seg"));
     if has_journal && !index::exists(&**disk).map_err(|error| failed(error.into()))? {
         return Err(OpenError::IndexMissing { path: path.to_owned() });
     }

@@ -68,7 +68,7 @@ pub(crate) fn contents(reading: &Reading<'_>) -> Result<Contents, StoreError> {
 }
 
 /// Damaged rows are passed over by all others, so they are looked for first.
-fn find_damaged_rows(reading: &Reading<'_>) -> Result<Vec<String>, StoreError> {
+pub(crate) fn find_damaged_rows(reading: &Reading<'_>) -> Result<Vec<String>, StoreError> {
     let mut findings = Vec::new();
     for row in reading.view.range(&Key::start(), &Key::end())? {
         let wrong = match row {
@@ -99,7 +99,7 @@ fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All queues whose row can be read.
-fn queues(reading: &Reading<'_>) -> Result<Vec<(u64, QueueRow)>, StoreError> {
+pub(crate) fn queues(reading: &Reading<'_>) -> Result<Vec<(u64, QueueRow)>, StoreError> {
     let mut queues = Vec::new();
     let mut from = Key::queues_start();
     // From the row of one queue to that of the next, and not over what lies in between.

@@ -110,6 +110,11 @@ impl State {
         self.active.numbers = Numbers { seq, queue: queue.saturating_add(NUMBERS_SKIPPED) };
     }
 
+    /// Gives no arrival number up to `seq` away any more.
+    pub(crate) fn raise_numbers(&mut self, seq: Seq) {
+        self.active.numbers.seq = self.active.numbers.seq.max(seq);
+    }
+
     /// How many rows wait for the next checkpoint.
     pub(crate) fn waiting_rows(&self) -> usize {
         self.active.rows()

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SendError, Sender};
 
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp, queue,
+    Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp,
+    queue,
 };
 use relay_journal::{Frame, Journal, Position};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -17,6 +18,7 @@ use crate::aside::{Ahead, Alive};
 use crate::batch::{Batch, SweepMarks};
 use crate::core::Core;
 use crate::error::{StoreError, caught};
+use crate::import::{self, Imported};
 use crate::journals;
 use crate::keeper::Task;
 use crate::layer::Layer;
@@ -51,6 +53,10 @@ pub(crate) enum Job {
     Sweep(Teller<Swept>),
     /// Copy the items of these records to the end of the journal, as far as they still lie there.
     Move(Vec<Frame>, Teller<()>),
+    /// Items of another store.
+    Import(Vec<Carried>, Teller<Imported>),
+    /// For the keeper, once all before it is decided.
+    Keep(Task),
 }
 
 /// A push on its way.
@@ -148,6 +154,7 @@ struct Answers {
     pushes: Vec<(Caller<Answer<Pushed>>, Pushed, Weight)>,
     acks: Vec<(Caller<Answer<AckOutcome>>, AckOutcome, Weight)>,
     moves: Vec<Teller<()>>,
+    imports: Vec<(Teller<Imported>, Imported)>,
 }
 
 impl Writer {
@@ -186,6 +193,8 @@ impl Writer {
         for job in jobs {
             match job {
                 Job::Sweep(caller) => self.sweep.waiting.push(caller),
+                // Should the keeper be gone, who waits hears of it as the task is dropped.
+                Job::Keep(task) => drop(self.keeper.send(task)),
                 job => writes.push(job),
             }
         }
@@ -299,7 +308,11 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
                 Err(error) => fail(caller, &error),
             }
         }
-        Job::Sweep(_) => {}
+        Job::Import(items, caller) => match alone(batch, |batch| import::decide(batch, limits, now, items)) {
+            Ok(imported) => answers.imports.push((caller, imported)),
+            Err(error) => fail(caller, &error),
+        },
+        Job::Sweep(_) | Job::Keep(_) => {}
     }
 }
 
@@ -325,8 +338,9 @@ impl Job {
                 Ahead::Written(_) | Ahead::Compared(..) => PUSH_COST_BYTES,
             },
             Self::Ack(ack, ..) => ack_cost_bytes(ack),
-            Self::Sweep(_) => 0,
+            Self::Sweep(_) | Self::Keep(_) => 0,
             Self::Move(frames, _) => frames.iter().map(|frame| frame.body.len() as u64).sum(),
+            Self::Import(items, _) => items.iter().map(|item| push_cost_bytes(&item.envelope)).sum(),
         }
     }
 
@@ -336,6 +350,9 @@ impl Job {
             Self::Ack(_, caller, _) => refuse(caller, error),
             Self::Sweep(caller) => fail(caller, error),
             Self::Move(_, caller) => fail(caller, error),
+            Self::Import(_, caller) => fail(caller, error),
+            // It is dropped, which tells who waits.
+            Self::Keep(_) => {}
         }
     }
 }
@@ -402,6 +419,9 @@ impl Answers {
         convoys.wake();
         for caller in self.moves {
             drop(caller.send(error.map_or(Ok(()), |error| Err(error.clone()))));
+        }
+        for (caller, imported) in self.imports {
+            drop(caller.send(error.map_or(Ok(imported), |error| Err(error.clone()))));
         }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod aside;
+mod backup;
 mod containment;
 mod crash;
 mod faults;

@@ -1,0 +1,94 @@
+//! `relay-bin export FILE`: every live item as a line of JSON. The file has its name only once it is whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::ops::ControlFlow;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use relay_core::Clock as _;
+use relay_store_redb::RedbRelay;
+
+use super::lines::{End, Header, ItemLine, Line};
+use super::progress::Progress;
+use super::{CommandError, Outcome, count, open_existing};
+use crate::clock::SystemClock;
+use crate::config::RelayConfig;
+
+pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandError> {
+    let failed = |source| CommandError::File { path: path.to_owned(), source };
+    if path.try_exists().map_err(failed)? {
+        return Err(CommandError::Exists { path: path.to_owned() });
+    }
+    let store = open_existing(config)?;
+    let part = part_of(path);
+    let mut file = BufWriter::new(create(&part).map_err(failed)?);
+    let (end, lost) = write(&store, &mut file).map_err(|error| match error {
+        Failure::Store(error) => error,
+        Failure::File(source) => failed(source),
+    })?;
+    finish(file, &part, path).map_err(failed)?;
+    let (path, items, bytes) = (path.display(), count(end.items, "item", "items"), end.payload_bytes);
+    let sum = format!("{path}: {items} of {bytes} bytes; {} could not be read\n", lost.len());
+    Ok(Outcome::with_findings(&lost, &sum))
+}
+
+enum Failure {
+    Store(CommandError),
+    File(io::Error),
+}
+
+/// Where it is written until it is whole.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+/// What an export before this one has left is overwritten.
+fn create(part: &Path) -> io::Result<File> {
+    match std::fs::remove_file(part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)
+}
+
+/// Writes all lines, and tells how many items they were and what could not be read.
+fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<(End, Vec<String>), Failure> {
+    let total = store.contents().map_err(|error| Failure::Store(error.into()))?.usage.items;
+    let bar = Progress::of_items("exporting", total);
+    let header = Header::new(SystemClock.now(), store.last_arrival_number());
+    put(file, &Line::RelayExport(header)).map_err(Failure::File)?;
+    let (mut end, mut failure) = (End::default(), None);
+    let exported = store.export(|recipient, item| {
+        end.count(item.payload_bytes);
+        bar.advance(1);
+        match put(file, &Line::Item(ItemLine::new(recipient, &item))) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    if let Some(error) = failure {
+        return Err(Failure::File(error));
+    }
+    let lost = exported.map_err(|error| Failure::Store(error.into()))?;
+    put(file, &Line::End(end)).map_err(Failure::File)?;
+    Ok((end, lost))
+}
+
+fn put(file: &mut BufWriter<File>, line: &Line<'_>) -> io::Result<()> {
+    serde_json::to_writer(&mut *file, line)?;
+    file.write_all(b"\n")
+}
+
+/// Gives the file its name, durably.
+fn finish(file: BufWriter<File>, part: &Path, path: &Path) -> io::Result<()> {
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    std::fs::rename(part, path)?;
+    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}

@@ -1,0 +1,300 @@
+//! The lines of an export: how an item looks as JSON, and how a file of them is read. `docs/export.md` has the fields.
+
+use std::borrow::Cow;
+use std::io::{self, BufRead, Read as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use relay_core::{Carried, Chunk, Envelope, Item, Kind, MessageId, Recipient, Rejection, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The version of the format that is written and read here.
+pub(super) const VERSION: u32 = 1;
+
+/// No store comes to give away half of all numbers; behind a larger one there would soon be none left.
+const ARRIVAL_NUMBER_MAX: u64 = u64::MAX / 2;
+
+/// What a line takes besides its payload, at most: recipient and kind may be all escapes, of six characters for a byte.
+const LINE_BYTES: u64 = 8 * 1024;
+
+/// One line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Line<'a> {
+    /// The first one.
+    RelayExport(Header),
+    #[serde(borrow)]
+    Item(ItemLine<'a>),
+    /// The last one. Without it the file was cut.
+    End(End),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header {
+    pub(super) version: u32,
+    pub(super) exported_ms: u64,
+    pub(super) last_arrival_number: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ItemLine<'a> {
+    #[serde(borrow)]
+    recipient: Cow<'a, str>,
+    message_id: String,
+    chunk_index: u32,
+    chunk_count: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    total_len: u64,
+    sent_ms: u64,
+    arrival_ms: u64,
+    deadline_ms: u64,
+    #[serde(borrow)]
+    payload_b64: Cow<'a, str>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct End {
+    pub(super) items: u64,
+    pub(super) payload_bytes: u64,
+}
+
+impl Header {
+    pub(super) fn new(exported: Timestamp, last: Seq) -> Self {
+        Self { version: VERSION, exported_ms: exported.as_ms(), last_arrival_number: last.as_u64() }
+    }
+}
+
+impl End {
+    pub(super) fn count(&mut self, payload_bytes: u64) {
+        self.items = self.items.saturating_add(1);
+        self.payload_bytes = self.payload_bytes.saturating_add(payload_bytes);
+    }
+}
+
+impl<'a> ItemLine<'a> {
+    pub(super) fn new(recipient: &'a Recipient, item: &'a Item<Bytes>) -> Self {
+        Self {
+            recipient: recipient.as_str().into(),
+            message_id: item.message_id.to_string(),
+            chunk_index: item.chunk.index(),
+            chunk_count: item.chunk.count(),
+            kind: item.kind.as_str().into(),
+            total_len: item.total_len,
+            sent_ms: item.sent_ms,
+            arrival_ms: item.arrival.as_ms(),
+            deadline_ms: item.deadline.as_ms(),
+            payload_b64: STANDARD.encode(&item.body).into(),
+        }
+    }
+
+    fn parse(self) -> Result<Carried, String> {
+        let said = |rejection: Rejection| rejection.to_string();
+        let payload = STANDARD.decode(&*self.payload_b64);
+        let envelope = Envelope {
+            recipient: Recipient::parse(&self.recipient).map_err(said)?,
+            message_id: MessageId::parse(&self.message_id).map_err(said)?,
+            chunk: Chunk::new(self.chunk_index, self.chunk_count).map_err(said)?,
+            kind: Kind::parse(&self.kind).map_err(said)?,
+            total_len: self.total_len,
+            sent_ms: self.sent_ms,
+            payload: payload.map_err(|error| format!("payload_b64: {error}"))?.into(),
+        };
+        let (arrival, deadline) = (Timestamp::from_ms(self.arrival_ms), Timestamp::from_ms(self.deadline_ms));
+        Ok(Carried { envelope, arrival, deadline })
+    }
+}
+
+/// Reads an export from its first line to its last, and nothing that is not one.
+pub(super) struct Reader<R> {
+    from: R,
+    line_bytes_max: u64,
+    payload_bytes_max: u64,
+    text: String,
+    /// The number of the last line that was read, from 1.
+    pub(super) line: u64,
+    /// How many bytes were read.
+    pub(super) bytes: u64,
+    counted: End,
+    is_over: bool,
+}
+
+/// Why a file is no export, or not one that this program reads.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Io(io::Error),
+    Line(String),
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Payloads are at most so long.
+    pub(super) fn new(from: R, payload_bytes_max: u64) -> Self {
+        let line_bytes_max = payload_bytes_max.div_ceil(3).saturating_mul(4).saturating_add(LINE_BYTES);
+        let (text, counted) = (String::new(), End::default());
+        Self { from, line_bytes_max, payload_bytes_max, text, line: 0, bytes: 0, counted, is_over: false }
+    }
+
+    /// The first line.
+    pub(super) fn header(&mut self) -> Result<Header, Fault> {
+        match self.read()? {
+            Some(Line::RelayExport(header)) if header.version == VERSION => {
+                let is_sane = header.last_arrival_number <= ARRIVAL_NUMBER_MAX;
+                is_sane
+                    .then_some(header)
+                    .ok_or_else(|| Fault::Line("last_arrival_number is too large".to_owned()))
+            }
+            Some(Line::RelayExport(Header { version, .. })) => {
+                Err(Fault::Line(format!("it has version {version}, and this program reads {VERSION} only")))
+            }
+            Some(Line::Item(_) | Line::End(_)) | None => {
+                Err(Fault::Line("an export begins with a line {\"relay_export\":{...}}".to_owned()))
+            }
+        }
+    }
+
+    /// The next item; `None` when the last one was read and all that was written is there.
+    pub(super) fn item(&mut self) -> Result<Option<Carried>, Fault> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let (payload_bytes_max, counted) = (self.payload_bytes_max, self.counted);
+        match self.read()? {
+            Some(Line::Item(item)) => {
+                let item = item.parse().map_err(Fault::Line)?;
+                let bytes = item.envelope.payload_bytes();
+                if bytes > payload_bytes_max {
+                    let limit = payload_bytes_max;
+                    return Err(Fault::Line(Rejection::MessageTooLarge { limit }.to_string()));
+                }
+                self.counted.count(bytes);
+                Ok(Some(item))
+            }
+            Some(Line::End(end)) if end == counted => {
+                self.is_over = true;
+                self.nothing_follows().map(|()| None)
+            }
+            Some(Line::End(End { items, payload_bytes })) => Err(Fault::Line(format!(
+                "there should be {items} items of {payload_bytes} bytes before it, and are {} of {}",
+                counted.items, counted.payload_bytes
+            ))),
+            Some(Line::RelayExport(_)) => Err(Fault::Line("a second header".to_owned())),
+            None => Err(Fault::Line("the file ends before its last line; it was cut".to_owned())),
+        }
+    }
+
+    fn nothing_follows(&mut self) -> Result<(), Fault> {
+        match self.read() {
+            Ok(None) => Ok(()),
+            Err(Fault::Io(error)) => Err(Fault::Io(error)),
+            Ok(Some(_)) | Err(Fault::Line(_)) => {
+                Err(Fault::Line("something follows the last line".to_owned()))
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Line<'_>>, Fault> {
+        self.text.clear();
+        self.line += 1;
+        let mut limited = self.from.by_ref().take(self.line_bytes_max + 1);
+        let read = limited.read_line(&mut self.text).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Fault::Line("it is not UTF-8".to_owned()),
+            _ => Fault::Io(error),
+        })?;
+        self.bytes += read as u64;
+        if read == 0 {
+            return Ok(None);
+        }
+        if read as u64 > self.line_bytes_max {
+            let limit = self.payload_bytes_max;
+            return Err(Fault::Line(format!("it is too long for a payload of {limit} bytes")));
+        }
+        let line = serde_json::from_str(&self.text);
+        line.map(Some).map_err(|error| Fault::Line(said(&error)))
+    }
+}
+
+/// What serde_json says, without the line that it believes to be in: it sees one alone.
+fn said(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at line 1 column ") {
+        Some((what, column)) => format!("{what}, at character {column}"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = r#"{"relay_export":{"version":1,"exported_ms":5,"last_arrival_number":9}}"#;
+    const ITEM: &str = concat!(
+        r#"{"item":{"recipient":"a","message_id":"00000000-0000-4000-8000-000000000001","chunk_index":0,"chunk_count":1,"#,
+        r#""kind":"opaque","total_len":2,"sent_ms":3,"arrival_ms":4,"deadline_ms":6,"payload_b64":"aGk="}}"#,
+    );
+    const END: &str = r#"{"end":{"items":1,"payload_bytes":2}}"#;
+
+    /// Reads all of it: the items, or the number of the line that is wrong and what is.
+    fn read(text: &str) -> Result<Vec<Carried>, (u64, String)> {
+        let mut reader = Reader::new(text.as_bytes(), 10);
+        let mut items = Vec::new();
+        let mut all = || {
+            reader.header()?;
+            while let Some(item) = reader.item()? {
+                items.push(item);
+            }
+            Ok(())
+        };
+        match all() {
+            Ok(()) => Ok(items),
+            Err(Fault::Line(what)) => Err((reader.line, what)),
+            Err(Fault::Io(error)) => panic!("{error}"),
+        }
+    }
+
+    fn refused(text: &str, line: u64, part: &str) {
+        let (found, what) = read(text).unwrap_err();
+        assert!(found == line && what.contains(part), "line {found}: {what}");
+    }
+
+    #[test]
+    fn an_item_is_written_as_it_is_read() {
+        let items = read(&format!("{HEADER}\n{ITEM}\n{END}\n")).unwrap();
+        let [Carried { envelope, arrival, deadline }] = items.as_slice() else { panic!("{items:?}") };
+        let item = Item::new(envelope.clone(), Seq::new(7), *arrival, *deadline);
+        let line = Line::Item(ItemLine::new(&envelope.recipient, &item));
+        assert_eq!(serde_json::to_string(&line).unwrap(), ITEM);
+        assert_eq!(envelope.payload, "hi");
+        let header = Line::RelayExport(Header::new(Timestamp::from_ms(5), Seq::new(9)));
+        assert_eq!(serde_json::to_string(&header).unwrap(), HEADER);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        refused("", 1, "begins with a line");
+        refused(&format!("{ITEM}\n"), 1, "begins with a line");
+        refused(&HEADER.replace("\"version\":1", "\"version\":2"), 1, "version 2");
+        refused(&HEADER.replace(":9", ":9223372036854775808"), 1, "last_arrival_number is too large");
+        refused(&format!("{HEADER}\n"), 2, "was cut");
+        refused(
+            &format!("{HEADER}\n{ITEM}\n{ITEM}\n{END}\n"),
+            4,
+            "should be 1 items of 2 bytes before it, and are 2 of 4",
+        );
+        refused(&format!("{HEADER}\n{ITEM}\n{END}\n{END}\n"), 4, "follows the last line");
+        refused(&format!("{HEADER}\n{HEADER}\n"), 2, "second header");
+        refused(&format!("{HEADER}\n{}\n", &ITEM[..50]), 2, "at character 50");
+        refused(&format!("{HEADER}\n{}\n", ITEM.replace("aGk=", "a")), 2, "payload_b64");
+        refused(
+            &format!("{HEADER}\n{}\n", ITEM.replace("aGk=", "aGVsbG8gd29ybGQh")),
+            2,
+            "larger than 10 bytes",
+        );
+        refused(&format!("{HEADER}\n{}\n", ITEM.replace("0001\"", "zzzz\"")), 2, "message_id");
+        refused(&format!("{HEADER}\n{}\n", ITEM.replace("\"sent_ms\":3", "\"sent\":3")), 2, "unknown field");
+        refused(&format!("{HEADER}\n{}\n", "x".repeat(20_000)), 2, "too long");
+    }
+}

@@ -1,0 +1,53 @@
+//! `relay-bin stats`: what the store holds and takes. It reads the first item of each queue and no other.
+
+use relay_core::Timestamp;
+use relay_store_redb::{Files, Stats};
+use serde_json::json;
+
+use super::{CommandError, Outcome, count, open_existing};
+use crate::config::RelayConfig;
+
+pub(super) fn run(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
+    let stats = open_existing(config)?.stats()?;
+    Ok(Outcome::good(if is_json { to_json(&stats) } else { to_lines(&stats) }))
+}
+
+fn to_json(stats: &Stats) -> String {
+    let Stats { contents, expired, oldest_arrival, next_deadline, index, journal, payloads } = stats;
+    let files = |files: &Files| json!({"files": files.files, "bytes": files.bytes});
+    let object = json!({
+        "queues": contents.queues,
+        "items": contents.usage.items,
+        "payload_bytes": contents.usage.bytes,
+        "expired_items": expired.items,
+        "expired_bytes": expired.bytes,
+        "acked_names": contents.acked,
+        "oldest_arrival_ms": oldest_arrival.map(Timestamp::as_ms),
+        "next_deadline_ms": next_deadline.map(Timestamp::as_ms),
+        "files": {"index": files(index), "journal": files(journal), "payloads": files(payloads)},
+    });
+    format!("{object}\n")
+}
+
+fn to_lines(stats: &Stats) -> String {
+    let Stats { contents, expired, oldest_arrival, next_deadline, index, journal, payloads } = stats;
+    let time =
+        |time: &Option<Timestamp>| time.map_or("none".to_owned(), |time| format!("{} ms", time.as_ms()));
+    let files = |files: &Files| format!("{} bytes in {}", files.bytes, count(files.files, "file", "files"));
+    let items = format!("{} of {} bytes", contents.usage.items, contents.usage.bytes);
+    let expired = format!("{} of {} bytes", expired.items, expired.bytes);
+    [
+        ("queues", contents.queues.to_string()),
+        ("items", items),
+        ("  of these expired", expired),
+        ("acked names", contents.acked.to_string()),
+        ("oldest item arrived at", time(oldest_arrival)),
+        ("next item expires at", time(next_deadline)),
+        ("index", files(index)),
+        ("journal", files(journal)),
+        ("large payloads", files(payloads)),
+    ]
+    .iter()
+    .map(|(name, value)| format!("{name:<24}{value}\n"))
+    .collect()
+}

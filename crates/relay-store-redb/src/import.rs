@@ -1,0 +1,104 @@
+//! Items that come from another store: how the writer takes a bundle of them, in order, all of it in one batch. The rule for each is
+//! relay-core's.
+
+use relay_core::{Carried, Error, ImportOutcome, Limits, Rejection, Seq, Timestamp, import};
+use tokio::sync::oneshot;
+
+use crate::RedbRelay;
+use crate::batch::Batch;
+use crate::error::StoreError;
+use crate::writer::Job;
+
+/// What became of items that were imported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// They lie at the end of their queues.
+    pub stored: u64,
+    /// They were there already, or were acked within the dedup window.
+    pub known: u64,
+    /// How many of those that are known lie there with another payload, which stays.
+    pub conflicts: u64,
+    /// Their time was over.
+    pub expired: u64,
+    /// Why the first item that was not taken was refused. Those behind it were not looked at, so that the order holds when it is tried
+    /// again.
+    pub refused: Option<Rejection>,
+}
+
+impl Imported {
+    /// How many items were taken, whatever became of them.
+    #[must_use]
+    pub const fn items(&self) -> u64 {
+        self.stored.saturating_add(self.known).saturating_add(self.expired)
+    }
+
+    /// Both together, in this order.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            stored: self.stored.saturating_add(other.stored),
+            known: self.known.saturating_add(other.known),
+            conflicts: self.conflicts.saturating_add(other.conflicts),
+            expired: self.expired.saturating_add(other.expired),
+            refused: self.refused.or(other.refused),
+        }
+    }
+
+    fn note(&mut self, outcome: ImportOutcome) {
+        match outcome {
+            ImportOutcome::Stored => self.stored += 1,
+            ImportOutcome::Known { conflict } => {
+                self.known += 1;
+                self.conflicts += u64::from(conflict);
+            }
+            ImportOutcome::Expired => self.expired += 1,
+        }
+    }
+}
+
+impl RedbRelay {
+    /// Takes items in that come from another store, in this order, up to the first one that is refused. Those that were stored are
+    /// durable once this has returned. A caller keeps a bundle small, some hundred items or a megabyte: it is one write.
+    ///
+    /// Their payloads lie in the journal, however large.
+    ///
+    /// # Errors
+    /// The store's; then nothing of the bundle is there, unless a restart finds that it is.
+    pub async fn import(&self, items: Vec<Carried>) -> Result<Imported, Error> {
+        let (caller, answer) = oneshot::channel();
+        Self::post(self.mailbox.as_ref(), Job::Import(items, caller))?;
+        Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
+    }
+
+    /// Gives no arrival number up to `seq` to a later item, so that a cursor from another store passes none of them over. It is durable
+    /// together with the next item.
+    pub fn raise_arrival_numbers(&self, seq: Seq) {
+        self.core.state_mut().raise_numbers(seq);
+    }
+
+    /// The last arrival number that was given away.
+    #[must_use]
+    pub fn last_arrival_number(&self) -> Seq {
+        self.core.state().numbers().seq
+    }
+}
+
+/// Decides a bundle, up to the first item that is refused.
+pub(crate) fn decide(
+    batch: &mut Batch<'_>,
+    limits: &Limits,
+    now: Timestamp,
+    items: Vec<Carried>,
+) -> Result<Imported, StoreError> {
+    let mut imported = Imported::default();
+    for item in items {
+        match import::import(batch, limits, now, item)? {
+            Ok(outcome) => imported.note(outcome),
+            Err(rejection) => {
+                imported.refused = Some(rejection);
+                break;
+            }
+        }
+    }
+    Ok(imported)
+}

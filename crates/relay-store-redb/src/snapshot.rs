@@ -1,0 +1,129 @@
+//! A store as it was at one moment, while it goes on: a read snapshot of the index, the files that this leads to, and a pin that
+//! keeps the keeper from taking any of these away. What is in the journal behind the index does not belong to it, so nothing is
+//! replayed and nobody waits for anybody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use relay_disk::Disk;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::RedbRelay;
+use crate::base::Base;
+use crate::core::Core;
+use crate::error::StoreError;
+use crate::index::Index;
+use crate::journals;
+use crate::keeper::Task;
+use crate::pace::Pace;
+use crate::writer::Job;
+
+/// A store as it was at one moment.
+pub struct Snapshot {
+    pub(crate) base: Arc<Base>,
+    /// Where the files lie.
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The files that belong to it, and how much of each does.
+    pub(crate) files: Vec<(String, u64)>,
+    /// How long the index is by now; written anew it is no longer.
+    pub(crate) index_bytes: u64,
+    /// How it leaves room for requests.
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) _pin: Pin,
+}
+
+/// Asks a store for snapshots, and does not keep it from being closed.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    mailbox: mpsc::WeakSender<Job>,
+}
+
+/// As long as there is one, no file of the store is removed.
+pub(crate) struct Pin(Arc<AtomicUsize>);
+
+impl Pin {
+    pub(crate) fn new(pins: &Arc<AtomicUsize>) -> Self {
+        pins.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(pins))
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("files", &self.files.len()).finish_non_exhaustive()
+    }
+}
+
+impl RedbRelay {
+    /// A way to snapshots of this store.
+    #[must_use]
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots { mailbox: self.mailbox.as_ref().map(mpsc::Sender::downgrade).unwrap_or_else(closed) }
+    }
+
+    /// Gives back all that can be given back, however little: empties sparse segments and writes the index anew. It takes long, and
+    /// requests wait meanwhile.
+    ///
+    /// # Errors
+    /// The store's; it is as good as before.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let mailbox = self.mailbox.clone().ok_or(StoreError::WriterEnded)?;
+        ask(mailbox, Task::Compact(caller)).await?;
+        answer.await.map_err(|_| StoreError::WriterEnded)?
+    }
+}
+
+/// A mailbox that nobody looks into.
+fn closed() -> mpsc::WeakSender<Job> {
+    mpsc::channel(1).0.downgrade()
+}
+
+impl Snapshots {
+    /// The store as it is now: with all that was answered by now, and perhaps some of what comes next.
+    ///
+    /// # Errors
+    /// When the store is closed, or its index cannot be written.
+    pub async fn take(&self) -> Result<Snapshot, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let mailbox = self.mailbox.upgrade().ok_or(StoreError::WriterEnded)?;
+        ask(mailbox, Task::Snapshot(caller)).await?;
+        answer.await.map_err(|_| StoreError::WriterEnded)?
+    }
+}
+
+async fn ask(mailbox: mpsc::Sender<Job>, task: Task) -> Result<(), StoreError> {
+    mailbox.send(Job::Keep(task)).await.map_err(|_| StoreError::WriterEnded)
+}
+
+/// What belongs to the checkpoint that `core` rests on. For the keeper alone, which takes no file away meanwhile.
+pub(crate) fn of_checkpoint(core: &Core, index: &Index) -> Result<Snapshot, StoreError> {
+    let pin = Pin::new(&core.pins);
+    let base = Arc::clone(core.state().base());
+    let files = files_of(core, &base);
+    let (index_bytes, pace) = (index.file_bytes()?, Arc::clone(&index.pace));
+    Ok(Snapshot { base, disk: index.disk(), files, index_bytes, pace, _pin: pin })
+}
+
+/// The segments in which something lives, the one that the journal goes on in, up to there, and the payload files that live.
+fn files_of(core: &Core, base: &Base) -> Vec<(String, u64)> {
+    let position = base.position.unwrap_or_default();
+    let (main, payloads) = (&core.journal.main, &core.journal.payloads);
+    let segments = main.segments().into_iter().filter_map(|segment| {
+        let bytes = if segment.id == position.segment { u64::from(position.offset) } else { segment.bytes };
+        let belongs = segment.id == position.segment
+            || segment.id < position.segment && base.segments.contains_key(&segment.id);
+        belongs.then(|| (main.file_name(segment.id), bytes))
+    });
+    let large = payloads.segments().into_iter().filter_map(|file| {
+        let known = journals::payload_segment(file.id)?;
+        base.segments.contains_key(&known).then(|| (payloads.file_name(file.id), file.bytes))
+    });
+    segments.chain(large).collect()
+}

@@ -1,0 +1,184 @@
+//! A snapshot is the store as it was, whatever becomes of the store meanwhile, and a backup of it is whole or is none, wherever the power
+//! goes or a call fails.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use relay_core::{Clock as _, Relay as _};
+use relay_disk::{Class, Disk as _, Fault, SimDisk, Survival};
+use relay_store_redb::{Copied, CopyError, OpenError, Options, RedbRelay, Snapshot};
+
+use crate::story::{Ledger, Manner, STORY, Step};
+use crate::world::{World, positions, small_options, within_bounds};
+
+/// Where in the story the backup is made.
+const MIDDLE: usize = 6;
+
+/// A store in the middle of its story, and what it holds.
+fn in_the_middle(world: &World) -> (RedbRelay, Ledger) {
+    let relay = world.open();
+    let mut ledger = Ledger::default();
+    assert!(ledger.tell(world, &relay, &STORY[..MIDDLE], Manner::Once));
+    (relay, ledger)
+}
+
+fn take(world: &World, relay: &RedbRelay) -> Snapshot {
+    world.block_on(relay.snapshots().take()).unwrap()
+}
+
+fn write(snapshot: Snapshot, disk: &SimDisk) -> Result<Copied, CopyError> {
+    snapshot.write_on(Arc::new(disk.clone()), Path::new("/backup"), &mut |_| ControlFlow::Continue(()))
+}
+
+/// The store that a whole backup is, as a restore would make it.
+fn restored(world: &World, backup: &SimDisk) -> World {
+    let restored = world.on(backup.after_crash(Survival::All));
+    assert!(matches!(restored.try_open(), Err(OpenError::Backup { .. })));
+    restored.disk.remove("relay.backup").unwrap();
+    restored
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_while_everything_goes_on() {
+    stays(World::new);
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_with_payloads_aside() {
+    stays(World::aside);
+}
+
+fn stays(new: fn() -> World) {
+    within_bounds(move || {
+        let world = new();
+        let (relay, mut ledger) = in_the_middle(&world);
+        let (snapshot, mut then) = (take(&world, &relay), ledger.clone());
+        let then_at = world.clock.now();
+        assert!(ledger.tell(&world, &relay, &STORY[MIDDLE..], Manner::Once));
+        world.block_on(relay.compact()).unwrap();
+        let backup = SimDisk::new();
+        let copied = write(snapshot, &backup).unwrap();
+        assert_eq!(copied.files + 1, backup.list().unwrap().len() as u64);
+        ledger.audit(&world, &relay);
+
+        let copy = restored(&world, &backup);
+        let copy = World { clock: Arc::default(), ..copy };
+        copy.clock.set(then_at);
+        let copied = copy.open();
+        then.audit(&copy, &copied);
+        then.go_on(&copy, &copied);
+    });
+}
+
+#[test]
+fn files_are_given_back_once_nobody_looks_at_a_snapshot() {
+    within_bounds(|| {
+        let world = World::new();
+        let (relay, mut ledger) = in_the_middle(&world);
+        let snapshot = take(&world, &relay);
+        let before = world.segments();
+        assert!(ledger.tell(&world, &relay, &STORY[MIDDLE..], Manner::Once));
+        let kept = |before: &[String]| before.iter().filter(|name| world.segments().contains(name)).count();
+        assert_eq!(kept(&before), before.len());
+        drop(snapshot);
+        world.block_on(relay.compact()).unwrap();
+        assert!(kept(&before) < before.len());
+        ledger.audit(&world, &relay);
+    });
+}
+
+#[test]
+fn the_power_goes_while_a_backup_is_written() {
+    within_bounds(|| {
+        let world = World::aside();
+        let (relay, ledger) = in_the_middle(&world);
+        let whole = SimDisk::new();
+        write(take(&world, &relay), &whole).unwrap();
+        let (mut unfinished, mut complete) = (0, 0);
+        for n in positions(whole.syncs(), 30) {
+            for survival in [Survival::None, Survival::All, Survival::Torn(n)] {
+                let target = SimDisk::new();
+                target.cut_at_sync(n);
+                drop(write(take(&world, &relay), &target));
+                let target = target.after_crash(survival);
+                let names = target.list().unwrap();
+                if names.iter().any(|name| name == "relay.unfinished") {
+                    unfinished += 1;
+                    assert!(matches!(world.on(target.clone()).try_open(), Err(OpenError::Unfinished { .. })));
+                } else if !names.is_empty() {
+                    complete += 1;
+                    let copy = restored(&world, &target);
+                    ledger.clone().audit(&copy, &copy.open());
+                    continue;
+                }
+                write(take(&world, &relay), &target).unwrap();
+                let copy = restored(&world, &target);
+                ledger.clone().audit(&copy, &copy.open());
+            }
+        }
+        assert!(unfinished > 0 && complete > 0, "{unfinished} unfinished, {complete} complete");
+    });
+}
+
+#[test]
+fn a_call_fails_while_a_backup_is_written() {
+    within_bounds(|| {
+        let world = World::aside();
+        let (relay, ledger) = in_the_middle(&world);
+        let mut failed = 0;
+        for at in positions(400, 40) {
+            let target = SimDisk::new();
+            target.fail(Fault { at, ..Fault::next(None, io::ErrorKind::Other) });
+            if write(take(&world, &relay), &target).is_err() {
+                failed += 1;
+                let names = target.list().unwrap();
+                assert!(names.is_empty() || names.iter().any(|name| name == "relay.unfinished"), "{names:?}");
+                write(take(&world, &relay), &target).unwrap();
+            }
+            let copy = restored(&world, &target);
+            ledger.clone().audit(&copy, &copy.open());
+        }
+        assert!(failed > 10, "{failed}");
+    });
+}
+
+/// A checkpoint that failed is tried again with what it should have written, and not with what came since.
+#[test]
+fn a_snapshot_behind_a_failed_checkpoint_lacks_nothing() {
+    within_bounds(|| {
+        // No checkpoint but those that are asked for.
+        let options = Options { checkpoint_rows: 100_000, checkpoint_bytes: 1 << 30, ..small_options() };
+        let world = World::new().with_options(options);
+        let relay = world.open();
+        let mut ledger = Ledger::default();
+        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
+        world.disk.fail(Fault::next(Some(Class::Sync), io::ErrorKind::Other));
+        assert!(world.block_on(relay.compact()).is_err());
+        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
+        let backup = SimDisk::new();
+        write(take(&world, &relay), &backup).unwrap();
+        let copy = restored(&world, &backup);
+        ledger.audit(&copy, &copy.open());
+    });
+}
+
+#[test]
+fn a_closed_store_gives_no_snapshots_and_is_not_held_open_by_who_may_ask() {
+    let world = World::new();
+    let relay = world.open();
+    let snapshots = relay.snapshots();
+    drop(relay);
+    assert!(world.block_on(snapshots.take()).is_err());
+    drop(world.open());
+}
+
+#[test]
+fn compacting_an_empty_store_does_no_harm() {
+    let world = World::new();
+    let relay = world.open();
+    world.block_on(relay.sweep()).unwrap();
+    world.block_on(relay.compact()).unwrap();
+    assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+}

@@ -1,0 +1,173 @@
+//! `export` and `import`: what comes out goes in again, once, in order, and whatever happens on the way.
+
+use std::os::unix::fs::PermissionsExt;
+
+use relay_core::testing::ManualClock;
+use relay_core::{Ack, Limits, Recipient, Relay as _, Timestamp};
+use relay_store_redb::{Options, RedbRelay};
+
+use super::{LIMIT_BYTES, Place, envelope, is_front_of, items, open, push};
+
+#[test]
+fn what_was_exported_is_imported_once() {
+    let place = Place::filled();
+    let whole = place.queues("store");
+    let told = place.done("store", &["export"], "x");
+    assert!(told.contains("/x: 700 items of "), "{told}");
+    assert_eq!(place.path("x").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!place.path("x.part").exists());
+
+    let told = place.done("other", &["import"], "x");
+    assert!(told.contains("700 items stored, 0 known already"), "{told}");
+    assert_eq!(place.queues("other"), whole);
+    let told = place.done("other", &["import"], "x");
+    assert!(told.contains("0 items stored, 700 known already (0 of them"), "{told}");
+    assert_eq!(place.queues("other"), whole);
+    assert_eq!(place.queues("store"), whole);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_written() {
+    let place = Place::filled();
+    let mut whole = place.queues("store");
+    let payload = whole["alice"][77].body.clone();
+    let segment = place.path("store/journal-0000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+
+    let ended = place.run("store", &["export"], "x");
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("item 78: "), "{lines:?}");
+    assert!(
+        lines[1].contains("x: 699 items of ") && lines[1].ends_with("; 1 could not be read"),
+        "{lines:?}"
+    );
+    place.done("other", &["import"], "x");
+    whole.get_mut("alice").unwrap().remove(77);
+    assert_eq!(place.queues("other"), whole);
+}
+
+#[test]
+fn an_export_that_was_killed_has_no_file_and_is_repeated() {
+    let place = Place::filled();
+    let whole = place.queues("store");
+    place.killed("store", &["export"], "x", LIMIT_BYTES);
+    assert!(!place.path("x").exists());
+    assert_eq!(place.path("x.part").metadata().unwrap().len(), LIMIT_BYTES);
+    assert_eq!(place.queues("store"), whole);
+
+    place.done("store", &["export"], "x");
+    place.done("other", &["import"], "x");
+    assert_eq!(place.queues("other"), whole);
+}
+
+#[test]
+fn an_import_that_was_killed_is_repeated() {
+    let place = Place::filled();
+    let whole = place.queues("store");
+    place.done("store", &["export"], "x");
+    place.killed("other", &["import"], "x", LIMIT_BYTES);
+    let part = place.queues("other");
+    assert!(items(&part) >= 200 && is_front_of(&part, &whole), "{} items", items(&part));
+    assert!(items(&part) < items(&whole));
+
+    place.done("other", &["import"], "x");
+    assert_eq!(place.queues("other"), whole);
+}
+
+#[test]
+fn a_bad_line_is_named_and_nothing_is_imported() {
+    let place = Place::filled();
+    place.done("store", &["export"], "x");
+    let text = std::fs::read_to_string(place.path("x")).unwrap();
+    let check = |name: &str, text: String, expected: &str| {
+        std::fs::write(place.path(name), text).unwrap();
+        let told = place.refused("other", &["import"], name);
+        assert!(told.contains(expected) && told.ends_with("nothing was imported"), "{told}");
+        assert!(!place.path("other").exists());
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let changed = |at: usize, line: &str| {
+        let mut lines = lines.clone();
+        lines[at] = line;
+        lines.join("\n") + "\n"
+    };
+    check("garbage", changed(400, "{\"item\":garbage}"), "garbage, line 401: expected");
+    let cut = text.lines().nth(9).unwrap().replace("payload_b64\":\"", "payload_b64\":\"?");
+    check("base64", changed(9, &cut), "base64, line 10: payload_b64");
+    check("cut", text[..text.len() / 2].to_owned(), ", line ");
+    check("ended", text[..text.rfind("{\"end\"").unwrap()].to_owned(), "it was cut");
+    check("missing", changed(5, lines[6]).replace(lines[6], ""), ", line 6: ");
+}
+
+#[test]
+fn what_does_not_fit_stops_the_import_and_the_rest_follows_in_order_once_it_does() {
+    let place = Place::filled();
+    let whole = place.queues("store");
+    place.done("store", &["export"], "x");
+    let limit = "[relay]\nmax_messages_per_user = 250\n";
+    std::fs::write(place.path("relay.toml"), limit).unwrap();
+    let config = place.text("relay.toml");
+    let told = place.refused("other", &["--config", &config, "import"], "x");
+    assert!(told.contains("x, line 452: the recipient's queue is full by count: 250 of 250"), "{told}");
+    let part = place.queues("other");
+    assert!(items(&part) == 450 && is_front_of(&part, &whole));
+    place.done("other", &["import"], "x");
+    assert_eq!(place.queues("other"), whole);
+}
+
+#[test]
+fn cursors_of_the_other_store_pass_over_nothing_that_is_imported() {
+    let place = Place::filled();
+    place.done("store", &["export"], "x");
+    place.done("other", &["import"], "x");
+    let last = open(&place.path("store")).last_arrival_number();
+    let store = open(&place.path("other"));
+    let mut first = None;
+    store
+        .export(|_, item| {
+            first = first.or(Some(item.seq));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(first, Some(last.next()));
+}
+
+#[test]
+fn what_expires_or_is_acked_meanwhile_stays_away() {
+    let place = Place::new();
+    {
+        // An hour after the epoch: all of it has expired by now.
+        let clock = ManualClock::default();
+        clock.set(Timestamp::from_ms(3_600_000));
+        let path = place.path("store");
+        let store = RedbRelay::open(&path, Limits::default(), std::sync::Arc::new(clock), Options::default());
+        push(&store.unwrap(), (0..3).map(|number| envelope("alice", number, 10)));
+    }
+    push(&open(&place.path("store")), (3..6).map(|number| envelope("bob", number, 10)));
+    assert!(place.done("store", &["export"], "x").contains("x: 3 items of 30 bytes"));
+    {
+        let store = open(&place.path("store"));
+        let ack = Ack::new(Recipient::parse("bob").unwrap(), vec![envelope("bob", 4, 0).id()]).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        assert_eq!(runtime.block_on(store.ack(ack)).unwrap().deleted, 1);
+    }
+    let told = place.done("store", &["import"], "x");
+    assert!(told.contains("0 items stored, 3 known already"), "{told}");
+    assert_eq!(items(&place.queues("store")), 2);
+}
+
+#[test]
+fn what_is_there_is_not_overwritten_and_what_is_not_there_not_made() {
+    let place = Place::filled();
+    std::fs::write(place.path("x"), "mine").unwrap();
+    assert!(place.refused("store", &["export"], "x").ends_with("is there already, and is not overwritten"));
+    assert_eq!(std::fs::read_to_string(place.path("x")).unwrap(), "mine");
+    assert!(place.refused("missing", &["export"], "y").contains("missing cannot be used"));
+    assert!(!place.path("missing").exists() && !place.path("y").exists() && !place.path("y.part").exists());
+    assert!(place.refused("missing", &["import"], "nothing").contains("nothing: "));
+    assert!(!place.path("missing").exists());
+}
