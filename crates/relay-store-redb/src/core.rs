@@ -10,6 +10,7 @@ use relay_journal::ReadError;
 use crate::error::StoreError;
 use crate::journals::{self, Journals};
 use crate::memo::Memo;
+use crate::observe::Observations;
 use crate::pace::Pace;
 use crate::payload;
 use crate::read::Reading;
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) pace: Arc<Pace>,
     /// The index is being written anew, and no checkpoint can begin.
     pub(crate) is_rewriting: AtomicBool,
+    pub(crate) observations: Observations,
     state: RwLock<State>,
     /// Why the last checkpoint failed, if it did.
     trouble: Mutex<Option<StoreError>>,
@@ -48,8 +50,18 @@ impl Core {
         state: State,
     ) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
-        let is_rewriting = AtomicBool::new(false);
-        Self { limits, clock, journal, pace, is_rewriting, state: RwLock::new(state), trouble, checkpointed }
+        let (is_rewriting, observations) = (AtomicBool::new(false), Observations::new(clock.now()));
+        Self {
+            limits,
+            clock,
+            journal,
+            pace,
+            is_rewriting,
+            observations,
+            state: RwLock::new(state),
+            trouble,
+            checkpointed,
+        }
     }
 
     // A panic elsewhere leaves the state usable: it is changed by whole batches, and only behind the journal.
@@ -122,7 +134,11 @@ impl Core {
                 Err(ReadError::Gone) if attempts < READ_ATTEMPTS => attempts += 1,
                 Err(error) => return Err(error.into()),
                 Ok(page) if page.items.is_empty() && page.next.is_some() => pull.after = page.next,
-                Ok(page) => return Ok(page),
+                Ok(page) => {
+                    let now = self.clock.now();
+                    page.items.iter().for_each(|item| self.observations.delivery(item.arrival, now));
+                    return Ok(page);
+                }
             }
         }
     }

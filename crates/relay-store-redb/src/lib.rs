@@ -15,7 +15,7 @@
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back;
-//!   `index_file`: the file as redb sees it; `pace`: how room is left for requests.
+//!   `index_file`: the file as redb sees it; `pace`: how room is left for requests. `observe`: what is counted and timed of all that.
 
 #![warn(missing_docs)]
 
@@ -32,6 +32,7 @@ mod journals;
 mod keeper;
 mod layer;
 mod memo;
+mod observe;
 mod open;
 mod pace;
 mod payload;
@@ -58,7 +59,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
+    Ack, AckOutcome, Clock, Envelope, Error, Figures, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
 use relay_disk::{Directory, DirectoryError, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -314,6 +315,10 @@ impl Relay for RedbRelay {
         // It fails when all of them have ended.
         drop(self.ended.clone().changed().await);
         StoreError::WriterEnded.into()
+    }
+
+    fn figures(&self) -> Figures {
+        observe::figures(&self.core, self.load.waiting_bytes())
     }
 }
 

@@ -7,6 +7,7 @@ mod aside;
 mod containment;
 mod crash;
 mod faults;
+mod figures;
 mod flips;
 mod formats;
 mod golden;
