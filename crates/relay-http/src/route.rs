@@ -29,7 +29,7 @@ pub(crate) enum Asked {
 }
 
 impl Endpoint {
-    const ALL: [Self; 5] = [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Stats];
+    pub(crate) const ALL: [Self; 5] = [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Stats];
 
     pub(crate) const fn path(self) -> &'static str {
         match self {

@@ -7,9 +7,11 @@ mod api;
 mod bodies;
 mod errors;
 mod limits;
+mod metrics;
 mod pipeline;
 mod raw;
 #[cfg(feature = "tls")]
 mod secure;
 mod shutdown;
 mod support;
+mod watching;
