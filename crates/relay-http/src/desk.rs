@@ -18,6 +18,7 @@ use crate::api::{
     AckResponse, HealthResponse, PageJson, PushResponse, StatsResponse, decode_ack, decode_pull, decode_push,
 };
 use crate::body::{Body, Limits, Room, offload};
+use crate::code::Code;
 use crate::error::ApiError;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
@@ -82,13 +83,14 @@ impl<R: Relay> Desk<R> {
         let mut body = Body::new(&self.limits, payload, head.headers());
         // Nothing that a panic might leave half changed is used again: the request ends here, and what is shared are
         // counters, the limiter, which expects this, and the relay, which answers for itself.
-        let answering = self.respond(asked, head, &mut body).instrument(span);
+        let answering = self.respond(asked, head, &mut body).instrument(span.clone());
         let answered = AssertUnwindSafe(answering).catch_unwind().await;
         let answer = answered
             .unwrap_or_else(|panic| {
                 Err(ApiError::Internal(format!("a handler panicked: {}", panic_text(&*panic))))
             })
             .unwrap_or_else(|error| error.into_answer(Some(request)));
+        tracing::debug!(parent: &span, code = answer.code().map_or("ok", Code::as_str), "answered");
         asking.answered(answer.code(), monotonic::now());
         if !body.is_complete() {
             body.discard().await;

@@ -290,8 +290,9 @@ impl Relay for RedbRelay {
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
         let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::ReaderEnded)?;
-        let core = Arc::clone(&self.core);
+        let (core, span) = (Arc::clone(&self.core), tracing::Span::current());
         let read = tokio::task::spawn_blocking(move || {
+            let _entered = span.entered();
             let page = core.read_page(&pull);
             drop(core);
             drop(permit);

@@ -115,14 +115,21 @@ fn lines_about_a_request_carry_its_trace() {
             assert_eq!(client.receive().unwrap().status, 404);
         }
     });
-    let refusals: Vec<Value> = log
-        .iter()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .filter(|line: &Value| line["code"] == "not_found")
-        .collect();
-    let [given, made] = refusals.try_into().unwrap();
-    assert_eq!(given["request"], TRACE);
-    let made = made["request"].as_str().unwrap();
+    let lines: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let said = |message: &str| -> Vec<&Value> {
+        lines.iter().filter(|line| line["message"] == message && line["code"] == "not_found").collect()
+    };
+    let (refused, answered) = (said("refused"), said("answered"));
+    let names = [&refused[0]["request"], &refused[1]["request"]];
+    let spans = [&answered[0]["span"], &answered[1]["span"]];
+    assert_eq!(names[0], TRACE);
+    assert_eq!(
+        names,
+        spans.map(|span| &span["request"]),
+        "what is logged in between stands in a span of that name"
+    );
+    assert!(spans.iter().all(|span| span["name"] == "request"));
+    let made = names[1].as_str().unwrap();
     assert!(made.len() == 32 && made != TRACE && made.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
     assert!(log.iter().all(|line| !line.contains(PARENT) && !line.contains(PATH)));
 }
