@@ -8,6 +8,9 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use crate::client::Client;
 use crate::eventually;
 
+/// The variable for where the relay shows its metrics: nowhere, unless a test says where.
+pub const ADMIN_ADDRESS: &str = "RELAY__ADMIN__ADDRESS";
+
 /// A running relay process. It is killed when it is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -54,6 +57,8 @@ impl Process {
         let address: &[&str] =
             if arguments.contains(&"--address") { &[] } else { &["--address", "127.0.0.1:0"] };
         let mut child = command(program)
+            // Several relays run at once on one machine, and no test but its own cares for this port.
+            .env(ADMIN_ADDRESS, "")
             .args(address)
             .args(arguments)
             .envs(environment.iter().copied())

@@ -18,6 +18,14 @@ pub enum RelayError {
         /// What the system says.
         source: io::Error,
     },
+    /// The address for whoever runs the relay cannot be listened on.
+    #[error("cannot listen on {address} for metrics (admin.address, empty for none): {source}")]
+    ListenAdmin {
+        /// The address of the configuration.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The store cannot be opened.
     #[cfg(feature = "redb")]
     #[error(transparent)]

@@ -5,10 +5,12 @@
 use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use relay_core::{Ack, AckOutcome, Envelope, Error, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept};
+use relay_core::{
+    Ack, AckOutcome, Envelope, Error, Figures, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept,
+};
 use relay_http::{Metrics, Transport};
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -94,6 +96,7 @@ async fn serve<R: Relay>(
     let failed = |source| RelayError::Listen { address: config.address.clone(), source };
     let (listener, address) = listener.map_err(failed)?;
     let base_url = format!("{}://{address}", scheme(config.mode));
+    let admin = listen_for_admin(&config.admin.address).await?;
 
     let (shutdown, stopped) = oneshot::channel();
     let stop = async {
@@ -111,12 +114,14 @@ async fn serve<R: Relay>(
         Duration::from_secs(config.relay.gc_interval_seconds),
         Arc::clone(&metrics),
     );
+    let admin = serve_admin(admin, Arc::downgrade(&store), Arc::clone(&metrics))?;
     let server = relay_http::serve(listener, store, wiring::http_options(&config), transport, metrics, stop)
         .map_err(RelayError::Serve)?;
     let handle = tokio::spawn(async move {
         let ended = tokio::select! {
             ended = server => ended.map_err(RelayError::Serve),
             error = held.ended() => Err(RelayError::Broken(error)),
+            ended = admin => ended.map_err(RelayError::Serve),
             () = sweeps => Ok(()),
             () = reloads => Ok(()),
             () = asked => Ok(()),
@@ -140,6 +145,33 @@ async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
         }
     }
     Err(failure)
+}
+
+/// Binds the address for whoever runs the relay, if there is to be one.
+async fn listen_for_admin(address: &str) -> Result<Option<TcpListener>, RelayError> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let failed = |source| RelayError::ListenAdmin { address: address.to_owned(), source };
+    let (listener, address) = listen(address).await.map_err(failed)?;
+    tracing::info!(url = format!("http://{address}/metrics"), "metrics are shown");
+    Ok(Some(listener))
+}
+
+/// Serves there until it is dropped.
+fn serve_admin<R: Relay>(
+    listener: Option<TcpListener>,
+    store: Weak<R>,
+    metrics: Arc<Metrics>,
+) -> Result<impl Future<Output = io::Result<()>> + Send + 'static, RelayError> {
+    let serving = listener.map(|listener| relay_http::serve_admin(listener, store, metrics));
+    let serving = serving.transpose().map_err(RelayError::Serve)?;
+    Ok(async move {
+        match serving {
+            Some(serving) => serving.await,
+            None => pending().await,
+        }
+    })
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
@@ -266,5 +298,9 @@ impl<R: Relay> Relay for Released<R> {
 
     fn ended(&self) -> impl Future<Output = Error> + Send {
         self.store.ended()
+    }
+
+    fn figures(&self) -> Figures {
+        self.store.figures()
     }
 }

@@ -11,6 +11,7 @@
 //! - [`relay`]: the seam above. [`Relay`] is the service.
 //! - [`limits`]: the one place of quota arithmetic.
 //! - [`memory`]: a complete relay in memory.
+//! - [`figures`]: what a store can tell of its own work.
 //! - [`verify`]: recounts a store and lists what does not add up.
 //! - `testing` (feature `testing`): a clock moved by hand, a naive model, scenarios as text, and the conformance suite
 //!   that every store has to pass.
@@ -43,6 +44,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod figures;
 pub mod import;
 pub mod limits;
 pub mod memory;
@@ -56,6 +58,7 @@ pub mod time;
 pub mod verify;
 
 pub use error::{Error, QuotaKind, Rejection};
+pub use figures::{Distribution, Figures, FileUse, Histogram};
 pub use import::{Carried, ImportOutcome};
 pub use limits::{Limits, Usage};
 pub use memory::MemoryRelay;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::figures::Figures;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
@@ -99,6 +100,11 @@ impl Relay for MemoryRelay {
                 return Ok(swept);
             }
         }
+    }
+
+    fn figures(&self) -> Figures {
+        let live = self.lock().queues.values().fold(Usage::ZERO, |sum, queue| sum.plus(queue.usage));
+        Figures { live: Some(live), ..Figures::default() }
     }
 }
 

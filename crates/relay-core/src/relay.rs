@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use crate::error::Error;
+use crate::figures::Figures;
 use crate::message::Envelope;
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 
@@ -27,6 +28,12 @@ pub trait Relay: Send + Sync + 'static {
     fn ended(&self) -> impl Future<Output = Error> + Send {
         std::future::pending()
     }
+
+    /// What it can tell of its own work; nothing, unless it says otherwise. This may take some milliseconds, and is for now and
+    /// then.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 }
 
 impl<R: Relay> Relay for std::sync::Arc<R> {
@@ -48,5 +55,9 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn ended(&self) -> impl Future<Output = Error> + Send {
         (**self).ended()
+    }
+
+    fn figures(&self) -> Figures {
+        (**self).figures()
     }
 }

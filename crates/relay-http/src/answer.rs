@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::api::PageJson;
+use crate::code::Code;
 use crate::line::Busy;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -20,6 +21,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
+    /// What is wrong, if it is an error's.
+    code: Option<Code>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Content,
     is_last: bool,
@@ -64,11 +67,21 @@ impl Answer {
     }
 
     const fn new(status: StatusCode, body: Content) -> Self {
-        Self { status, headers: Vec::new(), body, is_last: false }
+        Self { status, code: None, headers: Vec::new(), body, is_last: false }
     }
 
     pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
         self.headers.push((name, value));
+    }
+
+    /// Makes it the answer of an error.
+    pub(crate) fn set_code(&mut self, code: Code) {
+        self.code = Some(code);
+    }
+
+    /// What is wrong, if it is an error's.
+    pub(crate) const fn code(&self) -> Option<Code> {
+        self.code
     }
 
     /// Makes it the last answer of its connection.

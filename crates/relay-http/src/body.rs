@@ -44,6 +44,14 @@ pub(crate) struct Limits {
     body_bytes_max: usize,
     time_max: Duration,
     room: Arc<AtomicUsize>,
+    room_bytes_max: usize,
+}
+
+/// The room for bodies, to be looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    left: Arc<AtomicUsize>,
+    bytes_max: usize,
 }
 
 /// The body of one request.
@@ -85,8 +93,9 @@ impl Limits {
         let base64_bytes = payload_bytes_max.div_ceil(3).saturating_mul(4);
         let push_bytes = base64_bytes.saturating_add(base64_bytes / 4).saturating_add(OTHER_FIELDS_BYTES_MAX);
         let body_bytes_max = usize::try_from(push_bytes.max(BODY_LIMIT_BYTES_MIN)).unwrap_or(usize::MAX);
-        let room = Arc::new(AtomicUsize::new(ROOM_BYTES_MIN.max(body_bytes_max.saturating_mul(4))));
-        Self { payload_bytes_max, body_bytes_max, time_max, room }
+        let room_bytes_max = ROOM_BYTES_MIN.max(body_bytes_max.saturating_mul(4));
+        let room = Arc::new(AtomicUsize::new(room_bytes_max));
+        Self { payload_bytes_max, body_bytes_max, time_max, room, room_bytes_max }
     }
 
     /// The largest payload, in bytes.
@@ -94,8 +103,20 @@ impl Limits {
         self.payload_bytes_max
     }
 
+    /// The room that all bodies share.
+    pub(crate) fn room(&self) -> Room {
+        Room { left: Arc::clone(&self.room), bytes_max: self.room_bytes_max }
+    }
+
     fn too_large(&self) -> ApiError {
         ApiError::BodyTooLarge { payload_bytes_max: self.payload_bytes_max }
+    }
+}
+
+impl Room {
+    /// How much of it is taken.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.left.load(Ordering::Relaxed)) as u64
     }
 }
 

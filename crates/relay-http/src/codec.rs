@@ -74,7 +74,12 @@ async fn body_service(body: Bytes) -> Result<impl Service<TcpStream, Response = 
     let http = Rc::new(http);
     // Nobody ever tells it to close, and the sender has to be kept for that.
     let (never, closing) = watch::channel(false);
-    let connections = Connections { acceptor: Acceptor::Plain, request_timeout: REQUEST_TIMEOUT, closing };
+    let connections = Connections {
+        acceptor: Acceptor::Plain,
+        request_timeout: REQUEST_TIMEOUT,
+        closing,
+        metrics: Default::default(),
+    };
     let shared = Rc::new((connections, never));
     let serve = move |tcp| {
         let (shared, http) = (Rc::clone(&shared), Rc::clone(&http));

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
+use crate::answer::Answer;
 use crate::error::ApiError;
 use crate::line::{Line, Stream};
+use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::options::Transport;
 
@@ -28,6 +31,7 @@ pub(crate) struct Connections {
     pub(crate) request_timeout: Duration,
     /// Turns true when what is quiet has to be closed.
     pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What lies between TCP and HTTP.
@@ -72,6 +76,10 @@ impl Connections {
             End::TimedOut if line.can_be_told_of_timeout() => Some(ApiError::RequestTimeout),
             End::Done | End::Closing | End::TimedOut => line.held_back().map(explain),
         };
+        let last_words = last_words.map(|error| error.into_answer(None));
+        if let Some(code) = last_words.as_ref().and_then(Answer::code) {
+            self.metrics.unreadable(code);
+        }
         close(line, last_words, monotonic::after(monotonic::now(), self.request_timeout)).await;
     }
 
@@ -130,7 +138,7 @@ impl From<Transport> for Acceptor {
         match transport {
             Transport::Plain => Self::Plain,
             #[cfg(feature = "tls")]
-            Transport::Tls(tls) => Self::Tls(std::sync::Arc::new(tls.server_config()).into()),
+            Transport::Tls(tls) => Self::Tls(Arc::new(tls.server_config()).into()),
         }
     }
 }
@@ -162,11 +170,11 @@ fn explain(status: u16) -> ApiError {
 
 /// Says what is left to be said and closes. While the client still sends what nobody reads, that is taken in and thrown away
 /// for a while: to close at once would reset the connection and take the answer with it.
-async fn close(mut line: Line, last_words: Option<ApiError>, deadline: Instant) {
+async fn close(mut line: Line, last_words: Option<Answer>, deadline: Instant) {
     let is_heard_out = line.has_unread_input() || last_words.is_some();
     let closing = async {
-        if let Some(error) = last_words {
-            line.write_all(&error.into_answer().into_http1()).await?;
+        if let Some(answer) = last_words {
+            line.write_all(&answer.into_http1()).await?;
         }
         line.shutdown().await?;
         let mut buffer = vec![0; 16 * 1024];

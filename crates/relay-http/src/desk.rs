@@ -12,18 +12,21 @@ use actix_web::http::header::UPGRADE;
 use futures_util::FutureExt as _;
 use relay_core::Relay;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::answer::Answer;
 use crate::api::{
     AckResponse, HealthResponse, PageJson, PushResponse, StatsResponse, decode_ack, decode_pull, decode_push,
 };
-use crate::body::{Body, Limits, offload};
+use crate::body::{Body, Limits, Room, offload};
+use crate::code::Code;
 use crate::error::ApiError;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
+use crate::request_id::RequestIds;
 use crate::route::{Asked, Endpoint};
 
 /// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.
@@ -35,6 +38,7 @@ pub(crate) struct Desk<R> {
     metrics: Arc<Metrics>,
     guard: Option<Guard>,
     limits: Limits,
+    request_ids: RequestIds,
     started: Instant,
     is_draining: AtomicBool,
 }
@@ -53,9 +57,15 @@ impl<R: Relay> Desk<R> {
             metrics,
             guard: options.rate_limit.map(|limit| Guard::new(limit, started)),
             limits: Limits::new(options.message_bytes_max, options.request_timeout),
+            request_ids: RequestIds::new(),
             started,
             is_draining: AtomicBool::new(false),
         }
+    }
+
+    /// The room that request bodies share.
+    pub(crate) fn body_room(&self) -> Room {
+        self.limits.room()
     }
 
     /// From now on every new request is sent away.
@@ -69,15 +79,21 @@ impl<R: Relay> Desk<R> {
 
     /// Answers a request, whatever it is.
     pub(crate) async fn answer(&self, asked: Asked, head: &RequestHead, payload: Payload) -> Outcome {
+        let asking = self.metrics.request_began(asked.endpoint(), monotonic::now());
+        let request = self.request_ids.name(head.headers());
+        let span = tracing::debug_span!("request", %request, endpoint = asked.endpoint().map(Endpoint::path));
         let mut body = Body::new(&self.limits, payload, head.headers());
         // Nothing that a panic might leave half changed is used again: the request ends here, and what is shared are
         // counters, the limiter, which expects this, and the relay, which answers for itself.
-        let answered = AssertUnwindSafe(self.respond(asked, head, &mut body)).catch_unwind().await;
+        let answering = self.respond(asked, head, &mut body).instrument(span.clone());
+        let answered = AssertUnwindSafe(answering).catch_unwind().await;
         let answer = answered
             .unwrap_or_else(|panic| {
                 Err(ApiError::Internal(format!("a handler panicked: {}", panic_text(&*panic))))
             })
-            .unwrap_or_else(ApiError::into_answer);
+            .unwrap_or_else(|error| error.into_answer(Some(request)));
+        tracing::debug!(parent: &span, code = answer.code().map_or("ok", Code::as_str), "answered");
+        asking.answered(answer.code(), monotonic::now());
         if !body.is_complete() {
             body.discard().await;
         }
@@ -119,7 +135,10 @@ impl<R: Relay> Desk<R> {
         let peer: IpAddr =
             head.peer_addr.ok_or_else(|| ApiError::Internal("a request of nobody".to_owned()))?.ip();
         let checked = guard.check(endpoint, peer, head.headers(), monotonic::now());
-        checked.inspect_err(|_| self.metrics.rate_limited())
+        checked.map_err(|refusal| {
+            self.metrics.rate_limited(&refusal);
+            ApiError::RateLimited(refusal)
+        })
     }
 
     async fn push(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::code::Code;
+use crate::request_id::RequestId;
 
 /// When to come back to a relay that is draining: by then another one may have taken over.
 const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -68,13 +69,14 @@ struct Verdict {
 }
 
 impl ApiError {
-    /// Logs the error and puts it into an answer.
-    pub(crate) fn into_answer(self) -> Answer {
+    /// Logs the error and puts it into an answer: to this request, or to what could not be read as one.
+    pub(crate) fn into_answer(self, request: Option<RequestId>) -> Answer {
         let verdict = self.verdict();
-        self.log(verdict.code);
+        self.log(verdict.code, request);
         let status = StatusCode::from_u16(verdict.code.status())
             .expect("the statuses of all codes are between 100 and 999");
         let mut answer = Answer::json(status, &verdict.body());
+        answer.set_code(verdict.code);
         if let Some(wait) = verdict.retry_after {
             answer.set_header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
@@ -133,14 +135,18 @@ impl ApiError {
         }
     }
 
-    fn log(&self, code: Code) {
-        let code = code.as_str();
+    fn log(&self, code: Code, request: Option<RequestId>) {
+        let (code, request) = (code.as_str(), request.map(tracing::field::display));
         match self {
             Self::Relay(Error::Storage(source)) => {
-                tracing::error!(code, error = chain(&**source), "the store failed");
+                tracing::error!(code, request, error = chain(&**source), "the store failed");
             }
-            Self::Internal(what) => tracing::error!(code, error = what, "a request ran into a fault of ours"),
-            Self::Relay(Error::StorageFull) => tracing::warn!(code, "there is no space left for a push"),
+            Self::Internal(what) => {
+                tracing::error!(code, request, error = what, "a request ran into a fault of ours")
+            }
+            Self::Relay(Error::StorageFull) => {
+                tracing::warn!(code, request, "there is no space left for a push")
+            }
             Self::Relay(Error::Rejected(_) | Error::Overloaded { .. } | Error::NotReady { .. })
             | Self::Json(_)
             | Self::BadRequest(_)
@@ -151,7 +157,7 @@ impl ApiError {
             | Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::RateLimited(_)
-            | Self::Draining => tracing::debug!(code, "refused"),
+            | Self::Draining => tracing::debug!(code, request, "refused"),
         }
     }
 }
@@ -221,7 +227,7 @@ fn rejected(rejection: &Rejection) -> Verdict {
 
 /// The two fields are those of draft-ietf-httpapi-ratelimit-headers-10.
 fn rate_limited(refusal: &Refusal) -> Verdict {
-    let Refusal { bucket, retry_after, banned, quota, window_seconds } = *refusal;
+    let Refusal { bucket, retry_after, banned, quota, window_seconds, .. } = *refusal;
     let message =
         if banned { "too many requests, and banned for it for a while" } else { "too many requests" };
     let retry_after_ms = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);

@@ -27,6 +27,11 @@ impl Gauge {
         Entered(self.clone())
     }
 
+    /// How many guards there are just now.
+    pub(crate) fn count(&self) -> usize {
+        self.0.count.load(Ordering::SeqCst)
+    }
+
     /// Resolves when there is no guard.
     pub(crate) async fn empty(&self) {
         loop {
@@ -59,6 +64,7 @@ mod tests {
         let gauge = Gauge::default();
         assert!(gauge.empty().now_or_never().is_some());
         let (first, second) = (gauge.enter(), gauge.enter());
+        assert_eq!(gauge.count(), 2);
         let mut empty = Box::pin(gauge.empty());
         assert!(empty.as_mut().now_or_never().is_none());
         drop(first);

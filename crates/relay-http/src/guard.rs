@@ -4,10 +4,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::HeaderMap;
-use relay_ratelimit::{Decision, Endpoint as Bucket, Limiter, Policy};
+use relay_ratelimit::{Decision, Endpoint as Bucket, Limiter, Policy, Refusal};
 use tokio::time::Instant;
 
-use crate::error::ApiError;
 use crate::forwarded::client_address;
 use crate::options::RateLimit;
 use crate::route::Endpoint;
@@ -42,14 +41,14 @@ impl Guard {
     /// Decides on a request to `endpoint`, or to a path that there is not.
     ///
     /// # Errors
-    /// [`ApiError::RateLimited`].
+    /// Why it is refused, and until when.
     pub(crate) fn check(
         &self,
         endpoint: Option<Endpoint>,
         peer: IpAddr,
         headers: &HeaderMap,
         now: Instant,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Refusal> {
         let bucket = match endpoint {
             Some(Endpoint::Health) => return Ok(()),
             Some(Endpoint::Push) => Some(self.push),
@@ -60,7 +59,7 @@ impl Guard {
         let key = mask(client_address(peer, headers, &self.trusted_proxies), self.ipv6_prefix);
         match self.limiter.check(&key, bucket, now.saturating_duration_since(self.origin)) {
             Decision::Allowed => Ok(()),
-            Decision::Refused(refusal) => Err(ApiError::RateLimited(refusal)),
+            Decision::Refused(refusal) => Err(refusal),
         }
     }
 }
@@ -106,12 +105,8 @@ mod tests {
         (Guard::new(options, now), now)
     }
 
-    fn bucket_of(result: Result<(), ApiError>) -> Option<&'static str> {
-        match result {
-            Ok(()) => None,
-            Err(ApiError::RateLimited(refusal)) => Some(refusal.bucket),
-            Err(other) => panic!("{other:?}"),
-        }
+    fn bucket_of(result: Result<(), Refusal>) -> Option<&'static str> {
+        result.err().map(|refusal| refusal.bucket)
     }
 
     #[test]

@@ -7,15 +7,16 @@
 //! [`Code`] lists the codes.
 //!
 //! - [`serve`] runs it all, from a listener to a drain.
-//! - [`Metrics`] are the counters behind `/stats`.
+//! - [`Metrics`] are the counters behind `/stats`, and [`serve_admin`] shows them and more at `/metrics`; [`Metric`] lists it.
 //! - [`tls`] keeps certificates.
 //!
 //! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http and `route` to `desk` (limits,
 //! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `guard` limits
-//! rates, `cursor` writes cursors.
+//! rates, `cursor` writes cursors, `request_id` names requests in the log.
 
 #![warn(missing_docs)]
 
+mod admin;
 mod answer;
 mod api;
 mod body;
@@ -37,12 +38,14 @@ mod metrics;
 mod monotonic;
 mod openapi;
 mod options;
+mod request_id;
 mod route;
 mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
 
+pub use admin::serve_admin;
 pub use code::Code;
-pub use metrics::{Counts, Metrics};
+pub use metrics::{Counts, Metric, MetricKind, Metrics};
 pub use options::{Options, RateLimit, Transport};
 pub use server::serve;

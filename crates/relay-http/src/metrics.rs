@@ -1,4 +1,5 @@
-//! The counters that `/stats` shows. They are plain sums since the start; none of them decides anything.
+//! What `/stats` and `/metrics` show: sums since the start, and levels that are looked at when somebody asks. None of it decides
+//! anything, and counting takes neither a lock nor memory.
 //!
 //! Their algebra:
 //! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts the pushes whose fate is known, so it is computed
@@ -7,10 +8,28 @@
 //! - `pull_total` and `ack_total` count the requests that began, whatever became of them.
 //! - A request that the rate limit refused, or that came while the relay drained, is in none of these totals; the first is in
 //!   `rate_limited`.
+//! - Every request is counted once more by its endpoint and its fate (`requests`): an error's code, `ok` or `gone`. The sum over
+//!   the fates is all requests; `ok` of `/push` = `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints
+//!   together = `rate_limited`.
 
+pub(crate) mod exposition;
+mod name;
+mod requests;
+
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use relay_ratelimit::Refusal;
 use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::body::Room;
+use crate::code::Code;
+use crate::gauge::Gauge;
+use crate::route::Endpoint;
+pub use name::{Metric, MetricKind};
+use requests::{Asking, Requests};
 
 /// The counters of one relay. All methods may be called from any thread.
 #[derive(Debug, Default)]
@@ -22,7 +41,29 @@ pub struct Metrics {
     ack_total: AtomicU64,
     ack_deleted: AtomicU64,
     rate_limited: AtomicU64,
+    rate_limit_bans: AtomicU64,
     gc_removed: AtomicU64,
+    requests: Requests,
+    /// What can be looked at, once somebody serves.
+    watched: OnceLock<Watched>,
+}
+
+/// Where levels are to be seen.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) since: Instant,
+    pub(crate) connections: Gauge,
+    pub(crate) requests: Gauge,
+    pub(crate) bodies: Room,
+}
+
+/// Levels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Levels {
+    pub(crate) uptime: Duration,
+    pub(crate) connections: u64,
+    pub(crate) requests: u64,
+    pub(crate) body_bytes: u64,
 }
 
 /// What the counters stood at.
@@ -85,6 +126,36 @@ impl Metrics {
         }
     }
 
+    /// Tells where levels are to be seen. The first who says so counts.
+    pub(crate) fn watch(&self, watched: Watched) {
+        drop(self.watched.set(watched));
+    }
+
+    /// What is to be seen at `now`; nothing before anybody serves.
+    pub(crate) fn levels(&self, now: Instant) -> Option<Levels> {
+        self.watched.get().map(|watched| Levels {
+            uptime: now.saturating_duration_since(watched.since),
+            connections: watched.connections.count() as u64,
+            requests: watched.requests.count() as u64,
+            body_bytes: watched.bodies.taken_bytes(),
+        })
+    }
+
+    /// Bans that began.
+    pub(crate) fn rate_limit_bans(&self) -> u64 {
+        self.rate_limit_bans.load(Ordering::Relaxed)
+    }
+
+    /// A request to this endpoint, or to none, began at `now`.
+    pub(crate) fn request_began(&self, endpoint: Option<Endpoint>, now: Instant) -> Asking<'_> {
+        self.requests.began(endpoint, now)
+    }
+
+    /// What could not be read as a request was answered with this code.
+    pub(crate) fn unreadable(&self, code: Code) {
+        self.requests.refused(code);
+    }
+
     pub(crate) fn push_began(&self) -> PendingPush<'_> {
         PendingPush { counter: &self.push_failed }
     }
@@ -105,8 +176,9 @@ impl Metrics {
         self.ack_deleted.fetch_add(deleted, Ordering::Relaxed);
     }
 
-    pub(crate) fn rate_limited(&self) {
+    pub(crate) fn rate_limited(&self, refusal: &Refusal) {
         self.rate_limited.fetch_add(1, Ordering::Relaxed);
+        self.rate_limit_bans.fetch_add(refusal.ban_began.into(), Ordering::Relaxed);
     }
 }
 

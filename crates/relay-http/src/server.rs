@@ -29,7 +29,7 @@ use crate::connection::Connections;
 use crate::desk::{Desk, Outcome};
 use crate::gauge::Gauge;
 use crate::line::{Busy, Line};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Watched};
 use crate::monotonic;
 use crate::options::{Options, Transport};
 use crate::route::{Asked, routes};
@@ -65,10 +65,20 @@ pub fn serve<R: Relay>(
     let drain = options.drain;
     let (alive, all_gone) = mpsc::channel(1);
     let (close, closing) = watch::channel(false);
-    let connections =
-        Connections { acceptor: transport.into(), request_timeout: options.request_timeout, closing };
-    let desk = Desk::new(relay, metrics, options);
+    let connections = Connections {
+        acceptor: transport.into(),
+        request_timeout: options.request_timeout,
+        closing,
+        metrics: Arc::clone(&metrics),
+    };
+    let desk = Desk::new(relay, Arc::clone(&metrics), options);
     let (requests, open) = (Gauge::default(), Gauge::default());
+    metrics.watch(Watched {
+        since: monotonic::now(),
+        connections: open.clone(),
+        requests: requests.clone(),
+        bodies: desk.body_room(),
+    });
     let shared = Arc::new(Shared { desk, connections, requests, open, _alive: alive });
     let server = build(listener, Arc::clone(&shared))?;
     Ok(async move {

@@ -23,6 +23,8 @@ pub struct Refusal {
     pub retry_after: Duration,
     /// Whether the named bucket is banned. The refusal that sets off a ban already says so.
     pub banned: bool,
+    /// Whether it is this refusal that set off the ban: so each ban is told once.
+    pub ban_began: bool,
     /// How many tokens the named bucket holds when full (`q` of a `RateLimit-Policy` field).
     pub quota: NonZeroU32,
     /// How many seconds the named bucket takes to fill when empty, rounded up (`w` of a `RateLimit-Policy` field).

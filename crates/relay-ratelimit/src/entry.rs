@@ -87,16 +87,19 @@ fn decide(shared: Drawn<'_>, own: Option<Drawn<'_>>, ban: Option<&BanRule>, now_
         }
         return Decision::Allowed;
     }
+    let was_banned = named.bucket.is_banned(now_ns);
     if let Some(rule) = ban
-        && !named.bucket.is_banned(now_ns)
+        && !was_banned
     {
         named.bucket.count_refusal(rule, now_ns);
     }
+    let banned = named.bucket.is_banned(now_ns);
     let wait_ns = named.wait_ns(now_ns).max(other.map_or(0, |other| other.wait_ns(now_ns)));
     Decision::Refused(Refusal {
         bucket: named.rate.name,
         retry_after: Duration::from_nanos(wait_ns),
-        banned: named.bucket.is_banned(now_ns),
+        banned,
+        ban_began: banned && !was_banned,
         quota: named.rate.burst,
         window_seconds: named.rate.window_seconds(),
     })

@@ -10,6 +10,7 @@ use relay_journal::ReadError;
 use crate::error::StoreError;
 use crate::journals::{self, Journals};
 use crate::memo::Memo;
+use crate::observe::Observations;
 use crate::pace::Pace;
 use crate::payload;
 use crate::read::Reading;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) is_rewriting: AtomicBool,
     /// How many snapshots there are: none of the files is taken away meanwhile.
     pub(crate) pins: Arc<AtomicUsize>,
+    pub(crate) observations: Observations,
     state: RwLock<State>,
     /// Why the last checkpoint failed, if it did.
     trouble: Mutex<Option<StoreError>>,
@@ -50,9 +52,19 @@ impl Core {
         state: State,
     ) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
-        let (is_rewriting, pins) = (AtomicBool::new(false), Arc::default());
-        let state = RwLock::new(state);
-        Self { limits, clock, journal, pace, is_rewriting, pins, state, trouble, checkpointed }
+        let (is_rewriting, observations) = (AtomicBool::new(false), Observations::new(clock.now()));
+        Self {
+            limits,
+            clock,
+            journal,
+            pace,
+            is_rewriting,
+            pins: Arc::default(),
+            observations,
+            state: RwLock::new(state),
+            trouble,
+            checkpointed,
+        }
     }
 
     // A panic elsewhere leaves the state usable: it is changed by whole batches, and only behind the journal.
@@ -125,7 +137,11 @@ impl Core {
                 Err(ReadError::Gone) if attempts < READ_ATTEMPTS => attempts += 1,
                 Err(error) => return Err(error.into()),
                 Ok(page) if page.items.is_empty() && page.next.is_some() => pull.after = page.next,
-                Ok(page) => return Ok(page),
+                Ok(page) => {
+                    let now = self.clock.now();
+                    page.items.iter().for_each(|item| self.observations.delivery(item.arrival, now));
+                    return Ok(page);
+                }
             }
         }
     }

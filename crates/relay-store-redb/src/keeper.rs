@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use relay_core::Swept;
+use relay_core::{Clock as _, Swept};
 use relay_journal::{Frame, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +17,7 @@ use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::index::Index;
 use crate::journals;
+use crate::observe::Stopwatch;
 use crate::record::{ItemRecord, kind};
 use crate::snapshot::{self, Snapshot};
 use crate::writer::{CheckpointDue, Job, Teller};
@@ -69,13 +70,18 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Works until nobody can ask for anything any more; then writes a last checkpoint.
     pub(crate) fn run(mut self) {
+        self.note_tidy();
         if let Err(error) = caught(|| self.learn_acked()) {
             tracing::warn!(%error, "pushes are slower until acked names of before are forgotten");
         }
         let mut patience = CHECKPOINT_AFTER;
         loop {
             let outcome = match self.tasks.recv_timeout(patience) {
-                Ok(Task::Checkpoint) | Err(RecvTimeoutError::Timeout) => caught(|| self.maintain()),
+                Ok(Task::Checkpoint) | Err(RecvTimeoutError::Timeout) => {
+                    let outcome = caught(|| self.maintain());
+                    self.note_tidy();
+                    outcome
+                }
                 Ok(Task::Tidy(callers, swept)) => self.tidy_and_answer(callers, swept),
                 Ok(Task::Snapshot(caller)) => answer(caller, caught(|| self.snapshot())),
                 Ok(Task::Compact(caller)) => answer(caller, caught(|| self.compact_all())),
@@ -100,6 +106,7 @@ impl Keeper {
 
     fn tidy_and_answer(&mut self, callers: Vec<Teller<Swept>>, swept: Swept) -> Result<(), StoreError> {
         let outcome = caught(|| self.tidy());
+        self.note_tidy();
         for caller in callers {
             // The items are gone; that their space is not yet is told by the log.
             drop(caller.send(Ok(swept)));
@@ -185,6 +192,17 @@ impl Keeper {
         Ok(is_index_tidy && is_journal_tidy && !journal.payloads.segments().iter().any(is_dead))
     }
 
+    /// Tells how large the index is, and whether all was given back that should be.
+    fn note_tidy(&self) {
+        let (observations, now) = (&self.core.observations, self.core.clock.now());
+        if let Ok(bytes) = self.index.file_bytes() {
+            observations.index_bytes(bytes);
+        }
+        if matches!(caught(|| self.is_tidy()), Ok(true)) {
+            observations.tidy(now);
+        }
+    }
+
     /// How large the journal may be: half again what lives in it, or, when there is time, an eighth; and a segment.
     fn allowed_bytes(&self, live_bytes: u64) -> u64 {
         if self.thorough_before.is_some() {
@@ -198,6 +216,7 @@ impl Keeper {
         let outcome = caught(|| self.write_checkpoint());
         if let Err(error) = &outcome {
             tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
+            self.core.observations.checkpoint_failed();
             self.reopen();
         }
         self.core.note_checkpoint(outcome.clone());
@@ -240,10 +259,11 @@ impl Keeper {
         self.core.pace.begin();
         let frozen = self.core.state_mut().freeze();
         let Some(frozen) = frozen else { return Ok(()) };
-        let rows = frozen.layer.rows();
+        let (rows, stopwatch) = (frozen.layer.rows(), Stopwatch::start());
         let written_bytes = self.index.checkpoint(&frozen)?;
         drop(frozen);
         self.rebase(self.index.base()?);
+        self.core.observations.checkpoint(stopwatch);
         tracing::debug!(rows, written_bytes, "a checkpoint was written");
         Ok(())
     }

@@ -15,7 +15,7 @@
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back;
-//!   `index_file`: the file as redb sees it; `pace`: how room is left for requests.
+//!   `index_file`: the file as redb sees it; `pace`: how room is left for requests. `observe`: what is counted and timed of all that.
 //! - `export`, `import`: a store as items, one by one. `snapshot`, `backup`, `manifest`: a store as files, while it goes on.
 
 #![warn(missing_docs)]
@@ -40,6 +40,7 @@ mod keeper;
 mod layer;
 mod manifest;
 mod memo;
+mod observe;
 mod open;
 mod pace;
 mod payload;
@@ -67,7 +68,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Error, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
+    Ack, AckOutcome, Clock, Envelope, Error, Figures, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
 use relay_disk::{Directory, DirectoryError, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -304,8 +305,9 @@ impl Relay for RedbRelay {
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
         let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::ReaderEnded)?;
-        let core = Arc::clone(&self.core);
+        let (core, span) = (Arc::clone(&self.core), tracing::Span::current());
         let read = tokio::task::spawn_blocking(move || {
+            let _entered = span.entered();
             let page = core.read_page(&pull);
             drop(core);
             drop(permit);
@@ -329,6 +331,10 @@ impl Relay for RedbRelay {
         // It fails when all of them have ended.
         drop(self.ended.clone().changed().await);
         StoreError::WriterEnded.into()
+    }
+
+    fn figures(&self) -> Figures {
+        observe::figures(&self.core, self.load.waiting_bytes())
     }
 }
 

@@ -170,6 +170,13 @@ impl State {
         self.position
     }
 
+    /// What came to and went from the live frames of all segments since the index was written.
+    pub(crate) fn change(&self) -> Change {
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
+        let changes = frozen.into_iter().chain([&self.active.segments]).flat_map(BTreeMap::values);
+        changes.fold(Change::default(), |sum, change| sum.plus(*change))
+    }
+
     /// The live frames of each segment.
     pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
         self.changed_segments(self.base.segments.clone())

@@ -9,7 +9,7 @@ use relay_core::{
     Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp,
     queue,
 };
-use relay_journal::{Frame, Journal, Position};
+use relay_journal::{Frame, Journal, JournalError, Position};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,6 +23,7 @@ use crate::journals;
 use crate::keeper::Task;
 use crate::layer::Layer;
 use crate::memo::Memo;
+use crate::observe::Stopwatch;
 use crate::reply::{Caller, Convoys};
 use crate::state::State;
 
@@ -91,6 +92,11 @@ impl Load {
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let weight = Weight { load: Arc::clone(self), bytes };
         (waiting == 0 || waiting.saturating_add(bytes) <= max).then_some(weight)
+    }
+
+    /// What waits, in bytes.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -218,7 +224,8 @@ impl Writer {
         if is_behind && jobs.is_empty() {
             return core.wait_a_moment();
         }
-        core.pace.note_requests(jobs.iter().filter(|job| !matches!(job, Job::Move(..))).count());
+        let requests = jobs.iter().filter(|job| !matches!(job, Job::Move(..))).count();
+        core.pace.note_requests(requests);
         let (state, now) = (core.state(), core.clock.now());
         let slot_ms = slot_ms(core.limits.dedup_window_ms);
         let mut batch = Batch::new(&state, &self.memo, records, &core.journal, slot_ms, self.sweep.marks);
@@ -233,7 +240,7 @@ impl Writer {
         let marks = batch.marks();
         let (layer, records) = batch.finish();
         drop(state);
-        let synced = if records.is_empty() { Ok(None) } else { self.journal.commit(records).map(Some) };
+        let synced = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
         match synced {
             Ok(position) => {
                 self.publish(position.map(|position| (layer, position)), payloads);
@@ -242,7 +249,7 @@ impl Writer {
                     self.sweep.marks = marks;
                     core.state().acked().forget_before(marks.acked_from());
                 }
-                self.advance_sweep(step);
+                self.advance_sweep(step, now);
             }
             Err(error) => {
                 self.memo.forget_all();
@@ -252,6 +259,14 @@ impl Writer {
                 self.sweep.fail(&error);
             }
         }
+    }
+
+    /// Writes what was decided for so many requests, and for the sweep and the keeper.
+    fn commit(&mut self, requests: usize, records: relay_journal::Batch) -> Result<Position, JournalError> {
+        let stopwatch = Stopwatch::start();
+        let committed = self.journal.commit(records);
+        self.core.observations.batch(requests, stopwatch);
+        committed
     }
 
     fn publish(&self, synced: Option<(Layer, Position)>, payloads: Payloads) {
@@ -271,7 +286,7 @@ impl Writer {
         }
     }
 
-    fn advance_sweep(&mut self, step: Option<Result<SweepStep, StoreError>>) {
+    fn advance_sweep(&mut self, step: Option<Result<SweepStep, StoreError>>, now: Timestamp) {
         let step = match step {
             None => return,
             Some(Ok(step)) => step,
@@ -279,6 +294,7 @@ impl Writer {
         };
         self.sweep.swept = self.sweep.swept.plus(step.swept);
         if !step.more {
+            self.core.observations.swept(now);
             let (waiting, swept) =
                 (std::mem::take(&mut self.sweep.waiting), std::mem::take(&mut self.sweep.swept));
             // Should the keeper be gone, the sweep is over all the same.

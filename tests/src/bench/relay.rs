@@ -83,7 +83,7 @@ impl Settings {
     fn to_toml(self) -> String {
         let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds } = self;
         format!(
-            "address = \"127.0.0.1:0\"\n[rate_limit]\nenabled = false\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
+            "address = \"127.0.0.1:0\"\n[admin]\naddress = \"\"\n[rate_limit]\nenabled = false\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
              max_queue_bytes_per_user = 1_000_000_000_000\nmax_messages_per_user = 1_000_000_000\n\
              message_ttl_seconds = {ttl_seconds}\ngc_interval_seconds = {gc_interval_seconds}\n\
              dedup_window_seconds = {dedup_window_seconds}\n"

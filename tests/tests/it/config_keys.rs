@@ -14,6 +14,7 @@ const TESTS: &[(&str, fn())] = &[
     ("mode", server::mode),
     ("server.drain_seconds", server::drain_seconds),
     ("server.request_timeout_seconds", server::request_timeout_seconds),
+    ("admin.address", server::admin_address),
     ("tls.cert_pem_path", server::tls_cert_pem_path),
     ("tls.key_pem_path", server::tls_key_pem_path),
     ("tls.client_ca_pem_path", server::tls_client_ca_pem_path),

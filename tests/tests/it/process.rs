@@ -4,6 +4,7 @@ mod configuration;
 mod full_disk;
 mod heavy;
 mod logs;
+mod metrics;
 mod refusals;
 mod signals;
 mod verify;

@@ -49,6 +49,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     if let Err(message) = check_address(&config.address) {
         findings.refuse("address", message);
     }
+    check_admin(config, &mut findings);
     check_tls(config, build, &mut findings);
     check_storage(config, build, &mut findings);
     check_numbers(config, &mut findings);
@@ -95,6 +96,24 @@ fn check_address(address: &str) -> Result<(), String> {
         return refuse("has no valid host name or IP address");
     }
     Ok(())
+}
+
+/// An empty one means that nobody listens there.
+fn check_admin(config: &RelayConfig, findings: &mut Findings) {
+    let address = &config.admin.address;
+    if address.is_empty() {
+        return;
+    }
+    if let Err(message) = check_address(address) {
+        return findings.refuse("admin.address", message);
+    }
+    if *address == config.address && !address.ends_with(":0") {
+        findings.refuse("admin.address", "must not be the public address; clients would read the counters");
+    }
+    findings.warn_if(
+        !is_loopback(address),
+        "admin.address: not loopback: whoever reaches it may read the counters; let a firewall keep out all but your monitoring",
+    );
 }
 
 /// Whether a resolver could know this name. A name that ends in a number is an IPv4 address with a mistake in it.

@@ -24,6 +24,7 @@ pub(super) const KEYS: &[Key] = &[
     }),
     number("server.drain_seconds", 0, SECONDS_MAX, |c| c.server.drain_seconds),
     number("server.request_timeout_seconds", 1, SECONDS_MAX, |c| c.server.request_timeout_seconds),
+    text("admin.address", |c| Some(c.admin.address.clone())),
     text("tls.cert_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.cert_pem_path))),
     text("tls.key_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.key_pem_path))),
     text("tls.client_ca_pem_path", |c| c.tls.as_ref()?.client_ca_pem_path.as_deref().map(lossy)),

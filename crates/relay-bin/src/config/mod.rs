@@ -26,6 +26,9 @@ const SHIPPED: &str = include_str!("../../../../deploy/relay.toml");
 /// Where an embedded relay listens unless told otherwise: loopback, on a port the system chooses.
 const LIBRARY_ADDRESS: &str = "127.0.0.1:0";
 
+/// Several embedded relays may share a machine, so none takes a fixed port unasked.
+const LIBRARY_ADMIN_ADDRESS: &str = "";
+
 /// Everything a relay can be told. Plain data: any value can be built, `validate` says whether it can work.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RelayConfig {
@@ -37,6 +40,8 @@ pub struct RelayConfig {
     pub tls: Option<TlsConfig>,
     /// Patience with connections.
     pub server: ServerConfig,
+    /// What is shown to whoever runs the relay.
+    pub admin: AdminConfig,
     /// Where messages are kept.
     pub storage: StorageConfig,
     /// Limits on messages, queues and answers.
@@ -76,6 +81,13 @@ pub struct ServerConfig {
     pub drain_seconds: u64,
     /// Seconds that a peer may take to send a request's head, and again its body.
     pub request_timeout_seconds: u64,
+}
+
+/// What is shown to whoever runs the relay, on an address of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct AdminConfig {
+    /// `host:port` of `/metrics`, never the public one; empty: nowhere, which is the default of an embedded relay.
+    pub address: String,
 }
 
 /// Where messages are kept.
@@ -202,7 +214,7 @@ impl RelayConfig {
     /// # Errors
     /// Every mistake at once, each with its key and its line.
     pub fn from_toml(text: &str) -> Result<Loaded, ConfigErrors> {
-        let base = Layer::shipped().with_address(LIBRARY_ADDRESS);
+        let base = Layer::shipped().with_addresses(LIBRARY_ADDRESS, LIBRARY_ADMIN_ADDRESS);
         source::resolve(base, Layer::toml(text, "").map(Some), Vec::new())
     }
 
@@ -228,13 +240,20 @@ impl RelayConfig {
 
 impl Default for RelayConfig {
     fn default() -> Self {
-        Self { address: LIBRARY_ADDRESS.to_owned(), ..Self::shipped() }
+        let admin = AdminConfig { address: LIBRARY_ADMIN_ADDRESS.to_owned() };
+        Self { address: LIBRARY_ADDRESS.to_owned(), admin, ..Self::shipped() }
     }
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
         RelayConfig::shipped().server
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        RelayConfig::default().admin
     }
 }
 

@@ -50,8 +50,9 @@ impl Layer {
         layer
     }
 
-    pub(super) fn with_address(mut self, address: &str) -> Self {
-        self.values.0.insert("address".to_owned(), address.into());
+    pub(super) fn with_addresses(mut self, public: &str, admin: &str) -> Self {
+        self.values.0.insert("address".to_owned(), public.into());
+        self.values.0.insert("admin.address".to_owned(), admin.into());
         self
     }
 

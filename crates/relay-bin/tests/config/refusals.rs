@@ -51,15 +51,15 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "[logging]",
-            "logging: unknown table; the file holds: address, mode, [server], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
+            "logging: unknown table; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
         ),
         (
             "\"relay.burst\" = 1",
-            "\"relay.burst\": unknown key; the file holds: address, mode, [server], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
+            "\"relay.burst\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
         ),
         (
             "\"new\\nline\" = 1",
-            "\"new\\nline\": unknown key; the file holds: address, mode, [server], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
+            "\"new\\nline\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
         ),
     ] {
         file(text).refused(&[line]);
@@ -83,7 +83,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "RELAY__",
-            "\"\": unknown key; the file holds: address, mode, [server], [tls], [storage], [relay], [rate_limit] (environment variable RELAY__)",
+            "\"\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (environment variable RELAY__)",
         ),
     ] {
         env(&[(variable, "1")]).refused(&[line]);
@@ -228,6 +228,20 @@ fn addresses_have_the_shape_of_a_bind() {
         ("", "it is empty"),
     ] {
         flags(&["--address", bad]).refused(&[&format!("{shape} {why} (command line --address)")]);
+    }
+}
+
+#[test]
+fn an_admin_address_has_the_same_shape_and_is_not_that_of_clients() {
+    let shape = "admin.address: must be host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000;";
+    file("admin.address = \"7001\"").refused(&[&format!("{shape} \"7001\" has no port (relay.toml line 1)")]);
+    file("admin.address = \"127.0.0.1:7000\"").refused(&[
+        "admin.address: must not be the public address; clients would read the counters (relay.toml line 1)",
+    ]);
+    for good in ["", "127.0.0.1:0", "localhost:9"] {
+        let given = format!("admin.address = {good:?}");
+        let both = Given { file: &given, flags: &["--address", "127.0.0.1:0"], env: &[] };
+        assert_eq!(both.load().unwrap().config.admin.address, good);
     }
 }
 

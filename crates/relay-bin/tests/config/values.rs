@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
-    EndpointRateLimit, Loaded, Mode, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, StorageConfig,
-    StorageKind, TlsConfig,
+    AdminConfig, EndpointRateLimit, Loaded, Mode, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig,
+    StorageConfig, StorageKind, TlsConfig,
 };
 
 use super::{CERTS, Given, env, file};
@@ -18,6 +18,7 @@ fn documented_defaults() -> RelayConfig {
         mode: Mode::Http,
         tls: None,
         server: ServerConfig { drain_seconds: 20, request_timeout_seconds: 30 },
+        admin: AdminConfig { address: "127.0.0.1:7001".to_owned() },
         storage: StorageConfig {
             kind: StorageKind::Redb,
             path: "./relay_db".into(),
@@ -55,6 +56,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("mode", r#""tls""#, "tls", |c| c.mode == Mode::Tls),
     ("server.drain_seconds", "0", "0", |c| c.server.drain_seconds == 0),
     ("server.request_timeout_seconds", "31", "31", |c| c.server.request_timeout_seconds == 31),
+    ("admin.address", r#""[::1]:7002""#, "[::1]:7002", |c| c.admin.address == "[::1]:7002"),
     ("tls.cert_pem_path", r#""c""#, "c", |c| {
         c.tls.as_ref().is_some_and(|t| t.cert_pem_path == Path::new("c"))
     }),
@@ -111,7 +113,9 @@ fn shipped_file_is_the_documented_default() {
     assert_eq!(Given::default().load().unwrap().config, documented_defaults());
     assert_eq!(file(SHIPPED).load().unwrap(), Loaded { config: documented_defaults(), warnings: Vec::new() });
 
-    let library = RelayConfig { address: "127.0.0.1:0".to_owned(), ..documented_defaults() };
+    let admin = AdminConfig { address: String::new() };
+    let library = RelayConfig { address: "127.0.0.1:0".to_owned(), admin, ..documented_defaults() };
+    assert_eq!(AdminConfig::default(), library.admin);
     assert_eq!(RelayConfig::default(), library);
     assert_eq!(RelayConfig::from_toml("").unwrap(), Loaded { config: library.clone(), warnings: Vec::new() });
     assert_eq!(library.validate().unwrap(), Vec::<String>::new());

@@ -54,6 +54,17 @@ fn odd_values_are_warned_of() {
 }
 
 #[test]
+fn an_exposed_admin_address_is_warned_of() {
+    let line = "admin.address: not loopback: whoever reaches it may read the counters; let a firewall keep out all but your monitoring";
+    for (address, is_exposed) in
+        [("", false), ("127.0.0.1:9", false), ("[::1]:9", false), ("0.0.0.0:9", true)]
+    {
+        let expected: &[&str] = if is_exposed { &[line] } else { &[] };
+        file(&format!("admin.address = {address:?}")).warned(expected);
+    }
+}
+
+#[test]
 fn an_exposed_address_is_warned_of() {
     let clear = "address: not loopback, with mode = \"http\": other machines talk to the relay in clear text; set mode = \"tls\", or keep it behind a proxy that ends TLS";
     let unlimited = "rate_limit.enabled: false, on an address that is not loopback: anybody may send any number of requests";

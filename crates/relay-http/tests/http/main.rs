@@ -11,9 +11,11 @@ mod errors;
 mod frames;
 mod hostile;
 mod limits;
+mod metrics;
 mod pipeline;
 mod raw;
 #[cfg(feature = "tls")]
 mod secure;
 mod shutdown;
 mod support;
+mod watching;

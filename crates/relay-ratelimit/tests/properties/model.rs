@@ -113,6 +113,7 @@ impl Known {
             bucket: name,
             retry_after,
             banned: banned_until > now,
+            ban_began: banned.is_empty() && banned_until > now,
             quota: positive(numbers.burst),
             window_seconds: (f64::from(numbers.burst) / f64::from(per_second)).ceil() as u32,
         })

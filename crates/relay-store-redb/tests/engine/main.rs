@@ -8,6 +8,7 @@ mod backup;
 mod containment;
 mod crash;
 mod faults;
+mod figures;
 mod flips;
 mod formats;
 mod golden;

@@ -103,6 +103,17 @@ pub(super) fn request_timeout_seconds() {
 }
 
 #[test]
+pub(super) fn admin_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = failure(&[("admin.address", &format!("{address:?}"))]);
+    assert!(matches!(&error, RelayError::ListenAdmin { address: tried, .. } if *tried == address), "{error}");
+    assert_eq!(connect(&relay(&[("admin.address", "\"\"")])).get("/metrics").unwrap().status, 404);
+    let elsewhere = relay(&[("admin.address", "\"127.0.0.1:0\"")]);
+    assert_eq!(connect(&elsewhere).get("/metrics").unwrap().status, 404, "never on the public address");
+}
+
+#[test]
 pub(super) fn tls_cert_pem_path() {
     let authority = Authority::new("authority");
     let identity = authority.identity();

@@ -16,6 +16,9 @@ mode = "tls"
 drain_seconds = 0
 request_timeout_seconds = 31
 
+[admin]
+address = ""
+
 [tls]
 cert_pem_path = "c\"ert.pem"
 key_pem_path = "k\\ey.pem"

@@ -103,6 +103,37 @@ fn no_line_names_a_recipient_or_a_client() {
     }
 }
 
+/// Who calls with a trace finds its lines by it, and nothing else of the header; who does not, by a name of the relay's own.
+#[test]
+fn lines_about_a_request_carry_its_trace() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00f067aa0ba902b7";
+    let log = Directory::new().log_of(&[], Some("relay_http=debug"), |process| {
+        for traceparent in [format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n"), String::new()] {
+            let mut client = process.connect().unwrap();
+            client.send(format!("GET /{PATH} HTTP/1.1\r\nhost: x\r\n{traceparent}\r\n").as_bytes()).unwrap();
+            assert_eq!(client.receive().unwrap().status, 404);
+        }
+    });
+    let lines: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let said = |message: &str| -> Vec<&Value> {
+        lines.iter().filter(|line| line["message"] == message && line["code"] == "not_found").collect()
+    };
+    let (refused, answered) = (said("refused"), said("answered"));
+    let names = [&refused[0]["request"], &refused[1]["request"]];
+    let spans = [&answered[0]["span"], &answered[1]["span"]];
+    assert_eq!(names[0], TRACE);
+    assert_eq!(
+        names,
+        spans.map(|span| &span["request"]),
+        "what is logged in between stands in a span of that name"
+    );
+    assert!(spans.iter().all(|span| span["name"] == "request"));
+    let made = names[1].as_str().unwrap();
+    assert!(made.len() == 32 && made != TRACE && made.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
+    assert!(log.iter().all(|line| !line.contains(PARENT) && !line.contains(PATH)));
+}
+
 /// All that clients do, and all that can be wrong with it. Returns the ports that they came from.
 fn make_traffic(base_url: &str) -> Vec<u16> {
     let mut statuses = BTreeSet::new();

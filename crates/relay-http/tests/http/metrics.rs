@@ -1,0 +1,337 @@
+//! `/metrics`, on a listener of its own: what it shows adds up, and clients cannot see it.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use relay_core::{
+    Ack, AckOutcome, Distribution, Envelope, Error, Figures, FileUse, Limits, Page, Pull, PushOutcome, Relay,
+    Swept, Usage,
+};
+use relay_http::{Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::support::{Answer, Client, Gate, MESSAGE_ID, Server, memory, options, post_head, push_of};
+
+/// A listener for whoever runs a relay. It ends when it is dropped.
+struct Admin {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    done: mpsc::Receiver<()>,
+}
+
+/// Samples by what stands before the value.
+struct Samples(BTreeMap<String, f64>);
+
+/// A relay that does nothing, and tells this of itself.
+struct Telling(Figures);
+
+impl Admin {
+    fn start<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = serve_admin(listener, Arc::downgrade(relay), Arc::clone(metrics)).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (end, done) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    ended = serving => panic!("it ended by itself: {ended:?}"),
+                    _ = stopped => {}
+                }
+            });
+            end.send(())
+        });
+        Self { address, stop: Some(stop), done }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        Client::to(self.address).ask(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
+    }
+
+    fn scrape(&self) -> Samples {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Samples::parse(&answer.body)
+    }
+
+    fn end(mut self) -> SocketAddr {
+        drop(self.stop.take());
+        self.done.recv_timeout(Duration::from_secs(20)).unwrap();
+        self.address
+    }
+}
+
+impl Samples {
+    fn parse(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        };
+        Self(lines.map(sample).collect())
+    }
+
+    /// The sample of this name and these labels; 0 if there is none.
+    fn of(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// The sum over all samples whose name and labels hold all of these words.
+    fn sum(&self, words: &[&str]) -> f64 {
+        self.0
+            .iter()
+            .filter(|(name, _)| words.iter().all(|word| name.contains(word)))
+            .map(|(_, value)| value)
+            .sum()
+    }
+}
+
+impl Relay for Telling {
+    async fn push(&self, _: Envelope) -> Result<PushOutcome, Error> {
+        Ok(PushOutcome::Stored { usage: Usage::ZERO })
+    }
+
+    async fn pull(&self, _: Pull) -> Result<Page, Error> {
+        Ok(Page { items: Vec::new(), next: None, remaining: 0 })
+    }
+
+    async fn ack(&self, _: Ack) -> Result<AckOutcome, Error> {
+        Ok(AckOutcome::default())
+    }
+
+    async fn sweep(&self) -> Result<Swept, Error> {
+        Ok(Swept::default())
+    }
+
+    fn figures(&self) -> Figures {
+        self.0.clone()
+    }
+}
+
+/// Figures of which none is left out.
+fn figures() -> Figures {
+    let distribution = |scale: u64| {
+        Some(Distribution { bounds: &[1000, 2_000_000], counts: vec![1, 2, 3], sum: 7_500_000 * scale })
+    };
+    Figures {
+        batch_requests: distribution(1),
+        sync_us: distribution(1),
+        checkpoint_us: distribution(2),
+        checkpoints_failed: Some(4),
+        delivery_age_ms: distribution(3),
+        live: Some(Usage { items: 5, bytes: 6 }),
+        waiting_bytes: Some(7),
+        files: vec![
+            FileUse { kind: "journal", files: 8, bytes: 9 },
+            FileUse { kind: "index", files: 1, bytes: 10 },
+        ],
+        sweep_lag_ms: Some(11_500),
+        reclaim_lag_ms: Some(12_000),
+    }
+}
+
+fn strict() -> Options {
+    let positive = |number| NonZeroU32::new(number).unwrap();
+    let rate_limit = RateLimit {
+        per_address_rps: positive(1),
+        burst: positive(12),
+        push_rps: positive(1),
+        pull_rps: positive(1),
+        ack_rps: positive(1),
+        ban: Duration::from_secs(300),
+        ban_threshold: positive(2),
+        ipv6_prefix: 64,
+        trusted_proxies: Vec::new(),
+        tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
+    };
+    Options { rate_limit: Some(rate_limit), ..options() }
+}
+
+#[test]
+fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
+    let relay = Arc::new(Telling(figures()));
+    let server = Server::with(Arc::clone(&relay), options());
+    let admin = Admin::start(&relay, &server.metrics);
+    let answer = admin.get("/metrics");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
+    let shown: Vec<_> = answer.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let expected = Metric::ALL.map(|metric| {
+        let name = metric.name();
+        match metric.kind() {
+            MetricKind::Counter => format!("{} counter", name.strip_suffix("_total").unwrap()),
+            MetricKind::Info => format!("{} info", name.strip_suffix("_info").unwrap()),
+            MetricKind::Gauge => format!("{name} gauge"),
+            MetricKind::Histogram => format!("{name} histogram"),
+        }
+    });
+    assert_eq!(shown, expected);
+    for metric in Metric::ALL {
+        let (name, labels) = (metric.name(), metric.labels());
+        let samples = answer.body.lines().filter(|line| line.starts_with(name) && !line.contains("_bucket"));
+        for sample in samples {
+            let given = sample.matches('=').count();
+            assert!(given == labels.len() && labels.iter().all(|label| sample.contains(label)), "{sample}");
+        }
+    }
+}
+
+#[test]
+fn what_the_store_tells_is_shown_in_seconds_and_bytes() {
+    let relay = Arc::new(Telling(figures()));
+    let admin = Admin::start(&relay, &Arc::default());
+    let samples = admin.scrape();
+    for (name, expected) in [
+        ("relay_journal_sync_seconds_sum", 7.5),
+        ("relay_journal_sync_seconds_count", 6.0),
+        (r#"relay_journal_sync_seconds_bucket{le="0.001"}"#, 1.0),
+        (r#"relay_journal_sync_seconds_bucket{le="2.0"}"#, 3.0),
+        (r#"relay_journal_sync_seconds_bucket{le="+Inf"}"#, 6.0),
+        ("relay_checkpoint_seconds_sum", 15.0),
+        ("relay_batch_requests_sum", 7_500_000.0),
+        ("relay_checkpoints_failed_total", 4.0),
+        ("relay_delivery_age_seconds_sum", 22_500.0),
+        ("relay_live_items", 5.0),
+        ("relay_live_bytes", 6.0),
+        ("relay_waiting_bytes", 7.0),
+        (r#"relay_disk_files{kind="journal"}"#, 8.0),
+        (r#"relay_disk_bytes{kind="journal"}"#, 9.0),
+        (r#"relay_disk_bytes{kind="index"}"#, 10.0),
+        ("relay_sweep_lag_seconds", 11.5),
+        ("relay_reclaim_lag_seconds", 12.0),
+    ] {
+        assert!((samples.of(name) - expected).abs() < 1e-9, "{name}: {}", samples.of(name));
+    }
+    drop(relay);
+    let alone = admin.scrape();
+    assert_eq!(alone.sum(&["relay_live_items"]), 0.0, "a relay that is gone tells nothing");
+    assert_eq!(alone.of("relay_acked_items_total"), 0.0);
+}
+
+/// All that a request can come to, and what the totals say of it.
+#[test]
+fn the_counters_add_up() {
+    let relay = memory(Limits { queue_items_max: 2, ..Limits::default() });
+    let server = Server::with(Arc::clone(&relay), strict());
+    let admin = Admin::start(&relay, &server.metrics);
+    for index in [0, 0, 1, 2] {
+        server.post("/push", &push_of("alice", index, "aGVsbG8="));
+    }
+    server.connect().post("/push", "{");
+    server.post("/pull", &json!({"recipient": "alice"})).ok();
+    server
+        .post("/ack", &json!({"recipient": "alice", "ack": [{"message_id": MESSAGE_ID, "chunk_index": 0}]}))
+        .ok();
+    server.get("/nowhere").assert_error(404, "not_found");
+    server.get("/push").assert_error(405, "method_not_allowed");
+    server.get("/health").ok();
+    server.connect().ask("no http at all\r\n\r\n").assert_error(400, "invalid_input");
+    while server.metrics.counts().rate_limited < 5 {
+        server.get("/stats");
+    }
+
+    let (counts, samples) = (server.metrics.counts(), admin.scrape());
+    let count = |number: u64| number as f64;
+    let request = |endpoint: &str, code: &str| {
+        samples.of(&format!("relay_requests_total{{endpoint=\"{endpoint}\",code=\"{code}\"}}"))
+    };
+    let pushes = |outcome: &str| samples.of(&format!("relay_pushes_total{{outcome=\"{outcome}\"}}"));
+    assert_eq!([pushes("stored"), pushes("duplicate"), pushes("failed")], [2.0, 1.0, 2.0]);
+    assert_eq!(samples.sum(&["relay_pushes_total"]), count(counts.push_total));
+    assert_eq!(request("push", "ok"), pushes("stored") + pushes("duplicate"));
+    assert_eq!(request("push", "quota_exceeded") + request("push", "invalid_input"), pushes("failed"));
+    assert_eq!(
+        samples.sum(&["relay_requests_total", "\"push\""]),
+        count(counts.push_total) + request("push", "method_not_allowed")
+    );
+    assert_eq!(samples.sum(&["relay_requests_total", "\"pull\""]), count(counts.pull_total));
+    assert_eq!(samples.sum(&["relay_requests_total", "\"ack\""]), count(counts.ack_total));
+    assert_eq!((request("none", "not_found"), request("none", "invalid_input")), (1.0, 1.0));
+    assert_eq!(samples.sum(&["relay_requests_total", "rate_limited"]), count(counts.rate_limited));
+    assert_eq!(samples.of("relay_rate_limit_refusals_total"), count(counts.rate_limited));
+    assert_eq!(
+        samples.of("relay_rate_limit_bans_total"),
+        1.0,
+        "a ban is counted once, however often it is told"
+    );
+    assert_eq!(samples.of("relay_acked_items_total"), 1.0);
+    assert_eq!((samples.of("relay_live_items"), samples.of("relay_live_bytes")), (1.0, 5.0));
+    let unread = request("none", "invalid_input");
+    let answered =
+        samples.sum(&["relay_requests_total"]) - samples.sum(&["relay_requests_total", "gone"]) - unread;
+    assert_eq!(
+        samples.sum(&["relay_request_seconds_count"]),
+        answered,
+        "each that was read and answered took its time"
+    );
+}
+
+#[test]
+fn levels_follow_what_is_going_on() {
+    let (gate, arrivals) = Gate::new();
+    let let_go = Arc::clone(&gate.let_go);
+    let server = Server::with(Arc::clone(&gate), options());
+    let admin = Admin::start(&gate, &server.metrics);
+    let level = |name| admin.scrape().of(name);
+    assert_eq!((level("relay_connections"), level("relay_requests_in_flight")), (0.0, 0.0));
+
+    let mut client = server.connect();
+    let body = push_of("alice", 0, "aGVsbG8=").to_string();
+    client.send(post_head("/push", "", body.len()));
+    client.send(&body);
+    arrivals.recv().unwrap();
+    assert_eq!((level("relay_connections"), level("relay_requests_in_flight")), (1.0, 1.0));
+    let_go.add_permits(1);
+    client.answer().ok();
+
+    // Half a body takes room. That the other half was asked for tells that the first one may come.
+    client.send("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n");
+    client.send(vec![b' '; 100_000]);
+    while level("relay_body_bytes") < 100_000.0 {
+        std::thread::yield_now();
+    }
+    drop(client);
+    while level("relay_connections") > 0.0 {
+        std::thread::yield_now();
+    }
+    assert_eq!((level("relay_body_bytes"), level("relay_requests_in_flight")), (0.0, 0.0));
+    assert!(level("relay_uptime_seconds") > 0.0);
+    let requests = admin.scrape();
+    assert_eq!(
+        requests.sum(&["relay_requests_total", "\"push\""]),
+        2.0,
+        "one was answered, and one went away"
+    );
+}
+
+#[test]
+fn clients_cannot_see_it_and_there_is_nothing_else() {
+    let relay = memory(Limits::default());
+    let server = Server::with(Arc::clone(&relay), options());
+    let admin = Admin::start(&relay, &server.metrics);
+    server.get("/metrics").assert_error(404, "not_found");
+    for path in ["/", "/stats", "/health", "/metrics/", "/push"] {
+        assert_eq!(admin.get(path).status, 404, "{path}");
+    }
+    let mut client = Client::to(admin.address);
+    client.send(post_head("/metrics", "", 0));
+    assert_eq!(client.answer().status, 405);
+}
+
+#[test]
+fn it_holds_no_relay_and_ends_when_it_is_dropped() {
+    let relay = memory(Limits::default());
+    let admin = Admin::start(&relay, &Arc::default());
+    admin.scrape();
+    assert_eq!(Arc::strong_count(&relay), 1);
+    let address = admin.end();
+    assert!(TcpStream::connect(address).is_err());
+}

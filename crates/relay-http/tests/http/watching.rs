@@ -1,0 +1,84 @@
+//! The dashboard, the alerts and the operator's page speak of metrics that there are, and the page of all of them.
+
+use std::collections::BTreeSet;
+
+use relay_http::{Code, Metric, MetricKind};
+use serde_json::Value;
+
+const DASHBOARD: &str = include_str!("../../../../deploy/grafana-dashboard.json");
+const ALERTS: &str = include_str!("../../../../deploy/alerts.yaml");
+const DOCUMENT: &str = include_str!("../../../../docs/operations.md");
+
+/// What a query may write for a metric.
+fn written(metric: Metric) -> Vec<String> {
+    let name = metric.name();
+    match metric.kind() {
+        MetricKind::Histogram => ["bucket", "sum", "count"].map(|part| format!("{name}_{part}")).into(),
+        MetricKind::Counter | MetricKind::Gauge | MetricKind::Info => vec![name.to_owned()],
+    }
+}
+
+/// The words of a query that look like names of ours.
+fn names(query: &str) -> BTreeSet<String> {
+    let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("relay_")).map(str::to_owned).collect()
+}
+
+fn queries(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The values that a query holds a label to: `code="a"`, or `code=~"a|b"`.
+fn values<'a>(query: &'a str, label: &str) -> Vec<&'a str> {
+    let matchers = query.split([',', '{', '}']).map(str::trim);
+    let of_label = matchers.filter_map(|matcher| matcher.strip_prefix(label)?.split('"').nth(1));
+    of_label.flat_map(|values| values.split('|')).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_name_what_is_shown() {
+    let known: BTreeSet<_> = Metric::ALL.into_iter().flat_map(written).collect();
+    let mut all = queries(&serde_json::from_str(DASHBOARD).unwrap());
+    assert!(all.iter().all(|query| !names(query).is_empty()));
+    // As the whole file: what a rule says in words must be as true.
+    all.push(ALERTS.to_owned());
+    for query in &all {
+        let strangers: Vec<_> = names(query).into_iter().filter(|name| !known.contains(name)).collect();
+        assert!(strangers.is_empty(), "{strangers:?} in {query}");
+        for code in values(query, "code") {
+            let is_code = Code::ALL.iter().any(|known| known.as_str() == code);
+            assert!(is_code || ["ok", "gone"].contains(&code), "{code} in {query}");
+        }
+        for endpoint in values(query, "endpoint") {
+            assert!(["push", "pull", "ack"].contains(&endpoint), "{endpoint} in {query}");
+        }
+    }
+}
+
+#[test]
+fn every_metric_is_on_the_dashboard() {
+    let queries = queries(&serde_json::from_str(DASHBOARD).unwrap());
+    let shown: BTreeSet<_> = queries.iter().flat_map(|query| names(query)).collect();
+    for metric in Metric::ALL {
+        assert!(written(metric).iter().any(|name| shown.contains(name)), "{}", metric.name());
+    }
+}
+
+#[test]
+fn the_operators_page_lists_every_metric_with_its_labels_and_every_alert() {
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `relay_")?.split('|').map(str::trim);
+        let name = format!("relay_{}", cells.next()?.trim_end_matches('`'));
+        Some((name, cells.next()?.replace('`', "")))
+    };
+    let listed: Vec<_> = DOCUMENT.lines().filter_map(row).collect();
+    let expected = Metric::ALL.map(|metric| (metric.name().to_owned(), metric.labels().join(", ")));
+    assert_eq!(listed, expected);
+
+    let alerts: Vec<_> = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let explained: Vec<_> =
+        DOCUMENT.lines().filter_map(|line| line.strip_prefix("| `Relay")?.split('`').next()).collect();
+    assert_eq!(explained, alerts.iter().map(|alert| alert.trim_start_matches("Relay")).collect::<Vec<_>>());
+}
