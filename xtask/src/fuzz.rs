@@ -82,6 +82,7 @@ fn guided(shell: &Shell, targets: &[String], seconds: f64) -> anyhow::Result<()>
         // The first directory takes what is found; the committed files are only read.
         let own = found.join(target);
         shell.create_dir(&own)?;
+        let limits = &limits;
         let prefix = format!("-artifact_prefix={}/{target}-", crashes.display());
         let run = cmd!(
             shell,

@@ -75,7 +75,7 @@ pub fn segment(data: &[u8]) {
     }
     let location = append(&mut journal, 9, b"and on");
     let found = journal.reader().read(&[location]).pop();
-    assert!(found.is_some_and(|frame| frame.is_ok_and(|frame| frame.body == &b"and on"[..])));
+    assert!(found.is_some_and(|frame| frame.is_ok_and(|frame| frame.body == b"and on"[..])));
     let (_, again, _) = open(&disk);
     assert_eq!(
         again.len(),
