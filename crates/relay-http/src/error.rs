@@ -142,10 +142,10 @@ impl ApiError {
                 tracing::error!(code, request, error = chain(&**source), "the store failed");
             }
             Self::Internal(what) => {
-                tracing::error!(code, request, error = what, "a request ran into a fault of ours")
+                tracing::error!(code, request, error = what, "a request ran into a fault of ours");
             }
             Self::Relay(Error::StorageFull) => {
-                tracing::warn!(code, request, "there is no space left for a push")
+                tracing::warn!(code, request, "there is no space left for a push");
             }
             Self::Relay(Error::Rejected(_) | Error::Overloaded { .. } | Error::NotReady { .. })
             | Self::Json(_)
