@@ -258,6 +258,10 @@ impl<R: Relay> Relay for Released<R> {
         self.store.sweep()
     }
 
+    fn is_full(&self) -> bool {
+        self.store.is_full()
+    }
+
     fn ended(&self) -> impl Future<Output = Error> + Send {
         self.store.ended()
     }

@@ -14,6 +14,7 @@ mod names;
 mod reclaim;
 mod replay;
 mod rewrite;
+mod room;
 mod space;
 mod story;
 mod world;
