@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::clock::SystemClock;
+use crate::clock::WatchedClock;
 use crate::config::{Mode, RelayConfig, StorageKind};
 use crate::error::RelayError;
 use crate::wiring;
@@ -65,7 +65,7 @@ pub(crate) async fn start_reloadable(
     reload: Arc<Notify>,
 ) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
-    let (limits, clock) = (wiring::limits(&config.relay), Arc::new(SystemClock));
+    let (limits, clock) = (wiring::limits(&config.relay), Arc::new(WatchedClock::default()));
     match config.storage.kind {
         StorageKind::Memory => serve(MemoryRelay::new(limits, clock), config, reload).await,
         #[cfg(feature = "redb")]
