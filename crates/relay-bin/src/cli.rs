@@ -18,6 +18,7 @@ Exit codes:
   0   stopped as asked, or what was asked for is done and all is well
   1   could not start: the port is taken, the store is locked or unreadable; or a command failed or found something
   2   the command line was not understood
+  70  a thread of the store has died; nothing that was answered is lost, and a new start goes on
   78  the configuration has mistakes; all of them are listed";
 
 /// Keeps encrypted messages until their recipients fetch them.
@@ -168,7 +169,9 @@ mod tests {
         for line in ["relay-bin --help", "relay-bin -h"] {
             let error = parse(line).unwrap_err();
             assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
-            assert!(error.to_string().contains("78  the configuration has mistakes"), "{error}");
+            for code in ["70  a thread of the store has died", "78  the configuration has mistakes"] {
+                assert!(error.to_string().contains(code), "{error}");
+            }
         }
         let version = parse("relay-bin --version").unwrap_err();
         assert_eq!((version.kind(), version.exit_code()), (ErrorKind::DisplayVersion, 0));

@@ -4,6 +4,13 @@ use std::io;
 
 use crate::config::ConfigErrors;
 
+/// Could not start, or ended by a failure.
+pub(crate) const EXIT_FAILED: u8 = 1;
+/// Something of the relay has ended that must not, and it does not go on without: `EX_SOFTWARE` of sysexits.h.
+const EXIT_BROKEN: u8 = 70;
+/// The configuration has mistakes: `EX_CONFIG` of sysexits.h.
+pub(crate) const EXIT_CONFIG: u8 = 78;
+
 /// Why a relay could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
@@ -40,6 +47,22 @@ pub enum RelayError {
     /// The server could not be started, or failed while it ran.
     #[error("the server failed: {0}")]
     Serve(#[source] io::Error),
+}
+
+impl RelayError {
+    /// With which code a process should end that ends by this error, so that whoever started it knows what to make of it.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => EXIT_CONFIG,
+            Self::Broken(_) => EXIT_BROKEN,
+            Self::Listen { .. } | Self::ListenAdmin { .. } | Self::Serve(_) => EXIT_FAILED,
+            #[cfg(feature = "redb")]
+            Self::Store(_) => EXIT_FAILED,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => EXIT_FAILED,
+        }
+    }
 }
 
 /// The reason behind an error, which is for the operator and not for a client.

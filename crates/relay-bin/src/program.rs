@@ -15,16 +15,12 @@ use crate::cli::{Cli, Command};
 #[cfg(feature = "redb")]
 use crate::commands;
 use crate::config::{Loaded, RelayConfig, Sources};
-use crate::error::RelayError;
+use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
 use crate::logging;
 use crate::running::{RunningRelay, start_reloadable};
 
-/// Could not start, or ended by a failure.
-const EXIT_FAILED: u8 = 1;
 /// The command line was not understood.
 const EXIT_USAGE: u8 = 2;
-/// The configuration has mistakes: `EX_CONFIG` of sysexits.h.
-const EXIT_CONFIG: u8 = 78;
 
 /// Threads for what is not a request: signals, the sweep, the certificates. Requests have their own.
 const RUNTIME_THREADS: usize = 1;
@@ -119,7 +115,7 @@ fn serve(sources: Sources) -> ExitCode {
         }
         Err(error) => {
             complain(&error);
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(error.exit_code())
         }
     }
 }

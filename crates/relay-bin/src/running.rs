@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::clock::SystemClock;
+use crate::clock::WatchedClock;
 use crate::config::{Mode, RelayConfig, StorageKind};
 #[cfg(feature = "redb")]
 use crate::control;
@@ -69,7 +69,7 @@ pub(crate) async fn start_reloadable(
     reload: Arc<Notify>,
 ) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
-    let (limits, clock) = (wiring::limits(&config.relay), Arc::new(SystemClock));
+    let (limits, clock) = (wiring::limits(&config.relay), Arc::new(WatchedClock::default()));
     match config.storage.kind {
         StorageKind::Memory => serve(MemoryRelay::new(limits, clock), config, reload, pending()).await,
         #[cfg(feature = "redb")]
@@ -294,6 +294,10 @@ impl<R: Relay> Relay for Released<R> {
 
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
         self.store.sweep()
+    }
+
+    fn is_full(&self) -> bool {
+        self.store.is_full()
     }
 
     fn ended(&self) -> impl Future<Output = Error> + Send {

@@ -50,7 +50,12 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
 #[cfg(feature = "redb")]
 pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
     let cache_bytes = usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX);
-    relay_store_redb::Options { cache_bytes, ..relay_store_redb::Options::default() }
+    relay_store_redb::Options {
+        cache_bytes,
+        free_bytes_min: config.storage.min_free_bytes,
+        store_bytes_max: config.storage.max_bytes,
+        ..relay_store_redb::Options::default()
+    }
 }
 
 #[cfg(feature = "tls")]

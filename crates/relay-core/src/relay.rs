@@ -24,6 +24,11 @@ pub trait Relay: Send + Sync + 'static {
     /// Reclaims what is expired, in bounded steps between other requests, until nothing is due.
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send;
 
+    /// Whether pushes are refused with [`Error::StorageFull`] at the moment. Cheap enough to be asked often. Most have no such bound.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Resolves, with the reason, when the relay has broken for good and nothing but a restart helps. Most never do.
     fn ended(&self) -> impl Future<Output = Error> + Send {
         std::future::pending()
@@ -51,6 +56,10 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
         (**self).sweep()
+    }
+
+    fn is_full(&self) -> bool {
+        (**self).is_full()
     }
 
     fn ended(&self) -> impl Future<Output = Error> + Send {

@@ -100,6 +100,12 @@ impl Disk for Directory {
     fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
+
+    /// What a process without privileges may have.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let found = rustix::fs::fstatvfs(&self.handle)?;
+        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+    }
 }
 
 impl DiskFile for DirectoryFile {

@@ -42,6 +42,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Makes creations, removals and renames durable. The contents of files are none of its business.
     fn sync(&self) -> io::Result<()>;
+
+    /// How many bytes can still be written, as far as the disk knows; others may use it too. `None` when it has no bound that it
+    /// could tell.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// One open file. All access is by offset, so that threads can share a handle.

@@ -156,6 +156,10 @@ impl Disk for SimDisk {
     fn sync(&self) -> io::Result<()> {
         self.state().sync_names()
     }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        self.state().free_bytes()
+    }
 }
 
 impl DiskFile for SimFile {

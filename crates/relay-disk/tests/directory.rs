@@ -94,3 +94,16 @@ fn writing_back_changes_nothing_and_needs_a_range_that_is_there() {
         assert_eq!(file.len().unwrap(), 10);
     }
 }
+
+#[test]
+fn free_space_is_that_of_its_file_system() {
+    let path = tempfile::tempdir().unwrap();
+    let directory = Directory::open(path.path()).unwrap();
+    let told = directory.free_bytes().unwrap().unwrap();
+    let shown = std::process::Command::new("df").args(["-Pk"]).arg(path.path()).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let columns: Vec<&str> = shown.lines().next_back().unwrap().split_whitespace().collect();
+    let free_kib: u64 = columns[3].parse().unwrap();
+    // Others use the file system meanwhile.
+    assert!(told.abs_diff(free_kib * 1024) < told / 4 + (64 << 20), "{told} bytes, and df shows {shown}");
+}

@@ -176,13 +176,15 @@ fn a_failed_write_may_be_partly_done() {
 #[test]
 fn a_full_disk_takes_nothing_more() {
     let (disk, file) = disk_with("a", "abc");
+    assert_eq!(disk.free_bytes().unwrap(), None);
     disk.space_limit(Some(5));
+    assert_eq!(disk.free_bytes().unwrap(), Some(2));
     assert_eq!(kind(write(&*file, 3, "def")), Some(ErrorKind::StorageFull));
     assert_eq!(kind(file.set_len(6)), Some(ErrorKind::StorageFull));
     assert_eq!(text(&disk, "a"), some("abc"));
     write(&*file, 1, "xyz").unwrap();
     write(&*disk.create("b").unwrap(), 0, "1").unwrap();
-    assert_eq!(disk.bytes_used(), 5);
+    assert_eq!((disk.bytes_used(), disk.free_bytes().unwrap()), (5, Some(0)));
 
     disk.remove("b").unwrap();
     write(&*file, 4, "!").unwrap();
@@ -264,10 +266,11 @@ fn every_call_counts_once() {
     disk.sync().unwrap();
     disk.rename("a", "b").unwrap();
     disk.list().unwrap();
+    disk.free_bytes().unwrap();
     disk.open("b").unwrap();
     file.len().unwrap();
     file.read_exact_at(&mut [0], 0).unwrap();
     disk.remove("b").unwrap();
     disk.open("b").unwrap_err();
-    assert_eq!((disk.calls(), disk.writes(), disk.syncs()), (12, 5, 2));
+    assert_eq!((disk.calls(), disk.writes(), disk.syncs()), (13, 5, 2));
 }

@@ -144,10 +144,10 @@ impl ApiError {
             Self::Internal(what) => {
                 tracing::error!(code, request, error = what, "a request ran into a fault of ours");
             }
-            Self::Relay(Error::StorageFull) => {
-                tracing::warn!(code, request, "there is no space left for a push");
-            }
-            Self::Relay(Error::Rejected(_) | Error::Overloaded { .. } | Error::NotReady { .. })
+            // A store that is full says so itself, once; here it would be a line for each push.
+            Self::Relay(
+                Error::Rejected(_) | Error::StorageFull | Error::Overloaded { .. } | Error::NotReady { .. },
+            )
             | Self::Json(_)
             | Self::BadRequest(_)
             | Self::NotFound

@@ -77,7 +77,9 @@ impl Aside {
                     drop(self.mailbox.blocking_send(Job::Push(push)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a large payload could not be written");
+                    if !matches!(error, StoreError::Full) {
+                        tracing::warn!(%error, "a large payload could not be written");
+                    }
                     push.fail(&error);
                 }
             }
@@ -87,7 +89,9 @@ impl Aside {
     /// Does what takes long. What would be refused, for all that is synced by now, costs no disk.
     fn prepare(&mut self, envelope: &Envelope) -> Result<Ahead, StoreError> {
         match self.admit(envelope) {
+            Some(Admission::Fits { .. }) if self.core.room.is_full() => Err(StoreError::Full),
             Some(Admission::Fits { .. }) => {
+                self.core.room.note_written(envelope.payload_bytes());
                 let written = self.write(envelope)?;
                 Ok(written.map_or(Ahead::Nothing, Ahead::Written))
             }

@@ -1,6 +1,6 @@
 //! What the writer, the keeper and readers share.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::observe::Observations;
 use crate::pace::Pace;
 use crate::payload;
 use crate::read::Reading;
+use crate::room::Room;
 use crate::schema::ItemRow;
 use crate::state::State;
 use crate::writer::CheckpointDue;
@@ -32,11 +33,14 @@ pub(crate) struct Core {
     pub(crate) clock: SteadyClock,
     pub(crate) journal: Journals,
     pub(crate) pace: Arc<Pace>,
+    pub(crate) room: Room,
     /// The index is being written anew, and no checkpoint can begin.
     pub(crate) is_rewriting: AtomicBool,
     /// How many snapshots there are: none of the files is taken away meanwhile.
     pub(crate) pins: Arc<AtomicUsize>,
     pub(crate) observations: Observations,
+    /// How often a pull has met an item that is damaged, and left it out.
+    pub(crate) damaged_items: AtomicU64,
     state: RwLock<State>,
     /// Why the last checkpoint failed, if it did.
     trouble: Mutex<Option<StoreError>>,
@@ -49,6 +53,7 @@ impl Core {
         clock: SteadyClock,
         journal: Journals,
         pace: Arc<Pace>,
+        room: Room,
         state: State,
     ) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
@@ -58,9 +63,11 @@ impl Core {
             clock,
             journal,
             pace,
+            room,
             is_rewriting,
             pins: Arc::default(),
             observations,
+            damaged_items: AtomicU64::new(0),
             state: RwLock::new(state),
             trouble,
             checkpointed,
@@ -150,7 +157,9 @@ impl Core {
         let (state, memo) = (self.state(), Memo::default());
         let view = state.synced().with_memo(&memo);
         let reading = Reading { view, journal: &self.journal, pending: &[] };
-        queue::pull(&reading, &self.limits, self.clock.now(), pull)
+        let page = queue::pull(&reading, &self.limits, self.clock.now(), pull);
+        self.damaged_items.fetch_add(memo.passed_over(), Ordering::Relaxed);
+        page
     }
 
     /// Reads the payloads. The segments that hold them may be taken away meanwhile, if the items were acked or moved. A payload file
@@ -159,12 +168,15 @@ impl Core {
         let Page { items, next, remaining } = page;
         let locations: Vec<_> = items.iter().map(|row| row.location).collect();
         let mut filled = Vec::with_capacity(items.len());
-        let mut kind_before = None;
+        let (mut kind_before, mut damaged) = (None, 0);
         for (row, frame) in items.into_iter().zip(self.journal.read(&locations)) {
             let is_lost = at_last && journals::is_payload(row.location.segment);
             match frame {
                 Ok(frame) => match payload::item_of_frame(frame, row, &mut kind_before) {
-                    Ok(item) => filled.push(item),
+                    Ok(item) => {
+                        filled.push(item);
+                        continue;
+                    }
                     Err(error) => tracing::error!(%error, "an item cannot be read"),
                 },
                 Err(ReadError::Gone) if is_lost => {
@@ -173,7 +185,9 @@ impl Core {
                 Err(ReadError::Damaged(damage)) => tracing::error!(%damage, "an item cannot be read"),
                 Err(error) => return Err(error),
             }
+            damaged += 1;
         }
+        self.damaged_items.fetch_add(damaged, Ordering::Relaxed);
         Ok(Page { items: filled, next, remaining })
     }
 }

@@ -90,6 +90,9 @@ pub enum StoreError {
     /// A panic was caught on the way; what it had done was taken back.
     #[error("a panic was caught, most likely over a damaged index")]
     Panicked,
+    /// There is less room than the operator wants kept. Nothing was written.
+    #[error("there is too little room for what is new")]
+    Full,
     /// The thread that owns all writes has ended.
     #[error("the writer has ended")]
     WriterEnded,
@@ -156,6 +159,7 @@ impl StoreError {
                 _ => return false,
             },
             Self::Journal(_, kind) => *kind,
+            Self::Full => return true,
             _ => return false,
         };
         matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

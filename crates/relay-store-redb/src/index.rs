@@ -61,6 +61,18 @@ pub(crate) fn exists(disk: &dyn Disk) -> io::Result<bool> {
     Ok(disk.list()?.iter().any(|name| name == FILE_NAME))
 }
 
+/// How many bytes the index takes, and a new one that is being written.
+pub(crate) fn file_bytes_of(disk: &dyn Disk) -> io::Result<u64> {
+    let mut bytes = 0;
+    for name in [FILE_NAME, NEW_FILE_NAME] {
+        match disk.open(name).and_then(|file| file.len()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            len => bytes += len?,
+        }
+    }
+    Ok(bytes)
+}
+
 impl Index {
     /// Opens the index, or makes an empty one.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self, StoreError> {

@@ -12,6 +12,7 @@ use relay_core::{Clock as _, Swept};
 use relay_journal::{Frame, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::aside::Alive;
 use crate::base::Base;
 use crate::core::Core;
 use crate::error::{StoreError, caught};
@@ -54,6 +55,7 @@ pub(crate) enum Task {
 }
 
 pub(crate) struct Keeper {
+    pub(crate) _alive: Alive,
     pub(crate) core: Arc<Core>,
     pub(crate) index: Index,
     pub(crate) tasks: Receiver<Task>,

@@ -14,8 +14,9 @@
 //! - `read`: pages and counts. `recount`: does everything add up?
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
-//!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back;
-//!   `index_file`: the file as redb sees it; `pace`: how room is left for requests. `observe`: what is counted and timed of all that.
+//!   one that writes large payloads ahead of it. `room`: is there space for what is new? `keeper`, `index`: the one that writes
+//!   checkpoints and gives space back; `index_file`: the file as redb sees it; `pace`: how room is left for requests. `observe`: what
+//!   is counted and timed of all that.
 //! - `export`, `import`: a store as items, one by one. `snapshot`, `backup`, `manifest`: a store as files, while it goes on.
 
 #![warn(missing_docs)]
@@ -49,6 +50,7 @@ mod record;
 mod recount;
 mod replay;
 mod reply;
+mod room;
 mod schema;
 mod snapshot;
 mod state;
@@ -64,6 +66,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -111,6 +114,12 @@ pub struct Options {
     /// From this length on a payload has a file of its own, which is written before its push is decided, so that nothing small waits for
     /// it.
     pub aside_bytes: u64,
+    /// While less than this is free on the disk, in bytes, what is new is refused with [`Error::StorageFull`]; acks and all that
+    /// frees space go on, and have this room for what they write. 0: as long as the disk takes it.
+    pub free_bytes_min: u64,
+    /// While the files of the store together take more than this, in bytes, the same. What was acked counts until its space is
+    /// reclaimed, which some of it is only with time: half of what lives, and 48 MiB. 0: as much as there is.
+    pub store_bytes_max: u64,
 }
 
 /// A relay whose queues live in a journal and an index over it.
@@ -129,7 +138,7 @@ pub struct RedbRelay {
     /// Where large pushes go first. As above.
     aside: Option<mpsc::Sender<Push>>,
     threads: Vec<JoinHandle<()>>,
-    /// Something is sent when one of the threads that callers wait for ends.
+    /// Something is sent when one of the threads ends.
     ended: watch::Receiver<()>,
 }
 
@@ -155,6 +164,8 @@ impl Default for Options {
             checkpoint_bytes: 192 * 1024 * 1024,
             segment_bytes: 32 * 1024 * 1024,
             aside_bytes: 256 * 1024,
+            free_bytes_min: 0,
+            store_bytes_max: 0,
         }
     }
 }
@@ -201,6 +212,7 @@ impl RedbRelay {
             segment_bytes: options.segment_bytes,
         };
         let keeper = Keeper {
+            _alive: Alive(alive.clone()),
             core: Arc::clone(&core),
             index: opened.index,
             tasks: asked,
@@ -265,6 +277,12 @@ impl RedbRelay {
         caught(|| recount::contents(&reading))
     }
 
+    /// How often a pull has met a damaged item, and left it out, since the store was opened; one that stays is met with each pull of
+    /// its page. What it is and where it lies, [`RedbRelay::verify`] tells.
+    pub fn damaged_items(&self) -> u64 {
+        self.core.damaged_items.load(Ordering::Relaxed)
+    }
+
     /// A share of the bound on what waits.
     fn weigh(&self, bytes: u64) -> Result<Weight, Error> {
         let weight = self.load.take(bytes, self.options.waiting_bytes_max);
@@ -325,6 +343,10 @@ impl Relay for RedbRelay {
         let (caller, answer) = oneshot::channel();
         Self::post(self.mailbox.as_ref(), Job::Sweep(caller))?;
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
+    }
+
+    fn is_full(&self) -> bool {
+        self.core.room.is_full()
     }
 
     async fn ended(&self) -> Error {

@@ -3,7 +3,7 @@
 //!
 //! It says what the rows say, or nothing. Who changes a row of a queue keeps it up to date; who takes changes back has it forget.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use relay_core::{Recipient, Seq};
@@ -19,6 +19,8 @@ const GENERATION_ITEMS: usize = 1 << 18;
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     generations: RefCell<Generations>,
+    /// How many damaged items were passed over on the way.
+    passed_over: Cell<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,14 @@ struct Known {
 }
 
 impl Memo {
+    pub(crate) fn note_passed_over(&self) {
+        self.passed_over.set(self.passed_over.get() + 1);
+    }
+
+    pub(crate) fn passed_over(&self) -> u64 {
+        self.passed_over.get()
+    }
+
     pub(crate) fn name(&self, recipient: &Recipient) -> Option<u64> {
         let mut generations = self.generations.borrow_mut();
         if let Some(queue) = generations.young.names.get(recipient) {

@@ -17,6 +17,7 @@ use crate::journals::{self, Journals};
 use crate::manifest;
 use crate::memo::Memo;
 use crate::replay::replay;
+use crate::room::{Bounds, Room};
 use crate::schema;
 use crate::state::State;
 use crate::tables::Tables;
@@ -58,7 +59,7 @@ pub(crate) fn open(
     }
     let layer = tables.layer;
     state.publish(layer, journal.end());
-    let payloads = open_payloads(disk, &mut state).map_err(failed)?;
+    let payloads = open_payloads(Arc::clone(&disk), &mut state).map_err(failed)?;
     findings.extend(opened.damage.iter().map(ToString::to_string));
     if !findings.is_empty() {
         state.skip_numbers();
@@ -69,7 +70,11 @@ pub(crate) fn open(
     tracing::info!(batches = opened.batches, torn_bytes = opened.torn_bytes, "the store is open");
     let readers = Journals { main: journal.reader(), payloads: payloads.reader() };
     let pace = Arc::clone(&index.pace);
-    let core = Core::new(limits, SteadyClock::new(clock), readers, pace, state);
+    let bounds = Bounds { free_bytes_min: options.free_bytes_min, store_bytes_max: options.store_bytes_max };
+    let room = Room::new(bounds, disk, readers.clone(), Arc::clone(&clock));
+    // The operator hears of it at the start.
+    room.is_full();
+    let core = Core::new(limits, SteadyClock::new(clock), readers, pace, room, state);
     Ok(Opened { core, index, journal, payloads, findings })
 }
 

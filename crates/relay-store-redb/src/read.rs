@@ -148,6 +148,7 @@ impl<'a> QueueRows<'a> {
                 Ok(row) => visit(row),
                 Err(StoreError::Damaged(what)) => {
                     tracing::error!(what, "an item's row is passed over");
+                    self.view.memo.inspect(|memo| memo.note_passed_over());
                     ControlFlow::Continue(())
                 }
                 Err(error) => return Err(error),

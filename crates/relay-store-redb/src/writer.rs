@@ -7,7 +7,7 @@ use std::sync::mpsc::{SendError, Sender};
 
 use relay_core::{
     Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp,
-    queue,
+    queue::{self, Admission},
 };
 use relay_journal::{Frame, Journal, JournalError, Position};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -204,6 +204,7 @@ impl Writer {
                 job => writes.push(job),
             }
         }
+        self.core.room.note_written(writes.iter().map(Job::cost_bytes).sum());
         let room = self.core.wait_for_room(self.checkpoint);
         let begun = room.and_then(|()| Ok(self.journal.begin()?));
         match begun {
@@ -232,8 +233,14 @@ impl Writer {
         let step_rows = if jobs.is_empty() { SWEEP_STEP_ROWS } else { SWEEP_STEP_ROWS_BESIDE };
         let mut answers = Answers::default();
         let payloads = Payloads::of(&jobs);
+        let is_full = core.room.is_full();
         for job in jobs {
-            decide(&mut batch, &core.limits, now, job, &mut answers);
+            match job {
+                Job::Push(push) if is_full && would_be_stored(&batch, &core.limits, now, &push.envelope) => {
+                    push.fail(&StoreError::Full);
+                }
+                job => decide(&mut batch, &core.limits, now, job, &mut answers),
+            }
         }
         let sweeping = !self.sweep.waiting.is_empty() && !is_behind;
         let step = sweeping.then(|| alone(&mut batch, |batch| queue::expire(batch, now, step_rows)));
@@ -330,6 +337,12 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
         },
         Job::Sweep(_) | Job::Keep(_) => {}
     }
+}
+
+/// Whether a push would bring something new. What is known is answered, and what is refused is told why, however little room there is.
+fn would_be_stored(batch: &Batch<'_>, limits: &Limits, now: Timestamp, envelope: &Envelope) -> bool {
+    let admitted = caught(|| queue::admit(batch, limits, now, envelope));
+    matches!(admitted, Ok(Ok(Admission::Fits { .. })))
 }
 
 /// Does something in a batch, or nothing of it: what fails, or panics over a damaged index, is taken back.

@@ -21,6 +21,8 @@ const TESTS: &[(&str, fn())] = &[
     ("storage.kind", server::storage_kind),
     ("storage.path", server::storage_path),
     ("storage.cache_bytes", server::storage_cache_bytes_is_accepted_and_printed_and_changes_no_answer),
+    ("storage.min_free_bytes", server::storage_min_free_bytes),
+    ("storage.max_bytes", server::storage_max_bytes),
     ("relay.max_message_bytes", relay::max_message_bytes),
     ("relay.max_queue_bytes_per_user", relay::max_queue_bytes_per_user),
     ("relay.max_messages_per_user", relay::max_messages_per_user),

@@ -13,6 +13,9 @@ pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 /// Entries that one acknowledgement may list.
 const ACK_ENTRIES_MAX: u64 = relay_core::Ack::ITEMS_MAX as u64;
 
+/// A store takes up to 48 MiB when nothing lives in it, and a bound has to be left again by a sixteenth of it.
+const STORE_BYTES_LEAST: u64 = 64 << 20;
+
 /// What is built into this program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Build {
@@ -155,6 +158,13 @@ fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
 }
 
 fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
+    let max_bytes = config.storage.max_bytes;
+    if (1..STORE_BYTES_LEAST).contains(&max_bytes) {
+        findings.refuse(
+            "storage.max_bytes",
+            format!("must be 0 or at least {STORE_BYTES_LEAST}, which a store takes with little in it; found {max_bytes}"),
+        );
+    }
     match config.storage.kind {
         StorageKind::Memory => {
             findings.warn_if(true, "storage.kind: \"memory\" writes nothing; messages are lost at a restart");

@@ -34,6 +34,8 @@ pub(super) const KEYS: &[Key] = &[
     }),
     text("storage.path", |c| Some(lossy(&c.storage.path))),
     number("storage.cache_bytes", 1 << 20, 1 << 40, |c| c.storage.cache_bytes),
+    number("storage.min_free_bytes", 0, COUNT_MAX, |c| c.storage.min_free_bytes),
+    number("storage.max_bytes", 0, COUNT_MAX, |c| c.storage.max_bytes),
     number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
     number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),
     number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user),

@@ -99,6 +99,10 @@ pub struct StorageConfig {
     pub path: PathBuf,
     /// Bytes of memory for redb's page cache.
     pub cache_bytes: u64,
+    /// Bytes that stay free on the file system; with less, pushes are refused. 0: none.
+    pub min_free_bytes: u64,
+    /// Bytes that the store's files may take together; with more, pushes are refused. 0: no bound.
+    pub max_bytes: u64,
 }
 
 /// The stores there are.

@@ -43,7 +43,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ("[endpoints]", "endpoints: unknown table; did you mean [rate_limit.endpoints]? (relay.toml line 1)"),
         (
             "[storage]\ncolour = 1",
-            "storage.colour: unknown key; [storage] holds: kind, path, cache_bytes (relay.toml line 2)",
+            "storage.colour: unknown key; [storage] holds: kind, path, cache_bytes, min_free_bytes, max_bytes (relay.toml line 2)",
         ),
         (
             "[rate_limit.others]",
@@ -79,7 +79,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "RELAY__STORAGE",
-            "storage: is a table, [storage], and cannot be set as a whole; it holds: kind, path, cache_bytes (environment variable RELAY__STORAGE)",
+            "storage: is a table, [storage], and cannot be set as a whole; it holds: kind, path, cache_bytes, min_free_bytes, max_bytes (environment variable RELAY__STORAGE)",
         ),
         (
             "RELAY__",
@@ -162,6 +162,17 @@ fn every_network_that_does_not_parse_is_named() {
     ]);
     env(&[("RELAY__RATE_LIMIT__TRUSTED_PROXIES", "10.0.0.1,,::1")])
         .refused(&[&line("\"\"", "environment variable RELAY__RATE_LIMIT__TRUSTED_PROXIES")]);
+}
+
+#[test]
+fn a_bound_that_an_empty_store_may_pass_is_refused() {
+    for bytes in [1, 67_108_863] {
+        let line = format!(
+            "storage.max_bytes: must be 0 or at least 67108864, which a store takes with little in it; found {bytes}"
+        );
+        file(&format!("storage.max_bytes = {bytes}")).refused(&[&format!("{line} (relay.toml line 1)")]);
+    }
+    file("storage.max_bytes = 67_108_864").load().unwrap();
 }
 
 #[test]

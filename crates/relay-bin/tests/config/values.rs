@@ -23,6 +23,8 @@ fn documented_defaults() -> RelayConfig {
             kind: StorageKind::Redb,
             path: "./relay_db".into(),
             cache_bytes: 134_217_728,
+            min_free_bytes: 268_435_456,
+            max_bytes: 0,
         },
         relay: RelayLimits {
             max_message_bytes: 8_388_608,
@@ -67,6 +69,8 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("storage.kind", r#""memory""#, "memory", |c| c.storage.kind == StorageKind::Memory),
     ("storage.path", r#""1""#, "1", |c| c.storage.path == Path::new("1")),
     ("storage.cache_bytes", "0x200000", "2_097_152", |c| c.storage.cache_bytes == 2_097_152),
+    ("storage.min_free_bytes", "0", "0", |c| c.storage.min_free_bytes == 0),
+    ("storage.max_bytes", "0x4000000", "67_108_864", |c| c.storage.max_bytes == 67_108_864),
     ("relay.max_message_bytes", "1_000", "1_000", |c| c.relay.max_message_bytes == 1000),
     ("relay.max_queue_bytes_per_user", "9223372036854775807", "9223372036854775807", |c| {
         c.relay.max_queue_bytes_per_user == 9_223_372_036_854_775_807

@@ -119,6 +119,11 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn free_bytes(&mut self) -> io::Result<Option<u64>> {
+        self.begin(Class::Read).plain()?;
+        Ok(self.space_limit.map(|limit| limit.saturating_sub(self.bytes_used())))
+    }
+
     pub(super) fn len(&mut self, node: NodeId) -> io::Result<u64> {
         self.begin(Class::Read).plain()?;
         Ok(self.bytes(node).len() as u64)

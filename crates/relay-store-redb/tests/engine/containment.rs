@@ -97,7 +97,9 @@ fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
     let world = damaged(is_item_row);
     let relay = world.open();
     let expected: Vec<_> = [3, 6, 9].map(|number| (number, payload(number, 100))).into();
+    assert_eq!(relay.damaged_items(), 0);
     assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
+    assert!(relay.damaged_items() > 0);
     let page = world.block_on(relay.pull(Pull { recipient: recipient(0), after: None, items_max: None }));
     assert_eq!(page.unwrap().next, None);
     assert!(world.block_on(relay.push(envelope(0, 500, 10))).unwrap().is_stored());

@@ -16,6 +16,7 @@ mod names;
 mod reclaim;
 mod replay;
 mod rewrite;
+mod room;
 mod space;
 mod story;
 mod world;

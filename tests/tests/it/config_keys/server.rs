@@ -196,3 +196,39 @@ pub(super) fn storage_cache_bytes_is_accepted_and_printed_and_changes_no_answer(
         Process::run(PROGRAM, &["check-config"], &[("RELAY__STORAGE__CACHE_BYTES", "1_048_576")]).unwrap();
     assert!(printed.stdout.contains("\ncache_bytes = 1048576\n"), "{}", printed.stdout);
 }
+
+#[test]
+pub(super) fn storage_min_free_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = quoted(&directory.path().join("store"));
+    // No disk has so much, and every disk has none.
+    for (bytes, status) in [("9_223_372_036_854_775_807", 507), ("0", 200)] {
+        let keys =
+            [("storage.kind", "\"redb\""), ("storage.path", &*store), ("storage.min_free_bytes", bytes)];
+        let relay = relay(&keys);
+        let pushed = connect(&relay).post("/push", &push_body("alice", 1, b"x")).unwrap();
+        assert_eq!(pushed.status, status, "{}", pushed.json());
+        let pulled = connect(&relay).post("/pull", &alice()).unwrap().json();
+        assert_eq!(pulled["items"].as_array().unwrap().is_empty(), status == 507);
+    }
+}
+
+#[test]
+pub(super) fn storage_max_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = quoted(&directory.path().join("store"));
+    for (bytes, is_bounded) in [("67_108_864", true), ("0", false)] {
+        let keys = [("storage.kind", "\"redb\""), ("storage.path", &*store), ("storage.max_bytes", bytes)];
+        let relay = relay(&keys);
+        let mut client = connect(&relay);
+        // Together they are more than the bound.
+        let statuses: Vec<u16> = (0..10)
+            .map(|message| {
+                let body = push_body("alice", message, &vec![7; 8_000_000]);
+                client.post("/push", &body).unwrap().status
+            })
+            .collect();
+        assert_eq!(statuses.contains(&507), is_bounded, "{bytes}: {statuses:?}");
+        assert_eq!(statuses[0], 200, "{bytes}: {statuses:?}");
+    }
+}

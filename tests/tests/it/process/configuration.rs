@@ -28,6 +28,8 @@ client_ca_pem_path = "ca\n.pem"
 kind = "memory"
 path = "é🦀"
 cache_bytes = 2097152
+min_free_bytes = 0
+max_bytes = 67108864
 
 [relay]
 max_message_bytes = 1

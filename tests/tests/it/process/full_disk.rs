@@ -1,8 +1,12 @@
-//! The file system takes no more. Here it is the process's own limit on the size of a file that says no, which needs no mount.
+//! The file system takes no more. In the first test it is the process's own limit on the size of a file that says no, which needs no
+//! mount; the others have a small file system of their own, where that is allowed.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use relay_tests::{Client, Process, ack_body, pull_body, push_body};
+use relay_tests::{Client, Process, ack_body, eventually, pull_body, push_body};
+
+use super::text;
 
 /// In blocks of 512 bytes, as the shell counts: 8 MiB.
 const FILE_BLOCKS_MAX: u32 = 16_384;
@@ -55,4 +59,89 @@ fn a_full_disk_loses_nothing_and_heals_without_a_restart() {
     let again = client.post("/push", &push_body("alice", 1 << 64, b"small")).unwrap();
     assert_eq!(again.json()["stored"], true, "{}", again.json());
     assert_eq!(u128::from(queued(&mut client)), stored - stored / 2 + 1);
+}
+
+/// The small file system, which holds a segment that is set aside (32 MiB), an index, and this much more or less.
+const SMALL_BYTES: u64 = 96 << 20;
+
+/// Runs a program in a mount namespace of its own, where a directory is a file system of so many bytes. Both go with the program.
+const MOUNTED: &str = r#"mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@""#;
+
+/// Payloads of this size have files of their own.
+const LARGE: usize = 1_000_000;
+
+/// The arguments of `unshare` that this machine allows: as root, or as whoever it is; `None` if it allows none.
+fn mounting(directory: &Path) -> Option<&'static [&'static str]> {
+    let ways: [&[&str]; 2] = [&["-m"], &["-U", "-r", "-m"]];
+    ways.into_iter().find(|way| {
+        let tried = Command::new("unshare")
+            .args(*way)
+            .args(["sh", "-c", MOUNTED, "sh", "1048576", text(directory), "true"])
+            .stderr(Stdio::null())
+            .status();
+        tried.is_ok_and(|status| status.success())
+    })
+}
+
+/// A relay on the small file system, which keeps so much of it free, and its log; `None` where that is not allowed.
+fn start_mounted(directory: &Path, min_free_bytes: u64) -> Option<(Process, std::path::PathBuf)> {
+    let (config, mount, log) = (directory.join("relay.toml"), directory.join("small"), directory.join("log"));
+    std::fs::create_dir(&mount).unwrap();
+    let lines = format!(
+        "storage.min_free_bytes = {min_free_bytes}\nrelay.gc_interval_seconds = 1\n[rate_limit]\nenabled = false\n"
+    );
+    std::fs::write(&config, lines).unwrap();
+    let Some(way) = mounting(&mount) else {
+        eprintln!("skipped: this machine does not let the test mount a file system");
+        return None;
+    };
+    let (store, bytes) = (mount.join("store"), SMALL_BYTES.to_string());
+    let shell = ["sh", "-c", MOUNTED, "sh", &bytes, text(&mount), crate::PROGRAM];
+    let relay = ["--address", "127.0.0.1:0", "--config", text(&config), "--storage-path", text(&store)];
+    let process = Process::start_logging("unshare", &[way, &shell, &relay].concat(), &[], &log).unwrap();
+    Some((process, log))
+}
+
+/// Fills the file system, and makes room by acks. Tells how many payloads it took.
+fn fill_and_ack(process: &Process) -> u128 {
+    let mut client = process.connect().unwrap();
+    let push = |client: &mut Client, message| {
+        let answer = client.post("/push", &push_body("alice", message, &[b'x'; LARGE])).unwrap();
+        (answer.status, answer.code())
+    };
+    let stored = (0..).find(|message| push(&mut client, *message).0 != 200).unwrap();
+    for message in stored..stored + 20 {
+        assert_eq!(push(&mut client, message), (507, "storage_full".to_owned()));
+    }
+    assert_eq!(u128::from(queued(&mut client)), stored, "what was refused is not there");
+    let acked: Vec<u128> = (1..stored).collect();
+    let answer = client.post("/ack", &ack_body("alice", &acked)).unwrap();
+    assert_eq!(answer.json()["deleted"], acked.len(), "{}", answer.json());
+    // The sweep gives the space back, within a second or two.
+    assert!(eventually(|| (push(&mut client, 1 << 64).0 == 200).then_some(())).is_some());
+    assert_eq!(queued(&mut client), 2);
+    stored
+}
+
+#[test]
+fn a_file_system_is_not_filled_to_the_last_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some((mut process, log)) = start_mounted(directory.path(), 40 << 20) else { return };
+    let stored = fill_and_ack(&process);
+    assert!((10..25).contains(&stored), "{stored} were stored beside a segment and what is kept free");
+    process.signal("TERM").unwrap();
+    assert_eq!(process.wait_a_while().unwrap().code(), Some(0));
+    let log = std::fs::read_to_string(log).unwrap();
+    for line in ["pushes are refused", "pushes are taken"] {
+        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
+    }
+}
+
+#[test]
+fn a_file_system_that_is_full_to_the_last_byte_still_takes_acks() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some((process, _)) = start_mounted(directory.path(), 0) else { return };
+    // The journal has set its segment aside.
+    let stored = fill_and_ack(&process);
+    assert!(stored > 50, "only {stored} were stored");
 }
