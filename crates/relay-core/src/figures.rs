@@ -57,6 +57,10 @@ pub struct Figures {
     pub live: Option<Usage>,
     /// What requests that wait to be written weigh, in bytes.
     pub waiting_bytes: Option<u64>,
+    /// How often a damaged item was met, and left out.
+    pub damaged_items: Option<u64>,
+    /// Whether pushes are refused for want of space.
+    pub is_full: Option<bool>,
     /// What is on disk, by kind.
     pub files: Vec<FileUse>,
     /// For how long, at most, an expired item may have been lying there, in milliseconds.

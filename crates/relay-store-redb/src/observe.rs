@@ -141,6 +141,8 @@ pub(crate) fn figures(core: &Core, waiting_bytes: u64) -> Figures {
         delivery_age_ms: Some(seen.delivery_age_ms.distribution()),
         live: Some(live(core)),
         waiting_bytes: Some(waiting_bytes),
+        damaged_items: Some(core.damaged_items.load(Ordering::Relaxed)),
+        is_full: Some(core.room.is_full()),
         files: files(&core.journal, seen.index_bytes.load(Ordering::Relaxed)),
         sweep_lag_ms: lag_ms(&seen.swept_ms),
         reclaim_lag_ms: lag_ms(&seen.tidy_ms),

@@ -100,6 +100,8 @@ impl Snapshot {
             Metric::CheckpointTime => one(figures.checkpoint_us.as_ref().map(in_units(US_PER_SECOND))),
             Metric::CheckpointsFailed => one(figures.checkpoints_failed.map(Sample::Count)),
             Metric::DeliveryAge => one(figures.delivery_age_ms.as_ref().map(in_units(MS_PER_SECOND))),
+            Metric::DamagedItems => one(figures.damaged_items.map(Sample::Count)),
+            Metric::StorageFull => one(figures.is_full.map(|is_full| Sample::Level(u64::from(is_full)))),
             Metric::LiveItems => one(figures.live.map(|live| Sample::Level(live.items))),
             Metric::LiveBytes => one(figures.live.map(|live| Sample::Level(live.bytes))),
             Metric::WaitingBytes => one(figures.waiting_bytes.map(Sample::Level)),

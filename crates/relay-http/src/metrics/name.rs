@@ -38,6 +38,10 @@ pub enum Metric {
     CheckpointsFailed,
     /// How long items had waited when they were delivered.
     DeliveryAge,
+    /// Damaged items that were met.
+    DamagedItems,
+    /// Whether pushes are refused for want of space.
+    StorageFull,
     /// Items in queues.
     LiveItems,
     /// What they take on disk.
@@ -87,6 +91,8 @@ impl Metric {
         Self::CheckpointTime,
         Self::CheckpointsFailed,
         Self::DeliveryAge,
+        Self::DamagedItems,
+        Self::StorageFull,
         Self::LiveItems,
         Self::LiveBytes,
         Self::WaitingBytes,
@@ -143,6 +149,8 @@ impl Metric {
             Self::CheckpointTime => ("relay_checkpoint_seconds", Histogram, &[], "Time to write a checkpoint of the index, which nobody waits for."),
             Self::CheckpointsFailed => ("relay_checkpoints_failed_total", Counter, &[], "Checkpoints that could not be written; each is tried again."),
             Self::DeliveryAge => ("relay_delivery_age_seconds", Histogram, &[], "How long items had waited when a page with them was read, counted for each time."),
+            Self::DamagedItems => ("relay_damaged_items_total", Counter, &[], "Damaged items that were met by pulls and left out, counted for each time."),
+            Self::StorageFull => ("relay_storage_full", Gauge, &[], "1 while pushes are refused for want of space, else 0."),
             Self::LiveItems => ("relay_live_items", Gauge, &[], "Items in all queues, with expired ones that are not reclaimed yet."),
             Self::LiveBytes => ("relay_live_bytes", Gauge, &[], "What these items take, names included; in memory the payloads alone."),
             Self::WaitingBytes => ("relay_waiting_bytes", Gauge, &[], "Weight of the pushes and acks that wait for the disk."),

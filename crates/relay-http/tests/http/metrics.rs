@@ -126,6 +126,8 @@ fn figures() -> Figures {
         delivery_age_ms: distribution(3),
         live: Some(Usage { items: 5, bytes: 6 }),
         waiting_bytes: Some(7),
+        damaged_items: Some(13),
+        is_full: Some(true),
         files: vec![
             FileUse { kind: "journal", files: 8, bytes: 9 },
             FileUse { kind: "index", files: 1, bytes: 10 },
@@ -199,6 +201,8 @@ fn what_the_store_tells_is_shown_in_seconds_and_bytes() {
         ("relay_batch_requests_sum", 7_500_000.0),
         ("relay_checkpoints_failed_total", 4.0),
         ("relay_delivery_age_seconds_sum", 22_500.0),
+        ("relay_damaged_items_total", 13.0),
+        ("relay_storage_full", 1.0),
         ("relay_live_items", 5.0),
         ("relay_live_bytes", 6.0),
         ("relay_waiting_bytes", 7.0),
