@@ -25,6 +25,7 @@ mod clock;
 pub mod config;
 mod error;
 mod logging;
+mod opening;
 mod program;
 mod running;
 #[cfg(feature = "redb")]
@@ -34,4 +35,4 @@ mod wiring;
 pub use clock::SystemClock;
 pub use error::RelayError;
 pub use program::run as run_program;
-pub use running::{RunningRelay, start, start_with_store};
+pub use running::{RunningRelay, start, start_opening, start_with_store};

@@ -102,6 +102,12 @@ pub(crate) struct HealthResponse {
     status: &'static str,
 }
 
+/// `GET /ready`
+#[derive(Serialize)]
+pub(crate) struct ReadyResponse {
+    status: &'static str,
+}
+
 /// `GET /stats`
 #[derive(Serialize)]
 pub(crate) struct StatsResponse {
@@ -208,6 +214,10 @@ impl From<AckOutcome> for AckResponse {
 
 impl HealthResponse {
     pub(crate) const OK: Self = Self { status: "ok" };
+}
+
+impl ReadyResponse {
+    pub(crate) const READY: Self = Self { status: "ready" };
 }
 
 /// How long the payload is that well-formed base64 stands for.

@@ -26,6 +26,7 @@ use crate::options::Transport;
 pub(crate) struct Connections {
     pub(crate) acceptor: Acceptor,
     pub(crate) request_timeout: Duration,
+    pub(crate) keep_alive: Duration,
     /// Turns true when what is quiet has to be closed.
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -63,7 +64,7 @@ impl Connections {
         else {
             return;
         };
-        let line = Line::new(stream, protocol, self.request_timeout);
+        let line = Line::new(stream, protocol, self.request_timeout, self.keep_alive);
         let end = {
             let dispatcher = http.call((line.clone(), protocol, Some(peer)));
             self.run(&line, pin!(dispatcher)).await

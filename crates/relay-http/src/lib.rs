@@ -2,22 +2,24 @@
 //! [`Relay`](relay_core::Relay) and what comes back into answers. It decides nothing about queues, stores nothing, binds no
 //! socket, and reads no file (but those of TLS) and no environment.
 //!
-//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health` and `GET /stats`. Every error answer, also to what is
+//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health`, `GET /ready` and `GET /stats`. Every error answer, also to what is
 //! no HTTP at all, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the codes.
 //!
 //! - [`serve`] runs it all, from a listener to a drain.
 //! - [`Metrics`] are the counters behind `/stats`.
+//! - [`Readiness`] says what `/ready` tells.
 //! - [`tls`] keeps certificates.
 //!
 //! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http and `route` to `desk` (limits,
-//! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `guard` limits
-//! rates, `cursor` writes cursors.
+//! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `budget` bounds what
+//! is in flight, `guard` limits rates, `cursor` writes cursors.
 
 #![warn(missing_docs)]
 
 mod answer;
 mod api;
 mod body;
+mod budget;
 mod code;
 #[doc(hidden)]
 pub mod codec;
@@ -32,6 +34,7 @@ mod line;
 mod metrics;
 mod monotonic;
 mod options;
+mod readiness;
 mod route;
 mod server;
 #[cfg(feature = "tls")]
@@ -40,4 +43,5 @@ pub mod tls;
 pub use code::Code;
 pub use metrics::{Counts, Metrics};
 pub use options::{Options, RateLimit, Transport};
+pub use readiness::{Readiness, Unready};
 pub use server::serve;

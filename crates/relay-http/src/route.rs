@@ -14,6 +14,7 @@ pub(crate) enum Endpoint {
     Pull,
     Ack,
     Health,
+    Ready,
     Stats,
 }
 
@@ -29,7 +30,7 @@ pub(crate) enum Asked {
 }
 
 impl Endpoint {
-    const ALL: [Self; 5] = [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Stats];
+    const ALL: [Self; 6] = [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Ready, Self::Stats];
 
     pub(crate) const fn path(self) -> &'static str {
         match self {
@@ -37,6 +38,7 @@ impl Endpoint {
             Self::Pull => "/pull",
             Self::Ack => "/ack",
             Self::Health => "/health",
+            Self::Ready => "/ready",
             Self::Stats => "/stats",
         }
     }
@@ -45,7 +47,7 @@ impl Endpoint {
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Self::Push | Self::Pull | Self::Ack => "POST",
-            Self::Health | Self::Stats => "GET, HEAD",
+            Self::Health | Self::Ready | Self::Stats => "GET, HEAD",
         }
     }
 

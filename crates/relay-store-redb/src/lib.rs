@@ -15,7 +15,7 @@
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `keeper`, `index`: the one that writes checkpoints and gives space back;
-//!   `index_file`: the file as redb sees it; `pace`: how room is left for requests.
+//!   `progress`: how far a start has come; `index_file`: the file as redb sees it; `pace`: how room is left for requests.
 
 #![warn(missing_docs)]
 
@@ -35,6 +35,7 @@ mod memo;
 mod open;
 mod pace;
 mod payload;
+mod progress;
 mod read;
 mod record;
 mod recount;
@@ -69,6 +70,7 @@ use crate::error::caught;
 pub use crate::error::{OpenError, StoreError};
 use crate::keeper::{Keeper, Task};
 use crate::memo::Memo;
+pub use crate::progress::Progress;
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
 use crate::writer::{Answer, CheckpointDue, Job, Load, Push, Sweep, Weight, Writer};
@@ -97,6 +99,8 @@ pub struct Options {
     /// From this length on a payload has a file of its own, which is written before its push is decided, so that nothing small waits for
     /// it.
     pub aside_bytes: u64,
+    /// Told how far a start has come, if somebody wants to know.
+    pub progress: Option<Progress>,
 }
 
 /// A relay whose queues live in a journal and an index over it.
@@ -140,6 +144,7 @@ impl Default for Options {
             checkpoint_bytes: 192 * 1024 * 1024,
             segment_bytes: 32 * 1024 * 1024,
             aside_bytes: 256 * 1024,
+            progress: None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod conformance;
 mod embed;
 mod heavy;
 mod process;
+mod ready;
 mod recipients;
 mod stopwatch;
 mod tls;

@@ -7,8 +7,10 @@ mod api;
 mod bodies;
 mod errors;
 mod limits;
+mod overload;
 mod pipeline;
 mod raw;
+mod ready;
 #[cfg(feature = "tls")]
 mod secure;
 mod shutdown;
