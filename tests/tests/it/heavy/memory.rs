@@ -6,7 +6,8 @@ use std::io;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use relay_tests::{Client, Process, Response, at_length, message_id, pull_body};
+use relay_tests::client::message_id;
+use relay_tests::{Client, Process, Response, at_length, pull_body};
 
 /// The bound that is promised for the configuration as it is shipped.
 const MEMORY_BYTES_MAX: u64 = 600 * 1024 * 1024;
