@@ -87,7 +87,10 @@ pub(crate) async fn start_reloadable(
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
             let (path, progress) = (config.storage.path.clone(), relay_store_redb::Progress::default());
-            let options = wiring::store_options(&config, progress.clone());
+            let options = relay_store_redb::Options {
+                progress: Some(progress.clone()),
+                ..wiring::store_options(&config)
+            };
             let open = move || Ok(relay_store_redb::RedbRelay::open(&path, limits, clock, options)?);
             serve(open, Box::new(move || progress.percent()), config, reload).await
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use relay_store_redb::{Contents, OpenError, Progress, RedbRelay};
+use relay_store_redb::{Contents, OpenError, RedbRelay};
 
 use crate::clock::SystemClock;
 use crate::config::RelayConfig;
@@ -31,8 +31,7 @@ pub(crate) fn verify(config: &RelayConfig) -> Result<Report, RelayError> {
         // Opening would make it.
         return Err(OpenError::Directory { path, source: io::ErrorKind::NotFound.into() }.into());
     }
-    let (limits, options) =
-        (wiring::limits(&config.relay), wiring::store_options(config, Progress::default()));
+    let (limits, options) = (wiring::limits(&config.relay), wiring::store_options(config));
     let store = RedbRelay::open(&path, limits, Arc::new(SystemClock), options)?;
     let recounted = store.contents().and_then(|contents| Ok((contents, store.verify()?)));
     let (contents, findings) = recounted.map_err(|error| RelayError::Broken(error.into()))?;

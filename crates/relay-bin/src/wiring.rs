@@ -54,16 +54,12 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
 }
 
 #[cfg(feature = "redb")]
-pub(crate) fn store_options(
-    config: &RelayConfig,
-    progress: relay_store_redb::Progress,
-) -> relay_store_redb::Options {
+pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
     let cache_bytes = usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX);
     relay_store_redb::Options {
         cache_bytes,
         // What is in flight is bounded where it comes in. What was let in there must not be turned away here.
         waiting_bytes_max: config.server.max_inflight_bytes,
-        progress: Some(progress),
         ..relay_store_redb::Options::default()
     }
 }

@@ -55,6 +55,11 @@ impl Budget {
         Ok(share)
     }
 
+    /// Whether half of it is used.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.0.used.load(Ordering::Relaxed) >= self.0.bytes_max / 2
+    }
+
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
@@ -125,6 +130,7 @@ mod tests {
         let error = budget.take(8 * MIB).unwrap_err();
         assert!(matches!(error, ApiError::Relay(Error::Overloaded { .. })));
         assert_eq!(budget.used(), 8 * MIB, "a refusal takes nothing");
+        assert!(budget.is_crowded());
         first.shrink_to(5 * MIB);
         first.shrink_to(6 * MIB);
         let mut second = budget.take(8 * MIB).unwrap();
@@ -135,6 +141,7 @@ mod tests {
         assert_eq!(second.bytes(), 9 * MIB);
         drop((first, second));
         assert_eq!(budget.used(), 0);
+        assert!(!budget.is_crowded());
     }
 
     #[test]

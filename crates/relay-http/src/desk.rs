@@ -34,6 +34,9 @@ const OFFLOAD_ITEMS: usize = 2048;
 /// How large a page is, only the store knows, once it has read it. So many may be read and not be counted yet.
 const UNCOUNTED_PAGES_MAX: usize = 16;
 
+/// The same while the budget is crowded, and a page may well have no room.
+const UNCOUNTED_PAGES_IF_CROWDED: usize = 4;
+
 /// What an item of a page takes besides its payload: its names and numbers, as the store knows them and as they are written.
 const ITEM_BYTES: usize = 512;
 
@@ -45,6 +48,7 @@ pub(crate) struct Desk<R> {
     limits: Limits,
     budget: Budget,
     uncounted_pages: Semaphore,
+    crowded_pages: Semaphore,
     readiness: Readiness,
     started: Instant,
     is_draining: AtomicBool,
@@ -67,6 +71,7 @@ impl<R: Relay> Desk<R> {
             limits: Limits::new(options.message_bytes_max, options.request_timeout, budget.clone()),
             budget,
             uncounted_pages: Semaphore::new(UNCOUNTED_PAGES_MAX),
+            crowded_pages: Semaphore::new(UNCOUNTED_PAGES_IF_CROWDED),
             readiness: options.readiness,
             started,
             is_draining: AtomicBool::new(false),
@@ -167,6 +172,11 @@ impl<R: Relay> Desk<R> {
     /// Reads a page and counts it.
     async fn read_page(&self, pull: Pull) -> Result<(Page, Share), ApiError> {
         let _uncounted = self.uncounted_pages.acquire().await;
+        // Who has to wait here, too, holds nothing that those wait for who are through.
+        let _crowded = match self.budget.is_crowded() {
+            true => Some(self.crowded_pages.acquire().await),
+            false => None,
+        };
         let page = self.relay.pull(pull).await?;
         let share = self.budget.take(page_bytes(&page))?;
         Ok((page, share))
