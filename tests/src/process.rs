@@ -99,6 +99,19 @@ impl Process {
         })
     }
 
+    /// Its number in the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The most memory that it ever had, in bytes, as `/proc` tells.
+    pub fn memory_bytes_max(&self) -> io::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmHWM"))
+    }
+
     /// A new connection to it.
     pub fn connect(&self) -> io::Result<Client> {
         Client::connect(&self.base_url)

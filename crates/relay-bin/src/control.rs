@@ -44,7 +44,7 @@ struct StopOnDrop(Arc<AtomicBool>);
 
 /// Listens in `storage`, whose lock this process holds, until it is dropped; never resolves. Where it cannot, the relay serves all the
 /// same.
-pub(crate) fn listen(storage: &Path, snapshots: Snapshots) -> impl Future<Output = ()> + Send + 'static {
+pub(crate) fn listen(storage: &Path, snapshots: Snapshots) -> impl Future<Output = ()> + Send + use<> {
     let path = storage.join(SOCKET);
     let socket = Socket::bind(path.clone());
     if let Err(error) = &socket {

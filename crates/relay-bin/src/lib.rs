@@ -32,6 +32,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod logging;
+mod opening;
 mod program;
 mod running;
 mod wiring;
@@ -39,4 +40,4 @@ mod wiring;
 pub use clock::SystemClock;
 pub use error::RelayError;
 pub use program::run as run_program;
-pub use running::{RunningRelay, start, start_with_store};
+pub use running::{RunningRelay, start, start_opening, start_with_store};

@@ -1,4 +1,5 @@
-//! A relay that runs: opens what the configuration names, binds the address, serves until it is told to stop.
+//! A relay that runs: binds the address, opens the store that the configuration names, serves until it is told to stop. It serves
+//! while it opens, so that who comes early is told to come again.
 //!
 //! Every task that is started here ends with the server; none outlives [`RunningRelay::handle`].
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Figures, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept,
 };
-use relay_http::{Metrics, Transport};
+use relay_http::{Metrics, Readiness, Transport};
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -22,6 +23,7 @@ use crate::config::{Mode, RelayConfig, StorageKind};
 #[cfg(feature = "redb")]
 use crate::control;
 use crate::error::RelayError;
+use crate::opening::{Opening, Progress};
 use crate::wiring;
 
 /// How many connections the system keeps for the relay until it takes them.
@@ -45,7 +47,8 @@ pub struct RunningRelay {
     pub handle: JoinHandle<Result<(), RelayError>>,
 }
 
-/// Starts a relay on the store that the configuration names. Needs a tokio runtime, of whichever kind.
+/// Starts a relay on the store that the configuration names, and resolves when that is open. Until then the port tells who comes
+/// that the relay is not ready. Needs a tokio runtime, of whichever kind.
 ///
 /// # Errors
 /// [`RelayError`], when the configuration has mistakes or something that it names cannot be used.
@@ -59,8 +62,19 @@ pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
 /// # Errors
 /// As [`start`].
 pub async fn start_with_store<R: Relay>(store: R, config: RelayConfig) -> Result<RunningRelay, RelayError> {
+    start_opening(|| Ok(store), config).await
+}
+
+/// As [`start_with_store`], on a store that may take long to open. That is done on a thread of its own.
+///
+/// # Errors
+/// As [`start`], and what `open` says.
+pub async fn start_opening<R: Relay>(
+    open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
+    config: RelayConfig,
+) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
-    serve(store, config, Arc::default(), pending()).await
+    serve(open, Box::new(|| None), config, Arc::default(), |_| pending()).await
 }
 
 /// As [`start`]; the certificates are read anew whenever `reload` is notified.
@@ -71,26 +85,39 @@ pub(crate) async fn start_reloadable(
     warn_all(&config.validate()?);
     let (limits, clock) = (wiring::limits(&config.relay), Arc::new(WatchedClock::default()));
     match config.storage.kind {
-        StorageKind::Memory => serve(MemoryRelay::new(limits, clock), config, reload, pending()).await,
+        StorageKind::Memory => {
+            let open = || Ok(MemoryRelay::new(limits, clock));
+            serve(open, Box::new(|| None), config, reload, |_| pending()).await
+        }
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
-            let options = wiring::store_options(&config);
-            let store = relay_store_redb::RedbRelay::open(&config.storage.path, limits, clock, options)?;
-            let asked = control::listen(&config.storage.path, store.snapshots());
-            serve(store, config, reload, asked).await
+            let path = config.storage.path.clone();
+            let (opened, progress) = (path.clone(), relay_store_redb::OpenProgress::default());
+            let options = relay_store_redb::Options {
+                progress: Some(progress.clone()),
+                ..wiring::store_options(&config)
+            };
+            let open = move || Ok(relay_store_redb::RedbRelay::open(&opened, limits, clock, options)?);
+            let ask = move |store: &relay_store_redb::RedbRelay| control::listen(&path, store.snapshots());
+            serve(open, Box::new(move || progress.percent()), config, reload, ask).await
         }
         #[cfg(not(feature = "redb"))]
         StorageKind::Redb => unreachable!("validate refuses what is not built in"),
     }
 }
 
-/// Serves, and does meanwhile what the operator asks for.
-async fn serve<R: Relay>(
-    store: R,
+/// Serves, and does meanwhile what the operator asks for: what `ask` makes of the store once it is there.
+async fn serve<R, A>(
+    open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
+    progress: Progress,
     config: RelayConfig,
     reload: Arc<Notify>,
-    asked: impl Future<Output = ()> + Send + 'static,
-) -> Result<RunningRelay, RelayError> {
+    ask: impl FnOnce(&R) -> A + Send + 'static,
+) -> Result<RunningRelay, RelayError>
+where
+    R: Relay,
+    A: Future<Output = ()> + Send + 'static,
+{
     let transport = transport(&config)?;
     let listener = listen(&config.address).await;
     let failed = |source| RelayError::Listen { address: config.address.clone(), source };
@@ -106,18 +133,23 @@ async fn serve<R: Relay>(
         }
     };
     let metrics = Arc::new(Metrics::default());
-    let (store, released) = Released::track(store);
-    let held = Arc::clone(&store);
+    let (store, released) = Released::track(Opening::new(progress));
+    let (held, opening) = (Arc::clone(&store), Arc::clone(&store));
+    let options = wiring::http_options(&config, readiness(&store));
     let reloads = reload_certificates(&transport, reload);
     let sweeps = sweep_regularly(
         Arc::clone(&store),
         Duration::from_secs(config.relay.gc_interval_seconds),
         Arc::clone(&metrics),
     );
+    let asked = {
+        let store = Arc::clone(&store);
+        async move { ask(store.store.opened().await).await }
+    };
     let admin = serve_admin(admin, Arc::downgrade(&store), Arc::clone(&metrics))?;
-    let server = relay_http::serve(listener, store, wiring::http_options(&config), transport, metrics, stop)
-        .map_err(RelayError::Serve)?;
-    let handle = tokio::spawn(async move {
+    let server =
+        relay_http::serve(listener, store, options, transport, metrics, stop).map_err(RelayError::Serve)?;
+    let handle = Starting(Some(tokio::spawn(async move {
         let ended = tokio::select! {
             ended = server => ended.map_err(RelayError::Serve),
             error = held.ended() => Err(RelayError::Broken(error)),
@@ -130,9 +162,34 @@ async fn serve<R: Relay>(
         drop(tokio::task::spawn_blocking(move || drop(held)));
         released.wait().await;
         ended
-    });
+    })));
+    match open_aside(open).await {
+        Ok(opened) => opening.store.fill(opened),
+        Err(error) => {
+            drop(opening);
+            let _: Result<(), ()> = shutdown.send(());
+            // What the start failed by is what has to be told.
+            drop(handle.into_inner().await);
+            return Err(error);
+        }
+    }
+    let handle = handle.into_inner();
     tracing::info!(url = base_url, store = ?config.storage.kind, version = env!("CARGO_PKG_VERSION"), "serving");
     Ok(RunningRelay { base_url, shutdown, handle })
+}
+
+/// Opens a store where nobody waits for the thread.
+async fn open_aside<R: Relay>(
+    open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
+) -> Result<R, RelayError> {
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.unwrap_or_else(|error| Err(RelayError::Serve(io::Error::other(error))))
+}
+
+/// What `/ready` is to tell of a store, for as long as there is one.
+fn readiness<R: Relay>(store: &Arc<Released<Opening<R>>>) -> Readiness {
+    let store = Arc::downgrade(store);
+    Readiness::new(move || store.upgrade().map_or(Ok(()), |store| store.store.ready()))
 }
 
 /// Binds the first of the address's meanings that can be bound.
@@ -229,7 +286,12 @@ fn reload_certificates(
 }
 
 /// Sweeps every `interval`; never resolves. What is due at the start waits for the first one: nobody sees it.
-async fn sweep_regularly<R: Relay>(store: Arc<R>, interval: Duration, metrics: Arc<Metrics>) {
+async fn sweep_regularly<R: Relay>(
+    store: Arc<Released<Opening<R>>>,
+    interval: Duration,
+    metrics: Arc<Metrics>,
+) {
+    store.store.opened().await;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once.
@@ -251,6 +313,23 @@ async fn sweep_regularly<R: Relay>(store: Arc<R>, interval: Duration, metrics: A
 fn warn_all(warnings: &[String]) {
     for warning in warnings {
         tracing::warn!("configuration: {warning}");
+    }
+}
+
+/// A server whose start is not over. It ends if nobody waits for that any more.
+struct Starting(Option<JoinHandle<Result<(), RelayError>>>);
+
+impl Starting {
+    fn into_inner(mut self) -> JoinHandle<Result<(), RelayError>> {
+        self.0.take().expect("it is taken once, here, by whoever owns it")
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(server) = &self.0 {
+            server.abort();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use relay_core::Limits;
-use relay_http::RateLimit;
+use relay_http::{RateLimit, Readiness};
 
 use crate::config::{RateLimitConfig, RelayConfig, RelayLimits};
 
@@ -20,12 +20,18 @@ pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     }
 }
 
-pub(crate) fn http_options(config: &RelayConfig) -> relay_http::Options {
+pub(crate) fn http_options(config: &RelayConfig, readiness: Readiness) -> relay_http::Options {
+    // What no machine can count has no bound.
+    let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
     relay_http::Options {
         message_bytes_max: config.relay.max_message_bytes,
+        inflight_bytes_max: count(config.server.max_inflight_bytes),
+        connections_max: NonZeroUsize::new(count(config.server.max_connections)).unwrap_or(NonZeroUsize::MIN),
         request_timeout: Duration::from_secs(config.server.request_timeout_seconds),
+        keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
         drain: Duration::from_secs(config.server.drain_seconds),
         rate_limit: config.rate_limit.enabled.then(|| rate_limit(&config.rate_limit)),
+        readiness,
     }
 }
 
@@ -54,6 +60,8 @@ pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
         cache_bytes,
         free_bytes_min: config.storage.min_free_bytes,
         store_bytes_max: config.storage.max_bytes,
+        // What is in flight is bounded where it comes in. What was let in there must not be turned away here.
+        waiting_bytes_max: config.server.max_inflight_bytes,
         ..relay_store_redb::Options::default()
     }
 }

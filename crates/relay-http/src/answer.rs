@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::api::PageJson;
+use crate::budget::Share;
 use crate::code::Code;
 use crate::line::Busy;
 
@@ -26,6 +27,7 @@ pub(crate) struct Answer {
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Content,
     is_last: bool,
+    share: Option<Share>,
 }
 
 /// What is still to be sent of a body.
@@ -41,6 +43,7 @@ enum Content {
 pub(crate) struct Sending {
     body: Content,
     _busy: Busy,
+    _share: Option<Share>,
 }
 
 impl Answer {
@@ -61,13 +64,13 @@ impl Answer {
         Self::new(status, Content::Written(json.into()))
     }
 
-    /// The answer 200 of a page.
-    pub(crate) fn page(page: PageJson) -> Self {
-        Self::new(StatusCode::OK, Content::Page(page))
+    /// The answer 200 of a page, which is counted by `share` until it is sent.
+    pub(crate) fn page(page: PageJson, share: Share) -> Self {
+        Self { share: Some(share), ..Self::new(StatusCode::OK, Content::Page(page)) }
     }
 
     const fn new(status: StatusCode, body: Content) -> Self {
-        Self { status, code: None, headers: Vec::new(), body, is_last: false }
+        Self { status, code: None, headers: Vec::new(), body, is_last: false, share: None }
     }
 
     pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
@@ -91,7 +94,8 @@ impl Answer {
 
     /// The answer in the framework's words.
     pub(crate) fn into_response(self, busy: Busy) -> HttpResponse<Sending> {
-        let mut response = HttpResponse::with_body(self.status, Sending { body: self.body, _busy: busy });
+        let sending = Sending { body: self.body, _busy: busy, _share: self.share };
+        let mut response = HttpResponse::with_body(self.status, sending);
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);

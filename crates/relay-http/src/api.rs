@@ -151,6 +151,14 @@ pub(crate) struct HealthResponse {
     status: &'static str,
 }
 
+/// The relay serves, and has its store.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct ReadyResponse {
+    /// Always `ready`.
+    status: &'static str,
+}
+
 /// The counters since the start.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
@@ -261,6 +269,10 @@ impl From<AckOutcome> for AckResponse {
 
 impl HealthResponse {
     pub(crate) const OK: Self = Self { status: "ok" };
+}
+
+impl ReadyResponse {
+    pub(crate) const READY: Self = Self { status: "ready" };
 }
 
 /// How long the payload is that well-formed base64 stands for.

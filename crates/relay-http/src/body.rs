@@ -1,13 +1,15 @@
-//! Reads the body of a request: never more of it than the limit, never longer than the time allows, never more of all bodies
-//! together than there is room for. What the body means is its caller's business.
+//! Reads the body of a request: never more of it than the limit, never longer or more slowly than the time allows, never more
+//! of all bodies together than the budget has room for. What the body means is its caller's business.
+//!
+//! Who tells the length of a body gets room for all of it, and for what is decoded from it, before any of it is read, or is sent away:
+//! so nobody is sent away halfway because too many have begun. Room that is taken by those who then send nothing comes back
+//! soon, for what trickles is given up. Of a body without a length, and of what a gzip holds, only the reading can tell.
 //!
 //! The limit follows from the largest payload: its base64, a quarter of that on top because some writers of JSON escape `/`
 //! and `+`, and 64 KiB for the other fields; but at least 2 MiB, which the largest ack needs.
 
 use std::io::Read as _;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -16,9 +18,9 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt as _;
-use relay_core::Error;
 use tokio::time::{Instant, timeout_at};
 
+use crate::budget::{Budget, Share, no_room};
 use crate::error::ApiError;
 use crate::monotonic;
 
@@ -27,15 +29,17 @@ const BODY_LIMIT_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
 /// What takes longer than a moment must not hold up the other connections of its thread: parsing a body of this size takes
 /// some 100 microseconds.
-const OFFLOAD_BYTES: usize = 256 * 1024;
+pub(crate) const OFFLOAD_BYTES: usize = 256 * 1024;
 
 /// An answer that comes before its body is read costs the connection, unless the body is so short that reading it is cheaper.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
-/// The bodies that are being read and decoded may hold this much together, or four of the largest.
-const ROOM_BYTES_MIN: usize = 256 * 1024 * 1024;
+/// A body may pause for so many parts of the time that it may take, not more: one of a client that has gone, or that means ill,
+/// must not keep its room for long.
+const PAUSE_PARTS: u32 = 3;
 
-const NO_ROOM_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Besides that pause, so much has to come in each second.
+const BYTES_PER_SECOND_MIN: usize = 8 * 1024;
 
 /// The limits of all bodies.
 #[derive(Debug)]
@@ -43,15 +47,7 @@ pub(crate) struct Limits {
     payload_bytes_max: u64,
     body_bytes_max: usize,
     time_max: Duration,
-    room: Arc<AtomicUsize>,
-    room_bytes_max: usize,
-}
-
-/// The room for bodies, to be looked at.
-#[derive(Clone, Debug)]
-pub(crate) struct Room {
-    left: Arc<AtomicUsize>,
-    bytes_max: usize,
+    budget: Budget,
 }
 
 /// The body of one request.
@@ -60,8 +56,11 @@ pub(crate) struct Body<'a> {
     payload: Payload,
     /// As `Content-Length` tells; the framework has seen to it that there is at most one, and a number.
     promised_bytes: Option<u64>,
+    began: Instant,
     deadline: Instant,
     state: Reading,
+    /// Of what was read and decoded, once it is.
+    share: Option<Share>,
 }
 
 /// How far a body is read.
@@ -73,12 +72,10 @@ enum Reading {
     Broken,
 }
 
-/// Body bytes in memory, and their share of the room.
+/// Body bytes in memory, and their share of the budget, which has room for what they are decoded to, too.
 struct Held {
     bytes: Vec<u8>,
-    /// At least the length of `bytes`.
-    share: usize,
-    room: Arc<AtomicUsize>,
+    share: Share,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +85,12 @@ enum Encoding {
 }
 
 impl Limits {
-    /// The limits for payloads of at most `payload_bytes_max`, with `time_max` for each body.
-    pub(crate) fn new(payload_bytes_max: u64, time_max: Duration) -> Self {
+    /// The limits for payloads of at most `payload_bytes_max`, with `time_max` for each body, and `budget` for all of them.
+    pub(crate) fn new(payload_bytes_max: u64, time_max: Duration, budget: Budget) -> Self {
         let base64_bytes = payload_bytes_max.div_ceil(3).saturating_mul(4);
         let push_bytes = base64_bytes.saturating_add(base64_bytes / 4).saturating_add(OTHER_FIELDS_BYTES_MAX);
         let body_bytes_max = usize::try_from(push_bytes.max(BODY_LIMIT_BYTES_MIN)).unwrap_or(usize::MAX);
-        let room_bytes_max = ROOM_BYTES_MIN.max(body_bytes_max.saturating_mul(4));
-        let room = Arc::new(AtomicUsize::new(room_bytes_max));
-        Self { payload_bytes_max, body_bytes_max, time_max, room, room_bytes_max }
+        Self { payload_bytes_max, body_bytes_max, time_max, budget }
     }
 
     /// The largest payload, in bytes.
@@ -103,20 +98,8 @@ impl Limits {
         self.payload_bytes_max
     }
 
-    /// The room that all bodies share.
-    pub(crate) fn room(&self) -> Room {
-        Room { left: Arc::clone(&self.room), bytes_max: self.room_bytes_max }
-    }
-
     fn too_large(&self) -> ApiError {
         ApiError::BodyTooLarge { payload_bytes_max: self.payload_bytes_max }
-    }
-}
-
-impl Room {
-    /// How much of it is taken.
-    pub(crate) fn taken_bytes(&self) -> u64 {
-        self.bytes_max.saturating_sub(self.left.load(Ordering::Relaxed)) as u64
     }
 }
 
@@ -124,13 +107,9 @@ impl<'a> Body<'a> {
     pub(crate) fn new(limits: &'a Limits, payload: Payload, headers: &HeaderMap) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let state = if matches!(payload, Payload::None) { Reading::Complete } else { Reading::Unfinished };
-        Self {
-            limits,
-            payload,
-            promised_bytes: length,
-            deadline: monotonic::after(monotonic::now(), limits.time_max),
-            state,
-        }
+        let began = monotonic::now();
+        let deadline = monotonic::after(began, limits.time_max);
+        Self { limits, payload, promised_bytes: length, began, deadline, state, share: None }
     }
 
     /// Reads the body and hands it to `decode`, in a thread of its own if that may take a while.
@@ -144,16 +123,23 @@ impl<'a> Body<'a> {
     ) -> Result<T, ApiError> {
         check_content_type(headers)?;
         let encoding = content_encoding(headers)?;
-        let held =
-            timeout_at(self.deadline, self.collect()).await.map_err(|_| ApiError::RequestTimeout)??;
-        match encoding {
-            Encoding::Identity if held.bytes.len() < OFFLOAD_BYTES => decode(&held.bytes),
-            Encoding::Identity => offload(move || decode(&held.bytes)).await?,
+        let held = self.collect().await?;
+        let (decoded, share) = match encoding {
+            Encoding::Identity if held.bytes.len() < OFFLOAD_BYTES => held.decode(decode)?,
+            Encoding::Identity => offload(move || held.decode(decode)).await??,
             Encoding::Gzip => {
                 let (body_bytes_max, too_large) = (self.limits.body_bytes_max, self.limits.too_large());
-                offload(move || decode(&held.unpack(body_bytes_max, too_large)?.bytes)).await?
+                let unpacked = Held::new(&self.limits.budget);
+                offload(move || held.unpack(unpacked, body_bytes_max, too_large)?.decode(decode)).await??
             }
-        }
+        };
+        self.share = Some(share);
+        Ok(decoded)
+    }
+
+    /// The share of what was read and decoded. It is given back with the body, unless somebody takes it.
+    pub(crate) fn take_share(&mut self) -> Share {
+        self.share.take().unwrap_or_else(|| self.limits.budget.share())
     }
 
     /// Whether the body was read to its end.
@@ -167,10 +153,11 @@ impl<'a> Body<'a> {
         if self.state == Reading::Unfinished
             && self.promised_bytes.is_some_and(|bytes| bytes <= DISCARD_BYTES_MAX)
         {
-            let deadline = self.deadline;
-            let drain = async { while let Some(Ok(_)) = self.next().await {} };
             // Too late or not, there is an answer to be given.
-            let _ = timeout_at(deadline, drain).await;
+            let mut bytes = 0;
+            while let Ok(Some(Ok(chunk))) = self.next_in_time(bytes).await {
+                bytes += chunk.len();
+            }
         }
     }
 
@@ -180,8 +167,9 @@ impl<'a> Body<'a> {
         if promised > body_bytes_max {
             return Err(self.limits.too_large());
         }
-        let mut held = Held::new(promised, Arc::clone(&self.limits.room))?;
-        while let Some(chunk) = self.next().await {
+        let mut held = Held::new(&self.limits.budget);
+        held.make_room(promised)?;
+        while let Some(chunk) = self.next_in_time(held.bytes.len()).await? {
             let chunk = chunk.map_err(|error| self.broken(&error))?;
             if held.bytes.len() + chunk.len() > body_bytes_max {
                 return Err(self.limits.too_large());
@@ -189,6 +177,18 @@ impl<'a> Body<'a> {
             held.append(&chunk)?;
         }
         Ok(held)
+    }
+
+    /// The next chunk, when so much has come already.
+    async fn next_in_time(&mut self, bytes: usize) -> Result<Option<Result<Bytes, PayloadError>>, ApiError> {
+        let pause = self.limits.time_max / PAUSE_PARTS;
+        let due = monotonic::after(self.began, pause.saturating_add(slowest(bytes)));
+        let next = timeout_at(self.deadline.min(due), self.next()).await;
+        next.map_err(|_| {
+            // It may still come, and nobody waits for it.
+            self.state = Reading::Broken;
+            ApiError::RequestTimeout
+        })
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, PayloadError>> {
@@ -211,25 +211,39 @@ impl<'a> Body<'a> {
 }
 
 impl Held {
-    fn new(bytes_expected: usize, room: Arc<AtomicUsize>) -> Result<Self, ApiError> {
-        let mut bytes = Vec::new();
-        // What is only promised takes no room: address space is not memory before it is written to.
-        bytes.try_reserve_exact(bytes_expected).map_err(|_| no_room())?;
-        Ok(Self { bytes, share: 0, room })
+    fn new(budget: &Budget) -> Self {
+        Self { bytes: Vec::new(), share: budget.share() }
+    }
+
+    /// Takes room for a body of so many bytes.
+    fn make_room(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.share.grow_to(bytes.saturating_add(decoded_bytes_max(bytes)))?;
+        let more = bytes.saturating_sub(self.bytes.len());
+        self.bytes.try_reserve_exact(more).map_err(|_| no_room())
     }
 
     fn append(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
-        self.room
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(chunk.len()))
-            .map_err(|_| no_room())?;
-        self.share += chunk.len();
+        let bytes = self.bytes.len() + chunk.len();
+        if bytes > self.bytes.capacity() {
+            // What was not told grows by half, so that it is not copied with each chunk.
+            self.make_room(bytes + bytes / 2)?;
+        }
         self.bytes.extend_from_slice(chunk);
         Ok(())
     }
 
+    /// What it stands for, with the share of that.
+    fn decode<T>(
+        mut self,
+        decode: impl FnOnce(&[u8]) -> Result<T, ApiError>,
+    ) -> Result<(T, Share), ApiError> {
+        let decoded = decode(&self.bytes)?;
+        self.share.shrink_to(decoded_bytes_max(self.bytes.len()));
+        Ok((decoded, self.share))
+    }
+
     /// What this is the gzip of.
-    fn unpack(&self, bytes_max: usize, too_large: ApiError) -> Result<Self, ApiError> {
-        let mut unpacked = Self::new(0, Arc::clone(&self.room))?;
+    fn unpack(&self, mut unpacked: Self, bytes_max: usize, too_large: ApiError) -> Result<Self, ApiError> {
         let mut decoder = MultiGzDecoder::new(&*self.bytes);
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -246,20 +260,13 @@ impl Held {
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.room.fetch_add(self.share, Ordering::Relaxed);
-    }
-}
-
 /// What this is the gzip of, if it is one, and of no more than this.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn unpack(packed: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
-    let room = Arc::new(AtomicUsize::new(bytes_max.saturating_add(packed.len())));
-    let mut held = Held::new(0, room).ok()?;
+    let budget = Budget::new(usize::MAX);
+    let mut held = Held::new(&budget);
     held.append(packed).ok()?;
-    let mut unpacked = held.unpack(bytes_max, no_room()).ok()?;
-    Some(std::mem::take(&mut unpacked.bytes))
+    Some(held.unpack(Held::new(&budget), bytes_max, no_room()).ok()?.bytes)
 }
 
 /// Runs what keeps a processor busy for long in a thread that nobody else waits for.
@@ -270,8 +277,16 @@ pub(crate) async fn offload<T: Send + 'static>(
     done.map_err(|error| ApiError::Internal(format!("work on a body was not finished: {error}")))
 }
 
-fn no_room() -> ApiError {
-    Error::Overloaded { retry_after: NO_ROOM_RETRY_AFTER }.into()
+/// The most that a body of so many bytes is decoded to: the payload of a push is base64 in it. (A body that escapes characters of its
+/// base64 is copied once more while it is parsed, which is not counted.)
+const fn decoded_bytes_max(body_bytes: usize) -> usize {
+    body_bytes / 4 * 3
+}
+
+/// How long so many bytes may take to come.
+fn slowest(bytes: usize) -> Duration {
+    let ms = bytes.saturating_mul(1000) / BYTES_PER_SECOND_MIN;
+    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 /// A body without a type is taken for JSON.
@@ -351,7 +366,7 @@ mod tests {
 
     #[test]
     fn the_largest_push_and_the_largest_ack_have_room() {
-        let limit = |payload| Limits::new(payload, Duration::ZERO).body_bytes_max;
+        let limit = |payload| Limits::new(payload, Duration::ZERO, Budget::new(0)).body_bytes_max;
         let eight_mib = 8 * 1024 * 1024;
         assert_eq!(limit(eight_mib), 11_184_812 + 11_184_812 / 4 + 65_536);
         assert_eq!(limit(1), 2 * 1024 * 1024);
@@ -359,14 +374,41 @@ mod tests {
     }
 
     #[test]
-    fn room_comes_back() {
-        let room = Arc::new(AtomicUsize::new(10));
-        let mut held = Held::new(0, Arc::clone(&room)).unwrap();
-        held.append(&[0; 6]).unwrap();
-        let mut other = Held::new(0, Arc::clone(&room)).unwrap();
-        assert!(matches!(other.append(&[0; 5]), Err(ApiError::Relay(Error::Overloaded { .. }))));
-        other.append(&[0; 4]).unwrap();
-        drop((held, other));
-        assert_eq!(room.load(Ordering::Relaxed), 10);
+    fn what_is_held_is_counted_with_what_it_is_decoded_to() {
+        let budget = Budget::new(1000);
+        let mut told = Held::new(&budget);
+        told.make_room(400).unwrap();
+        assert_eq!(budget.used(), 400 + 300);
+        let mut untold = Held::new(&budget);
+        untold.append(&[0; 40]).unwrap();
+        assert_eq!(budget.used(), 700 + 60 + 45);
+        assert!(untold.append(&[0; 100]).is_err());
+        told.append(&[0; 400]).unwrap();
+        let (decoded, share) = told.decode(|bytes| Ok(bytes.len())).unwrap();
+        assert_eq!((decoded, share.bytes()), (400, 300));
+        drop((untold, share));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_gzip_is_counted_by_what_it_holds() {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&[b' '; 100_000]).unwrap();
+        let gzip = encoder.finish().unwrap();
+        let unpack = |budget: &Budget| {
+            let mut held = Held::new(budget);
+            held.append(&gzip).unwrap();
+            held.unpack(Held::new(budget), 200_000, ApiError::NotFound).map(|held| held.bytes.len())
+        };
+        assert_eq!(unpack(&Budget::new(1_000_000)).unwrap(), 100_000);
+        assert!(unpack(&Budget::new(100_000)).is_err());
+    }
+
+    #[test]
+    fn what_is_slow_is_given_the_time_that_it_takes() {
+        assert_eq!(slowest(0), Duration::ZERO);
+        assert_eq!(slowest(BYTES_PER_SECOND_MIN * 3 / 2), Duration::from_millis(1500));
+        assert!(slowest(usize::MAX) > Duration::from_secs(1_000_000));
     }
 }

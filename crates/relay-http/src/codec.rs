@@ -24,6 +24,9 @@ use crate::line::Line;
 /// How long the server of a prepared body waits for a request that began to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long its connections may rest.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 /// The item that the body of a push stands for.
 pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
     api::decode_push(json, payload_bytes_max).ok()
@@ -77,6 +80,7 @@ async fn body_service(body: Bytes) -> Result<impl Service<TcpStream, Response = 
     let connections = Connections {
         acceptor: Acceptor::Plain,
         request_timeout: REQUEST_TIMEOUT,
+        keep_alive: KEEP_ALIVE,
         closing,
         metrics: Default::default(),
     };

@@ -29,6 +29,7 @@ use crate::options::Transport;
 pub(crate) struct Connections {
     pub(crate) acceptor: Acceptor,
     pub(crate) request_timeout: Duration,
+    pub(crate) keep_alive: Duration,
     /// Turns true when what is quiet has to be closed.
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) metrics: Arc<Metrics>,
@@ -67,7 +68,7 @@ impl Connections {
         else {
             return;
         };
-        let line = Line::new(stream, protocol, self.request_timeout);
+        let line = Line::new(stream, protocol, self.request_timeout, self.keep_alive);
         let end = {
             let dispatcher = http.call((line.clone(), protocol, Some(peer)));
             self.run(&line, pin!(dispatcher)).await

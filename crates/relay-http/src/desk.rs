@@ -10,15 +10,18 @@ use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::StatusCode;
 use actix_web::http::header::UPGRADE;
 use futures_util::FutureExt as _;
-use relay_core::Relay;
+use relay_core::{Envelope, Page, Pull, PushOutcome, Relay};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::answer::Answer;
 use crate::api::{
-    AckResponse, HealthResponse, PageJson, PushResponse, StatsResponse, decode_ack, decode_pull, decode_push,
+    AckResponse, HealthResponse, PageJson, PushResponse, ReadyResponse, StatsResponse, decode_ack,
+    decode_pull, decode_push,
 };
-use crate::body::{Body, Limits, Room, offload};
+use crate::body::{Body, Limits, OFFLOAD_BYTES, offload};
+use crate::budget::{Budget, Share};
 use crate::code::Code;
 use crate::error::ApiError;
 use crate::guard::Guard;
@@ -26,11 +29,21 @@ use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
+use crate::readiness::{Readiness, Unready};
 use crate::request_id::RequestIds;
 use crate::route::{Asked, Endpoint};
 
 /// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.
 const OFFLOAD_ITEMS: usize = 2048;
+
+/// How large a page is, only the store knows, once it has read it. So many may be read and not be counted yet.
+const UNCOUNTED_PAGES_MAX: usize = 16;
+
+/// The same while the budget is crowded, and a page may well have no room.
+const UNCOUNTED_PAGES_IF_CROWDED: usize = 4;
+
+/// What an item of a page takes besides its payload: its names and numbers, as the store knows them and as they are written.
+const ITEM_BYTES: usize = 512;
 
 /// All that requests share.
 pub(crate) struct Desk<R> {
@@ -38,6 +51,10 @@ pub(crate) struct Desk<R> {
     metrics: Arc<Metrics>,
     guard: Option<Guard>,
     limits: Limits,
+    budget: Budget,
+    uncounted_pages: Semaphore,
+    crowded_pages: Semaphore,
+    readiness: Readiness,
     request_ids: RequestIds,
     started: Instant,
     is_draining: AtomicBool,
@@ -52,20 +69,25 @@ pub(crate) struct Outcome {
 impl<R: Relay> Desk<R> {
     pub(crate) fn new(relay: Arc<R>, metrics: Arc<Metrics>, options: Options) -> Self {
         let started = monotonic::now();
+        let budget = Budget::new(options.inflight_bytes_max);
         Self {
             relay,
             metrics,
             guard: options.rate_limit.map(|limit| Guard::new(limit, started)),
-            limits: Limits::new(options.message_bytes_max, options.request_timeout),
+            limits: Limits::new(options.message_bytes_max, options.request_timeout, budget.clone()),
+            budget,
+            uncounted_pages: Semaphore::new(UNCOUNTED_PAGES_MAX),
+            crowded_pages: Semaphore::new(UNCOUNTED_PAGES_IF_CROWDED),
+            readiness: options.readiness,
             request_ids: RequestIds::new(),
             started,
             is_draining: AtomicBool::new(false),
         }
     }
 
-    /// The room that request bodies share.
-    pub(crate) fn body_room(&self) -> Room {
-        self.limits.room()
+    /// What is in flight.
+    pub(crate) fn budget(&self) -> Budget {
+        self.budget.clone()
     }
 
     /// From now on every new request is sent away.
@@ -107,7 +129,8 @@ impl<R: Relay> Desk<R> {
         body: &mut Body<'_>,
     ) -> Result<Answer, ApiError> {
         if self.is_draining() {
-            return Err(ApiError::Draining);
+            let is_asked_just_that = asked == Asked::For(Endpoint::Ready);
+            return Err(if is_asked_just_that { Unready::Draining.into() } else { ApiError::Draining });
         }
         self.limit(asked.endpoint(), head)?;
         // The framework takes all that comes after such a head for another protocol's, and its length for nothing.
@@ -123,6 +146,10 @@ impl<R: Relay> Desk<R> {
             Asked::For(Endpoint::Pull) => self.pull(head, body).await,
             Asked::For(Endpoint::Ack) => self.ack(head, body).await,
             Asked::For(Endpoint::Health) => Ok(Answer::ok(&HealthResponse::OK)),
+            Asked::For(Endpoint::Ready) => {
+                self.readiness.check()?;
+                Ok(Answer::ok(&ReadyResponse::READY))
+            }
             Asked::For(Endpoint::Stats) => Ok(self.stats()),
             Asked::For(Endpoint::OpenApi) => Ok(Answer::raw(StatusCode::OK, openapi::DOCUMENT)),
             Asked::Wrongly(endpoint) => Err(ApiError::MethodNotAllowed { allow: endpoint.allow() }),
@@ -146,7 +173,7 @@ impl<R: Relay> Desk<R> {
         let payload_bytes_max = self.limits.payload_bytes_max();
         let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
         let envelope = body.read(head.headers(), decode).await?;
-        let outcome = self.relay.push(envelope).await?;
+        let outcome = self.store(envelope, body.take_share()).await?;
         self.metrics.push_decided(pending, outcome.is_stored());
         Ok(Answer::ok(&PushResponse::from(outcome)))
     }
@@ -155,13 +182,44 @@ impl<R: Relay> Desk<R> {
         self.metrics.pull_began();
         let pull = body.read(head.headers(), decode_pull).await?;
         let recipient = pull.recipient.clone();
-        let page = self.relay.pull(pull).await?;
-        let json = if page.items.len() < OFFLOAD_ITEMS {
-            PageJson::new(&recipient, page)
+        let (page, share) = self.read_page(pull).await?;
+        let (json, share) = if page.items.len() < OFFLOAD_ITEMS {
+            (PageJson::new(&recipient, page), share)
         } else {
-            offload(move || PageJson::new(&recipient, page)).await?
+            offload(move || (PageJson::new(&recipient, page), share)).await?
         };
-        Ok(Answer::page(json))
+        Ok(Answer::page(json, share))
+    }
+
+    /// Reads a page and counts it.
+    async fn read_page(&self, pull: Pull) -> Result<(Page, Share), ApiError> {
+        let _uncounted = self.uncounted_pages.acquire().await;
+        // Who has to wait here, too, holds nothing that those wait for who are through.
+        let _crowded = match self.budget.is_crowded() {
+            true => Some(self.crowded_pages.acquire().await),
+            false => None,
+        };
+        let page = self.relay.pull(pull).await?;
+        let share = self.budget.take(page_bytes(&page))?;
+        Ok((page, share))
+    }
+
+    /// Pushes. What is large is counted until the store has let go of it, even when its client has gone and nobody waits for the
+    /// answer.
+    async fn store(&self, envelope: Envelope, share: Share) -> Result<PushOutcome, ApiError> {
+        if envelope.payload.len() < OFFLOAD_BYTES {
+            let outcome = self.relay.push(envelope).await;
+            drop(share);
+            return Ok(outcome?);
+        }
+        let relay = Arc::clone(&self.relay);
+        let pushing = tokio::spawn(async move {
+            let outcome = relay.push(envelope).await;
+            drop(share);
+            outcome
+        });
+        let outcome = pushing.await;
+        Ok(outcome.map_err(|error| ApiError::Internal(format!("a push was not finished: {error}")))??)
     }
 
     async fn ack(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
@@ -177,6 +235,11 @@ impl<R: Relay> Desk<R> {
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         Answer::ok(&StatsResponse { status: "ok", uptime_ms, metrics: self.metrics.counts() })
     }
+}
+
+/// What a page takes until it is sent.
+fn page_bytes(page: &Page) -> usize {
+    page.items.iter().map(|item| item.body.len().saturating_add(ITEM_BYTES)).sum()
 }
 
 /// What a panic said.

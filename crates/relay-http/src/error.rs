@@ -16,10 +16,14 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::code::Code;
+use crate::readiness::Unready;
 use crate::request_id::RequestId;
 
 /// When to come back to a relay that is draining: by then another one may have taken over.
 const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// When to ask again whether a relay is ready.
+const UNREADY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -55,6 +59,8 @@ pub(crate) enum ApiError {
     RateLimited(Refusal),
     /// As [`Code::Draining`].
     Draining,
+    /// As [`Code::NotReady`], to whoever asks just that.
+    Unready(Unready),
     /// A fault of ours, in words for the log.
     Internal(String),
 }
@@ -131,6 +137,9 @@ impl ApiError {
             Self::Draining => {
                 Verdict::new(Code::Draining, "the relay is shutting down").retry_after(DRAINING_RETRY_AFTER)
             }
+            Self::Unready(why) => Verdict::new(Code::NotReady, "the relay is not ready")
+                .details(json!({"reason": why.to_string()}))
+                .retry_after(UNREADY_RETRY_AFTER),
             Self::Internal(_) => Verdict::new(Code::InternalError, "the relay has a fault"),
         }
     }
@@ -157,7 +166,8 @@ impl ApiError {
             | Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::RateLimited(_)
-            | Self::Draining => tracing::debug!(code, request, "refused"),
+            | Self::Draining
+            | Self::Unready(_) => tracing::debug!(code, request, "refused"),
         }
     }
 }
@@ -165,6 +175,12 @@ impl ApiError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         Self::Relay(error)
+    }
+}
+
+impl From<Unready> for ApiError {
+    fn from(why: Unready) -> Self {
+        Self::Unready(why)
     }
 }
 

@@ -50,7 +50,7 @@ impl Guard {
         now: Instant,
     ) -> Result<(), Refusal> {
         let bucket = match endpoint {
-            Some(Endpoint::Health) => return Ok(()),
+            Some(Endpoint::Health | Endpoint::Ready) => return Ok(()),
             Some(Endpoint::Push) => Some(self.push),
             Some(Endpoint::Pull) => Some(self.pull),
             Some(Endpoint::Ack) => Some(self.ack),
@@ -125,7 +125,9 @@ mod tests {
             assert_eq!(check(Some(Endpoint::Stats), 300), None);
         }
         assert_eq!(check(None, 300), Some("all"));
-        assert_eq!(check(Some(Endpoint::Health), 300), None);
+        for endpoint in [Endpoint::Health, Endpoint::Ready] {
+            assert_eq!(check(Some(endpoint), 300), None);
+        }
     }
 
     #[test]

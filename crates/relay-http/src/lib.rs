@@ -2,17 +2,18 @@
 //! [`Relay`](relay_core::Relay) and what comes back into answers. It decides nothing about queues, stores nothing, binds no
 //! socket, and reads no file (but those of TLS) and no environment.
 //!
-//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health`, `GET /stats` and `GET /openapi.json`, which describes them
-//! all. Every error answer, also to what is no HTTP at all, is JSON of the form `{"error": {"code", "message", "details"?}}`;
-//! [`Code`] lists the codes.
+//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health`, `GET /ready`, `GET /stats` and `GET /openapi.json`, which
+//! describes them all. Every error answer, also to what is no HTTP at all, is JSON of the form `{"error": {"code", "message",
+//! "details"?}}`; [`Code`] lists the codes.
 //!
 //! - [`serve`] runs it all, from a listener to a drain.
 //! - [`Metrics`] are the counters behind `/stats`, and [`serve_admin`] shows them and more at `/metrics`; [`Metric`] lists it.
+//! - [`Readiness`] says what `/ready` tells.
 //! - [`tls`] keeps certificates.
 //!
 //! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http and `route` to `desk` (limits,
-//! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `guard` limits
-//! rates, `cursor` writes cursors, `request_id` names requests in the log.
+//! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `budget` bounds what
+//! is in flight, `guard` limits rates, `cursor` writes cursors, `request_id` names requests in the log.
 
 #![warn(missing_docs)]
 
@@ -20,6 +21,7 @@ mod admin;
 mod answer;
 mod api;
 mod body;
+mod budget;
 mod code;
 #[doc(hidden)]
 pub mod codec;
@@ -38,6 +40,7 @@ mod metrics;
 mod monotonic;
 mod openapi;
 mod options;
+mod readiness;
 mod request_id;
 mod route;
 mod server;
@@ -48,4 +51,5 @@ pub use admin::serve_admin;
 pub use code::Code;
 pub use metrics::{Counts, Metric, MetricKind, Metrics};
 pub use options::{Options, RateLimit, Transport};
+pub use readiness::{Readiness, Unready};
 pub use server::serve;

@@ -27,9 +27,6 @@ use tokio::time::Instant;
 use crate::gauge::Entered;
 use crate::monotonic;
 
-/// How long a connection may rest between two requests.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
 /// How far back a bare answer can begin: a status line and four short fields.
 const BARE_ANSWER_BYTES_MAX: usize = 256;
 
@@ -46,6 +43,7 @@ struct Inner {
     stream: RefCell<Box<dyn Stream>>,
     protocol: Protocol,
     request_timeout: Duration,
+    keep_alive: Duration,
     state: Cell<State>,
 }
 
@@ -74,8 +72,14 @@ pub(crate) struct Busy {
 }
 
 impl Line {
-    /// A connection that was just made. It has `request_timeout` to show a request, and each request has it for its head.
-    pub(crate) fn new(stream: Box<dyn Stream>, protocol: Protocol, request_timeout: Duration) -> Self {
+    /// A connection that was just made. It has `request_timeout` to show a request, and each request has it for its head. Between
+    /// two requests it may rest for `keep_alive`.
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        protocol: Protocol,
+        request_timeout: Duration,
+        keep_alive: Duration,
+    ) -> Self {
         let now = monotonic::now();
         let state = State {
             in_flight: 0,
@@ -90,6 +94,7 @@ impl Line {
             stream: RefCell::new(stream),
             protocol,
             request_timeout,
+            keep_alive,
             state: Cell::new(state),
         }))
     }
@@ -141,7 +146,7 @@ impl Line {
         let state = self.0.state.get();
         let stuck = state.stuck_since.map(|since| monotonic::after(since, self.0.request_timeout));
         let waiting = (state.in_flight == 0).then(|| {
-            let resting = state.quiet_since + KEEP_ALIVE;
+            let resting = monotonic::after(state.quiet_since, self.0.keep_alive);
             state
                 .arriving_since
                 .map_or(resting, |since| resting.min(monotonic::after(since, self.0.request_timeout)))

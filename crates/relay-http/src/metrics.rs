@@ -24,7 +24,7 @@ use relay_ratelimit::Refusal;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::body::Room;
+use crate::budget::Budget;
 use crate::code::Code;
 use crate::gauge::Gauge;
 use crate::route::Endpoint;
@@ -54,7 +54,7 @@ pub(crate) struct Watched {
     pub(crate) since: Instant,
     pub(crate) connections: Gauge,
     pub(crate) requests: Gauge,
-    pub(crate) bodies: Room,
+    pub(crate) in_flight: Budget,
 }
 
 /// Levels.
@@ -63,7 +63,7 @@ pub(crate) struct Levels {
     pub(crate) uptime: Duration,
     pub(crate) connections: u64,
     pub(crate) requests: u64,
-    pub(crate) body_bytes: u64,
+    pub(crate) inflight_bytes: u64,
 }
 
 /// What the counters stood at.
@@ -137,7 +137,7 @@ impl Metrics {
             uptime: now.saturating_duration_since(watched.since),
             connections: watched.connections.count() as u64,
             requests: watched.requests.count() as u64,
-            body_bytes: watched.bodies.taken_bytes(),
+            inflight_bytes: watched.in_flight.used() as u64,
         })
     }
 

@@ -6,18 +6,29 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::readiness::Readiness;
+
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The largest payload of one item, in bytes. The limit of a request body follows from it.
     pub message_bytes_max: u64,
+    /// The most bytes of bodies, payloads and pages in flight together. Who does not fit is told to come back before its body is
+    /// read; one alone always fits.
+    pub inflight_bytes_max: usize,
+    /// The most connections. Further ones wait to be accepted. Rounded down to a multiple of the threads that serve.
+    pub connections_max: NonZeroUsize,
     /// How long a request head may take to arrive, and then its body; and how long a client may take nothing of its answer
-    /// before it counts as gone.
+    /// before it counts as gone. A body that trickles is given up earlier.
     pub request_timeout: Duration,
+    /// How long a connection may rest between two requests.
+    pub keep_alive: Duration,
     /// How long requests in flight have to finish at a shutdown.
     pub drain: Duration,
     /// The rate limit; without one, nobody is limited.
     pub rate_limit: Option<RateLimit>,
+    /// What `/ready` tells, as long as the server does not drain.
+    pub readiness: Readiness,
 }
 
 /// How much each address may send.

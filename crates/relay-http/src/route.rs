@@ -14,6 +14,7 @@ pub(crate) enum Endpoint {
     Pull,
     Ack,
     Health,
+    Ready,
     Stats,
     OpenApi,
 }
@@ -30,8 +31,8 @@ pub(crate) enum Asked {
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Stats, Self::OpenApi];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Ready, Self::Stats, Self::OpenApi];
 
     pub(crate) const fn path(self) -> &'static str {
         match self {
@@ -39,6 +40,7 @@ impl Endpoint {
             Self::Pull => "/pull",
             Self::Ack => "/ack",
             Self::Health => "/health",
+            Self::Ready => "/ready",
             Self::Stats => "/stats",
             Self::OpenApi => "/openapi.json",
         }
@@ -48,7 +50,7 @@ impl Endpoint {
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Self::Push | Self::Pull | Self::Ack => "POST",
-            Self::Health | Self::Stats | Self::OpenApi => "GET, HEAD",
+            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => "GET, HEAD",
         }
     }
 

@@ -9,6 +9,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ use crate::route::{Asked, routes};
 /// work; and the framework keeps a buffer of this size and the piece that overfills it, but gives one of over 128 KiB back.
 const WRITE_BUFFER_BYTES: usize = 96 * 1024;
 
+/// The framework knows no more.
+const THREADS_MAX: usize = 512;
+
 /// All that the worker threads share.
 struct Shared<R> {
     desk: Desk<R>,
@@ -65,9 +69,11 @@ pub fn serve<R: Relay>(
     let drain = options.drain;
     let (alive, all_gone) = mpsc::channel(1);
     let (close, closing) = watch::channel(false);
+    let connections_max = options.connections_max;
     let connections = Connections {
         acceptor: transport.into(),
         request_timeout: options.request_timeout,
+        keep_alive: options.keep_alive,
         closing,
         metrics: Arc::clone(&metrics),
     };
@@ -77,10 +83,10 @@ pub fn serve<R: Relay>(
         since: monotonic::now(),
         connections: open.clone(),
         requests: requests.clone(),
-        bodies: desk.body_room(),
+        in_flight: desk.budget(),
     });
     let shared = Arc::new(Shared { desk, connections, requests, open, _alive: alive });
-    let server = build(listener, Arc::clone(&shared))?;
+    let server = build(listener, Arc::clone(&shared), connections_max)?;
     Ok(async move {
         let handle = server.handle();
         let stopped = async move {
@@ -107,9 +113,18 @@ pub fn serve<R: Relay>(
     })
 }
 
-/// One service for each thread, all of the same state.
-fn build<R: Relay>(listener: TcpListener, shared: Arc<Shared<R>>) -> io::Result<Server> {
-    let server = Server::build().disable_signals().listen("relay", listener, move || {
+/// One service for each thread, all of the same state. The framework counts connections thread by thread and does not accept
+/// what no thread has room for, so each gets its part of the sum.
+fn build<R: Relay>(
+    listener: TcpListener,
+    shared: Arc<Shared<R>>,
+    connections_max: NonZeroUsize,
+) -> io::Result<Server> {
+    let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+    let threads = threads.clamp(1, THREADS_MAX).min(connections_max.get());
+    let server = Server::build().disable_signals().workers(threads);
+    let server = server.max_concurrent_connections(connections_max.get() / threads);
+    let server = server.listen("relay", listener, move || {
         let shared = Arc::clone(&shared);
         fn_factory(move || connection_service(Arc::clone(&shared)))
     })?;

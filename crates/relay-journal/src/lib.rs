@@ -69,3 +69,14 @@ pub use error::{JournalError, OpenError, ReadError};
 pub use journal::{Journal, Opened, Options};
 pub use place::{Damage, Frame, Location, Position, Segment};
 pub use reader::Reader;
+
+/// The segments of a journal that is not open, ascending, at the full length of their files.
+///
+/// # Errors
+/// When the disk cannot tell.
+pub fn segments(
+    disk: std::sync::Arc<dyn relay_disk::Disk>,
+    name: &'static str,
+) -> std::io::Result<Vec<Segment>> {
+    Ok(files::Files::list(disk, name)?.segments())
+}

@@ -15,7 +15,8 @@
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `room`: is there space for what is new? `keeper`, `index`: the one that writes
-//!   checkpoints and gives space back; `index_file`: the file as redb sees it; `pace`: how room is left for requests. `observe`: what
+//!   checkpoints and gives space back; `index_file`: the file as redb sees it; `progress`: how far a
+//!   start has come; `pace`: how room is left for requests. `observe`: what
 //!   is counted and timed of all that.
 //! - `export`, `import`: a store as items, one by one. `snapshot`, `backup`, `manifest`: a store as files, while it goes on.
 
@@ -45,6 +46,7 @@ mod observe;
 mod open;
 mod pace;
 mod payload;
+mod progress;
 mod read;
 mod record;
 mod recount;
@@ -85,6 +87,7 @@ pub use crate::export::{Files, Stats};
 pub use crate::import::Imported;
 use crate::keeper::{Keeper, Task};
 use crate::memo::Memo;
+pub use crate::progress::OpenProgress;
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
 pub use crate::snapshot::{Snapshot, Snapshots};
@@ -120,6 +123,8 @@ pub struct Options {
     /// While the files of the store together take more than this, in bytes, the same. What was acked counts until its space is
     /// reclaimed, which some of it is only with time: half of what lives, and 48 MiB. 0: as much as there is.
     pub store_bytes_max: u64,
+    /// Told how far a start has come, if somebody wants to know.
+    pub progress: Option<OpenProgress>,
 }
 
 /// A relay whose queues live in a journal and an index over it.
@@ -166,6 +171,7 @@ impl Default for Options {
             aside_bytes: 256 * 1024,
             free_bytes_min: 0,
             store_bytes_max: 0,
+            progress: None,
         }
     }
 }

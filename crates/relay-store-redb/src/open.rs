@@ -16,6 +16,7 @@ use crate::index::{self, Index};
 use crate::journals::{self, Journals};
 use crate::manifest;
 use crate::memo::Memo;
+use crate::progress::Watch;
 use crate::replay::replay;
 use crate::room::{Bounds, Room};
 use crate::schema;
@@ -47,9 +48,13 @@ pub(crate) fn open(
     let mut state = State::open(base, start).map_err(failed)?;
     let (mut findings, memo) = (Vec::new(), Memo::default());
     let mut tables = Tables::new(&state, &memo);
+    let watch = options.progress.as_ref().map(|progress| Watch::new(progress, &disk, start));
     let journal_options =
         relay_journal::Options { segment_bytes: options.segment_bytes, ..relay_journal::Options::default() };
     let (journal, opened) = Journal::open(Arc::clone(&disk), journal_options, from, |frames| {
+        if let Some(watch) = &watch {
+            watch.note(frames);
+        }
         replay(&mut tables, frames, &mut findings)
     })
     .map_err(|error| failed(error.into()))?;

@@ -9,6 +9,7 @@ mod embed;
 mod fuzz;
 mod heavy;
 mod process;
+mod ready;
 mod recipients;
 mod stopwatch;
 mod tls;

@@ -58,6 +58,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     check_numbers(config, &mut findings);
     warn_of_exposure(config, &mut findings);
     warn_of_limits(&config.relay, &mut findings);
+    warn_of_flight(config, &mut findings);
     warn_of_rates(&config.rate_limit, &mut findings);
     findings
 }
@@ -233,6 +234,16 @@ fn warn_of_limits(relay: &RelayLimits, findings: &mut Findings) {
     findings.warn_if(
         relay.dedup_window_seconds > relay.message_ttl_seconds,
         "relay.dedup_window_seconds: over relay.message_ttl_seconds, so messages are remembered longer than kept",
+    );
+}
+
+/// The body of a push is at most 5/3 of its payload, and has room for that besides.
+fn warn_of_flight(config: &RelayConfig, findings: &mut Findings) {
+    let largest = config.relay.max_message_bytes.saturating_mul(3).max(config.relay.pull_bytes_max);
+    findings.warn_if(
+        config.server.max_inflight_bytes < largest,
+        "server.max_inflight_bytes: under three times relay.max_message_bytes, or under relay.pull_bytes_max, so the \
+         largest requests are answered only while nothing else is in flight",
     );
 }
 

@@ -38,7 +38,7 @@ pub struct RelayConfig {
     pub mode: Mode,
     /// Certificate files. Needed with [`Mode::Tls`], not used with [`Mode::Http`].
     pub tls: Option<TlsConfig>,
-    /// Patience with connections.
+    /// Patience with connections, and how much of them there may be.
     pub server: ServerConfig,
     /// What is shown to whoever runs the relay.
     pub admin: AdminConfig,
@@ -74,13 +74,19 @@ pub struct TlsConfig {
     pub client_ca_pem_path: Option<PathBuf>,
 }
 
-/// Patience with connections.
+/// Patience with connections, and how much of them there may be.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ServerConfig {
     /// Seconds that a shutdown waits for accepted requests; 0 does not wait.
     pub drain_seconds: u64,
     /// Seconds that a peer may take to send a request's head, and again its body.
     pub request_timeout_seconds: u64,
+    /// Seconds that a connection may rest between two requests.
+    pub keep_alive_seconds: u64,
+    /// Most connections at once.
+    pub max_connections: u64,
+    /// Most bytes of bodies, payloads and answers in flight together.
+    pub max_inflight_bytes: u64,
 }
 
 /// What is shown to whoever runs the relay, on an address of its own.

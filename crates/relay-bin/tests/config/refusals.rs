@@ -179,6 +179,9 @@ fn a_bound_that_an_empty_store_may_pass_is_refused() {
 fn values_under_the_least_are_refused() {
     for (key, least, most) in [
         ("server.request_timeout_seconds", 1, 3_153_600_000_u64),
+        ("server.keep_alive_seconds", 1, 3_153_600_000),
+        ("server.max_connections", 1, 1_000_000),
+        ("server.max_inflight_bytes", 1_048_576, 1_099_511_627_776),
         ("storage.cache_bytes", 1_048_576, 1_099_511_627_776),
         ("relay.max_message_bytes", 1, 1_073_741_824),
         ("relay.max_queue_bytes_per_user", 1, 9_223_372_036_854_775_807),

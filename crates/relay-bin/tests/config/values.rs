@@ -17,7 +17,13 @@ fn documented_defaults() -> RelayConfig {
         address: "127.0.0.1:7000".to_owned(),
         mode: Mode::Http,
         tls: None,
-        server: ServerConfig { drain_seconds: 20, request_timeout_seconds: 30 },
+        server: ServerConfig {
+            drain_seconds: 20,
+            request_timeout_seconds: 30,
+            keep_alive_seconds: 75,
+            max_connections: 10_000,
+            max_inflight_bytes: 268_435_456,
+        },
         admin: AdminConfig { address: "127.0.0.1:7001".to_owned() },
         storage: StorageConfig {
             kind: StorageKind::Redb,
@@ -58,6 +64,11 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("mode", r#""tls""#, "tls", |c| c.mode == Mode::Tls),
     ("server.drain_seconds", "0", "0", |c| c.server.drain_seconds == 0),
     ("server.request_timeout_seconds", "31", "31", |c| c.server.request_timeout_seconds == 31),
+    ("server.keep_alive_seconds", "76", "76", |c| c.server.keep_alive_seconds == 76),
+    ("server.max_connections", "1_000", "1_000", |c| c.server.max_connections == 1000),
+    ("server.max_inflight_bytes", "0x2000_0000", "536_870_912", |c| {
+        c.server.max_inflight_bytes == 536_870_912
+    }),
     ("admin.address", r#""[::1]:7002""#, "[::1]:7002", |c| c.admin.address == "[::1]:7002"),
     ("tls.cert_pem_path", r#""c""#, "c", |c| {
         c.tls.as_ref().is_some_and(|t| t.cert_pem_path == Path::new("c"))

@@ -19,6 +19,10 @@ fn odd_values_are_warned_of() {
             "relay.pull_bytes_max: under relay.max_message_bytes; a larger message is still sent, alone",
         ),
         (
+            "server.max_inflight_bytes = 25_165_823",
+            "server.max_inflight_bytes: under three times relay.max_message_bytes, or under relay.pull_bytes_max, so the largest requests are answered only while nothing else is in flight",
+        ),
+        (
             "relay.pull_batch_max = 10_001",
             "relay.pull_batch_max: over 10000, so a full page cannot be acknowledged in one request",
         ),
@@ -45,6 +49,7 @@ fn odd_values_are_warned_of() {
     for text in [
         "relay.max_queue_bytes_per_user = 8_388_608",
         "relay.pull_batch_max = 10_000",
+        "server.max_inflight_bytes = 25_165_824",
         "relay.gc_interval_seconds = 1_209_600",
         "rate_limit.burst = 10",
         "rate_limit = { enabled = false, burst = 1, ban_seconds = 0 }",

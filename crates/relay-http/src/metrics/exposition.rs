@@ -94,7 +94,7 @@ impl Snapshot {
             Metric::RateLimitBans => one(Some(Sample::Count(metrics.rate_limit_bans()))),
             Metric::Connections => one(now.map(|now| Sample::Level(now.connections))),
             Metric::RequestsInFlight => one(now.map(|now| Sample::Level(now.requests))),
-            Metric::BodyBytes => one(now.map(|now| Sample::Level(now.body_bytes))),
+            Metric::InflightBytes => one(now.map(|now| Sample::Level(now.inflight_bytes))),
             Metric::BatchRequests => one(figures.batch_requests.as_ref().map(in_units(1.0))),
             Metric::SyncTime => one(figures.sync_us.as_ref().map(in_units(US_PER_SECOND))),
             Metric::CheckpointTime => one(figures.checkpoint_us.as_ref().map(in_units(US_PER_SECOND))),

@@ -26,8 +26,8 @@ pub enum Metric {
     Connections,
     /// Requests that are being worked.
     RequestsInFlight,
-    /// Memory for bodies.
-    BodyBytes,
+    /// Bodies, payloads and pages in flight.
+    InflightBytes,
     /// Requests that were made durable together.
     BatchRequests,
     /// The disk's time for a batch.
@@ -73,7 +73,7 @@ pub enum MetricKind {
 
 impl Metric {
     /// All there are, in the order in which they are shown.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Build,
         Self::Uptime,
         Self::Requests,
@@ -85,7 +85,7 @@ impl Metric {
         Self::RateLimitBans,
         Self::Connections,
         Self::RequestsInFlight,
-        Self::BodyBytes,
+        Self::InflightBytes,
         Self::BatchRequests,
         Self::SyncTime,
         Self::CheckpointTime,
@@ -143,7 +143,7 @@ impl Metric {
             Self::RateLimitBans => ("relay_rate_limit_bans_total", Counter, &[], "Bans that began."),
             Self::Connections => ("relay_connections", Gauge, &[], "Open connections to the public address."),
             Self::RequestsInFlight => ("relay_requests_in_flight", Gauge, &[], "Requests that are not answered to the last byte."),
-            Self::BodyBytes => ("relay_body_bytes", Gauge, &[], "Memory that request bodies take while they are read and decoded."),
+            Self::InflightBytes => ("relay_inflight_bytes", Gauge, &[], "Bytes of bodies, payloads and pages in flight, of max_inflight_bytes."),
             Self::BatchRequests => ("relay_batch_requests", Histogram, &[], "Pushes and acks that were written and synced together."),
             Self::SyncTime => ("relay_journal_sync_seconds", Histogram, &[], "Time to write a batch to the journal and to sync it, also when that failed."),
             Self::CheckpointTime => ("relay_checkpoint_seconds", Histogram, &[], "Time to write a checkpoint of the index, which nobody waits for."),

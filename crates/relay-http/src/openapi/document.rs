@@ -6,7 +6,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::{operations, page, responses};
 use crate::api::{
-    AckRequest, AckResponse, HealthResponse, PullRequest, PushRequest, PushResponse, StatsResponse,
+    AckRequest, AckResponse, HealthResponse, PullRequest, PushRequest, PushResponse, ReadyResponse,
+    StatsResponse,
 };
 
 const DESCRIPTION: &str = "A store-and-forward relay: senders push items into a recipient's queue, recipients pull and ack them.\n\n\
@@ -43,6 +44,7 @@ fn schemas() -> Map<String, Value> {
     add::<AckRequest<'static>>(&mut found);
     add::<AckResponse>(&mut found);
     add::<HealthResponse>(&mut found);
+    add::<ReadyResponse>(&mut found);
     add::<StatsResponse>(&mut found);
     let as_json = |(name, schema)| (name, formats_mended(serde_json::to_value(schema).unwrap()));
     found.into_iter().map(as_json).collect()

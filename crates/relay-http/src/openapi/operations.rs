@@ -94,6 +94,14 @@ fn about(endpoint: Endpoint) -> About {
             answer: schema("HealthResponse"),
             statuses: &[],
         },
+        Endpoint::Ready => About {
+            name: "ready",
+            summary: "Whether requests are worth sending",
+            description: "Never rate-limited. With 503 `not_ready`, `details.reason` says why not.",
+            request: None,
+            answer: schema("ReadyResponse"),
+            statuses: &[],
+        },
         Endpoint::Stats => About {
             name: "stats",
             summary: "The counters since the start",

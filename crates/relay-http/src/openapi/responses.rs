@@ -137,6 +137,14 @@ fn details(status: u16) -> Option<(Value, bool)> {
             json!({"reason": {"type": "string", "enum": ["count", "bytes"]}, "limit": number, "used": number}),
         )),
         413 => Some(all(json!({"limit": number}))),
+        503 => Some((
+            json!({
+                "type": "object",
+                "properties": {"reason": {"type": "string"}},
+                "description": "Why the relay is not ready: `starting`, `replaying n%`, `storage_full` or `draining`.",
+            }),
+            false,
+        )),
         429 => Some(all(json!({
             "bucket": {"type": "string", "enum": ["all", "push", "pull", "ack"]},
             "retry_after_ms": number,

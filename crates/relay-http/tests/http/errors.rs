@@ -103,7 +103,7 @@ fn a_wrong_method_is_told_the_right_ones() {
             check(method, path, "POST");
         }
     }
-    for path in ["/health", "/stats", "/openapi.json"] {
+    for path in ["/health", "/ready", "/stats", "/openapi.json"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
             check(method, path, "GET, HEAD");
         }

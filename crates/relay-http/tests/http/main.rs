@@ -12,8 +12,10 @@ mod frames;
 mod hostile;
 mod limits;
 mod metrics;
+mod overload;
 mod pipeline;
 mod raw;
+mod ready;
 #[cfg(feature = "tls")]
 mod secure;
 mod shutdown;

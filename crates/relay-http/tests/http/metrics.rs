@@ -299,14 +299,14 @@ fn levels_follow_what_is_going_on() {
     // Half a body takes room. That the other half was asked for tells that the first one may come.
     client.send("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n");
     client.send(vec![b' '; 100_000]);
-    while level("relay_body_bytes") < 100_000.0 {
+    while level("relay_inflight_bytes") < 100_000.0 {
         std::thread::yield_now();
     }
     drop(client);
     while level("relay_connections") > 0.0 {
         std::thread::yield_now();
     }
-    assert_eq!((level("relay_body_bytes"), level("relay_requests_in_flight")), (0.0, 0.0));
+    assert_eq!((level("relay_inflight_bytes"), level("relay_requests_in_flight")), (0.0, 0.0));
     assert!(level("relay_uptime_seconds") > 0.0);
     let requests = admin.scrape();
     assert_eq!(

@@ -62,6 +62,7 @@ fn what_is_in_flight_is_answered_and_what_comes_then_is_sent_away() {
     // The server notices in a moment of its own choice. Until then it answers as always; if it notices in the middle of an
     // answer, that one is the last of its connection.
     let [mut client, spare] = resting;
+    let mut asking = server.connect();
     let mut answer = client.post("/pull", PULL);
     while answer.status == 200 && !answer.closes() {
         answer = client.post("/pull", PULL);
@@ -74,6 +75,11 @@ fn what_is_in_flight_is_answered_and_what_comes_then_is_sent_away() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(answer.closes());
     client.assert_closed();
+    let answer = asking.ask("GET /ready HTTP/1.1\r\nhost: relay\r\n\r\n");
+    assert_eq!(answer.assert_error(503, "not_ready"), json!({"reason": "draining"}));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(answer.closes());
+    asking.assert_closed();
 
     let_go.add_permits(1);
     let answer = in_flight.answer();

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use relay_core::testing::ManualClock;
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Limits, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
-use relay_http::{Metrics, Options, Transport, serve};
+use relay_http::{Metrics, Options, Readiness, Transport, serve};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -20,6 +21,9 @@ pub(crate) const MESSAGE_ID: &str = "6f2c2f0e-8c6b-4c29-9b1f-0a6a7c9b1d11";
 
 /// No test waits longer for anything: then something hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is to come comes sooner.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// A running server. It ends when it is told to, or with the process.
 pub(crate) struct Server {
@@ -56,9 +60,13 @@ pub(crate) struct Gate {
 pub(crate) fn options() -> Options {
     Options {
         message_bytes_max: Limits::default().message_bytes_max,
+        inflight_bytes_max: 256 * 1024 * 1024,
+        connections_max: NonZeroUsize::new(10_000).unwrap(),
         request_timeout: PATIENCE,
+        keep_alive: PATIENCE,
         drain: PATIENCE,
         rate_limit: None,
+        readiness: Readiness::always(),
     }
 }
 
@@ -213,6 +221,14 @@ impl Client {
     pub(crate) fn answer_without_body(&mut self) -> Answer {
         let head = self.head();
         Answer { status: status(&head), head, body: String::new() }
+    }
+
+    /// Asserts that nothing comes for a moment.
+    pub(crate) fn assert_silent(&mut self) {
+        self.stream.set_read_timeout(Some(MOMENT)).unwrap();
+        let error = self.stream.read(&mut [0]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
     pub(crate) fn finish_sending(&mut self) {

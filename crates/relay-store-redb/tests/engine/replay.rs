@@ -9,9 +9,9 @@ use relay_core::testing::operations::RECIPIENTS;
 use relay_core::testing::{Harness, ManualClock, Plan, run_operations};
 use relay_core::{Clock, Item, Limits, Pull, Recipient, Relay, Timestamp};
 use relay_disk::{SimDisk, Survival};
-use relay_store_redb::{Contents, Options, RedbRelay};
+use relay_store_redb::{Contents, OpenProgress, Options, RedbRelay};
 
-use crate::world::{World, run_slow_tests, small_options, within_bounds};
+use crate::world::{World, envelope, run_slow_tests, small_options, within_bounds};
 
 /// A store on a disk in memory, which is compared with its own replay whenever the suite recounts it.
 struct Twins {
@@ -109,4 +109,18 @@ fn a_replay_with_payloads_aside_ends_where_the_live_store_stands() {
 #[test]
 fn a_replay_of_everything_ends_where_the_live_store_stands() {
     run(Options { checkpoint_rows: 1_000_000, checkpoint_bytes: 1 << 40, ..small_options() });
+}
+
+#[test]
+fn a_start_tells_how_far_it_has_come() {
+    let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
+    let relay = world.open();
+    for number in 0..20 {
+        world.block_on(relay.push(envelope(0, number, 100))).unwrap();
+    }
+    let progress = OpenProgress::default();
+    assert_eq!(progress.percent(), None);
+    let options = Options { progress: Some(progress.clone()), ..Options::default() };
+    let _again = world.after_crash(Survival::All).with_options(options).open();
+    assert_eq!(progress.percent(), Some(100));
 }

@@ -103,6 +103,57 @@ pub(super) fn request_timeout_seconds() {
 }
 
 #[test]
+pub(super) fn keep_alive_seconds() {
+    let relay = relay(&[("server.keep_alive_seconds", "1")]);
+    let mut client = connect(&relay);
+    assert_eq!(client.get("/health").unwrap().status, 200);
+    let stopwatch = Stopwatch::start();
+    assert!(client.is_closed().unwrap());
+    assert!(stopwatch.elapsed() < UNDER_THE_DEFAULTS);
+}
+
+#[test]
+pub(super) fn max_connections() {
+    let relay = relay(&[("server.max_connections", "1")]);
+    let mut first = connect(&relay);
+    assert_eq!(first.get("/health").unwrap().status, 200);
+    let mut second = connect(&relay);
+    second.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let answered = std::thread::spawn(move || second.receive().unwrap().status);
+    // A quick relay would have answered many requests by now.
+    for _ in 0..100 {
+        assert_eq!(first.get("/health").unwrap().status, 200);
+    }
+    assert!(!answered.is_finished());
+    drop(first);
+    assert_eq!(answered.join().unwrap(), 200);
+}
+
+#[test]
+pub(super) fn max_inflight_bytes() {
+    for (bytes, status) in [("1_048_576", 503), ("16_777_216", 200)] {
+        let relay = relay(&[("server.max_inflight_bytes", bytes)]);
+        let mut waiting = Vec::new();
+        // Each takes some 1.8 MB: one alone fits in any case.
+        let head =
+            "POST /push HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n{";
+        for _ in 0..2 {
+            let mut client = connect(&relay);
+            client.send(head.as_bytes()).unwrap();
+            waiting.push(client);
+        }
+        // One of the two has room, whichever came first. With little of it the other one is sent away.
+        let refused = relay_tests::eventually(|| {
+            let mut client = connect(&relay);
+            let pushed = client.post("/push", &push_body("alice", 1, &[7; 500_000])).unwrap();
+            (pushed.status == status).then_some(pushed)
+        });
+        let answer = refused.unwrap();
+        assert_eq!(answer.code(), if status == 503 { "overloaded" } else { "" });
+    }
+}
+
+#[test]
 pub(super) fn admin_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

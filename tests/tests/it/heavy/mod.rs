@@ -3,5 +3,8 @@
 mod drain;
 mod kill;
 mod malformed;
+mod memory;
 mod parallel;
+mod restart;
 mod sweep;
+mod trickle;

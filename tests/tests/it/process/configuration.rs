@@ -15,6 +15,9 @@ mode = "tls"
 [server]
 drain_seconds = 0
 request_timeout_seconds = 31
+keep_alive_seconds = 76
+max_connections = 77
+max_inflight_bytes = 1048576
 
 [admin]
 address = ""

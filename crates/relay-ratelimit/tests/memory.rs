@@ -1,0 +1,55 @@
+//! Memory under a flood of addresses, measured. It has a process to itself, so that nobody else's memory is measured with it.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use relay_ratelimit::{Decision, Limiter, Policy};
+
+/// As the relay is shipped.
+const TRACKED_MAX: usize = 100_000;
+
+/// What the allocator may keep besides, once the table is full.
+const SLACK_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes of memory of this process.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// One of each network of a provider that has very many.
+fn address(number: u64) -> IpAddr {
+    Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number) << 64).into()
+}
+
+#[test]
+fn ten_million_addresses_take_no_more_than_those_that_are_remembered() {
+    #[expect(clippy::disallowed_methods, reason = "the switch of the slow tests is an environment variable")]
+    let is_slow = std::env::var_os("RUN_SLOW_TESTS").is_some();
+    let addresses: u64 = if is_slow { 10_000_000 } else { 1_000_000 };
+    let positive = |number| NonZeroU32::new(number).unwrap();
+    let mut policy = Policy::new(positive(40), positive(20));
+    let push = policy.add_endpoint("push", positive(10));
+    policy.add_endpoint("pull", positive(5));
+    policy.add_endpoint("ack", positive(10));
+    policy.tracked_keys_max = NonZeroUsize::new(TRACKED_MAX).unwrap();
+    let limiter = Limiter::new(policy);
+    let before = resident_bytes();
+    let mut full = 0;
+    for number in 0..addresses {
+        let decision = limiter.check(&address(number), Some(push), Duration::from_micros(number));
+        assert_eq!(decision, Decision::Allowed);
+        if number == 2 * TRACKED_MAX as u64 {
+            full = resident_bytes();
+        }
+    }
+    let end = resident_bytes();
+    println!("{} bytes for {TRACKED_MAX} addresses, of {addresses}", full.saturating_sub(before));
+    assert_eq!(limiter.tracked(), TRACKED_MAX);
+    assert!(end <= full + SLACK_BYTES, "{full} bytes when the table was full, {end} in the end");
+}
