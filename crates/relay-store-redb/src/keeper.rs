@@ -320,6 +320,13 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    /// Should it die while others work, the writer must not wait for a checkpoint that nobody writes.
+    fn drop(&mut self) {
+        self.core.note_checkpoint(Err(StoreError::KeeperEnded));
+    }
+}
+
 /// Lets all other threads of the process go first. On Linux alone does each thread have a niceness of its own.
 fn step_back() {
     #[cfg(target_os = "linux")]

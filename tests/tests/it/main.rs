@@ -9,6 +9,7 @@ mod heavy;
 mod process;
 mod recipients;
 mod stopwatch;
+mod store;
 mod tls;
 
 /// The relay's program, as built for these tests.
