@@ -9,7 +9,7 @@ use relay_bin::config::{RelayConfig, StorageKind};
 use relay_bin::{RelayError, start_opening};
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
-use relay_tests::{Client, ack_body, eventually, pull_body, push_body};
+use relay_tests::{Client, Relay, ack_body, eventually, pull_body, push_body};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -90,4 +90,27 @@ fn a_start_that_nobody_waits_for_leaves_nothing_behind() {
     assert!(eventually(|| Client::connect(&address.to_string()).is_err().then_some(())).is_some());
     drop(let_go);
     thread::spawn(move || drop(runtime)).join().unwrap();
+}
+
+#[test]
+fn a_full_store_is_told_and_nothing_else_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = Relay::with(|config| {
+        config.storage.kind = StorageKind::Redb;
+        config.storage.path = directory.path().join("store");
+        config.storage.max_bytes = 64 << 20;
+    });
+    let mut client = relay.connect().unwrap();
+    assert_eq!(client.get("/ready").unwrap().status, 200);
+    let push = |client: &mut Client, message| {
+        client.post("/push", &push_body("alice", message, &[7; 1 << 20])).unwrap()
+    };
+    let refused = (0..200).map(|message| push(&mut client, message)).find(|answer| answer.status != 200);
+    assert_eq!(refused.unwrap().code(), "storage_full");
+    let answer = client.get("/ready").unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "not_ready"));
+    assert_eq!(answer.json()["error"]["details"], json!({"reason": "storage_full"}));
+    assert_eq!(client.get("/health").unwrap().status, 200);
+    assert_eq!(client.post("/pull", &pull_body("alice", None, Some(1))).unwrap().status, 200);
+    assert_eq!(client.post("/ack", &ack_body("alice", &[1])).unwrap().json()["deleted"], 1);
 }
