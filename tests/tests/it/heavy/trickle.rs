@@ -1,5 +1,7 @@
 //! Thousands of connections that send one byte a second, in heads and in bodies, and connect again when they are cut off: who really
 //! wants something does not notice them.
+//!
+//! Their bodies ask for more room than there is for large requests. What is small has room of its own, and it is that which is shown.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
