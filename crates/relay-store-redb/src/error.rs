@@ -96,6 +96,9 @@ pub enum StoreError {
     /// The thread that owns all writes has ended.
     #[error("the writer has ended")]
     WriterEnded,
+    /// The thread that writes checkpoints has ended.
+    #[error("the keeper has ended")]
+    KeeperEnded,
     /// The thread of a pull has ended before it was done.
     #[error("the reader has ended")]
     ReaderEnded,

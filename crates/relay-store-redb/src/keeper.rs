@@ -389,6 +389,13 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    /// Should it die while others work, the writer must not wait for a checkpoint that nobody writes.
+    fn drop(&mut self) {
+        self.core.note_checkpoint(Err(StoreError::KeeperEnded));
+    }
+}
+
 /// Answers, and tells the keeper how it went.
 fn answer<T>(caller: Teller<T>, outcome: Result<T, StoreError>) -> Result<(), StoreError> {
     let told = outcome.as_ref().map(drop).map_err(Clone::clone);

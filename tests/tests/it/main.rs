@@ -12,6 +12,7 @@ mod process;
 mod ready;
 mod recipients;
 mod stopwatch;
+mod store;
 mod tls;
 
 /// The relay's program, as built for these tests.

@@ -1,0 +1,102 @@
+//! The durable store under faults, through HTTP: a disk that fails, bits that flip, a thread that dies, a clock that jumps. What the
+//! store does about each is proven closer to it; here is what a client sees of it.
+
+mod clock_steps;
+mod fail_stop;
+mod failing_disk;
+mod rot;
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use relay_core::testing::ManualClock;
+use relay_core::{Limits, MessageId};
+use relay_disk::SimDisk;
+use relay_store_redb::{OpenError, Options, RedbRelay};
+use relay_tests::{Client, pull_body};
+
+/// Payloads from here on lie in files of their own.
+const ASIDE_BYTES: usize = 1_000;
+
+/// So small that segments come and go, and checkpoints are written, within a few requests.
+fn small_options() -> Options {
+    Options {
+        cache_bytes: 1024 * 1024,
+        checkpoint_rows: 60,
+        checkpoint_bytes: 16 * 1024,
+        segment_bytes: 4 * 1024,
+        aside_bytes: ASIDE_BYTES as u64,
+        ..Options::default()
+    }
+}
+
+fn open_on(disk: &SimDisk, clock: &Arc<ManualClock>) -> Result<RedbRelay, OpenError> {
+    let clock = Arc::clone(clock);
+    RedbRelay::open_on(Arc::new(disk.clone()), Path::new("/store"), Limits::default(), clock, small_options())
+}
+
+/// A message and its payload.
+type Shown = (u128, Vec<u8>);
+
+/// All items of a queue, page by page. `Err` with the status and code of the first page that failed.
+fn pull_all(client: &mut Client, recipient: &str) -> Result<Vec<Shown>, (u16, String)> {
+    let (mut found, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let answer = client.post("/pull", &pull_body(recipient, cursor.as_deref(), None)).unwrap();
+        if answer.status != 200 {
+            return Err((answer.status, answer.code()));
+        }
+        let page = answer.json();
+        for item in page["items"].as_array().unwrap() {
+            let id = MessageId::parse(item["message_id"].as_str().unwrap()).unwrap();
+            let payload = STANDARD.decode(item["ciphertext_b64"].as_str().unwrap()).unwrap();
+            found.push((u128::from_be_bytes(*id.as_bytes()), payload));
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// What message `number` carries. No two have the same.
+fn payload(number: u128, bytes: usize) -> Vec<u8> {
+    let seed =
+        number.to_le_bytes().into_iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(byte));
+    let mut random = Random(seed);
+    (0..bytes).map(|_| random.next().to_le_bytes()[0]).collect()
+}
+
+/// Random numbers from a seed that is printed, so that a run can be told again as far as threads allow.
+struct Random(u64);
+
+impl Random {
+    /// A seed of its own for each run, or the one in the environment.
+    fn seed() -> u64 {
+        #[expect(clippy::disallowed_methods, reason = "who looks into a failure sets the seed")]
+        let given = std::env::var("RELAY_FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        eprintln!("RELAY_FAULT_SEED={seed}");
+        seed
+    }
+
+    fn next(&mut self) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
