@@ -142,9 +142,12 @@ where
         Duration::from_secs(config.relay.gc_interval_seconds),
         Arc::clone(&metrics),
     );
-    let asked = {
-        let store = Arc::clone(&store);
-        async move { ask(store.store.opened().await).await }
+    let (tell, told) = oneshot::channel::<A>();
+    let asked = async {
+        match told.await {
+            Ok(asked) => asked.await,
+            Err(_) => pending().await,
+        }
     };
     let admin = serve_admin(admin, Arc::downgrade(&store), Arc::clone(&metrics))?;
     let server =
@@ -164,7 +167,11 @@ where
         ended
     })));
     match open_aside(open).await {
-        Ok(opened) => opening.store.fill(opened),
+        Ok(opened) => {
+            // Whoever is told that the relay serves can ask it at once. Should the server be gone, nobody will.
+            drop(tell.send(ask(&opened)));
+            opening.store.fill(opened);
+        }
         Err(error) => {
             drop(opening);
             let _: Result<(), ()> = shutdown.send(());

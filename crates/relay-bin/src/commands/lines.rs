@@ -212,7 +212,7 @@ impl<R: BufRead> Reader<R> {
             let limit = self.payload_bytes_max;
             return Err(Fault::Line(format!("it is too long for a payload of {limit} bytes")));
         }
-        let line = serde_json::from_str(&self.text);
+        let line = serde_json::from_str(self.text.trim_end_matches(['\n', '\r']));
         line.map(Some).map_err(|error| Fault::Line(said(&error)))
     }
 }
