@@ -134,8 +134,11 @@ fn a_call_fails_while_a_backup_is_written() {
             if write(take(&world, &relay), &target).is_err() {
                 failed += 1;
                 let names = target.list().unwrap();
-                assert!(names.is_empty() || names.iter().any(|name| name == "relay.unfinished"), "{names:?}");
-                write(take(&world, &relay), &target).unwrap();
+                // The last call of all makes it durable that the mark is gone. When that fails, the backup is whole and is not
+                // said to be; after a power cut the mark may be back.
+                if names.is_empty() || names.iter().any(|name| name == "relay.unfinished") {
+                    write(take(&world, &relay), &target).unwrap();
+                }
             }
             let copy = restored(&world, &target);
             ledger.clone().audit(&copy, &copy.open());
