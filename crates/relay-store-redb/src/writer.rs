@@ -239,6 +239,7 @@ impl Writer {
                 Job::Push(push) if is_full && would_be_stored(&batch, &core.limits, now, &push.envelope) => {
                     push.fail(&StoreError::Full);
                 }
+                Job::Import(_, caller) if is_full => fail(caller, &StoreError::Full),
                 job => decide(&mut batch, &core.limits, now, job, &mut answers),
             }
         }

@@ -120,6 +120,21 @@ fn what_does_not_fit_stops_the_import_and_the_rest_follows_in_order_once_it_does
 }
 
 #[test]
+fn an_import_leaves_the_room_that_pushes_leave() {
+    let place = Place::filled();
+    let whole = place.queues("store");
+    place.done("store", &["export"], "x");
+    // No disk has a petabyte free.
+    std::fs::write(place.path("relay.toml"), "[storage]\nmin_free_bytes = 1_000_000_000_000_000\n").unwrap();
+    let config = place.text("relay.toml");
+    let told = place.refused("other", &["--config", &config, "import"], "x");
+    assert!(told.contains("no space left"), "{told}");
+    assert_eq!(items(&place.queues("other")), 0);
+    place.done("other", &["import"], "x");
+    assert_eq!(place.queues("other"), whole);
+}
+
+#[test]
 fn cursors_of_the_other_store_pass_over_nothing_that_is_imported() {
     let place = Place::filled();
     place.done("store", &["export"], "x");
