@@ -2,7 +2,7 @@
 //! durable; it knows no format, keeps no cache and retries nothing.
 //!
 //! [`Directory`] is the real one. With the feature `testing` there is `SimDisk`, a disk in memory that fails any call,
-//! runs full or loses power when a test says so.
+//! runs full or loses power when a test says so, and `HookedDisk`, which has a test watch its calls.
 //!
 //! # What is durable when
 //! - Bytes and lengths of a file: once [`DiskFile::sync`] has returned.
@@ -13,6 +13,8 @@
 
 mod directory;
 #[cfg(feature = "testing")]
+mod hooked;
+#[cfg(feature = "testing")]
 mod sim;
 
 use std::fmt;
@@ -20,6 +22,8 @@ use std::io;
 use std::sync::Arc;
 
 pub use directory::{Directory, DirectoryError};
+#[cfg(feature = "testing")]
+pub use hooked::{Call, HookedDisk};
 #[cfg(feature = "testing")]
 pub use sim::{Class, Fault, SimDisk, Survival};
 

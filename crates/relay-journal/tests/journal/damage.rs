@@ -7,13 +7,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use relay_disk::{SimDisk, Survival};
+use relay_disk::{Call, HookedDisk, SimDisk, Survival};
 use relay_journal::{Damage, Frame, Journal, Location, Segment};
 
 use crate::support::{
     Bodies, Open, SEGMENT, bodies, commit, open, open_from, read_one, slow, texts, try_open,
 };
-use crate::watched::WatchedDisk;
 
 /// All frames of a journal, by where they lie.
 type Contents = BTreeMap<(u32, u32), (Location, u8, Bytes)>;
@@ -270,9 +269,9 @@ fn the_way_is_found_again_behind_a_large_hole() {
 }
 
 /// A disk that cannot read some bytes of the first segment. Of the others it reads everything: they are shorter.
-fn with_bad_sector(disk: &SimDisk, from: u64, to: u64) -> Arc<WatchedDisk> {
-    Arc::new(WatchedDisk::new(disk.clone(), move |read| {
-        let is_hit = read.start < to && from < read.end;
+fn with_bad_sector(disk: &SimDisk, from: u64, to: u64) -> Arc<HookedDisk> {
+    Arc::new(HookedDisk::new(disk.clone(), move |call| {
+        let is_hit = matches!(call, Call::Read(_, read) if read.start < to && from < read.end);
         if is_hit { Err(io::Error::other("the sector is bad")) } else { Ok(()) }
     }))
 }

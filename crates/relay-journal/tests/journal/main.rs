@@ -12,4 +12,3 @@ mod reading;
 mod script;
 mod support;
 mod unread;
-mod watched;

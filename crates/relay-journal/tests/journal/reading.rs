@@ -5,11 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use relay_disk::{Class, Fault, SimDisk};
+use relay_disk::{Call, Class, Fault, HookedDisk, SimDisk};
 use relay_journal::{Damage, Frame, Location, ReadError, Reader};
 
 use crate::support::{Bodies, SEGMENT, commit, open, open_from, read_one, texts, try_open};
-use crate::watched::WatchedDisk;
 
 fn numbered(frames: usize, bytes: usize) -> Bodies {
     (0..frames).map(|n| (1, n.to_string().repeat(bytes).as_bytes()[..bytes].to_vec())).collect()
@@ -210,8 +209,10 @@ fn a_scan_shows_every_frame_and_stops_when_told() {
 fn a_scan_reads_in_windows() {
     let widest = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&widest);
-    let disk = WatchedDisk::new(SimDisk::new(), move |read| {
-        seen.fetch_max(read.end - read.start, Ordering::Relaxed);
+    let disk = HookedDisk::new(SimDisk::new(), move |call| {
+        if let Call::Read(_, read) = call {
+            seen.fetch_max(read.end - read.start, Ordering::Relaxed);
+        }
         Ok(())
     });
     let mut journal = try_open(Arc::new(disk), 1 << 30, None).unwrap().journal;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use relay_core::{Ack, Error, Limits, PushOutcome, Rejection, Relay};
-use relay_disk::{Disk, DiskFile, SimDisk, Survival};
+use relay_disk::{Call, Disk, HookedDisk, SimDisk, Survival};
 use relay_journal::Journal;
 use relay_store_redb::RedbRelay;
 
@@ -203,98 +203,45 @@ fn a_missing_payload_file_costs_its_item_alone() {
     expect_one_lost(&three_with_the_second(|disk, name| disk.remove(name).unwrap()));
 }
 
-/// A disk on which payload files need a permit for each sync, or cannot be made at all without the thread that tries.
-#[derive(Debug)]
-struct Gate {
-    disk: SimDisk,
-    /// Told when a sync has begun.
-    begun: Mutex<Sender<()>>,
-    permits: Arc<Mutex<Receiver<()>>>,
-    is_deadly: AtomicBool,
+/// A store whose payload files need a permit for each sync, or cannot be made at all without the thread that tries.
+struct Gated {
+    relay: RedbRelay,
+    /// Tells that a sync has begun.
+    syncs: Receiver<()>,
+    permit: Sender<()>,
+    is_deadly: Arc<AtomicBool>,
 }
 
-#[derive(Debug)]
-struct GatedFile {
-    file: Arc<dyn DiskFile>,
-    begun: Sender<()>,
-    permits: Arc<Mutex<Receiver<()>>>,
-}
-
-impl Disk for Gate {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.disk.create(name)?;
-        if !name.starts_with("payload-") {
-            return Ok(file);
-        }
-        assert!(!self.is_deadly.load(Ordering::SeqCst), "this is meant to kill the thread");
-        let begun = self.begun.lock().unwrap().clone();
-        Ok(Arc::new(GatedFile { file, begun, permits: Arc::clone(&self.permits) }))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk.open(name)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.sync()
-    }
-}
-
-impl DiskFile for GatedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
-    }
-
-    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(parts, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.begun.send(()).unwrap();
-        // Once nobody is left to give permits, none is needed.
-        let _ = self.permits.lock().unwrap().recv();
-        self.file.sync()
-    }
-}
-
-/// A store on such a disk, who hears of syncs, and who gives permits.
-fn gated(world: &World) -> (Arc<Gate>, RedbRelay, Receiver<()>, Sender<()>) {
+fn gated(world: &World) -> Gated {
     let (begun, syncs) = channel();
-    let (permit, permits) = channel();
-    let permits = Arc::new(Mutex::new(permits));
-    let is_deadly = AtomicBool::new(false);
-    let gate = Arc::new(Gate { disk: world.disk.clone(), begun: Mutex::new(begun), permits, is_deadly });
-    let (disk, clock) = (Arc::clone(&gate), Arc::clone(&world.clock));
+    let (permit, permits) = channel::<()>();
+    let (permits, is_deadly) = (Mutex::new(permits), Arc::new(AtomicBool::new(false)));
+    let deadly = Arc::clone(&is_deadly);
+    let disk = HookedDisk::new(world.disk.clone(), move |call| {
+        match call {
+            Call::Create(name) if name.starts_with("payload-") => {
+                assert!(!deadly.load(Ordering::SeqCst), "this is meant to kill the thread");
+            }
+            Call::Sync(name) if name.starts_with("payload-") => {
+                begun.send(()).unwrap();
+                // Once nobody is left to give permits, none is needed.
+                let _ = permits.lock().unwrap().recv();
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    let (disk, clock) = (Arc::new(disk), Arc::clone(&world.clock));
     let relay =
         RedbRelay::open_on(disk, Path::new("/store"), world.limits.clone(), clock, world.options.clone());
-    (gate, relay.unwrap(), syncs, permit)
+    Gated { relay: relay.unwrap(), syncs, permit, is_deadly }
 }
 
 #[test]
 fn a_small_push_is_answered_while_a_large_one_is_being_written() {
     within_bounds(|| {
         let world = World::aside();
-        let (_gate, relay, syncs, permit) = gated(&world);
+        let Gated { relay, syncs, permit, .. } = gated(&world);
         let mut large = Box::pin(relay.push(envelope(0, 1, LARGE)));
         assert!(large.as_mut().now_or_never().is_none());
         syncs.recv().unwrap();
@@ -314,7 +261,7 @@ fn a_small_push_is_answered_while_a_large_one_is_being_written() {
 fn dropping_the_store_finishes_what_is_being_written() {
     within_bounds(|| {
         let world = World::aside();
-        let (_gate, relay, syncs, permit) = gated(&world);
+        let Gated { relay, syncs, permit, .. } = gated(&world);
         let mut large: Vec<_> =
             (1..4).map(|number| Box::pin(relay.push(envelope(0, number, LARGE)))).collect();
         assert!(large.iter_mut().all(|push| push.as_mut().now_or_never().is_none()));
@@ -330,10 +277,10 @@ fn dropping_the_store_finishes_what_is_being_written() {
 fn when_the_thread_that_writes_aside_dies_callers_hear_of_it() {
     within_bounds(|| {
         let world = World::aside();
-        let (gate, relay, _syncs, permit) = gated(&world);
+        let Gated { relay, syncs: _syncs, permit, is_deadly } = gated(&world);
         drop(permit);
         assert!(relay.ended().now_or_never().is_none());
-        gate.is_deadly.store(true, Ordering::SeqCst);
+        is_deadly.store(true, Ordering::SeqCst);
         for number in 1..4 {
             assert!(world.block_on(relay.push(envelope(0, number, LARGE))).is_err());
         }

@@ -1,7 +1,6 @@
 //! A thread of the store dies. The relay does not go on without it: it ends, and tells so by an exit code of its own, for whatever
 //! starts it again.
 
-use std::io;
 use std::panic::panic_any;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,7 +10,7 @@ use relay_bin::config::{RelayConfig, StorageKind};
 use relay_bin::{RelayError, start_with_store};
 use relay_core::Limits;
 use relay_core::testing::ManualClock;
-use relay_disk::{Disk, DiskFile, SimDisk};
+use relay_disk::{Call, HookedDisk, SimDisk};
 use relay_store_redb::RedbRelay;
 use relay_tests::{Client, push_body};
 use tokio::runtime::Runtime;
@@ -23,16 +22,9 @@ use super::{ASIDE_BYTES, open_on, payload, pull_all, small_options};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A disk whose calls panic in one thread, once that is condemned.
-#[derive(Clone, Debug)]
 struct Deadly {
     disk: SimDisk,
     condemned: Arc<Mutex<Option<&'static str>>>,
-}
-
-#[derive(Debug)]
-struct DeadlyFile {
-    file: Arc<dyn DiskFile>,
-    disk: Deadly,
 }
 
 /// Panics of the keeper are caught, some of them twice. This one goes off again when it is thrown away, as often as it says.
@@ -59,70 +51,24 @@ impl Deadly {
         *self.condemned.lock().unwrap() = Some(thread);
     }
 
-    fn strike(&self) {
-        let is_here = {
-            let mut condemned = self.condemned.lock().unwrap();
-            condemned.take_if(|thread| std::thread::current().name() == Some(thread)).is_some()
-        };
-        match std::thread::current().name() {
-            Some("relay-keeper") if is_here => panic_any(Bomb(1)),
-            _ => assert!(!is_here, "this is meant to kill a thread"),
-        }
-    }
-
-    fn file(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(DeadlyFile { file, disk: self.clone() })
+    /// The disk for a store.
+    fn hooked(&self) -> HookedDisk {
+        let condemned = Arc::clone(&self.condemned);
+        HookedDisk::new(self.disk.clone(), move |call| {
+            if !matches!(call, Call::Read(..)) {
+                strike(&condemned);
+            }
+            Ok(())
+        })
     }
 }
 
-impl Disk for Deadly {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.strike();
-        Ok(self.file(self.disk.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.file(self.disk.open(name)?))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.sync()
-    }
-}
-
-impl DiskFile for DeadlyFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
-    }
-
-    fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.disk.strike();
-        self.file.write_all_at(parts, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.strike();
-        self.file.sync()
+fn strike(condemned: &Mutex<Option<&'static str>>) {
+    let here = std::thread::current();
+    let is_here = condemned.lock().unwrap().take_if(|thread| here.name() == Some(thread)).is_some();
+    match here.name() {
+        Some("relay-keeper") if is_here => panic_any(Bomb(1)),
+        _ => assert!(!is_here, "this is meant to kill a thread"),
     }
 }
 
@@ -145,7 +91,7 @@ fn dies(thread: &'static str) {
     let (disk, clock) = (Deadly::new(), Arc::new(ManualClock::new()));
     let runtime = Runtime::new().unwrap();
     let open = RedbRelay::open_on(
-        Arc::new(disk.clone()),
+        Arc::new(disk.hooked()),
         Path::new("/store"),
         Limits::default(),
         Arc::clone(&clock) as _,
