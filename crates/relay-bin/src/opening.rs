@@ -2,27 +2,38 @@
 //! quarter of a second finds somebody who tells it to come again; whatever needs the store is answered so until it is there. It
 //! decides nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{Ack, AckOutcome, Envelope, Error, Figures, Page, Pull, PushOutcome, Relay, Swept};
 use relay_http::Unready;
-use tokio::sync::SetOnce;
+use tokio::sync::{SetOnce, mpsc};
+use tokio::time::timeout;
 
 /// When to come again. Most stores are open before that.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A store that is there, or will be.
+/// How long the end waits for the last holder of the store, which is a thread on its way out.
+const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A store that is there, or will be, and that tells when its last holder has let go of it and it is closed.
 pub(crate) struct Opening<R> {
     store: SetOnce<R>,
     progress: Progress,
+    /// Dropped after the store, since fields are dropped in order.
+    _held: mpsc::Sender<()>,
 }
+
+/// Waits for the end of an [`Opening`].
+pub(crate) struct Release(mpsc::Receiver<()>);
 
 /// How far the store has come, in percent; `None` as long as it has not begun to replay, or knows nothing of that.
 pub(crate) type Progress = Box<dyn Fn() -> Option<u8> + Send + Sync>;
 
 impl<R: Relay> Opening<R> {
-    pub(crate) fn new(progress: Progress) -> Self {
-        Self { store: SetOnce::new(), progress }
+    pub(crate) fn track(progress: Progress) -> (Arc<Self>, Release) {
+        let (held, release) = mpsc::channel(1);
+        (Arc::new(Self { store: SetOnce::new(), progress, _held: held }), Release(release))
     }
 
     /// Puts the store in place, once.
@@ -49,6 +60,14 @@ impl<R: Relay> Opening<R> {
 
     fn store(&self) -> Result<&R, Error> {
         self.store.get().ok_or(Error::NotReady { retry_after: RETRY_AFTER })
+    }
+}
+
+impl Release {
+    pub(crate) async fn wait(mut self) {
+        if timeout(STORE_RELEASE_TIMEOUT, self.0.recv()).await.is_err() {
+            tracing::warn!("the store is still in use");
+        }
     }
 }
 

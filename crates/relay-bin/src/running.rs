@@ -9,12 +9,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use relay_core::{
-    Ack, AckOutcome, Envelope, Error, Figures, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept,
-};
+use relay_core::{MemoryRelay, Relay};
 use relay_http::{Metrics, Readiness, Transport};
 use tokio::net::TcpSocket;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -32,9 +30,6 @@ const LISTEN_BACKLOG: u32 = 1024;
 /// How often the certificate files are looked at for changes.
 #[cfg(feature = "tls")]
 const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
-
-/// How long the end waits for the last holder of the store, which is a thread on its way out.
-const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A relay that runs in the background of the runtime that it was started in.
 #[derive(Debug)]
@@ -133,7 +128,7 @@ where
         }
     };
     let metrics = Arc::new(Metrics::default());
-    let (store, released) = Released::track(Opening::new(progress));
+    let (store, released) = Opening::track(progress);
     let (held, opening) = (Arc::clone(&store), Arc::clone(&store));
     let options = wiring::http_options(&config, readiness(&store));
     let reloads = reload_certificates(&transport, reload);
@@ -170,7 +165,7 @@ where
         Ok(opened) => {
             // Whoever is told that the relay serves can ask it at once. Should the server be gone, nobody will.
             drop(tell.send(ask(&opened)));
-            opening.store.fill(opened);
+            opening.fill(opened);
         }
         Err(error) => {
             drop(opening);
@@ -194,9 +189,9 @@ async fn open_aside<R: Relay>(
 }
 
 /// What `/ready` is to tell of a store, for as long as there is one.
-fn readiness<R: Relay>(store: &Arc<Released<Opening<R>>>) -> Readiness {
+fn readiness<R: Relay>(store: &Arc<Opening<R>>) -> Readiness {
     let store = Arc::downgrade(store);
-    Readiness::new(move || store.upgrade().map_or(Ok(()), |store| store.store.ready()))
+    Readiness::new(move || store.upgrade().map_or(Ok(()), |store| store.ready()))
 }
 
 /// Binds the first of the address's meanings that can be bound.
@@ -293,12 +288,8 @@ fn reload_certificates(
 }
 
 /// Sweeps every `interval`; never resolves. What is due at the start waits for the first one: nobody sees it.
-async fn sweep_regularly<R: Relay>(
-    store: Arc<Released<Opening<R>>>,
-    interval: Duration,
-    metrics: Arc<Metrics>,
-) {
-    store.store.opened().await;
+async fn sweep_regularly<R: Relay>(store: Arc<Opening<R>>, interval: Duration, metrics: Arc<Metrics>) {
+    store.opened().await;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once.
@@ -337,60 +328,5 @@ impl Drop for Starting {
         if let Some(server) = &self.0 {
             server.abort();
         }
-    }
-}
-
-/// A store that tells when its last holder has let go of it and it is closed.
-struct Released<R> {
-    store: R,
-    /// Dropped after the store, since fields are dropped in order.
-    _held: mpsc::Sender<()>,
-}
-
-/// Waits for a [`Released`] store.
-struct Release(mpsc::Receiver<()>);
-
-impl<R> Released<R> {
-    fn track(store: R) -> (Arc<Self>, Release) {
-        let (held, release) = mpsc::channel(1);
-        (Arc::new(Self { store, _held: held }), Release(release))
-    }
-}
-
-impl Release {
-    async fn wait(mut self) {
-        if tokio::time::timeout(STORE_RELEASE_TIMEOUT, self.0.recv()).await.is_err() {
-            tracing::warn!("the store is still in use");
-        }
-    }
-}
-
-impl<R: Relay> Relay for Released<R> {
-    fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send {
-        self.store.push(envelope)
-    }
-
-    fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send {
-        self.store.pull(pull)
-    }
-
-    fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send {
-        self.store.ack(ack)
-    }
-
-    fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
-        self.store.sweep()
-    }
-
-    fn is_full(&self) -> bool {
-        self.store.is_full()
-    }
-
-    fn ended(&self) -> impl Future<Output = Error> + Send {
-        self.store.ended()
-    }
-
-    fn figures(&self) -> Figures {
-        self.store.figures()
     }
 }
