@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use relay_disk::{Directory, DirectoryError, Disk, DiskFile};
+use relay_disk::{Directory, DirectoryError, Disk};
 
 use crate::error::{CopyError, OpenError, caught};
 use crate::index;
@@ -82,7 +82,7 @@ impl Snapshot {
                 offset += piece.len() as u64;
                 Ok(())
             };
-            copy.file(&*disk, path, &Entry { name, bytes, checksum: 0 }, read)?;
+            copy.file(&*disk, path, (&name, bytes), read)?;
         }
         let list = manifest::encode(&copy.entries);
         let written = write_list(&*disk, list.as_bytes()).and_then(|()| finish(&*disk));
@@ -119,7 +119,8 @@ fn restore_on(
         if file.metadata().map_err(failed)?.len() != entry.bytes {
             return Err(CopyError::Damaged { path: from });
         }
-        let checksum = copy.file(&*disk, store, entry, |piece| file.read_exact(piece))?;
+        let checksum =
+            copy.file(&*disk, store, (&entry.name, entry.bytes), |piece| file.read_exact(piece))?;
         if checksum != entry.checksum {
             return Err(CopyError::Damaged { path: from });
         }
@@ -141,23 +142,18 @@ impl Copy<'_> {
         &mut self,
         disk: &dyn Disk,
         path: &Path,
-        entry: &Entry,
+        (name, bytes): (&str, u64),
         mut read: impl FnMut(&mut [u8]) -> io::Result<()>,
     ) -> Result<u32, CopyError> {
-        let failed = |source| CopyError::File { path: path.join(&entry.name), source };
-        let to = disk.create(&entry.name).map_err(failed)?;
-        let (mut offset, mut checksum, mut buffer) = (0, 0, vec![0; PIECE_BYTES]);
-        while offset < entry.bytes {
-            let bytes = usize::try_from(entry.bytes - offset).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-            let Some(piece) = buffer.get_mut(..bytes) else { break };
+        let failed = |source| CopyError::File { path: path.join(name), source };
+        let to = disk.create(name).map_err(failed)?;
+        let checksum = in_pieces(bytes, |piece, offset| {
             read(piece).map_err(failed)?;
             to.write_all_at(&[piece], offset).and_then(|()| to.sync()).map_err(failed)?;
-            checksum = crc32c::crc32c_append(checksum, piece);
-            offset += bytes as u64;
-            self.advance(bytes as u64)?;
-        }
+            self.advance(piece.len() as u64)
+        })?;
         to.sync().map_err(failed)?;
-        self.entries.push(Entry { name: entry.name.clone(), bytes: entry.bytes, checksum });
+        self.entries.push(Entry { name: name.to_owned(), bytes, checksum });
         Ok(checksum)
     }
 
@@ -166,7 +162,7 @@ impl Copy<'_> {
         let file = disk.open(name)?;
         file.sync()?;
         let bytes = file.len()?;
-        let checksum = checksum(&*file, bytes)?;
+        let checksum = in_pieces(bytes, |piece, offset| file.read_exact_at(piece, offset))?;
         self.entries.push(Entry { name: name.to_owned(), bytes, checksum });
         Ok(())
     }
@@ -182,12 +178,13 @@ impl Copy<'_> {
     }
 }
 
-fn checksum(file: &dyn DiskFile, bytes: u64) -> io::Result<u32> {
+/// Has `fill` fill one piece after the other, each told where it begins, and returns the checksum of all of them.
+fn in_pieces<E>(bytes: u64, mut fill: impl FnMut(&mut [u8], u64) -> Result<(), E>) -> Result<u32, E> {
     let (mut offset, mut checksum, mut buffer) = (0, 0, vec![0; PIECE_BYTES]);
     while offset < bytes {
         let length = usize::try_from(bytes - offset).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
         let Some(piece) = buffer.get_mut(..length) else { break };
-        file.read_exact_at(piece, offset)?;
+        fill(piece, offset)?;
         checksum = crc32c::crc32c_append(checksum, piece);
         offset += length as u64;
     }
