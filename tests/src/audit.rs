@@ -6,7 +6,7 @@ use std::io;
 
 use serde_json::Value;
 
-use crate::client::{Client, Response, ack_body, pull_body, push_body};
+use crate::client::{Client, Response, ack_body, message_of, push_body};
 
 /// How many items one ack names.
 const ACK_ITEMS: usize = 5;
@@ -148,27 +148,19 @@ impl Account {
 
     /// The messages of the queue, each of which must be whole.
     fn read_queue(&self, client: &mut Client, findings: &mut Vec<String>) -> io::Result<Vec<u128>> {
-        let (mut found, mut cursor) = (Vec::new(), None::<String>);
-        loop {
-            let answer = client.post("/pull", &pull_body(&self.recipient, cursor.as_deref(), None))?;
-            if answer.status != 200 {
-                return Err(self.wrong(&format!("/pull was answered {}", answer.status)));
+        let items = client
+            .pull_all(&self.recipient)?
+            .map_err(|answer| self.wrong(&format!("/pull was answered {}", answer.status)))?;
+        let mut found = Vec::new();
+        for item in &items {
+            let message = message_of(item)?;
+            let expected = push_body(&self.recipient, message, &payload(message));
+            if ["ciphertext_b64", "meta"].iter().any(|key| item.get(key) != expected.get(key)) {
+                findings.push(format!("{}: item {message} is not what was pushed", self.recipient));
             }
-            let page = answer.json();
-            for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
-                let id = item.get("message_id").and_then(Value::as_str).unwrap_or_default().replace('-', "");
-                let message = u128::from_str_radix(&id, 16).map_err(io::Error::other)?;
-                let expected = push_body(&self.recipient, message, &payload(message));
-                if ["ciphertext_b64", "meta"].iter().any(|key| item.get(key) != expected.get(key)) {
-                    findings.push(format!("{}: item {message} is not what was pushed", self.recipient));
-                }
-                found.push(message);
-            }
-            match page.get("next_cursor").and_then(Value::as_str) {
-                Some(next) => cursor = Some(next.to_owned()),
-                None => return Ok(found),
-            }
+            found.push(message);
         }
+        Ok(found)
     }
 
     fn wrong(&self, what: &str) -> io::Error {

@@ -45,6 +45,23 @@ impl Client {
         self.stream.get_ref().local_addr()
     }
 
+    /// Pulls a queue from its beginning to its end and hands back its items, or the first answer that was none of 200.
+    pub fn pull_all(&mut self, recipient: &str) -> io::Result<Result<Vec<Value>, Response>> {
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let answer = self.post("/pull", &pull_body(recipient, cursor.as_deref(), None))?;
+            if answer.status != 200 {
+                return Ok(Err(answer));
+            }
+            let page = answer.json();
+            items.extend(page.get("items").and_then(Value::as_array).into_iter().flatten().cloned());
+            match page.get("next_cursor").and_then(Value::as_str) {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(Ok(items)),
+            }
+        }
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
@@ -167,4 +184,11 @@ pub fn item(message: u128) -> Value {
 /// The text of a message's identifier.
 pub fn message_id(message: u128) -> String {
     relay_core::MessageId::from_bytes(message.to_be_bytes()).to_string()
+}
+
+/// The message that an item of a page belongs to: the reverse of [`message_id`].
+pub fn message_of(item: &Value) -> io::Result<u128> {
+    let id = item.get("message_id").and_then(Value::as_str).unwrap_or_default();
+    let id = relay_core::MessageId::parse(id).map_err(io::Error::other)?;
+    Ok(u128::from_be_bytes(*id.as_bytes()))
 }

@@ -13,7 +13,7 @@ pub mod load;
 pub mod process;
 pub mod relay;
 
-pub use client::{Client, Response, ack_body, item, pull_body, push_body};
+pub use client::{Client, Response, ack_body, item, message_of, pull_body, push_body};
 pub use process::Process;
 pub use relay::Relay;
 

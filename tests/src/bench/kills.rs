@@ -21,7 +21,7 @@ use crate::load::now;
 
 use super::Lab;
 use super::figure::{Bar, Section, quantity};
-use super::plot::{Series, plot};
+use super::plot::{self, Series};
 use super::relay::{Relay, Settings};
 use super::soak::{MIB, judge, record};
 
@@ -94,10 +94,7 @@ pub(super) fn measure(lab: &Lab, terms: Terms, svg: &Path) -> anyhow::Result<(Se
     }
     relay.server.kill()?;
     totals.findings.extend(verify(&relay)?);
-    if let Some(directory) = svg.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    std::fs::write(svg, plot(&series))?;
+    plot::write(svg, &series)?;
     let is_flat = judge(&series);
     totals.findings.iter().for_each(|finding| println!("FOUND {finding}"));
     let is_well = is_flat && totals.findings.is_empty();

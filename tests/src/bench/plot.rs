@@ -1,6 +1,8 @@
 //! Small graphs one below the other, as SVG: enough to see whether something is flat.
 
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
 
 use super::figure::quantity;
 
@@ -18,8 +20,16 @@ pub(super) struct Series {
     pub(super) values: Vec<f64>,
 }
 
+/// Draws all series into a file.
+pub(super) fn write(svg: &Path, series: &[Series]) -> io::Result<()> {
+    if let Some(directory) = svg.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    std::fs::write(svg, plot(series))
+}
+
 /// All series over the same time, each in a scale of its own that begins at zero.
-pub(super) fn plot(series: &[Series]) -> String {
+fn plot(series: &[Series]) -> String {
     let height = (HEIGHT + GAP).mul_add(series.len() as f64, GAP);
     let width = MARGIN + WIDTH + GAP;
     let mut svg = format!(

@@ -9,7 +9,7 @@ use crate::load::{Kind, Mixed, Names, Pace, Plan, Report, Stop, now, run};
 use super::Lab;
 use super::figure::{median, quantity};
 use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS};
-use super::plot::{Series, plot};
+use super::plot::{self, Series};
 use super::relay::{Relay, Settings};
 
 const SAMPLE: Duration = Duration::from_secs(5);
@@ -46,10 +46,7 @@ pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<boo
         record(&mut series, sample(&report, &relay)?);
         print_last(&series, now() - start);
     }
-    if let Some(directory) = svg.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    std::fs::write(svg, plot(&series))?;
+    plot::write(svg, &series)?;
     println!("the plot is in {}", svg.display());
     Ok(judge(&series))
 }

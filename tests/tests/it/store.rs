@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use relay_core::Limits;
 use relay_core::testing::ManualClock;
-use relay_core::{Limits, MessageId};
 use relay_disk::SimDisk;
 use relay_store_redb::{OpenError, Options, RedbRelay};
-use relay_tests::{Client, pull_body};
+use relay_tests::{Client, message_of};
 
 /// Payloads from here on lie in files of their own.
 const ASIDE_BYTES: usize = 1_000;
@@ -44,23 +44,12 @@ type Shown = (u128, Vec<u8>);
 
 /// All items of a queue, page by page. `Err` with the status and code of the first page that failed.
 fn pull_all(client: &mut Client, recipient: &str) -> Result<Vec<Shown>, (u16, String)> {
-    let (mut found, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let answer = client.post("/pull", &pull_body(recipient, cursor.as_deref(), None)).unwrap();
-        if answer.status != 200 {
-            return Err((answer.status, answer.code()));
-        }
-        let page = answer.json();
-        for item in page["items"].as_array().unwrap() {
-            let id = MessageId::parse(item["message_id"].as_str().unwrap()).unwrap();
-            let payload = STANDARD.decode(item["ciphertext_b64"].as_str().unwrap()).unwrap();
-            found.push((u128::from_be_bytes(*id.as_bytes()), payload));
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => return Ok(found),
-        }
-    }
+    let items = client.pull_all(recipient).unwrap().map_err(|answer| (answer.status, answer.code()))?;
+    let shown = items.iter().map(|item| {
+        let payload = STANDARD.decode(item["ciphertext_b64"].as_str().unwrap()).unwrap();
+        (message_of(item).unwrap(), payload)
+    });
+    Ok(shown.collect())
 }
 
 /// What message `number` carries. No two have the same.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use relay_bin::config::StorageKind;
-use relay_tests::{Client, Relay, ack_body, at_length, pull_body, push_body};
+use relay_tests::{Client, Relay, ack_body, at_length, message_of, pull_body, push_body};
 
 const PUSHERS: u128 = 8;
 
@@ -68,8 +68,7 @@ fn drain(client: &mut Client, pushed_all: &AtomicBool) -> Vec<u128> {
         let last_round = pushed_all.load(Ordering::SeqCst);
         let page = client.post("/pull", &pull_body("alice", cursor.as_deref(), Some(64))).unwrap().json();
         let items = page["items"].as_array().unwrap();
-        let ids: Vec<u128> =
-            items.iter().map(|item| number_of(item["message_id"].as_str().unwrap())).collect();
+        let ids: Vec<u128> = items.iter().map(|item| message_of(item).unwrap()).collect();
         let fresh: Vec<u128> = ids.iter().copied().filter(|id| !seen[skip..].contains(id)).collect();
         seen.extend(fresh);
         match page["next_cursor"].as_str() {
@@ -81,10 +80,6 @@ fn drain(client: &mut Client, pushed_all: &AtomicBool) -> Vec<u128> {
             None => {}
         }
     }
-}
-
-fn number_of(message_id: &str) -> u128 {
-    u128::from_str_radix(&message_id.replace('-', ""), 16).unwrap()
 }
 
 #[test]

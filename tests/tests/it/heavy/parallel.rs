@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use relay_bin::config::StorageKind;
-use relay_tests::{Client, Relay, at_length, pull_body, push_body};
+use relay_tests::{Client, Relay, at_length, push_body};
 
 use super::super::stopwatch::Stopwatch;
 
@@ -61,18 +61,9 @@ fn push_until(client: &mut Client, connection: u128, mut over: impl FnMut() -> b
 
 /// Compares what the relay counts in a queue with what it shows. Tells how many items those are.
 fn check_queue(client: &mut Client, recipient: &str) -> u128 {
-    let (mut items, mut bytes, mut cursor) = (0_u64, 0_u64, None::<String>);
-    loop {
-        let page = client.post("/pull", &pull_body(recipient, cursor.as_deref(), None)).unwrap().json();
-        for item in page["items"].as_array().unwrap() {
-            items += 1;
-            bytes += item["meta"]["total_len"].as_u64().unwrap();
-        }
-        cursor = page["next_cursor"].as_str().map(str::to_owned);
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let shown = client.pull_all(recipient).unwrap().unwrap();
+    let items = shown.len() as u64;
+    let bytes: u64 = shown.iter().map(|item| item["meta"]["total_len"].as_u64().unwrap()).sum();
     // One more push tells what the relay counts; it has no payload.
     let counted = client.post("/push", &push_body(recipient, u128::MAX, b"")).unwrap().json();
     assert_eq!(counted["queue_len"], items + 1, "{recipient}");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use relay_tests::{Client, Process, Response, ack_body, at_length, eventually, pull_body, push_body};
+use relay_tests::{Client, Process, Response, ack_body, at_length, eventually, message_of, push_body};
 use serde_json::Value;
 
 use super::super::stopwatch::Stopwatch;
@@ -85,18 +85,8 @@ fn start(directory: &Path, address: &str) -> Process {
 }
 
 fn queue(client: &mut Client, recipient: &str) -> Vec<u128> {
-    let (mut found, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let page = client.post("/pull", &pull_body(recipient, cursor.as_deref(), None)).unwrap().json();
-        for item in page["items"].as_array().unwrap() {
-            let id = item["message_id"].as_str().unwrap().replace('-', "");
-            found.push(u128::from_str_radix(&id, 16).unwrap());
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => return found,
-        }
-    }
+    let items = client.pull_all(recipient).unwrap().unwrap();
+    items.iter().map(|item| message_of(item).unwrap()).collect()
 }
 
 #[test]
