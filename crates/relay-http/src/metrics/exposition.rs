@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use relay_core::{Distribution, Figures, FileUse};
 use tokio::time::Instant;
 
-use super::{Metric, MetricKind, Metrics};
+use super::{Counts, Levels, Metric, MetricKind, Metrics};
 
 /// The type of what [`expose`] writes.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,8 +23,9 @@ const US_PER_SECOND: f64 = 1e6;
 #[derive(Debug)]
 struct Snapshot {
     metrics: Arc<Metrics>,
+    counts: Counts,
+    levels: Option<Levels>,
     figures: Figures,
-    now: Instant,
 }
 
 type Labels = Vec<(&'static str, &'static str)>;
@@ -45,7 +46,8 @@ enum Sample {
 /// None that a string could give.
 pub(crate) fn expose(metrics: Arc<Metrics>, figures: Figures, now: Instant) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Snapshot { metrics, figures, now }));
+    let (counts, levels) = (metrics.counts(), metrics.levels(now));
+    registry.register_collector(Box::new(Snapshot { metrics, counts, levels, figures }));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(text)
@@ -74,8 +76,7 @@ impl Collector for Snapshot {
 
 impl Snapshot {
     fn samples(&self, metric: Metric) -> Vec<(Labels, Sample)> {
-        let (metrics, figures, counts) = (&self.metrics, &self.figures, self.metrics.counts());
-        let now = metrics.levels(self.now);
+        let Self { metrics, counts, levels: now, figures } = self;
         match metric {
             Metric::Build => vec![(vec![("version", env!("CARGO_PKG_VERSION"))], Sample::Info)],
             Metric::Uptime => one(now.map(|now| Sample::Seconds(now.uptime.as_secs_f64()))),
