@@ -131,8 +131,9 @@ impl Aside {
         let core = &self.core;
         let found = caught(|| {
             let state = core.state();
-            let Some((queue, _)) = state.synced().queue(&envelope.recipient)? else { return Ok(None) };
-            QueueRows { view: state.synced(), queue }.read_item(seq)
+            let view = state.synced();
+            let Some((queue, row)) = view.queue(&envelope.recipient)? else { return Ok(None) };
+            QueueRows { view, queue, row }.read_item(seq)
         });
         let item = found.ok()??;
         if item.payload_bytes != envelope.payload_bytes() {

@@ -167,15 +167,13 @@ impl<'s> Batch<'s> {
 
     /// The due items of one queue, from its front.
     fn due_of(&self, queue: u64, now: Timestamp, max: usize) -> Result<Vec<Due>, StoreError> {
-        let rows = self.tables.rows(queue);
-        let Some(row) = rows.read_row()? else { return Ok(Vec::new()) };
+        let Some(rows) = self.tables.rows(queue)? else { return Ok(Vec::new()) };
         let owner = self.tables.view().owner(queue)?;
         if self.tables.view().name(&owner)? != Some(queue) {
             return Err(StoreError::Damaged("a queue has lost its name"));
         }
         let mut due = Vec::new();
-        rows.recall(&row)?;
-        rows.scan(row.ends.map_or(Seq::ZERO, |ends| ends.first.seq), &mut |found| {
+        rows.scan(rows.row.ends.map_or(Seq::ZERO, |ends| ends.first.seq), &mut |found| {
             if found.is_live(now) || due.len() >= max {
                 return ControlFlow::Break(());
             }

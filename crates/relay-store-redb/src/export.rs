@@ -12,7 +12,7 @@ use crate::journals;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
 use crate::recount;
-use crate::schema::{ItemRow, QueueRow};
+use crate::schema::ItemRow;
 use crate::{Contents, RedbRelay, index};
 
 /// What is read together, in items and in payload bytes, unless one item alone is larger.
@@ -78,8 +78,10 @@ impl RedbRelay {
         caught(|| {
             let mut lost = self.findings.clone();
             lost.extend(recount::find_damaged_rows(&reading)?);
-            for (queue, row) in recount::queues(&reading)? {
-                match export_queue(&reading, (queue, &row), now, &mut lost, &mut visit) {
+            for rows in recount::queues(&reading) {
+                let rows = rows?;
+                let queue = rows.queue;
+                match export_queue(&reading, &rows, now, &mut lost, &mut visit) {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(ControlFlow::Break(())) => break,
                     Err(StoreError::Damaged(what)) => lost.push(format!("queue number {queue}: {what}")),
@@ -102,9 +104,9 @@ impl RedbRelay {
         let now = self.core.clock.now();
         caught(|| {
             let mut first = Vec::new();
-            for (queue, row) in recount::queues(&reading)? {
-                let rows = QueueRows { view: reading.view, queue };
-                match rows.front(&row, now).and_then(|front| first_live(&rows, front)) {
+            for rows in recount::queues(&reading) {
+                let rows = rows?;
+                match rows.front(now).and_then(|front| first_live(&rows, front)) {
                     Ok((expired, item)) => {
                         stats.expired = stats.expired.plus(expired);
                         first.extend(item);
@@ -136,16 +138,16 @@ impl RedbRelay {
 
 fn export_queue(
     reading: &Reading<'_>,
-    (queue, row): (u64, &QueueRow),
+    rows: &QueueRows<'_>,
     now: Timestamp,
     lost: &mut Vec<String>,
     visit: &mut impl FnMut(&Recipient, Item<Bytes>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, StoreError> {
+    let queue = rows.queue;
     let owner = reading.view.owner(queue)?;
-    let rows = QueueRows { view: reading.view, queue };
-    let mut from = rows.front(row, now)?.live_from;
+    let mut from = rows.front(now)?.live_from;
     loop {
-        let page = read_rows(&rows, from)?;
+        let page = read_rows(rows, from)?;
         let Some(last) = page.last() else { return Ok(ControlFlow::Continue(())) };
         from = last.seq.next();
         for (seq, item) in read_items(reading, page) {

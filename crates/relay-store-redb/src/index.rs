@@ -282,7 +282,7 @@ impl Index {
         for (number, (key, value)) in layer.rows.iter().enumerate() {
             self.leave_room(number);
             match value {
-                Some(value) => put(&mut rows, key, value)?,
+                Some(value) => put(&mut rows, key, &value.bytes())?,
                 None => drop(rows.remove(&*key.bytes())?),
             }
         }

@@ -261,7 +261,7 @@ impl Keeper {
         self.core.pace.begin();
         let frozen = self.core.state_mut().freeze();
         let Some(frozen) = frozen else { return Ok(()) };
-        let (rows, stopwatch) = (frozen.layer.rows(), Stopwatch::start());
+        let (rows, stopwatch) = (frozen.layer.weight(), Stopwatch::start());
         let written_bytes = self.index.checkpoint(&frozen)?;
         drop(frozen);
         self.rebase(self.index.base()?);

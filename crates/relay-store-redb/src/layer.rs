@@ -4,21 +4,37 @@
 //! checkpoint began, on those that it is writing, on the index. A row that is gone leaves a gravestone, so that older layers do not
 //! show it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use relay_core::{Recipient, Seq};
 use relay_journal::Location;
 
-use crate::schema::{Key, ParsedKey};
+use crate::schema::{Key, ParsedKey, QueueRow};
 
 /// Rows that are newer than those below. `None` is a gravestone.
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
     pub(crate) names: HashMap<Recipient, Option<u64>>,
-    pub(crate) rows: BTreeMap<Key, Option<Box<[u8]>>>,
+    pub(crate) rows: BTreeMap<Key, Option<Row>>,
     pub(crate) segments: BTreeMap<u32, Change>,
     pub(crate) numbers: Numbers,
+    /// How many items lie in the rows of queues, of those that were published.
+    items_here: usize,
 }
+
+/// The value of a row, in memory.
+#[derive(Clone, Debug)]
+pub(crate) enum Row {
+    /// As it is stored.
+    Bytes(Box<[u8]>),
+    /// That of a queue, which changes so often that it is encoded for a checkpoint only.
+    Queue(Arc<QueueRow>),
+}
+
+/// So many items in the rows of queues take as much memory as a row.
+const ITEMS_OF_A_ROW: usize = 2;
 
 /// The last numbers given away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +60,9 @@ impl Layer {
         self.rows.is_empty() && self.names.is_empty()
     }
 
-    /// How much it holds: what a checkpoint has to write.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows.len().saturating_add(self.names.len())
+    /// How much it holds, in rows without items: what it takes of the memory, and a checkpoint to write.
+    pub(crate) fn weight(&self) -> usize {
+        self.rows.len().saturating_add(self.names.len()).saturating_add(self.items_here / ITEMS_OF_A_ROW)
     }
 
     pub(crate) fn count(&mut self, segment: u32, change: Change) {
@@ -63,14 +79,17 @@ impl Layer {
         if self.rows.is_empty() {
             self.rows = newer.rows;
             self.rows.retain(|key, value| value.is_some() || !is_newer(key, below));
+            self.items_here = self.rows.values().map(items_here).sum();
             newer.rows = BTreeMap::new();
         }
         for (key, value) in newer.rows {
-            if value.is_none() && is_newer(&key, below) {
-                self.rows.remove(&key);
+            self.items_here += items_here(&value);
+            let before = if value.is_none() && is_newer(&key, below) {
+                self.rows.remove(&key)
             } else {
-                self.rows.insert(key, value);
-            }
+                self.rows.insert(key, value)
+            };
+            self.items_here -= before.as_ref().map_or(0, items_here);
         }
         for (segment, change) in newer.segments {
             self.count(segment, change);
@@ -78,8 +97,25 @@ impl Layer {
     }
 }
 
+fn items_here(value: &Option<Row>) -> usize {
+    match value {
+        Some(Row::Queue(row)) => row.here().map_or(0, <[_]>::len),
+        _ => 0,
+    }
+}
+
 fn is_newer(key: &Key, below: Numbers) -> bool {
     key.about() > below.queue || matches!(key.parse(), Ok(ParsedKey::Item(_, seq)) if seq > below.seq)
+}
+
+impl Row {
+    /// As it is stored.
+    pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            Self::Queue(row) => Cow::Owned(row.encode()),
+        }
+    }
 }
 
 impl Change {

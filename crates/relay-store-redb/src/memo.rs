@@ -1,16 +1,17 @@
-//! Queues that were looked at lately: their numbers, rows and owners, and the items of those that hold few, so that neither a request
-//! nor the sweep has to look them up in every layer and in the index over and over.
+//! Queues that were looked at lately: their numbers, rows and owners, so that neither a request nor the sweep has to look them up in
+//! every layer and in the index over and over.
 //!
 //! It says what the rows say, or nothing. Who changes a row of a queue keeps it up to date; who takes changes back has it forget.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use relay_core::{Recipient, Seq};
+use relay_core::Recipient;
 
-use crate::schema::{ItemRow, QueueRow};
+use crate::schema::QueueRow;
 
-/// How many queues a generation holds, and how many items. There are two generations: what is in use stays, and the rest goes when a
+/// How many queues a generation holds, and how many items in their rows. There are two generations: what is in use stays, and the rest goes when a
 /// new one begins. A hash table of a power of two is filled to seven eighths.
 const GENERATION_QUEUES: usize = 7 << 13;
 const GENERATION_ITEMS: usize = 1 << 18;
@@ -39,10 +40,8 @@ struct Generation {
 
 #[derive(Debug, Default)]
 struct Known {
-    row: Option<QueueRow>,
+    row: Option<Arc<QueueRow>>,
     owner: Option<Recipient>,
-    /// All of them, in order, if they are known.
-    items: Option<Vec<ItemRow>>,
 }
 
 impl Memo {
@@ -74,11 +73,11 @@ impl Memo {
         old.names.remove(recipient);
     }
 
-    pub(crate) fn row(&self, queue: u64) -> Option<QueueRow> {
-        self.generations.borrow_mut().known(queue)?.row
+    pub(crate) fn row(&self, queue: u64) -> Option<Arc<QueueRow>> {
+        self.generations.borrow_mut().known(queue)?.row.clone()
     }
 
-    pub(crate) fn keep_row(&self, queue: u64, row: QueueRow) {
+    pub(crate) fn keep_row(&self, queue: u64, row: Arc<QueueRow>) {
         self.change(queue, |known| known.row = Some(row));
     }
 
@@ -88,39 +87,6 @@ impl Memo {
 
     pub(crate) fn keep_owner(&self, queue: u64, owner: Recipient) {
         self.change(queue, |known| known.owner = Some(owner));
-    }
-
-    /// What `look` finds in all items of the queue, in order; `None` when they are not known.
-    pub(crate) fn items<T>(&self, queue: u64, look: impl FnOnce(&[ItemRow]) -> T) -> Option<T> {
-        self.generations.borrow_mut().known(queue)?.items.as_deref().map(look)
-    }
-
-    /// Takes note of all items of a queue.
-    pub(crate) fn keep_items(&self, queue: u64, items: Vec<ItemRow>) {
-        self.change(queue, |known| known.items = Some(items));
-    }
-
-    /// An item was put at the end of the queue.
-    pub(crate) fn add_item(&self, queue: u64, item: ItemRow) {
-        self.change(queue, |known| {
-            if let Some(items) = &mut known.items {
-                items.push(item);
-            }
-        });
-    }
-
-    /// An item was taken out of the queue.
-    pub(crate) fn remove_item(&self, queue: u64, seq: Seq) {
-        self.change(queue, |known| {
-            if let Some(items) = &mut known.items {
-                items.retain(|item| item.seq != seq);
-            }
-        });
-    }
-
-    /// Its items are many now, or changed.
-    pub(crate) fn forget_items(&self, queue: u64) {
-        self.change(queue, |known| known.items = None);
     }
 
     pub(crate) fn forget_queue(&self, queue: u64) {
@@ -188,18 +154,19 @@ impl Generation {
 
 impl Known {
     fn items(&self) -> usize {
-        self.items.as_ref().map_or(0, Vec::len)
+        self.row.as_ref().and_then(|row| row.here()).map_or(0, <[_]>::len)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use relay_core::Usage;
+    use relay_core::Seq;
 
     use super::*;
+    use crate::schema::ItemRow;
 
-    fn row(items: u64) -> QueueRow {
-        QueueRow { usage: Usage { items, bytes: 0 }, ..QueueRow::default() }
+    fn row(acked: u64) -> Arc<QueueRow> {
+        Arc::new(QueueRow { acked, ..QueueRow::default() })
     }
 
     fn name(number: u64) -> Recipient {
@@ -230,25 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn items_are_known_all_or_not_at_all() {
-        let memo = Memo::default();
-        let seqs = || memo.items(1, |items| items.iter().map(|item| item.seq.as_u64()).collect::<Vec<_>>());
-        memo.add_item(1, item(5));
-        assert_eq!(seqs(), None, "there may be others before it");
-        memo.keep_items(1, vec![item(5), item(6)]);
-        memo.add_item(1, item(7));
-        memo.remove_item(1, Seq::new(6));
-        assert_eq!(seqs(), Some(vec![5, 7]));
-        memo.forget_items(1);
-        assert_eq!(seqs(), None);
-    }
-
-    #[test]
     fn it_holds_so_many_items_and_no_more() {
         let memo = Memo::default();
         let queues = 4 * GENERATION_ITEMS as u64 / 16;
         for queue in 0..queues {
-            memo.keep_items(queue, (0..16).map(item).collect());
+            memo.keep_row(queue, Arc::new(QueueRow::holding((0..16).map(item).collect())));
             let held = memo.generations.borrow();
             for generation in [&held.young, &held.old] {
                 let items: usize = if queue % 4096 == 0 {
@@ -260,7 +213,7 @@ mod tests {
                 assert!(items <= GENERATION_ITEMS + 16);
             }
         }
-        assert!(memo.items(queues - 1, |_| ()).is_some() && memo.items(0, |_| ()).is_none());
+        assert!(memo.row(queues - 1).is_some() && memo.row(0).is_none());
     }
 
     #[test]
@@ -278,7 +231,7 @@ mod tests {
         memo.forget_queue(2);
         memo.forget_name(&name(2));
         assert_eq!((memo.row(1), memo.owner(1)), (Some(row(7)), Some(name(1))));
-        assert_eq!(memo.generations.borrow().old.queues.get(&1).map(|known| known.row), None);
+        assert_eq!(memo.generations.borrow().old.queues.get(&1).map(|known| known.row.clone()), None);
         assert_eq!((memo.row(2), memo.name(&name(2))), (None, None));
         memo.forget_all();
         assert_eq!((memo.row(1), memo.name(&name(10))), (None, None));

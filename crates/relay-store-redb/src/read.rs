@@ -6,6 +6,7 @@
 //! begins where a binary search over deadlines says, since they never decrease along a queue.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use relay_core::{Front, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
@@ -13,13 +14,14 @@ use relay_core::{Front, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, 
 use crate::error::StoreError;
 use crate::journals::Journals;
 use crate::payload;
-use crate::schema::{self, BLOCK_ITEMS, End, ItemRow, Key, QueueRow};
+use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
 use crate::view::{Merge, Value, View};
 
-/// One queue's rows.
+/// One queue: its row, and those of its items if they lie apart.
 pub(crate) struct QueueRows<'a> {
     pub(crate) view: View<'a>,
     pub(crate) queue: u64,
+    pub(crate) row: Arc<QueueRow>,
 }
 
 /// A payload on its way to the journal, and the number of its item.
@@ -34,41 +36,16 @@ pub(crate) struct Reading<'a> {
 }
 
 impl<'a> QueueRows<'a> {
-    pub(crate) fn read_row(&self) -> Result<Option<QueueRow>, StoreError> {
-        self.view.queue_row(self.queue)
+    /// A queue by its number, if there is one.
+    pub(crate) fn of(view: View<'a>, queue: u64) -> Result<Option<Self>, StoreError> {
+        Ok(view.queue_row(queue)?.map(|row| Self { view, queue, row }))
     }
 
     pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
-        match self.memo_item(|item| item.seq == seq) {
-            Some(found) => Ok(found),
+        match self.row.here() {
+            Some(items) => Ok(items.iter().find(|item| item.seq == seq).cloned()),
             None => self.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
         }
-    }
-
-    /// What `look` finds in all items of the queue, if the memo knows them.
-    fn memo_items<T>(&self, look: impl FnOnce(&[ItemRow]) -> T) -> Option<T> {
-        self.view.memo?.items(self.queue, look)
-    }
-
-    /// The first item that is so, or that there is none, if the memo knows.
-    fn memo_item(&self, is_it: impl Fn(&ItemRow) -> bool) -> Option<Option<ItemRow>> {
-        self.memo_items(|items| items.iter().find(|item| is_it(item)).cloned())
-    }
-
-    /// Has the memo know the items of a queue that holds few.
-    pub(crate) fn recall(&self, row: &QueueRow) -> Result<(), StoreError> {
-        let Some(memo) = self.view.memo.filter(|_| !row.is_named && self.memo_items(|_| ()).is_none()) else {
-            return Ok(());
-        };
-        let mut items = Vec::new();
-        if let Some(ends) = row.ends {
-            self.scan(ends.first.seq, &mut |item| {
-                items.push(item);
-                ControlFlow::Continue(())
-            })?;
-        }
-        memo.keep_items(self.queue, items);
-        Ok(())
     }
 
     /// The arrival number of the item of this name that lies in the queue.
@@ -96,26 +73,16 @@ impl<'a> QueueRows<'a> {
         key: &Key,
         decode: impl FnOnce(&[u8]) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        self.view.get(key)?.map(|value| decode(value.bytes()?)).transpose()
+        self.view.get(key)?.map(|value| decode(&value.bytes()?)).transpose()
     }
 
     /// The item of this name, if it lies in the queue.
-    pub(crate) fn find(&self, row: &QueueRow, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
-        if row.is_named {
-            let Some(seq) = self.read_trace(id)? else { return Ok(None) };
-            return self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item")).map(Some);
+    pub(crate) fn find(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
+        if let Some(items) = self.row.here() {
+            return Ok(items.iter().find(|item| item.id == id).cloned());
         }
-        self.recall(row)?;
-        if let Some(found) = self.memo_item(|item| item.id == id) {
-            return Ok(found);
-        }
-        let mut found = None;
-        let Some(ends) = row.ends else { return Ok(None) };
-        self.scan(ends.first.seq, &mut |item| {
-            found = (item.id == id).then_some(item);
-            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        Ok(found)
+        let Some(seq) = self.read_trace(id)? else { return Ok(None) };
+        self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item")).map(Some)
     }
 
     /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide those behind it.
@@ -124,19 +91,12 @@ impl<'a> QueueRows<'a> {
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let known = self.memo_items(|items| items.iter().filter(|item| item.seq >= from).cloned().collect());
-        match known {
-            Some(known) => {
-                let known: Vec<_> = known;
-                // Who visits may ask for the items of the memo as well.
-                let _ = known.into_iter().try_for_each(visit);
-                Ok(())
-            }
-            None => self.scan_with(from, ItemRow::decode, visit),
-        }
+        let Some(items) = self.row.here() else { return self.scan_with(from, ItemRow::decode, visit) };
+        let _ = items.iter().filter(|item| item.seq >= from).cloned().try_for_each(visit);
+        Ok(())
     }
 
-    /// As [`QueueRows::scan`], over as much of each row as `decode` reads.
+    /// As [`QueueRows::scan`], over as much of each row as `decode` reads, of items that lie apart.
     fn scan_with<T>(
         &self,
         from: Seq,
@@ -144,7 +104,7 @@ impl<'a> QueueRows<'a> {
         visit: &mut dyn FnMut(T) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         for row in self.items(from)? {
-            let flow = match row.and_then(|(key, value)| decode(item_seq(&key)?, value.bytes()?)) {
+            let flow = match row.and_then(|(key, value)| decode(item_seq(&key)?, &value.bytes()?)) {
                 Ok(row) => visit(row),
                 Err(StoreError::Damaged(what)) => {
                     tracing::error!(what, "an item's row is passed over");
@@ -160,40 +120,44 @@ impl<'a> QueueRows<'a> {
         Ok(())
     }
 
-    /// The first item from `from` on.
-    pub(crate) fn first_from(&self, from: Seq) -> Result<Option<End>, StoreError> {
-        match self.memo_items(|items| items.iter().find(|item| item.seq >= from).map(ItemRow::as_end)) {
-            Some(first) => Ok(first),
-            None => first_end(self.items(from)?),
+    /// The ends of the queue as they are, once items between them were taken out, and perhaps its last one.
+    pub(crate) fn settled(&self, ends: Ends, is_last_gone: bool) -> Result<Option<Ends>, StoreError> {
+        if let Some(items) = self.row.here() {
+            return Ok(Ends::of(items));
         }
+        let first = first_end(self.items(ends.first.seq)?)?;
+        let last = if is_last_gone { self.last_before(ends.last.seq)? } else { Some(ends.last) };
+        Ok(first.zip(last).map(|(first, last)| Ends { first, last }))
     }
 
-    /// The last item before `end`.
-    pub(crate) fn last_before(&self, end: Seq) -> Result<Option<End>, StoreError> {
-        match self.memo_items(|items| items.iter().rfind(|item| item.seq < end).map(ItemRow::as_end)) {
-            Some(last) => Ok(last),
-            None => {
-                first_end(self.view.range_back(&Key::items_start(self.queue), &Key::item(self.queue, end))?)
-            }
-        }
+    fn last_before(&self, end: Seq) -> Result<Option<End>, StoreError> {
+        first_end(self.view.range_back(&Key::items_start(self.queue), &Key::item(self.queue, end))?)
     }
 
     /// How many items lie in the queue from `from` on.
-    fn items_from(&self, row: &QueueRow, from: Seq) -> Result<u64, StoreError> {
+    fn items_from(&self, from: Seq) -> Result<u64, StoreError> {
+        let Items::Apart(Places { next, .. }) = self.row.items else {
+            return Ok(self.usage_from(from)?.items);
+        };
         // A row that cannot be read is no reason to show nothing; what is wrong with it is told elsewhere.
         let place = |seq| self.read_item(seq).ok().flatten().map(|item| item.place);
-        let places = row.ends.and_then(|ends| Some((place(ends.first.seq)?, place(from)?)));
-        match places
-            .map(|(first, here)| (row.next_place.checked_sub(first), row.next_place.checked_sub(here)))
-        {
-            Some((Some(places), Some(behind))) if places == row.usage.items => Ok(behind),
-            _ => Ok(self.usage_from(row, from)?.items),
+        let places = self.row.ends.and_then(|ends| Some((place(ends.first.seq)?, place(from)?)));
+        match places.map(|(first, here)| (next.checked_sub(first), next.checked_sub(here))) {
+            Some((Some(places), Some(behind))) if places == self.row.usage.items => Ok(behind),
+            _ => Ok(self.usage_from(from)?.items),
         }
     }
 
     /// What lies in the queue from `from` on.
-    fn usage_from(&self, row: &QueueRow, from: Seq) -> Result<Usage, StoreError> {
+    fn usage_from(&self, from: Seq) -> Result<Usage, StoreError> {
         let mut usage = Usage::ZERO;
+        let places = match &self.row.items {
+            Items::Here(items) => {
+                let later = items.iter().filter(|item| item.seq >= from);
+                return Ok(later.fold(usage, |sum, item| sum.plus(Usage::of(item.payload_bytes))));
+            }
+            Items::Apart(places) => places,
+        };
         let mut block = None;
         self.scan_with(from, ItemRow::decode_weight, &mut |(place, payload_bytes)| {
             let item_block = place / BLOCK_ITEMS;
@@ -203,17 +167,18 @@ impl<'a> QueueRows<'a> {
             usage = usage.plus(Usage::of(payload_bytes));
             ControlFlow::Continue(())
         })?;
-        let open = row.next_place / BLOCK_ITEMS;
+        let open = places.next / BLOCK_ITEMS;
         let Some(block) = block.filter(|block| *block < open) else { return Ok(usage) };
         let later = Key::block(self.queue, block.saturating_add(1));
         for row in self.view.range(&later, &Key::block(self.queue, u64::MAX))? {
-            usage = usage.plus(schema::decode_usage(row?.1.bytes()?)?);
+            usage = usage.plus(schema::decode_usage(&row?.1.bytes()?)?);
         }
-        Ok(usage.plus(row.open_block))
+        Ok(usage.plus(places.open_block))
     }
 
     /// Where the live part begins at `now`.
-    pub(crate) fn front(&self, row: &QueueRow, now: Timestamp) -> Result<Front, StoreError> {
+    pub(crate) fn front(&self, now: Timestamp) -> Result<Front, StoreError> {
+        let row = &*self.row;
         let Some(ends) = row.ends.filter(|ends| ends.first.deadline <= now) else {
             return Ok(Front {
                 live_from: row.ends.map_or(Seq::ZERO, |ends| ends.first.seq),
@@ -223,17 +188,11 @@ impl<'a> QueueRows<'a> {
         if ends.last.deadline <= now {
             return Ok(Front { live_from: ends.last.seq.next(), expired: row.usage });
         }
-        let in_memo = self.memo_items(|items| {
-            let (expired, live) = items.split_at(items.partition_point(|item| !item.is_live(now)));
-            let live_from = live.first().map_or(ends.last.seq.next(), |item| item.seq);
-            let expired = expired.iter().map(|item| Usage::of(item.payload_bytes));
-            Front { live_from, expired: expired.fold(Usage::ZERO, Usage::plus) }
-        });
-        if let Some(front) = in_memo {
-            return Ok(front);
-        }
-        let live_from = self.first_live(ends.first.seq, ends.last.seq, now)?;
-        Ok(Front { live_from, expired: row.usage.minus(self.usage_from(row, live_from)?) })
+        let live_from = match row.here() {
+            Some(items) => items.iter().find(|item| item.is_live(now)).map_or(ends.last.seq, |item| item.seq),
+            None => self.first_live(ends.first.seq, ends.last.seq, now)?,
+        };
+        Ok(Front { live_from, expired: row.usage.minus(self.usage_from(live_from)?) })
     }
 
     /// Finds the first live item between one that is expired and one that is live.
@@ -269,7 +228,7 @@ fn first_end(items: Merge<'_>) -> Result<Option<End>, StoreError> {
 }
 
 fn read_end((key, value): (Key, Value<'_>)) -> Result<End, StoreError> {
-    Ok(End { seq: item_seq(&key)?, deadline: ItemRow::decode_deadline(value.bytes()?)? })
+    Ok(End { seq: item_seq(&key)?, deadline: ItemRow::decode_deadline(&value.bytes()?)? })
 }
 
 fn item_seq(key: &Key) -> Result<Seq, StoreError> {
@@ -277,9 +236,9 @@ fn item_seq(key: &Key) -> Result<Seq, StoreError> {
 }
 
 impl Reading<'_> {
-    fn find(&self, recipient: &Recipient) -> Result<Option<(QueueRows<'_>, QueueRow)>, StoreError> {
+    fn find(&self, recipient: &Recipient) -> Result<Option<QueueRows<'_>>, StoreError> {
         let found = self.view.queue(recipient)?;
-        Ok(found.map(|(queue, row)| (QueueRows { view: self.view, queue }, row)))
+        Ok(found.map(|(queue, row)| QueueRows { view: self.view, queue, row }))
     }
 
     fn payload(&self, item: &ItemRow) -> Result<Bytes, StoreError> {
@@ -302,11 +261,11 @@ impl ReadTx for Reading<'_> {
     }
 
     fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        let Some((rows, row)) = self.find(recipient)? else { return Ok(None) };
-        if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(&row, id)? {
+        let Some(rows) = self.find(recipient)? else { return Ok(None) };
+        if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(id)? {
             return Ok(Some(Trace::Queued { seq, deadline, payload_bytes }));
         }
-        if row.acked == 0 {
+        if rows.row.acked == 0 {
             return Ok(None);
         }
         Ok(rows.read_acked(id)?.map(|(_, until)| Trace::Acked { until }))
@@ -318,29 +277,29 @@ impl ReadTx for Reading<'_> {
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let Some((rows, _)) = self.find(recipient)? else { return Ok(()) };
+        let Some(rows) = self.find(recipient)? else { return Ok(()) };
         rows.scan(from, visit)
     }
 
     fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
         let found = self.find(recipient)?;
-        Ok(found.and_then(|(_, row)| row.ends).map(|ends| ends.last.deadline))
+        Ok(found.and_then(|rows| rows.row.ends).map(|ends| ends.last.deadline))
     }
 
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let item = self.find(recipient)?.map(|(rows, _)| rows.read_item(seq)).transpose()?.flatten();
+        let item = self.find(recipient)?.map(|rows| rows.read_item(seq)).transpose()?.flatten();
         let item = item.ok_or(StoreError::Damaged("a name leads to no item"))?;
         // What has another length need not be read.
         Ok(item.payload_bytes == payload.len() as u64 && self.payload(&item)? == payload)
     }
 
     fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, StoreError> {
-        let Some((rows, row)) = self.find(recipient)? else { return Ok(0) };
-        rows.items_from(&row, from)
+        let Some(rows) = self.find(recipient)? else { return Ok(0) };
+        rows.items_from(from)
     }
 
     fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
-        let Some((rows, row)) = self.find(recipient)? else { return Ok(Front::default()) };
-        rows.front(&row, now)
+        let Some(rows) = self.find(recipient)? else { return Ok(Front::default()) };
+        rows.front(now)
     }
 }

@@ -12,8 +12,10 @@ use crate::error::StoreError;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
 use crate::schema::{
-    self, BLOCK_ITEMS, ItemRow, Key, NAMED_FROM_ITEMS, NAMED_UNTIL_ITEMS, ParsedKey, QueueRow,
+    self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, ParsedKey, Places,
+    QueueRow,
 };
+use crate::view::{Value, View};
 
 /// How many bytes of records are read together, unless one alone is longer.
 const READ_TOGETHER_BYTES: u64 = 4 * 1024 * 1024;
@@ -26,18 +28,19 @@ pub(crate) fn recount(
     let mut findings = find_damaged_rows(reading)?;
     findings.extend(or_damage(relay_core::verify::recount(reading))?);
     let mut counted = BTreeMap::<u32, Live>::new();
-    for (queue, row) in queues(reading)? {
-        let rows = QueueRows { view: reading.view, queue };
+    for rows in queues(reading) {
+        let rows = rows?;
+        let queue = rows.queue;
         let items = items(&rows)?;
         for item in &items {
             let live = counted.entry(item.location.segment).or_default();
             live.items += 1;
             live.bytes += u64::from(item.location.length);
         }
-        findings.extend(check_ends(queue, &row, &items));
-        findings.extend(or_damage(check_acked(&rows, &row))?);
-        findings.extend(or_damage(check_named(&rows, &row, &items))?);
-        findings.extend(or_damage(check_places(&rows, &row, &items))?);
+        findings.extend(check_ends(&rows, &items));
+        findings.extend(or_damage(check_acked(&rows))?);
+        findings.extend(or_damage(check_layout(&rows, &items))?);
+        findings.extend(or_damage(check_places(&rows, &items))?);
         findings.extend(check_records(reading, queue, &items));
     }
     let noted = segments.iter().filter(|(_, live)| live.items > 0 || live.bytes > 0);
@@ -59,7 +62,8 @@ fn or_damage(checked: Result<Vec<String>, StoreError>) -> Result<Vec<String>, St
 /// The sum over all queues.
 pub(crate) fn contents(reading: &Reading<'_>) -> Result<Contents, StoreError> {
     let mut contents = Contents::default();
-    for (_, row) in queues(reading)? {
+    for rows in queues(reading) {
+        let row = rows?.row;
         contents.queues += 1;
         contents.usage = contents.usage.plus(row.usage);
         contents.acked += row.acked;
@@ -72,7 +76,7 @@ pub(crate) fn find_damaged_rows(reading: &Reading<'_>) -> Result<Vec<String>, St
     let mut findings = Vec::new();
     for row in reading.view.range(&Key::start(), &Key::end())? {
         let wrong = match row {
-            Ok((key, value)) => value.bytes().and_then(|value| check_row(&key, value)).err(),
+            Ok((key, value)) => value.bytes().and_then(|value| check_row(&key, &value)).err(),
             Err(error) => Some(error),
         };
         match wrong {
@@ -99,32 +103,38 @@ fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All queues whose row can be read.
-pub(crate) fn queues(reading: &Reading<'_>) -> Result<Vec<(u64, QueueRow)>, StoreError> {
-    let mut queues = Vec::new();
-    let mut from = Key::queues_start();
-    // From the row of one queue to that of the next, and not over what lies in between.
-    while let Some((key, value)) = next_readable(reading, &from)? {
-        let (ParsedKey::Queue(queue)
-        | ParsedKey::Item(queue, _)
-        | ParsedKey::Trace(queue, _)
-        | ParsedKey::Block(queue, _)) = key.parse()?
-        else {
-            break;
-        };
-        if matches!(key.parse()?, ParsedKey::Queue(_)) {
-            queues.push((queue, QueueRow::decode(&value)?));
-        }
-        from = Key::queue(queue.saturating_add(1));
-    }
-    Ok(queues)
+pub(crate) fn queues<'a>(
+    reading: &Reading<'a>,
+) -> impl Iterator<Item = Result<QueueRows<'a>, StoreError>> + use<'a> {
+    let view = reading.view;
+    let mut from = Some(Key::queues_start());
+    std::iter::from_fn(move || {
+        let found = next_queue(view, from?);
+        // From the row of one queue to that of the next, and not over what lies in between.
+        from =
+            found.as_ref().ok().and_then(Option::as_ref).map(|rows| Key::queue(rows.queue.saturating_add(1)));
+        found.transpose()
+    })
 }
 
-fn next_readable(reading: &Reading<'_>, from: &Key) -> Result<Option<(Key, Vec<u8>)>, StoreError> {
-    for row in reading.view.range(from, &Key::queues_end())? {
+fn next_queue(view: View<'_>, mut from: Key) -> Result<Option<QueueRows<'_>>, StoreError> {
+    while let Some((key, row)) = next_readable(view, &from)? {
+        let queue = match key.parse()? {
+            ParsedKey::Queue(queue) => return Ok(Some(QueueRows { view, queue, row: row.queue()? })),
+            ParsedKey::Item(queue, _) | ParsedKey::Trace(queue, _) | ParsedKey::Block(queue, _) => queue,
+            _ => break,
+        };
+        from = Key::queue(queue.saturating_add(1));
+    }
+    Ok(None)
+}
+
+fn next_readable<'a>(view: View<'a>, from: &Key) -> Result<Option<(Key, Value<'a>)>, StoreError> {
+    for row in view.range(from, &Key::queues_end())? {
         match row {
             Ok((key, value)) => {
-                if let Ok(value) = value.bytes() {
-                    return Ok(Some((key, value.to_vec())));
+                if value.bytes().is_ok() {
+                    return Ok(Some((key, value)));
                 }
             }
             Err(StoreError::Damaged(_)) => {}
@@ -143,27 +153,24 @@ fn items(rows: &QueueRows<'_>) -> Result<Vec<ItemRow>, StoreError> {
     Ok(items)
 }
 
-fn check_ends(queue: u64, row: &QueueRow, items: &[ItemRow]) -> Option<String> {
-    let ends = |item: &ItemRow| (item.seq, item.deadline);
-    let there = items.first().map(ends).zip(items.last().map(ends));
-    let noted =
-        row.ends.map(|ends| ((ends.first.seq, ends.first.deadline), (ends.last.seq, ends.last.deadline)));
-    (there != noted).then(|| format!("queue number {queue}: its ends are not where they are noted"))
+fn check_ends(rows: &QueueRows<'_>, items: &[ItemRow]) -> Option<String> {
+    let wrong = Ends::of(items) != rows.row.ends;
+    wrong.then(|| format!("queue number {}: its ends are not where they are noted", rows.queue))
 }
 
 /// Whether as many acked names are there as are noted, and each is found by its name.
-fn check_acked(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<String>, StoreError> {
+fn check_acked(rows: &QueueRows<'_>) -> Result<Vec<String>, StoreError> {
     let (queue, acked) = (rows.queue, acked_of(rows)?);
     let mut wrong = Vec::new();
-    if acked.len() as u64 != row.acked {
+    if acked.len() as u64 != rows.row.acked {
         wrong.push(format!(
             "queue number {queue}: {} acked names are noted, {} exist",
-            row.acked,
+            rows.row.acked,
             acked.len()
         ));
     }
     for (id, until) in acked {
-        if rows.find(row, id)?.is_some() || rows.read_acked(id)?.is_none_or(|(_, found)| found != until) {
+        if rows.find(id)?.is_some() || rows.read_acked(id)?.is_none_or(|(_, found)| found != until) {
             wrong.push(format!("queue number {queue}: an acked name is not found as such"));
         }
     }
@@ -178,7 +185,7 @@ fn acked_of(rows: &QueueRows<'_>) -> Result<Vec<(ItemId, Timestamp)>, StoreError
         for name in rows.view.range(&from, &to)? {
             let (key, value) = name?;
             if let ParsedKey::Acked(.., id) = key.parse()? {
-                acked.push((id, schema::decode_until(value.bytes()?)?));
+                acked.push((id, schema::decode_until(&value.bytes()?)?));
             }
         }
     }
@@ -186,33 +193,37 @@ fn acked_of(rows: &QueueRows<'_>) -> Result<Vec<(ItemId, Timestamp)>, StoreError
 }
 
 /// Checks the places of the items, and the counts of their blocks.
-fn check_places(rows: &QueueRows<'_>, row: &QueueRow, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
+fn check_places(rows: &QueueRows<'_>, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
     let queue = rows.queue;
     let mut wrong = Vec::new();
-    let in_order = items.is_sorted_by(|a, b| a.place < b.place);
-    if !in_order || items.last().is_some_and(|last| last.place >= row.next_place) {
-        wrong.push(format!("queue number {queue}: places are out of order"));
-    }
     let mut counted = Vec::new();
-    for block in items.chunk_by(|a, b| a.place / BLOCK_ITEMS == b.place / BLOCK_ITEMS) {
-        let usage = block.iter().fold(Usage::ZERO, |sum, row| sum.plus(Usage::of(row.payload_bytes)));
-        counted.extend(block.first().map(|row| (row.place / BLOCK_ITEMS, usage)));
+    if let Items::Apart(places) = rows.row.items {
+        let in_order = items.is_sorted_by(|a, b| a.place < b.place);
+        if !in_order || items.last().is_some_and(|last| last.place >= places.next) {
+            wrong.push(format!("queue number {queue}: places are out of order"));
+        }
+        for block in items.chunk_by(|a, b| a.place / BLOCK_ITEMS == b.place / BLOCK_ITEMS) {
+            let usage = block.iter().fold(Usage::ZERO, |sum, row| sum.plus(Usage::of(row.payload_bytes)));
+            counted.extend(block.first().map(|row| (row.place / BLOCK_ITEMS, usage)));
+        }
     }
-    if noted_blocks(rows, row)? != counted {
+    if noted_blocks(rows)? != counted {
         wrong.push(format!("queue number {queue}: its blocks are not counted right"));
     }
     Ok(wrong)
 }
 
-fn noted_blocks(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<(u64, Usage)>, StoreError> {
+fn noted_blocks(rows: &QueueRows<'_>) -> Result<Vec<(u64, Usage)>, StoreError> {
     let mut noted = Vec::new();
     for block in rows.view.range(&Key::block(rows.queue, 0), &Key::block(rows.queue, u64::MAX))? {
         let (key, value) = block?;
         if let ParsedKey::Block(_, block) = key.parse()? {
-            noted.push((block, schema::decode_usage(value.bytes()?)?));
+            noted.push((block, schema::decode_usage(&value.bytes()?)?));
         }
     }
-    noted.extend((!row.open_block.is_empty()).then_some((row.next_place / BLOCK_ITEMS, row.open_block)));
+    if let Items::Apart(Places { next, open_block }) = rows.row.items {
+        noted.extend((!open_block.is_empty()).then_some((next / BLOCK_ITEMS, open_block)));
+    }
     Ok(noted)
 }
 
@@ -242,12 +253,12 @@ fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<St
     wrong
 }
 
-/// The names that lead to items: those that have rows, or, in a queue that needs none, those of its items.
-fn names(rows: &QueueRows<'_>, row: &QueueRow) -> Result<Vec<ItemId>, StoreError> {
-    if !row.is_named {
-        return Ok(items(rows)?.into_iter().map(|item| item.id).collect());
+/// The names that lead to items: those of the items in the row, or those that have rows.
+fn names(rows: &QueueRows<'_>) -> Result<Vec<ItemId>, StoreError> {
+    match rows.row.here() {
+        Some(items) => Ok(items.iter().map(|item| item.id).collect()),
+        None => named(rows),
     }
-    named(rows)
 }
 
 /// The names that have rows.
@@ -261,28 +272,30 @@ fn named(rows: &QueueRows<'_>) -> Result<Vec<ItemId>, StoreError> {
     Ok(names)
 }
 
-/// Whether the names have rows where they should, and only there.
-fn check_named(rows: &QueueRows<'_>, row: &QueueRow, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
-    let should = if row.is_named { NAMED_UNTIL_ITEMS + 1..=u64::MAX } else { 0..=NAMED_FROM_ITEMS };
-    let mut wrong = Vec::new();
-    if !should.contains(&(items.len() as u64)) || !(row.is_named || named(rows)?.is_empty()) {
-        wrong
-            .push(format!("queue number {}: names have rows where they need none, or have none", rows.queue));
-    }
-    Ok(wrong)
+/// Whether the items have rows where they should, and only there.
+fn check_layout(rows: &QueueRows<'_>, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
+    let is_right = match rows.row.here() {
+        Some(items) => {
+            let apart = rows.view.range(&Key::items_start(rows.queue), &Key::traces_end(rows.queue))?.next();
+            items.len() <= APART_FROM_ITEMS && apart.is_none()
+        }
+        None => items.len() as u64 > APART_UNTIL_ITEMS,
+    };
+    let wrong = || format!("queue number {}: items have rows where they need none, or have none", rows.queue);
+    Ok((!is_right).then(wrong).into_iter().collect())
 }
 
 impl Inspect for Reading<'_> {
     fn recipients(&self) -> Result<Vec<Recipient>, StoreError> {
-        queues(self)?.into_iter().map(|(queue, _)| self.view.owner(queue)).collect()
+        queues(self).map(|rows| self.view.owner(rows?.queue)).collect()
     }
 
     fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, StoreError> {
         let Some((queue, row)) = self.view.queue(recipient)? else { return Ok(Vec::new()) };
-        let rows = QueueRows { view: self.view, queue };
+        let rows = QueueRows { view: self.view, queue, row };
         let mut traces = Vec::new();
-        for id in names(&rows, &row)? {
-            if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(&row, id)? {
+        for id in names(&rows)? {
+            if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(id)? {
                 traces.push((id, Trace::Queued { seq, deadline, payload_bytes }));
             }
         }
@@ -305,7 +318,7 @@ impl Inspect for Reading<'_> {
         for row in self.view.range(&Key::acked_start(), &Key::end())? {
             let (key, value) = row?;
             if let ParsedKey::Acked(_, queue, id) = key.parse()? {
-                expiry.push((schema::decode_until(value.bytes()?)?, self.view.owner(queue)?, id));
+                expiry.push((schema::decode_until(&value.bytes()?)?, self.view.owner(queue)?, id));
             }
         }
         Ok(expiry)

@@ -19,7 +19,8 @@ use crate::layer::Numbers;
 
 /// The format of what is written here; another one is not read. Format 1 had no journal, format 2 no payload files, and kept
 /// acked names and recipients among the rows of their queues. Format 3 named every item, and told in its row what its record tells.
-pub(crate) const FORMAT: u64 = 4;
+/// Format 4 had a row for each item of every queue.
+pub(crate) const FORMAT: u64 = 5;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -50,12 +51,12 @@ pub(crate) const META_CHECKSUM: &str = "checksum";
 /// How many consecutive items of a queue are counted together.
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
-/// A queue that holds so many items gets rows for the names of all of them with the next one. Until then the rows of the items are
-/// looked through.
-pub(crate) const NAMED_FROM_ITEMS: u64 = 16;
+/// A queue that holds so many items gets rows for each of them, and their names, with the next one. Until then they lie in its own row:
+/// most queues hold few, and each push, ack or expiry of theirs changes that one row.
+pub(crate) const APART_FROM_ITEMS: usize = 16;
 
-/// And so few that they are taken away again.
-pub(crate) const NAMED_UNTIL_ITEMS: u64 = 4;
+/// And so few that they are taken back into its row.
+pub(crate) const APART_UNTIL_ITEMS: u64 = 4;
 
 /// The first byte of a key: what the row is about.
 const OWNERS: u8 = 0;
@@ -69,13 +70,17 @@ const ACKED: u8 = 3;
 enum Tag {
     /// The queue itself: a [`QueueRow`].
     Queue = 0,
-    /// An item, by arrival number: an [`ItemRow`].
+    /// An item of a queue that holds many, by arrival number: an [`ItemRow`].
     Item = 1,
-    /// The name of an item in a queue that holds many: its arrival number.
+    /// The name of such an item: its arrival number.
     Trace = 2,
-    /// How much of a full block of items is still there: a [`Usage`].
+    /// How much of a full block of such items is still there: a [`Usage`].
     Block = 3,
 }
+
+/// How the items of a queue lie, in its row: see [`Items`].
+const LAYOUT_HERE: u64 = 0;
+const LAYOUT_APART: u64 = 1;
 
 /// The longest key, that of an acked name: the first byte, a slot, a queue number, a name.
 const KEY_BYTES_MAX: usize = 1 + 8 + 8 + ID_BYTES;
@@ -118,21 +123,34 @@ pub(crate) enum ParsedKey {
     Acked(Timestamp, u64, ItemId),
 }
 
-/// A queue at a glance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A queue at a glance, and its items while they are few.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueRow {
     /// What it holds, expired items that are not reclaimed yet included.
     pub(crate) usage: Usage,
     /// How many acked names it remembers.
     pub(crate) acked: u64,
-    /// The place that the next item gets. Places count a queue's items from 0, and start anew when it is empty.
-    pub(crate) next_place: u64,
-    /// What is still there of the last block, the one that `next_place` lies in.
-    pub(crate) open_block: Usage,
-    /// Whether the names of its items have rows: see [`NAMED_FROM_ITEMS`].
-    pub(crate) is_named: bool,
     /// Its first and its last item; none when it holds nothing.
     pub(crate) ends: Option<Ends>,
+    pub(crate) items: Items,
+}
+
+/// Where the items of a queue are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Items {
+    /// In its row, in order: all of them.
+    Here(Vec<ItemRow>),
+    /// In rows of their own: see [`APART_FROM_ITEMS`].
+    Apart(Places),
+}
+
+/// Where the items of a queue that holds many come to lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// The place that the next item gets. They are counted from the first item that got a row of its own.
+    pub(crate) next: u64,
+    /// What is still there of the last block, the one that `next` lies in.
+    pub(crate) open_block: Usage,
 }
 
 /// The two ends of a queue. Deadlines never decrease in between.
@@ -164,7 +182,7 @@ pub(crate) struct ItemRow {
     pub(crate) deadline: Timestamp,
     /// The length of its payload.
     pub(crate) payload_bytes: u64,
-    /// Its place in the queue.
+    /// Its place in a queue that holds many; otherwise 0.
     pub(crate) place: u64,
     /// Where its record lies, or its payload if that lies aside.
     pub(crate) location: Location,
@@ -384,19 +402,39 @@ impl QueueRow {
         self.usage.is_empty() && self.acked == 0
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let (usage, block) = (self.usage, self.open_block);
-        let mut bytes = Vec::with_capacity(40);
-        let is_named = u64::from(self.is_named);
-        for number in
-            [usage.items, usage.bytes, self.acked, self.next_place, block.items, block.bytes, is_named]
-        {
-            put_number(&mut bytes, number);
+    /// The items, if they are in the row.
+    pub(crate) fn here(&self) -> Option<&[ItemRow]> {
+        match &self.items {
+            Items::Here(items) => Some(items),
+            Items::Apart(_) => None,
         }
-        if let Some(ends) = self.ends {
-            for End { seq, deadline } in [ends.first, ends.last] {
-                put_number(&mut bytes, seq.as_u64());
-                put_number(&mut bytes, deadline.as_ms());
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(48 + self.here().map_or(0, |items| items.len() * 48));
+        put_number(&mut bytes, self.acked);
+        match &self.items {
+            Items::Here(items) => {
+                put_number(&mut bytes, LAYOUT_HERE);
+                let mut before = (0, 0);
+                for item in items {
+                    let (seq, deadline) = (item.seq.as_u64(), item.deadline.as_ms());
+                    put_number(&mut bytes, seq.saturating_sub(before.0));
+                    put_number(&mut bytes, deadline.saturating_sub(before.1));
+                    before = (seq, deadline);
+                    item.encode_rest(&mut bytes);
+                }
+            }
+            Items::Apart(places) => {
+                put_number(&mut bytes, LAYOUT_APART);
+                let (usage, block) = (self.usage, places.open_block);
+                for number in [usage.items, usage.bytes, places.next, block.items, block.bytes] {
+                    put_number(&mut bytes, number);
+                }
+                for End { seq, deadline } in self.ends.iter().flat_map(|ends| [ends.first, ends.last]) {
+                    put_number(&mut bytes, seq.as_u64());
+                    put_number(&mut bytes, deadline.as_ms());
+                }
             }
         }
         bytes
@@ -404,18 +442,53 @@ impl QueueRow {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "queue");
-        let usage = row.usage()?;
-        let (acked, next_place) = (row.number()?, row.number()?);
-        let open_block = row.usage()?;
-        let is_named = match row.number()? {
-            0 => false,
-            1 => true,
-            _ => return Err(StoreError::Damaged("queue: names")),
+        let acked = row.number()?;
+        let decoded = match row.number()? {
+            LAYOUT_HERE => Self { acked, ..Self::holding(decode_items(&mut row)?) },
+            LAYOUT_APART => {
+                let (usage, next, open_block) = (row.usage()?, row.number()?, row.usage()?);
+                let ends = Some(Ends { first: end(&mut row)?, last: end(&mut row)? });
+                Self { usage, acked, ends, items: Items::Apart(Places { next, open_block }) }
+            }
+            _ => return Err(StoreError::Damaged("queue: layout")),
         };
-        let ends =
-            if usage.is_empty() { None } else { Some(Ends { first: end(&mut row)?, last: end(&mut row)? }) };
-        row.end(Self { usage, acked, next_place, open_block, is_named, ends })
+        row.end(decoded)
     }
+
+    /// A queue of these items, in order, in its row.
+    pub(crate) fn holding(items: Vec<ItemRow>) -> Self {
+        let usage = items.iter().fold(Usage::ZERO, |sum, item| sum.plus(Usage::of(item.payload_bytes)));
+        Self { usage, acked: 0, ends: Ends::of(&items), items: Items::Here(items) }
+    }
+}
+
+impl Default for Items {
+    fn default() -> Self {
+        Self::Here(Vec::new())
+    }
+}
+
+impl Ends {
+    /// Of these items, which are in order.
+    pub(crate) fn of(items: &[ItemRow]) -> Option<Self> {
+        let ends = items.first().zip(items.last());
+        ends.map(|(first, last)| Self { first: first.as_end(), last: last.as_end() })
+    }
+}
+
+fn decode_items(row: &mut Fields<'_>) -> Result<Vec<ItemRow>, StoreError> {
+    let mut items = Vec::new();
+    let (mut seq, mut deadline) = (0_u64, 0_u64);
+    while row.rest_bytes() > 0 {
+        let later = (seq.checked_add(row.number()?), deadline.checked_add(row.number()?));
+        let (Some(next), Some(due)) = later else { return Err(StoreError::Damaged("queue: order")) };
+        if next == seq && !items.is_empty() {
+            return Err(StoreError::Damaged("queue: order"));
+        }
+        (seq, deadline) = (next, due);
+        items.push(ItemRow::decode_rest(row, Seq::new(seq), Timestamp::from_ms(deadline), 0)?);
+    }
+    Ok(items)
 }
 
 fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
@@ -430,40 +503,59 @@ impl ItemRow {
         Self { seq, id, deadline, payload_bytes, place: 0, location, told }
     }
 
+    /// As a row of its own.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(if self.told.is_some() { 96 } else { 48 });
+        put_number(&mut bytes, self.deadline.as_ms());
+        put_number(&mut bytes, self.place);
+        self.encode_rest(&mut bytes);
+        bytes
+    }
+
+    /// All but its number, its deadline and its place.
+    fn encode_rest(&self, bytes: &mut Vec<u8>) {
         for number in [
-            self.deadline.as_ms(),
-            self.place,
             self.payload_bytes,
             u64::from(self.location.segment),
             u64::from(self.location.offset),
             u64::from(self.location.length),
             u64::from(self.id.chunk_index),
         ] {
-            put_number(&mut bytes, number);
+            put_number(bytes, number);
         }
         bytes.extend_from_slice(self.id.message_id.as_bytes());
         if let Some(told) = &self.told {
             let Told { arrival, total_len, sent_ms, chunk_count, kind } = &**told;
-            for number in [arrival.as_ms(), *total_len, *sent_ms, u64::from(*chunk_count)] {
-                put_number(&mut bytes, number);
+            let kind = kind.as_str().as_bytes();
+            for number in [arrival.as_ms(), *total_len, *sent_ms, u64::from(*chunk_count), kind.len() as u64]
+            {
+                put_number(bytes, number);
             }
-            bytes.extend_from_slice(kind.as_str().as_bytes());
+            bytes.extend_from_slice(kind);
         }
-        bytes
     }
 
+    /// From a row of its own.
     pub(crate) fn decode(seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "item");
-        let deadline = Timestamp::from_ms(row.number()?);
-        let (place, payload_bytes) = (row.number()?, row.number()?);
+        let (deadline, place) = (Timestamp::from_ms(row.number()?), row.number()?);
+        let item = Self::decode_rest(&mut row, seq, deadline, place)?;
+        row.end(item)
+    }
+
+    fn decode_rest(
+        row: &mut Fields<'_>,
+        seq: Seq,
+        deadline: Timestamp,
+        place: u64,
+    ) -> Result<Self, StoreError> {
+        let payload_bytes = row.number()?;
         let location = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
         let chunk_index = row.small()?;
         let id = ItemId { message_id: MessageId::from_bytes(row.take()?), chunk_index };
-        let told = journals::is_payload(location.segment).then(|| Told::decode(&mut row, chunk_index));
+        let told = journals::is_payload(location.segment).then(|| Told::decode(row, chunk_index));
         let told = told.transpose()?.map(Box::new);
-        row.end(Self { seq, id, deadline, payload_bytes, place, location, told })
+        Ok(Self { seq, id, deadline, payload_bytes, place, location, told })
     }
 
     /// The end of a queue that the item may be.
@@ -499,7 +591,9 @@ impl Told {
         let arrival = Timestamp::from_ms(row.number()?);
         let (total_len, sent_ms, chunk_count) = (row.number()?, row.number()?, row.small()?);
         Chunk::new(chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
-        let kind = row.rest_text(|text| Kind::parse(text).ok())?;
+        let length = row.number()?;
+        let kind = std::str::from_utf8(row.slice(length)?).ok().and_then(|text| Kind::parse(text).ok());
+        let kind = kind.ok_or(StoreError::Damaged("item: kind"))?;
         Ok(Self { arrival, total_len, sent_ms, chunk_count, kind })
     }
 }

@@ -115,9 +115,9 @@ impl State {
         self.active.numbers.seq = self.active.numbers.seq.max(seq);
     }
 
-    /// How many rows wait for the next checkpoint.
+    /// How much waits for the next checkpoint, in rows.
     pub(crate) fn waiting_rows(&self) -> usize {
-        self.active.rows()
+        self.active.weight()
     }
 
     /// The bytes of the journal that a replay would read, as far as they lie in the current segment or full ones of `segment_bytes`.
@@ -154,8 +154,11 @@ impl State {
 
     /// Whether the item is live and its record is the one there.
     pub(crate) fn lies_at(&self, queue: u64, seq: Seq, location: Location) -> bool {
-        let rows = QueueRows { view: self.synced(), queue };
-        rows.read_item(seq).is_ok_and(|row| row.is_some_and(|row| row.location == location))
+        let item = QueueRows::of(self.synced(), queue).and_then(|rows| match rows {
+            Some(rows) => rows.read_item(seq),
+            None => Ok(None),
+        });
+        item.is_ok_and(|item| item.is_some_and(|item| item.location == location))
     }
 
     pub(crate) fn base(&self) -> &Arc<Base> {

@@ -4,17 +4,19 @@
 //! Changes go to a layer of their own, and an undo log takes back those of one request.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use relay_core::{ItemId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
 use crate::acked;
 use crate::error::StoreError;
-use crate::layer::{Change, Layer, Numbers};
+use crate::layer::{Change, Layer, Numbers, Row};
 use crate::memo::Memo;
 use crate::read::QueueRows;
 use crate::schema::{
-    self, BLOCK_ITEMS, Ends, ItemRow, Key, NAMED_FROM_ITEMS, NAMED_UNTIL_ITEMS, ParsedKey, QueueRow,
+    self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, ParsedKey, Places,
+    QueueRow,
 };
 use crate::state::State;
 use crate::view::{Value, View};
@@ -32,7 +34,7 @@ pub(crate) struct Tables<'s> {
 
 /// How to take a change back.
 enum Undo {
-    Row(Key, Option<Option<Box<[u8]>>>),
+    Row(Key, Option<Option<Row>>),
     Name(Recipient, Option<Option<u64>>),
     Count(u32, Change),
 }
@@ -47,8 +49,13 @@ impl<'s> Tables<'s> {
         self.state.view(Some(&self.layer)).with_memo(self.memo)
     }
 
-    pub(crate) fn rows(&self, queue: u64) -> QueueRows<'_> {
-        QueueRows { view: self.view(), queue }
+    pub(crate) fn rows(&self, queue: u64) -> Result<Option<QueueRows<'_>>, StoreError> {
+        QueueRows::of(self.view(), queue)
+    }
+
+    /// The row of a queue, to be changed and put back.
+    fn row(&self, queue: u64) -> Result<Option<Arc<QueueRow>>, StoreError> {
+        self.view().queue_row(queue)
     }
 
     /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
@@ -83,7 +90,7 @@ impl<'s> Tables<'s> {
     }
 
     /// The number and row of a queue, if there is one.
-    pub(crate) fn find(&self, recipient: &Recipient) -> Result<Option<(u64, QueueRow)>, StoreError> {
+    pub(crate) fn find(&self, recipient: &Recipient) -> Result<Option<(u64, Arc<QueueRow>)>, StoreError> {
         self.view().queue(recipient)
     }
 
@@ -105,88 +112,121 @@ impl<'s> Tables<'s> {
         owner: impl FnOnce() -> Result<Recipient, StoreError>,
         item: ItemRow,
     ) -> Result<(), StoreError> {
-        let (id, location) = (item.id, item.location);
+        let (id, location, last) = (item.id, item.location, item.as_end());
         let added = Usage::of(item.payload_bytes);
-        let mut row = match self.rows(queue).read_row()? {
+        let mut shared = match self.row(queue)? {
             Some(row) => row,
             None => self.make_queue(queue, owner()?),
         };
+        let row = Arc::make_mut(&mut shared);
         // Its time is over, or the rules would not put it into the queue, but no sweep has come by.
         if row.acked > 0
-            && let Some((acked, _)) = self.rows(queue).read_acked(id)?
+            && let Some((acked, _)) = self.read_acked(queue, id)?
         {
             self.put(acked, None);
             row.acked = row.acked.saturating_sub(1);
         }
-        if !row.is_named && row.usage.items >= NAMED_FROM_ITEMS {
-            self.name_items(queue, &mut row, true)?;
-        }
-        if row.is_named {
-            self.put_trace(queue, id, Some(item.seq));
-        }
-        let (place, last) = (row.next_place, item.as_end());
-        let item = ItemRow { place, ..item };
-        self.put(Key::item(queue, item.seq), Some(item.encode()));
-        self.memo.add_item(queue, item);
+        self.lay(queue, row, item);
         self.count(location.segment, Change::added(location));
         row.usage = row.usage.plus(added);
-        row.next_place = place.saturating_add(1);
-        row.open_block = row.open_block.plus(added);
-        if row.next_place.is_multiple_of(BLOCK_ITEMS) {
-            let full = std::mem::take(&mut row.open_block);
-            self.put(Key::block(queue, place / BLOCK_ITEMS), Some(schema::encode_usage(full)));
-        }
         if row.ends.is_none() {
             self.put(Key::due(last.deadline, queue), Some(Vec::new()));
         }
         row.ends = Some(Ends { first: row.ends.map_or(last, |ends| ends.first), last });
         self.layer.numbers.seq = self.layer.numbers.seq.max(last.seq);
         self.layer.numbers.queue = self.layer.numbers.queue.max(queue);
-        self.put_queue(queue, &row);
+        self.put_queue(queue, shared);
         Ok(())
+    }
+
+    /// Puts an item where those of its queue are.
+    fn lay(&mut self, queue: u64, row: &mut QueueRow, item: ItemRow) {
+        match &mut row.items {
+            Items::Here(items) if items.len() < APART_FROM_ITEMS => items.push(item),
+            Items::Here(items) => {
+                let mut places = Places::default();
+                for item in std::mem::take(items).into_iter().chain([item]) {
+                    self.lay_apart(queue, &mut places, item);
+                }
+                row.items = Items::Apart(places);
+            }
+            Items::Apart(places) => self.lay_apart(queue, places, item),
+        }
+    }
+
+    /// Gives an item a row, and its name one, at the next place.
+    fn lay_apart(&mut self, queue: u64, places: &mut Places, item: ItemRow) {
+        let (id, seq, place) = (item.id, item.seq, places.next);
+        places.next = place.saturating_add(1);
+        places.open_block = places.open_block.plus(Usage::of(item.payload_bytes));
+        self.put_trace(queue, id, Some(seq));
+        self.put(Key::item(queue, seq), Some(ItemRow { place, ..item }.encode()));
+        if places.next.is_multiple_of(BLOCK_ITEMS) {
+            let full = std::mem::take(&mut places.open_block);
+            self.put(Key::block(queue, place / BLOCK_ITEMS), Some(schema::encode_usage(full)));
+        }
     }
 
     /// Takes an item out of its queue and forgets its name. `None` when it is not there.
     pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
-        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(None) };
-        let Some(taken) = self.rows(queue).read_item(seq)? else { return Ok(None) };
+        let Some(mut shared) = self.row(queue)? else { return Ok(None) };
+        let row = Arc::make_mut(&mut shared);
+        let taken = match &mut row.items {
+            Items::Here(items) => {
+                let found = items.iter().position(|item| item.seq == seq);
+                found.map(|index| items.remove(index))
+            }
+            Items::Apart(_) => self.rows(queue)?.map(|rows| rows.read_item(seq)).transpose()?.flatten(),
+        };
+        let Some(taken) = taken else { return Ok(None) };
         let removed = Usage::of(taken.payload_bytes);
         self.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
-        self.put(Key::item(queue, seq), None);
-        self.memo.remove_item(queue, seq);
         self.count(taken.location.segment, Change::removed(taken.location));
-        let block = taken.place / BLOCK_ITEMS;
-        if block == row.next_place / BLOCK_ITEMS {
-            row.open_block = row.open_block.minus(removed);
-        } else {
-            self.shrink_block(queue, block, removed)?;
-        }
         row.usage = row.usage.minus(removed);
-        if row.is_named {
-            self.put_trace(queue, taken.id, None);
-            if row.usage.items <= NAMED_UNTIL_ITEMS {
-                self.name_items(queue, &mut row, false)?;
+        if let Items::Apart(places) = &mut row.items {
+            self.take_apart(queue, places, &taken)?;
+            if row.usage.items <= APART_UNTIL_ITEMS {
+                self.take_back(queue, row)?;
             }
         }
         if row.usage.is_empty() {
-            self.empty(queue, &mut row);
+            self.empty(queue, row);
         }
-        self.put_queue(queue, &row);
+        self.put_queue(queue, shared);
         Ok(Some(taken))
     }
 
-    /// Gives the names of all items in the queue a row, or takes these away.
-    fn name_items(&mut self, queue: u64, row: &mut QueueRow, is_named: bool) -> Result<(), StoreError> {
-        let mut names = Vec::new();
-        self.rows(queue).scan(Seq::ZERO, &mut |item| {
-            names.push((item.id, item.seq));
+    /// Takes away what was put for an item by [`Tables::lay_apart`].
+    fn take_apart(&mut self, queue: u64, places: &mut Places, item: &ItemRow) -> Result<(), StoreError> {
+        let removed = Usage::of(item.payload_bytes);
+        self.put(Key::item(queue, item.seq), None);
+        self.put_trace(queue, item.id, None);
+        let block = item.place / BLOCK_ITEMS;
+        if block == places.next / BLOCK_ITEMS {
+            places.open_block = places.open_block.minus(removed);
+            return Ok(());
+        }
+        self.shrink_block(queue, block, removed)
+    }
+
+    /// Takes what is left of a queue back into its row, unless some of it cannot be read: its count would go.
+    fn take_back(&mut self, queue: u64, row: &mut QueueRow) -> Result<(), StoreError> {
+        let Some(rows) = self.rows(queue)? else { return Ok(()) };
+        let mut items = Vec::new();
+        rows.scan(Seq::ZERO, &mut |item| {
+            items.push(item);
             ControlFlow::Continue(())
         })?;
-        for (id, seq) in names {
-            self.put_trace(queue, id, is_named.then_some(seq));
+        if items.len() as u64 != row.usage.items {
+            return Ok(());
         }
-        row.is_named = is_named;
-        self.memo.forget_items(queue);
+        for item in &mut items {
+            self.put(Key::item(queue, item.seq), None);
+            self.put_trace(queue, item.id, None);
+            self.put(Key::block(queue, item.place / BLOCK_ITEMS), None);
+            item.place = 0;
+        }
+        row.items = Items::Here(items);
         Ok(())
     }
 
@@ -198,26 +238,27 @@ impl<'s> Tables<'s> {
         until: Timestamp,
         slot_ms: u64,
     ) -> Result<(), StoreError> {
-        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
+        let Some(mut row) = self.row(queue)? else { return Ok(()) };
         let slot = acked::slot_of(until, slot_ms);
         self.state.acked().add(slot, queue, id);
         self.put(Key::acked(slot, queue, id), Some(schema::encode_number(until.as_ms())));
-        row.acked = row.acked.saturating_add(1);
-        self.put_queue(queue, &row);
+        let acked = &mut Arc::make_mut(&mut row).acked;
+        *acked = acked.saturating_add(1);
+        self.put_queue(queue, row);
         Ok(())
     }
 
     /// Brings the ends of a queue up to date, after items were taken out of it.
     pub(crate) fn settle(&mut self, queue: u64) -> Result<(), StoreError> {
         let is_last_gone = std::mem::take(&mut self.is_last_gone);
-        let Some(mut row) = self.rows(queue).read_row()? else { return Ok(()) };
-        let Some(ends) = row.ends else { return Ok(()) };
-        let first = self.rows(queue).first_from(ends.first.seq)?;
-        let last = if is_last_gone { self.rows(queue).last_before(ends.last.seq)? } else { Some(ends.last) };
-        let settled = first.zip(last).map(|(first, last)| Ends { first, last });
-        if settled == row.ends {
+        let Some(rows) = self.rows(queue)? else { return Ok(()) };
+        let Some(ends) = rows.row.ends else { return Ok(()) };
+        let settled = rows.settled(ends, is_last_gone)?;
+        let mut shared = rows.row;
+        if settled == Some(ends) {
             return Ok(());
         }
+        let row = Arc::make_mut(&mut shared);
         match settled {
             Some(now) => {
                 self.move_due(queue, ends.first.deadline, now.first.deadline);
@@ -226,10 +267,10 @@ impl<'s> Tables<'s> {
             None => {
                 tracing::error!("what was left of a queue cannot be read; it counts as empty");
                 row.usage = Usage::ZERO;
-                self.empty(queue, &mut row);
+                self.empty(queue, row);
             }
         }
-        self.put_queue(queue, &row);
+        self.put_queue(queue, shared);
         Ok(())
     }
 
@@ -254,20 +295,21 @@ impl<'s> Tables<'s> {
 
     fn forget_one(&mut self, queue: u64, key: Key) -> Result<(), StoreError> {
         self.put(key, None);
-        let mut row = match self.rows(queue).read_row() {
+        let mut row = match self.row(queue) {
             Ok(Some(row)) => row,
             // It must not keep the sweep from all others.
             Ok(None) | Err(StoreError::Damaged(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
-        row.acked = row.acked.saturating_sub(1);
-        self.put_queue(queue, &row);
+        let acked = &mut Arc::make_mut(&mut row).acked;
+        *acked = acked.saturating_sub(1);
+        self.put_queue(queue, row);
         Ok(())
     }
 
     /// Forgets a queue that holds nothing. False, and nothing done, when it does.
     pub(crate) fn drop_if_forgettable(&mut self, queue: u64) -> Result<bool, StoreError> {
-        if !self.rows(queue).read_row()?.is_some_and(|row| row.is_forgettable()) {
+        if !self.row(queue)?.is_some_and(|row| row.is_forgettable()) {
             return Ok(false);
         }
         let owner = self.view().owner(queue)?;
@@ -286,26 +328,32 @@ impl<'s> Tables<'s> {
         from: Option<Location>,
         to: Location,
     ) -> Result<bool, StoreError> {
-        let Some(mut row) = self.rows(queue).read_item(seq)? else { return Ok(false) };
-        let old = row.location;
+        let Some(rows) = self.rows(queue)? else { return Ok(false) };
+        let Some(mut item) = rows.read_item(seq)? else { return Ok(false) };
+        let mut row = rows.row;
+        let old = item.location;
         if from.is_some_and(|from| from != old) {
             return Ok(false);
         }
-        row.location = to;
-        self.memo.forget_items(queue);
-        self.put(Key::item(queue, seq), Some(row.encode()));
+        item.location = to;
+        match &mut Arc::make_mut(&mut row).items {
+            Items::Here(items) => {
+                items.iter_mut().filter(|here| here.seq == seq).for_each(|here| here.location = to);
+                self.put_queue(queue, row);
+            }
+            Items::Apart(_) => self.put(Key::item(queue, seq), Some(item.encode())),
+        }
         self.count(old.segment, Change::removed(old));
         self.count(to.segment, Change::added(to));
         Ok(true)
     }
 
-    fn make_queue(&mut self, queue: u64, owner: Recipient) -> QueueRow {
+    fn make_queue(&mut self, queue: u64, owner: Recipient) -> Arc<QueueRow> {
         self.put(Key::owner(queue), Some(owner.as_str().into()));
         self.memo.keep_owner(queue, owner.clone());
-        self.memo.keep_items(queue, Vec::new());
         self.put_name(owner.clone(), Some(queue));
         self.memo.keep_name(owner, queue);
-        QueueRow::default()
+        Arc::default()
     }
 
     /// What an empty queue starts anew with.
@@ -313,9 +361,7 @@ impl<'s> Tables<'s> {
         if let Some(ends) = row.ends.take() {
             self.put(Key::due(ends.first.deadline, queue), None);
         }
-        row.next_place = 0;
-        row.is_named = false;
-        row.open_block = Usage::ZERO;
+        row.items = Items::default();
     }
 
     fn move_due(&mut self, queue: u64, from: Timestamp, to: Timestamp) {
@@ -327,7 +373,7 @@ impl<'s> Tables<'s> {
 
     /// Takes one item out of the count of the full block that it lies in.
     fn shrink_block(&mut self, queue: u64, block: u64, removed: Usage) -> Result<(), StoreError> {
-        let left = match self.rows(queue).read_block(block) {
+        let left = match self.read_block(queue, block) {
             Ok(Some(left)) => left.minus(removed),
             // A wrong count must not keep items in the queue. What is estimated from it is too small.
             Ok(None) | Err(StoreError::Damaged(_)) => {
@@ -341,9 +387,17 @@ impl<'s> Tables<'s> {
         Ok(())
     }
 
-    fn put_queue(&mut self, queue: u64, row: &QueueRow) {
-        self.put(Key::queue(queue), Some(row.encode()));
-        self.memo.keep_row(queue, *row);
+    fn read_block(&self, queue: u64, block: u64) -> Result<Option<Usage>, StoreError> {
+        Ok(self.rows(queue)?.map(|rows| rows.read_block(block)).transpose()?.flatten())
+    }
+
+    fn read_acked(&self, queue: u64, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
+        Ok(self.rows(queue)?.map(|rows| rows.read_acked(id)).transpose()?.flatten())
+    }
+
+    fn put_queue(&mut self, queue: u64, row: Arc<QueueRow>) {
+        self.memo.keep_row(queue, Arc::clone(&row));
+        self.put_row(Key::queue(queue), Some(Row::Queue(row)));
     }
 
     fn put_trace(&mut self, queue: u64, id: ItemId, seq: Option<Seq>) {
@@ -351,7 +405,11 @@ impl<'s> Tables<'s> {
     }
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
-        let before = self.layer.rows.insert(key, value.map(Vec::into_boxed_slice));
+        self.put_row(key, value.map(|value| Row::Bytes(value.into_boxed_slice())));
+    }
+
+    fn put_row(&mut self, key: Key, value: Option<Row>) {
+        let before = self.layer.rows.insert(key, value);
         self.undo.push(Undo::Row(key, before));
     }
 
@@ -369,7 +427,7 @@ impl<'s> Tables<'s> {
 
 /// Whether the time of an acked name is over. That of one whose row is damaged is: nothing tells otherwise, and it must not stay.
 pub(crate) fn is_over(row: &Value<'_>, now: Timestamp) -> Result<bool, StoreError> {
-    match row.bytes().and_then(schema::decode_until) {
+    match row.bytes().and_then(|bytes| schema::decode_until(&bytes)) {
         Ok(until) => Ok(until <= now),
         Err(StoreError::Damaged(_)) => Ok(true),
         Err(error) => Err(error),

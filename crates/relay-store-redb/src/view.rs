@@ -1,6 +1,8 @@
 //! One view of all layers and the index below them, the newest on top.
 
+use std::borrow::Cow;
 use std::collections::btree_map;
+use std::sync::Arc;
 
 use redb::AccessGuard;
 use relay_core::Recipient;
@@ -8,7 +10,7 @@ use relay_core::Recipient;
 use crate::acked::AckedNames;
 use crate::base::Base;
 use crate::error::StoreError;
-use crate::layer::Layer;
+use crate::layer::{Layer, Row};
 use crate::memo::Memo;
 use crate::schema::{self, Key, QueueRow};
 
@@ -29,7 +31,7 @@ pub(crate) struct View<'a> {
 /// The value of a row.
 pub(crate) enum Value<'a> {
     /// Of a layer.
-    Fresh(&'a [u8]),
+    Fresh(&'a Row),
     /// Of the index, with its checksum behind it, which is checked when the value is looked at.
     Stored(Key, AccessGuard<'a, &'static [u8]>),
 }
@@ -43,8 +45,8 @@ pub(crate) struct Merge<'a> {
 }
 
 struct LayerRange<'a> {
-    range: btree_map::Range<'a, Key, Option<Box<[u8]>>>,
-    head: Option<(Key, Option<&'a [u8]>)>,
+    range: btree_map::Range<'a, Key, Option<Row>>,
+    head: Option<(Key, Option<&'a Row>)>,
 }
 
 struct BaseRange<'a> {
@@ -70,20 +72,20 @@ impl<'a> View<'a> {
     }
 
     /// The number and row of a queue, if there is one.
-    pub(crate) fn queue(&self, recipient: &Recipient) -> Result<Option<(u64, QueueRow)>, StoreError> {
+    pub(crate) fn queue(&self, recipient: &Recipient) -> Result<Option<(u64, Arc<QueueRow>)>, StoreError> {
         let Some(queue) = self.name(recipient)? else { return Ok(None) };
         let row = self.queue_row(queue)?.ok_or(StoreError::Damaged("a queue has no row"))?;
         Ok(Some((queue, row)))
     }
 
     /// The row of a queue.
-    pub(crate) fn queue_row(&self, queue: u64) -> Result<Option<QueueRow>, StoreError> {
+    pub(crate) fn queue_row(&self, queue: u64) -> Result<Option<Arc<QueueRow>>, StoreError> {
         if let Some(row) = self.memo.and_then(|memo| memo.row(queue)) {
             return Ok(Some(row));
         }
-        let row = self.get(&Key::queue(queue))?.map(|value| QueueRow::decode(value.bytes()?)).transpose()?;
-        if let (Some(memo), Some(row)) = (self.memo, row) {
-            memo.keep_row(queue, row);
+        let row = self.get(&Key::queue(queue))?.map(|value| value.queue()).transpose()?;
+        if let (Some(memo), Some(row)) = (self.memo, &row) {
+            memo.keep_row(queue, Arc::clone(row));
         }
         Ok(row)
     }
@@ -94,7 +96,7 @@ impl<'a> View<'a> {
             return Ok(owner);
         }
         let owner = self.get(&Key::owner(queue))?.ok_or(StoreError::Damaged("a queue has no owner"))?;
-        let owner = schema::decode_owner(owner.bytes()?)?;
+        let owner = schema::decode_owner(&owner.bytes()?)?;
         if let Some(memo) = self.memo {
             memo.keep_owner(queue, owner.clone());
         }
@@ -122,7 +124,7 @@ impl<'a> View<'a> {
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
         match self.layers.iter().flatten().find_map(|layer| layer.rows.get(key)) {
-            Some(row) => Ok(row.as_deref().map(Value::Fresh)),
+            Some(row) => Ok(row.as_ref().map(Value::Fresh)),
             // A queue that is newer than the index has nothing there.
             None if key.about() > self.base.numbers.queue => Ok(None),
             None => self.base.get(key),
@@ -154,10 +156,18 @@ impl<'a> View<'a> {
 
 impl Value<'_> {
     /// The value alone, or that it is damaged.
-    pub(crate) fn bytes(&self) -> Result<&[u8], StoreError> {
+    pub(crate) fn bytes(&self) -> Result<Cow<'_, [u8]>, StoreError> {
         match self {
-            Self::Fresh(bytes) => Ok(bytes),
-            Self::Stored(key, guard) => Base::checked(key, guard.value()),
+            Self::Fresh(row) => Ok(row.bytes()),
+            Self::Stored(key, guard) => Base::checked(key, guard.value()).map(Cow::Borrowed),
+        }
+    }
+
+    /// The same, of the row of a queue.
+    pub(crate) fn queue(&self) -> Result<Arc<QueueRow>, StoreError> {
+        match self {
+            Self::Fresh(Row::Queue(row)) => Ok(Arc::clone(row)),
+            value => QueueRow::decode(&value.bytes()?).map(Arc::new),
         }
     }
 }
@@ -165,10 +175,10 @@ impl Value<'_> {
 impl<'a> LayerRange<'a> {
     fn advance(&mut self, reverse: bool) {
         let row = if reverse { self.range.next_back() } else { self.range.next() };
-        self.head = row.map(|(key, value)| (*key, value.as_deref()));
+        self.head = row.map(|(key, value)| (*key, value.as_ref()));
     }
 
-    fn take(&mut self, key: &Key, reverse: bool) -> Option<Option<&'a [u8]>> {
+    fn take(&mut self, key: &Key, reverse: bool) -> Option<Option<&'a Row>> {
         let (_, value) = self.head.take_if(|head| head.0 == *key)?;
         self.advance(reverse);
         Some(value)

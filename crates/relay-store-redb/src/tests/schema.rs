@@ -19,6 +19,20 @@ fn item() -> ItemRow {
     item_at(7)
 }
 
+/// A queue that holds two items, in its row.
+fn few() -> QueueRow {
+    let first = ItemRow { place: 0, ..item() };
+    let second = ItemRow { seq: Seq::new(300), place: 0, ..item_aside() };
+    QueueRow { acked: 1, ..QueueRow::holding(vec![first, second]) }
+}
+
+/// One that holds many.
+fn many() -> QueueRow {
+    let places = Places { next: 514, open_block: Usage { items: 1, bytes: 128 } };
+    let usage = Usage { items: 2, bytes: 300 };
+    QueueRow { usage, acked: 1, ends: Some(ends()), items: Items::Apart(places) }
+}
+
 /// One whose payload lies aside.
 fn item_aside() -> ItemRow {
     item_at(0x8000_0007)
@@ -51,24 +65,22 @@ fn the_keys_to_the_byte() {
 
 #[test]
 fn the_rows_to_the_byte() {
-    let mut row = QueueRow::default();
-    // items, bytes, acked, next place, items and bytes of the open block, whether names have rows
-    assert_eq!(hex(&row.encode()), "00 00 00 00 00 00 00".replace(' ', ""));
-    row.usage = Usage { items: 2, bytes: 300 };
-    row.acked = 1;
-    row.next_place = 514;
-    row.open_block = Usage { items: 1, bytes: 128 };
-    row.is_named = true;
-    row.ends = Some(ends());
-    // the same, then number and deadline of the first item and of the last
-    assert_eq!(hex(&row.encode()), "02 ac02 01 8204 01 8001 01 05 e807 ac02 d00f".replace(' ', ""));
+    // acked names, how the items lie
+    assert_eq!(hex(&QueueRow::default().encode()), "0000");
+    // the same; items, bytes, next place, items and bytes of the open block; number and deadline of the first item and of the last
+    assert_eq!(hex(&many().encode()), "01 01 02 ac02 8204 01 8001 05 e807 ac02 d00f".replace(' ', ""));
+    // the same; of each item number and deadline, as differences to the one before, and what follows the place below
+    let expected = "01 00 05 80d095ffbc31 c801 07 8020 cd02 01 30313233343536373839616263646566 \
+                    a702 00 c801 8780808008 8020 cd02 01 30313233343536373839616263646566 \
+                    03 e807 02 03 06 6f7061717565";
+    assert_eq!(hex(&few().encode()), expected.replace(' ', ""));
 
     // deadline, place, payload, segment, offset, length; chunk index; message id
     let expected = "80d095ffbc31 8104 c801 07 8020 cd02 01 30313233343536373839616263646566";
     assert_eq!(hex(&item().encode()), expected.replace(' ', ""));
-    // the same, then arrival, total_len, sent_ms, chunk count; kind
+    // the same, then arrival, total_len, sent_ms, chunk count; length of the kind, and the kind
     let expected = "80d095ffbc31 8104 c801 8780808008 8020 cd02 01 30313233343536373839616263646566 \
-                    03 e807 02 03 6f7061717565";
+                    03 e807 02 03 06 6f7061717565";
     assert_eq!(hex(&item_aside().encode()), expected.replace(' ', ""));
 
     assert_eq!(hex(&encode_number(300)), "ac02");
@@ -95,11 +107,9 @@ const TRACE_CHECKSUM: &str = "433b3ed3";
 
 #[test]
 fn what_is_written_is_read() {
-    let mut row = QueueRow::default();
-    assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
-    row.usage = Usage { items: 2, bytes: 300 };
-    row.ends = Some(ends());
-    assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
+    for row in [QueueRow::default(), few(), many()] {
+        assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
+    }
     for item in [item(), item_aside()] {
         assert_eq!(ItemRow::decode(Seq::new(5), &item.encode()).unwrap(), item);
         assert_eq!(ItemRow::decode_deadline(&item.encode()).unwrap(), item.deadline);
@@ -107,23 +117,23 @@ fn what_is_written_is_read() {
     }
 }
 
-/// What is cut short is reported, but where the cut leaves a shorter text, which only the checksum can tell.
 #[test]
 fn rows_that_are_too_short_or_too_long_are_reported() {
-    let row = item().encode();
-    for length in 0..row.len() {
-        assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item");
+    for item in [item(), item_aside()] {
+        let row = item.encode();
+        for length in 0..row.len() {
+            assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item");
+        }
+        assert!(ItemRow::decode(Seq::ZERO, &[&row[..], &[0]].concat()).is_err());
     }
-    assert!(ItemRow::decode(Seq::ZERO, &[&row[..], &[0]].concat()).is_err());
-    let texts = "opaque".len();
-    let row = item_aside().encode();
-    for length in 0..row.len() - texts + 1 {
-        assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item aside");
-    }
-    let row = QueueRow { ends: Some(ends()), usage: Usage { items: 1, bytes: 1 }, ..QueueRow::default() };
-    let row = row.encode();
+    let row = many().encode();
     for length in 0..row.len() {
         assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue");
+    }
+    // Between two items nothing but the checksum tells that there were more.
+    let (row, first) = (few().encode(), QueueRow::holding(vec![ItemRow { place: 0, ..item() }]).encode());
+    for length in (0..row.len()).filter(|length| ![2, first.len()].contains(length)) {
+        assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue of few");
     }
     for row in [&[][..], &[0x80], &[5, 0]] {
         assert!(decode_seq(row).is_err() && decode_until(row).is_err(), "{row:?}");
@@ -191,6 +201,16 @@ proptest! {
         prop_assert!(Key::acked_start() <= Key::acked_in(at(a)) && Key::acked_in(at(a)) < Key::acked_of(at(a), queue));
         prop_assert!(Key::acked_of(at(a), queue) < acked && acked < acked.next() && acked.next() < Key::end());
         prop_assert!(acked.slot() == at(a) && (a[0] == u64::MAX || acked < Key::acked_end(at(a))));
+    }
+
+    #[test]
+    fn items_of_a_queue_keep_their_order(seqs in proptest::collection::btree_set(any::<u64>(), 0..20), step in 0..u64::MAX / 32) {
+        let items = seqs.into_iter().zip(0..).map(|(seq, number)| {
+            let deadline = Timestamp::from_ms(step * number);
+            ItemRow { seq: Seq::new(seq), deadline, place: 0, ..item() }
+        });
+        let row = QueueRow::holding(items.collect());
+        prop_assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
     }
 
     #[test]

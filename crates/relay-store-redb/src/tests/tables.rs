@@ -104,7 +104,7 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
 
 fn expect(view: View<'_>, model: &Model) {
     let show = |rows: crate::view::Merge<'_>| -> Vec<(Key, Vec<u8>)> {
-        rows.map(|row| row.map(|(key, value)| (key, value.bytes().unwrap().to_vec())).unwrap()).collect()
+        rows.map(|row| row.map(|(key, value)| (key, value.bytes().unwrap().into_owned())).unwrap()).collect()
     };
     let all: Vec<(Key, Vec<u8>)> = model.rows.clone().into_iter().collect();
     let mut back = show(view.range_back(&Key::start(), &Key::end()).unwrap());
@@ -115,7 +115,7 @@ fn expect(view: View<'_>, model: &Model) {
         assert_eq!(view.name(&recipient(queue)).unwrap(), model.names.get(&queue).copied());
         for number in 0..NUMBERS {
             let key = key(queue, number);
-            let value = view.get(&key).unwrap().map(|value| value.bytes().unwrap().to_vec());
+            let value = view.get(&key).unwrap().map(|value| value.bytes().unwrap().into_owned());
             assert_eq!(value, model.rows.get(&key).cloned());
             let part: Vec<_> =
                 all.iter().filter(|row| row.0 >= key && row.0 < Key::queue(queue + 1)).cloned().collect();

@@ -128,7 +128,7 @@ fn a_call_fails_while_a_backup_is_written() {
         let world = World::aside();
         let (relay, ledger) = in_the_middle(&world);
         let mut failed = 0;
-        for at in positions(400, 40) {
+        for at in positions(200, 100) {
             let target = SimDisk::new();
             target.fail(Fault { at, ..Fault::next(None, io::ErrorKind::Other) });
             if write(take(&world, &relay), &target).is_err() {

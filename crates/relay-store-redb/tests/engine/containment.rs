@@ -2,18 +2,21 @@
 
 use futures_util::future::join_all;
 use redb::{ReadableTable, TableDefinition};
-use relay_core::{Ack, Error, Pull, Relay};
+use relay_core::{Ack, Error, Pull, Relay, Seq};
 
 use crate::story::{Ledger, Manner, Step};
 use crate::world::{Index, World, envelope, id, payload, recipient};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
-/// A closed store with twelve items in three queues, and with one bit wrong in the first row that `is_it`.
-fn damaged(is_it: impl Fn(&[u8]) -> bool) -> World {
+/// So many items that they have rows of their own in each of three queues.
+const MANY: u64 = 60;
+
+/// A closed store with so many items in three queues, and with one bit wrong in the first row that `is_it`.
+fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {
     let world = World::new();
     let relay = world.open();
-    assert!(Ledger::default().tell(&world, &relay, &[Step::Push(12, 100)], Manner::Once));
+    assert!(Ledger::default().tell(&world, &relay, &[Step::Push(items, 100)], Manner::Once));
     drop(relay);
     Index::open(&world.disk).write(|tx| {
         let mut rows = tx.open_table(ROWS).unwrap();
@@ -33,7 +36,7 @@ fn is_queue_row(key: &[u8]) -> bool {
 
 #[test]
 fn a_damaged_queue_fails_alone() {
-    let world = damaged(is_queue_row);
+    let world = damaged(12, is_queue_row);
     let relay = world.open();
     // All of them wait for the same batch.
     let pushes = (0..30).map(|number| relay.push(envelope(number % 3, 100 + number as u64, 10)));
@@ -59,7 +62,7 @@ fn a_damaged_queue_fails_alone() {
 
 #[test]
 fn the_sweep_passes_a_damaged_queue_over() {
-    let world = damaged(is_queue_row);
+    let world = damaged(12, is_queue_row);
     let relay = world.open();
     world.clock.advance_ms(world.limits.ttl_ms);
     for swept in [8, 0] {
@@ -78,12 +81,12 @@ fn is_item_row(key: &[u8]) -> bool {
 
 #[test]
 fn a_damaged_item_keeps_neither_acks_nor_the_sweep_from_the_others() {
-    let world = damaged(is_item_row);
+    let world = damaged(MANY, is_item_row);
     let relay = world.open();
     let ack = Ack::new(recipient(0), vec![id(3)]).unwrap();
     assert_eq!(world.block_on(relay.ack(ack)).unwrap().deleted, 1);
     world.clock.advance_ms(world.limits.ttl_ms);
-    for swept in [10, 0] {
+    for swept in [MANY - 2, 0] {
         assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
     }
     for queue in [0, 1, 2] {
@@ -94,14 +97,15 @@ fn a_damaged_item_keeps_neither_acks_nor_the_sweep_from_the_others() {
 
 #[test]
 fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
-    let world = damaged(is_item_row);
+    let world = damaged(MANY, is_item_row);
     let relay = world.open();
-    let expected: Vec<_> = [3, 6, 9].map(|number| (number, payload(number, 100))).into();
+    let expected: Vec<_> = (3..MANY).step_by(3).map(|number| (number, payload(number, 100))).collect();
     assert_eq!(relay.damaged_items(), 0);
     assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
     assert!(relay.damaged_items() > 0);
-    let page = world.block_on(relay.pull(Pull { recipient: recipient(0), after: None, items_max: None }));
-    assert_eq!(page.unwrap().next, None);
+    let after = Some(Seq::new(MANY - 10));
+    let page = world.block_on(relay.pull(Pull { recipient: recipient(0), after, items_max: None })).unwrap();
+    assert_eq!((page.items.len(), page.next), (3, None), "the last page");
     assert!(world.block_on(relay.push(envelope(0, 500, 10))).unwrap().is_stored());
     assert!(!relay.verify().unwrap().is_empty());
 }

@@ -1,4 +1,5 @@
-//! A queue of few items has no rows for their names, and one of many has: neither is seen from outside, before a restart or after it.
+//! A queue of few items has them in its row, and one of many has rows for each: neither is seen from outside, before a restart or after
+//! it.
 
 use relay_core::{Ack, PushOutcome, Relay};
 use relay_disk::Survival;
@@ -6,7 +7,7 @@ use relay_store_redb::RedbRelay;
 
 use crate::world::{Index, World, envelope, id, recipient};
 
-/// Enough for names to have rows, and to cross the border in both directions.
+/// Enough for items to have rows, and to cross the border in both directions.
 const ITEMS: u64 = 40;
 
 fn push(world: &World, relay: &RedbRelay, number: u64) -> bool {
@@ -28,7 +29,7 @@ fn names(world: &World) -> u64 {
 }
 
 #[test]
-fn names_are_known_with_rows_and_without() {
+fn items_are_known_with_rows_and_without() {
     let mut world = World::new();
     let mut relay = world.open();
     for number in 1..=ITEMS {

@@ -21,11 +21,13 @@ pub(crate) enum Step {
     Sweep,
 }
 
-/// Fills several segments, empties some, leaves others sparse, lets time take items and names, and begins again.
+/// Fills several segments, empties some, leaves others sparse, lets time take items and names, and begins again. Twice the queues come to
+/// hold so many items that these get rows of their own, and lose them again: once to acks, once to time.
 pub(crate) const STORY: &[Step] = &[
     Step::Push(12, 200),
     Step::Push(12, 300),
-    Step::AckAllBut(4),
+    Step::Push(36, 40),
+    Step::AckAllBut(6),
     Step::Sweep,
     Step::Advance(400),
     Step::Push(12, 250),
@@ -34,6 +36,7 @@ pub(crate) const STORY: &[Step] = &[
     Step::Advance(1_100),
     Step::Sweep,
     Step::Push(9, 600),
+    Step::Push(48, 40),
     Step::Advance(400),
     Step::Push(12, 250),
     Step::AckAllBut(3),
