@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use relay_disk::{Disk, DiskFile};
@@ -24,18 +24,46 @@ pub(crate) struct Files {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// How many bytes of each segment count, by its number.
-    ends: BTreeMap<u32, u32>,
+    /// What is known of each segment, by its number.
+    ends: BTreeMap<u32, End>,
     /// Open segments and when they were last asked for, in uses.
     handles: HashMap<u32, (OpenSegment, u64)>,
     uses: u64,
 }
 
+/// Where a segment ends.
+#[derive(Debug, Default)]
+struct End {
+    /// How many of its bytes count.
+    bytes: u32,
+    /// Shared with all that have it open, to see that nobody has.
+    user: User,
+}
+
+/// Somebody who may read a segment.
+#[derive(Clone, Debug, Default)]
+struct User(Arc<()>);
+
 /// An open file and its header.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenSegment {
-    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) file: SegmentFile,
     pub(crate) header: SegmentHeader,
+}
+
+/// The file of a segment, which stays whole as long as this lives.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentFile {
+    file: Arc<dyn DiskFile>,
+    _user: User,
+}
+
+impl Deref for SegmentFile {
+    type Target = dyn DiskFile;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.file
+    }
 }
 
 /// Why a segment cannot be opened.
@@ -57,7 +85,7 @@ impl Files {
         let mut ends = BTreeMap::new();
         for name in disk.list()? {
             if let Some(id) = segment_of(journal, &name) {
-                ends.insert(id, len(&*disk.open(&name)?)?);
+                ends.insert(id, End { bytes: len(&*disk.open(&name)?)?, user: User::default() });
             }
         }
         Ok(Self { disk, journal, table: Mutex::new(Table { ends, ..Table::default() }) })
@@ -65,7 +93,7 @@ impl Files {
 
     /// All segments, ascending.
     pub(crate) fn segments(&self) -> Vec<Segment> {
-        self.table().ends.iter().map(|(id, end)| Segment { id: *id, bytes: u64::from(*end) }).collect()
+        self.table().ends.iter().map(|(id, end)| Segment { id: *id, bytes: u64::from(end.bytes) }).collect()
     }
 
     pub(crate) fn last(&self) -> Option<u32> {
@@ -83,11 +111,11 @@ impl Files {
 
     /// How many bytes of the segment count; `None` if there is no such segment.
     pub(crate) fn end(&self, segment: u32) -> Option<u32> {
-        self.table().ends.get(&segment).copied()
+        self.table().ends.get(&segment).map(|end| end.bytes)
     }
 
     pub(crate) fn set_end(&self, segment: u32, end: u32) {
-        self.table().ends.insert(segment, end);
+        self.table().ends.entry(segment).or_default().bytes = end;
     }
 
     /// Opens a segment, or finds it open.
@@ -95,12 +123,14 @@ impl Files {
         if let Some(found) = self.table().find(segment) {
             return Ok(found);
         }
+        // Before it is opened, so that it is not emptied meanwhile. One that is no segment is not.
+        let user = self.table().user(segment).unwrap_or_default();
         let file = self.disk.open(&self.name(segment)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NotOpen::Missing,
             _ => NotOpen::Io(error),
         })?;
         let header = read_header(&*file, segment)?;
-        let opened = OpenSegment { file, header };
+        let opened = OpenSegment { file: SegmentFile { file, _user: user }, header };
         self.table().keep(segment, opened.clone());
         Ok(opened)
     }
@@ -111,18 +141,29 @@ impl Files {
         file.write_all_at(&[&header.encode()], 0)?;
         file.sync()?;
         self.disk.sync()?;
-        let made = OpenSegment { file, header };
+        let user = User::default();
         let mut table = self.table();
-        table.ends.insert(header.id, SEGMENT_HEADER_BYTES);
+        table.ends.insert(header.id, End { bytes: SEGMENT_HEADER_BYTES, user: user.clone() });
+        let made = OpenSegment { file: SegmentFile { file, _user: user }, header };
         table.keep(header.id, made.clone());
         Ok(made)
     }
 
-    /// Unlinks the file, and forgets the segment once that has worked. It may not be there.
+    /// Unlinks the file, and forgets the segment once that has worked. It may not be there. Its space is given back piece by piece, unless
+    /// somebody still reads it: then all of it is when he is through.
     pub(crate) fn remove(&self, segment: u32) -> io::Result<()> {
-        match self.disk.remove(&self.name(segment)) {
+        let name = self.name(segment);
+        let file = self.disk.open(&name);
+        match self.disk.remove(&name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => self.forget(segment),
+            _ => {}
+        }
+        let end = self.forget(segment);
+        if let (Ok(file), Some(end)) = (file, end)
+            && end.user.is_alone()
+        {
+            // A name that a crash brings back must lead to all of it. The segment is gone whatever comes of this.
+            let _ = self.disk.sync().and_then(|()| relay_disk::give_back(&*file));
         }
         Ok(())
     }
@@ -136,10 +177,10 @@ impl Files {
     }
 
     /// Does as if the segment were not there.
-    fn forget(&self, segment: u32) {
+    fn forget(&self, segment: u32) -> Option<End> {
         let mut table = self.table();
-        table.ends.remove(&segment);
         table.handles.remove(&segment);
+        table.ends.remove(&segment)
     }
 
     /// What the file of a segment is called.
@@ -158,7 +199,18 @@ impl Files {
     }
 }
 
+impl User {
+    /// Whether there is nobody else, and will not be once it has left the table.
+    fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 impl Table {
+    fn user(&self, segment: u32) -> Option<User> {
+        self.ends.get(&segment).map(|end| end.user.clone())
+    }
+
     fn find(&mut self, segment: u32) -> Option<OpenSegment> {
         self.uses += 1;
         let (found, last_use) = self.handles.get_mut(&segment)?;
@@ -250,6 +302,27 @@ mod tests {
         assert!(open(1) && open(300) && !open(2));
         files.open(2).unwrap();
         assert!(open(2) && files.table().handles.len() == HANDLES_MAX);
+    }
+
+    /// Emptying it must not take it from under somebody's eyes, whichever handle he has.
+    #[test]
+    fn a_removed_segment_is_emptied_once_nobody_reads_it() {
+        const BYTES: u64 = 3 << 20;
+        let disk = SimDisk::new();
+        let files = Files::list(Arc::new(disk.clone()), "journal").unwrap();
+        for (id, is_read, left) in [(1, false, 1 << 20), (2, true, BYTES)] {
+            let made = make(&files, id);
+            made.file.set_len(BYTES).unwrap();
+            let unseen = disk.open(&files.name(id)).unwrap();
+            drop(made);
+            files.table().handles.clear();
+            let reader = is_read.then(|| files.open(id).unwrap());
+            files.table().handles.clear();
+            files.remove(id).unwrap();
+            assert_eq!(unseen.len().unwrap(), left);
+            assert!(matches!(files.open(id), Err(NotOpen::Missing)));
+            drop(reader);
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 use relay_disk::{Disk, DiskFile};
@@ -21,11 +20,6 @@ use crate::state::Frozen;
 pub(crate) const FILE_NAME: &str = "relay.redb";
 /// A new index, until it takes the place of the old one.
 const NEW_FILE_NAME: &str = "relay.redb.new";
-
-/// After so many rows a checkpoint pauses for so long, so that it takes less than half of a core: on a small machine those who push
-/// wait for it otherwise.
-const PACE_ROWS: usize = 128;
-const PACE_PAUSE: Duration = Duration::from_micros(500);
 
 /// An index that is smaller is never written anew.
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -181,13 +175,15 @@ impl Index {
 
     /// Writes all rows of `base`, which is what the index holds, into a new file, which then takes the place of the old one. On failure
     /// the old one stays, unless it is not known which: [`Index::reopen`] makes that certain.
-    pub(crate) fn rewrite(&mut self, base: &Base) -> Result<(), StoreError> {
+    /// Returns the file that has lost its name, which is to be given back once nobody reads it.
+    pub(crate) fn rewrite(&mut self, base: &Base) -> Result<Arc<IndexFile>, StoreError> {
+        let old = Arc::clone(&self.file);
         let written = self.write_anew(base);
         if written.is_err() {
             // What is half written takes space for nothing.
             drop(self.disk.remove(NEW_FILE_NAME));
         }
-        written
+        written.map(|()| old)
     }
 
     fn write_anew(&mut self, base: &Base) -> Result<(), StoreError> {
@@ -279,8 +275,8 @@ fn finish(
 impl Index {
     fn write_layer(&self, tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
         let mut rows = tx.open_table(schema::ROWS)?;
-        for (number, (key, value)) in layer.rows.iter().enumerate() {
-            self.leave_room(number);
+        for (key, value) in &layer.rows {
+            self.pace.leave_core();
             match value {
                 Some(value) => put(&mut rows, key, &value.bytes())?,
                 None => drop(rows.remove(&*key.bytes())?),
@@ -289,8 +285,8 @@ impl Index {
         let mut names = tx.open_table(schema::NAMES)?;
         let mut sorted: Vec<_> = layer.names.iter().collect();
         sorted.sort_unstable();
-        for (number, (recipient, queue)) in sorted.into_iter().enumerate() {
-            self.leave_room(number);
+        for (recipient, queue) in sorted {
+            self.pace.leave_core();
             match queue {
                 Some(queue) => {
                     let checksum = schema::name_checksum(recipient.as_str(), *queue);
@@ -314,15 +310,15 @@ impl Index {
 
     fn copy(&self, base: &Base, tx: &WriteTransaction) -> Result<(), StoreError> {
         let mut rows = tx.open_table(schema::ROWS)?;
-        for (number, row) in base.range(&Key::start(), &Key::end())?.enumerate() {
-            self.leave_room(number);
+        for row in base.range(&Key::start(), &Key::end())? {
+            self.pace.leave_core();
             let (key, value) = row?;
             // A damaged row stays one: it is told by its checksum.
             rows.insert(key.value(), value.value())?;
         }
         let mut names = tx.open_table(schema::NAMES)?;
-        for (number, row) in base.names()?.enumerate() {
-            self.leave_room(number);
+        for row in base.names()? {
+            self.pace.leave_core();
             let (name, queue) = row?;
             names.insert(name.value(), queue.value())?;
         }
@@ -331,12 +327,6 @@ impl Index {
             segments.insert(segment, (live.items, live.bytes))?;
         }
         Ok(())
-    }
-
-    fn leave_room(&self, number: usize) {
-        if number % PACE_ROWS == PACE_ROWS - 1 {
-            self.pace.pause(PACE_PAUSE);
-        }
     }
 }
 

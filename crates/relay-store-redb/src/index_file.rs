@@ -6,7 +6,6 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use redb::StorageBackend;
 use relay_disk::DiskFile;
@@ -15,9 +14,6 @@ use crate::pace::Pace;
 
 /// So many bytes that lie together are written back at once: a sync of the journal waits for what the disk was given before.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// And then the disk is left alone for so long, that is, about half of the time.
-const PIECE_PAUSE: Duration = Duration::from_micros(500);
 
 /// The file, shared by the index and the database on it.
 pub(crate) struct IndexFile {
@@ -73,6 +69,14 @@ impl IndexFile {
         self.unsure.store(true, Ordering::SeqCst);
     }
 
+    /// Empties it, if nobody else has it any more: another one has its name.
+    pub(crate) fn give_back(self: Arc<Self>) {
+        if let Some(this) = Arc::into_inner(self) {
+            // Its space is free at the latest when it is closed.
+            drop(relay_disk::give_back(&*this.file));
+        }
+    }
+
     // A panic elsewhere leaves it as it is: at worst the sync has more to do.
     fn dirty(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
@@ -111,13 +115,14 @@ impl StorageBackend for Backend {
         let dirty = std::mem::take(&mut *self.0.dirty());
         for (offset, bytes) in pieces(dirty) {
             self.0.file.write_back(offset, bytes)?;
-            self.0.pace.pause(PIECE_PAUSE);
+            self.0.pace.leave_disk();
         }
         self.0.file.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.writable()?;
+        self.0.pace.leave_core();
         self.0.file.write_all_at(&[data], offset)?;
         self.0.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         let mut dirty = self.0.dirty();

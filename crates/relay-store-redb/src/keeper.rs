@@ -170,7 +170,7 @@ impl Keeper {
         emptied?;
         self.checkpoint()?;
         let base = Arc::clone(self.core.state().base());
-        self.rewrite(&base)
+        self.rewrite(base)
     }
 
     /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
@@ -233,18 +233,23 @@ impl Keeper {
         if !self.index.is_wasteful(&base, self.is_quiet)? {
             return Ok(());
         }
-        if let Err(error) = self.rewrite(&base) {
+        if let Err(error) = self.rewrite(base) {
             tracing::warn!(%error, "the index could not be written anew");
         }
         Ok(())
     }
 
-    fn rewrite(&mut self, base: &Base) -> Result<(), StoreError> {
+    fn rewrite(&mut self, base: Arc<Base>) -> Result<(), StoreError> {
         self.core.is_rewriting.store(true, Ordering::Relaxed);
-        let rewritten = caught(|| self.index.rewrite(base).and_then(|()| self.index.base()));
+        let rewritten = caught(|| {
+            let old = self.index.rewrite(&base)?;
+            Ok((old, self.index.base()?))
+        });
+        drop(base);
         let outcome = match rewritten {
-            Ok(base) => {
+            Ok((old, base)) => {
                 self.rebase(base);
+                old.give_back();
                 Ok(())
             }
             Err(error) => {

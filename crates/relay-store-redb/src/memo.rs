@@ -4,44 +4,63 @@
 //! It says what the rows say, or nothing. Who changes a row of a queue keeps it up to date; who takes changes back has it forget.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use quick_cache::unsync::Cache;
+use quick_cache::{UnitWeighter, Weighter};
 use relay_core::Recipient;
 
 use crate::schema::QueueRow;
 
-/// How many queues a generation holds, and how many items in their rows. There are two generations: what is in use stays, and the rest goes when a
-/// new one begins. A hash table of a power of two is filled to seven eighths.
-const GENERATION_QUEUES: usize = 7 << 13;
-const GENERATION_ITEMS: usize = 1 << 18;
+/// How many names are known.
+const NAMES: usize = 1 << 17;
+
+/// What the rows that are known may weigh: so many queues of few items.
+const ROWS_WEIGHT: u64 = 1 << 19;
+const QUEUES: usize = 1 << 17;
 
 /// What is known of queues.
-#[derive(Debug, Default)]
 pub(crate) struct Memo {
-    generations: RefCell<Generations>,
+    names: RefCell<Cache<Recipient, u64>>,
+    queues: RefCell<Cache<u64, Known, ByItems>>,
     /// How many damaged items were passed over on the way.
     passed_over: Cell<u64>,
 }
 
-#[derive(Debug, Default)]
-struct Generations {
-    young: Generation,
-    old: Generation,
-}
-
-#[derive(Debug, Default)]
-struct Generation {
-    names: HashMap<Recipient, u64>,
-    queues: HashMap<u64, Known>,
-    /// How many items `queues` hold.
-    items: usize,
-}
-
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Known {
     row: Option<Arc<QueueRow>>,
     owner: Option<Recipient>,
+}
+
+/// A queue weighs as much as two items, and those in its row, as they are in memory.
+#[derive(Clone, Copy, Debug)]
+struct ByItems;
+
+impl Weighter<u64, Known> for ByItems {
+    fn weight(&self, _: &u64, known: &Known) -> u64 {
+        let items = known.row.as_ref().and_then(|row| row.here()).map_or(0, <[_]>::len);
+        2 + items as u64
+    }
+}
+
+impl Default for Memo {
+    /// One that knows nothing. It takes memory as it learns.
+    fn default() -> Self {
+        Self {
+            names: RefCell::new(new_names()),
+            queues: RefCell::new(new_queues()),
+            passed_over: Cell::default(),
+        }
+    }
+}
+
+fn new_names() -> Cache<Recipient, u64> {
+    Cache::with_weighter(NAMES, NAMES as u64, UnitWeighter)
+}
+
+fn new_queues() -> Cache<u64, Known, ByItems> {
+    Cache::with_weighter(QUEUES, ROWS_WEIGHT, ByItems)
 }
 
 impl Memo {
@@ -54,27 +73,19 @@ impl Memo {
     }
 
     pub(crate) fn name(&self, recipient: &Recipient) -> Option<u64> {
-        let mut generations = self.generations.borrow_mut();
-        if let Some(queue) = generations.young.names.get(recipient) {
-            return Some(*queue);
-        }
-        let (recipient, queue) = generations.old.names.remove_entry(recipient)?;
-        generations.keep_name(recipient, queue);
-        Some(queue)
+        self.names.borrow().get(recipient).copied()
     }
 
     pub(crate) fn keep_name(&self, recipient: Recipient, queue: u64) {
-        self.generations.borrow_mut().keep_name(recipient, queue);
+        self.names.borrow_mut().insert(recipient, queue);
     }
 
     pub(crate) fn forget_name(&self, recipient: &Recipient) {
-        let Generations { young, old } = &mut *self.generations.borrow_mut();
-        young.names.remove(recipient);
-        old.names.remove(recipient);
+        self.names.borrow_mut().remove(recipient);
     }
 
     pub(crate) fn row(&self, queue: u64) -> Option<Arc<QueueRow>> {
-        self.generations.borrow_mut().known(queue)?.row.clone()
+        self.queues.borrow().get(&queue)?.row.clone()
     }
 
     pub(crate) fn keep_row(&self, queue: u64, row: Arc<QueueRow>) {
@@ -82,7 +93,7 @@ impl Memo {
     }
 
     pub(crate) fn owner(&self, queue: u64) -> Option<Recipient> {
-        self.generations.borrow_mut().known(queue)?.owner.clone()
+        self.queues.borrow().get(&queue)?.owner.clone()
     }
 
     pub(crate) fn keep_owner(&self, queue: u64, owner: Recipient) {
@@ -90,71 +101,22 @@ impl Memo {
     }
 
     pub(crate) fn forget_queue(&self, queue: u64) {
-        let Generations { young, old } = &mut *self.generations.borrow_mut();
-        young.take(queue);
-        old.take(queue);
+        self.queues.borrow_mut().remove(&queue);
     }
 
     pub(crate) fn forget_all(&self) {
-        self.generations.take();
+        self.names.replace(new_names());
+        self.queues.replace(new_queues());
     }
 
     fn change(&self, queue: u64, change: impl FnOnce(&mut Known)) {
-        self.generations.borrow_mut().change(queue, change);
-    }
-}
-
-impl Generations {
-    fn keep_name(&mut self, recipient: Recipient, queue: u64) {
-        if self.young.names.len() >= GENERATION_QUEUES {
-            self.old.names = std::mem::take(&mut self.young.names);
+        let mut queues = self.queues.borrow_mut();
+        if let Some(mut known) = queues.get_mut(&queue) {
+            return change(&mut known);
         }
-        self.young.names.insert(recipient, queue);
-    }
-
-    /// What is known of the queue, in the young generation.
-    fn known(&mut self, queue: u64) -> Option<&Known> {
-        if !self.young.queues.contains_key(&queue) {
-            let known = self.old.take(queue)?;
-            self.insert(queue, known);
-        }
-        self.young.queues.get(&queue)
-    }
-
-    fn change(&mut self, queue: u64, change: impl FnOnce(&mut Known)) {
-        if let Some(known) = self.young.queues.get_mut(&queue) {
-            let before = known.items();
-            change(known);
-            self.young.items = (self.young.items + known.items()).saturating_sub(before);
-            return;
-        }
-        let mut known = self.old.take(queue).unwrap_or_default();
+        let mut known = Known::default();
         change(&mut known);
-        self.insert(queue, known);
-    }
-
-    fn insert(&mut self, queue: u64, known: Known) {
-        let young = &mut self.young;
-        if young.queues.len() >= GENERATION_QUEUES || young.items >= GENERATION_ITEMS {
-            self.old.queues = std::mem::take(&mut young.queues);
-            self.old.items = std::mem::take(&mut young.items);
-        }
-        young.items += known.items();
-        young.queues.insert(queue, known);
-    }
-}
-
-impl Generation {
-    fn take(&mut self, queue: u64) -> Option<Known> {
-        let known = self.queues.remove(&queue)?;
-        self.items = self.items.saturating_sub(known.items());
-        Some(known)
-    }
-}
-
-impl Known {
-    fn items(&self) -> usize {
-        self.row.as_ref().and_then(|row| row.here()).map_or(0, <[_]>::len)
+        queues.insert(queue, known);
     }
 }
 
@@ -165,8 +127,11 @@ mod tests {
     use super::*;
     use crate::schema::ItemRow;
 
-    fn row(acked: u64) -> Arc<QueueRow> {
-        Arc::new(QueueRow { acked, ..QueueRow::default() })
+    fn row(items: u64) -> Arc<QueueRow> {
+        let location = relay_journal::Location { segment: 1, offset: 0, length: 1 };
+        let item = ItemRow::new(&crate::samples::item(), location);
+        let items = (0..items).map(|seq| ItemRow { seq: Seq::new(seq), ..item.clone() });
+        Arc::new(QueueRow::holding(items.collect()))
     }
 
     fn name(number: u64) -> Recipient {
@@ -174,66 +139,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_outlives_generations_and_the_rest_goes() {
+    fn what_is_used_stays_and_the_rest_goes() {
         let memo = Memo::default();
-        let queues = 5 * GENERATION_QUEUES as u64;
-        for queue in 0..queues {
+        for queue in 0..3 * QUEUES as u64 {
             memo.keep_name(name(queue), queue);
-            memo.keep_row(queue, row(queue));
+            memo.keep_row(queue, row(queue % 17));
             assert_eq!((memo.name(&name(0)), memo.row(0)), (Some(0), Some(row(0))), "at {queue}");
         }
-        assert_eq!((memo.name(&name(1)), memo.row(1)), (None, None));
-        let held = memo.generations.borrow();
-        for generation in [&held.young, &held.old] {
-            assert!(
-                generation.names.len() <= GENERATION_QUEUES && generation.queues.len() <= GENERATION_QUEUES
-            );
-        }
-    }
-
-    fn item(seq: u64) -> ItemRow {
-        let location = relay_journal::Location { segment: 1, offset: 0, length: 1 };
-        ItemRow { seq: Seq::new(seq), ..ItemRow::new(&crate::samples::item(), location) }
+        assert!(memo.names.borrow().len() <= NAMES);
+        let queues = memo.queues.borrow();
+        assert!(queues.weight() <= ROWS_WEIGHT);
+        assert_eq!(queues.weight(), queues.iter().map(|(queue, known)| ByItems.weight(queue, known)).sum());
     }
 
     #[test]
-    fn it_holds_so_many_items_and_no_more() {
-        let memo = Memo::default();
-        let queues = 4 * GENERATION_ITEMS as u64 / 16;
-        for queue in 0..queues {
-            memo.keep_row(queue, Arc::new(QueueRow::holding((0..16).map(item).collect())));
-            let held = memo.generations.borrow();
-            for generation in [&held.young, &held.old] {
-                let items: usize = if queue % 4096 == 0 {
-                    generation.queues.values().map(Known::items).sum()
-                } else {
-                    generation.items
-                };
-                assert_eq!(items, generation.items);
-                assert!(items <= GENERATION_ITEMS + 16);
-            }
-        }
-        assert!(memo.row(queues - 1).is_some() && memo.row(0).is_none());
-    }
-
-    #[test]
-    fn what_is_changed_or_forgotten_does_not_come_back_from_the_old_generation() {
+    fn it_says_what_was_kept_last_or_nothing() {
         let memo = Memo::default();
         memo.keep_row(1, row(1));
         memo.keep_owner(1, name(1));
-        memo.keep_row(2, row(2));
         memo.keep_name(name(2), 2);
-        for queue in 10..10 + GENERATION_QUEUES as u64 {
-            memo.keep_row(queue, row(queue));
-            memo.keep_name(name(queue), queue);
-        }
         memo.keep_row(1, row(7));
-        memo.forget_queue(2);
+        assert_eq!((memo.row(1), memo.owner(1), memo.name(&name(2))), (Some(row(7)), Some(name(1)), Some(2)));
+        memo.forget_queue(1);
         memo.forget_name(&name(2));
-        assert_eq!((memo.row(1), memo.owner(1)), (Some(row(7)), Some(name(1))));
-        assert_eq!(memo.generations.borrow().old.queues.get(&1).map(|known| known.row.clone()), None);
-        assert_eq!((memo.row(2), memo.name(&name(2))), (None, None));
+        assert_eq!((memo.row(1), memo.owner(1), memo.name(&name(2))), (None, None, None));
+        memo.keep_row(3, row(3));
+        memo.keep_name(name(3), 3);
         memo.forget_all();
-        assert_eq!((memo.row(1), memo.name(&name(10))), (None, None));
+        assert_eq!((memo.row(3), memo.name(&name(3))), (None, None));
     }
 }

@@ -2,7 +2,17 @@
 //! anything, and not when it has fallen behind.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// After so much work the keeper leaves the core to others, for so many times as long: it takes a quarter of one. On a small machine those
+/// who push wait for it otherwise. It was longer at work if it did not get the core, but that is no reason to be away for ever.
+const WORK: Duration = Duration::from_micros(200);
+const PAUSE_TIMES: u32 = 3;
+const PAUSE_MAX: Duration = Duration::from_millis(2);
+
+/// And so long it leaves the disk to others.
+const DISK_PAUSE: Duration = Duration::from_micros(500);
 
 /// What the writer tells the keeper.
 #[derive(Debug, Default)]
@@ -15,6 +25,8 @@ pub(crate) struct Pace {
     seen: AtomicU64,
     /// How many there were when the keeper looked whether it is quiet.
     at_last_look: AtomicU64,
+    /// When the keeper went back to work.
+    resumed: Mutex<Option<Instant>>,
 }
 
 impl Pace {
@@ -42,8 +54,27 @@ impl Pace {
         self.at_last_look.swap(requests, Ordering::Relaxed) == requests
     }
 
-    /// Lets requests have the core and the disk, if there are any.
-    pub(crate) fn pause(&self, time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "how long work took; no decision about messages reads it")]
+    /// Called between small pieces of work: lets requests have the core, if it is time for that.
+    pub(crate) fn leave_core(&self) {
+        let worked = self.resumed().get_or_insert_with(Instant::now).elapsed();
+        if worked >= WORK {
+            self.pause((worked * PAUSE_TIMES).min(PAUSE_MAX));
+            *self.resumed() = Some(Instant::now());
+        }
+    }
+
+    // It is a number, and right whatever happened elsewhere.
+    fn resumed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.resumed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called between small pieces of what the disk is given: lets requests have it.
+    pub(crate) fn leave_disk(&self) {
+        self.pause(DISK_PAUSE);
+    }
+
+    fn pause(&self, time: Duration) {
         let requests = self.requests.load(Ordering::Relaxed);
         let are_there_any = self.seen.swap(requests, Ordering::Relaxed) != requests;
         if are_there_any && !self.is_asked() {
