@@ -34,7 +34,7 @@ const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How many rows one step of the sweep reclaims when nothing else is to be done, and when requests wait for it: a quarter of a
 /// millisecond, about half of what a sync takes.
 const SWEEP_STEP_ROWS: usize = 256;
-const SWEEP_STEP_ROWS_BESIDE: usize = 16;
+const SWEEP_STEP_ROWS_BESIDE: usize = 64;
 
 /// So many times what makes a checkpoint due, and no more, piles up in memory while one is written.
 const PILE_UP: u32 = 2;
