@@ -165,7 +165,7 @@ impl Default for Options {
             waiting_jobs_max: 4096,
             waiting_bytes_max: 128 * 1024 * 1024,
             readers_max: 8,
-            checkpoint_rows: 200_000,
+            checkpoint_rows: 400_000,
             checkpoint_bytes: 192 * 1024 * 1024,
             segment_bytes: 32 * 1024 * 1024,
             aside_bytes: 256 * 1024,
