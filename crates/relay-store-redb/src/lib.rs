@@ -107,8 +107,9 @@ pub struct Options {
     pub waiting_bytes_max: u64,
     /// The most pages that are read at the same time; further pulls wait.
     pub readers_max: usize,
-    /// How many changed rows in memory make a checkpoint due: some four for each push and two for each acked item, some 150 bytes each. While one is
-    /// written, twice as many may pile up.
+    /// How many changed rows in memory make a checkpoint due, some 130 bytes each: one for a push to a queue of few items and three for one to a queue
+    /// of many, one for each acked name, and one more for each two items in the row of a queue. While one is written, twice as many may
+    /// pile up.
     pub checkpoint_rows: usize,
     /// How many bytes of the journal, which a restart would read, make a checkpoint due.
     pub checkpoint_bytes: u64,
