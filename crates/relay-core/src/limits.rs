@@ -95,6 +95,13 @@ impl Usage {
     }
 }
 
+impl std::iter::Sum for Usage {
+    /// All of them together.
+    fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
+        usages.fold(Self::ZERO, Self::plus)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,7 +103,7 @@ impl Relay for MemoryRelay {
     }
 
     fn figures(&self) -> Figures {
-        let live = self.lock().queues.values().fold(Usage::ZERO, |sum, queue| sum.plus(queue.usage));
+        let live = self.lock().queues.values().map(|queue| queue.usage).sum::<Usage>();
         Figures { live: Some(live), ..Figures::default() }
     }
 }

@@ -89,7 +89,7 @@ impl<I: Queued> QueueView<I> {
     }
 
     fn check_counts(&self) -> Vec<String> {
-        let sum = self.items.iter().fold(Usage::ZERO, |sum, item| sum.plus(Usage::of(item.payload_bytes())));
+        let sum = self.items.iter().map(|item| Usage::of(item.payload_bytes())).sum::<Usage>();
         let mut wrong = Vec::new();
         if sum != self.usage {
             wrong.push(format!("the usage noted is {:?}, the items add up to {sum:?}", self.usage));

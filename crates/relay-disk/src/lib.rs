@@ -97,11 +97,15 @@ const GIVEN_BACK_BYTES: u64 = 1024 * 1024;
 /// And how long others have the disk in between.
 const GIVEN_BACK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Empties a file that has durably lost its name and that nobody else has open, piece by piece. When the last handle is closed, the file system
+/// Empties a file that has lost its name and that nobody else has open, piece by piece. When the last handle is closed, the file system
 /// frees all its blocks at once, and a sync of any other file waits for that: 20 to 60 ms for 32 MiB on ext4 that tells the device of
-/// it (`discard`), where each of these pieces takes 1 to 2.
-pub fn give_back(file: &dyn DiskFile) -> io::Result<()> {
+/// it (`discard`), where each of these pieces takes 1 to 2. The names of the disk are synced first: one that a crash brings back must
+/// lead to all of the file.
+pub fn give_back(disk: &dyn Disk, file: &dyn DiskFile) -> io::Result<()> {
     let mut len = file.len()?;
+    if len > GIVEN_BACK_BYTES {
+        disk.sync()?;
+    }
     while len > GIVEN_BACK_BYTES {
         len -= GIVEN_BACK_BYTES;
         file.set_len(len)?;

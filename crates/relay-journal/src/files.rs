@@ -162,8 +162,8 @@ impl Files {
         if let (Ok(file), Some(end)) = (file, end)
             && end.user.is_alone()
         {
-            // A name that a crash brings back must lead to all of it. The segment is gone whatever comes of this.
-            let _ = self.disk.sync().and_then(|()| relay_disk::give_back(&*file));
+            // The segment is gone whatever comes of this.
+            let _ = relay_disk::give_back(&*self.disk, &*file);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
-use relay_disk::DiskFile;
+use relay_disk::{Disk, DiskFile};
 
 use crate::pace::Pace;
 
@@ -70,10 +70,10 @@ impl IndexFile {
     }
 
     /// Empties it, if nobody else has it any more: another one has its name.
-    pub(crate) fn give_back(self: Arc<Self>) {
+    pub(crate) fn give_back(self: Arc<Self>, disk: &dyn Disk) {
         if let Some(this) = Arc::into_inner(self) {
             // Its space is free at the latest when it is closed.
-            drop(relay_disk::give_back(&*this.file));
+            drop(relay_disk::give_back(disk, &*this.file));
         }
     }
 

@@ -249,7 +249,7 @@ impl Keeper {
         let outcome = match rewritten {
             Ok((old, base)) => {
                 self.rebase(base);
-                old.give_back();
+                old.give_back(&*self.index.disk());
                 Ok(())
             }
             Err(error) => {

@@ -48,19 +48,11 @@ impl Default for Memo {
     /// One that knows nothing. It takes memory as it learns.
     fn default() -> Self {
         Self {
-            names: RefCell::new(new_names()),
-            queues: RefCell::new(new_queues()),
+            names: RefCell::new(Cache::with_weighter(NAMES, NAMES as u64, UnitWeighter)),
+            queues: RefCell::new(Cache::with_weighter(QUEUES, ROWS_WEIGHT, ByItems)),
             passed_over: Cell::default(),
         }
     }
-}
-
-fn new_names() -> Cache<Recipient, u64> {
-    Cache::with_weighter(NAMES, NAMES as u64, UnitWeighter)
-}
-
-fn new_queues() -> Cache<u64, Known, ByItems> {
-    Cache::with_weighter(QUEUES, ROWS_WEIGHT, ByItems)
 }
 
 impl Memo {
@@ -105,8 +97,8 @@ impl Memo {
     }
 
     pub(crate) fn forget_all(&self) {
-        self.names.replace(new_names());
-        self.queues.replace(new_queues());
+        self.names.borrow_mut().clear();
+        self.queues.borrow_mut().clear();
     }
 
     fn change(&self, queue: u64, change: impl FnOnce(&mut Known)) {

@@ -54,8 +54,8 @@ impl Pace {
         self.at_last_look.swap(requests, Ordering::Relaxed) == requests
     }
 
-    #[expect(clippy::disallowed_methods, reason = "how long work took; no decision about messages reads it")]
     /// Called between small pieces of work: lets requests have the core, if it is time for that.
+    #[expect(clippy::disallowed_methods, reason = "how long work took; no decision about messages reads it")]
     pub(crate) fn leave_core(&self) {
         let worked = self.resumed().get_or_insert_with(Instant::now).elapsed();
         if worked >= WORK {

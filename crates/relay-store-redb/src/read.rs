@@ -44,36 +44,13 @@ impl<'a> QueueRows<'a> {
     pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
         match self.row.here() {
             Some(items) => Ok(items.iter().find(|item| item.seq == seq).cloned()),
-            None => self.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
+            None => self.view.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
         }
     }
 
     /// The arrival number of the item of this name that lies in the queue.
     pub(crate) fn read_trace(&self, id: ItemId) -> Result<Option<Seq>, StoreError> {
-        self.read(&Key::trace(self.queue, id), schema::decode_seq)
-    }
-
-    /// Where an acked name is remembered, and until when; also when that is over and no sweep has come by yet.
-    pub(crate) fn read_acked(&self, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
-        for slot in self.view.acked.slots_of(self.queue, id) {
-            let key = Key::acked(slot, self.queue, id);
-            if let Some(until) = self.read(&key, schema::decode_until)? {
-                return Ok(Some((key, until)));
-            }
-        }
-        Ok(None)
-    }
-
-    pub(crate) fn read_block(&self, block: u64) -> Result<Option<Usage>, StoreError> {
-        self.read(&Key::block(self.queue, block), schema::decode_usage)
-    }
-
-    fn read<T>(
-        &self,
-        key: &Key,
-        decode: impl FnOnce(&[u8]) -> Result<T, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
-        self.view.get(key)?.map(|value| decode(&value.bytes()?)).transpose()
+        self.view.read(&Key::trace(self.queue, id), schema::decode_seq)
     }
 
     /// The item of this name, if it lies in the queue.
@@ -154,7 +131,7 @@ impl<'a> QueueRows<'a> {
         let places = match &self.row.items {
             Items::Here(items) => {
                 let later = items.iter().filter(|item| item.seq >= from);
-                return Ok(later.fold(usage, |sum, item| sum.plus(Usage::of(item.payload_bytes))));
+                return Ok(later.map(|item| Usage::of(item.payload_bytes)).sum());
             }
             Items::Apart(places) => places,
         };
@@ -268,7 +245,7 @@ impl ReadTx for Reading<'_> {
         if rows.row.acked == 0 {
             return Ok(None);
         }
-        Ok(rows.read_acked(id)?.map(|(_, until)| Trace::Acked { until }))
+        Ok(rows.view.read_acked(rows.queue, id)?.map(|(_, until)| Trace::Acked { until }))
     }
 
     fn scan(

@@ -170,7 +170,9 @@ fn check_acked(rows: &QueueRows<'_>) -> Result<Vec<String>, StoreError> {
         ));
     }
     for (id, until) in acked {
-        if rows.find(id)?.is_some() || rows.read_acked(id)?.is_none_or(|(_, found)| found != until) {
+        if rows.find(id)?.is_some()
+            || rows.view.read_acked(queue, id)?.is_none_or(|(_, found)| found != until)
+        {
             wrong.push(format!("queue number {queue}: an acked name is not found as such"));
         }
     }
@@ -203,7 +205,7 @@ fn check_places(rows: &QueueRows<'_>, items: &[ItemRow]) -> Result<Vec<String>, 
             wrong.push(format!("queue number {queue}: places are out of order"));
         }
         for block in items.chunk_by(|a, b| a.place / BLOCK_ITEMS == b.place / BLOCK_ITEMS) {
-            let usage = block.iter().fold(Usage::ZERO, |sum, row| sum.plus(Usage::of(row.payload_bytes)));
+            let usage = block.iter().map(|row| Usage::of(row.payload_bytes)).sum();
             counted.extend(block.first().map(|row| (row.place / BLOCK_ITEMS, usage)));
         }
     }

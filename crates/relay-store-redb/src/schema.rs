@@ -457,7 +457,7 @@ impl QueueRow {
 
     /// A queue of these items, in order, in its row.
     pub(crate) fn holding(items: Vec<ItemRow>) -> Self {
-        let usage = items.iter().fold(Usage::ZERO, |sum, item| sum.plus(Usage::of(item.payload_bytes)));
+        let usage = items.iter().map(|item| Usage::of(item.payload_bytes)).sum();
         Self { usage, acked: 0, ends: Ends::of(&items), items: Items::Here(items) }
     }
 }

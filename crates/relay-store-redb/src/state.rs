@@ -154,10 +154,8 @@ impl State {
 
     /// Whether the item is live and its record is the one there.
     pub(crate) fn lies_at(&self, queue: u64, seq: Seq, location: Location) -> bool {
-        let item = QueueRows::of(self.synced(), queue).and_then(|rows| match rows {
-            Some(rows) => rows.read_item(seq),
-            None => Ok(None),
-        });
+        let rows = QueueRows::of(self.synced(), queue);
+        let item = rows.and_then(|rows| rows.map_or(Ok(None), |rows| rows.read_item(seq)));
         item.is_ok_and(|item| item.is_some_and(|item| item.location == location))
     }
 

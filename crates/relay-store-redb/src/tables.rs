@@ -121,7 +121,7 @@ impl<'s> Tables<'s> {
         let row = Arc::make_mut(&mut shared);
         // Its time is over, or the rules would not put it into the queue, but no sweep has come by.
         if row.acked > 0
-            && let Some((acked, _)) = self.read_acked(queue, id)?
+            && let Some((acked, _)) = self.view().read_acked(queue, id)?
         {
             self.put(acked, None);
             row.acked = row.acked.saturating_sub(1);
@@ -169,24 +169,20 @@ impl<'s> Tables<'s> {
 
     /// Takes an item out of its queue and forgets its name. `None` when it is not there.
     pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
-        let Some(mut shared) = self.row(queue)? else { return Ok(None) };
+        let Some(rows) = self.rows(queue)? else { return Ok(None) };
+        let Some(taken) = rows.read_item(seq)? else { return Ok(None) };
+        let mut shared = rows.row;
         let row = Arc::make_mut(&mut shared);
-        let taken = match &mut row.items {
-            Items::Here(items) => {
-                let found = items.iter().position(|item| item.seq == seq);
-                found.map(|index| items.remove(index))
-            }
-            Items::Apart(_) => self.rows(queue)?.map(|rows| rows.read_item(seq)).transpose()?.flatten(),
-        };
-        let Some(taken) = taken else { return Ok(None) };
-        let removed = Usage::of(taken.payload_bytes);
         self.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.count(taken.location.segment, Change::removed(taken.location));
-        row.usage = row.usage.minus(removed);
-        if let Items::Apart(places) = &mut row.items {
-            self.take_apart(queue, places, &taken)?;
-            if row.usage.items <= APART_UNTIL_ITEMS {
-                self.take_back(queue, row)?;
+        row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
+        match &mut row.items {
+            Items::Here(items) => items.retain(|item| item.seq != seq),
+            Items::Apart(places) => {
+                self.take_apart(queue, places, &taken)?;
+                if row.usage.items <= APART_UNTIL_ITEMS {
+                    self.take_back(queue, row)?;
+                }
             }
         }
         if row.usage.is_empty() {
@@ -373,7 +369,7 @@ impl<'s> Tables<'s> {
 
     /// Takes one item out of the count of the full block that it lies in.
     fn shrink_block(&mut self, queue: u64, block: u64, removed: Usage) -> Result<(), StoreError> {
-        let left = match self.read_block(queue, block) {
+        let left = match self.view().read(&Key::block(queue, block), schema::decode_usage) {
             Ok(Some(left)) => left.minus(removed),
             // A wrong count must not keep items in the queue. What is estimated from it is too small.
             Ok(None) | Err(StoreError::Damaged(_)) => {
@@ -385,14 +381,6 @@ impl<'s> Tables<'s> {
         let left = (!left.is_empty()).then(|| schema::encode_usage(left));
         self.put(Key::block(queue, block), left);
         Ok(())
-    }
-
-    fn read_block(&self, queue: u64, block: u64) -> Result<Option<Usage>, StoreError> {
-        Ok(self.rows(queue)?.map(|rows| rows.read_block(block)).transpose()?.flatten())
-    }
-
-    fn read_acked(&self, queue: u64, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
-        Ok(self.rows(queue)?.map(|rows| rows.read_acked(id)).transpose()?.flatten())
     }
 
     fn put_queue(&mut self, queue: u64, row: Arc<QueueRow>) {

@@ -5,7 +5,7 @@ use std::collections::btree_map;
 use std::sync::Arc;
 
 use redb::AccessGuard;
-use relay_core::Recipient;
+use relay_core::{ItemId, Recipient, Timestamp};
 
 use crate::acked::AckedNames;
 use crate::base::Base;
@@ -129,6 +129,26 @@ impl<'a> View<'a> {
             None if key.about() > self.base.numbers.queue => Ok(None),
             None => self.base.get(key),
         }
+    }
+
+    /// What a row says.
+    pub(crate) fn read<T>(
+        &self,
+        key: &Key,
+        decode: impl FnOnce(&[u8]) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.get(key)?.map(|value| decode(&value.bytes()?)).transpose()
+    }
+
+    /// Where an acked name is remembered, and until when; also when that is over and no sweep has come by yet.
+    pub(crate) fn read_acked(&self, queue: u64, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
+        for slot in self.acked.slots_of(queue, id) {
+            let key = Key::acked(slot, queue, id);
+            if let Some(until) = self.read(&key, schema::decode_until)? {
+                return Ok(Some((key, until)));
+            }
+        }
+        Ok(None)
     }
 
     /// The rows from `from` on and before `to`.

@@ -294,8 +294,7 @@ impl Ledger {
         }
         for queue in 0..QUEUES.len() {
             let number = 1_000_000 + self.sent.len() as u64;
-            let live =
-                self.live(queue, now).fold(Usage::ZERO, |sum, sent| sum.plus(Usage::of(sent.bytes as u64)));
+            let live = self.live(queue, now).map(|sent| Usage::of(sent.bytes as u64)).sum::<Usage>();
             let usage = live.plus(Usage::of(33));
             let outcome = world.block_on(relay.push(envelope(queue, number, 33))).unwrap();
             assert_eq!(outcome, PushOutcome::Stored { usage });
