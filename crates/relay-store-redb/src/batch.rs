@@ -57,7 +57,7 @@ pub(crate) struct SweepMarks {
 
 impl Default for SweepMarks {
     fn default() -> Self {
-        let (due, acked) = (Key::queues_end(), Key::acked_start());
+        let (due, acked) = (Key::due_start(), Key::acked_start());
         Self { due, acked, acked_next: acked, acked_left: None }
     }
 }
@@ -346,7 +346,7 @@ impl WriteTx for Batch<'_> {
         }
         if let (Some(&first), Some(&last)) = (over.first(), over.last()) {
             self.records.append(kind::FORGOTTEN, &NamesRecord { now, first, last }.encode(), Bytes::new());
-            for queue in self.tables.forget(&first, &last, now)? {
+            for queue in self.tables.forget(&first, &last, now, |_| true)? {
                 match self.drop_if_forgettable(queue) {
                     Err(StoreError::Damaged(what)) => {
                         tracing::error!(what, "a queue that holds nothing stays");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use relay_core::{Recipient, Seq};
 use relay_journal::Location;
+use smallvec::SmallVec;
 
 use crate::schema::{Key, ParsedKey, QueueRow};
 
@@ -27,8 +28,8 @@ pub(crate) struct Layer {
 /// The value of a row, in memory.
 #[derive(Clone, Debug)]
 pub(crate) enum Row {
-    /// As it is stored.
-    Bytes(Box<[u8]>),
+    /// As it is stored. Numbers, which most values are, take no memory of their own.
+    Bytes(SmallVec<[u8; 16]>),
     /// That of a queue, which changes so often that it is encoded for a checkpoint only.
     Queue(Arc<QueueRow>),
 }
@@ -72,16 +73,9 @@ impl Layer {
 
     /// Takes over what a newer layer says. `below` are the numbers that were given away when this one began: what has a later one is not
     /// in any older layer and needs no gravestone.
-    pub(crate) fn absorb(&mut self, mut newer: Self, below: Numbers) {
+    pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
         self.numbers = newer.numbers;
         self.names.extend(newer.names);
-        // A restart puts all that it replays at once.
-        if self.rows.is_empty() {
-            self.rows = newer.rows;
-            self.rows.retain(|key, value| value.is_some() || !is_newer(key, below));
-            self.items_here = self.rows.values().map(items_here).sum();
-            newer.rows = BTreeMap::new();
-        }
         for (key, value) in newer.rows {
             self.items_here += items_here(&value);
             let before = if value.is_none() && is_newer(&key, below) {
@@ -92,6 +86,30 @@ impl Layer {
             self.items_here -= before.as_ref().map_or(0, items_here);
         }
         for (segment, change) in newer.segments {
+            self.count(segment, change);
+        }
+    }
+
+    /// Makes of the layer of a batch, however large, one that lies on older ones, where `below` had been given away: as
+    /// [`Layer::absorb`] does to an empty one.
+    pub(crate) fn settle(&mut self, below: Numbers) {
+        self.rows.retain(|key, value| value.is_some() || !is_newer(key, below));
+        self.items_here = self.rows.values().map(items_here).sum();
+    }
+
+    /// Takes over what a layer says that began on the same one, and has changed other queues.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        let (ours, theirs) = (self.numbers, other.numbers);
+        self.numbers = Numbers { seq: ours.seq.max(theirs.seq), queue: ours.queue.max(theirs.queue) };
+        for (name, queue) in other.names {
+            // A recipient whose queue was forgotten may have got another since. (After damage one that should have been forgotten may be
+            // found again, and what is in it.)
+            let known = self.names.entry(name).or_default();
+            *known = (*known).max(queue);
+        }
+        self.rows.append(&mut other.rows);
+        self.items_here += other.items_here;
+        for (segment, change) in other.segments {
             self.count(segment, change);
         }
     }

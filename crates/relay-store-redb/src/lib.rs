@@ -66,6 +66,7 @@ mod samples;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -113,6 +114,8 @@ pub struct Options {
     pub checkpoint_rows: usize,
     /// How many bytes of the journal, which a restart would read, make a checkpoint due.
     pub checkpoint_bytes: u64,
+    /// How many threads replay the journal at a start that has much to replay, at most.
+    pub replay_threads: usize,
     /// The length of a segment of the journal, in bytes. Space is given back in such pieces.
     pub segment_bytes: u64,
     /// From this length on a payload has a file of its own, which is written before its push is decided, so that nothing small waits for
@@ -168,6 +171,7 @@ impl Default for Options {
             readers_max: 8,
             checkpoint_rows: 400_000,
             checkpoint_bytes: 192 * 1024 * 1024,
+            replay_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
             segment_bytes: 32 * 1024 * 1024,
             aside_bytes: 256 * 1024,
             free_bytes_min: 0,

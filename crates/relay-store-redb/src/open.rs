@@ -15,13 +15,11 @@ use crate::error::{OpenError, StoreError};
 use crate::index::{self, Index};
 use crate::journals::{self, Journals};
 use crate::manifest;
-use crate::memo::Memo;
 use crate::progress::Watch;
-use crate::replay::replay;
+use crate::replay::{Replayed, replay};
 use crate::room::{Bounds, Room};
 use crate::schema;
 use crate::state::State;
-use crate::tables::Tables;
 
 /// The parts of a store, not set to work yet.
 pub(crate) struct Opened {
@@ -46,24 +44,24 @@ pub(crate) fn open(
     let from = base.position;
     let start = from.unwrap_or(Position { segment: 0, offset: 0 });
     let mut state = State::open(base, start).map_err(failed)?;
-    let (mut findings, memo) = (Vec::new(), Memo::default());
-    let mut tables = Tables::new(&state, &memo);
     let watch = options.progress.as_ref().map(|progress| Watch::new(progress, &disk, start));
     let journal_options =
         relay_journal::Options { segment_bytes: options.segment_bytes, ..relay_journal::Options::default() };
-    let (journal, opened) = Journal::open(Arc::clone(&disk), journal_options, from, |frames| {
-        if let Some(watch) = &watch {
-            watch.note(frames);
-        }
-        replay(&mut tables, frames, &mut findings)
-    })
-    .map_err(|error| failed(error.into()))?;
+    let replayed = replay(&state, options.replay_threads, |apply| {
+        let opened = Journal::open(Arc::clone(&disk), journal_options, from, |frames| {
+            if let Some(watch) = &watch {
+                watch.note(frames);
+            }
+            apply(frames)
+        });
+        Ok(opened?)
+    });
+    let ((journal, opened), Replayed { layer, mut findings }) = replayed.map_err(failed)?;
     if opened.unreadable {
         // A checkpoint would give up for good what may be read another time.
         return Err(OpenError::Unreadable { path: path.to_owned() });
     }
-    let layer = tables.layer;
-    state.publish(layer, journal.end());
+    state.resume(layer, journal.end());
     let payloads = open_payloads(Arc::clone(&disk), &mut state).map_err(failed)?;
     findings.extend(opened.damage.iter().map(ToString::to_string));
     if !findings.is_empty() {
@@ -72,7 +70,12 @@ pub(crate) fn open(
     for finding in &findings {
         tracing::error!(finding, "the store is damaged");
     }
-    tracing::info!(batches = opened.batches, torn_bytes = opened.torn_bytes, "the store is open");
+    tracing::info!(
+        batches = opened.batches,
+        records = opened.frames,
+        torn_bytes = opened.torn_bytes,
+        "the store is open"
+    );
     let readers = Journals { main: journal.reader(), payloads: payloads.reader() };
     let pace = Arc::clone(&index.pace);
     let bounds = Bounds { free_bytes_min: options.free_bytes_min, store_bytes_max: options.store_bytes_max };

@@ -107,41 +107,20 @@ pub(crate) fn queues<'a>(
     reading: &Reading<'a>,
 ) -> impl Iterator<Item = Result<QueueRows<'a>, StoreError>> + use<'a> {
     let view = reading.view;
-    let mut from = Some(Key::queues_start());
-    std::iter::from_fn(move || {
-        let found = next_queue(view, from?);
-        // From the row of one queue to that of the next, and not over what lies in between.
-        from =
-            found.as_ref().ok().and_then(Option::as_ref).map(|rows| Key::queue(rows.queue.saturating_add(1)));
-        found.transpose()
-    })
+    let (rows, failed) = match view.range(&Key::queues_start(), &Key::queues_end()) {
+        Ok(rows) => (Some(rows), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    let queues =
+        rows.into_iter().flatten().filter_map(move |row| match row.and_then(|row| queue(view, &row)) {
+            Err(StoreError::Damaged(_)) => None,
+            queue => Some(queue),
+        });
+    failed.into_iter().chain(queues)
 }
 
-fn next_queue(view: View<'_>, mut from: Key) -> Result<Option<QueueRows<'_>>, StoreError> {
-    while let Some((key, row)) = next_readable(view, &from)? {
-        let queue = match key.parse()? {
-            ParsedKey::Queue(queue) => return Ok(Some(QueueRows { view, queue, row: row.queue()? })),
-            ParsedKey::Item(queue, _) | ParsedKey::Trace(queue, _) | ParsedKey::Block(queue, _) => queue,
-            _ => break,
-        };
-        from = Key::queue(queue.saturating_add(1));
-    }
-    Ok(None)
-}
-
-fn next_readable<'a>(view: View<'a>, from: &Key) -> Result<Option<(Key, Value<'a>)>, StoreError> {
-    for row in view.range(from, &Key::queues_end())? {
-        match row {
-            Ok((key, value)) => {
-                if value.bytes().is_ok() {
-                    return Ok(Some((key, value)));
-                }
-            }
-            Err(StoreError::Damaged(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
+fn queue<'a>(view: View<'a>, (key, value): &(Key, Value<'a>)) -> Result<QueueRows<'a>, StoreError> {
+    Ok(QueueRows { view, queue: key.about(), row: value.queue()? })
 }
 
 fn items(rows: &QueueRows<'_>) -> Result<Vec<ItemRow>, StoreError> {
@@ -307,7 +286,7 @@ impl Inspect for Reading<'_> {
 
     fn expiry(&self) -> Result<Vec<(Timestamp, Recipient)>, StoreError> {
         let mut expiry = Vec::new();
-        for row in self.view.range(&Key::queues_end(), &Key::acked_start())? {
+        for row in self.view.range(&Key::due_start(), &Key::acked_start())? {
             if let ParsedKey::Due(at, queue) = row?.0.parse()? {
                 expiry.push((at, self.view.owner(queue)?));
             }

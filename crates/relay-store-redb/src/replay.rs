@@ -1,35 +1,228 @@
 //! Replays records: applies to the tables what the journal says was done. What cannot be applied, because of damage, is reported
 //! and passed over, so that it takes nothing else with it.
+//!
+//! A long replay is divided among threads, by queue: what a record changes belongs to one queue, and the order of those of
+//! one queue is kept. The record of acked names that were forgotten is for the queues of all, and each thread forgets those of its own.
 
-use relay_journal::Frame;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use relay_journal::{Frame, Location};
 
 use crate::error::StoreError;
+use crate::fields::Fields;
+use crate::layer::Layer;
+use crate::memo::Memo;
 use crate::payload;
 use crate::record::{self, Forgotten, ItemRecord, Removed, kind};
+use crate::state::State;
 use crate::tables::Tables;
 
-/// Makes the changes of one batch of records. Adds to `findings` what could not be applied.
-pub(crate) fn replay(
-    tables: &mut Tables<'_>,
-    frames: &[Frame],
-    findings: &mut Vec<String>,
-) -> Result<(), StoreError> {
-    for frame in frames {
-        let numbers = tables.savepoint();
-        match apply(tables, frame) {
-            Ok(()) => {}
-            Err(StoreError::Damaged(what)) => {
-                tables.rollback(numbers);
-                let at = frame.location;
-                findings.push(format!("segment {} at {}: not applied: {what}", at.segment, at.offset));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// So many records are replayed before it is worth a thread to replay more.
+const FEW_RECORDS: usize = 2048;
+
+/// What is handed to a thread at once, in records and in bytes. As much waits for all of them together, several times.
+const PORTION_RECORDS: usize = 512;
+const PORTION_BYTES: usize = 1 << 20;
+const PORTIONS_WAITING: usize = 4;
+
+/// The most threads: a machine with more cores has other things to do with them, and each looks through all that was forgotten.
+const THREADS_MAX: usize = 8;
+
+/// What became of a replay.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    /// What was changed, to be [put](State::resume) on the state.
+    pub(crate) layer: Layer,
+    /// What could not be applied, in the order of the journal.
+    pub(crate) findings: Vec<String>,
 }
 
-fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<(), StoreError> {
+/// Has `read` read batches of records, and makes their changes on top of `state`, on so many threads at most.
+pub(crate) fn replay<T>(
+    state: &State,
+    threads: usize,
+    read: impl FnOnce(&mut dyn FnMut(&[Frame]) -> Result<(), StoreError>) -> Result<T, StoreError>,
+) -> Result<(T, Replayed), StoreError> {
+    std::thread::scope(|scope| {
+        let mut division = Division::new(scope, state, threads.clamp(1, THREADS_MAX));
+        let read = read(&mut |frames| division.take(frames));
+        // Why a thread has ended is the better answer.
+        let replayed = division.finish()?;
+        Ok((read?, replayed))
+    })
+}
+
+/// Records on their way to those who apply them.
+struct Division<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    state: &'env State,
+    threads: usize,
+    /// None yet, while records are few.
+    shares: Vec<Share<'scope>>,
+    waiting: Vec<Frame>,
+    waiting_bytes: usize,
+}
+
+/// A thread, and what it is told.
+struct Share<'scope> {
+    records: SyncSender<Vec<Frame>>,
+    thread: ScopedJoinHandle<'scope, Result<Applied, StoreError>>,
+}
+
+/// What one thread has applied.
+#[derive(Default)]
+struct Applied {
+    layer: Layer,
+    findings: Vec<Finding>,
+}
+
+/// A record that could not be applied, and why.
+struct Finding {
+    at: Location,
+    what: &'static str,
+}
+
+/// The queues that one of so many threads cares for.
+#[derive(Clone, Copy)]
+struct Part {
+    number: u64,
+    of: u64,
+}
+
+impl Part {
+    const fn has(self, queue: u64) -> bool {
+        queue % self.of == self.number
+    }
+}
+
+impl<'scope, 'env> Division<'scope, 'env> {
+    const fn new(scope: &'scope Scope<'scope, 'env>, state: &'env State, threads: usize) -> Self {
+        Self { scope, state, threads, shares: Vec::new(), waiting: Vec::new(), waiting_bytes: 0 }
+    }
+
+    fn take(&mut self, frames: &[Frame]) -> Result<(), StoreError> {
+        for frame in frames {
+            self.waiting_bytes += frame.body.len();
+            self.waiting.push(frame.clone());
+            let records = if self.shares.is_empty() { FEW_RECORDS } else { PORTION_RECORDS };
+            if self.waiting.len() >= records || self.waiting_bytes >= PORTION_BYTES {
+                self.hand_out()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every thread its share of what waits.
+    fn hand_out(&mut self) -> Result<(), StoreError> {
+        if self.shares.is_empty() {
+            self.shares = self.start();
+        }
+        self.waiting_bytes = 0;
+        let mut portions = vec![Vec::new(); self.shares.len()];
+        for frame in self.waiting.drain(..) {
+            match queue_of(&frame) {
+                Some(queue) => {
+                    let share = queue % portions.len() as u64;
+                    if let Some(portion) =
+                        usize::try_from(share).ok().and_then(|share| portions.get_mut(share))
+                    {
+                        portion.push(frame);
+                    }
+                }
+                None => portions.iter_mut().for_each(|portion| portion.push(frame.clone())),
+            }
+        }
+        for (share, portion) in self.shares.iter().zip(portions) {
+            share
+                .records
+                .send(portion)
+                .map_err(|_| StoreError::Damaged("a replay has ended before its end"))?;
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Vec<Share<'scope>> {
+        let (state, of) = (self.state, self.threads as u64);
+        let start = |number| {
+            let (records, portions) = sync_channel(PORTIONS_WAITING);
+            let thread = self.scope.spawn(move || Applied::of(state, Part { number, of }, portions));
+            Share { records, thread }
+        };
+        (0..of).map(start).collect()
+    }
+
+    /// Waits until all is applied.
+    fn finish(mut self) -> Result<Replayed, StoreError> {
+        if self.shares.is_empty() {
+            return Ok(Applied::of(self.state, Part { number: 0, of: 1 }, [self.waiting])?.into());
+        }
+        let handed_out = self.hand_out();
+        let mut all = Applied::default();
+        for Share { records, thread } in self.shares {
+            drop(records);
+            let applied = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            all.layer.join(applied.layer);
+            all.findings.extend(applied.findings);
+        }
+        handed_out?;
+        all.findings.sort_by_key(Finding::place);
+        // What concerns the queues of all is reported by each.
+        all.findings.dedup_by_key(|finding| finding.place());
+        Ok(all.into())
+    }
+}
+
+impl Applied {
+    /// Applies records, in portions, as far as they are about queues of `part`.
+    fn of(
+        state: &State,
+        part: Part,
+        portions: impl IntoIterator<Item = Vec<Frame>>,
+    ) -> Result<Self, StoreError> {
+        let memo = Memo::default();
+        let mut tables = Tables::new(state, &memo);
+        let mut findings = Vec::new();
+        for frame in portions.into_iter().flatten() {
+            let numbers = tables.savepoint();
+            match apply(&mut tables, &frame, part) {
+                Ok(()) => {}
+                Err(StoreError::Damaged(what)) => {
+                    tables.rollback(numbers);
+                    findings.push(Finding { at: frame.location, what });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut layer = tables.layer;
+        layer.settle(state.numbers());
+        Ok(Self { layer, findings })
+    }
+}
+
+impl Finding {
+    /// In the order of the journal.
+    const fn place(&self) -> (u32, u32) {
+        (self.at.segment, self.at.offset)
+    }
+}
+
+impl From<Applied> for Replayed {
+    fn from(Applied { layer, findings }: Applied) -> Self {
+        let tell = |Finding { at, what }: Finding| {
+            format!("segment {} at {}: not applied: {what}", at.segment, at.offset)
+        };
+        Self { layer, findings: findings.into_iter().map(tell).collect() }
+    }
+}
+
+/// The queue that a record is about; `None` if there may be several. What cannot be read is reported once, by whoever gets it.
+fn queue_of(frame: &Frame) -> Option<u64> {
+    let about = || Fields::new(&frame.body, "record").number().unwrap_or_default();
+    (frame.kind != kind::FORGOTTEN).then(about)
+}
+
+fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<(), StoreError> {
     match frame.kind {
         kind::PUSHED => {
             let found = ItemRecord::parse(&frame.body)?;
@@ -46,7 +239,7 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<(), StoreError> {
         kind::REMOVED => remove(tables, &Removed::parse(&frame.body)?),
         kind::FORGOTTEN => {
             let Forgotten { now, first, last } = Forgotten::parse(&frame.body)?;
-            tables.forget(&first, &last, now).map(drop)
+            tables.forget(&first, &last, now, |queue| part.has(queue)).map(drop)
         }
         kind::DROPPED => tables.drop_if_forgettable(record::parse_dropped(&frame.body)?).map(drop),
         _ => Err(StoreError::Damaged("an unknown kind of record")),

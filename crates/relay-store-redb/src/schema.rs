@@ -2,7 +2,7 @@
 //!
 //! Numbers in keys are big-endian, so that the order of bytes is the order of numbers; in values they are LEB128, since most are
 //! small. Recipients appear in two places only: as key of [`NAMES`], and in a row of their own. Everything else goes by
-//! queue number, and a queue's rows are neighbours in [`ROWS`].
+//! queue number, and the rows of a queue's items are neighbours in [`ROWS`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,8 +19,8 @@ use crate::layer::Numbers;
 
 /// The format of what is written here; another one is not read. Format 1 had no journal, format 2 no payload files, and kept
 /// acked names and recipients among the rows of their queues. Format 3 named every item, and told in its row what its record tells.
-/// Format 4 had a row for each item of every queue.
-pub(crate) const FORMAT: u64 = 5;
+/// Format 4 had a row for each item of every queue. Format 5 kept the rows of queues among those of their items.
+pub(crate) const FORMAT: u64 = 6;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -58,18 +58,18 @@ pub(crate) const APART_FROM_ITEMS: usize = 16;
 /// And so few that they are taken back into its row.
 pub(crate) const APART_UNTIL_ITEMS: u64 = 4;
 
-/// The first byte of a key: what the row is about.
+/// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of a hundred thousand fit into the cache
+/// however many items they hold.
 const OWNERS: u8 = 0;
 const QUEUES: u8 = 1;
-const DUE: u8 = 2;
-const ACKED: u8 = 3;
+const ITEMS: u8 = 2;
+const DUE: u8 = 3;
+const ACKED: u8 = 4;
 
-/// The byte after the queue number, in a row about a queue: what it tells of it.
+/// The byte after the queue number, in a row about the items of a queue: what it tells of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Tag {
-    /// The queue itself: a [`QueueRow`].
-    Queue = 0,
     /// An item of a queue that holds many, by arrival number: an [`ItemRow`].
     Item = 1,
     /// The name of such an item: its arrival number.
@@ -90,18 +90,14 @@ const ITEM_KEY_BYTES: usize = 1 + 8 + 1 + 8;
 const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
 
 /// The bytes of a key.
-pub(crate) struct KeyBytes {
-    bytes: [u8; KEY_WORDS * 8],
-    length: u8,
-}
+pub(crate) struct KeyBytes([u8; KEY_WORDS * 8]);
 
 /// A key of [`ROWS`]. It is kept in place, as big-endian words, which compare as its bytes would: the layers hold hundreds of
 /// thousands of keys, and most of what they do is to compare them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
-    /// Zeros behind the end.
+    /// Zeros behind the end, and in the very last byte, which no key reaches, the length.
     words: [u64; KEY_WORDS],
-    length: u8,
 }
 
 /// A key, read back.
@@ -219,11 +215,13 @@ impl Key {
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_be_bytes(*bytes);
         }
-        Self { words, length: u8::try_from(length).unwrap_or_default() }
+        let [.., last] = &mut words;
+        *last |= length as u64;
+        Self { words }
     }
 
-    fn of_queue(queue: u64, tag: Tag, rest: &[u8]) -> Self {
-        Self::new(&[&[QUEUES], &queue.to_be_bytes(), &[tag as u8], rest])
+    fn of_items(queue: u64, tag: Tag, rest: &[u8]) -> Self {
+        Self::new(&[&[ITEMS], &queue.to_be_bytes(), &[tag as u8], rest])
     }
 
     pub(crate) fn owner(queue: u64) -> Self {
@@ -231,19 +229,19 @@ impl Key {
     }
 
     pub(crate) fn queue(queue: u64) -> Self {
-        Self::of_queue(queue, Tag::Queue, &[])
+        Self::new(&[&[QUEUES], &queue.to_be_bytes()])
     }
 
     pub(crate) fn item(queue: u64, seq: Seq) -> Self {
-        Self::of_queue(queue, Tag::Item, &seq.as_u64().to_be_bytes())
+        Self::of_items(queue, Tag::Item, &seq.as_u64().to_be_bytes())
     }
 
     pub(crate) fn trace(queue: u64, id: ItemId) -> Self {
-        Self::of_queue(queue, Tag::Trace, &encode_id(id))
+        Self::of_items(queue, Tag::Trace, &encode_id(id))
     }
 
     pub(crate) fn block(queue: u64, block: u64) -> Self {
-        Self::of_queue(queue, Tag::Block, &block.to_be_bytes())
+        Self::of_items(queue, Tag::Block, &block.to_be_bytes())
     }
 
     pub(crate) fn due(at: Timestamp, queue: u64) -> Self {
@@ -256,30 +254,35 @@ impl Key {
 
     /// Before every item of the queue.
     pub(crate) fn items_start(queue: u64) -> Self {
-        Self::of_queue(queue, Tag::Item, &[])
+        Self::of_items(queue, Tag::Item, &[])
     }
 
     /// Behind every item of the queue, and before every name.
     pub(crate) fn items_end(queue: u64) -> Self {
-        Self::of_queue(queue, Tag::Trace, &[])
+        Self::of_items(queue, Tag::Trace, &[])
     }
 
     /// Behind every name of the queue, and before every block.
     pub(crate) fn traces_end(queue: u64) -> Self {
-        Self::of_queue(queue, Tag::Block, &[])
+        Self::of_items(queue, Tag::Block, &[])
     }
 
-    /// Behind every owner, and before every row of every queue.
+    /// Behind every owner, and before the row of every queue.
     pub(crate) fn queues_start() -> Self {
         Self::new(&[&[QUEUES]])
     }
 
-    /// Behind every row of every queue, and before the first row that is due.
+    /// Behind the row of every queue, and before those of items.
     pub(crate) fn queues_end() -> Self {
+        Self::new(&[&[ITEMS]])
+    }
+
+    /// Behind the rows of items, and before the first row that is due.
+    pub(crate) fn due_start() -> Self {
         Self::new(&[&[DUE]])
     }
 
-    /// Behind every row that is due at `now`; [`Key::queues_end`] is before them.
+    /// Behind every row that is due at `now`; [`Key::due_start`] is before them.
     pub(crate) fn due_end(now: Timestamp) -> Self {
         Self::due(now.plus_ms(1), 0)
     }
@@ -320,7 +323,7 @@ impl Key {
         for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.words) {
             *bytes = word.to_be_bytes();
         }
-        KeyBytes { bytes, length: self.length }
+        KeyBytes(bytes)
     }
 
     /// Reads a key as it lies in the index.
@@ -333,22 +336,25 @@ impl Key {
 
     /// The arrival number in the key of an item.
     pub(crate) const fn item_seq(&self) -> Option<Seq> {
-        let [first, second, third, ..] = self.words;
-        let is_item = first >> 56 == QUEUES as u64
+        let [first, second, third, _, last] = self.words;
+        let is_item = first >> 56 == ITEMS as u64
             && (second >> 48) & 0xff == Tag::Item as u64
-            && self.length as usize == ITEM_KEY_BYTES;
+            && last & 0xff == ITEM_KEY_BYTES as u64;
         if is_item { Some(Seq::new(second << 16 | third >> 48)) } else { None }
     }
 
     /// The queue that the row is about.
     pub(crate) const fn about(&self) -> u64 {
         let [first, second, third, ..] = self.words;
-        if first >> 56 <= QUEUES as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
+        if first >> 56 <= ITEMS as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
     }
 
     /// Behind this key, and before every other that comes later.
     pub(crate) const fn next(&self) -> Self {
-        Self { length: self.length.saturating_add(1), ..*self }
+        let mut words = self.words;
+        let [.., last] = &mut words;
+        *last += 1;
+        Self { words }
     }
 
     /// When the slot begins, of the key of an acked name.
@@ -363,10 +369,10 @@ impl Key {
         let [about] = key.take()?;
         let parsed = match about {
             OWNERS => ParsedKey::Owner(key.be()?),
-            QUEUES => {
+            QUEUES => ParsedKey::Queue(key.be()?),
+            ITEMS => {
                 let queue = key.be()?;
                 match key.take()? {
-                    [0] => ParsedKey::Queue(queue),
                     [1] => ParsedKey::Item(queue, Seq::new(key.be()?)),
                     [2] => ParsedKey::Trace(queue, decode_id(key.take()?)),
                     [3] => ParsedKey::Block(queue, key.be()?),
@@ -385,7 +391,8 @@ impl std::ops::Deref for KeyBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+        let [bytes @ .., length] = &self.0;
+        bytes.get(..usize::from(*length)).unwrap_or_default()
     }
 }
 

@@ -80,6 +80,12 @@ impl State {
         View::new([batch, Some(&self.active), frozen], &self.base, &self.acked)
     }
 
+    /// Makes visible what was replayed on top of the index, up to `position` of the journal.
+    pub(crate) fn resume(&mut self, replayed: Layer, position: Position) {
+        self.active = replayed;
+        self.position = position;
+    }
+
     /// Makes a batch visible, which ends at `position` of the journal.
     pub(crate) fn publish(&mut self, batch: Layer, position: Position) {
         let below = self.numbers_below();

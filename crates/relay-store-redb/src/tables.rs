@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use relay_core::{ItemId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
+use smallvec::SmallVec;
 
 use crate::acked;
 use crate::error::StoreError;
@@ -270,12 +271,20 @@ impl<'s> Tables<'s> {
         Ok(())
     }
 
-    /// Forgets the acked names from `first` up to and including `last` whose time is over at `now`, and tells their queues.
-    pub(crate) fn forget(&mut self, first: &Key, last: &Key, now: Timestamp) -> Result<Vec<u64>, StoreError> {
+    /// Forgets the acked names from `first` up to and including `last` whose time is over at `now`, of those queues, and tells them.
+    pub(crate) fn forget(
+        &mut self,
+        first: &Key,
+        last: &Key,
+        now: Timestamp,
+        is_meant: impl Fn(u64) -> bool,
+    ) -> Result<Vec<u64>, StoreError> {
         let mut over = Vec::new();
         for row in self.view().range(first, &last.next())? {
             let (key, value) = row?;
-            over.extend(is_over(&value, now)?.then_some(key));
+            if is_meant(key.about()) && is_over(&value, now)? {
+                over.push(key);
+            }
         }
         let mut queues = Vec::new();
         for key in over {
@@ -311,7 +320,10 @@ impl<'s> Tables<'s> {
         let owner = self.view().owner(queue)?;
         self.put(Key::queue(queue), None);
         self.put(Key::owner(queue), None);
-        self.put_name(owner, None);
+        // After damage its owner may have another queue.
+        if self.view().name(&owner)? == Some(queue) {
+            self.put_name(owner, None);
+        }
         self.memo.forget_queue(queue);
         Ok(true)
     }
@@ -393,7 +405,7 @@ impl<'s> Tables<'s> {
     }
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
-        self.put_row(key, value.map(|value| Row::Bytes(value.into_boxed_slice())));
+        self.put_row(key, value.map(|value| Row::Bytes(SmallVec::from_slice(&value))));
     }
 
     fn put_row(&mut self, key: Key, value: Option<Row>) {

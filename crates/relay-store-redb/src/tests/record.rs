@@ -52,8 +52,8 @@ fn forgotten_names_to_the_byte() {
     let forgotten = Forgotten { now, first, last };
     // when, then the first name and the last, each with the length of its key before it
     let expected = "ac02 \
-                    25 03 0000000000000080 0000000000000007 30313233343536373839616263646566 00000001 \
-                    25 03 0000000000000080 0000000000000008 30313233343536373839616263646566 00000001";
+                    25 04 0000000000000080 0000000000000007 30313233343536373839616263646566 00000001 \
+                    25 04 0000000000000080 0000000000000008 30313233343536373839616263646566 00000001";
     assert_eq!(hex(&forgotten.encode()), expected.replace(' ', ""));
     assert_eq!(Forgotten::parse(&forgotten.encode()).unwrap(), forgotten);
 }

@@ -49,14 +49,14 @@ fn the_keys_to_the_byte() {
     let (seq, at) = (Seq::new(0x1122), Timestamp::from_ms(0x3344));
     for (key, expected) in [
         (Key::owner(0x0102), "00 0000000000000102"),
-        (Key::queue(0x0102), "01 0000000000000102 00"),
-        (Key::item(0x0102, seq), "01 0000000000000102 01 0000000000001122"),
-        (Key::trace(0x0102, ID), "01 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
-        (Key::block(0x0102, 9), "01 0000000000000102 03 0000000000000009"),
-        (Key::due(at, 0x0102), "02 0000000000003344 0000000000000102"),
+        (Key::queue(0x0102), "01 0000000000000102"),
+        (Key::item(0x0102, seq), "02 0000000000000102 01 0000000000001122"),
+        (Key::trace(0x0102, ID), "02 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
+        (Key::block(0x0102, 9), "02 0000000000000102 03 0000000000000009"),
+        (Key::due(at, 0x0102), "03 0000000000003344 0000000000000102"),
         (
             Key::acked(at, 1, ID),
-            "03 0000000000003344 0000000000000001 30313233343536373839616263646566 00000a0b",
+            "04 0000000000003344 0000000000000001 30313233343536373839616263646566 00000a0b",
         ),
     ] {
         assert_eq!(format!("{key:?}"), expected.replace(' ', ""));
@@ -101,9 +101,9 @@ fn the_stored_rows_to_the_byte() {
 }
 
 // Computed by another implementation, bit by bit, with the reflected polynomial 0x82f63b78.
-const DUE_CHECKSUM: &str = "a2fe9453";
+const DUE_CHECKSUM: &str = "fd22700c";
 const NAME_CHECKSUM: u32 = 0xf8ab_a7d1;
-const TRACE_CHECKSUM: &str = "433b3ed3";
+const TRACE_CHECKSUM: &str = "1e4ad595";
 
 #[test]
 fn what_is_written_is_read() {
@@ -145,7 +145,7 @@ fn rows_that_are_too_short_or_too_long_are_reported() {
     {
         let bytes = key.bytes();
         let bytes: &[u8] = &bytes;
-        for length in (0..bytes.len()).filter(|length| *length != 10) {
+        for length in 0..bytes.len() {
             assert!(Key::from_bytes(&bytes[..length]).unwrap().parse().is_err(), "{length} bytes of {key:?}");
         }
         assert!(
@@ -191,12 +191,13 @@ proptest! {
         // The parts of a queue, and the kinds of rows, follow each other.
         let [queue, number, _] = a;
         prop_assert!(Key::start() < Key::owner(queue) && Key::owner(queue) < Key::queues_start());
-        prop_assert!(Key::queues_start() < Key::queue(queue) && Key::queue(queue) < Key::items_start(queue));
+        prop_assert!(Key::queues_start() < Key::queue(queue) && Key::queue(queue) < Key::queues_end());
+        prop_assert!(Key::queues_end() < Key::items_start(queue));
         prop_assert!(Key::items_start(queue) < Key::item(queue, Seq::new(number)));
         prop_assert!(Key::item(queue, Seq::new(number)) < Key::items_end(queue));
         prop_assert!(Key::items_end(queue) < Key::trace(queue, id(a)) && Key::trace(queue, id(a)) < Key::traces_end(queue));
-        prop_assert!(Key::traces_end(queue) < Key::block(queue, number) && Key::block(queue, number) < Key::queues_end());
-        prop_assert!(Key::queues_end() < Key::due(at(a), queue) && Key::due(at(a), queue) < Key::acked_start());
+        prop_assert!(Key::traces_end(queue) < Key::block(queue, number) && Key::block(queue, number) < Key::due_start());
+        prop_assert!(Key::due_start() < Key::due(at(a), queue) && Key::due(at(a), queue) < Key::acked_start());
         let acked = Key::acked(at(a), queue, id(a));
         prop_assert!(Key::acked_start() <= Key::acked_in(at(a)) && Key::acked_in(at(a)) < Key::acked_of(at(a), queue));
         prop_assert!(Key::acked_of(at(a), queue) < acked && acked < acked.next() && acked.next() < Key::end());

@@ -31,7 +31,7 @@ fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {
 
 /// The row of queue number 1, which is the first queue.
 fn is_queue_row(key: &[u8]) -> bool {
-    key == [1, 0, 0, 0, 0, 0, 0, 0, 1, 0]
+    key == [1, 0, 0, 0, 0, 0, 0, 0, 1]
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn the_sweep_passes_a_damaged_queue_over() {
 
 /// An item of the first queue: tag 1.
 fn is_item_row(key: &[u8]) -> bool {
-    key.starts_with(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+    key.starts_with(&[2, 0, 0, 0, 0, 0, 0, 0, 1, 1])
 }
 
 #[test]

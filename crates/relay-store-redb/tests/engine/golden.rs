@@ -30,8 +30,8 @@ fn the_journal_of_a_small_store_to_the_byte() {
         // queue 1, number 2, not remembered
         "3 01 00 02 00",
         // when, then the first and the last name: the beginning of the slot, queue 1 and the message
-        "4 e8d795ffbc31 25 03 0000018bcfe569ea 0000000000000001 00000000000000000000000000000001 00000000 \
-         25 03 0000018bcfe569ea 0000000000000001 00000000000000000000000000000001 00000000",
+        "4 e8d795ffbc31 25 04 0000018bcfe569ea 0000000000000001 00000000000000000000000000000001 00000000 \
+         25 04 0000018bcfe569ea 0000000000000001 00000000000000000000000000000001 00000000",
         // queue 1 holds nothing
         "5 01",
     ];

@@ -1,17 +1,20 @@
 //! A replay ends where the live store stands: after every random operation, what a store opened on a copy of the disk shows is what the
 //! live one shows, and the suite holds that one to the model.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redb::{Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, Value};
 use relay_core::testing::operations::RECIPIENTS;
 use relay_core::testing::{Harness, ManualClock, Plan, run_operations};
-use relay_core::{Clock, Item, Limits, Pull, Recipient, Relay, Timestamp};
+use relay_core::{Ack, Clock, Envelope, Item, Limits, Pull, Recipient, Relay, Timestamp};
 use relay_disk::{SimDisk, Survival};
+use relay_journal::{Frame, Location};
 use relay_store_redb::{Contents, OpenProgress, Options, RedbRelay};
 
-use crate::world::{World, envelope, run_slow_tests, small_options, within_bounds};
+use crate::world::{Index, World, envelope, id, recipient, run_slow_tests, small_options, within_bounds};
 
 /// A store on a disk in memory, which is compared with its own replay whenever the suite recounts it.
 struct Twins {
@@ -109,6 +112,121 @@ fn a_replay_with_payloads_aside_ends_where_the_live_store_stands() {
 #[test]
 fn a_replay_of_everything_ends_where_the_live_store_stands() {
     run(Options { checkpoint_rows: 1_000_000, checkpoint_bytes: 1 << 40, ..small_options() });
+}
+
+/// More records than one thread replays alone.
+const STORY_REQUESTS: u64 = 6_000;
+
+/// What a recount finds after a replay, and all that the index holds once everything is written to it.
+fn index_after_replay(world: &World, replay_threads: usize) -> (Vec<String>, Vec<String>) {
+    let options = Options { replay_threads, ..world.options.clone() };
+    let twin = world.after_crash(Survival::All).with_options(options);
+    let relay = twin.open();
+    let findings = relay.verify().unwrap();
+    drop(relay);
+    let index = Index::open(&twin.disk);
+    let tx = index.database().begin_read().unwrap();
+    let tables = [
+        rows::<&[u8], &[u8]>(&tx, "rows"),
+        rows::<&str, (u64, u32)>(&tx, "names"),
+        rows::<u32, (u64, u64)>(&tx, "segments"),
+        rows::<&str, u64>(&tx, "meta"),
+    ];
+    (findings, tables.concat())
+}
+
+fn rows<K: Key + 'static, V: Value + 'static>(tx: &ReadTransaction, table: &str) -> Vec<String> {
+    let table = tx.open_table(TableDefinition::<K, V>::new(table)).unwrap();
+    let rows = table.iter().unwrap().map(Result::unwrap);
+    rows.map(|(key, value)| format!("{:?}: {:?}", key.value(), value.value())).collect()
+}
+
+/// Flips a bit of a record.
+fn damage(world: &World, frame: &Frame) {
+    let Location { segment, offset, length } = frame.location;
+    world
+        .disk
+        .edit(&format!("journal-{segment:010}.seg"), |bytes| bytes[(offset + length) as usize - 1] ^= 1);
+}
+
+/// Pushes, acks and sweeps, of queues that are forgotten and come back under other numbers.
+fn tell_a_long_story(world: &World, relay: &RedbRelay) {
+    let mut queues = vec![VecDeque::new(); 40];
+    for number in 0..STORY_REQUESTS {
+        let chance = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        // Each has its time, and then none for long.
+        let queue = usize::try_from((number / 40 + chance % 8) % 40).unwrap();
+        let recipient = Recipient::parse(&format!("recipient {queue}")).unwrap();
+        let known: &mut VecDeque<_> = &mut queues[queue];
+        if chance >> 8 & 3 == 0 {
+            let items = known.drain(..known.len().min(5)).collect::<Vec<_>>();
+            if !items.is_empty() {
+                world.block_on(relay.ack(Ack::new(recipient, items).unwrap())).unwrap();
+            }
+        } else {
+            world.block_on(relay.push(Envelope { recipient, ..envelope(0, number, 8) })).unwrap();
+            known.push_back(id(number));
+        }
+        world.clock.advance_ms(chance >> 16 & 3);
+        if number % 100 == 0 {
+            world.block_on(relay.sweep()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn several_threads_replay_as_one_does() {
+    within_bounds(|| {
+        // No checkpoint, and no space to be given back, which would bring one.
+        let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
+        let relay = world.open();
+        tell_a_long_story(&world, &relay);
+        let crashed = world.after_crash(Survival::All);
+        let frames = crashed.frames();
+        let of_kind = |kind| frames.iter().filter(|frame| frame.kind == kind).count();
+        // Pushed, removed, forgotten, dropped.
+        let counts = [1, 3, 4, 5].map(of_kind);
+        assert!(counts.iter().all(|count| *count > 30), "the story has enough of all kinds: {counts:?}");
+        let (findings, rows) = index_after_replay(&crashed, 1);
+        assert!(findings.is_empty() && rows.len() > 300, "{findings:?}, {} rows", rows.len());
+        for threads in [2, 3, 100] {
+            assert!(index_after_replay(&crashed, threads) == (vec![], rows.clone()), "{threads} threads");
+        }
+        // Of a record that is lost, others are left that cannot be applied. Whose a queue is that should be gone is not the same then.
+        for frame in frames.iter().step_by(frames.len() / 30) {
+            damage(&crashed, frame);
+        }
+        let rows_alone = |threads| {
+            let (findings, mut rows) = index_after_replay(&crashed, threads);
+            rows.retain(|row| !row.starts_with("\"recipient"));
+            let not_applied: Vec<_> =
+                findings.into_iter().filter(|finding| finding.contains("not applied")).collect();
+            assert!(!not_applied.is_empty());
+            (not_applied, rows)
+        };
+        assert!(rows_alone(3) == rows_alone(1));
+    });
+}
+
+/// The queue of a recipient was forgotten, and a record without which that cannot be understood is lost.
+#[test]
+fn a_queue_that_should_be_gone_takes_no_name_with_it() {
+    let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
+    let relay = world.open();
+    world.block_on(relay.push(envelope(0, 1, 8))).unwrap();
+    world.block_on(relay.ack(Ack::new(recipient(0), vec![id(1)]).unwrap())).unwrap();
+    world.clock.advance_ms(world.limits.dedup_window_ms + 100);
+    world.block_on(relay.sweep()).unwrap();
+    world.block_on(relay.push(envelope(0, 2, 8))).unwrap();
+    let crashed = world.after_crash(Survival::All);
+    let frames = crashed.frames();
+    let forgotten = frames.iter().find(|frame| frame.kind == 4).expect("the acked name was forgotten");
+    damage(&crashed, forgotten);
+    let again = crashed.open();
+    assert!(again.verify().unwrap().iter().any(|finding| finding.contains("acked")), "the name is back");
+    crashed.block_on(again.sweep()).unwrap();
+    let shown = crashed.pull_all(&again, 0).unwrap();
+    assert_eq!(shown.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
