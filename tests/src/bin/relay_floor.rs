@@ -31,6 +31,10 @@ struct Floor {
     page: Page,
 }
 
+/// As relay-bin has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(worker_threads = 1)]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();

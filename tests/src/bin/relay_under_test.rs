@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// As relay-bin has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     relay_bin::run_program()
 }
