@@ -34,8 +34,9 @@ pub(crate) enum Row {
     Queue(Arc<QueueRow>),
 }
 
-/// So many items in the rows of queues take as much memory as a row.
-const ITEMS_OF_A_ROW: usize = 2;
+/// So many items in the rows of queues count as a row. They take more memory than one, but a checkpoint that begins earlier for them writes
+/// the same queues again.
+const ITEMS_OF_A_ROW: usize = 4;
 
 /// The last numbers given away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

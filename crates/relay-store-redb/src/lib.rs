@@ -109,7 +109,7 @@ pub struct Options {
     /// The most pages that are read at the same time; further pulls wait.
     pub readers_max: usize,
     /// How many changed rows in memory make a checkpoint due, some 130 bytes each: one for a push to a queue of few items and three for one to a queue
-    /// of many, one for each acked name, and one more for each two items in the row of a queue. While one is written, twice as many may
+    /// of many, one for each acked name, and one more for each four items in the row of a queue. While one is written, twice as many may
     /// pile up.
     pub checkpoint_rows: usize,
     /// How many bytes of the journal, which a restart would read, make a checkpoint due.
@@ -249,6 +249,7 @@ impl RedbRelay {
             sweep: Sweep::default(),
             memo: Memo::default(),
             checkpoint: due,
+            jobs_before: 0,
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);

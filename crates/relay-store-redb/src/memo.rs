@@ -16,7 +16,7 @@ use crate::schema::QueueRow;
 const NAMES: usize = 1 << 17;
 
 /// What the rows that are known may weigh: so many queues of few items.
-const ROWS_WEIGHT: u64 = 1 << 19;
+const ROWS_WEIGHT: u64 = 1 << 20;
 const QUEUES: usize = 1 << 17;
 
 /// What is known of queues.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use relay_core::{Clock, Figures, FileUse, Histogram, Timestamp, Usage};
 use relay_journal::Reader;
@@ -65,15 +65,18 @@ pub(crate) struct Stopwatch(Instant);
 impl Stopwatch {
     #[expect(
         clippy::disallowed_methods,
-        reason = "how long the disk takes is told by no clock that is passed in, and decides nothing"
+        reason = "how long something takes is told by no clock that is passed in; no decision about messages reads it"
     )]
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
+    pub(crate) fn elapsed(self) -> Duration {
+        Self::start().0.saturating_duration_since(self.0)
+    }
+
     fn elapsed_us(self) -> u64 {
-        let elapsed = Self::start().0.saturating_duration_since(self.0);
-        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 

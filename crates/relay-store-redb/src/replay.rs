@@ -18,10 +18,10 @@ use crate::record::{self, Forgotten, ItemRecord, Removed, kind};
 use crate::state::State;
 use crate::tables::Tables;
 
-/// So many records are replayed before it is worth a thread to replay more.
+/// So many records, and fewer than [`PORTION_BYTES`] of them, are not worth a thread.
 const FEW_RECORDS: usize = 2048;
 
-/// What is handed to a thread at once, in records and in bytes. As much waits for all of them together, several times.
+/// What is handed out at once, in records and in bytes. As much waits for all threads together, several times.
 const PORTION_RECORDS: usize = 512;
 const PORTION_BYTES: usize = 1 << 20;
 const PORTIONS_WAITING: usize = 4;
