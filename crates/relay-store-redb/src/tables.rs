@@ -318,10 +318,15 @@ impl<'s> Tables<'s> {
             return Ok(false);
         }
         let owner = self.view().owner(queue)?;
+        // After damage its owner may have another queue. A name that cannot be read leads to none.
+        let is_its_name = match self.view().name(&owner) {
+            Ok(named) => named == Some(queue),
+            Err(StoreError::Damaged(_)) => true,
+            Err(error) => return Err(error),
+        };
         self.put(Key::queue(queue), None);
         self.put(Key::owner(queue), None);
-        // After damage its owner may have another queue.
-        if self.view().name(&owner)? == Some(queue) {
+        if is_its_name {
             self.put_name(owner, None);
         }
         self.memo.forget_queue(queue);

@@ -3,11 +3,14 @@
 use futures_util::future::join_all;
 use redb::{ReadableTable, TableDefinition};
 use relay_core::{Ack, Error, Pull, Relay, Seq};
+use relay_disk::Survival;
 
 use crate::story::{Ledger, Manner, Step};
-use crate::world::{Index, World, envelope, id, payload, recipient};
+use crate::world::{Index, QUEUES, World, envelope, id, payload, recipient};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+
+const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 
 /// So many items that they have rows of their own in each of three queues.
 const MANY: u64 = 60;
@@ -71,6 +74,31 @@ fn the_sweep_passes_a_damaged_queue_over() {
     for queue in [1, 2] {
         assert_eq!(world.pull_all(&relay, queue).unwrap(), []);
         assert!(world.block_on(relay.push(envelope(queue, 500, 10))).unwrap().is_stored());
+    }
+}
+
+/// A queue that only remembers what was acked is forgotten in time, and takes a damaged name with it.
+#[test]
+fn a_damaged_name_is_gone_with_its_queue() {
+    let world = World::new();
+    let relay = world.open();
+    world.block_on(relay.push(envelope(1, 100, 10))).unwrap();
+    world.block_on(relay.ack(Ack::new(recipient(1), vec![id(100)]).unwrap())).unwrap();
+    drop(relay);
+    Index::open(&world.disk).write(|tx| {
+        let mut names = tx.open_table(NAMES).unwrap();
+        let (queue, checksum) = names.get(QUEUES[1]).unwrap().unwrap().value();
+        names.insert(QUEUES[1], (queue, checksum ^ 1)).unwrap();
+    });
+    let relay = world.open();
+    assert!(matches!(world.block_on(relay.push(envelope(1, 101, 10))), Err(Error::Storage(_))));
+    world.clock.advance_ms(world.limits.dedup_window_ms + 100);
+    world.block_on(relay.sweep()).unwrap();
+    let crashed = world.after_crash(Survival::All);
+    for (world, relay) in [(&crashed, crashed.open()), (&world, relay)] {
+        assert!(world.block_on(relay.push(envelope(1, 101, 10))).unwrap().is_stored());
+        assert_eq!(world.pull_all(&relay, 1).unwrap().len(), 1);
+        assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     }
 }
 
