@@ -78,7 +78,7 @@ impl RedbRelay {
         caught(|| {
             let mut lost = self.findings.clone();
             lost.extend(recount::find_damaged_rows(&reading)?);
-            for rows in recount::queues(&reading) {
+            for rows in recount::queues(&reading)? {
                 let rows = rows?;
                 let queue = rows.queue;
                 match export_queue(&reading, &rows, now, &mut lost, &mut visit) {
@@ -104,7 +104,7 @@ impl RedbRelay {
         let now = self.core.clock.now();
         caught(|| {
             let mut first = Vec::new();
-            for rows in recount::queues(&reading) {
+            for rows in recount::queues(&reading)? {
                 let rows = rows?;
                 match rows.front(now).and_then(|front| first_live(&rows, front)) {
                     Ok((expired, item)) => {

@@ -28,7 +28,7 @@ pub(crate) fn recount(
     let mut findings = find_damaged_rows(reading)?;
     findings.extend(or_damage(relay_core::verify::recount(reading))?);
     let mut counted = BTreeMap::<u32, Live>::new();
-    for rows in queues(reading) {
+    for rows in queues(reading)? {
         let rows = rows?;
         let queue = rows.queue;
         let items = items(&rows)?;
@@ -62,7 +62,7 @@ fn or_damage(checked: Result<Vec<String>, StoreError>) -> Result<Vec<String>, St
 /// The sum over all queues.
 pub(crate) fn contents(reading: &Reading<'_>) -> Result<Contents, StoreError> {
     let mut contents = Contents::default();
-    for rows in queues(reading) {
+    for rows in queues(reading)? {
         let row = rows?.row;
         contents.queues += 1;
         contents.usage = contents.usage.plus(row.usage);
@@ -105,18 +105,13 @@ fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 /// All queues whose row can be read.
 pub(crate) fn queues<'a>(
     reading: &Reading<'a>,
-) -> impl Iterator<Item = Result<QueueRows<'a>, StoreError>> + use<'a> {
+) -> Result<impl Iterator<Item = Result<QueueRows<'a>, StoreError>> + use<'a>, StoreError> {
     let view = reading.view;
-    let (rows, failed) = match view.range(&Key::queues_start(), &Key::queues_end()) {
-        Ok(rows) => (Some(rows), None),
-        Err(error) => (None, Some(Err(error))),
-    };
-    let queues =
-        rows.into_iter().flatten().filter_map(move |row| match row.and_then(|row| queue(view, &row)) {
-            Err(StoreError::Damaged(_)) => None,
-            queue => Some(queue),
-        });
-    failed.into_iter().chain(queues)
+    let rows = view.range(&Key::queues_start(), &Key::queues_end())?;
+    Ok(rows.filter_map(move |row| match row.and_then(|row| queue(view, &row)) {
+        Err(StoreError::Damaged(_)) => None,
+        queue => Some(queue),
+    }))
 }
 
 fn queue<'a>(view: View<'a>, (key, value): &(Key, Value<'a>)) -> Result<QueueRows<'a>, StoreError> {
@@ -268,7 +263,7 @@ fn check_layout(rows: &QueueRows<'_>, items: &[ItemRow]) -> Result<Vec<String>, 
 
 impl Inspect for Reading<'_> {
     fn recipients(&self) -> Result<Vec<Recipient>, StoreError> {
-        queues(self).map(|rows| self.view.owner(rows?.queue)).collect()
+        queues(self)?.map(|rows| self.view.owner(rows?.queue)).collect()
     }
 
     fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, StoreError> {

@@ -66,6 +66,7 @@ struct Division<'scope, 'env> {
 
 /// A thread, and what it is told.
 struct Share<'scope> {
+    part: Part,
     records: SyncSender<Vec<Frame>>,
     thread: ScopedJoinHandle<'scope, Result<Applied, StoreError>>,
 }
@@ -119,25 +120,14 @@ impl<'scope, 'env> Division<'scope, 'env> {
             self.shares = self.start();
         }
         self.waiting_bytes = 0;
-        let mut portions = vec![Vec::new(); self.shares.len()];
-        for frame in self.waiting.drain(..) {
-            match queue_of(&frame) {
-                Some(queue) => {
-                    let share = queue % portions.len() as u64;
-                    if let Some(portion) =
-                        usize::try_from(share).ok().and_then(|share| portions.get_mut(share))
-                    {
-                        portion.push(frame);
-                    }
-                }
-                None => portions.iter_mut().for_each(|portion| portion.push(frame.clone())),
-            }
-        }
-        for (share, portion) in self.shares.iter().zip(portions) {
-            share
-                .records
-                .send(portion)
-                .map_err(|_| StoreError::Damaged("a replay has ended before its end"))?;
+        let waiting = std::mem::take(&mut self.waiting);
+        let queues: Vec<_> = waiting.iter().map(queue_of).collect();
+        for share in &self.shares {
+            let is_for = |queue: &Option<u64>| queue.is_none_or(|queue| share.part.has(queue));
+            let meant = waiting.iter().zip(&queues).filter(|(_, queue)| is_for(queue));
+            let portion = meant.map(|(frame, _)| frame.clone()).collect();
+            let sent = share.records.send(portion);
+            sent.map_err(|_| StoreError::Damaged("a replay has ended before its end"))?;
         }
         Ok(())
     }
@@ -146,8 +136,9 @@ impl<'scope, 'env> Division<'scope, 'env> {
         let (state, of) = (self.state, self.threads as u64);
         let start = |number| {
             let (records, portions) = sync_channel(PORTIONS_WAITING);
-            let thread = self.scope.spawn(move || Applied::of(state, Part { number, of }, portions));
-            Share { records, thread }
+            let part = Part { number, of };
+            let thread = self.scope.spawn(move || Applied::of(state, part, portions));
+            Share { part, records, thread }
         };
         (0..of).map(start).collect()
     }
@@ -159,7 +150,7 @@ impl<'scope, 'env> Division<'scope, 'env> {
         }
         let handed_out = self.hand_out();
         let mut all = Applied::default();
-        for Share { records, thread } in self.shares {
+        for Share { records, thread, .. } in self.shares {
             drop(records);
             let applied = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             all.layer.join(applied.layer);
