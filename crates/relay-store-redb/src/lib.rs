@@ -275,7 +275,7 @@ impl RedbRelay {
         let state = self.core.state();
         let reading = Reading { view: state.synced(), journal: &self.core.journal, pending: &[] };
         let mut findings = self.findings.clone();
-        findings.extend(caught(|| recount::recount(&reading, &state.segments()))?);
+        findings.extend(recount::recount(&reading, &state.segments())?);
         Ok(findings)
     }
 

@@ -8,7 +8,7 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp, Trace, Usage};
 
 use crate::Contents;
 use crate::base::Live;
-use crate::error::StoreError;
+use crate::error::{StoreError, caught};
 use crate::payload;
 use crate::read::{QueueRows, Reading};
 use crate::schema::{
@@ -25,8 +25,14 @@ pub(crate) fn recount(
     reading: &Reading<'_>,
     segments: &BTreeMap<u32, Live>,
 ) -> Result<Vec<String>, StoreError> {
-    let mut findings = find_damaged_rows(reading)?;
-    findings.extend(or_damage(relay_core::verify::recount(reading))?);
+    let mut findings = or_damage(|| find_damaged_rows(reading))?;
+    findings.extend(or_damage(|| relay_core::verify::recount(reading))?);
+    findings.extend(or_damage(|| check_queues(reading, segments))?);
+    Ok(findings)
+}
+
+fn check_queues(reading: &Reading<'_>, segments: &BTreeMap<u32, Live>) -> Result<Vec<String>, StoreError> {
+    let mut findings = Vec::new();
     let mut counted = BTreeMap::<u32, Live>::new();
     for rows in queues(reading)? {
         let rows = rows?;
@@ -38,9 +44,9 @@ pub(crate) fn recount(
             live.bytes += u64::from(item.location.length);
         }
         findings.extend(check_ends(&rows, &items));
-        findings.extend(or_damage(check_acked(&rows))?);
-        findings.extend(or_damage(check_layout(&rows, &items))?);
-        findings.extend(or_damage(check_places(&rows, &items))?);
+        findings.extend(or_damage(|| check_acked(&rows))?);
+        findings.extend(or_damage(|| check_layout(&rows, &items))?);
+        findings.extend(or_damage(|| check_places(&rows, &items))?);
         findings.extend(check_records(reading, queue, &items));
     }
     let noted = segments.iter().filter(|(_, live)| live.items > 0 || live.bytes > 0);
@@ -52,9 +58,11 @@ pub(crate) fn recount(
 }
 
 /// What a check has found, or the damage that it could not get past, which must not keep the others from looking.
-fn or_damage(checked: Result<Vec<String>, StoreError>) -> Result<Vec<String>, StoreError> {
-    match checked {
-        Err(StoreError::Damaged(what)) => Ok(vec![format!("not checked to the end: {what}")]),
+fn or_damage(check: impl FnOnce() -> Result<Vec<String>, StoreError>) -> Result<Vec<String>, StoreError> {
+    match caught(check) {
+        Err(error @ (StoreError::Damaged(_) | StoreError::Panicked)) => {
+            Ok(vec![format!("not checked to the end: {error}")])
+        }
         checked => checked,
     }
 }
@@ -298,5 +306,22 @@ impl Inspect for Reading<'_> {
             }
         }
         Ok(expiry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::panic, reason = "as redb does over a damaged page")]
+    fn what_a_check_stumbles_over_is_a_finding_and_the_rest_an_error() {
+        assert_eq!(
+            or_damage(|| panic!()).unwrap(),
+            [format!("not checked to the end: {}", StoreError::Panicked)]
+        );
+        let damaged = or_damage(|| Err(StoreError::Damaged("a row"))).unwrap();
+        assert!(damaged.len() == 1 && damaged[0].contains("a row"), "{damaged:?}");
+        assert!(or_damage(|| Err(StoreError::Full)).is_err());
     }
 }

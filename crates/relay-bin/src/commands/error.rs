@@ -1,7 +1,7 @@
 //! Why a command did not do what it was asked for, in words for the operator.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use relay_core::Rejection;
 use relay_store_redb::{CopyError, OpenError, StoreError};
@@ -15,6 +15,8 @@ pub(crate) enum CommandError {
     Store(#[from] StoreError),
     #[error("the store failed: {}", crate::error::cause(.0))]
     Broken(#[from] relay_core::Error),
+    #[error("{path}: {cause}")]
+    In { path: PathBuf, cause: Box<Self> },
     #[error(transparent)]
     Copy(#[from] CopyError),
     #[error("{path}: {source}")]
@@ -35,4 +37,27 @@ pub(crate) enum CommandError {
     NotAsked { path: PathBuf, source: io::Error },
     #[error("the relay says: {0}")]
     Relay(String),
+}
+
+impl CommandError {
+    /// Says which store it was, where nothing else does.
+    pub(super) fn of(self, storage: &Path) -> Self {
+        match self {
+            Self::Store(_) | Self::Broken(_) => Self::In { path: storage.to_owned(), cause: Box::new(self) },
+            named => named,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_named() {
+        let told = |error: CommandError| error.of(Path::new("/var/lib/relay")).to_string();
+        assert!(told(StoreError::Panicked.into()).starts_with("/var/lib/relay: the store failed: "));
+        let named = || OpenError::Unreadable { path: "/srv".into() };
+        assert_eq!(told(named().into()), named().to_string());
+    }
 }

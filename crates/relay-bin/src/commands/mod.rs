@@ -85,7 +85,7 @@ impl Outcome {
 /// # Errors
 /// [`CommandError`], in words for the operator.
 pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome, CommandError> {
-    match command {
+    let outcome = match command {
         StoreCommand::Verify => verify::run(config),
         StoreCommand::Stats { json } => stats::run(config, json),
         StoreCommand::Backup { dir } => backup::run(config, &dir),
@@ -93,7 +93,8 @@ pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
         StoreCommand::Export { file } => export::run(config, &file),
         StoreCommand::Import { file } => import::run(config, &file),
         StoreCommand::Compact => compact::run(config),
-    }
+    };
+    outcome.map_err(|error| error.of(&config.storage.path))
 }
 
 /// Opens the store, which must be there: opening would make it.

@@ -1,5 +1,6 @@
 //! `relay-bin verify`: recounts the store. It mends nothing, but opening a store replays its journal, as a start does.
 
+use relay_core::Usage;
 use relay_store_redb::{Contents, RedbRelay};
 
 use super::{CommandError, Outcome, open_existing};
@@ -11,12 +12,15 @@ pub(super) fn run(config: &RelayConfig) -> Result<Outcome, CommandError> {
 
 /// Reads all of a store.
 pub(super) fn recount(store: &RedbRelay, config: &RelayConfig) -> Result<Outcome, CommandError> {
-    let Contents { queues, usage, acked } = store.contents()?;
     let findings = store.verify()?;
-    let (path, items, bytes, found) =
-        (config.storage.path.display(), usage.items, usage.bytes, findings.len());
-    let sum = format!(
-        "{path}: {queues} queues, {items} items of {bytes} bytes, {acked} acked names; {found} findings\n"
-    );
-    Ok(Outcome::with_findings(&findings, &sum))
+    let (path, found) = (config.storage.path.display(), findings.len());
+    let sum = match store.contents() {
+        Ok(Contents { queues, usage: Usage { items, bytes }, acked }) => {
+            format!("{queues} queues, {items} items of {bytes} bytes, {acked} acked names")
+        }
+        // What was found says why.
+        Err(error) if found > 0 => format!("not summed up, {error}"),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Outcome::with_findings(&findings, &format!("{path}: {sum}; {found} findings\n")))
 }
