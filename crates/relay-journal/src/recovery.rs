@@ -1,5 +1,6 @@
 //! What is done once, when a journal is opened: read it from a position on, hand out its batches, and settle where it
-//! goes on. It writes to no segment but to cut a torn tail off, and whether that works does not matter.
+//! goes on. It writes to no segment but to cut a torn tail off, and whether that works does not matter as long as a later segment names
+//! the end before that tail.
 //!
 //! A segment with a torn tail takes no further batch. The next one names its end, so the tail is out of the journal
 //! for good whatever becomes of its bytes; in the same file, under the same salt, a later batch that is torn in its
@@ -66,7 +67,7 @@ pub(crate) fn recover<E>(
     if let Some(link) = last
         && let Some(replayed) = recovered.replay(files, &link, from, &mut replay)?
     {
-        recovered.settle(replayed)?;
+        recovered.settle(files, replayed)?;
     }
     files.discard(&mut recovered.void);
     files.sync_names()?;
@@ -147,7 +148,7 @@ impl Recovered {
     }
 
     /// Decides what becomes of the last segment.
-    fn settle(&mut self, replayed: Replayed) -> io::Result<()> {
+    fn settle(&mut self, files: &Files, replayed: Replayed) -> io::Result<()> {
         let Replayed { opened, end, doubtful, len, is_unreadable } = replayed;
         let SegmentHeader { id: segment, previous, .. } = opened.header;
         self.end = Position { segment, offset: end };
@@ -159,7 +160,10 @@ impl Recovered {
             self.opened.torn_bytes = u64::from(len - end);
             if end == SEGMENT_HEADER_BYTES {
                 self.end = previous;
-                self.void.push(segment);
+                // Nothing else names that end. Where it cannot be made one, the file stays.
+                if cut_off(files, previous).is_ok() {
+                    self.void.push(segment);
+                }
                 return Ok(());
             }
         }
@@ -181,6 +185,19 @@ impl Recovered {
             self.opened.damage.push(Damage { segment, from, to, what });
         }
     }
+}
+
+/// Makes sure that nothing is read behind the end of a segment: what lies there did not count.
+fn cut_off(files: &Files, end: Position) -> io::Result<()> {
+    if files.end(end.segment).is_none() {
+        return Ok(());
+    }
+    let file = files.open(end.segment)?.file;
+    if file.len()? > u64::from(end.offset) {
+        file.set_len(u64::from(end.offset))?;
+        file.sync()?;
+    }
+    Ok(())
 }
 
 /// Makes the cache believe that it has yet to write these bytes: what a failed sync has passed over, no later one does.
