@@ -1,7 +1,7 @@
 //! The development tasks: `cargo xtask ci`, `bench`, `fuzz`, `openapi`, `schemathesis`, `soak` and `tidy`.
 //!
 //! It calls the tools that a developer would call by hand, and reads the project. It changes no file of it, but for the
-//! documents that `bench` and `openapi` write.
+//! documents that `bench`, `soak` and `openapi` write.
 
 mod bench;
 mod ci;

@@ -37,11 +37,13 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
 impl Flags {
     /// What relay-bench is told.
     fn arguments(&self) -> Vec<String> {
-        let mut arguments =
-            vec!["soak".to_owned(), format!("--minutes={}", self.minutes), format!("--svg={}", self.svg)];
-        if let Some(seconds) = self.kill_every {
-            arguments.extend([format!("--kill-every={seconds}"), format!("--out={DOCUMENT}")]);
-        }
+        let mut arguments = vec![
+            "soak".to_owned(),
+            format!("--minutes={}", self.minutes),
+            format!("--svg={}", self.svg),
+            format!("--out={DOCUMENT}"),
+        ];
+        arguments.extend(self.kill_every.map(|seconds| format!("--kill-every={seconds}")));
         arguments.extend(self.seed.map(|seed| format!("--seed={seed}")));
         arguments
     }
@@ -56,10 +58,10 @@ mod tests {
         let arguments = |kill_every, seed| {
             Flags { minutes: 1.0, kill_every, seed, svg: "x.svg".to_owned() }.arguments().join(" ")
         };
-        assert_eq!(arguments(None, None), "soak --minutes=1 --svg=x.svg");
+        assert_eq!(arguments(None, None), "soak --minutes=1 --svg=x.svg --out=docs/benchmarks.md");
         assert_eq!(
             arguments(Some(20.0), Some(7)),
-            "soak --minutes=1 --svg=x.svg --kill-every=20 --out=docs/benchmarks.md --seed=7"
+            "soak --minutes=1 --svg=x.svg --out=docs/benchmarks.md --kill-every=20 --seed=7"
         );
     }
 }

@@ -29,6 +29,9 @@ struct Cli {
     out: Option<PathBuf>,
 }
 
+/// What a section begins with.
+const HEADING: &str = "\n## ";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Push and ack for a long time, and see whether memory, files and latencies stay as they are
@@ -42,8 +45,8 @@ enum Command {
         /// What decides when what happens to it; a random one, which is printed, when it is not given
         #[arg(long, requires = "kill_every")]
         seed: Option<u64>,
-        /// Also write the table of a run with kills to the end of this file, as Markdown
-        #[arg(long, value_name = "FILE", requires = "kill_every")]
+        /// Also write the table to the end of this file, as Markdown
+        #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// Where to draw what was seen
         #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
@@ -54,14 +57,10 @@ enum Command {
 /// The program.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse() {
-        Cli { command: Some(Command::Soak { minutes, kill_every: None, svg, .. }), .. } => {
-            Lab::open(false).and_then(|lab| soak::measure(&lab, minutes, &svg))
-        }
-        Cli {
-            command: Some(Command::Soak { minutes, kill_every: Some(seconds), seed, out, svg }), ..
-        } => {
+        Cli { command: Some(Command::Soak { minutes, kill_every, seed, out, svg }), .. } => {
             let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-            soak_with_kills(Terms { minutes, kill_every_seconds: seconds, seed }, out.as_deref(), &svg)
+            let terms = kill_every.map(|kill_every_seconds| Terms { minutes, kill_every_seconds, seed });
+            run_soak(minutes, terms, out.as_deref(), &svg)
         }
         Cli { filters, quick, out, .. } => measure(&filters, quick, out.as_deref()).map(|()| true),
     };
@@ -76,21 +75,36 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints what was found as a section of Markdown, puts it at the end of the document, and tells whether all is well.
-fn soak_with_kills(terms: Terms, out: Option<&Path>, svg: &Path) -> anyhow::Result<bool> {
-    let (section, is_well) = kills::measure(&Lab::open(false)?, terms, svg)?;
+fn run_soak(minutes: f64, kills: Option<Terms>, out: Option<&Path>, svg: &Path) -> anyhow::Result<bool> {
+    let lab = Lab::open(false)?;
+    let section = match kills {
+        None => soak::measure(&lab, minutes, svg)?,
+        Some(terms) => kills::measure(&lab, terms, svg)?,
+    };
     println!("{section}");
     if let Some(path) = out {
         let document = std::fs::read_to_string(path)?;
-        let (bars, _) = split_off_soak(&document);
-        std::fs::write(path, format!("{}\n\n{section}", bars.trim_end()))?;
+        std::fs::write(path, with_soak(&document, &section))?;
     }
-    Ok(is_well)
+    Ok(section.is_met())
 }
 
-/// The bars of a document, and the soak at its end, which is run on its own.
-fn split_off_soak(document: &str) -> (&str, &str) {
-    let soak = document.find(&format!("\n## {}\n", kills::TITLE));
-    document.split_at(soak.unwrap_or(document.len()))
+/// The document with this soak at its end, in place of the one before.
+fn with_soak(document: &str, section: &Section) -> String {
+    let (bars, soaks) = split_off_soaks(document);
+    let mut document = bars.trim_end().to_owned();
+    let others =
+        soaks.split(HEADING).filter(|soak| soak.lines().next().is_some_and(|it| it != section.title()));
+    for soak in others {
+        document.push_str(&format!("\n{HEADING}{}", soak.trim_end()));
+    }
+    format!("{document}\n\n{section}")
+}
+
+/// The bars of a document, and the soaks at its end, which are run on their own.
+fn split_off_soaks(document: &str) -> (&str, &str) {
+    let soaks = document.find(&format!("{HEADING}Soak"));
+    document.split_at(soaks.unwrap_or(document.len()))
 }
 
 /// Runs the bars, and writes the document anew after each, so that nothing is lost when a later one takes too long.
@@ -98,12 +112,12 @@ fn measure(filters: &[String], is_quick: bool, out: Option<&Path>) -> anyhow::Re
     let lab = Lab::open(is_quick)?;
     let mut document = preface(is_quick);
     let before = out.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-    let (_, soak) = split_off_soak(&before);
+    let (_, soaks) = split_off_soaks(&before);
     let mut show = |text: String| {
         println!("{text}");
         document.push_str(&text);
         document.push('\n');
-        out.map_or(Ok(()), |path| std::fs::write(path, document.trim_end().to_owned() + "\n" + soak))
+        out.map_or(Ok(()), |path| std::fs::write(path, document.trim_end().to_owned() + "\n" + soaks))
     };
     show(machine::describe(&lab)?)?;
     for (name, bar) in selected(filters) {
@@ -154,10 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn the_soak_stands_behind_the_bars() {
+    fn soaks_stand_behind_the_bars() {
         let (bars, soak) = ("# Benchmarks\n\n## Push\n", "\n## Soak with kills\n\nLong.\n");
-        assert_eq!(split_off_soak(&format!("{bars}{soak}")), (bars, soak));
-        assert_eq!(split_off_soak(bars), (bars, ""));
+        assert_eq!(split_off_soaks(&format!("{bars}{soak}")), (bars, soak));
+        assert_eq!(split_off_soaks(bars), (bars, ""));
+        let mut document = bars.to_owned();
+        for (title, how) in [("Soak", "One."), ("Soak with kills", "Two."), ("Soak", "Three.")] {
+            document = with_soak(&document, &Section::new(title, how));
+        }
+        assert_eq!(document, format!("{bars}\n## Soak with kills\n\nTwo.\n\n## Soak\n\nThree.\n\n"));
     }
 
     #[test]

@@ -33,13 +33,20 @@ pub(super) struct Section {
 }
 
 impl Bar {
-    fn verdict(self, measured: f64) -> &'static str {
-        let is_met = match self {
-            Self::None => return "",
+    fn is_met(self, measured: f64) -> bool {
+        match self {
+            Self::None => true,
             Self::AtLeast(bar) => measured >= bar,
             Self::Below(bar) => measured < bar,
-        };
-        if is_met { "PASS" } else { "MISS" }
+        }
+    }
+
+    fn verdict(self, measured: f64) -> &'static str {
+        match self {
+            Self::None => "",
+            bar if bar.is_met(measured) => "PASS",
+            _ => "MISS",
+        }
     }
 }
 
@@ -56,6 +63,15 @@ impl Section {
     /// Adds a sentence.
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
+    }
+
+    pub(super) const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// Whether every figure is as it should be.
+    pub(super) fn is_met(&self) -> bool {
+        self.figures.iter().all(|figure| figure.bar.is_met(figure.measured))
     }
 
     /// Notes answers that were not as they should be.

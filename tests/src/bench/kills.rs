@@ -23,10 +23,10 @@ use super::Lab;
 use super::figure::{Bar, Section, quantity};
 use super::plot::{self, Series};
 use super::relay::{Relay, Settings};
-use super::soak::{MIB, judge, record};
+use super::soak::{MIB, compare, record};
 
 /// What the section of this run is called.
-pub(super) const TITLE: &str = "Soak with kills";
+const TITLE: &str = "Soak with kills";
 
 /// How many clients there are, and how fast each of them asks at most.
 const CLIENTS: usize = 16;
@@ -76,8 +76,8 @@ struct Seen {
     latencies_us: Histogram<u64>,
 }
 
-/// Runs, draws the plot, and hands back what was found and whether all is well.
-pub(super) fn measure(lab: &Lab, terms: Terms, svg: &Path) -> anyhow::Result<(Section, bool)> {
+/// Runs, draws the plot, and hands back what was found.
+pub(super) fn measure(lab: &Lab, terms: Terms, svg: &Path) -> anyhow::Result<Section> {
     println!("seed {}", terms.seed);
     let mut rng = Rng::with_seed(terms.seed);
     let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
@@ -95,10 +95,8 @@ pub(super) fn measure(lab: &Lab, terms: Terms, svg: &Path) -> anyhow::Result<(Se
     relay.server.kill()?;
     totals.findings.extend(verify(&relay)?);
     plot::write(svg, &series)?;
-    let is_flat = judge(&series);
     totals.findings.iter().for_each(|finding| println!("FOUND {finding}"));
-    let is_well = is_flat && totals.findings.is_empty();
-    Ok((section(terms, now() - start, &totals, &series, is_flat), is_well))
+    Ok(section(terms, now() - start, &totals, &series))
 }
 
 /// Load for a while, with a fault in the middle, until the relay is killed or stopped.
@@ -272,7 +270,7 @@ fn print_round(elapsed: Duration, totals: &Totals, restart: Duration) {
     );
 }
 
-fn section(terms: Terms, elapsed: Duration, totals: &Totals, series: &[Series], is_flat: bool) -> Section {
+fn section(terms: Terms, elapsed: Duration, totals: &Totals, series: &[Series]) -> Section {
     let mut section = Section::new(
         TITLE,
         format!(
@@ -296,13 +294,6 @@ fn section(terms: Terms, elapsed: Duration, totals: &Totals, series: &[Series], 
         section.add(what, count as f64, "", Bar::None);
     }
     section.add("findings of audits and verify", totals.findings.len() as f64, "", Bar::Below(1.0));
-    for one in series {
-        let (first, last) = one.thirds();
-        section.add(format!("{}, first third", one.name), first, "", Bar::None);
-        section.add(format!("{}, last third", one.name), last, "", Bar::None);
-    }
-    if !is_flat {
-        section.note("Not all of it stayed flat.");
-    }
+    compare(&mut section, series);
     section
 }

@@ -7,10 +7,13 @@ use std::time::Duration;
 use crate::load::{Kind, Mixed, Names, Pace, Plan, Report, Stop, now, run};
 
 use super::Lab;
-use super::figure::{median, quantity};
+use super::figure::{Bar, Section, median, quantity};
 use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS};
 use super::plot::{self, Series};
 use super::relay::{Relay, Settings};
+
+/// What the section of this run is called.
+const TITLE: &str = "Soak";
 
 const SAMPLE: Duration = Duration::from_secs(5);
 const LAG_ITEMS: u64 = 20_000;
@@ -24,8 +27,8 @@ const LATENCY_GROWTH_MAX: f64 = 2.0;
 /// Less than this, in the unit of the series, is no growth: a file of a few pages has soon doubled.
 const GROWTH_MIN: f64 = 8.0;
 
-/// Runs for `minutes`, draws the plot, and tells whether all stayed flat.
-pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<bool> {
+/// Runs for `minutes`, draws the plot, and tells what stayed flat.
+pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<Section> {
     // Names that were acked are forgotten within a sample or two, so that the store is at its size soon.
     let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
     let relay = lab.relay(settings)?;
@@ -48,7 +51,19 @@ pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<boo
     }
     plot::write(svg, &series)?;
     println!("the plot is in {}", svg.display());
-    Ok(judge(&series))
+    let mut section = Section::new(
+        TITLE,
+        format!(
+            "`cargo xtask soak --minutes {minutes}`: pushes of 1 KiB to random ones of 100,000 recipients, each item acked when {} more were \
+             pushed, together {}, half of what was reached in the first seconds (open loop, {CONNECTIONS} connections). A sweep runs every \
+             5 s, and acked names are forgotten after 5 s. Medians of samples of {} s, without the first tenth.",
+            quantity(LAG_ITEMS as f64, ""),
+            quantity(rate, "requests/s"),
+            SAMPLE.as_secs(),
+        ),
+    );
+    compare(&mut section, &series);
+    Ok(section)
 }
 
 /// One value for each series, by name.
@@ -89,23 +104,14 @@ fn print_last(series: &[Series], elapsed: Duration) {
     println!("{:>6.0} s  {}", elapsed.as_secs_f64(), values.collect::<Vec<_>>().join(", "));
 }
 
-/// Prints how each series went from its first to its last third. Tells whether none went too far.
-pub(super) fn judge(series: &[Series]) -> bool {
-    let mut is_flat = true;
+/// Tells how each series went from its first to its last third, and how far it may.
+pub(super) fn compare(section: &mut Section, series: &[Series]) {
     for one in series {
         let (first, last) = one.thirds();
-        let limit = growth_max(&one.name);
-        let went_too_far = limit.is_some_and(|limit| last > first * limit && last > first + GROWTH_MIN);
-        is_flat &= !went_too_far;
-        println!(
-            "{:<20} first third {:>10}, last third {:>10}{}",
-            one.name,
-            quantity(first, ""),
-            quantity(last, ""),
-            if went_too_far { "  NOT FLAT" } else { "" }
-        );
+        let bar = growth_max(&one.name).map(|limit| Bar::Below((first * limit).max(first + GROWTH_MIN)));
+        section.add(format!("{}, first third", one.name), first, "", Bar::None);
+        section.add(format!("{}, last third", one.name), last, "", bar.unwrap_or(Bar::None));
     }
-    is_flat
 }
 
 /// The largest quotient of the last and the first third that still counts as flat.
@@ -138,16 +144,22 @@ mod tests {
         Series { name: name.to_owned(), values: (0..100).map(value).collect() }
     }
 
+    fn is_flat(series: &Series) -> bool {
+        let mut section = Section::new(TITLE, "");
+        compare(&mut section, std::slice::from_ref(series));
+        section.is_met()
+    }
+
     #[test]
     fn what_grows_is_not_flat() {
-        assert!(judge(&[series("memory MiB", |_| 100.0), series("requests /s", f64::from)]));
-        assert!(judge(&[series("files .x MiB", |at| 100.0 + f64::from(at % 10))]));
-        assert!(!judge(&[series("files .x MiB", |at| 100.0 + f64::from(at))]));
-        assert!(judge(&[series("push p99 ms", |at| if at < 50 { 10.0 } else { 19.0 })]));
-        assert!(!judge(&[series("push p99 ms", |at| if at < 50 { 10.0 } else { 21.0 })]));
-        assert!(judge(&[series("files .x MiB", |at| if at < 50 { 1.0 } else { 5.0 })]));
+        assert!(is_flat(&series("memory MiB", |_| 100.0)) && is_flat(&series("requests /s", f64::from)));
+        assert!(is_flat(&series("files .x MiB", |at| 100.0 + f64::from(at % 10))));
+        assert!(!is_flat(&series("files .x MiB", |at| 100.0 + f64::from(at))));
+        assert!(is_flat(&series("push p99 ms", |at| if at < 50 { 10.0 } else { 19.0 })));
+        assert!(!is_flat(&series("push p99 ms", |at| if at < 50 { 10.0 } else { 21.0 })));
+        assert!(is_flat(&series("files .x MiB", |at| if at < 50 { 1.0 } else { 5.0 })));
         // Caches may fill at the beginning.
-        assert!(judge(&[series("memory MiB", |at| if at < 10 { 1.0 } else { 100.0 })]));
+        assert!(is_flat(&series("memory MiB", |at| if at < 10 { 1.0 } else { 100.0 })));
     }
 
     #[test]
