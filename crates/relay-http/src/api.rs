@@ -4,6 +4,7 @@
 //! Answers are written into one buffer, but for a page, which is written while it is sent.
 
 mod base64;
+mod object;
 mod page;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use relay_core::{
 use serde::{Deserialize, Serialize};
 
 use self::base64::STANDARD;
+use self::object::{Object, object, objects};
 use crate::cursor;
 use crate::error::ApiError;
 use crate::metrics::Counts;
@@ -28,7 +30,6 @@ pub(crate) use self::base64::STANDARD as PROCESSOR;
 /// An item for a queue.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
-#[serde(expecting = "an object")]
 pub(crate) struct PushRequest<'a> {
     /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
     #[serde(borrow)]
@@ -42,14 +43,13 @@ pub(crate) struct PushRequest<'a> {
     #[serde(borrow)]
     #[cfg_attr(test, schema(format = "byte"))]
     ciphertext_b64: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     meta: Meta<'a>,
 }
 
 /// What the sender says of an item. It is stored and returned.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
-#[serde(expecting = "an object")]
 pub(crate) struct Meta<'a> {
     /// 1 to 64 bytes of UTF-8 that are not blank, such as `opaque`, `signaling`, `attachment`.
     #[serde(borrow)]
@@ -88,7 +88,6 @@ pub(crate) struct PushResponse {
 /// A page of a queue.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
-#[serde(expecting = "an object")]
 pub(crate) struct PullRequest<'a> {
     /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
     #[serde(borrow)]
@@ -105,14 +104,13 @@ pub(crate) struct PullRequest<'a> {
 /// Items that need not be kept any longer.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
-#[serde(expecting = "an object")]
 pub(crate) struct AckRequest<'a> {
     /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
     #[serde(borrow)]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
     /// The items. One that is named twice counts once.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "objects")]
     #[cfg_attr(test, schema(max_items = 10_000))]
     ack: Vec<AckEntry<'a>>,
 }
@@ -120,7 +118,6 @@ pub(crate) struct AckRequest<'a> {
 /// The name of an item within its queue.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
-#[serde(expecting = "an object")]
 pub(crate) struct AckEntry<'a> {
     /// A UUID in hyphenated, simple, braced or urn form, in any case.
     #[serde(borrow)]
@@ -176,7 +173,7 @@ pub(crate) struct StatsResponse {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelope, ApiError> {
-    Ok(serde_json::from_slice::<PushRequest<'_>>(json)?.into_envelope(payload_bytes_max)?)
+    Ok(serde_json::from_slice::<Object<PushRequest<'_>>>(json)?.0.into_envelope(payload_bytes_max)?)
 }
 
 /// Reads the body of a pull.
@@ -184,7 +181,7 @@ pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelop
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn decode_pull(json: &[u8]) -> Result<Pull, ApiError> {
-    Ok(serde_json::from_slice::<PullRequest<'_>>(json)?.try_into()?)
+    Ok(serde_json::from_slice::<Object<PullRequest<'_>>>(json)?.0.try_into()?)
 }
 
 /// Reads the body of an ack.
@@ -192,7 +189,7 @@ pub(crate) fn decode_pull(json: &[u8]) -> Result<Pull, ApiError> {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn decode_ack(json: &[u8]) -> Result<Ack, ApiError> {
-    Ok(serde_json::from_slice::<AckRequest<'_>>(json)?.try_into()?)
+    Ok(serde_json::from_slice::<Object<AckRequest<'_>>>(json)?.0.try_into()?)
 }
 
 impl PushRequest<'_> {
@@ -293,7 +290,8 @@ mod tests {
         "meta":{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}"#;
 
     fn push(json: &str) -> Result<Envelope, String> {
-        let request: PushRequest<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let Object(request) =
+            serde_json::from_str::<Object<PushRequest<'_>>>(json).map_err(|error| error.to_string())?;
         request.into_envelope(5).map_err(|rejection| rejection.to_string())
     }
 
@@ -340,6 +338,29 @@ mod tests {
         check("aGVsbG8=", "aGVsb-8=", "ciphertext_b64: not standard base64");
         check("aGVsbG8=", "aGVs bG8=", "ciphertext_b64: not standard base64");
         check("aGVsbG8=", "aGVsbG8h", "larger than 5 bytes");
+        let (_, meta) = PUSH.trim_end_matches('}').split_once(r#""meta":"#).unwrap();
+        check(
+            &format!("{meta}}}"),
+            r#"["opaque",5,0,1,7]"#,
+            "invalid type: sequence, expected an object at line 2 column",
+        );
+        check(&format!("{meta}}}"), "7", "invalid type: integer `7`, expected an object");
+    }
+
+    /// serde takes the values of a struct from an array, in the order of its fields.
+    #[test]
+    fn an_array_is_no_object() {
+        let id = "6f2c2f0e8c6b4c299b1f0a6a7c9b1d11";
+        let pushed = format!(
+            r#"["alice","{id}","aGVsbG8=",{{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}]"#
+        );
+        assert!(decode_push(pushed.as_bytes(), 5).is_err());
+        assert!(decode_pull(br#"["alice",null,null]"#).is_err());
+        assert!(decode_ack(br#"["alice",[]]"#).is_err());
+        let entry = |entry: &str| format!(r#"{{"recipient":"alice","ack":[{entry}]}}"#);
+        assert!(decode_ack(entry(&format!(r#"["{id}",3]"#)).as_bytes()).is_err());
+        let entry = entry(&format!(r#"{{"message_id":"{id}","chunk_index":3}}"#));
+        assert_eq!(decode_ack(entry.as_bytes()).ok().unwrap().items().len(), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The doors for benches and fuzz targets, which must see what no user of the crate has to. Nothing here is promised to stay.
+//! The doors for benches and the load generator, which must see what no user of the crate has to. Nothing here is promised to stay.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,7 +12,7 @@ use actix_web::dev::Server;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use relay_core::{Ack, Envelope, Page, Pull, Recipient};
+use relay_core::{Ack, Envelope, Page, Recipient};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -30,11 +30,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The item that the body of a push stands for.
 pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
     api::decode_push(json, payload_bytes_max).ok()
-}
-
-/// The page that the body of a pull asks for.
-pub fn decode_pull(json: &[u8]) -> Option<Pull> {
-    api::decode_pull(json).ok()
 }
 
 /// The items that the body of an ack names.
