@@ -72,6 +72,10 @@ impl Disk for HookedDisk {
     fn sync(&self) -> io::Result<()> {
         self.disk.sync()
     }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        self.disk.free_bytes()
+    }
 }
 
 impl DiskFile for HookedFile {

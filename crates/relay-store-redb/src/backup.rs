@@ -69,6 +69,9 @@ impl Snapshot {
         copy.advance(0)?;
         let Self { base, disk: source, files, index_bytes, pace, _pin } = self;
         let written = caught(|| index::write(&disk, CACHE_BYTES, &pace, &base));
+        if base.is_overtaken() {
+            return Err(CopyError::Overtaken);
+        }
         written.map_err(|source| CopyError::Index { path: path.to_owned(), source })?;
         // Its pages can be used again from here on.
         drop(base);

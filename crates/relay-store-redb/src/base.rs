@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use relay_core::{ItemId, Recipient, Seq, Timestamp};
@@ -26,11 +27,14 @@ pub(crate) struct Base {
     pub(crate) payloads_through: u32,
     pub(crate) numbers: Numbers,
     /// Behind the tables, so that it is dropped after them. Without it they could not be read any more.
-    _db: Arc<OpenDatabase>,
+    db: Arc<OpenDatabase>,
 }
 
 /// A database that closes when the last one lets go of it.
-pub(crate) struct OpenDatabase(Option<Database>);
+pub(crate) struct OpenDatabase {
+    db: Option<Database>,
+    is_overtaken: AtomicBool,
+}
 
 /// The live frames of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,11 +45,16 @@ pub(crate) struct Live {
 
 impl OpenDatabase {
     pub(crate) fn new(db: Database) -> Arc<Self> {
-        Arc::new(Self(Some(db)))
+        Arc::new(Self { db: Some(db), is_overtaken: AtomicBool::new(false) })
     }
 
     pub(crate) fn database(&self) -> Result<&Database, StoreError> {
-        self.0.as_ref().ok_or(StoreError::Damaged("the index is closed"))
+        self.db.as_ref().ok_or(StoreError::Damaged("the index is closed"))
+    }
+
+    /// Its file is opened once more, by a database that does not know who still reads here, and uses pages again that are read.
+    pub(crate) fn overtake(&self) {
+        self.is_overtaken.store(true, Ordering::SeqCst);
     }
 }
 
@@ -53,7 +62,7 @@ impl Drop for OpenDatabase {
     fn drop(&mut self) {
         // Over damaged pages redb may panic even here. There is nobody to tell, and nothing left to do.
         drop(caught(|| {
-            drop(self.0.take());
+            drop(self.db.take());
             Ok(())
         }));
     }
@@ -80,7 +89,12 @@ impl Base {
         }) {
             return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
         }
-        Ok(Self { rows, names, segments, position, payloads_through, numbers, _db: Arc::clone(db) })
+        Ok(Self { rows, names, segments, position, payloads_through, numbers, db: Arc::clone(db) })
+    }
+
+    /// Whether what was read until now may be wrong, since the file was opened once more.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.db.is_overtaken.load(Ordering::SeqCst)
     }
 
     /// Whether it is what a checkpoint of this state has written.

@@ -292,23 +292,17 @@ impl WriteTx for Batch<'_> {
     }
 
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, StoreError> {
-        let mut queues = Vec::new();
+        let mut found = DueItems { items: Vec::new(), more: false };
         let mut first = None;
-        for row in self.tables.view().range(&self.marks.due, &Key::due_end(now))?.take(max) {
+        for row in self.tables.view().range(&self.marks.due, &Key::due_end(now))? {
             let key = row?.0;
             first.get_or_insert(key);
-            if let ParsedKey::Due(_, queue) = key.parse()? {
-                queues.push(queue);
-            }
-        }
-        self.marks.due = first.unwrap_or(self.marks.due);
-        let mut found = DueItems { items: Vec::new(), more: queues.len() >= max };
-        for queue in queues {
             let room = max.saturating_sub(found.items.len());
             if room == 0 {
                 found.more = true;
                 break;
             }
+            let Ok(ParsedKey::Due(_, queue)) = key.parse() else { continue };
             match self.due_of(queue, now, room) {
                 Ok(due) => {
                     found.more |= due.len() >= room;
@@ -319,6 +313,7 @@ impl WriteTx for Batch<'_> {
                 Err(error) => return Err(error),
             }
         }
+        self.marks.due = first.unwrap_or(self.marks.due);
         Ok(found)
     }
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::time::Duration;
 
 use relay_core::{Clock, Limits, Page, Pull, SteadyClock, queue};
-use relay_journal::ReadError;
+use relay_journal::{Location, ReadError};
 
 use crate::error::StoreError;
-use crate::journals::{self, Journals};
+use crate::journals::Journals;
 use crate::memo::Memo;
 use crate::observe::Observations;
 use crate::pace::Pace;
@@ -18,9 +18,6 @@ use crate::room::Room;
 use crate::schema::ItemRow;
 use crate::state::State;
 use crate::writer::CheckpointDue;
-
-/// How often a pull looks again when its payloads were moved while it read.
-const READ_ATTEMPTS: usize = 3;
 
 /// How often a writer that waits for a checkpoint looks by itself, should it not be told.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -136,15 +133,17 @@ impl Core {
         state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
     }
 
-    /// Reads a page, with its payloads. An item whose record is damaged is left out: it must not hide those behind it.
+    /// Reads a page, with its payloads. An item whose record is damaged or lost is left out: it must not hide those behind it.
     pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
-        let (mut pull, mut attempts) = (pull.clone(), 1);
+        let (mut pull, mut gone) = (pull.clone(), Vec::new());
         loop {
-            match self.fill(self.find_page(&pull)?, attempts >= READ_ATTEMPTS) {
-                Err(ReadError::Gone) if attempts < READ_ATTEMPTS => attempts += 1,
-                Err(error) => return Err(error.into()),
-                Ok(page) if page.items.is_empty() && page.next.is_some() => pull.after = page.next,
-                Ok(page) => {
+            match self.fill(self.find_page(&pull)?, &mut gone)? {
+                None => {}
+                Some(page) if page.items.is_empty() && page.next.is_some() => {
+                    pull.after = page.next;
+                    gone.clear();
+                }
+                Some(page) => {
                     let now = self.clock.now();
                     page.items.iter().for_each(|item| self.observations.delivery(item.arrival, now));
                     return Ok(page);
@@ -162,15 +161,17 @@ impl Core {
         page
     }
 
-    /// Reads the payloads. The segments that hold them may be taken away meanwhile, if the items were acked or moved. A payload file
-    /// that is gone when it is looked for `at_last` is lost, as nothing moves it.
-    fn fill(&self, page: Page<ItemRow>, at_last: bool) -> Result<Page, ReadError> {
+    /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is `gone` that was not before: it may have
+    /// been removed once its items were acked or moved. An item that is at the same place then is lost, as no segment is removed that a row
+    /// leads to, and nothing is moved to where it was.
+    fn fill(&self, page: Page<ItemRow>, gone: &mut Vec<Location>) -> Result<Option<Page>, ReadError> {
         let Page { items, next, remaining } = page;
         let locations: Vec<_> = items.iter().map(|row| row.location).collect();
         let mut filled = Vec::with_capacity(items.len());
         let (mut kind_before, mut damaged) = (None, 0);
+        let known = gone.len();
         for (row, frame) in items.into_iter().zip(self.journal.read(&locations)) {
-            let is_lost = at_last && journals::is_payload(row.location.segment);
+            let location = row.location;
             match frame {
                 Ok(frame) => match payload::item_of_frame(frame, row, &mut kind_before) {
                     Ok(item) => {
@@ -179,15 +180,19 @@ impl Core {
                     }
                     Err(error) => tracing::error!(%error, "an item cannot be read"),
                 },
-                Err(ReadError::Gone) if is_lost => {
+                Err(ReadError::Gone) if gone.contains(&location) => {
                     tracing::error!("an item cannot be read: its file is gone");
                 }
+                Err(ReadError::Gone) => gone.push(location),
                 Err(ReadError::Damaged(damage)) => tracing::error!(%damage, "an item cannot be read"),
                 Err(error) => return Err(error),
             }
             damaged += 1;
         }
+        if gone.len() > known {
+            return Ok(None);
+        }
         self.damaged_items.fetch_add(damaged, Ordering::Relaxed);
-        Ok(Page { items: filled, next, remaining })
+        Ok(Some(Page { items: filled, next, remaining }))
     }
 }

@@ -141,6 +141,11 @@ pub enum CopyError {
         /// The file.
         path: PathBuf,
     },
+    /// What was copied may be wrong.
+    #[error(
+        "the disk has failed meanwhile, and what was copied of the index may be wrong; nothing is lost, repeat it"
+    )]
+    Overtaken,
     /// Who asked for it has stopped it.
     #[error("stopped before the end")]
     Stopped,

@@ -130,6 +130,11 @@ impl Index {
         Base::open(&self.db)
     }
 
+    /// Whether it is not known which file has the name: see [`Index::reopen`].
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.file.is_unsure()
+    }
+
     pub(crate) fn file_bytes(&self) -> Result<u64, StoreError> {
         Ok(self.file.len()?)
     }
@@ -138,6 +143,7 @@ impl Index {
     /// write until then; so does this after a failed reopening.
     pub(crate) fn reopen(&mut self) -> Result<Base, StoreError> {
         self.file.revoke();
+        self.db.overtake();
         let file = self.disk.open(FILE_NAME)?;
         let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.pace))?;
         if self.file.is_unsure() {
@@ -173,6 +179,11 @@ impl Index {
         Ok(bytes > SMALL_FILE_BYTES && is_wasteful)
     }
 
+    /// What it takes to write it anew, at most.
+    pub(crate) fn bytes_anew(&self, base: &Base) -> Result<u64, StoreError> {
+        Ok(base.rows()?.saturating_mul(self.row_bytes).saturating_add(SMALL_FILE_BYTES))
+    }
+
     /// Writes all rows of `base`, which is what the index holds, into a new file, which then takes the place of the old one. On failure
     /// the old one stays, unless it is not known which: [`Index::reopen`] makes that certain.
     /// Returns the file that has lost its name, which is to be given back once nobody reads it.
@@ -180,8 +191,9 @@ impl Index {
         let old = Arc::clone(&self.file);
         let written = self.write_anew(base);
         if written.is_err() {
-            // What is half written takes space for nothing.
+            // What is half written takes space for nothing. It is not tried again with every checkpoint.
             drop(self.disk.remove(NEW_FILE_NAME));
+            self.checkpoints = 0;
         }
         written.map(|()| old)
     }

@@ -76,11 +76,13 @@ impl Keeper {
         if let Err(error) = caught(|| self.learn_acked()) {
             tracing::warn!(%error, "pushes are slower until acked names of before are forgotten");
         }
-        let mut patience = CHECKPOINT_AFTER;
+        let (mut patience, mut since) = (CHECKPOINT_AFTER, Stopwatch::start());
         loop {
-            let outcome = match self.tasks.recv_timeout(patience) {
+            // Other tasks put no checkpoint off.
+            let outcome = match self.tasks.recv_timeout(patience.saturating_sub(since.elapsed())) {
                 Ok(Task::Checkpoint) | Err(RecvTimeoutError::Timeout) => {
                     let outcome = caught(|| self.maintain());
+                    since = Stopwatch::start();
                     self.note_tidy();
                     outcome
                 }
@@ -227,10 +229,11 @@ impl Keeper {
         self.compact()
     }
 
-    /// Writes the index anew when it is mostly holes. Nothing is lost when that fails.
+    /// Writes the index anew when it is mostly holes and there is room for both. Nothing is lost when that fails.
     fn compact(&mut self) -> Result<(), StoreError> {
         let base = Arc::clone(self.core.state().base());
-        if !self.index.is_wasteful(&base, self.is_quiet)? {
+        let is_wasteful = self.index.is_wasteful(&base, self.is_quiet)?;
+        if !is_wasteful || !self.core.room.has_room_for(self.index.bytes_anew(&base)?) {
             return Ok(());
         }
         if let Err(error) = self.rewrite(base) {
@@ -241,22 +244,19 @@ impl Keeper {
 
     fn rewrite(&mut self, base: Arc<Base>) -> Result<(), StoreError> {
         self.core.is_rewriting.store(true, Ordering::Relaxed);
-        let rewritten = caught(|| {
-            let old = self.index.rewrite(&base)?;
-            Ok((old, self.index.base()?))
-        });
+        let rewritten = caught(|| self.index.rewrite(&base));
         drop(base);
-        let outcome = match rewritten {
-            Ok((old, base)) => {
-                self.rebase(base);
-                old.give_back(&*self.index.disk());
-                Ok(())
+        let outcome = rewritten.map(|old| {
+            match caught(|| self.index.base()) {
+                Ok(base) => self.rebase(base),
+                Err(_) => self.reopen(),
             }
-            Err(error) => {
-                self.reopen();
-                Err(error)
-            }
-        };
+            old.give_back(&*self.index.disk());
+        });
+        // The old one is as good as it was, and others may be reading it.
+        if outcome.is_err() && self.index.is_unsure() {
+            self.reopen();
+        }
         self.core.is_rewriting.store(false, Ordering::Relaxed);
         self.core.note_checkpoint(Ok(()));
         outcome
@@ -296,10 +296,25 @@ impl Keeper {
         let base = Arc::clone(self.core.state().base());
         let position = base.position.unwrap_or_default();
         let is_dead = |segment: Option<u32>| segment.is_none_or(|known| !base.segments.contains_key(&known));
-        remove(&self.core.journal.main, |id| id < position.segment && is_dead(Some(id)));
-        remove(&self.core.journal.payloads, |id| {
+        self.remove(&self.core.journal.main, |id| id < position.segment && is_dead(Some(id)));
+        self.remove(&self.core.journal.payloads, |id| {
             id <= base.payloads_through && is_dead(journals::payload_segment(id))
         });
+    }
+
+    /// Unlinks the segments of a journal that are dead. When a checkpoint is asked for, no more than twice what comes between two, and it
+    /// goes on with the rest: what it is to write piles up meanwhile, and nothing holds the writer up.
+    fn remove(&self, journal: &Reader, is_dead: impl Fn(u32) -> bool) {
+        let mut removed_bytes = 0;
+        for segment in journal.segments().into_iter().filter(|segment| is_dead(segment.id)) {
+            if removed_bytes > 2 * self.due.replay_bytes && self.core.pace.is_asked() {
+                return;
+            }
+            removed_bytes += segment.bytes;
+            if let Err(error) = journal.remove(segment.id) {
+                tracing::warn!(%error, segment = segment.id, "a dead segment could not be removed");
+            }
+        }
     }
 
     /// The segment that is worth emptying most, while the journal is larger than it may be.
@@ -334,11 +349,12 @@ impl Keeper {
         sparse.min_by_key(|(_, live_bytes, bytes)| live_bytes * 1000 / (*bytes).max(1)).map(|(id, ..)| id)
     }
 
-    /// Copies what lives in a segment to the end of the journal. False when there is no writer any more.
+    /// Copies what lives in a segment to the end of the journal, as far as it can be read. False when there is no writer any more.
     fn empty_segment(&mut self, segment: u32) -> Result<bool, StoreError> {
         let moved = self.move_live(segment);
         let left = self.core.state().main_segments().get(&segment).is_some_and(|live| live.items > 0);
-        if left && !matches!(moved, Ok(false)) {
+        // What could not be written may be another time.
+        if left && matches!(moved, Ok(true)) {
             tracing::error!(segment, "a segment holds something that cannot be moved; it stays as it is");
             self.stuck.insert(segment);
         }
@@ -349,7 +365,7 @@ impl Keeper {
         let core = Arc::clone(&self.core);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         let mut outcome = Ok(true);
-        core.journal.main.scan(segment, |frame| {
+        let scanned = core.journal.main.scan(segment, |frame| {
             let Ok(frame) = frame else { return ControlFlow::Continue(()) };
             if !self.is_live(&frame) {
                 return ControlFlow::Continue(());
@@ -362,7 +378,10 @@ impl Keeper {
             bytes = 0;
             outcome = self.move_items(std::mem::take(&mut chunk));
             if matches!(outcome, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        });
+        if let Err(error) = scanned {
+            tracing::error!(%error, segment, "a segment cannot be read to its end");
+        }
         if matches!(outcome, Ok(true)) && !chunk.is_empty() {
             outcome = self.move_items(chunk);
         }
@@ -374,7 +393,9 @@ impl Keeper {
             return false;
         }
         let Ok(found) = ItemRecord::parse(&frame.body) else { return false };
-        self.core.state().lies_at(found.queue, found.seq, frame.location)
+        // What cannot be found out over a damaged index is not moved.
+        let lies_at = || Ok(self.core.state().lies_at(found.queue, found.seq, frame.location));
+        caught(lies_at).unwrap_or(false)
     }
 
     /// Has the writer copy items. False when there is no writer any more.
@@ -407,13 +428,4 @@ fn answer<T>(caller: Teller<T>, outcome: Result<T, StoreError>) -> Result<(), St
     // Who asked may have gone.
     drop(caller.send(outcome));
     told
-}
-
-/// Unlinks the segments of a journal that are dead.
-fn remove(journal: &Reader, is_dead: impl Fn(u32) -> bool) {
-    for segment in journal.segments().into_iter().filter(|segment| is_dead(segment.id)) {
-        if let Err(error) = journal.remove(segment.id) {
-            tracing::warn!(%error, segment = segment.id, "a dead segment could not be removed");
-        }
-    }
 }

@@ -92,7 +92,7 @@ pub use crate::progress::OpenProgress;
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
 pub use crate::snapshot::{Snapshot, Snapshots};
-use crate::writer::{Answer, CheckpointDue, Job, Load, Push, Sweep, Weight, Writer};
+use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Sweep, Weight, Writer};
 
 /// When a caller that was turned away may come back: a few batches later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -250,6 +250,7 @@ impl RedbRelay {
             memo: Memo::default(),
             checkpoint: due,
             jobs_before: 0,
+            undecided: Payloads::default(),
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);

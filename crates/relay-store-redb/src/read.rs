@@ -53,13 +53,20 @@ impl<'a> QueueRows<'a> {
         self.view.read(&Key::trace(self.queue, id), schema::decode_seq)
     }
 
-    /// The item of this name, if it lies in the queue.
+    /// The item of this name, if it lies in the queue. One whose row cannot be read does not: it fails no ack of others along with it, and
+    /// may be pushed again.
     pub(crate) fn find(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
         if let Some(items) = self.row.here() {
             return Ok(items.iter().find(|item| item.id == id).cloned());
         }
-        let Some(seq) = self.read_trace(id)? else { return Ok(None) };
-        self.read_item(seq)?.ok_or(StoreError::Damaged("a name leads to no item")).map(Some)
+        let found = self.read_trace(id).and_then(|seq| seq.map_or(Ok(None), |seq| self.read_item(seq)));
+        match found {
+            Err(StoreError::Damaged(what)) => {
+                tracing::error!(what, "an item cannot be found by its name");
+                Ok(None)
+            }
+            found => found,
+        }
     }
 
     /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide those behind it.

@@ -28,6 +28,8 @@ pub(crate) mod kind {
     pub(crate) const PUSHED_ASIDE: u8 = 6;
     /// A payload, in a file of its own and not in the journal.
     pub(crate) const PAYLOAD: u8 = 7;
+    /// Nothing: it fills the page that a batch ends in.
+    pub(crate) const FILL: u8 = 8;
 }
 
 /// An item with its payload, as it lies in the journal. Borrows from the frame.

@@ -177,7 +177,7 @@ impl Applied {
         for frame in portions.into_iter().flatten() {
             let numbers = tables.savepoint();
             match apply(&mut tables, &frame, part) {
-                Ok(()) => {}
+                Ok(missed) => findings.extend(missed.map(|what| Finding { at: frame.location, what })),
                 Err(StoreError::Damaged(what)) => {
                     tables.rollback(numbers);
                     findings.push(Finding { at: frame.location, what });
@@ -213,7 +213,8 @@ fn queue_of(frame: &Frame) -> Option<u64> {
     (frame.kind != kind::FORGOTTEN).then(about)
 }
 
-fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<(), StoreError> {
+/// Applies a record, and tells what of it could not be, when all else was.
+fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'static str>, StoreError> {
     match frame.kind {
         kind::PUSHED => {
             let found = ItemRecord::parse(&frame.body)?;
@@ -227,24 +228,30 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<(), Store
             let found = ItemRecord::parse(&frame.body)?;
             tables.move_item(found.queue, found.seq, None, frame.location).map(drop)
         }
-        kind::REMOVED => remove(tables, &Removed::parse(&frame.body)?),
+        kind::REMOVED => return remove(tables, &Removed::parse(&frame.body)?),
         kind::FORGOTTEN => {
             let Forgotten { now, first, last } = Forgotten::parse(&frame.body)?;
             tables.forget(&first, &last, now, |queue| part.has(queue)).map(drop)
         }
         kind::DROPPED => tables.drop_if_forgettable(record::parse_dropped(&frame.body)?).map(drop),
+        kind::FILL => Ok(()),
         _ => Err(StoreError::Damaged("an unknown kind of record")),
     }
+    .map(|()| None)
 }
 
-fn remove(tables: &mut Tables<'_>, removed: &Removed) -> Result<(), StoreError> {
+/// An item that was lost brings back none of the others.
+fn remove(tables: &mut Tables<'_>, removed: &Removed) -> Result<Option<&'static str>, StoreError> {
     let queue = removed.queue;
+    let mut missed = None;
     for &(seq, until) in &removed.items {
-        let taken =
-            tables.take_item(queue, seq)?.ok_or(StoreError::Damaged("an item to remove is not there"))?;
-        if let Some(until) = until {
-            tables.remember(queue, taken.id, until, removed.slot_ms)?;
+        match (tables.take_item(queue, seq), until) {
+            (Ok(Some(taken)), Some(until)) => tables.remember(queue, taken.id, until, removed.slot_ms)?,
+            (Ok(Some(_)), None) => {}
+            (Ok(None) | Err(StoreError::Damaged(_)), _) => missed = Some("an item to remove is not there"),
+            (Err(error), _) => return Err(error),
         }
     }
-    tables.settle(queue)
+    tables.settle(queue)?;
+    Ok(missed)
 }

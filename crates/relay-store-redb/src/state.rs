@@ -129,7 +129,8 @@ impl State {
     /// The bytes of the journal that a replay would read, as far as they lie in the current segment or full ones of `segment_bytes`.
     pub(crate) fn replay_bytes(&self, segment_bytes: u64) -> u64 {
         let from = self.frozen.as_ref().map_or(self.base.position, |frozen| Some(frozen.position));
-        let from = from.unwrap_or(Position { segment: self.position.segment, offset: 0 });
+        // A store that has none yet began with the first segment.
+        let from = from.unwrap_or(Position { segment: 1, offset: 0 });
         let segments = u64::from(self.position.segment.saturating_sub(from.segment));
         (segments * segment_bytes + u64::from(self.position.offset)).saturating_sub(u64::from(from.offset))
     }

@@ -264,6 +264,7 @@ impl<'s> Tables<'s> {
             None => {
                 tracing::error!("what was left of a queue cannot be read; it counts as empty");
                 row.usage = Usage::ZERO;
+                self.clear(queue)?;
                 self.empty(queue, row);
             }
         }
@@ -375,6 +376,21 @@ impl<'s> Tables<'s> {
             self.put(Key::due(ends.first.deadline, queue), None);
         }
         row.items = Items::default();
+    }
+
+    /// Takes away all rows about the items of a queue, whatever they say.
+    fn clear(&mut self, queue: u64) -> Result<(), StoreError> {
+        let mut keys = Vec::new();
+        let end = Key::items_start(queue.saturating_add(1));
+        for row in self.view().range(&Key::items_start(queue), &end)? {
+            match row {
+                Ok((key, _)) => keys.push(key),
+                Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        keys.into_iter().for_each(|key| self.put(key, None));
+        Ok(())
     }
 
     fn move_due(&mut self, queue: u64, from: Timestamp, to: Timestamp) {

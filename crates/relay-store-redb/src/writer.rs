@@ -10,7 +10,7 @@ use relay_core::{
     Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp,
     queue::{self, Admission},
 };
-use relay_journal::{Frame, Journal, JournalError, Position};
+use relay_journal::{Frame, Journal, JournalError, Location, Position};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +25,7 @@ use crate::keeper::Task;
 use crate::layer::Layer;
 use crate::memo::Memo;
 use crate::observe::Stopwatch;
+use crate::record::kind;
 use crate::reply::{Caller, Convoys};
 use crate::state::State;
 
@@ -128,6 +129,8 @@ pub(crate) struct Writer {
     pub(crate) checkpoint: CheckpointDue,
     /// How many jobs the last batch had.
     pub(crate) jobs_before: usize,
+    /// Payload files of batches that failed. They are decided once another batch could be begun: until then a crash may bring those back.
+    pub(crate) undecided: Payloads,
 }
 
 /// When a checkpoint is due: what waits for it in memory, and what a restart would replay.
@@ -236,6 +239,7 @@ impl Writer {
             Ok(records) => self.decide_and_sync(writes, records),
             Err(error) => {
                 tracing::warn!(%error, "requests could not be taken on");
+                self.undecided = self.undecided.and(Payloads::of(&writes));
                 writes.into_iter().for_each(|job| job.fail(&error));
                 self.sweep.fail(&error);
             }
@@ -257,7 +261,7 @@ impl Writer {
         let mut batch = Batch::new(&state, &self.memo, records, &core.journal, slot_ms, self.sweep.marks);
         let step_rows = sweep_step_rows(jobs.len(), self.jobs_before);
         let mut answers = Answers::default();
-        let payloads = Payloads::of(&jobs);
+        let payloads = self.undecided.and(Payloads::of(&jobs));
         let is_full = core.room.is_full();
         for job in jobs {
             match job {
@@ -276,6 +280,7 @@ impl Writer {
         let synced = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
         match synced {
             Ok(position) => {
+                self.undecided = Payloads::default();
                 self.publish(position.map(|position| (layer, position)), payloads);
                 answers.send(None);
                 if matches!(step, Some(Ok(_))) {
@@ -286,6 +291,7 @@ impl Writer {
             }
             Err(error) => {
                 self.memo.forget_all();
+                self.undecided = payloads;
                 let error = StoreError::from(error);
                 tracing::warn!(%error, "a batch could not be written");
                 answers.send(Some(&error));
@@ -295,7 +301,12 @@ impl Writer {
     }
 
     /// Writes what was decided for so many requests, and for the sweep and the keeper.
-    fn commit(&mut self, requests: usize, records: relay_journal::Batch) -> Result<Position, JournalError> {
+    fn commit(
+        &mut self,
+        requests: usize,
+        mut records: relay_journal::Batch,
+    ) -> Result<Position, JournalError> {
+        records.fill_page(kind::FILL);
         let stopwatch = Stopwatch::start();
         let committed = self.journal.commit(records);
         self.core.observations.batch(requests, stopwatch);
@@ -366,10 +377,13 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
                 Err(error) => fail(caller, &error),
             }
         }
-        Job::Import(items, caller) => match alone(batch, |batch| import::decide(batch, limits, now, items)) {
-            Ok(imported) => answers.imports.push((caller, imported)),
-            Err(error) => fail(caller, &error),
-        },
+        Job::Import(items, caller) => {
+            batch.ahead = Ahead::Nothing;
+            match alone(batch, |batch| import::decide(batch, limits, now, items)) {
+                Ok(imported) => answers.imports.push((caller, imported)),
+                Err(error) => fail(caller, &error),
+            }
+        }
         Job::Sweep(_) | Job::Keep(_) => {}
     }
 }
@@ -429,13 +443,17 @@ impl Push {
 
 /// The payload files that a batch decides. They come in order, so with its last one all before are decided.
 #[derive(Clone, Copy, Default)]
-struct Payloads {
+pub(crate) struct Payloads {
     /// The last one; 0 if there is none.
     through: u32,
     bytes: u64,
 }
 
 impl Payloads {
+    fn and(self, later: Self) -> Self {
+        Self { through: self.through.max(later.through), bytes: self.bytes.saturating_add(later.bytes) }
+    }
+
     fn of(jobs: &[Job]) -> Self {
         let written = jobs.iter().filter_map(|job| match job {
             Job::Push(Push { ahead: Ahead::Written(location), .. }) => {
@@ -443,10 +461,8 @@ impl Payloads {
             }
             _ => None,
         });
-        written.fold(Self::default(), |sum, file| Self {
-            through: sum.through.max(file.segment),
-            bytes: sum.bytes.saturating_add(u64::from(file.length)),
-        })
+        let alone = |file: Location| Self { through: file.segment, bytes: u64::from(file.length) };
+        written.map(alone).fold(Self::default(), Self::and)
     }
 }
 

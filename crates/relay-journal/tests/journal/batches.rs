@@ -41,6 +41,40 @@ fn one_write_and_one_sync_make_a_batch() {
 }
 
 #[test]
+fn a_page_that_lacks_little_is_filled() {
+    // A segment has 36 bytes before its first batch, and a frame 20 before its body.
+    for (frame_bytes, end) in [
+        (4060, 4096),
+        (4050, 4086),
+        (4040, 4096),
+        (3500, 4096),
+        (3240, 3276),
+        (6108, 6144),
+        (10_204, 10_240 + 2048),
+        (10_203, 10_239),
+        (1_000_000, 1_000_036),
+        (1_002_000, 1_003_520),
+    ] {
+        let disk = SimDisk::new();
+        let mut journal = open(&disk, 1 << 30).journal;
+        let mut batch = journal.begin().unwrap();
+        batch.append(1, &vec![7; frame_bytes - 20], Bytes::new());
+        batch.fill_page(9);
+        let filled = end as usize - 36 - frame_bytes;
+        assert_eq!(journal.commit(batch).unwrap(), Position { segment: 1, offset: end });
+        commit(&mut journal, &texts(&["next"]));
+        let mut first = vec![(1, vec![7; frame_bytes - 20])];
+        first.extend((filled > 0).then(|| (9, vec![0; filled - 20])));
+        let found = open(&disk, 1 << 30);
+        assert_eq!((found.bodies(), found.opened.damage), (vec![first, texts(&["next"])], vec![]));
+    }
+    let disk = SimDisk::new();
+    let mut batch = open(&disk, 1 << 20).journal.begin().unwrap();
+    batch.fill_page(9);
+    assert!(batch.is_empty());
+}
+
+#[test]
 fn an_empty_batch_touches_nothing() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;

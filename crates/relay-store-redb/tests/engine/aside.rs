@@ -2,7 +2,6 @@
 //! it, and none of their files is left over.
 
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use relay_core::{Ack, Error, Limits, PushOutcome, Rejection, Relay};
-use relay_disk::{Call, Disk, HookedDisk, SimDisk, Survival};
+use relay_disk::{Call, Disk, SimDisk, Survival};
 use relay_journal::Journal;
 use relay_store_redb::RedbRelay;
 
@@ -166,6 +165,27 @@ fn without_a_number_left_a_payload_goes_into_the_journal() {
     assert_eq!(world.payload_files(), Vec::<String>::new());
 }
 
+#[test]
+fn the_file_of_a_payload_whose_batch_failed_goes() {
+    let world = World::aside();
+    let fails = Arc::new(AtomicBool::new(false));
+    let is_failing = Arc::clone(&fails);
+    let relay = world.open_hooked(move |call| match call {
+        Call::Sync(name) if name.starts_with("journal-") && is_failing.swap(false, Ordering::SeqCst) => {
+            Err(io::Error::other("this sync is to fail"))
+        }
+        _ => Ok(()),
+    });
+    assert!(push(&world, &relay, 1, SMALL).is_stored());
+    fails.store(true, Ordering::SeqCst);
+    world.block_on(relay.push(envelope(0, 2, LARGE))).unwrap_err();
+    assert_eq!(world.payload_files(), [file(1)]);
+    assert!(push(&world, &relay, 3, SMALL).is_stored());
+    world.block_on(relay.sweep()).unwrap();
+    assert_eq!(world.payload_files(), Vec::<String>::new());
+    assert_eq!(numbers(&world, &relay), [1, 3]);
+}
+
 fn three_with_the_second(harm: impl FnOnce(&SimDisk, &str)) -> World {
     let world = World::aside();
     let relay = world.open();
@@ -217,7 +237,7 @@ fn gated(world: &World) -> Gated {
     let (permit, permits) = channel::<()>();
     let (permits, is_deadly) = (Mutex::new(permits), Arc::new(AtomicBool::new(false)));
     let deadly = Arc::clone(&is_deadly);
-    let disk = HookedDisk::new(world.disk.clone(), move |call| {
+    let relay = world.open_hooked(move |call| {
         match call {
             Call::Create(name) if name.starts_with("payload-") => {
                 assert!(!deadly.load(Ordering::SeqCst), "this is meant to kill the thread");
@@ -231,10 +251,7 @@ fn gated(world: &World) -> Gated {
         }
         Ok(())
     });
-    let (disk, clock) = (Arc::new(disk), Arc::clone(&world.clock));
-    let relay =
-        RedbRelay::open_on(disk, Path::new("/store"), world.limits.clone(), clock, world.options.clone());
-    Gated { relay: relay.unwrap(), syncs, permit, is_deadly }
+    Gated { relay, syncs, permit, is_deadly }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relay_core::{Clock as _, Relay as _};
-use relay_disk::{Class, Disk as _, Fault, SimDisk, Survival};
+use relay_disk::{Call, Class, Disk as _, Fault, SimDisk, Survival};
 use relay_store_redb::{Copied, CopyError, OpenError, Options, RedbRelay, Snapshot};
 
 use crate::story::{Ledger, Manner, STORY, Step};
@@ -144,6 +144,49 @@ fn a_call_fails_while_a_backup_is_written() {
             ledger.clone().audit(&copy, &copy.open());
         }
         assert!(failed > 10, "{failed}");
+    });
+}
+
+/// After a failure the index is opened anew, and uses pages that the snapshot still reads.
+#[test]
+fn a_snapshot_that_a_failure_overtakes_is_no_backup() {
+    within_bounds(|| {
+        // No checkpoint but those that are asked for.
+        let options = Options { checkpoint_rows: 100_000, checkpoint_bytes: 1 << 30, ..small_options() };
+        let world = World::new().with_options(options);
+        let (relay, mut ledger) = in_the_middle(&world);
+        let snapshot = take(&world, &relay);
+        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
+        world.disk.fail(Fault::next(Some(Class::Sync), io::ErrorKind::Other));
+        world.block_on(relay.snapshots().take()).unwrap_err();
+        assert!(matches!(write(snapshot, &SimDisk::new()), Err(CopyError::Overtaken)));
+        let backup = SimDisk::new();
+        write(take(&world, &relay), &backup).unwrap();
+        let copy = restored(&world, &backup);
+        ledger.audit(&copy, &copy.open());
+    });
+}
+
+#[test]
+fn an_index_that_cannot_be_written_anew_overtakes_no_snapshot() {
+    within_bounds(|| {
+        let world = World::new();
+        drop(world.open());
+        let relay = world.open_hooked(|call| match call {
+            Call::Write("relay.redb.new") => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        });
+        let mut ledger = Ledger::default();
+        assert!(ledger.tell(&world, &relay, &STORY[..MIDDLE], Manner::Once));
+        let (snapshot, mut then, then_at) = (take(&world, &relay), ledger.clone(), world.clock.now());
+        world.block_on(relay.compact()).unwrap_err();
+        assert!(ledger.tell(&world, &relay, &STORY[MIDDLE..], Manner::Once));
+        let backup = SimDisk::new();
+        write(snapshot, &backup).unwrap();
+        ledger.audit(&world, &relay);
+        let copy = World { clock: Arc::default(), ..restored(&world, &backup) };
+        copy.clock.set(then_at);
+        then.audit(&copy, &copy.open());
     });
 }
 

@@ -2,11 +2,11 @@
 
 use futures_util::future::join_all;
 use redb::{ReadableTable, TableDefinition};
-use relay_core::{Ack, Error, Pull, Relay, Seq};
-use relay_disk::Survival;
+use relay_core::{Ack, Envelope, Error, Pull, Recipient, Relay, Seq};
+use relay_disk::{Disk, Survival};
 
 use crate::story::{Ledger, Manner, Step};
-use crate::world::{Index, QUEUES, World, envelope, id, payload, recipient};
+use crate::world::{Index, QUEUES, World, envelope, id, payload, recipient, within_bounds};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
@@ -77,6 +77,36 @@ fn the_sweep_passes_a_damaged_queue_over() {
     }
 }
 
+/// However many there are, and they come first.
+#[test]
+fn the_sweep_comes_past_many_damaged_queues() {
+    const DAMAGED: u64 = 300;
+    const SOUND: u64 = 50;
+    within_bounds(|| {
+        let world = World::new();
+        let relay = world.open();
+        for number in 0..DAMAGED + SOUND {
+            let recipient = Recipient::parse(&format!("recipient {number}")).unwrap();
+            let envelope = Envelope { recipient, ..envelope(0, number, 10) };
+            assert!(world.block_on(relay.push(envelope)).unwrap().is_stored());
+            world.clock.advance_ms(1);
+        }
+        drop(relay);
+        Index::open(&world.disk).write(|tx| {
+            let mut rows = tx.open_table(ROWS).unwrap();
+            for queue in 1..=DAMAGED {
+                let key = [&[1][..], &queue.to_be_bytes()].concat();
+                rows.insert(key.as_slice(), [0; 9].as_slice()).unwrap();
+            }
+        });
+        let relay = world.open();
+        world.clock.advance_ms(world.limits.ttl_ms);
+        for swept in [SOUND, 0] {
+            assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
+        }
+    });
+}
+
 /// A queue that only remembers what was acked is forgotten in time, and takes a damaged name with it.
 #[test]
 fn a_damaged_name_is_gone_with_its_queue() {
@@ -124,6 +154,29 @@ fn a_damaged_item_keeps_neither_acks_nor_the_sweep_from_the_others() {
 }
 
 #[test]
+fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
+    let world = damaged(MANY, is_item_row);
+    let relay = world.open();
+    let all: Vec<_> = (0..MANY).step_by(3).collect();
+    let ack = Ack::new(recipient(0), all.iter().copied().map(id).collect()).unwrap();
+    let outcome = world.block_on(relay.ack(ack)).unwrap();
+    assert_eq!((outcome.deleted, outcome.missing), (MANY / 3 - 1, 1));
+    // Nothing is left of the damaged one, not even its name, when the queue gets as large again.
+    for number in all.iter().copied().chain(100..120) {
+        let is_new = number == 0 || number >= 100;
+        assert_eq!(
+            world.block_on(relay.push(envelope(0, number, 100))).unwrap().is_stored(),
+            is_new,
+            "{number}"
+        );
+    }
+    assert!(!relay.verify().unwrap().iter().any(|finding| finding.contains("checksum")));
+    let expected: Vec<_> =
+        [0].into_iter().chain(100..120).map(|number| (number, payload(number, 100))).collect();
+    assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
+}
+
+#[test]
 fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
     let world = damaged(MANY, is_item_row);
     let relay = world.open();
@@ -136,4 +189,34 @@ fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
     assert_eq!((page.items.len(), page.next), (3, None), "the last page");
     assert!(world.block_on(relay.push(envelope(0, 500, 10))).unwrap().is_stored());
     assert!(!relay.verify().unwrap().is_empty());
+}
+
+#[test]
+fn a_missing_segment_costs_its_items_alone() {
+    let world = World::new();
+    let relay = world.open();
+    // One by one, so that each is a batch.
+    for number in 0..MANY {
+        let queue = usize::try_from(number % 3).unwrap();
+        assert!(world.block_on(relay.push(envelope(queue, number, 100))).unwrap().is_stored());
+    }
+    let whole = world.pull_all(&relay, 0).unwrap();
+    // So that no start reads it.
+    drop(world.block_on(relay.snapshots().take()).unwrap());
+    drop(relay);
+    world.disk.remove(&world.segments()[0]).unwrap();
+
+    let relay = world.open();
+    let left = world.pull_all(&relay, 0).unwrap();
+    let lost = whole.len() - left.len();
+    assert!(lost > 0 && !left.is_empty() && left == whole[lost..], "{lost} of {} are lost", whole.len());
+    assert!(relay.damaged_items() > 0 && !relay.verify().unwrap().is_empty());
+    for queue in [0, 1, 2] {
+        let before = world.pull_all(&relay, queue).unwrap().len() as u64;
+        let everything = (0..MANY).filter(|number| number % 3 == queue as u64).map(id).collect();
+        let acked = world.block_on(relay.ack(Ack::new(recipient(queue), everything).unwrap())).unwrap();
+        assert!(acked.deleted == MANY / 3 && before < MANY / 3, "{before} of {} were left", acked.deleted);
+    }
+    world.block_on(relay.sweep()).unwrap();
+    assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
 }

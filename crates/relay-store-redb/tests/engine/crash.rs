@@ -29,12 +29,12 @@ const TELLINGS: usize = 4;
 /// Everything that the engine can do happens in the story, else the other tests prove little.
 #[test]
 fn the_story_is_rich() {
-    expect_rich(World::new, &[1, 2, 3, 4, 5]);
+    expect_rich(World::new, &[1, 2, 3, 4, 5, 8]);
 }
 
 #[test]
 fn the_story_is_rich_with_payloads_aside() {
-    for world in expect_rich(World::aside, &[1, 2, 3, 4, 5, 6]) {
+    for world in expect_rich(World::aside, &[1, 2, 3, 4, 5, 6, 8]) {
         let files = world.payload_files();
         assert!(!files.is_empty() && !files.contains(&"payload-0000000001.seg".to_owned()), "{files:?}");
     }

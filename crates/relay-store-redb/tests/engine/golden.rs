@@ -4,7 +4,7 @@
 use relay_core::{Ack, Relay};
 use relay_store_redb::Options;
 
-use crate::world::{World, envelope, id, recipient, small_options};
+use crate::world::{World, envelope, id, payload, recipient, small_options};
 
 #[test]
 fn the_journal_of_a_small_store_to_the_byte() {
@@ -36,6 +36,22 @@ fn the_journal_of_a_small_store_to_the_byte() {
         "5 01",
     ];
     assert_eq!(records, expected.map(|record| record.replace(' ', "")));
+}
+
+#[test]
+fn a_page_that_is_nearly_full_is_filled() {
+    let world = World::new().with_options(Options { segment_bytes: 1 << 20, ..small_options() });
+    let relay = world.open();
+    for number in [1, 2] {
+        assert!(world.block_on(relay.push(envelope(0, number, 3400))).unwrap().is_stored());
+    }
+    drop(relay);
+    let frames: Vec<_> = world.frames().iter().map(|frame| (frame.kind, frame.location.offset)).collect();
+    let [(1, 36), (8, first), (1, 4096), (8, second)] = frames[..] else { panic!("{frames:?}") };
+    assert!(first > 3400 && second > 4096 + 3400);
+    let relay = world.open();
+    assert_eq!(world.pull_all(&relay, 0).unwrap(), [1, 2].map(|number| (number, payload(number, 3400))));
+    assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
 }
 
 fn hex(bytes: &[u8]) -> String {

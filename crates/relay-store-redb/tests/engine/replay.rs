@@ -229,6 +229,55 @@ fn a_queue_that_should_be_gone_takes_no_name_with_it() {
     assert_eq!(shown.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
 }
 
+/// Of items that were acked together, the record of one is lost.
+#[test]
+fn an_item_that_is_lost_brings_back_none_that_was_acked_with_it() {
+    // Few, which lie in the row of their queue, and many.
+    for items in [8, 40] {
+        let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
+        let relay = world.open();
+        for number in 0..items {
+            world.block_on(relay.push(envelope(0, number, 8))).unwrap();
+        }
+        let acked = world.block_on(relay.ack(Ack::new(recipient(0), (0..6).map(id).collect()).unwrap()));
+        assert_eq!(acked.unwrap().deleted, 6);
+        let crashed = world.after_crash(Survival::All);
+        damage(&crashed, crashed.frames().first().unwrap());
+        let again = crashed.open();
+        assert!(
+            again.verify().unwrap().iter().any(|finding| finding.contains("an item to remove is not there"))
+        );
+        let shown = crashed.pull_all(&again, 0).unwrap();
+        assert_eq!(
+            shown.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+            (6..items).collect::<Vec<_>>()
+        );
+        assert_eq!(again.contents().unwrap().usage.items, items - 6);
+        // That it was acked is forgotten of the lost one alone.
+        for number in 0..6 {
+            let pushed = crashed.block_on(again.push(envelope(0, number, 8))).unwrap();
+            assert_eq!(pushed.is_stored(), number == 0, "{number}");
+        }
+    }
+}
+
+/// Also one that has none yet, however few rows there are.
+#[test]
+fn a_long_journal_brings_a_checkpoint() {
+    within_bounds(|| {
+        let options = Options { checkpoint_rows: 1_000_000, checkpoint_bytes: 64 * 1024, ..small_options() };
+        let world = World::new().with_options(options);
+        let relay = world.open();
+        for number in 0.. {
+            world.block_on(relay.push(envelope(0, number, 4096))).unwrap();
+            if relay.figures().checkpoint_us.is_some_and(|checkpoints| checkpoints.count() > 0) {
+                return;
+            }
+            assert!(number < 1_000, "there is no checkpoint");
+        }
+    });
+}
+
 #[test]
 fn a_start_tells_how_far_it_has_come() {
     let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redb::TableDefinition;
-use relay_disk::{Class, Fault, SimDisk, Survival};
+use relay_disk::{Call, Class, Fault, SimDisk, Survival};
 
 use crate::story::{Ledger, Manner, STORY};
 use crate::world::{Index, World, positions, run_slow_tests, within_bounds};
@@ -56,6 +57,28 @@ fn write_anew(new: fn() -> World) {
         let relay = world.open();
         ledger.audit(&world, &relay);
         ledger.go_on(&world, &relay);
+    });
+}
+
+#[test]
+fn an_index_is_not_written_anew_where_there_is_no_room_for_both() {
+    within_bounds(|| {
+        let (world, mut ledger) = wasteful(World::new());
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tries);
+        let relay = world.open_hooked(move |call| {
+            if let Call::Create("relay.redb.new") = call {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(())
+        });
+        world.disk.space_limit(Some(world.disk.bytes_used() + SMALL_BYTES as u64 / 2));
+        assert!(ledger.tell(&world, &relay, &STORY[4..5], Manner::Once));
+        assert_eq!(tries.load(Ordering::SeqCst), 0);
+        world.disk.space_limit(None);
+        assert!(ledger.tell(&world, &relay, &STORY[5..], Manner::Once));
+        ledger.audit(&world, &relay);
+        assert!(tries.load(Ordering::SeqCst) > 0 && index_bytes(&world.disk) < SMALL_BYTES / 8);
     });
 }
 

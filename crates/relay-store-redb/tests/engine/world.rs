@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use relay_core::testing::ManualClock;
 use relay_core::{Chunk, Envelope, Error, ItemId, Kind, Limits, MessageId, Page, Pull, Recipient, Relay};
-use relay_disk::{Disk, DiskFile, SimDisk, Survival};
+use relay_disk::{Call, Disk, DiskFile, HookedDisk, SimDisk, Survival};
 use relay_journal::{Frame, Journal};
 use relay_store_redb::{OpenError, Options, RedbRelay};
 use tokio::runtime::Runtime;
@@ -65,6 +65,16 @@ impl World {
 
     pub(crate) fn open(&self) -> RedbRelay {
         self.try_open().unwrap()
+    }
+
+    /// Opens the store on its disk, each of whose calls `hook` is asked about first.
+    pub(crate) fn open_hooked(
+        &self,
+        hook: impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> RedbRelay {
+        let disk = Arc::new(HookedDisk::new(self.disk.clone(), hook));
+        let (path, clock) = (Path::new("/store"), Arc::clone(&self.clock));
+        RedbRelay::open_on(disk, path, self.limits.clone(), clock, self.options.clone()).unwrap()
     }
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
