@@ -36,7 +36,7 @@ const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
 pub struct RunningRelay {
     /// Where it is reached, such as `http://127.0.0.1:7000`.
     pub base_url: String,
-    /// Sending stops the relay: it takes no more connections, finishes what it accepted, and ends. Dropping this does nothing.
+    /// Sending stops the relay: it sends new requests away, finishes what it accepted, and ends. Dropping this does nothing.
     pub shutdown: oneshot::Sender<()>,
     /// Resolves when the relay has ended, for whatever reason, and its store is closed.
     pub handle: JoinHandle<Result<(), RelayError>>,
