@@ -10,10 +10,10 @@ use crate::{JournalError, Location, Position};
 const SHARED_BYTES_MIN: usize = 16 << 10;
 
 /// What of a file reaches the disk at once. A batch that ends within a page leaves the next one to write it once more.
-const PAGE_BYTES: u64 = 4096;
+const PAGE_BYTES: u32 = 4096;
 
 /// No more than this, and than a quarter of the batch, fills a page.
-const ZEROS: &[u8] = &[0; PAGE_BYTES as usize / 2 - FRAME_HEADER_BYTES as usize];
+const ZEROS: &[u8] = &[0; (PAGE_BYTES / 2 - FRAME_HEADER_BYTES) as usize];
 const FILL_SHARE: u64 = 4;
 
 /// What is kept of the memory of a batch.
@@ -87,7 +87,7 @@ impl Batch {
     /// Ends the batch with its page, if little is missing: up to half a page, and no more than a quarter of the batch. Then the next one
     /// does not write what there is of it once more. What fills it is a frame of this kind, with zeros for a body.
     pub fn fill_page(&mut self, kind: u8) {
-        let page_end = self.end().next_multiple_of(PAGE_BYTES);
+        let page_end = self.end().next_multiple_of(PAGE_BYTES.into());
         let missing = page_end - self.end();
         let is_little = missing <= self.frames.bytes / FILL_SHARE && u32::try_from(page_end).is_ok();
         if let Some(body) = missing.checked_sub(FRAME_HEADER_BYTES.into()).filter(|_| is_little)

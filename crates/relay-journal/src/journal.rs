@@ -11,7 +11,7 @@ use relay_disk::{Disk, DiskFile};
 use crate::batch::Frames;
 use crate::files::{Files, OpenSegment};
 use crate::format::{SEGMENT_HEADER_BYTES, Salt, SegmentHeader};
-use crate::recovery::{Recovered, recover};
+use crate::recovery::{Recovered, cut_off, recover};
 use crate::{Batch, Damage, Frame, JournalError, OpenError, Position, Reader};
 
 /// A new segment takes at least one batch.
@@ -213,7 +213,10 @@ impl Journal {
     fn give_up_segment(&mut self) {
         let Some(Current { segment, end }) = self.current.take() else { return };
         if end == SEGMENT_HEADER_BYTES {
-            self.void.push(segment.header.id);
+            // It may be the only one that names the end of the one before.
+            if cut_off(&self.files, self.end).is_ok() {
+                self.void.push(segment.header.id);
+            }
             self.files.discard(&mut self.void);
         } else {
             // The next segment takes these bytes out of the journal; until it is there, this helps.

@@ -188,7 +188,7 @@ impl Recovered {
 }
 
 /// Makes sure that nothing is read behind the end of a segment: what lies there did not count.
-fn cut_off(files: &Files, end: Position) -> io::Result<()> {
+pub(crate) fn cut_off(files: &Files, end: Position) -> io::Result<()> {
     if files.end(end.segment).is_none() {
         return Ok(());
     }

@@ -130,9 +130,9 @@ impl Index {
         Base::open(&self.db)
     }
 
-    /// Whether it is not known which file has the name: see [`Index::reopen`].
-    pub(crate) fn is_unsure(&self) -> bool {
-        self.file.is_unsure()
+    /// Whether it has to be opened anew: it is not known which file has the name, or redb refuses everything.
+    pub(crate) fn needs_reopening(&self) -> bool {
+        self.file.is_unsure() || self.file.is_unreadable()
     }
 
     pub(crate) fn file_bytes(&self) -> Result<u64, StoreError> {
@@ -179,9 +179,11 @@ impl Index {
         Ok(bytes > SMALL_FILE_BYTES && is_wasteful)
     }
 
-    /// What it takes to write it anew, at most.
-    pub(crate) fn bytes_anew(&self, base: &Base) -> Result<u64, StoreError> {
-        Ok(base.rows()?.saturating_mul(self.row_bytes).saturating_add(SMALL_FILE_BYTES))
+    /// Whether there is room for another one beside it. What the disk cannot tell is no reason against it.
+    pub(crate) fn has_room_for_another(&self, base: &Base) -> Result<bool, StoreError> {
+        let needed_bytes = base.rows()?.saturating_mul(self.row_bytes).saturating_add(SMALL_FILE_BYTES);
+        let free_bytes = self.disk.free_bytes().ok().flatten();
+        Ok(free_bytes.is_none_or(|free_bytes| free_bytes >= needed_bytes))
     }
 
     /// Writes all rows of `base`, which is what the index holds, into a new file, which then takes the place of the old one. On failure
@@ -191,7 +193,7 @@ impl Index {
         let old = Arc::clone(&self.file);
         let written = self.write_anew(base);
         if written.is_err() {
-            // What is half written takes space for nothing. It is not tried again with every checkpoint.
+            // What is half written takes space for nothing. While requests come it is not tried again with every checkpoint.
             drop(self.disk.remove(NEW_FILE_NAME));
             self.checkpoints = 0;
         }
@@ -201,8 +203,7 @@ impl Index {
     fn write_anew(&mut self, base: &Base) -> Result<(), StoreError> {
         let new = Self::write_new(&self.disk, self.cache_bytes, &self.pace, base)?;
         let before_bytes = self.file_bytes()?;
-        self.disk.rename(NEW_FILE_NAME, FILE_NAME)?;
-        if let Err(error) = self.disk.sync() {
+        if let Err(error) = self.disk.rename(NEW_FILE_NAME, FILE_NAME).and_then(|()| self.disk.sync()) {
             self.file.become_unsure();
             return Err(error.into());
         }

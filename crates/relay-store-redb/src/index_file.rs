@@ -27,6 +27,8 @@ pub(crate) struct IndexFile {
     /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
     /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
     unsure: AtomicBool,
+    /// Set when a read has failed: redb refuses everything from then on, until it is opened anew.
+    unreadable: AtomicBool,
     pace: Arc<Pace>,
 }
 
@@ -42,6 +44,7 @@ impl IndexFile {
             dirty: Mutex::default(),
             revoked: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
+            unreadable: AtomicBool::new(false),
             pace,
         }
     }
@@ -63,6 +66,11 @@ impl IndexFile {
     /// Whether a crash may bring another file into its place.
     pub(crate) fn is_unsure(&self) -> bool {
         self.unsure.load(Ordering::SeqCst)
+    }
+
+    /// Whether redb has met a failed read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.unreadable.load(Ordering::SeqCst)
     }
 
     pub(crate) fn become_unsure(&self) {
@@ -102,7 +110,11 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.file.read_exact_at(out, offset)
+        let read = self.0.file.read_exact_at(out, offset);
+        if read.is_err() {
+            self.0.unreadable.store(true, Ordering::SeqCst);
+        }
+        read
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

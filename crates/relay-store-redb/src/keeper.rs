@@ -232,8 +232,7 @@ impl Keeper {
     /// Writes the index anew when it is mostly holes and there is room for both. Nothing is lost when that fails.
     fn compact(&mut self) -> Result<(), StoreError> {
         let base = Arc::clone(self.core.state().base());
-        let is_wasteful = self.index.is_wasteful(&base, self.is_quiet)?;
-        if !is_wasteful || !self.core.room.has_room_for(self.index.bytes_anew(&base)?) {
+        if !self.index.is_wasteful(&base, self.is_quiet)? || !self.index.has_room_for_another(&base)? {
             return Ok(());
         }
         if let Err(error) = self.rewrite(base) {
@@ -253,8 +252,8 @@ impl Keeper {
             }
             old.give_back(&*self.index.disk());
         });
-        // The old one is as good as it was, and others may be reading it.
-        if outcome.is_err() && self.index.is_unsure() {
+        // Otherwise the old one is as good as it was, and a snapshot may be reading it.
+        if outcome.is_err() && self.index.needs_reopening() {
             self.reopen();
         }
         self.core.is_rewriting.store(false, Ordering::Relaxed);
@@ -307,7 +306,7 @@ impl Keeper {
     fn remove(&self, journal: &Reader, is_dead: impl Fn(u32) -> bool) {
         let mut removed_bytes = 0;
         for segment in journal.segments().into_iter().filter(|segment| is_dead(segment.id)) {
-            if removed_bytes > 2 * self.due.replay_bytes && self.core.pace.is_asked() {
+            if removed_bytes > self.due.replay_bytes.saturating_mul(2) && self.core.pace.is_asked() {
                 return;
             }
             removed_bytes += segment.bytes;

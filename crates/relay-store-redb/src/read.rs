@@ -54,12 +54,17 @@ impl<'a> QueueRows<'a> {
     }
 
     /// The item of this name, if it lies in the queue. One whose row cannot be read does not: it fails no ack of others along with it, and
-    /// may be pushed again.
+    /// may be pushed again. One whose name cannot be read is looked for among all.
     pub(crate) fn find(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
         if let Some(items) = self.row.here() {
             return Ok(items.iter().find(|item| item.id == id).cloned());
         }
-        let found = self.read_trace(id).and_then(|seq| seq.map_or(Ok(None), |seq| self.read_item(seq)));
+        let found = match self.read_trace(id) {
+            Ok(Some(seq)) => self.read_item(seq),
+            Ok(None) => return Ok(None),
+            Err(StoreError::Damaged(_)) => self.search(id),
+            Err(error) => return Err(error),
+        };
         match found {
             Err(StoreError::Damaged(what)) => {
                 tracing::error!(what, "an item cannot be found by its name");
@@ -67,6 +72,15 @@ impl<'a> QueueRows<'a> {
             }
             found => found,
         }
+    }
+
+    fn search(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
+        let mut found = None;
+        self.scan(Seq::ZERO, &mut |item| {
+            found = (item.id == id).then_some(item);
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(found)
     }
 
     /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide those behind it.

@@ -314,7 +314,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::panic, reason = "as redb does over a damaged page")]
     fn what_a_check_stumbles_over_is_a_finding_and_the_rest_an_error() {
         assert_eq!(
             or_damage(|| panic!()).unwrap(),

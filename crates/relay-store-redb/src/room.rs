@@ -74,12 +74,6 @@ impl Room {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Whether so many bytes can be taken for a while, and as much stays free as is to. What the disk cannot tell is no reason against it.
-    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
-        let free_bytes = self.disk.free_bytes().ok().flatten();
-        free_bytes.is_none_or(|free| free >= self.bounds.free_bytes_min.saturating_add(bytes))
-    }
-
     /// Notes that so much is being written.
     pub(crate) fn note_written(&self, bytes: u64) {
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);

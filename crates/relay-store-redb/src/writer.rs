@@ -129,7 +129,7 @@ pub(crate) struct Writer {
     pub(crate) checkpoint: CheckpointDue,
     /// How many jobs the last batch had.
     pub(crate) jobs_before: usize,
-    /// Payload files of batches that failed. They are decided once another batch could be begun: until then a crash may bring those back.
+    /// Payload files of batches that failed. They are decided once another batch is written: until then a crash may bring those back.
     pub(crate) undecided: Payloads,
 }
 
@@ -280,8 +280,15 @@ impl Writer {
         let synced = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
         match synced {
             Ok(position) => {
-                self.undecided = Payloads::default();
-                self.publish(position.map(|position| (layer, position)), payloads);
+                // Where nothing was written, a crash may still bring back what failed before.
+                let is_certain = position.is_some() || self.undecided.through == 0;
+                let (decided, undecided) = if is_certain {
+                    (payloads, Payloads::default())
+                } else {
+                    (Payloads::default(), payloads)
+                };
+                self.undecided = undecided;
+                self.publish(position.map(|position| (layer, position)), decided);
                 answers.send(None);
                 if matches!(step, Some(Ok(_))) {
                     self.sweep.marks = marks;

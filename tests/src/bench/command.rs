@@ -140,8 +140,8 @@ fn preface(is_quick: bool) -> String {
         SERVER_ARGUMENTS.iter().map(|argument| if argument.is_empty() { "''" } else { argument }).collect();
     format!(
         "# Benchmarks\n\n{warning}Written by `cargo xtask bench`, in one run on one machine: the relay as a process on a real disk, the load \
-         generator beside it on the same processors. Ratios carry over to other machines, absolute figures do not. A bar is \
-         what was asked for; a figure without one is for information. What stands in the way of those that are missed is in \
+         generator beside it on the same processors. Ratios carry over to other machines, absolute figures do not; the soaks at the end are \
+         runs of their own. A bar is what was asked for; a figure without one is for information. What stands in the way of those that are missed is in \
          [performance.md](performance.md).\n\n\
          Where nothing else is said, noisy figures are medians of 3 runs of 10 s, the relay has its shipped configuration \
          without rate limit and quotas, and the peer is Redis as\n\n\

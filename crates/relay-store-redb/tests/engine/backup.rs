@@ -5,6 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use relay_core::{Clock as _, Relay as _};
 use relay_disk::{Call, Class, Disk as _, Fault, SimDisk, Survival};
@@ -187,6 +188,33 @@ fn an_index_that_cannot_be_written_anew_overtakes_no_snapshot() {
         let copy = World { clock: Arc::default(), ..restored(&world, &backup) };
         copy.clock.set(then_at);
         then.audit(&copy, &copy.open());
+    });
+}
+
+/// redb refuses everything after a read that failed.
+#[test]
+fn an_index_that_could_not_be_read_to_be_written_anew_is_opened_again() {
+    within_bounds(|| {
+        // Nothing is remembered of the pages.
+        let world = World::new().with_options(Options { cache_bytes: 0, ..small_options() });
+        let (relay, mut ledger) = in_the_middle(&world);
+        drop(relay);
+        let fails = Arc::new(AtomicBool::new(false));
+        let is_failing = Arc::clone(&fails);
+        let relay = world.open_hooked(move |call| match call {
+            Call::Create("relay.redb.new") => {
+                is_failing.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+            Call::Read("relay.redb", _) if is_failing.swap(false, Ordering::SeqCst) => {
+                Err(io::Error::other("this read is to fail"))
+            }
+            _ => Ok(()),
+        });
+        world.block_on(relay.compact()).unwrap_err();
+        assert!(!fails.load(Ordering::SeqCst), "a read has failed");
+        ledger.audit(&world, &relay);
+        ledger.go_on(&world, &relay);
     });
 }
 

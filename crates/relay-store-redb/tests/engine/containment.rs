@@ -176,6 +176,23 @@ fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
     assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
 }
 
+/// A name of the first queue: tag 2.
+fn is_name_row(key: &[u8]) -> bool {
+    key.starts_with(&[2, 0, 0, 0, 0, 0, 0, 0, 1, 2])
+}
+
+#[test]
+fn an_item_whose_name_is_damaged_is_found_all_the_same() {
+    let world = damaged(MANY, is_name_row);
+    let relay = world.open();
+    assert!(!world.block_on(relay.push(envelope(0, 0, 100))).unwrap().is_stored());
+    let all: Vec<_> = (0..MANY).step_by(3).map(id).collect();
+    let acked = all.len() as u64;
+    let outcome = world.block_on(relay.ack(Ack::new(recipient(0), all).unwrap())).unwrap();
+    assert_eq!((outcome.deleted, outcome.missing, outcome.remaining), (acked, 0, 0));
+    assert_eq!(world.pull_all(&relay, 0).unwrap(), []);
+}
+
 #[test]
 fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
     let world = damaged(MANY, is_item_row);

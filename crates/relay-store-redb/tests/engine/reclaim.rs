@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
@@ -179,17 +179,21 @@ fn what_could_not_be_moved_for_want_of_space_is_moved_later() {
     within_bounds(|| {
         let world = world();
         let is_full = Arc::new(AtomicBool::new(false));
-        let refuses = Arc::clone(&is_full);
+        let refused = Arc::new(AtomicUsize::new(0));
+        let (refuses, counted) = (Arc::clone(&is_full), Arc::clone(&refused));
         // A new segment has room for its header.
         let fresh = Mutex::new(HashSet::new());
         let relay = world.open_hooked(move |call| {
             let mut fresh = fresh.lock().unwrap();
             match call {
                 Call::Create(name) => drop(fresh.insert(name.to_owned())),
-                Call::Write(name) if name.starts_with("journal-") && !fresh.remove(name) => {
-                    if refuses.load(Ordering::SeqCst) {
-                        return Err(io::ErrorKind::StorageFull.into());
-                    }
+                Call::Write(name)
+                    if name.starts_with("journal-")
+                        && !fresh.remove(name)
+                        && refuses.load(Ordering::SeqCst) =>
+                {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    return Err(io::ErrorKind::StorageFull.into());
                 }
                 _ => {}
             }
@@ -203,6 +207,7 @@ fn what_could_not_be_moved_for_want_of_space_is_moved_later() {
             // It fails with the batch that it comes to be in.
             drop(world.block_on(relay.sweep()));
         }
+        assert!(refused.load(Ordering::SeqCst) > before / 2);
         is_full.store(false, Ordering::SeqCst);
         tidy(&world, &relay, || is_dense(&world));
         expect_what_stays(&world, &relay);
