@@ -155,10 +155,20 @@ fn a_snapshot_that_a_failure_overtakes_is_no_backup() {
         // No checkpoint but those that are asked for.
         let options = Options { checkpoint_rows: 100_000, checkpoint_bytes: 1 << 30, ..small_options() };
         let world = World::new().with_options(options);
-        let (relay, mut ledger) = in_the_middle(&world);
+        drop(world.open());
+        let fails = Arc::new(AtomicBool::new(false));
+        let is_failing = Arc::clone(&fails);
+        let relay = world.open_hooked(move |call| match call {
+            Call::Sync("relay.redb") if is_failing.swap(false, Ordering::SeqCst) => {
+                Err(io::Error::other("this sync is to fail"))
+            }
+            _ => Ok(()),
+        });
+        let mut ledger = Ledger::default();
+        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
         let snapshot = take(&world, &relay);
         assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
-        world.disk.fail(Fault::next(Some(Class::Sync), io::ErrorKind::Other));
+        fails.store(true, Ordering::SeqCst);
         world.block_on(relay.snapshots().take()).unwrap_err();
         assert!(matches!(write(snapshot, &SimDisk::new()), Err(CopyError::Overtaken)));
         let backup = SimDisk::new();
