@@ -17,6 +17,12 @@ use crate::world::{World, positions, small_options, within_bounds};
 /// Where in the story the backup is made.
 const MIDDLE: usize = 6;
 
+/// No checkpoint but those that are asked for.
+fn when_asked() -> World {
+    let options = Options { checkpoint_rows: 100_000, checkpoint_bytes: 1 << 30, ..small_options() };
+    World::new().with_options(options)
+}
+
 /// A store in the middle of its story, and what it holds.
 fn in_the_middle(world: &World) -> (RedbRelay, Ledger) {
     let relay = world.open();
@@ -152,9 +158,7 @@ fn a_call_fails_while_a_backup_is_written() {
 #[test]
 fn a_snapshot_that_a_failure_overtakes_is_no_backup() {
     within_bounds(|| {
-        // No checkpoint but those that are asked for.
-        let options = Options { checkpoint_rows: 100_000, checkpoint_bytes: 1 << 30, ..small_options() };
-        let world = World::new().with_options(options);
+        let world = when_asked();
         drop(world.open());
         let fails = Arc::new(AtomicBool::new(false));
         let is_failing = Arc::clone(&fails);
@@ -232,9 +236,7 @@ fn an_index_that_could_not_be_read_to_be_written_anew_is_opened_again() {
 #[test]
 fn a_snapshot_behind_a_failed_checkpoint_lacks_nothing() {
     within_bounds(|| {
-        // No checkpoint but those that are asked for.
-        let options = Options { checkpoint_rows: 100_000, checkpoint_bytes: 1 << 30, ..small_options() };
-        let world = World::new().with_options(options);
+        let world = when_asked();
         let relay = world.open();
         let mut ledger = Ledger::default();
         assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));

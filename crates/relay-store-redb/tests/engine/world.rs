@@ -58,7 +58,10 @@ impl World {
     }
 
     pub(crate) fn try_open(&self) -> Result<RedbRelay, OpenError> {
-        let disk = Arc::new(self.disk.clone());
+        self.open_on(Arc::new(self.disk.clone()))
+    }
+
+    fn open_on(&self, disk: Arc<dyn Disk>) -> Result<RedbRelay, OpenError> {
         let clock = Arc::clone(&self.clock);
         RedbRelay::open_on(disk, Path::new("/store"), self.limits.clone(), clock, self.options.clone())
     }
@@ -72,9 +75,7 @@ impl World {
         &self,
         hook: impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> RedbRelay {
-        let disk = Arc::new(HookedDisk::new(self.disk.clone(), hook));
-        let (path, clock) = (Path::new("/store"), Arc::clone(&self.clock));
-        RedbRelay::open_on(disk, path, self.limits.clone(), clock, self.options.clone()).unwrap()
+        self.open_on(Arc::new(HookedDisk::new(self.disk.clone(), hook))).unwrap()
     }
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
