@@ -288,17 +288,15 @@ fn finish(
 impl Index {
     fn write_layer(&self, tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
         let mut rows = tx.open_table(schema::ROWS)?;
-        for (key, value) in &layer.rows {
+        for (key, value) in layer.rows.in_order() {
             self.pace.leave_core();
             match value {
-                Some(value) => put(&mut rows, key, &value.bytes())?,
+                Some(value) => put(&mut rows, &key, &value.bytes())?,
                 None => drop(rows.remove(&*key.bytes())?),
             }
         }
         let mut names = tx.open_table(schema::NAMES)?;
-        let mut sorted: Vec<_> = layer.names.iter().collect();
-        sorted.sort_unstable();
-        for (recipient, queue) in sorted {
+        for (recipient, queue) in &layer.names {
             self.pace.leave_core();
             match queue {
                 Some(queue) => {

@@ -53,6 +53,7 @@ mod recount;
 mod replay;
 mod reply;
 mod room;
+mod rows;
 mod schema;
 mod snapshot;
 mod state;
@@ -247,7 +248,7 @@ impl RedbRelay {
             mailbox: jobs,
             keeper: tasks,
             sweep: Sweep::default(),
-            memo: Memo::default(),
+            memo: Memo::with_room(),
             checkpoint: due,
             jobs_before: 0,
             undecided: Payloads::default(),

@@ -53,11 +53,12 @@ pub(crate) const META_CHECKSUM: &str = "checksum";
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
 /// A queue that holds so many items gets rows for each of them, and their names, with the next one. Until then they lie in its own row:
-/// most queues hold few, and each push, ack or expiry of theirs changes that one row.
-pub(crate) const APART_FROM_ITEMS: usize = 16;
+/// most queues hold few, and each push, ack or expiry of theirs changes that one row. It takes a third of a page then, and a checkpoint
+/// writes a page for whatever it changes of a queue.
+pub(crate) const APART_FROM_ITEMS: usize = 32;
 
 /// And so few that they are taken back into its row.
-pub(crate) const APART_UNTIL_ITEMS: u64 = 4;
+pub(crate) const APART_UNTIL_ITEMS: u64 = 8;
 
 /// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of a hundred thousand fit into the cache
 /// however many items they hold.
@@ -101,6 +102,16 @@ pub(crate) struct Key {
     words: [u64; KEY_WORDS],
 }
 
+/// What a row is about, as far as layers keep it elsewhere for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    /// The row of a queue.
+    Queue(u64),
+    /// The deadline of a queue's first item, and the queue.
+    Due(Timestamp, u64),
+    Other,
+}
+
 /// A key, read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParsedKey {
@@ -133,7 +144,7 @@ pub(crate) struct QueueRow {
 }
 
 /// Where the items of a queue are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Items {
     /// In its row, in order: all of them.
     Here(Vec<ItemRow>),
@@ -358,6 +369,24 @@ impl Key {
         Self { words }
     }
 
+    /// What the row is about.
+    pub(crate) const fn section(&self) -> Section {
+        let [first, ..] = self.words;
+        match (first >> 56) as u8 {
+            QUEUES => Section::Queue(self.about()),
+            DUE => {
+                let (at, queue) = self.due_parts();
+                Section::Due(at, queue)
+            }
+            _ => Section::Other,
+        }
+    }
+
+    /// The deadline and the queue, of the key of what is due.
+    pub(crate) const fn due_parts(&self) -> (Timestamp, u64) {
+        (self.slot(), self.about())
+    }
+
     /// When the slot begins, of the key of an acked name.
     pub(crate) const fn slot(&self) -> Timestamp {
         let [first, second, ..] = self.words;
@@ -467,6 +496,20 @@ impl QueueRow {
     pub(crate) fn holding(items: Vec<ItemRow>) -> Self {
         let usage = items.iter().map(|item| Usage::of(item.payload_bytes)).sum();
         Self { usage, acked: 0, ends: Ends::of(&items), items: Items::Here(items) }
+    }
+}
+
+impl Clone for Items {
+    /// A row of a queue is cloned to be changed, mostly for one more item. What a push to a clone without room takes is twice as much.
+    fn clone(&self) -> Self {
+        match self {
+            Self::Here(items) => {
+                let mut copy = Vec::with_capacity(items.len().saturating_add(1));
+                copy.extend_from_slice(items);
+                Self::Here(copy)
+            }
+            Self::Apart(places) => Self::Apart(*places),
+        }
     }
 }
 

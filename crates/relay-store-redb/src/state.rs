@@ -145,8 +145,8 @@ impl State {
         let is_news = !self.active.is_empty() || payloads_through != self.base.payloads_through;
         if self.frozen.is_none() && is_news {
             self.payloads.bytes = 0;
-            let empty = Layer::new(self.active.numbers);
-            let layer = std::mem::replace(&mut self.active, empty);
+            let next = self.active.next();
+            let layer = std::mem::replace(&mut self.active, next);
             self.frozen = Some(Arc::new(Frozen { layer, position: self.position, payloads_through }));
         }
         self.frozen.clone()

@@ -12,9 +12,10 @@ use smallvec::SmallVec;
 
 use crate::acked;
 use crate::error::StoreError;
-use crate::layer::{Change, Layer, Numbers, Row};
+use crate::layer::{Change, Layer, Numbers};
 use crate::memo::Memo;
 use crate::read::QueueRows;
+use crate::rows::Slot;
 use crate::schema::{
     self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, ParsedKey, Places,
     QueueRow,
@@ -35,7 +36,8 @@ pub(crate) struct Tables<'s> {
 
 /// How to take a change back.
 enum Undo {
-    Row(Key, Option<Option<Row>>),
+    /// The queue that the row is about, and what was there.
+    Row(u64, Slot),
     Name(Recipient, Option<Option<u64>>),
     Count(u32, Change),
 }
@@ -71,12 +73,9 @@ impl<'s> Tables<'s> {
         self.layer.numbers = numbers;
         while let Some(undo) = self.undo.pop() {
             match undo {
-                Undo::Row(key, before) => {
-                    self.memo.forget_queue(key.about());
-                    match before {
-                        Some(before) => drop(self.layer.rows.insert(key, before)),
-                        None => drop(self.layer.rows.remove(&key)),
-                    }
+                Undo::Row(queue, before) => {
+                    self.memo.forget_queue(queue);
+                    self.layer.rows.swap(before);
                 }
                 Undo::Name(name, before) => {
                     self.memo.forget_name(&name);
@@ -131,7 +130,7 @@ impl<'s> Tables<'s> {
         self.count(location.segment, Change::added(location));
         row.usage = row.usage.plus(added);
         if row.ends.is_none() {
-            self.put(Key::due(last.deadline, queue), Some(Vec::new()));
+            self.put_due(last.deadline, queue, true);
         }
         row.ends = Some(Ends { first: row.ends.map_or(last, |ends| ends.first), last });
         self.layer.numbers.seq = self.layer.numbers.seq.max(last.seq);
@@ -325,7 +324,7 @@ impl<'s> Tables<'s> {
             Err(StoreError::Damaged(_)) => true,
             Err(error) => return Err(error),
         };
-        self.put(Key::queue(queue), None);
+        self.put_row(queue, Slot::Queue(queue, Some(None)));
         self.put(Key::owner(queue), None);
         if is_its_name {
             self.put_name(owner, None);
@@ -373,7 +372,7 @@ impl<'s> Tables<'s> {
     /// What an empty queue starts anew with.
     fn empty(&mut self, queue: u64, row: &mut QueueRow) {
         if let Some(ends) = row.ends.take() {
-            self.put(Key::due(ends.first.deadline, queue), None);
+            self.put_due(ends.first.deadline, queue, false);
         }
         row.items = Items::default();
     }
@@ -395,8 +394,8 @@ impl<'s> Tables<'s> {
 
     fn move_due(&mut self, queue: u64, from: Timestamp, to: Timestamp) {
         if from != to {
-            self.put(Key::due(from, queue), None);
-            self.put(Key::due(to, queue), Some(Vec::new()));
+            self.put_due(from, queue, false);
+            self.put_due(to, queue, true);
         }
     }
 
@@ -418,7 +417,7 @@ impl<'s> Tables<'s> {
 
     fn put_queue(&mut self, queue: u64, row: Arc<QueueRow>) {
         self.memo.keep_row(queue, Arc::clone(&row));
-        self.put_row(Key::queue(queue), Some(Row::Queue(row)));
+        self.put_row(queue, Slot::Queue(queue, Some(Some(row))));
     }
 
     fn put_trace(&mut self, queue: u64, id: ItemId, seq: Option<Seq>) {
@@ -426,12 +425,17 @@ impl<'s> Tables<'s> {
     }
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
-        self.put_row(key, value.map(|value| Row::Bytes(SmallVec::from_slice(&value))));
+        let value = value.map(|value| SmallVec::from_slice(&value));
+        self.put_row(key.about(), Slot::Other(key, Some(value)));
     }
 
-    fn put_row(&mut self, key: Key, value: Option<Row>) {
-        let before = self.layer.rows.insert(key, value);
-        self.undo.push(Undo::Row(key, before));
+    fn put_due(&mut self, at: Timestamp, queue: u64, is_due: bool) {
+        self.put_row(queue, Slot::Due(at, queue, Some(is_due)));
+    }
+
+    fn put_row(&mut self, queue: u64, slot: Slot) {
+        let before = self.layer.rows.swap(slot);
+        self.undo.push(Undo::Row(queue, before));
     }
 
     fn put_name(&mut self, recipient: Recipient, queue: Option<u64>) {

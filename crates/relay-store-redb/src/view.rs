@@ -1,7 +1,6 @@
 //! One view of all layers and the index below them, the newest on top.
 
 use std::borrow::Cow;
-use std::collections::btree_map;
 use std::sync::Arc;
 
 use redb::AccessGuard;
@@ -10,8 +9,9 @@ use relay_core::{ItemId, Recipient, Timestamp};
 use crate::acked::AckedNames;
 use crate::base::Base;
 use crate::error::StoreError;
-use crate::layer::{Layer, Row};
+use crate::layer::Layer;
 use crate::memo::Memo;
+use crate::rows::{Found, Fresh, Range};
 use crate::schema::{self, Key, QueueRow};
 
 /// The most layers that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
@@ -31,7 +31,7 @@ pub(crate) struct View<'a> {
 /// The value of a row.
 pub(crate) enum Value<'a> {
     /// Of a layer.
-    Fresh(&'a Row),
+    Fresh(Fresh<'a>),
     /// Of the index, with its checksum behind it, which is checked when the value is looked at.
     Stored(Key, AccessGuard<'a, &'static [u8]>),
 }
@@ -45,8 +45,8 @@ pub(crate) struct Merge<'a> {
 }
 
 struct LayerRange<'a> {
-    range: btree_map::Range<'a, Key, Option<Row>>,
-    head: Option<(Key, Option<&'a Row>)>,
+    range: Option<Range<'a>>,
+    head: Option<(Key, Found<'a>)>,
 }
 
 struct BaseRange<'a> {
@@ -124,7 +124,7 @@ impl<'a> View<'a> {
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
         match self.layers.iter().flatten().find_map(|layer| layer.rows.get(key)) {
-            Some(row) => Ok(row.as_ref().map(Value::Fresh)),
+            Some(row) => Ok(row.map(Value::Fresh)),
             // A queue that is newer than the index has nothing there.
             None if key.about() > self.base.numbers.queue => Ok(None),
             None => self.base.get(key),
@@ -163,8 +163,8 @@ impl<'a> View<'a> {
 
     fn merge(&self, from: &Key, to: &Key, reverse: bool) -> Result<Merge<'a>, StoreError> {
         let layers = self.layers.map(|layer| {
-            let range = layer.filter(|_| from < to).map(|layer| layer.rows.range(*from..*to));
-            let mut layer = LayerRange { range: range.unwrap_or_default(), head: None };
+            let range = layer.map(|layer| layer.rows.range(from, to));
+            let mut layer = LayerRange { range, head: None };
             layer.advance(reverse);
             layer
         });
@@ -186,7 +186,7 @@ impl Value<'_> {
     /// The same, of the row of a queue.
     pub(crate) fn queue(&self) -> Result<Arc<QueueRow>, StoreError> {
         match self {
-            Self::Fresh(Row::Queue(row)) => Ok(Arc::clone(row)),
+            Self::Fresh(Fresh::Queue(row)) => Ok(Arc::clone(row)),
             value => QueueRow::decode(&value.bytes()?).map(Arc::new),
         }
     }
@@ -194,11 +194,11 @@ impl Value<'_> {
 
 impl<'a> LayerRange<'a> {
     fn advance(&mut self, reverse: bool) {
-        let row = if reverse { self.range.next_back() } else { self.range.next() };
-        self.head = row.map(|(key, value)| (*key, value.as_ref()));
+        let Some(range) = &mut self.range else { return };
+        self.head = if reverse { range.next_back() } else { range.next() };
     }
 
-    fn take(&mut self, key: &Key, reverse: bool) -> Option<Option<&'a Row>> {
+    fn take(&mut self, key: &Key, reverse: bool) -> Option<Found<'a>> {
         let (_, value) = self.head.take_if(|head| head.0 == *key)?;
         self.advance(reverse);
         Some(value)

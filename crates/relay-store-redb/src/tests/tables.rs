@@ -17,6 +17,9 @@ use crate::index::Index;
 /// There are few of each, so that changes meet.
 const QUEUES: u64 = 3;
 const NUMBERS: u64 = 4;
+/// The numbers that stand for the row of a queue, and for when it is due. The others are items.
+const ROW: u64 = 0;
+const DUE: u64 = 1;
 
 /// A step of a random run.
 #[derive(Clone, Debug)]
@@ -69,7 +72,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn key(queue: u64, number: u64) -> Key {
-    if number == 0 { Key::queue(queue) } else { Key::item(queue, Seq::new(number)) }
+    match number {
+        ROW => Key::queue(queue),
+        DUE => Key::due(due_at(queue), queue),
+        _ => Key::item(queue, Seq::new(number)),
+    }
+}
+
+/// Some are due at the same time.
+fn due_at(queue: u64) -> Timestamp {
+    Timestamp::from_ms(queue / 2)
 }
 
 fn recipient(name: u64) -> Recipient {
@@ -80,8 +92,23 @@ fn recipient(name: u64) -> Recipient {
 fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
     match *change {
         Change::Row(queue, number, value) => {
-            let value = value.map(|value| vec![value; usize::from(value % 7)]);
-            tables.put(key(queue, number), value.clone());
+            let value = match number {
+                ROW => {
+                    let row = value.map(|acked| QueueRow { acked: acked.into(), ..QueueRow::default() });
+                    tables.put_row(queue, Slot::Queue(queue, Some(row.clone().map(Arc::new))));
+                    tables.memo.forget_queue(queue);
+                    row.map(|row| row.encode())
+                }
+                DUE => {
+                    tables.put_due(due_at(queue), queue, value.is_some());
+                    value.map(|_| Vec::new())
+                }
+                _ => {
+                    let value = value.map(|value| vec![value; usize::from(value % 7)]);
+                    tables.put(key(queue, number), value.clone());
+                    value
+                }
+            };
             let numbers = Numbers {
                 seq: model.numbers.seq.max(Seq::new(number)),
                 queue: model.numbers.queue.max(queue),
@@ -106,20 +133,24 @@ fn expect(view: View<'_>, model: &Model) {
     let show = |rows: crate::view::Merge<'_>| -> Vec<(Key, Vec<u8>)> {
         rows.map(|row| row.map(|(key, value)| (key, value.bytes().unwrap().into_owned())).unwrap()).collect()
     };
-    let all: Vec<(Key, Vec<u8>)> = model.rows.clone().into_iter().collect();
-    let mut back = show(view.range_back(&Key::start(), &Key::end()).unwrap());
-    back.reverse();
-    assert_eq!(show(view.range(&Key::start(), &Key::end()).unwrap()), all);
-    assert_eq!(back, all);
+    let expect_range = |from: Key, to: Key| {
+        let part = model.rows.iter().filter(|(key, _)| (from..to).contains(key));
+        let part: Vec<_> = part.map(|(key, value)| (*key, value.clone())).collect();
+        let mut back = show(view.range_back(&from, &to).unwrap());
+        back.reverse();
+        assert_eq!(show(view.range(&from, &to).unwrap()), part, "{from:?} to {to:?}");
+        assert_eq!(back, part, "{from:?} back from {to:?}");
+    };
+    expect_range(Key::start(), Key::end());
     for queue in 0..QUEUES {
         assert_eq!(view.name(&recipient(queue)).unwrap(), model.names.get(&queue).copied());
         for number in 0..NUMBERS {
             let key = key(queue, number);
             let value = view.get(&key).unwrap().map(|value| value.bytes().unwrap().into_owned());
             assert_eq!(value, model.rows.get(&key).cloned());
-            let part: Vec<_> =
-                all.iter().filter(|row| row.0 >= key && row.0 < Key::queue(queue + 1)).cloned().collect();
-            assert_eq!(show(view.range(&key, &Key::queue(queue + 1)).unwrap()), part);
+            for to in [Key::queues_end(), Key::items_end(queue), Key::due(due_at(1), 1), Key::acked_start()] {
+                expect_range(key, to);
+            }
         }
     }
 }
@@ -228,7 +259,7 @@ fn what_a_reopened_index_holds_is_durable() {
         let disk = SimDisk::new();
         let mut stack = Stack::on(&disk);
         for value in [1, 2] {
-            let changes = vec![Change::Row(1, 1, Some(value))];
+            let changes = vec![Change::Row(1, 2, Some(value))];
             stack.batch(&mut Model::default(), &[Request { changes, taken_back: false }], true);
             let frozen = stack.state.freeze().unwrap();
             if value == 1 {
@@ -254,7 +285,7 @@ fn what_an_index_holds_that_was_to_be_written_anew_is_durable() {
         let disk = SimDisk::new();
         let mut stack = Stack::on(&disk);
         let checkpoint = |stack: &mut Stack, value| {
-            let changes = vec![Change::Row(1, 1, Some(value))];
+            let changes = vec![Change::Row(1, 2, Some(value))];
             stack.batch(&mut Model::default(), &[Request { changes, taken_back: false }], true);
             assert!(stack.checkpoint(true));
         };

@@ -13,7 +13,10 @@ const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 
 /// So many items that they have rows of their own in each of three queues.
-const MANY: u64 = 60;
+const MANY: u64 = 120;
+
+/// Others, of which a queue holds as many.
+const NEW: std::ops::Range<u64> = 200..240;
 
 /// A closed store with so many items in three queues, and with one bit wrong in the first row that `is_it`.
 fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {
@@ -162,8 +165,8 @@ fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
     let outcome = world.block_on(relay.ack(ack)).unwrap();
     assert_eq!((outcome.deleted, outcome.missing), (MANY / 3 - 1, 1));
     // Nothing is left of the damaged one, not even its name, when the queue gets as large again.
-    for number in all.iter().copied().chain(100..120) {
-        let is_new = number == 0 || number >= 100;
+    for number in all.iter().copied().chain(NEW) {
+        let is_new = number == 0 || number >= NEW.start;
         assert_eq!(
             world.block_on(relay.push(envelope(0, number, 100))).unwrap().is_stored(),
             is_new,
@@ -171,8 +174,7 @@ fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
         );
     }
     assert!(!relay.verify().unwrap().iter().any(|finding| finding.contains("checksum")));
-    let expected: Vec<_> =
-        [0].into_iter().chain(100..120).map(|number| (number, payload(number, 100))).collect();
+    let expected: Vec<_> = [0].into_iter().chain(NEW).map(|number| (number, payload(number, 100))).collect();
     assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
 }
 

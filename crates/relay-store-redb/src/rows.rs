@@ -1,0 +1,239 @@
+//! The rows of a layer: those of queues, which nearly every change is about, by number; what is due by time; all others by key.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, btree_map};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::vec;
+
+use foldhash::fast::RandomState;
+use relay_core::Timestamp;
+use smallvec::SmallVec;
+
+use crate::layer::Numbers;
+use crate::schema::{Key, QueueRow, Section};
+
+/// The value of a row as it is stored. Numbers, which most values are, take no memory of their own.
+pub(crate) type Bytes = SmallVec<[u8; 16]>;
+
+/// The rows of a layer, and gravestones of those that are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// Rows of queues change so often that they are encoded for a checkpoint only, and only that goes through them in order. The numbers are
+    /// the store's own, so that nobody can choose them to collide.
+    queues: HashMap<u64, Option<Arc<QueueRow>>, RandomState>,
+    /// What is due when, or was.
+    due: BTreeMap<(Timestamp, u64), bool>,
+    others: BTreeMap<Key, Option<Bytes>>,
+    /// How many items lie in the rows of queues.
+    items_here: usize,
+}
+
+/// A place for a row, and what lies there: nothing, a gravestone, or a value.
+#[derive(Debug)]
+pub(crate) enum Slot {
+    Queue(u64, Option<Option<Arc<QueueRow>>>),
+    Due(Timestamp, u64, Option<bool>),
+    Other(Key, Option<Option<Bytes>>),
+}
+
+/// The value of a row of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fresh<'a> {
+    /// As it is stored.
+    Bytes(&'a [u8]),
+    Queue(&'a Arc<QueueRow>),
+}
+
+/// A row or a gravestone.
+pub(crate) type Found<'a> = Option<Fresh<'a>>;
+
+/// Rows from one key on and before another, from either end.
+pub(crate) enum Range<'a> {
+    Due(btree_map::Range<'a, (Timestamp, u64), bool>),
+    Others(btree_map::Range<'a, Key, Option<Bytes>>),
+    /// Of several kinds.
+    Mixed(vec::IntoIter<(Key, Found<'a>)>),
+}
+
+impl Rows {
+    /// With room for as many as `other` has, where it takes time to make some later.
+    pub(crate) fn with_room_of(other: &Self) -> Self {
+        let queues = HashMap::with_capacity_and_hasher(other.queues.len(), RandomState::default());
+        Self { queues, ..Self::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are, gravestones included.
+    pub(crate) fn len(&self) -> usize {
+        self.queues.len() + self.due.len() + self.others.len()
+    }
+
+    /// How many items lie in the rows of queues.
+    pub(crate) const fn items_here(&self) -> usize {
+        self.items_here
+    }
+
+    /// What there is of a row.
+    pub(crate) fn get(&self, key: &Key) -> Option<Found<'_>> {
+        match key.section() {
+            Section::Queue(queue) => self.queues.get(&queue).map(|row| row.as_ref().map(Fresh::Queue)),
+            Section::Due(at, queue) => self.due.get(&(at, queue)).copied().map(due),
+            Section::Other => self.others.get(key).map(other),
+        }
+    }
+
+    /// Puts there what the slot holds, and returns it with what lay there before.
+    pub(crate) fn swap(&mut self, slot: Slot) -> Slot {
+        match slot {
+            Slot::Queue(queue, row) => {
+                self.items_here += items_here(row.as_ref());
+                let before = match row {
+                    Some(row) => self.queues.insert(queue, row),
+                    None => self.queues.remove(&queue),
+                };
+                self.items_here -= items_here(before.as_ref());
+                Slot::Queue(queue, before)
+            }
+            Slot::Due(at, queue, is_due) => {
+                let before = match is_due {
+                    Some(is_due) => self.due.insert((at, queue), is_due),
+                    None => self.due.remove(&(at, queue)),
+                };
+                Slot::Due(at, queue, before)
+            }
+            Slot::Other(key, row) => {
+                let before = match row {
+                    Some(row) => self.others.insert(key, row),
+                    None => self.others.remove(&key),
+                };
+                Slot::Other(key, before)
+            }
+        }
+    }
+
+    /// The rows from `from` on and before `to`, in order. It takes a look at all there are if they are of several kinds, or rows of queues.
+    pub(crate) fn range(&self, from: &Key, to: &Key) -> Range<'_> {
+        if from >= to {
+            Range::Mixed(Vec::new().into_iter())
+        } else if *from >= Key::due_start() && *to <= Key::acked_start() {
+            let end =
+                if *to == Key::acked_start() { Bound::Unbounded } else { Bound::Excluded(to.due_parts()) };
+            Range::Due(self.due.range((Bound::Included(from.due_parts()), end)))
+        } else if *to <= Key::queues_start()
+            || *from >= Key::queues_end() && *to <= Key::due_start()
+            || *from >= Key::acked_start()
+        {
+            Range::Others(self.others.range(*from..*to))
+        } else {
+            let rows: Vec<_> = self.in_order().filter(|(key, _)| (*from..*to).contains(key)).collect();
+            Range::Mixed(rows.into_iter())
+        }
+    }
+
+    /// All of them, by key.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (Key, Found<'_>)> {
+        let mut queues: Vec<_> = self.queues.iter().collect();
+        queues.sort_unstable_by_key(|(queue, _)| **queue);
+        let queues =
+            queues.into_iter().map(|(queue, row)| (Key::queue(*queue), row.as_ref().map(Fresh::Queue)));
+        let due_rows = self.due.iter().map(|((at, queue), is_due)| (Key::due(*at, *queue), due(*is_due)));
+        let others = |from, to| self.others.range(from..to).map(|(key, row)| (*key, other(row)));
+        others(Key::start(), Key::queues_start())
+            .chain(queues)
+            .chain(others(Key::queues_end(), Key::due_start()))
+            .chain(due_rows)
+            .chain(others(Key::acked_start(), Key::end()))
+    }
+
+    /// Takes over newer rows. Where `below` had been given away when this layer began, what has a later number is not in any older layer
+    /// and needs no gravestone.
+    pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
+        for (queue, row) in newer.queues {
+            let is_needed = row.is_some() || queue <= below.queue;
+            self.swap(Slot::Queue(queue, is_needed.then_some(row)));
+        }
+        for ((at, queue), is_due) in newer.due {
+            let is_needed = is_due || queue <= below.queue;
+            self.swap(Slot::Due(at, queue, is_needed.then_some(is_due)));
+        }
+        for (key, row) in newer.others {
+            let is_needed = row.is_some() || !is_newer(&key, below);
+            self.swap(Slot::Other(key, is_needed.then_some(row)));
+        }
+    }
+
+    /// Takes gravestones away that are not needed: see [`Rows::absorb`].
+    pub(crate) fn settle(&mut self, below: Numbers) {
+        self.queues.retain(|queue, row| row.is_some() || *queue <= below.queue);
+        self.due.retain(|(_, queue), is_due| *is_due || *queue <= below.queue);
+        self.others.retain(|key, row| row.is_some() || !is_newer(key, below));
+    }
+
+    /// Takes over rows of other queues.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        self.queues.extend(other.queues);
+        self.due.append(&mut other.due);
+        self.others.append(&mut other.others);
+        self.items_here += other.items_here;
+    }
+}
+
+impl<'a> Fresh<'a> {
+    /// As it is stored.
+    pub(crate) fn bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            Self::Queue(row) => Cow::Owned(row.encode()),
+        }
+    }
+}
+
+impl<'a> Iterator for Range<'a> {
+    type Item = (Key, Found<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Due(range) => range.next().map(due_row),
+            Self::Others(range) => range.next().map(other_row),
+            Self::Mixed(rows) => rows.next(),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Range<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Due(range) => range.next_back().map(due_row),
+            Self::Others(range) => range.next_back().map(other_row),
+            Self::Mixed(rows) => rows.next_back(),
+        }
+    }
+}
+
+fn due_row<'a>((&(at, queue), &is_due): (&(Timestamp, u64), &bool)) -> (Key, Found<'a>) {
+    (Key::due(at, queue), due(is_due))
+}
+
+fn other_row<'a>((key, row): (&Key, &'a Option<Bytes>)) -> (Key, Found<'a>) {
+    (*key, other(row))
+}
+
+fn due<'a>(is_due: bool) -> Found<'a> {
+    is_due.then_some(Fresh::Bytes(&[]))
+}
+
+fn other(row: &Option<Bytes>) -> Found<'_> {
+    row.as_deref().map(Fresh::Bytes)
+}
+
+fn items_here(row: Option<&Option<Arc<QueueRow>>>) -> usize {
+    row.and_then(Option::as_ref).and_then(|row| row.here()).map_or(0, <[_]>::len)
+}
+
+fn is_newer(key: &Key, below: Numbers) -> bool {
+    key.about() > below.queue || key.item_seq().is_some_and(|seq| seq > below.seq)
+}
