@@ -7,8 +7,8 @@
 //! over this store's rows; nothing here decides. `docs/storage.md` has the format to the byte, and what may be on disk
 //! after a crash.
 //!
-//! - `schema`, `record`, `fields`: the rows of the index and the records of the journal to the byte.
-//! - `layer`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
+//! - `schema`, `record`, `fields`: the rows of the index and the records of the journal to the byte. `few`: the items in the row of a queue.
+//! - `layer`, `rows`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
 //!   `memo`: queues that were looked at lately.
 //! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
 //! - `read`: pages and counts. `recount`: does everything add up?
@@ -30,6 +30,7 @@ mod batch;
 mod core;
 mod error;
 mod export;
+mod few;
 mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -11,6 +11,7 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{UnitWeighter, Weighter};
 use relay_core::Recipient;
 
+use crate::few::Few;
 use crate::schema::QueueRow;
 
 /// How many names are known.
@@ -41,7 +42,7 @@ struct ByItems;
 
 impl Weighter<u64, Known> for ByItems {
     fn weight(&self, _: &u64, known: &Known) -> u64 {
-        let items = known.row.as_ref().and_then(|row| row.here()).map_or(0, <[_]>::len);
+        let items = known.row.as_ref().and_then(|row| row.here()).map_or(0, Few::len);
         2 + items as u64
     }
 }
@@ -147,7 +148,7 @@ mod tests {
         let memo = Memo::default();
         for queue in 0..3 * QUEUES as u64 {
             memo.keep_name(name(queue), queue);
-            memo.keep_row(queue, row(queue % 17));
+            memo.keep_row(queue, row(queue % 49));
             assert_eq!((memo.name(&name(0)), memo.row(0)), (Some(0), Some(row(0))), "at {queue}");
         }
         assert!(memo.names.borrow().len() <= NAMES);

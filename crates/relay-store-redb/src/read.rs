@@ -43,7 +43,7 @@ impl<'a> QueueRows<'a> {
 
     pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
         match self.row.here() {
-            Some(items) => Ok(items.iter().find(|item| item.seq == seq).cloned()),
+            Some(items) => Ok(items.get(seq)),
             None => self.view.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
         }
     }
@@ -57,7 +57,7 @@ impl<'a> QueueRows<'a> {
     /// may be pushed again. One whose name cannot be read is looked for among all.
     pub(crate) fn find(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
         if let Some(items) = self.row.here() {
-            return Ok(items.iter().find(|item| item.id == id).cloned());
+            return Ok(items.find(id));
         }
         let found = match self.read_trace(id) {
             Ok(Some(seq)) => self.read_item(seq),
@@ -90,7 +90,7 @@ impl<'a> QueueRows<'a> {
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let Some(items) = self.row.here() else { return self.scan_with(from, ItemRow::decode, visit) };
-        let _ = items.iter().filter(|item| item.seq >= from).cloned().try_for_each(visit);
+        let _ = items.iter().filter(|item| item.seq >= from).try_for_each(visit);
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl<'a> QueueRows<'a> {
     /// The ends of the queue as they are, once items between them were taken out, and perhaps its last one.
     pub(crate) fn settled(&self, ends: Ends, is_last_gone: bool) -> Result<Option<Ends>, StoreError> {
         if let Some(items) = self.row.here() {
-            return Ok(Ends::of(items));
+            return Ok(items.ends());
         }
         let first = first_end(self.items(ends.first.seq)?)?;
         let last = if is_last_gone { self.last_before(ends.last.seq)? } else { Some(ends.last) };

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use relay_core::Timestamp;
 use smallvec::SmallVec;
 
+use crate::few::Few;
 use crate::layer::Numbers;
 use crate::schema::{Key, QueueRow, Section};
 
@@ -231,7 +232,7 @@ fn other(row: &Option<Bytes>) -> Found<'_> {
 }
 
 fn items_here(row: Option<&Option<Arc<QueueRow>>>) -> usize {
-    row.and_then(Option::as_ref).and_then(|row| row.here()).map_or(0, <[_]>::len)
+    row.and_then(Option::as_ref).and_then(|row| row.here()).map_or(0, Few::len)
 }
 
 fn is_newer(key: &Key, below: Numbers) -> bool {

@@ -13,6 +13,7 @@ use relay_journal::{Location, Position};
 
 use crate::base::Live;
 use crate::error::StoreError;
+use crate::few::Few;
 use crate::fields::{Fields, put_number};
 use crate::journals;
 use crate::layer::Numbers;
@@ -53,12 +54,12 @@ pub(crate) const META_CHECKSUM: &str = "checksum";
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
 /// A queue that holds so many items gets rows for each of them, and their names, with the next one. Until then they lie in its own row:
-/// most queues hold few, and each push, ack or expiry of theirs changes that one row. It takes a third of a page then, and a checkpoint
-/// writes a page for whatever it changes of a queue.
-pub(crate) const APART_FROM_ITEMS: usize = 32;
+/// most queues hold few, and each push, ack or expiry of theirs changes that one row. Two rows of so many take a page, and a checkpoint writes
+/// a page for whatever it changes of a queue.
+pub(crate) const APART_FROM_ITEMS: usize = 48;
 
 /// And so few that they are taken back into its row.
-pub(crate) const APART_UNTIL_ITEMS: u64 = 8;
+pub(crate) const APART_UNTIL_ITEMS: u64 = 12;
 
 /// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of a hundred thousand fit into the cache
 /// however many items they hold.
@@ -144,10 +145,10 @@ pub(crate) struct QueueRow {
 }
 
 /// Where the items of a queue are.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Items {
     /// In its row, in order: all of them.
-    Here(Vec<ItemRow>),
+    Here(Few),
     /// In rows of their own: see [`APART_FROM_ITEMS`].
     Apart(Places),
 }
@@ -440,7 +441,7 @@ impl QueueRow {
     }
 
     /// The items, if they are in the row.
-    pub(crate) fn here(&self) -> Option<&[ItemRow]> {
+    pub(crate) const fn here(&self) -> Option<&Few> {
         match &self.items {
             Items::Here(items) => Some(items),
             Items::Apart(_) => None,
@@ -448,19 +449,12 @@ impl QueueRow {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(48 + self.here().map_or(0, |items| items.len() * 48));
+        let mut bytes = Vec::with_capacity(48 + self.here().map_or(0, |items| items.bytes().len()));
         put_number(&mut bytes, self.acked);
         match &self.items {
             Items::Here(items) => {
                 put_number(&mut bytes, LAYOUT_HERE);
-                let mut before = (0, 0);
-                for item in items {
-                    let (seq, deadline) = (item.seq.as_u64(), item.deadline.as_ms());
-                    put_number(&mut bytes, seq.saturating_sub(before.0));
-                    put_number(&mut bytes, deadline.saturating_sub(before.1));
-                    before = (seq, deadline);
-                    item.encode_rest(&mut bytes);
-                }
+                bytes.extend_from_slice(items.bytes());
             }
             Items::Apart(places) => {
                 put_number(&mut bytes, LAYOUT_APART);
@@ -481,7 +475,7 @@ impl QueueRow {
         let mut row = Fields::new(bytes, "queue");
         let acked = row.number()?;
         let decoded = match row.number()? {
-            LAYOUT_HERE => Self { acked, ..Self::holding(decode_items(&mut row)?) },
+            LAYOUT_HERE => Self { acked, ..Self::holding(Few::decode(&mut row)?) },
             LAYOUT_APART => {
                 let (usage, next, open_block) = (row.usage()?, row.number()?, row.usage()?);
                 let ends = Some(Ends { first: end(&mut row)?, last: end(&mut row)? });
@@ -493,29 +487,15 @@ impl QueueRow {
     }
 
     /// A queue of these items, in order, in its row.
-    pub(crate) fn holding(items: Vec<ItemRow>) -> Self {
+    pub(crate) fn holding(items: Few) -> Self {
         let usage = items.iter().map(|item| Usage::of(item.payload_bytes)).sum();
-        Self { usage, acked: 0, ends: Ends::of(&items), items: Items::Here(items) }
-    }
-}
-
-impl Clone for Items {
-    /// A row of a queue is cloned to be changed, mostly for one more item. What a push to a clone without room takes is twice as much.
-    fn clone(&self) -> Self {
-        match self {
-            Self::Here(items) => {
-                let mut copy = Vec::with_capacity(items.len().saturating_add(1));
-                copy.extend_from_slice(items);
-                Self::Here(copy)
-            }
-            Self::Apart(places) => Self::Apart(*places),
-        }
+        Self { usage, acked: 0, ends: items.ends(), items: Items::Here(items) }
     }
 }
 
 impl Default for Items {
     fn default() -> Self {
-        Self::Here(Vec::new())
+        Self::Here(Few::default())
     }
 }
 
@@ -525,21 +505,6 @@ impl Ends {
         let ends = items.first().zip(items.last());
         ends.map(|(first, last)| Self { first: first.as_end(), last: last.as_end() })
     }
-}
-
-fn decode_items(row: &mut Fields<'_>) -> Result<Vec<ItemRow>, StoreError> {
-    let mut items = Vec::new();
-    let (mut seq, mut deadline) = (0_u64, 0_u64);
-    while row.rest_bytes() > 0 {
-        let later = (seq.checked_add(row.number()?), deadline.checked_add(row.number()?));
-        let (Some(next), Some(due)) = later else { return Err(StoreError::Damaged("queue: order")) };
-        if next == seq && !items.is_empty() {
-            return Err(StoreError::Damaged("queue: order"));
-        }
-        (seq, deadline) = (next, due);
-        items.push(ItemRow::decode_rest(row, Seq::new(seq), Timestamp::from_ms(deadline), 0)?);
-    }
-    Ok(items)
 }
 
 fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
@@ -564,7 +529,7 @@ impl ItemRow {
     }
 
     /// All but its number, its deadline and its place.
-    fn encode_rest(&self, bytes: &mut Vec<u8>) {
+    pub(crate) fn encode_rest(&self, bytes: &mut Vec<u8>) {
         for number in [
             self.payload_bytes,
             u64::from(self.location.segment),
@@ -594,7 +559,8 @@ impl ItemRow {
         row.end(item)
     }
 
-    fn decode_rest(
+    /// What [`ItemRow::encode_rest`] wrote.
+    pub(crate) fn decode_rest(
         row: &mut Fields<'_>,
         seq: Seq,
         deadline: Timestamp,

@@ -142,10 +142,10 @@ impl<'s> Tables<'s> {
     /// Puts an item where those of its queue are.
     fn lay(&mut self, queue: u64, row: &mut QueueRow, item: ItemRow) {
         match &mut row.items {
-            Items::Here(items) if items.len() < APART_FROM_ITEMS => items.push(item),
+            Items::Here(items) if items.len() < APART_FROM_ITEMS => items.push(&item),
             Items::Here(items) => {
                 let mut places = Places::default();
-                for item in std::mem::take(items).into_iter().chain([item]) {
+                for item in std::mem::take(items).iter().chain([item]) {
                     self.lay_apart(queue, &mut places, item);
                 }
                 row.items = Items::Apart(places);
@@ -177,7 +177,7 @@ impl<'s> Tables<'s> {
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
         match &mut row.items {
-            Items::Here(items) => items.retain(|item| item.seq != seq),
+            Items::Here(items) => *items = items.iter().filter(|item| item.seq != seq).collect(),
             Items::Apart(places) => {
                 self.take_apart(queue, places, &taken)?;
                 if row.usage.items <= APART_UNTIL_ITEMS {
@@ -222,7 +222,7 @@ impl<'s> Tables<'s> {
             self.put(Key::block(queue, item.place / BLOCK_ITEMS), None);
             item.place = 0;
         }
-        row.items = Items::Here(items);
+        row.items = Items::Here(items.into_iter().collect());
         Ok(())
     }
 
@@ -351,7 +351,8 @@ impl<'s> Tables<'s> {
         item.location = to;
         match &mut Arc::make_mut(&mut row).items {
             Items::Here(items) => {
-                items.iter_mut().filter(|here| here.seq == seq).for_each(|here| here.location = to);
+                let moved = |here: ItemRow| if here.seq == seq { item.clone() } else { here };
+                *items = items.iter().map(moved).collect();
                 self.put_queue(queue, row);
             }
             Items::Apart(_) => self.put(Key::item(queue, seq), Some(item.encode())),

@@ -23,7 +23,7 @@ fn item() -> ItemRow {
 fn few() -> QueueRow {
     let first = ItemRow { place: 0, ..item() };
     let second = ItemRow { seq: Seq::new(300), place: 0, ..item_aside() };
-    QueueRow { acked: 1, ..QueueRow::holding(vec![first, second]) }
+    QueueRow { acked: 1, ..QueueRow::holding([first, second].into_iter().collect()) }
 }
 
 /// One that holds many.
@@ -131,7 +131,8 @@ fn rows_that_are_too_short_or_too_long_are_reported() {
         assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue");
     }
     // Between two items nothing but the checksum tells that there were more.
-    let (row, first) = (few().encode(), QueueRow::holding(vec![ItemRow { place: 0, ..item() }]).encode());
+    let (row, first) =
+        (few().encode(), QueueRow::holding([ItemRow { place: 0, ..item() }].into_iter().collect()).encode());
     for length in (0..row.len()).filter(|length| ![2, first.len()].contains(length)) {
         assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue of few");
     }

@@ -13,10 +13,10 @@ const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 
 /// So many items that they have rows of their own in each of three queues.
-const MANY: u64 = 120;
+const MANY: u64 = 180;
 
 /// Others, of which a queue holds as many.
-const NEW: std::ops::Range<u64> = 200..240;
+const NEW: std::ops::Range<u64> = 200..260;
 
 /// A closed store with so many items in three queues, and with one bit wrong in the first row that `is_it`.
 fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {

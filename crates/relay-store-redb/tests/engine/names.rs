@@ -8,7 +8,7 @@ use relay_store_redb::RedbRelay;
 use crate::world::{Index, World, envelope, id, recipient};
 
 /// Enough for items to have rows, and to cross the border in both directions.
-const ITEMS: u64 = 40;
+const ITEMS: u64 = 60;
 
 fn push(world: &World, relay: &RedbRelay, number: u64) -> bool {
     world.block_on(relay.push(envelope(0, number, 3))).unwrap().is_stored()

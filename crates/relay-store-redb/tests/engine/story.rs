@@ -26,7 +26,7 @@ pub(crate) enum Step {
 pub(crate) const STORY: &[Step] = &[
     Step::Push(12, 200),
     Step::Push(12, 300),
-    Step::Push(90, 40),
+    Step::Push(135, 40),
     Step::AckAllBut(6),
     Step::Sweep,
     Step::Advance(400),
@@ -36,7 +36,7 @@ pub(crate) const STORY: &[Step] = &[
     Step::Advance(1_100),
     Step::Sweep,
     Step::Push(9, 600),
-    Step::Push(96, 40),
+    Step::Push(140, 40),
     Step::Advance(400),
     Step::Push(12, 250),
     Step::AckAllBut(3),
