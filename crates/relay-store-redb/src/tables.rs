@@ -171,24 +171,24 @@ impl<'s> Tables<'s> {
     pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
         let Some(rows) = self.rows(queue)? else { return Ok(None) };
         let Some(taken) = rows.read_item(seq)? else { return Ok(None) };
-        let mut shared = rows.row;
-        let row = Arc::make_mut(&mut shared);
+        let items = match &rows.row.items {
+            Items::Here(items) => Items::Here(items.without(seq)),
+            Items::Apart(places) => Items::Apart(*places),
+        };
+        let mut row = QueueRow { items, ..*rows.row };
         self.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
-        match &mut row.items {
-            Items::Here(items) => *items = items.iter().filter(|item| item.seq != seq).collect(),
-            Items::Apart(places) => {
-                self.take_apart(queue, places, &taken)?;
-                if row.usage.items <= APART_UNTIL_ITEMS {
-                    self.take_back(queue, row)?;
-                }
+        if let Items::Apart(places) = &mut row.items {
+            self.take_apart(queue, places, &taken)?;
+            if row.usage.items <= APART_UNTIL_ITEMS {
+                self.take_back(queue, &mut row)?;
             }
         }
         if row.usage.is_empty() {
-            self.empty(queue, row);
+            self.empty(queue, &mut row);
         }
-        self.put_queue(queue, shared);
+        self.put_queue(queue, row.into());
         Ok(Some(taken))
     }
 
