@@ -1,4 +1,4 @@
-//! The items of a queue of few, packed as its row holds them: a third of the memory that they take as what they mean, and what changes a
+//! The items of a queue of few, packed as its row holds them: half of the memory that they take as what they mean, and what changes a
 //! queue copies all of them.
 
 use memchr::memmem;
@@ -64,14 +64,16 @@ impl Few {
         self.iter().find(|item| item.id == id)
     }
 
-    /// Puts an item behind all others.
+    /// Puts an item behind all others. It goes no earlier than those.
     pub(crate) fn push(&mut self, item: &ItemRow) {
-        let before = self.last.map_or((0, 0), |last| (last.seq.as_u64(), last.deadline.as_ms()));
-        put_number(&mut self.bytes, item.seq.as_u64().saturating_sub(before.0));
-        put_number(&mut self.bytes, item.deadline.as_ms().saturating_sub(before.1));
+        let (seq, deadline) = self.last.map_or((0, 0), |last| (last.seq.as_u64(), last.deadline.as_ms()));
+        let later = (item.seq.as_u64().saturating_sub(seq), item.deadline.as_ms().saturating_sub(deadline));
+        put_number(&mut self.bytes, later.0);
+        put_number(&mut self.bytes, later.1);
         item.encode_rest(&mut self.bytes);
         self.len += 1;
-        self.last = Some(item.as_end());
+        let deadline = Timestamp::from_ms(deadline.saturating_add(later.1));
+        self.last = Some(End { seq: Seq::new(seq.saturating_add(later.0)), deadline });
     }
 }
 
@@ -173,13 +175,14 @@ mod tests {
     /// What is told of an item, in small numbers, so that names and parts of names meet.
     type Told = (u8, u8, u8, bool);
 
+    /// Its deadline may be before the last one.
     fn item(number: usize, (gap, name, chunk, is_aside): Told, before: Option<End>) -> ItemRow {
-        let (seq, deadline) = before.map_or((0, 0), |end| (end.seq.as_u64(), end.deadline.as_ms()));
+        let (seq, deadline) = before.map_or((0, 5), |end| (end.seq.as_u64(), end.deadline.as_ms()));
         let segment = if is_aside { 1 << 31 | 7 } else { 300 };
         let location = Location { segment, offset: 4096, length: 333 };
         let id =
             ItemId { message_id: MessageId::from_bytes([name % 8; 16]), chunk_index: (chunk % 3).into() };
-        let (seq, deadline) = (seq + 1 + u64::from(gap), deadline + u64::from(gap % 2));
+        let (seq, deadline) = (seq + 1 + u64::from(gap), (deadline + u64::from(gap % 4)).saturating_sub(1));
         let payload_bytes = number as u64;
         let sample = ItemRow::new(&crate::samples::item(), location);
         ItemRow { seq: Seq::new(seq), id, deadline: Timestamp::from_ms(deadline), payload_bytes, ..sample }
@@ -192,10 +195,12 @@ mod tests {
         fn it_holds_what_a_list_would_hold(told in collection::vec(any::<Told>(), 0..12), gone in collection::vec(any::<Index>(), 12)) {
             let (mut few, mut list) = (Few::default(), Vec::<ItemRow>::new());
             for (number, told) in told.into_iter().enumerate() {
-                let item = item(number, told, list.last().map(ItemRow::as_end));
+                let before = list.last().map(ItemRow::as_end);
+                let item = item(number, told, before);
                 few = few.clone();
                 few.push(&item);
-                list.push(item);
+                let deadline = before.map_or(item.deadline, |before| item.deadline.max(before.deadline));
+                list.push(ItemRow { deadline, ..item });
             }
             for gone in gone {
                 prop_assert_eq!(few.iter().collect::<Vec<_>>(), &list[..]);

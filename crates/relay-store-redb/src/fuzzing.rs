@@ -6,6 +6,7 @@ mod operations;
 use relay_core::{ItemId, MessageId, Seq};
 
 pub use self::operations::operations;
+use crate::few::Few;
 use crate::payload;
 use crate::record::{Forgotten, ItemRecord, Removed, dropped, item_head, parse_dropped};
 use crate::schema::{
@@ -46,6 +47,17 @@ fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
     assert!(ItemRecord::parse_of(&written, item.seq, item.id()).is_ok());
 }
 
+/// The items of a row, packed again, and without each of them. Numbers may have been written longer than they need to be.
+fn packed_anew(few: &Few) {
+    let items: Vec<_> = few.iter().collect();
+    let again: Few = few.iter().collect();
+    assert_eq!((again.iter().collect::<Vec<_>>(), again.ends()), (items.clone(), few.ends()));
+    for gone in &items {
+        let left = items.iter().filter(|item| item.seq != gone.seq).cloned();
+        assert!(few.without(gone.seq).iter().eq(left), "without {}", gone.seq.as_u64());
+    }
+}
+
 /// A key of the index, or the value of a row of each kind.
 pub fn rows(data: &[u8]) {
     if let Ok(key) = Key::from_bytes(data) {
@@ -56,6 +68,7 @@ pub fn rows(data: &[u8]) {
     }
     if let Ok(row) = QueueRow::decode(data) {
         assert!(QueueRow::decode(&row.encode()).is_ok_and(|again| again == row));
+        row.here().into_iter().for_each(packed_anew);
     }
     if let Ok(row) = ItemRow::decode(Seq::ZERO, data) {
         assert!(ItemRow::decode(Seq::ZERO, &row.encode()).is_ok_and(|again| again == row));

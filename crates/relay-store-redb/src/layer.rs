@@ -20,8 +20,7 @@ pub(crate) struct Layer {
     pub(crate) numbers: Numbers,
 }
 
-/// So many items in the rows of queues count as a row. They take more memory than one, but a checkpoint that begins earlier for them writes
-/// the same queues again.
+/// So many items in the rows of queues count as a row: they take about as much memory.
 const ITEMS_OF_A_ROW: usize = 4;
 
 /// The last numbers given away.

@@ -17,9 +17,11 @@ use crate::schema::QueueRow;
 /// How many names are known.
 const NAMES: usize = 1 << 17;
 
-/// What the rows that are known may weigh: so many queues of few items.
-const ROWS_WEIGHT: u64 = 1 << 20;
-const QUEUES: usize = 1 << 17;
+/// What the rows that are known may weigh: as much as 100,000 queues of seven items.
+const ROWS_WEIGHT: u64 = 3 << 19;
+/// What one weighs without items, as it is in memory: as much as so many of them.
+const QUEUE_WEIGHT: u64 = 8;
+const QUEUES: usize = (ROWS_WEIGHT / QUEUE_WEIGHT) as usize;
 
 /// What is known of queues.
 pub(crate) struct Memo {
@@ -36,14 +38,14 @@ struct Known {
     owner: Option<Recipient>,
 }
 
-/// A queue weighs as much as two items, and those in its row, as they are in memory.
+/// A queue weighs [`QUEUE_WEIGHT`], and one for each item in its row.
 #[derive(Clone, Copy, Debug)]
 struct ByItems;
 
 impl Weighter<u64, Known> for ByItems {
     fn weight(&self, _: &u64, known: &Known) -> u64 {
         let items = known.row.as_ref().and_then(|row| row.here()).map_or(0, Few::len);
-        2 + items as u64
+        QUEUE_WEIGHT + items as u64
     }
 }
 

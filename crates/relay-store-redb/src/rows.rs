@@ -20,8 +20,8 @@ pub(crate) type Bytes = SmallVec<[u8; 16]>;
 /// The rows of a layer, and gravestones of those that are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    /// Rows of queues change so often that they are encoded for a checkpoint only, and only that goes through them in order. The numbers are
-    /// the store's own, so that nobody can choose them to collide.
+    /// Rows of queues change so often that they are encoded for a checkpoint only. Nothing that is in a hurry goes through them in order. The
+    /// numbers are the store's own, so that nobody can choose them to collide.
     queues: HashMap<u64, Option<Arc<QueueRow>>, RandomState>,
     /// What is due when, or was.
     due: BTreeMap<(Timestamp, u64), bool>,
@@ -237,4 +237,67 @@ fn items_here(row: Option<&Option<Arc<QueueRow>>>) -> usize {
 
 fn is_newer(key: &Key, below: Numbers) -> bool {
     key.about() > below.queue || key.item_seq().is_some_and(|seq| seq > below.seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert_eq};
+    use proptest::test_runner::RngSeed;
+    use proptest::{collection, option, proptest};
+    use relay_core::Seq;
+
+    use super::*;
+    use crate::schema::ItemRow;
+
+    /// A queue, and how many items lie in its row: nothing, a gravestone, or a row.
+    type Put = (u64, Option<Option<u64>>);
+
+    fn slot((queue, items): Put) -> Slot {
+        let location = relay_journal::Location { segment: 1, offset: 0, length: 1 };
+        let item = ItemRow::new(&crate::samples::item(), location);
+        let item = |seq| ItemRow { seq: Seq::new(seq), ..item.clone() };
+        let row = |items| Arc::new(QueueRow::holding((1..=items).map(item).collect()));
+        Slot::Queue(queue, items.map(|items| items.map(row)))
+    }
+
+    /// The rows that were put, but for those that were taken back.
+    fn rows(puts: Vec<(Put, bool)>) -> Rows {
+        let mut rows = Rows::default();
+        for (put, is_taken_back) in puts {
+            let before = rows.swap(slot(put));
+            if is_taken_back {
+                rows.swap(before);
+            }
+        }
+        rows
+    }
+
+    fn recounted(rows: &Rows) -> usize {
+        let items = rows.in_order().map(|(_, row)| match row {
+            Some(Fresh::Queue(row)) => row.here().map_or(0, Few::len),
+            _ => 0,
+        });
+        items.sum()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_items_in_rows_are_counted(
+            ours in collection::vec(((0..4_u64, option::of(option::of(0..4_u64))), any::<bool>()), 0..12),
+            newer in collection::vec(((0..4_u64, option::of(option::of(0..4_u64))), any::<bool>()), 0..12),
+            others in collection::vec(((4..8_u64, option::of(option::of(0..4_u64))), any::<bool>()), 0..12),
+            below in 0..5_u64,
+        ) {
+            let below = Numbers { queue: below, ..Numbers::default() };
+            let (mut ours, newer, mut others) = (rows(ours), rows(newer), rows(others));
+            prop_assert_eq!(ours.items_here(), recounted(&ours));
+            ours.absorb(newer, below);
+            prop_assert_eq!(ours.items_here(), recounted(&ours));
+            others.settle(below);
+            ours.join(others);
+            prop_assert_eq!(ours.items_here(), recounted(&ours));
+        }
+    }
 }

@@ -21,8 +21,8 @@ use crate::layer::Numbers;
 /// The format of what is written here; another one is not read. Format 1 had no journal, format 2 no payload files, and kept
 /// acked names and recipients among the rows of their queues. Format 3 named every item, and told in its row what its record tells.
 /// Format 4 had a row for each item of every queue. Format 5 kept the rows of queues among those of their items. Format 6 filled no pages
-/// of the journal.
-pub(crate) const FORMAT: u64 = 7;
+/// of the journal. Format 7 gave items rows of their own in queues of more than 16.
+pub(crate) const FORMAT: u64 = 8;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

@@ -112,13 +112,16 @@ impl<'s> Tables<'s> {
         owner: impl FnOnce() -> Result<Recipient, StoreError>,
         item: ItemRow,
     ) -> Result<(), StoreError> {
-        let (id, location, last) = (item.id, item.location, item.as_end());
-        let added = Usage::of(item.payload_bytes);
         let mut shared = match self.row(queue)? {
             Some(row) => row,
             None => self.make_queue(queue, owner()?),
         };
         let row = Arc::make_mut(&mut shared);
+        // The rules see to that. But after damage there may be an item again that they did not know of.
+        let deadline = row.ends.map_or(item.deadline, |ends| item.deadline.max(ends.last.deadline));
+        let item = ItemRow { deadline, ..item };
+        let (id, location, last) = (item.id, item.location, item.as_end());
+        let added = Usage::of(item.payload_bytes);
         // Its time is over, or the rules would not put it into the queue, but no sweep has come by.
         if row.acked > 0
             && let Some((acked, _)) = self.view().read_acked(queue, id)?

@@ -303,3 +303,28 @@ fn what_an_index_holds_that_was_to_be_written_anew_is_durable() {
         assert_eq!(left.base().unwrap().position, Some(stack.at), "sync {at} failed");
     }
 }
+
+/// An item that came back after damage may be live for longer than what was pushed since. What is behind it is, too: pages and sweeps find
+/// their way along a queue by its deadlines.
+#[test]
+fn no_item_is_over_before_one_that_is_in_front_of_it() {
+    let stack = Stack::on(&SimDisk::new());
+    let mut tables = Tables::new(&stack.state, &stack.memo);
+    let location = Location { segment: 1, offset: 0, length: 1 };
+    let item = ItemRow::new(&crate::samples::item(), location);
+    for number in 1..=2 * APART_FROM_ITEMS as u64 {
+        let id = ItemId { chunk_index: u32::try_from(number).unwrap(), ..item.id };
+        let deadline = Timestamp::from_ms(1000 - number);
+        let item = ItemRow { seq: Seq::new(number), id, deadline, ..item.clone() };
+        tables.add_item(1, || Ok(recipient(1)), item).unwrap();
+        let (rows, mut items) = (tables.rows(1).unwrap().unwrap(), Vec::new());
+        rows.scan(Seq::ZERO, &mut |item| {
+            items.push(item);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(items.len() as u64, number);
+        assert!(items.iter().all(|item| item.deadline.as_ms() == 999), "with {number} items");
+        assert_eq!(rows.row.ends, Ends::of(&items));
+    }
+}

@@ -34,16 +34,16 @@ fn an_older_store_is_refused() {
         tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 1).unwrap();
         tx.open_table(redb::TableDefinition::<&str, u64>::new("queues")).unwrap().insert("alice", 1).unwrap();
     });
-    assert_eq!(refusal(&world), "the store in /store has format 1, and this program reads format 7 only");
+    assert_eq!(refusal(&world), "the store in /store has format 1, and this program reads format 8 only");
 }
 
 #[test]
 fn a_newer_store_is_refused() {
     let world = told();
     Index::open(&world.disk).write(|tx| {
-        tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 8).unwrap();
+        tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 9).unwrap();
     });
-    assert_eq!(refusal(&world), "the store in /store has format 8, and this program reads format 7 only");
+    assert_eq!(refusal(&world), "the store in /store has format 9, and this program reads format 8 only");
 }
 
 #[test]

@@ -233,7 +233,7 @@ fn a_queue_that_should_be_gone_takes_no_name_with_it() {
 #[test]
 fn an_item_that_is_lost_brings_back_none_that_was_acked_with_it() {
     // Few, which lie in the row of their queue, and many.
-    for items in [8, 40] {
+    for items in [8, 60] {
         let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
         let relay = world.open();
         for number in 0..items {
