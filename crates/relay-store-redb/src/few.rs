@@ -75,9 +75,7 @@ impl Few {
         let deadline = Timestamp::from_ms(deadline.saturating_add(later.1));
         self.last = Some(End { seq: Seq::new(seq.saturating_add(later.0)), deadline });
     }
-}
 
-impl Few {
     /// A copy without the item with this number. Only the one behind it is told anew: the others are as far apart as they were.
     pub(crate) fn without(&self, seq: Seq) -> Self {
         let (mut items, mut before, mut begin) = (self.iter(), None, 0);
