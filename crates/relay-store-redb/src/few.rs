@@ -161,9 +161,8 @@ impl Iterator for Iter<'_> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{ProptestConfig, any, prop_assert_eq};
+    use proptest::prelude::{any, prop_assert_eq};
     use proptest::sample::Index;
-    use proptest::test_runner::RngSeed;
     use proptest::{collection, proptest};
     use relay_core::MessageId;
     use relay_journal::Location;
@@ -187,7 +186,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::samples::config())]
 
         #[test]
         fn it_holds_what_a_list_would_hold(told in collection::vec(any::<Told>(), 0..12), gone in collection::vec(any::<Index>(), 12)) {

@@ -135,8 +135,7 @@ mod tests {
     use crate::schema::ItemRow;
 
     fn row(items: u64) -> Arc<QueueRow> {
-        let location = relay_journal::Location { segment: 1, offset: 0, length: 1 };
-        let item = ItemRow::new(&crate::samples::item(), location);
+        let item = crate::samples::item_row();
         let items = (0..items).map(|seq| ItemRow { seq: Seq::new(seq), ..item.clone() });
         Arc::new(QueueRow::holding(items.collect()))
     }

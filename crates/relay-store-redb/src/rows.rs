@@ -241,8 +241,7 @@ fn is_newer(key: &Key, below: Numbers) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{ProptestConfig, any, prop_assert_eq};
-    use proptest::test_runner::RngSeed;
+    use proptest::prelude::{any, prop_assert_eq};
     use proptest::{collection, option, proptest};
     use relay_core::Seq;
 
@@ -253,9 +252,7 @@ mod tests {
     type Put = (u64, Option<Option<u64>>);
 
     fn slot((queue, items): Put) -> Slot {
-        let location = relay_journal::Location { segment: 1, offset: 0, length: 1 };
-        let item = ItemRow::new(&crate::samples::item(), location);
-        let item = |seq| ItemRow { seq: Seq::new(seq), ..item.clone() };
+        let item = |seq| ItemRow { seq: Seq::new(seq), ..crate::samples::item_row() };
         let row = |items| Arc::new(QueueRow::holding((1..=items).map(item).collect()));
         Slot::Queue(queue, items.map(|items| items.map(row)))
     }
@@ -281,7 +278,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::samples::config())]
 
         #[test]
         fn the_items_in_rows_are_counted(

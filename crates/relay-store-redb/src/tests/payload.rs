@@ -1,11 +1,10 @@
 //! What lies aside, to the byte, and what garbage becomes.
 
-use proptest::prelude::{ProptestConfig, any};
+use proptest::prelude::any;
 use proptest::proptest;
-use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::samples::{self, hex};
+use crate::samples::{self, config, hex};
 
 const LOCATION: Location = Location { segment: 0x8000_012c, offset: 36, length: 1041 };
 
@@ -81,11 +80,6 @@ fn a_number_that_no_payload_file_has_is_reported() {
     let number = [0x80, 0x80, 0x80, 0x80, 0x08];
     let end = bytes.len() - 5;
     assert!(parse_record(&[&bytes[..end], &number, &bytes[end + 2..]].concat()).is_err());
-}
-
-/// The same cases in every run.
-fn config() -> ProptestConfig {
-    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

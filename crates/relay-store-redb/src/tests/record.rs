@@ -1,11 +1,10 @@
 //! Records to the byte, and what garbage becomes.
 
-use proptest::prelude::{ProptestConfig, any, prop_assert_eq};
+use proptest::prelude::{any, prop_assert_eq};
 use proptest::proptest;
-use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::samples::{hex, item};
+use crate::samples::{config, hex, item};
 
 fn pushed() -> Bytes {
     let head = item_head(7, &Recipient::parse("alice").unwrap(), &item());
@@ -78,11 +77,6 @@ fn records_that_are_cut_short_are_reported() {
     for length in 0..names.len() {
         assert!(Forgotten::parse(&names[..length]).is_err(), "{length} bytes");
     }
-}
-
-/// The same cases in every run.
-fn config() -> ProptestConfig {
-    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

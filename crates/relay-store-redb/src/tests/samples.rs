@@ -1,6 +1,11 @@
 //! What the tests of the formats write and read.
 
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 use relay_core::{Chunk, Item, Kind, MessageId, Seq, Timestamp};
+use relay_journal::Location;
+
+use crate::schema::ItemRow;
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -20,4 +25,14 @@ pub(crate) fn item() -> Item<()> {
         payload_bytes: 4,
         body: (),
     }
+}
+
+/// The row of that item, in a journal.
+pub(crate) fn item_row() -> ItemRow {
+    ItemRow::new(&item(), Location { segment: 1, offset: 0, length: 1 })
+}
+
+/// The same cases in every run.
+pub(crate) fn config() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }

@@ -1,12 +1,11 @@
 //! Keys and rows to the byte, their order, and what garbage becomes.
 
-use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq};
+use proptest::prelude::{any, prop_assert, prop_assert_eq};
 use proptest::proptest;
-use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::base::Base;
-use crate::samples::{self, hex};
+use crate::samples::{self, config, hex};
 
 const ID: ItemId = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdef"), chunk_index: 0x0a0b };
 
@@ -155,11 +154,6 @@ fn rows_that_are_too_short_or_too_long_are_reported() {
         );
     }
     assert!(Key::from_bytes(&[3; 38]).is_err(), "longer than any key");
-}
-
-/// The same cases in every run.
-fn config() -> ProptestConfig {
-    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

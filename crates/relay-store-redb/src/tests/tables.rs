@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof};
-use proptest::test_runner::RngSeed;
+use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::{collection, option, proptest};
 use relay_disk::{Class, Fault, SimDisk, Survival};
 use relay_journal::Position;
@@ -215,13 +214,8 @@ impl Stack {
     }
 }
 
-/// The same cases in every run.
-fn config() -> ProptestConfig {
-    ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(crate::samples::config())]
 
     #[test]
     fn layers_show_what_a_map_would_show(steps in steps()) {
@@ -310,8 +304,7 @@ fn what_an_index_holds_that_was_to_be_written_anew_is_durable() {
 fn no_item_is_over_before_one_that_is_in_front_of_it() {
     let stack = Stack::on(&SimDisk::new());
     let mut tables = Tables::new(&stack.state, &stack.memo);
-    let location = Location { segment: 1, offset: 0, length: 1 };
-    let item = ItemRow::new(&crate::samples::item(), location);
+    let item = crate::samples::item_row();
     for number in 1..=2 * APART_FROM_ITEMS as u64 {
         let id = ItemId { chunk_index: u32::try_from(number).unwrap(), ..item.id };
         let deadline = Timestamp::from_ms(1000 - number);
