@@ -135,7 +135,7 @@ impl<'s> Batch<'s> {
     }
 
     fn queue_of(&self, recipient: &Recipient) -> Result<u64, StoreError> {
-        Ok(self.tables.find(recipient)?.ok_or(StoreError::Damaged("a queue to change is not there"))?.0)
+        self.tables.view().name(recipient)?.ok_or(StoreError::Damaged("a queue to change is not there"))
     }
 
     /// Records the removals. A replay settles the queue after each such record, so this does.

@@ -76,16 +76,16 @@ impl Few {
         self.last = Some(End { seq: Seq::new(seq.saturating_add(later.0)), deadline });
     }
 
-    /// A copy without the item with this number. Only the one behind it is told anew: the others are as far apart as they were.
-    pub(crate) fn without(&self, seq: Seq) -> Self {
+    /// The item with this number, and a copy without it. Only the one behind it is told anew: the others are as far apart as they were.
+    pub(crate) fn without(&self, seq: Seq) -> Option<(ItemRow, Self)> {
         let (mut items, mut before, mut begin) = (self.iter(), None, 0);
         while let Some(item) = items.next() {
             if item.seq == seq {
-                return self.join(begin, before, items);
+                return Some((item, self.join(begin, before, items)));
             }
             (before, begin) = (Some(item.as_end()), items.position(&self.bytes));
         }
-        self.clone()
+        None
     }
 
     /// The first `begin` bytes, of which `last` is the last item, and behind them what is left of `items`.
@@ -216,8 +216,9 @@ mod tests {
                 prop_assert_eq!(few.iter().collect::<Few>(), few.clone());
                 if !list.is_empty() {
                     let gone = list.remove(gone.index(list.len()));
-                    prop_assert_eq!(few.without(gone.seq).without(gone.seq), few.without(gone.seq));
-                    few = few.without(gone.seq);
+                    let (taken, left) = few.without(gone.seq).unwrap();
+                    prop_assert_eq!((taken, left.without(gone.seq)), (gone, None));
+                    few = left;
                 }
             }
         }

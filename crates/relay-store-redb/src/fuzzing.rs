@@ -53,8 +53,9 @@ fn packed_anew(few: &Few) {
     let again: Few = few.iter().collect();
     assert_eq!((again.iter().collect::<Vec<_>>(), again.ends()), (items.clone(), few.ends()));
     for gone in &items {
-        let left = items.iter().filter(|item| item.seq != gone.seq).cloned();
-        assert!(few.without(gone.seq).iter().eq(left), "without {}", gone.seq.as_u64());
+        let expected = items.iter().filter(|item| item.seq != gone.seq).cloned();
+        let (taken, left) = few.without(gone.seq).expect("it is there");
+        assert!(taken == *gone && left.iter().eq(expected), "without {}", gone.seq.as_u64());
     }
 }
 

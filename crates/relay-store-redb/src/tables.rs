@@ -30,7 +30,14 @@ pub(crate) struct Tables<'s> {
     undo: Vec<Undo>,
     /// Outlives this, and knows what is changed here: it must forget all when that is not published.
     memo: &'s Memo,
-    /// The last item was taken out of the queue that is settled next.
+    unsettled: Unsettled,
+}
+
+/// What taking items out has left undone of the queue that is settled next.
+#[derive(Default)]
+struct Unsettled {
+    /// When it was due before.
+    due: Option<Timestamp>,
     is_last_gone: bool,
 }
 
@@ -45,7 +52,7 @@ enum Undo {
 impl<'s> Tables<'s> {
     pub(crate) fn new(state: &'s State, memo: &'s Memo) -> Self {
         let layer = Layer::new(state.numbers());
-        Self { state, layer, undo: Vec::new(), memo, is_last_gone: false }
+        Self { state, layer, undo: Vec::new(), memo, unsettled: Unsettled::default() }
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -64,7 +71,7 @@ impl<'s> Tables<'s> {
     /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
     pub(crate) fn savepoint(&mut self) -> Numbers {
         self.undo.clear();
-        self.is_last_gone = false;
+        self.unsettled = Unsettled::default();
         self.layer.numbers
     }
 
@@ -173,19 +180,25 @@ impl<'s> Tables<'s> {
     /// Takes an item out of its queue and forgets its name. `None` when it is not there.
     pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
         let Some(rows) = self.rows(queue)? else { return Ok(None) };
-        let Some(taken) = rows.read_item(seq)? else { return Ok(None) };
-        let items = match &rows.row.items {
-            Items::Here(items) => Items::Here(items.without(seq)),
-            Items::Apart(places) => Items::Apart(*places),
+        let found = match &rows.row.items {
+            Items::Here(items) => items.without(seq).map(|(taken, left)| (taken, Items::Here(left))),
+            Items::Apart(places) => rows.read_item(seq)?.map(|taken| (taken, Items::Apart(*places))),
         };
+        let Some((taken, items)) = found else { return Ok(None) };
         let mut row = QueueRow { items, ..*rows.row };
-        self.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
+        if let Some(ends) = row.ends {
+            self.unsettled.due.get_or_insert(ends.first.deadline);
+            self.unsettled.is_last_gone |= ends.last.seq == seq;
+        }
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
-        if let Items::Apart(places) = &mut row.items {
-            self.take_apart(queue, places, &taken)?;
-            if row.usage.items <= APART_UNTIL_ITEMS {
-                self.take_back(queue, &mut row)?;
+        match &mut row.items {
+            Items::Here(items) => row.ends = items.ends().or(row.ends),
+            Items::Apart(places) => {
+                self.take_apart(queue, places, &taken)?;
+                if row.usage.items <= APART_UNTIL_ITEMS {
+                    self.take_back(queue, &mut row)?;
+                }
             }
         }
         if row.usage.is_empty() {
@@ -247,28 +260,29 @@ impl<'s> Tables<'s> {
         Ok(())
     }
 
-    /// Brings the ends of a queue up to date, after items were taken out of it.
+    /// Brings the ends of a queue up to date, and when it is due, after items were taken out of it.
     pub(crate) fn settle(&mut self, queue: u64) -> Result<(), StoreError> {
-        let is_last_gone = std::mem::take(&mut self.is_last_gone);
+        let Unsettled { due, is_last_gone } = std::mem::take(&mut self.unsettled);
         let Some(rows) = self.rows(queue)? else { return Ok(()) };
         let Some(ends) = rows.row.ends else { return Ok(()) };
         let settled = rows.settled(ends, is_last_gone)?;
         let mut shared = rows.row;
+        let due = due.unwrap_or(ends.first.deadline);
+        if let Some(now) = settled {
+            self.move_due(queue, due, now.first.deadline);
+        }
         if settled == Some(ends) {
             return Ok(());
         }
         let row = Arc::make_mut(&mut shared);
-        match settled {
-            Some(now) => {
-                self.move_due(queue, ends.first.deadline, now.first.deadline);
-                row.ends = settled;
-            }
-            None => {
-                tracing::error!("what was left of a queue cannot be read; it counts as empty");
-                row.usage = Usage::ZERO;
-                self.clear(queue)?;
-                self.empty(queue, row);
-            }
+        if settled.is_some() {
+            row.ends = settled;
+        } else {
+            tracing::error!("what was left of a queue cannot be read; it counts as empty");
+            row.usage = Usage::ZERO;
+            self.clear(queue)?;
+            self.unsettled.due = Some(due);
+            self.empty(queue, row);
         }
         self.put_queue(queue, shared);
         Ok(())
@@ -375,8 +389,9 @@ impl<'s> Tables<'s> {
 
     /// What an empty queue starts anew with.
     fn empty(&mut self, queue: u64, row: &mut QueueRow) {
+        let due = self.unsettled.due.take();
         if let Some(ends) = row.ends.take() {
-            self.put_due(ends.first.deadline, queue, false);
+            self.put_due(due.unwrap_or(ends.first.deadline), queue, false);
         }
         row.items = Items::default();
     }
