@@ -31,9 +31,9 @@ const ROW_BYTES: u64 = 96;
 /// twice as much, and fills its holes.
 const WASTEFUL: u64 = 3;
 
-/// So much of the cache is pages, in percent. redb counts nothing else, but each page of 4 KiB takes 5 of the allocator, which has no block of
-/// 4 KiB and a header, and an entry in the tables of the cache.
-const PAGES_PERCENT: usize = 75;
+/// So much of the cache redb may fill with pages. It counts nothing else, but the allocator takes 5 KiB for a page of 4 KiB and its
+/// header, tables find the pages, and while a checkpoint writes some there are two of them.
+const PAGES_SHARE: (usize, usize) = (2, 3);
 
 /// While requests come it is not written anew before so many checkpoints after the last time, since none can begin meanwhile. Unless it is
 /// nearly all holes: then it is done in no time.
@@ -104,7 +104,7 @@ impl Index {
     ) -> Result<Self, StoreError> {
         let file = Arc::new(IndexFile::new(file, Arc::clone(&pace)));
         let db = Database::builder()
-            .set_cache_size(cache_bytes / 100 * PAGES_PERCENT)
+            .set_cache_size(cache_bytes / PAGES_SHARE.1 * PAGES_SHARE.0)
             .create_with_backend(Backend(Arc::clone(&file)))?;
         Ok(Self {
             disk,

@@ -102,7 +102,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How the store uses memory and the disk.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The memory of the index's page cache, in bytes. Three quarters of it are pages.
+    /// The memory of the index's page cache, in bytes. Two thirds of it are pages.
     /// A checkpoint that changes more than half of those writes its pages twice.
     pub cache_bytes: usize,
     /// The most requests that wait for the writer; one more is answered [`Error::Overloaded`].

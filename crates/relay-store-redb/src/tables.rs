@@ -36,6 +36,7 @@ pub(crate) struct Tables<'s> {
 /// What taking items out has left undone of the queue that is settled next.
 #[derive(Default)]
 struct Unsettled {
+    queue: u64,
     /// When it was due before.
     due: Option<Timestamp>,
     is_last_gone: bool,
@@ -186,6 +187,9 @@ impl<'s> Tables<'s> {
         };
         let Some((taken, items)) = found else { return Ok(None) };
         let mut row = QueueRow { items, ..*rows.row };
+        if self.unsettled.queue != queue {
+            self.unsettled = Unsettled { queue, ..Unsettled::default() };
+        }
         if let Some(ends) = row.ends {
             self.unsettled.due.get_or_insert(ends.first.deadline);
             self.unsettled.is_last_gone |= ends.last.seq == seq;
@@ -202,7 +206,8 @@ impl<'s> Tables<'s> {
             }
         }
         if row.usage.is_empty() {
-            self.empty(queue, &mut row);
+            let due = self.unsettled.due.take();
+            self.empty(queue, &mut row, due);
         }
         self.put_queue(queue, row.into());
         Ok(Some(taken))
@@ -262,7 +267,9 @@ impl<'s> Tables<'s> {
 
     /// Brings the ends of a queue up to date, and when it is due, after items were taken out of it.
     pub(crate) fn settle(&mut self, queue: u64) -> Result<(), StoreError> {
-        let Unsettled { due, is_last_gone } = std::mem::take(&mut self.unsettled);
+        let unsettled =
+            Some(std::mem::take(&mut self.unsettled)).filter(|unsettled| unsettled.queue == queue);
+        let Unsettled { due, is_last_gone, .. } = unsettled.unwrap_or_default();
         let Some(rows) = self.rows(queue)? else { return Ok(()) };
         let Some(ends) = rows.row.ends else { return Ok(()) };
         let settled = rows.settled(ends, is_last_gone)?;
@@ -281,8 +288,7 @@ impl<'s> Tables<'s> {
             tracing::error!("what was left of a queue cannot be read; it counts as empty");
             row.usage = Usage::ZERO;
             self.clear(queue)?;
-            self.unsettled.due = Some(due);
-            self.empty(queue, row);
+            self.empty(queue, row, Some(due));
         }
         self.put_queue(queue, shared);
         Ok(())
@@ -387,12 +393,12 @@ impl<'s> Tables<'s> {
         Arc::default()
     }
 
-    /// What an empty queue starts anew with.
-    fn empty(&mut self, queue: u64, row: &mut QueueRow) {
-        let due = self.unsettled.due.take();
-        if let Some(ends) = row.ends.take() {
-            self.put_due(due.unwrap_or(ends.first.deadline), queue, false);
+    /// What an empty queue, which was `due` then, starts anew with.
+    fn empty(&mut self, queue: u64, row: &mut QueueRow, due: Option<Timestamp>) {
+        if let Some(due) = due {
+            self.put_due(due, queue, false);
         }
+        row.ends = None;
         row.items = Items::default();
     }
 
