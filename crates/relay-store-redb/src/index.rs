@@ -31,10 +31,6 @@ const ROW_BYTES: u64 = 96;
 /// twice as much, and fills its holes.
 const WASTEFUL: u64 = 3;
 
-/// So much of the cache redb may fill with pages. It counts nothing else, but the allocator takes 5 KiB for a page of 4 KiB and its
-/// header, tables find the pages, and while a checkpoint writes some there are two of them.
-const PAGES_SHARE: (usize, usize) = (2, 3);
-
 /// While requests come it is not written anew before so many checkpoints after the last time, since none can begin meanwhile. Unless it is
 /// nearly all holes: then it is done in no time.
 const REWRITE_AFTER_CHECKPOINTS: u32 = 8;
@@ -52,6 +48,12 @@ pub(crate) struct Index {
     row_bytes: u64,
     /// How many checkpoints were written since then; many if that was in another process.
     checkpoints: u32,
+}
+
+/// How much of the memory of the cache redb may fill with pages. It counts nothing else, but the allocator takes 5 KiB for a page of 4 KiB and
+/// its header, the cache has tables of its own, and while a checkpoint is written there are two of some pages.
+const fn page_bytes(cache_bytes: usize) -> usize {
+    cache_bytes / 3 * 2
 }
 
 /// Whether there is an index in the directory.
@@ -104,7 +106,7 @@ impl Index {
     ) -> Result<Self, StoreError> {
         let file = Arc::new(IndexFile::new(file, Arc::clone(&pace)));
         let db = Database::builder()
-            .set_cache_size(cache_bytes / PAGES_SHARE.1 * PAGES_SHARE.0)
+            .set_cache_size(page_bytes(cache_bytes))
             .create_with_backend(Backend(Arc::clone(&file)))?;
         Ok(Self {
             disk,

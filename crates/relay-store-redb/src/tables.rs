@@ -178,7 +178,8 @@ impl<'s> Tables<'s> {
         }
     }
 
-    /// Takes an item out of its queue and forgets its name. `None` when it is not there.
+    /// Takes an item out of its queue and forgets its name. `None` when it is not there. The queue has to be settled before anything is
+    /// done to another one.
     pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
         let Some(rows) = self.rows(queue)? else { return Ok(None) };
         let found = match &rows.row.items {
@@ -197,6 +198,7 @@ impl<'s> Tables<'s> {
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
         match &mut row.items {
+            // If none is left, the row is emptied below.
             Items::Here(items) => row.ends = items.ends().or(row.ends),
             Items::Apart(places) => {
                 self.take_apart(queue, places, &taken)?;
@@ -275,20 +277,21 @@ impl<'s> Tables<'s> {
         let settled = rows.settled(ends, is_last_gone)?;
         let mut shared = rows.row;
         let due = due.unwrap_or(ends.first.deadline);
-        if let Some(now) = settled {
-            self.move_due(queue, due, now.first.deadline);
-        }
-        if settled == Some(ends) {
-            return Ok(());
-        }
-        let row = Arc::make_mut(&mut shared);
-        if settled.is_some() {
-            row.ends = settled;
-        } else {
-            tracing::error!("what was left of a queue cannot be read; it counts as empty");
-            row.usage = Usage::ZERO;
-            self.clear(queue)?;
-            self.empty(queue, row, Some(due));
+        match settled {
+            Some(now) => {
+                self.move_due(queue, due, now.first.deadline);
+                if now == ends {
+                    return Ok(());
+                }
+                Arc::make_mut(&mut shared).ends = settled;
+            }
+            None => {
+                tracing::error!("what was left of a queue cannot be read; it counts as empty");
+                let row = Arc::make_mut(&mut shared);
+                row.usage = Usage::ZERO;
+                self.clear(queue)?;
+                self.empty(queue, row, Some(due));
+            }
         }
         self.put_queue(queue, shared);
         Ok(())
@@ -393,7 +396,7 @@ impl<'s> Tables<'s> {
         Arc::default()
     }
 
-    /// What an empty queue, which was `due` then, starts anew with.
+    /// Makes the row one of a queue that holds nothing, and takes away the row that tells when it was `due`, if there is one.
     fn empty(&mut self, queue: u64, row: &mut QueueRow, due: Option<Timestamp>) {
         if let Some(due) = due {
             self.put_due(due, queue, false);
