@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::acked;
 use crate::error::StoreError;
+use crate::few::Few;
 use crate::layer::{Change, Layer, Numbers};
 use crate::memo::Memo;
 use crate::read::QueueRows;
@@ -188,31 +189,35 @@ impl<'s> Tables<'s> {
         };
         let Some((taken, items)) = found else { return Ok(None) };
         let mut row = QueueRow { items, ..*rows.row };
-        if self.unsettled.queue != queue {
-            self.unsettled = Unsettled { queue, ..Unsettled::default() };
-        }
         if let Some(ends) = row.ends {
-            self.unsettled.due.get_or_insert(ends.first.deadline);
-            self.unsettled.is_last_gone |= ends.last.seq == seq;
+            let unsettled = self.unsettled(queue);
+            unsettled.due.get_or_insert(ends.first.deadline);
+            unsettled.is_last_gone |= ends.last.seq == seq;
         }
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
-        match &mut row.items {
-            // If none is left, the row is emptied below.
-            Items::Here(items) => row.ends = items.ends().or(row.ends),
-            Items::Apart(places) => {
-                self.take_apart(queue, places, &taken)?;
-                if row.usage.items <= APART_UNTIL_ITEMS {
-                    self.take_back(queue, &mut row)?;
-                }
+        if let Items::Apart(places) = &mut row.items {
+            self.take_apart(queue, places, &taken)?;
+            if row.usage.items <= APART_UNTIL_ITEMS {
+                self.take_back(queue, &mut row)?;
             }
         }
+        // Those of items apart are left to the settling. If none is left, the row is emptied.
+        row.ends = row.here().and_then(Few::ends).or(row.ends);
         if row.usage.is_empty() {
-            let due = self.unsettled.due.take();
+            let due = self.unsettled(queue).due.take();
             self.empty(queue, &mut row, due);
         }
         self.put_queue(queue, row.into());
         Ok(Some(taken))
+    }
+
+    /// What is left undone of this queue: nothing yet, if it was another one before.
+    fn unsettled(&mut self, queue: u64) -> &mut Unsettled {
+        if self.unsettled.queue != queue {
+            self.unsettled = Unsettled { queue, ..Unsettled::default() };
+        }
+        &mut self.unsettled
     }
 
     /// Takes away what was put for an item by [`Tables::lay_apart`].
@@ -269,9 +274,7 @@ impl<'s> Tables<'s> {
 
     /// Brings the ends of a queue up to date, and when it is due, after items were taken out of it.
     pub(crate) fn settle(&mut self, queue: u64) -> Result<(), StoreError> {
-        let unsettled =
-            Some(std::mem::take(&mut self.unsettled)).filter(|unsettled| unsettled.queue == queue);
-        let Unsettled { due, is_last_gone, .. } = unsettled.unwrap_or_default();
+        let Unsettled { due, is_last_gone, .. } = std::mem::take(self.unsettled(queue));
         let Some(rows) = self.rows(queue)? else { return Ok(()) };
         let Some(ends) = rows.row.ends else { return Ok(()) };
         let settled = rows.settled(ends, is_last_gone)?;
