@@ -1,32 +1,55 @@
-//! How much is allowed. The types leave no invalid policy to be built, so nothing here can fail; where the numbers come
-//! from is the caller's business.
+//! How much is allowed. The types leave no invalid policy to be built, so nothing here can fail;
+//! where the numbers come from is the caller's business.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::bucket::{BanRule, Rate, nanos};
+use crate::bucket::{BanRule, Rate};
+use crate::bytes::ByteRate;
+use crate::excess::EXCESS_FACTOR;
+use crate::tokens::{Pace, nanos};
 
 /// The name of the bucket that all requests of a key draw from.
 pub const SHARED_BUCKET: &str = "all";
 
+const MAX_WAIT: Duration = Duration::from_secs(2);
 const BAN_THRESHOLD: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
 const BAN: Duration = Duration::from_secs(300);
 const TRACKED_KEYS_MAX: NonZeroUsize = NonZeroUsize::new(100_000).expect("100,000 is not zero");
 
-/// The limits of each key. [`Policy::new`] fills in the fields it does not ask for; any other value is fine too.
+/// No request waits longer, whatever [`Policy::max_wait`] says. The arithmetic relies on it.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// A minute has no more seconds.
+const THRESHOLD_MAX: u32 = 60;
+
+/// The limits of each key. [`Policy::new`] fills in the fields it does not ask for; any other value
+/// is fine too.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// How many tokens each bucket holds when full.
     pub burst: NonZeroU32,
     /// How many tokens the shared bucket earns per second.
     pub per_second: NonZeroU32,
-    /// How many refusals of one bucket within one minute set off its ban. 20 by default.
+    /// How long a request may wait for its tokens before it is refused instead. Zero: nothing
+    /// waits. More than an hour is an hour. 2 seconds by default.
+    pub max_wait: Duration,
+    /// How many seconds of excess within one minute set off a ban. More than 60 are 60. 20 by default.
     pub ban_threshold: NonZeroU32,
     /// How long a ban lasts; zero turns bans off. 300 seconds by default.
     pub ban: Duration,
+    /// How many bytes one key may send. `None`, the default: as many as it likes.
+    pub bytes: Option<ByteRate>,
     /// How many keys are remembered at most. 100,000 by default.
     pub tracked_keys_max: NonZeroUsize,
-    endpoints: Vec<(&'static str, NonZeroU32)>,
+    endpoints: Vec<EndpointPolicy>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct EndpointPolicy {
+    name: &'static str,
+    per_second: NonZeroU32,
+    heeds_bytes: bool,
 }
 
 /// Which bucket of its own, besides the shared one, a request draws from. Made by [`Policy::add_endpoint`].
@@ -38,10 +61,20 @@ pub struct Endpoint(pub(crate) usize);
 pub(crate) struct Rules {
     pub(crate) shared: Rate,
     /// An [`Endpoint`] is a position in this list.
-    pub(crate) endpoints: Box<[Rate]>,
+    pub(crate) endpoints: Box<[EndpointRule]>,
+    pub(crate) connections: Pace,
+    pub(crate) bytes: Option<ByteRate>,
+    pub(crate) max_wait_ns: u64,
     /// None: nobody is ever banned.
     pub(crate) ban: Option<BanRule>,
     pub(crate) tracked_keys_max: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct EndpointRule {
+    pub(crate) rate: Rate,
+    /// Whether a request waits until the bytes of its key are paid.
+    pub(crate) heeds_bytes: bool,
 }
 
 impl Policy {
@@ -50,32 +83,54 @@ impl Policy {
         Self {
             burst,
             per_second,
+            max_wait: MAX_WAIT,
             ban_threshold: BAN_THRESHOLD,
             ban: BAN,
+            bytes: None,
             tracked_keys_max: TRACKED_KEYS_MAX,
             endpoints: Vec::new(),
         }
     }
 
-    /// Gives each key one more bucket, which holds [`Policy::burst`] tokens and earns `per_second`. `name` is what
-    /// refusals call it; nothing depends on its being unique.
+    /// Gives each key one more bucket, which holds [`Policy::burst`] tokens and earns `per_second`.
+    /// `name` is what refusals call it; nothing depends on its being unique.
     ///
-    /// The answer belongs to limiters made from this policy. To a limiter without such an endpoint it means a request of
-    /// no endpoint.
+    /// The answer belongs to limiters made from this policy. To a limiter without such an endpoint
+    /// it means a request of no endpoint.
     pub fn add_endpoint(&mut self, name: &'static str, per_second: NonZeroU32) -> Endpoint {
-        self.endpoints.push((name, per_second));
+        self.add(EndpointPolicy { name, per_second, heeds_bytes: false })
+    }
+
+    /// As [`Policy::add_endpoint`], for an endpoint whose requests also wait until the bytes that
+    /// their key has sent are paid, by [`Policy::bytes`].
+    pub fn add_endpoint_with_bytes(&mut self, name: &'static str, per_second: NonZeroU32) -> Endpoint {
+        self.add(EndpointPolicy { name, per_second, heeds_bytes: true })
+    }
+
+    fn add(&mut self, endpoint: EndpointPolicy) -> Endpoint {
+        self.endpoints.push(endpoint);
         Endpoint(self.endpoints.len() - 1)
     }
 }
 
 impl From<Policy> for Rules {
     fn from(policy: Policy) -> Self {
-        let rate = |(name, per_second)| Rate { name, per_second, burst: policy.burst };
+        let burst = policy.burst;
+        let endpoint = |EndpointPolicy { name, per_second, heeds_bytes }| EndpointRule {
+            rate: Rate::new(name, per_second, burst),
+            heeds_bytes,
+        };
+        let connections_per_second = policy.per_second.saturating_mul(EXCESS_FACTOR);
         Self {
-            shared: rate((SHARED_BUCKET, policy.per_second)),
-            endpoints: policy.endpoints.into_iter().map(rate).collect(),
-            ban: (!policy.ban.is_zero())
-                .then(|| BanRule { threshold: policy.ban_threshold, ban_ns: nanos(policy.ban) }),
+            shared: Rate::new(SHARED_BUCKET, policy.per_second, burst),
+            endpoints: policy.endpoints.into_iter().map(endpoint).collect(),
+            connections: Pace::new(connections_per_second, connections_per_second),
+            bytes: policy.bytes,
+            max_wait_ns: nanos(policy.max_wait.min(LONGEST_WAIT)),
+            ban: (!policy.ban.is_zero()).then(|| BanRule {
+                threshold: policy.ban_threshold.get().min(THRESHOLD_MAX),
+                ban_ns: nanos(policy.ban),
+            }),
             tracked_keys_max: policy.tracked_keys_max.get(),
         }
     }

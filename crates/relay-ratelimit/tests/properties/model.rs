@@ -1,145 +1,327 @@
-//! The limiter as one would write it without a thought for memory, speed or threads: lists, searched from end to end.
-//! Time must not run backwards here.
+//! The limiter as one would write it without a thought for memory, speed or threads: lists,
+//! searched from end to end. Time must not run backwards here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use relay_ratelimit::{Decision, Refusal, SHARED_BUCKET};
+use relay_ratelimit::{BYTES_BUCKET, Refusal, SHARED_BUCKET};
 
 use crate::{ENDPOINT_NAMES, Numbers, positive};
 
-const MINUTE: u128 = 60_000_000_000;
-const TOKEN: u128 = 1_000_000_000;
+const SECOND: i128 = 1_000_000_000;
+const TOKEN: i128 = 1_000_000_000;
+
+/// What becomes of a request, without what is told of the level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Passes,
+    Waits { after: Duration, place: Place },
+    Refused(Refusal),
+}
+
+/// When a place comes up in the line of each bucket that it may still be given back in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place(Vec<(usize, i128)>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connected {
+    Serve,
+    Refuse(Refusal),
+    Drop,
+}
 
 pub(crate) struct Model {
     numbers: Numbers,
     known: Vec<Known>,
-    overflow: Known,
 }
 
-#[derive(Clone)]
 struct Known {
     key: u8,
-    seen: u128,
+    seen: i128,
+    /// Until when it is kept, if somebody wanted its room while it was banned.
+    kept_until: Option<i128>,
     /// The shared bucket, then the endpoints'.
-    buckets: Vec<Level>,
+    buckets: Vec<Bucket>,
+    connections: Bucket,
+    /// In billionths of a byte, as of `seen`.
+    owed: i128,
+    answers_taken: i128,
+    answers_second: i128,
 }
 
-#[derive(Clone)]
-struct Level {
+struct Bucket {
     name: &'static str,
-    per_second: u32,
-    /// In billionths of a token, as of `filled`.
-    level: u128,
-    filled: u128,
-    /// The times of the refusals since the first of the window.
-    refused: Vec<u128>,
-    banned_until: u128,
+    burst: i128,
+    per_second: i128,
+    /// In billionths of a token, as of `filled`; below zero if tokens to come are taken.
+    level: i128,
+    filled: i128,
+    /// Places given back that nobody has taken since.
+    returned: usize,
+    asked: Vec<i128>,
+    refused: Vec<i128>,
+    first_refused: Option<i128>,
+    excess: BTreeSet<i128>,
+    banned_until: i128,
 }
 
 impl Model {
     pub(crate) fn new(numbers: Numbers) -> Self {
-        let overflow = Known::new(&numbers, 0, 0);
-        Self { numbers, known: Vec::new(), overflow }
+        Self { numbers, known: Vec::new() }
     }
 
     pub(crate) fn tracked(&self) -> usize {
         self.known.len()
     }
 
-    pub(crate) fn check(&mut self, key: u8, endpoint: Option<usize>, now: Duration) -> Decision {
-        let now = now.as_nanos();
-        let bans = !self.numbers.ban.is_zero();
-        match self.place(key, now) {
-            Some(at) => self.known[at].check(&self.numbers, bans, endpoint, now),
-            None => self.overflow.check(&self.numbers, false, endpoint, now),
+    pub(crate) fn check(&mut self, key: u8, endpoint: Option<usize>, now: Duration) -> Fate {
+        let (known, numbers, now) = self.known(key, now);
+        known.check(numbers, endpoint, now)
+    }
+
+    pub(crate) fn connection(&mut self, key: u8, now: Duration) -> Connected {
+        let (known, numbers, now) = self.known(key, now);
+        known.connection(numbers, now)
+    }
+
+    pub(crate) fn charge(&mut self, key: u8, bytes: u64, now: Duration) {
+        let Some((per_second, burst)) = self.numbers.bytes else { return };
+        let (known, ..) = self.known(key, now);
+        let most = i128::from(burst) * TOKEN + 60 * SECOND * i128::from(per_second);
+        known.owed = (known.owed + i128::from(bytes) * TOKEN).min(most);
+    }
+
+    pub(crate) fn give_back(&mut self, key: u8, place: &Place, now: Duration) {
+        let now = nanoseconds(now);
+        let Some(known) = self.known.iter_mut().find(|known| known.key == key) else { return };
+        for &(at, comes_up) in &place.0 {
+            if comes_up > now {
+                known.buckets[at].level += TOKEN;
+                known.buckets[at].returned += 1;
+            }
         }
     }
 
-    /// Where the key is in the list, after making room for it.
-    fn place(&mut self, key: u8, now: u128) -> Option<usize> {
-        if let Some(at) = self.known.iter().position(|known| known.key == key) {
-            return Some(at);
+    /// What is known of the key, after making room for it and with all its buckets filled up to now.
+    fn known(&mut self, key: u8, now: Duration) -> (&mut Known, &Numbers, i128) {
+        let now = nanoseconds(now);
+        let at = self.known.iter().position(|known| known.key == key).unwrap_or_else(|| {
+            if self.known.len() == self.numbers.keys {
+                self.forget_one(now);
+            }
+            self.known.push(Known::new(&self.numbers, key, now));
+            self.known.len() - 1
+        });
+        let known = &mut self.known[at];
+        known.fill(&self.numbers, now);
+        (known, &self.numbers, now)
+    }
+
+    /// The idlest goes. Each ban that stands in the way is noted, and if that makes too many, the
+    /// soonest of them ends.
+    fn forget_one(&mut self, now: i128) {
+        for known in &mut self.known {
+            known.kept_until = known.kept_until.filter(|&until| until > now);
         }
-        if self.known.len() == self.numbers.keys {
-            let free = |&at: &usize| self.known[at].buckets.iter().all(|bucket| bucket.banned_until <= now);
-            let idlest = (0..self.known.len()).filter(free).min_by_key(|&at| self.known[at].seen)?;
-            self.known.remove(idlest);
+        loop {
+            let candidates = (0..self.known.len()).filter(|&at| self.known[at].kept_until.is_none());
+            let idlest = candidates.min_by_key(|&at| self.known[at].seen).unwrap();
+            let ban = self.known[idlest].buckets.iter().map(|bucket| bucket.banned_until).max().unwrap();
+            if ban <= now {
+                self.known.remove(idlest);
+                return;
+            }
+            self.known[idlest].kept_until = Some(ban);
+            let kept = (0..self.known.len()).filter(|&at| self.known[at].kept_until.is_some());
+            if kept.clone().count() > self.numbers.keys / 2 {
+                let soonest = kept.min_by_key(|&at| self.known[at].kept_until).unwrap();
+                self.known.remove(soonest);
+                return;
+            }
         }
-        self.known.push(Known::new(&self.numbers, key, now));
-        Some(self.known.len() - 1)
     }
 }
 
 impl Known {
-    fn new(numbers: &Numbers, key: u8, now: u128) -> Self {
-        let names = [SHARED_BUCKET].into_iter().chain(ENDPOINT_NAMES);
-        let rates = [numbers.per_second].into_iter().chain(numbers.endpoints);
-        let level = u128::from(numbers.burst) * TOKEN;
-        let bucket = |(name, per_second)| Level {
+    fn new(numbers: &Numbers, key: u8, now: i128) -> Self {
+        let bucket = |name, burst, per_second| Bucket {
             name,
+            burst,
             per_second,
-            level,
+            level: burst * TOKEN,
             filled: now,
+            returned: 0,
+            asked: Vec::new(),
             refused: Vec::new(),
+            first_refused: None,
+            excess: BTreeSet::new(),
             banned_until: 0,
         };
-        Self { key, seen: now, buckets: names.zip(rates).map(bucket).collect() }
+        let names = [SHARED_BUCKET].into_iter().chain(ENDPOINT_NAMES);
+        let rates = [numbers.per_second].into_iter().chain(numbers.endpoints);
+        let burst = numbers.burst.into();
+        let connections = i128::from(numbers.per_second.saturating_mul(4));
+        Self {
+            key,
+            seen: now,
+            kept_until: None,
+            buckets: names.zip(rates).map(|(name, rate)| bucket(name, burst, rate.into())).collect(),
+            connections: bucket("connections", connections, connections),
+            owed: 0,
+            answers_taken: 0,
+            answers_second: 0,
+        }
     }
 
-    fn check(&mut self, numbers: &Numbers, bans: bool, endpoint: Option<usize>, now: u128) -> Decision {
+    fn fill(&mut self, numbers: &Numbers, now: i128) {
+        let per_second = numbers.bytes.map_or(0, |(per_second, _)| per_second);
+        self.owed = (self.owed - (now - self.seen) * i128::from(per_second)).max(0);
         self.seen = now;
-        for bucket in &mut self.buckets {
-            bucket.fill(numbers.burst, now);
-        }
+        self.connections.fill(now);
+        self.buckets.iter_mut().for_each(|bucket| bucket.fill(now));
+    }
+
+    fn check(&mut self, numbers: &Numbers, endpoint: Option<usize>, now: i128) -> Fate {
         let drawn: Vec<usize> = endpoint.map(|at| at + 1).into_iter().chain([0]).collect();
-        let longest = |buckets: &[Level]| drawn.iter().map(|&at| buckets[at].wait(now)).max().unwrap();
-        if longest(&self.buckets) == 0 {
-            for at in drawn {
-                self.buckets[at].level -= TOKEN;
+        let longest =
+            |buckets: &[Bucket]| drawn.iter().map(|&at| buckets[at].wait_with_ban(now)).max().unwrap();
+        let max_wait = nanoseconds(numbers.max_wait);
+        // The first endpoint heeds bytes.
+        let bytes = numbers.bytes.filter(|_| endpoint == Some(0));
+        let debt = bytes.map_or(0, |(per_second, burst)| {
+            div_ceil((self.owed - i128::from(burst) * TOKEN).max(0), per_second.into())
+        });
+        let banned: Vec<_> =
+            drawn.iter().copied().filter(|&at| self.buckets[at].banned_until > now).collect();
+        if !banned.is_empty() || longest(&self.buckets) > max_wait {
+            let among = if banned.is_empty() { &drawn } else { &banned };
+            let wait = among.iter().map(|&at| self.buckets[at].wait_with_ban(now)).max();
+            let named =
+                among.iter().copied().find(|&at| Some(self.buckets[at].wait_with_ban(now)) == wait).unwrap();
+            let began = banned.is_empty() && self.buckets[named].refuse(numbers, now);
+            let retry_after = longest(&self.buckets).max(debt);
+            return Fate::Refused(self.buckets[named].refusal(
+                retry_after,
+                !banned.is_empty() || began,
+                began,
+            ));
+        }
+        let token_wait = longest(&self.buckets);
+        let mut places = Vec::new();
+        for &at in &drawn {
+            let bucket = &mut self.buckets[at];
+            if bucket.returned > 0 {
+                bucket.returned -= 1;
+            } else if bucket.wait() > 0 {
+                places.push((at, now + bucket.wait()));
             }
-            return Decision::Allowed;
+            bucket.level -= TOKEN;
         }
-        let banned =
-            drawn.iter().copied().filter(|&at| self.buckets[at].banned_until > now).collect::<Vec<_>>();
-        let among = if banned.is_empty() { &drawn } else { &banned };
-        let wait = among.iter().map(|&at| self.buckets[at].wait(now)).max();
-        let named = among.iter().copied().find(|&at| Some(self.buckets[at].wait(now)) == wait).unwrap();
-        if bans && banned.is_empty() {
-            self.buckets[named].refuse(numbers, now);
+        if let Some((per_second, burst)) = bytes
+            && debt > max_wait
+        {
+            let retry_after = longest(&self.buckets).max(debt);
+            return Fate::Refused(refusal_of_bytes(per_second, burst, retry_after));
         }
-        let retry_after = Duration::from_nanos(longest(&self.buckets).try_into().unwrap());
-        let Level { name, per_second, banned_until, .. } = self.buckets[named];
-        Decision::Refused(Refusal {
-            bucket: name,
-            retry_after,
-            banned: banned_until > now,
-            ban_began: banned.is_empty() && banned_until > now,
-            quota: positive(numbers.burst),
-            window_seconds: (f64::from(numbers.burst) / f64::from(per_second)).ceil() as u32,
-        })
+        drawn.iter().for_each(|&at| self.buckets[at].asked.push(now));
+        match token_wait.max(debt) {
+            0 => Fate::Passes,
+            after => Fate::Waits { after: duration(after), place: Place(places) },
+        }
+    }
+
+    fn connection(&mut self, numbers: &Numbers, now: i128) -> Connected {
+        let shared = &mut self.buckets[0];
+        let was_banned = shared.banned_until > now;
+        if !was_banned {
+            if self.connections.wait() == 0 {
+                self.connections.level -= TOKEN;
+                return Connected::Serve;
+            }
+            if !shared.refuse(numbers, now) {
+                return Connected::Drop;
+            }
+        }
+        let second = now / SECOND;
+        self.answers_taken = (self.answers_taken - (second - self.answers_second)).max(0);
+        self.answers_second = second;
+        if self.answers_taken == 5 {
+            return Connected::Drop;
+        }
+        self.answers_taken += 1;
+        Connected::Refuse(shared.refusal(shared.banned_until - now, true, !was_banned))
     }
 }
 
-impl Level {
-    fn fill(&mut self, burst: u32, now: u128) {
-        let earned = (now - self.filled) * u128::from(self.per_second);
-        self.level = (self.level + earned).min(u128::from(burst) * TOKEN);
+impl Bucket {
+    fn fill(&mut self, now: i128) {
+        self.level = (self.level + (now - self.filled) * self.per_second).min(self.burst * TOKEN);
         self.filled = now;
     }
 
-    fn wait(&self, now: u128) -> u128 {
-        let missing = TOKEN.saturating_sub(self.level);
-        missing.div_ceil(self.per_second.into()).max(self.banned_until.saturating_sub(now))
+    fn wait(&self) -> i128 {
+        div_ceil((TOKEN - self.level).max(0), self.per_second)
     }
 
-    fn refuse(&mut self, numbers: &Numbers, now: u128) {
-        if self.refused.first().is_some_and(|first| now - first >= MINUTE) {
-            self.refused.clear();
+    fn wait_with_ban(&self, now: i128) -> i128 {
+        self.wait().max(self.banned_until - now)
+    }
+
+    /// Notes what was asked and refused; whether that begins a ban.
+    fn refuse(&mut self, numbers: &Numbers, now: i128) -> bool {
+        if numbers.ban.is_zero() {
+            return false;
         }
+        self.asked.push(now);
+        let second = now / SECOND;
+        let is_new = self.refused.last().is_none_or(|last| second - last / SECOND > 10);
+        let first = if is_new { now } else { self.first_refused.unwrap() };
+        self.first_refused = Some(first);
         self.refused.push(now);
-        if self.refused.len() == numbers.ban_threshold as usize {
-            self.refused.clear();
-            self.banned_until = now + numbers.ban.as_nanos();
+        let asked = self.asked.iter().filter(|&at| at / SECOND == second).count() as i128;
+        if asked > 4 * self.per_second && second * SECOND >= first + SECOND {
+            self.excess.insert(second);
+        }
+        let within = self.excess.iter().filter(|&&counted| counted > second - 60).count();
+        let began = within >= numbers.ban_threshold as usize;
+        if began {
+            self.banned_until = now + nanoseconds(numbers.ban);
+            (self.asked, self.refused, self.excess) = Default::default();
+        }
+        began
+    }
+
+    fn refusal(&self, retry_after: i128, banned: bool, ban_began: bool) -> Refusal {
+        Refusal {
+            bucket: self.name,
+            retry_after: duration(retry_after),
+            banned,
+            ban_began,
+            quota: positive(self.burst.try_into().unwrap()),
+            window_seconds: div_ceil(self.burst, self.per_second).try_into().unwrap(),
         }
     }
+}
+
+fn refusal_of_bytes(per_second: u64, burst: u64, retry_after: i128) -> Refusal {
+    Refusal {
+        bucket: BYTES_BUCKET,
+        retry_after: duration(retry_after),
+        banned: false,
+        ban_began: false,
+        quota: positive(burst.try_into().unwrap()),
+        window_seconds: burst.div_ceil(per_second).try_into().unwrap(),
+    }
+}
+
+fn nanoseconds(span: Duration) -> i128 {
+    span.as_nanos().try_into().unwrap()
+}
+
+fn duration(nanoseconds: i128) -> Duration {
+    Duration::from_nanos(nanoseconds.try_into().unwrap())
+}
+
+fn div_ceil(dividend: i128, divisor: i128) -> i128 {
+    (dividend + divisor - 1) / divisor
 }

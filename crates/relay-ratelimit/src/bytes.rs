@@ -1,0 +1,135 @@
+//! The bytes that a key has sent, as a debt that time pays. It never refuses what has begun; the
+//! next request waits.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use crate::decision::Refusal;
+use crate::tokens::SECOND_NS;
+
+/// The name of the bucket that bytes are charged to.
+pub const BYTES_BUCKET: &str = "bytes";
+
+/// No debt delays a request for longer.
+const DEBT_MAX_NS: u64 = 60 * SECOND_NS;
+
+/// One byte, in ticks: a rate of `r` bytes per second earns `r` ticks per nanosecond.
+const TICKS_PER_BYTE: u128 = 1_000_000_000;
+
+/// How many bytes one key may send. Any values are fine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRate {
+    /// How many bytes are paid off per second.
+    pub per_second: NonZeroU64,
+    /// How many bytes may be owed before a request has to wait.
+    pub burst: NonZeroU64,
+}
+
+/// The default owes nothing.
+///
+/// The moment in ticks at which everything is paid. Below 2^127: 2^62 nanoseconds times 2^64 per
+/// second, and on top of that a burst (2^94) and a minute (2^100). Packed, because sixteen bytes of
+/// alignment cost every key eight.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(Rust, packed(8))]
+pub(crate) struct ByteDebt {
+    paid_at: u128,
+}
+
+impl ByteRate {
+    /// A refusal because of this debt.
+    pub(crate) fn refusal(&self, retry_after_ns: u64) -> Refusal {
+        let window = self.burst.get().div_ceil(self.per_second.get());
+        Refusal {
+            bucket: BYTES_BUCKET,
+            retry_after: Duration::from_nanos(retry_after_ns),
+            banned: false,
+            ban_began: false,
+            quota: NonZeroU32::try_from(self.burst).unwrap_or(NonZeroU32::MAX),
+            window_seconds: u32::try_from(window).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn ticks(&self, span_ns: u64) -> u128 {
+        u128::from(span_ns) * u128::from(self.per_second.get())
+    }
+
+    fn burst_ticks(&self) -> u128 {
+        u128::from(self.burst.get()) * TICKS_PER_BYTE
+    }
+}
+
+impl ByteDebt {
+    pub(crate) fn charge(&mut self, rate: &ByteRate, bytes: u64, now_ns: u64) {
+        let (paid_at, now) = (self.paid_at, rate.ticks(now_ns));
+        let charged = paid_at.max(now) + u128::from(bytes) * TICKS_PER_BYTE;
+        let most = now + rate.burst_ticks() + rate.ticks(DEBT_MAX_NS);
+        // A time that is handed in late must not forgive what is owed already.
+        self.paid_at = charged.min(most).max(paid_at);
+    }
+
+    /// Nanoseconds until no more is owed than the burst; 0 if it is so now.
+    pub(crate) fn wait_ns(self, rate: &ByteRate, now_ns: u64) -> u64 {
+        let owed = { self.paid_at }.saturating_sub(rate.ticks(now_ns)).saturating_sub(rate.burst_ticks());
+        if owed == 0 {
+            return 0;
+        }
+        u64::try_from(owed.div_ceil(rate.per_second.get().into())).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::tokens::nanos;
+
+    fn rate(per_second: u64, burst: u64) -> ByteRate {
+        let [per_second, burst] = [per_second, burst].map(|n| NonZeroU64::new(n).unwrap());
+        ByteRate { per_second, burst }
+    }
+
+    #[test]
+    fn the_burst_is_free_and_the_rest_takes_its_time() {
+        let rate = rate(3, 10);
+        let mut debt = ByteDebt::default();
+        debt.charge(&rate, 10, 0);
+        assert_eq!(debt.wait_ns(&rate, 0), 0);
+        debt.charge(&rate, 1, 0);
+        assert_eq!(debt.wait_ns(&rate, 0), 333_333_334);
+        assert_eq!(debt.wait_ns(&rate, 333_333_333), 1);
+        debt.charge(&rate, 2, 333_333_334);
+        assert_eq!(debt.wait_ns(&rate, 333_333_334), 666_666_666, "three bytes take one second exactly");
+    }
+
+    #[test]
+    fn a_debt_is_paid_within_a_minute_whatever_was_sent() {
+        let rate = rate(1000, 1);
+        let mut debt = ByteDebt::default();
+        for _ in 0..3 {
+            debt.charge(&rate, u64::MAX, 7);
+            assert_eq!(debt.wait_ns(&rate, 7), DEBT_MAX_NS);
+        }
+        debt.charge(&rate, 1, 0);
+        assert_eq!(debt.wait_ns(&rate, 7), DEBT_MAX_NS, "an earlier time forgives nothing");
+    }
+
+    #[test]
+    fn extreme_numbers_are_harmless() {
+        let end = nanos(Duration::MAX);
+        for rate in [rate(1, 1), rate(u64::MAX, 1), rate(1, u64::MAX), rate(u64::MAX, u64::MAX)] {
+            let mut debt = ByteDebt::default();
+            for now_ns in [0, 1, end, 1, 0] {
+                debt.charge(&rate, u64::MAX, now_ns);
+                assert!(debt.wait_ns(&rate, end) <= DEBT_MAX_NS);
+            }
+            assert!(rate.refusal(1).window_seconds > 0);
+        }
+    }
+
+    #[test]
+    fn a_debt_costs_a_key_sixteen_bytes() {
+        assert_eq!((size_of::<ByteDebt>(), align_of::<ByteDebt>()), (16, 8));
+    }
+}

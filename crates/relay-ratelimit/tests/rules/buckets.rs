@@ -1,0 +1,172 @@
+//! Tokens: who draws on what, and what is told of it.
+
+use std::time::Duration;
+
+use relay_ratelimit::{Decision, Endpoint, Level, Limiter, Policy};
+
+use crate::script::check;
+use crate::{policy, positive, waiting, without_bans};
+
+#[test]
+fn a_request_of_no_endpoint_draws_on_the_shared_bucket_alone() {
+    check(
+        policy(),
+        "0 a - 3x -> ok
+         0 a - -> all 100
+         99 a - -> all 1
+         100 a - -> ok
+         100 a - -> all 100",
+    );
+}
+
+#[test]
+fn an_endpoint_draws_on_both() {
+    check(
+        policy(),
+        "0 a push 2x -> ok
+         0 a pull -> ok
+         0 a - -> all 100
+         100 a push -> ok
+         100 a push -> push 100
+         200 a - -> ok
+         200 a push -> all 100
+         300 a push -> ok
+         300 a push -> push 100",
+    );
+}
+
+#[test]
+fn keys_do_not_know_each_other() {
+    check(
+        policy(),
+        "0 a - 3x -> ok
+         0 a - -> all 100
+         0 b - 3x -> ok",
+    );
+}
+
+#[test]
+fn a_refusal_by_an_endpoint_does_not_drain_the_shared_bucket() {
+    check(
+        without_bans(policy()),
+        "0 a pull 3x -> ok
+         300 a pull 50x -> pull 200
+         300 a - 3x -> ok",
+    );
+}
+
+#[test]
+fn a_refusal_by_the_shared_bucket_does_not_drain_the_endpoint() {
+    check(
+        without_bans(policy()),
+        "0 a - 3x -> ok
+         0 a pull 50x -> all 100
+         300 a pull 3x -> ok",
+    );
+}
+
+#[test]
+fn of_two_empty_buckets_the_one_with_the_longer_wait_is_named() {
+    check(
+        policy(),
+        "0 a push 3x -> ok
+         0 a push -> push 200
+         0 a pull -> all 100",
+    );
+}
+
+#[test]
+fn long_rest_fills_a_bucket_and_no_more() {
+    check(
+        policy(),
+        "0 a - 3x -> ok
+         86400000 a - 3x -> ok
+         86400000 a - -> all 100",
+    );
+}
+
+#[test]
+fn an_earlier_time_finds_less_and_breaks_nothing() {
+    check(
+        without_bans(policy()),
+        "1000 a - 3x -> ok
+         1000 a - 50x -> all 100
+         900 a - -> all 200
+         0 a - -> all 1100
+         1100 a - -> ok
+         1100 a - -> all 100",
+    );
+}
+
+#[test]
+fn a_refusal_tells_the_quota_and_its_window() {
+    for (burst, per_second, window_seconds) in [(40, 20, 2), (40, 10, 4), (41, 10, 5), (1, 20, 1), (7, 7, 1)]
+    {
+        let limiter = Limiter::new(waiting(0, Policy::new(positive(burst), positive(per_second))));
+        let decision = (0..=burst).map(|_| limiter.check(&(), None, Duration::ZERO)).last();
+        let Some(Decision::Refused(refusal)) = decision else { panic!("{burst} and one more do not pass") };
+        assert_eq!((refusal.quota, refusal.window_seconds), (positive(burst), window_seconds));
+    }
+}
+
+#[test]
+fn what_is_left_is_told_until_it_is_full_or_until_the_next() {
+    check(
+        policy(),
+        "0 a left -> all 2 100
+         0 a left -> all 1 200
+         0 a left -> all 0 100
+         150 a left -> all 0 50
+         10000 a left -> all 2 100",
+    );
+}
+
+#[test]
+fn of_two_buckets_the_one_with_less_is_told() {
+    let mut policy = waiting(1000, policy());
+    let push = policy.add_endpoint("push", positive(5));
+    let limiter = Limiter::new(policy);
+    let ask = |endpoint| match limiter.check(&(), endpoint, Duration::ZERO) {
+        Decision::Allowed(level) => (level, 0),
+        Decision::Wait(wait) => (wait.level, wait.after.as_millis()),
+        Decision::Refused(refusal) => panic!("{refusal:?}"),
+    };
+    let level = |bucket, remaining, reset_ms, window_seconds| Level {
+        bucket,
+        remaining,
+        reset: Duration::from_millis(reset_ms),
+        quota: positive(3),
+        window_seconds,
+    };
+    assert_eq!(ask(Some(push)), (level("push", 2, 200, 1), 0), "of equals the one that takes longer");
+    assert_eq!(ask(None), (level("all", 1, 200, 1), 0));
+    assert_eq!(ask(Some(push)), (level("all", 0, 100, 1), 0));
+    assert_eq!(ask(Some(push)), (level("push", 0, 200, 1), 100), "of equals in both the endpoint's");
+    assert_eq!(ask(Some(push)), (level("push", 0, 400, 1), 200));
+}
+
+#[test]
+fn an_endpoint_of_another_policy_is_no_endpoint() {
+    let elsewhere: Endpoint = policy().add_endpoint("push", positive(1));
+    let limiter = Limiter::new(policy());
+    for _ in 0..3 {
+        assert!(matches!(limiter.check(&(), Some(elsewhere), Duration::ZERO), Decision::Allowed(_)));
+    }
+    let decision = limiter.check(&(), Some(elsewhere), Duration::ZERO);
+    assert!(matches!(decision, Decision::Refused(refusal) if refusal.bucket == "all"));
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let Policy { max_wait, ban_threshold, ban, bytes, tracked_keys_max, .. } =
+        Policy::new(positive(40), positive(20));
+    assert_eq!((ban_threshold.get(), ban.as_secs(), tracked_keys_max.get()), (20, 300, 100_000));
+    assert_eq!((max_wait, bytes), (Duration::from_secs(2), None));
+}
+
+#[test]
+fn debug_tells_no_key() {
+    let limiter = Limiter::new(policy());
+    let _ = limiter.check(&"203.0.113.9", None, Duration::ZERO);
+    assert!(!format!("{limiter:?}").contains("203.0.113.9"));
+}
