@@ -1,12 +1,12 @@
 //! From the configuration to each crate's own options. Pure: what is written here is what a key means.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use relay_core::Limits;
 use relay_http::{RateLimit, Readiness};
 
-use crate::config::{RateLimitConfig, RelayConfig, RelayLimits};
+use crate::config::{RateLimitConfig, RelayConfig, RelayLimits, ServerConfig};
 
 pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     Limits {
@@ -23,15 +23,27 @@ pub(crate) fn limits(relay: &RelayLimits) -> Limits {
 pub(crate) fn http_options(config: &RelayConfig, readiness: Readiness) -> relay_http::Options {
     // What no machine can count has no bound.
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    let positive = |number| NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN);
     relay_http::Options {
         message_bytes_max: config.relay.max_message_bytes,
         inflight_bytes_max: count(config.server.max_inflight_bytes),
-        connections_max: NonZeroUsize::new(count(config.server.max_connections)).unwrap_or(NonZeroUsize::MIN),
+        connections_max: positive(config.server.max_connections),
+        connections_per_address_max: positive(connections_per_address(&config.server)),
+        connection_age_max: Duration::from_secs(config.server.max_connection_age_seconds),
         request_timeout: Duration::from_secs(config.server.request_timeout_seconds),
         keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
         drain: Duration::from_secs(config.server.drain_seconds),
         rate_limit: config.rate_limit.enabled.then(|| rate_limit(&config.rate_limit)),
+        public_stats: config.server.public_stats,
         readiness,
+    }
+}
+
+/// Unless it is given, it follows from the number of all.
+fn connections_per_address(server: &ServerConfig) -> u64 {
+    match server.max_connections_per_address {
+        0 => (server.max_connections / 20).max(8),
+        given => given,
     }
 }
 
@@ -45,10 +57,14 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
         push_rps: positive(config.endpoints.push_rps),
         pull_rps: positive(config.endpoints.pull_rps),
         ack_rps: positive(config.endpoints.ack_rps),
+        max_wait: Duration::from_millis(config.max_wait_ms),
+        push_bytes_per_second: NonZeroU64::new(config.push_bytes_per_second),
+        push_per_recipient_rps: NonZeroU32::new(config.push_per_recipient_rps),
         ban: Duration::from_secs(config.ban_seconds),
         ban_threshold: positive(config.ban_threshold),
         ipv6_prefix: config.ipv6_prefix,
         trusted_proxies: config.trusted_proxies.clone(),
+        exempt: config.exempt.clone(),
         tracked_addresses_max: NonZeroUsize::new(tracked).unwrap_or(NonZeroUsize::MIN),
     }
 }

@@ -6,17 +6,24 @@ use std::task::{Context, Poll};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, StatusCode};
 use bytes::Bytes;
+use relay_ratelimit::Level;
 use serde::Serialize;
 
 use crate::api::PageJson;
 use crate::budget::Share;
 use crate::code::Code;
-use crate::line::Busy;
+use crate::connection_state::InFlightRequest;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Nothing that the relay says is for a cache.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// What is left of a rate (draft-ietf-httpapi-ratelimit-headers-10).
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// An answer: always JSON.
 #[derive(Debug)]
@@ -33,6 +40,7 @@ pub(crate) struct Answer {
 /// What is still to be sent of a body.
 #[derive(Debug)]
 enum Content {
+    Nothing,
     Written(Bytes),
     /// It is written while it is sent.
     Page(PageJson),
@@ -42,7 +50,7 @@ enum Content {
 #[derive(Debug)]
 pub(crate) struct Sending {
     body: Content,
-    _busy: Busy,
+    _in_flight: InFlightRequest,
     _share: Option<Share>,
 }
 
@@ -57,6 +65,13 @@ impl Answer {
     /// The answer 200 of this value.
     pub(crate) fn ok(value: &impl Serialize) -> Self {
         Self::json(StatusCode::OK, value)
+    }
+
+    /// The answer 204, which tells the methods.
+    pub(crate) fn no_content(allow: &'static str) -> Self {
+        let mut answer = Self::new(StatusCode::NO_CONTENT, Content::Nothing);
+        answer.set_header(ALLOW, HeaderValue::from_static(allow));
+        answer
     }
 
     /// An answer of JSON that is written already.
@@ -77,6 +92,15 @@ impl Answer {
         self.headers.push((name, value));
     }
 
+    /// Tells what is left of the rate of its client.
+    pub(crate) fn set_rate_limit(&mut self, level: &Level) {
+        let Level { bucket, remaining, reset, .. } = *level;
+        let text = format!("\"{bucket}\";r={remaining};t={}", whole_seconds(reset));
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+            self.set_header(RATE_LIMIT, value);
+        }
+    }
+
     /// Makes it the answer of an error.
     pub(crate) fn set_code(&mut self, code: Code) {
         self.code = Some(code);
@@ -93,10 +117,13 @@ impl Answer {
     }
 
     /// The answer in the framework's words.
-    pub(crate) fn into_response(self, busy: Busy) -> HttpResponse<Sending> {
-        let sending = Sending { body: self.body, _busy: busy, _share: self.share };
+    pub(crate) fn into_response(self, in_flight: InFlightRequest) -> HttpResponse<Sending> {
+        let sending = Sending { body: self.body, _in_flight: in_flight, _share: self.share };
         let mut response = HttpResponse::with_body(self.status, sending);
-        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        if !matches!(response.body().body, Content::Nothing) {
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+        }
+        response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
@@ -110,7 +137,7 @@ impl Answer {
     pub(crate) fn into_http1(mut self) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or_default();
         let mut head = format!(
-            "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\r\n",
             self.status.as_u16(),
             self.body.bytes_left()
         )
@@ -125,6 +152,7 @@ impl Answer {
 impl Content {
     const fn bytes_left(&self) -> usize {
         match self {
+            Self::Nothing => 0,
             Self::Written(json) => json.len(),
             Self::Page(page) => page.bytes_left(),
         }
@@ -132,17 +160,26 @@ impl Content {
 
     fn next_piece(&mut self) -> Option<Bytes> {
         match self {
+            Self::Nothing => None,
             Self::Written(json) => Some(std::mem::take(json)).filter(|json| !json.is_empty()),
             Self::Page(page) => page.next_piece(),
         }
     }
 }
 
+/// Rounded up.
+fn whole_seconds(wait: std::time::Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
 impl MessageBody for Sending {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
-        BodySize::Sized(self.body.bytes_left() as u64)
+        match &self.body {
+            Content::Nothing => BodySize::None,
+            body => BodySize::Sized(body.bytes_left() as u64),
+        }
     }
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {

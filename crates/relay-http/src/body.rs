@@ -1,13 +1,13 @@
-//! Reads the body of a request: never more of it than the limit, never longer or more slowly than the time allows, never more
-//! of all bodies together than the budget has room for. What the body means is its caller's business.
+//! Reads the body of a request: never more of it than its endpoint needs, never longer or more slowly than the time allows, never
+//! more of all bodies together than the budget has room for. What the body means is its caller's business.
 //!
-//! Who tells the length of a body gets room for all of it, and for what is decoded from it, before any of it is read, or is sent away:
-//! so nobody is sent away halfway because too many have begun. Room that is taken by those who then send nothing comes back
-//! soon, for what trickles is given up. Of a body without a length, and of what a gzip holds, only the reading can tell.
+//! Room is taken as bytes arrive, and not by what a head claims: who sends nothing takes nothing. Room that is taken by those who stop
+//! comes back soon, for what trickles is given up.
 //!
-//! The limit follows from the largest payload: its base64, a quarter of that on top because some writers of JSON escape `/`
-//! and `+`, and 64 KiB for the other fields; but at least 2 MiB, which the largest ack needs.
+//! The limit of a push follows from the largest payload: its base64, a quarter of that on top because some writers of JSON escape `/`
+//! and `+`, and 64 KiB for the other fields; but at least 2 MiB. An ack has 2 MiB, which its most entries need, and a pull 8 KiB.
 
+use std::future::poll_fn;
 use std::io::Read as _;
 use std::pin::Pin;
 use std::time::Duration;
@@ -21,11 +21,19 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::budget::{Budget, Share, no_room};
+use crate::connection_state::InFlightRequest;
 use crate::error::ApiError;
+use crate::guard::{Client, Guard};
 use crate::monotonic;
+use crate::pace::slowest;
 
 const OTHER_FIELDS_BYTES_MAX: u64 = 64 * 1024;
-const BODY_LIMIT_BYTES_MIN: u64 = 2 * 1024 * 1024;
+const PUSH_BYTES_MIN: u64 = 2 * 1024 * 1024;
+const ACK_BYTES_MAX: usize = 2 * 1024 * 1024;
+const PULL_BYTES_MAX: usize = 8 * 1024;
+
+/// How far the room of a body may be ahead of what has arrived of it.
+const AHEAD_BYTES: usize = 256 * 1024;
 
 /// What takes longer than a moment must not hold up the other connections of its thread: parsing a body of this size takes
 /// some 100 microseconds.
@@ -38,26 +46,37 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// must not keep its room for long.
 const PAUSE_PARTS: u32 = 3;
 
-/// Besides that pause, so much has to come in each second.
-const BYTES_PER_SECOND_MIN: usize = 8 * 1024;
+/// How long the rest of a small body is waited for when nobody wants it.
+const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 /// The limits of all bodies.
 #[derive(Debug)]
 pub(crate) struct Limits {
     payload_bytes_max: u64,
-    body_bytes_max: usize,
+    push_bytes_max: usize,
     time_max: Duration,
     budget: Budget,
+}
+
+/// What a body belongs to, and so how large it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    Push,
+    Pull,
+    Ack,
 }
 
 /// The body of one request.
 pub(crate) struct Body<'a> {
     limits: &'a Limits,
+    in_flight: &'a InFlightRequest,
     payload: Payload,
-    /// As `Content-Length` tells; the framework has seen to it that there is at most one, and a number.
+    /// As `Content-Length` tells; it was seen to that there is at most one, and a number.
     promised_bytes: Option<u64>,
-    began: Instant,
-    deadline: Instant,
+    /// Whose bytes these are.
+    client: Client,
+    /// Who counts them as they arrive.
+    guard: Option<&'a Guard>,
     state: Reading,
     /// Of what was read and decoded, once it is.
     share: Option<Share>,
@@ -70,6 +89,15 @@ enum Reading {
     Complete,
     /// It will never be complete.
     Broken,
+}
+
+/// By when how much of a body has to be there.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    began: Instant,
+    /// How long it may pause, besides the time that its bytes may take.
+    pause: Duration,
+    deadline: Instant,
 }
 
 /// Body bytes in memory, and their share of the budget, which has room for what they are decoded to, too.
@@ -89,8 +117,8 @@ impl Limits {
     pub(crate) fn new(payload_bytes_max: u64, time_max: Duration, budget: Budget) -> Self {
         let base64_bytes = payload_bytes_max.div_ceil(3).saturating_mul(4);
         let push_bytes = base64_bytes.saturating_add(base64_bytes / 4).saturating_add(OTHER_FIELDS_BYTES_MAX);
-        let body_bytes_max = usize::try_from(push_bytes.max(BODY_LIMIT_BYTES_MIN)).unwrap_or(usize::MAX);
-        Self { payload_bytes_max, body_bytes_max, time_max, budget }
+        let push_bytes_max = usize::try_from(push_bytes.max(PUSH_BYTES_MIN)).unwrap_or(usize::MAX);
+        Self { payload_bytes_max, push_bytes_max, time_max, budget }
     }
 
     /// The largest payload, in bytes.
@@ -98,18 +126,53 @@ impl Limits {
         self.payload_bytes_max
     }
 
-    fn too_large(&self) -> ApiError {
-        ApiError::BodyTooLarge { payload_bytes_max: self.payload_bytes_max }
+    const fn bytes_max(&self, kind: BodyKind) -> usize {
+        match kind {
+            BodyKind::Push => self.push_bytes_max,
+            BodyKind::Pull => PULL_BYTES_MAX,
+            BodyKind::Ack => ACK_BYTES_MAX,
+        }
+    }
+
+    fn too_large(&self, kind: BodyKind) -> ApiError {
+        match kind {
+            BodyKind::Push => ApiError::BodyTooLarge { payload_bytes_max: self.payload_bytes_max },
+            BodyKind::Pull | BodyKind::Ack => ApiError::RequestTooLarge { bytes_max: self.bytes_max(kind) },
+        }
+    }
+
+    /// The times of a body that is read from `now` on.
+    fn times(&self, now: Instant) -> Times {
+        Times {
+            began: now,
+            pause: self.time_max / PAUSE_PARTS,
+            deadline: monotonic::after(now, self.time_max),
+        }
     }
 }
 
 impl<'a> Body<'a> {
-    pub(crate) fn new(limits: &'a Limits, payload: Payload, headers: &HeaderMap) -> Self {
-        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    pub(crate) fn new(
+        limits: &'a Limits,
+        payload: Payload,
+        headers: &HeaderMap,
+        client: Client,
+        in_flight: &'a InFlightRequest,
+    ) -> Self {
+        let promised_bytes =
+            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let state = if matches!(payload, Payload::None) { Reading::Complete } else { Reading::Unfinished };
-        let began = monotonic::now();
-        let deadline = monotonic::after(began, limits.time_max);
-        Self { limits, payload, promised_bytes: length, began, deadline, state, share: None }
+        Self { limits, in_flight, payload, promised_bytes, client, guard: None, state, share: None }
+    }
+
+    /// Has the bytes counted as they arrive.
+    pub(crate) fn counted_by(&mut self, guard: Option<&'a Guard>) {
+        self.guard = guard;
+    }
+
+    /// Whose bytes these are.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Reads the body and hands it to `decode`, in a thread of its own if that may take a while.
@@ -118,19 +181,20 @@ impl<'a> Body<'a> {
     /// What is wrong with the body, or what `decode` says.
     pub(crate) async fn read<T: Send + 'static>(
         &mut self,
+        kind: BodyKind,
         headers: &HeaderMap,
         decode: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         check_content_type(headers)?;
         let encoding = content_encoding(headers)?;
-        let held = self.collect().await?;
+        let held = self.collect(kind, encoding).await?;
         let (decoded, share) = match encoding {
             Encoding::Identity if held.bytes.len() < OFFLOAD_BYTES => held.decode(decode)?,
             Encoding::Identity => offload(move || held.decode(decode)).await??,
             Encoding::Gzip => {
-                let (body_bytes_max, too_large) = (self.limits.body_bytes_max, self.limits.too_large());
-                let unpacked = Held::new(&self.limits.budget);
-                offload(move || held.unpack(unpacked, body_bytes_max, too_large)?.decode(decode)).await??
+                let (bytes_max, too_large) = (self.limits.bytes_max(kind), self.limits.too_large(kind));
+                let unpacked = Held::new(self.share());
+                offload(move || held.unpack(unpacked, bytes_max, too_large)?.decode(decode)).await??
             }
         };
         self.share = Some(share);
@@ -139,7 +203,7 @@ impl<'a> Body<'a> {
 
     /// The share of what was read and decoded. It is given back with the body, unless somebody takes it.
     pub(crate) fn take_share(&mut self) -> Share {
-        self.share.take().unwrap_or_else(|| self.limits.budget.share())
+        self.share.take().unwrap_or_else(|| self.share())
     }
 
     /// Whether the body was read to its end.
@@ -147,32 +211,43 @@ impl<'a> Body<'a> {
         self.state == Reading::Complete
     }
 
-    /// Reads what is left and forgets it, if it is known to be little. Whether that worked is in
-    /// [`is_complete`](Self::is_complete).
+    /// Reads what is left and forgets it, if it is known to be little and comes at once. Whether that worked is in
+    /// [`is_complete`](Self::is_complete). Nobody is told to go on for this.
     pub(crate) async fn discard(&mut self) {
-        if self.state == Reading::Unfinished
-            && self.promised_bytes.is_some_and(|bytes| bytes <= DISCARD_BYTES_MAX)
-        {
+        let is_small = self.promised_bytes.is_some_and(|bytes| bytes <= DISCARD_BYTES_MAX);
+        if self.state == Reading::Unfinished && is_small && self.in_flight.io().is_some() {
+            let now = monotonic::now();
+            let deadline = monotonic::after(now, DISCARD_TIME);
+            let times = Times { deadline, ..self.limits.times(now) };
             // Too late or not, there is an answer to be given.
-            let mut bytes = 0;
-            while let Ok(Some(Ok(chunk))) = self.next_in_time(bytes).await {
-                bytes += chunk.len();
-            }
+            while let Ok(Some(Ok(_))) = self.next_in_time(times, 0).await {}
         }
     }
 
-    async fn collect(&mut self) -> Result<Held, ApiError> {
-        let body_bytes_max = self.limits.body_bytes_max;
+    fn share(&self) -> Share {
+        self.limits.budget.share(self.client.address())
+    }
+
+    async fn collect(&mut self, kind: BodyKind, encoding: Encoding) -> Result<Held, ApiError> {
+        let bytes_max = self.limits.bytes_max(kind);
         let promised = usize::try_from(self.promised_bytes.unwrap_or(0)).unwrap_or(usize::MAX);
-        if promised > body_bytes_max {
-            return Err(self.limits.too_large());
+        if promised > bytes_max {
+            return Err(self.limits.too_large(kind));
         }
-        let mut held = Held::new(&self.limits.budget);
-        held.make_room(promised)?;
-        while let Some(chunk) = self.next_in_time(held.bytes.len()).await? {
-            let chunk = chunk.map_err(|error| self.broken(&error))?;
-            if held.bytes.len() + chunk.len() > body_bytes_max {
-                return Err(self.limits.too_large());
+        // Who could only be sent away halfway is sent away at once.
+        if !self.limits.budget.has_room(promised.saturating_add(decoded_bytes_max(promised))) {
+            return Err(no_room());
+        }
+        if let Some(io) = self.in_flight.io() {
+            poll_fn(|cx| io.poll_continue(cx)).await;
+        }
+        let times = self.limits.times(monotonic::now());
+        let mut held = Held::new(self.share());
+        held.expect(promised, encoding)?;
+        while let Some(chunk) = self.next_in_time(times, held.bytes.len()).await? {
+            let chunk = chunk.map_err(|error| self.broken(&error, kind))?;
+            if held.bytes.len() + chunk.len() > bytes_max {
+                return Err(self.limits.too_large(kind));
             }
             held.append(&chunk)?;
         }
@@ -180,10 +255,13 @@ impl<'a> Body<'a> {
     }
 
     /// The next chunk, when so much has come already.
-    async fn next_in_time(&mut self, bytes: usize) -> Result<Option<Result<Bytes, PayloadError>>, ApiError> {
-        let pause = self.limits.time_max / PAUSE_PARTS;
-        let due = monotonic::after(self.began, pause.saturating_add(slowest(bytes)));
-        let next = timeout_at(self.deadline.min(due), self.next()).await;
+    async fn next_in_time(
+        &mut self,
+        times: Times,
+        bytes: usize,
+    ) -> Result<Option<Result<Bytes, PayloadError>>, ApiError> {
+        let due = monotonic::after(times.began, times.pause.saturating_add(slowest(bytes)));
+        let next = timeout_at(times.deadline.min(due), self.next()).await;
         next.map_err(|_| {
             // It may still come, and nobody waits for it.
             self.state = Reading::Broken;
@@ -194,16 +272,24 @@ impl<'a> Body<'a> {
     async fn next(&mut self) -> Option<Result<Bytes, PayloadError>> {
         let chunk = Pin::new(&mut self.payload).next().await;
         self.state = match &chunk {
-            Some(Ok(_)) => Reading::Unfinished,
+            Some(Ok(bytes)) => {
+                if let Some(guard) = self.guard {
+                    guard.arrived(&self.client, bytes.len());
+                }
+                Reading::Unfinished
+            }
             Some(Err(_)) => Reading::Broken,
             None => Reading::Complete,
         };
         chunk
     }
 
-    fn broken(&self, error: &PayloadError) -> ApiError {
+    fn broken(&self, error: &PayloadError, kind: BodyKind) -> ApiError {
+        if let Some(malformed) = self.in_flight.connection().malformed() {
+            return malformed.into();
+        }
         match error {
-            PayloadError::Overflow => self.limits.too_large(),
+            PayloadError::Overflow => self.limits.too_large(kind),
             PayloadError::Incomplete(_) => ApiError::BadRequest("the body ended before its end"),
             _ => ApiError::BadRequest("the framing of the body is broken"),
         }
@@ -211,22 +297,28 @@ impl<'a> Body<'a> {
 }
 
 impl Held {
-    fn new(budget: &Budget) -> Self {
-        Self { bytes: Vec::new(), share: budget.share() }
+    const fn new(share: Share) -> Self {
+        Self { bytes: Vec::new(), share }
     }
 
-    /// Takes room for a body of so many bytes.
-    fn make_room(&mut self, bytes: usize) -> Result<(), ApiError> {
-        self.share.grow_to(bytes.saturating_add(decoded_bytes_max(bytes)))?;
-        let more = bytes.saturating_sub(self.bytes.len());
-        self.bytes.try_reserve_exact(more).map_err(|_| no_room())
+    /// Gets ready for a body that claims to have so many bytes. Addresses are reserved for it, which costs nothing as long as nothing is
+    /// written there. Memory is taken as bytes arrive.
+    fn expect(&mut self, bytes: usize, encoding: Encoding) -> Result<(), ApiError> {
+        let at_once = bytes.min(AHEAD_BYTES);
+        self.share.grow_to(at_once.saturating_add(decoded_bytes_max(at_once)))?;
+        let reserved = if encoding == Encoding::Identity { bytes } else { at_once };
+        self.bytes.try_reserve_exact(reserved).map_err(|_| no_room())
     }
 
     fn append(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
         let bytes = self.bytes.len() + chunk.len();
+        self.share.grow_in_steps(bytes.saturating_add(decoded_bytes_max(bytes)), AHEAD_BYTES)?;
         if bytes > self.bytes.capacity() {
             // What was not told grows by half, so that it is not copied with each chunk.
-            self.make_room(bytes + bytes / 2)?;
+            let capacity = bytes + bytes / 2;
+            self.share.grow_to(capacity.saturating_add(decoded_bytes_max(capacity)))?;
+            let more = capacity - self.bytes.len();
+            self.bytes.try_reserve_exact(more).map_err(|_| no_room())?;
         }
         self.bytes.extend_from_slice(chunk);
         Ok(())
@@ -237,6 +329,11 @@ impl Held {
         mut self,
         decode: impl FnOnce(&[u8]) -> Result<T, ApiError>,
     ) -> Result<(T, Share), ApiError> {
+        if self.bytes.len() > OFFLOAD_BYTES && memchr::memchr(b'\\', &self.bytes).is_some() {
+            // A text with escapes is copied once more while it is parsed.
+            let (whole, decoded) = (self.bytes.len(), decoded_bytes_max(self.bytes.len()));
+            self.share.grow_to(whole.saturating_mul(2).saturating_add(decoded))?;
+        }
         let decoded = decode(&self.bytes)?;
         self.share.shrink_to(decoded_bytes_max(self.bytes.len()));
         Ok((decoded, self.share))
@@ -264,9 +361,9 @@ impl Held {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn unpack(packed: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     let budget = Budget::new(usize::MAX);
-    let mut held = Held::new(&budget);
+    let mut held = Held::new(budget.share(None));
     held.append(packed).ok()?;
-    Some(held.unpack(Held::new(&budget), bytes_max, no_room()).ok()?.bytes)
+    Some(held.unpack(Held::new(budget.share(None)), bytes_max, no_room()).ok()?.bytes)
 }
 
 /// Runs what keeps a processor busy for long in a thread that nobody else waits for.
@@ -277,16 +374,9 @@ pub(crate) async fn offload<T: Send + 'static>(
     done.map_err(|error| ApiError::Internal(format!("work on a body was not finished: {error}")))
 }
 
-/// The most that a body of so many bytes is decoded to: the payload of a push is base64 in it. (A body that escapes characters of its
-/// base64 is copied once more while it is parsed, which is not counted.)
+/// The most that a body of so many bytes is decoded to: the payload of a push is base64 in it.
 const fn decoded_bytes_max(body_bytes: usize) -> usize {
     body_bytes / 4 * 3
-}
-
-/// How long so many bytes may take to come.
-fn slowest(bytes: usize) -> Duration {
-    let ms = bytes.saturating_mul(1000) / BYTES_PER_SECOND_MIN;
-    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 /// A body without a type is taken for JSON.
@@ -365,8 +455,8 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_push_and_the_largest_ack_have_room() {
-        let limit = |payload| Limits::new(payload, Duration::ZERO, Budget::new(0)).body_bytes_max;
+    fn the_largest_push_has_room() {
+        let limit = |payload| Limits::new(payload, Duration::ZERO, Budget::new(0)).bytes_max(BodyKind::Push);
         let eight_mib = 8 * 1024 * 1024;
         assert_eq!(limit(eight_mib), 11_184_812 + 11_184_812 / 4 + 65_536);
         assert_eq!(limit(1), 2 * 1024 * 1024);
@@ -374,20 +464,52 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_counted_with_what_it_is_decoded_to() {
-        let budget = Budget::new(1000);
-        let mut told = Held::new(&budget);
-        told.make_room(400).unwrap();
-        assert_eq!(budget.used(), 400 + 300);
-        let mut untold = Held::new(&budget);
-        untold.append(&[0; 40]).unwrap();
-        assert_eq!(budget.used(), 700 + 60 + 45);
-        assert!(untold.append(&[0; 100]).is_err());
-        told.append(&[0; 400]).unwrap();
-        let (decoded, share) = told.decode(|bytes| Ok(bytes.len())).unwrap();
-        assert_eq!((decoded, share.bytes()), (400, 300));
-        drop((untold, share));
+    fn room_is_taken_as_bytes_arrive() {
+        let budget = Budget::new(100 * 1024 * 1024);
+        let mut held = Held::new(budget.share(None));
+        held.expect(10_000_000, Encoding::Identity).unwrap();
+        let at_most = |bytes: usize| bytes + decoded_bytes_max(bytes) + AHEAD_BYTES;
+        assert!(budget.used() <= at_most(AHEAD_BYTES), "{}", budget.used());
+        let mut capacity = None;
+        for _ in 0..100 {
+            held.append(&[0; 100_000]).unwrap();
+            assert!(budget.used() <= at_most(held.bytes.len().max(AHEAD_BYTES)), "{}", budget.used());
+            assert_eq!(
+                *capacity.get_or_insert(held.bytes.capacity()),
+                held.bytes.capacity(),
+                "nothing is copied"
+            );
+        }
+        assert!(budget.used() >= held.bytes.len());
+        let (decoded, share) = held.decode(|bytes| Ok(bytes.len())).unwrap();
+        assert_eq!((decoded, share.bytes()), (10_000_000, 7_500_000));
+        drop(share);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_claims_no_length_is_counted_too() {
+        let budget = Budget::new(1_000_000);
+        let _other = budget.take(None, 1).unwrap();
+        let mut held = Held::new(budget.share(None));
+        held.append(&[0; 40]).unwrap();
+        assert!(budget.used() >= 60 + 45, "{}", budget.used());
+        assert!((0..10).any(|_| held.append(&[0; 100_000]).is_err()));
+        assert!(held.bytes.len() < 600_000);
+    }
+
+    #[test]
+    fn a_text_that_is_copied_while_it_is_parsed_is_counted() {
+        let budget = Budget::new(10 * 1024 * 1024);
+        let used_for = |byte: u8| {
+            let mut held = Held::new(budget.share(None));
+            held.expect(1024 * 1024, Encoding::Identity).unwrap();
+            held.append(&vec![byte; 1024 * 1024]).unwrap();
+            let mut used = 0;
+            held.decode(|_| Ok(used = budget.used())).unwrap();
+            used
+        };
+        assert!(used_for(b'\\') >= used_for(b'A') + 512 * 1024);
     }
 
     #[test]
@@ -397,18 +519,12 @@ mod tests {
         encoder.write_all(&[b' '; 100_000]).unwrap();
         let gzip = encoder.finish().unwrap();
         let unpack = |budget: &Budget| {
-            let mut held = Held::new(budget);
+            let mut held = Held::new(budget.share(None));
             held.append(&gzip).unwrap();
-            held.unpack(Held::new(budget), 200_000, ApiError::NotFound).map(|held| held.bytes.len())
+            held.unpack(Held::new(budget.share(None)), 200_000, ApiError::NotFound)
+                .map(|held| held.bytes.len())
         };
         assert_eq!(unpack(&Budget::new(1_000_000)).unwrap(), 100_000);
         assert!(unpack(&Budget::new(100_000)).is_err());
-    }
-
-    #[test]
-    fn what_is_slow_is_given_the_time_that_it_takes() {
-        assert_eq!(slowest(0), Duration::ZERO);
-        assert_eq!(slowest(BYTES_PER_SECOND_MIN * 3 / 2), Duration::from_millis(1500));
-        assert!(slowest(usize::MAX) > Duration::from_secs(1_000_000));
     }
 }

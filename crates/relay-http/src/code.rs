@@ -21,6 +21,8 @@ pub enum Code {
     MessageTooLarge,
     /// The body is in another format or encoding than JSON, plain or gzip.
     UnsupportedMediaType,
+    /// The head of the request is too large.
+    HeadersTooLarge,
     /// The address sends too much.
     RateLimited,
     /// The relay has a fault of its own.
@@ -39,7 +41,7 @@ pub enum Code {
 
 impl Code {
     /// All codes there are.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidInput,
         Self::Unauthorized,
         Self::Forbidden,
@@ -49,6 +51,7 @@ impl Code {
         Self::QuotaExceeded,
         Self::MessageTooLarge,
         Self::UnsupportedMediaType,
+        Self::HeadersTooLarge,
         Self::RateLimited,
         Self::InternalError,
         Self::StorageError,
@@ -79,6 +82,7 @@ impl Code {
             Self::QuotaExceeded => ("quota_exceeded", 409),
             Self::MessageTooLarge => ("message_too_large", 413),
             Self::UnsupportedMediaType => ("unsupported_media_type", 415),
+            Self::HeadersTooLarge => ("headers_too_large", 431),
             Self::RateLimited => ("rate_limited", 429),
             Self::InternalError => ("internal_error", 500),
             Self::StorageError => ("storage_error", 503),

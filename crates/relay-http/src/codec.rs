@@ -1,25 +1,31 @@
 //! The doors for benches and the load generator, which must see what no user of the crate has to. Nothing here is promised to stay.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Request, Response};
-use actix_service::{IntoService as _, Service, ServiceFactory as _, fn_factory};
-use actix_web::dev::Server;
+use actix_http::Request;
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use relay_core::{Ack, Envelope, Page, Recipient};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use crate::answer::{Answer, Sending};
+use crate::accept::{Accepted, Threads, Verdict};
+use crate::answer::Answer;
 use crate::api;
-use crate::connection::{Acceptor, Connections};
-use crate::line::Line;
+use crate::connection::{Acceptor, Connections, Protocols, Stage};
+use crate::connection_io::ConnectionIo;
+use crate::connection_state::ConnectionState;
+use crate::guard::Entry;
+use crate::monotonic;
+use crate::open_connections::OpenConnections;
+use crate::server::http1_service;
 
 /// How long the server of a prepared body waits for a request that began to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,51 +58,54 @@ pub fn serve_body(
     listener: TcpListener,
     body: Bytes,
 ) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
-    let server = Server::build().disable_signals().listen("body", listener, move || {
-        let body = body.clone();
-        fn_factory(move || body_service(body.clone()))
-    })?;
-    Ok(server.run())
+    listener.set_nonblocking(true)?;
+    Ok(async move {
+        let number = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = Threads::start(number, move || worker(body.clone()))?;
+        // Nobody ever tells it to stop, and the sender has to be kept for that.
+        let (_never, paused) = oneshot::channel();
+        let open = OpenConnections::new(usize::MAX, usize::MAX, monotonic::now());
+        threads.accept(listener, open, |_| Verdict { entry: Entry::Open, address: None }, paused)?;
+        std::future::pending().await
+    })
 }
 
-async fn body_service(body: Bytes) -> Result<impl Service<TcpStream, Response = (), Error = Infallible>, ()> {
-    let http = HttpService::build()
-        .keep_alive(KeepAlive::Os)
-        .client_request_timeout(Duration::ZERO)
-        .client_disconnect_timeout(Duration::ZERO)
-        .on_connect_ext(|line: &Line, data| drop(data.insert(line.clone())))
-        .finish(move |request: Request| answer(request, body.clone()))
-        .new_service(())
-        .await
-        .map_err(drop)?;
-    let http = Rc::new(http);
-    // Nobody ever tells it to close, and the sender has to be kept for that.
-    let (never, closing) = watch::channel(false);
+async fn worker(body: Bytes) -> Option<impl Fn(Accepted) -> LocalBoxFuture<'static, ()>> {
+    let http1 = http1_service(move |request: Request| answer(request, body.clone())).await.ok()?;
+    let protocols = Rc::new(Protocols { http1, call: |_, _| std::future::ready(None) });
+    // Its sender is gone, which ends nothing before the last stage.
+    let (stage, staged) = watch::channel(Stage::Serving);
     let connections = Connections {
         acceptor: Acceptor::Plain,
         request_timeout: REQUEST_TIMEOUT,
         keep_alive: KEEP_ALIVE,
-        closing,
+        age_max: Duration::MAX,
+        stage: staged,
         metrics: Default::default(),
     };
-    let shared = Rc::new((connections, never));
-    let serve = move |tcp| {
-        let (shared, http) = (Rc::clone(&shared), Rc::clone(&http));
+    let shared = Rc::new((connections, stage));
+    Some(move |accepted: Accepted| {
+        let (shared, protocols) = (Rc::clone(&shared), Rc::clone(&protocols));
         async move {
-            shared.0.serve(tcp, http).await;
-            Ok(())
+            let Accepted { tcp, peer, open, .. } = accepted;
+            if let Ok(tcp) = TcpStream::from_std(tcp) {
+                shared.0.serve(tcp, ConnectionState::new(peer, open, false), &protocols).await;
+            }
         }
-    };
-    Ok(serve.into_service())
+        .boxed_local()
+    })
 }
 
-async fn answer(mut request: Request, body: Bytes) -> Result<Response<Sending>, Infallible> {
-    let line = request.conn_data::<Line>().expect("`on_connect_ext` gives every connection its line");
-    let busy = line.begin_request(None);
+async fn answer(mut request: Request, body: Bytes) -> Result<HttpResponse, actix_web::Error> {
+    let io = request.conn_data::<ConnectionIo>().expect("`on_connect_ext` gives every connection its stream");
+    io.begin_request();
+    let in_flight = io.connection().begin_request(Some(io.clone()), None);
+    let io = io.clone();
     // A connection can only be used again when nothing of the request is left.
     let mut unread = request.take_payload();
     while unread.next().await.is_some() {}
-    Ok(Answer::raw(StatusCode::OK, body).into_response(busy).into())
+    io.begin_answer();
+    Ok(Answer::raw(StatusCode::OK, body).into_response(in_flight).map_into_boxed_body())
 }
 
 #[cfg(test)]

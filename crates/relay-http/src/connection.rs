@@ -8,21 +8,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_http::Protocol;
+use actix_http::Request;
 use actix_http::error::DispatchError;
 use actix_service::Service;
-use futures_util::future::{Either, select};
+use actix_web::HttpResponse;
+use futures_util::future::select;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
 use crate::answer::Answer;
+use crate::connection_io::{ConnectionIo, Stream};
+use crate::connection_state::ConnectionState;
 use crate::error::ApiError;
-use crate::line::{Line, Stream};
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::options::Transport;
+
+/// A client that still sends after its last answer is heard out, so that a reset does not take that answer from it: as long as something
+/// comes within this time, and no more than this altogether.
+const HEARING_PAUSE: Duration = Duration::from_secs(2);
+const HEARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How connections are made and ended.
 #[derive(Clone)]
@@ -30,9 +37,21 @@ pub(crate) struct Connections {
     pub(crate) acceptor: Acceptor,
     pub(crate) request_timeout: Duration,
     pub(crate) keep_alive: Duration,
-    /// Turns true when what is quiet has to be closed.
-    pub(crate) closing: watch::Receiver<bool>,
+    /// No connection gets older.
+    pub(crate) age_max: Duration,
+    pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// How far the end of the server has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    #[default]
+    Serving,
+    /// New requests are refused, and connections end with their next answer.
+    Draining,
+    /// What is quiet is closed.
+    Closing,
 }
 
 /// What lies between TCP and HTTP.
@@ -41,6 +60,21 @@ pub(crate) enum Acceptor {
     Plain,
     #[cfg(feature = "tls")]
     Tls(tokio_rustls::TlsAcceptor),
+}
+
+/// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything.
+pub(crate) struct Endings {
+    stage: Pin<Box<dyn Future<Output = ()>>>,
+    age: Pin<Box<Sleep>>,
+    has_ended: bool,
+}
+
+/// How the two protocols are served on a worker's thread.
+pub(crate) struct Protocols<H, C> {
+    /// The framework's service for a connection.
+    pub(crate) http1: H,
+    /// Answers one request.
+    pub(crate) call: C,
 }
 
 /// Why a connection is over.
@@ -55,41 +89,97 @@ enum End {
 
 impl Connections {
     /// Serves a connection to its end.
-    pub(crate) async fn serve<H>(&self, tcp: TcpStream, http: Rc<H>)
-    where
-        H: Service<(Line, Protocol, Option<SocketAddr>), Response = (), Error = DispatchError>,
+    pub(crate) async fn serve<H, C, F>(
+        &self,
+        tcp: TcpStream,
+        connection: Rc<ConnectionState>,
+        protocols: &Protocols<H, C>,
+    ) where
+        H: Service<(ConnectionIo, Option<SocketAddr>), Response = (), Error = DispatchError>,
+        C: Fn(Rc<ConnectionState>, Request) -> F,
+        F: Future<Output = Option<HttpResponse>>,
     {
-        // Whoever is gone already has no address, and no use for an answer. That small packets are sent at once is a
-        // matter of speed alone.
-        let Ok(peer) = tcp.peer_addr() else { return };
-        let _ = tcp.set_nodelay(true);
-        let accepting = pin!(timeout(self.request_timeout, self.acceptor.accept(tcp)));
-        let Either::Left((Ok(Some((stream, protocol))), _)) = select(accepting, pin!(self.closing())).await
-        else {
-            return;
+        let until = monotonic::after(monotonic::now(), self.age_max);
+        let mut endings = self.endings(Stage::Closing, until);
+        let accepted = {
+            let mut accepting = pin!(timeout(self.request_timeout, self.acceptor.accept(tcp)));
+            std::future::poll_fn(|cx| match endings.poll(cx, &connection) {
+                true => Poll::Ready(None),
+                false => accepting.as_mut().poll(cx).map(|accepted| accepted.ok().flatten()),
+            })
+            .await
         };
-        let line = Line::new(stream, protocol, self.request_timeout, self.keep_alive);
+        let Some((stream, is_http2)) = accepted else { return };
+        if is_http2 {
+            // A client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
+            endings = self.endings(Stage::Draining, until);
+            self.serve_http2(stream, &connection, &mut endings, &protocols.call).await;
+        } else {
+            self.serve_http1(stream, connection, &mut endings, &protocols.http1).await;
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn serve_http2<C, F>(
+        &self,
+        stream: Box<dyn Stream>,
+        connection: &Rc<ConnectionState>,
+        endings: &mut Endings,
+        call: &C,
+    ) where
+        C: Fn(Rc<ConnectionState>, Request) -> F,
+        F: Future<Output = Option<HttpResponse>>,
+    {
+        let call = |request| call(Rc::clone(connection), request);
+        let Self { request_timeout, keep_alive, .. } = *self;
+        let http2 = crate::http2::Http2 { connection, request_timeout, keep_alive, call };
+        http2.serve(stream, endings).await;
+    }
+
+    /// Without TLS nobody can ask for it.
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_async, reason = "as with TLS")]
+    async fn serve_http2<C>(&self, _: Box<dyn Stream>, _: &Rc<ConnectionState>, _: &mut Endings, _: &C) {}
+
+    async fn serve_http1<H>(
+        &self,
+        stream: Box<dyn Stream>,
+        connection: Rc<ConnectionState>,
+        endings: &mut Endings,
+        http1: &H,
+    ) where
+        H: Service<(ConnectionIo, Option<SocketAddr>), Response = (), Error = DispatchError>,
+    {
+        let peer = connection.peer();
+        let io = ConnectionIo::new(stream, Rc::clone(&connection), self.request_timeout, self.keep_alive);
         let end = {
-            let dispatcher = http.call((line.clone(), protocol, Some(peer)));
-            self.run(&line, pin!(dispatcher)).await
+            let dispatcher = http1.call((io.clone(), Some(peer)));
+            self.run(&io, pin!(dispatcher), endings).await
         };
         let last_words = match end {
-            End::TimedOut if line.can_be_told_of_timeout() => Some(ApiError::RequestTimeout),
-            End::Done | End::Closing | End::TimedOut => line.held_back().map(explain),
+            End::TimedOut if io.can_be_told_of_timeout() => Some(ApiError::RequestTimeout),
+            _ if io.is_unreadable() && !io.connection().is_closing() => {
+                io.connection().malformed().map(ApiError::from)
+            }
+            End::Done | End::Closing | End::TimedOut => io.held_back().map(explain),
         };
         let last_words = last_words.map(|error| error.into_answer(None));
         if let Some(code) = last_words.as_ref().and_then(Answer::code) {
             self.metrics.unreadable(code);
         }
-        close(line, last_words, monotonic::after(monotonic::now(), self.request_timeout)).await;
+        // Another connection may need the place of this one, and the server may be over.
+        let closing = pin!(close(io, last_words, self.request_timeout));
+        let ended = std::future::poll_fn(|cx| match connection.open().is_told_to_close(cx) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        select(closing, ended).await;
     }
 
-    async fn run<D>(&self, line: &Line, mut dispatcher: Pin<&mut D>) -> End
+    async fn run<D>(&self, io: &ConnectionIo, mut dispatcher: Pin<&mut D>, endings: &mut Endings) -> End
     where
         D: Future<Output = Result<(), DispatchError>>,
     {
-        let mut closing = pin!(self.closing());
-        let mut is_closing = false;
         let mut alarm = pin!(sleep_until(monotonic::after(monotonic::now(), self.request_timeout)));
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = dispatcher.as_mut().poll(cx) {
@@ -98,28 +188,37 @@ impl Connections {
                 }
                 return Poll::Ready(End::Done);
             }
-            if line.is_over() {
+            if io.is_over() || io.is_unreadable() {
                 return Poll::Ready(End::Done);
             }
-            is_closing = is_closing || closing.as_mut().poll(cx).is_ready();
-            if is_closing && line.is_quiet() {
-                return Poll::Ready(End::Closing);
+            if endings.poll(cx, io.connection()) {
+                io.connection().begin_end();
+                if io.is_quiet() {
+                    return Poll::Ready(End::Closing);
+                }
             }
-            self.poll_alarm(line, alarm.as_mut(), cx).map(|()| End::TimedOut)
+            self.poll_alarm(io, alarm.as_mut(), cx).map(|()| End::TimedOut)
         })
         .await
     }
 
-    /// Resolves when what is quiet has to be closed.
-    async fn closing(&self) {
-        // Nobody there to tell means the same.
-        let _ = self.closing.clone().wait_for(|is_closing| *is_closing).await;
+    /// What ends a connection that has to be over by `until`: that, and the server when it has come so far.
+    fn endings(&self, at: Stage, until: Instant) -> Endings {
+        let mut stage = self.stage.clone();
+        Endings {
+            stage: Box::pin(async move {
+                // Nobody there to tell means the same.
+                let _ = stage.wait_for(|stage| *stage >= at).await;
+            }),
+            age: Box::pin(sleep_until(until)),
+            has_ended: false,
+        }
     }
 
-    /// Ready once the line's deadline is over.
-    fn poll_alarm(&self, line: &Line, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready once the deadline of the connection is over.
+    fn poll_alarm(&self, io: &ConnectionIo, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let deadline = line.deadline();
+            let deadline = io.deadline();
             // The alarm may ring too early, since it is not moved with each request, but never too late.
             if let Some(earlier) = deadline.filter(|deadline| *deadline < alarm.deadline()) {
                 alarm.as_mut().reset(earlier);
@@ -134,6 +233,17 @@ impl Connections {
     }
 }
 
+impl Endings {
+    /// Whether the connection is to end. Wakes the task once it is.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, connection: &ConnectionState) -> bool {
+        self.has_ended = self.has_ended
+            || connection.open().is_told_to_close(cx)
+            || self.stage.as_mut().poll(cx).is_ready()
+            || self.age.as_mut().poll(cx).is_ready();
+        self.has_ended || connection.is_ending()
+    }
+}
+
 impl From<Transport> for Acceptor {
     fn from(transport: Transport) -> Self {
         match transport {
@@ -145,16 +255,17 @@ impl From<Transport> for Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(&self, tcp: TcpStream) -> Option<(Box<dyn Stream>, Protocol)> {
+    /// The stream that HTTP is spoken on, and whether that is HTTP/2.
+    async fn accept(&self, tcp: TcpStream) -> Option<(Box<dyn Stream>, bool)> {
         match self {
-            Self::Plain => Some((Box::new(tcp), Protocol::Http1)),
+            Self::Plain => Some((Box::new(tcp), false)),
             #[cfg(feature = "tls")]
             Self::Tls(acceptor) => {
                 let stream = acceptor.accept(tcp).await;
                 let stream =
                     stream.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()?;
-                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                Some((Box::new(stream), if is_h2 { Protocol::Http2 } else { Protocol::Http1 }))
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                Some((Box::new(stream), is_http2))
             }
         }
     }
@@ -164,24 +275,30 @@ impl Acceptor {
 fn explain(status: u16) -> ApiError {
     match status {
         400 => ApiError::BadRequest("this is no well-formed HTTP/1.1 request"),
-        431 => ApiError::BadRequest("the head of the request is too large"),
+        431 => ApiError::HeadersTooLarge,
         _ => ApiError::Internal(format!("the framework gave up with status {status}")),
     }
 }
 
 /// Says what is left to be said and closes. While the client still sends what nobody reads, that is taken in and thrown away
 /// for a while: to close at once would reset the connection and take the answer with it.
-async fn close(mut line: Line, last_words: Option<Answer>, deadline: Instant) {
-    let is_heard_out = line.has_unread_input() || last_words.is_some();
+async fn close(io: ConnectionIo, last_words: Option<Answer>, limit: Duration) {
+    let is_heard_out = io.connection().has_unread_input() || last_words.is_some();
+    let mut stream = io.into_stream();
     let closing = async {
         if let Some(answer) = last_words {
-            line.write_all(&answer.into_http1()).await?;
+            stream.write_all(&answer.into_http1()).await?;
         }
-        line.shutdown().await?;
-        let mut buffer = vec![0; 16 * 1024];
-        while is_heard_out && line.read(&mut buffer).await? > 0 {}
+        stream.shutdown().await?;
+        let (mut buffer, mut heard) = (vec![0; 16 * 1024], 0);
+        while is_heard_out && heard < HEARD_BYTES_MAX {
+            match timeout(HEARING_PAUSE, stream.read(&mut buffer)).await?? {
+                0 => break,
+                more => heard += more,
+            }
+        }
         std::io::Result::Ok(())
     };
     // Late or broken, it is over in any case.
-    let _ = timeout_at(deadline, closing).await;
+    let _ = timeout_at(monotonic::after(monotonic::now(), limit), closing).await;
 }

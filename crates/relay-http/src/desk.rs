@@ -8,23 +8,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::StatusCode;
-use actix_web::http::header::UPGRADE;
 use futures_util::FutureExt as _;
 use relay_core::{Envelope, Page, Pull, PushOutcome, Relay};
-use tokio::sync::Semaphore;
+use relay_ratelimit::{Level, Refusal};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::accept::Verdict;
 use crate::answer::Answer;
 use crate::api::{
     AckResponse, HealthResponse, PageJson, PushResponse, ReadyResponse, StatsResponse, decode_ack,
     decode_pull, decode_push,
 };
-use crate::body::{Body, Limits, OFFLOAD_BYTES, offload};
+use crate::body::{Body, BodyKind, Limits, OFFLOAD_BYTES, offload};
 use crate::budget::{Budget, Share};
 use crate::code::Code;
+use crate::connection_state::InFlightRequest;
 use crate::error::ApiError;
-use crate::guard::Guard;
+use crate::guard::{Client, Entry, Guard};
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
@@ -58,6 +60,8 @@ pub(crate) struct Desk<R> {
     request_ids: RequestIds,
     started: Instant,
     is_draining: AtomicBool,
+    drained: Notify,
+    public_stats: bool,
 }
 
 /// An answer, and whether some of the request is still to come.
@@ -70,18 +74,21 @@ impl<R: Relay> Desk<R> {
     pub(crate) fn new(relay: Arc<R>, metrics: Arc<Metrics>, options: Options) -> Self {
         let started = monotonic::now();
         let budget = Budget::new(options.inflight_bytes_max);
+        let request_ids = RequestIds::new();
         Self {
             relay,
             metrics,
-            guard: options.rate_limit.map(|limit| Guard::new(limit, started)),
+            guard: options.rate_limit.map(|limit| Guard::new(limit, request_ids.keys(), started)),
             limits: Limits::new(options.message_bytes_max, options.request_timeout, budget.clone()),
             budget,
             uncounted_pages: Semaphore::new(UNCOUNTED_PAGES_MAX),
             crowded_pages: Semaphore::new(UNCOUNTED_PAGES_IF_CROWDED),
             readiness: options.readiness,
-            request_ids: RequestIds::new(),
+            request_ids,
             started,
             is_draining: AtomicBool::new(false),
+            drained: Notify::new(),
+            public_stats: options.public_stats,
         }
     }
 
@@ -90,9 +97,25 @@ impl<R: Relay> Desk<R> {
         self.budget.clone()
     }
 
-    /// From now on every new request is sent away.
+    /// Decides about a connection before anything of it is read.
+    pub(crate) fn decide(&self, peer: IpAddr) -> Verdict {
+        match &self.guard {
+            Some(guard) => guard.decide(peer),
+            None => Verdict { entry: Entry::Open, address: None },
+        }
+    }
+
+    /// From now on every new request is sent away, and every one that waits in line.
     pub(crate) fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::SeqCst);
+        self.drained.notify_waiters();
+    }
+
+    async fn drained(&self) {
+        let drained = self.drained.notified();
+        if !self.is_draining() {
+            drained.await;
+        }
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -100,20 +123,34 @@ impl<R: Relay> Desk<R> {
     }
 
     /// Answers a request, whatever it is.
-    pub(crate) async fn answer(&self, asked: Asked, head: &RequestHead, payload: Payload) -> Outcome {
+    pub(crate) async fn answer(
+        &self,
+        asked: Asked,
+        head: &RequestHead,
+        payload: Payload,
+        in_flight: &InFlightRequest,
+    ) -> Outcome {
         let asking = self.metrics.request_began(asked.endpoint(), monotonic::now());
         let request = self.request_ids.name(head.headers());
         let span = tracing::debug_span!("request", %request, endpoint = asked.endpoint().map(Endpoint::path));
-        let mut body = Body::new(&self.limits, payload, head.headers());
+        let client = match &self.guard {
+            Some(guard) => guard.client(in_flight.connection(), head.headers()),
+            None => Client::default(),
+        };
+        let mut body = Body::new(&self.limits, payload, head.headers(), client, in_flight);
         // Nothing that a panic might leave half changed is used again: the request ends here, and what is shared are
         // counters, the limiter, which expects this, and the relay, which answers for itself.
-        let answering = self.respond(asked, head, &mut body).instrument(span.clone());
+        let mut level = None;
+        let answering = self.respond(asked, head, &mut body, in_flight, &mut level).instrument(span.clone());
         let answered = AssertUnwindSafe(answering).catch_unwind().await;
-        let answer = answered
+        let mut answer = answered
             .unwrap_or_else(|panic| {
                 Err(ApiError::Internal(format!("a handler panicked: {}", panic_text(&*panic))))
             })
             .unwrap_or_else(|error| error.into_answer(Some(request)));
+        if let Some(level) = &level {
+            answer.set_rate_limit(level);
+        }
         tracing::debug!(parent: &span, code = answer.code().map_or("ok", Code::as_str), "answered");
         asking.answered(answer.code(), monotonic::now());
         if !body.is_complete() {
@@ -122,25 +159,35 @@ impl<R: Relay> Desk<R> {
         Outcome { answer, has_unread_input: !body.is_complete() }
     }
 
-    async fn respond(
-        &self,
+    async fn respond<'a>(
+        &'a self,
         asked: Asked,
         head: &RequestHead,
-        body: &mut Body<'_>,
+        body: &mut Body<'a>,
+        in_flight: &InFlightRequest,
+        level: &mut Option<Level>,
     ) -> Result<Answer, ApiError> {
-        if self.is_draining() {
-            let is_asked_just_that = asked == Asked::For(Endpoint::Ready);
-            return Err(if is_asked_just_that { Unready::Draining.into() } else { ApiError::Draining });
+        self.refuse_if_draining(asked)?;
+        *level = self.limit(asked.endpoint(), body.client(), in_flight).await?;
+        // The request may have waited.
+        self.refuse_if_draining(asked)?;
+        self.dispatch(asked, head, body).await
+    }
+
+    fn refuse_if_draining(&self, asked: Asked) -> Result<(), ApiError> {
+        match asked {
+            _ if !self.is_draining() => Ok(()),
+            Asked::For(Endpoint::Ready) => Err(Unready::Draining.into()),
+            _ => Err(ApiError::Draining),
         }
-        self.limit(asked.endpoint(), head)?;
-        // The framework takes all that comes after such a head for another protocol's, and its length for nothing.
-        if head
-            .headers()
-            .get(UPGRADE)
-            .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        {
-            return Err(ApiError::BadRequest("this connection cannot be upgraded"));
-        }
+    }
+
+    async fn dispatch<'a>(
+        &'a self,
+        asked: Asked,
+        head: &RequestHead,
+        body: &mut Body<'a>,
+    ) -> Result<Answer, ApiError> {
         match asked {
             Asked::For(Endpoint::Push) => self.push(head, body).await,
             Asked::For(Endpoint::Pull) => self.pull(head, body).await,
@@ -150,29 +197,46 @@ impl<R: Relay> Desk<R> {
                 self.readiness.check()?;
                 Ok(Answer::ok(&ReadyResponse::READY))
             }
+            Asked::For(Endpoint::Stats | Endpoint::OpenApi) if !self.public_stats => Err(ApiError::NotFound),
             Asked::For(Endpoint::Stats) => Ok(self.stats()),
             Asked::For(Endpoint::OpenApi) => Ok(Answer::raw(StatusCode::OK, openapi::DOCUMENT)),
+            Asked::Options { allow } => Ok(Answer::no_content(allow)),
             Asked::Wrongly(endpoint) => Err(ApiError::MethodNotAllowed { allow: endpoint.allow() }),
             Asked::Nowhere => Err(ApiError::NotFound),
         }
     }
 
-    fn limit(&self, endpoint: Option<Endpoint>, head: &RequestHead) -> Result<(), ApiError> {
-        let Some(guard) = &self.guard else { return Ok(()) };
-        let peer: IpAddr =
-            head.peer_addr.ok_or_else(|| ApiError::Internal("a request of nobody".to_owned()))?.ip();
-        let checked = guard.check(endpoint, peer, head.headers(), monotonic::now());
-        checked.map_err(|refusal| {
-            self.metrics.rate_limited(&refusal);
-            ApiError::RateLimited(refusal)
-        })
+    /// Waits for the turn of the request. Tells what is left to its client.
+    async fn limit(
+        &self,
+        endpoint: Option<Endpoint>,
+        client: &Client,
+        in_flight: &InFlightRequest,
+    ) -> Result<Option<Level>, ApiError> {
+        let Some(guard) = &self.guard else { return Ok(None) };
+        let admitted = guard.admit(endpoint, client, in_flight.connection(), self.drained()).await;
+        // Whom the drain has cut short is told of that.
+        if self.is_draining() {
+            return Ok(None);
+        }
+        admitted.map_err(|refusal| self.refused(refusal))
     }
 
-    async fn push(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
+    fn refused(&self, refusal: Refusal) -> ApiError {
+        self.metrics.rate_limited(&refusal);
+        ApiError::RateLimited(refusal)
+    }
+
+    async fn push<'a>(&'a self, head: &RequestHead, body: &mut Body<'a>) -> Result<Answer, ApiError> {
         let pending = self.metrics.push_began();
         let payload_bytes_max = self.limits.payload_bytes_max();
         let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
-        let envelope = body.read(head.headers(), decode).await?;
+        body.counted_by(self.guard.as_ref());
+        let envelope = body.read(BodyKind::Push, head.headers(), decode).await?;
+        if let Some(guard) = &self.guard {
+            let admitted = guard.admit_push(&envelope.recipient, body.client());
+            admitted.map_err(|refusal| self.refused(refusal))?;
+        }
         let outcome = self.store(envelope, body.take_share()).await?;
         self.metrics.push_decided(pending, outcome.is_stored());
         Ok(Answer::ok(&PushResponse::from(outcome)))
@@ -180,9 +244,9 @@ impl<R: Relay> Desk<R> {
 
     async fn pull(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
         self.metrics.pull_began();
-        let pull = body.read(head.headers(), decode_pull).await?;
+        let pull = body.read(BodyKind::Pull, head.headers(), decode_pull).await?;
         let recipient = pull.recipient.clone();
-        let (page, share) = self.read_page(pull).await?;
+        let (page, share) = self.read_page(pull, body.client()).await?;
         let (json, share) = if page.items.len() < OFFLOAD_ITEMS {
             (PageJson::new(&recipient, page), share)
         } else {
@@ -192,7 +256,7 @@ impl<R: Relay> Desk<R> {
     }
 
     /// Reads a page and counts it.
-    async fn read_page(&self, pull: Pull) -> Result<(Page, Share), ApiError> {
+    async fn read_page(&self, pull: Pull, client: &Client) -> Result<(Page, Share), ApiError> {
         let _uncounted = self.uncounted_pages.acquire().await;
         // Who has to wait here, too, holds nothing that those wait for who are through.
         let _crowded = match self.budget.is_crowded() {
@@ -200,7 +264,7 @@ impl<R: Relay> Desk<R> {
             false => None,
         };
         let page = self.relay.pull(pull).await?;
-        let share = self.budget.take(page_bytes(&page))?;
+        let share = self.budget.take(client.address(), page_bytes(&page))?;
         Ok((page, share))
     }
 
@@ -224,7 +288,7 @@ impl<R: Relay> Desk<R> {
 
     async fn ack(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
         self.metrics.ack_began();
-        let ack = body.read(head.headers(), decode_ack).await?;
+        let ack = body.read(BodyKind::Ack, head.headers(), decode_ack).await?;
         let outcome = self.relay.ack(ack).await?;
         self.metrics.acked(outcome.deleted);
         Ok(Answer::ok(&AckResponse::from(outcome)))

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::code::Code;
+use crate::framing::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::readiness::Unready;
 use crate::request_id::RequestId;
 
@@ -51,6 +52,13 @@ pub(crate) enum ApiError {
         /// The largest payload, in bytes.
         payload_bytes_max: u64,
     },
+    /// The body is larger than the largest request to its endpoint can be.
+    RequestTooLarge {
+        /// The largest body, in bytes.
+        bytes_max: usize,
+    },
+    /// As [`Code::HeadersTooLarge`].
+    HeadersTooLarge,
     /// The body is of a type that is not JSON.
     UnsupportedMediaType,
     /// The body is encoded in a way that is not gzip.
@@ -124,6 +132,17 @@ impl ApiError {
                 format!("the body is too large for a payload of {limit} bytes"),
             )
             .details(json!({"limit": limit})),
+            Self::RequestTooLarge { bytes_max: limit } => {
+                Verdict::new(Code::MessageTooLarge, format!("the body is over {limit} bytes"))
+                    .details(json!({"limit": limit}))
+            }
+            Self::HeadersTooLarge => {
+                let (bytes, fields) = (HEAD_BYTES_MAX, FIELDS_MAX);
+                let message =
+                    format!("the head of the request is over {bytes} bytes, or has over {fields} fields");
+                Verdict::new(Code::HeadersTooLarge, message)
+                    .details(json!({"limit_bytes": bytes, "limit_fields": fields}))
+            }
             Self::UnsupportedMediaType => Verdict::new(
                 Code::UnsupportedMediaType,
                 "the content type must be application/json or application/*+json",
@@ -163,6 +182,8 @@ impl ApiError {
             | Self::MethodNotAllowed { .. }
             | Self::RequestTimeout
             | Self::BodyTooLarge { .. }
+            | Self::RequestTooLarge { .. }
+            | Self::HeadersTooLarge
             | Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::RateLimited(_)

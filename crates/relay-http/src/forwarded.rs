@@ -36,6 +36,11 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     client
 }
 
+/// Whether somebody says for whom the request is made.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
+}
+
 /// The elements of a list that may be spread over several lines; None for one that tells no address.
 fn hops(
     headers: &HeaderMap,

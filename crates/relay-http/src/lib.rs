@@ -17,6 +17,8 @@
 
 #![warn(missing_docs)]
 
+mod accept;
+mod addresses;
 mod admin;
 mod answer;
 mod api;
@@ -26,20 +28,26 @@ mod code;
 #[doc(hidden)]
 pub mod codec;
 mod connection;
+mod connection_io;
+mod connection_state;
 mod cursor;
 mod desk;
 mod error;
 mod forwarded;
+mod framing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gauge;
 mod guard;
-mod line;
+#[cfg(feature = "tls")]
+mod http2;
 mod metrics;
 mod monotonic;
+mod open_connections;
 mod openapi;
 mod options;
+mod pace;
 mod readiness;
 mod request_id;
 mod route;

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::code::Code;
 use crate::gauge::Gauge;
+use crate::open_connections::OpenConnections;
 use crate::route::Endpoint;
 pub use name::{Metric, MetricKind};
 use requests::{Asking, Requests};
@@ -52,7 +53,7 @@ pub struct Metrics {
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) since: Instant,
-    pub(crate) connections: Gauge,
+    pub(crate) connections: OpenConnections,
     pub(crate) requests: Gauge,
     pub(crate) in_flight: Budget,
 }

@@ -31,6 +31,11 @@ impl RequestIds {
         Self { keys: [draw(), draw()], given: AtomicU64::new(0) }
     }
 
+    /// Two numbers that nobody outside can know.
+    pub(crate) const fn keys(&self) -> [u64; 2] {
+        self.keys
+    }
+
     /// The name of a request with these headers.
     pub(crate) fn name(&self, headers: &HeaderMap) -> RequestId {
         let mut given = headers.get_all(TRACEPARENT);

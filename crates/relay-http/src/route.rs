@@ -24,6 +24,11 @@ pub(crate) enum Endpoint {
 pub(crate) enum Asked {
     /// An endpoint, by a method that it knows.
     For(Endpoint),
+    /// What may be done there.
+    Options {
+        /// The methods.
+        allow: &'static str,
+    },
     /// An endpoint, by another method.
     Wrongly(Endpoint),
     /// A path that there is not.
@@ -49,8 +54,8 @@ impl Endpoint {
     /// The methods that it knows, as `Allow` tells them.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Self::Push | Self::Pull | Self::Ack => "POST",
-            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => "GET, HEAD",
+            Self::Push | Self::Pull | Self::Ack => "POST, OPTIONS",
+            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -64,12 +69,24 @@ impl Asked {
     pub(crate) const fn endpoint(self) -> Option<Endpoint> {
         match self {
             Self::For(endpoint) | Self::Wrongly(endpoint) => Some(endpoint),
-            Self::Nowhere => None,
+            Self::Options { .. } | Self::Nowhere => None,
         }
     }
 
+    /// A path that there is not, or the relay as a whole.
+    fn elsewhere(head: &RequestHead) -> Self {
+        let is_whole = head.method == Method::OPTIONS && head.uri.path() == "*";
+        if is_whole { Self::Options { allow: "GET, HEAD, POST, OPTIONS" } } else { Self::Nowhere }
+    }
+
     fn at(endpoint: Endpoint, head: &RequestHead) -> Self {
-        if endpoint.knows(&head.method) { Self::For(endpoint) } else { Self::Wrongly(endpoint) }
+        if head.method == Method::OPTIONS {
+            Self::Options { allow: endpoint.allow() }
+        } else if endpoint.knows(&head.method) {
+            Self::For(endpoint)
+        } else {
+            Self::Wrongly(endpoint)
+        }
     }
 }
 
@@ -86,7 +103,8 @@ where
         };
         config.route(endpoint.path(), web::to(respond));
     }
-    let respond =
-        move |request, payload: web::Payload| respond(Asked::Nowhere, request, payload.into_inner());
+    let respond = move |request: HttpRequest, payload: web::Payload| {
+        respond(Asked::elsewhere(request.head()), request, payload.into_inner())
+    };
     config.default_service(web::to(respond));
 }

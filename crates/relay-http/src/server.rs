@@ -6,32 +6,36 @@
 //! flight, no connection is accepted any more and all are closed as soon as their last answer is sent. Neither step takes
 //! longer than what is in flight, and both together no longer than the time that is allowed.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{ConnectionType, HttpMessage as _, HttpService, KeepAlive, Request};
-use actix_service::{IntoService as _, Service, ServiceFactory as _, fn_factory, map_config};
-use actix_web::dev::{AppConfig, Payload, Server, ServerHandle};
+use actix_http::error::DispatchError;
+use actix_http::{ConnectionType, HttpMessage as _, HttpService, KeepAlive, Request, Response};
+use actix_service::{Service, ServiceFactory as _, map_config};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, Payload};
 use actix_web::{App, HttpRequest, HttpResponse};
-use futures_util::future::{Either, select};
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
 use relay_core::Relay;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
+use crate::accept::{Accepted, Threads};
 use crate::answer::Sending;
-use crate::connection::Connections;
+use crate::connection::{Connections, Protocols, Stage};
+use crate::connection_io::ConnectionIo;
+use crate::connection_state::{ConnectionState, InFlightRequest};
 use crate::desk::{Desk, Outcome};
 use crate::gauge::Gauge;
-use crate::line::{Busy, Line};
 use crate::metrics::{Metrics, Watched};
 use crate::monotonic;
+use crate::open_connections::OpenConnections;
 use crate::options::{Options, Transport};
 use crate::route::{Asked, routes};
 
@@ -39,21 +43,18 @@ use crate::route::{Asked, routes};
 /// work; and the framework keeps a buffer of this size and the piece that overfills it, but gives one of over 128 KiB back.
 const WRITE_BUFFER_BYTES: usize = 96 * 1024;
 
-/// The framework knows no more.
-const THREADS_MAX: usize = 512;
-
 /// All that the worker threads share.
 struct Shared<R> {
     desk: Desk<R>,
     connections: Connections,
     requests: Gauge,
-    open: Gauge,
+    open: OpenConnections,
     /// Closed once no worker holds any of this any more.
     _alive: mpsc::Sender<()>,
 }
 
 /// Serves `relay` on `listener` until `shutdown` resolves, and then drains. The future does nothing until it is polled, in
-/// any tokio runtime that has time and I/O; the work is done in threads of its own. When it resolves within
+/// any tokio runtime that has time; the work is done in threads of its own. When it resolves within
 /// [`Options::drain`], nothing of it holds the relay any more. Dropped, it ends at once and drains nothing.
 ///
 /// # Errors
@@ -66,143 +67,181 @@ pub fn serve<R: Relay>(
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
+    listener.set_nonblocking(true)?;
     let drain = options.drain;
     let (alive, all_gone) = mpsc::channel(1);
-    let (close, closing) = watch::channel(false);
-    let connections_max = options.connections_max;
-    let connections = Connections {
-        acceptor: transport.into(),
-        request_timeout: options.request_timeout,
-        keep_alive: options.keep_alive,
-        closing,
-        metrics: Arc::clone(&metrics),
-    };
-    let desk = Desk::new(relay, Arc::clone(&metrics), options);
-    let (requests, open) = (Gauge::default(), Gauge::default());
-    metrics.watch(Watched {
-        since: monotonic::now(),
-        connections: open.clone(),
-        requests: requests.clone(),
-        in_flight: desk.budget(),
-    });
-    let shared = Arc::new(Shared { desk, connections, requests, open, _alive: alive });
-    let server = build(listener, Arc::clone(&shared), connections_max)?;
+    let (stage, staged) = watch::channel(Stage::Serving);
+    let shared = Arc::new(Shared::new(relay, options, transport, metrics, staged, alive));
     Ok(async move {
-        let handle = server.handle();
-        let stopped = async move {
-            shutdown.await;
-            let deadline = monotonic::after(monotonic::now(), drain);
-            // Too late is late: what is still open then is cut off.
-            let _ = timeout_at(deadline, drain_all(shared, &handle, close)).await;
-            handle.stop(false).await;
-            deadline
-        };
-        let deadline = match select(server, pin!(stopped)).await {
-            // It ends by itself when it cannot start, and otherwise when it is told to.
-            Either::Left((ended, stopped)) => {
-                ended?;
-                stopped.await
-            }
-            Either::Right((deadline, server)) => {
-                server.await?;
-                deadline
-            }
-        };
+        let threads = start(&shared)?;
+        let (pause, paused) = oneshot::channel();
+        let at_door = Arc::clone(&shared);
+        let decide = move |peer: SocketAddr| at_door.desk.decide(peer.ip());
+        threads.accept(listener, shared.open.clone(), decide, paused)?;
+        shutdown.await;
+        let deadline = monotonic::after(monotonic::now(), drain);
+        // Too late is late: what is still open then is cut off.
+        let _ = timeout_at(deadline, drain_all(&shared, pause, &stage)).await;
+        drop((threads, shared));
         let _ = timeout_at(deadline, gone(all_gone)).await;
         Ok(())
     })
 }
 
-/// One service for each thread, all of the same state. The framework counts connections thread by thread and does not accept
-/// what no thread has room for, so each gets its part of the sum.
-fn build<R: Relay>(
-    listener: TcpListener,
-    shared: Arc<Shared<R>>,
-    connections_max: NonZeroUsize,
-) -> io::Result<Server> {
-    let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-    let threads = threads.clamp(1, THREADS_MAX).min(connections_max.get());
-    let server = Server::build().disable_signals().workers(threads);
-    let server = server.max_concurrent_connections(connections_max.get() / threads);
-    let server = server.listen("relay", listener, move || {
-        let shared = Arc::clone(&shared);
-        fn_factory(move || connection_service(Arc::clone(&shared)))
-    })?;
-    Ok(server.run())
+/// One worker for each processor.
+fn start<R: Relay>(shared: &Arc<Shared<R>>) -> io::Result<Threads> {
+    let number = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let shared = Arc::clone(shared);
+    Threads::start(number, move || worker(Arc::clone(&shared)))
 }
 
-async fn connection_service<R: Relay>(
+/// What a worker serves connections with.
+async fn worker<R: Relay>(
     shared: Arc<Shared<R>>,
-) -> Result<impl Service<TcpStream, Response = (), Error = Infallible>, ()> {
-    let desk = Arc::clone(&shared);
+) -> Option<impl Fn(Accepted) -> LocalBoxFuture<'static, ()>> {
+    let at_desk = Arc::clone(&shared);
     let respond = move |asked, request, payload| {
-        let shared = Arc::clone(&desk);
+        let shared = Arc::clone(&at_desk);
         async move { shared.respond(asked, request, payload).await }
     };
     let app = App::new().configure(|config| routes(config, respond));
-    let app = Rc::new(map_config(app, |()| AppConfig::default()).new_service(()).await?);
-    // The framework's own timers are all off: `Line` has better ones.
-    let requests = Arc::clone(&shared);
-    let http = HttpService::build()
+    let app = Rc::new(map_config(app, |()| AppConfig::default()).new_service(()).await.ok()?);
+    let (over_http1, over_http2) = (Rc::clone(&app), app);
+    let receiver = Arc::clone(&shared);
+    let http1 = http1_service(move |request: Request| {
+        receiver.receive_http1(&request);
+        over_http1.call(request)
+    });
+    let http1 = http1.await.ok()?;
+    let receiver = Arc::clone(&shared);
+    let call = move |connection: Rc<ConnectionState>, request: Request| {
+        receiver.receive(&request, &connection, None);
+        let answering = over_http2.call(request);
+        async move { answering.await.ok().map(|answered| answered.into_parts().1) }
+    };
+    let protocols = Rc::new(Protocols { http1, call });
+    Some(move |accepted: Accepted| {
+        let (shared, protocols) = (Arc::clone(&shared), Rc::clone(&protocols));
+        async move {
+            let Accepted { tcp, peer, open, is_shut_out } = accepted;
+            // One that is broken already has nobody to serve.
+            if let Ok(tcp) = TcpStream::from_std(tcp) {
+                let connection = ConnectionState::new(peer, open, is_shut_out);
+                shared.connections.serve(tcp, connection, &protocols).await;
+            }
+        }
+        .boxed_local()
+    })
+}
+
+/// The framework's HTTP/1.1 over a stream of ours. Its own timers are all off: the stream has better ones.
+pub(crate) fn http1_service<S, F, A>(
+    serve: S,
+) -> impl Future<
+    Output = Result<
+        impl Service<(ConnectionIo, Option<SocketAddr>), Response = (), Error = DispatchError>,
+        (),
+    >,
+>
+where
+    S: Fn(Request) -> F + Clone + 'static,
+    F: Future<Output = Result<A, actix_web::Error>> + 'static,
+    A: Into<Response<BoxBody>> + 'static,
+{
+    HttpService::build()
         .keep_alive(KeepAlive::Os)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(Duration::ZERO)
-        .on_connect_ext(|line: &Line, data| drop(data.insert(line.clone())))
-        .finish(move |request: Request| {
-            requests.receive(&request);
-            app.call(request)
-        })
+        .on_connect_ext(|io: &ConnectionIo, data| drop(data.insert(io.clone())))
+        .h1(serve)
         .new_service(())
-        .await
-        .map_err(drop)?;
-    let http = Rc::new(http);
-    let serve = move |tcp| {
-        let (shared, http) = (Arc::clone(&shared), Rc::clone(&http));
-        async move {
-            let _open = shared.open.enter();
-            shared.connections.serve(tcp, http).await;
-            Ok(())
-        }
-    };
-    Ok(serve.into_service())
 }
 
 impl<R: Relay> Shared<R> {
+    fn new(
+        relay: Arc<R>,
+        options: Options,
+        transport: Transport,
+        metrics: Arc<Metrics>,
+        stage: watch::Receiver<Stage>,
+        alive: mpsc::Sender<()>,
+    ) -> Self {
+        let now = monotonic::now();
+        let connections = Connections {
+            acceptor: transport.into(),
+            request_timeout: options.request_timeout,
+            keep_alive: options.keep_alive,
+            age_max: options.connection_age_max,
+            stage,
+            metrics: Arc::clone(&metrics),
+        };
+        let (max, per_address_max) =
+            (options.connections_max.get(), options.connections_per_address_max.get());
+        let open = OpenConnections::new(max, per_address_max, now);
+        let desk = Desk::new(relay, Arc::clone(&metrics), options);
+        let requests = Gauge::default();
+        metrics.watch(Watched {
+            since: now,
+            connections: open.clone(),
+            requests: requests.clone(),
+            in_flight: desk.budget(),
+        });
+        Self { desk, connections, requests, open, _alive: alive }
+    }
+
+    fn receive_http1(&self, request: &Request) {
+        let io =
+            request.conn_data::<ConnectionIo>().expect("`on_connect_ext` gives every connection its stream");
+        io.begin_request();
+        self.receive(request, io.connection(), Some(io.clone()));
+    }
+
     /// From here on, and not from when it is worked at first, the request has to be waited for.
-    fn receive(&self, request: &Request) {
-        let line = request.conn_data::<Line>().expect("`on_connect_ext` gives every connection its line");
+    fn receive(&self, request: &Request, connection: &Rc<ConnectionState>, io: Option<ConnectionIo>) {
         // A request that is sent away holds nothing up.
         let entered = (!self.desk.is_draining()).then(|| self.requests.enter());
-        request.extensions_mut().insert(line.begin_request(entered));
+        request.extensions_mut().insert(connection.begin_request(io, entered));
     }
 
     /// Answers a request that was received.
     async fn respond(&self, asked: Asked, request: HttpRequest, payload: Payload) -> HttpResponse<Sending> {
-        let busy = request.extensions_mut().remove::<Busy>().expect("`receive` gives every request one");
-        if busy.line().is_closing() {
+        let in_flight =
+            request.extensions_mut().remove::<InFlightRequest>().expect("`receive` gives every request one");
+        let connection = Rc::clone(in_flight.connection());
+        let is_http1 = in_flight.io().is_some();
+        if connection.is_closing() && is_http1 {
             // It came behind the last request of its connection (RFC 9112, section 9.6) and is not answered.
-            drop(busy);
+            drop(in_flight);
             return std::future::pending().await;
         }
-        let connection = request.head().connection_type();
-        let Outcome { mut answer, has_unread_input } = self.desk.answer(asked, request.head(), payload).await;
+        let kind = request.head().connection_type();
+        let Outcome { mut answer, has_unread_input } =
+            self.desk.answer(asked, request.head(), payload, &in_flight).await;
         // What is left unread would be taken for the next request. The framework ends a connection whose client offers an
         // upgrade, and does not say so; and what it says otherwise follows the last head that it has read.
-        let is_last = has_unread_input || self.desk.is_draining() || connection != ConnectionType::KeepAlive;
-        if is_last {
+        let is_last = has_unread_input
+            || connection.is_ending()
+            || self.desk.is_draining()
+            || kind != ConnectionType::KeepAlive;
+        if is_last && is_http1 {
             answer.close();
-            busy.line().begin_close(has_unread_input);
+            connection.begin_close(has_unread_input);
         }
-        answer.into_response(busy)
+        if let Some(io) = in_flight.io() {
+            io.begin_answer();
+        }
+        answer.into_response(in_flight)
     }
 }
 
-async fn drain_all<R: Relay>(shared: Arc<Shared<R>>, handle: &ServerHandle, close: watch::Sender<bool>) {
+async fn drain_all<R: Relay>(shared: &Shared<R>, pause: oneshot::Sender<()>, stage: &watch::Sender<Stage>) {
     shared.desk.begin_drain();
+    stage.send_replace(Stage::Draining);
     shared.requests.empty().await;
-    handle.pause().await;
-    close.send_replace(true);
+    // Nobody is left to be told only when the accepting has ended by itself.
+    let _ = pause.send(());
+    stage.send_replace(Stage::Closing);
     shared.open.empty().await;
 }
 

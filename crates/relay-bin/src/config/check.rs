@@ -263,6 +263,10 @@ fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
         rates.burst < fastest,
         "rate_limit.burst: under a rate of rate_limit.endpoints, so requests that come together are refused early",
     );
+    findings.warn_if(
+        rates.ban_threshold > 60,
+        "rate_limit.ban_threshold: over 60, and a minute has no more seconds: it is taken as 60",
+    );
     findings.warn_if(rates.ban_seconds == 0, "rate_limit.ban_seconds: 0, so no address is ever shut out");
 }
 

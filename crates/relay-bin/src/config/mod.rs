@@ -85,8 +85,14 @@ pub struct ServerConfig {
     pub keep_alive_seconds: u64,
     /// Most connections at once.
     pub max_connections: u64,
+    /// Most connections of one address at once; 0: a twentieth of all, and at least 8.
+    pub max_connections_per_address: u64,
+    /// Seconds after which a connection is closed at its next quiet moment.
+    pub max_connection_age_seconds: u64,
     /// Most bytes of bodies, payloads and answers in flight together.
     pub max_inflight_bytes: u64,
+    /// Whether `/stats` and `/openapi.json` are there for everybody.
+    pub public_stats: bool,
 }
 
 /// What is shown to whoever runs the relay, on an address of its own.
@@ -151,14 +157,22 @@ pub struct RateLimitConfig {
     pub per_ip_rps: u32,
     /// Requests that one address may send at once.
     pub burst: u32,
+    /// Milliseconds that a request over its rate waits for its turn before it is refused; 0 refuses at once.
+    pub max_wait_ms: u64,
+    /// Bytes of pushes per second from one address; 0: no bound.
+    pub push_bytes_per_second: u64,
+    /// Pushes per second to one recipient; 0: no bound.
+    pub push_per_recipient_rps: u32,
     /// Seconds that an address is shut out; 0 never shuts out.
     pub ban_seconds: u64,
-    /// Refusals within one minute before an address is shut out.
+    /// Seconds within one minute, each with more than four times the rate in it, before an address is shut out.
     pub ban_threshold: u32,
     /// Leading bits by which IPv6 addresses count as one, 1 to 128.
     pub ipv6_prefix: u8,
     /// Networks whose `X-Forwarded-For` and `Forwarded` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks that have no limits.
+    pub exempt: Vec<IpNet>,
     /// Most addresses remembered at once.
     pub max_tracked_addresses: u64,
     /// Limits per endpoint.

@@ -181,6 +181,7 @@ fn values_under_the_least_are_refused() {
         ("server.request_timeout_seconds", 1, 3_153_600_000_u64),
         ("server.keep_alive_seconds", 1, 3_153_600_000),
         ("server.max_connections", 1, 1_000_000),
+        ("server.max_connection_age_seconds", 1, 3_153_600_000),
         ("server.max_inflight_bytes", 1_048_576, 1_099_511_627_776),
         ("storage.cache_bytes", 1_048_576, 1_099_511_627_776),
         ("relay.max_message_bytes", 1, 1_073_741_824),

@@ -22,7 +22,10 @@ fn documented_defaults() -> RelayConfig {
             request_timeout_seconds: 30,
             keep_alive_seconds: 75,
             max_connections: 10_000,
+            max_connections_per_address: 0,
+            max_connection_age_seconds: 3_600,
             max_inflight_bytes: 268_435_456,
+            public_stats: true,
         },
         admin: AdminConfig { address: "127.0.0.1:7001".to_owned() },
         storage: StorageConfig {
@@ -46,10 +49,14 @@ fn documented_defaults() -> RelayConfig {
             enabled: true,
             per_ip_rps: 20,
             burst: 40,
+            max_wait_ms: 2_000,
+            push_bytes_per_second: 16_777_216,
+            push_per_recipient_rps: 0,
             ban_seconds: 300,
             ban_threshold: 20,
             ipv6_prefix: 64,
             trusted_proxies: Vec::new(),
+            exempt: Vec::new(),
             max_tracked_addresses: 100_000,
             endpoints: EndpointRateLimit { push_rps: 10, pull_rps: 5, ack_rps: 10 },
         },
@@ -66,9 +73,12 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("server.request_timeout_seconds", "31", "31", |c| c.server.request_timeout_seconds == 31),
     ("server.keep_alive_seconds", "76", "76", |c| c.server.keep_alive_seconds == 76),
     ("server.max_connections", "1_000", "1_000", |c| c.server.max_connections == 1000),
+    ("server.max_connections_per_address", "50", "50", |c| c.server.max_connections_per_address == 50),
+    ("server.max_connection_age_seconds", "60", "60", |c| c.server.max_connection_age_seconds == 60),
     ("server.max_inflight_bytes", "0x2000_0000", "536_870_912", |c| {
         c.server.max_inflight_bytes == 536_870_912
     }),
+    ("server.public_stats", "false", "false", |c| !c.server.public_stats),
     ("admin.address", r#""[::1]:7002""#, "[::1]:7002", |c| c.admin.address == "[::1]:7002"),
     ("tls.cert_pem_path", r#""c""#, "c", |c| {
         c.tls.as_ref().is_some_and(|t| t.cert_pem_path == Path::new("c"))

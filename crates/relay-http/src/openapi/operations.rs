@@ -18,8 +18,9 @@ struct About {
     statuses: &'static [u16],
 }
 
-/// A request can always be broken or too slow, meet a fault, or come while the relay is stopping.
-const ALWAYS: [u16; 4] = [400, 408, 500, 503];
+/// A request can always be broken, too large or too slow, come from another site's page, meet a fault, or come while the relay is
+/// stopping.
+const ALWAYS: [u16; 6] = [400, 403, 408, 431, 500, 503];
 
 /// All paths.
 pub(super) fn paths() -> Map<String, Value> {
@@ -28,7 +29,8 @@ pub(super) fn paths() -> Map<String, Value> {
 
 fn path(endpoint: Endpoint) -> Value {
     let about = about(endpoint);
-    let methods = endpoint.allow().split(", ");
+    // What may be done everywhere is not told again for each path.
+    let methods = endpoint.allow().split(", ").filter(|method| *method != "OPTIONS");
     methods.map(|method| (method.to_ascii_lowercase(), about.operation(method))).collect::<Map<_, _>>().into()
 }
 
@@ -68,7 +70,7 @@ fn about(endpoint: Endpoint) -> About {
             description: "Answered once the item is on disk. Idempotent: after a timeout or a 5xx, send it again.",
             request: Some("PushRequest"),
             answer: schema("PushResponse"),
-            statuses: &[401, 403, 409, 413, 415, 429, 507],
+            statuses: &[401, 409, 413, 415, 429, 507],
         },
         Endpoint::Pull => About {
             name: "pull",
@@ -76,7 +78,7 @@ fn about(endpoint: Endpoint) -> About {
             description: "Removes nothing. An unknown recipient has an empty queue.",
             request: Some("PullRequest"),
             answer: schema("PullResponse"),
-            statuses: &[401, 403, 413, 415, 429, 507],
+            statuses: &[401, 413, 415, 429, 507],
         },
         Endpoint::Ack => About {
             name: "ack",
@@ -84,7 +86,7 @@ fn about(endpoint: Endpoint) -> About {
             description: "Answered once it is on disk: all of the items or none. Idempotent.",
             request: Some("AckRequest"),
             answer: schema("AckResponse"),
-            statuses: &[401, 403, 413, 415, 429, 507],
+            statuses: &[401, 413, 415, 429, 507],
         },
         Endpoint::Health => About {
             name: "health",
@@ -108,7 +110,7 @@ fn about(endpoint: Endpoint) -> About {
             description: "`push_total` = `push_stored` + `duplicates` + `push_failed` once no push is under way.",
             request: None,
             answer: schema("StatsResponse"),
-            statuses: &[429],
+            statuses: &[404, 429],
         },
         Endpoint::OpenApi => About {
             name: "openapi",
@@ -116,7 +118,7 @@ fn about(endpoint: Endpoint) -> About {
             description: "It is the same for every relay of this version, whatever its configuration.",
             request: None,
             answer: json!({"type": "object"}),
-            statuses: &[429],
+            statuses: &[404, 429],
         },
     }
 }

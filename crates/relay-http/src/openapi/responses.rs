@@ -34,7 +34,7 @@ pub(super) fn headers() -> Value {
         },
         "Allow": {
             "description": "The methods that the path knows.",
-            "schema": {"type": "string", "enum": ["POST", "GET, HEAD"]},
+            "schema": {"type": "string", "enum": ["POST, OPTIONS", "GET, HEAD, OPTIONS"]},
         },
         "AcceptEncoding": {
             "description": "The encoding that a body may have; given when it had another one.",
@@ -60,8 +60,11 @@ fn response(status: u16) -> Value {
             ("A field, the JSON (with line and column) or the HTTP is wrong: mend the request.", json!({}))
         }
         401 => ("A guard in front of the relay wants to know who asks.", json!({})),
-        403 => ("A guard in front of the relay says no.", json!({})),
-        404 => ("There is no such path.", json!({})),
+        403 => (
+            "A guard in front of the relay says no, or the request comes from another site's page.",
+            json!({}),
+        ),
+        404 => ("There is no such path, or not for everybody.", json!({})),
         405 => ("The path knows other methods.", json!({"Allow": header("Allow", true)})),
         408 => ("The head or the body came too slowly: send it again.", json!({})),
         409 => ("The recipient's queue is full; nothing was stored.", json!({})),
@@ -78,6 +81,7 @@ fn response(status: u16) -> Value {
                 "RateLimit-Policy": header("RateLimitPolicy", true),
             }),
         ),
+        431 => ("The head is too large, or has too many fields: send a smaller one.", json!({})),
         503 => (
             "The store failed, too much work is waiting, or the relay is stopping or not ready yet: send it again later. All but \
              `storage_error` say when.",
@@ -137,6 +141,7 @@ fn details(status: u16) -> Option<(Value, bool)> {
             json!({"reason": {"type": "string", "enum": ["count", "bytes"]}, "limit": number, "used": number}),
         )),
         413 => Some(all(json!({"limit": number}))),
+        431 => Some(all(json!({"limit_bytes": number, "limit_fields": number}))),
         503 => Some((
             json!({
                 "type": "object",
@@ -146,7 +151,7 @@ fn details(status: u16) -> Option<(Value, bool)> {
             false,
         )),
         429 => Some(all(json!({
-            "bucket": {"type": "string", "enum": ["all", "push", "pull", "ack"]},
+            "bucket": {"type": "string", "enum": ["all", "push", "pull", "ack", "bytes", "recipient"]},
             "retry_after_ms": number,
         }))),
         _ => None,

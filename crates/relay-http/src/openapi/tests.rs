@@ -50,7 +50,7 @@ fn every_reference_leads_somewhere() {
 fn every_endpoint_and_every_code_is_described() {
     let file = file();
     for endpoint in Endpoint::ALL {
-        for method in endpoint.allow().split(", ") {
+        for method in endpoint.allow().split(", ").filter(|method| *method != "OPTIONS") {
             let operation = &file["paths"][endpoint.path()][method.to_lowercase()];
             assert!(operation["responses"]["200"].is_object(), "{method} {}", endpoint.path());
         }

@@ -99,15 +99,45 @@ fn a_wrong_method_is_told_the_right_ones() {
         assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
     };
     for path in ["/push", "/pull", "/ack"] {
-        for method in ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "post", "WHATEVER"] {
-            check(method, path, "POST");
+        for method in ["GET", "PUT", "DELETE", "PATCH", "post", "WHATEVER"] {
+            check(method, path, "POST, OPTIONS");
         }
     }
     for path in ["/health", "/ready", "/stats", "/openapi.json"] {
-        for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
-            check(method, path, "GET, HEAD");
+        for method in ["POST", "PUT", "DELETE", "get"] {
+            check(method, path, "GET, HEAD, OPTIONS");
         }
     }
+}
+
+#[test]
+fn every_path_tells_what_may_be_done_there() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (path, allow) in [
+        ("/push", "POST, OPTIONS"),
+        ("/pull", "POST, OPTIONS"),
+        ("/ack", "POST, OPTIONS"),
+        ("/health", "GET, HEAD, OPTIONS"),
+        ("/ready", "GET, HEAD, OPTIONS"),
+        ("/stats", "GET, HEAD, OPTIONS"),
+        ("*", "GET, HEAD, POST, OPTIONS"),
+    ] {
+        client.send(format!("OPTIONS {path} HTTP/1.1\r\nhost: relay\r\n\r\n"));
+        let answer = client.answer_without_body();
+        assert_eq!((answer.status, answer.header("allow")), (204, Some(allow)), "{path}");
+    }
+    client.ask("OPTIONS /nope HTTP/1.1\r\nhost: relay\r\n\r\n").assert_error(404, "not_found");
+}
+
+#[test]
+fn no_answer_is_for_a_cache() {
+    let server = Server::start();
+    for path in ["/health", "/ready", "/stats", "/openapi.json", "/nope", "/push"] {
+        assert_eq!(server.get(path).header("cache-control"), Some("no-store"), "{path}");
+    }
+    let mut client = server.connect();
+    assert_eq!(client.ask("GARBAGE\r\n\r\n").header("cache-control"), Some("no-store"));
 }
 
 #[test]
@@ -134,7 +164,7 @@ fn bad_json_is_told_line_and_column() {
         at(1, 42),
         "missing field `chunk_index`",
     );
-    check("/pull", &format!("{{\"x\":{}", "[".repeat(10_000)), at(1, 10_005), "EOF");
+    check("/ack", &format!("{{\"x\":{}", "[".repeat(10_000)), at(1, 10_005), "EOF");
     let answer = server.connect().post_with("/pull", "", b"{\"recipient\":\"\xff\"}");
     answer.assert_error(400, "invalid_input");
 }
@@ -176,6 +206,7 @@ fn the_codes_are_those_of_the_contract() {
         ("quota_exceeded", 409),
         ("message_too_large", 413),
         ("unsupported_media_type", 415),
+        ("headers_too_large", 431),
         ("rate_limited", 429),
         ("internal_error", 500),
         ("storage_error", 503),

@@ -180,7 +180,7 @@ fn a_length_without_end_takes_no_memory() {
 fn who_sends_byte_by_byte_has_no_more_time_than_others() {
     let options = Options { request_timeout: Duration::from_millis(300), ..options() };
     let server = Server::with(memory(Limits::default()), options);
-    let head = post_head("/pull", "", 100_000);
+    let head = post_head("/push", "", 100_000);
     for begin in ["GET /health HTTP/1.1\r\nx: ", &head] {
         let mut client = server.connect();
         client.send(begin);

@@ -1,13 +1,13 @@
 //! The rate limit, as clients meet it.
 
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::time::Duration;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::time::{Duration, Instant};
 
 use relay_core::Limits;
 use relay_http::{Options, RateLimit};
 use serde_json::json;
 
-use crate::support::{Answer, Client, Server, memory, options, push_of};
+use crate::support::{Answer, Client, Server, memory, options, post_head, push_of};
 
 /// A server that gives every address these many requests at once, and then one in a second. How long a test takes is not known,
 /// so it asks until it is refused.
@@ -17,21 +17,34 @@ fn limited(burst: u32, trusted_proxies: &[&str]) -> Server {
 
 /// The same with another rate for all endpoints together.
 fn limited_apart(burst: u32, per_address_rps: u32, trusted_proxies: &[&str]) -> Server {
+    with(rate_limit(burst, per_address_rps, trusted_proxies))
+}
+
+fn with(rate_limit: RateLimit) -> Server {
+    Server::with(memory(Limits::default()), Options { rate_limit: Some(rate_limit), ..options() })
+}
+
+fn rate_limit(burst: u32, per_address_rps: u32, trusted_proxies: &[&str]) -> RateLimit {
     let one = NonZeroU32::MIN;
-    let rate_limit = RateLimit {
+    RateLimit {
         per_address_rps: NonZeroU32::new(per_address_rps).unwrap(),
         burst: NonZeroU32::new(burst).unwrap(),
         push_rps: one,
         pull_rps: one,
         ack_rps: one,
+        max_wait: Duration::ZERO,
+        push_bytes_per_second: None,
+        push_per_recipient_rps: None,
+        exempt: Vec::new(),
         ban: Duration::from_secs(300),
         ban_threshold: NonZeroU32::new(3).unwrap(),
         ipv6_prefix: 64,
         trusted_proxies: trusted_proxies.iter().map(|net| net.parse().unwrap()).collect(),
         tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
-    };
-    Server::with(memory(Limits::default()), Options { rate_limit: Some(rate_limit), ..options() })
+    }
 }
+
+const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
 
 /// Asks until the limit says no.
 fn until_refused(mut ask: impl FnMut() -> Answer) -> Answer {
@@ -65,33 +78,151 @@ fn a_refusal_says_which_limit_and_when_to_come_back() {
 }
 
 #[test]
-fn a_ban_is_told_and_health_is_free_of_it() {
-    let server = limited(1, &[]);
+fn an_answer_tells_what_is_left() {
+    let server = limited_apart(4, 1000, &[]);
     let mut client = server.connect();
+    let left = |answer: &Answer| {
+        let field = answer.header("ratelimit").expect("every answer of a limited endpoint has it").to_owned();
+        let (_, left) = field.split_once(";r=").expect("it tells what is left");
+        left.split(';').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!(left(&pull(&mut client, "")), 3);
+    let broken = client.post("/pull", "{");
+    broken.assert_error(400, "invalid_input");
+    assert!(left(&broken) <= 3);
+    assert!(left(&client.ask("GET /nope HTTP/1.1\r\nhost: relay\r\n\r\n")) <= 4);
+    assert_eq!(client.ask("GET /health HTTP/1.1\r\nhost: relay\r\n\r\n").header("ratelimit"), None);
+}
+
+/// One a second over the burst of one: the second request waits for most of a second, and the third for more than there is.
+#[test]
+fn who_is_over_the_rate_is_slowed_down_before_it_is_refused() {
+    let server = with(RateLimit { max_wait: Duration::from_millis(1500), ..rate_limit(1, 1000, &[]) });
+    let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    let body = r#"{"recipient":"alice"}"#;
+    let start = now();
+    for client in &mut clients {
+        client.send(format!("{}{body}", post_head("/pull", "", body.len())));
+        client.be_patient_for(Duration::from_millis(50));
+        let _ = client.has_nothing_yet();
+        client.be_patient_for(Duration::from_secs(20));
+    }
+    clients[0].answer().ok();
+    clients[1].answer().ok();
+    let waited = now() - start;
+    assert!((Duration::from_millis(800)..Duration::from_millis(1400)).contains(&waited), "{waited:?}");
+    clients[2].answer().assert_error(429, "rate_limited");
+    let waited = now() - start;
+    assert!(waited >= Duration::from_millis(1500), "a refusal waits as long: {waited:?}");
+}
+
+#[test]
+fn who_waits_and_hangs_up_leaves_its_place_to_others() {
+    let server = with(RateLimit { max_wait: Duration::from_secs(60), ..rate_limit(1, 1000, &[]) });
+    let mut client = server.connect();
+    pull(&mut client, "").ok();
+    let body = r#"{"recipient":"alice"}"#;
+    let waiting: Vec<_> = (0..15)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(format!("{}{body}", post_head("/pull", "", body.len())));
+            client.assert_silent();
+            client
+        })
+        .collect();
+    drop(waiting);
+    let start = now();
+    pull(&mut client, "").ok();
+    assert!(now() - start < Duration::from_secs(8), "{:?}", now() - start);
+}
+
+#[test]
+fn a_drain_sends_away_who_waits() {
+    let mut server = with(RateLimit { max_wait: Duration::from_secs(60), ..rate_limit(1, 1000, &[]) });
+    let mut client = server.connect();
+    pull(&mut client, "").ok();
+    let body = r#"{"recipient":"alice"}"#;
+    client.send(format!("{}{body}", post_head("/pull", "", body.len())));
+    client.send(HEALTH);
+    let mut waiting = server.connect();
+    waiting.send(format!("{}{body}", post_head("/pull", "", body.len())));
+    waiting.assert_silent();
+    server.shut_down();
+    waiting.answer().assert_error(503, "draining");
+    server.wait();
+}
+
+#[test]
+fn a_flood_is_told_of_its_ban_and_closed_and_others_are_served() {
+    let server = with(RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(1, 1, &["127.0.0.2/32"]) });
+    let mut client = server.connect();
+    client.try_send(HEALTH.replace("/health", "/stats").repeat(2000).as_bytes());
+    let start = now();
     let banned = loop {
-        let refused = until_refused(|| pull(&mut client, ""));
-        if refused.header("retry-after") != Some("1") {
-            break refused;
+        let Some(answer) = client.answer_or_end() else { panic!("it was closed without a word") };
+        if answer.header("retry-after").is_some_and(|seconds| seconds != "1") {
+            break answer;
         }
+        if client.has_nothing_ahead() {
+            client.try_send(HEALTH.replace("/health", "/stats").repeat(200).as_bytes());
+        }
+        assert!(now() - start < Duration::from_secs(20), "it is never banned");
     };
     assert_eq!(banned.header("retry-after"), Some("300"));
-    for path in ["/stats", "/openapi.json", "/nope"] {
-        server.get(path).assert_error(429, "rate_limited");
-    }
-    for _ in 0..20 {
-        server.get("/health").ok();
+    assert!(banned.closes());
+    // A few more are told so, and then nobody is heard any more.
+    let ends: Vec<_> = (0..20).map(|_| Client::to(server.address).try_ask(HEALTH)).collect();
+    assert!(ends.iter().flatten().all(|answer| answer.status == 429 || answer.status == 200));
+    assert!(ends.iter().any(Option::is_none), "nobody was closed unread");
+}
+
+#[test]
+fn who_is_exempt_has_no_limits() {
+    let server = with(RateLimit { exempt: vec!["127.0.0.0/8".parse().unwrap()], ..rate_limit(1, 1, &[]) });
+    for _ in 0..50 {
+        let answer = server.post("/pull", &json!({"recipient": "alice"}));
+        answer.ok();
+        assert_eq!(answer.header("ratelimit"), None);
     }
 }
 
 #[test]
-fn a_refused_client_that_is_still_sending_gets_to_read_it() {
-    let server = limited(1, &[]);
+fn one_address_cannot_fill_a_queue_as_fast_as_it_likes() {
+    let server = with(RateLimit {
+        push_rps: NonZeroU32::new(1000).unwrap(),
+        push_per_recipient_rps: NonZeroU32::new(1),
+        ..rate_limit(6, 1000, &[])
+    });
     let mut client = server.connect();
-    until_refused(|| pull(&mut client, ""));
-    let body = push_of("alice", 0, &"A".repeat(11 * 1024 * 1024)).to_string();
-    let refused = until_refused(|| server.connect().post("/push", &body));
+    let refused = until_refused(|| client.post("/push", &push_of("alice", 0, "").to_string()));
+    assert_eq!(refused.assert_error(429, "rate_limited")["bucket"], "recipient");
+    client.post("/push", &push_of("bob", 0, "").to_string()).ok();
+}
+
+#[test]
+fn what_an_address_has_pushed_too_much_delays_its_next_push() {
+    let server = with(RateLimit {
+        push_rps: NonZeroU32::new(1000).unwrap(),
+        push_bytes_per_second: NonZeroU64::new(10_000),
+        ..rate_limit(100, 1000, &[])
+    });
+    let mut client = server.connect();
+    // A body that has begun is never refused for it.
+    client.post("/push", &push_of("alice", 0, &"A".repeat(1_000_000)).to_string()).ok();
+    let refused = client.post("/push", &push_of("alice", 1, "").to_string());
+    assert_eq!(refused.assert_error(429, "rate_limited")["bucket"], "bytes");
+    pull(&mut client, "").ok();
+}
+
+#[test]
+fn a_refused_client_that_is_still_sending_gets_to_read_it() {
+    let server = limited_apart(1, 1000, &[]);
+    let mut client = server.connect();
+    until_refused(|| client.post("/push", &push_of("alice", 0, "").to_string()));
+    let body = push_of("alice", 1, &"A".repeat(11 * 1024 * 1024)).to_string();
+    let refused = client.post("/push", &body);
+    refused.assert_error(429, "rate_limited");
     assert!(refused.closes());
-    assert_eq!(server.metrics.counts().push_stored, 0);
 }
 
 #[test]
@@ -125,4 +256,9 @@ fn without_a_limit_nobody_is_refused() {
         pull(&mut client, "").ok();
     }
     assert_eq!(server.get("/stats").ok()["metrics"]["rate_limited"], json!(0));
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure real time")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -145,8 +145,12 @@ fn strict() -> Options {
         push_rps: positive(1),
         pull_rps: positive(1),
         ack_rps: positive(1),
+        max_wait: Duration::ZERO,
+        push_bytes_per_second: None,
+        push_per_recipient_rps: None,
+        exempt: Vec::new(),
         ban: Duration::from_secs(300),
-        ban_threshold: positive(2),
+        ban_threshold: positive(1),
         ipv6_prefix: 64,
         trusted_proxies: Vec::new(),
         tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
@@ -226,21 +230,21 @@ fn the_counters_add_up() {
     let relay = memory(Limits { queue_items_max: 2, ..Limits::default() });
     let server = Server::with(Arc::clone(&relay), strict());
     let admin = Admin::start(&relay, &server.metrics);
+    let mut client = server.connect();
     for index in [0, 0, 1, 2] {
-        server.post("/push", &push_of("alice", index, "aGVsbG8="));
+        client.post("/push", &push_of("alice", index, "aGVsbG8=").to_string());
     }
-    server.connect().post("/push", "{");
-    server.post("/pull", &json!({"recipient": "alice"})).ok();
-    server
-        .post("/ack", &json!({"recipient": "alice", "ack": [{"message_id": MESSAGE_ID, "chunk_index": 0}]}))
-        .ok();
-    server.get("/nowhere").assert_error(404, "not_found");
-    server.get("/push").assert_error(405, "method_not_allowed");
-    server.get("/health").ok();
+    client.post("/push", "{");
+    client.post("/pull", r#"{"recipient":"alice"}"#).ok();
+    let ack = json!({"recipient": "alice", "ack": [{"message_id": MESSAGE_ID, "chunk_index": 0}]});
+    client.post("/ack", &ack.to_string()).ok();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
+    client.ask(&get("/nowhere")).assert_error(404, "not_found");
+    client.ask(&get("/push")).assert_error(405, "method_not_allowed");
+    client.ask(&get("/health")).ok();
     server.connect().ask("no http at all\r\n\r\n").assert_error(400, "invalid_input");
-    while server.metrics.counts().rate_limited < 5 {
-        server.get("/stats");
-    }
+    // A ban ends the connection.
+    while !client.ask(&get("/stats")).closes() {}
 
     let (counts, samples) = (server.metrics.counts(), admin.scrape());
     let count = |number: u64| number as f64;

@@ -55,13 +55,14 @@ fn large_push(chunk_index: u32) -> String {
     push_of("alice", chunk_index, &"A".repeat(LARGE_BYTES)).to_string()
 }
 
-/// A server with little room, and a client whose large push, with these headers, waits in the store.
-fn crowded(headers: &str) -> (Server, Arc<Gate>, Receiver<()>, Client) {
+/// A server with little room, and a client whose large push, behind this, waits in the store.
+fn crowded(before: &str) -> (Server, Arc<Gate>, Receiver<()>, Client) {
     let (gate, arrivals) = Gate::new();
     let server = Server::with(Arc::clone(&gate), Options { inflight_bytes_max: MIB, ..options() });
     let mut first = server.connect();
     let body = large_push(0);
-    first.send(post_head("/push", headers, body.len()));
+    first.send(before);
+    first.send(post_head("/push", "", body.len()));
     first.send(body);
     arrivals.recv().unwrap();
     (server, gate, arrivals, first)
@@ -95,8 +96,8 @@ fn who_does_not_fit_is_sent_away_before_its_body_is_read() {
 
 #[test]
 fn what_waits_in_the_store_is_counted_when_its_client_has_gone() {
-    // It does not read the word to go on, and so its end is a reset, which the server notices.
-    let (server, gate, _arrivals, first) = crowded("expect: 100-continue\r\n");
+    // It does not read its first answer, and so its end is a reset, which the server notices.
+    let (server, gate, _arrivals, first) = crowded(HEALTH);
     drop(first);
     while server.metrics.counts().push_failed == 0 {
         std::thread::yield_now();
@@ -143,19 +144,40 @@ fn a_body_that_trickles_is_given_up_early() {
 }
 
 #[test]
-fn further_connections_wait_until_there_is_room() {
+fn for_a_further_connection_the_idlest_quiet_one_goes() {
     let connections_max = NonZeroUsize::new(2).unwrap();
     let server = Server::with(memory(Limits::default()), Options { connections_max, ..options() });
-    let mut open = [server.connect(), server.connect()];
-    for client in &mut open {
+    let [mut first, mut second] = [server.connect(), server.connect()];
+    for client in [&mut first, &mut second] {
         client.ask(HEALTH).ok();
     }
+    let mut third = server.connect();
+    third.ask(HEALTH).ok();
+    first.assert_closed();
+    second.ask(HEALTH).ok();
+}
+
+#[test]
+fn further_connections_wait_while_none_is_quiet() {
+    let (gate, arrivals) = Gate::new();
+    let connections_max = NonZeroUsize::new(2).unwrap();
+    let server = Server::with(Arc::clone(&gate), Options { connections_max, ..options() });
+    let mut busy: Vec<_> = (0..2)
+        .map(|index| {
+            let mut client = server.connect();
+            let body = push_of("alice", index, "").to_string();
+            client.send(format!("{}{body}", post_head("/push", "", body.len())));
+            arrivals.recv().unwrap();
+            client
+        })
+        .collect();
     let mut waiting = server.connect();
     waiting.send(HEALTH);
     waiting.assert_silent();
-    let [first, mut second] = open;
-    second.ask(HEALTH).ok();
-    drop(first);
+    gate.let_go.add_permits(2);
+    for client in &mut busy {
+        client.answer().ok();
+    }
     waiting.answer().ok();
 }
 

@@ -61,7 +61,10 @@ fn a_head_without_end_is_refused() {
     client.send("GET /health HTTP/1.1\r\nhost: relay\r\nx: ");
     // It is not known how much of it the other side reads before it has enough.
     client.try_send(&vec![b'x'; 1024 * 1024]);
-    assert_last(&mut client, 400, "invalid_input");
+    assert_eq!(
+        assert_last(&mut client, 431, "headers_too_large"),
+        json!({"limit_bytes": 32 * 1024, "limit_fields": 96})
+    );
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn many_headers_are_refused() {
     let server = Server::start();
     let mut client = server.connect();
     client.send(format!("GET /health HTTP/1.1\r\nhost: relay\r\n{}\r\n", "x: y\r\n".repeat(200)));
-    assert_last(&mut client, 400, "invalid_input");
+    assert_last(&mut client, 431, "headers_too_large");
 }
 
 #[test]

@@ -62,10 +62,13 @@ pub(crate) fn options() -> Options {
         message_bytes_max: Limits::default().message_bytes_max,
         inflight_bytes_max: 256 * 1024 * 1024,
         connections_max: NonZeroUsize::new(10_000).unwrap(),
+        connections_per_address_max: NonZeroUsize::new(10_000).unwrap(),
+        connection_age_max: Duration::from_secs(3600),
         request_timeout: PATIENCE,
         keep_alive: PATIENCE,
         drain: PATIENCE,
         rate_limit: None,
+        public_stats: true,
         readiness: Readiness::always(),
     }
 }
@@ -204,6 +207,16 @@ impl Client {
             }
         }
         Some(self.answer())
+    }
+
+    /// The answer to a request, or `None` when the other side is gone, however it went.
+    pub(crate) fn try_ask(&mut self, request: &str) -> Option<Answer> {
+        self.try_send(request.as_bytes()).then(|| self.answer_or_end())?
+    }
+
+    /// Whether everything that has come was read.
+    pub(crate) fn has_nothing_ahead(&self) -> bool {
+        self.read.is_empty()
     }
 
     /// From now on waits no longer than this for anything.

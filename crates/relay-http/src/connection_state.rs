@@ -1,0 +1,196 @@
+//! What is known of one connection above its protocol: which requests are in work, since when it has been quiet, and whether it is
+//! about to end. It lives on the thread of its connection and neither reads nor writes anything.
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::addresses::Address;
+use crate::connection_io::ConnectionIo;
+use crate::framing::Malformed;
+use crate::gauge::Entered;
+use crate::monotonic;
+use crate::open_connections::OpenConnection;
+
+/// One connection. Requests hold it as well as its task does.
+pub(crate) struct ConnectionState {
+    peer: SocketAddr,
+    open: OpenConnection,
+    in_flight: Cell<u32>,
+    /// Means nothing while something is in flight.
+    quiet_since: Cell<Instant>,
+    is_ending: Cell<bool>,
+    is_closing: Cell<bool>,
+    has_unread_input: Cell<bool>,
+    /// Its address is shut out, and it is told so once.
+    is_shut_out: bool,
+    malformed: Cell<Option<Malformed>>,
+    has_hung_up: Cell<bool>,
+    hang_up: Notify,
+}
+
+/// A request in work, from its head to the last byte of its answer.
+pub(crate) struct InFlightRequest {
+    connection: Rc<ConnectionState>,
+    /// The stream that it came by, over HTTP/1.1.
+    io: Option<ConnectionIo>,
+    _entered: Option<Entered>,
+}
+
+impl ConnectionState {
+    pub(crate) fn new(peer: SocketAddr, open: OpenConnection, is_shut_out: bool) -> Rc<Self> {
+        Rc::new(Self {
+            peer,
+            open,
+            in_flight: Cell::new(0),
+            quiet_since: Cell::new(monotonic::now()),
+            is_ending: Cell::new(false),
+            is_closing: Cell::new(false),
+            has_unread_input: Cell::new(false),
+            is_shut_out,
+            malformed: Cell::new(None),
+            has_hung_up: Cell::new(false),
+            hang_up: Notify::new(),
+        })
+    }
+
+    /// Who is at the other end of the socket.
+    pub(crate) const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// That address as one that counts, unless it is exempt.
+    pub(crate) fn address(&self) -> Option<&Address> {
+        self.open.address()
+    }
+
+    /// Its entry among all connections.
+    pub(crate) const fn open(&self) -> &OpenConnection {
+        &self.open
+    }
+
+    /// Whether its address is shut out, so that all that it is told is that.
+    pub(crate) const fn is_shut_out(&self) -> bool {
+        self.is_shut_out
+    }
+
+    /// Whether requests are in work.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.get() > 0
+    }
+
+    /// Since when none has been.
+    pub(crate) fn quiet_since(&self) -> Instant {
+        self.quiet_since.get()
+    }
+
+    /// Notes that the connection is to end as soon as that costs nobody anything.
+    pub(crate) fn begin_end(&self) {
+        self.is_ending.set(true);
+    }
+
+    /// Whether the connection is to end as soon as that costs nobody anything: the next answer is its last.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.get()
+    }
+
+    /// Notes that the connection ends with the answer that is given now, or with those that are in work.
+    pub(crate) fn begin_close(&self, has_unread_input: bool) {
+        self.is_closing.set(true);
+        self.has_unread_input.set(self.has_unread_input.get() || has_unread_input);
+    }
+
+    /// Whether the connection is about to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// Whether somebody may still be sending what nobody will read. To close such a connection at once would reset it, and the
+    /// client might lose the answer that it was given.
+    pub(crate) fn has_unread_input(&self) -> bool {
+        self.has_unread_input.get()
+    }
+
+    /// Notes that there is input that nobody is going to read.
+    pub(crate) fn has_input_left(&self) {
+        self.has_unread_input.set(true);
+    }
+
+    pub(crate) fn set_malformed(&self, malformed: Malformed) {
+        self.malformed.set(Some(malformed));
+        self.has_unread_input.set(true);
+    }
+
+    /// Why the input is not read any further, if it is not.
+    pub(crate) fn malformed(&self) -> Option<Malformed> {
+        self.malformed.get()
+    }
+
+    /// Notes that the client sends nothing more.
+    pub(crate) fn set_hung_up(&self) {
+        if !self.has_hung_up.replace(true) {
+            self.hang_up.notify_waiters();
+        }
+    }
+
+    /// Resolves when the client sends nothing more. It may still read.
+    pub(crate) async fn hung_up(&self) {
+        let hang_up = self.hang_up.notified();
+        if !self.has_hung_up.get() {
+            hang_up.await;
+        }
+    }
+
+    /// Notes that a request has arrived, which also counts where `entered` says.
+    pub(crate) fn begin_request(
+        self: &Rc<Self>,
+        io: Option<ConnectionIo>,
+        entered: Option<Entered>,
+    ) -> InFlightRequest {
+        if self.in_flight.replace(self.in_flight.get() + 1) == 0 {
+            self.open.set_busy();
+        }
+        InFlightRequest { connection: Rc::clone(self), io, _entered: entered }
+    }
+
+    fn end_request(&self) {
+        let left = self.in_flight.get().saturating_sub(1);
+        self.in_flight.set(left);
+        if left == 0 {
+            let now = monotonic::now();
+            self.quiet_since.set(now);
+            self.open.set_quiet(now);
+        }
+    }
+}
+
+impl InFlightRequest {
+    /// The connection that it came by.
+    pub(crate) fn connection(&self) -> &Rc<ConnectionState> {
+        &self.connection
+    }
+
+    /// The stream that it came by, over HTTP/1.1.
+    pub(crate) fn io(&self) -> Option<&ConnectionIo> {
+        self.io.as_ref()
+    }
+}
+
+impl Drop for InFlightRequest {
+    fn drop(&mut self) {
+        self.connection.end_request();
+        if let Some(io) = &self.io {
+            io.next_request();
+        }
+    }
+}
+
+impl fmt::Debug for InFlightRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlightRequest").finish_non_exhaustive()
+    }
+}

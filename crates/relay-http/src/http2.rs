@@ -1,0 +1,194 @@
+//! Drives one HTTP/2 connection with the `h2` crate, over a stream that is TLS already: every bound of the protocol is set here. It
+//! decides nothing about requests, which go the same way as those of HTTP/1.1.
+//!
+//! What a client can make the relay hold: [`STREAMS_MAX`] requests at once, a head of [`HEAD_BYTES_MAX`] for each, a body window for
+//! the whole connection. What it can make it do without asking for anything: [`FrameBudget`] says how many frames it may send for nothing.
+
+mod frames;
+mod head;
+mod io;
+mod stream;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_web::HttpResponse;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use h2::Reason;
+use h2::server::{Builder, Connection, Handshake};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::connection::Endings;
+use crate::connection_io::Stream;
+use crate::connection_state::ConnectionState;
+use crate::framing::HEAD_BYTES_MAX;
+use crate::monotonic;
+
+use self::io::Http2Io;
+use self::stream::StreamLimits;
+
+/// Requests of one connection at once.
+const STREAMS_MAX: u32 = 128;
+
+/// What one body may be ahead of its reader, and all bodies of a connection together.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// What may be written ahead for one answer, besides what its client gave a window for.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Streams that were reset and are remembered, so that late frames do no harm.
+const RESET_STREAMS_MAX: usize = 32;
+
+/// Streams that the client reset before they were looked at (CVE-2023-44487), and errors of its that cost it one stream each.
+const EARLY_RESETS_MAX: usize = 20;
+const STREAM_ERRORS_MAX: usize = 256;
+
+/// How long a client has to follow when it is told that the connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How requests are answered, and within which times.
+pub(crate) struct Http2<'a, C> {
+    pub(crate) connection: &'a Rc<ConnectionState>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) keep_alive: Duration,
+    /// Answers a request.
+    pub(crate) call: C,
+}
+
+/// How far the end of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No new requests; those in work are finished.
+    Ending,
+    /// Nothing but what is written already.
+    Closing,
+}
+
+impl<C, F> Http2<'_, C>
+where
+    C: Fn(Request) -> F,
+    F: Future<Output = Option<HttpResponse>>,
+{
+    /// Serves the connection to its end.
+    pub(crate) async fn serve(&self, stream: Box<dyn Stream>, endings: &mut Endings) {
+        let io = Http2Io::new(stream, self.request_timeout);
+        let meter = io.meter();
+        let begun = monotonic::after(monotonic::now(), self.request_timeout);
+        let Ok(Ok(mut h2)) = tokio::time::timeout_at(begun, handshake(io)).await else { return };
+        let limits = StreamLimits { grace: self.request_timeout };
+        let mut requests = FuturesUnordered::new();
+        let mut alarm = pin!(sleep_until(begun));
+        let mut phase = Phase::Open;
+        let mut has_asked = false;
+        poll_fn(|cx| {
+            loop {
+                while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
+                if endings.poll(cx, self.connection) || meter.is_exceeded() {
+                    self.connection.begin_end();
+                }
+                phase = self.advance(&mut h2, phase, meter.is_exceeded());
+                match h2.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        has_asked = true;
+                        requests.push(stream::serve(self.connection, &self.call, request, respond, limits));
+                    }
+                    Poll::Ready(Some(Err(error))) => {
+                        tracing::debug!(%error, "an HTTP/2 connection ended early");
+                        return Poll::Ready(());
+                    }
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            let waits = self.deadline(has_asked, begun, phase);
+            let deadline = waits.into_iter().chain(meter.deadline()).min();
+            poll_alarm(alarm.as_mut(), deadline, cx).map(|()| {
+                // It made us wait too long. What is still open ends with it, and who waits for nothing is told so.
+                h2.abrupt_shutdown(Reason::NO_ERROR);
+            })
+        })
+        .await;
+        // What has to be said still goes out, if the client takes it.
+        drop(requests);
+        let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
+    }
+
+    /// Begins and carries on the end, once it is wanted.
+    fn advance(&self, h2: &mut Connection<Http2Io, Bytes>, phase: Phase, is_flood: bool) -> Phase {
+        if !self.connection.is_ending() || phase == Phase::Closing {
+            return phase;
+        }
+        if is_flood {
+            h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            return Phase::Closing;
+        }
+        if !self.connection.is_busy() {
+            h2.abrupt_shutdown(Reason::NO_ERROR);
+            return Phase::Closing;
+        }
+        if phase == Phase::Open {
+            h2.graceful_shutdown();
+        }
+        Phase::Ending
+    }
+
+    /// By when something has to come, while no request is in work: the first one soon, the next ones within the rest that a connection
+    /// may take. What else the client says meanwhile changes nothing.
+    fn deadline(
+        &self,
+        has_asked: bool,
+        begun: tokio::time::Instant,
+        phase: Phase,
+    ) -> Option<tokio::time::Instant> {
+        if self.connection.is_busy() {
+            return None;
+        }
+        let quiet_since = self.connection.quiet_since();
+        Some(match phase {
+            Phase::Open if has_asked => monotonic::after(quiet_since, self.keep_alive),
+            Phase::Open => begun,
+            Phase::Ending | Phase::Closing => monotonic::after(quiet_since, GOODBYE),
+        })
+    }
+}
+
+fn handshake(io: Http2Io) -> Handshake<Http2Io, Bytes> {
+    let head_bytes_max = u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX);
+    Builder::new()
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(head_bytes_max)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+        .max_pending_accept_reset_streams(EARLY_RESETS_MAX)
+        .max_local_error_reset_streams(Some(STREAM_ERRORS_MAX))
+        .handshake(io)
+}
+
+/// Ready once the deadline is over. The alarm may ring too early, since it is not moved with each request, but never too late.
+fn poll_alarm(
+    mut alarm: Pin<&mut Sleep>,
+    deadline: Option<tokio::time::Instant>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let Some(deadline) = deadline else { return Poll::Pending };
+    if alarm.deadline() > deadline || alarm.is_elapsed() {
+        alarm.as_mut().reset(deadline);
+    }
+    loop {
+        std::task::ready!(alarm.as_mut().poll(cx));
+        if monotonic::now() >= deadline {
+            return Poll::Ready(());
+        }
+        alarm.as_mut().reset(deadline);
+    }
+}

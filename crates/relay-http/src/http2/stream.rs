@@ -1,0 +1,148 @@
+//! One HTTP/2 stream: a request, its body and its answer. The answer has a least pace, for which a window that the client does not open
+//! counts as standing still.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody as _};
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::{Either, select};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use tokio::time::timeout_at;
+
+use super::head;
+use crate::connection_state::ConnectionState;
+use crate::monotonic;
+use crate::pace::Pace;
+
+/// The times of one stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamLimits {
+    /// As in [`Pace`].
+    pub(super) grace: Duration,
+}
+
+/// Serves a request to the end of its answer, or until its client takes it back.
+pub(super) async fn serve<C, F>(
+    connection: &Rc<ConnectionState>,
+    call: &C,
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    limits: StreamLimits,
+) where
+    C: Fn(Request) -> F,
+    F: Future<Output = Option<HttpResponse>>,
+{
+    let is_head = request.method() == http::Method::HEAD;
+    let response = match head::translate(request, connection.peer()) {
+        Ok(request) => {
+            let answering = std::pin::pin!(call(request));
+            match select(answering, poll_fn(|cx| respond.poll_reset(cx))).await {
+                Either::Left((Some(response), _)) => response,
+                // The client has taken it back, or nobody is going to answer.
+                Either::Left((None, _)) | Either::Right(_) => {
+                    return respond.send_reset(Reason::REFUSED_STREAM);
+                }
+            }
+        }
+        Err(error) => {
+            let answer = error.into_answer(None);
+            answer.into_response(connection.begin_request(None, None)).map_into_boxed_body()
+        }
+    };
+    // Who is gone needs no answer.
+    let _ = send(response, &mut respond, is_head, limits).await;
+}
+
+async fn send(
+    response: HttpResponse,
+    respond: &mut SendResponse<Bytes>,
+    is_head: bool,
+    limits: StreamLimits,
+) -> Result<(), h2::Error> {
+    let (head, body, bytes) = translate(response);
+    let has_body = !is_head && bytes > 0;
+    let stream = respond.send_response(head, !has_body)?;
+    if has_body { send_body(stream, body, bytes, limits).await } else { Ok(()) }
+}
+
+async fn send_body(
+    mut stream: SendStream<Bytes>,
+    body: BoxBody,
+    mut bytes_left: u64,
+    limits: StreamLimits,
+) -> Result<(), h2::Error> {
+    let mut body = std::pin::pin!(body);
+    let mut pace = Pace::begin(limits.grace, monotonic::now());
+    while let Some(Ok(mut piece)) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+        while !piece.is_empty() {
+            stream.reserve_capacity(piece.len());
+            let window = timeout_at(pace.deadline(), poll_fn(|cx| stream.poll_capacity(cx))).await;
+            let Ok(window) = window else {
+                stream.send_reset(Reason::CANCEL);
+                return Ok(());
+            };
+            let Some(window) = window.transpose()? else { return Ok(()) };
+            let part = piece.split_to(window.min(piece.len()));
+            let taken = part.len();
+            bytes_left = bytes_left.saturating_sub(taken as u64);
+            stream.send_data(part, bytes_left == 0)?;
+            pace.taken(taken, monotonic::now());
+        }
+    }
+    Ok(())
+}
+
+/// The answer in `h2`'s words, and the length of its body.
+fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, u64) {
+    let (response, body) = response.into_parts();
+    let mut head = http::Response::new(());
+    *head.status_mut() = http::StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
+    *head.version_mut() = http::Version::HTTP_2;
+    let bytes = match body.size() {
+        BodySize::Sized(bytes) => {
+            head.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(bytes));
+            bytes
+        }
+        // No answer of the relay is of unknown length.
+        BodySize::None | BodySize::Stream => 0,
+    };
+    for (name, value) in response.headers() {
+        let name = http::HeaderName::from_bytes(name.as_str().as_bytes());
+        if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value.as_bytes())) {
+            head.headers_mut().append(name, value);
+        }
+    }
+    (head, body, bytes)
+}
+
+/// The body of a request for the framework. What is read makes room for more.
+pub(super) fn body(stream: RecvStream) -> Payload {
+    Payload::Stream { payload: Box::pin(Body(stream)) }
+}
+
+struct Body(RecvStream);
+
+impl Stream for Body {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = match std::task::ready!(self.0.poll_data(cx)) {
+            Some(Ok(piece)) => piece,
+            Some(Err(_)) => return Poll::Ready(Some(Err(PayloadError::Incomplete(None)))),
+            None => return Poll::Ready(None),
+        };
+        // It fails only when there is no stream any more, which the next read tells.
+        let _ = self.0.flow_control().release_capacity(piece.len());
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
