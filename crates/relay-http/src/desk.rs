@@ -141,6 +141,10 @@ impl<R: Relay> Desk<R> {
         {
             return Err(ApiError::BadRequest("this connection cannot be upgraded"));
         }
+        if let Asked::For(Endpoint::Push | Endpoint::Pull | Endpoint::Ack) = asked {
+            // Nothing of the body is read so far, so who waits here holds nothing.
+            self.relay.ready().await?;
+        }
         match asked {
             Asked::For(Endpoint::Push) => self.push(head, body).await,
             Asked::For(Endpoint::Pull) => self.pull(head, body).await,

@@ -21,6 +21,7 @@ fn documented_defaults() -> RelayConfig {
             drain_seconds: 20,
             request_timeout_seconds: 30,
             keep_alive_seconds: 75,
+            start_wait_seconds: 5,
             max_connections: 10_000,
             max_inflight_bytes: 268_435_456,
         },
@@ -65,6 +66,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("server.drain_seconds", "0", "0", |c| c.server.drain_seconds == 0),
     ("server.request_timeout_seconds", "31", "31", |c| c.server.request_timeout_seconds == 31),
     ("server.keep_alive_seconds", "76", "76", |c| c.server.keep_alive_seconds == 76),
+    ("server.start_wait_seconds", "0", "0", |c| c.server.start_wait_seconds == 0),
     ("server.max_connections", "1_000", "1_000", |c| c.server.max_connections == 1000),
     ("server.max_inflight_bytes", "0x2000_0000", "536_870_912", |c| {
         c.server.max_inflight_bytes == 536_870_912
