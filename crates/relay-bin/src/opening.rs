@@ -1,25 +1,35 @@
 //! A relay whose store is still being opened. The port serves from the first moment, so that a client that gives a restart a
-//! quarter of a second finds somebody who tells it to come again; whatever needs the store is answered so until it is there. It
-//! decides nothing.
+//! quarter of a second finds somebody. A request that needs the store waits for it for a while, before its body is read, and is
+//! then told to come again. It decides nothing about queues, and never waits once the store was there.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{Ack, AckOutcome, Envelope, Error, Figures, Page, Pull, PushOutcome, Relay, Swept};
 use relay_http::Unready;
-use tokio::sync::{SetOnce, mpsc};
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, SetOnce, mpsc};
+use tokio::time::{sleep, timeout};
 
 /// When to come again. Most stores are open before that.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+const NOT_READY: Error = Error::NotReady { retry_after: RETRY_AFTER };
+
 /// How long the end waits for the last holder of the store, which is a thread on its way out.
-const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most requests that wait for the store at once; further ones are told to come again. Each keeps some kilobytes.
+const WAITING_MAX: usize = 4096;
 
 /// A store that is there, or will be, and that tells when its last holder has let go of it and it is closed.
 pub(crate) struct Opening<R> {
     store: SetOnce<R>,
     progress: Progress,
+    /// How long a request waits for the store.
+    start_wait: Duration,
+    waiting: Semaphore,
+    /// Set when the relay ends, whether the store is there or not.
+    ending: SetOnce<()>,
     /// Dropped after the store, since fields are dropped in order.
     _held: mpsc::Sender<()>,
 }
@@ -31,9 +41,18 @@ pub(crate) struct Release(mpsc::Receiver<()>);
 pub(crate) type Progress = Box<dyn Fn() -> Option<u8> + Send + Sync>;
 
 impl<R: Relay> Opening<R> {
-    pub(crate) fn track(progress: Progress) -> (Arc<Self>, Release) {
+    /// Lets requests wait for the store up to `start_wait`.
+    pub(crate) fn track(progress: Progress, start_wait: Duration) -> (Arc<Self>, Release) {
         let (held, release) = mpsc::channel(1);
-        (Arc::new(Self { store: SetOnce::new(), progress, _held: held }), Release(release))
+        let opening = Self {
+            store: SetOnce::new(),
+            progress,
+            start_wait,
+            waiting: Semaphore::new(WAITING_MAX),
+            ending: SetOnce::new(),
+            _held: held,
+        };
+        (Arc::new(opening), Release(release))
     }
 
     /// Puts the store in place, once.
@@ -42,8 +61,17 @@ impl<R: Relay> Opening<R> {
         drop(self.store.set(store));
     }
 
+    /// Notes that the relay ends. Who still waits for the store is answered at once.
+    pub(crate) fn end(&self) {
+        // The first time counts.
+        drop(self.ending.set(()));
+    }
+
     /// What `/ready` is to tell.
-    pub(crate) fn ready(&self) -> Result<(), Unready> {
+    pub(crate) fn readiness(&self) -> Result<(), Unready> {
+        if self.ending.get().is_some() {
+            return Err(Unready::Draining);
+        }
         match self.store.get() {
             Some(store) if store.is_full() => Err(Unready::StorageFull),
             Some(_) => Ok(()),
@@ -59,7 +87,7 @@ impl<R: Relay> Opening<R> {
     }
 
     fn store(&self) -> Result<&R, Error> {
-        self.store.get().ok_or(Error::NotReady { retry_after: RETRY_AFTER })
+        self.store.get().ok_or(NOT_READY)
     }
 }
 
@@ -88,6 +116,19 @@ impl<R: Relay> Relay for Opening<R> {
         self.store()?.sweep().await
     }
 
+    async fn ready(&self) -> Result<(), Error> {
+        if self.store.get().is_some() {
+            return Ok(());
+        }
+        let _place = self.waiting.try_acquire().map_err(|_| NOT_READY)?;
+        tokio::select! {
+            biased;
+            _ = self.store.wait() => Ok(()),
+            _ = self.ending.wait() => Err(NOT_READY),
+            () = sleep(self.start_wait) => Err(NOT_READY),
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.store.get().is_some_and(Relay::is_full)
     }
@@ -98,5 +139,79 @@ impl<R: Relay> Relay for Opening<R> {
 
     async fn ended(&self) -> Error {
         self.opened().await.ended().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use relay_core::{Clock, Limits, MemoryRelay, Timestamp};
+
+    use super::*;
+
+    struct Never;
+
+    impl Clock for Never {
+        fn now(&self) -> Timestamp {
+            Timestamp::default()
+        }
+    }
+
+    const PATIENT: Duration = Duration::from_secs(3600);
+
+    fn opening(start_wait: Duration) -> Arc<Opening<MemoryRelay>> {
+        Opening::track(Box::new(|| None), start_wait).0
+    }
+
+    fn store() -> MemoryRelay {
+        MemoryRelay::new(Limits::default(), Arc::new(Never))
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn who_waits_is_let_through_when_the_store_is_there_and_sent_away_when_the_relay_ends() {
+        runtime().block_on(async {
+            let opening = opening(PATIENT);
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut waiting = pin!(opening.ready());
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            opening.fill(store());
+            assert!(matches!(waiting.await, Ok(())));
+
+            let opening = self::opening(PATIENT);
+            let mut waiting = pin!(opening.ready());
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(opening.readiness(), Err(Unready::Starting));
+            opening.end();
+            assert!(matches!(waiting.await, Err(Error::NotReady { .. })));
+            assert_eq!(opening.readiness(), Err(Unready::Draining));
+            assert!(matches!(opening.ready().await, Err(Error::NotReady { .. })), "nor does who comes later");
+        });
+    }
+
+    #[test]
+    fn without_patience_nobody_waits() {
+        let answered = runtime().block_on(opening(Duration::ZERO).ready());
+        assert!(matches!(answered, Err(Error::NotReady { .. })));
+    }
+
+    #[test]
+    fn only_so_many_wait_and_who_goes_gives_the_place_back() {
+        runtime().block_on(async {
+            let opening = opening(PATIENT);
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| Box::pin(opening.ready())).collect();
+            assert!(waiting.iter_mut().all(|waiting| waiting.as_mut().poll(&mut cx).is_pending()));
+            let mut further = Box::pin(opening.ready());
+            assert!(matches!(further.as_mut().poll(&mut cx), Poll::Ready(Err(Error::NotReady { .. }))));
+            drop(waiting.pop());
+            assert!(Box::pin(opening.ready()).as_mut().poll(&mut cx).is_pending());
+        });
     }
 }

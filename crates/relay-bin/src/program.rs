@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 #[cfg(feature = "redb")]
 use crate::cli::StoreCommand;
@@ -123,17 +124,17 @@ fn serve(sources: Sources) -> ExitCode {
 async fn serve_until_told(config: RelayConfig) -> Result<(), RelayError> {
     let reload = Arc::new(Notify::new());
     let mut signals = Signals::listen(&reload).map_err(RelayError::Serve)?;
-    let RunningRelay { base_url, shutdown, mut handle } = start_reloadable(config, reload).await?;
-    print(&format!("listening on {base_url}\n"));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = pin!(serve_to_the_end(config, reload, stopped));
     tokio::select! {
-        ended = &mut handle => return flatten(ended),
+        ended = &mut serving => return ended,
         () = signals.stop() => {}
     }
     tracing::info!("stopping: accepted requests are finished, new ones are sent away");
-    // Fails only when the relay has ended by itself, which the handle tells.
-    let _: Result<(), ()> = shutdown.send(());
+    // Fails only when the relay has ended by itself, which it tells.
+    let _: Result<(), ()> = stop.send(());
     tokio::select! {
-        ended = &mut handle => flatten(ended),
+        ended = &mut serving => ended,
         () = signals.stop() => {
             tracing::warn!("told twice, ending at once");
             std::process::exit(i32::from(EXIT_FAILED));
@@ -141,8 +142,19 @@ async fn serve_until_told(config: RelayConfig) -> Result<(), RelayError> {
     }
 }
 
-fn flatten(ended: Result<Result<(), RelayError>, tokio::task::JoinError>) -> Result<(), RelayError> {
-    ended.unwrap_or_else(|error| Err(RelayError::Serve(io::Error::other(error))))
+/// Serves until `stopped`, which may come before the store is open.
+async fn serve_to_the_end(
+    config: RelayConfig,
+    reload: Arc<Notify>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), RelayError> {
+    // The sender lives as long as this.
+    let told = async { drop(stopped.await) };
+    let RunningRelay { base_url, shutdown: _, handle } = start_reloadable(config, reload, told).await?;
+    if !handle.is_finished() {
+        print(&format!("listening on {base_url}\n"));
+    }
+    handle.await.unwrap_or_else(|error| Err(RelayError::Serve(io::Error::other(error))))
 }
 
 /// What the system tells the process to do.

@@ -3,25 +3,27 @@
 //!
 //! Every task that is started here ends with the server; none outlives [`RunningRelay::handle`].
 
+use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use relay_core::{MemoryRelay, Relay};
 use relay_http::{Metrics, Readiness, Transport};
 use tokio::net::TcpSocket;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::clock::WatchedClock;
 use crate::config::{Mode, RelayConfig, StorageKind};
 #[cfg(feature = "redb")]
 use crate::control;
 use crate::error::RelayError;
-use crate::opening::{Opening, Progress};
+use crate::opening::{Opening, Progress, STORE_RELEASE_TIMEOUT};
 use crate::wiring;
 
 /// How many connections the system keeps for the relay until it takes them.
@@ -42,13 +44,13 @@ pub struct RunningRelay {
     pub handle: JoinHandle<Result<(), RelayError>>,
 }
 
-/// Starts a relay on the store that the configuration names, and resolves when that is open. Until then the port tells who comes
-/// that the relay is not ready. Needs a tokio runtime, of whichever kind.
+/// Starts a relay on the store that the configuration names, and resolves when that is open. Until then the port lets requests wait
+/// for it, up to `server.start_wait_seconds`, and tells then that the relay is not ready. Needs a tokio runtime, of whichever kind.
 ///
 /// # Errors
 /// [`RelayError`], when the configuration has mistakes or something that it names cannot be used.
 pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
-    start_reloadable(config, Arc::default()).await
+    start_reloadable(config, Arc::default(), pending()).await
 }
 
 /// As [`start`], on a store that the caller brings. Of the configuration, `[storage]` is not looked at, and of `[relay]` only
@@ -69,20 +71,22 @@ pub async fn start_opening<R: Relay>(
     config: RelayConfig,
 ) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
-    serve(open, Box::new(|| None), config, Arc::default(), |_| pending()).await
+    serve(open, Box::new(|| None), config, Arc::default(), pending(), |_| pending()).await
 }
 
-/// As [`start`]; the certificates are read anew whenever `reload` is notified.
+/// As [`start`]; the certificates are read anew whenever `reload` is notified, and the relay is also stopped when `told` resolves, even
+/// while its store is being opened: what comes back has ended then.
 pub(crate) async fn start_reloadable(
     config: RelayConfig,
     reload: Arc<Notify>,
+    told: impl Future<Output = ()> + Send + 'static,
 ) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
     let (limits, clock) = (wiring::limits(&config.relay), Arc::new(WatchedClock::default()));
     match config.storage.kind {
         StorageKind::Memory => {
             let open = || Ok(MemoryRelay::new(limits, clock));
-            serve(open, Box::new(|| None), config, reload, |_| pending()).await
+            serve(open, Box::new(|| None), config, reload, told, |_| pending()).await
         }
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
@@ -94,7 +98,7 @@ pub(crate) async fn start_reloadable(
             };
             let open = move || Ok(relay_store_redb::RedbRelay::open(&opened, limits, clock, options)?);
             let ask = move |store: &relay_store_redb::RedbRelay| control::listen(&path, store.snapshots());
-            serve(open, Box::new(move || progress.percent()), config, reload, ask).await
+            serve(open, Box::new(move || progress.percent()), config, reload, told, ask).await
         }
         #[cfg(not(feature = "redb"))]
         StorageKind::Redb => unreachable!("validate refuses what is not built in"),
@@ -107,6 +111,7 @@ async fn serve<R, A>(
     progress: Progress,
     config: RelayConfig,
     reload: Arc<Notify>,
+    told: impl Future<Output = ()> + Send + 'static,
     ask: impl FnOnce(&R) -> A + Send + 'static,
 ) -> Result<RunningRelay, RelayError>
 where
@@ -120,16 +125,12 @@ where
     let base_url = format!("{}://{address}", scheme(config.mode));
     let admin = listen_for_admin(&config.admin.address).await?;
 
-    let (shutdown, stopped) = oneshot::channel();
-    let stop = async {
-        // A sender that was dropped will never stop us.
-        if stopped.await.is_err() {
-            pending::<()>().await;
-        }
-    };
     let metrics = Arc::new(Metrics::default());
-    let (store, released) = Opening::track(progress);
-    let (held, opening) = (Arc::clone(&store), Arc::clone(&store));
+    let (store, released) = Opening::track(progress, Duration::from_secs(config.server.start_wait_seconds));
+    let (shutdown, stopped) = oneshot::channel();
+    let stop = stop(told, stopped, Arc::downgrade(&store));
+    // The end waits for whoever holds the store, so this start does not.
+    let (held, opening) = (Arc::clone(&store), Arc::downgrade(&store));
     let options = wiring::http_options(&config, readiness(&store));
     let reloads = reload_certificates(&transport, reload);
     let sweeps = sweep_regularly(
@@ -145,11 +146,11 @@ where
         }
     };
     let admin = serve_admin(admin, Arc::downgrade(&store), Arc::clone(&metrics))?;
-    let server =
+    let serving =
         relay_http::serve(listener, store, options, transport, metrics, stop).map_err(RelayError::Serve)?;
-    let handle = Starting(Some(tokio::spawn(async move {
+    let mut server = Starting::new(async move {
         let ended = tokio::select! {
-            ended = server => ended.map_err(RelayError::Serve),
+            ended = serving => ended.map_err(RelayError::Serve),
             error = held.ended() => Err(RelayError::Broken(error)),
             ended = admin => ended.map_err(RelayError::Serve),
             () = sweeps => Ok(()),
@@ -160,24 +161,66 @@ where
         drop(tokio::task::spawn_blocking(move || drop(held)));
         released.wait().await;
         ended
-    })));
-    match open_aside(open).await {
+    });
+    let Some(opened) = open_unless_ended(open, &mut server).await else {
+        return Ok(RunningRelay { base_url, shutdown, handle: server.into_inner() });
+    };
+    match opened {
         Ok(opened) => {
             // Whoever is told that the relay serves can ask it at once. Should the server be gone, nobody will.
             drop(tell.send(ask(&opened)));
-            opening.fill(opened);
+            if let Some(opening) = opening.upgrade() {
+                opening.fill(opened);
+            }
         }
         Err(error) => {
-            drop(opening);
             let _: Result<(), ()> = shutdown.send(());
             // What the start failed by is what has to be told.
-            drop(handle.into_inner().await);
+            drop(server.into_inner().await);
             return Err(error);
         }
     }
-    let handle = handle.into_inner();
+    let handle = server.into_inner();
     tracing::info!(url = base_url, store = ?config.storage.kind, version = env!("CARGO_PKG_VERSION"), "serving");
     Ok(RunningRelay { base_url, shutdown, handle })
+}
+
+/// Opens a store, and gives that up when the server ends before. It is `None` then.
+async fn open_unless_ended<R: Relay>(
+    open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
+    server: &mut Starting,
+) -> Option<Result<R, RelayError>> {
+    let mut opened = pin!(open_aside(open));
+    tokio::select! {
+        opened = &mut opened => return Some(opened),
+        () = server.ended() => {}
+    }
+    // A store that is nearly there is closed as it should be. To any other one, the end of the process is a crash like all others.
+    if let Ok(Ok(store)) = timeout(STORE_RELEASE_TIMEOUT, opened).await {
+        drop(tokio::task::spawn_blocking(move || drop(store)).await);
+    }
+    None
+}
+
+/// Resolves when the relay is told to end, by `told` or by the other side of `shutdown`. Nobody waits for its store from then on.
+async fn stop<R: Relay>(
+    told: impl Future<Output = ()>,
+    shutdown: oneshot::Receiver<()>,
+    opening: Weak<Opening<R>>,
+) {
+    let shutdown = async {
+        // A sender that was dropped will never stop us.
+        if shutdown.await.is_err() {
+            pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        () = shutdown => {}
+    }
+    if let Some(opening) = opening.upgrade() {
+        opening.end();
+    }
 }
 
 /// Opens a store where nobody waits for the thread.
@@ -191,7 +234,7 @@ async fn open_aside<R: Relay>(
 /// What `/ready` is to tell of a store, for as long as there is one.
 fn readiness<R: Relay>(store: &Arc<Opening<R>>) -> Readiness {
     let store = Arc::downgrade(store);
-    Readiness::new(move || store.upgrade().map_or(Ok(()), |store| store.ready()))
+    Readiness::new(move || store.upgrade().map_or(Ok(()), |store| store.readiness()))
 }
 
 /// Binds the first of the address's meanings that can be bound.
@@ -315,17 +358,35 @@ fn warn_all(warnings: &[String]) {
 }
 
 /// A server whose start is not over. It ends if nobody waits for that any more.
-struct Starting(Option<JoinHandle<Result<(), RelayError>>>);
+struct Starting {
+    task: Option<JoinHandle<Result<(), RelayError>>>,
+    /// Closed when the task is over.
+    running: mpsc::Receiver<Infallible>,
+}
 
 impl Starting {
+    fn new(server: impl Future<Output = Result<(), RelayError>> + Send + 'static) -> Self {
+        let (runs, running) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            let _runs = runs;
+            server.await
+        });
+        Self { task: Some(task), running }
+    }
+
+    /// Resolves when the server has ended, of which the handle tells more.
+    async fn ended(&mut self) {
+        while self.running.recv().await.is_some() {}
+    }
+
     fn into_inner(mut self) -> JoinHandle<Result<(), RelayError>> {
-        self.0.take().expect("it is taken once, here, by whoever owns it")
+        self.task.take().expect("it is taken once, here, by whoever owns it")
     }
 }
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if let Some(server) = &self.0 {
+        if let Some(server) = &self.task {
             server.abort();
         }
     }

@@ -24,6 +24,14 @@ pub trait Relay: Send + Sync + 'static {
     /// Reclaims what is expired, in bounded steps between other requests, until nothing is due.
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send;
 
+    /// Resolves when requests can be served, or with the reason why not. It is asked before the body of a request is read, so a relay
+    /// that is about to be ready may let requests wait here, where they hold nothing. Most are ready from the beginning.
+    ///
+    /// A relay that answers here decides nothing for later: `push`, `pull` and `ack` may fail all the same.
+    fn ready(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Whether pushes are refused with [`Error::StorageFull`] at the moment. Cheap enough to be asked often. Most have no such bound.
     fn is_full(&self) -> bool {
         false
@@ -56,6 +64,10 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send {
         (**self).sweep()
+    }
+
+    fn ready(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        (**self).ready()
     }
 
     fn is_full(&self) -> bool {

@@ -188,6 +188,10 @@ impl<R: Relay> Desk<R> {
         head: &RequestHead,
         body: &mut Body<'a>,
     ) -> Result<Answer, ApiError> {
+        if let Asked::For(Endpoint::Push | Endpoint::Pull | Endpoint::Ack) = asked {
+            // Nothing of the body is read so far, so who waits here holds nothing.
+            self.relay.ready().await?;
+        }
         match asked {
             Asked::For(Endpoint::Push) => self.push(head, body).await,
             Asked::For(Endpoint::Pull) => self.pull(head, body).await,

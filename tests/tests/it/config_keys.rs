@@ -15,6 +15,7 @@ const TESTS: &[(&str, fn())] = &[
     ("server.drain_seconds", server::drain_seconds),
     ("server.request_timeout_seconds", server::request_timeout_seconds),
     ("server.keep_alive_seconds", server::keep_alive_seconds),
+    ("server.start_wait_seconds", server::start_wait_seconds),
     ("server.max_connections", server::max_connections),
     ("server.max_connections_per_address", server::max_connections_per_address),
     ("server.max_connection_age_seconds", server::max_connection_age_seconds),

@@ -1,6 +1,8 @@
 //! A relay whose store is still being opened: it listens already, and says what is so.
 
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -10,8 +12,10 @@ use relay_bin::{RelayError, start_opening};
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
 use relay_tests::{Client, Relay, ack_body, eventually, pull_body, push_body};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+
+use crate::PROGRAM;
 
 /// A port that nobody listens on. That it stays so is not promised, and likely.
 fn free_address() -> SocketAddr {
@@ -23,6 +27,51 @@ fn config(address: SocketAddr) -> RelayConfig {
     config.storage.kind = StorageKind::Memory;
     config.rate_limit.enabled = false;
     config
+}
+
+/// As [`config`], and requests wait for the store longer than any test does. Shows what is in flight at the second address.
+fn patient(address: SocketAddr, admin: SocketAddr) -> RelayConfig {
+    let mut config = config(address);
+    config.server.start_wait_seconds = 3600;
+    config.admin.address = admin.to_string();
+    config
+}
+
+fn await_in_flight(admin: SocketAddr, requests: usize) {
+    let expected = format!("\nrelay_requests_in_flight {requests}\n");
+    let seen = eventually(|| {
+        let answer = Client::connect(&admin.to_string()).ok()?.get("/metrics").ok()?;
+        String::from_utf8(answer.body).unwrap().contains(&expected).then_some(())
+    });
+    assert!(seen.is_some(), "{requests} requests are waiting");
+}
+
+/// Requests that need the store, on connections of their own, and none of them answered yet.
+fn waiting(address: SocketAddr, admin: SocketAddr) -> Vec<Client> {
+    let requests = [
+        ("/push", push_body("alice", 1, b"hello")),
+        ("/pull", pull_body("bob", None, None)),
+        ("/ack", ack_body("bob", &[1])),
+    ];
+    let ask = |(path, body): &(&str, Value)| {
+        let mut client = connect(address);
+        let body = body.to_string();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+        client.send(format!("{head}{body}").as_bytes()).unwrap();
+        client
+    };
+    let clients = requests.iter().map(ask).collect();
+    await_in_flight(admin, requests.len());
+    clients
+}
+
+fn assert_not_ready(clients: Vec<Client>) {
+    for mut client in clients {
+        let answer = client.receive().unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (503, "not_ready"));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
 }
 
 fn connect(address: SocketAddr) -> Client {
@@ -38,7 +87,9 @@ fn who_comes_before_the_store_is_open_is_told_to_come_again() {
         opened.recv().unwrap();
         Ok(MemoryRelay::new(Limits::default(), Arc::<ManualClock>::default()))
     };
-    let starting = runtime.spawn(start_opening(open, config(address)));
+    let mut config = config(address);
+    config.server.start_wait_seconds = 0;
+    let starting = runtime.spawn(start_opening(open, config));
 
     let mut client = connect(address);
     assert_eq!(client.get("/health").unwrap().status, 200);
@@ -63,6 +114,79 @@ fn who_comes_before_the_store_is_open_is_told_to_come_again() {
     assert_eq!(client.post("/push", &push_body("alice", 1, b"hello")).unwrap().json()["stored"], true);
     running.shutdown.send(()).unwrap();
     runtime.block_on(running.handle).unwrap().unwrap();
+}
+
+#[test]
+fn who_comes_before_the_store_is_open_waits_for_it() {
+    let (address, admin) = (free_address(), free_address());
+    let (let_go, opened) = mpsc::channel();
+    let runtime = Runtime::new().unwrap();
+    let open = move || {
+        opened.recv().unwrap();
+        Ok(MemoryRelay::new(Limits::default(), Arc::<ManualClock>::default()))
+    };
+    let starting = runtime.spawn(start_opening(open, patient(address, admin)));
+    let waiting = waiting(address, admin);
+    let mut client = connect(address);
+    for (path, status) in [("/health", 200), ("/ready", 503), ("/stats", 200)] {
+        assert_eq!(client.get(path).unwrap().status, status, "{path} never waits");
+    }
+    assert!(!starting.is_finished());
+
+    let_go.send(()).unwrap();
+    for mut client in waiting {
+        assert_eq!(client.receive().unwrap().status, 200);
+    }
+    let running = runtime.block_on(starting).unwrap().unwrap();
+    running.shutdown.send(()).unwrap();
+    runtime.block_on(running.handle).unwrap().unwrap();
+}
+
+#[test]
+fn who_waits_for_a_store_that_does_not_open_is_answered_at_once() {
+    let (address, admin) = (free_address(), free_address());
+    let (fail, failed) = mpsc::channel::<()>();
+    let runtime = Runtime::new().unwrap();
+    let open = move || {
+        failed.recv().unwrap();
+        Err::<MemoryRelay, _>(RelayError::Serve(std::io::Error::other("it does not open")))
+    };
+    let starting = runtime.spawn(start_opening(open, patient(address, admin)));
+    let waiting = waiting(address, admin);
+    fail.send(()).unwrap();
+    assert_not_ready(waiting);
+    assert!(runtime.block_on(starting).unwrap().is_err());
+}
+
+/// A pipe in the place of the lock holds the opening up until somebody reads from it.
+#[test]
+fn who_waits_when_the_relay_is_told_to_stop_is_answered_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, admin) = (free_address(), free_address());
+    let store = directory.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let lock = store.join("lock");
+    assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    let mut process = Command::new(PROGRAM)
+        .args(["--address", &address.to_string(), "--storage-path", store.to_str().unwrap()])
+        .env("RELAY__ADMIN__ADDRESS", admin.to_string())
+        .env("RELAY__SERVER__START_WAIT_SECONDS", "3600")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let waiting = waiting(address, admin);
+    assert!(Command::new("kill").args(["-s", "TERM", &process.id().to_string()]).status().unwrap().success());
+    assert_not_ready(waiting);
+    // The opening goes on, so that the store is closed as it should be.
+    let pipe = std::fs::File::open(&lock).unwrap();
+    let status = eventually(|| process.try_wait().transpose());
+    drop(process.kill());
+    assert_eq!(status.unwrap().unwrap().code(), Some(0));
+    let mut said = String::new();
+    process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "", "it never served");
+    drop(pipe);
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) const KEYS: &[Key] = &[
     number("server.drain_seconds", 0, SECONDS_MAX, |c| c.server.drain_seconds),
     number("server.request_timeout_seconds", 1, SECONDS_MAX, |c| c.server.request_timeout_seconds),
     number("server.keep_alive_seconds", 1, SECONDS_MAX, |c| c.server.keep_alive_seconds),
+    number("server.start_wait_seconds", 0, SECONDS_MAX, |c| c.server.start_wait_seconds),
     number("server.max_connections", 1, 1_000_000, |c| c.server.max_connections),
     number("server.max_connections_per_address", 0, 1_000_000, |c| c.server.max_connections_per_address),
     number("server.max_connection_age_seconds", 1, SECONDS_MAX, |c| c.server.max_connection_age_seconds),

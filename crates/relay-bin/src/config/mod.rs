@@ -83,6 +83,8 @@ pub struct ServerConfig {
     pub request_timeout_seconds: u64,
     /// Seconds that a connection may rest between two requests.
     pub keep_alive_seconds: u64,
+    /// Seconds that a request waits for a store that is being opened; 0 does not wait.
+    pub start_wait_seconds: u64,
     /// Most connections at once.
     pub max_connections: u64,
     /// Most connections of one address at once; 0: a twentieth of all, and at least 8.

@@ -2,10 +2,13 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use relay_bin::RelayError;
-use relay_tests::{Client, Process, Relay, push_body};
+use relay_core::testing::ManualClock;
+use relay_core::{Limits, MemoryRelay};
+use relay_tests::{Client, Process, Relay, eventually, push_body};
 
 use super::{alice, config, connect, relay};
 use crate::PROGRAM;
@@ -110,6 +113,32 @@ pub(super) fn keep_alive_seconds() {
     let stopwatch = Stopwatch::start();
     assert!(client.is_closed().unwrap());
     assert!(stopwatch.elapsed() < UNDER_THE_DEFAULTS);
+}
+
+#[test]
+pub(super) fn start_wait_seconds() {
+    let answer_after = |seconds: &str, gate: Duration| {
+        let (let_go, opened) = mpsc::channel::<()>();
+        let open = move || {
+            // The gate opens by itself once a request must have been answered, and at once if none waits.
+            let _ = opened.recv_timeout(gate);
+            Ok(MemoryRelay::new(Limits::default(), Arc::<ManualClock>::default()))
+        };
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let config = config(&[("address", &format!("{address:?}")), ("server.start_wait_seconds", seconds)]);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let starting = runtime.spawn(relay_bin::start_opening(open, config));
+        let mut client = eventually(|| Client::connect(&address).ok()).unwrap();
+        let answer = client.post("/push", &push_body("alice", 1, b"x")).unwrap();
+        drop(let_go);
+        let running = runtime.block_on(starting).unwrap().unwrap();
+        running.shutdown.send(()).unwrap();
+        runtime.block_on(running.handle).unwrap().unwrap();
+        answer.status
+    };
+    assert_eq!(answer_after("0", Duration::from_secs(600)), 503);
+    assert_eq!(answer_after("1", Duration::from_secs(600)), 503);
+    assert_eq!(answer_after("600", Duration::from_millis(500)), 200);
 }
 
 #[test]
