@@ -44,6 +44,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+mod excerpt;
 pub mod figures;
 pub mod import;
 pub mod limits;
@@ -58,6 +59,7 @@ pub mod time;
 pub mod verify;
 
 pub use error::{Error, QuotaKind, Rejection};
+pub use excerpt::excerpt;
 pub use figures::{Distribution, Figures, FileUse, Histogram};
 pub use import::{Carried, ImportOutcome};
 pub use limits::{Limits, Usage};

@@ -145,8 +145,7 @@ impl Chunk {
             return Err(Rejection::invalid("meta.chunk_count", "must be at least 1"));
         }
         if index >= count {
-            let reason = format!("must be less than chunk_count: {index} of {count}");
-            return Err(Rejection::invalid("meta.chunk_index", reason));
+            return Err(Rejection::invalid("meta.chunk_index", "must be less than chunk_count"));
         }
         Ok(Self { index, count })
     }

@@ -4,7 +4,8 @@
 //! Answers are written into one buffer, but for a page, which is written while it is sent.
 
 mod base64;
-mod object;
+mod field;
+mod mistake;
 mod page;
 
 use std::borrow::Cow;
@@ -16,12 +17,13 @@ use relay_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::base64::STANDARD;
-use self::object::{Object, object, objects};
+use self::base64::{STANDARD, reason};
+use self::mistake::read;
 use crate::cursor;
 use crate::error::ApiError;
 use crate::metrics::Counts;
 
+pub(crate) use mistake::Mistake;
 pub(crate) use page::PageJson;
 
 #[cfg(feature = "fuzzing")]
@@ -32,18 +34,18 @@ pub(crate) use self::base64::STANDARD as PROCESSOR;
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct PushRequest<'a> {
     /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "field::recipient")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
     /// A UUID in hyphenated, simple, braced or urn form, in any case.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "field::message_id")]
     #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
     message_id: Cow<'a, str>,
     /// The payload in standard base64 with padding; may be empty. Decoded, it has at most `relay.max_message_bytes`, 8 MiB by default.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "field::ciphertext_b64")]
     #[cfg_attr(test, schema(format = "byte"))]
     ciphertext_b64: Cow<'a, str>,
-    #[serde(borrow, deserialize_with = "object")]
+    #[serde(borrow, deserialize_with = "field::meta")]
     meta: Meta<'a>,
 }
 
@@ -52,18 +54,22 @@ pub(crate) struct PushRequest<'a> {
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct Meta<'a> {
     /// 1 to 64 bytes of UTF-8 that are not blank, such as `opaque`, `signaling`, `attachment`.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "field::kind")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 64))]
     kind: Cow<'a, str>,
     /// The length of the whole message; not checked.
+    #[serde(deserialize_with = "field::total_len")]
     total_len: u64,
     /// Which chunk of the message this is, from 0; below `chunk_count`.
+    #[serde(deserialize_with = "field::meta_chunk_index")]
     #[cfg_attr(test, schema(maximum = 4_294_967_294_u64))]
     chunk_index: u32,
     /// How many chunks the message has.
+    #[serde(deserialize_with = "field::chunk_count")]
     #[cfg_attr(test, schema(minimum = 1, maximum = 4_294_967_295_u64))]
     chunk_count: u32,
     /// The sender's clock; not checked.
+    #[serde(deserialize_with = "field::sent_ms")]
     sent_ms: u64,
 }
 
@@ -90,13 +96,14 @@ pub(crate) struct PushResponse {
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct PullRequest<'a> {
     /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "field::recipient")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
     /// The `next_cursor` of an earlier page of the same queue. Without one, the page begins at the front.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "field::cursor")]
     cursor: Option<Cow<'a, str>>,
     /// The most items wanted; clamped to `relay.pull_batch_max`, which also holds without it.
+    #[serde(default, deserialize_with = "field::max")]
     #[cfg_attr(test, schema(minimum = 1))]
     max: Option<u64>,
 }
@@ -106,11 +113,11 @@ pub(crate) struct PullRequest<'a> {
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct AckRequest<'a> {
     /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "field::recipient")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
     /// The items. One that is named twice counts once.
-    #[serde(borrow, deserialize_with = "objects")]
+    #[serde(borrow, deserialize_with = "field::ack")]
     #[cfg_attr(test, schema(max_items = 10_000))]
     ack: Vec<AckEntry<'a>>,
 }
@@ -120,10 +127,11 @@ pub(crate) struct AckRequest<'a> {
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct AckEntry<'a> {
     /// A UUID in hyphenated, simple, braced or urn form, in any case.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "field::message_id")]
     #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
     message_id: Cow<'a, str>,
     /// Which chunk of the message.
+    #[serde(deserialize_with = "field::chunk_index")]
     #[cfg_attr(test, schema(maximum = 4_294_967_295_u64))]
     chunk_index: u32,
 }
@@ -173,7 +181,7 @@ pub(crate) struct StatsResponse {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelope, ApiError> {
-    Ok(serde_json::from_slice::<Object<PushRequest<'_>>>(json)?.0.into_envelope(payload_bytes_max)?)
+    Ok(read::<PushRequest<'_>>(json)?.into_envelope(payload_bytes_max)?)
 }
 
 /// Reads the body of a pull.
@@ -181,7 +189,7 @@ pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelop
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn decode_pull(json: &[u8]) -> Result<Pull, ApiError> {
-    Ok(serde_json::from_slice::<Object<PullRequest<'_>>>(json)?.0.try_into()?)
+    Ok(read::<PullRequest<'_>>(json)?.try_into()?)
 }
 
 /// Reads the body of an ack.
@@ -189,7 +197,7 @@ pub(crate) fn decode_pull(json: &[u8]) -> Result<Pull, ApiError> {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn decode_ack(json: &[u8]) -> Result<Ack, ApiError> {
-    Ok(serde_json::from_slice::<Object<AckRequest<'_>>>(json)?.0.try_into()?)
+    Ok(read::<AckRequest<'_>>(json)?.try_into()?)
 }
 
 impl PushRequest<'_> {
@@ -208,7 +216,7 @@ impl PushRequest<'_> {
         }
         let payload = STANDARD
             .decode(self.ciphertext_b64.as_bytes())
-            .map_err(|error| Rejection::invalid("ciphertext_b64", format!("not standard base64: {error}")))?
+            .map_err(|error| Rejection::invalid("ciphertext_b64", reason(error)))?
             .into();
         let Meta { total_len, sent_ms, .. } = self.meta;
         Ok(Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, payload })
@@ -290,8 +298,7 @@ mod tests {
         "meta":{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}"#;
 
     fn push(json: &str) -> Result<Envelope, String> {
-        let Object(request) =
-            serde_json::from_str::<Object<PushRequest<'_>>>(json).map_err(|error| error.to_string())?;
+        let request = read::<PushRequest<'_>>(json.as_bytes()).map_err(|mistake| mistake.to_string())?;
         request.into_envelope(5).map_err(|rejection| rejection.to_string())
     }
 
@@ -322,15 +329,15 @@ mod tests {
             let error = push(&PUSH.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(expected), "{to}: {error}");
         };
-        check(r#""alice""#, "7", "invalid type: integer `7`, expected a string at line 1 column 14");
-        check(r#""alice""#, "null", "invalid type: null");
+        check(r#""alice""#, "7", "recipient: expected a string, found a number at line 1 column 14");
+        check(r#""alice""#, "null", "recipient: expected a string, found null");
         check(r#""alice""#, r#""  ""#, "recipient: must not be empty or blank");
         check(r#""recipient":"alice","#, "", "missing field `recipient`");
         check(r#""recipient""#, r#""recipient":"bob","recipient""#, "duplicate field `recipient`");
         check(r#""total_len":5"#, r#""total_len":5,"total_len":5"#, "duplicate field `total_len`");
         check("6F2C2F0E", "6F2C2F0", "message_id: not a UUID");
         check(r#""chunk_index":0"#, r#""chunk_index":1"#, "meta.chunk_index");
-        check(r#""chunk_index":0"#, r#""chunk_index":-1"#, "invalid value");
+        check(r#""chunk_index":0"#, r#""chunk_index":-1"#, "meta.chunk_index: expected a whole number");
         check(r#""chunk_count":1"#, r#""chunk_count":0"#, "meta.chunk_count");
         check("opaque", "", "meta.kind");
         check("aGVsbG8=", "aGVsbG8", "ciphertext_b64: not standard base64");
@@ -342,9 +349,9 @@ mod tests {
         check(
             &format!("{meta}}}"),
             r#"["opaque",5,0,1,7]"#,
-            "invalid type: sequence, expected an object at line 2 column",
+            "meta: expected an object, found an array at line 2 column",
         );
-        check(&format!("{meta}}}"), "7", "invalid type: integer `7`, expected an object");
+        check(&format!("{meta}}}"), "7", "meta: expected an object, found a number");
     }
 
     /// serde takes the values of a struct from an array, in the order of its fields.

@@ -5,16 +5,17 @@
 //! they may name a recipient. An answer tells nothing of files, stores or internals.
 
 use std::error::Error as StdError;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
-use relay_core::{Error, Rejection};
+use relay_core::{Error, Rejection, excerpt};
 use relay_ratelimit::Refusal;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
+use crate::api::Mistake;
 use crate::code::Code;
 use crate::framing::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::readiness::Unready;
@@ -26,6 +27,9 @@ const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to ask again whether a relay is ready.
 const UNREADY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// No words are longer: not even those of a relay that is not ours, and has its own. In JSON, each byte may take six.
+const MESSAGE_BYTES_MAX: usize = 280;
+
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
@@ -35,7 +39,7 @@ pub(crate) enum ApiError {
     /// relay-core, or the relay behind it, said no.
     Relay(Error),
     /// The body is not the JSON that it should be.
-    Json(serde_json::Error),
+    Json(Mistake),
     /// The request is broken below its JSON. The text is for a person.
     BadRequest(&'static str),
     /// As [`Code::NotFound`].
@@ -116,11 +120,8 @@ impl ApiError {
             Self::Relay(Error::NotReady { retry_after }) => {
                 Verdict::new(Code::NotReady, "the relay is not ready yet").retry_after(*retry_after)
             }
-            Self::Json(error) => {
-                Verdict::new(Code::InvalidInput, format!("the body is not the expected JSON: {error}"))
-                    .details(json!({"line": error.line(), "column": error.column()}))
-            }
-            Self::BadRequest(what) => Verdict::new(Code::InvalidInput, *what),
+            Self::Json(mistake) => not_json(mistake),
+            Self::BadRequest(what) => Verdict::new(Code::InvalidInput, what),
             Self::NotFound => Verdict::new(Code::NotFound, "there is no such path"),
             Self::MethodNotAllowed { allow } => {
                 Verdict::new(Code::MethodNotAllowed, format!("this path knows {allow} only"))
@@ -211,15 +212,16 @@ impl From<Rejection> for ApiError {
     }
 }
 
-impl From<serde_json::Error> for ApiError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Json(error)
+impl From<Mistake> for ApiError {
+    fn from(mistake: Mistake) -> Self {
+        Self::Json(mistake)
     }
 }
 
 impl Verdict {
-    fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None, retry_after: None, headers: Vec::new() }
+    fn new(code: Code, message: impl Display) -> Self {
+        let message = excerpt(&message, MESSAGE_BYTES_MAX);
+        Self { code, message, details: None, retry_after: None, headers: Vec::new() }
     }
 
     fn details(mut self, details: Value) -> Self {
@@ -246,18 +248,25 @@ impl Verdict {
     }
 }
 
+fn not_json(mistake: &Mistake) -> Verdict {
+    let mut details = json!({"line": mistake.line, "column": mistake.column});
+    if let (Some(field), Some(details)) = (mistake.field, details.as_object_mut()) {
+        details.insert("field".to_owned(), field.into());
+    }
+    Verdict::new(Code::InvalidInput, mistake).details(details)
+}
+
 fn rejected(rejection: &Rejection) -> Verdict {
-    let message = rejection.to_string();
     match rejection {
         Rejection::InvalidInput { field, .. } => {
-            Verdict::new(Code::InvalidInput, message).details(json!({"field": field}))
+            Verdict::new(Code::InvalidInput, rejection).details(json!({"field": field}))
         }
-        Rejection::Unauthorized => Verdict::new(Code::Unauthorized, message),
-        Rejection::Forbidden => Verdict::new(Code::Forbidden, message),
+        Rejection::Unauthorized => Verdict::new(Code::Unauthorized, rejection),
+        Rejection::Forbidden => Verdict::new(Code::Forbidden, rejection),
         Rejection::MessageTooLarge { limit } => {
-            Verdict::new(Code::MessageTooLarge, message).details(json!({"limit": limit}))
+            Verdict::new(Code::MessageTooLarge, rejection).details(json!({"limit": limit}))
         }
-        Rejection::QuotaExceeded { reason, limit, used } => Verdict::new(Code::QuotaExceeded, message)
+        Rejection::QuotaExceeded { reason, limit, used } => Verdict::new(Code::QuotaExceeded, rejection)
             .details(json!({"reason": reason.as_str(), "limit": limit, "used": used})),
     }
 }
@@ -306,6 +315,15 @@ mod tests {
         check(1000, 1);
         check(1001, 2);
         check(299_999, 300);
+    }
+
+    #[test]
+    fn words_of_any_length_make_a_short_answer() {
+        for word in ["x", "\u{1}", "\\", "\u{1f980}"] {
+            let rejection = Rejection::invalid("recipient", word.repeat(1_000_000));
+            let answer = ApiError::from(rejection).verdict().body().to_string();
+            assert!(answer.len() <= 2048, "{} bytes", answer.len());
+        }
     }
 
     #[test]

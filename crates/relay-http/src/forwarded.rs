@@ -7,7 +7,9 @@
 //! proxy that writes `Forwarded` only, it has to drop the other field: docs/operations.md says so.
 //!
 //! An element that is no address ("unknown", an obfuscated name, garbage) ends the reading: the proxy that wrote it is the
-//! last one known, and counts as the client. Nothing here can fail, and nothing is ever logged.
+//! last one known, and counts as the client. Each element is read by itself, as bytes: what a client puts into the part that it
+//! writes makes nothing of what a proxy adds unreadable, but for a quote in `Forwarded` that is left open. Nothing here can fail,
+//! and nothing is ever logged.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,7 +38,8 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     client
 }
 
-/// Whether somebody says for whom the request is made.
+/// Whether somebody says that the request comes from elsewhere. From a peer that is no trusted proxy this is either a lie, or the word
+/// of a proxy that the configuration does not know, whose clients then all count as one.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
@@ -45,53 +48,57 @@ pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
 fn hops(
     headers: &HeaderMap,
     name: &HeaderName,
-    read: fn(&str) -> Vec<Option<IpAddr>>,
+    read: fn(&[u8]) -> Vec<Option<IpAddr>>,
 ) -> Vec<Option<IpAddr>> {
     // Each line is read for itself, so that a quote left open in one does not swallow the next.
-    headers.get_all(name).flat_map(|line| line.to_str().map_or_else(|_| vec![None], read)).collect()
+    headers.get_all(name).flat_map(|line| read(line.as_bytes())).collect()
 }
 
-fn x_forwarded_for(line: &str) -> Vec<Option<IpAddr>> {
-    line.split(',').map(|element| parse_node(element.trim())).collect()
+fn x_forwarded_for(line: &[u8]) -> Vec<Option<IpAddr>> {
+    line.split(|byte| *byte == b',').map(|element| parse_node(element.trim_ascii())).collect()
 }
 
-/// A line of `Forwarded` (RFC 7239); a line that is not well formed as a whole tells one unknown address.
-fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
-    split_unquoted(line, ',')
-        .and_then(|elements| elements.into_iter().map(forwarded_for).collect())
-        .unwrap_or_else(|| vec![None])
+/// A line of `Forwarded` (RFC 7239). An element that is not well formed tells no address; nor does any of a line whose last quote is
+/// not closed, since nobody can tell where its elements begin.
+fn forwarded(line: &[u8]) -> Vec<Option<IpAddr>> {
+    split_unquoted(line, b',')
+        .map_or_else(|| vec![None], |elements| elements.into_iter().map(forwarded_for).collect())
 }
 
-/// The `for` of one element. The outer None: the element is not well formed.
-fn forwarded_for(element: &str) -> Option<Option<IpAddr>> {
+/// The `for` of one element, if it is well formed and has one.
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut address = None;
-    for pair in split_unquoted(element, ';')? {
-        let (name, value) = pair.trim().split_once('=')?;
-        let value = match value.strip_prefix('"') {
-            Some(quoted) => quoted.strip_suffix('"').filter(|inside| !inside.contains(['"', '\\']))?,
-            None => Some(value).filter(|token| !token.contains('"'))?,
+    for pair in split_unquoted(element, b';')? {
+        let pair = pair.trim_ascii();
+        let (name, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
+        let value = match value.strip_prefix(b"=\"") {
+            Some(quoted) => quoted
+                .strip_suffix(b"\"")
+                .filter(|inside| !inside.iter().any(|byte| b"\"\\".contains(byte)))?,
+            None => value.strip_prefix(b"=").filter(|token| !token.contains(&b'"'))?,
         };
-        if name.eq_ignore_ascii_case("for") {
+        if name.eq_ignore_ascii_case(b"for") {
             address = parse_node(value);
         }
     }
-    Some(address)
+    address
 }
 
 /// The parts between separators that stand outside quotes; None if a quote is not closed.
-fn split_unquoted(text: &str, separator: char) -> Option<Vec<&str>> {
+fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     let mut is_quoted = false;
     let parts = text
-        .split(|character| {
-            is_quoted ^= character == '"';
-            character == separator && !is_quoted
+        .split(|byte| {
+            is_quoted ^= *byte == b'"';
+            *byte == separator && !is_quoted
         })
         .collect();
     (!is_quoted).then_some(parts)
 }
 
 /// An address, with or without a port; IPv6 may stand in brackets.
-fn parse_node(text: &str) -> Option<IpAddr> {
+fn parse_node(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
     let bare = text.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
@@ -105,11 +112,17 @@ mod tests {
     const PROXY: &str = "10.0.0.1";
 
     fn check(peer: &str, lines: &[(HeaderName, &'static str)], expected: &str) {
+        let lines: Vec<_> = lines.iter().map(|(name, value)| (name.clone(), value.as_bytes())).collect();
+        check_bytes(peer, &lines, expected);
+    }
+
+    fn check_bytes(peer: &str, lines: &[(HeaderName, &[u8])], expected: &str) {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap());
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(name.clone(), HeaderValue::from_static(value));
+            headers.append(name.clone(), HeaderValue::from_bytes(value).unwrap());
         }
+        assert_eq!(is_forwarded(&headers), !lines.is_empty());
         let client = client_address(peer.parse().unwrap(), &headers, &trusted);
         assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
     }
@@ -158,6 +171,24 @@ mod tests {
         for garbage in ["for=unknown", "for=_x", "by=10.0.0.2", "198.51.100.7", "for=\"198.51.100.7", ""] {
             check(PROXY, &list(garbage), PROXY);
         }
+    }
+
+    #[test]
+    fn no_byte_of_a_client_makes_what_the_proxy_adds_unreadable() {
+        for byte in (0x20..=0xff).filter(|byte| *byte != 0x7f).chain([b'\t']) {
+            let client = [b"203.0.113.9", [byte].as_slice()].concat();
+            let line = [client.as_slice(), b", 198.51.100.7"].concat();
+            check_bytes(PROXY, &[(X_FORWARDED_FOR, &line)], "198.51.100.7");
+            // A quote that is left open is the one byte after which nobody can tell elements apart.
+            if byte != b'"' {
+                let line = [b"for=", client.as_slice(), b", for=198.51.100.7"].concat();
+                check_bytes(PROXY, &[(FORWARDED, &line)], "198.51.100.7");
+                let line = [client.as_slice(), b";=;, for=198.51.100.7"].concat();
+                check_bytes(PROXY, &[(FORWARDED, &line)], "198.51.100.7");
+            }
+        }
+        check_bytes(PROXY, &[(X_FORWARDED_FOR, b"198.51.100.7, \xff, 10.0.0.2")], "10.0.0.2");
+        check_bytes(PROXY, &[(FORWARDED, b"for=198.51.100.7, for=\xff, for=10.0.0.2")], "10.0.0.2");
     }
 
     #[test]

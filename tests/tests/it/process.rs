@@ -1,5 +1,6 @@
 //! The real process: command line, configuration, exit codes, signals, log. What it answers is tested elsewhere.
 
+mod answers;
 mod configuration;
 mod full_disk;
 mod heavy;

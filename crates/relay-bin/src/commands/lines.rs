@@ -6,7 +6,9 @@ use std::io::{self, BufRead, Read as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use relay_core::{Carried, Chunk, Envelope, Item, Kind, MessageId, Recipient, Rejection, Seq, Timestamp};
+use relay_core::{
+    Carried, Chunk, Envelope, Item, Kind, MessageId, Recipient, Rejection, Seq, Timestamp, excerpt,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that is written and read here.
@@ -17,6 +19,9 @@ const ARRIVAL_NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What a line takes besides its payload, at most: recipient and kind may be all escapes, of six characters for a byte.
 const LINE_BYTES: u64 = 8 * 1024;
+
+/// What is told of a line that is wrong.
+const WORDS_BYTES_MAX: usize = 160;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -217,13 +222,12 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// What serde_json says, without the line that it believes to be in: it sees one alone.
+/// What serde_json says, without the line that it believes to be in: it sees one alone. It quotes values, so as much as tells which one
+/// is meant.
 fn said(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" at line 1 column ") {
-        Some((what, column)) => format!("{what}, at character {column}"),
-        None => text,
-    }
+    let text = excerpt(error, WORDS_BYTES_MAX);
+    let what = text.split_once(" at line 1 column ").map_or(&*text, |(what, _)| what);
+    format!("{what}, at character {}", error.column())
 }
 
 #[cfg(test)]
@@ -270,6 +274,19 @@ mod tests {
         assert_eq!(envelope.payload, "hi");
         let header = Line::RelayExport(Header::new(Timestamp::from_ms(5), Seq::new(9)));
         assert_eq!(serde_json::to_string(&header).unwrap(), HEADER);
+    }
+
+    #[test]
+    fn of_a_value_that_is_wrong_only_the_begin_is_told() {
+        for wrong in ["S", "\u{7f}"] {
+            let value = format!("\"chunk_index\":\"{}\"", wrong.repeat(7000));
+            let (_, what) =
+                read(&format!("{HEADER}\n{}\n", ITEM.replace("\"chunk_index\":0", &value))).unwrap_err();
+            assert!(what.starts_with("invalid type: string") && what.len() < 250, "{what}");
+        }
+        let key = ITEM.replace("sent_ms", &"k".repeat(7000));
+        let (_, what) = read(&format!("{HEADER}\n{key}\n")).unwrap_err();
+        assert!(what.starts_with("unknown field") && what.len() < 250, "{what}");
     }
 
     #[test]

@@ -22,6 +22,12 @@ use super::{Loaded, Overrides, RelayConfig, SHIPPED};
 /// Bytes of a configuration file; the shipped one, comments and all, is a small part of it.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
+/// What is told of a mistake in TOML.
+const SYNTAX_BYTES_MAX: usize = 200;
+
+/// The name of a variable that no key has, as it is told; each part of it is cut besides.
+const NAME_BYTES_MAX: usize = 200;
+
 /// One source, parsed.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
@@ -151,7 +157,8 @@ impl Text<'_> {
     }
 
     fn syntax_problem(&self, error: &toml::de::Error) -> Problem {
-        let message = format!("not TOML: {}", error.message().replace('\n', " "));
+        let what = relay_core::excerpt(&error.message(), SYNTAX_BYTES_MAX).replace('\n', " ");
+        let message = format!("not TOML: {what}");
         let Some(span) = error.span() else { return problem(None, message, self.name.to_owned()) };
         let before = self.before(span.start);
         let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
@@ -241,7 +248,7 @@ fn unknown_variable(rest: &str, origin: String) -> Problem {
         format!("unknown key; {}", hint.unwrap_or_else(|| known(&name)))
     };
     let spelled = name.split('.').map(plain).collect::<Vec<_>>().join(".");
-    problem(Some(spelled), message, origin)
+    problem(Some(relay_core::excerpt(&spelled, NAME_BYTES_MAX)), message, origin)
 }
 
 fn known(name: &str) -> String {
@@ -257,10 +264,10 @@ fn join(prefix: &str, leaf: &str) -> String {
     if prefix.is_empty() { leaf } else { format!("{prefix}.{leaf}") }
 }
 
-/// A bare word as it is; anything else in quotes, on one line.
+/// A bare word as it is; anything else in quotes, on one line. Of a long one only the begin.
 fn plain(word: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if !word.is_empty() && word.chars().all(bare) { word.to_owned() } else { value::quoted(word) }
+    if !word.is_empty() && word.chars().all(bare) { value::excerpt(word) } else { value::quoted(word) }
 }
 
 fn problem(key: Option<String>, message: String, origin: String) -> Problem {

@@ -149,6 +149,39 @@ fn wrong_types_are_named() {
 }
 
 #[test]
+fn of_what_is_long_only_the_begin_is_told() {
+    let long = "k".repeat(100_000);
+    let texts = [
+        format!("{long} = 1"),
+        format!("relay = {{ {long} = 1 }}"),
+        format!("[{long}]\nx = 1"),
+        format!("'{}' = 1", "\u{7f}".repeat(100_000)),
+        format!("address = '{long}'"),
+        format!("mode = '{}'", "\u{7f}".repeat(100_000)),
+        format!("relay.max_message_bytes = '{long}'"),
+        format!("rate_limit.trusted_proxies = ['{long}']"),
+        format!("address = {long}"),
+        format!("{long} = 1\n{long} = 2"),
+        format!("address = \"\\{long}"),
+        long.clone(),
+    ];
+    let check = |lines: String| {
+        assert!(lines.lines().all(|line| line.len() < 1000), "{} bytes", lines.len());
+    };
+    for text in &texts {
+        check(file(text).load().unwrap_err());
+    }
+    for name in [
+        format!("RELAY__{long}"),
+        format!("RELAY__{}", "x__".repeat(1000)),
+        format!("RELAY__{}", "\u{7f}".repeat(1000)),
+    ] {
+        check(env(&[(&name, "1")]).load().unwrap_err());
+    }
+    check(env(&[("RELAY__RELAY__MAX_MESSAGE_BYTES", &long)]).load().unwrap_err());
+}
+
+#[test]
 fn every_network_that_does_not_parse_is_named() {
     let line = |found: &str, origin: &str| {
         format!(

@@ -152,12 +152,9 @@ fn bad_json_is_told_line_and_column() {
     check("/pull", "", at(1, 0), "EOF");
     check("/pull", "{", at(1, 1), "line 1 column 1");
     check("/pull", "{\n  \"recipient\": }", at(2, 16), "line 2 column 16");
-    check("/pull", r#"{"recipient":5}"#, at(1, 14), "expected a string");
     check("/pull", r#"{"recipient":"a"} x"#, at(1, 19), "trailing characters");
     check("/pull", r#"{"recipient":"a","recipient":"b"}"#, at(1, 28), "duplicate field `recipient`");
     check("/pull", r#"{"recipient":"a","max":1,"max":null}"#, at(1, 30), "duplicate field `max`");
-    check("/pull", r#"{"recipient":"a","max":-1}"#, at(1, 25), "expected u64");
-    check("/pull", r#"{"recipient":"a","max":"1"}"#, at(1, 26), "expected u64");
     check(
         "/ack",
         r#"{"recipient":"a","ack":[{"message_id":"x"}]}"#,
@@ -167,6 +164,41 @@ fn bad_json_is_told_line_and_column() {
     check("/ack", &format!("{{\"x\":{}", "[".repeat(10_000)), at(1, 10_005), "EOF");
     let answer = server.connect().post_with("/pull", "", b"{\"recipient\":\"\xff\"}");
     answer.assert_error(400, "invalid_input");
+}
+
+#[test]
+fn a_value_of_a_wrong_kind_is_told_field_and_rule() {
+    let server = Server::start();
+    let check = |path, body: &str, (field, column): (&str, u32), words: &str| {
+        let answer = server.connect().post(path, body);
+        let details = json!({"line": 1, "column": column, "field": field});
+        assert_eq!(answer.assert_error(400, "invalid_input"), details, "{body}");
+        let message = format!("{field}: expected {words} at line 1 column {column}");
+        assert_eq!(answer.json()["error"]["message"], message);
+    };
+    let positive = "a positive whole number";
+    check("/pull", r#"{"recipient":5}"#, ("recipient", 14), "a string, found a number");
+    check("/pull", r#"{"recipient":"a","max":"1"}"#, ("max", 26), &format!("{positive}, found a string"));
+    check(
+        "/pull",
+        r#"{"recipient":"a","max":-1}"#,
+        ("max", 25),
+        &format!("{positive}, found a negative number"),
+    );
+    check("/ack", r#"{"recipient":"a","ack":{}}"#, ("ack", 25), "an array of objects, found an object");
+    let times = push_of("a", 0, "").to_string().replace(r#""sent_ms":7"#, r#""sent_ms":1e3"#);
+    let column = u32::try_from(times.find("1e3").unwrap() + 3).unwrap();
+    let words =
+        "a whole number from 0 to 18446744073709551615, found a number with a fraction or an exponent";
+    check("/push", &times, ("meta.sent_ms", column), words);
+}
+
+#[test]
+fn a_byte_order_mark_is_told_as_one() {
+    let server = Server::start();
+    let answer = server.connect().post("/pull", "\u{feff}{\"recipient\":\"a\"}");
+    assert_eq!(answer.assert_error(400, "invalid_input"), json!({"line": 1, "column": 1}));
+    assert!(answer.json()["error"]["message"].as_str().unwrap().contains("byte order mark"), "{answer:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod api;
 mod bodies;
+mod bounded;
 mod contract;
 mod errors;
 #[cfg(feature = "tls")]

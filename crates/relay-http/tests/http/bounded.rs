@@ -1,0 +1,325 @@
+//! An error answer is short and repeats nothing of the request, whatever that is. Requests carry a word that nobody else says, in every
+//! place that a request has; no answer may have it, in whatever spelling.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, MESSAGE_ID, Server, push_of};
+
+/// It also has its place in paths, methods and the names of headers.
+const MARK: &str = "m4rk3d";
+
+/// The same for numbers.
+const DIGITS: &str = "73459872";
+
+const ANSWER_BYTES_MAX: usize = 2048;
+
+const LARGE_BYTES: usize = 10 * 1000 * 1000;
+
+const ENDPOINTS: [&str; 3] = ["/push", "/pull", "/ack"];
+
+/// What the mark may be turned into on its way.
+fn spellings() -> Vec<String> {
+    let escaped: String = MARK.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let percent: String = MARK.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
+    // "m4rk3d" in base64, at each offset within a group of three, less the characters that its neighbours share.
+    let base64 = ["bTRyazNk", "00cmszZ", "tNHJrM2"].map(str::to_owned);
+    [
+        vec![
+            MARK.to_owned(),
+            escaped,
+            percent,
+            hex,
+            DIGITS.to_owned(),
+            "\u{7f}\u{7f}".to_owned(),
+            "u{7f}".to_owned(),
+        ],
+        base64.to_vec(),
+    ]
+    .concat()
+}
+
+fn assert_bounded(answer: &Answer, what: &str) {
+    if answer.status < 400 {
+        return;
+    }
+    let what = &what[..what.floor_char_boundary(200)];
+    let text = format!("{}{}", answer.head, answer.body);
+    assert!(text.len() <= ANSWER_BYTES_MAX, "{what}: an answer of {} bytes", text.len());
+    let lower = text.to_lowercase();
+    for spelling in spellings() {
+        assert!(!lower.contains(&spelling.to_lowercase()), "{what}: {answer:?}");
+    }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(body).unwrap();
+    packed.finish().unwrap()
+}
+
+/// A request that may be anything. An end without an answer tells nothing.
+fn ask(server: &Server, request: &[u8], what: &str) {
+    let mut client = server.connect();
+    client.try_send(request);
+    client.try_finish_sending();
+    if let Some(answer) = client.answer_or_end() {
+        assert_bounded(&answer, what);
+    }
+}
+
+fn post(server: &Server, path: &str, body: &str) {
+    let packed = gzip(body.as_bytes());
+    let plain = server.connect().post_with(path, "", body.as_bytes());
+    assert_bounded(&plain, body);
+    let unpacked = server.connect().post_with(path, "content-encoding: gzip\r\n", &packed);
+    assert_bounded(&unpacked, body);
+    // The second of two pushes that are in order is a duplicate.
+    let is_same = plain.status == unpacked.status && (plain.status < 400 || plain.body == unpacked.body);
+    assert!(is_same, "{plain:?} {unpacked:?}");
+}
+
+/// A request that is in order, to each endpoint that takes one.
+fn valid(path: &str) -> Value {
+    match path {
+        "/push" => push_of("alice", 0, "aGVsbG8="),
+        "/pull" => json!({"recipient": "alice", "cursor": null, "max": 1}),
+        _ => json!({"recipient": "alice", "ack": [{"message_id": MESSAGE_ID, "chunk_index": 0}]}),
+    }
+}
+
+/// Where all of its values are.
+fn pointers(value: &Value) -> Vec<String> {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(elements) => {
+            elements.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let deeper = inner
+        .into_iter()
+        .flat_map(|(name, value)| pointers(value).into_iter().map(move |rest| format!("/{name}{rest}")));
+    std::iter::once(String::new()).chain(deeper).collect()
+}
+
+/// Values of every kind with the mark in it, as JSON.
+fn marked() -> Vec<String> {
+    let escaped: String = MARK.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let nested = |depth| format!("{}\"{MARK}\"{}", "[".repeat(depth), "]".repeat(depth));
+    vec![
+        format!("\"{MARK}\""),
+        format!("\"{escaped}\""),
+        format!("\"{}\"", MARK.repeat(20_000)),
+        format!("\"{}\"", "\u{7f}".repeat(20_000)),
+        format!("\"\\u0000{MARK}\\uffff\\ud83e\\udd80\\\"\\\\\""),
+        format!("\"{MARK}\\x\""),
+        format!("\"{MARK}\\ud800\""),
+        format!("\"{MARK}\n\""),
+        format!("\"{MARK}"),
+        format!("{DIGITS}{DIGITS}"),
+        format!("{DIGITS}99999999999999999999"),
+        format!("-{DIGITS}"),
+        format!("{DIGITS}.5"),
+        format!("{DIGITS}e3"),
+        format!("{DIGITS}e400"),
+        DIGITS.repeat(10_000),
+        format!("true{MARK}"),
+        "true".to_owned(),
+        "null".to_owned(),
+        MARK.to_owned(),
+        format!("[\"{MARK}\"]"),
+        format!("{{\"{MARK}\":\"{MARK}\"}}"),
+        format!("{{\"{}\":1}}", MARK.repeat(10_000)),
+        format!("{{\"{MARK}\""),
+        format!("[{{\"{MARK}\":{DIGITS}}},\"{MARK}\",{DIGITS}]"),
+        nested(100),
+        nested(10_000),
+    ]
+}
+
+/// `body` with this JSON in place of the value at `pointer`.
+fn with(body: &Value, pointer: &str, json: &str) -> String {
+    const PLACE: &str = "the place";
+    let mut body = body.clone();
+    *body.pointer_mut(pointer).unwrap() = PLACE.into();
+    body.to_string().replacen(&format!("\"{PLACE}\""), json, 1)
+}
+
+#[test]
+fn no_value_of_a_body_is_repeated() {
+    let server = Server::start();
+    for path in ENDPOINTS {
+        let body = valid(path);
+        for pointer in pointers(&body) {
+            for json in marked() {
+                post(&server, path, &with(&body, &pointer, &json));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_valid_requests_have_all_fields() {
+    let document: Value = serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap();
+    let resolve = |schema: &Value| {
+        let reference =
+            schema["$ref"].as_str().map(|reference| document.pointer(&reference[1..]).unwrap().clone());
+        reference.unwrap_or_else(|| schema.clone())
+    };
+    for path in ENDPOINTS {
+        let schema = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+        let mut open = vec![(resolve(schema), valid(path))];
+        while let Some((schema, value)) = open.pop() {
+            for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+                assert!(value.get(name).is_some(), "{path} has a field {name}, which no test here knows");
+                open.push((resolve(schema), value[name].clone()));
+            }
+            if schema["items"].is_object() {
+                open.push((resolve(&schema["items"]), value[0].clone()));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_key_of_a_body_is_repeated() {
+    let server = Server::start();
+    let long = MARK.repeat(20_000);
+    for path in ENDPOINTS {
+        let text = valid(path).to_string();
+        for key in [MARK, &long, "\\u006d4rk3d", "m4rk3d\\ud800"] {
+            // Behind each brace, so in every object; unknown keys are passed over, and broken ones are not.
+            for (at, _) in text.match_indices('{') {
+                let (begin, rest) = text.split_at(at + 1);
+                for field in [
+                    format!("\"{key}\":1,"),
+                    format!("\"{key}\","),
+                    format!("\"{key}\":1,\"{key}\":"),
+                    format!("{key}:1,"),
+                ] {
+                    post(&server, path, &format!("{begin}{field}{rest}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_body_that_is_cut_or_goes_on_is_repeated() {
+    let server = Server::start();
+    for path in ENDPOINTS {
+        let body = with(&valid(path), "/recipient", &format!("\"{MARK}\""));
+        for end in 0..body.len() {
+            post(&server, path, &body[..end]);
+        }
+        for rest in [MARK, "{}", "\"m4rk3d\"", "]", "\u{feff}"] {
+            post(&server, path, &format!("{body}{rest}"));
+            post(&server, path, &format!("{rest}{body}"));
+        }
+    }
+}
+
+#[test]
+fn values_of_megabytes_make_short_answers() {
+    let server = Server::start();
+    let texts = [
+        MARK.repeat(LARGE_BYTES / MARK.len()),
+        "\u{7f}".repeat(LARGE_BYTES),
+        "\\u007f".repeat(LARGE_BYTES / 6),
+    ];
+    let values = texts.iter().map(|text| format!("\"{text}\""));
+    let others = [
+        DIGITS.repeat(LARGE_BYTES / DIGITS.len()),
+        "[".repeat(LARGE_BYTES),
+        format!("{{\"{}\":1}}", texts[0]),
+        format!("[{}1]", "1,".repeat(LARGE_BYTES / 2)),
+    ];
+    for value in values.chain(others) {
+        let packed = |path: &str, pointer: &str| {
+            let body = with(&valid(path), pointer, &value);
+            let answer =
+                server.connect().post_with(path, "content-encoding: gzip\r\n", &gzip(body.as_bytes()));
+            assert!(answer.status >= 400, "{}", &value[..20]);
+            assert_bounded(&answer, &value[..20]);
+        };
+        packed("/pull", "/max");
+        packed("/pull", "/recipient");
+        packed("/push", "/meta");
+        packed("/push", "/meta/sent_ms");
+        packed("/ack", "/ack");
+        packed("/ack", "/ack/0");
+    }
+    let body = with(&valid("/pull"), "/max", &format!("\"{}\"", texts[1]));
+    assert_bounded(&server.connect().post_with("/pull", "", body.as_bytes()), "a large body");
+}
+
+#[test]
+fn nothing_of_a_head_is_repeated() {
+    let server = Server::start();
+    let methods =
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "M4RK3D", "m4rk3d"];
+    let known = ["/push", "/pull", "/ack", "/health", "/ready", "/stats", "/openapi.json", ""];
+    for method in methods {
+        for path in known {
+            for more in [
+                "/m4rk3d",
+                "?m4rk3d=m4rk3d",
+                "/%6d%34%72%6b%33%64",
+                "/\u{7f}m4rk3d",
+                "/../m4rk3d",
+                "m4rk3d#m4rk3d",
+            ] {
+                let head = format!("{method} {path}{more} HTTP/1.1\r\nhost: relay\r\n\r\n");
+                // What answers a HEAD has no body to be read.
+                if method != "HEAD" {
+                    ask(&server, head.as_bytes(), &head);
+                }
+            }
+        }
+    }
+    let long = MARK.repeat(2000);
+    for value in [MARK, "m4rk3d/m4rk3d", "\u{ff}m4rk3d", &long, "m4rk3d, m4rk3d;q=1", "\"m4rk3d", "73459872"]
+    {
+        for name in [
+            "content-type",
+            "content-encoding",
+            "transfer-encoding",
+            "content-length",
+            "expect",
+            "upgrade",
+            "connection",
+            "host",
+            "x-forwarded-for",
+            "forwarded",
+            "traceparent",
+            "authorization",
+            "cookie",
+            "origin",
+            "te",
+            "trailer",
+            "accept",
+            "range",
+            "m4rk3d",
+            "m4rk3d m4rk3d",
+        ] {
+            for path in ["/push", "/health", "/m4rk3d"] {
+                let head = format!("POST {path} HTTP/1.1\r\nhost: relay\r\n{name}: {value}\r\n\r\n");
+                ask(&server, head.as_bytes(), &head);
+            }
+        }
+    }
+    for line in [
+        "GET /health HTTP/m4rk3d",
+        "m4rk3d",
+        "GET m4rk3d HTTP/1.1",
+        "GET /m4rk3d",
+        "GET http://m4rk3d/m4rk3d HTTP/1.1",
+    ] {
+        ask(&server, format!("{line}\r\nhost: relay\r\n\r\n").as_bytes(), line);
+    }
+}
