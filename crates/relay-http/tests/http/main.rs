@@ -6,6 +6,7 @@
 mod api;
 mod bodies;
 mod contract;
+mod cursors;
 mod errors;
 #[cfg(feature = "tls")]
 mod frames;
