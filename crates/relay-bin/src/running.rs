@@ -21,6 +21,7 @@ use crate::config::{Mode, RelayConfig, StorageKind};
 #[cfg(feature = "redb")]
 use crate::control;
 use crate::error::RelayError;
+use crate::key_file::KeyForStart;
 use crate::opening::{Opening, Progress};
 use crate::wiring;
 
@@ -52,7 +53,8 @@ pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
 }
 
 /// As [`start`], on a store that the caller brings. Of the configuration, `[storage]` is not looked at, and of `[relay]` only
-/// `max_message_bytes`, which limits request bodies, and `gc_interval_seconds`: the other limits are the store's business.
+/// `max_message_bytes`, which limits request bodies, and `gc_interval_seconds`: the other limits are the store's business. A store that
+/// outlives the process needs `privacy.key_path`, or else the cursors that clients keep are refused after a restart.
 ///
 /// # Errors
 /// As [`start`].
@@ -69,7 +71,8 @@ pub async fn start_opening<R: Relay>(
     config: RelayConfig,
 ) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
-    serve(open, Box::new(|| None), config, Arc::default(), |_| pending()).await
+    let key = KeyForStart::find(wiring::given_key_path(&config))?;
+    serve(open, Box::new(|| None), config, key, Arc::default(), |_| pending()).await
 }
 
 /// As [`start`]; the certificates are read anew whenever `reload` is notified.
@@ -82,19 +85,23 @@ pub(crate) async fn start_reloadable(
     match config.storage.kind {
         StorageKind::Memory => {
             let open = || Ok(MemoryRelay::new(limits, clock));
-            serve(open, Box::new(|| None), config, reload, |_| pending()).await
+            let key = KeyForStart::find(wiring::given_key_path(&config))?;
+            serve(open, Box::new(|| None), config, key, reload, |_| pending()).await
         }
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
-            let path = config.storage.path.clone();
+            let (path, key_path) = (config.storage.path.clone(), wiring::key_path(&config));
+            let key = KeyForStart::find(Some(key_path.clone()))?;
             let (opened, progress) = (path.clone(), relay_store_redb::OpenProgress::default());
             let options = relay_store_redb::Options {
                 progress: Some(progress.clone()),
                 ..wiring::store_options(&config)
             };
             let open = move || Ok(relay_store_redb::RedbRelay::open(&opened, limits, clock, options)?);
-            let ask = move |store: &relay_store_redb::RedbRelay| control::listen(&path, store.snapshots());
-            serve(open, Box::new(move || progress.percent()), config, reload, ask).await
+            let ask = move |store: &relay_store_redb::RedbRelay| {
+                control::listen(&path, key_path, store.snapshots())
+            };
+            serve(open, Box::new(move || progress.percent()), config, key, reload, ask).await
         }
         #[cfg(not(feature = "redb"))]
         StorageKind::Redb => unreachable!("validate refuses what is not built in"),
@@ -106,6 +113,7 @@ async fn serve<R, A>(
     open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
     progress: Progress,
     config: RelayConfig,
+    key: KeyForStart,
     reload: Arc<Notify>,
     ask: impl FnOnce(&R) -> A + Send + 'static,
 ) -> Result<RunningRelay, RelayError>
@@ -128,9 +136,13 @@ where
         }
     };
     let metrics = Arc::new(Metrics::default());
+    #[cfg(feature = "tls")]
+    if let Transport::Tls(tls) = &transport {
+        metrics.set_tls(tls.clone());
+    }
     let (store, released) = Opening::track(progress);
     let (held, opening) = (Arc::clone(&store), Arc::clone(&store));
-    let options = wiring::http_options(&config, readiness(&store));
+    let options = wiring::http_options(&config, key.root.cursors(), readiness(&store));
     let reloads = reload_certificates(&transport, reload);
     let sweeps = sweep_regularly(
         Arc::clone(&store),
@@ -161,6 +173,11 @@ where
         released.wait().await;
         ended
     })));
+    let open = move || {
+        let store = open()?;
+        key.keep()?;
+        Ok(store)
+    };
     match open_aside(open).await {
         Ok(opened) => {
             // Whoever is told that the relay serves can ask it at once. Should the server be gone, nobody will.
