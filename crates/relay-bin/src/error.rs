@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::config::ConfigErrors;
+use crate::key_file::KeyFileError;
 
 /// Could not start, or ended by a failure.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -37,6 +38,9 @@ pub enum RelayError {
     #[cfg(feature = "redb")]
     #[error(transparent)]
     Store(#[from] relay_store_redb::OpenError),
+    /// The file of the relay's own secret cannot be used or made.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// The certificates cannot be used.
     #[cfg(feature = "tls")]
     #[error(transparent)]
@@ -56,7 +60,7 @@ impl RelayError {
         match self {
             Self::Config(_) => EXIT_CONFIG,
             Self::Broken(_) => EXIT_BROKEN,
-            Self::Listen { .. } | Self::ListenAdmin { .. } | Self::Serve(_) => EXIT_FAILED,
+            Self::Listen { .. } | Self::ListenAdmin { .. } | Self::Serve(_) | Self::Key(_) => EXIT_FAILED,
             #[cfg(feature = "redb")]
             Self::Store(_) => EXIT_FAILED,
             #[cfg(feature = "tls")]

@@ -20,6 +20,8 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "redb")]
+mod backup;
 pub mod cli;
 mod clock;
 #[cfg(feature = "redb")]
@@ -31,6 +33,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod key_file;
 mod logging;
 mod opening;
 mod program;
@@ -39,5 +42,6 @@ mod wiring;
 
 pub use clock::SystemClock;
 pub use error::RelayError;
+pub use key_file::{KeyFileError, KeyFileFault};
 pub use program::run as run_program;
 pub use running::{RunningRelay, start, start_opening, start_with_store};

@@ -23,6 +23,7 @@ use crate::config::{Mode, RelayConfig, StorageKind};
 #[cfg(feature = "redb")]
 use crate::control;
 use crate::error::RelayError;
+use crate::key_file::KeyForStart;
 use crate::opening::{Opening, Progress, STORE_RELEASE_TIMEOUT};
 use crate::wiring;
 
@@ -54,7 +55,8 @@ pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
 }
 
 /// As [`start`], on a store that the caller brings. Of the configuration, `[storage]` is not looked at, and of `[relay]` only
-/// `max_message_bytes`, which limits request bodies, and `gc_interval_seconds`: the other limits are the store's business.
+/// `max_message_bytes`, which limits request bodies, and `gc_interval_seconds`: the other limits are the store's business. A store that
+/// outlives the process needs `privacy.key_path`, or else the cursors that clients keep are refused after a restart.
 ///
 /// # Errors
 /// As [`start`].
@@ -71,7 +73,8 @@ pub async fn start_opening<R: Relay>(
     config: RelayConfig,
 ) -> Result<RunningRelay, RelayError> {
     warn_all(&config.validate()?);
-    serve(open, Box::new(|| None), config, Arc::default(), pending(), |_| pending()).await
+    let key = KeyForStart::find(wiring::given_key_path(&config))?;
+    serve(open, Box::new(|| None), config, key, Arc::default(), pending(), |_| pending()).await
 }
 
 /// As [`start`]; the certificates are read anew whenever `reload` is notified, and the relay is also stopped when `told` resolves, even
@@ -86,19 +89,23 @@ pub(crate) async fn start_reloadable(
     match config.storage.kind {
         StorageKind::Memory => {
             let open = || Ok(MemoryRelay::new(limits, clock));
-            serve(open, Box::new(|| None), config, reload, told, |_| pending()).await
+            let key = KeyForStart::find(wiring::given_key_path(&config))?;
+            serve(open, Box::new(|| None), config, key, reload, told, |_| pending()).await
         }
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
-            let path = config.storage.path.clone();
+            let (path, key_path) = (config.storage.path.clone(), wiring::key_path(&config));
+            let key = KeyForStart::find(Some(key_path.clone()))?;
             let (opened, progress) = (path.clone(), relay_store_redb::OpenProgress::default());
             let options = relay_store_redb::Options {
                 progress: Some(progress.clone()),
                 ..wiring::store_options(&config)
             };
             let open = move || Ok(relay_store_redb::RedbRelay::open(&opened, limits, clock, options)?);
-            let ask = move |store: &relay_store_redb::RedbRelay| control::listen(&path, store.snapshots());
-            serve(open, Box::new(move || progress.percent()), config, reload, told, ask).await
+            let ask = move |store: &relay_store_redb::RedbRelay| {
+                control::listen(&path, key_path, store.snapshots())
+            };
+            serve(open, Box::new(move || progress.percent()), config, key, reload, told, ask).await
         }
         #[cfg(not(feature = "redb"))]
         StorageKind::Redb => unreachable!("validate refuses what is not built in"),
@@ -110,6 +117,7 @@ async fn serve<R, A>(
     open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
     progress: Progress,
     config: RelayConfig,
+    key: KeyForStart,
     reload: Arc<Notify>,
     told: impl Future<Output = ()> + Send + 'static,
     ask: impl FnOnce(&R) -> A + Send + 'static,
@@ -126,12 +134,16 @@ where
     let admin = listen_for_admin(&config.admin.address).await?;
 
     let metrics = Arc::new(Metrics::default());
+    #[cfg(feature = "tls")]
+    if let Transport::Tls(tls) = &transport {
+        metrics.set_tls(tls.clone());
+    }
     let (store, released) = Opening::track(progress, Duration::from_secs(config.server.start_wait_seconds));
     let (shutdown, stopped) = oneshot::channel();
     let stop = stop(told, stopped, Arc::downgrade(&store));
     // The end waits for whoever holds the store, so this start does not.
     let (held, opening) = (Arc::clone(&store), Arc::downgrade(&store));
-    let options = wiring::http_options(&config, readiness(&store));
+    let options = wiring::http_options(&config, key.root.cursors(), readiness(&store));
     let reloads = reload_certificates(&transport, reload);
     let sweeps = sweep_regularly(
         Arc::clone(&store),
@@ -162,6 +174,11 @@ where
         released.wait().await;
         ended
     });
+    let open = move || {
+        let store = open()?;
+        key.keep()?;
+        Ok(store)
+    };
     let Some(opened) = open_unless_ended(open, &mut server).await else {
         return Ok(RunningRelay { base_url, shutdown, handle: server.into_inner() });
     };

@@ -1,12 +1,15 @@
 //! From the configuration to each crate's own options. Pure: what is written here is what a key means.
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use relay_core::Limits;
-use relay_http::{RateLimit, Readiness};
+use relay_http::{CursorKey, RateLimit, Readiness};
 
 use crate::config::{RateLimitConfig, RelayConfig, RelayLimits, ServerConfig};
+#[cfg(feature = "redb")]
+use crate::key_file;
 
 pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     Limits {
@@ -20,7 +23,22 @@ pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     }
 }
 
-pub(crate) fn http_options(config: &RelayConfig, readiness: Readiness) -> relay_http::Options {
+/// Where the configuration says that the relay's own secret lies.
+pub(crate) fn given_key_path(config: &RelayConfig) -> Option<PathBuf> {
+    Some(&config.privacy.key_path).filter(|path| !path.as_os_str().is_empty()).cloned()
+}
+
+/// Where the secret of a relay on a redb store lies.
+#[cfg(feature = "redb")]
+pub(crate) fn key_path(config: &RelayConfig) -> PathBuf {
+    given_key_path(config).unwrap_or_else(|| config.storage.path.join(key_file::FILE_NAME))
+}
+
+pub(crate) fn http_options(
+    config: &RelayConfig,
+    cursor_key: CursorKey,
+    readiness: Readiness,
+) -> relay_http::Options {
     // What no machine can count has no bound.
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let positive = |number| NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN);
@@ -35,6 +53,7 @@ pub(crate) fn http_options(config: &RelayConfig, readiness: Readiness) -> relay_
         drain: Duration::from_secs(config.server.drain_seconds),
         rate_limit: config.rate_limit.enabled.then(|| rate_limit(&config.rate_limit)),
         public_stats: config.server.public_stats,
+        cursor_key,
         readiness,
     }
 }
@@ -88,5 +107,6 @@ pub(crate) fn tls_paths(tls: &crate::config::TlsConfig) -> relay_http::tls::TlsP
         cert_pem: tls.cert_pem_path.clone(),
         key_pem: tls.key_pem_path.clone(),
         client_ca_pem: tls.client_ca_pem_path.clone(),
+        client_crl_pem: tls.client_crl_pem_path.clone(),
     }
 }

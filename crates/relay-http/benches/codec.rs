@@ -7,7 +7,8 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use relay_core::{Chunk, Item, Kind, MessageId, Page, Recipient, Seq, Timestamp};
-use relay_http::codec::{decode_push, encode_page};
+use relay_http::CursorKey;
+use relay_http::codec::{decode_cursor, decode_push, encode_cursor, encode_page};
 
 fn push(payload_bytes: usize) -> Vec<u8> {
     let payload = "q83v".repeat(payload_bytes / 3);
@@ -45,14 +46,27 @@ fn codec(criterion: &mut Criterion) {
     group.finish();
 
     let mut group = criterion.benchmark_group("encode_page");
-    let recipient = Recipient::parse("a3f9c0").unwrap();
+    let (recipient, cursors) = (Recipient::parse("a3f9c0").unwrap(), CursorKey::new(&[7; 32]));
     for (items, payload_bytes) in [(256, 1024), (1, 8 * 1024 * 1024)] {
         let page = Page { items: vec![item(payload_bytes); items], next: Some(Seq::new(7)), remaining: 7 };
         group.throughput(Throughput::Bytes((items * payload_bytes) as u64));
         group.bench_with_input(BenchmarkId::new(items.to_string(), payload_bytes), &page, |bencher, page| {
-            bencher.iter(|| encode_page(&recipient, black_box(page.clone())).map(black_box).count());
+            bencher
+                .iter(|| encode_page(&cursors, &recipient, black_box(page.clone())).map(black_box).count());
         });
     }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("cursor");
+    // As long as a hash in hexadecimal digits, which real names are.
+    let recipient = Recipient::parse(&"a3f9c0de".repeat(8)).unwrap();
+    let text = encode_cursor(&cursors, &recipient, Seq::new(7));
+    group.bench_function("encode", |bencher| {
+        bencher.iter(|| encode_cursor(&cursors, &recipient, black_box(Seq::new(7))));
+    });
+    group.bench_function("decode", |bencher| {
+        bencher.iter(|| decode_cursor(&cursors, &recipient, black_box(&text)).unwrap());
+    });
     group.finish();
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use self::base64::{STANDARD, reason};
 use self::mistake::read;
-use crate::cursor;
+use crate::cursor::CursorKey;
 use crate::error::ApiError;
 use crate::metrics::Counts;
 
@@ -99,7 +99,7 @@ pub(crate) struct PullRequest<'a> {
     #[serde(borrow, deserialize_with = "field::recipient")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
-    /// The `next_cursor` of an earlier page of the same queue. Without one, the page begins at the front.
+    /// The `next_cursor` of an earlier page of the same queue, as it was given. Without one, the page begins at the front.
     #[serde(borrow, default, deserialize_with = "field::cursor")]
     cursor: Option<Cow<'a, str>>,
     /// The most items wanted; clamped to `relay.pull_batch_max`, which also holds without it.
@@ -184,12 +184,12 @@ pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelop
     Ok(read::<PushRequest<'_>>(json)?.into_envelope(payload_bytes_max)?)
 }
 
-/// Reads the body of a pull.
+/// Reads the body of a pull, whose cursor was written under `cursors`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn decode_pull(json: &[u8]) -> Result<Pull, ApiError> {
-    Ok(read::<PullRequest<'_>>(json)?.try_into()?)
+pub(crate) fn decode_pull(json: &[u8], cursors: &CursorKey) -> Result<Pull, ApiError> {
+    Ok(read::<PullRequest<'_>>(json)?.into_pull(cursors)?)
 }
 
 /// Reads the body of an ack.
@@ -223,16 +223,18 @@ impl PushRequest<'_> {
     }
 }
 
-impl TryFrom<PullRequest<'_>> for Pull {
-    type Error = Rejection;
-
-    fn try_from(request: PullRequest<'_>) -> Result<Self, Rejection> {
-        let recipient = Recipient::parse(&request.recipient)?;
-        let after = request.cursor.map(|text| cursor::decode(&recipient, &text)).transpose()?;
+impl PullRequest<'_> {
+    /// The page that is asked for.
+    ///
+    /// # Errors
+    /// [`Rejection::InvalidInput`], also for a cursor that was not written under `cursors`.
+    fn into_pull(self, cursors: &CursorKey) -> Result<Pull, Rejection> {
+        let recipient = Recipient::parse(&self.recipient)?;
+        let after = self.cursor.map(|text| cursors.decode(&recipient, &text)).transpose()?;
         let positive =
             |max| NonZeroU64::new(max).ok_or_else(|| Rejection::invalid("max", "must be at least 1"));
-        let items_max = request.max.map(positive).transpose()?;
-        Ok(Self { recipient, after, items_max })
+        let items_max = self.max.map(positive).transpose()?;
+        Ok(Pull { recipient, after, items_max })
     }
 }
 
@@ -362,7 +364,7 @@ mod tests {
             r#"["alice","{id}","aGVsbG8=",{{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}]"#
         );
         assert!(decode_push(pushed.as_bytes(), 5).is_err());
-        assert!(decode_pull(br#"["alice",null,null]"#).is_err());
+        assert!(decode_pull(br#"["alice",null,null]"#, &CursorKey::new(&[7; 32])).is_err());
         assert!(decode_ack(br#"["alice",[]]"#).is_err());
         let entry = |entry: &str| format!(r#"{{"recipient":"alice","ack":[{entry}]}}"#);
         assert!(decode_ack(entry(&format!(r#"["{id}",3]"#)).as_bytes()).is_err());
@@ -380,7 +382,10 @@ mod tests {
 
     #[test]
     fn the_optional_fields_of_a_pull_may_be_left_out_or_null() {
-        let pull = |json: &str| Pull::try_from(serde_json::from_str::<PullRequest<'_>>(json).unwrap());
+        let pull = |json: &str| {
+            let request = serde_json::from_str::<PullRequest<'_>>(json).unwrap();
+            request.into_pull(&CursorKey::new(&[7; 32]))
+        };
         for json in [r#"{"recipient":"alice"}"#, r#"{"recipient":"alice","cursor":null,"max":null}"#] {
             let pull = pull(json).unwrap();
             assert_eq!((pull.after, pull.items_max), (None, None));

@@ -12,7 +12,7 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
-use relay_core::{Ack, Envelope, Page, Recipient};
+use relay_core::{Ack, Envelope, Page, Recipient, Seq};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
@@ -22,6 +22,7 @@ use crate::api;
 use crate::connection::{Acceptor, Connections, Protocols, Stage};
 use crate::connection_io::ConnectionIo;
 use crate::connection_state::ConnectionState;
+use crate::cursor::CursorKey;
 use crate::guard::Entry;
 use crate::monotonic;
 use crate::open_connections::OpenConnections;
@@ -38,14 +39,28 @@ pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
     api::decode_push(json, payload_bytes_max).ok()
 }
 
+/// The text of a cursor.
+pub fn encode_cursor(cursors: &CursorKey, recipient: &Recipient, seq: Seq) -> String {
+    cursors.encode(recipient, seq)
+}
+
+/// Where a cursor of this recipient stands.
+pub fn decode_cursor(cursors: &CursorKey, recipient: &Recipient, text: &str) -> Option<Seq> {
+    cursors.decode(recipient, text).ok()
+}
+
 /// The items that the body of an ack names.
 pub fn decode_ack(json: &[u8]) -> Option<Ack> {
     api::decode_ack(json).ok()
 }
 
 /// The body of the answer to a pull, in the pieces in which it is sent.
-pub fn encode_page(recipient: &Recipient, page: Page) -> impl Iterator<Item = Bytes> {
-    let mut page = api::PageJson::new(recipient, page);
+pub fn encode_page(
+    cursors: &CursorKey,
+    recipient: &Recipient,
+    page: Page,
+) -> impl Iterator<Item = Bytes> + use<> {
+    let mut page = api::PageJson::new(cursors, recipient, page);
     std::iter::from_fn(move || page.next_piece())
 }
 

@@ -16,7 +16,7 @@ use futures_util::future::select;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
 use crate::answer::Answer;
 use crate::connection_io::{ConnectionIo, Stream};
@@ -59,12 +59,14 @@ pub(crate) enum Stage {
 pub(crate) enum Acceptor {
     Plain,
     #[cfg(feature = "tls")]
-    Tls(tokio_rustls::TlsAcceptor),
+    Tls(tokio_rustls::TlsAcceptor, crate::tls::Tls),
 }
 
 /// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything.
 pub(crate) struct Endings {
     stage: Pin<Box<dyn Future<Output = ()>>>,
+    /// The clients that are trusted are others now.
+    distrust: Pin<Box<dyn Future<Output = ()>>>,
     age: Pin<Box<Sleep>>,
     has_ended: bool,
 }
@@ -99,8 +101,7 @@ impl Connections {
         C: Fn(Rc<ConnectionState>, Request) -> F,
         F: Future<Output = Option<HttpResponse>>,
     {
-        let until = monotonic::after(monotonic::now(), self.age_max);
-        let mut endings = self.endings(Stage::Closing, until);
+        let mut endings = self.endings();
         let accepted = {
             let mut accepting = pin!(timeout(self.request_timeout, self.acceptor.accept(tcp)));
             std::future::poll_fn(|cx| match endings.poll(cx, &connection) {
@@ -112,7 +113,7 @@ impl Connections {
         let Some((stream, is_http2)) = accepted else { return };
         if is_http2 {
             // A client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
-            endings = self.endings(Stage::Draining, until);
+            endings.stage = self.stage(Stage::Draining);
             self.serve_http2(stream, &connection, &mut endings, &protocols.call).await;
         } else {
             self.serve_http1(stream, connection, &mut endings, &protocols.http1).await;
@@ -202,17 +203,24 @@ impl Connections {
         .await
     }
 
-    /// What ends a connection that has to be over by `until`: that, and the server when it has come so far.
-    fn endings(&self, at: Stage, until: Instant) -> Endings {
-        let mut stage = self.stage.clone();
+    /// What ends a connection that begins now.
+    fn endings(&self) -> Endings {
+        let until = monotonic::after(monotonic::now(), self.age_max);
         Endings {
-            stage: Box::pin(async move {
-                // Nobody there to tell means the same.
-                let _ = stage.wait_for(|stage| *stage >= at).await;
-            }),
+            stage: self.stage(Stage::Closing),
+            distrust: self.acceptor.distrust(),
             age: Box::pin(sleep_until(until)),
             has_ended: false,
         }
+    }
+
+    /// Resolves when the end of the server has come so far.
+    fn stage(&self, at: Stage) -> Pin<Box<dyn Future<Output = ()>>> {
+        let mut stage = self.stage.clone();
+        Box::pin(async move {
+            // Nobody there to tell means the same.
+            let _ = stage.wait_for(|stage| *stage >= at).await;
+        })
     }
 
     /// Ready once the deadline of the connection is over.
@@ -239,6 +247,7 @@ impl Endings {
         self.has_ended = self.has_ended
             || connection.open().is_told_to_close(cx)
             || self.stage.as_mut().poll(cx).is_ready()
+            || self.distrust.as_mut().poll(cx).is_ready()
             || self.age.as_mut().poll(cx).is_ready();
         self.has_ended || connection.is_ending()
     }
@@ -249,18 +258,35 @@ impl From<Transport> for Acceptor {
         match transport {
             Transport::Plain => Self::Plain,
             #[cfg(feature = "tls")]
-            Transport::Tls(tls) => Self::Tls(Arc::new(tls.server_config()).into()),
+            Transport::Tls(tls) => Self::Tls(Arc::new(tls.server_config()).into(), tls),
         }
     }
 }
 
 impl Acceptor {
+    /// Resolves when other clients are trusted than now: whoever is connected has to show again who it is.
+    fn distrust(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+        match self {
+            Self::Plain => Box::pin(std::future::pending()),
+            #[cfg(feature = "tls")]
+            Self::Tls(_, tls) => {
+                let mut changes = tls.client_trust_changes();
+                Box::pin(async move {
+                    if changes.changed().await.is_err() {
+                        // Nobody is left who could change it.
+                        std::future::pending().await
+                    }
+                })
+            }
+        }
+    }
+
     /// The stream that HTTP is spoken on, and whether that is HTTP/2.
     async fn accept(&self, tcp: TcpStream) -> Option<(Box<dyn Stream>, bool)> {
         match self {
             Self::Plain => Some((Box::new(tcp), false)),
             #[cfg(feature = "tls")]
-            Self::Tls(acceptor) => {
+            Self::Tls(acceptor, _) => {
                 let stream = acceptor.accept(tcp).await;
                 let stream =
                     stream.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()?;

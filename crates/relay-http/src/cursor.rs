@@ -1,66 +1,144 @@
 //! The text of a cursor. What a cursor means is relay-core's: an arrival number. Here it gets a form that a client carries
-//! around and hands back, now or in a year.
+//! around and hands back, now or in a year. It never shows that number, which counts over the whole store: two cursors that could
+//! be compared would tell how much others have pushed between them.
 //!
-//! The form is base64url without padding of 17 bytes: the version 1, the number (8 bytes, big endian), and 8 bytes that bind
-//! it to its recipient. The binding is SipHash-2-4 under a key that everybody knows: it catches a client that mixes up its
-//! cursors, and it keeps no secret. Nothing needs one, since a forged cursor shows only a page of a queue that the
-//! caller may read from the start anyway.
+//! The form is base64url without padding of 25 bytes: the version 2, a tag of 16 bytes, and the number (8 bytes, big endian) under a
+//! pad of 8 bytes. The tag is keyed BLAKE3 of the number and the recipient. The pad is keyed BLAKE3 of the tag, under a second key.
+//! So the tag is both what authenticates and what the encryption begins with, as in SIV (RFC 5297): the same item always has the same
+//! cursor, no nonce can be used twice, and a cursor that was changed in any bit, or belongs to another recipient, is refused.
+//! Whoever has no key can make none.
 //!
 //! Cursors of enigma-relay 0.0.3 are read too. They are base64 of the recipient, a colon and 20 digits that count that relay's
 //! items, none of which is in this store. A client that comes with one has seen nothing of this queue yet, so it means "from
-//! the start".
+//! the start". The version 1 had the number in clear and could be made by everybody. It is refused: a search with made-up numbers
+//! would find out the number of an item again.
 
-use std::hash::Hasher as _;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use relay_core::{Recipient, Rejection, Seq};
-use siphasher::sip::SipHasher24;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const VERSION_0_0_3_DIGITS: usize = 20;
 
-/// The cursor that stands after the item `seq` of `recipient`'s queue.
-pub(crate) fn encode(recipient: &Recipient, seq: Seq) -> String {
-    let mut bytes = [VERSION; 17];
-    let (_, rest) = bytes.split_at_mut(1);
-    let (number, bound_to) = rest.split_at_mut(8);
-    number.copy_from_slice(&seq.as_u64().to_be_bytes());
-    bound_to.copy_from_slice(&binding(recipient, seq));
-    URL_SAFE_NO_PAD.encode(bytes)
+const TAG_BYTES: usize = 16;
+const NUMBER_BYTES: usize = 8;
+const CURSOR_BYTES: usize = 1 + TAG_BYTES + NUMBER_BYTES;
+/// Of base64 without padding.
+const TEXT_BYTES: usize = (CURSOR_BYTES * 4).div_ceil(3);
+
+/// What the keys are derived for. Another text is another key, and every cursor that clients keep is refused.
+const TAG_CONTEXT: &str = "relay cursor 2, tag of number and recipient";
+const PAD_CONTEXT: &str = "relay cursor 2, pad of the number";
+
+/// The key under which cursors are written and read. Clones share it. Cursors are good for as long as the relay is started with the
+/// same key; under another one they are refused as broken.
+#[derive(Clone)]
+pub struct CursorKey(Arc<Keys>);
+
+struct Keys {
+    tag: [u8; blake3::KEY_LEN],
+    pad: [u8; blake3::KEY_LEN],
 }
 
-/// The arrival number that a cursor of `recipient`'s queue stands after.
-///
-/// # Errors
-/// [`Rejection::InvalidInput`] when it is broken, of another version, or of another recipient.
-pub(crate) fn decode(recipient: &Recipient, text: &str) -> Result<Seq, Rejection> {
-    decode_1(recipient, text)
-        .or_else(|| decode_0_0_3(recipient, text))
-        .ok_or_else(|| Rejection::invalid("cursor", "it is broken or belongs to another recipient"))
+impl CursorKey {
+    /// A key that is made of these bytes, which must be secret, random, and used for nothing else.
+    #[must_use]
+    pub fn new(key: &[u8; 32]) -> Self {
+        let [tag, pad] = [TAG_CONTEXT, PAD_CONTEXT].map(|context| blake3::derive_key(context, key));
+        Self(Arc::new(Keys { tag, pad }))
+    }
+
+    /// A key that nobody knows, from the operating system. What is written under it cannot be read after a restart.
+    ///
+    /// # Errors
+    /// When the operating system has no random bytes to give.
+    pub fn random() -> io::Result<Self> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self::new(&key))
+    }
+
+    /// The cursor that stands after the item `seq` of `recipient`'s queue.
+    pub(crate) fn encode(&self, recipient: &Recipient, seq: Seq) -> String {
+        let number = seq.as_u64();
+        let tag = self.tag(recipient, number);
+        let mut bytes = [VERSION; CURSOR_BYTES];
+        let (_, rest) = bytes.split_at_mut(1);
+        let (for_tag, for_number) = rest.split_at_mut(TAG_BYTES);
+        for_tag.copy_from_slice(&tag);
+        for_number.copy_from_slice(&(number ^ self.pad(&tag)).to_be_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The arrival number that a cursor of `recipient`'s queue stands after.
+    ///
+    /// # Errors
+    /// [`Rejection::InvalidInput`] when it is broken, of another version, of another key, or of another recipient.
+    pub(crate) fn decode(&self, recipient: &Recipient, text: &str) -> Result<Seq, Rejection> {
+        self.decode_2(recipient, text)
+            .or_else(|| decode_0_0_3(recipient, text))
+            .ok_or_else(|| Rejection::invalid("cursor", "it is broken or belongs to another recipient"))
+    }
+
+    fn decode_2(&self, recipient: &Recipient, text: &str) -> Option<Seq> {
+        if text.len() != TEXT_BYTES {
+            return None;
+        }
+        let bytes: [u8; CURSOR_BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let (version, rest) = bytes.split_first()?;
+        let (tag, rest) = rest.split_first_chunk::<TAG_BYTES>()?;
+        let number = u64::from_be_bytes(rest.try_into().ok()?) ^ self.pad(tag);
+        let is_ours = *version == VERSION && is_equal(tag, &self.tag(recipient, number));
+        is_ours.then(|| Seq::new(number))
+    }
+
+    fn tag(&self, recipient: &Recipient, number: u64) -> [u8; TAG_BYTES] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0.tag);
+        hasher.update(&number.to_be_bytes()).update(recipient.as_str().as_bytes());
+        let mut tag = [0; TAG_BYTES];
+        hasher.finalize_xof().fill(&mut tag);
+        tag
+    }
+
+    fn pad(&self, tag: &[u8; TAG_BYTES]) -> u64 {
+        let hash = blake3::keyed_hash(&self.0.pad, tag);
+        u64::from_be_bytes(hash.as_bytes().first_chunk().copied().unwrap_or_default())
+    }
 }
 
-fn decode_1(recipient: &Recipient, text: &str) -> Option<Seq> {
-    let bytes: [u8; 17] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-    let (version, rest) = bytes.split_first()?;
-    let (number, bound_to) = rest.split_first_chunk::<8>()?;
-    let seq = Seq::new(u64::from_be_bytes(*number));
-    (*version == VERSION && bound_to == binding(recipient, seq)).then_some(seq)
+/// Shows nothing of the key.
+impl fmt::Debug for CursorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CursorKey(..)")
+    }
+}
+
+/// Takes the same time wherever the first difference is, so that no tag is found byte by byte.
+fn is_equal(one: &[u8; TAG_BYTES], other: &[u8; TAG_BYTES]) -> bool {
+    // The hashes of this crate are compared in that way.
+    let padded = |tag: &[u8; TAG_BYTES]| {
+        let mut hash = [0; blake3::OUT_LEN];
+        let (begin, _) = hash.split_at_mut(TAG_BYTES);
+        begin.copy_from_slice(tag);
+        blake3::Hash::from_bytes(hash)
+    };
+    padded(one) == padded(other)
 }
 
 fn decode_0_0_3(recipient: &Recipient, text: &str) -> Option<Seq> {
+    let bytes = recipient.as_str().len() + 1 + VERSION_0_0_3_DIGITS;
+    if text.len() != bytes.div_ceil(3) * 4 {
+        return None;
+    }
     let text = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
     // A recipient may hold colons itself.
     let (owner, digits) = text.rsplit_once(':')?;
     let is_number = digits.len() == VERSION_0_0_3_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && owner == recipient.as_str()).then_some(Seq::ZERO)
-}
-
-fn binding(recipient: &Recipient, seq: Seq) -> [u8; 8] {
-    let mut hasher = SipHasher24::new_with_keys(0, 0);
-    hasher.write(recipient.as_str().as_bytes());
-    hasher.write(&seq.as_u64().to_be_bytes());
-    hasher.finish().to_be_bytes()
 }
 
 #[cfg(test)]
@@ -71,41 +149,81 @@ mod tests {
         Recipient::parse(text).unwrap()
     }
 
-    #[test]
-    fn the_text_never_changes() {
-        let alice = recipient("alice");
-        let check = |seq, text: &str| {
-            assert_eq!(encode(&alice, Seq::new(seq)), text);
-            assert_eq!(decode(&alice, text), Ok(Seq::new(seq)));
-        };
-        check(0, "AQAAAAAAAAAAj_FPNkzyy6I");
-        check(1, "AQAAAAAAAAABVo-gHpajV8g");
-        check(0x0102_0304_0506_0708, "AQECAwQFBgcINQwcD0lwgEE");
-        check(u64::MAX, "Af__________G9YBDyysYx0");
+    /// The key of the bytes 0, 1, 2 up to 31.
+    fn key() -> CursorKey {
+        CursorKey::new(&std::array::from_fn(|number| u8::try_from(number).unwrap()))
     }
 
     #[test]
-    fn a_cursor_fits_one_recipient_only() {
-        let text = encode(&recipient("alice"), Seq::new(7));
+    fn the_text_never_changes() {
+        let check = |owner: &str, seq, text: &str| {
+            assert_eq!(key().encode(&recipient(owner), Seq::new(seq)), text);
+            assert_eq!(key().decode(&recipient(owner), text), Ok(Seq::new(seq)));
+        };
+        check("alice", 0, "AjDhqdlNU3rMTkxzbHbFlR_YTU0kmO4CeA");
+        check("alice", 1, "AmitJXMLuc5VUmGCouLgHW35qVBlMKgR1A");
+        check("alice", 0x0102_0304_0506_0708, "Ahoz027b-dbz3PqzSHexVR44rB_D-IDGuQ");
+        check("alice", u64::MAX, "AogDxdCoKUMbi9U-9FXmz77dR5yXOeIYmw");
+        check("a:\"b\"\n\u{1f980}", 7, "Ai-5dl30v4grarZboeo80tgNbsJVevZyHA");
+    }
+
+    #[test]
+    fn a_cursor_fits_one_recipient_and_one_key_only() {
+        let text = key().encode(&recipient("alice"), Seq::new(7));
         for other in ["bob", "alice ", "Alice", "alic"] {
-            assert!(decode(&recipient(other), &text).is_err(), "{other}");
+            assert!(key().decode(&recipient(other), &text).is_err(), "{other}");
         }
+        assert!(CursorKey::new(&[7; 32]).decode(&recipient("alice"), &text).is_err());
+        let random = [CursorKey::random().unwrap(), CursorKey::random().unwrap()];
+        let texts = random.map(|key| key.encode(&recipient("alice"), Seq::new(7)));
+        assert_ne!(texts[0], texts[1]);
+    }
+
+    /// Each bit differs in about half of the pairs of neighbours, also those that a number in clear would have in common.
+    #[test]
+    fn numbers_that_follow_each_other_have_nothing_in_common() {
+        let alice = recipient("alice");
+        let bytes = |seq| URL_SAFE_NO_PAD.decode(key().encode(&alice, Seq::new(seq))).unwrap();
+        for bit in 8..CURSOR_BYTES * 8 {
+            let is_set = |seq| bytes(seq)[bit / 8] >> (bit % 8) & 1;
+            let changes = (0..256).filter(|seq| is_set(*seq) != is_set(seq + 1)).count();
+            assert!((64..192).contains(&changes), "bit {bit} changes {changes} times in 256");
+        }
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        assert_eq!(format!("{:?}", key()), "CursorKey(..)");
     }
 
     #[test]
     fn every_damaged_cursor_is_refused() {
         let alice = recipient("alice");
-        let whole = URL_SAFE_NO_PAD.decode(encode(&alice, Seq::new(7))).unwrap();
+        let whole = URL_SAFE_NO_PAD.decode(key().encode(&alice, Seq::new(7))).unwrap();
         for bit in 0..whole.len() * 8 {
             let mut damaged = whole.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&alice, &URL_SAFE_NO_PAD.encode(damaged)).is_err(), "bit {bit}");
+            assert!(key().decode(&alice, &URL_SAFE_NO_PAD.encode(damaged)).is_err(), "bit {bit}");
         }
         for len in 0..whole.len() {
-            assert!(decode(&alice, &URL_SAFE_NO_PAD.encode(&whole[..len])).is_err(), "{len} bytes");
+            assert!(key().decode(&alice, &URL_SAFE_NO_PAD.encode(&whole[..len])).is_err(), "{len} bytes");
         }
-        for garbage in ["", " ", "null", "0", "ééé", "===="] {
-            assert!(decode(&alice, garbage).is_err(), "{garbage}");
+        for garbage in
+            ["", " ", "null", "0", "ééé", "====", &"A".repeat(TEXT_BYTES), &"é".repeat(TEXT_BYTES / 2)]
+        {
+            assert!(key().decode(&alice, garbage).is_err(), "{garbage}");
+        }
+        // Bits behind the last byte: another text of the same bytes.
+        let text = key().encode(&alice, Seq::new(7));
+        for last in ["B", "P", "="] {
+            assert!(key().decode(&alice, &format!("{}{last}", &text[..TEXT_BYTES - 1])).is_err(), "{last}");
+        }
+    }
+
+    #[test]
+    fn the_clear_form_of_version_1_is_refused() {
+        for text in ["AQAAAAAAAAAAj_FPNkzyy6I", "AQAAAAAAAAABVo-gHpajV8g", "Af__________G9YBDyysYx0"] {
+            assert!(key().decode(&recipient("alice"), text).is_err(), "{text}");
         }
     }
 
@@ -113,7 +231,11 @@ mod tests {
     fn a_cursor_of_0_0_3_means_from_the_start() {
         let check = |owner: &str, digits: &str, reader: &str, expected: Option<Seq>| {
             let text = STANDARD.encode(format!("{owner}:{digits}"));
-            assert_eq!(decode(&recipient(reader), &text).ok(), expected, "{owner}:{digits} for {reader}");
+            assert_eq!(
+                key().decode(&recipient(reader), &text).ok(),
+                expected,
+                "{owner}:{digits} for {reader}"
+            );
         };
         check("alice", "00000000000000000042", "alice", Some(Seq::ZERO));
         check(

@@ -25,6 +25,7 @@ use crate::body::{Body, BodyKind, Limits, OFFLOAD_BYTES, offload};
 use crate::budget::{Budget, Share};
 use crate::code::Code;
 use crate::connection_state::InFlightRequest;
+use crate::cursor::CursorKey;
 use crate::error::ApiError;
 use crate::guard::{Client, Entry, Guard};
 use crate::metrics::Metrics;
@@ -56,6 +57,7 @@ pub(crate) struct Desk<R> {
     budget: Budget,
     uncounted_pages: Semaphore,
     crowded_pages: Semaphore,
+    cursors: CursorKey,
     readiness: Readiness,
     request_ids: RequestIds,
     started: Instant,
@@ -83,6 +85,7 @@ impl<R: Relay> Desk<R> {
             budget,
             uncounted_pages: Semaphore::new(UNCOUNTED_PAGES_MAX),
             crowded_pages: Semaphore::new(UNCOUNTED_PAGES_IF_CROWDED),
+            cursors: options.cursor_key,
             readiness: options.readiness,
             request_ids,
             started,
@@ -248,13 +251,15 @@ impl<R: Relay> Desk<R> {
 
     async fn pull(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
         self.metrics.pull_began();
-        let pull = body.read(BodyKind::Pull, head.headers(), decode_pull).await?;
+        let cursors = self.cursors.clone();
+        let pull = body.read(BodyKind::Pull, head.headers(), move |json| decode_pull(json, &cursors)).await?;
         let recipient = pull.recipient.clone();
         let (page, share) = self.read_page(pull, body.client()).await?;
         let (json, share) = if page.items.len() < OFFLOAD_ITEMS {
-            (PageJson::new(&recipient, page), share)
+            (PageJson::new(&self.cursors, &recipient, page), share)
         } else {
-            offload(move || (PageJson::new(&recipient, page), share)).await?
+            let cursors = self.cursors.clone();
+            offload(move || (PageJson::new(&cursors, &recipient, page), share)).await?
         };
         Ok(Answer::page(json, share))
     }

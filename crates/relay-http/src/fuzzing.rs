@@ -13,17 +13,21 @@ use flate2::write::GzEncoder;
 use relay_core::{Ack, Envelope, Item, Page, Recipient, Seq, Timestamp};
 use serde_json::Value;
 
-use crate::{api, body, cursor, forwarded};
+use crate::cursor::CursorKey;
+use crate::{api, body, forwarded};
 
 const PAYLOAD_BYTES_MAX: u64 = 4096;
 const UNPACKED_BYTES_MAX: usize = 64 * 1024;
+
+/// The key of the cursors in fuzz/corpus.
+const CURSOR_KEY: [u8; 32] = [7; 32];
 
 /// The body of a push. What a pull would show of it is what was pushed.
 pub fn push(data: &[u8]) {
     let Ok(envelope) = api::decode_push(data, PAYLOAD_BYTES_MAX) else { return };
     assert!(envelope.payload.len() as u64 <= PAYLOAD_BYTES_MAX);
     let page = Page { items: vec![item(&envelope)], next: Some(Seq::new(7)), remaining: 1 };
-    let mut json = api::PageJson::new(&envelope.recipient, page);
+    let mut json = api::PageJson::new(&CursorKey::new(&CURSOR_KEY), &envelope.recipient, page);
     let shown: Vec<u8> = std::iter::from_fn(|| json.next_piece()).flatten().collect();
     let shown: Value = serde_json::from_slice(&shown).expect("a page is JSON whatever was pushed");
     let shown = shown.pointer("/items/0").expect("a page of one item");
@@ -51,9 +55,10 @@ fn item(envelope: &Envelope) -> Item<Bytes> {
 
 /// The body of a pull.
 pub fn pull(data: &[u8]) {
-    let Ok(pull) = api::decode_pull(data) else { return };
+    let cursors = CursorKey::new(&CURSOR_KEY);
+    let Ok(pull) = api::decode_pull(data, &cursors) else { return };
     if let Some(after) = pull.after {
-        assert_eq!(cursor::decode(&pull.recipient, &cursor::encode(&pull.recipient, after)), Ok(after));
+        assert_eq!(cursors.decode(&pull.recipient, &cursors.encode(&pull.recipient, after)), Ok(after));
     }
 }
 
@@ -72,16 +77,17 @@ pub fn cursor(data: &[u8]) {
         return;
     };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    if let Ok(seq) = cursor::decode(&recipient, text) {
+    let cursors = CursorKey::new(&CURSOR_KEY);
+    if let Ok(seq) = cursors.decode(&recipient, text) {
         // One of 0.0.3 means the begin of the queue; ours has one form only.
-        assert!(seq == Seq::ZERO || cursor::encode(&recipient, seq) == text, "{text} is read as {seq:?}");
+        assert!(seq == Seq::ZERO || cursors.encode(&recipient, seq) == text, "{text} is read as {seq:?}");
     }
     let mut number = [0; 8];
     for (byte, given) in number.iter_mut().zip(text.bytes()) {
         *byte = given;
     }
     let seq = Seq::new(u64::from_be_bytes(number));
-    assert_eq!(cursor::decode(&recipient, &cursor::encode(&recipient, seq)), Ok(seq));
+    assert_eq!(cursors.decode(&recipient, &cursors.encode(&recipient, seq)), Ok(seq));
 }
 
 /// A packed body, and bytes that are packed first.

@@ -8,6 +8,7 @@
 //!
 //! - [`serve`] runs it all, from a listener to a drain.
 //! - [`Metrics`] are the counters behind `/stats`, and [`serve_admin`] shows them and more at `/metrics`; [`Metric`] lists it.
+//! - [`CursorKey`] keeps what a cursor says between the relay and itself.
 //! - [`Readiness`] says what `/ready` tells.
 //! - [`tls`] keeps certificates.
 //!
@@ -57,6 +58,7 @@ pub mod tls;
 
 pub use admin::serve_admin;
 pub use code::Code;
+pub use cursor::CursorKey;
 pub use metrics::{Counts, Metric, MetricKind, Metrics};
 pub use options::{Options, RateLimit, Transport};
 pub use readiness::{Readiness, Unready};

@@ -47,6 +47,8 @@ pub struct Metrics {
     requests: Requests,
     /// What can be looked at, once somebody serves.
     watched: OnceLock<Watched>,
+    #[cfg(feature = "tls")]
+    tls: OnceLock<crate::tls::Tls>,
 }
 
 /// Where levels are to be seen.
@@ -108,6 +110,21 @@ impl Metrics {
     /// Notes that a sweep reclaimed this many expired items.
     pub fn swept(&self, items: u64) {
         self.gc_removed.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// Tells whose certificate is to be shown. The first who says so counts.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: crate::tls::Tls) {
+        drop(self.tls.set(tls));
+    }
+
+    /// When the certificate in force ends, in seconds since 1970, if there is one.
+    pub(crate) fn certificate_end_seconds(&self) -> Option<i64> {
+        #[cfg(feature = "tls")]
+        let end = self.tls.get().and_then(crate::tls::Tls::certificate_end_seconds);
+        #[cfg(not(feature = "tls"))]
+        let end = None;
+        end
     }
 
     /// What the counters stand at. They are read one after the other while others count on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::cursor::CursorKey;
 use crate::readiness::Readiness;
 
 /// How to serve.
@@ -34,6 +35,9 @@ pub struct Options {
     pub rate_limit: Option<RateLimit>,
     /// Whether `/stats` and `/openapi.json` are there for everybody.
     pub public_stats: bool,
+    /// The key of the cursors. One that is kept, and given again at the next start, keeps the cursors good that clients have;
+    /// [`CursorKey::random`] does for a store that ends with the process.
+    pub cursor_key: CursorKey,
     /// What `/ready` tells, as long as the server does not drain.
     pub readiness: Readiness,
 }

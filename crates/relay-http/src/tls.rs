@@ -2,9 +2,10 @@
 //!
 //! What is in force is one value behind one pointer, read by every new handshake. A reload builds the next value
 //! completely before it moves the pointer, so a handshake never meets a new certificate with an old key, and files
-//! that are no good change nothing. This module opens no socket, handles no signal and never uses the crypto
+//! that are no good change nothing. Whoever holds a connection is told when other clients are trusted than before. This module opens no socket, handles no signal and never uses the crypto
 //! provider of the process: it brings its own.
 
+mod ends;
 mod error;
 mod files;
 mod material;
@@ -26,6 +27,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use tokio::sync::watch as signal;
 
 pub use self::error::{TlsError, TlsFault};
 use self::files::Files;
@@ -47,6 +49,8 @@ pub struct TlsPaths {
     pub key_pem: PathBuf,
     /// The CAs that sign client certificates. If set, every client must show such a certificate.
     pub client_ca_pem: Option<PathBuf>,
+    /// The lists of client certificates that those CAs have revoked. Not read without CAs.
+    pub client_crl_pem: Option<PathBuf>,
 }
 
 /// What a reload that did not fail has done.
@@ -69,10 +73,14 @@ struct Shared {
     /// Held through a whole reload, so that two at once cannot put the older files over the newer.
     seen: Mutex<Seen>,
     fingerprints: RandomState,
+    /// Counts how often other CAs or revocation lists came into force.
+    client_trust: signal::Sender<u64>,
 }
 
 /// Fingerprints of file contents.
 struct Seen {
+    /// That of the CAs and revocation lists in force.
+    clients: u64,
     /// Those in force.
     loaded: u64,
     /// Those looked at last, good or bad.
@@ -93,13 +101,17 @@ impl Tls {
         let fingerprints = RandomState::new();
         let files = Files::read(&paths);
         let fingerprint = files.fingerprint(&fingerprints);
+        let clients = files.clients_fingerprint(&fingerprints);
+        let exposed = files.exposed_key_mode();
         let material = Material::parse(files, &paths, &provider)?;
+        warn_of_exposure(&paths, exposed);
         Ok(Self(Arc::new(Shared {
             paths,
             provider,
             in_force: ArcSwap::from_pointee(material),
-            seen: Mutex::new(Seen { loaded: fingerprint, tried: fingerprint }),
+            seen: Mutex::new(Seen { clients, loaded: fingerprint, tried: fingerprint }),
             fingerprints,
+            client_trust: signal::Sender::new(0),
         })))
     }
 
@@ -121,8 +133,30 @@ impl Tls {
         config
     }
 
+    /// Changes whenever other client CAs or revocation lists are in force than before: connections that stand may then be of clients
+    /// that are trusted no more, which [`is_client_trusted`](Self::is_client_trusted) tells. Nobody misses a change who subscribes
+    /// before the handshake. The number itself means nothing.
+    pub fn client_trust_changes(&self) -> signal::Receiver<u64> {
+        self.0.client_trust.subscribe()
+    }
+
+    /// Whether a client with this chain, its own certificate first, would be let in now. Without client CAs everybody is, and
+    /// with them nobody without a certificate.
+    pub fn is_client_trusted(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let clients = Arc::clone(&self.0.in_force.load().clients);
+        let judged = |own, others| clients.verify_client_cert(own, others, UnixTime::now()).is_ok();
+        !clients.offer_client_auth() || chain.split_first().is_some_and(|(own, others)| judged(own, others))
+    }
+
+    /// When the certificate that is shown to clients ends, in seconds since 1970; none when it does not say so in a way that is
+    /// understood.
+    pub fn certificate_end_seconds(&self) -> Option<i64> {
+        self.0.in_force.load().certificate_end_seconds
+    }
+
     /// Reads the files anew and, if they hold something new and it is good, puts it in force for all handshakes to
-    /// come. Connections that stand go on as they are. Blocks on disk.
+    /// come. Connections that stand go on as they are, unless who holds them ends them by
+    /// [`client_trust_changes`](Self::client_trust_changes). Blocks on disk.
     ///
     /// # Errors
     /// The first file that is no good, and why; what was in force stays in force.
@@ -146,9 +180,16 @@ impl Tls {
         if known {
             return Ok(Reload::Unchanged);
         }
+        let clients = files.clients_fingerprint(&shared.fingerprints);
+        let exposed = files.exposed_key_mode();
         let material = Material::parse(files, &shared.paths, &shared.provider)?;
+        warn_of_exposure(&shared.paths, exposed);
         shared.in_force.store(Arc::new(material));
         seen.loaded = fingerprint;
+        if std::mem::replace(&mut seen.clients, clients) != clients {
+            // Whoever hears of it finds the new ones in force.
+            shared.client_trust.send_modify(|changes| *changes = changes.wrapping_add(1));
+        }
         Ok(Reload::Changed)
     }
 }
@@ -216,6 +257,14 @@ impl ClientCertVerifier for InForce {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.clients().supported_verify_schemes()
+    }
+}
+
+/// A key that others read is no secret. It is used all the same: how files are handed out is often not the relay's to choose.
+fn warn_of_exposure(paths: &TlsPaths, mode: Option<u32>) {
+    if let Some(mode) = mode {
+        let (path, mode) = (paths.key_pem.display(), format!("{mode:04o}"));
+        tracing::warn!(%path, mode, "the TLS key file may be read by others than its owner; run chmod 600 on it");
     }
 }
 

@@ -3,16 +3,19 @@
 //! A test binary of its own, with one test: tracing decides for a whole process whether a log line is wanted, and a
 //! test next door that has no use for it would decide for this one.
 
-#![cfg(feature = "tls")]
+#![cfg(all(unix, feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relay_http::tls::{Tls, TlsPaths, watch};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,11 +30,11 @@ async fn each_new_content_is_told_once_and_each_demand_is_answered() {
     let _logging = tracing::subscriber::set_default(log.subscriber());
     let dir = tempfile::tempdir().unwrap();
     let [cert_pem, key_pem] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
-    let paths = TlsPaths { cert_pem, key_pem, client_ca_pem: None };
+    let paths = TlsPaths { cert_pem, key_pem, client_ca_pem: None, client_crl_pem: None };
     renew(&paths);
     let demand = Arc::new(Notify::new());
     let tls = Tls::load(paths.clone()).unwrap();
-    let _watching = tokio::spawn(watch(tls, Arc::clone(&demand), 10 * SECOND));
+    let watching = tokio::spawn(watch(tls, Arc::clone(&demand), 10 * SECOND));
     let unusable = format!(
         "WARN new TLS files cannot be used; the old ones stay in force error=TLS file {}: holds no private key",
         paths.key_pem.display()
@@ -55,12 +58,52 @@ async fn each_new_content_is_told_once_and_each_demand_is_answered() {
     demand.notify_one();
     tokio::time::sleep(SECOND).await;
     log.holds_only("INFO TLS files have not changed");
+    what_ends_or_is_exposed_is_warned_of(&log, &paths, watching).await;
+}
+
+async fn what_ends_or_is_exposed_is_warned_of(log: &Log, paths: &TlsPaths, watching: JoinHandle<()>) {
+    // Once for each certificate and day, however often it is looked at.
+    renew_until(paths, 2002);
+    tokio::time::sleep(60 * SECOND).await;
+    log.holds(&[
+        "INFO new TLS files are in force for new connections",
+        "WARN the TLS certificate has expired; clients refuse it",
+    ]);
+    watching.abort();
+    renew(paths);
+    expose(&paths.key_pem, 0o640);
+    let exposed = format!(
+        "WARN the TLS key file may be read by others than its owner; run chmod 600 on it path={} mode=\"0640\"",
+        paths.key_pem.display()
+    );
+    let tls = Tls::load(paths.clone()).unwrap();
+    log.holds_only(&exposed);
+    renew_until(paths, 2002);
+    expose(&paths.key_pem, 0o604);
+    tls.reload().unwrap();
+    log.holds_only(&exposed.replace("0640", "0604"));
+    // At the start it is told at once.
+    let _watching = tokio::spawn(watch(tls, Arc::default(), 1000 * SECOND));
+    tokio::task::yield_now().await;
+    log.holds_only("WARN the TLS certificate has expired; clients refuse it");
 }
 
 fn renew(paths: &TlsPaths) {
-    let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).unwrap();
-    fs::write(&paths.cert_pem, made.cert.pem()).unwrap();
-    fs::write(&paths.key_pem, made.signing_key.serialize_pem()).unwrap();
+    renew_until(paths, 4096);
+}
+
+/// A new certificate, which ends at the begin of that year, and its key.
+fn renew_until(paths: &TlsPaths, year: i32) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["relay.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    fs::write(&paths.cert_pem, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(&paths.key_pem, key.serialize_pem()).unwrap();
+    expose(&paths.key_pem, 0o600);
+}
+
+fn expose(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 impl Log {
@@ -76,8 +119,14 @@ impl Log {
 
     /// One line, which begins so; and forgets it.
     fn holds_only(&self, beginning: &str) {
+        self.holds(&[beginning]);
+    }
+
+    /// As many lines, which begin so; and forgets them.
+    fn holds(&self, beginnings: &[&str]) {
         let lines = self.lines();
-        assert!(lines.len() == 1 && lines[0].trim_start().starts_with(beginning), "{lines:#?}\n{beginning}");
+        let begin_so = lines.iter().zip(beginnings).all(|(line, begin)| line.trim_start().starts_with(begin));
+        assert!(lines.len() == beginnings.len() && begin_so, "{lines:#?}\n{beginnings:#?}");
     }
 
     /// Takes the lines that were logged since the last time.

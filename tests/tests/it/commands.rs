@@ -7,6 +7,7 @@
 mod backup;
 mod compact;
 mod export;
+mod key;
 mod live;
 mod stats;
 mod terminal;

@@ -25,11 +25,13 @@ const TESTS: &[(&str, fn())] = &[
     ("tls.cert_pem_path", server::tls_cert_pem_path),
     ("tls.key_pem_path", server::tls_key_pem_path),
     ("tls.client_ca_pem_path", server::tls_client_ca_pem_path),
+    ("tls.client_crl_pem_path", server::tls_client_crl_pem_path),
     ("storage.kind", server::storage_kind),
     ("storage.path", server::storage_path),
     ("storage.cache_bytes", server::storage_cache_bytes_is_accepted_and_printed_and_changes_no_answer),
     ("storage.min_free_bytes", server::storage_min_free_bytes),
     ("storage.max_bytes", server::storage_max_bytes),
+    ("privacy.key_path", server::privacy_key_path),
     ("relay.max_message_bytes", relay::max_message_bytes),
     ("relay.max_queue_bytes_per_user", relay::max_queue_bytes_per_user),
     ("relay.max_messages_per_user", relay::max_messages_per_user),
@@ -56,7 +58,8 @@ const TESTS: &[(&str, fn())] = &[
 ];
 
 /// Keys without a default, which stand in the shipped file as comments.
-const COMMENTED: &[&str] = &["tls.cert_pem_path", "tls.key_pem_path", "tls.client_ca_pem_path"];
+const COMMENTED: &[&str] =
+    &["tls.cert_pem_path", "tls.key_pem_path", "tls.client_ca_pem_path", "tls.client_crl_pem_path"];
 
 /// What a test means unless it says otherwise: nothing on disk, nobody limited, an end without delay.
 const COMMON: &[(&str, &str)] =

@@ -9,6 +9,7 @@ mod embed;
 mod fuzz;
 mod heavy;
 mod process;
+mod readme;
 mod ready;
 mod recipients;
 mod stopwatch;

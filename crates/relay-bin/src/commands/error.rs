@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use relay_core::Rejection;
 use relay_store_redb::{CopyError, OpenError, StoreError};
 
+use crate::backup::BackupError;
+use crate::key_file::KeyFileError;
+
 /// Why a command on a store failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
@@ -19,6 +22,15 @@ pub(crate) enum CommandError {
     In { path: PathBuf, cause: Box<Self> },
     #[error(transparent)]
     Copy(#[from] CopyError),
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(
+        "key file {path}: holds another key than the backup; move it away, and it is replaced by that of the backup, or move {backup} \
+         away, and it stays"
+    )]
+    OtherKey { path: PathBuf, backup: PathBuf },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error("{path} is there already, and is not overwritten")]

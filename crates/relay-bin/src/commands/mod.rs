@@ -39,6 +39,9 @@ pub enum StoreCommand {
     Backup {
         /// The directory, which is made, or is empty
         dir: PathBuf,
+        /// Copy the key file as well, so that clients' cursors stay good after a restore; keep that backup secret
+        #[arg(long)]
+        with_key: bool,
     },
     /// Bring a backup back as the store, where none is yet
     Restore {
@@ -88,7 +91,7 @@ pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
     let outcome = match command {
         StoreCommand::Verify => verify::run(config),
         StoreCommand::Stats { json } => stats::run(config, json),
-        StoreCommand::Backup { dir } => backup::run(config, &dir),
+        StoreCommand::Backup { dir, with_key } => backup::run(config, &dir, with_key),
         StoreCommand::Restore { dir } => restore::run(config, &dir),
         StoreCommand::Export { file } => export::run(config, &file),
         StoreCommand::Import { file } => import::run(config, &file),

@@ -1,4 +1,4 @@
-//! `relay-bin restore DIR`: brings a backup back as the store, and then reads all of it.
+//! `relay-bin restore DIR`: brings a backup back as the store, with the key file if the backup has one, and then reads all of it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -6,10 +6,26 @@ use std::path::Path;
 use super::progress::Progress;
 use super::{CommandError, Outcome, open, verify};
 use crate::config::RelayConfig;
+use crate::key_file::{self, RootKey};
+use crate::wiring;
 
 pub(super) fn run(config: &RelayConfig, backup: &Path) -> Result<Outcome, CommandError> {
+    let key = key_to_restore(&backup.join(key_file::FILE_NAME), &wiring::key_path(config))?;
     copy(config, backup)?;
+    if let Some(key) = key {
+        key.write_new(&wiring::key_path(config))?;
+    }
     verify::recount(&open(config)?, config)
+}
+
+/// The key that lies beside the backup, unless it is in its place already.
+fn key_to_restore(backup: &Path, path: &Path) -> Result<Option<RootKey>, CommandError> {
+    let Some(key) = RootKey::read(backup)? else { return Ok(None) };
+    match RootKey::read(path)? {
+        None => Ok(Some(key)),
+        Some(there) if there == key => Ok(None),
+        Some(_) => Err(CommandError::OtherKey { path: path.to_owned(), backup: backup.to_owned() }),
+    }
 }
 
 fn copy(config: &RelayConfig, backup: &Path) -> Result<(), CommandError> {

@@ -4,9 +4,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use ipnet::IpNet;
+
 use super::error::Problem;
 use super::keys::{self, Kind};
-use super::{Mode, RateLimitConfig, RelayConfig, RelayLimits, StorageKind};
+use super::value;
+use super::{Mode, RateLimitConfig, RelayConfig, RelayLimits, StorageKind, TlsConfig};
 
 pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 
@@ -55,7 +58,9 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     check_admin(config, &mut findings);
     check_tls(config, build, &mut findings);
     check_storage(config, build, &mut findings);
+    check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
     check_numbers(config, &mut findings);
+    check_proxies(&config.rate_limit, &mut findings);
     warn_of_exposure(config, &mut findings);
     warn_of_limits(&config.relay, &mut findings);
     warn_of_flight(config, &mut findings);
@@ -71,7 +76,7 @@ fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
             Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) => continue,
         };
         if !fits {
-            findings.refuse(key.name, super::value::unfit(key, &number.to_string()));
+            findings.refuse(key.name, value::unfit(key, &number.to_string()));
         }
     }
 }
@@ -82,7 +87,7 @@ fn check_address(address: &str) -> Result<(), String> {
     if address.parse::<SocketAddr>().is_ok() {
         return Ok(());
     }
-    let refuse = |why: &str| Err(format!("{SHAPE}; {} {why}", super::value::quoted(address)));
+    let refuse = |why: &str| Err(format!("{SHAPE}; {} {why}", value::quoted(address)));
     if address.is_empty() {
         return Err(format!("{SHAPE}; it is empty"));
     }
@@ -133,8 +138,7 @@ fn is_host_name(host: &str) -> bool {
 
 fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
     if config.mode == Mode::Http {
-        findings.warn_if(config.tls.is_some(), "tls: not used with mode = \"http\"");
-        return;
+        return refuse_unused_tls(config.tls.as_ref(), findings);
     }
     if !build.tls {
         findings.refuse(
@@ -153,8 +157,40 @@ fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
                 .refuse(key, "must be the path of a PEM file when mode = \"tls\"; it is missing or empty"),
         }
     }
-    if let Some(path) = tls.and_then(|tls| tls.client_ca_pem_path.as_deref()) {
-        check_path("tls.client_ca_pem_path", path, findings);
+    let (ca, crl) = (
+        tls.and_then(|tls| tls.client_ca_pem_path.as_deref()),
+        tls.and_then(|tls| tls.client_crl_pem_path.as_deref()),
+    );
+    for (key, path) in [("tls.client_ca_pem_path", ca), ("tls.client_crl_pem_path", crl)] {
+        if let Some(path) = path {
+            check_path(key, path, findings);
+        }
+    }
+    if crl.is_some() && ca.is_none() {
+        findings.refuse(
+            "tls.client_crl_pem_path",
+            "needs tls.client_ca_pem_path: without authorities no client shows a certificate that could be revoked",
+        );
+    }
+}
+
+/// Who sets one of these wants TLS, or even clients with certificates. To serve clear text to everybody instead would be the worst
+/// way to misunderstand that.
+fn refuse_unused_tls(tls: Option<&TlsConfig>, findings: &mut Findings) {
+    let Some(tls) = tls else { return };
+    let is_set = |path: &Path| !path.as_os_str().is_empty();
+    for (key, is_set) in [
+        ("tls.cert_pem_path", is_set(&tls.cert_pem_path)),
+        ("tls.key_pem_path", is_set(&tls.key_pem_path)),
+        ("tls.client_ca_pem_path", tls.client_ca_pem_path.as_deref().is_some_and(is_set)),
+        ("tls.client_crl_pem_path", tls.client_crl_pem_path.as_deref().is_some_and(is_set)),
+    ] {
+        if is_set {
+            findings.refuse(
+                key,
+                "is set, and mode = \"http\" would serve clear text all the same; set mode = \"tls\", or take the key out",
+            );
+        }
     }
 }
 
@@ -183,9 +219,30 @@ fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
     }
 }
 
+/// Addresses are compared in their own family, so a network in the mapped form of IPv6 would match none. From text, those that are
+/// IPv4 networks have become such already.
+fn check_proxies(rates: &RateLimitConfig, findings: &mut Findings) {
+    for network in rates.trusted_proxies.iter().filter(|network| value::is_mapped(network)) {
+        findings.refuse(
+            "rate_limit.trusted_proxies",
+            format!("must list IPv4 networks as such, like \"10.0.0.0/8\", found \"{network}\""),
+        );
+    }
+}
+
 fn check_path(key: &str, path: &Path, findings: &mut Findings) {
+    if path.as_os_str().is_empty() {
+        findings.refuse(key, "must be a path; it is empty");
+    }
+    check_optional_path(key, path, findings);
+}
+
+/// An empty one means that there is none.
+fn check_optional_path(key: &str, path: &Path, findings: &mut Findings) {
     match path.to_str() {
-        Some("") => findings.refuse(key, "must be a path; it is empty"),
+        Some(text) if text.contains('\0') => {
+            findings.refuse(key, "must be a path; no path has a NUL character in it");
+        }
         Some(_) => {}
         None => findings.refuse(key, NOT_UTF8),
     }
@@ -248,12 +305,12 @@ fn warn_of_flight(config: &RelayConfig, findings: &mut Findings) {
 }
 
 fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
-    if rates.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
-        findings.warn_if(
-            true,
-            "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
-        );
-    }
+    // Halves of all addresses are all addresses as well.
+    let together = IpNet::aggregate(&rates.trusted_proxies);
+    findings.warn_if(
+        together.iter().any(|network| network.prefix_len() == 0),
+        "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+    );
     if !rates.enabled {
         return;
     }

@@ -35,6 +35,7 @@ pub(super) const KEYS: &[Key] = &[
     text("tls.cert_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.cert_pem_path))),
     text("tls.key_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.key_pem_path))),
     text("tls.client_ca_pem_path", |c| c.tls.as_ref()?.client_ca_pem_path.as_deref().map(lossy)),
+    text("tls.client_crl_pem_path", |c| c.tls.as_ref()?.client_crl_pem_path.as_deref().map(lossy)),
     choice("storage.kind", &["redb", "memory"], |c| match c.storage.kind {
         StorageKind::Redb => "redb",
         StorageKind::Memory => "memory",
@@ -43,6 +44,7 @@ pub(super) const KEYS: &[Key] = &[
     number("storage.cache_bytes", 1 << 20, 1 << 40, |c| c.storage.cache_bytes),
     number("storage.min_free_bytes", 0, COUNT_MAX, |c| c.storage.min_free_bytes),
     number("storage.max_bytes", 0, COUNT_MAX, |c| c.storage.max_bytes),
+    text("privacy.key_path", |c| Some(lossy(&c.privacy.key_path))),
     number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
     number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),
     number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user),

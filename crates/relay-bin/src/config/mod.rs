@@ -36,7 +36,7 @@ pub struct RelayConfig {
     pub address: String,
     /// Clear text or TLS.
     pub mode: Mode,
-    /// Certificate files. Needed with [`Mode::Tls`], not used with [`Mode::Http`].
+    /// Certificate files. Needed with [`Mode::Tls`], refused with [`Mode::Http`].
     pub tls: Option<TlsConfig>,
     /// Patience with connections, and how much of them there may be.
     pub server: ServerConfig,
@@ -44,6 +44,8 @@ pub struct RelayConfig {
     pub admin: AdminConfig,
     /// Where messages are kept.
     pub storage: StorageConfig,
+    /// The relay's own secret.
+    pub privacy: PrivacyConfig,
     /// Limits on messages, queues and answers.
     pub relay: RelayLimits,
     /// Limits on requests per address.
@@ -72,6 +74,9 @@ pub struct TlsConfig {
     /// When given, clients must show a certificate signed by one of these authorities (mTLS).
     #[serde(default)]
     pub client_ca_pem_path: Option<PathBuf>,
+    /// Lists of the certificates that those authorities have revoked. Needs [`TlsConfig::client_ca_pem_path`].
+    #[serde(default)]
+    pub client_crl_pem_path: Option<PathBuf>,
 }
 
 /// Patience with connections, and how much of them there may be.
@@ -117,6 +122,14 @@ pub struct StorageConfig {
     pub min_free_bytes: u64,
     /// Bytes that the store's files may take together; with more, pushes are refused. 0: no bound.
     pub max_bytes: u64,
+}
+
+/// The relay's own secret.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PrivacyConfig {
+    /// The file with the key of the cursors, made at the first start. Empty: `relay.key` in the directory of a
+    /// [`StorageKind::Redb`] store; a new key at each start with any other store.
+    pub key_path: PathBuf,
 }
 
 /// The stores there are.
@@ -286,6 +299,12 @@ impl Default for AdminConfig {
 impl Default for StorageConfig {
     fn default() -> Self {
         RelayConfig::shipped().storage
+    }
+}
+
+impl Default for PrivacyConfig {
+    fn default() -> Self {
+        RelayConfig::shipped().privacy
     }
 }
 

@@ -13,6 +13,9 @@ use super::keys::{Key, Kind};
 /// What a value was parsed to, or all that is wrong with it.
 pub(super) type Parsed = Result<ValueKind, Vec<String>>;
 
+/// What stands before the 32 bits of an IPv4 address in the form of IPv6.
+const MAPPED_PREFIX: u8 = 96;
+
 /// Characters of a foreign text that a message repeats.
 const EXCERPT_CHARS_MAX: usize = 60;
 
@@ -115,7 +118,15 @@ fn networks<'a>(items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed 
     if problems.is_empty() { Ok(networks.into()) } else { Err(problems) }
 }
 
-/// A network, or a single address as the network of itself alone.
+/// A network, or a single address as the network of itself alone. One of IPv4 that is written in the form of IPv6 is one of IPv4, as
+/// the addresses are that it is held against.
 fn network(text: &str) -> Option<IpNet> {
-    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    let prefix = network.prefix_len().checked_sub(MAPPED_PREFIX).filter(|_| is_mapped(&network));
+    prefix.map_or(Some(network), |prefix| IpNet::new(network.addr().to_canonical(), prefix).ok())
+}
+
+/// Whether it is written as IPv4 addresses are in IPv6, `::ffff:10.0.0.0`.
+pub(super) fn is_mapped(network: &IpNet) -> bool {
+    matches!(network, IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some())
 }

@@ -51,15 +51,15 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "[logging]",
-            "logging: unknown table; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
+            "logging: unknown table; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (relay.toml line 1)",
         ),
         (
             "\"relay.burst\" = 1",
-            "\"relay.burst\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
+            "\"relay.burst\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (relay.toml line 1)",
         ),
         (
             "\"new\\nline\" = 1",
-            "\"new\\nline\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (relay.toml line 1)",
+            "\"new\\nline\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (relay.toml line 1)",
         ),
     ] {
         file(text).refused(&[line]);
@@ -83,7 +83,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "RELAY__",
-            "\"\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [relay], [rate_limit] (environment variable RELAY__)",
+            "\"\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (environment variable RELAY__)",
         ),
     ] {
         env(&[(variable, "1")]).refused(&[line]);
@@ -311,8 +311,70 @@ fn tls_needs_its_files() {
         cert_pem_path: "cert.pem".into(),
         key_pem_path: "key.pem".into(),
         client_ca_pem_path: None,
+        client_crl_pem_path: None,
     };
     assert_eq!(config.tls, Some(tls));
+}
+
+#[test]
+fn files_of_tls_are_refused_with_clear_text() {
+    let line = |key: &str, origin: &str| {
+        format!(
+            "{key}: is set, and mode = \"http\" would serve clear text all the same; set mode = \"tls\", or take the key out ({origin})"
+        )
+    };
+    file(CERTS).refused(&[
+        &line("tls.cert_pem_path", "relay.toml line 2"),
+        &line("tls.key_pem_path", "relay.toml line 3"),
+    ]);
+    for key in ["client_ca_pem_path", "client_crl_pem_path"] {
+        let variable = format!("RELAY__TLS__{}", key.to_uppercase());
+        env(&[(&variable, "ca.pem")])
+            .refused(&[&line(&format!("tls.{key}"), &format!("environment variable {variable}"))]);
+    }
+    // Nothing is set.
+    file("[tls]\ncert_pem_path = \"\"").warned(&[]);
+}
+
+#[test]
+fn revocation_lists_need_authorities() {
+    file(&format!("mode = \"tls\"\n{CERTS}client_crl_pem_path = \"crl.pem\"")).refused(&[
+        "tls.client_crl_pem_path: needs tls.client_ca_pem_path: without authorities no client shows a certificate that could be revoked (relay.toml line 5)",
+    ]);
+    file(&format!("mode = \"tls\"\n{CERTS}client_ca_pem_path = \"ca\"\nclient_crl_pem_path = \"\""))
+        .refused(&["tls.client_crl_pem_path: must be a path; it is empty (relay.toml line 6)"]);
+}
+
+#[test]
+fn no_path_has_a_nul_in_it() {
+    for key in ["storage.path", "privacy.key_path"] {
+        file(&format!("{key} = \"a\\u0000b\"")).refused(&[&format!(
+            "{key}: must be a path; no path has a NUL character in it (relay.toml line 1)"
+        )]);
+    }
+    file(&format!("mode = \"tls\"\n{CERTS}client_ca_pem_path = \"\\u0000\"")).refused(&[
+        "tls.client_ca_pem_path: must be a path; no path has a NUL character in it (relay.toml line 5)",
+    ]);
+}
+
+#[test]
+fn networks_of_ipv4_in_the_form_of_ipv6_are_networks_of_ipv4() {
+    let proxies = |text: &str| file(text).load().map(|loaded| loaded.config.rate_limit.trusted_proxies);
+    let written =
+        "rate_limit.trusted_proxies = [\"::ffff:10.0.0.0/104\", \"::ffff:192.0.2.1\", \"::ffff:0:0/96\"]";
+    let expected = ["10.0.0.0/8", "192.0.2.1/32", "0.0.0.0/0"].map(|network| network.parse().unwrap());
+    assert_eq!(proxies(written).unwrap(), expected);
+    let line = |found: &str| {
+        format!(
+            "rate_limit.trusted_proxies: must list IPv4 networks as such, like \"10.0.0.0/8\", found \"{found}\""
+        )
+    };
+    // More than the networks of IPv4, and none of them.
+    file("rate_limit.trusted_proxies = [\"::ffff:10.0.0.0/90\"]")
+        .refused(&[&format!("{} (relay.toml line 1)", line("::ffff:10.0.0.0/90"))]);
+    let mut config = RelayConfig::default();
+    config.rate_limit.trusted_proxies = vec!["::ffff:10.0.0.0/104".parse().unwrap()];
+    assert_eq!(config.validate().unwrap_err().to_string(), line("::ffff:10.0.0.0/104"));
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
-    AdminConfig, EndpointRateLimit, Loaded, Mode, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig,
-    StorageConfig, StorageKind, TlsConfig,
+    AdminConfig, EndpointRateLimit, Loaded, Mode, PrivacyConfig, RateLimitConfig, RelayConfig, RelayLimits,
+    ServerConfig, StorageConfig, StorageKind, TlsConfig,
 };
 
-use super::{CERTS, Given, env, file};
+use super::{Given, env, file};
 
 const SHIPPED: &str = include_str!("../../../../deploy/relay.toml");
 
@@ -36,6 +36,7 @@ fn documented_defaults() -> RelayConfig {
             min_free_bytes: 268_435_456,
             max_bytes: 0,
         },
+        privacy: PrivacyConfig { key_path: PathBuf::new() },
         relay: RelayLimits {
             max_message_bytes: 8_388_608,
             max_queue_bytes_per_user: 1_073_741_824,
@@ -89,11 +90,15 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("tls.client_ca_pem_path", r#""a""#, "a", |c| {
         c.tls.as_ref().is_some_and(|t| t.client_ca_pem_path == Some(PathBuf::from("a")))
     }),
+    ("tls.client_crl_pem_path", r#""r""#, "r", |c| {
+        c.tls.as_ref().is_some_and(|t| t.client_crl_pem_path == Some(PathBuf::from("r")))
+    }),
     ("storage.kind", r#""memory""#, "memory", |c| c.storage.kind == StorageKind::Memory),
     ("storage.path", r#""1""#, "1", |c| c.storage.path == Path::new("1")),
     ("storage.cache_bytes", "0x200000", "2_097_152", |c| c.storage.cache_bytes == 2_097_152),
     ("storage.min_free_bytes", "0", "0", |c| c.storage.min_free_bytes == 0),
     ("storage.max_bytes", "0x4000000", "67_108_864", |c| c.storage.max_bytes == 67_108_864),
+    ("privacy.key_path", r#""key""#, "key", |c| c.privacy.key_path == Path::new("key")),
     ("relay.max_message_bytes", "1_000", "1_000", |c| c.relay.max_message_bytes == 1000),
     ("relay.max_queue_bytes_per_user", "9223372036854775807", "9223372036854775807", |c| {
         c.relay.max_queue_bytes_per_user == 9_223_372_036_854_775_807
@@ -153,6 +158,7 @@ fn parts_default_to_the_shipped_file() {
     let all = documented_defaults();
     assert_eq!(ServerConfig::default(), all.server);
     assert_eq!(StorageConfig::default(), all.storage);
+    assert_eq!(PrivacyConfig::default(), all.privacy);
     assert_eq!(RelayLimits::default(), all.relay);
     assert_eq!(RateLimitConfig::default(), all.rate_limit);
     assert_eq!(EndpointRateLimit::default(), all.rate_limit.endpoints);
@@ -163,9 +169,11 @@ fn shipped_file_shows_every_key() {
     let mut expected: Vec<_> = EVERY_KEY.iter().map(|row| row.0.to_owned()).collect();
     expected.sort();
 
-    let uncommented = ["cert", "key", "client_ca"].iter().fold(SHIPPED.to_owned(), |text, name| {
-        text.replace(&format!("# {name}_pem_path"), &format!("{name}_pem_path"))
-    });
+    let uncommented =
+        ["cert", "key", "client_ca", "client_crl"].iter().fold(SHIPPED.to_owned(), |text, name| {
+            text.replace(&format!("# {name}_pem_path"), &format!("{name}_pem_path"))
+        });
+    let uncommented = uncommented.replace("mode = \"http\"", "mode = \"tls\"");
     assert_eq!(names(&uncommented), expected);
     let config = file(&uncommented).load().unwrap().config;
     assert_eq!(names(&config.to_toml()), expected);
@@ -175,12 +183,18 @@ fn shipped_file_shows_every_key() {
 fn every_key_is_read_from_the_file_and_from_the_environment() {
     for (name, toml, text, holds) in EVERY_KEY {
         assert!(!holds(&documented_defaults()), "{name}: the row would pass unread");
-        let certs = if *name == "mode" { CERTS } else { "" };
-        let from_file = file(&format!("{name} = {toml}\n{certs}")).load().unwrap();
+        // The keys of TLS are for mode = "tls", which needs others of them.
+        let rest: String = EVERY_KEY
+            .iter()
+            .filter(|row| row.0 != *name && (name.starts_with("tls.") || *name == "mode"))
+            .filter(|row| row.0.starts_with("tls.") || row.0 == "mode")
+            .map(|(name, toml, ..)| format!("{name} = {toml}\n"))
+            .collect();
+        let from_file = file(&format!("{rest}{name} = {toml}\n")).load().unwrap();
         assert!(holds(&from_file.config), "{name} from the file");
 
         let variable = format!("RELAY__{}", name.to_uppercase().replace('.', "__"));
-        let from_env = Given { file: certs, env: &[(&variable, text)], flags: &[] }.load().unwrap();
+        let from_env = Given { file: &rest, env: &[(&variable, text)], flags: &[] }.load().unwrap();
         assert_eq!(from_env.config, from_file.config, "{name} from the environment");
     }
 }
@@ -238,6 +252,7 @@ fn what_is_printed_reads_back_the_same() {
         cert_pem_path: PathBuf::new(),
         key_pem_path: PathBuf::new(),
         client_ca_pem_path: None,
+        client_crl_pem_path: None,
     });
     assert_eq!(file(&odd.to_toml()).load().unwrap().config, odd);
 }

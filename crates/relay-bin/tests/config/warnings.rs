@@ -5,7 +5,6 @@ use super::{CERTS, Given, file, flags};
 #[test]
 fn odd_values_are_warned_of() {
     for (text, line) in [
-        (CERTS, "tls: not used with mode = \"http\""),
         (
             "storage.kind = \"memory\"",
             "storage.kind: \"memory\" writes nothing; messages are lost at a restart",
@@ -39,6 +38,14 @@ fn odd_values_are_warned_of() {
             "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
         ),
         (
+            "rate_limit.trusted_proxies = [\"0.0.0.0/1\", \"10.0.0.0/8\", \"128.0.0.0/2\", \"192.0.0.0/2\"]",
+            "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+        ),
+        (
+            "rate_limit.trusted_proxies = [\"8000::/1\", \"::/1\"]",
+            "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+        ),
+        (
             "rate_limit.burst = 9",
             "rate_limit.burst: under a rate of rate_limit.endpoints, so requests that come together are refused early",
         ),
@@ -52,6 +59,7 @@ fn odd_values_are_warned_of() {
         "server.max_inflight_bytes = 25_165_824",
         "relay.gc_interval_seconds = 1_209_600",
         "rate_limit.burst = 10",
+        "rate_limit.trusted_proxies = [\"0.0.0.0/1\", \"128.0.0.0/2\", \"8000::/1\"]",
         "rate_limit = { enabled = false, burst = 1, ban_seconds = 0 }",
     ] {
         file(text).warned(&[]);

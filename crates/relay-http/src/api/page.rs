@@ -10,7 +10,7 @@ use bytes::Bytes;
 use relay_core::{Item, Page, Recipient};
 
 use super::base64::STANDARD;
-use crate::cursor;
+use crate::cursor::CursorKey;
 
 /// What is encoded at once: some microseconds of work, little enough to be still in the nearest cache when the framework copies
 /// it into its buffer for the socket.
@@ -34,9 +34,9 @@ pub(crate) struct PageJson {
 }
 
 impl PageJson {
-    /// The JSON of a page of `recipient`'s queue.
-    pub(crate) fn new(recipient: &Recipient, page: Page) -> Self {
-        let (text, payloads) = write_page(recipient, page);
+    /// The JSON of a page of `recipient`'s queue, whose cursor is written under `cursors`.
+    pub(crate) fn new(cursors: &CursorKey, recipient: &Recipient, page: Page) -> Self {
+        let (text, payloads) = write_page(cursors, recipient, page);
         let encoded = payloads.iter().map(|(_, payload)| encoded_bytes(payload.len()));
         let bytes_left = text.len() + encoded.sum::<usize>();
         Self { text, taken: 0, payloads, bytes_left }
@@ -85,7 +85,7 @@ fn append_base64(json: &mut Vec<u8>, payload: &[u8]) {
 }
 
 /// All but the payloads, and where in it each of them belongs.
-fn write_page(recipient: &Recipient, page: Page) -> (Vec<u8>, VecDeque<(usize, Bytes)>) {
+fn write_page(cursors: &CursorKey, recipient: &Recipient, page: Page) -> (Vec<u8>, VecDeque<(usize, Bytes)>) {
     let mut begin = br#"{"recipient":"#.to_vec();
     push_quoted(&mut begin, recipient.as_str());
     begin.extend_from_slice(br#","message_id":""#);
@@ -102,7 +102,7 @@ fn write_page(recipient: &Recipient, page: Page) -> (Vec<u8>, VecDeque<(usize, B
     text.extend_from_slice(br#"],"next_cursor":"#);
     match page.next {
         // Base64url needs no escapes.
-        Some(seq) => text.extend_from_slice(format!(r#""{}""#, cursor::encode(recipient, seq)).as_bytes()),
+        Some(seq) => text.extend_from_slice(format!(r#""{}""#, cursors.encode(recipient, seq)).as_bytes()),
         None => text.extend_from_slice(b"null"),
     }
     push_number(&mut text, br#","remaining_estimate":"#, page.remaining);
@@ -158,9 +158,13 @@ mod tests {
         }
     }
 
+    fn cursors() -> CursorKey {
+        CursorKey::new(&[7; 32])
+    }
+
     /// The whole JSON, whose length must be what was said before it was written.
     fn encode(recipient: &Recipient, page: Page) -> Vec<u8> {
-        let mut rest = PageJson::new(recipient, page);
+        let mut rest = PageJson::new(&cursors(), recipient, page);
         let mut json = Vec::new();
         let bytes = rest.bytes_left();
         while let Some(piece) = rest.next_piece() {
@@ -187,7 +191,7 @@ mod tests {
         };
         let expected = json!({
             "items": [expected_item("opaque", "aGVsbG8=", 1, 0), expected_item("\"\\\u{1}", "", 2, 1)],
-            "next_cursor": cursor::encode(&recipient, Seq::new(2)),
+            "next_cursor": cursors().encode(&recipient, Seq::new(2)),
             "remaining_estimate": 3,
         });
         assert_eq!(shown, expected);

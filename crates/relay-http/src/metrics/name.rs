@@ -22,6 +22,8 @@ pub enum Metric {
     RateLimitRefusals,
     /// Bans that began.
     RateLimitBans,
+    /// When the TLS certificate ends.
+    CertificateEnd,
     /// Open connections.
     Connections,
     /// Requests that are being worked.
@@ -73,7 +75,7 @@ pub enum MetricKind {
 
 impl Metric {
     /// All there are, in the order in which they are shown.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Build,
         Self::Uptime,
         Self::Requests,
@@ -83,6 +85,7 @@ impl Metric {
         Self::SweptItems,
         Self::RateLimitRefusals,
         Self::RateLimitBans,
+        Self::CertificateEnd,
         Self::Connections,
         Self::RequestsInFlight,
         Self::InflightBytes,
@@ -141,6 +144,7 @@ impl Metric {
             Self::SweptItems => ("relay_swept_items_total", Counter, &[], "Expired items that sweeps reclaimed."),
             Self::RateLimitRefusals => ("relay_rate_limit_refusals_total", Counter, &[], "Requests that the rate limit refused, those of banned addresses included."),
             Self::RateLimitBans => ("relay_rate_limit_bans_total", Counter, &[], "Bans that began."),
+            Self::CertificateEnd => ("relay_tls_certificate_expiry_seconds", Gauge, &[], "When the TLS certificate in force ends, in seconds since 1970."),
             Self::Connections => ("relay_connections", Gauge, &[], "Open connections to the public address."),
             Self::RequestsInFlight => ("relay_requests_in_flight", Gauge, &[], "Requests that are not answered to the last byte."),
             Self::InflightBytes => ("relay_inflight_bytes", Gauge, &[], "Bytes of bodies, payloads and pages in flight, of max_inflight_bytes."),

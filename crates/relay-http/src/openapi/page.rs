@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 pub(super) struct PullResponse {
     /// The items. Together they have at most `relay.pull_bytes_max` payload bytes, unless there is only one.
     items: Vec<Item>,
-    /// Where the next page begins; null when nothing follows. Opaque, bound to the recipient, and valid for ever.
+    /// Where the next page begins; null when nothing follows. Opaque: it is encrypted, bound to the recipient, and valid for as long as
+    /// the relay keeps its key.
     #[schema(required)]
     next_cursor: Option<String>,
     /// How many items follow this page; exact.

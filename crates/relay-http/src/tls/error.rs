@@ -47,6 +47,18 @@ pub enum TlsFault {
         /// What the parser says.
         reason: String,
     },
+    /// No revocation list in it.
+    #[error(
+        "holds no revocation list (no PEM block `BEGIN X509 CRL`); \
+         to go without one, leave the key out of the configuration"
+    )]
+    NoCrl,
+    /// A revocation list that does not parse, or of a kind that is not supported.
+    #[error("holds a revocation list that is damaged or of a kind that is not supported: {reason}")]
+    BadCrl {
+        /// What the parser says.
+        reason: String,
+    },
     /// No private key in it.
     #[error(
         "holds no private key (no PEM block `BEGIN PRIVATE KEY`, `BEGIN RSA PRIVATE KEY` or `BEGIN EC PRIVATE KEY`)"

@@ -12,6 +12,9 @@ use super::{TlsFault, TlsPaths};
 /// Limit for one file. The CA bundle of a whole operating system is a fifth of this.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// By the group, and by everybody.
+const READABLE_BY_OTHERS: u32 = 0o044;
+
 /// What a file holds, or why that is not known. Without `Debug`: one of them is a private key.
 pub(super) type Content = Result<Vec<u8>, TlsFault>;
 
@@ -20,27 +23,56 @@ pub(super) struct Files {
     pub(super) cert: Content,
     pub(super) key: Content,
     pub(super) client_ca: Option<Content>,
+    pub(super) client_crl: Option<Content>,
+    /// The permissions of the key file, where files have such.
+    key_mode: Option<u32>,
 }
 
 impl Files {
     pub(super) fn read(paths: &TlsPaths) -> Self {
+        // Without CAs nobody shows a certificate that could be revoked.
+        let client_crl = paths.client_ca_pem.as_ref().and(paths.client_crl_pem.as_deref());
         Self {
             cert: read(&paths.cert_pem),
             key: read(&paths.key_pem),
             client_ca: paths.client_ca_pem.as_deref().map(read),
+            client_crl: client_crl.map(read),
+            key_mode: mode(&paths.key_pem),
         }
     }
 
     /// Stands for the contents, so that a look need not keep a copy of the private key for the next to compare with.
     pub(super) fn fingerprint(&self, keyed: &RandomState) -> u64 {
         let [cert, key] = [&self.cert, &self.key].map(comparable);
-        keyed.hash_one((cert, key, self.client_ca.as_ref().map(comparable)))
+        keyed.hash_one((cert, key, self.clients_fingerprint(keyed)))
+    }
+
+    /// Stands for what decides which clients are let in.
+    pub(super) fn clients_fingerprint(&self, keyed: &RandomState) -> u64 {
+        keyed.hash_one([&self.client_ca, &self.client_crl].map(|content| content.as_ref().map(comparable)))
+    }
+
+    /// The permissions of the key file, if others than its owner may read it.
+    pub(super) fn exposed_key_mode(&self) -> Option<u32> {
+        self.key_mode.filter(|mode| mode & READABLE_BY_OTHERS != 0)
     }
 }
 
 /// Errors carry no equality of their own; their words serve.
 fn comparable(content: &Content) -> Result<&[u8], String> {
     content.as_deref().map_err(ToString::to_string)
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Why it cannot be read is told by reading it.
+    fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777)
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Path) -> Option<u32> {
+    None
 }
 
 fn read(path: &Path) -> Content {

@@ -1,7 +1,7 @@
 //! From the bytes of the TLS files to what handshakes need, every part checked before any of it is used.
 //!
-//! Parsing looks at nothing but the bytes. Whether a certificate has expired is the peer's to judge, so it is not
-//! checked here: a relay that starts with an expired certificate still serves the clients that do not mind.
+//! Parsing looks at nothing but the bytes. Whether a certificate has expired is the peer's to judge, so nothing is refused for
+//! it here: a relay that starts with an expired certificate still serves the clients that do not mind.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
-use super::files::{Content, Files};
+use super::files::Files;
 use super::{TlsError, TlsFault, TlsPaths};
 
 /// Marks of a key under a passphrase: PKCS#8's own block, and the header line of the older forms.
@@ -26,6 +26,10 @@ pub(super) struct Material {
     pub(super) server: Arc<CertifiedKey>,
     /// Judges client certificates; asks for none if no client CA is configured.
     pub(super) clients: Arc<dyn ClientCertVerifier>,
+    /// When the first certificate of the chain ends, in seconds since 1970, if it says so in a way that is understood.
+    pub(super) certificate_end_seconds: Option<i64>,
+    /// When the first of the revocation lists is to be replaced by a newer one, likewise.
+    pub(super) crl_end_seconds: Option<i64>,
 }
 
 impl Material {
@@ -39,11 +43,21 @@ impl Material {
             .key
             .and_then(|pem| certified_key(chain, &pem, &paths.cert_pem, provider))
             .map_err(in_file(&paths.key_pem))?;
+        let crls = match (files.client_crl, &paths.client_crl_pem) {
+            (Some(content), Some(path)) => content.and_then(|pem| crls(&pem)).map_err(in_file(path))?,
+            _ => Vec::new(),
+        };
+        let crl_end_seconds = crls.iter().filter_map(crl_end).min();
         let clients = match (files.client_ca, &paths.client_ca_pem) {
-            (Some(content), Some(path)) => client_verifier(content, provider).map_err(in_file(path))?,
+            (Some(content), Some(path)) => {
+                let roots = content.and_then(|pem| client_roots(&pem)).map_err(in_file(path))?;
+                let crl_path = paths.client_crl_pem.as_ref().unwrap_or(path);
+                client_verifier(roots, crls, provider).map_err(in_file(crl_path))?
+            }
             _ => WebPkiClientVerifier::no_client_auth(),
         };
-        Ok(Self { server: Arc::new(server), clients })
+        let certificate_end_seconds = server.cert.first().and_then(certificate_end);
+        Ok(Self { server: Arc::new(server), clients, certificate_end_seconds, crl_end_seconds })
     }
 }
 
@@ -72,18 +86,43 @@ fn certified_key(
     Ok(certified)
 }
 
-fn client_verifier(
-    content: Content,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
+fn client_roots(pem: &[u8]) -> Result<RootCertStore, TlsFault> {
     let mut roots = RootCertStore::empty();
-    for (index, der) in certificates(&content?)?.into_iter().enumerate() {
+    for (index, der) in certificates(pem)?.into_iter().enumerate() {
         roots.add(der).map_err(|error| bad_certificate(index, &error))?;
     }
-    // Without revocation lists the only thing this can refuse is an empty set of CAs.
+    Ok(roots)
+}
+
+/// Judges by the CAs and the revocation lists. A certificate of a CA without a list passes. A list that is past its next update is
+/// used on: who is revoked stays so, and a list that is late does not shut everybody out.
+fn client_verifier(
+    roots: RootCertStore,
+    crls: Vec<CertificateRevocationListDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
+    // There is a CA, so that it can only be a list that is refused.
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .with_crls(crls)
+        .allow_unknown_revocation_status()
         .build()
-        .map_err(|_| TlsFault::NoCertificate)
+        .map_err(|error| TlsFault::BadCrl { reason: error.to_string() })
+}
+
+fn crls(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFault> {
+    let found: Vec<_> =
+        CertificateRevocationListDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(broken_pem)?;
+    if found.is_empty() { Err(TlsFault::NoCrl) } else { Ok(found) }
+}
+
+fn certificate_end(der: &CertificateDer<'static>) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
+fn crl_end(der: &CertificateRevocationListDer<'static>) -> Option<i64> {
+    let (_, crl) = x509_parser::parse_x509_crl(der).ok()?;
+    crl.next_update().map(|end| end.timestamp())
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsFault> {

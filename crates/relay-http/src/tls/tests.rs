@@ -8,4 +8,5 @@ mod faults;
 mod handshake;
 mod pki;
 mod reload;
+mod revocation;
 mod watch;

@@ -2,7 +2,7 @@
 //!
 //! It looks at the contents every so often instead of subscribing to file events. Kubernetes and others renew by
 //! turning a symbolic link to another directory: the file that an event would be about does not change at all, and
-//! network file systems send no events. Three small files every two seconds cost nothing.
+//! network file systems send no events. Four small files every two seconds cost nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::task::{self, JoinError};
 use tokio::time;
 use tracing::{error, info, warn};
 
+use super::ends::Ends;
 use super::{Reload, Tls, TlsError};
 
 /// How often [`watch`] looks at the files, unless there is a reason to do otherwise.
@@ -22,8 +23,12 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 ///
 /// Changed files that are no good are tried and logged once, and not again until they change. A demand by
 /// `reload_now` is always carried out and answered in the log. Two demands before the first is taken up are one.
+///
+/// It also warns, at once and then once a day, while the served certificate has less than 14 days left or a revocation list is late.
 pub async fn watch(tls: Tls, reload_now: Arc<Notify>, poll_interval: Duration) {
+    let mut ends = Ends::default();
     loop {
+        ends.warn(&tls);
         let demanded = time::timeout(poll_interval, reload_now.notified()).await.is_ok();
         let tls = tls.clone();
         let reload = move || if demanded { tls.reload() } else { tls.reload_if_new() };

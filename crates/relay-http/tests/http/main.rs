@@ -7,6 +7,7 @@ mod api;
 mod bodies;
 mod bounded;
 mod contract;
+mod cursors;
 mod errors;
 #[cfg(feature = "tls")]
 mod frames;

@@ -162,6 +162,8 @@ fn strict() -> Options {
 fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
     let relay = Arc::new(Telling(figures()));
     let server = Server::with(Arc::clone(&relay), options());
+    #[cfg(feature = "tls")]
+    let _files = certificate_of(&server.metrics, 4000);
     let admin = Admin::start(&relay, &server.metrics);
     let answer = admin.get("/metrics");
     assert_eq!(
@@ -170,7 +172,8 @@ fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
     );
     assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
     let shown: Vec<_> = answer.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-    let expected = Metric::ALL.map(|metric| {
+    let is_built_in = |metric: &Metric| *metric != Metric::CertificateEnd || cfg!(feature = "tls");
+    let expected = Metric::ALL.into_iter().filter(is_built_in).map(|metric| {
         let name = metric.name();
         match metric.kind() {
             MetricKind::Counter => format!("{} counter", name.strip_suffix("_total").unwrap()),
@@ -179,7 +182,7 @@ fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
             MetricKind::Histogram => format!("{name} histogram"),
         }
     });
-    assert_eq!(shown, expected);
+    assert_eq!(shown, expected.collect::<Vec<_>>());
     for metric in Metric::ALL {
         let (name, labels) = (metric.name(), metric.labels());
         let samples = answer.body.lines().filter(|line| line.starts_with(name) && !line.contains("_bucket"));
@@ -188,6 +191,31 @@ fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
             assert!(given == labels.len() && labels.iter().all(|label| sample.contains(label)), "{sample}");
         }
     }
+}
+
+/// Has the end of a certificate shown, which is the begin of that year.
+#[cfg(feature = "tls")]
+fn certificate_of(metrics: &Metrics, year: i32) -> tempfile::TempDir {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let [cert_pem, key_pem] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
+    std::fs::write(&cert_pem, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&key_pem, key.serialize_pem()).unwrap();
+    let paths = relay_http::tls::TlsPaths { cert_pem, key_pem, client_ca_pem: None, client_crl_pem: None };
+    metrics.set_tls(relay_http::tls::Tls::load(paths).unwrap());
+    dir
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_end_of_the_certificate_is_shown_where_there_is_one() {
+    let (relay, metrics) = (memory(Limits::default()), Arc::<Metrics>::default());
+    let admin = Admin::start(&relay, &metrics);
+    assert!(!admin.get("/metrics").body.contains("relay_tls_certificate"));
+    let _files = certificate_of(&metrics, 2002);
+    assert_eq!(admin.scrape().of("relay_tls_certificate_expiry_seconds"), 1_009_843_200.0);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) fn secure(options: Options) -> (Server, CertificateDer<'static>, temp
         cert_pem: dir.path().join("cert.pem"),
         key_pem: dir.path().join("key.pem"),
         client_ca_pem: None,
+        client_crl_pem: None,
     };
     std::fs::write(&paths.cert_pem, identity.cert.pem()).unwrap();
     std::fs::write(&paths.key_pem, identity.signing_key.serialize_pem()).unwrap();

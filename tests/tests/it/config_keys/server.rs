@@ -1,4 +1,4 @@
-//! The address, `[server]`, `[tls]` and `[storage]`.
+//! The address, `[server]`, `[tls]`, `[storage]` and `[privacy]`.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use relay_bin::RelayError;
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
-use relay_tests::{Client, Process, Relay, eventually, push_body};
+use relay_tests::{Client, Process, Relay, eventually, pull_body, push_body};
 
 use super::{alice, config, connect, relay};
 use crate::PROGRAM;
@@ -69,7 +69,8 @@ pub(super) fn mode() {
     let secure = relay(&borrowed(&keys));
     assert!(secure.base_url.starts_with("https://"));
     assert!(ask(&secure.base_url, &authority.client(None)).unwrap().is_ok());
-    keys[0].1 = "\"http\"".to_owned();
+    // The files of TLS have no place there.
+    keys = vec![("mode", "\"http\"".to_owned())];
     let plain = relay(&borrowed(&keys));
     assert!(plain.base_url.starts_with("http://"));
     assert_eq!(connect(&plain).get("/health").unwrap().status, 200);
@@ -196,7 +197,7 @@ pub(super) fn max_inflight_bytes() {
         let mut begun = connect(&relay);
         begun.send(b"POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 600000\r\n\r\n{").unwrap();
         begun.send(&vec![b' '; 500_000]).unwrap();
-        let refused = relay_tests::eventually(|| {
+        let refused = eventually(|| {
             let mut client = connect(&relay);
             let pushed = client.post("/push", &push_body("alice", 1, &[7; 500_000])).unwrap();
             (pushed.status == status).then_some(pushed)
@@ -254,6 +255,19 @@ pub(super) fn tls_client_ca_pem_path() {
 }
 
 #[test]
+pub(super) fn tls_client_crl_pem_path() {
+    let (authority, clients) = (Authority::new("authority"), Authority::new("clients"));
+    let files = Files::new(&authority.identity());
+    let mut keys = tls_keys(&files);
+    keys.push(("tls.client_ca_pem_path", quoted(&files.add("clients.pem", &clients.pem()))));
+    keys.push(("tls.client_crl_pem_path", quoted(&files.add("revoked.pem", &clients.crl(7)))));
+    let relay = relay(&borrowed(&keys));
+    let ask = |number| ask(&relay.base_url, &authority.client(Some(&clients.identity_numbered(number))));
+    assert!(ask(8).unwrap().is_ok());
+    assert!(ask(7).is_err());
+}
+
+#[test]
 pub(super) fn storage_kind() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");
@@ -280,6 +294,28 @@ pub(super) fn storage_path() {
     });
     drop(relays);
     assert!(stores.iter().all(|store| store.is_dir()));
+}
+
+#[test]
+pub(super) fn privacy_key_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, other] = ["one.key", "other.key"].map(|name| quoted(&directory.path().join(name)));
+    let status = |path: Option<&str>, cursor: &str| {
+        let keys: Vec<_> = path.map(|path| ("privacy.key_path", path)).into_iter().collect();
+        connect(&relay(&keys)).post("/pull", &pull_body("alice", Some(cursor), None)).unwrap().status
+    };
+    let first = relay(&[("privacy.key_path", &one)]);
+    let mut client = connect(&first);
+    for message in 0..2 {
+        client.post("/push", &push_body("alice", message, b"x")).unwrap();
+    }
+    let page = client.post("/pull", &pull_body("alice", None, Some(1))).unwrap().json();
+    let cursor = page["next_cursor"].as_str().unwrap();
+    // The store is in memory and gone; the cursor is known all the same.
+    assert_eq!(status(Some(&one), cursor), 200);
+    assert_eq!(status(Some(&other), cursor), 400);
+    assert_eq!(status(None, cursor), 400);
+    assert_eq!(directory.path().read_dir().unwrap().count(), 2);
 }
 
 #[test]

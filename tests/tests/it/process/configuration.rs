@@ -26,6 +26,7 @@ address = ""
 cert_pem_path = "c\"ert.pem"
 key_pem_path = "k\\ey.pem"
 client_ca_pem_path = "ca\n.pem"
+client_crl_pem_path = "crl\t.pem"
 
 [storage]
 kind = "memory"
@@ -33,6 +34,9 @@ path = "é🦀"
 cache_bytes = 2097152
 min_free_bytes = 0
 max_bytes = 67108864
+
+[privacy]
+key_path = "a key"
 
 [relay]
 max_message_bytes = 1

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, RevokedCertParams, date_time_ymd,
+};
 use relay_bin::config::TlsConfig;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
@@ -47,6 +50,34 @@ impl Authority {
     pub(crate) fn identity(&self) -> Identity {
         let key = KeyPair::generate().unwrap();
         Identity { cert: self.sign(loopback(), &key), key: key.serialize_pem() }
+    }
+
+    /// A certificate with this serial number.
+    pub(crate) fn identity_numbered(&self, number: u64) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = loopback();
+        params.serial_number = Some(number.into());
+        Identity { cert: self.sign(params, &key), key: key.serialize_pem() }
+    }
+
+    /// The list of revoked certificates, with this one on it, in PEM form.
+    pub(crate) fn crl(&self, number: u64) -> String {
+        let [long_ago, never] = [2001, 4000].map(|year| date_time_ymd(year, 1, 1));
+        let revoked = RevokedCertParams {
+            serial_number: number.into(),
+            revocation_time: long_ago,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: long_ago,
+            next_update: never,
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
     /// A certificate for a key that is there already.
@@ -135,6 +166,7 @@ impl Files {
             cert_pem_path: self.cert.clone(),
             key_pem_path: self.key.clone(),
             client_ca_pem_path: self.client_ca.clone(),
+            client_crl_pem_path: None,
         }
     }
 }

@@ -9,17 +9,18 @@ const RSA_KEY: &str = include_str!("fixtures/rsa-pkcs1.test-key.pem");
 const ENCRYPTED_PKCS8: &str = include_str!("fixtures/ec-encrypted-pkcs8.test-key.pem");
 const ENCRYPTED_SEC1: &str = include_str!("fixtures/ec-encrypted-sec1.test-key.pem");
 
-/// Which of the three files a case spoils.
+/// Which of the four files a case spoils.
 #[derive(Clone, Copy)]
 enum Spoilt {
     Cert,
     Key,
     ClientCa,
+    ClientCrl,
 }
 
 #[test]
 fn every_fault_names_the_file_and_what_is_wrong() {
-    use Spoilt::{Cert, ClientCa, Key};
+    use Spoilt::{Cert, ClientCa, ClientCrl, Key};
     let ca = Ca::new("CA");
     let leaf = ca.leaf();
     let key_of_another = ca.leaf().key;
@@ -28,8 +29,12 @@ fn every_fault_names_the_file_and_what_is_wrong() {
     let not_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let second_is_bad = format!("{}{not_der}", ca.pem());
     let not_a_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let list = ca.crl(&[7], 4000);
+    let cut_list = list.lines().take(3).collect::<Vec<_>>().join("\n");
+    let not_a_list = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    let second_list_is_bad = format!("{list}{not_a_list}");
     let huge = "x".repeat((1 << 20) + 1);
-    let cases: [(Spoilt, &str, &str); 21] = [
+    let cases: [(Spoilt, &str, &str); 27] = [
         (Cert, "", "is empty"),
         (Key, " \n\n", "is empty"),
         (ClientCa, "", "is empty"),
@@ -51,13 +56,28 @@ fn every_fault_names_the_file_and_what_is_wrong() {
         (Cert, &huge, "is larger than 1048576 bytes"),
         (Key, &huge, "is larger than 1048576 bytes"),
         (ClientCa, &huge, "is larger than 1048576 bytes"),
+        (ClientCrl, "", "is empty"),
+        (ClientCrl, &leaf.cert, "holds no revocation list (no PEM block `BEGIN X509 CRL`)"),
+        (ClientCrl, &cut_list, "its END line is missing"),
+        (
+            ClientCrl,
+            not_a_list,
+            "holds a revocation list that is damaged or of a kind that is not supported: ",
+        ),
+        (
+            ClientCrl,
+            &second_list_is_bad,
+            "holds a revocation list that is damaged or of a kind that is not supported: ",
+        ),
+        (ClientCrl, &huge, "is larger than 1048576 bytes"),
     ];
     for (spoilt, content, words) in cases {
-        let disk = Disk::with(&leaf).and_clients_of(&ca);
+        let disk = Disk::with(&leaf).and_clients_of(&ca).and_revoked(&list);
         let path = match spoilt {
             Cert => disk.paths.cert_pem.clone(),
             Key => disk.paths.key_pem.clone(),
             ClientCa => disk.paths.client_ca_pem.clone().unwrap(),
+            ClientCrl => disk.paths.client_crl_pem.clone().unwrap(),
         };
         fs::write(&path, content).unwrap();
         check(&Tls::load(disk.paths.clone()).unwrap_err(), &path.display().to_string(), words);
@@ -67,13 +87,14 @@ fn every_fault_names_the_file_and_what_is_wrong() {
 #[test]
 fn a_file_that_is_missing_or_a_directory_is_named() {
     let ca = Ca::new("CA");
-    let whole = Disk::with(&ca.leaf()).and_clients_of(&ca);
+    let whole = Disk::with(&ca.leaf()).and_clients_of(&ca).and_revoked(&ca.crl(&[], 4000));
     let (missing, directory) = (whole.path("missing.pem"), whole.path(""));
     for (path, words) in [(missing, "cannot be read: No such file"), (directory, "is not a regular file")] {
-        let mut spoilt = [whole.paths.clone(), whole.paths.clone(), whole.paths.clone()];
+        let mut spoilt = [(); 4].map(|()| whole.paths.clone());
         spoilt[0].cert_pem = path.clone();
         spoilt[1].key_pem = path.clone();
         spoilt[2].client_ca_pem = Some(path.clone());
+        spoilt[3].client_crl_pem = Some(path.clone());
         for paths in spoilt {
             check(&Tls::load(paths).unwrap_err(), &path.display().to_string(), words);
         }

@@ -5,7 +5,10 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, RevokedCertParams, date_time_ymd,
+};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -54,6 +57,33 @@ impl Ca {
     pub(super) fn leaf(&self) -> Leaf {
         let key = KeyPair::generate().unwrap();
         Leaf { cert: self.certify(&key, &leaf_params()), key: key.serialize_pem() }
+    }
+
+    /// A certificate with this serial number.
+    pub(super) fn leaf_numbered(&self, number: u64) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = leaf_params();
+        params.serial_number = Some(number.into());
+        Leaf { cert: self.certify(&key, &params), key: key.serialize_pem() }
+    }
+
+    /// The list of these revoked certificates as PEM, to be replaced by a newer one at the begin of that year.
+    pub(super) fn crl(&self, revoked: &[u64], next_update: i32) -> String {
+        let revoked = revoked.iter().map(|number| RevokedCertParams {
+            serial_number: (*number).into(),
+            revocation_time: date_time_ymd(2001, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2001, 1, 1),
+            next_update: date_time_ymd(next_update, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
     /// A certificate for a key that is there already.
@@ -121,7 +151,8 @@ impl Disk {
     pub(super) fn with(leaf: &Leaf) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [cert_pem, key_pem] = ["server.cert.pem", "server.key.pem"].map(|name| dir.path().join(name));
-        let disk = Self { dir, paths: TlsPaths { cert_pem, key_pem, client_ca_pem: None } };
+        let disk =
+            Self { dir, paths: TlsPaths { cert_pem, key_pem, client_ca_pem: None, client_crl_pem: None } };
         disk.put(leaf);
         disk
     }
@@ -130,6 +161,13 @@ impl Disk {
     pub(super) fn and_clients_of(mut self, ca: &Ca) -> Self {
         self.paths.client_ca_pem = Some(self.path("clients.pem"));
         self.put_client_ca(ca);
+        self
+    }
+
+    /// Refuses the clients of this list.
+    pub(super) fn and_revoked(mut self, crl: &str) -> Self {
+        self.paths.client_crl_pem = Some(self.path("revoked.pem"));
+        self.put_crl(crl);
         self
     }
 
@@ -144,6 +182,10 @@ impl Disk {
 
     pub(super) fn put_client_ca(&self, ca: &Ca) {
         fs::write(self.paths.client_ca_pem.as_ref().unwrap(), ca.pem()).unwrap();
+    }
+
+    pub(super) fn put_crl(&self, crl: &str) {
+        fs::write(self.paths.client_crl_pem.as_ref().unwrap(), crl).unwrap();
     }
 
     pub(super) fn load(&self) -> Tls {
