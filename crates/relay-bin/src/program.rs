@@ -32,17 +32,19 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(asked) => return answer_usage(&asked),
     };
-    let (command, format) = (cli.command_or_serve(), cli.options.log_format);
-    let sources = cli.options.into_sources(environment());
+    let (command, format, environment) = (cli.command_or_serve(), cli.options.log_format, environment());
+    let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
+    let filter = filter.map(|(_, filter)| filter.clone());
+    let sources = cli.options.into_sources(environment);
     match command {
         Command::CheckConfig => check_config(sources),
         #[cfg(feature = "redb")]
         Command::Store(command) => {
-            logging::start(format);
+            logging::start(format, filter.as_deref());
             look_after(command, sources)
         }
         Command::Serve => {
-            logging::start(format);
+            logging::start(format, filter.as_deref());
             serve(sources)
         }
     }
@@ -50,17 +52,15 @@ pub fn run() -> ExitCode {
 
 /// `--help` and `--version` are answers, everything else is a mistake.
 fn answer_usage(asked: &clap::Error) -> ExitCode {
-    // Nothing can be said to somebody who closed the output.
-    drop(asked.print());
-    if asked.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+    let printed = asked.print();
+    if asked.use_stderr() { ExitCode::from(EXIT_USAGE) } else { unless_lost(printed, ExitCode::SUCCESS) }
 }
 
 fn check_config(sources: Sources) -> ExitCode {
     match RelayConfig::load(sources) {
         Ok(Loaded { config, warnings }) => {
             warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
-            print(&config.to_toml());
-            ExitCode::SUCCESS
+            unless_lost(print(&config.to_toml()), ExitCode::SUCCESS)
         }
         Err(errors) => {
             complain(&errors);
@@ -80,8 +80,12 @@ fn look_after(command: StoreCommand, sources: Sources) -> ExitCode {
     };
     match commands::run(command, &config) {
         Ok(outcome) => {
-            print(&outcome.text);
-            if outcome.is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+            let code = if outcome.is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
+            if outcome.is_aside {
+                complain(&outcome.text.trim_end());
+                return code;
+            }
+            unless_lost(print(&outcome.text), code)
         }
         Err(error) => {
             complain(&error);
@@ -91,6 +95,10 @@ fn look_after(command: StoreCommand, sources: Sources) -> ExitCode {
 }
 
 fn serve(sources: Sources) -> ExitCode {
+    #[cfg(unix)]
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!("running as root, which the relay never needs; give it a user of its own");
+    }
     let config = match RelayConfig::load(sources) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
@@ -152,7 +160,8 @@ async fn serve_to_the_end(
     let told = async { drop(stopped.await) };
     let RunningRelay { base_url, shutdown: _, handle } = start_reloadable(config, reload, told).await?;
     if !handle.is_finished() {
-        print(&format!("listening on {base_url}\n"));
+        // Who cannot be told this is no reason not to serve.
+        drop(print(&format!("listening on {base_url}\n")));
     }
     handle.await.unwrap_or_else(|error| Err(RelayError::Serve(io::Error::other(error))))
 }
@@ -211,10 +220,21 @@ fn environment() -> Vec<(String, String)> {
     variables.map(|(name, value)| (lossy(name), lossy(value))).collect()
 }
 
-/// Standard output may be closed; that is no reason to fail.
-fn print(text: &str) {
+fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
-    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// With which code to end when this became of what was printed. Who takes half of an answer for all of it must learn of it; who has closed
+/// the output wants no more of it.
+fn unless_lost(printed: io::Result<()>, code: ExitCode) -> ExitCode {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format_args!("what was asked for cannot be written to standard output: {error}"));
+            ExitCode::from(EXIT_FAILED)
+        }
+        _ => code,
+    }
 }
 
 fn complain(what: &dyn Display) {

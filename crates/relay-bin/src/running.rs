@@ -257,9 +257,19 @@ fn readiness<R: Relay>(store: &Arc<Opening<R>>) -> Readiness {
 /// Binds the first of the address's meanings that can be bound.
 async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for address in tokio::net::lookup_host(address).await? {
-        match listen_on(address) {
-            Ok(listening) => return Ok(listening),
+    let mut meanings: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
+    meanings.dedup();
+    for meaning in &meanings {
+        match listen_on(*meaning) {
+            Ok(listening) => {
+                if meanings.len() > 1 {
+                    tracing::warn!(
+                        name = address, address = %listening.1,
+                        "the name has several addresses, and one of them is listened on; name that, to choose"
+                    );
+                }
+                return Ok(listening);
+            }
             Err(error) => failure = error,
         }
     }

@@ -1,9 +1,9 @@
-//! A directory of the file system as a [`Disk`]. It never follows a name out of its directory, and it touches nothing
-//! while another process has it.
+//! A directory of the file system as a [`Disk`]. It never follows a name out of its directory, nor a link that lies in it, and it
+//! touches nothing while another process has it.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,9 @@ use crate::{Disk, DiskFile};
 
 /// The lock is on this file, which holds nothing and stays.
 const LOCK_FILE: &str = "lock";
+
+/// The rights of its group and of others to change what is in a directory.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// A directory that this process alone uses, until the value is dropped.
 #[derive(Debug)]
@@ -28,6 +31,12 @@ pub enum DirectoryError {
     /// Another process, or another `Directory` of this one, holds the lock.
     #[error("the directory is in use by another process")]
     InUse,
+    /// It belongs to another user than this process runs as.
+    #[error("the directory belongs to another user")]
+    NotOurs,
+    /// Its group, or others, may change what is in it.
+    #[error("the directory may be changed by others than its owner")]
+    Open,
     /// It cannot be made, opened, synced or locked.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -40,20 +49,51 @@ impl Directory {
     /// Takes the directory, and makes it first if it is not there: with mode 0700, and so its missing parents. One that
     /// is there keeps its mode.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        Self::open_if(path, |_| Ok(()))
+    }
+
+    /// As [`open`](Self::open), and refuses one that anybody else may change: what is in it then need not be what was put there.
+    pub fn open_private(path: &Path) -> Result<Self, DirectoryError> {
+        Self::open_if(path, |directory| {
+            if directory.uid() != rustix::process::geteuid().as_raw() {
+                return Err(DirectoryError::NotOurs);
+            }
+            if may_others_write(directory) { Err(DirectoryError::Open) } else { Ok(()) }
+        })
+    }
+
+    fn open_if(
+        path: &Path,
+        check: impl FnOnce(&Metadata) -> Result<(), DirectoryError>,
+    ) -> Result<Self, DirectoryError> {
         make_durably(path)?;
         let handle = File::open(path)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join(LOCK_FILE))?;
+        check(&handle.metadata()?)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = open_file(&mut options, &path.join(LOCK_FILE))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => DirectoryError::InUse,
             TryLockError::Error(error) => DirectoryError::Io(error),
         })?;
         handle.sync_all()?;
         Ok(Self { path: path.to_owned(), handle, _lock: lock })
+    }
+
+    /// Whether its group, or others, may change what is in it.
+    pub fn may_others_write(&self) -> io::Result<bool> {
+        Ok(may_others_write(&self.handle.metadata()?))
+    }
+
+    /// Whether there is anything in it that [`list`](Disk::list) does not show: directories, links, names that are no text.
+    pub fn has_unlisted(&self) -> io::Result<bool> {
+        for entry in self.path.read_dir()? {
+            let entry = entry?;
+            if !entry.file_type()?.is_file() || entry.file_name().to_str().is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn file(&self, name: &str) -> io::Result<PathBuf> {
@@ -85,7 +125,7 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.file(name)?)?;
+        let file = open_file(OpenOptions::new().read(true).write(true), &self.file(name)?)?;
         Ok(Arc::new(DirectoryFile(file)))
     }
 
@@ -158,6 +198,17 @@ impl DiskFile for DirectoryFile {
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
+}
+
+/// Opens what is a file itself: not what a link leads to, nor a pipe, which might keep whoever opens it.
+fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+fn may_others_write(directory: &Metadata) -> bool {
+    directory.mode() & OTHERS_WRITE != 0
 }
 
 /// Makes the directory and its missing parents, each of them durably named in its own parent.

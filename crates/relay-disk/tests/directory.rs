@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -59,6 +60,72 @@ fn only_files_of_the_store_are_listed() {
     fs::create_dir(path.path().join("subdirectory")).unwrap();
     directory.create("a").unwrap();
     assert_eq!(directory.list().unwrap(), ["a"]);
+}
+
+#[test]
+fn no_link_and_no_pipe_is_opened_as_a_file() {
+    let path = tempfile::tempdir().unwrap();
+    let (store, elsewhere) = (path.path().join("store"), path.path().join("elsewhere"));
+    fs::create_dir(&store).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, store.join("lock")).unwrap();
+    assert!(matches!(Directory::open(&store), Err(DirectoryError::Io(_))));
+    assert!(!elsewhere.exists(), "the lock was made where a link leads to");
+
+    fs::remove_file(store.join("lock")).unwrap();
+    let directory = Directory::open(&store).unwrap();
+    fs::write(&elsewhere, "mine").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, store.join("a")).unwrap();
+    assert!(directory.open("a").is_err() && directory.create("a").is_err());
+    let pipe = std::process::Command::new("mkfifo").arg(store.join("b")).status().unwrap();
+    assert!(pipe.success() && directory.open("b").is_err() && directory.create("b").is_err());
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine");
+}
+
+#[test]
+fn what_others_may_change_is_not_private() {
+    let path = tempfile::tempdir().unwrap();
+    let made = path.path().join("made");
+    drop(Directory::open_private(&made).unwrap());
+    for (mode, is_private) in [(0o700, true), (0o755, true), (0o770, false), (0o702, false), (0o1777, false)]
+    {
+        fs::set_permissions(&made, fs::Permissions::from_mode(mode)).unwrap();
+        let opened = Directory::open_private(&made);
+        assert!(
+            if is_private { opened.is_ok() } else { matches!(opened, Err(DirectoryError::Open)) },
+            "{mode:o}"
+        );
+        drop(opened);
+        assert_eq!(Directory::open(&made).unwrap().may_others_write().unwrap(), !is_private, "{mode:o}");
+    }
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o700)).unwrap();
+    // Only root can give a directory away.
+    if std::os::unix::fs::chown(&made, Some(12_345), None).is_ok() {
+        fs::remove_file(made.join("lock")).unwrap();
+        assert!(matches!(Directory::open_private(&made), Err(DirectoryError::NotOurs)));
+        assert!(!made.join("lock").exists());
+    }
+}
+
+#[test]
+fn what_is_not_listed_is_noticed() {
+    let path = tempfile::tempdir().unwrap();
+    let directory = Directory::open(path.path()).unwrap();
+    directory.create("a").unwrap();
+    assert!(!directory.has_unlisted().unwrap());
+    let check = |make: &dyn Fn(&Path)| {
+        let there = path.path().join("there");
+        make(&there);
+        assert!(directory.has_unlisted().unwrap());
+        drop(fs::remove_dir(&there));
+        drop(fs::remove_file(&there));
+        assert!(!directory.has_unlisted().unwrap());
+    };
+    check(&|path| fs::create_dir(path).unwrap());
+    check(&|path| std::os::unix::fs::symlink("a", path).unwrap());
+    check(&|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()));
+    let no_text = std::ffi::OsStr::from_bytes(b"\xff");
+    fs::write(path.path().join(no_text), "").unwrap();
+    assert!(directory.has_unlisted().unwrap());
 }
 
 #[test]

@@ -24,6 +24,12 @@ use crate::request_id::RequestId;
 /// When to come back to a relay that is draining: by then another one may have taken over.
 const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// When to try again what the store failed at.
+const STORAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// When to try again where there was no space: expired items are reclaimed once a minute, unless the operator says otherwise.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// When to ask again whether a relay is ready.
 const UNREADY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -112,8 +118,11 @@ impl ApiError {
             Self::Relay(Error::Rejected(rejection)) => rejected(rejection),
             Self::Relay(Error::Storage(_)) => {
                 Verdict::new(Code::StorageError, "the store failed; it is safe to repeat this")
+                    .retry_after(STORAGE_RETRY_AFTER)
             }
-            Self::Relay(Error::StorageFull) => Verdict::new(Code::StorageFull, "there is no space left"),
+            Self::Relay(Error::StorageFull) => {
+                Verdict::new(Code::StorageFull, "there is no space left").retry_after(FULL_RETRY_AFTER)
+            }
             Self::Relay(Error::Overloaded { retry_after }) => {
                 Verdict::new(Code::Overloaded, "too much work is waiting").retry_after(*retry_after)
             }

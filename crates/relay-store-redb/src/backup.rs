@@ -132,6 +132,25 @@ fn restore_on(
     Ok(copy.copied())
 }
 
+/// What a backup consists of, if it is whole: all of its files are there, and as long as they were. What is in them is read when it is
+/// brought back.
+///
+/// # Errors
+/// [`CopyError`], in words for the operator.
+pub fn inspect(backup: &Path) -> Result<Copied, CopyError> {
+    let mut copied = Copied::default();
+    for entry in read_list(backup)? {
+        let path = backup.join(&entry.name);
+        let found =
+            path.symlink_metadata().map_err(|source| CopyError::File { path: path.clone(), source })?;
+        if !found.is_file() || found.len() != entry.bytes {
+            return Err(CopyError::Damaged { path });
+        }
+        copied = Copied { files: copied.files + 1, bytes: copied.bytes.saturating_add(entry.bytes) };
+    }
+    Ok(copied)
+}
+
 /// A copy under way.
 struct Copy<'w> {
     progress: Progress,
@@ -195,10 +214,32 @@ fn in_pieces<E>(bytes: u64, mut fill: impl FnMut(&mut [u8], u64) -> Result<(), E
 }
 
 fn open_target(path: &Path) -> Result<Directory, CopyError> {
-    Directory::open(path).map_err(|error| match error {
+    let failed = |source| CopyError::File { path: path.to_owned(), source };
+    if is_inside(path).map_err(failed)? {
+        return Err(CopyError::Inside { path: path.to_owned() });
+    }
+    let directory = Directory::open_private(path).map_err(|error| match error {
         DirectoryError::InUse => OpenError::InUse { path: path.to_owned() }.into(),
-        DirectoryError::Io(source) => CopyError::File { path: path.to_owned(), source },
-    })
+        DirectoryError::NotOurs => CopyError::NotOurs { path: path.to_owned() },
+        DirectoryError::Open => CopyError::Open { path: path.to_owned() },
+        DirectoryError::Io(source) => failed(source),
+    })?;
+    if directory.has_unlisted().map_err(failed)? {
+        return Err(CopyError::NotEmpty { path: path.to_owned() });
+    }
+    Ok(directory)
+}
+
+/// Whether one of the directories above this one holds a store or a backup, whose files it would lie among.
+fn is_inside(path: &Path) -> io::Result<bool> {
+    let path = std::path::absolute(path)?;
+    // What is not there yet is made, and has no links.
+    let there =
+        path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok().map(|real| (ancestor, real)));
+    let Some((there, real)) = there else { return Ok(false) };
+    let above = if there == path { real.parent() } else { Some(&*real) };
+    let holds = |directory: &Path| directory.join(index::FILE_NAME).symlink_metadata().is_ok();
+    Ok(above.is_some_and(|above| above.ancestors().any(holds)))
 }
 
 /// Puts the mark into an empty directory. One that has the mark is emptied.

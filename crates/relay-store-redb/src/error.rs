@@ -2,10 +2,11 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use relay_core::Error;
+use relay_disk::DirectoryError;
 use relay_journal::{JournalError, ReadError};
 
 /// Why a store could not be opened. The text is for the operator and names the path.
@@ -129,6 +130,28 @@ pub enum CopyError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory lies in that of a store or a backup.
+    #[error("{path} lies in the directory of a store or a backup; choose one outside of it")]
+    Inside {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to another user.
+    #[error(
+        "{path} belongs to another user than the one that this runs as, who could change what is written; choose another directory"
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Others may change what is in the directory.
+    #[error(
+        "{path} may be changed by others than its owner; take that right away (chmod go-w), or choose another directory"
+    )]
+    Open {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory holds no backup, or one that was not finished.
     #[error("{path} holds no whole backup: it was not finished, or is not all there")]
     Incomplete {
@@ -149,9 +172,23 @@ pub enum CopyError {
     /// Who asked for it has stopped it.
     #[error("stopped before the end")]
     Stopped,
-    /// The directory cannot be had.
+    /// Another process has the directory.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Store(#[from] OpenError),
+}
+
+impl OpenError {
+    /// Why the storage directory cannot be had.
+    pub(crate) fn of_directory(path: &Path, error: DirectoryError) -> Self {
+        let path = path.to_owned();
+        match error {
+            DirectoryError::InUse => Self::InUse { path },
+            DirectoryError::Io(source) => Self::Directory { path, source },
+            refused @ (DirectoryError::NotOurs | DirectoryError::Open) => {
+                Self::Directory { path, source: io::Error::other(refused) }
+            }
+        }
+    }
 }
 
 /// Does something with the index, over whose damaged pages redb may panic. Nobody sees half of what it has done.

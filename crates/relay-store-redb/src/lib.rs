@@ -78,11 +78,11 @@ use std::time::Duration;
 use relay_core::{
     Ack, AckOutcome, Clock, Envelope, Error, Figures, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
-use relay_disk::{Directory, DirectoryError, Disk};
+use relay_disk::{Directory, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::aside::{Ahead, Alive, Aside};
-pub use crate::backup::{Copied, Progress, restore};
+pub use crate::backup::{Copied, Progress, inspect, restore};
 use crate::core::Core;
 use crate::error::caught;
 pub use crate::error::{CopyError, OpenError, StoreError};
@@ -95,6 +95,9 @@ use crate::read::Reading;
 use crate::reply::{Caller, reply};
 pub use crate::snapshot::{Snapshot, Snapshots};
 use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Sweep, Weight, Writer};
+
+/// The file of the index, which every store has in its directory. Who owns it owns the store.
+pub const INDEX_FILE: &str = index::FILE_NAME;
 
 /// When a caller that was turned away may come back: a few batches later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -195,10 +198,14 @@ impl RedbRelay {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let disk = Directory::open(directory).map_err(|error| match error {
-            DirectoryError::InUse => OpenError::InUse { path: directory.to_owned() },
-            DirectoryError::Io(source) => OpenError::Directory { path: directory.to_owned(), source },
-        })?;
+        let disk = Directory::open(directory).map_err(|error| OpenError::of_directory(directory, error))?;
+        if disk.may_others_write().unwrap_or_default() {
+            tracing::warn!(
+                path = %directory.display(),
+                "the storage directory may be changed by others than its owner, who can thereby take the place of the relay and of \
+                 its files; take that right away (chmod go-w)"
+            );
+        }
         Self::open_on(Arc::new(disk), directory, limits, clock, options)
     }
 

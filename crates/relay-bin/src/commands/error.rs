@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use relay_core::Rejection;
 use relay_store_redb::{CopyError, OpenError, StoreError};
 
 use crate::backup::BackupError;
@@ -38,15 +37,23 @@ pub(crate) enum CommandError {
     #[error("{path}, line {line}: {what}; nothing was imported")]
     BadLine { path: PathBuf, line: u64, what: String },
     #[error(
-        "{path}, line {line}: {refusal}; what stands before it is imported. Mend that and import the file again: what is there by then \
-         is passed over"
+        "{path}, line {line}: {what}; what stands before it is imported. Mend that and import it again: what is there by then is passed \
+         over"
     )]
-    Refused { path: PathBuf, line: u64, refusal: Rejection },
+    Partly { path: PathBuf, line: u64, what: String },
     #[error(
         "the store in {path} is in use by a relay that cannot be asked for a backup ({source}); its log says at the start why it \
          does not listen"
     )]
     NotAsked { path: PathBuf, source: io::Error },
+    #[error(
+        "who listens at {path} is not the owner of the store; it was asked for nothing. Look at who may change that directory"
+    )]
+    Stranger { path: PathBuf },
+    #[error(
+        "the relay says that the backup is written, and it is not all in {path}: it may see other directories there than this command"
+    )]
+    NotThere { path: PathBuf },
     #[error("the relay says: {0}")]
     Relay(String),
 }

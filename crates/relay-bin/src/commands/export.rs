@@ -1,9 +1,11 @@
-//! `relay-bin export FILE`: every live item as a line of JSON. The file has its name only once it is whole.
+//! `relay-bin export FILE`: every live item as a line of JSON. The file has its name only once it is whole, and nothing is left of one
+//! that is not. Standard output and pipes get the lines as they come.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::ops::ControlFlow;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use relay_core::Clock as _;
@@ -16,26 +18,70 @@ use crate::clock::SystemClock;
 use crate::config::RelayConfig;
 
 pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandError> {
-    let failed = |source| CommandError::File { path: path.to_owned(), source };
-    if path.try_exists().map_err(failed)? {
-        return Err(CommandError::Exists { path: path.to_owned() });
-    }
+    let stream = stream(path)?;
     let store = open_existing(config)?;
-    let part = part_of(path);
-    let mut file = BufWriter::new(create(&part).map_err(failed)?);
-    let (end, lost) = write(&store, &mut file).map_err(|error| match error {
+    let written = match stream {
+        Some(stream) => to_stream(&store, stream),
+        None => to_file(&store, path),
+    };
+    let (end, lost) = written.map_err(|error| match error {
         Failure::Store(error) => error,
-        Failure::File(source) => failed(source),
+        Failure::File(source) => CommandError::File { path: path.to_owned(), source },
     })?;
-    finish(file, &part, path).map_err(failed)?;
-    let (path, items, bytes) = (path.display(), count(end.items, "item", "items"), end.payload_bytes);
-    let sum = format!("{path}: {items} of {bytes} bytes; {} could not be read\n", lost.len());
-    Ok(Outcome::with_findings(&lost, &sum))
+    let (name, items, bytes) = (path.display(), count(end.items, "item", "items"), end.payload_bytes);
+    let sum = format!("{name}: {items} of {bytes} bytes; {} could not be read\n", lost.len());
+    let outcome = Outcome::with_findings(&lost, &sum);
+    Ok(if is_stdout(path) { outcome.aside() } else { outcome })
 }
 
 enum Failure {
     Store(CommandError),
     File(io::Error),
+}
+
+/// All that was written, and what could not be read.
+type Written = (End, Vec<String>);
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-") || path == Path::new("/dev/stdout")
+}
+
+/// What lines can only go to as they come: standard output, a pipe, a device. `None` for the name of a file, which must not be there yet.
+fn stream(path: &Path) -> Result<Option<File>, CommandError> {
+    let failed = |source| CommandError::File { path: path.to_owned(), source };
+    if is_stdout(path) {
+        return Ok(Some(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?.into()));
+    }
+    match path.metadata().map(|found| found.file_type()) {
+        Ok(found) if found.is_fifo() || found.is_char_device() => {
+            OpenOptions::new().write(true).open(path).map(Some).map_err(failed)
+        }
+        Ok(_) => Err(CommandError::Exists { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn to_stream(store: &RedbRelay, stream: File) -> Result<Written, Failure> {
+    let mut lines = BufWriter::new(stream);
+    let written = write(store, &mut lines)?;
+    let flushed = lines.into_inner().map_err(io::IntoInnerError::into_error);
+    // Standard output may be a file, too.
+    let synced = flushed.and_then(|file| if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) });
+    synced.map_err(Failure::File)?;
+    Ok(written)
+}
+
+fn to_file(store: &RedbRelay, path: &Path) -> Result<Written, Failure> {
+    let part = part_of(path);
+    let mut file = BufWriter::new(create(&part).map_err(Failure::File)?);
+    let written = write(store, &mut file)
+        .and_then(|written| finish(file, &part, path).map(|()| written).map_err(Failure::File));
+    if written.is_err() {
+        // It may be what the disk is full of.
+        drop(std::fs::remove_file(&part));
+    }
+    written
 }
 
 /// Where it is written until it is whole.
@@ -55,7 +101,7 @@ fn create(part: &Path) -> io::Result<File> {
 }
 
 /// Writes all lines, and tells how many items they were and what could not be read.
-fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<(End, Vec<String>), Failure> {
+fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<Written, Failure> {
     let total = store.contents().map_err(|error| Failure::Store(error.into()))?.usage.items;
     let bar = Progress::of_items("exporting", total);
     let header = Header::new(SystemClock.now(), store.last_arrival_number());

@@ -1,9 +1,11 @@
-//! `relay-bin import FILE`: puts the items of an export at the end of their queues. The file is read twice: the first time tells whether
-//! all of it is good, before the store is touched.
+//! `relay-bin import FILE`: puts the items of an export at the end of their queues. A file is read twice: the first time tells whether
+//! all of it is good, before the store is touched. What can be read only once, such as a pipe, is imported as it comes, and a mistake
+//! in it stops the import there.
 
 use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use std::io::{self, BufReader, Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
 use relay_core::{Carried, Seq};
 use relay_store_redb::{Imported, RedbRelay};
@@ -18,18 +20,26 @@ const BUNDLE_ITEMS: usize = 256;
 const BUNDLE_BYTES: u64 = 1024 * 1024;
 
 pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandError> {
-    let mut source = Source { path, payload_bytes_max: config.relay.max_message_bytes };
-    source.check()?;
-    let imported = source.import_into(&open(config)?)?;
+    let source = Source::open(path, config.relay.max_message_bytes)?;
+    if source.begin.is_some() {
+        source.check()?;
+    }
+    let imported = source.import(|| Ok(open(config)?))?;
     let Imported { stored, known, conflicts, expired, .. } = imported;
-    let path = path.display();
+    let path = source.path.display();
     Ok(Outcome::good(format!(
         "{path}: {stored} items stored, {known} known already ({conflicts} of them with another payload, which stays), {expired} expired\n"
     )))
 }
 
-struct Source<'a> {
-    path: &'a Path,
+struct Source {
+    /// What errors call it.
+    path: PathBuf,
+    file: File,
+    /// Where it begins, if it can be read again from there.
+    begin: Option<u64>,
+    /// 0 if nobody knows.
+    bytes: u64,
     payload_bytes_max: u64,
 }
 
@@ -41,67 +51,104 @@ struct Bundle {
     bytes: u64,
 }
 
-impl Source<'_> {
-    fn open(&self) -> Result<(Reader<BufReader<File>>, u64), CommandError> {
-        let failed = |source| CommandError::File { path: self.path.to_owned(), source };
-        let file = File::open(self.path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
-        Ok((Reader::new(BufReader::new(file), self.payload_bytes_max), bytes))
+impl Source {
+    fn open(path: &Path, payload_bytes_max: u64) -> Result<Self, CommandError> {
+        let is_stdin = path == Path::new("-") || path == Path::new("/dev/stdin");
+        let path = if is_stdin { PathBuf::from("standard input") } else { path.to_owned() };
+        let failed = |source| CommandError::File { path: path.clone(), source };
+        let file = if is_stdin {
+            io::stdin().as_fd().try_clone_to_owned().map(File::from)
+        } else {
+            File::open(&path)
+        };
+        let mut file = file.map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        let begin = if found.is_file() { Some(file.stream_position().map_err(failed)?) } else { None };
+        Ok(Self { path, file, begin, bytes: found.len(), payload_bytes_max })
+    }
+
+    /// Reads it from its begin, or, if that is gone, from here on.
+    fn reader(&self) -> Result<Reader<BufReader<&File>>, CommandError> {
+        if let Some(begin) = self.begin {
+            let sought = (&self.file).seek(SeekFrom::Start(begin));
+            sought.map_err(|source| CommandError::File { path: self.path.clone(), source })?;
+        }
+        Ok(Reader::new(BufReader::new(&self.file), self.payload_bytes_max))
     }
 
     /// Reads all of it.
-    fn check(&mut self) -> Result<(), CommandError> {
-        let (mut reader, bytes) = self.open()?;
-        let bar = Progress::of_bytes("checking", bytes);
+    fn check(&self) -> Result<(), CommandError> {
+        let mut reader = self.reader()?;
+        let bar = Progress::of_bytes("checking", self.bytes);
         let checked = reader.header().and_then(|_| {
             while reader.item()?.is_some() {
-                bar.at(reader.bytes, bytes);
+                bar.at(reader.bytes, self.bytes);
             }
             Ok(())
         });
-        checked.map_err(|fault| self.told(reader.line, fault))
+        checked.map_err(|fault| self.nothing(reader.line, fault))
     }
 
-    fn import_into(&self, store: &RedbRelay) -> Result<Imported, CommandError> {
-        let (mut reader, bytes) = self.open()?;
-        let bar = Progress::of_bytes("importing", bytes);
-        let header = reader.header().map_err(|fault| self.told(reader.line, fault))?;
+    /// Puts all of it into the store, which is opened once it is known to be an export.
+    fn import(
+        &self,
+        open: impl FnOnce() -> Result<RedbRelay, CommandError>,
+    ) -> Result<Imported, CommandError> {
+        let mut reader = self.reader()?;
+        let bar = Progress::of_bytes("importing", self.bytes);
+        let header = reader.header().map_err(|fault| self.nothing(reader.line, fault))?;
+        let store = open()?;
         store.raise_arrival_numbers(Seq::new(header.last_arrival_number));
         let mut imported = Imported::default();
         loop {
-            let bundle = Bundle::read(&mut reader).map_err(|fault| self.told(reader.line, fault))?;
-            if bundle.items.is_empty() {
-                return Ok(imported);
+            let (bundle, fault) = Bundle::read(&mut reader);
+            let (line, is_last) = (bundle.line, bundle.items.is_empty());
+            if !is_last {
+                let mut taken = wait_for(store.import(bundle.items))?;
+                if let Some(refusal) = taken.refused.take() {
+                    return Err(self.partly(line + taken.items(), refusal.to_string()));
+                }
+                imported = imported.plus(taken);
+                bar.at(reader.bytes, self.bytes);
             }
-            let line = bundle.line;
-            let mut taken = wait_for(store.import(bundle.items))?;
-            if let Some(refusal) = taken.refused.take() {
-                let line = line + taken.items();
-                return Err(CommandError::Refused { path: self.path.to_owned(), line, refusal });
+            match fault {
+                Some(Fault::Io(error)) => return Err(self.partly(reader.line, error.to_string())),
+                Some(Fault::Line(what)) => return Err(self.partly(reader.line, what)),
+                None if is_last => return Ok(imported),
+                None => {}
             }
-            imported = imported.plus(taken);
-            bar.at(reader.bytes, bytes);
         }
     }
 
-    fn told(&self, line: u64, fault: Fault) -> CommandError {
-        let path = self.path.to_owned();
+    /// Why nothing was imported.
+    fn nothing(&self, line: u64, fault: Fault) -> CommandError {
+        let path = self.path.clone();
         match fault {
             Fault::Io(source) => CommandError::File { path, source },
             Fault::Line(what) => CommandError::BadLine { path, line, what },
         }
     }
+
+    /// Why no more was imported.
+    fn partly(&self, line: u64, what: String) -> CommandError {
+        CommandError::Partly { path: self.path.clone(), line, what }
+    }
 }
 
 impl Bundle {
-    /// The next items; none when all were read.
-    fn read(reader: &mut Reader<BufReader<File>>) -> Result<Self, Fault> {
+    /// The next items, none when all were read; and why there are not more, if something is wrong behind them.
+    fn read(reader: &mut Reader<BufReader<&File>>) -> (Self, Option<Fault>) {
         let mut bundle = Self { line: reader.line + 1, ..Self::default() };
         while bundle.items.len() < BUNDLE_ITEMS && bundle.bytes < BUNDLE_BYTES {
-            let Some(item) = reader.item()? else { break };
-            bundle.bytes += item.envelope.payload_bytes();
-            bundle.items.push(item);
+            match reader.item() {
+                Ok(Some(item)) => {
+                    bundle.bytes += item.envelope.payload_bytes();
+                    bundle.items.push(item);
+                }
+                Ok(None) => break,
+                Err(fault) => return (bundle, Some(fault)),
+            }
         }
-        Ok(bundle)
+        (bundle, None)
     }
 }

@@ -20,6 +20,9 @@ const ARRIVAL_NUMBER_MAX: u64 = u64::MAX / 2;
 /// What a line takes besides its payload, at most: recipient and kind may be all escapes, of six characters for a byte.
 const LINE_BYTES: u64 = 8 * 1024;
 
+/// Some editors put it in front of a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// What is told of a line that is wrong.
 const WORDS_BYTES_MAX: usize = 160;
 
@@ -191,17 +194,30 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// Empty lines do: editors leave them.
     fn nothing_follows(&mut self) -> Result<(), Fault> {
-        match self.read() {
-            Ok(None) => Ok(()),
-            Err(Fault::Io(error)) => Err(Fault::Io(error)),
-            Ok(Some(_)) | Err(Fault::Line(_)) => {
-                Err(Fault::Line("something follows the last line".to_owned()))
+        let something = || Err(Fault::Line("something follows the last line".to_owned()));
+        loop {
+            match self.next_line() {
+                Ok(false) => return Ok(()),
+                Ok(true) if self.text.trim().is_empty() => {}
+                Ok(true) | Err(Fault::Line(_)) => return something(),
+                Err(Fault::Io(error)) => return Err(Fault::Io(error)),
             }
         }
     }
 
     fn read(&mut self) -> Result<Option<Line<'_>>, Fault> {
+        if !self.next_line()? {
+            return Ok(None);
+        }
+        let text = self.text.trim_end_matches(['\n', '\r']);
+        let text = if self.line == 1 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text };
+        serde_json::from_str(text).map(Some).map_err(|error| Fault::Line(said(&error)))
+    }
+
+    /// Reads a line into `text`; false at the end.
+    fn next_line(&mut self) -> Result<bool, Fault> {
         self.text.clear();
         self.line += 1;
         let mut limited = self.from.by_ref().take(self.line_bytes_max + 1);
@@ -210,15 +226,11 @@ impl<R: BufRead> Reader<R> {
             _ => Fault::Io(error),
         })?;
         self.bytes += read as u64;
-        if read == 0 {
-            return Ok(None);
-        }
         if read as u64 > self.line_bytes_max {
             let limit = self.payload_bytes_max;
             return Err(Fault::Line(format!("it is too long for a payload of {limit} bytes")));
         }
-        let line = serde_json::from_str(self.text.trim_end_matches(['\n', '\r']));
-        line.map(Some).map_err(|error| Fault::Line(said(&error)))
+        Ok(read > 0)
     }
 }
 
@@ -274,6 +286,23 @@ mod tests {
         assert_eq!(envelope.payload, "hi");
         let header = Line::RelayExport(Header::new(Timestamp::from_ms(5), Seq::new(9)));
         assert_eq!(serde_json::to_string(&header).unwrap(), HEADER);
+    }
+
+    #[test]
+    fn what_editors_add_is_passed_over() {
+        let text = format!("{HEADER}\n{ITEM}\n{END}\n");
+        for text in [
+            format!("\u{feff}{text}"),
+            format!("{text}\n"),
+            format!("{text}\r\n \t\n\n"),
+            text.replace('\n', "\r\n"),
+            text.trim_end().to_owned(),
+        ] {
+            assert_eq!(read(&text).unwrap().len(), 1, "{text:?}");
+        }
+        refused(&format!("{text}\n\n{{}}"), 6, "follows the last line");
+        refused(&format!("{HEADER}\n\n{ITEM}\n{END}\n"), 2, "EOF");
+        refused(&format!("{HEADER}\n\u{feff}{ITEM}\n{END}\n"), 2, "expected value");
     }
 
     #[test]

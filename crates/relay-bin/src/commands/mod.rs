@@ -50,12 +50,12 @@ pub enum StoreCommand {
     },
     /// Write every live item to a file, one JSON object a line, while no relay uses the store
     Export {
-        /// The file, which must not be there yet
+        /// The file, which must not be there yet; a pipe; or - for standard output
         file: PathBuf,
     },
     /// Put the items of such a file at the end of their queues, while no relay uses the store; may be repeated
     Import {
-        /// The file
+        /// The file; a pipe; or - for standard input
         file: PathBuf,
     },
     /// Reclaim what is expired, and give back all the space that can be given back, while no relay uses the store
@@ -68,18 +68,24 @@ pub(crate) struct Outcome {
     pub(crate) text: String,
     /// Whether all is well.
     pub(crate) is_good: bool,
+    /// Standard output has something else to carry, and the text goes to standard error.
+    pub(crate) is_aside: bool,
 }
 
 impl Outcome {
     fn good(text: String) -> Self {
-        Self { text, is_good: true }
+        Self { text, is_good: true, is_aside: false }
     }
 
     /// Lists what was found, and it is good only if that is nothing.
     fn with_findings(findings: &[String], text: &str) -> Self {
         let mut all: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
         all.push_str(text);
-        Self { text: all, is_good: findings.is_empty() }
+        Self { text: all, is_good: findings.is_empty(), is_aside: false }
+    }
+
+    fn aside(self) -> Self {
+        Self { is_aside: true, ..self }
     }
 }
 

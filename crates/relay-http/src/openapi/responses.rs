@@ -83,11 +83,10 @@ fn response(status: u16) -> Value {
         ),
         431 => ("The head is too large, or has too many fields: send a smaller one.", json!({})),
         503 => (
-            "The store failed, too much work is waiting, or the relay is stopping or not ready yet: send it again later. All but \
-             `storage_error` say when.",
-            json!({"Retry-After": header("RetryAfter", false)}),
+            "The store failed, too much work is waiting, or the relay is stopping or not ready yet: send it again later.",
+            json!({"Retry-After": header("RetryAfter", true)}),
         ),
-        507 => ("There is no space left; pulls go on.", json!({})),
+        507 => ("There is no space left; pulls go on.", json!({"Retry-After": header("RetryAfter", true)})),
         _ => ("A fault of the relay: send it again.", json!({})),
     };
     json!({"description": meaning, "headers": headers, "content": {"application/json": {"schema": body(status)}}})

@@ -35,8 +35,8 @@ fn every_error_of_a_relay_has_its_status_and_code() {
     check(|_| Rejection::Forbidden.into(), 403, "forbidden", None, Value::Null);
     let too_large = |_| Rejection::MessageTooLarge { limit: 9 }.into();
     check(too_large, 413, "message_too_large", None, json!({"limit": 9}));
-    check(|_| Error::storage(io::Error::other("x")), 503, "storage_error", None, Value::Null);
-    check(|_| Error::StorageFull, 507, "storage_full", None, Value::Null);
+    check(|_| Error::storage(io::Error::other("x")), 503, "storage_error", Some("1"), Value::Null);
+    check(|_| Error::StorageFull, 507, "storage_full", Some("60"), Value::Null);
     check(|retry_after| Error::Overloaded { retry_after }, 503, "overloaded", Some("3"), Value::Null);
     check(|retry_after| Error::NotReady { retry_after }, 503, "not_ready", Some("3"), Value::Null);
 }

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use relay_core::testing::ManualClock;
 use relay_core::{Ack, Limits, Recipient, Relay as _, Timestamp};
 use relay_store_redb::{Options, RedbRelay};
+use relay_tests::Process;
+use relay_tests::process::Ended;
 
 use super::{LIMIT_BYTES, Place, envelope, is_front_of, items, open, push};
 
@@ -62,6 +64,92 @@ fn an_export_that_was_killed_has_no_file_and_is_repeated() {
     place.done("store", &["export"], "x");
     place.done("other", &["import"], "x");
     assert_eq!(place.queues("other"), whole);
+}
+
+/// Runs a script of bash, in which `$P` is the program; everything in its pipes has to end well.
+fn script(place: &Place, script: &str, code: i32) -> Ended {
+    let script =
+        format!("set -o pipefail; cd '{}'; P='{}'; {script}", place.0.path().display(), crate::PROGRAM);
+    let ended = Process::run("bash", &["-c", &script], &[]).unwrap();
+    assert_eq!(ended.status.code(), Some(code), "{script}: {}{}", ended.stdout, ended.stderr);
+    ended
+}
+
+#[test]
+fn both_ends_take_pipes() {
+    let place = Place::filled();
+    let whole = place.queues("store");
+    place.done("store", &["export"], "x");
+    for (number, pipes) in [
+        "$P export - --storage-path store | $P import - --storage-path",
+        "$P export /dev/stdout --storage-path store | $P import /dev/stdin --storage-path",
+        "$P export - --storage-path store > y; $P import - < y --storage-path",
+        "mkfifo p; $P export p --storage-path store & $P import p --storage-path",
+        "cat x | gzip > x.gz; $P import <(zcat x.gz) --storage-path",
+        "$P export >(gzip > z.gz; mv z.gz done.gz) --storage-path store; until [ -e done.gz ]; do :; done; zcat done.gz | $P import - --storage-path",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let store = format!("other{number}");
+        let ended = script(&place, &format!("{pipes} {store}"), 0);
+        assert!(ended.stdout.contains("700 items stored, 0 known already"), "{pipes}: {}", ended.stdout);
+        assert_eq!(place.queues(&store), whole, "{pipes}");
+    }
+    let written = std::fs::read_to_string(place.path("y")).unwrap();
+    assert!(written.starts_with("{\"relay_export\"") && written.ends_with("}}\n"), "nothing else is in it");
+    let ended = script(&place, "$P export - --storage-path store 2>&1 >/dev/null", 0);
+    assert!(ended.stdout.contains("-: 700 items of "), "the sum is told elsewhere: {}", ended.stdout);
+}
+
+#[test]
+fn a_pipe_is_imported_up_to_its_first_mistake() {
+    let place = Place::filled();
+    let whole = place.queues("store");
+    place.done("store", &["export"], "x");
+    let bad = "sed '400s/.*/garbage/' x | $P import - --storage-path other";
+    let ended = script(&place, bad, 1);
+    assert!(ended.stderr.contains("standard input, line 400: expected value"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("what stands before it is imported"), "{}", ended.stderr);
+    let part = place.queues("other");
+    assert!(items(&part) == 398 && is_front_of(&part, &whole), "{} items", items(&part));
+
+    let ended = script(&place, "head -n 600 x | $P import - --storage-path other", 1);
+    assert!(ended.stderr.contains("line 601: the file ends before its last line"), "{}", ended.stderr);
+    let ended = script(&place, "$P import - --storage-path other < x", 0);
+    assert!(ended.stdout.contains("101 items stored, 599 known already"), "{}", ended.stdout);
+    assert_eq!(place.queues("other"), whole);
+}
+
+#[test]
+fn what_is_no_export_makes_no_store() {
+    let place = Place::filled();
+    for input in ["</dev/null", "< <(echo garbage)", "< <(:)"] {
+        let ended = script(&place, &format!("$P import - --storage-path other {input}"), 1);
+        assert!(ended.stderr.contains("nothing was imported"), "{}", ended.stderr);
+        assert!(!place.path("other").exists());
+    }
+}
+
+#[test]
+fn an_export_that_fails_leaves_nothing_and_says_so() {
+    let place = Place::filled();
+    // With the signal ignored, a file that gets too long is an error, as a full disk is.
+    let ended = script(&place, "trap '' XFSZ; ulimit -f 1024; $P export x --storage-path store", 1);
+    assert!(ended.stderr.contains("x: File too large"), "{}", ended.stderr);
+    assert!(!place.path("x").exists() && !place.path("x.part").exists());
+    let ended = script(&place, "$P export - --storage-path store > /dev/full", 1);
+    assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);
+    let ended = script(&place, "$P export /dev/full --storage-path store", 1);
+    assert!(ended.stderr.contains("/dev/full: No space left on device"), "{}", ended.stderr);
+    // Nobody takes half of it for all.
+    let ended =
+        script(&place, "set +o pipefail; { $P export - --storage-path store; echo $? >&2; } | true", 0);
+    assert!(
+        ended.stderr.trim_end().ends_with('1') && ended.stderr.contains("Broken pipe"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A backup beside a relay that serves: it holds what was answered before it began, and nobody is kept waiting or left with half of it.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -142,6 +144,74 @@ fn a_refusal_reaches_who_asked() {
     place.done("store", &["backup"], "b");
     let told = place.refused("store", &["backup"], "b");
     assert!(told.starts_with("the relay says: ") && told.contains("is not empty"), "{told}");
+}
+
+/// Listens in the place of a relay, and tells what a backup would be told.
+fn pretend(place: &Place) -> thread::JoinHandle<()> {
+    let listener = UnixListener::bind(place.path("store/control.sock")).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"progress 0 12345\ndone 7 12345\n").unwrap();
+        // Until the other side is gone.
+        std::io::copy(&mut stream, &mut std::io::sink()).ok();
+    })
+}
+
+#[test]
+fn a_backup_is_there_before_it_is_said_to_be() {
+    let place = Place::filled();
+    let _held = super::open(&place.path("store"));
+    let liar = pretend(&place);
+    let told = place.refused("store", &["backup"], "nothere");
+    assert!(told.contains("nothere: it may see other directories there"), "{told}");
+    liar.join().unwrap();
+
+    // Nor is another one taken for it.
+    std::fs::remove_file(place.path("store/control.sock")).unwrap();
+    drop(_held);
+    place.done("store", &["backup"], "older");
+    let _held = super::open(&place.path("store"));
+    let liar = pretend(&place);
+    let told = place.refused("store", &["backup"], "older");
+    assert!(told.contains("the relay says that the backup is written, and it is not all in "), "{told}");
+    liar.join().unwrap();
+}
+
+/// Root can run a relay as somebody else; others see their own alone.
+#[test]
+fn who_listens_in_the_place_of_the_relay_is_asked_for_nothing() {
+    const STRANGER: &str = "12345";
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if !is_root {
+        return;
+    }
+    let place = Place::filled();
+    let _held = super::open(&place.path("store"));
+    // A relay of the stranger's, with everything that it needs.
+    std::fs::set_permissions(place.0.path(), Permissions::from_mode(0o755)).unwrap();
+    let (program, theirs) = (place.text("program"), place.text("theirs"));
+    std::fs::copy(crate::PROGRAM, &program).unwrap();
+    std::fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(12_345), None).unwrap();
+    let words = [
+        "--reuid",
+        STRANGER,
+        "--clear-groups",
+        &program,
+        "--address",
+        "127.0.0.1:0",
+        "--storage-path",
+        &theirs,
+    ];
+    let _theirs = Process::start("setpriv", &words).unwrap();
+    std::fs::rename(place.path("theirs/control.sock"), place.path("store/control.sock")).unwrap();
+    let told = place.refused("store", &["backup"], "b");
+    assert!(told.contains("control.sock is not the owner of the store; it was asked for nothing"), "{told}");
+    assert!(!place.path("b").exists());
+
+    // A file of theirs in the place of the store's makes them no owner of the directory.
+    std::os::unix::fs::chown(place.path("store/relay.redb"), Some(12_345), None).unwrap();
+    assert!(place.refused("store", &["backup"], "b").contains("is not the owner of the store"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The log: how its lines look, what they tell, and what they never tell.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use relay_tests::{Client, Process, ack_body, push_body};
@@ -69,18 +71,60 @@ fn lines_are_json_where_nobody_looks_on() {
 #[test]
 fn lines_are_text_if_asked_for() {
     let lines = Directory::new().log_of(&["--log-format", "text"], None, |_| {});
-    assert!(lines.iter().all(|line| !line.starts_with('{') && line.contains(" INFO ")), "{lines:?}");
+    let is_text =
+        |line: &String| line.contains(" INFO ") || line.contains(" WARN relay_bin::program: running as root");
+    assert!(lines.iter().all(|line| !line.starts_with('{') && is_text(line)), "{lines:?}");
     assert!(lines.iter().all(|line| !line.contains('\u{1b}')), "no colours in a file: {lines:?}");
     assert!(lines.iter().any(|line| line.contains("serving")));
 }
 
 #[test]
 fn the_filter_is_obeyed() {
-    assert_eq!(Directory::new().log_of(&[], Some("warn"), |_| {}), Vec::<String>::new());
+    assert_eq!(Directory::new().log_of(&[], Some("error"), |_| {}), Vec::<String>::new());
     let debug = Directory::new().log_of(&[], Some("relay_http=debug"), |process| {
         assert_eq!(process.connect().unwrap().get("/nowhere").unwrap().status, 404);
     });
     assert!(debug.iter().any(|line| line.contains("not_found")), "{debug:?}");
+}
+
+#[test]
+fn a_filter_that_is_empty_or_not_understood_is_as_none() {
+    let says = |filter, message: &str| {
+        let log = Directory::new().log_of(&[], Some(filter), |_| {});
+        log.iter().filter(|line| line.contains(message)).count()
+    };
+    for filter in ["", " ", "nonsense!", "verbose", "relay_http=verbose"] {
+        assert_eq!(says(filter, "\"serving\""), 1, "{filter:?}");
+        let odd = usize::from(!filter.trim().is_empty());
+        assert_eq!(says(filter, "not understood"), odd, "{filter:?}");
+    }
+    assert_eq!(says("error,relay_http=verbose", "relay_http=verbose"), 1, "it is named");
+}
+
+#[test]
+fn what_is_no_http_writes_no_lines() {
+    for filter in ["info", "relay_http=info", "trace,actix=off", "warn"] {
+        let log = Directory::new().log_of(&[], Some(filter), |process| {
+            for _ in 0..5 {
+                let mut client = process.connect().unwrap();
+                client.send(b"GARBAGE\r\n\r\n").unwrap();
+                assert_eq!(client.receive().unwrap().status, 400);
+            }
+        });
+        assert!(log.iter().all(|line| !line.contains("actix_http")), "{filter}: {log:?}");
+    }
+}
+
+#[test]
+fn a_storage_directory_that_others_may_change_is_warned_of() {
+    for (mode, warned) in [(0o700, 0), (0o755, 0), (0o775, 1), (0o777, 1)] {
+        let directory = Directory::new();
+        std::fs::create_dir(directory.path("store")).unwrap();
+        std::fs::set_permissions(directory.path("store"), Permissions::from_mode(mode)).unwrap();
+        let log = directory.log_of(&[], None, |_| {});
+        let said = log.iter().filter(|line| line.contains("may be changed by others than its owner")).count();
+        assert_eq!(said, warned, "{mode:o}");
+    }
 }
 
 /// What is at info by default, and all that the relay's own crates have to say: none of it tells who talked to whom.
