@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use relay_core::Limits;
+use relay_core::{Limits, MemoryRelay};
 use relay_http::{RateLimit, Readiness};
 
 use crate::config::{RateLimitConfig, RelayConfig, RelayLimits};
@@ -51,6 +51,11 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
         trusted_proxies: config.trusted_proxies.clone(),
         tracked_addresses_max: NonZeroUsize::new(tracked).unwrap_or(NonZeroUsize::MIN),
     }
+}
+
+/// What a relay in memory may hold. Nothing but this bounds it, so there always is a bound.
+pub(crate) const fn memory_bytes_max(max_bytes: u64) -> u64 {
+    if max_bytes == 0 { MemoryRelay::BYTES_MAX } else { max_bytes }
 }
 
 #[cfg(feature = "redb")]
