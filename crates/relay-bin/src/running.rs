@@ -88,7 +88,8 @@ pub(crate) async fn start_reloadable(
     let (limits, clock) = (wiring::limits(&config.relay), Arc::new(WatchedClock::default()));
     match config.storage.kind {
         StorageKind::Memory => {
-            let open = || Ok(MemoryRelay::new(limits, clock));
+            let bytes_max = wiring::memory_bytes_max(config.storage.max_bytes);
+            let open = move || Ok(MemoryRelay::new(limits, clock).with_bytes_max(bytes_max));
             let key = KeyForStart::find(wiring::given_key_path(&config))?;
             serve(open, Box::new(|| None), config, key, reload, told, |_| pending()).await
         }

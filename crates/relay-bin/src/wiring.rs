@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use relay_core::Limits;
+use relay_core::{Limits, MemoryRelay};
 use relay_http::{CursorKey, RateLimit, Readiness};
 
 use crate::config::{RateLimitConfig, RelayConfig, RelayLimits, ServerConfig};
@@ -86,6 +86,11 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
         exempt: config.exempt.clone(),
         tracked_addresses_max: NonZeroUsize::new(tracked).unwrap_or(NonZeroUsize::MIN),
     }
+}
+
+/// What a relay in memory may hold. Nothing but this bounds it, so there always is a bound.
+pub(crate) const fn memory_bytes_max(max_bytes: u64) -> u64 {
+    if max_bytes == 0 { MemoryRelay::BYTES_MAX } else { max_bytes }
 }
 
 #[cfg(feature = "redb")]

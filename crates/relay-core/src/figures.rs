@@ -53,7 +53,8 @@ pub struct Figures {
     pub checkpoints_failed: Option<u64>,
     /// How long items had waited when a page with them was read, in milliseconds. One that is pulled again counts again.
     pub delivery_age_ms: Option<Distribution>,
-    /// What lies in all queues, expired items that are not reclaimed yet included. The bytes are what it takes on disk.
+    /// What lies in all queues, expired items that are not reclaimed yet included. The bytes are what it takes
+    /// on disk, or all that the store takes in memory.
     pub live: Option<Usage>,
     /// What requests that wait to be written weigh, in bytes.
     pub waiting_bytes: Option<u64>,

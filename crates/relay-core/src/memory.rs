@@ -1,6 +1,10 @@
 //! A complete relay in memory: for demonstrations, for tests, and for `kind = "memory"`. Nothing survives the process.
+//!
+//! All that it keeps is counted in bytes and has a bound, over which it stores nothing new. Its maps are trees, which give memory back
+//! when they shrink: a hash table keeps what it needed once, and nobody would count that.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -11,8 +15,8 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::figures::Figures;
 use crate::limits::{Limits, Usage};
-use crate::message::{Envelope, ItemId, Recipient, Seq};
-use crate::queue::{self, Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
+use crate::message::{Envelope, ItemId, Kind, Recipient, Seq};
+use crate::queue::{self, Ack, AckOutcome, Admission, Page, Pull, PushOutcome, SweepStep, Swept};
 use crate::relay::Relay;
 use crate::store::{Due, DueItems, Forgotten, Front, Item, Queued as _, ReadTx, Trace, WriteTx};
 use crate::time::{Clock, SteadyClock, Timestamp};
@@ -21,33 +25,69 @@ use crate::verify::{self, Inspect};
 /// How many rows one step of the sweep reclaims before it lets other requests in.
 const SWEEP_STEP_ROWS: usize = 1024;
 
+/// What a queue takes besides its recipient and what is in it: its place among the queues, and the first node of each of its trees,
+/// which has room for eleven entries. Like the next two it is rather too much than too little: nodes are counted as half empty.
+const QUEUE_BYTES: u64 = 2560;
+
+/// What an item takes besides its kind and its payload: its places in the queue, among the names and among the deadlines.
+const ITEM_BYTES: u64 = 640;
+
+/// What an acked name takes: its places among the names of its queue and among those that end.
+const NAME_BYTES: u64 = 288;
+
+/// Once it was full, a relay takes pushes again when so much is free, as a part of the bound: so that this does not come and go with
+/// each ack.
+const MARGIN: u64 = 16;
+
 /// A relay whose queues live in memory.
 pub struct MemoryRelay {
     limits: Limits,
     clock: SteadyClock,
-    tables: Mutex<MemoryTables>,
+    bytes_max: u64,
+    tables: Mutex<Bounded>,
+}
+
+/// The tables, and whether the last thing known of them is that they are full.
+#[derive(Debug, Default)]
+struct Bounded {
+    tables: MemoryTables,
+    was_full: bool,
 }
 
 /// The tables of a store, in memory. A transaction on them is whatever is done under one `&mut`: nothing can fail.
 #[derive(Debug, Default)]
 pub struct MemoryTables {
-    queues: HashMap<Recipient, Queue>,
+    queues: BTreeMap<Recipient, Queue>,
     deadlines: BTreeSet<(Timestamp, Seq, Recipient)>,
     acked: BTreeSet<(Timestamp, Recipient, ItemId)>,
     last_seq: Seq,
+    /// What all of it takes, counted by the constants above.
+    bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     usage: Usage,
     items: BTreeMap<Seq, Item<Bytes>>,
-    traces: HashMap<ItemId, Trace>,
+    traces: BTreeMap<ItemId, Trace>,
 }
 
 impl MemoryRelay {
-    /// An empty relay.
+    /// How many bytes a relay holds unless it is told otherwise: 256 MiB.
+    pub const BYTES_MAX: u64 = 256 << 20;
+
+    /// An empty relay, which holds up to [`Self::BYTES_MAX`].
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        Self { limits, clock: SteadyClock::new(clock), tables: Mutex::default() }
+        let clock = SteadyClock::new(clock);
+        Self { limits, clock, bytes_max: Self::BYTES_MAX, tables: Mutex::default() }
+    }
+
+    /// The same relay with another bound on all that it holds: payloads, recipients, remembered names, and what it takes to find them.
+    /// What would pass it is refused with [`Error::StorageFull`]; pulls, acks and the sweep go on. The process takes somewhat more: what
+    /// the allocator does not give back, and requests on their way.
+    #[must_use]
+    pub fn with_bytes_max(self, bytes_max: u64) -> Self {
+        Self { bytes_max, ..self }
     }
 
     /// As [`Relay::push`], without a future: nothing here ever waits for long.
@@ -55,23 +95,39 @@ impl MemoryRelay {
     /// # Errors
     /// As [`Relay::push`].
     pub fn push_now(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
-        let Ok(outcome) = queue::push(&mut *self.lock(), &self.limits, self.clock.now(), envelope);
+        let mut bounded = self.lock();
+        let now = self.clock.now();
+        let bytes = bounded.tables.bytes_of(&envelope);
+        if bounded.is_full(bytes, self.bytes_max) {
+            // What is known already, and what is refused for another reason, is answered as ever.
+            let Ok(admitted) = queue::admit(&bounded.tables, &self.limits, now, &envelope);
+            if let Admission::Fits { .. } = admitted? {
+                bounded.was_full = true;
+                return Err(Error::StorageFull);
+            }
+        }
+        let Ok(outcome) = queue::push(&mut bounded.tables, &self.limits, now, envelope);
         Ok(outcome?)
     }
 
     /// Recounts everything and lists what does not add up.
     pub fn verify(&self) -> Vec<String> {
-        let Ok(findings) = verify::recount(&*self.lock());
+        let tables = &self.lock().tables;
+        let Ok(mut findings) = verify::recount(tables);
+        let (counted, noted) = (tables.recount_bytes(), tables.bytes);
+        if counted != noted {
+            findings.push(format!("all of it takes {counted} bytes, and {noted} are noted"));
+        }
         findings
     }
 
-    fn lock(&self) -> MutexGuard<'_, MemoryTables> {
+    fn lock(&self) -> MutexGuard<'_, Bounded> {
         // A panic elsewhere leaves the tables usable: each change is one insert or remove, and `verify` would tell.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sweep_step(&self) -> SweepStep {
-        let Ok(step) = queue::expire(&mut *self.lock(), self.clock.now(), SWEEP_STEP_ROWS);
+        let Ok(step) = queue::expire(&mut self.lock().tables, self.clock.now(), SWEEP_STEP_ROWS);
         step
     }
 }
@@ -82,12 +138,12 @@ impl Relay for MemoryRelay {
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        let Ok(page) = queue::pull(&*self.lock(), &self.limits, self.clock.now(), &pull);
+        let Ok(page) = queue::pull(&self.lock().tables, &self.limits, self.clock.now(), &pull);
         Ok(page)
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let Ok(outcome) = queue::ack(&mut *self.lock(), &self.limits, self.clock.now(), &ack);
+        let Ok(outcome) = queue::ack(&mut self.lock().tables, &self.limits, self.clock.now(), &ack);
         Ok(outcome)
     }
 
@@ -102,9 +158,25 @@ impl Relay for MemoryRelay {
         }
     }
 
+    fn is_full(&self) -> bool {
+        let mut bounded = self.lock();
+        bounded.was_full = bounded.was_full && bounded.is_full(0, self.bytes_max);
+        bounded.was_full
+    }
+
     fn figures(&self) -> Figures {
-        let live = self.lock().queues.values().map(|queue| queue.usage).sum::<Usage>();
-        Figures { live: Some(live), ..Figures::default() }
+        let is_full = self.is_full();
+        let tables = &self.lock().tables;
+        let live = Usage { items: tables.deadlines.len() as u64, bytes: tables.bytes };
+        Figures { live: Some(live), is_full: Some(is_full), ..Figures::default() }
+    }
+}
+
+impl Bounded {
+    /// Whether there is no room for so much more.
+    fn is_full(&self, bytes: u64, bytes_max: u64) -> bool {
+        let margin = if self.was_full { bytes_max / MARGIN } else { 0 };
+        self.tables.bytes.saturating_add(bytes) > bytes_max.saturating_sub(margin)
     }
 }
 
@@ -174,13 +246,14 @@ impl WriteTx for MemoryTables {
 
     fn insert(&mut self, recipient: &Recipient, item: Item<Bytes>) -> Result<(), Infallible> {
         let (seq, id, deadline) = (item.seq, item.id(), item.deadline);
-        let queue = self.queues.entry(recipient.clone()).or_default();
         let trace = Trace::Queued { seq, deadline, payload_bytes: item.payload_bytes };
-        if let Some(Trace::Acked { until }) = queue.traces.insert(id, trace) {
-            self.acked.remove(&(until, recipient.clone(), id));
-        }
+        self.bytes = self.bytes.saturating_add(item_bytes(&item.kind, item.payload_bytes));
+        let (recipient, queue) = self.queue(recipient);
         queue.items.insert(seq, item);
-        self.deadlines.insert((deadline, seq, recipient.clone()));
+        if let Some(Trace::Acked { until }) = queue.traces.insert(id, trace) {
+            self.forget_name(until, recipient.clone(), id);
+        }
+        self.deadlines.insert((deadline, seq, recipient));
         Ok(())
     }
 
@@ -188,6 +261,7 @@ impl WriteTx for MemoryTables {
         let Some(queue) = self.queues.get_mut(recipient) else { return Ok(()) };
         queue.traces.remove(&id);
         if let Some(item) = queue.items.remove(&seq) {
+            self.bytes = self.bytes.saturating_sub(item_bytes(&item.kind, item.payload_bytes));
             self.deadlines.remove(&(item.deadline, seq, recipient.clone()));
         }
         Ok(())
@@ -199,9 +273,11 @@ impl WriteTx for MemoryTables {
         id: ItemId,
         until: Timestamp,
     ) -> Result<(), Infallible> {
-        let queue = self.queues.entry(recipient.clone()).or_default();
+        let (recipient, queue) = self.queue(recipient);
         queue.traces.insert(id, Trace::Acked { until });
-        self.acked.insert((until, recipient.clone(), id));
+        if self.acked.insert((until, recipient, id)) {
+            self.bytes = self.bytes.saturating_add(NAME_BYTES);
+        }
         Ok(())
     }
 
@@ -230,6 +306,7 @@ impl WriteTx for MemoryTables {
         let mut names = 0;
         while names < max && self.acked.first().is_some_and(|(until, ..)| *until <= now) {
             let Some((_, recipient, id)) = self.acked.pop_first() else { break };
+            self.bytes = self.bytes.saturating_sub(NAME_BYTES);
             if let Some(queue) = self.queues.get_mut(&recipient) {
                 queue.traces.remove(&id);
             }
@@ -265,6 +342,50 @@ impl MemoryTables {
             |queue: &Queue| queue.usage.is_empty() && queue.items.is_empty() && queue.traces.is_empty();
         if self.queues.get(recipient).is_some_and(empty) {
             self.queues.remove(recipient);
+            self.bytes = self.bytes.saturating_sub(queue_bytes(recipient));
         }
     }
+
+    /// The queue, which is made if there is none, and its recipient as it has it: so its text is there once, however often it is named.
+    fn queue(&mut self, recipient: &Recipient) -> (Recipient, &mut Queue) {
+        let entry = self.queues.entry(recipient.clone());
+        let recipient = entry.key().clone();
+        if let Entry::Vacant(_) = entry {
+            self.bytes = self.bytes.saturating_add(queue_bytes(&recipient));
+        }
+        (recipient, entry.or_default())
+    }
+
+    fn forget_name(&mut self, until: Timestamp, recipient: Recipient, id: ItemId) {
+        if self.acked.remove(&(until, recipient, id)) {
+            self.bytes = self.bytes.saturating_sub(NAME_BYTES);
+        }
+    }
+
+    /// What it takes to store this.
+    fn bytes_of(&self, envelope: &Envelope) -> u64 {
+        let is_new = !self.queues.contains_key(&envelope.recipient);
+        let queue = if is_new { queue_bytes(&envelope.recipient) } else { 0 };
+        queue.saturating_add(item_bytes(&envelope.kind, envelope.payload_bytes()))
+    }
+
+    /// What all of it takes, counted anew.
+    fn recount_bytes(&self) -> u64 {
+        let of_queue = |(recipient, queue): (&Recipient, &Queue)| {
+            let items: u64 =
+                queue.items.values().map(|item| item_bytes(&item.kind, item.payload_bytes)).sum();
+            queue_bytes(recipient) + items
+        };
+        self.queues.iter().map(of_queue).sum::<u64>() + self.acked.len() as u64 * NAME_BYTES
+    }
+}
+
+/// An allocator rounds up, and leaves some of its pages unused: a quarter at worst.
+fn item_bytes(kind: &Kind, payload_bytes: u64) -> u64 {
+    let kind_bytes = kind.as_str().len() as u64;
+    ITEM_BYTES.saturating_add(kind_bytes).saturating_add(payload_bytes).saturating_add(payload_bytes / 4)
+}
+
+fn queue_bytes(recipient: &Recipient) -> u64 {
+    QUEUE_BYTES + recipient.as_str().len() as u64
 }

@@ -139,7 +139,7 @@ where
         tokio::task::spawn_local(serve(connection));
     }
     // Nothing more is accepted, and what is open goes on.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn accept(

@@ -274,7 +274,7 @@ impl Acceptor {
                 Box::pin(async move {
                     if changes.changed().await.is_err() {
                         // Nobody is left who could change it.
-                        std::future::pending().await
+                        std::future::pending::<()>().await;
                     }
                 })
             }

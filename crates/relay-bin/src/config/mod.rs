@@ -120,7 +120,8 @@ pub struct StorageConfig {
     pub cache_bytes: u64,
     /// Bytes that stay free on the file system; with less, pushes are refused. 0: none.
     pub min_free_bytes: u64,
-    /// Bytes that the store's files may take together; with more, pushes are refused. 0: no bound.
+    /// Bytes that the store's files may take together, or the whole store in memory; with more, pushes are refused. 0: no bound
+    /// for files, and 256 MiB in memory.
     pub max_bytes: u64,
 }
 

@@ -156,7 +156,7 @@ impl Metric {
             Self::DamagedItems => ("relay_damaged_items_total", Counter, &[], "Damaged items that were met by pulls and left out, counted for each time."),
             Self::StorageFull => ("relay_storage_full", Gauge, &[], "1 while pushes are refused for want of space, else 0."),
             Self::LiveItems => ("relay_live_items", Gauge, &[], "Items in all queues, with expired ones that are not reclaimed yet."),
-            Self::LiveBytes => ("relay_live_bytes", Gauge, &[], "What these items take, names included; in memory the payloads alone."),
+            Self::LiveBytes => ("relay_live_bytes", Gauge, &[], "What these items take, names included; in memory all that is counted by storage.max_bytes."),
             Self::WaitingBytes => ("relay_waiting_bytes", Gauge, &[], "Weight of the pushes and acks that wait for the disk."),
             Self::DiskFiles => ("relay_disk_files", Gauge, &["kind"], "Files of the store: journal, payload or index."),
             Self::DiskBytes => ("relay_disk_bytes", Gauge, &["kind"], "What is in these files; the index as of its last checkpoint."),
