@@ -59,7 +59,8 @@ fn bytes(relay: &MemoryRelay) -> u64 {
 #[test]
 fn whatever_fills_it_is_counted() {
     let long = "r".repeat(500);
-    let ways: [(&str, &dyn Fn(u128) -> Envelope, u128); 4] = [
+    type Way<'a> = (&'a str, &'a dyn Fn(u128) -> Envelope, u128);
+    let ways: [Way<'_>; 4] = [
         ("payloads", &|message| envelope("alice", message, 50_000), 18),
         ("items of nothing", &|message| envelope("alice", message, 0), 2000),
         ("recipients", &|message| envelope(&format!("{long} {message}"), 0, 0), 350),

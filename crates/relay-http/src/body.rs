@@ -506,7 +506,11 @@ mod tests {
             held.expect(1024 * 1024, Encoding::Identity).unwrap();
             held.append(&vec![byte; 1024 * 1024]).unwrap();
             let mut used = 0;
-            held.decode(|_| Ok(used = budget.used())).unwrap();
+            held.decode(|_| {
+                used = budget.used();
+                Ok(())
+            })
+            .unwrap();
             used
         };
         assert!(used_for(b'\\') >= used_for(b'A') + 512 * 1024);
