@@ -47,7 +47,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "[rate_limit.others]",
-            "rate_limit.others: unknown table; [rate_limit] holds: enabled, per_ip_rps, burst, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
+            "rate_limit.others: unknown table; [rate_limit] holds: enabled, per_ip_rps, burst, max_wait_ms, push_bytes_per_second, push_per_recipient_rps, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, exempt, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
         ),
         (
             "[logging]",

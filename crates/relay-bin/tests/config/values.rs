@@ -112,11 +112,17 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("rate_limit.enabled", "false", "false", |c| !c.rate_limit.enabled),
     ("rate_limit.per_ip_rps", "8", "8", |c| c.rate_limit.per_ip_rps == 8),
     ("rate_limit.burst", "4294967295", "4294967295", |c| c.rate_limit.burst == u32::MAX),
+    ("rate_limit.max_wait_ms", "0", "0", |c| c.rate_limit.max_wait_ms == 0),
+    ("rate_limit.push_bytes_per_second", "0", "0", |c| c.rate_limit.push_bytes_per_second == 0),
+    ("rate_limit.push_per_recipient_rps", "5", "5", |c| c.rate_limit.push_per_recipient_rps == 5),
     ("rate_limit.ban_seconds", "0", "0", |c| c.rate_limit.ban_seconds == 0),
     ("rate_limit.ban_threshold", "9", "9", |c| c.rate_limit.ban_threshold == 9),
     ("rate_limit.ipv6_prefix", "128", "128", |c| c.rate_limit.ipv6_prefix == 128),
     ("rate_limit.trusted_proxies", r#"["10.0.0.0/8", "::1"]"#, "10.0.0.0/8, ::1", |c| {
         c.rate_limit.trusted_proxies == ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+    }),
+    ("rate_limit.exempt", r#"["192.0.2.0/24"]"#, "192.0.2.0/24", |c| {
+        c.rate_limit.exempt == ["192.0.2.0/24".parse().unwrap()]
     }),
     ("rate_limit.max_tracked_addresses", "1", "1", |c| c.rate_limit.max_tracked_addresses == 1),
     ("rate_limit.endpoints.push_rps", "11", "11", |c| c.rate_limit.endpoints.push_rps == 11),
