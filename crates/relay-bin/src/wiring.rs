@@ -1,10 +1,11 @@
 //! From the configuration to each crate's own options. Pure: what is written here is what a key means.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use relay_core::{Limits, MemoryRelay};
-use relay_http::{RateLimit, Readiness};
+use relay_http::{AllowedHosts, Origin, RateLimit, Readiness};
 
 use crate::config::{RateLimitConfig, RelayConfig, RelayLimits};
 
@@ -20,7 +21,12 @@ pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     }
 }
 
-pub(crate) fn http_options(config: &RelayConfig, readiness: Readiness) -> relay_http::Options {
+/// `address` is the one that is listened on.
+pub(crate) fn http_options(
+    config: &RelayConfig,
+    address: SocketAddr,
+    readiness: Readiness,
+) -> relay_http::Options {
     // What no machine can count has no bound.
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
     relay_http::Options {
@@ -32,6 +38,30 @@ pub(crate) fn http_options(config: &RelayConfig, readiness: Readiness) -> relay_
         drain: Duration::from_secs(config.server.drain_seconds),
         rate_limit: config.rate_limit.enabled.then(|| rate_limit(&config.rate_limit)),
         readiness,
+        // A proxy in front calls the relay as it likes, so that only browsers are held to a name that nobody has given.
+        allowed_hosts: match config.server.allowed_hosts.as_slice() {
+            [] => allowed_hosts(&[], address).of_browsers(),
+            names => allowed_hosts(names, address),
+        },
+        allowed_origins: config.cors.allowed_origins.iter().filter_map(|text| Origin::parse(text)).collect(),
+    }
+}
+
+/// `address` is the one that is listened on.
+pub(crate) fn admin_options(
+    config: &RelayConfig,
+    address: SocketAddr,
+    readiness: Readiness,
+) -> relay_http::AdminOptions {
+    let allowed_hosts = allowed_hosts(&config.admin.allowed_hosts, address);
+    relay_http::AdminOptions { readiness, allowed_hosts }
+}
+
+/// Without names, those of loopback where nobody else's can lead rightly.
+fn allowed_hosts(names: &[String], address: SocketAddr) -> AllowedHosts {
+    match names {
+        [] if !address.ip().to_canonical().is_loopback() => AllowedHosts::any(),
+        names => AllowedHosts::only(names.iter().map(String::as_str)),
     }
 }
 

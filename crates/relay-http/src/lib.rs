@@ -26,6 +26,7 @@ mod code;
 #[doc(hidden)]
 pub mod codec;
 mod connection;
+mod cross_site;
 mod cursor;
 mod desk;
 mod error;
@@ -47,8 +48,9 @@ mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
 
-pub use admin::serve_admin;
+pub use admin::{AdminOptions, serve_admin};
 pub use code::Code;
+pub use cross_site::{AllowedHosts, Origin};
 pub use metrics::{Counts, Metric, MetricKind, Metrics};
 pub use options::{Options, RateLimit, Transport};
 pub use readiness::{Readiness, Unready};

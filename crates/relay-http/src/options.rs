@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::cross_site::{AllowedHosts, Origin};
 use crate::readiness::Readiness;
 
 /// How to serve.
@@ -29,6 +30,10 @@ pub struct Options {
     pub rate_limit: Option<RateLimit>,
     /// What `/ready` tells, as long as the server does not drain.
     pub readiness: Readiness,
+    /// By which names the relay may be called.
+    pub allowed_hosts: AllowedHosts,
+    /// Pages of which other sites may ask, in a browser.
+    pub allowed_origins: Vec<Origin>,
 }
 
 /// How much each address may send.

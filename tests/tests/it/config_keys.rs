@@ -18,7 +18,9 @@ const TESTS: &[(&str, fn())] = &[
     ("server.start_wait_seconds", server::start_wait_seconds),
     ("server.max_connections", server::max_connections),
     ("server.max_inflight_bytes", server::max_inflight_bytes),
+    ("server.allowed_hosts", server::allowed_hosts_is_accepted_and_printed),
     ("admin.address", server::admin_address),
+    ("admin.allowed_hosts", server::admin_allowed_hosts),
     ("tls.cert_pem_path", server::tls_cert_pem_path),
     ("tls.key_pem_path", server::tls_key_pem_path),
     ("tls.client_ca_pem_path", server::tls_client_ca_pem_path),
@@ -46,6 +48,7 @@ const TESTS: &[(&str, fn())] = &[
     ("rate_limit.endpoints.push_rps", rate_limit::push_rps),
     ("rate_limit.endpoints.pull_rps", rate_limit::pull_rps),
     ("rate_limit.endpoints.ack_rps", rate_limit::ack_rps),
+    ("cors.allowed_origins", server::cors_allowed_origins_is_accepted_and_printed),
 ];
 
 /// Keys without a default, which stand in the shipped file as comments.

@@ -11,7 +11,7 @@ use relay_core::testing::ManualClock;
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Limits, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
-use relay_http::{Metrics, Options, Readiness, Transport, serve};
+use relay_http::{AllowedHosts, Metrics, Options, Readiness, Transport, serve};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -67,6 +67,8 @@ pub(crate) fn options() -> Options {
         drain: PATIENCE,
         rate_limit: None,
         readiness: Readiness::always(),
+        allowed_hosts: AllowedHosts::any(),
+        allowed_origins: Vec::new(),
     }
 }
 

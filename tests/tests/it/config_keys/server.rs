@@ -194,6 +194,42 @@ pub(super) fn admin_address() {
 }
 
 #[test]
+pub(super) fn admin_allowed_hosts() {
+    let status = |names: &str, host: &str| {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let _relay = relay(&[("admin.address", &format!("{address:?}")), ("admin.allowed_hosts", names)]);
+        let mut admin = Client::connect(&address).unwrap();
+        admin.send(format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).unwrap();
+        admin.receive().unwrap().status
+    };
+    for (names, host, expected) in [
+        ("[]", "localhost:7001", 200),
+        ("[]", "127.0.0.1:7001", 200),
+        ("[]", "rebound.example:7001", 403),
+        ("[\"relay.example\"]", "relay.example:7001", 200),
+        ("[\"relay.example\"]", "rebound.example:7001", 403),
+        ("[\"*\"]", "rebound.example:7001", 200),
+    ] {
+        assert_eq!(status(names, host), expected, "{names} {host}");
+    }
+}
+
+#[test]
+pub(super) fn allowed_hosts_is_accepted_and_printed() {
+    let printed =
+        Process::run(PROGRAM, &["check-config"], &[("RELAY__SERVER__ALLOWED_HOSTS", "a.example,b")]).unwrap();
+    assert!(printed.stdout.contains("\nallowed_hosts = [\"a.example\", \"b\"]\n"), "{}", printed.stdout);
+}
+
+#[test]
+pub(super) fn cors_allowed_origins_is_accepted_and_printed() {
+    let printed =
+        Process::run(PROGRAM, &["check-config"], &[("RELAY__CORS__ALLOWED_ORIGINS", "https://a.example")])
+            .unwrap();
+    assert!(printed.stdout.contains("\nallowed_origins = [\"https://a.example\"]\n"), "{}", printed.stdout);
+}
+
+#[test]
 pub(super) fn tls_cert_pem_path() {
     let authority = Authority::new("authority");
     let identity = authority.identity();
