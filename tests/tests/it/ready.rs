@@ -11,7 +11,7 @@ use relay_bin::config::{RelayConfig, StorageKind};
 use relay_bin::{RelayError, start_opening};
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
-use relay_tests::{Client, Relay, ack_body, eventually, pull_body, push_body};
+use relay_tests::{Client, Relay, Response, ack_body, eventually, pull_body, push_body};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -35,6 +35,10 @@ fn patient(address: SocketAddr, admin: SocketAddr) -> RelayConfig {
     config.server.start_wait_seconds = 3600;
     config.admin.address = admin.to_string();
     config
+}
+
+fn of_admin(admin: SocketAddr, path: &str) -> Response {
+    Client::connect(&admin.to_string()).unwrap().get(path).unwrap()
 }
 
 fn await_in_flight(admin: SocketAddr, requests: usize) {
@@ -131,6 +135,8 @@ fn who_comes_before_the_store_is_open_waits_for_it() {
     for (path, status) in [("/health", 200), ("/ready", 503), ("/stats", 200)] {
         assert_eq!(client.get(path).unwrap().status, status, "{path} never waits");
     }
+    assert_eq!(of_admin(admin, "/health").json(), json!({"status": "ok"}));
+    assert_eq!(of_admin(admin, "/ready").json()["error"]["details"], json!({"reason": "starting"}));
     assert!(!starting.is_finished());
 
     let_go.send(()).unwrap();
@@ -138,7 +144,20 @@ fn who_comes_before_the_store_is_open_waits_for_it() {
         assert_eq!(client.receive().unwrap().status, 200);
     }
     let running = runtime.block_on(starting).unwrap().unwrap();
+    assert_eq!(of_admin(admin, "/ready").json(), json!({"status": "ready"}));
+
+    // As long as something is in flight, the end is told there too.
+    client.send(b"POST /push HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{").unwrap();
+    await_in_flight(admin, 1);
     running.shutdown.send(()).unwrap();
+    let told = eventually(|| {
+        let answer = of_admin(admin, "/ready");
+        (answer.status == 503).then_some(answer.json()["error"]["details"].take())
+    });
+    assert_eq!(told.unwrap(), json!({"reason": "draining"}));
+    assert_eq!(of_admin(admin, "/health").code(), "draining");
+    client.send(b"        ").unwrap();
+    assert_eq!(client.receive().unwrap().code(), "invalid_input");
     runtime.block_on(running.handle).unwrap().unwrap();
 }
 

@@ -11,7 +11,7 @@ use relay_core::testing::ManualClock;
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Limits, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept, Usage,
 };
-use relay_http::{CursorKey, Metrics, Options, Readiness, Transport, serve};
+use relay_http::{AllowedHosts, CursorKey, Metrics, Options, Readiness, Transport, serve};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -71,6 +71,8 @@ pub(crate) fn options() -> Options {
         public_stats: true,
         cursor_key: CursorKey::new(&[7; 32]),
         readiness: Readiness::always(),
+        allowed_hosts: AllowedHosts::any(),
+        allowed_origins: Vec::new(),
     }
 }
 

@@ -219,6 +219,59 @@ pub(super) fn admin_address() {
 }
 
 #[test]
+pub(super) fn admin_allowed_hosts() {
+    let status = |names: &str, host: &str| {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let _relay = relay(&[("admin.address", &format!("{address:?}")), ("admin.allowed_hosts", names)]);
+        let mut admin = Client::connect(&address).unwrap();
+        admin.send(format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).unwrap();
+        admin.receive().unwrap().status
+    };
+    for (names, host, expected) in [
+        ("[]", "localhost:7001", 200),
+        ("[]", "127.0.0.1:7001", 200),
+        ("[]", "rebound.example:7001", 403),
+        ("[\"relay.example\"]", "relay.example:7001", 200),
+        ("[\"relay.example\"]", "rebound.example:7001", 403),
+        ("[\"*\"]", "rebound.example:7001", 200),
+    ] {
+        assert_eq!(status(names, host), expected, "{names} {host}");
+    }
+}
+
+/// The status of a request with these fields.
+fn status_with(client: &mut Client, fields: &str) -> u16 {
+    client.send(format!("GET /stats HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
+    client.receive().unwrap().status
+}
+
+#[test]
+pub(super) fn allowed_hosts() {
+    for (names, status) in [("[\"relay.example\"]", 200), ("[\"other.example\"]", 403)] {
+        let relay = relay(&[("server.allowed_hosts", names)]);
+        let mut client = connect(&relay);
+        assert_eq!(status_with(&mut client, "host: relay.example\r\n"), status, "{names}");
+        assert_eq!(status_with(&mut client, "host: 127.0.0.1\r\n"), 200, "an address is nobody's name");
+    }
+    // On loopback, what a browser asks for by a name from elsewhere is refused unasked.
+    let relay = relay(&[]);
+    let mut client = connect(&relay);
+    assert_eq!(status_with(&mut client, "host: relay.example\r\n"), 200);
+    assert_eq!(status_with(&mut client, "host: relay.example\r\nsec-fetch-site: same-origin\r\n"), 403);
+}
+
+#[test]
+pub(super) fn cors_allowed_origins() {
+    let fields = "host: localhost\r\norigin: https://app.example\r\nsec-fetch-site: cross-site\r\n";
+    for (origins, status) in
+        [("[\"https://app.example\"]", 200), ("[\"https://other.example\"]", 403), ("[]", 403)]
+    {
+        let relay = relay(&[("cors.allowed_origins", origins)]);
+        assert_eq!(status_with(&mut connect(&relay), fields), status, "{origins}");
+    }
+}
+
+#[test]
 pub(super) fn tls_cert_pem_path() {
     let authority = Authority::new("authority");
     let identity = authority.identity();

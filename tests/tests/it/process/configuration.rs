@@ -16,11 +16,14 @@ mode = "tls"
 drain_seconds = 0
 request_timeout_seconds = 31
 keep_alive_seconds = 76
+start_wait_seconds = 6
 max_connections = 77
 max_inflight_bytes = 1048576
+allowed_hosts = ["relay.example.org", "*"]
 
 [admin]
 address = ""
+allowed_hosts = ["relay"]
 
 [tls]
 cert_pem_path = "c\"ert.pem"
@@ -62,6 +65,9 @@ max_tracked_addresses = 11
 push_rps = 12
 pull_rps = 13
 ack_rps = 14
+
+[cors]
+allowed_origins = ["https://app.example.org", "tauri://localhost"]
 "#;
 
 /// What `check-config` prints, parsed.
