@@ -30,12 +30,13 @@ fn failure(keys: &[(&str, &str)]) -> RelayError {
     runtime.block_on(relay_bin::start(config(keys))).unwrap_err()
 }
 
-/// A connection with a request that is not sent to its end.
+/// A connection with a request that is not sent to its end, once the relay waits for that.
 fn stuck(relay: &Relay) -> Client {
     let mut client = connect(relay);
-    let head = "POST /push HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n{";
+    let head = "POST /push HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
     client.send(head.as_bytes()).unwrap();
     assert_eq!(client.receive_any().unwrap().status, 100);
+    client.send(b"{").unwrap();
     client
 }
 

@@ -32,7 +32,6 @@ fn a_small_request_with_a_large_mistake_is_answered_in_short_and_takes_no_memory
     let directory = tempfile::tempdir().unwrap();
     let process = Process::start_on(PROGRAM, directory.path(), &[]).unwrap();
     for (path, begin, end) in [
-        ("/pull", r#"{"recipient":"a","max":""#, r#""}"#),
         ("/push", r#"{"meta":""#, r#""}"#),
         ("/ack", r#"{"recipient":"a","ack":""#, r#""}"#),
         ("/ack", r#"{"recipient":"a","ack":[{""#, r#"":1}]}"#),
