@@ -55,6 +55,7 @@ mod route;
 mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod waiting_line;
 
 pub use admin::serve_admin;
 pub use code::Code;
