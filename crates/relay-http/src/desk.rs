@@ -28,7 +28,7 @@ use crate::connection_state::InFlightRequest;
 use crate::cross_site::{self, AllowedHosts, Origin};
 use crate::cursor::CursorKey;
 use crate::error::ApiError;
-use crate::guard::{Client, Entry, Guard};
+use crate::guard::{Client, Guard};
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
@@ -36,6 +36,7 @@ use crate::options::Options;
 use crate::readiness::{Readiness, Unready};
 use crate::request_id::RequestIds;
 use crate::route::{Asked, Endpoint};
+use crate::waiting_line::WaitingLine;
 
 /// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.
 const OFFLOAD_ITEMS: usize = 2048;
@@ -105,11 +106,16 @@ impl<R: Relay> Desk<R> {
         self.budget.clone()
     }
 
+    /// Who waits for the rate limit. Nobody, if there is none.
+    pub(crate) fn waiting(&self) -> WaitingLine {
+        self.guard.as_ref().map(Guard::waiting).unwrap_or_default()
+    }
+
     /// Decides about a connection before anything of it is read.
     pub(crate) fn decide(&self, peer: IpAddr) -> Verdict {
         match &self.guard {
             Some(guard) => guard.decide(peer),
-            None => Verdict { entry: Entry::Open, address: None },
+            None => Verdict::OPEN,
         }
     }
 

@@ -56,6 +56,7 @@ mod route;
 mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod waiting_line;
 
 pub use admin::{AdminOptions, serve_admin};
 pub use code::Code;
