@@ -32,7 +32,8 @@ const PUSH_BYTES_MIN: u64 = 2 * 1024 * 1024;
 const ACK_BYTES_MAX: usize = 2 * 1024 * 1024;
 const PULL_BYTES_MAX: usize = 8 * 1024;
 
-/// How far the room of a body may be ahead of what has arrived of it.
+/// How far the room of a body may be ahead of what has arrived of it: before anything has, and then.
+const CLAIM_BYTES: usize = 64 * 1024;
 const AHEAD_BYTES: usize = 256 * 1024;
 
 /// What takes longer than a moment must not hold up the other connections of its thread: parsing a body of this size takes
@@ -304,7 +305,7 @@ impl Held {
     /// Gets ready for a body that claims to have so many bytes. Addresses are reserved for it, which costs nothing as long as nothing is
     /// written there. Memory is taken as bytes arrive.
     fn expect(&mut self, bytes: usize, encoding: Encoding) -> Result<(), ApiError> {
-        let at_once = bytes.min(AHEAD_BYTES);
+        let at_once = bytes.min(CLAIM_BYTES);
         self.share.grow_to(at_once.saturating_add(decoded_bytes_max(at_once)))?;
         let reserved = if encoding == Encoding::Identity { bytes } else { at_once };
         self.bytes.try_reserve_exact(reserved).map_err(|_| no_room())

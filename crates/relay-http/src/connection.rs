@@ -41,6 +41,8 @@ pub(crate) struct Connections {
     pub(crate) age_max: Duration,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) metrics: Arc<Metrics>,
+    #[cfg(feature = "tls")]
+    pub(crate) streams: crate::http2::StreamBudget,
 }
 
 /// How far the end of the server has come.
@@ -132,8 +134,8 @@ impl Connections {
         F: Future<Output = Option<HttpResponse>>,
     {
         let call = |request| call(Rc::clone(connection), request);
-        let Self { request_timeout, keep_alive, .. } = *self;
-        let http2 = crate::http2::Http2 { connection, request_timeout, keep_alive, call };
+        let Self { request_timeout, keep_alive, ref streams, .. } = *self;
+        let http2 = crate::http2::Http2 { connection, request_timeout, keep_alive, streams, call };
         http2.serve(stream, endings).await;
     }
 

@@ -1,22 +1,27 @@
-//! The stream below `h2`: it counts frames that are for nothing, and knows since when the client takes nothing.
+//! The stream below `h2`: it counts frames that are for nothing, knows since when the client takes nothing, and sees which streams are
+//! answered to their end.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frames::FrameBudget;
+use super::frames::{FrameBudget, FrameHeads, PREFACE_BYTES};
 use crate::connection_io::Stream;
 use crate::monotonic;
 use crate::pace::Pace;
 
 pub(super) struct Http2Io {
     stream: Box<dyn Stream>,
+    received: FrameHeads,
+    sent: FrameHeads,
     meter: Meter,
 }
 
@@ -29,16 +34,49 @@ struct Seen {
     frames: RefCell<FrameBudget>,
     /// By when the client has to take some of what is written, while it takes nothing.
     pace: Cell<Option<Pace>>,
+    /// The streams whose answers are not sent to their end, and who waits for that.
+    unanswered: RefCell<HashMap<u32, Option<Waker>>>,
+}
+
+/// A stream until its answer is sent to its end.
+pub(super) struct Unanswered {
+    meter: Meter,
+    stream: u32,
 }
 
 impl Http2Io {
     pub(super) fn new(stream: Box<dyn Stream>, grace: Duration) -> Self {
-        let frames = RefCell::new(FrameBudget::new(monotonic::now()));
-        Self { stream, meter: Meter(Rc::new(Seen { grace, frames, pace: Cell::new(None) })) }
+        let seen = Seen {
+            grace,
+            frames: RefCell::new(FrameBudget::new(monotonic::now())),
+            pace: Cell::new(None),
+            unanswered: RefCell::default(),
+        };
+        let (received, sent) = (FrameHeads::behind(PREFACE_BYTES), FrameHeads::behind(0));
+        Self { stream, received, sent, meter: Meter(Rc::new(seen)) }
     }
 
     pub(super) fn meter(&self) -> Meter {
         self.meter.clone()
+    }
+
+    fn note_received(&mut self, bytes: &[u8]) {
+        let Seen { frames, .. } = &*self.meter.0;
+        let (mut frames, now) = (frames.borrow_mut(), monotonic::now());
+        self.received.read(bytes, |frame| {
+            frames.received(frame, now);
+            if frame.resets() {
+                self.meter.answered(frame.stream());
+            }
+        });
+    }
+
+    fn note_sent(&mut self, bytes: &[u8]) {
+        self.sent.read(bytes, |frame| {
+            if frame.is_last() {
+                self.meter.answered(frame.stream());
+            }
+        });
     }
 }
 
@@ -48,9 +86,26 @@ impl Meter {
         self.0.frames.borrow().is_exceeded()
     }
 
+    /// Notes that a request is served.
+    pub(super) fn served(&self) {
+        self.0.frames.borrow_mut().served();
+    }
+
     /// When the client has been too slow to take what is written, unless it takes more before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.pace.get().map(|pace| pace.deadline())
+    }
+
+    /// Waits for the end of a stream from now on.
+    pub(super) fn watch(&self, stream: u32) -> Unanswered {
+        self.0.unanswered.borrow_mut().insert(stream, None);
+        Unanswered { meter: self.clone(), stream }
+    }
+
+    fn answered(&self, stream: u32) {
+        if let Some(Some(waker)) = self.0.unanswered.borrow_mut().remove(&stream) {
+            waker.wake();
+        }
     }
 
     fn written(&self, written: &Poll<io::Result<usize>>) {
@@ -68,16 +123,39 @@ impl Meter {
     }
 }
 
+impl Unanswered {
+    /// Resolves when the last frame of the answer has left `h2`, or the stream was given up by either side.
+    pub(super) async fn ended(&self) {
+        poll_fn(|cx| match self.meter.0.unanswered.borrow_mut().get_mut(&self.stream) {
+            Some(waiting) => {
+                *waiting = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        })
+        .await;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.meter.0.unanswered.borrow_mut().remove(&self.stream);
+    }
+}
+
 impl AsyncRead for Http2Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Nothing of a flood is read once it is known for one. Whoever drives the connection looks for that after each turn.
+        if self.meter.is_exceeded() {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let received = buf.filled().get(before..).unwrap_or_default();
-        self.meter.0.frames.borrow_mut().received(received, monotonic::now());
+        self.note_received(buf.filled().get(before..).unwrap_or_default());
         poll
     }
 }
@@ -86,6 +164,9 @@ impl AsyncWrite for Http2Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.meter.written(&poll);
+        if let Poll::Ready(Ok(bytes)) = poll {
+            self.note_sent(buf.get(..bytes).unwrap_or_default());
+        }
         poll
     }
 
@@ -96,6 +177,13 @@ impl AsyncWrite for Http2Io {
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.meter.written(&poll);
+        if let Poll::Ready(Ok(mut bytes)) = poll {
+            for buf in bufs {
+                let (written, _) = buf.split_at(bytes.min(buf.len()));
+                self.note_sent(written);
+                bytes -= written.len();
+            }
+        }
         poll
     }
 
