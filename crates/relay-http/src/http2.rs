@@ -21,12 +21,13 @@ use actix_http::Request;
 use actix_web::HttpResponse;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::select;
 use futures_util::stream::FuturesUnordered;
 use h2::{Reason, RecvStream};
 use h2::server::{Builder, Connection, Handshake};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-use crate::connection::Endings;
+use crate::connection::{self, Endings};
 use crate::connection_io::Stream;
 use crate::connection_state::ConnectionState;
 use crate::framing::HEAD_BYTES_MAX;
@@ -89,7 +90,7 @@ where
         let io = Http2Io::new(stream, self.request_timeout);
         let meter = io.meter();
         let until = monotonic::after(monotonic::now(), self.request_timeout);
-        let Ok(Ok(mut h2)) = tokio::time::timeout_at(until, handshake(io)).await else { return };
+        let Ok(Ok(mut h2)) = timeout_at(until, handshake(io)).await else { return };
         let mut requests = FuturesUnordered::new();
         let mut alarm = pin!(sleep_until(until));
         let mut phase = Phase::Begun { until };
@@ -126,7 +127,21 @@ where
         .await;
         // What has to be said still goes out, if the client takes it.
         drop(requests);
-        let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
+        let closed = timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
+        if matches!(closed, Ok(Ok(()))) && !meter.is_exceeded() {
+            drop(h2);
+            self.hear_out(&meter).await;
+        }
+    }
+
+    /// A client that was answered just now may still open windows for it, and to close at once would take the answer with it.
+    async fn hear_out(&self, meter: &Meter) {
+        let until = monotonic::after(self.connection.quiet_since(), self.request_timeout);
+        if until > monotonic::now() {
+            let mut rest = meter.rest();
+            let hearing = pin!(timeout_at(until, connection::hear_out(&mut rest)));
+            select(hearing, pin!(self.connection.open().told_to_close())).await;
+        }
     }
 
     /// What a request is served with, if there is room for it and the connection goes on.

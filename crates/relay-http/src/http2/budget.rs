@@ -9,6 +9,9 @@ use crate::addresses::Address;
 /// What a stream takes with a small head, the tasks and buffers of its request and of its answer included.
 const STREAM_BYTES: usize = 8 * 1024;
 
+/// A head is small up to this.
+const SMALL_HEAD_BYTES: usize = 1024;
+
 /// So much may all of them take, and those of one address: 16,384 and 2,048 with small heads.
 const BYTES_MAX: usize = 128 * 1024 * 1024;
 const OF_ADDRESS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,7 +32,7 @@ pub(crate) struct StreamShare {
 impl StreamBudget {
     /// The share of a stream whose head takes so many bytes, if it fits.
     pub(crate) fn take(&self, address: Option<&Address>, head_bytes: usize) -> Option<StreamShare> {
-        let bytes = head_bytes.saturating_add(STREAM_BYTES);
+        let bytes = head_bytes.saturating_sub(SMALL_HEAD_BYTES).saturating_add(STREAM_BYTES);
         if !try_add(&self.0, bytes, BYTES_MAX) {
             return None;
         }
@@ -71,7 +74,7 @@ mod tests {
         let [hog, other] = [1, 2].map(|last| book.enter([192, 0, 2, last].into()));
         let held = all(Some(&hog), 0);
         assert_eq!(held.len(), 2048);
-        assert_eq!(all(Some(&other), 24 * 1024).len(), 512, "heads count");
+        assert_eq!(all(Some(&other), 25 * 1024).len(), 512, "heads count");
         assert_eq!(hog.usage().streams.load(Ordering::Relaxed), OF_ADDRESS_BYTES_MAX);
         let exempt = all(None, 0);
         assert_eq!(exempt.len(), 16_384 - 2048, "nobody is exempt from the bound on all");

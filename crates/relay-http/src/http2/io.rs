@@ -19,7 +19,6 @@ use crate::monotonic;
 use crate::pace::Pace;
 
 pub(super) struct Http2Io {
-    stream: Box<dyn Stream>,
     received: FrameHeads,
     sent: FrameHeads,
     meter: Meter,
@@ -30,6 +29,7 @@ pub(super) struct Http2Io {
 pub(super) struct Meter(Rc<Seen>);
 
 struct Seen {
+    stream: RefCell<Box<dyn Stream>>,
     grace: Duration,
     frames: RefCell<FrameBudget>,
     /// By when the client has to take some of what is written, while it takes nothing.
@@ -44,20 +44,28 @@ pub(super) struct Unanswered {
     stream: u32,
 }
 
+/// The input of a connection that is over.
+pub(super) struct Rest(Meter);
+
 impl Http2Io {
     pub(super) fn new(stream: Box<dyn Stream>, grace: Duration) -> Self {
         let seen = Seen {
+            stream: RefCell::new(stream),
             grace,
             frames: RefCell::new(FrameBudget::new(monotonic::now())),
             pace: Cell::new(None),
             unanswered: RefCell::default(),
         };
         let (received, sent) = (FrameHeads::behind(PREFACE_BYTES), FrameHeads::behind(0));
-        Self { stream, received, sent, meter: Meter(Rc::new(seen)) }
+        Self { received, sent, meter: Meter(Rc::new(seen)) }
     }
 
     pub(super) fn meter(&self) -> Meter {
         self.meter.clone()
+    }
+
+    fn with_stream<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Stream>>) -> T) -> T {
+        self.meter.with_stream(act)
     }
 
     fn note_received(&mut self, bytes: &[u8]) {
@@ -81,6 +89,15 @@ impl Http2Io {
 }
 
 impl Meter {
+    fn with_stream<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Stream>>) -> T) -> T {
+        act(Pin::new(&mut *self.0.stream.borrow_mut()))
+    }
+
+    /// What still comes when everything is said, past all checks.
+    pub(super) fn rest(&self) -> Rest {
+        Rest(self.clone())
+    }
+
     /// Whether the client has sent too much for nothing.
     pub(super) fn is_exceeded(&self) -> bool {
         self.0.frames.borrow().is_exceeded()
@@ -143,6 +160,12 @@ impl Drop for Unanswered {
     }
 }
 
+impl AsyncRead for Rest {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.with_stream(|stream| stream.poll_read(cx, buf))
+    }
+}
+
 impl AsyncRead for Http2Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -154,7 +177,7 @@ impl AsyncRead for Http2Io {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let poll = self.with_stream(|stream| stream.poll_read(cx, buf));
         self.note_received(buf.filled().get(before..).unwrap_or_default());
         poll
     }
@@ -162,7 +185,7 @@ impl AsyncRead for Http2Io {
 
 impl AsyncWrite for Http2Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let poll = self.with_stream(|stream| stream.poll_write(cx, buf));
         self.meter.written(&poll);
         if let Poll::Ready(Ok(bytes)) = poll {
             self.note_sent(buf.get(..bytes).unwrap_or_default());
@@ -175,7 +198,7 @@ impl AsyncWrite for Http2Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let poll = self.with_stream(|stream| stream.poll_write_vectored(cx, bufs));
         self.meter.written(&poll);
         if let Poll::Ready(Ok(mut bytes)) = poll {
             for buf in bufs {
@@ -188,11 +211,11 @@ impl AsyncWrite for Http2Io {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.with_stream(|stream| stream.is_write_vectored())
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_flush(cx);
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = self.with_stream(|stream| stream.poll_flush(cx));
         if poll.is_pending() {
             self.meter.written(&Poll::Pending);
         } else {
@@ -201,7 +224,7 @@ impl AsyncWrite for Http2Io {
         poll
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with_stream(|stream| stream.poll_shutdown(cx))
     }
 }

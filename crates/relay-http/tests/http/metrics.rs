@@ -17,20 +17,20 @@ use tokio::sync::oneshot;
 use crate::support::{Answer, Client, Gate, MESSAGE_ID, Server, memory, options, post_head, push_of};
 
 /// A listener for whoever runs a relay. It ends when it is dropped.
-struct Admin {
+pub(crate) struct Admin {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     done: mpsc::Receiver<()>,
 }
 
 /// Samples by what stands before the value.
-struct Samples(BTreeMap<String, f64>);
+pub(crate) struct Samples(BTreeMap<String, f64>);
 
 /// A relay that does nothing, and tells this of itself.
 struct Telling(Figures);
 
 impl Admin {
-    fn start<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn start<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = serve_admin(listener, Arc::downgrade(relay), Arc::clone(metrics)).unwrap();
@@ -53,7 +53,7 @@ impl Admin {
         Client::to(self.address).ask(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
     }
 
-    fn scrape(&self) -> Samples {
+    pub(crate) fn scrape(&self) -> Samples {
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
         Samples::parse(&answer.body)
@@ -77,7 +77,7 @@ impl Samples {
     }
 
     /// The sample of this name and these labels; 0 if there is none.
-    fn of(&self, name: &str) -> f64 {
+    pub(crate) fn of(&self, name: &str) -> f64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
