@@ -24,7 +24,7 @@ pub(crate) struct Admin {
 }
 
 /// Samples by what stands before the value.
-struct Samples(BTreeMap<String, f64>);
+pub(crate) struct Samples(BTreeMap<String, f64>);
 
 /// A relay that does nothing, and tells this of itself.
 struct Telling(Figures);
@@ -57,7 +57,7 @@ impl Admin {
         Client::to(self.address).ask(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
     }
 
-    fn scrape(&self) -> Samples {
+    pub(crate) fn scrape(&self) -> Samples {
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
         Samples::parse(&answer.body)
@@ -81,7 +81,7 @@ impl Samples {
     }
 
     /// The sample of this name and these labels; 0 if there is none.
-    fn of(&self, name: &str) -> f64 {
+    pub(crate) fn of(&self, name: &str) -> f64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
