@@ -84,7 +84,8 @@ impl Client {
 
     /// Posts a body as it is and reads the answer.
     pub fn post_bytes(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Response> {
-        let mut head = format!("POST {path} HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n", body.len());
+        let mut head =
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -97,7 +98,7 @@ impl Client {
 
     /// Gets a path and reads the answer.
     pub fn get(&mut self, path: &str) -> io::Result<Response> {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n").as_bytes())?;
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())?;
         self.receive()
     }
 

@@ -29,6 +29,9 @@ pub(crate) struct AddressUse {
     pub(crate) connections: AtomicUsize,
     /// Requests that wait for the rate limit.
     pub(crate) waiting: AtomicUsize,
+    /// Bytes that streams of HTTP/2 take besides bodies and pages.
+    #[cfg(feature = "tls")]
+    pub(crate) streams: AtomicUsize,
 }
 
 /// An address that is remembered as long as this is held. Without one, the address is exempt from all shares.

@@ -98,6 +98,8 @@ async fn worker(body: Bytes) -> Option<impl Fn(Accepted) -> LocalBoxFuture<'stat
         age_max: Duration::MAX,
         stage: staged,
         metrics: Default::default(),
+        #[cfg(feature = "tls")]
+        streams: Default::default(),
     };
     let shared = Rc::new((connections, stage));
     Some(move |accepted: Accepted| {

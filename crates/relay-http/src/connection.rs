@@ -13,7 +13,7 @@ use actix_http::error::DispatchError;
 use actix_service::Service;
 use actix_web::HttpResponse;
 use futures_util::future::select;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
@@ -41,6 +41,8 @@ pub(crate) struct Connections {
     pub(crate) age_max: Duration,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) metrics: Arc<Metrics>,
+    #[cfg(feature = "tls")]
+    pub(crate) streams: crate::http2::StreamBudget,
 }
 
 /// How far the end of the server has come.
@@ -132,8 +134,8 @@ impl Connections {
         F: Future<Output = Option<HttpResponse>>,
     {
         let call = |request| call(Rc::clone(connection), request);
-        let Self { request_timeout, keep_alive, .. } = *self;
-        let http2 = crate::http2::Http2 { connection, request_timeout, keep_alive, call };
+        let Self { request_timeout, keep_alive, ref streams, .. } = *self;
+        let http2 = crate::http2::Http2 { connection, request_timeout, keep_alive, streams, call };
         http2.serve(stream, endings).await;
     }
 
@@ -170,11 +172,7 @@ impl Connections {
         }
         // Another connection may need the place of this one, and the server may be over.
         let closing = pin!(close(io, last_words, self.request_timeout));
-        let ended = std::future::poll_fn(|cx| match connection.open().is_told_to_close(cx) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        });
-        select(closing, ended).await;
+        select(closing, pin!(connection.open().told_to_close())).await;
     }
 
     async fn run<D>(&self, io: &ConnectionIo, mut dispatcher: Pin<&mut D>, endings: &mut Endings) -> End
@@ -316,15 +314,20 @@ async fn close(io: ConnectionIo, last_words: Option<Answer>, limit: Duration) {
             stream.write_all(&answer.into_http1()).await?;
         }
         stream.shutdown().await?;
-        let (mut buffer, mut heard) = (vec![0; 16 * 1024], 0);
-        while is_heard_out && heard < HEARD_BYTES_MAX {
-            match timeout(HEARING_PAUSE, stream.read(&mut buffer)).await?? {
-                0 => break,
-                more => heard += more,
-            }
-        }
-        std::io::Result::Ok(())
+        if is_heard_out { hear_out(&mut stream).await } else { Ok(()) }
     };
     // Late or broken, it is over in any case.
     let _ = timeout_at(monotonic::after(monotonic::now(), limit), closing).await;
+}
+
+/// Takes in and throws away what a client still sends that has all its answers, but not for long.
+pub(crate) async fn hear_out(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+    let (mut buffer, mut heard) = (vec![0; 16 * 1024], 0);
+    while heard < HEARD_BYTES_MAX {
+        match timeout(HEARING_PAUSE, stream.read(&mut buffer)).await?? {
+            0 => break,
+            more => heard += more,
+        }
+    }
+    Ok(())
 }

@@ -25,6 +25,7 @@ use crate::body::{Body, BodyKind, Limits, OFFLOAD_BYTES, offload};
 use crate::budget::{Budget, Share};
 use crate::code::Code;
 use crate::connection_state::InFlightRequest;
+use crate::cross_site::{self, AllowedHosts, Origin};
 use crate::cursor::CursorKey;
 use crate::error::ApiError;
 use crate::guard::{Client, Guard};
@@ -65,6 +66,8 @@ pub(crate) struct Desk<R> {
     is_draining: AtomicBool,
     drained: Notify,
     public_stats: bool,
+    allowed_hosts: AllowedHosts,
+    allowed_origins: Vec<Origin>,
 }
 
 /// An answer, and whether some of the request is still to come.
@@ -93,6 +96,8 @@ impl<R: Relay> Desk<R> {
             is_draining: AtomicBool::new(false),
             drained: Notify::new(),
             public_stats: options.public_stats,
+            allowed_hosts: options.allowed_hosts,
+            allowed_origins: options.allowed_origins,
         }
     }
 
@@ -177,6 +182,7 @@ impl<R: Relay> Desk<R> {
         level: &mut Option<Level>,
     ) -> Result<Answer, ApiError> {
         self.refuse_if_draining(asked)?;
+        cross_site::check(&head.uri, head.headers(), &self.allowed_origins, &self.allowed_hosts)?;
         *level = self.limit(asked.endpoint(), body.client(), in_flight).await?;
         // The request may have waited.
         self.refuse_if_draining(asked)?;

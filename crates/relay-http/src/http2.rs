@@ -2,8 +2,10 @@
 //! decides nothing about requests, which go the same way as those of HTTP/1.1.
 //!
 //! What a client can make the relay hold: [`STREAMS_MAX`] requests at once, a head of [`HEAD_BYTES_MAX`] for each, a body window for
-//! the whole connection. What it can make it do without asking for anything: [`FrameBudget`] says how many frames it may send for nothing.
+//! the whole connection; and over all connections what [`StreamBudget`] says. What it can make it do without asking for anything:
+//! [`FrameBudget`](frames::FrameBudget) says how many frames it may send for nothing.
 
+mod budget;
 mod frames;
 mod head;
 mod io;
@@ -19,19 +21,21 @@ use actix_http::Request;
 use actix_web::HttpResponse;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::select;
 use futures_util::stream::FuturesUnordered;
-use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
-use tokio::time::{Sleep, sleep_until};
+use h2::{Reason, RecvStream};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-use crate::connection::Endings;
+use crate::connection::{self, Endings};
 use crate::connection_io::Stream;
 use crate::connection_state::ConnectionState;
 use crate::framing::HEAD_BYTES_MAX;
 use crate::monotonic;
 
-use self::io::Http2Io;
-use self::stream::StreamLimits;
+pub(crate) use self::budget::StreamBudget;
+use self::io::{Http2Io, Meter};
+use self::stream::StreamContext;
 
 /// Requests of one connection at once.
 const STREAMS_MAX: u32 = 128;
@@ -50,7 +54,8 @@ const RESET_STREAMS_MAX: usize = 32;
 const EARLY_RESETS_MAX: usize = 20;
 const STREAM_ERRORS_MAX: usize = 256;
 
-/// How long a client has to follow when it is told that the connection ends.
+/// How long a client has to follow when it is told that the connection ends. Requests that come later are refused, and what is not said
+/// by then is not said.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How requests are answered, and within which times.
@@ -58,18 +63,27 @@ pub(crate) struct Http2<'a, C> {
     pub(crate) connection: &'a Rc<ConnectionState>,
     pub(crate) request_timeout: Duration,
     pub(crate) keep_alive: Duration,
+    pub(crate) streams: &'a StreamBudget,
     /// Answers a request.
     pub(crate) call: C,
 }
 
-/// How far the end of a connection has come.
+/// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// The first request has to come by then.
+    Begun {
+        until: Instant,
+    },
     Open,
-    /// No new requests; those in work are finished.
-    Ending,
-    /// Nothing but what is written already.
-    Closing,
+    /// New requests are served until then, and those in work are finished.
+    Ending {
+        until: Instant,
+    },
+    /// What is to be said is said until then.
+    Closing {
+        until: Instant,
+    },
 }
 
 impl<C, F> Http2<'_, C>
@@ -81,13 +95,11 @@ where
     pub(crate) async fn serve(&self, stream: Box<dyn Stream>, endings: &mut Endings) {
         let io = Http2Io::new(stream, self.request_timeout);
         let meter = io.meter();
-        let begun = monotonic::after(monotonic::now(), self.request_timeout);
-        let Ok(Ok(mut h2)) = tokio::time::timeout_at(begun, handshake(io)).await else { return };
-        let limits = StreamLimits { grace: self.request_timeout };
+        let until = monotonic::after(monotonic::now(), self.request_timeout);
+        let Ok(Ok(mut h2)) = timeout_at(until, handshake(io)).await else { return };
         let mut requests = FuturesUnordered::new();
-        let mut alarm = pin!(sleep_until(begun));
-        let mut phase = Phase::Open;
-        let mut has_asked = false;
+        let mut alarm = pin!(sleep_until(until));
+        let mut phase = Phase::Begun { until };
         poll_fn(|cx| {
             loop {
                 while let Poll::Ready(Some(())) = requests.poll_next_unpin(cx) {}
@@ -96,20 +108,31 @@ where
                 }
                 phase = self.advance(&mut h2, phase, meter.is_exceeded());
                 match h2.poll_accept(cx) {
-                    Poll::Ready(Some(Ok((request, respond)))) => {
-                        has_asked = true;
-                        requests.push(stream::serve(self.connection, &self.call, request, respond, limits));
+                    Poll::Ready(Some(Ok((request, mut respond)))) => {
+                        match self.accept(&request, &meter, phase) {
+                            Some(context) => {
+                                phase = phase.asked();
+                                requests.push(stream::serve(
+                                    self.connection,
+                                    &self.call,
+                                    request,
+                                    respond,
+                                    context,
+                                ));
+                            }
+                            None => respond.send_reset(Reason::REFUSED_STREAM),
+                        }
                     }
                     Poll::Ready(Some(Err(error))) => {
                         tracing::debug!(%error, "an HTTP/2 connection ended early");
                         return Poll::Ready(());
                     }
                     Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending if meter.is_exceeded() && !phase.is_closing() => {}
                     Poll::Pending => break,
                 }
             }
-            let waits = self.deadline(has_asked, begun, phase);
-            let deadline = waits.into_iter().chain(meter.deadline()).min();
+            let deadline = self.deadline(phase).into_iter().chain(meter.deadline()).min();
             poll_alarm(alarm.as_mut(), deadline, cx).map(|()| {
                 // It made us wait too long. What is still open ends with it, and who waits for nothing is told so.
                 h2.abrupt_shutdown(Reason::NO_ERROR);
@@ -118,45 +141,78 @@ where
         .await;
         // What has to be said still goes out, if the client takes it.
         drop(requests);
-        let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
+        let closed = timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
+        if matches!(closed, Ok(Ok(()))) && !meter.is_exceeded() {
+            drop(h2);
+            self.hear_out(&meter).await;
+        }
+    }
+
+    /// A client that was answered just now may still open windows for it, and to close at once would take the answer with it.
+    async fn hear_out(&self, meter: &Meter) {
+        let until = monotonic::after(self.connection.quiet_since(), self.request_timeout);
+        if until > monotonic::now() {
+            let mut rest = meter.rest();
+            let hearing = pin!(timeout_at(until, connection::hear_out(&mut rest)));
+            select(hearing, pin!(self.connection.open().told_to_close())).await;
+        }
+    }
+
+    /// What a request is served with, if there is room for it and the connection goes on.
+    fn accept(
+        &self,
+        request: &http::Request<RecvStream>,
+        meter: &Meter,
+        phase: Phase,
+    ) -> Option<StreamContext> {
+        let is_too_late = matches!(phase, Phase::Ending { until } if monotonic::now() >= until);
+        if is_too_late || phase.is_closing() {
+            return None;
+        }
+        let share = self.streams.take(self.connection.address(), head::bytes(request))?;
+        Some(StreamContext { grace: self.request_timeout, meter: meter.clone(), _share: share })
     }
 
     /// Begins and carries on the end, once it is wanted.
     fn advance(&self, h2: &mut Connection<Http2Io, Bytes>, phase: Phase, is_flood: bool) -> Phase {
-        if !self.connection.is_ending() || phase == Phase::Closing {
+        if !self.connection.is_ending() || phase.is_closing() {
             return phase;
         }
-        if is_flood {
-            h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            return Phase::Closing;
+        let until = monotonic::after(monotonic::now(), GOODBYE);
+        if is_flood || !self.connection.is_busy() {
+            h2.abrupt_shutdown(if is_flood { Reason::ENHANCE_YOUR_CALM } else { Reason::NO_ERROR });
+            return Phase::Closing { until };
         }
-        if !self.connection.is_busy() {
-            h2.abrupt_shutdown(Reason::NO_ERROR);
-            return Phase::Closing;
+        if let Phase::Ending { .. } = phase {
+            return phase;
         }
-        if phase == Phase::Open {
-            h2.graceful_shutdown();
-        }
-        Phase::Ending
+        h2.graceful_shutdown();
+        Phase::Ending { until }
     }
 
-    /// By when something has to come, while no request is in work: the first one soon, the next ones within the rest that a connection
+    /// By when something has to come: while no request is in work, the first one soon and the next ones within the rest that a connection
     /// may take. What else the client says meanwhile changes nothing.
-    fn deadline(
-        &self,
-        has_asked: bool,
-        begun: tokio::time::Instant,
-        phase: Phase,
-    ) -> Option<tokio::time::Instant> {
-        if self.connection.is_busy() {
-            return None;
+    fn deadline(&self, phase: Phase) -> Option<Instant> {
+        match phase {
+            Phase::Closing { until } => Some(until),
+            _ if self.connection.is_busy() => None,
+            Phase::Begun { until } | Phase::Ending { until } => Some(until),
+            Phase::Open => Some(monotonic::after(self.connection.quiet_since(), self.keep_alive)),
         }
-        let quiet_since = self.connection.quiet_since();
-        Some(match phase {
-            Phase::Open if has_asked => monotonic::after(quiet_since, self.keep_alive),
-            Phase::Open => begun,
-            Phase::Ending | Phase::Closing => monotonic::after(quiet_since, GOODBYE),
-        })
+    }
+}
+
+impl Phase {
+    const fn is_closing(self) -> bool {
+        matches!(self, Self::Closing { .. })
+    }
+
+    /// The phase after a request.
+    const fn asked(self) -> Self {
+        match self {
+            Self::Begun { .. } => Self::Open,
+            other => other,
+        }
     }
 }
 
@@ -175,11 +231,7 @@ fn handshake(io: Http2Io) -> Handshake<Http2Io, Bytes> {
 }
 
 /// Ready once the deadline is over. The alarm may ring too early, since it is not moved with each request, but never too late.
-fn poll_alarm(
-    mut alarm: Pin<&mut Sleep>,
-    deadline: Option<tokio::time::Instant>,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
+fn poll_alarm(mut alarm: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
     let Some(deadline) = deadline else { return Poll::Pending };
     if alarm.deadline() > deadline || alarm.is_elapsed() {
         alarm.as_mut().reset(deadline);

@@ -31,6 +31,7 @@ pub mod codec;
 mod connection;
 mod connection_io;
 mod connection_state;
+mod cross_site;
 mod cursor;
 mod desk;
 mod error;
@@ -57,8 +58,9 @@ mod server;
 pub mod tls;
 mod waiting_line;
 
-pub use admin::serve_admin;
+pub use admin::{AdminOptions, serve_admin};
 pub use code::Code;
+pub use cross_site::{AllowedHosts, Origin};
 pub use cursor::CursorKey;
 pub use metrics::{Counts, Metric, MetricKind, Metrics};
 pub use options::{Options, RateLimit, Transport};

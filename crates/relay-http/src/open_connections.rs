@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -179,6 +180,11 @@ impl OpenConnection {
     pub(crate) fn is_told_to_close(&self, cx: &Context<'_>) -> bool {
         self.slot.task.register(cx.waker());
         self.slot.is_told_to_close.load(Ordering::Acquire)
+    }
+
+    /// Resolves once another connection needs the place of this one.
+    pub(crate) async fn told_to_close(&self) {
+        poll_fn(|cx| if self.is_told_to_close(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 }
 

@@ -180,6 +180,8 @@ impl<R: Relay> Shared<R> {
             age_max: options.connection_age_max,
             stage,
             metrics: Arc::clone(&metrics),
+            #[cfg(feature = "tls")]
+            streams: Default::default(),
         };
         let (max, per_address_max) =
             (options.connections_max.get(), options.connections_per_address_max.get());

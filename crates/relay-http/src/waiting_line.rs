@@ -70,6 +70,7 @@ mod tests {
         let (line, book) = (WaitingLine::default(), AddressBook::new());
         let addresses: Vec<_> = (0..10).map(|host| book.enter([192, 0, 2, host].into())).collect();
         let fill = |waits_for| {
+            let line = &line;
             let fill_one = |address| std::iter::from_fn(move || line.enter(address, waits_for));
             addresses.iter().flat_map(fill_one).collect::<Vec<_>>()
         };

@@ -11,6 +11,18 @@ use super::stream::body;
 use crate::error::ApiError;
 use crate::framing::{FIELDS_MAX, is_host};
 
+/// What a field takes besides its name and its value.
+const FIELD_BYTES: usize = 96;
+
+/// What the head takes in memory.
+pub(super) fn bytes(request: &http::Request<RecvStream>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = request.uri().authority().map_or(0, |authority| authority.as_str().len());
+    let fields = request.headers().iter();
+    let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum();
+    target + authority + fields
+}
+
 /// What the framework is asked, with the body behind it.
 ///
 /// # Errors

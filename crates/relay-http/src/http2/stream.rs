@@ -19,25 +19,29 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::time::timeout_at;
 
+use super::budget::StreamShare;
 use super::head;
+use super::io::Meter;
 use crate::connection_state::ConnectionState;
 use crate::monotonic;
 use crate::pace::Pace;
 
-/// The times of one stream.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamLimits {
+/// What a stream has besides its request.
+pub(super) struct StreamContext {
     /// As in [`Pace`].
     pub(super) grace: Duration,
+    pub(super) meter: Meter,
+    /// Its place among all streams, which it has until its answer has left.
+    pub(super) _share: StreamShare,
 }
 
-/// Serves a request to the end of its answer, or until its client takes it back.
+/// Serves a request until the last frame of its answer has left, or until its client takes it back.
 pub(super) async fn serve<C, F>(
     connection: &Rc<ConnectionState>,
     call: &C,
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    limits: StreamLimits,
+    context: StreamContext,
 ) where
     C: Fn(Request) -> F,
     F: Future<Output = Option<HttpResponse>>,
@@ -45,6 +49,7 @@ pub(super) async fn serve<C, F>(
     let is_head = request.method() == http::Method::HEAD;
     let response = match head::translate(request, connection.peer()) {
         Ok(request) => {
+            context.meter.served();
             let answering = std::pin::pin!(call(request));
             match select(answering, poll_fn(|cx| respond.poll_reset(cx))).await {
                 Either::Left((Some(response), _)) => response,
@@ -60,38 +65,44 @@ pub(super) async fn serve<C, F>(
         }
     };
     // Who is gone needs no answer.
-    let _ = send(response, &mut respond, is_head, limits).await;
+    let _ = send(response, &mut respond, is_head, &context).await;
 }
 
+/// Sends an answer. It counts as in work until its last frame has left: what `h2` still holds of it is in memory, and a window that
+/// shrinks can keep it there.
 async fn send(
     response: HttpResponse,
     respond: &mut SendResponse<Bytes>,
     is_head: bool,
-    limits: StreamLimits,
+    context: &StreamContext,
 ) -> Result<(), h2::Error> {
+    let unanswered = context.meter.watch(respond.stream_id().as_u32());
     let (head, body, bytes) = translate(response);
+    let mut body = std::pin::pin!(body);
     let has_body = !is_head && bytes > 0;
-    let stream = respond.send_response(head, !has_body)?;
-    if has_body { send_body(stream, body, bytes, limits).await } else { Ok(()) }
+    let mut stream = respond.send_response(head, !has_body)?;
+    let mut pace = Pace::begin(context.grace, monotonic::now());
+    if has_body {
+        send_body(&mut stream, body.as_mut(), bytes, &mut pace).await?;
+    }
+    if timeout_at(pace.deadline(), unanswered.ended()).await.is_err() {
+        stream.send_reset(Reason::CANCEL);
+    }
+    Ok(())
 }
 
+/// Hands a body to `h2` as its client gives windows for it, until that is too slow.
 async fn send_body(
-    mut stream: SendStream<Bytes>,
-    body: BoxBody,
+    stream: &mut SendStream<Bytes>,
+    mut body: Pin<&mut BoxBody>,
     mut bytes_left: u64,
-    limits: StreamLimits,
+    pace: &mut Pace,
 ) -> Result<(), h2::Error> {
-    let mut body = std::pin::pin!(body);
-    let mut pace = Pace::begin(limits.grace, monotonic::now());
     while let Some(Ok(mut piece)) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
         while !piece.is_empty() {
             stream.reserve_capacity(piece.len());
             let window = timeout_at(pace.deadline(), poll_fn(|cx| stream.poll_capacity(cx))).await;
-            let Ok(window) = window else {
-                stream.send_reset(Reason::CANCEL);
-                return Ok(());
-            };
-            let Some(window) = window.transpose()? else { return Ok(()) };
+            let Some(window) = window.ok().flatten().transpose()? else { return Ok(()) };
             let part = piece.split_to(window.min(piece.len()));
             let taken = part.len();
             bytes_left = bytes_left.saturating_sub(taken as u64);

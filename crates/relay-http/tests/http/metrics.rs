@@ -10,30 +10,34 @@ use relay_core::{
     Ack, AckOutcome, Distribution, Envelope, Error, Figures, FileUse, Limits, Page, Pull, PushOutcome, Relay,
     Swept, Usage,
 };
-use relay_http::{Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
+use relay_http::{AdminOptions, Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::support::{Answer, Client, Gate, MESSAGE_ID, Server, memory, options, post_head, push_of};
 
 /// A listener for whoever runs a relay. It ends when it is dropped.
-struct Admin {
-    address: SocketAddr,
+pub(crate) struct Admin {
+    pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     done: mpsc::Receiver<()>,
 }
 
 /// Samples by what stands before the value.
-struct Samples(BTreeMap<String, f64>);
+pub(crate) struct Samples(BTreeMap<String, f64>);
 
 /// A relay that does nothing, and tells this of itself.
 struct Telling(Figures);
 
 impl Admin {
-    fn start<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn start<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>) -> Self {
+        Self::with(relay, metrics, AdminOptions::default())
+    }
+
+    pub(crate) fn with<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>, options: AdminOptions) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = serve_admin(listener, Arc::downgrade(relay), Arc::clone(metrics)).unwrap();
+        let serving = serve_admin(listener, Arc::downgrade(relay), Arc::clone(metrics), options).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (end, done) = mpsc::channel();
         std::thread::spawn(move || {
@@ -49,11 +53,11 @@ impl Admin {
         Self { address, stop: Some(stop), done }
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         Client::to(self.address).ask(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
     }
 
-    fn scrape(&self) -> Samples {
+    pub(crate) fn scrape(&self) -> Samples {
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
         Samples::parse(&answer.body)
@@ -77,7 +81,7 @@ impl Samples {
     }
 
     /// The sample of this name and these labels; 0 if there is none.
-    fn of(&self, name: &str) -> f64 {
+    pub(crate) fn of(&self, name: &str) -> f64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
@@ -347,20 +351,6 @@ fn levels_follow_what_is_going_on() {
         2.0,
         "one was answered, and one went away"
     );
-}
-
-#[test]
-fn clients_cannot_see_it_and_there_is_nothing_else() {
-    let relay = memory(Limits::default());
-    let server = Server::with(Arc::clone(&relay), options());
-    let admin = Admin::start(&relay, &server.metrics);
-    server.get("/metrics").assert_error(404, "not_found");
-    for path in ["/", "/stats", "/health", "/metrics/", "/push"] {
-        assert_eq!(admin.get(path).status, 404, "{path}");
-    }
-    let mut client = Client::to(admin.address);
-    client.send(post_head("/metrics", "", 0));
-    assert_eq!(client.answer().status, 405);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay_core::Limits;
+use relay_core::{Limits, Relay};
 use relay_http::tls::{Tls, TlsPaths};
 use relay_http::{Options, Transport};
 use rustls::pki_types::CertificateDer;
@@ -16,6 +16,14 @@ use crate::support::{Server, memory, options, push_of};
 
 /// A server over TLS, and the certificate to trust.
 pub(crate) fn secure(options: Options) -> (Server, CertificateDer<'static>, tempfile::TempDir) {
+    secure_relay(memory(Limits::default()), options)
+}
+
+/// The same before this relay.
+pub(crate) fn secure_relay(
+    relay: Arc<impl Relay>,
+    options: Options,
+) -> (Server, CertificateDer<'static>, tempfile::TempDir) {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let paths = TlsPaths {
@@ -26,7 +34,7 @@ pub(crate) fn secure(options: Options) -> (Server, CertificateDer<'static>, temp
     };
     std::fs::write(&paths.cert_pem, identity.cert.pem()).unwrap();
     std::fs::write(&paths.key_pem, identity.signing_key.serialize_pem()).unwrap();
-    let server = Server::over(Transport::Tls(Tls::load(paths).unwrap()), memory(Limits::default()), options);
+    let server = Server::over(Transport::Tls(Tls::load(paths).unwrap()), relay, options);
     (server, identity.cert.der().clone(), dir)
 }
 
@@ -41,7 +49,7 @@ pub(crate) fn client_config(certificate: &CertificateDer<'static>) -> ClientConf
 }
 
 /// Sends this over TLS and HTTP/1.1 and returns all that comes back until the connection is closed.
-fn say(server: &Server, certificate: &CertificateDer<'static>, request: &str) -> String {
+pub(crate) fn say(server: &Server, certificate: &CertificateDer<'static>, request: &str) -> String {
     let tcp = TcpStream::connect(server.address).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let connection =

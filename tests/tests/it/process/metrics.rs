@@ -123,3 +123,21 @@ fn an_address_that_is_taken_stops_the_start() {
     let expected = format!("cannot listen on {address} for metrics (admin.address, empty for none): ");
     assert!(said.len() == 1 && said[0].starts_with(&expected), "{said:?}");
 }
+
+/// What the image asks now and then, at another port.
+#[test]
+fn the_health_check_of_the_image_is_answered() {
+    let dockerfile = include_str!("../../../../deploy/Dockerfile");
+    let check = dockerfile.split("HEALTHCHECK").nth(1).unwrap().split("CMD ").nth(1).unwrap();
+    let command: Vec<String> = serde_json::from_str(check.lines().next().unwrap()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (mut process, admin) = start(directory.path());
+    let (_, port) = admin.rsplit_once(':').unwrap();
+    let ask = || {
+        let arguments = command[1..].iter().map(|argument| argument.replace("7001", port));
+        std::process::Command::new(&command[0]).args(arguments).status().unwrap().success()
+    };
+    assert!(ask());
+    process.kill().unwrap();
+    assert!(!ask());
+}

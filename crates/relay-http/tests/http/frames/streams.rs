@@ -1,0 +1,124 @@
+//! Many requests at once: of one connection, of one address, of all. What is over the bound is refused and may be tried again; what is in
+//! work is not touched.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use relay_http::{Options, RateLimit};
+
+use super::wire::*;
+use crate::support::options;
+
+/// How long what has ended may still be counted.
+const SOON: Duration = Duration::from_secs(10);
+
+/// As many as a connection may have at once.
+const OF_CONNECTION: u32 = 128;
+
+/// As many as an address may have at once, with small heads.
+const OF_ADDRESS: usize = 2048;
+
+/// A push whose body is still to come, in the nth stream.
+fn waiting(number: u32) -> Vec<u8> {
+    begun(2 * number + 1, &field("content-length", "2"))
+}
+
+/// Begins as many pushes as there may be, on each connection, and waits until so many of them are in work and the others refused.
+fn park(connections: &mut [Connection], fields: &[u8], levels: &dyn Fn() -> Levels) -> (usize, usize) {
+    let frames: Vec<u8> = (0..OF_CONNECTION)
+        .flat_map(|number| begun(2 * number + 1, &[&field("content-length", "2"), fields].concat()))
+        .collect();
+    for connection in connections.iter_mut() {
+        assert!(connection.send(&frames));
+        connection.be_patient_for(Duration::from_millis(50));
+    }
+    let mut refused = 0;
+    let is_settled = || {
+        for connection in connections.iter_mut() {
+            let end = connection.until(|frame| {
+                if frame.kind == RST_STREAM {
+                    assert_eq!(frame.error(), REFUSED_STREAM);
+                    refused += 1;
+                }
+                None::<()>
+            });
+            assert_eq!(end, Err(End::Silent));
+        }
+        refused + in_work(levels) == connections.len() * OF_CONNECTION as usize
+    };
+    assert!(eventually(SOON, is_settled), "{:?}", levels());
+    (in_work(levels), refused)
+}
+
+fn in_work(levels: &dyn Fn() -> Levels) -> usize {
+    levels().requests as usize
+}
+
+/// A limit that nobody reaches, so that addresses are told apart.
+fn generous() -> Option<RateLimit> {
+    let many = NonZeroU32::new(1_000_000).unwrap();
+    Some(RateLimit {
+        per_address_rps: many,
+        burst: many,
+        push_rps: many,
+        pull_rps: many,
+        ack_rps: many,
+        max_wait: Duration::ZERO,
+        push_bytes_per_second: None,
+        push_per_recipient_rps: None,
+        ban: Duration::ZERO,
+        ban_threshold: NonZeroU32::MIN,
+        ipv6_prefix: 64,
+        trusted_proxies: Vec::new(),
+        exempt: Vec::new(),
+        tracked_addresses_max: NonZeroUsize::new(1000).unwrap(),
+    })
+}
+
+#[test]
+fn the_129th_stream_is_refused_and_the_others_go_on() {
+    let world = World::new();
+    let levels = world.levels();
+    let mut connection = world.open();
+    let frames: Vec<u8> = (0..=OF_CONNECTION).flat_map(waiting).collect();
+    assert!(connection.send(&frames));
+    let refused = connection.until(|frame| (frame.kind == RST_STREAM).then(|| (frame.stream, frame.error())));
+    assert_eq!(refused, Ok((2 * OF_CONNECTION + 1, REFUSED_STREAM)));
+    assert!(eventually(SOON, || levels().requests == f64::from(OF_CONNECTION)), "{:?}", levels());
+    for number in 0..OF_CONNECTION {
+        assert!(connection.send(&frame(DATA, END_STREAM, 2 * number + 1, b"{}")));
+        connection.answer(2 * number + 1).assert_error(400, "invalid_input");
+    }
+    assert!(connection.send(&get(2 * OF_CONNECTION + 3)));
+    assert_eq!(connection.answer(2 * OF_CONNECTION + 3).status, 200);
+    drop(connection);
+    assert!(
+        eventually(SOON, || levels() == Levels { connections: 0.0, requests: 0.0, bytes: 0.0 }),
+        "{:?}",
+        levels()
+    );
+}
+
+#[test]
+fn one_address_has_so_many_streams_at_once_and_others_have_theirs() {
+    let world = World::with(Options { rate_limit: generous(), ..options() });
+    let levels = world.levels();
+    let mut connections: Vec<_> = (0..20).map(|_| world.open()).collect();
+    assert_eq!(park(&mut connections, &[], &levels), (OF_ADDRESS, 20 * OF_CONNECTION as usize - OF_ADDRESS));
+    let mut other = world.connect_from([127, 0, 0, 2]).begun(&[]);
+    assert!(other.send(&get(1)));
+    assert_eq!(other.answer(1).status, 200);
+    drop((connections, other));
+    let is_empty = || levels() == Levels { connections: 0.0, requests: 0.0, bytes: 0.0 };
+    assert!(eventually(SOON, is_empty), "{:?}", levels());
+    assert_eq!(park(&mut [world.open()], &[], &levels).1, 0, "what was held comes back");
+}
+
+#[test]
+fn large_heads_leave_room_for_fewer() {
+    let world = World::with(Options { rate_limit: generous(), ..options() });
+    let large: Vec<u8> = (0..80).flat_map(|_| field("x", &"v".repeat(120))).collect();
+    let mut connections: Vec<_> = (0..10).map(|_| world.open()).collect();
+    let (held, refused) = park(&mut connections, &large, &world.levels());
+    assert!((500..1000).contains(&held) && refused > 200, "{held} heads of 10 KB");
+}
