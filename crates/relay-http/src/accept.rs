@@ -186,8 +186,8 @@ async fn accept<D: Fn(SocketAddr) -> Verdict>(
     let mut turns = workers.iter().cycle();
     loop {
         let mut next = listener.accept().await.and_then(|(tcp, peer)| Ok((tcp.into_std()?, peer)));
-        let (mut is_flood, mut is_all) = (false, false);
-        for _ in 0..BATCH {
+        let mut is_flood = false;
+        for taken in 1.. {
             match next {
                 Ok((tcp, peer)) => match door.let_in(tcp, peer).await {
                     // A worker that is gone takes the connection with it.
@@ -195,7 +195,10 @@ async fn accept<D: Fn(SocketAddr) -> Verdict>(
                     None => is_flood = true,
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    is_all = true;
+                    if is_flood {
+                        // The thread itself sleeps, which does nothing else: its runtime would wake up for each that comes.
+                        std::thread::sleep(COLLECT);
+                    }
                     break;
                 }
                 Err(error) if is_of_connection(&error) => {}
@@ -205,10 +208,10 @@ async fn accept<D: Fn(SocketAddr) -> Verdict>(
                     break;
                 }
             }
+            if taken == BATCH {
+                break;
+            }
             next = more.accept();
-        }
-        if is_flood && is_all {
-            tokio::time::sleep(COLLECT).await;
         }
     }
 }

@@ -154,7 +154,7 @@ impl Metric {
             Self::CertificateEnd => ("relay_tls_certificate_expiry_seconds", Gauge, &[], "When the TLS certificate in force ends, in seconds since 1970."),
             Self::Connections => ("relay_connections", Gauge, &[], "Open connections to the public address."),
             Self::ConnectionsRefused => (
-                "relay_connections_refused_total", Counter, &["reason"],
+                "relay_refused_connections_total", Counter, &["reason"],
                 "Connections that were not heard: their address opens too many a second (rate), has too many (address), or is banned (ban).",
             ),
             Self::RequestsInFlight => ("relay_requests_in_flight", Gauge, &[], "Requests that are not answered to the last byte."),
