@@ -23,15 +23,15 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::select;
 use futures_util::stream::FuturesUnordered;
-use h2::{Reason, RecvStream};
 use h2::server::{Builder, Connection, Handshake};
+use h2::{Reason, RecvStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
 use crate::connection::{self, Endings};
-use crate::connection_io::Stream;
 use crate::connection_state::ConnectionState;
 use crate::framing::HEAD_BYTES_MAX;
 use crate::monotonic;
+use crate::stream::Stream;
 
 pub(crate) use self::budget::StreamBudget;
 use self::io::{Http2Io, Meter};
@@ -58,6 +58,9 @@ const STREAM_ERRORS_MAX: usize = 256;
 /// by then is not said.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// A client that was answered and told of the end is heard out until it says nothing for so long.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// How requests are answered, and within which times.
 pub(crate) struct Http2<'a, C> {
     pub(crate) connection: &'a Rc<ConnectionState>,
@@ -72,12 +75,18 @@ pub(crate) struct Http2<'a, C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The first request has to come by then.
-    Begun { until: Instant },
+    Begun {
+        until: Instant,
+    },
     Open,
     /// New requests are served until then, and those in work are finished.
-    Ending { until: Instant },
+    Ending {
+        until: Instant,
+    },
     /// What is to be said is said until then.
-    Closing { until: Instant },
+    Closing {
+        until: Instant,
+    },
 }
 
 impl<C, F> Http2<'_, C>
@@ -102,13 +111,21 @@ where
                 }
                 phase = self.advance(&mut h2, phase, meter.is_exceeded());
                 match h2.poll_accept(cx) {
-                    Poll::Ready(Some(Ok((request, mut respond)))) => match self.accept(&request, &meter, phase) {
-                        Some(context) => {
-                            phase = phase.asked();
-                            requests.push(stream::serve(self.connection, &self.call, request, respond, context));
+                    Poll::Ready(Some(Ok((request, mut respond)))) => {
+                        match self.accept(&request, &meter, phase) {
+                            Some(context) => {
+                                phase = phase.asked();
+                                requests.push(stream::serve(
+                                    self.connection,
+                                    &self.call,
+                                    request,
+                                    respond,
+                                    context,
+                                ));
+                            }
+                            None => respond.send_reset(Reason::REFUSED_STREAM),
                         }
-                        None => respond.send_reset(Reason::REFUSED_STREAM),
-                    },
+                    }
                     Poll::Ready(Some(Err(error))) => {
                         tracing::debug!(%error, "an HTTP/2 connection ended early");
                         return Poll::Ready(());
@@ -125,8 +142,11 @@ where
             })
         })
         .await;
-        // What has to be said still goes out, if the client takes it.
         drop(requests);
+        if meter.abandon_if_late(monotonic::now()) {
+            return;
+        }
+        // What has to be said still goes out, if the client takes it.
         let closed = timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
         if matches!(closed, Ok(Ok(()))) && !meter.is_exceeded() {
             drop(h2);
@@ -139,13 +159,18 @@ where
         let until = monotonic::after(self.connection.quiet_since(), self.request_timeout);
         if until > monotonic::now() {
             let mut rest = meter.rest();
-            let hearing = pin!(timeout_at(until, connection::hear_out(&mut rest)));
+            let hearing = pin!(timeout_at(until, connection::hear_out(&mut rest, PAUSE)));
             select(hearing, pin!(self.connection.open().told_to_close())).await;
         }
     }
 
     /// What a request is served with, if there is room for it and the connection goes on.
-    fn accept(&self, request: &http::Request<RecvStream>, meter: &Meter, phase: Phase) -> Option<StreamContext> {
+    fn accept(
+        &self,
+        request: &http::Request<RecvStream>,
+        meter: &Meter,
+        phase: Phase,
+    ) -> Option<StreamContext> {
         let is_too_late = matches!(phase, Phase::Ending { until } if monotonic::now() >= until);
         if is_too_late || phase.is_closing() {
             return None;
@@ -212,11 +237,7 @@ fn handshake(io: Http2Io) -> Handshake<Http2Io, Bytes> {
 }
 
 /// Ready once the deadline is over. The alarm may ring too early, since it is not moved with each request, but never too late.
-fn poll_alarm(
-    mut alarm: Pin<&mut Sleep>,
-    deadline: Option<Instant>,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
+fn poll_alarm(mut alarm: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
     let Some(deadline) = deadline else { return Poll::Pending };
     if alarm.deadline() > deadline || alarm.is_elapsed() {
         alarm.as_mut().reset(deadline);

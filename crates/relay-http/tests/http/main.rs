@@ -9,6 +9,7 @@ mod bounded;
 mod contract;
 mod cursors;
 mod errors;
+mod expect;
 #[cfg(feature = "tls")]
 mod frames;
 mod hostile;
@@ -21,5 +22,6 @@ mod ready;
 #[cfg(feature = "tls")]
 mod secure;
 mod shutdown;
+mod slow;
 mod support;
 mod watching;

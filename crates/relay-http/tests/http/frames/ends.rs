@@ -64,7 +64,10 @@ fn the_first_request_has_to_come_soon_whatever_else_is_said() {
     assert!(connection.send(&half));
     assert_ends_well(&mut connection, "half a head");
     let waited = now() - start;
-    assert!((3 * request_timeout - request_timeout / 4..3 * request_timeout + SLACK).contains(&waited), "{waited:?}");
+    assert!(
+        (3 * request_timeout - request_timeout / 4..3 * request_timeout + SLACK).contains(&waited),
+        "{waited:?}"
+    );
     // Nor is there a beginning without end.
     let mut connection = world.connect();
     assert!(connection.send(&PREFACE[..10]));

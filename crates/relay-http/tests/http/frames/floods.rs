@@ -11,7 +11,7 @@ const FLOOD: usize = 20_000;
 /// As many frames for nothing are borne at once, and as many more each second, with a good measure on top: the client is ahead of the
 /// relay by what it sends in between two signs of life.
 const BURST: usize = 2_000;
-const PER_SECOND: f64 = 200.0;
+const PER_SECOND: usize = 200;
 
 const PIECE: usize = 100;
 
@@ -44,9 +44,9 @@ fn check(what: &str, before: &[u8], errors: &[u32], make: &dyn Fn(u32) -> Vec<u8
     let mut connection = world.open();
     assert!(connection.send(before));
     let (end, frames) = flood(&mut connection, make);
-    let seconds = (now() - start).as_secs_f64();
+    let seconds = usize::try_from((now() - start).as_secs()).unwrap() + 1;
     assert!(errors.iter().any(|error| end == End::GoneAway(*error)), "{what}: {end:?} after {frames} frames");
-    let bound = BURST + (PER_SECOND * seconds) as usize;
+    let bound = BURST + PER_SECOND * seconds;
     assert!(frames <= bound, "{what}: {frames} frames in {seconds} s");
     world.assert_serves(what);
     // It is over, whether its client follows or not.
@@ -72,15 +72,16 @@ fn rapid_reset_of_what_is_at_work() {
     let mut connection = world.open();
     let start = now();
     for number in 0..5_000 {
-        let is_sent = connection.send(&[begun(stream(number), &field("content-length", "2")), ping()].concat());
+        let is_sent =
+            connection.send(&[begun(stream(number), &field("content-length", "2")), ping()].concat());
         match connection.end() {
             End::Alive if is_sent => {}
             End::GoneAway(ENHANCE_YOUR_CALM) => break,
             end => panic!("{end:?}"),
         }
         connection.send(&reset(stream(number)));
-        let allowed = BURST as f64 + PER_SECOND * (now() - start).as_secs_f64();
-        assert!(f64::from(number) < allowed, "{number} requests are taken back");
+        let seconds = usize::try_from((now() - start).as_secs()).unwrap() + 1;
+        assert!((number as usize) < BURST + PER_SECOND * seconds, "{number} requests are taken back");
     }
     world.assert_serves("requests that are taken back");
 }
@@ -89,13 +90,16 @@ fn rapid_reset_of_what_is_at_work() {
 #[test]
 fn made_you_reset() {
     let calm = &[ENHANCE_YOUR_CALM];
-    let twice = |number, mistake: Vec<u8>| [begun(stream(number), &field("content-length", "2")), mistake].concat();
+    let twice =
+        |number, mistake: Vec<u8>| [begun(stream(number), &field("content-length", "2")), mistake].concat();
     check("windows by nothing", &[], &[ENHANCE_YOUR_CALM, PROTOCOL_ERROR], &|number| {
         twice(number, window(stream(number), 0))
     });
     check("windows too far", &[], calm, &|number| twice(number, window(stream(number), 0x7fff_ffff)));
     check("bodies too long", &[], calm, &|number| twice(number, frame(DATA, 0, stream(number), b"{  }")));
-    check("bodies too short", &[], calm, &|number| twice(number, frame(DATA, END_STREAM, stream(number), b"{")));
+    check("bodies too short", &[], calm, &|number| {
+        twice(number, frame(DATA, END_STREAM, stream(number), b"{"))
+    });
     check("heads that are wrong", &[], calm, &|number| {
         frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &field(":path", "/health"))
     });
@@ -104,7 +108,9 @@ fn made_you_reset() {
 /// Requests that are refused for their number cost work as well.
 #[test]
 fn streams_over_the_bound() {
-    check("requests", &[], &[ENHANCE_YOUR_CALM], &|number| begun(stream(number), &field("content-length", "2")));
+    check("requests", &[], &[ENHANCE_YOUR_CALM], &|number| {
+        begun(stream(number), &field("content-length", "2"))
+    });
 }
 
 #[test]
@@ -119,7 +125,9 @@ fn requests_that_cannot_be_read() {
 #[test]
 fn continuation_without_end() {
     let world = World::new();
-    for (what, piece) in [("in empty pieces", vec![]), ("in pieces", field("x", "y")), ("of many MiB", vec![0; 16_000])] {
+    for (what, piece) in
+        [("in empty pieces", vec![]), ("in pieces", field("x", "y")), ("of many MiB", vec![0; 16_000])]
+    {
         let mut frames = vec![frame(HEADERS, END_STREAM, 1, &head("GET", "/health"))];
         frames.extend((0..2_000).map(|_| frame(CONTINUATION, 0, 1, &piece)));
         let end = world.say(&frames);

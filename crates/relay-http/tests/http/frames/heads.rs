@@ -65,8 +65,13 @@ fn what_two_readers_might_take_differently_is_refused() {
     let body = push_of("alice", 0, "aGVsbG8=").to_string();
     let length = body.len().to_string();
     let pseudo = |method: &str, scheme: &str, authority: &str| {
-        [field(":method", method), field(":scheme", scheme), field(":authority", authority), field(":path", "/push")]
-            .concat()
+        [
+            field(":method", method),
+            field(":scheme", scheme),
+            field(":authority", authority),
+            field(":path", "/push"),
+        ]
+        .concat()
     };
     let good = pseudo("POST", "https", "localhost");
     let check = |what: &str, fields: Vec<u8>| {
@@ -78,7 +83,10 @@ fn what_two_readers_might_take_differently_is_refused() {
     let content_length = field("content-length", &length);
     check("the same length twice", [&good[..], &content_length, &content_length].concat());
     check("two hosts", [&good[..], &field("host", "localhost").repeat(2)].concat());
-    check("two hosts that differ", [&good[..], &field("host", "localhost"), &field("host", "other")].concat());
+    check(
+        "two hosts that differ",
+        [&good[..], &field("host", "localhost"), &field("host", "other")].concat(),
+    );
     check("another host", [&good[..], &field("host", "other")].concat());
     check("another port", [&good[..], &field("host", "localhost:1")].concat());
     check("a host with a user", pseudo("POST", "https", "user@localhost"));
@@ -91,7 +99,10 @@ fn what_two_readers_might_take_differently_is_refused() {
         ("a list of lengths", [&good[..], &field("content-length", &format!("{length}, {length}"))].concat()),
         ("a tunnel", [field(":method", "CONNECT"), field(":authority", "localhost:1")].concat()),
         ("a tunnel to a path", pseudo("CONNECT", "https", "localhost")),
-        ("another protocol", [pseudo("CONNECT", "https", "localhost"), field(":protocol", "websocket")].concat()),
+        (
+            "another protocol",
+            [pseudo("CONNECT", "https", "localhost"), field(":protocol", "websocket")].concat(),
+        ),
         ("a host that is none", pseudo("POST", "https", "a b")),
         ("an upgrade", [&good[..], &field("upgrade", "websocket")].concat()),
         ("an empty authority", pseudo("POST", "https", "")),
@@ -100,7 +111,8 @@ fn what_two_readers_might_take_differently_is_refused() {
         world.assert_refused(what, &frames);
     }
     assert_eq!(world.server.metrics.counts().push_stored, 0);
-    let answer = ask(&world, 0, &[&good[..], &field("host", "LOCALHOST"), &content_length].concat(), body.as_bytes());
+    let answer =
+        ask(&world, 0, &[&good[..], &field("host", "LOCALHOST"), &content_length].concat(), body.as_bytes());
     assert_eq!(answer.status, 200, "{:?}", String::from_utf8_lossy(&answer.body));
 }
 

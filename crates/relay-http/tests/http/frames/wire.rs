@@ -231,7 +231,8 @@ impl Connection {
 
     /// The error with which the connection is given up; what comes before is nobody's business.
     pub(super) fn goodbye(&mut self) -> End {
-        self.until(|frame| (frame.kind == GOAWAY).then(|| End::GoneAway(frame.error()))).unwrap_or_else(|end| end)
+        self.until(|frame| (frame.kind == GOAWAY).then(|| End::GoneAway(frame.error())))
+            .unwrap_or_else(|end| end)
     }
 
     /// Asserts that the other side closes.
