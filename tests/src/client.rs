@@ -31,12 +31,17 @@ pub struct Response {
 impl Client {
     /// Connects to a base URL such as `http://127.0.0.1:7000`.
     pub fn connect(base_url: &str) -> io::Result<Self> {
+        Self::connect_for(base_url, PATIENCE)
+    }
+
+    /// As [`Client::connect`], by a client that gives up when an answer takes longer than this.
+    pub fn connect_for(base_url: &str, patience: Duration) -> io::Result<Self> {
         let address = base_url.split_once("://").map_or(base_url, |(_, address)| address);
         let address: SocketAddr = address.parse().map_err(io::Error::other)?;
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
@@ -79,7 +84,8 @@ impl Client {
 
     /// Posts a body as it is and reads the answer.
     pub fn post_bytes(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Response> {
-        let mut head = format!("POST {path} HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n", body.len());
+        let mut head =
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -92,7 +98,7 @@ impl Client {
 
     /// Gets a path and reads the answer.
     pub fn get(&mut self, path: &str) -> io::Result<Response> {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n").as_bytes())?;
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())?;
         self.receive()
     }
 

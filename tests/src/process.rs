@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use crate::bench::procfs;
 use crate::client::Client;
 use crate::eventually;
 
@@ -110,6 +112,11 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmHWM"))
+    }
+
+    /// The CPU time of all its threads so far, in steps of 10 ms, as `/proc` tells.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        procfs::cpu(self.id())
     }
 
     /// A new connection to it.

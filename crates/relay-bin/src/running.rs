@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use relay_core::{MemoryRelay, Relay};
-use relay_http::{Metrics, Readiness, Transport};
+use relay_http::{AdminOptions, Metrics, Readiness, Transport};
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -144,7 +144,7 @@ where
     let stop = stop(told, stopped, Arc::downgrade(&store));
     // The end waits for whoever holds the store, so this start does not.
     let (held, opening) = (Arc::clone(&store), Arc::downgrade(&store));
-    let options = wiring::http_options(&config, key.root.cursors(), readiness(&store));
+    let options = wiring::http_options(&config, address, key.root.cursors(), readiness(&store));
     let reloads = reload_certificates(&transport, reload);
     let sweeps = sweep_regularly(
         Arc::clone(&store),
@@ -158,6 +158,8 @@ where
             Err(_) => pending().await,
         }
     };
+    let admin = admin
+        .map(|(listener, address)| (listener, wiring::admin_options(&config, address, readiness(&store))));
     let admin = serve_admin(admin, Arc::downgrade(&store), Arc::clone(&metrics))?;
     let serving =
         relay_http::serve(listener, store, options, transport, metrics, stop).map_err(RelayError::Serve)?;
@@ -278,23 +280,23 @@ async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// Binds the address for whoever runs the relay, if there is to be one.
-async fn listen_for_admin(address: &str) -> Result<Option<TcpListener>, RelayError> {
+async fn listen_for_admin(address: &str) -> Result<Option<(TcpListener, SocketAddr)>, RelayError> {
     if address.is_empty() {
         return Ok(None);
     }
     let failed = |source| RelayError::ListenAdmin { address: address.to_owned(), source };
     let (listener, address) = listen(address).await.map_err(failed)?;
     tracing::info!(url = format!("http://{address}/metrics"), "metrics are shown");
-    Ok(Some(listener))
+    Ok(Some((listener, address)))
 }
 
 /// Serves there until it is dropped.
 fn serve_admin<R: Relay>(
-    listener: Option<TcpListener>,
+    admin: Option<(TcpListener, AdminOptions)>,
     store: Weak<R>,
     metrics: Arc<Metrics>,
 ) -> Result<impl Future<Output = io::Result<()>> + Send + 'static, RelayError> {
-    let serving = listener.map(|listener| relay_http::serve_admin(listener, store, metrics));
+    let serving = admin.map(|(listener, options)| relay_http::serve_admin(listener, store, metrics, options));
     let serving = serving.transpose().map_err(RelayError::Serve)?;
     Ok(async move {
         match serving {

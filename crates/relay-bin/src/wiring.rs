@@ -1,11 +1,12 @@
 //! From the configuration to each crate's own options. Pure: what is written here is what a key means.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use relay_core::{Limits, MemoryRelay};
-use relay_http::{CursorKey, RateLimit, Readiness};
+use relay_http::{AllowedHosts, CursorKey, Origin, RateLimit, Readiness};
 
 use crate::config::{RateLimitConfig, RelayConfig, RelayLimits, ServerConfig};
 #[cfg(feature = "redb")]
@@ -34,8 +35,10 @@ pub(crate) fn key_path(config: &RelayConfig) -> PathBuf {
     given_key_path(config).unwrap_or_else(|| config.storage.path.join(key_file::FILE_NAME))
 }
 
+/// `address` is the one that is listened on.
 pub(crate) fn http_options(
     config: &RelayConfig,
+    address: SocketAddr,
     cursor_key: CursorKey,
     readiness: Readiness,
 ) -> relay_http::Options {
@@ -55,6 +58,30 @@ pub(crate) fn http_options(
         public_stats: config.server.public_stats,
         cursor_key,
         readiness,
+        // A proxy in front calls the relay as it likes, so that only browsers are held to a name that nobody has given.
+        allowed_hosts: match config.server.allowed_hosts.as_slice() {
+            [] => allowed_hosts(&[], address).of_browsers(),
+            names => allowed_hosts(names, address),
+        },
+        allowed_origins: config.cors.allowed_origins.iter().filter_map(|text| Origin::parse(text)).collect(),
+    }
+}
+
+/// `address` is the one that is listened on.
+pub(crate) fn admin_options(
+    config: &RelayConfig,
+    address: SocketAddr,
+    readiness: Readiness,
+) -> relay_http::AdminOptions {
+    let allowed_hosts = allowed_hosts(&config.admin.allowed_hosts, address);
+    relay_http::AdminOptions { readiness, allowed_hosts }
+}
+
+/// Without names, those of loopback where nobody else's can lead rightly.
+fn allowed_hosts(names: &[String], address: SocketAddr) -> AllowedHosts {
+    match names {
+        [] if !address.ip().to_canonical().is_loopback() => AllowedHosts::any(),
+        names => AllowedHosts::only(names.iter().map(String::as_str)),
     }
 }
 

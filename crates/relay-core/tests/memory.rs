@@ -56,10 +56,12 @@ fn bytes(relay: &MemoryRelay) -> u64 {
     figures.live.unwrap().bytes
 }
 
+/// Its name, what it pushes, and how much of that fits at most.
+type Way<'a> = (&'static str, &'a dyn Fn(u128) -> Envelope, u128);
+
 #[test]
 fn whatever_fills_it_is_counted() {
     let long = "r".repeat(500);
-    type Way<'a> = (&'a str, &'a dyn Fn(u128) -> Envelope, u128);
     let ways: [Way<'_>; 4] = [
         ("payloads", &|message| envelope("alice", message, 50_000), 18),
         ("items of nothing", &|message| envelope("alice", message, 0), 2000),

@@ -6,11 +6,16 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{Disk, DiskFile};
 
 /// The lock is on this file, which holds nothing and stays.
 const LOCK_FILE: &str = "lock";
+
+/// How often, and how far apart, the lock is tried before the directory is in use.
+const LOCK_TRIES: usize = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(4);
 
 /// The rights of its group and of others to change what is in a directory.
 const OTHERS_WRITE: u32 = 0o022;
@@ -72,10 +77,7 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
         let lock = open_file(&mut options, &path.join(LOCK_FILE))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => DirectoryError::InUse,
-            TryLockError::Error(error) => DirectoryError::Io(error),
-        })?;
+        take(&lock)?;
         handle.sync_all()?;
         Ok(Self { path: path.to_owned(), handle, _lock: lock })
     }
@@ -205,6 +207,19 @@ fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Takes the lock. A process that its last holder has just started has a copy of it until it becomes another program, so it is
+/// tried for a moment.
+fn take(lock: &File) -> Result<(), DirectoryError> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(DirectoryError::Io(error)),
+        }
+    }
+    Err(DirectoryError::InUse)
 }
 
 fn may_others_write(directory: &Metadata) -> bool {

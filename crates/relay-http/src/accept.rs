@@ -7,21 +7,29 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::addresses::Address;
-use crate::guard::Entry;
+use crate::metrics::{Metrics, WhyRefused};
 use crate::monotonic;
 use crate::open_connections::{OpenConnection, OpenConnections, Opened};
 
 /// How long nothing is accepted after the system could give no descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// So many connections are taken at once, before anything else gets its turn.
+const BATCH: usize = 64;
+
+/// How long nothing is accepted after some had to be turned away: to take twenty at a time costs less than to be woken for each, and who
+/// is let in does not notice.
+const COLLECT: Duration = Duration::from_millis(2);
 
 /// What may lie in the system's buffer and is not on its way yet. More would be memory that no limit counts, and the pace of a slow client
 /// could not be seen.
@@ -42,11 +50,35 @@ pub(crate) struct Threads {
     stop: watch::Sender<()>,
 }
 
+/// What may become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Open,
+    /// Its address is shut out: it is told so, once.
+    RefuseOnce,
+    /// It is closed without a word.
+    Closed(WhyRefused),
+}
+
 /// What is to become of a connection, before anything of it is read.
 pub(crate) struct Verdict {
     pub(crate) entry: Entry,
     /// The address that it counts for, unless it is exempt.
     pub(crate) address: Option<Address>,
+    /// Whether it has set off a ban.
+    pub(crate) ban_began: bool,
+}
+
+/// Who gets in.
+pub(crate) struct Door<D> {
+    pub(crate) connections: OpenConnections,
+    pub(crate) decide: D,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Verdict {
+    /// Nothing is known against it.
+    pub(crate) const OPEN: Self = Self { entry: Entry::Open, address: None, ban_began: false };
 }
 
 impl Threads {
@@ -71,15 +103,14 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Accepts what `decide` lets in, until `paused` is told, or its sender is gone.
+    /// Accepts whom the door lets in, until `paused` is told, or its sender is gone.
     ///
     /// # Errors
     /// When the listener is of no use, or there is no thread.
     pub(crate) fn accept<D>(
         &self,
         listener: std::net::TcpListener,
-        connections: OpenConnections,
-        decide: D,
+        door: Door<D>,
         mut paused: oneshot::Receiver<()>,
     ) -> io::Result<()>
     where
@@ -89,8 +120,10 @@ impl Threads {
         let inboxes = self.inboxes.clone();
         self.spawn("relay-accept", move || async move {
             let accepting = async {
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => accept(&listener, &connections, &decide, &inboxes).await,
+                let listeners =
+                    listener.try_clone().and_then(|same| Ok((TcpListener::from_std(listener)?, same)));
+                match listeners {
+                    Ok((first, more)) => accept(&first, &more, &door, &inboxes).await,
                     Err(error) => tracing::error!(%error, "no connection can be accepted"),
                 }
             };
@@ -142,63 +175,78 @@ where
     std::future::pending::<()>().await;
 }
 
-async fn accept(
+/// Waits for a connection with the first handle of the listener, and takes those that are there already with the second: it is not known to
+/// the runtime, and nor are they, which is most of what one costs that is turned away.
+async fn accept<D: Fn(SocketAddr) -> Verdict>(
     listener: &TcpListener,
-    connections: &OpenConnections,
-    decide: &impl Fn(SocketAddr) -> Verdict,
+    more: &std::net::TcpListener,
+    door: &Door<D>,
     workers: &[mpsc::UnboundedSender<Accepted>],
 ) {
     let mut turns = workers.iter().cycle();
     loop {
-        match listener.accept().await {
-            Ok((tcp, peer)) => {
-                if let Some(accepted) = let_in(tcp, peer, connections, decide).await
-                    && let Some(worker) = turns.next()
-                {
+        let mut next = listener.accept().await.and_then(|(tcp, peer)| Ok((tcp.into_std()?, peer)));
+        let (mut is_flood, mut is_all) = (false, false);
+        for _ in 0..BATCH {
+            match next {
+                Ok((tcp, peer)) => match door.let_in(tcp, peer).await {
                     // A worker that is gone takes the connection with it.
-                    let _ = worker.send(accepted);
+                    Some(accepted) => drop(turns.next().map(|worker| worker.send(accepted))),
+                    None => is_flood = true,
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_all = true;
+                    break;
+                }
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                    break;
                 }
             }
-            Err(error) if is_of_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again");
-                tokio::time::sleep(PAUSE).await;
-            }
+            next = more.accept();
+        }
+        if is_flood && is_all {
+            tokio::time::sleep(COLLECT).await;
         }
     }
 }
 
-async fn let_in(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    connections: &OpenConnections,
-    decide: &impl Fn(SocketAddr) -> Verdict,
-) -> Option<Accepted> {
-    let Verdict { entry, mut address } = decide(peer);
-    let is_shut_out = match entry {
-        Entry::Open => false,
-        Entry::RefuseOnce => true,
-        Entry::Closed => return reset(&tcp),
-    };
-    let open = loop {
-        match connections.open(address, monotonic::now()) {
-            Opened::Yes(open) => break open,
-            Opened::AddressIsFull => return reset(&tcp),
-            Opened::Full(again) => address = again,
-        }
-        connections.one_closed().await;
-    };
-    // That small packets are sent at once is a matter of speed alone, and the other is one of several bounds.
-    let _ = tcp.set_nodelay(true);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
-    Some(Accepted { tcp: tcp.into_std().ok()?, peer, open, is_shut_out })
-}
+impl<D: Fn(SocketAddr) -> Verdict> Door<D> {
+    async fn let_in(&self, tcp: std::net::TcpStream, peer: SocketAddr) -> Option<Accepted> {
+        let Verdict { entry, mut address, ban_began } = (self.decide)(peer);
+        self.metrics.note_ban(ban_began);
+        let is_shut_out = match entry {
+            Entry::Open => false,
+            Entry::RefuseOnce => {
+                self.metrics.connection_refused(WhyRefused::Ban);
+                true
+            }
+            Entry::Closed(why) => return self.turn_away(&tcp, why),
+        };
+        let open = loop {
+            match self.connections.open(address, monotonic::now()) {
+                Opened::Yes(open) => break open,
+                Opened::AddressIsFull => return self.turn_away(&tcp, WhyRefused::Address),
+                Opened::Full(again) => address = again,
+            }
+            self.connections.one_closed().await;
+        };
+        tcp.set_nonblocking(true).ok()?;
+        // That small packets are sent at once is a matter of speed alone, and the other is one of several bounds.
+        let _ = tcp.set_nodelay(true);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
+        Some(Accepted { tcp, peer, open, is_shut_out })
+    }
 
-/// Closes without a word, and without the system remembering anything of it.
-fn reset<T>(tcp: &TcpStream) -> Option<T> {
-    let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-    None
+    /// Closes without a word, and without the system remembering anything of it.
+    fn turn_away<T>(&self, tcp: &std::net::TcpStream, why: WhyRefused) -> Option<T> {
+        self.metrics.connection_refused(why);
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        None
+    }
 }
 
 /// Whether the error is about one connection that is gone already, and not about the listener or the process.

@@ -32,9 +32,8 @@ const PUSH_BYTES_MIN: u64 = 2 * 1024 * 1024;
 const ACK_BYTES_MAX: usize = 2 * 1024 * 1024;
 const PULL_BYTES_MAX: usize = 8 * 1024;
 
-/// How far the room of a body may be ahead of what has arrived of it: before anything has, and then.
-const CLAIM_BYTES: usize = 64 * 1024;
-const AHEAD_BYTES: usize = 256 * 1024;
+/// So much room a body has from the start, if it claims as much. From there on it has at most twice what has arrived.
+const AHEAD_BYTES: usize = 64 * 1024;
 
 /// What takes longer than a moment must not hold up the other connections of its thread: parsing a body of this size takes
 /// some 100 microseconds.
@@ -104,6 +103,8 @@ struct Times {
 /// Body bytes in memory, and their share of the budget, which has room for what they are decoded to, too.
 struct Held {
     bytes: Vec<u8>,
+    /// How many there will be, as the head says.
+    claimed: usize,
     share: Share,
 }
 
@@ -188,7 +189,7 @@ impl<'a> Body<'a> {
     ) -> Result<T, ApiError> {
         check_content_type(headers)?;
         let encoding = content_encoding(headers)?;
-        let held = self.collect(kind, encoding).await?;
+        let held = self.collect(kind).await?;
         let (decoded, share) = match encoding {
             Encoding::Identity if held.bytes.len() < OFFLOAD_BYTES => held.decode(decode)?,
             Encoding::Identity => offload(move || held.decode(decode)).await??,
@@ -229,7 +230,7 @@ impl<'a> Body<'a> {
         self.limits.budget.share(self.client.address())
     }
 
-    async fn collect(&mut self, kind: BodyKind, encoding: Encoding) -> Result<Held, ApiError> {
+    async fn collect(&mut self, kind: BodyKind) -> Result<Held, ApiError> {
         let bytes_max = self.limits.bytes_max(kind);
         let promised = usize::try_from(self.promised_bytes.unwrap_or(0)).unwrap_or(usize::MAX);
         if promised > bytes_max {
@@ -244,7 +245,7 @@ impl<'a> Body<'a> {
         }
         let times = self.limits.times(monotonic::now());
         let mut held = Held::new(self.share());
-        held.expect(promised, encoding)?;
+        held.expect(promised)?;
         while let Some(chunk) = self.next_in_time(times, held.bytes.len()).await? {
             let chunk = chunk.map_err(|error| self.broken(&error, kind))?;
             if held.bytes.len() + chunk.len() > bytes_max {
@@ -299,30 +300,32 @@ impl<'a> Body<'a> {
 
 impl Held {
     const fn new(share: Share) -> Self {
-        Self { bytes: Vec::new(), share }
+        Self { bytes: Vec::new(), claimed: 0, share }
     }
 
-    /// Gets ready for a body that claims to have so many bytes. Addresses are reserved for it, which costs nothing as long as nothing is
-    /// written there. Memory is taken as bytes arrive.
-    fn expect(&mut self, bytes: usize, encoding: Encoding) -> Result<(), ApiError> {
-        let at_once = bytes.min(CLAIM_BYTES);
-        self.share.grow_to(at_once.saturating_add(decoded_bytes_max(at_once)))?;
-        let reserved = if encoding == Encoding::Identity { bytes } else { at_once };
-        self.bytes.try_reserve_exact(reserved).map_err(|_| no_room())
+    /// Gets ready for a body that claims to have so many bytes. What is more than little is taken when it arrives.
+    fn expect(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.claimed = bytes;
+        self.make_room(bytes.min(AHEAD_BYTES))
     }
 
     fn append(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
         let bytes = self.bytes.len() + chunk.len();
-        self.share.grow_in_steps(bytes.saturating_add(decoded_bytes_max(bytes)), AHEAD_BYTES)?;
         if bytes > self.bytes.capacity() {
-            // What was not told grows by half, so that it is not copied with each chunk.
-            let capacity = bytes + bytes / 2;
-            self.share.grow_to(capacity.saturating_add(decoded_bytes_max(capacity)))?;
-            let more = capacity - self.bytes.len();
-            self.bytes.try_reserve_exact(more).map_err(|_| no_room())?;
+            // It grows to twice of what has arrived, so that it is not copied with each chunk, and to no more than was claimed.
+            let wanted = bytes.saturating_mul(2).max(AHEAD_BYTES);
+            let wanted = if bytes <= self.claimed { wanted.min(self.claimed) } else { wanted };
+            self.make_room(wanted).or_else(|_| self.make_room(bytes))?;
         }
         self.bytes.extend_from_slice(chunk);
         Ok(())
+    }
+
+    /// Takes room for so many bytes, and for what they are decoded to.
+    fn make_room(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.share.grow_to(bytes.saturating_add(decoded_bytes_max(bytes)))?;
+        let more = bytes.saturating_sub(self.bytes.len());
+        self.bytes.try_reserve_exact(more).map_err(|_| no_room())
     }
 
     /// What it stands for, with the share of that.
@@ -468,20 +471,14 @@ mod tests {
     fn room_is_taken_as_bytes_arrive() {
         let budget = Budget::new(100 * 1024 * 1024);
         let mut held = Held::new(budget.share(None));
-        held.expect(10_000_000, Encoding::Identity).unwrap();
-        let at_most = |bytes: usize| bytes + decoded_bytes_max(bytes) + AHEAD_BYTES;
-        assert!(budget.used() <= at_most(AHEAD_BYTES), "{}", budget.used());
-        let mut capacity = None;
-        for _ in 0..100 {
+        held.expect(10_000_000).unwrap();
+        let with_decoded = |bytes: usize| bytes + decoded_bytes_max(bytes);
+        assert_eq!(budget.used(), with_decoded(AHEAD_BYTES));
+        for arrived in (100_000..=10_000_000).step_by(100_000) {
             held.append(&[0; 100_000]).unwrap();
-            assert!(budget.used() <= at_most(held.bytes.len().max(AHEAD_BYTES)), "{}", budget.used());
-            assert_eq!(
-                *capacity.get_or_insert(held.bytes.capacity()),
-                held.bytes.capacity(),
-                "nothing is copied"
-            );
+            assert!(held.bytes.capacity() <= 2 * arrived && held.bytes.capacity() <= 10_000_000);
+            assert_eq!(budget.used(), with_decoded(held.bytes.capacity()), "all that is held is counted");
         }
-        assert!(budget.used() >= held.bytes.len());
         let (decoded, share) = held.decode(|bytes| Ok(bytes.len())).unwrap();
         assert_eq!((decoded, share.bytes()), (10_000_000, 7_500_000));
         drop(share);
@@ -504,7 +501,7 @@ mod tests {
         let budget = Budget::new(10 * 1024 * 1024);
         let used_for = |byte: u8| {
             let mut held = Held::new(budget.share(None));
-            held.expect(1024 * 1024, Encoding::Identity).unwrap();
+            held.expect(1024 * 1024).unwrap();
             held.append(&vec![byte; 1024 * 1024]).unwrap();
             let mut used = 0;
             held.decode(|_| {

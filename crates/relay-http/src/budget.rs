@@ -111,17 +111,6 @@ impl Share {
         Ok(())
     }
 
-    /// Makes it at least so large, and `step` larger where there is room for that, so that it need not grow with each piece.
-    ///
-    /// # Errors
-    /// As [`grow_to`](Self::grow_to).
-    pub(crate) fn grow_in_steps(&mut self, bytes: usize, step: usize) -> Result<(), ApiError> {
-        if bytes <= self.bytes {
-            return Ok(());
-        }
-        self.grow_to(bytes.saturating_add(step)).or_else(|_| self.grow_to(bytes))
-    }
-
     /// Makes it no larger than this.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let freed = self.bytes.saturating_sub(bytes);

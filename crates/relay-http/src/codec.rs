@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -16,14 +17,13 @@ use relay_core::{Ack, Envelope, Page, Recipient, Seq};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
-use crate::accept::{Accepted, Threads, Verdict};
+use crate::accept::{Accepted, Door, Threads, Verdict};
 use crate::answer::Answer;
 use crate::api;
 use crate::connection::{Acceptor, Connections, Protocols, Stage};
 use crate::connection_io::ConnectionIo;
 use crate::connection_state::ConnectionState;
 use crate::cursor::CursorKey;
-use crate::guard::Entry;
 use crate::monotonic;
 use crate::open_connections::OpenConnections;
 use crate::server::http1_service;
@@ -80,7 +80,8 @@ pub fn serve_body(
         // Nobody ever tells it to stop, and the sender has to be kept for that.
         let (_never, paused) = oneshot::channel();
         let open = OpenConnections::new(usize::MAX, usize::MAX, monotonic::now());
-        threads.accept(listener, open, |_| Verdict { entry: Entry::Open, address: None }, paused)?;
+        let door = Door { connections: open, decide: |_| Verdict::OPEN, metrics: Arc::default() };
+        threads.accept(listener, door, paused)?;
         std::future::pending().await
     })
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -15,6 +16,10 @@ use crate::framing::Malformed;
 use crate::gauge::Entered;
 use crate::monotonic;
 use crate::open_connections::OpenConnection;
+
+/// So many health checks of a connection are answered at once, and then one each time that this has passed.
+const CHECKS_AT_ONCE: u32 = 20;
+const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
 /// One connection. Requests hold it as well as its task does.
 pub(crate) struct ConnectionState {
@@ -28,6 +33,8 @@ pub(crate) struct ConnectionState {
     has_unread_input: Cell<bool>,
     /// Its address is shut out, and it is told so once.
     is_shut_out: bool,
+    /// When the next health check would be one in good time.
+    next_check: Cell<Instant>,
     malformed: Cell<Option<Malformed>>,
     has_hung_up: Cell<bool>,
     hang_up: Notify,
@@ -43,11 +50,13 @@ pub(crate) struct InFlightRequest {
 
 impl ConnectionState {
     pub(crate) fn new(peer: SocketAddr, open: OpenConnection, is_shut_out: bool) -> Rc<Self> {
+        let now = monotonic::now();
         Rc::new(Self {
             peer,
             open,
             in_flight: Cell::new(0),
-            quiet_since: Cell::new(monotonic::now()),
+            quiet_since: Cell::new(now),
+            next_check: Cell::new(now),
             is_ending: Cell::new(false),
             is_closing: Cell::new(false),
             has_unread_input: Cell::new(false),
@@ -128,6 +137,14 @@ impl ConnectionState {
     /// Why the input is not read any further, if it is not.
     pub(crate) fn malformed(&self) -> Option<Malformed> {
         self.malformed.get()
+    }
+
+    /// Notes a health check, and tells how long it has to wait, if it has to.
+    pub(crate) fn check_again_after(&self, now: Instant) -> Option<Duration> {
+        let next = self.next_check.get().max(now) + CHECK_PAUSE;
+        self.next_check.set(next);
+        let wait = next.saturating_duration_since(now + CHECKS_AT_ONCE * CHECK_PAUSE);
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// Notes that the client sends nothing more.

@@ -25,9 +25,10 @@ use crate::body::{Body, BodyKind, Limits, OFFLOAD_BYTES, offload};
 use crate::budget::{Budget, Share};
 use crate::code::Code;
 use crate::connection_state::InFlightRequest;
+use crate::cross_site::{self, AllowedHosts, Origin};
 use crate::cursor::CursorKey;
 use crate::error::ApiError;
-use crate::guard::{Client, Entry, Guard};
+use crate::guard::{Client, Guard};
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
@@ -35,6 +36,7 @@ use crate::options::Options;
 use crate::readiness::{Readiness, Unready};
 use crate::request_id::RequestIds;
 use crate::route::{Asked, Endpoint};
+use crate::waiting_line::WaitingLine;
 
 /// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.
 const OFFLOAD_ITEMS: usize = 2048;
@@ -64,6 +66,8 @@ pub(crate) struct Desk<R> {
     is_draining: AtomicBool,
     drained: Notify,
     public_stats: bool,
+    allowed_hosts: AllowedHosts,
+    allowed_origins: Vec<Origin>,
 }
 
 /// An answer, and whether some of the request is still to come.
@@ -92,6 +96,8 @@ impl<R: Relay> Desk<R> {
             is_draining: AtomicBool::new(false),
             drained: Notify::new(),
             public_stats: options.public_stats,
+            allowed_hosts: options.allowed_hosts,
+            allowed_origins: options.allowed_origins,
         }
     }
 
@@ -100,11 +106,16 @@ impl<R: Relay> Desk<R> {
         self.budget.clone()
     }
 
+    /// Who waits for the rate limit. Nobody, if there is none.
+    pub(crate) fn waiting(&self) -> WaitingLine {
+        self.guard.as_ref().map(Guard::waiting).unwrap_or_default()
+    }
+
     /// Decides about a connection before anything of it is read.
     pub(crate) fn decide(&self, peer: IpAddr) -> Verdict {
         match &self.guard {
             Some(guard) => guard.decide(peer),
-            None => Verdict { entry: Entry::Open, address: None },
+            None => Verdict::OPEN,
         }
     }
 
@@ -171,6 +182,7 @@ impl<R: Relay> Desk<R> {
         level: &mut Option<Level>,
     ) -> Result<Answer, ApiError> {
         self.refuse_if_draining(asked)?;
+        cross_site::check(&head.uri, head.headers(), &self.allowed_origins, &self.allowed_hosts)?;
         *level = self.limit(asked.endpoint(), body.client(), in_flight).await?;
         // The request may have waited.
         self.refuse_if_draining(asked)?;

@@ -8,8 +8,10 @@ use std::error::Error as StdError;
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
+use actix_http::Response;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use bytes::Bytes;
 use relay_core::{Error, Rejection, excerpt};
 use relay_ratelimit::Refusal;
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::api::Mistake;
 use crate::code::Code;
+use crate::cross_site::Denied;
 use crate::framing::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::readiness::Unready;
 use crate::request_id::RequestId;
@@ -73,6 +76,8 @@ pub(crate) enum ApiError {
     UnsupportedMediaType,
     /// The body is encoded in a way that is not gzip.
     UnsupportedEncoding,
+    /// As [`Code::Forbidden`]: for whom a browser asks, or by which name.
+    CrossSite(Denied),
     /// As [`Code::RateLimited`].
     RateLimited(Refusal),
     /// As [`Code::Draining`].
@@ -110,6 +115,25 @@ impl ApiError {
             answer.set_header(name, value);
         }
         answer
+    }
+
+    /// As [`ApiError::into_answer`], for where no connection of ours carries the answer.
+    pub(crate) fn into_plain_response(self) -> Response<Bytes> {
+        let verdict = self.verdict();
+        self.log(verdict.code, None);
+        let status = StatusCode::from_u16(verdict.code.status())
+            .expect("the statuses of all codes are between 100 and 999");
+        let mut response = Response::with_body(status, Bytes::from(verdict.body().to_string()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = verdict.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        for (name, value) in verdict.headers {
+            let value =
+                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
+            response.headers_mut().insert(name, value);
+        }
+        response
     }
 
     /// The one match from what went wrong to what is answered.
@@ -162,6 +186,14 @@ impl ApiError {
                 "a body may be gzip-encoded, once, and in no other way",
             )
             .header(ACCEPT_ENCODING, "gzip"),
+            Self::CrossSite(Denied::Origin) => Verdict::new(
+                Code::Forbidden,
+                "a browser asks for a page of another site, and its origin is not listed in cors.allowed_origins",
+            ),
+            Self::CrossSite(Denied::Host) => Verdict::new(
+                Code::Forbidden,
+                "the relay is not to be called by this host name; see allowed_hosts",
+            ),
             Self::RateLimited(refusal) => rate_limited(refusal),
             Self::Draining => {
                 Verdict::new(Code::Draining, "the relay is shutting down").retry_after(DRAINING_RETRY_AFTER)
@@ -196,6 +228,7 @@ impl ApiError {
             | Self::HeadersTooLarge
             | Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
+            | Self::CrossSite(_)
             | Self::RateLimited(_)
             | Self::Draining
             | Self::Unready(_) => tracing::debug!(code, request, "refused"),
@@ -212,6 +245,12 @@ impl From<Error> for ApiError {
 impl From<Unready> for ApiError {
     fn from(why: Unready) -> Self {
         Self::Unready(why)
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(why: Denied) -> Self {
+        Self::CrossSite(why)
     }
 }
 

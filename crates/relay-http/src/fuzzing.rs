@@ -14,6 +14,7 @@ use relay_core::{Ack, Envelope, Item, Page, Recipient, Seq, Timestamp};
 use serde_json::Value;
 
 use crate::cursor::CursorKey;
+use crate::framing::Framing;
 use crate::{api, body, forwarded};
 
 const PAYLOAD_BYTES_MAX: u64 = 4096;
@@ -140,4 +141,32 @@ pub fn forwarded(data: &[u8]) {
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("it is an address")
+}
+
+/// What a client sends over HTTP/1.1. Wherever a read may end, the same of it is handed on, and the same is refused.
+pub fn framing(data: &[u8]) {
+    let whole = framed(data, data.len().max(1));
+    for piece in [1, 2, 3, 7, 64] {
+        let in_pieces = framed(data, piece);
+        assert_eq!(in_pieces.is_some(), whole.is_some(), "pieces of {piece} are refused otherwise");
+        assert!(whole.is_none() || in_pieces == whole, "pieces of {piece} are handed on otherwise");
+    }
+}
+
+/// The requests of this input, one behind the other, when it comes in pieces of so many bytes. None: it is refused.
+fn framed(data: &[u8], piece: usize) -> Option<Vec<u8>> {
+    let (mut framing, mut waiting, mut handed_on) = (Framing::new(), Vec::new(), Vec::new());
+    for bytes in data.chunks(piece) {
+        waiting.extend_from_slice(bytes);
+        loop {
+            let read = framing.read(&mut waiting).ok()?;
+            handed_on.extend(waiting.drain(..read));
+            let is_next = framing.is_complete();
+            framing.next_request();
+            if read == 0 && !is_next {
+                break;
+            }
+        }
+    }
+    Some(handed_on)
 }

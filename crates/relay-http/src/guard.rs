@@ -2,13 +2,13 @@
 //! neither logs nor keeps longer than the limiter needs it.
 //!
 //! A client over its rate is slowed down before it is refused: its request waits in line for a token, and a refusal is told only when
-//! that wait has been in vain. So a client that asks again at once is slow as well. Those who wait are counted, for each address and for
-//! all; beyond that they are refused at once.
+//! that wait has been in vain. So a client that asks again at once is slow as well. There are so many places in line and no more; a
+//! refusal that finds none ends its connection. So whoever floods is slow, or has to connect again and again, which is bounded as well.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
@@ -16,22 +16,20 @@ use ipnet::IpNet;
 use relay_core::Recipient;
 use relay_ratelimit::{
     ByteRate, Connection, Decision, Endpoint as Bucket, Key, Level, Limiter, PairLimiter, Policy, Refusal,
-    Reservation, Wait,
+    Reservation, SHARED_BUCKET, Wait,
 };
 use siphasher::sip::SipHasher13;
 use tokio::time::{Instant, sleep};
 
-use crate::accept::Verdict;
-use crate::addresses::{Address, AddressBook, network, try_count};
+use crate::accept::{Entry, Verdict};
+use crate::addresses::{Address, AddressBook, network};
 use crate::connection_state::ConnectionState;
 use crate::forwarded::client_address;
+use crate::metrics::WhyRefused;
 use crate::monotonic;
 use crate::options::RateLimit;
 use crate::route::Endpoint;
-
-/// Requests that wait in line at once: of all addresses, and of one. Each holds some KB.
-const WAITING_MAX: usize = 4_096;
-const WAITING_OF_ADDRESS_MAX: usize = 512;
+use crate::waiting_line::{WaitingLine, WaitingPlace, WaitsFor};
 
 /// An address may push as much at once as in so many seconds.
 const BYTE_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zero");
@@ -49,20 +47,10 @@ pub(crate) struct Guard {
     trusted_proxies: Vec<IpNet>,
     exempt: Vec<IpNet>,
     addresses: AddressBook,
-    waiting: AtomicUsize,
+    waiting: WaitingLine,
     has_warned_of_proxy: AtomicBool,
     keys: [u64; 2],
     origin: Instant,
-}
-
-/// What may become of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
-    Open,
-    /// Its address is shut out: it is told so, once.
-    RefuseOnce,
-    /// It is closed without a word.
-    Closed,
 }
 
 /// Who sends a request, as far as limits go. The default is somebody without limits.
@@ -81,10 +69,10 @@ pub(crate) struct Network {
     prefix: u8,
 }
 
-/// A place in line. Whoever goes away leaves it to others.
-struct Place<'a> {
+/// Tokens that a request waits for. When it goes away, it leaves them to others.
+struct Reserved<'a> {
     guard: &'a Guard,
-    client: &'a Client,
+    key: &'a Network,
     reservation: Option<Reservation>,
 }
 
@@ -124,7 +112,7 @@ impl Guard {
             trusted_proxies: options.trusted_proxies,
             exempt: options.exempt,
             addresses: AddressBook::new(),
-            waiting: AtomicUsize::new(0),
+            waiting: WaitingLine::default(),
             has_warned_of_proxy: AtomicBool::new(false),
             keys,
             origin: now,
@@ -135,15 +123,17 @@ impl Guard {
     pub(crate) fn decide(&self, peer: IpAddr) -> Verdict {
         let peer = peer.to_canonical();
         if self.is_exempt(&peer) || contains(&self.trusted_proxies, &peer) {
-            return Verdict { entry: Entry::Open, address: None };
+            return Verdict::OPEN;
         }
         let key = self.network(peer);
-        let entry = match self.limiter.connection(&key, self.since(monotonic::now())) {
-            Connection::Serve => Entry::Open,
-            Connection::RefuseOnce(_) => Entry::RefuseOnce,
-            Connection::Drop => return Verdict { entry: Entry::Closed, address: None },
+        let closed = |why| Verdict { entry: Entry::Closed(why), ..Verdict::OPEN };
+        let (entry, ban_began) = match self.limiter.connection(&key, self.since(monotonic::now())) {
+            Connection::Serve => (Entry::Open, false),
+            Connection::RefuseOnce(refusal) => (Entry::RefuseOnce, refusal.ban_began),
+            Connection::Drop { banned: true } => return closed(WhyRefused::Ban),
+            Connection::Drop { banned: false } => return closed(WhyRefused::Rate),
         };
-        Verdict { entry, address: Some(self.addresses.enter(key.address)) }
+        Verdict { entry, address: Some(self.addresses.enter(key.address)), ban_began }
     }
 
     /// Who sends a request with these headers on this connection.
@@ -175,7 +165,7 @@ impl Guard {
         connection: &ConnectionState,
         drained: impl Future<Output = ()>,
     ) -> Result<Option<Level>, Refusal> {
-        let Some((key, _)) = &client.address else { return Ok(None) };
+        let Some((key, address)) = &client.address else { return Ok(None) };
         let now = self.since(monotonic::now());
         if connection.is_shut_out()
             && let Some(refusal) = self.limiter.is_banned(key, now)
@@ -184,7 +174,12 @@ impl Guard {
             return Err(refusal);
         }
         let bucket = match endpoint {
-            Some(Endpoint::Health | Endpoint::Ready) => return Ok(None),
+            Some(Endpoint::Health | Endpoint::Ready) => {
+                if connection.address().is_some() {
+                    self.slow_down_check(address, connection, drained).await;
+                }
+                return Ok(None);
+            }
             Some(Endpoint::Push) => Some(self.push),
             Some(Endpoint::Pull) => Some(self.pull),
             Some(Endpoint::Ack) => Some(self.ack),
@@ -193,28 +188,73 @@ impl Guard {
         match self.limiter.check(key, bucket, now) {
             Decision::Allowed(level) => Ok(Some(level)),
             Decision::Wait(Wait { after, level, reservation }) => {
-                let mut place = self.place(client, reservation).ok_or_else(|| in_vain(&level, after))?;
+                let mut reserved = Reserved { guard: self, key, reservation: Some(reservation) };
+                let Some(_place) = self.waiting.enter(address, WaitsFor::Turn) else {
+                    client.end_if_peer(connection);
+                    return Err(in_vain(&level, after));
+                };
                 match waited(after, connection, drained).await {
                     Waited::InFull => {
-                        place.reservation = None;
+                        reserved.reservation = None;
                         Ok(Some(level))
                     }
                     Waited::CutShort => Err(in_vain(&level, after)),
                 }
             }
-            Decision::Refused(refusal) if refusal.banned => {
-                if client.is_peer && refusal.bucket == relay_ratelimit::SHARED_BUCKET {
-                    connection.begin_end();
-                }
-                Err(refusal)
-            }
             Decision::Refused(refusal) => {
-                if let Some(_place) = self.place(client, None) {
-                    waited(self.max_wait, connection, drained).await;
-                }
+                self.slow_down(&refusal, client, address, connection, drained).await;
                 Err(refusal)
             }
         }
+    }
+
+    /// Lets a refused request wait, or its connection end: a peer that is shut out has no business here, and one that has no place in line
+    /// asks more than it can be slowed down.
+    async fn slow_down(
+        &self,
+        refusal: &Refusal,
+        client: &Client,
+        address: &Address,
+        connection: &ConnectionState,
+        drained: impl Future<Output = ()>,
+    ) {
+        let is_shut_out = refusal.banned && refusal.bucket == SHARED_BUCKET;
+        if is_shut_out && client.is_peer {
+            connection.begin_end();
+        } else if self.max_wait.is_zero() && !refusal.banned {
+            // Refusals at once are what the operator wants.
+        } else if let Some(_place) = self.place_of_refusal(address) {
+            waited(self.max_wait, connection, drained).await;
+        } else {
+            client.end_if_peer(connection);
+        }
+    }
+
+    /// Whoever watches the relay is never refused, and never waits if it asks as seldom as that takes.
+    async fn slow_down_check(
+        &self,
+        address: &Address,
+        connection: &ConnectionState,
+        drained: impl Future<Output = ()>,
+    ) {
+        let Some(wait) = connection.check_again_after(monotonic::now()) else { return };
+        if wait <= self.max_wait
+            && let Some(_place) = self.place_of_refusal(address)
+        {
+            waited(wait, connection, drained).await;
+        } else {
+            connection.begin_end();
+        }
+    }
+
+    /// None as well where nobody waits.
+    fn place_of_refusal<'a>(&'a self, address: &'a Address) -> Option<WaitingPlace<'a>> {
+        if self.max_wait.is_zero() { None } else { self.waiting.enter(address, WaitsFor::Refusal) }
+    }
+
+    /// Who waits.
+    pub(crate) fn waiting(&self) -> WaitingLine {
+        self.waiting.clone()
     }
 
     /// Decides on a push to `recipient`, once it is known.
@@ -236,30 +276,6 @@ impl Guard {
         if let Some((key, _)) = &client.address {
             self.limiter.charge_bytes(key, bytes as u64, self.since(monotonic::now()));
         }
-    }
-
-    /// A place in line, if there is one for this client. Otherwise what it has reserved is given back.
-    fn place<'a>(
-        &'a self,
-        client: &'a Client,
-        reservation: impl Into<Option<Reservation>>,
-    ) -> Option<Place<'a>> {
-        let reservation = reservation.into();
-        let (key, address) = client.address.as_ref()?;
-        let has_place = !self.max_wait.is_zero() && try_count(&self.waiting, WAITING_MAX) && {
-            let is_there = try_count(&address.usage().waiting, WAITING_OF_ADDRESS_MAX);
-            if !is_there {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
-            }
-            is_there
-        };
-        if has_place {
-            return Some(Place { guard: self, client, reservation });
-        }
-        if let Some(reservation) = reservation {
-            self.limiter.give_back(key, reservation, self.since(monotonic::now()));
-        }
-        None
     }
 
     fn is_exempt(&self, address: &IpAddr) -> bool {
@@ -299,16 +315,19 @@ impl Client {
     pub(crate) fn address(&self) -> Option<&Address> {
         self.address.as_ref().map(|(_, address)| address)
     }
+
+    /// A proxy's connection is not its user's, and stays.
+    fn end_if_peer(&self, connection: &ConnectionState) {
+        if self.is_peer {
+            connection.begin_end();
+        }
+    }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.guard.waiting.fetch_sub(1, Ordering::Relaxed);
-        if let Some((key, address)) = &self.client.address {
-            address.usage().waiting.fetch_sub(1, Ordering::Relaxed);
-            if let Some(reservation) = self.reservation.take() {
-                self.guard.limiter.give_back(key, reservation, self.guard.since(monotonic::now()));
-            }
+        if let Some(reservation) = self.reservation.take() {
+            self.guard.limiter.give_back(self.key, reservation, self.guard.since(monotonic::now()));
         }
     }
 }

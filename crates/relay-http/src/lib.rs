@@ -31,6 +31,7 @@ pub mod codec;
 mod connection;
 mod connection_io;
 mod connection_state;
+mod cross_site;
 mod cursor;
 mod desk;
 mod error;
@@ -56,9 +57,11 @@ mod server;
 mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod waiting_line;
 
-pub use admin::serve_admin;
+pub use admin::{AdminOptions, serve_admin};
 pub use code::Code;
+pub use cross_site::{AllowedHosts, Origin};
 pub use cursor::CursorKey;
 pub use metrics::{Counts, Metric, MetricKind, Metrics};
 pub use options::{Options, RateLimit, Transport};

@@ -12,6 +12,7 @@
 //!   the fates is all requests; `ok` of `/push` = `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints
 //!   together = `rate_limited`.
 
+mod connections;
 pub(crate) mod exposition;
 mod name;
 mod requests;
@@ -29,6 +30,9 @@ use crate::code::Code;
 use crate::gauge::Gauge;
 use crate::open_connections::OpenConnections;
 use crate::route::Endpoint;
+use crate::waiting_line::WaitingLine;
+use connections::RefusedConnections;
+pub(crate) use connections::WhyRefused;
 pub use name::{Metric, MetricKind};
 use requests::{Asking, Requests};
 
@@ -45,6 +49,7 @@ pub struct Metrics {
     rate_limit_bans: AtomicU64,
     gc_removed: AtomicU64,
     requests: Requests,
+    refused_connections: RefusedConnections,
     /// What can be looked at, once somebody serves.
     watched: OnceLock<Watched>,
     #[cfg(feature = "tls")]
@@ -58,6 +63,7 @@ pub(crate) struct Watched {
     pub(crate) connections: OpenConnections,
     pub(crate) requests: Gauge,
     pub(crate) in_flight: Budget,
+    pub(crate) waiting: WaitingLine,
 }
 
 /// Levels.
@@ -67,6 +73,7 @@ pub(crate) struct Levels {
     pub(crate) connections: u64,
     pub(crate) requests: u64,
     pub(crate) inflight_bytes: u64,
+    pub(crate) waiting: u64,
 }
 
 /// What the counters stood at.
@@ -156,6 +163,7 @@ impl Metrics {
             connections: watched.connections.count() as u64,
             requests: watched.requests.count() as u64,
             inflight_bytes: watched.in_flight.used() as u64,
+            waiting: watched.waiting.count() as u64,
         })
     }
 
@@ -196,7 +204,17 @@ impl Metrics {
 
     pub(crate) fn rate_limited(&self, refusal: &Refusal) {
         self.rate_limited.fetch_add(1, Ordering::Relaxed);
-        self.rate_limit_bans.fetch_add(refusal.ban_began.into(), Ordering::Relaxed);
+        self.note_ban(refusal.ban_began);
+    }
+
+    /// Notes whether a ban began.
+    pub(crate) fn note_ban(&self, began: bool) {
+        self.rate_limit_bans.fetch_add(began.into(), Ordering::Relaxed);
+    }
+
+    /// Notes a connection that is not heard.
+    pub(crate) fn connection_refused(&self, why: WhyRefused) {
+        self.refused_connections.count(why);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::cross_site::{AllowedHosts, Origin};
 use crate::cursor::CursorKey;
 use crate::readiness::Readiness;
 
@@ -40,6 +41,10 @@ pub struct Options {
     pub cursor_key: CursorKey,
     /// What `/ready` tells, as long as the server does not drain.
     pub readiness: Readiness,
+    /// By which names the relay may be called.
+    pub allowed_hosts: AllowedHosts,
+    /// Pages of which other sites may ask, in a browser.
+    pub allowed_origins: Vec<Origin>,
 }
 
 /// How much each address may send.

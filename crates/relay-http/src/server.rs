@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
-use crate::accept::{Accepted, Threads};
+use crate::accept::{Accepted, Door, Threads};
 use crate::answer::Sending;
 use crate::connection::{Connections, Protocols, Stage};
 use crate::connection_io::ConnectionIo;
@@ -71,13 +71,18 @@ pub fn serve<R: Relay>(
     let drain = options.drain;
     let (alive, all_gone) = mpsc::channel(1);
     let (stage, staged) = watch::channel(Stage::Serving);
+    let door_metrics = Arc::clone(&metrics);
     let shared = Arc::new(Shared::new(relay, options, transport, metrics, staged, alive));
     Ok(async move {
         let threads = start(&shared)?;
         let (pause, paused) = oneshot::channel();
         let at_door = Arc::clone(&shared);
-        let decide = move |peer: SocketAddr| at_door.desk.decide(peer.ip());
-        threads.accept(listener, shared.open.clone(), decide, paused)?;
+        let door = Door {
+            connections: shared.open.clone(),
+            decide: move |peer: SocketAddr| at_door.desk.decide(peer.ip()),
+            metrics: door_metrics,
+        };
+        threads.accept(listener, door, paused)?;
         shutdown.await;
         let deadline = monotonic::after(monotonic::now(), drain);
         // Too late is late: what is still open then is cut off.
@@ -188,6 +193,7 @@ impl<R: Relay> Shared<R> {
             connections: open.clone(),
             requests: requests.clone(),
             in_flight: desk.budget(),
+            waiting: desk.waiting(),
         });
         Self { desk, connections, requests, open, _alive: alive }
     }

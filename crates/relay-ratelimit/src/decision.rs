@@ -91,5 +91,8 @@ pub enum Connection {
     /// It gets this one answer to whatever it asks, and is closed.
     RefuseOnce(Refusal),
     /// It is closed at once, unread.
-    Drop,
+    Drop {
+        /// Whether its key is banned, and not only opens too many.
+        banned: bool,
+    },
 }

@@ -120,7 +120,7 @@ impl Entry {
         };
         match ban {
             Some(refusal) if self.answers.take(now_ns) => Connection::RefuseOnce(refusal),
-            _ => Connection::Drop,
+            ban => Connection::Drop { banned: ban.is_some() },
         }
     }
 

@@ -87,7 +87,7 @@ impl<K: Key> Limiter<K> {
         let now_ns = nanos(now);
         match self.networks.answer(key, now_ns) {
             Some((until_ns, true)) => Connection::RefuseOnce(self.network_refusal(until_ns, now_ns)),
-            Some((_, false)) => Connection::Drop,
+            Some((_, false)) => Connection::Drop { banned: true },
             None => self.with_entry(key, now_ns, |entry, owner| {
                 let connection = entry.connection(&self.rules, owner, now_ns);
                 let began = matches!(connection, Connection::RefuseOnce(refusal) if refusal.ban_began);

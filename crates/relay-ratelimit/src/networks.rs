@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_is_banned_anew_is_listed_until_its_later_end() {
+        let networks = Networks::new(1000);
+        // The first ban had given way in between.
+        networks.note_ban(&Place::Host(1), 500, 0);
+        networks.note_ban(&Place::Host(1), 900, 100);
+        networks.note_ban(&Place::Host(77_000), 1500, 500);
+        assert_eq!(sizes(&networks), (2, 0, 2));
+        networks.note_ban(&Place::Host(77_001), 1900, 900);
+        assert_eq!(sizes(&networks), (2, 0, 2));
+    }
+
+    #[test]
     fn what_a_ban_takes_the_place_of_is_no_longer_listed() {
         let networks = Networks::new(1000);
         let mut replaced = 0;

@@ -21,7 +21,7 @@ mod large;
 mod latency;
 mod machine;
 mod plot;
-mod procfs;
+pub(crate) mod procfs;
 mod pull;
 mod push;
 mod redis;

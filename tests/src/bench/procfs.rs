@@ -28,7 +28,7 @@ pub(super) fn written_bytes(process: u32) -> io::Result<u64> {
 }
 
 /// The CPU time of all its threads.
-pub(super) fn cpu(process: u32) -> io::Result<Duration> {
+pub(crate) fn cpu(process: u32) -> io::Result<Duration> {
     ticks(&read(process, "stat")?)
         .map(|ticks| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
         .ok_or_else(|| unreadable("stat"))

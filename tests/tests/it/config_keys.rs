@@ -21,7 +21,9 @@ const TESTS: &[(&str, fn())] = &[
     ("server.max_connection_age_seconds", server::max_connection_age_seconds),
     ("server.max_inflight_bytes", server::max_inflight_bytes),
     ("server.public_stats", server::public_stats),
+    ("server.allowed_hosts", server::allowed_hosts),
     ("admin.address", server::admin_address),
+    ("admin.allowed_hosts", server::admin_allowed_hosts),
     ("tls.cert_pem_path", server::tls_cert_pem_path),
     ("tls.key_pem_path", server::tls_key_pem_path),
     ("tls.client_ca_pem_path", server::tls_client_ca_pem_path),
@@ -55,6 +57,7 @@ const TESTS: &[(&str, fn())] = &[
     ("rate_limit.endpoints.push_rps", rate_limit::push_rps),
     ("rate_limit.endpoints.pull_rps", rate_limit::pull_rps),
     ("rate_limit.endpoints.ack_rps", rate_limit::ack_rps),
+    ("cors.allowed_origins", server::cors_allowed_origins),
 ];
 
 /// Keys without a default, which stand in the shipped file as comments.

@@ -54,6 +54,7 @@ targets! {
     cursor: relay_http::fuzzing::cursor, 100_000 or 5_000;
     gzip: relay_http::fuzzing::gzip, 10_000 or 500;
     base64: relay_http::fuzzing::base64, 100_000 or 5_000;
+    framing: relay_http::fuzzing::framing, 50_000 or 3_000;
     forwarded: relay_http::fuzzing::forwarded, 100_000 or 5_000;
     config: relay_bin::fuzzing::config, 4_000 or 200;
 }

@@ -5,6 +5,7 @@
 mod commands;
 mod config_keys;
 mod conformance;
+mod crowds;
 mod embed;
 mod fuzz;
 mod heavy;

@@ -5,7 +5,7 @@ mod configuration;
 mod full_disk;
 mod heavy;
 mod logs;
-mod metrics;
+pub(crate) mod metrics;
 mod refusals;
 mod signals;
 mod verify;

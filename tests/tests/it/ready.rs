@@ -1,8 +1,6 @@
 //! A relay whose store is still being opened: it listens already, and says what is so.
 
-use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -11,11 +9,9 @@ use relay_bin::config::{RelayConfig, StorageKind};
 use relay_bin::{RelayError, start_opening};
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
-use relay_tests::{Client, Relay, ack_body, eventually, pull_body, push_body};
+use relay_tests::{Client, Relay, Response, ack_body, eventually, pull_body, push_body};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-
-use crate::PROGRAM;
 
 /// A port that nobody listens on. That it stays so is not promised, and likely.
 fn free_address() -> SocketAddr {
@@ -35,6 +31,10 @@ fn patient(address: SocketAddr, admin: SocketAddr) -> RelayConfig {
     config.server.start_wait_seconds = 3600;
     config.admin.address = admin.to_string();
     config
+}
+
+fn of_admin(admin: SocketAddr, path: &str) -> Response {
+    Client::connect(&admin.to_string()).unwrap().get(path).unwrap()
 }
 
 fn await_in_flight(admin: SocketAddr, requests: usize) {
@@ -131,6 +131,8 @@ fn who_comes_before_the_store_is_open_waits_for_it() {
     for (path, status) in [("/health", 200), ("/ready", 503), ("/stats", 200)] {
         assert_eq!(client.get(path).unwrap().status, status, "{path} never waits");
     }
+    assert_eq!(of_admin(admin, "/health").json(), json!({"status": "ok"}));
+    assert_eq!(of_admin(admin, "/ready").json()["error"]["details"], json!({"reason": "starting"}));
     assert!(!starting.is_finished());
 
     let_go.send(()).unwrap();
@@ -138,7 +140,20 @@ fn who_comes_before_the_store_is_open_waits_for_it() {
         assert_eq!(client.receive().unwrap().status, 200);
     }
     let running = runtime.block_on(starting).unwrap().unwrap();
+    assert_eq!(of_admin(admin, "/ready").json(), json!({"status": "ready"}));
+
+    // As long as something is in flight, the end is told there too.
+    client.send(b"POST /push HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{").unwrap();
+    await_in_flight(admin, 1);
     running.shutdown.send(()).unwrap();
+    let told = eventually(|| {
+        let answer = of_admin(admin, "/ready");
+        (answer.status == 503).then_some(answer.json()["error"]["details"].take())
+    });
+    assert_eq!(told.unwrap(), json!({"reason": "draining"}));
+    assert_eq!(of_admin(admin, "/health").code(), "draining");
+    client.send(b"        ").unwrap();
+    assert_eq!(client.receive().unwrap().code(), "invalid_input");
     runtime.block_on(running.handle).unwrap().unwrap();
 }
 
@@ -156,37 +171,6 @@ fn who_waits_for_a_store_that_does_not_open_is_answered_at_once() {
     fail.send(()).unwrap();
     assert_not_ready(waiting);
     assert!(runtime.block_on(starting).unwrap().is_err());
-}
-
-/// A pipe in the place of the lock holds the opening up until somebody reads from it.
-#[test]
-fn who_waits_when_the_relay_is_told_to_stop_is_answered_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let (address, admin) = (free_address(), free_address());
-    let store = directory.path().join("store");
-    std::fs::create_dir(&store).unwrap();
-    let lock = store.join("lock");
-    assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
-    let mut process = Command::new(PROGRAM)
-        .args(["--address", &address.to_string(), "--storage-path", store.to_str().unwrap()])
-        .env("RELAY__ADMIN__ADDRESS", admin.to_string())
-        .env("RELAY__SERVER__START_WAIT_SECONDS", "3600")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let waiting = waiting(address, admin);
-    assert!(Command::new("kill").args(["-s", "TERM", &process.id().to_string()]).status().unwrap().success());
-    assert_not_ready(waiting);
-    // The opening goes on, so that the store is closed as it should be.
-    let pipe = std::fs::File::open(&lock).unwrap();
-    let status = eventually(|| process.try_wait().transpose());
-    drop(process.kill());
-    assert_eq!(status.unwrap().unwrap().code(), Some(0));
-    let mut said = String::new();
-    process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(said, "", "it never served");
-    drop(pipe);
 }
 
 #[test]

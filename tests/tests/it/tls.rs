@@ -1,6 +1,6 @@
 //! The relay over TLS, as clients and operators meet it: certificates on disk, real clients, renewal while it serves.
 
-mod handshake;
+pub(crate) mod handshake;
 mod keys;
 mod openssl;
 pub(crate) mod pki;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
+use relay_http::{AllowedHosts, Origin};
 
 use super::error::Problem;
 use super::keys::{self, Kind};
@@ -56,6 +57,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
         findings.refuse("address", message);
     }
     check_admin(config, &mut findings);
+    check_names(config, &mut findings);
     check_tls(config, build, &mut findings);
     check_storage(config, build, &mut findings);
     check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
@@ -73,7 +75,9 @@ fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
         let (number, fits) = match key.kind {
             Kind::Number { min, max, read } => (read(config), (min..=max).contains(&read(config))),
             Kind::Rate(read) => (read(config).into(), read(config) > 0 || !config.rate_limit.enabled),
-            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) => continue,
+            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) | Kind::Texts(_) => {
+                continue;
+            }
         };
         if !fits {
             findings.refuse(key.name, value::unfit(key, &number.to_string()));
@@ -123,6 +127,29 @@ fn check_admin(config: &RelayConfig, findings: &mut Findings) {
         !is_loopback(address),
         "admin.address: not loopback: whoever reaches it may read the counters; let a firewall keep out all but your monitoring",
     );
+}
+
+/// Host names and origins, which a browser's requests are held to.
+fn check_names(config: &RelayConfig, findings: &mut Findings) {
+    for (key, names) in [
+        ("server.allowed_hosts", &config.server.allowed_hosts),
+        ("admin.allowed_hosts", &config.admin.allowed_hosts),
+    ] {
+        for name in names.iter().filter(|name| !AllowedHosts::is_name(name)) {
+            let found = value::quoted(name);
+            findings.refuse(
+                key,
+                format!("must list host names such as \"relay.example.org\", without a port, or \"*\" for any, found {found}"),
+            );
+        }
+    }
+    for origin in config.cors.allowed_origins.iter().filter(|origin| Origin::parse(origin).is_none()) {
+        let found = value::quoted(origin);
+        findings.refuse(
+            "cors.allowed_origins",
+            format!("must list origins such as \"https://app.example.org\" or \"tauri://localhost\", without a path, found {found}"),
+        );
+    }
 }
 
 /// Whether a resolver could know this name. A name that ends in a number is an IPv4 address with a mistake in it.

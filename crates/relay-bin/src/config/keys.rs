@@ -31,7 +31,9 @@ pub(super) const KEYS: &[Key] = &[
     number("server.max_connection_age_seconds", 1, SECONDS_MAX, |c| c.server.max_connection_age_seconds),
     number("server.max_inflight_bytes", 1 << 20, 1 << 40, |c| c.server.max_inflight_bytes),
     flag("server.public_stats", |c| c.server.public_stats),
+    texts("server.allowed_hosts", |c| &c.server.allowed_hosts),
     text("admin.address", |c| Some(c.admin.address.clone())),
+    texts("admin.allowed_hosts", |c| &c.admin.allowed_hosts),
     text("tls.cert_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.cert_pem_path))),
     text("tls.key_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.key_pem_path))),
     text("tls.client_ca_pem_path", |c| c.tls.as_ref()?.client_ca_pem_path.as_deref().map(lossy)),
@@ -68,6 +70,7 @@ pub(super) const KEYS: &[Key] = &[
     rate("rate_limit.endpoints.push_rps", |c| c.rate_limit.endpoints.push_rps),
     rate("rate_limit.endpoints.pull_rps", |c| c.rate_limit.endpoints.pull_rps),
     rate("rate_limit.endpoints.ack_rps", |c| c.rate_limit.endpoints.ack_rps),
+    texts("cors.allowed_origins", |c| &c.cors.allowed_origins),
 ];
 
 /// A key: its full name, and what it holds.
@@ -91,6 +94,8 @@ pub(super) enum Kind {
     /// Positive as long as `rate_limit.enabled`; any number otherwise.
     Rate(fn(&RelayConfig) -> u32),
     Networks(fn(&RelayConfig) -> &[IpNet]),
+    /// What may stand in it, the check of the whole says.
+    Texts(fn(&RelayConfig) -> &[String]),
 }
 
 impl Key {
@@ -110,6 +115,7 @@ impl Key {
             Kind::Number { min, max, .. } => whole_number(*min, *max),
             Kind::Rate(_) => whole_number(1, RATE_MAX),
             Kind::Networks(_) => r#"a list of networks such as "10.0.0.0/8""#.to_owned(),
+            Kind::Texts(_) => "a list of texts".to_owned(),
         }
     }
 
@@ -118,7 +124,7 @@ impl Key {
         match self.kind {
             Kind::Number { max, .. } => Some(max),
             Kind::Rate(_) => Some(RATE_MAX),
-            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) => None,
+            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) | Kind::Texts(_) => None,
         }
     }
 }
@@ -222,4 +228,8 @@ const fn rate(name: &'static str, read: fn(&RelayConfig) -> u32) -> Key {
 
 const fn networks(name: &'static str, read: fn(&RelayConfig) -> &[IpNet]) -> Key {
     Key { name, kind: Kind::Networks(read) }
+}
+
+const fn texts(name: &'static str, read: fn(&RelayConfig) -> &[String]) -> Key {
+    Key { name, kind: Kind::Texts(read) }
 }

@@ -50,6 +50,8 @@ pub struct RelayConfig {
     pub relay: RelayLimits,
     /// Limits on requests per address.
     pub rate_limit: RateLimitConfig,
+    /// Which other web pages may ask, in a browser.
+    pub cors: CorsConfig,
 }
 
 /// How requests travel.
@@ -100,6 +102,9 @@ pub struct ServerConfig {
     pub max_inflight_bytes: u64,
     /// Whether `/stats` and `/openapi.json` are there for everybody.
     pub public_stats: bool,
+    /// Host names by which clients call the relay, `*` for any; empty: any, but from a browser those of loopback alone when `address`
+    /// is loopback.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// What is shown to whoever runs the relay, on an address of its own.
@@ -107,6 +112,15 @@ pub struct ServerConfig {
 pub struct AdminConfig {
     /// `host:port` of `/metrics`, never the public one; empty: nowhere, which is the default of an embedded relay.
     pub address: String,
+    /// Host names by which it may be called, `*` for any; empty: those of loopback when `address` is loopback, else any.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// Which other web pages may ask, in a browser.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct CorsConfig {
+    /// Origins as browsers write them, such as `https://app.example.org` or `tauri://localhost`. Empty: none.
+    pub allowed_origins: Vec<String>,
 }
 
 /// Where messages are kept.
@@ -280,8 +294,9 @@ impl RelayConfig {
 
 impl Default for RelayConfig {
     fn default() -> Self {
-        let admin = AdminConfig { address: LIBRARY_ADMIN_ADDRESS.to_owned() };
-        Self { address: LIBRARY_ADDRESS.to_owned(), admin, ..Self::shipped() }
+        let mut config = Self { address: LIBRARY_ADDRESS.to_owned(), ..Self::shipped() };
+        LIBRARY_ADMIN_ADDRESS.clone_into(&mut config.admin.address);
+        config
     }
 }
 
@@ -318,6 +333,12 @@ impl Default for RelayLimits {
 impl Default for RateLimitConfig {
     fn default() -> Self {
         RelayConfig::shipped().rate_limit
+    }
+}
+
+impl Default for CorsConfig {
+    fn default() -> Self {
+        RelayConfig::shipped().cors
     }
 }
 

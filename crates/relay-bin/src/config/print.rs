@@ -1,6 +1,5 @@
 //! The configuration in force as TOML text, every key with its value. Explains nothing: the shipped file does.
 
-use ipnet::IpNet;
 use toml::Value;
 
 use super::RelayConfig;
@@ -30,6 +29,7 @@ fn value(key: &Key, config: &RelayConfig) -> Option<String> {
         Kind::Number { read, .. } => read(config).to_string(),
         Kind::Rate(read) => read(config).to_string(),
         Kind::Networks(read) => list(read(config)),
+        Kind::Texts(read) => list(read(config)),
     })
 }
 
@@ -37,7 +37,7 @@ fn quoted(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
 }
 
-fn list(networks: &[IpNet]) -> String {
-    let items: Vec<String> = networks.iter().map(|network| quoted(&network.to_string())).collect();
+fn list(items: &[impl ToString]) -> String {
+    let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
     format!("[{}]", items.join(", "))
 }

@@ -32,6 +32,14 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
         (Kind::Networks(_), DeValue::Array(items)) => networks(
             items.iter().map(Spanned::get_ref).map(|item| item.as_str().ok_or_else(|| describe(item))),
         ),
+        (Kind::Texts(_), DeValue::Array(items)) => {
+            let text = |item: &DeValue<'_>| {
+                let text = item.as_str().map(str::to_owned);
+                text.ok_or_else(|| unfit(key, &format!("{} in it", describe(item))))
+            };
+            let texts: Result<Vec<String>, String> = items.iter().map(|item| text(item.get_ref())).collect();
+            texts.map(Into::into).map_err(|message| vec![message])
+        }
         (_, other) => Err(vec![unfit(key, &describe(other))]),
     }
 }
@@ -44,6 +52,10 @@ pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
         Kind::Flag(_) => given.parse::<bool>().map(Into::into).map_err(|_| vec![unfit(key, &quoted(given))]),
         Kind::Number { .. } | Kind::Rate(_) => {
             whole_number(key, given.replace('_', "").parse().ok(), &quoted(given))
+        }
+        Kind::Texts(_) => {
+            let texts = given.split(',').map(str::trim).filter(|text| !text.is_empty());
+            Ok(texts.map(str::to_owned).collect::<Vec<_>>().into())
         }
         Kind::Networks(_) if given.trim().is_empty() => Ok(Vec::<String>::new().into()),
         Kind::Networks(_) => networks(given.split(',').map(|item| Ok(item.trim()))),

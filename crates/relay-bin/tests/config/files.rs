@@ -29,7 +29,7 @@ fn beside_a_broken_file_only_what_is_certain_is_told() {
     assert!(first.starts_with("relay.toml line 1, column 2: not TOML: "), "{first}");
     assert_eq!(
         rest,
-        "x: unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (environment variable RELAY__X)"
+        "x: unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit], [cors] (environment variable RELAY__X)"
     );
 }
 

@@ -47,19 +47,19 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "[rate_limit.others]",
-            "rate_limit.others: unknown table; [rate_limit] holds: enabled, per_ip_rps, burst, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
+            "rate_limit.others: unknown table; [rate_limit] holds: enabled, per_ip_rps, burst, max_wait_ms, push_bytes_per_second, push_per_recipient_rps, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, exempt, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
         ),
         (
             "[logging]",
-            "logging: unknown table; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (relay.toml line 1)",
+            "logging: unknown table; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit], [cors] (relay.toml line 1)",
         ),
         (
             "\"relay.burst\" = 1",
-            "\"relay.burst\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (relay.toml line 1)",
+            "\"relay.burst\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit], [cors] (relay.toml line 1)",
         ),
         (
             "\"new\\nline\" = 1",
-            "\"new\\nline\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (relay.toml line 1)",
+            "\"new\\nline\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit], [cors] (relay.toml line 1)",
         ),
     ] {
         file(text).refused(&[line]);
@@ -83,7 +83,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "RELAY__",
-            "\"\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit] (environment variable RELAY__)",
+            "\"\": unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit], [cors] (environment variable RELAY__)",
         ),
     ] {
         env(&[(variable, "1")]).refused(&[line]);
@@ -396,4 +396,25 @@ fn a_configuration_built_by_hand_is_held_to_the_same_rules() {
     let memory =
         StorageConfig { kind: StorageKind::Memory, path: PathBuf::new(), ..StorageConfig::default() };
     assert_eq!(RelayConfig { storage: memory, ..RelayConfig::default() }.validate().unwrap().len(), 1);
+}
+
+#[test]
+fn host_names_and_origins_are_refused_unless_a_browser_could_send_them() {
+    for name in ["", "relay:7000", "http://relay", "*.example.org", "a b", "::1", "r\u{e4}"] {
+        for key in ["server.allowed_hosts", "admin.allowed_hosts"] {
+            file(&format!("{key} = [\"good.example\", {name:?}]")).refused(&[&format!(
+                "{key}: must list host names such as \"relay.example.org\", without a port, or \"*\" for any, found {name:?} (relay.toml line 1)"
+            )]);
+        }
+    }
+    for origin in ["", "*", "null", "app.example.org", "https://app.example.org/", "https://*.example.org"] {
+        file(&format!("cors.allowed_origins = [{origin:?}]")).refused(&[&format!(
+            "cors.allowed_origins: must list origins such as \"https://app.example.org\" or \"tauri://localhost\", without a path, found {origin:?} (relay.toml line 1)"
+        )]);
+    }
+    file("cors.allowed_origins = [7]")
+        .refused(&["cors.allowed_origins: must be a list of texts, found 7 in it (relay.toml line 1)"]);
+    file("admin.allowed_hosts = \"relay\"").refused(&[
+        "admin.allowed_hosts: must be a list of texts, found the text \"relay\" (relay.toml line 1)",
+    ]);
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
-    AdminConfig, EndpointRateLimit, Loaded, Mode, PrivacyConfig, RateLimitConfig, RelayConfig, RelayLimits,
-    ServerConfig, StorageConfig, StorageKind, TlsConfig,
+    AdminConfig, CorsConfig, EndpointRateLimit, Loaded, Mode, PrivacyConfig, RateLimitConfig, RelayConfig,
+    RelayLimits, ServerConfig, StorageConfig, StorageKind, TlsConfig,
 };
 
 use super::{Given, env, file};
@@ -27,8 +27,9 @@ fn documented_defaults() -> RelayConfig {
             max_connection_age_seconds: 3_600,
             max_inflight_bytes: 268_435_456,
             public_stats: true,
+            allowed_hosts: Vec::new(),
         },
-        admin: AdminConfig { address: "127.0.0.1:7001".to_owned() },
+        admin: AdminConfig { address: "127.0.0.1:7001".to_owned(), allowed_hosts: Vec::new() },
         storage: StorageConfig {
             kind: StorageKind::Redb,
             path: "./relay_db".into(),
@@ -62,6 +63,7 @@ fn documented_defaults() -> RelayConfig {
             max_tracked_addresses: 100_000,
             endpoints: EndpointRateLimit { push_rps: 10, pull_rps: 5, ack_rps: 10 },
         },
+        cors: CorsConfig { allowed_origins: Vec::new() },
     }
 }
 
@@ -82,7 +84,11 @@ pub(crate) const EVERY_KEY: &[Row] = &[
         c.server.max_inflight_bytes == 536_870_912
     }),
     ("server.public_stats", "false", "false", |c| !c.server.public_stats),
+    ("server.allowed_hosts", r#"["relay.example.org", "*"]"#, "relay.example.org, *", |c| {
+        c.server.allowed_hosts == ["relay.example.org", "*"]
+    }),
     ("admin.address", r#""[::1]:7002""#, "[::1]:7002", |c| c.admin.address == "[::1]:7002"),
+    ("admin.allowed_hosts", r#"["relay"]"#, " relay,", |c| c.admin.allowed_hosts == ["relay"]),
     ("tls.cert_pem_path", r#""c""#, "c", |c| {
         c.tls.as_ref().is_some_and(|t| t.cert_pem_path == Path::new("c"))
     }),
@@ -112,16 +118,28 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("rate_limit.enabled", "false", "false", |c| !c.rate_limit.enabled),
     ("rate_limit.per_ip_rps", "8", "8", |c| c.rate_limit.per_ip_rps == 8),
     ("rate_limit.burst", "4294967295", "4294967295", |c| c.rate_limit.burst == u32::MAX),
+    ("rate_limit.max_wait_ms", "0", "0", |c| c.rate_limit.max_wait_ms == 0),
+    ("rate_limit.push_bytes_per_second", "0", "0", |c| c.rate_limit.push_bytes_per_second == 0),
+    ("rate_limit.push_per_recipient_rps", "5", "5", |c| c.rate_limit.push_per_recipient_rps == 5),
     ("rate_limit.ban_seconds", "0", "0", |c| c.rate_limit.ban_seconds == 0),
     ("rate_limit.ban_threshold", "9", "9", |c| c.rate_limit.ban_threshold == 9),
     ("rate_limit.ipv6_prefix", "128", "128", |c| c.rate_limit.ipv6_prefix == 128),
     ("rate_limit.trusted_proxies", r#"["10.0.0.0/8", "::1"]"#, "10.0.0.0/8, ::1", |c| {
         c.rate_limit.trusted_proxies == ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
     }),
+    ("rate_limit.exempt", r#"["192.0.2.0/24"]"#, "192.0.2.0/24", |c| {
+        c.rate_limit.exempt == ["192.0.2.0/24".parse().unwrap()]
+    }),
     ("rate_limit.max_tracked_addresses", "1", "1", |c| c.rate_limit.max_tracked_addresses == 1),
     ("rate_limit.endpoints.push_rps", "11", "11", |c| c.rate_limit.endpoints.push_rps == 11),
     ("rate_limit.endpoints.pull_rps", "12", "12", |c| c.rate_limit.endpoints.pull_rps == 12),
     ("rate_limit.endpoints.ack_rps", "13", "13", |c| c.rate_limit.endpoints.ack_rps == 13),
+    (
+        "cors.allowed_origins",
+        r#"["https://a.example", "tauri://localhost"]"#,
+        "https://a.example,tauri://localhost",
+        |c| c.cors.allowed_origins == ["https://a.example", "tauri://localhost"],
+    ),
 ];
 
 /// The full names of all keys in a TOML text, sorted.
@@ -145,7 +163,7 @@ fn shipped_file_is_the_documented_default() {
     assert_eq!(Given::default().load().unwrap().config, documented_defaults());
     assert_eq!(file(SHIPPED).load().unwrap(), Loaded { config: documented_defaults(), warnings: Vec::new() });
 
-    let admin = AdminConfig { address: String::new() };
+    let admin = AdminConfig { address: String::new(), ..documented_defaults().admin };
     let library = RelayConfig { address: "127.0.0.1:0".to_owned(), admin, ..documented_defaults() };
     assert_eq!(AdminConfig::default(), library.admin);
     assert_eq!(RelayConfig::default(), library);
@@ -162,6 +180,7 @@ fn parts_default_to_the_shipped_file() {
     assert_eq!(RelayLimits::default(), all.relay);
     assert_eq!(RateLimitConfig::default(), all.rate_limit);
     assert_eq!(EndpointRateLimit::default(), all.rate_limit.endpoints);
+    assert_eq!(CorsConfig::default(), all.cors);
 }
 
 #[test]

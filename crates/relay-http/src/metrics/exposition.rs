@@ -93,11 +93,16 @@ impl Snapshot {
             Metric::SweptItems => one(Some(Sample::Count(counts.gc_removed))),
             Metric::RateLimitRefusals => one(Some(Sample::Count(counts.rate_limited))),
             Metric::RateLimitBans => one(Some(Sample::Count(metrics.rate_limit_bans()))),
+            Metric::RateLimitWaiting => one(now.map(|now| Sample::Level(now.waiting))),
             Metric::CertificateEnd => {
                 let end = metrics.certificate_end_seconds();
                 one(end.map(|end| Sample::Level(u64::try_from(end).unwrap_or_default())))
             }
             Metric::Connections => one(now.map(|now| Sample::Level(now.connections))),
+            Metric::ConnectionsRefused => {
+                let sample = |(reason, count)| (vec![("reason", reason)], Sample::Count(count));
+                metrics.refused_connections.counts().map(sample).into()
+            }
             Metric::RequestsInFlight => one(now.map(|now| Sample::Level(now.requests))),
             Metric::InflightBytes => one(now.map(|now| Sample::Level(now.inflight_bytes))),
             Metric::BatchRequests => one(figures.batch_requests.as_ref().map(in_units(1.0))),

@@ -22,10 +22,14 @@ pub enum Metric {
     RateLimitRefusals,
     /// Bans that began.
     RateLimitBans,
+    /// Requests that wait for their turn.
+    RateLimitWaiting,
     /// When the TLS certificate ends.
     CertificateEnd,
     /// Open connections.
     Connections,
+    /// Connections that were not let in.
+    ConnectionsRefused,
     /// Requests that are being worked.
     RequestsInFlight,
     /// Bodies, payloads and pages in flight.
@@ -75,7 +79,7 @@ pub enum MetricKind {
 
 impl Metric {
     /// All there are, in the order in which they are shown.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Build,
         Self::Uptime,
         Self::Requests,
@@ -85,8 +89,10 @@ impl Metric {
         Self::SweptItems,
         Self::RateLimitRefusals,
         Self::RateLimitBans,
+        Self::RateLimitWaiting,
         Self::CertificateEnd,
         Self::Connections,
+        Self::ConnectionsRefused,
         Self::RequestsInFlight,
         Self::InflightBytes,
         Self::BatchRequests,
@@ -144,8 +150,13 @@ impl Metric {
             Self::SweptItems => ("relay_swept_items_total", Counter, &[], "Expired items that sweeps reclaimed."),
             Self::RateLimitRefusals => ("relay_rate_limit_refusals_total", Counter, &[], "Requests that the rate limit refused, those of banned addresses included."),
             Self::RateLimitBans => ("relay_rate_limit_bans_total", Counter, &[], "Bans that began."),
+            Self::RateLimitWaiting => ("relay_rate_limit_waiting", Gauge, &[], "Requests that wait for their turn, or for their refusal."),
             Self::CertificateEnd => ("relay_tls_certificate_expiry_seconds", Gauge, &[], "When the TLS certificate in force ends, in seconds since 1970."),
             Self::Connections => ("relay_connections", Gauge, &[], "Open connections to the public address."),
+            Self::ConnectionsRefused => (
+                "relay_connections_refused_total", Counter, &["reason"],
+                "Connections that were not heard: their address opens too many a second (rate), has too many (address), or is banned (ban).",
+            ),
             Self::RequestsInFlight => ("relay_requests_in_flight", Gauge, &[], "Requests that are not answered to the last byte."),
             Self::InflightBytes => ("relay_inflight_bytes", Gauge, &[], "Bytes of bodies, payloads and pages in flight, of max_inflight_bytes."),
             Self::BatchRequests => ("relay_batch_requests", Histogram, &[], "Pushes and acks that were written and synced together."),

@@ -10,7 +10,7 @@ use relay_core::{
     Ack, AckOutcome, Distribution, Envelope, Error, Figures, FileUse, Limits, Page, Pull, PushOutcome, Relay,
     Swept, Usage,
 };
-use relay_http::{Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
+use relay_http::{AdminOptions, Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -18,7 +18,7 @@ use crate::support::{Answer, Client, Gate, MESSAGE_ID, Server, memory, options, 
 
 /// A listener for whoever runs a relay. It ends when it is dropped.
 pub(crate) struct Admin {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     done: mpsc::Receiver<()>,
 }
@@ -31,9 +31,13 @@ struct Telling(Figures);
 
 impl Admin {
     pub(crate) fn start<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>) -> Self {
+        Self::with(relay, metrics, AdminOptions::default())
+    }
+
+    pub(crate) fn with<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>, options: AdminOptions) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = serve_admin(listener, Arc::downgrade(relay), Arc::clone(metrics)).unwrap();
+        let serving = serve_admin(listener, Arc::downgrade(relay), Arc::clone(metrics), options).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (end, done) = mpsc::channel();
         std::thread::spawn(move || {
@@ -49,7 +53,7 @@ impl Admin {
         Self { address, stop: Some(stop), done }
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         Client::to(self.address).ask(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
     }
 
@@ -347,20 +351,6 @@ fn levels_follow_what_is_going_on() {
         2.0,
         "one was answered, and one went away"
     );
-}
-
-#[test]
-fn clients_cannot_see_it_and_there_is_nothing_else() {
-    let relay = memory(Limits::default());
-    let server = Server::with(Arc::clone(&relay), options());
-    let admin = Admin::start(&relay, &server.metrics);
-    server.get("/metrics").assert_error(404, "not_found");
-    for path in ["/", "/stats", "/health", "/metrics/", "/push"] {
-        assert_eq!(admin.get(path).status, 404, "{path}");
-    }
-    let mut client = Client::to(admin.address);
-    client.send(post_head("/metrics", "", 0));
-    assert_eq!(client.answer().status, 405);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn connected(connection: Connection) -> Connected {
     match connection {
         Connection::Serve => Connected::Serve,
         Connection::RefuseOnce(refusal) => Connected::Refuse(refusal),
-        Connection::Drop => Connected::Drop,
+        Connection::Drop { .. } => Connected::Drop,
     }
 }
 

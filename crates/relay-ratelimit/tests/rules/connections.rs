@@ -40,11 +40,11 @@ fn a_few_connections_of_the_banned_are_answered() {
          1000 a - 4x -> *
          1000 a - -> ban all 10000
          1500 a connect 5x -> once 9500
-         1500 a connect 100x -> drop
+         1500 a connect 100x -> shut
          2000 a connect -> once 9000
-         2000 a connect -> drop
+         2000 a connect -> shut
          8000 a connect 5x -> once 3000
-         8000 a connect -> drop
+         8000 a connect -> shut
          11000 a connect 4x -> serve",
     );
 }
@@ -59,7 +59,7 @@ fn connections_too_many_are_a_reason_for_a_ban_which_is_told_once() {
          1000 a connect 4x -> drop
          1000 a connect -> once 10000
          1000 a connect 4x -> once 10000
-         1000 a connect -> drop
+         1000 a connect -> shut
          1000 a - -> ban all 10000",
     );
 }

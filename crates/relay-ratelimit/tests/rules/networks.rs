@@ -102,10 +102,10 @@ fn connections_of_a_banned_network_share_its_answers() {
     script.run(
         "1000 net/0 connect 3x -> once 10000
          1000 net/new connect 2x -> once 10000
-         1000 net/0 connect 100x -> drop
-         1000 net/other connect 100x -> drop
+         1000 net/0 connect 100x -> shut
+         1000 net/other connect 100x -> shut
          2000 net/0 connect -> once 9000
-         2000 net/0 connect -> drop
+         2000 net/0 connect -> shut
          11000 net/0 connect -> serve",
     );
 }

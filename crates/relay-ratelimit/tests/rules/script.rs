@@ -44,7 +44,7 @@ impl Script {
     /// | `push`, `pull`, `upload`, `-` for no endpoint | `ok`, `wait <ms>`, `[ban] <bucket> <ms>` |
     /// | `left`: what is left after a request of no endpoint | `<bucket> <remaining> <reset>` |
     /// | `first-leaves`, `last-leaves`: of those of this key that wait | `ok` |
-    /// | `connect` | `serve`, `once <ms>`, `drop` |
+    /// | `connect` | `serve`, `once <ms>`, `drop`, `shut` if the key is banned |
     /// | `banned` | `no`, `<ms>` |
     /// | `bytes=<n>` | `ok` |
     pub(crate) fn run(&mut self, text: &str) {
@@ -72,7 +72,7 @@ impl Script {
             "connect" => match self.limiter.connection(key, now) {
                 Connection::Serve => "serve".to_owned(),
                 Connection::RefuseOnce(refusal) => format!("once {}", refusal.retry_after.as_millis()),
-                Connection::Drop => "drop".to_owned(),
+                Connection::Drop { banned } => if banned { "shut" } else { "drop" }.to_owned(),
             },
             "banned" => self
                 .limiter

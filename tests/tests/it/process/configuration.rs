@@ -16,11 +16,17 @@ mode = "tls"
 drain_seconds = 0
 request_timeout_seconds = 31
 keep_alive_seconds = 76
+start_wait_seconds = 6
 max_connections = 77
+max_connections_per_address = 7
+max_connection_age_seconds = 78
 max_inflight_bytes = 1048576
+public_stats = false
+allowed_hosts = ["relay.example.org", "*"]
 
 [admin]
 address = ""
+allowed_hosts = ["relay"]
 
 [tls]
 cert_pem_path = "c\"ert.pem"
@@ -52,16 +58,23 @@ dedup_window_seconds = 0
 enabled = false
 per_ip_rps = 8
 burst = 9
+max_wait_ms = 15
+push_bytes_per_second = 16
+push_per_recipient_rps = 17
 ban_seconds = 0
 ban_threshold = 10
 ipv6_prefix = 48
 trusted_proxies = ["10.0.0.0/8", "2001:db8::/32"]
+exempt = ["192.0.2.0/24"]
 max_tracked_addresses = 11
 
 [rate_limit.endpoints]
 push_rps = 12
 pull_rps = 13
 ack_rps = 14
+
+[cors]
+allowed_origins = ["https://app.example.org", "tauri://localhost"]
 "#;
 
 /// What `check-config` prints, parsed.

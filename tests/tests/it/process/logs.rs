@@ -20,7 +20,7 @@ const PAYLOAD: &str = "payload-44d7";
 /// Small limits, so that everything that can be refused is.
 const STRICT: &str = "relay = { max_message_bytes = 100, max_messages_per_user = 2 }\n\
     server.request_timeout_seconds = 1\n\
-    [rate_limit]\nper_ip_rps = 1\nburst = 60\nban_threshold = 1\ntrusted_proxies = [\"127.0.0.1\"]\n\
+    [rate_limit]\nper_ip_rps = 1\nburst = 60\nban_threshold = 1\nmax_wait_ms = 0\ntrusted_proxies = [\"127.0.0.1\"]\n\
     endpoints = { push_rps = 1, pull_rps = 1, ack_rps = 1 }\n";
 
 struct Directory(tempfile::TempDir);

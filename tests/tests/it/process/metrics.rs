@@ -16,21 +16,25 @@ fn start(directory: &Path) -> (Process, String) {
     let arguments = ["--storage-path", text(&store)];
     let process =
         Process::start_logging(PROGRAM, &arguments, &[(ADMIN_ADDRESS, "127.0.0.1:0")], &log).unwrap();
-    let lines = std::fs::read_to_string(&log).unwrap();
-    let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let shown = lines.find(|line| line["message"] == "metrics are shown").expect("it tells where");
-    let url = shown["url"].as_str().unwrap().strip_suffix("/metrics").unwrap().to_owned();
-    (process, url)
+    (process, shown_at(&log))
 }
 
-fn scrape(admin: &str) -> String {
+/// Where a relay shows its metrics, as its log tells.
+pub(crate) fn shown_at(log: &Path) -> String {
+    let lines = std::fs::read_to_string(log).unwrap();
+    let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let shown = lines.find(|line| line["message"] == "metrics are shown").expect("it tells where");
+    shown["url"].as_str().unwrap().strip_suffix("/metrics").unwrap().to_owned()
+}
+
+pub(crate) fn scrape(admin: &str) -> String {
     let answer = Client::connect(admin).unwrap().get("/metrics").unwrap();
     assert_eq!(answer.status, 200);
     String::from_utf8(answer.body).unwrap()
 }
 
 /// The value of a sample, by its name and labels.
-fn value(text: &str, name: &str) -> Option<f64> {
+pub(crate) fn value(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map(|value| value.parse().unwrap())
 }
@@ -95,11 +99,10 @@ fn a_sweep_is_seen() {
     let arguments = ["--config", text(&config), "--storage-path", text(&store)];
     let environment = [(ADMIN_ADDRESS, "127.0.0.1:0")];
     let process = Process::start_logging(PROGRAM, &arguments, &environment, &log).unwrap();
-    let log = std::fs::read_to_string(&log).unwrap();
-    let url = log.split("\"url\":\"").nth(1).unwrap().split("/metrics").next().unwrap();
+    let url = shown_at(&log);
     process.connect().unwrap().post("/push", &push_body("alice", 1, b"x")).unwrap();
     let swept = eventually(|| {
-        let text = scrape(url);
+        let text = scrape(&url);
         (value(&text, "relay_swept_items_total") == Some(1.0)).then_some(text)
     });
     let swept = swept.expect("what has expired is swept");
@@ -119,4 +122,22 @@ fn an_address_that_is_taken_stops_the_start() {
     let said: Vec<_> = ended.stderr.lines().filter(|line| !line.starts_with('{')).collect();
     let expected = format!("cannot listen on {address} for metrics (admin.address, empty for none): ");
     assert!(said.len() == 1 && said[0].starts_with(&expected), "{said:?}");
+}
+
+/// What the image asks now and then, at another port.
+#[test]
+fn the_health_check_of_the_image_is_answered() {
+    let dockerfile = include_str!("../../../../deploy/Dockerfile");
+    let check = dockerfile.split("HEALTHCHECK").nth(1).unwrap().split("CMD ").nth(1).unwrap();
+    let command: Vec<String> = serde_json::from_str(check.lines().next().unwrap()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (mut process, admin) = start(directory.path());
+    let (_, port) = admin.rsplit_once(':').unwrap();
+    let ask = || {
+        let arguments = command[1..].iter().map(|argument| argument.replace("7001", port));
+        std::process::Command::new(&command[0]).args(arguments).status().unwrap().success()
+    };
+    assert!(ask());
+    process.kill().unwrap();
+    assert!(!ask());
 }

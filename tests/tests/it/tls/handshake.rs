@@ -14,7 +14,7 @@ use super::wire::ask;
 use super::{relay, relay_with};
 
 /// A client as applications have it, which trusts one authority and speaks what is offered by ALPN.
-pub(super) fn https(authority: &Authority, identity: Option<&Identity>, alpn: &[&str]) -> Client {
+pub(crate) fn https(authority: &Authority, identity: Option<&Identity>, alpn: &[&str]) -> Client {
     let mut config = ClientConfig::clone(&authority.client(identity));
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Client::builder()
@@ -25,7 +25,7 @@ pub(super) fn https(authority: &Authority, identity: Option<&Identity>, alpn: &[
         .unwrap()
 }
 
-pub(super) const BOTH: &[&str] = &["h2", "http/1.1"];
+pub(crate) const BOTH: &[&str] = &["h2", "http/1.1"];
 
 /// Posts, and returns the answer's version of HTTP, status and body.
 async fn post(client: &Client, relay: &Relay, path: &str, body: Value) -> (Version, u16, Value) {
