@@ -19,12 +19,13 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
 use crate::answer::Answer;
-use crate::connection_io::{ConnectionIo, Stream};
+use crate::connection_io::ConnectionIo;
 use crate::connection_state::ConnectionState;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::options::Transport;
+use crate::stream::Stream;
 
 /// A client that still sends after its last answer is heard out, so that a reset does not take that answer from it: as long as something
 /// comes within this time, and no more than this altogether.
@@ -159,6 +160,9 @@ impl Connections {
             let dispatcher = http1.call((io.clone(), Some(peer)));
             self.run(&io, pin!(dispatcher), endings).await
         };
+        if matches!(end, End::TimedOut) && io.is_answering() {
+            return io.abandon();
+        }
         let last_words = match end {
             End::TimedOut if io.can_be_told_of_timeout() => Some(ApiError::RequestTimeout),
             _ if io.is_unreadable() && !io.connection().is_closing() => {
@@ -307,24 +311,24 @@ fn explain(status: u16) -> ApiError {
 /// Says what is left to be said and closes. While the client still sends what nobody reads, that is taken in and thrown away
 /// for a while: to close at once would reset the connection and take the answer with it.
 async fn close(io: ConnectionIo, last_words: Option<Answer>, limit: Duration) {
-    let is_heard_out = io.connection().has_unread_input() || last_words.is_some();
+    let is_heard_out = io.connection().has_unread_input() || io.has_input_ahead() || last_words.is_some();
     let mut stream = io.into_stream();
     let closing = async {
         if let Some(answer) = last_words {
             stream.write_all(&answer.into_http1()).await?;
         }
         stream.shutdown().await?;
-        if is_heard_out { hear_out(&mut stream).await } else { Ok(()) }
+        if is_heard_out { hear_out(&mut stream, HEARING_PAUSE).await } else { Ok(()) }
     };
     // Late or broken, it is over in any case.
     let _ = timeout_at(monotonic::after(monotonic::now(), limit), closing).await;
 }
 
-/// Takes in and throws away what a client still sends that has all its answers, but not for long.
-pub(crate) async fn hear_out(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+/// Takes in and throws away what a client still sends that has all its answers, until it pauses for so long.
+pub(crate) async fn hear_out(stream: &mut (impl AsyncRead + Unpin), pause: Duration) -> std::io::Result<()> {
     let (mut buffer, mut heard) = (vec![0; 16 * 1024], 0);
     while heard < HEARD_BYTES_MAX {
-        match timeout(HEARING_PAUSE, stream.read(&mut buffer)).await?? {
+        match timeout(pause, stream.read(&mut buffer)).await?? {
             0 => break,
             more => heard += more,
         }

@@ -26,6 +26,7 @@ use crate::connection_state::ConnectionState;
 use crate::framing::{Framing, Malformed};
 use crate::monotonic;
 use crate::pace::Pace;
+use crate::stream::Stream;
 
 /// How far back a bare answer can begin: a status line and four short fields.
 const BARE_ANSWER_BYTES_MAX: usize = 256;
@@ -34,11 +35,6 @@ const BARE_ANSWER_BYTES_MAX: usize = 256;
 const AHEAD_BYTES_MAX: usize = 4 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// What a connection is made of.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// One connection. Clones are the same one.
 #[derive(Clone)]
@@ -144,9 +140,24 @@ impl ConnectionIo {
         Poll::Ready(())
     }
 
+    /// Whether something came behind the last request.
+    pub(crate) fn has_input_ahead(&self) -> bool {
+        self.0.input.borrow().has_waiting()
+    }
+
+    /// Whether an answer is on its way.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.0.times.get().answer.is_some()
+    }
+
+    /// Gives up a client that does not take its answer.
+    pub(crate) fn abandon(&self) {
+        self.0.stream.borrow().abandon();
+    }
+
     /// Whether nobody loses anything when the connection is closed now: every request is answered, every answer sent.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.0.connection.is_busy() && self.0.times.get().answer.is_none()
+        !self.0.connection.is_busy() && !self.is_answering()
     }
 
     /// Whether the last answer is given and sent. The framework does not always see it: it goes on reading a chunked body

@@ -28,10 +28,10 @@ use h2::{Reason, RecvStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
 use crate::connection::{self, Endings};
-use crate::connection_io::Stream;
 use crate::connection_state::ConnectionState;
 use crate::framing::HEAD_BYTES_MAX;
 use crate::monotonic;
+use crate::stream::Stream;
 
 pub(crate) use self::budget::StreamBudget;
 use self::io::{Http2Io, Meter};
@@ -57,6 +57,9 @@ const STREAM_ERRORS_MAX: usize = 256;
 /// How long a client has to follow when it is told that the connection ends. Requests that come later are refused, and what is not said
 /// by then is not said.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A client that was answered and told of the end is heard out until it says nothing for so long.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How requests are answered, and within which times.
 pub(crate) struct Http2<'a, C> {
@@ -139,8 +142,11 @@ where
             })
         })
         .await;
-        // What has to be said still goes out, if the client takes it.
         drop(requests);
+        if meter.abandon_if_late(monotonic::now()) {
+            return;
+        }
+        // What has to be said still goes out, if the client takes it.
         let closed = timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
         if matches!(closed, Ok(Ok(()))) && !meter.is_exceeded() {
             drop(h2);
@@ -153,7 +159,7 @@ where
         let until = monotonic::after(self.connection.quiet_since(), self.request_timeout);
         if until > monotonic::now() {
             let mut rest = meter.rest();
-            let hearing = pin!(timeout_at(until, connection::hear_out(&mut rest)));
+            let hearing = pin!(timeout_at(until, connection::hear_out(&mut rest, PAUSE)));
             select(hearing, pin!(self.connection.open().told_to_close())).await;
         }
     }

@@ -54,6 +54,7 @@ mod readiness;
 mod request_id;
 mod route;
 mod server;
+mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod waiting_line;

@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::frames::{FrameBudget, FrameHeads, PREFACE_BYTES};
-use crate::connection_io::Stream;
 use crate::monotonic;
 use crate::pace::Pace;
+use crate::stream::Stream;
 
 pub(super) struct Http2Io {
     received: FrameHeads,
@@ -91,6 +91,15 @@ impl Http2Io {
 impl Meter {
     fn with_stream<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Stream>>) -> T) -> T {
         act(Pin::new(&mut *self.0.stream.borrow_mut()))
+    }
+
+    /// Gives up a client that does not take what is written. Tells whether it is one.
+    pub(super) fn abandon_if_late(&self, now: Instant) -> bool {
+        let is_late = self.deadline().is_some_and(|deadline| deadline <= now);
+        if is_late {
+            self.0.stream.borrow().abandon();
+        }
+        is_late
     }
 
     /// What still comes when everything is said, past all checks.

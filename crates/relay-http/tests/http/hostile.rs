@@ -91,6 +91,20 @@ fn a_broken_chunk_hides_nothing() {
         "ffffffffffffffff\r\na",
         "1;\u{0}\r\na\r\n0\r\n\r\n",
         "1;x\ny\r\na\r\n0\r\n\r\n",
+        "1\na\r\n0\r\n\r\n",
+        "1\r\na\n0\r\n\r\n",
+        "0\n\r\n",
+        "0\r\n\n",
+        "0\r\nx: y\n\r\n",
+        "0\r\nx: a\0b\r\n\r\n",
+        "0\r\nx: y\r\n z\r\n\r\n",
+        "0\r\ncontent-length: 5\r\n\r\n",
+        "0\r\ntransfer-encoding: chunked\r\n\r\n",
+        "0\r\nhost: other\r\n\r\n",
+        "0\r\nno field\r\n\r\n",
+        &format!("{}1\r\na\r\n0\r\n\r\n", "0".repeat(300)),
+        "1;a=\"\r\n\"\r\na\r\n0\r\n\r\n",
+        "1;a=\"x\r\na\r\n0\r\n\r\n",
     ];
     for chunk in chunks {
         let mut client = server.connect();
@@ -142,6 +156,21 @@ fn a_head_with_bytes_that_have_no_place_in_it_is_refused() {
         "G\u{0}T /health HTTP/1.1\r\nhost: relay\r\n\r\n",
         "GET /health HTTP/1.1\r\nhost: relay\r\nhost: other\r\n\r\n",
         "GET /\u{7f} HTTP/1.1\r\nhost: relay\r\n\r\n",
+        "GET /health HTTP/1.1\nhost: relay\r\n\r\n",
+        "GET /health HTTP/1.1\r\nhost: relay\n\r\n",
+        "GET /health HTTP/1.1\r\nhost: relay\r\n\n",
+        "GET /health HTTP/1.1\nhost: relay\n\n",
+        "POST /push HTTP/1.1\r\nhost: relay\r\nx: y\ntransfer-encoding: chunked\r\n\r\n",
+        "GET /health HTTP/1.1\r\nhost:\r\n\r\n",
+        "GET /health HTTP/1.1\r\nhost: a b\r\n\r\n",
+        "GET /health HTTP/1.1\r\nhost: a@b\r\n\r\n",
+        "GET /health HTTP/1.1\r\nhost: a,b\r\n\r\n",
+        "GET http://other/health HTTP/1.1\r\nhost: relay\r\n\r\n",
+        "GET http://a@relay/health HTTP/1.1\r\nhost: relay\r\n\r\n",
+        "GET ftp://relay/health HTTP/1.1\r\nhost: relay\r\n\r\n",
+        "GET relay/health HTTP/1.1\r\nhost: relay\r\n\r\n",
+        "GET * HTTP/1.1\r\nhost: relay\r\n\r\n",
+        "CONNECT relay:80 HTTP/1.1\r\nhost: relay:80\r\n\r\n",
     ];
     for head in heads {
         let mut client = server.connect();

@@ -10,6 +10,7 @@ mod bounded;
 mod contract;
 mod cursors;
 mod errors;
+mod expect;
 #[cfg(feature = "tls")]
 mod frames;
 mod hostile;
@@ -22,5 +23,6 @@ mod ready;
 #[cfg(feature = "tls")]
 mod secure;
 mod shutdown;
+mod slow;
 mod support;
 mod watching;

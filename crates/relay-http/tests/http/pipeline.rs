@@ -1,5 +1,7 @@
 //! Many requests on one connection.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::support::{Server, memory, options, post_head, push_of};
@@ -116,8 +118,59 @@ fn who_offers_an_upgrade_is_told_that_the_connection_ends() {
 #[test]
 fn an_upgrade_to_websocket_is_refused_at_once() {
     let server = Server::start();
-    let mut client = server.connect();
+    let body = push_of("alice", 0, "aGVsbG8=").to_string();
+    for fields in [
+        "upgrade: websocket\r\n",
+        "connection: upgrade\r\nupgrade: websocket\r\n",
+        "upgrade: x\r\nupgrade: websocket\r\n",
+        "upgrade: x, WebSocket\r\n",
+        "upgrade: websocket/13\r\n",
+    ] {
+        for sent in [body.as_str(), ""] {
+            let start = now();
+            let mut client = server.connect();
+            client.send(format!("{}{sent}", post_head("/push", fields, body.len())));
+            let answer = client.answer();
+            answer.assert_error(400, "invalid_input");
+            assert!(answer.closes());
+            let waited = now() - start;
+            assert!(waited < Duration::from_secs(1), "{fields}: {waited:?}");
+        }
+    }
+    assert_eq!(server.metrics.counts().push_stored, 0);
+}
+
+/// A HEAD changes nothing of the answers around it: each has exactly its own bytes.
+#[test]
+fn pipelined_heads_leave_every_answer_whole() {
+    let server = Server::start();
     let pull = r#"{"recipient":"alice"}"#;
-    client.send(format!("{}{pull}", post_head("/pull", "upgrade: websocket\r\n", pull.len())));
-    client.answer().assert_error(400, "invalid_input");
+    let requests = [
+        ("HEAD", "HEAD /health HTTP/1.1\r\nhost: relay\r\n\r\n".to_owned(), 200),
+        ("GET", "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n".to_owned(), 200),
+        ("POST", format!("{}{pull}", post_head("/pull", "", pull.len())), 200),
+        ("HEAD", "HEAD /nope HTTP/1.1\r\nhost: relay\r\n\r\n".to_owned(), 404),
+        ("POST", format!("{}{pull}", post_head("/stats", "", pull.len())), 405),
+    ];
+    let orders = (0..requests.len().pow(3)).map(|number| [number % 5, number / 5 % 5, number / 25]);
+    let mut client = server.connect();
+    for order in orders {
+        let order = order.map(|at| &requests[at]);
+        client.send(order.map(|(_, request, _)| request.as_str()).concat());
+        for (method, _, status) in order {
+            let answer = if *method == "HEAD" { client.answer_without_body() } else { client.answer() };
+            assert_eq!(answer.status, *status, "{order:?}");
+            assert_ne!(answer.header("content-length"), Some("0"), "{order:?}");
+            if *method != "HEAD" {
+                answer.json();
+            }
+        }
+        assert!(client.has_nothing_ahead(), "{order:?}");
+    }
+    client.assert_silent();
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure real time")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -51,7 +51,8 @@ fn park(connections: &mut [Connection], fields: &[u8], levels: &dyn Fn() -> Leve
 }
 
 fn in_work(levels: &dyn Fn() -> Levels) -> usize {
-    levels().requests as usize
+    let requests = levels().requests;
+    (0..).find(|count: &u32| f64::from(*count) >= requests).unwrap() as usize
 }
 
 /// A limit that nobody reaches, so that addresses are told apart.

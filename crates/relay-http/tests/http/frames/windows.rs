@@ -140,7 +140,7 @@ fn a_window_that_shrinks_holds_no_answer() {
 
 /// Reads an answer at this pace: its status, and its bytes, or none if it is given up.
 fn read_slowly(payload: &str, window_bytes: u32, pause: Duration) -> Option<Answer> {
-    let world = World::with(Options { request_timeout: Duration::from_secs(1), ..options() });
+    let world = World::with(Options { request_timeout: GRACE, ..options() });
     assert_eq!(world.push(0, payload), 200);
     let mut connection = world.connect().begun(&[(INITIAL_WINDOW, window_bytes)]);
     assert!(connection.send(&[window(0, WIDE), pull(1)].concat()));

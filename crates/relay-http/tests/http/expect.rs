@@ -1,0 +1,156 @@
+//! `Expect: 100-continue`: the word comes when the body is wanted, once, and never before a refusal.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::Limits;
+use relay_http::{Options, RateLimit};
+use serde_json::json;
+
+use crate::support::{Client, Gate, Server, memory, options, post_head, push_of};
+
+const EXPECT: &str = "expect: 100-continue\r\n";
+const MIB: usize = 1024 * 1024;
+
+/// Asserts that the first word is the refusal.
+fn assert_refused(client: &mut Client, head: &str, status: u16, code: &str) {
+    client.send(head);
+    client.answer().assert_error(status, code);
+}
+
+fn expecting(path: &str, fields: &str, body_bytes: usize) -> String {
+    post_head(path, &format!("{EXPECT}{fields}"), body_bytes)
+}
+
+#[test]
+fn a_body_that_is_wanted_is_asked_for() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (index, payload) in ["aGVsbG8=", &"A".repeat(4 * MIB)].into_iter().enumerate() {
+        let body = push_of("alice", index.try_into().unwrap(), payload).to_string();
+        client.send(expecting("/push", "", body.len()));
+        assert_eq!(client.answer_without_body().head, "HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(client.has_nothing_ahead());
+        client.send(&body);
+        assert_eq!(client.answer().ok()["stored"], true);
+    }
+    let body = r#"{"recipient":"alice","max":1}"#;
+    let chunked = format!("POST /pull HTTP/1.1\r\nhost: relay\r\n{EXPECT}transfer-encoding: chunked\r\n\r\n");
+    client.send(chunked);
+    assert_eq!(client.answer_without_body().status, 100);
+    client.send(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+    client.answer().ok();
+}
+
+#[test]
+fn who_does_not_wait_is_not_asked() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let body = r#"{"recipient":"alice"}"#;
+    client.send(format!("{}{body}", expecting("/pull", "", body.len())));
+    client.answer().ok();
+    client.send(expecting("/health", "", 0).replace("POST", "GET"));
+    client.answer().ok();
+    let old = expecting("/pull", "", body.len()).replace("HTTP/1.1", "HTTP/1.0");
+    client.send(old);
+    client.assert_silent();
+    client.send(body);
+    client.answer().ok();
+    client.assert_closed();
+}
+
+#[test]
+fn each_of_several_requests_is_asked_for_its_own_body() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let body = r#"{"recipient":"alice"}"#;
+    let head = expecting("/pull", "", body.len());
+    client.send(&head);
+    assert_eq!(client.answer_without_body().status, 100);
+    // The next head comes with the rest of this one.
+    client.send(format!("{body}{head}"));
+    client.answer().ok();
+    assert_eq!(client.answer_without_body().status, 100);
+    client.send(body);
+    client.answer().ok();
+    client.assert_silent();
+}
+
+#[test]
+fn nobody_is_asked_for_a_body_that_is_refused() {
+    let server = Server::start();
+    assert_refused(&mut server.connect(), &expecting("/push", "", 99_999_999), 413, "message_too_large");
+    assert_refused(&mut server.connect(), &expecting("/pull", "", MIB), 413, "message_too_large");
+    for body_bytes in [10, 10 * MIB] {
+        assert_refused(&mut server.connect(), &expecting("/nope", "", body_bytes), 404, "not_found");
+        assert_refused(
+            &mut server.connect(),
+            &expecting("/health", "", body_bytes),
+            405,
+            "method_not_allowed",
+        );
+        let typed = expecting("/push", "content-type: text/plain\r\n", body_bytes);
+        assert_refused(&mut server.connect(), &typed, 415, "unsupported_media_type");
+        let packed = expecting("/push", "content-encoding: br\r\n", body_bytes);
+        assert_refused(&mut server.connect(), &packed, 415, "unsupported_media_type");
+    }
+}
+
+#[test]
+fn nobody_is_asked_for_a_body_that_has_no_room() {
+    let (gate, arrivals) = Gate::new();
+    let server = Server::with(Arc::clone(&gate), Options { inflight_bytes_max: MIB, ..options() });
+    let mut first = server.connect();
+    first.send({
+        let body = push_of("alice", 0, &"A".repeat(MIB / 2)).to_string();
+        format!("{}{body}", post_head("/push", "", body.len()))
+    });
+    arrivals.recv().unwrap();
+    assert_refused(&mut server.connect(), &expecting("/push", "", MIB / 2), 503, "overloaded");
+    gate.let_go.add_permits(1);
+    first.answer().ok();
+}
+
+#[test]
+fn nobody_is_asked_for_a_body_while_the_server_drains() {
+    let (gate, arrivals) = Gate::new();
+    let mut server = Server::with(Arc::clone(&gate), options());
+    let mut busy = server.connect();
+    let body = push_of("alice", 0, "").to_string();
+    busy.send(format!("{}{body}", post_head("/push", "", body.len())));
+    arrivals.recv().unwrap();
+    server.shut_down();
+    // When the server notices is its own choice.
+    while server.get("/ready").status == 200 {}
+    assert_refused(&mut server.connect(), &expecting("/push", "", 10), 503, "draining");
+    gate.let_go.add_permits(1);
+    busy.answer().ok();
+    server.wait();
+}
+
+#[test]
+fn nobody_is_asked_for_a_body_over_its_rate() {
+    let one = NonZeroU32::MIN;
+    let rate_limit = RateLimit {
+        per_address_rps: NonZeroU32::new(1000).unwrap(),
+        burst: one,
+        push_rps: one,
+        pull_rps: one,
+        ack_rps: one,
+        max_wait: Duration::ZERO,
+        push_bytes_per_second: None,
+        push_per_recipient_rps: None,
+        ban: Duration::ZERO,
+        ban_threshold: one,
+        ipv6_prefix: 64,
+        trusted_proxies: Vec::new(),
+        exempt: Vec::new(),
+        tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
+    };
+    let server =
+        Server::with(memory(Limits::default()), Options { rate_limit: Some(rate_limit), ..options() });
+    let is_refused = |_: &i32| server.post("/pull", &json!({"recipient": "alice"})).status == 429;
+    assert!((0..100).find(is_refused).is_some());
+    assert_refused(&mut server.connect(), &expecting("/pull", "", 10), 429, "rate_limited");
+}
