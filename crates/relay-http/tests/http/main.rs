@@ -11,6 +11,7 @@ mod contract;
 mod cursors;
 mod errors;
 #[cfg(feature = "tls")]
+mod floods;
 mod frames;
 mod hostile;
 mod limits;
