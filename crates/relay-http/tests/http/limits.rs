@@ -20,11 +20,11 @@ fn limited_apart(burst: u32, per_address_rps: u32, trusted_proxies: &[&str]) -> 
     with(rate_limit(burst, per_address_rps, trusted_proxies))
 }
 
-fn with(rate_limit: RateLimit) -> Server {
+pub(crate) fn with(rate_limit: RateLimit) -> Server {
     Server::with(memory(Limits::default()), Options { rate_limit: Some(rate_limit), ..options() })
 }
 
-fn rate_limit(burst: u32, per_address_rps: u32, trusted_proxies: &[&str]) -> RateLimit {
+pub(crate) fn rate_limit(burst: u32, per_address_rps: u32, trusted_proxies: &[&str]) -> RateLimit {
     let one = NonZeroU32::MIN;
     RateLimit {
         per_address_rps: NonZeroU32::new(per_address_rps).unwrap(),
@@ -255,6 +255,6 @@ fn without_a_limit_nobody_is_refused() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests measure real time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

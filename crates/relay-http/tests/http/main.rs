@@ -12,6 +12,7 @@ mod cursors;
 mod errors;
 mod expect;
 #[cfg(feature = "tls")]
+mod floods;
 mod frames;
 mod hostile;
 mod limits;

@@ -35,14 +35,12 @@ fn flood(relay: &Shipped, host: u8, alone: f64, flood: impl FnOnce(&Attacker) ->
         100.0 * (both - alone),
         relay.metrics()
     );
-    if false {
-        assert!(true);
-    } //assert!(both - alone < COST_MAX, "{both} - {alone}");
+    assert!(both - alone < COST_MAX, "{both} - {alone}");
 }
 
 #[test]
 fn a_flood_costs_little_and_the_people_beside_it_do_not_notice() {
-    let (threshold, time) = at_length((20, Duration::from_secs(30)), (3, Duration::from_secs(10)));
+    let (threshold, time) = at_length((20, Duration::from_secs(27)), (3, Duration::from_secs(10)));
     let relay = Shipped::with(&format!("rate_limit.ban_threshold = {threshold}\n"));
     let crowd = Crowd::begin(&relay.process.base_url, 10);
     let ((), alone) =
@@ -50,14 +48,14 @@ fn a_flood_costs_little_and_the_people_beside_it_do_not_notice() {
     println!("people alone: {:.1} % of a processor", 100.0 * alone);
     // The pulls are banned, and then every request of the address.
     flood(&relay, 2, alone, |attacker| attacker.over_kept_connections(PULL, CONNECTIONS, time));
-    //assert_eq!(relay.bans(), 1.0);
+    assert_eq!(relay.bans(), 1.0);
     flood(&relay, 3, alone, |attacker| attacker.over_new_connections(time));
-    //assert_eq!(relay.bans(), 2.0);
+    assert_eq!(relay.bans(), 2.0);
     // What is only slowed down is no flood yet, and what is never refused neither.
-    let time = time / 3;
+    let time = time / 5;
     flood(&relay, 4, alone, |attacker| attacker.over_kept_connections(STATS, CONNECTIONS, time));
     flood(&relay, 5, alone, |attacker| attacker.over_kept_connections(HEALTH, CONNECTIONS, time));
-    //assert_eq!(relay.bans(), 2.0);
+    assert_eq!(relay.bans(), 2.0);
     let lives = crowd.end();
     println!("the people: {lives:?}");
     assert_eq!((lives.refusals, lives.lost_pushes, lives.lost_pulls, lives.wrong_acks), (0, 0, 0, 0));

@@ -115,6 +115,31 @@ fn what_is_no_http_writes_no_lines() {
     }
 }
 
+/// Who runs the relay has to list the proxy, or has to know that clients say so themselves.
+#[test]
+fn a_proxy_that_is_not_trusted_is_warned_of_once() {
+    for (trusted, field, warned) in [
+        ("[]", "x-forwarded-for: 203.0.113.77", 1),
+        ("[]", "forwarded: for=203.0.113.77", 1),
+        ("[]", "x-other: y", 0),
+        ("[\"127.0.0.1\"]", "x-forwarded-for: 203.0.113.77", 0),
+    ] {
+        let directory = Directory::new();
+        std::fs::write(directory.path("relay.toml"), format!("rate_limit.trusted_proxies = {trusted}\n"))
+            .unwrap();
+        let log = directory.log_of(&[], None, |process| {
+            for _ in 0..5 {
+                let mut client = process.connect().unwrap();
+                client.send(format!("GET /stats HTTP/1.1\r\nhost: x\r\n{field}\r\n\r\n").as_bytes()).unwrap();
+                assert_eq!(client.receive().unwrap().status, 200);
+            }
+        });
+        let said = log.iter().filter(|line| line.contains("a proxy seems to stand before the relay")).count();
+        assert_eq!(said, warned, "{trusted}: {field}");
+        assert!(log.iter().all(|line| !line.contains(CLIENT)));
+    }
+}
+
 #[test]
 fn a_storage_directory_that_others_may_change_is_warned_of() {
     for (mode, warned) in [(0o700, 0), (0o755, 0), (0o775, 1), (0o777, 1)] {

@@ -1,0 +1,197 @@
+//! Who asks far too much, as it is met: held, closed, shut out, counted; and who comes meanwhile. When a ban begins is tested in
+//! relay-ratelimit.
+
+use std::collections::BTreeSet;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use relay_core::Limits;
+use relay_http::{Options, RateLimit};
+
+use crate::limits::{now, rate_limit, with};
+use crate::metrics::Admin;
+use crate::support::{Answer, Client, Server, memory, options, post_head};
+
+const STATS: &str = "GET /stats HTTP/1.1\r\nhost: relay\r\n\r\n";
+const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
+
+/// No test floods for longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn pull() -> String {
+    let body = r#"{"recipient":"alice"}"#;
+    format!("{}{body}", post_head("/pull", "", body.len()))
+}
+
+/// Bans last for 300 seconds, and nothing else makes anybody come back so late.
+fn is_banned(answer: &Answer) -> bool {
+    answer.header("retry-after").is_some_and(|seconds| seconds.len() > 1)
+}
+
+#[test]
+fn a_banned_endpoint_is_refused_after_the_same_wait_and_others_go_on() {
+    let wait = Duration::from_millis(700);
+    let limit = RateLimit { max_wait: wait, ban_threshold: NonZeroU32::MIN, ..rate_limit(1, 1000, &[]) };
+    let server = with(limit);
+    let mut clients: Vec<_> = (0..12).map(|_| server.connect()).collect();
+    let start = now();
+    let mut flood = || {
+        clients.iter_mut().for_each(|client| client.send(pull()));
+        clients.iter_mut().map(Client::answer).filter(is_banned).count()
+    };
+    while flood() == 0 {
+        assert!(now() - start < PATIENCE, "it is never banned");
+    }
+    let start = now();
+    let refused = clients[0].ask(&pull());
+    assert!(is_banned(&refused) && !refused.closes(), "{refused:?}");
+    assert!(now() - start >= wait, "{:?}", now() - start);
+    clients[0].ask(STATS).ok();
+}
+
+/// One is served, thirty wait for their turn, and 256 for their refusal; for the others there is no place.
+#[test]
+fn a_refusal_without_a_place_in_line_comes_at_once_and_closes() {
+    let server = with(RateLimit { max_wait: Duration::from_secs(30), ..rate_limit(1, 1000, &[]) });
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut client = server.connect();
+        client.send(pull());
+        client.be_patient_for(Duration::from_millis(if waiting.len() < 280 { 1 } else { 300 }));
+        let has_answer = !client.has_nothing_yet();
+        client.be_patient_for(PATIENCE);
+        if has_answer {
+            let answer = client.answer();
+            if answer.status == 429 {
+                client.assert_gone();
+                break answer;
+            }
+        }
+        waiting.push(client);
+        assert!(waiting.len() < 400, "there is a place for everybody");
+    };
+    assert!(refused.closes());
+    refused.assert_error(429, "rate_limited");
+    assert!(waiting.len() >= 256, "{}", waiting.len());
+}
+
+#[test]
+fn who_watches_is_never_refused_and_waits_if_it_asks_on_and_on() {
+    let server = with(RateLimit { max_wait: Duration::from_secs(1), ..rate_limit(1, 1, &[]) });
+    let start = now();
+    let mut client = server.connect();
+    for _ in 0..23 {
+        let answer = client.ask(HEALTH);
+        answer.ok();
+        assert!(!answer.closes());
+    }
+    let waited = now() - start;
+    assert!((Duration::from_millis(1400)..Duration::from_secs(10)).contains(&waited), "{waited:?}");
+    let start = now();
+    server.connect().ask(HEALTH).ok();
+    assert!(now() - start < Duration::from_millis(400), "the first one of a connection never waits");
+}
+
+#[test]
+fn a_connection_that_watches_too_much_to_be_slowed_down_is_closed() {
+    let server = with(rate_limit(1, 1, &[]));
+    let mut client = server.connect();
+    let answers: Vec<_> = (0..21).map(|_| client.ask(HEALTH)).collect();
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(answers.iter().filter(|answer| answer.closes()).count(), 1, "the last one");
+    client.assert_gone();
+}
+
+#[test]
+fn connections_that_are_not_heard_are_counted_and_may_begin_a_ban() {
+    let limit = RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(40, 1, &[]) };
+    let few = NonZeroUsize::new(2).unwrap();
+    let relay = memory(Limits::default());
+    let server = Server::with(
+        relay.clone(),
+        Options { rate_limit: Some(limit), connections_per_address_max: few, ..options() },
+    );
+    let admin = Admin::start(&relay, &server.metrics);
+    let refused =
+        |reason: &str| admin.scrape().of(&format!("relay_refused_connections_total{{reason=\"{reason}\"}}"));
+    // Both of its places are in use.
+    let body = post_head("/pull", "expect: 100-continue\r\n", 21);
+    let busy: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(&body);
+            assert_eq!(client.answer_without_body().status, 100);
+            client
+        })
+        .collect();
+    assert_eq!(server.connect().try_ask(HEALTH), None);
+    assert_eq!((refused("address"), refused("rate"), refused("ban")), (1.0, 0.0, 0.0));
+    drop(busy);
+    let start = now();
+    while refused("ban") == 0.0 {
+        drop(server.connect());
+        assert!(now() - start < PATIENCE, "it is never banned");
+    }
+    assert!(refused("rate") >= 4.0);
+    let bans = || admin.scrape().of("relay_rate_limit_bans_total");
+    assert_eq!(bans(), 1.0);
+    // What is told to those who are told is a refusal, and no other ban.
+    let told: Vec<_> = (0..20).filter_map(|_| server.connect().try_ask(HEALTH)).collect();
+    assert!(told.iter().all(is_banned), "{told:?}");
+    assert_eq!(bans(), 1.0);
+}
+
+#[test]
+fn those_who_wait_are_shown() {
+    let relay = memory(Limits::default());
+    let limit = RateLimit { max_wait: Duration::from_secs(60), ..rate_limit(1, 1000, &[]) };
+    let server = Server::with(relay.clone(), Options { rate_limit: Some(limit), ..options() });
+    let admin = Admin::start(&relay, &server.metrics);
+    let waiting = || admin.scrape().of("relay_rate_limit_waiting");
+    server.connect().ask(&pull()).ok();
+    assert_eq!(waiting(), 0.0);
+    let mut client = server.connect();
+    client.send(pull());
+    let start = now();
+    while waiting() != 1.0 {
+        assert!(now() - start < PATIENCE, "it never waits");
+    }
+    drop(client);
+    while waiting() != 0.0 {
+        assert!(now() - start < PATIENCE, "it waits for ever");
+    }
+}
+
+/// Requests in the name of such a client.
+fn as_client(name: &str, times: usize) -> String {
+    format!("GET /stats HTTP/1.1\r\nhost: relay\r\nx-forwarded-for: {name}\r\n\r\n").repeat(times)
+}
+
+/// A /48 has 65,536 networks that count as one address each, more than there is room for.
+#[test]
+fn newcomers_are_let_in_while_a_whole_network_is_banned() {
+    let server = with(RateLimit {
+        ban_threshold: NonZeroU32::MIN,
+        tracked_addresses_max: NonZeroUsize::new(300).unwrap(),
+        ..rate_limit(1, 1, &["127.0.0.0/8"])
+    });
+    let mut client = server.connect();
+    let mut unbanned: BTreeSet<_> = (0..16)
+        .flat_map(|net| (0..16).map(move |sub| format!("2001:db8:1:{:x}::1", net * 256 + sub)))
+        .collect();
+    let start = now();
+    while !unbanned.is_empty() {
+        unbanned.retain(|name| {
+            client.send(as_client(name, 8));
+            let answers: Vec<_> = (0..8).map(|_| client.answer()).collect();
+            !answers.iter().any(is_banned)
+        });
+        assert!(now() - start < PATIENCE, "{unbanned:?} are never banned");
+    }
+    assert!(is_banned(&client.ask(&as_client("2001:db8:1:ffff::1", 1))), "all of the /48 is");
+    assert!(!is_banned(&client.ask(&as_client("2001:db8:2::1", 1))), "and its neighbour is not");
+    for host in 0..300 {
+        let name = format!("192.0.{}.{}", host / 250, host % 250 + 1);
+        client.ask(&as_client(&name, 1)).ok();
+    }
+}
