@@ -187,7 +187,7 @@ async fn accept<D: Fn(SocketAddr) -> Verdict>(
     loop {
         let mut next = listener.accept().await.and_then(|(tcp, peer)| Ok((tcp.into_std()?, peer)));
         let (mut is_flood, mut is_all) = (false, false);
-        for _ in 0..BATCH {
+        for number in 1..=BATCH {
             match next {
                 Ok((tcp, peer)) => match door.let_in(tcp, peer).await {
                     // A worker that is gone takes the connection with it.
@@ -204,6 +204,10 @@ async fn accept<D: Fn(SocketAddr) -> Verdict>(
                     tokio::time::sleep(PAUSE).await;
                     break;
                 }
+            }
+            // What is taken here has to be looked at, so nothing is taken behind the last one.
+            if number == BATCH {
+                break;
             }
             next = more.accept();
         }

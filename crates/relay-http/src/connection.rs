@@ -311,7 +311,9 @@ fn explain(status: u16) -> ApiError {
 /// Says what is left to be said and closes. While the client still sends what nobody reads, that is taken in and thrown away
 /// for a while: to close at once would reset the connection and take the answer with it.
 async fn close(io: ConnectionIo, last_words: Option<Answer>, limit: Duration) {
-    let is_heard_out = io.connection().has_unread_input() || io.has_input_ahead() || last_words.is_some();
+    let connection = io.connection();
+    let is_ahead = connection.is_closing() && io.has_input_ahead();
+    let is_heard_out = connection.has_unread_input() || is_ahead || last_words.is_some();
     let mut stream = io.into_stream();
     let closing = async {
         if let Some(answer) = last_words {

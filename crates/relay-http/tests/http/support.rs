@@ -222,6 +222,11 @@ impl Client {
         self.try_send(request.as_bytes()).then(|| self.answer_or_end())?
     }
 
+    /// Whether everything that has come was read.
+    pub(crate) fn has_nothing_ahead(&self) -> bool {
+        self.read.is_empty()
+    }
+
     /// From now on waits no longer than this for anything.
     pub(crate) fn be_patient_for(&self, limit: Duration) {
         self.stream.set_read_timeout(Some(limit)).unwrap();
