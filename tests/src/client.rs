@@ -38,7 +38,11 @@ impl Client {
     pub fn connect_for(base_url: &str, patience: Duration) -> io::Result<Self> {
         let address = base_url.split_once("://").map_or(base_url, |(_, address)| address);
         let address: SocketAddr = address.parse().map_err(io::Error::other)?;
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?, patience)
+    }
+
+    /// Speaks on a connection that is there already, as [`Client::connect_for`] does.
+    pub fn over(stream: TcpStream, patience: Duration) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;

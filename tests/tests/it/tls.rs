@@ -5,6 +5,7 @@ mod keys;
 mod openssl;
 pub(crate) mod pki;
 mod reload;
+mod standing;
 mod trust;
 pub(crate) mod wire;
 
