@@ -33,6 +33,7 @@ const COLLECT: Duration = Duration::from_millis(2);
 
 /// What may lie in the system's buffer and is not on its way yet. More would be memory that no limit counts, and the pace of a slow client
 /// could not be seen.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT_BYTES: u32 = 128 * 1024;
 
 /// A connection that was let in.

@@ -39,7 +39,8 @@ pub(crate) struct AddressUse {
 pub(crate) struct Address {
     book: AddressBook,
     key: IpAddr,
-    usage: Arc<AddressUse>,
+    /// Taken in `drop` alone.
+    usage: Option<Arc<AddressUse>>,
 }
 
 impl AddressBook {
@@ -51,7 +52,7 @@ impl AddressBook {
     /// The address, or the network that counts as one.
     pub(crate) fn enter(&self, key: IpAddr) -> Address {
         let usage = Arc::clone(self.shard(&key).entry(key).or_default());
-        Address { book: self.clone(), key, usage }
+        Address { book: self.clone(), key, usage: Some(usage) }
     }
 
     #[cfg(test)]
@@ -67,21 +68,22 @@ impl AddressBook {
 
 impl Address {
     pub(crate) fn usage(&self) -> &Arc<AddressUse> {
-        &self.usage
+        self.usage.as_ref().expect("it is taken in `drop` alone")
     }
 }
 
 impl Clone for Address {
     fn clone(&self) -> Self {
-        Self { book: self.book.clone(), key: self.key, usage: Arc::clone(&self.usage) }
+        Self { book: self.book.clone(), key: self.key, usage: self.usage.clone() }
     }
 }
 
 impl Drop for Address {
     fn drop(&mut self) {
         let mut shard = self.book.shard(&self.key);
-        // One is the map's, one is this. No other can be made while the map is locked.
-        if Arc::strong_count(&self.usage) <= 2 {
+        // Given back while the map is locked: of two that go at once, the second one sees that it is the last.
+        self.usage = None;
+        if shard.get(&self.key).is_some_and(|usage| Arc::strong_count(usage) == 1) {
             shard.remove(&self.key);
         }
     }

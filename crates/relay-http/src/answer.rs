@@ -51,7 +51,6 @@ enum Content {
 pub(crate) struct Sending {
     body: Content,
     _in_flight: InFlightRequest,
-    _share: Option<Share>,
 }
 
 impl Answer {
@@ -117,8 +116,9 @@ impl Answer {
     }
 
     /// The answer in the framework's words.
-    pub(crate) fn into_response(self, in_flight: InFlightRequest) -> HttpResponse<Sending> {
-        let sending = Sending { body: self.body, _in_flight: in_flight, _share: self.share };
+    pub(crate) fn into_response(self, mut in_flight: InFlightRequest) -> HttpResponse<Sending> {
+        in_flight.counted_by(self.share);
+        let sending = Sending { body: self.body, _in_flight: in_flight };
         let mut response = HttpResponse::with_body(self.status, sending);
         if !matches!(response.body().body, Content::Nothing) {
             response.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -237,7 +237,11 @@ impl<'a> Body<'a> {
             return Err(self.limits.too_large(kind));
         }
         // Who could only be sent away halfway is sent away at once.
-        if !self.limits.budget.has_room(promised.saturating_add(decoded_bytes_max(promised))) {
+        if !self
+            .limits
+            .budget
+            .has_room(self.client.address(), promised.saturating_add(decoded_bytes_max(promised)))
+        {
             return Err(no_room());
         }
         if let Some(io) = self.in_flight.io() {

@@ -64,8 +64,12 @@ impl Budget {
     }
 
     /// Whether so many bytes would fit just now. Nothing is taken: it may be otherwise when they arrive.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        grown(self.used(), 0, bytes, self.0.bytes_max).is_some()
+    pub(crate) fn has_room(&self, address: Option<&Address>, bytes: usize) -> bool {
+        let (used, bytes_max) = (self.used(), self.0.bytes_max);
+        let of_address = address.map_or(0, |address| address.usage().bytes.load(Ordering::Relaxed));
+        let is_greedy = address.is_some() && of_address.saturating_add(bytes) > bytes_max / ADDRESS_PARTS;
+        let is_crowded = used > 0 && used.saturating_add(bytes) > bytes_max / 2;
+        grown(used, 0, bytes, bytes_max).is_some() && !(is_greedy && is_crowded)
     }
 
     /// Whether half of it is used.

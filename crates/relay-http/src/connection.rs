@@ -65,11 +65,14 @@ pub(crate) enum Acceptor {
     Tls(tokio_rustls::TlsAcceptor, crate::tls::Tls),
 }
 
+/// Resolves when something ends a connection.
+pub(crate) type Ending = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything.
 pub(crate) struct Endings {
-    stage: Pin<Box<dyn Future<Output = ()>>>,
+    pub(crate) stage: Ending,
     /// The clients that are trusted are others now.
-    distrust: Pin<Box<dyn Future<Output = ()>>>,
+    distrust: Ending,
     age: Pin<Box<Sleep>>,
     has_ended: bool,
 }
@@ -115,8 +118,6 @@ impl Connections {
         };
         let Some((stream, is_http2)) = accepted else { return };
         if is_http2 {
-            // A client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
-            endings.stage = self.stage(Stage::Draining);
             self.serve_http2(stream, &connection, &mut endings, &protocols.call).await;
         } else {
             self.serve_http1(stream, connection, &mut endings, &protocols.http1).await;
@@ -137,7 +138,7 @@ impl Connections {
         let call = |request| call(Rc::clone(connection), request);
         let Self { request_timeout, keep_alive, ref streams, .. } = *self;
         let http2 = crate::http2::Http2 { connection, request_timeout, keep_alive, streams, call };
-        http2.serve(stream, endings).await;
+        http2.serve(stream, endings, self.stage(Stage::Draining)).await;
     }
 
     /// Without TLS nobody can ask for it.
@@ -217,7 +218,7 @@ impl Connections {
     }
 
     /// Resolves when the end of the server has come so far.
-    fn stage(&self, at: Stage) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn stage(&self, at: Stage) -> Ending {
         let mut stage = self.stage.clone();
         Box::pin(async move {
             // Nobody there to tell means the same.
@@ -267,7 +268,7 @@ impl From<Transport> for Acceptor {
 
 impl Acceptor {
     /// Resolves when other clients are trusted than now: whoever is connected has to show again who it is.
-    fn distrust(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn distrust(&self) -> Ending {
         match self {
             Self::Plain => Box::pin(std::future::pending()),
             #[cfg(feature = "tls")]

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::budget::Share;
 use crate::connection_state::ConnectionState;
 use crate::framing::{Framing, Malformed};
 use crate::monotonic;
@@ -47,6 +48,10 @@ struct Inner {
     request_timeout: Duration,
     keep_alive: Duration,
     times: Cell<Times>,
+    /// Counts the end of an answer that the framework has and the socket has not.
+    unsent: RefCell<Option<Share>>,
+    /// Who waits until all is sent.
+    flushed: RefCell<Option<Waker>>,
     /// The status of the bare answer that was held back.
     held_back: Cell<Option<u16>>,
 }
@@ -72,6 +77,8 @@ struct Times {
     arriving_since: Option<Instant>,
     /// By when the client has to take some of what is written.
     answer: Option<Pace>,
+    /// The answer to the request in work is being given to the framework.
+    is_given: bool,
 }
 
 impl ConnectionIo {
@@ -89,7 +96,9 @@ impl ConnectionIo {
             input: RefCell::new(Input::new()),
             request_timeout,
             keep_alive,
-            times: Cell::new(Times { arriving_since: Some(monotonic::now()), answer: None }),
+            times: Cell::new(Times { arriving_since: Some(monotonic::now()), answer: None, is_given: false }),
+            unsent: RefCell::new(None),
+            flushed: RefCell::new(None),
             held_back: Cell::new(None),
         }))
     }
@@ -109,14 +118,22 @@ impl ConnectionIo {
         }
     }
 
-    /// Notes that an answer is being sent from now on.
+    /// Notes that the answer to the request in work is being sent from now on.
     pub(crate) fn begin_answer(&self) {
         let pace = Pace::begin(self.0.request_timeout, monotonic::now());
-        self.change(|times| times.answer = Some(pace));
+        self.change(|times| {
+            times.answer = Some(pace);
+            times.is_given = true;
+        });
     }
 
-    /// Notes that the request in work is done with. The next one may begin.
-    pub(crate) fn next_request(&self) {
+    /// Notes that the request in work is done with: the framework has all of its answer, which `share` counts until it is sent. The
+    /// next request may begin.
+    pub(crate) fn next_request(&self, share: Option<Share>) {
+        self.change(|times| times.is_given = false);
+        if share.is_some() {
+            *self.0.unsent.borrow_mut() = share;
+        }
         let mut input = self.0.input.borrow_mut();
         input.framing.next_request();
         if (input.has_ended || input.has_waiting())
@@ -128,10 +145,15 @@ impl ConnectionIo {
 
     /// Tells a client that waits for it to send its body. Ready once that is on its way.
     pub(crate) fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_awaited = self.0.input.borrow_mut().framing.take_awaits_continue();
-        if !is_awaited {
+        if !self.0.input.borrow().framing.awaits_continue() {
             return Poll::Ready(());
         }
+        if self.is_answering() {
+            // The end of the answer before it goes first.
+            *self.0.flushed.borrow_mut() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.0.input.borrow_mut().framing.take_awaits_continue();
         // Nothing else is being written, and a socket without room for 25 bytes is beyond help; so is a broken one.
         let _ = self.with_stream(|mut stream| match stream.as_mut().poll_write(cx, CONTINUE) {
             Poll::Ready(Ok(_)) => stream.poll_flush(cx),
@@ -173,14 +195,14 @@ impl ConnectionIo {
 
     /// When the connection has made us wait long enough, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let times = self.0.times.get();
-        let answer = times.answer.map(|pace| pace.deadline());
-        let waiting = (!self.0.connection.is_busy()).then(|| {
-            let resting = monotonic::after(self.0.connection.quiet_since(), self.0.keep_alive);
-            let arriving = times.arriving_since.map(|since| monotonic::after(since, self.0.request_timeout));
-            arriving.map_or(resting, |arriving| resting.min(arriving))
-        });
-        answer.into_iter().chain(waiting).min()
+        let Times { arriving_since, answer, .. } = self.0.times.get();
+        let connection = &self.0.connection;
+        match (answer, arriving_since) {
+            (Some(pace), _) => Some(pace.deadline()),
+            (None, _) if connection.is_busy() => None,
+            (None, Some(since)) => Some(monotonic::after(since, self.0.request_timeout)),
+            (None, None) => Some(monotonic::after(connection.quiet_since(), self.0.keep_alive)),
+        }
     }
 
     /// Whether a request has been arriving and can be told that it took too long. Not if it would be told in the middle of
@@ -208,6 +230,15 @@ impl ConnectionIo {
 
     fn with_stream<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Stream>>) -> T) -> T {
         act(Pin::new(&mut *self.0.stream.borrow_mut()))
+    }
+
+    /// All that the framework had of answers has left.
+    fn note_sent(&self) {
+        self.change(|times| times.answer = None);
+        *self.0.unsent.borrow_mut() = None;
+        if let Some(waiting) = self.0.flushed.borrow_mut().take() {
+            waiting.wake();
+        }
     }
 
     fn note_arrival(&self) {
@@ -403,7 +434,7 @@ impl AsyncWrite for ConnectionIo {
         if let Some((before, status)) = split_bare_answer(buf) {
             if before.is_empty() {
                 self.0.held_back.set(Some(status));
-                self.0.connection.has_input_left();
+                self.0.connection.note_input_left();
                 return Poll::Ready(Ok(buf.len()));
             }
             answers = before;
@@ -417,8 +448,8 @@ impl AsyncWrite for ConnectionIo {
         let poll = self.with_stream(|stream| stream.poll_flush(cx));
         if poll.is_pending() {
             self.note_written(&Poll::Pending);
-        } else if !self.0.connection.is_busy() {
-            self.change(|times| times.answer = None);
+        } else if !self.0.times.get().is_given {
+            self.note_sent();
         }
         poll
     }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::addresses::Address;
+use crate::budget::Share;
 use crate::connection_io::ConnectionIo;
 use crate::framing::Malformed;
 use crate::gauge::Entered;
@@ -45,6 +46,8 @@ pub(crate) struct InFlightRequest {
     connection: Rc<ConnectionState>,
     /// The stream that it came by, over HTTP/1.1.
     io: Option<ConnectionIo>,
+    /// Counts its answer.
+    share: Option<Share>,
     _entered: Option<Entered>,
 }
 
@@ -125,7 +128,7 @@ impl ConnectionState {
     }
 
     /// Notes that there is input that nobody is going to read.
-    pub(crate) fn has_input_left(&self) {
+    pub(crate) fn note_input_left(&self) {
         self.has_unread_input.set(true);
     }
 
@@ -171,7 +174,7 @@ impl ConnectionState {
         if self.in_flight.replace(self.in_flight.get() + 1) == 0 {
             self.open.set_busy();
         }
-        InFlightRequest { connection: Rc::clone(self), io, _entered: entered }
+        InFlightRequest { connection: Rc::clone(self), io, share: None, _entered: entered }
     }
 
     fn end_request(&self) {
@@ -191,6 +194,11 @@ impl InFlightRequest {
         &self.connection
     }
 
+    /// Has its answer counted by this until it is sent.
+    pub(crate) fn counted_by(&mut self, share: Option<Share>) {
+        self.share = share;
+    }
+
     /// The stream that it came by, over HTTP/1.1.
     pub(crate) fn io(&self) -> Option<&ConnectionIo> {
         self.io.as_ref()
@@ -201,7 +209,7 @@ impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.connection.end_request();
         if let Some(io) = &self.io {
-            io.next_request();
+            io.next_request(self.share.take());
         }
     }
 }

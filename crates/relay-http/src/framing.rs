@@ -115,6 +115,11 @@ impl Framing {
         }
     }
 
+    /// Whether the client waits for the answer `100 Continue`.
+    pub(crate) const fn awaits_continue(&self) -> bool {
+        self.awaits_continue
+    }
+
     /// Whether the client waits for the answer `100 Continue`. This is told once.
     pub(crate) fn take_awaits_continue(&mut self) -> bool {
         std::mem::take(&mut self.awaits_continue)

@@ -146,7 +146,9 @@ impl Guard {
         if self.is_exempt(&address) {
             return Client::default();
         }
-        let (key, is_peer) = (self.network(address), address == peer);
+        // A trusted proxy stands for others even where it does not say for whom.
+        let is_peer = address == peer && !contains(&self.trusted_proxies, &peer);
+        let key = self.network(address);
         // The connection knows its own, unless it is a trusted proxy's.
         let known = connection.address().filter(|_| is_peer).cloned();
         let usage = known.unwrap_or_else(|| self.addresses.enter(key.address));

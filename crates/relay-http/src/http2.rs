@@ -27,7 +27,7 @@ use h2::server::{Builder, Connection, Handshake};
 use h2::{Reason, RecvStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-use crate::connection::{self, Endings};
+use crate::connection::{self, Ending, Endings};
 use crate::connection_state::ConnectionState;
 use crate::framing::HEAD_BYTES_MAX;
 use crate::monotonic;
@@ -95,11 +95,18 @@ where
     F: Future<Output = Option<HttpResponse>>,
 {
     /// Serves the connection to its end.
-    pub(crate) async fn serve(&self, stream: Box<dyn Stream>, endings: &mut Endings) {
+    pub(crate) async fn serve(&self, stream: Box<dyn Stream>, endings: &mut Endings, draining: Ending) {
         let io = Http2Io::new(stream, self.request_timeout);
         let meter = io.meter();
         let until = monotonic::after(monotonic::now(), self.request_timeout);
-        let Ok(Ok(mut h2)) = timeout_at(until, handshake(io)).await else { return };
+        let mut shaking = pin!(timeout_at(until, handshake(io)));
+        let shaken = poll_fn(|cx| match endings.poll(cx, self.connection) {
+            true => Poll::Ready(None),
+            false => shaking.as_mut().poll(cx).map(|shaken| shaken.ok()?.ok()),
+        });
+        let Some(mut h2) = shaken.await else { return };
+        // From here on a client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
+        endings.stage = draining;
         let mut requests = FuturesUnordered::new();
         let mut alarm = pin!(sleep_until(until));
         let mut phase = Phase::Begun { until };

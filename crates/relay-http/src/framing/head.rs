@@ -39,6 +39,8 @@ struct Framed<'a> {
     length: Option<u64>,
     is_chunked: bool,
     host: Option<&'a [u8]>,
+    /// The client expects something, of whatever kind.
+    has_expect: bool,
     expects_continue: bool,
 }
 
@@ -101,12 +103,12 @@ pub(super) fn check(head: &mut [u8]) -> Result<Head, Malformed> {
         return Err(Malformed::Because("the field Host and the target name different hosts"));
     }
     let body = framed.body_length(line.version)?;
-    let (expects, is_http11) = (framed.expects_continue, line.version == Version::Http11);
-    if expects {
+    let awaits_continue = framed.expects_continue && line.version == Version::Http11;
+    if framed.has_expect {
         let (_, fields) = head.split_at_mut((line_end + 1).min(head.len()));
         hide_expect(fields);
     }
-    Ok(Head { body, awaits_continue: expects && is_http11 })
+    Ok(Head { body, awaits_continue })
 }
 
 fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
@@ -157,6 +159,7 @@ fn check_fields(block: &[u8]) -> Result<Framed<'_>, Malformed> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => framed.note_host(value)?,
             6 if name.eq_ignore_ascii_case(b"expect") => {
+                framed.has_expect = true;
                 framed.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => refuse_websocket(value)?,
