@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::addresses::Address;
 
 /// What a stream takes with a small head, the tasks and buffers of its request and of its answer included.
-const STREAM_BYTES: usize = 8 * 1024;
+const STREAM_BYTES: usize = 16 * 1024;
 
 /// A head is small up to this.
-const SMALL_HEAD_BYTES: usize = 1024;
+const SMALL_HEAD_BYTES: usize = 4 * 1024;
 
-/// So much may all of them take, and those of one address: 16,384 and 2,048 with small heads.
+/// So much may all of them take, and those of one address: 8,192 and 1,280 with small heads.
 const BYTES_MAX: usize = 128 * 1024 * 1024;
-const OF_ADDRESS_BYTES_MAX: usize = 16 * 1024 * 1024;
+const OF_ADDRESS_BYTES_MAX: usize = 20 * 1024 * 1024;
 
 /// All streams of a server. Clones are the same ones.
 #[derive(Clone, Debug, Default)]
@@ -73,11 +73,11 @@ mod tests {
         };
         let [hog, other] = [1, 2].map(|last| book.enter([192, 0, 2, last].into()));
         let held = all(Some(&hog), 0);
-        assert_eq!(held.len(), 2048);
-        assert_eq!(all(Some(&other), 25 * 1024).len(), 512, "heads count");
+        assert_eq!(held.len(), 1280);
+        assert_eq!(all(Some(&other), 20 * 1024).len(), 640, "heads count");
         assert_eq!(hog.usage().streams.load(Ordering::Relaxed), OF_ADDRESS_BYTES_MAX);
         let exempt = all(None, 0);
-        assert_eq!(exempt.len(), 16_384 - 2048, "nobody is exempt from the bound on all");
+        assert_eq!(exempt.len(), 8192 - 1280, "nobody is exempt from the bound on all");
         assert!(budget.take(Some(&other), 0).is_none());
         drop((held, exempt));
         assert_eq!((budget.0.load(Ordering::Relaxed), hog.usage().streams.load(Ordering::Relaxed)), (0, 0));
