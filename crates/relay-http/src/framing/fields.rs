@@ -28,18 +28,55 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
         return Err(Malformed::Because("a field of the head has no proper name"));
     }
-    // Above ASCII anything may stand there (obs-text).
-    if value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
+    if value.iter().any(|byte| is_control(*byte)) {
         return Err(Malformed::Because("a field of the head has a control character in it"));
     }
     Ok((name, value.trim_ascii()))
 }
 
 /// What names and methods are made of (RFC 9110, section 5.6.2).
+#[expect(clippy::indexing_slicing, reason = "a byte is below 256")]
 pub(super) const fn is_token(byte: u8) -> bool {
-    matches!(byte,
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9'
-        | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+    TOKENS[byte as usize]
+}
+
+#[expect(clippy::indexing_slicing, reason = "a byte is below 256")]
+const fn is_control(byte: u8) -> bool {
+    CONTROLS[byte as usize]
+}
+
+/// By a table, since each byte of each head is asked for.
+const TOKENS: [bool; 256] = tokens(b"!#$%&'*+-.^_`|~");
+
+/// What stands in no value: control characters but for the tab. Above ASCII anything may stand there (obs-text).
+const CONTROLS: [bool; 256] = controls();
+
+#[expect(clippy::indexing_slicing, reason = "at compile time, where a mistake does not compile")]
+const fn controls() -> [bool; 256] {
+    let mut controls = [false; 256];
+    let mut byte = 0;
+    while byte < 32 {
+        controls[byte] = byte != 9;
+        byte += 1;
+    }
+    controls[127] = true;
+    controls
+}
+
+#[expect(clippy::indexing_slicing, reason = "at compile time, where a mistake does not compile")]
+const fn tokens(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
 /// Whether this is a host, with a port or without: a name, an IPv4 address, or an IPv6 address in brackets.
