@@ -184,12 +184,12 @@ fn one_address_parks_all_the_streams_that_it_can() {
             open.iter_mut().map(|connection| connection.send(frames)).filter(Result::is_err).count();
         let parked = within(Duration::from_secs(20), || target.requests() >= at_least);
         let (requests, after) = (target.requests(), memory_bytes(&target));
+        let more_kib = f64::from(u32::try_from(after.saturating_sub(before) >> 10).unwrap());
         let told = format!(
-            "{what}: {requests} of {} requests are parked on {connections} connections ({refused} closed, {parked:?}), with {} KiB more \
-             memory, which is {} bytes each",
+            "{what}: {requests} of {} requests are parked on {connections} connections ({refused} closed, {parked:?}), with {more_kib} KiB \
+             more memory, which is {:.1} KiB each",
             connections * STREAMS,
-            after.saturating_sub(before) >> 10,
-            after.saturating_sub(before) / (requests as u64).max(1),
+            more_kib / requests.max(1.0),
         );
         println!("{told}");
         assert!(parked.is_some() && requests <= OF_ADDRESS, "{told}");
