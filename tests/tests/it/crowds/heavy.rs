@@ -40,7 +40,7 @@ fn flood(relay: &Shipped, host: u8, alone: f64, flood: impl FnOnce(&Attacker) ->
 
 #[test]
 fn a_flood_costs_little_and_the_people_beside_it_do_not_notice() {
-    let (threshold, time) = at_length((20, Duration::from_secs(27)), (3, Duration::from_secs(10)));
+    let (threshold, time) = at_length((10, Duration::from_secs(27)), (3, Duration::from_secs(10)));
     let relay = Shipped::with(&format!("rate_limit.ban_threshold = {threshold}\n"));
     let crowd = Crowd::begin(&relay.process.base_url, 10);
     let ((), alone) =
@@ -61,5 +61,5 @@ fn a_flood_costs_little_and_the_people_beside_it_do_not_notice() {
     let lives = crowd.end();
     println!("the people: {lives:?}");
     assert_eq!((lives.refusals, lives.lost_pushes, lives.lost_pulls, lives.wrong_acks), (0, 0, 0, 0));
-    assert!(lives.longest_silence < PATIENCE / 2, "{:?}", lives.longest_silence);
+    assert!(lives.longest_silence < PATIENCE, "{:?}", lives.longest_silence);
 }
