@@ -137,10 +137,10 @@ fn lengths_that_are_only_claimed_hold_no_room() {
             tcp
         })
         .collect();
+    assert!(within(SLACK, || target.requests() == 40.0).is_some(), "{} requests", target.requests());
+    let most = target.inflight_bytes();
     let mut victim = target.client_from(VICTIM);
-    let mut most = 0.0_f64;
     for message in 0..6 {
-        most = most.max(target.inflight_bytes());
         let answer = victim.post("/push", &push_body("bob", message, &vec![7; 8 * MIB])).unwrap();
         assert_eq!(answer.status, 200, "{most} bytes are held");
         let answer = victim.post("/pull", &pull_body("bob", None, Some(1))).unwrap();
