@@ -248,7 +248,7 @@ impl Endings {
     /// Whether the connection is to end. Wakes the task once it is.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, connection: &ConnectionState) -> bool {
         self.has_ended = self.has_ended
-            || connection.open().is_told_to_close(cx)
+            || connection.open().poll_told_to_close(cx).is_ready()
             || self.stage.as_mut().poll(cx).is_ready()
             || self.distrust.as_mut().poll(cx).is_ready()
             || self.age.as_mut().poll(cx).is_ready();

@@ -105,9 +105,10 @@ impl ConnectionState {
         self.is_ending.set(true);
     }
 
-    /// Whether the connection is to end as soon as that costs nobody anything: the next answer is its last.
+    /// Whether the connection is to end as soon as that costs nobody anything: the next answer is its last. One whose place another
+    /// needs is, even before its task has woken to that: a request that comes first is told.
     pub(crate) fn is_ending(&self) -> bool {
-        self.is_ending.get()
+        self.is_ending.get() || self.open.is_told_to_close()
     }
 
     /// Notes that the connection ends with the answer that is given now, or with those that are in work.

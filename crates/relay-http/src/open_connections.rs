@@ -176,15 +176,20 @@ impl OpenConnection {
         self.slot.quiet_since_ms.store(self.connections.millis(now), Ordering::Relaxed);
     }
 
-    /// Whether another connection needs the place of this one. Wakes the task once that is so.
-    pub(crate) fn is_told_to_close(&self, cx: &Context<'_>) -> bool {
-        self.slot.task.register(cx.waker());
+    /// Whether another connection needs the place of this one.
+    pub(crate) fn is_told_to_close(&self) -> bool {
         self.slot.is_told_to_close.load(Ordering::Acquire)
+    }
+
+    /// The same, and wakes the task once that is so.
+    pub(crate) fn poll_told_to_close(&self, cx: &Context<'_>) -> Poll<()> {
+        self.slot.task.register(cx.waker());
+        if self.is_told_to_close() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Resolves once another connection needs the place of this one.
     pub(crate) async fn told_to_close(&self) {
-        poll_fn(|cx| if self.is_told_to_close(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|cx| self.poll_told_to_close(cx)).await;
     }
 }
 
@@ -206,8 +211,6 @@ impl fmt::Debug for OpenConnections {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
     use super::*;
     use crate::addresses::AddressBook;
     use crate::monotonic;
@@ -220,10 +223,6 @@ mod tests {
         }
     }
 
-    fn is_told(connection: &OpenConnection) -> bool {
-        connection.is_told_to_close(&Context::from_waker(Waker::noop()))
-    }
-
     #[test]
     fn the_idlest_quiet_connection_gives_way() {
         let start = monotonic::now();
@@ -232,7 +231,7 @@ mod tests {
         let held: Vec<_> = (0..3).map(|second| yes(open(second))).collect();
         held[0].set_busy();
         let newcomer = yes(open(3));
-        assert_eq!([0, 1, 2].map(|at| is_told(&held[at])), [false, true, false]);
+        assert_eq!([0, 1, 2].map(|at| held[at].is_told_to_close()), [false, true, false]);
         newcomer.set_busy();
         held[2].set_busy();
         assert!(matches!(open(4), Opened::Full(_)), "one is told already, the others are in use");
@@ -248,8 +247,8 @@ mod tests {
         let other = yes(connections.open(Some(book.enter([192, 0, 2, 2].into())), start));
         let mut held: Vec<_> = (0..2).map(|_| yes(connections.open(Some(hog.clone()), start))).collect();
         held.push(yes(connections.open(Some(hog.clone()), start)));
-        assert_eq!(held.iter().filter(|connection| is_told(connection)).count(), 1);
-        assert!(!is_told(&other));
+        assert_eq!(held.iter().filter(|connection| connection.is_told_to_close()).count(), 1);
+        assert!(!other.is_told_to_close());
         held.iter().for_each(OpenConnection::set_busy);
         assert!(matches!(connections.open(Some(hog.clone()), start), Opened::AddressIsFull));
         drop(held);
