@@ -106,12 +106,14 @@ impl Process {
         self.child.id()
     }
 
+    /// The memory that it has now, in bytes, as `/proc` tells.
+    pub fn memory_bytes(&self) -> io::Result<u64> {
+        procfs::memory(self.id()).map(|memory| memory.resident)
+    }
+
     /// The most memory that it ever had, in bytes, as `/proc` tells.
     pub fn memory_bytes_max(&self) -> io::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmHWM"))
+        procfs::memory(self.id()).map(|memory| memory.peak)
     }
 
     /// The CPU time of all its threads so far, in steps of 10 ms, as `/proc` tells.

@@ -16,7 +16,7 @@ use relay_core::{Error, Rejection, excerpt};
 use relay_ratelimit::Refusal;
 use serde_json::{Value, json};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, RATE_LIMIT, whole_seconds};
 use crate::api::Mistake;
 use crate::code::Code;
 use crate::cross_site::Denied;
@@ -39,7 +39,6 @@ const UNREADY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// No words are longer: not even those of a relay that is not ours, and has its own. In JSON, each byte may take six.
 const MESSAGE_BYTES_MAX: usize = 280;
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Why a request is answered with an error.
@@ -330,11 +329,6 @@ fn rate_limited(refusal: &Refusal) -> Verdict {
         .retry_after(retry_after)
         .header(RATE_LIMIT_POLICY, format!("\"{bucket}\";q={quota};w={window_seconds}"))
         .header(RATE_LIMIT, format!("\"{bucket}\";r=0;t={}", whole_seconds(retry_after)))
-}
-
-/// Rounded up, and at least one: nobody is sent back at once.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// An error and all that led to it.

@@ -140,14 +140,14 @@ impl Guard {
     pub(crate) fn client(&self, connection: &ConnectionState, headers: &HeaderMap) -> Client {
         let peer = connection.peer().ip().to_canonical();
         let address = client_address(peer, headers, &self.trusted_proxies);
-        if address == peer && !contains(&self.trusted_proxies, &peer) {
+        // A trusted proxy stands for others even where it does not say for whom.
+        let is_peer = address == peer && !contains(&self.trusted_proxies, &peer);
+        if is_peer {
             self.warn_of_proxy(headers);
         }
         if self.is_exempt(&address) {
             return Client::default();
         }
-        // A trusted proxy stands for others even where it does not say for whom.
-        let is_peer = address == peer && !contains(&self.trusted_proxies, &peer);
         let key = self.network(address);
         // The connection knows its own, unless it is a trusted proxy's.
         let known = connection.address().filter(|_| is_peer).cloned();

@@ -8,14 +8,14 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// The memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// What it has now.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
     /// The most that it ever had.
-    pub(super) peak: u64,
+    pub(crate) peak: u64,
 }
 
-pub(super) fn memory(process: u32) -> io::Result<Memory> {
+pub(crate) fn memory(process: u32) -> io::Result<Memory> {
     let text = read(process, "status")?;
     let bytes = |name| Some(field(&text, name)? * 1024);
     let memory = || Some(Memory { resident: bytes("VmRSS")?, peak: bytes("VmHWM")? });

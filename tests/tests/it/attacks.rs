@@ -9,13 +9,10 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use relay_tests::process::ADMIN_ADDRESS;
-use relay_tests::{Client, Process};
+use relay_tests::Client;
 use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
 
-use crate::PROGRAM;
-use crate::process::metrics::{scrape, shown_at, value};
+use crate::crowds::Shipped;
 use crate::stopwatch::Stopwatch;
 use crate::tls::pki::{Authority, Files};
 
@@ -24,12 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const MIB: usize = 1024 * 1024;
 
-/// A relay in memory, otherwise as it is shipped but for some lines.
+/// A relay as it is shipped but for some lines, with TLS or without.
 struct Target {
-    process: Process,
-    admin: String,
+    relay: Shipped,
     authority: Authority,
-    _directory: TempDir,
     _files: Option<Files>,
 }
 
@@ -49,23 +44,16 @@ impl Target {
     }
 
     fn start(lines: &str, authority: Authority, files: Option<Files>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (config, log) = (directory.path().join("relay.toml"), directory.path().join("log"));
-        std::fs::write(&config, format!("storage.kind = \"memory\"\n{lines}")).unwrap();
-        let arguments = ["--config", config.to_str().unwrap()];
-        let environment = [(ADMIN_ADDRESS, "127.0.0.1:0")];
-        let process = Process::start_logging(PROGRAM, &arguments, &environment, &log).unwrap();
-        let admin = shown_at(&log);
-        Self { process, admin, authority, _directory: directory, _files: files }
+        Self { relay: Shipped::with(lines), authority, _files: files }
     }
 
     fn address(&self) -> SocketAddr {
-        self.process.base_url.split_once("://").unwrap().1.parse().unwrap()
+        self.relay.process.base_url.split_once("://").unwrap().1.parse().unwrap()
     }
 
     /// A metric without labels.
     fn metric(&self, name: &str) -> f64 {
-        value(&scrape(&self.admin), name).unwrap()
+        self.relay.metric(name)
     }
 
     fn inflight_bytes(&self) -> f64 {
@@ -98,7 +86,17 @@ impl Target {
 
     /// The most memory that the process ever had.
     fn memory_bytes_max(&self) -> u64 {
-        self.process.memory_bytes_max().unwrap()
+        self.relay.process.memory_bytes_max().unwrap()
+    }
+
+    /// The memory that the process has now.
+    fn memory_bytes(&self) -> u64 {
+        self.relay.process.memory_bytes().unwrap()
+    }
+
+    /// The CPU time that the process has used.
+    fn cpu_time(&self) -> Duration {
+        self.relay.process.cpu_time().unwrap()
     }
 }
 

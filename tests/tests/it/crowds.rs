@@ -24,14 +24,14 @@ use crate::process::metrics::{scrape, shown_at, value};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A relay in memory, otherwise as it is shipped but for some lines.
-struct Shipped {
-    process: Process,
+pub(crate) struct Shipped {
+    pub(crate) process: Process,
     admin: String,
     _directory: TempDir,
 }
 
 impl Shipped {
-    fn with(lines: &str) -> Self {
+    pub(crate) fn with(lines: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (config, log) = (directory.path().join("relay.toml"), directory.path().join("log"));
         std::fs::write(&config, format!("storage.kind = \"memory\"\n{lines}")).unwrap();
@@ -43,13 +43,17 @@ impl Shipped {
     }
 
     fn metrics(&self) -> BTreeMap<&'static str, f64> {
-        let text = scrape(&self.admin);
         let names = ["relay_rate_limit_bans_total", "relay_rate_limit_refusals_total"];
-        names.into_iter().map(|name| (name, value(&text, name).unwrap())).collect()
+        names.into_iter().map(|name| (name, self.metric(name))).collect()
+    }
+
+    /// A metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        value(&scrape(&self.admin), name).unwrap()
     }
 
     fn bans(&self) -> f64 {
-        self.metrics()["relay_rate_limit_bans_total"]
+        self.metric("relay_rate_limit_bans_total")
     }
 }
 

@@ -1,6 +1,5 @@
 //! `Expect: 100-continue`: the word comes when the body is wanted, once, and never before a refusal.
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use relay_core::Limits;
 use relay_http::{Options, RateLimit};
 use serde_json::json;
 
+use crate::limits::rate_limit;
 use crate::support::{Client, Gate, Server, memory, options, post_head, push_of};
 
 const EXPECT: &str = "expect: 100-continue\r\n";
@@ -131,25 +131,8 @@ fn nobody_is_asked_for_a_body_while_the_server_drains() {
 
 #[test]
 fn nobody_is_asked_for_a_body_over_its_rate() {
-    let one = NonZeroU32::MIN;
-    let rate_limit = RateLimit {
-        per_address_rps: NonZeroU32::new(1000).unwrap(),
-        burst: one,
-        push_rps: one,
-        pull_rps: one,
-        ack_rps: one,
-        max_wait: Duration::ZERO,
-        push_bytes_per_second: None,
-        push_per_recipient_rps: None,
-        ban: Duration::ZERO,
-        ban_threshold: one,
-        ipv6_prefix: 64,
-        trusted_proxies: Vec::new(),
-        exempt: Vec::new(),
-        tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
-    };
-    let server =
-        Server::with(memory(Limits::default()), Options { rate_limit: Some(rate_limit), ..options() });
+    let limit = RateLimit { ban: Duration::ZERO, ..rate_limit(1, 1000, &[]) };
+    let server = Server::with(memory(Limits::default()), Options { rate_limit: Some(limit), ..options() });
     let is_refused = |_: &i32| server.post("/pull", &json!({"recipient": "alice"})).status == 429;
     assert!((0..100).find(is_refused).is_some());
     assert_refused(&mut server.connect(), &expecting("/pull", "", 10), 429, "rate_limited");

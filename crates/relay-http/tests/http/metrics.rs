@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use relay_http::{AdminOptions, Metric, MetricKind, Metrics, Options, RateLimit, 
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::limits::rate_limit;
 use crate::support::{Answer, Client, Gate, MESSAGE_ID, Server, memory, options, post_head, push_of};
 
 /// A listener for whoever runs a relay. It ends when it is dropped.
@@ -142,24 +143,8 @@ fn figures() -> Figures {
 }
 
 fn strict() -> Options {
-    let positive = |number| NonZeroU32::new(number).unwrap();
-    let rate_limit = RateLimit {
-        per_address_rps: positive(1),
-        burst: positive(12),
-        push_rps: positive(1),
-        pull_rps: positive(1),
-        ack_rps: positive(1),
-        max_wait: Duration::ZERO,
-        push_bytes_per_second: None,
-        push_per_recipient_rps: None,
-        exempt: Vec::new(),
-        ban: Duration::from_secs(300),
-        ban_threshold: positive(1),
-        ipv6_prefix: 64,
-        trusted_proxies: Vec::new(),
-        tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
-    };
-    Options { rate_limit: Some(rate_limit), ..options() }
+    let limit = RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(12, 1, &[]) };
+    Options { rate_limit: Some(limit), ..options() }
 }
 
 #[test]

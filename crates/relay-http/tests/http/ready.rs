@@ -2,12 +2,12 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use relay_core::Limits;
 use relay_http::{Options, RateLimit, Readiness, Unready};
 use serde_json::json;
 
+use crate::limits::rate_limit;
 use crate::support::{Server, memory, options, push_of};
 
 #[test]
@@ -37,25 +37,12 @@ fn it_tells_what_it_is_told() {
 
 #[test]
 fn it_is_free_of_the_rate_limit() {
-    let one = NonZeroU32::MIN;
-    let rate_limit = RateLimit {
-        per_address_rps: one,
-        burst: one,
-        push_rps: one,
-        pull_rps: one,
-        ack_rps: one,
-        max_wait: Duration::ZERO,
-        push_bytes_per_second: None,
-        push_per_recipient_rps: None,
-        exempt: Vec::new(),
-        ban: Duration::from_secs(300),
-        ban_threshold: one,
-        ipv6_prefix: 64,
-        trusted_proxies: Vec::new(),
+    let limit = RateLimit {
+        ban_threshold: NonZeroU32::MIN,
         tracked_addresses_max: NonZeroUsize::MIN,
+        ..rate_limit(1, 1, &[])
     };
-    let server =
-        Server::with(memory(Limits::default()), Options { rate_limit: Some(rate_limit), ..options() });
+    let server = Server::with(memory(Limits::default()), Options { rate_limit: Some(limit), ..options() });
     let mut client = server.connect();
     let mut ask = |path: &str| client.ask(&format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n"));
     while ask("/stats").status != 429 {}

@@ -3,7 +3,6 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use relay_http::{Options, RateLimit};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::limits::rate_limit;
 use crate::metrics::Admin;
 use crate::support::{Client, Server, memory, options, post_head, push_of};
 
@@ -178,23 +178,7 @@ fn what_has_no_use_for_a_large_body_takes_none() {
 
 /// A limit that the second request is over.
 fn limited() -> RateLimit {
-    let one = NonZeroU32::MIN;
-    RateLimit {
-        per_address_rps: one,
-        burst: one,
-        push_rps: one,
-        pull_rps: one,
-        ack_rps: one,
-        max_wait: Duration::ZERO,
-        push_bytes_per_second: None,
-        push_per_recipient_rps: None,
-        ban: Duration::ZERO,
-        ban_threshold: one,
-        ipv6_prefix: 64,
-        trusted_proxies: Vec::new(),
-        exempt: Vec::new(),
-        tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
-    }
+    RateLimit { ban: Duration::ZERO, ..rate_limit(1, 1, &[]) }
 }
 
 /// What a refused request still has to say is not waited for.

@@ -25,22 +25,6 @@ const fn attacker(number: u8) -> [u8; 4] {
 
 const VICTIM: [u8; 4] = [127, 0, 2, 1];
 
-/// Memory just now, in bytes.
-fn memory_bytes(target: &Target) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", target.process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-/// CPU time that the process has used.
-fn cpu_time(target: &Target) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", target.process.id())).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    // Linux tells it in hundredths of a second.
-    Duration::from_millis(ticks * 10)
-}
-
 fn assert_serves(target: &Target, what: &str) {
     let watch = Stopwatch::start();
     let mut connection = target.http2_from(VICTIM, &[]).unwrap();
@@ -64,8 +48,8 @@ fn pour(connection: &mut Connection, frames: impl Iterator<Item = Vec<u8>>) -> u
 }
 
 fn report(target: &Target, what: &str, sent: usize, cpu: Duration) {
-    let (most, now) = (target.memory_bytes_max(), memory_bytes(target));
-    let cpu = cpu_time(target).saturating_sub(cpu);
+    let (most, now) = (target.memory_bytes_max(), target.memory_bytes());
+    let cpu = target.cpu_time().saturating_sub(cpu);
     let told = format!(
         "{what}: {sent} sent; {} MiB of memory at most, {} MiB now; {cpu:?} of CPU; {} in flight on {} connections",
         most >> 20,
@@ -94,7 +78,7 @@ fn assert_all_gone(target: &Target) {
 fn requests_without_bodies_on_one_connection_and_on_fifty() {
     let target = Target::tls("");
     let requests = at_length(220_000, 220_000);
-    let cpu = cpu_time(&target);
+    let cpu = target.cpu_time();
     let mut connection = target.http2_from(attacker(1), &[(INITIAL_WINDOW, 0)]).unwrap();
     let sent = pour(&mut connection, (0..requests).map(|number| http2::begun(2 * number + 1, &[])));
     let end = connection.goodbye();
@@ -102,7 +86,7 @@ fn requests_without_bodies_on_one_connection_and_on_fifty() {
     assert!(end.is_ok(), "the connection is given up");
     assert!((sent as u64) < u64::from(requests), "the relay takes all of them");
 
-    let cpu = cpu_time(&target);
+    let cpu = target.cpu_time();
     let mut connections: Vec<_> =
         (0..50).filter_map(|_| target.http2_from(attacker(2), &[(INITIAL_WINDOW, 0)]).ok()).collect();
     let each = requests / 50;
@@ -121,7 +105,7 @@ fn heads_of_thirty_thousand_fields() {
     // A field of the table that every client knows takes one byte, here and in the second kind one of some KB.
     let (many, some) = (vec![0x90; 30_000], http2::field("x", &"v".repeat(120)).repeat(300));
     for (number, what, fields) in [(3, "heads of 30,000 fields", &many), (4, "heads of 40 KB", &some)] {
-        let cpu = cpu_time(&target);
+        let cpu = target.cpu_time();
         let (mut connections, mut sent) = (Vec::new(), 0);
         for _ in 0..at_length(400, 50) {
             if let Ok(mut connection) = target.http2_from(attacker(number), &[(INITIAL_WINDOW, 0)]) {
@@ -138,7 +122,7 @@ fn heads_of_thirty_thousand_fields() {
 fn the_largest_pages_behind_windows_of_nothing() {
     let target = Target::tls("");
     assert_eq!(target.push_page_over_tls(), 200);
-    let cpu = cpu_time(&target);
+    let cpu = target.cpu_time();
     let mut connections: Vec<_> = (0..20)
         .filter_map(|number| target.http2_from(attacker(4 + number % 4), &[(INITIAL_WINDOW, 0)]).ok())
         .collect();
@@ -179,11 +163,11 @@ fn one_address_parks_all_the_streams_that_it_can() {
             within(Duration::from_secs(20), || target.metric("relay_connections") >= f64::from(connections))
                 .is_some()
         );
-        let before = memory_bytes(&target);
+        let before = target.memory_bytes();
         let refused =
             open.iter_mut().map(|connection| connection.send(frames)).filter(Result::is_err).count();
         let parked = within(Duration::from_secs(20), || target.requests() >= at_least);
-        let (requests, after) = (target.requests(), memory_bytes(&target));
+        let (requests, after) = (target.requests(), target.memory_bytes());
         let more_kib = f64::from(u32::try_from(after.saturating_sub(before) >> 10).unwrap());
         let told = format!(
             "{what}: {requests} of {} requests are parked on {connections} connections ({refused} closed, {parked:?}), with {more_kib} KiB \

@@ -1,12 +1,13 @@
 //! The end of a connection that is no fault: a client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use relay_http::{Options, RateLimit};
 use serde_json::{Value, json};
 
 use super::wire::*;
+use crate::limits::rate_limit;
 use crate::support::{Gate, memory, options, push_of};
 
 /// How much longer than its time anything may take.
@@ -171,24 +172,8 @@ fn who_goes_on_asking_is_served_no_longer() {
 
 #[test]
 fn a_ban_ends_the_connection() {
-    let one = NonZeroU32::MIN;
-    let rate_limit = RateLimit {
-        per_address_rps: one,
-        burst: one,
-        push_rps: one,
-        pull_rps: one,
-        ack_rps: one,
-        max_wait: Duration::ZERO,
-        push_bytes_per_second: None,
-        push_per_recipient_rps: None,
-        exempt: Vec::new(),
-        ban: Duration::from_secs(300),
-        ban_threshold: one,
-        ipv6_prefix: 64,
-        trusted_proxies: Vec::new(),
-        tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
-    };
-    let world = World::of(memory(Default::default()), Options { rate_limit: Some(rate_limit), ..options() });
+    let limit = RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(1, 1, &[]) };
+    let world = World::of(memory(Default::default()), Options { rate_limit: Some(limit), ..options() });
     let mut connection = world.open();
     let start = now();
     let stats = |stream: u32| frame(HEADERS, END_STREAM | END_HEADERS, stream, &head("GET", "/stats"));
