@@ -148,7 +148,7 @@ pub(crate) fn check(
     allowed_origins: &[Origin],
     allowed_hosts: &AllowedHosts,
 ) -> Result<(), Denied> {
-    let is_of_browser = BROWSER_FIELDS.iter().any(|name| headers.contains_key(name));
+    let is_of_browser = headers.keys().any(|name| BROWSER_FIELDS.contains(name));
     let is_any_name = allowed_hosts.names.is_none();
     if !is_of_browser && (is_any_name || allowed_hosts.of_browsers) {
         return Ok(());

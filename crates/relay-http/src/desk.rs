@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -155,8 +156,11 @@ impl<R: Relay> Desk<R> {
         // Nothing that a panic might leave half changed is used again: the request ends here, and what is shared are
         // counters, the limiter, which expects this, and the relay, which answers for itself.
         let mut level = None;
-        let answering = self.respond(asked, head, &mut body, in_flight, &mut level).instrument(span.clone());
-        let answered = AssertUnwindSafe(answering).catch_unwind().await;
+        let answered = {
+            // It is large, and is not moved from wrapper to wrapper.
+            let answering = pin!(self.respond(asked, head, &mut body, in_flight, &mut level));
+            AssertUnwindSafe(answering.instrument(span.clone())).catch_unwind().await
+        };
         let mut answer = answered
             .unwrap_or_else(|panic| {
                 Err(ApiError::Internal(format!("a handler panicked: {}", panic_text(&*panic))))

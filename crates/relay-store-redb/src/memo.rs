@@ -26,6 +26,8 @@ const QUEUES: usize = (ROWS_WEIGHT / QUEUE_WEIGHT) as usize;
 /// What is known of queues.
 pub(crate) struct Memo {
     names: RefCell<Cache<Recipient, u64>>,
+    /// The name that was asked for last, and its queue: a request asks for one name many times.
+    latest: RefCell<Option<(Recipient, u64)>>,
     /// The numbers are the store's own, so that nobody can choose them to collide.
     queues: RefCell<Cache<u64, Known, ByItems, RandomState>>,
     /// How many damaged items were passed over on the way.
@@ -56,6 +58,7 @@ impl Default for Memo {
         let queues = Cache::with(QUEUES, ROWS_WEIGHT, ByItems, hasher, lifecycle);
         Self {
             names: RefCell::new(Cache::with_weighter(NAMES, NAMES as u64, UnitWeighter)),
+            latest: RefCell::default(),
             queues: RefCell::new(queues),
             passed_over: Cell::default(),
         }
@@ -80,14 +83,24 @@ impl Memo {
     }
 
     pub(crate) fn name(&self, recipient: &Recipient) -> Option<u64> {
-        self.names.borrow().get(recipient).copied()
+        let mut latest = self.latest.borrow_mut();
+        if let Some((name, queue)) = &*latest
+            && name == recipient
+        {
+            return Some(*queue);
+        }
+        let queue = self.names.borrow().get(recipient).copied()?;
+        *latest = Some((recipient.clone(), queue));
+        Some(queue)
     }
 
     pub(crate) fn keep_name(&self, recipient: Recipient, queue: u64) {
+        *self.latest.borrow_mut() = None;
         self.names.borrow_mut().insert(recipient, queue);
     }
 
     pub(crate) fn forget_name(&self, recipient: &Recipient) {
+        *self.latest.borrow_mut() = None;
         self.names.borrow_mut().remove(recipient);
     }
 
@@ -112,6 +125,7 @@ impl Memo {
     }
 
     pub(crate) fn forget_all(&self) {
+        *self.latest.borrow_mut() = None;
         self.names.borrow_mut().clear();
         self.queues.borrow_mut().clear();
     }

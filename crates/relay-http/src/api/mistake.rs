@@ -31,7 +31,12 @@ pub(crate) struct Mistake {
 
 /// Reads a body.
 pub(super) fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Mistake> {
-    serde_json::from_slice(json).map(|Body(value)| value).map_err(|error| Mistake::new(json, &error))
+    let value = match str::from_utf8(json) {
+        // One look at all of it costs less than one at each string.
+        Ok(json) => serde_json::from_str(json),
+        Err(_) => serde_json::from_slice(json),
+    };
+    value.map(|Body(value)| value).map_err(|error| Mistake::new(json, &error))
 }
 
 impl Mistake {
@@ -147,6 +152,13 @@ mod tests {
     fn a_byte_order_mark_is_named() {
         let words = "the body is not the expected JSON: it begins with a byte order mark, and JSON begins without one at line 1 column 1";
         assert_eq!(mistake::<PullRequest<'_>>("\u{feff}{}").to_string(), words);
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_told_by_its_place() {
+        let words = "the body is not the expected JSON: invalid unicode code point at line 1 column 15";
+        let json = b"{\"recipient\":\"\xff\"}";
+        assert_eq!(read::<PullRequest<'_>>(json).err().unwrap().to_string(), words);
     }
 
     #[test]

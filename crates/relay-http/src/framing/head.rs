@@ -1,9 +1,14 @@
 //! The head of an HTTP/1.1 request (RFC 9112, sections 2 to 6): found, checked, and what it says of its body.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 
 use super::fields::{self, is_token};
 use super::{FIELDS_MAX, HEAD_BYTES_MAX, Malformed};
+
+/// The end of a head. To prepare the search costs as much as to search a head.
+static EMPTY_LINE: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
 /// What a request line and its fields come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +58,7 @@ pub(super) fn end(bytes: &[u8], known: usize) -> Result<Option<usize>, Malformed
     let begin = bytes.iter().take(2).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let from = known.saturating_sub(3).max(begin);
     let searched = bytes.get(from..).unwrap_or_default();
-    let end = memmem::find(searched, b"\r\n\r\n").map(|at| from + at + 4);
+    let end = EMPTY_LINE.find(searched).map(|at| from + at + 4);
     if end.is_none() {
         refuse_early(bytes.get(begin..).unwrap_or_default(), from - begin)?;
     }
