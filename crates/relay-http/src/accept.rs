@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpListener;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 
 use crate::addresses::Address;
 use crate::metrics::{Metrics, WhyRefused};
@@ -141,22 +140,28 @@ impl Threads {
         W: FnOnce() -> F + Send + 'static,
         F: Future<Output = ()>,
     {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut stopped = self.stop.subscribe();
+        let (made, is_made) = std::sync::mpsc::sync_channel(1);
         let run = move || {
-            let tasks = LocalSet::new();
-            tasks.block_on(&runtime, async {
+            // A local runtime belongs to the thread that makes it.
+            let runtime =
+                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(made.send(Err(error))),
+                };
+            drop(made.send(Ok(())));
+            runtime.block_on(async {
                 tokio::select! {
                     () = work() => {}
                     // It is never told anything: it goes.
                     _ = stopped.changed() => {}
                 }
             });
-            drop(tasks);
             // What a blocking thread still does, nobody waits for.
             runtime.shutdown_background();
         };
-        std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+        std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        is_made.recv().unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
     }
 }
 

@@ -12,7 +12,9 @@ use actix_http::Request;
 use actix_http::error::DispatchError;
 use actix_service::Service;
 use actix_web::HttpResponse;
+use futures_util::StreamExt as _;
 use futures_util::future::select;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -68,12 +70,10 @@ pub(crate) enum Acceptor {
 /// Resolves when something ends a connection.
 pub(crate) type Ending = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything.
+/// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything. None of it is looked at
+/// before it has something to say: the task of a busy connection is woken far more often than that.
 pub(crate) struct Endings {
-    pub(crate) stage: Ending,
-    /// The clients that are trusted are others now.
-    distrust: Ending,
-    age: Pin<Box<Sleep>>,
+    open: FuturesUnordered<Ending>,
     has_ended: bool,
 }
 
@@ -192,6 +192,9 @@ impl Connections {
                 }
                 return Poll::Ready(End::Done);
             }
+            if io.take_waits_for_rest() {
+                cx.waker().wake_by_ref();
+            }
             if io.is_over() || io.is_unreadable() {
                 return Poll::Ready(End::Done);
             }
@@ -209,12 +212,9 @@ impl Connections {
     /// What ends a connection that begins now.
     fn endings(&self) -> Endings {
         let until = monotonic::after(monotonic::now(), self.age_max);
-        Endings {
-            stage: self.stage(Stage::Closing),
-            distrust: self.acceptor.distrust(),
-            age: Box::pin(sleep_until(until)),
-            has_ended: false,
-        }
+        let endings: [Ending; 3] =
+            [self.stage(Stage::Closing), self.acceptor.distrust(), Box::pin(sleep_until(until))];
+        Endings { open: endings.into_iter().collect(), has_ended: false }
     }
 
     /// Resolves when the end of the server has come so far.
@@ -245,13 +245,17 @@ impl Connections {
 }
 
 impl Endings {
+    /// Ends the connection with this too.
+    #[cfg(feature = "tls")]
+    pub(crate) fn add(&self, ending: Ending) {
+        self.open.push(ending);
+    }
+
     /// Whether the connection is to end. Wakes the task once it is.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, connection: &ConnectionState) -> bool {
         self.has_ended = self.has_ended
             || connection.open().poll_told_to_close(cx).is_ready()
-            || self.stage.as_mut().poll(cx).is_ready()
-            || self.distrust.as_mut().poll(cx).is_ready()
-            || self.age.as_mut().poll(cx).is_ready();
+            || matches!(self.open.poll_next_unpin(cx), Poll::Ready(Some(())));
         self.has_ended || connection.is_ending()
     }
 }

@@ -12,6 +12,7 @@
 //! It decides nothing about requests.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -54,6 +55,8 @@ struct Inner {
     flushed: RefCell<Option<Waker>>,
     /// The status of the bare answer that was held back.
     held_back: Cell<Option<u16>>,
+    /// A request waits until the framework has looked at what was read behind its head.
+    waits_for_rest: Cell<bool>,
 }
 
 /// What has come from the client and is not handed on yet.
@@ -100,6 +103,7 @@ impl ConnectionIo {
             unsent: RefCell::new(None),
             flushed: RefCell::new(None),
             held_back: Cell::new(None),
+            waits_for_rest: Cell::new(false),
         }))
     }
 
@@ -116,6 +120,22 @@ impl ConnectionIo {
         {
             reader.wake();
         }
+    }
+
+    /// Resolves when the framework has looked at what it has read behind the head of a request. It asks for the answer once before
+    /// that: who asked for the body then would find nothing, set a timer, and be woken at once.
+    pub(crate) async fn rest_is_read(&self) {
+        let mut was_polled = false;
+        poll_fn(|_| {
+            self.0.waits_for_rest.set(!was_polled);
+            if std::mem::replace(&mut was_polled, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Whether a request still waits for that, after the framework has done what it could. This is told once.
+    pub(crate) fn take_waits_for_rest(&self) -> bool {
+        self.0.waits_for_rest.take()
     }
 
     /// Notes that the answer to the request in work is being sent from now on.

@@ -106,7 +106,7 @@ where
         });
         let Some(mut h2) = shaken.await else { return };
         // From here on a client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
-        endings.stage = draining;
+        endings.add(draining);
         let mut requests = FuturesUnordered::new();
         let mut alarm = pin!(sleep_until(until));
         let mut phase = Phase::Begun { until };

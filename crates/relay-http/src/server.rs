@@ -104,9 +104,10 @@ fn start<R: Relay>(shared: &Arc<Shared<R>>) -> io::Result<Threads> {
 async fn worker<R: Relay>(
     shared: Arc<Shared<R>>,
 ) -> Option<impl Fn(Accepted) -> LocalBoxFuture<'static, ()>> {
-    let at_desk = Arc::clone(&shared);
+    // What all threads count together costs each of them more than what it counts alone.
+    let at_desk = Rc::new(Arc::clone(&shared));
     let respond = move |asked, request, payload| {
-        let shared = Arc::clone(&at_desk);
+        let shared = Rc::clone(&at_desk);
         async move { shared.respond(asked, request, payload).await }
     };
     let app = App::new().configure(|config| routes(config, respond));
@@ -114,8 +115,12 @@ async fn worker<R: Relay>(
     let (over_http1, over_http2) = (Rc::clone(&app), app);
     let receiver = Arc::clone(&shared);
     let http1 = http1_service(move |request: Request| {
-        receiver.receive_http1(&request);
-        over_http1.call(request)
+        let io = receiver.receive_http1(&request);
+        let answering = over_http1.call(request);
+        async move {
+            io.rest_is_read().await;
+            answering.await
+        }
     });
     let http1 = http1.await.ok()?;
     let receiver = Arc::clone(&shared);
@@ -198,11 +203,12 @@ impl<R: Relay> Shared<R> {
         Self { desk, connections, requests, open, _alive: alive }
     }
 
-    fn receive_http1(&self, request: &Request) {
+    fn receive_http1(&self, request: &Request) -> ConnectionIo {
         let io =
             request.conn_data::<ConnectionIo>().expect("`on_connect_ext` gives every connection its stream");
         io.begin_request();
         self.receive(request, io.connection(), Some(io.clone()));
+        io.clone()
     }
 
     /// From here on, and not from when it is worked at first, the request has to be waited for.
