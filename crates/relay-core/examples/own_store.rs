@@ -61,6 +61,12 @@ impl Shelf {
 impl ReadTx for Shelf {
     type Error = ShelfFull;
     type Item = Item<Bytes>;
+    /// A database would keep here what it has found of the queue, to find it once for each request.
+    type Queue = Recipient;
+
+    fn queue(&self, recipient: &Recipient) -> Result<Recipient, ShelfFull> {
+        Ok(recipient.clone())
+    }
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, ShelfFull> {
         Ok(self.usage.get(recipient).copied().unwrap_or_default())
@@ -102,7 +108,7 @@ impl WriteTx for Shelf {
         Ok(self.last_seq)
     }
 
-    fn insert(&mut self, recipient: &Recipient, item: Item<Bytes>) -> Result<(), ShelfFull> {
+    fn insert(&mut self, recipient: &mut Recipient, item: Item<Bytes>) -> Result<(), ShelfFull> {
         if self.items.len() >= ROWS_MAX {
             return Err(ShelfFull);
         }
@@ -113,7 +119,7 @@ impl WriteTx for Shelf {
         Ok(())
     }
 
-    fn remove(&mut self, recipient: &Recipient, id: ItemId, seq: Seq) -> Result<(), ShelfFull> {
+    fn remove(&mut self, recipient: &mut Recipient, id: ItemId, seq: Seq) -> Result<(), ShelfFull> {
         self.traces.remove(&(recipient.clone(), id));
         self.items.remove(&(recipient.clone(), seq));
         Ok(())
@@ -121,7 +127,7 @@ impl WriteTx for Shelf {
 
     fn remember_acked(
         &mut self,
-        recipient: &Recipient,
+        recipient: &mut Recipient,
         id: ItemId,
         until: Timestamp,
     ) -> Result<(), ShelfFull> {
@@ -129,12 +135,12 @@ impl WriteTx for Shelf {
         Ok(())
     }
 
-    fn set_usage(&mut self, recipient: &Recipient, usage: Usage) -> Result<(), ShelfFull> {
+    fn close(&mut self, recipient: Recipient, usage: Usage) -> Result<(), ShelfFull> {
         // A queue that holds nothing is not kept, so that recipients do not pile up.
         if usage.is_empty() {
-            self.usage.remove(recipient)
+            self.usage.remove(&recipient)
         } else {
-            self.usage.insert(recipient.clone(), usage)
+            self.usage.insert(recipient, usage)
         };
         Ok(())
     }

@@ -189,6 +189,11 @@ impl fmt::Debug for MemoryRelay {
 impl ReadTx for MemoryTables {
     type Error = Infallible;
     type Item = Item<Bytes>;
+    type Queue = Recipient;
+
+    fn queue(&self, recipient: &Recipient) -> Result<Recipient, Infallible> {
+        Ok(recipient.clone())
+    }
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, Infallible> {
         Ok(self.queues.get(recipient).map_or(Usage::ZERO, |queue| queue.usage))
@@ -244,11 +249,11 @@ impl WriteTx for MemoryTables {
         Ok(self.last_seq)
     }
 
-    fn insert(&mut self, recipient: &Recipient, item: Item<Bytes>) -> Result<(), Infallible> {
+    fn insert(&mut self, recipient: &mut Recipient, item: Item<Bytes>) -> Result<(), Infallible> {
         let (seq, id, deadline) = (item.seq, item.id(), item.deadline);
         let trace = Trace::Queued { seq, deadline, payload_bytes: item.payload_bytes };
         self.bytes = self.bytes.saturating_add(item_bytes(&item.kind, item.payload_bytes));
-        let (recipient, queue) = self.queue(recipient);
+        let (recipient, queue) = self.queue_mut(recipient);
         queue.items.insert(seq, item);
         if let Some(Trace::Acked { until }) = queue.traces.insert(id, trace) {
             self.forget_name(until, recipient.clone(), id);
@@ -257,7 +262,7 @@ impl WriteTx for MemoryTables {
         Ok(())
     }
 
-    fn remove(&mut self, recipient: &Recipient, id: ItemId, seq: Seq) -> Result<(), Infallible> {
+    fn remove(&mut self, recipient: &mut Recipient, id: ItemId, seq: Seq) -> Result<(), Infallible> {
         let Some(queue) = self.queues.get_mut(recipient) else { return Ok(()) };
         queue.traces.remove(&id);
         if let Some(item) = queue.items.remove(&seq) {
@@ -269,11 +274,11 @@ impl WriteTx for MemoryTables {
 
     fn remember_acked(
         &mut self,
-        recipient: &Recipient,
+        recipient: &mut Recipient,
         id: ItemId,
         until: Timestamp,
     ) -> Result<(), Infallible> {
-        let (recipient, queue) = self.queue(recipient);
+        let (recipient, queue) = self.queue_mut(recipient);
         queue.traces.insert(id, Trace::Acked { until });
         if self.acked.insert((until, recipient, id)) {
             self.bytes = self.bytes.saturating_add(NAME_BYTES);
@@ -281,11 +286,11 @@ impl WriteTx for MemoryTables {
         Ok(())
     }
 
-    fn set_usage(&mut self, recipient: &Recipient, usage: Usage) -> Result<(), Infallible> {
-        if let Some(queue) = self.queues.get_mut(recipient) {
+    fn close(&mut self, recipient: Recipient, usage: Usage) -> Result<(), Infallible> {
+        if let Some(queue) = self.queues.get_mut(&recipient) {
             queue.usage = usage;
         }
-        self.forget_if_empty(recipient);
+        self.forget_if_empty(&recipient);
         Ok(())
     }
 
@@ -347,7 +352,7 @@ impl MemoryTables {
     }
 
     /// The queue, which is made if there is none, and its recipient as it has it: so its text is there once, however often it is named.
-    fn queue(&mut self, recipient: &Recipient) -> (Recipient, &mut Queue) {
+    fn queue_mut(&mut self, recipient: &Recipient) -> (Recipient, &mut Queue) {
         let entry = self.queues.entry(recipient.clone());
         let recipient = entry.key().clone();
         if let Entry::Vacant(_) = entry {

@@ -183,15 +183,24 @@ pub fn admit<T: ReadTx>(
     now: Timestamp,
     envelope: &Envelope,
 ) -> Result<Result<Admission, Rejection>, T::Error> {
+    admit_to(tx, &tx.queue(&envelope.recipient)?, limits, now, envelope)
+}
+
+fn admit_to<T: ReadTx>(
+    tx: &T,
+    queue: &T::Queue,
+    limits: &Limits,
+    now: Timestamp,
+    envelope: &Envelope,
+) -> Result<Result<Admission, Rejection>, T::Error> {
     let payload_bytes = envelope.payload_bytes();
     if payload_bytes > limits.message_bytes_max {
         return Ok(Err(Rejection::MessageTooLarge { limit: limits.message_bytes_max }));
     }
-    let recipient = &envelope.recipient;
-    let usage = tx.usage(recipient)?;
-    let expired = tx.front(recipient, now)?.expired;
+    let usage = tx.usage(queue)?;
+    let expired = tx.front(queue, now)?.expired;
     let live = usage.minus(expired);
-    let replaces = match tx.locate(recipient, envelope.id())? {
+    let replaces = match tx.locate(queue, envelope.id())? {
         Some(Trace::Queued { seq, deadline, .. }) if now < deadline => {
             return Ok(Ok(Admission::Known { usage: live, queued: Some(seq) }));
         }
@@ -230,12 +239,12 @@ pub(crate) fn put<T: WriteTx>(
     envelope: Envelope,
     stay: Stay,
 ) -> Result<Result<PushOutcome, Rejection>, T::Error> {
-    let (recipient, id) = (envelope.recipient.clone(), envelope.id());
-    let (usage, mut unreclaimed, replaces) = match admit(tx, limits, now, &envelope)? {
+    let (mut queue, id) = (tx.queue(&envelope.recipient)?, envelope.id());
+    let (usage, mut unreclaimed, replaces) = match admit_to(tx, &queue, limits, now, &envelope)? {
         Err(rejection) => return Ok(Err(rejection)),
         Ok(Admission::Known { usage, queued }) => {
             let conflict = match queued {
-                Some(seq) => !tx.has_payload(&recipient, seq, &envelope.payload)?,
+                Some(seq) => !tx.has_payload(&queue, seq, &envelope.payload)?,
                 None => false,
             };
             return Ok(Ok(PushOutcome::Duplicate { usage, conflict }));
@@ -244,13 +253,13 @@ pub(crate) fn put<T: WriteTx>(
     };
 
     if let Some((seq, payload_bytes)) = replaces {
-        tx.remove(&recipient, id, seq)?;
+        tx.remove(&mut queue, id, seq)?;
         unreclaimed = unreclaimed.minus(Usage::of(payload_bytes));
     }
-    let deadline = stay.until.max(tx.last_deadline(&recipient)?.unwrap_or_default());
+    let deadline = stay.until.max(tx.last_deadline(&queue)?.unwrap_or_default());
     let seq = tx.next_seq()?;
-    tx.insert(&recipient, Item::new(envelope, seq, stay.arrival, deadline))?;
-    tx.set_usage(&recipient, usage.plus(unreclaimed))?;
+    tx.insert(&mut queue, Item::new(envelope, seq, stay.arrival, deadline))?;
+    tx.close(queue, usage.plus(unreclaimed))?;
     Ok(Ok(PushOutcome::Stored { usage }))
 }
 
@@ -264,15 +273,15 @@ pub fn pull<T: ReadTx>(
     now: Timestamp,
     request: &Pull,
 ) -> Result<Page<T::Item>, T::Error> {
-    let recipient = &request.recipient;
+    let queue = tx.queue(&request.recipient)?;
     let items_max = request.items_max.map_or(u64::MAX, NonZeroU64::get).min(limits.page_items_max).max(1);
-    let front = tx.front(recipient, now)?;
+    let front = tx.front(&queue, now)?;
     let start = request.after.map_or(Seq::ZERO, Seq::next).max(front.live_from);
 
     let mut items = Vec::new();
     let mut bytes = 0_u64;
     let mut follower = None;
-    tx.scan(recipient, start, &mut |item| {
+    tx.scan(&queue, start, &mut |item| {
         bytes = bytes.saturating_add(item.payload_bytes());
         let full = items.len() as u64 >= items_max || bytes > limits.page_bytes_max;
         if full && !items.is_empty() {
@@ -287,10 +296,10 @@ pub fn pull<T: ReadTx>(
         None => 0,
         // The page began where the live items begin, so all others come after it.
         Some(_) if start == front.live_from => {
-            let live = tx.usage(recipient)?.minus(front.expired);
+            let live = tx.usage(&queue)?.minus(front.expired);
             live.items.saturating_sub(items.len() as u64)
         }
-        Some(seq) => tx.items_from(recipient, seq)?,
+        Some(seq) => tx.items_from(&queue, seq)?,
     };
     let next = follower.and_then(|_| items.last().map(Queued::seq));
     Ok(Page { items, next, remaining })
@@ -306,26 +315,26 @@ pub fn ack<T: WriteTx>(
     now: Timestamp,
     request: &Ack,
 ) -> Result<AckOutcome, T::Error> {
-    let recipient = request.recipient();
-    let expired = tx.front(recipient, now)?.expired;
-    let mut usage = tx.usage(recipient)?;
+    let mut queue = tx.queue(request.recipient())?;
+    let expired = tx.front(&queue, now)?.expired;
+    let mut usage = tx.usage(&queue)?;
     let mut deleted = 0;
     for &id in request.items() {
-        let Some(Trace::Queued { seq, deadline, payload_bytes }) = tx.locate(recipient, id)? else {
+        let Some(Trace::Queued { seq, deadline, payload_bytes }) = tx.locate(&queue, id)? else {
             continue;
         };
         if deadline <= now {
             continue;
         }
-        tx.remove(recipient, id, seq)?;
+        tx.remove(&mut queue, id, seq)?;
         if limits.dedup_window_ms > 0 {
-            tx.remember_acked(recipient, id, now.plus_ms(limits.dedup_window_ms))?;
+            tx.remember_acked(&mut queue, id, now.plus_ms(limits.dedup_window_ms))?;
         }
         usage = usage.minus(Usage::of(payload_bytes));
         deleted += 1;
     }
     if deleted > 0 {
-        tx.set_usage(recipient, usage)?;
+        tx.close(queue, usage)?;
     }
     let missing = (request.items().len() as u64).saturating_sub(deleted);
     Ok(AckOutcome { deleted, missing, remaining: usage.minus(expired).items })
@@ -339,12 +348,13 @@ pub fn expire<T: WriteTx>(tx: &mut T, now: Timestamp, max: usize) -> Result<Swee
     let due = tx.due(now, max)?;
     for items in due.items.chunk_by(|a, b| a.recipient == b.recipient) {
         let Some(first) = items.first() else { continue };
-        let mut usage = tx.usage(&first.recipient)?;
+        let mut queue = tx.queue(&first.recipient)?;
+        let mut usage = tx.usage(&queue)?;
         for item in items {
-            tx.remove(&item.recipient, item.id, item.seq)?;
+            tx.remove(&mut queue, item.id, item.seq)?;
             usage = usage.minus(Usage::of(item.payload_bytes));
         }
-        tx.set_usage(&first.recipient, usage)?;
+        tx.close(queue, usage)?;
     }
     let forgotten = tx.forget_acked(now, max)?;
     let swept = Swept { items: due.items.len() as u64, forgotten: forgotten.names as u64 };

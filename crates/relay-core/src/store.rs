@@ -116,38 +116,43 @@ pub struct Forgotten {
     pub more: bool,
 }
 
-/// A consistent view of a store. An unknown recipient reads as an empty queue and leaves no trace.
+/// A consistent view of a store. A request looks its queue up once, and asks all else of what it got.
 pub trait ReadTx {
     /// How this store fails.
     type Error;
     /// An item, or a handle by which the store finds all of it.
     type Item: Queued;
+    /// A queue that was looked up. It may remember what was found of it, and what was changed through it.
+    type Queue;
+
+    /// Looks up the queue of a recipient. An unknown one has an empty queue, and this leaves no trace.
+    fn queue(&self, recipient: &Recipient) -> Result<Self::Queue, Self::Error>;
 
     /// What the queue holds, expired items that are not reclaimed yet included.
-    fn usage(&self, recipient: &Recipient) -> Result<Usage, Self::Error>;
+    fn usage(&self, queue: &Self::Queue) -> Result<Usage, Self::Error>;
 
     /// What is known of an item's name.
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, Self::Error>;
+    fn locate(&self, queue: &Self::Queue, id: ItemId) -> Result<Option<Trace>, Self::Error>;
 
     /// Shows the items from `from` on, in arrival order, until `visit` breaks.
     fn scan(
         &self,
-        recipient: &Recipient,
+        queue: &Self::Queue,
         from: Seq,
         visit: &mut dyn FnMut(Self::Item) -> ControlFlow<()>,
     ) -> Result<(), Self::Error>;
 
     /// The deadline of the queue's last item.
-    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, Self::Error>;
+    fn last_deadline(&self, queue: &Self::Queue) -> Result<Option<Timestamp>, Self::Error>;
 
     /// Whether the queued item `seq` has this payload.
-    fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, Self::Error>;
+    fn has_payload(&self, queue: &Self::Queue, seq: Seq, payload: &[u8]) -> Result<bool, Self::Error>;
 
     /// How many items the queue holds from `from` on. The given implementation walks there; a store that keeps deep queues
     /// counts faster.
-    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, Self::Error> {
+    fn items_from(&self, queue: &Self::Queue, from: Seq) -> Result<u64, Self::Error> {
         let mut items = 0;
-        self.scan(recipient, from, &mut |_| {
+        self.scan(queue, from, &mut |_| {
             items += 1;
             ControlFlow::Continue(())
         })?;
@@ -155,9 +160,9 @@ pub trait ReadTx {
     }
 
     /// Where the live part of the queue begins at `now`. The given implementation walks over the expired items.
-    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, Self::Error> {
+    fn front(&self, queue: &Self::Queue, now: Timestamp) -> Result<Front, Self::Error> {
         let mut front = Front::default();
-        self.scan(recipient, Seq::ZERO, &mut |item| {
+        self.scan(queue, Seq::ZERO, &mut |item| {
             if item.is_live(now) {
                 return ControlFlow::Break(());
             }
@@ -169,27 +174,29 @@ pub trait ReadTx {
     }
 }
 
-/// A view that can be changed. All changes of a transaction become visible and durable together, or none.
+/// A view that can be changed. All changes of a transaction become visible and durable together, or none. Those of a queue go through
+/// one lookup of it, which is closed before the queue is looked up again.
 pub trait WriteTx: ReadTx {
     /// A new arrival number, larger than every one before, also those of items that are gone.
     fn next_seq(&mut self) -> Result<Seq, Self::Error>;
 
     /// Puts an item at the end of a queue, which is made if there is none, and remembers its name.
-    fn insert(&mut self, recipient: &Recipient, item: Item<Bytes>) -> Result<(), Self::Error>;
+    fn insert(&mut self, queue: &mut Self::Queue, item: Item<Bytes>) -> Result<(), Self::Error>;
 
     /// Takes the queued item `seq`, whose name is `id`, out of its queue and forgets the name.
-    fn remove(&mut self, recipient: &Recipient, id: ItemId, seq: Seq) -> Result<(), Self::Error>;
+    fn remove(&mut self, queue: &mut Self::Queue, id: ItemId, seq: Seq) -> Result<(), Self::Error>;
 
-    /// Remembers until `until` that the item was acked.
+    /// Remembers until `until` that the item, which was removed just now, was acked.
     fn remember_acked(
         &mut self,
-        recipient: &Recipient,
+        queue: &mut Self::Queue,
         id: ItemId,
         until: Timestamp,
     ) -> Result<(), Self::Error>;
 
-    /// Notes what the queue holds. Once that is nothing and no acked name is remembered, the store forgets the queue.
-    fn set_usage(&mut self, recipient: &Recipient, usage: Usage) -> Result<(), Self::Error>;
+    /// Ends the changes of a queue, which holds so much now. Once that is nothing and no acked name is remembered, the store forgets
+    /// the queue.
+    fn close(&mut self, queue: Self::Queue, usage: Usage) -> Result<(), Self::Error>;
 
     /// Finds at most `max` items whose deadline is not after `now`, of whatever queues. When this look's work is used up
     /// without reaching the end, it says that there may be more.

@@ -73,8 +73,8 @@ struct QueueView<I> {
 
 impl<I: Queued> QueueView<I> {
     fn read<S: Inspect<Item = I>>(store: &S, recipient: &Recipient) -> Result<Self, S::Error> {
-        let mut items = Vec::new();
-        store.scan(recipient, Seq::ZERO, &mut |item| {
+        let (queue, mut items) = (store.queue(recipient)?, Vec::new());
+        store.scan(&queue, Seq::ZERO, &mut |item| {
             items.push(item);
             ControlFlow::Continue(())
         })?;
@@ -85,7 +85,7 @@ impl<I: Queued> QueueView<I> {
                 Trace::Acked { until } => acked.push((id, until)),
             }
         }
-        Ok(Self { usage: store.usage(recipient)?, items, queued, acked })
+        Ok(Self { usage: store.usage(&queue)?, items, queued, acked })
     }
 
     fn check_counts(&self) -> Vec<String> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Clock, Envelope, Seq};
+use relay_core::{Clock as _, Envelope, Seq};
 use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
 use tokio::sync::{mpsc, watch};
@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::journals;
 use crate::payload;
-use crate::read::{QueueRows, Reading};
+use crate::read::Reading;
 use crate::record::kind;
 use crate::writer::{Job, Push};
 
@@ -96,7 +96,8 @@ impl Aside {
                 Ok(written.map_or(Ahead::Nothing, Ahead::Written))
             }
             Some(Admission::Known { queued: Some(seq), .. }) => {
-                let compared = self.compare(envelope, seq);
+                let compared =
+                    self.core.has_payload(&envelope.recipient, envelope.id(), seq, &envelope.payload);
                 Ok(compared.map_or(Ahead::Nothing, |is_same| Ahead::Compared(seq, is_same)))
             }
             Some(Admission::Known { queued: None, .. }) | None => Ok(Ahead::Nothing),
@@ -120,28 +121,9 @@ impl Aside {
         let core = &self.core;
         let admitted = caught(|| {
             let state = core.state();
-            let reading = Reading { view: state.synced(), journal: &core.journal, pending: &[] };
+            let reading = Reading { view: state.synced(), journal: &core.journal };
             queue::admit(&reading, &core.limits, core.clock.now(), envelope)
         });
         admitted.ok()?.ok()
-    }
-
-    /// Whether the item has the same payload; `None` when that cannot be told.
-    fn compare(&self, envelope: &Envelope, seq: Seq) -> Option<bool> {
-        let core = &self.core;
-        let found = caught(|| {
-            let state = core.state();
-            let view = state.synced();
-            let Some((queue, row)) = view.queue(&envelope.recipient)? else { return Ok(None) };
-            QueueRows { view, queue, row }.read_item(seq)
-        });
-        let item = found.ok()??;
-        if item.payload_bytes != envelope.payload_bytes() {
-            return Some(false);
-        }
-        // Without the lock: nobody else waits while the disk reads.
-        let frame = core.journal.read(&[item.location]).pop()?.ok()?;
-        let payload = payload::of_frame(frame, seq, envelope.id()).ok()?;
-        Some(payload == envelope.payload)
     }
 }

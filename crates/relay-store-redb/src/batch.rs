@@ -1,6 +1,7 @@
 //! A batch: the write transaction that the rules run over. What they decide goes to the tables at once, and to the journal as a
 //! record of what was done.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -8,15 +9,16 @@ use relay_core::{
     Due, DueItems, Forgotten, Front, Item, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace,
     Usage, WriteTx,
 };
-use relay_journal::{Frame, Location, Mark};
+use relay_journal::{Frame, Mark};
 
 use crate::aside::Ahead;
 use crate::error::StoreError;
+use crate::handle::QueueHandle;
 use crate::journals::Journals;
 use crate::layer::{Layer, Numbers};
 use crate::memo::Memo;
 use crate::payload;
-use crate::read::{Pending, Reading};
+use crate::read::Reading;
 use crate::record::{self, Forgotten as NamesRecord, ItemRecord, Removed, kind};
 use crate::schema::{ItemRow, Key, ParsedKey};
 use crate::state::State;
@@ -24,6 +26,9 @@ use crate::tables::{Tables, is_over};
 
 /// How many acked names a step of the sweep looks at for each that it may forget.
 const SEEN_PER_FORGOTTEN: usize = 16;
+
+/// A payload on its way to the journal, and the number of its item.
+type Pending = (Seq, Bytes);
 
 /// One write transaction.
 pub(crate) struct Batch<'s> {
@@ -34,8 +39,10 @@ pub(crate) struct Batch<'s> {
     pub(crate) ahead: Ahead,
     /// Payloads that cannot be read from the journal yet.
     pending: Vec<Pending>,
-    /// Removals that follow each other, not recorded yet.
-    removed: Removed,
+    /// Whether the payload of a push is compared by whoever asked for it, once it is answered that it is known.
+    pub(crate) compares_later: bool,
+    /// The item whose payload is to be compared then.
+    to_compare: Cell<Option<Seq>>,
     /// How long the slots are in which acked names are put.
     slot_ms: u64,
     marks: SweepMarks,
@@ -90,7 +97,8 @@ impl<'s> Batch<'s> {
             journal,
             ahead: Ahead::Nothing,
             pending: Vec::new(),
-            removed: Removed::default(),
+            compares_later: false,
+            to_compare: Cell::new(None),
             slot_ms,
             marks,
         }
@@ -103,7 +111,6 @@ impl<'s> Batch<'s> {
 
     /// What was decided, and the records of it.
     pub(crate) fn finish(self) -> (Layer, relay_journal::Batch) {
-        debug_assert!(self.removed.items.is_empty(), "every request ends by noting the usage");
         (self.tables.layer, self.records)
     }
 
@@ -114,7 +121,6 @@ impl<'s> Batch<'s> {
 
     /// Takes back what a request has done.
     pub(crate) fn rollback(&mut self, to: Savepoint) {
-        self.removed.items.clear();
         self.tables.rollback(to.numbers);
         self.records.rewind(to.mark);
     }
@@ -130,22 +136,24 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
+    /// The item whose payload the push that was just decided has to be compared with, if it is known and that is left to do.
+    pub(crate) fn take_to_compare(&self) -> Option<Seq> {
+        self.to_compare.take()
+    }
+
     fn reading(&self) -> Reading<'_> {
-        Reading { view: self.tables.view(), journal: self.journal, pending: &self.pending }
+        Reading { view: self.tables.view(), journal: self.journal }
     }
 
-    fn queue_of(&self, recipient: &Recipient) -> Result<u64, StoreError> {
-        self.tables.view().name(recipient)?.ok_or(StoreError::Damaged("a queue to change is not there"))
-    }
-
-    /// Records the removals. A replay settles the queue after each such record, so this does.
-    fn record_removed(&mut self) -> Result<(), StoreError> {
-        if self.removed.items.is_empty() {
-            return Ok(());
-        }
-        let removed = std::mem::take(&mut self.removed);
+    /// Records what was taken out of a queue. A replay settles the queue after each such record, so this does.
+    fn record_removed(&mut self, queue: &mut QueueHandle) -> Result<(), StoreError> {
+        let Some(open) = queue.open.as_mut().filter(|_| !queue.removed.is_empty()) else { return Ok(()) };
+        let items = std::mem::take(&mut queue.removed);
+        let is_remembered = items.iter().any(|(_, until)| until.is_some());
+        let slot_ms = if is_remembered { self.slot_ms } else { 0 };
+        let removed = Removed { queue: open.number, slot_ms, items };
         self.records.append(kind::REMOVED, &removed.encode(), Bytes::new());
-        self.tables.settle(removed.queue)
+        self.tables.settle(open)
     }
 
     fn drop_if_forgettable(&mut self, queue: u64) -> Result<(), StoreError> {
@@ -153,16 +161,6 @@ impl<'s> Batch<'s> {
             self.records.append(kind::DROPPED, &record::dropped(queue), Bytes::new());
         }
         Ok(())
-    }
-
-    fn add_item(
-        &mut self,
-        queue: u64,
-        recipient: &Recipient,
-        item: &Item<Bytes>,
-        location: Location,
-    ) -> Result<(), StoreError> {
-        self.tables.add_item(queue, || Ok(recipient.clone()), ItemRow::new(item, location))
     }
 
     /// The due items of one queue, from its front.
@@ -188,41 +186,55 @@ impl<'s> Batch<'s> {
 impl ReadTx for Batch<'_> {
     type Error = StoreError;
     type Item = ItemRow;
+    type Queue = QueueHandle;
 
-    fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
-        self.reading().usage(recipient)
+    fn queue(&self, recipient: &Recipient) -> Result<QueueHandle, StoreError> {
+        self.reading().queue(recipient)
     }
 
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        self.reading().locate(recipient, id)
+    fn usage(&self, queue: &QueueHandle) -> Result<Usage, StoreError> {
+        self.reading().usage(queue)
+    }
+
+    fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<Trace>, StoreError> {
+        self.reading().locate(queue, id)
     }
 
     fn scan(
         &self,
-        recipient: &Recipient,
+        queue: &QueueHandle,
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.reading().scan(recipient, from, visit)
+        self.reading().scan(queue, from, visit)
     }
 
-    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
-        self.reading().last_deadline(recipient)
+    fn last_deadline(&self, queue: &QueueHandle) -> Result<Option<Timestamp>, StoreError> {
+        self.reading().last_deadline(queue)
     }
 
-    fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
+    fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
         match self.ahead {
-            Ahead::Compared(known, is_same) if known == seq => Ok(is_same),
-            _ => self.reading().has_payload(recipient, seq, payload),
+            Ahead::Compared(known, is_same) if known == seq => return Ok(is_same),
+            _ => {}
+        }
+        // The last one counts: a request that was taken back has used the number before.
+        match self.pending.iter().rev().find(|(pending, _)| *pending == seq) {
+            Some((_, pending)) => Ok(pending == payload),
+            None if self.compares_later => {
+                self.to_compare.set(Some(seq));
+                Ok(true)
+            }
+            None => self.reading().has_payload(queue, seq, payload),
         }
     }
 
-    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, StoreError> {
-        self.reading().items_from(recipient, from)
+    fn items_from(&self, queue: &QueueHandle, from: Seq) -> Result<u64, StoreError> {
+        self.reading().items_from(queue, from)
     }
 
-    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
-        self.reading().front(recipient, now)
+    fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<Front, StoreError> {
+        self.reading().front(queue, now)
     }
 }
 
@@ -231,64 +243,66 @@ impl WriteTx for Batch<'_> {
         Ok(self.tables.next_seq())
     }
 
-    fn insert(&mut self, recipient: &Recipient, item: Item<Bytes>) -> Result<(), StoreError> {
-        self.record_removed()?;
-        let queue = match self.tables.find(recipient)? {
-            Some((queue, _)) => queue,
-            None => self.tables.next_queue(),
+    fn insert(&mut self, queue: &mut QueueHandle, item: Item<Bytes>) -> Result<(), StoreError> {
+        self.record_removed(queue)?;
+        let acked = queue.acked(item.id());
+        let recipient = &queue.recipient;
+        let open = match &mut queue.open {
+            Some(open) => open,
+            none => {
+                let number = self.tables.next_queue();
+                none.insert(self.tables.make_queue(number, recipient.clone()))
+            }
         };
         self.pending.push((item.seq, item.body.clone()));
-        if let Ahead::Written(location) = std::mem::take(&mut self.ahead) {
-            let record = payload::record(queue, recipient, &item, location);
+        let location = if let Ahead::Written(location) = std::mem::take(&mut self.ahead) {
+            let record = payload::record(open.number, recipient, &item, location);
             self.records.append(kind::PUSHED_ASIDE, &record, Bytes::new());
-            return self.add_item(queue, recipient, &item, location);
-        }
-        let head = record::item_head(queue, recipient, &item);
-        let location = self.records.append(kind::PUSHED, &head, item.body.clone());
-        self.add_item(queue, recipient, &item, location)
+            location
+        } else {
+            let head = record::item_head(open.number, recipient, &item);
+            self.records.append(kind::PUSHED, &head, item.body.clone())
+        };
+        self.tables.add_item(open, ItemRow::new(&item, location), acked)
     }
 
-    fn remove(&mut self, recipient: &Recipient, id: ItemId, seq: Seq) -> Result<(), StoreError> {
-        let queue = self.queue_of(recipient)?;
-        if self.removed.queue != queue {
-            self.record_removed()?;
-            self.removed.queue = queue;
-        }
-        let taken = self.tables.take_item(queue, seq)?;
+    fn remove(&mut self, queue: &mut QueueHandle, id: ItemId, seq: Seq) -> Result<(), StoreError> {
+        let found = queue.found(seq);
+        let open = queue.open.as_mut().ok_or(StoreError::Damaged("a queue to change is not there"))?;
+        let taken = self.tables.take_item(open, seq, found)?;
         if taken.is_none_or(|taken| taken.id != id) {
             return Err(StoreError::Damaged("an item to remove is not there"));
         }
-        self.removed.items.push((seq, None));
+        queue.removed.push((seq, None));
         Ok(())
     }
 
     fn remember_acked(
         &mut self,
-        recipient: &Recipient,
+        queue: &mut QueueHandle,
         id: ItemId,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        let queue = self.queue_of(recipient)?;
-        match self.removed.items.last_mut() {
-            Some(last) if self.removed.queue == queue => {
+        match (queue.removed.last_mut(), &mut queue.open) {
+            (Some(last), Some(open)) => {
                 last.1 = Some(until);
-                self.removed.slot_ms = self.slot_ms;
+                self.tables.remember(open, id, until, self.slot_ms);
+                Ok(())
             }
-            _ => return Err(StoreError::Damaged("only what was just removed can be remembered")),
+            _ => Err(StoreError::Damaged("only what was just removed can be remembered")),
         }
-        self.tables.remember(queue, id, until, self.slot_ms)
     }
 
-    fn set_usage(&mut self, recipient: &Recipient, usage: Usage) -> Result<(), StoreError> {
-        let Some((queue, row)) = self.tables.find(recipient)? else {
-            return Err(StoreError::Damaged("a queue to change is not there"));
-        };
-        // The tables count on their own, since a replay has nobody who tells them.
-        if row.usage != usage {
+    fn close(&mut self, mut queue: QueueHandle, usage: Usage) -> Result<(), StoreError> {
+        // The tables count on their own, since a replay has nobody who tells them. What cannot be read is given up later.
+        if queue.open.as_ref().is_none_or(|open| open.row.usage != usage) {
             return Err(StoreError::Damaged("a queue's usage is not what it should be"));
         }
-        self.record_removed()?;
-        self.drop_if_forgettable(queue)
+        self.record_removed(&mut queue)?;
+        let Some(open) = queue.open else { return Ok(()) };
+        let (number, is_forgettable) = (open.number, open.row.is_forgettable());
+        self.tables.close(open)?;
+        if is_forgettable { self.drop_if_forgettable(number) } else { Ok(()) }
     }
 
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, StoreError> {

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use relay_core::{Clock, Limits, Page, Pull, SteadyClock, queue};
+use relay_core::{Clock, ItemId, Limits, Page, Pull, Recipient, Seq, SteadyClock, queue};
 use relay_journal::{Location, ReadError};
 
-use crate::error::StoreError;
+use crate::error::{StoreError, caught};
 use crate::journals::Journals;
 use crate::memo::Memo;
 use crate::observe::Observations;
 use crate::pace::Pace;
 use crate::payload;
-use crate::read::Reading;
+use crate::read::{QueueRows, Reading};
 use crate::room::Room;
 use crate::schema::ItemRow;
 use crate::state::State;
@@ -133,6 +133,29 @@ impl Core {
         state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
     }
 
+    /// Whether the queued item has this payload; `None` when that cannot be told, or it is gone.
+    pub(crate) fn has_payload(
+        &self,
+        recipient: &Recipient,
+        id: ItemId,
+        seq: Seq,
+        payload: &[u8],
+    ) -> Option<bool> {
+        let found = caught(|| {
+            let state = self.state();
+            let view = state.synced();
+            let Some((queue, row)) = view.queue(recipient)? else { return Ok(None) };
+            QueueRows { view, queue, row }.read_item(seq)
+        });
+        let item = found.ok()??;
+        if item.payload_bytes != payload.len() as u64 {
+            return Some(false);
+        }
+        // Without the lock: nobody else waits while the disk reads.
+        let frame = self.journal.read(&[item.location]).pop()?.ok()?;
+        Some(payload::of_frame(frame, seq, id).ok()? == payload)
+    }
+
     /// Reads a page, with its payloads. An item whose record is damaged or lost is left out: it must not hide those behind it.
     pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
         let (mut pull, mut gone) = (pull.clone(), Vec::new());
@@ -155,7 +178,7 @@ impl Core {
     fn find_page(&self, pull: &Pull) -> Result<Page<ItemRow>, StoreError> {
         let (state, memo) = (self.state(), Memo::default());
         let view = state.synced().with_memo(&memo);
-        let reading = Reading { view, journal: &self.journal, pending: &[] };
+        let reading = Reading { view, journal: &self.journal };
         let page = queue::pull(&reading, &self.limits, self.clock.now(), pull);
         self.damaged_items.fetch_add(memo.passed_over(), Ordering::Relaxed);
         page

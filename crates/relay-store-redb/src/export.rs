@@ -73,7 +73,7 @@ impl RedbRelay {
         mut visit: impl FnMut(&Recipient, Item<Bytes>) -> ControlFlow<()>,
     ) -> Result<Vec<String>, StoreError> {
         let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal, pending: &[] };
+        let reading = Reading { view: state.synced(), journal: &self.core.journal };
         let now = self.core.clock.now();
         caught(|| {
             let mut lost = self.findings.clone();
@@ -100,7 +100,7 @@ impl RedbRelay {
         let mut stats = Stats { contents: self.contents()?, ..Stats::default() };
         self.measure(&mut stats)?;
         let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal, pending: &[] };
+        let reading = Reading { view: state.synced(), journal: &self.core.journal };
         let now = self.core.clock.now();
         caught(|| {
             let mut first = Vec::new();

@@ -35,6 +35,7 @@ mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod handle;
 mod import;
 mod index;
 mod index_file;
@@ -94,7 +95,7 @@ pub use crate::progress::OpenProgress;
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
 pub use crate::snapshot::{Snapshot, Snapshots};
-use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Sweep, Weight, Writer};
+use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Pushed, Sweep, Weight, Writer};
 
 /// The file of the index, which every store has in its directory. Who owns it owns the store.
 pub const INDEX_FILE: &str = index::FILE_NAME;
@@ -284,7 +285,7 @@ impl RedbRelay {
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
         let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal, pending: &[] };
+        let reading = Reading { view: state.synced(), journal: &self.core.journal };
         let mut findings = self.findings.clone();
         findings.extend(recount::recount(&reading, &state.segments())?);
         Ok(findings)
@@ -296,7 +297,7 @@ impl RedbRelay {
     /// [`StoreError`] when the store cannot be read.
     pub fn contents(&self) -> Result<Contents, StoreError> {
         let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal, pending: &[] };
+        let reading = Reading { view: state.synced(), journal: &self.core.journal };
         caught(|| recount::contents(&reading))
     }
 
@@ -322,6 +323,23 @@ impl RedbRelay {
         Ok(answer.await.ok_or(StoreError::WriterEnded)??)
     }
 
+    /// Reads in a thread that may wait for the disk. There are not more of them than there may be.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::ReaderEnded)?;
+        let (core, span) = (Arc::clone(&self.core), tracing::Span::current());
+        let reading = tokio::task::spawn_blocking(move || {
+            let _entered = span.entered();
+            let found = read(&core);
+            drop(core);
+            drop(permit);
+            found
+        });
+        reading.await.map_err(|_| StoreError::ReaderEnded)
+    }
+
     fn post<J>(mailbox: Option<&mpsc::Sender<J>>, job: J) -> Result<(), Error> {
         let mailbox = mailbox.ok_or(StoreError::WriterEnded)?;
         mailbox.try_send(job).map_err(|error| match error {
@@ -335,26 +353,24 @@ impl Relay for RedbRelay {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         let weight = self.weigh(writer::push_cost_bytes(&envelope))?;
         let is_large = envelope.payload_bytes() >= self.options.aside_bytes;
+        let (recipient, id, payload) = (envelope.recipient.clone(), envelope.id(), envelope.payload.clone());
         let push = |caller| Push { envelope, caller, weight, ahead: Ahead::Nothing };
-        let outcome = if is_large {
+        let Pushed { outcome, compare } = if is_large {
             Self::submit(self.aside.as_ref(), push).await?
         } else {
             Self::submit(self.mailbox.as_ref(), |caller| Job::Push(push(caller))).await?
         };
-        Ok(outcome?)
+        match (outcome?, compare) {
+            (PushOutcome::Duplicate { usage, .. }, Some(seq)) => {
+                let is_same = self.read(move |core| core.has_payload(&recipient, id, seq, &payload)).await?;
+                Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false) })
+            }
+            (outcome, _) => Ok(outcome),
+        }
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::ReaderEnded)?;
-        let (core, span) = (Arc::clone(&self.core), tracing::Span::current());
-        let read = tokio::task::spawn_blocking(move || {
-            let _entered = span.entered();
-            let page = core.read_page(&pull);
-            drop(core);
-            drop(permit);
-            page
-        });
-        Ok(read.await.map_err(|_| StoreError::ReaderEnded)??)
+        Ok(self.read(move |core| core.read_page(&pull)).await??)
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {

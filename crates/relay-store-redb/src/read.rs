@@ -12,6 +12,7 @@ use bytes::Bytes;
 use relay_core::{Front, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
 
 use crate::error::StoreError;
+use crate::handle::QueueHandle;
 use crate::journals::Journals;
 use crate::payload;
 use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
@@ -24,15 +25,10 @@ pub(crate) struct QueueRows<'a> {
     pub(crate) row: Arc<QueueRow>,
 }
 
-/// A payload on its way to the journal, and the number of its item.
-pub(crate) type Pending = (Seq, Bytes);
-
 /// The read half of the seam.
 pub(crate) struct Reading<'a> {
     pub(crate) view: View<'a>,
     pub(crate) journal: &'a Journals,
-    /// Payloads that cannot be read from the journal yet.
-    pub(crate) pending: &'a [Pending],
 }
 
 impl<'a> QueueRows<'a> {
@@ -234,16 +230,11 @@ fn item_seq(key: &Key) -> Result<Seq, StoreError> {
 }
 
 impl Reading<'_> {
-    fn find(&self, recipient: &Recipient) -> Result<Option<QueueRows<'_>>, StoreError> {
-        let found = self.view.queue(recipient)?;
-        Ok(found.map(|(queue, row)| QueueRows { view: self.view, queue, row }))
+    fn rows(&self, queue: &QueueHandle) -> Option<QueueRows<'_>> {
+        queue.open.as_ref().map(|open| open.rows(self.view))
     }
 
     fn payload(&self, item: &ItemRow) -> Result<Bytes, StoreError> {
-        // The last one counts: a request that was taken back has used the number before.
-        if let Some((_, payload)) = self.pending.iter().rev().find(|(seq, _)| *seq == item.seq) {
-            return Ok(payload.clone());
-        }
         let frame =
             self.journal.read(&[item.location]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
         payload::of_frame(frame, item.seq, item.id)
@@ -253,51 +244,63 @@ impl Reading<'_> {
 impl ReadTx for Reading<'_> {
     type Error = StoreError;
     type Item = ItemRow;
+    type Queue = QueueHandle;
 
-    fn usage(&self, recipient: &Recipient) -> Result<Usage, StoreError> {
-        Ok(self.view.queue(recipient)?.map_or(Usage::ZERO, |(_, row)| row.usage))
+    fn queue(&self, recipient: &Recipient) -> Result<QueueHandle, StoreError> {
+        Ok(QueueHandle::new(recipient.clone(), self.view.queue(recipient)?))
     }
 
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, StoreError> {
-        let Some(rows) = self.find(recipient)? else { return Ok(None) };
-        if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(id)? {
+    fn usage(&self, queue: &QueueHandle) -> Result<Usage, StoreError> {
+        Ok(queue.open.as_ref().map_or(Usage::ZERO, |open| open.row.usage))
+    }
+
+    fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<Trace>, StoreError> {
+        let Some(rows) = self.rows(queue) else { return Ok(None) };
+        if let Some(item) = rows.find(id)? {
+            let ItemRow { seq, deadline, payload_bytes, .. } = item;
+            *queue.found.borrow_mut() = Some(item);
             return Ok(Some(Trace::Queued { seq, deadline, payload_bytes }));
         }
         if rows.row.acked == 0 {
             return Ok(None);
         }
-        Ok(rows.view.read_acked(rows.queue, id)?.map(|(_, until)| Trace::Acked { until }))
+        let acked = rows.view.read_acked(rows.queue, id)?;
+        *queue.acked.borrow_mut() = Some((id, acked));
+        Ok(acked.map(|(_, until)| Trace::Acked { until }))
     }
 
     fn scan(
         &self,
-        recipient: &Recipient,
+        queue: &QueueHandle,
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let Some(rows) = self.find(recipient)? else { return Ok(()) };
+        let Some(rows) = self.rows(queue) else { return Ok(()) };
         rows.scan(from, visit)
     }
 
-    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, StoreError> {
-        let found = self.find(recipient)?;
-        Ok(found.and_then(|rows| rows.row.ends).map(|ends| ends.last.deadline))
+    fn last_deadline(&self, queue: &QueueHandle) -> Result<Option<Timestamp>, StoreError> {
+        let ends = queue.open.as_ref().and_then(|open| open.row.ends);
+        Ok(ends.map(|ends| ends.last.deadline))
     }
 
-    fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let item = self.find(recipient)?.map(|rows| rows.read_item(seq)).transpose()?.flatten();
+    fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
+        let item = match queue.found(seq) {
+            None => self.rows(queue).map(|rows| rows.read_item(seq)).transpose()?.flatten(),
+            found => found,
+        };
         let item = item.ok_or(StoreError::Damaged("a name leads to no item"))?;
         // What has another length need not be read.
         Ok(item.payload_bytes == payload.len() as u64 && self.payload(&item)? == payload)
     }
 
-    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, StoreError> {
-        let Some(rows) = self.find(recipient)? else { return Ok(0) };
+    fn items_from(&self, queue: &QueueHandle, from: Seq) -> Result<u64, StoreError> {
+        let Some(rows) = self.rows(queue) else { return Ok(0) };
         rows.items_from(from)
     }
 
-    fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, StoreError> {
-        let Some(rows) = self.find(recipient)? else { return Ok(Front::default()) };
+    fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<Front, StoreError> {
+        let Some(rows) = self.rows(queue) else { return Ok(Front::default()) };
         rows.front(now)
     }
 }

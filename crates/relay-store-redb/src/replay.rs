@@ -15,6 +15,7 @@ use crate::layer::Layer;
 use crate::memo::Memo;
 use crate::payload;
 use crate::record::{self, Forgotten, ItemRecord, Removed, kind};
+use crate::schema::ItemRow;
 use crate::state::State;
 use crate::tables::Tables;
 
@@ -218,11 +219,11 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'
     match frame.kind {
         kind::PUSHED => {
             let found = ItemRecord::parse(&frame.body)?;
-            tables.add_item(found.queue, || found.recipient(), found.row(frame.location)?)
+            add(tables, &found, found.row(frame.location)?)
         }
         kind::PUSHED_ASIDE => {
             let (found, location) = payload::parse_record(&frame.body)?;
-            tables.add_item(found.queue, || found.recipient(), found.row(location)?)
+            add(tables, &found, found.row(location)?)
         }
         kind::MOVED => {
             let found = ItemRecord::parse(&frame.body)?;
@@ -240,18 +241,28 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'
     .map(|()| None)
 }
 
+fn add(tables: &mut Tables<'_>, record: &ItemRecord<'_>, item: ItemRow) -> Result<(), StoreError> {
+    let mut open = match tables.open(record.queue)? {
+        Some(open) => open,
+        None => tables.make_queue(record.queue, record.recipient()?),
+    };
+    tables.add_item(&mut open, item, None)?;
+    tables.close(open)
+}
+
 /// An item that was lost brings back none of the others.
 fn remove(tables: &mut Tables<'_>, removed: &Removed) -> Result<Option<&'static str>, StoreError> {
-    let queue = removed.queue;
+    const MISSED: Option<&str> = Some("an item to remove is not there");
+    let Some(mut open) = tables.open(removed.queue)? else { return Ok(MISSED) };
     let mut missed = None;
     for &(seq, until) in &removed.items {
-        match (tables.take_item(queue, seq), until) {
-            (Ok(Some(taken)), Some(until)) => tables.remember(queue, taken.id, until, removed.slot_ms)?,
+        match (tables.take_item(&mut open, seq, None), until) {
+            (Ok(Some(taken)), Some(until)) => tables.remember(&mut open, taken.id, until, removed.slot_ms),
             (Ok(Some(_)), None) => {}
-            (Ok(None) | Err(StoreError::Damaged(_)), _) => missed = Some("an item to remove is not there"),
+            (Ok(None) | Err(StoreError::Damaged(_)), _) => missed = MISSED,
             (Err(error), _) => return Err(error),
         }
     }
-    tables.settle(queue)?;
+    tables.close(open)?;
     Ok(missed)
 }

@@ -3,6 +3,7 @@
 //!
 //! Changes go to a layer of their own, and an undo log takes back those of one request.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use smallvec::SmallVec;
 use crate::acked;
 use crate::error::StoreError;
 use crate::few::Few;
+use crate::handle::{AckedName, OpenQueue};
 use crate::layer::{Change, Layer, Numbers};
 use crate::memo::Memo;
 use crate::read::QueueRows;
@@ -31,16 +33,6 @@ pub(crate) struct Tables<'s> {
     undo: Vec<Undo>,
     /// Outlives this, and knows what is changed here: it must forget all when that is not published.
     memo: &'s Memo,
-    unsettled: Unsettled,
-}
-
-/// What taking items out has left undone of the queue that is settled next.
-#[derive(Default)]
-struct Unsettled {
-    queue: u64,
-    /// When it was due before.
-    due: Option<Timestamp>,
-    is_last_gone: bool,
 }
 
 /// How to take a change back.
@@ -54,7 +46,7 @@ enum Undo {
 impl<'s> Tables<'s> {
     pub(crate) fn new(state: &'s State, memo: &'s Memo) -> Self {
         let layer = Layer::new(state.numbers());
-        Self { state, layer, undo: Vec::new(), memo, unsettled: Unsettled::default() }
+        Self { state, layer, undo: Vec::new(), memo }
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -73,7 +65,6 @@ impl<'s> Tables<'s> {
     /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
     pub(crate) fn savepoint(&mut self) -> Numbers {
         self.undo.clear();
-        self.unsettled = Unsettled::default();
         self.layer.numbers
     }
 
@@ -98,9 +89,9 @@ impl<'s> Tables<'s> {
         }
     }
 
-    /// The number and row of a queue, if there is one.
-    pub(crate) fn find(&self, recipient: &Recipient) -> Result<Option<(u64, Arc<QueueRow>)>, StoreError> {
-        self.view().queue(recipient)
+    /// A queue by its number, to be changed and then [closed](Self::close), if there is one.
+    pub(crate) fn open(&self, queue: u64) -> Result<Option<OpenQueue>, StoreError> {
+        Ok(self.row(queue)?.map(|row| OpenQueue::new(queue, row)))
     }
 
     /// A number for a queue that there is not yet.
@@ -114,18 +105,15 @@ impl<'s> Tables<'s> {
         self.layer.numbers.seq
     }
 
-    /// Puts an item at the end of its queue, which is made if there is none, for the `owner` that is then asked for.
+    /// Puts an item at the end of its queue. Where its name is remembered as acked, if that was looked up already.
     pub(crate) fn add_item(
         &mut self,
-        queue: u64,
-        owner: impl FnOnce() -> Result<Recipient, StoreError>,
+        open: &mut OpenQueue,
         item: ItemRow,
+        acked: Option<Option<AckedName>>,
     ) -> Result<(), StoreError> {
-        let mut shared = match self.row(queue)? {
-            Some(row) => row,
-            None => self.make_queue(queue, owner()?),
-        };
-        let row = Arc::make_mut(&mut shared);
+        self.settle(open)?;
+        let (queue, row) = (open.number, Arc::make_mut(&mut open.row));
         // The rules see to that. But after damage there may be an item again that they did not know of.
         let deadline = row.ends.map_or(item.deadline, |ends| item.deadline.max(ends.last.deadline));
         let item = ItemRow { deadline, ..item };
@@ -133,7 +121,7 @@ impl<'s> Tables<'s> {
         let added = Usage::of(item.payload_bytes);
         // Its time is over, or the rules would not put it into the queue, but no sweep has come by.
         if row.acked > 0
-            && let Some((acked, _)) = self.view().read_acked(queue, id)?
+            && let Some((acked, _)) = acked.map_or_else(|| self.view().read_acked(queue, id), Ok)?
         {
             self.put(acked, None);
             row.acked = row.acked.saturating_sub(1);
@@ -141,13 +129,9 @@ impl<'s> Tables<'s> {
         self.lay(queue, row, item);
         self.count(location.segment, Change::added(location));
         row.usage = row.usage.plus(added);
-        if row.ends.is_none() {
-            self.put_due(last.deadline, queue, true);
-        }
         row.ends = Some(Ends { first: row.ends.map_or(last, |ends| ends.first), last });
         self.layer.numbers.seq = self.layer.numbers.seq.max(last.seq);
         self.layer.numbers.queue = self.layer.numbers.queue.max(queue);
-        self.put_queue(queue, shared);
         Ok(())
     }
 
@@ -179,68 +163,61 @@ impl<'s> Tables<'s> {
         }
     }
 
-    /// Takes an item out of its queue and forgets its name. `None` when it is not there. The queue has to be settled before anything is
-    /// done to another one.
-    pub(crate) fn take_item(&mut self, queue: u64, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
-        let Some(rows) = self.rows(queue)? else { return Ok(None) };
-        let found = match &rows.row.items {
-            Items::Here(items) => items.without(seq).map(|(taken, left)| (taken, Items::Here(left))),
-            Items::Apart(places) => rows.read_item(seq)?.map(|taken| (taken, Items::Apart(*places))),
+    /// Takes an item out of its queue and forgets its name. `None` when it is not there. It may have been `found` already.
+    pub(crate) fn take_item(
+        &mut self,
+        open: &mut OpenQueue,
+        seq: Seq,
+        found: Option<ItemRow>,
+    ) -> Result<Option<ItemRow>, StoreError> {
+        let taken = match &open.row.items {
+            Items::Here(items) => match items.without(seq) {
+                Some((taken, left)) => {
+                    // Without a copy of what is replaced.
+                    open.row = Arc::new(QueueRow { items: Items::Here(left), ..*open.row });
+                    taken
+                }
+                None => return Ok(None),
+            },
+            Items::Apart(_) => {
+                let read = || open.rows(self.view()).read_item(seq);
+                match found.map_or_else(read, |found| Ok(Some(found)))? {
+                    Some(taken) => taken,
+                    None => return Ok(None),
+                }
+            }
         };
-        let Some((taken, items)) = found else { return Ok(None) };
-        let mut row = QueueRow { items, ..*rows.row };
-        if let Some(ends) = row.ends {
-            let unsettled = self.unsettled(queue);
-            unsettled.due.get_or_insert(ends.first.deadline);
-            unsettled.is_last_gone |= ends.last.seq == seq;
-        }
+        let row = Arc::make_mut(&mut open.row);
+        open.has_gone = true;
+        open.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
         if let Items::Apart(places) = &mut row.items {
-            self.take_apart(queue, places, &taken)?;
+            take_apart(places, &mut open.blocks, &taken);
+            self.put(Key::item(open.number, seq), None);
+            self.put_trace(open.number, taken.id, None);
             if row.usage.items <= APART_UNTIL_ITEMS {
-                self.take_back(queue, &mut row)?;
+                self.shrink_blocks(open)?;
+                self.take_back(open)?;
             }
         }
+        let row = Arc::make_mut(&mut open.row);
         // Those of items apart are left to the settling. If none is left, the row is emptied.
         row.ends = row.here().and_then(Few::ends).or(row.ends);
         if row.usage.is_empty() {
-            let due = self.unsettled(queue).due.take();
-            self.empty(queue, &mut row, due);
+            empty(row);
         }
-        self.put_queue(queue, row.into());
         Ok(Some(taken))
     }
 
-    /// What is left undone of this queue: nothing yet, if it was another one before.
-    fn unsettled(&mut self, queue: u64) -> &mut Unsettled {
-        if self.unsettled.queue != queue {
-            self.unsettled = Unsettled { queue, ..Unsettled::default() };
-        }
-        &mut self.unsettled
-    }
-
-    /// Takes away what was put for an item by [`Tables::lay_apart`].
-    fn take_apart(&mut self, queue: u64, places: &mut Places, item: &ItemRow) -> Result<(), StoreError> {
-        let removed = Usage::of(item.payload_bytes);
-        self.put(Key::item(queue, item.seq), None);
-        self.put_trace(queue, item.id, None);
-        let block = item.place / BLOCK_ITEMS;
-        if block == places.next / BLOCK_ITEMS {
-            places.open_block = places.open_block.minus(removed);
-            return Ok(());
-        }
-        self.shrink_block(queue, block, removed)
-    }
-
     /// Takes what is left of a queue back into its row, unless some of it cannot be read: its count would go.
-    fn take_back(&mut self, queue: u64, row: &mut QueueRow) -> Result<(), StoreError> {
-        let Some(rows) = self.rows(queue)? else { return Ok(()) };
+    fn take_back(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
         let mut items = Vec::new();
-        rows.scan(Seq::ZERO, &mut |item| {
+        open.rows(self.view()).scan(Seq::ZERO, &mut |item| {
             items.push(item);
             ControlFlow::Continue(())
         })?;
+        let (queue, row) = (open.number, Arc::make_mut(&mut open.row));
         if items.len() as u64 != row.usage.items {
             return Ok(());
         }
@@ -255,48 +232,48 @@ impl<'s> Tables<'s> {
     }
 
     /// Remembers that an item was acked, in a slot of this length.
-    pub(crate) fn remember(
-        &mut self,
-        queue: u64,
-        id: ItemId,
-        until: Timestamp,
-        slot_ms: u64,
-    ) -> Result<(), StoreError> {
-        let Some(mut row) = self.row(queue)? else { return Ok(()) };
+    pub(crate) fn remember(&mut self, open: &mut OpenQueue, id: ItemId, until: Timestamp, slot_ms: u64) {
         let slot = acked::slot_of(until, slot_ms);
-        self.state.acked().add(slot, queue, id);
-        self.put(Key::acked(slot, queue, id), Some(schema::encode_number(until.as_ms())));
-        let acked = &mut Arc::make_mut(&mut row).acked;
+        self.state.acked().add(slot, open.number, id);
+        self.put(Key::acked(slot, open.number, id), Some(schema::encode_number(until.as_ms())));
+        let acked = &mut Arc::make_mut(&mut open.row).acked;
         *acked = acked.saturating_add(1);
-        self.put_queue(queue, row);
+    }
+
+    /// Brings the ends of a queue up to date, after items were taken out of it.
+    pub(crate) fn settle(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
+        self.shrink_blocks(open)?;
+        let is_last_gone = std::mem::take(&mut open.is_last_gone);
+        if !std::mem::take(&mut open.has_gone) {
+            return Ok(());
+        }
+        let Some(ends) = open.row.ends else { return Ok(()) };
+        let settled = open.rows(self.view()).settled(ends, is_last_gone)?;
+        if settled.is_none() {
+            tracing::error!("what was left of a queue cannot be read; it counts as empty");
+            self.clear(open.number)?;
+        }
+        let row = Arc::make_mut(&mut open.row);
+        match settled {
+            Some(now) => row.ends = Some(now),
+            None => {
+                row.usage = Usage::ZERO;
+                empty(row);
+            }
+        }
         Ok(())
     }
 
-    /// Brings the ends of a queue up to date, and when it is due, after items were taken out of it.
-    pub(crate) fn settle(&mut self, queue: u64) -> Result<(), StoreError> {
-        let Unsettled { due, is_last_gone, .. } = std::mem::take(self.unsettled(queue));
-        let Some(rows) = self.rows(queue)? else { return Ok(()) };
-        let Some(ends) = rows.row.ends else { return Ok(()) };
-        let settled = rows.settled(ends, is_last_gone)?;
-        let mut shared = rows.row;
-        let due = due.unwrap_or(ends.first.deadline);
-        match settled {
-            Some(now) => {
-                self.move_due(queue, due, now.first.deadline);
-                if now == ends {
-                    return Ok(());
-                }
-                Arc::make_mut(&mut shared).ends = settled;
-            }
-            None => {
-                tracing::error!("what was left of a queue cannot be read; it counts as empty");
-                let row = Arc::make_mut(&mut shared);
-                row.usage = Usage::ZERO;
-                self.clear(queue)?;
-                self.empty(queue, row, Some(due));
+    /// Puts back the row of a queue that was changed, and where the sweep finds it.
+    pub(crate) fn close(&mut self, mut open: OpenQueue) -> Result<(), StoreError> {
+        self.settle(&mut open)?;
+        let due = open.row.ends.map(|ends| ends.first.deadline);
+        if due != open.due {
+            for (at, is_due) in open.due.map(|at| (at, false)).into_iter().chain(due.map(|at| (at, true))) {
+                self.put_due(at, open.number, is_due);
             }
         }
-        self.put_queue(queue, shared);
+        self.put_queue(open.number, open.row);
         Ok(())
     }
 
@@ -391,21 +368,13 @@ impl<'s> Tables<'s> {
         Ok(true)
     }
 
-    fn make_queue(&mut self, queue: u64, owner: Recipient) -> Arc<QueueRow> {
+    /// A queue that there was not yet.
+    pub(crate) fn make_queue(&mut self, queue: u64, owner: Recipient) -> OpenQueue {
         self.put(Key::owner(queue), Some(owner.as_str().into()));
         self.memo.keep_owner(queue, owner.clone());
         self.put_name(owner.clone(), Some(queue));
         self.memo.keep_name(owner, queue);
-        Arc::default()
-    }
-
-    /// Makes the row one of a queue that holds nothing, and takes away the row that tells when it was `due`, if there is one.
-    fn empty(&mut self, queue: u64, row: &mut QueueRow, due: Option<Timestamp>) {
-        if let Some(due) = due {
-            self.put_due(due, queue, false);
-        }
-        row.ends = None;
-        row.items = Items::default();
+        OpenQueue::new(queue, Arc::default())
     }
 
     /// Takes away all rows about the items of a queue, whatever they say.
@@ -423,26 +392,22 @@ impl<'s> Tables<'s> {
         Ok(())
     }
 
-    fn move_due(&mut self, queue: u64, from: Timestamp, to: Timestamp) {
-        if from != to {
-            self.put_due(from, queue, false);
-            self.put_due(to, queue, true);
+    /// Counts what was taken out of full blocks.
+    fn shrink_blocks(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
+        let queue = open.number;
+        for (block, removed) in std::mem::take(&mut open.blocks) {
+            let left = match self.view().read(&Key::block(queue, block), schema::decode_usage) {
+                Ok(Some(left)) => left.minus(removed),
+                // A wrong count must not keep items in the queue. What is estimated from it is too small.
+                Ok(None) | Err(StoreError::Damaged(_)) => {
+                    tracing::error!("a full block of items is not counted");
+                    Usage::ZERO
+                }
+                Err(error) => return Err(error),
+            };
+            let left = (!left.is_empty()).then(|| schema::encode_usage(left));
+            self.put(Key::block(queue, block), left);
         }
-    }
-
-    /// Takes one item out of the count of the full block that it lies in.
-    fn shrink_block(&mut self, queue: u64, block: u64, removed: Usage) -> Result<(), StoreError> {
-        let left = match self.view().read(&Key::block(queue, block), schema::decode_usage) {
-            Ok(Some(left)) => left.minus(removed),
-            // A wrong count must not keep items in the queue. What is estimated from it is too small.
-            Ok(None) | Err(StoreError::Damaged(_)) => {
-                tracing::error!("a full block of items is not counted");
-                Usage::ZERO
-            }
-            Err(error) => return Err(error),
-        };
-        let left = (!left.is_empty()).then(|| schema::encode_usage(left));
-        self.put(Key::block(queue, block), left);
         Ok(())
     }
 
@@ -479,6 +444,24 @@ impl<'s> Tables<'s> {
         self.layer.count(segment, change);
         self.undo.push(Undo::Count(segment, change));
     }
+}
+
+/// Notes in which block an item is missing that had a row of its own.
+fn take_apart(places: &mut Places, blocks: &mut BTreeMap<u64, Usage>, item: &ItemRow) {
+    let removed = Usage::of(item.payload_bytes);
+    let block = item.place / BLOCK_ITEMS;
+    if block == places.next / BLOCK_ITEMS {
+        places.open_block = places.open_block.minus(removed);
+    } else {
+        let sum = blocks.entry(block).or_default();
+        *sum = sum.plus(removed);
+    }
+}
+
+/// Makes the row one of a queue that holds nothing.
+fn empty(row: &mut QueueRow) {
+    row.ends = None;
+    row.items = Items::default();
 }
 
 /// Whether the time of an acked name is over. That of one whose row is damaged is: nothing tells otherwise, and it must not stay.

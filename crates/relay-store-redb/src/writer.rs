@@ -7,7 +7,8 @@ use std::sync::mpsc::{SendError, Sender};
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, SweepStep, Swept, Timestamp,
+    Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, Seq, SweepStep, Swept,
+    Timestamp,
     queue::{self, Admission},
 };
 use relay_journal::{Frame, Journal, JournalError, Location, Position};
@@ -53,8 +54,13 @@ pub(crate) type Answer<T> = Result<T, StoreError>;
 /// Whom to tell of what is asked for now and then, once it is known.
 pub(crate) type Teller<T> = oneshot::Sender<Answer<T>>;
 
-/// A push may be refused, which is no failure.
-type Pushed = Result<PushOutcome, Rejection>;
+/// What became of a push.
+pub(crate) struct Pushed {
+    /// It may be refused, which is no failure.
+    pub(crate) outcome: Result<PushOutcome, Rejection>,
+    /// It is known, and whether the item with this number has the same payload is still to be found out: that may take the disk.
+    pub(crate) compare: Option<Seq>,
+}
 
 /// What a caller wants written.
 pub(crate) enum Job {
@@ -369,8 +375,12 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
     match job {
         Job::Push(Push { envelope, caller, weight, ahead }) => {
             batch.ahead = ahead;
+            batch.compares_later = true;
             match alone(batch, |batch| queue::push(batch, limits, now, envelope)) {
-                Ok(outcome) => answers.pushes.push((caller, outcome, weight)),
+                Ok(outcome) => {
+                    let compare = batch.take_to_compare();
+                    answers.pushes.push((caller, Pushed { outcome, compare }, weight));
+                }
                 Err(error) => refuse(caller, &error),
             }
         }
@@ -386,6 +396,7 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
         }
         Job::Import(items, caller) => {
             batch.ahead = Ahead::Nothing;
+            batch.compares_later = false;
             match alone(batch, |batch| import::decide(batch, limits, now, items)) {
                 Ok(imported) => answers.imports.push((caller, imported)),
                 Err(error) => fail(caller, &error),

@@ -136,6 +136,11 @@ impl Lying {
 impl ReadTx for Lying {
     type Error = Never;
     type Item = Item<Bytes>;
+    type Queue = Recipient;
+
+    fn queue(&self, recipient: &Recipient) -> Result<Recipient, Never> {
+        self.tables.queue(recipient)
+    }
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, Never> {
         let Ok(mut usage) = self.tables.usage(recipient);

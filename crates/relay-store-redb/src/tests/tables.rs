@@ -309,7 +309,10 @@ fn no_item_is_over_before_one_that_is_in_front_of_it() {
         let id = ItemId { chunk_index: u32::try_from(number).unwrap(), ..item.id };
         let deadline = Timestamp::from_ms(1000 - number);
         let item = ItemRow { seq: Seq::new(number), id, deadline, ..item.clone() };
-        tables.add_item(1, || Ok(recipient(1)), item).unwrap();
+        let open = tables.open(1).unwrap();
+        let mut open = open.unwrap_or_else(|| tables.make_queue(1, recipient(1)));
+        tables.add_item(&mut open, item, None).unwrap();
+        tables.close(open).unwrap();
         let (rows, mut items) = (tables.rows(1).unwrap().unwrap(), Vec::new());
         rows.scan(Seq::ZERO, &mut |item| {
             items.push(item);
