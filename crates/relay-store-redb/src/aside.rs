@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::core::Core;
 use crate::error::{StoreError, caught};
+use crate::excerpt::{ROWS_MAX, Wanted};
 use crate::journals;
 use crate::payload;
-use crate::read::Reading;
 use crate::record::kind;
 use crate::writer::{Job, Push};
 
@@ -119,10 +119,11 @@ impl Aside {
     /// What the writer would say to it by now; `None` when that is no.
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
         let core = &self.core;
+        let wanted = Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: ROWS_MAX };
         let admitted = caught(|| {
-            let state = core.state();
-            let reading = Reading { view: state.synced(), journal: &core.journal };
-            queue::admit(&reading, &core.limits, core.clock.now(), envelope)
+            core.look_up(&envelope.recipient, wanted, |reading| {
+                queue::admit(reading, &core.limits, core.clock.now(), envelope)
+            })
         });
         admitted.ok()?.ok()
     }

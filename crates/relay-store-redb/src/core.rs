@@ -7,7 +7,8 @@ use std::time::Duration;
 use relay_core::{Clock, ItemId, Limits, Page, Pull, Recipient, Seq, SteadyClock, queue};
 use relay_journal::{Location, ReadError};
 
-use crate::error::{StoreError, caught};
+use crate::error::StoreError;
+use crate::excerpt::{Excerpt, ROWS_MAX, Wanted};
 use crate::journals::Journals;
 use crate::memo::Memo;
 use crate::observe::Observations;
@@ -141,11 +142,11 @@ impl Core {
         seq: Seq,
         payload: &[u8],
     ) -> Option<bool> {
-        let found = caught(|| {
-            let state = self.state();
-            let view = state.synced();
-            let Some((queue, row)) = view.queue(recipient)? else { return Ok(None) };
-            QueueRows { view, queue, row }.read_item(seq)
+        let wanted = Wanted { from: seq, id: Some(id), rows_max: ROWS_MAX };
+        let found = self.look_up(recipient, wanted, |reading| {
+            let rows = reading.view.queue(recipient)?;
+            let rows = rows.map(|(queue, row)| QueueRows { view: reading.view, queue, row });
+            rows.map_or(Ok(None), |rows| rows.read_item(seq))
         });
         let item = found.ok()??;
         if item.payload_bytes != payload.len() as u64 {
@@ -176,12 +177,47 @@ impl Core {
     }
 
     fn find_page(&self, pull: &Pull) -> Result<Page<ItemRow>, StoreError> {
-        let (state, memo) = (self.state(), Memo::default());
-        let view = state.synced().with_memo(&memo);
-        let reading = Reading { view, journal: &self.journal };
-        let page = queue::pull(&reading, &self.limits, self.clock.now(), pull);
-        self.damaged_items.fetch_add(memo.passed_over(), Ordering::Relaxed);
-        page
+        let wanted = Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max: ROWS_MAX };
+        self.look_up(&pull.recipient, wanted, |reading| {
+            let memo = Memo::default();
+            let reading = Reading { view: reading.view.with_memo(&memo), journal: reading.journal };
+            let page = queue::pull(&reading, &self.limits, self.clock.now(), pull)?;
+            self.damaged_items.fetch_add(memo.passed_over(), Ordering::Relaxed);
+            Ok(page)
+        })
+    }
+
+    /// Reads what there is of a recipient. Nobody else waits while the disk reads, unless it is more than what is `wanted`.
+    pub(crate) fn look_up<T>(
+        &self,
+        recipient: &Recipient,
+        wanted: Wanted,
+        read: impl Fn(&Reading<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if let Some(excerpt) = self.excerpt(recipient, wanted)? {
+            match read(&Reading { view: excerpt.view(), journal: &self.journal }) {
+                Err(StoreError::Beyond) => {}
+                found => return found,
+            }
+        }
+        let state = self.state();
+        read(&Reading { view: state.synced(), journal: &self.journal })
+    }
+
+    /// What is known of a recipient, if that can be found at once.
+    fn excerpt(&self, recipient: &Recipient, wanted: Wanted) -> Result<Option<Excerpt>, StoreError> {
+        let (name, base) = {
+            let state = self.state();
+            (state.fresh_name(recipient), Arc::clone(state.base()))
+        };
+        let queue = name.map_or_else(|| base.name(recipient), Ok)?;
+        let state = self.state();
+        // It may have got another number meanwhile, or lost it.
+        let is_same = match state.fresh_name(recipient) {
+            Some(now) => now == queue,
+            None => name.is_none() && Arc::ptr_eq(state.base(), &base),
+        };
+        Ok(is_same.then(|| state.excerpt((recipient, queue), wanted)))
     }
 
     /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is `gone` that was not before: it may have

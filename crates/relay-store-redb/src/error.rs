@@ -88,6 +88,9 @@ pub enum StoreError {
     /// Something is there and does not say what it should.
     #[error("damaged: {0}")]
     Damaged(&'static str),
+    /// More was asked for than was looked up. Who reads looks again, and nobody else hears of it.
+    #[error("more was asked for than was looked up")]
+    Beyond,
     /// A panic was caught on the way; what it had done was taken back.
     #[error("a panic was caught, most likely over a damaged index")]
     Panicked,

@@ -29,6 +29,7 @@ mod base;
 mod batch;
 mod core;
 mod error;
+mod excerpt;
 mod export;
 mod few;
 mod fields;

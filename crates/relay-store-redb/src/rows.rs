@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::vec;
 
 use foldhash::fast::RandomState;
-use relay_core::Timestamp;
+use relay_core::{ItemId, Seq, Timestamp};
 use smallvec::SmallVec;
 
 use crate::few::Few;
 use crate::layer::Numbers;
-use crate::schema::{Key, QueueRow, Section};
+use crate::schema::{self, Key, QueueRow, Section};
 
 /// The value of a row as it is stored. Numbers, which most values are, take no memory of their own.
 pub(crate) type Bytes = SmallVec<[u8; 16]>;
@@ -85,6 +85,34 @@ impl Rows {
             Section::Due(at, queue) => self.due.get(&(at, queue)).copied().map(due),
             Section::Other => self.others.get(key).map(other),
         }
+    }
+
+    /// The row of a queue, or its gravestone.
+    pub(crate) fn queue(&self, queue: u64) -> Option<Option<&Arc<QueueRow>>> {
+        self.queues.get(&queue).map(Option::as_ref)
+    }
+
+    /// The arrival number that the name of an item leads to.
+    pub(crate) fn traced(&self, queue: u64, id: ItemId) -> Option<Seq> {
+        schema::decode_seq(self.others.get(&Key::trace(queue, id))?.as_deref()?).ok()
+    }
+
+    /// Copies a row that is none of a queue's own.
+    pub(crate) fn copy(&self, key: &Key, to: &mut Self) {
+        if let Some(row) = self.others.get(key) {
+            to.others.insert(*key, row.clone());
+        }
+    }
+
+    /// Copies the rows of items from `from` on and before `end`, at most so many. Where there are more, tells which one was not copied
+    /// any more.
+    pub(crate) fn copy_range(&self, from: &Key, end: &Key, max: usize, to: &mut Self) -> Option<Key> {
+        if from >= end {
+            return None;
+        }
+        let mut rows = self.others.range(*from..*end);
+        to.others.extend(rows.by_ref().take(max).map(|(key, row)| (*key, row.clone())));
+        rows.next().map(|(key, _)| *key)
     }
 
     /// Puts there what the slot holds, and returns it with what lay there before.
@@ -243,7 +271,6 @@ fn is_newer(key: &Key, below: Numbers) -> bool {
 mod tests {
     use proptest::prelude::{any, prop_assert_eq};
     use proptest::{collection, option, proptest};
-    use relay_core::Seq;
 
     use super::*;
     use crate::schema::ItemRow;

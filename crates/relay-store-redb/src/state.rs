@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use relay_core::Seq;
+use relay_core::{Recipient, Seq};
 use relay_journal::{Location, Position};
 
 use crate::acked::AckedNames;
 use crate::base::{Base, Live};
 use crate::error::StoreError;
+use crate::excerpt::{Excerpt, Wanted};
 use crate::journals;
 use crate::layer::{Change, Layer, Numbers};
 use crate::read::QueueRows;
@@ -25,7 +26,7 @@ pub(crate) struct State {
     frozen: Option<Arc<Frozen>>,
     base: Arc<Base>,
     /// Knows every acked name of the layers and the base, and at times of a batch that has failed.
-    acked: AckedNames,
+    acked: Arc<AckedNames>,
     /// Where the journal goes on behind what `active` holds.
     position: Position,
     /// What is known of the payload files.
@@ -53,7 +54,7 @@ impl State {
     /// What an index holds. Which acked names that are is not known yet: see [`AckedNames::add_unknown`].
     pub(crate) fn open(base: Arc<Base>, position: Position) -> Result<Self, StoreError> {
         let payloads = Payloads { through: base.payloads_through, bytes: 0 };
-        let acked = AckedNames::default();
+        let acked = Arc::new(AckedNames::default());
         for slot in base.acked_slots()? {
             acked.add_unknown(slot);
         }
@@ -78,6 +79,22 @@ impl State {
     pub(crate) fn view<'a>(&'a self, batch: Option<&'a Layer>) -> View<'a> {
         let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
         View::new([batch, Some(&self.active), frozen], &self.base, &self.acked)
+    }
+
+    /// What the layers say of a recipient: the number of its queue, or that it has none.
+    pub(crate) fn fresh_name(&self, recipient: &Recipient) -> Option<Option<u64>> {
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
+        [Some(&self.active), frozen]
+            .into_iter()
+            .flatten()
+            .find_map(|layer| layer.names.get(recipient))
+            .copied()
+    }
+
+    /// What is known of a queue, to be read without holding on to this.
+    pub(crate) fn excerpt(&self, queue: (&Recipient, Option<u64>), wanted: Wanted) -> Excerpt {
+        let (frozen, base, acked) = (self.frozen.clone(), Arc::clone(&self.base), Arc::clone(&self.acked));
+        Excerpt::new(&self.active, frozen, base, acked, queue, wanted)
     }
 
     /// Makes visible what was replayed on top of the index, up to `position` of the journal.
@@ -170,7 +187,7 @@ impl State {
         &self.base
     }
 
-    pub(crate) const fn acked(&self) -> &AckedNames {
+    pub(crate) fn acked(&self) -> &AckedNames {
         &self.acked
     }
 

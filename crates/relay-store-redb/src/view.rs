@@ -9,6 +9,7 @@ use relay_core::{ItemId, Recipient, Timestamp};
 use crate::acked::AckedNames;
 use crate::base::Base;
 use crate::error::StoreError;
+use crate::excerpt::Coverage;
 use crate::layer::Layer;
 use crate::memo::Memo;
 use crate::rows::{Found, Fresh, Range};
@@ -26,6 +27,8 @@ pub(crate) struct View<'a> {
     /// Where acked names may be.
     pub(crate) acked: &'a AckedNames,
     pub(crate) memo: Option<&'a Memo>,
+    /// What the layers say all of, if they are excerpts.
+    coverage: Option<&'a Coverage>,
 }
 
 /// The value of a row.
@@ -42,6 +45,8 @@ pub(crate) struct Merge<'a> {
     reverse: bool,
     layers: [LayerRange<'a>; LAYERS_MAX],
     base: BaseRange<'a>,
+    /// What comes behind the end is not known.
+    is_cut: bool,
 }
 
 struct LayerRange<'a> {
@@ -63,12 +68,17 @@ impl<'a> View<'a> {
         base: &'a Base,
         acked: &'a AckedNames,
     ) -> Self {
-        Self { layers, base, acked, memo: None }
+        Self { layers, base, acked, memo: None, coverage: None }
     }
 
     /// The same view, with a memo.
     pub(crate) const fn with_memo(self, memo: &'a Memo) -> Self {
         Self { memo: Some(memo), ..self }
+    }
+
+    /// The same view, of layers that say only this much.
+    pub(crate) const fn within(self, coverage: &'a Coverage) -> Self {
+        Self { coverage: Some(coverage), ..self }
     }
 
     /// The number and row of a queue, if there is one.
@@ -125,6 +135,7 @@ impl<'a> View<'a> {
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
         match self.layers.iter().flatten().find_map(|layer| layer.rows.get(key)) {
             Some(row) => Ok(row.map(Value::Fresh)),
+            None if self.coverage.is_some_and(|coverage| coverage.lacks(key)) => Err(StoreError::Beyond),
             // A queue that is newer than the index has nothing there.
             None if key.about() > self.base.numbers.queue => Ok(None),
             None => self.base.get(key),
@@ -162,6 +173,15 @@ impl<'a> View<'a> {
     }
 
     fn merge(&self, from: &Key, to: &Key, reverse: bool) -> Result<Merge<'a>, StoreError> {
+        let known_to = match self.coverage {
+            Some(coverage) => coverage.known_to(from, to).ok_or(StoreError::Beyond)?,
+            None => *to,
+        };
+        let is_cut = known_to < *to;
+        if is_cut && reverse {
+            return Err(StoreError::Beyond);
+        }
+        let to = &known_to;
         let layers = self.layers.map(|layer| {
             let range = layer.map(|layer| layer.rows.range(from, to));
             let mut layer = LayerRange { range, head: None };
@@ -170,7 +190,7 @@ impl<'a> View<'a> {
         });
         let mut base = BaseRange { range: self.base.range(from, to)?, from: *from, to: *to, head: None };
         base.advance(reverse)?;
-        Ok(Merge { reverse, layers, base })
+        Ok(Merge { reverse, layers, base, is_cut })
     }
 }
 
@@ -262,6 +282,12 @@ impl<'a> Iterator for Merge<'a> {
     type Item = Result<(Key, Value<'a>), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.next_row().or_else(|| std::mem::take(&mut self.is_cut).then_some(Err(StoreError::Beyond)))
+    }
+}
+
+impl<'a> Merge<'a> {
+    fn next_row(&mut self) -> Option<Result<(Key, Value<'a>), StoreError>> {
         // Most of a deep queue is in the index alone.
         if self.layers.iter().all(|layer| layer.head.is_none()) {
             let (key, value) = self.base.head.take()?;

@@ -11,6 +11,7 @@ use relay_disk::{Class, Fault, SimDisk, Survival};
 use relay_journal::Position;
 
 use super::*;
+use crate::excerpt::Wanted;
 use crate::index::Index;
 
 /// There are few of each, so that changes meet.
@@ -154,6 +155,47 @@ fn expect(view: View<'_>, model: &Model) {
     }
 }
 
+/// An excerpt says the same of its queue, as far as it says anything, and all that was wanted.
+fn expect_excerpts(state: &State, model: &Model) {
+    for (queue, from, rows_max) in (0..QUEUES).flat_map(|queue| {
+        (0..=NUMBERS).flat_map(move |from| [0, 1, 2, 100].map(|rows_max| (queue, from, rows_max)))
+    }) {
+        let number = model.names.get(&queue).copied();
+        let wanted = Wanted { from: Seq::new(from), id: None, rows_max };
+        let excerpt = state.excerpt((&recipient(queue), number), wanted);
+        let view = excerpt.view();
+        assert_eq!(view.name(&recipient(queue)).unwrap(), number);
+        let Some(number) = number else { continue };
+        let key = Key::queue(number);
+        let row = view.get(&key).unwrap().map(|value| value.bytes().unwrap().into_owned());
+        assert_eq!(row, model.rows.get(&key).cloned());
+        let (mut seen, to) = (0, Key::items_end(number));
+        let expected: Vec<_> = model.rows.range(Key::item(number, Seq::new(from))..to).collect();
+        for row in view.range(&Key::item(number, Seq::new(from)), &to).into_iter().flatten() {
+            match row {
+                Ok((key, value)) => assert_eq!((&key, &value.bytes().unwrap().into_owned()), expected[seen]),
+                Err(StoreError::Beyond) => {
+                    assert!(seen >= rows_max, "it says nothing of a row that was wanted");
+                    break;
+                }
+                Err(error) => panic!("{error}"),
+            }
+            seen += 1;
+        }
+        assert!(seen == expected.len() || rows_max < 100);
+        for seq in 0..NUMBERS {
+            let key = Key::item(number, Seq::new(seq));
+            match view.get(&key) {
+                Err(StoreError::Beyond) => {}
+                value => assert_eq!(
+                    value.unwrap().map(|value| value.bytes().unwrap().into_owned()),
+                    model.rows.get(&key).cloned()
+                ),
+            }
+        }
+    }
+}
+
 /// A state over an index on a disk in memory.
 struct Stack {
     index: Index,
@@ -240,6 +282,7 @@ proptest! {
                 }
             }
             expect(stack.state.synced(), &model);
+            expect_excerpts(&stack.state, &model);
             assert_eq!(stack.state.numbers(), model.numbers);
         }
     }

@@ -18,5 +18,6 @@ mod replay;
 mod rewrite;
 mod room;
 mod space;
+mod stalls;
 mod story;
 mod world;

@@ -1,0 +1,124 @@
+//! What a reader takes of the layer that is still being changed: what that says of one queue, as far as it is wanted. The index and the
+//! layer that a checkpoint writes do not change, so the reader keeps them, and holds nobody up while it waits for the disk.
+
+use std::sync::Arc;
+
+use relay_core::{ItemId, Recipient, Seq};
+
+use crate::acked::AckedNames;
+use crate::base::Base;
+use crate::layer::Layer;
+use crate::rows::{Rows, Slot};
+use crate::schema::{Key, ParsedKey};
+use crate::state::Frozen;
+use crate::view::View;
+
+/// So many rows of a queue are copied at once, a quarter of a millisecond's work. A page and what was acked within it are fewer.
+pub(crate) const ROWS_MAX: usize = 4096;
+
+/// What a reader wants to know of a queue, beside its row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// The items from this one on.
+    pub(crate) from: Seq,
+    /// What is known of this name.
+    pub(crate) id: Option<ItemId>,
+    /// So many rows may be copied of the active layer.
+    pub(crate) rows_max: usize,
+}
+
+/// A queue, as it was when it was looked up.
+pub(crate) struct Excerpt {
+    layer: Layer,
+    coverage: Option<Coverage>,
+    frozen: Option<Arc<Frozen>>,
+    base: Arc<Base>,
+    acked: Arc<AckedNames>,
+}
+
+/// What an excerpt says of its queue, if it does not say all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coverage {
+    /// The items from here on and before there.
+    from: Key,
+    to: Key,
+    /// And this name.
+    id: Option<ItemId>,
+}
+
+impl Excerpt {
+    /// Takes what `active` says of the queue of `recipient`, if it has one.
+    pub(crate) fn new(
+        active: &Layer,
+        frozen: Option<Arc<Frozen>>,
+        base: Arc<Base>,
+        acked: Arc<AckedNames>,
+        (recipient, queue): (&Recipient, Option<u64>),
+        wanted: Wanted,
+    ) -> Self {
+        let mut layer = Layer::new(active.numbers);
+        layer.names.insert(recipient.clone(), queue);
+        let coverage = queue.and_then(|queue| copy(&active.rows, &mut layer.rows, queue, wanted));
+        if let (Some(queue), Some(id)) = (queue, wanted.id) {
+            for slot in acked.slots_of(queue, id) {
+                active.rows.copy(&Key::acked(slot, queue, id), &mut layer.rows);
+            }
+        }
+        Self { layer, coverage, frozen, base, acked }
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
+        let view = View::new([None, Some(&self.layer), frozen], &self.base, &self.acked);
+        match &self.coverage {
+            Some(coverage) => view.within(coverage),
+            None => view,
+        }
+    }
+}
+
+/// Copies the rows of a queue. Tells what is covered, if not all is.
+fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, wanted: Wanted) -> Option<Coverage> {
+    let Wanted { from, id, rows_max } = wanted;
+    let (start, end) = (Key::items_start(queue), Key::items_start(queue.saturating_add(1)));
+    let row = active.queue(queue);
+    if let Some(row) = row {
+        excerpt.swap(Slot::Queue(queue, Some(row.cloned())));
+    }
+    // Where there are too many, those that were copied do no harm.
+    active.copy_range(&start, &end, rows_max, excerpt)?;
+    let first = row.flatten().and_then(|row| row.ends).map_or(Seq::ZERO, |ends| ends.first.seq);
+    let from = Key::item(queue, from.max(first));
+    let (items_end, names_end) = (Key::items_end(queue), Key::traces_end(queue));
+    let to = active.copy_range(&from, &items_end, rows_max, excerpt).unwrap_or(items_end);
+    active.copy(&Key::item(queue, first), excerpt);
+    active.copy_range(&names_end, &end, usize::MAX, excerpt);
+    if let Some(id) = id {
+        active.copy(&Key::trace(queue, id), excerpt);
+        if let Some(seq) = active.traced(queue, id) {
+            active.copy(&Key::item(queue, seq), excerpt);
+        }
+    }
+    Some(Coverage { from, to, id })
+}
+
+impl Coverage {
+    /// Whether nothing is known of a row that was not copied.
+    pub(crate) fn lacks(&self, key: &Key) -> bool {
+        match key.parse() {
+            Ok(ParsedKey::Item(..)) => !(self.from..self.to).contains(key),
+            Ok(ParsedKey::Trace(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
+            Ok(ParsedKey::Queue(_) | ParsedKey::Block(..)) => false,
+            Ok(ParsedKey::Owner(_) | ParsedKey::Due(..)) | Err(_) => true,
+        }
+    }
+
+    /// As far as all is known of the rows from `from` on and before `to`; `None` if not even of the first one.
+    pub(crate) fn known_to(&self, from: &Key, to: &Key) -> Option<Key> {
+        let queue = from.about();
+        if *from >= Key::traces_end(queue) && *to <= Key::items_start(queue.saturating_add(1)) {
+            return Some(*to);
+        }
+        (self.from <= *from && *to <= Key::items_end(queue)).then(|| self.to.min(*to))
+    }
+}

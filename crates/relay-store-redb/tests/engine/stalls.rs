@@ -1,0 +1,133 @@
+//! Who waits for the disk: the one who asks for what lies there, and nobody beside.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt;
+use relay_core::{Envelope, Pull, PushOutcome, Recipient, Relay};
+use relay_disk::Call;
+use relay_store_redb::{Options, RedbRelay};
+
+use crate::world::{World, envelope, id, payload, recipient, small_options, within_bounds};
+
+/// A store whose next read of some file waits for the test, once armed.
+struct Held {
+    relay: RedbRelay,
+    is_armed: Arc<AtomicBool>,
+    begun: Receiver<()>,
+    _go_on: Sender<()>,
+}
+
+/// Opens a store. The file is told by what its name begins with.
+fn hold(world: &World, file: &'static str) -> Held {
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&is_armed);
+    let (beginning, begun) = channel();
+    let (go_on, told) = channel::<()>();
+    let told = Mutex::new(told);
+    let relay = world.open_hooked(move |call| {
+        if let Call::Read(name, _) = call
+            && name.starts_with(file)
+            && armed.swap(false, Ordering::SeqCst)
+        {
+            beginning.send(()).unwrap();
+            let _ = told.lock().unwrap().recv();
+        }
+        Ok(())
+    });
+    Held { relay, is_armed, begun, _go_on: go_on }
+}
+
+fn to(name: &str, number: u64) -> Envelope {
+    Envelope { recipient: Recipient::parse(name).unwrap(), ..envelope(0, number, 10) }
+}
+
+impl Held {
+    /// Whoever asks for this waits for the disk; a push to a queue that the writer knows is answered meanwhile. Then the disk goes on.
+    fn expect_nobody_waits_for<T>(self, world: &World, slow: impl AsyncFn(&RedbRelay) -> T) -> T {
+        let Self { relay, is_armed, begun, _go_on } = self;
+        let known = world.block_on(relay.push(to("somebody else", 5000))).unwrap().usage().items;
+        is_armed.store(true, Ordering::SeqCst);
+        world.block_on(async {
+            let mut slow = Box::pin(slow(&relay));
+            assert!(slow.as_mut().now_or_never().is_none());
+            // What asks the writer first is with the reader soon.
+            while begun.try_recv().is_err() {
+                assert!(slow.as_mut().now_or_never().is_none());
+                tokio::task::yield_now().await;
+            }
+            assert!(relay.push(to("somebody else", 5000 + known)).await.unwrap().is_stored());
+            drop(_go_on);
+            slow.await
+        })
+    }
+}
+
+fn cold() -> World {
+    World::new().with_options(Options {
+        cache_bytes: 0,
+        checkpoint_rows: 100_000,
+        checkpoint_bytes: 1 << 30,
+        ..small_options()
+    })
+}
+
+#[test]
+fn a_pull_that_waits_for_the_index_holds_nobody_up() {
+    within_bounds(|| {
+        let world = cold();
+        let relay = world.open();
+        for number in 0..300 {
+            world.block_on(relay.push(to(&format!("recipient {number:04}"), number))).unwrap();
+        }
+        // What is closed is in the index.
+        drop(relay);
+        let held = hold(&world, "relay.redb");
+        let recipient = Recipient::parse("recipient 0001").unwrap();
+        let page = held.expect_nobody_waits_for(&world, async |relay| {
+            relay.pull(Pull { recipient: recipient.clone(), after: None, items_max: None }).await
+        });
+        assert_eq!(page.unwrap().items.len(), 1);
+    });
+}
+
+#[test]
+fn a_push_that_is_known_and_has_to_be_compared_holds_nobody_up() {
+    within_bounds(|| {
+        let world = cold();
+        let relay = world.open();
+        world.block_on(relay.push(envelope(0, 1, 100))).unwrap();
+        drop(relay);
+        for (number, is_other) in [(1, false), (2, true)] {
+            let held = hold(&world, "journal");
+            let again = Envelope { payload: payload(number, 100), ..envelope(0, 1, 100) };
+            let outcome = held.expect_nobody_waits_for(&world, async |relay| relay.push(again.clone()).await);
+            match outcome.unwrap() {
+                PushOutcome::Duplicate { conflict, .. } => assert_eq!(conflict, is_other),
+                PushOutcome::Stored { .. } => panic!("it is known"),
+            }
+        }
+    });
+}
+
+/// A pull sees what was synced when it began, however much of its queue is newer than the index.
+#[test]
+fn a_deep_queue_that_is_newer_than_the_index_is_shown_whole() {
+    within_bounds(|| {
+        const DEEP: u64 = 5000;
+        let world = cold();
+        let relay = world.open();
+        world.block_on(async {
+            let pushes = (0..DEEP).map(|number| relay.push(envelope(0, number, 1)));
+            assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
+            // All but the ends, so that a page begins with many that are gone.
+            for acked in (1..DEEP - 1).map(id).collect::<Vec<_>>().chunks(1000) {
+                let ack = relay_core::Ack::new(recipient(0), acked.to_vec()).unwrap();
+                relay.ack(ack).await.unwrap();
+            }
+        });
+        let left: Vec<_> = world.pull_all(&relay, 0).unwrap().into_iter().map(|(number, _)| number).collect();
+        assert_eq!(left, [0, DEEP - 1]);
+    });
+}
