@@ -15,7 +15,7 @@ use crate::error::{StoreError, caught};
 use crate::journals;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
-use crate::record::kind;
+use crate::record::{Owner, kind};
 use crate::writer::{Job, Push};
 
 /// No segment takes a second batch.
@@ -109,7 +109,8 @@ impl Aside {
             Err(JournalError::Exhausted) => return Ok(None),
             begun => begun?,
         };
-        let place = batch.append(kind::PAYLOAD, &payload::head(envelope.id()), envelope.payload.clone());
+        let head = payload::head(&envelope.recipient, envelope.id());
+        let place = batch.append(kind::PAYLOAD, &head, envelope.payload.clone());
         let Some(location) = journals::payload_location(place) else { return Ok(None) };
         self.payloads.commit(batch)?;
         Ok(Some(location))
@@ -133,15 +134,17 @@ impl Aside {
             let state = core.state();
             let view = state.synced();
             let Some((queue, row)) = view.queue(&envelope.recipient)? else { return Ok(None) };
-            QueueRows { view, queue, row }.read_item(seq)
+            let item = QueueRows { view, queue, row }.read_item(seq)?;
+            Ok(item.map(|item| (queue, item)))
         });
-        let item = found.ok()??;
+        let (queue, item) = found.ok()??;
         if item.payload_bytes != envelope.payload_bytes() {
             return Some(false);
         }
         // Without the lock: nobody else waits while the disk reads.
         let frame = core.journal.read(&[item.location]).pop()?.ok()?;
-        let payload = payload::of_frame(frame, seq, envelope.id()).ok()?;
+        let owner = Owner { queue, recipient: &envelope.recipient };
+        let payload = payload::of_frame(frame, owner, seq, envelope.id()).ok()?;
         Some(payload == envelope.payload)
     }
 }

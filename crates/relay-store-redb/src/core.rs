@@ -14,6 +14,7 @@ use crate::observe::Observations;
 use crate::pace::Pace;
 use crate::payload;
 use crate::read::Reading;
+use crate::record::Owner;
 use crate::room::Room;
 use crate::schema::ItemRow;
 use crate::state::State;
@@ -137,7 +138,8 @@ impl Core {
     pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
         let (mut pull, mut gone) = (pull.clone(), Vec::new());
         loop {
-            match self.fill(self.find_page(&pull)?, &mut gone)? {
+            let (queue, page) = self.find_page(&pull)?;
+            match self.fill(page, Owner { queue, recipient: &pull.recipient }, &mut gone)? {
                 None => {}
                 Some(page) if page.items.is_empty() && page.next.is_some() => {
                     pull.after = page.next;
@@ -152,19 +154,26 @@ impl Core {
         }
     }
 
-    fn find_page(&self, pull: &Pull) -> Result<Page<ItemRow>, StoreError> {
+    /// The rows of a page, and the number of the queue that they are about.
+    fn find_page(&self, pull: &Pull) -> Result<(u64, Page<ItemRow>), StoreError> {
         let (state, memo) = (self.state(), Memo::default());
         let view = state.synced().with_memo(&memo);
         let reading = Reading { view, journal: &self.journal, pending: &[] };
         let page = queue::pull(&reading, &self.limits, self.clock.now(), pull);
         self.damaged_items.fetch_add(memo.passed_over(), Ordering::Relaxed);
-        page
+        // The memo knows it by now. Where there is no queue, the page is empty.
+        Ok((view.name(&pull.recipient)?.unwrap_or_default(), page?))
     }
 
     /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is `gone` that was not before: it may have
     /// been removed once its items were acked or moved. An item that is at the same place then is lost, as no segment is removed that a row
     /// leads to, and nothing is moved to where it was.
-    fn fill(&self, page: Page<ItemRow>, gone: &mut Vec<Location>) -> Result<Option<Page>, ReadError> {
+    fn fill(
+        &self,
+        page: Page<ItemRow>,
+        owner: Owner<'_>,
+        gone: &mut Vec<Location>,
+    ) -> Result<Option<Page>, ReadError> {
         let Page { items, next, remaining } = page;
         let locations: Vec<_> = items.iter().map(|row| row.location).collect();
         let mut filled = Vec::with_capacity(items.len());
@@ -173,7 +182,7 @@ impl Core {
         for (row, frame) in items.into_iter().zip(self.journal.read(&locations)) {
             let location = row.location;
             match frame {
-                Ok(frame) => match payload::item_of_frame(frame, row, &mut kind_before) {
+                Ok(frame) => match payload::item_of_frame(frame, owner, row, &mut kind_before) {
                     Ok(item) => {
                         filled.push(item);
                         continue;

@@ -14,6 +14,7 @@ use relay_core::{Front, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, 
 use crate::error::StoreError;
 use crate::journals::Journals;
 use crate::payload;
+use crate::record::Owner;
 use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
 use crate::view::{Merge, Value, View};
 
@@ -239,14 +240,14 @@ impl Reading<'_> {
         Ok(found.map(|(queue, row)| QueueRows { view: self.view, queue, row }))
     }
 
-    fn payload(&self, item: &ItemRow) -> Result<Bytes, StoreError> {
+    fn payload(&self, owner: Owner<'_>, item: &ItemRow) -> Result<Bytes, StoreError> {
         // The last one counts: a request that was taken back has used the number before.
         if let Some((_, payload)) = self.pending.iter().rev().find(|(seq, _)| *seq == item.seq) {
             return Ok(payload.clone());
         }
         let frame =
             self.journal.read(&[item.location]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
-        payload::of_frame(frame, item.seq, item.id)
+        payload::of_frame(frame, owner, item.seq, item.id)
     }
 }
 
@@ -285,10 +286,12 @@ impl ReadTx for Reading<'_> {
     }
 
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let item = self.find(recipient)?.map(|rows| rows.read_item(seq)).transpose()?.flatten();
-        let item = item.ok_or(StoreError::Damaged("a name leads to no item"))?;
+        let no_item = StoreError::Damaged("a name leads to no item");
+        let Some(rows) = self.find(recipient)? else { return Err(no_item) };
+        let item = rows.read_item(seq)?.ok_or(no_item)?;
+        let owner = Owner { queue: rows.queue, recipient };
         // What has another length need not be read.
-        Ok(item.payload_bytes == payload.len() as u64 && self.payload(&item)? == payload)
+        Ok(item.payload_bytes == payload.len() as u64 && self.payload(owner, &item)? == payload)
     }
 
     fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, StoreError> {

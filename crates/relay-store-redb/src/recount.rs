@@ -11,6 +11,7 @@ use crate::base::Live;
 use crate::error::{StoreError, caught};
 use crate::payload;
 use crate::read::{QueueRows, Reading};
+use crate::record::Owner;
 use crate::schema::{
     self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, ParsedKey, Places,
     QueueRow,
@@ -47,7 +48,8 @@ fn check_queues(reading: &Reading<'_>, segments: &BTreeMap<u32, Live>) -> Result
         findings.extend(or_damage(|| check_acked(&rows))?);
         findings.extend(or_damage(|| check_layout(&rows, &items))?);
         findings.extend(or_damage(|| check_places(&rows, &items))?);
-        findings.extend(check_records(reading, queue, &items));
+        let recipient = reading.view.owner(queue)?;
+        findings.extend(check_records(reading, Owner { queue, recipient: &recipient }, &items));
     }
     let noted = segments.iter().filter(|(_, live)| live.items > 0 || live.bytes > 0);
     let noted: BTreeMap<_, _> = noted.map(|(segment, live)| (*segment, *live)).collect();
@@ -212,7 +214,7 @@ fn noted_blocks(rows: &QueueRows<'_>) -> Result<Vec<(u64, Usage)>, StoreError> {
 }
 
 /// Reads the record of every item, and so checks its checksums.
-fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<String> {
+fn check_records(reading: &Reading<'_>, owner: Owner<'_>, items: &[ItemRow]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut together_bytes = 0;
     let is_together = |_: &ItemRow, next: &ItemRow| {
@@ -224,14 +226,15 @@ fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<St
     for items in items.chunk_by(is_together) {
         let locations: Vec<_> = items.iter().map(|row| row.location).collect();
         for (item, frame) in items.iter().zip(reading.journal.read(&locations)) {
-            let payload =
-                frame.map_err(StoreError::from).and_then(|frame| payload::of_frame(frame, item.seq, item.id));
+            let payload = frame
+                .map_err(StoreError::from)
+                .and_then(|frame| payload::of_frame(frame, owner, item.seq, item.id));
             let what = match payload {
                 Ok(payload) if payload.len() as u64 == item.payload_bytes => continue,
                 Ok(payload) => format!("its payload has {} bytes", payload.len()),
                 Err(error) => error.to_string(),
             };
-            wrong.push(format!("queue number {queue}, item {}: {what}", item.seq.as_u64()));
+            wrong.push(format!("queue number {}, item {}: {what}", owner.queue, item.seq.as_u64()));
         }
     }
     wrong
