@@ -19,4 +19,5 @@ mod rewrite;
 mod room;
 mod space;
 mod story;
+mod verify;
 mod world;
