@@ -12,6 +12,7 @@ mod figures;
 mod flips;
 mod formats;
 mod golden;
+mod mixed;
 mod names;
 mod reclaim;
 mod replay;

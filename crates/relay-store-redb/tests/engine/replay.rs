@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redb::{Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, Value};
 use relay_core::testing::operations::RECIPIENTS;
 use relay_core::testing::{Harness, ManualClock, Plan, run_operations};
-use relay_core::{Ack, Clock, Envelope, Item, Limits, Pull, Recipient, Relay, Timestamp};
+use relay_core::{Ack, Clock, Envelope, Item, Limits, Pull, Recipient, Relay, Seq, Timestamp};
 use relay_disk::{SimDisk, Survival};
 use relay_journal::{Frame, Location};
 use relay_store_redb::{Contents, OpenProgress, Options, RedbRelay};
@@ -28,6 +28,7 @@ struct Seen {
     pages: Vec<(Vec<Item<Bytes>>, u64)>,
     contents: Contents,
     findings: Vec<String>,
+    last_arrival_number: Seq,
 }
 
 impl Twins {
@@ -45,7 +46,12 @@ impl Twins {
                 }
             }
         }
-        Seen { pages, contents: relay.contents().unwrap(), findings: relay.verify().unwrap() }
+        Seen {
+            pages,
+            contents: relay.contents().unwrap(),
+            findings: relay.verify().unwrap(),
+            last_arrival_number: relay.last_arrival_number(),
+        }
     }
 }
 
