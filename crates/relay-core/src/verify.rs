@@ -1,4 +1,5 @@
-//! Recounts a store: what is noted must be what is there, and every index must lead both ways.
+//! Recounts a store: what is noted must be what is there, and every index must lead both ways. It looks at one queue after the other,
+//! an item at a time, so it takes little memory however much the store holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -8,7 +9,51 @@ use crate::message::{ItemId, Recipient, Seq};
 use crate::store::{Queued, ReadTx, Trace};
 use crate::time::Timestamp;
 
-/// What a store shows for a recount, beyond what the rules need.
+/// The most findings about one queue that are listed: one that is wrong from end to end must not hide the others.
+const QUEUE_FINDINGS_MAX: usize = 20;
+
+/// What was found, one sentence each. A store that is wrong from end to end has more to tell than anybody reads, or than fits into memory: what goes
+/// beyond the bound is counted and not listed.
+#[derive(Debug)]
+pub struct Findings {
+    listed: Vec<String>,
+    listed_max: usize,
+    more: u64,
+}
+
+/// How many names a queue remembers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Of items that lie in it.
+    pub queued: u64,
+    /// Of items that were acked.
+    pub acked: u64,
+}
+
+/// A queue, as it shows itself for a recount.
+pub trait InspectQueue {
+    /// How its store fails.
+    type Error;
+    /// An item.
+    type Item: Queued;
+
+    /// What it is noted to hold.
+    fn usage(&self) -> Result<Usage, Self::Error>;
+
+    /// Shows all items, in arrival order, until `visit` breaks.
+    fn scan(&self, visit: &mut dyn FnMut(Self::Item) -> ControlFlow<()>) -> Result<(), Self::Error>;
+
+    /// What is known of an item's name.
+    fn locate(&self, id: ItemId) -> Result<Option<Trace>, Self::Error>;
+
+    /// How many names it remembers: those of items that lie in it, and acked ones.
+    fn names(&self) -> Result<Names, Self::Error>;
+
+    /// When the sweep looks at it, if ever: not later than the deadline of its first item.
+    fn due(&self) -> Option<Timestamp>;
+}
+
+/// What a store that holds everything in memory shows for a recount, beyond what the rules need.
 pub trait Inspect: ReadTx {
     /// Every queue that the store knows of.
     fn recipients(&self) -> Result<Vec<Recipient>, Self::Error>;
@@ -37,102 +82,206 @@ pub fn recount<S: Inspect>(store: &S) -> Result<Vec<String>, S::Error> {
     }
     let acked: BTreeSet<_> = store.acked_expiry()?.into_iter().collect();
 
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     let mut acked_traces = 0_usize;
-    for (number, recipient) in recipients.iter().enumerate() {
-        let queue = QueueView::read(store, recipient)?;
-        acked_traces += queue.acked.len();
-        let mut wrong = queue.check_counts();
-        wrong.extend(queue.check_order());
-        wrong.extend(queue.check_traces());
-        wrong.extend(queue.check_expiry(earliest.get(recipient).copied()));
-        let expires = |(id, until): &(ItemId, Timestamp)| acked.contains(&(*until, recipient.clone(), *id));
-        if !queue.acked.iter().all(expires) {
-            wrong.push("an acked name would never be forgotten".to_owned());
+    for (number, recipient) in (0..).zip(&recipients) {
+        let due = earliest.get(recipient).copied();
+        recount_queue(
+            number,
+            &InStore { store, queue: store.queue(recipient)?, recipient, due },
+            &mut findings,
+        )?;
+        let mut expires = true;
+        for (id, trace) in store.traces(recipient)? {
+            if let Trace::Acked { until } = trace {
+                acked_traces += 1;
+                expires &= acked.contains(&(until, recipient.clone(), id));
+            }
         }
-        findings.extend(wrong.into_iter().map(|what| format!("queue {number}: {what}")));
+        if !expires {
+            findings.add(format!("queue {number}: an acked name would never be forgotten"));
+        }
     }
     if acked.len() != acked_traces {
-        findings.push(format!("{} acked names are due to expire, {acked_traces} exist", acked.len()));
+        findings.add(format!("{} acked names are due to expire, {acked_traces} exist", acked.len()));
     }
     let known: HashSet<_> = recipients.iter().collect();
     let strangers = earliest.keys().filter(|recipient| !known.contains(recipient)).count();
     if strangers > 0 {
-        findings.push(format!("the expiry index names {strangers} unknown queues"));
+        findings.add(format!("the expiry index names {strangers} unknown queues"));
     }
-    Ok(findings)
+    Ok(findings.into_listed())
 }
 
-/// What one queue shows of itself.
-struct QueueView<I> {
-    usage: Usage,
-    items: Vec<I>,
-    queued: BTreeMap<ItemId, Trace>,
-    acked: Vec<(ItemId, Timestamp)>,
+/// Recounts a queue, and adds what does not add up. It is told by `number`, since who it belongs to must not be told.
+///
+/// # Errors
+/// The store's. What was found until then is added.
+pub fn recount_queue<Q: InspectQueue>(
+    number: u64,
+    queue: &Q,
+    findings: &mut Findings,
+) -> Result<(), Q::Error> {
+    let mut counting = Counting { wrong: Findings::new(QUEUE_FINDINGS_MAX), ..Counting::default() };
+    let counted = counting.count(queue);
+    let wrong = counting.wrong.map(|what| format!("queue {number}: {what}"));
+    findings.absorb(wrong);
+    counted
 }
 
-impl<I: Queued> QueueView<I> {
-    fn read<S: Inspect<Item = I>>(store: &S, recipient: &Recipient) -> Result<Self, S::Error> {
-        let (queue, mut items) = (store.queue(recipient)?, Vec::new());
-        store.scan(&queue, Seq::ZERO, &mut |item| {
-            items.push(item);
-            ControlFlow::Continue(())
+/// A queue of a store that finds it by its recipient.
+struct InStore<'a, S: ReadTx> {
+    store: &'a S,
+    queue: S::Queue,
+    recipient: &'a Recipient,
+    due: Option<Timestamp>,
+}
+
+impl<S: Inspect> InspectQueue for InStore<'_, S> {
+    type Error = S::Error;
+    type Item = S::Item;
+
+    fn usage(&self) -> Result<Usage, S::Error> {
+        self.store.usage(&self.queue)
+    }
+
+    fn scan(&self, visit: &mut dyn FnMut(S::Item) -> ControlFlow<()>) -> Result<(), S::Error> {
+        self.store.scan(&self.queue, Seq::ZERO, visit)
+    }
+
+    fn locate(&self, id: ItemId) -> Result<Option<Trace>, S::Error> {
+        self.store.locate(&self.queue, id)
+    }
+
+    fn names(&self) -> Result<Names, S::Error> {
+        let traces = self.store.traces(self.recipient)?;
+        let queued = traces.iter().filter(|(_, trace)| matches!(trace, Trace::Queued { .. })).count();
+        Ok(Names { queued: queued as u64, acked: (traces.len() - queued) as u64 })
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.due
+    }
+}
+
+/// What is counted of a queue.
+#[derive(Default)]
+struct Counting {
+    sum: Usage,
+    first: Option<Timestamp>,
+    before: Option<(Seq, Timestamp)>,
+    wrong: Findings,
+}
+
+impl Counting {
+    fn count<Q: InspectQueue>(&mut self, queue: &Q) -> Result<(), Q::Error> {
+        let mut located = Ok(());
+        queue.scan(&mut |item| match queue.locate(item.id()) {
+            Ok(trace) => {
+                self.count_item(&item, trace);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                located = Err(error);
+                ControlFlow::Break(())
+            }
         })?;
-        let (mut queued, mut acked) = (BTreeMap::new(), Vec::new());
-        for (id, trace) in store.traces(recipient)? {
-            match trace {
-                Trace::Queued { .. } => drop(queued.insert(id, trace)),
-                Trace::Acked { until } => acked.push((id, until)),
-            }
-        }
-        Ok(Self { usage: store.usage(&queue)?, items, queued, acked })
+        located?;
+        self.check_counts(queue.usage()?, queue.names()?);
+        self.check_expiry(queue.due());
+        Ok(())
     }
 
-    fn check_counts(&self) -> Vec<String> {
-        let sum = self.items.iter().map(|item| Usage::of(item.payload_bytes())).sum::<Usage>();
-        let mut wrong = Vec::new();
-        if sum != self.usage {
-            wrong.push(format!("the usage noted is {:?}, the items add up to {sum:?}", self.usage));
-        }
-        if self.items.is_empty() && self.acked.is_empty() {
-            wrong.push("it is empty and should be forgotten".to_owned());
-        }
-        wrong
-    }
-
-    fn check_order(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for (a, b) in self.items.iter().zip(self.items.iter().skip(1)) {
-            if a.seq() >= b.seq() {
-                wrong.push(format!("arrival number {} comes before {}", a.seq().as_u64(), b.seq().as_u64()));
+    fn count_item(&mut self, item: &impl Queued, found: Option<Trace>) {
+        let (seq, deadline, payload_bytes) = (item.seq(), item.deadline(), item.payload_bytes());
+        if let Some((seq_before, deadline_before)) = self.before {
+            if seq_before >= seq {
+                self.wrong.add(format!(
+                    "arrival number {} comes before {}",
+                    seq_before.as_u64(),
+                    seq.as_u64()
+                ));
             }
-            if a.deadline() > b.deadline() {
-                wrong.push(format!("item {} expires before the item in front of it", b.seq().as_u64()));
+            if deadline_before > deadline {
+                self.wrong.add(format!("item {} expires before the item in front of it", seq.as_u64()));
             }
         }
-        wrong
+        if found != Some(Trace::Queued { seq, deadline, payload_bytes }) {
+            self.wrong.add(format!("item {} is not found by its name", seq.as_u64()));
+        }
+        self.sum = self.sum.plus(Usage::of(payload_bytes));
+        self.first.get_or_insert(deadline);
+        self.before = Some((seq, deadline));
     }
 
-    fn check_traces(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for item in &self.items {
-            let (seq, deadline, payload_bytes) = (item.seq(), item.deadline(), item.payload_bytes());
-            if self.queued.get(&item.id()) != Some(&Trace::Queued { seq, deadline, payload_bytes }) {
-                wrong.push(format!("item {} is not found by its name", seq.as_u64()));
-            }
+    fn check_counts(&mut self, noted: Usage, Names { queued, acked }: Names) {
+        let sum = self.sum;
+        if sum != noted {
+            self.wrong.add(format!("the usage noted is {noted:?}, the items add up to {sum:?}"));
         }
-        if self.queued.len() != self.items.len() {
-            wrong.push(format!("{} names lead to {} items", self.queued.len(), self.items.len()));
+        if sum.is_empty() && acked == 0 {
+            self.wrong.add("it is empty and should be forgotten".to_owned());
         }
-        wrong
+        // Each item is found by its name. If there are as many names, each of them leads to one.
+        if queued != sum.items {
+            self.wrong.add(format!("{queued} names lead to {} items", sum.items));
+        }
     }
 
-    fn check_expiry(&self, noted: Option<Timestamp>) -> Vec<String> {
-        match (self.items.first(), noted) {
-            (Some(first), Some(at)) if at <= first.deadline() => Vec::new(),
-            (None, None) => Vec::new(),
-            (Some(_), _) => vec!["the sweep would miss its first item".to_owned()],
-            (None, Some(_)) => vec!["the sweep would look at it for nothing".to_owned()],
+    fn check_expiry(&mut self, noted: Option<Timestamp>) {
+        match (self.first, noted) {
+            (Some(first), Some(at)) if at <= first => {}
+            (None, None) => {}
+            (Some(_), _) => self.wrong.add("the sweep would miss its first item".to_owned()),
+            (None, Some(_)) => self.wrong.add("the sweep would look at it for nothing".to_owned()),
         }
+    }
+}
+
+impl Findings {
+    /// The most that are listed of one kind, unless another bound is set.
+    pub const LISTED_MAX: usize = 1_000;
+
+    /// None yet, of which so many will be listed.
+    #[must_use]
+    pub const fn new(listed_max: usize) -> Self {
+        Self { listed: Vec::new(), listed_max, more: 0 }
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, finding: String) {
+        if self.listed.len() < self.listed_max {
+            self.listed.push(finding);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    /// Adds all of these.
+    pub fn absorb(&mut self, others: Self) {
+        others.listed.into_iter().for_each(|finding| self.add(finding));
+        self.more = self.more.saturating_add(others.more);
+    }
+
+    /// The same, in other words.
+    #[must_use]
+    pub fn map(self, words: impl FnMut(String) -> String) -> Self {
+        Self { listed: self.listed.into_iter().map(words).collect(), ..self }
+    }
+
+    /// All that are listed, and a last one that tells how many are not.
+    #[must_use]
+    pub fn into_listed(self) -> Vec<String> {
+        let mut listed = self.listed;
+        if self.more > 0 {
+            listed.push(format!("{} more of this kind are not listed", self.more));
+        }
+        listed
+    }
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self::new(Self::LISTED_MAX)
     }
 }

@@ -110,7 +110,8 @@ impl Aside {
             Err(JournalError::Exhausted) => return Ok(None),
             begun => begun?,
         };
-        let place = batch.append(kind::PAYLOAD, &payload::head(envelope.id()), envelope.payload.clone());
+        let head = payload::head(&envelope.recipient, envelope.id());
+        let place = batch.append(kind::PAYLOAD, &head, envelope.payload.clone());
         let Some(location) = journals::payload_location(place) else { return Ok(None) };
         self.payloads.commit(batch)?;
         Ok(Some(location))

@@ -109,11 +109,20 @@ impl Base {
 
     pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
         let Some(found) = self.names.get(recipient.as_str())? else { return Ok(None) };
-        let (queue, checksum) = found.value();
-        if checksum != schema::name_checksum(recipient.as_str(), queue) {
+        Self::checked_name(recipient, found.value()).map(Some)
+    }
+
+    /// The queue that a name leads to, if its checksum is right.
+    pub(crate) fn checked_name(name: &Recipient, (queue, checksum): (u64, u32)) -> Result<u64, StoreError> {
+        if checksum != schema::name_checksum(name.as_str(), queue) {
             return Err(StoreError::Damaged("a name of the index has a wrong checksum"));
         }
-        Ok(Some(queue))
+        Ok(queue)
+    }
+
+    /// A name as it is stored.
+    pub(crate) fn parse_name(name: &str) -> Result<Recipient, StoreError> {
+        Recipient::parse(name).map_err(|_| StoreError::Damaged("a name of the index is no recipient"))
     }
 
     /// All names, in order.
@@ -133,6 +142,11 @@ impl Base {
         to: &Key,
     ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
         Ok(self.rows.range::<&[u8]>(&*from.bytes()..&*to.bytes())?)
+    }
+
+    /// Every row, also what lies where no key leads.
+    pub(crate) fn all_rows(&self) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
+        Ok(self.rows.iter()?)
     }
 
     /// The slots that hold acked names, the oldest first. It looks at one row of each.

@@ -130,7 +130,7 @@ impl<'s> Batch<'s> {
         let found = ItemRecord::parse(&frame.body)?;
         let mark = self.records.mark();
         let to = self.records.append(kind::MOVED, &[], frame.body.clone());
-        if !self.tables.move_item(found.queue, found.seq, Some(frame.location), to)? {
+        if !self.tables.move_item(&found, Some(frame.location), to)? {
             self.records.rewind(mark);
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::observe::Observations;
 use crate::pace::Pace;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
+use crate::record::Owner;
 use crate::room::Room;
 use crate::schema::ItemRow;
 use crate::state::State;
@@ -146,22 +147,25 @@ impl Core {
         let found = self.look_up(recipient, wanted, |reading| {
             let rows = reading.view.queue(recipient)?;
             let rows = rows.map(|(queue, row)| QueueRows { view: reading.view, queue, row });
-            rows.map_or(Ok(None), |rows| rows.read_item(seq))
+            let Some(rows) = rows else { return Ok(None) };
+            Ok(rows.read_item(seq)?.map(|item| (rows.queue, item)))
         });
-        let item = found.ok()??;
+        let (queue, item) = found.ok()??;
         if item.payload_bytes != payload.len() as u64 {
             return Some(false);
         }
         // Without the lock: nobody else waits while the disk reads.
         let frame = self.journal.read(&[item.location]).pop()?.ok()?;
-        Some(payload::of_frame(frame, seq, id).ok()? == payload)
+        let owner = Owner { queue, recipient };
+        Some(payload::of_frame(frame, owner, seq, id).ok()? == payload)
     }
 
     /// Reads a page, with its payloads. An item whose record is damaged or lost is left out: it must not hide those behind it.
     pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
         let (mut pull, mut gone) = (pull.clone(), Vec::new());
         loop {
-            match self.fill(self.find_page(&pull)?, &mut gone)? {
+            let (queue, page) = self.find_page(&pull)?;
+            match self.fill(page, Owner { queue, recipient: &pull.recipient }, &mut gone)? {
                 None => {}
                 Some(page) if page.items.is_empty() && page.next.is_some() => {
                     pull.after = page.next;
@@ -176,14 +180,16 @@ impl Core {
         }
     }
 
-    fn find_page(&self, pull: &Pull) -> Result<Page<ItemRow>, StoreError> {
+    /// The rows of a page, and the number of the queue that they are about.
+    fn find_page(&self, pull: &Pull) -> Result<(u64, Page<ItemRow>), StoreError> {
         let wanted = Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max: ROWS_MAX };
         self.look_up(&pull.recipient, wanted, |reading| {
             let memo = Memo::default();
             let reading = Reading { view: reading.view.with_memo(&memo), journal: reading.journal };
             let page = queue::pull(&reading, &self.limits, self.clock.now(), pull)?;
             self.damaged_items.fetch_add(memo.passed_over(), Ordering::Relaxed);
-            Ok(page)
+            // The memo knows it by now. Where there is no queue, the page is empty.
+            Ok((reading.view.name(&pull.recipient)?.unwrap_or_default(), page))
         })
     }
 
@@ -223,7 +229,12 @@ impl Core {
     /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is `gone` that was not before: it may have
     /// been removed once its items were acked or moved. An item that is at the same place then is lost, as no segment is removed that a row
     /// leads to, and nothing is moved to where it was.
-    fn fill(&self, page: Page<ItemRow>, gone: &mut Vec<Location>) -> Result<Option<Page>, ReadError> {
+    fn fill(
+        &self,
+        page: Page<ItemRow>,
+        owner: Owner<'_>,
+        gone: &mut Vec<Location>,
+    ) -> Result<Option<Page>, ReadError> {
         let Page { items, next, remaining } = page;
         let locations: Vec<_> = items.iter().map(|row| row.location).collect();
         let mut filled = Vec::with_capacity(items.len());
@@ -232,7 +243,7 @@ impl Core {
         for (row, frame) in items.into_iter().zip(self.journal.read(&locations)) {
             let location = row.location;
             match frame {
-                Ok(frame) => match payload::item_of_frame(frame, row, &mut kind_before) {
+                Ok(frame) => match payload::item_of_frame(frame, owner, row, &mut kind_before) {
                     Ok(item) => {
                         filled.push(item);
                         continue;

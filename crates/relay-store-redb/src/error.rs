@@ -200,6 +200,15 @@ pub(crate) fn caught<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T
 }
 
 impl StoreError {
+    /// Whether something there does not say what it should, rather than cannot be read.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Panicked => true,
+            Self::Index(error) => matches!(**error, redb::Error::Corrupted(_)),
+            _ => false,
+        }
+    }
+
     fn is_out_of_space(&self) -> bool {
         let kind = match self {
             Self::Index(error) => match &**error {

@@ -11,6 +11,7 @@ use crate::error::{StoreError, caught};
 use crate::journals;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
+use crate::record::Owner;
 use crate::recount;
 use crate::schema::ItemRow;
 use crate::{Contents, RedbRelay, index};
@@ -109,13 +110,13 @@ impl RedbRelay {
                 match rows.front(now).and_then(|front| first_live(&rows, front)) {
                     Ok((expired, item)) => {
                         stats.expired = stats.expired.plus(expired);
-                        first.extend(item);
+                        first.extend(item.map(|item| (rows.queue, item)));
                     }
                     Err(StoreError::Damaged(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
-            stats.next_deadline = first.iter().map(|item| item.deadline).min();
+            stats.next_deadline = first.iter().map(|(_, item)| item.deadline).min();
             stats.oldest_arrival = oldest_arrival(&reading, first);
             Ok(())
         })?;
@@ -150,7 +151,7 @@ fn export_queue(
         let page = read_rows(rows, from)?;
         let Some(last) = page.last() else { return Ok(ControlFlow::Continue(())) };
         from = last.seq.next();
-        for (seq, item) in read_items(reading, page) {
+        for (seq, item) in read_items(reading, Owner { queue, recipient: &owner }, page) {
             match item {
                 Ok(item) if !item.is_live(now) => {}
                 Ok(item) => {
@@ -179,17 +180,17 @@ fn read_rows(rows: &QueueRows<'_>, from: Seq) -> Result<Vec<ItemRow>, StoreError
     Ok(page)
 }
 
-fn read_items(
+fn read_items<'a>(
     reading: &Reading<'_>,
+    owner: Owner<'a>,
     rows: Vec<ItemRow>,
-) -> impl Iterator<Item = (Seq, Result<Item<Bytes>, StoreError>)> {
+) -> impl Iterator<Item = (Seq, Result<Item<Bytes>, StoreError>)> + use<'a> {
     let locations: Vec<_> = rows.iter().map(|row| row.location).collect();
     let frames = reading.journal.read(&locations);
-    rows.into_iter().zip(frames).map(|(row, frame)| {
+    rows.into_iter().zip(frames).map(move |(row, frame)| {
         let seq = row.seq;
-        let item =
-            frame.map_err(StoreError::from).and_then(|frame| payload::item_of_frame(frame, row, &mut None));
-        (seq, item)
+        let read = |frame| payload::item_of_frame(frame, owner, row, &mut None);
+        (seq, frame.map_err(StoreError::from).and_then(read))
     })
 }
 
@@ -204,18 +205,23 @@ fn first_live(rows: &QueueRows<'_>, front: Front) -> Result<(Usage, Option<ItemR
 }
 
 /// When the first of these arrived. What cannot be read does not count.
-fn oldest_arrival(reading: &Reading<'_>, items: Vec<ItemRow>) -> Option<Timestamp> {
-    let (told, untold): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.told.is_some());
-    let told = told.iter().filter_map(|item| Some(item.told.as_ref()?.arrival)).min();
+fn oldest_arrival(reading: &Reading<'_>, items: Vec<(u64, ItemRow)>) -> Option<Timestamp> {
+    let (told, untold): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, item)| item.told.is_some());
+    let told = told.iter().filter_map(|(_, item)| Some(item.told.as_ref()?.arrival)).min();
     // In the order in which they lie, since what is read together costs less.
     let mut sorted = BTreeMap::new();
-    for item in untold {
-        sorted.insert((item.location.segment, item.location.offset), item);
+    for (queue, item) in untold {
+        sorted.insert((item.location.segment, item.location.offset), (queue, item));
     }
     let (mut oldest, mut sorted) = (told, sorted.into_values().peekable());
     while sorted.peek().is_some() {
-        let together = sorted.by_ref().take(READ_ITEMS).collect();
-        let arrivals = read_items(reading, together).filter_map(|(_, item)| Some(item.ok()?.arrival));
+        let together: Vec<_> = sorted.by_ref().take(READ_ITEMS).collect();
+        let locations: Vec<_> = together.iter().map(|(_, item)| item.location).collect();
+        let found = together.into_iter().zip(reading.journal.read(&locations));
+        let arrivals = found.filter_map(|((queue, item), frame)| {
+            let owner = Owner { queue, recipient: &reading.view.owner(queue).ok()? };
+            Some(payload::item_of_frame(frame.ok()?, owner, item, &mut None).ok()?.arrival)
+        });
         oldest = oldest.into_iter().chain(arrivals).min();
     }
     oldest

@@ -3,12 +3,13 @@
 
 mod operations;
 
-use relay_core::{ItemId, MessageId, Seq};
+use relay_core::{ItemId, MessageId, Recipient, Seq};
+use relay_journal::{Frame, Location};
 
 pub use self::operations::operations;
 use crate::few::Few;
 use crate::payload;
-use crate::record::{Forgotten, ItemRecord, Removed, dropped, item_head, parse_dropped};
+use crate::record::{Forgotten, ItemRecord, Owner, Removed, dropped, item_head, kind, parse_dropped};
 use crate::schema::{
     ItemRow, Key, ParsedKey, QueueRow, decode_owner, decode_seq, decode_until, decode_usage, encode_number,
     encode_usage,
@@ -35,7 +36,12 @@ pub fn record(data: &[u8]) {
         assert!(parse_dropped(&dropped(queue)).is_ok_and(|again| again == queue));
     }
     let id = ItemId { message_id: MessageId::from_bytes([0; 16]), chunk_index: 0 };
-    drop(ItemRecord::parse_of(data, Seq::new(1), id));
+    let Ok(recipient) = Recipient::parse("somebody") else { return };
+    let owner = Owner { queue: 1, recipient: &recipient };
+    drop(ItemRecord::parse_of(data, owner, Seq::new(1), id));
+    let location = Location { segment: 1, offset: 0, length: 0 };
+    let frame = Frame { kind: kind::PAYLOAD, location, body: data.to_vec().into() };
+    drop(payload::of_frame(frame, owner, Seq::new(1), id));
 }
 
 fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
@@ -44,7 +50,8 @@ fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
     let (_, payload) = data.split_at(data.len() - record.payload_bytes);
     let written = [&item_head(record.queue, &recipient, &item), payload].concat();
     assert!(ItemRecord::parse(&written).is_ok_and(|again| again == *record));
-    assert!(ItemRecord::parse_of(&written, item.seq, item.id()).is_ok());
+    let owner = Owner { queue: record.queue, recipient: &recipient };
+    assert!(ItemRecord::parse_of(&written, owner, item.seq, item.id()).is_ok());
 }
 
 /// The items of a row, packed again, and without each of them. Numbers may have been written longer than they need to be.

@@ -52,7 +52,7 @@ pub(crate) struct Index {
 
 /// How much of the memory of the cache redb may fill with pages. It counts nothing else, but the allocator takes 5 KiB for a page of 4 KiB and
 /// its header, the cache has tables of its own, and while a checkpoint is written there are two of some pages.
-const fn page_bytes(cache_bytes: usize) -> usize {
+pub(crate) const fn page_bytes(cache_bytes: usize) -> usize {
     cache_bytes / 3 * 2
 }
 

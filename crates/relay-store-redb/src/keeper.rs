@@ -393,7 +393,7 @@ impl Keeper {
         }
         let Ok(found) = ItemRecord::parse(&frame.body) else { return false };
         // What cannot be found out over a damaged index is not moved.
-        let lies_at = || Ok(self.core.state().lies_at(found.queue, found.seq, frame.location));
+        let lies_at = || Ok(self.core.state().lies_at(&found, frame.location));
         caught(lies_at).unwrap_or(false)
     }
 

@@ -11,7 +11,7 @@
 //! - `layer`, `rows`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
 //!   `memo`: queues that were looked at lately.
 //! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
-//! - `read`: pages and counts. `recount`: does everything add up?
+//! - `read`: pages and counts. `recount`: does everything add up? `index_check`: are the pages of the index whole?
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `room`: is there space for what is new? `keeper`, `index`: the one that writes
@@ -39,6 +39,7 @@ pub mod fuzzing;
 mod handle;
 mod import;
 mod index;
+mod index_check;
 mod index_file;
 mod journals;
 mod keeper;
@@ -90,6 +91,7 @@ use crate::error::caught;
 pub use crate::error::{CopyError, OpenError, StoreError};
 pub use crate::export::{Files, Stats};
 pub use crate::import::Imported;
+pub use crate::index_check::{verify_index, verify_index_on};
 use crate::keeper::{Keeper, Task};
 use crate::memo::Memo;
 pub use crate::progress::OpenProgress;
@@ -288,7 +290,7 @@ impl RedbRelay {
         let state = self.core.state();
         let reading = Reading { view: state.synced(), journal: &self.core.journal };
         let mut findings = self.findings.clone();
-        findings.extend(recount::recount(&reading, &state.segments())?);
+        findings.extend(recount::recount(&reading, state.segments(), state.numbers())?);
         Ok(findings)
     }
 

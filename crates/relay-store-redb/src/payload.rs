@@ -7,48 +7,69 @@ use relay_journal::{Frame, Location};
 use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
 use crate::journals;
-use crate::record::{self, ItemRecord, kind};
+use crate::record::{self, ItemRecord, Owner, kind};
 use crate::schema::{ItemRow, Told};
 
-/// What the frame of a payload begins with: whose it is. The payload follows.
-pub(crate) fn head(id: ItemId) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(24);
+/// What the frame of a payload begins with: which item it is of, and for whom. The payload follows. It is written before its push is
+/// decided, so it cannot tell a queue or an arrival number.
+pub(crate) fn head(recipient: &Recipient, id: ItemId) -> Vec<u8> {
+    let recipient = recipient.as_str();
+    let mut bytes = Vec::with_capacity(32 + recipient.len());
     bytes.extend_from_slice(id.message_id.as_bytes());
     put_number(&mut bytes, u64::from(id.chunk_index));
+    put_number(&mut bytes, recipient.len() as u64);
+    bytes.extend_from_slice(recipient.as_bytes());
     bytes
 }
 
-/// The whole item of a row, if the frame holds that one. Its kind may be the same as that of the item before: most are.
+/// The whole item of a row, if the frame holds that one, of that owner. Its kind may be the same as that of the item before: most are.
 pub(crate) fn item_of_frame(
     frame: Frame,
+    owner: Owner<'_>,
     row: ItemRow,
     kind_before: &mut Option<Kind>,
 ) -> Result<Item<Bytes>, StoreError> {
     let ItemRow { seq, id, deadline, payload_bytes, told, .. } = row;
     let Some(told) = told else {
-        let record = ItemRecord::parse_of(&frame.body, seq, id)?;
+        let record = parse_item(&frame, owner, seq, id)?;
         let (item, payload_bytes) = (record.item(kind_before)?, record.payload_bytes);
         return Ok(item.with_body(record::payload_of(frame.body, payload_bytes)));
     };
     let Told { arrival, total_len, sent_ms, chunk_count, kind } = *told;
     let chunk = Chunk::new(id.chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
-    let body = of_frame(frame, seq, id)?;
+    let body = of_frame(frame, owner, seq, id)?;
     let message_id = id.message_id;
     Ok(Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body })
 }
 
-/// The payload of the item `seq` called `id`, if the frame holds that one: the record of the item, or what lies aside.
-pub(crate) fn of_frame(frame: Frame, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
+/// The payload of the owner's item `seq` called `id`, if the frame holds that one: the record of the item, or what lies aside.
+pub(crate) fn of_frame(frame: Frame, owner: Owner<'_>, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
     if frame.kind == kind::PAYLOAD {
-        return aside(frame.body, id);
+        return aside(frame.body, owner, id);
     }
-    let payload_bytes = ItemRecord::parse_of(&frame.body, seq, id)?.payload_bytes;
+    let payload_bytes = parse_item(&frame, owner, seq, id)?.payload_bytes;
     Ok(record::payload_of(frame.body, payload_bytes))
 }
 
-fn aside(body: Bytes, id: ItemId) -> Result<Bytes, StoreError> {
+fn parse_item<'a>(
+    frame: &'a Frame,
+    owner: Owner<'_>,
+    seq: Seq,
+    id: ItemId,
+) -> Result<ItemRecord<'a>, StoreError> {
+    if !matches!(frame.kind, kind::PUSHED | kind::MOVED) {
+        return Err(StoreError::Damaged("the index leads to the record of something else"));
+    }
+    ItemRecord::parse_of(&frame.body, owner, seq, id)
+}
+
+fn aside(body: Bytes, owner: Owner<'_>, id: ItemId) -> Result<Bytes, StoreError> {
     let mut fields = Fields::new(&body, "payload");
     let found = ItemId { message_id: MessageId::from_bytes(fields.take()?), chunk_index: fields.small()? };
+    let recipient_bytes = fields.number()?;
+    if fields.slice(recipient_bytes)? != owner.recipient.as_str().as_bytes() {
+        return Err(StoreError::Damaged("the index leads to the payload of another recipient"));
+    }
     if found != id {
         return Err(StoreError::Damaged("the index leads to another item's payload"));
     }

@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::handle::QueueHandle;
 use crate::journals::Journals;
 use crate::payload;
+use crate::record::Owner;
 use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
 use crate::view::{Merge, Value, View};
 
@@ -234,10 +235,10 @@ impl Reading<'_> {
         queue.open.as_ref().map(|open| open.rows(self.view))
     }
 
-    fn payload(&self, item: &ItemRow) -> Result<Bytes, StoreError> {
+    fn payload(&self, owner: Owner<'_>, item: &ItemRow) -> Result<Bytes, StoreError> {
         let frame =
             self.journal.read(&[item.location]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
-        payload::of_frame(frame, item.seq, item.id)
+        payload::of_frame(frame, owner, item.seq, item.id)
     }
 }
 
@@ -285,13 +286,12 @@ impl ReadTx for Reading<'_> {
     }
 
     fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let item = match queue.found(seq) {
-            None => self.rows(queue).map(|rows| rows.read_item(seq)).transpose()?.flatten(),
-            found => found,
-        };
-        let item = item.ok_or(StoreError::Damaged("a name leads to no item"))?;
+        let no_item = StoreError::Damaged("a name leads to no item");
+        let Some(rows) = self.rows(queue) else { return Err(no_item) };
+        let item = queue.found(seq).map_or_else(|| rows.read_item(seq), |found| Ok(Some(found)))?;
+        let (item, owner) = (item.ok_or(no_item)?, Owner { queue: rows.queue, recipient: &queue.recipient });
         // What has another length need not be read.
-        Ok(item.payload_bytes == payload.len() as u64 && self.payload(&item)? == payload)
+        Ok(item.payload_bytes == payload.len() as u64 && self.payload(owner, &item)? == payload)
     }
 
     fn items_from(&self, queue: &QueueHandle, from: Seq) -> Result<u64, StoreError> {

@@ -37,7 +37,7 @@ pub(crate) mod kind {
 pub(crate) struct ItemRecord<'a> {
     pub(crate) queue: u64,
     pub(crate) seq: Seq,
-    deadline: Timestamp,
+    pub(crate) deadline: Timestamp,
     arrival: Timestamp,
     total_len: u64,
     sent_ms: u64,
@@ -47,6 +47,16 @@ pub(crate) struct ItemRecord<'a> {
     kind: &'a str,
     recipient: &'a str,
     pub(crate) payload_bytes: usize,
+}
+
+/// Whose item it is that is read by its place. Its record must say the same: a row that leads to the record of somebody else must not
+/// give his mail away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    /// The queue that the row of the item is about.
+    pub(crate) queue: u64,
+    /// Who asks, or who that queue belongs to.
+    pub(crate) recipient: &'a Recipient,
 }
 
 /// Items that were taken out of a queue.
@@ -166,10 +176,27 @@ impl<'a> ItemRecord<'a> {
         ItemId { message_id: self.message_id, chunk_index: self.chunk_index }
     }
 
-    /// The record of the item `seq` called `id`, if `body` is that.
-    pub(crate) fn parse_of(body: &'a [u8], seq: Seq, id: ItemId) -> Result<Self, StoreError> {
+    /// Whether it is the record of the owner's item `seq` called `id`.
+    pub(crate) fn is_of(&self, owner: Owner<'_>, seq: Seq, id: ItemId) -> bool {
+        self.is_owned_by(owner) && self.seq == seq && self.id() == id
+    }
+
+    fn is_owned_by(&self, owner: Owner<'_>) -> bool {
+        self.queue == owner.queue && self.recipient == owner.recipient.as_str()
+    }
+
+    /// The record of the owner's item `seq` called `id`, if `body` is that.
+    pub(crate) fn parse_of(
+        body: &'a [u8],
+        owner: Owner<'_>,
+        seq: Seq,
+        id: ItemId,
+    ) -> Result<Self, StoreError> {
         let record = Self::parse(body)?;
-        if record.seq != seq || record.id() != id {
+        if !record.is_owned_by(owner) {
+            return Err(StoreError::Damaged("the index leads to the record of another queue's item"));
+        }
+        if !record.is_of(owner, seq, id) {
             return Err(StoreError::Damaged("the index leads to another item's record"));
         }
         Ok(record)

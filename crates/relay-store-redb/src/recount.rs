@@ -1,69 +1,142 @@
-//! Recounts a store: what relay-core asks of every one, and what only this one has. It reads every row and every record.
+//! Recounts a store: what relay-core asks of every queue, and what only this store has. It reads every row and every record that a
+//! row leads to, from both ends, and goes on behind what is damaged. It changes nothing, and takes a bounded amount of memory.
+
+mod names;
+mod queue;
+mod rows;
+mod twice;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use relay_core::verify::Inspect;
-use relay_core::{ItemId, Recipient, Seq, Timestamp, Trace, Usage};
+use relay_core::Seq;
+use relay_core::verify::Findings;
+use relay_journal::Location;
 
 use crate::Contents;
 use crate::base::Live;
 use crate::error::{StoreError, caught};
-use crate::payload;
+use crate::journals;
+use crate::layer::{Change, Numbers};
 use crate::read::{QueueRows, Reading};
-use crate::schema::{
-    self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, ParsedKey, Places,
-    QueueRow,
-};
+use crate::recount::rows::Rows;
+use crate::recount::twice::Twice;
+use crate::schema::Key;
 use crate::view::{Value, View};
 
-/// How many bytes of records are read together, unless one alone is longer.
-const READ_TOGETHER_BYTES: u64 = 4 * 1024 * 1024;
+/// What is counted along the way.
+struct Counted {
+    /// What is noted of the live frames of each segment, less those that are found.
+    segments: BTreeMap<u32, Change>,
+    /// The largest numbers in use.
+    largest: Numbers,
+    /// All arrival numbers in use.
+    seqs: Twice,
+}
 
-/// Lists what does not add up. `segments` is what is noted of the live frames of each segment.
+/// Lists what does not add up. `segments` is what is noted of the live frames of each segment, and `numbers` are the last ones that were
+/// given away.
 pub(crate) fn recount(
     reading: &Reading<'_>,
-    segments: &BTreeMap<u32, Live>,
+    segments: BTreeMap<u32, Live>,
+    numbers: Numbers,
 ) -> Result<Vec<String>, StoreError> {
-    let mut findings = or_damage(|| find_damaged_rows(reading))?;
-    findings.extend(or_damage(|| relay_core::verify::recount(reading))?);
-    findings.extend(or_damage(|| check_queues(reading, segments))?);
-    Ok(findings)
+    let (mut all, view) = (Vec::new(), reading.view);
+    let mut part = |what: &str, check: &mut dyn FnMut(&mut Findings) -> Result<(), StoreError>| {
+        let mut findings = Findings::default();
+        contain(what, &mut findings, check)?;
+        all.extend(findings.into_listed());
+        Ok::<_, StoreError>(())
+    };
+    let mut counted = Counted::new(segments);
+    part("the keys of the index", &mut |findings| rows::find_strange_keys(&view, findings))?;
+    let mut rows = Rows::new(view);
+    for (what, range) in rows::sections() {
+        part(what, &mut |findings| rows.check(&range, findings))?;
+    }
+    counted.largest.queue = rows.largest_queue;
+    part("the names of queues", &mut |findings| names::check(&view, &mut counted.largest, findings))?;
+    part("the queues", &mut |findings| check_queues(reading, &mut counted, findings))?;
+    part("the segments", &mut |findings| {
+        counted.check_segments(findings);
+        counted.check_numbers(numbers, findings);
+        Ok(())
+    })?;
+    part("the arrival numbers", &mut |findings| {
+        counted.seqs.check(findings, &mut |visit| each_seq(reading, visit))
+    })?;
+    Ok(all)
 }
 
-fn check_queues(reading: &Reading<'_>, segments: &BTreeMap<u32, Live>) -> Result<Vec<String>, StoreError> {
-    let mut findings = Vec::new();
-    let mut counted = BTreeMap::<u32, Live>::new();
-    for rows in queues(reading)? {
-        let rows = rows?;
-        let queue = rows.queue;
-        let items = items(&rows)?;
-        for item in &items {
-            let live = counted.entry(item.location.segment).or_default();
-            live.items += 1;
-            live.bytes += u64::from(item.location.length);
-        }
-        findings.extend(check_ends(&rows, &items));
-        findings.extend(or_damage(|| check_acked(&rows))?);
-        findings.extend(or_damage(|| check_layout(&rows, &items))?);
-        findings.extend(or_damage(|| check_places(&rows, &items))?);
-        findings.extend(check_records(reading, queue, &items));
-    }
-    let noted = segments.iter().filter(|(_, live)| live.items > 0 || live.bytes > 0);
-    let noted: BTreeMap<_, _> = noted.map(|(segment, live)| (*segment, *live)).collect();
-    if noted != counted {
-        findings.push(format!("live frames of the segments: {noted:?} are noted, {counted:?} exist"));
-    }
-    Ok(findings)
-}
-
-/// What a check has found, or the damage that it could not get past, which must not keep the others from looking.
-fn or_damage(check: impl FnOnce() -> Result<Vec<String>, StoreError>) -> Result<Vec<String>, StoreError> {
-    match caught(check) {
-        Err(error @ (StoreError::Damaged(_) | StoreError::Panicked)) => {
-            Ok(vec![format!("not checked to the end: {error}")])
+/// Checks part of a store. What it cannot get past is told, and must not keep others from looking.
+fn contain(
+    what: &str,
+    findings: &mut Findings,
+    check: &mut dyn FnMut(&mut Findings) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    match caught(|| check(findings)) {
+        Err(error) if error.is_damage() => {
+            findings.add(format!("{what}: not checked to the end: {error}"));
+            Ok(())
         }
         checked => checked,
+    }
+}
+
+fn check_queues(
+    reading: &Reading<'_>,
+    counted: &mut Counted,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    for rows in queues(reading)? {
+        let rows = rows?;
+        let name = format!("queue number {}", rows.queue);
+        contain(&name, findings, &mut |findings| queue::check(reading, &rows, counted, findings))?;
+    }
+    Ok(())
+}
+
+/// Shows the arrival number of every item.
+fn each_seq(reading: &Reading<'_>, visit: &mut dyn FnMut(Seq)) -> Result<(), StoreError> {
+    for rows in queues(reading)? {
+        rows?.scan(Seq::ZERO, &mut |item| {
+            visit(item.seq);
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(())
+}
+
+impl Counted {
+    fn new(noted: BTreeMap<u32, Live>) -> Self {
+        let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        let noted = noted.into_iter().filter(|(_, live)| *live != Live::default());
+        let change = |live: Live| Change { items: signed(live.items), bytes: signed(live.bytes) };
+        let segments = noted.map(|(segment, live)| (segment, change(live))).collect();
+        Self { segments, largest: Numbers::default(), seqs: Twice::default() }
+    }
+
+    /// What is left of what was noted should be nothing.
+    fn check_segments(&self, findings: &mut Findings) {
+        for (segment, Change { items, bytes }) in &self.segments {
+            let own = journals::own_location(Location { segment: *segment, offset: 0, length: 0 }).segment;
+            let file = if journals::is_payload(*segment) { "payload file" } else { "segment" };
+            findings.add(format!(
+                "{file} {own}: what is noted of its live frames is off by {items:+} and {bytes:+} bytes"
+            ));
+        }
+    }
+
+    fn check_numbers(&self, noted: Numbers, findings: &mut Findings) {
+        let numbers = [
+            ("arrival", noted.seq.as_u64(), self.largest.seq.as_u64()),
+            ("queue", noted.queue, self.largest.queue),
+        ];
+        for (of, noted, largest) in numbers {
+            if largest > noted {
+                findings.add(format!("the last {of} number is noted as {noted}, and {largest} is in use"));
+            }
+        }
     }
 }
 
@@ -79,35 +152,13 @@ pub(crate) fn contents(reading: &Reading<'_>) -> Result<Contents, StoreError> {
     Ok(contents)
 }
 
-/// Damaged rows are passed over by all others, so they are looked for first.
+/// Lists the rows that are damaged, which all others pass over.
 pub(crate) fn find_damaged_rows(reading: &Reading<'_>) -> Result<Vec<String>, StoreError> {
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     for row in reading.view.range(&Key::start(), &Key::end())? {
-        let wrong = match row {
-            Ok((key, value)) => value.bytes().and_then(|value| check_row(&key, &value)).err(),
-            Err(error) => Some(error),
-        };
-        match wrong {
-            None => {}
-            Some(StoreError::Damaged(what)) => findings.push(format!("the index: {what}")),
-            Some(error) => return Err(error),
-        }
+        rows::parse(row, &mut findings)?;
     }
-    Ok(findings)
-}
-
-fn check_row(key: &Key, value: &[u8]) -> Result<(), StoreError> {
-    match key.parse()? {
-        ParsedKey::Owner(_) => schema::decode_owner(value).map(drop),
-        ParsedKey::Queue(_) => QueueRow::decode(value).map(drop),
-        ParsedKey::Item(_, seq) => ItemRow::decode(seq, value).map(drop),
-        ParsedKey::Trace(..) => schema::decode_seq(value).map(drop),
-        ParsedKey::Block(..) => schema::decode_usage(value).map(drop),
-        ParsedKey::Acked(slot, ..) if schema::decode_until(value)? >= slot => Ok(()),
-        ParsedKey::Acked(..) => Err(StoreError::Damaged("an acked name is over before its slot begins")),
-        ParsedKey::Due(..) if value.is_empty() => Ok(()),
-        ParsedKey::Due(..) => Err(StoreError::Damaged("a row has a value and needs none")),
-    }
+    Ok(findings.into_listed())
 }
 
 /// All queues whose row can be read.
@@ -126,201 +177,41 @@ fn queue<'a>(view: View<'a>, (key, value): &(Key, Value<'a>)) -> Result<QueueRow
     Ok(QueueRows { view, queue: key.about(), row: value.queue()? })
 }
 
-fn items(rows: &QueueRows<'_>) -> Result<Vec<ItemRow>, StoreError> {
-    let mut items = Vec::new();
-    rows.scan(Seq::ZERO, &mut |row| {
-        items.push(row);
-        ControlFlow::Continue(())
-    })?;
-    Ok(items)
-}
-
-fn check_ends(rows: &QueueRows<'_>, items: &[ItemRow]) -> Option<String> {
-    let wrong = Ends::of(items) != rows.row.ends;
-    wrong.then(|| format!("queue number {}: its ends are not where they are noted", rows.queue))
-}
-
-/// Whether as many acked names are there as are noted, and each is found by its name.
-fn check_acked(rows: &QueueRows<'_>) -> Result<Vec<String>, StoreError> {
-    let (queue, acked) = (rows.queue, acked_of(rows)?);
-    let mut wrong = Vec::new();
-    if acked.len() as u64 != rows.row.acked {
-        wrong.push(format!(
-            "queue number {queue}: {} acked names are noted, {} exist",
-            rows.row.acked,
-            acked.len()
-        ));
-    }
-    for (id, until) in acked {
-        if rows.find(id)?.is_some()
-            || rows.view.read_acked(queue, id)?.is_none_or(|(_, found)| found != until)
-        {
-            wrong.push(format!("queue number {queue}: an acked name is not found as such"));
-        }
-    }
-    Ok(wrong)
-}
-
-/// The acked names of a queue, slot by slot.
-fn acked_of(rows: &QueueRows<'_>) -> Result<Vec<(ItemId, Timestamp)>, StoreError> {
-    let mut acked = Vec::new();
-    for slot in rows.view.acked.all_slots() {
-        let (from, to) = (Key::acked_of(slot, rows.queue), Key::acked_of(slot, rows.queue.saturating_add(1)));
-        for name in rows.view.range(&from, &to)? {
-            let (key, value) = name?;
-            if let ParsedKey::Acked(.., id) = key.parse()? {
-                acked.push((id, schema::decode_until(&value.bytes()?)?));
-            }
-        }
-    }
-    Ok(acked)
-}
-
-/// Checks the places of the items, and the counts of their blocks.
-fn check_places(rows: &QueueRows<'_>, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
-    let queue = rows.queue;
-    let mut wrong = Vec::new();
-    let mut counted = Vec::new();
-    if let Items::Apart(places) = rows.row.items {
-        let in_order = items.is_sorted_by(|a, b| a.place < b.place);
-        if !in_order || items.last().is_some_and(|last| last.place >= places.next) {
-            wrong.push(format!("queue number {queue}: places are out of order"));
-        }
-        for block in items.chunk_by(|a, b| a.place / BLOCK_ITEMS == b.place / BLOCK_ITEMS) {
-            let usage = block.iter().map(|row| Usage::of(row.payload_bytes)).sum();
-            counted.extend(block.first().map(|row| (row.place / BLOCK_ITEMS, usage)));
-        }
-    }
-    if noted_blocks(rows)? != counted {
-        wrong.push(format!("queue number {queue}: its blocks are not counted right"));
-    }
-    Ok(wrong)
-}
-
-fn noted_blocks(rows: &QueueRows<'_>) -> Result<Vec<(u64, Usage)>, StoreError> {
-    let mut noted = Vec::new();
-    for block in rows.view.range(&Key::block(rows.queue, 0), &Key::block(rows.queue, u64::MAX))? {
-        let (key, value) = block?;
-        if let ParsedKey::Block(_, block) = key.parse()? {
-            noted.push((block, schema::decode_usage(&value.bytes()?)?));
-        }
-    }
-    if let Items::Apart(Places { next, open_block }) = rows.row.items {
-        noted.extend((!open_block.is_empty()).then_some((next / BLOCK_ITEMS, open_block)));
-    }
-    Ok(noted)
-}
-
-/// Reads the record of every item, and so checks its checksums.
-fn check_records(reading: &Reading<'_>, queue: u64, items: &[ItemRow]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let mut together_bytes = 0;
-    let is_together = |_: &ItemRow, next: &ItemRow| {
-        let bytes = u64::from(next.location.length);
-        let fits = together_bytes + bytes <= READ_TOGETHER_BYTES;
-        together_bytes = if fits { together_bytes + bytes } else { bytes };
-        fits
-    };
-    for items in items.chunk_by(is_together) {
-        let locations: Vec<_> = items.iter().map(|row| row.location).collect();
-        for (item, frame) in items.iter().zip(reading.journal.read(&locations)) {
-            let payload =
-                frame.map_err(StoreError::from).and_then(|frame| payload::of_frame(frame, item.seq, item.id));
-            let what = match payload {
-                Ok(payload) if payload.len() as u64 == item.payload_bytes => continue,
-                Ok(payload) => format!("its payload has {} bytes", payload.len()),
-                Err(error) => error.to_string(),
-            };
-            wrong.push(format!("queue number {queue}, item {}: {what}", item.seq.as_u64()));
-        }
-    }
-    wrong
-}
-
-/// The names that lead to items: those of the items in the row, or those that have rows.
-fn names(rows: &QueueRows<'_>) -> Result<Vec<ItemId>, StoreError> {
-    match rows.row.here() {
-        Some(items) => Ok(items.iter().map(|item| item.id).collect()),
-        None => named(rows),
-    }
-}
-
-/// The names that have rows.
-fn named(rows: &QueueRows<'_>) -> Result<Vec<ItemId>, StoreError> {
-    let mut names = Vec::new();
-    for row in rows.view.range(&Key::items_end(rows.queue), &Key::traces_end(rows.queue))? {
-        if let ParsedKey::Trace(_, id) = row?.0.parse()? {
-            names.push(id);
-        }
-    }
-    Ok(names)
-}
-
-/// Whether the items have rows where they should, and only there.
-fn check_layout(rows: &QueueRows<'_>, items: &[ItemRow]) -> Result<Vec<String>, StoreError> {
-    let is_right = match rows.row.here() {
-        Some(items) => {
-            let apart = rows.view.range(&Key::items_start(rows.queue), &Key::traces_end(rows.queue))?.next();
-            items.len() <= APART_FROM_ITEMS && apart.is_none()
-        }
-        None => items.len() as u64 > APART_UNTIL_ITEMS,
-    };
-    let wrong = || format!("queue number {}: items have rows where they need none, or have none", rows.queue);
-    Ok((!is_right).then(wrong).into_iter().collect())
-}
-
-impl Inspect for Reading<'_> {
-    fn recipients(&self) -> Result<Vec<Recipient>, StoreError> {
-        queues(self)?.map(|rows| self.view.owner(rows?.queue)).collect()
-    }
-
-    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, StoreError> {
-        let Some((queue, row)) = self.view.queue(recipient)? else { return Ok(Vec::new()) };
-        let rows = QueueRows { view: self.view, queue, row };
-        let mut traces = Vec::new();
-        for id in names(&rows)? {
-            if let Some(ItemRow { seq, deadline, payload_bytes, .. }) = rows.find(id)? {
-                traces.push((id, Trace::Queued { seq, deadline, payload_bytes }));
-            }
-        }
-        traces.extend(acked_of(&rows)?.into_iter().map(|(id, until)| (id, Trace::Acked { until })));
-        Ok(traces)
-    }
-
-    fn expiry(&self) -> Result<Vec<(Timestamp, Recipient)>, StoreError> {
-        let mut expiry = Vec::new();
-        for row in self.view.range(&Key::due_start(), &Key::acked_start())? {
-            if let ParsedKey::Due(at, queue) = row?.0.parse()? {
-                expiry.push((at, self.view.owner(queue)?));
-            }
-        }
-        Ok(expiry)
-    }
-
-    fn acked_expiry(&self) -> Result<Vec<(Timestamp, Recipient, ItemId)>, StoreError> {
-        let mut expiry = Vec::new();
-        for row in self.view.range(&Key::acked_start(), &Key::end())? {
-            let (key, value) = row?;
-            if let ParsedKey::Acked(_, queue, id) = key.parse()? {
-                expiry.push((schema::decode_until(&value.bytes()?)?, self.view.owner(queue)?, id));
-            }
-        }
-        Ok(expiry)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_a_check_stumbles_over_is_a_finding_and_the_rest_an_error() {
-        assert_eq!(
-            or_damage(|| panic!()).unwrap(),
-            [format!("not checked to the end: {}", StoreError::Panicked)]
+        let told = |error: fn() -> StoreError| {
+            let mut findings = Findings::default();
+            contain("a part", &mut findings, &mut |_| Err(error())).map(|()| findings.into_listed())
+        };
+        let expected = |error: StoreError| vec![format!("a part: not checked to the end: {error}")];
+        assert_eq!(told(|| panic!()).unwrap(), expected(StoreError::Panicked));
+        assert_eq!(told(|| StoreError::Damaged("a row")).unwrap(), expected(StoreError::Damaged("a row")));
+        assert!(
+            told(|| redb::StorageError::Corrupted("a page".into()).into()).unwrap()[0].contains("a page")
         );
-        let damaged = or_damage(|| Err(StoreError::Damaged("a row"))).unwrap();
-        assert!(damaged.len() == 1 && damaged[0].contains("a row"), "{damaged:?}");
-        assert!(or_damage(|| Err(StoreError::Full)).is_err());
+        assert!(told(|| StoreError::Full).is_err());
+        assert!(told(|| std::io::Error::other("the disk fails").into()).is_err());
+    }
+
+    #[test]
+    fn what_is_noted_of_segments_must_be_there() {
+        let live = Live { items: 2, bytes: 100 };
+        let noted = [(1, live), (2, Live::default()), (0x8000_0003, live)];
+        let mut counted = Counted::new(noted.into());
+        counted.segments.insert(4, Change { items: -1, bytes: -50 });
+        let mut findings = Findings::default();
+        counted.check_segments(&mut findings);
+        assert_eq!(
+            findings.into_listed(),
+            [
+                "segment 1: what is noted of its live frames is off by +2 and +100 bytes",
+                "segment 4: what is noted of its live frames is off by -1 and -50 bytes",
+                "payload file 3: what is noted of its live frames is off by +2 and +100 bytes",
+            ]
+        );
     }
 }

@@ -227,7 +227,7 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'
         }
         kind::MOVED => {
             let found = ItemRecord::parse(&frame.body)?;
-            tables.move_item(found.queue, found.seq, None, frame.location).map(drop)
+            tables.move_item(&found, None, frame.location).map(drop)
         }
         kind::REMOVED => return remove(tables, &Removed::parse(&frame.body)?),
         kind::FORGOTTEN => {

@@ -493,17 +493,18 @@ impl QueueRow {
     }
 }
 
-impl Default for Items {
-    fn default() -> Self {
-        Self::Here(Few::default())
-    }
-}
-
+#[cfg(test)]
 impl Ends {
     /// Of these items, which are in order.
     pub(crate) fn of(items: &[ItemRow]) -> Option<Self> {
         let ends = items.first().zip(items.last());
         ends.map(|(first, last)| Self { first: first.as_end(), last: last.as_end() })
+    }
+}
+
+impl Default for Items {
+    fn default() -> Self {
+        Self::Here(Few::default())
     }
 }
 

@@ -13,6 +13,7 @@ use crate::excerpt::{Excerpt, Wanted};
 use crate::journals;
 use crate::layer::{Change, Layer, Numbers};
 use crate::read::QueueRows;
+use crate::record::{ItemRecord, Owner};
 use crate::view::View;
 
 /// How many numbers are left out after damage: more than what a restart replays can have told.
@@ -176,11 +177,15 @@ impl State {
         (written, std::mem::replace(&mut self.base, base))
     }
 
-    /// Whether the item is live and its record is the one there.
-    pub(crate) fn lies_at(&self, queue: u64, seq: Seq, location: Location) -> bool {
-        let rows = QueueRows::of(self.synced(), queue);
-        let item = rows.and_then(|rows| rows.map_or(Ok(None), |rows| rows.read_item(seq)));
-        item.is_ok_and(|item| item.is_some_and(|item| item.location == location))
+    /// Whether the item of this record is live, and its record is the one there.
+    pub(crate) fn lies_at(&self, found: &ItemRecord<'_>, location: Location) -> bool {
+        let (view, queue) = (self.synced(), found.queue);
+        let rows = QueueRows::of(view, queue);
+        let item = rows.and_then(|rows| rows.map_or(Ok(None), |rows| rows.read_item(found.seq)));
+        let Ok(Some(item)) = item else { return false };
+        let is_its_record =
+            |recipient| found.is_of(Owner { queue, recipient: &recipient }, item.seq, item.id);
+        item.location == location && view.owner(queue).is_ok_and(is_its_record)
     }
 
     pub(crate) fn base(&self) -> &Arc<Base> {

@@ -18,6 +18,7 @@ use crate::handle::{AckedName, OpenQueue};
 use crate::layer::{Change, Layer, Numbers};
 use crate::memo::Memo;
 use crate::read::QueueRows;
+use crate::record::{ItemRecord, Owner};
 use crate::rows::Slot;
 use crate::schema::{
     self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, ParsedKey, Places,
@@ -339,19 +340,22 @@ impl<'s> Tables<'s> {
         Ok(true)
     }
 
-    /// Notes that an item lies elsewhere now. False, and nothing done, when it is not at `from` any more.
+    /// Notes that the item of this record lies elsewhere now. False, and nothing done, when it is not at `from` any more, or when the row
+    /// that leads there is that of another item.
     pub(crate) fn move_item(
         &mut self,
-        queue: u64,
-        seq: Seq,
+        found: &ItemRecord<'_>,
         from: Option<Location>,
         to: Location,
     ) -> Result<bool, StoreError> {
+        let (queue, seq) = (found.queue, found.seq);
         let Some(rows) = self.rows(queue)? else { return Ok(false) };
         let Some(mut item) = rows.read_item(seq)? else { return Ok(false) };
+        let recipient = rows.view.owner(queue)?;
         let mut row = rows.row;
         let old = item.location;
-        if from.is_some_and(|from| from != old) {
+        let is_its_record = found.is_of(Owner { queue, recipient: &recipient }, seq, item.id);
+        if !is_its_record || from.is_some_and(|from| from != old) {
             return Ok(false);
         }
         item.location = to;

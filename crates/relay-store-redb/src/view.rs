@@ -8,7 +8,7 @@ use relay_core::{ItemId, Recipient, Timestamp};
 
 use crate::acked::AckedNames;
 use crate::base::Base;
-use crate::error::StoreError;
+use crate::error::{StoreError, caught};
 use crate::excerpt::Coverage;
 use crate::layer::Layer;
 use crate::memo::Memo;
@@ -30,6 +30,9 @@ pub(crate) struct View<'a> {
     /// What the layers say all of, if they are excerpts.
     coverage: Option<&'a Coverage>,
 }
+
+/// A recipient and the number of the queue that it leads to, or that this cannot be read.
+pub(crate) type NameFound<'a> = Result<(&'a Recipient, u64), StoreError>;
 
 /// The value of a row.
 pub(crate) enum Value<'a> {
@@ -130,6 +133,37 @@ impl<'a> View<'a> {
             Some(number) => Ok(*number),
             None => self.base.name(recipient),
         }
+    }
+
+    /// The index below all layers.
+    pub(crate) const fn base(&self) -> &'a Base {
+        self.base
+    }
+
+    /// Shows every name with the queue that it leads to, in no order. A damaged one is an error of its own.
+    pub(crate) fn each_name(&self, visit: &mut dyn FnMut(NameFound<'_>)) -> Result<(), StoreError> {
+        for (depth, layer) in self.layers.iter().flatten().enumerate() {
+            for (name, queue) in &layer.names {
+                if let Some(queue) = queue.filter(|_| !self.is_named_above(depth, name)) {
+                    visit(Ok((name, queue)));
+                }
+            }
+        }
+        for row in self.base.names()? {
+            let (name, value) = row?;
+            // Over what is no text redb panics.
+            match caught(|| Base::parse_name(name.value())) {
+                Ok(name) if self.is_named_above(LAYERS_MAX, &name) => {}
+                Ok(name) => visit(Base::checked_name(&name, value.value()).map(|queue| (&name, queue))),
+                Err(error) => visit(Err(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one of the first so many layers says where the name leads.
+    fn is_named_above(&self, depth: usize, name: &Recipient) -> bool {
+        self.layers.iter().flatten().take(depth).any(|layer| layer.names.contains_key(name))
     }
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {

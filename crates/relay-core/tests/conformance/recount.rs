@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::memory::MemoryTables;
-use relay_core::verify::{Inspect, recount};
+use relay_core::verify::{Findings, Inspect, recount};
 use relay_core::{
     Ack, Chunk, Envelope, Item, ItemId, Kind, Limits, MessageId, ReadTx, Recipient, Seq, Timestamp, Trace,
     Usage, queue,
@@ -21,6 +21,7 @@ enum Lie {
     LaterItemExpiresFirst,
     ItemMissing,
     TraceMissing,
+    TracesMissing,
     TraceTooMany,
     TraceLeadsElsewhere,
     TraceOfAckedForgotten,
@@ -38,6 +39,39 @@ enum Lie {
 struct Lying {
     tables: MemoryTables,
     lie: Lie,
+}
+
+#[test]
+fn what_is_beyond_the_bound_is_counted() {
+    let mut findings = Findings::new(2);
+    for number in 0..5 {
+        findings.add(format!("finding {number}"));
+    }
+    let mut all = Findings::new(3);
+    all.absorb(findings);
+    all.add("another".to_owned());
+    all.add("one too many".to_owned());
+    let expected = ["finding 0", "finding 1", "another", "4 more of this kind are not listed"];
+    assert_eq!(all.into_listed(), expected);
+    assert_eq!(Findings::default().into_listed(), Vec::<String>::new());
+}
+
+/// A queue that is wrong from end to end must not hide the others, nor fill the memory.
+#[test]
+fn of_one_queue_some_findings_are_listed() {
+    let (mut tables, limits) = (tables(), Limits::default());
+    for number in 10..60 {
+        let Ok(outcome) =
+            queue::push(&mut tables, &limits, Timestamp::from_ms(6_000), envelope("alice", number, 1));
+        assert!(outcome.unwrap().is_stored());
+    }
+    let Ok(findings) = recount(&Lying { tables, lie: Lie::TracesMissing });
+    assert_eq!(findings.len(), 22, "{findings:?}");
+    assert_eq!(findings[0], "queue 0: item 1 is not found by its name");
+    assert_eq!(
+        findings[20..],
+        ["2 acked names are due to expire, 1 exist", "33 more of this kind are not listed"]
+    );
 }
 
 #[test]
@@ -154,7 +188,8 @@ impl ReadTx for Lying {
     }
 
     fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, Never> {
-        self.tables.locate(recipient, id)
+        let Ok(traces) = self.traces(recipient);
+        Ok(traces.into_iter().find(|(known, _)| *known == id).map(|(_, trace)| trace))
     }
 
     fn scan(
@@ -202,6 +237,9 @@ impl Inspect for Lying {
 
     fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, Never> {
         let Ok(mut traces) = self.tables.traces(recipient);
+        if self.tells(Lie::TracesMissing, recipient) {
+            traces.clear();
+        }
         if self.tells(Lie::TraceMissing, recipient) {
             traces.retain(|(known, _)| *known != id(1));
         }

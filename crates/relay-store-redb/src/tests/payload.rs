@@ -4,7 +4,7 @@ use proptest::prelude::any;
 use proptest::proptest;
 
 use super::*;
-use crate::samples::{self, config, hex};
+use crate::samples::{self, alice, config, hex};
 
 const LOCATION: Location = Location { segment: 0x8000_012c, offset: 36, length: 1041 };
 
@@ -13,12 +13,17 @@ fn item() -> Item<()> {
 }
 
 fn item_record() -> Vec<u8> {
-    record(7, &Recipient::parse("alice").unwrap(), &item(), LOCATION)
+    record(7, &alice(), &item(), LOCATION)
 }
 
 fn frame(body: &'static [u8]) -> Frame {
-    let body = [&head(item().id())[..], body].concat().into();
+    let body = [&head(&alice(), item().id())[..], body].concat().into();
     Frame { kind: kind::PAYLOAD, location: LOCATION, body }
+}
+
+/// The payload of the frame, as that of this item of alice's queue.
+fn payload_of(frame: Frame, id: ItemId) -> Result<Bytes, StoreError> {
+    of_frame(frame, Owner { queue: 7, recipient: &alice() }, item().seq, id)
 }
 
 #[test]
@@ -38,25 +43,50 @@ fn the_record_of_an_item_whose_payload_lies_aside_to_the_byte() {
 
 #[test]
 fn a_payload_to_the_byte() {
-    // message id; chunk index; the payload
-    assert_eq!(hex(&frame(b"body").body), "3031323334353637383961626364656601626f6479");
-    assert_eq!(of_frame(frame(b"body"), item().seq, item().id()).unwrap(), "body");
-    assert_eq!(of_frame(frame(b""), item().seq, item().id()).unwrap(), "");
+    // message id; chunk index; recipient; the payload
+    let expected = "30313233343536373839616263646566 01 05 616c696365 626f6479";
+    assert_eq!(hex(&frame(b"body").body), expected.replace(' ', ""));
+    assert_eq!(payload_of(frame(b"body"), item().id()).unwrap(), "body");
+    assert_eq!(payload_of(frame(b""), item().id()).unwrap(), "");
 }
 
 #[test]
 fn what_was_told_of_an_item_comes_from_its_row() {
     let row = ItemRow::new(&Item { payload_bytes: 4, ..item() }, LOCATION);
-    let found = item_of_frame(frame(b"body"), row, &mut None).unwrap();
+    let owner = Owner { queue: 7, recipient: &alice() };
+    let found = item_of_frame(frame(b"body"), owner, row, &mut None).unwrap();
     assert_eq!(found, Item { payload_bytes: 4, ..item() }.with_body(Bytes::from("body")));
 }
 
 #[test]
 fn another_items_payload_is_not_taken_for_it() {
     let other = ItemId { chunk_index: 2, ..item().id() };
-    assert!(of_frame(frame(b"body"), item().seq, other).is_err());
+    assert!(payload_of(frame(b"body"), other).is_err());
     let other = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdeX"), ..item().id() };
-    assert!(of_frame(frame(b"body"), item().seq, other).is_err());
+    assert!(payload_of(frame(b"body"), other).is_err());
+}
+
+/// Also if the other item has the same name.
+#[test]
+fn the_payload_of_another_recipient_is_not_given_away() {
+    for other in ["bob", "alice2", "alic"] {
+        let recipient = Recipient::parse(other).unwrap();
+        let row = ItemRow::new(&Item { payload_bytes: 4, ..item() }, LOCATION);
+        let owner = Owner { queue: 7, recipient: &recipient };
+        let read = of_frame(frame(b"body"), owner, item().seq, item().id());
+        assert!(matches!(read, Err(StoreError::Damaged(_))), "{other}: {read:?}");
+        assert!(item_of_frame(frame(b"body"), owner, row, &mut None).is_err(), "{other}");
+    }
+}
+
+/// It would be read as what it is not.
+#[test]
+fn a_record_of_another_kind_is_not_taken_for_that_of_an_item() {
+    let body: Bytes = record::item_head(7, &alice(), &item()).into();
+    for (kind, is_item) in [(kind::PUSHED, true), (kind::MOVED, true), (kind::REMOVED, false), (0, false)] {
+        let frame = Frame { kind, location: LOCATION, body: body.clone() };
+        assert_eq!(payload_of(frame, item().id()).is_ok(), is_item, "kind {kind}");
+    }
 }
 
 #[test]
@@ -66,10 +96,10 @@ fn what_is_cut_short_or_too_long_is_reported() {
         assert!(parse_record(&bytes[..length]).is_err(), "{length} bytes");
     }
     assert!(parse_record(&[&bytes[..], &[0]].concat()).is_err());
-    let head = head(item().id());
+    let head = head(&alice(), item().id());
     for length in 0..head.len() {
         let frame = Frame { body: Bytes::copy_from_slice(&head[..length]), ..frame(b"") };
-        assert!(of_frame(frame, item().seq, item().id()).is_err(), "{length} bytes");
+        assert!(payload_of(frame, item().id()).is_err(), "{length} bytes");
     }
 }
 
@@ -88,7 +118,9 @@ proptest! {
     #[test]
     fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
         drop(parse_record(&bytes));
-        drop(of_frame(Frame { body: bytes.into(), ..frame(b"") }, item().seq, item().id()));
+        for kind in [kind::PAYLOAD, kind::PUSHED] {
+            drop(payload_of(Frame { kind, body: bytes.clone().into(), ..frame(b"") }, item().id()));
+        }
     }
 
     #[test]

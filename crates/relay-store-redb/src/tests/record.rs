@@ -4,10 +4,10 @@ use proptest::prelude::{any, prop_assert_eq};
 use proptest::proptest;
 
 use super::*;
-use crate::samples::{config, hex, item};
+use crate::samples::{alice, config, hex, item};
 
 fn pushed() -> Bytes {
-    let head = item_head(7, &Recipient::parse("alice").unwrap(), &item());
+    let head = item_head(7, &alice(), &item());
     [&head[..], b"body"].concat().into()
 }
 
@@ -24,15 +24,29 @@ fn an_item_to_the_byte() {
     assert_eq!(record.item(&mut None).unwrap(), item());
     let location = Location { segment: 7, offset: 36, length: 100 };
     assert_eq!(record.row(location).unwrap(), ItemRow::new(&item(), location));
-    let bytes = ItemRecord::parse_of(&body, item().seq, item().id()).unwrap().payload_bytes;
+    let owner = Owner { queue: 7, recipient: &alice() };
+    let bytes = ItemRecord::parse_of(&body, owner, item().seq, item().id()).unwrap().payload_bytes;
     assert_eq!(payload_of(body.clone(), bytes), "body");
 }
 
 #[test]
 fn another_items_record_is_not_taken_for_it() {
-    let other = ItemId { chunk_index: 2, ..item().id() };
-    assert!(ItemRecord::parse_of(&pushed(), Seq::new(300), other).is_err());
-    assert!(ItemRecord::parse_of(&pushed(), Seq::new(301), item().id()).is_err());
+    let (other, recipient) = (ItemId { chunk_index: 2, ..item().id() }, alice());
+    let owner = Owner { queue: 7, recipient: &recipient };
+    assert!(ItemRecord::parse_of(&pushed(), owner, Seq::new(300), other).is_err());
+    assert!(ItemRecord::parse_of(&pushed(), owner, Seq::new(301), item().id()).is_err());
+}
+
+#[test]
+fn the_record_of_another_queues_item_is_not_taken_for_it() {
+    let bob = Recipient::parse("bob").unwrap();
+    for owner in [Owner { queue: 7, recipient: &bob }, Owner { queue: 8, recipient: &alice() }] {
+        let found = ItemRecord::parse_of(&pushed(), owner, item().seq, item().id()).map(drop);
+        assert!(
+            matches!(found, Err(StoreError::Damaged(what)) if what.contains("another queue")),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]
@@ -87,7 +101,8 @@ proptest! {
         if let Ok(record) = ItemRecord::parse(&bytes) {
             drop((record.recipient(), record.item(&mut None)));
         }
-        drop(ItemRecord::parse_of(&bytes, Seq::new(1), item().id()));
+        let owner = Owner { queue: 7, recipient: &alice() };
+        drop(ItemRecord::parse_of(&bytes, owner, Seq::new(1), item().id()));
         if let Ok(removed) = Removed::parse(&bytes) {
             prop_assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
         }

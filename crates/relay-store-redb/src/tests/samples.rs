@@ -2,7 +2,7 @@
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
-use relay_core::{Chunk, Item, Kind, MessageId, Seq, Timestamp};
+use relay_core::{Chunk, Item, Kind, MessageId, Recipient, Seq, Timestamp};
 use relay_journal::Location;
 
 use crate::schema::ItemRow;
@@ -25,6 +25,11 @@ pub(crate) fn item() -> Item<()> {
         payload_bytes: 4,
         body: (),
     }
+}
+
+/// Who that item is for.
+pub(crate) fn alice() -> Recipient {
+    Recipient::parse("alice").unwrap()
 }
 
 /// The row of that item, in a journal.

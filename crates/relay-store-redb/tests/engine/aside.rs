@@ -49,9 +49,9 @@ fn a_payload_file_to_the_byte() {
         Ok::<_, io::Error>(())
     })
     .unwrap();
-    let body = [&[0; 15][..], &[1], &[0], &payload(1, LARGE)].concat();
-    assert_eq!(frames.len(), 1);
-    assert_eq!((frames[0].kind, &frames[0].body[..]), (7, &body[..]), "message id, chunk 0, the payload");
+    let body = [&[0; 15][..], &[1], &[0], &[14], b"queue-of-alice", &payload(1, LARGE)].concat();
+    assert_eq!((frames.len(), frames[0].kind), (1, 7));
+    assert!(frames[0].body == body, "message id, chunk 0, the recipient with its length, the payload");
 }
 
 #[test]

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use relay_core::{Ack, Clock, Error, PushOutcome, Relay, Timestamp, Usage};
+use relay_core::{Ack, Clock, Error, Item, PushOutcome, Relay, Seq, Timestamp, Usage};
 use relay_store_redb::RedbRelay;
 
-use crate::world::{QUEUES, World, envelope, id, payload, recipient};
+use crate::world::{QUEUES, World, envelope, id, number_of, payload, recipient};
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,10 @@ struct Sent {
     bytes: usize,
     deadline: Timestamp,
     fate: Fate,
+    /// The arrival number that it was shown with.
+    seq: Option<Seq>,
+    /// The largest one that could be seen when it was sent. Its own must be larger, whatever happened in between.
+    behind: Seq,
 }
 
 /// All that was ever sent, in that order.
@@ -74,6 +78,8 @@ struct Sent {
 pub(crate) struct Ledger {
     sent: Vec<Sent>,
     acks: usize,
+    /// The largest arrival number that could ever be seen: none up to it is given away again, also once its item is gone.
+    last_seq: Seq,
 }
 
 /// How a teller of a story takes failure.
@@ -92,7 +98,15 @@ const ATTEMPTS_MAX: usize = 200_000;
 impl Ledger {
     /// Tells a story to a store. False when something was not answered.
     pub(crate) fn tell(&mut self, world: &World, relay: &RedbRelay, story: &[Step], manner: Manner) -> bool {
-        story.iter().all(|step| match *step {
+        story.iter().all(|step| {
+            let is_done = self.tell_step(world, relay, *step, manner);
+            self.note_numbers(relay);
+            is_done
+        })
+    }
+
+    fn tell_step(&mut self, world: &World, relay: &RedbRelay, step: Step, manner: Manner) -> bool {
+        match step {
             Step::Push(count, bytes) => self.push(world, relay, count, bytes, manner),
             Step::AckAllBut(keep) => self.ack(world, relay, keep, manner),
             Step::Advance(ms) => {
@@ -103,7 +117,18 @@ impl Ledger {
                 Manner::Once => world.block_on(relay.sweep()).is_ok(),
                 Manner::Again => again(|| world.block_on(relay.sweep())).is_some(),
             },
-        })
+        }
+    }
+
+    /// Numbers that were given away stay so: a store, this one or one that was opened after it, knows of all that could be seen.
+    fn note_numbers(&mut self, relay: &RedbRelay) {
+        let last = relay.last_arrival_number();
+        assert!(
+            last >= self.last_seq,
+            "number {:?} could be seen, and {last:?} is the last one",
+            self.last_seq
+        );
+        self.last_seq = last;
     }
 
     fn push(&mut self, world: &World, relay: &RedbRelay, count: u64, bytes: usize, manner: Manner) -> bool {
@@ -113,7 +138,16 @@ impl Ledger {
             let number = self.sent.len() as u64;
             let queue = usize::try_from(number).unwrap() % QUEUES.len();
             let deadline = now.plus_ms(world.limits.ttl_ms);
-            self.sent.push(Sent { number, queue, bytes, deadline, fate: Fate::Unanswered });
+            let behind = self.last_seq;
+            self.sent.push(Sent {
+                number,
+                queue,
+                bytes,
+                deadline,
+                fate: Fate::Unanswered,
+                seq: None,
+                behind,
+            });
         }
         let mut waiting: Vec<usize> = (first..self.sent.len()).collect();
         for _ in 0..ATTEMPTS_MAX {
@@ -221,24 +255,29 @@ impl Ledger {
 
     /// Looks at a store: everything that was answered is so, what was open is whole or absent, and all adds up.
     pub(crate) fn audit(&mut self, world: &World, relay: &RedbRelay) {
-        let shown: Vec<_> = (0..QUEUES.len()).map(|queue| world.pull_all(relay, queue).unwrap()).collect();
-        self.judge(world, shown);
+        let shown: Vec<_> = (0..QUEUES.len()).map(|queue| world.pull_items(relay, queue).unwrap()).collect();
+        self.note_numbers(relay);
+        self.judge(world, &shown);
         assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     }
 
     /// As [`Ledger::audit`], while the store may still be busy getting over a failure: what fails is asked again.
     pub(crate) fn audit_patiently(&mut self, world: &World, relay: &RedbRelay) {
         let shown: Vec<_> =
-            (0..QUEUES.len()).map(|queue| again(|| world.pull_all(relay, queue)).unwrap()).collect();
-        self.judge(world, shown);
+            (0..QUEUES.len()).map(|queue| again(|| world.pull_items(relay, queue)).unwrap()).collect();
+        self.note_numbers(relay);
+        self.judge(world, &shown);
         let findings = again(|| Ok(relay.verify()?)).unwrap();
         assert_eq!(findings, Vec::<String>::new());
     }
 
     /// Compares what the queues show with what was answered, and takes note of what was open.
-    fn judge(&mut self, world: &World, shown: Vec<Vec<(u64, Bytes)>>) {
+    fn judge(&mut self, world: &World, items: &[Vec<Item<Bytes>>]) {
         let now = world.clock.now();
         let mut unanswered_is_over = false;
+        self.judge_numbers(items);
+        let told = |item: &Item<Bytes>| (number_of(item.message_id), item.body.clone());
+        let shown: Vec<Vec<_>> = items.iter().map(|items| items.iter().map(told).collect()).collect();
         let is_shown = |sent: &Sent| shown[sent.queue].iter().any(|(number, _)| *number == sent.number);
         for ack in 1..=self.acks {
             let named: Vec<_> = self.sent.iter().filter(|sent| sent.fate == Fate::Unsure(ack)).collect();
@@ -266,6 +305,21 @@ impl Ledger {
             let numbers = |items: &[(u64, _)]| items.iter().map(|item| item.0).collect::<Vec<_>>();
             assert_eq!(numbers(&shown), numbers(&expected), "what is in queue {queue}");
             assert!(shown == expected, "a payload of queue {queue} is wrong");
+        }
+    }
+
+    /// An item keeps its arrival number, and one that is new has one that could not be seen before it was sent.
+    fn judge_numbers(&mut self, shown: &[Vec<Item<Bytes>>]) {
+        for item in shown.iter().flatten() {
+            let number = number_of(item.message_id);
+            let Some(sent) = self.sent.iter_mut().find(|sent| sent.number == number) else { continue };
+            let seq = *sent.seq.get_or_insert(item.seq);
+            assert_eq!(item.seq, seq, "item {number} had another arrival number");
+            assert!(
+                sent.behind < seq && seq <= self.last_seq,
+                "item {number} has {seq:?}, not behind {:?}",
+                sent.behind
+            );
         }
     }
 
@@ -299,7 +353,16 @@ impl Ledger {
             let outcome = world.block_on(relay.push(envelope(queue, number, 33))).unwrap();
             assert_eq!(outcome, PushOutcome::Stored { usage });
             let deadline = now.plus_ms(world.limits.ttl_ms);
-            self.sent.push(Sent { number, queue, bytes: 33, deadline, fate: Fate::Queued });
+            let behind = self.last_seq;
+            self.sent.push(Sent {
+                number,
+                queue,
+                bytes: 33,
+                deadline,
+                fate: Fate::Queued,
+                seq: None,
+                behind,
+            });
         }
         assert!(self.ack(world, relay, 2, Manner::Once));
         world.block_on(relay.sweep()).unwrap();

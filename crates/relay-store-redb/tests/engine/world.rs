@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use relay_core::testing::ManualClock;
-use relay_core::{Chunk, Envelope, Error, ItemId, Kind, Limits, MessageId, Page, Pull, Recipient, Relay};
+use relay_core::{
+    Chunk, Envelope, Error, Item, ItemId, Kind, Limits, MessageId, Page, Pull, Recipient, Relay,
+};
 use relay_disk::{Call, Disk, DiskFile, HookedDisk, SimDisk, Survival};
 use relay_journal::{Frame, Journal};
 use relay_store_redb::{OpenError, Options, RedbRelay};
@@ -82,13 +84,19 @@ impl World {
         self.runtime.block_on(future)
     }
 
-    /// All items of a queue, page by page: numbers and payloads.
+    /// All items of a queue: numbers and payloads.
     pub(crate) fn pull_all(&self, relay: &RedbRelay, queue: usize) -> Result<Vec<(u64, Bytes)>, Error> {
+        let items = self.pull_items(relay, queue)?;
+        Ok(items.into_iter().map(|item| (number_of(item.message_id), item.body)).collect())
+    }
+
+    /// The same, with all that is told of them, page by page.
+    pub(crate) fn pull_items(&self, relay: &RedbRelay, queue: usize) -> Result<Vec<Item<Bytes>>, Error> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let pull = Pull { recipient: recipient(queue), after, items_max: None };
             let page: Page = self.block_on(relay.pull(pull))?;
-            found.extend(page.items.into_iter().map(|item| (number_of(item.message_id), item.body)));
+            found.extend(page.items);
             let Some(next) = page.next else { return Ok(found) };
             assert!(after < Some(next), "a page must lead on");
             after = Some(next);

@@ -1,0 +1,168 @@
+//! The rows of the index, one by one: each must be sound, and about a queue that is there and knows of it.
+
+use std::ops::Range;
+
+use relay_core::Timestamp;
+use relay_core::verify::Findings;
+
+use crate::error::StoreError;
+use crate::schema::{self, ItemRow, Items, Key, ParsedKey, QueueRow};
+use crate::view::{Value, View};
+
+/// A row as a range shows it.
+type Row<'a> = Result<(Key, Value<'a>), StoreError>;
+
+/// The kinds of rows, and where they lie.
+pub(super) fn sections() -> [(&'static str, Range<Key>); 5] {
+    let ends = [Key::queues_start(), Key::queues_end(), Key::due_start(), Key::acked_start(), Key::end()];
+    let [owners, queues, items, due, acked] = ends;
+    [
+        ("the owners of queues", Key::start()..owners),
+        ("the rows of queues", owners..queues),
+        ("the rows of items", queues..items),
+        ("what is due", items..due),
+        ("the acked names", due..acked),
+    ]
+}
+
+/// Looks for rows that lie where no key leads: all others pass them over.
+pub(super) fn find_strange_keys(view: &View<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    let known = Key::start()..Key::end();
+    for row in view.base().all_rows()? {
+        let is_known = Key::from_bytes(row?.0.value()).is_ok_and(|key| known.contains(&key));
+        if !is_known {
+            findings.add("the index: a row has a key that is none".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// What a row is about. One that is damaged, in its key or its value, is told instead.
+pub(super) fn parse(row: Row<'_>, findings: &mut Findings) -> Result<Option<ParsedKey>, StoreError> {
+    match row.and_then(|(key, value)| parse_row(&key, &value.bytes()?)) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(StoreError::Damaged(what)) => {
+            findings.add(format!("the index: {what}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn parse_row(key: &Key, value: &[u8]) -> Result<ParsedKey, StoreError> {
+    let parsed = key.parse()?;
+    match parsed {
+        ParsedKey::Owner(_) => schema::decode_owner(value).map(drop),
+        ParsedKey::Queue(_) => QueueRow::decode(value).map(drop),
+        ParsedKey::Item(_, seq) => ItemRow::decode(seq, value).map(drop),
+        ParsedKey::Trace(..) => schema::decode_seq(value).map(drop),
+        ParsedKey::Block(..) => schema::decode_usage(value).map(drop),
+        ParsedKey::Acked(slot, ..) if schema::decode_until(value)? >= slot => Ok(()),
+        ParsedKey::Acked(..) => Err(StoreError::Damaged("an acked name is over before its slot begins")),
+        ParsedKey::Due(..) if value.is_empty() => Ok(()),
+        ParsedKey::Due(..) => Err(StoreError::Damaged("a row has a value and needs none")),
+    }
+    .map(|()| parsed)
+}
+
+/// What the row of a queue says, as far as other rows have to agree.
+#[derive(Clone, Copy, Debug)]
+enum About {
+    Missing,
+    Damaged,
+    Queue { is_apart: bool, due: Option<Timestamp>, has_acked: bool },
+}
+
+/// Goes from rows to the queues that they are about.
+pub(super) struct Rows<'a> {
+    view: View<'a>,
+    /// The largest number of a queue in any key.
+    pub(super) largest_queue: u64,
+    /// The queue of the last row: most are about the same one as the row before.
+    last: Option<(u64, About)>,
+    /// The queue about whose rows something was told last: once is enough.
+    told: Option<u64>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) const fn new(view: View<'a>) -> Self {
+        Self { view, largest_queue: 0, last: None, told: None }
+    }
+
+    pub(super) fn check(&mut self, range: &Range<Key>, findings: &mut Findings) -> Result<(), StoreError> {
+        self.told = None;
+        for row in self.view.range(&range.start, &range.end)? {
+            let Some(key) = parse(row, findings)? else { continue };
+            let queue = queue_of(key);
+            self.largest_queue = self.largest_queue.max(queue);
+            // The queues are looked at one by one, later.
+            if matches!(key, ParsedKey::Queue(_)) {
+                continue;
+            }
+            let about = self.about(queue)?;
+            if let Some(wrong) = wrong_with(key, about)
+                && self.told.replace(queue) != Some(queue)
+            {
+                findings.add(format!("queue number {queue}: {wrong}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn about(&mut self, queue: u64) -> Result<About, StoreError> {
+        if let Some((_, about)) = self.last.filter(|(last, _)| *last == queue) {
+            return Ok(about);
+        }
+        let about = match self.view.queue_row(queue) {
+            Ok(None) => About::Missing,
+            Ok(Some(row)) => About::Queue {
+                is_apart: matches!(row.items, Items::Apart(_)),
+                due: row.ends.map(|ends| ends.first.deadline),
+                has_acked: row.acked > 0,
+            },
+            Err(StoreError::Damaged(_)) => About::Damaged,
+            Err(error) => return Err(error),
+        };
+        self.last = Some((queue, about));
+        Ok(about)
+    }
+}
+
+const fn queue_of(key: ParsedKey) -> u64 {
+    match key {
+        ParsedKey::Owner(queue)
+        | ParsedKey::Queue(queue)
+        | ParsedKey::Item(queue, _)
+        | ParsedKey::Trace(queue, _)
+        | ParsedKey::Block(queue, _)
+        | ParsedKey::Due(_, queue)
+        | ParsedKey::Acked(_, queue, _) => queue,
+    }
+}
+
+/// What is wrong with a row about this queue, if something is.
+fn wrong_with(key: ParsedKey, about: About) -> Option<&'static str> {
+    let About::Queue { is_apart, due, has_acked } = about else {
+        return matches!(about, About::Missing).then(|| leads_nowhere(key));
+    };
+    let (is_right, wrong) = match key {
+        ParsedKey::Owner(_) | ParsedKey::Queue(_) => return None,
+        ParsedKey::Item(..) | ParsedKey::Trace(..) | ParsedKey::Block(..) => {
+            (is_apart, "items have rows where they need none")
+        }
+        ParsedKey::Due(at, _) => (due == Some(at), "it is due at another time than that of its first item"),
+        ParsedKey::Acked(..) => (has_acked, "an acked name is there and none is noted"),
+    };
+    (!is_right).then_some(wrong)
+}
+
+const fn leads_nowhere(key: ParsedKey) -> &'static str {
+    match key {
+        ParsedKey::Owner(_) | ParsedKey::Queue(_) => "it has an owner and is not there",
+        ParsedKey::Item(..) => "it has items and is not there",
+        ParsedKey::Trace(..) => "it has names of items and is not there",
+        ParsedKey::Block(..) => "it has counts of items and is not there",
+        ParsedKey::Due(..) => "it is due and is not there",
+        ParsedKey::Acked(..) => "it has acked names and is not there",
+    }
+}
