@@ -38,11 +38,9 @@ pub fn verify_index_on(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Resu
     match caught(|| check(disk, cache_bytes)) {
         Ok(true) => Ok(Vec::new()),
         Ok(false) => {
-            Ok(vec!["the index: pages that are in use are damaged, or not noted as such".to_owned()])
+            Ok(vec!["the index: its pages are damaged, or it is not noted right which are in use".to_owned()])
         }
-        Err(error) if error.is_damage() => {
-            Ok(vec![format!("the index: its pages cannot be checked: {error}")])
-        }
+        Err(error) if error.is_damage() => Ok(vec![format!("the index: its pages are damaged: {error}")]),
         Err(source) => Err(OpenError::Store { path: path.to_owned(), source }),
     }
 }

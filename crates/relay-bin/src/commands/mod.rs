@@ -14,7 +14,7 @@ mod verify;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use relay_store_redb::{OpenError, RedbRelay, StoreError};
@@ -110,9 +110,13 @@ pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
 fn open_existing(config: &RelayConfig) -> Result<RedbRelay, OpenError> {
     let path = &config.storage.path;
     if !path.is_dir() {
-        return Err(OpenError::Directory { path: path.clone(), source: io::ErrorKind::NotFound.into() });
+        return Err(no_directory(path));
     }
     open(config)
+}
+
+fn no_directory(path: &Path) -> OpenError {
+    OpenError::Directory { path: path.to_owned(), source: io::ErrorKind::NotFound.into() }
 }
 
 fn open(config: &RelayConfig) -> Result<RedbRelay, OpenError> {

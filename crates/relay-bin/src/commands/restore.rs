@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::progress::Progress;
-use super::{CommandError, Outcome, open, verify};
+use super::{CommandError, Outcome, verify};
 use crate::config::RelayConfig;
 use crate::key_file::{self, RootKey};
 use crate::wiring;
@@ -15,7 +15,7 @@ pub(super) fn run(config: &RelayConfig, backup: &Path) -> Result<Outcome, Comman
     if let Some(key) = key {
         key.write_new(&wiring::key_path(config))?;
     }
-    verify::recount(&open(config)?, config)
+    verify::recount(config)
 }
 
 /// The key that lies beside the backup, unless it is in its place already.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use relay_disk::Survival;
+use relay_store_redb::verify_index_on;
 
 use crate::story::{Ledger, Manner, STORY};
 use crate::world::{World, positions, within_bounds};
@@ -121,6 +122,9 @@ fn judge(crashed: &World, ledger: &Ledger, what: &str, seed: u64) {
     for survival in SURVIVALS.into_iter().chain([torn]) {
         eprintln!("{what}, {survival:?}");
         let world = crashed.after_crash(survival);
+        // A crash is no damage.
+        let pages = verify_index_on(&world.disk, "/store".as_ref(), world.options.cache_bytes);
+        assert_eq!(pages.unwrap(), Vec::<String>::new());
         let mut ledger = ledger.clone();
         let relay = world.open();
         ledger.audit(&world, &relay);

@@ -49,6 +49,24 @@ fn a_damaged_payload_is_found() {
 }
 
 #[test]
+fn a_damaged_page_of_the_index_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = killed_store(directory.path());
+    assert_eq!(verify(&store).status.code(), Some(0));
+    let index = store.join("relay.redb");
+    let mut bytes = std::fs::read(&index).unwrap();
+    // The rows of the queue, wherever they were written; what is not in use any more harms nobody.
+    let places: Vec<_> = (0..bytes.len() - 5).filter(|at| bytes[*at..].starts_with(b"alice")).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at] ^= 1);
+    std::fs::write(&index, bytes).unwrap();
+    let ended = verify(&store);
+    assert_eq!(ended.status.code(), Some(1), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("the index: its pages are damaged"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("; 0 findings"), "{}", ended.stdout);
+}
+
+#[test]
 fn where_no_store_is_none_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
