@@ -98,7 +98,7 @@ impl Aside {
             Some(Admission::Known { queued: Some(seq), .. }) => {
                 let compared =
                     self.core.has_payload(&envelope.recipient, envelope.id(), seq, &envelope.payload);
-                Ok(compared.map_or(Ahead::Nothing, |is_same| Ahead::Compared(seq, is_same)))
+                Ok(compared.ok().flatten().map_or(Ahead::Nothing, |is_same| Ahead::Compared(seq, is_same)))
             }
             Some(Admission::Known { queued: None, .. }) | None => Ok(Ahead::Nothing),
         }

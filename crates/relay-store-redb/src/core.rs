@@ -135,29 +135,40 @@ impl Core {
         state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
     }
 
-    /// Whether the queued item has this payload; `None` when that cannot be told, or it is gone.
+    /// Whether the queued item has this payload; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When that cannot be told, since the item is damaged or the disk fails.
     pub(crate) fn has_payload(
         &self,
         recipient: &Recipient,
         id: ItemId,
         seq: Seq,
         payload: &[u8],
-    ) -> Option<bool> {
+    ) -> Result<Option<bool>, StoreError> {
         let wanted = Wanted { from: seq, id: Some(id), rows_max: ROWS_MAX };
-        let found = self.look_up(recipient, wanted, |reading| {
-            let rows = reading.view.queue(recipient)?;
-            let rows = rows.map(|(queue, row)| QueueRows { view: reading.view, queue, row });
-            let Some(rows) = rows else { return Ok(None) };
-            Ok(rows.read_item(seq)?.map(|item| (rows.queue, item)))
-        });
-        let (queue, item) = found.ok()??;
-        if item.payload_bytes != payload.len() as u64 {
-            return Some(false);
+        let mut gone = None;
+        loop {
+            let found = self.look_up(recipient, wanted, |reading| {
+                let rows = reading.view.queue(recipient)?;
+                let rows = rows.map(|(queue, row)| QueueRows { view: reading.view, queue, row });
+                let Some(rows) = rows else { return Ok(None) };
+                Ok(rows.read_item(seq)?.map(|item| (rows.queue, item)))
+            });
+            let Some((queue, item)) = found? else { return Ok(None) };
+            if item.payload_bytes != payload.len() as u64 {
+                return Ok(Some(false));
+            }
+            let frame = self.journal.read(&[item.location]).pop();
+            match frame.ok_or(StoreError::Damaged("nothing was read"))? {
+                // It may have been moved, or acked.
+                Err(ReadError::Gone) if gone != Some(item.location) => gone = Some(item.location),
+                frame => {
+                    let owner = Owner { queue, recipient };
+                    return Ok(Some(payload::of_frame(frame?, owner, seq, id)? == payload));
+                }
+            }
         }
-        // Without the lock: nobody else waits while the disk reads.
-        let frame = self.journal.read(&[item.location]).pop()?.ok()?;
-        let owner = Owner { queue, recipient };
-        Some(payload::of_frame(frame, owner, seq, id).ok()? == payload)
     }
 
     /// Reads a page, with its payloads. An item whose record is damaged or lost is left out: it must not hide those behind it.

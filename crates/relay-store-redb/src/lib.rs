@@ -365,7 +365,8 @@ impl Relay for RedbRelay {
         };
         match (outcome?, compare) {
             (PushOutcome::Duplicate { usage, .. }, Some(seq)) => {
-                let is_same = self.read(move |core| core.has_payload(&recipient, id, seq, &payload)).await?;
+                let is_same =
+                    self.read(move |core| core.has_payload(&recipient, id, seq, &payload)).await??;
                 Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false) })
             }
             (outcome, _) => Ok(outcome),
