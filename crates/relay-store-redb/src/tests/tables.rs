@@ -367,3 +367,22 @@ fn no_item_is_over_before_one_that_is_in_front_of_it() {
         assert_eq!(rows.row.ends, Ends::of(&items));
     }
 }
+
+#[test]
+fn an_item_goes_where_its_own_record_goes_and_nowhere_else() {
+    let stack = Stack::on(&SimDisk::new());
+    let mut tables = Tables::new(&stack.state, &stack.memo);
+    let (item, to) = (crate::samples::item(), Location { segment: 2, offset: 36, length: 1 });
+    tables.add_item(1, || Ok(recipient(1)), crate::samples::item_row()).unwrap();
+    let mut move_by = |queue, name, item: &relay_core::Item<()>| {
+        let body = crate::record::item_head(queue, &recipient(name), item);
+        tables.move_item(&ItemRecord::parse(&body).unwrap(), None, to).unwrap()
+    };
+    let other = relay_core::Item { message_id: relay_core::MessageId::from_bytes([7; 16]), ..item.clone() };
+    assert!(!move_by(1, 2, &item), "it is of somebody else");
+    assert!(!move_by(2, 1, &item), "it is of another queue");
+    assert!(!move_by(1, 1, &other), "it is of another item");
+    assert!(move_by(1, 1, &item));
+    let moved = tables.rows(1).unwrap().unwrap().read_item(item.seq).unwrap().unwrap();
+    assert_eq!(moved.location, to);
+}
