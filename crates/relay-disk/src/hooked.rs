@@ -97,6 +97,10 @@ impl DiskFile for HookedFile {
         self.file.set_len(len)
     }
 
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.file.reserve(bytes)
+    }
+
     fn sync(&self) -> io::Result<()> {
         (self.hook)(Call::Sync(&self.name))?;
         self.file.sync()

@@ -188,6 +188,11 @@ impl Files {
         file_name(self.journal, segment)
     }
 
+    /// How much space the disk has left; `None` if it cannot tell.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes().ok().flatten()
+    }
+
     /// Makes the names of the files durable.
     pub(crate) fn sync_names(&self) -> io::Result<()> {
         self.disk.sync()
