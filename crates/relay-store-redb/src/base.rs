@@ -11,6 +11,7 @@ use relay_journal::Position;
 use crate::error::{StoreError, caught};
 use crate::layer::Numbers;
 use crate::schema::{self, Key, ParsedKey};
+use crate::state::Frozen;
 
 /// How many bytes of a stored value are its checksum.
 const CHECKSUM_BYTES: usize = 4;
@@ -97,9 +98,12 @@ impl Base {
         self.db.is_overtaken.load(Ordering::SeqCst)
     }
 
-    /// Whether it is what a checkpoint of this state has written.
-    pub(crate) fn holds(&self, position: Position, payloads_through: u32) -> bool {
-        self.position == Some(position) && self.payloads_through == payloads_through
+    /// Whether it is what a checkpoint of this layer has written.
+    pub(crate) fn holds(&self, frozen: &Frozen) -> bool {
+        let Frozen { layer, position, payloads_through } = frozen;
+        self.position == Some(*position)
+            && self.payloads_through == *payloads_through
+            && self.numbers == layer.numbers
     }
 
     /// How many rows it holds.
@@ -142,6 +146,10 @@ impl Base {
         while let Some(key) = self.first_key(&from)? {
             slots.push(key.slot());
             from = Key::acked_end(key.slot());
+            if from <= key {
+                // It ends with time itself, which only a damaged key says.
+                break;
+            }
         }
         Ok(slots)
     }

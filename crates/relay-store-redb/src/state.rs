@@ -142,7 +142,9 @@ impl State {
     /// What the next checkpoint has to write; `None` when there is nothing.
     pub(crate) fn freeze(&mut self) -> Option<Arc<Frozen>> {
         let payloads_through = self.payloads.through;
-        let is_news = !self.active.is_empty() || payloads_through != self.base.payloads_through;
+        let is_news = !self.active.is_empty()
+            || payloads_through != self.base.payloads_through
+            || self.active.numbers != self.numbers_below();
         if self.frozen.is_none() && is_news {
             self.payloads.bytes = 0;
             let next = self.active.next();
@@ -155,7 +157,7 @@ impl State {
     /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be in it all the same. The frozen layer
     /// goes if it is in it, and must not be counted twice. Hands back what is not needed any more, to be dropped without the lock.
     pub(crate) fn rebase(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
-        let written = self.frozen.take_if(|frozen| base.holds(frozen.position, frozen.payloads_through));
+        let written = self.frozen.take_if(|frozen| base.holds(frozen));
         (written, std::mem::replace(&mut self.base, base))
     }
 

@@ -13,6 +13,8 @@ mod flips;
 mod formats;
 mod golden;
 mod names;
+mod numbers;
+mod pressure;
 mod reclaim;
 mod replay;
 mod rewrite;
