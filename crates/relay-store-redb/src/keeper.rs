@@ -177,7 +177,7 @@ impl Keeper {
 
     /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
     /// than a segment beyond half of what lives, and no payload file.
-    fn is_tidy(&self) -> Result<bool, StoreError> {
+    fn is_tidy(&mut self) -> Result<bool, StoreError> {
         let (live, payloads_through) = {
             let state = self.core.state();
             (state.segments(), state.payloads_through())
@@ -197,13 +197,13 @@ impl Keeper {
     }
 
     /// Tells how large the index is, and whether all was given back that should be.
-    fn note_tidy(&self) {
-        let (observations, now) = (&self.core.observations, self.core.clock.now());
+    fn note_tidy(&mut self) {
+        let now = self.core.clock.now();
         if let Ok(bytes) = self.index.file_bytes() {
-            observations.index_bytes(bytes);
+            self.core.observations.index_bytes(bytes);
         }
         if matches!(caught(|| self.is_tidy()), Ok(true)) {
-            observations.tidy(now);
+            self.core.observations.tidy(now);
         }
     }
 

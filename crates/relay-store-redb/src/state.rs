@@ -189,7 +189,7 @@ impl State {
 
     /// The live frames of each segment.
     pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
-        self.changed_segments(self.base.segments.clone())
+        self.changed_segments(BTreeMap::clone(&self.base.segments))
     }
 
     /// The same for the main journal alone, of which there are few.
