@@ -61,6 +61,10 @@ impl Disk for HookedDisk {
         Ok(self.file(name, self.disk.open(name)?))
     }
 
+    fn file_len(&self, name: &str) -> io::Result<u64> {
+        self.disk.file_len(name)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }

@@ -39,6 +39,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens a file to read and write. [`io::ErrorKind::NotFound`] if there is none.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// The length of a file in bytes, as [`DiskFile::len`] tells it, without opening it where the disk can. [`io::ErrorKind::NotFound`] if
+    /// there is none.
+    fn file_len(&self, name: &str) -> io::Result<u64> {
+        self.open(name)?.len()
+    }
+
     /// Takes the name away. Who has the file open may go on with it; its space is free once the last one lets go.
     fn remove(&self, name: &str) -> io::Result<()>;
 

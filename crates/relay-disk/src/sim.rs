@@ -151,6 +151,10 @@ impl Disk for SimDisk {
         Ok(self.file(&state, node))
     }
 
+    fn file_len(&self, name: &str) -> io::Result<u64> {
+        self.state().file_len(name)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.state().remove(name)
     }

@@ -76,8 +76,13 @@ fn no_link_and_no_pipe_is_opened_as_a_file() {
     fs::write(&elsewhere, "mine").unwrap();
     std::os::unix::fs::symlink(&elsewhere, store.join("a")).unwrap();
     assert!(directory.open("a").is_err() && directory.create("a").is_err());
+    assert!(directory.file_len("a").is_err());
     let pipe = std::process::Command::new("mkfifo").arg(store.join("b")).status().unwrap();
     assert!(pipe.success() && directory.open("b").is_err() && directory.create("b").is_err());
+    assert!(directory.file_len("b").is_err());
+    assert_eq!(directory.file_len("c").unwrap_err().kind(), ErrorKind::NotFound);
+    directory.create("c").unwrap().set_len(7).unwrap();
+    assert_eq!(directory.file_len("c").unwrap(), 7);
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine");
 }
 

@@ -1,5 +1,6 @@
 //! The database of the index, and the only way in which it is written: a checkpoint at a time, by one thread.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -53,8 +54,8 @@ pub(crate) struct Index {
     db: Arc<OpenDatabase>,
     file: Arc<IndexFile>,
     pub(crate) pace: Arc<Pace>,
-    /// What the table of segments holds, if this has written it.
-    segments: Option<Arc<BTreeMap<u32, Live>>>,
+    /// What the table of segments holds, once it was read or written.
+    segments: OnceCell<Arc<BTreeMap<u32, Live>>>,
     /// The bytes of all rows, once they were counted in an index that does not note them.
     counted: Option<u64>,
     /// How many checkpoints were written since the file was last written anew; many if that was in another process.
@@ -125,7 +126,7 @@ impl Index {
             db: OpenDatabase::new(db),
             file,
             pace,
-            segments: None,
+            segments: OnceCell::new(),
             counted: None,
             checkpoints: REWRITE_AFTER_CHECKPOINTS,
         })
@@ -145,7 +146,9 @@ impl Index {
 
     /// What it holds now.
     pub(crate) fn base(&self) -> Result<Base, StoreError> {
-        Base::open(&self.db, self.segments.clone())
+        let base = Base::open(&self.db, self.segments.get().cloned())?;
+        self.segments.get_or_init(|| Arc::clone(&base.segments));
+        Ok(base)
     }
 
     /// Whether it has to be opened anew: it is not known which file has the name, or redb refuses everything.
@@ -187,7 +190,7 @@ impl Index {
         let segments = write_segments(&tx, segments, &frozen.layer)?;
         note_growth(&tx, self.counted, growth_bytes)?;
         finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through, &segments)?;
-        (self.segments, self.counted) = (Some(Arc::new(segments)), None);
+        (self.segments, self.counted) = (OnceCell::from(Arc::new(segments)), None);
         Ok(self.file.written_bytes() - before)
     }
 
@@ -267,7 +270,7 @@ impl Index {
         let rows_bytes = new.copy(base, &tx)?;
         begin_meta(&tx, rows_bytes)?;
         finish(tx, base.numbers, base.position, base.payloads_through, &base.segments)?;
-        new.segments = Some(Arc::clone(&base.segments));
+        new.segments = OnceCell::from(Arc::clone(&base.segments));
         new.note_density(rows_bytes)?;
         Ok(new)
     }

@@ -187,7 +187,15 @@ impl State {
         changes.fold(Change::default(), |sum, change| sum.plus(*change))
     }
 
-    /// The live frames of each segment.
+    /// The live frames of a segment. `base` is the index that the state rests on.
+    pub(crate) fn live(&self, base: &Base, segment: u32) -> Live {
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
+        let changes = frozen.into_iter().chain([&self.active.segments]);
+        let known = base.segments.get(&segment).copied().unwrap_or_default();
+        changes.filter_map(|changes| changes.get(&segment)).fold(known, |live, change| live.changed(*change))
+    }
+
+    /// The live frames of each segment, payload files included: there may be very many, so nobody asks for this while requests come.
     pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
         self.changed_segments(BTreeMap::clone(&self.base.segments))
     }

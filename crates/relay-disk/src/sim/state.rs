@@ -99,6 +99,11 @@ impl State {
         self.find(name)
     }
 
+    pub(super) fn file_len(&mut self, name: &str) -> io::Result<u64> {
+        let node = self.open(name)?;
+        Ok(self.bytes(node).len() as u64)
+    }
+
     pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
         let verdict = self.begin(Class::Write);
         self.change_name(name, verdict, |_| NameChange::Remove(name.to_owned()))

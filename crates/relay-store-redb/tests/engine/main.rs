@@ -12,6 +12,7 @@ mod figures;
 mod flips;
 mod formats;
 mod golden;
+mod many_files;
 mod names;
 mod numbers;
 mod pressure;
