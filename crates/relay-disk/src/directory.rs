@@ -131,6 +131,11 @@ impl Disk for Directory {
         Ok(Arc::new(DirectoryFile(file)))
     }
 
+    fn file_len(&self, name: &str) -> io::Result<u64> {
+        let found = self.file(name)?.symlink_metadata()?;
+        if found.is_file() { Ok(found.len()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.file(name)?)
     }

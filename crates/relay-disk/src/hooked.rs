@@ -61,6 +61,10 @@ impl Disk for HookedDisk {
         Ok(self.file(name, self.disk.open(name)?))
     }
 
+    fn file_len(&self, name: &str) -> io::Result<u64> {
+        self.disk.file_len(name)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
@@ -95,6 +99,10 @@ impl DiskFile for HookedFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.file.reserve(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

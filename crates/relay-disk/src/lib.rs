@@ -39,6 +39,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens a file to read and write. [`io::ErrorKind::NotFound`] if there is none.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// The length of a file in bytes, as [`DiskFile::len`] tells it, without opening it where the disk can. [`io::ErrorKind::NotFound`] if
+    /// there is none.
+    fn file_len(&self, name: &str) -> io::Result<u64> {
+        self.open(name)?.len()
+    }
+
     /// Takes the name away. Who has the file open may go on with it; its space is free once the last one lets go.
     fn remove(&self, name: &str) -> io::Result<()>;
 
@@ -72,11 +78,16 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// part of it may have been written.
     fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
 
-    /// Cuts the file off, or extends it with zeros.
+    /// Cuts the file off, or extends it with zeros. Unless it becomes longer, what was [reserved](Self::reserve) behind its end is free
+    /// again.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Sets space aside for the first `bytes` of the file, without making it longer, so that writes to come find it there and
     /// their syncs are cheaper. A hint, which may be refused; a disk that knows no such thing does nothing.
+    ///
+    /// # Errors
+    /// Mostly that there is not so much space. What there was may be set aside all the same, as ext4 does, so that nobody else gets it.
+    /// [`set_len`](Self::set_len) to the length that the file has gives it back.
     fn reserve(&self, _bytes: u64) -> io::Result<()> {
         Ok(())
     }

@@ -57,6 +57,11 @@ impl SimDisk {
         self.state().counts.writes
     }
 
+    /// The bytes of all calls of `write_all_at` so far, failed ones included.
+    pub fn written_bytes(&self) -> u64 {
+        self.state().counts.written_bytes
+    }
+
     /// Calls of [`Class::Sync`] so far.
     pub fn syncs(&self) -> u64 {
         self.state().counts.syncs
@@ -72,8 +77,9 @@ impl SimDisk {
         self.state().faults.clear();
     }
 
-    /// Bounds the bytes of all files together. A write or `set_len` that would pass the bound does nothing and fails
-    /// with [`io::ErrorKind::StorageFull`].
+    /// Bounds the bytes of all files together, with what is set aside for them. A write or `set_len` that would pass the bound does
+    /// nothing and fails with [`io::ErrorKind::StorageFull`]; a `reserve` keeps what there was, as that of ext4 does. Without a bound
+    /// `reserve` does nothing.
     pub fn space_limit(&self, bytes: Option<u64>) {
         self.state().space_limit = bytes;
     }
@@ -113,7 +119,7 @@ impl SimDisk {
         Some(state.bytes(state.find(name).ok()?).to_vec())
     }
 
-    /// The bytes of all files, removed ones that are still open included.
+    /// The bytes of all files, removed ones that are still open included. What is set aside for them is none of these.
     pub fn bytes_used(&self) -> u64 {
         self.state().bytes_used()
     }
@@ -143,6 +149,10 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let node = state.open(name)?;
         Ok(self.file(&state, node))
+    }
+
+    fn file_len(&self, name: &str) -> io::Result<u64> {
+        self.state().file_len(name)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -177,6 +187,10 @@ impl DiskFile for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.state().set_len(self.node, len)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.disk.state().reserve(self.node, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use relay_disk::{Directory, DirectoryError, Disk};
@@ -76,8 +76,13 @@ fn no_link_and_no_pipe_is_opened_as_a_file() {
     fs::write(&elsewhere, "mine").unwrap();
     std::os::unix::fs::symlink(&elsewhere, store.join("a")).unwrap();
     assert!(directory.open("a").is_err() && directory.create("a").is_err());
+    assert!(directory.file_len("a").is_err());
     let pipe = std::process::Command::new("mkfifo").arg(store.join("b")).status().unwrap();
     assert!(pipe.success() && directory.open("b").is_err() && directory.create("b").is_err());
+    assert!(directory.file_len("b").is_err());
+    assert_eq!(directory.file_len("c").unwrap_err().kind(), ErrorKind::NotFound);
+    directory.create("c").unwrap().set_len(7).unwrap();
+    assert_eq!(directory.file_len("c").unwrap(), 7);
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine");
 }
 
@@ -160,6 +165,25 @@ fn writing_back_changes_nothing_and_needs_a_range_that_is_there() {
         assert_eq!(file.write_back(6, 5).unwrap_err().kind(), ErrorKind::UnexpectedEof);
         assert_eq!(file.len().unwrap(), 10);
     }
+}
+
+/// Where the file system knows no such thing, there is nothing to give back.
+#[test]
+fn what_is_set_aside_does_not_show_and_a_cut_to_the_same_length_gives_it_back() {
+    let path = tempfile::tempdir().unwrap();
+    let file = Directory::open(path.path()).unwrap().create("a").unwrap();
+    file.write_all_at(&[b"0123456789"], 0).unwrap();
+    file.sync().unwrap();
+    let taken = || fs::metadata(path.path().join("a")).unwrap().blocks() * 512;
+    let before = taken();
+    if file.reserve(1 << 20).is_ok() {
+        assert!(taken() >= 1 << 20, "{} bytes are taken", taken());
+    }
+    file.set_len(10).unwrap();
+    let mut bytes = [0; 10];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!((&bytes, file.len().unwrap()), (b"0123456789", 10));
+    assert!(taken() <= before.max(4096), "{before} bytes were taken before, and {} are now", taken());
 }
 
 #[test]

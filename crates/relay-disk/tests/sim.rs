@@ -196,6 +196,32 @@ fn a_full_disk_takes_nothing_more() {
     write(&*disk.create("c").unwrap(), 0, "longer").unwrap();
 }
 
+/// As ext4 does it, however much was asked for.
+#[test]
+fn what_is_set_aside_is_taken_from_others_and_given_back_by_a_cut() {
+    let (disk, file) = disk_with("a", "abc");
+    file.reserve(u64::MAX).unwrap();
+    disk.space_limit(Some(20));
+    assert_eq!(disk.free_bytes().unwrap(), Some(17), "without a bound there is nothing to set aside");
+    file.reserve(10).unwrap();
+    file.reserve(5).unwrap();
+    assert_eq!((disk.free_bytes().unwrap(), disk.bytes_used()), (Some(10), 3));
+    write(&*file, 3, "defghij").unwrap();
+    assert_eq!(disk.free_bytes().unwrap(), Some(10), "what is set aside is used");
+
+    assert_eq!(kind(file.reserve(100)), Some(ErrorKind::StorageFull));
+    assert_eq!(disk.free_bytes().unwrap(), Some(0), "and keeps what there was");
+    let other = disk.create("b").unwrap();
+    assert_eq!(kind(write(&*other, 0, "1")), Some(ErrorKind::StorageFull));
+    file.set_len(10).unwrap();
+    assert_eq!(disk.free_bytes().unwrap(), Some(10));
+    write(&*other, 0, "1").unwrap();
+
+    disk.fail(Fault::next(Some(Class::Write), ErrorKind::Other));
+    assert_eq!(kind(file.reserve(12)), Some(ErrorKind::Other));
+    assert_eq!((disk.free_bytes().unwrap(), text(&disk, "a")), (Some(9), some("abcdefghij")));
+}
+
 #[test]
 fn a_cut_at_a_sync_leaves_pending_what_it_should_have_made_durable() {
     let (disk, file) = disk_with("a", "0");
@@ -262,6 +288,7 @@ fn every_call_counts_once() {
     let file = disk.create("a").unwrap();
     write(&*file, 0, "abc").unwrap();
     file.set_len(2).unwrap();
+    file.reserve(9).unwrap();
     file.sync().unwrap();
     disk.sync().unwrap();
     disk.rename("a", "b").unwrap();
@@ -269,8 +296,10 @@ fn every_call_counts_once() {
     disk.free_bytes().unwrap();
     disk.open("b").unwrap();
     file.len().unwrap();
+    assert_eq!(disk.file_len("b").unwrap(), 2);
     file.read_exact_at(&mut [0], 0).unwrap();
     disk.remove("b").unwrap();
     disk.open("b").unwrap_err();
-    assert_eq!((disk.calls(), disk.writes(), disk.syncs()), (13, 5, 2));
+    assert_eq!((disk.calls(), disk.writes(), disk.syncs()), (15, 6, 2));
+    assert_eq!(disk.written_bytes(), 3);
 }

@@ -54,7 +54,7 @@ impl Chain {
         }
         chain.links.reverse();
         let is_linked = |id: &u32| chain.links.iter().any(|link| link.segment == *id);
-        let ids = files.segments().into_iter().map(|segment| segment.id);
+        let ids = files.each_segment().map(|segment| segment.id);
         chain.void = ids.filter(|id| *id >= first && !is_linked(id)).collect();
         Ok(chain)
     }

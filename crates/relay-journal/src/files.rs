@@ -14,6 +14,9 @@ use crate::{Damage, ReadError, Segment};
 /// So many segments are kept open.
 const HANDLES_MAX: usize = 256;
 
+/// So many segments are listed before others have their turn.
+const SEGMENTS_AT_ONCE: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Files {
     disk: Arc<dyn Disk>,
@@ -26,6 +29,8 @@ pub(crate) struct Files {
 struct Table {
     /// What is known of each segment, by its number.
     ends: BTreeMap<u32, End>,
+    /// How long they are together.
+    bytes: u64,
     /// Open segments and when they were last asked for, in uses.
     handles: HashMap<u32, (OpenSegment, u64)>,
     uses: u64,
@@ -82,18 +87,40 @@ pub(crate) enum NotOpen {
 impl Files {
     /// What there is of a journal in `disk`, at its full length.
     pub(crate) fn list(disk: Arc<dyn Disk>, journal: &'static str) -> io::Result<Self> {
-        let mut ends = BTreeMap::new();
+        let mut table = Table::default();
         for name in disk.list()? {
             if let Some(id) = segment_of(journal, &name) {
-                ends.insert(id, End { bytes: len(&*disk.open(&name)?)?, user: User::default() });
+                table.set_end(id, counted(disk.file_len(&name)?));
             }
         }
-        Ok(Self { disk, journal, table: Mutex::new(Table { ends, ..Table::default() }) })
+        Ok(Self { disk, journal, table: Mutex::new(table) })
     }
 
-    /// All segments, ascending.
-    pub(crate) fn segments(&self) -> Vec<Segment> {
-        self.table().ends.iter().map(|(id, end)| Segment { id: *id, bytes: u64::from(end.bytes) }).collect()
+    /// At most so many segments from this number on, ascending.
+    fn segments_from(&self, first: u32, max: usize) -> Vec<Segment> {
+        let (table, mut segments) = (self.table(), Vec::new());
+        let from = table.ends.range(first..).take(max);
+        segments.extend(from.map(|(id, end)| Segment { id: *id, bytes: u64::from(end.bytes) }));
+        segments
+    }
+
+    /// All segments, ascending, of which a few are looked up at a time.
+    pub(crate) fn each_segment(&self) -> impl Iterator<Item = Segment> {
+        let (mut next, mut few) = (Some(0), Vec::new().into_iter());
+        std::iter::from_fn(move || {
+            if few.len() == 0 {
+                let found = self.segments_from(next?, SEGMENTS_AT_ONCE);
+                next = found.last().and_then(|last| last.id.checked_add(1));
+                few = found.into_iter();
+            }
+            few.next()
+        })
+    }
+
+    /// How many segments there are, and how long they are together.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        let table = self.table();
+        (table.ends.len() as u64, table.bytes)
     }
 
     pub(crate) fn last(&self) -> Option<u32> {
@@ -115,7 +142,7 @@ impl Files {
     }
 
     pub(crate) fn set_end(&self, segment: u32, end: u32) {
-        self.table().ends.entry(segment).or_default().bytes = end;
+        self.table().set_end(segment, end);
     }
 
     /// Opens a segment, or finds it open.
@@ -143,7 +170,7 @@ impl Files {
         self.disk.sync()?;
         let user = User::default();
         let mut table = self.table();
-        table.ends.insert(header.id, End { bytes: SEGMENT_HEADER_BYTES, user: user.clone() });
+        table.set_end(header.id, SEGMENT_HEADER_BYTES).user = user.clone();
         let made = OpenSegment { file: SegmentFile { file, _user: user }, header };
         table.keep(header.id, made.clone());
         Ok(made)
@@ -180,12 +207,19 @@ impl Files {
     fn forget(&self, segment: u32) -> Option<End> {
         let mut table = self.table();
         table.handles.remove(&segment);
-        table.ends.remove(&segment)
+        let end = table.ends.remove(&segment)?;
+        table.bytes -= u64::from(end.bytes);
+        Some(end)
     }
 
     /// What the file of a segment is called.
     pub(crate) fn name(&self, segment: u32) -> String {
         file_name(self.journal, segment)
+    }
+
+    /// How much space the disk has left; `None` if it cannot tell.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes().ok().flatten()
     }
 
     /// Makes the names of the files durable.
@@ -207,6 +241,14 @@ impl User {
 }
 
 impl Table {
+    /// Notes where a segment ends, one that may be new.
+    fn set_end(&mut self, segment: u32, bytes: u32) -> &mut End {
+        let end = self.ends.entry(segment).or_default();
+        self.bytes = self.bytes - u64::from(end.bytes) + u64::from(bytes);
+        end.bytes = bytes;
+        end
+    }
+
     fn user(&self, segment: u32) -> Option<User> {
         self.ends.get(&segment).map(|end| end.user.clone())
     }
@@ -256,9 +298,14 @@ impl From<NotOpen> for ReadError {
     }
 }
 
-/// The length of a segment file. What lies behind 32 bits of it is none of the journal's.
+/// The length of a segment file.
 pub(crate) fn len(file: &dyn DiskFile) -> io::Result<u32> {
-    Ok(u32::try_from(file.len()?).unwrap_or(u32::MAX))
+    Ok(counted(file.len()?))
+}
+
+/// What lies behind 32 bits of a file is none of the journal's.
+fn counted(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 fn read_header(file: &dyn DiskFile, segment: u32) -> Result<SegmentHeader, NotOpen> {
@@ -302,6 +349,28 @@ mod tests {
         assert!(open(1) && open(300) && !open(2));
         files.open(2).unwrap();
         assert!(open(2) && files.table().handles.len() == HANDLES_MAX);
+    }
+
+    #[test]
+    fn segments_are_listed_and_summed_as_they_come_and_go() {
+        let disk = SimDisk::new();
+        disk.create("journal-0000000005.seg").unwrap().set_len(100).unwrap();
+        let files = Files::list(Arc::new(disk), "journal").unwrap();
+        let listed = || files.each_segment().map(|segment| (segment.id, segment.bytes)).collect::<Vec<_>>();
+        assert_eq!((listed(), files.usage()), (vec![(5, 100)], (1, 100)));
+        // More than are listed at once, and the last number there is.
+        for id in (6..600).chain([u32::MAX]) {
+            make(&files, id);
+        }
+        files.set_end(7, 1000);
+        files.set_end(7, 900);
+        files.remove(8).unwrap();
+        files.remove(8).unwrap();
+        files.discard(&mut vec![9]);
+        let expected = [(5, 100), (6, 36), (7, 900)].into_iter().chain((10..600).map(|id| (id, 36)));
+        let expected: Vec<_> = expected.chain([(u32::MAX, 36)]).collect();
+        let bytes = expected.iter().map(|segment| segment.1).sum();
+        assert_eq!((listed(), files.usage()), (expected, (594, bytes)));
     }
 
     /// Emptying it must not take it from under somebody's eyes, whichever handle he has.

@@ -20,6 +20,10 @@ const SEGMENT_BYTES_MIN: u64 = SEGMENT_HEADER_BYTES as u64 + 1;
 /// Setting less aside than this for a segment is not worth a call.
 const RESERVED_BYTES_MIN: u64 = 64 << 10;
 
+/// Space is set aside for a segment only while the disk has so many times as much: what is left on a nearly full one is for those who need it
+/// now, and a file system that has too little keeps what there is all the same.
+const RESERVED_OF_FREE: u64 = 4;
+
 /// Offsets are 32 bits wide; this leaves room for a last batch of up to 3 GiB.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
@@ -239,10 +243,7 @@ impl Journal {
         let header = SegmentHeader { id: self.last_id, previous: self.end, salt: (self.salts)() };
         match self.files.make(header) {
             Ok(segment) => {
-                if self.segment_bytes >= RESERVED_BYTES_MIN {
-                    // It makes syncs cheaper, and nothing depends on it.
-                    let _ = segment.file.reserve(self.segment_bytes);
-                }
+                self.reserve(&segment);
                 Ok(Current { segment, end: SEGMENT_HEADER_BYTES })
             }
             Err(error) => {
@@ -250,6 +251,20 @@ impl Journal {
                 self.files.discard(&mut self.void);
                 Err(JournalError::Segment(error))
             }
+        }
+    }
+}
+
+impl Journal {
+    /// Sets space aside for a new segment, if there is plenty. It makes syncs cheaper, and nothing depends on it.
+    fn reserve(&self, segment: &OpenSegment) {
+        let is_plenty = |free_bytes: u64| free_bytes >= self.segment_bytes.saturating_mul(RESERVED_OF_FREE);
+        if self.segment_bytes < RESERVED_BYTES_MIN || !self.files.free_bytes().is_none_or(is_plenty) {
+            return;
+        }
+        if segment.file.reserve(self.segment_bytes).is_err() {
+            // It may be set aside in part. Should that stay so, this segment uses it.
+            let _ = segment.file.set_len(u64::from(SEGMENT_HEADER_BYTES));
         }
     }
 }

@@ -78,5 +78,5 @@ pub fn segments(
     disk: std::sync::Arc<dyn relay_disk::Disk>,
     name: &'static str,
 ) -> std::io::Result<Vec<Segment>> {
-    Ok(files::Files::list(disk, name)?.segments())
+    Ok(files::Files::list(disk, name)?.each_segment().collect())
 }

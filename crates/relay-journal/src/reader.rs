@@ -84,7 +84,18 @@ impl Reader {
 
     /// All segments, ascending. The last one is the one that is written, or was.
     pub fn segments(&self) -> Vec<Segment> {
-        self.files.segments()
+        self.each_segment().collect()
+    }
+
+    /// The same one by one. However many there are, others wait for a few of them only; so one that is made or removed meanwhile may be
+    /// among them or not.
+    pub fn each_segment(&self) -> impl Iterator<Item = Segment> {
+        self.files.each_segment()
+    }
+
+    /// How many segments there are, and how long they are together in bytes.
+    pub fn usage(&self) -> (u64, u64) {
+        self.files.usage()
     }
 
     /// What the file of a segment is called.

@@ -187,7 +187,7 @@ impl Recovered {
     }
 }
 
-/// Makes sure that nothing is read behind the end of a segment: what lies there did not count.
+/// Makes sure that nothing is read behind the end of a segment, also after a crash: what lies there did not count.
 pub(crate) fn cut_off(files: &Files, end: Position) -> io::Result<()> {
     if files.end(end.segment).is_none() {
         return Ok(());
@@ -195,9 +195,9 @@ pub(crate) fn cut_off(files: &Files, end: Position) -> io::Result<()> {
     let file = files.open(end.segment)?.file;
     if file.len()? > u64::from(end.offset) {
         file.set_len(u64::from(end.offset))?;
-        file.sync()?;
     }
-    Ok(())
+    // If it was cut off before, that may not be durable yet.
+    file.sync()
 }
 
 /// Makes the cache believe that it has yet to write these bytes: what a failed sync has passed over, no later one does.

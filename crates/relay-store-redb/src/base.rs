@@ -11,6 +11,7 @@ use relay_journal::Position;
 use crate::error::{StoreError, caught};
 use crate::layer::Numbers;
 use crate::schema::{self, Key, ParsedKey};
+use crate::state::Frozen;
 
 /// How many bytes of a stored value are its checksum.
 const CHECKSUM_BYTES: usize = 4;
@@ -20,12 +21,14 @@ pub(crate) struct Base {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     names: ReadOnlyTable<&'static str, (u64, u32)>,
     /// The live frames of each segment that has any.
-    pub(crate) segments: BTreeMap<u32, Live>,
+    pub(crate) segments: Arc<BTreeMap<u32, Live>>,
     /// Where the journal goes on behind what the tables hold; `None` in a new store.
     pub(crate) position: Option<Position>,
     /// Up to this number payload files are decided: one that no row leads to is not needed.
     pub(crate) payloads_through: u32,
     pub(crate) numbers: Numbers,
+    /// How much its rows take.
+    pub(crate) size: Size,
     /// Behind the tables, so that it is dropped after them. Without it they could not be read any more.
     db: Arc<OpenDatabase>,
 }
@@ -41,6 +44,15 @@ pub(crate) struct OpenDatabase {
 pub(crate) struct Live {
     pub(crate) items: u64,
     pub(crate) bytes: u64,
+}
+
+/// What the rows of the index take, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Their keys and values; `None` if they were never counted.
+    pub(crate) rows_bytes: Option<u64>,
+    /// How much of the file went to 1,000 of those when it was last written anew; `None` if it never was.
+    pub(crate) file_bytes_per_1000: Option<u64>,
 }
 
 impl OpenDatabase {
@@ -69,8 +81,11 @@ impl Drop for OpenDatabase {
 }
 
 impl Base {
-    /// The tables as they are now.
-    pub(crate) fn open(db: &Arc<OpenDatabase>) -> Result<Self, StoreError> {
+    /// The tables as they are now. Whoever has just written them knows the `segments`; otherwise these are read, and all numbers checked.
+    pub(crate) fn open(
+        db: &Arc<OpenDatabase>,
+        segments: Option<Arc<BTreeMap<u32, Live>>>,
+    ) -> Result<Self, StoreError> {
         let tx = db.database()?.begin_read()?;
         let meta = tx.open_table(schema::META)?;
         let number = |name| Ok::<_, StoreError>(meta.get(name)?.map(|number| number.value()));
@@ -80,16 +95,24 @@ impl Base {
         let payloads_through = small(schema::META_PAYLOADS)?.unwrap_or_default();
         let seq = Seq::new(number(schema::META_LAST_SEQ)?.unwrap_or_default());
         let queue = number(schema::META_LAST_QUEUE)?.unwrap_or_default();
-        let segments = crate::index::read_segments(&tx.open_table(schema::SEGMENTS)?)?;
-        let (rows, names) = (tx.open_table(schema::ROWS)?, tx.open_table(schema::NAMES)?);
         let numbers = Numbers { seq, queue };
-        let noted = number(schema::META_CHECKSUM)?;
-        if noted.is_some_and(|noted| {
-            noted != schema::meta_checksum(numbers, position, payloads_through, &segments)
-        }) {
-            return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
-        }
-        Ok(Self { rows, names, segments, position, payloads_through, numbers, db: Arc::clone(db) })
+        let size = Size {
+            rows_bytes: number(schema::META_ROWS_BYTES)?,
+            file_bytes_per_1000: number(schema::META_FILE_BYTES_PER_1000)?,
+        };
+        let segments = match segments {
+            Some(segments) => segments,
+            None => {
+                let segments = crate::index::read_segments(&tx.open_table(schema::SEGMENTS)?)?;
+                let checksum = schema::meta_checksum(numbers, position, payloads_through, &segments);
+                if number(schema::META_CHECKSUM)?.is_some_and(|noted| noted != checksum) {
+                    return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
+                }
+                Arc::new(segments)
+            }
+        };
+        let (rows, names) = (tx.open_table(schema::ROWS)?, tx.open_table(schema::NAMES)?);
+        Ok(Self { rows, names, segments, position, payloads_through, numbers, size, db: Arc::clone(db) })
     }
 
     /// Whether what was read until now may be wrong, since the file was opened once more.
@@ -97,14 +120,17 @@ impl Base {
         self.db.is_overtaken.load(Ordering::SeqCst)
     }
 
-    /// Whether it is what a checkpoint of this state has written.
-    pub(crate) fn holds(&self, position: Position, payloads_through: u32) -> bool {
-        self.position == Some(position) && self.payloads_through == payloads_through
+    /// Whether it is what a checkpoint of this layer has written.
+    pub(crate) fn holds(&self, frozen: &Frozen) -> bool {
+        let Frozen { layer, position, payloads_through } = frozen;
+        self.position == Some(*position)
+            && self.payloads_through == *payloads_through
+            && self.numbers == layer.numbers
     }
 
-    /// How many rows it holds.
-    pub(crate) fn rows(&self) -> Result<u64, StoreError> {
-        Ok(self.rows.len()?.saturating_add(self.names.len()?))
+    /// Counts the bytes of all keys and values. It reads the whole index.
+    pub(crate) fn count_rows_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.rows.stats()?.stored_bytes().saturating_add(self.names.stats()?.stored_bytes()))
     }
 
     pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
@@ -156,6 +182,10 @@ impl Base {
         while let Some(key) = self.first_key(&from)? {
             slots.push(key.slot());
             from = Key::acked_end(key.slot());
+            if from <= key {
+                // It ends with time itself, which only a damaged key says.
+                break;
+            }
         }
         Ok(slots)
     }

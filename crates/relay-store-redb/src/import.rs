@@ -71,7 +71,7 @@ impl RedbRelay {
     }
 
     /// Gives no arrival number up to `seq` to a later item, so that a cursor from another store passes none of them over. It is durable
-    /// together with the next item.
+    /// together with the next item, or once a snapshot was taken.
     pub fn raise_arrival_numbers(&self, seq: Seq) {
         self.core.state_mut().raise_numbers(seq);
     }

@@ -1,15 +1,16 @@
 //! The database of the index, and the only way in which it is written: a checkpoint at a time, by one thread.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
+use redb::{Database, Durability, ReadableTable, WriteTransaction};
 use relay_disk::{Disk, DiskFile};
 use relay_journal::Position;
 
 use crate::base::{Base, Live, OpenDatabase};
-use crate::error::StoreError;
+use crate::error::{StoreError, caught};
 use crate::index_file::{Backend, IndexFile};
 use crate::layer::{Layer, Numbers};
 use crate::pace::Pace;
@@ -24,12 +25,21 @@ const NEW_FILE_NAME: &str = "relay.redb.new";
 /// An index that is smaller is never written anew.
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How many bytes a row takes in an index without holes, about, as long as that was not seen.
-const ROW_BYTES: u64 = 96;
+/// How many bytes of the file 1,000 bytes of rows take in an index without holes, or more, if it took more when it was last written anew:
+/// pages are half to wholly full, and the file grows by doubling.
+const FILE_BYTES_PER_1000: u64 = 2000;
+
+/// What the value of a name takes.
+const NAME_VALUE_BYTES: usize = 12;
+
+/// What a row of the table of segments takes, and an overhead.
+const SEGMENT_ROW_BYTES: u64 = 24;
 
 /// An index that takes so many times what its rows need is mostly holes, and is written anew. One in which everything comes and goes takes
-/// twice as much, and fills its holes.
+/// twice as much, and fills its holes. When there is time, twice is too much; less is not, since a file that has just been written may be half
+/// empty, as it grows by doubling, and writing it anew would win nothing.
 const WASTEFUL: u64 = 3;
+const WASTEFUL_QUIET: u64 = 2;
 
 /// While requests come it is not written anew before so many checkpoints after the last time, since none can begin meanwhile. Unless it is
 /// nearly all holes: then it is done in no time.
@@ -44,9 +54,11 @@ pub(crate) struct Index {
     db: Arc<OpenDatabase>,
     file: Arc<IndexFile>,
     pub(crate) pace: Arc<Pace>,
-    /// How many bytes a row took when the file was last written anew.
-    row_bytes: u64,
-    /// How many checkpoints were written since then; many if that was in another process.
+    /// What the table of segments holds, once it was read or written.
+    segments: OnceCell<Arc<BTreeMap<u32, Live>>>,
+    /// The bytes of all rows, once they were counted in an index that does not note them.
+    counted: Option<u64>,
+    /// How many checkpoints were written since the file was last written anew; many if that was in another process.
     checkpoints: u32,
 }
 
@@ -86,7 +98,7 @@ impl Index {
         let file = disk.create(NEW_FILE_NAME)?;
         let index = Self::on(Arc::clone(&disk), file, cache_bytes, Arc::default())?;
         let tx = index.begin()?;
-        tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
+        begin_meta(&tx, 0)?;
         drop((tx.open_table(schema::NAMES)?, tx.open_table(schema::ROWS)?, tx.open_table(schema::SEGMENTS)?));
         tx.commit()?;
         disk.rename(NEW_FILE_NAME, FILE_NAME)?;
@@ -114,7 +126,8 @@ impl Index {
             db: OpenDatabase::new(db),
             file,
             pace,
-            row_bytes: ROW_BYTES,
+            segments: OnceCell::new(),
+            counted: None,
             checkpoints: REWRITE_AFTER_CHECKPOINTS,
         })
     }
@@ -133,7 +146,9 @@ impl Index {
 
     /// What it holds now.
     pub(crate) fn base(&self) -> Result<Base, StoreError> {
-        Base::open(&self.db)
+        let base = Base::open(&self.db, self.segments.get().cloned())?;
+        self.segments.get_or_init(|| Arc::clone(&base.segments));
+        Ok(base)
     }
 
     /// Whether it has to be opened anew: it is not known which file has the name, or redb refuses everything.
@@ -164,30 +179,50 @@ impl Index {
     pub(crate) fn checkpoint(&mut self, frozen: &Frozen) -> Result<u64, StoreError> {
         let before = self.file.written_bytes();
         self.checkpoints = self.checkpoints.saturating_add(1);
+        // Nobody knows what is in the table when this fails.
+        let known = self.segments.take();
         let tx = self.begin()?;
-        self.write_layer(&tx, &frozen.layer)?;
-        finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through)?;
+        let segments = match &known {
+            Some(segments) => BTreeMap::clone(segments),
+            None => read_segments(&tx.open_table(schema::SEGMENTS)?)?,
+        };
+        let growth_bytes = self.write_layer(&tx, &frozen.layer)?;
+        let segments = write_segments(&tx, segments, &frozen.layer)?;
+        note_growth(&tx, self.counted, growth_bytes)?;
+        finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through, &segments)?;
+        (self.segments, self.counted) = (OnceCell::from(Arc::new(segments)), None);
         Ok(self.file.written_bytes() - before)
     }
 
-    /// Whether most of the file is holes, or, when there is time since it `is_quiet`, a third. redb reuses them, but gives none back.
-    pub(crate) fn is_wasteful(&self, base: &Base, is_quiet: bool) -> Result<bool, StoreError> {
+    /// Whether most of the file is holes, or, when there is time since it `is_quiet`, half. redb reuses them, but gives none back.
+    pub(crate) fn is_wasteful(&mut self, base: &Base, is_quiet: bool) -> Result<bool, StoreError> {
         let bytes = self.file_bytes()?;
-        let needed_bytes = base.rows()?.saturating_mul(self.row_bytes);
+        if bytes <= SMALL_FILE_BYTES {
+            return Ok(false);
+        }
         let has_settled = self.checkpoints >= REWRITE_AFTER_CHECKPOINTS;
-        let is_wasteful = if is_quiet {
-            bytes.saturating_mul(2) > needed_bytes.saturating_mul(WASTEFUL)
-        } else if has_settled {
-            bytes > needed_bytes.saturating_mul(WASTEFUL)
-        } else {
-            bytes > needed_bytes.saturating_mul(NEARLY_ALL)
+        let times = match (is_quiet, has_settled) {
+            (true, _) => WASTEFUL_QUIET,
+            (false, true) => WASTEFUL,
+            (false, false) => NEARLY_ALL,
         };
-        Ok(bytes > SMALL_FILE_BYTES && is_wasteful)
+        Ok(bytes > self.needed_bytes(base, bytes).saturating_mul(times))
+    }
+
+    /// What an index without holes would take, about.
+    fn needed_bytes(&mut self, base: &Base, file_bytes: u64) -> u64 {
+        // An index that cannot be counted cannot be written anew either.
+        let count = || caught(|| base.count_rows_bytes()).unwrap_or(file_bytes);
+        let rows_bytes = base.size.rows_bytes.unwrap_or_else(|| *self.counted.get_or_insert_with(count));
+        let segments_bytes = (base.segments.len() as u64).saturating_mul(SEGMENT_ROW_BYTES);
+        let per_1000 = base.size.file_bytes_per_1000.unwrap_or_default().max(FILE_BYTES_PER_1000);
+        rows_bytes.saturating_add(segments_bytes).saturating_mul(per_1000) / 1000
     }
 
     /// Whether there is room for another one beside it. What the disk cannot tell is no reason against it.
-    pub(crate) fn has_room_for_another(&self, base: &Base) -> Result<bool, StoreError> {
-        let needed_bytes = base.rows()?.saturating_mul(self.row_bytes).saturating_add(SMALL_FILE_BYTES);
+    pub(crate) fn has_room_for_another(&mut self, base: &Base) -> Result<bool, StoreError> {
+        let file_bytes = self.file_bytes()?;
+        let needed_bytes = self.needed_bytes(base, file_bytes).saturating_add(SMALL_FILE_BYTES);
         let free_bytes = self.disk.free_bytes().ok().flatten();
         Ok(free_bytes.is_none_or(|free_bytes| free_bytes >= needed_bytes))
     }
@@ -217,10 +252,6 @@ impl Index {
         *self = new;
         self.checkpoints = 0;
         let bytes = self.file_bytes()?;
-        // In one of few rows the empty pages of the tables count.
-        if bytes > SMALL_FILE_BYTES {
-            self.row_bytes = bytes / base.rows()?.max(1);
-        }
         tracing::info!(before_bytes, bytes, "the index was written anew");
         Ok(())
     }
@@ -234,12 +265,26 @@ impl Index {
     ) -> Result<Self, StoreError> {
         drop(disk.remove(NEW_FILE_NAME));
         let file = disk.create(NEW_FILE_NAME)?;
-        let new = Self::on(Arc::clone(disk), file, cache_bytes, Arc::clone(pace))?;
+        let mut new = Self::on(Arc::clone(disk), file, cache_bytes, Arc::clone(pace))?;
         let tx = new.begin()?;
-        tx.open_table(schema::META)?.insert(schema::META_FORMAT, schema::FORMAT)?;
-        new.copy(base, &tx)?;
-        finish(tx, base.numbers, base.position, base.payloads_through)?;
+        let rows_bytes = new.copy(base, &tx)?;
+        begin_meta(&tx, rows_bytes)?;
+        finish(tx, base.numbers, base.position, base.payloads_through, &base.segments)?;
+        new.segments = OnceCell::from(Arc::clone(&base.segments));
+        new.note_density(rows_bytes)?;
         Ok(new)
+    }
+
+    /// Notes how much of a file without holes its rows take. In a small one the empty pages of the tables count.
+    fn note_density(&self, rows_bytes: u64) -> Result<(), StoreError> {
+        let bytes = self.file_bytes()?;
+        if bytes > SMALL_FILE_BYTES && rows_bytes > 0 {
+            let tx = self.begin()?;
+            let per_1000 = bytes.saturating_mul(1000) / rows_bytes;
+            tx.open_table(schema::META)?.insert(schema::META_FILE_BYTES_PER_1000, per_1000)?;
+            tx.commit()?;
+        }
+        Ok(())
     }
 
     /// The disk that it lies on.
@@ -267,12 +312,31 @@ pub(crate) fn write(
     Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 
+/// Begins the table of numbers, in an index whose rows have so many bytes.
+fn begin_meta(tx: &WriteTransaction, rows_bytes: u64) -> Result<(), StoreError> {
+    let mut meta = tx.open_table(schema::META)?;
+    meta.insert(schema::META_FORMAT, schema::FORMAT)?;
+    meta.insert(schema::META_ROWS_BYTES, rows_bytes)?;
+    Ok(())
+}
+
+/// Notes that the rows have grown by so many bytes, from what is noted or was `counted`. What is not known stays so.
+fn note_growth(tx: &WriteTransaction, counted: Option<u64>, growth_bytes: i64) -> Result<(), StoreError> {
+    let mut meta = tx.open_table(schema::META)?;
+    let noted = meta.get(schema::META_ROWS_BYTES)?.map(|noted| noted.value());
+    if let Some(bytes) = noted.or(counted) {
+        meta.insert(schema::META_ROWS_BYTES, bytes.saturating_add_signed(growth_bytes))?;
+    }
+    Ok(())
+}
+
 /// Notes where the journal goes on, if anything was written to it yet, and commits.
 fn finish(
     tx: WriteTransaction,
     numbers: Numbers,
     position: Option<Position>,
     payloads_through: u32,
+    segments: &BTreeMap<u32, Live>,
 ) -> Result<(), StoreError> {
     let mut meta = tx.open_table(schema::META)?;
     meta.insert(schema::META_LAST_SEQ, numbers.seq.as_u64())?;
@@ -282,54 +346,50 @@ fn finish(
         meta.insert(schema::META_OFFSET, u64::from(position.offset))?;
     }
     meta.insert(schema::META_PAYLOADS, u64::from(payloads_through))?;
-    let segments = read_segments(&tx.open_table(schema::SEGMENTS)?)?;
-    meta.insert(
-        schema::META_CHECKSUM,
-        schema::meta_checksum(numbers, position, payloads_through, &segments),
-    )?;
+    let checksum = schema::meta_checksum(numbers, position, payloads_through, segments);
+    meta.insert(schema::META_CHECKSUM, checksum)?;
     drop(meta);
     Ok(tx.commit()?)
 }
 
 impl Index {
-    fn write_layer(&self, tx: &WriteTransaction, layer: &Layer) -> Result<(), StoreError> {
+    /// Returns by how many bytes that makes keys and values more.
+    fn write_layer(&self, tx: &WriteTransaction, layer: &Layer) -> Result<i64, StoreError> {
+        let mut growth_bytes = 0;
         let mut rows = tx.open_table(schema::ROWS)?;
         for (key, value) in layer.rows.in_order() {
             self.pace.leave_core();
-            match value {
-                Some(value) => put(&mut rows, &key, &value.bytes())?,
-                None => drop(rows.remove(&*key.bytes())?),
-            }
+            let (key_bytes, value) =
+                (key.bytes(), value.map(|value| Base::with_checksum(&key, &value.bytes())));
+            let old = match &value {
+                Some(value) => rows.insert(&*key_bytes, value.as_slice())?,
+                None => rows.remove(&*key_bytes)?,
+            };
+            let lengths = [value.map(|value| value.len()), old.map(|old| old.value().len())];
+            growth_bytes += growth(key_bytes.len(), lengths);
         }
         let mut names = tx.open_table(schema::NAMES)?;
         for (recipient, queue) in &layer.names {
             self.pace.leave_core();
-            match queue {
-                Some(queue) => {
-                    let checksum = schema::name_checksum(recipient.as_str(), *queue);
-                    names.insert(recipient.as_str(), (*queue, checksum))?;
-                }
-                None => drop(names.remove(recipient.as_str())?),
-            }
+            let name = recipient.as_str();
+            let old = match queue {
+                Some(queue) => names.insert(name, (*queue, schema::name_checksum(name, *queue)))?.is_some(),
+                None => names.remove(name)?.is_some(),
+            };
+            let length = |is_there: bool| is_there.then_some(NAME_VALUE_BYTES);
+            growth_bytes += growth(name.len(), [length(queue.is_some()), length(old)]);
         }
-        let mut segments = tx.open_table(schema::SEGMENTS)?;
-        for (segment, change) in &layer.segments {
-            let (items, bytes) = segments.get(segment)?.map_or((0, 0), |live| live.value());
-            let live = Live { items, bytes }.changed(*change);
-            if live.items == 0 {
-                segments.remove(segment)?;
-            } else {
-                segments.insert(segment, (live.items, live.bytes))?;
-            }
-        }
-        Ok(())
+        Ok(growth_bytes)
     }
 
-    fn copy(&self, base: &Base, tx: &WriteTransaction) -> Result<(), StoreError> {
+    /// Returns how many bytes the keys and values have.
+    fn copy(&self, base: &Base, tx: &WriteTransaction) -> Result<u64, StoreError> {
+        let mut bytes = 0;
         let mut rows = tx.open_table(schema::ROWS)?;
         for row in base.range(&Key::start(), &Key::end())? {
             self.pace.leave_core();
             let (key, value) = row?;
+            bytes += key.value().len() + value.value().len();
             // A damaged row stays one: it is told by its checksum.
             rows.insert(key.value(), value.value())?;
         }
@@ -337,14 +397,40 @@ impl Index {
         for row in base.names()? {
             self.pace.leave_core();
             let (name, queue) = row?;
+            bytes += name.value().len() + NAME_VALUE_BYTES;
             names.insert(name.value(), queue.value())?;
         }
         let mut segments = tx.open_table(schema::SEGMENTS)?;
-        for (segment, live) in &base.segments {
+        for (segment, live) in &*base.segments {
             segments.insert(segment, (live.items, live.bytes))?;
         }
-        Ok(())
+        Ok(bytes as u64)
     }
+}
+
+/// By how many bytes a row grows whose value has a new and an old length, as far as it is there.
+fn growth(key_bytes: usize, [new, old]: [Option<usize>; 2]) -> i64 {
+    let bytes = |value: Option<usize>| value.map_or(0, |value| (key_bytes + value) as i64);
+    bytes(new) - bytes(old)
+}
+
+/// Changes the live frames of segments as the layer says, and returns all of them.
+fn write_segments(
+    tx: &WriteTransaction,
+    mut segments: BTreeMap<u32, Live>,
+    layer: &Layer,
+) -> Result<BTreeMap<u32, Live>, StoreError> {
+    let mut table = tx.open_table(schema::SEGMENTS)?;
+    for (segment, change) in &layer.segments {
+        let live = segments.remove(segment).unwrap_or_default().changed(*change);
+        if live.items == 0 {
+            table.remove(segment)?;
+        } else {
+            table.insert(segment, (live.items, live.bytes))?;
+            segments.insert(*segment, live);
+        }
+    }
+    Ok(segments)
 }
 
 /// The live frames of each segment that has any.
@@ -358,13 +444,4 @@ pub(crate) fn read_segments(
         segments.insert(segment.value(), Live { items, bytes });
     }
     Ok(segments)
-}
-
-fn put(
-    rows: &mut Table<'_, &'static [u8], &'static [u8]>,
-    key: &Key,
-    value: &[u8],
-) -> Result<(), StoreError> {
-    rows.insert(&*key.bytes(), Base::with_checksum(key, value).as_slice())?;
-    Ok(())
 }

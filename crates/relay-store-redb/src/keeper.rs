@@ -177,33 +177,36 @@ impl Keeper {
 
     /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
     /// than a segment beyond half of what lives, and no payload file.
-    fn is_tidy(&self) -> Result<bool, StoreError> {
-        let (live, payloads_through) = {
-            let state = self.core.state();
-            (state.segments(), state.payloads_through())
-        };
-        let journal = &self.core.journal;
-        let is_dead = |file: &Segment| {
-            let live = journals::payload_segment(file.id).and_then(|segment| live.get(&segment));
-            // One without such a number was begun and not used.
-            file.id <= payloads_through && live.is_none_or(|live| live.items == 0)
-        };
-        let live_bytes: u64 = journals::of_main(&live).map(|(_, live)| live.bytes).sum();
-        let bytes: u64 = journal.main.segments().iter().map(|segment| segment.bytes).sum();
+    fn is_tidy(&mut self) -> Result<bool, StoreError> {
+        let live_bytes: u64 = self.core.state().main_segments().values().map(|live| live.bytes).sum();
+        let (_, bytes) = self.core.journal.main.usage();
         let base = Arc::clone(self.core.state().base());
         let is_index_tidy = !(self.is_quiet && self.index.is_wasteful(&base, true)?);
         let is_journal_tidy = bytes <= self.allowed_bytes(live_bytes);
-        Ok(is_index_tidy && is_journal_tidy && !journal.payloads.segments().iter().any(is_dead))
+        Ok(is_index_tidy && is_journal_tidy && !self.has_dead_payloads(&base))
+    }
+
+    /// Whether there is a payload file that nothing leads to. There may be very many, so the state is asked about one after the other.
+    fn has_dead_payloads(&self, base: &Base) -> bool {
+        let is_dead = |file: Segment| {
+            self.core.pace.leave_core();
+            let state = self.core.state();
+            // One without such a number was begun and not used.
+            let is_live =
+                journals::payload_segment(file.id).is_some_and(|segment| state.live(base, segment).items > 0);
+            file.id <= state.payloads_through() && !is_live
+        };
+        self.core.journal.payloads.each_segment().any(is_dead)
     }
 
     /// Tells how large the index is, and whether all was given back that should be.
-    fn note_tidy(&self) {
-        let (observations, now) = (&self.core.observations, self.core.clock.now());
+    fn note_tidy(&mut self) {
+        let now = self.core.clock.now();
         if let Ok(bytes) = self.index.file_bytes() {
-            observations.index_bytes(bytes);
+            self.core.observations.index_bytes(bytes);
         }
         if matches!(caught(|| self.is_tidy()), Ok(true)) {
-            observations.tidy(now);
+            self.core.observations.tidy(now);
         }
     }
 
@@ -305,7 +308,7 @@ impl Keeper {
     /// goes on with the rest: what it is to write piles up meanwhile, and nothing holds the writer up.
     fn remove(&self, journal: &Reader, is_dead: impl Fn(u32) -> bool) {
         let mut removed_bytes = 0;
-        for segment in journal.segments().into_iter().filter(|segment| is_dead(segment.id)) {
+        for segment in journal.each_segment().filter(|segment| is_dead(segment.id)) {
             if removed_bytes > self.due.replay_bytes.saturating_mul(2) && self.core.pace.is_asked() {
                 return;
             }
@@ -326,8 +329,7 @@ impl Keeper {
             .core
             .journal
             .main
-            .segments()
-            .into_iter()
+            .each_segment()
             .filter_map(|segment| {
                 let live_bytes = live.get(&segment.id).filter(|live| live.items > 0)?.bytes;
                 Some((segment.id, live_bytes, segment.bytes))

@@ -66,7 +66,8 @@ impl Layer {
     /// Takes over what a newer layer says. `below` are the numbers that were given away when this one began: what has a later one is not
     /// in any older layer and needs no gravestone.
     pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
-        self.numbers = newer.numbers;
+        // They may have been raised since it began.
+        self.numbers = self.numbers.max(newer.numbers);
         self.names.extend(newer.names);
         self.rows.absorb(newer.rows, below);
         for (segment, change) in newer.segments {
@@ -82,8 +83,7 @@ impl Layer {
 
     /// Takes over what a layer says that began on the same one, and has changed other queues.
     pub(crate) fn join(&mut self, other: Self) {
-        let (ours, theirs) = (self.numbers, other.numbers);
-        self.numbers = Numbers { seq: ours.seq.max(theirs.seq), queue: ours.queue.max(theirs.queue) };
+        self.numbers = self.numbers.max(other.numbers);
         for (name, queue) in other.names {
             // A recipient whose queue was forgotten may have got another since. (After damage one that should have been forgotten may be
             // found again, and what is in it.)
@@ -94,6 +94,13 @@ impl Layer {
         for (segment, change) in other.segments {
             self.count(segment, change);
         }
+    }
+}
+
+impl Numbers {
+    /// The later of each.
+    fn max(self, other: Self) -> Self {
+        Self { seq: self.seq.max(other.seq), queue: self.queue.max(other.queue) }
     }
 }
 

@@ -382,9 +382,11 @@ impl Relay for RedbRelay {
         Self::submit(self.mailbox.as_ref(), |caller| Job::Ack(ack, caller, weight)).await
     }
 
+    /// It waits for its turn: a store that is so busy that it turns requests away has the more to reclaim.
     async fn sweep(&self) -> Result<Swept, Error> {
         let (caller, answer) = oneshot::channel();
-        Self::post(self.mailbox.as_ref(), Job::Sweep(caller))?;
+        let mailbox = self.mailbox.as_ref().ok_or(StoreError::WriterEnded)?;
+        mailbox.send(Job::Sweep(caller)).await.map_err(|_| StoreError::WriterEnded)?;
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
     }
 

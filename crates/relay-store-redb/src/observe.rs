@@ -170,9 +170,8 @@ fn sum(segments: &BTreeMap<u32, Live>) -> Live {
 
 fn files(journals: &Journals, index_bytes: u64) -> Vec<FileUse> {
     let all = |kind, journal: &Reader| {
-        let segments = journal.segments();
-        let bytes = segments.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.bytes));
-        FileUse { kind, files: segments.len() as u64, bytes }
+        let (files, bytes) = journal.usage();
+        FileUse { kind, files, bytes }
     };
     vec![
         all("journal", &journals.main),

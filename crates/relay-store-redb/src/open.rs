@@ -90,7 +90,7 @@ pub(crate) fn open(
 fn open_payloads(disk: Arc<dyn Disk>, state: &mut State) -> Result<Journal, StoreError> {
     let known = state.payloads_through().max(journals::last_payload(&state.segments()));
     let payloads = aside::open_payloads(disk, known)?;
-    let there = payloads.reader().segments().last().map_or(0, |file| file.id);
+    let there = payloads.reader().each_segment().last().map_or(0, |file| file.id);
     state.note_payloads(known.max(there), 0);
     Ok(payloads)
 }

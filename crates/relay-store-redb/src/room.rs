@@ -128,9 +128,8 @@ impl Room {
 
     /// What the files take together. The lengths of the many are known without asking the disk.
     fn store_bytes(&self) -> io::Result<u64> {
-        let segments = [&self.journal.main, &self.journal.payloads].map(|journal| journal.segments());
-        let journal_bytes: u64 = segments.iter().flatten().map(|segment| segment.bytes).sum();
-        Ok(journal_bytes + index::file_bytes_of(&*self.disk)?)
+        let journal_bytes = [&self.journal.main, &self.journal.payloads].map(|journal| journal.usage().1);
+        Ok(journal_bytes.iter().sum::<u64>() + index::file_bytes_of(&*self.disk)?)
     }
 }
 

@@ -47,7 +47,13 @@ pub(crate) const META_OFFSET: &str = "journal_offset";
 /// Up to this number payload files are decided.
 pub(crate) const META_PAYLOADS: &str = "payloads_through";
 
-/// A checksum of the numbers above but the format, and of [`SEGMENTS`]: see [`meta_checksum`].
+/// How many bytes the keys and values of [`ROWS`] and [`NAMES`] have: whether the index is mostly holes is told by it, and nothing else. Not
+/// there in a store whose index was made before they were counted.
+pub(crate) const META_ROWS_BYTES: &str = "rows_bytes";
+/// How many bytes of the file went to 1,000 of those when it was last written anew.
+pub(crate) const META_FILE_BYTES_PER_1000: &str = "file_bytes_per_1000";
+
+/// A checksum of the numbers of the state, which are all but the format and the two above, and of [`SEGMENTS`]: see [`meta_checksum`].
 pub(crate) const META_CHECKSUM: &str = "checksum";
 
 /// How many consecutive items of a queue are counted together.

@@ -115,13 +115,13 @@ pub(crate) fn of_checkpoint(core: &Core, index: &Index) -> Result<Snapshot, Stor
 fn files_of(core: &Core, base: &Base) -> Vec<(String, u64)> {
     let position = base.position.unwrap_or_default();
     let (main, payloads) = (&core.journal.main, &core.journal.payloads);
-    let segments = main.segments().into_iter().filter_map(|segment| {
+    let segments = main.each_segment().filter_map(|segment| {
         let bytes = if segment.id == position.segment { u64::from(position.offset) } else { segment.bytes };
         let belongs = segment.id == position.segment
             || segment.id < position.segment && base.segments.contains_key(&segment.id);
         belongs.then(|| (main.file_name(segment.id), bytes))
     });
-    let large = payloads.segments().into_iter().filter_map(|file| {
+    let large = payloads.each_segment().filter_map(|file| {
         let known = journals::payload_segment(file.id)?;
         base.segments.contains_key(&known).then(|| (payloads.file_name(file.id), file.bytes))
     });

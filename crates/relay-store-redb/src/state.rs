@@ -160,7 +160,9 @@ impl State {
     /// What the next checkpoint has to write; `None` when there is nothing.
     pub(crate) fn freeze(&mut self) -> Option<Arc<Frozen>> {
         let payloads_through = self.payloads.through;
-        let is_news = !self.active.is_empty() || payloads_through != self.base.payloads_through;
+        let is_news = !self.active.is_empty()
+            || payloads_through != self.base.payloads_through
+            || self.active.numbers != self.numbers_below();
         if self.frozen.is_none() && is_news {
             self.payloads.bytes = 0;
             let next = self.active.next();
@@ -173,7 +175,7 @@ impl State {
     /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be in it all the same. The frozen layer
     /// goes if it is in it, and must not be counted twice. Hands back what is not needed any more, to be dropped without the lock.
     pub(crate) fn rebase(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
-        let written = self.frozen.take_if(|frozen| base.holds(frozen.position, frozen.payloads_through));
+        let written = self.frozen.take_if(|frozen| base.holds(frozen));
         (written, std::mem::replace(&mut self.base, base))
     }
 
@@ -207,9 +209,17 @@ impl State {
         changes.fold(Change::default(), |sum, change| sum.plus(*change))
     }
 
-    /// The live frames of each segment.
+    /// The live frames of a segment. `base` is the index that the state rests on.
+    pub(crate) fn live(&self, base: &Base, segment: u32) -> Live {
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
+        let changes = frozen.into_iter().chain([&self.active.segments]);
+        let known = base.segments.get(&segment).copied().unwrap_or_default();
+        changes.filter_map(|changes| changes.get(&segment)).fold(known, |live, change| live.changed(*change))
+    }
+
+    /// The live frames of each segment, payload files included: there may be very many, so nobody asks for this while requests come.
     pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
-        self.changed_segments(self.base.segments.clone())
+        self.changed_segments(BTreeMap::clone(&self.base.segments))
     }
 
     /// The same for the main journal alone, of which there are few.

@@ -114,7 +114,11 @@ impl Source {
             match fault {
                 Some(Fault::Io(error)) => return Err(self.partly(reader.line, error.to_string())),
                 Some(Fault::Line(what)) => return Err(self.partly(reader.line, what)),
-                None if is_last => return Ok(imported),
+                None if is_last => {
+                    // The arrival numbers that were raised are durable with it, also where nothing was stored.
+                    drop(wait_for(store.snapshots().take())?);
+                    return Ok(imported);
+                }
                 None => {}
             }
         }

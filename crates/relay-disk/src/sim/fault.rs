@@ -5,9 +5,9 @@ use std::io;
 /// What kind of call a method is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// `list`, `open`, `len`, `read_exact_at`, `free_bytes`.
+    /// `list`, `open`, `len`, `file_len`, `read_exact_at`, `free_bytes`.
     Read,
-    /// `create`, `remove`, `rename`, `write_all_at`, `set_len`.
+    /// `create`, `remove`, `rename`, `write_all_at`, `set_len`, `reserve`.
     Write,
     /// `sync`, of the disk or of a file.
     Sync,

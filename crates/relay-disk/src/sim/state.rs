@@ -33,12 +33,15 @@ pub(super) struct State {
 pub(super) struct Counts {
     pub(super) calls: u64,
     pub(super) writes: u64,
+    pub(super) written_bytes: u64,
     pub(super) syncs: u64,
 }
 
 #[derive(Debug)]
 struct Node {
     bytes: Versions<Vec<u8>, ByteChange>,
+    /// Space is set aside up to here, if that is behind its end.
+    reserved: usize,
     /// Shared with the open handles.
     open: Arc<()>,
 }
@@ -96,6 +99,11 @@ impl State {
         self.find(name)
     }
 
+    pub(super) fn file_len(&mut self, name: &str) -> io::Result<u64> {
+        let node = self.open(name)?;
+        Ok(self.bytes(node).len() as u64)
+    }
+
     pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
         let verdict = self.begin(Class::Write);
         self.change_name(name, verdict, |_| NameChange::Remove(name.to_owned()))
@@ -121,7 +129,7 @@ impl State {
 
     pub(super) fn free_bytes(&mut self) -> io::Result<Option<u64>> {
         self.begin(Class::Read).plain()?;
-        Ok(self.space_limit.map(|limit| limit.saturating_sub(self.bytes_used())))
+        Ok(self.space_limit.map(|limit| limit.saturating_sub(self.bytes_taken())))
     }
 
     pub(super) fn len(&mut self, node: NodeId) -> io::Result<u64> {
@@ -139,6 +147,7 @@ impl State {
 
     pub(super) fn write(&mut self, node: NodeId, mut bytes: Vec<u8>, offset: u64) -> io::Result<()> {
         let verdict = self.begin(Class::Write);
+        self.counts.written_bytes += bytes.len() as u64;
         let offset = position(offset)?;
         let end = offset.checked_add(bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
         match verdict {
@@ -157,9 +166,23 @@ impl State {
         let len = position(len)?;
         if verdict.is_under_way() {
             self.check_space(node, len)?;
-            self.node(node).bytes.change(ByteChange::SetLen(len));
+            let node = self.node(node);
+            if len <= node.bytes.current().len() {
+                node.reserved = 0;
+            }
+            node.bytes.change(ByteChange::SetLen(len));
         }
         verdict.plain()
+    }
+
+    pub(super) fn reserve(&mut self, node: NodeId, bytes: u64) -> io::Result<()> {
+        let verdict = self.begin(Class::Write);
+        let Some(limit) = self.space_limit.filter(|_| verdict.is_under_way()) else { return verdict.plain() };
+        let free = position(limit.saturating_sub(self.bytes_taken()))?;
+        let (wanted, node) = (position(bytes)?, self.node(node));
+        let had = node.taken();
+        node.reserved = wanted.min(had.saturating_add(free)).max(node.reserved);
+        if wanted > node.reserved.max(had) { Err(io::ErrorKind::StorageFull.into()) } else { verdict.plain() }
     }
 
     pub(super) fn sync_file(&mut self, node: NodeId) -> io::Result<()> {
@@ -202,9 +225,18 @@ impl State {
     }
 
     pub(super) fn bytes_used(&self) -> u64 {
+        self.kept().map(|node| node.bytes.current().len() as u64).sum()
+    }
+
+    /// The same, and what is set aside.
+    fn bytes_taken(&self) -> u64 {
+        self.kept().map(|node| node.taken() as u64).sum()
+    }
+
+    /// The files that take space.
+    fn kept(&self) -> impl Iterator<Item = &Node> {
         let named: BTreeSet<NodeId> = self.names.current().values().copied().collect();
-        let taken = self.nodes.iter().filter(|(id, node)| named.contains(id) || node.is_open());
-        taken.map(|(_, node)| node.bytes.current().len() as u64).sum()
+        self.nodes.iter().filter(move |(id, node)| named.contains(id) || node.is_open()).map(|(_, node)| node)
     }
 
     /// Marks the file as open.
@@ -252,9 +284,9 @@ impl State {
     }
 
     fn check_space(&self, node: NodeId, len: usize) -> io::Result<()> {
-        let growth = len.saturating_sub(self.bytes(node).len()) as u64;
+        let growth = len.saturating_sub(self.nodes.get(&node).map_or(0, Node::taken)) as u64;
         match self.space_limit {
-            Some(limit) if growth > 0 && self.bytes_used() + growth > limit => {
+            Some(limit) if growth > 0 && self.bytes_taken() + growth > limit => {
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ => Ok(()),
@@ -268,7 +300,12 @@ impl State {
 
 impl Node {
     fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes: Versions::settled(bytes), open: Arc::default() }
+        Self { bytes: Versions::settled(bytes), reserved: 0, open: Arc::default() }
+    }
+
+    /// How much space it takes.
+    fn taken(&self) -> usize {
+        self.bytes.current().len().max(self.reserved)
     }
 
     fn is_open(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use relay_disk::{Class, Fault, SimDisk, Survival};
+use relay_disk::{Call, Class, Disk, Fault, HookedDisk, SimDisk, Survival};
 use relay_journal::JournalError;
 
 use crate::script::Run;
@@ -158,4 +158,63 @@ fn files_that_cannot_be_removed_do_not_pile_up() {
     }
     let files = (1..500).filter(|id| disk.contents(&format!("journal-{id:010}.seg")).is_some()).count();
     assert!(files <= 1, "{files}");
+}
+
+const RESERVED_BYTES: u64 = 64 << 10;
+
+/// Others fill the disk: what is left is for those who need it now, such as an index that has to grow before anything can be removed.
+#[test]
+fn a_new_segment_takes_nothing_aside_on_a_disk_that_is_nearly_full() {
+    for (segments_free, is_plenty) in [(3, false), (5, true)] {
+        let disk = SimDisk::new();
+        let mut journal = open(&disk, RESERVED_BYTES).journal;
+        disk.space_limit(Some(segments_free * RESERVED_BYTES));
+        commit(&mut journal, &texts(&["a"]));
+        let taken = segments_free * RESERVED_BYTES - disk.free_bytes().unwrap().unwrap();
+        assert_eq!(taken, if is_plenty { RESERVED_BYTES } else { disk.bytes_used() });
+    }
+}
+
+#[test]
+fn what_a_refused_reservation_has_kept_is_given_back() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, RESERVED_BYTES).journal;
+    disk.space_limit(Some(RESERVED_BYTES / 2));
+    // The disk does not tell how little there is.
+    disk.fail(Fault::next(Some(Class::Read), ErrorKind::Other));
+    let batch = journal.begin().unwrap();
+    assert_eq!(disk.free_bytes().unwrap(), Some(RESERVED_BYTES / 2 - 36), "all but the header");
+    disk.create("another").unwrap().write_all_at(&[&[1; 1000]], 0).unwrap();
+    drop(batch);
+    commit(&mut journal, &texts(&["a"]));
+    assert_eq!(open(&disk.after_crash(Survival::None), RESERVED_BYTES).bodies(), [texts(&["a"])]);
+}
+
+/// The batch `b` fails in the first segment, and the second one names the end before it. Its first batch, `c`, fails too, so it goes, and no
+/// third one can be made. Callers were told that `b` had failed when nothing could bring it back any more, and so it stays.
+#[test]
+fn what_has_failed_stays_out_when_the_segment_that_says_so_goes() {
+    for is_cut_off in [true, false] {
+        let disk = SimDisk::new();
+        let hook = |call: Call<'_>| match call {
+            Call::Create("journal-0000000003.seg") => Err(ErrorKind::Other.into()),
+            _ => Ok(()),
+        };
+        let hooked = Arc::new(HookedDisk::new(disk.clone(), hook));
+        let mut journal = try_open(hooked, 1 << 20, None).unwrap().journal;
+        commit(&mut journal, &texts(&["a"]));
+        disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
+        if !is_cut_off {
+            disk.fail(Fault { at: 1, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
+        }
+        try_commit(&mut journal, &texts(&["b"])).unwrap_err();
+        assert!(disk.contents("journal-0000000002.seg").is_some(), "it names the end of the first one");
+        disk.fail(Fault::next(Some(Class::Write), ErrorKind::Other));
+        try_commit(&mut journal, &texts(&["c"])).unwrap_err();
+        assert!(disk.contents("journal-0000000002.seg").is_none());
+        for survival in [Survival::None, Survival::All].into_iter().chain((0..200).map(Survival::Torn)) {
+            let found = open(&disk.after_crash(survival), 1 << 20).bodies();
+            assert_eq!(found, [texts(&["a"])], "{survival:?}, cut off at once: {is_cut_off}");
+        }
+    }
 }

@@ -373,7 +373,9 @@ fn an_item_goes_where_its_own_record_goes_and_nowhere_else() {
     let stack = Stack::on(&SimDisk::new());
     let mut tables = Tables::new(&stack.state, &stack.memo);
     let (item, to) = (crate::samples::item(), Location { segment: 2, offset: 36, length: 1 });
-    tables.add_item(1, || Ok(recipient(1)), crate::samples::item_row()).unwrap();
+    let mut open = tables.make_queue(1, recipient(1));
+    tables.add_item(&mut open, crate::samples::item_row(), None).unwrap();
+    tables.close(open).unwrap();
     let mut move_by = |queue, name, item: &relay_core::Item<()>| {
         let body = crate::record::item_head(queue, &recipient(name), item);
         tables.move_item(&ItemRecord::parse(&body).unwrap(), None, to).unwrap()

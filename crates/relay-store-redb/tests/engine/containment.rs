@@ -239,3 +239,22 @@ fn a_missing_segment_costs_its_items_alone() {
     world.block_on(relay.sweep()).unwrap();
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
 }
+
+/// A slot that begins with the last moment there is has none behind it.
+#[test]
+fn an_acked_name_at_the_end_of_time_keeps_no_store_from_opening() {
+    within_bounds(|| {
+        let world = World::new();
+        drop(world.open());
+        for (number, slot) in [u64::MAX, u64::MAX - 1, 1 << 63].into_iter().enumerate() {
+            let key = [&[4][..], &slot.to_be_bytes(), &[0xff; 28]].concat();
+            let value = [&[1][..], &crc32c::crc32c_append(crc32c::crc32c(&key), &[1]).to_le_bytes()].concat();
+            Index::open(&world.disk).write(|tx| {
+                tx.open_table(ROWS).unwrap().insert(key.as_slice(), value.as_slice()).unwrap();
+            });
+            let relay = world.open();
+            assert!(world.block_on(relay.push(envelope(0, number as u64, 10))).unwrap().is_stored());
+            world.block_on(relay.sweep()).unwrap();
+        }
+    });
+}
