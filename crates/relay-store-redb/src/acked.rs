@@ -54,6 +54,14 @@ struct Slot {
     names: usize,
 }
 
+/// The names of a slot that is not known, as far as they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Learned {
+    known: Slot,
+    /// How many there will be, about: as many as in the slot before.
+    expected: usize,
+}
+
 #[derive(Debug)]
 struct Bloom {
     blocks: Box<[[u64; BLOCK_WORDS]]>,
@@ -61,7 +69,7 @@ struct Bloom {
 }
 
 impl AckedNames {
-    /// Knows that there is a slot, and not what is in it. [`AckedNames::complete`] tells.
+    /// Knows that there is a slot, and not what is in it. [`AckedNames::learn`] and [`AckedNames::complete`] tell.
     pub(crate) fn add_unknown(&self, slot: Timestamp) {
         self.slots().entry(slot).or_default().has_unknown = true;
     }
@@ -75,18 +83,24 @@ impl AckedNames {
         slots.entry(slot).or_default().add(hash, expected);
     }
 
-    /// Adds all names of a slot that was not known, in one go.
-    pub(crate) fn complete(&self, slot: Timestamp, names: &[(u64, ItemId)]) {
-        let mut known = Slot::default();
+    /// Adds some of the names of a slot that is not known.
+    pub(crate) fn learn(&self, learned: &mut Learned, names: &[(u64, ItemId)]) {
         for (queue, id) in names {
-            known.add(self.hash(*queue, *id), names.len());
+            learned.known.add(self.hash(*queue, *id), learned.expected);
         }
+    }
+
+    /// A slot that was not known is learned: these are all of its names. Returns where the names of the next one go.
+    pub(crate) fn complete(&self, slot: Timestamp, learned: Learned) -> Learned {
+        let Learned { known, .. } = learned;
+        let next = Learned { known: Slot::default(), expected: known.names + known.names / 4 };
         if let Some(slot) = self.slots().get_mut(&slot) {
             slot.has_unknown = false;
             slot.names += known.names;
             // The last part is the one that takes more.
             slot.parts.splice(0..0, known.parts);
         }
+        next
     }
 
     /// The slots that may hold the name, the oldest first.
@@ -225,14 +239,18 @@ mod tests {
         names.add(at(5), 1, id(1));
         assert_eq!(names.slots_of(7, id(7)), [at(5)]);
         assert_eq!(names.unknown_slots(), [at(5)]);
-        names.complete(at(5), &[(2, id(2))]);
-        assert!(names.unknown_slots().is_empty());
-        for number in [1, 2] {
+        let mut learned = Learned::default();
+        names.learn(&mut learned, &[(2, id(2))]);
+        names.learn(&mut learned, &[(3, id(3))]);
+        assert_eq!(names.unknown_slots(), [at(5)], "there may be more");
+        names.complete(at(5), learned);
+        assert!(names.unknown_slots().is_empty() && names.slots_of(7, id(7)).is_empty());
+        for number in [1, 2, 3] {
             assert_eq!(names.slots_of(number, id(number)), [at(5)]);
         }
         names.forget_before(at(6));
         assert!(names.all_slots().is_empty());
-        names.complete(at(5), &[(2, id(2))]);
+        names.complete(at(5), Learned::default());
         assert!(names.all_slots().is_empty(), "a slot that was forgotten stays so");
     }
 

@@ -33,6 +33,9 @@ pub(crate) struct Base {
     db: Arc<OpenDatabase>,
 }
 
+/// The number of the queue in which an item was acked, and the item.
+pub(crate) type AckedName = (u64, ItemId);
+
 /// A database that closes when the last one lets go of it.
 pub(crate) struct OpenDatabase {
     db: Option<Database>,
@@ -192,28 +195,42 @@ impl Base {
 
     /// The first key from `from` on that is sound.
     fn first_key(&self, from: &Key) -> Result<Option<Key>, StoreError> {
+        let mut before = Vec::new();
         for row in self.range(from, &Key::end())? {
-            match Key::from_bytes(row?.0.value()) {
+            let row = row?;
+            let bytes = row.0.value();
+            match Key::from_bytes(bytes) {
                 Ok(key) if key >= *from => return Ok(Some(key)),
-                // The index is damaged here, which the views report.
-                _ => {}
+                // The index is damaged here, which the views report. Over a damaged page redb may go round in circles.
+                _ if bytes <= before.as_slice() => break,
+                _ => before = bytes.to_vec(),
             }
         }
         Ok(None)
     }
 
-    /// All acked names in a slot, as queue and name.
-    pub(crate) fn acked_names(&self, slot: Timestamp) -> Result<Vec<(u64, ItemId)>, StoreError> {
-        let mut names = Vec::new();
-        for row in self.range(&Key::acked_in(slot), &Key::acked_end(slot))? {
+    /// Acked names of a slot from `from` on, as queue and name: `max` of them at most, and where the next one is, if there is one.
+    pub(crate) fn acked_names(
+        &self,
+        from: &Key,
+        slot: Timestamp,
+        max: usize,
+    ) -> Result<(Vec<AckedName>, Option<Key>), StoreError> {
+        let (mut names, mut before) = (Vec::new(), None);
+        for row in self.range(from, &Key::acked_end(slot))? {
             // What has a damaged key is not found by its name either.
-            if let Ok(ParsedKey::Acked(_, queue, id)) =
-                Key::from_bytes(row?.0.value()).and_then(|key| key.parse())
-            {
-                names.push((queue, id));
+            let Ok(key) = Key::from_bytes(row?.0.value()) else { continue };
+            let Ok(ParsedKey::Acked(_, queue, id)) = key.parse() else { continue };
+            if before.is_some_and(|before| key <= before) {
+                break;
             }
+            if names.len() >= max {
+                return Ok((names, Some(key)));
+            }
+            names.push((queue, id));
+            before = Some(key);
         }
-        Ok(names)
+        Ok((names, None))
     }
 
     /// The value of a stored one, if its checksum is right.

@@ -33,8 +33,10 @@ pub(crate) struct Core {
     pub(crate) journal: Journals,
     pub(crate) pace: Arc<Pace>,
     pub(crate) room: Room,
-    /// The index is being written anew, and no checkpoint can begin.
+    /// No checkpoint can begin, as the keeper writes the index anew or reads of it.
     pub(crate) is_rewriting: AtomicBool,
+    /// The writer waits for a checkpoint, and so does everybody who wants something written.
+    pub(crate) is_held_up: AtomicBool,
     /// How many snapshots there are: none of the files is taken away meanwhile.
     pub(crate) pins: Arc<AtomicUsize>,
     pub(crate) observations: Observations,
@@ -64,6 +66,7 @@ impl Core {
             pace,
             room,
             is_rewriting,
+            is_held_up: AtomicBool::new(false),
             pins: Arc::default(),
             observations,
             damaged_items: AtomicU64::new(0),
@@ -99,16 +102,34 @@ impl Core {
     /// Why checkpoints fail, when they do: then waiting would not help.
     pub(crate) fn wait_for_room(&self, due: CheckpointDue) -> Result<(), StoreError> {
         let mut trouble = self.trouble();
-        while self.is_full(due) {
+        let outcome = loop {
+            if !self.is_full(due) {
+                break Ok(());
+            }
             if let Some(error) = &*trouble {
-                return Err(error.clone());
+                break Err(error.clone());
+            }
+            if !self.is_held_up.swap(true, Ordering::Relaxed) {
+                tracing::info!(
+                    "requests wait until the index is written: as much as may be in memory waits for that"
+                );
             }
             trouble = match self.checkpointed.wait_timeout(trouble, LOOK_AGAIN) {
                 Ok((trouble, _)) => trouble,
                 Err(poisoned) => poisoned.into_inner().0,
             };
-        }
-        Ok(())
+        };
+        self.is_held_up.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Has the keeper do something during which no checkpoint can begin.
+    pub(crate) fn while_no_checkpoint_begins<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.is_rewriting.store(true, Ordering::Relaxed);
+        let done = act();
+        self.is_rewriting.store(false, Ordering::Relaxed);
+        self.checkpointed.notify_all();
+        done
     }
 
     fn is_full(&self, due: CheckpointDue) -> bool {
@@ -277,3 +298,7 @@ impl Core {
         Ok(Some(Page { items: filled, next, remaining }))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/held_up.rs"]
+mod tests;

@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::index::Index;
 use crate::journals;
+use crate::learn::Learning;
 use crate::observe::Stopwatch;
 use crate::record::{ItemRecord, kind};
 use crate::snapshot::{self, Snapshot};
@@ -73,13 +74,17 @@ impl Keeper {
     /// Works until nobody can ask for anything any more; then writes a last checkpoint.
     pub(crate) fn run(mut self) {
         self.note_tidy();
-        if let Err(error) = caught(|| self.learn_acked()) {
-            tracing::warn!(%error, "pushes are slower until acked names of before are forgotten");
-        }
+        let mut learning = Learning::of(self.core.state().acked().unknown_slots());
         let (mut patience, mut since) = (CHECKPOINT_AFTER, Stopwatch::start());
         loop {
-            // Other tasks put no checkpoint off.
-            let outcome = match self.tasks.recv_timeout(patience.saturating_sub(since.elapsed())) {
+            // Other tasks put no checkpoint off, and what is to be learned puts none of them off.
+            let rest = patience.saturating_sub(since.elapsed());
+            let task = self.tasks.recv_timeout(if learning.is_over() { rest } else { Duration::ZERO });
+            let outcome = match task {
+                Err(RecvTimeoutError::Timeout) if !learning.is_over() && !rest.is_zero() => {
+                    self.learn(&mut learning);
+                    continue;
+                }
                 Ok(Task::Checkpoint) | Err(RecvTimeoutError::Timeout) => {
                     let outcome = caught(|| self.maintain());
                     since = Stopwatch::start();
@@ -97,15 +102,14 @@ impl Keeper {
         drop(self.checkpoint());
     }
 
-    /// Reads the acked names that the process before this one has written, so that pushes need not look for each of theirs.
-    fn learn_acked(&self) -> Result<(), StoreError> {
-        let base = Arc::clone(self.core.state().base());
-        let slots = self.core.state().acked().unknown_slots();
-        for slot in slots {
-            let names = base.acked_names(slot)?;
-            self.core.state().acked().complete(slot, &names);
+    /// Reads some acked names. No checkpoint can begin meanwhile, so what may pile up behind it is bounded as while one is written.
+    fn learn(&self, learning: &mut Learning) {
+        self.core.pace.leave_core();
+        let step = self.core.while_no_checkpoint_begins(|| caught(|| learning.step(&self.core)));
+        if let Err(error) = step {
+            tracing::warn!(%error, "pushes are slower until acked names of before are forgotten");
+            learning.give_up();
         }
-        Ok(())
     }
 
     fn tidy_and_answer(&mut self, callers: Vec<Teller<Swept>>, swept: Swept) -> Result<(), StoreError> {

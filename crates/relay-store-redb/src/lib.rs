@@ -8,7 +8,8 @@
 //! after a crash.
 //!
 //! - `schema`, `record`, `fields`: the rows of the index and the records of the journal to the byte. `few`: the items in the row of a queue.
-//! - `layer`, `rows`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names.
+//! - `layer`, `rows`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names,
+//!   which `learn` fills after a start.
 //!   `memo`: queues that were looked at lately.
 //! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
 //! - `read`: pages and counts. `recount`: does everything add up? `index_check`: are the pages of the index whole?
@@ -44,6 +45,7 @@ mod index_file;
 mod journals;
 mod keeper;
 mod layer;
+mod learn;
 mod manifest;
 mod memo;
 mod observe;

@@ -1,0 +1,210 @@
+//! What may pile up in memory is bounded: the writer waits for the keeper, whatever that is at.
+//!
+//! They look inside, since from outside a store that waits cannot be told from one that is slow.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use relay_core::testing::ManualClock;
+use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, Limits, MessageId, Recipient, Relay as _};
+use relay_disk::{Call, HookedDisk, SimDisk};
+use tokio::runtime::Runtime;
+
+use crate::{Options, RedbRelay};
+
+/// How long the keeper may take to come by before it counts as gone.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Twice as many may pile up.
+const CHECKPOINT_ROWS: usize = 60;
+
+/// So many rows at most does a push to a new recipient make: whose the queue is, the queue, its name, when it is due.
+const ROWS_OF_A_PUSH: usize = 4;
+
+/// So many of them make a checkpoint due, and find room when one is being written.
+const PUSHES_BEFORE: u64 = 20;
+
+/// More than find room.
+const PUSHES: u64 = 500;
+
+fn options() -> Options {
+    // Nothing is remembered of what was read.
+    Options {
+        cache_bytes: 0,
+        checkpoint_rows: CHECKPOINT_ROWS,
+        checkpoint_bytes: 1 << 40,
+        ..Options::default()
+    }
+}
+
+fn open(disk: &SimDisk, hook: impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static) -> RedbRelay {
+    let disk = Arc::new(HookedDisk::new(disk.clone(), hook));
+    let limits = Limits { queue_items_max: 1_000_000, ..Limits::default() };
+    RedbRelay::open_on(disk, Path::new("/store"), limits, Arc::<ManualClock>::default(), options()).unwrap()
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn id(number: u64) -> ItemId {
+    ItemId { message_id: MessageId::from_bytes(u128::from(number).to_be_bytes()), chunk_index: 0 }
+}
+
+fn envelope(recipient: &str, number: u64) -> Envelope {
+    Envelope {
+        recipient: Recipient::parse(recipient).unwrap(),
+        message_id: id(number).message_id,
+        chunk: Chunk::new(0, 1).unwrap(),
+        kind: Kind::parse("opaque").unwrap(),
+        total_len: 1,
+        sent_ms: 0,
+        payload: Bytes::from_static(b"x"),
+    }
+}
+
+fn is_keeper() -> bool {
+    std::thread::current().name() == Some("relay-keeper")
+}
+
+/// Stops the keeper in a call of the disk, once it is armed, until it is permitted to go on.
+struct Gate {
+    is_armed: Arc<AtomicBool>,
+    /// Tells that it stands still.
+    begun: Receiver<()>,
+    permit: Sender<()>,
+}
+
+fn gate(
+    is_it: impl Fn(&Call<'_>) -> bool + Send + Sync + 'static,
+) -> (Gate, impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static) {
+    let ((begins, begun), (permit, permits)) = (channel(), channel::<()>());
+    let (is_armed, permits) = (Arc::new(AtomicBool::new(false)), Mutex::new(permits));
+    let armed = Arc::clone(&is_armed);
+    let hook = move |call: Call<'_>| {
+        if is_keeper() && is_it(&call) && armed.swap(false, Ordering::SeqCst) {
+            begins.send(()).unwrap();
+            // Once nobody is left to permit anything, nothing has to be.
+            let _ = permits.lock().unwrap().recv();
+        }
+        Ok(())
+    };
+    (Gate { is_armed, begun, permit }, hook)
+}
+
+/// While the keeper stands still, pushes find room up to the bound and not behind it; once it goes on, all are answered.
+fn expect_bound(relay: &RedbRelay, permit: Sender<()>) {
+    let answered = AtomicUsize::new(0);
+    let core = &relay.core;
+    let counted = &answered;
+    std::thread::scope(move |scope| {
+        // Goes with this, also by a panic.
+        let permit = permit;
+        let pushes = scope.spawn(move || {
+            for number in 0..PUSHES {
+                let push = relay.push(envelope(&format!("behind {number}"), 100_000 + number));
+                assert!(runtime().block_on(push).unwrap().is_stored());
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        while !core.is_held_up.load(Ordering::Relaxed) {
+            assert!(!pushes.is_finished(), "nothing holds the writer up");
+            std::thread::yield_now();
+        }
+        let (rows, pushes) = (core.state().waiting_rows(), counted.load(Ordering::SeqCst));
+        let bound = 2 * CHECKPOINT_ROWS..2 * CHECKPOINT_ROWS + 2 * ROWS_OF_A_PUSH;
+        assert!(bound.contains(&rows), "{rows} rows of {pushes} pushes are in memory");
+        drop(permit);
+    });
+    assert_eq!(answered.into_inner() as u64, PUSHES);
+}
+
+#[test]
+fn rows_in_memory_are_bounded_while_a_checkpoint_is_written() {
+    let (gate, hook) = gate(|call| *call == Call::Sync("relay.redb"));
+    // A new index has another name at first.
+    let disk = SimDisk::new();
+    drop(open(&disk, |_| Ok(())));
+    let relay = open(&disk, hook);
+    gate.is_armed.store(true, Ordering::SeqCst);
+    for number in 0..PUSHES_BEFORE {
+        let push = relay.push(envelope(&format!("before {number}"), number));
+        assert!(runtime().block_on(push).unwrap().is_stored());
+    }
+    gate.begun.recv_timeout(PATIENCE).unwrap();
+    expect_bound(&relay, gate.permit);
+}
+
+/// More than one step learns.
+const ACKED: u64 = 9_000;
+
+/// A store that remembers many acked names.
+fn with_acked_names() -> SimDisk {
+    let disk = SimDisk::new();
+    let relay = open(&disk, |_| Ok(()));
+    for first in (0..ACKED).step_by(500) {
+        let numbers = first..first + 500;
+        let pushes = numbers.clone().map(|number| relay.push(envelope("acked", number)));
+        let outcomes = runtime().block_on(futures_util::future::join_all(pushes));
+        assert!(outcomes.into_iter().all(|outcome| outcome.unwrap().is_stored()));
+        let ack = Ack::new(Recipient::parse("acked").unwrap(), numbers.map(id).collect()).unwrap();
+        assert_eq!(runtime().block_on(relay.ack(ack)).unwrap().deleted, 500);
+    }
+    drop(relay);
+    disk
+}
+
+fn unknown_slots(relay: &RedbRelay) -> usize {
+    relay.core.state().acked().unknown_slots().len()
+}
+
+#[test]
+fn rows_in_memory_are_bounded_while_acked_names_are_learned() {
+    let disk = with_acked_names();
+    let (gate, hook) = gate(|call| matches!(call, Call::Read("relay.redb", _)));
+    gate.is_armed.store(true, Ordering::SeqCst);
+    let relay = open(&disk, hook);
+    gate.begun.recv_timeout(PATIENCE).unwrap();
+    assert!(unknown_slots(&relay) > 0);
+    expect_bound(&relay, gate.permit);
+}
+
+#[test]
+fn a_checkpoint_does_not_wait_until_all_acked_names_are_learned() {
+    let disk = with_acked_names();
+    let (gate, hook) = gate(|call| matches!(call, Call::Read("relay.redb", _)));
+    gate.is_armed.store(true, Ordering::SeqCst);
+    let (reads, reads_at_sync) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(usize::MAX)));
+    let (counted, noted) = (Arc::clone(&reads), Arc::clone(&reads_at_sync));
+    let relay = open(&disk, move |call| {
+        match call {
+            Call::Read("relay.redb", _) if is_keeper() => drop(counted.fetch_add(1, Ordering::SeqCst)),
+            Call::Sync("relay.redb") if is_keeper() => {
+                noted.fetch_min(counted.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        hook(call)
+    });
+    gate.begun.recv_timeout(PATIENCE).unwrap();
+    let snapshots = relay.snapshots();
+    let mut taken = Box::pin(snapshots.take());
+    assert!(taken.as_mut().now_or_never().is_none());
+    // The writer has handed it on before it answers what comes behind it.
+    assert!(runtime().block_on(relay.push(envelope("news", 1_000_000))).unwrap().is_stored());
+    drop(gate.permit);
+    drop(runtime().block_on(taken).unwrap());
+    while unknown_slots(&relay) > 0 {
+        std::thread::yield_now();
+    }
+    let (before, all) = (reads_at_sync.load(Ordering::SeqCst), reads.load(Ordering::SeqCst));
+    assert!(before < all / 2, "{before} of {all} pages were read before the first checkpoint");
+    let again = runtime().block_on(relay.push(envelope("acked", 7))).unwrap();
+    assert!(!again.is_stored(), "{again:?}");
+}
