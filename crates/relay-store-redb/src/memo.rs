@@ -9,7 +9,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{UnitWeighter, Weighter};
-use relay_core::Recipient;
+use relay_core::{Front, Recipient, Seq, Timestamp, Usage};
 
 use crate::few::Few;
 use crate::schema::QueueRow;
@@ -38,6 +38,15 @@ pub(crate) struct Memo {
 struct Known {
     row: Option<Arc<QueueRow>>,
     owner: Option<Recipient>,
+    front: Option<Box<KnownFront>>,
+}
+
+/// Where the live part of a queue begins, which takes a search where items lie apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownFront {
+    pub(crate) front: Front,
+    /// The deadline of the first live item: until then the front is where it is, although items before it may go.
+    pub(crate) until: Timestamp,
 }
 
 /// A queue weighs [`QUEUE_WEIGHT`], and one for each item in its row.
@@ -118,6 +127,24 @@ impl Memo {
 
     pub(crate) fn keep_owner(&self, queue: u64, owner: Recipient) {
         self.change(queue, |known| known.owner = Some(owner));
+    }
+
+    pub(crate) fn front(&self, queue: u64) -> Option<KnownFront> {
+        self.queues.borrow().get(&queue)?.front.as_deref().copied()
+    }
+
+    pub(crate) fn keep_front(&self, queue: u64, front: KnownFront) {
+        self.change(queue, |known| known.front = Some(Box::new(front)));
+    }
+
+    /// An item is taken out of a queue.
+    pub(crate) fn take_from_front(&self, queue: u64, seq: Seq, taken: Usage) {
+        if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue)
+            && let Some(KnownFront { front, .. }) = known.front.as_deref_mut()
+            && seq < front.live_from
+        {
+            front.expired = front.expired.minus(taken);
+        }
     }
 
     pub(crate) fn forget_queue(&self, queue: u64) {

@@ -14,10 +14,14 @@ use relay_core::{Front, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, 
 use crate::error::StoreError;
 use crate::handle::QueueHandle;
 use crate::journals::Journals;
+use crate::memo::KnownFront;
 use crate::payload;
 use crate::record::Owner;
 use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
 use crate::view::{Merge, Value, View};
+
+/// A front that has moved by so many items since it was known is found by walking, which takes as long as a search then.
+const ADVANCE_ROWS: usize = 64;
 
 /// One queue: its row, and those of its items if they lie apart.
 pub(crate) struct QueueRows<'a> {
@@ -183,26 +187,58 @@ impl<'a> QueueRows<'a> {
         if ends.last.deadline <= now {
             return Ok(Front { live_from: ends.last.seq.next(), expired: row.usage });
         }
-        let live_from = match row.here() {
-            Some(items) => items.iter().find(|item| item.is_live(now)).map_or(ends.last.seq, |item| item.seq),
-            None => self.first_live(ends.first.seq, ends.last.seq, now)?,
+        if let Some(items) = row.here() {
+            let live_from =
+                items.iter().find(|item| item.is_live(now)).map_or(ends.last.seq, |item| item.seq);
+            return Ok(Front { live_from, expired: row.usage.minus(self.usage_from(live_from)?) });
+        }
+        let known = self.view.memo.and_then(|memo| memo.front(self.queue));
+        let found = match known.map(|known| self.advance(known, now)).transpose()?.flatten() {
+            Some(found) => found,
+            None => self.search_front(ends, now)?,
         };
-        Ok(Front { live_from, expired: row.usage.minus(self.usage_from(live_from)?) })
+        self.view.memo.inspect(|memo| memo.keep_front(self.queue, found));
+        Ok(found.front)
+    }
+
+    /// The front at `now`, from where it was before; `None` when that is far from there.
+    fn advance(&self, known: KnownFront, now: Timestamp) -> Result<Option<KnownFront>, StoreError> {
+        if now < known.until {
+            return Ok(Some(known));
+        }
+        let (mut expired, mut seen, mut found) = (known.front.expired, 0, None);
+        self.scan_with(known.front.live_from, ItemRow::decode_end, &mut |(end, payload_bytes)| {
+            if now < end.deadline {
+                let front = Front { live_from: end.seq, expired };
+                found = Some(KnownFront { front, until: end.deadline });
+                return ControlFlow::Break(());
+            }
+            (expired, seen) = (expired.plus(Usage::of(payload_bytes)), seen + 1);
+            if seen < ADVANCE_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(found)
+    }
+
+    fn search_front(&self, ends: Ends, now: Timestamp) -> Result<KnownFront, StoreError> {
+        let first = self.first_live(ends, now)?;
+        let expired = self.row.usage.minus(self.usage_from(first.seq)?);
+        Ok(KnownFront { front: Front { live_from: first.seq, expired }, until: first.deadline })
     }
 
     /// Finds the first live item between one that is expired and one that is live.
-    fn first_live(&self, mut expired: Seq, mut live: Seq, now: Timestamp) -> Result<Seq, StoreError> {
+    fn first_live(&self, ends: Ends, now: Timestamp) -> Result<End, StoreError> {
+        let (mut expired, mut live, mut first) = (ends.first.seq, ends.last.seq, ends.last);
         while expired.next() < live {
             let middle = Seq::new(u64::midpoint(expired.as_u64(), live.as_u64()));
             let found = first_end(self.items(middle)?)?;
             let found = found.ok_or(StoreError::Damaged("a queue lost its last item"))?;
             if now < found.deadline {
-                live = middle;
+                (live, first) = (middle, found);
             } else {
                 expired = found.seq;
             }
         }
-        Ok(live)
+        Ok(first)
     }
 
     fn items(&self, from: Seq) -> Result<Merge<'a>, StoreError> {

@@ -594,6 +594,13 @@ impl ItemRow {
         Ok((place, payload_bytes))
     }
 
+    /// The end that the item may be and the length of the payload, of a row whose rest is not needed.
+    pub(crate) fn decode_end(seq: Seq, bytes: &[u8]) -> Result<(End, u64), StoreError> {
+        let mut row = Fields::new(bytes, "item");
+        let [deadline, _place, payload_bytes] = [row.number()?, row.number()?, row.number()?];
+        Ok((End { seq, deadline: Timestamp::from_ms(deadline) }, payload_bytes))
+    }
+
     /// The deadline alone, of a row whose rest is not needed.
     pub(crate) fn decode_deadline(bytes: &[u8]) -> Result<Timestamp, StoreError> {
         Fields::new(bytes, "item").number().map(Timestamp::from_ms)

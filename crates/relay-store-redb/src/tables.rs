@@ -189,6 +189,7 @@ impl<'s> Tables<'s> {
             }
         };
         let row = Arc::make_mut(&mut open.row);
+        self.memo.take_from_front(open.number, seq, Usage::of(taken.payload_bytes));
         open.has_gone = true;
         open.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.count(taken.location.segment, Change::removed(taken.location));
@@ -253,6 +254,7 @@ impl<'s> Tables<'s> {
         if settled.is_none() {
             tracing::error!("what was left of a queue cannot be read; it counts as empty");
             self.clear(open.number)?;
+            self.memo.forget_queue(open.number);
         }
         let row = Arc::make_mut(&mut open.row);
         match settled {

@@ -11,6 +11,7 @@ mod faults;
 mod figures;
 mod flips;
 mod formats;
+mod fronts;
 mod golden;
 mod many_files;
 mod mixed;
