@@ -159,6 +159,29 @@ impl Ack {
     pub fn items(&self) -> &[ItemId] {
         &self.items
     }
+
+    /// The same as acks of at most `items_max` items each, at least one, for a store that does other work in between. Their outcomes
+    /// [together](AckOutcome::then) are that of the whole.
+    pub fn into_parts(self, items_max: usize) -> impl ExactSizeIterator<Item = Self> + Send {
+        let Self { recipient, items } = self;
+        let items_max = items_max.max(1);
+        (0..items.len().div_ceil(items_max).max(1)).map(move |part| {
+            let part = items.iter().skip(part * items_max).take(items_max).copied().collect();
+            Self { recipient: recipient.clone(), items: part }
+        })
+    }
+}
+
+impl AckOutcome {
+    /// What became of an ack whose parts before have come to this, and whose next one came to `next`.
+    #[must_use]
+    pub const fn then(self, next: Self) -> Self {
+        Self {
+            deleted: self.deleted.saturating_add(next.deleted),
+            missing: self.missing.saturating_add(next.missing),
+            remaining: next.remaining,
+        }
+    }
 }
 
 impl Swept {

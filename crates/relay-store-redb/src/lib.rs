@@ -71,7 +71,7 @@ mod writer;
 #[path = "tests/samples.rs"]
 mod samples;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::num::NonZero;
 use std::path::Path;
@@ -263,6 +263,7 @@ impl RedbRelay {
             mailbox: jobs,
             keeper: tasks,
             sweep: Sweep::default(),
+            acks: VecDeque::new(),
             memo: Memo::with_room(),
             checkpoint: due,
             jobs_before: 0,

@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes whatever waits, decides all of it over one view, syncs the journal once, and only then
 //! answers: while one sync runs, the next batch collects. No timer, and no lock while it waits for the disk.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SendError, Sender};
@@ -41,6 +42,10 @@ const SWEEP_STEP_ROWS_IDLE: usize = 256;
 /// goes once.
 const SWEEP_STEP_ROWS: usize = 64;
 const SWEEP_STEP_ROWS_MIN: usize = 32;
+
+/// How many items of an ack are decided in one batch. One of more is decided over several, so that nobody waits for all of it: each item
+/// takes 3 microseconds.
+const ACK_STEP_ITEMS: usize = 1024;
 
 /// So long the writer looks for the next request before it sleeps, when there was one alone before: who pushes one after the other is back within
 /// this time, and waking a thread up takes a tenth of what a push does. It costs what no other thread wants of a core.
@@ -130,6 +135,7 @@ pub(crate) struct Writer {
     /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
     pub(crate) keeper: Sender<Task>,
     pub(crate) sweep: Sweep,
+    pub(crate) acks: VecDeque<Acking>,
     /// Says what is published, between batches.
     pub(crate) memo: Memo,
     pub(crate) checkpoint: CheckpointDue,
@@ -173,6 +179,16 @@ pub(crate) struct Sweep {
     marks: SweepMarks,
 }
 
+/// An ack that takes several batches.
+pub(crate) struct Acking {
+    /// What is left of it.
+    parts: Box<dyn ExactSizeIterator<Item = Ack> + Send>,
+    /// What became of the parts before.
+    outcome: AckOutcome,
+    caller: Caller<Answer<AckOutcome>>,
+    weight: Weight,
+}
+
 /// The answers of a batch, kept until it is synced.
 #[derive(Default)]
 struct Answers {
@@ -196,7 +212,7 @@ impl Writer {
     /// Takes what waits; waits itself only when there is nothing to do. False when all is done for good.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let mut bytes = 0;
-        if self.sweep.waiting.is_empty() {
+        if self.sweep.waiting.is_empty() && self.acks.is_empty() {
             let Some(job) = self.next_job() else { return false };
             bytes += job.cost_bytes();
             jobs.push(job);
@@ -209,7 +225,7 @@ impl Writer {
                 }
                 Err(TryRecvError::Empty) => break,
                 // Nobody is left to wait for a sweep; the next start finishes it.
-                Err(TryRecvError::Disconnected) => return !jobs.is_empty(),
+                Err(TryRecvError::Disconnected) => return !jobs.is_empty() || !self.acks.is_empty(),
             }
         }
         true
@@ -235,6 +251,9 @@ impl Writer {
                 Job::Sweep(caller) => self.sweep.waiting.push(caller),
                 // Should the keeper be gone, who waits hears of it as the task is dropped.
                 Job::Keep(task) => drop(self.keeper.send(task)),
+                Job::Ack(ack, caller, weight) if ack.items().len() > ACK_STEP_ITEMS => {
+                    self.acks.push_back(Acking::new(ack, caller, weight));
+                }
                 job => writes.push(job),
             }
         }
@@ -247,9 +266,14 @@ impl Writer {
                 tracing::warn!(%error, "requests could not be taken on");
                 self.undecided = self.undecided.and(Payloads::of(&writes));
                 writes.into_iter().for_each(|job| job.fail(&error));
-                self.sweep.fail(&error);
+                self.fail_what_is_under_way(&error);
             }
         }
+    }
+
+    fn fail_what_is_under_way(&mut self, error: &StoreError) {
+        self.sweep.fail(error);
+        self.acks.drain(..).for_each(|acking| refuse(acking.caller, error));
     }
 
     /// Decides every job, syncs what was decided, makes it visible, and answers. On failure nothing of it is; a job that fails
@@ -257,10 +281,11 @@ impl Writer {
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
         let core = Arc::clone(&self.core);
         let is_behind = !self.sweep.waiting.is_empty() && core.is_behind(self.checkpoint);
-        if is_behind && jobs.is_empty() {
+        if is_behind && jobs.is_empty() && self.acks.is_empty() {
             return core.wait_a_moment();
         }
-        let requests = jobs.iter().filter(|job| !matches!(job, Job::Move(..))).count();
+        let requests =
+            jobs.iter().filter(|job| !matches!(job, Job::Move(..))).count() + self.acks.len().min(1);
         core.pace.note_requests(requests);
         let (state, now) = (core.state(), core.clock.now());
         let slot_ms = slot_ms(core.limits.dedup_window_ms);
@@ -278,6 +303,7 @@ impl Writer {
                 job => decide(&mut batch, &core.limits, now, job, &mut answers),
             }
         }
+        ack_step(&mut batch, &core.limits, now, &mut self.acks, &mut answers);
         let sweeping = !self.sweep.waiting.is_empty() && !is_behind;
         let step = sweeping.then(|| alone(&mut batch, |batch| queue::expire(batch, now, step_rows)));
         let marks = batch.marks();
@@ -308,7 +334,7 @@ impl Writer {
                 let error = StoreError::from(error);
                 tracing::warn!(%error, "a batch could not be written");
                 answers.send(Some(&error));
-                self.sweep.fail(&error);
+                self.fail_what_is_under_way(&error);
             }
         }
     }
@@ -406,6 +432,27 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
     }
 }
 
+/// Decides the next part of the first ack that takes several batches.
+fn ack_step(
+    batch: &mut Batch<'_>,
+    limits: &Limits,
+    now: Timestamp,
+    acks: &mut VecDeque<Acking>,
+    answers: &mut Answers,
+) {
+    let Some(mut acking) = acks.pop_front() else { return };
+    let Some(part) = acking.parts.next() else { return };
+    match alone(batch, |batch| queue::ack(batch, limits, now, &part)) {
+        Ok(outcome) => acking.outcome = acking.outcome.then(outcome),
+        Err(error) => return refuse(acking.caller, &error),
+    }
+    if acking.parts.len() > 0 {
+        acks.push_front(acking);
+    } else {
+        answers.acks.push((acking.caller, acking.outcome, acking.weight));
+    }
+}
+
 /// Whether a push would bring something new. What is known is answered, and what is refused is told why, however little room there is.
 fn would_be_stored(batch: &Batch<'_>, limits: &Limits, now: Timestamp, envelope: &Envelope) -> bool {
     let admitted = caught(|| queue::admit(batch, limits, now, envelope));
@@ -450,6 +497,13 @@ impl Job {
             // It is dropped, which tells who waits.
             Self::Keep(_) => {}
         }
+    }
+}
+
+impl Acking {
+    fn new(ack: Ack, caller: Caller<Answer<AckOutcome>>, weight: Weight) -> Self {
+        let parts = Box::new(ack.into_parts(ACK_STEP_ITEMS));
+        Self { parts, outcome: AckOutcome::default(), caller, weight }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Who waits for the disk: the one who asks for what lies there, and nobody beside.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
-use relay_core::{Envelope, Pull, PushOutcome, Recipient, Relay};
+use relay_core::{Ack, AckOutcome, Envelope, Pull, PushOutcome, Recipient, Relay};
 use relay_disk::Call;
 use relay_store_redb::{Options, RedbRelay};
 
@@ -125,11 +125,68 @@ fn a_deep_queue_that_is_newer_than_the_index_is_shown_whole() {
             }
             // All but the ends, so that a page begins with many that are gone.
             for acked in (1..DEEP - 1).map(id).collect::<Vec<_>>().chunks(1000) {
-                let ack = relay_core::Ack::new(recipient(0), acked.to_vec()).unwrap();
+                let ack = Ack::new(recipient(0), acked.to_vec()).unwrap();
                 relay.ack(ack).await.unwrap();
             }
         });
         let left: Vec<_> = world.pull_all(&relay, 0).unwrap().into_iter().map(|(number, _)| number).collect();
         assert_eq!(left, [0, DEEP - 1]);
+    });
+}
+
+/// What one request may cost the writer at once is bounded: who comes behind an ack of as much as may be is answered before it.
+#[test]
+fn a_push_does_not_wait_for_all_of_a_large_ack() {
+    within_bounds(|| {
+        const ITEMS: u64 = Ack::ITEMS_MAX as u64;
+        let world = World::new().with_options(Options { checkpoint_rows: 1 << 20, ..small_options() });
+        let relay = world.open();
+        world.block_on(async {
+            for numbers in (0..ITEMS).collect::<Vec<_>>().chunks(500) {
+                let pushes = numbers.iter().map(|number| relay.push(envelope(0, *number, 1)));
+                assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
+            }
+            // Every second name is of no item.
+            let named = (0..ITEMS).map(|number| id(number * 2)).collect();
+            let mut ack = Box::pin(relay.ack(Ack::new(recipient(0), named).unwrap()));
+            assert!(ack.as_mut().now_or_never().is_none());
+            assert!(relay.push(to("somebody else", 1)).await.unwrap().is_stored());
+            assert!(ack.as_mut().now_or_never().is_none(), "the ack was decided at once");
+            let half = ITEMS / 2;
+            assert_eq!(ack.await.unwrap(), AckOutcome { deleted: half, missing: half, remaining: half });
+        });
+        assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+    });
+}
+
+/// What is done of an ack stays done when the disk fails in the middle of it, and the same ack again does the rest.
+#[test]
+fn a_large_ack_that_fails_half_way_is_finished_by_the_next_one() {
+    within_bounds(|| {
+        const ITEMS: u64 = 5000;
+        let world = World::new().with_options(Options { checkpoint_rows: 1 << 20, ..small_options() });
+        let syncs_left = Arc::new(AtomicUsize::new(usize::MAX));
+        let left = Arc::clone(&syncs_left);
+        let relay = world.open_hooked(move |call| match call {
+            Call::Sync(name) if name.ends_with(".seg") => match left.fetch_sub(1, Ordering::SeqCst) {
+                0 => Err(std::io::Error::from_raw_os_error(5)),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        });
+        world.block_on(async {
+            for numbers in (0..ITEMS).collect::<Vec<_>>().chunks(500) {
+                let pushes = numbers.iter().map(|number| relay.push(envelope(0, *number, 1)));
+                assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
+            }
+            let ack = Ack::new(recipient(0), (0..ITEMS).map(id).collect()).unwrap();
+            syncs_left.store(2, Ordering::SeqCst);
+            assert!(relay.ack(ack.clone()).await.is_err());
+            syncs_left.store(usize::MAX, Ordering::SeqCst);
+            let rest = relay.ack(ack).await.unwrap();
+            assert!((1..ITEMS).contains(&rest.deleted) && rest.remaining == 0, "{rest:?}");
+            assert_eq!(rest.deleted + rest.missing, ITEMS);
+        });
+        assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     });
 }
