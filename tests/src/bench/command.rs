@@ -19,7 +19,7 @@ use super::{BARS, Bar, kills, machine, soak};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only the bars whose name holds one of these: push, latency, pull, ack, large, written, growth, space, sweep
+    /// Only the bars whose name holds one of these: push, latency, pull, ack, large, written, growth, space, sweep, shapes, start
     filters: Vec<String>,
     /// Shorten everything, to see that it works; the figures mean nothing
     #[arg(long)]

@@ -11,6 +11,7 @@ pub(super) enum Bar {
     None,
     AtLeast(f64),
     Below(f64),
+    AtMost(f64),
 }
 
 /// One measured number.
@@ -38,6 +39,7 @@ impl Bar {
             Self::None => true,
             Self::AtLeast(bar) => measured >= bar,
             Self::Below(bar) => measured < bar,
+            Self::AtMost(bar) => measured <= bar,
         }
     }
 
@@ -97,6 +99,7 @@ impl fmt::Display for Section {
                 Bar::None => String::new(),
                 Bar::AtLeast(bar) => format!("≥ {}", quantity(*bar, unit)),
                 Bar::Below(bar) => format!("< {}", quantity(*bar, unit)),
+                Bar::AtMost(bar) => format!("≤ {}", quantity(*bar, unit)),
             };
             writeln!(f, "| {what} | {} | {bar} | {verdict} |", quantity(*measured, unit))?;
         }

@@ -27,8 +27,10 @@ mod push;
 mod redis;
 mod relay;
 mod server;
+mod shapes;
 mod soak;
 mod space;
+mod start;
 mod sweep;
 mod written;
 
@@ -39,7 +41,7 @@ use lab::Lab;
 type Bar = (&'static str, fn(&Lab) -> anyhow::Result<Section>);
 
 /// In the order in which they are run.
-const BARS: [Bar; 9] = [
+const BARS: [Bar; 11] = [
     ("push", push::measure),
     ("latency", latency::measure),
     ("pull", pull::measure),
@@ -49,4 +51,6 @@ const BARS: [Bar; 9] = [
     ("growth", growth::measure),
     ("space", space::measure),
     ("sweep", sweep::measure),
+    ("shapes", shapes::measure),
+    ("start", start::measure),
 ];

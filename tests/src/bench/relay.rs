@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::files::Files;
-use super::server::Server;
+use super::server::{Server, free_address};
 
 /// Bytes of memory for the store's cache: what the shipped configuration has.
 pub(super) const CACHE_BYTES: u64 = 128 * 1024 * 1024;
@@ -19,32 +20,42 @@ pub(super) struct Settings {
     pub(super) ttl_seconds: u64,
     pub(super) gc_interval_seconds: u64,
     pub(super) dedup_window_seconds: u64,
+    /// Whether the bar looks at its metrics.
+    pub(super) has_metrics: bool,
 }
 
 /// A running relay. It is killed when it is dropped, and its files are removed.
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) server: Server,
+    /// Where its metrics are, if anybody looks at them.
+    pub(super) metrics: Option<SocketAddr>,
     home: TempDir,
     program: PathBuf,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ttl_seconds: 1_209_600, gc_interval_seconds: 60, dedup_window_seconds: 300 }
+        Self {
+            ttl_seconds: 1_209_600,
+            gc_interval_seconds: 60,
+            dedup_window_seconds: 300,
+            has_metrics: false,
+        }
     }
 }
 
 impl Relay {
     /// Starts it on an empty store in `home`.
     pub(super) fn start(program: PathBuf, home: TempDir, settings: Settings) -> anyhow::Result<Self> {
-        let server = serve(&program, &home, settings)?;
-        Ok(Self { server, home, program })
+        let metrics = settings.has_metrics.then(free_address).transpose()?;
+        let server = serve(&program, &home, settings, metrics)?;
+        Ok(Self { server, metrics, home, program })
     }
 
     /// Starts it on the same store after it was stopped or killed.
     pub(super) fn start_again(&mut self, settings: Settings) -> anyhow::Result<()> {
-        self.server = serve(&self.program, &self.home, settings)?;
+        self.server = serve(&self.program, &self.home, settings, self.metrics)?;
         Ok(())
     }
 
@@ -66,9 +77,14 @@ impl Relay {
     }
 }
 
-fn serve(program: &PathBuf, home: &TempDir, settings: Settings) -> anyhow::Result<Server> {
+fn serve(
+    program: &PathBuf,
+    home: &TempDir,
+    settings: Settings,
+    metrics: Option<SocketAddr>,
+) -> anyhow::Result<Server> {
     let config = home.path().join("relay.toml");
-    std::fs::write(&config, settings.to_toml())?;
+    std::fs::write(&config, settings.to_toml(metrics))?;
     let log = File::create(home.path().join("log"))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(config).arg("--storage-path").arg(store(home)).stderr(log);
@@ -80,10 +96,11 @@ fn store(home: &TempDir) -> PathBuf {
 }
 
 impl Settings {
-    fn to_toml(self) -> String {
-        let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds } = self;
+    fn to_toml(self, metrics: Option<SocketAddr>) -> String {
+        let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds, .. } = self;
+        let metrics = metrics.map(|address| address.to_string()).unwrap_or_default();
         format!(
-            "address = \"127.0.0.1:0\"\n[admin]\naddress = \"\"\n[rate_limit]\nenabled = false\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
+            "address = \"127.0.0.1:0\"\n[admin]\naddress = \"{metrics}\"\n[rate_limit]\nenabled = false\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
              max_queue_bytes_per_user = 1_000_000_000_000\nmax_messages_per_user = 1_000_000_000\n\
              message_ttl_seconds = {ttl_seconds}\ngc_interval_seconds = {gc_interval_seconds}\n\
              dedup_window_seconds = {dedup_window_seconds}\n"
@@ -99,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_configuration_has_no_mistakes() {
-        let loaded = RelayConfig::from_toml(&Settings::default().to_toml()).unwrap();
+        let loaded = RelayConfig::from_toml(&Settings::default().to_toml(None)).unwrap();
         assert_eq!(loaded.config.storage.cache_bytes, CACHE_BYTES);
         assert_eq!(loaded.config.relay.message_ttl_seconds, RelayConfig::default().relay.message_ttl_seconds);
     }

@@ -1,0 +1,189 @@
+//! What a push costs in queues of other shapes: few and deep, one alone, with a front that has expired, beside an ack of very many items.
+
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::client::Client;
+use crate::load::{Ack, Groups, Kind, Names, Pace, Plan, Push, Report, Stop, now, run};
+
+use super::Lab;
+use super::figure::{Bar, Section, median, quantity};
+use super::lab::{CONNECTIONS, CONNECTIONS_MAX, Measured, PAYLOAD_BYTES, run_to_end};
+use super::relay::{Relay, Settings};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What is acked is forgotten so long after.
+const DEDUP_WINDOW_SECONDS: u64 = 5;
+
+/// How long after that the files may take to shrink.
+const SHRINKING: Duration = Duration::from_secs(10);
+
+/// The most items that one ack may name.
+const ACK_ITEMS: usize = 10_000;
+
+/// Items in queues of one depth.
+struct Shape {
+    name: &'static str,
+    recipients: u64,
+    items: u64,
+}
+
+/// A relay whose store is filled.
+struct Filled {
+    relay: Relay,
+    names: Names,
+    push: Push,
+    rates: Vec<f64>,
+}
+
+pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
+    let part = lab.at_length(1, 100);
+    let shape = |name, recipients: u64, items| Shape { name, recipients, items: items / part };
+    let shallow = shape("100,000 queues of 20", 100_000 / part, 2_000_000);
+    let deep = [shape("2,000 queues of 600", 2_000 / part, 1_200_000), shape("one queue", 1, 500_000)];
+    let mut section = Section::new(
+        "Shapes",
+        format!(
+            "Items of 1 KiB over 64 connections to 100,000 queues until each holds some 20, to 2,000 until each holds some 600, to one until \
+             it holds 500,000; write_bytes of the process by the bytes of the payloads. Then pushes into the deep ones and the shallow ones \
+             take turns. Then all is acked, {DEDUP_WINDOW_SECONDS} s later the names of it are forgotten, and {} s later the files are \
+             looked at; a sweep runs every {} s.",
+            SHRINKING.as_secs(),
+            settings().gc_interval_seconds
+        ),
+    );
+    let mut beside = fill(lab, &shallow, &mut section)?;
+    for shape in deep {
+        let mut filled = fill(lab, &shape, &mut section)?;
+        beside.rates.clear();
+        for _ in 0..lab.rounds() {
+            for filled in [&mut beside, &mut filled] {
+                let rate = filled.push(lab, &mut section)?.report.rate();
+                filled.rates.push(rate);
+            }
+        }
+        let ratio = median(&filled.rates) / median(&beside.rates);
+        section.add(format!("pushes to {} / to {}", shape.name, shallow.name), ratio, "", Bar::AtLeast(0.9));
+        empty(filled, shape.name, &mut section)?;
+    }
+    empty(beside, shallow.name, &mut section)?;
+    expired_front(lab, &mut section)?;
+    large_acks(lab, &mut section)?;
+    Ok(section)
+}
+
+fn settings() -> Settings {
+    Settings {
+        gc_interval_seconds: 2,
+        dedup_window_seconds: DEDUP_WINDOW_SECONDS,
+        has_metrics: true,
+        ..Settings::default()
+    }
+}
+
+/// Fills a new store, and tells what was written.
+fn fill(lab: &Lab, shape: &Shape, section: &mut Section) -> anyhow::Result<Filled> {
+    let relay = lab.relay(settings())?;
+    let names = Names::new(1, shape.recipients);
+    let mut push = Push::new(names, PAYLOAD_BYTES, 0..shape.items);
+    let report = run_to_end(&mut push, relay.server.address, CONNECTIONS)?;
+    section.watch(shape.name, &report);
+    let ratio = relay.server.written_bytes()? as f64 / (shape.items * PAYLOAD_BYTES as u64) as f64;
+    section.add(format!("{}: filled at", shape.name), report.rate(), "/s", Bar::None);
+    section.add(format!("{}: requests per sync", shape.name), requests_per_sync(&relay)?, "", Bar::None);
+    section.add(format!("{}: written / payload", shape.name), ratio, "", Bar::AtMost(1.7));
+    let push = Push::new(names, PAYLOAD_BYTES, shape.items..u64::MAX);
+    Ok(Filled { relay, names, push, rates: Vec::new() })
+}
+
+fn requests_per_sync(relay: &Relay) -> anyhow::Result<f64> {
+    let metrics =
+        Client::connect(&relay.metrics.context("it has no metrics")?.to_string())?.get("/metrics")?;
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.parse::<f64>().ok())
+            .with_context(|| format!("no {name} in the metrics"))
+    };
+    Ok(number("relay_batch_requests_sum")? / number("relay_batch_requests_count")?.max(1.0))
+}
+
+impl Filled {
+    fn push(&mut self, lab: &Lab, section: &mut Section) -> anyhow::Result<Measured> {
+        let cpu = self.relay.server.cpu()?;
+        let report = run(&mut self.push, &lab.short_plan(self.relay.server.address, CONNECTIONS))?;
+        section.watch("pushes in turns", &report);
+        Ok(Measured { report, server_cpu: self.relay.server.cpu()?.saturating_sub(cpu) })
+    }
+}
+
+/// Acks all, and looks at the files some time later.
+fn empty(filled: Filled, name: &str, section: &mut Section) -> anyhow::Result<()> {
+    let Filled { relay, names, push, .. } = filled;
+    let groups = Groups::new(&names, 0..push.next_item(), 100);
+    section.watch(name, &run_to_end(&mut Ack::new(names, groups), relay.server.address, CONNECTIONS)?);
+    sleep(Duration::from_secs(DEDUP_WINDOW_SECONDS) + SHRINKING);
+    let bytes = relay.files()?.total_bytes() as f64;
+    section.add(format!("{name}: files when all is acked"), bytes / MIB, "MiB", Bar::AtMost(64.0));
+    Ok(())
+}
+
+/// A queue of which half has expired, and no sweep has come by.
+fn expired_front(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
+    let (half, ttl_seconds) = (lab.at_length(10_000, 1000), lab.at_length(60, 6));
+    let settings = Settings { ttl_seconds, gc_interval_seconds: 86_400, ..Settings::default() };
+    let (relay, names) = (lab.relay(settings)?, Names::new(1, 1));
+    let filled_at = now();
+    let mut push = Push::new(names, PAYLOAD_BYTES, 0..half);
+    run_to_end(&mut push, relay.server.address, CONNECTIONS)?;
+    sleep(Duration::from_secs(ttl_seconds / 2));
+    run_to_end(&mut Push::new(names, PAYLOAD_BYTES, half..2 * half), relay.server.address, CONNECTIONS)?;
+    let push = Push::new(names, PAYLOAD_BYTES, 2 * half..u64::MAX);
+    let mut filled = Filled { relay, names, push, rates: Vec::new() };
+    let mut cost_us = |filled: &mut Filled| -> anyhow::Result<f64> {
+        let [server_us, _] = filled.push(lab, section)?.cpu_us();
+        Ok(server_us)
+    };
+    let none = cost_us(&mut filled)?;
+    sleep((Duration::from_secs(ttl_seconds + 1)).saturating_sub(now() - filled_at));
+    let some = cost_us(&mut filled)?;
+    let of = quantity(2.0 * half as f64, "");
+    section.add(format!("a push to a queue of {of}, CPU"), none, "us", Bar::None);
+    section.add("with half of it expired / none", some / none, "", Bar::AtMost(1.2));
+    Ok(())
+}
+
+/// Acks of as many items as one may name, and what those wait who push meanwhile.
+fn large_acks(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
+    let relay = lab.relay(Settings::default())?;
+    let (address, names) = (relay.server.address, Names::new(1, 1));
+    let items = lab.at_length(20, 1) * ACK_ITEMS as u64;
+    run_to_end(&mut Push::new(names, PAYLOAD_BYTES, 0..items), address, CONNECTIONS_MAX)?;
+    let quiet = push_beside(address, &mut Push::new(Names::new(2, 1000), PAYLOAD_BYTES, 0..500))?;
+    let groups = Groups::new(&names, 0..items, ACK_ITEMS);
+    let (acks, beside) = std::thread::scope(|scope| {
+        let beside = scope
+            .spawn(move || push_beside(address, &mut Push::new(Names::new(3, 1000), PAYLOAD_BYTES, 0..500)));
+        (run_to_end(&mut Ack::new(names, groups), address, 1), beside.join())
+    });
+    let (acks, beside) = (acks?, beside.map_err(|_| anyhow::anyhow!("the thread that pushes panicked"))??);
+    section.watch("acks of 10,000 items", &acks);
+    for report in [&quiet, &beside] {
+        section.watch("pushes beside them", report);
+    }
+    let longest = |report: &Report| report.of(Kind::Push).latency_ms(1.0);
+    section.add("an ack of 10,000 items, median", acks.of(Kind::Ack).latency_ms(0.5), "ms", Bar::None);
+    section.add("the longest push before", longest(&quiet), "ms", Bar::None);
+    section.add("the longest push beside such acks", longest(&beside), "ms", Bar::None);
+    Ok(())
+}
+
+/// A few pushes a second, on time whatever happens.
+fn push_beside(address: SocketAddr, push: &mut Push) -> std::io::Result<Report> {
+    let pace = Pace::PerSecond(250.0);
+    run(push, &Plan { address, connections: 4, pace, stop: Stop::default() })
+}
