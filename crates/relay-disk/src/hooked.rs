@@ -13,6 +13,8 @@ use crate::{Disk, DiskFile, SimDisk};
 pub enum Call<'a> {
     /// [`Disk::create`] of this name.
     Create(&'a str),
+    /// [`Disk::open`] of this name.
+    Open(&'a str),
     /// [`DiskFile::read_exact_at`] of a file, and the bytes that it touches.
     Read(&'a str, Range<u64>),
     /// [`DiskFile::write_all_at`] of a file.
@@ -58,6 +60,7 @@ impl Disk for HookedDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        (self.hook)(Call::Open(name))?;
         Ok(self.file(name, self.disk.open(name)?))
     }
 

@@ -27,7 +27,7 @@ pub(crate) struct IndexFile {
     /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
     /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
     unsure: AtomicBool,
-    /// Set when a read has failed: redb refuses everything from then on, until it is opened anew.
+    /// Set when a read has failed, twice: redb refuses everything from then on, until it is opened anew.
     unreadable: AtomicBool,
     pace: Arc<Pace>,
 }
@@ -63,12 +63,17 @@ impl IndexFile {
         self.revoked.store(true, Ordering::SeqCst);
     }
 
+    /// Whether nobody writes any more.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
+    }
+
     /// Whether a crash may bring another file into its place.
     pub(crate) fn is_unsure(&self) -> bool {
         self.unsure.load(Ordering::SeqCst)
     }
 
-    /// Whether redb has met a failed read.
+    /// Whether redb has met a read that failed.
     pub(crate) fn is_unreadable(&self) -> bool {
         self.unreadable.load(Ordering::SeqCst)
     }
@@ -85,13 +90,24 @@ impl IndexFile {
         }
     }
 
+    /// Reads something, and once more if that fails: redb takes one failure for the end. After a second one it is opened anew.
+    fn twice<T>(&self, mut read: impl FnMut(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
+        if let Ok(found) = read(&*self.file) {
+            return Ok(found);
+        }
+        read(&*self.file).inspect_err(|_| {
+            self.unreadable.store(true, Ordering::SeqCst);
+            self.pace.alarm.raise();
+        })
+    }
+
     // A panic elsewhere leaves it as it is: at worst the sync has more to do.
     fn dirty(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writable(&self) -> io::Result<()> {
-        if self.revoked.load(Ordering::SeqCst) {
+        if self.is_revoked() {
             return Err(io::Error::other("the index was opened anew"));
         }
         Ok(())
@@ -106,15 +122,14 @@ impl fmt::Debug for IndexFile {
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.0.twice(|file| file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let read = self.0.file.read_exact_at(out, offset);
-        if read.is_err() {
-            self.0.unreadable.store(true, Ordering::SeqCst);
-        }
-        read
+        let bytes = out.len();
+        self.0.twice(|file| file.read_exact_at(out, offset)).inspect_err(|error| {
+            tracing::error!(%error, offset, bytes, "the index cannot be read there; it is opened anew");
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -12,6 +12,7 @@ mod figures;
 mod flips;
 mod formats;
 mod golden;
+mod heal;
 mod many_files;
 mod mixed;
 mod names;
