@@ -116,7 +116,7 @@ impl Index {
         cache_bytes: usize,
         pace: Arc<Pace>,
     ) -> Result<Self, StoreError> {
-        let file = Arc::new(IndexFile::new(file, Arc::clone(&pace)));
+        let file = Arc::new(IndexFile::new(Arc::clone(&disk), file, Arc::clone(&pace)));
         let db = Database::builder()
             .set_cache_size(page_bytes(cache_bytes))
             .create_with_backend(Backend(Arc::clone(&file)))?;

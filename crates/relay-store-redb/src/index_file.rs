@@ -18,6 +18,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// The file, shared by the index and the database on it.
 pub(crate) struct IndexFile {
     file: Arc<dyn DiskFile>,
+    /// Where it lies. Closing the database writes, whoever is the last to let go of it; until then the directory stays locked, and nobody else
+    /// opens the index.
+    disk: Arc<dyn Disk>,
     written_bytes: AtomicU64,
     /// Offset and length of what was written since the last sync. redb writes its pages in any order, one by one; on the disk neighbours
     /// cost no more than one of them.
@@ -37,9 +40,10 @@ pub(crate) struct IndexFile {
 pub(crate) struct Backend(pub(crate) Arc<IndexFile>);
 
 impl IndexFile {
-    pub(crate) fn new(file: Arc<dyn DiskFile>, pace: Arc<Pace>) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, pace: Arc<Pace>) -> Self {
         Self {
             file,
+            disk,
             written_bytes: AtomicU64::new(0),
             dirty: Mutex::default(),
             revoked: AtomicBool::new(false),
@@ -83,10 +87,10 @@ impl IndexFile {
     }
 
     /// Empties it, if nobody else has it any more: another one has its name.
-    pub(crate) fn give_back(self: Arc<Self>, disk: &dyn Disk) {
+    pub(crate) fn give_back(self: Arc<Self>) {
         if let Some(this) = Arc::into_inner(self) {
             // Its space is free at the latest when it is closed.
-            drop(relay_disk::give_back(disk, &*this.file));
+            drop(relay_disk::give_back(&*this.disk, &*this.file));
         }
     }
 

@@ -288,7 +288,7 @@ impl Keeper {
                 Ok(base) => self.rebase(base),
                 Err(_) => self.reopen(),
             }
-            old.give_back(&*self.index.disk());
+            old.give_back();
         });
         // Otherwise the old one is as good as it was, and a snapshot may be reading it.
         if outcome.is_err() && self.index.needs_reopening() {

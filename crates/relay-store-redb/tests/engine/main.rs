@@ -13,6 +13,7 @@ mod flips;
 mod formats;
 mod golden;
 mod heal;
+mod lock;
 mod many_files;
 mod mixed;
 mod names;

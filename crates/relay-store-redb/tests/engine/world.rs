@@ -63,7 +63,7 @@ impl World {
         self.open_on(Arc::new(self.disk.clone()))
     }
 
-    fn open_on(&self, disk: Arc<dyn Disk>) -> Result<RedbRelay, OpenError> {
+    pub(crate) fn open_on(&self, disk: Arc<dyn Disk>) -> Result<RedbRelay, OpenError> {
         let clock = Arc::clone(&self.clock);
         RedbRelay::open_on(disk, Path::new("/store"), self.limits.clone(), clock, self.options.clone())
     }
