@@ -19,6 +19,8 @@ pub enum Call<'a> {
     Read(&'a str, Range<u64>),
     /// [`DiskFile::write_all_at`] of a file.
     Write(&'a str),
+    /// [`DiskFile::write_back`] of a file.
+    WriteBack(&'a str),
     /// [`DiskFile::sync`] of a file.
     Sync(&'a str),
 }
@@ -106,6 +108,11 @@ impl DiskFile for HookedFile {
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         self.file.reserve(bytes)
+    }
+
+    fn write_back(&self, offset: u64, len: usize) -> io::Result<()> {
+        (self.hook)(Call::WriteBack(&self.name))?;
+        self.file.write_back(offset, len)
     }
 
     fn sync(&self) -> io::Result<()> {

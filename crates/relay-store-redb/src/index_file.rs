@@ -32,6 +32,8 @@ pub(crate) struct IndexFile {
     unsure: AtomicBool,
     /// Set when a read has failed, twice: redb refuses everything from then on, until it is opened anew.
     unreadable: AtomicBool,
+    /// Set when the disk knows no such thing.
+    has_no_write_back: AtomicBool,
     pace: Arc<Pace>,
 }
 
@@ -49,6 +51,7 @@ impl IndexFile {
             revoked: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             unreadable: AtomicBool::new(false),
+            has_no_write_back: AtomicBool::new(false),
             pace,
         }
     }
@@ -105,6 +108,32 @@ impl IndexFile {
         })
     }
 
+    /// What was written from here on is no more, and is not to be written back.
+    fn cut_off(&self, len: u64) {
+        let mut dirty = self.dirty();
+        drop(dirty.split_off(&len));
+        if let Some(mut last) = dirty.last_entry() {
+            let left = usize::try_from(len - last.key()).unwrap_or(usize::MAX);
+            *last.get_mut() = left.min(*last.get());
+        }
+    }
+
+    /// False where the disk knows no such thing: then the sync does it all.
+    fn write_back(&self, offset: u64, bytes: usize) -> io::Result<bool> {
+        if self.has_no_write_back.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match self.file.write_back(offset, bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.has_no_write_back.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            // The sync that follows may know nothing of it.
+            Err(error) => Err(error),
+        }
+    }
+
     // A panic elsewhere leaves it as it is: at worst the sync has more to do.
     fn dirty(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
@@ -138,14 +167,18 @@ impl StorageBackend for Backend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.writable()?;
-        self.0.file.set_len(len)
+        self.0.file.set_len(len)?;
+        self.0.cut_off(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.writable()?;
         let dirty = std::mem::take(&mut *self.0.dirty());
         for (offset, bytes) in pieces(dirty) {
-            self.0.file.write_back(offset, bytes)?;
+            if !self.0.write_back(offset, bytes)? {
+                break;
+            }
             self.0.pace.leave_disk();
         }
         self.0.file.sync()
@@ -179,7 +212,22 @@ fn pieces(ranges: BTreeMap<u64, usize>) -> Vec<(u64, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use relay_disk::SimDisk;
+
     use super::*;
+
+    #[test]
+    fn what_was_cut_off_is_not_written_back() {
+        let disk = SimDisk::new();
+        let file = disk.create("index").unwrap();
+        let backend = Backend(Arc::new(IndexFile::new(Arc::new(disk.clone()), file, Arc::default())));
+        for offset in [0, 4096, 8192] {
+            backend.write(offset, &[1; 4096]).unwrap();
+        }
+        backend.set_len(6000).unwrap();
+        backend.sync_data().unwrap();
+        assert_eq!(backend.len().unwrap(), 6000);
+    }
 
     #[test]
     fn what_lies_together_is_written_back_together_up_to_a_bound() {

@@ -28,3 +28,4 @@ mod stalls;
 mod story;
 mod verify;
 mod world;
+mod write_back;
