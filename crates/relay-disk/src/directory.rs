@@ -198,13 +198,24 @@ impl DiskFile for DirectoryFile {
         let mut bytes = vec![0; len];
         self.0.read_exact_at(&mut bytes, offset)?;
         // What is written in part is left to `sync`.
-        rustix::io::pwritev2(&self.0, &[IoSlice::new(&bytes)], offset, rustix::io::ReadWriteFlags::DSYNC)?;
-        Ok(())
+        let flags = rustix::io::ReadWriteFlags::DSYNC;
+        match rustix::io::pwritev2(&self.0, &[IoSlice::new(&bytes)], offset, flags) {
+            Ok(_) => Ok(()),
+            Err(error) if is_unknown(error) => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
+}
+
+/// Whether this is how a kernel, or what stands in for one, says that it does not know a call or a flag of it.
+#[cfg(target_os = "linux")]
+fn is_unknown(error: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(error, Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP)
 }
 
 /// Opens what is a file itself: not what a link leads to, nor a pipe, which might keep whoever opens it.
@@ -250,5 +261,19 @@ fn make_durably(path: &Path) -> io::Result<()> {
         // Some system directories may be passed through but not read; what is in them was made by their owner.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         opened => opened?.sync_all(),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// What the disk itself says is never taken for that.
+    #[test]
+    fn an_unknown_call_is_told_from_a_failure_of_the_disk() {
+        assert!([Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP].into_iter().all(is_unknown));
+        assert!(![Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS].into_iter().any(is_unknown));
     }
 }

@@ -13,10 +13,14 @@ use crate::{Disk, DiskFile, SimDisk};
 pub enum Call<'a> {
     /// [`Disk::create`] of this name.
     Create(&'a str),
+    /// [`Disk::open`] of this name.
+    Open(&'a str),
     /// [`DiskFile::read_exact_at`] of a file, and the bytes that it touches.
     Read(&'a str, Range<u64>),
     /// [`DiskFile::write_all_at`] of a file.
     Write(&'a str),
+    /// [`DiskFile::write_back`] of a file.
+    WriteBack(&'a str),
     /// [`DiskFile::sync`] of a file.
     Sync(&'a str),
 }
@@ -58,6 +62,7 @@ impl Disk for HookedDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        (self.hook)(Call::Open(name))?;
         Ok(self.file(name, self.disk.open(name)?))
     }
 
@@ -103,6 +108,11 @@ impl DiskFile for HookedFile {
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         self.file.reserve(bytes)
+    }
+
+    fn write_back(&self, offset: u64, len: usize) -> io::Result<()> {
+        (self.hook)(Call::WriteBack(&self.name))?;
+        self.file.write_back(offset, len)
     }
 
     fn sync(&self) -> io::Result<()> {

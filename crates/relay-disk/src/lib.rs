@@ -93,7 +93,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Brings a range that was written onto the disk ahead of the `sync` that makes it durable, so that this one has less to do. A
-    /// hint: a disk that knows no such thing does nothing.
+    /// hint: a disk that knows no such thing does nothing, or says so.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where there is no such thing: nothing was done, and it need not be asked again. Any other is one of the
+    /// disk, and says what that of a `sync` does: a later `sync` may not tell of it once more.
     fn write_back(&self, _offset: u64, _len: usize) -> io::Result<()> {
         Ok(())
     }

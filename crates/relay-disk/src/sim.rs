@@ -193,6 +193,10 @@ impl DiskFile for SimFile {
         self.disk.state().reserve(self.node, bytes)
     }
 
+    fn write_back(&self, offset: u64, len: usize) -> io::Result<()> {
+        self.disk.state().write_back(self.node, offset, len)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.disk.state().sync_file(self.node)
     }

@@ -118,6 +118,19 @@ fn a_failed_sync_leaves_the_fate_of_a_write_open_for_good() {
 }
 
 #[test]
+fn what_is_written_back_is_pending_and_its_fate_is_open_when_that_fails() {
+    let (disk, file) = disk_with("a", "old");
+    write(&*file, 0, "new").unwrap();
+    file.write_back(0, 3).unwrap();
+    assert_eq!(disk.after_crash(Survival::None).contents("a").unwrap(), b"old");
+    assert_eq!(kind(file.write_back(0, 4)), Some(ErrorKind::UnexpectedEof));
+    disk.fail(Fault::next(Some(Class::Write), ErrorKind::Other));
+    assert_eq!(kind(file.write_back(0, 3)), Some(ErrorKind::Other));
+    file.sync().unwrap();
+    assert_eq!(disk.after_crash(Survival::None).contents("a").unwrap(), b"old", "no sync tells of it");
+}
+
+#[test]
 fn a_failed_sync_of_the_disk_leaves_names_pending() {
     let (disk, _) = disk_with("a", "");
     disk.remove("a").unwrap();
@@ -289,6 +302,7 @@ fn every_call_counts_once() {
     write(&*file, 0, "abc").unwrap();
     file.set_len(2).unwrap();
     file.reserve(9).unwrap();
+    file.write_back(0, 2).unwrap();
     file.sync().unwrap();
     disk.sync().unwrap();
     disk.rename("a", "b").unwrap();
@@ -300,6 +314,6 @@ fn every_call_counts_once() {
     file.read_exact_at(&mut [0], 0).unwrap();
     disk.remove("b").unwrap();
     disk.open("b").unwrap_err();
-    assert_eq!((disk.calls(), disk.writes(), disk.syncs()), (15, 6, 2));
+    assert_eq!((disk.calls(), disk.writes(), disk.syncs()), (16, 7, 2));
     assert_eq!(disk.written_bytes(), 3);
 }

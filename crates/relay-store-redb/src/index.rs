@@ -116,7 +116,7 @@ impl Index {
         cache_bytes: usize,
         pace: Arc<Pace>,
     ) -> Result<Self, StoreError> {
-        let file = Arc::new(IndexFile::new(file, Arc::clone(&pace)));
+        let file = Arc::new(IndexFile::new(Arc::clone(&disk), file, Arc::clone(&pace)));
         let db = Database::builder()
             .set_cache_size(page_bytes(cache_bytes))
             .create_with_backend(Backend(Arc::clone(&file)))?;
@@ -151,9 +151,9 @@ impl Index {
         Ok(base)
     }
 
-    /// Whether it has to be opened anew: it is not known which file has the name, or redb refuses everything.
+    /// Whether it has to be opened anew: it is not known which file has the name, redb refuses everything, or that was tried and failed.
     pub(crate) fn needs_reopening(&self) -> bool {
-        self.file.is_unsure() || self.file.is_unreadable()
+        self.file.is_unsure() || self.file.is_unreadable() || self.file.is_revoked()
     }
 
     pub(crate) fn file_bytes(&self) -> Result<u64, StoreError> {

@@ -18,6 +18,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// The file, shared by the index and the database on it.
 pub(crate) struct IndexFile {
     file: Arc<dyn DiskFile>,
+    /// Where it lies. Closing the database writes, whoever is the last to let go of it; until then the directory stays locked, and nobody else
+    /// opens the index.
+    disk: Arc<dyn Disk>,
     written_bytes: AtomicU64,
     /// Offset and length of what was written since the last sync. redb writes its pages in any order, one by one; on the disk neighbours
     /// cost no more than one of them.
@@ -27,8 +30,10 @@ pub(crate) struct IndexFile {
     /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
     /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
     unsure: AtomicBool,
-    /// Set when a read has failed: redb refuses everything from then on, until it is opened anew.
+    /// Set when a read has failed, twice: redb refuses everything from then on, until it is opened anew.
     unreadable: AtomicBool,
+    /// Set when the disk knows no such thing.
+    has_no_write_back: AtomicBool,
     pace: Arc<Pace>,
 }
 
@@ -37,14 +42,16 @@ pub(crate) struct IndexFile {
 pub(crate) struct Backend(pub(crate) Arc<IndexFile>);
 
 impl IndexFile {
-    pub(crate) fn new(file: Arc<dyn DiskFile>, pace: Arc<Pace>) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, pace: Arc<Pace>) -> Self {
         Self {
             file,
+            disk,
             written_bytes: AtomicU64::new(0),
             dirty: Mutex::default(),
             revoked: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             unreadable: AtomicBool::new(false),
+            has_no_write_back: AtomicBool::new(false),
             pace,
         }
     }
@@ -63,12 +70,17 @@ impl IndexFile {
         self.revoked.store(true, Ordering::SeqCst);
     }
 
+    /// Whether nobody writes any more.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
+    }
+
     /// Whether a crash may bring another file into its place.
     pub(crate) fn is_unsure(&self) -> bool {
         self.unsure.load(Ordering::SeqCst)
     }
 
-    /// Whether redb has met a failed read.
+    /// Whether redb has met a read that failed.
     pub(crate) fn is_unreadable(&self) -> bool {
         self.unreadable.load(Ordering::SeqCst)
     }
@@ -78,10 +90,47 @@ impl IndexFile {
     }
 
     /// Empties it, if nobody else has it any more: another one has its name.
-    pub(crate) fn give_back(self: Arc<Self>, disk: &dyn Disk) {
+    pub(crate) fn give_back(self: Arc<Self>) {
         if let Some(this) = Arc::into_inner(self) {
             // Its space is free at the latest when it is closed.
-            drop(relay_disk::give_back(disk, &*this.file));
+            drop(relay_disk::give_back(&*this.disk, &*this.file));
+        }
+    }
+
+    /// Reads something, and once more if that fails: redb takes one failure for the end. After a second one it is opened anew.
+    fn twice<T>(&self, mut read: impl FnMut(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
+        if let Ok(found) = read(&*self.file) {
+            return Ok(found);
+        }
+        read(&*self.file).inspect_err(|_| {
+            self.unreadable.store(true, Ordering::SeqCst);
+            self.pace.alarm.raise();
+        })
+    }
+
+    /// What was written from here on is no more, and is not to be written back.
+    fn cut_off(&self, len: u64) {
+        let mut dirty = self.dirty();
+        drop(dirty.split_off(&len));
+        if let Some(mut last) = dirty.last_entry() {
+            let left = usize::try_from(len - last.key()).unwrap_or(usize::MAX);
+            *last.get_mut() = left.min(*last.get());
+        }
+    }
+
+    /// False where the disk knows no such thing: then the sync does it all.
+    fn write_back(&self, offset: u64, bytes: usize) -> io::Result<bool> {
+        if self.has_no_write_back.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match self.file.write_back(offset, bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.has_no_write_back.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            // The sync that follows may know nothing of it.
+            Err(error) => Err(error),
         }
     }
 
@@ -91,7 +140,7 @@ impl IndexFile {
     }
 
     fn writable(&self) -> io::Result<()> {
-        if self.revoked.load(Ordering::SeqCst) {
+        if self.is_revoked() {
             return Err(io::Error::other("the index was opened anew"));
         }
         Ok(())
@@ -106,27 +155,30 @@ impl fmt::Debug for IndexFile {
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.0.twice(|file| file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let read = self.0.file.read_exact_at(out, offset);
-        if read.is_err() {
-            self.0.unreadable.store(true, Ordering::SeqCst);
-        }
-        read
+        let bytes = out.len();
+        self.0.twice(|file| file.read_exact_at(out, offset)).inspect_err(|error| {
+            tracing::error!(%error, offset, bytes, "the index cannot be read there; it is opened anew");
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.writable()?;
-        self.0.file.set_len(len)
+        self.0.file.set_len(len)?;
+        self.0.cut_off(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.writable()?;
         let dirty = std::mem::take(&mut *self.0.dirty());
         for (offset, bytes) in pieces(dirty) {
-            self.0.file.write_back(offset, bytes)?;
+            if !self.0.write_back(offset, bytes)? {
+                break;
+            }
             self.0.pace.leave_disk();
         }
         self.0.file.sync()
@@ -160,7 +212,22 @@ fn pieces(ranges: BTreeMap<u64, usize>) -> Vec<(u64, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use relay_disk::SimDisk;
+
     use super::*;
+
+    #[test]
+    fn what_was_cut_off_is_not_written_back() {
+        let disk = SimDisk::new();
+        let file = disk.create("index").unwrap();
+        let backend = Backend(Arc::new(IndexFile::new(Arc::new(disk.clone()), file, Arc::default())));
+        for offset in [0, 4096, 8192] {
+            backend.write(offset, &[1; 4096]).unwrap();
+        }
+        backend.set_len(6000).unwrap();
+        backend.sync_data().unwrap();
+        assert_eq!(backend.len().unwrap(), 6000);
+    }
 
     #[test]
     fn what_lies_together_is_written_back_together_up_to_a_bound() {

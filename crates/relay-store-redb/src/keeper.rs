@@ -31,6 +31,10 @@ const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 /// How long after a failed checkpoint the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long after the index was opened anew it may be once more. A place that stays bad fails each request that comes to it; this is what
+/// others have of the index meanwhile.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
 /// The most that one job copies, in items and in bytes: what a push waits for it.
 const MOVE_ITEMS: usize = 256;
 const MOVE_BYTES: usize = 1024 * 1024;
@@ -47,6 +51,8 @@ const SPARSE_PERCENT_QUIET: u64 = 90;
 pub(crate) enum Task {
     /// Much has piled up in memory.
     Checkpoint,
+    /// The index has failed, and who met that could not wait.
+    Heal,
     /// A sweep is through: give back what it made free, then answer it.
     Tidy(Vec<Teller<Swept>>, Swept),
     /// Show the store as it is now, for as long as the snapshot is kept.
@@ -64,6 +70,8 @@ pub(crate) struct Keeper {
     pub(crate) due: CheckpointDue,
     /// Segments that hold something live which cannot be moved, since it is damaged.
     pub(crate) stuck: HashSet<u32>,
+    /// When the index was last opened anew, or that was tried.
+    pub(crate) reopened: Option<Stopwatch>,
     /// No request came between the last two sweeps: there is time to be thorough.
     pub(crate) is_quiet: bool,
     /// Every segment before this one is worth emptying, as long as somebody waits for that.
@@ -79,12 +87,17 @@ impl Keeper {
         loop {
             // Other tasks put no checkpoint off, and what is to be learned puts none of them off.
             let rest = patience.saturating_sub(since.elapsed());
+            let rest = self.heal().map_or(rest, |reopened_in| reopened_in.min(rest));
             let task = self.tasks.recv_timeout(if learning.is_over() { rest } else { Duration::ZERO });
+            let is_waiting = since.elapsed() < patience;
             let outcome = match task {
-                Err(RecvTimeoutError::Timeout) if !learning.is_over() && !rest.is_zero() => {
+                Err(RecvTimeoutError::Timeout) if is_waiting => {
                     self.learn(&mut learning);
                     continue;
                 }
+                // One that has failed is tried again in its time, however much is asked for it.
+                Ok(Task::Checkpoint) if is_waiting && patience == RETRY_AFTER => continue,
+                Ok(Task::Heal) => continue,
                 Ok(Task::Checkpoint) | Err(RecvTimeoutError::Timeout) => {
                     let outcome = caught(|| self.maintain());
                     since = Stopwatch::start();
@@ -102,8 +115,26 @@ impl Keeper {
         drop(self.checkpoint());
     }
 
-    /// Reads some acked names. No checkpoint can begin meanwhile, so what may pile up behind it is bounded as while one is written.
+    /// Opens the index anew if redb refuses everything. If it still does, or was opened anew only just now: after how long that is to be
+    /// tried.
+    fn heal(&mut self) -> Option<Duration> {
+        self.core.pace.alarm.heard();
+        if !self.index.needs_reopening() {
+            return None;
+        }
+        let rest = |reopened: Stopwatch| REOPEN_AFTER.checked_sub(reopened.elapsed());
+        if let Some(rest) = self.reopened.and_then(rest) {
+            return Some(rest);
+        }
+        self.reopen();
+        self.index.needs_reopening().then_some(REOPEN_AFTER)
+    }
+
+    /// Reads some acked names, if there are any to learn. No checkpoint can begin meanwhile, so what may pile up behind it is bounded as while one is written.
     fn learn(&self, learning: &mut Learning) {
+        if learning.is_over() {
+            return;
+        }
         self.core.pace.leave_core();
         let step = self.core.while_no_checkpoint_begins(|| caught(|| learning.step(&self.core)));
         if let Err(error) = step {
@@ -257,7 +288,7 @@ impl Keeper {
                 Ok(base) => self.rebase(base),
                 Err(_) => self.reopen(),
             }
-            old.give_back(&*self.index.disk());
+            old.give_back();
         });
         // Otherwise the old one is as good as it was, and a snapshot may be reading it.
         if outcome.is_err() && self.index.needs_reopening() {
@@ -283,9 +314,13 @@ impl Keeper {
 
     fn reopen(&mut self) {
         match caught(|| self.index.reopen()) {
-            Ok(base) => self.rebase(base),
-            Err(error) => tracing::error!(%error, "the index cannot be opened anew"),
+            Ok(base) => {
+                self.rebase(base);
+                tracing::info!("the index was opened anew");
+            }
+            Err(error) => tracing::error!(%error, "the index cannot be opened anew; that is tried again"),
         }
+        self.reopened = Some(Stopwatch::start());
     }
 
     /// Lets go of what is not needed any more without the lock: closing a database takes its time.

@@ -17,13 +17,14 @@
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `room`: is there space for what is new? `keeper`, `index`: the one that writes
 //!   checkpoints and gives space back; `index_file`: the file as redb sees it; `progress`: how far a
-//!   start has come; `pace`: how room is left for requests. `observe`: what
+//!   start has come; `pace`: how room is left for requests; `alarm`: how the keeper hears that the index has failed. `observe`: what
 //!   is counted and timed of all that.
 //! - `export`, `import`: a store as items, one by one. `snapshot`, `backup`, `manifest`: a store as files, while it goes on.
 
 #![warn(missing_docs)]
 
 mod acked;
+mod alarm;
 mod aside;
 mod backup;
 mod base;
@@ -233,6 +234,8 @@ impl RedbRelay {
         let (large, waiting) = mpsc::channel(options.waiting_jobs_max.max(1));
         let (alive, ended) = watch::channel(());
         let (tasks, asked) = std::sync::mpsc::channel::<Task>();
+        let tasks = Arc::new(tasks);
+        core.pace.alarm.lead_to(&tasks);
         let due = CheckpointDue {
             rows: options.checkpoint_rows,
             replay_bytes: options.checkpoint_bytes,
@@ -246,6 +249,7 @@ impl RedbRelay {
             mailbox: mailbox.downgrade(),
             due,
             stuck: HashSet::new(),
+            reopened: None,
             is_quiet: false,
             thorough_before: None,
         };

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::alarm::Alarm;
+
 /// After so much work the keeper leaves the core to others, for so many times as long: it takes a quarter of one. On a small machine those
 /// who push wait for it otherwise. It was longer at work if it did not get the core, but that is no reason to be away for ever.
 const WORK: Duration = Duration::from_micros(200);
@@ -14,11 +16,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(2);
 /// And so long it leaves the disk to others.
 const DISK_PAUSE: Duration = Duration::from_micros(500);
 
-/// What the writer tells the keeper.
+/// What the keeper is told by the writer, and by whoever sees the index fail.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough. The one under way hurries.
     asked: AtomicBool,
+    pub(crate) alarm: Alarm,
     /// How many requests the writer has taken.
     requests: AtomicU64,
     /// How many there were at the last pause.

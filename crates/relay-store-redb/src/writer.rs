@@ -133,7 +133,7 @@ pub(crate) struct Writer {
     pub(crate) journal: Journal,
     pub(crate) mailbox: mpsc::Receiver<Job>,
     /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
-    pub(crate) keeper: Sender<Task>,
+    pub(crate) keeper: Arc<Sender<Task>>,
     pub(crate) sweep: Sweep,
     pub(crate) acks: VecDeque<Acking>,
     /// Says what is published, between batches.

@@ -7,7 +7,7 @@ use std::io;
 pub enum Class {
     /// `list`, `open`, `len`, `file_len`, `read_exact_at`, `free_bytes`.
     Read,
-    /// `create`, `remove`, `rename`, `write_all_at`, `set_len`, `reserve`.
+    /// `create`, `remove`, `rename`, `write_all_at`, `set_len`, `reserve`, `write_back`.
     Write,
     /// `sync`, of the disk or of a file.
     Sync,

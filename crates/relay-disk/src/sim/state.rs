@@ -185,6 +185,19 @@ impl State {
         if wanted > node.reserved.max(had) { Err(io::ErrorKind::StorageFull.into()) } else { verdict.plain() }
     }
 
+    /// What is brought onto the disk is no more durable for it; but when that fails, a sync does not tell of it any more.
+    pub(super) fn write_back(&mut self, node: NodeId, offset: u64, len: usize) -> io::Result<()> {
+        let verdict = self.begin(Class::Write);
+        let end = position(offset)?.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        if end > self.bytes(node).len() {
+            return verdict.plain().and(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if matches!(verdict, Verdict::Fails { .. }) && !self.power_cut {
+            self.node(node).bytes.fail_sync();
+        }
+        verdict.plain()
+    }
+
     pub(super) fn sync_file(&mut self, node: NodeId) -> io::Result<()> {
         let verdict = self.begin(Class::Sync);
         let bytes = &mut self.node(node).bytes;

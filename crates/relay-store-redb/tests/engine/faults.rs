@@ -1,5 +1,5 @@
 //! Failing I/O: every call of a story fails, once or three times in a row, and the store goes on. What failed is sent again, so every
-//! request is answered in the end.
+//! request is answered in the end, within seconds.
 //!
 //! Not promised: that a request next to the failure succeeds. A checkpoint that failed is tried again after a second, and until then
 //! what does not fit into memory is refused.
@@ -39,6 +39,25 @@ fn any_call_may_fail_three_times_in_a_row_with_payloads_aside() {
     within_bounds(|| {
         for class in [Class::Write, Class::Sync] {
             each_position_fails(World::aside, Some(class), 3, 10);
+        }
+    });
+}
+
+/// A read that fails has changed nothing on disk; but redb takes one for the end of all.
+#[test]
+fn reads_may_fail() {
+    within_bounds(|| {
+        for times in [2, 3] {
+            each_position_fails(World::new, Some(Class::Read), times, 15);
+        }
+    });
+}
+
+#[test]
+fn reads_may_fail_with_payloads_aside() {
+    within_bounds(|| {
+        for times in [2, 3] {
+            each_position_fails(World::aside, Some(Class::Read), times, 15);
         }
     });
 }

@@ -1,12 +1,14 @@
 //! A story: requests in an order that makes everything happen, and a ledger of what was answered, against which a store is audited
 //! later. The ledger does not know how a store works.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use relay_core::{Ack, Clock, Error, Item, PushOutcome, Relay, Seq, Timestamp, Usage};
 use relay_store_redb::RedbRelay;
 
-use crate::world::{QUEUES, World, envelope, id, number_of, payload, recipient};
+use crate::world::{QUEUES, Stopwatch, World, envelope, id, number_of, payload, recipient};
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
@@ -91,9 +93,9 @@ pub(crate) enum Manner {
     Again,
 }
 
-/// How often something is sent again. The store tries a checkpoint again after a second, and refuses what does not fit in memory until
-/// then.
-const ATTEMPTS_MAX: usize = 200_000;
+/// So long something may fail that is sent again and again. The store tries a checkpoint again after a second, and refuses what does not fit
+/// in memory until then; an index that cannot be opened anew it tries again after a second as well. No story has more than three failures.
+const OUTAGE_MAX: Duration = Duration::from_secs(5);
 
 impl Ledger {
     /// Tells a story to a store. False when something was not answered.
@@ -150,7 +152,8 @@ impl Ledger {
             });
         }
         let mut waiting: Vec<usize> = (first..self.sent.len()).collect();
-        for _ in 0..ATTEMPTS_MAX {
+        let since = Stopwatch::start();
+        while since.elapsed() < OUTAGE_MAX {
             let pushes = waiting.iter().map(|index| {
                 let Sent { number, queue, bytes, .. } = self.sent[*index];
                 relay.push(envelope(queue, number, bytes))
@@ -222,7 +225,8 @@ impl Ledger {
                 acks.push((self.acks, queue, named));
             }
         }
-        for _ in 0..ATTEMPTS_MAX {
+        let since = Stopwatch::start();
+        while since.elapsed() < OUTAGE_MAX {
             let requests = acks.iter().map(|(_, queue, named)| {
                 let items = named.iter().copied().map(id).collect();
                 relay.ack(Ack::new(recipient(*queue), items).unwrap())
@@ -376,9 +380,10 @@ impl Ledger {
     }
 }
 
-/// Does something until it works; `None` if it never does.
+/// Does something until it works; `None` if it does not in time.
 pub(crate) fn again<T>(mut act: impl FnMut() -> Result<T, Error>) -> Option<T> {
-    for _ in 0..ATTEMPTS_MAX {
+    let since = Stopwatch::start();
+    while since.elapsed() < OUTAGE_MAX {
         if let Ok(done) = act() {
             return Some(done);
         }

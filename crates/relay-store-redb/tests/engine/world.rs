@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use relay_core::testing::ManualClock;
@@ -63,7 +63,7 @@ impl World {
         self.open_on(Arc::new(self.disk.clone()))
     }
 
-    fn open_on(&self, disk: Arc<dyn Disk>) -> Result<RedbRelay, OpenError> {
+    pub(crate) fn open_on(&self, disk: Arc<dyn Disk>) -> Result<RedbRelay, OpenError> {
         let clock = Arc::clone(&self.clock);
         RedbRelay::open_on(disk, Path::new("/store"), self.limits.clone(), clock, self.options.clone())
     }
@@ -138,6 +138,24 @@ pub(crate) fn small_options() -> Options {
         checkpoint_bytes: 8 * 1024,
         segment_bytes: 2 * 1024,
         ..Options::default()
+    }
+}
+
+/// Measures how long something takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a store takes to get over a failure is real time"
+    )]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        Self::start().0.saturating_duration_since(self.0)
     }
 }
 
