@@ -80,6 +80,7 @@ fn look<E>(files: &Files, segment: u32) -> Result<Result<SegmentHeader, Lost>, O
         Err(NotOpen::Damaged(damage)) => lost(damage.what, false),
         Err(NotOpen::Unreadable(_)) => lost("the disk cannot read the header of the segment", true),
         Err(NotOpen::Io(error)) => Err(error.into()),
+        Err(NotOpen::Earlier) => Err(OpenError::Earlier { segment }),
         Err(NotOpen::Format(found)) => Err(OpenError::Format { segment, found, expected: FORMAT }),
     }
 }

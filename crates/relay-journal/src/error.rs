@@ -21,6 +21,12 @@ pub enum OpenError<E> {
         /// The only format that is understood.
         expected: u32,
     },
+    /// A segment was written by a build from before the first release.
+    #[error("journal segment {segment} was written by an earlier build of this program, and is not read")]
+    Earlier {
+        /// The number of the segment.
+        segment: u32,
+    },
     /// The caller refused a batch.
     #[error("a batch of the journal was refused")]
     Replay(E),
@@ -69,7 +75,7 @@ impl<E> OpenError<E> {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Io(error) => error.kind(),
-            Self::Format { .. } => io::ErrorKind::Unsupported,
+            Self::Format { .. } | Self::Earlier { .. } => io::ErrorKind::Unsupported,
             Self::Replay(_) => io::ErrorKind::Other,
         }
     }

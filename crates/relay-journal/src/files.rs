@@ -82,6 +82,8 @@ pub(crate) enum NotOpen {
     /// It has no header of a segment.
     Damaged(Damage),
     Format(u32),
+    /// It is of a build from before the first release.
+    Earlier,
 }
 
 impl Files {
@@ -284,6 +286,7 @@ impl From<NotOpen> for io::Error {
             NotOpen::Format(found) => {
                 Self::new(io::ErrorKind::Unsupported, format!("a segment has format {found}"))
             }
+            NotOpen::Earlier => Self::new(io::ErrorKind::Unsupported, "a segment is of an earlier build"),
         }
     }
 }
@@ -322,6 +325,7 @@ fn read_header(file: &dyn DiskFile, segment: u32) -> Result<SegmentHeader, NotOp
     SegmentHeader::decode(&bytes, segment).map_err(|reason| match reason {
         NoHeader::Damaged(what) => damaged(what),
         NoHeader::Format(found) => NotOpen::Format(found),
+        NoHeader::Earlier => NotOpen::Earlier,
     })
 }
 

@@ -12,7 +12,9 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 36;
 pub(crate) const FRAME_HEADER_BYTES: u32 = 20;
 
-const MAGIC: &[u8; 8] = b"relayjnl";
+const MAGIC: &[u8; 8] = b"relayseg";
+/// What headers began with before the first release. Formats were counted otherwise then, and none of them is read.
+const EARLIER_MAGIC: &[u8; 8] = b"relayjnl";
 /// The flag of the last frame of a batch.
 const LAST: u8 = 1;
 
@@ -31,6 +33,8 @@ pub(crate) enum NoHeader {
     Damaged(&'static str),
     /// It is a header, of this format.
     Format(u32),
+    /// It is a header from before the first release.
+    Earlier,
 }
 
 /// What a frame begins with.
@@ -78,8 +82,11 @@ impl SegmentHeader {
         let (magic, format, own) = (fields.take::<8>(), fields.u32(), fields.u32());
         let previous = Position { segment: fields.u32(), offset: fields.u32() };
         let salt = Salt(u64::from_le_bytes(fields.take()));
-        if &magic != MAGIC || fields.u32() != crc32c::crc32c(&bytes[..32]) {
-            return Err(NoHeader::Damaged("the header of the segment is damaged"));
+        let is_sound = fields.u32() == crc32c::crc32c(&bytes[..32]);
+        match &magic {
+            MAGIC if is_sound => {}
+            EARLIER_MAGIC if is_sound => return Err(NoHeader::Earlier),
+            _ => return Err(NoHeader::Damaged("the header of the segment is damaged")),
         }
         if format != FORMAT {
             return Err(NoHeader::Format(format));
@@ -204,13 +211,13 @@ mod tests {
     fn a_segment_header_on_disk() {
         let bytes = header().encode();
         let expected = [
-            "72656c61796a6e6c", // magic
+            "72656c6179736567", // magic
             "01000000",         // format
             "07000000",         // segment
             "05000000",         // previous segment
             "45230100",         // previous end
             "1122334455667788", // salt
-            "7a0e1d5f",         // checksum
+            "2bcfc712",         // checksum
             "",
         ];
         assert_eq!(fields(&bytes, &[8, 4, 4, 4, 4, 8, 4]), expected);
@@ -306,6 +313,16 @@ mod tests {
         for (at, value, id) in [(16, 5, 8), (16, 7, 7), (16, 8, 7), (0, b'R', 7)] {
             assert!(matches!(decode(at, value, id), Err(NoHeader::Damaged(_))), "byte {at} is {value}");
         }
+    }
+
+    #[test]
+    fn a_header_of_an_earlier_build_is_told_from_damage() {
+        let mut bytes = header().encode();
+        bytes[..8].copy_from_slice(b"relayjnl");
+        assert!(matches!(SegmentHeader::decode(&bytes, 7), Err(NoHeader::Damaged(_))));
+        let crc = crc32c::crc32c(&bytes[..32]);
+        bytes[32..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&bytes, 7), Err(NoHeader::Earlier));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //!
 //! | segment header | bytes | |
 //! |---|---|---|
-//! | magic | 8 | `relayjnl` |
+//! | magic | 8 | `relayseg` |
 //! | format | 4 | 1; the first 36 bytes of a segment have this shape in every format |
 //! | segment | 4 | its own number, from 1 |
 //! | previous segment | 4 | the number of the one before, which is smaller; 0 if there was none |

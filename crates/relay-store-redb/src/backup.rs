@@ -14,7 +14,7 @@ use relay_disk::{Directory, DirectoryError, Disk};
 
 use crate::error::{CopyError, OpenError, caught};
 use crate::index;
-use crate::manifest::{self, Entry};
+use crate::manifest::{self, Entry, NoList};
 use crate::snapshot::Snapshot;
 
 /// It lies in a directory that is not whole, and holds nothing.
@@ -285,5 +285,8 @@ fn read_list(backup: &Path) -> Result<Vec<Entry>, CopyError> {
         return Err(CopyError::Incomplete { path: backup.to_owned() });
     }
     let bytes = std::fs::read(&list).map_err(|source| CopyError::File { path: list.clone(), source })?;
-    manifest::decode(&bytes).ok_or(CopyError::Damaged { path: list })
+    manifest::decode(&bytes).map_err(|no_list| match no_list {
+        NoList::Earlier => CopyError::Earlier { path: backup.to_owned() },
+        NoList::Damaged => CopyError::Damaged { path: list },
+    })
 }

@@ -36,6 +36,14 @@ pub enum OpenError {
         /// The format that is read and written here.
         expected: u64,
     },
+    /// The store was written by a build from before the first release.
+    #[error(
+        "the store in {path} was written by an earlier build of this program, and nothing in it was changed; use `relay-bin export` with the build that wrote it, then `relay-bin import` here, into another directory"
+    )]
+    Earlier {
+        /// The directory.
+        path: PathBuf,
+    },
     /// There is a journal, and the index that says what is still live in it is gone.
     #[error(
         "the store in {path} has a journal and no index (relay.redb); restore the index, or move the directory away to begin anew"
@@ -158,6 +166,14 @@ pub enum CopyError {
     /// The directory holds no backup, or one that was not finished.
     #[error("{path} holds no whole backup: it was not finished, or is not all there")]
     Incomplete {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The backup was written by a build from before the first release.
+    #[error(
+        "the backup in {path} was written by an earlier build of this program; use `relay-bin restore` and `export` with the build that wrote it, then `relay-bin import` here"
+    )]
+    Earlier {
         /// The directory.
         path: PathBuf,
     },

@@ -62,6 +62,30 @@ pub(crate) struct Index {
     checkpoints: u32,
 }
 
+/// Whose an index is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Of a build from before the first release.
+    Earlier,
+    /// Of this number; 0 when there is none.
+    Numbered(u64),
+}
+
+/// The format that is noted in an index.
+pub(crate) fn format(db: &Database) -> Result<Format, StoreError> {
+    use redb::ReadableDatabase;
+    let meta = match db.begin_read()?.open_table(schema::META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Format::Numbered(0)),
+        Err(error) => return Err(error.into()),
+    };
+    match meta.get(schema::META_FORMAT)? {
+        Some(format) => Ok(Format::Numbered(format.value())),
+        None if meta.get(schema::META_EARLIER_FORMAT)?.is_some() => Ok(Format::Earlier),
+        None => Ok(Format::Numbered(0)),
+    }
+}
+
 /// How much of the memory of the cache redb may fill with pages. It counts nothing else, but the allocator takes 5 KiB for a page of 4 KiB and
 /// its header, the cache has tables of its own, and while a checkpoint is written there are two of some pages.
 pub(crate) const fn page_bytes(cache_bytes: usize) -> usize {
@@ -133,15 +157,8 @@ impl Index {
     }
 
     /// The format that it was written in.
-    pub(crate) fn format(&self) -> Result<u64, StoreError> {
-        use redb::ReadableDatabase;
-        let tx = self.db.database()?.begin_read()?;
-        let meta = match tx.open_table(schema::META) {
-            Ok(meta) => meta,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(meta.get(schema::META_FORMAT)?.map_or(0, |format| format.value()))
+    pub(crate) fn format(&self) -> Result<Format, StoreError> {
+        format(&*self.db.database()?)
     }
 
     /// What it holds now.

@@ -12,13 +12,16 @@ use redb::{Database, StorageBackend};
 use relay_disk::{Directory, Disk, DiskFile};
 
 use crate::error::{OpenError, StoreError, caught};
-use crate::index;
+use crate::index::{self, Format};
 
 /// What redb writes is kept in pieces of this length.
 const PIECE_BYTES: usize = 4096;
 
 /// What it writes along the way are its own books, some pages for each gigabyte. It may not fill the memory over a damaged file.
 const PIECES_MAX: usize = 64 * 1024 * 1024 / PIECE_BYTES;
+
+/// The page cache of a look at the format.
+const LOOK_CACHE_BYTES: usize = 256 * 1024;
 
 /// Has redb check the index of the store in `directory`, which nobody else may have open, with a page cache of so many bytes. Lists what is
 /// wrong; nothing, when all is well. It changes nothing.
@@ -54,6 +57,17 @@ fn check(disk: &dyn Disk, cache_bytes: usize) -> Result<bool, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(index::page_bytes(cache_bytes));
     Ok(builder.create_with_backend(Scratch::new(file)?)?.check_integrity()?)
+}
+
+/// The format of the index, if there is one. Opening it for good would change what another build wrote.
+pub(crate) fn format_on(disk: &dyn Disk) -> Result<Option<Format>, StoreError> {
+    if !index::exists(disk)? {
+        return Ok(None);
+    }
+    let file = disk.open(index::FILE_NAME)?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(LOOK_CACHE_BYTES);
+    caught(|| index::format(&builder.create_with_backend(Scratch::new(file)?)?)).map(Some)
 }
 
 /// A file as it is on the disk, and what was written to it since, in memory.

@@ -6,7 +6,9 @@ use crate::index;
 /// The file in the directory of a backup.
 pub(crate) const FILE_NAME: &str = "relay.backup";
 
-const HEAD: &str = "relay backup 1\n";
+const HEAD: &str = "relay store backup 1\n";
+/// What the list begins with in a backup from before the first release, of a store that is not read here.
+const EARLIER_HEAD: &str = "relay backup ";
 
 /// A file of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,14 @@ pub(crate) struct Entry {
     pub(crate) checksum: u32,
 }
 
+/// Why a file is no list of a backup that is read here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoList {
+    /// A build from before the first release wrote it.
+    Earlier,
+    Damaged,
+}
+
 pub(crate) fn encode(entries: &[Entry]) -> String {
     let lines =
         entries.iter().map(|Entry { name, bytes, checksum }| format!("{checksum:08x} {bytes} {name}\n"));
@@ -25,8 +35,15 @@ pub(crate) fn encode(entries: &[Entry]) -> String {
     format!("{text}end {files} {checksum:08x}\n")
 }
 
-/// `None` when it is not what [`encode`] made.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Entry>> {
+/// What [`encode`] made.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, NoList> {
+    if bytes.starts_with(EARLIER_HEAD.as_bytes()) {
+        return Err(NoList::Earlier);
+    }
+    entries(bytes).ok_or(NoList::Damaged)
+}
+
+fn entries(bytes: &[u8]) -> Option<Vec<Entry>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (listed, end) = text.strip_suffix('\n')?.rsplit_once('\n')?;
     let listed = text.get(..listed.len() + 1)?;
@@ -62,21 +79,27 @@ mod tests {
 
     #[test]
     fn a_list_is_text() {
-        let expected =
-            "relay backup 1\ndeadbeef 4096 relay.redb\n00000007 36 journal-0000000007.seg\nend 2 bbf62abc\n";
+        let expected = "relay store backup 1\ndeadbeef 4096 relay.redb\n00000007 36 journal-0000000007.seg\nend 2 08c66698\n";
         assert_eq!(encode(&entries()), expected);
-        assert_eq!(decode(expected.as_bytes()), Some(entries()));
-        assert_eq!(decode(encode(&[]).as_bytes()), Some(Vec::new()));
+        assert_eq!(decode(expected.as_bytes()), Ok(entries()));
+        assert_eq!(decode(encode(&[]).as_bytes()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_list_of_an_earlier_build_is_told_from_damage() {
+        let earlier =
+            "relay backup 1\ndeadbeef 4096 relay.redb\n00000007 36 journal-0000000007.seg\nend 2 bbf62abc\n";
+        assert_eq!(decode(earlier.as_bytes()), Err(NoList::Earlier));
     }
 
     #[test]
     fn what_is_cut_or_changed_is_none() {
         let whole = encode(&entries()).into_bytes();
         for length in 0..whole.len() {
-            assert_eq!(decode(&whole[..length]), None, "cut at {length}");
+            assert_eq!(decode(&whole[..length]), Err(NoList::Damaged), "cut at {length}");
             let mut changed = whole.clone();
             changed[length] ^= 1;
-            assert_eq!(decode(&changed), None, "changed at {length}");
+            assert_eq!(decode(&changed), Err(NoList::Damaged), "changed at {length}");
         }
     }
 
@@ -84,7 +107,7 @@ mod tests {
     fn no_name_leads_elsewhere() {
         for name in ["../relay.redb", "/etc/x.seg", "lock", "relay.backup", ""] {
             let entry = Entry { name: name.to_owned(), bytes: 0, checksum: 0 };
-            assert_eq!(decode(encode(&[entry]).as_bytes()), None, "{name:?}");
+            assert_eq!(decode(encode(&[entry]).as_bytes()), Err(NoList::Damaged), "{name:?}");
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::aside;
 use crate::backup;
 use crate::core::Core;
 use crate::error::{OpenError, StoreError};
-use crate::index::{self, Index};
+use crate::index::{self, Format, Index};
+use crate::index_check;
 use crate::journals::{self, Journals};
 use crate::manifest;
 use crate::progress::Watch;
@@ -108,10 +109,21 @@ fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<In
     if has_journal && !index::exists(&**disk).map_err(|error| failed(error.into()))? {
         return Err(OpenError::IndexMissing { path: path.to_owned() });
     }
-    let index = Index::open(Arc::clone(disk), options.cache_bytes).map_err(failed)?;
-    let found = index.format().map_err(failed)?;
-    if found != schema::FORMAT {
-        return Err(OpenError::Format { path: path.to_owned(), found, expected: schema::FORMAT });
+    // What cannot be looked at is told of by the opening.
+    if let Ok(Some(format)) = index_check::format_on(&**disk) {
+        check_format(format, path)?;
     }
+    let index = Index::open(Arc::clone(disk), options.cache_bytes).map_err(failed)?;
+    check_format(index.format().map_err(failed)?, path)?;
     Ok(index)
+}
+
+fn check_format(format: Format, path: &Path) -> Result<(), OpenError> {
+    match format {
+        Format::Numbered(schema::FORMAT) => Ok(()),
+        Format::Numbered(found) => {
+            Err(OpenError::Format { path: path.to_owned(), found, expected: schema::FORMAT })
+        }
+        Format::Earlier => Err(OpenError::Earlier { path: path.to_owned() }),
+    }
 }

@@ -18,11 +18,8 @@ use crate::fields::{Fields, put_number};
 use crate::journals;
 use crate::layer::Numbers;
 
-/// The format of what is written here; another one is not read. Format 1 had no journal, format 2 no payload files, and kept
-/// acked names and recipients among the rows of their queues. Format 3 named every item, and told in its row what its record tells.
-/// Format 4 had a row for each item of every queue. Format 5 kept the rows of queues among those of their items. Format 6 filled no pages
-/// of the journal. Format 7 gave items rows of their own in queues of more than 16.
-pub(crate) const FORMAT: u64 = 8;
+/// The format of what is written here; another one is not read.
+pub(crate) const FORMAT: u64 = 1;
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -34,7 +31,9 @@ pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(
 pub(crate) const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("segments");
 
 /// The format of the store.
-pub(crate) const META_FORMAT: &str = "format";
+pub(crate) const META_FORMAT: &str = "store_format";
+/// Where builds from before the first release noted theirs, which were counted otherwise.
+pub(crate) const META_EARLIER_FORMAT: &str = "format";
 /// The last arrival number given away.
 pub(crate) const META_LAST_SEQ: &str = "last_seq";
 /// The last queue number given away.

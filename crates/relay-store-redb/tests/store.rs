@@ -177,11 +177,11 @@ fn another_format_and_damage_are_refused() {
     let file = fixture.path().join("relay.redb");
     let db = Database::create(&file).unwrap();
     let tx = db.begin_write().unwrap();
-    tx.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 9).unwrap();
+    tx.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("store_format", 9).unwrap();
     tx.commit().unwrap();
     drop(db);
     let error = open(&fixture.path(), Limits::default(), Arc::default()).unwrap_err();
-    assert!(error.to_string().contains("has format 9, and this program reads format 8 only"), "{error}");
+    assert!(error.to_string().contains("has format 9, and this program reads format 1 only"), "{error}");
     std::fs::write(&file, "this is no database").unwrap();
     let error = open(&fixture.path(), Limits::default(), Arc::default()).unwrap_err();
     assert!(error.to_string().contains("cannot be opened"), "{error}");

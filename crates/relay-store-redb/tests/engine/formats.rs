@@ -1,6 +1,6 @@
 //! What is not this store is refused with a sentence, and left as it is.
 
-use relay_disk::{Disk, SimDisk};
+use relay_disk::{Disk, SimDisk, Survival};
 use relay_store_redb::OpenError;
 
 use crate::story::{Ledger, Manner, STORY};
@@ -11,10 +11,27 @@ fn refusal(world: &World) -> String {
     let files: Vec<_> = names.iter().map(|name| world.disk.contents(name)).collect();
     let error = world.try_open().unwrap_err();
     for (name, before) in names.iter().zip(files) {
-        let is_journal = name.ends_with(".seg");
-        assert!(!is_journal || world.disk.contents(name) == before, "{name} was changed");
+        let is_opened = matches!(error, OpenError::Store { .. }) && name == "relay.redb";
+        assert!(is_opened || world.disk.contents(name) == before, "{name} was changed");
     }
+    assert_eq!(world.disk.list().unwrap(), names);
     error.to_string()
+}
+
+/// Changes the meta table of the index.
+fn edit_meta(world: &World, change: impl FnOnce(&mut redb::Table<'_, &str, u64>)) {
+    Index::open(&world.disk).write(|tx| {
+        change(&mut tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap());
+    });
+}
+
+/// Makes a segment one that was written before the first release.
+fn predate(world: &World, segment: &str) {
+    world.disk.edit(segment, |bytes| {
+        bytes[..8].copy_from_slice(b"relayjnl");
+        let checksum = crc32c::crc32c(&bytes[..32]);
+        bytes[32..36].copy_from_slice(&checksum.to_le_bytes());
+    });
 }
 
 /// A store with something in it.
@@ -26,24 +43,63 @@ fn told() -> World {
     world
 }
 
+const EARLIER: &str = "the store in /store was written by an earlier build of this program, and nothing in it was changed; use `relay-bin export` with the build that wrote it, then `relay-bin import` here, into another directory";
+
 #[test]
-fn an_older_store_is_refused() {
+fn a_store_of_an_earlier_build_is_refused_and_left_as_it_is() {
+    for format in 1..=8 {
+        let world = told();
+        edit_meta(&world, |meta| {
+            meta.remove("store_format").unwrap();
+            meta.insert("format", format).unwrap();
+        });
+        for segment in world.segments() {
+            predate(&world, &segment);
+        }
+        world.disk.create("relay.redb.new").unwrap().write_all_at(&[b"half of an index"], 0).unwrap();
+        assert_eq!(refusal(&world), EARLIER, "format {format}");
+        // Nor when its process was killed, so that redb has something to mend.
+        let world = world.after_crash(Survival::All);
+        assert_eq!(refusal(&world), EARLIER, "format {format}");
+    }
+}
+
+#[test]
+fn the_first_of_all_formats_is_refused() {
     let world = World::new();
     world.disk.create("relay.redb").unwrap();
     Index::open(&world.disk).write(|tx| {
         tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 1).unwrap();
         tx.open_table(redb::TableDefinition::<&str, u64>::new("queues")).unwrap().insert("alice", 1).unwrap();
     });
-    assert_eq!(refusal(&world), "the store in /store has format 1, and this program reads format 8 only");
+    assert_eq!(refusal(&world), EARLIER);
+}
+
+#[test]
+fn a_database_of_somebody_else_is_refused() {
+    let world = World::new();
+    world.disk.create("relay.redb").unwrap();
+    Index::open(&world.disk).write(|tx| {
+        tx.open_table(redb::TableDefinition::<&str, u64>::new("queues")).unwrap().insert("alice", 1).unwrap();
+    });
+    assert_eq!(refusal(&world), "the store in /store has format 0, and this program reads format 1 only");
+}
+
+#[test]
+fn a_journal_of_an_earlier_build_is_refused() {
+    let world = told();
+    predate(&world, &world.segments().pop().unwrap());
+    let refused = refusal(&world);
+    assert!(refused.contains("was written by an earlier build of this program"), "{refused}");
 }
 
 #[test]
 fn a_newer_store_is_refused() {
     let world = told();
-    Index::open(&world.disk).write(|tx| {
-        tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 9).unwrap();
+    edit_meta(&world, |meta| {
+        meta.insert("store_format", 2).unwrap();
     });
-    assert_eq!(refusal(&world), "the store in /store has format 9, and this program reads format 8 only");
+    assert_eq!(refusal(&world), "the store in /store has format 2, and this program reads format 1 only");
 }
 
 #[test]

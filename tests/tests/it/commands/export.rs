@@ -28,6 +28,35 @@ fn what_was_exported_is_imported_once() {
     assert_eq!(place.queues("store"), whole);
 }
 
+/// As builds from before the first release wrote it, whose stores are not read.
+const EXPORT_1: &str = concat!(
+    r#"{"relay_export":{"version":1,"exported_ms":1767225700000,"last_arrival_number":2000}}"#,
+    "\n",
+    r#"{"item":{"recipient":"alice","message_id":"00000000-0000-4000-8000-000000000001","chunk_index":0,"chunk_count":1,"#,
+    r#""kind":"opaque","total_len":5,"sent_ms":7,"arrival_ms":1767225600000,"deadline_ms":9768435200000,"payload_b64":"aGVsbG8="}}"#,
+    "\n",
+    r#"{"item":{"recipient":"a \"third\"\n:one","message_id":"00000000-0000-4000-8000-000000000002","chunk_index":1,"chunk_count":3,"#,
+    r#""kind":"text","total_len":15,"sent_ms":0,"arrival_ms":1767225601000,"deadline_ms":9768435201000,"payload_b64":"d29ybGQ="}}"#,
+    "\n",
+    r#"{"end":{"items":2,"payload_bytes":10}}"#,
+    "\n",
+);
+
+#[test]
+fn what_an_earlier_build_has_exported_is_imported() {
+    let place = Place::new();
+    std::fs::write(place.path("x"), EXPORT_1).unwrap();
+    let told = place.done("store", &["import"], "x");
+    assert!(told.contains("2 items stored, 0 known already"), "{told}");
+    let queues = place.queues("store");
+    let [alice] = queues["alice"].as_slice() else { panic!("{queues:?}") };
+    assert_eq!((&*alice.body, alice.total_len, alice.sent_ms), (&b"hello"[..], 5, 7));
+    assert_eq!(alice.arrival.as_ms(), 1_767_225_600_000);
+    let [third] = queues["a \"third\"\n:one"].as_slice() else { panic!("{queues:?}") };
+    assert_eq!((&*third.body, third.kind.as_str()), (&b"world"[..], "text"));
+    assert_eq!((third.chunk.index(), third.chunk.count()), (1, 3));
+}
+
 #[test]
 fn what_cannot_be_read_is_told_and_the_rest_is_written() {
     let place = Place::filled();
