@@ -73,13 +73,23 @@ impl OpenDatabase {
     }
 }
 
+impl OpenDatabase {
+    /// Closes it. redb writes for the last time, and over damaged pages it may panic even here.
+    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+        self.db.take().map_or(Ok(()), |db| caught(|| Ok(db.close()?)))
+    }
+}
+
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
-        // Over damaged pages redb may panic even here. There is nobody to tell, and nothing left to do.
-        drop(caught(|| {
-            drop(self.db.take());
-            Ok(())
-        }));
+        let closed = self.close();
+        // One that was overtaken may not write, and need not. Otherwise all that was committed is there, and the next one that opens the
+        // file finds out what is not in use.
+        if let Err(error) = closed
+            && !self.is_overtaken.load(Ordering::SeqCst)
+        {
+            tracing::warn!(%error, "the index could not be closed");
+        }
     }
 }
 

@@ -304,6 +304,20 @@ impl Index {
         Ok(())
     }
 
+    /// Closes it, where nobody reads it.
+    ///
+    /// # Errors
+    /// When anything that was ever written to it may not be there. A handle that is opened later is told of nothing that failed before.
+    fn close(self) -> Result<(), StoreError> {
+        let Self { db, file, .. } = self;
+        let mut db = Arc::into_inner(db).ok_or(StoreError::Damaged("the index is still in use"))?;
+        db.close()?;
+        if !file.is_whole() {
+            return Err(io::Error::other("something could not be written").into());
+        }
+        Ok(())
+    }
+
     /// The disk that it lies on.
     pub(crate) fn disk(&self) -> Arc<dyn Disk> {
         Arc::clone(&self.disk)
@@ -325,7 +339,7 @@ pub(crate) fn write(
     pace: &Arc<Pace>,
     base: &Base,
 ) -> Result<(), StoreError> {
-    drop(Index::write_new(disk, cache_bytes, pace, base)?);
+    Index::write_new(disk, cache_bytes, pace, base)?.close()?;
     Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct IndexFile {
     unsure: AtomicBool,
     /// Set when a read has failed, twice: redb refuses everything from then on, until it is opened anew.
     unreadable: AtomicBool,
+    /// Set when something could not be written or synced. Another handle hears nothing of it.
+    has_failed: AtomicBool,
     /// Set when the disk knows no such thing.
     has_no_write_back: AtomicBool,
     pace: Arc<Pace>,
@@ -51,6 +53,7 @@ impl IndexFile {
             revoked: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             unreadable: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             has_no_write_back: AtomicBool::new(false),
             pace,
         }
@@ -80,6 +83,12 @@ impl IndexFile {
         self.unsure.load(Ordering::SeqCst)
     }
 
+    /// Whether all that was written through this handle is there, and durable as far as it was synced. redb hands on what fails, but for
+    /// its last words.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.has_failed.load(Ordering::SeqCst)
+    }
+
     /// Whether redb has met a read that failed.
     pub(crate) fn is_unreadable(&self) -> bool {
         self.unreadable.load(Ordering::SeqCst)
@@ -106,6 +115,24 @@ impl IndexFile {
             self.unreadable.store(true, Ordering::SeqCst);
             self.pace.alarm.raise();
         })
+    }
+
+    /// Writes something, and remembers it if that fails.
+    fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.writable()?;
+        change().inspect_err(|_| self.has_failed.store(true, Ordering::SeqCst))
+    }
+
+    /// Writes back what was written since the last sync, and syncs.
+    fn sync(&self) -> io::Result<()> {
+        let dirty = std::mem::take(&mut *self.dirty());
+        for (offset, bytes) in pieces(dirty) {
+            if !self.write_back(offset, bytes)? {
+                break;
+            }
+            self.pace.leave_disk();
+        }
+        self.file.sync()
     }
 
     /// What was written from here on is no more, and is not to be written back.
@@ -166,28 +193,18 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.writable()?;
-        self.0.file.set_len(len)?;
+        self.0.change(|| self.0.file.set_len(len))?;
         self.0.cut_off(len);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.writable()?;
-        let dirty = std::mem::take(&mut *self.0.dirty());
-        for (offset, bytes) in pieces(dirty) {
-            if !self.0.write_back(offset, bytes)? {
-                break;
-            }
-            self.0.pace.leave_disk();
-        }
-        self.0.file.sync()
+        self.0.change(|| self.0.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.writable()?;
         self.0.pace.leave_core();
-        self.0.file.write_all_at(&[data], offset)?;
+        self.0.change(|| self.0.file.write_all_at(&[data], offset))?;
         self.0.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         let mut dirty = self.0.dirty();
         let known = dirty.entry(offset).or_default();

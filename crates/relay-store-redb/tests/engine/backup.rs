@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use relay_core::{Clock as _, Relay as _};
-use relay_disk::{Call, Class, Disk as _, Fault, SimDisk, Survival};
+use relay_disk::{Call, Class, Disk as _, Fault, HookedDisk, SimDisk, Survival};
 use relay_store_redb::{Copied, CopyError, OpenError, Options, RedbRelay, Snapshot};
 
 use crate::story::{Ledger, Manner, STORY, Step};
@@ -151,6 +151,38 @@ fn a_call_fails_while_a_backup_is_written() {
             ledger.clone().audit(&copy, &copy.open());
         }
         assert!(failed > 10, "{failed}");
+    });
+}
+
+/// redb writes for the last time when it is closed. The file is opened by another handle then, which hears of nothing that has failed.
+#[test]
+fn a_backup_whose_index_cannot_be_closed_is_not_whole() {
+    within_bounds(|| {
+        let world = World::new();
+        let (relay, ledger) = in_the_middle(&world);
+        let syncs = Arc::new(AtomicUsize::new(0));
+        let write_hooked = |failing: usize| {
+            let (target, counted) = (SimDisk::new(), Arc::clone(&syncs));
+            counted.store(0, Ordering::SeqCst);
+            let disk = HookedDisk::new(target.clone(), move |call| match call {
+                Call::Sync("relay.redb.new") if counted.fetch_add(1, Ordering::SeqCst) == failing => {
+                    Err(io::Error::other("this sync is to fail"))
+                }
+                _ => Ok(()),
+            });
+            let written = take(&world, &relay)
+                .write_on(Arc::new(disk), Path::new("/backup"), &mut |_| ControlFlow::Continue(()));
+            (target, written)
+        };
+        write_hooked(usize::MAX).1.unwrap();
+        let all = syncs.load(Ordering::SeqCst);
+        for failing in 0..all {
+            let (target, written) = write_hooked(failing);
+            assert!(matches!(written, Err(CopyError::Index { .. })), "sync {failing} of {all}: {written:?}");
+            write(take(&world, &relay), &target).unwrap();
+            let copy = restored(&world, &target);
+            ledger.clone().audit(&copy, &copy.open());
+        }
     });
 }
 
