@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use relay_core::{Clock as _, Swept};
-use relay_journal::{Frame, Reader, Segment};
+use relay_journal::{Frame, ReadError, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::aside::Alive;
@@ -70,6 +70,8 @@ pub(crate) struct Keeper {
     pub(crate) due: CheckpointDue,
     /// Segments that hold something live which cannot be moved, since it is damaged.
     pub(crate) stuck: HashSet<u32>,
+    /// Segments that could not be emptied since the disk has failed. The next sweep tries again.
+    pub(crate) put_off: HashSet<u32>,
     /// When the index was last opened anew, or that was tried.
     pub(crate) reopened: Option<Stopwatch>,
     /// No request came between the last two sweeps: there is time to be thorough.
@@ -165,6 +167,7 @@ impl Keeper {
 
     /// Gives back all that can be given back.
     fn tidy(&mut self) -> Result<(), StoreError> {
+        self.put_off.clear();
         self.is_quiet = self.core.pace.is_quiet();
         if self.is_tidy()? {
             return Ok(());
@@ -202,6 +205,7 @@ impl Keeper {
     fn compact_all(&mut self) -> Result<(), StoreError> {
         // What is moved comes to lie behind it, so that there is an end.
         self.thorough_before = Some(self.core.state().position().segment);
+        self.put_off.clear();
         let emptied = self.empty_segments();
         self.thorough_before = None;
         emptied?;
@@ -384,31 +388,47 @@ impl Keeper {
         let before = self.thorough_before.unwrap_or(position.segment).min(position.segment);
         let sparse = living.into_iter().filter(|(id, live_bytes, bytes)| {
             let is_sparse = live_bytes * 100 <= bytes * percent;
-            *id < before && is_sparse && !self.stuck.contains(id)
+            *id < before && is_sparse && !self.stuck.contains(id) && !self.put_off.contains(id)
         });
         sparse.min_by_key(|(_, live_bytes, bytes)| live_bytes * 1000 / (*bytes).max(1)).map(|(id, ..)| id)
     }
 
     /// Copies what lives in a segment to the end of the journal, as far as it can be read. False when there is no writer any more.
     fn empty_segment(&mut self, segment: u32) -> Result<bool, StoreError> {
-        let moved = self.move_live(segment);
+        let mut unread = None;
+        let moved = self.move_live(segment, &mut unread);
         let left = self.core.state().main_segments().get(&segment).is_some_and(|live| live.items > 0);
-        // What could not be written may be another time.
-        if left && matches!(moved, Ok(true)) {
-            tracing::error!(segment, "a segment holds something that cannot be moved; it stays as it is");
-            self.stuck.insert(segment);
+        // What could not be written may be another time, and what could not be read.
+        match (moved, unread) {
+            (Ok(true), Some(error)) if left => {
+                tracing::warn!(%error, segment, "a segment cannot be read to be emptied; the next sweep tries again");
+                self.put_off.insert(segment);
+                Ok(true)
+            }
+            (Ok(true), None) if left => {
+                tracing::error!(segment, "a segment holds something that cannot be moved; it stays as it is");
+                self.stuck.insert(segment);
+                Ok(true)
+            }
+            (moved, _) => moved,
         }
-        moved
     }
 
-    fn move_live(&mut self, segment: u32) -> Result<bool, StoreError> {
+    /// Tells of what could be read neither of the segment nor of what the index says of it, where nothing is damaged.
+    fn move_live(&mut self, segment: u32, unread: &mut Option<StoreError>) -> Result<bool, StoreError> {
         let core = Arc::clone(&self.core);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         let mut outcome = Ok(true);
         let scanned = core.journal.main.scan(segment, |frame| {
             let Ok(frame) = frame else { return ControlFlow::Continue(()) };
-            if !self.is_live(&frame) {
-                return ControlFlow::Continue(());
+            match self.is_live(&frame) {
+                Ok(true) => {}
+                Err(error) if !error.is_damage() => {
+                    *unread = Some(error);
+                    return ControlFlow::Continue(());
+                }
+                // What cannot be found out over a damaged index is not moved.
+                Ok(false) | Err(_) => return ControlFlow::Continue(()),
             }
             bytes += frame.body.len();
             chunk.push(frame);
@@ -419,8 +439,10 @@ impl Keeper {
             outcome = self.move_items(std::mem::take(&mut chunk));
             if matches!(outcome, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        if let Err(error) = scanned {
-            tracing::error!(%error, segment, "a segment cannot be read to its end");
+        match scanned {
+            Ok(()) => {}
+            Err(error @ ReadError::Io(_)) => *unread = Some(error.into()),
+            Err(error) => tracing::error!(%error, segment, "a segment cannot be read to its end"),
         }
         if matches!(outcome, Ok(true)) && !chunk.is_empty() {
             outcome = self.move_items(chunk);
@@ -428,14 +450,12 @@ impl Keeper {
         outcome
     }
 
-    fn is_live(&self, frame: &Frame) -> bool {
+    fn is_live(&self, frame: &Frame) -> Result<bool, StoreError> {
         if !matches!(frame.kind, kind::PUSHED | kind::MOVED) {
-            return false;
+            return Ok(false);
         }
-        let Ok(found) = ItemRecord::parse(&frame.body) else { return false };
-        // What cannot be found out over a damaged index is not moved.
-        let lies_at = || Ok(self.core.state().lies_at(&found, frame.location));
-        caught(lies_at).unwrap_or(false)
+        let Ok(found) = ItemRecord::parse(&frame.body) else { return Ok(false) };
+        caught(|| self.core.state().lies_at(&found, frame.location))
     }
 
     /// Has the writer copy items. False when there is no writer any more.

@@ -249,6 +249,7 @@ impl RedbRelay {
             mailbox: mailbox.downgrade(),
             due,
             stuck: HashSet::new(),
+            put_off: HashSet::new(),
             reopened: None,
             is_quiet: false,
             thorough_before: None,

@@ -180,14 +180,16 @@ impl State {
     }
 
     /// Whether the item of this record is live, and its record is the one there.
-    pub(crate) fn lies_at(&self, found: &ItemRecord<'_>, location: Location) -> bool {
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(crate) fn lies_at(&self, found: &ItemRecord<'_>, location: Location) -> Result<bool, StoreError> {
         let (view, queue) = (self.synced(), found.queue);
-        let rows = QueueRows::of(view, queue);
-        let item = rows.and_then(|rows| rows.map_or(Ok(None), |rows| rows.read_item(found.seq)));
-        let Ok(Some(item)) = item else { return false };
+        let Some(rows) = QueueRows::of(view, queue)? else { return Ok(false) };
+        let Some(item) = rows.read_item(found.seq)? else { return Ok(false) };
         let is_its_record =
             |recipient| found.is_of(Owner { queue, recipient: &recipient }, item.seq, item.id);
-        item.location == location && view.owner(queue).is_ok_and(is_its_record)
+        Ok(item.location == location && is_its_record(view.owner(queue)?))
     }
 
     pub(crate) fn base(&self) -> &Arc<Base> {

@@ -10,6 +10,7 @@ use relay_core::{Ack, Limits, Relay};
 use relay_disk::Call;
 use relay_store_redb::{Options, RedbRelay};
 
+use crate::story::again;
 use crate::world::{
     QUEUES, World, envelope, id, payload, recipient, run_slow_tests, small_options, within_bounds,
 };
@@ -170,6 +171,57 @@ fn what_cannot_be_moved_stays_and_stops_nothing() {
         tidy(&world, &relay, || world.segments().len() * 2 < before);
         let shown: usize = (0..QUEUES.len()).map(|queue| world.pull_all(&relay, queue).unwrap().len()).sum();
         assert_eq!(shown, (0..ITEMS).filter(|number| stays(*number)).count() - damaged.len());
+    });
+}
+
+/// What the disk cannot read now it may another time.
+#[test]
+fn what_could_not_be_read_is_moved_later() {
+    moves_later("journal-");
+}
+
+/// The same, where it is the index that cannot be read: what lives is not known then.
+#[test]
+fn what_the_index_could_not_tell_of_is_moved_later() {
+    moves_later("relay.redb");
+}
+
+/// While the keeper looks what lives in a segment, files cannot be read whose names begin so.
+fn moves_later(unreadable: &'static str) {
+    within_bounds(move || {
+        let World { options, limits, .. } = world();
+        let world = World { limits, ..World::new() }.with_options(Options { cache_bytes: 0, ..options });
+        let (is_failing, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (fails_now, counted) = (Arc::clone(&is_failing), Arc::clone(&failed));
+        // A read of the index is made twice.
+        let left = AtomicUsize::new(0);
+        let relay = world.open_hooked(move |call| {
+            let Call::Read(name, _) = call else { return Ok(()) };
+            if std::thread::current().name() != Some("relay-keeper") || !fails_now.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            if name.starts_with("journal-") {
+                left.store(2, Ordering::SeqCst);
+            }
+            if !name.starts_with(unreadable) || left.load(Ordering::SeqCst) == 0 {
+                return Ok(());
+            }
+            left.fetch_sub(1, Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
+            Err(io::Error::other("this read is to fail"))
+        });
+        fill(&world, &relay);
+        ack_all_but(&world, &relay, stays);
+        is_failing.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            drop(world.block_on(relay.sweep()));
+        }
+        is_failing.store(false, Ordering::SeqCst);
+        assert!(failed.load(Ordering::SeqCst) > 0, "the keeper has read nothing");
+        // The index is opened anew once a second.
+        again(|| world.block_on(relay.sweep())).unwrap();
+        tidy(&world, &relay, || is_dense(&world));
+        expect_what_stays(&world, &relay);
     });
 }
 
