@@ -1,7 +1,8 @@
-//! The machine's clock. The one place where this workspace asks what time it is. It changes no time, and waits for none.
+//! The machine's clocks. The one place where this workspace asks what time it is, and how much has passed. It changes no time, and waits for
+//! none.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relay_core::{Clock, Timestamp};
 
@@ -9,7 +10,7 @@ use relay_core::{Clock, Timestamp};
 /// by less.
 const JUMP: Duration = Duration::from_secs(60);
 
-/// The machine's clock. It may be set back; the stores see to it that this does no harm.
+/// The machine's clock. It may be set, or wrong; the stores see to it that this does no harm.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -23,7 +24,7 @@ pub(crate) struct WatchedClock {
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     time: Timestamp,
-    instant: Instant,
+    elapsed_ms: u64,
 }
 
 /// By how much the time of day has moved beside the time that has passed.
@@ -39,6 +40,30 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_ms(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
+
+    fn elapsed_ms(&self) -> u64 {
+        elapsed_ms()
+    }
+}
+
+/// Since the machine was started. It counts the time that the machine slept.
+#[cfg(target_os = "linux")]
+fn elapsed_ms() -> u64 {
+    let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let ms = since.tv_sec.saturating_mul(1000).saturating_add(since.tv_nsec / 1_000_000);
+    u64::try_from(ms).unwrap_or_default()
+}
+
+/// Since it was first asked for. Whether it counts the time that the machine slept is the system's affair.
+#[cfg(not(target_os = "linux"))]
+fn elapsed_ms() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "the time of day is held against it")]
+    let now = Instant::now();
+    let passed = now.saturating_duration_since(*BEGIN.get_or_init(|| now));
+    u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Clock for WatchedClock {
@@ -51,18 +76,19 @@ impl Clock for WatchedClock {
         }
         reading.time
     }
+
+    fn elapsed_ms(&self) -> u64 {
+        elapsed_ms()
+    }
 }
 
 impl Reading {
     fn take() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the time of day is held against it, and nothing else")]
-        let instant = Instant::now();
-        Self { time: SystemClock.now(), instant }
+        Self { time: SystemClock.now(), elapsed_ms: elapsed_ms() }
     }
 
     fn jump_since(&self, before: Self) -> Option<Jump> {
-        let passed = self.instant.saturating_duration_since(before.instant);
-        let expected = before.time.plus_ms(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));
+        let expected = before.time.plus_ms(self.elapsed_ms.saturating_sub(before.elapsed_ms));
         let by = Duration::from_millis(self.time.as_ms().abs_diff(expected.as_ms()));
         let jump = if self.time > expected { Jump::Forward(by) } else { Jump::Back(by) };
         (by > JUMP).then_some(jump)
@@ -74,11 +100,11 @@ impl Jump {
         match self {
             Self::Forward(by) => tracing::warn!(
                 seconds = by.as_secs(),
-                "the clock went forward, or the machine slept: what is due by the new time has expired"
+                "the clock went forward: up to an hour the store follows it, and beyond that goes on with the time that passes"
             ),
             Self::Back(by) => tracing::warn!(
                 seconds = by.as_secs(),
-                "the clock was set back: for the store time stands still until it has caught up"
+                "the clock was set back: up to an hour the store waits until it has caught up, and beyond that goes on with the time that passes"
             ),
         }
     }
@@ -94,7 +120,8 @@ mod tests {
     fn jump(time: Duration, passed: Duration) -> Option<Jump> {
         let before = Reading { time: Timestamp::from_ms(3_600_000), ..Reading::take() };
         let time = Timestamp::from_ms(u64::try_from(time.as_millis()).unwrap());
-        Reading { time, instant: before.instant + passed }.jump_since(before)
+        let elapsed_ms = before.elapsed_ms + u64::try_from(passed.as_millis()).unwrap();
+        Reading { time, elapsed_ms }.jump_since(before)
     }
 
     #[test]
@@ -115,6 +142,13 @@ mod tests {
         }
         assert_eq!(jump(4 * HOUR, Duration::ZERO), Some(Jump::Forward(3 * HOUR)));
         assert_eq!(jump(Duration::ZERO, HOUR), Some(Jump::Back(2 * HOUR)));
+    }
+
+    #[test]
+    fn the_time_that_passes_goes_on() {
+        let before = SystemClock.elapsed_ms();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(SystemClock.elapsed_ms() >= before + 4);
     }
 
     #[test]

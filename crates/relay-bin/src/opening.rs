@@ -158,6 +158,10 @@ mod tests {
         fn now(&self) -> Timestamp {
             Timestamp::default()
         }
+
+        fn elapsed_ms(&self) -> u64 {
+            0
+        }
     }
 
     const PATIENT: Duration = Duration::from_secs(3600);

@@ -127,6 +127,7 @@ pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
         cache_bytes,
         free_bytes_min: config.storage.min_free_bytes,
         store_bytes_max: config.storage.max_bytes,
+        trust_clock: config.storage.trust_clock,
         // What is in flight is bounded where it comes in. What was let in there must not be turned away here.
         waiting_bytes_max: config.server.max_inflight_bytes,
         ..relay_store_redb::Options::default()

@@ -68,6 +68,8 @@ pub struct Figures {
     pub sweep_lag_ms: Option<u64>,
     /// For how long space may have been free that was not given back, in milliseconds.
     pub reclaim_lag_ms: Option<u64>,
+    /// How far the machine's clock is ahead of the time by which items expire, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl Histogram {

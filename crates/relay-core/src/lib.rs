@@ -25,6 +25,10 @@
 //!     fn now(&self) -> Timestamp {
 //!         Timestamp::from_ms(43_200_000)
 //!     }
+//!
+//!     fn elapsed_ms(&self) -> u64 {
+//!         0
+//!     }
 //! }
 //!
 //! let relay = MemoryRelay::new(Limits::default(), Arc::new(Noon));
@@ -68,4 +72,4 @@ pub use message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
 pub use queue::{Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
 pub use relay::Relay;
 pub use store::{Due, DueItems, Forgotten, Front, Item, Queued, ReadTx, Trace, WriteTx};
-pub use time::{Clock, SteadyClock, Timestamp};
+pub use time::{Clock, Reading, StoreClock, Timestamp};

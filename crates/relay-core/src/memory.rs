@@ -19,7 +19,7 @@ use crate::message::{Envelope, ItemId, Kind, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Admission, Page, Pull, PushOutcome, SweepStep, Swept};
 use crate::relay::Relay;
 use crate::store::{Due, DueItems, Forgotten, Front, Item, Queued as _, ReadTx, Trace, WriteTx};
-use crate::time::{Clock, SteadyClock, Timestamp};
+use crate::time::{Clock, StoreClock, Timestamp};
 use crate::verify::{self, Inspect};
 
 /// How many rows one step of the sweep reclaims before it lets other requests in.
@@ -42,7 +42,7 @@ const MARGIN: u64 = 16;
 /// A relay whose queues live in memory.
 pub struct MemoryRelay {
     limits: Limits,
-    clock: SteadyClock,
+    clock: StoreClock,
     bytes_max: u64,
     tables: Mutex<Bounded>,
 }
@@ -78,7 +78,7 @@ impl MemoryRelay {
 
     /// An empty relay, which holds up to [`Self::BYTES_MAX`].
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        let clock = SteadyClock::new(clock);
+        let clock = StoreClock::new(clock);
         Self { limits, clock, bytes_max: Self::BYTES_MAX, tables: Mutex::default() }
     }
 
@@ -138,8 +138,9 @@ impl Relay for MemoryRelay {
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        let Ok(page) = queue::pull(&self.lock().tables, &self.limits, self.clock.now(), &pull);
-        Ok(page)
+        let reading = self.clock.read();
+        let Ok(page) = queue::pull(&self.lock().tables, &self.limits, reading.now, &pull);
+        Ok(page.outside(reading))
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
@@ -168,7 +169,8 @@ impl Relay for MemoryRelay {
         let is_full = self.is_full();
         let tables = &self.lock().tables;
         let live = Usage { items: tables.deadlines.len() as u64, bytes: tables.bytes };
-        Figures { live: Some(live), is_full: Some(is_full), ..Figures::default() }
+        let clock_offset_ms = Some(self.clock.read().offset_ms());
+        Figures { live: Some(live), is_full: Some(is_full), clock_offset_ms, ..Figures::default() }
     }
 }
 

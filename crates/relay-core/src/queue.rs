@@ -13,7 +13,7 @@ use crate::error::Rejection;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::store::{Item, Queued, ReadTx, Trace, WriteTx};
-use crate::time::Timestamp;
+use crate::time::{Reading, Timestamp};
 
 /// What became of a push that was not refused. `usage` is what the queue holds afterwards, in live items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,20 @@ pub struct Page<I = Item<Bytes>> {
     pub next: Option<Seq>,
     /// How many live items follow this page.
     pub remaining: u64,
+}
+
+impl Page {
+    /// The page as it is shown to others, with times by the clock of the machine.
+    #[must_use]
+    pub fn outside(mut self, reading: Reading) -> Self {
+        if reading.disagrees() {
+            for item in &mut self.items {
+                item.arrival = reading.outside(item.arrival);
+                item.deadline = reading.outside(item.deadline);
+            }
+        }
+        self
+    }
 }
 
 /// A request to take items out of a queue. No item is named twice, and at most [`Ack::ITEMS_MAX`] are.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Clock as _, Envelope, Seq};
+use relay_core::{Envelope, Seq};
 use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
 use tokio::sync::{mpsc, watch};

@@ -108,7 +108,8 @@ impl Base {
         let payloads_through = small(schema::META_PAYLOADS)?.unwrap_or_default();
         let seq = Seq::new(number(schema::META_LAST_SEQ)?.unwrap_or_default());
         let queue = number(schema::META_LAST_QUEUE)?.unwrap_or_default();
-        let numbers = Numbers { seq, queue };
+        let time = Timestamp::from_ms(number(schema::META_TIME)?.unwrap_or_default());
+        let numbers = Numbers { seq, queue, time };
         let size = Size {
             rows_bytes: number(schema::META_ROWS_BYTES)?,
             file_bytes_per_1000: number(schema::META_FILE_BYTES_PER_1000)?,

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use relay_core::{Clock, ItemId, Limits, Page, Pull, Recipient, Seq, SteadyClock, queue};
+use relay_core::{ItemId, Limits, Page, Pull, Recipient, Seq, queue};
 use relay_journal::{Location, ReadError};
 
+use crate::clock::WatchedTime;
 use crate::error::StoreError;
 use crate::excerpt::{Excerpt, ROWS_MAX, Wanted};
 use crate::journals::Journals;
@@ -29,7 +30,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 pub(crate) struct Core {
     pub(crate) limits: Limits,
-    pub(crate) clock: SteadyClock,
+    pub(crate) clock: WatchedTime,
     pub(crate) journal: Journals,
     pub(crate) pace: Arc<Pace>,
     pub(crate) room: Room,
@@ -51,7 +52,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         limits: Limits,
-        clock: SteadyClock,
+        clock: WatchedTime,
         journal: Journals,
         pace: Arc<Pace>,
         room: Room,
@@ -204,9 +205,9 @@ impl Core {
                     gone.clear();
                 }
                 Some(page) => {
-                    let now = self.clock.now();
-                    page.items.iter().for_each(|item| self.observations.delivery(item.arrival, now));
-                    return Ok(page);
+                    let reading = self.clock.read();
+                    page.items.iter().for_each(|item| self.observations.delivery(item.arrival, reading.now));
+                    return Ok(page.outside(reading));
                 }
             }
         }

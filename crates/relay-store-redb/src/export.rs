@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use relay_core::{Clock, Front, Item, Queued as _, Recipient, Seq, Timestamp, Usage};
+use relay_core::{Front, Item, Queued as _, Recipient, Seq, Timestamp, Usage};
 
 use crate::error::{StoreError, caught};
 use crate::journals;
@@ -75,14 +75,18 @@ impl RedbRelay {
     ) -> Result<Vec<String>, StoreError> {
         let state = self.core.state();
         let reading = Reading { view: state.synced(), journal: &self.core.journal };
-        let now = self.core.clock.now();
+        let time = self.core.clock.read();
+        let mut visit = |recipient: &Recipient, mut item: Item<Bytes>| {
+            (item.arrival, item.deadline) = (time.outside(item.arrival), time.outside(item.deadline));
+            visit(recipient, item)
+        };
         caught(|| {
             let mut lost = self.findings.clone();
             lost.extend(recount::find_damaged_rows(&reading)?);
             for rows in recount::queues(&reading)? {
                 let rows = rows?;
                 let queue = rows.queue;
-                match export_queue(&reading, &rows, now, &mut lost, &mut visit) {
+                match export_queue(&reading, &rows, time.now, &mut lost, &mut visit) {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(ControlFlow::Break(())) => break,
                     Err(StoreError::Damaged(what)) => lost.push(format!("queue number {queue}: {what}")),
@@ -102,12 +106,12 @@ impl RedbRelay {
         self.measure(&mut stats)?;
         let state = self.core.state();
         let reading = Reading { view: state.synced(), journal: &self.core.journal };
-        let now = self.core.clock.now();
+        let time = self.core.clock.read();
         caught(|| {
             let mut first = Vec::new();
             for rows in recount::queues(&reading)? {
                 let rows = rows?;
-                match rows.front(now).and_then(|front| first_live(&rows, front)) {
+                match rows.front(time.now).and_then(|front| first_live(&rows, front)) {
                     Ok((expired, item)) => {
                         stats.expired = stats.expired.plus(expired);
                         first.extend(item.map(|item| (rows.queue, item)));
@@ -116,8 +120,9 @@ impl RedbRelay {
                     Err(error) => return Err(error),
                 }
             }
-            stats.next_deadline = first.iter().map(|(_, item)| item.deadline).min();
-            stats.oldest_arrival = oldest_arrival(&reading, first);
+            let next = first.iter().map(|(_, item)| item.deadline).min();
+            stats.next_deadline = next.map(|deadline| time.outside(deadline));
+            stats.oldest_arrival = oldest_arrival(&reading, first).map(|arrival| time.outside(arrival));
             Ok(())
         })?;
         Ok(stats)

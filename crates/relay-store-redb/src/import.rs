@@ -64,7 +64,11 @@ impl RedbRelay {
     ///
     /// # Errors
     /// The store's; then nothing of the bundle is there, unless a restart finds that it is.
-    pub async fn import(&self, items: Vec<Carried>) -> Result<Imported, Error> {
+    pub async fn import(&self, mut items: Vec<Carried>) -> Result<Imported, Error> {
+        let time = self.core.clock.read();
+        for item in &mut items {
+            (item.arrival, item.deadline) = (time.inside(item.arrival), time.inside(item.deadline));
+        }
         let (caller, answer) = oneshot::channel();
         Self::post(self.mailbox.as_ref(), Job::Import(items, caller))?;
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)

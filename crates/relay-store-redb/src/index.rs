@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use redb::{Database, Durability, ReadableTable, WriteTransaction};
+use relay_core::Timestamp;
 use relay_disk::{Disk, DiskFile};
 use relay_journal::Position;
 
@@ -211,6 +212,12 @@ impl Index {
         Ok(self.file.written_bytes() - before)
     }
 
+    /// Notes that the store, which is as `base` says and holds nothing, has come to no later time than `time`.
+    pub(crate) fn set_back(&self, base: &Base, time: Timestamp) -> Result<(), StoreError> {
+        let numbers = Numbers { time, ..base.numbers };
+        finish(self.begin()?, numbers, base.position, base.payloads_through, &base.segments)
+    }
+
     /// Whether most of the file is holes, or, when there is time since it `is_quiet`, half. redb reuses them, but gives none back.
     pub(crate) fn is_wasteful(&mut self, base: &Base, is_quiet: bool) -> Result<bool, StoreError> {
         let bytes = self.file_bytes()?;
@@ -372,6 +379,7 @@ fn finish(
     let mut meta = tx.open_table(schema::META)?;
     meta.insert(schema::META_LAST_SEQ, numbers.seq.as_u64())?;
     meta.insert(schema::META_LAST_QUEUE, numbers.queue)?;
+    meta.insert(schema::META_TIME, numbers.time.as_ms())?;
     if let Some(position) = position {
         meta.insert(schema::META_SEGMENT, u64::from(position.segment))?;
         meta.insert(schema::META_OFFSET, u64::from(position.offset))?;

@@ -8,12 +8,18 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+<<<<<<< HEAD
 use relay_core::{Clock as _, Swept};
 use relay_journal::{Frame, ReadError, Reader, Segment};
+=======
+use relay_core::Swept;
+use relay_journal::{Frame, Reader, Segment};
+>>>>>>> clock
 use tokio::sync::{mpsc, oneshot};
 
 use crate::aside::Alive;
 use crate::base::Base;
+use crate::clock::NOTE_AFTER_MS;
 use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::index::Index;
@@ -113,6 +119,7 @@ impl Keeper {
             };
             patience = if outcome.is_ok() { CHECKPOINT_AFTER } else { RETRY_AFTER };
         }
+        self.note_time();
         // What it would have held is replayed by the next start.
         drop(self.checkpoint());
     }
@@ -158,10 +165,20 @@ impl Keeper {
     /// A checkpoint, and a step towards dense segments.
     fn maintain(&mut self) -> Result<(), StoreError> {
         self.is_quiet = false;
+        self.note_time();
         self.checkpoint()?;
         match self.sparsest() {
             Some(segment) => self.empty_segment(segment).map(drop),
             None => Ok(()),
+        }
+    }
+
+    /// Has the next checkpoint say what time it is, should nothing have happened for long: a start goes on from there.
+    fn note_time(&self) {
+        let now = self.core.clock.now();
+        let mut state = self.core.state_mut();
+        if now >= state.numbers().time.plus_ms(NOTE_AFTER_MS) && state.has_items() {
+            state.note_time(now);
         }
     }
 

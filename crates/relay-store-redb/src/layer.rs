@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use relay_core::{Recipient, Seq};
+use relay_core::{Recipient, Seq, Timestamp};
 use relay_journal::Location;
 
 use crate::rows::Rows;
@@ -23,11 +23,13 @@ pub(crate) struct Layer {
 /// So many items in the rows of queues count as a row: they take about as much memory.
 const ITEMS_OF_A_ROW: usize = 4;
 
-/// The last numbers given away.
+/// The last numbers given away, and when that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Numbers {
     pub(crate) seq: Seq,
     pub(crate) queue: u64,
+    /// The time that the store had come to.
+    pub(crate) time: Timestamp,
 }
 
 /// What came to and went from the live frames of a segment.
@@ -100,7 +102,11 @@ impl Layer {
 impl Numbers {
     /// The later of each.
     fn max(self, other: Self) -> Self {
-        Self { seq: self.seq.max(other.seq), queue: self.queue.max(other.queue) }
+        Self {
+            seq: self.seq.max(other.seq),
+            queue: self.queue.max(other.queue),
+            time: self.time.max(other.time),
+        }
     }
 }
 

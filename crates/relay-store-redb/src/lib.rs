@@ -15,7 +15,8 @@
 //! - `read`: pages and counts. `recount`: does everything add up? `index_check`: are the pages of the index whole?
 //! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
-//!   one that writes large payloads ahead of it. `room`: is there space for what is new? `keeper`, `index`: the one that writes
+//!   one that writes large payloads ahead of it. `room`: is there space for what is new? `clock`: what
+//!   time it is for the store. `keeper`, `index`: the one that writes
 //!   checkpoints and gives space back; `index_file`: the file as redb sees it; `progress`: how far a
 //!   start has come; `pace`: how room is left for requests; `alarm`: how the keeper hears that the index has failed. `observe`: what
 //!   is counted and timed of all that.
@@ -29,6 +30,7 @@ mod aside;
 mod backup;
 mod base;
 mod batch;
+mod clock;
 mod core;
 mod error;
 mod excerpt;
@@ -140,6 +142,9 @@ pub struct Options {
     /// While the files of the store together take more than this, in bytes, the same. What was acked counts until its space is
     /// reclaimed, which some of it is only with time: half of what lives, and 48 MiB. 0: as much as there is.
     pub store_bytes_max: u64,
+    /// The operator says that the machine's clock is right: the store begins with its time, however much later that is than the one it
+    /// had come to, and what is due by it has expired. Otherwise a clock that is more than a week ahead is taken for wrong.
+    pub trust_clock: bool,
     /// Told how far a start has come, if somebody wants to know.
     pub progress: Option<OpenProgress>,
 }
@@ -189,6 +194,7 @@ impl Default for Options {
             aside_bytes: 256 * 1024,
             free_bytes_min: 0,
             store_bytes_max: 0,
+            trust_clock: false,
             progress: None,
         }
     }

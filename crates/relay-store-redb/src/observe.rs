@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use relay_core::{Clock, Figures, FileUse, Histogram, Timestamp, Usage};
+use relay_core::{Figures, FileUse, Histogram, Timestamp, Usage};
 use relay_journal::Reader;
 
 use crate::base::Live;
@@ -134,7 +134,8 @@ impl Observations {
 
 /// All that the store tells.
 pub(crate) fn figures(core: &Core, waiting_bytes: u64) -> Figures {
-    let (seen, now_ms) = (&core.observations, core.clock.now().as_ms());
+    let (seen, reading) = (&core.observations, core.clock.read());
+    let now_ms = reading.now.as_ms();
     let lag_ms = |since: &AtomicU64| Some(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
     Figures {
         batch_requests: Some(seen.batch_requests.distribution()),
@@ -149,6 +150,7 @@ pub(crate) fn figures(core: &Core, waiting_bytes: u64) -> Figures {
         files: files(&core.journal, seen.index_bytes.load(Ordering::Relaxed)),
         sweep_lag_ms: lag_ms(&seen.swept_ms),
         reclaim_lag_ms: lag_ms(&seen.tidy_ms),
+        clock_offset_ms: Some(reading.offset_ms()),
     }
 }
 

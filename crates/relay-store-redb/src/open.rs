@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use relay_core::{Clock, Limits, SteadyClock};
+use relay_core::{Clock, Limits};
 use relay_disk::Disk;
 use relay_journal::{Journal, Position};
 
 use crate::Options;
 use crate::aside;
 use crate::backup;
+use crate::clock::WatchedTime;
 use crate::core::Core;
 use crate::error::{OpenError, StoreError};
 use crate::index::{self, Format, Index};
@@ -83,8 +84,28 @@ pub(crate) fn open(
     let room = Room::new(bounds, disk, readers.clone(), Arc::clone(&clock));
     // The operator hears of it at the start.
     room.is_full();
-    let core = Core::new(limits, SteadyClock::new(clock), readers, pace, room, state);
+    let time = begin_time(clock, &mut state, &index, options, opened.frames > 0).map_err(failed)?;
+    let core = Core::new(limits, time, readers, pace, room, state);
     Ok(Opened { core, index, journal, payloads, findings })
+}
+
+/// The time of the store. One that holds nothing takes over what the machine's clock shows. Where that is earlier, it is written down before
+/// anything comes that a later time would let expire; so not when there is something to replay, which tells the later time again.
+fn begin_time(
+    clock: Arc<dyn Clock>,
+    state: &mut State,
+    index: &Index,
+    options: &Options,
+    has_replayed: bool,
+) -> Result<WatchedTime, StoreError> {
+    let (known, wall) = (state.numbers().time, clock.now());
+    let may_begin = !state.has_items() && (wall >= known || !has_replayed);
+    let time = WatchedTime::begin(clock, (!may_begin).then_some(known), options.trust_clock);
+    if may_begin && wall < known {
+        index.set_back(state.base(), time.now())?;
+        state.set_back(Arc::new(index.base()?));
+    }
+    Ok(time)
 }
 
 /// All payload files that are there are decided: what was to come of them is in the journal, or was lost with its process.

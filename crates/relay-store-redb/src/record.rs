@@ -38,7 +38,7 @@ pub(crate) struct ItemRecord<'a> {
     pub(crate) queue: u64,
     pub(crate) seq: Seq,
     pub(crate) deadline: Timestamp,
-    arrival: Timestamp,
+    pub(crate) arrival: Timestamp,
     total_len: u64,
     sent_ms: u64,
     chunk_index: u32,

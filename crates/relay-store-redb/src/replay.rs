@@ -219,10 +219,12 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'
     match frame.kind {
         kind::PUSHED => {
             let found = ItemRecord::parse(&frame.body)?;
+            tables.note_time(found.arrival);
             add(tables, &found, found.row(frame.location)?)
         }
         kind::PUSHED_ASIDE => {
             let (found, location) = payload::parse_record(&frame.body)?;
+            tables.note_time(found.arrival);
             add(tables, &found, found.row(location)?)
         }
         kind::MOVED => {
@@ -232,6 +234,7 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'
         kind::REMOVED => return remove(tables, &Removed::parse(&frame.body)?),
         kind::FORGOTTEN => {
             let Forgotten { now, first, last } = Forgotten::parse(&frame.body)?;
+            tables.note_time(now);
             tables.forget(&first, &last, now, |queue| part.has(queue)).map(drop)
         }
         kind::DROPPED => tables.drop_if_forgettable(record::parse_dropped(&frame.body)?).map(drop),

@@ -38,6 +38,8 @@ pub(crate) const META_EARLIER_FORMAT: &str = "format";
 pub(crate) const META_LAST_SEQ: &str = "last_seq";
 /// The last queue number given away.
 pub(crate) const META_LAST_QUEUE: &str = "last_queue";
+/// The time that the store had come to, in milliseconds since 1970.
+pub(crate) const META_TIME: &str = "time_ms";
 /// Where a replay begins: the segment of the journal, and the place in it.
 pub(crate) const META_SEGMENT: &str = "journal_segment";
 /// See [`META_SEGMENT`].
@@ -676,7 +678,7 @@ pub(crate) fn name_checksum(recipient: &str, queue: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(recipient.as_bytes()), &queue.to_le_bytes())
 }
 
-/// CRC-32C of the last arrival number, the last queue number, where a replay begins (twice 0 in a new store), the last payload file
+/// CRC-32C of the last arrival number, the last queue number, the time, where a replay begins (twice 0 in a new store), the last payload file
 /// that is decided, and each row of [`SEGMENTS`]; all as 8 bytes, little-endian.
 pub(crate) fn meta_checksum(
     numbers: Numbers,
@@ -685,7 +687,7 @@ pub(crate) fn meta_checksum(
     segments: &BTreeMap<u32, Live>,
 ) -> u64 {
     let Position { segment, offset } = position.unwrap_or_default();
-    let head = [numbers.seq.as_u64(), numbers.queue]
+    let head = [numbers.seq.as_u64(), numbers.queue, numbers.time.as_ms()]
         .into_iter()
         .chain([segment, offset, payloads_through].map(u64::from));
     let rows = segments.iter().flat_map(|(segment, live)| [u64::from(*segment), live.items, live.bytes]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use relay_core::{Recipient, Seq};
+use relay_core::{Recipient, Seq, Timestamp};
 use relay_journal::{Location, Position};
 
 use crate::acked::AckedNames;
@@ -104,6 +104,12 @@ impl State {
         self.position = position;
     }
 
+    /// The index is `base` now, which says an earlier time.
+    pub(crate) fn set_back(&mut self, base: Arc<Base>) {
+        self.active.numbers.time = base.numbers.time;
+        self.base = base;
+    }
+
     /// Makes a batch visible, which ends at `position` of the journal.
     pub(crate) fn publish(&mut self, batch: Layer, position: Position) {
         let below = self.numbers_below();
@@ -129,14 +135,26 @@ impl State {
 
     /// Leaves numbers out: records that told the last ones may be lost, and none may be given away twice.
     pub(crate) fn skip_numbers(&mut self) {
-        let Numbers { seq, queue } = self.active.numbers;
+        let Numbers { seq, queue, time } = self.active.numbers;
         let seq = Seq::new(seq.as_u64().saturating_add(NUMBERS_SKIPPED));
-        self.active.numbers = Numbers { seq, queue: queue.saturating_add(NUMBERS_SKIPPED) };
+        self.active.numbers = Numbers { seq, queue: queue.saturating_add(NUMBERS_SKIPPED), time };
     }
 
     /// Gives no arrival number up to `seq` away any more.
     pub(crate) fn raise_numbers(&mut self, seq: Seq) {
         self.active.numbers.seq = self.active.numbers.seq.max(seq);
+    }
+
+    /// Notes that the store has come to this time.
+    pub(crate) fn note_time(&mut self, now: Timestamp) {
+        self.active.numbers.time = self.active.numbers.time.max(now);
+    }
+
+    /// Whether there is an item, expired or not.
+    pub(crate) fn has_items(&self) -> bool {
+        let change = self.change().items;
+        let known = self.base.segments.values().fold(0, |sum: u64, live| sum.saturating_add(live.items));
+        known.saturating_add_signed(change) > 0
     }
 
     /// How much waits for the next checkpoint, in rows.

@@ -63,6 +63,11 @@ impl<'s> Tables<'s> {
         self.view().queue_row(queue)
     }
 
+    /// Notes that the store had come to this time when a record was made.
+    pub(crate) fn note_time(&mut self, time: Timestamp) {
+        self.layer.numbers.time = self.layer.numbers.time.max(time);
+    }
+
     /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
     pub(crate) fn savepoint(&mut self) -> Numbers {
         self.undo.clear();

@@ -8,8 +8,7 @@ use std::sync::mpsc::{SendError, Sender};
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Carried, Clock, Envelope, Limits, PushOutcome, Rejection, Seq, SweepStep, Swept,
-    Timestamp,
+    Ack, AckOutcome, Carried, Envelope, Limits, PushOutcome, Rejection, Seq, SweepStep, Swept, Timestamp,
     queue::{self, Admission},
 };
 use relay_journal::{Frame, Journal, JournalError, Location, Position};
@@ -307,7 +306,8 @@ impl Writer {
         let sweeping = !self.sweep.waiting.is_empty() && !is_behind;
         let step = sweeping.then(|| alone(&mut batch, |batch| queue::expire(batch, now, step_rows)));
         let marks = batch.marks();
-        let (layer, records) = batch.finish();
+        let (mut layer, records) = batch.finish();
+        layer.numbers.time = layer.numbers.time.max(now);
         drop(state);
         let synced = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
         match synced {

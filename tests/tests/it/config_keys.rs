@@ -33,6 +33,7 @@ const TESTS: &[(&str, fn())] = &[
     ("storage.cache_bytes", server::storage_cache_bytes_is_accepted_and_printed_and_changes_no_answer),
     ("storage.min_free_bytes", server::storage_min_free_bytes),
     ("storage.max_bytes", server::storage_max_bytes),
+    ("storage.trust_clock", server::storage_trust_clock),
     ("privacy.key_path", server::privacy_key_path),
     ("relay.max_message_bytes", relay::max_message_bytes),
     ("relay.max_queue_bytes_per_user", relay::max_queue_bytes_per_user),

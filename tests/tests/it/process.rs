@@ -1,6 +1,7 @@
 //! The real process: command line, configuration, exit codes, signals, log. What it answers is tested elsewhere.
 
 mod answers;
+mod clock;
 mod configuration;
 mod full_disk;
 mod heavy;

@@ -5,6 +5,7 @@ mod clock_steps;
 mod fail_stop;
 mod failing_disk;
 mod rot;
+mod wrong_clock;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -13,8 +14,8 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use relay_core::Limits;
 use relay_core::testing::ManualClock;
+use relay_core::{Chunk, Envelope, Kind, Limits, MessageId, Recipient};
 use relay_disk::SimDisk;
 use relay_store_redb::{OpenError, Options, RedbRelay};
 use relay_tests::{Client, message_of};
@@ -37,6 +38,19 @@ fn small_options() -> Options {
 fn open_on(disk: &SimDisk, clock: &Arc<ManualClock>) -> Result<RedbRelay, OpenError> {
     let clock = Arc::clone(clock);
     RedbRelay::open_on(Arc::new(disk.clone()), Path::new("/store"), Limits::default(), clock, small_options())
+}
+
+/// What brings message `number` from another store.
+pub(crate) fn envelope(recipient: &str, number: u128) -> Envelope {
+    Envelope {
+        recipient: Recipient::parse(recipient).unwrap(),
+        message_id: MessageId::from_bytes(number.to_be_bytes()),
+        chunk: Chunk::new(0, 1).unwrap(),
+        kind: Kind::parse("opaque").unwrap(),
+        total_len: 1,
+        sent_ms: 0,
+        payload: "x".into(),
+    }
 }
 
 /// A message and its payload.

@@ -46,6 +46,7 @@ pub(super) const KEYS: &[Key] = &[
     number("storage.cache_bytes", 1 << 20, 1 << 40, |c| c.storage.cache_bytes),
     number("storage.min_free_bytes", 0, COUNT_MAX, |c| c.storage.min_free_bytes),
     number("storage.max_bytes", 0, COUNT_MAX, |c| c.storage.max_bytes),
+    flag("storage.trust_clock", |c| c.storage.trust_clock),
     text("privacy.key_path", |c| Some(lossy(&c.privacy.key_path))),
     number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
     number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),

@@ -137,6 +137,8 @@ pub struct StorageConfig {
     /// Bytes that the store's files may take together, or the whole store in memory; with more, pushes are refused. 0: no bound
     /// for files, and 256 MiB in memory.
     pub max_bytes: u64,
+    /// The store begins with the time of the machine's clock, however much later that is than its own.
+    pub trust_clock: bool,
 }
 
 /// The relay's own secret.

@@ -43,7 +43,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ("[endpoints]", "endpoints: unknown table; did you mean [rate_limit.endpoints]? (relay.toml line 1)"),
         (
             "[storage]\ncolour = 1",
-            "storage.colour: unknown key; [storage] holds: kind, path, cache_bytes, min_free_bytes, max_bytes (relay.toml line 2)",
+            "storage.colour: unknown key; [storage] holds: kind, path, cache_bytes, min_free_bytes, max_bytes, trust_clock (relay.toml line 2)",
         ),
         (
             "[rate_limit.others]",
@@ -79,7 +79,7 @@ fn unknown_names_are_met_with_the_nearest_known_one() {
         ),
         (
             "RELAY__STORAGE",
-            "storage: is a table, [storage], and cannot be set as a whole; it holds: kind, path, cache_bytes, min_free_bytes, max_bytes (environment variable RELAY__STORAGE)",
+            "storage: is a table, [storage], and cannot be set as a whole; it holds: kind, path, cache_bytes, min_free_bytes, max_bytes, trust_clock (environment variable RELAY__STORAGE)",
         ),
         (
             "RELAY__",

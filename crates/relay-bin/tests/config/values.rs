@@ -36,6 +36,7 @@ fn documented_defaults() -> RelayConfig {
             cache_bytes: 134_217_728,
             min_free_bytes: 268_435_456,
             max_bytes: 0,
+            trust_clock: false,
         },
         privacy: PrivacyConfig { key_path: PathBuf::new() },
         relay: RelayLimits {
@@ -104,6 +105,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("storage.cache_bytes", "0x200000", "2_097_152", |c| c.storage.cache_bytes == 2_097_152),
     ("storage.min_free_bytes", "0", "0", |c| c.storage.min_free_bytes == 0),
     ("storage.max_bytes", "0x4000000", "67_108_864", |c| c.storage.max_bytes == 67_108_864),
+    ("storage.trust_clock", "true", "true", |c| c.storage.trust_clock),
     ("privacy.key_path", r#""key""#, "key", |c| c.privacy.key_path == Path::new("key")),
     ("relay.max_message_bytes", "1_000", "1_000", |c| c.relay.max_message_bytes == 1000),
     ("relay.max_queue_bytes_per_user", "9223372036854775807", "9223372036854775807", |c| {

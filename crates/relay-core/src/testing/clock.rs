@@ -1,4 +1,4 @@
-//! A clock moved by hand. It never moves on its own.
+//! A clock moved by hand. It never moves on its own, and neither does the time that passes beside it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +8,7 @@ use crate::time::{Clock, Timestamp};
 #[derive(Debug)]
 pub struct ManualClock {
     ms: AtomicU64,
+    elapsed_ms: AtomicU64,
 }
 
 impl ManualClock {
@@ -16,15 +17,16 @@ impl ManualClock {
 
     /// A clock that shows [`ManualClock::START`].
     pub const fn new() -> Self {
-        Self { ms: AtomicU64::new(Self::START.as_ms()) }
+        Self { ms: AtomicU64::new(Self::START.as_ms()), elapsed_ms: AtomicU64::new(0) }
     }
 
-    /// Moves the clock forwards by `ms` milliseconds.
+    /// Lets `ms` milliseconds pass.
     pub fn advance_ms(&self, ms: u64) {
+        self.elapsed_ms.fetch_add(ms, Ordering::SeqCst);
         self.set(self.now().plus_ms(ms));
     }
 
-    /// Moves the clock to `time`, which may lie in its past.
+    /// Sets the clock to `time`, which may lie in its past. No time passes by that.
     pub fn set(&self, time: Timestamp) {
         self.ms.store(time.as_ms(), Ordering::SeqCst);
     }
@@ -39,5 +41,9 @@ impl Default for ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_ms(self.ms.load(Ordering::SeqCst))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.elapsed_ms.load(Ordering::SeqCst)
     }
 }

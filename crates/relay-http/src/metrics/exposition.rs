@@ -119,6 +119,7 @@ impl Snapshot {
             Metric::DiskBytes => self.files(|kind| kind.bytes),
             Metric::SweepLag => one(figures.sweep_lag_ms.map(seconds_of_ms)),
             Metric::ReclaimLag => one(figures.reclaim_lag_ms.map(seconds_of_ms)),
+            Metric::ClockOffset => one(figures.clock_offset_ms.map(signed_seconds_of_ms)),
         }
     }
 
@@ -175,6 +176,11 @@ fn in_units(per_unit: f64) -> impl Fn(&Distribution) -> Sample {
 
 fn seconds_of_ms(ms: u64) -> Sample {
     Sample::Seconds(in_float(ms) / MS_PER_SECOND)
+}
+
+fn signed_seconds_of_ms(ms: i64) -> Sample {
+    let seconds = in_float(ms.unsigned_abs()) / MS_PER_SECOND;
+    Sample::Seconds(if ms < 0 { -seconds } else { seconds })
 }
 
 /// Bounds and counts, the last one without a bound.

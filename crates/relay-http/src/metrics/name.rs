@@ -62,6 +62,8 @@ pub enum Metric {
     SweepLag,
     /// How long space waits to be given back.
     ReclaimLag,
+    /// How far the machine's clock is from the time of the store.
+    ClockOffset,
 }
 
 /// What kind of number it is, in Prometheus' words.
@@ -79,7 +81,7 @@ pub enum MetricKind {
 
 impl Metric {
     /// All there are, in the order in which they are shown.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Build,
         Self::Uptime,
         Self::Requests,
@@ -109,6 +111,7 @@ impl Metric {
         Self::DiskBytes,
         Self::SweepLag,
         Self::ReclaimLag,
+        Self::ClockOffset,
     ];
 
     /// The name, as a query writes it; that of a histogram without `_bucket`, `_sum` or `_count`.
@@ -173,6 +176,10 @@ impl Metric {
             Self::DiskBytes => ("relay_disk_bytes", Gauge, &["kind"], "What is in these files; the index as of its last checkpoint."),
             Self::SweepLag => ("relay_sweep_lag_seconds", Gauge, &[], "Time since everything that had expired was reclaimed."),
             Self::ReclaimLag => ("relay_reclaim_lag_seconds", Gauge, &[], "Time since there was no space left to be given back."),
+            Self::ClockOffset => (
+                "relay_clock_offset_seconds", Gauge, &[],
+                "How far the machine's clock is ahead of the time by which messages expire; it is not believed beyond an hour either way.",
+            ),
         }
     }
 }

@@ -139,6 +139,7 @@ fn figures() -> Figures {
         ],
         sweep_lag_ms: Some(11_500),
         reclaim_lag_ms: Some(12_000),
+        clock_offset_ms: Some(-13_500),
     }
 }
 
@@ -232,6 +233,7 @@ fn what_the_store_tells_is_shown_in_seconds_and_bytes() {
         (r#"relay_disk_bytes{kind="index"}"#, 10.0),
         ("relay_sweep_lag_seconds", 11.5),
         ("relay_reclaim_lag_seconds", 12.0),
+        ("relay_clock_offset_seconds", -13.5),
     ] {
         assert!((samples.of(name) - expected).abs() < 1e-9, "{name}: {}", samples.of(name));
     }

@@ -112,6 +112,7 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
             let numbers = Numbers {
                 seq: model.numbers.seq.max(Seq::new(number)),
                 queue: model.numbers.queue.max(queue),
+                ..model.numbers
             };
             (tables.layer.numbers, model.numbers) = (numbers, numbers);
             match value {

@@ -24,7 +24,8 @@ fn fill(tx: &redb::WriteTransaction) {
         segments.insert(1 << 31 | file, (1, 100)).unwrap();
     }
     meta.insert("payloads_through", u64::from(FILES)).unwrap();
-    let names = ["last_seq", "last_queue", "journal_segment", "journal_offset", "payloads_through"];
+    let names =
+        ["last_seq", "last_queue", "time_ms", "journal_segment", "journal_offset", "payloads_through"];
     let mut numbers = names.map(|name| meta.get(name).unwrap().unwrap().value()).to_vec();
     for row in segments.iter().unwrap().map(Result::unwrap) {
         let (items, bytes) = row.1.value();

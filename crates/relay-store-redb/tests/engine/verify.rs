@@ -107,7 +107,8 @@ fn key(kind: u8, queue: u64, rest: &[u8]) -> Vec<u8> {
 fn put_number(tx: &WriteTransaction, name: &str, number: u64) {
     let mut meta = tx.open_table(META).unwrap();
     meta.insert(name, number).unwrap();
-    let names = ["last_seq", "last_queue", "journal_segment", "journal_offset", "payloads_through"];
+    let names =
+        ["last_seq", "last_queue", "time_ms", "journal_segment", "journal_offset", "payloads_through"];
     let numbers = names.map(|name| meta.get(name).unwrap().map_or(0, |number| number.value()));
     let segments = tx.open_table(SEGMENTS).unwrap();
     let rows = segments.iter().unwrap().map(Result::unwrap).flat_map(|(segment, live)| {

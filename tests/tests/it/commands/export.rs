@@ -272,14 +272,21 @@ fn cursors_of_the_other_store_pass_over_nothing_that_is_imported() {
 fn what_expires_or_is_acked_meanwhile_stays_away() {
     let place = Place::new();
     {
-        // An hour after the epoch: all of it has expired by now.
+        // An hour after the epoch: all of it has expired by a clock that is believed.
         let clock = ManualClock::default();
         clock.set(Timestamp::from_ms(3_600_000));
         let path = place.path("store");
         let store = RedbRelay::open(&path, Limits::default(), std::sync::Arc::new(clock), Options::default());
         push(&store.unwrap(), (0..3).map(|number| envelope("alice", number, 10)));
     }
-    push(&open(&place.path("store")), (3..6).map(|number| envelope("bob", number, 10)));
+    let options = Options { trust_clock: true, ..Options::default() };
+    let store = RedbRelay::open(
+        &place.path("store"),
+        Limits::default(),
+        std::sync::Arc::new(relay_bin::SystemClock),
+        options,
+    );
+    push(&store.unwrap(), (3..6).map(|number| envelope("bob", number, 10)));
     assert!(place.done("store", &["export"], "x").contains("x: 3 items of 30 bytes"));
     {
         let store = open(&place.path("store"));

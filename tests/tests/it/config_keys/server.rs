@@ -8,6 +8,7 @@ use std::time::Duration;
 use relay_bin::RelayError;
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
+use relay_store_redb::{Options as StoreOptions, RedbRelay};
 use relay_tests::{Client, Process, Relay, eventually, pull_body, push_body};
 
 use super::{alice, config, connect, relay};
@@ -408,6 +409,25 @@ pub(super) fn storage_min_free_bytes() {
         assert_eq!(pushed.status, status, "{}", pushed.json());
         let pulled = connect(&relay).post("/pull", &alice()).unwrap().json();
         assert_eq!(pulled["items"].as_array().unwrap().is_empty(), status == 507);
+    }
+}
+
+#[test]
+pub(super) fn storage_trust_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = quoted(&path);
+    // It was last written years ago.
+    let written =
+        RedbRelay::open(&path, Limits::default(), Arc::new(ManualClock::new()), StoreOptions::default());
+    let old = Relay::with_store(written.unwrap(), |_| {});
+    assert_eq!(old.connect().unwrap().post("/push", &push_body("alice", 1, b"x")).unwrap().status, 200);
+    drop(old);
+    for (value, is_there) in [("false", true), ("true", false)] {
+        let keys = [("storage.kind", "\"redb\""), ("storage.path", &*store), ("storage.trust_clock", value)];
+        let relay = relay(&keys);
+        let pulled = connect(&relay).post("/pull", &alice()).unwrap().json();
+        assert_eq!(!pulled["items"].as_array().unwrap().is_empty(), is_there, "{value}");
     }
 }
 

@@ -40,6 +40,7 @@ path = "é🦀"
 cache_bytes = 2097152
 min_free_bytes = 0
 max_bytes = 67108864
+trust_clock = true
 
 [privacy]
 key_path = "a key"
