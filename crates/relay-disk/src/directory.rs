@@ -164,6 +164,28 @@ impl DiskFile for DirectoryFile {
         self.0.read_exact_at(out, offset)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_if_in_memory(&self, out: &mut [u8], offset: u64) -> io::Result<bool> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let wanted = out.len();
+        match preadv2(&self.0, &mut [io::IoSliceMut::new(out)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(read == wanted),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(error) if is_unknown(error) => self.read_exact_at(out, offset).map(|()| true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self, offset: u64, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(
+            &self.0,
+            offset,
+            std::num::NonZeroU64::new(len),
+            rustix::fs::Advice::WillNeed,
+        )?)
+    }
+
     fn write_all_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();

@@ -17,6 +17,8 @@ pub enum Call<'a> {
     Open(&'a str),
     /// [`DiskFile::read_exact_at`] of a file, and the bytes that it touches.
     Read(&'a str, Range<u64>),
+    /// [`DiskFile::read_if_in_memory`] of a file. It is not in memory when the hook says [`io::ErrorKind::WouldBlock`].
+    ReadIfInMemory(&'a str),
     /// [`DiskFile::write_all_at`] of a file.
     Write(&'a str),
     /// [`DiskFile::write_back`] of a file.
@@ -95,6 +97,14 @@ impl DiskFile for HookedFile {
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
         (self.hook)(Call::Read(&self.name, offset..offset + out.len() as u64))?;
         self.file.read_exact_at(out, offset)
+    }
+
+    /// One that is in memory passes by the hook of other reads as well.
+    fn read_if_in_memory(&self, out: &mut [u8], offset: u64) -> io::Result<bool> {
+        match (self.hook)(Call::ReadIfInMemory(&self.name)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            told => told.and_then(|()| self.read_exact_at(out, offset)).map(|()| true),
+        }
     }
 
     fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {

@@ -74,6 +74,17 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// Fills `out` from `offset` on. [`io::ErrorKind::UnexpectedEof`] if the file ends before.
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// As [`DiskFile::read_exact_at`], if that waits for no device: false, and nothing of use in `out`, if it would. A disk that cannot tell
+    /// reads.
+    fn read_if_in_memory(&self, out: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.read_exact_at(out, offset).map(|()| true)
+    }
+
+    /// Has the system begin to read a range that will be wanted. A hint, which may be refused; a disk that knows no such thing does nothing.
+    fn read_ahead(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Writes `parts` one behind the other from `offset` on, and makes the file longer if need be. On an error any
     /// part of it may have been written.
     fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;

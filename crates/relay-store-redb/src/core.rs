@@ -8,7 +8,8 @@ use relay_core::{ItemId, Limits, Page, Pull, Recipient, Seq, queue};
 use relay_journal::{Location, ReadError};
 
 use crate::clock::WatchedTime;
-use crate::error::StoreError;
+use crate::cold;
+use crate::error::{StoreError, caught};
 use crate::excerpt::{Excerpt, ROWS_MAX, Wanted};
 use crate::journals::Journals;
 use crate::memo::Memo;
@@ -155,6 +156,16 @@ impl Core {
 
     fn is_writing_index(&self, state: &State) -> bool {
         state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
+    }
+
+    /// Reads what the writer will look at for a request, while the index is not in memory.
+    pub(crate) fn read_ahead(&self, recipient: &Recipient, items: &[ItemId]) {
+        let (base, acked) = {
+            let state = self.state();
+            (Arc::clone(state.base()), Arc::clone(state.acked()))
+        };
+        // What goes wrong the writer meets as well, and tells.
+        drop(caught(|| cold::read_ahead(&base, &acked, recipient, items)));
     }
 
     /// Whether the queued item has this payload; `None` when it is gone.

@@ -30,6 +30,9 @@ const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// pages are half to wholly full, and the file grows by doubling.
 const FILE_BYTES_PER_1000: u64 = 2000;
 
+/// So much of the file is read when the store is opened, which is some seconds' work of a disk. What comes of it is up to the system.
+const READ_AHEAD_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// What the value of a name takes.
 const NAME_VALUE_BYTES: usize = 12;
 
@@ -172,6 +175,11 @@ impl Index {
     /// Whether it has to be opened anew: it is not known which file has the name, redb refuses everything, or that was tried and failed.
     pub(crate) fn needs_reopening(&self) -> bool {
         self.file.is_unsure() || self.file.is_unreadable() || self.file.is_revoked()
+    }
+
+    /// Has the system read the file, one behind the other, before requests come to it page by page.
+    pub(crate) fn read_ahead(&self) {
+        self.file.read_ahead(READ_AHEAD_BYTES);
     }
 
     pub(crate) fn file_bytes(&self) -> Result<u64, StoreError> {

@@ -15,6 +15,9 @@ use crate::pace::Pace;
 /// So many bytes that lie together are written back at once: a sync of the journal waits for what the disk was given before.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// How much is read ahead at once.
+const READ_AHEAD_PIECE_BYTES: usize = 4 * 1024 * 1024;
+
 /// The file, shared by the index and the database on it.
 pub(crate) struct IndexFile {
     file: Arc<dyn DiskFile>,
@@ -61,6 +64,17 @@ impl IndexFile {
 
     pub(crate) fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    /// Has the system read the first so many bytes.
+    pub(crate) fn read_ahead(&self, bytes_max: u64) {
+        let bytes = self.len().unwrap_or_default().min(bytes_max);
+        for offset in (0..bytes).step_by(READ_AHEAD_PIECE_BYTES) {
+            // A hint. Where the disk knows no such thing, it is read when it is wanted.
+            if self.file.read_ahead(offset, READ_AHEAD_PIECE_BYTES as u64).is_err() {
+                return;
+            }
+        }
     }
 
     /// How many bytes were written through this handle.
@@ -111,6 +125,10 @@ impl IndexFile {
         if let Ok(found) = read(&*self.file) {
             return Ok(found);
         }
+        self.once_more(read)
+    }
+
+    fn once_more<T>(&self, read: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         read(&*self.file).inspect_err(|_| {
             self.unreadable.store(true, Ordering::SeqCst);
             self.pace.alarm.raise();
@@ -187,7 +205,15 @@ impl StorageBackend for Backend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let bytes = out.len();
-        self.0.twice(|file| file.read_exact_at(out, offset)).inspect_err(|error| {
+        let found = match self.0.file.read_if_in_memory(out, offset) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                self.0.pace.cold.note();
+                self.0.twice(|file| file.read_exact_at(out, offset))
+            }
+            Err(_) => self.0.once_more(|file| file.read_exact_at(out, offset)),
+        };
+        found.inspect_err(|error| {
             tracing::error!(%error, offset, bytes, "the index cannot be read there; it is opened anew");
         })
     }

@@ -8,13 +8,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-<<<<<<< HEAD
-use relay_core::{Clock as _, Swept};
-use relay_journal::{Frame, ReadError, Reader, Segment};
-=======
 use relay_core::Swept;
-use relay_journal::{Frame, Reader, Segment};
->>>>>>> clock
+use relay_journal::{Frame, ReadError, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::aside::Alive;
@@ -89,6 +84,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Works until nobody can ask for anything any more; then writes a last checkpoint.
     pub(crate) fn run(mut self) {
+        self.index.read_ahead();
         self.note_tidy();
         let mut learning = Learning::of(self.core.state().acked().unknown_slots());
         let (mut patience, mut since) = (CHECKPOINT_AFTER, Stopwatch::start());

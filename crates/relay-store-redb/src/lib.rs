@@ -31,6 +31,7 @@ mod backup;
 mod base;
 mod batch;
 mod clock;
+mod cold;
 mod core;
 mod error;
 mod excerpt;
@@ -84,7 +85,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Error, Figures, Limits, Page, Pull, PushOutcome, Relay, Swept, Usage,
+    Ack, AckOutcome, Clock, Envelope, Error, Figures, ItemId, Limits, Page, Pull, PushOutcome, Recipient,
+    Relay, Swept, Usage,
 };
 use relay_disk::{Directory, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -357,6 +359,16 @@ impl RedbRelay {
         reading.await.map_err(|_| StoreError::ReaderEnded)
     }
 
+    /// While the index is not in memory, reads what the writer will look at for a request about these items, so that it need not wait for
+    /// the disk, and all others for it.
+    async fn read_ahead(&self, about: impl FnOnce() -> (Recipient, Vec<ItemId>)) {
+        if self.core.pace.cold.is_for_next() {
+            let (recipient, items) = about();
+            // Should it end before its time, the writer reads for itself.
+            drop(self.read(move |core| core.read_ahead(&recipient, &items)).await);
+        }
+    }
+
     fn post<J>(mailbox: Option<&mpsc::Sender<J>>, job: J) -> Result<(), Error> {
         let mailbox = mailbox.ok_or(StoreError::WriterEnded)?;
         mailbox.try_send(job).map_err(|error| match error {
@@ -371,6 +383,7 @@ impl Relay for RedbRelay {
         let weight = self.weigh(writer::push_cost_bytes(&envelope))?;
         let is_large = envelope.payload_bytes() >= self.options.aside_bytes;
         let (recipient, id, payload) = (envelope.recipient.clone(), envelope.id(), envelope.payload.clone());
+        self.read_ahead(|| (recipient.clone(), vec![id])).await;
         let push = |caller| Push { envelope, caller, weight, ahead: Ahead::Nothing };
         let Pushed { outcome, compare } = if is_large {
             Self::submit(self.aside.as_ref(), push).await?
@@ -393,6 +406,7 @@ impl Relay for RedbRelay {
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
         let weight = self.weigh(writer::ack_cost_bytes(&ack))?;
+        self.read_ahead(|| (ack.recipient().clone(), ack.items().to_vec())).await;
         Self::submit(self.mailbox.as_ref(), |caller| Job::Ack(ack, caller, weight)).await
     }
 

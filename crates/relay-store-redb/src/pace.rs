@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::alarm::Alarm;
+use crate::cold::Cold;
 
 /// After so much work the keeper leaves the core to others, for so many times as long: it takes a quarter of one. On a small machine those
 /// who push wait for it otherwise. It was longer at work if it did not get the core, but that is no reason to be away for ever.
@@ -22,6 +23,7 @@ pub(crate) struct Pace {
     /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough. The one under way hurries.
     asked: AtomicBool,
     pub(crate) alarm: Alarm,
+    pub(crate) cold: Cold,
     /// How many requests the writer has taken.
     requests: AtomicU64,
     /// How many there were at the last pause.

@@ -214,7 +214,7 @@ impl State {
         &self.base
     }
 
-    pub(crate) fn acked(&self) -> &AckedNames {
+    pub(crate) const fn acked(&self) -> &Arc<AckedNames> {
         &self.acked
     }
 

@@ -27,6 +27,9 @@ fn hold(world: &World, file: &'static str) -> Held {
     let (go_on, told) = channel::<()>();
     let told = Mutex::new(told);
     let relay = world.open_hooked(move |call| {
+        if matches!(call, Call::ReadIfInMemory(_)) {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
         if let Call::Read(name, _) = call
             && name.starts_with(file)
             && armed.swap(false, Ordering::SeqCst)
@@ -89,6 +92,30 @@ fn a_pull_that_waits_for_the_index_holds_nobody_up() {
             relay.pull(Pull { recipient: recipient.clone(), after: None, items_max: None }).await
         });
         assert_eq!(page.unwrap().items.len(), 1);
+    });
+}
+
+/// What the writer would look at is read before, for each request by itself.
+#[test]
+fn a_push_to_a_queue_that_is_not_in_memory_holds_nobody_up() {
+    within_bounds(|| {
+        let world = cold();
+        let relay = world.open();
+        for number in 0..300 {
+            world.block_on(relay.push(to(&format!("recipient {number:04}"), number))).unwrap();
+        }
+        drop(relay);
+        let held = hold(&world, "relay.redb");
+        let pushed = held.expect_nobody_waits_for(&world, async |relay| {
+            relay.push(to("recipient 0001", 1000)).await.unwrap().usage().items
+        });
+        assert_eq!(pushed, 2);
+        let held = hold(&world, "relay.redb");
+        let acked = held.expect_nobody_waits_for(&world, async |relay| {
+            let ack = Ack::new(Recipient::parse("recipient 0001").unwrap(), vec![id(1), id(1000)]).unwrap();
+            relay.ack(ack).await.unwrap().deleted
+        });
+        assert_eq!(acked, 2);
     });
 }
 
