@@ -162,7 +162,7 @@ impl Index {
 
     /// The format that it was written in.
     pub(crate) fn format(&self) -> Result<Format, StoreError> {
-        format(&*self.db.database()?)
+        format(self.db.database()?)
     }
 
     /// What it holds now.
