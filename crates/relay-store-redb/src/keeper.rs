@@ -377,6 +377,10 @@ impl Keeper {
 
     /// The segment that is worth emptying most, while the journal is larger than it may be.
     fn sparsest(&self) -> Option<u32> {
+        // What is copied out of a segment is there twice until the segment goes, which it may not while there is a snapshot.
+        if self.core.pins.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
         let (live, position) = {
             let state = self.core.state();
             (state.main_segments(), state.position())

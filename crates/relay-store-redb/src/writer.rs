@@ -46,6 +46,10 @@ const SWEEP_STEP_ROWS_MIN: usize = 32;
 /// takes 3 microseconds.
 const ACK_STEP_ITEMS: usize = 1024;
 
+/// So long a sweep stands back while the keeper is behind. Then it takes part, or what has expired would pile up for as long as the disk
+/// cannot keep up.
+const SWEEP_STANDS_BACK: Duration = Duration::from_secs(180);
+
 /// So long the writer looks for the next request before it sleeps, when there was one alone before: who pushes one after the other is back within
 /// this time, and waking a thread up takes a tenth of what a push does. It costs what no other thread wants of a core.
 const LOOK_OUT: Duration = Duration::from_micros(150);
@@ -176,6 +180,8 @@ pub(crate) struct Sweep {
     waiting: Vec<Teller<Swept>>,
     swept: Swept,
     marks: SweepMarks,
+    /// Since when the keeper is behind.
+    stands_back: Option<Stopwatch>,
 }
 
 /// An ack that takes several batches.
@@ -280,6 +286,7 @@ impl Writer {
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
         let core = Arc::clone(&self.core);
         let is_behind = !self.sweep.waiting.is_empty() && core.is_behind(self.checkpoint);
+        let is_behind = self.sweep.stands_back(is_behind, SWEEP_STANDS_BACK);
         if is_behind && jobs.is_empty() && self.acks.is_empty() {
             return core.wait_a_moment();
         }
@@ -550,6 +557,14 @@ impl Task {
 }
 
 impl Sweep {
+    /// Whether it stands back, for so long at most without an end.
+    fn stands_back(&mut self, is_behind: bool, at_most: Duration) -> bool {
+        if !is_behind {
+            self.stands_back = None;
+        }
+        is_behind && self.stands_back.get_or_insert_with(Stopwatch::start).elapsed() < at_most
+    }
+
     fn fail(&mut self, error: &StoreError) {
         self.swept = Swept::default();
         for caller in self.waiting.drain(..) {
@@ -596,4 +611,19 @@ pub(crate) fn push_cost_bytes(envelope: &Envelope) -> u64 {
 
 pub(crate) fn ack_cost_bytes(ack: &Ack) -> u64 {
     (ack.items().len() as u64).saturating_mul(ACK_ITEM_COST_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_stands_back_for_a_while_and_then_takes_part() {
+        let mut sweep = Sweep::default();
+        assert!(!sweep.stands_back(false, SWEEP_STANDS_BACK), "nobody is behind");
+        assert!(sweep.stands_back(true, SWEEP_STANDS_BACK));
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(!sweep.stands_back(true, Duration::from_millis(1)), "it has waited long enough");
+        assert!(!sweep.stands_back(false, Duration::ZERO) && sweep.stands_back.is_none(), "it begins anew");
+    }
 }

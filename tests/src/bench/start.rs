@@ -33,7 +33,9 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let mut section = Section::new(
         "Start",
         format!(
-            "{} items of 1 KiB lie in the queues of 100,000 recipients. The relay is stopped and started again, one item is pushed, and after its              checkpoint write_bytes of the process are read. Then it is stopped, its files leave the page cache, and it is started again:              64 connections push at once, and their rate is looked at every {} ms.",
+            "{} items of 1 KiB lie in the queues of 100,000 recipients. The relay is stopped and started again, one item is pushed, and after its \
+             checkpoint write_bytes of the process are read. Then it is stopped, its files leave the page cache, and it is started again: \
+             64 connections push at once, and their rate is looked at every {} ms.",
             quantity(items as f64, ""),
             WINDOW.as_millis()
         ),

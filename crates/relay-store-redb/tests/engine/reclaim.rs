@@ -313,3 +313,22 @@ fn pull_and_ack(new: fn() -> World) {
         expect_what_stays(&world, &relay);
     });
 }
+
+/// What is copied out of a segment that may not go is there twice.
+#[test]
+fn nothing_is_copied_while_a_snapshot_keeps_the_files() {
+    within_bounds(|| {
+        let world = world();
+        let relay = world.open();
+        fill(&world, &relay);
+        ack_all_but(&world, &relay, stays);
+        let snapshot = world.block_on(relay.snapshots().take()).unwrap();
+        let before = world.segments();
+        for _ in 0..20 {
+            world.block_on(relay.sweep()).unwrap();
+        }
+        assert_eq!(world.segments(), before);
+        drop(snapshot);
+        tidy(&world, &relay, || is_dense(&world));
+    });
+}
