@@ -5,6 +5,7 @@
 //! what does not fit into memory is refused.
 
 use std::io;
+use std::sync::Mutex;
 
 use relay_disk::{Class, Fault, Survival};
 use relay_store_redb::RedbRelay;
@@ -24,6 +25,9 @@ fn any_call_may_fail_once() {
 fn any_call_may_fail_once_with_payloads_aside() {
     within_bounds(|| each_position_fails(World::aside, None, 1, 30));
 }
+
+/// So many stories are told side by side: most of a story's time its store waits until it tries again.
+const WORLDS_AT_ONCE: usize = 4;
 
 #[test]
 fn any_call_may_fail_three_times_in_a_row() {
@@ -102,13 +106,20 @@ fn each_position_fails(new: fn() -> World, class: Option<Class>, times: u64, sam
         Some(Class::Sync) => world.disk.syncs(),
         Some(Class::Read) => world.disk.calls() - world.disk.writes() - world.disk.syncs(),
     };
-    for at in positions(calls, sample) {
+    let tell = |at| {
         eprintln!("{class:?} call {at} fails {times} times");
         let world = new();
         let partly = [0, 7, usize::MAX][usize::try_from(at % 3).unwrap()];
         world.disk.fail(Fault { class, at, times, kind: io::ErrorKind::Other, partly });
         tell_all(&world);
-    }
+    };
+    let positions = Mutex::new(positions(calls, sample));
+    let next = || positions.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..WORLDS_AT_ONCE {
+            scope.spawn(|| std::iter::from_fn(next).for_each(tell));
+        }
+    });
 }
 
 /// Tells the story, with a restart in it, until all of it was answered; then looks at what is there, before and after another restart.
