@@ -1,6 +1,7 @@
 //! The index on disk, as one checkpoint left it. The only file that opens tables of redb for reading.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -182,6 +183,22 @@ impl Base {
         to: &Key,
     ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
         Ok(self.rows.range::<&[u8]>(&*from.bytes()..&*to.bytes())?)
+    }
+
+    /// The rows behind a key, given as it is stored.
+    pub(crate) fn rows_after(
+        &self,
+        key: &[u8],
+    ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
+        Ok(self.rows.range::<&[u8]>((Bound::Excluded(key), Bound::Excluded(&*Key::end().bytes())))?)
+    }
+
+    /// The names behind this one, in order.
+    pub(crate) fn names_after(
+        &self,
+        name: &str,
+    ) -> Result<redb::Range<'_, &'static str, (u64, u32)>, StoreError> {
+        Ok(self.names.range::<&str>((Bound::Excluded(name), Bound::Unbounded))?)
     }
 
     /// Every row, also what lies where no key leads.

@@ -91,6 +91,11 @@ impl Core {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the last checkpoint has failed.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.trouble().is_some()
+    }
+
     /// Tells how a checkpoint went.
     pub(crate) fn note_checkpoint(&self, outcome: Result<(), StoreError>) {
         *self.trouble() = outcome.err();
@@ -142,7 +147,7 @@ impl Core {
     /// Whether the keeper has fallen behind, and what can wait should: what requests bring must find room. Not when checkpoints fail, since
     /// then waiting would not help.
     pub(crate) fn is_behind(&self, due: CheckpointDue) -> bool {
-        if self.trouble().is_some() {
+        if self.is_in_trouble() {
             return false;
         }
         let state = self.state();

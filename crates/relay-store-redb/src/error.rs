@@ -68,7 +68,7 @@ pub enum OpenError {
     },
     /// The disk fails to read what a start needs. Nothing was given up: it may read it another time.
     #[error(
-        "the disk cannot read all of the journal in {path}; nothing was changed: look at the disk, then start again"
+        "the disk cannot read all of the journal in {path}; nothing was given up: look at the disk, then start again"
     )]
     Unreadable {
         /// The directory.

@@ -15,13 +15,14 @@ use crate::error::{StoreError, caught};
 use crate::index_file::{Backend, IndexFile};
 use crate::layer::{Layer, Numbers};
 use crate::pace::Pace;
+use crate::rewriting::Rewriting;
 use crate::schema::{self, Key};
 use crate::state::Frozen;
 
 /// The file of the index in the storage directory.
 pub(crate) const FILE_NAME: &str = "relay.redb";
 /// A new index, until it takes the place of the old one.
-const NEW_FILE_NAME: &str = "relay.redb.new";
+pub(crate) const NEW_FILE_NAME: &str = "relay.redb.new";
 
 /// An index that is smaller is never written anew.
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -34,7 +35,7 @@ const FILE_BYTES_PER_1000: u64 = 2000;
 const READ_AHEAD_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// What the value of a name takes.
-const NAME_VALUE_BYTES: usize = 12;
+pub(crate) const NAME_VALUE_BYTES: usize = 12;
 
 /// What a row of the table of segments takes, and an overhead.
 const SEGMENT_ROW_BYTES: u64 = 24;
@@ -65,6 +66,9 @@ pub(crate) struct Index {
     /// How many checkpoints were written since the file was last written anew; many if that was in another process.
     checkpoints: u32,
 }
+
+/// What a checkpoint has written, and what the index holds then; `None` if there was nothing to write.
+pub(crate) type Written = Option<(Arc<Frozen>, Arc<Base>)>;
 
 /// Whose an index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +142,7 @@ impl Index {
         Ok(index)
     }
 
-    fn on(
+    pub(crate) fn on(
         disk: Arc<dyn Disk>,
         file: Arc<dyn DiskFile>,
         cache_bytes: usize,
@@ -194,7 +198,7 @@ impl Index {
         let file = self.disk.open(FILE_NAME)?;
         let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.pace))?;
         if self.file.is_unsure() {
-            new.rewrite(&new.base()?)?;
+            new.rewrite(Arc::new(new.base()?), &mut |_| Ok(None))?;
         }
         let base = new.base()?;
         *self = new;
@@ -212,7 +216,7 @@ impl Index {
             Some(segments) => BTreeMap::clone(segments),
             None => read_segments(&tx.open_table(schema::SEGMENTS)?)?,
         };
-        let growth_bytes = self.write_layer(&tx, &frozen.layer)?;
+        let growth_bytes = self.write_layer(&tx, &frozen.layer, |_| true, |_| true)?;
         let segments = write_segments(&tx, segments, &frozen.layer)?;
         note_growth(&tx, self.counted, growth_bytes)?;
         finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through, &segments)?;
@@ -259,12 +263,17 @@ impl Index {
         Ok(free_bytes.is_none_or(|free_bytes| free_bytes >= needed_bytes))
     }
 
-    /// Writes all rows of `base`, which is what the index holds, into a new file, which then takes the place of the old one. On failure
-    /// the old one stays, unless it is not known which: [`Index::reopen`] makes that certain.
+    /// Writes all that it holds, which is `base` now, into a new file, which then takes the place of the old one. On failure the old one
+    /// stays, unless it is not known which: [`Index::reopen`] makes that certain. Between small steps it asks `between` whether a checkpoint
+    /// was written, of what, and what the index holds then.
     /// Returns the file that has lost its name, which is to be given back once nobody reads it.
-    pub(crate) fn rewrite(&mut self, base: &Base) -> Result<Arc<IndexFile>, StoreError> {
+    pub(crate) fn rewrite(
+        &mut self,
+        base: Arc<Base>,
+        between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
+    ) -> Result<Arc<IndexFile>, StoreError> {
         let old = Arc::clone(&self.file);
-        let written = self.write_anew(base);
+        let written = self.write_anew(base, between);
         if written.is_err() {
             // What is half written takes space for nothing. While requests come it is not tried again with every checkpoint.
             drop(self.disk.remove(NEW_FILE_NAME));
@@ -273,8 +282,19 @@ impl Index {
         written.map(|()| old)
     }
 
-    fn write_anew(&mut self, base: &Base) -> Result<(), StoreError> {
-        let new = Self::write_new(&self.disk, self.cache_bytes, &self.pace, base)?;
+    fn write_anew(
+        &mut self,
+        mut base: Arc<Base>,
+        between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut rewriting = Rewriting::begin(&self.disk, self.cache_bytes, &self.pace)?;
+        while !rewriting.step(&base)? {
+            if let Some((frozen, now)) = between(self)? {
+                rewriting.follow(&frozen.layer)?;
+                base = now;
+            }
+        }
+        let new = rewriting.finish(&base)?;
         let before_bytes = self.file_bytes()?;
         if let Err(error) = self.disk.rename(NEW_FILE_NAME, FILE_NAME).and_then(|()| self.disk.sync()) {
             self.file.become_unsure();
@@ -288,27 +308,13 @@ impl Index {
         Ok(())
     }
 
-    /// Writes all rows of `base` into a new file of `disk`, which has not its name yet.
-    fn write_new(
-        disk: &Arc<dyn Disk>,
-        cache_bytes: usize,
-        pace: &Arc<Pace>,
-        base: &Base,
-    ) -> Result<Self, StoreError> {
-        drop(disk.remove(NEW_FILE_NAME));
-        let file = disk.create(NEW_FILE_NAME)?;
-        let mut new = Self::on(Arc::clone(disk), file, cache_bytes, Arc::clone(pace))?;
-        let tx = new.begin()?;
-        let rows_bytes = new.copy(base, &tx)?;
-        begin_meta(&tx, rows_bytes)?;
-        finish(tx, base.numbers, base.position, base.payloads_through, &base.segments)?;
-        new.segments = OnceCell::from(Arc::clone(&base.segments));
-        new.note_density(rows_bytes)?;
-        Ok(new)
+    /// What the table of segments holds, of an index that was just written.
+    pub(crate) fn know_segments(&self, segments: Arc<BTreeMap<u32, Live>>) {
+        self.segments.get_or_init(|| segments);
     }
 
     /// Notes how much of a file without holes its rows take. In a small one the empty pages of the tables count.
-    fn note_density(&self, rows_bytes: u64) -> Result<(), StoreError> {
+    pub(crate) fn note_density(&self, rows_bytes: u64) -> Result<(), StoreError> {
         let bytes = self.file_bytes()?;
         if bytes > SMALL_FILE_BYTES && rows_bytes > 0 {
             let tx = self.begin()?;
@@ -338,7 +344,7 @@ impl Index {
         Arc::clone(&self.disk)
     }
 
-    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+    pub(crate) fn begin(&self) -> Result<WriteTransaction, StoreError> {
         let mut tx = self.db.database()?.begin_write()?;
         tx.set_durability(Durability::Immediate)?;
         // Makes reopening after a crash a matter of milliseconds instead of a walk over the file.
@@ -354,12 +360,14 @@ pub(crate) fn write(
     pace: &Arc<Pace>,
     base: &Base,
 ) -> Result<(), StoreError> {
-    Index::write_new(disk, cache_bytes, pace, base)?.close()?;
+    let mut rewriting = Rewriting::begin(disk, cache_bytes, pace)?;
+    while !rewriting.step(base)? {}
+    rewriting.finish(base)?.close()?;
     Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 
 /// Begins the table of numbers, in an index whose rows have so many bytes.
-fn begin_meta(tx: &WriteTransaction, rows_bytes: u64) -> Result<(), StoreError> {
+pub(crate) fn begin_meta(tx: &WriteTransaction, rows_bytes: u64) -> Result<(), StoreError> {
     let mut meta = tx.open_table(schema::META)?;
     meta.insert(schema::META_FORMAT, schema::FORMAT)?;
     meta.insert(schema::META_ROWS_BYTES, rows_bytes)?;
@@ -377,7 +385,7 @@ fn note_growth(tx: &WriteTransaction, counted: Option<u64>, growth_bytes: i64) -
 }
 
 /// Notes where the journal goes on, if anything was written to it yet, and commits.
-fn finish(
+pub(crate) fn finish(
     tx: WriteTransaction,
     numbers: Numbers,
     position: Option<Position>,
@@ -400,11 +408,17 @@ fn finish(
 }
 
 impl Index {
-    /// Returns by how many bytes that makes keys and values more.
-    fn write_layer(&self, tx: &WriteTransaction, layer: &Layer) -> Result<i64, StoreError> {
+    /// Writes those rows and names of a layer that are meant. Returns by how many bytes that makes keys and values more.
+    pub(crate) fn write_layer(
+        &self,
+        tx: &WriteTransaction,
+        layer: &Layer,
+        is_row_meant: impl Fn(&Key) -> bool,
+        is_name_meant: impl Fn(&str) -> bool,
+    ) -> Result<i64, StoreError> {
         let mut growth_bytes = 0;
         let mut rows = tx.open_table(schema::ROWS)?;
-        for (key, value) in layer.rows.in_order() {
+        for (key, value) in layer.rows.in_order().filter(|(key, _)| is_row_meant(key)) {
             self.pace.leave_core();
             let (key_bytes, value) =
                 (key.bytes(), value.map(|value| Base::with_checksum(&key, &value.bytes())));
@@ -416,7 +430,7 @@ impl Index {
             growth_bytes += growth(key_bytes.len(), lengths);
         }
         let mut names = tx.open_table(schema::NAMES)?;
-        for (recipient, queue) in &layer.names {
+        for (recipient, queue) in layer.names.iter().filter(|(name, _)| is_name_meant(name.as_str())) {
             self.pace.leave_core();
             let name = recipient.as_str();
             let old = match queue {
@@ -427,31 +441,6 @@ impl Index {
             growth_bytes += growth(name.len(), [length(queue.is_some()), length(old)]);
         }
         Ok(growth_bytes)
-    }
-
-    /// Returns how many bytes the keys and values have.
-    fn copy(&self, base: &Base, tx: &WriteTransaction) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        let mut rows = tx.open_table(schema::ROWS)?;
-        for row in base.range(&Key::start(), &Key::end())? {
-            self.pace.leave_core();
-            let (key, value) = row?;
-            bytes += key.value().len() + value.value().len();
-            // A damaged row stays one: it is told by its checksum.
-            rows.insert(key.value(), value.value())?;
-        }
-        let mut names = tx.open_table(schema::NAMES)?;
-        for row in base.names()? {
-            self.pace.leave_core();
-            let (name, queue) = row?;
-            bytes += name.value().len() + NAME_VALUE_BYTES;
-            names.insert(name.value(), queue.value())?;
-        }
-        let mut segments = tx.open_table(schema::SEGMENTS)?;
-        for (segment, live) in &*base.segments {
-            segments.insert(segment, (live.items, live.bytes))?;
-        }
-        Ok(bytes as u64)
     }
 }
 

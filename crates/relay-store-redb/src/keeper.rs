@@ -17,7 +17,7 @@ use crate::base::Base;
 use crate::clock::NOTE_AFTER_MS;
 use crate::core::Core;
 use crate::error::{StoreError, caught};
-use crate::index::Index;
+use crate::index::{Index, Written};
 use crate::journals;
 use crate::learn::Learning;
 use crate::observe::Stopwatch;
@@ -272,7 +272,7 @@ impl Keeper {
 
     /// Writes what is in memory to the index, and takes away the segments that are dead according to it.
     fn checkpoint(&mut self) -> Result<(), StoreError> {
-        let outcome = caught(|| self.write_checkpoint());
+        let outcome = caught(|| write_checkpoint(&self.core, &mut self.index).map(drop));
         if let Err(error) = &outcome {
             tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
             self.core.observations.checkpoint_failed();
@@ -290,16 +290,30 @@ impl Keeper {
         if !self.index.is_wasteful(&base, self.is_quiet)? || !self.index.has_room_for_another(&base)? {
             return Ok(());
         }
-        if let Err(error) = self.rewrite(base) {
+        let rewritten = self.rewrite(base);
+        if let Err(error) = &rewritten {
             tracing::warn!(%error, "the index could not be written anew");
         }
-        Ok(())
+        // A checkpoint that has failed in between is tried again soon.
+        if self.core.is_in_trouble() { rewritten } else { Ok(()) }
     }
 
     fn rewrite(&mut self, base: Arc<Base>) -> Result<(), StoreError> {
-        self.core.is_rewriting.store(true, Ordering::Relaxed);
-        let rewritten = caught(|| self.index.rewrite(&base));
-        drop(base);
+        let (core, mut has_failed) = (Arc::clone(&self.core), false);
+        core.is_rewriting.store(true, Ordering::Relaxed);
+        let rewritten = caught(|| {
+            self.index.rewrite(base, &mut |index| {
+                if !core.pace.is_asked() {
+                    return Ok(None);
+                }
+                // Also if it panics.
+                has_failed = true;
+                let written = write_checkpoint(&core, index)?;
+                has_failed = false;
+                core.note_checkpoint(Ok(()));
+                Ok(written)
+            })
+        });
         let outcome = rewritten.map(|old| {
             match caught(|| self.index.base()) {
                 Ok(base) => self.rebase(base),
@@ -308,25 +322,15 @@ impl Keeper {
             old.give_back();
         });
         // Otherwise the old one is as good as it was, and a snapshot may be reading it.
-        if outcome.is_err() && self.index.needs_reopening() {
+        if outcome.is_err() && (has_failed || self.index.needs_reopening()) {
             self.reopen();
         }
+        if has_failed {
+            self.core.observations.checkpoint_failed();
+        }
         self.core.is_rewriting.store(false, Ordering::Relaxed);
-        self.core.note_checkpoint(Ok(()));
+        self.core.note_checkpoint(if has_failed { outcome.clone() } else { Ok(()) });
         outcome
-    }
-
-    fn write_checkpoint(&mut self) -> Result<(), StoreError> {
-        self.core.pace.begin();
-        let frozen = self.core.state_mut().freeze();
-        let Some(frozen) = frozen else { return Ok(()) };
-        let (rows, stopwatch) = (frozen.layer.weight(), Stopwatch::start());
-        let written_bytes = self.index.checkpoint(&frozen)?;
-        drop(frozen);
-        self.rebase(self.index.base()?);
-        self.core.observations.checkpoint(stopwatch);
-        tracing::debug!(rows, written_bytes, "a checkpoint was written");
-        Ok(())
     }
 
     fn reopen(&mut self) {
@@ -340,10 +344,8 @@ impl Keeper {
         self.reopened = Some(Stopwatch::start());
     }
 
-    /// Lets go of what is not needed any more without the lock: closing a database takes its time.
     fn rebase(&self, base: Base) {
-        let old = self.core.state_mut().rebase(Arc::new(base));
-        drop(old);
+        rebase(&self.core, Arc::new(base));
     }
 
     /// Unlinks the segments that hold nothing live and that no replay would read, unless a snapshot needs them.
@@ -505,4 +507,24 @@ fn answer<T>(caller: Teller<T>, outcome: Result<T, StoreError>) -> Result<(), St
     // Who asked may have gone.
     drop(caller.send(outcome));
     told
+}
+
+/// Writes what is in memory to the index, if there is anything, and tells what that was, and what the index holds now.
+fn write_checkpoint(core: &Core, index: &mut Index) -> Result<Written, StoreError> {
+    core.pace.begin();
+    let frozen = core.state_mut().freeze();
+    let Some(frozen) = frozen else { return Ok(None) };
+    let (rows, stopwatch) = (frozen.layer.weight(), Stopwatch::start());
+    let written_bytes = index.checkpoint(&frozen)?;
+    let base = Arc::new(index.base()?);
+    rebase(core, Arc::clone(&base));
+    core.observations.checkpoint(stopwatch);
+    tracing::debug!(rows, written_bytes, "a checkpoint was written");
+    Ok(Some((frozen, base)))
+}
+
+/// Lets go of what is not needed any more without the lock: closing a database takes its time.
+fn rebase(core: &Core, base: Arc<Base>) {
+    let old = core.state_mut().rebase(base);
+    drop(old);
 }

@@ -62,6 +62,7 @@ mod record;
 mod recount;
 mod replay;
 mod reply;
+mod rewriting;
 mod room;
 mod rows;
 mod schema;

@@ -67,8 +67,8 @@ impl RedbRelay {
         Snapshots { mailbox: self.mailbox.as_ref().map(mpsc::Sender::downgrade).unwrap_or_else(closed) }
     }
 
-    /// Gives back all that can be given back, however little: empties sparse segments and writes the index anew. It takes long, and
-    /// requests wait meanwhile.
+    /// Gives back all that can be given back, however little: empties sparse segments and writes the index anew. It takes long;
+    /// requests go on meanwhile.
     ///
     /// # Errors
     /// The store's; it is as good as before.

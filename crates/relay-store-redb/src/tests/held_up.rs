@@ -208,3 +208,42 @@ fn a_checkpoint_does_not_wait_until_all_acked_names_are_learned() {
     let again = runtime().block_on(relay.push(envelope("acked", 7))).unwrap();
     assert!(!again.is_stored(), "{again:?}");
 }
+
+/// An index takes as long to write anew as it is large. Nobody waits for that: checkpoints come in between.
+#[test]
+fn checkpoints_come_while_the_index_is_written_anew() {
+    let (gate, hook) = gate(|call| *call == Call::Create("relay.redb.new"));
+    let syncs = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&syncs);
+    let disk = SimDisk::new();
+    drop(open(&disk, |_| Ok(())));
+    let relay = open(&disk, move |call| {
+        if let Call::Sync(name @ ("relay.redb" | "relay.redb.new")) = call {
+            seen.lock().unwrap().push(name.to_owned());
+        }
+        hook(call)
+    });
+    let push = |number| {
+        let push = relay.push(envelope(&format!("before {number}"), number));
+        assert!(runtime().block_on(push).unwrap().is_stored());
+    };
+    (0..PUSHES_BEFORE).for_each(push);
+    gate.is_armed.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let compacted = scope.spawn(|| runtime().block_on(relay.compact()));
+        gate.begun.recv_timeout(PATIENCE).unwrap();
+        syncs.lock().unwrap().clear();
+        // A checkpoint is due.
+        (PUSHES_BEFORE..2 * PUSHES_BEFORE).for_each(push);
+        drop(gate.permit);
+        compacted.join().unwrap().unwrap();
+    });
+    let syncs = std::mem::take(&mut *syncs.lock().unwrap());
+    let [old, new] =
+        ["relay.redb", "relay.redb.new"].map(|name| syncs.iter().rposition(|known| known == name));
+    assert!(old.is_some() && old < new, "{syncs:?}");
+    assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+    drop(relay);
+    let relay = open(&disk, |_| Ok(()));
+    assert_eq!(relay.contents().unwrap().usage.items, 2 * PUSHES_BEFORE);
+}

@@ -1,0 +1,138 @@
+//! An index that is written anew, row by row, into a new file. It takes as long as the index is large, so that checkpoints of the old one
+//! come in between: what they change of rows that were copied already is changed in both.
+
+use std::sync::Arc;
+
+use redb::WriteTransaction;
+use relay_disk::Disk;
+
+use crate::base::Base;
+use crate::error::StoreError;
+use crate::index::{self, Index, NEW_FILE_NAME};
+use crate::layer::Layer;
+use crate::pace::Pace;
+use crate::schema::{self, Key};
+
+/// How many rows are copied in one step: some milliseconds' work. Tests have few rows, and want several steps.
+const STEP_ROWS: usize = if cfg!(test) { 3 } else { 1024 };
+
+/// The new index, which has not its name yet.
+pub(crate) struct Rewriting {
+    new: Index,
+    tx: WriteTransaction,
+    copied: Copied,
+    /// How many bytes the keys and values have that were copied.
+    rows_bytes: u64,
+}
+
+/// How far it has come: first the rows, then the names, each in order. Both are empty before the first one.
+enum Copied {
+    /// The rows up to this key.
+    RowsThrough(Vec<u8>),
+    /// All rows, and the names up to this one.
+    NamesThrough(String),
+}
+
+impl Rewriting {
+    /// Begins with an empty file.
+    pub(crate) fn begin(
+        disk: &Arc<dyn Disk>,
+        cache_bytes: usize,
+        pace: &Arc<Pace>,
+    ) -> Result<Self, StoreError> {
+        drop(disk.remove(NEW_FILE_NAME));
+        let file = disk.create(NEW_FILE_NAME)?;
+        let new = Index::on(Arc::clone(disk), file, cache_bytes, Arc::clone(pace))?;
+        let tx = new.begin()?;
+        Ok(Self { new, tx, copied: Copied::RowsThrough(Vec::new()), rows_bytes: 0 })
+    }
+
+    /// Copies the next rows of the old index, which holds `base` now. True when there are no more.
+    pub(crate) fn step(&mut self, base: &Base) -> Result<bool, StoreError> {
+        match std::mem::replace(&mut self.copied, Copied::RowsThrough(Vec::new())) {
+            Copied::RowsThrough(last) => {
+                let next = self.copy_rows(base, last)?;
+                self.copied = next.map_or(Copied::NamesThrough(String::new()), Copied::RowsThrough);
+                Ok(false)
+            }
+            Copied::NamesThrough(last) => {
+                let (last, is_done) = self.copy_names(base, last)?;
+                self.copied = Copied::NamesThrough(last);
+                Ok(is_done)
+            }
+        }
+    }
+
+    /// Returns the last key that was copied; `None` when there are no more.
+    fn copy_rows(&mut self, base: &Base, mut last: Vec<u8>) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut rows = self.tx.open_table(schema::ROWS)?;
+        for (number, row) in base.rows_after(&last.clone())?.enumerate() {
+            if number == STEP_ROWS {
+                return Ok(Some(last));
+            }
+            self.new.pace.leave_core();
+            let (key, value) = row?;
+            // Over a damaged page redb may go astray, and who follows it may go round in circles.
+            if key.value() <= last.as_slice() {
+                return Err(StoreError::Damaged("the index is out of order"));
+            }
+            // A damaged row stays one: it is told by its checksum.
+            rows.insert(key.value(), value.value())?;
+            self.rows_bytes += (key.value().len() + value.value().len()) as u64;
+            last.clear();
+            last.extend_from_slice(key.value());
+        }
+        Ok(None)
+    }
+
+    /// Returns the last name that was copied, and whether there are no more.
+    fn copy_names(&mut self, base: &Base, mut last: String) -> Result<(String, bool), StoreError> {
+        let mut names = self.tx.open_table(schema::NAMES)?;
+        for (number, row) in base.names_after(&last.clone())?.enumerate() {
+            if number == STEP_ROWS {
+                return Ok((last, false));
+            }
+            self.new.pace.leave_core();
+            let (name, queue) = row?;
+            if name.value() <= last.as_str() {
+                return Err(StoreError::Damaged("the names of the index are out of order"));
+            }
+            names.insert(name.value(), queue.value())?;
+            self.rows_bytes += (name.value().len() + index::NAME_VALUE_BYTES) as u64;
+            last.clear();
+            last.push_str(name.value());
+        }
+        Ok((last, true))
+    }
+
+    /// Does what a checkpoint has done to the old index, to what was copied of it. The rest is copied as it is now.
+    pub(crate) fn follow(&mut self, layer: &Layer) -> Result<(), StoreError> {
+        let has_row = |key: &Key| match &self.copied {
+            Copied::RowsThrough(last) => *key.bytes() <= last[..],
+            Copied::NamesThrough(_) => true,
+        };
+        let has_name = |name: &str| match &self.copied {
+            Copied::RowsThrough(_) => false,
+            Copied::NamesThrough(last) => name <= last.as_str(),
+        };
+        let growth_bytes = self.new.write_layer(&self.tx, layer, has_row, has_name)?;
+        self.rows_bytes = self.rows_bytes.saturating_add_signed(growth_bytes);
+        Ok(())
+    }
+
+    /// Writes what is left, which is little, and makes all of it durable.
+    pub(crate) fn finish(self, base: &Base) -> Result<Index, StoreError> {
+        let Self { new, tx, rows_bytes, .. } = self;
+        drop(tx.open_table(schema::NAMES)?);
+        index::begin_meta(&tx, rows_bytes)?;
+        let mut segments = tx.open_table(schema::SEGMENTS)?;
+        for (segment, live) in &*base.segments {
+            segments.insert(segment, (live.items, live.bytes))?;
+        }
+        drop(segments);
+        index::finish(tx, base.numbers, base.position, base.payloads_through, &base.segments)?;
+        new.know_segments(Arc::clone(&base.segments));
+        new.note_density(rows_bytes)?;
+        Ok(new)
+    }
+}
