@@ -72,9 +72,7 @@ impl OpenDatabase {
     pub(crate) fn overtake(&self) {
         self.is_overtaken.store(true, Ordering::SeqCst);
     }
-}
 
-impl OpenDatabase {
     /// Closes it. redb writes for the last time, and over damaged pages it may panic even here.
     pub(crate) fn close(&mut self) -> Result<(), StoreError> {
         self.db.take().map_or(Ok(()), |db| caught(|| Ok(db.close()?)))

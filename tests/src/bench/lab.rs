@@ -105,8 +105,18 @@ impl Lab {
 
     fn push_into(&self, server: &Server, connections: usize) -> anyhow::Result<Measured> {
         let mut push = Push::new(Names::new(0, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX);
+        self.go_on_pushing(server, &mut push, connections)
+    }
+
+    /// Goes on with pushes for a short while.
+    pub(super) fn go_on_pushing(
+        &self,
+        server: &Server,
+        push: &mut Push,
+        connections: usize,
+    ) -> anyhow::Result<Measured> {
         let cpu = server.cpu()?;
-        let report = run(&mut push, &self.short_plan(server.address, connections))?;
+        let report = run(push, &self.short_plan(server.address, connections))?;
         Ok(Measured { report, server_cpu: server.cpu()?.saturating_sub(cpu) })
     }
 

@@ -114,10 +114,9 @@ fn requests_per_sync(relay: &Relay) -> anyhow::Result<f64> {
 
 impl Filled {
     fn push(&mut self, lab: &Lab, section: &mut Section) -> anyhow::Result<Measured> {
-        let cpu = self.relay.server.cpu()?;
-        let report = run(&mut self.push, &lab.short_plan(self.relay.server.address, CONNECTIONS))?;
-        section.watch("pushes in turns", &report);
-        Ok(Measured { report, server_cpu: self.relay.server.cpu()?.saturating_sub(cpu) })
+        let measured = lab.go_on_pushing(&self.relay.server, &mut self.push, CONNECTIONS)?;
+        section.watch("pushes in turns", &measured.report);
+        Ok(measured)
     }
 }
 

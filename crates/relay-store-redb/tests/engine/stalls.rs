@@ -76,16 +76,30 @@ fn cold() -> World {
     })
 }
 
+/// With queues of one item each that are in the index alone.
+fn cold_with_queues() -> World {
+    let world = cold();
+    let relay = world.open();
+    for number in 0..300 {
+        world.block_on(relay.push(to(&format!("recipient {number:04}"), number))).unwrap();
+    }
+    // What is closed is in the index.
+    drop(relay);
+    world
+}
+
+/// Fills the first queue with items of these numbers.
+async fn push_many(relay: &RedbRelay, numbers: std::ops::Range<u64>) {
+    for numbers in numbers.collect::<Vec<_>>().chunks(500) {
+        let pushes = numbers.iter().map(|number| relay.push(envelope(0, *number, 1)));
+        assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
+    }
+}
+
 #[test]
 fn a_pull_that_waits_for_the_index_holds_nobody_up() {
     within_bounds(|| {
-        let world = cold();
-        let relay = world.open();
-        for number in 0..300 {
-            world.block_on(relay.push(to(&format!("recipient {number:04}"), number))).unwrap();
-        }
-        // What is closed is in the index.
-        drop(relay);
+        let world = cold_with_queues();
         let held = hold(&world, "relay.redb");
         let recipient = Recipient::parse("recipient 0001").unwrap();
         let page = held.expect_nobody_waits_for(&world, async |relay| {
@@ -99,12 +113,7 @@ fn a_pull_that_waits_for_the_index_holds_nobody_up() {
 #[test]
 fn a_push_to_a_queue_that_is_not_in_memory_holds_nobody_up() {
     within_bounds(|| {
-        let world = cold();
-        let relay = world.open();
-        for number in 0..300 {
-            world.block_on(relay.push(to(&format!("recipient {number:04}"), number))).unwrap();
-        }
-        drop(relay);
+        let world = cold_with_queues();
         let held = hold(&world, "relay.redb");
         let pushed = held.expect_nobody_waits_for(&world, async |relay| {
             relay.push(to("recipient 0001", 1000)).await.unwrap().usage().items
@@ -146,10 +155,7 @@ fn a_deep_queue_that_is_newer_than_the_index_is_shown_whole() {
         let world = cold();
         let relay = world.open();
         world.block_on(async {
-            for numbers in (0..DEEP).collect::<Vec<_>>().chunks(500) {
-                let pushes = numbers.iter().map(|number| relay.push(envelope(0, *number, 1)));
-                assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
-            }
+            push_many(&relay, 0..DEEP).await;
             // All but the ends, so that a page begins with many that are gone.
             for acked in (1..DEEP - 1).map(id).collect::<Vec<_>>().chunks(1000) {
                 let ack = Ack::new(recipient(0), acked.to_vec()).unwrap();
@@ -169,10 +175,7 @@ fn a_push_does_not_wait_for_all_of_a_large_ack() {
         let world = World::new().with_options(Options { checkpoint_rows: 1 << 20, ..small_options() });
         let relay = world.open();
         world.block_on(async {
-            for numbers in (0..ITEMS).collect::<Vec<_>>().chunks(500) {
-                let pushes = numbers.iter().map(|number| relay.push(envelope(0, *number, 1)));
-                assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
-            }
+            push_many(&relay, 0..ITEMS).await;
             // Every second name is of no item.
             let named = (0..ITEMS).map(|number| id(number * 2)).collect();
             let mut ack = Box::pin(relay.ack(Ack::new(recipient(0), named).unwrap()));
@@ -202,10 +205,7 @@ fn a_large_ack_that_fails_half_way_is_finished_by_the_next_one() {
             _ => Ok(()),
         });
         world.block_on(async {
-            for numbers in (0..ITEMS).collect::<Vec<_>>().chunks(500) {
-                let pushes = numbers.iter().map(|number| relay.push(envelope(0, *number, 1)));
-                assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
-            }
+            push_many(&relay, 0..ITEMS).await;
             let ack = Ack::new(recipient(0), (0..ITEMS).map(id).collect()).unwrap();
             syncs_left.store(2, Ordering::SeqCst);
             assert!(relay.ack(ack.clone()).await.is_err());

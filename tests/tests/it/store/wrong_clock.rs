@@ -39,6 +39,13 @@ impl Machine {
         Self { disk: SimDisk::new(), clock: Arc::default() }
     }
 
+    /// One that was right when the store was begun, which holds message 1.
+    fn with_mail() -> Self {
+        let machine = Self::new();
+        machine.start().push(1);
+        machine
+    }
+
     fn set(&self, ms: u64) {
         self.clock.set(Timestamp::from_ms(ms));
     }
@@ -101,10 +108,7 @@ fn ttl_ms() -> u64 {
 fn a_start_with_a_wrong_clock_costs_no_mail() {
     for wrong_ms in WRONG_MS {
         for is_put_right_by_a_restart in [false, true] {
-            let machine = Machine::new();
-            let mut running = machine.start();
-            running.push(1);
-            drop(running);
+            let machine = Machine::with_mail();
 
             machine.set(wrong_ms);
             let mut running = machine.start();
@@ -177,10 +181,7 @@ fn a_new_store_in_a_wrong_time_gives_each_item_the_life_that_it_was_promised() {
 fn a_week_of_rest_is_believed() {
     for (rest_ms, is_believed) in [(3 * DAY_MS, true), (6 * DAY_MS + 23 * HOUR_MS, true), (8 * DAY_MS, false)]
     {
-        let machine = Machine::new();
-        let mut running = machine.start();
-        running.push(1);
-        drop(running);
+        let machine = Machine::with_mail();
         machine.set(START_MS + rest_ms);
         let mut running = machine.start();
         assert_eq!(running.shown(), [1]);
@@ -238,10 +239,7 @@ fn a_jump_while_it_runs_is_not_believed_and_heals() {
 
 #[test]
 fn an_operator_who_knows_that_the_clock_is_right_says_so() {
-    let machine = Machine::new();
-    let mut running = machine.start();
-    running.push(1);
-    drop(running);
+    let machine = Machine::with_mail();
     machine.set(START_MS + 30 * DAY_MS);
     let mut running = machine.start();
     assert_eq!(running.shown(), [1]);
@@ -259,10 +257,7 @@ fn an_operator_who_knows_that_the_clock_is_right_says_so() {
 #[test]
 fn acked_names_are_remembered_for_their_time() {
     for wrong_ms in WRONG_MS {
-        let machine = Machine::new();
-        let mut running = machine.start();
-        running.push(1);
-        drop(running);
+        let machine = Machine::with_mail();
         machine.set(wrong_ms);
         let mut running = machine.start();
         assert_eq!(running.client.post("/ack", &ack_body("alice", &[1])).unwrap().json()["deleted"], 1);
