@@ -29,8 +29,8 @@ pub(super) const SERVER_ARGUMENTS: [&str; 10] = [
 
 /// A running Redis with an empty store.
 #[derive(Debug)]
-struct Redis {
-    server: Server,
+pub(super) struct Redis {
+    pub(super) server: Server,
     _home: TempDir,
 }
 
@@ -51,7 +51,8 @@ pub(super) fn append_rate(lab: &Lab, connections: usize, requests: u64) -> anyho
 }
 
 impl Redis {
-    fn start(lab: &Lab) -> anyhow::Result<Option<Self>> {
+    /// None when it is not installed.
+    pub(super) fn start(lab: &Lab) -> anyhow::Result<Option<Self>> {
         let (home, address) = (lab.directory()?, free_address()?);
         let mut command = Command::new("redis-server");
         command

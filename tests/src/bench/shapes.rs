@@ -19,8 +19,12 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// What is acked is forgotten so long after.
 const DEDUP_WINDOW_SECONDS: u64 = 5;
 
-/// How long after that the files may take to shrink.
+/// How long after that the files may take to shrink, and how long they are looked at if they do not.
 const SHRINKING: Duration = Duration::from_secs(10);
+const SHRINKING_MAX: Duration = Duration::from_secs(60);
+
+/// What they may take then.
+const SHRUNK_MIB: f64 = 64.0;
 
 /// The most items that one ack may name.
 const ACK_ITEMS: usize = 10_000;
@@ -125,9 +129,16 @@ fn empty(filled: Filled, name: &str, section: &mut Section) -> anyhow::Result<()
     let Filled { relay, names, push, .. } = filled;
     let groups = Groups::new(&names, 0..push.next_item(), 100);
     section.watch(name, &run_to_end(&mut Ack::new(names, groups), relay.server.address, CONNECTIONS)?);
-    sleep(Duration::from_secs(DEDUP_WINDOW_SECONDS) + SHRINKING);
-    let bytes = relay.files()?.total_bytes() as f64;
-    section.add(format!("{name}: files when all is acked"), bytes / MIB, "MiB", Bar::AtMost(64.0));
+    sleep(Duration::from_secs(DEDUP_WINDOW_SECONDS));
+    let forgotten_at = now();
+    sleep(SHRINKING);
+    let files_mib = || -> anyhow::Result<f64> { Ok(relay.files()?.total_bytes() as f64 / MIB) };
+    section.add(format!("{name}: files when all is acked"), files_mib()?, "MiB", Bar::AtMost(SHRUNK_MIB));
+    while files_mib()? > SHRUNK_MIB && now() - forgotten_at < SHRINKING_MAX {
+        sleep(Duration::from_millis(200));
+    }
+    let seconds = (now() - forgotten_at).as_secs_f64();
+    section.add(format!("{name}: until they are so small, at most"), seconds, "s", Bar::None);
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Reads answers: the status, the length, the beginning of the body. All else is counted and thrown away.
+//! Reads answers: the status, the length, the beginning of the body. All else is counted and thrown away. A Redis that is measured beside the
+//! relay answers in RESP: one string of a length, or an error, which count as 200 and 500.
 
 use std::io;
 
@@ -7,6 +8,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// How much of a body is kept: enough for the first field of a small object.
 const OPENING_BYTES_MAX: usize = 32;
+
+const END_OF_LINE: &[u8] = b"\r\n";
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// What is known of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +50,7 @@ impl AnswerReader {
     /// Takes the next piece. Tells the answer when it is complete, and is then ready for the next one.
     ///
     /// # Errors
-    /// When it is no answer of HTTP/1.1 with a length, or when more follows than the one answer that is waited for.
+    /// When it is no answer of HTTP/1.1 with a length and no string of RESP, or when more follows than the one answer that is waited for.
     pub(super) fn take(&mut self, piece: &[u8]) -> io::Result<Option<&Answer>> {
         let Some(missing) = self.missing else { return self.take_head(piece) };
         self.take_body(missing, piece)
@@ -73,12 +77,20 @@ impl AnswerReader {
     }
 
     fn begin(&mut self, head: &[u8]) -> io::Result<u64> {
+        self.answer.opening.clear();
+        if let Some(bytes) = head.strip_prefix(b"$").and_then(number) {
+            (self.answer.status, self.answer.body_bytes) = (200, bytes);
+            return Ok(bytes + END_OF_LINE.len() as u64);
+        }
+        if head.starts_with(b"-") {
+            (self.answer.status, self.answer.body_bytes) = (500, 0);
+            return Ok(0);
+        }
         let status = head.strip_prefix(b"HTTP/1.1 ").and_then(|rest| number(rest.get(..3)?));
         let status = status.and_then(|status| u16::try_from(status).ok());
         self.answer.status = status.ok_or_else(|| malformed("an answer has no status"))?;
         self.answer.body_bytes =
             content_length(head).ok_or_else(|| malformed("an answer has no content-length"))?;
-        self.answer.opening.clear();
         Ok(self.answer.body_bytes)
     }
 
@@ -95,10 +107,12 @@ impl AnswerReader {
     }
 }
 
-/// The head without its empty line, and what follows it.
+/// The head without its empty line, and what follows it. That of RESP is a line.
 fn split_head(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    Some((bytes.get(..end)?, bytes.get(end + 4..)?))
+    let is_resp = matches!(bytes.first(), Some(b'$' | b'-'));
+    let end_of_head = if is_resp { END_OF_LINE } else { END_OF_HEAD };
+    let end = bytes.windows(end_of_head.len()).position(|window| window == end_of_head)?;
+    Some((bytes.get(..end)?, bytes.get(end + end_of_head.len()..)?))
 }
 
 fn content_length(head: &[u8]) -> Option<u64> {
@@ -140,6 +154,17 @@ mod tests {
                 // It is ready for the next one.
                 let answer = reader.take(ACKED).unwrap().unwrap();
                 assert_eq!((answer.body_bytes, answer.number_after(b"{\"deleted\":")), (43, 120));
+            }
+        }
+    }
+
+    #[test]
+    fn a_string_and_an_error_of_redis() {
+        for (text, status) in [(&b"$5\r\n1-2-3\r\n"[..], 200), (b"-ERR no\r\n", 500)] {
+            for cut in 1..text.len() {
+                let mut reader = AnswerReader::default();
+                assert_eq!(reader.take(&text[..cut]).unwrap(), None, "{cut}");
+                assert_eq!(reader.take(&text[cut..]).unwrap().unwrap().status, status, "{cut}");
             }
         }
     }

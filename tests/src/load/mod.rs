@@ -12,6 +12,7 @@
 
 mod ack;
 mod answer;
+mod append;
 mod clock;
 pub mod command;
 mod connection;
@@ -26,6 +27,7 @@ mod request;
 
 pub use ack::{Ack, Groups};
 pub use answer::Answer;
+pub use append::Append;
 pub use clock::{now, thread_cpu};
 pub use drive::{Plan, Stop, run};
 pub use mixed::Mixed;
