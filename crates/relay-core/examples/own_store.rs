@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use relay_core::{
     Ack, Chunk, Due, DueItems, Envelope, Forgotten, Item, ItemId, Kind, Limits, MessageId, Pull, ReadTx,
-    Recipient, Seq, Timestamp, Trace, Usage, WriteTx, queue,
+    Recipient, Seq, SweepTx, Timestamp, Trace, Usage, WriteTx, queue,
 };
 
 /// How many items the whole store holds. Yours ends where the disk does.
@@ -144,7 +144,9 @@ impl WriteTx for Shelf {
         };
         Ok(())
     }
+}
 
+impl SweepTx for Shelf {
     /// A real store keeps an index by deadline. Here it is enough to look at everything, which lies in order
     /// already.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, ShelfFull> {

@@ -71,5 +71,5 @@ pub use memory::MemoryRelay;
 pub use message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
 pub use queue::{Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
 pub use relay::Relay;
-pub use store::{Due, DueItems, Forgotten, Front, Item, Queued, ReadTx, Trace, WriteTx};
+pub use store::{Due, DueItems, Forgotten, Front, Item, Queued, ReadTx, SweepTx, Trace, WriteTx};
 pub use time::{Clock, Reading, StoreClock, Timestamp};

@@ -18,7 +18,7 @@ use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Kind, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Admission, Page, Pull, PushOutcome, SweepStep, Swept};
 use crate::relay::Relay;
-use crate::store::{Due, DueItems, Forgotten, Front, Item, Queued as _, ReadTx, Trace, WriteTx};
+use crate::store::{Due, DueItems, Forgotten, Front, Item, Queued as _, ReadTx, SweepTx, Trace, WriteTx};
 use crate::time::{Clock, StoreClock, Timestamp};
 use crate::verify::{self, Inspect};
 
@@ -295,7 +295,9 @@ impl WriteTx for MemoryTables {
         self.forget_if_empty(&recipient);
         Ok(())
     }
+}
 
+impl SweepTx for MemoryTables {
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, Infallible> {
         let expired = self.deadlines.iter().take_while(|(deadline, ..)| *deadline <= now);
         let due = expired.take(max).filter_map(|(_, seq, recipient)| {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::error::Rejection;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
-use crate::store::{Item, Queued, ReadTx, Trace, WriteTx};
+use crate::store::{Item, Queued, ReadTx, SweepTx, Trace, WriteTx};
 use crate::time::{Reading, Timestamp};
 
 /// What became of a push that was not refused. `usage` is what the queue holds afterwards, in live items.
@@ -381,7 +381,7 @@ pub fn ack<T: WriteTx>(
 ///
 /// # Errors
 /// The store's; the transaction must then be abandoned.
-pub fn expire<T: WriteTx>(tx: &mut T, now: Timestamp, max: usize) -> Result<SweepStep, T::Error> {
+pub fn expire<T: SweepTx>(tx: &mut T, now: Timestamp, max: usize) -> Result<SweepStep, T::Error> {
     let due = tx.due(now, max)?;
     for items in due.items.chunk_by(|a, b| a.recipient == b.recipient) {
         let Some(first) = items.first() else { continue };

@@ -197,7 +197,12 @@ pub trait WriteTx: ReadTx {
     /// Ends the changes of a queue, which holds so much now. Once that is nothing and no acked name is remembered, the store forgets
     /// the queue.
     fn close(&mut self, queue: Self::Queue, usage: Usage) -> Result<(), Self::Error>;
+}
 
+/// A transaction over which [`expire`](crate::queue::expire) can reclaim what has expired, step by step. A store that has a better way, such
+/// as to let go of whole ranges, sweeps on its own and needs none of this: an expired item is gone from the instant of its deadline, whoever
+/// reclaims it.
+pub trait SweepTx: WriteTx {
     /// Finds at most `max` items whose deadline is not after `now`, of whatever queues. When this look's work is used up
     /// without reaching the end, it says that there may be more.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, Self::Error>;

@@ -41,6 +41,7 @@ pub(crate) type AckedName = (u64, ItemId);
 pub(crate) struct OpenDatabase {
     db: Option<Database>,
     is_overtaken: AtomicBool,
+    is_replaced: AtomicBool,
 }
 
 /// The live frames of a segment.
@@ -61,7 +62,8 @@ pub(crate) struct Size {
 
 impl OpenDatabase {
     pub(crate) fn new(db: Database) -> Arc<Self> {
-        Arc::new(Self { db: Some(db), is_overtaken: AtomicBool::new(false) })
+        let (is_overtaken, is_replaced) = Default::default();
+        Arc::new(Self { db: Some(db), is_overtaken, is_replaced })
     }
 
     pub(crate) fn database(&self) -> Result<&Database, StoreError> {
@@ -73,6 +75,11 @@ impl OpenDatabase {
         self.is_overtaken.store(true, Ordering::SeqCst);
     }
 
+    /// Another file has taken its name: it may not be written any more, and whoever reads it reads what is right.
+    pub(crate) fn replace(&self) {
+        self.is_replaced.store(true, Ordering::SeqCst);
+    }
+
     /// Closes it. redb writes for the last time, and over damaged pages it may panic even here.
     pub(crate) fn close(&mut self) -> Result<(), StoreError> {
         self.db.take().map_or(Ok(()), |db| caught(|| Ok(db.close()?)))
@@ -82,10 +89,11 @@ impl OpenDatabase {
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
         let closed = self.close();
-        // One that was overtaken may not write, and need not. Otherwise all that was committed is there, and the next one that opens the
+        // One that was overtaken or replaced may not write, and need not. Otherwise all that was committed is there, and the next one that opens the
         // file finds out what is not in use.
         if let Err(error) = closed
             && !self.is_overtaken.load(Ordering::SeqCst)
+            && !self.is_replaced.load(Ordering::SeqCst)
         {
             tracing::warn!(%error, "the index could not be closed");
         }
@@ -113,18 +121,24 @@ impl Base {
             rows_bytes: number(schema::META_ROWS_BYTES)?,
             file_bytes_per_1000: number(schema::META_FILE_BYTES_PER_1000)?,
         };
+        let (rows, names) = (tx.open_table(schema::ROWS)?, tx.open_table(schema::NAMES)?);
         let segments = match segments {
             Some(segments) => segments,
             None => {
                 let segments = crate::index::read_segments(&tx.open_table(schema::SEGMENTS)?)?;
                 let checksum = schema::meta_checksum(numbers, position, payloads_through, &segments);
-                if number(schema::META_CHECKSUM)?.is_some_and(|noted| noted != checksum) {
-                    return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
+                match number(schema::META_CHECKSUM)? {
+                    Some(noted) if noted == checksum => {}
+                    Some(_) => {
+                        return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
+                    }
+                    // It was written with the first row.
+                    None if rows.is_empty()? && names.is_empty()? => {}
+                    None => return Err(StoreError::Damaged("the numbers of the index are missing")),
                 }
                 Arc::new(segments)
             }
         };
-        let (rows, names) = (tx.open_table(schema::ROWS)?, tx.open_table(schema::NAMES)?);
         Ok(Self { rows, names, segments, position, payloads_through, numbers, size, db: Arc::clone(db) })
     }
 

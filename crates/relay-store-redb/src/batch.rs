@@ -6,26 +6,24 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{
-    Due, DueItems, Forgotten, Front, Item, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace,
-    Usage, WriteTx,
+    Front as LiveFront, Item, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
 };
 use relay_journal::{Frame, Mark};
 
 use crate::aside::Ahead;
+use crate::base::Base;
 use crate::error::StoreError;
-use crate::handle::QueueHandle;
+use crate::handle::{OpenQueue, QueueHandle};
 use crate::journals::Journals;
 use crate::layer::{Layer, Numbers};
 use crate::memo::Memo;
 use crate::payload;
 use crate::read::Reading;
-use crate::record::{self, Forgotten as NamesRecord, ItemRecord, Removed, kind};
-use crate::schema::{ItemRow, Key, ParsedKey};
+use crate::record::{self, ItemRecord, Removed, Trimmed, kind};
+use crate::schema::{ItemRow, Key};
 use crate::state::State;
-use crate::tables::{Tables, is_over};
-
-/// How many acked names a step of the sweep looks at for each that it may forget.
-const SEEN_PER_FORGOTTEN: usize = 16;
+use crate::sweep::Front;
+use crate::tables::Tables;
 
 /// A payload on its way to the journal, and the number of its item.
 type Pending = (Seq, Bytes);
@@ -45,35 +43,7 @@ pub(crate) struct Batch<'s> {
     to_compare: Cell<Option<Seq>>,
     /// How long the slots are in which acked names are put.
     slot_ms: u64,
-    marks: SweepMarks,
-}
-
-/// How far sweeps have come. Nothing can appear before these any more, since time does not run backwards, and what was there is a long
-/// way of gravestones until the next checkpoint.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SweepMarks {
-    /// The first row that was due.
-    due: Key,
-    /// The first acked name whose time was not over.
-    acked: Key,
-    /// Where the sweep under way goes on with the acked names.
-    acked_next: Key,
-    /// The first acked name whose time is not over, of those that the sweep under way has seen.
-    acked_left: Option<Key>,
-}
-
-impl Default for SweepMarks {
-    fn default() -> Self {
-        let (due, acked) = (Key::due_start(), Key::acked_start());
-        Self { due, acked, acked_next: acked, acked_left: None }
-    }
-}
-
-impl SweepMarks {
-    /// When the slot begins before which there are no acked names.
-    pub(crate) fn acked_from(&self) -> Timestamp {
-        self.acked.slot()
-    }
+    now: Timestamp,
 }
 
 /// Where a request began.
@@ -89,7 +59,7 @@ impl<'s> Batch<'s> {
         records: relay_journal::Batch,
         journal: &'s Journals,
         slot_ms: u64,
-        marks: SweepMarks,
+        now: Timestamp,
     ) -> Self {
         Self {
             tables: Tables::new(state, memo),
@@ -100,13 +70,8 @@ impl<'s> Batch<'s> {
             compares_later: false,
             to_compare: Cell::new(None),
             slot_ms,
-            marks,
+            now,
         }
-    }
-
-    /// How far the sweep has come, once its step is done.
-    pub(crate) fn marks(&self) -> SweepMarks {
-        self.marks
     }
 
     /// What was decided, and the records of it.
@@ -157,29 +122,51 @@ impl<'s> Batch<'s> {
     }
 
     fn drop_if_forgettable(&mut self, queue: u64) -> Result<(), StoreError> {
-        if self.tables.drop_if_forgettable(queue)? {
+        if self.tables.drop_queue(queue, |row| row.is_forgettable(self.now))? {
             self.records.append(kind::DROPPED, &record::dropped(queue), Bytes::new());
         }
         Ok(())
     }
 
-    /// The due items of one queue, from its front.
-    fn due_of(&self, queue: u64, now: Timestamp, max: usize) -> Result<Vec<Due>, StoreError> {
-        let Some(rows) = self.tables.rows(queue)? else { return Ok(Vec::new()) };
-        let owner = self.tables.view().owner(queue)?;
-        if self.tables.view().name(&owner)? != Some(queue) {
-            return Err(StoreError::Damaged("a queue has lost its name"));
+    /// Takes what has expired out of a queue, as far as it is told what that comes to, and tells how many items that were. A queue that
+    /// then holds and remembers nothing is forgotten.
+    pub(crate) fn trim(&mut self, front: &Front, base: &Base) -> Result<u64, StoreError> {
+        let Some(mut open) = self.tables.open(front.queue)? else { return Ok(0) };
+        let Some((items, trimmed)) = self.expired(&open, front, base)? else { return Ok(0) };
+        if items > 0 {
+            self.records.append(kind::TRIMMED, &trimmed.encode(), Bytes::new());
+            self.tables.trim(&mut open, trimmed.through, trimmed.sum.as_ref())?;
+            self.tables.close(open)?;
         }
-        let mut due = Vec::new();
-        rows.scan(rows.row.ends.map_or(Seq::ZERO, |ends| ends.first.seq), &mut |found| {
-            if found.is_live(now) || due.len() >= max {
-                return ControlFlow::Break(());
-            }
-            let ItemRow { id, seq, payload_bytes, .. } = found;
-            due.push(Due { recipient: owner.clone(), id, seq, payload_bytes });
-            ControlFlow::Continue(())
-        })?;
-        Ok(due)
+        self.drop_if_forgettable(front.queue)?;
+        Ok(items)
+    }
+
+    /// What of a queue has expired, and how many items that are. `None` if what was found of it does not hold any more.
+    fn expired(
+        &self,
+        open: &OpenQueue,
+        front: &Front,
+        base: &Base,
+    ) -> Result<Option<(u64, Trimmed)>, StoreError> {
+        let trimmed = Trimmed { queue: front.queue, now: self.now, ..Trimmed::default() };
+        if let Some(here) = open.row.here() {
+            let expired: Vec<_> = here.iter().take_while(|item| !item.is_live(self.now)).collect();
+            let through = expired.last().map_or(Seq::ZERO, |item| item.seq);
+            return Ok(Some((expired.len() as u64, Trimmed { through, ..trimmed })));
+        }
+        let Some(walked) = &front.walked else { return Ok(None) };
+        let view = self.tables.view();
+        let first = open.row.ends.map(|ends| ends.first.seq);
+        let is_as_walked = first == Some(walked.first)
+            && std::ptr::eq(view.base(), base)
+            && view.is_of_index(
+                &Key::item(front.queue, walked.first),
+                &Key::item(front.queue, walked.through.next()),
+            );
+        let sum = Some(walked.sum.clone());
+        Ok(is_as_walked
+            .then(|| (walked.sum.usage().items, Trimmed { through: walked.through, sum, ..trimmed })))
     }
 }
 
@@ -233,7 +220,7 @@ impl ReadTx for Batch<'_> {
         self.reading().items_from(queue, from)
     }
 
-    fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<Front, StoreError> {
+    fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<LiveFront, StoreError> {
         self.reading().front(queue, now)
     }
 }
@@ -300,71 +287,8 @@ impl WriteTx for Batch<'_> {
         }
         self.record_removed(&mut queue)?;
         let Some(open) = queue.open else { return Ok(()) };
-        let (number, is_forgettable) = (open.number, open.row.is_forgettable());
+        let (number, is_forgettable) = (open.number, open.row.is_forgettable(self.now));
         self.tables.close(open)?;
         if is_forgettable { self.drop_if_forgettable(number) } else { Ok(()) }
-    }
-
-    fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, StoreError> {
-        let mut found = DueItems { items: Vec::new(), more: false };
-        let mut first = None;
-        for row in self.tables.view().range(&self.marks.due, &Key::due_end(now))? {
-            let key = row?.0;
-            first.get_or_insert(key);
-            let room = max.saturating_sub(found.items.len());
-            if room == 0 {
-                found.more = true;
-                break;
-            }
-            let Ok(ParsedKey::Due(_, queue)) = key.parse() else { continue };
-            match self.due_of(queue, now, room) {
-                Ok(due) => {
-                    found.more |= due.len() >= room;
-                    found.items.extend(due);
-                }
-                // It must not keep the sweep from all others.
-                Err(StoreError::Damaged(what)) => tracing::error!(what, "the sweep passes a queue over"),
-                Err(error) => return Err(error),
-            }
-        }
-        self.marks.due = first.unwrap_or(self.marks.due);
-        Ok(found)
-    }
-
-    /// The names that are over lie in slots that have begun. The last of these, or two, hold some that are not over.
-    fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, StoreError> {
-        let end = Key::acked_end(now);
-        let mut marks = self.marks;
-        let mut over = Vec::new();
-        let mut more = false;
-        for (seen, row) in self.tables.view().range(&marks.acked_next, &end)?.enumerate() {
-            let (key, value) = row?;
-            if over.len() >= max || seen >= max.saturating_mul(SEEN_PER_FORGOTTEN) {
-                (marks.acked_next, more) = (key, true);
-                break;
-            }
-            if is_over(&value, now)? {
-                over.push(key);
-            } else {
-                marks.acked_left.get_or_insert(key);
-            }
-        }
-        if !more {
-            marks.acked = marks.acked_left.take().unwrap_or(end);
-            marks.acked_next = marks.acked;
-        }
-        if let (Some(&first), Some(&last)) = (over.first(), over.last()) {
-            self.records.append(kind::FORGOTTEN, &NamesRecord { now, first, last }.encode(), Bytes::new());
-            for queue in self.tables.forget(&first, &last, now, |_| true)? {
-                match self.drop_if_forgettable(queue) {
-                    Err(StoreError::Damaged(what)) => {
-                        tracing::error!(what, "a queue that holds nothing stays");
-                    }
-                    dropped => dropped?,
-                }
-            }
-        }
-        self.marks = marks;
-        Ok(Forgotten { names: over.len(), more })
     }
 }

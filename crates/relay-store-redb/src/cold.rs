@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use relay_core::{ItemId, Recipient};
+use relay_core::{ItemId, Recipient, Timestamp};
 
 use crate::acked::AckedNames;
 use crate::base::Base;
@@ -48,7 +48,7 @@ pub(crate) fn read_ahead(
                 base.get(&Key::item(queue, seq))?;
             }
         }
-        if row.acked > 0 {
+        if row.remembers_until > Timestamp::default() {
             for slot in acked.slots_of(queue, *id) {
                 base.get(&Key::acked(slot, queue, *id))?;
             }

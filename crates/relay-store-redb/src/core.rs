@@ -26,9 +26,6 @@ use crate::writer::CheckpointDue;
 /// How often a writer that waits for a checkpoint looks by itself, should it not be told.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long a sweep with nothing else to do waits for the keeper before it looks again.
-const MOMENT: Duration = Duration::from_millis(1);
-
 pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) clock: WatchedTime,
@@ -142,21 +139,6 @@ impl Core {
     fn is_full(&self, due: CheckpointDue) -> bool {
         let state = self.state();
         self.is_writing_index(&state) && due.piled_up(&state)
-    }
-
-    /// Whether the keeper has fallen behind, and what can wait should: what requests bring must find room. Not when checkpoints fail, since
-    /// then waiting would not help.
-    pub(crate) fn is_behind(&self, due: CheckpointDue) -> bool {
-        if self.is_in_trouble() {
-            return false;
-        }
-        let state = self.state();
-        self.is_writing_index(&state) && due.is_due(&state)
-    }
-
-    /// Gives the keeper a moment.
-    pub(crate) fn wait_a_moment(&self) {
-        drop(self.checkpointed.wait_timeout(self.trouble(), MOMENT));
     }
 
     fn is_writing_index(&self, state: &State) -> bool {

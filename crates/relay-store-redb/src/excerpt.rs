@@ -1,15 +1,18 @@
-//! What a reader takes of the layer that is still being changed: what that says of one queue, as far as it is wanted. The index and the
-//! layer that a checkpoint writes do not change, so the reader keeps them, and holds nobody up while it waits for the disk.
+//! What a reader takes of the layer that is still being changed: what that says of one queue, as far as it is wanted, or all of it. The index
+//! and the layer that a checkpoint writes do not change, so the reader keeps them, and holds nobody up while it waits for the disk.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use relay_core::{ItemId, Recipient, Seq};
 
 use crate::acked::AckedNames;
-use crate::base::Base;
-use crate::layer::Layer;
+use crate::base::{Base, Live};
+use crate::core::Core;
+use crate::layer::{Layer, Numbers};
 use crate::rows::{Rows, Slot};
 use crate::schema::{Key, ParsedKey};
+use crate::snapshot::Pin;
 use crate::state::Frozen;
 use crate::view::View;
 
@@ -34,6 +37,26 @@ pub(crate) struct Excerpt {
     frozen: Option<Arc<Frozen>>,
     base: Arc<Base>,
     acked: Arc<AckedNames>,
+}
+
+/// All of a store, as it was at one moment. None of its files is taken away meanwhile.
+pub(crate) struct Whole {
+    pub(crate) excerpt: Excerpt,
+    /// What is noted of the live frames of each segment.
+    pub(crate) segments: BTreeMap<u32, Live>,
+    pub(crate) numbers: Numbers,
+    _pin: Pin,
+}
+
+impl Core {
+    /// The store as it is now.
+    pub(crate) fn whole(&self) -> Whole {
+        // Before anything is looked at that a file is needed for.
+        let pin = Pin::new(&self.pins);
+        let state = self.state();
+        let (excerpt, segments) = (state.whole(), state.segments());
+        Whole { excerpt, segments, numbers: state.numbers(), _pin: pin }
+    }
 }
 
 /// What an excerpt says of its queue, if it does not say all.
@@ -65,6 +88,16 @@ impl Excerpt {
             }
         }
         Self { layer, coverage, frozen, base, acked }
+    }
+
+    /// Takes all that `active` says.
+    pub(crate) fn whole(
+        active: &Layer,
+        frozen: Option<Arc<Frozen>>,
+        base: Arc<Base>,
+        acked: Arc<AckedNames>,
+    ) -> Self {
+        Self { layer: active.clone(), coverage: None, frozen, base, acked }
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -109,7 +142,7 @@ impl Coverage {
             Ok(ParsedKey::Item(..)) => !(self.from..self.to).contains(key),
             Ok(ParsedKey::Trace(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
             Ok(ParsedKey::Queue(_) | ParsedKey::Block(..)) => false,
-            Ok(ParsedKey::Owner(_) | ParsedKey::Due(..)) | Err(_) => true,
+            Ok(ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Due(..)) | Err(_) => true,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Reads a store from end to end, queue by queue and in the order of arrival, and sums it up. It changes nothing, and holds the state
-//! all the while: it is for a store that nobody else uses.
+//! Reads a store from end to end, queue by queue and in the order of arrival, and sums it up. It changes nothing, shows the store as it was
+//! when it began, and holds nobody up.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -73,8 +73,8 @@ impl RedbRelay {
         &self,
         mut visit: impl FnMut(&Recipient, Item<Bytes>) -> ControlFlow<()>,
     ) -> Result<Vec<String>, StoreError> {
-        let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal };
+        let whole = self.core.whole();
+        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
         let time = self.core.clock.read();
         let mut visit = |recipient: &Recipient, mut item: Item<Bytes>| {
             (item.arrival, item.deadline) = (time.outside(item.arrival), time.outside(item.deadline));
@@ -104,8 +104,8 @@ impl RedbRelay {
     pub fn stats(&self) -> Result<Stats, StoreError> {
         let mut stats = Stats { contents: self.contents()?, ..Stats::default() };
         self.measure(&mut stats)?;
-        let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal };
+        let whole = self.core.whole();
+        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
         let time = self.core.clock.read();
         caught(|| {
             let mut first = Vec::new();

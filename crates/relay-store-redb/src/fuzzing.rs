@@ -9,7 +9,7 @@ use relay_journal::{Frame, Location};
 pub use self::operations::operations;
 use crate::few::Few;
 use crate::payload;
-use crate::record::{Forgotten, ItemRecord, Owner, Removed, dropped, item_head, kind, parse_dropped};
+use crate::record::{ItemRecord, Owner, Removed, Trimmed, dropped, item_head, kind, parse_dropped};
 use crate::schema::{
     ItemRow, Key, ParsedKey, QueueRow, decode_owner, decode_seq, decode_until, decode_usage, encode_number,
     encode_usage,
@@ -29,8 +29,8 @@ pub fn record(data: &[u8]) {
     if let Ok(removed) = Removed::parse(data) {
         assert!(Removed::parse(&removed.encode()).is_ok_and(|again| again == removed));
     }
-    if let Ok(forgotten) = Forgotten::parse(data) {
-        assert!(Forgotten::parse(&forgotten.encode()).is_ok_and(|again| again == forgotten));
+    if let Ok(trimmed) = Trimmed::parse(data) {
+        assert!(Trimmed::parse(&trimmed.encode()).is_ok_and(|again| again == trimmed));
     }
     if let Ok(queue) = parse_dropped(data) {
         assert!(parse_dropped(&dropped(queue)).is_ok_and(|again| again == queue));
@@ -105,6 +105,7 @@ fn made(key: ParsedKey) -> Key {
         ParsedKey::Item(queue, seq) => Key::item(queue, seq),
         ParsedKey::Trace(queue, id) => Key::trace(queue, id),
         ParsedKey::Block(queue, block) => Key::block(queue, block),
+        ParsedKey::Dead(queue) => Key::dead(queue),
         ParsedKey::Due(at, queue) => Key::due(at, queue),
         ParsedKey::Acked(slot, queue, id) => Key::acked(slot, queue, id),
     }

@@ -60,7 +60,7 @@ impl QueueHandle {
 
 impl OpenQueue {
     pub(crate) fn new(number: u64, row: Arc<QueueRow>) -> Self {
-        let due = row.ends.map(|ends| ends.first.deadline);
+        let due = row.due();
         Self { number, row, due, has_gone: false, is_last_gone: false, blocks: BTreeMap::new() }
     }
 

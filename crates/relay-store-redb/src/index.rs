@@ -224,6 +224,23 @@ impl Index {
         Ok(self.file.written_bytes() - before)
     }
 
+    /// Takes rows away that nobody reads any more, durably.
+    pub(crate) fn remove(&mut self, keys: &[Key]) -> Result<(), StoreError> {
+        let tx = self.begin()?;
+        let (mut rows, mut growth_bytes) = (tx.open_table(schema::ROWS)?, 0);
+        for key in keys {
+            self.pace.leave_core();
+            let key = key.bytes();
+            let old = rows.remove(&*key)?;
+            growth_bytes += growth(key.len(), [None, old.map(|old| old.value().len())]);
+        }
+        drop(rows);
+        note_growth(&tx, self.counted, growth_bytes)?;
+        tx.commit()?;
+        self.counted = None;
+        Ok(())
+    }
+
     /// Notes that the store, which is as `base` says and holds nothing, has come to no later time than `time`.
     pub(crate) fn set_back(&self, base: &Base, time: Timestamp) -> Result<(), StoreError> {
         let numbers = Numbers { time, ..base.numbers };
@@ -242,7 +259,9 @@ impl Index {
             (false, true) => WASTEFUL,
             (false, false) => NEARLY_ALL,
         };
-        Ok(bytes > self.needed_bytes(base, bytes).saturating_mul(times))
+        let needed_bytes = self.needed_bytes(base, bytes);
+        tracing::debug!(bytes, needed_bytes, times, "the index has holes");
+        Ok(bytes > needed_bytes.saturating_mul(times))
     }
 
     /// What an index without holes would take, about.
@@ -301,6 +320,7 @@ impl Index {
             return Err(error.into());
         }
         self.file.revoke();
+        self.db.replace();
         *self = new;
         self.checkpoints = 0;
         let bytes = self.file_bytes()?;

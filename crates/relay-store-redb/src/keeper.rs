@@ -54,8 +54,8 @@ pub(crate) enum Task {
     Checkpoint,
     /// The index has failed, and who met that could not wait.
     Heal,
-    /// A sweep is through: give back what it made free, then answer it.
-    Tidy(Vec<Teller<Swept>>, Swept),
+    /// Take out what has expired, forget acked names whose time is over, and give back what that makes free.
+    Sweep(Teller<Swept>),
     /// Show the store as it is now, for as long as the snapshot is kept.
     Snapshot(Teller<Snapshot>),
     /// Give back all that can be given back, whatever it costs.
@@ -108,12 +108,14 @@ impl Keeper {
                     self.note_tidy();
                     outcome
                 }
-                Ok(Task::Tidy(callers, swept)) => self.tidy_and_answer(callers, swept),
+                Ok(Task::Sweep(caller)) => self.sweep_and_tidy(caller),
                 Ok(Task::Snapshot(caller)) => answer(caller, caught(|| self.snapshot())),
                 Ok(Task::Compact(caller)) => answer(caller, caught(|| self.compact_all())),
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            patience = if outcome.is_ok() { CHECKPOINT_AFTER } else { RETRY_AFTER };
+            // What went well since a checkpoint failed has not made up for it.
+            let is_well = outcome.is_ok() && !self.core.is_in_trouble();
+            patience = if is_well { CHECKPOINT_AFTER } else { RETRY_AFTER };
         }
         self.note_time();
         // What it would have held is replayed by the next start.
@@ -148,13 +150,12 @@ impl Keeper {
         }
     }
 
-    fn tidy_and_answer(&mut self, callers: Vec<Teller<Swept>>, swept: Swept) -> Result<(), StoreError> {
-        let outcome = caught(|| self.tidy());
+    fn sweep_and_tidy(&mut self, caller: Teller<Swept>) -> Result<(), StoreError> {
+        let swept = caught(|| self.sweep());
+        let outcome = swept.as_ref().map(drop).map_err(Clone::clone).and_then(|()| caught(|| self.tidy()));
         self.note_tidy();
-        for caller in callers {
-            // The items are gone; that their space is not yet is told by the log.
-            drop(caller.send(Ok(swept)));
-        }
+        // What has expired is gone; that its space is not yet is told by the log.
+        drop(caller.send(swept));
         outcome
     }
 
@@ -271,7 +272,7 @@ impl Keeper {
     }
 
     /// Writes what is in memory to the index, and takes away the segments that are dead according to it.
-    fn checkpoint(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
         let outcome = caught(|| write_checkpoint(&self.core, &mut self.index).map(drop));
         if let Err(error) = &outcome {
             tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
@@ -281,6 +282,7 @@ impl Keeper {
         self.core.note_checkpoint(outcome.clone());
         outcome?;
         self.remove_dead();
+        self.bury()?;
         self.compact()
     }
 
@@ -333,7 +335,7 @@ impl Keeper {
         outcome
     }
 
-    fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         match caught(|| self.index.reopen()) {
             Ok(base) => {
                 self.rebase(base);
@@ -344,7 +346,7 @@ impl Keeper {
         self.reopened = Some(Stopwatch::start());
     }
 
-    fn rebase(&self, base: Base) {
+    pub(crate) fn rebase(&self, base: Base) {
         rebase(&self.core, Arc::new(base));
     }
 

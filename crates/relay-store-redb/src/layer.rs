@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use relay_core::{Recipient, Seq, Timestamp};
 use relay_journal::Location;
 
+use crate::base::Live;
 use crate::rows::Rows;
 
 /// What is newer than what lies below. `None` is a gravestone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layer {
     pub(crate) names: BTreeMap<Recipient, Option<u64>>,
     pub(crate) rows: Rows,
@@ -111,6 +112,12 @@ impl Numbers {
 }
 
 impl Change {
+    /// So many more live frames.
+    pub(crate) fn of(live: Live) -> Self {
+        let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        Self { items: signed(live.items), bytes: signed(live.bytes) }
+    }
+
     /// One more live frame.
     pub(crate) fn added(location: Location) -> Self {
         Self { items: 1, bytes: i64::from(location.length) }

@@ -17,7 +17,7 @@
 //! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
 //!   one that writes large payloads ahead of it. `room`: is there space for what is new? `clock`: what
 //!   time it is for the store. `keeper`, `index`: the one that writes
-//!   checkpoints and gives space back; `index_file`: the file as redb sees it; `progress`: how far a
+//!   checkpoints and gives space back, and, in `sweep`, takes out what has expired; `index_file`: the file as redb sees it; `progress`: how far a
 //!   start has come; `pace`: how room is left for requests; `alarm`: how the keeper hears that the index has failed. `observe`: what
 //!   is counted and timed of all that.
 //! - `export`, `import`: a store as items, one by one. `snapshot`, `backup`, `manifest`: a store as files, while it goes on.
@@ -68,6 +68,7 @@ mod rows;
 mod schema;
 mod snapshot;
 mod state;
+mod sweep;
 mod tables;
 mod view;
 mod writer;
@@ -106,7 +107,7 @@ pub use crate::progress::OpenProgress;
 use crate::read::Reading;
 use crate::reply::{Caller, reply};
 pub use crate::snapshot::{Snapshot, Snapshots};
-use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Pushed, Sweep, Weight, Writer};
+use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Pushed, Weight, Writer};
 
 /// The file of the index, which every store has in its directory. Who owns it owns the store.
 pub const INDEX_FILE: &str = index::FILE_NAME;
@@ -276,7 +277,6 @@ impl RedbRelay {
             journal: opened.journal,
             mailbox: jobs,
             keeper: tasks,
-            sweep: Sweep::default(),
             acks: VecDeque::new(),
             memo: Memo::with_room(),
             checkpoint: due,
@@ -299,15 +299,16 @@ impl RedbRelay {
         Ok(Self { core, disk, options, load, readers, findings, mailbox, aside, threads, ended })
     }
 
-    /// Recounts everything and lists what does not add up, and what was found damaged when the store was opened. Reads the whole store.
+    /// Recounts everything and lists what does not add up, and what was found damaged when the store was opened. Reads the whole store, as it
+    /// was when this began: requests go on, and the space of what goes meanwhile is given back afterwards.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
-        let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal };
+        let whole = self.core.whole();
+        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
         let mut findings = self.findings.clone();
-        findings.extend(recount::recount(&reading, state.segments(), state.numbers())?);
+        findings.extend(recount::recount(&reading, whole.segments.clone(), whole.numbers)?);
         Ok(findings)
     }
 
@@ -316,8 +317,8 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     pub fn contents(&self) -> Result<Contents, StoreError> {
-        let state = self.core.state();
-        let reading = Reading { view: state.synced(), journal: &self.core.journal };
+        let whole = self.core.whole();
+        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
         caught(|| recount::contents(&reading))
     }
 
@@ -415,7 +416,7 @@ impl Relay for RedbRelay {
     async fn sweep(&self) -> Result<Swept, Error> {
         let (caller, answer) = oneshot::channel();
         let mailbox = self.mailbox.as_ref().ok_or(StoreError::WriterEnded)?;
-        mailbox.send(Job::Sweep(caller)).await.map_err(|_| StoreError::WriterEnded)?;
+        mailbox.send(Job::Keep(Task::Sweep(caller))).await.map_err(|_| StoreError::WriterEnded)?;
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
     }
 

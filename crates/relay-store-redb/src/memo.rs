@@ -147,6 +147,17 @@ impl Memo {
         }
     }
 
+    /// All items of a queue up to `through` are taken out of it, which were expired.
+    pub(crate) fn trim_front(&self, queue: u64, through: Seq, taken: Usage) {
+        if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue) {
+            // One that was known before they were expired is of no use.
+            known.front = known.front.take().filter(|known| through < known.front.live_from);
+            if let Some(KnownFront { front, .. }) = known.front.as_deref_mut() {
+                front.expired = front.expired.minus(taken);
+            }
+        }
+    }
+
     pub(crate) fn forget_queue(&self, queue: u64) {
         self.queues.borrow_mut().remove(&queue);
     }

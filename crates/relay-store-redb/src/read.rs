@@ -42,9 +42,15 @@ impl<'a> QueueRows<'a> {
         Ok(view.queue_row(queue)?.map(|row| Self { view, queue, row }))
     }
 
+    /// Where the queue begins. What lies in front of it is dead.
+    pub(crate) fn first(&self) -> Seq {
+        self.row.ends.map_or(Seq::ZERO, |ends| ends.first.seq)
+    }
+
     pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
         match self.row.here() {
             Some(items) => Ok(items.get(seq)),
+            None if seq < self.first() => Ok(None),
             None => self.view.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
         }
     }
@@ -130,7 +136,8 @@ impl<'a> QueueRows<'a> {
     }
 
     fn last_before(&self, end: Seq) -> Result<Option<End>, StoreError> {
-        first_end(self.view.range_back(&Key::items_start(self.queue), &Key::item(self.queue, end))?)
+        let first = Key::item(self.queue, self.first());
+        first_end(self.view.range_back(&first, &Key::item(self.queue, end))?)
     }
 
     /// How many items lie in the queue from `from` on.
@@ -242,7 +249,7 @@ impl<'a> QueueRows<'a> {
     }
 
     fn items(&self, from: Seq) -> Result<Merge<'a>, StoreError> {
-        self.view.range(&Key::item(self.queue, from), &Key::items_end(self.queue))
+        self.view.range(&Key::item(self.queue, from.max(self.first())), &Key::items_end(self.queue))
     }
 }
 
@@ -298,7 +305,7 @@ impl ReadTx for Reading<'_> {
             *queue.found.borrow_mut() = Some(item);
             return Ok(Some(Trace::Queued { seq, deadline, payload_bytes }));
         }
-        if rows.row.acked == 0 {
+        if rows.row.remembers_until == Timestamp::default() {
             return Ok(None);
         }
         let acked = rows.view.read_acked(rows.queue, id)?;

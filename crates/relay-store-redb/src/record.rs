@@ -3,14 +3,18 @@
 //! The record of an item names its queue by number and by recipient, so that it can be understood alone. Numbers are
 //! LEB128.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf as _, Bytes};
-use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp};
+use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
+use crate::base::Live;
 use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
 use crate::journals;
-use crate::schema::{ItemRow, Key};
+use crate::layer::Change;
+use crate::schema::{BLOCK_ITEMS, ItemRow};
 
 /// The kinds of frames.
 pub(crate) mod kind {
@@ -20,8 +24,8 @@ pub(crate) mod kind {
     pub(crate) const MOVED: u8 = 2;
     /// Items were taken out of a queue: see [`Removed`](super::Removed).
     pub(crate) const REMOVED: u8 = 3;
-    /// Acked names were forgotten: see [`Forgotten`](super::Forgotten).
-    pub(crate) const FORGOTTEN: u8 = 4;
+    /// What had expired was taken out of a queue: see [`Trimmed`](super::Trimmed).
+    pub(crate) const TRIMMED: u8 = 4;
     /// A queue that held nothing was forgotten: its number.
     pub(crate) const DROPPED: u8 = 5;
     /// As `PUSHED`, of an item whose payload lies aside: see [`payload`](crate::payload).
@@ -65,16 +69,29 @@ pub(crate) struct Removed {
     pub(crate) queue: u64,
     /// How long the slots are that names are put in.
     pub(crate) slot_ms: u64,
-    /// Which ones, and until when the name of each is remembered; `None` for what expired.
+    /// Which ones, and until when the name of each is remembered; `None` if it is not.
     pub(crate) items: Vec<(Seq, Option<Timestamp>)>,
 }
 
-/// Acked names that were forgotten: those from the first key to the last whose time was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Forgotten {
+/// The front of a queue that had expired and was taken out of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trimmed {
+    pub(crate) queue: u64,
+    /// When that was.
     pub(crate) now: Timestamp,
-    pub(crate) first: Key,
-    pub(crate) last: Key,
+    /// The last item of it.
+    pub(crate) through: Seq,
+    /// What it came to, if its items had rows of their own, which nobody reads again.
+    pub(crate) sum: Option<FrontSum>,
+}
+
+/// What the items at the front of a queue come to, where they have rows of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FrontSum {
+    /// What of it lies in which block of the queue.
+    pub(crate) blocks: BTreeMap<u64, Usage>,
+    /// How many live frames each segment has of it, and how many bytes these take.
+    pub(crate) segments: BTreeMap<u32, Live>,
 }
 
 /// The record of an item, but for its payload, which follows.
@@ -242,27 +259,55 @@ impl Removed {
     }
 }
 
-impl Forgotten {
+impl Trimmed {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(80);
+        let mut bytes = Vec::with_capacity(32);
+        put_number(&mut bytes, self.queue);
         put_number(&mut bytes, self.now.as_ms());
-        for key in [self.first, self.last] {
-            let key = key.bytes();
-            put_number(&mut bytes, key.len() as u64);
-            bytes.extend_from_slice(&key);
+        put_number(&mut bytes, self.through.as_u64());
+        let Some(FrontSum { blocks, segments }) = &self.sum else { return bytes };
+        put_number(&mut bytes, blocks.len() as u64);
+        for (block, usage) in blocks {
+            [*block, usage.items, usage.bytes].into_iter().for_each(|number| put_number(&mut bytes, number));
+        }
+        for (segment, live) in segments {
+            let numbers = [u64::from(*segment), live.items, live.bytes];
+            numbers.into_iter().for_each(|number| put_number(&mut bytes, number));
         }
         bytes
     }
 
     pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
-        let mut record = Fields::new(body, "record of forgotten names");
-        let now = Timestamp::from_ms(record.number()?);
-        let mut key = || {
-            let length = record.number()?;
-            Key::from_bytes(record.slice(length)?)
-        };
-        let (first, last) = (key()?, key()?);
-        record.end(Self { now, first, last })
+        let mut record = Fields::new(body, "record of what had expired");
+        let (queue, now) = (record.number()?, Timestamp::from_ms(record.number()?));
+        let mut trimmed = Self { queue, now, through: Seq::new(record.number()?), sum: None };
+        if record.rest_bytes() == 0 {
+            return Ok(trimmed);
+        }
+        let mut sum = FrontSum::default();
+        for _ in 0..record.number()? {
+            sum.blocks.insert(record.number()?, record.usage()?);
+        }
+        while record.rest_bytes() > 0 {
+            let segment = record.small()?;
+            sum.segments.insert(segment, Live { items: record.number()?, bytes: record.number()? });
+        }
+        trimmed.sum = Some(sum);
+        Ok(trimmed)
+    }
+}
+
+impl FrontSum {
+    /// Adds an item.
+    pub(crate) fn add(&mut self, item: &ItemRow) {
+        let usage = self.blocks.entry(item.place / BLOCK_ITEMS).or_default();
+        *usage = usage.plus(Usage::of(item.payload_bytes));
+        let live = self.segments.entry(item.location.segment).or_default();
+        *live = live.changed(Change::added(item.location));
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.blocks.values().copied().sum()
     }
 }
 

@@ -9,8 +9,8 @@ mod twice;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use relay_core::Seq;
 use relay_core::verify::Findings;
+use relay_core::{Seq, Timestamp};
 use relay_journal::Location;
 
 use crate::Contents;
@@ -32,6 +32,8 @@ struct Counted {
     largest: Numbers,
     /// All arrival numbers in use.
     seqs: Twice,
+    /// The time that the store has come to.
+    now: Timestamp,
 }
 
 /// Lists what does not add up. `segments` is what is noted of the live frames of each segment, and `numbers` are the last ones that were
@@ -48,9 +50,9 @@ pub(crate) fn recount(
         all.extend(findings.into_listed());
         Ok::<_, StoreError>(())
     };
-    let mut counted = Counted::new(segments);
+    let mut counted = Counted::new(segments, numbers.time);
     part("the keys of the index", &mut |findings| rows::find_strange_keys(&view, findings))?;
-    let mut rows = Rows::new(view);
+    let mut rows = Rows::new(view, numbers.time);
     for (what, range) in rows::sections() {
         part(what, &mut |findings| rows.check(&range, findings))?;
     }
@@ -108,12 +110,10 @@ fn each_seq(reading: &Reading<'_>, visit: &mut dyn FnMut(Seq)) -> Result<(), Sto
 }
 
 impl Counted {
-    fn new(noted: BTreeMap<u32, Live>) -> Self {
-        let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
+    fn new(noted: BTreeMap<u32, Live>, now: Timestamp) -> Self {
         let noted = noted.into_iter().filter(|(_, live)| *live != Live::default());
-        let change = |live: Live| Change { items: signed(live.items), bytes: signed(live.bytes) };
-        let segments = noted.map(|(segment, live)| (segment, change(live))).collect();
-        Self { segments, largest: Numbers::default(), seqs: Twice::default() }
+        let segments = noted.map(|(segment, live)| (segment, Change::of(live))).collect();
+        Self { segments, largest: Numbers::default(), seqs: Twice::default(), now }
     }
 
     /// What is left of what was noted should be nothing.
@@ -147,7 +147,13 @@ pub(crate) fn contents(reading: &Reading<'_>) -> Result<Contents, StoreError> {
         let row = rows?.row;
         contents.queues += 1;
         contents.usage = contents.usage.plus(row.usage);
-        contents.acked += row.acked;
+    }
+    for row in reading.view.range(&Key::acked_start(), &Key::end())? {
+        match row {
+            Ok(_) => contents.acked += 1,
+            Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(contents)
 }
@@ -201,7 +207,7 @@ mod tests {
     fn what_is_noted_of_segments_must_be_there() {
         let live = Live { items: 2, bytes: 100 };
         let noted = [(1, live), (2, Live::default()), (0x8000_0003, live)];
-        let mut counted = Counted::new(noted.into());
+        let mut counted = Counted::new(noted.into(), Timestamp::default());
         counted.segments.insert(4, Change { items: -1, bytes: -50 });
         let mut findings = Findings::default();
         counted.check_segments(&mut findings);

@@ -2,7 +2,7 @@
 //! and passed over, so that it takes nothing else with it.
 //!
 //! A long replay is divided among threads, by queue: what a record changes belongs to one queue, and the order of those of
-//! one queue is kept. The record of acked names that were forgotten is for the queues of all, and each thread forgets those of its own.
+//! one queue is kept.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -14,7 +14,7 @@ use crate::fields::Fields;
 use crate::layer::Layer;
 use crate::memo::Memo;
 use crate::payload;
-use crate::record::{self, Forgotten, ItemRecord, Removed, kind};
+use crate::record::{self, ItemRecord, Removed, Trimmed, kind};
 use crate::schema::ItemRow;
 use crate::state::State;
 use crate::tables::Tables;
@@ -124,8 +124,7 @@ impl<'scope, 'env> Division<'scope, 'env> {
         let waiting = std::mem::take(&mut self.waiting);
         let queues: Vec<_> = waiting.iter().map(queue_of).collect();
         for share in &self.shares {
-            let is_for = |queue: &Option<u64>| queue.is_none_or(|queue| share.part.has(queue));
-            let meant = waiting.iter().zip(&queues).filter(|(_, queue)| is_for(queue));
+            let meant = waiting.iter().zip(&queues).filter(|(_, queue)| share.part.has(**queue));
             let portion = meant.map(|(frame, _)| frame.clone()).collect();
             let sent = share.records.send(portion);
             sent.map_err(|_| StoreError::Damaged("a replay has ended before its end"))?;
@@ -138,7 +137,7 @@ impl<'scope, 'env> Division<'scope, 'env> {
         let start = |number| {
             let (records, portions) = sync_channel(PORTIONS_WAITING);
             let part = Part { number, of };
-            let thread = self.scope.spawn(move || Applied::of(state, part, portions));
+            let thread = self.scope.spawn(move || Applied::of(state, portions));
             Share { part, records, thread }
         };
         (0..of).map(start).collect()
@@ -147,7 +146,7 @@ impl<'scope, 'env> Division<'scope, 'env> {
     /// Waits until all is applied.
     fn finish(mut self) -> Result<Replayed, StoreError> {
         if self.shares.is_empty() {
-            return Ok(Applied::of(self.state, Part { number: 0, of: 1 }, [self.waiting])?.into());
+            return Ok(Applied::of(self.state, [self.waiting])?.into());
         }
         let handed_out = self.hand_out();
         let mut all = Applied::default();
@@ -159,25 +158,19 @@ impl<'scope, 'env> Division<'scope, 'env> {
         }
         handed_out?;
         all.findings.sort_by_key(Finding::place);
-        // What concerns the queues of all is reported by each.
-        all.findings.dedup_by_key(|finding| finding.place());
         Ok(all.into())
     }
 }
 
 impl Applied {
-    /// Applies records, in portions, as far as they are about queues of `part`.
-    fn of(
-        state: &State,
-        part: Part,
-        portions: impl IntoIterator<Item = Vec<Frame>>,
-    ) -> Result<Self, StoreError> {
+    /// Applies records, in portions.
+    fn of(state: &State, portions: impl IntoIterator<Item = Vec<Frame>>) -> Result<Self, StoreError> {
         let memo = Memo::default();
         let mut tables = Tables::new(state, &memo);
         let mut findings = Vec::new();
         for frame in portions.into_iter().flatten() {
             let numbers = tables.savepoint();
-            match apply(&mut tables, &frame, part) {
+            match apply(&mut tables, &frame) {
                 Ok(missed) => findings.extend(missed.map(|what| Finding { at: frame.location, what })),
                 Err(StoreError::Damaged(what)) => {
                     tables.rollback(numbers);
@@ -208,14 +201,13 @@ impl From<Applied> for Replayed {
     }
 }
 
-/// The queue that a record is about; `None` if there may be several. What cannot be read is reported once, by whoever gets it.
-fn queue_of(frame: &Frame) -> Option<u64> {
-    let about = || Fields::new(&frame.body, "record").number().unwrap_or_default();
-    (frame.kind != kind::FORGOTTEN).then(about)
+/// The queue that a record is about. What cannot be read is reported by whoever gets it.
+fn queue_of(frame: &Frame) -> u64 {
+    Fields::new(&frame.body, "record").number().unwrap_or_default()
 }
 
 /// Applies a record, and tells what of it could not be, when all else was.
-fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'static str>, StoreError> {
+fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<Option<&'static str>, StoreError> {
     match frame.kind {
         kind::PUSHED => {
             let found = ItemRecord::parse(&frame.body)?;
@@ -232,12 +224,8 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame, part: Part) -> Result<Option<&'
             tables.move_item(&found, None, frame.location).map(drop)
         }
         kind::REMOVED => return remove(tables, &Removed::parse(&frame.body)?),
-        kind::FORGOTTEN => {
-            let Forgotten { now, first, last } = Forgotten::parse(&frame.body)?;
-            tables.note_time(now);
-            tables.forget(&first, &last, now, |queue| part.has(queue)).map(drop)
-        }
-        kind::DROPPED => tables.drop_if_forgettable(record::parse_dropped(&frame.body)?).map(drop),
+        kind::TRIMMED => return trim(tables, &Trimmed::parse(&frame.body)?),
+        kind::DROPPED => tables.drop_queue(record::parse_dropped(&frame.body)?, |_| true).map(drop),
         kind::FILL => Ok(()),
         _ => Err(StoreError::Damaged("an unknown kind of record")),
     }
@@ -251,6 +239,15 @@ fn add(tables: &mut Tables<'_>, record: &ItemRecord<'_>, item: ItemRow) -> Resul
     };
     tables.add_item(&mut open, item, None)?;
     tables.close(open)
+}
+
+fn trim(tables: &mut Tables<'_>, trimmed: &Trimmed) -> Result<Option<&'static str>, StoreError> {
+    tables.note_time(trimmed.now);
+    let Some(mut open) = tables.open(trimmed.queue)? else {
+        return Ok(Some("a queue whose front has expired is not there"));
+    };
+    tables.trim(&mut open, trimmed.through, trimmed.sum.as_ref())?;
+    tables.close(open).map(|()| None)
 }
 
 /// An item that was lost brings back none of the others.

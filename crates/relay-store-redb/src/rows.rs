@@ -18,7 +18,7 @@ use crate::schema::{self, Key, QueueRow, Section};
 pub(crate) type Bytes = SmallVec<[u8; 16]>;
 
 /// The rows of a layer, and gravestones of those that are gone.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rows {
     /// Rows of queues change so often that they are encoded for a checkpoint only. Nothing that is in a hurry goes through them in order. The
     /// numbers are the store's own, so that nobody can choose them to collide.

@@ -71,10 +71,11 @@ pub(crate) const APART_UNTIL_ITEMS: u64 = 12;
 /// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of a hundred thousand fit into the cache
 /// however many items they hold.
 const OWNERS: u8 = 0;
-const QUEUES: u8 = 1;
-const ITEMS: u8 = 2;
-const DUE: u8 = 3;
-const ACKED: u8 = 4;
+const DEAD: u8 = 1;
+const QUEUES: u8 = 2;
+const ITEMS: u8 = 3;
+const DUE: u8 = 4;
+const ACKED: u8 = 5;
 
 /// The byte after the queue number, in a row about the items of a queue: what it tells of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ pub(crate) struct Key {
 pub(crate) enum Section {
     /// The row of a queue.
     Queue(u64),
-    /// The deadline of a queue's first item, and the queue.
+    /// When the sweep looks at a queue, and the queue.
     Due(Timestamp, u64),
     Other,
 }
@@ -125,6 +126,8 @@ pub(crate) enum Section {
 pub(crate) enum ParsedKey {
     /// Whose queue it is.
     Owner(u64),
+    /// Rows of items that are not in the queue any more may lie in front of its first one.
+    Dead(u64),
     /// The row of a queue.
     Queue(u64),
     /// An item.
@@ -133,7 +136,7 @@ pub(crate) enum ParsedKey {
     Trace(u64, ItemId),
     /// The count of a block.
     Block(u64, u64),
-    /// The deadline of a queue's first item, and the queue.
+    /// When the sweep looks at a queue, and the queue.
     Due(Timestamp, u64),
     /// The beginning of an acked name's slot, its queue, and the name.
     Acked(Timestamp, u64, ItemId),
@@ -144,8 +147,8 @@ pub(crate) enum ParsedKey {
 pub(crate) struct QueueRow {
     /// What it holds, expired items that are not reclaimed yet included.
     pub(crate) usage: Usage,
-    /// How many acked names it remembers.
-    pub(crate) acked: u64,
+    /// When the last acked name is over that it remembers; 0 if it never remembered one.
+    pub(crate) remembers_until: Timestamp,
     /// Its first and its last item; none when it holds nothing.
     pub(crate) ends: Option<Ends>,
     pub(crate) items: Items,
@@ -172,7 +175,7 @@ pub(crate) struct Places {
 /// The two ends of a queue. Deadlines never decrease in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
-    /// The first item. The sweep looks at the queue by its deadline.
+    /// The first item. The sweep looks at the queue by its deadline. Rows of items in front of it are dead.
     pub(crate) first: End,
     /// The last item.
     pub(crate) last: End,
@@ -248,6 +251,10 @@ impl Key {
         Self::new(&[&[OWNERS], &queue.to_be_bytes()])
     }
 
+    pub(crate) fn dead(queue: u64) -> Self {
+        Self::new(&[&[DEAD], &queue.to_be_bytes()])
+    }
+
     pub(crate) fn queue(queue: u64) -> Self {
         Self::new(&[&[QUEUES], &queue.to_be_bytes()])
     }
@@ -287,7 +294,12 @@ impl Key {
         Self::of_items(queue, Tag::Block, &[])
     }
 
-    /// Behind every owner, and before the row of every queue.
+    /// Behind every owner, and before what is said of dead rows.
+    pub(crate) fn dead_start() -> Self {
+        Self::new(&[&[DEAD]])
+    }
+
+    /// Behind that, and before the row of every queue.
     pub(crate) fn queues_start() -> Self {
         Self::new(&[&[QUEUES]])
     }
@@ -407,6 +419,7 @@ impl Key {
         let [about] = key.take()?;
         let parsed = match about {
             OWNERS => ParsedKey::Owner(key.be()?),
+            DEAD => ParsedKey::Dead(key.be()?),
             QUEUES => ParsedKey::Queue(key.be()?),
             ITEMS => {
                 let queue = key.be()?;
@@ -442,9 +455,15 @@ impl fmt::Debug for Key {
 }
 
 impl QueueRow {
-    /// Whether there is nothing that has to be remembered.
-    pub(crate) const fn is_forgettable(&self) -> bool {
-        self.usage.is_empty() && self.acked == 0
+    /// Whether there is nothing at `now` that has to be remembered.
+    pub(crate) fn is_forgettable(&self, now: Timestamp) -> bool {
+        self.usage.is_empty() && self.remembers_until <= now
+    }
+
+    /// When the sweep looks at it: as its first item goes, or, when it holds nothing, as the last acked name is over.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let remembers_until = Some(self.remembers_until).filter(|until| *until > Timestamp::default());
+        self.ends.map(|ends| ends.first.deadline).or(remembers_until)
     }
 
     /// The items, if they are in the row.
@@ -457,7 +476,7 @@ impl QueueRow {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(48 + self.here().map_or(0, |items| items.bytes().len()));
-        put_number(&mut bytes, self.acked);
+        put_number(&mut bytes, self.remembers_until.as_ms());
         match &self.items {
             Items::Here(items) => {
                 put_number(&mut bytes, LAYOUT_HERE);
@@ -480,13 +499,13 @@ impl QueueRow {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "queue");
-        let acked = row.number()?;
+        let remembers_until = Timestamp::from_ms(row.number()?);
         let decoded = match row.number()? {
-            LAYOUT_HERE => Self { acked, ..Self::holding(Few::decode(&mut row)?) },
+            LAYOUT_HERE => Self { remembers_until, ..Self::holding(Few::decode(&mut row)?) },
             LAYOUT_APART => {
                 let (usage, next, open_block) = (row.usage()?, row.number()?, row.usage()?);
                 let ends = Some(Ends { first: end(&mut row)?, last: end(&mut row)? });
-                Self { usage, acked, ends, items: Items::Apart(Places { next, open_block }) }
+                Self { usage, remembers_until, ends, items: Items::Apart(Places { next, open_block }) }
             }
             _ => return Err(StoreError::Damaged("queue: layout")),
         };
@@ -496,7 +515,8 @@ impl QueueRow {
     /// A queue of these items, in order, in its row.
     pub(crate) fn holding(items: Few) -> Self {
         let usage = items.iter().map(|item| Usage::of(item.payload_bytes)).sum();
-        Self { usage, acked: 0, ends: items.ends(), items: Items::Here(items) }
+        let ends = items.ends();
+        Self { usage, remembers_until: Timestamp::default(), ends, items: Items::Here(items) }
     }
 }
 

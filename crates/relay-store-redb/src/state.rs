@@ -14,6 +14,7 @@ use crate::journals;
 use crate::layer::{Change, Layer, Numbers};
 use crate::read::QueueRows;
 use crate::record::{ItemRecord, Owner};
+use crate::schema::Key;
 use crate::view::View;
 
 /// How many numbers are left out after damage: more than what a restart replays can have told.
@@ -98,6 +99,12 @@ impl State {
         Excerpt::new(&self.active, frozen, base, acked, queue, wanted)
     }
 
+    /// All of it, to be read without holding on to this.
+    pub(crate) fn whole(&self) -> Excerpt {
+        let (base, acked) = (Arc::clone(&self.base), Arc::clone(&self.acked));
+        Excerpt::whole(&self.active, self.frozen.clone(), base, acked)
+    }
+
     /// Makes visible what was replayed on top of the index, up to `position` of the journal.
     pub(crate) fn resume(&mut self, replayed: Layer, position: Position) {
         self.active = replayed;
@@ -155,6 +162,15 @@ impl State {
         let change = self.change().items;
         let known = self.base.segments.values().fold(0, |sum: u64, live| sum.saturating_add(live.items));
         known.saturating_add_signed(change) > 0
+    }
+
+    /// Whether the layers hold something that the sweep has to look at.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
+        let mut layers = [Some(&self.active), frozen].into_iter().flatten();
+        layers.any(|layer| {
+            layer.rows.range(&Key::due_start(), &Key::due_end(now)).any(|(_, row)| row.is_some())
+        })
     }
 
     /// How much waits for the next checkpoint, in rows.

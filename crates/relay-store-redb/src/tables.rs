@@ -18,11 +18,10 @@ use crate::handle::{AckedName, OpenQueue};
 use crate::layer::{Change, Layer, Numbers};
 use crate::memo::Memo;
 use crate::read::QueueRows;
-use crate::record::{ItemRecord, Owner};
+use crate::record::{FrontSum, ItemRecord, Owner};
 use crate::rows::Slot;
 use crate::schema::{
-    self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, ParsedKey, Places,
-    QueueRow,
+    self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, Places, QueueRow,
 };
 use crate::state::State;
 use crate::view::{Value, View};
@@ -126,11 +125,10 @@ impl<'s> Tables<'s> {
         let (id, location, last) = (item.id, item.location, item.as_end());
         let added = Usage::of(item.payload_bytes);
         // Its time is over, or the rules would not put it into the queue, but no sweep has come by.
-        if row.acked > 0
+        if row.remembers_until > Timestamp::default()
             && let Some((acked, _)) = acked.map_or_else(|| self.view().read_acked(queue, id), Ok)?
         {
             self.put(acked, None);
-            row.acked = row.acked.saturating_sub(1);
         }
         self.lay(queue, row, item);
         self.count(location.segment, Change::added(location));
@@ -243,8 +241,101 @@ impl<'s> Tables<'s> {
         let slot = acked::slot_of(until, slot_ms);
         self.state.acked().add(slot, open.number, id);
         self.put(Key::acked(slot, open.number, id), Some(schema::encode_number(until.as_ms())));
-        let acked = &mut Arc::make_mut(&mut open.row).acked;
-        *acked = acked.saturating_add(1);
+        let row = Arc::make_mut(&mut open.row);
+        row.remembers_until = row.remembers_until.max(until);
+    }
+
+    /// Takes the items up to `through` out of their queue and forgets their names. What they come to is told where they have rows of their
+    /// own; otherwise these are looked at one by one.
+    pub(crate) fn trim(
+        &mut self,
+        open: &mut OpenQueue,
+        through: Seq,
+        sum: Option<&FrontSum>,
+    ) -> Result<(), StoreError> {
+        match (&open.row.items, sum) {
+            (Items::Here(_), _) => self.trim_here(open, through),
+            (Items::Apart(_), Some(sum)) => return self.trim_apart(open, through, sum),
+            // It was in its row once, and what made it one of few is lost.
+            (Items::Apart(_), None) => self.take_through(open, through)?,
+        }
+        Ok(())
+    }
+
+    fn trim_here(&mut self, open: &mut OpenQueue, through: Seq) {
+        let row = Arc::make_mut(&mut open.row);
+        let Items::Here(items) = &row.items else { return };
+        let (gone, left): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.seq <= through);
+        let items: Few = left.into_iter().collect();
+        (row.ends, row.items) = (items.ends(), Items::Here(items));
+        for item in gone {
+            row.usage = row.usage.minus(Usage::of(item.payload_bytes));
+            self.count(item.location.segment, Change::removed(item.location));
+        }
+    }
+
+    /// No row is touched: they are dead, as they lie in front of the first item, and are taken away by whoever looks after the index.
+    fn trim_apart(&mut self, open: &mut OpenQueue, through: Seq, sum: &FrontSum) -> Result<(), StoreError> {
+        let row = Arc::make_mut(&mut open.row);
+        if let Items::Apart(places) = &mut row.items {
+            for (block, usage) in &sum.blocks {
+                take_of_block(places, &mut open.blocks, *block, *usage);
+            }
+        }
+        row.usage = row.usage.minus(sum.usage());
+        let is_last_gone = row.ends.is_none_or(|ends| ends.last.seq <= through);
+        if let Some(ends) = &mut row.ends {
+            ends.first.seq = ends.first.seq.max(through.next());
+        }
+        for (segment, live) in &sum.segments {
+            self.count(*segment, Change::of(*live).negated());
+        }
+        self.put(Key::dead(open.number), Some(Vec::new()));
+        self.memo.trim_front(open.number, through, sum.usage());
+        self.shrink_blocks(open)?;
+        if is_last_gone {
+            return self.empty_apart(open);
+        }
+        open.has_gone = true;
+        self.settle(open)?;
+        if open.row.here().is_none() && open.row.usage.items <= APART_UNTIL_ITEMS {
+            self.take_back(open)?;
+        }
+        Ok(())
+    }
+
+    fn take_through(&mut self, open: &mut OpenQueue, through: Seq) -> Result<(), StoreError> {
+        let mut gone = Vec::new();
+        open.rows(self.view()).scan(Seq::ZERO, &mut |item| {
+            if item.seq > through {
+                return ControlFlow::Break(());
+            }
+            gone.push(item);
+            ControlFlow::Continue(())
+        })?;
+        for item in gone {
+            self.take_item(open, item.seq, Some(item))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a queue one that holds nothing, whatever rows there are of its items.
+    fn empty_apart(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
+        let queue = open.number;
+        let mut blocks = Vec::new();
+        for row in self.view().range(&Key::block(queue, 0), &Key::items_start(queue.saturating_add(1)))? {
+            match row {
+                Ok((key, _)) => blocks.push(key),
+                Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        blocks.into_iter().for_each(|key| self.put(key, None));
+        self.put(Key::dead(queue), Some(Vec::new()));
+        let row = Arc::make_mut(&mut open.row);
+        row.usage = Usage::ZERO;
+        empty(row);
+        Ok(())
     }
 
     /// Brings the ends of a queue up to date, after items were taken out of it.
@@ -258,24 +349,17 @@ impl<'s> Tables<'s> {
         let settled = open.rows(self.view()).settled(ends, is_last_gone)?;
         if settled.is_none() {
             tracing::error!("what was left of a queue cannot be read; it counts as empty");
-            self.clear(open.number)?;
             self.memo.forget_queue(open.number);
+            return self.empty_apart(open);
         }
-        let row = Arc::make_mut(&mut open.row);
-        match settled {
-            Some(now) => row.ends = Some(now),
-            None => {
-                row.usage = Usage::ZERO;
-                empty(row);
-            }
-        }
+        Arc::make_mut(&mut open.row).ends = settled;
         Ok(())
     }
 
     /// Puts back the row of a queue that was changed, and where the sweep finds it.
     pub(crate) fn close(&mut self, mut open: OpenQueue) -> Result<(), StoreError> {
         self.settle(&mut open)?;
-        let due = open.row.ends.map(|ends| ends.first.deadline);
+        let due = open.row.due();
         if due != open.due {
             for (at, is_due) in open.due.map(|at| (at, false)).into_iter().chain(due.map(|at| (at, true))) {
                 self.put_due(at, open.number, is_due);
@@ -285,52 +369,15 @@ impl<'s> Tables<'s> {
         Ok(())
     }
 
-    /// Forgets the acked names from `first` up to and including `last` whose time is over at `now`, of those queues, and tells them.
-    pub(crate) fn forget(
+    /// Forgets a queue that holds nothing, if it is meant. False, and nothing done, otherwise.
+    pub(crate) fn drop_queue(
         &mut self,
-        first: &Key,
-        last: &Key,
-        now: Timestamp,
-        is_meant: impl Fn(u64) -> bool,
-    ) -> Result<Vec<u64>, StoreError> {
-        let mut over = Vec::new();
-        for row in self.view().range(first, &last.next())? {
-            let (key, value) = row?;
-            if is_meant(key.about()) && is_over(&value, now)? {
-                over.push(key);
-            }
-        }
-        let mut queues = Vec::new();
-        for key in over {
-            if let ParsedKey::Acked(_, queue, _) = key.parse()? {
-                self.forget_one(queue, key)?;
-                queues.push(queue);
-            }
-        }
-        queues.sort_unstable();
-        queues.dedup();
-        Ok(queues)
-    }
-
-    fn forget_one(&mut self, queue: u64, key: Key) -> Result<(), StoreError> {
-        self.put(key, None);
-        let mut row = match self.row(queue) {
-            Ok(Some(row)) => row,
-            // It must not keep the sweep from all others.
-            Ok(None) | Err(StoreError::Damaged(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let acked = &mut Arc::make_mut(&mut row).acked;
-        *acked = acked.saturating_sub(1);
-        self.put_queue(queue, row);
-        Ok(())
-    }
-
-    /// Forgets a queue that holds nothing. False, and nothing done, when it does.
-    pub(crate) fn drop_if_forgettable(&mut self, queue: u64) -> Result<bool, StoreError> {
-        if !self.row(queue)?.is_some_and(|row| row.is_forgettable()) {
+        queue: u64,
+        is_meant: impl Fn(&QueueRow) -> bool,
+    ) -> Result<bool, StoreError> {
+        let Some(row) = self.row(queue)?.filter(|row| row.usage.is_empty() && is_meant(row)) else {
             return Ok(false);
-        }
+        };
         let owner = self.view().owner(queue)?;
         // After damage its owner may have another queue. A name that cannot be read leads to none.
         let is_its_name = match self.view().name(&owner) {
@@ -338,6 +385,9 @@ impl<'s> Tables<'s> {
             Err(StoreError::Damaged(_)) => true,
             Err(error) => return Err(error),
         };
+        if let Some(at) = row.due() {
+            self.put_due(at, queue, false);
+        }
         self.put_row(queue, Slot::Queue(queue, Some(None)));
         self.put(Key::owner(queue), None);
         if is_its_name {
@@ -386,21 +436,6 @@ impl<'s> Tables<'s> {
         self.put_name(owner.clone(), Some(queue));
         self.memo.keep_name(owner, queue);
         OpenQueue::new(queue, Arc::default())
-    }
-
-    /// Takes away all rows about the items of a queue, whatever they say.
-    fn clear(&mut self, queue: u64) -> Result<(), StoreError> {
-        let mut keys = Vec::new();
-        let end = Key::items_start(queue.saturating_add(1));
-        for row in self.view().range(&Key::items_start(queue), &end)? {
-            match row {
-                Ok((key, _)) => keys.push(key),
-                Err(StoreError::Damaged(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        keys.into_iter().for_each(|key| self.put(key, None));
-        Ok(())
     }
 
     /// Counts what was taken out of full blocks.
@@ -459,8 +494,11 @@ impl<'s> Tables<'s> {
 
 /// Notes in which block an item is missing that had a row of its own.
 fn take_apart(places: &mut Places, blocks: &mut BTreeMap<u64, Usage>, item: &ItemRow) {
-    let removed = Usage::of(item.payload_bytes);
-    let block = item.place / BLOCK_ITEMS;
+    take_of_block(places, blocks, item.place / BLOCK_ITEMS, Usage::of(item.payload_bytes));
+}
+
+/// Notes that so much is missing in a block.
+fn take_of_block(places: &mut Places, blocks: &mut BTreeMap<u64, Usage>, block: u64, removed: Usage) {
     if block == places.next / BLOCK_ITEMS {
         places.open_block = places.open_block.minus(removed);
     } else {

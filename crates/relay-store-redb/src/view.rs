@@ -176,6 +176,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether nothing is newer than the index of the rows from `from` on and before `to`.
+    pub(crate) fn is_of_index(&self, from: &Key, to: &Key) -> bool {
+        self.layers.iter().flatten().all(|layer| layer.rows.range(from, to).next().is_none())
+    }
+
     /// What a row says.
     pub(crate) fn read<T>(
         &self,

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SendError, Sender};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Carried, Envelope, Limits, PushOutcome, Rejection, Seq, SweepStep, Swept, Timestamp,
+    Ack, AckOutcome, Carried, Envelope, Limits, PushOutcome, Rejection, Seq, Timestamp,
     queue::{self, Admission},
 };
 use relay_journal::{Frame, Journal, JournalError, Location, Position};
@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::acked::slot_ms;
 use crate::aside::{Ahead, Alive};
-use crate::batch::{Batch, SweepMarks};
+use crate::base::Base;
+use crate::batch::Batch;
 use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::import::{self, Imported};
@@ -29,26 +30,15 @@ use crate::observe::Stopwatch;
 use crate::record::kind;
 use crate::reply::{Caller, Convoys};
 use crate::state::State;
+use crate::sweep::Front;
 
 /// The most requests of one batch, and the cost in bytes after which it takes no more.
 const BATCH_JOBS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// How many rows one step of the sweep reclaims when nothing else was to be done twice in a row. Once says little: who was answered by the last
-/// batch may be back while this one is synced.
-const SWEEP_STEP_ROWS_IDLE: usize = 256;
-/// How many otherwise: half a millisecond at most. Fewer when few requests come with it, but more than they are, since each item that comes
-/// goes once.
-const SWEEP_STEP_ROWS: usize = 64;
-const SWEEP_STEP_ROWS_MIN: usize = 32;
-
 /// How many items of an ack are decided in one batch. One of more is decided over several, so that nobody waits for all of it: each item
 /// takes 3 microseconds.
 const ACK_STEP_ITEMS: usize = 1024;
-
-/// So long a sweep stands back while the keeper is behind. Then it takes part, or what has expired would pile up for as long as the disk
-/// cannot keep up.
-const SWEEP_STANDS_BACK: Duration = Duration::from_secs(180);
 
 /// So long the writer looks for the next request before it sleeps, when there was one alone before: who pushes one after the other is back within
 /// this time, and waking a thread up takes a tenth of what a push does. It costs what no other thread wants of a core.
@@ -74,7 +64,8 @@ pub(crate) struct Pushed {
 pub(crate) enum Job {
     Push(Push),
     Ack(Ack, Caller<Answer<AckOutcome>>, Weight),
-    Sweep(Teller<Swept>),
+    /// Take what has expired out of these queues, and tell how many items that were.
+    Trim(Vec<Front>, Arc<Base>, Teller<u64>),
     /// Copy the items of these records to the end of the journal, as far as they still lie there.
     Move(Vec<Frame>, Teller<()>),
     /// Items of another store.
@@ -137,7 +128,6 @@ pub(crate) struct Writer {
     pub(crate) mailbox: mpsc::Receiver<Job>,
     /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
     pub(crate) keeper: Arc<Sender<Task>>,
-    pub(crate) sweep: Sweep,
     pub(crate) acks: VecDeque<Acking>,
     /// Says what is published, between batches.
     pub(crate) memo: Memo,
@@ -174,16 +164,6 @@ impl CheckpointDue {
     }
 }
 
-/// A sweep under way, over as many batches as it takes.
-#[derive(Default)]
-pub(crate) struct Sweep {
-    waiting: Vec<Teller<Swept>>,
-    swept: Swept,
-    marks: SweepMarks,
-    /// Since when the keeper is behind.
-    stands_back: Option<Stopwatch>,
-}
-
 /// An ack that takes several batches.
 pub(crate) struct Acking {
     /// What is left of it.
@@ -200,6 +180,7 @@ struct Answers {
     pushes: Vec<(Caller<Answer<Pushed>>, Pushed, Weight)>,
     acks: Vec<(Caller<Answer<AckOutcome>>, AckOutcome, Weight)>,
     moves: Vec<Teller<()>>,
+    trims: Vec<(Teller<u64>, u64)>,
     imports: Vec<(Teller<Imported>, Imported)>,
 }
 
@@ -217,7 +198,7 @@ impl Writer {
     /// Takes what waits; waits itself only when there is nothing to do. False when all is done for good.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let mut bytes = 0;
-        if self.sweep.waiting.is_empty() && self.acks.is_empty() {
+        if self.acks.is_empty() {
             let Some(job) = self.next_job() else { return false };
             bytes += job.cost_bytes();
             jobs.push(job);
@@ -229,7 +210,6 @@ impl Writer {
                     jobs.push(job);
                 }
                 Err(TryRecvError::Empty) => break,
-                // Nobody is left to wait for a sweep; the next start finishes it.
                 Err(TryRecvError::Disconnected) => return !jobs.is_empty() || !self.acks.is_empty(),
             }
         }
@@ -253,7 +233,6 @@ impl Writer {
         let mut writes = Vec::with_capacity(jobs.len());
         for job in jobs {
             match job {
-                Job::Sweep(caller) => self.sweep.waiting.push(caller),
                 // Should the keeper be gone, who waits hears of it as the task is dropped.
                 Job::Keep(task) => drop(self.keeper.send(task)),
                 Job::Ack(ack, caller, weight) if ack.items().len() > ACK_STEP_ITEMS => {
@@ -277,7 +256,6 @@ impl Writer {
     }
 
     fn fail_what_is_under_way(&mut self, error: &StoreError) {
-        self.sweep.fail(error);
         self.acks.drain(..).for_each(|acking| refuse(acking.caller, error));
     }
 
@@ -285,18 +263,11 @@ impl Writer {
     /// alone is told so and takes nothing else with it.
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
         let core = Arc::clone(&self.core);
-        let is_behind = !self.sweep.waiting.is_empty() && core.is_behind(self.checkpoint);
-        let is_behind = self.sweep.stands_back(is_behind, SWEEP_STANDS_BACK);
-        if is_behind && jobs.is_empty() && self.acks.is_empty() {
-            return core.wait_a_moment();
-        }
-        let requests =
-            jobs.iter().filter(|job| !matches!(job, Job::Move(..))).count() + self.acks.len().min(1);
+        let requests = jobs.iter().filter(|job| job.is_request()).count() + self.acks.len().min(1);
         core.pace.note_requests(requests);
         let (state, now) = (core.state(), core.clock.now());
         let slot_ms = slot_ms(core.limits.dedup_window_ms);
-        let mut batch = Batch::new(&state, &self.memo, records, &core.journal, slot_ms, self.sweep.marks);
-        let step_rows = sweep_step_rows(jobs.len(), self.jobs_before);
+        let mut batch = Batch::new(&state, &self.memo, records, &core.journal, slot_ms, now);
         let mut answers = Answers::default();
         let payloads = self.undecided.and(Payloads::of(&jobs));
         let is_full = core.room.is_full();
@@ -310,9 +281,6 @@ impl Writer {
             }
         }
         ack_step(&mut batch, &core.limits, now, &mut self.acks, &mut answers);
-        let sweeping = !self.sweep.waiting.is_empty() && !is_behind;
-        let step = sweeping.then(|| alone(&mut batch, |batch| queue::expire(batch, now, step_rows)));
-        let marks = batch.marks();
         let (mut layer, records) = batch.finish();
         layer.numbers.time = layer.numbers.time.max(now);
         drop(state);
@@ -329,11 +297,6 @@ impl Writer {
                 self.undecided = undecided;
                 self.publish(position.map(|position| (layer, position)), decided);
                 answers.send(None);
-                if matches!(step, Some(Ok(_))) {
-                    self.sweep.marks = marks;
-                    core.state().acked().forget_before(marks.acked_from());
-                }
-                self.advance_sweep(step, now);
             }
             Err(error) => {
                 self.memo.forget_all();
@@ -346,7 +309,7 @@ impl Writer {
         }
     }
 
-    /// Writes what was decided for so many requests, and for the sweep and the keeper.
+    /// Writes what was decided for so many requests, and for the keeper.
     fn commit(
         &mut self,
         requests: usize,
@@ -374,33 +337,6 @@ impl Writer {
             // A keeper that is gone needs no checkpoint.
             drop(self.keeper.send(Task::Checkpoint));
         }
-    }
-
-    fn advance_sweep(&mut self, step: Option<Result<SweepStep, StoreError>>, now: Timestamp) {
-        let step = match step {
-            None => return,
-            Some(Ok(step)) => step,
-            Some(Err(error)) => return self.sweep.fail(&error),
-        };
-        self.sweep.swept = self.sweep.swept.plus(step.swept);
-        if !step.more {
-            self.core.observations.swept(now);
-            let (waiting, swept) =
-                (std::mem::take(&mut self.sweep.waiting), std::mem::take(&mut self.sweep.swept));
-            // Should the keeper be gone, the sweep is over all the same.
-            if let Err(SendError(task)) = self.keeper.send(Task::Tidy(waiting, swept)) {
-                task.answer();
-            }
-        }
-    }
-}
-
-/// How many rows a step takes beside so many jobs, after a batch of so many.
-fn sweep_step_rows(jobs: usize, jobs_before: usize) -> usize {
-    match (jobs, jobs_before) {
-        (0, 0) => SWEEP_STEP_ROWS_IDLE,
-        (0, _) => SWEEP_STEP_ROWS,
-        _ => (jobs * 3 / 2).clamp(SWEEP_STEP_ROWS_MIN, SWEEP_STEP_ROWS),
     }
 }
 
@@ -435,8 +371,24 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
                 Err(error) => fail(caller, &error),
             }
         }
-        Job::Sweep(_) | Job::Keep(_) => {}
+        Job::Trim(fronts, base, caller) => match trim(batch, &fronts, &base) {
+            Ok(items) => answers.trims.push((caller, items)),
+            Err(error) => fail(caller, &error),
+        },
+        Job::Keep(_) => {}
     }
+}
+
+/// Takes out what has expired. What cannot be read of one queue must not keep the sweep from all others.
+fn trim(batch: &mut Batch<'_>, fronts: &[Front], base: &Base) -> Result<u64, StoreError> {
+    let mut items = 0;
+    for front in fronts {
+        match alone(batch, |batch| batch.trim(front, base)) {
+            Err(error) if error.is_damage() => tracing::error!("the sweep passes a queue over"),
+            trimmed => items += trimmed?,
+        }
+    }
+    Ok(items)
 }
 
 /// Decides the next part of the first ack that takes several batches.
@@ -481,6 +433,11 @@ fn alone<T>(
 }
 
 impl Job {
+    /// Whether somebody outside asked for it.
+    const fn is_request(&self) -> bool {
+        !matches!(self, Self::Move(..) | Self::Trim(..) | Self::Keep(_))
+    }
+
     fn cost_bytes(&self) -> u64 {
         match self {
             Self::Push(push) => match push.ahead {
@@ -488,7 +445,8 @@ impl Job {
                 Ahead::Written(_) | Ahead::Compared(..) => PUSH_COST_BYTES,
             },
             Self::Ack(ack, ..) => ack_cost_bytes(ack),
-            Self::Sweep(_) | Self::Keep(_) => 0,
+            Self::Trim(fronts, ..) => (fronts.len() as u64).saturating_mul(PUSH_COST_BYTES),
+            Self::Keep(_) => 0,
             Self::Move(frames, _) => frames.iter().map(|frame| frame.body.len() as u64).sum(),
             Self::Import(items, _) => items.iter().map(|item| push_cost_bytes(&item.envelope)).sum(),
         }
@@ -498,7 +456,7 @@ impl Job {
         match self {
             Self::Push(push) => push.fail(error),
             Self::Ack(_, caller, _) => refuse(caller, error),
-            Self::Sweep(caller) => fail(caller, error),
+            Self::Trim(_, _, caller) => fail(caller, error),
             Self::Move(_, caller) => fail(caller, error),
             Self::Import(_, caller) => fail(caller, error),
             // It is dropped, which tells who waits.
@@ -545,34 +503,6 @@ impl Payloads {
     }
 }
 
-impl Task {
-    /// Answers without doing it.
-    fn answer(self) {
-        if let Self::Tidy(callers, swept) = self {
-            for caller in callers {
-                drop(caller.send(Ok(swept)));
-            }
-        }
-    }
-}
-
-impl Sweep {
-    /// Whether it stands back, for so long at most without an end.
-    fn stands_back(&mut self, is_behind: bool, at_most: Duration) -> bool {
-        if !is_behind {
-            self.stands_back = None;
-        }
-        is_behind && self.stands_back.get_or_insert_with(Stopwatch::start).elapsed() < at_most
-    }
-
-    fn fail(&mut self, error: &StoreError) {
-        self.swept = Swept::default();
-        for caller in self.waiting.drain(..) {
-            fail(caller, error);
-        }
-    }
-}
-
 impl Answers {
     /// Answers everybody: with what was decided, or with what went wrong.
     fn send(self, error: Option<&StoreError>) {
@@ -586,6 +516,9 @@ impl Answers {
         convoys.wake();
         for caller in self.moves {
             drop(caller.send(error.map_or(Ok(()), |error| Err(error.clone()))));
+        }
+        for (caller, items) in self.trims {
+            drop(caller.send(error.map_or(Ok(items), |error| Err(error.clone()))));
         }
         for (caller, imported) in self.imports {
             drop(caller.send(error.map_or(Ok(imported), |error| Err(error.clone()))));
@@ -611,19 +544,4 @@ pub(crate) fn push_cost_bytes(envelope: &Envelope) -> u64 {
 
 pub(crate) fn ack_cost_bytes(ack: &Ack) -> u64 {
     (ack.items().len() as u64).saturating_mul(ACK_ITEM_COST_BYTES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sweep_stands_back_for_a_while_and_then_takes_part() {
-        let mut sweep = Sweep::default();
-        assert!(!sweep.stands_back(false, SWEEP_STANDS_BACK), "nobody is behind");
-        assert!(sweep.stands_back(true, SWEEP_STANDS_BACK));
-        std::thread::sleep(Duration::from_millis(1));
-        assert!(!sweep.stands_back(true, Duration::from_millis(1)), "it has waited long enough");
-        assert!(!sweep.stands_back(false, Duration::ZERO) && sweep.stands_back.is_none(), "it begins anew");
-    }
 }

@@ -37,7 +37,8 @@ pub(super) fn check(
     let blocks = walk.blocks;
     contain(&name, &mut wrong, &mut |wrong| check_blocks(rows, &blocks, wrong))?;
     let mut acked = 0;
-    contain(&name, &mut wrong, &mut |wrong| check_acked(rows, &mut acked, wrong))?;
+    contain(&name, &mut wrong, &mut |wrong| check_acked(rows, counted.now, &mut acked, wrong))?;
+    contain(&name, &mut wrong, &mut |wrong| check_due(rows, wrong))?;
     contain(&name, &mut wrong, &mut |wrong| {
         recount_queue(queue, &Shown { rows, acked, due: due(rows)? }, wrong)
     })?;
@@ -69,6 +70,17 @@ fn due(rows: &QueueRows<'_>) -> Result<Option<Timestamp>, StoreError> {
     let Some(ends) = rows.row.ends else { return Ok(None) };
     let deadline = ends.first.deadline;
     Ok(rows.view.get(&Key::due(deadline, rows.queue))?.map(|_| deadline))
+}
+
+/// One that holds nothing is looked at when its last acked name is over.
+fn check_due(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<(), StoreError> {
+    let due = rows.row.due().filter(|_| rows.row.ends.is_none());
+    if let Some(due) = due
+        && rows.view.get(&Key::due(due, rows.queue))?.is_none()
+    {
+        wrong.add(format!("queue number {}: the sweep would never forget it", rows.queue));
+    }
+    Ok(())
 }
 
 /// Goes along the items, in order.
@@ -224,11 +236,19 @@ fn check_blocks(
     Ok(())
 }
 
-/// Whether as many acked names are there as are noted, and each is found by its name. Where none is noted, none is looked for: one that is
-/// there all the same is seen where rows are.
-fn check_acked(rows: &QueueRows<'_>, acked: &mut u64, wrong: &mut Findings) -> Result<(), StoreError> {
-    let (view, queue, noted) = (rows.view, rows.queue, rows.row.acked);
-    let slots = if noted > 0 { view.acked.all_slots() } else { Vec::new() };
+/// Counts the acked names, each of which must be found as such, and the last one be there. Where none was ever remembered, none is looked
+/// for: one that is there all the same is seen where rows are.
+fn check_acked(
+    rows: &QueueRows<'_>,
+    now: Timestamp,
+    acked: &mut u64,
+    wrong: &mut Findings,
+) -> Result<(), StoreError> {
+    let (view, queue) = (rows.view, rows.queue);
+    let has_names = rows.row.remembers_until > Timestamp::default();
+    let slots = if has_names { view.acked.all_slots() } else { Vec::new() };
+    // Or it may be forgotten by now.
+    let mut is_last_there = rows.row.remembers_until <= now;
     for slot in slots {
         let (from, to) = (Key::acked_of(slot, queue), Key::acked_of(slot, queue.saturating_add(1)));
         for name in view.range(&from, &to)? {
@@ -236,14 +256,15 @@ fn check_acked(rows: &QueueRows<'_>, acked: &mut u64, wrong: &mut Findings) -> R
             let ParsedKey::Acked(.., id) = key.parse()? else { continue };
             *acked += 1;
             let until = schema::decode_until(&value.bytes()?)?;
+            is_last_there |= until == rows.row.remembers_until;
             let found = view.read_acked(queue, id)?;
-            if rows.find(id)?.is_some() || found.is_none_or(|(_, found)| found != until) {
+            if rows.find(id)?.is_some() || found != Some((key, until)) {
                 wrong.add(format!("queue number {queue}: an acked name is not found as such"));
             }
         }
     }
-    if *acked != noted {
-        wrong.add(format!("queue number {queue}: {noted} acked names are noted, {acked} exist"));
+    if !is_last_there {
+        wrong.add(format!("queue number {queue}: the last acked name that it remembers is missing"));
     }
     Ok(())
 }
@@ -281,10 +302,11 @@ impl InspectQueue for Shown<'_> {
         if let Some(items) = rows.row.here() {
             return Ok(Names { queued: items.len() as u64, acked });
         }
+        let has_dead = rows.view.get(&Key::dead(rows.queue))?.is_some();
         let mut queued = 0;
         for row in rows.view.range(&Key::items_end(rows.queue), &Key::traces_end(rows.queue))? {
-            row?;
-            queued += 1;
+            let is_dead = has_dead && schema::decode_seq(&row?.1.bytes()?)? < rows.first();
+            queued += u64::from(!is_dead);
         }
         Ok(Names { queued, acked })
     }

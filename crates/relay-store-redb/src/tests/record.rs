@@ -58,17 +58,39 @@ fn a_removal_to_the_byte() {
     assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
 }
 
+/// The front of a queue that holds many.
+fn trimmed() -> Trimmed {
+    let sum = FrontSum {
+        blocks: [(0, Usage { items: 300, bytes: 128 }), (1, Usage { items: 1, bytes: 2 })].into(),
+        segments: [(3, Live { items: 301, bytes: 20_000 })].into(),
+    };
+    Trimmed { queue: 7, now: Timestamp::from_ms(128), through: Seq::new(300), sum: Some(sum) }
+}
+
 #[test]
-fn forgotten_names_to_the_byte() {
-    let (now, id) = (Timestamp::from_ms(300), item().id());
-    let [first, last] = [7, 8].map(|queue| Key::acked(Timestamp::from_ms(128), queue, id));
-    let forgotten = Forgotten { now, first, last };
-    // when, then the first name and the last, each with the length of its key before it
-    let expected = "ac02 \
-                    25 04 0000000000000080 0000000000000007 30313233343536373839616263646566 00000001 \
-                    25 04 0000000000000080 0000000000000008 30313233343536373839616263646566 00000001";
-    assert_eq!(hex(&forgotten.encode()), expected.replace(' ', ""));
-    assert_eq!(Forgotten::parse(&forgotten.encode()).unwrap(), forgotten);
+fn what_had_expired_to_the_byte() {
+    let alone = Trimmed { sum: None, ..trimmed() };
+    // queue, when, the last item
+    assert_eq!(hex(&alone.encode()), "07 8001 ac02".replace(' ', ""));
+    // the same, how many blocks; of each its number, items and bytes; then each segment, with live frames and bytes of them
+    let expected = "07 8001 ac02 02 00 ac02 8001 01 01 02 03 ad02 a09c01";
+    assert_eq!(hex(&trimmed().encode()), expected.replace(' ', ""));
+    for trimmed in [alone, trimmed()] {
+        assert_eq!(Trimmed::parse(&trimmed.encode()).unwrap(), trimmed);
+    }
+}
+
+#[test]
+fn what_the_front_of_a_queue_comes_to_is_counted_by_block_and_segment() {
+    let (mut sum, location) = (FrontSum::default(), Location { segment: 3, offset: 36, length: 100 });
+    let row = ItemRow { payload_bytes: 10, ..ItemRow::new(&item(), location) };
+    for (place, segment) in [(510, 3), (511, 3), (512, 4)] {
+        sum.add(&ItemRow { place, location: Location { segment, ..location }, ..row.clone() });
+    }
+    let (one, two) = (Usage { items: 1, bytes: 10 }, Usage { items: 2, bytes: 20 });
+    assert_eq!((sum.blocks.clone(), sum.usage()), ([(0, two), (1, one)].into(), two.plus(one)));
+    let live = |items| Live { items, bytes: 100 * items };
+    assert_eq!(sum.segments, [(3, live(2)), (4, live(1))].into());
 }
 
 #[test]
@@ -86,10 +108,10 @@ fn records_that_are_cut_short_are_reported() {
         assert!(ItemRecord::parse(&body[..length]).is_err(), "{length} bytes");
     }
     assert!(Removed::parse(&[7, 1, 1]).is_err());
-    let now = Timestamp::from_ms(1);
-    let names = Forgotten { now, first: Key::acked_start(), last: Key::end() }.encode();
-    for length in 0..names.len() {
-        assert!(Forgotten::parse(&names[..length]).is_err(), "{length} bytes");
+    let body = trimmed().encode();
+    // What has no sum may end behind the last item, and segments are as many as there are.
+    for length in (0..body.len()).filter(|length| ![5, 14].contains(length)) {
+        assert!(Trimmed::parse(&body[..length]).is_err(), "{length} bytes");
     }
 }
 
@@ -106,8 +128,8 @@ proptest! {
         if let Ok(removed) = Removed::parse(&bytes) {
             prop_assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
         }
-        if let Ok(forgotten) = Forgotten::parse(&bytes) {
-            prop_assert_eq!(Forgotten::parse(&forgotten.encode()).unwrap(), forgotten);
+        if let Ok(trimmed) = Trimmed::parse(&bytes) {
+            prop_assert_eq!(Trimmed::parse(&trimmed.encode()).unwrap(), trimmed);
         }
         drop(parse_dropped(&bytes));
     }

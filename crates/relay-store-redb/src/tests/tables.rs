@@ -98,7 +98,10 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
         Change::Row(queue, number, value) => {
             let value = match number {
                 ROW => {
-                    let row = value.map(|acked| QueueRow { acked: acked.into(), ..QueueRow::default() });
+                    let row = value.map(|until| {
+                        let remembers_until = Timestamp::from_ms(until.into());
+                        QueueRow { remembers_until, ..QueueRow::default() }
+                    });
                     tables.put_row(queue, Slot::Queue(queue, Some(row.clone().map(Arc::new))));
                     tables.memo.forget_queue(queue);
                     row.map(|row| row.encode())

@@ -37,7 +37,7 @@ fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {
 
 /// The row of queue number 1, which is the first queue.
 fn is_queue_row(key: &[u8]) -> bool {
-    key == [1, 0, 0, 0, 0, 0, 0, 0, 1]
+    key == [2, 0, 0, 0, 0, 0, 0, 0, 1]
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn the_sweep_comes_past_many_damaged_queues() {
         Index::open(&world.disk).write(|tx| {
             let mut rows = tx.open_table(ROWS).unwrap();
             for queue in 1..=DAMAGED {
-                let key = [&[1][..], &queue.to_be_bytes()].concat();
+                let key = [&[2][..], &queue.to_be_bytes()].concat();
                 rows.insert(key.as_slice(), [0; 9].as_slice()).unwrap();
             }
         });
@@ -137,7 +137,7 @@ fn a_damaged_name_is_gone_with_its_queue() {
 
 /// An item of the first queue: tag 1.
 fn is_item_row(key: &[u8]) -> bool {
-    key.starts_with(&[2, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+    key.starts_with(&[3, 0, 0, 0, 0, 0, 0, 0, 1, 1])
 }
 
 #[test]
@@ -173,6 +173,8 @@ fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
             "{number}"
         );
     }
+    // Dead rows are buried by a checkpoint.
+    drop(world.block_on(relay.snapshots().take()).unwrap());
     assert!(!relay.verify().unwrap().iter().any(|finding| finding.contains("checksum")));
     let expected: Vec<_> = [0].into_iter().chain(NEW).map(|number| (number, payload(number, 100))).collect();
     assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
@@ -180,7 +182,7 @@ fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
 
 /// A name of the first queue: tag 2.
 fn is_name_row(key: &[u8]) -> bool {
-    key.starts_with(&[2, 0, 0, 0, 0, 0, 0, 0, 1, 2])
+    key.starts_with(&[3, 0, 0, 0, 0, 0, 0, 0, 1, 2])
 }
 
 #[test]
@@ -245,9 +247,9 @@ fn a_missing_segment_costs_its_items_alone() {
 fn an_acked_name_at_the_end_of_time_keeps_no_store_from_opening() {
     within_bounds(|| {
         let world = World::new();
-        drop(world.open());
+        assert!(world.block_on(world.open().push(envelope(1, 100, 10))).unwrap().is_stored());
         for (number, slot) in [u64::MAX, u64::MAX - 1, 1 << 63].into_iter().enumerate() {
-            let key = [&[4][..], &slot.to_be_bytes(), &[0xff; 28]].concat();
+            let key = [&[5][..], &slot.to_be_bytes(), &[0xff; 28]].concat();
             let value = [&[1][..], &crc32c::crc32c_append(crc32c::crc32c(&key), &[1]).to_le_bytes()].concat();
             Index::open(&world.disk).write(|tx| {
                 tx.open_table(ROWS).unwrap().insert(key.as_slice(), value.as_slice()).unwrap();

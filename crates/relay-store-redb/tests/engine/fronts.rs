@@ -1,11 +1,13 @@
 //! A deep queue whose front has expired and was not reclaimed yet: it is as exact as any other, and a push to it costs no more.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::{any, prop_assert_eq, prop_oneof};
 use proptest::strategy::Strategy;
 use proptest::{collection, proptest};
-use relay_core::{Ack, Relay};
+use relay_core::{Ack, Relay, Swept};
+use relay_disk::Survival;
 use relay_store_redb::{Options, RedbRelay};
 
 use crate::world::{World, envelope, id, recipient, small_options, within_bounds};
@@ -25,6 +27,8 @@ enum Step {
     Sweep,
     /// All that is in memory is written to the index.
     Checkpoint,
+    /// The process dies, and another one opens what is on the disk.
+    Crash,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -33,8 +37,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..200_u64).prop_map(Step::Again),
         3 => (0..200_u64, 1..30_u64, 1..9_u64).prop_map(|(back, items, apart)| Step::Ack(back, items, apart)),
         5 => (1..300_u64).prop_map(Step::Wait),
-        1 => any::<()>().prop_map(|()| Step::Sweep),
+        2 => any::<()>().prop_map(|()| Step::Sweep),
         1 => any::<()>().prop_map(|()| Step::Checkpoint),
+        1 => any::<()>().prop_map(|()| Step::Crash),
     ];
     collection::vec(step, 1..60)
 }
@@ -43,6 +48,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Naive {
     items: Vec<(u64, u64)>,
+    /// What has expired, and no sweep has come by.
+    expired: BTreeSet<u64>,
     now_ms: u64,
     pushed: u64,
 }
@@ -50,6 +57,8 @@ struct Naive {
 impl Naive {
     fn live(&mut self) -> u64 {
         let now_ms = self.now_ms;
+        let expired = self.items.iter().filter(|(_, deadline)| now_ms >= *deadline);
+        self.expired.extend(expired.map(|(number, _)| *number));
         self.items.retain(|(_, deadline)| now_ms < *deadline);
         self.items.len() as u64
     }
@@ -58,6 +67,7 @@ impl Naive {
         self.live();
         let is_new = self.items.iter().all(|(known, _)| *known != number);
         if is_new {
+            self.expired.remove(&number);
             self.items.push((number, self.now_ms + TTL_MS));
         }
         let outcome = world.block_on(relay.push(envelope(0, number, 10))).unwrap();
@@ -89,8 +99,14 @@ impl Naive {
                 self.now_ms += ms;
                 world.clock.advance_ms(ms);
             }
-            Step::Sweep => drop(world.block_on(relay.sweep()).unwrap()),
+            Step::Sweep => {
+                self.live();
+                let swept = world.block_on(relay.sweep()).unwrap();
+                assert_eq!(swept, Swept { items: self.expired.len() as u64, forgotten: 0 });
+                self.expired.clear();
+            }
             Step::Checkpoint => drop(world.block_on(relay.snapshots().take()).unwrap()),
+            Step::Crash => {}
         }
     }
 }
@@ -111,11 +127,18 @@ proptest! {
 
     #[test]
     fn a_front_that_expires_is_counted_exactly(steps in steps()) {
-        let world = world();
-        let relay = world.open();
+        let mut world = world();
+        let mut relay = world.open();
         let mut naive = Naive::default();
         for step in &steps {
             naive.take(&world, &relay, step);
+            if let Step::Crash = step {
+                world = world.after_crash(Survival::All);
+                relay = world.open();
+            }
+            if let Step::Crash | Step::Sweep = step {
+                prop_assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+            }
         }
         naive.live();
         let shown: Vec<_> = world.pull_all(&relay, 0).unwrap().into_iter().map(|item| item.0).collect();

@@ -27,11 +27,8 @@ fn the_journal_of_a_small_store_to_the_byte() {
          06 6f7061717565 0e 71756575652d6f662d616c696365 4cb5",
         // queue 1, slots of 15 ms, number 1, remembered until half a second later
         "3 01 0f 01 f4d395ffbc31",
-        // queue 1, number 2, not remembered
-        "3 01 00 02 00",
-        // when, then the first and the last name: the beginning of the slot, queue 1 and the message
-        "4 e8d795ffbc31 25 04 0000018bcfe569ea 0000000000000001 00000000000000000000000000000001 00000000 \
-         25 04 0000018bcfe569ea 0000000000000001 00000000000000000000000000000001 00000000",
+        // queue 1, when, through number 2
+        "4 01 e8d795ffbc31 02",
         // queue 1 holds nothing
         "5 01",
     ];

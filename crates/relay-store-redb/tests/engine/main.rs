@@ -27,6 +27,7 @@ mod room;
 mod space;
 mod stalls;
 mod story;
+mod sweep;
 mod verify;
 mod world;
 mod write_back;

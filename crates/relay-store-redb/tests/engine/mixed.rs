@@ -99,7 +99,7 @@ fn an_item_that_lies_in_the_wrong_queue_is_left_out_alone() {
         Index::open(&world.disk).write(|tx| {
             let mut rows = tx.open_table(ROWS).unwrap();
             let item =
-                |queue: u64, seq: u64| [&[2][..], &queue.to_be_bytes(), &[1], &seq.to_be_bytes()].concat();
+                |queue: u64, seq: u64| [&[3][..], &queue.to_be_bytes(), &[1], &seq.to_be_bytes()].concat();
             let taken = rows.remove(item(2, 2).as_slice()).unwrap().unwrap().value().to_vec();
             drop(rows.remove(item(1, 3).as_slice()).unwrap());
             drop(rows);

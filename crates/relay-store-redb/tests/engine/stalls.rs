@@ -167,6 +167,19 @@ fn a_deep_queue_that_is_newer_than_the_index_is_shown_whole() {
     });
 }
 
+/// The sweep reads what has expired by itself.
+#[test]
+fn a_sweep_that_waits_for_the_index_holds_nobody_up() {
+    within_bounds(|| {
+        let world = cold();
+        world.block_on(push_many(&world.open(), 0..1000));
+        world.clock.advance_ms(world.limits.ttl_ms);
+        let held = hold(&world, "relay.redb");
+        let swept = held.expect_nobody_waits_for(&world, async |relay| relay.sweep().await);
+        assert_eq!(swept.unwrap().items, 1000);
+    });
+}
+
 /// What one request may cost the writer at once is bounded: who comes behind an ack of as much as may be is answered before it.
 #[test]
 fn a_push_does_not_wait_for_all_of_a_large_ack() {
@@ -215,5 +228,23 @@ fn a_large_ack_that_fails_half_way_is_finished_by_the_next_one() {
             assert_eq!(rest.deleted + rest.missing, ITEMS);
         });
         assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+    });
+}
+
+/// A recount that waits for the disk shows the store as it was when it began, and requests go on.
+#[test]
+fn a_recount_that_waits_for_the_index_holds_nobody_up() {
+    within_bounds(|| {
+        let world = cold_with_queues();
+        let Held { relay, is_armed, begun, _go_on } = hold(&world, "relay.redb");
+        assert!(world.block_on(relay.push(to("somebody else", 5000))).unwrap().is_stored());
+        is_armed.store(true, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            let recount = scope.spawn(|| relay.verify().unwrap());
+            begun.recv().unwrap();
+            assert!(world.block_on(relay.push(to("somebody else", 5001))).unwrap().is_stored());
+            drop(_go_on);
+            assert_eq!(recount.join().unwrap(), Vec::<String>::new());
+        });
     });
 }

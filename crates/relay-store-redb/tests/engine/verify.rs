@@ -12,6 +12,16 @@ const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("segments");
 
+/// The first bytes of keys.
+const OWNER: u8 = 0;
+const QUEUE: u8 = 2;
+const ITEM: u8 = 3;
+const DUE: u8 = 4;
+const ACKED: u8 = 5;
+
+/// A time that does not come.
+const NOT_OVER: [u8; 9] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+
 /// A queue that there is not.
 const NOWHERE: u64 = 77;
 
@@ -96,7 +106,7 @@ fn first(tx: &WriteTransaction, begin: &[u8]) -> Vec<u8> {
 fn due(tx: &WriteTransaction, queue: u64) -> Vec<u8> {
     let rows = tx.open_table(ROWS).unwrap();
     let keys: Vec<_> = rows.iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
-    keys.into_iter().find(|key| key[0] == 3 && key.ends_with(&queue.to_be_bytes())).unwrap()
+    keys.into_iter().find(|key| key[0] == DUE && key.ends_with(&queue.to_be_bytes())).unwrap()
 }
 
 fn key(kind: u8, queue: u64, rest: &[u8]) -> Vec<u8> {
@@ -125,7 +135,7 @@ fn a_sound_store_has_no_findings() {
     assert_eq!(findings(|_| {}), Vec::<String>::new());
     // What the tests put back is what was there.
     let same = findings(|tx| {
-        let key = key(0, 1, &[]);
+        let key = key(OWNER, 1, &[]);
         let owner = take(tx, &key);
         put(tx, &key, &owner);
         put_name(tx, QUEUES[0], 1);
@@ -165,7 +175,7 @@ fn a_queue_without_a_name() {
 
 #[test]
 fn a_queue_without_an_owner() {
-    let harm = |tx: &WriteTransaction| drop(take(tx, &key(0, 2, &[])));
+    let harm = |tx: &WriteTransaction| drop(take(tx, &key(OWNER, 2, &[])));
     expect("queue number 2: it cannot be told whose it is: a queue has no owner", harm);
     expect("a name leads to queue number 2, which is not its own", harm);
 }
@@ -175,17 +185,17 @@ fn rows_of_every_kind_that_nothing_leads_to() {
     let acked = [&[0; 7][..], &[200], &NOWHERE.to_be_bytes(), &[7; 20]].concat();
     let at = [&[0; 7][..], &[200], &NOWHERE.to_be_bytes()].concat();
     for (what, key, value) in [
-        ("it has an owner", key(0, NOWHERE, &[]), &b"nobody"[..]),
-        ("it has items", key(2, NOWHERE, &[&[1][..], &[0; 7], &[9]].concat()), &[7; 23]),
-        ("it has names of items", key(2, NOWHERE, &[&[2][..], &[7; 20]].concat()), &[9]),
-        ("it has counts of items", key(2, NOWHERE, &[&[3][..], &[0; 8]].concat()), &[1, 10]),
-        ("it is due", [&[3][..], &at].concat(), &[]),
-        ("it has acked names", [&[4][..], &acked].concat(), &[0xff, 1]),
+        ("it has an owner", key(OWNER, NOWHERE, &[]), &b"nobody"[..]),
+        ("it has items", key(ITEM, NOWHERE, &[&[1][..], &[0; 7], &[9]].concat()), &[7; 23]),
+        ("it has names of items", key(ITEM, NOWHERE, &[&[2][..], &[7; 20]].concat()), &[9]),
+        ("it has counts of items", key(ITEM, NOWHERE, &[&[3][..], &[0; 8]].concat()), &[1, 10]),
+        ("it is due", [&[DUE][..], &at].concat(), &[]),
+        ("it has acked names", [&[ACKED][..], &acked].concat(), &NOT_OVER),
     ] {
         expect(&format!("queue number 77: {what} and is not there"), |tx| put(tx, &key, value));
     }
     expect("queue number 77: it cannot be told whose it is: a queue has no owner", |tx| {
-        put(tx, &key(1, NOWHERE, &[]), &[0, 0]);
+        put(tx, &key(QUEUE, NOWHERE, &[]), &[0, 0]);
     });
 }
 
@@ -193,34 +203,36 @@ fn rows_of_every_kind_that_nothing_leads_to() {
 #[test]
 fn a_second_row() {
     expect("queue number 1: it is due at another time than that of its first item", |tx| {
-        put(tx, &[&[3][..], &[0; 7], &[200], &1_u64.to_be_bytes()].concat(), &[]);
+        put(tx, &[&[DUE][..], &[0; 7], &[200], &1_u64.to_be_bytes()].concat(), &[]);
     });
-    expect("queue number 1: 1 acked names are noted, 2 exist", |tx| {
-        let key = first(tx, &[4]);
+    expect("queue number 1: an acked name is not found as such", |tx| {
+        let key = first(tx, &[ACKED]);
         let until = take(tx, &key);
         put(tx, &key, &until);
-        put(tx, &[&[4][..], &[0; 7], &[200], &key[9..]].concat(), &until);
+        put(tx, &[&[ACKED][..], &[0; 7], &[200], &key[9..]].concat(), &until);
     });
     expect("queue 3: 601 names lead to 600 items", |tx| {
-        put(tx, &key(2, DEEP, &[&[2][..], &[7; 20]].concat()), &[9]);
+        put(tx, &key(ITEM, DEEP, &[&[2][..], &[7; 20]].concat()), &[9]);
     });
     expect("queue number 3: its blocks are not counted right", |tx| {
-        put(tx, &key(2, DEEP, &[&[3][..], &[0; 7], &[9]].concat()), &[1, 10]);
+        put(tx, &key(ITEM, DEEP, &[&[3][..], &[0; 7], &[9]].concat()), &[1, 10]);
     });
     expect("queue number 1: items have rows where they need none", |tx| {
-        put(tx, &key(2, 1, &[&[3][..], &[0; 8]].concat()), &[1, 10]);
+        put(tx, &key(ITEM, 1, &[&[3][..], &[0; 8]].concat()), &[1, 10]);
     });
 }
 
 #[test]
 fn a_row_that_is_missing() {
     expect("queue 1: the sweep would miss its first item", |tx| drop(take(tx, &due(tx, 1))));
-    expect("queue number 1: 1 acked names are noted, 0 exist", |tx| drop(take(tx, &first(tx, &[4]))));
-    expect("queue 3: item 7 is not found by its name", |tx| {
-        drop(take(tx, &key(2, DEEP, &[&[2][..], &[0; 15], &[100], &[0; 4]].concat())));
+    expect("queue number 1: the last acked name that it remembers is missing", |tx| {
+        drop(take(tx, &first(tx, &[ACKED])));
     });
-    expect("a name leads to queue number 1, which is not there", |tx| drop(take(tx, &key(1, 1, &[]))));
-    expect("queue number 1: it has an owner and is not there", |tx| drop(take(tx, &key(1, 1, &[]))));
+    expect("queue 3: item 7 is not found by its name", |tx| {
+        drop(take(tx, &key(ITEM, DEEP, &[&[2][..], &[0; 15], &[100], &[0; 4]].concat())));
+    });
+    expect("a name leads to queue number 1, which is not there", |tx| drop(take(tx, &key(QUEUE, 1, &[]))));
+    expect("queue number 1: it has an owner and is not there", |tx| drop(take(tx, &key(QUEUE, 1, &[]))));
 }
 
 #[test]
@@ -228,7 +240,7 @@ fn a_row_that_is_due_at_another_time() {
     let harm = |tx: &WriteTransaction| {
         let key = due(tx, 1);
         take(tx, &key);
-        put(tx, &[&[3][..], &[0; 8], &1_u64.to_be_bytes()].concat(), &[]);
+        put(tx, &[&[DUE][..], &[0; 8], &1_u64.to_be_bytes()].concat(), &[]);
     };
     expect("queue 1: the sweep would miss its first item", harm);
     expect("queue number 1: it is due at another time than that of its first item", harm);
@@ -257,7 +269,7 @@ fn numbers_that_would_be_given_away_twice() {
 fn exchange(tx: &WriteTransaction) {
     for (name, queue) in [(QUEUES[0], 2), (QUEUES[1], 1)] {
         put_name(tx, name, queue);
-        put(tx, &key(0, queue, &[]), name.as_bytes());
+        put(tx, &key(OWNER, queue, &[]), name.as_bytes());
     }
 }
 
@@ -276,15 +288,15 @@ fn queues_that_have_changed_their_owners() {
 fn an_arrival_number_that_two_items_have() {
     // Queue 2 holds the items of queue 1.
     expect("arrival number 3 was given to 2 items", |tx| {
-        let row = take(tx, &key(1, 1, &[]));
-        put(tx, &key(1, 1, &[]), &row);
-        put(tx, &key(1, 2, &[]), &row);
+        let row = take(tx, &key(QUEUE, 1, &[]));
+        put(tx, &key(QUEUE, 1, &[]), &row);
+        put(tx, &key(QUEUE, 2, &[]), &row);
     });
 }
 
 #[test]
 fn an_item_that_expires_earlier_than_its_record_says() {
-    let item = key(2, DEEP, &[&[1][..], &[0; 7], &[7]].concat());
+    let item = key(ITEM, DEEP, &[&[1][..], &[0; 7], &[7]].concat());
     expect("queue number 3, item 7: it expires earlier than its record says", |tx| {
         let mut row = take(tx, &item);
         row[0] -= 1;
@@ -303,7 +315,7 @@ fn what_lies_behind_damage_is_looked_at() {
         // Of the queue with the damaged name.
         drop(take(tx, &due(tx, 1)));
         // The owner of the next one is damaged.
-        tx.open_table(ROWS).unwrap().insert(key(0, 2, &[]).as_slice(), b"????????".as_slice()).unwrap();
+        tx.open_table(ROWS).unwrap().insert(key(OWNER, 2, &[]).as_slice(), b"????????".as_slice()).unwrap();
         drop(take(tx, &due(tx, 2)));
         drop(take(tx, &due(tx, 3)));
         put_name(tx, "zoe", NOWHERE);

@@ -1,0 +1,339 @@
+//! The sweep: takes what has expired out of the queues, and forgets acked names whose time is over. It works on the index as a checkpoint left
+//! it, so that nobody waits while it reads. The writer is told what the front of a queue comes to, however long that is, and decides that
+//! it goes with one record; the rows of it are dead then, and are buried later.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use relay_core::{Queued as _, Seq, Swept, Timestamp};
+use tokio::sync::oneshot;
+
+use crate::acked::{AckedNames, slot_ms};
+use crate::base::Base;
+use crate::error::{StoreError, caught};
+use crate::keeper::Keeper;
+use crate::read::QueueRows;
+use crate::record::FrontSum;
+use crate::schema::{self, ItemRow, Key, QueueRow};
+use crate::tables::is_over;
+use crate::view::View;
+use crate::writer::Job;
+
+/// How many queues the writer is handed at once: half a millisecond of its time.
+const QUEUES_TOGETHER: usize = 128;
+
+/// How many items at the front of a queue are taken out at once. It costs the writer nothing; a checkpoint may come in between.
+const ITEMS_TOGETHER: u64 = 8192;
+
+/// How many rows are looked at, and taken away, at once, in some 0.2 s. No checkpoint can begin meanwhile.
+const ROWS_TOGETHER: usize = 65_536;
+
+/// A queue of which something has expired.
+pub(crate) struct Front {
+    pub(crate) queue: u64,
+    /// What that is, if its items have rows of their own. Otherwise they are in the row of the queue, for the writer to see.
+    pub(crate) walked: Option<Walked>,
+}
+
+/// Items at the front of a queue that have expired.
+pub(crate) struct Walked {
+    pub(crate) first: Seq,
+    pub(crate) through: Seq,
+    pub(crate) sum: FrontSum,
+}
+
+/// Some acked names whose time is over.
+struct Over {
+    keys: Vec<Key>,
+    /// The first slot that was seen to hold others.
+    others_in: Option<Timestamp>,
+    /// Where to go on.
+    next: Option<Key>,
+}
+
+impl Keeper {
+    /// Takes out what has expired, and forgets acked names. On failure some of that may be done.
+    pub(crate) fn sweep(&mut self) -> Result<Swept, StoreError> {
+        let now = self.core.clock.now();
+        let mut swept = Swept::default();
+        if self.is_due(now)? {
+            // What is forgotten at this time must not be looked for by a process that begins earlier.
+            self.core.state_mut().note_time(now);
+            self.checkpoint()?;
+            swept.items = self.trim_queues(now)?;
+            swept.forgotten = self.forget_names(now)?;
+        }
+        self.core.observations.swept(now);
+        Ok(swept)
+    }
+
+    /// Whether there may be something to do. A name is looked for only in slots of time that have begun.
+    fn is_due(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let (base, is_fresh) = {
+            let state = self.core.state();
+            let has_names = state.acked().all_slots().first().is_some_and(|slot| *slot <= now);
+            (Arc::clone(state.base()), has_names || state.is_due(now))
+        };
+        Ok(is_fresh || base.range(&Key::due_start(), &Key::due_end(now))?.next().is_some())
+    }
+
+    /// Returns how many items there were.
+    fn trim_queues(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        let (mut items, mut from) = (0, Some(Key::due_start()));
+        while let Some(begin) = from {
+            let base = Arc::clone(self.core.state().base());
+            let (queues, next) = due_queues(&base, &begin, now)?;
+            let (mut fronts, mut deep) = (Vec::new(), Vec::new());
+            for queue in queues {
+                match is_apart(&base, queue) {
+                    Ok(false) => fronts.push(Front { queue, walked: None }),
+                    Ok(true) => deep.push(queue),
+                    // It must not keep the sweep from all others.
+                    Err(StoreError::Damaged(what)) => tracing::error!(what, "the sweep passes a queue over"),
+                    Err(error) => return Err(error),
+                }
+            }
+            items += self.trim(fronts, base)?;
+            for queue in deep {
+                items += self.trim_deep(queue, now)?;
+            }
+            from = next;
+        }
+        Ok(items)
+    }
+
+    /// Takes out the front of a queue whose items have rows of their own, piece by piece.
+    fn trim_deep(&mut self, queue: u64, now: Timestamp) -> Result<u64, StoreError> {
+        let (mut items, mut from) = (0, Seq::ZERO);
+        loop {
+            let base = Arc::clone(self.core.state().base());
+            let walked = self.walk(&base, queue, from, now)?;
+            let is_more = walked.as_ref().is_some_and(|walked| walked.sum.usage().items >= ITEMS_TOGETHER);
+            from = walked.as_ref().map_or(from, |walked| walked.through.next());
+            let trimmed = self.trim(vec![Front { queue, walked }], base)?;
+            items += trimmed;
+            if !is_more || trimmed == 0 {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// What has expired at the front of a queue, from `from` on.
+    fn walk(&self, base: &Base, queue: u64, from: Seq, now: Timestamp) -> Result<Option<Walked>, StoreError> {
+        let acked = AckedNames::default();
+        let Some(rows) = QueueRows::of(of_index(base, &acked), queue)? else { return Ok(None) };
+        let mut walked: Option<Walked> = None;
+        let mut items = 0;
+        rows.scan(from, &mut |item: ItemRow| {
+            self.core.pace.leave_core();
+            if item.is_live(now) || items == ITEMS_TOGETHER {
+                return ControlFlow::Break(());
+            }
+            items += 1;
+            let walked = walked.get_or_insert_with(|| Walked {
+                first: item.seq,
+                through: item.seq,
+                sum: FrontSum::default(),
+            });
+            walked.through = item.seq;
+            walked.sum.add(&item);
+            ControlFlow::Continue(())
+        })?;
+        Ok(walked)
+    }
+
+    /// Has the writer take out what has expired. `base` is the index that it was found in.
+    fn trim(&mut self, fronts: Vec<Front>, base: Arc<Base>) -> Result<u64, StoreError> {
+        if fronts.is_empty() {
+            return Ok(0);
+        }
+        let mailbox = self.mailbox.upgrade().ok_or(StoreError::WriterEnded)?;
+        let (caller, answer) = oneshot::channel();
+        mailbox.blocking_send(Job::Trim(fronts, base, caller)).map_err(|_| StoreError::WriterEnded)?;
+        drop(mailbox);
+        let items = answer.blocking_recv().map_err(|_| StoreError::WriterEnded)??;
+        self.make_way()?;
+        Ok(items)
+    }
+
+    /// Forgets the acked names whose time is over, and returns how many there were.
+    fn forget_names(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        let (mut names, mut others_in, mut from) = (0, None, Some(Key::acked_start()));
+        while let Some(begin) = from {
+            let core = Arc::clone(&self.core);
+            let over = core.while_no_checkpoint_begins(|| {
+                let base = Arc::clone(core.state().base());
+                let over = find_over(&base, &begin, now)?;
+                self.remove_rows(&over.keys)?;
+                Ok::<_, StoreError>(over)
+            })?;
+            names += over.keys.len() as u64;
+            others_in = others_in.or(over.others_in);
+            from = over.next;
+            self.make_way()?;
+        }
+        // Nothing can come into a slot any more that has ended.
+        let ended = now.as_ms().saturating_sub(slot_ms(self.core.limits.dedup_window_ms));
+        let ended = Timestamp::from_ms(ended);
+        self.core.state().acked().forget_before(others_in.map_or(ended, |slot| slot.min(ended)));
+        Ok(names)
+    }
+
+    /// Takes away the rows of items that are in no queue any more, as long as nothing more urgent is asked for.
+    pub(crate) fn bury(&mut self) -> Result<(), StoreError> {
+        let core = Arc::clone(&self.core);
+        while !core.pace.is_asked() {
+            let is_over = core.while_no_checkpoint_begins(|| {
+                let base = Arc::clone(core.state().base());
+                let dead = dead_rows(&base)?;
+                self.remove_rows(&dead)?;
+                Ok::<_, StoreError>(dead.is_empty())
+            })?;
+            if is_over {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes rows out of the index that no view shows any more.
+    fn remove_rows(&mut self, keys: &[Key]) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let removed = caught(|| {
+            self.index.remove(keys)?;
+            self.index.base()
+        });
+        match removed {
+            Ok(base) => {
+                self.rebase(base);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "rows that are not needed could not be taken out of the index");
+                self.reopen();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a checkpoint if one is asked for.
+    fn make_way(&mut self) -> Result<(), StoreError> {
+        if self.core.pace.is_asked() { self.checkpoint() } else { Ok(()) }
+    }
+}
+
+/// The index alone.
+fn of_index<'a>(base: &'a Base, acked: &'a AckedNames) -> View<'a> {
+    View::new([None; 3], base, acked)
+}
+
+/// Some queues that the sweep has to look at, and where to go on.
+fn due_queues(base: &Base, from: &Key, now: Timestamp) -> Result<(Vec<u64>, Option<Key>), StoreError> {
+    let (acked, mut queues) = (AckedNames::default(), Vec::new());
+    for row in of_index(base, &acked).range(from, &Key::due_end(now))? {
+        let (key, _) = row?;
+        if queues.len() == QUEUES_TOGETHER {
+            return Ok((queues, Some(key)));
+        }
+        queues.push(key.about());
+    }
+    Ok((queues, None))
+}
+
+/// Whether the items of a queue have rows of their own.
+fn is_apart(base: &Base, queue: u64) -> Result<bool, StoreError> {
+    let acked = AckedNames::default();
+    let row = of_index(base, &acked).queue_row(queue)?;
+    Ok(row.is_some_and(|row| row.here().is_none()))
+}
+
+/// Acked names whose time is over, from `from` on. They lie in slots that have begun; the last of these, or two, hold some that are not.
+fn find_over(base: &Base, from: &Key, now: Timestamp) -> Result<Over, StoreError> {
+    let acked = AckedNames::default();
+    let mut over = Over { keys: Vec::new(), others_in: None, next: None };
+    for (seen, row) in of_index(base, &acked).range(from, &Key::acked_end(now))?.enumerate() {
+        let (key, value) = row?;
+        if seen == ROWS_TOGETHER {
+            over.next = Some(key);
+            break;
+        }
+        if is_over(&value, now)? {
+            over.keys.push(key);
+        } else {
+            over.others_in.get_or_insert(key.slot());
+        }
+    }
+    Ok(over)
+}
+
+/// Some rows of items that lie in front of the first one of their queue, and the names that lead there; where there are no more, what
+/// says that there may be.
+fn dead_rows(base: &Base) -> Result<Vec<Key>, StoreError> {
+    let acked = AckedNames::default();
+    let (view, mut dead) = (of_index(base, &acked), Vec::new());
+    for row in view.range(&Key::dead_start(), &Key::queues_start())? {
+        let key = row?.0;
+        let queue = match view.queue_row(key.about()) {
+            // Where its items begin is not known.
+            Err(StoreError::Damaged(_)) => continue,
+            row => row?,
+        };
+        if !add_dead_rows(&view, key.about(), queue.as_deref(), &mut dead)? {
+            break;
+        }
+        dead.push(key);
+    }
+    // One behind the other, as they lie there.
+    dead.sort_unstable();
+    dead.dedup();
+    Ok(dead)
+}
+
+/// False if there are more.
+fn add_dead_rows(
+    view: &View<'_>,
+    queue: u64,
+    row: Option<&QueueRow>,
+    dead: &mut Vec<Key>,
+) -> Result<bool, StoreError> {
+    let first = row.filter(|row| row.here().is_none()).and_then(|row| row.ends);
+    let end = first.map_or_else(|| Key::items_end(queue), |ends| Key::item(queue, ends.first.seq));
+    let mut is_name_missing = false;
+    for row in view.range(&Key::items_start(queue), &end)? {
+        if dead.len() >= ROWS_TOGETHER {
+            return Ok(false);
+        }
+        let (key, value) = row?;
+        dead.push(key);
+        let Some(seq) = key.item_seq() else { continue };
+        let Ok(item) = value.bytes().and_then(|bytes| ItemRow::decode(seq, &bytes)) else {
+            is_name_missing = true;
+            continue;
+        };
+        let trace = Key::trace(queue, item.id);
+        match view.read(&trace, schema::decode_seq) {
+            Ok(Some(named)) if named == seq => dead.push(trace),
+            Ok(_) | Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if is_name_missing {
+        add_dead_names(view, queue, first.map_or(Seq::new(u64::MAX), |ends| ends.first.seq), dead)?;
+    }
+    Ok(true)
+}
+
+/// A damaged item does not tell its name, so all names are looked at.
+fn add_dead_names(view: &View<'_>, queue: u64, first: Seq, dead: &mut Vec<Key>) -> Result<(), StoreError> {
+    for row in view.range(&Key::items_end(queue), &Key::traces_end(queue))? {
+        let (key, value) = row?;
+        match value.bytes().and_then(|bytes| schema::decode_seq(&bytes)) {
+            Ok(seq) if seq < first => dead.push(key),
+            Ok(_) | Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
