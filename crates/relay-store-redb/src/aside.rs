@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::core::Core;
 use crate::error::{StoreError, caught};
-use crate::excerpt::{ROWS_MAX, Wanted};
+use crate::excerpt::{ROWS_BESIDE, Wanted};
 use crate::journals;
 use crate::payload;
 use crate::record::kind;
@@ -120,7 +120,7 @@ impl Aside {
     /// What the writer would say to it by now; `None` when that is no.
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
         let core = &self.core;
-        let wanted = Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: ROWS_MAX };
+        let wanted = Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: ROWS_BESIDE };
         let admitted = caught(|| {
             core.look_up(&envelope.recipient, wanted, |reading| {
                 queue::admit(reading, &core.limits, core.clock.now(), envelope)

@@ -157,13 +157,13 @@ impl<'s> Batch<'s> {
         }
         let Some(walked) = &front.walked else { return Ok(None) };
         let view = self.tables.view();
-        let first = open.row.ends.map(|ends| ends.first.seq);
-        let is_as_walked = first == Some(walked.first)
-            && std::ptr::eq(view.base(), base)
-            && view.is_of_index(
-                &Key::item(front.queue, walked.first),
-                &Key::item(front.queue, walked.through.next()),
-            );
+        // A damaged item may be the first one, which the walk has passed over.
+        let is_first = |first: &Seq| (walked.from..=walked.sum.first).contains(first);
+        let first = open.row.ends.map(|ends| ends.first.seq).filter(is_first);
+        let is_as_walked = first.is_some_and(|first| {
+            let (from, to) = (Key::item(front.queue, first), Key::item(front.queue, walked.through.next()));
+            std::ptr::eq(view.base(), base) && view.is_of_index(&from, &to)
+        });
         let sum = Some(walked.sum.clone());
         Ok(is_as_walked
             .then(|| (walked.sum.usage().items, Trimmed { through: walked.through, sum, ..trimmed })))

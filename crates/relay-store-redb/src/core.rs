@@ -1,5 +1,6 @@
 //! What the writer, the keeper and readers share.
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use relay_journal::{Location, ReadError};
 use crate::clock::WatchedTime;
 use crate::cold;
 use crate::error::{StoreError, caught};
-use crate::excerpt::{Excerpt, ROWS_MAX, Wanted};
+use crate::excerpt::{Excerpt, ROWS_BESIDE, ROWS_MAX, Wanted};
 use crate::journals::Journals;
 use crate::memo::Memo;
 use crate::observe::Observations;
@@ -45,6 +46,16 @@ pub(crate) struct Core {
     /// Why the last checkpoint failed, if it did.
     trouble: Mutex<Option<StoreError>>,
     checkpointed: Condvar,
+}
+
+/// Says, when it is dropped, that checkpoints can begin again.
+struct Over<'a>(&'a Core);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.is_rewriting.store(false, Ordering::Relaxed);
+        self.0.checkpointed.notify_all();
+    }
 }
 
 impl Core {
@@ -130,10 +141,9 @@ impl Core {
     /// Has the keeper do something during which no checkpoint can begin.
     pub(crate) fn while_no_checkpoint_begins<T>(&self, act: impl FnOnce() -> T) -> T {
         self.is_rewriting.store(true, Ordering::Relaxed);
-        let done = act();
-        self.is_rewriting.store(false, Ordering::Relaxed);
-        self.checkpointed.notify_all();
-        done
+        // Also if it panics.
+        let _over = Over(self);
+        act()
     }
 
     fn is_full(&self, due: CheckpointDue) -> bool {
@@ -166,7 +176,7 @@ impl Core {
         seq: Seq,
         payload: &[u8],
     ) -> Result<Option<bool>, StoreError> {
-        let wanted = Wanted { from: seq, id: Some(id), rows_max: ROWS_MAX };
+        let wanted = Wanted { from: seq, id: Some(id), rows_max: ROWS_BESIDE };
         let mut gone = None;
         loop {
             let found = self.look_up(recipient, wanted, |reading| {
@@ -213,7 +223,9 @@ impl Core {
 
     /// The rows of a page, and the number of the queue that they are about.
     fn find_page(&self, pull: &Pull) -> Result<(u64, Page<ItemRow>), StoreError> {
-        let wanted = Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max: ROWS_MAX };
+        let items_max = self.limits.page_items_max.min(pull.items_max.map_or(u64::MAX, NonZero::get));
+        let rows_max = usize::try_from(items_max).unwrap_or(ROWS_MAX).min(ROWS_MAX) + ROWS_BESIDE;
+        let wanted = Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max };
         self.look_up(&pull.recipient, wanted, |reading| {
             let memo = Memo::default();
             let reading = Reading { view: reading.view.with_memo(&memo), journal: reading.journal };
@@ -231,7 +243,8 @@ impl Core {
         wanted: Wanted,
         read: impl Fn(&Reading<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        if let Some(excerpt) = self.excerpt(recipient, wanted)? {
+        for rows_max in [wanted.rows_max, ROWS_MAX] {
+            let Some(excerpt) = self.excerpt(recipient, Wanted { rows_max, ..wanted })? else { break };
             match read(&Reading { view: excerpt.view(), journal: &self.journal }) {
                 Err(StoreError::Beyond) => {}
                 found => return found,

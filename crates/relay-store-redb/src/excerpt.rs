@@ -2,6 +2,7 @@
 //! and the layer that a checkpoint writes do not change, so the reader keeps them, and holds nobody up while it waits for the disk.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use relay_core::{ItemId, Recipient, Seq};
@@ -9,15 +10,21 @@ use relay_core::{ItemId, Recipient, Seq};
 use crate::acked::AckedNames;
 use crate::base::{Base, Live};
 use crate::core::Core;
+use crate::error::StoreError;
+use crate::journals::Journals;
 use crate::layer::{Layer, Numbers};
+use crate::read::Reading;
 use crate::rows::{Rows, Slot};
 use crate::schema::{Key, ParsedKey};
 use crate::snapshot::Pin;
 use crate::state::Frozen;
 use crate::view::View;
 
-/// So many rows of a queue are copied at once, a quarter of a millisecond's work. A page and what was acked within it are fewer.
+/// So many rows of a queue are copied at most, a quarter of a millisecond's work. A page and what was acked within it are fewer.
 pub(crate) const ROWS_MAX: usize = 4096;
+
+/// And so many beside those that are asked for, at first: little of a page was acked as a rule.
+pub(crate) const ROWS_BESIDE: usize = 64;
 
 /// What a reader wants to know of a queue, beside its row.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +53,23 @@ pub(crate) struct Whole {
     pub(crate) segments: BTreeMap<u32, Live>,
     pub(crate) numbers: Numbers,
     _pin: Pin,
+}
+
+impl Whole {
+    pub(crate) fn reading<'a>(&'a self, journal: &'a Journals) -> Reading<'a> {
+        Reading { view: self.excerpt.view(), journal }
+    }
+
+    /// What was read of it, unless that may be wrong.
+    ///
+    /// # Errors
+    /// When the index was opened anew meanwhile, whose pages may have been used again.
+    pub(crate) fn checked<T>(&self, read: T) -> Result<T, StoreError> {
+        if self.excerpt.base.is_overtaken() {
+            return Err(io::Error::other("the index was opened anew meanwhile").into());
+        }
+        Ok(read)
+    }
 }
 
 impl Core {
@@ -118,8 +142,10 @@ fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, wanted: Wanted) -> Option
     if let Some(row) = row {
         excerpt.swap(Slot::Queue(queue, Some(row.cloned())));
     }
-    // Where there are too many, those that were copied do no harm.
-    active.copy_range(&start, &end, rows_max, excerpt)?;
+    if !active.has_more_than(rows_max, &start, &end) {
+        active.copy_range(&start, &end, rows_max, excerpt);
+        return None;
+    }
     let first = row.flatten().and_then(|row| row.ends).map_or(Seq::ZERO, |ends| ends.first.seq);
     let from = Key::item(queue, from.max(first));
     let (items_end, names_end) = (Key::items_end(queue), Key::traces_end(queue));

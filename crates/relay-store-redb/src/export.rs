@@ -1,5 +1,6 @@
 //! Reads a store from end to end, queue by queue and in the order of arrival, and sums it up. It changes nothing, shows the store as it was
-//! when it began, and holds nobody up.
+//! when it began, and holds nobody up beyond a copy of
+//! what is newer than the index.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -74,7 +75,7 @@ impl RedbRelay {
         mut visit: impl FnMut(&Recipient, Item<Bytes>) -> ControlFlow<()>,
     ) -> Result<Vec<String>, StoreError> {
         let whole = self.core.whole();
-        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
+        let reading = whole.reading(&self.core.journal);
         let time = self.core.clock.read();
         let mut visit = |recipient: &Recipient, mut item: Item<Bytes>| {
             (item.arrival, item.deadline) = (time.outside(item.arrival), time.outside(item.deadline));
@@ -105,7 +106,7 @@ impl RedbRelay {
         let mut stats = Stats { contents: self.contents()?, ..Stats::default() };
         self.measure(&mut stats)?;
         let whole = self.core.whole();
-        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
+        let reading = whole.reading(&self.core.journal);
         let time = self.core.clock.read();
         caught(|| {
             let mut first = Vec::new();

@@ -117,6 +117,5 @@ pub fn order(data: &[u8]) {
     let (left, right) = rest.split_at(usize::from(*length).min(rest.len()));
     if let (Ok(a), Ok(b)) = (Key::from_bytes(left), Key::from_bytes(right)) {
         assert_eq!(a.cmp(&b), left.cmp(right), "{a:?} and {b:?}");
-        assert!(a < a.next());
     }
 }

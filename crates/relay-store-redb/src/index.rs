@@ -89,8 +89,14 @@ pub(crate) fn format(db: &Database) -> Result<Format, StoreError> {
     };
     match meta.get(schema::META_FORMAT)? {
         Some(format) => Ok(Format::Numbered(format.value())),
-        None if meta.get(schema::META_EARLIER_FORMAT)?.is_some() => Ok(Format::Earlier),
-        None => Ok(Format::Numbered(0)),
+        None => {
+            for earlier in schema::META_EARLIER_FORMATS {
+                if meta.get(earlier)?.is_some() {
+                    return Ok(Format::Earlier);
+                }
+            }
+            Ok(Format::Numbered(0))
+        }
     }
 }
 

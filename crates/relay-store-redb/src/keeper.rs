@@ -164,7 +164,7 @@ impl Keeper {
         self.is_quiet = false;
         self.note_time();
         self.checkpoint()?;
-        match self.sparsest() {
+        match self.sparsest(u32::MAX) {
             Some(segment) => self.empty_segment(segment).map(drop),
             None => Ok(()),
         }
@@ -183,16 +183,19 @@ impl Keeper {
     fn tidy(&mut self) -> Result<(), StoreError> {
         self.put_off.clear();
         self.is_quiet = self.core.pace.is_quiet();
-        if self.is_tidy()? {
-            return Ok(());
+        if !self.is_tidy()? {
+            self.empty_segments()?;
         }
-        self.empty_segments()
+        self.bury_or_warn(Self::bury);
+        Ok(())
     }
 
     fn empty_segments(&mut self) -> Result<(), StoreError> {
         self.checkpoint()?;
+        // What is moved comes to lie behind it, so that there is an end.
+        let before = self.core.state().position().segment;
         let mut emptied = 0;
-        while let Some(segment) = self.sparsest() {
+        while let Some(segment) = self.sparsest(before) {
             if !self.empty_segment(segment)? {
                 break;
             }
@@ -224,6 +227,7 @@ impl Keeper {
         self.thorough_before = None;
         emptied?;
         self.checkpoint()?;
+        self.bury_or_warn(Self::bury);
         let base = Arc::clone(self.core.state().base());
         self.rewrite(base)
     }
@@ -282,8 +286,15 @@ impl Keeper {
         self.core.note_checkpoint(outcome.clone());
         outcome?;
         self.remove_dead();
-        self.bury()?;
+        self.bury_or_warn(Self::bury_some);
         self.compact()
+    }
+
+    /// Nothing is lost when that fails, and nobody waits for it.
+    fn bury_or_warn<T>(&mut self, bury: impl FnOnce(&mut Self) -> Result<T, StoreError>) {
+        if let Err(error) = caught(|| bury(self)) {
+            tracing::warn!(%error, "rows of items that are gone stay in the index for now");
+        }
     }
 
     /// Writes the index anew when it is mostly holes and there is room for both. Nothing is lost when that fails.
@@ -379,8 +390,8 @@ impl Keeper {
         }
     }
 
-    /// The segment that is worth emptying most, while the journal is larger than it may be.
-    fn sparsest(&self) -> Option<u32> {
+    /// The segment before this one that is worth emptying most, while the journal is larger than it may be.
+    fn sparsest(&self, before: u32) -> Option<u32> {
         // What is copied out of a segment is there twice until the segment goes, which it may not while there is a snapshot.
         if self.core.pins.load(Ordering::SeqCst) > 0 {
             return None;
@@ -406,7 +417,7 @@ impl Keeper {
         }
         let has_time = self.is_quiet || self.thorough_before.is_some();
         let percent = if has_time { SPARSE_PERCENT_QUIET } else { SPARSE_PERCENT };
-        let before = self.thorough_before.unwrap_or(position.segment).min(position.segment);
+        let before = self.thorough_before.unwrap_or(before).min(before).min(position.segment);
         let sparse = living.into_iter().filter(|(id, live_bytes, bytes)| {
             let is_sparse = live_bytes * 100 <= bytes * percent;
             *id < before && is_sparse && !self.stuck.contains(id) && !self.put_off.contains(id)

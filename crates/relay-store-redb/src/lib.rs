@@ -104,7 +104,6 @@ pub use crate::index_check::{verify_index, verify_index_on};
 use crate::keeper::{Keeper, Task};
 use crate::memo::Memo;
 pub use crate::progress::OpenProgress;
-use crate::read::Reading;
 use crate::reply::{Caller, reply};
 pub use crate::snapshot::{Snapshot, Snapshots};
 use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Pushed, Weight, Writer};
@@ -306,10 +305,9 @@ impl RedbRelay {
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
         let whole = self.core.whole();
-        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
         let mut findings = self.findings.clone();
-        findings.extend(recount::recount(&reading, whole.segments.clone(), whole.numbers)?);
-        Ok(findings)
+        findings.extend(recount::recount(&whole, &self.core)?);
+        whole.checked(findings)
     }
 
     /// What the store holds.
@@ -318,8 +316,8 @@ impl RedbRelay {
     /// [`StoreError`] when the store cannot be read.
     pub fn contents(&self) -> Result<Contents, StoreError> {
         let whole = self.core.whole();
-        let reading = Reading { view: whole.excerpt.view(), journal: &self.core.journal };
-        caught(|| recount::contents(&reading))
+        let contents = caught(|| recount::contents(&whole.reading(&self.core.journal)))?;
+        whole.checked(contents)
     }
 
     /// How often a pull has met a damaged item, and left it out, since the store was opened; one that stays is met with each pull of

@@ -88,6 +88,8 @@ pub(crate) struct Trimmed {
 /// What the items at the front of a queue come to, where they have rows of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FrontSum {
+    /// The first of them.
+    pub(crate) first: Seq,
     /// What of it lies in which block of the queue.
     pub(crate) blocks: BTreeMap<u64, Usage>,
     /// How many live frames each segment has of it, and how many bytes these take.
@@ -265,7 +267,8 @@ impl Trimmed {
         put_number(&mut bytes, self.queue);
         put_number(&mut bytes, self.now.as_ms());
         put_number(&mut bytes, self.through.as_u64());
-        let Some(FrontSum { blocks, segments }) = &self.sum else { return bytes };
+        let Some(FrontSum { first, blocks, segments }) = &self.sum else { return bytes };
+        put_number(&mut bytes, first.as_u64());
         put_number(&mut bytes, blocks.len() as u64);
         for (block, usage) in blocks {
             [*block, usage.items, usage.bytes].into_iter().for_each(|number| put_number(&mut bytes, number));
@@ -284,7 +287,7 @@ impl Trimmed {
         if record.rest_bytes() == 0 {
             return Ok(trimmed);
         }
-        let mut sum = FrontSum::default();
+        let mut sum = FrontSum { first: Seq::new(record.number()?), ..FrontSum::default() };
         for _ in 0..record.number()? {
             sum.blocks.insert(record.number()?, record.usage()?);
         }
@@ -298,8 +301,11 @@ impl Trimmed {
 }
 
 impl FrontSum {
-    /// Adds an item.
+    /// Adds the next item.
     pub(crate) fn add(&mut self, item: &ItemRow) {
+        if self.blocks.is_empty() {
+            self.first = item.seq;
+        }
         let usage = self.blocks.entry(item.place / BLOCK_ITEMS).or_default();
         *usage = usage.plus(Usage::of(item.payload_bytes));
         let live = self.segments.entry(item.location.segment).or_default();

@@ -15,7 +15,9 @@ use relay_journal::Location;
 
 use crate::Contents;
 use crate::base::Live;
+use crate::core::Core;
 use crate::error::{StoreError, caught};
+use crate::excerpt::Whole;
 use crate::journals;
 use crate::layer::{Change, Numbers};
 use crate::read::{QueueRows, Reading};
@@ -32,25 +34,21 @@ struct Counted {
     largest: Numbers,
     /// All arrival numbers in use.
     seqs: Twice,
-    /// The time that the store has come to.
-    now: Timestamp,
 }
 
-/// Lists what does not add up. `segments` is what is noted of the live frames of each segment, and `numbers` are the last ones that were
-/// given away.
-pub(crate) fn recount(
-    reading: &Reading<'_>,
-    segments: BTreeMap<u32, Live>,
-    numbers: Numbers,
-) -> Result<Vec<String>, StoreError> {
+/// Lists what does not add up in a store as it was.
+pub(crate) fn recount(whole: &Whole, core: &Core) -> Result<Vec<String>, StoreError> {
+    let (reading, numbers) = (&whole.reading(&core.journal), whole.numbers);
     let (mut all, view) = (Vec::new(), reading.view);
+    // It goes on: acked names are forgotten meanwhile.
+    let now = || core.clock.now();
     let mut part = |what: &str, check: &mut dyn FnMut(&mut Findings) -> Result<(), StoreError>| {
         let mut findings = Findings::default();
         contain(what, &mut findings, check)?;
         all.extend(findings.into_listed());
         Ok::<_, StoreError>(())
     };
-    let mut counted = Counted::new(segments, numbers.time);
+    let mut counted = Counted::new(whole.segments.clone());
     part("the keys of the index", &mut |findings| rows::find_strange_keys(&view, findings))?;
     let mut rows = Rows::new(view, numbers.time);
     for (what, range) in rows::sections() {
@@ -58,7 +56,7 @@ pub(crate) fn recount(
     }
     counted.largest.queue = rows.largest_queue;
     part("the names of queues", &mut |findings| names::check(&view, &mut counted.largest, findings))?;
-    part("the queues", &mut |findings| check_queues(reading, &mut counted, findings))?;
+    part("the queues", &mut |findings| check_queues(reading, &mut counted, &now, findings))?;
     part("the segments", &mut |findings| {
         counted.check_segments(findings);
         counted.check_numbers(numbers, findings);
@@ -88,12 +86,13 @@ fn contain(
 fn check_queues(
     reading: &Reading<'_>,
     counted: &mut Counted,
+    now: &dyn Fn() -> Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     for rows in queues(reading)? {
         let rows = rows?;
         let name = format!("queue number {}", rows.queue);
-        contain(&name, findings, &mut |findings| queue::check(reading, &rows, counted, findings))?;
+        contain(&name, findings, &mut |findings| queue::check(reading, &rows, counted, now, findings))?;
     }
     Ok(())
 }
@@ -110,10 +109,10 @@ fn each_seq(reading: &Reading<'_>, visit: &mut dyn FnMut(Seq)) -> Result<(), Sto
 }
 
 impl Counted {
-    fn new(noted: BTreeMap<u32, Live>, now: Timestamp) -> Self {
+    fn new(noted: BTreeMap<u32, Live>) -> Self {
         let noted = noted.into_iter().filter(|(_, live)| *live != Live::default());
         let segments = noted.map(|(segment, live)| (segment, Change::of(live))).collect();
-        Self { segments, largest: Numbers::default(), seqs: Twice::default(), now }
+        Self { segments, largest: Numbers::default(), seqs: Twice::default() }
     }
 
     /// What is left of what was noted should be nothing.
@@ -207,7 +206,7 @@ mod tests {
     fn what_is_noted_of_segments_must_be_there() {
         let live = Live { items: 2, bytes: 100 };
         let noted = [(1, live), (2, Live::default()), (0x8000_0003, live)];
-        let mut counted = Counted::new(noted.into(), Timestamp::default());
+        let mut counted = Counted::new(noted.into());
         counted.segments.insert(4, Change { items: -1, bytes: -50 });
         let mut findings = Findings::default();
         counted.check_segments(&mut findings);

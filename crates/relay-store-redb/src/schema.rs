@@ -31,9 +31,9 @@ pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(
 pub(crate) const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("segments");
 
 /// The format of the store.
-pub(crate) const META_FORMAT: &str = "store_format";
+pub(crate) const META_FORMAT: &str = "index_format";
 /// Where builds from before the first release noted theirs, which were counted otherwise.
-pub(crate) const META_EARLIER_FORMAT: &str = "format";
+pub(crate) const META_EARLIER_FORMATS: [&str; 2] = ["format", "store_format"];
 /// The last arrival number given away.
 pub(crate) const META_LAST_SEQ: &str = "last_seq";
 /// The last queue number given away.
@@ -379,14 +379,6 @@ impl Key {
     pub(crate) const fn about(&self) -> u64 {
         let [first, second, third, ..] = self.words;
         if first >> 56 <= ITEMS as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
-    }
-
-    /// Behind this key, and before every other that comes later.
-    pub(crate) const fn next(&self) -> Self {
-        let mut words = self.words;
-        let [.., last] = &mut words;
-        *last += 1;
-        Self { words }
     }
 
     /// What the row is about.

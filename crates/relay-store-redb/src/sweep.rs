@@ -22,8 +22,9 @@ use crate::writer::Job;
 /// How many queues the writer is handed at once: half a millisecond of its time.
 const QUEUES_TOGETHER: usize = 128;
 
-/// How many items at the front of a queue are taken out at once. It costs the writer nothing; a checkpoint may come in between.
-const ITEMS_TOGETHER: u64 = 8192;
+/// How many items at the front of a queue are taken out at once, and how many after the writer has refused that, and again. It costs the
+/// writer a count for each block and each file that they lie in.
+const ITEMS_TOGETHER: [u64; 3] = [8192, 512, 64];
 
 /// How many rows are looked at, and taken away, at once, in some 0.2 s. No checkpoint can begin meanwhile.
 const ROWS_TOGETHER: usize = 65_536;
@@ -37,7 +38,9 @@ pub(crate) struct Front {
 
 /// Items at the front of a queue that have expired.
 pub(crate) struct Walked {
-    pub(crate) first: Seq,
+    /// Where the walk began.
+    pub(crate) from: Seq,
+    /// The last one.
     pub(crate) through: Seq,
     pub(crate) sum: FrontSum,
 }
@@ -55,15 +58,21 @@ impl Keeper {
     /// Takes out what has expired, and forgets acked names. On failure some of that may be done.
     pub(crate) fn sweep(&mut self) -> Result<Swept, StoreError> {
         let now = self.core.clock.now();
-        let mut swept = Swept::default();
+        let (mut swept, mut is_all) = (Swept::default(), true);
         if self.is_due(now)? {
             // What is forgotten at this time must not be looked for by a process that begins earlier.
             self.core.state_mut().note_time(now);
             self.checkpoint()?;
-            swept.items = self.trim_queues(now)?;
+            // After one that had failed, that was what it should have written.
+            if self.core.state().base().numbers.time < now {
+                self.checkpoint()?;
+            }
+            (swept.items, is_all) = self.trim_queues(now)?;
             swept.forgotten = self.forget_names(now)?;
         }
-        self.core.observations.swept(now);
+        if is_all {
+            self.core.observations.swept(now);
+        }
         Ok(swept)
     }
 
@@ -77,9 +86,9 @@ impl Keeper {
         Ok(is_fresh || base.range(&Key::due_start(), &Key::due_end(now))?.next().is_some())
     }
 
-    /// Returns how many items there were.
-    fn trim_queues(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        let (mut items, mut from) = (0, Some(Key::due_start()));
+    /// Returns how many items there were, and whether these were all.
+    fn trim_queues(&mut self, now: Timestamp) -> Result<(u64, bool), StoreError> {
+        let (mut items, mut is_all, mut from) = (0, true, Some(Key::due_start()));
         while let Some(begin) = from {
             let base = Arc::clone(self.core.state().base());
             let (queues, next) = due_queues(&base, &begin, now)?;
@@ -95,51 +104,61 @@ impl Keeper {
             }
             items += self.trim(fronts, base)?;
             for queue in deep {
-                items += self.trim_deep(queue, now)?;
+                let (trimmed, is_whole) = self.trim_deep(queue, now)?;
+                (items, is_all) = (items + trimmed, is_all && is_whole);
             }
             from = next;
         }
-        Ok(items)
+        Ok((items, is_all))
     }
 
-    /// Takes out the front of a queue whose items have rows of their own, piece by piece.
-    fn trim_deep(&mut self, queue: u64, now: Timestamp) -> Result<u64, StoreError> {
-        let (mut items, mut from) = (0, Seq::ZERO);
-        loop {
+    /// Takes out the front of a queue whose items have rows of their own, piece by piece. False if some of it is left.
+    fn trim_deep(&mut self, queue: u64, now: Timestamp) -> Result<(u64, bool), StoreError> {
+        let (mut items, mut from, mut refused) = (0, Seq::ZERO, 0);
+        while let Some(together) = ITEMS_TOGETHER.get(refused) {
             let base = Arc::clone(self.core.state().base());
-            let walked = self.walk(&base, queue, from, now)?;
-            let is_more = walked.as_ref().is_some_and(|walked| walked.sum.usage().items >= ITEMS_TOGETHER);
-            from = walked.as_ref().map_or(from, |walked| walked.through.next());
-            let trimmed = self.trim(vec![Front { queue, walked }], base)?;
+            let Some(walked) = self.walk(&base, queue, from, *together, now)? else {
+                return Ok((items, true));
+            };
+            let (walked_items, next) = (walked.sum.usage().items, walked.through.next());
+            let trimmed = self.trim(vec![Front { queue, walked: Some(walked) }], base)?;
             items += trimmed;
-            if !is_more || trimmed == 0 {
-                return Ok(items);
+            if trimmed == 0 {
+                // Something of it has changed since. It is in the index next time, and fewer are less likely to change meanwhile.
+                refused += 1;
+                self.checkpoint()?;
+            } else if walked_items < *together {
+                return Ok((items, true));
+            } else {
+                from = next;
             }
         }
+        Ok((items, false))
     }
 
     /// What has expired at the front of a queue, from `from` on.
-    fn walk(&self, base: &Base, queue: u64, from: Seq, now: Timestamp) -> Result<Option<Walked>, StoreError> {
+    fn walk(
+        &self,
+        base: &Base,
+        queue: u64,
+        from: Seq,
+        items_max: u64,
+        now: Timestamp,
+    ) -> Result<Option<Walked>, StoreError> {
         let acked = AckedNames::default();
         let Some(rows) = QueueRows::of(of_index(base, &acked), queue)? else { return Ok(None) };
-        let mut walked: Option<Walked> = None;
-        let mut items = 0;
+        let (from, mut sum, mut through, mut items) =
+            (from.max(rows.first()), FrontSum::default(), Seq::ZERO, 0);
         rows.scan(from, &mut |item: ItemRow| {
             self.core.pace.leave_core();
-            if item.is_live(now) || items == ITEMS_TOGETHER {
+            if item.is_live(now) || items == items_max {
                 return ControlFlow::Break(());
             }
-            items += 1;
-            let walked = walked.get_or_insert_with(|| Walked {
-                first: item.seq,
-                through: item.seq,
-                sum: FrontSum::default(),
-            });
-            walked.through = item.seq;
-            walked.sum.add(&item);
+            (items, through) = (items + 1, item.seq);
+            sum.add(&item);
             ControlFlow::Continue(())
         })?;
-        Ok(walked)
+        Ok((items > 0).then_some(Walked { from, through, sum }))
     }
 
     /// Has the writer take out what has expired. `base` is the index that it was found in.
@@ -163,7 +182,7 @@ impl Keeper {
             let core = Arc::clone(&self.core);
             let over = core.while_no_checkpoint_begins(|| {
                 let base = Arc::clone(core.state().base());
-                let over = find_over(&base, &begin, now)?;
+                let over = caught(|| find_over(&base, &begin, now))?;
                 self.remove_rows(&over.keys)?;
                 Ok::<_, StoreError>(over)
             })?;
@@ -179,20 +198,20 @@ impl Keeper {
         Ok(names)
     }
 
-    /// Takes away the rows of items that are in no queue any more, as long as nothing more urgent is asked for.
-    pub(crate) fn bury(&mut self) -> Result<(), StoreError> {
+    /// Takes away some rows of items that are in no queue any more. True when there are no others.
+    pub(crate) fn bury_some(&mut self) -> Result<bool, StoreError> {
         let core = Arc::clone(&self.core);
-        while !core.pace.is_asked() {
-            let is_over = core.while_no_checkpoint_begins(|| {
-                let base = Arc::clone(core.state().base());
-                let dead = dead_rows(&base)?;
-                self.remove_rows(&dead)?;
-                Ok::<_, StoreError>(dead.is_empty())
-            })?;
-            if is_over {
-                break;
-            }
-        }
+        core.while_no_checkpoint_begins(|| {
+            let base = Arc::clone(core.state().base());
+            let dead = caught(|| dead_rows(&base))?;
+            self.remove_rows(&dead)?;
+            Ok(dead.is_empty())
+        })
+    }
+
+    /// Takes all of them away, as long as nothing more urgent is asked for.
+    pub(crate) fn bury(&mut self) -> Result<(), StoreError> {
+        while !self.core.pace.is_asked() && !self.bury_some()? {}
         Ok(())
     }
 
@@ -300,18 +319,18 @@ fn add_dead_rows(
 ) -> Result<bool, StoreError> {
     let first = row.filter(|row| row.here().is_none()).and_then(|row| row.ends);
     let end = first.map_or_else(|| Key::items_end(queue), |ends| Key::item(queue, ends.first.seq));
-    let mut is_name_missing = false;
+    let mut damaged = Vec::new();
     for row in view.range(&Key::items_start(queue), &end)? {
         if dead.len() >= ROWS_TOGETHER {
             return Ok(false);
         }
         let (key, value) = row?;
-        dead.push(key);
         let Some(seq) = key.item_seq() else { continue };
         let Ok(item) = value.bytes().and_then(|bytes| ItemRow::decode(seq, &bytes)) else {
-            is_name_missing = true;
+            damaged.push(key);
             continue;
         };
+        dead.push(key);
         let trace = Key::trace(queue, item.id);
         match view.read(&trace, schema::decode_seq) {
             Ok(Some(named)) if named == seq => dead.push(trace),
@@ -319,7 +338,9 @@ fn add_dead_rows(
             Err(error) => return Err(error),
         }
     }
-    if is_name_missing {
+    if !damaged.is_empty() {
+        // They go last, as what is left of them.
+        dead.append(&mut damaged);
         add_dead_names(view, queue, first.map_or(Seq::new(u64::MAX), |ends| ends.first.seq), dead)?;
     }
     Ok(true)

@@ -255,7 +255,13 @@ impl<'s> Tables<'s> {
     ) -> Result<(), StoreError> {
         match (&open.row.items, sum) {
             (Items::Here(_), _) => self.trim_here(open, through),
-            (Items::Apart(_), Some(sum)) => return self.trim_apart(open, through, sum),
+            (Items::Apart(_), Some(sum)) => {
+                // What lies in front of it has a record of its own, which may be lost.
+                if let Some(before) = sum.first.as_u64().checked_sub(1).map(Seq::new) {
+                    self.take_through(open, before)?;
+                }
+                return self.trim_apart(open, through, sum);
+            }
             // It was in its row once, and what made it one of few is lost.
             (Items::Apart(_), None) => self.take_through(open, through)?,
         }
@@ -268,10 +274,13 @@ impl<'s> Tables<'s> {
         let (gone, left): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.seq <= through);
         let items: Few = left.into_iter().collect();
         (row.ends, row.items) = (items.ends(), Items::Here(items));
+        let sum: Usage = gone.iter().map(|item| Usage::of(item.payload_bytes)).sum();
+        row.usage = row.usage.minus(sum);
         for item in gone {
-            row.usage = row.usage.minus(Usage::of(item.payload_bytes));
             self.count(item.location.segment, Change::removed(item.location));
         }
+        // It may have been one of many before, and be one again.
+        self.memo.trim_front(open.number, through, sum);
     }
 
     /// No row is touched: they are dead, as they lie in front of the first item, and are taken away by whoever looks after the index.

@@ -177,7 +177,7 @@ fn another_format_and_damage_are_refused() {
     let file = fixture.path().join("relay.redb");
     let db = Database::create(&file).unwrap();
     let tx = db.begin_write().unwrap();
-    tx.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("store_format", 9).unwrap();
+    tx.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("index_format", 9).unwrap();
     tx.commit().unwrap();
     drop(db);
     let error = open(&fixture.path(), Limits::default(), Arc::default()).unwrap_err();

@@ -27,6 +27,7 @@ pub(super) fn check(
     reading: &Reading<'_>,
     rows: &QueueRows<'_>,
     counted: &mut Counted,
+    now: &dyn Fn() -> Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     let (queue, name) = (rows.queue, format!("queue number {}", rows.queue));
@@ -37,7 +38,7 @@ pub(super) fn check(
     let blocks = walk.blocks;
     contain(&name, &mut wrong, &mut |wrong| check_blocks(rows, &blocks, wrong))?;
     let mut acked = 0;
-    contain(&name, &mut wrong, &mut |wrong| check_acked(rows, counted.now, &mut acked, wrong))?;
+    contain(&name, &mut wrong, &mut |wrong| check_acked(rows, now, &mut acked, wrong))?;
     contain(&name, &mut wrong, &mut |wrong| check_due(rows, wrong))?;
     contain(&name, &mut wrong, &mut |wrong| {
         recount_queue(queue, &Shown { rows, acked, due: due(rows)? }, wrong)
@@ -240,15 +241,14 @@ fn check_blocks(
 /// for: one that is there all the same is seen where rows are.
 fn check_acked(
     rows: &QueueRows<'_>,
-    now: Timestamp,
+    now: &dyn Fn() -> Timestamp,
     acked: &mut u64,
     wrong: &mut Findings,
 ) -> Result<(), StoreError> {
     let (view, queue) = (rows.view, rows.queue);
     let has_names = rows.row.remembers_until > Timestamp::default();
     let slots = if has_names { view.acked.all_slots() } else { Vec::new() };
-    // Or it may be forgotten by now.
-    let mut is_last_there = rows.row.remembers_until <= now;
+    let mut is_last_there = false;
     for slot in slots {
         let (from, to) = (Key::acked_of(slot, queue), Key::acked_of(slot, queue.saturating_add(1)));
         for name in view.range(&from, &to)? {
@@ -258,12 +258,14 @@ fn check_acked(
             let until = schema::decode_until(&value.bytes()?)?;
             is_last_there |= until == rows.row.remembers_until;
             let found = view.read_acked(queue, id)?;
-            if rows.find(id)?.is_some() || found != Some((key, until)) {
+            // One that is over may be forgotten by now.
+            let is_found = found == Some((key, until)) || until <= now();
+            if rows.find(id)?.is_some() || !is_found {
                 wrong.add(format!("queue number {queue}: an acked name is not found as such"));
             }
         }
     }
-    if !is_last_there {
+    if !is_last_there && rows.row.remembers_until > now() {
         wrong.add(format!("queue number {queue}: the last acked name that it remembers is missing"));
     }
     Ok(())

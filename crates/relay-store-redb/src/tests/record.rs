@@ -61,6 +61,7 @@ fn a_removal_to_the_byte() {
 /// The front of a queue that holds many.
 fn trimmed() -> Trimmed {
     let sum = FrontSum {
+        first: Seq::new(5),
         blocks: [(0, Usage { items: 300, bytes: 128 }), (1, Usage { items: 1, bytes: 2 })].into(),
         segments: [(3, Live { items: 301, bytes: 20_000 })].into(),
     };
@@ -72,8 +73,8 @@ fn what_had_expired_to_the_byte() {
     let alone = Trimmed { sum: None, ..trimmed() };
     // queue, when, the last item
     assert_eq!(hex(&alone.encode()), "07 8001 ac02".replace(' ', ""));
-    // the same, how many blocks; of each its number, items and bytes; then each segment, with live frames and bytes of them
-    let expected = "07 8001 ac02 02 00 ac02 8001 01 01 02 03 ad02 a09c01";
+    // the same, the first item, how many blocks; of each its number, items and bytes; then each segment, with live frames and bytes of them
+    let expected = "07 8001 ac02 05 02 00 ac02 8001 01 01 02 03 ad02 a09c01";
     assert_eq!(hex(&trimmed().encode()), expected.replace(' ', ""));
     for trimmed in [alone, trimmed()] {
         assert_eq!(Trimmed::parse(&trimmed.encode()).unwrap(), trimmed);
@@ -88,7 +89,10 @@ fn what_the_front_of_a_queue_comes_to_is_counted_by_block_and_segment() {
         sum.add(&ItemRow { place, location: Location { segment, ..location }, ..row.clone() });
     }
     let (one, two) = (Usage { items: 1, bytes: 10 }, Usage { items: 2, bytes: 20 });
-    assert_eq!((sum.blocks.clone(), sum.usage()), ([(0, two), (1, one)].into(), two.plus(one)));
+    assert_eq!(
+        (sum.first, sum.blocks.clone(), sum.usage()),
+        (row.seq, [(0, two), (1, one)].into(), two.plus(one))
+    );
     let live = |items| Live { items, bytes: 100 * items };
     assert_eq!(sum.segments, [(3, live(2)), (4, live(1))].into());
 }
@@ -110,7 +114,7 @@ fn records_that_are_cut_short_are_reported() {
     assert!(Removed::parse(&[7, 1, 1]).is_err());
     let body = trimmed().encode();
     // What has no sum may end behind the last item, and segments are as many as there are.
-    for length in (0..body.len()).filter(|length| ![5, 14].contains(length)) {
+    for length in (0..body.len()).filter(|length| ![5, 15].contains(length)) {
         assert!(Trimmed::parse(&body[..length]).is_err(), "{length} bytes");
     }
 }

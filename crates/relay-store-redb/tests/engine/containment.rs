@@ -156,6 +156,18 @@ fn a_damaged_item_keeps_neither_acks_nor_the_sweep_from_the_others() {
     }
 }
 
+/// The damaged one is the first, where the queue begins.
+#[test]
+fn a_front_that_begins_with_a_damaged_item_goes_all_the_same() {
+    let world = damaged(MANY, is_item_row);
+    let relay = world.open();
+    world.clock.advance_ms(world.limits.ttl_ms);
+    for swept in [MANY - 1, 0] {
+        assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
+    }
+    assert_eq!(relay.contents().unwrap().queues, 0);
+}
+
 #[test]
 fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
     let world = damaged(MANY, is_item_row);

@@ -47,11 +47,11 @@ const EARLIER: &str = "the store in /store was written by an earlier build of th
 
 #[test]
 fn a_store_of_an_earlier_build_is_refused_and_left_as_it_is() {
-    for format in 1..=8 {
+    for (name, format) in (1..=8).map(|format| ("format", format)).chain([("store_format", 1)]) {
         let world = told();
         edit_meta(&world, |meta| {
-            meta.remove("store_format").unwrap();
-            meta.insert("format", format).unwrap();
+            meta.remove("index_format").unwrap();
+            meta.insert(name, format).unwrap();
         });
         for segment in world.segments() {
             predate(&world, &segment);
@@ -97,7 +97,7 @@ fn a_journal_of_an_earlier_build_is_refused() {
 fn a_newer_store_is_refused() {
     let world = told();
     edit_meta(&world, |meta| {
-        meta.insert("store_format", 2).unwrap();
+        meta.insert("index_format", 2).unwrap();
     });
     assert_eq!(refusal(&world), "the store in /store has format 2, and this program reads format 1 only");
 }

@@ -147,6 +147,34 @@ proptest! {
     }
 }
 
+/// The front is known while the queue is deep, goes when it is not, and must not be known any more when the queue is deep again.
+#[test]
+fn a_front_that_went_while_the_queue_held_few_is_not_counted_again() {
+    let world = world();
+    let relay = world.open();
+    let mut naive = Naive::default();
+    for step in [
+        Step::Push(5),
+        Step::Wait(500),
+        Step::Push(44),
+        Step::Wait(501),
+        // 37 of the 44, so that 7 are left of them, and 12 in all.
+        Step::Ack(0, 37, 1),
+        Step::Wait(1),
+        Step::Sweep,
+        Step::Wait(8),
+        Step::Push(42),
+        Step::Wait(490),
+        Step::Push(1),
+        Step::Wait(1),
+        Step::Push(1),
+        Step::Ack(0, 5, 3),
+    ] {
+        naive.take(&world, &relay, &step);
+    }
+    assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "how long something takes is told by no clock that is passed in"
