@@ -1,6 +1,5 @@
 //! Reads a store from end to end, queue by queue and in the order of arrival, and sums it up. It changes nothing, shows the store as it was
-//! when it began, and holds nobody up beyond a copy of
-//! what is newer than the index.
+//! when it began, and holds nobody up but to copy what is newer than the index.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -81,7 +80,7 @@ impl RedbRelay {
             (item.arrival, item.deadline) = (time.outside(item.arrival), time.outside(item.deadline));
             visit(recipient, item)
         };
-        caught(|| {
+        let lost = caught(|| {
             let mut lost = self.findings.clone();
             lost.extend(recount::find_damaged_rows(&reading)?);
             for rows in recount::queues(&reading)? {
@@ -95,7 +94,8 @@ impl RedbRelay {
                 }
             }
             Ok(lost)
-        })
+        })?;
+        whole.checked(lost)
     }
 
     /// What the store holds and what it takes. Reads the first item of each queue.
@@ -103,10 +103,11 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     pub fn stats(&self) -> Result<Stats, StoreError> {
-        let mut stats = Stats { contents: self.contents()?, ..Stats::default() };
-        self.measure(&mut stats)?;
         let whole = self.core.whole();
         let reading = whole.reading(&self.core.journal);
+        let contents = caught(|| recount::contents(&reading))?;
+        let mut stats = Stats { contents, ..Stats::default() };
+        self.measure(&mut stats)?;
         let time = self.core.clock.read();
         caught(|| {
             let mut first = Vec::new();
@@ -126,7 +127,7 @@ impl RedbRelay {
             stats.oldest_arrival = oldest_arrival(&reading, first).map(|arrival| time.outside(arrival));
             Ok(())
         })?;
-        Ok(stats)
+        whole.checked(stats)
     }
 
     fn measure(&self, stats: &mut Stats) -> Result<(), StoreError> {

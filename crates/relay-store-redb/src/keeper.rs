@@ -77,8 +77,8 @@ pub(crate) struct Keeper {
     pub(crate) reopened: Option<Stopwatch>,
     /// No request came between the last two sweeps: there is time to be thorough.
     pub(crate) is_quiet: bool,
-    /// Every segment before this one is worth emptying, as long as somebody waits for that.
-    pub(crate) thorough_before: Option<u32>,
+    /// Somebody waits until every segment that is worth it is emptied.
+    pub(crate) is_thorough: bool,
 }
 
 impl Keeper {
@@ -220,11 +220,10 @@ impl Keeper {
 
     /// Empties every segment that has holes, and writes the index anew.
     fn compact_all(&mut self) -> Result<(), StoreError> {
-        // What is moved comes to lie behind it, so that there is an end.
-        self.thorough_before = Some(self.core.state().position().segment);
+        self.is_thorough = true;
         self.put_off.clear();
         let emptied = self.empty_segments();
-        self.thorough_before = None;
+        self.is_thorough = false;
         emptied?;
         self.checkpoint()?;
         self.bury_or_warn(Self::bury);
@@ -269,7 +268,7 @@ impl Keeper {
 
     /// How large the journal may be: half again what lives in it, or, when there is time, an eighth; and a segment.
     fn allowed_bytes(&self, live_bytes: u64) -> u64 {
-        if self.thorough_before.is_some() {
+        if self.is_thorough {
             return live_bytes;
         }
         live_bytes + live_bytes / if self.is_quiet { 8 } else { 2 } + self.due.segment_bytes
@@ -415,9 +414,9 @@ impl Keeper {
         if bytes <= self.allowed_bytes(live_bytes) {
             return None;
         }
-        let has_time = self.is_quiet || self.thorough_before.is_some();
+        let has_time = self.is_quiet || self.is_thorough;
         let percent = if has_time { SPARSE_PERCENT_QUIET } else { SPARSE_PERCENT };
-        let before = self.thorough_before.unwrap_or(before).min(before).min(position.segment);
+        let before = before.min(position.segment);
         let sparse = living.into_iter().filter(|(id, live_bytes, bytes)| {
             let is_sparse = live_bytes * 100 <= bytes * percent;
             *id < before && is_sparse && !self.stuck.contains(id) && !self.put_off.contains(id)

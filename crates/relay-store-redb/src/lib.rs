@@ -261,7 +261,7 @@ impl RedbRelay {
             put_off: HashSet::new(),
             reopened: None,
             is_quiet: false,
-            thorough_before: None,
+            is_thorough: false,
         };
         let aside = Aside {
             _alive: Alive(alive.clone()),

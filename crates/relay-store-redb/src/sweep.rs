@@ -263,8 +263,7 @@ fn due_queues(base: &Base, from: &Key, now: Timestamp) -> Result<(Vec<u64>, Opti
 
 /// Whether the items of a queue have rows of their own.
 fn is_apart(base: &Base, queue: u64) -> Result<bool, StoreError> {
-    let acked = AckedNames::default();
-    let row = of_index(base, &acked).queue_row(queue)?;
+    let row = base.get(&Key::queue(queue))?.map(|row| row.queue()).transpose()?;
     Ok(row.is_some_and(|row| row.here().is_none()))
 }
 

@@ -45,6 +45,14 @@ fn push_many(world: &World, relay: &RedbRelay, numbers: std::ops::Range<u64>) {
     }
 }
 
+/// Fills the queue with items that have expired then, and so many that have not.
+fn push_until_expired(world: &World, relay: &RedbRelay, live: u64) {
+    push_many(world, relay, 0..DEEP);
+    world.clock.advance_ms(world.limits.ttl_ms / 2);
+    push_many(world, relay, DEEP..DEEP + live);
+    world.clock.advance_ms(world.limits.ttl_ms / 2);
+}
+
 fn ack(world: &World, relay: &RedbRelay, numbers: std::ops::Range<u64>) {
     let named = numbers.end - numbers.start;
     let ack = Ack::new(recipient(0), numbers.map(id).collect()).unwrap();
@@ -75,10 +83,7 @@ fn a_deep_front_goes_with_a_few_records_and_its_rows_are_buried() {
     within_bounds(|| {
         let world = world();
         let relay = world.open();
-        push_many(&world, &relay, 0..DEEP);
-        world.clock.advance_ms(world.limits.ttl_ms / 2);
-        push_many(&world, &relay, DEEP..DEEP + 100);
-        world.clock.advance_ms(world.limits.ttl_ms / 2);
+        push_until_expired(&world, &relay, 100);
         assert_eq!(sweep(&world, &relay), Swept { items: DEEP, forgotten: 0 });
         assert_eq!((records(&world, REMOVED), records(&world, TRIMMED)), (0, 2));
         let live: Vec<_> = (DEEP..DEEP + 100).collect();
@@ -102,10 +107,7 @@ fn what_was_swept_before_a_crash_is_gone_after_it() {
         for live in [0, 5, 100] {
             let world = world();
             let relay = world.open();
-            push_many(&world, &relay, 0..DEEP);
-            world.clock.advance_ms(world.limits.ttl_ms / 2);
-            push_many(&world, &relay, DEEP..DEEP + live);
-            world.clock.advance_ms(world.limits.ttl_ms / 2);
+            push_until_expired(&world, &relay, live);
             assert_eq!(sweep(&world, &relay).items, DEEP);
             let world = world.after_crash(Survival::None);
             let relay = world.open();
@@ -129,10 +131,7 @@ fn a_piece_of_a_front_whose_record_is_lost_goes_with_the_next_one() {
     within_bounds(|| {
         let world = world();
         let relay = world.open();
-        push_many(&world, &relay, 0..DEEP);
-        world.clock.advance_ms(world.limits.ttl_ms / 2);
-        push_many(&world, &relay, DEEP..DEEP + 100);
-        world.clock.advance_ms(world.limits.ttl_ms / 2);
+        push_until_expired(&world, &relay, 100);
         assert_eq!(sweep(&world, &relay).items, DEEP);
         let world = world.after_crash(Survival::All);
         let trimmed = world.frames().into_iter().find(|frame| frame.kind == TRIMMED).unwrap().location;
