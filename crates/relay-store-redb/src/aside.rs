@@ -120,7 +120,8 @@ impl Aside {
     /// What the writer would say to it by now; `None` when that is no.
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
         let core = &self.core;
-        let wanted = Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: ROWS_BESIDE };
+        let wanted =
+            Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: ROWS_BESIDE, is_of_older: false };
         let admitted = caught(|| {
             core.look_up(&envelope.recipient, wanted, |reading| {
                 queue::admit(reading, &core.limits, core.clock.now(), envelope)

@@ -176,7 +176,7 @@ impl Core {
         seq: Seq,
         payload: &[u8],
     ) -> Result<Option<bool>, StoreError> {
-        let wanted = Wanted { from: seq, id: Some(id), rows_max: ROWS_BESIDE };
+        let wanted = Wanted { from: seq, id: Some(id), rows_max: ROWS_BESIDE, is_of_older: false };
         let mut gone = None;
         loop {
             let found = self.look_up(recipient, wanted, |reading| {
@@ -225,7 +225,8 @@ impl Core {
     fn find_page(&self, pull: &Pull) -> Result<(u64, Page<ItemRow>), StoreError> {
         let items_max = self.limits.page_items_max.min(pull.items_max.map_or(u64::MAX, NonZero::get));
         let rows_max = usize::try_from(items_max).unwrap_or(ROWS_MAX).min(ROWS_MAX) + ROWS_BESIDE;
-        let wanted = Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max };
+        let wanted =
+            Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max, is_of_older: true };
         self.look_up(&pull.recipient, wanted, |reading| {
             let memo = Memo::default();
             let reading = Reading { view: reading.view.with_memo(&memo), journal: reading.journal };
@@ -243,8 +244,10 @@ impl Core {
         wanted: Wanted,
         read: impl Fn(&Reading<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        for rows_max in [wanted.rows_max, ROWS_MAX] {
-            let Some(excerpt) = self.excerpt(recipient, Wanted { rows_max, ..wanted })? else { break };
+        let with = |rows_max, is_of_older| Wanted { rows_max, is_of_older, ..wanted };
+        let tries = [wanted, with(wanted.rows_max, false), with(ROWS_MAX, false)];
+        for wanted in tries.into_iter().skip(usize::from(!wanted.is_of_older)) {
+            let Some(excerpt) = self.excerpt(recipient, wanted)? else { break };
             match read(&Reading { view: excerpt.view(), journal: &self.journal }) {
                 Err(StoreError::Beyond) => {}
                 found => return found,

@@ -10,7 +10,7 @@ use relay_core::{ItemId, Recipient, Seq};
 use crate::acked::AckedNames;
 use crate::base::{Base, Live};
 use crate::core::Core;
-use crate::error::StoreError;
+use crate::error::{StoreError, caught};
 use crate::journals::Journals;
 use crate::layer::{Layer, Numbers};
 use crate::read::Reading;
@@ -35,6 +35,9 @@ pub(crate) struct Wanted {
     pub(crate) id: Option<ItemId>,
     /// So many rows may be copied of the active layer.
     pub(crate) rows_max: usize,
+    /// None of them has to be if the items begin in an older layer, and those of the active one have all come since: a page of a deep queue
+    /// ends before them as a rule.
+    pub(crate) is_of_older: bool,
 }
 
 /// A queue, as it was when it was looked up.
@@ -45,6 +48,9 @@ pub(crate) struct Excerpt {
     base: Arc<Base>,
     acked: Arc<AckedNames>,
 }
+
+/// The store is read whole once more when its index is opened anew meanwhile, so often: that is done once a second at most.
+const OVERTAKEN_MAX: usize = 3;
 
 /// All of a store, as it was at one moment. None of its files is taken away meanwhile.
 pub(crate) struct Whole {
@@ -81,11 +87,35 @@ impl Core {
         let (excerpt, segments) = (state.whole(), state.segments());
         Whole { excerpt, segments, numbers: state.numbers(), _pin: pin }
     }
+
+    /// Reads the store as it is now; and once more, as it is by then, what may be wrong.
+    ///
+    /// # Errors
+    /// Those of `read`, and [`Whole::checked`].
+    pub(crate) fn read_whole<T>(
+        &self,
+        mut read: impl FnMut(&Whole) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut times = 0;
+        loop {
+            let whole = self.whole();
+            let found = caught(|| read(&whole));
+            times += 1;
+            // An error may come of it too.
+            match whole.checked(()) {
+                Ok(()) => return found,
+                Err(_) if times < OVERTAKEN_MAX => {}
+                Err(overtaken) => return Err(overtaken),
+            }
+        }
+    }
 }
 
 /// What an excerpt says of its queue, if it does not say all.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Coverage {
+    /// The first item of the queue.
+    first: Key,
     /// The items from here on and before there.
     from: Key,
     to: Key,
@@ -103,9 +133,10 @@ impl Excerpt {
         (recipient, queue): (&Recipient, Option<u64>),
         wanted: Wanted,
     ) -> Self {
+        let older = frozen.as_ref().map_or(base.numbers.seq, |frozen| frozen.layer.numbers.seq);
         let mut layer = Layer::new(active.numbers);
         layer.names.insert(recipient.clone(), queue);
-        let coverage = queue.and_then(|queue| copy(&active.rows, &mut layer.rows, queue, wanted));
+        let coverage = queue.and_then(|queue| copy(&active.rows, &mut layer.rows, queue, older, wanted));
         if let (Some(queue), Some(id)) = (queue, wanted.id) {
             for slot in acked.slots_of(queue, id) {
                 active.rows.copy(&Key::acked(slot, queue, id), &mut layer.rows);
@@ -134,23 +165,29 @@ impl Excerpt {
     }
 }
 
-/// Copies the rows of a queue. Tells what is covered, if not all is.
-fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, wanted: Wanted) -> Option<Coverage> {
-    let Wanted { from, id, rows_max } = wanted;
+/// Copies the rows of a queue. `older` is the last arrival number that the layers below may have. Tells what is covered, if not all is.
+fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
+    let Wanted { from, id, mut rows_max, is_of_older } = wanted;
     let (start, end) = (Key::items_start(queue), Key::items_start(queue.saturating_add(1)));
     let row = active.queue(queue);
     if let Some(row) = row {
         excerpt.swap(Slot::Queue(queue, Some(row.cloned())));
     }
-    if !active.has_more_than(rows_max, &start, &end) {
+    let first = row.flatten().and_then(|row| row.ends).map_or(Seq::ZERO, |ends| ends.first.seq);
+    let (from, items_end) = (from.max(first), Key::items_end(queue));
+    let is_enough = is_of_older
+        && from <= older
+        && active.first_item(&Key::item(queue, from), &items_end).is_some_and(|fresh| fresh > older);
+    if is_enough {
+        rows_max = 0;
+    } else if !active.has_more_than(rows_max, &start, &end) {
         active.copy_range(&start, &end, rows_max, excerpt);
         return None;
     }
-    let first = row.flatten().and_then(|row| row.ends).map_or(Seq::ZERO, |ends| ends.first.seq);
-    let from = Key::item(queue, from.max(first));
-    let (items_end, names_end) = (Key::items_end(queue), Key::traces_end(queue));
+    let (from, names_end) = (Key::item(queue, from), Key::traces_end(queue));
     let to = active.copy_range(&from, &items_end, rows_max, excerpt).unwrap_or(items_end);
-    active.copy(&Key::item(queue, first), excerpt);
+    let first = Key::item(queue, first);
+    active.copy(&first, excerpt);
     active.copy_range(&names_end, &end, usize::MAX, excerpt);
     if let Some(id) = id {
         active.copy(&Key::trace(queue, id), excerpt);
@@ -158,14 +195,14 @@ fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, wanted: Wanted) -> Option
             active.copy(&Key::item(queue, seq), excerpt);
         }
     }
-    Some(Coverage { from, to, id })
+    Some(Coverage { first, from, to, id })
 }
 
 impl Coverage {
     /// Whether nothing is known of a row that was not copied.
     pub(crate) fn lacks(&self, key: &Key) -> bool {
         match key.parse() {
-            Ok(ParsedKey::Item(..)) => !(self.from..self.to).contains(key),
+            Ok(ParsedKey::Item(..)) => *key != self.first && !(self.from..self.to).contains(key),
             Ok(ParsedKey::Trace(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
             Ok(ParsedKey::Queue(_) | ParsedKey::Block(..)) => false,
             Ok(ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Due(..)) | Err(_) => true,

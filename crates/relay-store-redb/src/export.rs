@@ -103,31 +103,33 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     pub fn stats(&self) -> Result<Stats, StoreError> {
-        let whole = self.core.whole();
-        let reading = whole.reading(&self.core.journal);
-        let contents = caught(|| recount::contents(&reading))?;
-        let mut stats = Stats { contents, ..Stats::default() };
-        self.measure(&mut stats)?;
-        let time = self.core.clock.read();
-        caught(|| {
-            let mut first = Vec::new();
-            for rows in recount::queues(&reading)? {
-                let rows = rows?;
-                match rows.front(time.now).and_then(|front| first_live(&rows, front)) {
-                    Ok((expired, item)) => {
-                        stats.expired = stats.expired.plus(expired);
-                        first.extend(item.map(|item| (rows.queue, item)));
-                    }
-                    Err(StoreError::Damaged(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            let next = first.iter().map(|(_, item)| item.deadline).min();
-            stats.next_deadline = next.map(|deadline| time.outside(deadline));
-            stats.oldest_arrival = oldest_arrival(&reading, first).map(|arrival| time.outside(arrival));
-            Ok(())
+        let mut stats = self.core.read_whole(|whole| {
+            let reading = whole.reading(&self.core.journal);
+            let mut stats = Stats { contents: recount::contents(&reading)?, ..Stats::default() };
+            self.look_at_fronts(&reading, &mut stats)?;
+            Ok(stats)
         })?;
-        whole.checked(stats)
+        self.measure(&mut stats)?;
+        Ok(stats)
+    }
+
+    fn look_at_fronts(&self, reading: &Reading<'_>, stats: &mut Stats) -> Result<(), StoreError> {
+        let (time, mut first) = (self.core.clock.read(), Vec::new());
+        for rows in recount::queues(reading)? {
+            let rows = rows?;
+            match rows.front(time.now).and_then(|front| first_live(&rows, front)) {
+                Ok((expired, item)) => {
+                    stats.expired = stats.expired.plus(expired);
+                    first.extend(item.map(|item| (rows.queue, item)));
+                }
+                Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let next = first.iter().map(|(_, item)| item.deadline).min();
+        stats.next_deadline = next.map(|deadline| time.outside(deadline));
+        stats.oldest_arrival = oldest_arrival(reading, first).map(|arrival| time.outside(arrival));
+        Ok(())
     }
 
     fn measure(&self, stats: &mut Stats) -> Result<(), StoreError> {

@@ -304,10 +304,9 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
-        let whole = self.core.whole();
         let mut findings = self.findings.clone();
-        findings.extend(recount::recount(&whole, &self.core)?);
-        whole.checked(findings)
+        findings.extend(self.core.read_whole(|whole| recount::recount(whole, &self.core))?);
+        Ok(findings)
     }
 
     /// What the store holds.
@@ -315,9 +314,7 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     pub fn contents(&self) -> Result<Contents, StoreError> {
-        let whole = self.core.whole();
-        let contents = caught(|| recount::contents(&whole.reading(&self.core.journal)))?;
-        whole.checked(contents)
+        self.core.read_whole(|whole| recount::contents(&whole.reading(&self.core.journal)))
     }
 
     /// How often a pull has met a damaged item, and left it out, since the store was opened; one that stays is met with each pull of

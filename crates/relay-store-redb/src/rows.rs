@@ -121,6 +121,14 @@ impl Rows {
         rows.next().map(|(key, _)| *key)
     }
 
+    /// The arrival number of the first of the items from `from` on and before `end` that it says anything of.
+    pub(crate) fn first_item(&self, from: &Key, end: &Key) -> Option<Seq> {
+        if from >= end {
+            return None;
+        }
+        self.others.range(*from..*end).next()?.0.item_seq()
+    }
+
     /// Whether there are more than so many rows of items from `from` on and before `end`.
     pub(crate) fn has_more_than(&self, max: usize, from: &Key, end: &Key) -> bool {
         self.others.range(*from..*end).nth(max).is_some()

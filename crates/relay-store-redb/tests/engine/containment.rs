@@ -1,7 +1,7 @@
 //! A damaged row costs the requests that need it, and nobody else's.
 
 use futures_util::future::join_all;
-use redb::{ReadableTable, TableDefinition};
+use redb::{ReadableDatabase as _, ReadableTable, TableDefinition};
 use relay_core::{Ack, Envelope, Error, Pull, Recipient, Relay, Seq};
 use relay_disk::{Disk, Survival};
 
@@ -166,6 +166,12 @@ fn a_front_that_begins_with_a_damaged_item_goes_all_the_same() {
         assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
     }
     assert_eq!(relay.contents().unwrap().queues, 0);
+    drop(relay);
+    // Neither its row is left, nor its name's.
+    let index = Index::open(&world.disk);
+    let rows = index.database().begin_read().unwrap().open_table(ROWS).unwrap();
+    let keys: Vec<_> = rows.iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
+    assert_eq!(keys, Vec::<Vec<u8>>::new());
 }
 
 #[test]

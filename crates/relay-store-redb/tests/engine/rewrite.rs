@@ -107,6 +107,21 @@ fn a_sync_fails_while_the_index_is_written_anew_and_later_the_power_goes() {
     });
 }
 
+/// From then on files go by what the new one says.
+#[test]
+fn no_power_cut_brings_back_an_index_that_was_written_anew() {
+    within_bounds(|| {
+        let (world, mut ledger) = (World::new(), Ledger::default());
+        let relay = world.open();
+        assert!(ledger.tell(&world, &relay, &STORY[..4], Manner::Once));
+        world.block_on(relay.compact()).unwrap();
+        let index = world.disk.contents("relay.redb");
+        let world = world.after_crash(Survival::None);
+        assert!(world.disk.contents("relay.redb") == index, "it is another one");
+        ledger.audit(&world, &world.open());
+    });
+}
+
 #[test]
 fn the_power_goes_while_the_index_is_written_anew() {
     within_bounds(|| {

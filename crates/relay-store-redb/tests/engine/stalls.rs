@@ -248,3 +248,49 @@ fn a_recount_that_waits_for_the_index_holds_nobody_up() {
         });
     });
 }
+
+/// It reads what the sweep takes away.
+#[test]
+fn a_recount_beside_a_sweep_finds_nothing_wrong() {
+    within_bounds(|| {
+        let world = cold();
+        world.block_on(push_many(&world.open(), 0..1000));
+        world.clock.advance_ms(world.limits.ttl_ms);
+        let Held { relay, is_armed, begun, _go_on } = hold(&world, "relay.redb");
+        is_armed.store(true, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            let recount = scope.spawn(|| relay.verify().unwrap());
+            begun.recv().unwrap();
+            assert_eq!(world.block_on(relay.sweep()).unwrap().items, 1000);
+            drop(_go_on);
+            assert_eq!(recount.join().unwrap(), Vec::<String>::new());
+        });
+        assert_eq!(relay.contents().unwrap().queues, 0);
+    });
+}
+
+/// A name may lead to another queue by the time the disk has said where it leads.
+#[test]
+fn a_queue_that_is_made_anew_while_a_pull_looks_for_it_is_shown() {
+    within_bounds(|| {
+        let world = cold_with_queues();
+        let Held { relay, is_armed, begun, _go_on } = hold(&world, "relay.redb");
+        let name = Recipient::parse("recipient 0001").unwrap();
+        is_armed.store(true, Ordering::SeqCst);
+        let page = world.block_on(async {
+            let mut pull =
+                Box::pin(relay.pull(Pull { recipient: name.clone(), after: None, items_max: None }));
+            while begun.try_recv().is_err() {
+                assert!(pull.as_mut().now_or_never().is_none());
+                tokio::task::yield_now().await;
+            }
+            world.clock.advance_ms(world.limits.ttl_ms);
+            assert_eq!(relay.sweep().await.unwrap().items, 300);
+            assert!(relay.push(to("recipient 0001", 7)).await.unwrap().is_stored());
+            drop(relay.snapshots().take().await.unwrap());
+            drop(_go_on);
+            pull.await.unwrap()
+        });
+        assert_eq!(page.items.iter().map(|item| item.message_id).collect::<Vec<_>>(), [id(7).message_id]);
+    });
+}
