@@ -20,7 +20,6 @@ mod sim;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use directory::{Directory, DirectoryError};
 #[cfg(feature = "testing")]
@@ -120,14 +119,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
 /// How much of a file is given back at once.
 const GIVEN_BACK_BYTES: u64 = 1024 * 1024;
 
-/// And how long others have the disk in between.
-const GIVEN_BACK_PAUSE: Duration = Duration::from_millis(1);
-
 /// Empties a file that has lost its name and that nobody else has open, piece by piece. When the last handle is closed, the file system
 /// frees all its blocks at once, and a sync of any other file waits for that: 20 to 60 ms for 32 MiB on ext4 that tells the device of
-/// it (`discard`), where each of these pieces takes 1 to 2. The names of the disk are synced first: one that a crash brings back must
-/// lead to all of the file.
-pub fn give_back(disk: &dyn Disk, file: &dyn DiskFile) -> io::Result<()> {
+/// it (`discard`), where each of these pieces takes 1 to 2. `pause` is called between two of them, to let others have the disk. The names of
+/// the disk are synced first: one that a crash brings back must lead to all of the file.
+pub fn give_back(disk: &dyn Disk, file: &dyn DiskFile, pause: &dyn Fn()) -> io::Result<()> {
     let mut len = file.len()?;
     if len > GIVEN_BACK_BYTES {
         disk.sync()?;
@@ -135,7 +131,7 @@ pub fn give_back(disk: &dyn Disk, file: &dyn DiskFile) -> io::Result<()> {
     while len > GIVEN_BACK_BYTES {
         len -= GIVEN_BACK_BYTES;
         file.set_len(len)?;
-        std::thread::sleep(GIVEN_BACK_PAUSE);
+        pause();
     }
     Ok(())
 }

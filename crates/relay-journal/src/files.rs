@@ -178,9 +178,9 @@ impl Files {
         Ok(made)
     }
 
-    /// Unlinks the file, and forgets the segment once that has worked. It may not be there. Its space is given back piece by piece, unless
-    /// somebody still reads it: then all of it is when he is through.
-    pub(crate) fn remove(&self, segment: u32) -> io::Result<()> {
+    /// Unlinks the file, and forgets the segment once that has worked. It may not be there. Its space is given back piece by piece, with a
+    /// `pause` between two, unless somebody still reads it: then all of it is when he is through.
+    pub(crate) fn remove(&self, segment: u32, pause: &dyn Fn()) -> io::Result<()> {
         let name = self.name(segment);
         let file = self.disk.open(&name);
         match self.disk.remove(&name) {
@@ -192,7 +192,7 @@ impl Files {
             && end.user.is_alone()
         {
             // The segment is gone whatever comes of this.
-            let _ = relay_disk::give_back(&*self.disk, &*file);
+            let _ = relay_disk::give_back(&*self.disk, &*file, pause);
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Files {
     pub(crate) fn discard(&self, void: &mut Vec<u32>) {
         void.retain(|segment| {
             self.forget(*segment);
-            self.remove(*segment).is_err()
+            self.remove(*segment, &|| ()).is_err()
         });
     }
 
@@ -331,6 +331,8 @@ fn read_header(file: &dyn DiskFile, segment: u32) -> Result<SegmentHeader, NotOp
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use relay_disk::SimDisk;
 
     use super::*;
@@ -368,8 +370,8 @@ mod tests {
         }
         files.set_end(7, 1000);
         files.set_end(7, 900);
-        files.remove(8).unwrap();
-        files.remove(8).unwrap();
+        files.remove(8, &|| ()).unwrap();
+        files.remove(8, &|| ()).unwrap();
         files.discard(&mut vec![9]);
         let expected = [(5, 100), (6, 36), (7, 900)].into_iter().chain((10..600).map(|id| (id, 36)));
         let expected: Vec<_> = expected.chain([(u32::MAX, 36)]).collect();
@@ -383,7 +385,7 @@ mod tests {
         const BYTES: u64 = 3 << 20;
         let disk = SimDisk::new();
         let files = Files::list(Arc::new(disk.clone()), "journal").unwrap();
-        for (id, is_read, left) in [(1, false, 1 << 20), (2, true, BYTES)] {
+        for (id, is_read, left, pieces) in [(1, false, 1 << 20, 2), (2, true, BYTES, 0)] {
             let made = make(&files, id);
             made.file.set_len(BYTES).unwrap();
             let unseen = disk.open(&files.name(id)).unwrap();
@@ -391,8 +393,9 @@ mod tests {
             files.table().handles.clear();
             let reader = is_read.then(|| files.open(id).unwrap());
             files.table().handles.clear();
-            files.remove(id).unwrap();
-            assert_eq!(unseen.len().unwrap(), left);
+            let pauses = Cell::new(0);
+            files.remove(id, &|| pauses.set(pauses.get() + 1)).unwrap();
+            assert_eq!((unseen.len().unwrap(), pauses.get()), (left, pieces));
             assert!(matches!(files.open(id), Err(NotOpen::Missing)));
             drop(reader);
         }
@@ -403,7 +406,7 @@ mod tests {
         let disk = SimDisk::new();
         let files = Files::list(Arc::new(disk.clone()), "journal").unwrap();
         let opened = make(&files, 1);
-        files.remove(1).unwrap();
+        files.remove(1, &|| ()).unwrap();
         files.table().keep(1, opened);
         assert_eq!((files.table().handles.len(), disk.bytes_used()), (0, 0));
     }

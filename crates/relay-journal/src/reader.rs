@@ -104,12 +104,13 @@ impl Reader {
     }
 
     /// Removes a segment. One that is not there is no error, but the last one of a journal that is replayed cannot be
-    /// removed ([`io::ErrorKind::InvalidInput`]). After a crash the segment may be there again.
-    pub fn remove(&self, segment: u32) -> io::Result<()> {
+    /// removed ([`io::ErrorKind::InvalidInput`]). After a crash the segment may be there again. A large one is given back
+    /// to the disk piece by piece, with a `pause` between two.
+    pub fn remove(&self, segment: u32, pause: &dyn Fn()) -> io::Result<()> {
         if self.last_stays && self.files.last() == Some(segment) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the last segment stays"));
         }
-        self.files.remove(segment)
+        self.files.remove(segment, pause)
     }
 
     /// Where the last batch of a segment ends. The next segment knows it best: what the journal was not asked to replay

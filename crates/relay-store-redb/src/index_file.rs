@@ -116,7 +116,8 @@ impl IndexFile {
     pub(crate) fn give_back(self: Arc<Self>) {
         if let Some(this) = Arc::into_inner(self) {
             // Its space is free at the latest when it is closed.
-            drop(relay_disk::give_back(&*this.disk, &*this.file));
+            let pause = || this.pace.leave_freeing_disk();
+            drop(relay_disk::give_back(&*this.disk, &*this.file, &pause));
         }
     }
 

@@ -383,7 +383,7 @@ impl Keeper {
                 return;
             }
             removed_bytes += segment.bytes;
-            if let Err(error) = journal.remove(segment.id) {
+            if let Err(error) = journal.remove(segment.id, &|| self.core.pace.leave_freeing_disk()) {
                 tracing::warn!(%error, segment = segment.id, "a dead segment could not be removed");
             }
         }

@@ -17,6 +17,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(2);
 /// And so long it leaves the disk to others.
 const DISK_PAUSE: Duration = Duration::from_micros(500);
 
+/// And so long while it gives back space.
+const FREEING_PAUSE: Duration = Duration::from_millis(1);
+
 /// What the keeper is told by the writer, and by whoever sees the index fail.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -79,11 +82,23 @@ impl Pace {
         self.pause(DISK_PAUSE);
     }
 
+    /// Called between pieces of a file whose space is given back: lets requests have the disk. Each piece holds their syncs up, so this is
+    /// never left out while there are any.
+    pub(crate) fn leave_freeing_disk(&self) {
+        if self.are_there_requests() {
+            std::thread::sleep(FREEING_PAUSE);
+        }
+    }
+
     fn pause(&self, time: Duration) {
-        let requests = self.requests.load(Ordering::Relaxed);
-        let are_there_any = self.seen.swap(requests, Ordering::Relaxed) != requests;
-        if are_there_any && !self.is_asked() {
+        if self.are_there_requests() && !self.is_asked() {
             std::thread::sleep(time);
         }
+    }
+
+    /// Whether there were any since the last pause.
+    fn are_there_requests(&self) -> bool {
+        let requests = self.requests.load(Ordering::Relaxed);
+        self.seen.swap(requests, Ordering::Relaxed) != requests
     }
 }

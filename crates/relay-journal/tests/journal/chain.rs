@@ -59,8 +59,8 @@ fn a_segment_that_is_missing_between_others_is_damage() {
 #[test]
 fn segments_missing_at_the_beginning_were_removed() {
     let (disk, journal) = four();
-    journal.reader().remove(1).unwrap();
-    journal.reader().remove(2).unwrap();
+    journal.reader().remove(1, &|| ()).unwrap();
+    journal.reader().remove(2, &|| ()).unwrap();
     assert_eq!(found(&disk, None), text("cd", &[]));
     assert_eq!(found(&disk, at(2)), text("cd", &[]));
     assert_eq!(found(&disk, at(1)), text("cd", &[(2, 0, 57)]), "this one was not to be removed");
@@ -196,10 +196,10 @@ fn another_format_is_refused_in_a_clear_sentence() {
 #[test]
 fn the_last_segment_cannot_be_removed() {
     let (_, journal) = four();
-    assert_eq!(journal.reader().remove(4).unwrap_err().kind(), ErrorKind::InvalidInput);
-    journal.reader().remove(2).unwrap();
-    journal.reader().remove(2).unwrap();
-    journal.reader().remove(77).unwrap();
+    assert_eq!(journal.reader().remove(4, &|| ()).unwrap_err().kind(), ErrorKind::InvalidInput);
+    journal.reader().remove(2, &|| ()).unwrap();
+    journal.reader().remove(2, &|| ()).unwrap();
+    journal.reader().remove(77, &|| ()).unwrap();
     let ids: Vec<u32> = journal.reader().segments().iter().map(|segment| segment.id).collect();
     assert_eq!(ids, [1, 3, 4]);
 }

@@ -143,7 +143,7 @@ fn a_removed_segment_is_gone_but_not_for_those_who_read_it() {
     reader
         .scan(1, |frame| {
             seen.push_str(&text(&frame.unwrap()));
-            journal.reader().remove(1).unwrap();
+            journal.reader().remove(1, &|| ()).unwrap();
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -153,7 +153,7 @@ impl Run {
             self.batches.clear();
             for segment in journal.reader().segments() {
                 if segment.id < journal.end().segment {
-                    self.failures += u32::from(journal.reader().remove(segment.id).is_err());
+                    self.failures += u32::from(journal.reader().remove(segment.id, &|| ()).is_err());
                 }
             }
         }

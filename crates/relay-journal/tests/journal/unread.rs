@@ -32,7 +32,7 @@ fn each_batch_has_a_file_and_each_file_may_go() {
     let first = write(&mut journal, b"first");
     let second = write(&mut journal, b"second");
     assert_eq!((first.segment, second.segment), (1, 2));
-    journal.reader().remove(2).unwrap();
+    journal.reader().remove(2, &|| ()).unwrap();
     assert_eq!(disk.list().unwrap(), ["payload-0000000001.seg"]);
     assert_eq!((body(&journal, first).unwrap(), body(&journal, second)), ("first".into(), None));
     assert_eq!(write(&mut journal, b"third").segment, 3, "no number is used twice");
