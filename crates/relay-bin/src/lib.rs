@@ -29,13 +29,13 @@ mod commands;
 pub mod config;
 #[cfg(feature = "redb")]
 mod control;
+mod deferred_store;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod key_file;
 mod logging;
-mod opening;
 mod program;
 mod running;
 mod wiring;

@@ -41,7 +41,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "redb")]
         Command::Store(command) => {
             logging::start(format, filter.as_deref());
-            look_after(command, sources)
+            run_store_command(command, sources)
         }
         Command::Serve => {
             logging::start(format, filter.as_deref());
@@ -70,7 +70,7 @@ fn check_config(sources: Sources) -> ExitCode {
 }
 
 #[cfg(feature = "redb")]
-fn look_after(command: StoreCommand, sources: Sources) -> ExitCode {
+fn run_store_command(command: StoreCommand, sources: Sources) -> ExitCode {
     let config = match RelayConfig::load(sources) {
         Ok(loaded) => loaded.config,
         Err(errors) => {

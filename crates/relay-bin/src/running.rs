@@ -22,9 +22,9 @@ use crate::clock::WatchedClock;
 use crate::config::{Mode, RelayConfig, StorageKind};
 #[cfg(feature = "redb")]
 use crate::control;
+use crate::deferred_store::{DeferredStore, Progress, STORE_RELEASE_TIMEOUT};
 use crate::error::RelayError;
 use crate::key_file::KeyForStart;
-use crate::opening::{Opening, Progress, STORE_RELEASE_TIMEOUT};
 use crate::wiring;
 
 /// How many connections the system keeps for the relay until it takes them.
@@ -139,7 +139,8 @@ where
     if let Transport::Tls(tls) = &transport {
         metrics.set_tls(tls.clone());
     }
-    let (store, released) = Opening::track(progress, Duration::from_secs(config.server.start_wait_seconds));
+    let (store, released) =
+        DeferredStore::track(progress, Duration::from_secs(config.server.start_wait_seconds));
     let (shutdown, stopped) = oneshot::channel();
     let stop = stop(told, stopped, Arc::downgrade(&store));
     // The end waits for whoever holds the store, so this start does not.
@@ -226,7 +227,7 @@ async fn open_unless_ended<R: Relay>(
 async fn stop<R: Relay>(
     told: impl Future<Output = ()>,
     shutdown: oneshot::Receiver<()>,
-    opening: Weak<Opening<R>>,
+    opening: Weak<DeferredStore<R>>,
 ) {
     let shutdown = async {
         // A sender that was dropped will never stop us.
@@ -252,7 +253,7 @@ async fn open_aside<R: Relay>(
 }
 
 /// What `/ready` is to tell of a store, for as long as there is one.
-fn readiness<R: Relay>(store: &Arc<Opening<R>>) -> Readiness {
+fn readiness<R: Relay>(store: &Arc<DeferredStore<R>>) -> Readiness {
     let store = Arc::downgrade(store);
     Readiness::new(move || store.upgrade().map_or(Ok(()), |store| store.readiness()))
 }
@@ -361,7 +362,7 @@ fn reload_certificates(
 }
 
 /// Sweeps every `interval`; never resolves. What is due at the start waits for the first one: nobody sees it.
-async fn sweep_regularly<R: Relay>(store: Arc<Opening<R>>, interval: Duration, metrics: Arc<Metrics>) {
+async fn sweep_regularly<R: Relay>(store: Arc<DeferredStore<R>>, interval: Duration, metrics: Arc<Metrics>) {
     store.opened().await;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{
-    Ack, Chunk, Due, DueItems, Envelope, Forgotten, Item, ItemId, Kind, Limits, MessageId, Pull, ReadTx,
-    Recipient, Seq, SweepTx, Timestamp, Trace, Usage, WriteTx, queue,
+    Ack, Chunk, Due, DueItems, Envelope, Forgotten, Item, ItemId, ItemStatus, Kind, Limits, MessageId, Pull,
+    ReadTx, Recipient, Seq, SweepTx, Timestamp, Usage, WriteTx, queue,
 };
 
 /// How many items the whole store holds. Yours ends where the disk does.
@@ -26,7 +26,7 @@ struct Shelf {
     /// The items. The key sorts them as they have to be read: by queue, then by arrival.
     items: BTreeMap<(Recipient, Seq), Item<Bytes>>,
     /// What is known of a name: where the item lies, or until when it is remembered that it was acked.
-    traces: BTreeMap<(Recipient, ItemId), Trace>,
+    traces: BTreeMap<(Recipient, ItemId), ItemStatus>,
     /// What each queue holds, as the rules noted it.
     usage: BTreeMap<Recipient, Usage>,
     /// The last arrival number, which is never used again.
@@ -72,7 +72,7 @@ impl ReadTx for Shelf {
         Ok(self.usage.get(recipient).copied().unwrap_or_default())
     }
 
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, ShelfFull> {
+    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<ItemStatus>, ShelfFull> {
         Ok(self.traces.get(&(recipient.clone(), id)).copied())
     }
 
@@ -113,7 +113,7 @@ impl WriteTx for Shelf {
             return Err(ShelfFull);
         }
         let trace =
-            Trace::Queued { seq: item.seq, deadline: item.deadline, payload_bytes: item.payload_bytes };
+            ItemStatus::Queued { seq: item.seq, deadline: item.deadline, payload_bytes: item.payload_bytes };
         self.traces.insert((recipient.clone(), item.id()), trace);
         self.items.insert((recipient.clone(), item.seq), item);
         Ok(())
@@ -131,7 +131,7 @@ impl WriteTx for Shelf {
         id: ItemId,
         until: Timestamp,
     ) -> Result<(), ShelfFull> {
-        self.traces.insert((recipient.clone(), id), Trace::Acked { until });
+        self.traces.insert((recipient.clone(), id), ItemStatus::Acked { until });
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl SweepTx for Shelf {
     }
 
     fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, ShelfFull> {
-        let over = |trace: &Trace| matches!(trace, Trace::Acked { until } if *until <= now);
+        let over = |trace: &ItemStatus| matches!(trace, ItemStatus::Acked { until } if *until <= now);
         let names = self.traces.iter().filter(|(_, trace)| over(trace)).map(|(name, _)| name.clone());
         let names: Vec<_> = names.take(max).collect();
         for name in &names {

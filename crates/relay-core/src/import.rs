@@ -4,13 +4,13 @@
 use crate::error::Rejection;
 use crate::limits::Limits;
 use crate::message::Envelope;
-use crate::queue::{self, PushOutcome, Stay};
+use crate::queue::{self, Lifetime, PushOutcome};
 use crate::store::WriteTx;
 use crate::time::Timestamp;
 
 /// An item on its way from one store to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Carried {
+pub struct ImportItem {
     /// What was pushed.
     pub envelope: Envelope,
     /// When its push was accepted.
@@ -46,14 +46,14 @@ pub fn import<T: WriteTx>(
     tx: &mut T,
     limits: &Limits,
     now: Timestamp,
-    carried: Carried,
+    carried: ImportItem,
 ) -> Result<Result<ImportOutcome, Rejection>, T::Error> {
-    let Carried { envelope, arrival, deadline } = carried;
+    let ImportItem { envelope, arrival, deadline } = carried;
     if deadline <= now {
         return Ok(Ok(ImportOutcome::Expired));
     }
-    let stay = Stay { arrival: arrival.min(now), until: deadline.min(now.plus_ms(limits.ttl_ms)) };
-    let outcome = queue::put(tx, limits, now, envelope, stay)?;
+    let lifetime = Lifetime { arrival: arrival.min(now), until: deadline.min(now.plus_ms(limits.ttl_ms)) };
+    let outcome = queue::put(tx, limits, now, envelope, lifetime)?;
     Ok(outcome.map(|outcome| match outcome {
         PushOutcome::Stored { .. } => ImportOutcome::Stored,
         PushOutcome::Duplicate { conflict, .. } => ImportOutcome::Known { conflict },
@@ -91,12 +91,12 @@ mod tests {
         }
     }
 
-    fn carried(number: u8, arrival_ms: u64, deadline_ms: u64) -> Carried {
+    fn carried(number: u8, arrival_ms: u64, deadline_ms: u64) -> ImportItem {
         let (arrival, deadline) = (Timestamp::from_ms(arrival_ms), Timestamp::from_ms(deadline_ms));
-        Carried { envelope: envelope(number, "x"), arrival, deadline }
+        ImportItem { envelope: envelope(number, "x"), arrival, deadline }
     }
 
-    fn take(tables: &mut MemoryTables, carried: Carried) -> Result<ImportOutcome, Rejection> {
+    fn take(tables: &mut MemoryTables, carried: ImportItem) -> Result<ImportOutcome, Rejection> {
         let Ok(outcome) = import(tables, &limits(), NOW, carried);
         let Ok(findings) = recount(tables);
         assert_eq!(findings, [""; 0]);

@@ -18,7 +18,9 @@ use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Kind, Recipient, Seq};
 use crate::queue::{self, Ack, AckOutcome, Admission, Page, Pull, PushOutcome, SweepStep, Swept};
 use crate::relay::Relay;
-use crate::store::{Due, DueItems, Forgotten, Front, Item, Queued as _, ReadTx, SweepTx, Trace, WriteTx};
+use crate::store::{
+    Due, DueItems, Forgotten, Front, Item, ItemStatus, Queued as _, ReadTx, SweepTx, WriteTx,
+};
 use crate::time::{Clock, StoreClock, Timestamp};
 use crate::verify::{self, Inspect};
 
@@ -69,7 +71,7 @@ pub struct MemoryTables {
 struct Queue {
     usage: Usage,
     items: BTreeMap<Seq, Item<Bytes>>,
-    traces: BTreeMap<ItemId, Trace>,
+    traces: BTreeMap<ItemId, ItemStatus>,
 }
 
 impl MemoryRelay {
@@ -201,7 +203,7 @@ impl ReadTx for MemoryTables {
         Ok(self.queues.get(recipient).map_or(Usage::ZERO, |queue| queue.usage))
     }
 
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, Infallible> {
+    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<ItemStatus>, Infallible> {
         Ok(self.queues.get(recipient).and_then(|queue| queue.traces.get(&id).copied()))
     }
 
@@ -253,11 +255,11 @@ impl WriteTx for MemoryTables {
 
     fn insert(&mut self, recipient: &mut Recipient, item: Item<Bytes>) -> Result<(), Infallible> {
         let (seq, id, deadline) = (item.seq, item.id(), item.deadline);
-        let trace = Trace::Queued { seq, deadline, payload_bytes: item.payload_bytes };
+        let trace = ItemStatus::Queued { seq, deadline, payload_bytes: item.payload_bytes };
         self.bytes = self.bytes.saturating_add(item_bytes(&item.kind, item.payload_bytes));
         let (recipient, queue) = self.queue_mut(recipient);
         queue.items.insert(seq, item);
-        if let Some(Trace::Acked { until }) = queue.traces.insert(id, trace) {
+        if let Some(ItemStatus::Acked { until }) = queue.traces.insert(id, trace) {
             self.forget_name(until, recipient.clone(), id);
         }
         self.deadlines.insert((deadline, seq, recipient));
@@ -281,7 +283,7 @@ impl WriteTx for MemoryTables {
         until: Timestamp,
     ) -> Result<(), Infallible> {
         let (recipient, queue) = self.queue_mut(recipient);
-        queue.traces.insert(id, Trace::Acked { until });
+        queue.traces.insert(id, ItemStatus::Acked { until });
         if self.acked.insert((until, recipient, id)) {
             self.bytes = self.bytes.saturating_add(NAME_BYTES);
         }
@@ -331,7 +333,7 @@ impl Inspect for MemoryTables {
         Ok(self.queues.keys().cloned().collect())
     }
 
-    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, Infallible> {
+    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Infallible> {
         let traces = self.queues.get(recipient).into_iter().flat_map(|queue| &queue.traces);
         Ok(traces.map(|(id, trace)| (*id, *trace)).collect())
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::error::Rejection;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, ItemId, Recipient, Seq};
-use crate::store::{Item, Queued, ReadTx, SweepTx, Trace, WriteTx};
+use crate::store::{Item, ItemStatus, Queued, ReadTx, SweepTx, WriteTx};
 use crate::time::{Reading, Timestamp};
 
 /// What became of a push that was not refused. `usage` is what the queue holds afterwards, in live items.
@@ -55,7 +55,7 @@ pub enum Admission {
 
 /// From when until when an item is in its queue; at least until the one before it goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stay {
+pub(crate) struct Lifetime {
     pub(crate) arrival: Timestamp,
     pub(crate) until: Timestamp,
 }
@@ -238,14 +238,14 @@ fn admit_to<T: ReadTx>(
     let expired = tx.front(queue, now)?.expired;
     let live = usage.minus(expired);
     let replaces = match tx.locate(queue, envelope.id())? {
-        Some(Trace::Queued { seq, deadline, .. }) if now < deadline => {
+        Some(ItemStatus::Queued { seq, deadline, .. }) if now < deadline => {
             return Ok(Ok(Admission::Known { usage: live, queued: Some(seq) }));
         }
-        Some(Trace::Acked { until }) if now < until => {
+        Some(ItemStatus::Acked { until }) if now < until => {
             return Ok(Ok(Admission::Known { usage: live, queued: None }));
         }
-        Some(Trace::Queued { seq, payload_bytes, .. }) => Some((seq, payload_bytes)),
-        Some(Trace::Acked { .. }) | None => None,
+        Some(ItemStatus::Queued { seq, payload_bytes, .. }) => Some((seq, payload_bytes)),
+        Some(ItemStatus::Acked { .. }) | None => None,
     };
     let admitted = live.admit(payload_bytes, limits);
     Ok(admitted.map(|usage| Admission::Fits { usage, expired, replaces }))
@@ -265,7 +265,7 @@ pub fn push<T: WriteTx>(
     now: Timestamp,
     envelope: Envelope,
 ) -> Result<Result<PushOutcome, Rejection>, T::Error> {
-    put(tx, limits, now, envelope, Stay { arrival: now, until: now.plus_ms(limits.ttl_ms) })
+    put(tx, limits, now, envelope, Lifetime { arrival: now, until: now.plus_ms(limits.ttl_ms) })
 }
 
 /// As [`push`], for another stay than that from now on.
@@ -274,7 +274,7 @@ pub(crate) fn put<T: WriteTx>(
     limits: &Limits,
     now: Timestamp,
     envelope: Envelope,
-    stay: Stay,
+    lifetime: Lifetime,
 ) -> Result<Result<PushOutcome, Rejection>, T::Error> {
     let (mut queue, id) = (tx.queue(&envelope.recipient)?, envelope.id());
     let (usage, mut unreclaimed, replaces) = match admit_to(tx, &queue, limits, now, &envelope)? {
@@ -293,9 +293,9 @@ pub(crate) fn put<T: WriteTx>(
         tx.remove(&mut queue, id, seq)?;
         unreclaimed = unreclaimed.minus(Usage::of(payload_bytes));
     }
-    let deadline = stay.until.max(tx.last_deadline(&queue)?.unwrap_or_default());
+    let deadline = lifetime.until.max(tx.last_deadline(&queue)?.unwrap_or_default());
     let seq = tx.next_seq()?;
-    tx.insert(&mut queue, Item::new(envelope, seq, stay.arrival, deadline))?;
+    tx.insert(&mut queue, Item::new(envelope, seq, lifetime.arrival, deadline))?;
     tx.close(queue, usage.plus(unreclaimed))?;
     Ok(Ok(PushOutcome::Stored { usage }))
 }
@@ -357,7 +357,7 @@ pub fn ack<T: WriteTx>(
     let mut usage = tx.usage(&queue)?;
     let mut deleted = 0;
     for &id in request.items() {
-        let Some(Trace::Queued { seq, deadline, payload_bytes }) = tx.locate(&queue, id)? else {
+        let Some(ItemStatus::Queued { seq, deadline, payload_bytes }) = tx.locate(&queue, id)? else {
             continue;
         };
         if deadline <= now {

@@ -59,7 +59,7 @@ pub trait Queued {
 
 /// What a store remembers of an item's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trace {
+pub enum ItemStatus {
     /// The item lies in the queue, although it may be expired.
     Queued {
         /// Its arrival number.
@@ -132,7 +132,7 @@ pub trait ReadTx {
     fn usage(&self, queue: &Self::Queue) -> Result<Usage, Self::Error>;
 
     /// What is known of an item's name.
-    fn locate(&self, queue: &Self::Queue, id: ItemId) -> Result<Option<Trace>, Self::Error>;
+    fn locate(&self, queue: &Self::Queue, id: ItemId) -> Result<Option<ItemStatus>, Self::Error>;
 
     /// Shows the items from `from` on, in arrival order, until `visit` breaks.
     fn scan(

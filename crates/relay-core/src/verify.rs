@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::limits::Usage;
 use crate::message::{ItemId, Recipient, Seq};
-use crate::store::{Queued, ReadTx, Trace};
+use crate::store::{ItemStatus, Queued, ReadTx};
 use crate::time::Timestamp;
 
 /// The most findings about one queue that are listed: one that is wrong from end to end must not hide the others.
@@ -44,7 +44,7 @@ pub trait InspectQueue {
     fn scan(&self, visit: &mut dyn FnMut(Self::Item) -> ControlFlow<()>) -> Result<(), Self::Error>;
 
     /// What is known of an item's name.
-    fn locate(&self, id: ItemId) -> Result<Option<Trace>, Self::Error>;
+    fn locate(&self, id: ItemId) -> Result<Option<ItemStatus>, Self::Error>;
 
     /// How many names it remembers: those of items that lie in it, and acked ones.
     fn names(&self) -> Result<Names, Self::Error>;
@@ -59,7 +59,7 @@ pub trait Inspect: ReadTx {
     fn recipients(&self) -> Result<Vec<Recipient>, Self::Error>;
 
     /// Every name that a queue remembers.
-    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, Self::Error>;
+    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Self::Error>;
 
     /// The expiry index: when the sweep looks at which queue. A store may note each item, or each queue not later than its first
     /// deadline.
@@ -93,7 +93,7 @@ pub fn recount<S: Inspect>(store: &S) -> Result<Vec<String>, S::Error> {
         )?;
         let mut expires = true;
         for (id, trace) in store.traces(recipient)? {
-            if let Trace::Acked { until } = trace {
+            if let ItemStatus::Acked { until } = trace {
                 acked_traces += 1;
                 expires &= acked.contains(&(until, recipient.clone(), id));
             }
@@ -149,13 +149,13 @@ impl<S: Inspect> InspectQueue for InStore<'_, S> {
         self.store.scan(&self.queue, Seq::ZERO, visit)
     }
 
-    fn locate(&self, id: ItemId) -> Result<Option<Trace>, S::Error> {
+    fn locate(&self, id: ItemId) -> Result<Option<ItemStatus>, S::Error> {
         self.store.locate(&self.queue, id)
     }
 
     fn names(&self) -> Result<Names, S::Error> {
         let traces = self.store.traces(self.recipient)?;
-        let queued = traces.iter().filter(|(_, trace)| matches!(trace, Trace::Queued { .. })).count();
+        let queued = traces.iter().filter(|(_, trace)| matches!(trace, ItemStatus::Queued { .. })).count();
         Ok(Names { queued: queued as u64, acked: (traces.len() - queued) as u64 })
     }
 
@@ -192,7 +192,7 @@ impl Counting {
         Ok(())
     }
 
-    fn count_item(&mut self, item: &impl Queued, found: Option<Trace>) {
+    fn count_item(&mut self, item: &impl Queued, found: Option<ItemStatus>) {
         let (seq, deadline, payload_bytes) = (item.seq(), item.deadline(), item.payload_bytes());
         if let Some((seq_before, deadline_before)) = self.before {
             if seq_before >= seq {
@@ -206,7 +206,7 @@ impl Counting {
                 self.wrong.add(format!("item {} expires before the item in front of it", seq.as_u64()));
             }
         }
-        if found != Some(Trace::Queued { seq, deadline, payload_bytes }) {
+        if found != Some(ItemStatus::Queued { seq, deadline, payload_bytes }) {
             self.wrong.add(format!("item {} is not found by its name", seq.as_u64()));
         }
         self.sum = self.sum.plus(Usage::of(payload_bytes));

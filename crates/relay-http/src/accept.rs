@@ -61,7 +61,7 @@ pub(crate) enum Entry {
 }
 
 /// What is to become of a connection, before anything of it is read.
-pub(crate) struct Verdict {
+pub(crate) struct Admission {
     pub(crate) entry: Entry,
     /// The address that it counts for, unless it is exempt.
     pub(crate) address: Option<Address>,
@@ -76,7 +76,7 @@ pub(crate) struct Door<D> {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-impl Verdict {
+impl Admission {
     /// Nothing is known against it.
     pub(crate) const OPEN: Self = Self { entry: Entry::Open, address: None, ban_began: false };
 }
@@ -114,7 +114,7 @@ impl Threads {
         mut paused: oneshot::Receiver<()>,
     ) -> io::Result<()>
     where
-        D: Fn(SocketAddr) -> Verdict + Send + 'static,
+        D: Fn(SocketAddr) -> Admission + Send + 'static,
     {
         listener.set_nonblocking(true)?;
         let inboxes = self.inboxes.clone();
@@ -183,7 +183,7 @@ where
 
 /// Waits for a connection with the first handle of the listener, and takes those that are there already with the second: it is not known to
 /// the runtime, and nor are they, which is most of what one costs that is turned away.
-async fn accept<D: Fn(SocketAddr) -> Verdict>(
+async fn accept<D: Fn(SocketAddr) -> Admission>(
     listener: &TcpListener,
     more: &std::net::TcpListener,
     door: &Door<D>,
@@ -222,9 +222,9 @@ async fn accept<D: Fn(SocketAddr) -> Verdict>(
     }
 }
 
-impl<D: Fn(SocketAddr) -> Verdict> Door<D> {
+impl<D: Fn(SocketAddr) -> Admission> Door<D> {
     async fn let_in(&self, tcp: std::net::TcpStream, peer: SocketAddr) -> Option<Accepted> {
-        let Verdict { entry, mut address, ban_began } = (self.decide)(peer);
+        let Admission { entry, mut address, ban_began } = (self.decide)(peer);
         self.metrics.note_ban(ban_began);
         let is_shut_out = match entry {
             Entry::Open => false,

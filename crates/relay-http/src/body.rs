@@ -23,9 +23,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::budget::{Budget, Share, no_room};
 use crate::connection_state::InFlightRequest;
 use crate::error::ApiError;
-use crate::guard::{Client, Guard};
 use crate::monotonic;
 use crate::pace::slowest;
+use crate::rate_limit::{Client, RateLimiter};
 
 const OTHER_FIELDS_BYTES_MAX: u64 = 64 * 1024;
 const PUSH_BYTES_MIN: u64 = 2 * 1024 * 1024;
@@ -76,7 +76,7 @@ pub(crate) struct Body<'a> {
     /// Whose bytes these are.
     client: Client,
     /// Who counts them as they arrive.
-    guard: Option<&'a Guard>,
+    guard: Option<&'a RateLimiter>,
     state: Reading,
     /// Of what was read and decoded, once it is.
     share: Option<Share>,
@@ -168,7 +168,7 @@ impl<'a> Body<'a> {
     }
 
     /// Has the bytes counted as they arrive.
-    pub(crate) fn counted_by(&mut self, guard: Option<&'a Guard>) {
+    pub(crate) fn counted_by(&mut self, guard: Option<&'a RateLimiter>) {
         self.guard = guard;
     }
 

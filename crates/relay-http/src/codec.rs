@@ -17,8 +17,7 @@ use relay_core::{Ack, Envelope, Page, Recipient, Seq};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
-use crate::accept::{Accepted, Door, Threads, Verdict};
-use crate::answer::Answer;
+use crate::accept::{Accepted, Admission, Door, Threads};
 use crate::api;
 use crate::connection::{Acceptor, Connections, Protocols, Stage};
 use crate::connection_io::ConnectionIo;
@@ -26,6 +25,7 @@ use crate::connection_state::ConnectionState;
 use crate::cursor::CursorKey;
 use crate::monotonic;
 use crate::open_connections::OpenConnections;
+use crate::response::ApiResponse;
 use crate::server::http1_service;
 
 /// How long the server of a prepared body waits for a request that began to arrive.
@@ -80,7 +80,7 @@ pub fn serve_body(
         // Nobody ever tells it to stop, and the sender has to be kept for that.
         let (_never, paused) = oneshot::channel();
         let open = OpenConnections::new(usize::MAX, usize::MAX, monotonic::now());
-        let door = Door { connections: open, decide: |_| Verdict::OPEN, metrics: Arc::default() };
+        let door = Door { connections: open, decide: |_| Admission::OPEN, metrics: Arc::default() };
         threads.accept(listener, door, paused)?;
         std::future::pending().await
     })
@@ -123,7 +123,7 @@ async fn answer(mut request: Request, body: Bytes) -> Result<HttpResponse, actix
     let mut unread = request.take_payload();
     while unread.next().await.is_some() {}
     io.begin_answer();
-    Ok(Answer::raw(StatusCode::OK, body).into_response(in_flight).map_into_boxed_body())
+    Ok(ApiResponse::raw(StatusCode::OK, body).into_response(in_flight).map_into_boxed_body())
 }
 
 #[cfg(test)]

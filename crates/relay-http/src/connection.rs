@@ -20,13 +20,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
-use crate::answer::Answer;
 use crate::connection_io::ConnectionIo;
 use crate::connection_state::ConnectionState;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::options::Transport;
+use crate::response::ApiResponse;
 use crate::stream::Stream;
 
 /// A client that still sends after its last answer is heard out, so that a reset does not take that answer from it: as long as something
@@ -172,7 +172,7 @@ impl Connections {
             End::Done | End::Closing | End::TimedOut => io.held_back().map(explain),
         };
         let last_words = last_words.map(|error| error.into_answer(None));
-        if let Some(code) = last_words.as_ref().and_then(Answer::code) {
+        if let Some(code) = last_words.as_ref().and_then(ApiResponse::code) {
             self.metrics.unreadable(code);
         }
         // Another connection may need the place of this one, and the server may be over.
@@ -315,7 +315,7 @@ fn explain(status: u16) -> ApiError {
 
 /// Says what is left to be said and closes. While the client still sends what nobody reads, that is taken in and thrown away
 /// for a while: to close at once would reset the connection and take the answer with it.
-async fn close(io: ConnectionIo, last_words: Option<Answer>, limit: Duration) {
+async fn close(io: ConnectionIo, last_words: Option<ApiResponse>, limit: Duration) {
     // Who was given no answer has none to lose.
     let was_answered = io.connection().is_closing() && io.has_input_ahead();
     let is_heard_out = io.connection().has_unread_input() || was_answered || last_words.is_some();

@@ -14,7 +14,7 @@ use crate::addresses::Address;
 use crate::budget::Share;
 use crate::connection_io::ConnectionIo;
 use crate::framing::Malformed;
-use crate::gauge::Entered;
+use crate::in_flight::InFlightGuard;
 use crate::monotonic;
 use crate::open_connections::OpenConnection;
 
@@ -48,7 +48,7 @@ pub(crate) struct InFlightRequest {
     io: Option<ConnectionIo>,
     /// Counts its answer.
     share: Option<Share>,
-    _entered: Option<Entered>,
+    _entered: Option<InFlightGuard>,
 }
 
 impl ConnectionState {
@@ -170,7 +170,7 @@ impl ConnectionState {
     pub(crate) fn begin_request(
         self: &Rc<Self>,
         io: Option<ConnectionIo>,
-        entered: Option<Entered>,
+        entered: Option<InFlightGuard>,
     ) -> InFlightRequest {
         if self.in_flight.replace(self.in_flight.get() + 1) == 0 {
             self.open.set_busy();

@@ -16,13 +16,13 @@ use relay_core::{Error, Rejection, excerpt};
 use relay_ratelimit::Refusal;
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, RATE_LIMIT, whole_seconds};
 use crate::api::Mistake;
 use crate::code::Code;
 use crate::cross_site::Denied;
 use crate::framing::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::readiness::Unready;
 use crate::request_id::RequestId;
+use crate::response::{ApiResponse, RATE_LIMIT, whole_seconds};
 
 /// When to come back to a relay that is draining: by then another one may have taken over.
 const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ pub(crate) enum ApiError {
 }
 
 /// What an error comes to on the wire.
-struct Verdict {
+struct ErrorBody {
     code: Code,
     message: String,
     details: Option<Value>,
@@ -98,17 +98,17 @@ struct Verdict {
 
 impl ApiError {
     /// Logs the error and puts it into an answer: to this request, or to what could not be read as one.
-    pub(crate) fn into_answer(self, request: Option<RequestId>) -> Answer {
-        let verdict = self.verdict();
-        self.log(verdict.code, request);
-        let status = StatusCode::from_u16(verdict.code.status())
+    pub(crate) fn into_answer(self, request: Option<RequestId>) -> ApiResponse {
+        let error_body = self.error_body();
+        self.log(error_body.code, request);
+        let status = StatusCode::from_u16(error_body.code.status())
             .expect("the statuses of all codes are between 100 and 999");
-        let mut answer = Answer::json(status, &verdict.body());
-        answer.set_code(verdict.code);
-        if let Some(wait) = verdict.retry_after {
+        let mut answer = ApiResponse::json(status, &error_body.body());
+        answer.set_code(error_body.code);
+        if let Some(wait) = error_body.retry_after {
             answer.set_header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
-        for (name, value) in verdict.headers {
+        for (name, value) in error_body.headers {
             let value =
                 HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
             answer.set_header(name, value);
@@ -118,16 +118,16 @@ impl ApiError {
 
     /// As [`ApiError::into_answer`], for where no connection of ours carries the answer.
     pub(crate) fn into_plain_response(self) -> Response<Bytes> {
-        let verdict = self.verdict();
-        self.log(verdict.code, None);
-        let status = StatusCode::from_u16(verdict.code.status())
+        let error_body = self.error_body();
+        self.log(error_body.code, None);
+        let status = StatusCode::from_u16(error_body.code.status())
             .expect("the statuses of all codes are between 100 and 999");
-        let mut response = Response::with_body(status, Bytes::from(verdict.body().to_string()));
+        let mut response = Response::with_body(status, Bytes::from(error_body.body().to_string()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(wait) = verdict.retry_after {
+        if let Some(wait) = error_body.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
-        for (name, value) in verdict.headers {
+        for (name, value) in error_body.headers {
             let value =
                 HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
             response.headers_mut().insert(name, value);
@@ -136,71 +136,73 @@ impl ApiError {
     }
 
     /// The one match from what went wrong to what is answered.
-    fn verdict(&self) -> Verdict {
+    fn error_body(&self) -> ErrorBody {
         match self {
             Self::Relay(Error::Rejected(rejection)) => rejected(rejection),
             Self::Relay(Error::Storage(_)) => {
-                Verdict::new(Code::StorageError, "the store failed; it is safe to repeat this")
+                ErrorBody::new(Code::StorageError, "the store failed; it is safe to repeat this")
                     .retry_after(STORAGE_RETRY_AFTER)
             }
             Self::Relay(Error::StorageFull) => {
-                Verdict::new(Code::StorageFull, "there is no space left").retry_after(FULL_RETRY_AFTER)
+                ErrorBody::new(Code::StorageFull, "there is no space left").retry_after(FULL_RETRY_AFTER)
             }
             Self::Relay(Error::Overloaded { retry_after }) => {
-                Verdict::new(Code::Overloaded, "too much work is waiting").retry_after(*retry_after)
+                ErrorBody::new(Code::Overloaded, "too much work is waiting").retry_after(*retry_after)
             }
             Self::Relay(Error::NotReady { retry_after }) => {
-                Verdict::new(Code::NotReady, "the relay is not ready yet").retry_after(*retry_after)
+                ErrorBody::new(Code::NotReady, "the relay is not ready yet").retry_after(*retry_after)
             }
             Self::Json(mistake) => not_json(mistake),
-            Self::BadRequest(what) => Verdict::new(Code::InvalidInput, what),
-            Self::NotFound => Verdict::new(Code::NotFound, "there is no such path"),
+            Self::BadRequest(what) => ErrorBody::new(Code::InvalidInput, what),
+            Self::NotFound => ErrorBody::new(Code::NotFound, "there is no such path"),
             Self::MethodNotAllowed { allow } => {
-                Verdict::new(Code::MethodNotAllowed, format!("this path knows {allow} only"))
+                ErrorBody::new(Code::MethodNotAllowed, format!("this path knows {allow} only"))
                     .header(ALLOW, *allow)
             }
-            Self::RequestTimeout => Verdict::new(Code::RequestTimeout, "the request did not arrive in time"),
-            Self::BodyTooLarge { payload_bytes_max: limit } => Verdict::new(
+            Self::RequestTimeout => {
+                ErrorBody::new(Code::RequestTimeout, "the request did not arrive in time")
+            }
+            Self::BodyTooLarge { payload_bytes_max: limit } => ErrorBody::new(
                 Code::MessageTooLarge,
                 format!("the body is too large for a payload of {limit} bytes"),
             )
             .details(json!({"limit": limit})),
             Self::RequestTooLarge { bytes_max: limit } => {
-                Verdict::new(Code::MessageTooLarge, format!("the body is over {limit} bytes"))
+                ErrorBody::new(Code::MessageTooLarge, format!("the body is over {limit} bytes"))
                     .details(json!({"limit": limit}))
             }
             Self::HeadersTooLarge => {
                 let (bytes, fields) = (HEAD_BYTES_MAX, FIELDS_MAX);
                 let message =
                     format!("the head of the request is over {bytes} bytes, or has over {fields} fields");
-                Verdict::new(Code::HeadersTooLarge, message)
+                ErrorBody::new(Code::HeadersTooLarge, message)
                     .details(json!({"limit_bytes": bytes, "limit_fields": fields}))
             }
-            Self::UnsupportedMediaType => Verdict::new(
+            Self::UnsupportedMediaType => ErrorBody::new(
                 Code::UnsupportedMediaType,
                 "the content type must be application/json or application/*+json",
             ),
-            Self::UnsupportedEncoding => Verdict::new(
+            Self::UnsupportedEncoding => ErrorBody::new(
                 Code::UnsupportedMediaType,
                 "a body may be gzip-encoded, once, and in no other way",
             )
             .header(ACCEPT_ENCODING, "gzip"),
-            Self::CrossSite(Denied::Origin) => Verdict::new(
+            Self::CrossSite(Denied::Origin) => ErrorBody::new(
                 Code::Forbidden,
                 "a browser asks for a page of another site, and its origin is not listed in cors.allowed_origins",
             ),
-            Self::CrossSite(Denied::Host) => Verdict::new(
+            Self::CrossSite(Denied::Host) => ErrorBody::new(
                 Code::Forbidden,
                 "the relay is not to be called by this host name; see allowed_hosts",
             ),
             Self::RateLimited(refusal) => rate_limited(refusal),
             Self::Draining => {
-                Verdict::new(Code::Draining, "the relay is shutting down").retry_after(DRAINING_RETRY_AFTER)
+                ErrorBody::new(Code::Draining, "the relay is shutting down").retry_after(DRAINING_RETRY_AFTER)
             }
-            Self::Unready(why) => Verdict::new(Code::NotReady, "the relay is not ready")
+            Self::Unready(why) => ErrorBody::new(Code::NotReady, "the relay is not ready")
                 .details(json!({"reason": why.to_string()}))
                 .retry_after(UNREADY_RETRY_AFTER),
-            Self::Internal(_) => Verdict::new(Code::InternalError, "the relay has a fault"),
+            Self::Internal(_) => ErrorBody::new(Code::InternalError, "the relay has a fault"),
         }
     }
 
@@ -265,7 +267,7 @@ impl From<Mistake> for ApiError {
     }
 }
 
-impl Verdict {
+impl ErrorBody {
     fn new(code: Code, message: impl Display) -> Self {
         let message = excerpt(&message, MESSAGE_BYTES_MAX);
         Self { code, message, details: None, retry_after: None, headers: Vec::new() }
@@ -295,36 +297,36 @@ impl Verdict {
     }
 }
 
-fn not_json(mistake: &Mistake) -> Verdict {
+fn not_json(mistake: &Mistake) -> ErrorBody {
     let mut details = json!({"line": mistake.line, "column": mistake.column});
     if let (Some(field), Some(details)) = (mistake.field, details.as_object_mut()) {
         details.insert("field".to_owned(), field.into());
     }
-    Verdict::new(Code::InvalidInput, mistake).details(details)
+    ErrorBody::new(Code::InvalidInput, mistake).details(details)
 }
 
-fn rejected(rejection: &Rejection) -> Verdict {
+fn rejected(rejection: &Rejection) -> ErrorBody {
     match rejection {
         Rejection::InvalidInput { field, .. } => {
-            Verdict::new(Code::InvalidInput, rejection).details(json!({"field": field}))
+            ErrorBody::new(Code::InvalidInput, rejection).details(json!({"field": field}))
         }
-        Rejection::Unauthorized => Verdict::new(Code::Unauthorized, rejection),
-        Rejection::Forbidden => Verdict::new(Code::Forbidden, rejection),
+        Rejection::Unauthorized => ErrorBody::new(Code::Unauthorized, rejection),
+        Rejection::Forbidden => ErrorBody::new(Code::Forbidden, rejection),
         Rejection::MessageTooLarge { limit } => {
-            Verdict::new(Code::MessageTooLarge, rejection).details(json!({"limit": limit}))
+            ErrorBody::new(Code::MessageTooLarge, rejection).details(json!({"limit": limit}))
         }
-        Rejection::QuotaExceeded { reason, limit, used } => Verdict::new(Code::QuotaExceeded, rejection)
+        Rejection::QuotaExceeded { reason, limit, used } => ErrorBody::new(Code::QuotaExceeded, rejection)
             .details(json!({"reason": reason.as_str(), "limit": limit, "used": used})),
     }
 }
 
 /// The two fields are those of draft-ietf-httpapi-ratelimit-headers-10.
-fn rate_limited(refusal: &Refusal) -> Verdict {
+fn rate_limited(refusal: &Refusal) -> ErrorBody {
     let Refusal { bucket, retry_after, banned, quota, window_seconds, .. } = *refusal;
     let message =
         if banned { "too many requests, and banned for it for a while" } else { "too many requests" };
     let retry_after_ms = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    Verdict::new(Code::RateLimited, message)
+    ErrorBody::new(Code::RateLimited, message)
         .details(json!({"bucket": bucket, "retry_after_ms": retry_after_ms}))
         .retry_after(retry_after)
         .header(RATE_LIMIT_POLICY, format!("\"{bucket}\";q={quota};w={window_seconds}"))
@@ -363,7 +365,7 @@ mod tests {
     fn words_of_any_length_make_a_short_answer() {
         for word in ["x", "\u{1}", "\\", "\u{1f980}"] {
             let rejection = Rejection::invalid("recipient", word.repeat(1_000_000));
-            let answer = ApiError::from(rejection).verdict().body().to_string();
+            let answer = ApiError::from(rejection).error_body().body().to_string();
             assert!(answer.len() <= 2048, "{} bytes", answer.len());
         }
     }
@@ -372,7 +374,7 @@ mod tests {
     fn what_is_internal_stays_inside() {
         let secret = || io::Error::other("/var/lib/relay/secret.db");
         for error in [ApiError::Relay(Error::storage(secret())), ApiError::Internal(secret().to_string())] {
-            assert!(!error.verdict().body().to_string().contains("secret"));
+            assert!(!error.error_body().body().to_string().contains("secret"));
         }
         assert_eq!(chain(&Error::storage(secret())), "the store failed: /var/lib/relay/secret.db");
     }

@@ -12,7 +12,7 @@
 //! - [`Readiness`] says what `/ready` tells.
 //! - [`tls`] keeps certificates.
 //!
-//! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http and `route` to `desk` (limits,
+//! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http and `route` to `service` (limits,
 //! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `budget` bounds what
 //! is in flight, `guard` limits rates, `cursor` writes cursors, `request_id` names requests in the log.
 
@@ -21,7 +21,6 @@
 mod accept;
 mod addresses;
 mod admin;
-mod answer;
 mod api;
 mod body;
 mod budget;
@@ -33,27 +32,28 @@ mod connection_io;
 mod connection_state;
 mod cross_site;
 mod cursor;
-mod desk;
 mod error;
 mod forwarded;
 mod framing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gauge;
-mod guard;
 #[cfg(feature = "tls")]
 mod http2;
+mod in_flight;
 mod metrics;
 mod monotonic;
 mod open_connections;
 mod openapi;
 mod options;
 mod pace;
+mod rate_limit;
 mod readiness;
 mod request_id;
+mod response;
 mod route;
 mod server;
+mod service;
 mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;

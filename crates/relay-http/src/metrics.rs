@@ -2,14 +2,14 @@
 //! anything, and counting takes neither a lock nor memory.
 //!
 //! Their algebra:
-//! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts the pushes whose fate is known, so it is computed
+//! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts the pushes whose outcome is known, so it is computed
 //!   from the other three and cannot disagree with them. A push counts as failed when it was refused, when the relay could
 //!   not do it, and when its client went away before the answer.
 //! - `pull_total` and `ack_total` count the requests that began, whatever became of them.
 //! - A request that the rate limit refused, or that came while the relay drained, is in none of these totals; the first is in
 //!   `rate_limited`.
-//! - Every request is counted once more by its endpoint and its fate (`requests`): an error's code, `ok` or `gone`. The sum over
-//!   the fates is all requests; `ok` of `/push` = `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints
+//! - Every request is counted once more by its endpoint and its outcome (`requests`): an error's code, `ok` or `gone`. The sum over
+//!   the outcomes is all requests; `ok` of `/push` = `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints
 //!   together = `rate_limited`.
 
 mod connections;
@@ -27,14 +27,14 @@ use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::code::Code;
-use crate::gauge::Gauge;
+use crate::in_flight::InFlight;
 use crate::open_connections::OpenConnections;
 use crate::route::Endpoint;
 use crate::waiting_line::WaitingLine;
 use connections::RefusedConnections;
 pub(crate) use connections::WhyRefused;
 pub use name::{Metric, MetricKind};
-use requests::{Asking, Requests};
+use requests::{RequestTimer, Requests};
 
 /// The counters of one relay. All methods may be called from any thread.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ pub struct Metrics {
 pub(crate) struct Watched {
     pub(crate) since: Instant,
     pub(crate) connections: OpenConnections,
-    pub(crate) requests: Gauge,
+    pub(crate) requests: InFlight,
     pub(crate) in_flight: Budget,
     pub(crate) waiting: WaitingLine,
 }
@@ -81,7 +81,7 @@ pub(crate) struct Levels {
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Counts {
-    /// Pushes whose fate is known.
+    /// Pushes whose outcome is known.
     pub push_total: u64,
     /// Pushes that put an item into a queue.
     pub push_stored: u64,
@@ -101,7 +101,7 @@ pub struct Counts {
     pub gc_removed: u64,
 }
 
-/// A push whose fate is open. Dropped as it is, it has failed.
+/// A push whose outcome is open. Dropped as it is, it has failed.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct PendingPush<'a> {
@@ -173,7 +173,7 @@ impl Metrics {
     }
 
     /// A request to this endpoint, or to none, began at `now`.
-    pub(crate) fn request_began(&self, endpoint: Option<Endpoint>, now: Instant) -> Asking<'_> {
+    pub(crate) fn request_began(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
         self.requests.began(endpoint, now)
     }
 

@@ -5,7 +5,7 @@ use actix_web::http::Method;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::answer::Sending;
+use crate::response::ResponseBody;
 
 /// A path of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,18 +21,18 @@ pub(crate) enum Endpoint {
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum RouteMatch {
     /// An endpoint, by a method that it knows.
-    For(Endpoint),
+    Found(Endpoint),
     /// What may be done there.
     Options {
         /// The methods.
         allow: &'static str,
     },
     /// An endpoint, by another method.
-    Wrongly(Endpoint),
+    MethodNotAllowed(Endpoint),
     /// A path that there is not.
-    Nowhere,
+    NotFound,
 }
 
 impl Endpoint {
@@ -64,28 +64,28 @@ impl Endpoint {
     }
 }
 
-impl Asked {
+impl RouteMatch {
     /// The endpoint that the path names.
     pub(crate) const fn endpoint(self) -> Option<Endpoint> {
         match self {
-            Self::For(endpoint) | Self::Wrongly(endpoint) => Some(endpoint),
-            Self::Options { .. } | Self::Nowhere => None,
+            Self::Found(endpoint) | Self::MethodNotAllowed(endpoint) => Some(endpoint),
+            Self::Options { .. } | Self::NotFound => None,
         }
     }
 
     /// A path that there is not, or the relay as a whole.
     fn elsewhere(head: &RequestHead) -> Self {
         let is_whole = head.method == Method::OPTIONS && head.uri.path() == "*";
-        if is_whole { Self::Options { allow: "GET, HEAD, POST, OPTIONS" } } else { Self::Nowhere }
+        if is_whole { Self::Options { allow: "GET, HEAD, POST, OPTIONS" } } else { Self::NotFound }
     }
 
     fn at(endpoint: Endpoint, head: &RequestHead) -> Self {
         if head.method == Method::OPTIONS {
             Self::Options { allow: endpoint.allow() }
         } else if endpoint.knows(&head.method) {
-            Self::For(endpoint)
+            Self::Found(endpoint)
         } else {
-            Self::Wrongly(endpoint)
+            Self::MethodNotAllowed(endpoint)
         }
     }
 }
@@ -93,18 +93,18 @@ impl Asked {
 /// All routes of the API, and one for everything else, to one handler.
 pub(crate) fn routes<F, A>(config: &mut ServiceConfig, respond: F)
 where
-    F: Fn(Asked, HttpRequest, Payload) -> A + Clone + 'static,
-    A: Future<Output = HttpResponse<Sending>> + 'static,
+    F: Fn(RouteMatch, HttpRequest, Payload) -> A + Clone + 'static,
+    A: Future<Output = HttpResponse<ResponseBody>> + 'static,
 {
     for endpoint in Endpoint::ALL {
         let respond = respond.clone();
         let respond = move |request: HttpRequest, payload: web::Payload| {
-            respond(Asked::at(endpoint, request.head()), request, payload.into_inner())
+            respond(RouteMatch::at(endpoint, request.head()), request, payload.into_inner())
         };
         config.route(endpoint.path(), web::to(respond));
     }
     let respond = move |request: HttpRequest, payload: web::Payload| {
-        respond(Asked::elsewhere(request.head()), request, payload.into_inner())
+        respond(RouteMatch::elsewhere(request.head()), request, payload.into_inner())
     };
     config.default_service(web::to(respond));
 }

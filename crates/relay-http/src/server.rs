@@ -27,17 +27,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use crate::accept::{Accepted, Door, Threads};
-use crate::answer::Sending;
 use crate::connection::{Connections, Protocols, Stage};
 use crate::connection_io::ConnectionIo;
 use crate::connection_state::{ConnectionState, InFlightRequest};
-use crate::desk::{Desk, Outcome};
-use crate::gauge::Gauge;
+use crate::in_flight::InFlight;
 use crate::metrics::{Metrics, Watched};
 use crate::monotonic;
 use crate::open_connections::OpenConnections;
 use crate::options::{Options, Transport};
-use crate::route::{Asked, routes};
+use crate::response::ResponseBody;
+use crate::route::{RouteMatch, routes};
+use crate::service::{Handled, RelayService};
 
 /// How much of an answer goes to the socket at once. The kernel makes full segments of it, where a third as much costs it twice the
 /// work; and the framework keeps a buffer of this size and the piece that overfills it, but gives one of over 128 KiB back.
@@ -45,9 +45,9 @@ const WRITE_BUFFER_BYTES: usize = 96 * 1024;
 
 /// All that the worker threads share.
 struct Shared<R> {
-    desk: Desk<R>,
+    service: RelayService<R>,
     connections: Connections,
-    requests: Gauge,
+    requests: InFlight,
     open: OpenConnections,
     /// Closed once no worker holds any of this any more.
     _alive: mpsc::Sender<()>,
@@ -79,7 +79,7 @@ pub fn serve<R: Relay>(
         let at_door = Arc::clone(&shared);
         let door = Door {
             connections: shared.open.clone(),
-            decide: move |peer: SocketAddr| at_door.desk.decide(peer.ip()),
+            decide: move |peer: SocketAddr| at_door.service.decide(peer.ip()),
             metrics: door_metrics,
         };
         threads.accept(listener, door, paused)?;
@@ -191,16 +191,16 @@ impl<R: Relay> Shared<R> {
         let (max, per_address_max) =
             (options.connections_max.get(), options.connections_per_address_max.get());
         let open = OpenConnections::new(max, per_address_max, now);
-        let desk = Desk::new(relay, Arc::clone(&metrics), options);
-        let requests = Gauge::default();
+        let service = RelayService::new(relay, Arc::clone(&metrics), options);
+        let requests = InFlight::default();
         metrics.watch(Watched {
             since: now,
             connections: open.clone(),
             requests: requests.clone(),
-            in_flight: desk.budget(),
-            waiting: desk.waiting(),
+            in_flight: service.budget(),
+            waiting: service.waiting(),
         });
-        Self { desk, connections, requests, open, _alive: alive }
+        Self { service, connections, requests, open, _alive: alive }
     }
 
     fn receive_http1(&self, request: &Request) -> ConnectionIo {
@@ -214,12 +214,17 @@ impl<R: Relay> Shared<R> {
     /// From here on, and not from when it is worked at first, the request has to be waited for.
     fn receive(&self, request: &Request, connection: &Rc<ConnectionState>, io: Option<ConnectionIo>) {
         // A request that is sent away holds nothing up.
-        let entered = (!self.desk.is_draining()).then(|| self.requests.enter());
+        let entered = (!self.service.is_draining()).then(|| self.requests.enter());
         request.extensions_mut().insert(connection.begin_request(io, entered));
     }
 
     /// Answers a request that was received.
-    async fn respond(&self, asked: Asked, request: HttpRequest, payload: Payload) -> HttpResponse<Sending> {
+    async fn respond(
+        &self,
+        asked: RouteMatch,
+        request: HttpRequest,
+        payload: Payload,
+    ) -> HttpResponse<ResponseBody> {
         let in_flight =
             request.extensions_mut().remove::<InFlightRequest>().expect("`receive` gives every request one");
         let connection = Rc::clone(in_flight.connection());
@@ -230,13 +235,13 @@ impl<R: Relay> Shared<R> {
             return std::future::pending().await;
         }
         let kind = request.head().connection_type();
-        let Outcome { mut answer, has_unread_input } =
-            self.desk.answer(asked, request.head(), payload, &in_flight).await;
+        let Handled { mut answer, has_unread_input } =
+            self.service.call(asked, request.head(), payload, &in_flight).await;
         // What is left unread would be taken for the next request. The framework ends a connection whose client offers an
         // upgrade, and does not say so; and what it says otherwise follows the last head that it has read.
         let is_last = has_unread_input
             || connection.is_ending()
-            || self.desk.is_draining()
+            || self.service.is_draining()
             || kind != ConnectionType::KeepAlive;
         if is_last && is_http1 {
             answer.close();
@@ -250,7 +255,7 @@ impl<R: Relay> Shared<R> {
 }
 
 async fn drain_all<R: Relay>(shared: &Shared<R>, pause: oneshot::Sender<()>, stage: &watch::Sender<Stage>) {
-    shared.desk.begin_drain();
+    shared.service.begin_drain();
     stage.send_replace(Stage::Draining);
     shared.requests.empty().await;
     // Nobody is left to be told only when the accepting has ended by itself.

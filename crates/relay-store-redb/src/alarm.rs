@@ -1,24 +1,24 @@
-//! How the keeper hears at once that redb refuses the index from now on. It tells nothing else, and opens nothing.
+//! How the maintenance thread hears at once that redb refuses the index from now on. It tells nothing else, and opens nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 
-use crate::keeper::Task;
+use crate::maintenance::Task;
 
-/// Raised by whoever sees the index fail, and heard by the keeper. However many raise it, it is one task until the keeper looks.
+/// Raised by whoever sees the index fail, and heard by the maintenance thread. However many raise it, it is one task until the maintenance thread looks.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm {
     is_raised: AtomicBool,
-    /// The way to the keeper, which ends when nobody else can ask it for anything: this keeps it from nothing.
-    keeper: OnceLock<Weak<Sender<Task>>>,
+    /// The way to the maintenance thread, which ends when nobody else can ask it for anything: this keeps it from nothing.
+    maintenance: OnceLock<Weak<Sender<Task>>>,
 }
 
 impl Alarm {
-    /// From here on the keeper hears of it, and of what was before.
-    pub(crate) fn lead_to(&self, keeper: &Arc<Sender<Task>>) {
-        // It leads to one keeper for good.
-        drop(self.keeper.set(Arc::downgrade(keeper)));
+    /// From here on the maintenance thread hears of it, and of what was before.
+    pub(crate) fn lead_to(&self, maintenance: &Arc<Sender<Task>>) {
+        // It leads to one maintenance thread for good.
+        drop(self.maintenance.set(Arc::downgrade(maintenance)));
         if self.is_raised.load(Ordering::SeqCst) {
             self.wake();
         }
@@ -30,15 +30,15 @@ impl Alarm {
         }
     }
 
-    /// The keeper looks now: what fails from here on is told anew.
+    /// The maintenance thread looks now: what fails from here on is told anew.
     pub(crate) fn heard(&self) {
         self.is_raised.store(false, Ordering::SeqCst);
     }
 
     fn wake(&self) {
-        if let Some(keeper) = self.keeper.get().and_then(Weak::upgrade) {
-            // A keeper that is gone opens nothing any more.
-            drop(keeper.send(Task::Heal));
+        if let Some(maintenance) = self.maintenance.get().and_then(Weak::upgrade) {
+            // A maintenance thread that is gone opens nothing any more.
+            drop(maintenance.send(Task::Heal));
         }
     }
 }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_once_until_the_keeper_looks() {
+    fn it_is_told_once_until_the_maintenance_thread_looks() {
         let (alarm, (sender, tasks)) = (Alarm::default(), channel());
         alarm.raise();
         let sender = Arc::new(sender);
@@ -66,6 +66,6 @@ mod tests {
         drop(sender);
         alarm.heard();
         alarm.raise();
-        assert!(matches!(tasks.try_recv(), Err(TryRecvError::Disconnected)), "it keeps no keeper at work");
+        assert!(matches!(tasks.try_recv(), Err(TryRecvError::Disconnected)), "it keeps no thread at work");
     }
 }

@@ -67,14 +67,14 @@ impl Snapshot {
         let total_bytes = self.files.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.index_bytes;
         let mut copy = Copy { progress: Progress { done_bytes: 0, total_bytes }, watch, entries: Vec::new() };
         copy.advance(0)?;
-        let Self { base, disk: source, files, index_bytes, pace, _pin } = self;
-        let written = caught(|| index::write(&disk, CACHE_BYTES, &pace, &base));
-        if base.is_overtaken() {
+        let Self { index_snapshot, disk: source, files, index_bytes, throttle, _pin } = self;
+        let written = caught(|| index::write(&disk, CACHE_BYTES, &throttle, &index_snapshot));
+        if index_snapshot.is_overtaken() {
             return Err(CopyError::Overtaken);
         }
         written.map_err(|source| CopyError::Index { path: path.to_owned(), source })?;
         // Its pages can be used again from here on.
-        drop(base);
+        drop(index_snapshot);
         copy.note(&*disk, index::FILE_NAME).map_err(|source| failed(index::FILE_NAME, source))?;
         copy.advance(index_bytes)?;
         for (name, bytes) in files {

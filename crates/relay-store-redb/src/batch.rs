@@ -6,24 +6,25 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{
-    Front as LiveFront, Item, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace, Usage, WriteTx,
+    Front as LiveFront, Item, ItemId, ItemStatus, Queued as _, ReadTx, Recipient, Seq, Timestamp, Usage,
+    WriteTx,
 };
 use relay_journal::{Frame, Mark};
 
-use crate::aside::Ahead;
-use crate::base::Base;
+use crate::blob_writer::Prepared;
 use crate::error::StoreError;
 use crate::handle::{OpenQueue, QueueHandle};
+use crate::index_snapshot::IndexSnapshot;
 use crate::journals::Journals;
-use crate::layer::{Layer, Numbers};
-use crate::memo::Memo;
+use crate::memtable::{Memtable, Numbers};
 use crate::payload;
+use crate::queue_cache::QueueCache;
 use crate::read::Reading;
 use crate::record::{self, ItemRecord, Removed, Trimmed, kind};
 use crate::schema::{ItemRow, Key};
-use crate::state::State;
 use crate::sweep::Front;
 use crate::tables::Tables;
+use crate::version::Version;
 
 /// A payload on its way to the journal, and the number of its item.
 type Pending = (Seq, Bytes);
@@ -34,7 +35,7 @@ pub(crate) struct Batch<'s> {
     records: relay_journal::Batch,
     journal: &'s Journals,
     /// What was done for the push that is decided next.
-    pub(crate) ahead: Ahead,
+    pub(crate) ahead: Prepared,
     /// Payloads that cannot be read from the journal yet.
     pending: Vec<Pending>,
     /// Whether the payload of a push is compared by whoever asked for it, once it is answered that it is known.
@@ -54,18 +55,18 @@ pub(crate) struct Savepoint {
 
 impl<'s> Batch<'s> {
     pub(crate) fn new(
-        state: &'s State,
-        memo: &'s Memo,
+        version: &'s Version,
+        cache: &'s QueueCache,
         records: relay_journal::Batch,
         journal: &'s Journals,
         slot_ms: u64,
         now: Timestamp,
     ) -> Self {
         Self {
-            tables: Tables::new(state, memo),
+            tables: Tables::new(version, cache),
             records,
             journal,
-            ahead: Ahead::Nothing,
+            ahead: Prepared::Nothing,
             pending: Vec::new(),
             compares_later: false,
             to_compare: Cell::new(None),
@@ -75,8 +76,8 @@ impl<'s> Batch<'s> {
     }
 
     /// What was decided, and the records of it.
-    pub(crate) fn finish(self) -> (Layer, relay_journal::Batch) {
-        (self.tables.layer, self.records)
+    pub(crate) fn finish(self) -> (Memtable, relay_journal::Batch) {
+        (self.tables.memtable, self.records)
     }
 
     /// From here on, [`Batch::rollback`] takes back.
@@ -130,9 +131,9 @@ impl<'s> Batch<'s> {
 
     /// Takes what has expired out of a queue, as far as it is told what that comes to, and tells how many items that were. A queue that
     /// then holds and remembers nothing is forgotten.
-    pub(crate) fn trim(&mut self, front: &Front, base: &Base) -> Result<u64, StoreError> {
+    pub(crate) fn trim(&mut self, front: &Front, index_snapshot: &IndexSnapshot) -> Result<u64, StoreError> {
         let Some(mut open) = self.tables.open(front.queue)? else { return Ok(0) };
-        let Some((items, trimmed)) = self.expired(&open, front, base)? else { return Ok(0) };
+        let Some((items, trimmed)) = self.expired(&open, front, index_snapshot)? else { return Ok(0) };
         if items > 0 {
             self.records.append(kind::TRIMMED, &trimmed.encode(), Bytes::new());
             self.tables.trim(&mut open, trimmed.through, trimmed.sum.as_ref())?;
@@ -147,10 +148,10 @@ impl<'s> Batch<'s> {
         &self,
         open: &OpenQueue,
         front: &Front,
-        base: &Base,
+        index_snapshot: &IndexSnapshot,
     ) -> Result<Option<(u64, Trimmed)>, StoreError> {
         let trimmed = Trimmed { queue: front.queue, now: self.now, ..Trimmed::default() };
-        if let Some(here) = open.row.here() {
+        if let Some(here) = open.row.inline() {
             let expired: Vec<_> = here.iter().take_while(|item| !item.is_live(self.now)).collect();
             let through = expired.last().map_or(Seq::ZERO, |item| item.seq);
             return Ok(Some((expired.len() as u64, Trimmed { through, ..trimmed })));
@@ -162,7 +163,7 @@ impl<'s> Batch<'s> {
         let first = open.row.ends.map(|ends| ends.first.seq).filter(is_first);
         let is_as_walked = first.is_some_and(|first| {
             let (from, to) = (Key::item(front.queue, first), Key::item(front.queue, walked.through.next()));
-            std::ptr::eq(view.base(), base) && view.is_of_index(&from, &to)
+            std::ptr::eq(view.index_snapshot(), index_snapshot) && view.is_of_index(&from, &to)
         });
         let sum = Some(walked.sum.clone());
         Ok(is_as_walked
@@ -183,7 +184,7 @@ impl ReadTx for Batch<'_> {
         self.reading().usage(queue)
     }
 
-    fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<Trace>, StoreError> {
+    fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<ItemStatus>, StoreError> {
         self.reading().locate(queue, id)
     }
 
@@ -202,7 +203,7 @@ impl ReadTx for Batch<'_> {
 
     fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
         match self.ahead {
-            Ahead::Compared(known, is_same) if known == seq => return Ok(is_same),
+            Prepared::Compared(known, is_same) if known == seq => return Ok(is_same),
             _ => {}
         }
         // The last one counts: a request that was taken back has used the number before.
@@ -242,7 +243,7 @@ impl WriteTx for Batch<'_> {
             }
         };
         self.pending.push((item.seq, item.body.clone()));
-        let location = if let Ahead::Written(location) = std::mem::take(&mut self.ahead) {
+        let location = if let Prepared::Written(location) = std::mem::take(&mut self.ahead) {
             let record = payload::record(open.number, recipient, &item, location);
             self.records.append(kind::PUSHED_ASIDE, &record, Bytes::new());
             location

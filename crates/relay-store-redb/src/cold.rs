@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use relay_core::{ItemId, Recipient, Timestamp};
 
-use crate::acked::AckedNames;
-use crate::base::Base;
+use crate::dedup_filter::DedupFilter;
 use crate::error::StoreError;
+use crate::index_snapshot::IndexSnapshot;
 use crate::schema::{self, Key, QueueRow};
 
 /// So many requests read ahead after a read that had to wait. Where all is in memory, none does.
@@ -33,24 +33,25 @@ impl Cold {
 
 /// Reads what the writer looks at in the index for a request about these items.
 pub(crate) fn read_ahead(
-    base: &Base,
-    acked: &AckedNames,
+    index_snapshot: &IndexSnapshot,
+    acked: &DedupFilter,
     recipient: &Recipient,
     items: &[ItemId],
 ) -> Result<(), StoreError> {
-    let Some(queue) = base.name(recipient)? else { return Ok(()) };
-    let Some(row) = base.get(&Key::queue(queue))? else { return Ok(()) };
+    let Some(queue) = index_snapshot.name(recipient)? else { return Ok(()) };
+    let Some(row) = index_snapshot.get(&Key::queue(queue))? else { return Ok(()) };
     let row = QueueRow::decode(&row.bytes()?)?;
     for id in items {
-        if row.here().is_none() {
-            let seq = base.get(&Key::trace(queue, *id))?.map(|trace| schema::decode_seq(&trace.bytes()?));
+        if row.inline().is_none() {
+            let seq =
+                index_snapshot.get(&Key::by_id(queue, *id))?.map(|trace| schema::decode_seq(&trace.bytes()?));
             if let Some(seq) = seq.transpose()? {
-                base.get(&Key::item(queue, seq))?;
+                index_snapshot.get(&Key::item(queue, seq))?;
             }
         }
         if row.remembers_until > Timestamp::default() {
             for slot in acked.slots_of(queue, *id) {
-                base.get(&Key::acked(slot, queue, *id))?;
+                index_snapshot.get(&Key::acked(slot, queue, *id))?;
             }
         }
     }

@@ -109,8 +109,8 @@ pub enum StoreError {
     #[error("the writer has ended")]
     WriterEnded,
     /// The thread that writes checkpoints has ended.
-    #[error("the keeper has ended")]
-    KeeperEnded,
+    #[error("the maintenance thread has ended")]
+    MaintenanceEnded,
     /// The thread of a pull has ended before it was done.
     #[error("the reader has ended")]
     ReaderEnded,

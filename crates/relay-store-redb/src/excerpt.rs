@@ -1,5 +1,5 @@
-//! What a reader takes of the layer that is still being changed: what that says of one queue, as far as it is wanted, or all of it. The index
-//! and the layer that a checkpoint writes do not change, so the reader keeps them, and holds nobody up while it waits for the disk.
+//! What a reader takes of the memtable that is still being changed: what that says of one queue, as far as it is wanted, or all of it. The index
+//! and the memtable that a checkpoint writes do not change, so the reader keeps them, and holds nobody up while it waits for the disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use relay_core::{ItemId, Recipient, Seq};
 
-use crate::acked::AckedNames;
-use crate::base::{Base, Live};
-use crate::core::Core;
+use crate::dedup_filter::DedupFilter;
 use crate::error::{StoreError, caught};
+use crate::index_snapshot::{IndexSnapshot, Live};
 use crate::journals::Journals;
-use crate::layer::{Layer, Numbers};
+use crate::memtable::{Memtable, Numbers};
 use crate::read::Reading;
 use crate::rows::{Rows, Slot};
 use crate::schema::{Key, ParsedKey};
+use crate::shared::Shared;
 use crate::snapshot::Pin;
-use crate::state::Frozen;
-use crate::view::View;
+use crate::version::SealedMemtable;
+use crate::view::ReadView;
 
 /// So many rows of a queue are copied at most, a quarter of a millisecond's work. A page and what was acked within it are fewer.
 pub(crate) const ROWS_MAX: usize = 4096;
@@ -33,20 +33,20 @@ pub(crate) struct Wanted {
     pub(crate) from: Seq,
     /// What is known of this name.
     pub(crate) id: Option<ItemId>,
-    /// So many rows may be copied of the active layer.
+    /// So many rows may be copied of the active memtable.
     pub(crate) rows_max: usize,
-    /// None of them has to be if the items begin in an older layer, and those of the active one have all come since: a page of a deep queue
+    /// None of them has to be if the items begin in an older memtable, and those of the active one have all come since: a page of a deep queue
     /// ends before them as a rule.
     pub(crate) is_of_older: bool,
 }
 
 /// A queue, as it was when it was looked up.
 pub(crate) struct Excerpt {
-    layer: Layer,
+    memtable: Memtable,
     coverage: Option<Coverage>,
-    frozen: Option<Arc<Frozen>>,
-    base: Arc<Base>,
-    acked: Arc<AckedNames>,
+    sealed: Option<Arc<SealedMemtable>>,
+    index_snapshot: Arc<IndexSnapshot>,
+    acked: Arc<DedupFilter>,
 }
 
 /// The store is read whole once more when its index is opened anew meanwhile, so often: that is done once a second at most.
@@ -71,21 +71,21 @@ impl Whole {
     /// # Errors
     /// When the index was opened anew meanwhile, whose pages may have been used again.
     pub(crate) fn checked<T>(&self, read: T) -> Result<T, StoreError> {
-        if self.excerpt.base.is_overtaken() {
+        if self.excerpt.index_snapshot.is_overtaken() {
             return Err(io::Error::other("the index was opened anew meanwhile").into());
         }
         Ok(read)
     }
 }
 
-impl Core {
+impl Shared {
     /// The store as it is now.
     pub(crate) fn whole(&self) -> Whole {
         // Before anything is looked at that a file is needed for.
         let pin = Pin::new(&self.pins);
-        let state = self.state();
-        let (excerpt, segments) = (state.whole(), state.segments());
-        Whole { excerpt, segments, numbers: state.numbers(), _pin: pin }
+        let version = self.version();
+        let (excerpt, segments) = (version.whole(), version.segments());
+        Whole { excerpt, segments, numbers: version.numbers(), _pin: pin }
     }
 
     /// Reads the store as it is now; and once more, as it is by then, what may be wrong.
@@ -126,38 +126,38 @@ pub(crate) struct Coverage {
 impl Excerpt {
     /// Takes what `active` says of the queue of `recipient`, if it has one.
     pub(crate) fn new(
-        active: &Layer,
-        frozen: Option<Arc<Frozen>>,
-        base: Arc<Base>,
-        acked: Arc<AckedNames>,
+        active: &Memtable,
+        sealed: Option<Arc<SealedMemtable>>,
+        index_snapshot: Arc<IndexSnapshot>,
+        acked: Arc<DedupFilter>,
         (recipient, queue): (&Recipient, Option<u64>),
         wanted: Wanted,
     ) -> Self {
-        let older = frozen.as_ref().map_or(base.numbers.seq, |frozen| frozen.layer.numbers.seq);
-        let mut layer = Layer::new(active.numbers);
-        layer.names.insert(recipient.clone(), queue);
-        let coverage = queue.and_then(|queue| copy(&active.rows, &mut layer.rows, queue, older, wanted));
+        let older = sealed.as_ref().map_or(index_snapshot.numbers.seq, |sealed| sealed.memtable.numbers.seq);
+        let mut memtable = Memtable::new(active.numbers);
+        memtable.names.insert(recipient.clone(), queue);
+        let coverage = queue.and_then(|queue| copy(&active.rows, &mut memtable.rows, queue, older, wanted));
         if let (Some(queue), Some(id)) = (queue, wanted.id) {
             for slot in acked.slots_of(queue, id) {
-                active.rows.copy(&Key::acked(slot, queue, id), &mut layer.rows);
+                active.rows.copy(&Key::acked(slot, queue, id), &mut memtable.rows);
             }
         }
-        Self { layer, coverage, frozen, base, acked }
+        Self { memtable, coverage, sealed, index_snapshot, acked }
     }
 
     /// Takes all that `active` says.
     pub(crate) fn whole(
-        active: &Layer,
-        frozen: Option<Arc<Frozen>>,
-        base: Arc<Base>,
-        acked: Arc<AckedNames>,
+        active: &Memtable,
+        sealed: Option<Arc<SealedMemtable>>,
+        index_snapshot: Arc<IndexSnapshot>,
+        acked: Arc<DedupFilter>,
     ) -> Self {
-        Self { layer: active.clone(), coverage: None, frozen, base, acked }
+        Self { memtable: active.clone(), coverage: None, sealed, index_snapshot, acked }
     }
 
-    pub(crate) fn view(&self) -> View<'_> {
-        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
-        let view = View::new([None, Some(&self.layer), frozen], &self.base, &self.acked);
+    pub(crate) fn view(&self) -> ReadView<'_> {
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable);
+        let view = ReadView::new([None, Some(&self.memtable), sealed], &self.index_snapshot, &self.acked);
         match &self.coverage {
             Some(coverage) => view.within(coverage),
             None => view,
@@ -165,7 +165,7 @@ impl Excerpt {
     }
 }
 
-/// Copies the rows of a queue. `older` is the last arrival number that the layers below may have. Tells what is covered, if not all is.
+/// Copies the rows of a queue. `older` is the last arrival number that the memtables below may have. Tells what is covered, if not all is.
 fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
     let Wanted { from, id, mut rows_max, is_of_older } = wanted;
     let (start, end) = (Key::items_start(queue), Key::items_start(queue.saturating_add(1)));
@@ -184,13 +184,13 @@ fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, older: Seq, wanted: Wante
         active.copy_range(&start, &end, rows_max, excerpt);
         return None;
     }
-    let (from, names_end) = (Key::item(queue, from), Key::traces_end(queue));
+    let (from, names_end) = (Key::item(queue, from), Key::by_id_end(queue));
     let to = active.copy_range(&from, &items_end, rows_max, excerpt).unwrap_or(items_end);
     let first = Key::item(queue, first);
     active.copy(&first, excerpt);
     active.copy_range(&names_end, &end, usize::MAX, excerpt);
     if let Some(id) = id {
-        active.copy(&Key::trace(queue, id), excerpt);
+        active.copy(&Key::by_id(queue, id), excerpt);
         if let Some(seq) = active.traced(queue, id) {
             active.copy(&Key::item(queue, seq), excerpt);
         }
@@ -203,7 +203,7 @@ impl Coverage {
     pub(crate) fn lacks(&self, key: &Key) -> bool {
         match key.parse() {
             Ok(ParsedKey::Item(..)) => *key != self.first && !(self.from..self.to).contains(key),
-            Ok(ParsedKey::Trace(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
+            Ok(ParsedKey::ById(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
             Ok(ParsedKey::Queue(_) | ParsedKey::Block(..)) => false,
             Ok(ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Due(..)) | Err(_) => true,
         }
@@ -212,7 +212,7 @@ impl Coverage {
     /// As far as all is known of the rows from `from` on and before `to`; `None` if not even of the first one.
     pub(crate) fn known_to(&self, from: &Key, to: &Key) -> Option<Key> {
         let queue = from.about();
-        if *from >= Key::traces_end(queue) && *to <= Key::items_start(queue.saturating_add(1)) {
+        if *from >= Key::by_id_end(queue) && *to <= Key::items_start(queue.saturating_add(1)) {
             return Some(*to);
         }
         (self.from <= *from && *to <= Key::items_end(queue)).then(|| self.to.min(*to))

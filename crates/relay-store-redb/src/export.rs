@@ -12,8 +12,8 @@ use crate::journals;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
 use crate::record::Owner;
-use crate::recount;
 use crate::schema::ItemRow;
+use crate::verify;
 use crate::{Contents, RedbRelay, index};
 
 /// What is read together, in items and in payload bytes, unless one item alone is larger.
@@ -73,17 +73,17 @@ impl RedbRelay {
         &self,
         mut visit: impl FnMut(&Recipient, Item<Bytes>) -> ControlFlow<()>,
     ) -> Result<Vec<String>, StoreError> {
-        let whole = self.core.whole();
-        let reading = whole.reading(&self.core.journal);
-        let time = self.core.clock.read();
+        let whole = self.shared.whole();
+        let reading = whole.reading(&self.shared.journal);
+        let time = self.shared.clock.read();
         let mut visit = |recipient: &Recipient, mut item: Item<Bytes>| {
             (item.arrival, item.deadline) = (time.outside(item.arrival), time.outside(item.deadline));
             visit(recipient, item)
         };
         let lost = caught(|| {
             let mut lost = self.findings.clone();
-            lost.extend(recount::find_damaged_rows(&reading)?);
-            for rows in recount::queues(&reading)? {
+            lost.extend(verify::find_damaged_rows(&reading)?);
+            for rows in verify::queues(&reading)? {
                 let rows = rows?;
                 let queue = rows.queue;
                 match export_queue(&reading, &rows, time.now, &mut lost, &mut visit) {
@@ -103,9 +103,9 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     pub fn stats(&self) -> Result<Stats, StoreError> {
-        let mut stats = self.core.read_whole(|whole| {
-            let reading = whole.reading(&self.core.journal);
-            let mut stats = Stats { contents: recount::contents(&reading)?, ..Stats::default() };
+        let mut stats = self.shared.read_whole(|whole| {
+            let reading = whole.reading(&self.shared.journal);
+            let mut stats = Stats { contents: verify::contents(&reading)?, ..Stats::default() };
             self.look_at_fronts(&reading, &mut stats)?;
             Ok(stats)
         })?;
@@ -114,8 +114,8 @@ impl RedbRelay {
     }
 
     fn look_at_fronts(&self, reading: &Reading<'_>, stats: &mut Stats) -> Result<(), StoreError> {
-        let (time, mut first) = (self.core.clock.read(), Vec::new());
-        for rows in recount::queues(reading)? {
+        let (time, mut first) = (self.shared.clock.read(), Vec::new());
+        for rows in verify::queues(reading)? {
             let rows = rows?;
             match rows.front(time.now).and_then(|front| first_live(&rows, front)) {
                 Ok((expired, item)) => {
@@ -215,8 +215,8 @@ fn first_live(rows: &QueueRows<'_>, front: Front) -> Result<(Usage, Option<ItemR
 
 /// When the first of these arrived. What cannot be read does not count.
 fn oldest_arrival(reading: &Reading<'_>, items: Vec<(u64, ItemRow)>) -> Option<Timestamp> {
-    let (told, untold): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, item)| item.told.is_some());
-    let told = told.iter().filter_map(|(_, item)| Some(item.told.as_ref()?.arrival)).min();
+    let (told, untold): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, item)| item.blob.is_some());
+    let told = told.iter().filter_map(|(_, item)| Some(item.blob.as_ref()?.arrival)).min();
     // In the order in which they lie, since what is read together costs less.
     let mut sorted = BTreeMap::new();
     for (queue, item) in untold {

@@ -7,7 +7,7 @@ use relay_core::{ItemId, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
 pub use self::operations::operations;
-use crate::few::Few;
+use crate::packed_items::PackedItems;
 use crate::payload;
 use crate::record::{ItemRecord, Owner, Removed, Trimmed, dropped, item_head, kind, parse_dropped};
 use crate::schema::{
@@ -55,9 +55,9 @@ fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
 }
 
 /// The items of a row, packed again, and without each of them. Numbers may have been written longer than they need to be.
-fn packed_anew(few: &Few) {
+fn packed_anew(few: &PackedItems) {
     let items: Vec<_> = few.iter().collect();
-    let again: Few = few.iter().collect();
+    let again: PackedItems = few.iter().collect();
     assert_eq!((again.iter().collect::<Vec<_>>(), again.ends()), (items.clone(), few.ends()));
     for gone in &items {
         let expected = items.iter().filter(|item| item.seq != gone.seq).cloned();
@@ -76,7 +76,7 @@ pub fn rows(data: &[u8]) {
     }
     if let Ok(row) = QueueRow::decode(data) {
         assert!(QueueRow::decode(&row.encode()).is_ok_and(|again| again == row));
-        row.here().into_iter().for_each(packed_anew);
+        row.inline().into_iter().for_each(packed_anew);
     }
     if let Ok(row) = ItemRow::decode(Seq::ZERO, data) {
         assert!(ItemRow::decode(Seq::ZERO, &row.encode()).is_ok_and(|again| again == row));
@@ -103,7 +103,7 @@ fn made(key: ParsedKey) -> Key {
         ParsedKey::Owner(queue) => Key::owner(queue),
         ParsedKey::Queue(queue) => Key::queue(queue),
         ParsedKey::Item(queue, seq) => Key::item(queue, seq),
-        ParsedKey::Trace(queue, id) => Key::trace(queue, id),
+        ParsedKey::ById(queue, id) => Key::by_id(queue, id),
         ParsedKey::Block(queue, block) => Key::block(queue, block),
         ParsedKey::Dead(queue) => Key::dead(queue),
         ParsedKey::Due(at, queue) => Key::due(at, queue),

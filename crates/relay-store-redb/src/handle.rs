@@ -9,7 +9,7 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp, Usage};
 
 use crate::read::QueueRows;
 use crate::schema::{ItemRow, Key, QueueRow};
-use crate::view::View;
+use crate::view::ReadView;
 
 /// The queue of a recipient, as the rules hold it.
 pub(crate) struct QueueHandle {
@@ -65,7 +65,7 @@ impl OpenQueue {
     }
 
     /// The queue as it is now.
-    pub(crate) fn rows<'a>(&self, view: View<'a>) -> QueueRows<'a> {
+    pub(crate) fn rows<'a>(&self, view: ReadView<'a>) -> QueueRows<'a> {
         QueueRows { view, queue: self.number, row: Arc::clone(&self.row) }
     }
 }

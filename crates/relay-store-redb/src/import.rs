@@ -1,7 +1,7 @@
 //! Items that come from another store: how the writer takes a bundle of them, in order, all of it in one batch. The rule for each is
 //! relay-core's.
 
-use relay_core::{Carried, Error, ImportOutcome, Limits, Rejection, Seq, Timestamp, import};
+use relay_core::{Error, ImportItem, ImportOutcome, Limits, Rejection, Seq, Timestamp, import};
 use tokio::sync::oneshot;
 
 use crate::RedbRelay;
@@ -64,8 +64,8 @@ impl RedbRelay {
     ///
     /// # Errors
     /// The store's; then nothing of the bundle is there, unless a restart finds that it is.
-    pub async fn import(&self, mut items: Vec<Carried>) -> Result<Imported, Error> {
-        let time = self.core.clock.read();
+    pub async fn import(&self, mut items: Vec<ImportItem>) -> Result<Imported, Error> {
+        let time = self.shared.clock.read();
         for item in &mut items {
             (item.arrival, item.deadline) = (time.inside(item.arrival), time.inside(item.deadline));
         }
@@ -77,13 +77,13 @@ impl RedbRelay {
     /// Gives no arrival number up to `seq` to a later item, so that a cursor from another store passes none of them over. It is durable
     /// together with the next item, or once a snapshot was taken.
     pub fn raise_arrival_numbers(&self, seq: Seq) {
-        self.core.state_mut().raise_numbers(seq);
+        self.shared.version_mut().raise_numbers(seq);
     }
 
     /// The last arrival number that was given away.
     #[must_use]
     pub fn last_arrival_number(&self) -> Seq {
-        self.core.state().numbers().seq
+        self.shared.version().numbers().seq
     }
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn decide(
     batch: &mut Batch<'_>,
     limits: &Limits,
     now: Timestamp,
-    items: Vec<Carried>,
+    items: Vec<ImportItem>,
 ) -> Result<Imported, StoreError> {
     let mut imported = Imported::default();
     for item in items {

@@ -10,14 +10,14 @@ use relay_core::Timestamp;
 use relay_disk::{Disk, DiskFile};
 use relay_journal::Position;
 
-use crate::base::{Base, Live, OpenDatabase};
 use crate::error::{StoreError, caught};
 use crate::index_file::{Backend, IndexFile};
-use crate::layer::{Layer, Numbers};
-use crate::pace::Pace;
+use crate::index_snapshot::{IndexSnapshot, Live, OpenDatabase};
+use crate::io_throttle::IoThrottle;
+use crate::memtable::{Memtable, Numbers};
 use crate::rewriting::Rewriting;
 use crate::schema::{self, Key};
-use crate::state::Frozen;
+use crate::version::SealedMemtable;
 
 /// The file of the index in the storage directory.
 pub(crate) const FILE_NAME: &str = "relay.redb";
@@ -58,7 +58,7 @@ pub(crate) struct Index {
     /// Shared with what reads it: closing it would take the tables away from them.
     db: Arc<OpenDatabase>,
     file: Arc<IndexFile>,
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) throttle: Arc<IoThrottle>,
     /// What the table of segments holds, once it was read or written.
     segments: OnceCell<Arc<BTreeMap<u32, Live>>>,
     /// The bytes of all rows, once they were counted in an index that does not note them.
@@ -68,7 +68,7 @@ pub(crate) struct Index {
 }
 
 /// What a checkpoint has written, and what the index holds then; `None` if there was nothing to write.
-pub(crate) type Written = Option<(Arc<Frozen>, Arc<Base>)>;
+pub(crate) type Written = Option<(Arc<SealedMemtable>, Arc<IndexSnapshot>)>;
 
 /// Whose an index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,9 +152,9 @@ impl Index {
         disk: Arc<dyn Disk>,
         file: Arc<dyn DiskFile>,
         cache_bytes: usize,
-        pace: Arc<Pace>,
+        throttle: Arc<IoThrottle>,
     ) -> Result<Self, StoreError> {
-        let file = Arc::new(IndexFile::new(Arc::clone(&disk), file, Arc::clone(&pace)));
+        let file = Arc::new(IndexFile::new(Arc::clone(&disk), file, Arc::clone(&throttle)));
         let db = Database::builder()
             .set_cache_size(page_bytes(cache_bytes))
             .create_with_backend(Backend(Arc::clone(&file)))?;
@@ -163,7 +163,7 @@ impl Index {
             cache_bytes,
             db: OpenDatabase::new(db),
             file,
-            pace,
+            throttle,
             segments: OnceCell::new(),
             counted: None,
             checkpoints: REWRITE_AFTER_CHECKPOINTS,
@@ -176,10 +176,10 @@ impl Index {
     }
 
     /// What it holds now.
-    pub(crate) fn base(&self) -> Result<Base, StoreError> {
-        let base = Base::open(&self.db, self.segments.get().cloned())?;
-        self.segments.get_or_init(|| Arc::clone(&base.segments));
-        Ok(base)
+    pub(crate) fn index_snapshot(&self) -> Result<IndexSnapshot, StoreError> {
+        let index_snapshot = IndexSnapshot::open(&self.db, self.segments.get().cloned())?;
+        self.segments.get_or_init(|| Arc::clone(&index_snapshot.segments));
+        Ok(index_snapshot)
     }
 
     /// Whether it has to be opened anew: it is not known which file has the name, redb refuses everything, or that was tried and failed.
@@ -198,21 +198,21 @@ impl Index {
 
     /// Closes the database and opens it again, at its last checkpoint, and tells what it holds. redb refuses everything after a failed
     /// write until then; so does this after a failed reopening.
-    pub(crate) fn reopen(&mut self) -> Result<Base, StoreError> {
+    pub(crate) fn reopen(&mut self) -> Result<IndexSnapshot, StoreError> {
         self.file.revoke();
         self.db.overtake();
         let file = self.disk.open(FILE_NAME)?;
-        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.pace))?;
+        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.throttle))?;
         if self.file.is_unsure() {
-            new.rewrite(Arc::new(new.base()?), &mut |_| Ok(None))?;
+            new.rewrite(Arc::new(new.index_snapshot()?), &mut |_| Ok(None))?;
         }
-        let base = new.base()?;
+        let index_snapshot = new.index_snapshot()?;
         *self = new;
-        Ok(base)
+        Ok(index_snapshot)
     }
 
-    /// Writes a frozen layer, durably. Returns how many bytes that took.
-    pub(crate) fn checkpoint(&mut self, frozen: &Frozen) -> Result<u64, StoreError> {
+    /// Writes a sealed memtable, durably. Returns how many bytes that took.
+    pub(crate) fn checkpoint(&mut self, sealed: &SealedMemtable) -> Result<u64, StoreError> {
         let before = self.file.written_bytes();
         self.checkpoints = self.checkpoints.saturating_add(1);
         // Nobody knows what is in the table when this fails.
@@ -222,10 +222,10 @@ impl Index {
             Some(segments) => BTreeMap::clone(segments),
             None => read_segments(&tx.open_table(schema::SEGMENTS)?)?,
         };
-        let growth_bytes = self.write_layer(&tx, &frozen.layer, |_| true, |_| true)?;
-        let segments = write_segments(&tx, segments, &frozen.layer)?;
+        let growth_bytes = self.write_memtable(&tx, &sealed.memtable, |_| true, |_| true)?;
+        let segments = write_segments(&tx, segments, &sealed.memtable)?;
         note_growth(&tx, self.counted, growth_bytes)?;
-        finish(tx, frozen.layer.numbers, Some(frozen.position), frozen.payloads_through, &segments)?;
+        finish(tx, sealed.memtable.numbers, Some(sealed.position), sealed.payloads_through, &segments)?;
         (self.segments, self.counted) = (OnceCell::from(Arc::new(segments)), None);
         Ok(self.file.written_bytes() - before)
     }
@@ -235,7 +235,7 @@ impl Index {
         let tx = self.begin()?;
         let (mut rows, mut growth_bytes) = (tx.open_table(schema::ROWS)?, 0);
         for key in keys {
-            self.pace.leave_core();
+            self.throttle.leave_core();
             let key = key.bytes();
             let old = rows.remove(&*key)?;
             growth_bytes += growth(key.len(), [None, old.map(|old| old.value().len())]);
@@ -248,13 +248,23 @@ impl Index {
     }
 
     /// Notes that the store, which is as `base` says and holds nothing, has come to no later time than `time`.
-    pub(crate) fn set_back(&self, base: &Base, time: Timestamp) -> Result<(), StoreError> {
-        let numbers = Numbers { time, ..base.numbers };
-        finish(self.begin()?, numbers, base.position, base.payloads_through, &base.segments)
+    pub(crate) fn set_back(&self, index_snapshot: &IndexSnapshot, time: Timestamp) -> Result<(), StoreError> {
+        let numbers = Numbers { time, ..index_snapshot.numbers };
+        finish(
+            self.begin()?,
+            numbers,
+            index_snapshot.position,
+            index_snapshot.payloads_through,
+            &index_snapshot.segments,
+        )
     }
 
     /// Whether most of the file is holes, or, when there is time since it `is_quiet`, half. redb reuses them, but gives none back.
-    pub(crate) fn is_wasteful(&mut self, base: &Base, is_quiet: bool) -> Result<bool, StoreError> {
+    pub(crate) fn is_wasteful(
+        &mut self,
+        index_snapshot: &IndexSnapshot,
+        is_quiet: bool,
+    ) -> Result<bool, StoreError> {
         let bytes = self.file_bytes()?;
         if bytes <= SMALL_FILE_BYTES {
             return Ok(false);
@@ -265,25 +275,29 @@ impl Index {
             (false, true) => WASTEFUL,
             (false, false) => NEARLY_ALL,
         };
-        let needed_bytes = self.needed_bytes(base, bytes);
+        let needed_bytes = self.needed_bytes(index_snapshot, bytes);
         tracing::debug!(bytes, needed_bytes, times, "the index has holes");
         Ok(bytes > needed_bytes.saturating_mul(times))
     }
 
     /// What an index without holes would take, about.
-    fn needed_bytes(&mut self, base: &Base, file_bytes: u64) -> u64 {
+    fn needed_bytes(&mut self, index_snapshot: &IndexSnapshot, file_bytes: u64) -> u64 {
         // An index that cannot be counted cannot be written anew either.
-        let count = || caught(|| base.count_rows_bytes()).unwrap_or(file_bytes);
-        let rows_bytes = base.size.rows_bytes.unwrap_or_else(|| *self.counted.get_or_insert_with(count));
-        let segments_bytes = (base.segments.len() as u64).saturating_mul(SEGMENT_ROW_BYTES);
-        let per_1000 = base.size.file_bytes_per_1000.unwrap_or_default().max(FILE_BYTES_PER_1000);
+        let count = || caught(|| index_snapshot.count_rows_bytes()).unwrap_or(file_bytes);
+        let rows_bytes =
+            index_snapshot.size.rows_bytes.unwrap_or_else(|| *self.counted.get_or_insert_with(count));
+        let segments_bytes = (index_snapshot.segments.len() as u64).saturating_mul(SEGMENT_ROW_BYTES);
+        let per_1000 = index_snapshot.size.file_bytes_per_1000.unwrap_or_default().max(FILE_BYTES_PER_1000);
         rows_bytes.saturating_add(segments_bytes).saturating_mul(per_1000) / 1000
     }
 
     /// Whether there is room for another one beside it. What the disk cannot tell is no reason against it.
-    pub(crate) fn has_room_for_another(&mut self, base: &Base) -> Result<bool, StoreError> {
+    pub(crate) fn has_room_for_another(
+        &mut self,
+        index_snapshot: &IndexSnapshot,
+    ) -> Result<bool, StoreError> {
         let file_bytes = self.file_bytes()?;
-        let needed_bytes = self.needed_bytes(base, file_bytes).saturating_add(SMALL_FILE_BYTES);
+        let needed_bytes = self.needed_bytes(index_snapshot, file_bytes).saturating_add(SMALL_FILE_BYTES);
         let free_bytes = self.disk.free_bytes().ok().flatten();
         Ok(free_bytes.is_none_or(|free_bytes| free_bytes >= needed_bytes))
     }
@@ -294,11 +308,11 @@ impl Index {
     /// Returns the file that has lost its name, which is to be given back once nobody reads it.
     pub(crate) fn rewrite(
         &mut self,
-        base: Arc<Base>,
+        index_snapshot: Arc<IndexSnapshot>,
         between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
     ) -> Result<Arc<IndexFile>, StoreError> {
         let old = Arc::clone(&self.file);
-        let written = self.write_anew(base, between);
+        let written = self.write_anew(index_snapshot, between);
         if written.is_err() {
             // What is half written takes space for nothing. While requests come it is not tried again with every checkpoint.
             drop(self.disk.remove(NEW_FILE_NAME));
@@ -309,17 +323,17 @@ impl Index {
 
     fn write_anew(
         &mut self,
-        mut base: Arc<Base>,
+        mut index_snapshot: Arc<IndexSnapshot>,
         between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut rewriting = Rewriting::begin(&self.disk, self.cache_bytes, &self.pace)?;
-        while !rewriting.step(&base)? {
-            if let Some((frozen, now)) = between(self)? {
-                rewriting.follow(&frozen.layer)?;
-                base = now;
+        let mut rewriting = Rewriting::begin(&self.disk, self.cache_bytes, &self.throttle)?;
+        while !rewriting.step(&index_snapshot)? {
+            if let Some((sealed, now)) = between(self)? {
+                rewriting.follow(&sealed.memtable)?;
+                index_snapshot = now;
             }
         }
-        let new = rewriting.finish(&base)?;
+        let new = rewriting.finish(&index_snapshot)?;
         let before_bytes = self.file_bytes()?;
         if let Err(error) = self.disk.rename(NEW_FILE_NAME, FILE_NAME).and_then(|()| self.disk.sync()) {
             self.file.become_unsure();
@@ -383,12 +397,12 @@ impl Index {
 pub(crate) fn write(
     disk: &Arc<dyn Disk>,
     cache_bytes: usize,
-    pace: &Arc<Pace>,
-    base: &Base,
+    throttle: &Arc<IoThrottle>,
+    index_snapshot: &IndexSnapshot,
 ) -> Result<(), StoreError> {
-    let mut rewriting = Rewriting::begin(disk, cache_bytes, pace)?;
-    while !rewriting.step(base)? {}
-    rewriting.finish(base)?.close()?;
+    let mut rewriting = Rewriting::begin(disk, cache_bytes, throttle)?;
+    while !rewriting.step(index_snapshot)? {}
+    rewriting.finish(index_snapshot)?.close()?;
     Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 
@@ -434,20 +448,20 @@ pub(crate) fn finish(
 }
 
 impl Index {
-    /// Writes those rows and names of a layer that are meant. Returns by how many bytes that makes keys and values more.
-    pub(crate) fn write_layer(
+    /// Writes those rows and names of a memtable that are meant. Returns by how many bytes that makes keys and values more.
+    pub(crate) fn write_memtable(
         &self,
         tx: &WriteTransaction,
-        layer: &Layer,
+        memtable: &Memtable,
         is_row_meant: impl Fn(&Key) -> bool,
         is_name_meant: impl Fn(&str) -> bool,
     ) -> Result<i64, StoreError> {
         let mut growth_bytes = 0;
         let mut rows = tx.open_table(schema::ROWS)?;
-        for (key, value) in layer.rows.in_order().filter(|(key, _)| is_row_meant(key)) {
-            self.pace.leave_core();
+        for (key, value) in memtable.rows.in_order().filter(|(key, _)| is_row_meant(key)) {
+            self.throttle.leave_core();
             let (key_bytes, value) =
-                (key.bytes(), value.map(|value| Base::with_checksum(&key, &value.bytes())));
+                (key.bytes(), value.map(|value| IndexSnapshot::with_checksum(&key, &value.bytes())));
             let old = match &value {
                 Some(value) => rows.insert(&*key_bytes, value.as_slice())?,
                 None => rows.remove(&*key_bytes)?,
@@ -456,8 +470,8 @@ impl Index {
             growth_bytes += growth(key_bytes.len(), lengths);
         }
         let mut names = tx.open_table(schema::NAMES)?;
-        for (recipient, queue) in layer.names.iter().filter(|(name, _)| is_name_meant(name.as_str())) {
-            self.pace.leave_core();
+        for (recipient, queue) in memtable.names.iter().filter(|(name, _)| is_name_meant(name.as_str())) {
+            self.throttle.leave_core();
             let name = recipient.as_str();
             let old = match queue {
                 Some(queue) => names.insert(name, (*queue, schema::name_checksum(name, *queue)))?.is_some(),
@@ -476,14 +490,14 @@ fn growth(key_bytes: usize, [new, old]: [Option<usize>; 2]) -> i64 {
     bytes(new) - bytes(old)
 }
 
-/// Changes the live frames of segments as the layer says, and returns all of them.
+/// Changes the live frames of segments as the memtable says, and returns all of them.
 fn write_segments(
     tx: &WriteTransaction,
     mut segments: BTreeMap<u32, Live>,
-    layer: &Layer,
+    memtable: &Memtable,
 ) -> Result<BTreeMap<u32, Live>, StoreError> {
     let mut table = tx.open_table(schema::SEGMENTS)?;
-    for (segment, change) in &layer.segments {
+    for (segment, change) in &memtable.segments {
         let live = segments.remove(segment).unwrap_or_default().changed(*change);
         if live.items == 0 {
             table.remove(segment)?;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 use relay_disk::{Disk, DiskFile};
 
-use crate::pace::Pace;
+use crate::io_throttle::IoThrottle;
 
 /// So many bytes that lie together are written back at once: a sync of the journal waits for what the disk was given before.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -39,7 +39,7 @@ pub(crate) struct IndexFile {
     has_failed: AtomicBool,
     /// Set when the disk knows no such thing.
     has_no_write_back: AtomicBool,
-    pace: Arc<Pace>,
+    throttle: Arc<IoThrottle>,
 }
 
 /// What redb is given.
@@ -47,7 +47,7 @@ pub(crate) struct IndexFile {
 pub(crate) struct Backend(pub(crate) Arc<IndexFile>);
 
 impl IndexFile {
-    pub(crate) fn new(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, pace: Arc<Pace>) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, throttle: Arc<IoThrottle>) -> Self {
         Self {
             file,
             disk,
@@ -58,7 +58,7 @@ impl IndexFile {
             unreadable: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             has_no_write_back: AtomicBool::new(false),
-            pace,
+            throttle,
         }
     }
 
@@ -116,7 +116,7 @@ impl IndexFile {
     pub(crate) fn give_back(self: Arc<Self>) {
         if let Some(this) = Arc::into_inner(self) {
             // Its space is free at the latest when it is closed.
-            let pause = || this.pace.leave_freeing_disk();
+            let pause = || this.throttle.leave_freeing_disk();
             drop(relay_disk::give_back(&*this.disk, &*this.file, &pause));
         }
     }
@@ -132,7 +132,7 @@ impl IndexFile {
     fn once_more<T>(&self, read: impl FnOnce(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         read(&*self.file).inspect_err(|_| {
             self.unreadable.store(true, Ordering::SeqCst);
-            self.pace.alarm.raise();
+            self.throttle.alarm.raise();
         })
     }
 
@@ -149,7 +149,7 @@ impl IndexFile {
             if !self.write_back(offset, bytes)? {
                 break;
             }
-            self.pace.leave_disk();
+            self.throttle.leave_disk();
         }
         self.file.sync()
     }
@@ -209,7 +209,7 @@ impl StorageBackend for Backend {
         let found = match self.0.file.read_if_in_memory(out, offset) {
             Ok(true) => return Ok(()),
             Ok(false) => {
-                self.0.pace.cold.note();
+                self.0.throttle.cold.note();
                 self.0.twice(|file| file.read_exact_at(out, offset))
             }
             Err(_) => self.0.once_more(|file| file.read_exact_at(out, offset)),
@@ -230,7 +230,7 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.pace.leave_core();
+        self.0.throttle.leave_core();
         self.0.change(|| self.0.file.write_all_at(&[data], offset))?;
         self.0.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         let mut dirty = self.0.dirty();

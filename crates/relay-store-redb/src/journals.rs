@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use relay_journal::{Damage, Frame, Location, ReadError, Reader};
 
-use crate::base::Live;
+use crate::index_snapshot::Live;
 
 /// What the names of payload files begin with.
 pub(crate) const PAYLOADS: &str = "payload";

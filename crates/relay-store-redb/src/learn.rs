@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use relay_core::Timestamp;
 
-use crate::acked::Learned;
-use crate::core::Core;
+use crate::dedup_filter::Learned;
 use crate::error::StoreError;
 use crate::schema::Key;
+use crate::shared::Shared;
 
 /// How many names one step reads.
 const STEP_NAMES: usize = 2048;
@@ -42,18 +42,18 @@ impl Learning {
 
     /// Reads the next names. They are those of the index as it is by now: what came into a slot since this began was told to the filter when
     /// it came, and what is gone need not be known.
-    pub(crate) fn step(&mut self, core: &Core) -> Result<(), StoreError> {
+    pub(crate) fn step(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let Some(&slot) = self.slots.front() else { return Ok(()) };
-        let base = Arc::clone(core.state().base());
+        let index_snapshot = Arc::clone(shared.version().index_snapshot());
         let from = self.from.unwrap_or_else(|| Key::acked_in(slot));
-        let (names, next) = base.acked_names(&from, slot, STEP_NAMES)?;
-        drop(base);
-        let state = core.state();
-        state.acked().learn(&mut self.learned, &names);
+        let (names, next) = index_snapshot.acked_names(&from, slot, STEP_NAMES)?;
+        drop(index_snapshot);
+        let version = shared.version();
+        version.acked().learn(&mut self.learned, &names);
         self.from = next;
         if next.is_none() {
             self.slots.pop_front();
-            self.learned = state.acked().complete(slot, std::mem::take(&mut self.learned));
+            self.learned = version.acked().complete(slot, std::mem::take(&mut self.learned));
         }
         Ok(())
     }

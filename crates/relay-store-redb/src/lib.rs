@@ -1,42 +1,45 @@
-//! The durable store of the relay: a journal makes it durable, [redb](https://docs.rs/redb) makes it findable. The only crate
-//! that knows redb.
+//! The durable store of the relay. A journal makes each request durable; [redb](https://docs.rs/redb)
+//! makes items findable. No other crate knows redb.
 //!
-//! An answered push or ack is on disk, synced. One thread owns all writes: it decides whatever waits, appends the records of it to the
-//! journal, syncs once, and answers. A large payload is written and synced by another thread before that. What was decided since the last checkpoint lies in memory, over an index in redb
-//! that another thread brings up to date in the background. Pulls read both and never pass the writer. The rules are relay-core's, run
-//! over this store's rows; nothing here decides. `docs/storage.md` has the format to the byte, and what may be on disk
-//! after a crash.
+//! An answered push or ack is synced to disk. One thread, the writer, owns all writes: it decides the
+//! waiting requests as a batch, appends their records to the journal, syncs once, and answers.
+//! Another thread writes and syncs large payloads (blobs) first. Changes since the last checkpoint
+//! stay in memory (the active memtable), on top of an index in redb that the maintenance thread
+//! updates in the background. Pulls read both and never pass the writer. The rules are relay-core's;
+//! they run over the rows of this store. `docs/storage.md` specifies the format byte by byte, and
+//! what may be on disk after a crash.
 //!
-//! - `schema`, `record`, `fields`: the rows of the index and the records of the journal to the byte. `few`: the items in the row of a queue.
-//! - `layer`, `rows`, `base`, `view`: what is in memory, what is in the index, and both as one. `acked`: a filter of acked names,
-//!   which `learn` fills after a start.
-//!   `memo`: queues that were looked at lately.
-//! - `tables`: what can be done to the rows. `batch`: how the rules do it. `replay`: how a restart does it again.
-//! - `read`: pages and counts. `recount`: does everything add up? `index_check`: are the pages of the index whole?
-//! - `journals`, `payload`: payloads that lie in files of their own, and those that do not, as one.
-//! - `state`, `core`: what the threads share. `writer`: the thread that decides and writes; `reply`: how it answers. `aside`: the
-//!   one that writes large payloads ahead of it. `room`: is there space for what is new? `clock`: what
-//!   time it is for the store. `keeper`, `index`: the one that writes
-//!   checkpoints and gives space back, and, in `sweep`, takes out what has expired; `index_file`: the file as redb sees it; `progress`: how far a
-//!   start has come; `pace`: how room is left for requests; `alarm`: how the keeper hears that the index has failed. `observe`: what
-//!   is counted and timed of all that.
-//! - `export`, `import`: a store as items, one by one. `snapshot`, `backup`, `manifest`: a store as files, while it goes on.
+//! - `schema`, `record`, `fields`: the rows of the index and the records of the journal, as bytes.
+//!   `packed_items`: the items that are stored inline in the row of a queue.
+//! - `memtable`, `rows`: changes that are not in the index yet. `index_snapshot`: the index as a
+//!   checkpoint left it. `view`: both as one. `dedup_filter`: which acked ids there may be, which
+//!   `learn` fills after a start. `queue_cache`: queues that were looked up lately.
+//! - `tables`: changes to rows. `batch`: how the rules make them. `replay`: how a restart repeats
+//!   them.
+//! - `read`: pages and counts. `verify`: does everything add up? `index_check`: are the pages of the
+//!   index intact?
+//! - `journals`, `payload`: inline payloads and blobs, read in the same way.
+//! - `version`, `shared`: what the threads share. `writer`: the thread that decides and writes;
+//!   `reply`: how it answers. `blob_writer`: the thread that writes large payloads.
+//!   `space_monitor`: is there room for new items? `clock`: the time of the store.
+//! - `maintenance`, `index`: the thread that writes checkpoints and frees space; `sweep` removes what
+//!   has expired. `index_file`: the file as redb sees it. `progress`: how far a start has come.
+//!   `io_throttle`: how background work leaves processor and disk to requests. `alarm`: how the
+//!   maintenance thread learns that the index has failed. `metrics`: counts and timings.
+//! - `export`, `import`: a store as items. `snapshot`, `backup`, `manifest`: a store as files.
 
 #![warn(missing_docs)]
 
-mod acked;
 mod alarm;
-mod aside;
 mod backup;
-mod base;
 mod batch;
+mod blob_writer;
 mod clock;
 mod cold;
-mod core;
+mod dedup_filter;
 mod error;
 mod excerpt;
 mod export;
-mod few;
 mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -46,30 +49,33 @@ mod import;
 mod index;
 mod index_check;
 mod index_file;
+mod index_snapshot;
+mod io_throttle;
 mod journals;
-mod keeper;
-mod layer;
 mod learn;
+mod maintenance;
 mod manifest;
-mod memo;
-mod observe;
+mod memtable;
+mod metrics;
 mod open;
-mod pace;
+mod packed_items;
 mod payload;
 mod progress;
+mod queue_cache;
 mod read;
 mod record;
-mod recount;
 mod replay;
 mod reply;
 mod rewriting;
-mod room;
 mod rows;
 mod schema;
+mod shared;
 mod snapshot;
-mod state;
+mod space_monitor;
 mod sweep;
 mod tables;
+mod verify;
+mod version;
 mod view;
 mod writer;
 
@@ -93,18 +99,18 @@ use relay_core::{
 use relay_disk::{Directory, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::aside::{Ahead, Alive, Aside};
 pub use crate::backup::{Copied, Progress, inspect, restore};
-use crate::core::Core;
+use crate::blob_writer::{BlobWriter, ExitSignal, Prepared};
 use crate::error::caught;
 pub use crate::error::{CopyError, OpenError, StoreError};
 pub use crate::export::{Files, Stats};
 pub use crate::import::Imported;
 pub use crate::index_check::{verify_index, verify_index_on};
-use crate::keeper::{Keeper, Task};
-use crate::memo::Memo;
+use crate::maintenance::{Maintenance, Task};
 pub use crate::progress::OpenProgress;
-use crate::reply::{Caller, reply};
+use crate::queue_cache::QueueCache;
+use crate::reply::{Responder, reply};
+use crate::shared::Shared;
 pub use crate::snapshot::{Snapshot, Snapshots};
 use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Pushed, Weight, Writer};
 
@@ -138,7 +144,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// From this length on a payload has a file of its own, which is written before its push is decided, so that nothing small waits for
     /// it.
-    pub aside_bytes: u64,
+    pub blob_bytes: u64,
     /// While less than this is free on the disk, in bytes, what is new is refused with [`Error::StorageFull`]; acks and all that
     /// frees space go on, and have this room for what they write. 0: as long as the disk takes it.
     pub free_bytes_min: u64,
@@ -157,7 +163,7 @@ pub struct Options {
 /// Its futures need a tokio runtime. Dropping it lets the writer finish what it has taken on, waits for that and for a last
 /// checkpoint, and releases the store.
 pub struct RedbRelay {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     options: Options,
     load: Arc<Load>,
@@ -194,7 +200,7 @@ impl Default for Options {
             checkpoint_bytes: 192 * 1024 * 1024,
             replay_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
             segment_bytes: 32 * 1024 * 1024,
-            aside_bytes: 256 * 1024,
+            blob_bytes: 256 * 1024,
             free_bytes_min: 0,
             store_bytes_max: 0,
             trust_clock: false,
@@ -238,21 +244,21 @@ impl RedbRelay {
     ) -> Result<Self, OpenError> {
         let opened = caught(|| Ok(open::open(Arc::clone(&disk), path, limits, clock, &options)))
             .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))?;
-        let core = Arc::new(opened.core);
+        let shared = Arc::new(opened.shared);
         let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
         let (large, waiting) = mpsc::channel(options.waiting_jobs_max.max(1));
         let (alive, ended) = watch::channel(());
         let (tasks, asked) = std::sync::mpsc::channel::<Task>();
         let tasks = Arc::new(tasks);
-        core.pace.alarm.lead_to(&tasks);
+        shared.throttle.alarm.lead_to(&tasks);
         let due = CheckpointDue {
             rows: options.checkpoint_rows,
             replay_bytes: options.checkpoint_bytes,
             segment_bytes: options.segment_bytes,
         };
-        let keeper = Keeper {
-            _alive: Alive(alive.clone()),
-            core: Arc::clone(&core),
+        let maintenance = Maintenance {
+            _alive: ExitSignal(alive.clone()),
+            shared: Arc::clone(&shared),
             index: opened.index,
             tasks: asked,
             mailbox: mailbox.downgrade(),
@@ -263,21 +269,21 @@ impl RedbRelay {
             is_quiet: false,
             is_thorough: false,
         };
-        let aside = Aside {
-            _alive: Alive(alive.clone()),
-            core: Arc::clone(&core),
+        let aside = BlobWriter {
+            _alive: ExitSignal(alive.clone()),
+            shared: Arc::clone(&shared),
             payloads: opened.payloads,
             waiting,
             mailbox: mailbox.clone(),
         };
         let writer = Writer {
-            _alive: Alive(alive),
-            core: Arc::clone(&core),
+            _alive: ExitSignal(alive),
+            shared: Arc::clone(&shared),
             journal: opened.journal,
             mailbox: jobs,
-            keeper: tasks,
+            maintenance: tasks,
             acks: VecDeque::new(),
-            memo: Memo::with_room(),
+            cache: QueueCache::with_room(),
             checkpoint: due,
             jobs_before: 0,
             undecided: Payloads::default(),
@@ -290,12 +296,12 @@ impl RedbRelay {
         let threads = vec![
             spawn("relay-aside", Box::new(|| aside.run()))?,
             spawn("relay-writer", Box::new(|| writer.run()))?,
-            spawn("relay-keeper", Box::new(|| keeper.run()))?,
+            spawn("relay-maint", Box::new(|| maintenance.run()))?,
         ];
         let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
         let (load, findings) = (Arc::default(), opened.findings);
         let (mailbox, aside) = (Some(mailbox), Some(large));
-        Ok(Self { core, disk, options, load, readers, findings, mailbox, aside, threads, ended })
+        Ok(Self { shared, disk, options, load, readers, findings, mailbox, aside, threads, ended })
     }
 
     /// Recounts everything and lists what does not add up, and what was found damaged when the store was opened. Reads the whole store, as it
@@ -305,7 +311,7 @@ impl RedbRelay {
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
         let mut findings = self.findings.clone();
-        findings.extend(self.core.read_whole(|whole| recount::recount(whole, &self.core))?);
+        findings.extend(self.shared.read_whole(|whole| verify::verify(whole, &self.shared))?);
         Ok(findings)
     }
 
@@ -314,13 +320,13 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     pub fn contents(&self) -> Result<Contents, StoreError> {
-        self.core.read_whole(|whole| recount::contents(&whole.reading(&self.core.journal)))
+        self.shared.read_whole(|whole| verify::contents(&whole.reading(&self.shared.journal)))
     }
 
     /// How often a pull has met a damaged item, and left it out, since the store was opened; one that stays is met with each pull of
     /// its page. What it is and where it lies, [`RedbRelay::verify`] tells.
     pub fn damaged_items(&self) -> u64 {
-        self.core.damaged_items.load(Ordering::Relaxed)
+        self.shared.damaged_items.load(Ordering::Relaxed)
     }
 
     /// A share of the bound on what waits.
@@ -332,7 +338,7 @@ impl RedbRelay {
     /// Hands a job to the writer and waits for its answer.
     async fn submit<J, T>(
         mailbox: Option<&mpsc::Sender<J>>,
-        make: impl FnOnce(Caller<Answer<T>>) -> J,
+        make: impl FnOnce(Responder<Answer<T>>) -> J,
     ) -> Result<T, Error> {
         let (caller, answer) = reply();
         Self::post(mailbox, make(caller))?;
@@ -342,14 +348,14 @@ impl RedbRelay {
     /// Reads in a thread that may wait for the disk. There are not more of them than there may be.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Core) -> T + Send + 'static,
+        read: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::ReaderEnded)?;
-        let (core, span) = (Arc::clone(&self.core), tracing::Span::current());
+        let (shared, span) = (Arc::clone(&self.shared), tracing::Span::current());
         let reading = tokio::task::spawn_blocking(move || {
             let _entered = span.entered();
-            let found = read(&core);
-            drop(core);
+            let found = read(&shared);
+            drop(shared);
             drop(permit);
             found
         });
@@ -359,10 +365,10 @@ impl RedbRelay {
     /// While the index is not in memory, reads what the writer will look at for a request about these items, so that it need not wait for
     /// the disk, and all others for it.
     async fn read_ahead(&self, about: impl FnOnce() -> (Recipient, Vec<ItemId>)) {
-        if self.core.pace.cold.is_for_next() {
+        if self.shared.throttle.cold.is_for_next() {
             let (recipient, items) = about();
             // Should it end before its time, the writer reads for itself.
-            drop(self.read(move |core| core.read_ahead(&recipient, &items)).await);
+            drop(self.read(move |shared| shared.read_ahead(&recipient, &items)).await);
         }
     }
 
@@ -378,10 +384,10 @@ impl RedbRelay {
 impl Relay for RedbRelay {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         let weight = self.weigh(writer::push_cost_bytes(&envelope))?;
-        let is_large = envelope.payload_bytes() >= self.options.aside_bytes;
+        let is_large = envelope.payload_bytes() >= self.options.blob_bytes;
         let (recipient, id, payload) = (envelope.recipient.clone(), envelope.id(), envelope.payload.clone());
         self.read_ahead(|| (recipient.clone(), vec![id])).await;
-        let push = |caller| Push { envelope, caller, weight, ahead: Ahead::Nothing };
+        let push = |caller| Push { envelope, caller, weight, ahead: Prepared::Nothing };
         let Pushed { outcome, compare } = if is_large {
             Self::submit(self.aside.as_ref(), push).await?
         } else {
@@ -390,7 +396,7 @@ impl Relay for RedbRelay {
         match (outcome?, compare) {
             (PushOutcome::Duplicate { usage, .. }, Some(seq)) => {
                 let is_same =
-                    self.read(move |core| core.has_payload(&recipient, id, seq, &payload)).await??;
+                    self.read(move |shared| shared.has_payload(&recipient, id, seq, &payload)).await??;
                 Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false) })
             }
             (outcome, _) => Ok(outcome),
@@ -398,7 +404,7 @@ impl Relay for RedbRelay {
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        Ok(self.read(move |core| core.read_page(&pull)).await??)
+        Ok(self.read(move |shared| shared.read_page(&pull)).await??)
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
@@ -416,7 +422,7 @@ impl Relay for RedbRelay {
     }
 
     fn is_full(&self) -> bool {
-        self.core.room.is_full()
+        self.shared.space.is_full()
     }
 
     async fn ended(&self) -> Error {
@@ -426,14 +432,14 @@ impl Relay for RedbRelay {
     }
 
     fn figures(&self) -> Figures {
-        observe::figures(&self.core, self.load.waiting_bytes())
+        metrics::figures(&self.shared, self.load.waiting_bytes())
     }
 }
 
 impl Drop for RedbRelay {
     fn drop(&mut self) {
         (self.aside, self.mailbox) = (None, None);
-        // What is large goes on to the writer. When that has ended, the keeper is asked for nothing more and ends too.
+        // What is large goes on to the writer. When that has ended, the maintenance thread is asked for nothing more and ends too.
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store ended by a panic");

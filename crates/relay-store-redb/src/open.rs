@@ -8,10 +8,9 @@ use relay_disk::Disk;
 use relay_journal::{Journal, Position};
 
 use crate::Options;
-use crate::aside;
 use crate::backup;
+use crate::blob_writer;
 use crate::clock::WatchedTime;
-use crate::core::Core;
 use crate::error::{OpenError, StoreError};
 use crate::index::{self, Format, Index};
 use crate::index_check;
@@ -19,13 +18,14 @@ use crate::journals::{self, Journals};
 use crate::manifest;
 use crate::progress::Watch;
 use crate::replay::{Replayed, replay};
-use crate::room::{Bounds, Room};
 use crate::schema;
-use crate::state::State;
+use crate::shared::Shared;
+use crate::space_monitor::{Bounds, SpaceMonitor};
+use crate::version::Version;
 
 /// The parts of a store, not set to work yet.
 pub(crate) struct Opened {
-    pub(crate) core: Core,
+    pub(crate) shared: Shared,
     pub(crate) index: Index,
     pub(crate) journal: Journal,
     pub(crate) payloads: Journal,
@@ -42,14 +42,14 @@ pub(crate) fn open(
 ) -> Result<Opened, OpenError> {
     let failed = |source| OpenError::Store { path: path.to_owned(), source };
     let index = open_index(&disk, path, options)?;
-    let base = Arc::new(index.base().map_err(failed)?);
-    let from = base.position;
+    let index_snapshot = Arc::new(index.index_snapshot().map_err(failed)?);
+    let from = index_snapshot.position;
     let start = from.unwrap_or(Position { segment: 0, offset: 0 });
-    let mut state = State::open(base, start).map_err(failed)?;
+    let mut version = Version::open(index_snapshot, start).map_err(failed)?;
     let watch = options.progress.as_ref().map(|progress| Watch::new(progress, &disk, start));
     let journal_options =
         relay_journal::Options { segment_bytes: options.segment_bytes, ..relay_journal::Options::default() };
-    let replayed = replay(&state, options.replay_threads, |apply| {
+    let replayed = replay(&version, options.replay_threads, |apply| {
         let opened = Journal::open(Arc::clone(&disk), journal_options, from, |frames| {
             if let Some(watch) = &watch {
                 watch.note(frames);
@@ -58,16 +58,16 @@ pub(crate) fn open(
         });
         Ok(opened?)
     });
-    let ((journal, opened), Replayed { layer, mut findings }) = replayed.map_err(failed)?;
+    let ((journal, opened), Replayed { memtable, mut findings }) = replayed.map_err(failed)?;
     if opened.unreadable {
         // A checkpoint would give up for good what may be read another time.
         return Err(OpenError::Unreadable { path: path.to_owned() });
     }
-    state.resume(layer, journal.end());
-    let payloads = open_payloads(Arc::clone(&disk), &mut state).map_err(failed)?;
+    version.resume(memtable, journal.end());
+    let payloads = open_payloads(Arc::clone(&disk), &mut version).map_err(failed)?;
     findings.extend(opened.damage.iter().map(ToString::to_string));
     if !findings.is_empty() {
-        state.skip_numbers();
+        version.skip_numbers();
     }
     for finding in &findings {
         tracing::error!(finding, "the store is damaged");
@@ -79,41 +79,41 @@ pub(crate) fn open(
         "the store is open"
     );
     let readers = Journals { main: journal.reader(), payloads: payloads.reader() };
-    let pace = Arc::clone(&index.pace);
+    let throttle = Arc::clone(&index.throttle);
     let bounds = Bounds { free_bytes_min: options.free_bytes_min, store_bytes_max: options.store_bytes_max };
-    let room = Room::new(bounds, disk, readers.clone(), Arc::clone(&clock));
+    let room = SpaceMonitor::new(bounds, disk, readers.clone(), Arc::clone(&clock));
     // The operator hears of it at the start.
     room.is_full();
-    let time = begin_time(clock, &mut state, &index, options, opened.frames > 0).map_err(failed)?;
-    let core = Core::new(limits, time, readers, pace, room, state);
-    Ok(Opened { core, index, journal, payloads, findings })
+    let time = begin_time(clock, &mut version, &index, options, opened.frames > 0).map_err(failed)?;
+    let shared = Shared::new(limits, time, readers, throttle, room, version);
+    Ok(Opened { shared, index, journal, payloads, findings })
 }
 
 /// The time of the store. One that holds nothing takes over what the machine's clock shows. Where that is earlier, it is written down before
 /// anything comes that a later time would let expire; so not when there is something to replay, which tells the later time again.
 fn begin_time(
     clock: Arc<dyn Clock>,
-    state: &mut State,
+    version: &mut Version,
     index: &Index,
     options: &Options,
     has_replayed: bool,
 ) -> Result<WatchedTime, StoreError> {
-    let (known, wall) = (state.numbers().time, clock.now());
-    let may_begin = !state.has_items() && (wall >= known || !has_replayed);
+    let (known, wall) = (version.numbers().time, clock.now());
+    let may_begin = !version.has_items() && (wall >= known || !has_replayed);
     let time = WatchedTime::begin(clock, (!may_begin).then_some(known), options.trust_clock);
     if may_begin && wall < known {
-        index.set_back(state.base(), time.now())?;
-        state.set_back(Arc::new(index.base()?));
+        index.set_back(version.index_snapshot(), time.now())?;
+        version.set_back(Arc::new(index.index_snapshot()?));
     }
     Ok(time)
 }
 
 /// All payload files that are there are decided: what was to come of them is in the journal, or was lost with its process.
-fn open_payloads(disk: Arc<dyn Disk>, state: &mut State) -> Result<Journal, StoreError> {
-    let known = state.payloads_through().max(journals::last_payload(&state.segments()));
-    let payloads = aside::open_payloads(disk, known)?;
+fn open_payloads(disk: Arc<dyn Disk>, version: &mut Version) -> Result<Journal, StoreError> {
+    let known = version.payloads_through().max(journals::last_payload(&version.segments()));
+    let payloads = blob_writer::open_payloads(disk, known)?;
     let there = payloads.reader().each_segment().last().map_or(0, |file| file.id);
-    state.note_payloads(known.max(there), 0);
+    version.note_payloads(known.max(there), 0);
     Ok(payloads)
 }
 

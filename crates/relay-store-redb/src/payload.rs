@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
 use crate::journals;
 use crate::record::{self, ItemRecord, Owner, kind};
-use crate::schema::{ItemRow, Told};
+use crate::schema::{BlobMeta, ItemRow};
 
 /// What the frame of a payload begins with: which item it is of, and for whom. The payload follows. It is written before its push is
 /// decided, so it cannot tell a queue or an arrival number.
@@ -29,13 +29,13 @@ pub(crate) fn item_of_frame(
     row: ItemRow,
     kind_before: &mut Option<Kind>,
 ) -> Result<Item<Bytes>, StoreError> {
-    let ItemRow { seq, id, deadline, payload_bytes, told, .. } = row;
-    let Some(told) = told else {
+    let ItemRow { seq, id, deadline, payload_bytes, blob, .. } = row;
+    let Some(blob) = blob else {
         let record = parse_item(&frame, owner, seq, id)?;
         let (item, payload_bytes) = (record.item(kind_before)?, record.payload_bytes);
         return Ok(item.with_body(record::payload_of(frame.body, payload_bytes)));
     };
-    let Told { arrival, total_len, sent_ms, chunk_count, kind } = *told;
+    let BlobMeta { arrival, total_len, sent_ms, chunk_count, kind } = *blob;
     let chunk = Chunk::new(id.chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
     let body = of_frame(frame, owner, seq, id)?;
     let message_id = id.message_id;

@@ -9,36 +9,36 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use relay_core::{Front, ItemId, Queued as _, ReadTx, Recipient, Seq, Timestamp, Trace, Usage};
+use relay_core::{Front, ItemId, ItemStatus, Queued as _, ReadTx, Recipient, Seq, Timestamp, Usage};
 
 use crate::error::StoreError;
 use crate::handle::QueueHandle;
 use crate::journals::Journals;
-use crate::memo::KnownFront;
 use crate::payload;
+use crate::queue_cache::CachedFront;
 use crate::record::Owner;
 use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
-use crate::view::{Merge, Value, View};
+use crate::view::{Merger, ReadView, Value};
 
 /// A front that has moved by so many items since it was known is found by walking, which takes as long as a search then.
 const ADVANCE_ROWS: usize = 64;
 
 /// One queue: its row, and those of its items if they lie apart.
 pub(crate) struct QueueRows<'a> {
-    pub(crate) view: View<'a>,
+    pub(crate) view: ReadView<'a>,
     pub(crate) queue: u64,
     pub(crate) row: Arc<QueueRow>,
 }
 
 /// The read half of the seam.
 pub(crate) struct Reading<'a> {
-    pub(crate) view: View<'a>,
+    pub(crate) view: ReadView<'a>,
     pub(crate) journal: &'a Journals,
 }
 
 impl<'a> QueueRows<'a> {
     /// A queue by its number, if there is one.
-    pub(crate) fn of(view: View<'a>, queue: u64) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn of(view: ReadView<'a>, queue: u64) -> Result<Option<Self>, StoreError> {
         Ok(view.queue_row(queue)?.map(|row| Self { view, queue, row }))
     }
 
@@ -48,7 +48,7 @@ impl<'a> QueueRows<'a> {
     }
 
     pub(crate) fn read_item(&self, seq: Seq) -> Result<Option<ItemRow>, StoreError> {
-        match self.row.here() {
+        match self.row.inline() {
             Some(items) => Ok(items.get(seq)),
             None if seq < self.first() => Ok(None),
             None => self.view.read(&Key::item(self.queue, seq), |row| ItemRow::decode(seq, row)),
@@ -56,17 +56,17 @@ impl<'a> QueueRows<'a> {
     }
 
     /// The arrival number of the item of this name that lies in the queue.
-    pub(crate) fn read_trace(&self, id: ItemId) -> Result<Option<Seq>, StoreError> {
-        self.view.read(&Key::trace(self.queue, id), schema::decode_seq)
+    pub(crate) fn read_by_id(&self, id: ItemId) -> Result<Option<Seq>, StoreError> {
+        self.view.read(&Key::by_id(self.queue, id), schema::decode_seq)
     }
 
     /// The item of this name, if it lies in the queue. One whose row cannot be read does not: it fails no ack of others along with it, and
     /// may be pushed again. One whose name cannot be read is looked for among all.
     pub(crate) fn find(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
-        if let Some(items) = self.row.here() {
+        if let Some(items) = self.row.inline() {
             return Ok(items.find(id));
         }
-        let found = match self.read_trace(id) {
+        let found = match self.read_by_id(id) {
             Ok(Some(seq)) => self.read_item(seq),
             Ok(None) => return Ok(None),
             Err(StoreError::Damaged(_)) => self.search(id),
@@ -96,7 +96,7 @@ impl<'a> QueueRows<'a> {
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let Some(items) = self.row.here() else { return self.scan_with(from, ItemRow::decode, visit) };
+        let Some(items) = self.row.inline() else { return self.scan_with(from, ItemRow::decode, visit) };
         let _ = items.iter().filter(|item| item.seq >= from).try_for_each(visit);
         Ok(())
     }
@@ -113,7 +113,7 @@ impl<'a> QueueRows<'a> {
                 Ok(row) => visit(row),
                 Err(StoreError::Damaged(what)) => {
                     tracing::error!(what, "an item's row is passed over");
-                    self.view.memo.inspect(|memo| memo.note_passed_over());
+                    self.view.cache.inspect(|cache| cache.note_passed_over());
                     ControlFlow::Continue(())
                 }
                 Err(error) => return Err(error),
@@ -127,7 +127,7 @@ impl<'a> QueueRows<'a> {
 
     /// The ends of the queue as they are, once items between them were taken out, and perhaps its last one.
     pub(crate) fn settled(&self, ends: Ends, is_last_gone: bool) -> Result<Option<Ends>, StoreError> {
-        if let Some(items) = self.row.here() {
+        if let Some(items) = self.row.inline() {
             return Ok(items.ends());
         }
         let first = first_end(self.items(ends.first.seq)?)?;
@@ -142,7 +142,7 @@ impl<'a> QueueRows<'a> {
 
     /// How many items lie in the queue from `from` on.
     fn items_from(&self, from: Seq) -> Result<u64, StoreError> {
-        let Items::Apart(Places { next, .. }) = self.row.items else {
+        let Items::Spilled(Places { next, .. }) = self.row.items else {
             return Ok(self.usage_from(from)?.items);
         };
         // A row that cannot be read is no reason to show nothing; what is wrong with it is told elsewhere.
@@ -158,11 +158,11 @@ impl<'a> QueueRows<'a> {
     fn usage_from(&self, from: Seq) -> Result<Usage, StoreError> {
         let mut usage = Usage::ZERO;
         let places = match &self.row.items {
-            Items::Here(items) => {
+            Items::Inline(items) => {
                 let later = items.iter().filter(|item| item.seq >= from);
                 return Ok(later.map(|item| Usage::of(item.payload_bytes)).sum());
             }
-            Items::Apart(places) => places,
+            Items::Spilled(places) => places,
         };
         let mut block = None;
         self.scan_with(from, ItemRow::decode_weight, &mut |(place, payload_bytes)| {
@@ -194,22 +194,22 @@ impl<'a> QueueRows<'a> {
         if ends.last.deadline <= now {
             return Ok(Front { live_from: ends.last.seq.next(), expired: row.usage });
         }
-        if let Some(items) = row.here() {
+        if let Some(items) = row.inline() {
             let live_from =
                 items.iter().find(|item| item.is_live(now)).map_or(ends.last.seq, |item| item.seq);
             return Ok(Front { live_from, expired: row.usage.minus(self.usage_from(live_from)?) });
         }
-        let known = self.view.memo.and_then(|memo| memo.front(self.queue));
+        let known = self.view.cache.and_then(|cache| cache.front(self.queue));
         let found = match known.map(|known| self.advance(known, now)).transpose()?.flatten() {
             Some(found) => found,
             None => self.search_front(ends, now)?,
         };
-        self.view.memo.inspect(|memo| memo.keep_front(self.queue, found));
+        self.view.cache.inspect(|cache| cache.keep_front(self.queue, found));
         Ok(found.front)
     }
 
     /// The front at `now`, from where it was before; `None` when that is far from there.
-    fn advance(&self, known: KnownFront, now: Timestamp) -> Result<Option<KnownFront>, StoreError> {
+    fn advance(&self, known: CachedFront, now: Timestamp) -> Result<Option<CachedFront>, StoreError> {
         if now < known.until {
             return Ok(Some(known));
         }
@@ -217,7 +217,7 @@ impl<'a> QueueRows<'a> {
         self.scan_with(known.front.live_from, ItemRow::decode_end, &mut |(end, payload_bytes)| {
             if now < end.deadline {
                 let front = Front { live_from: end.seq, expired };
-                found = Some(KnownFront { front, until: end.deadline });
+                found = Some(CachedFront { front, until: end.deadline });
                 return ControlFlow::Break(());
             }
             (expired, seen) = (expired.plus(Usage::of(payload_bytes)), seen + 1);
@@ -226,10 +226,10 @@ impl<'a> QueueRows<'a> {
         Ok(found)
     }
 
-    fn search_front(&self, ends: Ends, now: Timestamp) -> Result<KnownFront, StoreError> {
+    fn search_front(&self, ends: Ends, now: Timestamp) -> Result<CachedFront, StoreError> {
         let first = self.first_live(ends, now)?;
         let expired = self.row.usage.minus(self.usage_from(first.seq)?);
-        Ok(KnownFront { front: Front { live_from: first.seq, expired }, until: first.deadline })
+        Ok(CachedFront { front: Front { live_from: first.seq, expired }, until: first.deadline })
     }
 
     /// Finds the first live item between one that is expired and one that is live.
@@ -248,13 +248,13 @@ impl<'a> QueueRows<'a> {
         Ok(first)
     }
 
-    fn items(&self, from: Seq) -> Result<Merge<'a>, StoreError> {
+    fn items(&self, from: Seq) -> Result<Merger<'a>, StoreError> {
         self.view.range(&Key::item(self.queue, from.max(self.first())), &Key::items_end(self.queue))
     }
 }
 
 /// The first of these items whose row can be read.
-fn first_end(items: Merge<'_>) -> Result<Option<End>, StoreError> {
+fn first_end(items: Merger<'_>) -> Result<Option<End>, StoreError> {
     for row in items {
         match row.and_then(read_end) {
             Ok(end) => return Ok(Some(end)),
@@ -298,19 +298,19 @@ impl ReadTx for Reading<'_> {
         Ok(queue.open.as_ref().map_or(Usage::ZERO, |open| open.row.usage))
     }
 
-    fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<Trace>, StoreError> {
+    fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<ItemStatus>, StoreError> {
         let Some(rows) = self.rows(queue) else { return Ok(None) };
         if let Some(item) = rows.find(id)? {
             let ItemRow { seq, deadline, payload_bytes, .. } = item;
             *queue.found.borrow_mut() = Some(item);
-            return Ok(Some(Trace::Queued { seq, deadline, payload_bytes }));
+            return Ok(Some(ItemStatus::Queued { seq, deadline, payload_bytes }));
         }
         if rows.row.remembers_until == Timestamp::default() {
             return Ok(None);
         }
         let acked = rows.view.read_acked(rows.queue, id)?;
         *queue.acked.borrow_mut() = Some((id, acked));
-        Ok(acked.map(|(_, until)| Trace::Acked { until }))
+        Ok(acked.map(|(_, until)| ItemStatus::Acked { until }))
     }
 
     fn scan(

@@ -9,11 +9,11 @@ use bytes::{Buf as _, Bytes};
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
-use crate::base::Live;
 use crate::error::StoreError;
 use crate::fields::{Fields, put_number};
+use crate::index_snapshot::Live;
 use crate::journals;
-use crate::layer::Change;
+use crate::memtable::Change;
 use crate::schema::{BLOCK_ITEMS, ItemRow};
 
 /// The kinds of frames.
@@ -164,7 +164,7 @@ impl<'a> ItemRecord<'a> {
         }
         let id = self.id();
         let (seq, deadline, payload_bytes) = (self.seq, self.deadline, self.payload_bytes as u64);
-        Ok(ItemRow { seq, id, deadline, payload_bytes, place: 0, location, told: None })
+        Ok(ItemRow { seq, id, deadline, payload_bytes, place: 0, location, blob: None })
     }
 
     /// The item. Its kind may be the same as that of the item before: most are.

@@ -11,13 +11,13 @@ use relay_journal::{Frame, Location};
 
 use crate::error::StoreError;
 use crate::fields::Fields;
-use crate::layer::Layer;
-use crate::memo::Memo;
+use crate::memtable::Memtable;
 use crate::payload;
+use crate::queue_cache::QueueCache;
 use crate::record::{self, ItemRecord, Removed, Trimmed, kind};
 use crate::schema::ItemRow;
-use crate::state::State;
 use crate::tables::Tables;
+use crate::version::Version;
 
 /// So many records, and fewer than [`PORTION_BYTES`] of them, are not worth a thread.
 const FEW_RECORDS: usize = 2048;
@@ -33,20 +33,20 @@ const THREADS_MAX: usize = 8;
 /// What became of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
-    /// What was changed, to be [put](State::resume) on the state.
-    pub(crate) layer: Layer,
+    /// What was changed, to be [put](Version::resume) on the version.
+    pub(crate) memtable: Memtable,
     /// What could not be applied, in the order of the journal.
     pub(crate) findings: Vec<String>,
 }
 
-/// Has `read` read batches of records, and makes their changes on top of `state`, on so many threads at most.
+/// Has `read` read batches of records, and makes their changes on top of `version`, on so many threads at most.
 pub(crate) fn replay<T>(
-    state: &State,
+    version: &Version,
     threads: usize,
     read: impl FnOnce(&mut dyn FnMut(&[Frame]) -> Result<(), StoreError>) -> Result<T, StoreError>,
 ) -> Result<(T, Replayed), StoreError> {
     std::thread::scope(|scope| {
-        let mut division = Division::new(scope, state, threads.clamp(1, THREADS_MAX));
+        let mut division = Division::new(scope, version, threads.clamp(1, THREADS_MAX));
         let read = read(&mut |frames| division.take(frames));
         // Why a thread has ended is the better answer.
         let replayed = division.finish()?;
@@ -57,7 +57,7 @@ pub(crate) fn replay<T>(
 /// Records on their way to those who apply them.
 struct Division<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    state: &'env State,
+    version: &'env Version,
     threads: usize,
     /// None yet, while records are few.
     shares: Vec<Share<'scope>>,
@@ -75,7 +75,7 @@ struct Share<'scope> {
 /// What one thread has applied.
 #[derive(Default)]
 struct Applied {
-    layer: Layer,
+    memtable: Memtable,
     findings: Vec<Finding>,
 }
 
@@ -99,8 +99,8 @@ impl Part {
 }
 
 impl<'scope, 'env> Division<'scope, 'env> {
-    const fn new(scope: &'scope Scope<'scope, 'env>, state: &'env State, threads: usize) -> Self {
-        Self { scope, state, threads, shares: Vec::new(), waiting: Vec::new(), waiting_bytes: 0 }
+    const fn new(scope: &'scope Scope<'scope, 'env>, version: &'env Version, threads: usize) -> Self {
+        Self { scope, version, threads, shares: Vec::new(), waiting: Vec::new(), waiting_bytes: 0 }
     }
 
     fn take(&mut self, frames: &[Frame]) -> Result<(), StoreError> {
@@ -133,11 +133,11 @@ impl<'scope, 'env> Division<'scope, 'env> {
     }
 
     fn start(&self) -> Vec<Share<'scope>> {
-        let (state, of) = (self.state, self.threads as u64);
+        let (version, of) = (self.version, self.threads as u64);
         let start = |number| {
             let (records, portions) = sync_channel(PORTIONS_WAITING);
             let part = Part { number, of };
-            let thread = self.scope.spawn(move || Applied::of(state, portions));
+            let thread = self.scope.spawn(move || Applied::of(version, portions));
             Share { part, records, thread }
         };
         (0..of).map(start).collect()
@@ -146,14 +146,14 @@ impl<'scope, 'env> Division<'scope, 'env> {
     /// Waits until all is applied.
     fn finish(mut self) -> Result<Replayed, StoreError> {
         if self.shares.is_empty() {
-            return Ok(Applied::of(self.state, [self.waiting])?.into());
+            return Ok(Applied::of(self.version, [self.waiting])?.into());
         }
         let handed_out = self.hand_out();
         let mut all = Applied::default();
         for Share { records, thread, .. } in self.shares {
             drop(records);
             let applied = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            all.layer.join(applied.layer);
+            all.memtable.join(applied.memtable);
             all.findings.extend(applied.findings);
         }
         handed_out?;
@@ -164,9 +164,9 @@ impl<'scope, 'env> Division<'scope, 'env> {
 
 impl Applied {
     /// Applies records, in portions.
-    fn of(state: &State, portions: impl IntoIterator<Item = Vec<Frame>>) -> Result<Self, StoreError> {
-        let memo = Memo::default();
-        let mut tables = Tables::new(state, &memo);
+    fn of(version: &Version, portions: impl IntoIterator<Item = Vec<Frame>>) -> Result<Self, StoreError> {
+        let cache = QueueCache::default();
+        let mut tables = Tables::new(version, &cache);
         let mut findings = Vec::new();
         for frame in portions.into_iter().flatten() {
             let numbers = tables.savepoint();
@@ -179,9 +179,9 @@ impl Applied {
                 Err(error) => return Err(error),
             }
         }
-        let mut layer = tables.layer;
-        layer.settle(state.numbers());
-        Ok(Self { layer, findings })
+        let mut memtable = tables.memtable;
+        memtable.settle(version.numbers());
+        Ok(Self { memtable, findings })
     }
 }
 
@@ -193,11 +193,11 @@ impl Finding {
 }
 
 impl From<Applied> for Replayed {
-    fn from(Applied { layer, findings }: Applied) -> Self {
+    fn from(Applied { memtable, findings }: Applied) -> Self {
         let tell = |Finding { at, what }: Finding| {
             format!("segment {} at {}: not applied: {what}", at.segment, at.offset)
         };
-        Self { layer, findings: findings.into_iter().map(tell).collect() }
+        Self { memtable, findings: findings.into_iter().map(tell).collect() }
     }
 }
 

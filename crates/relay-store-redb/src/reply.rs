@@ -10,22 +10,22 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
 /// An answer to come, and who gives it. `None` comes when that one is dropped.
-pub(crate) fn reply<T>() -> (Caller<T>, Reply<T>) {
-    let shared = Arc::new(Shared(Mutex::new(State::default())));
-    (Caller(Some(Arc::clone(&shared))), Reply(shared))
+pub(crate) fn reply<T>() -> (Responder<T>, Reply<T>) {
+    let shared = Arc::new(ReplyCell(Mutex::new(ReplyState::default())));
+    (Responder(Some(Arc::clone(&shared))), Reply(shared))
 }
 
 /// Gives the answer.
 #[derive(Debug)]
-pub(crate) struct Caller<T>(Option<Arc<Shared<T>>>);
+pub(crate) struct Responder<T>(Option<Arc<ReplyCell<T>>>);
 
 /// Resolves to the answer.
 #[derive(Debug)]
-pub(crate) struct Reply<T>(Arc<Shared<T>>);
+pub(crate) struct Reply<T>(Arc<ReplyCell<T>>);
 
 /// Tasks that have their answers and are to be woken, by the thread that they waited on.
 #[derive(Default)]
-pub(crate) struct Convoys(Vec<(ThreadId, Vec<Waiting>)>);
+pub(crate) struct WakeBatch(Vec<(ThreadId, Vec<Waiting>)>);
 
 /// A task that has its answer and does not know.
 pub(crate) struct Waiting {
@@ -35,10 +35,10 @@ pub(crate) struct Waiting {
 }
 
 #[derive(Debug)]
-struct Shared<T>(Mutex<State<T>>);
+struct ReplyCell<T>(Mutex<ReplyState<T>>);
 
 #[derive(Debug)]
-struct State<T> {
+struct ReplyState<T> {
     answer: Option<T>,
     /// Nobody will answer any more, or has.
     is_decided: bool,
@@ -55,20 +55,20 @@ trait Lead: Send + Sync {
     fn follow(&self, behind: Vec<Waker>) -> Result<(), Vec<Waker>>;
 }
 
-impl<T> Default for State<T> {
+impl<T> Default for ReplyState<T> {
     fn default() -> Self {
         Self { answer: None, is_decided: false, is_over: false, waiting: None, behind: Vec::new() }
     }
 }
 
-impl<T> Shared<T> {
+impl<T> ReplyCell<T> {
     /// A panic elsewhere leaves it whole: nothing is called under the lock.
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, ReplyState<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Send> Lead for Shared<T> {
+impl<T: Send> Lead for ReplyCell<T> {
     fn follow(&self, behind: Vec<Waker>) -> Result<(), Vec<Waker>> {
         let mut state = self.state();
         if state.is_over {
@@ -79,8 +79,8 @@ impl<T: Send> Lead for Shared<T> {
     }
 }
 
-impl<T: Send + 'static> Caller<T> {
-    /// Gives the answer. The task that waits for it, if there is one, is to be woken by [`Convoys::wake`].
+impl<T: Send + 'static> Responder<T> {
+    /// Gives the answer. The task that waits for it, if there is one, is to be woken by [`WakeBatch::wake`].
     pub(crate) fn answer(mut self, answer: T) -> Option<Waiting> {
         let shared = self.0.take()?;
         let mut state = shared.state();
@@ -92,7 +92,7 @@ impl<T: Send + 'static> Caller<T> {
     }
 }
 
-impl<T> Drop for Caller<T> {
+impl<T> Drop for Responder<T> {
     fn drop(&mut self) {
         let Some(shared) = self.0.take() else { return };
         let mut state = shared.state();
@@ -105,7 +105,7 @@ impl<T> Drop for Caller<T> {
     }
 }
 
-impl Convoys {
+impl WakeBatch {
     pub(crate) fn add(&mut self, waiting: Option<Waiting>) {
         let Some(waiting) = waiting else { return };
         match self.0.iter_mut().find(|(thread, _)| *thread == waiting.thread) {
@@ -149,7 +149,7 @@ impl<T> Drop for Reply<T> {
     }
 }
 
-fn end<T>(mut state: MutexGuard<'_, State<T>>) {
+fn end<T>(mut state: MutexGuard<'_, ReplyState<T>>) {
     state.is_over = true;
     let (_waiting, behind) = (state.waiting.take(), std::mem::take(&mut state.behind));
     drop(state);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     impl Task {
-        fn start() -> (Caller<u32>, Self) {
+        fn start() -> (Responder<u32>, Self) {
             let (caller, reply) = reply();
             let mut task = Self { reply, woken: Arc::default() };
             assert_eq!(task.poll(), Poll::Pending);
@@ -196,15 +196,15 @@ mod tests {
         }
     }
 
-    fn answer_all(callers: Vec<Caller<u32>>) {
-        let mut convoys = Convoys::default();
+    fn answer_all(callers: Vec<Responder<u32>>) {
+        let mut wake_batch = WakeBatch::default();
         for (number, caller) in (0..).zip(callers) {
-            convoys.add(caller.answer(number));
+            wake_batch.add(caller.answer(number));
         }
-        convoys.wake();
+        wake_batch.wake();
     }
 
-    fn three() -> (Vec<Caller<u32>>, [Task; 3]) {
+    fn three() -> (Vec<Responder<u32>>, [Task; 3]) {
         let (callers, tasks): (Vec<_>, Vec<_>) = (0..3).map(|_| Task::start()).unzip();
         (callers, tasks.try_into().unwrap_or_else(|_| panic!("there are three")))
     }
@@ -230,12 +230,12 @@ mod tests {
     #[test]
     fn one_that_went_on_by_itself_leads_nobody() {
         let (callers, [mut first, second, third]) = three();
-        let mut convoys = Convoys::default();
+        let mut wake_batch = WakeBatch::default();
         for caller in callers {
-            convoys.add(caller.answer(7));
+            wake_batch.add(caller.answer(7));
         }
         assert_eq!(first.poll(), Poll::Ready(Some(7)));
-        convoys.wake();
+        wake_batch.wake();
         assert_eq!([second.woken(), third.woken()], [1, 1]);
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use redb::WriteTransaction;
 use relay_disk::Disk;
 
-use crate::base::Base;
 use crate::error::StoreError;
 use crate::index::{self, Index, NEW_FILE_NAME};
-use crate::layer::Layer;
-use crate::pace::Pace;
+use crate::index_snapshot::IndexSnapshot;
+use crate::io_throttle::IoThrottle;
+use crate::memtable::Memtable;
 use crate::schema::{self, Key};
 
 /// How many rows are copied in one step: some milliseconds' work. Tests have few rows, and want several steps.
@@ -38,25 +38,25 @@ impl Rewriting {
     pub(crate) fn begin(
         disk: &Arc<dyn Disk>,
         cache_bytes: usize,
-        pace: &Arc<Pace>,
+        throttle: &Arc<IoThrottle>,
     ) -> Result<Self, StoreError> {
         drop(disk.remove(NEW_FILE_NAME));
         let file = disk.create(NEW_FILE_NAME)?;
-        let new = Index::on(Arc::clone(disk), file, cache_bytes, Arc::clone(pace))?;
+        let new = Index::on(Arc::clone(disk), file, cache_bytes, Arc::clone(throttle))?;
         let tx = new.begin()?;
         Ok(Self { new, tx, copied: Copied::RowsThrough(Vec::new()), rows_bytes: 0 })
     }
 
     /// Copies the next rows of the old index, which holds `base` now. True when there are no more.
-    pub(crate) fn step(&mut self, base: &Base) -> Result<bool, StoreError> {
+    pub(crate) fn step(&mut self, index_snapshot: &IndexSnapshot) -> Result<bool, StoreError> {
         match std::mem::replace(&mut self.copied, Copied::RowsThrough(Vec::new())) {
             Copied::RowsThrough(last) => {
-                let next = self.copy_rows(base, last)?;
+                let next = self.copy_rows(index_snapshot, last)?;
                 self.copied = next.map_or(Copied::NamesThrough(String::new()), Copied::RowsThrough);
                 Ok(false)
             }
             Copied::NamesThrough(last) => {
-                let (last, is_done) = self.copy_names(base, last)?;
+                let (last, is_done) = self.copy_names(index_snapshot, last)?;
                 self.copied = Copied::NamesThrough(last);
                 Ok(is_done)
             }
@@ -64,13 +64,17 @@ impl Rewriting {
     }
 
     /// Returns the last key that was copied; `None` when there are no more.
-    fn copy_rows(&mut self, base: &Base, mut last: Vec<u8>) -> Result<Option<Vec<u8>>, StoreError> {
+    fn copy_rows(
+        &mut self,
+        index_snapshot: &IndexSnapshot,
+        mut last: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let mut rows = self.tx.open_table(schema::ROWS)?;
-        for (number, row) in base.rows_after(&last.clone())?.enumerate() {
+        for (number, row) in index_snapshot.rows_after(&last.clone())?.enumerate() {
             if number == STEP_ROWS {
                 return Ok(Some(last));
             }
-            self.new.pace.leave_core();
+            self.new.throttle.leave_core();
             let (key, value) = row?;
             // Over a damaged page redb may go astray, and who follows it may go round in circles.
             if key.value() <= last.as_slice() {
@@ -86,13 +90,17 @@ impl Rewriting {
     }
 
     /// Returns the last name that was copied, and whether there are no more.
-    fn copy_names(&mut self, base: &Base, mut last: String) -> Result<(String, bool), StoreError> {
+    fn copy_names(
+        &mut self,
+        index_snapshot: &IndexSnapshot,
+        mut last: String,
+    ) -> Result<(String, bool), StoreError> {
         let mut names = self.tx.open_table(schema::NAMES)?;
-        for (number, row) in base.names_after(&last.clone())?.enumerate() {
+        for (number, row) in index_snapshot.names_after(&last.clone())?.enumerate() {
             if number == STEP_ROWS {
                 return Ok((last, false));
             }
-            self.new.pace.leave_core();
+            self.new.throttle.leave_core();
             let (name, queue) = row?;
             if name.value() <= last.as_str() {
                 return Err(StoreError::Damaged("the names of the index are out of order"));
@@ -106,7 +114,7 @@ impl Rewriting {
     }
 
     /// Does what a checkpoint has done to the old index, to what was copied of it. The rest is copied as it is now.
-    pub(crate) fn follow(&mut self, layer: &Layer) -> Result<(), StoreError> {
+    pub(crate) fn follow(&mut self, memtable: &Memtable) -> Result<(), StoreError> {
         let has_row = |key: &Key| match &self.copied {
             Copied::RowsThrough(last) => *key.bytes() <= last[..],
             Copied::NamesThrough(_) => true,
@@ -115,23 +123,29 @@ impl Rewriting {
             Copied::RowsThrough(_) => false,
             Copied::NamesThrough(last) => name <= last.as_str(),
         };
-        let growth_bytes = self.new.write_layer(&self.tx, layer, has_row, has_name)?;
+        let growth_bytes = self.new.write_memtable(&self.tx, memtable, has_row, has_name)?;
         self.rows_bytes = self.rows_bytes.saturating_add_signed(growth_bytes);
         Ok(())
     }
 
     /// Writes what is left, which is little, and makes all of it durable.
-    pub(crate) fn finish(self, base: &Base) -> Result<Index, StoreError> {
+    pub(crate) fn finish(self, index_snapshot: &IndexSnapshot) -> Result<Index, StoreError> {
         let Self { new, tx, rows_bytes, .. } = self;
         drop(tx.open_table(schema::NAMES)?);
         index::begin_meta(&tx, rows_bytes)?;
         let mut segments = tx.open_table(schema::SEGMENTS)?;
-        for (segment, live) in &*base.segments {
+        for (segment, live) in &*index_snapshot.segments {
             segments.insert(segment, (live.items, live.bytes))?;
         }
         drop(segments);
-        index::finish(tx, base.numbers, base.position, base.payloads_through, &base.segments)?;
-        new.know_segments(Arc::clone(&base.segments));
+        index::finish(
+            tx,
+            index_snapshot.numbers,
+            index_snapshot.position,
+            index_snapshot.payloads_through,
+            &index_snapshot.segments,
+        )?;
+        new.know_segments(Arc::clone(&index_snapshot.segments));
         new.note_density(rows_bytes)?;
         Ok(new)
     }

@@ -1,4 +1,4 @@
-//! The rows of a layer: those of queues, which nearly every change is about, by number; what is due by time; all others by key.
+//! The rows of a memtable: those of queues, which nearly every change is about, by number; what is due by time; all others by key.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, btree_map};
@@ -10,14 +10,14 @@ use foldhash::fast::RandomState;
 use relay_core::{ItemId, Seq, Timestamp};
 use smallvec::SmallVec;
 
-use crate::few::Few;
-use crate::layer::Numbers;
+use crate::memtable::Numbers;
+use crate::packed_items::PackedItems;
 use crate::schema::{self, Key, QueueRow, Section};
 
 /// The value of a row as it is stored. Numbers, which most values are, take no memory of their own.
 pub(crate) type Bytes = SmallVec<[u8; 16]>;
 
-/// The rows of a layer, and gravestones of those that are gone.
+/// The rows of a memtable, and tombstones of those that are gone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rows {
     /// Rows of queues change so often that they are encoded for a checkpoint only. Nothing that is in a hurry goes through them in order. The
@@ -27,10 +27,10 @@ pub(crate) struct Rows {
     due: BTreeMap<(Timestamp, u64), bool>,
     others: BTreeMap<Key, Option<Bytes>>,
     /// How many items lie in the rows of queues.
-    items_here: usize,
+    inline_items: usize,
 }
 
-/// A place for a row, and what lies there: nothing, a gravestone, or a value.
+/// A place for a row, and what lies there: nothing, a tombstone, or a value.
 #[derive(Debug)]
 pub(crate) enum Slot {
     Queue(u64, Option<Option<Arc<QueueRow>>>),
@@ -38,7 +38,7 @@ pub(crate) enum Slot {
     Other(Key, Option<Option<Bytes>>),
 }
 
-/// The value of a row of a layer.
+/// The value of a row of a memtable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fresh<'a> {
     /// As it is stored.
@@ -46,7 +46,7 @@ pub(crate) enum Fresh<'a> {
     Queue(&'a Arc<QueueRow>),
 }
 
-/// A row or a gravestone.
+/// A row or a tombstone.
 pub(crate) type Found<'a> = Option<Fresh<'a>>;
 
 /// Rows from one key on and before another, from either end.
@@ -68,14 +68,14 @@ impl Rows {
         self.len() == 0
     }
 
-    /// How many there are, gravestones included.
+    /// How many there are, tombstones included.
     pub(crate) fn len(&self) -> usize {
         self.queues.len() + self.due.len() + self.others.len()
     }
 
     /// How many items lie in the rows of queues.
-    pub(crate) const fn items_here(&self) -> usize {
-        self.items_here
+    pub(crate) const fn inline_items(&self) -> usize {
+        self.inline_items
     }
 
     /// What there is of a row.
@@ -87,14 +87,14 @@ impl Rows {
         }
     }
 
-    /// The row of a queue, or its gravestone.
+    /// The row of a queue, or its tombstone.
     pub(crate) fn queue(&self, queue: u64) -> Option<Option<&Arc<QueueRow>>> {
         self.queues.get(&queue).map(Option::as_ref)
     }
 
     /// The arrival number that the name of an item leads to.
     pub(crate) fn traced(&self, queue: u64, id: ItemId) -> Option<Seq> {
-        schema::decode_seq(self.others.get(&Key::trace(queue, id))?.as_deref()?).ok()
+        schema::decode_seq(self.others.get(&Key::by_id(queue, id))?.as_deref()?).ok()
     }
 
     /// Copies a row that is none of a queue's own.
@@ -138,12 +138,12 @@ impl Rows {
     pub(crate) fn swap(&mut self, slot: Slot) -> Slot {
         match slot {
             Slot::Queue(queue, row) => {
-                self.items_here += items_here(row.as_ref());
+                self.inline_items += inline_items(row.as_ref());
                 let before = match row {
                     Some(row) => self.queues.insert(queue, row),
                     None => self.queues.remove(&queue),
                 };
-                self.items_here -= items_here(before.as_ref());
+                self.inline_items -= inline_items(before.as_ref());
                 Slot::Queue(queue, before)
             }
             Slot::Due(at, queue, is_due) => {
@@ -197,8 +197,8 @@ impl Rows {
             .chain(others(Key::acked_start(), Key::end()))
     }
 
-    /// Takes over newer rows. Where `below` had been given away when this layer began, what has a later number is not in any older layer
-    /// and needs no gravestone.
+    /// Takes over newer rows. Where `below` had been given away when this memtable began, what has a later number is not in any older memtable
+    /// and needs no tombstone.
     pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
         for (queue, row) in newer.queues {
             let is_needed = row.is_some() || queue <= below.queue;
@@ -214,7 +214,7 @@ impl Rows {
         }
     }
 
-    /// Takes gravestones away that are not needed: see [`Rows::absorb`].
+    /// Takes tombstones away that are not needed: see [`Rows::absorb`].
     pub(crate) fn settle(&mut self, below: Numbers) {
         self.queues.retain(|queue, row| row.is_some() || *queue <= below.queue);
         self.due.retain(|(_, queue), is_due| *is_due || *queue <= below.queue);
@@ -226,7 +226,7 @@ impl Rows {
         self.queues.extend(other.queues);
         self.due.append(&mut other.due);
         self.others.append(&mut other.others);
-        self.items_here += other.items_here;
+        self.inline_items += other.inline_items;
     }
 }
 
@@ -278,8 +278,8 @@ fn other(row: &Option<Bytes>) -> Found<'_> {
     row.as_deref().map(Fresh::Bytes)
 }
 
-fn items_here(row: Option<&Option<Arc<QueueRow>>>) -> usize {
-    row.and_then(Option::as_ref).and_then(|row| row.here()).map_or(0, Few::len)
+fn inline_items(row: Option<&Option<Arc<QueueRow>>>) -> usize {
+    row.and_then(Option::as_ref).and_then(|row| row.inline()).map_or(0, PackedItems::len)
 }
 
 fn is_newer(key: &Key, below: Numbers) -> bool {
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use crate::schema::ItemRow;
 
-    /// A queue, and how many items lie in its row: nothing, a gravestone, or a row.
+    /// A queue, and how many items lie in its row: nothing, a tombstone, or a row.
     type Put = (u64, Option<Option<u64>>);
 
     fn slot((queue, items): Put) -> Slot {
@@ -317,7 +317,7 @@ mod tests {
 
     fn recounted(rows: &Rows) -> usize {
         let items = rows.in_order().map(|(_, row)| match row {
-            Some(Fresh::Queue(row)) => row.here().map_or(0, Few::len),
+            Some(Fresh::Queue(row)) => row.inline().map_or(0, PackedItems::len),
             _ => 0,
         });
         items.sum()
@@ -335,12 +335,12 @@ mod tests {
         ) {
             let below = Numbers { queue: below, ..Numbers::default() };
             let (mut ours, newer, mut others) = (rows(ours), rows(newer), rows(others));
-            prop_assert_eq!(ours.items_here(), recounted(&ours));
+            prop_assert_eq!(ours.inline_items(), recounted(&ours));
             ours.absorb(newer, below);
-            prop_assert_eq!(ours.items_here(), recounted(&ours));
+            prop_assert_eq!(ours.inline_items(), recounted(&ours));
             others.settle(below);
             ours.join(others);
-            prop_assert_eq!(ours.items_here(), recounted(&ours));
+            prop_assert_eq!(ours.inline_items(), recounted(&ours));
         }
     }
 }

@@ -11,12 +11,12 @@ use redb::TableDefinition;
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Queued, Recipient, Seq, Timestamp, Usage};
 use relay_journal::{Location, Position};
 
-use crate::base::Live;
 use crate::error::StoreError;
-use crate::few::Few;
 use crate::fields::{Fields, put_number};
+use crate::index_snapshot::Live;
 use crate::journals;
-use crate::layer::Numbers;
+use crate::memtable::Numbers;
+use crate::packed_items::PackedItems;
 
 /// The format of what is written here; another one is not read.
 pub(crate) const FORMAT: u64 = 1;
@@ -54,7 +54,7 @@ pub(crate) const META_ROWS_BYTES: &str = "rows_bytes";
 /// How many bytes of the file went to 1,000 of those when it was last written anew.
 pub(crate) const META_FILE_BYTES_PER_1000: &str = "file_bytes_per_1000";
 
-/// A checksum of the numbers of the state, which are all but the format and the two above, and of [`SEGMENTS`]: see [`meta_checksum`].
+/// A checksum of the numbers of the version, which are all but the format and the two above, and of [`SEGMENTS`]: see [`meta_checksum`].
 pub(crate) const META_CHECKSUM: &str = "checksum";
 
 /// How many consecutive items of a queue are counted together.
@@ -66,7 +66,7 @@ pub(crate) const BLOCK_ITEMS: u64 = 512;
 pub(crate) const APART_FROM_ITEMS: usize = 48;
 
 /// And so few that they are taken back into its row.
-pub(crate) const APART_UNTIL_ITEMS: u64 = 12;
+pub(crate) const SPILLED_UNTIL_ITEMS: u64 = 12;
 
 /// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of a hundred thousand fit into the cache
 /// however many items they hold.
@@ -84,7 +84,7 @@ enum Tag {
     /// An item of a queue that holds many, by arrival number: an [`ItemRow`].
     Item = 1,
     /// The name of such an item: its arrival number.
-    Trace = 2,
+    ById = 2,
     /// How much of a full block of such items is still there: a [`Usage`].
     Block = 3,
 }
@@ -103,7 +103,7 @@ const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
 /// The bytes of a key.
 pub(crate) struct KeyBytes([u8; KEY_WORDS * 8]);
 
-/// A key of [`ROWS`]. It is kept in place, as big-endian words, which compare as its bytes would: the layers hold hundreds of
+/// A key of [`ROWS`]. It is kept in place, as big-endian words, which compare as its bytes would: the memtables hold hundreds of
 /// thousands of keys, and most of what they do is to compare them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
@@ -111,7 +111,7 @@ pub(crate) struct Key {
     words: [u64; KEY_WORDS],
 }
 
-/// What a row is about, as far as layers keep it elsewhere for that.
+/// What a row is about, as far as memtables keep it elsewhere for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     /// The row of a queue.
@@ -133,7 +133,7 @@ pub(crate) enum ParsedKey {
     /// An item.
     Item(u64, Seq),
     /// The name of an item.
-    Trace(u64, ItemId),
+    ById(u64, ItemId),
     /// The count of a block.
     Block(u64, u64),
     /// When the sweep looks at a queue, and the queue.
@@ -158,9 +158,9 @@ pub(crate) struct QueueRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Items {
     /// In its row, in order: all of them.
-    Here(Few),
+    Inline(PackedItems),
     /// In rows of their own: see [`APART_FROM_ITEMS`].
-    Apart(Places),
+    Spilled(Places),
 }
 
 /// Where the items of a queue that holds many come to lie.
@@ -206,12 +206,12 @@ pub(crate) struct ItemRow {
     /// Where its record lies, or its payload if that lies aside.
     pub(crate) location: Location,
     /// What else there is to tell, if its payload lies aside. Otherwise the record tells it.
-    pub(crate) told: Option<Box<Told>>,
+    pub(crate) blob: Option<Box<BlobMeta>>,
 }
 
 /// What was told of an item beside what the rules know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct BlobMeta {
     /// When its push was accepted.
     pub(crate) arrival: Timestamp,
     /// The sender's word for the length of the whole message.
@@ -263,8 +263,8 @@ impl Key {
         Self::of_items(queue, Tag::Item, &seq.as_u64().to_be_bytes())
     }
 
-    pub(crate) fn trace(queue: u64, id: ItemId) -> Self {
-        Self::of_items(queue, Tag::Trace, &encode_id(id))
+    pub(crate) fn by_id(queue: u64, id: ItemId) -> Self {
+        Self::of_items(queue, Tag::ById, &encode_id(id))
     }
 
     pub(crate) fn block(queue: u64, block: u64) -> Self {
@@ -286,11 +286,11 @@ impl Key {
 
     /// Behind every item of the queue, and before every name.
     pub(crate) fn items_end(queue: u64) -> Self {
-        Self::of_items(queue, Tag::Trace, &[])
+        Self::of_items(queue, Tag::ById, &[])
     }
 
     /// Behind every name of the queue, and before every block.
-    pub(crate) fn traces_end(queue: u64) -> Self {
+    pub(crate) fn by_id_end(queue: u64) -> Self {
         Self::of_items(queue, Tag::Block, &[])
     }
 
@@ -417,7 +417,7 @@ impl Key {
                 let queue = key.be()?;
                 match key.take()? {
                     [1] => ParsedKey::Item(queue, Seq::new(key.be()?)),
-                    [2] => ParsedKey::Trace(queue, decode_id(key.take()?)),
+                    [2] => ParsedKey::ById(queue, decode_id(key.take()?)),
                     [3] => ParsedKey::Block(queue, key.be()?),
                     _ => return Err(StoreError::Damaged("key: tag")),
                 }
@@ -459,22 +459,22 @@ impl QueueRow {
     }
 
     /// The items, if they are in the row.
-    pub(crate) const fn here(&self) -> Option<&Few> {
+    pub(crate) const fn inline(&self) -> Option<&PackedItems> {
         match &self.items {
-            Items::Here(items) => Some(items),
-            Items::Apart(_) => None,
+            Items::Inline(items) => Some(items),
+            Items::Spilled(_) => None,
         }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(48 + self.here().map_or(0, |items| items.bytes().len()));
+        let mut bytes = Vec::with_capacity(48 + self.inline().map_or(0, |items| items.bytes().len()));
         put_number(&mut bytes, self.remembers_until.as_ms());
         match &self.items {
-            Items::Here(items) => {
+            Items::Inline(items) => {
                 put_number(&mut bytes, LAYOUT_HERE);
                 bytes.extend_from_slice(items.bytes());
             }
-            Items::Apart(places) => {
+            Items::Spilled(places) => {
                 put_number(&mut bytes, LAYOUT_APART);
                 let (usage, block) = (self.usage, places.open_block);
                 for number in [usage.items, usage.bytes, places.next, block.items, block.bytes] {
@@ -493,11 +493,11 @@ impl QueueRow {
         let mut row = Fields::new(bytes, "queue");
         let remembers_until = Timestamp::from_ms(row.number()?);
         let decoded = match row.number()? {
-            LAYOUT_HERE => Self { remembers_until, ..Self::holding(Few::decode(&mut row)?) },
+            LAYOUT_HERE => Self { remembers_until, ..Self::holding(PackedItems::decode(&mut row)?) },
             LAYOUT_APART => {
                 let (usage, next, open_block) = (row.usage()?, row.number()?, row.usage()?);
                 let ends = Some(Ends { first: end(&mut row)?, last: end(&mut row)? });
-                Self { usage, remembers_until, ends, items: Items::Apart(Places { next, open_block }) }
+                Self { usage, remembers_until, ends, items: Items::Spilled(Places { next, open_block }) }
             }
             _ => return Err(StoreError::Damaged("queue: layout")),
         };
@@ -505,10 +505,10 @@ impl QueueRow {
     }
 
     /// A queue of these items, in order, in its row.
-    pub(crate) fn holding(items: Few) -> Self {
+    pub(crate) fn holding(items: PackedItems) -> Self {
         let usage = items.iter().map(|item| Usage::of(item.payload_bytes)).sum();
         let ends = items.ends();
-        Self { usage, remembers_until: Timestamp::default(), ends, items: Items::Here(items) }
+        Self { usage, remembers_until: Timestamp::default(), ends, items: Items::Inline(items) }
     }
 }
 
@@ -523,7 +523,7 @@ impl Ends {
 
 impl Default for Items {
     fn default() -> Self {
-        Self::Here(Few::default())
+        Self::Inline(PackedItems::default())
     }
 }
 
@@ -534,14 +534,14 @@ fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
 impl ItemRow {
     /// The row of an item that lies at `location`, at the end of a queue that gives it its place.
     pub(crate) fn new<B>(item: &Item<B>, location: Location) -> Self {
-        let told = journals::is_payload(location.segment).then(|| Told::of(item).into());
+        let blob = journals::is_payload(location.segment).then(|| BlobMeta::of(item).into());
         let (seq, id, deadline, payload_bytes) = (item.seq, item.id(), item.deadline, item.payload_bytes);
-        Self { seq, id, deadline, payload_bytes, place: 0, location, told }
+        Self { seq, id, deadline, payload_bytes, place: 0, location, blob }
     }
 
     /// As a row of its own.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(if self.told.is_some() { 96 } else { 48 });
+        let mut bytes = Vec::with_capacity(if self.blob.is_some() { 96 } else { 48 });
         put_number(&mut bytes, self.deadline.as_ms());
         put_number(&mut bytes, self.place);
         self.encode_rest(&mut bytes);
@@ -560,8 +560,8 @@ impl ItemRow {
             put_number(bytes, number);
         }
         bytes.extend_from_slice(self.id.message_id.as_bytes());
-        if let Some(told) = &self.told {
-            let Told { arrival, total_len, sent_ms, chunk_count, kind } = &**told;
+        if let Some(blob) = &self.blob {
+            let BlobMeta { arrival, total_len, sent_ms, chunk_count, kind } = &**blob;
             let kind = kind.as_str().as_bytes();
             for number in [arrival.as_ms(), *total_len, *sent_ms, u64::from(*chunk_count), kind.len() as u64]
             {
@@ -590,9 +590,9 @@ impl ItemRow {
         let location = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
         let chunk_index = row.small()?;
         let id = ItemId { message_id: MessageId::from_bytes(row.take()?), chunk_index };
-        let told = journals::is_payload(location.segment).then(|| Told::decode(row, chunk_index));
-        let told = told.transpose()?.map(Box::new);
-        Ok(Self { seq, id, deadline, payload_bytes, place, location, told })
+        let blob = journals::is_payload(location.segment).then(|| BlobMeta::decode(row, chunk_index));
+        let blob = blob.transpose()?.map(Box::new);
+        Ok(Self { seq, id, deadline, payload_bytes, place, location, blob })
     }
 
     /// The end of a queue that the item may be.
@@ -620,7 +620,7 @@ impl ItemRow {
     }
 }
 
-impl Told {
+impl BlobMeta {
     fn of<B>(item: &Item<B>) -> Self {
         Self {
             arrival: item.arrival,

@@ -1,5 +1,5 @@
 //! A store as it was at one moment, while it goes on: a read snapshot of the index, the files that this leads to, and a pin that
-//! keeps the keeper from taking any of these away. What is in the journal behind the index does not belong to it, so nothing is
+//! keeps the maintenance thread from taking any of these away. What is in the journal behind the index does not belong to it, so nothing is
 //! replayed and nobody waits for anybody.
 
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use relay_disk::Disk;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::RedbRelay;
-use crate::base::Base;
-use crate::core::Core;
 use crate::error::StoreError;
 use crate::index::Index;
+use crate::index_snapshot::IndexSnapshot;
+use crate::io_throttle::IoThrottle;
 use crate::journals;
-use crate::keeper::Task;
-use crate::pace::Pace;
+use crate::maintenance::Task;
+use crate::shared::Shared;
 use crate::writer::Job;
 
 /// A store as it was at one moment.
 pub struct Snapshot {
-    pub(crate) base: Arc<Base>,
+    pub(crate) index_snapshot: Arc<IndexSnapshot>,
     /// Where the files lie.
     pub(crate) disk: Arc<dyn Disk>,
     /// The files that belong to it, and how much of each does.
@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// How long the index is by now; written anew it is no longer.
     pub(crate) index_bytes: u64,
     /// How it leaves room for requests.
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) throttle: Arc<IoThrottle>,
     pub(crate) _pin: Pin,
 }
 
@@ -102,28 +102,28 @@ async fn ask(mailbox: mpsc::Sender<Job>, task: Task) -> Result<(), StoreError> {
     mailbox.send(Job::Keep(task)).await.map_err(|_| StoreError::WriterEnded)
 }
 
-/// What belongs to the checkpoint that `core` rests on. For the keeper alone, which takes no file away meanwhile.
-pub(crate) fn of_checkpoint(core: &Core, index: &Index) -> Result<Snapshot, StoreError> {
-    let pin = Pin::new(&core.pins);
-    let base = Arc::clone(core.state().base());
-    let files = files_of(core, &base);
-    let (index_bytes, pace) = (index.file_bytes()?, Arc::clone(&index.pace));
-    Ok(Snapshot { base, disk: index.disk(), files, index_bytes, pace, _pin: pin })
+/// What belongs to the checkpoint that `core` rests on. For the maintenance thread alone, which takes no file away meanwhile.
+pub(crate) fn of_checkpoint(shared: &Shared, index: &Index) -> Result<Snapshot, StoreError> {
+    let pin = Pin::new(&shared.pins);
+    let index_snapshot = Arc::clone(shared.version().index_snapshot());
+    let files = files_of(shared, &index_snapshot);
+    let (index_bytes, throttle) = (index.file_bytes()?, Arc::clone(&index.throttle));
+    Ok(Snapshot { index_snapshot, disk: index.disk(), files, index_bytes, throttle, _pin: pin })
 }
 
 /// The segments in which something lives, the one that the journal goes on in, up to there, and the payload files that live.
-fn files_of(core: &Core, base: &Base) -> Vec<(String, u64)> {
-    let position = base.position.unwrap_or_default();
-    let (main, payloads) = (&core.journal.main, &core.journal.payloads);
+fn files_of(shared: &Shared, index_snapshot: &IndexSnapshot) -> Vec<(String, u64)> {
+    let position = index_snapshot.position.unwrap_or_default();
+    let (main, payloads) = (&shared.journal.main, &shared.journal.payloads);
     let segments = main.each_segment().filter_map(|segment| {
         let bytes = if segment.id == position.segment { u64::from(position.offset) } else { segment.bytes };
         let belongs = segment.id == position.segment
-            || segment.id < position.segment && base.segments.contains_key(&segment.id);
+            || segment.id < position.segment && index_snapshot.segments.contains_key(&segment.id);
         belongs.then(|| (main.file_name(segment.id), bytes))
     });
     let large = payloads.each_segment().filter_map(|file| {
         let known = journals::payload_segment(file.id)?;
-        base.segments.contains_key(&known).then(|| (payloads.file_name(file.id), file.bytes))
+        index_snapshot.segments.contains_key(&known).then(|| (payloads.file_name(file.id), file.bytes))
     });
     segments.chain(large).collect()
 }

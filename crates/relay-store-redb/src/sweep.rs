@@ -8,15 +8,15 @@ use std::sync::Arc;
 use relay_core::{Queued as _, Seq, Swept, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::acked::{AckedNames, slot_ms};
-use crate::base::Base;
+use crate::dedup_filter::{DedupFilter, slot_ms};
 use crate::error::{StoreError, caught};
-use crate::keeper::Keeper;
+use crate::index_snapshot::IndexSnapshot;
+use crate::maintenance::Maintenance;
 use crate::read::QueueRows;
 use crate::record::FrontSum;
 use crate::schema::{self, ItemRow, Key, QueueRow};
 use crate::tables::is_over;
-use crate::view::View;
+use crate::view::ReadView;
 use crate::writer::Job;
 
 /// How many queues the writer is handed at once: half a millisecond of its time.
@@ -54,47 +54,47 @@ struct Over {
     next: Option<Key>,
 }
 
-impl Keeper {
+impl Maintenance {
     /// Takes out what has expired, and forgets acked names. On failure some of that may be done.
     pub(crate) fn sweep(&mut self) -> Result<Swept, StoreError> {
-        let now = self.core.clock.now();
+        let now = self.shared.clock.now();
         let (mut swept, mut is_all) = (Swept::default(), true);
         if self.is_due(now)? {
             // What is forgotten at this time must not be looked for by a process that begins earlier.
-            self.core.state_mut().note_time(now);
+            self.shared.version_mut().note_time(now);
             self.checkpoint()?;
             // After one that had failed, that was what it should have written.
-            if self.core.state().base().numbers.time < now {
+            if self.shared.version().index_snapshot().numbers.time < now {
                 self.checkpoint()?;
             }
             (swept.items, is_all) = self.trim_queues(now)?;
             swept.forgotten = self.forget_names(now)?;
         }
         if is_all {
-            self.core.observations.swept(now);
+            self.shared.metrics.swept(now);
         }
         Ok(swept)
     }
 
     /// Whether there may be something to do. A name is looked for only in slots of time that have begun.
     fn is_due(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let (base, is_fresh) = {
-            let state = self.core.state();
-            let has_names = state.acked().all_slots().first().is_some_and(|slot| *slot <= now);
-            (Arc::clone(state.base()), has_names || state.is_due(now))
+        let (index_snapshot, is_fresh) = {
+            let version = self.shared.version();
+            let has_names = version.acked().all_slots().first().is_some_and(|slot| *slot <= now);
+            (Arc::clone(version.index_snapshot()), has_names || version.is_due(now))
         };
-        Ok(is_fresh || base.range(&Key::due_start(), &Key::due_end(now))?.next().is_some())
+        Ok(is_fresh || index_snapshot.range(&Key::due_start(), &Key::due_end(now))?.next().is_some())
     }
 
     /// Returns how many items there were, and whether these were all.
     fn trim_queues(&mut self, now: Timestamp) -> Result<(u64, bool), StoreError> {
         let (mut items, mut is_all, mut from) = (0, true, Some(Key::due_start()));
         while let Some(begin) = from {
-            let base = Arc::clone(self.core.state().base());
-            let (queues, next) = due_queues(&base, &begin, now)?;
+            let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
+            let (queues, next) = due_queues(&index_snapshot, &begin, now)?;
             let (mut fronts, mut deep) = (Vec::new(), Vec::new());
             for queue in queues {
-                match is_apart(&base, queue) {
+                match is_spilled(&index_snapshot, queue) {
                     Ok(false) => fronts.push(Front { queue, walked: None }),
                     Ok(true) => deep.push(queue),
                     // It must not keep the sweep from all others.
@@ -102,7 +102,7 @@ impl Keeper {
                     Err(error) => return Err(error),
                 }
             }
-            items += self.trim(fronts, base)?;
+            items += self.trim(fronts, index_snapshot)?;
             for queue in deep {
                 let (trimmed, is_whole) = self.trim_deep(queue, now)?;
                 (items, is_all) = (items + trimmed, is_all && is_whole);
@@ -116,12 +116,12 @@ impl Keeper {
     fn trim_deep(&mut self, queue: u64, now: Timestamp) -> Result<(u64, bool), StoreError> {
         let (mut items, mut from, mut refused) = (0, Seq::ZERO, 0);
         while let Some(together) = ITEMS_TOGETHER.get(refused) {
-            let base = Arc::clone(self.core.state().base());
-            let Some(walked) = self.walk(&base, queue, from, *together, now)? else {
+            let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
+            let Some(walked) = self.walk(&index_snapshot, queue, from, *together, now)? else {
                 return Ok((items, true));
             };
             let (walked_items, next) = (walked.sum.usage().items, walked.through.next());
-            let trimmed = self.trim(vec![Front { queue, walked: Some(walked) }], base)?;
+            let trimmed = self.trim(vec![Front { queue, walked: Some(walked) }], index_snapshot)?;
             items += trimmed;
             if trimmed == 0 {
                 // Something of it has changed since. It is in the index next time, and fewer are less likely to change meanwhile.
@@ -139,18 +139,18 @@ impl Keeper {
     /// What has expired at the front of a queue, from `from` on.
     fn walk(
         &self,
-        base: &Base,
+        index_snapshot: &IndexSnapshot,
         queue: u64,
         from: Seq,
         items_max: u64,
         now: Timestamp,
     ) -> Result<Option<Walked>, StoreError> {
-        let acked = AckedNames::default();
-        let Some(rows) = QueueRows::of(of_index(base, &acked), queue)? else { return Ok(None) };
+        let acked = DedupFilter::default();
+        let Some(rows) = QueueRows::of(of_index(index_snapshot, &acked), queue)? else { return Ok(None) };
         let (from, mut sum, mut through, mut items) =
             (from.max(rows.first()), FrontSum::default(), Seq::ZERO, 0);
         rows.scan(from, &mut |item: ItemRow| {
-            self.core.pace.leave_core();
+            self.shared.throttle.leave_core();
             if item.is_live(now) || items == items_max {
                 return ControlFlow::Break(());
             }
@@ -162,13 +162,15 @@ impl Keeper {
     }
 
     /// Has the writer take out what has expired. `base` is the index that it was found in.
-    fn trim(&mut self, fronts: Vec<Front>, base: Arc<Base>) -> Result<u64, StoreError> {
+    fn trim(&mut self, fronts: Vec<Front>, index_snapshot: Arc<IndexSnapshot>) -> Result<u64, StoreError> {
         if fronts.is_empty() {
             return Ok(0);
         }
         let mailbox = self.mailbox.upgrade().ok_or(StoreError::WriterEnded)?;
         let (caller, answer) = oneshot::channel();
-        mailbox.blocking_send(Job::Trim(fronts, base, caller)).map_err(|_| StoreError::WriterEnded)?;
+        mailbox
+            .blocking_send(Job::Trim(fronts, index_snapshot, caller))
+            .map_err(|_| StoreError::WriterEnded)?;
         drop(mailbox);
         let items = answer.blocking_recv().map_err(|_| StoreError::WriterEnded)??;
         self.make_way()?;
@@ -179,10 +181,10 @@ impl Keeper {
     fn forget_names(&mut self, now: Timestamp) -> Result<u64, StoreError> {
         let (mut names, mut others_in, mut from) = (0, None, Some(Key::acked_start()));
         while let Some(begin) = from {
-            let core = Arc::clone(&self.core);
-            let over = core.while_no_checkpoint_begins(|| {
-                let base = Arc::clone(core.state().base());
-                let over = caught(|| find_over(&base, &begin, now))?;
+            let shared = Arc::clone(&self.shared);
+            let over = shared.while_no_checkpoint_begins(|| {
+                let index_snapshot = Arc::clone(shared.version().index_snapshot());
+                let over = caught(|| find_over(&index_snapshot, &begin, now))?;
                 self.remove_rows(&over.keys)?;
                 Ok::<_, StoreError>(over)
             })?;
@@ -192,18 +194,18 @@ impl Keeper {
             self.make_way()?;
         }
         // Nothing can come into a slot any more that has ended.
-        let ended = now.as_ms().saturating_sub(slot_ms(self.core.limits.dedup_window_ms));
+        let ended = now.as_ms().saturating_sub(slot_ms(self.shared.limits.dedup_window_ms));
         let ended = Timestamp::from_ms(ended);
-        self.core.state().acked().forget_before(others_in.map_or(ended, |slot| slot.min(ended)));
+        self.shared.version().acked().forget_before(others_in.map_or(ended, |slot| slot.min(ended)));
         Ok(names)
     }
 
     /// Takes away some rows of items that are in no queue any more. True when there are no others.
     pub(crate) fn bury_some(&mut self) -> Result<bool, StoreError> {
-        let core = Arc::clone(&self.core);
-        core.while_no_checkpoint_begins(|| {
-            let base = Arc::clone(core.state().base());
-            let dead = caught(|| dead_rows(&base))?;
+        let shared = Arc::clone(&self.shared);
+        shared.while_no_checkpoint_begins(|| {
+            let index_snapshot = Arc::clone(shared.version().index_snapshot());
+            let dead = caught(|| dead_rows(&index_snapshot))?;
             self.remove_rows(&dead)?;
             Ok(dead.is_empty())
         })
@@ -211,7 +213,7 @@ impl Keeper {
 
     /// Takes all of them away, as long as nothing more urgent is asked for.
     pub(crate) fn bury(&mut self) -> Result<(), StoreError> {
-        while !self.core.pace.is_asked() && !self.bury_some()? {}
+        while !self.shared.throttle.is_asked() && !self.bury_some()? {}
         Ok(())
     }
 
@@ -222,11 +224,11 @@ impl Keeper {
         }
         let removed = caught(|| {
             self.index.remove(keys)?;
-            self.index.base()
+            self.index.index_snapshot()
         });
         match removed {
-            Ok(base) => {
-                self.rebase(base);
+            Ok(index_snapshot) => {
+                self.install(index_snapshot);
                 Ok(())
             }
             Err(error) => {
@@ -239,19 +241,23 @@ impl Keeper {
 
     /// Writes a checkpoint if one is asked for.
     fn make_way(&mut self) -> Result<(), StoreError> {
-        if self.core.pace.is_asked() { self.checkpoint() } else { Ok(()) }
+        if self.shared.throttle.is_asked() { self.checkpoint() } else { Ok(()) }
     }
 }
 
 /// The index alone.
-fn of_index<'a>(base: &'a Base, acked: &'a AckedNames) -> View<'a> {
-    View::new([None; 3], base, acked)
+fn of_index<'a>(index_snapshot: &'a IndexSnapshot, acked: &'a DedupFilter) -> ReadView<'a> {
+    ReadView::new([None; 3], index_snapshot, acked)
 }
 
 /// Some queues that the sweep has to look at, and where to go on.
-fn due_queues(base: &Base, from: &Key, now: Timestamp) -> Result<(Vec<u64>, Option<Key>), StoreError> {
-    let (acked, mut queues) = (AckedNames::default(), Vec::new());
-    for row in of_index(base, &acked).range(from, &Key::due_end(now))? {
+fn due_queues(
+    index_snapshot: &IndexSnapshot,
+    from: &Key,
+    now: Timestamp,
+) -> Result<(Vec<u64>, Option<Key>), StoreError> {
+    let (acked, mut queues) = (DedupFilter::default(), Vec::new());
+    for row in of_index(index_snapshot, &acked).range(from, &Key::due_end(now))? {
         let (key, _) = row?;
         if queues.len() == QUEUES_TOGETHER {
             return Ok((queues, Some(key)));
@@ -262,16 +268,16 @@ fn due_queues(base: &Base, from: &Key, now: Timestamp) -> Result<(Vec<u64>, Opti
 }
 
 /// Whether the items of a queue have rows of their own.
-fn is_apart(base: &Base, queue: u64) -> Result<bool, StoreError> {
-    let row = base.get(&Key::queue(queue))?.map(|row| row.queue()).transpose()?;
-    Ok(row.is_some_and(|row| row.here().is_none()))
+fn is_spilled(index_snapshot: &IndexSnapshot, queue: u64) -> Result<bool, StoreError> {
+    let row = index_snapshot.get(&Key::queue(queue))?.map(|row| row.queue()).transpose()?;
+    Ok(row.is_some_and(|row| row.inline().is_none()))
 }
 
 /// Acked names whose time is over, from `from` on. They lie in slots that have begun; the last of these, or two, hold some that are not.
-fn find_over(base: &Base, from: &Key, now: Timestamp) -> Result<Over, StoreError> {
-    let acked = AckedNames::default();
+fn find_over(index_snapshot: &IndexSnapshot, from: &Key, now: Timestamp) -> Result<Over, StoreError> {
+    let acked = DedupFilter::default();
     let mut over = Over { keys: Vec::new(), others_in: None, next: None };
-    for (seen, row) in of_index(base, &acked).range(from, &Key::acked_end(now))?.enumerate() {
+    for (seen, row) in of_index(index_snapshot, &acked).range(from, &Key::acked_end(now))?.enumerate() {
         let (key, value) = row?;
         if seen == ROWS_TOGETHER {
             over.next = Some(key);
@@ -288,9 +294,9 @@ fn find_over(base: &Base, from: &Key, now: Timestamp) -> Result<Over, StoreError
 
 /// Some rows of items that lie in front of the first one of their queue, and the names that lead there; where there are no more, what
 /// says that there may be.
-fn dead_rows(base: &Base) -> Result<Vec<Key>, StoreError> {
-    let acked = AckedNames::default();
-    let (view, mut dead) = (of_index(base, &acked), Vec::new());
+fn dead_rows(index_snapshot: &IndexSnapshot) -> Result<Vec<Key>, StoreError> {
+    let acked = DedupFilter::default();
+    let (view, mut dead) = (of_index(index_snapshot, &acked), Vec::new());
     for row in view.range(&Key::dead_start(), &Key::queues_start())? {
         let key = row?.0;
         let queue = match view.queue_row(key.about()) {
@@ -311,12 +317,12 @@ fn dead_rows(base: &Base) -> Result<Vec<Key>, StoreError> {
 
 /// False if there are more.
 fn add_dead_rows(
-    view: &View<'_>,
+    view: &ReadView<'_>,
     queue: u64,
     row: Option<&QueueRow>,
     dead: &mut Vec<Key>,
 ) -> Result<bool, StoreError> {
-    let first = row.filter(|row| row.here().is_none()).and_then(|row| row.ends);
+    let first = row.filter(|row| row.inline().is_none()).and_then(|row| row.ends);
     let end = first.map_or_else(|| Key::items_end(queue), |ends| Key::item(queue, ends.first.seq));
     let mut damaged = Vec::new();
     for row in view.range(&Key::items_start(queue), &end)? {
@@ -330,7 +336,7 @@ fn add_dead_rows(
             continue;
         };
         dead.push(key);
-        let trace = Key::trace(queue, item.id);
+        let trace = Key::by_id(queue, item.id);
         match view.read(&trace, schema::decode_seq) {
             Ok(Some(named)) if named == seq => dead.push(trace),
             Ok(_) | Err(StoreError::Damaged(_)) => {}
@@ -346,8 +352,13 @@ fn add_dead_rows(
 }
 
 /// A damaged item does not tell its name, so all names are looked at.
-fn add_dead_names(view: &View<'_>, queue: u64, first: Seq, dead: &mut Vec<Key>) -> Result<(), StoreError> {
-    for row in view.range(&Key::items_end(queue), &Key::traces_end(queue))? {
+fn add_dead_names(
+    view: &ReadView<'_>,
+    queue: u64,
+    first: Seq,
+    dead: &mut Vec<Key>,
+) -> Result<(), StoreError> {
+    for row in view.range(&Key::items_end(queue), &Key::by_id_end(queue))? {
         let (key, value) = row?;
         match value.bytes().and_then(|bytes| schema::decode_seq(&bytes)) {
             Ok(seq) if seq < first => dead.push(key),

@@ -1,7 +1,7 @@
 //! What can be done to the rows, mechanically: the same code changes them when a request is decided and when its record is
-//! replayed, so that both end in the same state. It decides nothing and writes no file.
+//! replayed, so that both end in the same version. It decides nothing and writes no file.
 //!
-//! Changes go to a layer of their own, and an undo log takes back those of one request.
+//! Changes go to a memtable of their own, and an undo log takes back those of one request.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,28 +11,28 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 use smallvec::SmallVec;
 
-use crate::acked;
+use crate::dedup_filter;
 use crate::error::StoreError;
-use crate::few::Few;
 use crate::handle::{AckedName, OpenQueue};
-use crate::layer::{Change, Layer, Numbers};
-use crate::memo::Memo;
+use crate::memtable::{Change, Memtable, Numbers};
+use crate::packed_items::PackedItems;
+use crate::queue_cache::QueueCache;
 use crate::read::QueueRows;
 use crate::record::{FrontSum, ItemRecord, Owner};
 use crate::rows::Slot;
 use crate::schema::{
-    self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, Places, QueueRow,
+    self, APART_FROM_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, Places, QueueRow, SPILLED_UNTIL_ITEMS,
 };
-use crate::state::State;
-use crate::view::{Value, View};
+use crate::version::Version;
+use crate::view::{ReadView, Value};
 
 /// The rows as they are, and the changes to them.
 pub(crate) struct Tables<'s> {
-    state: &'s State,
-    pub(crate) layer: Layer,
+    version: &'s Version,
+    pub(crate) memtable: Memtable,
     undo: Vec<Undo>,
     /// Outlives this, and knows what is changed here: it must forget all when that is not published.
-    memo: &'s Memo,
+    cache: &'s QueueCache,
 }
 
 /// How to take a change back.
@@ -44,13 +44,13 @@ enum Undo {
 }
 
 impl<'s> Tables<'s> {
-    pub(crate) fn new(state: &'s State, memo: &'s Memo) -> Self {
-        let layer = Layer::new(state.numbers());
-        Self { state, layer, undo: Vec::new(), memo }
+    pub(crate) fn new(version: &'s Version, cache: &'s QueueCache) -> Self {
+        let memtable = Memtable::new(version.numbers());
+        Self { version, memtable, undo: Vec::new(), cache }
     }
 
-    pub(crate) fn view(&self) -> View<'_> {
-        self.state.view(Some(&self.layer)).with_memo(self.memo)
+    pub(crate) fn view(&self) -> ReadView<'_> {
+        self.version.view(Some(&self.memtable)).with_cache(self.cache)
     }
 
     pub(crate) fn rows(&self, queue: u64) -> Result<Option<QueueRows<'_>>, StoreError> {
@@ -64,32 +64,32 @@ impl<'s> Tables<'s> {
 
     /// Notes that the store had come to this time when a record was made.
     pub(crate) fn note_time(&mut self, time: Timestamp) {
-        self.layer.numbers.time = self.layer.numbers.time.max(time);
+        self.memtable.numbers.time = self.memtable.numbers.time.max(time);
     }
 
     /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
     pub(crate) fn savepoint(&mut self) -> Numbers {
         self.undo.clear();
-        self.layer.numbers
+        self.memtable.numbers
     }
 
     /// Takes back what was done since the savepoint, where `numbers` had been given away.
     pub(crate) fn rollback(&mut self, numbers: Numbers) {
-        self.layer.numbers = numbers;
+        self.memtable.numbers = numbers;
         while let Some(undo) = self.undo.pop() {
             match undo {
                 Undo::Row(queue, before) => {
-                    self.memo.forget_queue(queue);
-                    self.layer.rows.swap(before);
+                    self.cache.forget_queue(queue);
+                    self.memtable.rows.swap(before);
                 }
                 Undo::Name(name, before) => {
-                    self.memo.forget_name(&name);
+                    self.cache.forget_name(&name);
                     match before {
-                        Some(before) => drop(self.layer.names.insert(name, before)),
-                        None => drop(self.layer.names.remove(&name)),
+                        Some(before) => drop(self.memtable.names.insert(name, before)),
+                        None => drop(self.memtable.names.remove(&name)),
                     }
                 }
-                Undo::Count(segment, change) => self.layer.count(segment, change.negated()),
+                Undo::Count(segment, change) => self.memtable.count(segment, change.negated()),
             }
         }
     }
@@ -101,13 +101,13 @@ impl<'s> Tables<'s> {
 
     /// A number for a queue that there is not yet.
     pub(crate) fn next_queue(&mut self) -> u64 {
-        self.layer.numbers.queue = self.layer.numbers.queue.saturating_add(1);
-        self.layer.numbers.queue
+        self.memtable.numbers.queue = self.memtable.numbers.queue.saturating_add(1);
+        self.memtable.numbers.queue
     }
 
     pub(crate) fn next_seq(&mut self) -> Seq {
-        self.layer.numbers.seq = self.layer.numbers.seq.next();
-        self.layer.numbers.seq
+        self.memtable.numbers.seq = self.memtable.numbers.seq.next();
+        self.memtable.numbers.seq
     }
 
     /// Puts an item at the end of its queue. Where its name is remembered as acked, if that was looked up already.
@@ -134,23 +134,23 @@ impl<'s> Tables<'s> {
         self.count(location.segment, Change::added(location));
         row.usage = row.usage.plus(added);
         row.ends = Some(Ends { first: row.ends.map_or(last, |ends| ends.first), last });
-        self.layer.numbers.seq = self.layer.numbers.seq.max(last.seq);
-        self.layer.numbers.queue = self.layer.numbers.queue.max(queue);
+        self.memtable.numbers.seq = self.memtable.numbers.seq.max(last.seq);
+        self.memtable.numbers.queue = self.memtable.numbers.queue.max(queue);
         Ok(())
     }
 
     /// Puts an item where those of its queue are.
     fn lay(&mut self, queue: u64, row: &mut QueueRow, item: ItemRow) {
         match &mut row.items {
-            Items::Here(items) if items.len() < APART_FROM_ITEMS => items.push(&item),
-            Items::Here(items) => {
+            Items::Inline(items) if items.len() < APART_FROM_ITEMS => items.push(&item),
+            Items::Inline(items) => {
                 let mut places = Places::default();
                 for item in std::mem::take(items).iter().chain([item]) {
                     self.lay_apart(queue, &mut places, item);
                 }
-                row.items = Items::Apart(places);
+                row.items = Items::Spilled(places);
             }
-            Items::Apart(places) => self.lay_apart(queue, places, item),
+            Items::Spilled(places) => self.lay_apart(queue, places, item),
         }
     }
 
@@ -175,15 +175,15 @@ impl<'s> Tables<'s> {
         found: Option<ItemRow>,
     ) -> Result<Option<ItemRow>, StoreError> {
         let taken = match &open.row.items {
-            Items::Here(items) => match items.without(seq) {
+            Items::Inline(items) => match items.without(seq) {
                 Some((taken, left)) => {
                     // Without a copy of what is replaced.
-                    open.row = Arc::new(QueueRow { items: Items::Here(left), ..*open.row });
+                    open.row = Arc::new(QueueRow { items: Items::Inline(left), ..*open.row });
                     taken
                 }
                 None => return Ok(None),
             },
-            Items::Apart(_) => {
+            Items::Spilled(_) => {
                 let read = || open.rows(self.view()).read_item(seq);
                 match found.map_or_else(read, |found| Ok(Some(found)))? {
                     Some(taken) => taken,
@@ -192,23 +192,23 @@ impl<'s> Tables<'s> {
             }
         };
         let row = Arc::make_mut(&mut open.row);
-        self.memo.take_from_front(open.number, seq, Usage::of(taken.payload_bytes));
+        self.cache.take_from_front(open.number, seq, Usage::of(taken.payload_bytes));
         open.has_gone = true;
         open.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
-        if let Items::Apart(places) = &mut row.items {
+        if let Items::Spilled(places) = &mut row.items {
             take_apart(places, &mut open.blocks, &taken);
             self.put(Key::item(open.number, seq), None);
             self.put_trace(open.number, taken.id, None);
-            if row.usage.items <= APART_UNTIL_ITEMS {
+            if row.usage.items <= SPILLED_UNTIL_ITEMS {
                 self.shrink_blocks(open)?;
                 self.take_back(open)?;
             }
         }
         let row = Arc::make_mut(&mut open.row);
         // Those of items apart are left to the settling. If none is left, the row is emptied.
-        row.ends = row.here().and_then(Few::ends).or(row.ends);
+        row.ends = row.inline().and_then(PackedItems::ends).or(row.ends);
         if row.usage.is_empty() {
             empty(row);
         }
@@ -232,14 +232,14 @@ impl<'s> Tables<'s> {
             self.put(Key::block(queue, item.place / BLOCK_ITEMS), None);
             item.place = 0;
         }
-        row.items = Items::Here(items.into_iter().collect());
+        row.items = Items::Inline(items.into_iter().collect());
         Ok(())
     }
 
     /// Remembers that an item was acked, in a slot of this length.
     pub(crate) fn remember(&mut self, open: &mut OpenQueue, id: ItemId, until: Timestamp, slot_ms: u64) {
-        let slot = acked::slot_of(until, slot_ms);
-        self.state.acked().add(slot, open.number, id);
+        let slot = dedup_filter::slot_of(until, slot_ms);
+        self.version.acked().add(slot, open.number, id);
         self.put(Key::acked(slot, open.number, id), Some(schema::encode_number(until.as_ms())));
         let row = Arc::make_mut(&mut open.row);
         row.remembers_until = row.remembers_until.max(until);
@@ -254,8 +254,8 @@ impl<'s> Tables<'s> {
         sum: Option<&FrontSum>,
     ) -> Result<(), StoreError> {
         match (&open.row.items, sum) {
-            (Items::Here(_), _) => self.trim_here(open, through),
-            (Items::Apart(_), Some(sum)) => {
+            (Items::Inline(_), _) => self.trim_here(open, through),
+            (Items::Spilled(_), Some(sum)) => {
                 // What lies in front of it has a record of its own, which may be lost.
                 if let Some(before) = sum.first.as_u64().checked_sub(1).map(Seq::new) {
                     self.take_through(open, before)?;
@@ -263,30 +263,30 @@ impl<'s> Tables<'s> {
                 return self.trim_apart(open, through, sum);
             }
             // It was in its row once, and what made it one of few is lost.
-            (Items::Apart(_), None) => self.take_through(open, through)?,
+            (Items::Spilled(_), None) => self.take_through(open, through)?,
         }
         Ok(())
     }
 
     fn trim_here(&mut self, open: &mut OpenQueue, through: Seq) {
         let row = Arc::make_mut(&mut open.row);
-        let Items::Here(items) = &row.items else { return };
+        let Items::Inline(items) = &row.items else { return };
         let (gone, left): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.seq <= through);
-        let items: Few = left.into_iter().collect();
-        (row.ends, row.items) = (items.ends(), Items::Here(items));
+        let items: PackedItems = left.into_iter().collect();
+        (row.ends, row.items) = (items.ends(), Items::Inline(items));
         let sum: Usage = gone.iter().map(|item| Usage::of(item.payload_bytes)).sum();
         row.usage = row.usage.minus(sum);
         for item in gone {
             self.count(item.location.segment, Change::removed(item.location));
         }
         // It may have been one of many before, and be one again.
-        self.memo.trim_front(open.number, through, sum);
+        self.cache.trim_front(open.number, through, sum);
     }
 
     /// No row is touched: they are dead, as they lie in front of the first item, and are taken away by whoever looks after the index.
     fn trim_apart(&mut self, open: &mut OpenQueue, through: Seq, sum: &FrontSum) -> Result<(), StoreError> {
         let row = Arc::make_mut(&mut open.row);
-        if let Items::Apart(places) = &mut row.items {
+        if let Items::Spilled(places) = &mut row.items {
             for (block, usage) in &sum.blocks {
                 take_of_block(places, &mut open.blocks, *block, *usage);
             }
@@ -300,14 +300,14 @@ impl<'s> Tables<'s> {
             self.count(*segment, Change::of(*live).negated());
         }
         self.put(Key::dead(open.number), Some(Vec::new()));
-        self.memo.trim_front(open.number, through, sum.usage());
+        self.cache.trim_front(open.number, through, sum.usage());
         self.shrink_blocks(open)?;
         if is_last_gone {
             return self.empty_apart(open);
         }
         open.has_gone = true;
         self.settle(open)?;
-        if open.row.here().is_none() && open.row.usage.items <= APART_UNTIL_ITEMS {
+        if open.row.inline().is_none() && open.row.usage.items <= SPILLED_UNTIL_ITEMS {
             self.take_back(open)?;
         }
         Ok(())
@@ -358,7 +358,7 @@ impl<'s> Tables<'s> {
         let settled = open.rows(self.view()).settled(ends, is_last_gone)?;
         if settled.is_none() {
             tracing::error!("what was left of a queue cannot be read; it counts as empty");
-            self.memo.forget_queue(open.number);
+            self.cache.forget_queue(open.number);
             return self.empty_apart(open);
         }
         Arc::make_mut(&mut open.row).ends = settled;
@@ -402,7 +402,7 @@ impl<'s> Tables<'s> {
         if is_its_name {
             self.put_name(owner, None);
         }
-        self.memo.forget_queue(queue);
+        self.cache.forget_queue(queue);
         Ok(true)
     }
 
@@ -426,12 +426,12 @@ impl<'s> Tables<'s> {
         }
         item.location = to;
         match &mut Arc::make_mut(&mut row).items {
-            Items::Here(items) => {
+            Items::Inline(items) => {
                 let moved = |here: ItemRow| if here.seq == seq { item.clone() } else { here };
                 *items = items.iter().map(moved).collect();
                 self.put_queue(queue, row);
             }
-            Items::Apart(_) => self.put(Key::item(queue, seq), Some(item.encode())),
+            Items::Spilled(_) => self.put(Key::item(queue, seq), Some(item.encode())),
         }
         self.count(old.segment, Change::removed(old));
         self.count(to.segment, Change::added(to));
@@ -441,9 +441,9 @@ impl<'s> Tables<'s> {
     /// A queue that there was not yet.
     pub(crate) fn make_queue(&mut self, queue: u64, owner: Recipient) -> OpenQueue {
         self.put(Key::owner(queue), Some(owner.as_str().into()));
-        self.memo.keep_owner(queue, owner.clone());
+        self.cache.keep_owner(queue, owner.clone());
         self.put_name(owner.clone(), Some(queue));
-        self.memo.keep_name(owner, queue);
+        self.cache.keep_name(owner, queue);
         OpenQueue::new(queue, Arc::default())
     }
 
@@ -467,12 +467,12 @@ impl<'s> Tables<'s> {
     }
 
     fn put_queue(&mut self, queue: u64, row: Arc<QueueRow>) {
-        self.memo.keep_row(queue, Arc::clone(&row));
+        self.cache.keep_row(queue, Arc::clone(&row));
         self.put_row(queue, Slot::Queue(queue, Some(Some(row))));
     }
 
     fn put_trace(&mut self, queue: u64, id: ItemId, seq: Option<Seq>) {
-        self.put(Key::trace(queue, id), seq.map(|seq| schema::encode_number(seq.as_u64())));
+        self.put(Key::by_id(queue, id), seq.map(|seq| schema::encode_number(seq.as_u64())));
     }
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
@@ -485,18 +485,18 @@ impl<'s> Tables<'s> {
     }
 
     fn put_row(&mut self, queue: u64, slot: Slot) {
-        let before = self.layer.rows.swap(slot);
+        let before = self.memtable.rows.swap(slot);
         self.undo.push(Undo::Row(queue, before));
     }
 
     fn put_name(&mut self, recipient: Recipient, queue: Option<u64>) {
-        self.memo.forget_name(&recipient);
-        let before = self.layer.names.insert(recipient.clone(), queue);
+        self.cache.forget_name(&recipient);
+        let before = self.memtable.names.insert(recipient.clone(), queue);
         self.undo.push(Undo::Name(recipient, before));
     }
 
     fn count(&mut self, segment: u32, change: Change) {
-        self.layer.count(segment, change);
+        self.memtable.count(segment, change);
         self.undo.push(Undo::Count(segment, change));
     }
 }

@@ -1,4 +1,4 @@
-//! One view of all layers and the index below them, the newest on top.
+//! One view of all memtables and the index below them, the newest on top.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,28 +6,28 @@ use std::sync::Arc;
 use redb::AccessGuard;
 use relay_core::{ItemId, Recipient, Timestamp};
 
-use crate::acked::AckedNames;
-use crate::base::Base;
+use crate::dedup_filter::DedupFilter;
 use crate::error::{StoreError, caught};
 use crate::excerpt::Coverage;
-use crate::layer::Layer;
-use crate::memo::Memo;
+use crate::index_snapshot::IndexSnapshot;
+use crate::memtable::Memtable;
+use crate::queue_cache::QueueCache;
 use crate::rows::{Found, Fresh, Range};
 use crate::schema::{self, Key, QueueRow};
 
-/// The most layers that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
-const LAYERS_MAX: usize = 3;
+/// The most memtables that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
+const MEMTABLES_MAX: usize = 3;
 
 /// What a transaction reads.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct ReadView<'a> {
     /// Newest first.
-    layers: [Option<&'a Layer>; LAYERS_MAX],
-    base: &'a Base,
+    memtables: [Option<&'a Memtable>; MEMTABLES_MAX],
+    index_snapshot: &'a IndexSnapshot,
     /// Where acked names may be.
-    pub(crate) acked: &'a AckedNames,
-    pub(crate) memo: Option<&'a Memo>,
-    /// What the layers say all of, if they are excerpts.
+    pub(crate) acked: &'a DedupFilter,
+    pub(crate) cache: Option<&'a QueueCache>,
+    /// What the memtables say all of, if they are excerpts.
     coverage: Option<&'a Coverage>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) type NameFound<'a> = Result<(&'a Recipient, u64), StoreError>;
 
 /// The value of a row.
 pub(crate) enum Value<'a> {
-    /// Of a layer.
+    /// Of a memtable.
     Fresh(Fresh<'a>),
     /// Of the index, with its checksum behind it, which is checked when the value is looked at.
     Stored(Key, AccessGuard<'a, &'static [u8]>),
@@ -44,20 +44,20 @@ pub(crate) enum Value<'a> {
 
 /// The rows of a range in order, or in reverse order, without those that are gone. A damaged row is an error, and what comes after it is
 /// shown all the same.
-pub(crate) struct Merge<'a> {
+pub(crate) struct Merger<'a> {
     reverse: bool,
-    layers: [LayerRange<'a>; LAYERS_MAX],
-    base: BaseRange<'a>,
+    memtables: [MemtableRange<'a>; MEMTABLES_MAX],
+    index_snapshot: SnapshotRange<'a>,
     /// What comes behind the end is not known.
     is_cut: bool,
 }
 
-struct LayerRange<'a> {
+struct MemtableRange<'a> {
     range: Option<Range<'a>>,
     head: Option<(Key, Found<'a>)>,
 }
 
-struct BaseRange<'a> {
+struct SnapshotRange<'a> {
     range: redb::Range<'a, &'static [u8], &'static [u8]>,
     /// What is left of the range. Over a damaged page redb may go astray, and who follows it may go round in circles.
     from: Key,
@@ -65,21 +65,21 @@ struct BaseRange<'a> {
     head: Option<(Key, AccessGuard<'a, &'static [u8]>)>,
 }
 
-impl<'a> View<'a> {
+impl<'a> ReadView<'a> {
     pub(crate) const fn new(
-        layers: [Option<&'a Layer>; LAYERS_MAX],
-        base: &'a Base,
-        acked: &'a AckedNames,
+        memtables: [Option<&'a Memtable>; MEMTABLES_MAX],
+        index_snapshot: &'a IndexSnapshot,
+        acked: &'a DedupFilter,
     ) -> Self {
-        Self { layers, base, acked, memo: None, coverage: None }
+        Self { memtables, index_snapshot, acked, cache: None, coverage: None }
     }
 
-    /// The same view, with a memo.
-    pub(crate) const fn with_memo(self, memo: &'a Memo) -> Self {
-        Self { memo: Some(memo), ..self }
+    /// The same view, with a cache.
+    pub(crate) const fn with_cache(self, cache: &'a QueueCache) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
-    /// The same view, of layers that say only this much.
+    /// The same view, of memtables that say only this much.
     pub(crate) const fn within(self, coverage: &'a Coverage) -> Self {
         Self { coverage: Some(coverage), ..self }
     }
@@ -93,92 +93,94 @@ impl<'a> View<'a> {
 
     /// The row of a queue.
     pub(crate) fn queue_row(&self, queue: u64) -> Result<Option<Arc<QueueRow>>, StoreError> {
-        if let Some(row) = self.memo.and_then(|memo| memo.row(queue)) {
+        if let Some(row) = self.cache.and_then(|cache| cache.row(queue)) {
             return Ok(Some(row));
         }
         let row = self.get(&Key::queue(queue))?.map(|value| value.queue()).transpose()?;
-        if let (Some(memo), Some(row)) = (self.memo, &row) {
-            memo.keep_row(queue, Arc::clone(row));
+        if let (Some(cache), Some(row)) = (self.cache, &row) {
+            cache.keep_row(queue, Arc::clone(row));
         }
         Ok(row)
     }
 
     /// Whose queue it is.
     pub(crate) fn owner(&self, queue: u64) -> Result<Recipient, StoreError> {
-        if let Some(owner) = self.memo.and_then(|memo| memo.owner(queue)) {
+        if let Some(owner) = self.cache.and_then(|cache| cache.owner(queue)) {
             return Ok(owner);
         }
         let owner = self.get(&Key::owner(queue))?.ok_or(StoreError::Damaged("a queue has no owner"))?;
         let owner = schema::decode_owner(&owner.bytes()?)?;
-        if let Some(memo) = self.memo {
-            memo.keep_owner(queue, owner.clone());
+        if let Some(cache) = self.cache {
+            cache.keep_owner(queue, owner.clone());
         }
         Ok(owner)
     }
 
     /// The number of the recipient's queue.
     pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        if let Some(queue) = self.memo.and_then(|memo| memo.name(recipient)) {
+        if let Some(queue) = self.cache.and_then(|cache| cache.name(recipient)) {
             return Ok(Some(queue));
         }
         let queue = self.find_name(recipient)?;
-        if let (Some(memo), Some(queue)) = (self.memo, queue) {
-            memo.keep_name(recipient.clone(), queue);
+        if let (Some(cache), Some(queue)) = (self.cache, queue) {
+            cache.keep_name(recipient.clone(), queue);
         }
         Ok(queue)
     }
 
     fn find_name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        match self.layers.iter().flatten().find_map(|layer| layer.names.get(recipient)) {
+        match self.memtables.iter().flatten().find_map(|memtable| memtable.names.get(recipient)) {
             Some(number) => Ok(*number),
-            None => self.base.name(recipient),
+            None => self.index_snapshot.name(recipient),
         }
     }
 
-    /// The index below all layers.
-    pub(crate) const fn base(&self) -> &'a Base {
-        self.base
+    /// The index below all memtables.
+    pub(crate) const fn index_snapshot(&self) -> &'a IndexSnapshot {
+        self.index_snapshot
     }
 
     /// Shows every name with the queue that it leads to, in no order. A damaged one is an error of its own.
     pub(crate) fn each_name(&self, visit: &mut dyn FnMut(NameFound<'_>)) -> Result<(), StoreError> {
-        for (depth, layer) in self.layers.iter().flatten().enumerate() {
-            for (name, queue) in &layer.names {
+        for (depth, memtable) in self.memtables.iter().flatten().enumerate() {
+            for (name, queue) in &memtable.names {
                 if let Some(queue) = queue.filter(|_| !self.is_named_above(depth, name)) {
                     visit(Ok((name, queue)));
                 }
             }
         }
-        for row in self.base.names()? {
+        for row in self.index_snapshot.names()? {
             let (name, value) = row?;
             // Over what is no text redb panics.
-            match caught(|| Base::parse_name(name.value())) {
-                Ok(name) if self.is_named_above(LAYERS_MAX, &name) => {}
-                Ok(name) => visit(Base::checked_name(&name, value.value()).map(|queue| (&name, queue))),
+            match caught(|| IndexSnapshot::parse_name(name.value())) {
+                Ok(name) if self.is_named_above(MEMTABLES_MAX, &name) => {}
+                Ok(name) => {
+                    visit(IndexSnapshot::checked_name(&name, value.value()).map(|queue| (&name, queue)));
+                }
                 Err(error) => visit(Err(error)),
             }
         }
         Ok(())
     }
 
-    /// Whether one of the first so many layers says where the name leads.
+    /// Whether one of the first so many memtables says where the name leads.
     fn is_named_above(&self, depth: usize, name: &Recipient) -> bool {
-        self.layers.iter().flatten().take(depth).any(|layer| layer.names.contains_key(name))
+        self.memtables.iter().flatten().take(depth).any(|memtable| memtable.names.contains_key(name))
     }
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
-        match self.layers.iter().flatten().find_map(|layer| layer.rows.get(key)) {
+        match self.memtables.iter().flatten().find_map(|memtable| memtable.rows.get(key)) {
             Some(row) => Ok(row.map(Value::Fresh)),
             None if self.coverage.is_some_and(|coverage| coverage.lacks(key)) => Err(StoreError::Beyond),
             // A queue that is newer than the index has nothing there.
-            None if key.about() > self.base.numbers.queue => Ok(None),
-            None => self.base.get(key),
+            None if key.about() > self.index_snapshot.numbers.queue => Ok(None),
+            None => self.index_snapshot.get(key),
         }
     }
 
     /// Whether nothing is newer than the index of the rows from `from` on and before `to`.
     pub(crate) fn is_of_index(&self, from: &Key, to: &Key) -> bool {
-        self.layers.iter().flatten().all(|layer| layer.rows.range(from, to).next().is_none())
+        self.memtables.iter().flatten().all(|memtable| memtable.rows.range(from, to).next().is_none())
     }
 
     /// What a row says.
@@ -202,16 +204,16 @@ impl<'a> View<'a> {
     }
 
     /// The rows from `from` on and before `to`.
-    pub(crate) fn range(&self, from: &Key, to: &Key) -> Result<Merge<'a>, StoreError> {
+    pub(crate) fn range(&self, from: &Key, to: &Key) -> Result<Merger<'a>, StoreError> {
         self.merge(from, to, false)
     }
 
-    /// As [`View::range`], from the end.
-    pub(crate) fn range_back(&self, from: &Key, to: &Key) -> Result<Merge<'a>, StoreError> {
+    /// As [`ReadView::range`], from the end.
+    pub(crate) fn range_back(&self, from: &Key, to: &Key) -> Result<Merger<'a>, StoreError> {
         self.merge(from, to, true)
     }
 
-    fn merge(&self, from: &Key, to: &Key, reverse: bool) -> Result<Merge<'a>, StoreError> {
+    fn merge(&self, from: &Key, to: &Key, reverse: bool) -> Result<Merger<'a>, StoreError> {
         let known_to = match self.coverage {
             Some(coverage) => coverage.known_to(from, to).ok_or(StoreError::Beyond)?,
             None => *to,
@@ -221,15 +223,16 @@ impl<'a> View<'a> {
             return Err(StoreError::Beyond);
         }
         let to = &known_to;
-        let layers = self.layers.map(|layer| {
-            let range = layer.map(|layer| layer.rows.range(from, to));
-            let mut layer = LayerRange { range, head: None };
-            layer.advance(reverse);
-            layer
+        let memtables = self.memtables.map(|memtable| {
+            let range = memtable.map(|memtable| memtable.rows.range(from, to));
+            let mut memtable = MemtableRange { range, head: None };
+            memtable.advance(reverse);
+            memtable
         });
-        let mut base = BaseRange { range: self.base.range(from, to)?, from: *from, to: *to, head: None };
-        base.advance(reverse)?;
-        Ok(Merge { reverse, layers, base, is_cut })
+        let mut index_snapshot =
+            SnapshotRange { range: self.index_snapshot.range(from, to)?, from: *from, to: *to, head: None };
+        index_snapshot.advance(reverse)?;
+        Ok(Merger { reverse, memtables, index_snapshot, is_cut })
     }
 }
 
@@ -238,7 +241,7 @@ impl Value<'_> {
     pub(crate) fn bytes(&self) -> Result<Cow<'_, [u8]>, StoreError> {
         match self {
             Self::Fresh(row) => Ok(row.bytes()),
-            Self::Stored(key, guard) => Base::checked(key, guard.value()).map(Cow::Borrowed),
+            Self::Stored(key, guard) => IndexSnapshot::checked(key, guard.value()).map(Cow::Borrowed),
         }
     }
 
@@ -251,7 +254,7 @@ impl Value<'_> {
     }
 }
 
-impl<'a> LayerRange<'a> {
+impl<'a> MemtableRange<'a> {
     fn advance(&mut self, reverse: bool) {
         let Some(range) = &mut self.range else { return };
         self.head = if reverse { range.next_back() } else { range.next() };
@@ -264,7 +267,7 @@ impl<'a> LayerRange<'a> {
     }
 }
 
-impl<'a> BaseRange<'a> {
+impl<'a> SnapshotRange<'a> {
     fn advance(&mut self, reverse: bool) -> Result<(), StoreError> {
         loop {
             let row = if reverse { self.range.next_back() } else { self.range.next() };
@@ -292,22 +295,23 @@ impl<'a> BaseRange<'a> {
     }
 }
 
-impl<'a> Merge<'a> {
+impl<'a> Merger<'a> {
     fn next_key(&self) -> Option<Key> {
-        let layers = self.layers.iter().filter_map(|layer| layer.head.as_ref().map(|head| head.0));
-        let keys = layers.chain(self.base.head.as_ref().map(|head| head.0));
+        let memtables =
+            self.memtables.iter().filter_map(|memtable| memtable.head.as_ref().map(|head| head.0));
+        let keys = memtables.chain(self.index_snapshot.head.as_ref().map(|head| head.0));
         if self.reverse { keys.max() } else { keys.min() }
     }
 
     fn step(&mut self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
         let mut newest = None;
-        for layer in &mut self.layers {
-            let value = layer.take(key, self.reverse);
+        for memtable in &mut self.memtables {
+            let value = memtable.take(key, self.reverse);
             newest = newest.or(value);
         }
-        let stored = self.base.head.take_if(|head| head.0 == *key);
+        let stored = self.index_snapshot.head.take_if(|head| head.0 == *key);
         if stored.is_some() {
-            self.base.advance(self.reverse)?;
+            self.index_snapshot.advance(self.reverse)?;
         }
         match (newest, stored) {
             (Some(value), _) => Ok(value.map(Value::Fresh)),
@@ -317,7 +321,7 @@ impl<'a> Merge<'a> {
     }
 }
 
-impl<'a> Iterator for Merge<'a> {
+impl<'a> Iterator for Merger<'a> {
     type Item = Result<(Key, Value<'a>), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -325,12 +329,14 @@ impl<'a> Iterator for Merge<'a> {
     }
 }
 
-impl<'a> Merge<'a> {
+impl<'a> Merger<'a> {
     fn next_row(&mut self) -> Option<Result<(Key, Value<'a>), StoreError>> {
         // Most of a deep queue is in the index alone.
-        if self.layers.iter().all(|layer| layer.head.is_none()) {
-            let (key, value) = self.base.head.take()?;
-            return Some(self.base.advance(self.reverse).map(|()| (key, Value::Stored(key, value))));
+        if self.memtables.iter().all(|memtable| memtable.head.is_none()) {
+            let (key, value) = self.index_snapshot.head.take()?;
+            return Some(
+                self.index_snapshot.advance(self.reverse).map(|()| (key, Value::Stored(key, value))),
+            );
         }
         loop {
             let key = self.next_key()?;

@@ -8,29 +8,29 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Carried, Envelope, Limits, PushOutcome, Rejection, Seq, Timestamp,
+    Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Rejection, Seq, Timestamp,
     queue::{self, Admission},
 };
 use relay_journal::{Frame, Journal, JournalError, Location, Position};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::acked::slot_ms;
-use crate::aside::{Ahead, Alive};
-use crate::base::Base;
 use crate::batch::Batch;
-use crate::core::Core;
+use crate::blob_writer::{ExitSignal, Prepared};
+use crate::dedup_filter::slot_ms;
 use crate::error::{StoreError, caught};
 use crate::import::{self, Imported};
+use crate::index_snapshot::IndexSnapshot;
 use crate::journals;
-use crate::keeper::Task;
-use crate::layer::Layer;
-use crate::memo::Memo;
-use crate::observe::Stopwatch;
+use crate::maintenance::Task;
+use crate::memtable::Memtable;
+use crate::metrics::Stopwatch;
+use crate::queue_cache::QueueCache;
 use crate::record::kind;
-use crate::reply::{Caller, Convoys};
-use crate::state::State;
+use crate::reply::{Responder, WakeBatch};
+use crate::shared::Shared;
 use crate::sweep::Front;
+use crate::version::Version;
 
 /// The most requests of one batch, and the cost in bytes after which it takes no more.
 const BATCH_JOBS_MAX: usize = 1024;
@@ -50,7 +50,7 @@ const PILE_UP: u32 = 2;
 pub(crate) type Answer<T> = Result<T, StoreError>;
 
 /// Whom to tell of what is asked for now and then, once it is known.
-pub(crate) type Teller<T> = oneshot::Sender<Answer<T>>;
+pub(crate) type TaskResponder<T> = oneshot::Sender<Answer<T>>;
 
 /// What became of a push.
 pub(crate) struct Pushed {
@@ -63,23 +63,23 @@ pub(crate) struct Pushed {
 /// What a caller wants written.
 pub(crate) enum Job {
     Push(Push),
-    Ack(Ack, Caller<Answer<AckOutcome>>, Weight),
+    Ack(Ack, Responder<Answer<AckOutcome>>, Weight),
     /// Take what has expired out of these queues, and tell how many items that were.
-    Trim(Vec<Front>, Arc<Base>, Teller<u64>),
+    Trim(Vec<Front>, Arc<IndexSnapshot>, TaskResponder<u64>),
     /// Copy the items of these records to the end of the journal, as far as they still lie there.
-    Move(Vec<Frame>, Teller<()>),
+    Move(Vec<Frame>, TaskResponder<()>),
     /// Items of another store.
-    Import(Vec<Carried>, Teller<Imported>),
-    /// For the keeper, once all before it is decided.
+    Import(Vec<ImportItem>, TaskResponder<Imported>),
+    /// For the maintenance thread, once all before it is decided.
     Keep(Task),
 }
 
 /// A push on its way.
 pub(crate) struct Push {
     pub(crate) envelope: Envelope,
-    pub(crate) caller: Caller<Answer<Pushed>>,
+    pub(crate) caller: Responder<Answer<Pushed>>,
     pub(crate) weight: Weight,
-    pub(crate) ahead: Ahead,
+    pub(crate) ahead: Prepared,
 }
 
 /// What an acked item costs, in payload bytes that take as long to write: four thousand of them fill a batch.
@@ -122,15 +122,15 @@ impl Drop for Weight {
 
 /// The writer's side of the store.
 pub(crate) struct Writer {
-    pub(crate) _alive: Alive,
-    pub(crate) core: Arc<Core>,
+    pub(crate) _alive: ExitSignal,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) journal: Journal,
     pub(crate) mailbox: mpsc::Receiver<Job>,
     /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
-    pub(crate) keeper: Arc<Sender<Task>>,
+    pub(crate) maintenance: Arc<Sender<Task>>,
     pub(crate) acks: VecDeque<Acking>,
     /// Says what is published, between batches.
-    pub(crate) memo: Memo,
+    pub(crate) cache: QueueCache,
     pub(crate) checkpoint: CheckpointDue,
     /// How many jobs the last batch had.
     pub(crate) jobs_before: usize,
@@ -148,19 +148,19 @@ pub(crate) struct CheckpointDue {
 
 impl CheckpointDue {
     /// What lies aside is not replayed, but waits for a checkpoint to be given back.
-    pub(crate) fn is_due(&self, state: &State) -> bool {
-        self.is_passed(state, 1) || state.payload_bytes() >= self.replay_bytes
+    pub(crate) fn is_due(&self, version: &Version) -> bool {
+        self.is_passed(version, 1) || version.payload_bytes() >= self.replay_bytes
     }
 
     /// So much that more has to wait.
-    pub(crate) fn piled_up(&self, state: &State) -> bool {
-        self.is_passed(state, PILE_UP)
+    pub(crate) fn piled_up(&self, version: &Version) -> bool {
+        self.is_passed(version, PILE_UP)
     }
 
-    fn is_passed(&self, state: &State, times: u32) -> bool {
+    fn is_passed(&self, version: &Version, times: u32) -> bool {
         let rows = self.rows.saturating_mul(times as usize);
         let bytes = self.replay_bytes.saturating_mul(u64::from(times));
-        state.waiting_rows() >= rows || state.replay_bytes(self.segment_bytes) >= bytes
+        version.waiting_rows() >= rows || version.replay_bytes(self.segment_bytes) >= bytes
     }
 }
 
@@ -170,18 +170,18 @@ pub(crate) struct Acking {
     parts: Box<dyn ExactSizeIterator<Item = Ack> + Send>,
     /// What became of the parts before.
     outcome: AckOutcome,
-    caller: Caller<Answer<AckOutcome>>,
+    caller: Responder<Answer<AckOutcome>>,
     weight: Weight,
 }
 
 /// The answers of a batch, kept until it is synced.
 #[derive(Default)]
 struct Answers {
-    pushes: Vec<(Caller<Answer<Pushed>>, Pushed, Weight)>,
-    acks: Vec<(Caller<Answer<AckOutcome>>, AckOutcome, Weight)>,
-    moves: Vec<Teller<()>>,
-    trims: Vec<(Teller<u64>, u64)>,
-    imports: Vec<(Teller<Imported>, Imported)>,
+    pushes: Vec<(Responder<Answer<Pushed>>, Pushed, Weight)>,
+    acks: Vec<(Responder<Answer<AckOutcome>>, AckOutcome, Weight)>,
+    moves: Vec<TaskResponder<()>>,
+    trims: Vec<(TaskResponder<u64>, u64)>,
+    imports: Vec<(TaskResponder<Imported>, Imported)>,
 }
 
 impl Writer {
@@ -233,16 +233,16 @@ impl Writer {
         let mut writes = Vec::with_capacity(jobs.len());
         for job in jobs {
             match job {
-                // Should the keeper be gone, who waits hears of it as the task is dropped.
-                Job::Keep(task) => drop(self.keeper.send(task)),
+                // Should the maintenance thread be gone, who waits hears of it as the task is dropped.
+                Job::Keep(task) => drop(self.maintenance.send(task)),
                 Job::Ack(ack, caller, weight) if ack.items().len() > ACK_STEP_ITEMS => {
                     self.acks.push_back(Acking::new(ack, caller, weight));
                 }
                 job => writes.push(job),
             }
         }
-        self.core.room.note_written(writes.iter().map(Job::cost_bytes).sum());
-        let room = self.core.wait_for_room(self.checkpoint);
+        self.shared.space.note_written(writes.iter().map(Job::cost_bytes).sum());
+        let room = self.shared.wait_for_room(self.checkpoint);
         let begun = room.and_then(|()| Ok(self.journal.begin()?));
         match begun {
             Ok(records) => self.decide_and_sync(writes, records),
@@ -262,28 +262,30 @@ impl Writer {
     /// Decides every job, syncs what was decided, makes it visible, and answers. On failure nothing of it is; a job that fails
     /// alone is told so and takes nothing else with it.
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
-        let core = Arc::clone(&self.core);
+        let shared = Arc::clone(&self.shared);
         let requests = jobs.iter().filter(|job| job.is_request()).count() + self.acks.len().min(1);
-        core.pace.note_requests(requests);
-        let (state, now) = (core.state(), core.clock.now());
-        let slot_ms = slot_ms(core.limits.dedup_window_ms);
-        let mut batch = Batch::new(&state, &self.memo, records, &core.journal, slot_ms, now);
+        shared.throttle.note_requests(requests);
+        let (version, now) = (shared.version(), shared.clock.now());
+        let slot_ms = slot_ms(shared.limits.dedup_window_ms);
+        let mut batch = Batch::new(&version, &self.cache, records, &shared.journal, slot_ms, now);
         let mut answers = Answers::default();
         let payloads = self.undecided.and(Payloads::of(&jobs));
-        let is_full = core.room.is_full();
+        let is_full = shared.space.is_full();
         for job in jobs {
             match job {
-                Job::Push(push) if is_full && would_be_stored(&batch, &core.limits, now, &push.envelope) => {
+                Job::Push(push)
+                    if is_full && would_be_stored(&batch, &shared.limits, now, &push.envelope) =>
+                {
                     push.fail(&StoreError::Full);
                 }
                 Job::Import(_, caller) if is_full => fail(caller, &StoreError::Full),
-                job => decide(&mut batch, &core.limits, now, job, &mut answers),
+                job => decide(&mut batch, &shared.limits, now, job, &mut answers),
             }
         }
-        ack_step(&mut batch, &core.limits, now, &mut self.acks, &mut answers);
-        let (mut layer, records) = batch.finish();
-        layer.numbers.time = layer.numbers.time.max(now);
-        drop(state);
+        ack_step(&mut batch, &shared.limits, now, &mut self.acks, &mut answers);
+        let (mut memtable, records) = batch.finish();
+        memtable.numbers.time = memtable.numbers.time.max(now);
+        drop(version);
         let synced = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
         match synced {
             Ok(position) => {
@@ -295,11 +297,11 @@ impl Writer {
                     (Payloads::default(), payloads)
                 };
                 self.undecided = undecided;
-                self.publish(position.map(|position| (layer, position)), decided);
+                self.publish(position.map(|position| (memtable, position)), decided);
                 answers.send(None);
             }
             Err(error) => {
-                self.memo.forget_all();
+                self.cache.forget_all();
                 self.undecided = payloads;
                 let error = StoreError::from(error);
                 tracing::warn!(%error, "a batch could not be written");
@@ -309,7 +311,7 @@ impl Writer {
         }
     }
 
-    /// Writes what was decided for so many requests, and for the keeper.
+    /// Writes what was decided for so many requests, and for the maintenance thread.
     fn commit(
         &mut self,
         requests: usize,
@@ -318,24 +320,24 @@ impl Writer {
         records.fill_page(kind::FILL);
         let stopwatch = Stopwatch::start();
         let committed = self.journal.commit(records);
-        self.core.observations.batch(requests, stopwatch);
+        self.shared.metrics.batch(requests, stopwatch);
         committed
     }
 
-    fn publish(&self, synced: Option<(Layer, Position)>, payloads: Payloads) {
+    fn publish(&self, synced: Option<(Memtable, Position)>, payloads: Payloads) {
         if synced.is_none() && payloads.through == 0 {
             return;
         }
-        let mut state = self.core.state_mut();
-        if let Some((layer, position)) = synced {
-            state.publish(layer, position);
+        let mut version = self.shared.version_mut();
+        if let Some((memtable, position)) = synced {
+            version.publish(memtable, position);
         }
-        state.note_payloads(payloads.through, payloads.bytes);
-        let due = self.checkpoint.is_due(&state);
-        drop(state);
-        if due && self.core.pace.ask() {
-            // A keeper that is gone needs no checkpoint.
-            drop(self.keeper.send(Task::Checkpoint));
+        version.note_payloads(payloads.through, payloads.bytes);
+        let due = self.checkpoint.is_due(&version);
+        drop(version);
+        if due && self.shared.throttle.ask() {
+            // A maintenance thread that is gone needs no checkpoint.
+            drop(self.maintenance.send(Task::Checkpoint));
         }
     }
 }
@@ -364,14 +366,14 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
             }
         }
         Job::Import(items, caller) => {
-            batch.ahead = Ahead::Nothing;
+            batch.ahead = Prepared::Nothing;
             batch.compares_later = false;
             match alone(batch, |batch| import::decide(batch, limits, now, items)) {
                 Ok(imported) => answers.imports.push((caller, imported)),
                 Err(error) => fail(caller, &error),
             }
         }
-        Job::Trim(fronts, base, caller) => match trim(batch, &fronts, &base) {
+        Job::Trim(fronts, index_snapshot, caller) => match trim(batch, &fronts, &index_snapshot) {
             Ok(items) => answers.trims.push((caller, items)),
             Err(error) => fail(caller, &error),
         },
@@ -380,10 +382,10 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
 }
 
 /// Takes out what has expired. What cannot be read of one queue must not keep the sweep from all others.
-fn trim(batch: &mut Batch<'_>, fronts: &[Front], base: &Base) -> Result<u64, StoreError> {
+fn trim(batch: &mut Batch<'_>, fronts: &[Front], index_snapshot: &IndexSnapshot) -> Result<u64, StoreError> {
     let mut items = 0;
     for front in fronts {
-        match alone(batch, |batch| batch.trim(front, base)) {
+        match alone(batch, |batch| batch.trim(front, index_snapshot)) {
             Err(error) if error.is_damage() => tracing::error!("the sweep passes a queue over"),
             trimmed => items += trimmed?,
         }
@@ -441,8 +443,8 @@ impl Job {
     fn cost_bytes(&self) -> u64 {
         match self {
             Self::Push(push) => match push.ahead {
-                Ahead::Nothing => push_cost_bytes(&push.envelope),
-                Ahead::Written(_) | Ahead::Compared(..) => PUSH_COST_BYTES,
+                Prepared::Nothing => push_cost_bytes(&push.envelope),
+                Prepared::Written(_) | Prepared::Compared(..) => PUSH_COST_BYTES,
             },
             Self::Ack(ack, ..) => ack_cost_bytes(ack),
             Self::Trim(fronts, ..) => (fronts.len() as u64).saturating_mul(PUSH_COST_BYTES),
@@ -466,7 +468,7 @@ impl Job {
 }
 
 impl Acking {
-    fn new(ack: Ack, caller: Caller<Answer<AckOutcome>>, weight: Weight) -> Self {
+    fn new(ack: Ack, caller: Responder<Answer<AckOutcome>>, weight: Weight) -> Self {
         let parts = Box::new(ack.into_parts(ACK_STEP_ITEMS));
         Self { parts, outcome: AckOutcome::default(), caller, weight }
     }
@@ -493,7 +495,7 @@ impl Payloads {
 
     fn of(jobs: &[Job]) -> Self {
         let written = jobs.iter().filter_map(|job| match job {
-            Job::Push(Push { ahead: Ahead::Written(location), .. }) => {
+            Job::Push(Push { ahead: Prepared::Written(location), .. }) => {
                 Some(journals::own_location(*location))
             }
             _ => None,
@@ -506,14 +508,14 @@ impl Payloads {
 impl Answers {
     /// Answers everybody: with what was decided, or with what went wrong.
     fn send(self, error: Option<&StoreError>) {
-        let mut convoys = Convoys::default();
+        let mut wake_batch = WakeBatch::default();
         for (caller, outcome, _weight) in self.pushes {
-            convoys.add(caller.answer(error.map_or(Ok(outcome), |error| Err(error.clone()))));
+            wake_batch.add(caller.answer(error.map_or(Ok(outcome), |error| Err(error.clone()))));
         }
         for (caller, outcome, _weight) in self.acks {
-            convoys.add(caller.answer(error.map_or(Ok(outcome), |error| Err(error.clone()))));
+            wake_batch.add(caller.answer(error.map_or(Ok(outcome), |error| Err(error.clone()))));
         }
-        convoys.wake();
+        wake_batch.wake();
         for caller in self.moves {
             drop(caller.send(error.map_or(Ok(()), |error| Err(error.clone()))));
         }
@@ -527,14 +529,14 @@ impl Answers {
 }
 
 /// Tells a caller alone what went wrong.
-fn refuse<T: Send + 'static>(caller: Caller<Answer<T>>, error: &StoreError) {
-    let mut convoys = Convoys::default();
-    convoys.add(caller.answer(Err(error.clone())));
-    convoys.wake();
+fn refuse<T: Send + 'static>(caller: Responder<Answer<T>>, error: &StoreError) {
+    let mut wake_batch = WakeBatch::default();
+    wake_batch.add(caller.answer(Err(error.clone())));
+    wake_batch.wake();
 }
 
 /// The same. One that has gone away needs no answer; here as above.
-fn fail<T>(caller: Teller<T>, error: &StoreError) {
+fn fail<T>(caller: TaskResponder<T>, error: &StoreError) {
     drop(caller.send(Err(error.clone())));
 }
 

@@ -76,5 +76,5 @@ fn redb_conforms() {
 fn redb_conforms_with_payloads_aside() {
     // Each payload costs a file, so it takes longer.
     let cases = if run_slow_tests() { 6 } else { 2 };
-    conformance(&mut Redb::new(Options { aside_bytes: 8, ..Options::default() }, cases)).unwrap();
+    conformance(&mut Redb::new(Options { blob_bytes: 8, ..Options::default() }, cases)).unwrap();
 }

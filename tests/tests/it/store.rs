@@ -30,7 +30,7 @@ fn small_options() -> Options {
         checkpoint_rows: 60,
         checkpoint_bytes: 16 * 1024,
         segment_bytes: 4 * 1024,
-        aside_bytes: ASIDE_BYTES as u64,
+        blob_bytes: ASIDE_BYTES as u64,
         ..Options::default()
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use relay_core::{Carried, Seq};
+use relay_core::{ImportItem, Seq};
 use relay_store_redb::{Imported, RedbRelay};
 
 use super::lines::{Fault, Reader};
@@ -47,7 +47,7 @@ struct Source {
 #[derive(Default)]
 struct Bundle {
     line: u64,
-    items: Vec<Carried>,
+    items: Vec<ImportItem>,
     bytes: u64,
 }
 

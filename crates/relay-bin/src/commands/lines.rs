@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use relay_core::{
-    Carried, Chunk, Envelope, Item, Kind, MessageId, Recipient, Rejection, Seq, Timestamp, excerpt,
+    Chunk, Envelope, ImportItem, Item, Kind, MessageId, Recipient, Rejection, Seq, Timestamp, excerpt,
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ impl<'a> ItemLine<'a> {
         }
     }
 
-    fn parse(self) -> Result<Carried, String> {
+    fn parse(self) -> Result<ImportItem, String> {
         let said = |rejection: Rejection| rejection.to_string();
         let payload = STANDARD.decode(&*self.payload_b64);
         let envelope = Envelope {
@@ -113,7 +113,7 @@ impl<'a> ItemLine<'a> {
             payload: payload.map_err(|error| format!("payload_b64: {error}"))?.into(),
         };
         let (arrival, deadline) = (Timestamp::from_ms(self.arrival_ms), Timestamp::from_ms(self.deadline_ms));
-        Ok(Carried { envelope, arrival, deadline })
+        Ok(ImportItem { envelope, arrival, deadline })
     }
 }
 
@@ -165,7 +165,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next item; `None` when the last one was read and all that was written is there.
-    pub(super) fn item(&mut self) -> Result<Option<Carried>, Fault> {
+    pub(super) fn item(&mut self) -> Result<Option<ImportItem>, Fault> {
         if self.is_over {
             return Ok(None);
         }
@@ -254,7 +254,7 @@ mod tests {
     const END: &str = r#"{"end":{"items":1,"payload_bytes":2}}"#;
 
     /// Reads all of it: the items, or the number of the line that is wrong and what is.
-    fn read(text: &str) -> Result<Vec<Carried>, (u64, String)> {
+    fn read(text: &str) -> Result<Vec<ImportItem>, (u64, String)> {
         let mut reader = Reader::new(text.as_bytes(), 10);
         let mut items = Vec::new();
         let mut all = || {
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn an_item_is_written_as_it_is_read() {
         let items = read(&format!("{HEADER}\n{ITEM}\n{END}\n")).unwrap();
-        let [Carried { envelope, arrival, deadline }] = items.as_slice() else { panic!("{items:?}") };
+        let [ImportItem { envelope, arrival, deadline }] = items.as_slice() else { panic!("{items:?}") };
         let item = Item::new(envelope.clone(), Seq::new(7), *arrival, *deadline);
         let line = Line::Item(ItemLine::new(&envelope.recipient, &item));
         assert_eq!(serde_json::to_string(&line).unwrap(), ITEM);

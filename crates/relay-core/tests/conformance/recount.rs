@@ -6,8 +6,8 @@ use bytes::Bytes;
 use relay_core::memory::MemoryTables;
 use relay_core::verify::{Findings, Inspect, recount};
 use relay_core::{
-    Ack, Chunk, Envelope, Item, ItemId, Kind, Limits, MessageId, ReadTx, Recipient, Seq, Timestamp, Trace,
-    Usage, queue,
+    Ack, Chunk, Envelope, Item, ItemId, ItemStatus, Kind, Limits, MessageId, ReadTx, Recipient, Seq,
+    Timestamp, Usage, queue,
 };
 
 type Never = std::convert::Infallible;
@@ -187,7 +187,7 @@ impl ReadTx for Lying {
         Ok(usage)
     }
 
-    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<Trace>, Never> {
+    fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<ItemStatus>, Never> {
         let Ok(traces) = self.traces(recipient);
         Ok(traces.into_iter().find(|(known, _)| *known == id).map(|(_, trace)| trace))
     }
@@ -235,7 +235,7 @@ impl Inspect for Lying {
         Ok(recipients)
     }
 
-    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, Trace)>, Never> {
+    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Never> {
         let Ok(mut traces) = self.tables.traces(recipient);
         if self.tells(Lie::TracesMissing, recipient) {
             traces.clear();
@@ -253,11 +253,11 @@ impl Inspect for Lying {
             if self.tells(Lie::TraceTooMany, recipient) {
                 traces.push((id(9), trace));
             }
-            if let Trace::Queued { deadline, payload_bytes, .. } = trace
+            if let ItemStatus::Queued { deadline, payload_bytes, .. } = trace
                 && self.tells(Lie::TraceLeadsElsewhere, recipient)
             {
                 traces.retain(|(known, _)| *known != id(1));
-                traces.push((known, Trace::Queued { seq: Seq::new(2), deadline, payload_bytes }));
+                traces.push((known, ItemStatus::Queued { seq: Seq::new(2), deadline, payload_bytes }));
             }
         }
         Ok(traces)

@@ -148,7 +148,7 @@ impl Metric {
                 "relay_request_seconds", Histogram, &["endpoint"],
                 "Time from the head of a request to its answer; what sending it takes is not in it.",
             ),
-            Self::Pushes => ("relay_pushes_total", Counter, &["outcome"], "Pushes whose fate is known: stored, duplicate or failed."),
+            Self::Pushes => ("relay_pushes_total", Counter, &["outcome"], "Pushes whose outcome is known: stored, duplicate or failed."),
             Self::AckedItems => ("relay_acked_items_total", Counter, &[], "Items that acks took out of their queues."),
             Self::SweptItems => ("relay_swept_items_total", Counter, &[], "Expired items that sweeps reclaimed."),
             Self::RateLimitRefusals => ("relay_rate_limit_refusals_total", Counter, &[], "Requests that the rate limit refused, those of banned addresses included."),

@@ -24,7 +24,7 @@ const FATES: usize = Code::ALL.len() + 2;
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Outcome {
     /// It was answered with what it asked for.
     Ok,
     /// It was answered with an error.
@@ -40,23 +40,23 @@ pub(crate) struct Requests([Row; ENDPOINTS]);
 /// The requests to one endpoint.
 #[derive(Debug)]
 struct Row {
-    fates: [AtomicU64; FATES],
+    outcomes: [AtomicU64; FATES],
     time_us: Histogram,
 }
 
-/// A request whose fate is open. Dropped as it is, its client is gone. It is counted once, when it is dropped.
+/// A request whose outcome is open. Dropped as it is, its client is gone. It is counted once, when it is dropped.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Asking<'a> {
+pub(crate) struct RequestTimer<'a> {
     row: &'a Row,
     began: Instant,
-    fate: Fate,
+    outcome: Outcome,
 }
 
 impl Default for Requests {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Row {
-            fates: std::array::from_fn(|_| AtomicU64::new(0)),
+            outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
             time_us: Histogram::new(TIME_US),
         }))
     }
@@ -64,21 +64,21 @@ impl Default for Requests {
 
 impl Requests {
     /// A request to this endpoint, or to none, began at `now`.
-    pub(crate) fn began(&self, endpoint: Option<Endpoint>, now: Instant) -> Asking<'_> {
-        Asking { row: self.row(endpoint), began: now, fate: Fate::Gone }
+    pub(crate) fn began(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
+        RequestTimer { row: self.row(endpoint), began: now, outcome: Outcome::Gone }
     }
 
     /// A request to no endpoint was refused before it could be read.
     pub(crate) fn refused(&self, code: Code) {
-        self.row(None).count(Fate::Error(code));
+        self.row(None).count(Outcome::Error(code));
     }
 
-    /// How many requests to each endpoint had each fate: the names of both, and the number.
+    /// How many requests to each endpoint had each outcome: the names of both, and the number.
     pub(crate) fn counts(&self) -> Vec<([&'static str; 2], u64)> {
         let mut counts = Vec::with_capacity(ENDPOINTS * FATES);
         for (endpoint, row) in self.rows() {
-            for (fate, count) in fates().zip(&row.fates) {
-                counts.push(([endpoint, fate.name()], count.load(Ordering::Relaxed)));
+            for (outcome, count) in outcomes().zip(&row.outcomes) {
+                counts.push(([endpoint, outcome.name()], count.load(Ordering::Relaxed)));
             }
         }
         counts
@@ -101,27 +101,27 @@ impl Requests {
 }
 
 impl Row {
-    fn count(&self, fate: Fate) {
-        let count = self.fates.get(fate.place()).expect("there is a place for each code, and two more");
+    fn count(&self, outcome: Outcome) {
+        let count = self.outcomes.get(outcome.place()).expect("there is a place for each code, and two more");
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Asking<'_> {
+impl RequestTimer<'_> {
     /// It is answered at `now`: with an error of this code, or with what it asked for.
     pub(crate) fn answered(mut self, code: Option<Code>, now: Instant) {
-        self.fate = code.map_or(Fate::Ok, Fate::Error);
+        self.outcome = code.map_or(Outcome::Ok, Outcome::Error);
         self.row.time_us.observe(whole_us(now.saturating_duration_since(self.began)));
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for RequestTimer<'_> {
     fn drop(&mut self) {
-        self.row.count(self.fate);
+        self.row.count(self.outcome);
     }
 }
 
-impl Fate {
+impl Outcome {
     const fn place(self) -> usize {
         match self {
             Self::Ok => 0,
@@ -139,9 +139,9 @@ impl Fate {
     }
 }
 
-/// All fates, by their places.
-fn fates() -> impl Iterator<Item = Fate> {
-    [Fate::Ok, Fate::Gone].into_iter().chain(Code::ALL.into_iter().map(Fate::Error))
+/// All outcomes, by their places.
+fn outcomes() -> impl Iterator<Item = Outcome> {
+    [Outcome::Ok, Outcome::Gone].into_iter().chain(Code::ALL.into_iter().map(Outcome::Error))
 }
 
 fn whole_us(time: Duration) -> u64 {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_fate_and_every_endpoint_has_its_own_place() {
-        assert!(fates().enumerate().all(|(at, fate)| fate.place() == at));
+        assert!(outcomes().enumerate().all(|(at, outcome)| outcome.place() == at));
         assert!(Endpoint::ALL.iter().enumerate().all(|(at, endpoint)| *endpoint as usize == at));
     }
 

@@ -1,7 +1,7 @@
 //! Requests of a fuzzer on a store whose disk fails, beside relay-core's model. What fails is asked again, so every request is answered
 //! in the end, as if nothing had been; what failed must have left nothing behind.
 //!
-//! The store's threads go their own pace, so which call a fault meets is not the same in every run: an input that failed may have to be
+//! The store's threads run at their own pace, so which call a fault meets is not the same in every run: an input that failed may have to be
 //! run a few times.
 
 use std::future::Future;
@@ -43,13 +43,13 @@ pub fn operations(data: &[u8]) {
     let Some((manner, rest)) = data.split_first() else { return };
     let (faults, requests) = rest.split_at((usize::from(*manner) % (FAULTS_MAX + 1) * 3).min(rest.len()));
     let (faults, _) = faults.as_chunks::<3>();
-    let aside_bytes = if manner & 0x80 == 0 { 8 } else { 256 * 1024 };
+    let blob_bytes = if manner & 0x80 == 0 { 8 } else { 256 * 1024 };
     let options = Options {
         cache_bytes: 1024 * 1024,
         checkpoint_rows: 20,
         checkpoint_bytes: 2048,
         segment_bytes: 256,
-        aside_bytes,
+        blob_bytes,
         ..Options::default()
     };
     let runtime = Builder::new_current_thread().build().expect("a runtime that does no I/O needs nothing");

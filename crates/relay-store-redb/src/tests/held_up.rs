@@ -1,4 +1,4 @@
-//! What may pile up in memory is bounded: the writer waits for the keeper, whatever that is at.
+//! What may pile up in memory is bounded: the writer waits for the maintenance thread, whatever that is at.
 //!
 //! They look inside, since from outside a store that waits cannot be told from one that is slow.
 
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use crate::{Options, RedbRelay};
 
-/// How long the keeper may take to come by before it counts as gone.
+/// How long the maintenance thread may take to come by before it counts as gone.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Twice as many may pile up.
@@ -69,11 +69,11 @@ fn envelope(recipient: &str, number: u64) -> Envelope {
     }
 }
 
-fn is_keeper() -> bool {
-    std::thread::current().name() == Some("relay-keeper")
+fn is_maintenance() -> bool {
+    std::thread::current().name() == Some("relay-maint")
 }
 
-/// Stops the keeper in a call of the disk, once it is armed, until it is permitted to go on.
+/// Stops the maintenance thread in a call of the disk, once it is armed, until it is permitted to go on.
 struct Gate {
     is_armed: Arc<AtomicBool>,
     /// Tells that it stands still.
@@ -88,7 +88,7 @@ fn gate(
     let (is_armed, permits) = (Arc::new(AtomicBool::new(false)), Mutex::new(permits));
     let armed = Arc::clone(&is_armed);
     let hook = move |call: Call<'_>| {
-        if is_keeper() && is_it(&call) && armed.swap(false, Ordering::SeqCst) {
+        if is_maintenance() && is_it(&call) && armed.swap(false, Ordering::SeqCst) {
             begins.send(()).unwrap();
             // Once nobody is left to permit anything, nothing has to be.
             let _ = permits.lock().unwrap().recv();
@@ -98,10 +98,10 @@ fn gate(
     (Gate { is_armed, begun, permit }, hook)
 }
 
-/// While the keeper stands still, pushes find room up to the bound and not behind it; once it goes on, all are answered.
+/// While the maintenance thread stands still, pushes find room up to the bound and not behind it; once it goes on, all are answered.
 fn expect_bound(relay: &RedbRelay, permit: Sender<()>) {
     let answered = AtomicUsize::new(0);
-    let core = &relay.core;
+    let shared = &relay.shared;
     let counted = &answered;
     std::thread::scope(move |scope| {
         // Goes with this, also by a panic.
@@ -113,11 +113,11 @@ fn expect_bound(relay: &RedbRelay, permit: Sender<()>) {
                 counted.fetch_add(1, Ordering::SeqCst);
             }
         });
-        while !core.is_held_up.load(Ordering::Relaxed) {
+        while !shared.is_held_up.load(Ordering::Relaxed) {
             assert!(!pushes.is_finished(), "nothing holds the writer up");
             std::thread::yield_now();
         }
-        let (rows, pushes) = (core.state().waiting_rows(), counted.load(Ordering::SeqCst));
+        let (rows, pushes) = (shared.version().waiting_rows(), counted.load(Ordering::SeqCst));
         let bound = 2 * CHECKPOINT_ROWS..2 * CHECKPOINT_ROWS + 2 * ROWS_OF_A_PUSH;
         assert!(bound.contains(&rows), "{rows} rows of {pushes} pushes are in memory");
         drop(permit);
@@ -161,7 +161,7 @@ fn with_acked_names() -> SimDisk {
 }
 
 fn unknown_slots(relay: &RedbRelay) -> usize {
-    relay.core.state().acked().unknown_slots().len()
+    relay.shared.version().acked().unknown_slots().len()
 }
 
 #[test]
@@ -184,8 +184,8 @@ fn a_checkpoint_does_not_wait_until_all_acked_names_are_learned() {
     let (counted, noted) = (Arc::clone(&reads), Arc::clone(&reads_at_sync));
     let relay = open(&disk, move |call| {
         match call {
-            Call::Read("relay.redb", _) if is_keeper() => drop(counted.fetch_add(1, Ordering::SeqCst)),
-            Call::Sync("relay.redb") if is_keeper() => {
+            Call::Read("relay.redb", _) if is_maintenance() => drop(counted.fetch_add(1, Ordering::SeqCst)),
+            Call::Sync("relay.redb") if is_maintenance() => {
                 noted.fetch_min(counted.load(Ordering::SeqCst), Ordering::SeqCst);
             }
             _ => {}

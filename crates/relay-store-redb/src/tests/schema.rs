@@ -4,7 +4,7 @@ use proptest::prelude::{any, prop_assert, prop_assert_eq};
 use proptest::proptest;
 
 use super::*;
-use crate::base::Base;
+use crate::index_snapshot::IndexSnapshot;
 use crate::samples::{self, config, hex};
 
 const ID: ItemId = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdef"), chunk_index: 0x0a0b };
@@ -33,7 +33,7 @@ fn many() -> QueueRow {
     let places = Places { next: 514, open_block: Usage { items: 1, bytes: 128 } };
     let usage = Usage { items: 2, bytes: 300 };
     let remembers_until = Timestamp::from_ms(1);
-    QueueRow { usage, remembers_until, ends: Some(ends()), items: Items::Apart(places) }
+    QueueRow { usage, remembers_until, ends: Some(ends()), items: Items::Spilled(places) }
 }
 
 /// One whose payload lies aside.
@@ -55,7 +55,7 @@ fn the_keys_to_the_byte() {
         (Key::dead(0x0102), "01 0000000000000102"),
         (Key::queue(0x0102), "02 0000000000000102"),
         (Key::item(0x0102, seq), "03 0000000000000102 01 0000000000001122"),
-        (Key::trace(0x0102, ID), "03 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
+        (Key::by_id(0x0102, ID), "03 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
         (Key::block(0x0102, 9), "03 0000000000000102 03 0000000000000009"),
         (Key::due(at, 0x0102), "04 0000000000003344 0000000000000102"),
         (
@@ -99,9 +99,12 @@ fn the_rows_to_the_byte() {
 #[test]
 fn the_stored_rows_to_the_byte() {
     let key = Key::due(Timestamp::from_ms(0x3344), 0x0102);
-    assert_eq!(hex(&Base::with_checksum(&key, &[])), DUE_CHECKSUM);
-    let key = Key::trace(0x0102, ID);
-    assert_eq!(hex(&Base::with_checksum(&key, &encode_number(300))), format!("ac02{TRACE_CHECKSUM}"));
+    assert_eq!(hex(&IndexSnapshot::with_checksum(&key, &[])), DUE_CHECKSUM);
+    let key = Key::by_id(0x0102, ID);
+    assert_eq!(
+        hex(&IndexSnapshot::with_checksum(&key, &encode_number(300))),
+        format!("ac02{TRACE_CHECKSUM}")
+    );
 }
 
 // Computed by another implementation, bit by bit, with the reflected polynomial 0x82f63b78.
@@ -150,7 +153,7 @@ fn rows_that_are_too_short_or_too_long_are_reported() {
         Key::dead(1),
         Key::queue(1),
         Key::item(1, Seq::ZERO),
-        Key::trace(1, ID),
+        Key::by_id(1, ID),
         Key::due(Timestamp::default(), 1),
     ] {
         let bytes = key.bytes();
@@ -179,14 +182,14 @@ proptest! {
         prop_assert_eq!(Key::item(a[0], Seq::new(a[1])).cmp(&Key::item(b[0], Seq::new(b[1]))), a[..2].cmp(&b[..2]));
         prop_assert_eq!(Key::block(a[0], a[1]).cmp(&Key::block(b[0], b[1])), a[..2].cmp(&b[..2]));
         prop_assert_eq!(Key::due(at(a), a[1]).cmp(&Key::due(at(b), b[1])), a[..2].cmp(&b[..2]));
-        prop_assert_eq!(Key::trace(a[0], id(a)).cmp(&Key::trace(b[0], id(b))), a.cmp(&b));
+        prop_assert_eq!(Key::by_id(a[0], id(a)).cmp(&Key::by_id(b[0], id(b))), a.cmp(&b));
         prop_assert_eq!(Key::acked(at(a), 5, id(a)).cmp(&Key::acked(at(b), 5, id(b))), a.cmp(&b));
         for (key, parsed) in [
             (Key::owner(a[0]), ParsedKey::Owner(a[0])),
             (Key::dead(a[0]), ParsedKey::Dead(a[0])),
             (Key::queue(a[0]), ParsedKey::Queue(a[0])),
             (Key::item(a[0], Seq::new(a[1])), ParsedKey::Item(a[0], Seq::new(a[1]))),
-            (Key::trace(a[0], id(a)), ParsedKey::Trace(a[0], id(a))),
+            (Key::by_id(a[0], id(a)), ParsedKey::ById(a[0], id(a))),
             (Key::block(a[0], a[1]), ParsedKey::Block(a[0], a[1])),
             (Key::due(at(a), a[1]), ParsedKey::Due(at(a), a[1])),
             (Key::acked(at(a), a[1], id(a)), ParsedKey::Acked(at(a), a[1], id(a))),
@@ -202,8 +205,8 @@ proptest! {
         prop_assert!(Key::queues_end() < Key::items_start(queue));
         prop_assert!(Key::items_start(queue) < Key::item(queue, Seq::new(number)));
         prop_assert!(Key::item(queue, Seq::new(number)) < Key::items_end(queue));
-        prop_assert!(Key::items_end(queue) < Key::trace(queue, id(a)) && Key::trace(queue, id(a)) < Key::traces_end(queue));
-        prop_assert!(Key::traces_end(queue) < Key::block(queue, number) && Key::block(queue, number) < Key::due_start());
+        prop_assert!(Key::items_end(queue) < Key::by_id(queue, id(a)) && Key::by_id(queue, id(a)) < Key::by_id_end(queue));
+        prop_assert!(Key::by_id_end(queue) < Key::block(queue, number) && Key::block(queue, number) < Key::due_start());
         prop_assert!(Key::due_start() < Key::due(at(a), queue) && Key::due(at(a), queue) < Key::acked_start());
         let acked = Key::acked(at(a), queue, id(a));
         prop_assert!(Key::acked_start() <= Key::acked_in(at(a)) && Key::acked_in(at(a)) < Key::acked_of(at(a), queue));

@@ -1,4 +1,4 @@
-//! Batches, layers, checkpoints and the index below them show what one sorted map would show: random changes, some taken back, some
+//! Batches, memtables, checkpoints and the index below them show what one sorted map would show: random changes, some taken back, some
 //! never published, while checkpoints begin, fail and end.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ enum Step {
     Batch(Vec<Request>, bool),
     /// A checkpoint begins, if none is under way.
     Freeze,
-    /// What is frozen is written; whether the store hears of it, or believes that it failed and opens the index anew.
+    /// What is sealed is written; whether the store hears of it, or believes that it failed and opens the index anew.
     Checkpoint(bool),
     /// The index is written anew. These batches come between its steps, and a checkpoint after each of them.
     Rewrite(Vec<Vec<Request>>),
@@ -103,7 +103,7 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
                         QueueRow { remembers_until, ..QueueRow::default() }
                     });
                     tables.put_row(queue, Slot::Queue(queue, Some(row.clone().map(Arc::new))));
-                    tables.memo.forget_queue(queue);
+                    tables.cache.forget_queue(queue);
                     row.map(|row| row.encode())
                 }
                 DUE => {
@@ -121,7 +121,7 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
                 queue: model.numbers.queue.max(queue),
                 ..model.numbers
             };
-            (tables.layer.numbers, model.numbers) = (numbers, numbers);
+            (tables.memtable.numbers, model.numbers) = (numbers, numbers);
             match value {
                 Some(value) => drop(model.rows.insert(key(queue, number), value)),
                 None => drop(model.rows.remove(&key(queue, number))),
@@ -137,8 +137,8 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
     }
 }
 
-fn expect(view: View<'_>, model: &Model) {
-    let show = |rows: crate::view::Merge<'_>| -> Vec<(Key, Vec<u8>)> {
+fn expect(view: ReadView<'_>, model: &Model) {
+    let show = |rows: crate::view::Merger<'_>| -> Vec<(Key, Vec<u8>)> {
         rows.map(|row| row.map(|(key, value)| (key, value.bytes().unwrap().into_owned())).unwrap()).collect()
     };
     let expect_range = |from: Key, to: Key| {
@@ -164,14 +164,14 @@ fn expect(view: View<'_>, model: &Model) {
 }
 
 /// An excerpt says the same of its queue, as far as it says anything, and all that was wanted.
-fn expect_excerpts(state: &State, model: &Model) {
+fn expect_excerpts(version: &Version, model: &Model) {
     for (queue, from, (rows_max, is_of_older)) in (0..QUEUES).flat_map(|queue| {
         let copied = [(0, false), (1, false), (2, false), (100, false), (2, true), (100, true)];
         (0..=NUMBERS).flat_map(move |from| copied.map(|copied| (queue, from, copied)))
     }) {
         let number = model.names.get(&queue).copied();
         let wanted = Wanted { from: Seq::new(from), id: None, rows_max, is_of_older };
-        let excerpt = state.excerpt((&recipient(queue), number), wanted);
+        let excerpt = version.excerpt((&recipient(queue), number), wanted);
         let view = excerpt.view();
         assert_eq!(view.name(&recipient(queue)).unwrap(), number);
         let Some(number) = number else { continue };
@@ -184,7 +184,7 @@ fn expect_excerpts(state: &State, model: &Model) {
             match row {
                 Ok((key, value)) => assert_eq!((&key, &value.bytes().unwrap().into_owned()), expected[seen]),
                 Err(StoreError::Beyond) => {
-                    // Gravestones count as well.
+                    // Tombstones count as well.
                     assert!(rows_max < 100 || is_of_older, "it says nothing of a row that was wanted");
                     break;
                 }
@@ -206,11 +206,11 @@ fn expect_excerpts(state: &State, model: &Model) {
     }
 }
 
-/// A state over an index on a disk in memory.
+/// A version over an index on a disk in memory.
 struct Stack {
     index: Index,
-    state: State,
-    memo: Memo,
+    version: Version,
+    cache: QueueCache,
     at: Position,
 }
 
@@ -218,13 +218,13 @@ impl Stack {
     fn on(disk: &SimDisk) -> Self {
         let index = Index::open(Arc::new(disk.clone()), 1 << 20).unwrap();
         let at = Position { segment: 1, offset: 36 };
-        let state = State::open(Arc::new(index.base().unwrap()), at).unwrap();
-        Self { index, state, memo: Memo::default(), at }
+        let version = Version::open(Arc::new(index.index_snapshot().unwrap()), at).unwrap();
+        Self { index, version, cache: QueueCache::default(), at }
     }
 
     fn batch(&mut self, model: &mut Model, requests: &[Request], is_synced: bool) {
         let mut changed = model.clone();
-        let mut tables = Tables::new(&self.state, &self.memo);
+        let mut tables = Tables::new(&self.version, &self.cache);
         for request in requests {
             let before = changed.clone();
             let numbers = tables.savepoint();
@@ -236,25 +236,25 @@ impl Stack {
                 expect(tables.view(), &changed);
             }
         }
-        let layer = tables.layer;
+        let memtable = tables.memtable;
         if is_synced {
             self.at.offset += 1;
-            self.state.publish(layer, self.at);
+            self.version.publish(memtable, self.at);
             *model = changed;
         } else {
-            self.memo.forget_all();
+            self.cache.forget_all();
         }
     }
 
     fn checkpoint(&mut self, is_heard_of: bool) -> bool {
-        let Some(frozen) = self.state.freeze() else { return false };
-        self.index.checkpoint(&frozen).unwrap();
+        let Some(sealed) = self.version.seal() else { return false };
+        self.index.checkpoint(&sealed).unwrap();
         if is_heard_of {
-            self.state.rebase(Arc::new(self.index.base().unwrap()));
+            self.version.install(Arc::new(self.index.index_snapshot().unwrap()));
         } else {
-            self.state.rebase(Arc::new(self.index.reopen().unwrap()));
+            self.version.install(Arc::new(self.index.reopen().unwrap()));
         }
-        assert_eq!(self.state.base().position, Some(frozen.position));
+        assert_eq!(self.version.index_snapshot().position, Some(sealed.position));
         true
     }
 
@@ -263,26 +263,26 @@ impl Stack {
         while self.checkpoint(true) {}
         let nowhere = Index::open(Arc::new(SimDisk::new()), 1 << 20).unwrap();
         let mut index = std::mem::replace(&mut self.index, nowhere);
-        let base = Arc::clone(self.state.base());
-        let rewritten = index.rewrite(base, &mut |index| {
+        let index_snapshot = Arc::clone(self.version.index_snapshot());
+        let rewritten = index.rewrite(index_snapshot, &mut |index| {
             let Some(requests) = batches.pop() else { return Ok(None) };
             self.batch(model, &requests, true);
-            let Some(frozen) = self.state.freeze() else { return Ok(None) };
-            index.checkpoint(&frozen)?;
-            let base = Arc::new(index.base()?);
-            self.state.rebase(Arc::clone(&base));
-            Ok(Some((frozen, base)))
+            let Some(sealed) = self.version.seal() else { return Ok(None) };
+            index.checkpoint(&sealed)?;
+            let index_snapshot = Arc::new(index.index_snapshot()?);
+            self.version.install(Arc::clone(&index_snapshot));
+            Ok(Some((sealed, index_snapshot)))
         });
         drop(rewritten.unwrap());
         self.index = index;
-        self.state.rebase(Arc::new(self.index.base().unwrap()));
+        self.version.install(Arc::new(self.index.index_snapshot().unwrap()));
     }
 
     fn restart(&mut self) {
-        let base = Arc::new(self.index.reopen().unwrap());
-        self.at = base.position.unwrap_or(self.at);
-        self.state = State::open(base, self.at).unwrap();
-        self.memo.forget_all();
+        let index_snapshot = Arc::new(self.index.reopen().unwrap());
+        self.at = index_snapshot.position.unwrap_or(self.at);
+        self.version = Version::open(index_snapshot, self.at).unwrap();
+        self.cache.forget_all();
     }
 }
 
@@ -292,32 +292,32 @@ proptest! {
     #[test]
     fn layers_show_what_a_map_would_show(steps in steps()) {
         let (mut stack, mut model) = (Stack::on(&SimDisk::new()), Model::default());
-        let (mut frozen, mut durable) = (None, Model::default());
+        let (mut sealed, mut durable) = (None, Model::default());
         for step in steps {
             match step {
                 Step::Batch(requests, is_synced) => stack.batch(&mut model, &requests, is_synced),
                 Step::Freeze => {
-                    if stack.state.freeze().is_some() {
-                        frozen.get_or_insert_with(|| model.clone());
+                    if stack.version.seal().is_some() {
+                        sealed.get_or_insert_with(|| model.clone());
                     }
                 }
                 Step::Checkpoint(is_heard_of) => {
                     if stack.checkpoint(is_heard_of) {
-                        durable = frozen.take().unwrap_or_else(|| model.clone());
+                        durable = sealed.take().unwrap_or_else(|| model.clone());
                     }
                 }
                 Step::Rewrite(batches) => {
                     stack.rewrite(&mut model, batches);
-                    (durable, frozen) = (model.clone(), None);
+                    (durable, sealed) = (model.clone(), None);
                 }
                 Step::Restart => {
                     stack.restart();
-                    (model, frozen) = (durable.clone(), None);
+                    (model, sealed) = (durable.clone(), None);
                 }
             }
-            expect(stack.state.synced(), &model);
-            expect_excerpts(&stack.state, &model);
-            assert_eq!(stack.state.numbers(), model.numbers);
+            expect(stack.version.synced(), &model);
+            expect_excerpts(&stack.version, &model);
+            assert_eq!(stack.version.numbers(), model.numbers);
         }
     }
 }
@@ -332,19 +332,19 @@ fn what_a_reopened_index_holds_is_durable() {
         for value in [1, 2] {
             let changes = vec![Change::Row(1, 2, Some(value))];
             stack.batch(&mut Model::default(), &[Request { changes, taken_back: false }], true);
-            let frozen = stack.state.freeze().unwrap();
+            let sealed = stack.version.seal().unwrap();
             if value == 1 {
-                stack.index.checkpoint(&frozen).unwrap();
-                drop(stack.state.rebase(Arc::new(stack.index.base().unwrap())));
+                stack.index.checkpoint(&sealed).unwrap();
+                drop(stack.version.install(Arc::new(stack.index.index_snapshot().unwrap())));
                 disk.fail(Fault { at, ..Fault::next(Some(Class::Sync), io::ErrorKind::Other) });
-            } else if stack.index.checkpoint(&frozen).is_ok() {
+            } else if stack.index.checkpoint(&sealed).is_ok() {
                 assert!(at > 1, "a checkpoint syncs more than once");
                 return;
             }
         }
         let held = stack.index.reopen().unwrap().position;
         let left = Index::open(Arc::new(disk.after_crash(Survival::None)), 1 << 20).unwrap();
-        assert_eq!(left.base().unwrap().position, held, "sync {at} failed");
+        assert_eq!(left.index_snapshot().unwrap().position, held, "sync {at} failed");
     }
 }
 
@@ -362,16 +362,16 @@ fn what_an_index_holds_that_was_to_be_written_anew_is_durable() {
         };
         checkpoint(&mut stack, 1);
         disk.fail(Fault { at, ..Fault::next(Some(Class::Sync), io::ErrorKind::Other) });
-        let base = Arc::clone(stack.state.base());
-        if stack.index.rewrite(base, &mut |_| Ok(None)).is_ok() {
+        let index_snapshot = Arc::clone(stack.version.index_snapshot());
+        if stack.index.rewrite(index_snapshot, &mut |_| Ok(None)).is_ok() {
             assert!(at > 1, "the file and its name are synced");
             return;
         }
-        let base = stack.index.reopen().unwrap();
-        drop(stack.state.rebase(Arc::new(base)));
+        let index_snapshot = stack.index.reopen().unwrap();
+        drop(stack.version.install(Arc::new(index_snapshot)));
         checkpoint(&mut stack, 2);
         let left = Index::open(Arc::new(disk.after_crash(Survival::None)), 1 << 20).unwrap();
-        assert_eq!(left.base().unwrap().position, Some(stack.at), "sync {at} failed");
+        assert_eq!(left.index_snapshot().unwrap().position, Some(stack.at), "sync {at} failed");
     }
 }
 
@@ -380,7 +380,7 @@ fn what_an_index_holds_that_was_to_be_written_anew_is_durable() {
 #[test]
 fn no_item_is_over_before_one_that_is_in_front_of_it() {
     let stack = Stack::on(&SimDisk::new());
-    let mut tables = Tables::new(&stack.state, &stack.memo);
+    let mut tables = Tables::new(&stack.version, &stack.cache);
     let item = crate::samples::item_row();
     for number in 1..=2 * APART_FROM_ITEMS as u64 {
         let id = ItemId { chunk_index: u32::try_from(number).unwrap(), ..item.id };
@@ -405,7 +405,7 @@ fn no_item_is_over_before_one_that_is_in_front_of_it() {
 #[test]
 fn an_item_goes_where_its_own_record_goes_and_nowhere_else() {
     let stack = Stack::on(&SimDisk::new());
-    let mut tables = Tables::new(&stack.state, &stack.memo);
+    let mut tables = Tables::new(&stack.version, &stack.cache);
     let (item, to) = (crate::samples::item(), Location { segment: 2, offset: 36, length: 1 });
     let mut open = tables.make_queue(1, recipient(1));
     tables.add_item(&mut open, crate::samples::item_row(), None).unwrap();

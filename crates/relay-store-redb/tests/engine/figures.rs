@@ -76,7 +76,7 @@ fn files_are_told_by_kind_as_they_are() {
         assert_eq!((told.files, told.bytes), on_disk(&world, prefix), "{kind}");
     }
     assert_eq!(file_use(&figures, "payload").files, 5);
-    // A sweep is answered when the keeper has tidied up, and looked at the index.
+    // A sweep is answered when the maintenance thread has tidied up, and looked at the index.
     world.block_on(relay.sweep()).unwrap();
     let index = file_use(&relay.figures(), "index");
     assert_eq!((index.files, index.bytes), on_disk(&world, "relay.redb"));

@@ -53,7 +53,7 @@ fn world() -> World {
 
 /// The same, where every payload has a file of its own.
 fn aside() -> World {
-    World::new().with_options(Options { segment_bytes: 512, aside_bytes: BYTES as u64, ..small_options() })
+    World::new().with_options(Options { segment_bytes: 512, blob_bytes: BYTES as u64, ..small_options() })
 }
 
 /// A store with some items behind a checkpoint and some to be replayed, as a dying process leaves it.

@@ -66,12 +66,12 @@ impl Reads {
         let is_failing =
             self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         let touches = |bad: &Range<u64>| bad.start < range.end && range.start < bad.end;
-        // Where debug assertions are on, redb reads every page of an index that is opened, which the keeper does.
-        let is_keeper = std::thread::current().name() == Some("relay-keeper");
-        if !is_keeper {
+        // Where debug assertions are on, redb reads every page of an index that is opened, which the maintenance thread does.
+        let is_maintenance = std::thread::current().name() == Some("relay-maint");
+        if !is_maintenance {
             *self.last.lock().unwrap() = Some(range.clone());
         }
-        let is_bad = !is_keeper && self.bad.lock().unwrap().as_ref().is_some_and(touches);
+        let is_bad = !is_maintenance && self.bad.lock().unwrap().as_ref().is_some_and(touches);
         if is_failing.is_ok() || is_bad {
             return Err(io::Error::other("this read is to fail"));
         }

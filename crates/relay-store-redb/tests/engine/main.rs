@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-mod aside;
 mod backup;
+mod blobs;
 mod containment;
 mod crash;
 mod faults;
@@ -23,8 +23,8 @@ mod pressure;
 mod reclaim;
 mod replay;
 mod rewrite;
-mod room;
 mod space;
+mod space_monitor;
 mod stalls;
 mod story;
 mod sweep;

@@ -67,7 +67,7 @@ fn a_checkpoint_reads_the_rows_that_it_changes() {
     within_bounds(|| {
         let world = with_many_files();
         // Whatever is read of the index is read from the disk.
-        let world = world.with_options(Options { cache_bytes: 0, aside_bytes: 250, ..small_options() });
+        let world = world.with_options(Options { cache_bytes: 0, blob_bytes: 250, ..small_options() });
         let reads = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&reads);
         let relay = world.open_hooked(move |call| {

@@ -22,7 +22,7 @@ fn worlds() -> [World; 2] {
     let options = Options { segment_bytes: 4096, ..small_options() };
     [
         World::new().with_options(options.clone()),
-        World::new().with_options(Options { aside_bytes: 250, ..options }),
+        World::new().with_options(Options { blob_bytes: 250, ..options }),
     ]
 }
 

@@ -33,7 +33,7 @@ fn world() -> World {
 /// The same, where every payload has a file of its own.
 fn aside() -> World {
     let World { options, limits, .. } = world();
-    World { limits, ..World::new() }.with_options(Options { aside_bytes: 1024, ..options })
+    World { limits, ..World::new() }.with_options(Options { blob_bytes: 1024, ..options })
 }
 
 fn queue_of(number: u64) -> usize {
@@ -59,7 +59,7 @@ fn ack_all_but(world: &World, relay: &RedbRelay, stays: impl Fn(u64) -> bool) {
     }
 }
 
-/// Sweeps until it has got the keeper to tidy up: a sweep that finds the keeper busy is over without.
+/// Sweeps until it has got the maintenance thread to tidy up: a sweep that finds the maintenance thread busy is over without.
 fn tidy(world: &World, relay: &RedbRelay, is_tidy: impl Fn() -> bool) {
     for _ in 0..1_000 {
         world.block_on(relay.sweep()).unwrap();
@@ -186,7 +186,7 @@ fn what_the_index_could_not_tell_of_is_moved_later() {
     moves_later("relay.redb");
 }
 
-/// While the keeper looks what lives in a segment, files cannot be read whose names begin so.
+/// While the maintenance thread looks what lives in a segment, files cannot be read whose names begin so.
 fn moves_later(unreadable: &'static str) {
     within_bounds(move || {
         let World { options, limits, .. } = world();
@@ -197,7 +197,7 @@ fn moves_later(unreadable: &'static str) {
         let left = AtomicUsize::new(0);
         let relay = world.open_hooked(move |call| {
             let Call::Read(name, _) = call else { return Ok(()) };
-            if std::thread::current().name() != Some("relay-keeper") || !fails_now.load(Ordering::SeqCst) {
+            if std::thread::current().name() != Some("relay-maint") || !fails_now.load(Ordering::SeqCst) {
                 return Ok(());
             }
             if name.starts_with("journal-") {
@@ -217,7 +217,7 @@ fn moves_later(unreadable: &'static str) {
             drop(world.block_on(relay.sweep()));
         }
         is_failing.store(false, Ordering::SeqCst);
-        assert!(failed.load(Ordering::SeqCst) > 0, "the keeper has read nothing");
+        assert!(failed.load(Ordering::SeqCst) > 0, "the maintenance has read nothing");
         // The index is opened anew once a second.
         again(|| world.block_on(relay.sweep())).unwrap();
         tidy(&world, &relay, || is_dense(&world));

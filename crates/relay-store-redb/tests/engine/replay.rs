@@ -112,7 +112,7 @@ fn a_replay_over_many_checkpoints_ends_where_the_live_store_stands() {
 fn a_replay_with_payloads_aside_ends_where_the_live_store_stands() {
     let options =
         Options { checkpoint_rows: 40, checkpoint_bytes: 2048, segment_bytes: 256, ..small_options() };
-    run(Options { aside_bytes: 8, ..options });
+    run(Options { blob_bytes: 8, ..options });
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_queue_that_should_be_gone_takes_no_name_with_it() {
 /// Of items that were acked together, the record of one is lost.
 #[test]
 fn an_item_that_is_lost_brings_back_none_that_was_acked_with_it() {
-    // Few, which lie in the row of their queue, and many.
+    // PackedItems, which lie in the row of their queue, and many.
     for items in [8, 60] {
         let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
         let relay = world.open();

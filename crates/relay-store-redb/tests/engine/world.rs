@@ -41,7 +41,7 @@ impl World {
 
     /// The same, where payloads from 250 bytes on lie in files of their own.
     pub(crate) fn aside() -> Self {
-        Self::new().with_options(Options { aside_bytes: 250, segment_bytes: 1024, ..small_options() })
+        Self::new().with_options(Options { blob_bytes: 250, segment_bytes: 1024, ..small_options() })
     }
 
     /// The same world on another disk.

@@ -27,7 +27,7 @@ struct Deadly {
     condemned: Arc<Mutex<Option<&'static str>>>,
 }
 
-/// Panics of the keeper are caught, some of them twice. This one goes off again when it is thrown away, as often as it says.
+/// Panics of the maintenance thread are caught, some of them twice. This one goes off again when it is thrown away, as often as it says.
 struct Bomb(u32);
 
 impl Drop for Bomb {
@@ -67,7 +67,7 @@ fn strike(condemned: &Mutex<Option<&'static str>>) {
     let here = std::thread::current();
     let is_here = condemned.lock().unwrap().take_if(|thread| here.name() == Some(thread)).is_some();
     match here.name() {
-        Some("relay-keeper") if is_here => panic_any(Bomb(1)),
+        Some("relay-maint") if is_here => panic_any(Bomb(1)),
         _ => assert!(!is_here, "this is meant to kill a thread"),
     }
 }
@@ -83,8 +83,8 @@ fn when_the_thread_of_large_payloads_dies_the_relay_ends() {
 }
 
 #[test]
-fn when_the_keeper_dies_the_relay_ends() {
-    dies("relay-keeper");
+fn when_the_maintenance_thread_dies_the_relay_ends() {
+    dies("relay-maint");
 }
 
 fn dies(thread: &'static str) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relay_core::testing::ManualClock;
-use relay_core::{Carried, Clock as _, Limits, Relay as _, Timestamp};
+use relay_core::{Clock as _, ImportItem, Limits, Relay as _, Timestamp};
 use relay_disk::{SimDisk, Survival};
 use relay_store_redb::{Options, RedbRelay};
 use relay_tests::{Client, Relay, ack_body, message_of, push_body};
@@ -300,7 +300,7 @@ fn an_export_tells_times_that_another_store_understands() {
     let mut running = to.start();
     to.set(START_MS);
     let envelope = super::envelope("alice", 7);
-    let item = Carried { envelope, arrival: carried[0].0, deadline: carried[0].1 };
+    let item = ImportItem { envelope, arrival: carried[0].0, deadline: carried[0].1 };
     let imported = running.relay.runtime().block_on(running.store.import(vec![item])).unwrap();
     assert_eq!(imported.stored, 1);
     assert_eq!(running.told(), [(7, START_MS, START_MS + ttl_ms())]);

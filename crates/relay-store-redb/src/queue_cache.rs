@@ -1,5 +1,5 @@
 //! Queues that were looked at lately: their numbers, rows and owners, so that neither a request nor the sweep has to look them up in
-//! every layer and in the index over and over.
+//! every memtable and in the index over and over.
 //!
 //! It says what the rows say, or nothing. Who changes a row of a queue keeps it up to date; who takes changes back has it forget.
 
@@ -11,7 +11,7 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{UnitWeighter, Weighter};
 use relay_core::{Front, Recipient, Seq, Timestamp, Usage};
 
-use crate::few::Few;
+use crate::packed_items::PackedItems;
 use crate::schema::QueueRow;
 
 /// How many names are known.
@@ -24,26 +24,26 @@ const QUEUE_WEIGHT: u64 = 8;
 const QUEUES: usize = (ROWS_WEIGHT / QUEUE_WEIGHT) as usize;
 
 /// What is known of queues.
-pub(crate) struct Memo {
+pub(crate) struct QueueCache {
     names: RefCell<Cache<Recipient, u64>>,
     /// The name that was asked for last, and its queue: a request asks for one name many times.
     latest: RefCell<Option<(Recipient, u64)>>,
     /// The numbers are the store's own, so that nobody can choose them to collide.
-    queues: RefCell<Cache<u64, Known, ByItems, RandomState>>,
+    queues: RefCell<Cache<u64, CachedQueue, ByItems, RandomState>>,
     /// How many damaged items were passed over on the way.
     passed_over: Cell<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct CachedQueue {
     row: Option<Arc<QueueRow>>,
     owner: Option<Recipient>,
-    front: Option<Box<KnownFront>>,
+    front: Option<Box<CachedFront>>,
 }
 
 /// Where the live part of a queue begins, which takes a search where items lie apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KnownFront {
+pub(crate) struct CachedFront {
     pub(crate) front: Front,
     /// The deadline of the first live item: until then the front is where it is, although items before it may go.
     pub(crate) until: Timestamp,
@@ -53,14 +53,14 @@ pub(crate) struct KnownFront {
 #[derive(Clone, Copy, Debug)]
 struct ByItems;
 
-impl Weighter<u64, Known> for ByItems {
-    fn weight(&self, _: &u64, known: &Known) -> u64 {
-        let items = known.row.as_ref().and_then(|row| row.here()).map_or(0, Few::len);
+impl Weighter<u64, CachedQueue> for ByItems {
+    fn weight(&self, _: &u64, known: &CachedQueue) -> u64 {
+        let items = known.row.as_ref().and_then(|row| row.inline()).map_or(0, PackedItems::len);
         QUEUE_WEIGHT + items as u64
     }
 }
 
-impl Default for Memo {
+impl Default for QueueCache {
     /// One that knows nothing. It takes memory as it learns.
     fn default() -> Self {
         let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
@@ -74,13 +74,13 @@ impl Default for Memo {
     }
 }
 
-impl Memo {
+impl QueueCache {
     /// One that has room for all that it will learn. To make more takes 10 to 50 ms, when it has learned much.
     pub(crate) fn with_room() -> Self {
-        let memo = Self::default();
-        memo.names.borrow_mut().reserve(NAMES);
-        memo.queues.borrow_mut().reserve(QUEUES);
-        memo
+        let cache = Self::default();
+        cache.names.borrow_mut().reserve(NAMES);
+        cache.queues.borrow_mut().reserve(QUEUES);
+        cache
     }
 
     pub(crate) fn note_passed_over(&self) {
@@ -129,18 +129,18 @@ impl Memo {
         self.change(queue, |known| known.owner = Some(owner));
     }
 
-    pub(crate) fn front(&self, queue: u64) -> Option<KnownFront> {
+    pub(crate) fn front(&self, queue: u64) -> Option<CachedFront> {
         self.queues.borrow().get(&queue)?.front.as_deref().copied()
     }
 
-    pub(crate) fn keep_front(&self, queue: u64, front: KnownFront) {
+    pub(crate) fn keep_front(&self, queue: u64, front: CachedFront) {
         self.change(queue, |known| known.front = Some(Box::new(front)));
     }
 
     /// An item is taken out of a queue.
     pub(crate) fn take_from_front(&self, queue: u64, seq: Seq, taken: Usage) {
         if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue)
-            && let Some(KnownFront { front, .. }) = known.front.as_deref_mut()
+            && let Some(CachedFront { front, .. }) = known.front.as_deref_mut()
             && seq < front.live_from
         {
             front.expired = front.expired.minus(taken);
@@ -152,7 +152,7 @@ impl Memo {
         if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue) {
             // One that was known before they were expired is of no use.
             known.front = known.front.take().filter(|known| through < known.front.live_from);
-            if let Some(KnownFront { front, .. }) = known.front.as_deref_mut() {
+            if let Some(CachedFront { front, .. }) = known.front.as_deref_mut() {
                 front.expired = front.expired.minus(taken);
             }
         }
@@ -168,12 +168,12 @@ impl Memo {
         self.queues.borrow_mut().clear();
     }
 
-    fn change(&self, queue: u64, change: impl FnOnce(&mut Known)) {
+    fn change(&self, queue: u64, change: impl FnOnce(&mut CachedQueue)) {
         let mut queues = self.queues.borrow_mut();
         if let Some(mut known) = queues.get_mut(&queue) {
             return change(&mut known);
         }
-        let mut known = Known::default();
+        let mut known = CachedQueue::default();
         change(&mut known);
         queues.insert(queue, known);
     }
@@ -198,32 +198,35 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_the_rest_goes() {
-        let memo = Memo::default();
+        let cache = QueueCache::default();
         for queue in 0..3 * QUEUES as u64 {
-            memo.keep_name(name(queue), queue);
-            memo.keep_row(queue, row(queue % 49));
-            assert_eq!((memo.name(&name(0)), memo.row(0)), (Some(0), Some(row(0))), "at {queue}");
+            cache.keep_name(name(queue), queue);
+            cache.keep_row(queue, row(queue % 49));
+            assert_eq!((cache.name(&name(0)), cache.row(0)), (Some(0), Some(row(0))), "at {queue}");
         }
-        assert!(memo.names.borrow().len() <= NAMES);
-        let queues = memo.queues.borrow();
+        assert!(cache.names.borrow().len() <= NAMES);
+        let queues = cache.queues.borrow();
         assert!(queues.weight() <= ROWS_WEIGHT);
         assert_eq!(queues.weight(), queues.iter().map(|(queue, known)| ByItems.weight(queue, known)).sum());
     }
 
     #[test]
     fn it_says_what_was_kept_last_or_nothing() {
-        let memo = Memo::default();
-        memo.keep_row(1, row(1));
-        memo.keep_owner(1, name(1));
-        memo.keep_name(name(2), 2);
-        memo.keep_row(1, row(7));
-        assert_eq!((memo.row(1), memo.owner(1), memo.name(&name(2))), (Some(row(7)), Some(name(1)), Some(2)));
-        memo.forget_queue(1);
-        memo.forget_name(&name(2));
-        assert_eq!((memo.row(1), memo.owner(1), memo.name(&name(2))), (None, None, None));
-        memo.keep_row(3, row(3));
-        memo.keep_name(name(3), 3);
-        memo.forget_all();
-        assert_eq!((memo.row(3), memo.name(&name(3))), (None, None));
+        let cache = QueueCache::default();
+        cache.keep_row(1, row(1));
+        cache.keep_owner(1, name(1));
+        cache.keep_name(name(2), 2);
+        cache.keep_row(1, row(7));
+        assert_eq!(
+            (cache.row(1), cache.owner(1), cache.name(&name(2))),
+            (Some(row(7)), Some(name(1)), Some(2))
+        );
+        cache.forget_queue(1);
+        cache.forget_name(&name(2));
+        assert_eq!((cache.row(1), cache.owner(1), cache.name(&name(2))), (None, None, None));
+        cache.keep_row(3, row(3));
+        cache.keep_name(name(3), 3);
+        cache.forget_all();
+        assert_eq!((cache.row(3), cache.name(&name(3))), (None, None));
     }
 }

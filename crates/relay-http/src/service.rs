@@ -16,8 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::accept::Verdict;
-use crate::answer::Answer;
+use crate::accept::Admission;
 use crate::api::{
     AckResponse, HealthResponse, PageJson, PushResponse, ReadyResponse, StatsResponse, decode_ack,
     decode_pull, decode_push,
@@ -29,14 +28,15 @@ use crate::connection_state::InFlightRequest;
 use crate::cross_site::{self, AllowedHosts, Origin};
 use crate::cursor::CursorKey;
 use crate::error::ApiError;
-use crate::guard::{Client, Guard};
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
+use crate::rate_limit::{Client, RateLimiter};
 use crate::readiness::{Readiness, Unready};
 use crate::request_id::RequestIds;
-use crate::route::{Asked, Endpoint};
+use crate::response::ApiResponse;
+use crate::route::{Endpoint, RouteMatch};
 use crate::waiting_line::WaitingLine;
 
 /// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.
@@ -52,10 +52,10 @@ const UNCOUNTED_PAGES_IF_CROWDED: usize = 4;
 const ITEM_BYTES: usize = 512;
 
 /// All that requests share.
-pub(crate) struct Desk<R> {
+pub(crate) struct RelayService<R> {
     relay: Arc<R>,
     metrics: Arc<Metrics>,
-    guard: Option<Guard>,
+    guard: Option<RateLimiter>,
     limits: Limits,
     budget: Budget,
     uncounted_pages: Semaphore,
@@ -72,12 +72,12 @@ pub(crate) struct Desk<R> {
 }
 
 /// An answer, and whether some of the request is still to come.
-pub(crate) struct Outcome {
-    pub(crate) answer: Answer,
+pub(crate) struct Handled {
+    pub(crate) answer: ApiResponse,
     pub(crate) has_unread_input: bool,
 }
 
-impl<R: Relay> Desk<R> {
+impl<R: Relay> RelayService<R> {
     pub(crate) fn new(relay: Arc<R>, metrics: Arc<Metrics>, options: Options) -> Self {
         let started = monotonic::now();
         let budget = Budget::new(options.inflight_bytes_max);
@@ -85,7 +85,7 @@ impl<R: Relay> Desk<R> {
         Self {
             relay,
             metrics,
-            guard: options.rate_limit.map(|limit| Guard::new(limit, request_ids.keys(), started)),
+            guard: options.rate_limit.map(|limit| RateLimiter::new(limit, request_ids.keys(), started)),
             limits: Limits::new(options.message_bytes_max, options.request_timeout, budget.clone()),
             budget,
             uncounted_pages: Semaphore::new(UNCOUNTED_PAGES_MAX),
@@ -109,14 +109,14 @@ impl<R: Relay> Desk<R> {
 
     /// Who waits for the rate limit. Nobody, if there is none.
     pub(crate) fn waiting(&self) -> WaitingLine {
-        self.guard.as_ref().map(Guard::waiting).unwrap_or_default()
+        self.guard.as_ref().map(RateLimiter::waiting).unwrap_or_default()
     }
 
     /// Decides about a connection before anything of it is read.
-    pub(crate) fn decide(&self, peer: IpAddr) -> Verdict {
+    pub(crate) fn decide(&self, peer: IpAddr) -> Admission {
         match &self.guard {
             Some(guard) => guard.decide(peer),
-            None => Verdict::OPEN,
+            None => Admission::OPEN,
         }
     }
 
@@ -138,13 +138,13 @@ impl<R: Relay> Desk<R> {
     }
 
     /// Answers a request, whatever it is.
-    pub(crate) async fn answer(
+    pub(crate) async fn call(
         &self,
-        asked: Asked,
+        asked: RouteMatch,
         head: &RequestHead,
         payload: Payload,
         in_flight: &InFlightRequest,
-    ) -> Outcome {
+    ) -> Handled {
         let asking = self.metrics.request_began(asked.endpoint(), monotonic::now());
         let request = self.request_ids.name(head.headers());
         let span = tracing::debug_span!("request", %request, endpoint = asked.endpoint().map(Endpoint::path));
@@ -158,7 +158,7 @@ impl<R: Relay> Desk<R> {
         let mut level = None;
         let answered = {
             // It is large, and is not moved from wrapper to wrapper.
-            let answering = pin!(self.respond(asked, head, &mut body, in_flight, &mut level));
+            let answering = pin!(self.route(asked, head, &mut body, in_flight, &mut level));
             AssertUnwindSafe(answering.instrument(span.clone())).catch_unwind().await
         };
         let mut answer = answered
@@ -174,17 +174,17 @@ impl<R: Relay> Desk<R> {
         if !body.is_complete() {
             body.discard().await;
         }
-        Outcome { answer, has_unread_input: !body.is_complete() }
+        Handled { answer, has_unread_input: !body.is_complete() }
     }
 
-    async fn respond<'a>(
+    async fn route<'a>(
         &'a self,
-        asked: Asked,
+        asked: RouteMatch,
         head: &RequestHead,
         body: &mut Body<'a>,
         in_flight: &InFlightRequest,
         level: &mut Option<Level>,
-    ) -> Result<Answer, ApiError> {
+    ) -> Result<ApiResponse, ApiError> {
         self.refuse_if_draining(asked)?;
         cross_site::check(&head.uri, head.headers(), &self.allowed_origins, &self.allowed_hosts)?;
         *level = self.limit(asked.endpoint(), body.client(), in_flight).await?;
@@ -193,39 +193,43 @@ impl<R: Relay> Desk<R> {
         self.dispatch(asked, head, body).await
     }
 
-    fn refuse_if_draining(&self, asked: Asked) -> Result<(), ApiError> {
+    fn refuse_if_draining(&self, asked: RouteMatch) -> Result<(), ApiError> {
         match asked {
             _ if !self.is_draining() => Ok(()),
-            Asked::For(Endpoint::Ready) => Err(Unready::Draining.into()),
+            RouteMatch::Found(Endpoint::Ready) => Err(Unready::Draining.into()),
             _ => Err(ApiError::Draining),
         }
     }
 
     async fn dispatch<'a>(
         &'a self,
-        asked: Asked,
+        asked: RouteMatch,
         head: &RequestHead,
         body: &mut Body<'a>,
-    ) -> Result<Answer, ApiError> {
-        if let Asked::For(Endpoint::Push | Endpoint::Pull | Endpoint::Ack) = asked {
+    ) -> Result<ApiResponse, ApiError> {
+        if let RouteMatch::Found(Endpoint::Push | Endpoint::Pull | Endpoint::Ack) = asked {
             // Nothing of the body is read so far, so who waits here holds nothing.
             self.relay.ready().await?;
         }
         match asked {
-            Asked::For(Endpoint::Push) => self.push(head, body).await,
-            Asked::For(Endpoint::Pull) => self.pull(head, body).await,
-            Asked::For(Endpoint::Ack) => self.ack(head, body).await,
-            Asked::For(Endpoint::Health) => Ok(Answer::ok(&HealthResponse::OK)),
-            Asked::For(Endpoint::Ready) => {
+            RouteMatch::Found(Endpoint::Push) => self.push(head, body).await,
+            RouteMatch::Found(Endpoint::Pull) => self.pull(head, body).await,
+            RouteMatch::Found(Endpoint::Ack) => self.ack(head, body).await,
+            RouteMatch::Found(Endpoint::Health) => Ok(ApiResponse::ok(&HealthResponse::OK)),
+            RouteMatch::Found(Endpoint::Ready) => {
                 self.readiness.check()?;
-                Ok(Answer::ok(&ReadyResponse::READY))
+                Ok(ApiResponse::ok(&ReadyResponse::READY))
             }
-            Asked::For(Endpoint::Stats | Endpoint::OpenApi) if !self.public_stats => Err(ApiError::NotFound),
-            Asked::For(Endpoint::Stats) => Ok(self.stats()),
-            Asked::For(Endpoint::OpenApi) => Ok(Answer::raw(StatusCode::OK, openapi::DOCUMENT)),
-            Asked::Options { allow } => Ok(Answer::no_content(allow)),
-            Asked::Wrongly(endpoint) => Err(ApiError::MethodNotAllowed { allow: endpoint.allow() }),
-            Asked::Nowhere => Err(ApiError::NotFound),
+            RouteMatch::Found(Endpoint::Stats | Endpoint::OpenApi) if !self.public_stats => {
+                Err(ApiError::NotFound)
+            }
+            RouteMatch::Found(Endpoint::Stats) => Ok(self.stats()),
+            RouteMatch::Found(Endpoint::OpenApi) => Ok(ApiResponse::raw(StatusCode::OK, openapi::DOCUMENT)),
+            RouteMatch::Options { allow } => Ok(ApiResponse::no_content(allow)),
+            RouteMatch::MethodNotAllowed(endpoint) => {
+                Err(ApiError::MethodNotAllowed { allow: endpoint.allow() })
+            }
+            RouteMatch::NotFound => Err(ApiError::NotFound),
         }
     }
 
@@ -250,7 +254,7 @@ impl<R: Relay> Desk<R> {
         ApiError::RateLimited(refusal)
     }
 
-    async fn push<'a>(&'a self, head: &RequestHead, body: &mut Body<'a>) -> Result<Answer, ApiError> {
+    async fn push<'a>(&'a self, head: &RequestHead, body: &mut Body<'a>) -> Result<ApiResponse, ApiError> {
         let pending = self.metrics.push_began();
         let payload_bytes_max = self.limits.payload_bytes_max();
         let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
@@ -262,10 +266,10 @@ impl<R: Relay> Desk<R> {
         }
         let outcome = self.store(envelope, body.take_share()).await?;
         self.metrics.push_decided(pending, outcome.is_stored());
-        Ok(Answer::ok(&PushResponse::from(outcome)))
+        Ok(ApiResponse::ok(&PushResponse::from(outcome)))
     }
 
-    async fn pull(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
+    async fn pull(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
         self.metrics.pull_began();
         let cursors = self.cursors.clone();
         let pull = body.read(BodyKind::Pull, head.headers(), move |json| decode_pull(json, &cursors)).await?;
@@ -277,7 +281,7 @@ impl<R: Relay> Desk<R> {
             let cursors = self.cursors.clone();
             offload(move || (PageJson::new(&cursors, &recipient, page), share)).await?
         };
-        Ok(Answer::page(json, share))
+        Ok(ApiResponse::page(json, share))
     }
 
     /// Reads a page and counts it.
@@ -311,18 +315,18 @@ impl<R: Relay> Desk<R> {
         Ok(outcome.map_err(|error| ApiError::Internal(format!("a push was not finished: {error}")))??)
     }
 
-    async fn ack(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<Answer, ApiError> {
+    async fn ack(&self, head: &RequestHead, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
         self.metrics.ack_began();
         let ack = body.read(BodyKind::Ack, head.headers(), decode_ack).await?;
         let outcome = self.relay.ack(ack).await?;
         self.metrics.acked(outcome.deleted);
-        Ok(Answer::ok(&AckResponse::from(outcome)))
+        Ok(ApiResponse::ok(&AckResponse::from(outcome)))
     }
 
-    fn stats(&self) -> Answer {
+    fn stats(&self) -> ApiResponse {
         let uptime = monotonic::now().saturating_duration_since(self.started);
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
-        Answer::ok(&StatsResponse { status: "ok", uptime_ms, metrics: self.metrics.counts() })
+        ApiResponse::ok(&StatsResponse { status: "ok", uptime_ms, metrics: self.metrics.counts() })
     }
 }
 

@@ -3,13 +3,13 @@
 use relay_core::verify::Findings;
 
 use crate::error::StoreError;
-use crate::layer::Numbers;
+use crate::memtable::Numbers;
 use crate::schema::{self, Key};
-use crate::view::View;
+use crate::view::ReadView;
 
 /// Goes from every name to its queue. The way back is that of the queues.
 pub(super) fn check(
-    view: &View<'_>,
+    view: &ReadView<'_>,
     largest: &mut Numbers,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {

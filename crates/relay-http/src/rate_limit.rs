@@ -21,7 +21,7 @@ use relay_ratelimit::{
 use siphasher::sip::SipHasher13;
 use tokio::time::{Instant, sleep};
 
-use crate::accept::{Entry, Verdict};
+use crate::accept::{Admission, Entry};
 use crate::addresses::{Address, AddressBook, network};
 use crate::connection_state::ConnectionState;
 use crate::forwarded::client_address;
@@ -36,7 +36,7 @@ const BYTE_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zer
 
 /// Lets requests through, or not.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct RateLimiter {
     limiter: Limiter<Network>,
     recipients: Option<PairLimiter>,
     push: Bucket,
@@ -71,7 +71,7 @@ pub(crate) struct Network {
 
 /// Tokens that a request waits for. When it goes away, it leaves them to others.
 struct Reserved<'a> {
-    guard: &'a Guard,
+    guard: &'a RateLimiter,
     key: &'a Network,
     reservation: Option<Reservation>,
 }
@@ -84,7 +84,7 @@ enum Waited {
     CutShort,
 }
 
-impl Guard {
+impl RateLimiter {
     /// A guard that has seen nobody yet.
     pub(crate) fn new(options: RateLimit, keys: [u64; 2], now: Instant) -> Self {
         let mut policy = Policy::new(options.burst, options.per_address_rps);
@@ -120,20 +120,20 @@ impl Guard {
     }
 
     /// Decides about a connection of this peer before anything of it is read.
-    pub(crate) fn decide(&self, peer: IpAddr) -> Verdict {
+    pub(crate) fn decide(&self, peer: IpAddr) -> Admission {
         let peer = peer.to_canonical();
         if self.is_exempt(&peer) || contains(&self.trusted_proxies, &peer) {
-            return Verdict::OPEN;
+            return Admission::OPEN;
         }
         let key = self.network(peer);
-        let closed = |why| Verdict { entry: Entry::Closed(why), ..Verdict::OPEN };
+        let closed = |why| Admission { entry: Entry::Closed(why), ..Admission::OPEN };
         let (entry, ban_began) = match self.limiter.connection(&key, self.since(monotonic::now())) {
             Connection::Serve => (Entry::Open, false),
             Connection::RefuseOnce(refusal) => (Entry::RefuseOnce, refusal.ban_began),
             Connection::Drop { banned: true } => return closed(WhyRefused::Ban),
             Connection::Drop { banned: false } => return closed(WhyRefused::Rate),
         };
-        Verdict { entry, address: Some(self.addresses.enter(key.address)), ban_began }
+        Admission { entry, address: Some(self.addresses.enter(key.address)), ban_began }
     }
 
     /// Who sends a request with these headers on this connection.

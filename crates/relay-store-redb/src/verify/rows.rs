@@ -7,7 +7,7 @@ use relay_core::{Seq, Timestamp};
 
 use crate::error::StoreError;
 use crate::schema::{self, ItemRow, Items, Key, ParsedKey, QueueRow};
-use crate::view::{Value, View};
+use crate::view::{ReadView, Value};
 
 /// A row as a range shows it.
 type Row<'a> = Result<(Key, Value<'a>), StoreError>;
@@ -27,9 +27,9 @@ pub(super) fn sections() -> [(&'static str, Range<Key>); 6] {
 }
 
 /// Looks for rows that lie where no key leads: all others pass them over.
-pub(super) fn find_strange_keys(view: &View<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+pub(super) fn find_strange_keys(view: &ReadView<'_>, findings: &mut Findings) -> Result<(), StoreError> {
     let known = Key::start()..Key::end();
-    for row in view.base().all_rows()? {
+    for row in view.index_snapshot().all_rows()? {
         let is_known = Key::from_bytes(row?.0.value()).is_ok_and(|key| known.contains(&key));
         if !is_known {
             findings.add("the index: a row has a key that is none".to_owned());
@@ -57,7 +57,7 @@ fn parse_row(key: &Key, value: &[u8]) -> Result<Parsed, StoreError> {
         ParsedKey::Owner(_) => schema::decode_owner(value).map(drop),
         ParsedKey::Queue(_) => QueueRow::decode(value).map(drop),
         ParsedKey::Item(_, seq) => ItemRow::decode(seq, value).map(drop),
-        ParsedKey::Trace(..) => schema::decode_seq(value).map(drop),
+        ParsedKey::ById(..) => schema::decode_seq(value).map(drop),
         ParsedKey::Block(..) => schema::decode_usage(value).map(drop),
         ParsedKey::Acked(slot, ..) => {
             until = schema::decode_until(value)?;
@@ -95,7 +95,7 @@ enum About {
 
 /// Goes from rows to the queues that they are about.
 pub(super) struct Rows<'a> {
-    view: View<'a>,
+    view: ReadView<'a>,
     /// The time that the store has come to.
     now: Timestamp,
     /// The largest number of a queue in any key.
@@ -107,7 +107,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) const fn new(view: View<'a>, now: Timestamp) -> Self {
+    pub(super) const fn new(view: ReadView<'a>, now: Timestamp) -> Self {
         Self { view, now, largest_queue: 0, last: None, told: None }
     }
 
@@ -144,7 +144,7 @@ impl<'a> Rows<'a> {
         let about = match self.view.queue_row(queue) {
             Ok(None) => About::Missing,
             Ok(Some(row)) => About::Queue {
-                first: row.ends.map(|ends| ends.first.seq).filter(|_| matches!(row.items, Items::Apart(_))),
+                first: row.ends.map(|ends| ends.first.seq).filter(|_| matches!(row.items, Items::Spilled(_))),
                 due: row.due(),
                 remembers_until: row.remembers_until,
             },
@@ -163,7 +163,7 @@ const fn queue_of(key: ParsedKey) -> u64 {
         | ParsedKey::Dead(queue)
         | ParsedKey::Queue(queue)
         | ParsedKey::Item(queue, _)
-        | ParsedKey::Trace(queue, _)
+        | ParsedKey::ById(queue, _)
         | ParsedKey::Block(queue, _)
         | ParsedKey::Due(_, queue)
         | ParsedKey::Acked(_, queue, _) => queue,
@@ -173,10 +173,10 @@ const fn queue_of(key: ParsedKey) -> u64 {
 /// Whether a row is that of an item which is not in the queue any more, or leads to one.
 fn is_dead(key: ParsedKey, about: About) -> bool {
     match (key, about) {
-        (ParsedKey::Dead(_), _) | (ParsedKey::Item(..) | ParsedKey::Trace(..), About::Missing) => true,
+        (ParsedKey::Dead(_), _) | (ParsedKey::Item(..) | ParsedKey::ById(..), About::Missing) => true,
         (ParsedKey::Item(_, seq), About::Queue { first, .. }) => first.is_none_or(|first| seq < first),
         // To which one is looked at with the queue.
-        (ParsedKey::Trace(..), About::Queue { .. }) => true,
+        (ParsedKey::ById(..), About::Queue { .. }) => true,
         _ => false,
     }
 }
@@ -191,7 +191,7 @@ fn wrong_with(key: ParsedKey, until: Timestamp, about: About) -> Option<&'static
         ParsedKey::Item(_, seq) if first.is_some() => {
             (first.is_some_and(|first| first <= seq), "items lie in front of its first one")
         }
-        ParsedKey::Item(..) | ParsedKey::Trace(..) | ParsedKey::Block(..) => {
+        ParsedKey::Item(..) | ParsedKey::ById(..) | ParsedKey::Block(..) => {
             (first.is_some(), "items have rows where they need none")
         }
         ParsedKey::Due(at, _) => (due == Some(at), "it is due at another time than that of its first item"),
@@ -204,7 +204,7 @@ const fn leads_nowhere(key: ParsedKey) -> &'static str {
     match key {
         ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Queue(_) => "it has an owner and is not there",
         ParsedKey::Item(..) => "it has items and is not there",
-        ParsedKey::Trace(..) => "it has names of items and is not there",
+        ParsedKey::ById(..) => "it has names of items and is not there",
         ParsedKey::Block(..) => "it has counts of items and is not there",
         ParsedKey::Due(..) => "it is due and is not there",
         ParsedKey::Acked(..) => "it has acked names and is not there",

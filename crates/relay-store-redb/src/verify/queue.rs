@@ -3,18 +3,19 @@
 use std::ops::ControlFlow;
 
 use relay_core::verify::{Findings, InspectQueue, Names, recount_queue};
-use relay_core::{ItemId, Recipient, Seq, Timestamp, Trace, Usage};
+use relay_core::{ItemId, ItemStatus, Recipient, Seq, Timestamp, Usage};
 use relay_journal::{Frame, ReadError};
 
 use crate::error::StoreError;
-use crate::layer::Change;
+use crate::memtable::Change;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
 use crate::record::Owner;
-use crate::recount::{Counted, contain};
 use crate::schema::{
-    self, APART_FROM_ITEMS, APART_UNTIL_ITEMS, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Places,
+    self, APART_FROM_ITEMS, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Places,
+    SPILLED_UNTIL_ITEMS,
 };
+use crate::verify::{Counted, contain};
 
 /// How many bytes of records are read together, unless one alone is longer, and of how many items.
 const READ_TOGETHER_BYTES: u64 = 4 * 1024 * 1024;
@@ -93,7 +94,7 @@ struct Walk<'a> {
     first: Option<End>,
     last: Option<End>,
     items: u64,
-    is_apart: bool,
+    is_spilled: bool,
     last_place: Option<u64>,
     is_in_place: bool,
     /// What is in each block that has something.
@@ -118,7 +119,7 @@ impl<'a> Walk<'a> {
             first: None,
             last: None,
             items: 0,
-            is_apart: rows.row.here().is_none(),
+            is_spilled: rows.row.inline().is_none(),
             last_place: None,
             is_in_place: true,
             blocks: Vec::new(),
@@ -143,7 +144,7 @@ impl<'a> Walk<'a> {
         self.items += 1;
         self.first.get_or_insert(item.as_end());
         self.last = Some(item.as_end());
-        if !self.is_apart {
+        if !self.is_spilled {
             return;
         }
         self.is_in_place &= self.last_place.is_none_or(|last| last < item.place);
@@ -202,13 +203,13 @@ impl<'a> Walk<'a> {
             wrong.add(format!("queue number {queue}: its ends are not where they are noted"));
         }
         let is_right = match rows.row.items {
-            Items::Here(_) => self.items <= APART_FROM_ITEMS as u64,
-            Items::Apart(_) => self.items > APART_UNTIL_ITEMS,
+            Items::Inline(_) => self.items <= APART_FROM_ITEMS as u64,
+            Items::Spilled(_) => self.items > SPILLED_UNTIL_ITEMS,
         };
         if !is_right {
             wrong.add(format!("queue number {queue}: items have rows where they need none, or have none"));
         }
-        if let Items::Apart(Places { next, .. }) = rows.row.items
+        if let Items::Spilled(Places { next, .. }) = rows.row.items
             && (!self.is_in_place || self.last_place.is_some_and(|last| last >= next))
         {
             wrong.add(format!("queue number {queue}: places are out of order"));
@@ -222,7 +223,7 @@ fn check_blocks(
     counted: &[(u64, Usage)],
     wrong: &mut Findings,
 ) -> Result<(), StoreError> {
-    let Items::Apart(Places { next, open_block }) = rows.row.items else { return Ok(()) };
+    let Items::Spilled(Places { next, open_block }) = rows.row.items else { return Ok(()) };
     let mut noted = Vec::new();
     for block in rows.view.range(&Key::block(rows.queue, 0), &Key::block(rows.queue, u64::MAX))? {
         let (key, value) = block?;
@@ -290,9 +291,9 @@ impl InspectQueue for Shown<'_> {
         self.rows.scan(Seq::ZERO, visit)
     }
 
-    fn locate(&self, id: ItemId) -> Result<Option<Trace>, StoreError> {
+    fn locate(&self, id: ItemId) -> Result<Option<ItemStatus>, StoreError> {
         let found = self.rows.find(id)?;
-        Ok(found.map(|ItemRow { seq, deadline, payload_bytes, .. }| Trace::Queued {
+        Ok(found.map(|ItemRow { seq, deadline, payload_bytes, .. }| ItemStatus::Queued {
             seq,
             deadline,
             payload_bytes,
@@ -301,12 +302,12 @@ impl InspectQueue for Shown<'_> {
 
     fn names(&self) -> Result<Names, StoreError> {
         let (rows, acked) = (self.rows, self.acked);
-        if let Some(items) = rows.row.here() {
+        if let Some(items) = rows.row.inline() {
             return Ok(Names { queued: items.len() as u64, acked });
         }
         let has_dead = rows.view.get(&Key::dead(rows.queue))?.is_some();
         let mut queued = 0;
-        for row in rows.view.range(&Key::items_end(rows.queue), &Key::traces_end(rows.queue))? {
+        for row in rows.view.range(&Key::items_end(rows.queue), &Key::by_id_end(rows.queue))? {
             let is_dead = has_dead && schema::decode_seq(&row?.1.bytes()?)? < rows.first();
             queued += u64::from(!is_dead);
         }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use relay_core::{Figures, FileUse, Histogram, Timestamp, Usage};
 use relay_journal::Reader;
 
-use crate::base::Live;
-use crate::core::Core;
+use crate::index_snapshot::Live;
 use crate::journals::Journals;
+use crate::shared::Shared;
 
 /// Requests in a batch.
 const BATCH_REQUESTS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
@@ -45,7 +45,7 @@ const DELIVERY_AGE_MS: &[u64] = &[
 
 /// The counters and clocks of one store.
 #[derive(Debug)]
-pub(crate) struct Observations {
+pub(crate) struct StoreMetrics {
     batch_requests: Histogram,
     sync_us: Histogram,
     checkpoint_us: Histogram,
@@ -80,7 +80,7 @@ impl Stopwatch {
     }
 }
 
-impl Observations {
+impl StoreMetrics {
     /// Of a store that is opened at `now`: what may have been left over before is not told.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
@@ -133,8 +133,8 @@ impl Observations {
 }
 
 /// All that the store tells.
-pub(crate) fn figures(core: &Core, waiting_bytes: u64) -> Figures {
-    let (seen, reading) = (&core.observations, core.clock.read());
+pub(crate) fn figures(shared: &Shared, waiting_bytes: u64) -> Figures {
+    let (seen, reading) = (&shared.metrics, shared.clock.read());
     let now_ms = reading.now.as_ms();
     let lag_ms = |since: &AtomicU64| Some(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
     Figures {
@@ -143,11 +143,11 @@ pub(crate) fn figures(core: &Core, waiting_bytes: u64) -> Figures {
         checkpoint_us: Some(seen.checkpoint_us.distribution()),
         checkpoints_failed: Some(seen.checkpoints_failed.load(Ordering::Relaxed)),
         delivery_age_ms: Some(seen.delivery_age_ms.distribution()),
-        live: Some(live(core)),
+        live: Some(live(shared)),
         waiting_bytes: Some(waiting_bytes),
-        damaged_items: Some(core.damaged_items.load(Ordering::Relaxed)),
-        is_full: Some(core.room.is_full()),
-        files: files(&core.journal, seen.index_bytes.load(Ordering::Relaxed)),
+        damaged_items: Some(shared.damaged_items.load(Ordering::Relaxed)),
+        is_full: Some(shared.space.is_full()),
+        files: files(&shared.journal, seen.index_bytes.load(Ordering::Relaxed)),
         sweep_lag_ms: lag_ms(&seen.swept_ms),
         reclaim_lag_ms: lag_ms(&seen.tidy_ms),
         clock_offset_ms: Some(reading.offset_ms()),
@@ -155,11 +155,11 @@ pub(crate) fn figures(core: &Core, waiting_bytes: u64) -> Figures {
 }
 
 /// What lives, by the counts of the segments. The lock is held for the changes since the last checkpoint alone.
-fn live(core: &Core) -> Usage {
-    let state = core.state();
-    let (base, change) = (std::sync::Arc::clone(state.base()), state.change());
-    drop(state);
-    let Live { items, bytes } = sum(&base.segments).changed(change);
+fn live(shared: &Shared) -> Usage {
+    let version = shared.version();
+    let (index_snapshot, change) = (std::sync::Arc::clone(version.index_snapshot()), version.change());
+    drop(version);
+    let Live { items, bytes } = sum(&index_snapshot.segments).changed(change);
     Usage { items, bytes }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Bounds {
 }
 
 /// Watches the bounds.
-pub(crate) struct Room {
+pub(crate) struct SpaceMonitor {
     bounds: Bounds,
     disk: Arc<dyn Disk>,
     journal: Journals,
@@ -50,7 +50,7 @@ enum Shortage {
     Store(u64),
 }
 
-impl Room {
+impl SpaceMonitor {
     /// What is told of the first look: nothing is known before.
     pub(crate) fn new(bounds: Bounds, disk: Arc<dyn Disk>, journal: Journals, clock: Arc<dyn Clock>) -> Self {
         let (is_full, written_bytes) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -133,9 +133,9 @@ impl Room {
     }
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for SpaceMonitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Room").field("bounds", &self.bounds).finish_non_exhaustive()
+        f.debug_struct("SpaceMonitor").field("bounds", &self.bounds).finish_non_exhaustive()
     }
 }
 

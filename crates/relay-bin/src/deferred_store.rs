@@ -22,7 +22,7 @@ pub(crate) const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const WAITING_MAX: usize = 4096;
 
 /// A store that is there, or will be, and that tells when its last holder has let go of it and it is closed.
-pub(crate) struct Opening<R> {
+pub(crate) struct DeferredStore<R> {
     store: SetOnce<R>,
     progress: Progress,
     /// How long a request waits for the store.
@@ -34,13 +34,13 @@ pub(crate) struct Opening<R> {
     _held: mpsc::Sender<()>,
 }
 
-/// Waits for the end of an [`Opening`].
+/// Waits for the end of a [`DeferredStore`].
 pub(crate) struct Release(mpsc::Receiver<()>);
 
 /// How far the store has come, in percent; `None` as long as it has not begun to replay, or knows nothing of that.
 pub(crate) type Progress = Box<dyn Fn() -> Option<u8> + Send + Sync>;
 
-impl<R: Relay> Opening<R> {
+impl<R: Relay> DeferredStore<R> {
     /// Lets requests wait for the store up to `start_wait`.
     pub(crate) fn track(progress: Progress, start_wait: Duration) -> (Arc<Self>, Release) {
         let (held, release) = mpsc::channel(1);
@@ -99,7 +99,7 @@ impl Release {
     }
 }
 
-impl<R: Relay> Relay for Opening<R> {
+impl<R: Relay> Relay for DeferredStore<R> {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         self.store()?.push(envelope).await
     }
@@ -166,8 +166,8 @@ mod tests {
 
     const PATIENT: Duration = Duration::from_secs(3600);
 
-    fn opening(start_wait: Duration) -> Arc<Opening<MemoryRelay>> {
-        Opening::track(Box::new(|| None), start_wait).0
+    fn opening(start_wait: Duration) -> Arc<DeferredStore<MemoryRelay>> {
+        DeferredStore::track(Box::new(|| None), start_wait).0
     }
 
     fn store() -> MemoryRelay {

@@ -1,4 +1,4 @@
-//! Room that is kept free: with too little of it pushes are refused, and nothing else; and they are taken again by themselves.
+//! SpaceMonitor that is kept free: with too little of it pushes are refused, and nothing else; and they are taken again by themselves.
 //!
 //! Not promised: that the bound is never passed. What is written between two looks passes it, and what frees space may.
 
@@ -28,7 +28,7 @@ const ROOM_BYTES: u64 = 1_200_000;
 const MANY: u64 = 2_000;
 
 fn world(free_bytes_min: u64, store_bytes_max: u64) -> World {
-    let options = Options { free_bytes_min, store_bytes_max, aside_bytes: 4_000, ..small_options() };
+    let options = Options { free_bytes_min, store_bytes_max, blob_bytes: 4_000, ..small_options() };
     let mut world = World::new().with_options(options);
     world.limits = Limits { ttl_ms: 3_600_000, ..Limits::default() };
     world

@@ -14,17 +14,17 @@ use relay_core::{Seq, Timestamp};
 use relay_journal::Location;
 
 use crate::Contents;
-use crate::base::Live;
-use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::excerpt::Whole;
+use crate::index_snapshot::Live;
 use crate::journals;
-use crate::layer::{Change, Numbers};
+use crate::memtable::{Change, Numbers};
 use crate::read::{QueueRows, Reading};
-use crate::recount::rows::Rows;
-use crate::recount::twice::Twice;
 use crate::schema::Key;
-use crate::view::{Value, View};
+use crate::shared::Shared;
+use crate::verify::rows::Rows;
+use crate::verify::twice::Twice;
+use crate::view::{ReadView, Value};
 
 /// What is counted along the way.
 struct Counted {
@@ -37,11 +37,11 @@ struct Counted {
 }
 
 /// Lists what does not add up in a store as it was.
-pub(crate) fn recount(whole: &Whole, core: &Core) -> Result<Vec<String>, StoreError> {
-    let (reading, numbers) = (&whole.reading(&core.journal), whole.numbers);
+pub(crate) fn verify(whole: &Whole, shared: &Shared) -> Result<Vec<String>, StoreError> {
+    let (reading, numbers) = (&whole.reading(&shared.journal), whole.numbers);
     let (mut all, view) = (Vec::new(), reading.view);
     // It goes on: acked names are forgotten meanwhile.
-    let now = || core.clock.now();
+    let now = || shared.clock.now();
     let mut part = |what: &str, check: &mut dyn FnMut(&mut Findings) -> Result<(), StoreError>| {
         let mut findings = Findings::default();
         contain(what, &mut findings, check)?;
@@ -178,7 +178,7 @@ pub(crate) fn queues<'a>(
     }))
 }
 
-fn queue<'a>(view: View<'a>, (key, value): &(Key, Value<'a>)) -> Result<QueueRows<'a>, StoreError> {
+fn queue<'a>(view: ReadView<'a>, (key, value): &(Key, Value<'a>)) -> Result<QueueRows<'a>, StoreError> {
     Ok(QueueRows { view, queue: key.about(), row: value.queue()? })
 }
 

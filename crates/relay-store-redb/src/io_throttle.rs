@@ -1,4 +1,4 @@
-//! How the keeper leaves the core and the disk to requests: it pauses between small pieces of its work. Not when nobody asks for
+//! How the maintenance thread leaves the core and the disk to requests: it pauses between small pieces of its work. Not when nobody asks for
 //! anything, and not when it has fallen behind.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::alarm::Alarm;
 use crate::cold::Cold;
 
-/// After so much work the keeper leaves the core to others, for so many times as long: it takes a quarter of one. On a small machine those
+/// After so much work the maintenance thread leaves the core to others, for so many times as long: it takes a quarter of one. On a small machine those
 /// who push wait for it otherwise. It was longer at work if it did not get the core, but that is no reason to be away for ever.
 const WORK: Duration = Duration::from_micros(200);
 const PAUSE_TIMES: u32 = 3;
@@ -20,9 +20,9 @@ const DISK_PAUSE: Duration = Duration::from_micros(500);
 /// And so long while it gives back space.
 const FREEING_PAUSE: Duration = Duration::from_millis(1);
 
-/// What the keeper is told by the writer, and by whoever sees the index fail.
+/// What the maintenance thread is told by the writer, and by whoever sees the index fail.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct IoThrottle {
     /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough. The one under way hurries.
     asked: AtomicBool,
     pub(crate) alarm: Alarm,
@@ -31,13 +31,13 @@ pub(crate) struct Pace {
     requests: AtomicU64,
     /// How many there were at the last pause.
     seen: AtomicU64,
-    /// How many there were when the keeper looked whether it is quiet.
+    /// How many there were when the maintenance thread looked whether it is quiet.
     at_last_look: AtomicU64,
-    /// When the keeper went back to work.
+    /// When the maintenance thread went back to work.
     resumed: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl IoThrottle {
     /// Asks for a checkpoint. False if that was done already.
     pub(crate) fn ask(&self) -> bool {
         !self.asked.swap(true, Ordering::Relaxed)

@@ -39,7 +39,7 @@ pub(crate) fn slot_of(until: Timestamp, slot_ms: u64) -> Timestamp {
 
 /// The filters of all slots that hold names, by when they begin.
 #[derive(Debug, Default)]
-pub(crate) struct AckedNames {
+pub(crate) struct DedupFilter {
     hasher: RandomState,
     slots: Mutex<BTreeMap<Timestamp, Slot>>,
 }
@@ -68,8 +68,8 @@ struct Bloom {
     room: usize,
 }
 
-impl AckedNames {
-    /// Knows that there is a slot, and not what is in it. [`AckedNames::learn`] and [`AckedNames::complete`] tell.
+impl DedupFilter {
+    /// Knows that there is a slot, and not what is in it. [`DedupFilter::learn`] and [`DedupFilter::complete`] tell.
     pub(crate) fn add_unknown(&self, slot: Timestamp) {
         self.slots().entry(slot).or_default().has_unknown = true;
     }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_name_that_was_added_is_found_in_its_slot() {
-        let names = AckedNames::default();
+        let names = DedupFilter::default();
         for number in 0..10_000 {
             names.add(at(number % 3), number, id(number));
         }
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn other_names_are_rarely_found() {
-        let names = AckedNames::default();
+        let names = DedupFilter::default();
         for number in 0..100_000 {
             names.add(at(0), number, id(number));
         }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_slot_holds_everything_until_its_names_are_known() {
-        let names = AckedNames::default();
+        let names = DedupFilter::default();
         names.add_unknown(at(5));
         names.add(at(5), 1, id(1));
         assert_eq!(names.slots_of(7, id(7)), [at(5)]);

@@ -1,7 +1,7 @@
 //! What is newer than the index on disk, in memory: rows, names, and what that does to the segments of the journal.
 //!
 //! Layers lie on top of each other, and the newer one wins: a batch that is being decided, on the batches since the last
-//! checkpoint began, on those that it is writing, on the index. A row that is gone leaves a gravestone, so that older layers do not
+//! checkpoint began, on those that it is writing, on the index. A row that is gone leaves a tombstone, so that older memtables do not
 //! show it.
 
 use std::collections::BTreeMap;
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use relay_core::{Recipient, Seq, Timestamp};
 use relay_journal::Location;
 
-use crate::base::Live;
+use crate::index_snapshot::Live;
 use crate::rows::Rows;
 
-/// What is newer than what lies below. `None` is a gravestone.
+/// What is newer than what lies below. `None` is a tombstone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Layer {
+pub(crate) struct Memtable {
     pub(crate) names: BTreeMap<Recipient, Option<u64>>,
     pub(crate) rows: Rows,
     pub(crate) segments: BTreeMap<u32, Change>,
@@ -40,13 +40,13 @@ pub(crate) struct Change {
     pub(crate) bytes: i64,
 }
 
-impl Layer {
-    /// An empty layer on top of one that has given away `numbers`.
+impl Memtable {
+    /// An empty memtable on top of one that has given away `numbers`.
     pub(crate) fn new(numbers: Numbers) -> Self {
         Self { numbers, ..Self::default() }
     }
 
-    /// An empty layer on top of this one, which is about to become as large.
+    /// An empty memtable on top of this one, which is about to become as large.
     pub(crate) fn next(&self) -> Self {
         Self { rows: Rows::with_room_of(&self.rows), ..Self::new(self.numbers) }
     }
@@ -57,7 +57,7 @@ impl Layer {
 
     /// How much it holds, in rows without items: what it takes of the memory, and a checkpoint to write.
     pub(crate) fn weight(&self) -> usize {
-        let items = self.rows.items_here() / ITEMS_OF_A_ROW;
+        let items = self.rows.inline_items() / ITEMS_OF_A_ROW;
         self.rows.len().saturating_add(self.names.len()).saturating_add(items)
     }
 
@@ -66,8 +66,8 @@ impl Layer {
         *sum = sum.plus(change);
     }
 
-    /// Takes over what a newer layer says. `below` are the numbers that were given away when this one began: what has a later one is not
-    /// in any older layer and needs no gravestone.
+    /// Takes over what a newer memtable says. `below` are the numbers that were given away when this one began: what has a later one is not
+    /// in any older memtable and needs no tombstone.
     pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
         // They may have been raised since it began.
         self.numbers = self.numbers.max(newer.numbers);
@@ -78,13 +78,13 @@ impl Layer {
         }
     }
 
-    /// Makes of the layer of a batch, however large, one that lies on older ones, where `below` had been given away: as
-    /// [`Layer::absorb`] does to an empty one.
+    /// Makes of the memtable of a batch, however large, one that lies on older ones, where `below` had been given away: as
+    /// [`Memtable::absorb`] does to an empty one.
     pub(crate) fn settle(&mut self, below: Numbers) {
         self.rows.settle(below);
     }
 
-    /// Takes over what a layer says that began on the same one, and has changed other queues.
+    /// Takes over what a memtable says that began on the same one, and has changed other queues.
     pub(crate) fn join(&mut self, other: Self) {
         self.numbers = self.numbers.max(other.numbers);
         for (name, queue) in other.names {

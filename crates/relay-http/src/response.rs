@@ -28,7 +28,7 @@ pub(crate) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// An answer: always JSON.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     status: StatusCode,
     /// What is wrong, if it is an error's.
     code: Option<Code>,
@@ -49,12 +49,12 @@ enum Content {
 
 /// The body of an answer on its way. The request counts as in flight until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct ResponseBody {
     body: Content,
     _in_flight: InFlightRequest,
 }
 
-impl Answer {
+impl ApiResponse {
     /// An answer of this value.
     pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Self {
         let body =
@@ -117,9 +117,9 @@ impl Answer {
     }
 
     /// The answer in the framework's words.
-    pub(crate) fn into_response(self, mut in_flight: InFlightRequest) -> HttpResponse<Sending> {
+    pub(crate) fn into_response(self, mut in_flight: InFlightRequest) -> HttpResponse<ResponseBody> {
         in_flight.counted_by(self.share);
-        let sending = Sending { body: self.body, _in_flight: in_flight };
+        let sending = ResponseBody { body: self.body, _in_flight: in_flight };
         let mut response = HttpResponse::with_body(self.status, sending);
         if !matches!(response.body().body, Content::Nothing) {
             response.headers_mut().insert(CONTENT_TYPE, JSON);
@@ -173,7 +173,7 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-impl MessageBody for Sending {
+impl MessageBody for ResponseBody {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {

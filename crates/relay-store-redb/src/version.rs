@@ -1,4 +1,4 @@
-//! The state of the store: the layers that are in memory, the index below them, and the place in the journal that they have come to.
+//! The version of the store: the memtables that are in memory, the index below them, and the place in the journal that they have come to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,29 +6,29 @@ use std::sync::Arc;
 use relay_core::{Recipient, Seq, Timestamp};
 use relay_journal::{Location, Position};
 
-use crate::acked::AckedNames;
-use crate::base::{Base, Live};
+use crate::dedup_filter::DedupFilter;
 use crate::error::StoreError;
 use crate::excerpt::{Excerpt, Wanted};
+use crate::index_snapshot::{IndexSnapshot, Live};
 use crate::journals;
-use crate::layer::{Change, Layer, Numbers};
+use crate::memtable::{Change, Memtable, Numbers};
 use crate::read::QueueRows;
 use crate::record::{ItemRecord, Owner};
 use crate::schema::Key;
-use crate::view::View;
+use crate::view::ReadView;
 
 /// How many numbers are left out after damage: more than what a restart replays can have told.
 const NUMBERS_SKIPPED: u64 = 1 << 24;
 
 /// What is true: everything that is synced to the journal, and nothing else.
-pub(crate) struct State {
-    /// What is newer than `frozen`.
-    active: Layer,
+pub(crate) struct Version {
+    /// What is newer than `sealed`.
+    active: Memtable,
     /// What the checkpoint under way writes.
-    frozen: Option<Arc<Frozen>>,
-    base: Arc<Base>,
-    /// Knows every acked name of the layers and the base, and at times of a batch that has failed.
-    acked: Arc<AckedNames>,
+    sealed: Option<Arc<SealedMemtable>>,
+    index_snapshot: Arc<IndexSnapshot>,
+    /// Knows every acked name of the memtables and the base, and at times of a batch that has failed.
+    acked: Arc<DedupFilter>,
     /// Where the journal goes on behind what `active` holds.
     position: Position,
     /// What is known of the payload files.
@@ -43,82 +43,90 @@ struct Payloads {
     bytes: u64,
 }
 
-/// A layer that changes no more, until it is in the index.
-pub(crate) struct Frozen {
-    pub(crate) layer: Layer,
+/// A memtable that changes no more, until it is in the index.
+pub(crate) struct SealedMemtable {
+    pub(crate) memtable: Memtable,
     /// Where the journal goes on behind it.
     pub(crate) position: Position,
     /// Up to this number payload files are decided.
     pub(crate) payloads_through: u32,
 }
 
-impl State {
-    /// What an index holds. Which acked names that are is not known yet: see [`AckedNames::add_unknown`].
-    pub(crate) fn open(base: Arc<Base>, position: Position) -> Result<Self, StoreError> {
-        let payloads = Payloads { through: base.payloads_through, bytes: 0 };
-        let acked = Arc::new(AckedNames::default());
-        for slot in base.acked_slots()? {
+impl Version {
+    /// What an index holds. Which acked names that are is not known yet: see [`DedupFilter::add_unknown`].
+    pub(crate) fn open(index_snapshot: Arc<IndexSnapshot>, position: Position) -> Result<Self, StoreError> {
+        let payloads = Payloads { through: index_snapshot.payloads_through, bytes: 0 };
+        let acked = Arc::new(DedupFilter::default());
+        for slot in index_snapshot.acked_slots()? {
             acked.add_unknown(slot);
         }
-        Ok(Self { active: Layer::new(base.numbers), frozen: None, base, acked, position, payloads })
+        Ok(Self {
+            active: Memtable::new(index_snapshot.numbers),
+            sealed: None,
+            index_snapshot,
+            acked,
+            position,
+            payloads,
+        })
     }
 
     pub(crate) const fn numbers(&self) -> Numbers {
         self.active.numbers
     }
 
-    /// The numbers that were given away before the active layer began.
+    /// The numbers that were given away before the active memtable began.
     fn numbers_below(&self) -> Numbers {
-        self.frozen.as_ref().map_or(self.base.numbers, |frozen| frozen.layer.numbers)
+        self.sealed.as_ref().map_or(self.index_snapshot.numbers, |sealed| sealed.memtable.numbers)
     }
 
     /// All of it, and nothing that is not synced.
-    pub(crate) fn synced(&self) -> View<'_> {
+    pub(crate) fn synced(&self) -> ReadView<'_> {
         self.view(None)
     }
 
     /// All of it, with a batch on top.
-    pub(crate) fn view<'a>(&'a self, batch: Option<&'a Layer>) -> View<'a> {
-        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
-        View::new([batch, Some(&self.active), frozen], &self.base, &self.acked)
+    pub(crate) fn view<'a>(&'a self, batch: Option<&'a Memtable>) -> ReadView<'a> {
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable);
+        ReadView::new([batch, Some(&self.active), sealed], &self.index_snapshot, &self.acked)
     }
 
-    /// What the layers say of a recipient: the number of its queue, or that it has none.
+    /// What the memtables say of a recipient: the number of its queue, or that it has none.
     pub(crate) fn fresh_name(&self, recipient: &Recipient) -> Option<Option<u64>> {
-        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
-        [Some(&self.active), frozen]
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable);
+        [Some(&self.active), sealed]
             .into_iter()
             .flatten()
-            .find_map(|layer| layer.names.get(recipient))
+            .find_map(|memtable| memtable.names.get(recipient))
             .copied()
     }
 
     /// What is known of a queue, to be read without holding on to this.
     pub(crate) fn excerpt(&self, queue: (&Recipient, Option<u64>), wanted: Wanted) -> Excerpt {
-        let (frozen, base, acked) = (self.frozen.clone(), Arc::clone(&self.base), Arc::clone(&self.acked));
-        Excerpt::new(&self.active, frozen, base, acked, queue, wanted)
+        let (sealed, index_snapshot, acked) =
+            (self.sealed.clone(), Arc::clone(&self.index_snapshot), Arc::clone(&self.acked));
+        Excerpt::new(&self.active, sealed, index_snapshot, acked, queue, wanted)
     }
 
     /// All of it, to be read without holding on to this.
     pub(crate) fn whole(&self) -> Excerpt {
-        let (base, acked) = (Arc::clone(&self.base), Arc::clone(&self.acked));
-        Excerpt::whole(&self.active, self.frozen.clone(), base, acked)
+        let (index_snapshot, acked) = (Arc::clone(&self.index_snapshot), Arc::clone(&self.acked));
+        Excerpt::whole(&self.active, self.sealed.clone(), index_snapshot, acked)
     }
 
     /// Makes visible what was replayed on top of the index, up to `position` of the journal.
-    pub(crate) fn resume(&mut self, replayed: Layer, position: Position) {
+    pub(crate) fn resume(&mut self, replayed: Memtable, position: Position) {
         self.active = replayed;
         self.position = position;
     }
 
     /// The index is `base` now, which says an earlier time.
-    pub(crate) fn set_back(&mut self, base: Arc<Base>) {
-        self.active.numbers.time = base.numbers.time;
-        self.base = base;
+    pub(crate) fn set_back(&mut self, index_snapshot: Arc<IndexSnapshot>) {
+        self.active.numbers.time = index_snapshot.numbers.time;
+        self.index_snapshot = index_snapshot;
     }
 
     /// Makes a batch visible, which ends at `position` of the journal.
-    pub(crate) fn publish(&mut self, batch: Layer, position: Position) {
+    pub(crate) fn publish(&mut self, batch: Memtable, position: Position) {
         let below = self.numbers_below();
         self.active.absorb(batch, below);
         self.position = position;
@@ -160,16 +168,17 @@ impl State {
     /// Whether there is an item, expired or not.
     pub(crate) fn has_items(&self) -> bool {
         let change = self.change().items;
-        let known = self.base.segments.values().fold(0, |sum: u64, live| sum.saturating_add(live.items));
+        let known =
+            self.index_snapshot.segments.values().fold(0, |sum: u64, live| sum.saturating_add(live.items));
         known.saturating_add_signed(change) > 0
     }
 
-    /// Whether the layers hold something that the sweep has to look at.
+    /// Whether the memtables hold something that the sweep has to look at.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer);
-        let mut layers = [Some(&self.active), frozen].into_iter().flatten();
-        layers.any(|layer| {
-            layer.rows.range(&Key::due_start(), &Key::due_end(now)).any(|(_, row)| row.is_some())
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable);
+        let mut memtables = [Some(&self.active), sealed].into_iter().flatten();
+        memtables.any(|memtable| {
+            memtable.rows.range(&Key::due_start(), &Key::due_end(now)).any(|(_, row)| row.is_some())
         })
     }
 
@@ -180,7 +189,7 @@ impl State {
 
     /// The bytes of the journal that a replay would read, as far as they lie in the current segment or full ones of `segment_bytes`.
     pub(crate) fn replay_bytes(&self, segment_bytes: u64) -> u64 {
-        let from = self.frozen.as_ref().map_or(self.base.position, |frozen| Some(frozen.position));
+        let from = self.sealed.as_ref().map_or(self.index_snapshot.position, |sealed| Some(sealed.position));
         // A store that has none yet began with the first segment.
         let from = from.unwrap_or(Position { segment: 1, offset: 0 });
         let segments = u64::from(self.position.segment.saturating_sub(from.segment));
@@ -188,29 +197,33 @@ impl State {
     }
 
     pub(crate) const fn is_checkpointing(&self) -> bool {
-        self.frozen.is_some()
+        self.sealed.is_some()
     }
 
     /// What the next checkpoint has to write; `None` when there is nothing.
-    pub(crate) fn freeze(&mut self) -> Option<Arc<Frozen>> {
+    pub(crate) fn seal(&mut self) -> Option<Arc<SealedMemtable>> {
         let payloads_through = self.payloads.through;
         let is_news = !self.active.is_empty()
-            || payloads_through != self.base.payloads_through
+            || payloads_through != self.index_snapshot.payloads_through
             || self.active.numbers != self.numbers_below();
-        if self.frozen.is_none() && is_news {
+        if self.sealed.is_none() && is_news {
             self.payloads.bytes = 0;
             let next = self.active.next();
-            let layer = std::mem::replace(&mut self.active, next);
-            self.frozen = Some(Arc::new(Frozen { layer, position: self.position, payloads_through }));
+            let memtable = std::mem::replace(&mut self.active, next);
+            self.sealed =
+                Some(Arc::new(SealedMemtable { memtable, position: self.position, payloads_through }));
         }
-        self.frozen.clone()
+        self.sealed.clone()
     }
 
-    /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be in it all the same. The frozen layer
+    /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be in it all the same. The sealed memtable
     /// goes if it is in it, and must not be counted twice. Hands back what is not needed any more, to be dropped without the lock.
-    pub(crate) fn rebase(&mut self, base: Arc<Base>) -> (Option<Arc<Frozen>>, Arc<Base>) {
-        let written = self.frozen.take_if(|frozen| base.holds(frozen));
-        (written, std::mem::replace(&mut self.base, base))
+    pub(crate) fn install(
+        &mut self,
+        index_snapshot: Arc<IndexSnapshot>,
+    ) -> (Option<Arc<SealedMemtable>>, Arc<IndexSnapshot>) {
+        let written = self.sealed.take_if(|sealed| index_snapshot.holds(sealed));
+        (written, std::mem::replace(&mut self.index_snapshot, index_snapshot))
     }
 
     /// Whether the item of this record is live, and its record is the one there.
@@ -226,11 +239,11 @@ impl State {
         Ok(item.location == location && is_its_record(view.owner(queue)?))
     }
 
-    pub(crate) fn base(&self) -> &Arc<Base> {
-        &self.base
+    pub(crate) fn index_snapshot(&self) -> &Arc<IndexSnapshot> {
+        &self.index_snapshot
     }
 
-    pub(crate) const fn acked(&self) -> &Arc<AckedNames> {
+    pub(crate) const fn acked(&self) -> &Arc<DedupFilter> {
         &self.acked
     }
 
@@ -240,33 +253,33 @@ impl State {
 
     /// What came to and went from the live frames of all segments since the index was written.
     pub(crate) fn change(&self) -> Change {
-        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
-        let changes = frozen.into_iter().chain([&self.active.segments]).flat_map(BTreeMap::values);
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable.segments);
+        let changes = sealed.into_iter().chain([&self.active.segments]).flat_map(BTreeMap::values);
         changes.fold(Change::default(), |sum, change| sum.plus(*change))
     }
 
-    /// The live frames of a segment. `base` is the index that the state rests on.
-    pub(crate) fn live(&self, base: &Base, segment: u32) -> Live {
-        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
-        let changes = frozen.into_iter().chain([&self.active.segments]);
-        let known = base.segments.get(&segment).copied().unwrap_or_default();
+    /// The live frames of a segment. `base` is the index that the version rests on.
+    pub(crate) fn live(&self, index_snapshot: &IndexSnapshot, segment: u32) -> Live {
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable.segments);
+        let changes = sealed.into_iter().chain([&self.active.segments]);
+        let known = index_snapshot.segments.get(&segment).copied().unwrap_or_default();
         changes.filter_map(|changes| changes.get(&segment)).fold(known, |live, change| live.changed(*change))
     }
 
     /// The live frames of each segment, payload files included: there may be very many, so nobody asks for this while requests come.
     pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
-        self.changed_segments(BTreeMap::clone(&self.base.segments))
+        self.changed_segments(BTreeMap::clone(&self.index_snapshot.segments))
     }
 
     /// The same for the main journal alone, of which there are few.
     pub(crate) fn main_segments(&self) -> BTreeMap<u32, Live> {
-        let all = self.changed_segments(journals::of_main(&self.base.segments).collect());
+        let all = self.changed_segments(journals::of_main(&self.index_snapshot.segments).collect());
         journals::of_main(&all).collect()
     }
 
     fn changed_segments(&self, mut segments: BTreeMap<u32, Live>) -> BTreeMap<u32, Live> {
-        let frozen = self.frozen.as_ref().map(|frozen| &frozen.layer.segments);
-        for (segment, change) in frozen.into_iter().chain([&self.active.segments]).flatten() {
+        let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable.segments);
+        for (segment, change) in sealed.into_iter().chain([&self.active.segments]).flatten() {
             let live = segments.entry(*segment).or_default();
             *live = live.changed(*change);
         }

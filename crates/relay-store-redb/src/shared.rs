@@ -1,4 +1,4 @@
-//! What the writer, the keeper and readers share.
+//! What the writer, the maintenance thread and readers share.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,44 +12,44 @@ use crate::clock::WatchedTime;
 use crate::cold;
 use crate::error::{StoreError, caught};
 use crate::excerpt::{Excerpt, ROWS_BESIDE, ROWS_MAX, Wanted};
+use crate::io_throttle::IoThrottle;
 use crate::journals::Journals;
-use crate::memo::Memo;
-use crate::observe::Observations;
-use crate::pace::Pace;
+use crate::metrics::StoreMetrics;
 use crate::payload;
+use crate::queue_cache::QueueCache;
 use crate::read::{QueueRows, Reading};
 use crate::record::Owner;
-use crate::room::Room;
 use crate::schema::ItemRow;
-use crate::state::State;
+use crate::space_monitor::SpaceMonitor;
+use crate::version::Version;
 use crate::writer::CheckpointDue;
 
 /// How often a writer that waits for a checkpoint looks by itself, should it not be told.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-pub(crate) struct Core {
+pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) clock: WatchedTime,
     pub(crate) journal: Journals,
-    pub(crate) pace: Arc<Pace>,
-    pub(crate) room: Room,
-    /// No checkpoint can begin, as the keeper writes the index anew or reads of it.
+    pub(crate) throttle: Arc<IoThrottle>,
+    pub(crate) space: SpaceMonitor,
+    /// No checkpoint can begin, as the maintenance thread writes the index anew or reads of it.
     pub(crate) is_rewriting: AtomicBool,
     /// The writer waits for a checkpoint, and so does everybody who wants something written.
     pub(crate) is_held_up: AtomicBool,
     /// How many snapshots there are: none of the files is taken away meanwhile.
     pub(crate) pins: Arc<AtomicUsize>,
-    pub(crate) observations: Observations,
+    pub(crate) metrics: StoreMetrics,
     /// How often a pull has met an item that is damaged, and left it out.
     pub(crate) damaged_items: AtomicU64,
-    state: RwLock<State>,
+    version: RwLock<Version>,
     /// Why the last checkpoint failed, if it did.
     trouble: Mutex<Option<StoreError>>,
     checkpointed: Condvar,
 }
 
 /// Says, when it is dropped, that checkpoints can begin again.
-struct Over<'a>(&'a Core);
+struct Over<'a>(&'a Shared);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
@@ -58,41 +58,41 @@ impl Drop for Over<'_> {
     }
 }
 
-impl Core {
+impl Shared {
     pub(crate) fn new(
         limits: Limits,
         clock: WatchedTime,
         journal: Journals,
-        pace: Arc<Pace>,
-        room: Room,
-        state: State,
+        throttle: Arc<IoThrottle>,
+        space: SpaceMonitor,
+        version: Version,
     ) -> Self {
         let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
-        let (is_rewriting, observations) = (AtomicBool::new(false), Observations::new(clock.now()));
+        let (is_rewriting, metrics) = (AtomicBool::new(false), StoreMetrics::new(clock.now()));
         Self {
             limits,
             clock,
             journal,
-            pace,
-            room,
+            throttle,
+            space,
             is_rewriting,
             is_held_up: AtomicBool::new(false),
             pins: Arc::default(),
-            observations,
+            metrics,
             damaged_items: AtomicU64::new(0),
-            state: RwLock::new(state),
+            version: RwLock::new(version),
             trouble,
             checkpointed,
         }
     }
 
-    // A panic elsewhere leaves the state usable: it is changed by whole batches, and only behind the journal.
-    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    // A panic elsewhere leaves the version usable: it is changed by whole batches, and only behind the journal.
+    pub(crate) fn version(&self) -> RwLockReadGuard<'_, Version> {
+        self.version.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn version_mut(&self) -> RwLockWriteGuard<'_, Version> {
+        self.version.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
@@ -110,7 +110,7 @@ impl Core {
         self.checkpointed.notify_all();
     }
 
-    /// Waits while the keeper writes the index and so much has piled up behind it that it may be no more, in memory or for a restart to
+    /// Waits while the maintenance thread writes the index and so much has piled up behind it that it may be no more, in memory or for a restart to
     /// replay.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl Core {
         outcome
     }
 
-    /// Has the keeper do something during which no checkpoint can begin.
+    /// Has the maintenance thread do something during which no checkpoint can begin.
     pub(crate) fn while_no_checkpoint_begins<T>(&self, act: impl FnOnce() -> T) -> T {
         self.is_rewriting.store(true, Ordering::Relaxed);
         // Also if it panics.
@@ -147,22 +147,22 @@ impl Core {
     }
 
     fn is_full(&self, due: CheckpointDue) -> bool {
-        let state = self.state();
-        self.is_writing_index(&state) && due.piled_up(&state)
+        let version = self.version();
+        self.is_writing_index(&version) && due.piled_up(&version)
     }
 
-    fn is_writing_index(&self, state: &State) -> bool {
-        state.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
+    fn is_writing_index(&self, version: &Version) -> bool {
+        version.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
     }
 
     /// Reads what the writer will look at for a request, while the index is not in memory.
     pub(crate) fn read_ahead(&self, recipient: &Recipient, items: &[ItemId]) {
-        let (base, acked) = {
-            let state = self.state();
-            (Arc::clone(state.base()), Arc::clone(state.acked()))
+        let (index_snapshot, acked) = {
+            let version = self.version();
+            (Arc::clone(version.index_snapshot()), Arc::clone(version.acked()))
         };
         // What goes wrong the writer meets as well, and tells.
-        drop(caught(|| cold::read_ahead(&base, &acked, recipient, items)));
+        drop(caught(|| cold::read_ahead(&index_snapshot, &acked, recipient, items)));
     }
 
     /// Whether the queued item has this payload; `None` when it is gone.
@@ -214,7 +214,7 @@ impl Core {
                 }
                 Some(page) => {
                     let reading = self.clock.read();
-                    page.items.iter().for_each(|item| self.observations.delivery(item.arrival, reading.now));
+                    page.items.iter().for_each(|item| self.metrics.delivery(item.arrival, reading.now));
                     return Ok(page.outside(reading));
                 }
             }
@@ -228,11 +228,11 @@ impl Core {
         let wanted =
             Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max, is_of_older: true };
         self.look_up(&pull.recipient, wanted, |reading| {
-            let memo = Memo::default();
-            let reading = Reading { view: reading.view.with_memo(&memo), journal: reading.journal };
+            let cache = QueueCache::default();
+            let reading = Reading { view: reading.view.with_cache(&cache), journal: reading.journal };
             let page = queue::pull(&reading, &self.limits, self.clock.now(), pull)?;
-            self.damaged_items.fetch_add(memo.passed_over(), Ordering::Relaxed);
-            // The memo knows it by now. Where there is no queue, the page is empty.
+            self.damaged_items.fetch_add(cache.passed_over(), Ordering::Relaxed);
+            // The cache knows it by now. Where there is no queue, the page is empty.
             Ok((reading.view.name(&pull.recipient)?.unwrap_or_default(), page))
         })
     }
@@ -253,24 +253,24 @@ impl Core {
                 found => return found,
             }
         }
-        let state = self.state();
-        read(&Reading { view: state.synced(), journal: &self.journal })
+        let version = self.version();
+        read(&Reading { view: version.synced(), journal: &self.journal })
     }
 
     /// What is known of a recipient, if that can be found at once.
     fn excerpt(&self, recipient: &Recipient, wanted: Wanted) -> Result<Option<Excerpt>, StoreError> {
-        let (name, base) = {
-            let state = self.state();
-            (state.fresh_name(recipient), Arc::clone(state.base()))
+        let (name, index_snapshot) = {
+            let version = self.version();
+            (version.fresh_name(recipient), Arc::clone(version.index_snapshot()))
         };
-        let queue = name.map_or_else(|| base.name(recipient), Ok)?;
-        let state = self.state();
+        let queue = name.map_or_else(|| index_snapshot.name(recipient), Ok)?;
+        let version = self.version();
         // It may have got another number meanwhile, or lost it.
-        let is_same = match state.fresh_name(recipient) {
+        let is_same = match version.fresh_name(recipient) {
             Some(now) => now == queue,
-            None => name.is_none() && Arc::ptr_eq(state.base(), &base),
+            None => name.is_none() && Arc::ptr_eq(version.index_snapshot(), &index_snapshot),
         };
-        Ok(is_same.then(|| state.excerpt((recipient, queue), wanted)))
+        Ok(is_same.then(|| version.excerpt((recipient, queue), wanted)))
     }
 
     /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is `gone` that was not before: it may have

@@ -10,12 +10,12 @@ use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
 use tokio::sync::{mpsc, watch};
 
-use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::excerpt::{ROWS_BESIDE, Wanted};
 use crate::journals;
 use crate::payload;
 use crate::record::kind;
+use crate::shared::Shared;
 use crate::writer::{Job, Push};
 
 /// No segment takes a second batch.
@@ -25,9 +25,9 @@ const SEGMENT_BYTES: u64 = 0;
 const PIECE_BYTES: u64 = 1024 * 1024;
 
 /// Told to whom it may concern when the thread that holds it ends, for whatever reason.
-pub(crate) struct Alive(pub(crate) watch::Sender<()>);
+pub(crate) struct ExitSignal(pub(crate) watch::Sender<()>);
 
-impl Drop for Alive {
+impl Drop for ExitSignal {
     fn drop(&mut self) {
         self.0.send_replace(());
     }
@@ -35,7 +35,7 @@ impl Drop for Alive {
 
 /// What was done for a push before it reached the writer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Ahead {
+pub(crate) enum Prepared {
     #[default]
     Nothing,
     /// Its payload lies there, synced.
@@ -44,9 +44,9 @@ pub(crate) enum Ahead {
     Compared(Seq, bool),
 }
 
-pub(crate) struct Aside {
-    pub(crate) _alive: Alive,
-    pub(crate) core: Arc<Core>,
+pub(crate) struct BlobWriter {
+    pub(crate) _alive: ExitSignal,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) payloads: Journal,
     pub(crate) waiting: mpsc::Receiver<Push>,
     pub(crate) mailbox: mpsc::Sender<Job>,
@@ -66,7 +66,7 @@ pub(crate) fn open_payloads(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, S
     })
 }
 
-impl Aside {
+impl BlobWriter {
     /// Works until nobody can ask for anything any more.
     pub(crate) fn run(mut self) {
         while let Some(mut push) = self.waiting.blocking_recv() {
@@ -87,20 +87,23 @@ impl Aside {
     }
 
     /// Does what takes long. What would be refused, for all that is synced by now, costs no disk.
-    fn prepare(&mut self, envelope: &Envelope) -> Result<Ahead, StoreError> {
+    fn prepare(&mut self, envelope: &Envelope) -> Result<Prepared, StoreError> {
         match self.admit(envelope) {
-            Some(Admission::Fits { .. }) if self.core.room.is_full() => Err(StoreError::Full),
+            Some(Admission::Fits { .. }) if self.shared.space.is_full() => Err(StoreError::Full),
             Some(Admission::Fits { .. }) => {
-                self.core.room.note_written(envelope.payload_bytes());
+                self.shared.space.note_written(envelope.payload_bytes());
                 let written = self.write(envelope)?;
-                Ok(written.map_or(Ahead::Nothing, Ahead::Written))
+                Ok(written.map_or(Prepared::Nothing, Prepared::Written))
             }
             Some(Admission::Known { queued: Some(seq), .. }) => {
                 let compared =
-                    self.core.has_payload(&envelope.recipient, envelope.id(), seq, &envelope.payload);
-                Ok(compared.ok().flatten().map_or(Ahead::Nothing, |is_same| Ahead::Compared(seq, is_same)))
+                    self.shared.has_payload(&envelope.recipient, envelope.id(), seq, &envelope.payload);
+                Ok(compared
+                    .ok()
+                    .flatten()
+                    .map_or(Prepared::Nothing, |is_same| Prepared::Compared(seq, is_same)))
             }
-            Some(Admission::Known { queued: None, .. }) | None => Ok(Ahead::Nothing),
+            Some(Admission::Known { queued: None, .. }) | None => Ok(Prepared::Nothing),
         }
     }
 
@@ -119,12 +122,12 @@ impl Aside {
 
     /// What the writer would say to it by now; `None` when that is no.
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
-        let core = &self.core;
+        let shared = &self.shared;
         let wanted =
             Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: ROWS_BESIDE, is_of_older: false };
         let admitted = caught(|| {
-            core.look_up(&envelope.recipient, wanted, |reading| {
-                queue::admit(reading, &core.limits, core.clock.now(), envelope)
+            shared.look_up(&envelope.recipient, wanted, |reading| {
+                queue::admit(reading, &shared.limits, shared.clock.now(), envelope)
             })
         });
         admitted.ok()?.ok()

@@ -13,13 +13,13 @@ const ITEM_BYTES: usize = 48;
 
 /// Items in the order of their numbers. Numbers and deadlines are told as how much larger they are than those before.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Few {
+pub(crate) struct PackedItems {
     bytes: Vec<u8>,
     len: usize,
     last: Option<End>,
 }
 
-impl Few {
+impl PackedItems {
     /// Reads the rest of a row.
     pub(crate) fn decode(row: &mut Fields<'_>) -> Result<Self, StoreError> {
         let bytes = row.slice(row.rest_bytes() as u64)?;
@@ -104,7 +104,7 @@ impl Few {
     }
 }
 
-impl Clone for Few {
+impl Clone for PackedItems {
     /// A row of a queue is cloned to be changed, mostly for one more item.
     fn clone(&self) -> Self {
         let mut bytes = Vec::with_capacity(self.bytes.len() + ITEM_BYTES);
@@ -113,7 +113,7 @@ impl Clone for Few {
     }
 }
 
-impl FromIterator<ItemRow> for Few {
+impl FromIterator<ItemRow> for PackedItems {
     fn from_iter<T: IntoIterator<Item = ItemRow>>(items: T) -> Self {
         let mut few = Self::default();
         items.into_iter().for_each(|item| few.push(&item));
@@ -170,10 +170,10 @@ mod tests {
     use super::*;
 
     /// What is told of an item, in small numbers, so that names and parts of names meet.
-    type Told = (u8, u8, u8, bool);
+    type BlobMeta = (u8, u8, u8, bool);
 
     /// Its deadline may be before the last one.
-    fn item(number: usize, (gap, name, chunk, is_aside): Told, before: Option<End>) -> ItemRow {
+    fn item(number: usize, (gap, name, chunk, is_aside): BlobMeta, before: Option<End>) -> ItemRow {
         let (seq, deadline) = before.map_or((0, 5), |end| (end.seq.as_u64(), end.deadline.as_ms()));
         let segment = if is_aside { 1 << 31 | 7 } else { 300 };
         let location = Location { segment, offset: 4096, length: 333 };
@@ -189,8 +189,8 @@ mod tests {
         #![proptest_config(crate::samples::config())]
 
         #[test]
-        fn it_holds_what_a_list_would_hold(told in collection::vec(any::<Told>(), 0..12), gone in collection::vec(any::<Index>(), 12)) {
-            let (mut few, mut list) = (Few::default(), Vec::<ItemRow>::new());
+        fn it_holds_what_a_list_would_hold(told in collection::vec(any::<BlobMeta>(), 0..12), gone in collection::vec(any::<Index>(), 12)) {
+            let (mut few, mut list) = (PackedItems::default(), Vec::<ItemRow>::new());
             for (number, told) in told.into_iter().enumerate() {
                 let before = list.last().map(ItemRow::as_end);
                 let item = item(number, told, before);
@@ -212,8 +212,8 @@ mod tests {
                     prop_assert_eq!(few.get(item.seq), Some(item.clone()));
                     prop_assert_eq!(few.get(item.seq.next()), list.iter().find(|other| other.seq == item.seq.next()).cloned());
                 }
-                prop_assert_eq!(&Few::decode(&mut Fields::new(few.bytes(), "queue")).unwrap(), &few);
-                prop_assert_eq!(few.iter().collect::<Few>(), few.clone());
+                prop_assert_eq!(&PackedItems::decode(&mut Fields::new(few.bytes(), "queue")).unwrap(), &few);
+                prop_assert_eq!(few.iter().collect::<PackedItems>(), few.clone());
                 if !list.is_empty() {
                     let gone = list.remove(gone.index(list.len()));
                     let (taken, left) = few.without(gone.seq).unwrap();

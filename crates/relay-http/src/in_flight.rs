@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// How many guards there are.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gauge(Arc<Inner>);
+pub(crate) struct InFlight(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -18,13 +18,13 @@ struct Inner {
 
 /// Is counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Entered(Gauge);
+pub(crate) struct InFlightGuard(InFlight);
 
-impl Gauge {
+impl InFlight {
     /// Counts one more.
-    pub(crate) fn enter(&self) -> Entered {
+    pub(crate) fn enter(&self) -> InFlightGuard {
         self.0.count.fetch_add(1, Ordering::SeqCst);
-        Entered(self.clone())
+        InFlightGuard(self.clone())
     }
 
     /// How many guards there are just now.
@@ -45,7 +45,7 @@ impl Gauge {
     }
 }
 
-impl Drop for Entered {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         if self.0.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.0.emptied.notify_waiters();
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_empty_when_the_last_guard_is_gone() {
-        let gauge = Gauge::default();
+        let gauge = InFlight::default();
         assert!(gauge.empty().now_or_never().is_some());
         let (first, second) = (gauge.enter(), gauge.enter());
         assert_eq!(gauge.count(), 2);

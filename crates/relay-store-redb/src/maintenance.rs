@@ -12,18 +12,18 @@ use relay_core::Swept;
 use relay_journal::{Frame, ReadError, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::aside::Alive;
-use crate::base::Base;
+use crate::blob_writer::ExitSignal;
 use crate::clock::NOTE_AFTER_MS;
-use crate::core::Core;
 use crate::error::{StoreError, caught};
 use crate::index::{Index, Written};
+use crate::index_snapshot::IndexSnapshot;
 use crate::journals;
 use crate::learn::Learning;
-use crate::observe::Stopwatch;
+use crate::metrics::Stopwatch;
 use crate::record::{ItemRecord, kind};
+use crate::shared::Shared;
 use crate::snapshot::{self, Snapshot};
-use crate::writer::{CheckpointDue, Job, Teller};
+use crate::writer::{CheckpointDue, Job, TaskResponder};
 
 /// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has to replay is bounded otherwise; this
 /// is for a relay that is nearly idle, and a checkpoint of few rows writes a page of the index for nearly each of them.
@@ -48,23 +48,23 @@ const EMPTIED_TOGETHER: u32 = 4;
 const SPARSE_PERCENT: u64 = 75;
 const SPARSE_PERCENT_QUIET: u64 = 90;
 
-/// What the keeper is asked for.
+/// What the maintenance thread is asked for.
 pub(crate) enum Task {
     /// Much has piled up in memory.
     Checkpoint,
     /// The index has failed, and who met that could not wait.
     Heal,
     /// Take out what has expired, forget acked names whose time is over, and give back what that makes free.
-    Sweep(Teller<Swept>),
+    Sweep(TaskResponder<Swept>),
     /// Show the store as it is now, for as long as the snapshot is kept.
-    Snapshot(Teller<Snapshot>),
+    Snapshot(TaskResponder<Snapshot>),
     /// Give back all that can be given back, whatever it costs.
-    Compact(Teller<()>),
+    Compact(TaskResponder<()>),
 }
 
-pub(crate) struct Keeper {
-    pub(crate) _alive: Alive,
-    pub(crate) core: Arc<Core>,
+pub(crate) struct Maintenance {
+    pub(crate) _alive: ExitSignal,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) index: Index,
     pub(crate) tasks: Receiver<Task>,
     pub(crate) mailbox: mpsc::WeakSender<Job>,
@@ -81,12 +81,12 @@ pub(crate) struct Keeper {
     pub(crate) is_thorough: bool,
 }
 
-impl Keeper {
+impl Maintenance {
     /// Works until nobody can ask for anything any more; then writes a last checkpoint.
     pub(crate) fn run(mut self) {
         self.index.read_ahead();
         self.note_tidy();
-        let mut learning = Learning::of(self.core.state().acked().unknown_slots());
+        let mut learning = Learning::of(self.shared.version().acked().unknown_slots());
         let (mut patience, mut since) = (CHECKPOINT_AFTER, Stopwatch::start());
         loop {
             // Other tasks put no checkpoint off, and what is to be learned puts none of them off.
@@ -114,7 +114,7 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             // What went well since a checkpoint failed has not made up for it.
-            let is_well = outcome.is_ok() && !self.core.is_in_trouble();
+            let is_well = outcome.is_ok() && !self.shared.is_in_trouble();
             patience = if is_well { CHECKPOINT_AFTER } else { RETRY_AFTER };
         }
         self.note_time();
@@ -125,7 +125,7 @@ impl Keeper {
     /// Opens the index anew if redb refuses everything. If it still does, or was opened anew only just now: after how long that is to be
     /// tried.
     fn heal(&mut self) -> Option<Duration> {
-        self.core.pace.alarm.heard();
+        self.shared.throttle.alarm.heard();
         if !self.index.needs_reopening() {
             return None;
         }
@@ -142,15 +142,15 @@ impl Keeper {
         if learning.is_over() {
             return;
         }
-        self.core.pace.leave_core();
-        let step = self.core.while_no_checkpoint_begins(|| caught(|| learning.step(&self.core)));
+        self.shared.throttle.leave_core();
+        let step = self.shared.while_no_checkpoint_begins(|| caught(|| learning.step(&self.shared)));
         if let Err(error) = step {
             tracing::warn!(%error, "pushes are slower until acked names of before are forgotten");
             learning.give_up();
         }
     }
 
-    fn sweep_and_tidy(&mut self, caller: Teller<Swept>) -> Result<(), StoreError> {
+    fn sweep_and_tidy(&mut self, caller: TaskResponder<Swept>) -> Result<(), StoreError> {
         let swept = caught(|| self.sweep());
         let outcome = swept.as_ref().map(drop).map_err(Clone::clone).and_then(|()| caught(|| self.tidy()));
         self.note_tidy();
@@ -172,17 +172,17 @@ impl Keeper {
 
     /// Has the next checkpoint say what time it is, should nothing have happened for long: a start goes on from there.
     fn note_time(&self) {
-        let now = self.core.clock.now();
-        let mut state = self.core.state_mut();
-        if now >= state.numbers().time.plus_ms(NOTE_AFTER_MS) && state.has_items() {
-            state.note_time(now);
+        let now = self.shared.clock.now();
+        let mut version = self.shared.version_mut();
+        if now >= version.numbers().time.plus_ms(NOTE_AFTER_MS) && version.has_items() {
+            version.note_time(now);
         }
     }
 
     /// Gives back all that can be given back.
     fn tidy(&mut self) -> Result<(), StoreError> {
         self.put_off.clear();
-        self.is_quiet = self.core.pace.is_quiet();
+        self.is_quiet = self.shared.throttle.is_quiet();
         if !self.is_tidy()? {
             self.empty_segments()?;
         }
@@ -193,7 +193,7 @@ impl Keeper {
     fn empty_segments(&mut self) -> Result<(), StoreError> {
         self.checkpoint()?;
         // What is moved comes to lie behind it, so that there is an end.
-        let before = self.core.state().position().segment;
+        let before = self.shared.version().position().segment;
         let mut emptied = 0;
         while let Some(segment) = self.sparsest(before) {
             if !self.empty_segment(segment)? {
@@ -209,13 +209,13 @@ impl Keeper {
 
     /// The store with all that is published by now.
     fn snapshot(&mut self) -> Result<Snapshot, StoreError> {
-        let wanted = self.core.state().position();
+        let wanted = self.shared.version().position();
         self.checkpoint()?;
         // After one that had failed, that was what it should have written, and not what came since.
-        if self.core.state().base().position.unwrap_or_default() < wanted {
+        if self.shared.version().index_snapshot().position.unwrap_or_default() < wanted {
             self.checkpoint()?;
         }
-        snapshot::of_checkpoint(&self.core, &self.index)
+        snapshot::of_checkpoint(&self.shared, &self.index)
     }
 
     /// Empties every segment that has holes, and writes the index anew.
@@ -227,42 +227,42 @@ impl Keeper {
         emptied?;
         self.checkpoint()?;
         self.bury_or_warn(Self::bury);
-        let base = Arc::clone(self.core.state().base());
-        self.rewrite(base)
+        let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
+        self.rewrite(index_snapshot)
     }
 
     /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
     /// than a segment beyond half of what lives, and no payload file.
     fn is_tidy(&mut self) -> Result<bool, StoreError> {
-        let live_bytes: u64 = self.core.state().main_segments().values().map(|live| live.bytes).sum();
-        let (_, bytes) = self.core.journal.main.usage();
-        let base = Arc::clone(self.core.state().base());
-        let is_index_tidy = !(self.is_quiet && self.index.is_wasteful(&base, true)?);
+        let live_bytes: u64 = self.shared.version().main_segments().values().map(|live| live.bytes).sum();
+        let (_, bytes) = self.shared.journal.main.usage();
+        let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
+        let is_index_tidy = !(self.is_quiet && self.index.is_wasteful(&index_snapshot, true)?);
         let is_journal_tidy = bytes <= self.allowed_bytes(live_bytes);
-        Ok(is_index_tidy && is_journal_tidy && !self.has_dead_payloads(&base))
+        Ok(is_index_tidy && is_journal_tidy && !self.has_dead_payloads(&index_snapshot))
     }
 
-    /// Whether there is a payload file that nothing leads to. There may be very many, so the state is asked about one after the other.
-    fn has_dead_payloads(&self, base: &Base) -> bool {
+    /// Whether there is a payload file that nothing leads to. There may be very many, so the version is asked about one after the other.
+    fn has_dead_payloads(&self, index_snapshot: &IndexSnapshot) -> bool {
         let is_dead = |file: Segment| {
-            self.core.pace.leave_core();
-            let state = self.core.state();
+            self.shared.throttle.leave_core();
+            let version = self.shared.version();
             // One without such a number was begun and not used.
-            let is_live =
-                journals::payload_segment(file.id).is_some_and(|segment| state.live(base, segment).items > 0);
-            file.id <= state.payloads_through() && !is_live
+            let is_live = journals::payload_segment(file.id)
+                .is_some_and(|segment| version.live(index_snapshot, segment).items > 0);
+            file.id <= version.payloads_through() && !is_live
         };
-        self.core.journal.payloads.each_segment().any(is_dead)
+        self.shared.journal.payloads.each_segment().any(is_dead)
     }
 
     /// Tells how large the index is, and whether all was given back that should be.
     fn note_tidy(&mut self) {
-        let now = self.core.clock.now();
+        let now = self.shared.clock.now();
         if let Ok(bytes) = self.index.file_bytes() {
-            self.core.observations.index_bytes(bytes);
+            self.shared.metrics.index_bytes(bytes);
         }
         if matches!(caught(|| self.is_tidy()), Ok(true)) {
-            self.core.observations.tidy(now);
+            self.shared.metrics.tidy(now);
         }
     }
 
@@ -276,13 +276,13 @@ impl Keeper {
 
     /// Writes what is in memory to the index, and takes away the segments that are dead according to it.
     pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
-        let outcome = caught(|| write_checkpoint(&self.core, &mut self.index).map(drop));
+        let outcome = caught(|| write_checkpoint(&self.shared, &mut self.index).map(drop));
         if let Err(error) = &outcome {
             tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
-            self.core.observations.checkpoint_failed();
+            self.shared.metrics.checkpoint_failed();
             self.reopen();
         }
-        self.core.note_checkpoint(outcome.clone());
+        self.shared.note_checkpoint(outcome.clone());
         outcome?;
         self.remove_dead();
         self.bury_or_warn(Self::bury_some);
@@ -298,37 +298,39 @@ impl Keeper {
 
     /// Writes the index anew when it is mostly holes and there is room for both. Nothing is lost when that fails.
     fn compact(&mut self) -> Result<(), StoreError> {
-        let base = Arc::clone(self.core.state().base());
-        if !self.index.is_wasteful(&base, self.is_quiet)? || !self.index.has_room_for_another(&base)? {
+        let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
+        if !self.index.is_wasteful(&index_snapshot, self.is_quiet)?
+            || !self.index.has_room_for_another(&index_snapshot)?
+        {
             return Ok(());
         }
-        let rewritten = self.rewrite(base);
+        let rewritten = self.rewrite(index_snapshot);
         if let Err(error) = &rewritten {
             tracing::warn!(%error, "the index could not be written anew");
         }
         // A checkpoint that has failed in between is tried again soon.
-        if self.core.is_in_trouble() { rewritten } else { Ok(()) }
+        if self.shared.is_in_trouble() { rewritten } else { Ok(()) }
     }
 
-    fn rewrite(&mut self, base: Arc<Base>) -> Result<(), StoreError> {
-        let (core, mut has_failed) = (Arc::clone(&self.core), false);
-        core.is_rewriting.store(true, Ordering::Relaxed);
+    fn rewrite(&mut self, index_snapshot: Arc<IndexSnapshot>) -> Result<(), StoreError> {
+        let (shared, mut has_failed) = (Arc::clone(&self.shared), false);
+        shared.is_rewriting.store(true, Ordering::Relaxed);
         let rewritten = caught(|| {
-            self.index.rewrite(base, &mut |index| {
-                if !core.pace.is_asked() {
+            self.index.rewrite(index_snapshot, &mut |index| {
+                if !shared.throttle.is_asked() {
                     return Ok(None);
                 }
                 // Also if it panics.
                 has_failed = true;
-                let written = write_checkpoint(&core, index)?;
+                let written = write_checkpoint(&shared, index)?;
                 has_failed = false;
-                core.note_checkpoint(Ok(()));
+                shared.note_checkpoint(Ok(()));
                 Ok(written)
             })
         });
         let outcome = rewritten.map(|old| {
-            match caught(|| self.index.base()) {
-                Ok(base) => self.rebase(base),
+            match caught(|| self.index.index_snapshot()) {
+                Ok(index_snapshot) => self.install(index_snapshot),
                 Err(_) => self.reopen(),
             }
             old.give_back();
@@ -338,17 +340,17 @@ impl Keeper {
             self.reopen();
         }
         if has_failed {
-            self.core.observations.checkpoint_failed();
+            self.shared.metrics.checkpoint_failed();
         }
-        self.core.is_rewriting.store(false, Ordering::Relaxed);
-        self.core.note_checkpoint(if has_failed { outcome.clone() } else { Ok(()) });
+        self.shared.is_rewriting.store(false, Ordering::Relaxed);
+        self.shared.note_checkpoint(if has_failed { outcome.clone() } else { Ok(()) });
         outcome
     }
 
     pub(crate) fn reopen(&mut self) {
         match caught(|| self.index.reopen()) {
-            Ok(base) => {
-                self.rebase(base);
+            Ok(index_snapshot) => {
+                self.install(index_snapshot);
                 tracing::info!("the index was opened anew");
             }
             Err(error) => tracing::error!(%error, "the index cannot be opened anew; that is tried again"),
@@ -356,21 +358,22 @@ impl Keeper {
         self.reopened = Some(Stopwatch::start());
     }
 
-    pub(crate) fn rebase(&self, base: Base) {
-        rebase(&self.core, Arc::new(base));
+    pub(crate) fn install(&self, index_snapshot: IndexSnapshot) {
+        install(&self.shared, Arc::new(index_snapshot));
     }
 
     /// Unlinks the segments that hold nothing live and that no replay would read, unless a snapshot needs them.
     fn remove_dead(&self) {
-        if self.core.pins.load(Ordering::SeqCst) > 0 {
+        if self.shared.pins.load(Ordering::SeqCst) > 0 {
             return;
         }
-        let base = Arc::clone(self.core.state().base());
-        let position = base.position.unwrap_or_default();
-        let is_dead = |segment: Option<u32>| segment.is_none_or(|known| !base.segments.contains_key(&known));
-        self.remove(&self.core.journal.main, |id| id < position.segment && is_dead(Some(id)));
-        self.remove(&self.core.journal.payloads, |id| {
-            id <= base.payloads_through && is_dead(journals::payload_segment(id))
+        let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
+        let position = index_snapshot.position.unwrap_or_default();
+        let is_dead =
+            |segment: Option<u32>| segment.is_none_or(|known| !index_snapshot.segments.contains_key(&known));
+        self.remove(&self.shared.journal.main, |id| id < position.segment && is_dead(Some(id)));
+        self.remove(&self.shared.journal.payloads, |id| {
+            id <= index_snapshot.payloads_through && is_dead(journals::payload_segment(id))
         });
     }
 
@@ -379,11 +382,11 @@ impl Keeper {
     fn remove(&self, journal: &Reader, is_dead: impl Fn(u32) -> bool) {
         let mut removed_bytes = 0;
         for segment in journal.each_segment().filter(|segment| is_dead(segment.id)) {
-            if removed_bytes > self.due.replay_bytes.saturating_mul(2) && self.core.pace.is_asked() {
+            if removed_bytes > self.due.replay_bytes.saturating_mul(2) && self.shared.throttle.is_asked() {
                 return;
             }
             removed_bytes += segment.bytes;
-            if let Err(error) = journal.remove(segment.id, &|| self.core.pace.leave_freeing_disk()) {
+            if let Err(error) = journal.remove(segment.id, &|| self.shared.throttle.leave_freeing_disk()) {
                 tracing::warn!(%error, segment = segment.id, "a dead segment could not be removed");
             }
         }
@@ -392,15 +395,15 @@ impl Keeper {
     /// The segment before this one that is worth emptying most, while the journal is larger than it may be.
     fn sparsest(&self, before: u32) -> Option<u32> {
         // What is copied out of a segment is there twice until the segment goes, which it may not while there is a snapshot.
-        if self.core.pins.load(Ordering::SeqCst) > 0 {
+        if self.shared.pins.load(Ordering::SeqCst) > 0 {
             return None;
         }
         let (live, position) = {
-            let state = self.core.state();
-            (state.main_segments(), state.position())
+            let version = self.shared.version();
+            (version.main_segments(), version.position())
         };
         let living: Vec<_> = self
-            .core
+            .shared
             .journal
             .main
             .each_segment()
@@ -428,7 +431,7 @@ impl Keeper {
     fn empty_segment(&mut self, segment: u32) -> Result<bool, StoreError> {
         let mut unread = None;
         let moved = self.move_live(segment, &mut unread);
-        let left = self.core.state().main_segments().get(&segment).is_some_and(|live| live.items > 0);
+        let left = self.shared.version().main_segments().get(&segment).is_some_and(|live| live.items > 0);
         // What could not be written may be another time, and what could not be read.
         match (moved, unread) {
             (Ok(true), Some(error)) if left => {
@@ -447,10 +450,10 @@ impl Keeper {
 
     /// Tells of what could be read neither of the segment nor of what the index says of it, where nothing is damaged.
     fn move_live(&mut self, segment: u32, unread: &mut Option<StoreError>) -> Result<bool, StoreError> {
-        let core = Arc::clone(&self.core);
+        let shared = Arc::clone(&self.shared);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         let mut outcome = Ok(true);
-        let scanned = core.journal.main.scan(segment, |frame| {
+        let scanned = shared.journal.main.scan(segment, |frame| {
             let Ok(frame) = frame else { return ControlFlow::Continue(()) };
             match self.is_live(&frame) {
                 Ok(true) => {}
@@ -486,7 +489,7 @@ impl Keeper {
             return Ok(false);
         }
         let Ok(found) = ItemRecord::parse(&frame.body) else { return Ok(false) };
-        caught(|| self.core.state().lies_at(&found, frame.location))
+        caught(|| self.shared.version().lies_at(&found, frame.location))
     }
 
     /// Has the writer copy items. False when there is no writer any more.
@@ -499,22 +502,22 @@ impl Keeper {
         drop(mailbox);
         let Ok(outcome) = answer.blocking_recv() else { return Ok(false) };
         outcome?;
-        if self.core.pace.is_asked() {
+        if self.shared.throttle.is_asked() {
             self.checkpoint()?;
         }
         Ok(true)
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Maintenance {
     /// Should it die while others work, the writer must not wait for a checkpoint that nobody writes.
     fn drop(&mut self) {
-        self.core.note_checkpoint(Err(StoreError::KeeperEnded));
+        self.shared.note_checkpoint(Err(StoreError::MaintenanceEnded));
     }
 }
 
-/// Answers, and tells the keeper how it went.
-fn answer<T>(caller: Teller<T>, outcome: Result<T, StoreError>) -> Result<(), StoreError> {
+/// Answers, and tells the maintenance thread how it went.
+fn answer<T>(caller: TaskResponder<T>, outcome: Result<T, StoreError>) -> Result<(), StoreError> {
     let told = outcome.as_ref().map(drop).map_err(Clone::clone);
     // Who asked may have gone.
     drop(caller.send(outcome));
@@ -522,21 +525,21 @@ fn answer<T>(caller: Teller<T>, outcome: Result<T, StoreError>) -> Result<(), St
 }
 
 /// Writes what is in memory to the index, if there is anything, and tells what that was, and what the index holds now.
-fn write_checkpoint(core: &Core, index: &mut Index) -> Result<Written, StoreError> {
-    core.pace.begin();
-    let frozen = core.state_mut().freeze();
-    let Some(frozen) = frozen else { return Ok(None) };
-    let (rows, stopwatch) = (frozen.layer.weight(), Stopwatch::start());
-    let written_bytes = index.checkpoint(&frozen)?;
-    let base = Arc::new(index.base()?);
-    rebase(core, Arc::clone(&base));
-    core.observations.checkpoint(stopwatch);
+fn write_checkpoint(shared: &Shared, index: &mut Index) -> Result<Written, StoreError> {
+    shared.throttle.begin();
+    let sealed = shared.version_mut().seal();
+    let Some(sealed) = sealed else { return Ok(None) };
+    let (rows, stopwatch) = (sealed.memtable.weight(), Stopwatch::start());
+    let written_bytes = index.checkpoint(&sealed)?;
+    let index_snapshot = Arc::new(index.index_snapshot()?);
+    install(shared, Arc::clone(&index_snapshot));
+    shared.metrics.checkpoint(stopwatch);
     tracing::debug!(rows, written_bytes, "a checkpoint was written");
-    Ok(Some((frozen, base)))
+    Ok(Some((sealed, index_snapshot)))
 }
 
 /// Lets go of what is not needed any more without the lock: closing a database takes its time.
-fn rebase(core: &Core, base: Arc<Base>) {
-    let old = core.state_mut().rebase(base);
+fn install(shared: &Shared, index_snapshot: Arc<IndexSnapshot>) {
+    let old = shared.version_mut().install(index_snapshot);
     drop(old);
 }

@@ -10,15 +10,15 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::layer::Numbers;
+use crate::memtable::Numbers;
 use crate::schema::{self, Key, ParsedKey};
-use crate::state::Frozen;
+use crate::version::SealedMemtable;
 
 /// How many bytes of a stored value are its checksum.
 const CHECKSUM_BYTES: usize = 4;
 
 /// The tables as one checkpoint left them. It stays as it is while later checkpoints are written.
-pub(crate) struct Base {
+pub(crate) struct IndexSnapshot {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     names: ReadOnlyTable<&'static str, (u64, u32)>,
     /// The live frames of each segment that has any.
@@ -100,7 +100,7 @@ impl Drop for OpenDatabase {
     }
 }
 
-impl Base {
+impl IndexSnapshot {
     /// The tables as they are now. Whoever has just written them knows the `segments`; otherwise these are read, and all numbers checked.
     pub(crate) fn open(
         db: &Arc<OpenDatabase>,
@@ -147,12 +147,12 @@ impl Base {
         self.db.is_overtaken.load(Ordering::SeqCst)
     }
 
-    /// Whether it is what a checkpoint of this layer has written.
-    pub(crate) fn holds(&self, frozen: &Frozen) -> bool {
-        let Frozen { layer, position, payloads_through } = frozen;
+    /// Whether it is what a checkpoint of this memtable has written.
+    pub(crate) fn holds(&self, sealed: &SealedMemtable) -> bool {
+        let SealedMemtable { memtable, position, payloads_through } = sealed;
         self.position == Some(*position)
             && self.payloads_through == *payloads_through
-            && self.numbers == layer.numbers
+            && self.numbers == memtable.numbers
     }
 
     /// Counts the bytes of all keys and values. It reads the whole index.
