@@ -56,7 +56,7 @@ impl<R: Relay> DeferredStore<R> {
     }
 
     /// Puts the store in place, once.
-    pub(crate) fn fill(&self, store: R) {
+    pub(crate) fn set(&self, store: R) {
         // Only the start does, and there is one.
         drop(self.store.set(store));
     }
@@ -185,7 +185,7 @@ mod tests {
             let mut cx = Context::from_waker(Waker::noop());
             let mut waiting = pin!(opening.ready());
             assert!(waiting.as_mut().poll(&mut cx).is_pending());
-            opening.fill(store());
+            opening.set(store());
             assert!(matches!(waiting.await, Ok(())));
 
             let opening = self::opening(PATIENT);

@@ -191,7 +191,7 @@ where
             // Whoever is told that the relay serves can ask it at once. Should the server be gone, nobody will.
             drop(tell.send(ask(&opened)));
             if let Some(opening) = opening.upgrade() {
-                opening.fill(opened);
+                opening.set(opened);
             }
         }
         Err(error) => {
