@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::error::{StoreError, caught};
 use crate::excerpt::{ROWS_BESIDE, Wanted};
-use crate::journals;
+use crate::format;
+use crate::format::record::kind;
 use crate::payload;
-use crate::record::kind;
 use crate::shared::Shared;
 use crate::writer::{Job, Push};
 
@@ -56,7 +56,7 @@ pub(crate) struct BlobWriter {
 /// knew of it, so a start has nothing to find out.
 pub(crate) fn open_payloads(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, StoreError> {
     let options = relay_journal::Options {
-        name: journals::PAYLOADS,
+        name: format::PAYLOADS,
         segment_bytes: SEGMENT_BYTES,
         piece_bytes: PIECE_BYTES,
     };
@@ -115,7 +115,7 @@ impl BlobWriter {
         };
         let head = payload::head(&envelope.recipient, envelope.id());
         let place = batch.append(kind::PAYLOAD, &head, envelope.payload.clone());
-        let Some(location) = journals::payload_location(place) else { return Ok(None) };
+        let Some(location) = format::payload_location(place) else { return Ok(None) };
         self.payloads.commit(batch)?;
         Ok(Some(location))
     }

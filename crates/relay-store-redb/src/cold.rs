@@ -7,8 +7,8 @@ use relay_core::{ItemId, Recipient, Timestamp};
 
 use crate::dedup_filter::DedupFilter;
 use crate::error::StoreError;
+use crate::format::{self, Key, QueueRow};
 use crate::index_snapshot::IndexSnapshot;
-use crate::schema::{self, Key, QueueRow};
 
 /// So many requests read ahead after a read that had to wait. Where all is in memory, none does.
 const REQUESTS: u32 = 1024;
@@ -44,7 +44,7 @@ pub(crate) fn read_ahead(
     for id in items {
         if row.inline().is_none() {
             let seq =
-                index_snapshot.get(&Key::by_id(queue, *id))?.map(|trace| schema::decode_seq(&trace.bytes()?));
+                index_snapshot.get(&Key::by_id(queue, *id))?.map(|trace| format::decode_seq(&trace.bytes()?));
             if let Some(seq) = seq.transpose()? {
                 index_snapshot.get(&Key::item(queue, seq))?;
             }

@@ -9,12 +9,14 @@ use relay_core::{ItemId, Recipient, Seq};
 
 use crate::dedup_filter::DedupFilter;
 use crate::error::{StoreError, caught};
-use crate::index_snapshot::{IndexSnapshot, Live};
+use crate::format::Live;
+use crate::format::Numbers;
+use crate::format::{Key, ParsedKey};
+use crate::index_snapshot::IndexSnapshot;
 use crate::journals::Journals;
-use crate::memtable::{Memtable, Numbers};
+use crate::memtable::Memtable;
 use crate::read::Reading;
 use crate::rows::{Rows, Slot};
-use crate::schema::{Key, ParsedKey};
 use crate::shared::Shared;
 use crate::snapshot::Pin;
 use crate::version::SealedMemtable;

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use relay_core::{Front, Item, Queued as _, Recipient, Seq, Timestamp, Usage};
 
 use crate::error::{StoreError, caught};
-use crate::journals;
+use crate::format;
+use crate::format::ItemRow;
+use crate::format::record::Owner;
 use crate::payload;
 use crate::read::{QueueRows, Reading};
-use crate::record::Owner;
-use crate::schema::ItemRow;
 use crate::verify;
 use crate::{Contents, RedbRelay, index};
 
@@ -137,7 +137,7 @@ impl RedbRelay {
             let kind = match name.as_str() {
                 index::FILE_NAME => &mut stats.index,
                 name if !name.ends_with(".seg") => continue,
-                name if name.starts_with(journals::PAYLOADS) => &mut stats.payloads,
+                name if name.starts_with(format::PAYLOADS) => &mut stats.payloads,
                 _ => &mut stats.journal,
             };
             kind.add(self.disk.open(&name)?.len()?);

@@ -7,13 +7,13 @@ use relay_core::{ItemId, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
 pub use self::operations::operations;
-use crate::packed_items::PackedItems;
-use crate::payload;
-use crate::record::{ItemRecord, Owner, Removed, Trimmed, dropped, item_head, kind, parse_dropped};
-use crate::schema::{
+use crate::format::packed_items::PackedItems;
+use crate::format::record::{ItemRecord, Owner, Removed, Trimmed, dropped, item_head, kind, parse_dropped};
+use crate::format::{
     ItemRow, Key, ParsedKey, QueueRow, decode_owner, decode_seq, decode_until, decode_usage, encode_number,
     encode_usage,
 };
+use crate::payload;
 
 /// The body of a frame of the journal, taken for a record of each kind.
 pub fn record(data: &[u8]) {

@@ -11,12 +11,14 @@ use relay_disk::{Disk, DiskFile};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
+use crate::format::Live;
+use crate::format::Numbers;
+use crate::format::{self, Key};
 use crate::index_file::{Backend, IndexFile};
-use crate::index_snapshot::{IndexSnapshot, Live, OpenDatabase};
+use crate::index_snapshot::{IndexSnapshot, OpenDatabase};
 use crate::io_throttle::IoThrottle;
-use crate::memtable::{Memtable, Numbers};
+use crate::memtable::Memtable;
 use crate::rewriting::Rewriting;
-use crate::schema::{self, Key};
 use crate::version::SealedMemtable;
 
 /// The file of the index in the storage directory.
@@ -82,15 +84,15 @@ pub(crate) enum Format {
 /// The format that is noted in an index.
 pub(crate) fn format(db: &Database) -> Result<Format, StoreError> {
     use redb::ReadableDatabase;
-    let meta = match db.begin_read()?.open_table(schema::META) {
+    let meta = match db.begin_read()?.open_table(format::META) {
         Ok(meta) => meta,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Format::Numbered(0)),
         Err(error) => return Err(error.into()),
     };
-    match meta.get(schema::META_FORMAT)? {
+    match meta.get(format::META_FORMAT)? {
         Some(format) => Ok(Format::Numbered(format.value())),
         None => {
-            for earlier in schema::META_EARLIER_FORMATS {
+            for earlier in format::META_EARLIER_FORMATS {
                 if meta.get(earlier)?.is_some() {
                     return Ok(Format::Earlier);
                 }
@@ -137,7 +139,7 @@ impl Index {
         let index = Self::on(Arc::clone(&disk), file, cache_bytes, Arc::default())?;
         let tx = index.begin()?;
         begin_meta(&tx, 0)?;
-        drop((tx.open_table(schema::NAMES)?, tx.open_table(schema::ROWS)?, tx.open_table(schema::SEGMENTS)?));
+        drop((tx.open_table(format::NAMES)?, tx.open_table(format::ROWS)?, tx.open_table(format::SEGMENTS)?));
         tx.commit()?;
         disk.rename(NEW_FILE_NAME, FILE_NAME)?;
         if let Err(error) = disk.sync() {
@@ -220,7 +222,7 @@ impl Index {
         let tx = self.begin()?;
         let segments = match &known {
             Some(segments) => BTreeMap::clone(segments),
-            None => read_segments(&tx.open_table(schema::SEGMENTS)?)?,
+            None => read_segments(&tx.open_table(format::SEGMENTS)?)?,
         };
         let growth_bytes = self.write_memtable(&tx, &sealed.memtable, |_| true, |_| true)?;
         let segments = write_segments(&tx, segments, &sealed.memtable)?;
@@ -233,7 +235,7 @@ impl Index {
     /// Takes rows away that nobody reads any more, durably.
     pub(crate) fn remove(&mut self, keys: &[Key]) -> Result<(), StoreError> {
         let tx = self.begin()?;
-        let (mut rows, mut growth_bytes) = (tx.open_table(schema::ROWS)?, 0);
+        let (mut rows, mut growth_bytes) = (tx.open_table(format::ROWS)?, 0);
         for key in keys {
             self.throttle.leave_core();
             let key = key.bytes();
@@ -359,7 +361,7 @@ impl Index {
         if bytes > SMALL_FILE_BYTES && rows_bytes > 0 {
             let tx = self.begin()?;
             let per_1000 = bytes.saturating_mul(1000) / rows_bytes;
-            tx.open_table(schema::META)?.insert(schema::META_FILE_BYTES_PER_1000, per_1000)?;
+            tx.open_table(format::META)?.insert(format::META_FILE_BYTES_PER_1000, per_1000)?;
             tx.commit()?;
         }
         Ok(())
@@ -408,18 +410,18 @@ pub(crate) fn write(
 
 /// Begins the table of numbers, in an index whose rows have so many bytes.
 pub(crate) fn begin_meta(tx: &WriteTransaction, rows_bytes: u64) -> Result<(), StoreError> {
-    let mut meta = tx.open_table(schema::META)?;
-    meta.insert(schema::META_FORMAT, schema::FORMAT)?;
-    meta.insert(schema::META_ROWS_BYTES, rows_bytes)?;
+    let mut meta = tx.open_table(format::META)?;
+    meta.insert(format::META_FORMAT, format::FORMAT)?;
+    meta.insert(format::META_ROWS_BYTES, rows_bytes)?;
     Ok(())
 }
 
 /// Notes that the rows have grown by so many bytes, from what is noted or was `counted`. What is not known stays so.
 fn note_growth(tx: &WriteTransaction, counted: Option<u64>, growth_bytes: i64) -> Result<(), StoreError> {
-    let mut meta = tx.open_table(schema::META)?;
-    let noted = meta.get(schema::META_ROWS_BYTES)?.map(|noted| noted.value());
+    let mut meta = tx.open_table(format::META)?;
+    let noted = meta.get(format::META_ROWS_BYTES)?.map(|noted| noted.value());
     if let Some(bytes) = noted.or(counted) {
-        meta.insert(schema::META_ROWS_BYTES, bytes.saturating_add_signed(growth_bytes))?;
+        meta.insert(format::META_ROWS_BYTES, bytes.saturating_add_signed(growth_bytes))?;
     }
     Ok(())
 }
@@ -432,17 +434,17 @@ pub(crate) fn finish(
     payloads_through: u32,
     segments: &BTreeMap<u32, Live>,
 ) -> Result<(), StoreError> {
-    let mut meta = tx.open_table(schema::META)?;
-    meta.insert(schema::META_LAST_SEQ, numbers.seq.as_u64())?;
-    meta.insert(schema::META_LAST_QUEUE, numbers.queue)?;
-    meta.insert(schema::META_TIME, numbers.time.as_ms())?;
+    let mut meta = tx.open_table(format::META)?;
+    meta.insert(format::META_LAST_SEQ, numbers.seq.as_u64())?;
+    meta.insert(format::META_LAST_QUEUE, numbers.queue)?;
+    meta.insert(format::META_TIME, numbers.time.as_ms())?;
     if let Some(position) = position {
-        meta.insert(schema::META_SEGMENT, u64::from(position.segment))?;
-        meta.insert(schema::META_OFFSET, u64::from(position.offset))?;
+        meta.insert(format::META_SEGMENT, u64::from(position.segment))?;
+        meta.insert(format::META_OFFSET, u64::from(position.offset))?;
     }
-    meta.insert(schema::META_PAYLOADS, u64::from(payloads_through))?;
-    let checksum = schema::meta_checksum(numbers, position, payloads_through, segments);
-    meta.insert(schema::META_CHECKSUM, checksum)?;
+    meta.insert(format::META_PAYLOADS, u64::from(payloads_through))?;
+    let checksum = format::meta_checksum(numbers, position, payloads_through, segments);
+    meta.insert(format::META_CHECKSUM, checksum)?;
     drop(meta);
     Ok(tx.commit()?)
 }
@@ -457,7 +459,7 @@ impl Index {
         is_name_meant: impl Fn(&str) -> bool,
     ) -> Result<i64, StoreError> {
         let mut growth_bytes = 0;
-        let mut rows = tx.open_table(schema::ROWS)?;
+        let mut rows = tx.open_table(format::ROWS)?;
         for (key, value) in memtable.rows.in_order().filter(|(key, _)| is_row_meant(key)) {
             self.throttle.leave_core();
             let (key_bytes, value) =
@@ -469,12 +471,12 @@ impl Index {
             let lengths = [value.map(|value| value.len()), old.map(|old| old.value().len())];
             growth_bytes += growth(key_bytes.len(), lengths);
         }
-        let mut names = tx.open_table(schema::NAMES)?;
+        let mut names = tx.open_table(format::NAMES)?;
         for (recipient, queue) in memtable.names.iter().filter(|(name, _)| is_name_meant(name.as_str())) {
             self.throttle.leave_core();
             let name = recipient.as_str();
             let old = match queue {
-                Some(queue) => names.insert(name, (*queue, schema::name_checksum(name, *queue)))?.is_some(),
+                Some(queue) => names.insert(name, (*queue, format::name_checksum(name, *queue)))?.is_some(),
                 None => names.remove(name)?.is_some(),
             };
             let length = |is_there: bool| is_there.then_some(NAME_VALUE_BYTES);
@@ -496,7 +498,7 @@ fn write_segments(
     mut segments: BTreeMap<u32, Live>,
     memtable: &Memtable,
 ) -> Result<BTreeMap<u32, Live>, StoreError> {
-    let mut table = tx.open_table(schema::SEGMENTS)?;
+    let mut table = tx.open_table(format::SEGMENTS)?;
     for (segment, change) in &memtable.segments {
         let live = segments.remove(segment).unwrap_or_default().changed(*change);
         if live.items == 0 {

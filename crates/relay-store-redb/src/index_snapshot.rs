@@ -10,8 +10,9 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::memtable::Numbers;
-use crate::schema::{self, Key, ParsedKey};
+use crate::format::Live;
+use crate::format::Numbers;
+use crate::format::{self, Key, ParsedKey};
 use crate::version::SealedMemtable;
 
 /// How many bytes of a stored value are its checksum.
@@ -42,13 +43,6 @@ pub(crate) struct OpenDatabase {
     db: Option<Database>,
     is_overtaken: AtomicBool,
     is_replaced: AtomicBool,
-}
-
-/// The live frames of a segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Live {
-    pub(crate) items: u64,
-    pub(crate) bytes: u64,
 }
 
 /// What the rows of the index take, in bytes.
@@ -107,27 +101,27 @@ impl IndexSnapshot {
         segments: Option<Arc<BTreeMap<u32, Live>>>,
     ) -> Result<Self, StoreError> {
         let tx = db.database()?.begin_read()?;
-        let meta = tx.open_table(schema::META)?;
+        let meta = tx.open_table(format::META)?;
         let number = |name| Ok::<_, StoreError>(meta.get(name)?.map(|number| number.value()));
         let small = |name| Ok::<_, StoreError>(number(name)?.and_then(|number| u32::try_from(number).ok()));
-        let position = small(schema::META_SEGMENT)?.zip(small(schema::META_OFFSET)?);
+        let position = small(format::META_SEGMENT)?.zip(small(format::META_OFFSET)?);
         let position = position.map(|(segment, offset)| Position { segment, offset });
-        let payloads_through = small(schema::META_PAYLOADS)?.unwrap_or_default();
-        let seq = Seq::new(number(schema::META_LAST_SEQ)?.unwrap_or_default());
-        let queue = number(schema::META_LAST_QUEUE)?.unwrap_or_default();
-        let time = Timestamp::from_ms(number(schema::META_TIME)?.unwrap_or_default());
+        let payloads_through = small(format::META_PAYLOADS)?.unwrap_or_default();
+        let seq = Seq::new(number(format::META_LAST_SEQ)?.unwrap_or_default());
+        let queue = number(format::META_LAST_QUEUE)?.unwrap_or_default();
+        let time = Timestamp::from_ms(number(format::META_TIME)?.unwrap_or_default());
         let numbers = Numbers { seq, queue, time };
         let size = Size {
-            rows_bytes: number(schema::META_ROWS_BYTES)?,
-            file_bytes_per_1000: number(schema::META_FILE_BYTES_PER_1000)?,
+            rows_bytes: number(format::META_ROWS_BYTES)?,
+            file_bytes_per_1000: number(format::META_FILE_BYTES_PER_1000)?,
         };
-        let (rows, names) = (tx.open_table(schema::ROWS)?, tx.open_table(schema::NAMES)?);
+        let (rows, names) = (tx.open_table(format::ROWS)?, tx.open_table(format::NAMES)?);
         let segments = match segments {
             Some(segments) => segments,
             None => {
-                let segments = crate::index::read_segments(&tx.open_table(schema::SEGMENTS)?)?;
-                let checksum = schema::meta_checksum(numbers, position, payloads_through, &segments);
-                match number(schema::META_CHECKSUM)? {
+                let segments = crate::index::read_segments(&tx.open_table(format::SEGMENTS)?)?;
+                let checksum = format::meta_checksum(numbers, position, payloads_through, &segments);
+                match number(format::META_CHECKSUM)? {
                     Some(noted) if noted == checksum => {}
                     Some(_) => {
                         return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
@@ -167,7 +161,7 @@ impl IndexSnapshot {
 
     /// The queue that a name leads to, if its checksum is right.
     pub(crate) fn checked_name(name: &Recipient, (queue, checksum): (u64, u32)) -> Result<u64, StoreError> {
-        if checksum != schema::name_checksum(name.as_str(), queue) {
+        if checksum != format::name_checksum(name.as_str(), queue) {
             return Err(StoreError::Damaged("a name of the index has a wrong checksum"));
         }
         Ok(queue)

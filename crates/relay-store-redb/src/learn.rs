@@ -8,7 +8,7 @@ use relay_core::Timestamp;
 
 use crate::dedup_filter::Learned;
 use crate::error::StoreError;
-use crate::schema::Key;
+use crate::format::Key;
 use crate::shared::Shared;
 
 /// How many names one step reads.

@@ -40,7 +40,7 @@ mod dedup_filter;
 mod error;
 mod excerpt;
 mod export;
-mod fields;
+mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -58,17 +58,14 @@ mod manifest;
 mod memtable;
 mod metrics;
 mod open;
-mod packed_items;
 mod payload;
 mod progress;
 mod queue_cache;
 mod read;
-mod record;
 mod replay;
 mod reply;
 mod rewriting;
 mod rows;
-mod schema;
 mod shared;
 mod snapshot;
 mod space_monitor;

@@ -15,12 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::blob_writer::ExitSignal;
 use crate::clock::NOTE_AFTER_MS;
 use crate::error::{StoreError, caught};
+use crate::format;
+use crate::format::record::{ItemRecord, kind};
 use crate::index::{Index, Written};
 use crate::index_snapshot::IndexSnapshot;
-use crate::journals;
 use crate::learn::Learning;
 use crate::metrics::Stopwatch;
-use crate::record::{ItemRecord, kind};
 use crate::shared::Shared;
 use crate::snapshot::{self, Snapshot};
 use crate::writer::{CheckpointDue, Job, TaskResponder};
@@ -248,7 +248,7 @@ impl Maintenance {
             self.shared.throttle.leave_core();
             let version = self.shared.version();
             // One without such a number was begun and not used.
-            let is_live = journals::payload_segment(file.id)
+            let is_live = format::payload_segment(file.id)
                 .is_some_and(|segment| version.live(index_snapshot, segment).items > 0);
             file.id <= version.payloads_through() && !is_live
         };
@@ -373,7 +373,7 @@ impl Maintenance {
             |segment: Option<u32>| segment.is_none_or(|known| !index_snapshot.segments.contains_key(&known));
         self.remove(&self.shared.journal.main, |id| id < position.segment && is_dead(Some(id)));
         self.remove(&self.shared.journal.payloads, |id| {
-            id <= index_snapshot.payloads_through && is_dead(journals::payload_segment(id))
+            id <= index_snapshot.payloads_through && is_dead(format::payload_segment(id))
         });
     }
 

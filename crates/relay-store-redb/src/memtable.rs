@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use relay_core::{Recipient, Seq, Timestamp};
-use relay_journal::Location;
+use relay_core::Recipient;
 
-use crate::index_snapshot::Live;
+use crate::format::{Change, Numbers};
 use crate::rows::Rows;
 
 /// What is newer than what lies below. `None` is a tombstone.
@@ -23,22 +22,6 @@ pub(crate) struct Memtable {
 
 /// So many items in the rows of queues count as a row: they take about as much memory.
 const ITEMS_OF_A_ROW: usize = 4;
-
-/// The last numbers given away, and when that was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Numbers {
-    pub(crate) seq: Seq,
-    pub(crate) queue: u64,
-    /// The time that the store had come to.
-    pub(crate) time: Timestamp,
-}
-
-/// What came to and went from the live frames of a segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) items: i64,
-    pub(crate) bytes: i64,
-}
 
 impl Memtable {
     /// An empty memtable on top of one that has given away `numbers`.
@@ -97,42 +80,5 @@ impl Memtable {
         for (segment, change) in other.segments {
             self.count(segment, change);
         }
-    }
-}
-
-impl Numbers {
-    /// The later of each.
-    fn max(self, other: Self) -> Self {
-        Self {
-            seq: self.seq.max(other.seq),
-            queue: self.queue.max(other.queue),
-            time: self.time.max(other.time),
-        }
-    }
-}
-
-impl Change {
-    /// So many more live frames.
-    pub(crate) fn of(live: Live) -> Self {
-        let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
-        Self { items: signed(live.items), bytes: signed(live.bytes) }
-    }
-
-    /// One more live frame.
-    pub(crate) fn added(location: Location) -> Self {
-        Self { items: 1, bytes: i64::from(location.length) }
-    }
-
-    /// One live frame less.
-    pub(crate) fn removed(location: Location) -> Self {
-        Self::added(location).negated()
-    }
-
-    pub(crate) fn negated(self) -> Self {
-        Self { items: -self.items, bytes: -self.bytes }
-    }
-
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use relay_core::{Figures, FileUse, Histogram, Timestamp, Usage};
 use relay_journal::Reader;
 
-use crate::index_snapshot::Live;
+use crate::format::Live;
 use crate::journals::Journals;
 use crate::shared::Shared;
 

@@ -12,13 +12,13 @@ use crate::backup;
 use crate::blob_writer;
 use crate::clock::WatchedTime;
 use crate::error::{OpenError, StoreError};
+use crate::format;
 use crate::index::{self, Format, Index};
 use crate::index_check;
-use crate::journals::{self, Journals};
+use crate::journals::Journals;
 use crate::manifest;
 use crate::progress::Watch;
 use crate::replay::{Replayed, replay};
-use crate::schema;
 use crate::shared::Shared;
 use crate::space_monitor::{Bounds, SpaceMonitor};
 use crate::version::Version;
@@ -110,7 +110,7 @@ fn begin_time(
 
 /// All payload files that are there are decided: what was to come of them is in the journal, or was lost with its process.
 fn open_payloads(disk: Arc<dyn Disk>, version: &mut Version) -> Result<Journal, StoreError> {
-    let known = version.payloads_through().max(journals::last_payload(&version.segments()));
+    let known = version.payloads_through().max(format::last_payload(&version.segments()));
     let payloads = blob_writer::open_payloads(disk, known)?;
     let there = payloads.reader().each_segment().last().map_or(0, |file| file.id);
     version.note_payloads(known.max(there), 0);
@@ -141,9 +141,9 @@ fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<In
 
 fn check_format(format: Format, path: &Path) -> Result<(), OpenError> {
     match format {
-        Format::Numbered(schema::FORMAT) => Ok(()),
+        Format::Numbered(format::FORMAT) => Ok(()),
         Format::Numbered(found) => {
-            Err(OpenError::Format { path: path.to_owned(), found, expected: schema::FORMAT })
+            Err(OpenError::Format { path: path.to_owned(), found, expected: format::FORMAT })
         }
         Format::Earlier => Err(OpenError::Earlier { path: path.to_owned() }),
     }

@@ -5,10 +5,10 @@ use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
 use crate::error::StoreError;
-use crate::fields::{Fields, put_number};
-use crate::journals;
-use crate::record::{self, ItemRecord, Owner, kind};
-use crate::schema::{BlobMeta, ItemRow};
+use crate::format;
+use crate::format::fields::{Fields, put_number};
+use crate::format::record::{self, ItemRecord, Owner, kind};
+use crate::format::{BlobMeta, ItemRow};
 
 /// What the frame of a payload begins with: which item it is of, and for whom. The payload follows. It is written before its push is
 /// decided, so it cannot tell a queue or an arrival number.
@@ -80,7 +80,7 @@ fn aside(body: Bytes, owner: Owner<'_>, id: ItemId) -> Result<Bytes, StoreError>
 /// The record of an item whose payload lies at `location`, in a payload file.
 pub(crate) fn record<B>(queue: u64, recipient: &Recipient, item: &Item<B>, location: Location) -> Vec<u8> {
     let mut bytes = record::item_head(queue, recipient, item);
-    let Location { segment, offset, length } = journals::own_location(location);
+    let Location { segment, offset, length } = format::own_location(location);
     for number in [item.payload_bytes, u64::from(segment), u64::from(offset), u64::from(length)] {
         put_number(&mut bytes, number);
     }
@@ -93,7 +93,7 @@ pub(crate) fn parse_record(body: &[u8]) -> Result<(ItemRecord<'_>, Location), St
     let mut item = ItemRecord::parse_head(&mut fields)?;
     item.payload_bytes = fields.small()? as usize;
     let own = Location { segment: fields.small()?, offset: fields.small()?, length: fields.small()? };
-    let location = journals::payload_location(own).ok_or(StoreError::Damaged("record: payload file"))?;
+    let location = format::payload_location(own).ok_or(StoreError::Damaged("record: payload file"))?;
     fields.end((item, location))
 }
 

@@ -11,8 +11,8 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{UnitWeighter, Weighter};
 use relay_core::{Front, Recipient, Seq, Timestamp, Usage};
 
-use crate::packed_items::PackedItems;
-use crate::schema::QueueRow;
+use crate::format::QueueRow;
+use crate::format::packed_items::PackedItems;
 
 /// How many names are known.
 const NAMES: usize = 1 << 17;
@@ -184,7 +184,7 @@ mod tests {
     use relay_core::Seq;
 
     use super::*;
-    use crate::schema::ItemRow;
+    use crate::format::ItemRow;
 
     fn row(items: u64) -> Arc<QueueRow> {
         let item = crate::samples::item_row();
@@ -207,7 +207,10 @@ mod tests {
         assert!(cache.names.borrow().len() <= NAMES);
         let queues = cache.queues.borrow();
         assert!(queues.weight() <= ROWS_WEIGHT);
-        assert_eq!(queues.weight(), queues.iter().map(|(queue, known)| ByItems.weight(queue, known)).sum());
+        assert_eq!(
+            queues.weight(),
+            queues.iter().map(|(queue, known)| ByItems.weight(queue, known)).sum::<u64>()
+        );
     }
 
     #[test]

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use relay_core::{Front, ItemId, ItemStatus, Queued as _, ReadTx, Recipient, Seq, Timestamp, Usage};
 
 use crate::error::StoreError;
+use crate::format::record::Owner;
+use crate::format::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
 use crate::handle::QueueHandle;
 use crate::journals::Journals;
 use crate::payload;
 use crate::queue_cache::CachedFront;
-use crate::record::Owner;
-use crate::schema::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
 use crate::view::{Merger, ReadView, Value};
 
 /// A front that has moved by so many items since it was known is found by walking, which takes as long as a search then.
@@ -57,7 +57,7 @@ impl<'a> QueueRows<'a> {
 
     /// The arrival number of the item of this name that lies in the queue.
     pub(crate) fn read_by_id(&self, id: ItemId) -> Result<Option<Seq>, StoreError> {
-        self.view.read(&Key::by_id(self.queue, id), schema::decode_seq)
+        self.view.read(&Key::by_id(self.queue, id), format::decode_seq)
     }
 
     /// The item of this name, if it lies in the queue. One whose row cannot be read does not: it fails no ack of others along with it, and
@@ -177,7 +177,7 @@ impl<'a> QueueRows<'a> {
         let Some(block) = block.filter(|block| *block < open) else { return Ok(usage) };
         let later = Key::block(self.queue, block.saturating_add(1));
         for row in self.view.range(&later, &Key::block(self.queue, u64::MAX))? {
-            usage = usage.plus(schema::decode_usage(&row?.1.bytes()?)?);
+            usage = usage.plus(format::decode_usage(&row?.1.bytes()?)?);
         }
         Ok(usage.plus(places.open_block))
     }

@@ -10,12 +10,12 @@ use std::thread::{Scope, ScopedJoinHandle};
 use relay_journal::{Frame, Location};
 
 use crate::error::StoreError;
-use crate::fields::Fields;
+use crate::format::ItemRow;
+use crate::format::fields::Fields;
+use crate::format::record::{self, ItemRecord, Removed, Trimmed, kind};
 use crate::memtable::Memtable;
 use crate::payload;
 use crate::queue_cache::QueueCache;
-use crate::record::{self, ItemRecord, Removed, Trimmed, kind};
-use crate::schema::ItemRow;
 use crate::tables::Tables;
 use crate::version::Version;
 

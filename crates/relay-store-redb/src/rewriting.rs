@@ -7,11 +7,11 @@ use redb::WriteTransaction;
 use relay_disk::Disk;
 
 use crate::error::StoreError;
+use crate::format::{self, Key};
 use crate::index::{self, Index, NEW_FILE_NAME};
 use crate::index_snapshot::IndexSnapshot;
 use crate::io_throttle::IoThrottle;
 use crate::memtable::Memtable;
-use crate::schema::{self, Key};
 
 /// How many rows are copied in one step: some milliseconds' work. Tests have few rows, and want several steps.
 const STEP_ROWS: usize = if cfg!(test) { 3 } else { 1024 };
@@ -69,7 +69,7 @@ impl Rewriting {
         index_snapshot: &IndexSnapshot,
         mut last: Vec<u8>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut rows = self.tx.open_table(schema::ROWS)?;
+        let mut rows = self.tx.open_table(format::ROWS)?;
         for (number, row) in index_snapshot.rows_after(&last.clone())?.enumerate() {
             if number == STEP_ROWS {
                 return Ok(Some(last));
@@ -95,7 +95,7 @@ impl Rewriting {
         index_snapshot: &IndexSnapshot,
         mut last: String,
     ) -> Result<(String, bool), StoreError> {
-        let mut names = self.tx.open_table(schema::NAMES)?;
+        let mut names = self.tx.open_table(format::NAMES)?;
         for (number, row) in index_snapshot.names_after(&last.clone())?.enumerate() {
             if number == STEP_ROWS {
                 return Ok((last, false));
@@ -131,9 +131,9 @@ impl Rewriting {
     /// Writes what is left, which is little, and makes all of it durable.
     pub(crate) fn finish(self, index_snapshot: &IndexSnapshot) -> Result<Index, StoreError> {
         let Self { new, tx, rows_bytes, .. } = self;
-        drop(tx.open_table(schema::NAMES)?);
+        drop(tx.open_table(format::NAMES)?);
         index::begin_meta(&tx, rows_bytes)?;
-        let mut segments = tx.open_table(schema::SEGMENTS)?;
+        let mut segments = tx.open_table(format::SEGMENTS)?;
         for (segment, live) in &*index_snapshot.segments {
             segments.insert(segment, (live.items, live.bytes))?;
         }

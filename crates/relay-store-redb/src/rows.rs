@@ -10,9 +10,9 @@ use foldhash::fast::RandomState;
 use relay_core::{ItemId, Seq, Timestamp};
 use smallvec::SmallVec;
 
-use crate::memtable::Numbers;
-use crate::packed_items::PackedItems;
-use crate::schema::{self, Key, QueueRow, Section};
+use crate::format::Numbers;
+use crate::format::packed_items::PackedItems;
+use crate::format::{self, Key, QueueRow, Section};
 
 /// The value of a row as it is stored. Numbers, which most values are, take no memory of their own.
 pub(crate) type Bytes = SmallVec<[u8; 16]>;
@@ -94,7 +94,7 @@ impl Rows {
 
     /// The arrival number that the name of an item leads to.
     pub(crate) fn traced(&self, queue: u64, id: ItemId) -> Option<Seq> {
-        schema::decode_seq(self.others.get(&Key::by_id(queue, id))?.as_deref()?).ok()
+        format::decode_seq(self.others.get(&Key::by_id(queue, id))?.as_deref()?).ok()
     }
 
     /// Copies a row that is none of a queue's own.
@@ -292,7 +292,7 @@ mod tests {
     use proptest::{collection, option, proptest};
 
     use super::*;
-    use crate::schema::ItemRow;
+    use crate::format::ItemRow;
 
     /// A queue, and how many items lie in its row: nothing, a tombstone, or a row.
     type Put = (u64, Option<Option<u64>>);

@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::RedbRelay;
 use crate::error::StoreError;
+use crate::format;
 use crate::index::Index;
 use crate::index_snapshot::IndexSnapshot;
 use crate::io_throttle::IoThrottle;
-use crate::journals;
 use crate::maintenance::Task;
 use crate::shared::Shared;
 use crate::writer::Job;
@@ -122,7 +122,7 @@ fn files_of(shared: &Shared, index_snapshot: &IndexSnapshot) -> Vec<(String, u64
         belongs.then(|| (main.file_name(segment.id), bytes))
     });
     let large = payloads.each_segment().filter_map(|file| {
-        let known = journals::payload_segment(file.id)?;
+        let known = format::payload_segment(file.id)?;
         index_snapshot.segments.contains_key(&known).then(|| (payloads.file_name(file.id), file.bytes))
     });
     segments.chain(large).collect()

@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use crate::dedup_filter::{DedupFilter, slot_ms};
 use crate::error::{StoreError, caught};
+use crate::format::record::FrontSum;
+use crate::format::{self, ItemRow, Key, QueueRow};
 use crate::index_snapshot::IndexSnapshot;
 use crate::maintenance::Maintenance;
 use crate::read::QueueRows;
-use crate::record::FrontSum;
-use crate::schema::{self, ItemRow, Key, QueueRow};
 use crate::tables::is_over;
 use crate::view::ReadView;
 use crate::writer::Job;
@@ -337,7 +337,7 @@ fn add_dead_rows(
         };
         dead.push(key);
         let trace = Key::by_id(queue, item.id);
-        match view.read(&trace, schema::decode_seq) {
+        match view.read(&trace, format::decode_seq) {
             Ok(Some(named)) if named == seq => dead.push(trace),
             Ok(_) | Err(StoreError::Damaged(_)) => {}
             Err(error) => return Err(error),
@@ -360,7 +360,7 @@ fn add_dead_names(
 ) -> Result<(), StoreError> {
     for row in view.range(&Key::items_end(queue), &Key::by_id_end(queue))? {
         let (key, value) = row?;
-        match value.bytes().and_then(|bytes| schema::decode_seq(&bytes)) {
+        match value.bytes().and_then(|bytes| format::decode_seq(&bytes)) {
             Ok(seq) if seq < first => dead.push(key),
             Ok(_) | Err(StoreError::Damaged(_)) => {}
             Err(error) => return Err(error),

@@ -13,16 +13,17 @@ use smallvec::SmallVec;
 
 use crate::dedup_filter;
 use crate::error::StoreError;
-use crate::handle::{AckedName, OpenQueue};
-use crate::memtable::{Change, Memtable, Numbers};
-use crate::packed_items::PackedItems;
-use crate::queue_cache::QueueCache;
-use crate::read::QueueRows;
-use crate::record::{FrontSum, ItemRecord, Owner};
-use crate::rows::Slot;
-use crate::schema::{
+use crate::format::packed_items::PackedItems;
+use crate::format::record::{FrontSum, ItemRecord, Owner};
+use crate::format::{
     self, APART_FROM_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, Places, QueueRow, SPILLED_UNTIL_ITEMS,
 };
+use crate::format::{Change, Numbers};
+use crate::handle::{AckedName, OpenQueue};
+use crate::memtable::Memtable;
+use crate::queue_cache::QueueCache;
+use crate::read::QueueRows;
+use crate::rows::Slot;
 use crate::version::Version;
 use crate::view::{ReadView, Value};
 
@@ -163,7 +164,7 @@ impl<'s> Tables<'s> {
         self.put(Key::item(queue, seq), Some(ItemRow { place, ..item }.encode()));
         if places.next.is_multiple_of(BLOCK_ITEMS) {
             let full = std::mem::take(&mut places.open_block);
-            self.put(Key::block(queue, place / BLOCK_ITEMS), Some(schema::encode_usage(full)));
+            self.put(Key::block(queue, place / BLOCK_ITEMS), Some(format::encode_usage(full)));
         }
     }
 
@@ -240,7 +241,7 @@ impl<'s> Tables<'s> {
     pub(crate) fn remember(&mut self, open: &mut OpenQueue, id: ItemId, until: Timestamp, slot_ms: u64) {
         let slot = dedup_filter::slot_of(until, slot_ms);
         self.version.acked().add(slot, open.number, id);
-        self.put(Key::acked(slot, open.number, id), Some(schema::encode_number(until.as_ms())));
+        self.put(Key::acked(slot, open.number, id), Some(format::encode_number(until.as_ms())));
         let row = Arc::make_mut(&mut open.row);
         row.remembers_until = row.remembers_until.max(until);
     }
@@ -451,7 +452,7 @@ impl<'s> Tables<'s> {
     fn shrink_blocks(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
         let queue = open.number;
         for (block, removed) in std::mem::take(&mut open.blocks) {
-            let left = match self.view().read(&Key::block(queue, block), schema::decode_usage) {
+            let left = match self.view().read(&Key::block(queue, block), format::decode_usage) {
                 Ok(Some(left)) => left.minus(removed),
                 // A wrong count must not keep items in the queue. What is estimated from it is too small.
                 Ok(None) | Err(StoreError::Damaged(_)) => {
@@ -460,7 +461,7 @@ impl<'s> Tables<'s> {
                 }
                 Err(error) => return Err(error),
             };
-            let left = (!left.is_empty()).then(|| schema::encode_usage(left));
+            let left = (!left.is_empty()).then(|| format::encode_usage(left));
             self.put(Key::block(queue, block), left);
         }
         Ok(())
@@ -472,7 +473,7 @@ impl<'s> Tables<'s> {
     }
 
     fn put_trace(&mut self, queue: u64, id: ItemId, seq: Option<Seq>) {
-        self.put(Key::by_id(queue, id), seq.map(|seq| schema::encode_number(seq.as_u64())));
+        self.put(Key::by_id(queue, id), seq.map(|seq| format::encode_number(seq.as_u64())));
     }
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
@@ -524,7 +525,7 @@ fn empty(row: &mut QueueRow) {
 
 /// Whether the time of an acked name is over. That of one whose row is damaged is: nothing tells otherwise, and it must not stay.
 pub(crate) fn is_over(row: &Value<'_>, now: Timestamp) -> Result<bool, StoreError> {
-    match row.bytes().and_then(|bytes| schema::decode_until(&bytes)) {
+    match row.bytes().and_then(|bytes| format::decode_until(&bytes)) {
         Ok(until) => Ok(until <= now),
         Err(StoreError::Damaged(_)) => Ok(true),
         Err(error) => Err(error),

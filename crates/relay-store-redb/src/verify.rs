@@ -16,11 +16,11 @@ use relay_journal::Location;
 use crate::Contents;
 use crate::error::{StoreError, caught};
 use crate::excerpt::Whole;
-use crate::index_snapshot::Live;
-use crate::journals;
-use crate::memtable::{Change, Numbers};
+use crate::format;
+use crate::format::Key;
+use crate::format::Live;
+use crate::format::{Change, Numbers};
 use crate::read::{QueueRows, Reading};
-use crate::schema::Key;
 use crate::shared::Shared;
 use crate::verify::rows::Rows;
 use crate::verify::twice::Twice;
@@ -118,8 +118,8 @@ impl Counted {
     /// What is left of what was noted should be nothing.
     fn check_segments(&self, findings: &mut Findings) {
         for (segment, Change { items, bytes }) in &self.segments {
-            let own = journals::own_location(Location { segment: *segment, offset: 0, length: 0 }).segment;
-            let file = if journals::is_payload(*segment) { "payload file" } else { "segment" };
+            let own = format::own_location(Location { segment: *segment, offset: 0, length: 0 }).segment;
+            let file = if format::is_payload(*segment) { "payload file" } else { "segment" };
             findings.add(format!(
                 "{file} {own}: what is noted of its live frames is off by {items:+} and {bytes:+} bytes"
             ));

@@ -9,12 +9,14 @@ use relay_journal::{Location, Position};
 use crate::dedup_filter::DedupFilter;
 use crate::error::StoreError;
 use crate::excerpt::{Excerpt, Wanted};
-use crate::index_snapshot::{IndexSnapshot, Live};
-use crate::journals;
-use crate::memtable::{Change, Memtable, Numbers};
+use crate::format;
+use crate::format::Key;
+use crate::format::Live;
+use crate::format::record::{ItemRecord, Owner};
+use crate::format::{Change, Numbers};
+use crate::index_snapshot::IndexSnapshot;
+use crate::memtable::Memtable;
 use crate::read::QueueRows;
-use crate::record::{ItemRecord, Owner};
-use crate::schema::Key;
 use crate::view::ReadView;
 
 /// How many numbers are left out after damage: more than what a restart replays can have told.
@@ -273,8 +275,8 @@ impl Version {
 
     /// The same for the main journal alone, of which there are few.
     pub(crate) fn main_segments(&self) -> BTreeMap<u32, Live> {
-        let all = self.changed_segments(journals::of_main(&self.index_snapshot.segments).collect());
-        journals::of_main(&all).collect()
+        let all = self.changed_segments(format::of_main(&self.index_snapshot.segments).collect());
+        format::of_main(&all).collect()
     }
 
     fn changed_segments(&self, mut segments: BTreeMap<u32, Live>) -> BTreeMap<u32, Live> {
@@ -284,14 +286,5 @@ impl Version {
             *live = live.changed(*change);
         }
         segments
-    }
-}
-
-impl Live {
-    pub(crate) fn changed(self, change: Change) -> Self {
-        Self {
-            items: self.items.saturating_add_signed(change.items),
-            bytes: self.bytes.saturating_add_signed(change.bytes),
-        }
     }
 }

@@ -9,11 +9,11 @@ use relay_core::{ItemId, Recipient, Timestamp};
 use crate::dedup_filter::DedupFilter;
 use crate::error::{StoreError, caught};
 use crate::excerpt::Coverage;
+use crate::format::{self, Key, QueueRow};
 use crate::index_snapshot::IndexSnapshot;
 use crate::memtable::Memtable;
 use crate::queue_cache::QueueCache;
 use crate::rows::{Found, Fresh, Range};
-use crate::schema::{self, Key, QueueRow};
 
 /// The most memtables that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
 const MEMTABLES_MAX: usize = 3;
@@ -109,7 +109,7 @@ impl<'a> ReadView<'a> {
             return Ok(owner);
         }
         let owner = self.get(&Key::owner(queue))?.ok_or(StoreError::Damaged("a queue has no owner"))?;
-        let owner = schema::decode_owner(&owner.bytes()?)?;
+        let owner = format::decode_owner(&owner.bytes()?)?;
         if let Some(cache) = self.cache {
             cache.keep_owner(queue, owner.clone());
         }
@@ -196,7 +196,7 @@ impl<'a> ReadView<'a> {
     pub(crate) fn read_acked(&self, queue: u64, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
         for slot in self.acked.slots_of(queue, id) {
             let key = Key::acked(slot, queue, id);
-            if let Some(until) = self.read(&key, schema::decode_until)? {
+            if let Some(until) = self.read(&key, format::decode_until)? {
                 return Ok(Some((key, until)));
             }
         }

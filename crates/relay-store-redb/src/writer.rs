@@ -19,14 +19,14 @@ use crate::batch::Batch;
 use crate::blob_writer::{ExitSignal, Prepared};
 use crate::dedup_filter::slot_ms;
 use crate::error::{StoreError, caught};
+use crate::format;
+use crate::format::record::kind;
 use crate::import::{self, Imported};
 use crate::index_snapshot::IndexSnapshot;
-use crate::journals;
 use crate::maintenance::Task;
 use crate::memtable::Memtable;
 use crate::metrics::Stopwatch;
 use crate::queue_cache::QueueCache;
-use crate::record::kind;
 use crate::reply::{Responder, WakeBatch};
 use crate::shared::Shared;
 use crate::sweep::Front;
@@ -496,7 +496,7 @@ impl Payloads {
     fn of(jobs: &[Job]) -> Self {
         let written = jobs.iter().filter_map(|job| match job {
             Job::Push(Push { ahead: Prepared::Written(location), .. }) => {
-                Some(journals::own_location(*location))
+                Some(format::own_location(*location))
             }
             _ => None,
         });

@@ -5,7 +5,7 @@ use proptest::test_runner::RngSeed;
 use relay_core::{Chunk, Item, Kind, MessageId, Recipient, Seq, Timestamp};
 use relay_journal::Location;
 
-use crate::schema::ItemRow;
+use crate::format::ItemRow;
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -12,6 +12,7 @@ use relay_journal::Position;
 
 use super::*;
 use crate::excerpt::Wanted;
+use crate::format::record::item_head;
 use crate::index::Index;
 
 /// There are few of each, so that changes meet.
@@ -411,7 +412,7 @@ fn an_item_goes_where_its_own_record_goes_and_nowhere_else() {
     tables.add_item(&mut open, crate::samples::item_row(), None).unwrap();
     tables.close(open).unwrap();
     let mut move_by = |queue, name, item: &relay_core::Item<()>| {
-        let body = crate::record::item_head(queue, &recipient(name), item);
+        let body = item_head(queue, &recipient(name), item);
         tables.move_item(&ItemRecord::parse(&body).unwrap(), None, to).unwrap()
     };
     let other = relay_core::Item { message_id: relay_core::MessageId::from_bytes([7; 16]), ..item.clone() };

@@ -3,8 +3,8 @@
 use relay_core::verify::Findings;
 
 use crate::error::StoreError;
-use crate::memtable::Numbers;
-use crate::schema::{self, Key};
+use crate::format::Numbers;
+use crate::format::{self, Key};
 use crate::view::ReadView;
 
 /// Goes from every name to its queue. The way back is that of the queues.
@@ -17,7 +17,7 @@ pub(super) fn check(
     view.each_name(&mut |found| {
         let wrong = found.and_then(|(name, queue)| {
             largest.queue = largest.queue.max(queue);
-            let is_its_own = match view.read(&Key::owner(queue), schema::decode_owner) {
+            let is_its_own = match view.read(&Key::owner(queue), format::decode_owner) {
                 Ok(owner) => owner.as_ref() == Some(name),
                 // It is told where rows are.
                 Err(StoreError::Damaged(_)) => true,

@@ -7,14 +7,14 @@ use relay_core::{ItemId, ItemStatus, Recipient, Seq, Timestamp, Usage};
 use relay_journal::{Frame, ReadError};
 
 use crate::error::StoreError;
-use crate::memtable::Change;
-use crate::payload;
-use crate::read::{QueueRows, Reading};
-use crate::record::Owner;
-use crate::schema::{
+use crate::format::Change;
+use crate::format::record::Owner;
+use crate::format::{
     self, APART_FROM_ITEMS, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Places,
     SPILLED_UNTIL_ITEMS,
 };
+use crate::payload;
+use crate::read::{QueueRows, Reading};
 use crate::verify::{Counted, contain};
 
 /// How many bytes of records are read together, unless one alone is longer, and of how many items.
@@ -228,7 +228,7 @@ fn check_blocks(
     for block in rows.view.range(&Key::block(rows.queue, 0), &Key::block(rows.queue, u64::MAX))? {
         let (key, value) = block?;
         if let ParsedKey::Block(_, block) = key.parse()? {
-            noted.push((block, schema::decode_usage(&value.bytes()?)?));
+            noted.push((block, format::decode_usage(&value.bytes()?)?));
         }
     }
     noted.extend((!open_block.is_empty()).then_some((next / BLOCK_ITEMS, open_block)));
@@ -256,7 +256,7 @@ fn check_acked(
             let (key, value) = name?;
             let ParsedKey::Acked(.., id) = key.parse()? else { continue };
             *acked += 1;
-            let until = schema::decode_until(&value.bytes()?)?;
+            let until = format::decode_until(&value.bytes()?)?;
             is_last_there |= until == rows.row.remembers_until;
             let found = view.read_acked(queue, id)?;
             // One that is over may be forgotten by now.
@@ -308,7 +308,7 @@ impl InspectQueue for Shown<'_> {
         let has_dead = rows.view.get(&Key::dead(rows.queue))?.is_some();
         let mut queued = 0;
         for row in rows.view.range(&Key::items_end(rows.queue), &Key::by_id_end(rows.queue))? {
-            let is_dead = has_dead && schema::decode_seq(&row?.1.bytes()?)? < rows.first();
+            let is_dead = has_dead && format::decode_seq(&row?.1.bytes()?)? < rows.first();
             queued += u64::from(!is_dead);
         }
         Ok(Names { queued, acked })

@@ -6,7 +6,7 @@ use relay_core::verify::Findings;
 use relay_core::{Seq, Timestamp};
 
 use crate::error::StoreError;
-use crate::schema::{self, ItemRow, Items, Key, ParsedKey, QueueRow};
+use crate::format::{self, ItemRow, Items, Key, ParsedKey, QueueRow};
 use crate::view::{ReadView, Value};
 
 /// A row as a range shows it.
@@ -54,13 +54,13 @@ fn parse_row(key: &Key, value: &[u8]) -> Result<Parsed, StoreError> {
     let key = key.parse()?;
     let mut until = Timestamp::default();
     match key {
-        ParsedKey::Owner(_) => schema::decode_owner(value).map(drop),
+        ParsedKey::Owner(_) => format::decode_owner(value).map(drop),
         ParsedKey::Queue(_) => QueueRow::decode(value).map(drop),
         ParsedKey::Item(_, seq) => ItemRow::decode(seq, value).map(drop),
-        ParsedKey::ById(..) => schema::decode_seq(value).map(drop),
-        ParsedKey::Block(..) => schema::decode_usage(value).map(drop),
+        ParsedKey::ById(..) => format::decode_seq(value).map(drop),
+        ParsedKey::Block(..) => format::decode_usage(value).map(drop),
         ParsedKey::Acked(slot, ..) => {
-            until = schema::decode_until(value)?;
+            until = format::decode_until(value)?;
             let is_in_slot = until >= slot;
             is_in_slot
                 .then_some(())

@@ -9,12 +9,11 @@ use bytes::{Buf as _, Bytes};
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
+use super::segments::{Change, is_payload};
 use crate::error::StoreError;
-use crate::fields::{Fields, put_number};
-use crate::index_snapshot::Live;
-use crate::journals;
-use crate::memtable::Change;
-use crate::schema::{BLOCK_ITEMS, ItemRow};
+use crate::format::Live;
+use crate::format::fields::{Fields, put_number};
+use crate::format::{BLOCK_ITEMS, ItemRow};
 
 /// The kinds of frames.
 pub(crate) mod kind {
@@ -159,7 +158,7 @@ impl<'a> ItemRecord<'a> {
     /// Its row, if it or its payload lies at `location`.
     pub(crate) fn row(&self, location: Location) -> Result<ItemRow, StoreError> {
         // What it tells beside that is needed only of a payload that lies aside.
-        if journals::is_payload(location.segment) {
+        if is_payload(location.segment) {
             return Ok(ItemRow::new(&self.item(&mut None)?, location));
         }
         let id = self.id();
@@ -332,5 +331,5 @@ pub(crate) fn parse_dropped(body: &[u8]) -> Result<u64, StoreError> {
 }
 
 #[cfg(test)]
-#[path = "tests/record.rs"]
+#[path = "../tests/record.rs"]
 mod tests;

@@ -5,8 +5,8 @@ use memchr::memmem;
 use relay_core::{ItemId, Seq, Timestamp};
 
 use crate::error::StoreError;
-use crate::fields::{Fields, put_number};
-use crate::schema::{End, Ends, ItemRow};
+use crate::format::fields::{Fields, put_number};
+use crate::format::{End, Ends, ItemRow};
 
 /// So much room a copy has beside what it copies: an item takes less, unless it lies aside.
 const ITEM_BYTES: usize = 48;

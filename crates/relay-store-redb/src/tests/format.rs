@@ -3,6 +3,9 @@
 use proptest::prelude::{any, prop_assert, prop_assert_eq};
 use proptest::proptest;
 
+use relay_core::{Item, ItemId, MessageId, Seq, Timestamp, Usage};
+use relay_journal::Location;
+
 use super::*;
 use crate::index_snapshot::IndexSnapshot;
 use crate::samples::{self, config, hex};
