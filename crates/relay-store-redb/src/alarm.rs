@@ -1,24 +1,22 @@
 //! How the maintenance thread hears at once that redb refuses the index from now on. It tells nothing else, and opens nothing.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock, Weak};
-
-use crate::maintenance::Task;
 
 /// Raised by whoever sees the index fail, and heard by the maintenance thread. However many raise it, it is one task until the maintenance thread looks.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Alarm {
     is_raised: AtomicBool,
-    /// The way to the maintenance thread, which ends when nobody else can ask it for anything: this keeps it from nothing.
-    maintenance: OnceLock<Weak<Sender<Task>>>,
+    /// Wakes the maintenance thread.
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Alarm {
-    /// From here on the maintenance thread hears of it, and of what was before.
-    pub(crate) fn lead_to(&self, maintenance: &Arc<Sender<Task>>) {
-        // It leads to one maintenance thread for good.
-        drop(self.maintenance.set(Arc::downgrade(maintenance)));
+    /// From here on `wake` is called, also for what was raised before. It must not keep the maintenance thread alive.
+    pub(crate) fn connect(&self, wake: impl Fn() + Send + Sync + 'static) {
+        // It is connected once.
+        drop(self.wake.set(Box::new(wake)));
         if self.is_raised.load(Ordering::SeqCst) {
             self.wake();
         }
@@ -36,36 +34,40 @@ impl Alarm {
     }
 
     fn wake(&self) {
-        if let Some(maintenance) = self.maintenance.get().and_then(Weak::upgrade) {
-            // A maintenance thread that is gone opens nothing any more.
-            drop(maintenance.send(Task::Heal));
+        if let Some(wake) = self.wake.get() {
+            wake();
         }
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarm").field("is_raised", &self.is_raised).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{TryRecvError, channel};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
     #[test]
-    fn it_is_told_once_until_the_maintenance_thread_looks() {
-        let (alarm, (sender, tasks)) = (Alarm::default(), channel());
+    fn it_wakes_once_until_the_maintenance_thread_looks() {
+        let (alarm, calls) = (Alarm::default(), Arc::new(AtomicUsize::new(0)));
         alarm.raise();
-        let sender = Arc::new(sender);
-        alarm.lead_to(&sender);
-        assert!(matches!(tasks.try_recv(), Ok(Task::Heal)), "also of what was before");
+        let counted = Arc::clone(&calls);
+        alarm.connect(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "also of what was before");
         alarm.raise();
-        assert!(matches!(tasks.try_recv(), Err(TryRecvError::Empty)));
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
         alarm.heard();
         for _ in 0..3 {
             alarm.raise();
         }
-        assert_eq!(tasks.try_iter().count(), 1);
-        drop(sender);
-        alarm.heard();
-        alarm.raise();
-        assert!(matches!(tasks.try_recv(), Err(TryRecvError::Disconnected)), "it keeps no thread at work");
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
     }
 }

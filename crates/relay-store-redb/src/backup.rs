@@ -13,7 +13,8 @@ use std::sync::Arc;
 use relay_disk::{Directory, DirectoryError, Disk};
 
 use crate::error::{CopyError, OpenError, caught};
-use crate::index;
+use crate::index::rewriting;
+use crate::index_file;
 use crate::manifest::{self, Entry, NoList};
 use crate::snapshot::Snapshot;
 
@@ -68,14 +69,14 @@ impl Snapshot {
         let mut copy = Copy { progress: Progress { done_bytes: 0, total_bytes }, watch, entries: Vec::new() };
         copy.advance(0)?;
         let Self { index_snapshot, disk: source, files, index_bytes, throttle, _pin } = self;
-        let written = caught(|| index::write(&disk, CACHE_BYTES, &throttle, &index_snapshot));
+        let written = caught(|| rewriting::write(&disk, CACHE_BYTES, &throttle, &index_snapshot));
         if index_snapshot.is_overtaken() {
             return Err(CopyError::Overtaken);
         }
         written.map_err(|source| CopyError::Index { path: path.to_owned(), source })?;
         // Its pages can be used again from here on.
         drop(index_snapshot);
-        copy.note(&*disk, index::FILE_NAME).map_err(|source| failed(index::FILE_NAME, source))?;
+        copy.note(&*disk, index_file::FILE_NAME).map_err(|source| failed(index_file::FILE_NAME, source))?;
         copy.advance(index_bytes)?;
         for (name, bytes) in files {
             let from = source.open(&name).map_err(|source| failed(&name, source))?;
@@ -238,7 +239,7 @@ fn is_inside(path: &Path) -> io::Result<bool> {
         path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok().map(|real| (ancestor, real)));
     let Some((there, real)) = there else { return Ok(false) };
     let above = if there == path { real.parent() } else { Some(&*real) };
-    let holds = |directory: &Path| directory.join(index::FILE_NAME).symlink_metadata().is_ok();
+    let holds = |directory: &Path| directory.join(index_file::FILE_NAME).symlink_metadata().is_ok();
     Ok(above.is_some_and(|above| above.ancestors().any(holds)))
 }
 
@@ -247,7 +248,7 @@ fn begin(disk: &dyn Disk, path: &Path) -> Result<(), CopyError> {
     let failed = |source| CopyError::File { path: path.to_owned(), source };
     let names = disk.list().map_err(failed)?;
     let is_ours =
-        |name: &String| name == MARK || manifest::is_listed(name) || name.starts_with(index::FILE_NAME);
+        |name: &String| name == MARK || manifest::is_listed(name) || name.starts_with(index_file::FILE_NAME);
     let is_begun = names.iter().any(|name| name == MARK);
     if is_begun && names.iter().all(|name| is_ours(name) || name == manifest::FILE_NAME) {
         for name in names.iter().filter(|name| *name != MARK) {

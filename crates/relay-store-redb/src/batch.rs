@@ -11,7 +11,8 @@ use relay_core::{
 };
 use relay_journal::{Frame, Mark};
 
-use crate::blob_writer::Prepared;
+use crate::command::Front;
+use crate::command::Prepared;
 use crate::error::StoreError;
 use crate::format::Numbers;
 use crate::format::record::{self, ItemRecord, Removed, Trimmed, kind};
@@ -23,7 +24,6 @@ use crate::memtable::Memtable;
 use crate::payload;
 use crate::queue_cache::QueueCache;
 use crate::read::Reading;
-use crate::sweep::Front;
 use crate::tables::Tables;
 use crate::version::Version;
 

@@ -8,41 +8,23 @@ use relay_core::queue::{self, Admission};
 use relay_core::{Envelope, Seq};
 use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use crate::command::Prepared;
+use crate::command::{Job, Push};
 use crate::error::{StoreError, caught};
 use crate::excerpt::{ROWS_BESIDE, Wanted};
+use crate::exit_signal::ExitSignal;
 use crate::format;
 use crate::format::record::kind;
 use crate::payload;
 use crate::shared::Shared;
-use crate::writer::{Job, Push};
 
 /// No segment takes a second batch.
 const SEGMENT_BYTES: u64 = 0;
 
 /// A large payload is written in such pieces, each synced, so that no other sync has to wait for more of it than that.
 const PIECE_BYTES: u64 = 1024 * 1024;
-
-/// Told to whom it may concern when the thread that holds it ends, for whatever reason.
-pub(crate) struct ExitSignal(pub(crate) watch::Sender<()>);
-
-impl Drop for ExitSignal {
-    fn drop(&mut self) {
-        self.0.send_replace(());
-    }
-}
-
-/// What was done for a push before it reached the writer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Prepared {
-    #[default]
-    Nothing,
-    /// Its payload lies there, synced.
-    Written(Location),
-    /// It is known already. Whether the item with this number, whose payload never changes, has the same payload.
-    Compared(Seq, bool),
-}
 
 pub(crate) struct BlobWriter {
     pub(crate) _alive: ExitSignal,

@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use relay_core::{ItemId, Recipient, Seq};
 
+use crate::coverage::Coverage;
 use crate::dedup_filter::DedupFilter;
-use crate::error::{StoreError, caught};
+use crate::error::StoreError;
+use crate::format::Key;
 use crate::format::Live;
 use crate::format::Numbers;
-use crate::format::{Key, ParsedKey};
 use crate::index_snapshot::IndexSnapshot;
 use crate::journals::Journals;
 use crate::memtable::Memtable;
+use crate::memtable::SealedMemtable;
+use crate::pin::Pin;
 use crate::read::Reading;
 use crate::rows::{Rows, Slot};
-use crate::shared::Shared;
-use crate::snapshot::Pin;
-use crate::version::SealedMemtable;
 use crate::view::ReadView;
 
 /// So many rows of a queue are copied at most, a quarter of a millisecond's work. A page and what was acked within it are fewer.
@@ -51,16 +51,13 @@ pub(crate) struct Excerpt {
     acked: Arc<DedupFilter>,
 }
 
-/// The store is read whole once more when its index is opened anew meanwhile, so often: that is done once a second at most.
-const OVERTAKEN_MAX: usize = 3;
-
 /// All of a store, as it was at one moment. None of its files is taken away meanwhile.
 pub(crate) struct Whole {
     pub(crate) excerpt: Excerpt,
     /// What is noted of the live frames of each segment.
     pub(crate) segments: BTreeMap<u32, Live>,
     pub(crate) numbers: Numbers,
-    _pin: Pin,
+    pub(crate) _pin: Pin,
 }
 
 impl Whole {
@@ -78,51 +75,6 @@ impl Whole {
         }
         Ok(read)
     }
-}
-
-impl Shared {
-    /// The store as it is now.
-    pub(crate) fn whole(&self) -> Whole {
-        // Before anything is looked at that a file is needed for.
-        let pin = Pin::new(&self.pins);
-        let version = self.version();
-        let (excerpt, segments) = (version.whole(), version.segments());
-        Whole { excerpt, segments, numbers: version.numbers(), _pin: pin }
-    }
-
-    /// Reads the store as it is now; and once more, as it is by then, what may be wrong.
-    ///
-    /// # Errors
-    /// Those of `read`, and [`Whole::checked`].
-    pub(crate) fn read_whole<T>(
-        &self,
-        mut read: impl FnMut(&Whole) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let mut times = 0;
-        loop {
-            let whole = self.whole();
-            let found = caught(|| read(&whole));
-            times += 1;
-            // An error may come of it too.
-            match whole.checked(()) {
-                Ok(()) => return found,
-                Err(_) if times < OVERTAKEN_MAX => {}
-                Err(overtaken) => return Err(overtaken),
-            }
-        }
-    }
-}
-
-/// What an excerpt says of its queue, if it does not say all.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Coverage {
-    /// The first item of the queue.
-    first: Key,
-    /// The items from here on and before there.
-    from: Key,
-    to: Key,
-    /// And this name.
-    id: Option<ItemId>,
 }
 
 impl Excerpt {
@@ -198,25 +150,4 @@ fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, older: Seq, wanted: Wante
         }
     }
     Some(Coverage { first, from, to, id })
-}
-
-impl Coverage {
-    /// Whether nothing is known of a row that was not copied.
-    pub(crate) fn lacks(&self, key: &Key) -> bool {
-        match key.parse() {
-            Ok(ParsedKey::Item(..)) => *key != self.first && !(self.from..self.to).contains(key),
-            Ok(ParsedKey::ById(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
-            Ok(ParsedKey::Queue(_) | ParsedKey::Block(..)) => false,
-            Ok(ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Due(..)) | Err(_) => true,
-        }
-    }
-
-    /// As far as all is known of the rows from `from` on and before `to`; `None` if not even of the first one.
-    pub(crate) fn known_to(&self, from: &Key, to: &Key) -> Option<Key> {
-        let queue = from.about();
-        if *from >= Key::by_id_end(queue) && *to <= Key::items_start(queue.saturating_add(1)) {
-            return Some(*to);
-        }
-        (self.from <= *from && *to <= Key::items_end(queue)).then(|| self.to.min(*to))
-    }
 }

@@ -11,10 +11,12 @@ use crate::error::{StoreError, caught};
 use crate::format;
 use crate::format::ItemRow;
 use crate::format::record::Owner;
+use crate::index_file;
 use crate::payload;
-use crate::read::{QueueRows, Reading};
+use crate::queue_reader::QueueRows;
+use crate::read::Reading;
 use crate::verify;
-use crate::{Contents, RedbRelay, index};
+use crate::{Contents, RedbRelay};
 
 /// What is read together, in items and in payload bytes, unless one item alone is larger.
 const READ_ITEMS: usize = 256;
@@ -135,7 +137,7 @@ impl RedbRelay {
     fn measure(&self, stats: &mut Stats) -> Result<(), StoreError> {
         for name in self.disk.list()? {
             let kind = match name.as_str() {
-                index::FILE_NAME => &mut stats.index,
+                index_file::FILE_NAME => &mut stats.index,
                 name if !name.ends_with(".seg") => continue,
                 name if name.starts_with(format::PAYLOADS) => &mut stats.payloads,
                 _ => &mut stats.journal,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use relay_core::{ItemId, Recipient, Seq, Timestamp, Usage};
 
 use crate::format::{ItemRow, Key, QueueRow};
-use crate::read::QueueRows;
+use crate::queue_reader::QueueRows;
 use crate::view::ReadView;
 
 /// The queue of a recipient, as the rules hold it.

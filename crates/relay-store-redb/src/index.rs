@@ -1,5 +1,7 @@
 //! The database of the index, and the only way in which it is written: a checkpoint at a time, by one thread.
 
+pub(crate) mod rewriting;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -15,16 +17,12 @@ use crate::format::Live;
 use crate::format::Numbers;
 use crate::format::{self, Key};
 use crate::index_file::{Backend, IndexFile};
+use crate::index_file::{FILE_NAME, NEW_FILE_NAME};
+use crate::index_snapshot::read_segments;
 use crate::index_snapshot::{IndexSnapshot, OpenDatabase};
 use crate::io_throttle::IoThrottle;
 use crate::memtable::Memtable;
-use crate::rewriting::Rewriting;
-use crate::version::SealedMemtable;
-
-/// The file of the index in the storage directory.
-pub(crate) const FILE_NAME: &str = "relay.redb";
-/// A new index, until it takes the place of the old one.
-pub(crate) const NEW_FILE_NAME: &str = "relay.redb.new";
+use crate::memtable::SealedMemtable;
 
 /// An index that is smaller is never written anew.
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -111,18 +109,6 @@ pub(crate) const fn page_bytes(cache_bytes: usize) -> usize {
 /// Whether there is an index in the directory.
 pub(crate) fn exists(disk: &dyn Disk) -> io::Result<bool> {
     Ok(disk.list()?.iter().any(|name| name == FILE_NAME))
-}
-
-/// How many bytes the index takes, and a new one that is being written.
-pub(crate) fn file_bytes_of(disk: &dyn Disk) -> io::Result<u64> {
-    let mut bytes = 0;
-    for name in [FILE_NAME, NEW_FILE_NAME] {
-        match disk.open(name).and_then(|file| file.len()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            len => bytes += len?,
-        }
-    }
-    Ok(bytes)
 }
 
 impl Index {
@@ -304,52 +290,6 @@ impl Index {
         Ok(free_bytes.is_none_or(|free_bytes| free_bytes >= needed_bytes))
     }
 
-    /// Writes all that it holds, which is `base` now, into a new file, which then takes the place of the old one. On failure the old one
-    /// stays, unless it is not known which: [`Index::reopen`] makes that certain. Between small steps it asks `between` whether a checkpoint
-    /// was written, of what, and what the index holds then.
-    /// Returns the file that has lost its name, which is to be given back once nobody reads it.
-    pub(crate) fn rewrite(
-        &mut self,
-        index_snapshot: Arc<IndexSnapshot>,
-        between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
-    ) -> Result<Arc<IndexFile>, StoreError> {
-        let old = Arc::clone(&self.file);
-        let written = self.write_anew(index_snapshot, between);
-        if written.is_err() {
-            // What is half written takes space for nothing. While requests come it is not tried again with every checkpoint.
-            drop(self.disk.remove(NEW_FILE_NAME));
-            self.checkpoints = 0;
-        }
-        written.map(|()| old)
-    }
-
-    fn write_anew(
-        &mut self,
-        mut index_snapshot: Arc<IndexSnapshot>,
-        between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut rewriting = Rewriting::begin(&self.disk, self.cache_bytes, &self.throttle)?;
-        while !rewriting.step(&index_snapshot)? {
-            if let Some((sealed, now)) = between(self)? {
-                rewriting.follow(&sealed.memtable)?;
-                index_snapshot = now;
-            }
-        }
-        let new = rewriting.finish(&index_snapshot)?;
-        let before_bytes = self.file_bytes()?;
-        if let Err(error) = self.disk.rename(NEW_FILE_NAME, FILE_NAME).and_then(|()| self.disk.sync()) {
-            self.file.become_unsure();
-            return Err(error.into());
-        }
-        self.file.revoke();
-        self.db.replace();
-        *self = new;
-        self.checkpoints = 0;
-        let bytes = self.file_bytes()?;
-        tracing::info!(before_bytes, bytes, "the index was written anew");
-        Ok(())
-    }
-
     /// What the table of segments holds, of an index that was just written.
     pub(crate) fn know_segments(&self, segments: Arc<BTreeMap<u32, Live>>) {
         self.segments.get_or_init(|| segments);
@@ -393,19 +333,6 @@ impl Index {
         tx.set_quick_repair(true);
         Ok(tx)
     }
-}
-
-/// Writes all rows of `base` as an index of its own to another disk, and closes it. Making its name durable is left to the caller.
-pub(crate) fn write(
-    disk: &Arc<dyn Disk>,
-    cache_bytes: usize,
-    throttle: &Arc<IoThrottle>,
-    index_snapshot: &IndexSnapshot,
-) -> Result<(), StoreError> {
-    let mut rewriting = Rewriting::begin(disk, cache_bytes, throttle)?;
-    while !rewriting.step(index_snapshot)? {}
-    rewriting.finish(index_snapshot)?.close()?;
-    Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 
 /// Begins the table of numbers, in an index whose rows have so many bytes.
@@ -507,19 +434,6 @@ fn write_segments(
             table.insert(segment, (live.items, live.bytes))?;
             segments.insert(*segment, live);
         }
-    }
-    Ok(segments)
-}
-
-/// The live frames of each segment that has any.
-pub(crate) fn read_segments(
-    table: &impl ReadableTable<u32, (u64, u64)>,
-) -> Result<BTreeMap<u32, Live>, StoreError> {
-    let mut segments = BTreeMap::new();
-    for row in table.iter()? {
-        let (segment, live) = row?;
-        let (items, bytes) = live.value();
-        segments.insert(segment.value(), Live { items, bytes });
     }
     Ok(segments)
 }

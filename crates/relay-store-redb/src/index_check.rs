@@ -13,6 +13,7 @@ use relay_disk::{Directory, Disk, DiskFile};
 
 use crate::error::{OpenError, StoreError, caught};
 use crate::index::{self, Format};
+use crate::index_file;
 
 /// What redb writes is kept in pieces of this length.
 const PIECE_BYTES: usize = 4096;
@@ -53,7 +54,7 @@ fn check(disk: &dyn Disk, cache_bytes: usize) -> Result<bool, StoreError> {
     if !index::exists(disk)? {
         return Ok(true);
     }
-    let file = disk.open(index::FILE_NAME)?;
+    let file = disk.open(index_file::FILE_NAME)?;
     let mut builder = Database::builder();
     builder.set_cache_size(index::page_bytes(cache_bytes));
     Ok(builder.create_with_backend(Scratch::new(file)?)?.check_integrity()?)
@@ -64,7 +65,7 @@ pub(crate) fn format_on(disk: &dyn Disk) -> Result<Option<Format>, StoreError> {
     if !index::exists(disk)? {
         return Ok(None);
     }
-    let file = disk.open(index::FILE_NAME)?;
+    let file = disk.open(index_file::FILE_NAME)?;
     let mut builder = Database::builder();
     builder.set_cache_size(LOOK_CACHE_BYTES);
     caught(|| index::format(&builder.create_with_backend(Scratch::new(file)?)?)).map(Some)

@@ -12,6 +12,11 @@ use relay_disk::{Disk, DiskFile};
 
 use crate::io_throttle::IoThrottle;
 
+/// The file of the index in the storage directory.
+pub(crate) const FILE_NAME: &str = "relay.redb";
+/// A new index, until it takes the place of the old one.
+pub(crate) const NEW_FILE_NAME: &str = "relay.redb.new";
+
 /// So many bytes that lie together are written back at once: a sync of the journal waits for what the disk was given before.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -252,6 +257,18 @@ fn pieces(ranges: BTreeMap<u64, usize>) -> Vec<(u64, usize)> {
         }
     }
     pieces
+}
+
+/// How many bytes the index takes, and a new one that is being written.
+pub(crate) fn file_bytes_of(disk: &dyn Disk) -> io::Result<u64> {
+    let mut bytes = 0;
+    for name in [FILE_NAME, NEW_FILE_NAME] {
+        match disk.open(name).and_then(|file| file.len()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            len => bytes += len?,
+        }
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

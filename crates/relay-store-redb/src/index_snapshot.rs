@@ -1,19 +1,22 @@
 //! The index on disk, as one checkpoint left it. The only file that opens tables of redb for reading.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{AccessGuard, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
 use crate::format::Live;
 use crate::format::Numbers;
+use crate::format::QueueRow;
 use crate::format::{self, Key, ParsedKey};
-use crate::version::SealedMemtable;
+use crate::memtable::SealedMemtable;
+use crate::rows::Fresh;
 
 /// How many bytes of a stored value are its checksum.
 const CHECKSUM_BYTES: usize = 4;
@@ -43,6 +46,14 @@ pub(crate) struct OpenDatabase {
     db: Option<Database>,
     is_overtaken: AtomicBool,
     is_replaced: AtomicBool,
+}
+
+/// The value of a row.
+pub(crate) enum Value<'a> {
+    /// Of a memtable.
+    Fresh(Fresh<'a>),
+    /// Of the index, with its checksum behind it, which is checked when the value is looked at.
+    Stored(Key, AccessGuard<'a, &'static [u8]>),
 }
 
 /// What the rows of the index take, in bytes.
@@ -119,7 +130,7 @@ impl IndexSnapshot {
         let segments = match segments {
             Some(segments) => segments,
             None => {
-                let segments = crate::index::read_segments(&tx.open_table(format::SEGMENTS)?)?;
+                let segments = read_segments(&tx.open_table(format::SEGMENTS)?)?;
                 let checksum = format::meta_checksum(numbers, position, payloads_through, &segments);
                 match number(format::META_CHECKSUM)? {
                     Some(noted) if noted == checksum => {}
@@ -177,9 +188,9 @@ impl IndexSnapshot {
         Ok(self.names.iter()?)
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Result<Option<crate::view::Value<'_>>, StoreError> {
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'_>>, StoreError> {
         let Some(value) = self.rows.get(&*key.bytes())? else { return Ok(None) };
-        Ok(Some(crate::view::Value::Stored(*key, value)))
+        Ok(Some(Value::Stored(*key, value)))
     }
 
     /// The rows from `from` on and before `to`.
@@ -283,4 +294,35 @@ impl IndexSnapshot {
 /// CRC-32C of key and value.
 fn checksum(key: &Key, value: &[u8]) -> [u8; CHECKSUM_BYTES] {
     crc32c::crc32c_append(crc32c::crc32c(&key.bytes()), value).to_le_bytes()
+}
+
+impl Value<'_> {
+    /// The value alone, or that it is damaged.
+    pub(crate) fn bytes(&self) -> Result<Cow<'_, [u8]>, StoreError> {
+        match self {
+            Self::Fresh(row) => Ok(row.bytes()),
+            Self::Stored(key, guard) => IndexSnapshot::checked(key, guard.value()).map(Cow::Borrowed),
+        }
+    }
+
+    /// The same, of the row of a queue.
+    pub(crate) fn queue(&self) -> Result<Arc<QueueRow>, StoreError> {
+        match self {
+            Self::Fresh(Fresh::Queue(row)) => Ok(Arc::clone(row)),
+            value => QueueRow::decode(&value.bytes()?).map(Arc::new),
+        }
+    }
+}
+
+/// The live frames of each segment that has any.
+pub(crate) fn read_segments(
+    table: &impl ReadableTable<u32, (u64, u64)>,
+) -> Result<BTreeMap<u32, Live>, StoreError> {
+    let mut segments = BTreeMap::new();
+    for row in table.iter()? {
+        let (segment, live) = row?;
+        let (items, bytes) = live.value();
+        segments.insert(segment.value(), Live { items, bytes });
+    }
+    Ok(segments)
 }

@@ -31,21 +31,28 @@
 #![warn(missing_docs)]
 
 mod alarm;
+mod backlog;
 mod backup;
 mod batch;
 mod blob_writer;
+mod checkpoint_due;
 mod clock;
 mod cold;
+mod command;
+mod coverage;
 mod dedup_filter;
 mod error;
 mod excerpt;
+mod exit_signal;
 mod export;
+mod figures;
 mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
 mod import;
+mod imported;
 mod index;
 mod index_check;
 mod index_file;
@@ -59,15 +66,18 @@ mod memtable;
 mod metrics;
 mod open;
 mod payload;
+mod pin;
 mod progress;
 mod queue_cache;
+mod queue_reader;
 mod read;
+mod read_ahead;
 mod replay;
 mod reply;
-mod rewriting;
 mod rows;
 mod shared;
 mod snapshot;
+mod snapshots;
 mod space_monitor;
 mod sweep;
 mod tables;
@@ -96,23 +106,29 @@ use relay_core::{
 use relay_disk::{Directory, Disk};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::backlog::{Backlog, Permit};
 pub use crate::backup::{Copied, Progress, inspect, restore};
-use crate::blob_writer::{BlobWriter, ExitSignal, Prepared};
+use crate::blob_writer::BlobWriter;
+use crate::checkpoint_due::CheckpointDue;
+use crate::command::Task;
+use crate::command::{Answer, Job, Prepared, Push, Pushed};
 use crate::error::caught;
 pub use crate::error::{CopyError, OpenError, StoreError};
+use crate::exit_signal::ExitSignal;
 pub use crate::export::{Files, Stats};
-pub use crate::import::Imported;
+pub use crate::imported::Imported;
 pub use crate::index_check::{verify_index, verify_index_on};
-use crate::maintenance::{Maintenance, Task};
+use crate::maintenance::Maintenance;
 pub use crate::progress::OpenProgress;
 use crate::queue_cache::QueueCache;
 use crate::reply::{Responder, reply};
 use crate::shared::Shared;
-pub use crate::snapshot::{Snapshot, Snapshots};
-use crate::writer::{Answer, CheckpointDue, Job, Load, Payloads, Push, Pushed, Weight, Writer};
+pub use crate::snapshot::Snapshot;
+pub use crate::snapshots::Snapshots;
+use crate::writer::{Payloads, Writer};
 
 /// The file of the index, which every store has in its directory. Who owns it owns the store.
-pub const INDEX_FILE: &str = index::FILE_NAME;
+pub const INDEX_FILE: &str = index_file::FILE_NAME;
 
 /// When a caller that was turned away may come back: a few batches later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -163,7 +179,7 @@ pub struct RedbRelay {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     options: Options,
-    load: Arc<Load>,
+    load: Arc<Backlog>,
     readers: Arc<Semaphore>,
     findings: Vec<String>,
     /// `None` only while it is being dropped.
@@ -247,7 +263,13 @@ impl RedbRelay {
         let (alive, ended) = watch::channel(());
         let (tasks, asked) = std::sync::mpsc::channel::<Task>();
         let tasks = Arc::new(tasks);
-        shared.throttle.alarm.lead_to(&tasks);
+        let weak_tasks = Arc::downgrade(&tasks);
+        shared.throttle.alarm.connect(move || {
+            if let Some(tasks) = weak_tasks.upgrade() {
+                // A maintenance thread that is gone opens nothing any more.
+                drop(tasks.send(Task::Heal));
+            }
+        });
         let due = CheckpointDue {
             rows: options.checkpoint_rows,
             replay_bytes: options.checkpoint_bytes,
@@ -327,7 +349,7 @@ impl RedbRelay {
     }
 
     /// A share of the bound on what waits.
-    fn weigh(&self, bytes: u64) -> Result<Weight, Error> {
+    fn weigh(&self, bytes: u64) -> Result<Permit, Error> {
         let weight = self.load.take(bytes, self.options.waiting_bytes_max);
         weight.ok_or(Error::Overloaded { retry_after: RETRY_AFTER })
     }
@@ -384,7 +406,7 @@ impl Relay for RedbRelay {
         let is_large = envelope.payload_bytes() >= self.options.blob_bytes;
         let (recipient, id, payload) = (envelope.recipient.clone(), envelope.id(), envelope.payload.clone());
         self.read_ahead(|| (recipient.clone(), vec![id])).await;
-        let push = |caller| Push { envelope, caller, weight, ahead: Prepared::Nothing };
+        let push = |caller| Push { envelope, caller, permit: weight, ahead: Prepared::Nothing };
         let Pushed { outcome, compare } = if is_large {
             Self::submit(self.aside.as_ref(), push).await?
         } else {
@@ -429,7 +451,7 @@ impl Relay for RedbRelay {
     }
 
     fn figures(&self) -> Figures {
-        metrics::figures(&self.shared, self.load.waiting_bytes())
+        figures::figures(&self.shared, self.load.waiting_bytes())
     }
 }
 

@@ -12,9 +12,11 @@ use relay_core::Swept;
 use relay_journal::{Frame, ReadError, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::blob_writer::ExitSignal;
+use crate::checkpoint_due::CheckpointDue;
 use crate::clock::NOTE_AFTER_MS;
+use crate::command::{Job, Task, TaskResponder};
 use crate::error::{StoreError, caught};
+use crate::exit_signal::ExitSignal;
 use crate::format;
 use crate::format::record::{ItemRecord, kind};
 use crate::index::{Index, Written};
@@ -23,7 +25,6 @@ use crate::learn::Learning;
 use crate::metrics::Stopwatch;
 use crate::shared::Shared;
 use crate::snapshot::{self, Snapshot};
-use crate::writer::{CheckpointDue, Job, TaskResponder};
 
 /// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has to replay is bounded otherwise; this
 /// is for a relay that is nearly idle, and a checkpoint of few rows writes a page of the index for nearly each of them.
@@ -47,20 +48,6 @@ const EMPTIED_TOGETHER: u32 = 4;
 /// there is time.
 const SPARSE_PERCENT: u64 = 75;
 const SPARSE_PERCENT_QUIET: u64 = 90;
-
-/// What the maintenance thread is asked for.
-pub(crate) enum Task {
-    /// Much has piled up in memory.
-    Checkpoint,
-    /// The index has failed, and who met that could not wait.
-    Heal,
-    /// Take out what has expired, forget acked names whose time is over, and give back what that makes free.
-    Sweep(TaskResponder<Swept>),
-    /// Show the store as it is now, for as long as the snapshot is kept.
-    Snapshot(TaskResponder<Snapshot>),
-    /// Give back all that can be given back, whatever it costs.
-    Compact(TaskResponder<()>),
-}
 
 pub(crate) struct Maintenance {
     pub(crate) _alive: ExitSignal,

@@ -1,7 +1,7 @@
 //! The list of the files of a backup, as text: a line that says what it is, one for each file with its checksum, length and name, and
 //! one that says how many there were and has the checksum of all before it.
 
-use crate::index;
+use crate::index_file;
 
 /// The file in the directory of a backup.
 pub(crate) const FILE_NAME: &str = "relay.backup";
@@ -65,7 +65,7 @@ fn entry(line: &str) -> Option<Entry> {
 
 /// Whether it is the name of a file that a backup consists of.
 pub(crate) fn is_listed(name: &str) -> bool {
-    name == index::FILE_NAME || name.ends_with(".seg") && !name.contains(['/', '\0'])
+    name == index_file::FILE_NAME || name.ends_with(".seg") && !name.contains(['/', '\0'])
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use relay_core::Recipient;
+use relay_journal::Position;
 
 use crate::format::{Change, Numbers};
 use crate::rows::Rows;
@@ -22,6 +23,15 @@ pub(crate) struct Memtable {
 
 /// So many items in the rows of queues count as a row: they take about as much memory.
 const ITEMS_OF_A_ROW: usize = 4;
+
+/// A memtable that changes no more, until it is in the index.
+pub(crate) struct SealedMemtable {
+    pub(crate) memtable: Memtable,
+    /// Where the journal goes on behind it.
+    pub(crate) position: Position,
+    /// Up to this number payload files are decided.
+    pub(crate) payloads_through: u32,
+}
 
 impl Memtable {
     /// An empty memtable on top of one that has given away `numbers`.

@@ -1,16 +1,10 @@
 //! What the store counts and times of its own work, for [`Figures`]. Nothing here decides anything, and nothing waits for it: an
 //! observation is an addition or two, without a lock and without memory.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use relay_core::{Figures, FileUse, Histogram, Timestamp, Usage};
-use relay_journal::Reader;
-
-use crate::format::Live;
-use crate::journals::Journals;
-use crate::shared::Shared;
+use relay_core::{Histogram, Timestamp};
 
 /// Requests in a batch.
 const BATCH_REQUESTS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
@@ -46,16 +40,16 @@ const DELIVERY_AGE_MS: &[u64] = &[
 /// The counters and clocks of one store.
 #[derive(Debug)]
 pub(crate) struct StoreMetrics {
-    batch_requests: Histogram,
-    sync_us: Histogram,
-    checkpoint_us: Histogram,
-    checkpoints_failed: AtomicU64,
-    delivery_age_ms: Histogram,
-    index_bytes: AtomicU64,
+    pub(crate) batch_requests: Histogram,
+    pub(crate) sync_us: Histogram,
+    pub(crate) checkpoint_us: Histogram,
+    pub(crate) checkpoints_failed: AtomicU64,
+    pub(crate) delivery_age_ms: Histogram,
+    pub(crate) index_bytes: AtomicU64,
     /// Everything that was due then is reclaimed.
-    swept_ms: AtomicU64,
+    pub(crate) swept_ms: AtomicU64,
     /// When there was last nothing to be given back.
-    tidy_ms: AtomicU64,
+    pub(crate) tidy_ms: AtomicU64,
 }
 
 /// Measures how long something takes.
@@ -130,54 +124,4 @@ impl StoreMetrics {
     pub(crate) fn tidy(&self, now: Timestamp) {
         self.tidy_ms.fetch_max(now.as_ms(), Ordering::Relaxed);
     }
-}
-
-/// All that the store tells.
-pub(crate) fn figures(shared: &Shared, waiting_bytes: u64) -> Figures {
-    let (seen, reading) = (&shared.metrics, shared.clock.read());
-    let now_ms = reading.now.as_ms();
-    let lag_ms = |since: &AtomicU64| Some(now_ms.saturating_sub(since.load(Ordering::Relaxed)));
-    Figures {
-        batch_requests: Some(seen.batch_requests.distribution()),
-        sync_us: Some(seen.sync_us.distribution()),
-        checkpoint_us: Some(seen.checkpoint_us.distribution()),
-        checkpoints_failed: Some(seen.checkpoints_failed.load(Ordering::Relaxed)),
-        delivery_age_ms: Some(seen.delivery_age_ms.distribution()),
-        live: Some(live(shared)),
-        waiting_bytes: Some(waiting_bytes),
-        damaged_items: Some(shared.damaged_items.load(Ordering::Relaxed)),
-        is_full: Some(shared.space.is_full()),
-        files: files(&shared.journal, seen.index_bytes.load(Ordering::Relaxed)),
-        sweep_lag_ms: lag_ms(&seen.swept_ms),
-        reclaim_lag_ms: lag_ms(&seen.tidy_ms),
-        clock_offset_ms: Some(reading.offset_ms()),
-    }
-}
-
-/// What lives, by the counts of the segments. The lock is held for the changes since the last checkpoint alone.
-fn live(shared: &Shared) -> Usage {
-    let version = shared.version();
-    let (index_snapshot, change) = (std::sync::Arc::clone(version.index_snapshot()), version.change());
-    drop(version);
-    let Live { items, bytes } = sum(&index_snapshot.segments).changed(change);
-    Usage { items, bytes }
-}
-
-fn sum(segments: &BTreeMap<u32, Live>) -> Live {
-    segments.values().fold(Live::default(), |sum, live| Live {
-        items: sum.items.saturating_add(live.items),
-        bytes: sum.bytes.saturating_add(live.bytes),
-    })
-}
-
-fn files(journals: &Journals, index_bytes: u64) -> Vec<FileUse> {
-    let all = |kind, journal: &Reader| {
-        let (files, bytes) = journal.usage();
-        FileUse { kind, files, bytes }
-    };
-    vec![
-        all("journal", &journals.main),
-        all("payload", &journals.payloads),
-        FileUse { kind: "index", files: 1, bytes: index_bytes },
-    ]
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use relay_core::{ItemId, Limits, Page, Pull, Recipient, Seq, queue};
 use relay_journal::{Location, ReadError};
 
+use crate::checkpoint_due::CheckpointDue;
 use crate::clock::WatchedTime;
-use crate::cold;
 use crate::error::{StoreError, caught};
+use crate::excerpt::Whole;
 use crate::excerpt::{Excerpt, ROWS_BESIDE, ROWS_MAX, Wanted};
 use crate::format::ItemRow;
 use crate::format::record::Owner;
@@ -18,14 +19,19 @@ use crate::io_throttle::IoThrottle;
 use crate::journals::Journals;
 use crate::metrics::StoreMetrics;
 use crate::payload;
+use crate::pin::Pin;
 use crate::queue_cache::QueueCache;
-use crate::read::{QueueRows, Reading};
+use crate::queue_reader::QueueRows;
+use crate::read::Reading;
+use crate::read_ahead;
 use crate::space_monitor::SpaceMonitor;
 use crate::version::Version;
-use crate::writer::CheckpointDue;
 
 /// How often a writer that waits for a checkpoint looks by itself, should it not be told.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The store is read whole once more when its index is opened anew meanwhile, so often: that is done once a second at most.
+const OVERTAKEN_MAX: usize = 3;
 
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
@@ -162,7 +168,7 @@ impl Shared {
             (Arc::clone(version.index_snapshot()), Arc::clone(version.acked()))
         };
         // What goes wrong the writer meets as well, and tells.
-        drop(caught(|| cold::read_ahead(&index_snapshot, &acked, recipient, items)));
+        drop(caught(|| read_ahead::read_ahead(&index_snapshot, &acked, recipient, items)));
     }
 
     /// Whether the queued item has this payload; `None` when it is gone.
@@ -311,6 +317,39 @@ impl Shared {
         }
         self.damaged_items.fetch_add(damaged, Ordering::Relaxed);
         Ok(Some(Page { items: filled, next, remaining }))
+    }
+}
+
+impl Shared {
+    /// The store as it is now.
+    pub(crate) fn whole(&self) -> Whole {
+        // Before anything is looked at that a file is needed for.
+        let pin = Pin::new(&self.pins);
+        let version = self.version();
+        let (excerpt, segments) = (version.whole(), version.segments());
+        Whole { excerpt, segments, numbers: version.numbers(), _pin: pin }
+    }
+
+    /// Reads the store as it is now; and once more, as it is by then, what may be wrong.
+    ///
+    /// # Errors
+    /// Those of `read`, and [`Whole::checked`].
+    pub(crate) fn read_whole<T>(
+        &self,
+        mut read: impl FnMut(&Whole) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut times = 0;
+        loop {
+            let whole = self.whole();
+            let found = caught(|| read(&whole));
+            times += 1;
+            // An error may come of it too.
+            match whole.checked(()) {
+                Ok(()) => return found,
+                Err(_) if times < OVERTAKEN_MAX => {}
+                Err(overtaken) => return Err(overtaken),
+            }
+        }
     }
 }
 

@@ -3,20 +3,16 @@
 //! replayed and nobody waits for anybody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use relay_disk::Disk;
-use tokio::sync::{mpsc, oneshot};
 
-use crate::RedbRelay;
 use crate::error::StoreError;
 use crate::format;
 use crate::index::Index;
 use crate::index_snapshot::IndexSnapshot;
 use crate::io_throttle::IoThrottle;
-use crate::maintenance::Task;
+use crate::pin::Pin;
 use crate::shared::Shared;
-use crate::writer::Job;
 
 /// A store as it was at one moment.
 pub struct Snapshot {
@@ -32,74 +28,10 @@ pub struct Snapshot {
     pub(crate) _pin: Pin,
 }
 
-/// Asks a store for snapshots, and does not keep it from being closed.
-#[derive(Clone, Debug)]
-pub struct Snapshots {
-    mailbox: mpsc::WeakSender<Job>,
-}
-
-/// As long as there is one, no file of the store is removed.
-pub(crate) struct Pin(Arc<AtomicUsize>);
-
-impl Pin {
-    pub(crate) fn new(pins: &Arc<AtomicUsize>) -> Self {
-        pins.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(pins))
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Snapshot").field("files", &self.files.len()).finish_non_exhaustive()
     }
-}
-
-impl RedbRelay {
-    /// A way to snapshots of this store.
-    #[must_use]
-    pub fn snapshots(&self) -> Snapshots {
-        Snapshots { mailbox: self.mailbox.as_ref().map(mpsc::Sender::downgrade).unwrap_or_else(closed) }
-    }
-
-    /// Gives back all that can be given back, however little: empties sparse segments and writes the index anew. It takes long;
-    /// requests go on meanwhile.
-    ///
-    /// # Errors
-    /// The store's; it is as good as before.
-    pub async fn compact(&self) -> Result<(), StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let mailbox = self.mailbox.clone().ok_or(StoreError::WriterEnded)?;
-        ask(mailbox, Task::Compact(caller)).await?;
-        answer.await.map_err(|_| StoreError::WriterEnded)?
-    }
-}
-
-/// A mailbox that nobody looks into.
-fn closed() -> mpsc::WeakSender<Job> {
-    mpsc::channel(1).0.downgrade()
-}
-
-impl Snapshots {
-    /// The store as it is now: with all that was answered by now, and perhaps some of what comes next.
-    ///
-    /// # Errors
-    /// When the store is closed, or its index cannot be written.
-    pub async fn take(&self) -> Result<Snapshot, StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let mailbox = self.mailbox.upgrade().ok_or(StoreError::WriterEnded)?;
-        ask(mailbox, Task::Snapshot(caller)).await?;
-        answer.await.map_err(|_| StoreError::WriterEnded)?
-    }
-}
-
-async fn ask(mailbox: mpsc::Sender<Job>, task: Task) -> Result<(), StoreError> {
-    mailbox.send(Job::Keep(task)).await.map_err(|_| StoreError::WriterEnded)
 }
 
 /// What belongs to the checkpoint that `core` rests on. For the maintenance thread alone, which takes no file away meanwhile.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use relay_core::{Clock, Timestamp};
 use relay_disk::Disk;
 
-use crate::index;
+use crate::index_file;
 use crate::journals::Journals;
 
 /// It looks again after so long, by the clock as it is: also when that was set back.
@@ -129,7 +129,7 @@ impl SpaceMonitor {
     /// What the files take together. The lengths of the many are known without asking the disk.
     fn store_bytes(&self) -> io::Result<u64> {
         let journal_bytes = [&self.journal.main, &self.journal.payloads].map(|journal| journal.usage().1);
-        Ok(journal_bytes.iter().sum::<u64>() + index::file_bytes_of(&*self.disk)?)
+        Ok(journal_bytes.iter().sum::<u64>() + index_file::file_bytes_of(&*self.disk)?)
     }
 }
 

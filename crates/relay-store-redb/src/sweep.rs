@@ -8,16 +8,16 @@ use std::sync::Arc;
 use relay_core::{Queued as _, Seq, Swept, Timestamp};
 use tokio::sync::oneshot;
 
+use crate::command::{Front, Job, Walked};
 use crate::dedup_filter::{DedupFilter, slot_ms};
 use crate::error::{StoreError, caught};
 use crate::format::record::FrontSum;
 use crate::format::{self, ItemRow, Key, QueueRow};
 use crate::index_snapshot::IndexSnapshot;
 use crate::maintenance::Maintenance;
-use crate::read::QueueRows;
+use crate::queue_reader::QueueRows;
 use crate::tables::is_over;
 use crate::view::ReadView;
-use crate::writer::Job;
 
 /// How many queues the writer is handed at once: half a millisecond of its time.
 const QUEUES_TOGETHER: usize = 128;
@@ -28,22 +28,6 @@ const ITEMS_TOGETHER: [u64; 3] = [8192, 512, 64];
 
 /// How many rows are looked at, and taken away, at once, in some 0.2 s. No checkpoint can begin meanwhile.
 const ROWS_TOGETHER: usize = 65_536;
-
-/// A queue of which something has expired.
-pub(crate) struct Front {
-    pub(crate) queue: u64,
-    /// What that is, if its items have rows of their own. Otherwise they are in the row of the queue, for the writer to see.
-    pub(crate) walked: Option<Walked>,
-}
-
-/// Items at the front of a queue that have expired.
-pub(crate) struct Walked {
-    /// Where the walk began.
-    pub(crate) from: Seq,
-    /// The last one.
-    pub(crate) through: Seq,
-    pub(crate) sum: FrontSum,
-}
 
 /// Some acked names whose time is over.
 struct Over {

@@ -20,12 +20,13 @@ use crate::format::{
 };
 use crate::format::{Change, Numbers};
 use crate::handle::{AckedName, OpenQueue};
+use crate::index_snapshot::Value;
 use crate::memtable::Memtable;
 use crate::queue_cache::QueueCache;
-use crate::read::QueueRows;
+use crate::queue_reader::QueueRows;
 use crate::rows::Slot;
 use crate::version::Version;
-use crate::view::{ReadView, Value};
+use crate::view::ReadView;
 
 /// The rows as they are, and the changes to them.
 pub(crate) struct Tables<'s> {

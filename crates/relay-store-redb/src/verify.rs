@@ -20,11 +20,13 @@ use crate::format;
 use crate::format::Key;
 use crate::format::Live;
 use crate::format::{Change, Numbers};
-use crate::read::{QueueRows, Reading};
+use crate::index_snapshot::Value;
+use crate::queue_reader::QueueRows;
+use crate::read::Reading;
 use crate::shared::Shared;
 use crate::verify::rows::Rows;
 use crate::verify::twice::Twice;
-use crate::view::{ReadView, Value};
+use crate::view::ReadView;
 
 /// What is counted along the way.
 struct Counted {

@@ -15,8 +15,8 @@ use crate::format::Live;
 use crate::format::record::{ItemRecord, Owner};
 use crate::format::{Change, Numbers};
 use crate::index_snapshot::IndexSnapshot;
-use crate::memtable::Memtable;
-use crate::read::QueueRows;
+use crate::memtable::{Memtable, SealedMemtable};
+use crate::queue_reader::QueueRows;
 use crate::view::ReadView;
 
 /// How many numbers are left out after damage: more than what a restart replays can have told.
@@ -43,15 +43,6 @@ struct Payloads {
     through: u32,
     /// The bytes of those since the last checkpoint began.
     bytes: u64,
-}
-
-/// A memtable that changes no more, until it is in the index.
-pub(crate) struct SealedMemtable {
-    pub(crate) memtable: Memtable,
-    /// Where the journal goes on behind it.
-    pub(crate) position: Position,
-    /// Up to this number payload files are decided.
-    pub(crate) payloads_through: u32,
 }
 
 impl Version {

@@ -1,19 +1,19 @@
 //! One view of all memtables and the index below them, the newest on top.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use redb::AccessGuard;
 use relay_core::{ItemId, Recipient, Timestamp};
 
+use crate::coverage::Coverage;
 use crate::dedup_filter::DedupFilter;
 use crate::error::{StoreError, caught};
-use crate::excerpt::Coverage;
 use crate::format::{self, Key, QueueRow};
 use crate::index_snapshot::IndexSnapshot;
+use crate::index_snapshot::Value;
 use crate::memtable::Memtable;
 use crate::queue_cache::QueueCache;
-use crate::rows::{Found, Fresh, Range};
+use crate::rows::{Found, Range};
 
 /// The most memtables that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
 const MEMTABLES_MAX: usize = 3;
@@ -33,14 +33,6 @@ pub(crate) struct ReadView<'a> {
 
 /// A recipient and the number of the queue that it leads to, or that this cannot be read.
 pub(crate) type NameFound<'a> = Result<(&'a Recipient, u64), StoreError>;
-
-/// The value of a row.
-pub(crate) enum Value<'a> {
-    /// Of a memtable.
-    Fresh(Fresh<'a>),
-    /// Of the index, with its checksum behind it, which is checked when the value is looked at.
-    Stored(Key, AccessGuard<'a, &'static [u8]>),
-}
 
 /// The rows of a range in order, or in reverse order, without those that are gone. A damaged row is an error, and what comes after it is
 /// shown all the same.
@@ -233,24 +225,6 @@ impl<'a> ReadView<'a> {
             SnapshotRange { range: self.index_snapshot.range(from, to)?, from: *from, to: *to, head: None };
         index_snapshot.advance(reverse)?;
         Ok(Merger { reverse, memtables, index_snapshot, is_cut })
-    }
-}
-
-impl Value<'_> {
-    /// The value alone, or that it is damaged.
-    pub(crate) fn bytes(&self) -> Result<Cow<'_, [u8]>, StoreError> {
-        match self {
-            Self::Fresh(row) => Ok(row.bytes()),
-            Self::Stored(key, guard) => IndexSnapshot::checked(key, guard.value()).map(Cow::Borrowed),
-        }
-    }
-
-    /// The same, of the row of a queue.
-    pub(crate) fn queue(&self) -> Result<Arc<QueueRow>, StoreError> {
-        match self {
-            Self::Fresh(Fresh::Queue(row)) => Ok(Arc::clone(row)),
-            value => QueueRow::decode(&value.bytes()?).map(Arc::new),
-        }
     }
 }
 

@@ -3,34 +3,34 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Rejection, Seq, Timestamp,
+    Ack, AckOutcome, Envelope, Limits, Timestamp,
     queue::{self, Admission},
 };
-use relay_journal::{Frame, Journal, JournalError, Location, Position};
+use relay_journal::{Journal, JournalError, Location, Position};
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
 
+use crate::backlog::Permit;
 use crate::batch::Batch;
-use crate::blob_writer::{ExitSignal, Prepared};
+use crate::checkpoint_due::CheckpointDue;
+use crate::command::{Answer, Front, Job, Prepared, Push, Pushed, Task, TaskResponder};
 use crate::dedup_filter::slot_ms;
 use crate::error::{StoreError, caught};
+use crate::exit_signal::ExitSignal;
 use crate::format;
 use crate::format::record::kind;
-use crate::import::{self, Imported};
+use crate::import;
+use crate::imported::Imported;
 use crate::index_snapshot::IndexSnapshot;
-use crate::maintenance::Task;
 use crate::memtable::Memtable;
 use crate::metrics::Stopwatch;
 use crate::queue_cache::QueueCache;
 use crate::reply::{Responder, WakeBatch};
 use crate::shared::Shared;
-use crate::sweep::Front;
-use crate::version::Version;
 
 /// The most requests of one batch, and the cost in bytes after which it takes no more.
 const BATCH_JOBS_MAX: usize = 1024;
@@ -44,81 +44,11 @@ const ACK_STEP_ITEMS: usize = 1024;
 /// this time, and waking a thread up takes a tenth of what a push does. It costs what no other thread wants of a core.
 const LOOK_OUT: Duration = Duration::from_micros(150);
 
-/// So many times what makes a checkpoint due, and no more, piles up in memory while one is written.
-const PILE_UP: u32 = 2;
-
-pub(crate) type Answer<T> = Result<T, StoreError>;
-
-/// Whom to tell of what is asked for now and then, once it is known.
-pub(crate) type TaskResponder<T> = oneshot::Sender<Answer<T>>;
-
-/// What became of a push.
-pub(crate) struct Pushed {
-    /// It may be refused, which is no failure.
-    pub(crate) outcome: Result<PushOutcome, Rejection>,
-    /// It is known, and whether the item with this number has the same payload is still to be found out: that may take the disk.
-    pub(crate) compare: Option<Seq>,
-}
-
-/// What a caller wants written.
-pub(crate) enum Job {
-    Push(Push),
-    Ack(Ack, Responder<Answer<AckOutcome>>, Weight),
-    /// Take what has expired out of these queues, and tell how many items that were.
-    Trim(Vec<Front>, Arc<IndexSnapshot>, TaskResponder<u64>),
-    /// Copy the items of these records to the end of the journal, as far as they still lie there.
-    Move(Vec<Frame>, TaskResponder<()>),
-    /// Items of another store.
-    Import(Vec<ImportItem>, TaskResponder<Imported>),
-    /// For the maintenance thread, once all before it is decided.
-    Keep(Task),
-}
-
-/// A push on its way.
-pub(crate) struct Push {
-    pub(crate) envelope: Envelope,
-    pub(crate) caller: Responder<Answer<Pushed>>,
-    pub(crate) weight: Weight,
-    pub(crate) ahead: Prepared,
-}
-
 /// What an acked item costs, in payload bytes that take as long to write: four thousand of them fill a batch.
 const ACK_ITEM_COST_BYTES: u64 = 1024;
 
 /// What a push costs beside its payload: names, rows, the job itself.
 const PUSH_COST_BYTES: u64 = 512;
-
-/// The cost in bytes of all that waits. Each request holds its [`Weight`] until it is answered.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    bytes: AtomicU64,
-}
-
-/// A request's share of the [`Load`], given back when it is dropped.
-pub(crate) struct Weight {
-    load: Arc<Load>,
-    bytes: u64,
-}
-
-impl Load {
-    /// Takes a share, unless something is waiting already and the sum would pass `max`.
-    pub(crate) fn take(self: &Arc<Self>, bytes: u64, max: u64) -> Option<Weight> {
-        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let weight = Weight { load: Arc::clone(self), bytes };
-        (waiting == 0 || waiting.saturating_add(bytes) <= max).then_some(weight)
-    }
-
-    /// What waits, in bytes.
-    pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Weight {
-    fn drop(&mut self) {
-        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// The writer's side of the store.
 pub(crate) struct Writer {
@@ -138,32 +68,6 @@ pub(crate) struct Writer {
     pub(crate) undecided: Payloads,
 }
 
-/// When a checkpoint is due: what waits for it in memory, and what a restart would replay.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CheckpointDue {
-    pub(crate) rows: usize,
-    pub(crate) replay_bytes: u64,
-    pub(crate) segment_bytes: u64,
-}
-
-impl CheckpointDue {
-    /// What lies aside is not replayed, but waits for a checkpoint to be given back.
-    pub(crate) fn is_due(&self, version: &Version) -> bool {
-        self.is_passed(version, 1) || version.payload_bytes() >= self.replay_bytes
-    }
-
-    /// So much that more has to wait.
-    pub(crate) fn piled_up(&self, version: &Version) -> bool {
-        self.is_passed(version, PILE_UP)
-    }
-
-    fn is_passed(&self, version: &Version, times: u32) -> bool {
-        let rows = self.rows.saturating_mul(times as usize);
-        let bytes = self.replay_bytes.saturating_mul(u64::from(times));
-        version.waiting_rows() >= rows || version.replay_bytes(self.segment_bytes) >= bytes
-    }
-}
-
 /// An ack that takes several batches.
 pub(crate) struct Acking {
     /// What is left of it.
@@ -171,14 +75,14 @@ pub(crate) struct Acking {
     /// What became of the parts before.
     outcome: AckOutcome,
     caller: Responder<Answer<AckOutcome>>,
-    weight: Weight,
+    permit: Permit,
 }
 
 /// The answers of a batch, kept until it is synced.
 #[derive(Default)]
 struct Answers {
-    pushes: Vec<(Responder<Answer<Pushed>>, Pushed, Weight)>,
-    acks: Vec<(Responder<Answer<AckOutcome>>, AckOutcome, Weight)>,
+    pushes: Vec<(Responder<Answer<Pushed>>, Pushed, Permit)>,
+    acks: Vec<(Responder<Answer<AckOutcome>>, AckOutcome, Permit)>,
     moves: Vec<TaskResponder<()>>,
     trims: Vec<(TaskResponder<u64>, u64)>,
     imports: Vec<(TaskResponder<Imported>, Imported)>,
@@ -235,8 +139,8 @@ impl Writer {
             match job {
                 // Should the maintenance thread be gone, who waits hears of it as the task is dropped.
                 Job::Keep(task) => drop(self.maintenance.send(task)),
-                Job::Ack(ack, caller, weight) if ack.items().len() > ACK_STEP_ITEMS => {
-                    self.acks.push_back(Acking::new(ack, caller, weight));
+                Job::Ack(ack, caller, permit) if ack.items().len() > ACK_STEP_ITEMS => {
+                    self.acks.push_back(Acking::new(ack, caller, permit));
                 }
                 job => writes.push(job),
             }
@@ -344,19 +248,19 @@ impl Writer {
 
 fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answers: &mut Answers) {
     match job {
-        Job::Push(Push { envelope, caller, weight, ahead }) => {
+        Job::Push(Push { envelope, caller, permit, ahead }) => {
             batch.ahead = ahead;
             batch.compares_later = true;
             match alone(batch, |batch| queue::push(batch, limits, now, envelope)) {
                 Ok(outcome) => {
                     let compare = batch.take_to_compare();
-                    answers.pushes.push((caller, Pushed { outcome, compare }, weight));
+                    answers.pushes.push((caller, Pushed { outcome, compare }, permit));
                 }
                 Err(error) => refuse(caller, &error),
             }
         }
-        Job::Ack(ack, caller, weight) => match alone(batch, |batch| queue::ack(batch, limits, now, &ack)) {
-            Ok(outcome) => answers.acks.push((caller, outcome, weight)),
+        Job::Ack(ack, caller, permit) => match alone(batch, |batch| queue::ack(batch, limits, now, &ack)) {
+            Ok(outcome) => answers.acks.push((caller, outcome, permit)),
             Err(error) => refuse(caller, &error),
         },
         Job::Move(frames, caller) => {
@@ -410,7 +314,7 @@ fn ack_step(
     if acking.parts.len() > 0 {
         acks.push_front(acking);
     } else {
-        answers.acks.push((acking.caller, acking.outcome, acking.weight));
+        answers.acks.push((acking.caller, acking.outcome, acking.permit));
     }
 }
 
@@ -468,9 +372,9 @@ impl Job {
 }
 
 impl Acking {
-    fn new(ack: Ack, caller: Responder<Answer<AckOutcome>>, weight: Weight) -> Self {
+    fn new(ack: Ack, caller: Responder<Answer<AckOutcome>>, permit: Permit) -> Self {
         let parts = Box::new(ack.into_parts(ACK_STEP_ITEMS));
-        Self { parts, outcome: AckOutcome::default(), caller, weight }
+        Self { parts, outcome: AckOutcome::default(), caller, permit }
     }
 }
 

@@ -14,7 +14,8 @@ use crate::format::{
     SPILLED_UNTIL_ITEMS,
 };
 use crate::payload;
-use crate::read::{QueueRows, Reading};
+use crate::queue_reader::QueueRows;
+use crate::read::Reading;
 use crate::verify::{Counted, contain};
 
 /// How many bytes of records are read together, unless one alone is longer, and of how many items.

@@ -7,7 +7,8 @@ use relay_core::{Seq, Timestamp};
 
 use crate::error::StoreError;
 use crate::format::{self, ItemRow, Items, Key, ParsedKey, QueueRow};
-use crate::view::{ReadView, Value};
+use crate::index_snapshot::Value;
+use crate::view::ReadView;
 
 /// A row as a range shows it.
 type Row<'a> = Result<(Key, Value<'a>), StoreError>;

@@ -8,7 +8,8 @@ use relay_disk::Disk;
 
 use crate::error::StoreError;
 use crate::format::{self, Key};
-use crate::index::{self, Index, NEW_FILE_NAME};
+use crate::index::{self, Index, Written};
+use crate::index_file::{FILE_NAME, IndexFile, NEW_FILE_NAME};
 use crate::index_snapshot::IndexSnapshot;
 use crate::io_throttle::IoThrottle;
 use crate::memtable::Memtable;
@@ -31,6 +32,67 @@ enum Copied {
     RowsThrough(Vec<u8>),
     /// All rows, and the names up to this one.
     NamesThrough(String),
+}
+
+impl Index {
+    /// Writes all that it holds, which is `base` now, into a new file, which then takes the place of the old one. On failure the old one
+    /// stays, unless it is not known which: [`Index::reopen`] makes that certain. Between small steps it asks `between` whether a checkpoint
+    /// was written, of what, and what the index holds then.
+    /// Returns the file that has lost its name, which is to be given back once nobody reads it.
+    pub(crate) fn rewrite(
+        &mut self,
+        index_snapshot: Arc<IndexSnapshot>,
+        between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
+    ) -> Result<Arc<IndexFile>, StoreError> {
+        let old = Arc::clone(&self.file);
+        let written = self.write_anew(index_snapshot, between);
+        if written.is_err() {
+            // What is half written takes space for nothing. While requests come it is not tried again with every checkpoint.
+            drop(self.disk.remove(NEW_FILE_NAME));
+            self.checkpoints = 0;
+        }
+        written.map(|()| old)
+    }
+
+    fn write_anew(
+        &mut self,
+        mut index_snapshot: Arc<IndexSnapshot>,
+        between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut rewriting = Rewriting::begin(&self.disk, self.cache_bytes, &self.throttle)?;
+        while !rewriting.step(&index_snapshot)? {
+            if let Some((sealed, now)) = between(self)? {
+                rewriting.follow(&sealed.memtable)?;
+                index_snapshot = now;
+            }
+        }
+        let new = rewriting.finish(&index_snapshot)?;
+        let before_bytes = self.file_bytes()?;
+        if let Err(error) = self.disk.rename(NEW_FILE_NAME, FILE_NAME).and_then(|()| self.disk.sync()) {
+            self.file.become_unsure();
+            return Err(error.into());
+        }
+        self.file.revoke();
+        self.db.replace();
+        *self = new;
+        self.checkpoints = 0;
+        let bytes = self.file_bytes()?;
+        tracing::info!(before_bytes, bytes, "the index was written anew");
+        Ok(())
+    }
+}
+
+/// Writes all rows of `base` as an index of its own to another disk, and closes it. Making its name durable is left to the caller.
+pub(crate) fn write(
+    disk: &Arc<dyn Disk>,
+    cache_bytes: usize,
+    throttle: &Arc<IoThrottle>,
+    index_snapshot: &IndexSnapshot,
+) -> Result<(), StoreError> {
+    let mut rewriting = Rewriting::begin(disk, cache_bytes, throttle)?;
+    while !rewriting.step(index_snapshot)? {}
+    rewriting.finish(index_snapshot)?.close()?;
+    Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
 }
 
 impl Rewriting {
