@@ -5,7 +5,7 @@
 
 mod base64;
 mod field;
-mod mistake;
+pub(crate) mod mistake;
 mod page;
 
 use std::borrow::Cow;
@@ -21,9 +21,8 @@ use self::base64::{STANDARD, reason};
 use self::mistake::read;
 use crate::cursor::CursorKey;
 use crate::error::ApiError;
-use crate::metrics::Counts;
+use crate::metrics::counts::Counts;
 
-pub(crate) use mistake::Mistake;
 pub(crate) use page::PageJson;
 
 #[cfg(feature = "fuzzing")]

@@ -21,8 +21,8 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::budget::{Budget, Share, no_room};
-use crate::connection_state::InFlightRequest;
 use crate::error::ApiError;
+use crate::in_flight_request::InFlightRequest;
 use crate::monotonic;
 use crate::pace::slowest;
 use crate::rate_limit::{Client, RateLimiter};

@@ -23,6 +23,7 @@ use crate::connection::{Acceptor, Connections, Protocols, Stage};
 use crate::connection_io::ConnectionIo;
 use crate::connection_state::ConnectionState;
 use crate::cursor::CursorKey;
+use crate::in_flight_request::InFlightRequest;
 use crate::monotonic;
 use crate::open_connections::OpenConnections;
 use crate::response::ApiResponse;
@@ -117,7 +118,7 @@ async fn worker(body: Bytes) -> Option<impl Fn(Accepted) -> LocalBoxFuture<'stat
 async fn answer(mut request: Request, body: Bytes) -> Result<HttpResponse, actix_web::Error> {
     let io = request.conn_data::<ConnectionIo>().expect("`on_connect_ext` gives every connection its stream");
     io.begin_request();
-    let in_flight = io.connection().begin_request(Some(io.clone()), None);
+    let in_flight = InFlightRequest::begin(io.connection(), Some(io.clone()), None);
     let io = io.clone();
     // A connection can only be used again when nothing of the request is left.
     let mut unread = request.take_payload();

@@ -12,16 +12,15 @@ use actix_http::Request;
 use actix_http::error::DispatchError;
 use actix_service::Service;
 use actix_web::HttpResponse;
-use futures_util::StreamExt as _;
 use futures_util::future::select;
-use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
 use crate::connection_io::ConnectionIo;
 use crate::connection_state::ConnectionState;
+use crate::ending::{Ending, Endings, hear_out};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::monotonic;
@@ -30,9 +29,8 @@ use crate::response::ApiResponse;
 use crate::stream::Stream;
 
 /// A client that still sends after its last answer is heard out, so that a reset does not take that answer from it: as long as something
-/// comes within this time, and no more than this altogether.
+/// comes within this time.
 const HEARING_PAUSE: Duration = Duration::from_secs(2);
-const HEARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How connections are made and ended.
 #[derive(Clone)]
@@ -65,16 +63,6 @@ pub(crate) enum Acceptor {
     Plain,
     #[cfg(feature = "tls")]
     Tls(tokio_rustls::TlsAcceptor, crate::tls::Tls),
-}
-
-/// Resolves when something ends a connection.
-pub(crate) type Ending = Pin<Box<dyn Future<Output = ()>>>;
-
-/// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything. None of it is looked at
-/// before it has something to say: the task of a busy connection is woken far more often than that.
-pub(crate) struct Endings {
-    open: FuturesUnordered<Ending>,
-    has_ended: bool,
 }
 
 /// How the two protocols are served on a worker's thread.
@@ -214,7 +202,7 @@ impl Connections {
         let until = monotonic::after(monotonic::now(), self.age_max);
         let endings: [Ending; 3] =
             [self.stage(Stage::Closing), self.acceptor.distrust(), Box::pin(sleep_until(until))];
-        Endings { open: endings.into_iter().collect(), has_ended: false }
+        Endings::of(endings)
     }
 
     /// Resolves when the end of the server has come so far.
@@ -241,22 +229,6 @@ impl Connections {
             }
             alarm.as_mut().reset(deadline.unwrap_or(monotonic::after(now, self.request_timeout)));
         }
-    }
-}
-
-impl Endings {
-    /// Ends the connection with this too.
-    #[cfg(feature = "tls")]
-    pub(crate) fn add(&self, ending: Ending) {
-        self.open.push(ending);
-    }
-
-    /// Whether the connection is to end. Wakes the task once it is.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, connection: &ConnectionState) -> bool {
-        self.has_ended = self.has_ended
-            || connection.open().poll_told_to_close(cx).is_ready()
-            || matches!(self.open.poll_next_unpin(cx), Poll::Ready(Some(())));
-        self.has_ended || connection.is_ending()
     }
 }
 
@@ -329,16 +301,4 @@ async fn close(io: ConnectionIo, last_words: Option<ApiResponse>, limit: Duratio
     };
     // Late or broken, it is over in any case.
     let _ = timeout_at(monotonic::after(monotonic::now(), limit), closing).await;
-}
-
-/// Takes in and throws away what a client still sends that has all its answers, until it pauses for so long.
-pub(crate) async fn hear_out(stream: &mut (impl AsyncRead + Unpin), pause: Duration) -> std::io::Result<()> {
-    let (mut buffer, mut heard) = (vec![0; 16 * 1024], 0);
-    while heard < HEARD_BYTES_MAX {
-        match timeout(pause, stream.read(&mut buffer)).await?? {
-            0 => break,
-            more => heard += more,
-        }
-    }
-    Ok(())
 }

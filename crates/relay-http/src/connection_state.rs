@@ -2,7 +2,6 @@
 //! about to end. It lives on the thread of its connection and neither reads nor writes anything.
 
 use std::cell::Cell;
-use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::addresses::Address;
-use crate::budget::Share;
-use crate::connection_io::ConnectionIo;
 use crate::framing::Malformed;
-use crate::in_flight::InFlightGuard;
 use crate::monotonic;
 use crate::open_connections::OpenConnection;
 
@@ -39,16 +35,6 @@ pub(crate) struct ConnectionState {
     malformed: Cell<Option<Malformed>>,
     has_hung_up: Cell<bool>,
     hang_up: Notify,
-}
-
-/// A request in work, from its head to the last byte of its answer.
-pub(crate) struct InFlightRequest {
-    connection: Rc<ConnectionState>,
-    /// The stream that it came by, over HTTP/1.1.
-    io: Option<ConnectionIo>,
-    /// Counts its answer.
-    share: Option<Share>,
-    _entered: Option<InFlightGuard>,
 }
 
 impl ConnectionState {
@@ -166,19 +152,15 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that a request has arrived, which also counts where `entered` says.
-    pub(crate) fn begin_request(
-        self: &Rc<Self>,
-        io: Option<ConnectionIo>,
-        entered: Option<InFlightGuard>,
-    ) -> InFlightRequest {
+    /// Notes that a request has arrived.
+    pub(crate) fn begin_request(&self) {
         if self.in_flight.replace(self.in_flight.get() + 1) == 0 {
             self.open.set_busy();
         }
-        InFlightRequest { connection: Rc::clone(self), io, share: None, _entered: entered }
     }
 
-    fn end_request(&self) {
+    /// Notes that a request has ended.
+    pub(crate) fn end_request(&self) {
         let left = self.in_flight.get().saturating_sub(1);
         self.in_flight.set(left);
         if left == 0 {
@@ -186,37 +168,5 @@ impl ConnectionState {
             self.quiet_since.set(now);
             self.open.set_quiet(now);
         }
-    }
-}
-
-impl InFlightRequest {
-    /// The connection that it came by.
-    pub(crate) fn connection(&self) -> &Rc<ConnectionState> {
-        &self.connection
-    }
-
-    /// Has its answer counted by this until it is sent.
-    pub(crate) fn counted_by(&mut self, share: Option<Share>) {
-        self.share = share;
-    }
-
-    /// The stream that it came by, over HTTP/1.1.
-    pub(crate) fn io(&self) -> Option<&ConnectionIo> {
-        self.io.as_ref()
-    }
-}
-
-impl Drop for InFlightRequest {
-    fn drop(&mut self) {
-        self.connection.end_request();
-        if let Some(io) = &self.io {
-            io.next_request(self.share.take());
-        }
-    }
-}
-
-impl fmt::Debug for InFlightRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InFlightRequest").finish_non_exhaustive()
     }
 }

@@ -16,13 +16,13 @@ use relay_core::{Error, Rejection, excerpt};
 use relay_ratelimit::Refusal;
 use serde_json::{Value, json};
 
-use crate::api::Mistake;
+use crate::api::mistake::Mistake;
 use crate::code::Code;
 use crate::cross_site::Denied;
-use crate::framing::{FIELDS_MAX, HEAD_BYTES_MAX};
+use crate::framing::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
+use crate::headers::{RATE_LIMIT, whole_seconds};
 use crate::readiness::Unready;
 use crate::request_id::RequestId;
-use crate::response::{ApiResponse, RATE_LIMIT, whole_seconds};
 
 /// When to come back to a relay that is draining: by then another one may have taken over.
 const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -88,34 +88,15 @@ pub(crate) enum ApiError {
 }
 
 /// What an error comes to on the wire.
-struct ErrorBody {
-    code: Code,
+pub(crate) struct ErrorBody {
+    pub(crate) code: Code,
     message: String,
     details: Option<Value>,
-    retry_after: Option<Duration>,
-    headers: Vec<(HeaderName, String)>,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) headers: Vec<(HeaderName, String)>,
 }
 
 impl ApiError {
-    /// Logs the error and puts it into an answer: to this request, or to what could not be read as one.
-    pub(crate) fn into_answer(self, request: Option<RequestId>) -> ApiResponse {
-        let error_body = self.error_body();
-        self.log(error_body.code, request);
-        let status = StatusCode::from_u16(error_body.code.status())
-            .expect("the statuses of all codes are between 100 and 999");
-        let mut answer = ApiResponse::json(status, &error_body.body());
-        answer.set_code(error_body.code);
-        if let Some(wait) = error_body.retry_after {
-            answer.set_header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-        }
-        for (name, value) in error_body.headers {
-            let value =
-                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
-            answer.set_header(name, value);
-        }
-        answer
-    }
-
     /// As [`ApiError::into_answer`], for where no connection of ours carries the answer.
     pub(crate) fn into_plain_response(self) -> Response<Bytes> {
         let error_body = self.error_body();
@@ -136,7 +117,7 @@ impl ApiError {
     }
 
     /// The one match from what went wrong to what is answered.
-    fn error_body(&self) -> ErrorBody {
+    pub(crate) fn error_body(&self) -> ErrorBody {
         match self {
             Self::Relay(Error::Rejected(rejection)) => rejected(rejection),
             Self::Relay(Error::Storage(_)) => {
@@ -206,7 +187,7 @@ impl ApiError {
         }
     }
 
-    fn log(&self, code: Code, request: Option<RequestId>) {
+    pub(crate) fn log(&self, code: Code, request: Option<RequestId>) {
         let (code, request) = (code.as_str(), request.map(tracing::field::display));
         match self {
             Self::Relay(Error::Storage(source)) => {
@@ -288,7 +269,7 @@ impl ErrorBody {
         self
     }
 
-    fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         let mut error = json!({"code": self.code.as_str(), "message": self.message});
         if let (Some(details), Some(error)) = (&self.details, error.as_object_mut()) {
             error.insert("details".to_owned(), details.clone());

@@ -7,6 +7,7 @@
 mod chunked;
 mod fields;
 mod head;
+pub(crate) mod limits;
 
 use crate::error::ApiError;
 
@@ -14,12 +15,6 @@ use chunked::{Chunked, Step};
 #[cfg(feature = "tls")]
 pub(crate) use fields::is_host;
 use head::BodyLength;
-
-/// The largest head of a request: its first line and all fields.
-pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
-
-/// The most fields of a head. The framework's parser knows the same number.
-pub(crate) const FIELDS_MAX: usize = 96;
 
 /// Why a request cannot be read. Each text is for a person and tells nothing of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

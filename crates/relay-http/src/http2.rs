@@ -5,6 +5,7 @@
 //! the whole connection; and over all connections what [`StreamBudget`] says. What it can make it do without asking for anything:
 //! [`FrameBudget`](frames::FrameBudget) says how many frames it may send for nothing.
 
+mod body;
 mod budget;
 mod frames;
 mod head;
@@ -27,9 +28,9 @@ use h2::server::{Builder, Connection, Handshake};
 use h2::{Reason, RecvStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
-use crate::connection::{self, Ending, Endings};
 use crate::connection_state::ConnectionState;
-use crate::framing::HEAD_BYTES_MAX;
+use crate::ending::{self, Ending, Endings};
+use crate::framing::limits::HEAD_BYTES_MAX;
 use crate::monotonic;
 use crate::stream::Stream;
 
@@ -166,7 +167,7 @@ where
         let until = monotonic::after(self.connection.quiet_since(), self.request_timeout);
         if until > monotonic::now() {
             let mut rest = meter.rest();
-            let hearing = pin!(timeout_at(until, connection::hear_out(&mut rest, PAUSE)));
+            let hearing = pin!(timeout_at(until, ending::hear_out(&mut rest, PAUSE)));
             select(hearing, pin!(self.connection.open().told_to_close())).await;
         }
     }

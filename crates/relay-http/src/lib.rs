@@ -32,15 +32,19 @@ mod connection_io;
 mod connection_state;
 mod cross_site;
 mod cursor;
+mod ending;
+mod endpoint;
 mod error;
 mod forwarded;
 mod framing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod headers;
 #[cfg(feature = "tls")]
 mod http2;
 mod in_flight;
+mod in_flight_request;
 mod metrics;
 mod monotonic;
 mod open_connections;

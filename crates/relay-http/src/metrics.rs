@@ -13,6 +13,7 @@
 //!   together = `rate_limited`.
 
 mod connections;
+pub(crate) mod counts;
 pub(crate) mod exposition;
 mod name;
 mod requests;
@@ -22,17 +23,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use relay_ratelimit::Refusal;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::code::Code;
+use crate::endpoint::Endpoint;
 use crate::in_flight::InFlight;
 use crate::open_connections::OpenConnections;
-use crate::route::Endpoint;
 use crate::waiting_line::WaitingLine;
 use connections::RefusedConnections;
 pub(crate) use connections::WhyRefused;
+pub use counts::Counts;
 pub use name::{Metric, MetricKind};
 use requests::{RequestTimer, Requests};
 
@@ -74,31 +75,6 @@ pub(crate) struct Levels {
     pub(crate) requests: u64,
     pub(crate) inflight_bytes: u64,
     pub(crate) waiting: u64,
-}
-
-/// What the counters stood at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(utoipa::ToSchema))]
-#[non_exhaustive]
-pub struct Counts {
-    /// Pushes whose outcome is known.
-    pub push_total: u64,
-    /// Pushes that put an item into a queue.
-    pub push_stored: u64,
-    /// Pushes of an item that was known already.
-    pub duplicates: u64,
-    /// Pushes that were refused, that failed, or whose client went away.
-    pub push_failed: u64,
-    /// Pulls.
-    pub pull_total: u64,
-    /// Acks, each with any number of entries.
-    pub ack_total: u64,
-    /// Items that acks took out of their queues.
-    pub ack_deleted: u64,
-    /// Requests that the rate limit refused.
-    pub rate_limited: u64,
-    /// Expired items that sweeps reclaimed.
-    pub gc_removed: u64,
 }
 
 /// A push whose outcome is open. Dropped as it is, it has failed.

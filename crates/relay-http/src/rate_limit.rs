@@ -24,11 +24,11 @@ use tokio::time::{Instant, sleep};
 use crate::accept::{Admission, Entry};
 use crate::addresses::{Address, AddressBook, network};
 use crate::connection_state::ConnectionState;
+use crate::endpoint::Endpoint;
 use crate::forwarded::client_address;
 use crate::metrics::WhyRefused;
 use crate::monotonic;
 use crate::options::RateLimit;
-use crate::route::Endpoint;
 use crate::waiting_line::{WaitingLine, WaitingPlace, WaitsFor};
 
 /// An address may push as much at once as in so many seconds.

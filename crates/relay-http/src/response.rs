@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
@@ -16,15 +15,16 @@ use serde::Serialize;
 use crate::api::PageJson;
 use crate::budget::Share;
 use crate::code::Code;
-use crate::connection_state::InFlightRequest;
+use crate::error::ApiError;
+use crate::headers::{RATE_LIMIT, whole_seconds};
+use crate::in_flight_request::InFlightRequest;
+use crate::request_id::RequestId;
+use actix_web::http::header::RETRY_AFTER;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Nothing that the relay says is for a cache.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-
-/// What is left of a rate (draft-ietf-httpapi-ratelimit-headers-10).
-pub(crate) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// An answer: always JSON.
 #[derive(Debug)]
@@ -168,9 +168,25 @@ impl Content {
     }
 }
 
-/// Rounded up, and at least one: nobody is sent back at once.
-pub(crate) fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+impl ApiError {
+    /// Logs the error and puts it into an answer: to this request, or to what could not be read as one.
+    pub(crate) fn into_answer(self, request: Option<RequestId>) -> ApiResponse {
+        let error_body = self.error_body();
+        self.log(error_body.code, request);
+        let status = StatusCode::from_u16(error_body.code.status())
+            .expect("the statuses of all codes are between 100 and 999");
+        let mut answer = ApiResponse::json(status, &error_body.body());
+        answer.set_code(error_body.code);
+        if let Some(wait) = error_body.retry_after {
+            answer.set_header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        for (name, value) in error_body.headers {
+            let value =
+                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
+            answer.set_header(name, value);
+        }
+        answer
+    }
 }
 
 impl MessageBody for ResponseBody {

@@ -5,19 +5,8 @@ use actix_web::http::Method;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
+use crate::endpoint::Endpoint;
 use crate::response::ResponseBody;
-
-/// A path of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Push,
-    Pull,
-    Ack,
-    Health,
-    Ready,
-    Stats,
-    OpenApi,
-}
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,35 +22,6 @@ pub(crate) enum RouteMatch {
     MethodNotAllowed(Endpoint),
     /// A path that there is not.
     NotFound,
-}
-
-impl Endpoint {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Ready, Self::Stats, Self::OpenApi];
-
-    pub(crate) const fn path(self) -> &'static str {
-        match self {
-            Self::Push => "/push",
-            Self::Pull => "/pull",
-            Self::Ack => "/ack",
-            Self::Health => "/health",
-            Self::Ready => "/ready",
-            Self::Stats => "/stats",
-            Self::OpenApi => "/openapi.json",
-        }
-    }
-
-    /// The methods that it knows, as `Allow` tells them.
-    pub(crate) const fn allow(self) -> &'static str {
-        match self {
-            Self::Push | Self::Pull | Self::Ack => "POST, OPTIONS",
-            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => "GET, HEAD, OPTIONS",
-        }
-    }
-
-    fn knows(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|known| known == method.as_str())
-    }
 }
 
 impl RouteMatch {

@@ -29,8 +29,9 @@ use tokio::time::timeout_at;
 use crate::accept::{Accepted, Door, Threads};
 use crate::connection::{Connections, Protocols, Stage};
 use crate::connection_io::ConnectionIo;
-use crate::connection_state::{ConnectionState, InFlightRequest};
+use crate::connection_state::ConnectionState;
 use crate::in_flight::InFlight;
+use crate::in_flight_request::InFlightRequest;
 use crate::metrics::{Metrics, Watched};
 use crate::monotonic;
 use crate::open_connections::OpenConnections;
@@ -215,7 +216,7 @@ impl<R: Relay> Shared<R> {
     fn receive(&self, request: &Request, connection: &Rc<ConnectionState>, io: Option<ConnectionIo>) {
         // A request that is sent away holds nothing up.
         let entered = (!self.service.is_draining()).then(|| self.requests.enter());
-        request.extensions_mut().insert(connection.begin_request(io, entered));
+        request.extensions_mut().insert(InFlightRequest::begin(connection, io, entered));
     }
 
     /// Answers a request that was received.

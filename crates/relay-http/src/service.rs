@@ -24,10 +24,11 @@ use crate::api::{
 use crate::body::{Body, BodyKind, Limits, OFFLOAD_BYTES, offload};
 use crate::budget::{Budget, Share};
 use crate::code::Code;
-use crate::connection_state::InFlightRequest;
 use crate::cross_site::{self, AllowedHosts, Origin};
 use crate::cursor::CursorKey;
+use crate::endpoint::Endpoint;
 use crate::error::ApiError;
+use crate::in_flight_request::InFlightRequest;
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
@@ -36,7 +37,7 @@ use crate::rate_limit::{Client, RateLimiter};
 use crate::readiness::{Readiness, Unready};
 use crate::request_id::RequestIds;
 use crate::response::ApiResponse;
-use crate::route::{Endpoint, RouteMatch};
+use crate::route::RouteMatch;
 use crate::waiting_line::WaitingLine;
 
 /// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.

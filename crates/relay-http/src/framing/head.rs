@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use memchr::memmem;
 
+use super::Malformed;
 use super::fields::{self, is_token};
-use super::{FIELDS_MAX, HEAD_BYTES_MAX, Malformed};
+use super::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
 
 /// The end of a head. To prepare the search costs as much as to search a head.
 static EMPTY_LINE: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));

@@ -1,5 +1,6 @@
 //! Requests in one piece and in many, and what is refused.
 
+use super::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
 use super::*;
 
 /// What is handed on of this input, when it comes in pieces of so many bytes; or why it is refused.

@@ -7,9 +7,10 @@ use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri, Version};
 use h2::RecvStream;
 
-use super::stream::body;
+use super::body::body;
 use crate::error::ApiError;
-use crate::framing::{FIELDS_MAX, is_host};
+use crate::framing::is_host;
+use crate::framing::limits::FIELDS_MAX;
 
 /// What a field takes besides its name and its value, which are there twice for a moment.
 const FIELD_BYTES: usize = 256;

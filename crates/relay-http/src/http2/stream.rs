@@ -4,16 +4,12 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::Request;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody as _};
-use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::future::{Either, select};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -23,6 +19,7 @@ use super::budget::StreamShare;
 use super::head;
 use super::io::Meter;
 use crate::connection_state::ConnectionState;
+use crate::in_flight_request::InFlightRequest;
 use crate::monotonic;
 use crate::pace::Pace;
 
@@ -61,7 +58,7 @@ pub(super) async fn serve<C, F>(
         }
         Err(error) => {
             let answer = error.into_answer(None);
-            answer.into_response(connection.begin_request(None, None)).map_into_boxed_body()
+            answer.into_response(InFlightRequest::begin(connection, None, None)).map_into_boxed_body()
         }
     };
     // Who is gone needs no answer.
@@ -134,26 +131,4 @@ fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, u64) {
         }
     }
     (head, body, bytes)
-}
-
-/// The body of a request for the framework. What is read makes room for more.
-pub(super) fn body(stream: RecvStream) -> Payload {
-    Payload::Stream { payload: Box::pin(Body(stream)) }
-}
-
-struct Body(RecvStream);
-
-impl Stream for Body {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let piece = match std::task::ready!(self.0.poll_data(cx)) {
-            Some(Ok(piece)) => piece,
-            Some(Err(_)) => return Poll::Ready(Some(Err(PayloadError::Incomplete(None)))),
-            None => return Poll::Ready(None),
-        };
-        // It fails only when there is no stream any more, which the next read tells.
-        let _ = self.0.flow_control().release_capacity(piece.len());
-        Poll::Ready(Some(Ok(piece)))
-    }
 }

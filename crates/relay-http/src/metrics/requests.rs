@@ -8,7 +8,7 @@ use relay_core::{Distribution, Histogram};
 use tokio::time::Instant;
 
 use crate::code::Code;
-use crate::route::Endpoint;
+use crate::endpoint::Endpoint;
 
 /// Upper bounds in microseconds. A push on a good disk takes about one millisecond; old clients give up after ten seconds.
 const TIME_US: &[u64] = &[

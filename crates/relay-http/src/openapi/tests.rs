@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{DOCUMENT, document, responses};
 use crate::code::Code;
-use crate::route::Endpoint;
+use crate::endpoint::Endpoint;
 
 /// Where the file lies, and what has it written anew.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");

@@ -1,0 +1,44 @@
+//! The endpoints of the API: their paths and methods.
+
+use actix_web::http::Method;
+
+/// A path of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Push,
+    Pull,
+    Ack,
+    Health,
+    Ready,
+    Stats,
+    OpenApi,
+}
+
+impl Endpoint {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Ready, Self::Stats, Self::OpenApi];
+
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Push => "/push",
+            Self::Pull => "/pull",
+            Self::Ack => "/ack",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Stats => "/stats",
+            Self::OpenApi => "/openapi.json",
+        }
+    }
+
+    /// The methods that it knows, as `Allow` tells them.
+    pub(crate) const fn allow(self) -> &'static str {
+        match self {
+            Self::Push | Self::Pull | Self::Ack => "POST, OPTIONS",
+            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    pub(crate) fn knows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|known| known == method.as_str())
+    }
+}
