@@ -3,6 +3,7 @@
 //! It only reads. All findings are printed at once, each with the place and what to do about it. The test below runs the
 //! same rules over this repository, so `cargo test` holds them too.
 
+mod circles;
 mod documents;
 mod edges;
 mod files;
@@ -65,6 +66,7 @@ fn findings(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let mut findings = edges::check(&workspace, edges::ROOMS);
     findings.extend(wrappers::check(&workspace, &files)?);
     findings.extend(trees::check(&workspace, trees::TREES)?);
+    findings.extend(circles::check(&files));
     findings.extend(sources::check(&files));
     findings.extend(manifests::check(&workspace)?);
     findings.extend(documents::check(root, &files, &workspace.member_names()));

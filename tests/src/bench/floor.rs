@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::lab::Lab;
 use super::server::Server;
 
-/// Starts it; with a file, it answers every request with the file's bytes.
-pub(super) fn start(lab: &Lab, body: Option<&Path>) -> anyhow::Result<Server> {
-    let mut command = Command::new(lab.program("relay-floor"));
+/// Starts this program of it; with a file, it answers every request with the file's bytes.
+pub(super) fn start(program: &Path, body: Option<&Path>) -> anyhow::Result<Server> {
+    let mut command = Command::new(program);
     if let Some(body) = body {
         command.arg("--body").arg(body);
     }

@@ -100,7 +100,7 @@ impl Lab {
 
     /// As [`Lab::push_into_empty`], without any store.
     pub(super) fn push_onto_floor(&self, connections: usize) -> anyhow::Result<Measured> {
-        self.push_into(&floor::start(self, None)?, connections)
+        self.push_into(&floor::start(&self.program("relay-floor"), None)?, connections)
     }
 
     fn push_into(&self, server: &Server, connections: usize) -> anyhow::Result<Measured> {

@@ -43,7 +43,7 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let first = pages.first().context("the queue has no pages")?.clone();
     let last = pages.last().context("the queue has no pages")?.clone();
 
-    let prepared = floor::start(lab, Some(&body))?;
+    let prepared = floor::start(&lab.program("relay-floor"), Some(&body))?;
     let (mut shown, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..lab.rounds() {
         shown.push(item_rate(lab, address, &pages)?);
