@@ -9,24 +9,26 @@
 //! they run over the rows of this store. `docs/storage.md` specifies the format byte by byte, and
 //! what may be on disk after a crash.
 //!
-//! - `schema`, `record`, `fields`: the rows of the index and the records of the journal, as bytes.
-//!   `packed_items`: the items that are stored inline in the row of a queue.
+//! - `format`: everything that is written, as bytes: keys, items, queues, numbers, segments, records.
 //! - `memtable`, `rows`: changes that are not in the index yet. `index_snapshot`: the index as a
-//!   checkpoint left it. `view`: both as one. `dedup_filter`: which acked ids there may be, which
-//!   `learn` fills after a start. `queue_cache`: queues that were looked up lately.
-//! - `tables`: changes to rows. `batch`: how the rules make them. `replay`: how a restart repeats
-//!   them.
-//! - `read`: pages and counts. `verify`: does everything add up? `index_check`: are the pages of the
-//!   index intact?
+//!   checkpoint left it. `view`: both as one. `version`: all of them, and where the journal continues.
+//!   `excerpt`, `coverage`: the part of a version that one read needs. `dedup_filter`: which acked ids
+//!   there may be, which `learn` fills after a start. `queue_cache`: queues that were looked up lately.
+//! - `queue_reader`, `read`: what relay-core's rules ask. `tables`, `batch`, `handle`: what they change.
+//!   `replay`: how a restart repeats it. `verify`: does everything add up? `index_check`: are the pages
+//!   of the index intact?
 //! - `journals`, `payload`: inline payloads and blobs, read in the same way.
-//! - `version`, `shared`: what the threads share. `writer`: the thread that decides and writes;
-//!   `reply`: how it answers. `blob_writer`: the thread that writes large payloads.
-//!   `space_monitor`: is there room for new items? `clock`: the time of the store.
+//! - `command`: what threads ask of each other. `shared`: what they share. `writer`: the thread that
+//!   decides and writes; `reply`: how it answers; `backlog`: how much may wait for it. `blob_writer`:
+//!   the thread that writes large payloads. `read_ahead`, `cold`: reads for the writer while the disk
+//!   is slow. `space_monitor`: is there room for new items? `clock`: the time of the store.
 //! - `maintenance`, `index`: the thread that writes checkpoints and frees space; `sweep` removes what
-//!   has expired. `index_file`: the file as redb sees it. `progress`: how far a start has come.
-//!   `io_throttle`: how background work leaves processor and disk to requests. `alarm`: how the
-//!   maintenance thread learns that the index has failed. `metrics`: counts and timings.
-//! - `export`, `import`: a store as items. `snapshot`, `backup`, `manifest`: a store as files.
+//!   has expired; `checkpoint_due`: when a checkpoint is due. `index_file`: the file as redb sees it.
+//!   `progress`: how far a start has come. `io_throttle`: how background work leaves processor and
+//!   disk to requests. `alarm`: how the maintenance thread learns that the index has failed. `metrics`,
+//!   `figures`: counts and timings.
+//! - `export`, `import`: a store as items. `snapshot`, `snapshots`, `pin`, `backup`, `manifest`: a
+//!   store as files.
 
 #![warn(missing_docs)]
 
