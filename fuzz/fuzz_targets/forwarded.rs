@@ -1,4 +1,5 @@
-//! What proxies and clients say of who the client is. What is done with them stands in `relay_http`.
+//! What proxies and clients say of who the client is. What is done with them stands in
+//! `relay_http`.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Bytes taken for a frame, the header of a segment, and the name of a file. What is done with them stands in `relay_journal`.
+//! Bytes taken for a frame, the header of a segment, and the name of a file. What is done with them
+//! stands in `relay_journal`.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! What a client sends over HTTP/1.1, in pieces of any size. What is done with it stands in `relay_http`.
+//! What a client sends over HTTP/1.1, in pieces of any size. What is done with it stands in
+//! `relay_http`.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Requests on a disk that fails, beside a model. What is done with them stands in `relay_store_redb`.
+//! Requests on a disk that fails, beside a model. What is done with them stands in
+//! `relay_store_redb`.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! An account of what a relay has answered for one queue, kept while the relay is killed, stopped and made to fail: what was answered
-//! must be so, what was not answered may be so or not, and nothing else may be there. It decides nothing about when all that happens.
+//! An account of what a relay has answered for one queue, kept while the relay is killed, stopped
+//! and made to fail: what was answered must be so, what was not answered may be so or not, and
+//! nothing else may be there. It decides nothing about when all that happens.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,7 +12,8 @@ use crate::client::{Client, Response, ack_body, message_of, push_body};
 /// How many items one ack names.
 const ACK_ITEMS: usize = 5;
 
-/// What one client knows of its queue. It has one request under way at a time, so that the order of its pushes is known.
+/// What one client knows of its queue. It has one request under way at a time, so that the order of
+/// its pushes is known.
 #[derive(Debug)]
 pub struct Account {
     recipient: String,
@@ -58,10 +60,12 @@ impl Account {
         Self { recipient: recipient.into(), kept_items, next_message: 0, items, again: None }
     }
 
-    /// Pushes an item, or acks the oldest ones when there are enough, or asks again what was refused.
+    /// Pushes an item, or acks the oldest ones when there are enough, or asks again what was
+    /// refused.
     ///
     /// # Errors
-    /// When the connection breaks, which leaves open what became of the request; of the kind `InvalidData` when the answer is wrong.
+    /// When the connection breaks, which leaves open what became of the request; of the kind
+    /// `InvalidData` when the answer is wrong.
     pub fn step(&mut self, client: &mut Client) -> io::Result<Step> {
         let (asked, is_again) = match self.again.take() {
             Some(asked) => (asked, true),
@@ -120,7 +124,8 @@ impl Account {
         }
     }
 
-    /// Compares the queue with what is known of it, takes what was not known from it, and tells what is wrong.
+    /// Compares the queue with what is known of it, takes what was not known from it, and tells
+    /// what is wrong.
     ///
     /// # Errors
     /// When the queue cannot be read.

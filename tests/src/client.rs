@@ -1,4 +1,5 @@
-//! A blocking HTTP/1.1 client on one connection, plain enough to show what really came back. It never retries.
+//! A blocking HTTP/1.1 client on one connection, plain enough to show what really came back. It
+//! never retries.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -54,7 +55,8 @@ impl Client {
         self.stream.get_ref().local_addr()
     }
 
-    /// Pulls a queue from its beginning to its end and hands back its items, or the first answer that was none of 200.
+    /// Pulls a queue from its beginning to its end and hands back its items, or the first answer
+    /// that was none of 200.
     pub fn pull_all(&mut self, recipient: &str) -> io::Result<Result<Vec<Value>, Response>> {
         let (mut items, mut cursor) = (Vec::new(), None::<String>);
         loop {

@@ -1,8 +1,10 @@
-//! What black-box tests need: a relay to talk to, in process or as a process of its own, and a plain HTTP client that hides nothing.
-//! Besides, [`audit`], which keeps account of what was answered, and [`load`] and the benchmark of the whole system made of it,
-//! [`mod@bench`], which run on Linux.
+//! What black-box tests need: a relay to talk to, in process or as a process of its own, and a
+//! plain HTTP client that hides nothing. Besides, [`audit`], which keeps account of what was
+//! answered, and [`load`] and the benchmark of the whole system made of it, [`mod@bench`], which
+//! run on Linux.
 //!
-//! Everything listens on loopback, on a port that the system chooses, and ends with the test that started it.
+//! Everything listens on loopback, on a port that the system chooses, and ends with the test that
+//! started it.
 
 use std::time::Duration;
 
@@ -27,7 +29,8 @@ pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     })
 }
 
-/// Whether tests run at full length. `cargo xtask ci` says so; without, they run the same code for less long.
+/// Whether tests run at full length. `cargo xtask ci` says so; without, they run the same code for
+/// less long.
 pub fn run_slow_tests() -> bool {
     #[expect(clippy::disallowed_methods, reason = "the switch of the slow tests is an environment variable")]
     std::env::var_os("RUN_SLOW_TESTS").is_some()

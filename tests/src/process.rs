@@ -34,13 +34,14 @@ pub struct Ended {
 }
 
 impl Process {
-    /// Starts `program` with these arguments, on a port of the system's choice unless they say where, and waits until it
-    /// says where it serves.
+    /// Starts `program` with these arguments, on a port of the system's choice unless they say
+    /// where, and waits until it says where it serves.
     pub fn start(program: &str, arguments: &[&str]) -> io::Result<Self> {
         Self::spawn(program, arguments, &[], Stdio::null())
     }
 
-    /// As [`Process::start`], in this environment besides; what it writes to standard error goes to the file `log`.
+    /// As [`Process::start`], in this environment besides; what it writes to standard error goes to
+    /// the file `log`.
     pub fn start_logging(
         program: &str,
         arguments: &[&str],
@@ -59,7 +60,8 @@ impl Process {
         let address: &[&str] =
             if arguments.contains(&"--address") { &[] } else { &["--address", "127.0.0.1:0"] };
         let mut child = command(program)
-            // Several relays run at once on one machine, and no test but its own cares for this port.
+            // Several relays run at once on one machine, and no test but its own cares for this
+            // port.
             .env(ADMIN_ADDRESS, "")
             .args(address)
             .args(arguments)

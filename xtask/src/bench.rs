@@ -1,5 +1,6 @@
-//! Runs the benchmark of the whole system, which writes `docs/benchmarks.md`, or the criterion benchmarks of single parts,
-//! which keep their results under `target/criterion`. It measures nothing itself.
+//! Runs the benchmark of the whole system, which writes `docs/benchmarks.md`, or the criterion
+//! benchmarks of single parts, which keep their results under `target/criterion`. It measures
+//! nothing itself.
 
 use clap::Args;
 use xshell::{Shell, cmd};
@@ -15,8 +16,8 @@ const PARTIAL: &str = "target/benchmarks.md";
 /// Which benchmarks to run.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// Only the bars whose name holds one of these, or, with --criterion, the benchmarks whose name matches one of these
-    /// regular expressions.
+    /// Only the bars whose name holds one of these, or, with --criterion, the benchmarks whose name
+    /// matches one of these regular expressions.
     filters: Vec<String>,
     /// The criterion benchmarks instead of the whole system.
     #[arg(long)]

@@ -1,8 +1,9 @@
-//! The steps that a change must pass, cheapest first. It decides nothing else: what a step checks is configured
-//! where its tool looks for it.
+//! The steps that a change must pass, cheapest first. It decides nothing else: what a step checks
+//! is configured where its tool looks for it.
 //!
-//! The steps that build everything share one profile and one set of features, so that each crate is compiled once to be
-//! checked and once to be run. The smaller feature sets are only checked, never linked.
+//! The steps that build everything share one profile and one set of features, so that each crate is
+//! compiled once to be checked and once to be run. The smaller feature sets are only checked, never
+//! linked.
 
 use clap::Args;
 use xshell::{Shell, cmd};

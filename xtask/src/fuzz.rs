@@ -1,5 +1,6 @@
-//! Feeds every decoder, and the store on a disk that fails, with bytes that nobody meant: by cargo-fuzz, which looks for those that lead
-//! deeper, or else by the tests that run the same bodies on a stable toolchain. What each target does with its bytes is not known here.
+//! Feeds every decoder, and the store on a disk that fails, with bytes that nobody meant: by
+//! cargo-fuzz, which looks for those that lead deeper, or else by the tests that run the same
+//! bodies on a stable toolchain. What each target does with its bytes is not known here.
 
 use anyhow::{Context as _, bail};
 use clap::Args;

@@ -1,7 +1,8 @@
-//! The development tasks: `cargo xtask ci`, `bench`, `fuzz`, `openapi`, `schemathesis`, `soak` and `tidy`.
+//! The development tasks: `cargo xtask ci`, `bench`, `fuzz`, `openapi`, `schemathesis`, `soak` and
+//! `tidy`.
 //!
-//! It calls the tools that a developer would call by hand, and reads the project. It changes no file of it, but for the
-//! documents that `bench`, `soak` and `openapi` write.
+//! It calls the tools that a developer would call by hand, and reads the project. It changes no
+//! file of it, but for the documents that `bench`, `soak` and `openapi` write.
 
 mod bench;
 mod ci;
@@ -20,7 +21,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of the relay.")]
 enum Task {
-    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests, documentation, requests made from the contract.
+    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests,
+    /// documentation, requests made from the contract.
     Ci(ci::Flags),
     /// The benchmark of the whole system, or the criterion benchmarks.
     Bench(bench::Flags),

@@ -1,5 +1,5 @@
-//! Writes `docs/openapi.json` anew from the types of the wire. A test of relay-http does it, since the types describe themselves in tests
-//! alone; here it is only asked to.
+//! Writes `docs/openapi.json` anew from the types of the wire. A test of relay-http does it, since
+//! the types describe themselves in tests alone; here it is only asked to.
 
 use xshell::{Shell, cmd};
 

@@ -1,6 +1,7 @@
-//! Runs [schemathesis](https://schemathesis.readthedocs.io) over a relay: requests made from its own OpenAPI document, whose answers are
-//! never a 5xx and always as the document says. It is fetched from PyPI into an environment below `target`; where that cannot be, this
-//! says so and does nothing.
+//! Runs [schemathesis](https://schemathesis.readthedocs.io) over a relay: requests made from its
+//! own OpenAPI document, whose answers are never a 5xx and always as the document says. It is
+//! fetched from PyPI into an environment below `target`; where that cannot be, this says so and
+//! does nothing.
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -1,5 +1,5 @@
-//! Runs the relay under a steady load for a long time. It measures nothing itself: relay-bench does, and fails when
-//! something did not stay as it was.
+//! Runs the relay under a steady load for a long time. It measures nothing itself: relay-bench
+//! does, and fails when something did not stay as it was.
 
 use clap::Args;
 use xshell::Shell;
@@ -15,7 +15,8 @@ pub(crate) struct Flags {
     /// Minutes under load.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
-    /// Also kill the relay about so often, in seconds, make it fail in other ways, and audit everything that it has answered.
+    /// Also kill the relay about so often, in seconds, make it fail in other ways, and audit
+    /// everything that it has answered.
     #[arg(long, value_name = "SECONDS")]
     kill_every: Option<f64>,
     /// Repeats the plan of a run with kills.
@@ -27,7 +28,8 @@ pub(crate) struct Flags {
 }
 
 /// # Errors
-/// If it does not build, a request fails, memory, files or latencies grew, or an answer was not kept.
+/// If it does not build, a request fails, memory, files or latencies grew, or an answer was not
+/// kept.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(project_root());

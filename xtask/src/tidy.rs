@@ -1,7 +1,8 @@
-//! The rules of the house that no compiler holds: who may know whom, how a file opens, what the documents name.
+//! The rules of the house that no compiler holds: who may know whom, how a file opens, what the
+//! documents name.
 //!
-//! It only reads. All findings are printed at once, each with the place and what to do about it. The test below runs the
-//! same rules over this repository, so `cargo test` holds them too.
+//! It only reads. All findings are printed at once, each with the place and what to do about it.
+//! The test below runs the same rules over this repository, so `cargo test` holds them too.
 
 mod circles;
 mod documents;

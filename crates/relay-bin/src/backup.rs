@@ -1,5 +1,5 @@
-//! A backup and, if it is wanted, the key file beside it. Whoever has the store writes it with this: the relay that serves, or the
-//! command. It takes no snapshot and asks nobody.
+//! A backup and, if it is wanted, the key file beside it. Whoever has the store writes it with
+//! this: the relay that serves, or the command. It takes no snapshot and asks nobody.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ pub(crate) enum BackupError {
     NoKey { path: PathBuf },
 }
 
-/// Writes a snapshot into a directory, and then a copy of the key file at `key_path`, if there is to be one.
+/// Writes a snapshot into a directory, and then a copy of the key file at `key_path`, if there is
+/// to be one.
 ///
 /// # Errors
 /// [`BackupError`], in words for the operator. Without the key nothing is written.

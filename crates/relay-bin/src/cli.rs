@@ -23,8 +23,8 @@ Exit codes:
 
 /// Keeps encrypted messages until their recipients fetch them.
 ///
-/// Without a command, the relay is started. Without options, it listens on 127.0.0.1:7000 and keeps its
-/// messages in ./relay_db.
+/// Without a command, the relay is started. Without options, it listens on 127.0.0.1:7000 and keeps
+/// its messages in ./relay_db.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "relay-bin", version, after_help = AFTER_HELP)]
 pub struct Cli {

@@ -1,13 +1,13 @@
-//! The machine's clocks. The one place where this workspace asks what time it is, and how much has passed. It changes no time, and waits for
-//! none.
+//! The machine's clocks. The one place where this workspace asks what time it is, and how much has
+//! passed. It changes no time, and waits for none.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relay_core::{Clock, Timestamp};
 
-/// The time of day may differ from the time that has passed by this much from one look to the next. Who keeps clocks right moves them
-/// by less.
+/// The time of day may differ from the time that has passed by this much from one look to the next.
+/// Who keeps clocks right moves them by less.
 const JUMP: Duration = Duration::from_secs(60);
 
 /// The machine's clock. It may be set, or wrong; the stores see to it that this does no harm.
@@ -54,7 +54,8 @@ fn elapsed_ms() -> u64 {
     u64::try_from(ms).unwrap_or_default()
 }
 
-/// Since it was first asked for. Whether it counts the time that the machine slept is the system's affair.
+/// Since it was first asked for. Whether it counts the time that the machine slept is the system's
+/// affair.
 #[cfg(not(target_os = "linux"))]
 fn elapsed_ms() -> u64 {
     use std::sync::OnceLock;
@@ -116,7 +117,8 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// What is told when the time of day moves from one hour after the epoch to `time`, while `passed` goes by.
+    /// What is told when the time of day moves from one hour after the epoch to `time`, while
+    /// `passed` goes by.
     fn jump(time: Duration, passed: Duration) -> Option<Jump> {
         let before = Reading { time: Timestamp::from_ms(3_600_000), ..Reading::take() };
         let time = Timestamp::from_ms(u64::try_from(time.as_millis()).unwrap());

@@ -1,8 +1,11 @@
-//! Where a running relay is asked for a backup: a socket in its storage directory. Who may use that directory may ask; nobody else
-//! reaches the socket. It answers one at a time, and gives out nothing of what the store holds: the relay writes the backup itself.
+//! Where a running relay is asked for a backup: a socket in its storage directory. Who may use that
+//! directory may ask; nobody else reaches the socket. It answers one at a time, and gives out
+//! nothing of what the store holds: the relay writes the backup itself.
 //!
-//! A request is the line `backup 1`, or `backup 1 with key` for one that has a copy of the key file, and then the bytes of the absolute path of a directory, up to the end. The answer is lines:
-//! `progress DONE TOTAL`, again and again, and at last `done FILES BYTES` or `error TEXT`. Who goes away stops the backup.
+//! A request is the line `backup 1`, or `backup 1 with key` for one that has a copy of the key
+//! file, and then the bytes of the absolute path of a directory, up to the end. The answer is
+//! lines: `progress DONE TOTAL`, again and again, and at last `done FILES BYTES` or `error TEXT`.
+//! Who goes away stops the backup.
 
 use std::future::{Future, pending};
 use std::io::{self, Write as _};
@@ -49,8 +52,8 @@ struct Socket {
 /// Stops a backup when nobody waits for it any more.
 struct StopOnDrop(Arc<AtomicBool>);
 
-/// Listens in `storage`, whose lock this process holds, until it is dropped; never resolves. Where it cannot, the relay serves all the
-/// same.
+/// Listens in `storage`, whose lock this process holds, until it is dropped; never resolves. Where
+/// it cannot, the relay serves all the same.
 pub(crate) fn listen(
     storage: &Path,
     key_path: PathBuf,
@@ -99,7 +102,8 @@ impl Socket {
     }
 
     async fn answer(&self, mut stream: UnixStream, snapshots: &Snapshots) -> io::Result<()> {
-        // The directory may have been there before, with another mode than the one that it is made with.
+        // The directory may have been there before, with another mode than the one that it is made
+        // with.
         let asking = stream.peer_cred()?.uid();
         if asking != self.owner && asking != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());

@@ -1,6 +1,7 @@
-//! A relay whose store is still being opened. The port serves from the first moment, so that a client that gives a restart a
-//! quarter of a second finds somebody. A request that needs the store waits for it for a while, before its body is read, and is
-//! then told to come again. It decides nothing about queues, and never waits once the store was there.
+//! A relay whose store is still being opened. The port serves from the first moment, so that a
+//! client that gives a restart a quarter of a second finds somebody. A request that needs the store
+//! waits for it for a while, before its body is read, and is then told to come again. It decides
+//! nothing about queues, and never waits once the store was there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,12 @@ const NOT_READY: Error = Error::NotReady { retry_after: RETRY_AFTER };
 /// How long the end waits for the last holder of the store, which is a thread on its way out.
 pub(crate) const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most requests that wait for the store at once; further ones are told to come again. Each keeps some kilobytes.
+/// The most requests that wait for the store at once; further ones are told to come again. Each
+/// keeps some kilobytes.
 const WAITING_MAX: usize = 4096;
 
-/// A store that is there, or will be, and that tells when its last holder has let go of it and it is closed.
+/// A store that is there, or will be, and that tells when its last holder has let go of it and it
+/// is closed.
 pub(crate) struct DeferredStore<R> {
     store: SetOnce<R>,
     progress: Progress,
@@ -37,7 +40,8 @@ pub(crate) struct DeferredStore<R> {
 /// Waits for the end of a [`DeferredStore`].
 pub(crate) struct Release(mpsc::Receiver<()>);
 
-/// How far the store has come, in percent; `None` as long as it has not begun to replay, or knows nothing of that.
+/// How far the store has come, in percent; `None` as long as it has not begun to replay, or knows
+/// nothing of that.
 pub(crate) type Progress = Box<dyn Fn() -> Option<u8> + Send + Sync>;
 
 impl<R: Relay> DeferredStore<R> {

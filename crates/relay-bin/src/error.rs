@@ -7,7 +7,8 @@ use crate::key_file::KeyFileError;
 
 /// Could not start, or ended by a failure.
 pub(crate) const EXIT_FAILED: u8 = 1;
-/// Something of the relay has ended that must not, and it does not go on without: `EX_SOFTWARE` of sysexits.h.
+/// Something of the relay has ended that must not, and it does not go on without: `EX_SOFTWARE` of
+/// sysexits.h.
 const EXIT_BROKEN: u8 = 70;
 /// The configuration has mistakes: `EX_CONFIG` of sysexits.h.
 pub(crate) const EXIT_CONFIG: u8 = 78;
@@ -54,7 +55,8 @@ pub enum RelayError {
 }
 
 impl RelayError {
-    /// With which code a process should end that ends by this error, so that whoever started it knows what to make of it.
+    /// With which code a process should end that ends by this error, so that whoever started it
+    /// knows what to make of it.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {

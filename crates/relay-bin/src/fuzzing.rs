@@ -1,10 +1,11 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for what an operator wrote. Compiled with the feature `fuzzing` alone;
-//! nothing of it is part of a running relay, and nothing is promised to stay.
+//! What fuzzers and their tests run: bytes of any origin, taken for what an operator wrote.
+//! Compiled with the feature `fuzzing` alone; nothing of it is part of a running relay, and nothing
+//! is promised to stay.
 
 use crate::config::{ConfigErrors, Loaded, RelayConfig, Sources};
 
-/// A configuration file, and behind a zero byte variables, one `NAME=value` to a line. What comes of it is a configuration that prints
-/// and reads back, or lines to read.
+/// A configuration file, and behind a zero byte variables, one `NAME=value` to a line. What comes
+/// of it is a configuration that prints and reads back, or lines to read.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (file, variables) = text.split_once('\0').unwrap_or((text, ""));

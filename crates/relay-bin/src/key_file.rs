@@ -1,8 +1,9 @@
-//! The file of the relay's own secret: one root key, of which every key that the relay uses is derived by its purpose. It is made
-//! at the first start and only read from then on.
+//! The file of the relay's own secret: one root key, of which every key that the relay uses is
+//! derived by its purpose. It is made at the first start and only read from then on.
 //!
-//! It is text: the line `relay key 1` and the line `root` with 64 hexadecimal digits. It is never overwritten, never followed through a
-//! symbolic link, never used while others than its owner may read it, and nothing of what is in it ever stands in a message.
+//! It is text: the line `relay key 1` and the line `root` with 64 hexadecimal digits. It is never
+//! overwritten, never followed through a symbolic link, never used while others than its owner may
+//! read it, and nothing of what is in it ever stands in a message.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -24,8 +25,8 @@ const CURSORS: &str = "relay key 1, cursors";
 #[derive(PartialEq, Eq)]
 pub(crate) struct RootKey([u8; KEY_BYTES]);
 
-/// The key of a relay that starts, and where it has to be written once the store is open. Before that, the directory may be missing,
-/// or be no store at all and not be touched.
+/// The key of a relay that starts, and where it has to be written once the store is open. Before
+/// that, the directory may be missing, or be no store at all and not be touched.
 pub(crate) struct KeyForStart {
     pub(crate) root: RootKey,
     unwritten: Option<PathBuf>,
@@ -102,10 +103,12 @@ impl RootKey {
         parse(&text).map(Some).ok_or_else(|| failed(KeyFileFault::Malformed))
     }
 
-    /// Writes the key into a new file, durably, for its owner alone. After a crash it is there as a whole or not at all.
+    /// Writes the key into a new file, durably, for its owner alone. After a crash it is there as a
+    /// whole or not at all.
     ///
     /// # Errors
-    /// [`KeyFileError`]; [`KeyFileFault::Exists`] when a file is there already, which stays as it is.
+    /// [`KeyFileError`]; [`KeyFileFault::Exists`] when a file is there already, which stays as it
+    /// is.
     pub(crate) fn write_new(&self, path: &Path) -> Result<(), KeyFileError> {
         self.try_write_new(path).map_err(|error| {
             let fault = match error.kind() {
@@ -183,7 +186,8 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // Not every file system has hard links. There a file that is made in this very moment is lost.
+        // Not every file system has hard links. There a file that is made in this very moment is
+        // lost.
         Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) => fs::rename(from, to),
     }
@@ -203,7 +207,8 @@ fn parse(text: &[u8]) -> Option<RootKey> {
     Some(RootKey(key))
 }
 
-/// Opens a file that nobody but its owner may use. What is asked is asked of the open file, so that it is the one that is read.
+/// Opens a file that nobody but its owner may use. What is asked is asked of the open file, so that
+/// it is the one that is read.
 #[cfg(unix)]
 fn open(path: &Path) -> Result<File, KeyFileFault> {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};

@@ -1,4 +1,5 @@
-//! The relay as a program, and as a server to embed. This crate wires the others together and decides nothing itself.
+//! The relay as a program, and as a server to embed. This crate wires the others together and
+//! decides nothing itself.
 //!
 //! ```no_run
 //! use relay_bin::config::{RelayConfig, StorageKind};

@@ -1,4 +1,5 @@
-//! Where log lines go, and how they look. Lines go to standard error; standard output is for what the program was asked for.
+//! Where log lines go, and how they look. Lines go to standard error; standard output is for what
+//! the program was asked for.
 
 use std::io::{self, IsTerminal};
 
@@ -11,7 +12,8 @@ use crate::cli::LogFormat;
 /// The environment variable that chooses what is logged, such as `debug` or `relay_http=debug`.
 pub(crate) const FILTER_VARIABLE: &str = "RUST_LOG";
 
-/// What is logged when nobody chooses. The framework's own life cycle says nothing that the relay does not say better.
+/// What is logged when nobody chooses. The framework's own life cycle says nothing that the relay
+/// does not say better.
 const DEFAULT_FILTER: &str = "info,actix_server=warn";
 
 /// The framework takes every malformed request for an error of ours, so anybody could fill the log.
@@ -64,8 +66,9 @@ impl Filter {
     }
 }
 
-/// Whether this means something. [`EnvFilter`] takes any word for the name of a crate, and a mistyped level for one that has nothing to
-/// say: then nothing at all is logged. So a word that stands alone has to look like a crate's.
+/// Whether this means something. [`EnvFilter`] takes any word for the name of a crate, and a
+/// mistyped level for one that has nothing to say: then nothing at all is logged. So a word that
+/// stands alone has to look like a crate's.
 fn is_understood(part: &str) -> bool {
     let target = part.split(['=', '[']).next().unwrap_or_default();
     let is_path =

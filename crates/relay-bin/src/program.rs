@@ -1,4 +1,5 @@
-//! The program: arguments, environment, signals, exit code. The only place that looks at the process.
+//! The program: arguments, environment, signals, exit code. The only place that looks at the
+//! process.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -23,7 +24,8 @@ use crate::running::{RunningRelay, start_reloadable};
 /// The command line was not understood.
 const EXIT_USAGE: u8 = 2;
 
-/// Threads for what is not a request: signals, the sweep, the certificates. Requests have their own.
+/// Threads for what is not a request: signals, the sweep, the certificates. Requests have their
+/// own.
 const RUNTIME_THREADS: usize = 1;
 
 /// Runs the program on the process's arguments and environment, and tells how it ended.
@@ -209,7 +211,8 @@ impl Signals {
     }
 }
 
-/// The environment, for the configuration. What is not Unicode is handed on as far as it is, to be complained about.
+/// The environment, for the configuration. What is not Unicode is handed on as far as it is, to be
+/// complained about.
 fn environment() -> Vec<(String, String)> {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
     #[expect(
@@ -225,8 +228,8 @@ fn print(text: &str) -> io::Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
 }
 
-/// With which code to end when this became of what was printed. Who takes half of an answer for all of it must learn of it; who has closed
-/// the output wants no more of it.
+/// With which code to end when this became of what was printed. Who takes half of an answer for all
+/// of it must learn of it; who has closed the output wants no more of it.
 fn unless_lost(printed: io::Result<()>, code: ExitCode) -> ExitCode {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,5 +1,5 @@
-//! A relay that runs: binds the address, opens the store that the configuration names, serves until it is told to stop. It serves
-//! while it opens, so that who comes early is told to come again.
+//! A relay that runs: binds the address, opens the store that the configuration names, serves until
+//! it is told to stop. It serves while it opens, so that who comes early is told to come again.
 //!
 //! Every task that is started here ends with the server; none outlives [`RunningRelay::handle`].
 
@@ -39,14 +39,16 @@ const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
 pub struct RunningRelay {
     /// Where it is reached, such as `http://127.0.0.1:7000`.
     pub base_url: String,
-    /// Sending stops the relay: it sends new requests away, finishes what it accepted, and ends. Dropping this does nothing.
+    /// Sending stops the relay: it sends new requests away, finishes what it accepted, and ends.
+    /// Dropping this does nothing.
     pub shutdown: oneshot::Sender<()>,
     /// Resolves when the relay has ended, for whatever reason, and its store is closed.
     pub handle: JoinHandle<Result<(), RelayError>>,
 }
 
-/// Starts a relay on the store that the configuration names, and resolves when that is open. Until then the port lets requests wait
-/// for it, up to `server.start_wait_seconds`, and tells then that the relay is not ready. Needs a tokio runtime, of whichever kind.
+/// Starts a relay on the store that the configuration names, and resolves when that is open. Until
+/// then the port lets requests wait for it, up to `server.start_wait_seconds`, and tells then that
+/// the relay is not ready. Needs a tokio runtime, of whichever kind.
 ///
 /// # Errors
 /// [`RelayError`], when the configuration has mistakes or something that it names cannot be used.
@@ -54,9 +56,11 @@ pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
     start_reloadable(config, Arc::default(), pending()).await
 }
 
-/// As [`start`], on a store that the caller brings. Of the configuration, `[storage]` is not looked at, and of `[relay]` only
-/// `max_message_bytes`, which limits request bodies, and `gc_interval_seconds`: the other limits are the store's business. A store that
-/// outlives the process needs `privacy.key_path`, or else the cursors that clients keep are refused after a restart.
+/// As [`start`], on a store that the caller brings. Of the configuration, `[storage]` is not looked
+/// at, and of `[relay]` only `max_message_bytes`, which limits request bodies, and
+/// `gc_interval_seconds`: the other limits are the store's business. A store that outlives the
+/// process needs `privacy.key_path`, or else the cursors that clients keep are refused after a
+/// restart.
 ///
 /// # Errors
 /// As [`start`].
@@ -64,7 +68,8 @@ pub async fn start_with_store<R: Relay>(store: R, config: RelayConfig) -> Result
     start_opening(|| Ok(store), config).await
 }
 
-/// As [`start_with_store`], on a store that may take long to open. That is done on a thread of its own.
+/// As [`start_with_store`], on a store that may take long to open. That is done on a thread of its
+/// own.
 ///
 /// # Errors
 /// As [`start`], and what `open` says.
@@ -77,8 +82,9 @@ pub async fn start_opening<R: Relay>(
     serve(open, Box::new(|| None), config, key, Arc::default(), pending(), |_| pending()).await
 }
 
-/// As [`start`]; the certificates are read anew whenever `reload` is notified, and the relay is also stopped when `told` resolves, even
-/// while its store is being opened: what comes back has ended then.
+/// As [`start`]; the certificates are read anew whenever `reload` is notified, and the relay is
+/// also stopped when `told` resolves, even while its store is being opened: what comes back has
+/// ended then.
 pub(crate) async fn start_reloadable(
     config: RelayConfig,
     reload: Arc<Notify>,
@@ -113,7 +119,8 @@ pub(crate) async fn start_reloadable(
     }
 }
 
-/// Serves, and does meanwhile what the operator asks for: what `ask` makes of the store once it is there.
+/// Serves, and does meanwhile what the operator asks for: what `ask` makes of the store once it is
+/// there.
 async fn serve<R, A>(
     open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
     progress: Progress,
@@ -188,7 +195,8 @@ where
     };
     match opened {
         Ok(opened) => {
-            // Whoever is told that the relay serves can ask it at once. Should the server be gone, nobody will.
+            // Whoever is told that the relay serves can ask it at once. Should the server be gone,
+            // nobody will.
             drop(tell.send(ask(&opened)));
             if let Some(opening) = opening.upgrade() {
                 opening.set(opened);
@@ -216,14 +224,16 @@ async fn open_unless_ended<R: Relay>(
         opened = &mut opened => return Some(opened),
         () = server.ended() => {}
     }
-    // A store that is nearly there is closed as it should be. To any other one, the end of the process is a crash like all others.
+    // A store that is nearly there is closed as it should be. To any other one, the end of the
+    // process is a crash like all others.
     if let Ok(Ok(store)) = timeout(STORE_RELEASE_TIMEOUT, opened).await {
         drop(tokio::task::spawn_blocking(move || drop(store)).await);
     }
     None
 }
 
-/// Resolves when the relay is told to end, by `told` or by the other side of `shutdown`. Nobody waits for its store from then on.
+/// Resolves when the relay is told to end, by `told` or by the other side of `shutdown`. Nobody
+/// waits for its store from then on.
 async fn stop<R: Relay>(
     told: impl Future<Output = ()>,
     shutdown: oneshot::Receiver<()>,
@@ -361,7 +371,8 @@ fn reload_certificates(
     }
 }
 
-/// Sweeps every `interval`; never resolves. What is due at the start waits for the first one: nobody sees it.
+/// Sweeps every `interval`; never resolves. What is due at the start waits for the first one:
+/// nobody sees it.
 async fn sweep_regularly<R: Relay>(store: Arc<DeferredStore<R>>, interval: Duration, metrics: Arc<Metrics>) {
     store.opened().await;
     let mut ticks = tokio::time::interval(interval);

@@ -1,4 +1,5 @@
-//! From the configuration to each crate's own options. Pure: what is written here is what a key means.
+//! From the configuration to each crate's own options. Pure: what is written here is what a key
+//! means.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -58,7 +59,8 @@ pub(crate) fn http_options(
         public_stats: config.server.public_stats,
         cursor_key,
         readiness,
-        // A proxy in front calls the relay as it likes, so that only browsers are held to a name that nobody has given.
+        // A proxy in front calls the relay as it likes, so that only browsers are held to a name
+        // that nobody has given.
         allowed_hosts: match config.server.allowed_hosts.as_slice() {
             [] => allowed_hosts(&[], address).of_browsers(),
             names => allowed_hosts(names, address),
@@ -128,7 +130,8 @@ pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
         free_bytes_min: config.storage.min_free_bytes,
         store_bytes_max: config.storage.max_bytes,
         trust_clock: config.storage.trust_clock,
-        // What is in flight is bounded where it comes in. What was let in there must not be turned away here.
+        // What is in flight is bounded where it comes in. What was let in there must not be turned
+        // away here.
         waiting_bytes_max: config.server.max_inflight_bytes,
         ..relay_store_redb::Options::default()
     }

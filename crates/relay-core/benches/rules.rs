@@ -1,5 +1,5 @@
-//! What the rules cost by themselves: push, ack and a full page, over tables in memory. No store, no
-//! protocol.
+//! What the rules cost by themselves: push, ack and a full page, over tables in memory. No store,
+//! no protocol.
 
 use std::hint::black_box;
 

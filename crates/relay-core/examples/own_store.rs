@@ -1,11 +1,12 @@
 //! The rules of the relay over a store of your own.
 //!
-//! relay-core decides what a push, a pull and an ack do; a store only remembers. To bring your own, implement
-//! [`ReadTx`] and [`WriteTx`]: what is there, and how it is changed. Neither holds any rule. What you get in
-//! return is quotas, idempotency, order, paging and expiry, the same as every other store has them.
+//! relay-core decides what a push, a pull and an ack do; a store only remembers. To bring your own,
+//! implement [`ReadTx`] and [`WriteTx`]: what is there, and how it is changed. Neither holds any
+//! rule. What you get in return is quotas, idempotency, order, paging and expiry, the same as every
+//! other store has them.
 //!
-//! This store is two maps and a counter. It is slow, and it is complete. Nothing here reads a clock or does
-//! I/O: the time is passed in.
+//! This store is two maps and a counter. It is slow, and it is complete. Nothing here reads a clock
+//! or does I/O: the time is passed in.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,12 +21,14 @@ use relay_core::{
 /// How many items the whole store holds. Yours ends where the disk does.
 const ROWS_MAX: usize = 3;
 
-/// Step 1: what is remembered. `Clone` makes the transactions of this example possible, see [`Shelf::write`].
+/// Step 1: what is remembered. `Clone` makes the transactions of this example possible, see
+/// [`Shelf::write`].
 #[derive(Clone, Default)]
 struct Shelf {
     /// The items. The key sorts them as they have to be read: by queue, then by arrival.
     items: BTreeMap<(Recipient, Seq), Item<Bytes>>,
-    /// What is known of a name: where the item lies, or until when it is remembered that it was acked.
+    /// What is known of a name: where the item lies, or until when it is remembered that it was
+    /// acked.
     traces: BTreeMap<(Recipient, ItemId), ItemStatus>,
     /// What each queue holds, as the rules noted it.
     usage: BTreeMap<Recipient, Usage>,
@@ -45,9 +48,9 @@ impl fmt::Display for ShelfFull {
 
 impl std::error::Error for ShelfFull {}
 
-/// Step 3: a transaction. All changes come into effect together, or none: the work is done on a copy, which
-/// takes the place of the original when it succeeds and is dropped when it fails. A database does this
-/// better.
+/// Step 3: a transaction. All changes come into effect together, or none: the work is done on a
+/// copy, which takes the place of the original when it succeeds and is dropped when it fails. A
+/// database does this better.
 impl Shelf {
     fn write<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, ShelfFull>) -> Result<R, ShelfFull> {
         let mut copy = self.clone();
@@ -147,8 +150,8 @@ impl WriteTx for Shelf {
 }
 
 impl SweepTx for Shelf {
-    /// A real store keeps an index by deadline. Here it is enough to look at everything, which lies in order
-    /// already.
+    /// A real store keeps an index by deadline. Here it is enough to look at everything, which lies
+    /// in order already.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, ShelfFull> {
         let due =
             self.items.iter().filter(|(_, item)| item.deadline <= now).map(|((recipient, seq), item)| Due {
@@ -216,7 +219,8 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("ack: {outcome:?}");
     assert_eq!((outcome.deleted, outcome.remaining), (2, 1));
 
-    // What nobody fetches is gone when its time is over; a sweep, step by step, gives its place back.
+    // What nobody fetches is gone when its time is over; a sweep, step by step, gives its place
+    // back.
     let later = monday.plus_ms(limits.ttl_ms);
     assert!(queue::pull(&shelf, &limits, later, &pull)?.items.is_empty());
     while shelf.write(|tx| queue::expire(tx, later, 100))?.more {}

@@ -16,8 +16,8 @@ pub enum Rejection {
         /// What is wrong with it and what is allowed, for a person.
         reason: String,
     },
-    /// The caller did not say who it is. No rule of this crate says so: it is for a [`Relay`](crate::Relay) that
-    /// stands in front of another one and guards it.
+    /// The caller did not say who it is. No rule of this crate says so: it is for a
+    /// [`Relay`](crate::Relay) that stands in front of another one and guards it.
     #[error("authentication is required")]
     Unauthorized,
     /// The caller may not do this. As [`Rejection::Unauthorized`], for a guarding relay.
@@ -56,7 +56,8 @@ pub enum Error {
     /// The request was refused; nothing was changed by it.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// The store failed. A write that gets this answer may or may not be there after a restart; it is safe to repeat.
+    /// The store failed. A write that gets this answer may or may not be there after a restart; it
+    /// is safe to repeat.
     #[error("the store failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is no space left to store anything. Pulls go on.

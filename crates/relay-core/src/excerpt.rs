@@ -1,11 +1,13 @@
-//! The begin of a text of any length, for a message to a person. What does not fit is never held, nor even asked for.
+//! The begin of a text of any length, for a message to a person. What does not fit is never held,
+//! nor even asked for.
 
 use std::fmt::{self, Display, Write};
 
 /// What stands behind a text that was cut.
 const CUT: &str = "...";
 
-/// At most `bytes_max` bytes of `text`, whole characters alone, and three dots if that is not all of it.
+/// At most `bytes_max` bytes of `text`, whole characters alone, and three dots if that is not all
+/// of it.
 ///
 /// ```
 /// assert_eq!(relay_core::excerpt(&"short", 5), "short");

@@ -1,8 +1,9 @@
-//! What a store can tell of its own work, for whoever watches it: plain numbers, and nothing about who sends or receives. It
-//! draws no conclusions and knows no format in which they are shown.
+//! What a store can tell of its own work, for whoever watches it: plain numbers, and nothing about
+//! who sends or receives. It draws no conclusions and knows no format in which they are shown.
 //!
-//! A [`Histogram`] counts while others work: an observation is two additions, without a lock and without memory. A
-//! [`Distribution`] is what one stood at, and [`Figures`] are all that a [`Relay`](crate::Relay) tells.
+//! A [`Histogram`] counts while others work: an observation is two additions, without a lock and
+//! without memory. A [`Distribution`] is what one stood at, and [`Figures`] are all that a
+//! [`Relay`](crate::Relay) tells.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +19,8 @@ pub struct Histogram {
     sum: AtomicU64,
 }
 
-/// What a [`Histogram`] stood at. The number of observations is the sum over its buckets, so the two cannot disagree.
+/// What a [`Histogram`] stood at. The number of observations is the sum over its buckets, so the
+/// two cannot disagree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
     /// The upper bounds, inclusive and ascending, of all buckets but the last, which has none.
@@ -51,10 +53,11 @@ pub struct Figures {
     pub checkpoint_us: Option<Distribution>,
     /// Checkpoints that could not be written.
     pub checkpoints_failed: Option<u64>,
-    /// How long items had waited when a page with them was read, in milliseconds. One that is pulled again counts again.
+    /// How long items had waited when a page with them was read, in milliseconds. One that is
+    /// pulled again counts again.
     pub delivery_age_ms: Option<Distribution>,
-    /// What lies in all queues, expired items that are not reclaimed yet included. The bytes are what it takes
-    /// on disk, or all that the store takes in memory.
+    /// What lies in all queues, expired items that are not reclaimed yet included. The bytes are
+    /// what it takes on disk, or all that the store takes in memory.
     pub live: Option<Usage>,
     /// What requests that wait to be written weigh, in bytes.
     pub waiting_bytes: Option<u64>,
@@ -73,7 +76,8 @@ pub struct Figures {
 }
 
 impl Histogram {
-    /// A histogram of nothing, with these inclusive upper bounds, which must ascend, and one bucket above them.
+    /// A histogram of nothing, with these inclusive upper bounds, which must ascend, and one bucket
+    /// above them.
     pub fn new(bounds: &'static [u64]) -> Self {
         debug_assert!(bounds.is_sorted_by(|low, high| low < high), "bounds ascend");
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();

@@ -1,5 +1,6 @@
-//! Takes in an item that has waited in another store. It goes to the end of its queue, under the same rules as a push, but keeps
-//! the times that it had: it is no older and no younger for having moved.
+//! Takes in an item that has waited in another store. It goes to the end of its queue, under the
+//! same rules as a push, but keeps the times that it had: it is no older and no younger for having
+//! moved.
 
 use crate::error::Rejection;
 use crate::limits::Limits;
@@ -35,13 +36,13 @@ pub enum ImportOutcome {
 
 /// Puts an item at the end of its queue, unless it is or recently was there.
 ///
-/// Its deadline is the one that it had, but no later than that of a push of now, so that one item cannot make all behind it stay
-/// for ever, and no earlier than that of the item before it: deadlines never decrease along a queue. Its arrival is what it was,
-/// but not in the future.
+/// Its deadline is the one that it had, but no later than that of a push of now, so that one item
+/// cannot make all behind it stay for ever, and no earlier than that of the item before it:
+/// deadlines never decrease along a queue. Its arrival is what it was, but not in the future.
 ///
 /// # Errors
-/// The outer error is the store's, and the transaction must then be abandoned. The inner one is a refusal, for its size or a
-/// quota; nothing was written.
+/// The outer error is the store's, and the transaction must then be abandoned. The inner one is a
+/// refusal, for its size or a quota; nothing was written.
 pub fn import<T: WriteTx>(
     tx: &mut T,
     limits: &Limits,

@@ -1,9 +1,10 @@
-//! The rules of a store-and-forward relay: who may queue what, in which order it comes out, when it is gone.
+//! The rules of a store-and-forward relay: who may queue what, in which order it comes out, when it
+//! is gone.
 //!
-//! The relay keeps opaque messages for recipients that are offline. A sender *pushes* an item, the recipient
-//! *pulls* a page in arrival order and *acks* what it has; what is acked or too old is gone. This crate decides:
-//! quotas, idempotency, order, expiry. It does no I/O, reads no clock, runs no thread and knows no wire format, so that
-//! it can be used alone and tested to the bottom.
+//! The relay keeps opaque messages for recipients that are offline. A sender *pushes* an item, the
+//! recipient *pulls* a page in arrival order and *acks* what it has; what is acked or too old is
+//! gone. This crate decides: quotas, idempotency, order, expiry. It does no I/O, reads no clock,
+//! runs no thread and knows no wire format, so that it can be used alone and tested to the bottom.
 //!
 //! - [`message`]: what travels. Types that are checked once, when they are made.
 //! - [`queue`]: the rules, written once over a storage transaction.
@@ -13,8 +14,8 @@
 //! - [`memory`]: a complete relay in memory.
 //! - [`figures`]: what a store can tell of its own work.
 //! - [`verify`]: recounts a store and lists what does not add up.
-//! - `testing` (feature `testing`): a clock moved by hand, a naive model, scenarios as text, and the conformance suite
-//!   that every store has to pass.
+//! - `testing` (feature `testing`): a clock moved by hand, a naive model, scenarios as text, and
+//!   the conformance suite that every store has to pass.
 //!
 //! ```
 //! use std::sync::Arc;

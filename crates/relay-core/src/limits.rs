@@ -17,7 +17,8 @@ pub struct Limits {
     pub page_items_max: u64,
     /// The most payload bytes of one page. A page always carries at least one item, however large.
     pub page_bytes_max: u64,
-    /// How long a push of an acked item is still recognised as a duplicate, in milliseconds; 0 turns that off.
+    /// How long a push of an acked item is still recognised as a duplicate, in milliseconds; 0
+    /// turns that off.
     pub dedup_window_ms: u64,
 }
 
@@ -61,7 +62,8 @@ impl Usage {
     /// The usage after one more item of `payload_bytes`.
     ///
     /// # Errors
-    /// [`Rejection::QuotaExceeded`] when that would pass one of the quotas; the number of items is looked at first.
+    /// [`Rejection::QuotaExceeded`] when that would pass one of the quotas; the number of items is
+    /// looked at first.
     pub fn admit(self, payload_bytes: u64, limits: &Limits) -> Result<Self, Rejection> {
         let after = self.plus(Self::of(payload_bytes));
         if after.items > limits.queue_items_max {
@@ -83,8 +85,8 @@ impl Usage {
 
     /// This without `other`, which must be a part of it.
     ///
-    /// A store whose counts do not add up must not stop its queue from being emptied, so this stops at zero; tests
-    /// trip over it, and [`verify`](crate::verify) reports it.
+    /// A store whose counts do not add up must not stop its queue from being emptied, so this stops
+    /// at zero; tests trip over it, and [`verify`](crate::verify) reports it.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         debug_assert!(

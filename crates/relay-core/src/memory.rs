@@ -1,7 +1,9 @@
-//! A complete relay in memory: for demonstrations, for tests, and for `kind = "memory"`. Nothing survives the process.
+//! A complete relay in memory: for demonstrations, for tests, and for `kind = "memory"`. Nothing
+//! survives the process.
 //!
-//! All that it keeps is counted in bytes and has a bound, over which it stores nothing new. Its maps are trees, which give memory back
-//! when they shrink: a hash table keeps what it needed once, and nobody would count that.
+//! All that it keeps is counted in bytes and has a bound, over which it stores nothing new. Its
+//! maps are trees, which give memory back when they shrink: a hash table keeps what it needed once,
+//! and nobody would count that.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,18 +29,20 @@ use crate::verify::{self, Inspect};
 /// How many rows one step of the sweep reclaims before it lets other requests in.
 const SWEEP_STEP_ROWS: usize = 1024;
 
-/// What a queue takes besides its recipient and what is in it: its place among the queues, and the first node of each of its trees,
-/// which has room for eleven entries. Like the next two it is rather too much than too little: nodes are counted as half empty.
+/// What a queue takes besides its recipient and what is in it: its place among the queues, and the
+/// first node of each of its trees, which has room for eleven entries. Like the next two it is
+/// rather too much than too little: nodes are counted as half empty.
 const QUEUE_BYTES: u64 = 2560;
 
-/// What an item takes besides its kind and its payload: its places in the queue, among the names and among the deadlines.
+/// What an item takes besides its kind and its payload: its places in the queue, among the names
+/// and among the deadlines.
 const ITEM_BYTES: u64 = 640;
 
 /// What an acked name takes: its places among the names of its queue and among those that end.
 const NAME_BYTES: u64 = 288;
 
-/// Once it was full, a relay takes pushes again when so much is free, as a part of the bound: so that this does not come and go with
-/// each ack.
+/// Once it was full, a relay takes pushes again when so much is free, as a part of the bound: so
+/// that this does not come and go with each ack.
 const MARGIN: u64 = 16;
 
 /// A relay whose queues live in memory.
@@ -56,7 +60,8 @@ struct Bounded {
     was_full: bool,
 }
 
-/// The tables of a store, in memory. A transaction on them is whatever is done under one `&mut`: nothing can fail.
+/// The tables of a store, in memory. A transaction on them is whatever is done under one `&mut`:
+/// nothing can fail.
 #[derive(Debug, Default)]
 pub struct MemoryTables {
     queues: BTreeMap<Recipient, Queue>,
@@ -84,9 +89,10 @@ impl MemoryRelay {
         Self { limits, clock, bytes_max: Self::BYTES_MAX, tables: Mutex::default() }
     }
 
-    /// The same relay with another bound on all that it holds: payloads, recipients, remembered names, and what it takes to find them.
-    /// What would pass it is refused with [`Error::StorageFull`]; pulls, acks and the sweep go on. The process takes somewhat more: what
-    /// the allocator does not give back, and requests on their way.
+    /// The same relay with another bound on all that it holds: payloads, recipients, remembered
+    /// names, and what it takes to find them. What would pass it is refused with
+    /// [`Error::StorageFull`]; pulls, acks and the sweep go on. The process takes somewhat more:
+    /// what the allocator does not give back, and requests on their way.
     #[must_use]
     pub fn with_bytes_max(self, bytes_max: u64) -> Self {
         Self { bytes_max, ..self }
@@ -124,7 +130,8 @@ impl MemoryRelay {
     }
 
     fn lock(&self) -> MutexGuard<'_, Bounded> {
-        // A panic elsewhere leaves the tables usable: each change is one insert or remove, and `verify` would tell.
+        // A panic elsewhere leaves the tables usable: each change is one insert or remove, and
+        // `verify` would tell.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -357,7 +364,8 @@ impl MemoryTables {
         }
     }
 
-    /// The queue, which is made if there is none, and its recipient as it has it: so its text is there once, however often it is named.
+    /// The queue, which is made if there is none, and its recipient as it has it: so its text is
+    /// there once, however often it is named.
     fn queue_mut(&mut self, recipient: &Recipient) -> (Recipient, &mut Queue) {
         let entry = self.queues.entry(recipient.clone());
         let recipient = entry.key().clone();

@@ -1,4 +1,5 @@
-//! What travels through the relay. Every type here is checked when it is made and cannot be wrong afterwards.
+//! What travels through the relay. Every type here is checked when it is made and cannot be wrong
+//! afterwards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +10,12 @@ use uuid::Uuid;
 
 use crate::error::Rejection;
 
-/// How a UUID in urn form begins (RFC 9562, section 4); the `uuid` crate reads it in lower case only.
+/// How a UUID in urn form begins (RFC 9562, section 4); the `uuid` crate reads it in lower case
+/// only.
 const URN_PREFIX: &str = "urn:uuid:";
 
-/// The name of a queue: an opaque string of 1 to 512 bytes that is not all blank, compared byte for byte.
+/// The name of a queue: an opaque string of 1 to 512 bytes that is not all blank, compared byte for
+/// byte.
 ///
 /// Who talks to whom is nobody's business, so `Debug` does not show it, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +32,8 @@ pub struct Chunk {
     count: u32,
 }
 
-/// What the sender says that the payload is, 1 to 64 bytes and not blank. The relay stores it and never acts on it.
+/// What the sender says that the payload is, 1 to 64 bytes and not blank. The relay stores it and
+/// never acts on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kind(Arc<str>);
 
@@ -42,8 +46,9 @@ pub struct ItemId {
     pub chunk_index: u32,
 }
 
-/// The arrival number of an item. It grows over the whole store and is never used twice, so that "after this one" keeps its
-/// meaning when the item is gone and even when its queue was empty in between.
+/// The arrival number of an item. It grows over the whole store and is never used twice, so that
+/// "after this one" keeps its meaning when the item is gone and even when its queue was empty in
+/// between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(u64);
 
@@ -73,7 +78,8 @@ impl Recipient {
     /// Checks and takes a recipient.
     ///
     /// # Errors
-    /// [`Rejection::InvalidInput`] when it is empty, all blank or longer than [`Recipient::BYTES_MAX`].
+    /// [`Rejection::InvalidInput`] when it is empty, all blank or longer than
+    /// [`Recipient::BYTES_MAX`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_text("recipient", text, Self::BYTES_MAX).map(|()| Self(text.into()))
     }

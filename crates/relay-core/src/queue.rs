@@ -1,8 +1,8 @@
-//! The rules of a queue: push, pull, ack, expire. Each reads, decides, then writes, over a transaction that somebody else
-//! begins and commits, at a time that somebody else tells.
+//! The rules of a queue: push, pull, ack, expire. Each reads, decides, then writes, over a
+//! transaction that somebody else begins and commits, at a time that somebody else tells.
 //!
-//! An expired item is gone from the instant of its deadline: it is not shown, not counted, and no duplicate of anything,
-//! whether or not [`expire`] has reclaimed it.
+//! An expired item is gone from the instant of its deadline: it is not shown, not counted, and no
+//! duplicate of anything, whether or not [`expire`] has reclaimed it.
 
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
@@ -15,7 +15,8 @@ use crate::message::{Envelope, ItemId, Recipient, Seq};
 use crate::store::{Item, ItemStatus, Queued, ReadTx, SweepTx, WriteTx};
 use crate::time::{Reading, Timestamp};
 
-/// What became of a push that was not refused. `usage` is what the queue holds afterwards, in live items.
+/// What became of a push that was not refused. `usage` is what the queue holds afterwards, in live
+/// items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushOutcome {
     /// The item is in the queue.
@@ -27,7 +28,8 @@ pub enum PushOutcome {
     Duplicate {
         /// The queue as it is.
         usage: Usage,
-        /// The item in the queue has another payload, which stays. Of an acked item the payload is not known any more.
+        /// The item in the queue has another payload, which stays. Of an acked item the payload is
+        /// not known any more.
         conflict: bool,
     },
 }
@@ -96,7 +98,8 @@ impl Page {
     }
 }
 
-/// A request to take items out of a queue. No item is named twice, and at most [`Ack::ITEMS_MAX`] are.
+/// A request to take items out of a queue. No item is named twice, and at most [`Ack::ITEMS_MAX`]
+/// are.
 #[derive(Clone, Debug)]
 pub struct Ack {
     recipient: Recipient,
@@ -174,8 +177,8 @@ impl Ack {
         &self.items
     }
 
-    /// The same as acks of at most `items_max` items each, at least one, for a store that does other work in between. Their outcomes
-    /// [together](AckOutcome::then) are that of the whole.
+    /// The same as acks of at most `items_max` items each, at least one, for a store that does
+    /// other work in between. Their outcomes [together](AckOutcome::then) are that of the whole.
     pub fn into_parts(self, items_max: usize) -> impl ExactSizeIterator<Item = Self> + Send {
         let Self { recipient, items } = self;
         let items_max = items_max.max(1);
@@ -187,7 +190,8 @@ impl Ack {
 }
 
 impl AckOutcome {
-    /// What became of an ack whose parts before have come to this, and whose next one came to `next`.
+    /// What became of an ack whose parts before have come to this, and whose next one came to
+    /// `next`.
     #[must_use]
     pub const fn then(self, next: Self) -> Self {
         Self {
@@ -209,8 +213,9 @@ impl Swept {
     }
 }
 
-/// Whether a push would be stored: the first half of [`push`], which only reads, and no payload. A store that wants to know
-/// before it goes to any trouble may ask, too; what counts is what [`push`] then says.
+/// Whether a push would be stored: the first half of [`push`], which only reads, and no payload. A
+/// store that wants to know before it goes to any trouble may ask, too; what counts is what
+/// [`push`] then says.
 ///
 /// # Errors
 /// The outer error is the store's. The inner one is a refusal.
@@ -253,12 +258,13 @@ fn admit_to<T: ReadTx>(
 
 /// Puts an item into its queue, unless it is or recently was there.
 ///
-/// An item lives from `now` for the TTL, and no shorter than what lies before it in the queue: deadlines never decrease along a
-/// queue, so that expiry takes it from the front, also after the TTL was lowered or the clock was set back.
+/// An item lives from `now` for the TTL, and no shorter than what lies before it in the queue:
+/// deadlines never decrease along a queue, so that expiry takes it from the front, also after the
+/// TTL was lowered or the clock was set back.
 ///
 /// # Errors
-/// The outer error is the store's, and the transaction must then be abandoned. The inner one is a refusal; nothing was
-/// written.
+/// The outer error is the store's, and the transaction must then be abandoned. The inner one is a
+/// refusal; nothing was written.
 pub fn push<T: WriteTx>(
     tx: &mut T,
     limits: &Limits,
@@ -377,7 +383,8 @@ pub fn ack<T: WriteTx>(
     Ok(AckOutcome { deleted, missing, remaining: usage.minus(expired).items })
 }
 
-/// One step of the sweep: reclaims at most `max` items and forgets at most `max` acked names whose time is over at `now`.
+/// One step of the sweep: reclaims at most `max` items and forgets at most `max` acked names whose
+/// time is over at `now`.
 ///
 /// # Errors
 /// The store's; the transaction must then be abandoned.

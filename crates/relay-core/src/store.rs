@@ -1,7 +1,7 @@
 //! The seam to a store: what it has to remember, and how it is asked and told.
 //!
-//! [`ReadTx`] and [`WriteTx`] speak of queues and items and hold no logic: the rules in [`queue`](crate::queue) run over
-//! them, so that two stores cannot disagree.
+//! [`ReadTx`] and [`WriteTx`] speak of queues and items and hold no logic: the rules in
+//! [`queue`](crate::queue) run over them, so that two stores cannot disagree.
 
 use std::ops::ControlFlow;
 
@@ -36,8 +36,8 @@ pub struct Item<B> {
     pub body: B,
 }
 
-/// What the rules know of an item in a queue. The rest is between those who push and those who pull, and a store need not have it at
-/// hand.
+/// What the rules know of an item in a queue. The rest is between those who push and those who
+/// pull, and a store need not have it at hand.
 pub trait Queued {
     /// Its arrival number.
     fn seq(&self) -> Seq;
@@ -76,10 +76,12 @@ pub enum ItemStatus {
     },
 }
 
-/// Where the live part of a queue begins. Deadlines never decrease along a queue, so the expired items lie before it.
+/// Where the live part of a queue begins. Deadlines never decrease along a queue, so the expired
+/// items lie before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Front {
-    /// No item before this one is live. When nothing is expired it may be any number up to the first item's.
+    /// No item before this one is live. When nothing is expired it may be any number up to the
+    /// first item's.
     pub live_from: Seq,
     /// What lies before it: expired, and not reclaimed yet.
     pub expired: Usage,
@@ -116,16 +118,19 @@ pub struct Forgotten {
     pub more: bool,
 }
 
-/// A consistent view of a store. A request looks its queue up once, and asks all else of what it got.
+/// A consistent view of a store. A request looks its queue up once, and asks all else of what it
+/// got.
 pub trait ReadTx {
     /// How this store fails.
     type Error;
     /// An item, or a handle by which the store finds all of it.
     type Item: Queued;
-    /// A queue that was looked up. It may remember what was found of it, and what was changed through it.
+    /// A queue that was looked up. It may remember what was found of it, and what was changed
+    /// through it.
     type Queue;
 
-    /// Looks up the queue of a recipient. An unknown one has an empty queue, and this leaves no trace.
+    /// Looks up the queue of a recipient. An unknown one has an empty queue, and this leaves no
+    /// trace.
     fn queue(&self, recipient: &Recipient) -> Result<Self::Queue, Self::Error>;
 
     /// What the queue holds, expired items that are not reclaimed yet included.
@@ -148,8 +153,8 @@ pub trait ReadTx {
     /// Whether the queued item `seq` has this payload.
     fn has_payload(&self, queue: &Self::Queue, seq: Seq, payload: &[u8]) -> Result<bool, Self::Error>;
 
-    /// How many items the queue holds from `from` on. The given implementation walks there; a store that keeps deep queues
-    /// counts faster.
+    /// How many items the queue holds from `from` on. The given implementation walks there; a store
+    /// that keeps deep queues counts faster.
     fn items_from(&self, queue: &Self::Queue, from: Seq) -> Result<u64, Self::Error> {
         let mut items = 0;
         self.scan(queue, from, &mut |_| {
@@ -159,7 +164,8 @@ pub trait ReadTx {
         Ok(items)
     }
 
-    /// Where the live part of the queue begins at `now`. The given implementation walks over the expired items.
+    /// Where the live part of the queue begins at `now`. The given implementation walks over the
+    /// expired items.
     fn front(&self, queue: &Self::Queue, now: Timestamp) -> Result<Front, Self::Error> {
         let mut front = Front::default();
         self.scan(queue, Seq::ZERO, &mut |item| {
@@ -174,8 +180,9 @@ pub trait ReadTx {
     }
 }
 
-/// A view that can be changed. All changes of a transaction become visible and durable together, or none. Those of a queue go through
-/// one lookup of it, which is closed before the queue is looked up again.
+/// A view that can be changed. All changes of a transaction become visible and durable together, or
+/// none. Those of a queue go through one lookup of it, which is closed before the queue is looked
+/// up again.
 pub trait WriteTx: ReadTx {
     /// A new arrival number, larger than every one before, also those of items that are gone.
     fn next_seq(&mut self) -> Result<Seq, Self::Error>;
@@ -194,21 +201,22 @@ pub trait WriteTx: ReadTx {
         until: Timestamp,
     ) -> Result<(), Self::Error>;
 
-    /// Ends the changes of a queue, which holds so much now. Once that is nothing and no acked name is remembered, the store forgets
-    /// the queue.
+    /// Ends the changes of a queue, which holds so much now. Once that is nothing and no acked name
+    /// is remembered, the store forgets the queue.
     fn close(&mut self, queue: Self::Queue, usage: Usage) -> Result<(), Self::Error>;
 }
 
-/// A transaction over which [`expire`](crate::queue::expire) can reclaim what has expired, step by step. A store that has a better way, such
-/// as to let go of whole ranges, sweeps on its own and needs none of this: an expired item is gone from the instant of its deadline, whoever
-/// reclaims it.
+/// A transaction over which [`expire`](crate::queue::expire) can reclaim what has expired, step by
+/// step. A store that has a better way, such as to let go of whole ranges, sweeps on its own and
+/// needs none of this: an expired item is gone from the instant of its deadline, whoever reclaims
+/// it.
 pub trait SweepTx: WriteTx {
-    /// Finds at most `max` items whose deadline is not after `now`, of whatever queues. When this look's work is used up
-    /// without reaching the end, it says that there may be more.
+    /// Finds at most `max` items whose deadline is not after `now`, of whatever queues. When this
+    /// look's work is used up without reaching the end, it says that there may be more.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, Self::Error>;
 
-    /// Forgets at most `max` acked names whose time is over at `now`. When this look's work is used up without reaching the
-    /// end, it says that there may be more.
+    /// Forgets at most `max` acked names whose time is over at `now`. When this look's work is used
+    /// up without reaching the end, it says that there may be more.
     fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, Self::Error>;
 }
 

@@ -1,16 +1,19 @@
-//! Points in time, the clock that tells them, and the time of a store. Nothing here reads the machine's clock.
+//! Points in time, the clock that tells them, and the time of a store. Nothing here reads the
+//! machine's clock.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-/// So far the machine's clock may be from the time of a store, and is followed: whoever keeps clocks right moves them by less, and the
-/// time of day that a country takes for its own moves by as much. An hour late or early is nothing to a message that lives for days.
+/// So far the machine's clock may be from the time of a store, and is followed: whoever keeps
+/// clocks right moves them by less, and the time of day that a country takes for its own moves by
+/// as much. An hour late or early is nothing to a message that lives for days.
 const TRUSTED_MS: u64 = 60 * 60 * 1000;
 
-/// So far ahead it is followed while it has not agreed with the store since that was opened: a relay that was down over a weekend, or a
-/// week of holidays, finds that so much time is over. It is half of the two weeks that messages live, so that a clock
-/// that is wrong by no more than this lets none of them expire that came lately.
+/// So far ahead it is followed while it has not agreed with the store since that was opened: a
+/// relay that was down over a weekend, or a week of holidays, finds that so much time is over. It
+/// is half of the two weeks that messages live, so that a clock that is wrong by no more than this
+/// lets none of them expire that came lately.
 const TRUSTED_AT_START_MS: u64 = 7 * 24 * TRUSTED_MS;
 
 /// A point in time: milliseconds since the Unix epoch.
@@ -22,15 +25,18 @@ pub trait Clock: Send + Sync + 'static {
     /// The time of day. It may be wrong, and be set, also back.
     fn now(&self) -> Timestamp;
 
-    /// How many milliseconds have passed since some moment, which is the same for as long as this clock exists. It goes on with the time
-    /// that passes, also while the machine sleeps if it can tell, and never runs backwards, however [`Clock::now`] is set.
+    /// How many milliseconds have passed since some moment, which is the same for as long as this
+    /// clock exists. It goes on with the time that passes, also while the machine sleeps if it can
+    /// tell, and never runs backwards, however [`Clock::now`] is set.
     fn elapsed_ms(&self) -> u64;
 }
 
-/// The time of a store, by which its items expire. It follows the machine's clock, unless that is far from it: then it goes on with
-/// the time that passes, so that a clock that is wrong costs nobody his mail, and lets none live for ever once it is right.
+/// The time of a store, by which its items expire. It follows the machine's clock, unless that is
+/// far from it: then it goes on with the time that passes, so that a clock that is wrong costs
+/// nobody his mail, and lets none live for ever once it is right.
 ///
-/// It never runs backwards, and stands still for an hour at most: while the clock, which was set back by no more than that, catches up.
+/// It never runs backwards, and stands still for an hour at most: while the clock, which was set
+/// back by no more than that, catches up.
 pub struct StoreClock {
     clock: Arc<dyn Clock>,
     /// How far the time of the store is ahead of [`Clock::elapsed_ms`].
@@ -51,14 +57,15 @@ pub struct Reading {
 }
 
 impl StoreClock {
-    /// The time of a store that knows none, or has nothing to lose: it begins with what the machine's clock shows.
+    /// The time of a store that knows none, or has nothing to lose: it begins with what the
+    /// machine's clock shows.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.now();
         Self::from(clock, now, true)
     }
 
-    /// The time of a store that has come to `known` when it was last written. If `trust_clock`, it begins with what the machine's clock
-    /// shows, however much later that is.
+    /// The time of a store that has come to `known` when it was last written. If `trust_clock`, it
+    /// begins with what the machine's clock shows, however much later that is.
     pub fn resume(clock: Arc<dyn Clock>, known: Timestamp, trust_clock: bool) -> Self {
         let wall = clock.now();
         if trust_clock && wall >= known {
@@ -85,7 +92,8 @@ impl StoreClock {
 
     /// The time of the store, and what the machine's clock shows.
     pub fn read(&self) -> Reading {
-        // In this order: should the thread rest in between, the clock seems to be slow, and nothing is early.
+        // In this order: should the thread rest in between, the clock seems to be slow, and nothing
+        // is early.
         let wall_ms = self.clock.now().as_ms();
         let elapsed_ms = self.clock.elapsed_ms();
         let ahead_ms = self.ahead_ms.load(Ordering::Acquire);
@@ -161,7 +169,8 @@ impl Timestamp {
         Self(self.0.saturating_add(ms))
     }
 
-    /// The time `ms` milliseconds later, or earlier; the nearest there is when that cannot be counted.
+    /// The time `ms` milliseconds later, or earlier; the nearest there is when that cannot be
+    /// counted.
     const fn shifted_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add_signed(ms))
     }

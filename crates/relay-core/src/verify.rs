@@ -1,5 +1,6 @@
-//! Recounts a store: what is noted must be what is there, and every index must lead both ways. It looks at one queue after the other,
-//! an item at a time, so it takes little memory however much the store holds.
+//! Recounts a store: what is noted must be what is there, and every index must lead both ways. It
+//! looks at one queue after the other, an item at a time, so it takes little memory however much
+//! the store holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -9,11 +10,12 @@ use crate::message::{ItemId, Recipient, Seq};
 use crate::store::{ItemStatus, Queued, ReadTx};
 use crate::time::Timestamp;
 
-/// The most findings about one queue that are listed: one that is wrong from end to end must not hide the others.
+/// The most findings about one queue that are listed: one that is wrong from end to end must not
+/// hide the others.
 const QUEUE_FINDINGS_MAX: usize = 20;
 
-/// What was found, one sentence each. A store that is wrong from end to end has more to tell than anybody reads, or than fits into memory: what goes
-/// beyond the bound is counted and not listed.
+/// What was found, one sentence each. A store that is wrong from end to end has more to tell than
+/// anybody reads, or than fits into memory: what goes beyond the bound is counted and not listed.
 #[derive(Debug)]
 pub struct Findings {
     listed: Vec<String>,
@@ -61,16 +63,16 @@ pub trait Inspect: ReadTx {
     /// Every name that a queue remembers.
     fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Self::Error>;
 
-    /// The expiry index: when the sweep looks at which queue. A store may note each item, or each queue not later than its first
-    /// deadline.
+    /// The expiry index: when the sweep looks at which queue. A store may note each item, or each
+    /// queue not later than its first deadline.
     fn expiry(&self) -> Result<Vec<(Timestamp, Recipient)>, Self::Error>;
 
     /// The expiry index of acked names.
     fn acked_expiry(&self) -> Result<Vec<(Timestamp, Recipient, ItemId)>, Self::Error>;
 }
 
-/// Recounts everything and lists what does not add up; nothing, when all is well. Queues are told apart by number, since who
-/// they belong to must not be told.
+/// Recounts everything and lists what does not add up; nothing, when all is well. Queues are told
+/// apart by number, since who they belong to must not be told.
 ///
 /// # Errors
 /// The store's.
@@ -113,7 +115,8 @@ pub fn recount<S: Inspect>(store: &S) -> Result<Vec<String>, S::Error> {
     Ok(findings.into_listed())
 }
 
-/// Recounts a queue, and adds what does not add up. It is told by `number`, since who it belongs to must not be told.
+/// Recounts a queue, and adds what does not add up. It is told by `number`, since who it belongs to
+/// must not be told.
 ///
 /// # Errors
 /// The store's. What was found until then is added.

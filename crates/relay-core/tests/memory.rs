@@ -1,4 +1,5 @@
-//! The bound on what a relay in memory holds: whatever fills it is counted, what is new is refused over it, and everything else goes on.
+//! The bound on what a relay in memory holds: whatever fills it is counted, what is new is refused
+//! over it, and everything else goes on.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

@@ -1,5 +1,5 @@
-//! A directory of the file system as a [`Disk`]. It never follows a name out of its directory, nor a link that lies in it, and it
-//! touches nothing while another process has it.
+//! A directory of the file system as a [`Disk`]. It never follows a name out of its directory, nor
+//! a link that lies in it, and it touches nothing while another process has it.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
@@ -51,13 +51,14 @@ pub enum DirectoryError {
 struct DirectoryFile(File);
 
 impl Directory {
-    /// Takes the directory, and makes it first if it is not there: with mode 0700, and so its missing parents. One that
-    /// is there keeps its mode.
+    /// Takes the directory, and makes it first if it is not there: with mode 0700, and so its
+    /// missing parents. One that is there keeps its mode.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         Self::open_if(path, |_| Ok(()))
     }
 
-    /// As [`open`](Self::open), and refuses one that anybody else may change: what is in it then need not be what was put there.
+    /// As [`open`](Self::open), and refuses one that anybody else may change: what is in it then
+    /// need not be what was put there.
     pub fn open_private(path: &Path) -> Result<Self, DirectoryError> {
         Self::open_if(path, |directory| {
             if directory.uid() != rustix::process::geteuid().as_raw() {
@@ -87,7 +88,8 @@ impl Directory {
         Ok(may_others_write(&self.handle.metadata()?))
     }
 
-    /// Whether there is anything in it that [`list`](Disk::list) does not show: directories, links, names that are no text.
+    /// Whether there is anything in it that [`list`](Disk::list) does not show: directories, links,
+    /// names that are no text.
     pub fn has_unlisted(&self) -> io::Result<bool> {
         for entry in self.path.read_dir()? {
             let entry = entry?;
@@ -214,7 +216,8 @@ impl DiskFile for DirectoryFile {
         Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)?)
     }
 
-    /// Writes it once more, through to the disk: the call that is meant for this, `sync_file_range`, is not to be had without `unsafe`.
+    /// Writes it once more, through to the disk: the call that is meant for this,
+    /// `sync_file_range`, is not to be had without `unsafe`.
     #[cfg(target_os = "linux")]
     fn write_back(&self, offset: u64, len: usize) -> io::Result<()> {
         let mut bytes = vec![0; len];
@@ -233,22 +236,24 @@ impl DiskFile for DirectoryFile {
     }
 }
 
-/// Whether this is how a kernel, or what stands in for one, says that it does not know a call or a flag of it.
+/// Whether this is how a kernel, or what stands in for one, says that it does not know a call or a
+/// flag of it.
 #[cfg(target_os = "linux")]
 fn is_unknown(error: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     matches!(error, Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP)
 }
 
-/// Opens what is a file itself: not what a link leads to, nor a pipe, which might keep whoever opens it.
+/// Opens what is a file itself: not what a link leads to, nor a pipe, which might keep whoever
+/// opens it.
 fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// Takes the lock. A process that its last holder has just started has a copy of it until it becomes another program, so it is
-/// tried for a moment.
+/// Takes the lock. A process that its last holder has just started has a copy of it until it
+/// becomes another program, so it is tried for a moment.
 fn take(lock: &File) -> Result<(), DirectoryError> {
     for _ in 0..LOCK_TRIES {
         match lock.try_lock() {
@@ -280,7 +285,8 @@ fn make_durably(path: &Path) -> io::Result<()> {
         }
     }
     match File::open(parent) {
-        // Some system directories may be passed through but not read; what is in them was made by their owner.
+        // Some system directories may be passed through but not read; what is in them was made by
+        // their owner.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         opened => opened?.sync_all(),
     }

@@ -1,5 +1,5 @@
-//! A disk whose calls pass by a hook of a test, which may look at them, hold them up, refuse them, or kill the thread that makes them.
-//! It changes nothing itself.
+//! A disk whose calls pass by a hook of a test, which may look at them, hold them up, refuse them,
+//! or kill the thread that makes them. It changes nothing itself.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,8 @@ pub enum Call<'a> {
     Open(&'a str),
     /// [`DiskFile::read_exact_at`] of a file, and the bytes that it touches.
     Read(&'a str, Range<u64>),
-    /// [`DiskFile::read_if_in_memory`] of a file. It is not in memory when the hook says [`io::ErrorKind::WouldBlock`].
+    /// [`DiskFile::read_if_in_memory`] of a file. It is not in memory when the hook says
+    /// [`io::ErrorKind::WouldBlock`].
     ReadIfInMemory(&'a str),
     /// [`DiskFile::write_all_at`] of a file.
     Write(&'a str),

@@ -1,5 +1,6 @@
-//! A disk in memory that fails any call, runs full or loses power when a test wants it to, and then shows what may be
-//! left. It promises a program as little as the interface does, and invents no failure on its own.
+//! A disk in memory that fails any call, runs full or loses power when a test wants it to, and then
+//! shows what may be left. It promises a program as little as the interface does, and invents no
+//! failure on its own.
 
 mod fault;
 mod random;
@@ -20,16 +21,17 @@ pub struct SimDisk {
     state: Arc<Mutex<State>>,
 }
 
-/// What a crash leaves of that which is not known to be durable: pending since the last `sync`, or what a failed `sync` of
-/// a file has left undecided. What a successful `sync` covers is always left.
+/// What a crash leaves of that which is not known to be durable: pending since the last `sync`, or
+/// what a failed `sync` of a file has left undecided. What a successful `sync` covers is always
+/// left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Survival {
     /// Nothing.
     None,
     /// Everything, as after the death of the process alone.
     All,
-    /// A random choice, the same for the same seed: any subset of the writes, changes of length and changes of names,
-    /// and of a write perhaps only a prefix, or not all of its 512-byte sectors.
+    /// A random choice, the same for the same seed: any subset of the writes, changes of length and
+    /// changes of names, and of a write perhaps only a prefix, or not all of its 512-byte sectors.
     Torn(u64),
 }
 
@@ -67,7 +69,8 @@ impl SimDisk {
         self.state().counts.syncs
     }
 
-    /// Plans a fault, besides those planned already. Of two that meet in one call, the older one shows.
+    /// Plans a fault, besides those planned already. Of two that meet in one call, the older one
+    /// shows.
     pub fn fail(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
@@ -77,21 +80,22 @@ impl SimDisk {
         self.state().faults.clear();
     }
 
-    /// Bounds the bytes of all files together, with what is set aside for them. A write or `set_len` that would pass the bound does
-    /// nothing and fails with [`io::ErrorKind::StorageFull`]; a `reserve` keeps what there was, as that of ext4 does. Without a bound
-    /// `reserve` does nothing.
+    /// Bounds the bytes of all files together, with what is set aside for them. A write or
+    /// `set_len` that would pass the bound does nothing and fails with
+    /// [`io::ErrorKind::StorageFull`]; a `reserve` keeps what there was, as that of ext4 does.
+    /// Without a bound `reserve` does nothing.
     pub fn space_limit(&self, bytes: Option<u64>) {
         self.state().space_limit = bytes;
     }
 
-    /// Cuts the power when the `n`-th sync from now begins, the next one being 0: it and all later calls fail. What it
-    /// should have made durable stays pending.
+    /// Cuts the power when the `n`-th sync from now begins, the next one being 0: it and all later
+    /// calls fail. What it should have made durable stays pending.
     pub fn cut_at_sync(&self, n: u64) {
         self.state().cut_at(Class::Sync, n);
     }
 
-    /// Cuts the power while the `n`-th call of [`Class::Write`] from now is under way, the next one being 0: it and all
-    /// later calls fail. What it changes is pending.
+    /// Cuts the power while the `n`-th call of [`Class::Write`] from now is under way, the next one
+    /// being 0: it and all later calls fail. What it changes is pending.
     pub fn cut_at_write(&self, n: u64) {
         self.state().cut_at(Class::Write, n);
     }
@@ -101,7 +105,8 @@ impl SimDisk {
         self.state().power_cut
     }
 
-    /// The disk as it is found after a crash at this instant, without faults and limits. This one stays as it is.
+    /// The disk as it is found after a crash at this instant, without faults and limits. This one
+    /// stays as it is.
     pub fn after_crash(&self, survival: Survival) -> Self {
         Self { state: Arc::new(Mutex::new(self.state().after_crash(survival))) }
     }
@@ -113,13 +118,15 @@ impl SimDisk {
         state.edit(node, change);
     }
 
-    /// The bytes of a file as a read would find them, not counted as a call; `None` if there is no such file.
+    /// The bytes of a file as a read would find them, not counted as a call; `None` if there is no
+    /// such file.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
         Some(state.bytes(state.find(name).ok()?).to_vec())
     }
 
-    /// The bytes of all files, removed ones that are still open included. What is set aside for them is none of these.
+    /// The bytes of all files, removed ones that are still open included. What is set aside for
+    /// them is none of these.
     pub fn bytes_used(&self) -> u64 {
         self.state().bytes_used()
     }

@@ -1,4 +1,5 @@
-//! What both disks promise, by one suite. It says nothing of durability, which no test can see on the real one.
+//! What both disks promise, by one suite. It says nothing of durability, which no test can see on
+//! the real one.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,5 @@
-//! What only the real disk promises: whom it keeps out, with which modes it makes things, and which names it refuses.
+//! What only the real disk promises: whom it keeps out, with which modes it makes things, and which
+//! names it refuses.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

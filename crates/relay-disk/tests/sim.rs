@@ -1,4 +1,5 @@
-//! What the disk for tests promises beyond the interface: when a call fails, what a crash leaves, and what it counts.
+//! What the disk for tests promises beyond the interface: when a call fails, what a crash leaves,
+//! and what it counts.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

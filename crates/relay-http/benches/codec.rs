@@ -1,4 +1,5 @@
-//! What JSON and base64 cost: a push from body to envelope and a pull from page to body, over the wire types as they are.
+//! What JSON and base64 cost: a push from body to envelope and a pull from page to body, over the
+//! wire types as they are.
 
 #![expect(clippy::unwrap_used, reason = "a bench ends when something is wrong")]
 

@@ -1,7 +1,8 @@
-//! Takes connections from a listener and deals them out to worker threads. It decides who gets in: not more than there may be, not
-//! more than an address may have, and nobody who is shut out.
+//! Takes connections from a listener and deals them out to worker threads. It decides who gets in:
+//! not more than there may be, not more than an address may have, and nobody who is shut out.
 //!
-//! A worker is a thread with a runtime of its own; a connection stays on its worker, so nothing of it is shared between threads.
+//! A worker is a thread with a runtime of its own; a connection stays on its worker, so nothing of
+//! it is shared between threads.
 
 use std::future::Future;
 use std::io;
@@ -26,12 +27,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// So many connections are taken at once, before anything else gets its turn.
 const BATCH: usize = 64;
 
-/// How long nothing is accepted after some had to be turned away: to take twenty at a time costs less than to be woken for each, and who
-/// is let in does not notice.
+/// How long nothing is accepted after some had to be turned away: to take twenty at a time costs
+/// less than to be woken for each, and who is let in does not notice.
 const COLLECT: Duration = Duration::from_millis(2);
 
-/// What may lie in the system's buffer and is not on its way yet. More would be memory that no limit counts, and the pace of a slow client
-/// could not be seen.
+/// What may lie in the system's buffer and is not on its way yet. More would be memory that no
+/// limit counts, and the pace of a slow client could not be seen.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT_BYTES: u32 = 128 * 1024;
 
@@ -44,7 +45,8 @@ pub(crate) struct Accepted {
     pub(crate) is_shut_out: bool,
 }
 
-/// The threads that accept and serve. They end when this is dropped, and with them every connection that is still open.
+/// The threads that accept and serve. They end when this is dropped, and with them every connection
+/// that is still open.
 pub(crate) struct Threads {
     inboxes: Vec<mpsc::UnboundedSender<Accepted>>,
     stop: watch::Sender<()>,
@@ -181,8 +183,9 @@ where
     std::future::pending::<()>().await;
 }
 
-/// Waits for a connection with the first handle of the listener, and takes those that are there already with the second: it is not known to
-/// the runtime, and nor are they, which is most of what one costs that is turned away.
+/// Waits for a connection with the first handle of the listener, and takes those that are there
+/// already with the second: it is not known to the runtime, and nor are they, which is most of what
+/// one costs that is turned away.
 async fn accept<D: Fn(SocketAddr) -> Admission>(
     listener: &TcpListener,
     more: &std::net::TcpListener,
@@ -202,7 +205,8 @@ async fn accept<D: Fn(SocketAddr) -> Admission>(
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if is_flood {
-                        // The thread itself sleeps, which does nothing else: its runtime would wake up for each that comes.
+                        // The thread itself sleeps, which does nothing else: its runtime would wake
+                        // up for each that comes.
                         std::thread::sleep(COLLECT);
                     }
                     break;
@@ -243,7 +247,8 @@ impl<D: Fn(SocketAddr) -> Admission> Door<D> {
             self.connections.one_closed().await;
         };
         tcp.set_nonblocking(true).ok()?;
-        // That small packets are sent at once is a matter of speed alone, and the other is one of several bounds.
+        // That small packets are sent at once is a matter of speed alone, and the other is one of
+        // several bounds.
         let _ = tcp.set_nodelay(true);
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
@@ -258,7 +263,8 @@ impl<D: Fn(SocketAddr) -> Admission> Door<D> {
     }
 }
 
-/// Whether the error is about one connection that is gone already, and not about the listener or the process.
+/// Whether the error is about one connection that is gone already, and not about the listener or
+/// the process.
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

@@ -1,5 +1,6 @@
-//! What each address uses just now: connections, memory, places in the line of the rate limit. So one address cannot take what is
-//! there for all. An address is remembered as long as it uses something, and no longer.
+//! What each address uses just now: connections, memory, places in the line of the rate limit. So
+//! one address cannot take what is there for all. An address is remembered as long as it uses
+//! something, and no longer.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -34,7 +35,8 @@ pub(crate) struct AddressUse {
     pub(crate) streams: AtomicUsize,
 }
 
-/// An address that is remembered as long as this is held. Without one, the address is exempt from all shares.
+/// An address that is remembered as long as this is held. Without one, the address is exempt from
+/// all shares.
 #[derive(Debug)]
 pub(crate) struct Address {
     book: AddressBook,
@@ -81,7 +83,8 @@ impl Clone for Address {
 impl Drop for Address {
     fn drop(&mut self) {
         let mut shard = self.book.shard(&self.key);
-        // Given back while the map is locked: of two that go at once, the second one sees that it is the last.
+        // Given back while the map is locked: of two that go at once, the second one sees that it
+        // is the last.
         self.usage = None;
         if shard.get(&self.key).is_some_and(|usage| Arc::strong_count(usage) == 1) {
             shard.remove(&self.key);

@@ -1,10 +1,11 @@
-//! The listener for whoever runs the relay: `GET /metrics`, `/health` and `/ready` and nothing else, on an address of its own, away
-//! from clients. It has a thread of its own, so that it answers while the public address is overloaded or all of its connections are
-//! taken.
+//! The listener for whoever runs the relay: `GET /metrics`, `/health` and `/ready` and nothing
+//! else, on an address of its own, away from clients. It has a thread of its own, so that it
+//! answers while the public address is overloaded or all of its connections are taken.
 //!
-//! It binds nothing itself, asks nobody who they are, and keeps nobody from ending: it holds the relay only while it asks it. It reads no
-//! body. A connection has one request and little time, and the oldest one makes room for a new one, so that nobody can keep
-//! others out by holding connections.
+//! It binds nothing itself, asks nobody who they are, and keeps nobody from ending: it holds the
+//! relay only while it asks it. It reads no body. A connection has one request and little time, and
+//! the oldest one makes room for a new one, so that nobody can keep others out by holding
+//! connections.
 
 mod places;
 
@@ -41,7 +42,8 @@ use places::Places;
 /// The most connections at once.
 const CONNECTIONS_MAX: usize = 32;
 
-/// The framework stops accepting at this number, so it must be more: a new connection is accepted, and the oldest one goes.
+/// The framework stops accepting at this number, so it must be more: a new connection is accepted,
+/// and the oldest one goes.
 const ACCEPTED_MAX: usize = 2 * CONNECTIONS_MAX;
 
 /// How long the head of a request may take to arrive.
@@ -60,7 +62,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What the caller of [`serve_admin`] decides.
 #[derive(Clone, Debug, Default)]
 pub struct AdminOptions {
-    /// What `/ready` tells. Here it has to know of the end of the relay too, which `/health` goes by as well.
+    /// What `/ready` tells. Here it has to know of the end of the relay too, which `/health` goes
+    /// by as well.
     pub readiness: Readiness,
     /// By which names the listener may be called.
     pub allowed_hosts: AllowedHosts,
@@ -81,8 +84,9 @@ struct Admin<R> {
     scrapes: Arc<Semaphore>,
 }
 
-/// Serves `/metrics` on `listener`: what `metrics` counts, and what `relay` tells of itself as long as it is there; and `/health` and
-/// `/ready`, as clients see them. The future does nothing until it is polled, and does not resolve by itself. Dropped, it ends at once.
+/// Serves `/metrics` on `listener`: what `metrics` counts, and what `relay` tells of itself as long
+/// as it is there; and `/health` and `/ready`, as clients see them. The future does nothing until
+/// it is polled, and does not resolve by itself. Dropped, it ends at once.
 ///
 /// # Errors
 /// When the listener is not usable; the future, when no thread can be started.

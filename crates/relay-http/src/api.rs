@@ -1,7 +1,9 @@
-//! The JSON of the API: what stands on the wire, and its twins in relay-core's words. Nothing here knows of HTTP.
+//! The JSON of the API: what stands on the wire, and its twins in relay-core's words. Nothing here
+//! knows of HTTP.
 //!
-//! Requests borrow from the body that they were read from, so that a large payload is copied once, out of its base64.
-//! Answers are written into one buffer, but for a page, which is written while it is sent.
+//! Requests borrow from the body that they were read from, so that a large payload is copied once,
+//! out of its base64. Answers are written into one buffer, but for a page, which is written while
+//! it is sent.
 
 mod base64;
 mod field;
@@ -32,7 +34,8 @@ pub(crate) use self::base64::STANDARD as PROCESSOR;
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct PushRequest<'a> {
-    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
+    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for
+    /// byte.
     #[serde(borrow, deserialize_with = "field::recipient")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
@@ -40,7 +43,8 @@ pub(crate) struct PushRequest<'a> {
     #[serde(borrow, deserialize_with = "field::message_id")]
     #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
     message_id: Cow<'a, str>,
-    /// The payload in standard base64 with padding; may be empty. Decoded, it has at most `relay.max_message_bytes`, 8 MiB by default.
+    /// The payload in standard base64 with padding; may be empty. Decoded, it has at most
+    /// `relay.max_message_bytes`, 8 MiB by default.
     #[serde(borrow, deserialize_with = "field::ciphertext_b64")]
     #[cfg_attr(test, schema(format = "byte"))]
     ciphertext_b64: Cow<'a, str>,
@@ -94,11 +98,13 @@ pub(crate) struct PushResponse {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct PullRequest<'a> {
-    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
+    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for
+    /// byte.
     #[serde(borrow, deserialize_with = "field::recipient")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
-    /// The `next_cursor` of an earlier page of the same queue, as it was given. Without one, the page begins at the front.
+    /// The `next_cursor` of an earlier page of the same queue, as it was given. Without one, the
+    /// page begins at the front.
     #[serde(borrow, default, deserialize_with = "field::cursor")]
     cursor: Option<Cow<'a, str>>,
     /// The most items wanted; clamped to `relay.pull_batch_max`, which also holds without it.
@@ -111,7 +117,8 @@ pub(crate) struct PullRequest<'a> {
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct AckRequest<'a> {
-    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for byte.
+    /// Names the queue: any text of 1 to 512 bytes of UTF-8 that is not blank, compared byte for
+    /// byte.
     #[serde(borrow, deserialize_with = "field::recipient")]
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
@@ -203,8 +210,8 @@ impl PushRequest<'_> {
     /// The item that is pushed.
     ///
     /// # Errors
-    /// [`Rejection::MessageTooLarge`] for a payload over `payload_bytes_max`, which is not even decoded then, and
-    /// [`Rejection::InvalidInput`].
+    /// [`Rejection::MessageTooLarge`] for a payload over `payload_bytes_max`, which is not even
+    /// decoded then, and [`Rejection::InvalidInput`].
     fn into_envelope(self, payload_bytes_max: u64) -> Result<Envelope, Rejection> {
         let recipient = Recipient::parse(&self.recipient)?;
         let message_id = MessageId::parse(&self.message_id)?;

@@ -1,11 +1,13 @@
-//! Reads the body of a request: never more of it than its endpoint needs, never longer or more slowly than the time allows, never
-//! more of all bodies together than the budget has room for. What the body means is its caller's business.
+//! Reads the body of a request: never more of it than its endpoint needs, never longer or more
+//! slowly than the time allows, never more of all bodies together than the budget has room for.
+//! What the body means is its caller's business.
 //!
-//! Room is taken as bytes arrive, and not by what a head claims: who sends nothing takes nothing. Room that is taken by those who stop
-//! comes back soon, for what trickles is given up.
+//! Room is taken as bytes arrive, and not by what a head claims: who sends nothing takes nothing.
+//! Room that is taken by those who stop comes back soon, for what trickles is given up.
 //!
-//! The limit of a push follows from the largest payload: its base64, a quarter of that on top because some writers of JSON escape `/`
-//! and `+`, and 64 KiB for the other fields; but at least 2 MiB. An ack has 2 MiB, which its most entries need, and a pull 8 KiB.
+//! The limit of a push follows from the largest payload: its base64, a quarter of that on top
+//! because some writers of JSON escape `/` and `+`, and 64 KiB for the other fields; but at least 2
+//! MiB. An ack has 2 MiB, which its most entries need, and a pull 8 KiB.
 
 use std::future::poll_fn;
 use std::io::Read as _;
@@ -32,18 +34,20 @@ const PUSH_BYTES_MIN: u64 = 2 * 1024 * 1024;
 const ACK_BYTES_MAX: usize = 2 * 1024 * 1024;
 const PULL_BYTES_MAX: usize = 8 * 1024;
 
-/// So much room a body has from the start, if it claims as much. From there on it has at most twice what has arrived.
+/// So much room a body has from the start, if it claims as much. From there on it has at most twice
+/// what has arrived.
 const AHEAD_BYTES: usize = 64 * 1024;
 
-/// What takes longer than a moment must not hold up the other connections of its thread: parsing a body of this size takes
-/// some 100 microseconds.
+/// What takes longer than a moment must not hold up the other connections of its thread: parsing a
+/// body of this size takes some 100 microseconds.
 pub(crate) const OFFLOAD_BYTES: usize = 256 * 1024;
 
-/// An answer that comes before its body is read costs the connection, unless the body is so short that reading it is cheaper.
+/// An answer that comes before its body is read costs the connection, unless the body is so short
+/// that reading it is cheaper.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 
-/// A body may pause for so many parts of the time that it may take, not more: one of a client that has gone, or that means ill,
-/// must not keep its room for long.
+/// A body may pause for so many parts of the time that it may take, not more: one of a client that
+/// has gone, or that means ill, must not keep its room for long.
 const PAUSE_PARTS: u32 = 3;
 
 /// How long the rest of a small body is waited for when nobody wants it.
@@ -100,7 +104,8 @@ struct Times {
     deadline: Instant,
 }
 
-/// Body bytes in memory, and their share of the budget, which has room for what they are decoded to, too.
+/// Body bytes in memory, and their share of the budget, which has room for what they are decoded
+/// to, too.
 struct Held {
     bytes: Vec<u8>,
     /// How many there will be, as the head says.
@@ -115,7 +120,8 @@ enum Encoding {
 }
 
 impl Limits {
-    /// The limits for payloads of at most `payload_bytes_max`, with `time_max` for each body, and `budget` for all of them.
+    /// The limits for payloads of at most `payload_bytes_max`, with `time_max` for each body, and
+    /// `budget` for all of them.
     pub(crate) fn new(payload_bytes_max: u64, time_max: Duration, budget: Budget) -> Self {
         let base64_bytes = payload_bytes_max.div_ceil(3).saturating_mul(4);
         let push_bytes = base64_bytes.saturating_add(base64_bytes / 4).saturating_add(OTHER_FIELDS_BYTES_MAX);
@@ -203,7 +209,8 @@ impl<'a> Body<'a> {
         Ok(decoded)
     }
 
-    /// The share of what was read and decoded. It is given back with the body, unless somebody takes it.
+    /// The share of what was read and decoded. It is given back with the body, unless somebody
+    /// takes it.
     pub(crate) fn take_share(&mut self) -> Share {
         self.share.take().unwrap_or_else(|| self.share())
     }
@@ -213,8 +220,8 @@ impl<'a> Body<'a> {
         self.state == Reading::Complete
     }
 
-    /// Reads what is left and forgets it, if it is known to be little and comes at once. Whether that worked is in
-    /// [`is_complete`](Self::is_complete). Nobody is told to go on for this.
+    /// Reads what is left and forgets it, if it is known to be little and comes at once. Whether
+    /// that worked is in [`is_complete`](Self::is_complete). Nobody is told to go on for this.
     pub(crate) async fn discard(&mut self) {
         let is_small = self.promised_bytes.is_some_and(|bytes| bytes <= DISCARD_BYTES_MAX);
         if self.state == Reading::Unfinished && is_small && self.in_flight.io().is_some() {
@@ -307,7 +314,8 @@ impl Held {
         Self { bytes: Vec::new(), claimed: 0, share }
     }
 
-    /// Gets ready for a body that claims to have so many bytes. What is more than little is taken when it arrives.
+    /// Gets ready for a body that claims to have so many bytes. What is more than little is taken
+    /// when it arrives.
     fn expect(&mut self, bytes: usize) -> Result<(), ApiError> {
         self.claimed = bytes;
         self.make_room(bytes.min(AHEAD_BYTES))
@@ -316,7 +324,8 @@ impl Held {
     fn append(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
         let bytes = self.bytes.len() + chunk.len();
         if bytes > self.bytes.capacity() {
-            // It grows to twice of what has arrived, so that it is not copied with each chunk, and to no more than was claimed.
+            // It grows to twice of what has arrived, so that it is not copied with each chunk, and
+            // to no more than was claimed.
             let wanted = bytes.saturating_mul(2).max(AHEAD_BYTES);
             let wanted = if bytes <= self.claimed { wanted.min(self.claimed) } else { wanted };
             self.make_room(wanted).or_else(|_| self.make_room(bytes))?;

@@ -1,5 +1,6 @@
-//! The one bound on bytes in flight: bodies while they are read and decoded, payloads until the store has answered, pages until
-//! they are sent. A share is a guard, so nothing can be forgotten. It counts; it holds no bytes itself, and never waits.
+//! The one bound on bytes in flight: bodies while they are read and decoded, payloads until the
+//! store has answered, pages until they are sent. A share is a guard, so nothing can be forgotten.
+//! It counts; it holds no bytes itself, and never waits.
 //!
 //! One address may use a quarter of it, and more only while half of it is free.
 
@@ -12,8 +13,8 @@ use relay_core::Error;
 use crate::addresses::Address;
 use crate::error::ApiError;
 
-/// What takes no more than this is small. The last part of the budget is for such shares alone, so that a few large ones never
-/// turn everybody else away.
+/// What takes no more than this is small. The last part of the budget is for such shares alone, so
+/// that a few large ones never turn everybody else away.
 const SMALL_BYTES: usize = 64 * 1024;
 
 /// One part of so many is for small shares alone.
@@ -63,7 +64,8 @@ impl Budget {
         Ok(share)
     }
 
-    /// Whether so many bytes would fit just now. Nothing is taken: it may be otherwise when they arrive.
+    /// Whether so many bytes would fit just now. Nothing is taken: it may be otherwise when they
+    /// arrive.
     pub(crate) fn has_room(&self, address: Option<&Address>, bytes: usize) -> bool {
         let (used, bytes_max) = (self.used(), self.0.bytes_max);
         let of_address = address.map_or(0, |address| address.usage().bytes.load(Ordering::Relaxed));
@@ -137,8 +139,9 @@ pub(crate) fn no_room() -> ApiError {
     Error::Overloaded { retry_after: RETRY_AFTER }.into()
 }
 
-/// What is used when a share of `held` bytes has grown to `wanted`; `None` if that does not fit. A share that is alone always fits:
-/// else what is larger than the whole budget could never be served.
+/// What is used when a share of `held` bytes has grown to `wanted`; `None` if that does not fit. A
+/// share that is alone always fits: else what is larger than the whole budget could never be
+/// served.
 fn grown(used: usize, held: usize, wanted: usize, bytes_max: usize) -> Option<usize> {
     let others = used.checked_sub(held)?;
     let sum = others.checked_add(wanted)?;

@@ -1,6 +1,8 @@
-//! The codes of error answers: the names and statuses that clients build on. When each is given is decided elsewhere.
+//! The codes of error answers: the names and statuses that clients build on. When each is given is
+//! decided elsewhere.
 
-/// The `error.code` of an error answer. A code keeps its meaning for ever and is never used again for another one.
+/// The `error.code` of an error answer. A code keeps its meaning for ever and is never used again
+/// for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The request is not what the API asks for.

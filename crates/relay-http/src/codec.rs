@@ -1,4 +1,5 @@
-//! The doors for benches and the load generator, which must see what no user of the crate has to. Nothing here is promised to stay.
+//! The doors for benches and the load generator, which must see what no user of the crate has to.
+//! Nothing here is promised to stay.
 
 use std::io;
 use std::net::TcpListener;
@@ -65,8 +66,8 @@ pub fn encode_page(
     std::iter::from_fn(move || page.next_piece())
 }
 
-/// Serves as [`serve`](crate::serve) does, but answers every request with these bytes: what is left of a pull when nothing
-/// has to be looked up or encoded. It never ends by itself.
+/// Serves as [`serve`](crate::serve) does, but answers every request with these bytes: what is left
+/// of a pull when nothing has to be looked up or encoded. It never ends by itself.
 ///
 /// # Errors
 /// When the listener is not usable; the future, when no thread can be started.

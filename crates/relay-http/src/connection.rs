@@ -1,5 +1,5 @@
-//! The life of one connection: TLS, requests for as long as both sides want, a close that loses nothing. What the requests
-//! are about is not known here.
+//! The life of one connection: TLS, requests for as long as both sides want, a close that loses
+//! nothing. What the requests are about is not known here.
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -28,8 +28,8 @@ use crate::options::Transport;
 use crate::response::ApiResponse;
 use crate::stream::Stream;
 
-/// A client that still sends after its last answer is heard out, so that a reset does not take that answer from it: as long as something
-/// comes within this time.
+/// A client that still sends after its last answer is heard out, so that a reset does not take that
+/// answer from it: as long as something comes within this time.
 const HEARING_PAUSE: Duration = Duration::from_secs(2);
 
 /// How connections are made and ended.
@@ -218,7 +218,8 @@ impl Connections {
     fn poll_alarm(&self, io: &ConnectionIo, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let deadline = io.deadline();
-            // The alarm may ring too early, since it is not moved with each request, but never too late.
+            // The alarm may ring too early, since it is not moved with each request, but never too
+            // late.
             if let Some(earlier) = deadline.filter(|deadline| *deadline < alarm.deadline()) {
                 alarm.as_mut().reset(earlier);
             }
@@ -243,7 +244,8 @@ impl From<Transport> for Acceptor {
 }
 
 impl Acceptor {
-    /// Resolves when other clients are trusted than now: whoever is connected has to show again who it is.
+    /// Resolves when other clients are trusted than now: whoever is connected has to show again who
+    /// it is.
     fn distrust(&self) -> Ending {
         match self {
             Self::Plain => Box::pin(std::future::pending()),
@@ -285,8 +287,9 @@ fn explain(status: u16) -> ApiError {
     }
 }
 
-/// Says what is left to be said and closes. While the client still sends what nobody reads, that is taken in and thrown away
-/// for a while: to close at once would reset the connection and take the answer with it.
+/// Says what is left to be said and closes. While the client still sends what nobody reads, that is
+/// taken in and thrown away for a while: to close at once would reset the connection and take the
+/// answer with it.
 async fn close(io: ConnectionIo, last_words: Option<ApiResponse>, limit: Duration) {
     // Who was given no answer has none to lose.
     let was_answered = io.connection().is_closing() && io.has_input_ahead();

@@ -1,13 +1,16 @@
-//! One HTTP/1.1 connection as seen from below the framework: a stream that the framework reads and writes. It does what the
-//! API's contract needs and the framework has no hook for:
+//! One HTTP/1.1 connection as seen from below the framework: a stream that the framework reads and
+//! writes. It does what the API's contract needs and the framework has no hook for:
 //!
-//! - It shows the framework one checked request at a time ([`Framing`]), and what is no well-formed request not at all.
-//! - It limits the time in which a head has to arrive, a quiet connection may rest, and an answer has to be taken
-//!   ([`ConnectionIo::deadline`]). The framework knows a limit for the first head alone.
+//! - It shows the framework one checked request at a time ([`Framing`]), and what is no well-formed
+//!   request not at all.
+//! - It limits the time in which a head has to arrive, a quiet connection may rest, and an answer
+//!   has to be taken ([`ConnectionIo::deadline`]). The framework knows a limit for the first head
+//!   alone.
 //! - It sends `100 Continue` when a body is really wanted, and not before a refusal.
-//! - Should the framework still refuse a head by itself, with a bare status and an empty body, that is held back, and the owner of the
-//!   connection sends a proper answer. A bare answer is recognised by its form: it is the end of what is written, a head with
-//!   `content-length: 0`. No answer of this crate has an empty body, and no JSON holds a line break unescaped.
+//! - Should the framework still refuse a head by itself, with a bare status and an empty body, that
+//!   is held back, and the owner of the connection sends a proper answer. A bare answer is
+//!   recognised by its form: it is the end of what is written, a head with `content-length: 0`. No
+//!   answer of this crate has an empty body, and no JSON holds a line break unescaped.
 //!
 //! It decides nothing about requests.
 
@@ -33,7 +36,8 @@ use crate::stream::Stream;
 /// How far back a bare answer can begin: a status line and four short fields.
 const BARE_ANSWER_BYTES_MAX: usize = 256;
 
-/// How much is read of what comes behind a request before that is answered: enough to see that the client hangs up.
+/// How much is read of what comes behind a request before that is answered: enough to see that the
+/// client hangs up.
 const AHEAD_BYTES_MAX: usize = 4 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -85,8 +89,9 @@ struct Times {
 }
 
 impl ConnectionIo {
-    /// A connection that was just made. It has `request_timeout` to show a request, and each request has it for its head; an answer
-    /// has it as the grace of its [`Pace`]. Between two requests the connection may rest for `keep_alive`.
+    /// A connection that was just made. It has `request_timeout` to show a request, and each
+    /// request has it for its head; an answer has it as the grace of its [`Pace`]. Between two
+    /// requests the connection may rest for `keep_alive`.
     pub(crate) fn new(
         stream: Box<dyn Stream>,
         connection: Rc<ConnectionState>,
@@ -122,8 +127,9 @@ impl ConnectionIo {
         }
     }
 
-    /// Resolves when the framework has looked at what it has read behind the head of a request. It asks for the answer once before
-    /// that: who asked for the body then would find nothing, set a timer, and be woken at once.
+    /// Resolves when the framework has looked at what it has read behind the head of a request. It
+    /// asks for the answer once before that: who asked for the body then would find nothing, set a
+    /// timer, and be woken at once.
     pub(crate) async fn rest_is_read(&self) {
         let mut was_polled = false;
         poll_fn(|_| {
@@ -133,7 +139,8 @@ impl ConnectionIo {
         .await;
     }
 
-    /// Whether a request still waits for that, after the framework has done what it could. This is told once.
+    /// Whether a request still waits for that, after the framework has done what it could. This is
+    /// told once.
     pub(crate) fn take_waits_for_rest(&self) -> bool {
         self.0.waits_for_rest.take()
     }
@@ -147,8 +154,8 @@ impl ConnectionIo {
         });
     }
 
-    /// Notes that the request in work is done with: the framework has all of its answer, which `share` counts until it is sent. The
-    /// next request may begin.
+    /// Notes that the request in work is done with: the framework has all of its answer, which
+    /// `share` counts until it is sent. The next request may begin.
     pub(crate) fn next_request(&self, share: Option<Share>) {
         self.change(|times| times.is_given = false);
         if share.is_some() {
@@ -174,7 +181,8 @@ impl ConnectionIo {
             return Poll::Pending;
         }
         self.0.input.borrow_mut().framing.take_awaits_continue();
-        // Nothing else is being written, and a socket without room for 25 bytes is beyond help; so is a broken one.
+        // Nothing else is being written, and a socket without room for 25 bytes is beyond help; so
+        // is a broken one.
         let _ = self.with_stream(|mut stream| match stream.as_mut().poll_write(cx, CONTINUE) {
             Poll::Ready(Ok(_)) => stream.poll_flush(cx),
             other => other.map_ok(drop),
@@ -197,13 +205,14 @@ impl ConnectionIo {
         self.0.stream.borrow().abandon();
     }
 
-    /// Whether nobody loses anything when the connection is closed now: every request is answered, every answer sent.
+    /// Whether nobody loses anything when the connection is closed now: every request is answered,
+    /// every answer sent.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.0.connection.is_busy() && !self.is_answering()
     }
 
-    /// Whether the last answer is given and sent. The framework does not always see it: it goes on reading a chunked body
-    /// that nobody wants.
+    /// Whether the last answer is given and sent. The framework does not always see it: it goes on
+    /// reading a chunked body that nobody wants.
     pub(crate) fn is_over(&self) -> bool {
         self.0.connection.is_closing() && self.is_quiet()
     }
@@ -225,14 +234,14 @@ impl ConnectionIo {
         }
     }
 
-    /// Whether a request has been arriving and can be told that it took too long. Not if it would be told in the middle of
-    /// another answer.
+    /// Whether a request has been arriving and can be told that it took too long. Not if it would
+    /// be told in the middle of another answer.
     pub(crate) fn can_be_told_of_timeout(&self) -> bool {
         self.is_quiet() && !self.0.connection.is_closing() && self.0.times.get().arriving_since.is_some()
     }
 
-    /// The status of the bare answer that was held back and must be given in another form. None once the connection has
-    /// had its last answer, which the framework does not know.
+    /// The status of the bare answer that was held back and must be given in another form. None
+    /// once the connection has had its last answer, which the framework does not know.
     pub(crate) fn held_back(&self) -> Option<u16> {
         self.0.held_back.get().filter(|_| !self.0.connection.is_closing())
     }
@@ -320,7 +329,8 @@ impl Input {
         Ok(())
     }
 
-    /// Looks at what was read into `buf` behind `begin`, while nothing else waits. What cannot be handed on yet waits.
+    /// Looks at what was read into `buf` behind `begin`, while nothing else waits. What cannot be
+    /// handed on yet waits.
     fn check_read(&mut self, buf: &mut ReadBuf<'_>, begin: usize) -> Result<(), Malformed> {
         let read = buf.filled_mut().get_mut(begin..).unwrap_or_default();
         let checked = self.framing.read(read)?;
@@ -358,7 +368,8 @@ impl AsyncRead for ConnectionIo {
 }
 
 impl ConnectionIo {
-    /// Reads for the framework what belongs to the request. Ready without having read anything: there is no more, or it is malformed.
+    /// Reads for the framework what belongs to the request. Ready without having read anything:
+    /// there is no more, or it is malformed.
     fn poll_input(
         &self,
         input: &mut Input,
@@ -412,8 +423,8 @@ impl ConnectionIo {
         }
     }
 
-    /// A request in work is told that nothing more comes. With none, the owner of the connection tells the client what is wrong, and the
-    /// framework is told nothing, since it would close.
+    /// A request in work is told that nothing more comes. With none, the owner of the connection
+    /// tells the client what is wrong, and the framework is told nothing, since it would close.
     fn poll_malformed(&self, input: &mut Input, cx: &Context<'_>) -> Poll<io::Result<Option<Malformed>>> {
         if self.0.connection.is_busy() {
             return Poll::Ready(Ok(None));
@@ -422,8 +433,8 @@ impl ConnectionIo {
         Poll::Pending
     }
 
-    /// Reads a little of what comes behind the request in work, to see whether the client hangs up. Ready when it has, and has left
-    /// nothing to be answered.
+    /// Reads a little of what comes behind the request in work, to see whether the client hangs up.
+    /// Ready when it has, and has left nothing to be answered.
     fn poll_ahead(
         &self,
         input: &mut Input,

@@ -1,5 +1,6 @@
-//! What is known of one connection above its protocol: which requests are in work, since when it has been quiet, and whether it is
-//! about to end. It lives on the thread of its connection and neither reads nor writes anything.
+//! What is known of one connection above its protocol: which requests are in work, since when it
+//! has been quiet, and whether it is about to end. It lives on the thread of its connection and
+//! neither reads nor writes anything.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -14,7 +15,8 @@ use crate::framing::Malformed;
 use crate::monotonic;
 use crate::open_connections::OpenConnection;
 
-/// So many health checks of a connection are answered at once, and then one each time that this has passed.
+/// So many health checks of a connection are answered at once, and then one each time that this has
+/// passed.
 const CHECKS_AT_ONCE: u32 = 20;
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 
@@ -91,13 +93,15 @@ impl ConnectionState {
         self.is_ending.set(true);
     }
 
-    /// Whether the connection is to end as soon as that costs nobody anything: the next answer is its last. One whose place another
-    /// needs is, even before its task has woken to that: a request that comes first is told.
+    /// Whether the connection is to end as soon as that costs nobody anything: the next answer is
+    /// its last. One whose place another needs is, even before its task has woken to that: a
+    /// request that comes first is told.
     pub(crate) fn is_ending(&self) -> bool {
         self.is_ending.get() || self.open.is_told_to_close()
     }
 
-    /// Notes that the connection ends with the answer that is given now, or with those that are in work.
+    /// Notes that the connection ends with the answer that is given now, or with those that are in
+    /// work.
     pub(crate) fn begin_close(&self, has_unread_input: bool) {
         self.is_closing.set(true);
         self.has_unread_input.set(self.has_unread_input.get() || has_unread_input);
@@ -108,8 +112,8 @@ impl ConnectionState {
         self.is_closing.get()
     }
 
-    /// Whether somebody may still be sending what nobody will read. To close such a connection at once would reset it, and the
-    /// client might lose the answer that it was given.
+    /// Whether somebody may still be sending what nobody will read. To close such a connection at
+    /// once would reset it, and the client might lose the answer that it was given.
     pub(crate) fn has_unread_input(&self) -> bool {
         self.has_unread_input.get()
     }

@@ -1,11 +1,14 @@
-//! What a browser may be made to ask by a page of somebody else, and by which names a relay may be called. A browser reaches what
-//! strangers do not: loopback, an intranet, what asks for the user's certificate. It says from where a request comes, which a page
-//! cannot forge, and the rule here goes by that. It is no authentication: a program that is no browser says what it likes.
+//! What a browser may be made to ask by a page of somebody else, and by which names a relay may be
+//! called. A browser reaches what strangers do not: loopback, an intranet, what asks for the user's
+//! certificate. It says from where a request comes, which a page cannot forge, and the rule here
+//! goes by that. It is no authentication: a program that is no browser says what it likes.
 //!
-//! - A request of another site is refused: one with `Sec-Fetch-Site`, unless that is `same-origin` or `none`; without it, one whose
-//!   `Origin` is not where it is sent to. Origins that the operator has listed may ask.
-//! - To a page whose name was made to lead here (DNS rebinding), all of this is its own site. What tells is the name in `Host`,
-//!   which is the page's. An address is nobody's name, so it may always be asked by.
+//! - A request of another site is refused: one with `Sec-Fetch-Site`, unless that is `same-origin`
+//!   or `none`; without it, one whose `Origin` is not where it is sent to. Origins that the
+//!   operator has listed may ask.
+//! - To a page whose name was made to lead here (DNS rebinding), all of this is its own site. What
+//!   tells is the name in `Host`, which is the page's. An address is nobody's name, so it may
+//!   always be asked by.
 //! - What no browser has sent is not looked at, unless the operator has listed the names.
 //!
 //! It is pure, logs nothing, and repeats nothing that the client has sent.
@@ -21,7 +24,8 @@ use authority::{Authority, Host};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What browsers send, and pages cannot set. A browser leaves some of them out where it does not trust the connection.
+/// What browsers send, and pages cannot set. A browser leaves some of them out where it does not
+/// trust the connection.
 const BROWSER_FIELDS: [HeaderName; 4] = [
     ORIGIN,
     SEC_FETCH_SITE,
@@ -29,8 +33,9 @@ const BROWSER_FIELDS: [HeaderName; 4] = [
     HeaderName::from_static("sec-fetch-dest"),
 ];
 
-/// Where a web page is from, as browsers write it into `Origin`: `https://app.example.org`, `http://localhost:8080`, or that of an
-/// application with a scheme of its own, such as `tauri://localhost`.
+/// Where a web page is from, as browsers write it into `Origin`: `https://app.example.org`,
+/// `http://localhost:8080`, or that of an application with a scheme of its own, such as
+/// `tauri://localhost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(Scheme);
 
@@ -45,8 +50,8 @@ enum Scheme {
     Own(String),
 }
 
-/// By which names a relay may be called. An address, and `localhost` with all below it, is good in any case: they lead where they
-/// say, whoever runs a name server.
+/// By which names a relay may be called. An address, and `localhost` with all below it, is good in
+/// any case: they lead where they say, whoever runs a name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHosts {
     /// `None`: by any.
@@ -65,7 +70,8 @@ pub(crate) enum Denied {
 }
 
 impl Origin {
-    /// Reads an origin as browsers write it. `None` when it is none; `null` and `*` are none, since they are everybody's.
+    /// Reads an origin as browsers write it. `None` when it is none; `null` and `*` are none, since
+    /// they are everybody's.
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
@@ -87,8 +93,9 @@ impl Origin {
         Some(Self(Scheme::Web { is_secure, host, port: port.unwrap_or(default_port) }))
     }
 
-    /// Whether a page of this origin that asks `target` asks its own site. Who ends TLS before the relay may have left out the port
-    /// of `target`, and does not tell the scheme; so both default ports will do.
+    /// Whether a page of this origin that asks `target` asks its own site. Who ends TLS before the
+    /// relay may have left out the port of `target`, and does not tell the scheme; so both default
+    /// ports will do.
     fn is_at(&self, target: &Authority) -> bool {
         match &self.0 {
             Scheme::Web { is_secure, host, port } => {
@@ -115,7 +122,8 @@ impl AllowedHosts {
         Self { names: Some(names.into_iter().filter_map(Host::parse).collect()), of_browsers: false }
     }
 
-    /// The same, asked of browsers alone: a proxy in front may then call the relay as it likes for everybody else.
+    /// The same, asked of browsers alone: a proxy in front may then call the relay as it likes for
+    /// everybody else.
     #[must_use]
     pub fn of_browsers(self) -> Self {
         Self { of_browsers: true, ..self }
@@ -184,7 +192,8 @@ fn check_site(called: Option<&Authority>, headers: &HeaderMap, allowed: &[Origin
     }
 }
 
-/// By what the relay is called. HTTP/2 and absolute targets have it in the target, and then it is not to be another one in `Host`.
+/// By what the relay is called. HTTP/2 and absolute targets have it in the target, and then it is
+/// not to be another one in `Host`.
 fn called(target: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, Denied> {
     let parse = |text| Authority::parse(text).ok_or(Denied::Host);
     let host = single(headers, &HOST).map_err(|Several| Denied::Host)?.map(parse).transpose()?;

@@ -1,16 +1,19 @@
-//! The text of a cursor. What a cursor means is relay-core's: an arrival number. Here it gets a form that a client carries
-//! around and hands back, now or in a year. It never shows that number, which counts over the whole store: two cursors that could
-//! be compared would tell how much others have pushed between them.
+//! The text of a cursor. What a cursor means is relay-core's: an arrival number. Here it gets a
+//! form that a client carries around and hands back, now or in a year. It never shows that number,
+//! which counts over the whole store: two cursors that could be compared would tell how much others
+//! have pushed between them.
 //!
-//! The form is base64url without padding of 25 bytes: the version 2, a tag of 16 bytes, and the number (8 bytes, big endian) under a
-//! pad of 8 bytes. The tag is keyed BLAKE3 of the number and the recipient. The pad is keyed BLAKE3 of the tag, under a second key.
-//! So the tag is both what authenticates and what the encryption begins with, as in SIV (RFC 5297): the same item always has the same
-//! cursor, no nonce can be used twice, and a cursor that was changed in any bit, or belongs to another recipient, is refused.
-//! Whoever has no key can make none.
+//! The form is base64url without padding of 25 bytes: the version 2, a tag of 16 bytes, and the
+//! number (8 bytes, big endian) under a pad of 8 bytes. The tag is keyed BLAKE3 of the number and
+//! the recipient. The pad is keyed BLAKE3 of the tag, under a second key. So the tag is both what
+//! authenticates and what the encryption begins with, as in SIV (RFC 5297): the same item always
+//! has the same cursor, no nonce can be used twice, and a cursor that was changed in any bit, or
+//! belongs to another recipient, is refused. Whoever has no key can make none.
 //!
-//! Cursors of enigma-relay 0.0.3 are read too. They are base64 of the recipient, a colon and 20 digits that count that relay's
-//! items, none of which is in this store. A client that comes with one has seen nothing of this queue yet, so it means "from
-//! the start". The version 1 had the number in clear and could be made by everybody. It is refused: a search with made-up numbers
+//! Cursors of enigma-relay 0.0.3 are read too. They are base64 of the recipient, a colon and 20
+//! digits that count that relay's items, none of which is in this store. A client that comes with
+//! one has seen nothing of this queue yet, so it means "from the start". The version 1 had the
+//! number in clear and could be made by everybody. It is refused: a search with made-up numbers
 //! would find out the number of an item again.
 
 use std::fmt;
@@ -30,12 +33,13 @@ const CURSOR_BYTES: usize = 1 + TAG_BYTES + NUMBER_BYTES;
 /// Of base64 without padding.
 const TEXT_BYTES: usize = (CURSOR_BYTES * 4).div_ceil(3);
 
-/// What the keys are derived for. Another text is another key, and every cursor that clients keep is refused.
+/// What the keys are derived for. Another text is another key, and every cursor that clients keep
+/// is refused.
 const TAG_CONTEXT: &str = "relay cursor 2, tag of number and recipient";
 const PAD_CONTEXT: &str = "relay cursor 2, pad of the number";
 
-/// The key under which cursors are written and read. Clones share it. Cursors are good for as long as the relay is started with the
-/// same key; under another one they are refused as broken.
+/// The key under which cursors are written and read. Clones share it. Cursors are good for as long
+/// as the relay is started with the same key; under another one they are refused as broken.
 #[derive(Clone)]
 pub struct CursorKey(Arc<Keys>);
 
@@ -52,7 +56,8 @@ impl CursorKey {
         Self(Arc::new(Keys { tag, pad }))
     }
 
-    /// A key that nobody knows, from the operating system. What is written under it cannot be read after a restart.
+    /// A key that nobody knows, from the operating system. What is written under it cannot be read
+    /// after a restart.
     ///
     /// # Errors
     /// When the operating system has no random bytes to give.
@@ -77,7 +82,8 @@ impl CursorKey {
     /// The arrival number that a cursor of `recipient`'s queue stands after.
     ///
     /// # Errors
-    /// [`Rejection::InvalidInput`] when it is broken, of another version, of another key, or of another recipient.
+    /// [`Rejection::InvalidInput`] when it is broken, of another version, of another key, or of
+    /// another recipient.
     pub(crate) fn decode(&self, recipient: &Recipient, text: &str) -> Result<Seq, Rejection> {
         self.decode_2(recipient, text)
             .or_else(|| decode_0_0_3(recipient, text))
@@ -179,7 +185,8 @@ mod tests {
         assert_ne!(texts[0], texts[1]);
     }
 
-    /// Each bit differs in about half of the pairs of neighbours, also those that a number in clear would have in common.
+    /// Each bit differs in about half of the pairs of neighbours, also those that a number in clear
+    /// would have in common.
     #[test]
     fn numbers_that_follow_each_other_have_nothing_in_common() {
         let alice = recipient("alice");

@@ -17,8 +17,9 @@ const HEARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Resolves when something ends a connection.
 pub(crate) type Ending = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything. None of it is looked at
-/// before it has something to say: the task of a busy connection is woken far more often than that.
+/// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything.
+/// None of it is looked at before it has something to say: the task of a busy connection is woken
+/// far more often than that.
 pub(crate) struct Endings {
     open: FuturesUnordered<Ending>,
     has_ended: bool,
@@ -43,7 +44,8 @@ impl Endings {
     }
 }
 
-/// Takes in and throws away what a client still sends that has all its answers, until it pauses for so long.
+/// Takes in and throws away what a client still sends that has all its answers, until it pauses for
+/// so long.
 pub(crate) async fn hear_out(stream: &mut (impl AsyncRead + Unpin), pause: Duration) -> std::io::Result<()> {
     let (mut buffer, mut heard) = (vec![0; 16 * 1024], 0);
     while heard < HEARD_BYTES_MAX {

@@ -1,8 +1,9 @@
-//! Every error answer: which status, which code, whether and when to retry, and what a person is told. This is the one place
-//! that knows, for relay-core's errors, for this crate's own and for those of the framework below.
+//! Every error answer: which status, which code, whether and when to retry, and what a person is
+//! told. This is the one place that knows, for relay-core's errors, for this crate's own and for
+//! those of the framework below.
 //!
-//! Our faults are logged here, once, with all that led to them; a client's at debug and without its words, since
-//! they may name a recipient. An answer tells nothing of files, stores or internals.
+//! Our faults are logged here, once, with all that led to them; a client's at debug and without its
+//! words, since they may name a recipient. An answer tells nothing of files, stores or internals.
 
 use std::error::Error as StdError;
 use std::fmt::{Display, Write as _};
@@ -30,13 +31,15 @@ const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to try again what the store failed at.
 const STORAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// When to try again where there was no space: expired items are reclaimed once a minute, unless the operator says otherwise.
+/// When to try again where there was no space: expired items are reclaimed once a minute, unless
+/// the operator says otherwise.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// When to ask again whether a relay is ready.
 const UNREADY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// No words are longer: not even those of a relay that is not ours, and has its own. In JSON, each byte may take six.
+/// No words are longer: not even those of a relay that is not ours, and has its own. In JSON, each
+/// byte may take six.
 const MESSAGE_BYTES_MAX: usize = 280;
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

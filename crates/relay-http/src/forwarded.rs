@@ -1,22 +1,26 @@
-//! Who the client is when proxies stand in between. A proxy adds the address that it was called from at the right end of
-//! `X-Forwarded-For` or `Forwarded`; whatever stands further left was there before and may be a lie. So the list is read
-//! from the right for as long as trusted proxies speak, and the first address that is no trusted proxy's is the client.
+//! Who the client is when proxies stand in between. A proxy adds the address that it was called
+//! from at the right end of `X-Forwarded-For` or `Forwarded`; whatever stands further left was
+//! there before and may be a lie. So the list is read from the right for as long as trusted proxies
+//! speak, and the first address that is no trusted proxy's is the client.
 //!
-//! If a request has both fields, `X-Forwarded-For` counts alone. Most proxies write that one unless told otherwise, and pass
-//! a `Forwarded` from the client through untouched, so to prefer `Forwarded` would be to believe the client. Behind a
-//! proxy that writes `Forwarded` only, it has to drop the other field: docs/operations.md says so.
+//! If a request has both fields, `X-Forwarded-For` counts alone. Most proxies write that one unless
+//! told otherwise, and pass a `Forwarded` from the client through untouched, so to prefer
+//! `Forwarded` would be to believe the client. Behind a proxy that writes `Forwarded` only, it has
+//! to drop the other field: docs/operations.md says so.
 //!
-//! An element that is no address ("unknown", an obfuscated name, garbage) ends the reading: the proxy that wrote it is the
-//! last one known, and counts as the client. Each element is read by itself, as bytes: what a client puts into the part that it
-//! writes makes nothing of what a proxy adds unreadable, but for a quote in `Forwarded` that is left open. Nothing here can fail,
-//! and nothing is ever logged.
+//! An element that is no address ("unknown", an obfuscated name, garbage) ends the reading: the
+//! proxy that wrote it is the last one known, and counts as the client. Each element is read by
+//! itself, as bytes: what a client puts into the part that it writes makes nothing of what a proxy
+//! adds unreadable, but for a quote in `Forwarded` that is left open. Nothing here can fail, and
+//! nothing is ever logged.
 
 use std::net::{IpAddr, SocketAddr};
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
 use ipnet::IpNet;
 
-/// The address of the client, as far as `trusted` proxies vouch for it. An IPv4 address in IPv6 form comes out as IPv4.
+/// The address of the client, as far as `trusted` proxies vouch for it. An IPv4 address in IPv6
+/// form comes out as IPv4.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let mut client = peer.to_canonical();
@@ -38,13 +42,15 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     client
 }
 
-/// Whether somebody says that the request comes from elsewhere. From a peer that is no trusted proxy this is either a lie, or the word
-/// of a proxy that the configuration does not know, whose clients then all count as one.
+/// Whether somebody says that the request comes from elsewhere. From a peer that is no trusted
+/// proxy this is either a lie, or the word of a proxy that the configuration does not know, whose
+/// clients then all count as one.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
 
-/// The elements of a list that may be spread over several lines; None for one that tells no address.
+/// The elements of a list that may be spread over several lines; None for one that tells no
+/// address.
 fn hops(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -58,8 +64,8 @@ fn x_forwarded_for(line: &[u8]) -> Vec<Option<IpAddr>> {
     line.split(|byte| *byte == b',').map(|element| parse_node(element.trim_ascii())).collect()
 }
 
-/// A line of `Forwarded` (RFC 7239). An element that is not well formed tells no address; nor does any of a line whose last quote is
-/// not closed, since nobody can tell where its elements begin.
+/// A line of `Forwarded` (RFC 7239). An element that is not well formed tells no address; nor does
+/// any of a line whose last quote is not closed, since nobody can tell where its elements begin.
 fn forwarded(line: &[u8]) -> Vec<Option<IpAddr>> {
     split_unquoted(line, b',')
         .map_or_else(|| vec![None], |elements| elements.into_iter().map(forwarded_for).collect())

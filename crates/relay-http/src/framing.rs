@@ -1,8 +1,10 @@
-//! Where an HTTP/1.1 request begins and ends, by the strict reading of RFC 9112: whatever two readers might take for different
-//! requests is refused. It looks at the bytes before the framework does and lets one request through at a time, so the framework
-//! never sees a head that was not checked here, and never a second request while the first one is in work.
+//! Where an HTTP/1.1 request begins and ends, by the strict reading of RFC 9112: whatever two
+//! readers might take for different requests is refused. It looks at the bytes before the framework
+//! does and lets one request through at a time, so the framework never sees a head that was not
+//! checked here, and never a second request while the first one is in work.
 //!
-//! It reads no socket, allocates nothing beyond one head, and decides nothing about what a request asks for.
+//! It reads no socket, allocates nothing beyond one head, and decides nothing about what a request
+//! asks for.
 
 mod chunked;
 mod fields;
@@ -60,8 +62,9 @@ impl Framing {
         Self { state: State::Head { searched: 0 }, awaits_continue: false }
     }
 
-    /// How many bytes at the front of `input` belong to the request that is being read, and can be handed on. None as long as its head
-    /// is not whole: then the same bytes have to come again, with more behind them. None either behind the end of a request, until
+    /// How many bytes at the front of `input` belong to the request that is being read, and can be
+    /// handed on. None as long as its head is not whole: then the same bytes have to come again,
+    /// with more behind them. None either behind the end of a request, until
     /// [`next_request`](Self::next_request).
     ///
     /// A field of the head that the framework must not see is renamed in place.

@@ -1,5 +1,6 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for what comes over the network. Compiled with the feature `fuzzing`
-//! alone; nothing of it is part of a running relay, and nothing is promised to stay.
+//! What fuzzers and their tests run: bytes of any origin, taken for what comes over the network.
+//! Compiled with the feature `fuzzing` alone; nothing of it is part of a running relay, and nothing
+//! is promised to stay.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -111,8 +112,8 @@ pub fn base64(data: &[u8]) {
     assert_eq!(api::PROCESSOR.decode(data).ok(), STANDARD.decode(data).ok());
 }
 
-/// Lines of `X-Forwarded-For` or `Forwarded`, as the first byte tells. Whatever a client puts there, it does not pass for what the
-/// proxy adds.
+/// Lines of `X-Forwarded-For` or `Forwarded`, as the first byte tells. Whatever a client puts
+/// there, it does not pass for what the proxy adds.
 pub fn forwarded(data: &[u8]) {
     let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("it is a network"));
     let (proxy, client, stranger) = (address("10.0.0.1"), address("198.51.100.7"), address("192.0.2.1"));
@@ -134,7 +135,8 @@ pub fn forwarded(data: &[u8]) {
         let mut appended = HeaderMap::new();
         appended.append(name, line);
         let found = forwarded::client_address(proxy, &appended, &trusted);
-        // Who opens a quote and does not close it makes the line unreadable, and is counted with the proxy.
+        // Who opens a quote and does not close it makes the line unreadable, and is counted with
+        // the proxy.
         assert!(found == client || found == proxy, "the client says that it is {found}");
     }
 }
@@ -143,7 +145,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("it is an address")
 }
 
-/// What a client sends over HTTP/1.1. Wherever a read may end, the same of it is handed on, and the same is refused.
+/// What a client sends over HTTP/1.1. Wherever a read may end, the same of it is handed on, and the
+/// same is refused.
 pub fn framing(data: &[u8]) {
     let whole = framed(data, data.len().max(1));
     for piece in [1, 2, 3, 7, 64] {
@@ -153,7 +156,8 @@ pub fn framing(data: &[u8]) {
     }
 }
 
-/// The requests of this input, one behind the other, when it comes in pieces of so many bytes. None: it is refused.
+/// The requests of this input, one behind the other, when it comes in pieces of so many bytes.
+/// None: it is refused.
 fn framed(data: &[u8], piece: usize) -> Option<Vec<u8>> {
     let (mut framing, mut waiting, mut handed_on) = (Framing::new(), Vec::new(), Vec::new());
     for bytes in data.chunks(piece) {

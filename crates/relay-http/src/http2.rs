@@ -1,8 +1,10 @@
-//! Drives one HTTP/2 connection with the `h2` crate, over a stream that is TLS already: every bound of the protocol is set here. It
-//! decides nothing about requests, which go the same way as those of HTTP/1.1.
+//! Drives one HTTP/2 connection with the `h2` crate, over a stream that is TLS already: every bound
+//! of the protocol is set here. It decides nothing about requests, which go the same way as those
+//! of HTTP/1.1.
 //!
-//! What a client can make the relay hold: [`STREAMS_MAX`] requests at once, a head of [`HEAD_BYTES_MAX`] for each, a body window for
-//! the whole connection; and over all connections what [`StreamBudget`] says. What it can make it do without asking for anything:
+//! What a client can make the relay hold: [`STREAMS_MAX`] requests at once, a head of
+//! [`HEAD_BYTES_MAX`] for each, a body window for the whole connection; and over all connections
+//! what [`StreamBudget`] says. What it can make it do without asking for anything:
 //! [`FrameBudget`](frames::FrameBudget) says how many frames it may send for nothing.
 
 mod body;
@@ -51,12 +53,13 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Streams that were reset and are remembered, so that late frames do no harm.
 const RESET_STREAMS_MAX: usize = 32;
 
-/// Streams that the client reset before they were looked at (CVE-2023-44487), and errors of its that cost it one stream each.
+/// Streams that the client reset before they were looked at (CVE-2023-44487), and errors of its
+/// that cost it one stream each.
 const EARLY_RESETS_MAX: usize = 20;
 const STREAM_ERRORS_MAX: usize = 256;
 
-/// How long a client has to follow when it is told that the connection ends. Requests that come later are refused, and what is not said
-/// by then is not said.
+/// How long a client has to follow when it is told that the connection ends. Requests that come
+/// later are refused, and what is not said by then is not said.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A client that was answered and told of the end is heard out until it says nothing for so long.
@@ -106,7 +109,8 @@ where
             false => shaking.as_mut().poll(cx).map(|shaken| shaken.ok()?.ok()),
         });
         let Some(mut h2) = shaken.await else { return };
-        // From here on a client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
+        // From here on a client learns from a GOAWAY that it has to go elsewhere, and loses nothing
+        // by it.
         endings.add(draining);
         let mut requests = FuturesUnordered::new();
         let mut alarm = pin!(sleep_until(until));
@@ -145,7 +149,8 @@ where
             }
             let deadline = self.deadline(phase).into_iter().chain(meter.deadline()).min();
             poll_alarm(alarm.as_mut(), deadline, cx).map(|()| {
-                // It made us wait too long. What is still open ends with it, and who waits for nothing is told so.
+                // It made us wait too long. What is still open ends with it, and who waits for
+                // nothing is told so.
                 h2.abrupt_shutdown(Reason::NO_ERROR);
             })
         })
@@ -162,7 +167,8 @@ where
         }
     }
 
-    /// A client that was answered just now may still open windows for it, and to close at once would take the answer with it.
+    /// A client that was answered just now may still open windows for it, and to close at once
+    /// would take the answer with it.
     async fn hear_out(&self, meter: &Meter) {
         let until = monotonic::after(self.connection.quiet_since(), self.request_timeout);
         if until > monotonic::now() {
@@ -204,8 +210,9 @@ where
         Phase::Ending { until }
     }
 
-    /// By when something has to come: while no request is in work, the first one soon and the next ones within the rest that a connection
-    /// may take. What else the client says meanwhile changes nothing.
+    /// By when something has to come: while no request is in work, the first one soon and the next
+    /// ones within the rest that a connection may take. What else the client says meanwhile changes
+    /// nothing.
     fn deadline(&self, phase: Phase) -> Option<Instant> {
         match phase {
             Phase::Closing { until } => Some(until),
@@ -244,7 +251,8 @@ fn handshake(io: Http2Io) -> Handshake<Http2Io, Bytes> {
         .handshake(io)
 }
 
-/// Ready once the deadline is over. The alarm may ring too early, since it is not moved with each request, but never too late.
+/// Ready once the deadline is over. The alarm may ring too early, since it is not moved with each
+/// request, but never too late.
 fn poll_alarm(mut alarm: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
     let Some(deadline) = deadline else { return Poll::Pending };
     if alarm.deadline() > deadline || alarm.is_elapsed() {

@@ -1,5 +1,5 @@
-//! Counts what is going on right now, and tells when it is over. What is counted is a guard's life, so nothing can be
-//! forgotten.
+//! Counts what is going on right now, and tells when it is over. What is counted is a guard's life,
+//! so nothing can be forgotten.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

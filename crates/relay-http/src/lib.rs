@@ -1,20 +1,24 @@
-//! The HTTP face of a relay: JSON over HTTP/1.1 and HTTP/2, limits, TLS. It turns requests into calls of relay-core's
-//! [`Relay`](relay_core::Relay) and what comes back into answers. It decides nothing about queues, stores nothing, binds no
-//! socket, and reads no file (but those of TLS) and no environment.
+//! The HTTP face of a relay: JSON over HTTP/1.1 and HTTP/2, limits, TLS. It turns requests into
+//! calls of relay-core's [`Relay`](relay_core::Relay) and what comes back into answers. It decides
+//! nothing about queues, stores nothing, binds no socket, and reads no file (but those of TLS) and
+//! no environment.
 //!
-//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health`, `GET /ready`, `GET /stats` and `GET /openapi.json`, which
-//! describes them all. Every error answer, also to what is no HTTP at all, is JSON of the form `{"error": {"code", "message",
-//! "details"?}}`; [`Code`] lists the codes.
+//! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health`, `GET /ready`, `GET /stats`
+//! and `GET /openapi.json`, which describes them all. Every error answer, also to what is no HTTP
+//! at all, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the
+//! codes.
 //!
 //! - [`serve`] runs it all, from a listener to a drain.
-//! - [`Metrics`] are the counters behind `/stats`, and [`serve_admin`] shows them and more at `/metrics`; [`Metric`] lists it.
+//! - [`Metrics`] are the counters behind `/stats`, and [`serve_admin`] shows them and more at
+//!   `/metrics`; [`Metric`] lists it.
 //! - [`CursorKey`] keeps what a cursor says between the relay and itself.
 //! - [`Readiness`] says what `/ready` tells.
 //! - [`tls`] keeps certificates.
 //!
-//! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http and `route` to `service` (limits,
-//! handlers) and from there to the relay. `api` has the JSON, `error` all error answers, `body` reads bodies, `budget` bounds what
-//! is in flight, `guard` limits rates, `cursor` writes cursors, `request_id` names requests in the log.
+//! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http
+//! and `route` to `service` (limits, handlers) and from there to the relay. `api` has the JSON,
+//! `error` all error answers, `body` reads bodies, `budget` bounds what is in flight, `guard`
+//! limits rates, `cursor` writes cursors, `request_id` names requests in the log.
 
 #![warn(missing_docs)]
 

@@ -1,16 +1,18 @@
-//! What `/stats` and `/metrics` show: sums since the start, and levels that are looked at when somebody asks. None of it decides
-//! anything, and counting takes neither a lock nor memory.
+//! What `/stats` and `/metrics` show: sums since the start, and levels that are looked at when
+//! somebody asks. None of it decides anything, and counting takes neither a lock nor memory.
 //!
 //! Their algebra:
-//! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts the pushes whose outcome is known, so it is computed
-//!   from the other three and cannot disagree with them. A push counts as failed when it was refused, when the relay could
-//!   not do it, and when its client went away before the answer.
+//! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts the pushes whose
+//!   outcome is known, so it is computed from the other three and cannot disagree with them. A push
+//!   counts as failed when it was refused, when the relay could not do it, and when its client went
+//!   away before the answer.
 //! - `pull_total` and `ack_total` count the requests that began, whatever became of them.
-//! - A request that the rate limit refused, or that came while the relay drained, is in none of these totals; the first is in
+//! - A request that the rate limit refused, or that came while the relay drained, is in none of
+//!   these totals; the first is in `rate_limited`.
+//! - Every request is counted once more by its endpoint and its outcome (`requests`): an error's
+//!   code, `ok` or `gone`. The sum over the outcomes is all requests; `ok` of `/push` =
+//!   `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints together =
 //!   `rate_limited`.
-//! - Every request is counted once more by its endpoint and its outcome (`requests`): an error's code, `ok` or `gone`. The sum over
-//!   the outcomes is all requests; `ok` of `/push` = `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints
-//!   together = `rate_limited`.
 
 mod connections;
 pub(crate) mod counts;

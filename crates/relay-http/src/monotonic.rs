@@ -1,5 +1,5 @@
-//! The one place of this crate that reads a clock: a monotonic one, for limits, time limits and the uptime. What time of
-//! day it is, nobody here knows.
+//! The one place of this crate that reads a clock: a monotonic one, for limits, time limits and the
+//! uptime. What time of day it is, nobody here knows.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! All open connections, from their accept on: how many there are, and which one goes when another has to be let in. A connection
-//! is quiet while no request of it is in work; the one that has been quiet longest goes first. It closes nothing itself: it asks the
-//! task of the connection to.
+//! All open connections, from their accept on: how many there are, and which one goes when another
+//! has to be let in. A connection is quiet while no request of it is in work; the one that has been
+//! quiet longest goes first. It closes nothing itself: it asks the task of the connection to.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -92,8 +92,8 @@ impl OpenConnections {
         let _ = tokio::time::timeout(SOON, self.0.closed.notified()).await;
     }
 
-    /// Counts a connection of `address` that was accepted at `now`. Where there are too many, the one that has been quiet longest is
-    /// told to close: of the same address, or of all.
+    /// Counts a connection of `address` that was accepted at `now`. Where there are too many, the
+    /// one that has been quiet longest is told to close: of the same address, or of all.
     pub(crate) fn open(&self, address: Option<Address>, now: Instant) -> Opened {
         if let Some(of) = &address {
             let count = &of.usage().connections;
@@ -124,7 +124,8 @@ impl OpenConnections {
         Opened::Yes(OpenConnection { connections: self.clone(), number, slot })
     }
 
-    /// Tells the connection that has been quiet longest, of this address or of all, to close. False if none is quiet.
+    /// Tells the connection that has been quiet longest, of this address or of all, to close. False
+    /// if none is quiet.
     fn close_idlest(&self, of: Option<&Arc<AddressUse>>) -> bool {
         let slots = self.slots();
         let candidates = slots.open.iter().filter(|(_, slot)| slot.is_candidate(of));

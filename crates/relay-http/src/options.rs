@@ -1,4 +1,5 @@
-//! What the caller of [`serve`](crate::serve) decides. Where the values come from is not known here.
+//! What the caller of [`serve`](crate::serve) decides. Where the values come from is not known
+//! here.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -15,18 +16,20 @@ use crate::readiness::Readiness;
 pub struct Options {
     /// The largest payload of one item, in bytes. The limit of a request body follows from it.
     pub message_bytes_max: u64,
-    /// The most bytes of bodies, payloads and pages in flight together. Who does not fit is told to come back before its body is
-    /// read; one alone always fits.
+    /// The most bytes of bodies, payloads and pages in flight together. Who does not fit is told to
+    /// come back before its body is read; one alone always fits.
     pub inflight_bytes_max: usize,
-    /// The most connections. For a further one, that which has been quiet longest is closed; it waits while none is quiet.
+    /// The most connections. For a further one, that which has been quiet longest is closed; it
+    /// waits while none is quiet.
     pub connections_max: NonZeroUsize,
-    /// The most connections of one address, by the same rule; but a further one is closed while none is quiet. Trusted proxies and exempt
-    /// networks of [`RateLimit`] are not bound by it.
+    /// The most connections of one address, by the same rule; but a further one is closed while
+    /// none is quiet. Trusted proxies and exempt networks of [`RateLimit`] are not bound by it.
     pub connections_per_address_max: NonZeroUsize,
     /// No connection gets older than this: it ends with an answer, or when it is quiet.
     pub connection_age_max: Duration,
-    /// How long a request head may take to arrive, and then its body; and the grace that a client has for its answer, of which it has to
-    /// take 8 KiB a second in the long run. A body that trickles is given up earlier.
+    /// How long a request head may take to arrive, and then its body; and the grace that a client
+    /// has for its answer, of which it has to take 8 KiB a second in the long run. A body that
+    /// trickles is given up earlier.
     pub request_timeout: Duration,
     /// How long a connection may rest between two requests.
     pub keep_alive: Duration,
@@ -36,8 +39,9 @@ pub struct Options {
     pub rate_limit: Option<RateLimit>,
     /// Whether `/stats` and `/openapi.json` are there for everybody.
     pub public_stats: bool,
-    /// The key of the cursors. One that is kept, and given again at the next start, keeps the cursors good that clients have;
-    /// [`CursorKey::random`] does for a store that ends with the process.
+    /// The key of the cursors. One that is kept, and given again at the next start, keeps the
+    /// cursors good that clients have; [`CursorKey::random`] does for a store that ends with the
+    /// process.
     pub cursor_key: CursorKey,
     /// What `/ready` tells, as long as the server does not drain.
     pub readiness: Readiness,
@@ -60,15 +64,19 @@ pub struct RateLimit {
     pub pull_rps: NonZeroU32,
     /// Acks per second.
     pub ack_rps: NonZeroU32,
-    /// How long a request over its rate waits for its turn before it is refused; zero: it is refused at once.
+    /// How long a request over its rate waits for its turn before it is refused; zero: it is
+    /// refused at once.
     pub max_wait: Duration,
-    /// Bytes of pushes per second; the pushes that follow wait for what was too much. None: no bound.
+    /// Bytes of pushes per second; the pushes that follow wait for what was too much. None: no
+    /// bound.
     pub push_bytes_per_second: Option<NonZeroU64>,
-    /// Pushes per second to one recipient, from all addresses together; one address may use half of it. None: no bound.
+    /// Pushes per second to one recipient, from all addresses together; one address may use half of
+    /// it. None: no bound.
     pub push_per_recipient_rps: Option<NonZeroU32>,
     /// How long a ban lasts; zero: nobody is banned.
     pub ban: Duration,
-    /// How many seconds within a minute, each with more than four times the rate in it, lead to a ban.
+    /// How many seconds within a minute, each with more than four times the rate in it, lead to a
+    /// ban.
     pub ban_threshold: NonZeroU32,
     /// How many leading bits of an IPv6 address count; the rest is one customer's.
     pub ipv6_prefix: u8,

@@ -1,8 +1,9 @@
-//! The least pace at which a client has to take its answer. A client that takes nothing, or next to nothing, must not hold the
-//! memory of an answer for long, in whatever protocol it does so.
+//! The least pace at which a client has to take its answer. A client that takes nothing, or next to
+//! nothing, must not hold the memory of an answer for long, in whatever protocol it does so.
 //!
-//! It has a grace to begin with, and each piece that it takes earns the time that the piece may take at the slowest pace. Credit is
-//! never more than the grace: a client that was fast once has to go on.
+//! It has a grace to begin with, and each piece that it takes earns the time that the piece may
+//! take at the slowest pace. Credit is never more than the grace: a client that was fast once has
+//! to go on.
 
 use std::time::Duration;
 

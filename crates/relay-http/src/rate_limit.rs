@@ -1,9 +1,11 @@
-//! The rate limit, before anything of a request but its head is read. It decides by the address of the client, which it
-//! neither logs nor keeps longer than the limiter needs it.
+//! The rate limit, before anything of a request but its head is read. It decides by the address of
+//! the client, which it neither logs nor keeps longer than the limiter needs it.
 //!
-//! A client over its rate is slowed down before it is refused: its request waits in line for a token, and a refusal is told only when
-//! that wait has been in vain. So a client that asks again at once is slow as well. There are so many places in line and no more; a
-//! refusal that finds none ends its connection. So whoever floods is slow, or has to connect again and again, which is bounded as well.
+//! A client over its rate is slowed down before it is refused: its request waits in line for a
+//! token, and a refusal is told only when that wait has been in vain. So a client that asks again
+//! at once is slow as well. There are so many places in line and no more; a refusal that finds none
+//! ends its connection. So whoever floods is slow, or has to connect again and again, which is
+//! bounded as well.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
@@ -155,8 +157,8 @@ impl RateLimiter {
         Client { address: Some((key, usage)), is_peer }
     }
 
-    /// Lets a request to `endpoint`, or to a path that there is not, through in its turn. Tells what is left to its client, if the
-    /// endpoint is limited.
+    /// Lets a request to `endpoint`, or to a path that there is not, through in its turn. Tells
+    /// what is left to its client, if the endpoint is limited.
     ///
     /// # Errors
     /// Why it is refused, and until when.
@@ -210,8 +212,8 @@ impl RateLimiter {
         }
     }
 
-    /// Lets a refused request wait, or its connection end: a peer that is shut out has no business here, and one that has no place in line
-    /// asks more than it can be slowed down.
+    /// Lets a refused request wait, or its connection end: a peer that is shut out has no business
+    /// here, and one that has no place in line asks more than it can be slowed down.
     async fn slow_down(
         &self,
         refusal: &Refusal,
@@ -232,7 +234,8 @@ impl RateLimiter {
         }
     }
 
-    /// Whoever watches the relay is never refused, and never waits if it asks as seldom as that takes.
+    /// Whoever watches the relay is never refused, and never waits if it asks as seldom as that
+    /// takes.
     async fn slow_down_check(
         &self,
         address: &Address,
@@ -296,7 +299,8 @@ impl RateLimiter {
         hasher.finish()
     }
 
-    /// All users of a proxy that is not known as one count as one address, which their operator should hear of.
+    /// All users of a proxy that is not known as one count as one address, which their operator
+    /// should hear of.
     fn warn_of_proxy(&self, headers: &HeaderMap) {
         if crate::forwarded::is_forwarded(headers) && !self.has_warned_of_proxy.swap(true, Ordering::Relaxed)
         {
@@ -349,7 +353,8 @@ async fn waited(after: Duration, connection: &ConnectionState, drained: impl Fut
 }
 
 impl Key for Network {
-    /// Providers hand out networks of these sizes, so whoever has one child of them may well have all.
+    /// Providers hand out networks of these sizes, so whoever has one child of them may well have
+    /// all.
     fn parent(&self) -> Option<Self> {
         let prefix = [56, 48, 40, 32].into_iter().find(|wider| *wider < self.prefix)?;
         self.address.is_ipv6().then(|| Self { address: network(self.address, prefix), prefix })

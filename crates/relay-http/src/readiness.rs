@@ -1,5 +1,5 @@
-//! Whether requests are worth sending, and why not: what `/ready` tells. The server itself knows of its end alone; the rest it
-//! asks whoever has started it.
+//! Whether requests are worth sending, and why not: what `/ready` tells. The server itself knows of
+//! its end alone; the rest it asks whoever has started it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ pub enum Unready {
     Draining,
 }
 
-/// Says whether a relay is ready. It is asked for each `/ready`, from any thread, and must not wait.
+/// Says whether a relay is ready. It is asked for each `/ready`, from any thread, and must not
+/// wait.
 #[derive(Clone)]
 pub struct Readiness(Arc<dyn Fn() -> Result<(), Unready> + Send + Sync>);
 

@@ -1,6 +1,7 @@
-//! The name of a request in the log. It is the trace id of a `traceparent` header (W3C Trace Context) if there is a well-formed
-//! one, so that the lines of the relay and of whatever called it can be laid side by side; else a random one. It says nothing
-//! of who asked or for whom, and nothing is decided by it.
+//! The name of a request in the log. It is the trace id of a `traceparent` header (W3C Trace
+//! Context) if there is a well-formed one, so that the lines of the relay and of whatever called it
+//! can be laid side by side; else a random one. It says nothing of who asked or for whom, and
+//! nothing is decided by it.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -59,8 +60,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The trace id of a `traceparent`: `version-traceid-parentid-flags`, in lower-case hex. A version to come may have more behind
-/// that; version ff never is.
+/// The trace id of a `traceparent`: `version-traceid-parentid-flags`, in lower-case hex. A version
+/// to come may have more behind that; version ff never is.
 fn trace_id(header: &[u8]) -> Option<RequestId> {
     let (version, rest) = part(header, 2)?;
     let (trace, rest) = part(rest.strip_prefix(b"-")?, 32)?;

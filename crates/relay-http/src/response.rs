@@ -134,7 +134,8 @@ impl ApiResponse {
         response
     }
 
-    /// The answer as bytes of HTTP/1.1, for where the framework cannot send it. It is the last one of its connection.
+    /// The answer as bytes of HTTP/1.1, for where the framework cannot send it. It is the last one
+    /// of its connection.
     pub(crate) fn into_http1(mut self) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or_default();
         let mut head = format!(
@@ -169,7 +170,8 @@ impl Content {
 }
 
 impl ApiError {
-    /// Logs the error and puts it into an answer: to this request, or to what could not be read as one.
+    /// Logs the error and puts it into an answer: to this request, or to what could not be read as
+    /// one.
     pub(crate) fn into_answer(self, request: Option<RequestId>) -> ApiResponse {
         let error_body = self.error_body();
         self.log(error_body.code, request);

@@ -1,10 +1,11 @@
-//! Serves on a listener that it was handed, in threads of its own, and drains when it is told to end. It binds nothing, reads
-//! no file and no environment, and handles no signal.
+//! Serves on a listener that it was handed, in threads of its own, and drains when it is told to
+//! end. It binds nothing, reads no file and no environment, and handles no signal.
 //!
-//! A drain has two steps. First every new request is sent away, on new connections too, while those in flight finish: a
-//! connection that nobody accepts would hang in the system's queue, and a 503 is what clients retry. Then, when nothing is in
-//! flight, no connection is accepted any more and all are closed as soon as their last answer is sent. Neither step takes
-//! longer than what is in flight, and both together no longer than the time that is allowed.
+//! A drain has two steps. First every new request is sent away, on new connections too, while those
+//! in flight finish: a connection that nobody accepts would hang in the system's queue, and a 503
+//! is what clients retry. Then, when nothing is in flight, no connection is accepted any more and
+//! all are closed as soon as their last answer is sent. Neither step takes longer than what is in
+//! flight, and both together no longer than the time that is allowed.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -40,8 +41,9 @@ use crate::response::ResponseBody;
 use crate::route::{RouteMatch, routes};
 use crate::service::{Handled, RelayService};
 
-/// How much of an answer goes to the socket at once. The kernel makes full segments of it, where a third as much costs it twice the
-/// work; and the framework keeps a buffer of this size and the piece that overfills it, but gives one of over 128 KiB back.
+/// How much of an answer goes to the socket at once. The kernel makes full segments of it, where a
+/// third as much costs it twice the work; and the framework keeps a buffer of this size and the
+/// piece that overfills it, but gives one of over 128 KiB back.
 const WRITE_BUFFER_BYTES: usize = 96 * 1024;
 
 /// All that the worker threads share.
@@ -54,9 +56,10 @@ struct Shared<R> {
     _alive: mpsc::Sender<()>,
 }
 
-/// Serves `relay` on `listener` until `shutdown` resolves, and then drains. The future does nothing until it is polled, in
-/// any tokio runtime that has time; the work is done in threads of its own. When it resolves within
-/// [`Options::drain`], nothing of it holds the relay any more. Dropped, it ends at once and drains nothing.
+/// Serves `relay` on `listener` until `shutdown` resolves, and then drains. The future does nothing
+/// until it is polled, in any tokio runtime that has time; the work is done in threads of its own.
+/// When it resolves within [`Options::drain`], nothing of it holds the relay any more. Dropped, it
+/// ends at once and drains nothing.
 ///
 /// # Errors
 /// When the listener is not usable; the future, when no thread can be started.
@@ -145,7 +148,8 @@ async fn worker<R: Relay>(
     })
 }
 
-/// The framework's HTTP/1.1 over a stream of ours. Its own timers are all off: the stream has better ones.
+/// The framework's HTTP/1.1 over a stream of ours. Its own timers are all off: the stream has
+/// better ones.
 pub(crate) fn http1_service<S, F, A>(
     serve: S,
 ) -> impl Future<
@@ -231,15 +235,17 @@ impl<R: Relay> Shared<R> {
         let connection = Rc::clone(in_flight.connection());
         let is_http1 = in_flight.io().is_some();
         if connection.is_closing() && is_http1 {
-            // It came behind the last request of its connection (RFC 9112, section 9.6) and is not answered.
+            // It came behind the last request of its connection (RFC 9112, section 9.6) and is not
+            // answered.
             drop(in_flight);
             return std::future::pending().await;
         }
         let kind = request.head().connection_type();
         let Handled { mut answer, has_unread_input } =
             self.service.call(asked, request.head(), payload, &in_flight).await;
-        // What is left unread would be taken for the next request. The framework ends a connection whose client offers an
-        // upgrade, and does not say so; and what it says otherwise follows the last head that it has read.
+        // What is left unread would be taken for the next request. The framework ends a connection
+        // whose client offers an upgrade, and does not say so; and what it says otherwise follows
+        // the last head that it has read.
         let is_last = has_unread_input
             || connection.is_ending()
             || self.service.is_draining()

@@ -1,4 +1,5 @@
-//! From a request to its answer. It knows no sockets; what it knows of the relay is relay-core's [`Relay`].
+//! From a request to its answer. It knows no sockets; what it knows of the relay is relay-core's
+//! [`Relay`].
 
 use std::any::Any;
 use std::net::IpAddr;
@@ -40,16 +41,19 @@ use crate::response::ApiResponse;
 use crate::route::RouteMatch;
 use crate::waiting_line::WaitingLine;
 
-/// The names and numbers of so many items are written in some 100 microseconds. Payloads are encoded in small pieces, later.
+/// The names and numbers of so many items are written in some 100 microseconds. Payloads are
+/// encoded in small pieces, later.
 const OFFLOAD_ITEMS: usize = 2048;
 
-/// How large a page is, only the store knows, once it has read it. So many may be read and not be counted yet.
+/// How large a page is, only the store knows, once it has read it. So many may be read and not be
+/// counted yet.
 const UNCOUNTED_PAGES_MAX: usize = 16;
 
 /// The same while the budget is crowded, and a page may well have no room.
 const UNCOUNTED_PAGES_IF_CROWDED: usize = 4;
 
-/// What an item of a page takes besides its payload: its names and numbers, as the store knows them and as they are written.
+/// What an item of a page takes besides its payload: its names and numbers, as the store knows them
+/// and as they are written.
 const ITEM_BYTES: usize = 512;
 
 /// All that requests share.
@@ -154,8 +158,9 @@ impl<R: Relay> RelayService<R> {
             None => Client::default(),
         };
         let mut body = Body::new(&self.limits, payload, head.headers(), client, in_flight);
-        // Nothing that a panic might leave half changed is used again: the request ends here, and what is shared are
-        // counters, the limiter, which expects this, and the relay, which answers for itself.
+        // Nothing that a panic might leave half changed is used again: the request ends here, and
+        // what is shared are counters, the limiter, which expects this, and the relay, which
+        // answers for itself.
         let mut level = None;
         let answered = {
             // It is large, and is not moved from wrapper to wrapper.
@@ -298,8 +303,8 @@ impl<R: Relay> RelayService<R> {
         Ok((page, share))
     }
 
-    /// Pushes. What is large is counted until the store has let go of it, even when its client has gone and nobody waits for the
-    /// answer.
+    /// Pushes. What is large is counted until the store has let go of it, even when its client has
+    /// gone and nobody waits for the answer.
     async fn store(&self, envelope: Envelope, share: Share) -> Result<PushOutcome, ApiError> {
         if envelope.payload.len() < OFFLOAD_BYTES {
             let outcome = self.relay.push(envelope).await;

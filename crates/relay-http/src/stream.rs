@@ -11,8 +11,8 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// The socket at its end.
     fn socket(&self) -> SockRef<'_>;
 
-    /// Has the system forget what it still holds for a client that does not take it, as soon as the stream is dropped. Otherwise it would
-    /// keep that as long as the client likes.
+    /// Has the system forget what it still holds for a client that does not take it, as soon as the
+    /// stream is dropped. Otherwise it would keep that as long as the client likes.
     fn abandon(&self) {
         let _ = self.socket().set_linger(Some(Duration::ZERO));
     }

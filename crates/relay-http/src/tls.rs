@@ -1,9 +1,11 @@
-//! TLS for the listener: certificate, key and client CAs out of PEM files, replaced while the relay serves.
+//! TLS for the listener: certificate, key and client CAs out of PEM files, replaced while the relay
+//! serves.
 //!
-//! What is in force is one value behind one pointer, read by every new handshake. A reload builds the next value
-//! completely before it moves the pointer, so a handshake never meets a new certificate with an old key, and files
-//! that are no good change nothing. Whoever holds a connection is told when other clients are trusted than before. This module opens no socket, handles no signal and never uses the crypto
-//! provider of the process: it brings its own.
+//! What is in force is one value behind one pointer, read by every new handshake. A reload builds
+//! the next value completely before it moves the pointer, so a handshake never meets a new
+//! certificate with an old key, and files that are no good change nothing. Whoever holds a
+//! connection is told when other clients are trusted than before. This module opens no socket,
+//! handles no signal and never uses the crypto provider of the process: it brings its own.
 
 mod ends;
 mod error;
@@ -34,9 +36,9 @@ use self::files::Files;
 use self::material::Material;
 pub use self::watch::{POLL_INTERVAL, watch};
 
-/// Key exchange groups, best first. The hybrid keeps traffic that is recorded today closed to a quantum computer of
-/// tomorrow. Spelled out because the provider's own order hangs on a cargo feature. Among these the client's order
-/// decides, as rustls does it.
+/// Key exchange groups, best first. The hybrid keeps traffic that is recorded today closed to a
+/// quantum computer of tomorrow. Spelled out because the provider's own order hangs on a cargo
+/// feature. Among these the client's order decides, as rustls does it.
 const KX_GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
@@ -115,8 +117,8 @@ impl Tls {
         })))
     }
 
-    /// A configuration for a listener, which follows every later [`reload`](Self::reload): TLS 1.2 and 1.3, HTTP/2
-    /// before HTTP/1.1 by ALPN.
+    /// A configuration for a listener, which follows every later [`reload`](Self::reload): TLS 1.2
+    /// and 1.3, HTTP/2 before HTTP/1.1 by ALPN.
     pub fn server_config(&self) -> ServerConfig {
         let in_force = Arc::new(InForce(self.clone()));
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.0.provider))
@@ -126,37 +128,38 @@ impl Tls {
             .with_cert_resolver(in_force);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if self.0.paths.client_ca_pem.is_some() {
-            // A resumed session skips the client's certificate: a client whose CA was taken away, or whose
-            // certificate has expired since, would still get in.
+            // A resumed session skips the client's certificate: a client whose CA was taken away,
+            // or whose certificate has expired since, would still get in.
             config.session_storage = Arc::new(NoServerSessionStorage {});
         }
         config
     }
 
-    /// Changes whenever other client CAs or revocation lists are in force than before: connections that stand may then be of clients
-    /// that are trusted no more, which [`is_client_trusted`](Self::is_client_trusted) tells. Nobody misses a change who subscribes
+    /// Changes whenever other client CAs or revocation lists are in force than before: connections
+    /// that stand may then be of clients that are trusted no more, which
+    /// [`is_client_trusted`](Self::is_client_trusted) tells. Nobody misses a change who subscribes
     /// before the handshake. The number itself means nothing.
     pub fn client_trust_changes(&self) -> signal::Receiver<u64> {
         self.0.client_trust.subscribe()
     }
 
-    /// Whether a client with this chain, its own certificate first, would be let in now. Without client CAs everybody is, and
-    /// with them nobody without a certificate.
+    /// Whether a client with this chain, its own certificate first, would be let in now. Without
+    /// client CAs everybody is, and with them nobody without a certificate.
     pub fn is_client_trusted(&self, chain: &[CertificateDer<'_>]) -> bool {
         let clients = Arc::clone(&self.0.in_force.load().clients);
         let judged = |own, others| clients.verify_client_cert(own, others, UnixTime::now()).is_ok();
         !clients.offer_client_auth() || chain.split_first().is_some_and(|(own, others)| judged(own, others))
     }
 
-    /// When the certificate that is shown to clients ends, in seconds since 1970; none when it does not say so in a way that is
-    /// understood.
+    /// When the certificate that is shown to clients ends, in seconds since 1970; none when it does
+    /// not say so in a way that is understood.
     pub fn certificate_end_seconds(&self) -> Option<i64> {
         self.0.in_force.load().certificate_end_seconds
     }
 
-    /// Reads the files anew and, if they hold something new and it is good, puts it in force for all handshakes to
-    /// come. Connections that stand go on as they are, unless who holds them ends them by
-    /// [`client_trust_changes`](Self::client_trust_changes). Blocks on disk.
+    /// Reads the files anew and, if they hold something new and it is good, puts it in force for
+    /// all handshakes to come. Connections that stand go on as they are, unless who holds them ends
+    /// them by [`client_trust_changes`](Self::client_trust_changes). Blocks on disk.
     ///
     /// # Errors
     /// The first file that is no good, and why; what was in force stays in force.
@@ -164,14 +167,16 @@ impl Tls {
         self.reload_unless(|seen, fingerprint| fingerprint == seen.loaded)
     }
 
-    /// As [`reload`](Self::reload), but contents that were tried last time are not tried again: an error is told once.
+    /// As [`reload`](Self::reload), but contents that were tried last time are not tried again: an
+    /// error is told once.
     fn reload_if_new(&self) -> Result<Reload, TlsError> {
         self.reload_unless(|seen, fingerprint| fingerprint == seen.loaded || fingerprint == seen.tried)
     }
 
     fn reload_unless(&self, known: impl Fn(&Seen, u64) -> bool) -> Result<Reload, TlsError> {
         let shared = &*self.0;
-        // Two numbers cannot be left half changed in a way that matters, so a poisoned lock is as good as any.
+        // Two numbers cannot be left half changed in a way that matters, so a poisoned lock is as
+        // good as any.
         let mut seen = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let files = Files::read(&shared.paths);
         let fingerprint = files.fingerprint(&shared.fingerprints);
@@ -222,8 +227,9 @@ impl ClientCertVerifier for InForce {
         self.clients().client_auth_mandatory()
     }
 
-    /// No hints: they would have to be borrowed from a value that can be replaced at any moment. The protocol lets a
-    /// server leave them out, and a client then shows the certificate that it has.
+    /// No hints: they would have to be borrowed from a value that can be replaced at any moment.
+    /// The protocol lets a server leave them out, and a client then shows the certificate that it
+    /// has.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -260,7 +266,8 @@ impl ClientCertVerifier for InForce {
     }
 }
 
-/// A key that others read is no secret. It is used all the same: how files are handed out is often not the relay's to choose.
+/// A key that others read is no secret. It is used all the same: how files are handed out is often
+/// not the relay's to choose.
 fn warn_of_exposure(paths: &TlsPaths, mode: Option<u32>) {
     if let Some(mode) = mode {
         let (path, mode) = (paths.key_pem.display(), format!("{mode:04o}"));

@@ -1,7 +1,9 @@
-//! Who waits for the rate limit: how many may, of each address and of all. It knows neither when a wait is over nor why it began.
+//! Who waits for the rate limit: how many may, of each address and of all. It knows neither when a
+//! wait is over nor why it began.
 //!
-//! A request may wait for its turn, or for its refusal: a flood that is refused after a wait is as slow as one that is served. Those who
-//! are refused take at most half of the places, so that they never turn away who waits for a turn.
+//! A request may wait for its turn, or for its refusal: a flood that is refused after a wait is as
+//! slow as one that is served. Those who are refused take at most half of the places, so that they
+//! never turn away who waits for a turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! What the operator finds in the log about TLS files that change.
 //!
-//! A test binary of its own, with one test: tracing decides for a whole process whether a log line is wanted, and a
-//! test next door that has no use for it would decide for this one.
+//! A test binary of its own, with one test: tracing decides for a whole process whether a log line
+//! is wanted, and a test next door that has no use for it would decide for this one.
 
 #![cfg(all(unix, feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]

@@ -1,5 +1,5 @@
-//! What the journal itself costs, beside the disk: encoding a batch of 64 frames of 1 KiB, and reading 256 of them that lie
-//! side by side.
+//! What the journal itself costs, beside the disk: encoding a batch of 64 frames of 1 KiB, and
+//! reading 256 of them that lie side by side.
 
 use std::convert::Infallible;
 use std::hint::black_box;

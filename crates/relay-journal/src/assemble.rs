@@ -1,10 +1,11 @@
-//! Puts the frames of one segment together to batches, and decides which of them count. It sees each frame and each
-//! damage once, in order, and reads nothing itself.
+//! Puts the frames of one segment together to batches, and decides which of them count. It sees
+//! each frame and each damage once, in order, and reads nothing itself.
 //!
-//! A batch counts if it is complete, or if something shows that it was synced: a frame of a later batch, since a batch
-//! is written only after the one before was synced, or the header of the next segment, which names the end of this
-//! one. What is missing of such a batch is damage, and what is left of it counts. Everything else behind the last
-//! batch that counts was never synced, as far as anybody was told: it is a torn tail, and no damage.
+//! A batch counts if it is complete, or if something shows that it was synced: a frame of a later
+//! batch, since a batch is written only after the one before was synced, or the header of the next
+//! segment, which names the end of this one. What is missing of such a batch is damage, and what is
+//! left of it counts. Everything else behind the last batch that counts was never synced, as far as
+//! anybody was told: it is a torn tail, and no damage.
 
 use crate::walk::Walked;
 use crate::{Damage, Frame};
@@ -79,7 +80,8 @@ impl Assembly {
         self.held.push(damage);
     }
 
-    /// All is seen. `synced` is where the header of the next segment says that this one ends, if there is one.
+    /// All is seen. `synced` is where the header of the next segment says that this one ends, if
+    /// there is one.
     pub(crate) fn finish<E>(
         mut self,
         synced: Option<u32>,

@@ -1,5 +1,5 @@
-//! A batch on its way to the disk: frames are collected in memory, with their final places and checksums, and leave it
-//! in one write. Nothing is written before it is committed.
+//! A batch on its way to the disk: frames are collected in memory, with their final places and
+//! checksums, and leave it in one write. Nothing is written before it is committed.
 
 use bytes::Bytes;
 
@@ -9,7 +9,8 @@ use crate::{JournalError, Location, Position};
 /// A tail from this length on is not copied.
 const SHARED_BYTES_MIN: usize = 16 << 10;
 
-/// What of a file reaches the disk at once. A batch that ends within a page leaves the next one to write it once more.
+/// What of a file reaches the disk at once. A batch that ends within a page leaves the next one to
+/// write it once more.
 const PAGE_BYTES: u32 = 4096;
 
 /// No more than this, and than a quarter of the batch, fills a page.
@@ -63,9 +64,11 @@ impl Batch {
         Self { frames, start, salt }
     }
 
-    /// Appends a frame and tells where it will lie. Its body is `head`, then `tail`; `kind` is not 0.
+    /// Appends a frame and tells where it will lie. Its body is `head`, then `tail`; `kind` is not
+    /// 0.
     ///
-    /// A frame that cannot be written, as its kind is 0 or the batch has become too large, is refused by the commit.
+    /// A frame that cannot be written, as its kind is 0 or the batch has become too large, is
+    /// refused by the commit.
     pub fn append(&mut self, kind: u8, head: &[u8], tail: Bytes) -> Location {
         let offset = narrow(self.end());
         let header = FrameHeader {
@@ -84,8 +87,9 @@ impl Batch {
         Location { segment: self.start.segment, offset, length: narrow(header.frame_bytes()) }
     }
 
-    /// Ends the batch with its page, if little is missing: up to half a page, and no more than a quarter of the batch. Then the next one
-    /// does not write what there is of it once more. What fills it is a frame of this kind, with zeros for a body.
+    /// Ends the batch with its page, if little is missing: up to half a page, and no more than a
+    /// quarter of the batch. Then the next one does not write what there is of it once more. What
+    /// fills it is a frame of this kind, with zeros for a body.
     pub fn fill_page(&mut self, kind: u8) {
         let page_end = self.end().next_multiple_of(PAGE_BYTES.into());
         let missing = page_end - self.end();

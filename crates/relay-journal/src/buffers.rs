@@ -1,5 +1,6 @@
-//! The memory that payloads are read into, used again. A fresh buffer of a few hundred KiB is zeroed, page by page, by the kernel or
-//! by us, which takes as long as to read the payloads themselves. How many are out is the callers' business; what is kept is bounded.
+//! The memory that payloads are read into, used again. A fresh buffer of a few hundred KiB is
+//! zeroed, page by page, by the kernel or by us, which takes as long as to read the payloads
+//! themselves. How many are out is the callers' business; what is kept is bounded.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,7 +45,8 @@ impl Buffers {
         Ok(Bytes::from_owner(lent.filled(fill)?))
     }
 
-    /// No code under the lock can leave it half changed, so one that a panic has poisoned is used on.
+    /// No code under the lock can leave it half changed, so one that a panic has poisoned is used
+    /// on.
     fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
-//! Which segment files make up the journal, in order. It follows the headers from the newest back, each of which names
-//! the one before; a file that none of them names holds nothing that counts.
+//! Which segment files make up the journal, in order. It follows the headers from the newest back,
+//! each of which names the one before; a file that none of them names holds nothing that counts.
 
 use crate::files::{Files, NotOpen};
 use crate::format::{FORMAT, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -61,8 +61,8 @@ impl Chain {
 }
 
 impl Link {
-    /// Whether a segment without a header is no loss: it was never finished being made, or it is one of those that were
-    /// removed at the beginning of the journal.
+    /// Whether a segment without a header is no loss: it was never finished being made, or it is
+    /// one of those that were removed at the beginning of the journal.
     fn is_nothing(synced: Option<u32>, header: &Result<SegmentHeader, Lost>, is_beginning: bool) -> bool {
         let Err(lost) = header else { return false };
         let is_unfinished = synced.is_none() && lost.bytes <= SEGMENT_HEADER_BYTES;
@@ -70,7 +70,8 @@ impl Link {
     }
 }
 
-/// The header of a segment, or why it has none. Only what may be different the next time is an error.
+/// The header of a segment, or why it has none. Only what may be different the next time is an
+/// error.
 fn look<E>(files: &Files, segment: u32) -> Result<Result<SegmentHeader, Lost>, OpenError<E>> {
     let lost =
         |what, is_unreadable| Ok(Err(Lost { bytes: files.end(segment).unwrap_or(0), what, is_unreadable }));

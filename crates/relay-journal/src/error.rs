@@ -32,8 +32,8 @@ pub enum OpenError<E> {
     Replay(E),
 }
 
-/// Why a batch is not in the journal. Once a later batch could be begun, it is certain that no replay brings it back;
-/// until then a crash may.
+/// Why a batch is not in the journal. Once a later batch could be begun, it is certain that no
+/// replay brings it back; until then a crash may.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The batch could not be written or synced.

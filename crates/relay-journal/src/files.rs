@@ -1,5 +1,5 @@
-//! The segment files that there are, how far each of them counts, and a bounded number of open handles. The journal and
-//! all its readers share it; nobody holds its lock while the disk works.
+//! The segment files that there are, how far each of them counts, and a bounded number of open
+//! handles. The journal and all its readers share it; nobody holds its lock while the disk works.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -178,8 +178,9 @@ impl Files {
         Ok(made)
     }
 
-    /// Unlinks the file, and forgets the segment once that has worked. It may not be there. Its space is given back piece by piece, with a
-    /// `pause` between two, unless somebody still reads it: then all of it is when he is through.
+    /// Unlinks the file, and forgets the segment once that has worked. It may not be there. Its
+    /// space is given back piece by piece, with a `pause` between two, unless somebody still reads
+    /// it: then all of it is when he is through.
     pub(crate) fn remove(&self, segment: u32, pause: &dyn Fn()) -> io::Result<()> {
         let name = self.name(segment);
         let file = self.disk.open(&name);
@@ -197,7 +198,8 @@ impl Files {
         Ok(())
     }
 
-    /// Removes files that hold nothing, as far as that works. What stays is no segment, and is left in `void`.
+    /// Removes files that hold nothing, as far as that works. What stays is no segment, and is left
+    /// in `void`.
     pub(crate) fn discard(&self, void: &mut Vec<u32>) {
         void.retain(|segment| {
             self.forget(*segment);
@@ -229,7 +231,8 @@ impl Files {
         self.disk.sync()
     }
 
-    /// No code under the lock can leave the table half changed, so one that a panic has poisoned is used on.
+    /// No code under the lock can leave the table half changed, so one that a panic has poisoned is
+    /// used on.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,8 +265,8 @@ impl Table {
         Some(found.clone())
     }
 
-    /// Keeps a handle, in place of the one that was not asked for the longest. A segment that has been removed while it
-    /// was being opened is not kept: its space would never be free.
+    /// Keeps a handle, in place of the one that was not asked for the longest. A segment that has
+    /// been removed while it was being opened is not kept: its space would never be free.
     fn keep(&mut self, segment: u32, opened: OpenSegment) {
         if !self.ends.contains_key(&segment) {
             return;

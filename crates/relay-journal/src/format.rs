@@ -1,7 +1,8 @@
-//! The bytes of a segment file. Pure functions between values and bytes; nothing here reads or writes a file.
+//! The bytes of a segment file. Pure functions between values and bytes; nothing here reads or
+//! writes a file.
 //!
-//! The crate's own page has the layout. CRC-32C is the checksum with the polynomial of Castagnoli (RFC 3720, appendix
-//! B.4).
+//! The crate's own page has the layout. CRC-32C is the checksum with the polynomial of Castagnoli
+//! (RFC 3720, appendix B.4).
 
 use bytes::Bytes;
 
@@ -13,7 +14,8 @@ pub(crate) const SEGMENT_HEADER_BYTES: u32 = 36;
 pub(crate) const FRAME_HEADER_BYTES: u32 = 20;
 
 const MAGIC: &[u8; 8] = b"relayseg";
-/// What headers began with before the first release. Formats were counted otherwise then, and none of them is read.
+/// What headers began with before the first release. Formats were counted otherwise then, and none
+/// of them is read.
 const EARLIER_MAGIC: &[u8; 8] = b"relayjnl";
 /// The flag of the last frame of a batch.
 const LAST: u8 = 1;
@@ -56,7 +58,8 @@ pub(crate) fn file_name(journal: &str, segment: u32) -> String {
     format!("{journal}-{segment:010}.seg")
 }
 
-/// The number in the name of a segment file; `None` for every other name, those of another journal included.
+/// The number in the name of a segment file; `None` for every other name, those of another journal
+/// included.
 pub(crate) fn segment_of(journal: &str, name: &str) -> Option<u32> {
     let segment = name.strip_prefix(journal)?.strip_prefix('-')?.strip_suffix(".seg")?.parse().ok()?;
     (segment > 0 && file_name(journal, segment) == name).then_some(segment)
@@ -128,13 +131,15 @@ impl FrameHeader {
         is_sound.then_some(Self { body_bytes, kind, is_last: flags == LAST, batch, body_crc })
     }
 
-    /// Whether it is worth the while to compute a checksum: sorts out nearly all bytes that are no frame.
+    /// Whether it is worth the while to compute a checksum: sorts out nearly all bytes that are no
+    /// frame.
     pub(crate) fn is_plausible(bytes: &[u8]) -> bool {
         matches!(bytes, [_, _, _, _, kind, 0 | LAST, 0, 0, ..] if *kind != 0)
     }
 }
 
-/// The frame that lies at `location` in a segment, from its bytes there; `None` if they are anything else.
+/// The frame that lies at `location` in a segment, from its bytes there; `None` if they are
+/// anything else.
 pub(crate) fn decode_frame(bytes: &Bytes, location: Location, salt: Salt) -> Option<Frame> {
     let header = FrameHeader::decode(bytes.first_chunk()?, salt, location.offset)?;
     let body = bytes.slice(FRAME_HEADER_BYTES as usize..);
@@ -160,7 +165,8 @@ fn seed(half: u64, offset: u32) -> u32 {
     crc32c::crc32c(&(half | u64::from(offset) << 32).to_le_bytes())
 }
 
-/// Takes fields from the front of bytes whose number was checked by their type; zeros behind the end.
+/// Takes fields from the front of bytes whose number was checked by their type; zeros behind the
+/// end.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {

@@ -1,5 +1,6 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for a frame, a segment, or damage to one. Compiled with the feature
-//! `fuzzing` alone; nothing of it is part of a running relay, and nothing is promised to stay.
+//! What fuzzers and their tests run: bytes of any origin, taken for a frame, a segment, or damage
+//! to one. Compiled with the feature `fuzzing` alone; nothing of it is part of a running relay, and
+//! nothing is promised to stay.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,8 +22,8 @@ const SEGMENT_BYTES: u64 = 300;
 /// A CRC-32C notices every change of up to this many bits in what we write.
 const FLIPS_MAX: usize = 3;
 
-/// Bytes taken for the header of a segment, for a frame, and for the name of a file; and a frame made of them, of which no changed
-/// bit passes.
+/// Bytes taken for the header of a segment, for a frame, and for the name of a file; and a frame
+/// made of them, of which no changed bit passes.
 pub fn frame(data: &[u8]) {
     if let Some(bytes) = data.first_chunk::<{ SEGMENT_HEADER_BYTES as usize }>()
         && let Ok(header) = SegmentHeader::decode(bytes, 7)
@@ -56,7 +57,8 @@ fn made_frame(kind: u8, is_last: bool, flip: usize, body: &[u8]) {
     assert_eq!(decode_frame(&bytes.into(), location, SALT), None, "bit {flip} is changed, and it passes");
 }
 
-/// Bytes of any origin behind the header of a segment. They are opened, replayed and scanned, and the journal goes on.
+/// Bytes of any origin behind the header of a segment. They are opened, replayed and scanned, and
+/// the journal goes on.
 pub fn segment(data: &[u8]) {
     let disk = SimDisk::new();
     let header = SegmentHeader { id: 1, previous: Position::default(), salt: SALT };
@@ -84,8 +86,9 @@ pub fn segment(data: &[u8]) {
     );
 }
 
-/// A journal, and up to three changed bits in it. What is replayed is what was written, in its place, or missing; and if something is
-/// missing, that is reported, but at the end, where it may be a torn tail.
+/// A journal, and up to three changed bits in it. What is replayed is what was written, in its
+/// place, or missing; and if something is missing, that is reported, but at the end, where it may
+/// be a torn tail.
 pub fn damage(data: &[u8]) {
     let Some((flips, bodies)) = data.split_first_chunk::<{ 1 + 2 * FLIPS_MAX }>() else { return };
     let disk = SimDisk::new();

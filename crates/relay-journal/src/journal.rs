@@ -1,5 +1,5 @@
-//! The journal itself: which segment takes the next batch, and what happens when that fails. One owner writes; readers
-//! go beside it.
+//! The journal itself: which segment takes the next batch, and what happens when that fails. One
+//! owner writes; readers go beside it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -20,8 +20,9 @@ const SEGMENT_BYTES_MIN: u64 = SEGMENT_HEADER_BYTES as u64 + 1;
 /// Setting less aside than this for a segment is not worth a call.
 const RESERVED_BYTES_MIN: u64 = 64 << 10;
 
-/// Space is set aside for a segment only while the disk has so many times as much: what is left on a nearly full one is for those who need it
-/// now, and a file system that has too little keeps what there is all the same.
+/// Space is set aside for a segment only while the disk has so many times as much: what is left on
+/// a nearly full one is for those who need it now, and a file system that has too little keeps what
+/// there is all the same.
 const RESERVED_OF_FREE: u64 = 4;
 
 /// Offsets are 32 bits wide; this leaves room for a last batch of up to 3 GiB.
@@ -33,24 +34,28 @@ const VOID_FILES_MAX: usize = 16;
 /// What the caller decides.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the names of its files begin with: `journal` by default. Journals of different names can share a disk.
+    /// What the names of its files begin with: `journal` by default. Journals of different names
+    /// can share a disk.
     pub name: &'static str,
-    /// A segment takes no further batch once it has reached this length. 64 MiB by default, at most 1 GiB.
+    /// A segment takes no further batch once it has reached this length. 64 MiB by default, at most
+    /// 1 GiB.
     pub segment_bytes: u64,
-    /// A batch that is larger is written in pieces of so many bytes, each synced, so that no other sync of the same disk has
-    /// to wait for more of it. Without bound by default.
+    /// A batch that is larger is written in pieces of so many bytes, each synced, so that no other
+    /// sync of the same disk has to wait for more of it. Without bound by default.
     pub piece_bytes: u64,
 }
 
 /// What was found when a journal was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
-    /// What could not be read of that which had been synced behind the position where the replay began.
+    /// What could not be read of that which had been synced behind the position where the replay
+    /// began.
     pub damage: Vec<Damage>,
-    /// Whether some of the damage is not of the bytes: the disk has failed to read them, twice, and may read them another
-    /// time. Opening has not changed them.
+    /// Whether some of the damage is not of the bytes: the disk has failed to read them, twice, and
+    /// may read them another time. Opening has not changed them.
     pub unreadable: bool,
-    /// How many bytes behind the last batch were cut off: of a batch that was not synced, or of one that failed.
+    /// How many bytes behind the last batch were cut off: of a batch that was not synced, or of one
+    /// that failed.
     pub torn_bytes: u64,
     /// How many batches were replayed.
     pub batches: u64,
@@ -67,8 +72,8 @@ pub struct Journal {
     salts: fn() -> Salt,
     /// Behind the last synced batch.
     end: Position,
-    /// The segment that takes the next batch; `None` if that is still to be made. Never one in which a write or sync has
-    /// failed.
+    /// The segment that takes the next batch; `None` if that is still to be made. Never one in
+    /// which a write or sync has failed.
     current: Option<Current>,
     /// The highest number that a file may have.
     last_id: u32,
@@ -101,11 +106,12 @@ impl Default for Options {
 }
 
 impl Journal {
-    /// Opens the journal in `disk`, whose other files it leaves alone, and replays every batch from `from` on, oldest
-    /// first; from the oldest segment if that is `None`. Segments before that of `from` are neither read nor checked.
+    /// Opens the journal in `disk`, whose other files it leaves alone, and replays every batch from
+    /// `from` on, oldest first; from the oldest segment if that is `None`. Segments before that of
+    /// `from` are neither read nor checked.
     ///
-    /// `from` is a position that this journal has once told. The frames of a batch that is damaged are those that can
-    /// still be read.
+    /// `from` is a position that this journal has once told. The frames of a batch that is damaged
+    /// are those that can still be read.
     pub fn open<E>(
         disk: Arc<dyn Disk>,
         options: Options,
@@ -140,9 +146,9 @@ impl Journal {
         Ok((journal, opened))
     }
 
-    /// Opens a journal that is never replayed, as its frames and their places are noted elsewhere, each after its commit. No
-    /// segment is read. It goes on in a new one, behind all that are there and behind number `last`, and every one of
-    /// them may be removed.
+    /// Opens a journal that is never replayed, as its frames and their places are noted elsewhere,
+    /// each after its commit. No segment is read. It goes on in a new one, behind all that are
+    /// there and behind number `last`, and every one of them may be removed.
     pub fn open_unread(disk: Arc<dyn Disk>, options: Options, last: u32) -> io::Result<Self> {
         let files = Arc::new(Files::list(disk, options.name)?);
         let last_id = files.last().unwrap_or(0).max(last);
@@ -160,8 +166,8 @@ impl Journal {
         })
     }
 
-    /// Begins a batch, in the next segment if the current one is full or has failed. If that cannot be made, nothing
-    /// can be written now, and it is tried again the next time.
+    /// Begins a batch, in the next segment if the current one is full or has failed. If that cannot
+    /// be made, nothing can be written now, and it is tried again the next time.
     ///
     /// A batch that is not committed before the next one is begun is lost.
     pub fn begin(&mut self) -> Result<Batch, JournalError> {
@@ -174,8 +180,8 @@ impl Journal {
         Ok(Batch::new(mem::take(&mut self.spare), current.next(), salt))
     }
 
-    /// Writes the batch and syncs it. After an error the batch is not in the journal, and the next one goes to another
-    /// segment. An empty batch touches no file.
+    /// Writes the batch and syncs it. After an error the batch is not in the journal, and the next
+    /// one goes to another segment. An empty batch touches no file.
     ///
     /// Returns the position behind the batch.
     pub fn commit(&mut self, batch: Batch) -> Result<Position, JournalError> {
@@ -213,7 +219,8 @@ impl Journal {
         Reader::new(Arc::clone(&self.files), self.last_stays)
     }
 
-    /// After a failed write or sync nobody knows what is on disk behind the last batch, and a later sync would not tell.
+    /// After a failed write or sync nobody knows what is on disk behind the last batch, and a later
+    /// sync would not tell.
     fn give_up_segment(&mut self) {
         let Some(Current { segment, end }) = self.current.take() else { return };
         if end == SEGMENT_HEADER_BYTES {
@@ -226,7 +233,8 @@ impl Journal {
             // The next segment takes these bytes out of the journal; until it is there, this helps.
             let _ = segment.file.set_len(u64::from(end));
         }
-        // Before anybody hears of the failure, if the disk lets us; else the next batch begins with another try.
+        // Before anybody hears of the failure, if the disk lets us; else the next batch begins with
+        // another try.
         self.current = self.make_segment().ok();
     }
 
@@ -256,7 +264,8 @@ impl Journal {
 }
 
 impl Journal {
-    /// Sets space aside for a new segment, if there is plenty. It makes syncs cheaper, and nothing depends on it.
+    /// Sets space aside for a new segment, if there is plenty. It makes syncs cheaper, and nothing
+    /// depends on it.
     fn reserve(&self, segment: &OpenSegment) {
         let is_plenty = |free_bytes: u64| free_bytes >= self.segment_bytes.saturating_mul(RESERVED_OF_FREE);
         if self.segment_bytes < RESERVED_BYTES_MIN || !self.files.free_bytes().is_none_or(is_plenty) {

@@ -1,16 +1,20 @@
-//! An append-only journal of frames in segment files: what was committed is on disk, what was not is there as a whole or
-//! not at all. It knows bytes, places and syncs; what a frame means, and whether anybody still needs it, it never knows.
+//! An append-only journal of frames in segment files: what was committed is on disk, what was not
+//! is there as a whole or not at all. It knows bytes, places and syncs; what a frame means, and
+//! whether anybody still needs it, it never knows.
 //!
 //! # Promise
-//! - [`Journal::commit`] returns once its frames are durable. After a crash at any instant [`Journal::open`] replays every
-//!   batch that was committed, in order, and of others at most the one that was being committed, as a whole.
+//! - [`Journal::commit`] returns once its frames are durable. After a crash at any instant
+//!   [`Journal::open`] replays every batch that was committed, in order, and of others at most the
+//!   one that was being committed, as a whole.
 //! - A batch whose commit has failed never comes back once a later batch could be begun.
-//! - What is damaged on disk costs the frames that it hits. It is reported, and never handed out as something else.
+//! - What is damaged on disk costs the frames that it hits. It is reported, and never handed out as
+//!   something else.
 //!
 //! # Files
-//! A segment is one file, such as `journal-0000000001.seg` in a journal of that name: a header, then batches of frames one behind the other, each
-//! batch in one segment. Its header names the segment before it and where that one ends. Numbers are never used twice,
-//! though not all are used. The layout, to the byte:
+//! A segment is one file, such as `journal-0000000001.seg` in a journal of that name: a header,
+//! then batches of frames one behind the other, each batch in one segment. Its header names the
+//! segment before it and where that one ends. Numbers are never used twice, though not all are
+//! used. The layout, to the byte:
 //!
 //! | segment header | bytes | |
 //! |---|---|---|
@@ -33,20 +37,23 @@
 //! | header checksum | 4 | CRC-32C of the lower half of the salt, the frame's own offset, and the 16 bytes before |
 //! | body | | |
 //!
-//! Numbers are little-endian. The two halves of the salt are two secrets. Who does not know them cannot send a payload
-//! that passes for a frame, and a true frame passes in its own place alone: not in the payload of another, and not in
-//! another segment.
+//! Numbers are little-endian. The two halves of the salt are two secrets. Who does not know them
+//! cannot send a payload that passes for a frame, and a true frame passes in its own place alone:
+//! not in the payload of another, and not in another segment.
 //!
 //! # What may be on disk after a crash
-//! A batch is written once the one before is synced, in one write and one sync, and a segment is used once its header and
-//! its name are synced. So in all segments but the last everything up to the end that the next one names was synced, and
-//! what cannot be read of that is damage. In the last one everything before the last batch was synced; the last batch is
-//! complete, which its flag and its checksums tell, or it is a torn tail and cut off. If bytes of the last batch rot
-//! later, they cannot be told from a torn tail, unless the caller opens the journal with a position behind them.
+//! A batch is written once the one before is synced, in one write and one sync, and a segment is
+//! used once its header and its name are synced. So in all segments but the last everything up to
+//! the end that the next one names was synced, and what cannot be read of that is damage. In the
+//! last one everything before the last batch was synced; the last batch is complete, which its flag
+//! and its checksums tell, or it is a torn tail and cut off. If bytes of the last batch rot later,
+//! they cannot be told from a torn tail, unless the caller opens the journal with a position behind
+//! them.
 //!
-//! After a write or sync that fails nobody knows what is on disk behind the last batch, not even after a later sync that
-//! succeeds. The journal gives the segment up and goes on in a new one, whose header puts an end to the old one. A
-//! segment that was given up before its first batch is *void*: no later header names it, and it is removed.
+//! After a write or sync that fails nobody knows what is on disk behind the last batch, not even
+//! after a later sync that succeeds. The journal gives the segment up and goes on in a new one,
+//! whose header puts an end to the old one. A segment that was given up before its first batch is
+//! *void*: no later header names it, and it is removed.
 
 mod assemble;
 mod batch;

@@ -1,5 +1,5 @@
-//! Reads frames by their places, beside the journal that writes. It checks every frame and never sees half of one; which
-//! frames there are, and whether they are synced, is the caller's business.
+//! Reads frames by their places, beside the journal that writes. It checks every frame and never
+//! sees half of one; which frames there are, and whether they are synced, is the caller's business.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -35,10 +35,11 @@ impl Reader {
         Self { files, buffers: Buffers::default(), last_stays }
     }
 
-    /// Reads the frames at `locations`, in that order. Each is whole and sound, or an error of its own.
+    /// Reads the frames at `locations`, in that order. Each is whole and sound, or an error of its
+    /// own.
     ///
-    /// A segment that is removed meanwhile is read to the end by those who have begun; who comes later finds it
-    /// [`ReadError::Gone`].
+    /// A segment that is removed meanwhile is read to the end by those who have begun; who comes
+    /// later finds it [`ReadError::Gone`].
     pub fn read(&self, locations: &[Location]) -> Vec<Result<Frame, ReadError>> {
         let mut sorted: Vec<Asked> = locations.iter().copied().enumerate().collect();
         sorted.sort_unstable_by_key(|(_, location)| (location.segment, location.offset));
@@ -57,8 +58,8 @@ impl Reader {
         answers
     }
 
-    /// Visits all frames of a segment in order, and what is damaged between, until told to stop. It takes a bounded
-    /// amount of memory, whatever the segment's length.
+    /// Visits all frames of a segment in order, and what is damaged between, until told to stop. It
+    /// takes a bounded amount of memory, whatever the segment's length.
     ///
     /// What the disk cannot read is damage at its place, and in the end also an error.
     pub fn scan(
@@ -87,8 +88,8 @@ impl Reader {
         self.each_segment().collect()
     }
 
-    /// The same one by one. However many there are, others wait for a few of them only; so one that is made or removed meanwhile may be
-    /// among them or not.
+    /// The same one by one. However many there are, others wait for a few of them only; so one that
+    /// is made or removed meanwhile may be among them or not.
     pub fn each_segment(&self) -> impl Iterator<Item = Segment> {
         self.files.each_segment()
     }
@@ -103,9 +104,10 @@ impl Reader {
         self.files.name(segment)
     }
 
-    /// Removes a segment. One that is not there is no error, but the last one of a journal that is replayed cannot be
-    /// removed ([`io::ErrorKind::InvalidInput`]). After a crash the segment may be there again. A large one is given back
-    /// to the disk piece by piece, with a `pause` between two.
+    /// Removes a segment. One that is not there is no error, but the last one of a journal that is
+    /// replayed cannot be removed ([`io::ErrorKind::InvalidInput`]). After a crash the segment may
+    /// be there again. A large one is given back to the disk piece by piece, with a `pause` between
+    /// two.
     pub fn remove(&self, segment: u32, pause: &dyn Fn()) -> io::Result<()> {
         if self.last_stays && self.files.last() == Some(segment) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the last segment stays"));
@@ -113,8 +115,8 @@ impl Reader {
         self.files.remove(segment, pause)
     }
 
-    /// Where the last batch of a segment ends. The next segment knows it best: what the journal was not asked to replay
-    /// it has not read.
+    /// Where the last batch of a segment ends. The next segment knows it best: what the journal was
+    /// not asked to replay it has not read.
     fn synced_end(&self, segment: u32) -> Option<u32> {
         let next = self.files.first_behind(segment).and_then(|next| self.files.open(next).ok());
         let told = next.map(|next| next.header.previous).filter(|previous| previous.segment == segment);
@@ -154,7 +156,8 @@ impl Reader {
         for (index, location) in group {
             let from = (location.offset - first.offset) as usize;
             let bytes = span.slice(from..from + location.length as usize);
-            // A slow client may hold its page for long, and must not hold what lies between along with it.
+            // A slow client may hold its page for long, and must not hold what lies between along
+            // with it.
             let bytes = if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes };
             let frame = decode_frame(&bytes, *location, header.salt);
             answer(*index, frame.ok_or_else(|| damaged(location, "there is not the frame that was written")));

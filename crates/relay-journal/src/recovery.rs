@@ -1,15 +1,17 @@
-//! What is done once, when a journal is opened: read it from a position on, hand out its batches, and settle where it
-//! goes on. It writes to no segment but to cut a torn tail off, and whether that works does not matter as long as a later segment names
-//! the end before that tail.
+//! What is done once, when a journal is opened: read it from a position on, hand out its batches,
+//! and settle where it goes on. It writes to no segment but to cut a torn tail off, and whether
+//! that works does not matter as long as a later segment names the end before that tail.
 //!
-//! A segment with a torn tail takes no further batch. The next one names its end, so the tail is out of the journal
-//! for good whatever becomes of its bytes; in the same file, under the same salt, a later batch that is torn in its
-//! turn could let some of them shine through. A last segment without a torn tail goes on.
+//! A segment with a torn tail takes no further batch. The next one names its end, so the tail is
+//! out of the journal for good whatever becomes of its bytes; in the same file, under the same
+//! salt, a later batch that is torn in its turn could let some of them shine through. A last
+//! segment without a torn tail goes on.
 //!
-//! What is about to be built upon has to be durable first, and reading it shows only that it is in the cache. The process
-//! before this one may have died between a write and its sync, or behind a sync that failed. So the last batch is written
-//! once more, to its own place, and synced. All before it were synced, or it would not be there. A last segment without
-//! a batch is not used, since that would need the same care; it is removed, and the next one is made in its place.
+//! What is about to be built upon has to be durable first, and reading it shows only that it is in
+//! the cache. The process before this one may have died between a write and its sync, or behind a
+//! sync that failed. So the last batch is written once more, to its own place, and synced. All
+//! before it were synced, or it would not be there. A last segment without a batch is not used,
+//! since that would need the same care; it is removed, and the next one is made in its place.
 
 use std::io;
 
@@ -132,7 +134,8 @@ impl Recovered {
         Ok(Replayed { opened, end, doubtful, len, is_unreadable })
     }
 
-    /// If the caller has seen a batch in a segment behind the last one that is there, that one is missing.
+    /// If the caller has seen a batch in a segment behind the last one that is there, that one is
+    /// missing.
     fn check_last(&mut self, files: &Files) {
         let Position { segment, offset } = self.end;
         if segment > files.last().unwrap_or(0) {
@@ -187,7 +190,8 @@ impl Recovered {
     }
 }
 
-/// Makes sure that nothing is read behind the end of a segment, also after a crash: what lies there did not count.
+/// Makes sure that nothing is read behind the end of a segment, also after a crash: what lies there
+/// did not count.
 pub(crate) fn cut_off(files: &Files, end: Position) -> io::Result<()> {
     if files.end(end.segment).is_none() {
         return Ok(());
@@ -200,7 +204,8 @@ pub(crate) fn cut_off(files: &Files, end: Position) -> io::Result<()> {
     file.sync()
 }
 
-/// Makes the cache believe that it has yet to write these bytes: what a failed sync has passed over, no later one does.
+/// Makes the cache believe that it has yet to write these bytes: what a failed sync has passed
+/// over, no later one does.
 fn write_again(file: &dyn DiskFile, start: u32, end: u32) -> io::Result<()> {
     let mut bytes = vec![0; (end - start) as usize];
     file.read_exact_at(&mut bytes, u64::from(start))?;

@@ -1,5 +1,5 @@
-//! Walks over the frames of one segment from some offset on, and finds the way again behind damage. It reads in
-//! windows of bounded size, and knows what a frame is but not which batches count.
+//! Walks over the frames of one segment from some offset on, and finds the way again behind damage.
+//! It reads in windows of bounded size, and knows what a frame is but not which batches count.
 
 use std::io;
 
@@ -108,8 +108,8 @@ impl<'a> Walk<'a> {
         Some(Walked { frame, batch: header.batch, is_last: header.is_last })
     }
 
-    /// Where the next frame begins that is sound in all its parts, at `at` or behind; else where the readable part
-    /// ends.
+    /// Where the next frame begins that is sound in all its parts, at `at` or behind; else where
+    /// the readable part ends.
     fn search(&mut self, mut at: u32) -> u32 {
         while let Some(candidate) = self.candidate(at) {
             if self.header(candidate).is_some_and(|header| self.frame(candidate, &header).is_some()) {
@@ -120,7 +120,8 @@ impl<'a> Walk<'a> {
         self.readable
     }
 
-    /// Where the next bytes begin that could be a header, for all that can be said without a checksum.
+    /// Where the next bytes begin that could be a header, for all that can be said without a
+    /// checksum.
     fn candidate(&mut self, mut at: u32) -> Option<u32> {
         loop {
             self.view(at, FRAME_HEADER_BYTES)?;
@@ -163,8 +164,9 @@ fn frame_end(at: u32, header: &FrameHeader) -> Option<u32> {
     u32::try_from(u64::from(at) + header.frame_bytes()).ok()
 }
 
-/// Reads in one go or, where the disk fails, page by page: a page that fails again is left as zeros, and its error is
-/// told. So one bad sector costs the frames that it touches, and an error that passes costs nothing.
+/// Reads in one go or, where the disk fails, page by page: a page that fails again is left as
+/// zeros, and its error is told. So one bad sector costs the frames that it touches, and an error
+/// that passes costs nothing.
 fn read_what_can_be(file: &dyn DiskFile, out: &mut [u8], at: u32) -> Option<io::Error> {
     file.read_exact_at(out, u64::from(at)).err()?;
     let to_boundary = PAGE_BYTES - at as usize % PAGE_BYTES;

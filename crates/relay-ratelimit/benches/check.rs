@@ -88,7 +88,8 @@ fn new_keys(c: &mut Criterion) {
     });
 }
 
-/// The dearest single check: every known key was used since the last newcomer, so each is put right.
+/// The dearest single check: every known key was used since the last newcomer, so each is put
+/// right.
 fn first_newcomer(c: &mut Criterion) {
     let (limiter, push) = full();
     let (now_us, newcomer) = (Cell::new(0_u64), Cell::new(KEYS));

@@ -19,11 +19,13 @@ pub enum Decision {
 /// How a request waits.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// After this time it passes. Never zero, never more than [`Policy::max_wait`](crate::Policy::max_wait).
+    /// After this time it passes. Never zero, never more than
+    /// [`Policy::max_wait`](crate::Policy::max_wait).
     pub after: Duration,
     /// As for a request that passes now.
     pub level: Level,
-    /// Its place in the line, for [`Limiter::give_back`](crate::Limiter::give_back) if its client gives up.
+    /// Its place in the line, for [`Limiter::give_back`](crate::Limiter::give_back) if its client
+    /// gives up.
     pub reservation: Reservation,
 }
 
@@ -42,7 +44,8 @@ pub struct Level {
     pub reset: Duration,
     /// How many tokens the bucket holds when full (`q` of a `RateLimit-Policy` field).
     pub quota: NonZeroU32,
-    /// How many seconds the bucket takes to fill when empty, rounded up (`w` of a `RateLimit-Policy` field).
+    /// How many seconds the bucket takes to fill when empty, rounded up (`w` of a
+    /// `RateLimit-Policy` field).
     pub window_seconds: u32,
 }
 
@@ -68,7 +71,8 @@ pub struct Refusal {
     /// both refuse: a banned one before one that is only empty, else the one with the longer wait,
     /// else the endpoint's.
     pub bucket: &'static str,
-    /// After this time the same request passes at once if the key sends nothing else in between. Never zero.
+    /// After this time the same request passes at once if the key sends nothing else in between.
+    /// Never zero.
     pub retry_after: Duration,
     /// Whether the named bucket is banned. The refusal that sets off a ban already says so.
     pub banned: bool,

@@ -44,7 +44,8 @@ impl Excess {
         self.asked = self.asked.saturating_add(1);
     }
 
-    /// Notes that what was asked last was refused, and tells how many seconds of the last minute count.
+    /// Notes that what was asked last was refused, and tells how many seconds of the last minute
+    /// count.
     pub(crate) fn refuse(&mut self, per_second: u32, now_ns: u64) -> u32 {
         let since_last = self.second.saturating_sub(self.refused_in);
         if self.counts_from == 0 || since_last > QUIET_SECONDS {

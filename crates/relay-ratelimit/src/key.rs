@@ -1,4 +1,5 @@
-//! What a key tells of itself. The limiter never knows more of it than this, its hash and its equality.
+//! What a key tells of itself. The limiter never knows more of it than this, its hash and its
+//! equality.
 
 use std::hash::Hash;
 
@@ -18,7 +19,8 @@ pub trait Key: Eq + Hash + Clone {
     /// A number that is alike for keys near each other and evenly spread otherwise: say, a keyed
     /// hash of the /24.
     ///
-    /// Keys that the limiter has no room for share a limit with those of the same number, modulo 256.
+    /// Keys that the limiter has no room for share a limit with those of the same number, modulo
+    /// 256.
     fn neighbourhood(&self) -> u64 {
         0
     }

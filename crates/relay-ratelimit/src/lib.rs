@@ -44,8 +44,8 @@
 //! without end.
 //!
 //! # The limit
-//! Let `t` be the length of any stretch of time, `rate` and `burst` those of any bucket of a key, and `w` be
-//! [`Policy::max_wait`]. While the key is tracked,
+//! Let `t` be the length of any stretch of time, `rate` and `burst` those of any bucket of a key,
+//! and `w` be [`Policy::max_wait`]. While the key is tracked,
 //!
 //! - no more than `burst + rate * (t + w)` requests that ask within `t` pass sooner or later, and
 //!   no more than that pass within `t`, whenever they asked;

@@ -26,7 +26,8 @@ use crate::tokens::nanos;
 /// How many entries newcomers share while there is no room.
 const OVERFLOWS: u64 = 256;
 
-/// Token buckets and bans for up to [`Policy::tracked_keys_max`] keys. The crate's own page has the rules.
+/// Token buckets and bans for up to [`Policy::tracked_keys_max`] keys. The crate's own page has the
+/// rules.
 ///
 /// Each `now` is the time since any origin that stays the same for this limiter, from a clock that
 /// does not run backwards; small disorder between threads is harmless. It counts 136 years.

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// No code under these locks can leave something half done, so one that a panic has poisoned is used on.
+/// No code under these locks can leave something half done, so one that a panic has poisoned is
+/// used on.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

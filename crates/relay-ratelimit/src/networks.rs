@@ -75,7 +75,8 @@ impl<K: Key> Networks<K> {
         self.find(key, now_ns, |ban| (ban.until_ns, ban.answers.take(now_ns)))
     }
 
-    /// Notes the ban of a key. Returns the keys whose bans that of a network has taken the place of.
+    /// Notes the ban of a key. Returns the keys whose bans that of a network has taken the place
+    /// of.
     pub(crate) fn note_ban(&self, key: &K, until_ns: u64, now_ns: u64) -> Vec<K> {
         let mut register = lock(&self.register);
         // Its last request and the ban of its network may have crossed.
@@ -144,7 +145,8 @@ impl<K: Key> Networks<K> {
 }
 
 impl<K: Eq + Hash + Clone> Register<K> {
-    /// Returns the children of the network if there are now enough of them; they are no longer listed then.
+    /// Returns the children of the network if there are now enough of them; they are no longer
+    /// listed then.
     fn add_child(&mut self, network: &K, child: Child<K>) -> Option<Vec<Child<K>>> {
         let listed = Listed::Child { network: network.clone(), key: child.key.clone() };
         self.ends.push(Stamped { stamp_ns: child.until_ns, key: listed });
@@ -164,7 +166,8 @@ impl<K: Eq + Hash + Clone> Register<K> {
         Some(children)
     }
 
-    /// Forgets a child whose ban ends then; one that has been banned anew since ends later, and stays.
+    /// Forgets a child whose ban ends then; one that has been banned anew since ends later, and
+    /// stays.
     fn strike_child(&mut self, network: &K, key: &K, until_ns: u64) {
         if let Some(children) = self.children.get_mut(network) {
             children.retain(|child| child.until_ns != until_ns || child.key != *key);

@@ -60,7 +60,8 @@ struct Found<'a> {
 }
 
 impl PairLimiter {
-    /// A limiter that tracks nobody yet. Each recipient's bucket holds `burst` and earns `per_second`.
+    /// A limiter that tracks nobody yet. Each recipient's bucket holds `burst` and earns
+    /// `per_second`.
     ///
     /// At most `tracked_max` recipients are remembered, and as many pairs; more than 8,388,608 are
     /// as many. Memory is taken as they come, but for 32 bytes for every eight.

@@ -34,7 +34,8 @@ pub struct Policy {
     /// How long a request may wait for its tokens before it is refused instead. Zero: nothing
     /// waits. More than an hour is an hour. 2 seconds by default.
     pub max_wait: Duration,
-    /// How many seconds of excess within one minute set off a ban. More than 60 are 60. 20 by default.
+    /// How many seconds of excess within one minute set off a ban. More than 60 are 60. 20 by
+    /// default.
     pub ban_threshold: NonZeroU32,
     /// How long a ban lasts; zero turns bans off. 300 seconds by default.
     pub ban: Duration,
@@ -52,7 +53,8 @@ struct EndpointPolicy {
     heeds_bytes: bool,
 }
 
-/// Which bucket of its own, besides the shared one, a request draws from. Made by [`Policy::add_endpoint`].
+/// Which bucket of its own, besides the shared one, a request draws from. Made by
+/// [`Policy::add_endpoint`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Endpoint(pub(crate) usize);
 

@@ -70,7 +70,8 @@ impl<K: Eq> Roster<K> {
         self.banned.retain(|stamped| !keys.contains(&stamped.key));
     }
 
-    /// Strikes the key that has been idle longest and has no ban in force, or one whose ban gives way.
+    /// Strikes the key that has been idle longest and has no ban in force, or one whose ban gives
+    /// way.
     ///
     /// `judge` is shown a key and its stamp. When it answers [`Fate::Forget`] it has already
     /// forgotten the key.
@@ -140,7 +141,8 @@ impl<K> Eq for Stamped<K> {}
 mod tests {
     use super::*;
 
-    /// Makes room once, with fates by key, and returns who was looked at, in order, the struck one last.
+    /// Makes room once, with fates by key, and returns who was looked at, in order, the struck one
+    /// last.
     fn looked_at(
         roster: &mut Roster<u32>,
         now_ns: u64,

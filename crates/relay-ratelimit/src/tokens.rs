@@ -99,7 +99,8 @@ impl Tokens {
         pace.nanoseconds(self.lacking(pace, now_ns))
     }
 
-    /// The moment in ticks at which the bucket is full. For two buckets of one pace: the lower, the fuller.
+    /// The moment in ticks at which the bucket is full. For two buckets of one pace: the lower, the
+    /// fuller.
     pub(crate) fn moment(self) -> u128 {
         let [low, middle, high] = self.0.map(u128::from);
         low | middle << 32 | high << 64

@@ -28,7 +28,8 @@ fn many_threads_on_one_key_pass_no_more_than_one() {
         for thread in 0..THREADS {
             let (limiter, passed, pushed) = (&limiter, &passed, &pushed);
             scope.spawn(move || {
-                // Two seconds in steps of 100 microseconds; each thread sees a slightly different time.
+                // Two seconds in steps of 100 microseconds; each thread sees a slightly different
+                // time.
                 for step in 0..=STEPS {
                     let endpoint = (step % 2 == 0).then_some(push);
                     let now = Duration::from_micros((step * 100 + thread).min(STEPS * 100));
@@ -123,7 +124,8 @@ fn many_threads_that_are_banned_with_their_networks_leave_no_key_behind() {
             scope.spawn(move || {
                 for second in 0..4 {
                     for turn in 0..6 * 1600_u64 {
-                        // Sixteen hosts of each of a hundred networks, each thread in another order.
+                        // Sixteen hosts of each of a hundred networks, each thread in another
+                        // order.
                         let number = turn * (2 * thread + 1) % 1600;
                         let host = Place::Host(number / 16 * 100 + number % 16);
                         let now = Duration::from_secs(second);

@@ -1,4 +1,5 @@
-//! What a page costs at the begin, in the middle and at the end of a queue of 100,000 items, and of one with as many holes.
+//! What a page costs at the begin, in the middle and at the end of a queue of 100,000 items, and of
+//! one with as many holes.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 

@@ -1,10 +1,12 @@
-//! How the maintenance thread hears at once that redb refuses the index from now on. It tells nothing else, and opens nothing.
+//! How the maintenance thread hears at once that redb refuses the index from now on. It tells
+//! nothing else, and opens nothing.
 
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Raised by whoever sees the index fail, and heard by the maintenance thread. However many raise it, it is one task until the maintenance thread looks.
+/// Raised by whoever sees the index fail, and heard by the maintenance thread. However many raise
+/// it, it is one task until the maintenance thread looks.
 #[derive(Default)]
 pub(crate) struct Alarm {
     is_raised: AtomicBool,
@@ -13,7 +15,8 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// From here on `wake` is called, also for what was raised before. It must not keep the maintenance thread alive.
+    /// From here on `wake` is called, also for what was raised before. It must not keep the
+    /// maintenance thread alive.
     pub(crate) fn connect(&self, wake: impl Fn() + Send + Sync + 'static) {
         // It is connected once.
         drop(self.wake.set(Box::new(wake)));

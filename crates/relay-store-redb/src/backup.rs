@@ -1,8 +1,9 @@
 //! Writes a snapshot into a directory of its own, and brings such a directory back as a store.
 //!
-//! What is not whole is never taken for something that is: the first file that is made is a mark that says so, and it goes when all
-//! others are durable. A store with that mark is not opened, and a backup with it is not restored. A backup has a list of its
-//! files besides, with lengths and checksums, and is never opened as a store, which would change it.
+//! What is not whole is never taken for something that is: the first file that is made is a mark
+//! that says so, and it goes when all others are durable. A store with that mark is not opened, and
+//! a backup with it is not restored. A backup has a list of its files besides, with lengths and
+//! checksums, and is never opened as a store, which would change it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -49,11 +50,13 @@ pub struct Copied {
 type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 impl Snapshot {
-    /// Writes the snapshot into a directory, which is made, for its owner alone, if it is not there. One that is there has to be empty,
-    /// or hold a backup that was not finished. `watch` is told how far it has come, and may stop it.
+    /// Writes the snapshot into a directory, which is made, for its owner alone, if it is not
+    /// there. One that is there has to be empty, or hold a backup that was not finished. `watch` is
+    /// told how far it has come, and may stop it.
     ///
     /// # Errors
-    /// [`CopyError`], in words for the operator. What is there then is no backup, and is overwritten by the next one.
+    /// [`CopyError`], in words for the operator. What is there then is no backup, and is
+    /// overwritten by the next one.
     pub fn write(self, directory: &Path, watch: Watch<'_>) -> Result<Copied, CopyError> {
         self.write_on(Arc::new(open_target(directory)?), directory, watch)
     }
@@ -95,11 +98,12 @@ impl Snapshot {
     }
 }
 
-/// Brings a backup back as a store, in a directory that is made if it is not there. One that is there has to be empty, or hold what a
-/// restore has not finished.
+/// Brings a backup back as a store, in a directory that is made if it is not there. One that is
+/// there has to be empty, or hold what a restore has not finished.
 ///
 /// # Errors
-/// [`CopyError`], in words for the operator. What is there then is no store, and is overwritten by the next restore.
+/// [`CopyError`], in words for the operator. What is there then is no store, and is overwritten by
+/// the next restore.
 pub fn restore(backup: &Path, store: &Path, watch: Watch<'_>) -> Result<Copied, CopyError> {
     let entries = read_list(backup)?;
     restore_on(&entries, backup, Arc::new(open_target(store)?), store, watch)
@@ -133,8 +137,8 @@ fn restore_on(
     Ok(copy.copied())
 }
 
-/// What a backup consists of, if it is whole: all of its files are there, and as long as they were. What is in them is read when it is
-/// brought back.
+/// What a backup consists of, if it is whole: all of its files are there, and as long as they were.
+/// What is in them is read when it is brought back.
 ///
 /// # Errors
 /// [`CopyError`], in words for the operator.
@@ -201,7 +205,8 @@ impl Copy<'_> {
     }
 }
 
-/// Has `fill` fill one piece after the other, each told where it begins, and returns the checksum of all of them.
+/// Has `fill` fill one piece after the other, each told where it begins, and returns the checksum
+/// of all of them.
 fn in_pieces<E>(bytes: u64, mut fill: impl FnMut(&mut [u8], u64) -> Result<(), E>) -> Result<u32, E> {
     let (mut offset, mut checksum, mut buffer) = (0, 0, vec![0; PIECE_BYTES]);
     while offset < bytes {
@@ -231,7 +236,8 @@ fn open_target(path: &Path) -> Result<Directory, CopyError> {
     Ok(directory)
 }
 
-/// Whether one of the directories above this one holds a store or a backup, whose files it would lie among.
+/// Whether one of the directories above this one holds a store or a backup, whose files it would
+/// lie among.
 fn is_inside(path: &Path) -> io::Result<bool> {
     let path = std::path::absolute(path)?;
     // What is not there yet is made, and has no links.

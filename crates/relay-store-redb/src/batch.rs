@@ -1,5 +1,5 @@
-//! A batch: the write transaction that the rules run over. What they decide goes to the tables at once, and to the journal as a
-//! record of what was done.
+//! A batch: the write transaction that the rules run over. What they decide goes to the tables at
+//! once, and to the journal as a record of what was done.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -39,7 +39,8 @@ pub(crate) struct Batch<'s> {
     pub(crate) ahead: Prepared,
     /// Payloads that cannot be read from the journal yet.
     pending: Vec<Pending>,
-    /// Whether the payload of a push is compared by whoever asked for it, once it is answered that it is known.
+    /// Whether the payload of a push is compared by whoever asked for it, once it is answered that
+    /// it is known.
     pub(crate) compares_later: bool,
     /// The item whose payload is to be compared then.
     to_compare: Cell<Option<Seq>>,
@@ -92,7 +93,8 @@ impl<'s> Batch<'s> {
         self.records.rewind(to.mark);
     }
 
-    /// Copies the item of a record to the end of the journal, if it still lies where the record was found.
+    /// Copies the item of a record to the end of the journal, if it still lies where the record was
+    /// found.
     pub(crate) fn move_item(&mut self, frame: &Frame) -> Result<(), StoreError> {
         let found = ItemRecord::parse(&frame.body)?;
         let mark = self.records.mark();
@@ -103,7 +105,8 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
-    /// The item whose payload the push that was just decided has to be compared with, if it is known and that is left to do.
+    /// The item whose payload the push that was just decided has to be compared with, if it is
+    /// known and that is left to do.
     pub(crate) fn take_to_compare(&self) -> Option<Seq> {
         self.to_compare.take()
     }
@@ -112,7 +115,8 @@ impl<'s> Batch<'s> {
         Reading { view: self.tables.view(), journal: self.journal }
     }
 
-    /// Records what was taken out of a queue. A replay settles the queue after each such record, so this does.
+    /// Records what was taken out of a queue. A replay settles the queue after each such record, so
+    /// this does.
     fn record_removed(&mut self, queue: &mut QueueHandle) -> Result<(), StoreError> {
         let Some(open) = queue.open.as_mut().filter(|_| !queue.removed.is_empty()) else { return Ok(()) };
         let items = std::mem::take(&mut queue.removed);
@@ -130,8 +134,8 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
-    /// Takes what has expired out of a queue, as far as it is told what that comes to, and tells how many items that were. A queue that
-    /// then holds and remembers nothing is forgotten.
+    /// Takes what has expired out of a queue, as far as it is told what that comes to, and tells
+    /// how many items that were. A queue that then holds and remembers nothing is forgotten.
     pub(crate) fn trim(&mut self, front: &Front, index_snapshot: &IndexSnapshot) -> Result<u64, StoreError> {
         let Some(mut open) = self.tables.open(front.queue)? else { return Ok(0) };
         let Some((items, trimmed)) = self.expired(&open, front, index_snapshot)? else { return Ok(0) };
@@ -144,7 +148,8 @@ impl<'s> Batch<'s> {
         Ok(items)
     }
 
-    /// What of a queue has expired, and how many items that are. `None` if what was found of it does not hold any more.
+    /// What of a queue has expired, and how many items that are. `None` if what was found of it
+    /// does not hold any more.
     fn expired(
         &self,
         open: &OpenQueue,
@@ -283,7 +288,8 @@ impl WriteTx for Batch<'_> {
     }
 
     fn close(&mut self, mut queue: QueueHandle, usage: Usage) -> Result<(), StoreError> {
-        // The tables count on their own, since a replay has nobody who tells them. What cannot be read is given up later.
+        // The tables count on their own, since a replay has nobody who tells them. What cannot be
+        // read is given up later.
         if queue.open.as_ref().is_none_or(|open| open.row.usage != usage) {
             return Err(StoreError::Damaged("a queue's usage is not what it should be"));
         }

@@ -1,6 +1,6 @@
-//! The thread that writes large payloads aside, ahead of the batch that their items are decided in, so that what is small
-//! never waits for them. Each has a file of its own, which goes when its item does. It decides nothing: the writer does, in
-//! the order in which this has written.
+//! The thread that writes large payloads aside, ahead of the batch that their items are decided in,
+//! so that what is small never waits for them. Each has a file of its own, which goes when its item
+//! does. It decides nothing: the writer does, in the order in which this has written.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ use crate::shared::Shared;
 /// No segment takes a second batch.
 const SEGMENT_BYTES: u64 = 0;
 
-/// A large payload is written in such pieces, each synced, so that no other sync has to wait for more of it than that.
+/// A large payload is written in such pieces, each synced, so that no other sync has to wait for
+/// more of it than that.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
 pub(crate) struct BlobWriter {
@@ -34,8 +35,8 @@ pub(crate) struct BlobWriter {
     pub(crate) mailbox: mpsc::Sender<Job>,
 }
 
-/// Opens the payload files, to write behind `last` and all that are there. None is read: each was synced before the journal
-/// knew of it, so a start has nothing to find out.
+/// Opens the payload files, to write behind `last` and all that are there. None is read: each was
+/// synced before the journal knew of it, so a start has nothing to find out.
 pub(crate) fn open_payloads(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, StoreError> {
     let options = relay_journal::Options {
         name: format::PAYLOADS,
@@ -55,7 +56,8 @@ impl BlobWriter {
             match self.prepare(&push.envelope) {
                 Ok(ahead) => {
                     push.ahead = ahead;
-                    // Without a writer there is nobody to decide, and who waits hears of it as the push is dropped.
+                    // Without a writer there is nobody to decide, and who waits hears of it as the
+                    // push is dropped.
                     drop(self.mailbox.blocking_send(Job::Push(push)));
                 }
                 Err(error) => {
@@ -89,7 +91,8 @@ impl BlobWriter {
         }
     }
 
-    /// Writes a payload and syncs it. `None`, and nothing written, when the numbers of files have run out.
+    /// Writes a payload and syncs it. `None`, and nothing written, when the numbers of files have
+    /// run out.
     fn write(&mut self, envelope: &Envelope) -> Result<Option<Location>, StoreError> {
         let mut batch = match self.payloads.begin() {
             Err(JournalError::Exhausted) => return Ok(None),

@@ -1,12 +1,13 @@
-//! The time of the store, and whoever runs it hears of it when the machine's clock is far from that. It decides nothing: relay-core
-//! does.
+//! The time of the store, and whoever runs it hears of it when the machine's clock is far from
+//! that. It decides nothing: relay-core does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use relay_core::{Clock, Reading, StoreClock, Timestamp};
 
-/// While a store holds something, it is written down at least this often what time it has come to: a start goes on from there.
+/// While a store holds something, it is written down at least this often what time it has come to:
+/// a start goes on from there.
 pub(crate) const NOTE_AFTER_MS: u64 = 60 * 60 * 1000;
 
 /// The time of the store.

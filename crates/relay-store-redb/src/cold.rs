@@ -1,5 +1,6 @@
-//! Whether reads of the index wait for the disk. As long as they do, who asks for something reads what the writer will look at before the
-//! writer does: many wait side by side then, each for itself, and the writer, for which all wait, finds everything in memory.
+//! Whether reads of the index wait for the disk. As long as they do, who asks for something reads
+//! what the writer will look at before the writer does: many wait side by side then, each for
+//! itself, and the writer, for which all wait, finds everything in memory.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

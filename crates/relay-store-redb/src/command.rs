@@ -23,7 +23,8 @@ pub(crate) type TaskResponder<T> = oneshot::Sender<Answer<T>>;
 pub(crate) struct Pushed {
     /// It may be refused, which is no failure.
     pub(crate) outcome: Result<PushOutcome, Rejection>,
-    /// It is known, and whether the item with this number has the same payload is still to be found out: that may take the disk.
+    /// It is known, and whether the item with this number has the same payload is still to be found
+    /// out: that may take the disk.
     pub(crate) compare: Option<Seq>,
 }
 
@@ -55,7 +56,8 @@ pub(crate) enum Task {
     Checkpoint,
     /// The index has failed, and who met that could not wait.
     Heal,
-    /// Take out what has expired, forget acked names whose time is over, and give back what that makes free.
+    /// Take out what has expired, forget acked names whose time is over, and give back what that
+    /// makes free.
     Sweep(TaskResponder<Swept>),
     /// Show the store as it is now, for as long as the snapshot is kept.
     Snapshot(TaskResponder<Snapshot>),
@@ -70,14 +72,16 @@ pub(crate) enum Prepared {
     Nothing,
     /// Its payload lies there, synced.
     Written(Location),
-    /// It is known already. Whether the item with this number, whose payload never changes, has the same payload.
+    /// It is known already. Whether the item with this number, whose payload never changes, has the
+    /// same payload.
     Compared(Seq, bool),
 }
 
 /// A queue of which something has expired.
 pub(crate) struct Front {
     pub(crate) queue: u64,
-    /// What that is, if its items have rows of their own. Otherwise they are in the row of the queue, for the writer to see.
+    /// What that is, if its items have rows of their own. Otherwise they are in the row of the
+    /// queue, for the writer to see.
     pub(crate) walked: Option<Walked>,
 }
 

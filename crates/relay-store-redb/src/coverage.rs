@@ -1,4 +1,5 @@
-//! How much of a queue an excerpt says. A view fails for rows beyond that, instead of showing too little.
+//! How much of a queue an excerpt says. A view fails for rows beyond that, instead of showing too
+//! little.
 
 use relay_core::ItemId;
 
@@ -27,7 +28,8 @@ impl Coverage {
         }
     }
 
-    /// As far as all is known of the rows from `from` on and before `to`; `None` if not even of the first one.
+    /// As far as all is known of the rows from `from` on and before `to`; `None` if not even of the
+    /// first one.
     pub(crate) fn known_to(&self, from: &Key, to: &Key) -> Option<Key> {
         let queue = from.about();
         if *from >= Key::by_id_end(queue) && *to <= Key::items_start(queue.saturating_add(1)) {

@@ -1,11 +1,13 @@
-//! Which acked names may be remembered, and in which slot of time: a filter in memory, so that looking for a name that was never
-//! acked, as nearly every push does, touches no row. It may be wrong in one direction only: what it does not know was not acked.
+//! Which acked names may be remembered, and in which slot of time: a filter in memory, so that
+//! looking for a name that was never acked, as nearly every push does, touches no row. It may be
+//! wrong in one direction only: what it does not know was not acked.
 //!
-//! The rows of acked names lie in the index by *slots*, stretches of the time at which they are over, a few dozen for a dedup window.
-//! So the names of one checkpoint are written side by side, instead of one into the leaf of each queue, and what is over lies side by
-//! side as well. The price is that a name has to be looked for in every slot. Each slot has a blocked Bloom filter (Putze, Sanders,
-//! Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007): one cache line for each name, two bytes for each name, one
-//! answer in some hundreds wrong.
+//! The rows of acked names lie in the index by *slots*, stretches of the time at which they are
+//! over, a few dozen for a dedup window. So the names of one checkpoint are written side by side,
+//! instead of one into the leaf of each queue, and what is over lies side by side as well. The
+//! price is that a name has to be looked for in every slot. Each slot has a blocked Bloom filter
+//! (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007): one cache line
+//! for each name, two bytes for each name, one answer in some hundreds wrong.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,11 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use relay_core::{ItemId, Timestamp};
 
-/// How many slots the dedup window is divided into: more are looked through for each push, fewer are larger, and a checkpoint writes
-/// to more of the pages of one.
+/// How many slots the dedup window is divided into: more are looked through for each push, fewer
+/// are larger, and a checkpoint writes to more of the pages of one.
 const SLOTS_PER_WINDOW: u64 = 32;
 
-/// The names that the first part of a slot's filter is made for, at least. What comes after it is twice as large.
+/// The names that the first part of a slot's filter is made for, at least. What comes after it is
+/// twice as large.
 const NAMES_MIN: usize = 1024;
 
 /// Names that share one block.
@@ -69,7 +72,8 @@ struct Bloom {
 }
 
 impl DedupFilter {
-    /// Knows that there is a slot, and not what is in it. [`DedupFilter::learn`] and [`DedupFilter::complete`] tell.
+    /// Knows that there is a slot, and not what is in it. [`DedupFilter::learn`] and
+    /// [`DedupFilter::complete`] tell.
     pub(crate) fn add_unknown(&self, slot: Timestamp) {
         self.slots().entry(slot).or_default().has_unknown = true;
     }
@@ -90,7 +94,8 @@ impl DedupFilter {
         }
     }
 
-    /// A slot that was not known is learned: these are all of its names. Returns where the names of the next one go.
+    /// A slot that was not known is learned: these are all of its names. Returns where the names of
+    /// the next one go.
     pub(crate) fn complete(&self, slot: Timestamp, learned: Learned) -> Learned {
         let Learned { known, .. } = learned;
         let next = Learned { known: Slot::default(), expected: known.names + known.names / 4 };
@@ -133,7 +138,8 @@ impl DedupFilter {
         self.hasher.hash_one((queue, id))
     }
 
-    /// No code under the lock can leave it half changed in a way that matters: a name too many does no harm.
+    /// No code under the lock can leave it half changed in a way that matters: a name too many does
+    /// no harm.
     fn slots(&self) -> MutexGuard<'_, BTreeMap<Timestamp, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,7 +192,8 @@ impl Bloom {
     }
 }
 
-/// The bits of a name in its block, by the lower half of the hash, which the choice of the block says nothing about.
+/// The bits of a name in its block, by the lower half of the hash, which the choice of the block
+/// says nothing about.
 fn masks(hash: u64) -> impl Iterator<Item = (usize, u64)> {
     // An odd number spreads the half over the whole word: nine bits of it choose one of 512.
     let spread = (hash & 0xffff_ffff).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -66,7 +66,8 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// The disk fails to read what a start needs. Nothing was given up: it may read it another time.
+    /// The disk fails to read what a start needs. Nothing was given up: it may read it another
+    /// time.
     #[error(
         "the disk cannot read all of the journal in {path}; nothing was given up: look at the disk, then start again"
     )]
@@ -84,7 +85,8 @@ pub enum OpenError {
     },
 }
 
-/// Why the store could not do what it was asked to do. Cheap to clone: each caller of a batch is told.
+/// Why the store could not do what it was asked to do. Cheap to clone: each caller of a batch is
+/// told.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The index failed.
@@ -116,7 +118,8 @@ pub enum StoreError {
     ReaderEnded,
 }
 
-/// Why a backup could not be written or brought back. The text is for the operator and names the path.
+/// Why a backup could not be written or brought back. The text is for the operator and names the
+/// path.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// A file or directory cannot be read or written.
@@ -210,7 +213,8 @@ impl OpenError {
     }
 }
 
-/// Does something with the index, over whose damaged pages redb may panic. Nobody sees half of what it has done.
+/// Does something with the index, over whose damaged pages redb may panic. Nobody sees half of what
+/// it has done.
 pub(crate) fn caught<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(StoreError::Panicked))
 }

@@ -1,5 +1,6 @@
-//! What a reader takes of the memtable that is still being changed: what that says of one queue, as far as it is wanted, or all of it. The index
-//! and the memtable that a checkpoint writes do not change, so the reader keeps them, and holds nobody up while it waits for the disk.
+//! What a reader takes of the memtable that is still being changed: what that says of one queue, as
+//! far as it is wanted, or all of it. The index and the memtable that a checkpoint writes do not
+//! change, so the reader keeps them, and holds nobody up while it waits for the disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +23,8 @@ use crate::read::Reading;
 use crate::rows::{Rows, Slot};
 use crate::view::ReadView;
 
-/// So many rows of a queue are copied at most, a quarter of a millisecond's work. A page and what was acked within it are fewer.
+/// So many rows of a queue are copied at most, a quarter of a millisecond's work. A page and what
+/// was acked within it are fewer.
 pub(crate) const ROWS_MAX: usize = 4096;
 
 /// And so many beside those that are asked for, at first: little of a page was acked as a rule.
@@ -37,8 +39,8 @@ pub(crate) struct Wanted {
     pub(crate) id: Option<ItemId>,
     /// So many rows may be copied of the active memtable.
     pub(crate) rows_max: usize,
-    /// None of them has to be if the items begin in an older memtable, and those of the active one have all come since: a page of a deep queue
-    /// ends before them as a rule.
+    /// None of them has to be if the items begin in an older memtable, and those of the active one
+    /// have all come since: a page of a deep queue ends before them as a rule.
     pub(crate) is_of_older: bool,
 }
 
@@ -119,7 +121,8 @@ impl Excerpt {
     }
 }
 
-/// Copies the rows of a queue. `older` is the last arrival number that the memtables below may have. Tells what is covered, if not all is.
+/// Copies the rows of a queue. `older` is the last arrival number that the memtables below may
+/// have. Tells what is covered, if not all is.
 fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
     let Wanted { from, id, mut rows_max, is_of_older } = wanted;
     let (start, end) = (Key::items_start(queue), Key::items_start(queue.saturating_add(1)));

@@ -1,5 +1,6 @@
-//! Reads a store from end to end, queue by queue and in the order of arrival, and sums it up. It changes nothing, shows the store as it was
-//! when it began, and holds nobody up but to copy what is newer than the index.
+//! Reads a store from end to end, queue by queue and in the order of arrival, and sums it up. It
+//! changes nothing, shows the store as it was when it began, and holds nobody up but to copy what
+//! is newer than the index.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -66,8 +67,8 @@ impl Files {
 }
 
 impl RedbRelay {
-    /// Shows every live item, queue by queue, each in the order of arrival, until `visit` breaks. Returns what could not be read, which is
-    /// left out.
+    /// Shows every live item, queue by queue, each in the order of arrival, until `visit` breaks.
+    /// Returns what could not be read, which is left out.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read at all.

@@ -33,7 +33,8 @@ pub(crate) fn figures(shared: &Shared, waiting_bytes: u64) -> Figures {
     }
 }
 
-/// What lives, by the counts of the segments. The lock is held for the changes since the last checkpoint alone.
+/// What lives, by the counts of the segments. The lock is held for the changes since the last
+/// checkpoint alone.
 fn live(shared: &Shared) -> Usage {
     let version = shared.version();
     let (index_snapshot, change) = (Arc::clone(version.index_snapshot()), version.change());

@@ -1,5 +1,6 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for records and rows, and requests on a disk that fails. Compiled with
-//! the feature `fuzzing` alone; nothing of it is part of a running relay, and nothing is promised to stay.
+//! What fuzzers and their tests run: bytes of any origin, taken for records and rows, and requests
+//! on a disk that fails. Compiled with the feature `fuzzing` alone; nothing of it is part of a
+//! running relay, and nothing is promised to stay.
 
 mod operations;
 
@@ -54,7 +55,8 @@ fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
     assert!(ItemRecord::parse_of(&written, owner, item.seq, item.id()).is_ok());
 }
 
-/// The items of a row, packed again, and without each of them. Numbers may have been written longer than they need to be.
+/// The items of a row, packed again, and without each of them. Numbers may have been written longer
+/// than they need to be.
 fn packed_anew(few: &PackedItems) {
     let items: Vec<_> = few.iter().collect();
     let again: PackedItems = few.iter().collect();

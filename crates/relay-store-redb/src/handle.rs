@@ -1,5 +1,5 @@
-//! A queue that a request works at. It is looked up once; what is found of it is kept here, and what is changed of its row is put back
-//! once, when the request is done with it.
+//! A queue that a request works at. It is looked up once; what is found of it is kept here, and
+//! what is changed of its row is put back once, when the request is done with it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,7 +18,8 @@ pub(crate) struct QueueHandle {
     pub(crate) open: Option<OpenQueue>,
     /// What was taken out and is not recorded yet, and until when the name of each is remembered.
     pub(crate) removed: Vec<(Seq, Option<Timestamp>)>,
-    /// The item that was looked for last, if it was found: who looks for one mostly does something to it.
+    /// The item that was looked for last, if it was found: who looks for one mostly does something
+    /// to it.
     pub(crate) found: RefCell<Option<ItemRow>>,
     /// The name that was looked for last among the acked ones, and what was found.
     pub(crate) acked: RefCell<Option<(ItemId, Option<AckedName>)>>,

@@ -1,5 +1,5 @@
-//! Items that come from another store: how the writer takes a bundle of them, in order, all of it in one batch. The rule for each is
-//! relay-core's.
+//! Items that come from another store: how the writer takes a bundle of them, in order, all of it
+//! in one batch. The rule for each is relay-core's.
 
 use relay_core::{Error, ImportItem, Limits, Seq, Timestamp, import};
 use tokio::sync::oneshot;
@@ -11,8 +11,9 @@ use crate::error::StoreError;
 use crate::imported::Imported;
 
 impl RedbRelay {
-    /// Takes items in that come from another store, in this order, up to the first one that is refused. Those that were stored are
-    /// durable once this has returned. A caller keeps a bundle small, some hundred items or a megabyte: it is one write.
+    /// Takes items in that come from another store, in this order, up to the first one that is
+    /// refused. Those that were stored are durable once this has returned. A caller keeps a bundle
+    /// small, some hundred items or a megabyte: it is one write.
     ///
     /// Their payloads lie in the journal, however large.
     ///
@@ -28,8 +29,9 @@ impl RedbRelay {
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
     }
 
-    /// Gives no arrival number up to `seq` to a later item, so that a cursor from another store passes none of them over. It is durable
-    /// together with the next item, or once a snapshot was taken.
+    /// Gives no arrival number up to `seq` to a later item, so that a cursor from another store
+    /// passes none of them over. It is durable together with the next item, or once a snapshot was
+    /// taken.
     pub fn raise_arrival_numbers(&self, seq: Seq) {
         self.shared.version_mut().raise_numbers(seq);
     }

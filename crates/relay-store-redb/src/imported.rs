@@ -13,8 +13,8 @@ pub struct Imported {
     pub conflicts: u64,
     /// Their time was over.
     pub expired: u64,
-    /// Why the first item that was not taken was refused. Those behind it were not looked at, so that the order holds when it is tried
-    /// again.
+    /// Why the first item that was not taken was refused. Those behind it were not looked at, so
+    /// that the order holds when it is tried again.
     pub refused: Option<Rejection>,
 }
 

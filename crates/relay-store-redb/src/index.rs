@@ -1,4 +1,5 @@
-//! The database of the index, and the only way in which it is written: a checkpoint at a time, by one thread.
+//! The database of the index, and the only way in which it is written: a checkpoint at a time, by
+//! one thread.
 
 pub(crate) mod rewriting;
 
@@ -27,11 +28,13 @@ use crate::memtable::SealedMemtable;
 /// An index that is smaller is never written anew.
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How many bytes of the file 1,000 bytes of rows take in an index without holes, or more, if it took more when it was last written anew:
-/// pages are half to wholly full, and the file grows by doubling.
+/// How many bytes of the file 1,000 bytes of rows take in an index without holes, or more, if it
+/// took more when it was last written anew: pages are half to wholly full, and the file grows by
+/// doubling.
 const FILE_BYTES_PER_1000: u64 = 2000;
 
-/// So much of the file is read when the store is opened, which is some seconds' work of a disk. What comes of it is up to the system.
+/// So much of the file is read when the store is opened, which is some seconds' work of a disk.
+/// What comes of it is up to the system.
 const READ_AHEAD_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// What the value of a name takes.
@@ -40,14 +43,15 @@ pub(crate) const NAME_VALUE_BYTES: usize = 12;
 /// What a row of the table of segments takes, and an overhead.
 const SEGMENT_ROW_BYTES: u64 = 24;
 
-/// An index that takes so many times what its rows need is mostly holes, and is written anew. One in which everything comes and goes takes
-/// twice as much, and fills its holes. When there is time, twice is too much; less is not, since a file that has just been written may be half
-/// empty, as it grows by doubling, and writing it anew would win nothing.
+/// An index that takes so many times what its rows need is mostly holes, and is written anew. One
+/// in which everything comes and goes takes twice as much, and fills its holes. When there is time,
+/// twice is too much; less is not, since a file that has just been written may be half empty, as it
+/// grows by doubling, and writing it anew would win nothing.
 const WASTEFUL: u64 = 3;
 const WASTEFUL_QUIET: u64 = 2;
 
-/// While requests come it is not written anew before so many checkpoints after the last time, since none can begin meanwhile. Unless it is
-/// nearly all holes: then it is done in no time.
+/// While requests come it is not written anew before so many checkpoints after the last time, since
+/// none can begin meanwhile. Unless it is nearly all holes: then it is done in no time.
 const REWRITE_AFTER_CHECKPOINTS: u32 = 8;
 const NEARLY_ALL: u64 = 12;
 
@@ -63,11 +67,13 @@ pub(crate) struct Index {
     segments: OnceCell<Arc<BTreeMap<u32, Live>>>,
     /// The bytes of all rows, once they were counted in an index that does not note them.
     counted: Option<u64>,
-    /// How many checkpoints were written since the file was last written anew; many if that was in another process.
+    /// How many checkpoints were written since the file was last written anew; many if that was in
+    /// another process.
     checkpoints: u32,
 }
 
-/// What a checkpoint has written, and what the index holds then; `None` if there was nothing to write.
+/// What a checkpoint has written, and what the index holds then; `None` if there was nothing to
+/// write.
 pub(crate) type Written = Option<(Arc<SealedMemtable>, Arc<IndexSnapshot>)>;
 
 /// Whose an index is.
@@ -100,8 +106,9 @@ pub(crate) fn format(db: &Database) -> Result<Format, StoreError> {
     }
 }
 
-/// How much of the memory of the cache redb may fill with pages. It counts nothing else, but the allocator takes 5 KiB for a page of 4 KiB and
-/// its header, the cache has tables of its own, and while a checkpoint is written there are two of some pages.
+/// How much of the memory of the cache redb may fill with pages. It counts nothing else, but the
+/// allocator takes 5 KiB for a page of 4 KiB and its header, the cache has tables of its own, and
+/// while a checkpoint is written there are two of some pages.
 pub(crate) const fn page_bytes(cache_bytes: usize) -> usize {
     cache_bytes / 3 * 2
 }
@@ -170,7 +177,8 @@ impl Index {
         Ok(index_snapshot)
     }
 
-    /// Whether it has to be opened anew: it is not known which file has the name, redb refuses everything, or that was tried and failed.
+    /// Whether it has to be opened anew: it is not known which file has the name, redb refuses
+    /// everything, or that was tried and failed.
     pub(crate) fn needs_reopening(&self) -> bool {
         self.file.is_unsure() || self.file.is_unreadable() || self.file.is_revoked()
     }
@@ -184,8 +192,9 @@ impl Index {
         Ok(self.file.len()?)
     }
 
-    /// Closes the database and opens it again, at its last checkpoint, and tells what it holds. redb refuses everything after a failed
-    /// write until then; so does this after a failed reopening.
+    /// Closes the database and opens it again, at its last checkpoint, and tells what it holds.
+    /// redb refuses everything after a failed write until then; so does this after a failed
+    /// reopening.
     pub(crate) fn reopen(&mut self) -> Result<IndexSnapshot, StoreError> {
         self.file.revoke();
         self.db.overtake();
@@ -235,7 +244,8 @@ impl Index {
         Ok(())
     }
 
-    /// Notes that the store, which is as `base` says and holds nothing, has come to no later time than `time`.
+    /// Notes that the store, which is as `base` says and holds nothing, has come to no later time
+    /// than `time`.
     pub(crate) fn set_back(&self, index_snapshot: &IndexSnapshot, time: Timestamp) -> Result<(), StoreError> {
         let numbers = Numbers { time, ..index_snapshot.numbers };
         finish(
@@ -247,7 +257,8 @@ impl Index {
         )
     }
 
-    /// Whether most of the file is holes, or, when there is time since it `is_quiet`, half. redb reuses them, but gives none back.
+    /// Whether most of the file is holes, or, when there is time since it `is_quiet`, half. redb
+    /// reuses them, but gives none back.
     pub(crate) fn is_wasteful(
         &mut self,
         index_snapshot: &IndexSnapshot,
@@ -279,7 +290,8 @@ impl Index {
         rows_bytes.saturating_add(segments_bytes).saturating_mul(per_1000) / 1000
     }
 
-    /// Whether there is room for another one beside it. What the disk cannot tell is no reason against it.
+    /// Whether there is room for another one beside it. What the disk cannot tell is no reason
+    /// against it.
     pub(crate) fn has_room_for_another(
         &mut self,
         index_snapshot: &IndexSnapshot,
@@ -295,7 +307,8 @@ impl Index {
         self.segments.get_or_init(|| segments);
     }
 
-    /// Notes how much of a file without holes its rows take. In a small one the empty pages of the tables count.
+    /// Notes how much of a file without holes its rows take. In a small one the empty pages of the
+    /// tables count.
     pub(crate) fn note_density(&self, rows_bytes: u64) -> Result<(), StoreError> {
         let bytes = self.file_bytes()?;
         if bytes > SMALL_FILE_BYTES && rows_bytes > 0 {
@@ -310,7 +323,8 @@ impl Index {
     /// Closes it, where nobody reads it.
     ///
     /// # Errors
-    /// When anything that was ever written to it may not be there. A handle that is opened later is told of nothing that failed before.
+    /// When anything that was ever written to it may not be there. A handle that is opened later is
+    /// told of nothing that failed before.
     fn close(self) -> Result<(), StoreError> {
         let Self { db, file, .. } = self;
         let mut db = Arc::into_inner(db).ok_or(StoreError::Damaged("the index is still in use"))?;
@@ -343,7 +357,8 @@ pub(crate) fn begin_meta(tx: &WriteTransaction, rows_bytes: u64) -> Result<(), S
     Ok(())
 }
 
-/// Notes that the rows have grown by so many bytes, from what is noted or was `counted`. What is not known stays so.
+/// Notes that the rows have grown by so many bytes, from what is noted or was `counted`. What is
+/// not known stays so.
 fn note_growth(tx: &WriteTransaction, counted: Option<u64>, growth_bytes: i64) -> Result<(), StoreError> {
     let mut meta = tx.open_table(format::META)?;
     let noted = meta.get(format::META_ROWS_BYTES)?.map(|noted| noted.value());
@@ -377,7 +392,8 @@ pub(crate) fn finish(
 }
 
 impl Index {
-    /// Writes those rows and names of a memtable that are meant. Returns by how many bytes that makes keys and values more.
+    /// Writes those rows and names of a memtable that are meant. Returns by how many bytes that
+    /// makes keys and values more.
     pub(crate) fn write_memtable(
         &self,
         tx: &WriteTransaction,

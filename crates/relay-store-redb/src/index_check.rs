@@ -1,7 +1,9 @@
-//! redb's own check of the index: every page that is in use, and the books that it keeps of them. It works on a store that nobody has open.
+//! redb's own check of the index: every page that is in use, and the books that it keeps of them.
+//! It works on a store that nobody has open.
 //!
-//! redb mends what it finds, by going back to an older commit if it has to, which the journal may not reach back to any more. So it gets a
-//! file that takes its writes into memory: nothing of them comes to the disk.
+//! redb mends what it finds, by going back to an older commit if it has to, which the journal may
+//! not reach back to any more. So it gets a file that takes its writes into memory: nothing of them
+//! comes to the disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,14 +20,15 @@ use crate::index_file;
 /// What redb writes is kept in pieces of this length.
 const PIECE_BYTES: usize = 4096;
 
-/// What it writes along the way are its own books, some pages for each gigabyte. It may not fill the memory over a damaged file.
+/// What it writes along the way are its own books, some pages for each gigabyte. It may not fill
+/// the memory over a damaged file.
 const PIECES_MAX: usize = 64 * 1024 * 1024 / PIECE_BYTES;
 
 /// The page cache of a look at the format.
 const LOOK_CACHE_BYTES: usize = 256 * 1024;
 
-/// Has redb check the index of the store in `directory`, which nobody else may have open, with a page cache of so many bytes. Lists what is
-/// wrong; nothing, when all is well. It changes nothing.
+/// Has redb check the index of the store in `directory`, which nobody else may have open, with a
+/// page cache of so many bytes. Lists what is wrong; nothing, when all is well. It changes nothing.
 ///
 /// # Errors
 /// [`OpenError`], in words for the operator, when the file cannot be read at all.
@@ -60,7 +63,8 @@ fn check(disk: &dyn Disk, cache_bytes: usize) -> Result<bool, StoreError> {
     Ok(builder.create_with_backend(Scratch::new(file)?)?.check_integrity()?)
 }
 
-/// The format of the index, if there is one. Opening it for good would change what another build wrote.
+/// The format of the index, if there is one. Opening it for good would change what another build
+/// wrote.
 pub(crate) fn format_on(disk: &dyn Disk) -> Result<Option<Format>, StoreError> {
     if !index::exists(disk)? {
         return Ok(None);
@@ -106,7 +110,8 @@ impl Scratch {
     }
 }
 
-/// The pieces that a range touches: the number of each, where the range begins in it, and how much of it that is.
+/// The pieces that a range touches: the number of each, where the range begins in it, and how much
+/// of it that is.
 fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset.saturating_add(len as u64);
     let piece_bytes = PIECE_BYTES as u64;
@@ -146,7 +151,8 @@ impl StorageBackend for Scratch {
         let mut written = self.written();
         written.len = len;
         written.from_disk = written.from_disk.min(len);
-        // Of the piece that it ends in, what lies behind the end is redb's to write before it reads it.
+        // Of the piece that it ends in, what lies behind the end is redb's to write before it reads
+        // it.
         drop(written.pieces.split_off(&len.div_ceil(PIECE_BYTES as u64)));
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The file of the index as redb sees it: it reaches the disk in small pieces, leaves the disk to requests in between, and can be taken
-//! away from a database that was opened anew.
+//! The file of the index as redb sees it: it reaches the disk in small pieces, leaves the disk to
+//! requests in between, and can be taken away from a database that was opened anew.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,8 @@ pub(crate) const FILE_NAME: &str = "relay.redb";
 /// A new index, until it takes the place of the old one.
 pub(crate) const NEW_FILE_NAME: &str = "relay.redb.new";
 
-/// So many bytes that lie together are written back at once: a sync of the journal waits for what the disk was given before.
+/// So many bytes that lie together are written back at once: a sync of the journal waits for what
+/// the disk was given before.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// How much is read ahead at once.
@@ -26,19 +27,21 @@ const READ_AHEAD_PIECE_BYTES: usize = 4 * 1024 * 1024;
 /// The file, shared by the index and the database on it.
 pub(crate) struct IndexFile {
     file: Arc<dyn DiskFile>,
-    /// Where it lies. Closing the database writes, whoever is the last to let go of it; until then the directory stays locked, and nobody else
-    /// opens the index.
+    /// Where it lies. Closing the database writes, whoever is the last to let go of it; until then
+    /// the directory stays locked, and nobody else opens the index.
     disk: Arc<dyn Disk>,
     written_bytes: AtomicU64,
-    /// Offset and length of what was written since the last sync. redb writes its pages in any order, one by one; on the disk neighbours
-    /// cost no more than one of them.
+    /// Offset and length of what was written since the last sync. redb writes its pages in any
+    /// order, one by one; on the disk neighbours cost no more than one of them.
     dirty: Mutex<BTreeMap<u64, usize>>,
     /// Set when the file is opened anew: what still uses this handle may read, and nothing else.
     revoked: AtomicBool,
-    /// Set when this file should have given way to a new one, and the sync of the names has failed: after a crash it may be back in
-    /// its place, and no later sync tells. Contents need no such care: redb writes them again, or does not use them.
+    /// Set when this file should have given way to a new one, and the sync of the names has failed:
+    /// after a crash it may be back in its place, and no later sync tells. Contents need no such
+    /// care: redb writes them again, or does not use them.
     unsure: AtomicBool,
-    /// Set when a read has failed, twice: redb refuses everything from then on, until it is opened anew.
+    /// Set when a read has failed, twice: redb refuses everything from then on, until it is opened
+    /// anew.
     unreadable: AtomicBool,
     /// Set when something could not be written or synced. Another handle hears nothing of it.
     has_failed: AtomicBool,
@@ -102,8 +105,8 @@ impl IndexFile {
         self.unsure.load(Ordering::SeqCst)
     }
 
-    /// Whether all that was written through this handle is there, and durable as far as it was synced. redb hands on what fails, but for
-    /// its last words.
+    /// Whether all that was written through this handle is there, and durable as far as it was
+    /// synced. redb hands on what fails, but for its last words.
     pub(crate) fn is_whole(&self) -> bool {
         !self.has_failed.load(Ordering::SeqCst)
     }
@@ -126,7 +129,8 @@ impl IndexFile {
         }
     }
 
-    /// Reads something, and once more if that fails: redb takes one failure for the end. After a second one it is opened anew.
+    /// Reads something, and once more if that fails: redb takes one failure for the end. After a
+    /// second one it is opened anew.
     fn twice<T>(&self, mut read: impl FnMut(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         if let Ok(found) = read(&*self.file) {
             return Ok(found);

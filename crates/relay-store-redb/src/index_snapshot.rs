@@ -1,4 +1,5 @@
-//! The index on disk, as one checkpoint left it. The only file that opens tables of redb for reading.
+//! The index on disk, as one checkpoint left it. The only file that opens tables of redb for
+//! reading.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -34,7 +35,8 @@ pub(crate) struct IndexSnapshot {
     pub(crate) numbers: Numbers,
     /// How much its rows take.
     pub(crate) size: Size,
-    /// Behind the tables, so that it is dropped after them. Without it they could not be read any more.
+    /// Behind the tables, so that it is dropped after them. Without it they could not be read any
+    /// more.
     db: Arc<OpenDatabase>,
 }
 
@@ -61,7 +63,8 @@ pub(crate) enum Value<'a> {
 pub(crate) struct Size {
     /// Their keys and values; `None` if they were never counted.
     pub(crate) rows_bytes: Option<u64>,
-    /// How much of the file went to 1,000 of those when it was last written anew; `None` if it never was.
+    /// How much of the file went to 1,000 of those when it was last written anew; `None` if it
+    /// never was.
     pub(crate) file_bytes_per_1000: Option<u64>,
 }
 
@@ -75,12 +78,14 @@ impl OpenDatabase {
         self.db.as_ref().ok_or(StoreError::Damaged("the index is closed"))
     }
 
-    /// Its file is opened once more, by a database that does not know who still reads here, and uses pages again that are read.
+    /// Its file is opened once more, by a database that does not know who still reads here, and
+    /// uses pages again that are read.
     pub(crate) fn overtake(&self) {
         self.is_overtaken.store(true, Ordering::SeqCst);
     }
 
-    /// Another file has taken its name: it may not be written any more, and whoever reads it reads what is right.
+    /// Another file has taken its name: it may not be written any more, and whoever reads it reads
+    /// what is right.
     pub(crate) fn replace(&self) {
         self.is_replaced.store(true, Ordering::SeqCst);
     }
@@ -94,8 +99,8 @@ impl OpenDatabase {
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
         let closed = self.close();
-        // One that was overtaken or replaced may not write, and need not. Otherwise all that was committed is there, and the next one that opens the
-        // file finds out what is not in use.
+        // One that was overtaken or replaced may not write, and need not. Otherwise all that was
+        // committed is there, and the next one that opens the file finds out what is not in use.
         if let Err(error) = closed
             && !self.is_overtaken.load(Ordering::SeqCst)
             && !self.is_replaced.load(Ordering::SeqCst)
@@ -106,7 +111,8 @@ impl Drop for OpenDatabase {
 }
 
 impl IndexSnapshot {
-    /// The tables as they are now. Whoever has just written them knows the `segments`; otherwise these are read, and all numbers checked.
+    /// The tables as they are now. Whoever has just written them knows the `segments`; otherwise
+    /// these are read, and all numbers checked.
     pub(crate) fn open(
         db: &Arc<OpenDatabase>,
         segments: Option<Arc<BTreeMap<u32, Live>>>,
@@ -246,7 +252,8 @@ impl IndexSnapshot {
             let bytes = row.0.value();
             match Key::from_bytes(bytes) {
                 Ok(key) if key >= *from => return Ok(Some(key)),
-                // The index is damaged here, which the views report. Over a damaged page redb may go round in circles.
+                // The index is damaged here, which the views report. Over a damaged page redb may
+                // go round in circles.
                 _ if bytes <= before.as_slice() => break,
                 _ => before = bytes.to_vec(),
             }
@@ -254,7 +261,8 @@ impl IndexSnapshot {
         Ok(None)
     }
 
-    /// Acked names of a slot from `from` on, as queue and name: `max` of them at most, and where the next one is, if there is one.
+    /// Acked names of a slot from `from` on, as queue and name: `max` of them at most, and where
+    /// the next one is, if there is one.
     pub(crate) fn acked_names(
         &self,
         from: &Key,

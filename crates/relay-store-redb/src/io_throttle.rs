@@ -1,5 +1,5 @@
-//! How the maintenance thread leaves the core and the disk to requests: it pauses between small pieces of its work. Not when nobody asks for
-//! anything, and not when it has fallen behind.
+//! How the maintenance thread leaves the core and the disk to requests: it pauses between small
+//! pieces of its work. Not when nobody asks for anything, and not when it has fallen behind.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::alarm::Alarm;
 use crate::cold::Cold;
 
-/// After so much work the maintenance thread leaves the core to others, for so many times as long: it takes a quarter of one. On a small machine those
-/// who push wait for it otherwise. It was longer at work if it did not get the core, but that is no reason to be away for ever.
+/// After so much work the maintenance thread leaves the core to others, for so many times as long:
+/// it takes a quarter of one. On a small machine those who push wait for it otherwise. It was
+/// longer at work if it did not get the core, but that is no reason to be away for ever.
 const WORK: Duration = Duration::from_micros(200);
 const PAUSE_TIMES: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(2);
@@ -23,7 +24,8 @@ const FREEING_PAUSE: Duration = Duration::from_millis(1);
 /// What the maintenance thread is told by the writer, and by whoever sees the index fail.
 #[derive(Debug, Default)]
 pub(crate) struct IoThrottle {
-    /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough. The one under way hurries.
+    /// A checkpoint was asked for and not begun yet: it takes all there is, so one is enough. The
+    /// one under way hurries.
     asked: AtomicBool,
     pub(crate) alarm: Alarm,
     pub(crate) cold: Cold,
@@ -82,8 +84,8 @@ impl IoThrottle {
         self.pause(DISK_PAUSE);
     }
 
-    /// Called between pieces of a file whose space is given back: lets requests have the disk. Each piece holds their syncs up, so this is
-    /// never left out while there are any.
+    /// Called between pieces of a file whose space is given back: lets requests have the disk. Each
+    /// piece holds their syncs up, so this is never left out while there are any.
     pub(crate) fn leave_freeing_disk(&self) {
         if self.are_there_requests() {
             std::thread::sleep(FREEING_PAUSE);

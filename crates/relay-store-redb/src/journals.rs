@@ -1,6 +1,6 @@
-//! Both journals as one: the main one, which holds what the writer decided, and the payload files, which hold large payloads
-//! that were written ahead of it. The top bit of a segment's number tells which, so one index and one count of live frames
-//! serve both: see `format/segments.rs`.
+//! Both journals as one: the main one, which holds what the writer decided, and the payload files,
+//! which hold large payloads that were written ahead of it. The top bit of a segment's number tells
+//! which, so one index and one count of live frames serve both: see `format/segments.rs`.
 
 use relay_journal::{Damage, Frame, Location, ReadError, Reader};
 
@@ -15,7 +15,8 @@ pub(crate) struct Journals {
 }
 
 impl Journals {
-    /// Reads the frames at `locations`, of both journals, in that order. Each is whole and sound, or an error of its own.
+    /// Reads the frames at `locations`, of both journals, in that order. Each is whole and sound,
+    /// or an error of its own.
     pub(crate) fn read(&self, locations: &[Location]) -> Vec<Result<Frame, ReadError>> {
         let (payloads, main): (Vec<_>, Vec<_>) =
             locations.iter().copied().partition(|location| is_payload(location.segment));

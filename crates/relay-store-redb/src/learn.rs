@@ -1,5 +1,6 @@
-//! Reads, a few at a time, the acked names that the process before this one has written, so that pushes need not look for each of
-//! theirs. It keeps nobody who has more to do waiting for longer than a step.
+//! Reads, a few at a time, the acked names that the process before this one has written, so that
+//! pushes need not look for each of theirs. It keeps nobody who has more to do waiting for longer
+//! than a step.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,8 +41,8 @@ impl Learning {
         self.slots.clear();
     }
 
-    /// Reads the next names. They are those of the index as it is by now: what came into a slot since this began was told to the filter when
-    /// it came, and what is gone need not be known.
+    /// Reads the next names. They are those of the index as it is by now: what came into a slot
+    /// since this began was told to the filter when it came, and what is gone need not be known.
     pub(crate) fn step(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let Some(&slot) = self.slots.front() else { return Ok(()) };
         let index_snapshot = Arc::clone(shared.version().index_snapshot());

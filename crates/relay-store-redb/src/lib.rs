@@ -1,32 +1,35 @@
-//! The durable store of the relay. A journal makes each request durable; [redb](https://docs.rs/redb)
-//! makes items findable. No other crate knows redb.
+//! The durable store of the relay. A journal makes each request durable;
+//! [redb](https://docs.rs/redb) makes items findable. No other crate knows redb.
 //!
-//! An answered push or ack is synced to disk. One thread, the writer, owns all writes: it decides the
-//! waiting requests as a batch, appends their records to the journal, syncs once, and answers.
+//! An answered push or ack is synced to disk. One thread, the writer, owns all writes: it decides
+//! the waiting requests as a batch, appends their records to the journal, syncs once, and answers.
 //! Another thread writes and syncs large payloads (blobs) first. Changes since the last checkpoint
 //! stay in memory (the active memtable), on top of an index in redb that the maintenance thread
-//! updates in the background. Pulls read both and never pass the writer. The rules are relay-core's;
-//! they run over the rows of this store. `docs/storage.md` specifies the format byte by byte, and
-//! what may be on disk after a crash.
+//! updates in the background. Pulls read both and never pass the writer. The rules are
+//! relay-core's; they run over the rows of this store. `docs/storage.md` specifies the format byte
+//! by byte, and what may be on disk after a crash.
 //!
-//! - `format`: everything that is written, as bytes: keys, items, queues, numbers, segments, records.
+//! - `format`: everything that is written, as bytes: keys, items, queues, numbers, segments,
+//!   records.
 //! - `memtable`, `rows`: changes that are not in the index yet. `index_snapshot`: the index as a
-//!   checkpoint left it. `view`: both as one. `version`: all of them, and where the journal continues.
-//!   `excerpt`, `coverage`: the part of a version that one read needs. `dedup_filter`: which acked ids
-//!   there may be, which `learn` fills after a start. `queue_cache`: queues that were looked up lately.
-//! - `queue_reader`, `read`: what relay-core's rules ask. `tables`, `batch`, `handle`: what they change.
-//!   `replay`: how a restart repeats it. `verify`: does everything add up? `index_check`: are the pages
-//!   of the index intact?
+//!   checkpoint left it. `view`: both as one. `version`: all of them, and where the journal
+//!   continues. `excerpt`, `coverage`: the part of a version that one read needs. `dedup_filter`:
+//!   which acked ids there may be, which `learn` fills after a start. `queue_cache`: queues that
+//!   were looked up lately.
+//! - `queue_reader`, `read`: what relay-core's rules ask. `tables`, `batch`, `handle`: what they
+//!   change. `replay`: how a restart repeats it. `verify`: does everything add up? `index_check`:
+//!   are the pages of the index intact?
 //! - `journals`, `payload`: inline payloads and blobs, read in the same way.
-//! - `command`: what threads ask of each other. `shared`: what they share. `writer`: the thread that
-//!   decides and writes; `reply`: how it answers; `backlog`: how much may wait for it. `blob_writer`:
-//!   the thread that writes large payloads. `read_ahead`, `cold`: reads for the writer while the disk
-//!   is slow. `space_monitor`: is there room for new items? `clock`: the time of the store.
-//! - `maintenance`, `index`: the thread that writes checkpoints and frees space; `sweep` removes what
-//!   has expired; `checkpoint_due`: when a checkpoint is due. `index_file`: the file as redb sees it.
-//!   `progress`: how far a start has come. `io_throttle`: how background work leaves processor and
-//!   disk to requests. `alarm`: how the maintenance thread learns that the index has failed. `metrics`,
-//!   `figures`: counts and timings.
+//! - `command`: what threads ask of each other. `shared`: what they share. `writer`: the thread
+//!   that decides and writes; `reply`: how it answers; `backlog`: how much may wait for it.
+//!   `blob_writer`: the thread that writes large payloads. `read_ahead`, `cold`: reads for the
+//!   writer while the disk is slow. `space_monitor`: is there room for new items? `clock`: the time
+//!   of the store.
+//! - `maintenance`, `index`: the thread that writes checkpoints and frees space; `sweep` removes
+//!   what has expired; `checkpoint_due`: when a checkpoint is due. `index_file`: the file as redb
+//!   sees it. `progress`: how far a start has come. `io_throttle`: how background work leaves
+//!   processor and disk to requests. `alarm`: how the maintenance thread learns that the index has
+//!   failed. `metrics`, `figures`: counts and timings.
 //! - `export`, `import`: a store as items. `snapshot`, `snapshots`, `pin`, `backup`, `manifest`: a
 //!   store as files.
 
@@ -143,12 +146,14 @@ pub struct Options {
     pub cache_bytes: usize,
     /// The most requests that wait for the writer; one more is answered [`Error::Overloaded`].
     pub waiting_jobs_max: usize,
-    /// The most bytes that wait for the writer, payloads and what acks weigh, except that a single request may always wait.
+    /// The most bytes that wait for the writer, payloads and what acks weigh, except that a single
+    /// request may always wait.
     pub waiting_bytes_max: u64,
     /// The most pages that are read at the same time; further pulls wait.
     pub readers_max: usize,
-    /// How many changed rows in memory make a checkpoint due, some 130 bytes each: one for a push to a queue of few items and three for one to a queue
-    /// of many, one for each acked name, and one more for each four items in the row of a queue. While one is written, twice as many may
+    /// How many changed rows in memory make a checkpoint due, some 130 bytes each: one for a push
+    /// to a queue of few items and three for one to a queue of many, one for each acked name, and
+    /// one more for each four items in the row of a queue. While one is written, twice as many may
     /// pile up.
     pub checkpoint_rows: usize,
     /// How many bytes of the journal, which a restart would read, make a checkpoint due.
@@ -157,17 +162,20 @@ pub struct Options {
     pub replay_threads: usize,
     /// The length of a segment of the journal, in bytes. Space is given back in such pieces.
     pub segment_bytes: u64,
-    /// From this length on a payload has a file of its own, which is written before its push is decided, so that nothing small waits for
-    /// it.
+    /// From this length on a payload has a file of its own, which is written before its push is
+    /// decided, so that nothing small waits for it.
     pub blob_bytes: u64,
-    /// While less than this is free on the disk, in bytes, what is new is refused with [`Error::StorageFull`]; acks and all that
-    /// frees space go on, and have this room for what they write. 0: as long as the disk takes it.
+    /// While less than this is free on the disk, in bytes, what is new is refused with
+    /// [`Error::StorageFull`]; acks and all that frees space go on, and have this room for what
+    /// they write. 0: as long as the disk takes it.
     pub free_bytes_min: u64,
-    /// While the files of the store together take more than this, in bytes, the same. What was acked counts until its space is
-    /// reclaimed, which some of it is only with time: half of what lives, and 48 MiB. 0: as much as there is.
+    /// While the files of the store together take more than this, in bytes, the same. What was
+    /// acked counts until its space is reclaimed, which some of it is only with time: half of what
+    /// lives, and 48 MiB. 0: as much as there is.
     pub store_bytes_max: u64,
-    /// The operator says that the machine's clock is right: the store begins with its time, however much later that is than the one it
-    /// had come to, and what is due by it has expired. Otherwise a clock that is more than a week ahead is taken for wrong.
+    /// The operator says that the machine's clock is right: the store begins with its time, however
+    /// much later that is than the one it had come to, and what is due by it has expired. Otherwise
+    /// a clock that is more than a week ahead is taken for wrong.
     pub trust_clock: bool,
     /// Told how far a start has come, if somebody wants to know.
     pub progress: Option<OpenProgress>,
@@ -175,8 +183,8 @@ pub struct Options {
 
 /// A relay whose queues live in a journal and an index over it.
 ///
-/// Its futures need a tokio runtime. Dropping it lets the writer finish what it has taken on, waits for that and for a last
-/// checkpoint, and releases the store.
+/// Its futures need a tokio runtime. Dropping it lets the writer finish what it has taken on, waits
+/// for that and for a last checkpoint, and releases the store.
 pub struct RedbRelay {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
@@ -325,8 +333,9 @@ impl RedbRelay {
         Ok(Self { shared, disk, options, load, readers, findings, mailbox, aside, threads, ended })
     }
 
-    /// Recounts everything and lists what does not add up, and what was found damaged when the store was opened. Reads the whole store, as it
-    /// was when this began: requests go on, and the space of what goes meanwhile is given back afterwards.
+    /// Recounts everything and lists what does not add up, and what was found damaged when the
+    /// store was opened. Reads the whole store, as it was when this began: requests go on, and the
+    /// space of what goes meanwhile is given back afterwards.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read at all.
@@ -344,8 +353,9 @@ impl RedbRelay {
         self.shared.read_whole(|whole| verify::contents(&whole.reading(&self.shared.journal)))
     }
 
-    /// How often a pull has met a damaged item, and left it out, since the store was opened; one that stays is met with each pull of
-    /// its page. What it is and where it lies, [`RedbRelay::verify`] tells.
+    /// How often a pull has met a damaged item, and left it out, since the store was opened; one
+    /// that stays is met with each pull of its page. What it is and where it lies,
+    /// [`RedbRelay::verify`] tells.
     pub fn damaged_items(&self) -> u64 {
         self.shared.damaged_items.load(Ordering::Relaxed)
     }
@@ -383,8 +393,8 @@ impl RedbRelay {
         reading.await.map_err(|_| StoreError::ReaderEnded)
     }
 
-    /// While the index is not in memory, reads what the writer will look at for a request about these items, so that it need not wait for
-    /// the disk, and all others for it.
+    /// While the index is not in memory, reads what the writer will look at for a request about
+    /// these items, so that it need not wait for the disk, and all others for it.
     async fn read_ahead(&self, about: impl FnOnce() -> (Recipient, Vec<ItemId>)) {
         if self.shared.throttle.cold.is_for_next() {
             let (recipient, items) = about();
@@ -434,7 +444,8 @@ impl Relay for RedbRelay {
         Self::submit(self.mailbox.as_ref(), |caller| Job::Ack(ack, caller, weight)).await
     }
 
-    /// It waits for its turn: a store that is so busy that it turns requests away has the more to reclaim.
+    /// It waits for its turn: a store that is so busy that it turns requests away has the more to
+    /// reclaim.
     async fn sweep(&self) -> Result<Swept, Error> {
         let (caller, answer) = oneshot::channel();
         let mailbox = self.mailbox.as_ref().ok_or(StoreError::WriterEnded)?;
@@ -460,7 +471,8 @@ impl Relay for RedbRelay {
 impl Drop for RedbRelay {
     fn drop(&mut self) {
         (self.aside, self.mailbox) = (None, None);
-        // What is large goes on to the writer. When that has ended, the maintenance thread is asked for nothing more and ends too.
+        // What is large goes on to the writer. When that has ended, the maintenance thread is asked
+        // for nothing more and ends too.
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store ended by a panic");

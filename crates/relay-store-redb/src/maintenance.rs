@@ -1,5 +1,6 @@
-//! The thread that looks after what lies on disk: it writes checkpoints of the index, takes away segments of the journal that
-//! nothing lives in any more, and empties sparse ones. Pushes wait for none of it.
+//! The thread that looks after what lies on disk: it writes checkpoints of the index, takes away
+//! segments of the journal that nothing lives in any more, and empties sparse ones. Pushes wait for
+//! none of it.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -26,15 +27,16 @@ use crate::metrics::Stopwatch;
 use crate::shared::Shared;
 use crate::snapshot::{self, Snapshot};
 
-/// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has to replay is bounded otherwise; this
-/// is for a relay that is nearly idle, and a checkpoint of few rows writes a page of the index for nearly each of them.
+/// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has
+/// to replay is bounded otherwise; this is for a relay that is nearly idle, and a checkpoint of few
+/// rows writes a page of the index for nearly each of them.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 
 /// How long after a failed checkpoint the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How long after the index was opened anew it may be once more. A place that stays bad fails each request that comes to it; this is what
-/// others have of the index meanwhile.
+/// How long after the index was opened anew it may be once more. A place that stays bad fails each
+/// request that comes to it; this is what others have of the index meanwhile.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
 /// The most that one job copies, in items and in bytes: what a push waits for it.
@@ -44,8 +46,8 @@ const MOVE_BYTES: usize = 1024 * 1024;
 /// How many segments are emptied before a checkpoint lets them go.
 const EMPTIED_TOGETHER: u32 = 4;
 
-/// A segment is emptied only when at most this share of it lives, in percent: emptying it writes that much. The second one holds when
-/// there is time.
+/// A segment is emptied only when at most this share of it lives, in percent: emptying it writes
+/// that much. The second one holds when there is time.
 const SPARSE_PERCENT: u64 = 75;
 const SPARSE_PERCENT_QUIET: u64 = 90;
 
@@ -109,8 +111,8 @@ impl Maintenance {
         drop(self.checkpoint());
     }
 
-    /// Opens the index anew if redb refuses everything. If it still does, or was opened anew only just now: after how long that is to be
-    /// tried.
+    /// Opens the index anew if redb refuses everything. If it still does, or was opened anew only
+    /// just now: after how long that is to be tried.
     fn heal(&mut self) -> Option<Duration> {
         self.shared.throttle.alarm.heard();
         if !self.index.needs_reopening() {
@@ -124,7 +126,8 @@ impl Maintenance {
         self.index.needs_reopening().then_some(REOPEN_AFTER)
     }
 
-    /// Reads some acked names, if there are any to learn. No checkpoint can begin meanwhile, so what may pile up behind it is bounded as while one is written.
+    /// Reads some acked names, if there are any to learn. No checkpoint can begin meanwhile, so
+    /// what may pile up behind it is bounded as while one is written.
     fn learn(&self, learning: &mut Learning) {
         if learning.is_over() {
             return;
@@ -157,7 +160,8 @@ impl Maintenance {
         }
     }
 
-    /// Has the next checkpoint say what time it is, should nothing have happened for long: a start goes on from there.
+    /// Has the next checkpoint say what time it is, should nothing have happened for long: a start
+    /// goes on from there.
     fn note_time(&self) {
         let now = self.shared.clock.now();
         let mut version = self.shared.version_mut();
@@ -218,8 +222,9 @@ impl Maintenance {
         self.rewrite(index_snapshot)
     }
 
-    /// Whether there is too little to give back for a checkpoint, which costs a write of every page of the index that it touches: less
-    /// than a segment beyond half of what lives, and no payload file.
+    /// Whether there is too little to give back for a checkpoint, which costs a write of every page
+    /// of the index that it touches: less than a segment beyond half of what lives, and no payload
+    /// file.
     fn is_tidy(&mut self) -> Result<bool, StoreError> {
         let live_bytes: u64 = self.shared.version().main_segments().values().map(|live| live.bytes).sum();
         let (_, bytes) = self.shared.journal.main.usage();
@@ -229,7 +234,8 @@ impl Maintenance {
         Ok(is_index_tidy && is_journal_tidy && !self.has_dead_payloads(&index_snapshot))
     }
 
-    /// Whether there is a payload file that nothing leads to. There may be very many, so the version is asked about one after the other.
+    /// Whether there is a payload file that nothing leads to. There may be very many, so the
+    /// version is asked about one after the other.
     fn has_dead_payloads(&self, index_snapshot: &IndexSnapshot) -> bool {
         let is_dead = |file: Segment| {
             self.shared.throttle.leave_core();
@@ -253,7 +259,8 @@ impl Maintenance {
         }
     }
 
-    /// How large the journal may be: half again what lives in it, or, when there is time, an eighth; and a segment.
+    /// How large the journal may be: half again what lives in it, or, when there is time, an
+    /// eighth; and a segment.
     fn allowed_bytes(&self, live_bytes: u64) -> u64 {
         if self.is_thorough {
             return live_bytes;
@@ -261,7 +268,8 @@ impl Maintenance {
         live_bytes + live_bytes / if self.is_quiet { 8 } else { 2 } + self.due.segment_bytes
     }
 
-    /// Writes what is in memory to the index, and takes away the segments that are dead according to it.
+    /// Writes what is in memory to the index, and takes away the segments that are dead according
+    /// to it.
     pub(crate) fn checkpoint(&mut self) -> Result<(), StoreError> {
         let outcome = caught(|| write_checkpoint(&self.shared, &mut self.index).map(drop));
         if let Err(error) = &outcome {
@@ -283,7 +291,8 @@ impl Maintenance {
         }
     }
 
-    /// Writes the index anew when it is mostly holes and there is room for both. Nothing is lost when that fails.
+    /// Writes the index anew when it is mostly holes and there is room for both. Nothing is lost
+    /// when that fails.
     fn compact(&mut self) -> Result<(), StoreError> {
         let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
         if !self.index.is_wasteful(&index_snapshot, self.is_quiet)?
@@ -349,7 +358,8 @@ impl Maintenance {
         install(&self.shared, Arc::new(index_snapshot));
     }
 
-    /// Unlinks the segments that hold nothing live and that no replay would read, unless a snapshot needs them.
+    /// Unlinks the segments that hold nothing live and that no replay would read, unless a snapshot
+    /// needs them.
     fn remove_dead(&self) {
         if self.shared.pins.load(Ordering::SeqCst) > 0 {
             return;
@@ -364,8 +374,9 @@ impl Maintenance {
         });
     }
 
-    /// Unlinks the segments of a journal that are dead. When a checkpoint is asked for, no more than twice what comes between two, and it
-    /// goes on with the rest: what it is to write piles up meanwhile, and nothing holds the writer up.
+    /// Unlinks the segments of a journal that are dead. When a checkpoint is asked for, no more
+    /// than twice what comes between two, and it goes on with the rest: what it is to write piles
+    /// up meanwhile, and nothing holds the writer up.
     fn remove(&self, journal: &Reader, is_dead: impl Fn(u32) -> bool) {
         let mut removed_bytes = 0;
         for segment in journal.each_segment().filter(|segment| is_dead(segment.id)) {
@@ -379,9 +390,11 @@ impl Maintenance {
         }
     }
 
-    /// The segment before this one that is worth emptying most, while the journal is larger than it may be.
+    /// The segment before this one that is worth emptying most, while the journal is larger than it
+    /// may be.
     fn sparsest(&self, before: u32) -> Option<u32> {
-        // What is copied out of a segment is there twice until the segment goes, which it may not while there is a snapshot.
+        // What is copied out of a segment is there twice until the segment goes, which it may not
+        // while there is a snapshot.
         if self.shared.pins.load(Ordering::SeqCst) > 0 {
             return None;
         }
@@ -414,7 +427,8 @@ impl Maintenance {
         sparse.min_by_key(|(_, live_bytes, bytes)| live_bytes * 1000 / (*bytes).max(1)).map(|(id, ..)| id)
     }
 
-    /// Copies what lives in a segment to the end of the journal, as far as it can be read. False when there is no writer any more.
+    /// Copies what lives in a segment to the end of the journal, as far as it can be read. False
+    /// when there is no writer any more.
     fn empty_segment(&mut self, segment: u32) -> Result<bool, StoreError> {
         let mut unread = None;
         let moved = self.move_live(segment, &mut unread);
@@ -435,7 +449,8 @@ impl Maintenance {
         }
     }
 
-    /// Tells of what could be read neither of the segment nor of what the index says of it, where nothing is damaged.
+    /// Tells of what could be read neither of the segment nor of what the index says of it, where
+    /// nothing is damaged.
     fn move_live(&mut self, segment: u32, unread: &mut Option<StoreError>) -> Result<bool, StoreError> {
         let shared = Arc::clone(&self.shared);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
@@ -497,7 +512,8 @@ impl Maintenance {
 }
 
 impl Drop for Maintenance {
-    /// Should it die while others work, the writer must not wait for a checkpoint that nobody writes.
+    /// Should it die while others work, the writer must not wait for a checkpoint that nobody
+    /// writes.
     fn drop(&mut self) {
         self.shared.note_checkpoint(Err(StoreError::MaintenanceEnded));
     }
@@ -511,7 +527,8 @@ fn answer<T>(caller: TaskResponder<T>, outcome: Result<T, StoreError>) -> Result
     told
 }
 
-/// Writes what is in memory to the index, if there is anything, and tells what that was, and what the index holds now.
+/// Writes what is in memory to the index, if there is anything, and tells what that was, and what
+/// the index holds now.
 fn write_checkpoint(shared: &Shared, index: &mut Index) -> Result<Written, StoreError> {
     shared.throttle.begin();
     let sealed = shared.version_mut().seal();

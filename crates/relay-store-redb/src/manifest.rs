@@ -1,5 +1,6 @@
-//! The list of the files of a backup, as text: a line that says what it is, one for each file with its checksum, length and name, and
-//! one that says how many there were and has the checksum of all before it.
+//! The list of the files of a backup, as text: a line that says what it is, one for each file with
+//! its checksum, length and name, and one that says how many there were and has the checksum of all
+//! before it.
 
 use crate::index_file;
 
@@ -7,7 +8,8 @@ use crate::index_file;
 pub(crate) const FILE_NAME: &str = "relay.backup";
 
 const HEAD: &str = "relay store backup 1\n";
-/// What the list begins with in a backup from before the first release, of a store that is not read here.
+/// What the list begins with in a backup from before the first release, of a store that is not read
+/// here.
 const EARLIER_HEAD: &str = "relay backup ";
 
 /// A file of a backup.

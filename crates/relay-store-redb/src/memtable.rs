@@ -1,8 +1,9 @@
-//! What is newer than the index on disk, in memory: rows, names, and what that does to the segments of the journal.
+//! What is newer than the index on disk, in memory: rows, names, and what that does to the segments
+//! of the journal.
 //!
-//! Layers lie on top of each other, and the newer one wins: a batch that is being decided, on the batches since the last
-//! checkpoint began, on those that it is writing, on the index. A row that is gone leaves a tombstone, so that older memtables do not
-//! show it.
+//! Layers lie on top of each other, and the newer one wins: a batch that is being decided, on the
+//! batches since the last checkpoint began, on those that it is writing, on the index. A row that
+//! is gone leaves a tombstone, so that older memtables do not show it.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +49,8 @@ impl Memtable {
         self.rows.is_empty() && self.names.is_empty()
     }
 
-    /// How much it holds, in rows without items: what it takes of the memory, and a checkpoint to write.
+    /// How much it holds, in rows without items: what it takes of the memory, and a checkpoint to
+    /// write.
     pub(crate) fn weight(&self) -> usize {
         let items = self.rows.inline_items() / ITEMS_OF_A_ROW;
         self.rows.len().saturating_add(self.names.len()).saturating_add(items)
@@ -59,8 +61,8 @@ impl Memtable {
         *sum = sum.plus(change);
     }
 
-    /// Takes over what a newer memtable says. `below` are the numbers that were given away when this one began: what has a later one is not
-    /// in any older memtable and needs no tombstone.
+    /// Takes over what a newer memtable says. `below` are the numbers that were given away when
+    /// this one began: what has a later one is not in any older memtable and needs no tombstone.
     pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
         // They may have been raised since it began.
         self.numbers = self.numbers.max(newer.numbers);
@@ -71,8 +73,8 @@ impl Memtable {
         }
     }
 
-    /// Makes of the memtable of a batch, however large, one that lies on older ones, where `below` had been given away: as
-    /// [`Memtable::absorb`] does to an empty one.
+    /// Makes of the memtable of a batch, however large, one that lies on older ones, where `below`
+    /// had been given away: as [`Memtable::absorb`] does to an empty one.
     pub(crate) fn settle(&mut self, below: Numbers) {
         self.rows.settle(below);
     }
@@ -81,8 +83,8 @@ impl Memtable {
     pub(crate) fn join(&mut self, other: Self) {
         self.numbers = self.numbers.max(other.numbers);
         for (name, queue) in other.names {
-            // A recipient whose queue was forgotten may have got another since. (After damage one that should have been forgotten may be
-            // found again, and what is in it.)
+            // A recipient whose queue was forgotten may have got another since. (After damage one
+            // that should have been forgotten may be found again, and what is in it.)
             let known = self.names.entry(name).or_default();
             *known = (*known).max(queue);
         }

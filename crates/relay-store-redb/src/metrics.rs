@@ -1,5 +1,6 @@
-//! What the store counts and times of its own work, for [`Figures`]. Nothing here decides anything, and nothing waits for it: an
-//! observation is an addition or two, without a lock and without memory.
+//! What the store counts and times of its own work, for [`Figures`]. Nothing here decides anything,
+//! and nothing waits for it: an observation is an addition or two, without a lock and without
+//! memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ const CHECKPOINT_US: &[u64] = &[
     60_000_000,
 ];
 
-/// How long an item waited, in milliseconds: from a recipient that is there to one that was away for two weeks.
+/// How long an item waited, in milliseconds: from a recipient that is there to one that was away
+/// for two weeks.
 const DELIVERY_AGE_MS: &[u64] = &[
     100,
     1000,
@@ -89,7 +91,8 @@ impl StoreMetrics {
         }
     }
 
-    /// A batch of so many requests was written and synced, or could not be; `stopwatch` was started before.
+    /// A batch of so many requests was written and synced, or could not be; `stopwatch` was started
+    /// before.
     pub(crate) fn batch(&self, requests: usize, stopwatch: Stopwatch) {
         self.batch_requests.observe(requests as u64);
         self.sync_us.observe(stopwatch.elapsed_us());

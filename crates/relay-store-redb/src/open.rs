@@ -89,8 +89,9 @@ pub(crate) fn open(
     Ok(Opened { shared, index, journal, payloads, findings })
 }
 
-/// The time of the store. One that holds nothing takes over what the machine's clock shows. Where that is earlier, it is written down before
-/// anything comes that a later time would let expire; so not when there is something to replay, which tells the later time again.
+/// The time of the store. One that holds nothing takes over what the machine's clock shows. Where
+/// that is earlier, it is written down before anything comes that a later time would let expire; so
+/// not when there is something to replay, which tells the later time again.
 fn begin_time(
     clock: Arc<dyn Clock>,
     version: &mut Version,
@@ -108,7 +109,8 @@ fn begin_time(
     Ok(time)
 }
 
-/// All payload files that are there are decided: what was to come of them is in the journal, or was lost with its process.
+/// All payload files that are there are decided: what was to come of them is in the journal, or was
+/// lost with its process.
 fn open_payloads(disk: Arc<dyn Disk>, version: &mut Version) -> Result<Journal, StoreError> {
     let known = version.payloads_through().max(format::last_payload(&version.segments()));
     let payloads = blob_writer::open_payloads(disk, known)?;

@@ -1,4 +1,5 @@
-//! What lies aside, to the byte: the frame of a payload file, and the record of its item in the journal. Numbers are LEB128.
+//! What lies aside, to the byte: the frame of a payload file, and the record of its item in the
+//! journal. Numbers are LEB128.
 
 use bytes::Bytes;
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq};
@@ -10,8 +11,8 @@ use crate::format::fields::{Fields, put_number};
 use crate::format::record::{self, ItemRecord, Owner, kind};
 use crate::format::{BlobMeta, ItemRow};
 
-/// What the frame of a payload begins with: which item it is of, and for whom. The payload follows. It is written before its push is
-/// decided, so it cannot tell a queue or an arrival number.
+/// What the frame of a payload begins with: which item it is of, and for whom. The payload follows.
+/// It is written before its push is decided, so it cannot tell a queue or an arrival number.
 pub(crate) fn head(recipient: &Recipient, id: ItemId) -> Vec<u8> {
     let recipient = recipient.as_str();
     let mut bytes = Vec::with_capacity(32 + recipient.len());
@@ -22,7 +23,8 @@ pub(crate) fn head(recipient: &Recipient, id: ItemId) -> Vec<u8> {
     bytes
 }
 
-/// The whole item of a row, if the frame holds that one, of that owner. Its kind may be the same as that of the item before: most are.
+/// The whole item of a row, if the frame holds that one, of that owner. Its kind may be the same as
+/// that of the item before: most are.
 pub(crate) fn item_of_frame(
     frame: Frame,
     owner: Owner<'_>,
@@ -42,7 +44,8 @@ pub(crate) fn item_of_frame(
     Ok(Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body })
 }
 
-/// The payload of the owner's item `seq` called `id`, if the frame holds that one: the record of the item, or what lies aside.
+/// The payload of the owner's item `seq` called `id`, if the frame holds that one: the record of
+/// the item, or what lies aside.
 pub(crate) fn of_frame(frame: Frame, owner: Owner<'_>, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
     if frame.kind == kind::PAYLOAD {
         return aside(frame.body, owner, id);

@@ -1,5 +1,5 @@
-//! How far the replay of a store has come that is being opened, for whoever wants to tell those who wait. It changes nothing, and
-//! what it cannot find out it does not tell.
+//! How far the replay of a store has come that is being opened, for whoever wants to tell those who
+//! wait. It changes nothing, and what it cannot find out it does not tell.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,8 @@
-//! Queues that were looked at lately: their numbers, rows and owners, so that neither a request nor the sweep has to look them up in
-//! every memtable and in the index over and over.
+//! Queues that were looked at lately: their numbers, rows and owners, so that neither a request nor
+//! the sweep has to look them up in every memtable and in the index over and over.
 //!
-//! It says what the rows say, or nothing. Who changes a row of a queue keeps it up to date; who takes changes back has it forget.
+//! It says what the rows say, or nothing. Who changes a row of a queue keeps it up to date; who
+//! takes changes back has it forget.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -45,7 +46,8 @@ struct CachedQueue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CachedFront {
     pub(crate) front: Front,
-    /// The deadline of the first live item: until then the front is where it is, although items before it may go.
+    /// The deadline of the first live item: until then the front is where it is, although items
+    /// before it may go.
     pub(crate) until: Timestamp,
 }
 
@@ -75,7 +77,8 @@ impl Default for QueueCache {
 }
 
 impl QueueCache {
-    /// One that has room for all that it will learn. To make more takes 10 to 50 ms, when it has learned much.
+    /// One that has room for all that it will learn. To make more takes 10 to 50 ms, when it has
+    /// learned much.
     pub(crate) fn with_room() -> Self {
         let cache = Self::default();
         cache.names.borrow_mut().reserve(NAMES);

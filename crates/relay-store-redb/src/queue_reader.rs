@@ -1,9 +1,10 @@
 //! Reading queues: the same code over what is synced and over a batch that is being decided.
 //!
-//! Nothing here walks a queue. A page is a range scan. What lies behind an item is the difference of two places while the queue
-//! has no holes, as one that is emptied from the front never has. Otherwise it is counted by blocks of [`BLOCK_ITEMS`]: the
-//! rest of its own block row by row, every later block by one row, a five-hundredth of the queue's depth. The live part
-//! begins where a binary search over deadlines says, since they never decrease along a queue.
+//! Nothing here walks a queue. A page is a range scan. What lies behind an item is the difference
+//! of two places while the queue has no holes, as one that is emptied from the front never has.
+//! Otherwise it is counted by blocks of [`BLOCK_ITEMS`]: the rest of its own block row by row,
+//! every later block by one row, a five-hundredth of the queue's depth. The live part begins where
+//! a binary search over deadlines says, since they never decrease along a queue.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::index_snapshot::Value;
 use crate::queue_cache::CachedFront;
 use crate::view::{Merger, ReadView};
 
-/// A front that has moved by so many items since it was known is found by walking, which takes as long as a search then.
+/// A front that has moved by so many items since it was known is found by walking, which takes as
+/// long as a search then.
 const ADVANCE_ROWS: usize = 64;
 
 /// One queue: its row, and those of its items if they lie apart.
@@ -50,8 +52,9 @@ impl<'a> QueueRows<'a> {
         self.view.read(&Key::by_id(self.queue, id), format::decode_seq)
     }
 
-    /// The item of this name, if it lies in the queue. One whose row cannot be read does not: it fails no ack of others along with it, and
-    /// may be pushed again. One whose name cannot be read is looked for among all.
+    /// The item of this name, if it lies in the queue. One whose row cannot be read does not: it
+    /// fails no ack of others along with it, and may be pushed again. One whose name cannot be read
+    /// is looked for among all.
     pub(crate) fn find(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
         if let Some(items) = self.row.inline() {
             return Ok(items.find(id));
@@ -80,7 +83,8 @@ impl<'a> QueueRows<'a> {
         Ok(found)
     }
 
-    /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide those behind it.
+    /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide
+    /// those behind it.
     pub(crate) fn scan(
         &self,
         from: Seq,
@@ -115,7 +119,8 @@ impl<'a> QueueRows<'a> {
         Ok(())
     }
 
-    /// The ends of the queue as they are, once items between them were taken out, and perhaps its last one.
+    /// The ends of the queue as they are, once items between them were taken out, and perhaps its
+    /// last one.
     pub(crate) fn settled(&self, ends: Ends, is_last_gone: bool) -> Result<Option<Ends>, StoreError> {
         if let Some(items) = self.row.inline() {
             return Ok(items.ends());
@@ -135,7 +140,8 @@ impl<'a> QueueRows<'a> {
         let Items::Spilled(Places { next, .. }) = self.row.items else {
             return Ok(self.usage_from(from)?.items);
         };
-        // A row that cannot be read is no reason to show nothing; what is wrong with it is told elsewhere.
+        // A row that cannot be read is no reason to show nothing; what is wrong with it is told
+        // elsewhere.
         let place = |seq| self.read_item(seq).ok().flatten().map(|item| item.place);
         let places = self.row.ends.and_then(|ends| Some((place(ends.first.seq)?, place(from)?)));
         match places.map(|(first, here)| (next.checked_sub(first), next.checked_sub(here))) {

@@ -1,8 +1,8 @@
-//! Replays records: applies to the tables what the journal says was done. What cannot be applied, because of damage, is reported
-//! and passed over, so that it takes nothing else with it.
+//! Replays records: applies to the tables what the journal says was done. What cannot be applied,
+//! because of damage, is reported and passed over, so that it takes nothing else with it.
 //!
-//! A long replay is divided among threads, by queue: what a record changes belongs to one queue, and the order of those of
-//! one queue is kept.
+//! A long replay is divided among threads, by queue: what a record changes belongs to one queue,
+//! and the order of those of one queue is kept.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -22,12 +22,14 @@ use crate::version::Version;
 /// So many records, and fewer than [`PORTION_BYTES`] of them, are not worth a thread.
 const FEW_RECORDS: usize = 2048;
 
-/// What is handed out at once, in records and in bytes. As much waits for all threads together, several times.
+/// What is handed out at once, in records and in bytes. As much waits for all threads together,
+/// several times.
 const PORTION_RECORDS: usize = 512;
 const PORTION_BYTES: usize = 1 << 20;
 const PORTIONS_WAITING: usize = 4;
 
-/// The most threads: a machine with more cores has other things to do with them, and each looks through all that was forgotten.
+/// The most threads: a machine with more cores has other things to do with them, and each looks
+/// through all that was forgotten.
 const THREADS_MAX: usize = 8;
 
 /// What became of a replay.
@@ -39,7 +41,8 @@ pub(crate) struct Replayed {
     pub(crate) findings: Vec<String>,
 }
 
-/// Has `read` read batches of records, and makes their changes on top of `version`, on so many threads at most.
+/// Has `read` read batches of records, and makes their changes on top of `version`, on so many
+/// threads at most.
 pub(crate) fn replay<T>(
     version: &Version,
     threads: usize,

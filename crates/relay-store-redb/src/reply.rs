@@ -1,8 +1,10 @@
-//! How the writer answers callers: a batch of answers wakes each thread that waits for some of them once.
+//! How the writer answers callers: a batch of answers wakes each thread that waits for some of them
+//! once.
 //!
-//! To wake a task of another thread's runtime costs a system call, which was a good part of what the writer did. Here the first task
-//! of each thread is woken, and wakes the others of its thread when it is polled, from within, where that is a push to a list. It
-//! passes the word on as well when it is dropped instead.
+//! To wake a task of another thread's runtime costs a system call, which was a good part of what
+//! the writer did. Here the first task of each thread is woken, and wakes the others of its thread
+//! when it is polled, from within, where that is a push to a list. It passes the word on as well
+//! when it is dropped instead.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,7 +82,8 @@ impl<T: Send> Lead for ReplyCell<T> {
 }
 
 impl<T: Send + 'static> Responder<T> {
-    /// Gives the answer. The task that waits for it, if there is one, is to be woken by [`WakeBatch::wake`].
+    /// Gives the answer. The task that waits for it, if there is one, is to be woken by
+    /// [`WakeBatch::wake`].
     pub(crate) fn answer(mut self, answer: T) -> Option<Waiting> {
         let shared = self.0.take()?;
         let mut state = shared.state();

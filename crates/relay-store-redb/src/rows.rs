@@ -1,4 +1,5 @@
-//! The rows of a memtable: those of queues, which nearly every change is about, by number; what is due by time; all others by key.
+//! The rows of a memtable: those of queues, which nearly every change is about, by number; what is
+//! due by time; all others by key.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, btree_map};
@@ -20,8 +21,9 @@ pub(crate) type Bytes = SmallVec<[u8; 16]>;
 /// The rows of a memtable, and tombstones of those that are gone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rows {
-    /// Rows of queues change so often that they are encoded for a checkpoint only. Nothing that is in a hurry goes through them in order. The
-    /// numbers are the store's own, so that nobody can choose them to collide.
+    /// Rows of queues change so often that they are encoded for a checkpoint only. Nothing that is
+    /// in a hurry goes through them in order. The numbers are the store's own, so that nobody can
+    /// choose them to collide.
     queues: HashMap<u64, Option<Arc<QueueRow>>, RandomState>,
     /// What is due when, or was.
     due: BTreeMap<(Timestamp, u64), bool>,
@@ -104,8 +106,8 @@ impl Rows {
         }
     }
 
-    /// Copies the rows of items from `from` on and before `end`, at most so many. Where there are more, tells which one was not copied
-    /// any more.
+    /// Copies the rows of items from `from` on and before `end`, at most so many. Where there are
+    /// more, tells which one was not copied any more.
     pub(crate) fn copy_range(&self, from: &Key, end: &Key, max: usize, to: &mut Self) -> Option<Key> {
         if from >= end {
             return None;
@@ -121,7 +123,8 @@ impl Rows {
         rows.next().map(|(key, _)| *key)
     }
 
-    /// The arrival number of the first of the items from `from` on and before `end` that it says anything of.
+    /// The arrival number of the first of the items from `from` on and before `end` that it says
+    /// anything of.
     pub(crate) fn first_item(&self, from: &Key, end: &Key) -> Option<Seq> {
         if from >= end {
             return None;
@@ -163,7 +166,8 @@ impl Rows {
         }
     }
 
-    /// The rows from `from` on and before `to`, in order. It takes a look at all there are if they are of several kinds, or rows of queues.
+    /// The rows from `from` on and before `to`, in order. It takes a look at all there are if they
+    /// are of several kinds, or rows of queues.
     pub(crate) fn range(&self, from: &Key, to: &Key) -> Range<'_> {
         if from >= to {
             Range::Mixed(Vec::new().into_iter())
@@ -197,8 +201,8 @@ impl Rows {
             .chain(others(Key::acked_start(), Key::end()))
     }
 
-    /// Takes over newer rows. Where `below` had been given away when this memtable began, what has a later number is not in any older memtable
-    /// and needs no tombstone.
+    /// Takes over newer rows. Where `below` had been given away when this memtable began, what has
+    /// a later number is not in any older memtable and needs no tombstone.
     pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
         for (queue, row) in newer.queues {
             let is_needed = row.is_some() || queue <= below.queue;

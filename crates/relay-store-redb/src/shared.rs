@@ -30,7 +30,8 @@ use crate::version::Version;
 /// How often a writer that waits for a checkpoint looks by itself, should it not be told.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The store is read whole once more when its index is opened anew meanwhile, so often: that is done once a second at most.
+/// The store is read whole once more when its index is opened anew meanwhile, so often: that is
+/// done once a second at most.
 const OVERTAKEN_MAX: usize = 3;
 
 pub(crate) struct Shared {
@@ -92,7 +93,8 @@ impl Shared {
         }
     }
 
-    // A panic elsewhere leaves the version usable: it is changed by whole batches, and only behind the journal.
+    // A panic elsewhere leaves the version usable: it is changed by whole batches, and only behind
+    // the journal.
     pub(crate) fn version(&self) -> RwLockReadGuard<'_, Version> {
         self.version.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,8 +118,8 @@ impl Shared {
         self.checkpointed.notify_all();
     }
 
-    /// Waits while the maintenance thread writes the index and so much has piled up behind it that it may be no more, in memory or for a restart to
-    /// replay.
+    /// Waits while the maintenance thread writes the index and so much has piled up behind it that
+    /// it may be no more, in memory or for a restart to replay.
     ///
     /// # Errors
     /// Why checkpoints fail, when they do: then waiting would not help.
@@ -207,7 +209,8 @@ impl Shared {
         }
     }
 
-    /// Reads a page, with its payloads. An item whose record is damaged or lost is left out: it must not hide those behind it.
+    /// Reads a page, with its payloads. An item whose record is damaged or lost is left out: it
+    /// must not hide those behind it.
     pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
         let (mut pull, mut gone) = (pull.clone(), Vec::new());
         loop {
@@ -243,7 +246,8 @@ impl Shared {
         })
     }
 
-    /// Reads what there is of a recipient. Nobody else waits while the disk reads, unless it is more than what is `wanted`.
+    /// Reads what there is of a recipient. Nobody else waits while the disk reads, unless it is
+    /// more than what is `wanted`.
     pub(crate) fn look_up<T>(
         &self,
         recipient: &Recipient,
@@ -279,9 +283,10 @@ impl Shared {
         Ok(is_same.then(|| version.excerpt((recipient, queue), wanted)))
     }
 
-    /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is `gone` that was not before: it may have
-    /// been removed once its items were acked or moved. An item that is at the same place then is lost, as no segment is removed that a row
-    /// leads to, and nothing is moved to where it was.
+    /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is
+    /// `gone` that was not before: it may have been removed once its items were acked or moved. An
+    /// item that is at the same place then is lost, as no segment is removed that a row leads to,
+    /// and nothing is moved to where it was.
     fn fill(
         &self,
         page: Page<ItemRow>,

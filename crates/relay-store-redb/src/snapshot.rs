@@ -1,6 +1,7 @@
-//! A store as it was at one moment, while it goes on: a read snapshot of the index, the files that this leads to, and a pin that
-//! keeps the maintenance thread from taking any of these away. What is in the journal behind the index does not belong to it, so nothing is
-//! replayed and nobody waits for anybody.
+//! A store as it was at one moment, while it goes on: a read snapshot of the index, the files that
+//! this leads to, and a pin that keeps the maintenance thread from taking any of these away. What
+//! is in the journal behind the index does not belong to it, so nothing is replayed and nobody
+//! waits for anybody.
 
 use std::sync::Arc;
 
@@ -34,7 +35,8 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-/// What belongs to the checkpoint that `core` rests on. For the maintenance thread alone, which takes no file away meanwhile.
+/// What belongs to the checkpoint that `core` rests on. For the maintenance thread alone, which
+/// takes no file away meanwhile.
 pub(crate) fn of_checkpoint(shared: &Shared, index: &Index) -> Result<Snapshot, StoreError> {
     let pin = Pin::new(&shared.pins);
     let index_snapshot = Arc::clone(shared.version().index_snapshot());
@@ -43,7 +45,8 @@ pub(crate) fn of_checkpoint(shared: &Shared, index: &Index) -> Result<Snapshot, 
     Ok(Snapshot { index_snapshot, disk: index.disk(), files, index_bytes, throttle, _pin: pin })
 }
 
-/// The segments in which something lives, the one that the journal goes on in, up to there, and the payload files that live.
+/// The segments in which something lives, the one that the journal goes on in, up to there, and the
+/// payload files that live.
 fn files_of(shared: &Shared, index_snapshot: &IndexSnapshot) -> Vec<(String, u64)> {
     let position = index_snapshot.position.unwrap_or_default();
     let (main, payloads) = (&shared.journal.main, &shared.journal.payloads);

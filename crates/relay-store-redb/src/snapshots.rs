@@ -20,8 +20,8 @@ impl RedbRelay {
         Snapshots { mailbox: self.mailbox.as_ref().map(mpsc::Sender::downgrade).unwrap_or_else(closed) }
     }
 
-    /// Gives back all that can be given back, however little: empties sparse segments and writes the index anew. It takes long;
-    /// requests go on meanwhile.
+    /// Gives back all that can be given back, however little: empties sparse segments and writes
+    /// the index anew. It takes long; requests go on meanwhile.
     ///
     /// # Errors
     /// The store's; it is as good as before.
@@ -39,7 +39,8 @@ fn closed() -> mpsc::WeakSender<Job> {
 }
 
 impl Snapshots {
-    /// The store as it is now: with all that was answered by now, and perhaps some of what comes next.
+    /// The store as it is now: with all that was answered by now, and perhaps some of what comes
+    /// next.
     ///
     /// # Errors
     /// When the store is closed, or its index cannot be written.

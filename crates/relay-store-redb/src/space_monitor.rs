@@ -1,5 +1,6 @@
-//! Whether there is room for what is new: how much the disk has left, and how much the store may take. It looks now and then, never
-//! with each push. It refuses nothing itself: the writer does, and what frees space goes on.
+//! Whether there is room for what is new: how much the disk has left, and how much the store may
+//! take. It looks now and then, never with each push. It refuses nothing itself: the writer does,
+//! and what frees space goes on.
 
 use std::fmt;
 use std::io;
@@ -15,11 +16,13 @@ use crate::journals::Journals;
 /// It looks again after so long, by the clock as it is: also when that was set back.
 const LOOK_AFTER_MS: u64 = 1_000;
 
-/// And after so many bytes were written; earlier when a bound is so tight that they would pass it by far.
+/// And after so many bytes were written; earlier when a bound is so tight that they would pass it
+/// by far.
 const LOOK_AFTER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Once there was too little room, there has to be this much more of it, as a part of the bound, before it is enough: so that it does not
-/// come and go with each segment that is made and unlinked.
+/// Once there was too little room, there has to be this much more of it, as a part of the bound,
+/// before it is enough: so that it does not come and go with each segment that is made and
+/// unlinked.
 const MARGIN: u64 = 16;
 
 /// What the operator wants kept. 0 is no bound.
@@ -57,7 +60,8 @@ impl SpaceMonitor {
         Self { bounds, disk, journal, clock, is_full, written_bytes, looked_at: Mutex::default() }
     }
 
-    /// Whether there is too little room for what is new, for all that is known. Looks when it is time to.
+    /// Whether there is too little room for what is new, for all that is known. Looks when it is
+    /// time to.
     pub(crate) fn is_full(&self) -> bool {
         if self.bounds.are_none() {
             return false;

@@ -1,6 +1,7 @@
-//! The sweep: takes what has expired out of the queues, and forgets acked names whose time is over. It works on the index as a checkpoint left
-//! it, so that nobody waits while it reads. The writer is told what the front of a queue comes to, however long that is, and decides that
-//! it goes with one record; the rows of it are dead then, and are buried later.
+//! The sweep: takes what has expired out of the queues, and forgets acked names whose time is over.
+//! It works on the index as a checkpoint left it, so that nobody waits while it reads. The writer
+//! is told what the front of a queue comes to, however long that is, and decides that it goes with
+//! one record; the rows of it are dead then, and are buried later.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,11 +23,13 @@ use crate::view::ReadView;
 /// How many queues the writer is handed at once: half a millisecond of its time.
 const QUEUES_TOGETHER: usize = 128;
 
-/// How many items at the front of a queue are taken out at once, and how many after the writer has refused that, and again. It costs the
-/// writer a count for each block and each file that they lie in.
+/// How many items at the front of a queue are taken out at once, and how many after the writer has
+/// refused that, and again. It costs the writer a count for each block and each file that they lie
+/// in.
 const ITEMS_TOGETHER: [u64; 3] = [8192, 512, 64];
 
-/// How many rows are looked at, and taken away, at once, in some 0.2 s. No checkpoint can begin meanwhile.
+/// How many rows are looked at, and taken away, at once, in some 0.2 s. No checkpoint can begin
+/// meanwhile.
 const ROWS_TOGETHER: usize = 65_536;
 
 /// Some acked names whose time is over.
@@ -44,7 +47,8 @@ impl Maintenance {
         let now = self.shared.clock.now();
         let (mut swept, mut is_all) = (Swept::default(), true);
         if self.is_due(now)? {
-            // What is forgotten at this time must not be looked for by a process that begins earlier.
+            // What is forgotten at this time must not be looked for by a process that begins
+            // earlier.
             self.shared.version_mut().note_time(now);
             self.checkpoint()?;
             // After one that had failed, that was what it should have written.
@@ -60,7 +64,8 @@ impl Maintenance {
         Ok(swept)
     }
 
-    /// Whether there may be something to do. A name is looked for only in slots of time that have begun.
+    /// Whether there may be something to do. A name is looked for only in slots of time that have
+    /// begun.
     fn is_due(&self, now: Timestamp) -> Result<bool, StoreError> {
         let (index_snapshot, is_fresh) = {
             let version = self.shared.version();
@@ -96,7 +101,8 @@ impl Maintenance {
         Ok((items, is_all))
     }
 
-    /// Takes out the front of a queue whose items have rows of their own, piece by piece. False if some of it is left.
+    /// Takes out the front of a queue whose items have rows of their own, piece by piece. False if
+    /// some of it is left.
     fn trim_deep(&mut self, queue: u64, now: Timestamp) -> Result<(u64, bool), StoreError> {
         let (mut items, mut from, mut refused) = (0, Seq::ZERO, 0);
         while let Some(together) = ITEMS_TOGETHER.get(refused) {
@@ -108,7 +114,8 @@ impl Maintenance {
             let trimmed = self.trim(vec![Front { queue, walked: Some(walked) }], index_snapshot)?;
             items += trimmed;
             if trimmed == 0 {
-                // Something of it has changed since. It is in the index next time, and fewer are less likely to change meanwhile.
+                // Something of it has changed since. It is in the index next time, and fewer are
+                // less likely to change meanwhile.
                 refused += 1;
                 self.checkpoint()?;
             } else if walked_items < *together {
@@ -257,7 +264,8 @@ fn is_spilled(index_snapshot: &IndexSnapshot, queue: u64) -> Result<bool, StoreE
     Ok(row.is_some_and(|row| row.inline().is_none()))
 }
 
-/// Acked names whose time is over, from `from` on. They lie in slots that have begun; the last of these, or two, hold some that are not.
+/// Acked names whose time is over, from `from` on. They lie in slots that have begun; the last of
+/// these, or two, hold some that are not.
 fn find_over(index_snapshot: &IndexSnapshot, from: &Key, now: Timestamp) -> Result<Over, StoreError> {
     let acked = DedupFilter::default();
     let mut over = Over { keys: Vec::new(), others_in: None, next: None };
@@ -276,8 +284,8 @@ fn find_over(index_snapshot: &IndexSnapshot, from: &Key, now: Timestamp) -> Resu
     Ok(over)
 }
 
-/// Some rows of items that lie in front of the first one of their queue, and the names that lead there; where there are no more, what
-/// says that there may be.
+/// Some rows of items that lie in front of the first one of their queue, and the names that lead
+/// there; where there are no more, what says that there may be.
 fn dead_rows(index_snapshot: &IndexSnapshot) -> Result<Vec<Key>, StoreError> {
     let acked = DedupFilter::default();
     let (view, mut dead) = (of_index(index_snapshot, &acked), Vec::new());

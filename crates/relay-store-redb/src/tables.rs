@@ -1,5 +1,6 @@
-//! What can be done to the rows, mechanically: the same code changes them when a request is decided and when its record is
-//! replayed, so that both end in the same version. It decides nothing and writes no file.
+//! What can be done to the rows, mechanically: the same code changes them when a request is decided
+//! and when its record is replayed, so that both end in the same version. It decides nothing and
+//! writes no file.
 //!
 //! Changes go to a memtable of their own, and an undo log takes back those of one request.
 
@@ -33,7 +34,8 @@ pub(crate) struct Tables<'s> {
     version: &'s Version,
     pub(crate) memtable: Memtable,
     undo: Vec<Undo>,
-    /// Outlives this, and knows what is changed here: it must forget all when that is not published.
+    /// Outlives this, and knows what is changed here: it must forget all when that is not
+    /// published.
     cache: &'s QueueCache,
 }
 
@@ -112,7 +114,8 @@ impl<'s> Tables<'s> {
         self.memtable.numbers.seq
     }
 
-    /// Puts an item at the end of its queue. Where its name is remembered as acked, if that was looked up already.
+    /// Puts an item at the end of its queue. Where its name is remembered as acked, if that was
+    /// looked up already.
     pub(crate) fn add_item(
         &mut self,
         open: &mut OpenQueue,
@@ -121,7 +124,8 @@ impl<'s> Tables<'s> {
     ) -> Result<(), StoreError> {
         self.settle(open)?;
         let (queue, row) = (open.number, Arc::make_mut(&mut open.row));
-        // The rules see to that. But after damage there may be an item again that they did not know of.
+        // The rules see to that. But after damage there may be an item again that they did not know
+        // of.
         let deadline = row.ends.map_or(item.deadline, |ends| item.deadline.max(ends.last.deadline));
         let item = ItemRow { deadline, ..item };
         let (id, location, last) = (item.id, item.location, item.as_end());
@@ -169,7 +173,8 @@ impl<'s> Tables<'s> {
         }
     }
 
-    /// Takes an item out of its queue and forgets its name. `None` when it is not there. It may have been `found` already.
+    /// Takes an item out of its queue and forgets its name. `None` when it is not there. It may
+    /// have been `found` already.
     pub(crate) fn take_item(
         &mut self,
         open: &mut OpenQueue,
@@ -217,7 +222,8 @@ impl<'s> Tables<'s> {
         Ok(Some(taken))
     }
 
-    /// Takes what is left of a queue back into its row, unless some of it cannot be read: its count would go.
+    /// Takes what is left of a queue back into its row, unless some of it cannot be read: its count
+    /// would go.
     fn take_back(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
         let mut items = Vec::new();
         open.rows(self.view()).scan(Seq::ZERO, &mut |item| {
@@ -247,8 +253,8 @@ impl<'s> Tables<'s> {
         row.remembers_until = row.remembers_until.max(until);
     }
 
-    /// Takes the items up to `through` out of their queue and forgets their names. What they come to is told where they have rows of their
-    /// own; otherwise these are looked at one by one.
+    /// Takes the items up to `through` out of their queue and forgets their names. What they come
+    /// to is told where they have rows of their own; otherwise these are looked at one by one.
     pub(crate) fn trim(
         &mut self,
         open: &mut OpenQueue,
@@ -285,7 +291,8 @@ impl<'s> Tables<'s> {
         self.cache.trim_front(open.number, through, sum);
     }
 
-    /// No row is touched: they are dead, as they lie in front of the first item, and are taken away by whoever looks after the index.
+    /// No row is touched: they are dead, as they lie in front of the first item, and are taken away
+    /// by whoever looks after the index.
     fn trim_apart(&mut self, open: &mut OpenQueue, through: Seq, sum: &FrontSum) -> Result<(), StoreError> {
         let row = Arc::make_mut(&mut open.row);
         if let Items::Spilled(places) = &mut row.items {
@@ -408,8 +415,8 @@ impl<'s> Tables<'s> {
         Ok(true)
     }
 
-    /// Notes that the item of this record lies elsewhere now. False, and nothing done, when it is not at `from` any more, or when the row
-    /// that leads there is that of another item.
+    /// Notes that the item of this record lies elsewhere now. False, and nothing done, when it is
+    /// not at `from` any more, or when the row that leads there is that of another item.
     pub(crate) fn move_item(
         &mut self,
         found: &ItemRecord<'_>,
@@ -455,7 +462,8 @@ impl<'s> Tables<'s> {
         for (block, removed) in std::mem::take(&mut open.blocks) {
             let left = match self.view().read(&Key::block(queue, block), format::decode_usage) {
                 Ok(Some(left)) => left.minus(removed),
-                // A wrong count must not keep items in the queue. What is estimated from it is too small.
+                // A wrong count must not keep items in the queue. What is estimated from it is too
+                // small.
                 Ok(None) | Err(StoreError::Damaged(_)) => {
                     tracing::error!("a full block of items is not counted");
                     Usage::ZERO
@@ -524,7 +532,8 @@ fn empty(row: &mut QueueRow) {
     row.items = Items::default();
 }
 
-/// Whether the time of an acked name is over. That of one whose row is damaged is: nothing tells otherwise, and it must not stay.
+/// Whether the time of an acked name is over. That of one whose row is damaged is: nothing tells
+/// otherwise, and it must not stay.
 pub(crate) fn is_over(row: &Value<'_>, now: Timestamp) -> Result<bool, StoreError> {
     match row.bytes().and_then(|bytes| format::decode_until(&bytes)) {
         Ok(until) => Ok(until <= now),

@@ -1,5 +1,6 @@
-//! Recounts a store: what relay-core asks of every queue, and what only this store has. It reads every row and every record that a
-//! row leads to, from both ends, and goes on behind what is damaged. It changes nothing, and takes a bounded amount of memory.
+//! Recounts a store: what relay-core asks of every queue, and what only this store has. It reads
+//! every row and every record that a row leads to, from both ends, and goes on behind what is
+//! damaged. It changes nothing, and takes a bounded amount of memory.
 
 mod names;
 mod queue;

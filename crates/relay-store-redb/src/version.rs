@@ -1,4 +1,5 @@
-//! The version of the store: the memtables that are in memory, the index below them, and the place in the journal that they have come to.
+//! The version of the store: the memtables that are in memory, the index below them, and the place
+//! in the journal that they have come to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ pub(crate) struct Version {
     /// What the checkpoint under way writes.
     sealed: Option<Arc<SealedMemtable>>,
     index_snapshot: Arc<IndexSnapshot>,
-    /// Knows every acked name of the memtables and the base, and at times of a batch that has failed.
+    /// Knows every acked name of the memtables and the base, and at times of a batch that has
+    /// failed.
     acked: Arc<DedupFilter>,
     /// Where the journal goes on behind what `active` holds.
     position: Position,
@@ -46,7 +48,8 @@ struct Payloads {
 }
 
 impl Version {
-    /// What an index holds. Which acked names that are is not known yet: see [`DedupFilter::add_unknown`].
+    /// What an index holds. Which acked names that are is not known yet: see
+    /// [`DedupFilter::add_unknown`].
     pub(crate) fn open(index_snapshot: Arc<IndexSnapshot>, position: Position) -> Result<Self, StoreError> {
         let payloads = Payloads { through: index_snapshot.payloads_through, bytes: 0 };
         let acked = Arc::new(DedupFilter::default());
@@ -125,7 +128,8 @@ impl Version {
         self.position = position;
     }
 
-    /// Notes that the payload files up to this number are decided, of which the last ones take so many bytes.
+    /// Notes that the payload files up to this number are decided, of which the last ones take so
+    /// many bytes.
     pub(crate) fn note_payloads(&mut self, through: u32, bytes: u64) {
         self.payloads.through = self.payloads.through.max(through);
         self.payloads.bytes = self.payloads.bytes.saturating_add(bytes);
@@ -141,7 +145,8 @@ impl Version {
         self.payloads.bytes
     }
 
-    /// Leaves numbers out: records that told the last ones may be lost, and none may be given away twice.
+    /// Leaves numbers out: records that told the last ones may be lost, and none may be given away
+    /// twice.
     pub(crate) fn skip_numbers(&mut self) {
         let Numbers { seq, queue, time } = self.active.numbers;
         let seq = Seq::new(seq.as_u64().saturating_add(NUMBERS_SKIPPED));
@@ -180,7 +185,8 @@ impl Version {
         self.active.weight()
     }
 
-    /// The bytes of the journal that a replay would read, as far as they lie in the current segment or full ones of `segment_bytes`.
+    /// The bytes of the journal that a replay would read, as far as they lie in the current segment
+    /// or full ones of `segment_bytes`.
     pub(crate) fn replay_bytes(&self, segment_bytes: u64) -> u64 {
         let from = self.sealed.as_ref().map_or(self.index_snapshot.position, |sealed| Some(sealed.position));
         // A store that has none yet began with the first segment.
@@ -209,8 +215,9 @@ impl Version {
         self.sealed.clone()
     }
 
-    /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be in it all the same. The sealed memtable
-    /// goes if it is in it, and must not be counted twice. Hands back what is not needed any more, to be dropped without the lock.
+    /// The index is `base` now: after a checkpoint, or opened anew after one that failed and may be
+    /// in it all the same. The sealed memtable goes if it is in it, and must not be counted twice.
+    /// Hands back what is not needed any more, to be dropped without the lock.
     pub(crate) fn install(
         &mut self,
         index_snapshot: Arc<IndexSnapshot>,
@@ -259,7 +266,8 @@ impl Version {
         changes.filter_map(|changes| changes.get(&segment)).fold(known, |live, change| live.changed(*change))
     }
 
-    /// The live frames of each segment, payload files included: there may be very many, so nobody asks for this while requests come.
+    /// The live frames of each segment, payload files included: there may be very many, so nobody
+    /// asks for this while requests come.
     pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
         self.changed_segments(BTreeMap::clone(&self.index_snapshot.segments))
     }

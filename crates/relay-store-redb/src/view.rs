@@ -15,7 +15,8 @@ use crate::memtable::Memtable;
 use crate::queue_cache::QueueCache;
 use crate::rows::{Found, Range};
 
-/// The most memtables that lie on the index: a batch, what is newer than the checkpoint under way, and what that writes.
+/// The most memtables that lie on the index: a batch, what is newer than the checkpoint under way,
+/// and what that writes.
 const MEMTABLES_MAX: usize = 3;
 
 /// What a transaction reads.
@@ -34,8 +35,8 @@ pub(crate) struct ReadView<'a> {
 /// A recipient and the number of the queue that it leads to, or that this cannot be read.
 pub(crate) type NameFound<'a> = Result<(&'a Recipient, u64), StoreError>;
 
-/// The rows of a range in order, or in reverse order, without those that are gone. A damaged row is an error, and what comes after it is
-/// shown all the same.
+/// The rows of a range in order, or in reverse order, without those that are gone. A damaged row is
+/// an error, and what comes after it is shown all the same.
 pub(crate) struct Merger<'a> {
     reverse: bool,
     memtables: [MemtableRange<'a>; MEMTABLES_MAX],
@@ -51,7 +52,8 @@ struct MemtableRange<'a> {
 
 struct SnapshotRange<'a> {
     range: redb::Range<'a, &'static [u8], &'static [u8]>,
-    /// What is left of the range. Over a damaged page redb may go astray, and who follows it may go round in circles.
+    /// What is left of the range. Over a damaged page redb may go astray, and who follows it may go
+    /// round in circles.
     from: Key,
     to: Key,
     head: Option<(Key, AccessGuard<'a, &'static [u8]>)>,
@@ -132,7 +134,8 @@ impl<'a> ReadView<'a> {
         self.index_snapshot
     }
 
-    /// Shows every name with the queue that it leads to, in no order. A damaged one is an error of its own.
+    /// Shows every name with the queue that it leads to, in no order. A damaged one is an error of
+    /// its own.
     pub(crate) fn each_name(&self, visit: &mut dyn FnMut(NameFound<'_>)) -> Result<(), StoreError> {
         for (depth, memtable) in self.memtables.iter().flatten().enumerate() {
             for (name, queue) in &memtable.names {
@@ -184,7 +187,8 @@ impl<'a> ReadView<'a> {
         self.get(key)?.map(|value| decode(&value.bytes()?)).transpose()
     }
 
-    /// Where an acked name is remembered, and until when; also when that is over and no sweep has come by yet.
+    /// Where an acked name is remembered, and until when; also when that is over and no sweep has
+    /// come by yet.
     pub(crate) fn read_acked(&self, queue: u64, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
         for slot in self.acked.slots_of(queue, id) {
             let key = Key::acked(slot, queue, id);

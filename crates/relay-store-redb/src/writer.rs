@@ -1,5 +1,6 @@
-//! The one thread that writes. It takes whatever waits, decides all of it over one view, syncs the journal once, and only then
-//! answers: while one sync runs, the next batch collects. No timer, and no lock while it waits for the disk.
+//! The one thread that writes. It takes whatever waits, decides all of it over one view, syncs the
+//! journal once, and only then answers: while one sync runs, the next batch collects. No timer, and
+//! no lock while it waits for the disk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,15 +37,17 @@ use crate::shared::Shared;
 const BATCH_JOBS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// How many items of an ack are decided in one batch. One of more is decided over several, so that nobody waits for all of it: each item
-/// takes 3 microseconds.
+/// How many items of an ack are decided in one batch. One of more is decided over several, so that
+/// nobody waits for all of it: each item takes 3 microseconds.
 const ACK_STEP_ITEMS: usize = 1024;
 
-/// So long the writer looks for the next request before it sleeps, when there was one alone before: who pushes one after the other is back within
-/// this time, and waking a thread up takes a tenth of what a push does. It costs what no other thread wants of a core.
+/// So long the writer looks for the next request before it sleeps, when there was one alone before:
+/// who pushes one after the other is back within this time, and waking a thread up takes a tenth of
+/// what a push does. It costs what no other thread wants of a core.
 const LOOK_OUT: Duration = Duration::from_micros(150);
 
-/// What an acked item costs, in payload bytes that take as long to write: four thousand of them fill a batch.
+/// What an acked item costs, in payload bytes that take as long to write: four thousand of them
+/// fill a batch.
 const ACK_ITEM_COST_BYTES: u64 = 1024;
 
 /// What a push costs beside its payload: names, rows, the job itself.
@@ -56,7 +59,8 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) journal: Journal,
     pub(crate) mailbox: mpsc::Receiver<Job>,
-    /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is asked for once until one has begun.
+    /// It holds a task for each sweep that somebody waits for, and few others: a checkpoint is
+    /// asked for once until one has begun.
     pub(crate) maintenance: Arc<Sender<Task>>,
     pub(crate) acks: VecDeque<Acking>,
     /// Says what is published, between batches.
@@ -64,7 +68,8 @@ pub(crate) struct Writer {
     pub(crate) checkpoint: CheckpointDue,
     /// How many jobs the last batch had.
     pub(crate) jobs_before: usize,
-    /// Payload files of batches that failed. They are decided once another batch is written: until then a crash may bring those back.
+    /// Payload files of batches that failed. They are decided once another batch is written: until
+    /// then a crash may bring those back.
     pub(crate) undecided: Payloads,
 }
 
@@ -99,7 +104,8 @@ impl Writer {
         }
     }
 
-    /// Takes what waits; waits itself only when there is nothing to do. False when all is done for good.
+    /// Takes what waits; waits itself only when there is nothing to do. False when all is done for
+    /// good.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let mut bytes = 0;
         if self.acks.is_empty() {
@@ -137,7 +143,8 @@ impl Writer {
         let mut writes = Vec::with_capacity(jobs.len());
         for job in jobs {
             match job {
-                // Should the maintenance thread be gone, who waits hears of it as the task is dropped.
+                // Should the maintenance thread be gone, who waits hears of it as the task is
+                // dropped.
                 Job::Keep(task) => drop(self.maintenance.send(task)),
                 Job::Ack(ack, caller, permit) if ack.items().len() > ACK_STEP_ITEMS => {
                     self.acks.push_back(Acking::new(ack, caller, permit));
@@ -163,8 +170,8 @@ impl Writer {
         self.acks.drain(..).for_each(|acking| refuse(acking.caller, error));
     }
 
-    /// Decides every job, syncs what was decided, makes it visible, and answers. On failure nothing of it is; a job that fails
-    /// alone is told so and takes nothing else with it.
+    /// Decides every job, syncs what was decided, makes it visible, and answers. On failure nothing
+    /// of it is; a job that fails alone is told so and takes nothing else with it.
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
         let shared = Arc::clone(&self.shared);
         let requests = jobs.iter().filter(|job| job.is_request()).count() + self.acks.len().min(1);
@@ -285,7 +292,8 @@ fn decide(batch: &mut Batch<'_>, limits: &Limits, now: Timestamp, job: Job, answ
     }
 }
 
-/// Takes out what has expired. What cannot be read of one queue must not keep the sweep from all others.
+/// Takes out what has expired. What cannot be read of one queue must not keep the sweep from all
+/// others.
 fn trim(batch: &mut Batch<'_>, fronts: &[Front], index_snapshot: &IndexSnapshot) -> Result<u64, StoreError> {
     let mut items = 0;
     for front in fronts {
@@ -318,13 +326,15 @@ fn ack_step(
     }
 }
 
-/// Whether a push would bring something new. What is known is answered, and what is refused is told why, however little room there is.
+/// Whether a push would bring something new. What is known is answered, and what is refused is told
+/// why, however little room there is.
 fn would_be_stored(batch: &Batch<'_>, limits: &Limits, now: Timestamp, envelope: &Envelope) -> bool {
     let admitted = caught(|| queue::admit(batch, limits, now, envelope));
     matches!(admitted, Ok(Ok(Admission::Fits { .. })))
 }
 
-/// Does something in a batch, or nothing of it: what fails, or panics over a damaged index, is taken back.
+/// Does something in a batch, or nothing of it: what fails, or panics over a damaged index, is
+/// taken back.
 fn alone<T>(
     batch: &mut Batch<'_>,
     act: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError>,
@@ -384,7 +394,8 @@ impl Push {
     }
 }
 
-/// The payload files that a batch decides. They come in order, so with its last one all before are decided.
+/// The payload files that a batch decides. They come in order, so with its last one all before are
+/// decided.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Payloads {
     /// The last one; 0 if there is none.

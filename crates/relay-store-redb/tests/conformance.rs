@@ -55,7 +55,8 @@ impl Harness for Redb {
     }
 
     fn plan(&self) -> Plan {
-        // Every operation is synced to disk, and every recount reads the whole store. `engine/replay.rs` runs more, on a disk in memory.
+        // Every operation is synced to disk, and every recount reads the whole store.
+        // `engine/replay.rs` runs more, on a disk in memory.
         Plan { cases: self.cases, verify_every: 4, ..Plan::default() }
     }
 }

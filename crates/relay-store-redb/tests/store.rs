@@ -1,4 +1,5 @@
-//! What only this store has: durability over a restart, block counts in deep queues, refusal of what it cannot open.
+//! What only this store has: durability over a restart, block counts in deep queues, refusal of
+//! what it cannot open.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -57,7 +58,8 @@ impl Fixture {
         assert_eq!(self.runtime.block_on(relay.ack(ack)).unwrap().deleted, named);
     }
 
-    /// Pages through queue `a`, and checks on each page that the number of remaining items is what then comes.
+    /// Pages through queue `a`, and checks on each page that the number of remaining items is what
+    /// then comes.
     fn page_through(&self, relay: &RedbRelay) -> Vec<u64> {
         let (mut after, mut numbers, mut expected_ends) = (None, Vec::new(), Vec::new());
         loop {
@@ -224,7 +226,8 @@ fn stopping_does_not_wait_for_a_sweep() {
     let relay = fixture.open();
     fixture.fill(&relay, 0..20_000);
     fixture.clock.advance_ms(1000);
-    // The sweep is asked for and nobody waits for it; the store is closed while almost all is still to be done.
+    // The sweep is asked for and nobody waits for it; the store is closed while almost all is still
+    // to be done.
     assert!(relay.sweep().now_or_never().is_none());
     drop(relay);
     let relay = fixture.open();

@@ -19,7 +19,8 @@ use super::{BARS, Bar, kills, machine, soak};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only the bars whose name holds one of these: push, latency, pull, ack, large, written, growth, space, sweep, shapes, start
+    /// Only the bars whose name holds one of these: push, latency, pull, ack, large, written,
+    /// growth, space, sweep, shapes, start
     filters: Vec<String>,
     /// Shorten everything, to see that it works; the figures mean nothing
     #[arg(long)]
@@ -39,10 +40,12 @@ enum Command {
         /// How long
         #[arg(long, default_value_t = 60.0)]
         minutes: f64,
-        /// Also kill the relay about so often, in seconds, and make it fail in other ways, and audit everything it has answered
+        /// Also kill the relay about so often, in seconds, and make it fail in other ways, and
+        /// audit everything it has answered
         #[arg(long, value_name = "SECONDS")]
         kill_every: Option<f64>,
-        /// What decides when what happens to it; a random one, which is printed, when it is not given
+        /// What decides when what happens to it; a random one, which is printed, when it is not
+        /// given
         #[arg(long, requires = "kill_every")]
         seed: Option<u64>,
         /// Also write the table to the end of this file, as Markdown
@@ -74,7 +77,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints what was found as a section of Markdown, puts it at the end of the document, and tells whether all is well.
+/// Prints what was found as a section of Markdown, puts it at the end of the document, and tells
+/// whether all is well.
 fn run_soak(minutes: f64, kills: Option<Terms>, out: Option<&Path>, svg: &Path) -> anyhow::Result<bool> {
     let lab = Lab::open(false)?;
     let section = match kills {
@@ -107,7 +111,8 @@ fn split_off_soaks(document: &str) -> (&str, &str) {
     document.split_at(soaks.unwrap_or(document.len()))
 }
 
-/// Runs the bars, and writes the document anew after each, so that nothing is lost when a later one takes too long.
+/// Runs the bars, and writes the document anew after each, so that nothing is lost when a later one
+/// takes too long.
 fn measure(filters: &[String], is_quick: bool, out: Option<&Path>) -> anyhow::Result<()> {
     let lab = Lab::open(is_quick)?;
     let mut document = preface(is_quick);

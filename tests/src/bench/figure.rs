@@ -1,4 +1,5 @@
-//! Figures beside their bars, and how they are written: a table of Markdown, which can be read on a terminal too.
+//! Figures beside their bars, and how they are written: a table of Markdown, which can be read on a
+//! terminal too.
 
 use std::fmt;
 

@@ -33,7 +33,8 @@ impl Files {
                 self.add(&entry.path())?;
             } else {
                 let extension = entry.path().extension().unwrap_or_default().to_string_lossy().into_owned();
-                // What is allocated, in the unit of stat(2); a file may have holes, or be longer than what it holds.
+                // What is allocated, in the unit of stat(2); a file may have holes, or be longer
+                // than what it holds.
                 *self.0.entry(extension).or_default() += metadata.blocks() * 512;
             }
         }

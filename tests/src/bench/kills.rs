@@ -1,7 +1,9 @@
-//! A steady load for a long time on a relay that is killed, stopped, held up and starved of files again and again, and whose journal gets
-//! a torn end now and then. After each restart every answer that was ever given is audited; at the end the store is verified.
+//! A steady load for a long time on a relay that is killed, stopped, held up and starved of files
+//! again and again, and whose journal gets a torn end now and then. After each restart every answer
+//! that was ever given is audited; at the end the store is verified.
 //!
-//! What happens when follows from a seed. How the relay's threads and the load meet does not, so a seed repeats the plan and not the run.
+//! What happens when follows from a seed. How the relay's threads and the load meet does not, so a
+//! seed repeats the plan and not the run.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -38,7 +40,8 @@ const KEPT_ITEMS: usize = 500;
 /// How long a restarted relay may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the relay is held up, and how long it is starved: it needs a new file every ten seconds or so.
+/// How long the relay is held up, and how long it is starved: it needs a new file every ten seconds
+/// or so.
 const HELD_UP_MS: Range<u64> = 200..2000;
 const STARVED_MS: Range<u64> = 2000..15_000;
 
@@ -157,7 +160,8 @@ fn disturb(relay: &mut Relay, rng: &mut Rng, totals: &mut Totals, length: Durati
     Ok(())
 }
 
-/// Writes what was never answered behind the end of the journal, as a write that a power failure has cut may leave it.
+/// Writes what was never answered behind the end of the journal, as a write that a power failure
+/// has cut may leave it.
 fn tear(store: &Path, rng: &mut Rng) -> anyhow::Result<()> {
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(store)? {

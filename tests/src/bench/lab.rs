@@ -1,4 +1,5 @@
-//! Where the bars are measured: the programs, the disk, the length of runs, and the runs that several bars share.
+//! Where the bars are measured: the programs, the disk, the length of runs, and the runs that
+//! several bars share.
 
 use std::cell::Cell;
 use std::io;

@@ -1,5 +1,5 @@
-//! How long a push takes while there is room: at half of the highest rate, with acks, expiry and sweeps under way, and Redis at the same rate
-//! beside it.
+//! How long a push takes while there is room: at half of the highest rate, with acks, expiry and
+//! sweeps under way, and Redis at the same rate beside it.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,10 +1,12 @@
-//! The benchmark of the whole system: the relay as a process on a real disk, under load from this process, beside what bounds
-//! it: its own HTTP server without a store, the disk alone, and Redis. Everything that is started listens on loopback and is
-//! killed at the end; the files lie in a fresh directory below `target`.
+//! The benchmark of the whole system: the relay as a process on a real disk, under load from this
+//! process, beside what bounds it: its own HTTP server without a store, the disk alone, and Redis.
+//! Everything that is started listens on loopback and is killed at the end; the files lie in a
+//! fresh directory below `target`.
 //!
-//! Each bar is a function from a lab (the programs, the disk, the length of runs) to a section of figures. A bar that is
-//! missed is shown and fails nothing: this program measures, it does not judge. Load and relay share the processors, so a
-//! figure is worth something beside its bar and the machine that it comes from, and little alone.
+//! Each bar is a function from a lab (the programs, the disk, the length of runs) to a section of
+//! figures. A bar that is missed is shown and fails nothing: this program measures, it does not
+//! judge. Load and relay share the processors, so a figure is worth something beside its bar and
+//! the machine that it comes from, and little alone.
 //!
 //! It needs Linux: it reads `/proc`.
 

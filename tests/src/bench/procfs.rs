@@ -44,7 +44,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// The 14th and 15th field, user and system time. The second is the name in parentheses and may hold anything.
+/// The 14th and 15th field, user and system time. The second is the name in parentheses and may
+/// hold anything.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     let mut fields = after_name.split(' ').skip(11);

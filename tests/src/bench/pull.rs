@@ -72,7 +72,8 @@ fn depth(lab: &Lab, address: SocketAddr, pages: [Page; 2], section: &mut Section
     Ok(())
 }
 
-/// A page that is not what it was counts for nothing, so a rate of zero means that something is wrong.
+/// A page that is not what it was counts for nothing, so a rate of zero means that something is
+/// wrong.
 fn item_rate(lab: &Lab, address: SocketAddr, pages: &[Page]) -> anyhow::Result<f64> {
     Ok(run(&mut Pull::new(pages.to_vec()), &lab.short_plan(address, PULL_CONNECTIONS))?.item_rate())
 }

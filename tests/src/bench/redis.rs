@@ -1,5 +1,5 @@
-//! Redis Streams as a peer: an append for each push, synced before the answer. It knows no duplicates and no quotas, and
-//! keeps everything in memory.
+//! Redis Streams as a peer: an append for each push, synced before the answer. It knows no
+//! duplicates and no quotas, and keeps everything in memory.
 
 use std::io;
 use std::process::Command;
@@ -13,7 +13,8 @@ use super::server::{Server, free_address};
 /// The key of the stream; the benchmark puts a random number in.
 const STREAM: &str = "stream:__rand_int__";
 
-/// Also in the document, so that anybody can repeat it. The file is never rewritten, which is best for Redis here.
+/// Also in the document, so that anybody can repeat it. The file is never rewritten, which is best
+/// for Redis here.
 pub(super) const SERVER_ARGUMENTS: [&str; 10] = [
     "--bind",
     "127.0.0.1",

@@ -1,4 +1,5 @@
-//! The relay as a process with a store of its own, as the bars need it: no rate limit, quotas that nothing reaches.
+//! The relay as a process with a store of its own, as the bars need it: no rate limit, quotas that
+//! nothing reaches.
 
 use std::fs::File;
 use std::io;

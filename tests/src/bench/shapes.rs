@@ -1,4 +1,5 @@
-//! What a push costs in queues of other shapes: few and deep, one alone, with a front that has expired, beside an ack of very many items.
+//! What a push costs in queues of other shapes: few and deep, one alone, with a front that has
+//! expired, beside an ack of very many items.
 
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -19,7 +20,8 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// What is acked is forgotten so long after.
 const DEDUP_WINDOW_SECONDS: u64 = 5;
 
-/// How long after that the files may take to shrink, and how long they are looked at if they do not.
+/// How long after that the files may take to shrink, and how long they are looked at if they do
+/// not.
 const SHRINKING: Duration = Duration::from_secs(10);
 const SHRINKING_MAX: Duration = Duration::from_secs(60);
 

@@ -1,4 +1,5 @@
-//! Pushes and acks at one rate for a long time. What has to stay as it is: rate, latency, memory, files.
+//! Pushes and acks at one rate for a long time. What has to stay as it is: rate, latency, memory,
+//! files.
 
 use std::io;
 use std::path::Path;
@@ -29,7 +30,8 @@ const GROWTH_MIN: f64 = 8.0;
 
 /// Runs for `minutes`, draws the plot, and tells what stayed flat.
 pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<Section> {
-    // Names that were acked are forgotten within a sample or two, so that the store is at its size soon.
+    // Names that were acked are forgotten within a sample or two, so that the store is at its size
+    // soon.
     let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
     let relay = lab.relay(settings)?;
     let mut mixed = Mixed::new(Names::new(1, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX, LAG_ITEMS, BATCH);

@@ -55,7 +55,8 @@ fn ack(relay: &Relay, names: Names, items: Vec<u64>) -> std::io::Result<crate::l
     run_to_end(&mut Ack::new(names, groups), relay.server.address, CONNECTIONS)
 }
 
-/// Waits until the files are smaller than this, or time is over. Tells their size, and the seconds that it took.
+/// Waits until the files are smaller than this, or time is over. Tells their size, and the seconds
+/// that it took.
 fn shrunk_below(relay: &Relay, bytes: f64, patience: Duration) -> std::io::Result<(f64, f64)> {
     let start = now();
     loop {

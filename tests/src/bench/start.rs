@@ -75,7 +75,8 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-/// Starts the relay, changes a row and waits for its checkpoint. Tells how much it has written; it is stopped then.
+/// Starts the relay, changes a row and waits for its checkpoint. Tells how much it has written; it
+/// is stopped then.
 fn written_for_a_row(lab: &Lab, relay: &mut Relay) -> anyhow::Result<u64> {
     relay.start_again(Settings::default())?;
     let answer = Client::connect(&relay.server.address.to_string())?
@@ -87,7 +88,8 @@ fn written_for_a_row(lab: &Lab, relay: &mut Relay) -> anyhow::Result<u64> {
     Ok(written)
 }
 
-/// Has the kernel forget the contents of all files of a directory. Tells how many bytes it has kept all the same.
+/// Has the kernel forget the contents of all files of a directory. Tells how many bytes it has kept
+/// all the same.
 fn leave_page_cache(directory: &Path) -> io::Result<u64> {
     let mut kept = 0;
     for entry in std::fs::read_dir(directory)? {

@@ -1,4 +1,5 @@
-//! How many bytes reach the disk for each byte of payload, while pushes and acks keep the store at one size.
+//! How many bytes reach the disk for each byte of payload, while pushes and acks keep the store at
+//! one size.
 
 use crate::load::{Kind, Mixed, Names, Pace, Plan, Stop, run};
 
@@ -10,13 +11,14 @@ use super::relay::Settings;
 const LARGER_BYTES: usize = 64 * 1024;
 const BATCH: usize = 100;
 
-/// How much is done with payloads of one size, in requests: pushes and nearly as many acks, since few recipients have two items that
-/// are due.
+/// How much is done with payloads of one size, in requests: pushes and nearly as many acks, since
+/// few recipients have two items that are due.
 struct Work {
     payload_bytes: usize,
     /// Until nearly all recipients are known and the first acks are long past.
     warm_up: u64,
-    /// Over many checkpoints, so that it hardly matters where between two of them the counting begins and ends.
+    /// Over many checkpoints, so that it hardly matters where between two of them the counting
+    /// begins and ends.
     counted: u64,
     /// How many more items are pushed before one is acked.
     lag: u64,

@@ -1,5 +1,5 @@
-//! The relay's HTTP server over a store that does nothing: what the same machine could do if storing were free. For the
-//! benchmark alone; it keeps nothing and promises nothing.
+//! The relay's HTTP server over a store that does nothing: what the same machine could do if
+//! storing were free. For the benchmark alone; it keeps nothing and promises nothing.
 
 use std::path::PathBuf;
 

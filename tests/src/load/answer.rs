@@ -1,5 +1,6 @@
-//! Reads answers: the status, the length, the beginning of the body. All else is counted and thrown away. A Redis that is measured beside the
-//! relay answers in RESP: one string of a length, or an error, which count as 200 and 500.
+//! Reads answers: the status, the length, the beginning of the body. All else is counted and thrown
+//! away. A Redis that is measured beside the relay answers in RESP: one string of a length, or an
+//! error, which count as 200 and 500.
 
 use std::io;
 
@@ -47,10 +48,12 @@ impl Answer {
 }
 
 impl AnswerReader {
-    /// Takes the next piece. Tells the answer when it is complete, and is then ready for the next one.
+    /// Takes the next piece. Tells the answer when it is complete, and is then ready for the next
+    /// one.
     ///
     /// # Errors
-    /// When it is no answer of HTTP/1.1 with a length and no string of RESP, or when more follows than the one answer that is waited for.
+    /// When it is no answer of HTTP/1.1 with a length and no string of RESP, or when more follows
+    /// than the one answer that is waited for.
     pub(super) fn take(&mut self, piece: &[u8]) -> io::Result<Option<&Answer>> {
         let Some(missing) = self.missing else { return self.take_head(piece) };
         self.take_body(missing, piece)

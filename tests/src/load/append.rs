@@ -31,7 +31,8 @@ impl Workload for Append {
         self.next += 1;
         request.kind = Kind::Push;
         request.head.clear();
-        // A list of five: the command, the stream, a number that Redis chooses, the name of a field and its value.
+        // A list of five: the command, the stream, a number that Redis chooses, the name of a field
+        // and its value.
         let opening = "*5\r\n$4\r\nXADD\r\n";
         let rest = "$1\r\n*\r\n$4\r\nitem\r\n";
         let written = write!(request.head, "{opening}${}\r\n{stream}\r\n{rest}", stream.len());

@@ -1,4 +1,5 @@
-//! The stopwatch of load and benchmarks, and the CPU time of a thread. No rule of the relay hangs on either.
+//! The stopwatch of load and benchmarks, and the CPU time of a thread. No rule of the relay hangs
+//! on either.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! The command line of `relay-load`.
 //!
-//! Items are known by numbers: what one call has pushed, another one with the same seed, number of recipients and first
-//! item can ack.
+//! Items are known by numbers: what one call has pushed, another one with the same seed, number of
+//! recipients and first item can ack.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ use super::{Ack, Groups, Mixed, Names, Pace, Plan, Pull, Push, Stop, run, walk};
 
 /// Puts load on a relay and prints what came of it as one line of JSON.
 ///
-/// Without --rate each connection sends when it has its answer, and latencies hide stalls. With --rate requests are due
-/// at fixed instants and latencies count from there.
+/// Without --rate each connection sends when it has its answer, and latencies hide stalls. With
+/// --rate requests are due at fixed instants and latencies count from there.
 #[derive(Debug, Parser)]
 #[command(name = "relay-load")]
 struct Cli {

@@ -1,4 +1,5 @@
-//! One connection: sends a request as the socket takes it, reads its answer as it comes. At most one request is under way.
+//! One connection: sends a request as the socket takes it, reads its answer as it comes. At most
+//! one request is under way.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -53,7 +53,8 @@ pub struct Stop {
 /// Sends what the workload says, and waits for all answers.
 ///
 /// # Errors
-/// When a connection breaks, an answer is malformed, or nothing comes for a minute. A status of an error is an answer.
+/// When a connection breaks, an answer is malformed, or nothing comes for a minute. A status of an
+/// error is an answer.
 pub fn run(workload: &mut impl Workload, plan: &Plan) -> io::Result<Report> {
     let mut drive = Drive::open(workload, plan)?;
     let (cpu, start) = (thread_cpu(), now());

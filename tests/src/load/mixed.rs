@@ -1,4 +1,5 @@
-//! Pushes, and acks of the same items some time later: a relay whose contents neither grow nor shrink.
+//! Pushes, and acks of the same items some time later: a relay whose contents neither grow nor
+//! shrink.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,7 +13,8 @@ use super::{Answer, Next, Workload};
 /// Items are sorted by recipient in blocks of so many, which takes less than a millisecond.
 const BLOCK_ITEMS_MAX: u64 = 8192;
 
-/// Pushes the items of a range of numbers and acks each when `lag` more were pushed. At the end all are acked.
+/// Pushes the items of a range of numbers and acks each when `lag` more were pushed. At the end all
+/// are acked.
 #[derive(Debug)]
 pub struct Mixed {
     names: Names,
@@ -129,8 +131,9 @@ mod tests {
         names.map(|name| name[..Names::MESSAGE_BYTES].to_owned()).collect()
     }
 
-    /// Runs it to its end with `connections` requests at once, answered out of order. What is acked must have been answered
-    /// before, and is acked once. Tells how many were pushed, and how many are left.
+    /// Runs it to its end with `connections` requests at once, answered out of order. What is acked
+    /// must have been answered before, and is acked once. Tells how many were pushed, and how many
+    /// are left.
     fn run(items: Range<u64>, lag: u64, connections: usize) -> (usize, usize) {
         let mut mixed = Mixed::new(Names::new(1, 50), 0, items, lag, 4);
         let (mut pushed, mut alive, mut waiting) = (0, HashSet::new(), Vec::new());

@@ -1,14 +1,17 @@
-//! A load generator: one thread, many connections, as little work for each request as it takes. It shares the machine with
-//! what it measures, so bodies are put together from prepared pieces and answers are not parsed beyond what is counted.
+//! A load generator: one thread, many connections, as little work for each request as it takes. It
+//! shares the machine with what it measures, so bodies are put together from prepared pieces and
+//! answers are not parsed beyond what is counted.
 //!
-//! - Closed loop ([`Pace::Closed`]): each connection sends its next request when it has its answer. This finds the highest
-//!   rate. Its latencies flatter: while the relay stalls nothing is sent, so a stall is counted once for each connection and
-//!   not for each request that would have come (coordinated omission).
-//! - Open loop ([`Pace::PerSecond`]): requests are due at fixed instants, whatever the relay does, and a latency counts from
-//!   the instant when the request was due, also when no connection was free. A stall shows in full.
+//! - Closed loop ([`Pace::Closed`]): each connection sends its next request when it has its answer.
+//!   This finds the highest rate. Its latencies flatter: while the relay stalls nothing is sent, so
+//!   a stall is counted once for each connection and not for each request that would have come
+//!   (coordinated omission).
+//! - Open loop ([`Pace::PerSecond`]): requests are due at fixed instants, whatever the relay does,
+//!   and a latency counts from the instant when the request was due, also when no connection was
+//!   free. A stall shows in full.
 //!
-//! All that a request holds follows from a seed and a number ([`Names`]), so that an ack can name what was pushed without
-//! a list of it.
+//! All that a request holds follows from a seed and a number ([`Names`]), so that an ack can name
+//! what was pushed without a list of it.
 
 mod ack;
 mod answer;

@@ -1,4 +1,5 @@
-//! The names of recipients and messages, made from numbers: random to look at, the same in every run, never stored.
+//! The names of recipients and messages, made from numbers: random to look at, the same in every
+//! run, never stored.
 
 /// Who gets which item, and what the item is called.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +14,8 @@ impl Names {
     /// Length of a message's name.
     pub const MESSAGE_BYTES: usize = 36;
 
-    /// Names for items that go to `recipients` recipients. Another seed gives other messages to the same recipients.
+    /// Names for items that go to `recipients` recipients. Another seed gives other messages to the
+    /// same recipients.
     pub fn new(seed: u64, recipients: u64) -> Self {
         Self { seed: mix(seed), recipients: recipients.max(1) }
     }
@@ -77,7 +79,8 @@ const fn digits(number: u32) -> [u8; 8] {
     word = (word | word << 16) & 0x0000_ffff_0000_ffff;
     word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
     word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 in each byte that is 10 or more; those digits continue at `a`, 39 after the character that follows `9`.
+    // 1 in each byte that is 10 or more; those digits continue at `a`, 39 after the character that
+    // follows `9`.
     let letters = ((word + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
     (word + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }

@@ -24,7 +24,8 @@ impl Schedule {
         Self { pace, start, begun: 0 }
     }
 
-    /// When the next request is due, which may have been long ago. None: whenever a connection is free.
+    /// When the next request is due, which may have been long ago. None: whenever a connection is
+    /// free.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.pace {
             Pace::Closed => None,

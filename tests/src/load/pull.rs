@@ -60,8 +60,8 @@ impl Workload for Pull {
     }
 }
 
-/// Reads the queue of the recipient of this number along its cursors, at most `pages_max` pages. The first one's body is
-/// handed to `first`.
+/// Reads the queue of the recipient of this number along its cursors, at most `pages_max` pages.
+/// The first one's body is handed to `first`.
 ///
 /// # Errors
 /// When the relay does not answer as it should.

@@ -1,5 +1,5 @@
-//! One request on its way: the part that is written anew each time, and shared bytes that are only pointed at. A payload of
-//! megabytes is never copied.
+//! One request on its way: the part that is written anew each time, and shared bytes that are only
+//! pointed at. A payload of megabytes is never copied.
 
 use std::io::IoSlice;
 

@@ -1,5 +1,6 @@
-//! Clients that mean ill, against the real program: what they can make it hold, by its own metrics and by the system's, and what others
-//! get meanwhile. What is said on the wire is tested with the HTTP crate.
+//! Clients that mean ill, against the real program: what they can make it hold, by its own metrics
+//! and by the system's, and what others get meanwhile. What is said on the wire is tested with the
+//! HTTP crate.
 
 mod heavy;
 mod held;

@@ -1,8 +1,8 @@
-//! What an operator does to a store by hand, as real processes: `export`, `import`, `stats`, `backup`, `restore`, `compact`. Each that
-//! writes is also killed in the middle.
+//! What an operator does to a store by hand, as real processes: `export`, `import`, `stats`,
+//! `backup`, `restore`, `compact`. Each that writes is also killed in the middle.
 //!
-//! The kernel does the killing: with a limit on the length of files it sends SIGXFSZ at the first byte beyond, which ends a process
-//! as `kill -9` does, always at the same place.
+//! The kernel does the killing: with a limit on the length of files it sends SIGXFSZ at the first
+//! byte beyond, which ends a process as `kill -9` does, always at the same place.
 
 mod backup;
 mod compact;
@@ -65,7 +65,8 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// Runs a command on the store called `store`, with a path of this place as its last word unless that is empty.
+    /// Runs a command on the store called `store`, with a path of this place as its last word
+    /// unless that is empty.
     fn run(&self, store: &str, command: &[&str], name: &str) -> Ended {
         Process::run(crate::PROGRAM, &as_text(&self.words(store, command, name)), &[]).unwrap()
     }

@@ -1,5 +1,6 @@
-//! Every configuration key does something that can be seen from outside. Each test is named after its key, and the table below
-//! is held to the shipped file, so that no key can be added without one.
+//! Every configuration key does something that can be seen from outside. Each test is named after
+//! its key, and the table below is held to the shipped file, so that no key can be added without
+//! one.
 
 mod rate_limit;
 mod relay;
@@ -65,7 +66,8 @@ const TESTS: &[(&str, fn())] = &[
 const COMMENTED: &[&str] =
     &["tls.cert_pem_path", "tls.key_pem_path", "tls.client_ca_pem_path", "tls.client_crl_pem_path"];
 
-/// What a test means unless it says otherwise: nothing on disk, nobody limited, an end without delay.
+/// What a test means unless it says otherwise: nothing on disk, nobody limited, an end without
+/// delay.
 const COMMON: &[(&str, &str)] =
     &[("storage.kind", "\"memory\""), ("rate_limit.enabled", "false"), ("server.drain_seconds", "1")];
 

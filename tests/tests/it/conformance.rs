@@ -1,4 +1,5 @@
-//! The suite that every store has to pass, through the socket: what the wire adds and loses must not change what a relay does.
+//! The suite that every store has to pass, through the socket: what the wire adds and loses must
+//! not change what a relay does.
 
 use std::future::Future;
 use std::io;

@@ -1,6 +1,6 @@
-//! Many behind one address, and a flood beside them, against the real program as it is shipped: who only uses the relay is slowed
-//! down at worst and never banned, and who floods costs next to nothing and harms nobody else. How single requests are decided is
-//! tested elsewhere.
+//! Many behind one address, and a flood beside them, against the real program as it is shipped: who
+//! only uses the relay is slowed down at worst and never banned, and who floods costs next to
+//! nothing and harms nobody else. How single requests are decided is tested elsewhere.
 
 mod burst;
 mod flood;
@@ -57,7 +57,8 @@ impl Shipped {
     }
 }
 
-/// Lets so many people live beside one another, and tells how it went and what the relay says of it.
+/// Lets so many people live beside one another, and tells how it went and what the relay says of
+/// it.
 fn live(people: usize, time: Duration, lines: &str) -> (Lives, Shipped) {
     let relay = Shipped::with(lines);
     let lives = Crowd::begin(&relay.process.base_url, people).live_for(time);

@@ -1,4 +1,5 @@
-//! The relay inside another program: `start` and `start_with_store` on a runtime of whichever kind, and every way to end.
+//! The relay inside another program: `start` and `start_with_store` on a runtime of whichever kind,
+//! and every way to end.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,8 +1,9 @@
-//! What the fuzz targets run, on a stable toolchain: every file of `fuzz/corpus`, then those files with changes, and random bytes. A body
-//! asserts what must hold whatever the bytes are, and panics otherwise.
+//! What the fuzz targets run, on a stable toolchain: every file of `fuzz/corpus`, then those files
+//! with changes, and random bytes. A body asserts what must hold whatever the bytes are, and panics
+//! otherwise.
 //!
-//! `FUZZ_SECONDS` lets each target run that long instead of a fixed number of cases; `cargo xtask fuzz` sets it. It does not look for what
-//! bytes lead deeper, as cargo-fuzz does.
+//! `FUZZ_SECONDS` lets each target run that long instead of a fixed number of cases; `cargo xtask
+//! fuzz` sets it. It does not look for what bytes lead deeper, as cargo-fuzz does.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +22,8 @@ use crate::stopwatch::Stopwatch;
 /// What a target does with bytes.
 type Body = fn(&[u8]);
 
-/// One module of tests for each target: name, body, and how many cases are tried, in a full run and otherwise.
+/// One module of tests for each target: name, body, and how many cases are tried, in a full run and
+/// otherwise.
 macro_rules! targets {
     ($($name:ident: $body:path, $full:literal or $short:literal;)*) => {
         const NAMES: &[&str] = &[$(stringify!($name)),*];

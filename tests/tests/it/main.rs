@@ -1,4 +1,5 @@
-//! Black-box tests of the whole relay: over a socket, in process and as a process. One binary, so that it is linked once.
+//! Black-box tests of the whole relay: over a socket, in process and as a process. One binary, so
+//! that it is linked once.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,5 @@
-//! The real process: command line, configuration, exit codes, signals, log. What it answers is tested elsewhere.
+//! The real process: command line, configuration, exit codes, signals, log. What it answers is
+//! tested elsewhere.
 
 mod answers;
 mod clock;
@@ -21,14 +22,16 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A push that has begun and is not all sent: the relay has its head and waits for the rest of its body.
+/// A push that has begun and is not all sent: the relay has its head and waits for the rest of its
+/// body.
 struct HalfSent {
     client: Client,
     rest: Vec<u8>,
 }
 
 impl HalfSent {
-    /// Sends half of a push on a connection of its own. The relay's word to continue tells that the request is in flight.
+    /// Sends half of a push on a connection of its own. The relay's word to continue tells that the
+    /// request is in flight.
     fn push(mut client: Client, recipient: &str, message: u128) -> Self {
         let body = push_body(recipient, message, b"hello").to_string().into_bytes();
         let head = format!(
@@ -50,7 +53,8 @@ impl HalfSent {
     }
 }
 
-/// Asks on a connection that stands until the relay says that it drains. Such an answer is the connection's last.
+/// Asks on a connection that stands until the relay says that it drains. Such an answer is the
+/// connection's last.
 fn await_drain(mut client: Client) {
     let last = relay_tests::eventually(|| {
         let answer = client.get("/health").unwrap();

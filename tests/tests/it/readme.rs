@@ -1,4 +1,5 @@
-//! The first steps of README.md, as a reader would take them: the commands run, and the answers are those that stand there.
+//! The first steps of README.md, as a reader would take them: the commands run, and the answers are
+//! those that stand there.
 
 use std::process::Command;
 

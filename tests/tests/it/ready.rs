@@ -25,7 +25,8 @@ fn config(address: SocketAddr) -> RelayConfig {
     config
 }
 
-/// As [`config`], and requests wait for the store longer than any test does. Shows what is in flight at the second address.
+/// As [`config`], and requests wait for the store longer than any test does. Shows what is in
+/// flight at the second address.
 fn patient(address: SocketAddr, admin: SocketAddr) -> RelayConfig {
     let mut config = config(address);
     config.server.start_wait_seconds = 3600;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use relay_bin::config::StorageKind;
 use relay_tests::{Relay, ack_body, pull_body, push_body};
 
-/// Names that a careless key, path or prefix would mix up; the last one has the greatest length, in emoji.
+/// Names that a careless key, path or prefix would mix up; the last one has the greatest length, in
+/// emoji.
 fn look_alikes() -> Vec<String> {
     let names = [
         "a", "a:b", "a:7", "a/../b", "b", "a:", ":a", "A", "a ", " a", "a\u{0}", "a\"b", "a%3Ab", "á",

@@ -1,5 +1,6 @@
-//! The durable store under faults, through HTTP: a disk that fails, bits that flip, a thread that dies, a clock that jumps. What the
-//! store does about each is proven closer to it; here is what a client sees of it.
+//! The durable store under faults, through HTTP: a disk that fails, bits that flip, a thread that
+//! dies, a clock that jumps. What the store does about each is proven closer to it; here is what a
+//! client sees of it.
 
 mod clock_steps;
 mod fail_stop;
@@ -56,7 +57,8 @@ pub(crate) fn envelope(recipient: &str, number: u128) -> Envelope {
 /// A message and its payload.
 type Shown = (u128, Vec<u8>);
 
-/// All items of a queue, page by page. `Err` with the status and code of the first page that failed.
+/// All items of a queue, page by page. `Err` with the status and code of the first page that
+/// failed.
 fn pull_all(client: &mut Client, recipient: &str) -> Result<Vec<Shown>, (u16, String)> {
     let items = client.pull_all(recipient).unwrap().map_err(|answer| (answer.status, answer.code()))?;
     let shown = items.iter().map(|item| {
@@ -74,7 +76,8 @@ fn payload(number: u128, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| random.next().to_le_bytes()[0]).collect()
 }
 
-/// Random numbers from a seed that is printed, so that a run can be told again as far as threads allow.
+/// Random numbers from a seed that is printed, so that a run can be told again as far as threads
+/// allow.
 struct Random(u64);
 
 impl Random {

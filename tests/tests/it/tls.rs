@@ -1,4 +1,5 @@
-//! The relay over TLS, as clients and operators meet it: certificates on disk, real clients, renewal while it serves.
+//! The relay over TLS, as clients and operators meet it: certificates on disk, real clients,
+//! renewal while it serves.
 
 pub(crate) mod handshake;
 mod keys;

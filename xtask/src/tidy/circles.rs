@@ -1,8 +1,9 @@
-//! No circle of files inside a crate. Whoever reads a file can then first read what it uses, and nothing twice.
+//! No circle of files inside a crate. Whoever reads a file can then first read what it uses, and
+//! nothing twice.
 //!
-//! A file uses another one by a path that begins with `crate`, `super` or `self`. A file may use those above it in its own folder's
-//! tree, whose parts it is. Tests are not looked at, nor what stands inside the calls of macros, and nor is the root of a crate, which
-//! names everything.
+//! A file uses another one by a path that begins with `crate`, `super` or `self`. A file may use
+//! those above it in its own folder's tree, whose parts it is. Tests are not looked at, nor what
+//! stands inside the calls of macros, and nor is the root of a crate, which names everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 

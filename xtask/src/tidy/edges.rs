@@ -1,4 +1,5 @@
-//! Which crate of the workspace may know which: exactly the edges of the plan, none more and none less.
+//! Which crate of the workspace may know which: exactly the edges of the plan, none more and none
+//! less.
 
 use std::collections::BTreeSet;
 

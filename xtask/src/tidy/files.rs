@@ -1,4 +1,5 @@
-//! The text files of the project. What git ignores at the root, and what is not UTF-8, is none of it.
+//! The text files of the project. What git ignores at the root, and what is not UTF-8, is none of
+//! it.
 
 use std::{fs, io, path::Path};
 

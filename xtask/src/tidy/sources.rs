@@ -1,4 +1,5 @@
-//! How a Rust file is written: it opens with its purpose, leaves nothing undone, and gives a reason for each exception.
+//! How a Rust file is written: it opens with its purpose, leaves nothing undone, and gives a reason
+//! for each exception.
 //!
 //! It reads the text and knows no syntax beyond attributes; rustfmt and clippy hold the rest.
 
@@ -9,12 +10,36 @@ use super::{
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let sources = files.iter().filter(|file| file.has_extension("rs"));
-    sources.flat_map(|file| [opening(file), lines(file), exceptions(file)].into_iter().flatten()).collect()
+    sources
+        .flat_map(|file| [opening(file), comments(file), lines(file), exceptions(file)].into_iter().flatten())
+        .collect()
 }
 
 fn opening(file: &File) -> Vec<Finding> {
     let message = "the file does not say what it is for; open it with a line of `//!`";
     if file.text.starts_with("//!") { Vec::new() } else { vec![Finding::new(&file.path, 1, message)] }
+}
+
+/// How wide a comment may be; rustfmt holds the code.
+const COMMENT_COLUMNS: usize = 100;
+
+/// Comments that are too wide. Tables and examples are not wrapped.
+fn comments(file: &File) -> Vec<Finding> {
+    let (mut findings, mut is_example) = (Vec::new(), false);
+    for (index, line) in file.text.lines().enumerate() {
+        let Some(comment) = line.trim_start().strip_prefix("//") else {
+            is_example = false;
+            continue;
+        };
+        let text = comment.trim_start_matches(['/', '!']).trim_start();
+        if text.starts_with("```") {
+            is_example = !is_example;
+        } else if !is_example && !text.starts_with('|') && line.chars().count() > COMMENT_COLUMNS {
+            let message = format!("the comment is wider than {COMMENT_COLUMNS} columns; wrap it");
+            findings.push(Finding::new(&file.path, index + 1, message));
+        }
+    }
+    findings
 }
 
 fn lines(file: &File) -> Vec<Finding> {
@@ -88,7 +113,8 @@ fn attributes(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// What stands between the bracket that opens this text and the one that closes it; brackets in strings do not count.
+/// What stands between the bracket that opens this text and the one that closes it; brackets in
+/// strings do not count.
 fn inside(text: &str) -> &str {
     let mut depth = 0_usize;
     let mut in_string = false;
@@ -123,7 +149,8 @@ fn has_reason(attribute: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The findings in a file with these lines under its opening; `@` stands for `#`, so that this file is itself tidy.
+    /// The findings in a file with these lines under its opening; `@` stands for `#`, so that this
+    /// file is itself tidy.
     fn messages(body: &str) -> Vec<String> {
         let text = format!("//! A file.\n{}", body.replace('@', "#"));
         check(&[File { path: "a.rs".to_owned(), text }]).iter().map(ToString::to_string).collect()
@@ -163,6 +190,17 @@ mod tests {
     fn blanks_and_tabs_are_found() {
         check_one("fn f() {} \n", 2, "blanks at the end");
         check_one("\n//\ta\n", 3, "a tab");
+    }
+
+    #[test]
+    fn a_wide_comment_is_found() {
+        let wide = "word ".repeat(20);
+        check_one(&format!("    // {wide}end\n"), 2, "wider than 100");
+        check_one(&format!("/// ```\n/// {wide}end\n/// ```\n/// {wide}end\n"), 5, "wider than 100");
+        let fits = format!("// {}\n", "x".repeat(97));
+        let passes =
+            [&*fits, &format!("/// | {wide}end |\n"), &format!("fn f() {{}} // {wide}end\n")].concat();
+        assert_eq!(messages(&passes), [""; 0]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ fn check_file(file: &File) -> Vec<Finding> {
             let message = format!("{path} is a path of one machine; write it relative to the project");
             findings.push(Finding::new(&file.path, index + 1, message));
         }
-        // Every line of such a file ends so; one finding is enough. What a fuzzer begins with is bytes and no text.
+        // Every line of such a file ends so; one finding is enough. What a fuzzer begins with is
+        // bytes and no text.
         if line.ends_with('\r')
             && !file.path.starts_with("fuzz/corpus")
             && !findings.iter().any(|finding| finding.message == CRLF)

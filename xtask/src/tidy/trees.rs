@@ -1,7 +1,7 @@
 //! What a crate pulls in, all the way down, with a given set of features.
 //!
-//! It asks `cargo tree` for one crate at a time: the graph of the whole workspace would mix in the features that the
-//! other crates turn on.
+//! It asks `cargo tree` for one crate at a time: the graph of the whole workspace would mix in the
+//! features that the other crates turn on.
 
 use std::collections::BTreeSet;
 

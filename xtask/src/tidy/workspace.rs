@@ -1,4 +1,5 @@
-//! What cargo knows about the workspace: its crates, what they declare, and what that resolves to with every feature.
+//! What cargo knows about the workspace: its crates, what they declare, and what that resolves to
+//! with every feature.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -42,7 +43,8 @@ impl Workspace {
         self.members().iter().map(|member| member.name.as_str()).collect()
     }
 
-    /// Every package of the resolved graph with the packages that it depends on directly, for whatever kind of target.
+    /// Every package of the resolved graph with the packages that it depends on directly, for
+    /// whatever kind of target.
     pub(super) fn resolved(&self) -> Vec<(&Package, Vec<&Package>)> {
         let nodes = self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
         let package = |id: &PackageId| self.metadata.packages.iter().find(|package| package.id == *id);

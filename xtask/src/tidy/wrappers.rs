@@ -1,6 +1,8 @@
-//! Which crates may depend on a crate from outside: the `[bans]` of deny.toml, read from there so that there is one list.
+//! Which crates may depend on a crate from outside: the `[bans]` of deny.toml, read from there so
+//! that there is one list.
 //!
-//! It checks the graph with all features, tests included, as cargo-deny does. It does not look at licenses or advisories.
+//! It checks the graph with all features, tests included, as cargo-deny does. It does not look at
+//! licenses or advisories.
 
 use anyhow::Context as _;
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! `relay-bin backup DIR`: a consistent copy of the store. A relay that uses the store is asked to write it; otherwise it is written
-//! here, by the same code.
+//! `relay-bin backup DIR`: a consistent copy of the store. A relay that uses the store is asked to
+//! write it; otherwise it is written here, by the same code.
 
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::net::Shutdown;
@@ -77,9 +77,9 @@ fn ask(storage: &Path, directory: &Path, with_key: bool, bar: &Progress) -> Resu
     Err(not_asked(io::Error::new(io::ErrorKind::UnexpectedEof, "it went away before the backup was whole")))
 }
 
-/// Whether it is root or the owner of the store who listens. In a directory that others may change, anybody can put a socket in the place
-/// of the relay's, and a file of its own in the place of the store's; so the owner of the file has to be that of the directory besides, or
-/// whoever asks.
+/// Whether it is root or the owner of the store who listens. In a directory that others may change,
+/// anybody can put a socket in the place of the relay's, and a file of its own in the place of the
+/// store's; so the owner of the file has to be that of the directory besides, or whoever asks.
 fn is_of_the_store(stream: &UnixStream, storage: &Path) -> io::Result<bool> {
     let listener = socket_peercred(stream)?.uid;
     let store = storage.join(relay_store_redb::INDEX_FILE).symlink_metadata()?;

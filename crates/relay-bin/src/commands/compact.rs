@@ -1,4 +1,5 @@
-//! `relay-bin compact`: reclaims what is expired, empties segments that have holes, writes the index anew.
+//! `relay-bin compact`: reclaims what is expired, empties segments that have holes, writes the
+//! index anew.
 
 use relay_core::Relay as _;
 

@@ -1,5 +1,6 @@
-//! `relay-bin export FILE`: every live item as a line of JSON. The file has its name only once it is whole, and nothing is left of one
-//! that is not. Standard output and pipes get the lines as they come.
+//! `relay-bin export FILE`: every live item as a line of JSON. The file has its name only once it
+//! is whole, and nothing is left of one that is not. Standard output and pipes get the lines as
+//! they come.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
@@ -46,7 +47,8 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new("-") || path == Path::new("/dev/stdout")
 }
 
-/// What lines can only go to as they come: standard output, a pipe, a device. `None` for the name of a file, which must not be there yet.
+/// What lines can only go to as they come: standard output, a pipe, a device. `None` for the name
+/// of a file, which must not be there yet.
 fn stream(path: &Path) -> Result<Option<File>, CommandError> {
     let failed = |source| CommandError::File { path: path.to_owned(), source };
     if is_stdout(path) {

@@ -1,6 +1,7 @@
-//! `relay-bin import FILE`: puts the items of an export at the end of their queues. A file is read twice: the first time tells whether
-//! all of it is good, before the store is touched. What can be read only once, such as a pipe, is imported as it comes, and a mistake
-//! in it stops the import there.
+//! `relay-bin import FILE`: puts the items of an export at the end of their queues. A file is read
+//! twice: the first time tells whether all of it is good, before the store is touched. What can be
+//! read only once, such as a pipe, is imported as it comes, and a mistake in it stops the import
+//! there.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _, SeekFrom};
@@ -115,7 +116,8 @@ impl Source {
                 Some(Fault::Io(error)) => return Err(self.partly(reader.line, error.to_string())),
                 Some(Fault::Line(what)) => return Err(self.partly(reader.line, what)),
                 None if is_last => {
-                    // The arrival numbers that were raised are durable with it, also where nothing was stored.
+                    // The arrival numbers that were raised are durable with it, also where nothing
+                    // was stored.
                     drop(wait_for(store.snapshots().take())?);
                     return Ok(imported);
                 }
@@ -140,7 +142,8 @@ impl Source {
 }
 
 impl Bundle {
-    /// The next items, none when all were read; and why there are not more, if something is wrong behind them.
+    /// The next items, none when all were read; and why there are not more, if something is wrong
+    /// behind them.
     fn read(reader: &mut Reader<BufReader<&File>>) -> (Self, Option<Fault>) {
         let mut bundle = Self { line: reader.line + 1, ..Self::default() };
         while bundle.items.len() < BUNDLE_ITEMS && bundle.bytes < BUNDLE_BYTES {

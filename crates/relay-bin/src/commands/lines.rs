@@ -1,4 +1,5 @@
-//! The lines of an export: how an item looks as JSON, and how a file of them is read. `docs/export.md` has the fields.
+//! The lines of an export: how an item looks as JSON, and how a file of them is read.
+//! `docs/export.md` has the fields.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _};
@@ -14,10 +15,12 @@ use serde::{Deserialize, Serialize};
 /// The version of the format that is written and read here.
 pub(super) const VERSION: u32 = 1;
 
-/// No store comes to give away half of all numbers; behind a larger one there would soon be none left.
+/// No store comes to give away half of all numbers; behind a larger one there would soon be none
+/// left.
 const ARRIVAL_NUMBER_MAX: u64 = u64::MAX / 2;
 
-/// What a line takes besides its payload, at most: recipient and kind may be all escapes, of six characters for a byte.
+/// What a line takes besides its payload, at most: recipient and kind may be all escapes, of six
+/// characters for a byte.
 const LINE_BYTES: u64 = 8 * 1024;
 
 /// Some editors put it in front of a text.
@@ -234,8 +237,8 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// What serde_json says, without the line that it believes to be in: it sees one alone. It quotes values, so as much as tells which one
-/// is meant.
+/// What serde_json says, without the line that it believes to be in: it sees one alone. It quotes
+/// values, so as much as tells which one is meant.
 fn said(error: &serde_json::Error) -> String {
     let text = excerpt(error, WORDS_BYTES_MAX);
     let what = text.split_once(" at line 1 column ").map_or(&*text, |(what, _)| what);

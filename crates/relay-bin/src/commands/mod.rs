@@ -1,5 +1,5 @@
-//! The commands that look after a store: what the operator does by hand. All but `backup` and `restore` need the store for
-//! themselves, and say so when a relay has it.
+//! The commands that look after a store: what the operator does by hand. All but `backup` and
+//! `restore` need the store for themselves, and say so when a relay has it.
 
 mod backup;
 mod compact;
@@ -35,11 +35,13 @@ pub enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write a consistent copy of the store into a new directory; a relay that uses it goes on and writes it itself
+    /// Write a consistent copy of the store into a new directory; a relay that uses it goes on and
+    /// writes it itself
     Backup {
         /// The directory, which is made, or is empty
         dir: PathBuf,
-        /// Copy the key file as well, so that clients' cursors stay good after a restore; keep that backup secret
+        /// Copy the key file as well, so that clients' cursors stay good after a restore; keep that
+        /// backup secret
         #[arg(long)]
         with_key: bool,
     },
@@ -53,12 +55,14 @@ pub enum StoreCommand {
         /// The file, which must not be there yet; a pipe; or - for standard output
         file: PathBuf,
     },
-    /// Put the items of such a file at the end of their queues, while no relay uses the store; may be repeated
+    /// Put the items of such a file at the end of their queues, while no relay uses the store; may
+    /// be repeated
     Import {
         /// The file; a pipe; or - for standard input
         file: PathBuf,
     },
-    /// Reclaim what is expired, and give back all the space that can be given back, while no relay uses the store
+    /// Reclaim what is expired, and give back all the space that can be given back, while no relay
+    /// uses the store
     Compact,
 }
 

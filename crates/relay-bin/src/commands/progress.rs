@@ -1,4 +1,5 @@
-//! How far a long command has come: a bar on standard error if that is a terminal, and nothing otherwise.
+//! How far a long command has come: a bar on standard error if that is a terminal, and nothing
+//! otherwise.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 

@@ -1,4 +1,5 @@
-//! `relay-bin restore DIR`: brings a backup back as the store, with the key file if the backup has one, and then reads all of it.
+//! `relay-bin restore DIR`: brings a backup back as the store, with the key file if the backup has
+//! one, and then reads all of it.
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! `relay-bin stats`: what the store holds and takes. It reads the first item of each queue and no other.
+//! `relay-bin stats`: what the store holds and takes. It reads the first item of each queue and no
+//! other.
 
 use relay_core::Timestamp;
 use relay_store_redb::{Files, Stats};

@@ -1,4 +1,5 @@
-//! `relay-bin verify`: recounts the store. It mends nothing, but opening a store replays its journal, as a start does.
+//! `relay-bin verify`: recounts the store. It mends nothing, but opening a store replays its
+//! journal, as a start does.
 
 use relay_core::Usage;
 use relay_store_redb::{Contents, verify_index};
@@ -15,7 +16,8 @@ pub(super) fn run(config: &RelayConfig) -> Result<Outcome, CommandError> {
     recount(config)
 }
 
-/// Reads all of a store: first the pages of its index, which nobody may have open meanwhile, then everything else.
+/// Reads all of a store: first the pages of its index, which nobody may have open meanwhile, then
+/// everything else.
 pub(super) fn recount(config: &RelayConfig) -> Result<Outcome, CommandError> {
     let mut findings = verify_index(&config.storage.path, wiring::store_options(config).cache_bytes)?;
     let store = open(config)?;

@@ -1,5 +1,5 @@
-//! What could never work, and what is merely odd, about a whole configuration. Pure: opens no file, resolves no
-//! name, and does not know where a value came from.
+//! What could never work, and what is merely odd, about a whole configuration. Pure: opens no file,
+//! resolves no name, and does not know where a value came from.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -17,7 +17,8 @@ pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 /// Entries that one acknowledgement may list.
 const ACK_ENTRIES_MAX: u64 = relay_core::Ack::ITEMS_MAX as u64;
 
-/// A store takes up to 48 MiB when nothing lives in it, and a bound has to be left again by a sixteenth of it.
+/// A store takes up to 48 MiB when nothing lives in it, and a bound has to be left again by a
+/// sixteenth of it.
 const STORE_BYTES_LEAST: u64 = 64 << 20;
 
 /// What is built into this program.
@@ -152,7 +153,8 @@ fn check_names(config: &RelayConfig, findings: &mut Findings) {
     }
 }
 
-/// Whether a resolver could know this name. A name that ends in a number is an IPv4 address with a mistake in it.
+/// Whether a resolver could know this name. A name that ends in a number is an IPv4 address with a
+/// mistake in it.
 fn is_host_name(host: &str) -> bool {
     const LONGEST: usize = 253;
     let letters = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
@@ -201,8 +203,8 @@ fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
     }
 }
 
-/// Who sets one of these wants TLS, or even clients with certificates. To serve clear text to everybody instead would be the worst
-/// way to misunderstand that.
+/// Who sets one of these wants TLS, or even clients with certificates. To serve clear text to
+/// everybody instead would be the worst way to misunderstand that.
 fn refuse_unused_tls(tls: Option<&TlsConfig>, findings: &mut Findings) {
     let Some(tls) = tls else { return };
     let is_set = |path: &Path| !path.as_os_str().is_empty();
@@ -246,8 +248,8 @@ fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
     }
 }
 
-/// Addresses are compared in their own family, so a network in the mapped form of IPv6 would match none. From text, those that are
-/// IPv4 networks have become such already.
+/// Addresses are compared in their own family, so a network in the mapped form of IPv6 would match
+/// none. From text, those that are IPv4 networks have become such already.
 fn check_proxies(rates: &RateLimitConfig, findings: &mut Findings) {
     for network in rates.trusted_proxies.iter().filter(|network| value::is_mapped(network)) {
         findings.refuse(

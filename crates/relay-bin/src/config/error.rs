@@ -9,8 +9,8 @@ pub struct Problem {
     pub key: Option<String>,
     /// What is wrong and what is allowed.
     pub message: String,
-    /// Where it stands: a file and line, an environment variable, a flag. None when nobody gave a value, or when
-    /// the configuration was built by hand.
+    /// Where it stands: a file and line, an environment variable, a flag. None when nobody gave a
+    /// value, or when the configuration was built by hand.
     pub origin: Option<String>,
 }
 
@@ -25,7 +25,8 @@ impl ConfigErrors {
         (!problems.is_empty()).then_some(Self { problems })
     }
 
-    /// The mistakes: the file's first, then the environment's, the command line's, and what does not fit together.
+    /// The mistakes: the file's first, then the environment's, the command line's, and what does
+    /// not fit together.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems

@@ -1,5 +1,6 @@
-//! The one table of keys: name, what a value may be, and where it lies in [`RelayConfig`]. Reading, checking and
-//! printing go through it, so that none of them can forget a key. Reads and prints nothing itself.
+//! The one table of keys: name, what a value may be, and where it lies in [`RelayConfig`]. Reading,
+//! checking and printing go through it, so that none of them can forget a key. Reads and prints
+//! nothing itself.
 
 use std::path::Path;
 
@@ -181,7 +182,8 @@ fn tables() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// A name a few letters away, or the same last word in another table. A guess that is far off would mislead.
+/// A name a few letters away, or the same last word in another table. A guess that is far off would
+/// mislead.
 fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     const LONGEST: usize = 64;
     if name.len() > LONGEST {
@@ -198,7 +200,8 @@ fn whole_number(min: u64, max: u64) -> String {
     format!("a whole number from {min} to {max}")
 }
 
-/// Paths that are no text are refused by the check, so a configuration that can work is printed exactly.
+/// Paths that are no text are refused by the check, so a configuration that can work is printed
+/// exactly.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -1,9 +1,9 @@
-//! What an operator may set: the types, and the three ways to a checked configuration (`load`, `from_toml`,
-//! or a `RelayConfig` built by hand and `validate`).
+//! What an operator may set: the types, and the three ways to a checked configuration (`load`,
+//! `from_toml`, or a `RelayConfig` built by hand and `validate`).
 //!
-//! Opens no file but the one it is told, and reads neither the environment nor the command line: whoever calls
-//! `load` hands them in. Nothing here panics on what an operator wrote, and nothing is changed silently: a value
-//! is taken as it stands or refused in words.
+//! Opens no file but the one it is told, and reads neither the environment nor the command line:
+//! whoever calls `load` hands them in. Nothing here panics on what an operator wrote, and nothing
+//! is changed silently: a value is taken as it stands or refused in words.
 
 mod check;
 mod error;
@@ -29,7 +29,8 @@ const LIBRARY_ADDRESS: &str = "127.0.0.1:0";
 /// Several embedded relays may share a machine, so none takes a fixed port unasked.
 const LIBRARY_ADMIN_ADDRESS: &str = "";
 
-/// Everything a relay can be told. Plain data: any value can be built, `validate` says whether it can work.
+/// Everything a relay can be told. Plain data: any value can be built, `validate` says whether it
+/// can work.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RelayConfig {
     /// `host:port` to listen on; port 0 lets the system choose.
@@ -76,7 +77,8 @@ pub struct TlsConfig {
     /// When given, clients must show a certificate signed by one of these authorities (mTLS).
     #[serde(default)]
     pub client_ca_pem_path: Option<PathBuf>,
-    /// Lists of the certificates that those authorities have revoked. Needs [`TlsConfig::client_ca_pem_path`].
+    /// Lists of the certificates that those authorities have revoked. Needs
+    /// [`TlsConfig::client_ca_pem_path`].
     #[serde(default)]
     pub client_crl_pem_path: Option<PathBuf>,
 }
@@ -102,24 +104,27 @@ pub struct ServerConfig {
     pub max_inflight_bytes: u64,
     /// Whether `/stats` and `/openapi.json` are there for everybody.
     pub public_stats: bool,
-    /// Host names by which clients call the relay, `*` for any; empty: any, but from a browser those of loopback alone when `address`
-    /// is loopback.
+    /// Host names by which clients call the relay, `*` for any; empty: any, but from a browser
+    /// those of loopback alone when `address` is loopback.
     pub allowed_hosts: Vec<String>,
 }
 
 /// What is shown to whoever runs the relay, on an address of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct AdminConfig {
-    /// `host:port` of `/metrics`, never the public one; empty: nowhere, which is the default of an embedded relay.
+    /// `host:port` of `/metrics`, never the public one; empty: nowhere, which is the default of an
+    /// embedded relay.
     pub address: String,
-    /// Host names by which it may be called, `*` for any; empty: those of loopback when `address` is loopback, else any.
+    /// Host names by which it may be called, `*` for any; empty: those of loopback when `address`
+    /// is loopback, else any.
     pub allowed_hosts: Vec<String>,
 }
 
 /// Which other web pages may ask, in a browser.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CorsConfig {
-    /// Origins as browsers write them, such as `https://app.example.org` or `tauri://localhost`. Empty: none.
+    /// Origins as browsers write them, such as `https://app.example.org` or `tauri://localhost`.
+    /// Empty: none.
     pub allowed_origins: Vec<String>,
 }
 
@@ -134,18 +139,19 @@ pub struct StorageConfig {
     pub cache_bytes: u64,
     /// Bytes that stay free on the file system; with less, pushes are refused. 0: none.
     pub min_free_bytes: u64,
-    /// Bytes that the store's files may take together, or the whole store in memory; with more, pushes are refused. 0: no bound
-    /// for files, and 256 MiB in memory.
+    /// Bytes that the store's files may take together, or the whole store in memory; with more,
+    /// pushes are refused. 0: no bound for files, and 256 MiB in memory.
     pub max_bytes: u64,
-    /// The store begins with the time of the machine's clock, however much later that is than its own.
+    /// The store begins with the time of the machine's clock, however much later that is than its
+    /// own.
     pub trust_clock: bool,
 }
 
 /// The relay's own secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct PrivacyConfig {
-    /// The file with the key of the cursors, made at the first start. Empty: `relay.key` in the directory of a
-    /// [`StorageKind::Redb`] store; a new key at each start with any other store.
+    /// The file with the key of the cursors, made at the first start. Empty: `relay.key` in the
+    /// directory of a [`StorageKind::Redb`] store; a new key at each start with any other store.
     pub key_path: PathBuf,
 }
 
@@ -189,7 +195,8 @@ pub struct RateLimitConfig {
     pub per_ip_rps: u32,
     /// Requests that one address may send at once.
     pub burst: u32,
-    /// Milliseconds that a request over its rate waits for its turn before it is refused; 0 refuses at once.
+    /// Milliseconds that a request over its rate waits for its turn before it is refused; 0 refuses
+    /// at once.
     pub max_wait_ms: u64,
     /// Bytes of pushes per second from one address; 0: no bound.
     pub push_bytes_per_second: u64,
@@ -197,7 +204,8 @@ pub struct RateLimitConfig {
     pub push_per_recipient_rps: u32,
     /// Seconds that an address is shut out; 0 never shuts out.
     pub ban_seconds: u64,
-    /// Seconds within one minute, each with more than four times the rate in it, before an address is shut out.
+    /// Seconds within one minute, each with more than four times the rate in it, before an address
+    /// is shut out.
     pub ban_threshold: u32,
     /// Leading bits by which IPv6 addresses count as one, 1 to 128.
     pub ipv6_prefix: u8,
@@ -222,12 +230,14 @@ pub struct EndpointRateLimit {
     pub ack_rps: u32,
 }
 
-/// Where a configuration comes from. The later field wins over the earlier; the shipped file lies below all.
+/// Where a configuration comes from. The later field wins over the earlier; the shipped file lies
+/// below all.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The file given by `--config`.
     pub file: Option<PathBuf>,
-    /// Environment variables as name and value. Names that do not start with `RELAY__` are passed over.
+    /// Environment variables as name and value. Names that do not start with `RELAY__` are passed
+    /// over.
     pub env: Vec<(String, String)>,
     /// What the command line says.
     pub overrides: Overrides,
@@ -265,7 +275,8 @@ impl RelayConfig {
         )
     }
 
-    /// Reads a configuration from TOML text, over the defaults of an embedded relay ([`RelayConfig::default`]).
+    /// Reads a configuration from TOML text, over the defaults of an embedded relay
+    /// ([`RelayConfig::default`]).
     ///
     /// # Errors
     /// Every mistake at once, each with its key and its line.
@@ -274,7 +285,8 @@ impl RelayConfig {
         source::resolve(base, Layer::toml(text, "").map(Some), Vec::new())
     }
 
-    /// Checks a configuration that was built by hand, by the rules of `load`. Returns what is odd, for the log.
+    /// Checks a configuration that was built by hand, by the rules of `load`. Returns what is odd,
+    /// for the log.
     ///
     /// # Errors
     /// Every value that could never work, at once.

@@ -1,4 +1,5 @@
-//! The configuration in force as TOML text, every key with its value. Explains nothing: the shipped file does.
+//! The configuration in force as TOML text, every key with its value. Explains nothing: the shipped
+//! file does.
 
 use toml::Value;
 

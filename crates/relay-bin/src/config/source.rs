@@ -1,8 +1,9 @@
-//! The layers of a configuration: shipped file, the operator's file, environment, command line. Each is parsed key
-//! by key with the place of every value kept, then the `config` crate lays them over each other.
+//! The layers of a configuration: shipped file, the operator's file, environment, command line.
+//! Each is parsed key by key with the place of every value kept, then the `config` crate lays them
+//! over each other.
 //!
-//! Reads no environment of its own. Only values of known keys that parsed get into a layer, so nothing that an
-//! operator wrote can take a meaning in the merge that it did not have here.
+//! Reads no environment of its own. Only values of known keys that parsed get into a layer, so
+//! nothing that an operator wrote can take a meaning in the merge that it did not have here.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -62,7 +63,8 @@ impl Layer {
         self
     }
 
-    /// The operator's file. Fails when it cannot be read or is not TOML, so that nothing is known of its keys.
+    /// The operator's file. Fails when it cannot be read or is not TOML, so that nothing is known
+    /// of its keys.
     pub(super) fn file(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
         let text = read_file(path).map_err(|message| problem(None, message, name.clone()))?;
@@ -182,7 +184,8 @@ pub(super) fn resolve(
     file: Result<Option<Layer>, Problem>,
     above: Vec<Layer>,
 ) -> Result<Loaded, ConfigErrors> {
-    // What fits together cannot be told while a file's keys are unknown: half of it may stand there.
+    // What fits together cannot be told while a file's keys are unknown: half of it may stand
+    // there.
     let complete = file.is_ok();
     let (file, mut problems) = match file {
         Ok(layer) => (layer, Vec::new()),
@@ -258,7 +261,8 @@ fn known(name: &str) -> String {
     }
 }
 
-/// A full name. A leaf that TOML would have to quote is quoted, so that a dot in it is no step into a table.
+/// A full name. A leaf that TOML would have to quote is quoted, so that a dot in it is no step into
+/// a table.
 fn join(prefix: &str, leaf: &str) -> String {
     let leaf = plain(leaf);
     if prefix.is_empty() { leaf } else { format!("{prefix}.{leaf}") }

@@ -1,5 +1,6 @@
-//! One value, from TOML or from plain text, parsed as what its key holds. Knows nothing of files and variables,
-//! and never guesses: the text "1" for an address stays text, and 1.5 or "8" is no whole number in TOML.
+//! One value, from TOML or from plain text, parsed as what its key holds. Knows nothing of files
+//! and variables, and never guesses: the text "1" for an address stays text, and 1.5 or "8" is no
+//! whole number in TOML.
 
 use std::net::IpAddr;
 
@@ -44,7 +45,8 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
     }
 }
 
-/// Parses a value of an environment variable: text is taken as it is, a list is separated by commas.
+/// Parses a value of an environment variable: text is taken as it is, a list is separated by
+/// commas.
 pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
     match &key.kind {
         Kind::Text(_) => Ok(given.into()),
@@ -106,8 +108,8 @@ fn choice(key: &Key, choices: &[&str], given: &str) -> Parsed {
     Err(vec![unfit(key, &quoted(given))])
 }
 
-/// Holds a number to what its field can take. The least value is left to the check of the whole, which knows
-/// whether rate limiting is on.
+/// Holds a number to what its field can take. The least value is left to the check of the whole,
+/// which knows whether rate limiting is on.
 fn whole_number(key: &Key, number: Option<i128>, found: &str) -> Parsed {
     number
         .and_then(|number| u64::try_from(number).ok())
@@ -130,8 +132,8 @@ fn networks<'a>(items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed 
     if problems.is_empty() { Ok(networks.into()) } else { Err(problems) }
 }
 
-/// A network, or a single address as the network of itself alone. One of IPv4 that is written in the form of IPv6 is one of IPv4, as
-/// the addresses are that it is held against.
+/// A network, or a single address as the network of itself alone. One of IPv4 that is written in
+/// the form of IPv6 is one of IPv4, as the addresses are that it is held against.
 fn network(text: &str) -> Option<IpNet> {
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
     let prefix = network.prefix_len().checked_sub(MAPPED_PREFIX).filter(|_| is_mapped(&network));

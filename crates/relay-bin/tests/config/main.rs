@@ -1,4 +1,5 @@
-//! Configuration as an operator meets it: file, environment and flags in, values or sentences out. Starts no relay.
+//! Configuration as an operator meets it: file, environment and flags in, values or sentences out.
+//! Starts no relay.
 
 #![cfg(all(feature = "redb", feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]

@@ -54,7 +54,8 @@ fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 proptest! {
-    /// Whatever is given, the answer is a configuration that prints and reads back, or lines to read.
+    /// Whatever is given, the answer is a configuration that prints and reads back, or lines to
+    /// read.
     #[test]
     fn nothing_given_can_break_loading(text in prop_oneof![toml_like(), any::<String>()], env in variables(), address in any::<Option<String>>()) {
         let from_text = RelayConfig::from_toml(&text);

@@ -68,7 +68,8 @@ fn documented_defaults() -> RelayConfig {
     }
 }
 
-/// Every key: name, a value in TOML, the same in the environment, and whether a configuration has it.
+/// Every key: name, a value in TOML, the same in the environment, and whether a configuration has
+/// it.
 pub(crate) type Row = (&'static str, &'static str, &'static str, fn(&RelayConfig) -> bool);
 
 pub(crate) const EVERY_KEY: &[Row] = &[

@@ -1,4 +1,5 @@
-//! A clock moved by hand. It never moves on its own, and neither does the time that passes beside it.
+//! A clock moved by hand. It never moves on its own, and neither does the time that passes beside
+//! it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -67,7 +67,8 @@ pub fn run_scenarios<H: Harness>(harness: &mut H) -> Result<(), Failure> {
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
 }
 
-/// Runs random operations on the store and on the [`Model`](super::Model), as many as the harness plans.
+/// Runs random operations on the store and on the [`Model`](super::Model), as many as the harness
+/// plans.
 ///
 /// # Errors
 /// The shortest sequence found on which they do not agree, and the seed that leads there.
@@ -88,8 +89,8 @@ pub fn run_operations<H: Harness>(harness: &mut H) -> Result<(), Failure> {
     })
 }
 
-/// Runs these operations on the store and on the [`Model`](super::Model), and recounts the store after every
-/// `verify_every` of them.
+/// Runs these operations on the store and on the [`Model`](super::Model), and recounts the store
+/// after every `verify_every` of them.
 ///
 /// # Errors
 /// The first operation on which they do not agree.

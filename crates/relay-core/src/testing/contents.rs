@@ -1,5 +1,6 @@
-//! Makes items out of short names, always the same out of the same. It never makes the same content for two
-//! names, two chunks or two queues, so that a payload that ends up in the wrong place is noticed.
+//! Makes items out of short names, always the same out of the same. It never makes the same content
+//! for two names, two chunks or two queues, so that a payload that ends up in the wrong place is
+//! noticed.
 
 use bytes::Bytes;
 

@@ -12,8 +12,8 @@ use crate::relay::Relay;
 /// How the suite gets at a store.
 ///
 /// The suite runs one relay at a time, and uses as a cursor only what that relay gave as
-/// [`Page::next`](crate::Page::next), so that a relay may stand behind a protocol that shows no arrival
-/// numbers.
+/// [`Page::next`](crate::Page::next), so that a relay may stand behind a protocol that shows no
+/// arrival numbers.
 pub trait Harness: Sync {
     /// The relay under test.
     type Relay: Relay;
@@ -25,7 +25,8 @@ pub trait Harness: Sync {
 
     /// Closes a relay and opens what it left under other rules.
     ///
-    /// # Errors The relay itself, untouched, when nothing of it would survive. What a scenario asks for
+    /// # Errors
+    /// The relay itself, untouched, when nothing of it would survive. What a scenario asks for
     /// afterwards is then left out.
     fn reopen(
         &mut self,
@@ -45,8 +46,8 @@ pub trait Harness: Sync {
         self.block_on(relay.sweep())
     }
 
-    /// Recounts the store and lists what does not add up, as [`verify::recount`](crate::verify::recount)
-    /// does.
+    /// Recounts the store and lists what does not add up, as
+    /// [`verify::recount`](crate::verify::recount) does.
     fn verify(&mut self, relay: &Self::Relay) -> Vec<String>;
 
     /// How much is tried.
@@ -66,8 +67,8 @@ pub struct Plan {
     pub verify_every: usize,
     /// Where randomness begins.
     pub seed: u64,
-    /// The file that keeps what once failed, relative to the package under test: it is run first, and written
-    /// on a failure. `None` keeps nothing.
+    /// The file that keeps what once failed, relative to the package under test: it is run first,
+    /// and written on a failure. `None` keeps nothing.
     pub regressions: Option<&'static str>,
 }
 

@@ -1,9 +1,9 @@
 //! What it takes to trust a store: a clock moved by hand, scenarios as text, a naive model, and the
-//! conformance suite that puts them to work on any [`Relay`](crate::Relay). It is for tests and never part of
-//! a running relay.
+//! conformance suite that puts them to work on any [`Relay`](crate::Relay). It is for tests and
+//! never part of a running relay.
 //!
-//! A store implements [`Harness`] and calls [`conformance()`]. What is checked comes in three parts, each of
-//! which can be run alone:
+//! A store implements [`Harness`] and calls [`conformance()`]. What is checked comes in three
+//! parts, each of which can be run alone:
 //!
 //! - [`run_scenarios`]: the files of `scenarios/`, see [`scenario`] for their format;
 //! - [`run_operations`]: random [`Op`]s on the store and on the [`Model`], which must always agree;
@@ -30,8 +30,8 @@ pub use model::Model;
 pub use operations::Op;
 pub use scenario::Scenario;
 
-/// What a store did wrong, or what is wrong with a scenario, for a person: where it was, what was expected
-/// and what was got.
+/// What a store did wrong, or what is wrong with a scenario, for a person: where it was, what was
+/// expected and what was got.
 ///
 /// `Debug` shows the text as it is, so that it can be read when a test unwraps it.
 #[derive(Clone, PartialEq, Eq)]

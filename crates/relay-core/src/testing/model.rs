@@ -1,5 +1,5 @@
-//! A relay that is too simple to be wrong: one list, searched from end to end. It shares the types of this
-//! crate with the rules and not a line of their code, and it is never fast.
+//! A relay that is too simple to be wrong: one list, searched from end to end. It shares the types
+//! of this crate with the rules and not a line of their code, and it is never fast.
 
 use std::num::NonZeroU64;
 
@@ -12,7 +12,8 @@ use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 use crate::store::Item;
 use crate::time::Timestamp;
 
-/// What a relay has to do, spelled out. Its arrival numbers are its own: those of a store may have gaps.
+/// What a relay has to do, spelled out. Its arrival numbers are its own: those of a store may have
+/// gaps.
 #[derive(Clone, Debug)]
 pub struct Model {
     limits: Limits,

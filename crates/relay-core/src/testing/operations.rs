@@ -1,5 +1,5 @@
-//! What may be asked of a relay, in random order. There are few recipients, names, sizes and steps in time,
-//! so that they meet often: what never collides tests nothing.
+//! What may be asked of a relay, in random order. There are few recipients, names, sizes and steps
+//! in time, so that they meet often: what never collides tests nothing.
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{collection, option, sample};
@@ -24,8 +24,8 @@ pub enum Op {
     Pull {
         /// The queue.
         recipient: usize,
-        /// After which of the cursors that this queue has given so far, counted round and round; from the
-        /// front, when it has given none.
+        /// After which of the cursors that this queue has given so far, counted round and round;
+        /// from the front, when it has given none.
         after: Option<usize>,
         /// The most items wanted.
         max: Option<u64>,
@@ -74,8 +74,8 @@ pub const MESSAGES: [&str; 4] = ["m0", "m1", "m2", "m3"];
 /// How many chunks each message has.
 pub const CHUNKS: u32 = 2;
 
-/// By how much the clock is moved. The ends of the dedup window and of the TTL stand there twice: an error of a
-/// millisecond shows only to who arrives exactly then.
+/// By how much the clock is moved. The ends of the dedup window and of the TTL stand there twice:
+/// an error of a millisecond shows only to who arrives exactly then.
 const STEPS_MS: &[u64] = &[1, 999, 1_000, 3_000, 4_000, 4_000, 9_999, 10_000, 10_000, 30_000];
 
 const STEPS_BACK_MS: &[u64] = &[1, 2_000, 20_000];
@@ -83,8 +83,8 @@ const STEPS_BACK_MS: &[u64] = &[1, 2_000, 20_000];
 /// An empty payload, one just too large, and some that fill quotas and pages to the last byte.
 const PAYLOADS_BYTES: &[usize] = &[0, 1, 5, 10, 20, 21];
 
-/// The rules of a random run. It begins with the first ones; the others differ in what may change between two
-/// runs of a relay.
+/// The rules of a random run. It begins with the first ones; the others differ in what may change
+/// between two runs of a relay.
 pub fn rules() -> [Limits; 4] {
     let base = Limits {
         message_bytes_max: 20,
@@ -111,8 +111,8 @@ pub fn operations(length_max: usize) -> impl Strategy<Value = Vec<Op>> {
 /// The most operations that bytes stand for.
 const FROM_BYTES_MAX: usize = 200;
 
-/// The operations that these bytes stand for. All bytes stand for some, and a byte more or less changes little of
-/// the rest, which is what fuzzers like.
+/// The operations that these bytes stand for. All bytes stand for some, and a byte more or less
+/// changes little of the rest, which is what fuzzers like.
 pub fn from_bytes(bytes: &[u8]) -> Vec<Op> {
     let mut rest = bytes.iter().copied();
     let mut ops = Vec::new();

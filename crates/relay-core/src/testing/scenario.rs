@@ -1,8 +1,8 @@
-//! Scenarios: what a relay is asked and what it must answer, as text. It compares what is answered with what
-//! is written and judges nothing itself.
+//! Scenarios: what a relay is asked and what it must answer, as text. It compares what is answered
+//! with what is written and judges nothing itself.
 //!
-//! A scenario is a file of lines. `#` begins a comment, blank lines separate. A line is a command and, behind
-//! an arrow, its answer. The clock stands still but for `advance` and `clock`.
+//! A scenario is a file of lines. `#` begins a comment, blank lines separate. A line is a command
+//! and, behind an arrow, its answer. The clock stands still but for `advance` and `clock`.
 //!
 //! ```text
 //! limits items=3 bytes=100 message=50 ttl=15d dedup=300s page=2 page_bytes=64   # before everything else
@@ -25,12 +25,12 @@
 //! verify                                         # recounts the store; also done at the end
 //! ```
 //!
-//! Refusals are `rejected quota count 3/3`, `rejected quota bytes 90/100` (what is used and the quota) and
-//! `rejected too_large 50`. An item that is shown is compared with what was stored; one that differs is
-//! followed by what is wrong with it.
+//! Refusals are `rejected quota count 3/3`, `rejected quota bytes 90/100` (what is used and the
+//! quota) and `rejected too_large 50`. An item that is shown is compared with what was stored; one
+//! that differs is followed by what is wrong with it.
 //!
-//! A relay need not know a time at which nobody asked it anything: before `clock` there should be a pull.
-//! What `clock` does to a relay that is reopened before the clock has caught up is left open.
+//! A relay need not know a time at which nobody asked it anything: before `clock` there should be a
+//! pull. What `clock` does to a relay that is reopened before the clock has caught up is left open.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,8 +67,8 @@ impl Scenario {
         Ok(Self { file: file.to_owned(), parsed })
     }
 
-    /// Runs it on a new store. It ends early, and well, when the store has to be reopened and nothing would
-    /// survive that.
+    /// Runs it on a new store. It ends early, and well, when the store has to be reopened and
+    /// nothing would survive that.
     ///
     /// # Errors
     /// The file, the first line that went otherwise, what was expected and what was got.
@@ -117,7 +117,8 @@ struct Names<'a> {
 }
 
 impl<H: Harness> Run<'_, H> {
-    /// Does it, and writes the answer as a scenario would. Nothing, when the store cannot be reopened.
+    /// Does it, and writes the answer as a scenario would. Nothing, when the store cannot be
+    /// reopened.
     fn step(&mut self, relay: H::Relay, command: &Command) -> Option<(H::Relay, String)> {
         let answer = match command {
             Command::Push { envelope } => self.push(&relay, envelope),

@@ -1,5 +1,5 @@
-//! What only shows when many threads ask at once, or when a queue is deep. It waits for threads and for
-//! nothing else, so that it always ends.
+//! What only shows when many threads ask at once, or when a queue is deep. It waits for threads and
+//! for nothing else, so that it always ends.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -68,8 +68,8 @@ fn push_one_item<H: Harness>(harness: &H, relay: &H::Relay, _: &ManualClock) -> 
     same("items in the queue", &drain(harness, relay, "alice")?.len(), &ITEMS_EACH)
 }
 
-/// Nothing is lost or doubled, each thread's items stay in order, and one who follows the cursor at the same
-/// time misses none.
+/// Nothing is lost or doubled, each thread's items stay in order, and one who follows the cursor at
+/// the same time misses none.
 fn push_into_one_queue<H: Harness>(harness: &H, relay: &H::Relay, _: &ManualClock) -> Result<(), String> {
     let done = AtomicBool::new(false);
     let followed = thread::scope(|scope| {
@@ -153,8 +153,8 @@ fn many_queues<H: Harness>(harness: &H, relay: &H::Relay, clock: &ManualClock) -
     same("swept again", &sweep(harness, relay)?, &Swept::default())
 }
 
-/// Follows a queue from cursor to cursor until all pushes are `done`, then to its end, and tells all that it
-/// saw.
+/// Follows a queue from cursor to cursor until all pushes are `done`, then to its end, and tells
+/// all that it saw.
 fn follow<H: Harness>(harness: &H, relay: &H::Relay, done: &AtomicBool) -> Result<Vec<ItemId>, String> {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {

@@ -1,5 +1,6 @@
-//! Runs operations on a store and on the model, and compares. It looks at a store only through [`Relay`] and
-//! what its harness offers, and knows a cursor only as something that an earlier page gave.
+//! Runs operations on a store and on the model, and compares. It looks at a store only through
+//! [`Relay`] and what its harness offers, and knows a cursor only as something that an earlier page
+//! gave.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -111,8 +112,8 @@ impl<H: Harness> Trial<'_, H> {
         same(&got, &self.model.sweep())
     }
 
-    /// A relay need not know a time at which nobody asked it anything, so it is asked before the clock is set
-    /// back.
+    /// A relay need not know a time at which nobody asked it anything, so it is asked before the
+    /// clock is set back.
     fn set_back(&mut self, relay: &H::Relay, ms: u64) -> Result<(), String> {
         self.pull(relay, &queue(0)?, None, None)?;
         let earlier = self.clock.now().as_ms().saturating_sub(ms);
@@ -120,8 +121,8 @@ impl<H: Harness> Trial<'_, H> {
         Ok(())
     }
 
-    /// What a clock does while a relay is not running is not the relay's affair: it does not start in its own
-    /// past.
+    /// What a clock does while a relay is not running is not the relay's affair: it does not start
+    /// in its own past.
     fn reopen(&mut self, relay: H::Relay, number: usize) -> H::Relay {
         self.clock.set(self.clock.now().max(self.model.now()));
         let Some(limits) = rules().into_iter().nth(number) else { return relay };
@@ -186,8 +187,8 @@ fn envelope(
     content.envelope().map_err(|rejection| rejection.to_string())
 }
 
-/// A page without its arrival numbers, which are the store's own: the items, whether more follow, and how
-/// many.
+/// A page without its arrival numbers, which are the store's own: the items, whether more follow,
+/// and how many.
 fn visible(page: Page) -> (Vec<Item<Bytes>>, bool, u64) {
     let items = page.items.into_iter().map(|item| Item { seq: Seq::ZERO, ..item }).collect();
     (items, page.next.is_some(), page.remaining)

@@ -1,4 +1,5 @@
-//! Takes a line of a scenario apart, and reads the words that are numbers, durations and recipients. It knows no command.
+//! Takes a line of a scenario apart, and reads the words that are numbers, durations and
+//! recipients. It knows no command.
 
 use std::iter::Peekable;
 use std::str::{Chars, FromStr};

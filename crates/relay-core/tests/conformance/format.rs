@@ -1,5 +1,5 @@
-//! The text format of scenarios: what is wrong with a text is told with file, line and what was expected
-//! there.
+//! The text format of scenarios: what is wrong with a text is told with file, line and what was
+//! expected there.
 
 use relay_core::testing::Scenario;
 

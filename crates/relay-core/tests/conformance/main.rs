@@ -1,5 +1,5 @@
-//! The conformance suite over the relay in memory, and the proof that the suite and the recount notice what
-//! they are for.
+//! The conformance suite over the relay in memory, and the proof that the suite and the recount
+//! notice what they are for.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

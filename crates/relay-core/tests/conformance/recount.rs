@@ -35,7 +35,8 @@ enum Lie {
     EmptyQueueKept,
 }
 
-/// Tables that are in order: alice has two items and one acked name, bob has nothing but an acked name.
+/// Tables that are in order: alice has two items and one acked name, bob has nothing but an acked
+/// name.
 struct Lying {
     tables: MemoryTables,
     lie: Lie,

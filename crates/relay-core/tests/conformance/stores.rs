@@ -1,5 +1,5 @@
-//! Relays to run the suite on: the one in memory, and one that keeps its tables when it is reopened and can
-//! be given a flaw.
+//! Relays to run the suite on: the one in memory, and one that keeps its tables when it is reopened
+//! and can be given a flaw.
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -1,5 +1,5 @@
-//! A suite that passes everything proves nothing: each flaw here must be found, by the parts that are there
-//! to find it.
+//! A suite that passes everything proves nothing: each flaw here must be found, by the parts that
+//! are there to find it.
 
 use relay_core::testing::{run_operations, run_scenarios, run_threads};
 

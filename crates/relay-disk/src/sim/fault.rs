@@ -29,7 +29,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The next call of the class fails, once, and does nothing. The fields tell what else can be had.
+    /// The next call of the class fails, once, and does nothing. The fields tell what else can be
+    /// had.
     pub fn next(class: Option<Class>, kind: io::ErrorKind) -> Self {
         Self { class, at: 0, times: 1, kind, partly: 0 }
     }

@@ -1,4 +1,5 @@
-//! Random numbers that are the same for the same seed, for choices that need no more than to be spread out.
+//! Random numbers that are the same for the same seed, for choices that need no more than to be
+//! spread out.
 
 /// The generator known as SplitMix64.
 #[derive(Debug)]

@@ -119,7 +119,8 @@ impl State {
     }
 
     pub(super) fn sync_names(&mut self) -> io::Result<()> {
-        // A file system keeps a journal of its names: what one sync could not make durable, the next one does.
+        // A file system keeps a journal of its names: what one sync could not make durable, the
+        // next one does.
         self.begin(Class::Sync).plain()?;
         self.names.sync();
         let named: BTreeSet<NodeId> = self.names.current().values().copied().collect();
@@ -185,7 +186,8 @@ impl State {
         if wanted > node.reserved.max(had) { Err(io::ErrorKind::StorageFull.into()) } else { verdict.plain() }
     }
 
-    /// What is brought onto the disk is no more durable for it; but when that fails, a sync does not tell of it any more.
+    /// What is brought onto the disk is no more durable for it; but when that fails, a sync does
+    /// not tell of it any more.
     pub(super) fn write_back(&mut self, node: NodeId, offset: u64, len: usize) -> io::Result<()> {
         let verdict = self.begin(Class::Write);
         let end = position(offset)?.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
@@ -395,7 +397,8 @@ fn write(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     }
 }
 
-/// The length becomes that of the whole write; sectors that are missing keep what they had, or zeros.
+/// The length becomes that of the whole write; sectors that are missing keep what they had, or
+/// zeros.
 fn write_some_sectors(file: &mut Vec<u8>, offset: usize, bytes: &[u8], random: &mut Random) {
     file.resize(file.len().max(offset + bytes.len()), 0);
     let (first, rest) = bytes.split_at(bytes.len().min(SECTOR_BYTES - offset % SECTOR_BYTES));

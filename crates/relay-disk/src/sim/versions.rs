@@ -1,5 +1,5 @@
-//! Something on the disk as it reads now, and as it may be found after a crash. It knows what is certain of each
-//! change, and not what the changes mean.
+//! Something on the disk as it reads now, and as it may be found after a crash. It knows what is
+//! certain of each change, and not what the changes mean.
 
 use super::Survival;
 use super::random::Random;

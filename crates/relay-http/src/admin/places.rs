@@ -1,5 +1,5 @@
-//! Places for connections: never more than so many, and the oldest one goes when there is none for a new one. One thread alone
-//! knows them, and nobody waits here.
+//! Places for connections: never more than so many, and the oldest one goes when there is none for
+//! a new one. One thread alone knows them, and nobody waits here.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

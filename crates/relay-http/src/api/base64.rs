@@ -1,5 +1,6 @@
-//! The base64 of payloads: the standard alphabet, padded, and nothing else is read. It goes by the vector instructions of
-//! the processor where it has them, which takes a tenth of the time: with them, base64 is no more the largest part of a page.
+//! The base64 of payloads: the standard alphabet, padded, and nothing else is read. It goes by the
+//! vector instructions of the processor where it has them, which takes a tenth of the time: with
+//! them, base64 is no more the largest part of a page.
 
 use base64::DecodeError;
 

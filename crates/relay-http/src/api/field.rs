@@ -1,5 +1,6 @@
-//! How the fields of requests are read. A value of a wrong kind is refused in words of ours, which name the field, what it takes and
-//! which kind was found. They never hold the value: what serde itself would say of it repeats it, however long it is.
+//! How the fields of requests are read. A value of a wrong kind is refused in words of ours, which
+//! name the field, what it takes and which kind was found. They never hold the value: what serde
+//! itself would say of it repeats it, however long it is.
 //!
 //! So every field of a request has a reader here, and none is left to serde's own.
 
@@ -85,13 +86,15 @@ pub(super) struct Text;
 /// A whole number as large as `N` can be.
 pub(super) struct Whole<N>(PhantomData<N>);
 
-/// A whole number, of which only those from 1 on make sense. That it is not 0 is looked at with all else that it means.
+/// A whole number, of which only those from 1 on make sense. That it is not 0 is looked at with all
+/// else that it means.
 pub(super) struct Positive;
 
 /// Another kind, or null.
 pub(super) struct Optional<K>(PhantomData<K>);
 
-/// An object, and not an array of its values in their order, which serde takes for a struct as well.
+/// An object, and not an array of its values in their order, which serde takes for a struct as
+/// well.
 pub(super) struct Object<T>(PhantomData<T>);
 
 /// An array of objects.
@@ -214,7 +217,8 @@ impl<K> Reader<K> {
 }
 
 impl<'de, K: Kind<'de>> Reader<K> {
-    /// Asks for any value: a deserializer that is asked for one kind puts what it finds instead into an error of its own.
+    /// Asks for any value: a deserializer that is asked for one kind puts what it finds instead
+    /// into an error of its own.
     fn read<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
         deserializer.deserialize_any(self)
     }

@@ -1,8 +1,8 @@
-//! What is wrong with the JSON of a body, in words that are bounded and hold nothing of the body: its place, the field if one can be
-//! told, and what should stand there.
+//! What is wrong with the JSON of a body, in words that are bounded and hold nothing of the body:
+//! its place, the field if one can be told, and what should stand there.
 //!
-//! serde_json's own words are taken where they are fixed ones. Where they are not, they are those of `field`, or of a field that is
-//! missing or repeated, and anything else is replaced.
+//! serde_json's own words are taken where they are fixed ones. Where they are not, they are those
+//! of `field`, or of a field that is missing or repeated, and anything else is replaced.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
-//! The answer to a pull. It may hold megabytes of payload, so its JSON is never in one piece: what stands around the payloads
-//! is written at once, and the payloads are encoded piece by piece while the answer is sent, each straight from the store's
-//! bytes. A piece is small enough to be still in the processor's cache when it goes to the socket. It checks and decides
-//! nothing.
+//! The answer to a pull. It may hold megabytes of payload, so its JSON is never in one piece: what
+//! stands around the payloads is written at once, and the payloads are encoded piece by piece while
+//! the answer is sent, each straight from the store's bytes. A piece is small enough to be still in
+//! the processor's cache when it goes to the socket. It checks and decides nothing.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,8 @@ use relay_core::{Item, Page, Recipient};
 use super::base64::STANDARD;
 use crate::cursor::CursorKey;
 
-/// What is encoded at once: some microseconds of work, little enough to be still in the nearest cache when the framework copies
-/// it into its buffer for the socket.
+/// What is encoded at once: some microseconds of work, little enough to be still in the nearest
+/// cache when the framework copies it into its buffer for the socket.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Room for an item's names and numbers as they mostly are; the text grows if they are longer.

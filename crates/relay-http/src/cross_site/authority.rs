@@ -22,7 +22,8 @@ pub(super) enum Host {
 }
 
 impl Authority {
-    /// `None` for what is no host with or without a port: also for user names, blanks and what is not ASCII.
+    /// `None` for what is no host with or without a port: also for user names, blanks and what is
+    /// not ASCII.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']')? + 2,

@@ -1,7 +1,8 @@
-//! The chunked coding (RFC 9112, section 7.1), read for its ends alone: the bytes themselves are handed on.
+//! The chunked coding (RFC 9112, section 7.1), read for its ends alone: the bytes themselves are
+//! handed on.
 //!
-//! Extensions are passed over as long as all readers end them alike: without quotes, and within bounds. So are trailers, but for those
-//! that would change what the request is.
+//! Extensions are passed over as long as all readers end them alike: without quotes, and within
+//! bounds. So are trailers, but for those that would change what the request is.
 
 use super::Malformed;
 use super::fields;

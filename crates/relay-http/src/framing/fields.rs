@@ -1,8 +1,10 @@
-//! The lines of fields, in heads and in trailers (RFC 9112, section 5), and the text of a host (RFC 9110, section 7.2).
+//! The lines of fields, in heads and in trailers (RFC 9112, section 5), and the text of a host (RFC
+//! 9110, section 7.2).
 
 use super::Malformed;
 
-/// The fields of a block that ends with an empty line, as name and value without the white space around it.
+/// The fields of a block that ends with an empty line, as name and value without the white space
+/// around it.
 pub(super) fn lines(block: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Malformed>> {
     let mut rest = block;
     std::iter::from_fn(move || {
@@ -41,7 +43,8 @@ pub(super) const fn is_token(byte: u8) -> bool {
     TOKENS[byte as usize]
 }
 
-/// What stands in no value: control characters but for the tab. Above ASCII anything may stand there (obs-text).
+/// What stands in no value: control characters but for the tab. Above ASCII anything may stand
+/// there (obs-text).
 const fn is_control(byte: u8) -> bool {
     (byte < 32) & (byte != b'\t') | (byte == 127)
 }
@@ -65,7 +68,8 @@ const fn tokens(others: &[u8]) -> [bool; 256] {
     table
 }
 
-/// Whether this is a host, with a port or without: a name, an IPv4 address, or an IPv6 address in brackets.
+/// Whether this is a host, with a port or without: a name, an IPv4 address, or an IPv6 address in
+/// brackets.
 pub(crate) fn is_host(text: &[u8]) -> bool {
     let (host, port) = match text.iter().rposition(|byte| *byte == b':') {
         Some(colon) if !text.ends_with(b"]") => {

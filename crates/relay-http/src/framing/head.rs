@@ -1,4 +1,5 @@
-//! The head of an HTTP/1.1 request (RFC 9112, sections 2 to 6): found, checked, and what it says of its body.
+//! The head of an HTTP/1.1 request (RFC 9112, sections 2 to 6): found, checked, and what it says of
+//! its body.
 
 use std::sync::LazyLock;
 
@@ -50,8 +51,8 @@ struct Framed<'a> {
     expects_continue: bool,
 }
 
-/// Where the head at the front of `bytes` ends, if it does; the first `known` bytes were searched before. Line breaks in front of the
-/// request line belong to the head (RFC 9112, section 2.2).
+/// Where the head at the front of `bytes` ends, if it does; the first `known` bytes were searched
+/// before. Line breaks in front of the request line belong to the head (RFC 9112, section 2.2).
 ///
 /// # Errors
 /// What cannot become a head, however it goes on.
@@ -89,7 +90,8 @@ fn refuse_early(bytes: &[u8], from: usize) -> Result<(), Malformed> {
 const BARE_LINE_FEED: Malformed = Malformed::Because("a line of the head does not end in CR LF");
 const REQUEST_LINE: Malformed = Malformed::Because("the request line is not that of HTTP/1.1");
 
-/// Checks a whole head, up to its empty line, and renames in place the fields that the framework must not see.
+/// Checks a whole head, up to its empty line, and renames in place the fields that the framework
+/// must not see.
 ///
 /// # Errors
 /// What two readers might read differently, or what is no HTTP/1.1.
@@ -228,8 +230,8 @@ fn refuse_websocket(value: &[u8]) -> Result<(), Malformed> {
     if asks { Err(Malformed::Because("this connection cannot be upgraded")) } else { Ok(()) }
 }
 
-/// The relay answers `100 Continue` itself, when it begins to read the body. The framework would do it before it asks anybody, so it
-/// is not shown the field.
+/// The relay answers `100 Continue` itself, when it begins to read the body. The framework would do
+/// it before it asks anybody, so it is not shown the field.
 fn hide_expect(block: &mut [u8]) {
     let mut at = 0;
     while let Some(line) = block.get_mut(at..).filter(|rest| !rest.is_empty()) {

@@ -1,12 +1,14 @@
-//! The one bound on what requests of HTTP/2 hold besides bodies and pages: their heads, their streams, short answers on their way. One
-//! connection has many of them, so the bound on connections is none for these. A share is a guard, so nothing can be forgotten.
+//! The one bound on what requests of HTTP/2 hold besides bodies and pages: their heads, their
+//! streams, short answers on their way. One connection has many of them, so the bound on
+//! connections is none for these. A share is a guard, so nothing can be forgotten.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::addresses::Address;
 
-/// What a stream takes with a small head, the tasks and buffers of its request and of its answer included.
+/// What a stream takes with a small head, the tasks and buffers of its request and of its answer
+/// included.
 const STREAM_BYTES: usize = 16 * 1024;
 
 /// A head is small up to this.

@@ -1,6 +1,6 @@
-//! Heads of frames as they come by (RFC 9113, section 4.1), of which nothing is kept, and how many frames a client may send that carry
-//! nothing: pings, settings, windows, resets, priorities, empty bodies, requests that are refused and whatever else costs work and
-//! asks for nothing.
+//! Heads of frames as they come by (RFC 9113, section 4.1), of which nothing is kept, and how many
+//! frames a client may send that carry nothing: pings, settings, windows, resets, priorities, empty
+//! bodies, requests that are refused and whatever else costs work and asks for nothing.
 
 use tokio::time::Instant;
 
@@ -18,11 +18,12 @@ const END_STREAM: u8 = 1;
 const BURST: u64 = 1_000;
 const PER_SECOND: u64 = 100;
 
-/// For each so many bytes that the client sends or takes, one frame is not for nothing: clients open a window for what they took.
+/// For each so many bytes that the client sends or takes, one frame is not for nothing: clients
+/// open a window for what they took.
 const BYTES_PER_FRAME: u64 = 1024;
 
-/// For each request that is served, so many frames are not for nothing: its head, its windows, its end. One that is taken back costs
-/// as much.
+/// For each request that is served, so many frames are not for nothing: its head, its windows, its
+/// end. One that is taken back costs as much.
 const FRAMES_PER_REQUEST: u64 = 9;
 
 /// Finds the heads of frames in a stream of bytes, wherever its reads or writes end.

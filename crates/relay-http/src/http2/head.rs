@@ -1,5 +1,5 @@
-//! The head of an HTTP/2 request, in the framework's words. `h2` has checked its form (RFC 9113, section 8); what two readers might take
-//! differently all the same is refused here.
+//! The head of an HTTP/2 request, in the framework's words. `h2` has checked its form (RFC 9113,
+//! section 8); what two readers might take differently all the same is refused here.
 
 use actix_http::Request;
 use actix_web::dev::{Payload, RequestHead};

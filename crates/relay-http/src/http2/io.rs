@@ -1,5 +1,5 @@
-//! The stream below `h2`: it counts frames that are for nothing, knows since when the client takes nothing, and sees which streams are
-//! answered to their end.
+//! The stream below `h2`: it counts frames that are for nothing, knows since when the client takes
+//! nothing, and sees which streams are answered to their end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -150,7 +150,8 @@ impl Meter {
 }
 
 impl Unanswered {
-    /// Resolves when the last frame of the answer has left `h2`, or the stream was given up by either side.
+    /// Resolves when the last frame of the answer has left `h2`, or the stream was given up by
+    /// either side.
     pub(super) async fn ended(&self) {
         poll_fn(|cx| match self.meter.0.unanswered.borrow_mut().get_mut(&self.stream) {
             Some(waiting) => {
@@ -181,7 +182,8 @@ impl AsyncRead for Http2Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Nothing of a flood is read once it is known for one. Whoever drives the connection looks for that after each turn.
+        // Nothing of a flood is read once it is known for one. Whoever drives the connection looks
+        // for that after each turn.
         if self.meter.is_exceeded() {
             return Poll::Pending;
         }

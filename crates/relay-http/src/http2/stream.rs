@@ -1,5 +1,5 @@
-//! One HTTP/2 stream: a request, its body and its answer. The answer has a least pace, for which a window that the client does not open
-//! counts as standing still.
+//! One HTTP/2 stream: a request, its body and its answer. The answer has a least pace, for which a
+//! window that the client does not open counts as standing still.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -65,8 +65,8 @@ pub(super) async fn serve<C, F>(
     let _ = send(response, &mut respond, is_head, &context).await;
 }
 
-/// Sends an answer. It counts as in work until its last frame has left: what `h2` still holds of it is in memory, and a window that
-/// shrinks can keep it there.
+/// Sends an answer. It counts as in work until its last frame has left: what `h2` still holds of it
+/// is in memory, and a window that shrinks can keep it there.
 async fn send(
     response: HttpResponse,
     respond: &mut SendResponse<Bytes>,

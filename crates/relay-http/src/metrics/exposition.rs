@@ -1,5 +1,6 @@
-//! Writes what is measured in the text format of OpenMetrics, which Prometheus reads. The only file that knows the library for
-//! that. What is not known, such as the files of a store in memory, is left out.
+//! Writes what is measured in the text format of OpenMetrics, which Prometheus reads. The only file
+//! that knows the library for that. What is not known, such as the files of a store in memory, is
+//! left out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -123,8 +124,8 @@ impl Snapshot {
         }
     }
 
-    /// Those that there were. All possible ones would be a hundred lines of zeros; the usual ones are shown from the start, so
-    /// that a rate can be told from the first one on.
+    /// Those that there were. All possible ones would be a hundred lines of zeros; the usual ones
+    /// are shown from the start, so that a rate can be told from the first one on.
     fn requests(&self) -> Vec<(Labels, Sample)> {
         let counts = self.metrics.requests.counts().into_iter();
         let shown = counts.filter(|([_, code], count)| {

@@ -1,5 +1,5 @@
-//! The one table of what `/metrics` shows: names, kinds, labels, and a sentence each. Dashboards and alerts are written against
-//! it, so a name keeps its meaning for ever. It counts nothing.
+//! The one table of what `/metrics` shows: names, kinds, labels, and a sentence each. Dashboards
+//! and alerts are written against it, so a name keeps its meaning for ever. It counts nothing.
 
 /// Something that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

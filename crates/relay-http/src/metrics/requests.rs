@@ -1,5 +1,5 @@
-//! Requests by endpoint and by what became of them, and how long they took. Every combination has its place from the start, so
-//! that counting takes neither a lock nor memory.
+//! Requests by endpoint and by what became of them, and how long they took. Every combination has
+//! its place from the start, so that counting takes neither a lock nor memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use crate::code::Code;
 use crate::endpoint::Endpoint;
 
-/// Upper bounds in microseconds. A push on a good disk takes about one millisecond; old clients give up after ten seconds.
+/// Upper bounds in microseconds. A push on a good disk takes about one millisecond; old clients
+/// give up after ten seconds.
 const TIME_US: &[u64] = &[
     250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000, 10_000_000, 30_000_000,
@@ -44,7 +45,8 @@ struct Row {
     time_us: Histogram,
 }
 
-/// A request whose outcome is open. Dropped as it is, its client is gone. It is counted once, when it is dropped.
+/// A request whose outcome is open. Dropped as it is, its client is gone. It is counted once, when
+/// it is dropped.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct RequestTimer<'a> {

@@ -1,4 +1,5 @@
-//! The document as a whole: what the wire types say of themselves, and around it the operations and the error answers.
+//! The document as a whole: what the wire types say of themselves, and around it the operations and
+//! the error answers.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};

@@ -18,8 +18,8 @@ struct About {
     statuses: &'static [u16],
 }
 
-/// A request can always be broken, too large or too slow, come from another site's page, meet a fault, or come while the relay is
-/// stopping.
+/// A request can always be broken, too large or too slow, come from another site's page, meet a
+/// fault, or come while the relay is stopping.
 const ALWAYS: [u16; 6] = [400, 403, 408, 431, 500, 503];
 
 /// All paths.

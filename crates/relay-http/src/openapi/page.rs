@@ -1,5 +1,6 @@
-//! The answer to a pull, as the document shows it. It is written by hand, in [`api::page`](crate::api), so no type of it is there
-//! to be described; a test holds the two together.
+//! The answer to a pull, as the document shows it. It is written by hand, in
+//! [`api::page`](crate::api), so no type of it is there to be described; a test holds the two
+//! together.
 
 use utoipa::ToSchema;
 
@@ -7,10 +8,11 @@ use utoipa::ToSchema;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is described, and never made")]
 pub(super) struct PullResponse {
-    /// The items. Together they have at most `relay.pull_bytes_max` payload bytes, unless there is only one.
+    /// The items. Together they have at most `relay.pull_bytes_max` payload bytes, unless there is
+    /// only one.
     items: Vec<Item>,
-    /// Where the next page begins; null when nothing follows. Opaque: it is encrypted, bound to the recipient, and valid for as long as
-    /// the relay keeps its key.
+    /// Where the next page begins; null when nothing follows. Opaque: it is encrypted, bound to the
+    /// recipient, and valid for as long as the relay keeps its key.
     #[schema(required)]
     next_cursor: Option<String>,
     /// How many items follow this page; exact.

@@ -1,4 +1,5 @@
-//! The error answers, one for each status: the codes that it is given with, their details, and the headers.
+//! The error answers, one for each status: the codes that it is given with, their details, and the
+//! headers.
 
 use std::collections::BTreeSet;
 

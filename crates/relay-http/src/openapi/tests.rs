@@ -1,5 +1,5 @@
-//! The file is what the types say, and says what the code does. That answers are as it tells, the tests over sockets show
-//! (`tests/http/contract.rs`).
+//! The file is what the types say, and says what the code does. That answers are as it tells, the
+//! tests over sockets show (`tests/http/contract.rs`).
 
 use relay_core::{Ack, Kind, Recipient};
 use serde_json::Value;

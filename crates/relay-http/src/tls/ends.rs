@@ -1,5 +1,5 @@
-//! Says in time that the served certificate ends, and that a revocation list is late. Whoever renews them may have stopped doing so,
-//! and then no file ever changes. It refuses nothing.
+//! Says in time that the served certificate ends, and that a revocation list is late. Whoever
+//! renews them may have stopped doing so, and then no file ever changes. It refuses nothing.
 
 use rustls::pki_types::UnixTime;
 

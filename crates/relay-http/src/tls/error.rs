@@ -1,7 +1,7 @@
 //! What can be wrong with a TLS file, in words for the operator who has to mend it.
 //!
-//! The words go to logs and to the terminal. They name files, so they never go into an HTTP answer, and they never
-//! hold a byte of a key.
+//! The words go to logs and to the terminal. They name files, so they never go into an HTTP answer,
+//! and they never hold a byte of a key.
 
 use std::io;
 use std::path::PathBuf;

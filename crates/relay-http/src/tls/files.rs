@@ -1,6 +1,7 @@
 //! The bytes of the TLS files, read in one go, and a fingerprint to tell whether they have changed.
 //!
-//! A file that cannot be read is a content like any other here: it, too, can be seen to change. Nothing is parsed.
+//! A file that cannot be read is a content like any other here: it, too, can be seen to change.
+//! Nothing is parsed.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -41,7 +42,8 @@ impl Files {
         }
     }
 
-    /// Stands for the contents, so that a look need not keep a copy of the private key for the next to compare with.
+    /// Stands for the contents, so that a look need not keep a copy of the private key for the next
+    /// to compare with.
     pub(super) fn fingerprint(&self, keyed: &RandomState) -> u64 {
         let [cert, key] = [&self.cert, &self.key].map(comparable);
         keyed.hash_one((cert, key, self.clients_fingerprint(keyed)))

@@ -1,7 +1,9 @@
-//! From the bytes of the TLS files to what handshakes need, every part checked before any of it is used.
+//! From the bytes of the TLS files to what handshakes need, every part checked before any of it is
+//! used.
 //!
-//! Parsing looks at nothing but the bytes. Whether a certificate has expired is the peer's to judge, so nothing is refused for
-//! it here: a relay that starts with an expired certificate still serves the clients that do not mind.
+//! Parsing looks at nothing but the bytes. Whether a certificate has expired is the peer's to
+//! judge, so nothing is refused for it here: a relay that starts with an expired certificate still
+//! serves the clients that do not mind.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +28,8 @@ pub(super) struct Material {
     pub(super) server: Arc<CertifiedKey>,
     /// Judges client certificates; asks for none if no client CA is configured.
     pub(super) clients: Arc<dyn ClientCertVerifier>,
-    /// When the first certificate of the chain ends, in seconds since 1970, if it says so in a way that is understood.
+    /// When the first certificate of the chain ends, in seconds since 1970, if it says so in a way
+    /// that is understood.
     pub(super) certificate_end_seconds: Option<i64>,
     /// When the first of the revocation lists is to be replaced by a newer one, likewise.
     pub(super) crl_end_seconds: Option<i64>,
@@ -94,8 +97,9 @@ fn client_roots(pem: &[u8]) -> Result<RootCertStore, TlsFault> {
     Ok(roots)
 }
 
-/// Judges by the CAs and the revocation lists. A certificate of a CA without a list passes. A list that is past its next update is
-/// used on: who is revoked stays so, and a list that is late does not shut everybody out.
+/// Judges by the CAs and the revocation lists. A certificate of a CA without a list passes. A list
+/// that is past its next update is used on: who is revoked stays so, and a list that is late does
+/// not shut everybody out.
 fn client_verifier(
     roots: RootCertStore,
     crls: Vec<CertificateRevocationListDer<'static>>,
@@ -142,7 +146,8 @@ fn is_encrypted(pem: &[u8]) -> bool {
     ENCRYPTION_MARKS.iter().any(|mark| pem.windows(mark.len()).any(|window| window == *mark))
 }
 
-/// In words of our own: the library's quote the line, and in a key file without line breaks that line is the key.
+/// In words of our own: the library's quote the line, and in a key file without line breaks that
+/// line is the key.
 fn broken_pem(error: pem::Error) -> TlsFault {
     TlsFault::BrokenPem(match error {
         pem::Error::MissingSectionEnd { .. } => {

@@ -1,8 +1,9 @@
 //! Keeps TLS up to date with its files while the relay runs.
 //!
-//! It looks at the contents every so often instead of subscribing to file events. Kubernetes and others renew by
-//! turning a symbolic link to another directory: the file that an event would be about does not change at all, and
-//! network file systems send no events. Four small files every two seconds cost nothing.
+//! It looks at the contents every so often instead of subscribing to file events. Kubernetes and
+//! others renew by turning a symbolic link to another directory: the file that an event would be
+//! about does not change at all, and network file systems send no events. Four small files every
+//! two seconds cost nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +19,16 @@ use super::{Reload, Tls, TlsError};
 /// How often [`watch`] looks at the files, unless there is a reason to do otherwise.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reloads `tls` whenever its files have changed, looked at every `poll_interval`, and whenever `reload_now` is
-/// notified. Runs until it is dropped; a failed reload is logged and leaves in force what was.
+/// Reloads `tls` whenever its files have changed, looked at every `poll_interval`, and whenever
+/// `reload_now` is notified. Runs until it is dropped; a failed reload is logged and leaves in
+/// force what was.
 ///
-/// Changed files that are no good are tried and logged once, and not again until they change. A demand by
-/// `reload_now` is always carried out and answered in the log. Two demands before the first is taken up are one.
+/// Changed files that are no good are tried and logged once, and not again until they change. A
+/// demand by `reload_now` is always carried out and answered in the log. Two demands before the
+/// first is taken up are one.
 ///
-/// It also warns, at once and then once a day, while the served certificate has less than 14 days left or a revocation list is late.
+/// It also warns, at once and then once a day, while the served certificate has less than 14 days
+/// left or a revocation list is late.
 pub async fn watch(tls: Tls, reload_now: Arc<Notify>, poll_interval: Duration) {
     let mut ends = Ends::default();
     loop {

@@ -1,4 +1,5 @@
-//! The listener for whoever runs the relay: what it shows, to whom it does not, and that nobody can keep others out.
+//! The listener for whoever runs the relay: what it shows, to whom it does not, and that nobody can
+//! keep others out.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,8 @@ use crate::support::{Answer, Client, Server, memory, options, post_head};
 /// One more than there are places.
 const CONNECTIONS: usize = 33;
 
-/// Longer than a head may take here, and far shorter than one may take on the public address of these tests.
+/// Longer than a head may take here, and far shorter than one may take on the public address of
+/// these tests.
 const A_WHILE: Duration = Duration::from_secs(12);
 
 fn start(options: AdminOptions) -> Admin {

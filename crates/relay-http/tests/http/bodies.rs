@@ -1,4 +1,5 @@
-//! Bodies: how large, in which type and encoding, and what becomes of those that are refused before they are read.
+//! Bodies: how large, in which type and encoding, and what becomes of those that are refused before
+//! they are read.
 
 use std::io::Write as _;
 

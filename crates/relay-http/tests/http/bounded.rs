@@ -1,5 +1,6 @@
-//! An error answer is short and repeats nothing of the request, whatever that is. Requests carry a word that nobody else says, in every
-//! place that a request has; no answer may have it, in whatever spelling.
+//! An error answer is short and repeats nothing of the request, whatever that is. Requests carry a
+//! word that nobody else says, in every place that a request has; no answer may have it, in
+//! whatever spelling.
 
 use std::io::Write as _;
 
@@ -26,7 +27,8 @@ fn spellings() -> Vec<String> {
     let escaped: String = MARK.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
     let percent: String = MARK.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
-    // "m4rk3d" in base64, at each offset within a group of three, less the characters that its neighbours share.
+    // "m4rk3d" in base64, at each offset within a group of three, less the characters that its
+    // neighbours share.
     let base64 = ["bTRyazNk", "00cmszZ", "tNHJrM2"].map(str::to_owned);
     [
         vec![
@@ -193,7 +195,8 @@ fn no_key_of_a_body_is_repeated() {
     for path in ENDPOINTS {
         let text = valid(path).to_string();
         for key in [MARK, &long, "\\u006d4rk3d", "m4rk3d\\ud800"] {
-            // Behind each brace, so in every object; unknown keys are passed over, and broken ones are not.
+            // Behind each brace, so in every object; unknown keys are passed over, and broken ones
+            // are not.
             for (at, _) in text.match_indices('{') {
                 let (begin, rest) = text.split_at(at + 1);
                 for field in [

@@ -1,5 +1,6 @@
-//! Holds answers to `docs/openapi.json`: the status is one that the operation knows, the headers that it promises are there, and the
-//! body has the fields that it tells of, of the types that it tells, and no others. It reads as much of JSON Schema as that file uses.
+//! Holds answers to `docs/openapi.json`: the status is one that the operation knows, the headers
+//! that it promises are there, and the body has the fields that it tells of, of the types that it
+//! tells, and no others. It reads as much of JSON Schema as that file uses.
 
 use std::sync::LazyLock;
 
@@ -10,7 +11,8 @@ use crate::support::{Answer, Server};
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap());
 
-/// Asserts that this may be the answer to a request of this kind. A path that the document does not know has errors only.
+/// Asserts that this may be the answer to a request of this kind. A path that the document does not
+/// know has errors only.
 pub(crate) fn check(method: &str, path: &str, answer: &Answer) {
     let path = path.split('?').next().unwrap_or_default();
     let operation: &'static Value = &DOCUMENT["paths"][path][method.to_lowercase()];

@@ -1,5 +1,6 @@
-//! What a cursor tells somebody who has no key: nothing. Whoever pushes to a queue of his own between the pushes of others must not be
-//! able to count them, neither by looking at his cursors nor by asking with ones that he has made up.
+//! What a cursor tells somebody who has no key: nothing. Whoever pushes to a queue of his own
+//! between the pushes of others must not be able to count them, neither by looking at his cursors
+//! nor by asking with ones that he has made up.
 
 use std::hash::Hasher as _;
 

@@ -1,4 +1,5 @@
-//! `Expect: 100-continue`: the word comes when the body is wanted, once, and never before a refusal.
+//! `Expect: 100-continue`: the word comes when the body is wanted, once, and never before a
+//! refusal.
 
 use std::sync::Arc;
 use std::time::Duration;

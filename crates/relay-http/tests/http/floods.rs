@@ -1,5 +1,5 @@
-//! Who asks far too much, as it is met: held, closed, shut out, counted; and who comes meanwhile. When a ban begins is tested in
-//! relay-ratelimit.
+//! Who asks far too much, as it is met: held, closed, shut out, counted; and who comes meanwhile.
+//! When a ban begins is tested in relay-ratelimit.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -49,7 +49,8 @@ fn a_banned_endpoint_is_refused_after_the_same_wait_and_others_go_on() {
     clients[0].ask(STATS).ok();
 }
 
-/// One is served, thirty wait for their turn, and 256 for their refusal; for the others there is no place.
+/// One is served, thirty wait for their turn, and 256 for their refusal; for the others there is no
+/// place.
 #[test]
 fn a_refusal_without_a_place_in_line_comes_at_once_and_closes() {
     let server = with(RateLimit { max_wait: Duration::from_secs(30), ..rate_limit(1, 1000, &[]) });

@@ -1,5 +1,6 @@
-//! Requests that two readers might take for different ones, and clients that take their time. Each is answered with an error and closed,
-//! or closed alone; nothing that hides in it is done; and others are served as if nothing had been.
+//! Requests that two readers might take for different ones, and clients that take their time. Each
+//! is answered with an error and closed, or closed alone; nothing that hides in it is done; and
+//! others are served as if nothing had been.
 //!
 //! What is no HTTP in simpler ways is in `raw.rs`.
 
@@ -204,7 +205,8 @@ fn a_length_without_end_takes_no_memory() {
     assert_harmless(&server, "a length without end");
 }
 
-/// A client that sends a byte now and then never lets the connection rest; its time is over all the same.
+/// A client that sends a byte now and then never lets the connection rest; its time is over all the
+/// same.
 #[test]
 fn who_sends_byte_by_byte_has_no_more_time_than_others() {
     let options = Options { request_timeout: Duration::from_millis(300), ..options() };

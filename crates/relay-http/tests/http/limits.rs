@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::support::{Answer, Client, Server, memory, options, post_head, push_of};
 
-/// A server that gives every address these many requests at once, and then one in a second. How long a test takes is not known,
-/// so it asks until it is refused.
+/// A server that gives every address these many requests at once, and then one in a second. How
+/// long a test takes is not known, so it asks until it is refused.
 fn limited(burst: u32, trusted_proxies: &[&str]) -> Server {
     limited_apart(burst, 1, trusted_proxies)
 }
@@ -94,7 +94,8 @@ fn an_answer_tells_what_is_left() {
     assert_eq!(client.ask("GET /health HTTP/1.1\r\nhost: relay\r\n\r\n").header("ratelimit"), None);
 }
 
-/// One a second over the burst of one: the second request waits for most of a second, and the third for more than there is.
+/// One a second over the burst of one: the second request waits for most of a second, and the third
+/// for more than there is.
 #[test]
 fn who_is_over_the_rate_is_slowed_down_before_it_is_refused() {
     let server = with(RateLimit { max_wait: Duration::from_millis(1500), ..rate_limit(1, 1000, &[]) });

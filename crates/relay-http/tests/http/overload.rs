@@ -1,5 +1,5 @@
-//! More than the server has room for, and clients that keep it waiting: what is let in is done, all else is told to come back, and
-//! `/health` answers throughout.
+//! More than the server has room for, and clients that keep it waiting: what is let in is done, all
+//! else is told to come back, and `/health` answers throughout.
 
 use std::num::NonZeroUsize;
 use std::sync::mpsc::Receiver;

@@ -1,4 +1,5 @@
-//! What is no good HTTP, or comes too slowly: it is answered in JSON all the same, once, and the connection is closed.
+//! What is no good HTTP, or comes too slowly: it is answered in JSON all the same, once, and the
+//! connection is closed.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! `/ready`: whether requests are worth sending, and why not. What it tells while the server drains is in `shutdown`.
+//! `/ready`: whether requests are worth sending, and why not. What it tells while the server drains
+//! is in `shutdown`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};

@@ -59,8 +59,8 @@ fn what_is_in_flight_is_answered_and_what_comes_then_is_sent_away() {
     let mut in_flight = push_in_flight(&server, &arrivals);
 
     server.shut_down();
-    // The server notices in a moment of its own choice. Until then it answers as always; if it notices in the middle of an
-    // answer, that one is the last of its connection.
+    // The server notices in a moment of its own choice. Until then it answers as always; if it
+    // notices in the middle of an answer, that one is the last of its connection.
     let [mut client, spare] = resting;
     let mut asking = server.connect();
     let mut answer = client.post("/pull", PULL);

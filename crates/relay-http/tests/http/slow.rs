@@ -1,5 +1,5 @@
-//! Clients that take or send next to nothing. What they hold comes back soon, whoever is only slow gets what it wants, and nobody else
-//! is sent away.
+//! Clients that take or send next to nothing. What they hold comes back soon, whoever is only slow
+//! gets what it wants, and nobody else is sent away.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

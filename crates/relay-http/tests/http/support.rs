@@ -1,4 +1,5 @@
-//! What the tests share: a server, a client that speaks HTTP by hand, and relays that do as they are told.
+//! What the tests share: a server, a client that speaks HTTP by hand, and relays that do as they
+//! are told.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -232,7 +233,8 @@ impl Client {
         self.stream.set_read_timeout(Some(limit)).unwrap();
     }
 
-    /// Whether there is neither an answer nor an end yet. Waits for it as long as there is patience.
+    /// Whether there is neither an answer nor an end yet. Waits for it as long as there is
+    /// patience.
     pub(crate) fn has_nothing_yet(&mut self) -> bool {
         self.try_fill()
             .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))

@@ -1,4 +1,5 @@
-//! The dashboard, the alerts and the operator's page speak of metrics that there are, and the page of all of them.
+//! The dashboard, the alerts and the operator's page speak of metrics that there are, and the page
+//! of all of them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Which segments belong to the journal when some are missing, unfinished, unreadable or of another make.
+//! Which segments belong to the journal when some are missing, unfinished, unreadable or of another
+//! make.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ fn at(segment: u32) -> Option<Position> {
     Some(Position { segment, offset: 57 })
 }
 
-/// Opens from a position; tells the batches as a text and the damage as numbers, once the journal has also gone on.
+/// Opens from a position; tells the batches as a text and the damage as numbers, once the journal
+/// has also gone on.
 fn found(disk: &SimDisk, from: Option<Position>) -> (String, Vec<(u32, u32, u32)>) {
     let disk = disk.after_crash(Survival::All);
     let mut found = open_from(&disk, 1, from);

@@ -1,5 +1,5 @@
-//! The power goes at every sync and in every write. What was committed is found, what was not is whole or absent, and
-//! the journal goes on.
+//! The power goes at every sync and in every write. What was committed is found, what was not is
+//! whole or absent, and the journal goes on.
 
 use relay_disk::{SimDisk, Survival};
 

@@ -1,5 +1,5 @@
-//! Bytes rot, sectors go bad, and senders are hostile. It costs the frames that it hits, it is told, and nothing that was
-//! not written is ever handed out.
+//! Bytes rot, sectors go bad, and senders are hostile. It costs the frames that it hits, it is
+//! told, and nothing that was not written is ever handed out.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -143,7 +143,8 @@ fn batches() -> (SimDisk, Vec<Location>) {
     (disk, locations)
 }
 
-/// Opens a disk and writes what is found: batches, whether something is torn, and which letters are damage.
+/// Opens a disk and writes what is found: batches, whether something is torn, and which letters are
+/// damage.
 fn summary(disk: &SimDisk, locations: &[Location]) -> String {
     let found = open(disk, 1 << 20);
     let text =
@@ -268,7 +269,8 @@ fn the_way_is_found_again_behind_a_large_hole() {
     assert_eq!(damage, [(middle.offset, middle.offset + middle.length)]);
 }
 
-/// A disk that cannot read some bytes of the first segment. Of the others it reads everything: they are shorter.
+/// A disk that cannot read some bytes of the first segment. Of the others it reads everything: they
+/// are shorter.
 fn with_bad_sector(disk: &SimDisk, from: u64, to: u64) -> Arc<HookedDisk> {
     Arc::new(HookedDisk::new(disk.clone(), move |call| {
         let is_hit = matches!(call, Call::Read(_, read) if read.start < to && from < read.end);

@@ -1,5 +1,5 @@
-//! Calls of the disk fail, one at a time or a few in a row, at every position. What was committed stays, what has failed
-//! does not come back, and later batches go through.
+//! Calls of the disk fail, one at a time or a few in a row, at every position. What was committed
+//! stays, what has failed does not come back, and later batches go through.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -121,7 +121,8 @@ fn what_a_failed_sync_has_left_in_the_cache_is_durable_once_it_is_replayed() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     commit(&mut journal, &texts(&["a"]));
-    // The batch is written, then all goes wrong: its sync, the attempt to cut it off, and the next segment.
+    // The batch is written, then all goes wrong: its sync, the attempt to cut it off, and the next
+    // segment.
     disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
     disk.fail(Fault { at: 1, times: 2, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
     try_commit(&mut journal, &texts(&["b"])).unwrap_err();
@@ -162,7 +163,8 @@ fn files_that_cannot_be_removed_do_not_pile_up() {
 
 const RESERVED_BYTES: u64 = 64 << 10;
 
-/// Others fill the disk: what is left is for those who need it now, such as an index that has to grow before anything can be removed.
+/// Others fill the disk: what is left is for those who need it now, such as an index that has to
+/// grow before anything can be removed.
 #[test]
 fn a_new_segment_takes_nothing_aside_on_a_disk_that_is_nearly_full() {
     for (segments_free, is_plenty) in [(3, false), (5, true)] {
@@ -190,8 +192,9 @@ fn what_a_refused_reservation_has_kept_is_given_back() {
     assert_eq!(open(&disk.after_crash(Survival::None), RESERVED_BYTES).bodies(), [texts(&["a"])]);
 }
 
-/// The batch `b` fails in the first segment, and the second one names the end before it. Its first batch, `c`, fails too, so it goes, and no
-/// third one can be made. Callers were told that `b` had failed when nothing could bring it back any more, and so it stays.
+/// The batch `b` fails in the first segment, and the second one names the end before it. Its first
+/// batch, `c`, fails too, so it goes, and no third one can be made. Callers were told that `b` had
+/// failed when nothing could bring it back any more, and so it stays.
 #[test]
 fn what_has_failed_stays_out_when_the_segment_that_says_so_goes() {
     for is_cut_off in [true, false] {

@@ -1,4 +1,5 @@
-//! Reading by place, and scanning: the right frames in the right order, few calls, and an answer for whatever is wrong.
+//! Reading by place, and scanning: the right frames in the right order, few calls, and an answer
+//! for whatever is wrong.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;

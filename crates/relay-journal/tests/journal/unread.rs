@@ -1,4 +1,5 @@
-//! A journal that is never replayed: what lies in it is noted elsewhere, and it shares its disk with another.
+//! A journal that is never replayed: what lies in it is noted elsewhere, and it shares its disk
+//! with another.
 
 use std::sync::Arc;
 

@@ -102,7 +102,8 @@ impl Model {
         }
     }
 
-    /// What is known of the key, after making room for it and with all its buckets filled up to now.
+    /// What is known of the key, after making room for it and with all its buckets filled up to
+    /// now.
     fn known(&mut self, key: u8, now: Duration) -> (&mut Known, &Numbers, i128) {
         let now = nanoseconds(now);
         let at = self.known.iter().position(|known| known.key == key).unwrap_or_else(|| {

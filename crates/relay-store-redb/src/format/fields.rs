@@ -1,5 +1,5 @@
-//! Numbers and texts in rows and records: written at the end of one, taken off its front. A row that is too short, too long or no text
-//! is reported and never a panic.
+//! Numbers and texts in rows and records: written at the end of one, taken off its front. A row
+//! that is too short, too long or no text is reported and never a panic.
 
 use relay_core::Usage;
 
@@ -12,7 +12,8 @@ pub(crate) struct Fields<'a> {
     what: &'static str,
 }
 
-/// Appends a number as LEB128: seven bits in a byte, the low ones first, the top bit set where more follow.
+/// Appends a number as LEB128: seven bits in a byte, the low ones first, the top bit set where more
+/// follow.
 pub(crate) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(low_bits(number) | 0x80);

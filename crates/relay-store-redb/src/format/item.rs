@@ -10,7 +10,8 @@ use crate::error::StoreError;
 /// The two ends of a queue. Deadlines never decrease in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
-    /// The first item. The sweep looks at the queue by its deadline. Rows of items in front of it are dead.
+    /// The first item. The sweep looks at the queue by its deadline. Rows of items in front of it
+    /// are dead.
     pub(crate) first: End,
     /// The last item.
     pub(crate) last: End,
@@ -144,7 +145,8 @@ impl ItemRow {
         Ok((place, payload_bytes))
     }
 
-    /// The end that the item may be and the length of the payload, of a row whose rest is not needed.
+    /// The end that the item may be and the length of the payload, of a row whose rest is not
+    /// needed.
     pub(crate) fn decode_end(seq: Seq, bytes: &[u8]) -> Result<(End, u64), StoreError> {
         let mut row = Fields::new(bytes, "item");
         let [deadline, _place, payload_bytes] = [row.number()?, row.number()?, row.number()?];

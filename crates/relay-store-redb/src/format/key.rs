@@ -1,5 +1,5 @@
-//! Keys of the index. Numbers in keys are big-endian, so byte order is number order. No key contains a
-//! recipient.
+//! Keys of the index. Numbers in keys are big-endian, so byte order is number order. No key
+//! contains a recipient.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use relay_core::{ItemId, MessageId, Seq, Timestamp};
 use super::fields::Fields;
 use crate::error::StoreError;
 
-/// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of a hundred thousand fit into the cache
-/// however many items they hold.
+/// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of
+/// a hundred thousand fit into the cache however many items they hold.
 const OWNERS: u8 = 0;
 const DEAD: u8 = 1;
 const QUEUES: u8 = 2;
@@ -39,8 +39,8 @@ const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
 /// The bytes of a key.
 pub(crate) struct KeyBytes([u8; KEY_WORDS * 8]);
 
-/// A key of [`ROWS`]. It is kept in place, as big-endian words, which compare as its bytes would: the memtables hold hundreds of
-/// thousands of keys, and most of what they do is to compare them.
+/// A key of [`ROWS`]. It is kept in place, as big-endian words, which compare as its bytes would:
+/// the memtables hold hundreds of thousands of keys, and most of what they do is to compare them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     /// Zeros behind the end, and in the very last byte, which no key reaches, the length.
@@ -188,7 +188,8 @@ impl Key {
         Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes()])
     }
 
-    /// Before every acked name of the queue in the slot. All of them come before the same of the next queue.
+    /// Before every acked name of the queue in the slot. All of them come before the same of the
+    /// next queue.
     pub(crate) fn acked_of(slot: Timestamp, queue: u64) -> Self {
         Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes(), &queue.to_be_bytes()])
     }

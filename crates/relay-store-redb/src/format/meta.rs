@@ -1,4 +1,5 @@
-//! The tables of the index, the single numbers that it stores about itself, and rows that are one value.
+//! The tables of the index, the single numbers that it stores about itself, and rows that are one
+//! value.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 pub(crate) const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 /// All other rows: a [`Key`], and a value whose last four bytes are a checksum of both.
 pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-/// From segment of the journal, or payload file, to how many live items it holds, and how many bytes their frames take.
+/// From segment of the journal, or payload file, to how many live items it holds, and how many
+/// bytes their frames take.
 pub(crate) const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("segments");
 
 /// The format of the store.
@@ -40,13 +42,15 @@ pub(crate) const META_OFFSET: &str = "journal_offset";
 /// Up to this number payload files are decided.
 pub(crate) const META_PAYLOADS: &str = "payloads_through";
 
-/// How many bytes the keys and values of [`ROWS`] and [`NAMES`] have: whether the index is mostly holes is told by it, and nothing else. Not
-/// there in a store whose index was made before they were counted.
+/// How many bytes the keys and values of [`ROWS`] and [`NAMES`] have: whether the index is mostly
+/// holes is told by it, and nothing else. Not there in a store whose index was made before they
+/// were counted.
 pub(crate) const META_ROWS_BYTES: &str = "rows_bytes";
 /// How many bytes of the file went to 1,000 of those when it was last written anew.
 pub(crate) const META_FILE_BYTES_PER_1000: &str = "file_bytes_per_1000";
 
-/// A checksum of the numbers of the version, which are all but the format and the two above, and of [`SEGMENTS`]: see [`meta_checksum`].
+/// A checksum of the numbers of the version, which are all but the format and the two above, and of
+/// [`SEGMENTS`]: see [`meta_checksum`].
 pub(crate) const META_CHECKSUM: &str = "checksum";
 
 /// The last numbers given away, and when that was.
@@ -69,7 +73,8 @@ impl Numbers {
     }
 }
 
-/// A row that is one number: the arrival number of a name in the queue, or until when an acked name is remembered.
+/// A row that is one number: the arrival number of a name in the queue, or until when an acked name
+/// is remembered.
 pub(crate) fn encode_number(number: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8);
     put_number(&mut bytes, number);
@@ -99,8 +104,9 @@ pub(crate) fn name_checksum(recipient: &str, queue: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(recipient.as_bytes()), &queue.to_le_bytes())
 }
 
-/// CRC-32C of the last arrival number, the last queue number, the time, where a replay begins (twice 0 in a new store), the last payload file
-/// that is decided, and each row of [`SEGMENTS`]; all as 8 bytes, little-endian.
+/// CRC-32C of the last arrival number, the last queue number, the time, where a replay begins
+/// (twice 0 in a new store), the last payload file that is decided, and each row of [`SEGMENTS`];
+/// all as 8 bytes, little-endian.
 pub(crate) fn meta_checksum(
     numbers: Numbers,
     position: Option<Position>,

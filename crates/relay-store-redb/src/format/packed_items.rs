@@ -1,5 +1,5 @@
-//! The items of a queue of few, packed as its row holds them: half of the memory that they take as what they mean, and what changes a
-//! queue copies all of them.
+//! The items of a queue of few, packed as its row holds them: half of the memory that they take as
+//! what they mean, and what changes a queue copies all of them.
 
 use memchr::memmem;
 use relay_core::{ItemId, Seq, Timestamp};
@@ -11,7 +11,8 @@ use crate::format::{End, Ends, ItemRow};
 /// So much room a copy has beside what it copies: an item takes less, unless it lies aside.
 const ITEM_BYTES: usize = 48;
 
-/// Items in the order of their numbers. Numbers and deadlines are told as how much larger they are than those before.
+/// Items in the order of their numbers. Numbers and deadlines are told as how much larger they are
+/// than those before.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedItems {
     bytes: Vec<u8>,
@@ -58,7 +59,8 @@ impl PackedItems {
         self.iter().find(|item| item.seq == seq)
     }
 
-    /// The item of this name. Most names that are looked for are new, and found nowhere in the bytes.
+    /// The item of this name. Most names that are looked for are new, and found nowhere in the
+    /// bytes.
     pub(crate) fn find(&self, id: ItemId) -> Option<ItemRow> {
         memmem::find(&self.bytes, id.message_id.as_bytes())?;
         self.iter().find(|item| item.id == id)
@@ -76,7 +78,8 @@ impl PackedItems {
         self.last = Some(End { seq: Seq::new(seq.saturating_add(later.0)), deadline });
     }
 
-    /// The item with this number, and a copy without it. Only the one behind it is told anew: the others are as far apart as they were.
+    /// The item with this number, and a copy without it. Only the one behind it is told anew: the
+    /// others are as far apart as they were.
     pub(crate) fn without(&self, seq: Seq) -> Option<(ItemRow, Self)> {
         let (mut items, mut before, mut begin) = (self.iter(), None, 0);
         while let Some(item) = items.next() {
@@ -88,7 +91,8 @@ impl PackedItems {
         None
     }
 
-    /// The first `begin` bytes, of which `last` is the last item, and behind them what is left of `items`.
+    /// The first `begin` bytes, of which `last` is the last item, and behind them what is left of
+    /// `items`.
     fn join(&self, begin: usize, last: Option<End>, mut items: Iter<'_>) -> Self {
         let mut bytes = Vec::with_capacity(self.bytes.len() + ITEM_BYTES);
         bytes.extend_from_slice(self.bytes.get(..begin).unwrap_or_default());

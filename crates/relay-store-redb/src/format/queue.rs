@@ -10,9 +10,10 @@ use crate::error::StoreError;
 /// How many consecutive items of a queue are counted together.
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
-/// A queue that holds so many items gets rows for each of them, and their names, with the next one. Until then they lie in its own row:
-/// most queues hold few, and each push, ack or expiry of theirs changes that one row. Two rows of so many take a page, and a checkpoint writes
-/// a page for whatever it changes of a queue.
+/// A queue that holds so many items gets rows for each of them, and their names, with the next one.
+/// Until then they lie in its own row: most queues hold few, and each push, ack or expiry of theirs
+/// changes that one row. Two rows of so many take a page, and a checkpoint writes a page for
+/// whatever it changes of a queue.
 pub(crate) const APART_FROM_ITEMS: usize = 48;
 
 /// And so few that they are taken back into its row.
@@ -46,7 +47,8 @@ pub(crate) enum Items {
 /// Where the items of a queue that holds many come to lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places {
-    /// The place that the next item gets. They are counted from the first item that got a row of its own.
+    /// The place that the next item gets. They are counted from the first item that got a row of
+    /// its own.
     pub(crate) next: u64,
     /// What is still there of the last block, the one that `next` lies in.
     pub(crate) open_block: Usage,
@@ -58,7 +60,8 @@ impl QueueRow {
         self.usage.is_empty() && self.remembers_until <= now
     }
 
-    /// When the sweep looks at it: as its first item goes, or, when it holds nothing, as the last acked name is over.
+    /// When the sweep looks at it: as its first item goes, or, when it holds nothing, as the last
+    /// acked name is over.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let remembers_until = Some(self.remembers_until).filter(|until| *until > Timestamp::default());
         self.ends.map(|ends| ends.first.deadline).or(remembers_until)

@@ -1,7 +1,8 @@
-//! The records of the journal: what changed, in the order in which it was decided. A replay applies them and decides nothing.
+//! The records of the journal: what changed, in the order in which it was decided. A replay applies
+//! them and decides nothing.
 //!
-//! The record of an item names its queue by number and by recipient, so that it can be understood alone. Numbers are
-//! LEB128.
+//! The record of an item names its queue by number and by recipient, so that it can be understood
+//! alone. Numbers are LEB128.
 
 use std::collections::BTreeMap;
 
@@ -52,8 +53,8 @@ pub(crate) struct ItemRecord<'a> {
     pub(crate) payload_bytes: usize,
 }
 
-/// Whose item it is that is read by its place. Its record must say the same: a row that leads to the record of somebody else must not
-/// give his mail away.
+/// Whose item it is that is read by its place. Its record must say the same: a row that leads to
+/// the record of somebody else must not give his mail away.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner<'a> {
     /// The queue that the row of the item is about.

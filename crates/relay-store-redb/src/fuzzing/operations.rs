@@ -1,8 +1,9 @@
-//! Requests of a fuzzer on a store whose disk fails, beside relay-core's model. What fails is asked again, so every request is answered
-//! in the end, as if nothing had been; what failed must have left nothing behind.
+//! Requests of a fuzzer on a store whose disk fails, beside relay-core's model. What fails is asked
+//! again, so every request is answered in the end, as if nothing had been; what failed must have
+//! left nothing behind.
 //!
-//! The store's threads run at their own pace, so which call a fault meets is not the same in every run: an input that failed may have to be
-//! run a few times.
+//! The store's threads run at their own pace, so which call a fault meets is not the same in every
+//! run: an input that failed may have to be run a few times.
 
 use std::future::Future;
 use std::io;
@@ -17,8 +18,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{Contents, Options, RedbRelay};
 
-/// How often something is asked again. A checkpoint that failed is tried again after a second, and until then the store refuses what
-/// does not fit in memory.
+/// How often something is asked again. A checkpoint that failed is tried again after a second, and
+/// until then the store refuses what does not fit in memory.
 const ATTEMPTS_MAX: usize = 200_000;
 
 /// So many faults are planned at most.
@@ -127,7 +128,8 @@ impl Harness for Faulty {
         })
     }
 
-    /// What the disk does not read this time is a finding too. What is found again and again does not add up.
+    /// What the disk does not read this time is a finding too. What is found again and again does
+    /// not add up.
     fn verify(&mut self, relay: &Stubborn) -> Vec<String> {
         let mut findings = Vec::new();
         for _ in 0..FAILURES_MAX {

@@ -1,5 +1,6 @@
-//! An index that is written anew, row by row, into a new file. It takes as long as the index is large, so that checkpoints of the old one
-//! come in between: what they change of rows that were copied already is changed in both.
+//! An index that is written anew, row by row, into a new file. It takes as long as the index is
+//! large, so that checkpoints of the old one come in between: what they change of rows that were
+//! copied already is changed in both.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use crate::index_snapshot::IndexSnapshot;
 use crate::io_throttle::IoThrottle;
 use crate::memtable::Memtable;
 
-/// How many rows are copied in one step: some milliseconds' work. Tests have few rows, and want several steps.
+/// How many rows are copied in one step: some milliseconds' work. Tests have few rows, and want
+/// several steps.
 const STEP_ROWS: usize = if cfg!(test) { 3 } else { 1024 };
 
 /// The new index, which has not its name yet.
@@ -26,7 +28,8 @@ pub(crate) struct Rewriting {
     rows_bytes: u64,
 }
 
-/// How far it has come: first the rows, then the names, each in order. Both are empty before the first one.
+/// How far it has come: first the rows, then the names, each in order. Both are empty before the
+/// first one.
 enum Copied {
     /// The rows up to this key.
     RowsThrough(Vec<u8>),
@@ -35,10 +38,11 @@ enum Copied {
 }
 
 impl Index {
-    /// Writes all that it holds, which is `base` now, into a new file, which then takes the place of the old one. On failure the old one
-    /// stays, unless it is not known which: [`Index::reopen`] makes that certain. Between small steps it asks `between` whether a checkpoint
-    /// was written, of what, and what the index holds then.
-    /// Returns the file that has lost its name, which is to be given back once nobody reads it.
+    /// Writes all that it holds, which is `base` now, into a new file, which then takes the place
+    /// of the old one. On failure the old one stays, unless it is not known which:
+    /// [`Index::reopen`] makes that certain. Between small steps it asks `between` whether a
+    /// checkpoint was written, of what, and what the index holds then. Returns the file that has
+    /// lost its name, which is to be given back once nobody reads it.
     pub(crate) fn rewrite(
         &mut self,
         index_snapshot: Arc<IndexSnapshot>,
@@ -47,7 +51,8 @@ impl Index {
         let old = Arc::clone(&self.file);
         let written = self.write_anew(index_snapshot, between);
         if written.is_err() {
-            // What is half written takes space for nothing. While requests come it is not tried again with every checkpoint.
+            // What is half written takes space for nothing. While requests come it is not tried
+            // again with every checkpoint.
             drop(self.disk.remove(NEW_FILE_NAME));
             self.checkpoints = 0;
         }
@@ -82,7 +87,8 @@ impl Index {
     }
 }
 
-/// Writes all rows of `base` as an index of its own to another disk, and closes it. Making its name durable is left to the caller.
+/// Writes all rows of `base` as an index of its own to another disk, and closes it. Making its name
+/// durable is left to the caller.
 pub(crate) fn write(
     disk: &Arc<dyn Disk>,
     cache_bytes: usize,
@@ -175,7 +181,8 @@ impl Rewriting {
         Ok((last, true))
     }
 
-    /// Does what a checkpoint has done to the old index, to what was copied of it. The rest is copied as it is now.
+    /// Does what a checkpoint has done to the old index, to what was copied of it. The rest is
+    /// copied as it is now.
     pub(crate) fn follow(&mut self, memtable: &Memtable) -> Result<(), StoreError> {
         let has_row = |key: &Key| match &self.copied {
             Copied::RowsThrough(last) => *key.bytes() <= last[..],

@@ -74,9 +74,11 @@ fn the_keys_to_the_byte() {
 fn the_rows_to_the_byte() {
     // when the last acked name is over, how the items lie
     assert_eq!(hex(&QueueRow::default().encode()), "0000");
-    // the same; items, bytes, next place, items and bytes of the open block; number and deadline of the first item and of the last
+    // the same; items, bytes, next place, items and bytes of the open block; number and deadline of
+    // the first item and of the last
     assert_eq!(hex(&many().encode()), "01 01 02 ac02 8204 01 8001 05 e807 ac02 d00f".replace(' ', ""));
-    // the same; of each item number and deadline, as differences to the one before, and what follows the place below
+    // the same; of each item number and deadline, as differences to the one before, and what
+    // follows the place below
     let expected = "01 00 05 80d095ffbc31 c801 07 8020 cd02 01 30313233343536373839616263646566 \
                     a702 00 c801 8780808008 8020 cd02 01 30313233343536373839616263646566 \
                     03 e807 02 03 06 6f7061717565";

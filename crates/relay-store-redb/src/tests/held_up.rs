@@ -1,4 +1,5 @@
-//! What may pile up in memory is bounded: the writer waits for the maintenance thread, whatever that is at.
+//! What may pile up in memory is bounded: the writer waits for the maintenance thread, whatever
+//! that is at.
 //!
 //! They look inside, since from outside a store that waits cannot be told from one that is slow.
 
@@ -24,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Twice as many may pile up.
 const CHECKPOINT_ROWS: usize = 60;
 
-/// So many rows at most does a push to a new recipient make: whose the queue is, the queue, its name, when it is due.
+/// So many rows at most does a push to a new recipient make: whose the queue is, the queue, its
+/// name, when it is due.
 const ROWS_OF_A_PUSH: usize = 4;
 
 /// So many of them make a checkpoint due, and find room when one is being written.
@@ -73,7 +75,8 @@ fn is_maintenance() -> bool {
     std::thread::current().name() == Some("relay-maint")
 }
 
-/// Stops the maintenance thread in a call of the disk, once it is armed, until it is permitted to go on.
+/// Stops the maintenance thread in a call of the disk, once it is armed, until it is permitted to
+/// go on.
 struct Gate {
     is_armed: Arc<AtomicBool>,
     /// Tells that it stands still.
@@ -98,7 +101,8 @@ fn gate(
     (Gate { is_armed, begun, permit }, hook)
 }
 
-/// While the maintenance thread stands still, pushes find room up to the bound and not behind it; once it goes on, all are answered.
+/// While the maintenance thread stands still, pushes find room up to the bound and not behind it;
+/// once it goes on, all are answered.
 fn expect_bound(relay: &RedbRelay, permit: Sender<()>) {
     let answered = AtomicUsize::new(0);
     let shared = &relay.shared;
@@ -209,7 +213,8 @@ fn a_checkpoint_does_not_wait_until_all_acked_names_are_learned() {
     assert!(!again.is_stored(), "{again:?}");
 }
 
-/// An index takes as long to write anew as it is large. Nobody waits for that: checkpoints come in between.
+/// An index takes as long to write anew as it is large. Nobody waits for that: checkpoints come in
+/// between.
 #[test]
 fn checkpoints_come_while_the_index_is_written_anew() {
     let (gate, hook) = gate(|call| *call == Call::Create("relay.redb.new"));

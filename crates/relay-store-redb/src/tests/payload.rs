@@ -28,8 +28,8 @@ fn payload_of(frame: Frame, id: ItemId) -> Result<Bytes, StoreError> {
 
 #[test]
 fn the_record_of_an_item_whose_payload_lies_aside_to_the_byte() {
-    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id; kind; recipient; payload bytes; payload
-    // file 300, offset, length
+    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id;
+    // kind; recipient; payload bytes; payload file 300, offset, length
     let expected = "07 ac02 8001 03 e807 02 01 03 30313233343536373839616263646566 \
                     06 6f7061717565 05 616c696365 ec07 ac02 24 9108";
     assert_eq!(hex(&item_record()), expected.replace(' ', ""));

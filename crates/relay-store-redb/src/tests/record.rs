@@ -13,7 +13,8 @@ fn pushed() -> Bytes {
 
 #[test]
 fn an_item_to_the_byte() {
-    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id; kind; recipient; the payload
+    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id;
+    // kind; recipient; the payload
     let expected = "07 ac02 8001 03 e807 02 01 03 30313233343536373839616263646566 \
                     06 6f7061717565 05 616c696365 626f6479";
     assert_eq!(hex(&pushed()), expected.replace(' ', ""));
@@ -73,7 +74,8 @@ fn what_had_expired_to_the_byte() {
     let alone = Trimmed { sum: None, ..trimmed() };
     // queue, when, the last item
     assert_eq!(hex(&alone.encode()), "07 8001 ac02".replace(' ', ""));
-    // the same, the first item, how many blocks; of each its number, items and bytes; then each segment, with live frames and bytes of them
+    // the same, the first item, how many blocks; of each its number, items and bytes; then each
+    // segment, with live frames and bytes of them
     let expected = "07 8001 ac02 05 02 00 ac02 8001 01 01 02 03 ad02 a09c01";
     assert_eq!(hex(&trimmed().encode()), expected.replace(' ', ""));
     for trimmed in [alone, trimmed()] {

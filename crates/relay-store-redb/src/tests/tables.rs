@@ -1,5 +1,5 @@
-//! Batches, memtables, checkpoints and the index below them show what one sorted map would show: random changes, some taken back, some
-//! never published, while checkpoints begin, fail and end.
+//! Batches, memtables, checkpoints and the index below them show what one sorted map would show:
+//! random changes, some taken back, some never published, while checkpoints begin, fail and end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,9 +29,11 @@ enum Step {
     Batch(Vec<Request>, bool),
     /// A checkpoint begins, if none is under way.
     Freeze,
-    /// What is sealed is written; whether the store hears of it, or believes that it failed and opens the index anew.
+    /// What is sealed is written; whether the store hears of it, or believes that it failed and
+    /// opens the index anew.
     Checkpoint(bool),
-    /// The index is written anew. These batches come between its steps, and a checkpoint after each of them.
+    /// The index is written anew. These batches come between its steps, and a checkpoint after each
+    /// of them.
     Rewrite(Vec<Vec<Request>>),
     /// Everything in memory is lost: only what a checkpoint wrote is left.
     Restart,
@@ -323,8 +325,8 @@ proptest! {
     }
 }
 
-/// A sync fails once, anywhere in a checkpoint: what the index then says that it holds, it holds after a power cut too. Segments are
-/// unlinked on the strength of that.
+/// A sync fails once, anywhere in a checkpoint: what the index then says that it holds, it holds
+/// after a power cut too. Segments are unlinked on the strength of that.
 #[test]
 fn what_a_reopened_index_holds_is_durable() {
     for at in 0.. {
@@ -349,8 +351,8 @@ fn what_a_reopened_index_holds_is_durable() {
     }
 }
 
-/// A sync fails once, anywhere while the index is written anew: what a later checkpoint says that it holds, it holds after a power cut too,
-/// whichever of the two files has the name then.
+/// A sync fails once, anywhere while the index is written anew: what a later checkpoint says that
+/// it holds, it holds after a power cut too, whichever of the two files has the name then.
 #[test]
 fn what_an_index_holds_that_was_to_be_written_anew_is_durable() {
     for at in 0.. {
@@ -376,8 +378,8 @@ fn what_an_index_holds_that_was_to_be_written_anew_is_durable() {
     }
 }
 
-/// An item that came back after damage may be live for longer than what was pushed since. What is behind it is, too: pages and sweeps find
-/// their way along a queue by its deadlines.
+/// An item that came back after damage may be live for longer than what was pushed since. What is
+/// behind it is, too: pages and sweeps find their way along a queue by its deadlines.
 #[test]
 fn no_item_is_over_before_one_that_is_in_front_of_it() {
     let stack = Stack::on(&SimDisk::new());

@@ -1,4 +1,5 @@
-//! One queue: its owner, its name, its row, the rows of its items, and the records that these lead to.
+//! One queue: its owner, its name, its row, the rows of its items, and the records that these lead
+//! to.
 
 use std::ops::ControlFlow;
 
@@ -218,7 +219,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Checks the counts of the blocks. Of a queue whose items are in its row there are none, which is seen where rows are.
+/// Checks the counts of the blocks. Of a queue whose items are in its row there are none, which is
+/// seen where rows are.
 fn check_blocks(
     rows: &QueueRows<'_>,
     counted: &[(u64, Usage)],
@@ -239,8 +241,9 @@ fn check_blocks(
     Ok(())
 }
 
-/// Counts the acked names, each of which must be found as such, and the last one be there. Where none was ever remembered, none is looked
-/// for: one that is there all the same is seen where rows are.
+/// Counts the acked names, each of which must be found as such, and the last one be there. Where
+/// none was ever remembered, none is looked for: one that is there all the same is seen where rows
+/// are.
 fn check_acked(
     rows: &QueueRows<'_>,
     now: &dyn Fn() -> Timestamp,

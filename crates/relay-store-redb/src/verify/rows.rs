@@ -1,4 +1,5 @@
-//! The rows of the index, one by one: each must be sound, and about a queue that is there and knows of it.
+//! The rows of the index, one by one: each must be sound, and about a queue that is there and knows
+//! of it.
 
 use std::ops::Range;
 

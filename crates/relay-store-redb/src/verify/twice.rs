@@ -1,4 +1,5 @@
-//! Finds numbers that are there more than once, among more than fit into memory: in passes, each over a part of them.
+//! Finds numbers that are there more than once, among more than fit into memory: in passes, each
+//! over a part of them.
 
 use relay_core::Seq;
 use relay_core::verify::Findings;
@@ -47,7 +48,8 @@ impl Twice {
         self.seen.push(seq.as_u64());
     }
 
-    /// Tells what was noted more than once. If that did not fit, it has `each` show all numbers again, as often as it takes.
+    /// Tells what was noted more than once. If that did not fit, it has `each` show all numbers
+    /// again, as often as it takes.
     pub(super) fn check(
         &mut self,
         findings: &mut Findings,
@@ -82,7 +84,8 @@ impl Twice {
     }
 }
 
-/// Numbers are given away one after the other, but which of them are left is for those who ack to say.
+/// Numbers are given away one after the other, but which of them are left is for those who ack to
+/// say.
 fn part_of(number: u64, parts: u64) -> u64 {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % parts.max(1)
 }

@@ -1,5 +1,5 @@
-//! A snapshot is the store as it was, whatever becomes of the store meanwhile, and a backup of it is whole or is none, wherever the power
-//! goes or a call fails.
+//! A snapshot is the store as it was, whatever becomes of the store meanwhile, and a backup of it
+//! is whole or is none, wherever the power goes or a call fails.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -141,8 +141,8 @@ fn a_call_fails_while_a_backup_is_written() {
             if write(take(&world, &relay), &target).is_err() {
                 failed += 1;
                 let names = target.list().unwrap();
-                // The last call of all makes it durable that the mark is gone. When that fails, the backup is whole and is not
-                // said to be; after a power cut the mark may be back.
+                // The last call of all makes it durable that the mark is gone. When that fails, the
+                // backup is whole and is not said to be; after a power cut the mark may be back.
                 if names.is_empty() || names.iter().any(|name| name == "relay.unfinished") {
                     write(take(&world, &relay), &target).unwrap();
                 }
@@ -154,7 +154,8 @@ fn a_call_fails_while_a_backup_is_written() {
     });
 }
 
-/// redb writes for the last time when it is closed. The file is opened by another handle then, which hears of nothing that has failed.
+/// redb writes for the last time when it is closed. The file is opened by another handle then,
+/// which hears of nothing that has failed.
 #[test]
 fn a_backup_whose_index_cannot_be_closed_is_not_whole() {
     within_bounds(|| {
@@ -266,7 +267,8 @@ fn an_index_that_could_not_be_read_to_be_written_anew_is_opened_again() {
     });
 }
 
-/// A checkpoint that failed is tried again with what it should have written, and not with what came since.
+/// A checkpoint that failed is tried again with what it should have written, and not with what came
+/// since.
 #[test]
 fn a_snapshot_behind_a_failed_checkpoint_lacks_nothing() {
     within_bounds(|| {

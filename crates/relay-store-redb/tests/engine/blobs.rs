@@ -1,5 +1,5 @@
-//! Large payloads, which have files of their own: what is small does not wait for them, nothing that is lost of them takes anything with
-//! it, and none of their files is left over.
+//! Large payloads, which have files of their own: what is small does not wait for them, nothing
+//! that is lost of them takes anything with it, and none of their files is left over.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,7 +83,8 @@ fn what_expires_gives_its_file_back() {
     assert_eq!(world.payload_files(), Vec::<String>::new());
 }
 
-/// The power goes at every sync of one push: before the payload is synced, between that and its record, and behind that.
+/// The power goes at every sync of one push: before the payload is synced, between that and its
+/// record, and behind that.
 #[test]
 fn an_orphan_is_gone_after_a_restart_and_a_checkpoint() {
     let mut orphans = 0;
@@ -223,7 +224,8 @@ fn a_missing_payload_file_costs_its_item_alone() {
     expect_one_lost(&three_with_the_second(|disk, name| disk.remove(name).unwrap()));
 }
 
-/// A store whose payload files need a permit for each sync, or cannot be made at all without the thread that tries.
+/// A store whose payload files need a permit for each sync, or cannot be made at all without the
+/// thread that tries.
 struct Gated {
     relay: RedbRelay,
     /// Tells that a sync has begun.

@@ -18,7 +18,8 @@ const MANY: u64 = 180;
 /// Others, of which a queue holds as many.
 const NEW: std::ops::Range<u64> = 200..260;
 
-/// A closed store with so many items in three queues, and with one bit wrong in the first row that `is_it`.
+/// A closed store with so many items in three queues, and with one bit wrong in the first row that
+/// `is_it`.
 fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {
     let world = World::new();
     let relay = world.open();
@@ -110,7 +111,8 @@ fn the_sweep_comes_past_many_damaged_queues() {
     });
 }
 
-/// A queue that only remembers what was acked is forgotten in time, and takes a damaged name with it.
+/// A queue that only remembers what was acked is forgotten in time, and takes a damaged name with
+/// it.
 #[test]
 fn a_damaged_name_is_gone_with_its_queue() {
     let world = World::new();

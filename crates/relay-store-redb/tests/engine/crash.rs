@@ -1,7 +1,8 @@
-//! Power cuts: at every sync, and during every write, of a story in which everything happens. Whatever was answered is there.
+//! Power cuts: at every sync, and during every write, of a story in which everything happens.
+//! Whatever was answered is there.
 //!
-//! The maintenance thread runs beside the writer, so the n-th sync is not the same one in each run. What is proven holds for the interleavings
-//! that were met, and they are many.
+//! The maintenance thread runs beside the writer, so the n-th sync is not the same one in each run.
+//! What is proven holds for the interleavings that were met, and they are many.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +24,8 @@ fn tell(world: &World) -> Ledger {
     ledger
 }
 
-/// How often the story is told to see all that can happen in it: whether the maintenance thread moves something in one telling, or comes too late for
-/// it, is not for the story to say.
+/// How often the story is told to see all that can happen in it: whether the maintenance thread
+/// moves something in one telling, or comes too late for it, is not for the story to say.
 const TELLINGS: usize = 4;
 
 /// Everything that the engine can do happens in the story, else the other tests prove little.

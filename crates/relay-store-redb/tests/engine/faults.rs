@@ -1,8 +1,8 @@
-//! Failing I/O: every call of a story fails, once or three times in a row, and the store goes on. What failed is sent again, so every
-//! request is answered in the end, within seconds.
+//! Failing I/O: every call of a story fails, once or three times in a row, and the store goes on.
+//! What failed is sent again, so every request is answered in the end, within seconds.
 //!
-//! Not promised: that a request next to the failure succeeds. A checkpoint that failed is tried again after a second, and until then
-//! what does not fit into memory is refused.
+//! Not promised: that a request next to the failure succeeds. A checkpoint that failed is tried
+//! again after a second, and until then what does not fit into memory is refused.
 
 use std::io;
 use std::sync::Mutex;
@@ -26,7 +26,8 @@ fn any_call_may_fail_once_with_payloads_aside() {
     within_bounds(|| each_position_fails(World::aside, None, 1, 30));
 }
 
-/// So many stories are told side by side: most of a story's time its store waits until it tries again.
+/// So many stories are told side by side: most of a story's time its store waits until it tries
+/// again.
 const WORLDS_AT_ONCE: usize = 4;
 
 #[test]
@@ -66,8 +67,8 @@ fn reads_may_fail_with_payloads_aside() {
     });
 }
 
-/// After a sync that failed nobody knows what is on disk, and a later one does not tell. So whatever it should have made durable has
-/// to be written again, elsewhere.
+/// After a sync that failed nobody knows what is on disk, and a later one does not tell. So
+/// whatever it should have made durable has to be written again, elsewhere.
 #[test]
 fn a_sync_fails_and_much_later_the_power_goes() {
     fail_and_cut(World::new);
@@ -122,7 +123,8 @@ fn each_position_fails(new: fn() -> World, class: Option<Class>, times: u64, sam
     });
 }
 
-/// Tells the story, with a restart in it, until all of it was answered; then looks at what is there, before and after another restart.
+/// Tells the story, with a restart in it, until all of it was answered; then looks at what is
+/// there, before and after another restart.
 fn tell_all(world: &World) {
     let mut ledger = Ledger::default();
     let (before, after) = STORY.split_at(STORY.len() / 2);

@@ -1,7 +1,8 @@
-//! Rot: single bits flip in every file of a store, at every byte of the journal in a full run. The store opens or says why not; what it shows is
-//! right; what it lost is told by a recount.
+//! Rot: single bits flip in every file of a store, at every byte of the journal in a full run. The
+//! store opens or says why not; what it shows is right; what it lost is told by a recount.
 //!
-//! Not promised: that the index survives damage to pages of redb itself. Then whole tables may be out of reach, and requests fail.
+//! Not promised: that the index survives damage to pages of redb itself. Then whole tables may be
+//! out of reach, and requests fail.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,7 +57,8 @@ fn aside() -> World {
     World::new().with_options(Options { segment_bytes: 512, blob_bytes: BYTES as u64, ..small_options() })
 }
 
-/// A store with some items behind a checkpoint and some to be replayed, as a dying process leaves it.
+/// A store with some items behind a checkpoint and some to be replayed, as a dying process leaves
+/// it.
 fn unclean(world: World) -> World {
     let relay = world.open();
     fill(&world, &relay);
@@ -106,7 +108,8 @@ fn flip_in_the_journal(new: fn() -> World) {
         for name in world.segments() {
             let bytes = world.disk.contents(&name).unwrap();
             for at in positions(bytes.len() as u64, 25) {
-                // Behind the last sync that a later batch shows, rot cannot be told from a torn tail.
+                // Behind the last sync that a later batch shows, rot cannot be told from a torn
+                // tail.
                 let is_told = name != last_name || at < u64::from(last.offset);
                 let left = flip(&world, &name, at, is_told, &mut tally).unwrap();
                 assert!(left.goes_on && (left.lost <= 1 || at < HEADER_BYTES), "{name}, byte {at}: {left:?}");
@@ -139,7 +142,8 @@ fn bits_flip_in_the_index() {
     });
 }
 
-/// Rot that came before redb wrote its page: the checksums of pages are right, and those of our rows have to tell.
+/// Rot that came before redb wrote its page: the checksums of pages are right, and those of our
+/// rows have to tell.
 #[test]
 fn bits_flip_in_live_rows() {
     within_bounds(|| {
@@ -233,7 +237,8 @@ fn flip(world: &World, name: &str, at: u64, is_told: bool, tally: &mut Tally) ->
     Some(Left { lost, goes_on })
 }
 
-/// Whether the store knows of every item that was pushed, acked ones included, and counts what it holds as before.
+/// Whether the store knows of every item that was pushed, acked ones included, and counts what it
+/// holds as before.
 fn is_all_known(world: &World, relay: &RedbRelay) -> bool {
     let left = ITEMS - ACKED.len() as u64;
     let usage = Usage { items: left, bytes: left * BYTES as u64 };
@@ -246,8 +251,8 @@ fn is_all_known(world: &World, relay: &RedbRelay) -> bool {
     relay.contents().is_ok_and(|contents| contents == expected) && (0..ITEMS).all(is_known)
 }
 
-/// Whether a queue shows all that it should. What it shows must be right in any case; an acked item may be back, when the record of
-/// its ack is lost.
+/// Whether a queue shows all that it should. What it shows must be right in any case; an acked item
+/// may be back, when the record of its ack is lost.
 fn is_unharmed(world: &World, relay: &RedbRelay, queue: usize) -> bool {
     let Ok(shown) = world.pull_all(relay, queue) else { return false };
     assert!(shown.is_sorted_by(|a, b| a.0 < b.0), "out of order");

@@ -1,4 +1,5 @@
-//! A deep queue whose front has expired and was not reclaimed yet: it is as exact as any other, and a push to it costs no more.
+//! A deep queue whose front has expired and was not reclaimed yet: it is as exact as any other, and
+//! a push to it costs no more.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ enum Step {
     Push(u64),
     /// An item comes again that came so many before the last one.
     Again(u64),
-    /// Items go, so many and each so much older than the one before, the first one so much older than the last.
+    /// Items go, so many and each so much older than the one before, the first one so much older
+    /// than the last.
     Ack(u64, u64, u64),
     Wait(u64),
     Sweep,
@@ -147,7 +149,8 @@ proptest! {
     }
 }
 
-/// The front is known while the queue is deep, goes when it is not, and must not be known any more when the queue is deep again.
+/// The front is known while the queue is deep, goes when it is not, and must not be known any more
+/// when the queue is deep again.
 #[test]
 fn a_front_that_went_while_the_queue_held_few_is_not_counted_again() {
     let world = world();

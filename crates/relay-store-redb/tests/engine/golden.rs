@@ -1,5 +1,6 @@
-//! The journal of a small store, record by record: what is asked leaves these bytes, in this order. The frames around them, which a
-//! random salt makes different each time, are pinned in `relay-journal`.
+//! The journal of a small store, record by record: what is asked leaves these bytes, in this order.
+//! The frames around them, which a random salt makes different each time, are pinned in
+//! `relay-journal`.
 
 use relay_core::{Ack, Relay};
 use relay_store_redb::Options;
@@ -20,7 +21,8 @@ fn the_journal_of_a_small_store_to_the_byte() {
     let records: Vec<String> =
         world.frames().iter().map(|frame| format!("{}{}", frame.kind, hex(&frame.body))).collect();
     let expected = [
-        // queue 1, number 1, deadline, arrival, total_len, sent_ms, chunk 0 of 1; message id; kind; recipient; payload
+        // queue 1, number 1, deadline, arrival, total_len, sent_ms, chunk 0 of 1; message id; kind;
+        // recipient; payload
         "1 01 01 e8d795ffbc31 80d095ffbc31 02 01 00 01 00000000000000000000000000000001 \
          06 6f7061717565 0e 71756575652d6f662d616c696365 dd78",
         "1 01 02 e8d795ffbc31 80d095ffbc31 02 02 00 01 00000000000000000000000000000002 \

@@ -1,5 +1,5 @@
-//! A failed read of the index costs its request at most, and everybody else two seconds: redb refuses everything after one, until the
-//! index is opened anew.
+//! A failed read of the index costs its request at most, and everybody else two seconds: redb
+//! refuses everything after one, until the index is opened anew.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -66,7 +66,8 @@ impl Reads {
         let is_failing =
             self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         let touches = |bad: &Range<u64>| bad.start < range.end && range.start < bad.end;
-        // Where debug assertions are on, redb reads every page of an index that is opened, which the maintenance thread does.
+        // Where debug assertions are on, redb reads every page of an index that is opened, which
+        // the maintenance thread does.
         let is_maintenance = std::thread::current().name() == Some("relay-maint");
         if !is_maintenance {
             *self.last.lock().unwrap() = Some(range.clone());
@@ -87,7 +88,8 @@ impl Reads {
     }
 }
 
-/// A store of many queues with a cache of so many bytes, all of which is in the index, and which has just been opened.
+/// A store of many queues with a cache of so many bytes, all of which is in the index, and which
+/// has just been opened.
 fn cold(cache_bytes: usize) -> (World, Arc<Reads>, RedbRelay) {
     // Nothing but a failure, a sweep or the end asks for a checkpoint.
     let options =
@@ -118,7 +120,8 @@ fn pull(world: &World, relay: &RedbRelay, queue: u64) -> Result<Page, Error> {
     world.block_on(relay.pull(Pull { recipient: name(queue), after: None, items_max: None }))
 }
 
-/// Pulls, pushes and acks here and there, and a sweep: the first one that fails. Each queue holds what it did before.
+/// Pulls, pushes and acks here and there, and a sweep: the first one that fails. Each queue holds
+/// what it did before.
 fn everything(world: &World, relay: &RedbRelay, round: u64) -> Result<(), Error> {
     for queue in (round % 7..QUEUES).step_by(151) {
         assert_eq!(pull(world, relay, queue)?.items.len(), 1, "queue {queue}");
@@ -251,7 +254,8 @@ fn a_place_that_stays_bad_opens_the_index_anew_once_a_second_at_most() {
     });
 }
 
-/// Reads all of a store whose index is opened anew meanwhile. What is `file` is read for the first time then.
+/// Reads all of a store whose index is opened anew meanwhile. What is `file` is read for the first
+/// time then.
 fn read_meanwhile<T: Send>(
     cache_bytes: usize,
     file: &'static str,

@@ -63,7 +63,8 @@ impl Disk for Locked {
     }
 }
 
-/// The disk of a world, locked. `hook` is asked about each call first. The receiver hears of the release.
+/// The disk of a world, locked. `hook` is asked about each call first. The receiver hears of the
+/// release.
 fn locked(
     world: &World,
     hook: impl Fn(&Call<'_>) + Send + Sync + 'static,
@@ -81,7 +82,8 @@ fn locked(
     (Arc::new(Locked { disk, lock: Arc::clone(&lock), released }), lock, told)
 }
 
-/// The caller of a pull has gone, and its thread still waits for the disk, when the store is closed.
+/// The caller of a pull has gone, and its thread still waits for the disk, when the store is
+/// closed.
 #[test]
 fn nothing_is_written_once_the_lock_is_released() {
     within_bounds(|| {

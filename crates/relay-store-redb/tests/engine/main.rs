@@ -1,5 +1,6 @@
-//! The proofs of the engine, on a disk in memory that loses power, fails, fills up and rots when a test says so. They look at a store
-//! through its public face, and at its files as an outsider would.
+//! The proofs of the engine, on a disk in memory that loses power, fails, fills up and rots when a
+//! test says so. They look at a store through its public face, and at its files as an outsider
+//! would.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,5 @@
-//! A hundred thousand payload files: what a start and a checkpoint do does not become as much for each of them.
+//! A hundred thousand payload files: what a start and a checkpoint do does not become as much for
+//! each of them.
 //!
 //! The files are empty, and the index says that something lives in each. Nothing reads them.
 

@@ -1,5 +1,6 @@
-//! Queues that were mixed up, by a bug or by damage that no checksum tells. Nobody is given the mail of somebody else: what a record says of
-//! its recipient counts, and the rest is told as damage is.
+//! Queues that were mixed up, by a bug or by damage that no checksum tells. Nobody is given the
+//! mail of somebody else: what a record says of its recipient counts, and the rest is told as
+//! damage is.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +13,8 @@ use crate::world::{Index, QUEUES, World, envelope, id, payload, recipient, small
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 
-/// How many items the first two queues have: few, which lie in the rows of their queues, and many, which have rows of their own.
+/// How many items the first two queues have: few, which lie in the rows of their queues, and many,
+/// which have rows of their own.
 const SIZES: [u64; 2] = [3, 60];
 
 const BYTES: usize = 300;
@@ -26,7 +28,8 @@ fn worlds() -> [World; 2] {
     ]
 }
 
-/// A closed store in which everything is in the index. Even numbers are for the first queue, odd ones for the second.
+/// A closed store in which everything is in the index. Even numbers are for the first queue, odd
+/// ones for the second.
 fn filled(world: World, items: u64) -> World {
     let relay = world.open();
     for number in 0..2 * items {
@@ -106,7 +109,8 @@ fn an_item_that_lies_in_the_wrong_queue_is_left_out_alone() {
             put(tx, &item(1, 2), &taken[..taken.len() - 4]);
         });
         let relay = world.open();
-        // Numbers from 0, arrival numbers from 1: item 2 is missing, and item 1 is of the other queue.
+        // Numbers from 0, arrival numbers from 1: item 2 is missing, and item 1 is of the other
+        // queue.
         let expected: Vec<_> = (0..120).step_by(2).filter(|number| *number != 2).collect();
         assert_eq!(page(&world, &relay, 0), expected);
         assert!(relay.damaged_items() > 0);

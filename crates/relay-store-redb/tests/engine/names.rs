@@ -1,5 +1,5 @@
-//! A queue of few items has them in its row, and one of many has rows for each: neither is seen from outside, before a restart or after
-//! it.
+//! A queue of few items has them in its row, and one of many has rows for each: neither is seen
+//! from outside, before a restart or after it.
 
 use relay_core::{Ack, PushOutcome, Relay};
 use relay_disk::Survival;

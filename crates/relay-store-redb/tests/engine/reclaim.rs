@@ -1,4 +1,5 @@
-//! Space comes back: what is acked leaves the disk, what is left alive is moved together, and nobody who pulls notices.
+//! Space comes back: what is acked leaves the disk, what is left alive is moved together, and
+//! nobody who pulls notices.
 
 use std::collections::HashSet;
 use std::io;
@@ -59,7 +60,8 @@ fn ack_all_but(world: &World, relay: &RedbRelay, stays: impl Fn(u64) -> bool) {
     }
 }
 
-/// Sweeps until it has got the maintenance thread to tidy up: a sweep that finds the maintenance thread busy is over without.
+/// Sweeps until it has got the maintenance thread to tidy up: a sweep that finds the maintenance
+/// thread busy is over without.
 fn tidy(world: &World, relay: &RedbRelay, is_tidy: impl Fn() -> bool) {
     for _ in 0..1_000 {
         world.block_on(relay.sweep()).unwrap();
@@ -145,7 +147,8 @@ fn ack_nine_tenths(new: fn() -> World) {
     });
 }
 
-/// One that is damaged cannot be moved, so its segment stays. That must end, and not keep the others from being emptied.
+/// One that is damaged cannot be moved, so its segment stays. That must end, and not keep the
+/// others from being emptied.
 #[test]
 fn what_cannot_be_moved_stays_and_stops_nothing() {
     within_bounds(|| {
@@ -186,7 +189,8 @@ fn what_the_index_could_not_tell_of_is_moved_later() {
     moves_later("relay.redb");
 }
 
-/// While the maintenance thread looks what lives in a segment, files cannot be read whose names begin so.
+/// While the maintenance thread looks what lives in a segment, files cannot be read whose names
+/// begin so.
 fn moves_later(unreadable: &'static str) {
     within_bounds(move || {
         let World { options, limits, .. } = world();
@@ -266,7 +270,8 @@ fn what_could_not_be_moved_for_want_of_space_is_moved_later() {
     });
 }
 
-/// Readers page through the queues as fast as they can while segments are emptied and unlinked under them.
+/// Readers page through the queues as fast as they can while segments are emptied and unlinked
+/// under them.
 #[test]
 fn pulls_miss_nothing_while_segments_are_emptied() {
     pull_and_ack(world);

@@ -1,5 +1,5 @@
-//! A replay ends where the live store stands: after every random operation, what a store opened on a copy of the disk shows is what the
-//! live one shows, and the suite holds that one to the model.
+//! A replay ends where the live store stands: after every random operation, what a store opened on
+//! a copy of the disk shows is what the live one shows, and the suite holds that one to the model.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,7 +16,8 @@ use relay_store_redb::{Contents, OpenProgress, Options, RedbRelay};
 
 use crate::world::{Index, World, envelope, id, recipient, run_slow_tests, small_options, within_bounds};
 
-/// A store on a disk in memory, which is compared with its own replay whenever the suite recounts it.
+/// A store on a disk in memory, which is compared with its own replay whenever the suite recounts
+/// it.
 struct Twins {
     world: World,
     latest: Timestamp,
@@ -80,7 +81,8 @@ impl Harness for Twins {
     }
 
     fn verify(&mut self, relay: &RedbRelay) -> Vec<String> {
-        // The live store does not believe a clock that was set back; its twin has to be told the latest time.
+        // The live store does not believe a clock that was set back; its twin has to be told the
+        // latest time.
         self.latest = self.latest.max(self.world.clock.now());
         let clock = ManualClock::new();
         clock.set(self.latest);
@@ -123,7 +125,8 @@ fn a_replay_of_everything_ends_where_the_live_store_stands() {
 /// More records than one thread replays alone.
 const STORY_REQUESTS: u64 = 6_000;
 
-/// What a recount finds after a replay, and all that the index holds once everything is written to it.
+/// What a recount finds after a replay, and all that the index holds once everything is written to
+/// it.
 fn index_after_replay(world: &World, replay_threads: usize) -> (Vec<String>, Vec<String>) {
     let options = Options { replay_threads, ..world.options.clone() };
     let twin = world.after_crash(Survival::All).with_options(options);
@@ -207,8 +210,8 @@ fn several_threads_replay_as_one_does() {
         for threads in [2, 3, 100] {
             assert!(index_after_replay(&crashed, threads) == (vec![], rows.clone()), "{threads} threads");
         }
-        // Of a record that is lost, others are left that cannot be applied. Whose a queue is that should be gone is not the same then, nor
-        // how many bytes that takes.
+        // Of a record that is lost, others are left that cannot be applied. Whose a queue is that
+        // should be gone is not the same then, nor how many bytes that takes.
         for frame in frames.iter().step_by(frames.len() / 30) {
             damage(&crashed, frame);
         }
@@ -224,7 +227,8 @@ fn several_threads_replay_as_one_does() {
     });
 }
 
-/// The queue of a recipient was forgotten, and a record without which that cannot be understood is lost.
+/// The queue of a recipient was forgotten, and a record without which that cannot be understood is
+/// lost.
 #[test]
 fn a_queue_that_should_be_gone_takes_no_name_with_it() {
     let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });

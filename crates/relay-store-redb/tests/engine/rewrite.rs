@@ -1,4 +1,5 @@
-//! An index that is mostly holes is written anew, and a power cut at any moment of that costs nothing.
+//! An index that is mostly holes is written anew, and a power cut at any moment of that costs
+//! nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -89,7 +90,8 @@ fn an_index_is_not_written_anew_where_there_is_no_room_for_both() {
     });
 }
 
-/// After a failed sync of the names nobody knows which of the two files a crash would leave, whatever is synced later.
+/// After a failed sync of the names nobody knows which of the two files a crash would leave,
+/// whatever is synced later.
 #[test]
 fn a_sync_fails_while_the_index_is_written_anew_and_later_the_power_goes() {
     within_bounds(|| {
@@ -242,7 +244,8 @@ fn a_start_and_its_first_checkpoint_write_little_however_large_the_rows_are() {
     });
 }
 
-/// What its file took when it was last written anew is what it takes without holes, and no reason to do that again.
+/// What its file took when it was last written anew is what it takes without holes, and no reason
+/// to do that again.
 #[test]
 fn an_index_is_not_written_anew_again_where_that_won_nothing() {
     within_bounds(|| {

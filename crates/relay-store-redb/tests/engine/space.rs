@@ -1,4 +1,5 @@
-//! A full disk: pushes say so, pulls go on, nothing that was answered is lost, and once there is space again the store works by itself.
+//! A full disk: pushes say so, pulls go on, nothing that was answered is lost, and once there is
+//! space again the store works by itself.
 
 use relay_core::{Error, Relay};
 use relay_disk::Survival;
@@ -10,7 +11,8 @@ use crate::world::{World, envelope, run_slow_tests, within_bounds};
 /// So many pushes are refused, one after the other, without anything piling up.
 const REFUSED: u64 = 300;
 
-/// With more or less room left, so that it is now the journal and now a checkpoint that first finds none.
+/// With more or less room left, so that it is now the journal and now a checkpoint that first finds
+/// none.
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     fill(World::new);

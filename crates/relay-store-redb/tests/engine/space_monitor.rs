@@ -1,6 +1,8 @@
-//! SpaceMonitor that is kept free: with too little of it pushes are refused, and nothing else; and they are taken again by themselves.
+//! SpaceMonitor that is kept free: with too little of it pushes are refused, and nothing else; and
+//! they are taken again by themselves.
 //!
-//! Not promised: that the bound is never passed. What is written between two looks passes it, and what frees space may.
+//! Not promised: that the bound is never passed. What is written between two looks passes it, and
+//! what frees space may.
 
 use relay_core::{Ack, Error, Limits, PushOutcome, Relay};
 use relay_disk::Disk;
@@ -15,13 +17,16 @@ const LARGE: usize = 5_000;
 const FREE_BYTES_MIN: u64 = 400_000;
 const STORE_BYTES_MAX: u64 = 2_200_000;
 
-/// How far a bound is passed by: a look comes after a sixteenth of it, and a checkpoint may be under way.
+/// How far a bound is passed by: a look comes after a sixteenth of it, and a checkpoint may be
+/// under way.
 const SLACK_BYTES: u64 = 200_000;
 
-/// More than the index takes, whose file may grow to twice its length by one checkpoint, and shrinks when it is closed.
+/// More than the index takes, whose file may grow to twice its length by one checkpoint, and
+/// shrinks when it is closed.
 const INDEX_BYTES: u64 = 1_000_000;
 
-/// What a small disk has beside what is to be kept free. When all is acked the index keeps its length: up to two thirds of this.
+/// What a small disk has beside what is to be kept free. When all is acked the index keeps its
+/// length: up to two thirds of this.
 const ROOM_BYTES: u64 = 1_200_000;
 
 /// So many pushes are more than any of these stores takes.
@@ -76,7 +81,8 @@ fn ack_and_sweep(world: &World, relay: &RedbRelay, numbers: impl Iterator<Item =
     world.block_on(relay.sweep()).unwrap();
 }
 
-/// It is full; everything but a new item goes on; and once items were acked it is not full any more.
+/// It is full; everything but a new item goes on; and once items were acked it is not full any
+/// more.
 fn fill_and_make_room(world: &World, bytes: usize) {
     let relay = world.open();
     assert!(!relay.is_full());

@@ -47,7 +47,8 @@ fn to(name: &str, number: u64) -> Envelope {
 }
 
 impl Held {
-    /// Whoever asks for this waits for the disk; a push to a queue that the writer knows is answered meanwhile. Then the disk goes on.
+    /// Whoever asks for this waits for the disk; a push to a queue that the writer knows is
+    /// answered meanwhile. Then the disk goes on.
     fn expect_nobody_waits_for<T>(self, world: &World, slow: impl AsyncFn(&RedbRelay) -> T) -> T {
         let Self { relay, is_armed, begun, _go_on } = self;
         let known = world.block_on(relay.push(to("somebody else", 5000))).unwrap().usage().items;
@@ -180,7 +181,8 @@ fn a_sweep_that_waits_for_the_index_holds_nobody_up() {
     });
 }
 
-/// What one request may cost the writer at once is bounded: who comes behind an ack of as much as may be is answered before it.
+/// What one request may cost the writer at once is bounded: who comes behind an ack of as much as
+/// may be is answered before it.
 #[test]
 fn a_push_does_not_wait_for_all_of_a_large_ack() {
     within_bounds(|| {
@@ -202,7 +204,8 @@ fn a_push_does_not_wait_for_all_of_a_large_ack() {
     });
 }
 
-/// What is done of an ack stays done when the disk fails in the middle of it, and the same ack again does the rest.
+/// What is done of an ack stays done when the disk fails in the middle of it, and the same ack
+/// again does the rest.
 #[test]
 fn a_large_ack_that_fails_half_way_is_finished_by_the_next_one() {
     within_bounds(|| {

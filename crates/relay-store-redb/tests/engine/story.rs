@@ -1,5 +1,5 @@
-//! A story: requests in an order that makes everything happen, and a ledger of what was answered, against which a store is audited
-//! later. The ledger does not know how a store works.
+//! A story: requests in an order that makes everything happen, and a ledger of what was answered,
+//! against which a store is audited later. The ledger does not know how a store works.
 
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ pub(crate) enum Step {
     Sweep,
 }
 
-/// Fills several segments, empties some, leaves others sparse, lets time take items and names, and begins again. Twice the queues come to
-/// hold so many items that these get rows of their own, and lose them again: once to acks, once to time.
+/// Fills several segments, empties some, leaves others sparse, lets time take items and names, and
+/// begins again. Twice the queues come to hold so many items that these get rows of their own, and
+/// lose them again: once to acks, once to time.
 pub(crate) const STORY: &[Step] = &[
     Step::Push(12, 200),
     Step::Push(12, 300),
@@ -71,7 +72,8 @@ struct Sent {
     fate: Fate,
     /// The arrival number that it was shown with.
     seq: Option<Seq>,
-    /// The largest one that could be seen when it was sent. Its own must be larger, whatever happened in between.
+    /// The largest one that could be seen when it was sent. Its own must be larger, whatever
+    /// happened in between.
     behind: Seq,
 }
 
@@ -80,7 +82,8 @@ struct Sent {
 pub(crate) struct Ledger {
     sent: Vec<Sent>,
     acks: usize,
-    /// The largest arrival number that could ever be seen: none up to it is given away again, also once its item is gone.
+    /// The largest arrival number that could ever be seen: none up to it is given away again, also
+    /// once its item is gone.
     last_seq: Seq,
 }
 
@@ -93,8 +96,9 @@ pub(crate) enum Manner {
     Again,
 }
 
-/// So long something may fail that is sent again and again. The store tries a checkpoint again after a second, and refuses what does not fit
-/// in memory until then; an index that cannot be opened anew it tries again after a second as well. No story has more than three failures.
+/// So long something may fail that is sent again and again. The store tries a checkpoint again
+/// after a second, and refuses what does not fit in memory until then; an index that cannot be
+/// opened anew it tries again after a second as well. No story has more than three failures.
 const OUTAGE_MAX: Duration = Duration::from_secs(5);
 
 impl Ledger {
@@ -122,7 +126,8 @@ impl Ledger {
         }
     }
 
-    /// Numbers that were given away stay so: a store, this one or one that was opened after it, knows of all that could be seen.
+    /// Numbers that were given away stay so: a store, this one or one that was opened after it,
+    /// knows of all that could be seen.
     fn note_numbers(&mut self, relay: &RedbRelay) {
         let last = relay.last_arrival_number();
         assert!(
@@ -257,7 +262,8 @@ impl Ledger {
         }
     }
 
-    /// Looks at a store: everything that was answered is so, what was open is whole or absent, and all adds up.
+    /// Looks at a store: everything that was answered is so, what was open is whole or absent, and
+    /// all adds up.
     pub(crate) fn audit(&mut self, world: &World, relay: &RedbRelay) {
         let shown: Vec<_> = (0..QUEUES.len()).map(|queue| world.pull_items(relay, queue).unwrap()).collect();
         self.note_numbers(relay);
@@ -265,7 +271,8 @@ impl Ledger {
         assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     }
 
-    /// As [`Ledger::audit`], while the store may still be busy getting over a failure: what fails is asked again.
+    /// As [`Ledger::audit`], while the store may still be busy getting over a failure: what fails
+    /// is asked again.
     pub(crate) fn audit_patiently(&mut self, world: &World, relay: &RedbRelay) {
         let shown: Vec<_> =
             (0..QUEUES.len()).map(|queue| again(|| world.pull_items(relay, queue)).unwrap()).collect();
@@ -312,7 +319,8 @@ impl Ledger {
         }
     }
 
-    /// An item keeps its arrival number, and one that is new has one that could not be seen before it was sent.
+    /// An item keeps its arrival number, and one that is new has one that could not be seen before
+    /// it was sent.
     fn judge_numbers(&mut self, shown: &[Vec<Item<Bytes>>]) {
         for item in shown.iter().flatten() {
             let number = number_of(item.message_id);

@@ -197,7 +197,8 @@ fn a_sweep_for_nothing_costs_nothing() {
     });
 }
 
-/// Opens the store. Once armed, whoever first reads the index behind a sync of it sends word and waits.
+/// Opens the store. Once armed, whoever first reads the index behind a sync of it sends word and
+/// waits.
 fn open_held(world: &World) -> (RedbRelay, Arc<AtomicU8>, Receiver<()>, Sender<()>) {
     const ARMED: u8 = 1;
     const SYNCED: u8 = 2;
@@ -220,8 +221,8 @@ fn open_held(world: &World) -> (RedbRelay, Arc<AtomicU8>, Receiver<()>, Sender<(
     (relay, stage, begun, go_on)
 }
 
-/// Names whose items have expired come again after the sweep has written what it reads, and before it reads it: that is not true any more
-/// when the writer is told.
+/// Names whose items have expired come again after the sweep has written what it reads, and before
+/// it reads it: that is not true any more when the writer is told.
 #[test]
 fn a_sweep_beside_pushes_counts_each_item_once() {
     within_bounds(|| {

@@ -1,5 +1,5 @@
-//! A recount looks from both ends: what is damaged or mixed up is found, however right its checksums are, and what lies behind it is
-//! looked at all the same.
+//! A recount looks from both ends: what is damaged or mixed up is found, however right its
+//! checksums are, and what lies behind it is looked at all the same.
 
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use relay_core::{Ack, Envelope, Recipient, Relay, Seq};
@@ -33,7 +33,8 @@ fn deep() -> Recipient {
     Recipient::parse("queue-of-dave").unwrap()
 }
 
-/// The index of a closed store: queues 1 and 2 with two items and an acked name each, and a deep one.
+/// The index of a closed store: queues 1 and 2 with two items and an acked name each, and a deep
+/// one.
 fn sound() -> World {
     let world = World::new().with_options(Options { segment_bytes: 1 << 16, ..small_options() });
     let relay = world.open();

@@ -17,7 +17,8 @@ use relay_journal::{Frame, Journal};
 use relay_store_redb::{OpenError, Options, RedbRelay};
 use tokio::runtime::Runtime;
 
-/// The names of the queues. They are as long as recipients are, so that their rows can be told by length.
+/// The names of the queues. They are as long as recipients are, so that their rows can be told by
+/// length.
 pub(crate) const QUEUES: [&str; 3] = ["queue-of-alice", "queue-of-bob", "queue-of-carol"];
 
 /// How long a test may take before it counts as hanging.

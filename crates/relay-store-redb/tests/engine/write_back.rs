@@ -1,4 +1,5 @@
-//! What the index is written back with, ahead of its sync, is a hint where the disk knows no such thing, and a failure where the disk fails.
+//! What the index is written back with, ahead of its sync, is a hint where the disk knows no such
+//! thing, and a failure where the disk fails.
 
 use std::io;
 use std::sync::Arc;

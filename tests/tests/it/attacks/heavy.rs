@@ -1,4 +1,5 @@
-//! Floods over HTTP/2 against the program as it is shipped: it stays within the memory that is promised, and others are served.
+//! Floods over HTTP/2 against the program as it is shipped: it stays within the memory that is
+//! promised, and others are served.
 
 use std::io;
 use std::time::Duration;
@@ -33,7 +34,8 @@ fn assert_serves(target: &Target, what: &str) {
     assert!(watch.elapsed() < Duration::from_secs(5), "{what}: another waits for {:?}", watch.elapsed());
 }
 
-/// Sends these frames, a few at a time, as long as the other side takes them. Tells how many it took.
+/// Sends these frames, a few at a time, as long as the other side takes them. Tells how many it
+/// took.
 fn pour(connection: &mut Connection, frames: impl Iterator<Item = Vec<u8>>) -> usize {
     let mut frames = frames.peekable();
     let mut sent = 0;
@@ -102,7 +104,8 @@ fn requests_without_bodies_on_one_connection_and_on_fifty() {
 #[test]
 fn heads_of_thirty_thousand_fields() {
     let target = Target::tls("");
-    // A field of the table that every client knows takes one byte, here and in the second kind one of some KB.
+    // A field of the table that every client knows takes one byte, here and in the second kind one
+    // of some KB.
     let (many, some) = (vec![0x90; 30_000], http2::field("x", &"v".repeat(120)).repeat(300));
     for (number, what, fields) in [(3, "heads of 30,000 fields", &many), (4, "heads of 40 KB", &some)] {
         let cpu = target.cpu_time();
@@ -142,7 +145,8 @@ fn the_largest_pages_behind_windows_of_nothing() {
     assert_all_gone(&target);
 }
 
-/// As many connections as an address may have, and on each as many requests as there may be, whose answers nobody takes.
+/// As many connections as an address may have, and on each as many requests as there may be, whose
+/// answers nobody takes.
 #[test]
 fn one_address_parks_all_the_streams_that_it_can() {
     let connections = at_length(400, 100);

@@ -1,5 +1,6 @@
-//! Memory and connections that are held and not used: pages that nobody takes, lengths that nobody sends, connections that only ask how it
-//! goes. What is held comes back, and others are served meanwhile or soon.
+//! Memory and connections that are held and not used: pages that nobody takes, lengths that nobody
+//! sends, connections that only ask how it goes. What is held comes back, and others are served
+//! meanwhile or soon.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -33,7 +34,8 @@ fn pull_request() -> Vec<u8> {
     format!("POST /pull HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// One address holds what it can get, until it is given up. Others' large requests are through meanwhile or soon.
+/// One address holds what it can get, until it is given up. Others' large requests are through
+/// meanwhile or soon.
 fn assert_given_up(target: &Target, what: &str, mut ask_from: impl FnMut([u8; 4]) -> u16) {
     let watch = Stopwatch::start();
     let most = within(SLACK, || target.inflight_bytes() > 10.0 * MIB as f64).map(|_| target.inflight_bytes());

@@ -76,8 +76,8 @@ impl Connection {
         Ok(Frame { kind, flags, payload })
     }
 
-    /// What the other side says when it gives the connection up: an error, or nothing when it only closes. What comes before is nobody's
-    /// business.
+    /// What the other side says when it gives the connection up: an error, or nothing when it only
+    /// closes. What comes before is nobody's business.
     pub(super) fn goodbye(&mut self) -> io::Result<Option<u32>> {
         loop {
             match self.read() {

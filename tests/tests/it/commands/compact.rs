@@ -10,7 +10,8 @@ const PAYLOAD_BYTES: usize = 256 * 1024 - 1;
 /// A bit more than a segment.
 const ITEMS: u64 = 140;
 
-/// A store whose first segment, of 32 MiB, holds little that lives, and whose second one has some 4 MiB.
+/// A store whose first segment, of 32 MiB, holds little that lives, and whose second one has some 4
+/// MiB.
 fn holed() -> Place {
     let place = Place::new();
     let store = open(&place.path("store"));

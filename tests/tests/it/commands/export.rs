@@ -1,4 +1,5 @@
-//! `export` and `import`: what comes out goes in again, once, in order, and whatever happens on the way.
+//! `export` and `import`: what comes out goes in again, once, in order, and whatever happens on the
+//! way.
 
 use std::os::unix::fs::PermissionsExt;
 

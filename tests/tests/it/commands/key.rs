@@ -1,5 +1,5 @@
-//! The key file: made at the first start, secret, in a backup only if that is asked for. Whether it is the same key is seen by the
-//! cursors that clients keep.
+//! The key file: made at the first start, secret, in a backup only if that is asked for. Whether it
+//! is the same key is seen by the cursors that clients keep.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +9,8 @@ use relay_tests::{Process, pull_body, push_body};
 
 use super::Place;
 
-/// A store that a relay has served once, with two items of alice in it, and the cursor between them.
+/// A store that a relay has served once, with two items of alice in it, and the cursor between
+/// them.
 fn served(place: &Place) -> String {
     let relay = start(place, "store");
     let mut client = relay.connect().unwrap();

@@ -1,4 +1,5 @@
-//! A backup beside a relay that serves: it holds what was answered before it began, and nobody is kept waiting or left with half of it.
+//! A backup beside a relay that serves: it holds what was answered before it began, and nobody is
+//! kept waiting or left with half of it.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -95,7 +96,8 @@ fn ask(place: &Place, name: &str) -> BufReader<UnixStream> {
     stream
 }
 
-/// A backup that somebody has cut off is whole, if it was faster, or is none; the next one is whole.
+/// A backup that somebody has cut off is whole, if it was faster, or is none; the next one is
+/// whole.
 fn audit(place: &Place, whole: &Queues) {
     let ended = place.run("restored", &["restore"], "b");
     if ended.status.code() == Some(0) {

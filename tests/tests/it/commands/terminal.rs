@@ -1,4 +1,5 @@
-//! What commands say and where: how far they have come where somebody looks; an answer that is lost is no success.
+//! What commands say and where: how far they have come where somebody looks; an answer that is lost
+//! is no success.
 
 use std::process::{Command, Output, Stdio};
 

@@ -1,7 +1,8 @@
 //! `[rate_limit]`: how much each address may send.
 //!
-//! A bucket earns while a test runs, so no test counts what passes; it asks until it is refused, and reads what the refusal
-//! says of the limit. Bans outlast a test, so after a ban the answers are certain; to bring one on takes seconds of asking.
+//! A bucket earns while a test runs, so no test counts what passes; it asks until it is refused,
+//! and reads what the refusal says of the limit. Bans outlast a test, so after a ban the answers
+//! are certain; to bring one on takes seconds of asking.
 
 use std::time::Duration;
 
@@ -69,7 +70,8 @@ fn is_let_in(client: &mut Client, name: &str) -> bool {
     ask_as(client, name).status == 200
 }
 
-/// The policy that a refusal tells: the bucket, how much it holds, and the seconds it takes to fill.
+/// The policy that a refusal tells: the bucket, how much it holds, and the seconds it takes to
+/// fill.
 fn policy(answer: &Response) -> &str {
     answer.header("ratelimit-policy").unwrap()
 }

@@ -17,7 +17,8 @@ use crate::stopwatch::Stopwatch;
 use crate::tls::pki::{Authority, Files};
 use crate::tls::wire::ask;
 
-/// What takes longer may have been the default of `drain_seconds` (20) or of `request_timeout_seconds` (30).
+/// What takes longer may have been the default of `drain_seconds` (20) or of
+/// `request_timeout_seconds` (30).
 const UNDER_THE_DEFAULTS: Duration = Duration::from_secs(15);
 
 /// A path as TOML writes it.
@@ -128,7 +129,8 @@ pub(super) fn start_wait_seconds() {
     let answer_after = |seconds: &str, gate: Duration| {
         let (let_go, opened) = mpsc::channel::<()>();
         let open = move || {
-            // The gate opens by itself once a request must have been answered, and at once if none waits.
+            // The gate opens by itself once a request must have been answered, and at once if none
+            // waits.
             let _ = opened.recv_timeout(gate);
             Ok(MemoryRelay::new(Limits::default(), Arc::<ManualClock>::default()))
         };
@@ -149,7 +151,8 @@ pub(super) fn start_wait_seconds() {
     assert_eq!(answer_after("600", Duration::from_millis(500)), 200);
 }
 
-/// Whether the relay ends this connection: at once, or with the answer to a request that came in between.
+/// Whether the relay ends this connection: at once, or with the answer to a request that came in
+/// between.
 fn is_given_up(client: &mut Client) -> bool {
     client.get("/health").map_or(true, |answer| answer.header("connection") == Some("close"))
 }

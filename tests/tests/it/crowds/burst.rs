@@ -1,5 +1,5 @@
-//! An honest client that sends all it has at once, and heeds what it is told: it is slowed down, gets everything through, and is never
-//! banned.
+//! An honest client that sends all it has at once, and heeds what it is told: it is slowed down,
+//! gets everything through, and is never banned.
 
 use std::thread;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Somebody who floods, from an address of its own: as many requests a second as it is told, whatever becomes of them. It runs on the
-//! caller's thread alone, so that it leaves the processors to the relay. It judges nothing.
+//! Somebody who floods, from an address of its own: as many requests a second as it is told,
+//! whatever becomes of them. It runs on the caller's thread alone, so that it leaves the processors
+//! to the relay. It judges nothing.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -52,7 +53,8 @@ struct Kept<'a> {
 }
 
 impl Attacker {
-    /// Sends the request over so many connections, in turn: without waiting for answers, and without ever closing one itself.
+    /// Sends the request over so many connections, in turn: without waiting for answers, and
+    /// without ever closing one itself.
     pub(super) fn over_kept_connections(
         &self,
         request: &'static [u8],

@@ -13,7 +13,8 @@ use crate::stopwatch::Stopwatch;
 const PER_SECOND: u32 = 10_000;
 const CONNECTIONS: usize = 50;
 
-/// What part of one processor a flood may take, above what the people take. Optimised code takes half of what this code does.
+/// What part of one processor a flood may take, above what the people take. Optimised code takes
+/// half of what this code does.
 const COST_MAX: f64 = 0.5;
 
 /// Runs `act`, and tells which part of one processor the relay took meanwhile.
@@ -24,7 +25,8 @@ fn cost<T>(process: &Process, act: impl FnOnce() -> T) -> (T, f64) {
     (result, time.as_secs_f64() / wall.as_secs_f64())
 }
 
-/// A flood of its own address: as long as it takes until that is slowed, refused, and then banned for a while.
+/// A flood of its own address: as long as it takes until that is slowed, refused, and then banned
+/// for a while.
 fn flood(relay: &Shipped, host: u8, alone: f64, flood: impl FnOnce(&Attacker) -> Tried) {
     let address = relay.process.base_url.strip_prefix("http://").unwrap().parse().unwrap();
     let attacker = Attacker { relay: address, source: [127, 0, 0, host].into(), per_second: PER_SECOND };

@@ -1,6 +1,7 @@
-//! People with the real client behind one address, as far as the relay can tell: each has one connection, polls once a second from the
-//! beginning of its queue, acks what it got, and sends its neighbour a message every other second. What is refused is tried again
-//! three times after 200 ms, whatever the relay says of when to come back. It floods nobody and judges nothing.
+//! People with the real client behind one address, as far as the relay can tell: each has one
+//! connection, polls once a second from the beginning of its queue, acks what it got, and sends its
+//! neighbour a message every other second. What is refused is tried again three times after 200 ms,
+//! whatever the relay says of when to come back. It floods nobody and judges nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

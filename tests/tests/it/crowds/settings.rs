@@ -1,4 +1,5 @@
-//! The settings for many people behind one address, as docs/operations.md tells them. It sets nothing itself.
+//! The settings for many people behind one address, as docs/operations.md tells them. It sets
+//! nothing itself.
 
 /// The document, and where its table begins.
 const DOCUMENT: &str = include_str!("../../../../docs/operations.md");

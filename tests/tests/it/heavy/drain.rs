@@ -1,4 +1,5 @@
-//! A recipient drains its queue by cursor while others push into it and ack from it: nothing is missed, nothing comes twice.
+//! A recipient drains its queue by cursor while others push into it and ack from it: nothing is
+//! missed, nothing comes twice.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,8 +60,8 @@ fn push_and_ack(client: &mut Client, pusher: u128, pushes: u128) {
     }
 }
 
-/// Follows the queue until everything was pushed and the end is reached. Keeps its last cursor at the end of the queue,
-/// where the relay gives none, by the items that it has seen since.
+/// Follows the queue until everything was pushed and the end is reached. Keeps its last cursor at
+/// the end of the queue, where the relay gives none, by the items that it has seen since.
 fn drain(client: &mut Client, pushed_all: &AtomicBool) -> Vec<u128> {
     let mut seen = Vec::new();
     let (mut cursor, mut skip) = (None::<String>, 0);

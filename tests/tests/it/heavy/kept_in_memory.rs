@@ -1,4 +1,5 @@
-//! A relay in memory that strangers fill, in every way that there is: the process stays within what is promised for its bound.
+//! A relay in memory that strangers fill, in every way that there is: the process stays within what
+//! is promised for its bound.
 
 use relay_tests::{Client, Process, ack_body, at_length, push_body};
 use serde_json::Value;

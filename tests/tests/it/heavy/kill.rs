@@ -1,8 +1,8 @@
-//! kill -9 in the middle of 32 connections that push and ack, again and again on the same store. No answered push is lost, no
-//! answered ack undone, the order is kept, and the store adds up.
+//! kill -9 in the middle of 32 connections that push and ack, again and again on the same store. No
+//! answered push is lost, no answered ack undone, the order is kept, and the store adds up.
 //!
-//! What was asked and not answered may have happened or not, but not by half. This does not show what a power failure does to
-//! a disk that lies about syncs: the system outlives the process here.
+//! What was asked and not answered may have happened or not, but not by half. This does not show
+//! what a power failure does to a disk that lies about syncs: the system outlives the process here.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Requests of a generator: bodies, headers, paths, heads that are no HTTP. No answer is a 5xx, each is JSON, and the relay serves
-//! on.
+//! Requests of a generator: bodies, headers, paths, heads that are no HTTP. No answer is a 5xx,
+//! each is JSON, and the relay serves on.
 
 use std::io;
 use std::thread;

@@ -1,5 +1,6 @@
-//! Very many clients send as much as they may at once, and then take nothing of what they ask for: the process stays within its
-//! memory, who has no room is told so, and all others get what they want.
+//! Very many clients send as much as they may at once, and then take nothing of what they ask for:
+//! the process stays within its memory, who has no room is told so, and all others get what they
+//! want.
 
 use std::collections::BTreeMap;
 use std::io;

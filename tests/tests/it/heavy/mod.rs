@@ -1,4 +1,5 @@
-//! What takes long or loads the machine. These run one at a time: several measure how long something takes.
+//! What takes long or loads the machine. These run one at a time: several measure how long
+//! something takes.
 
 mod drain;
 mod kept_in_memory;

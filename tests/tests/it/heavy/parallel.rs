@@ -1,4 +1,5 @@
-//! Many connections push at once onto the durable store: every request is answered, and the counts are right afterwards.
+//! Many connections push at once onto the durable store: every request is answered, and the counts
+//! are right afterwards.
 
 use std::thread;
 use std::time::Duration;

@@ -1,6 +1,7 @@
-//! The process is told to stop and started again, over and over, under clients that ask again when they have to, as real ones do. Every
-//! request is answered in the end, and as it would have been without: what was accepted was answered, so no push is found to be there
-//! already, and no ack finds its items gone.
+//! The process is told to stop and started again, over and over, under clients that ask again when
+//! they have to, as real ones do. Every request is answered in the end, and as it would have been
+//! without: what was accepted was answered, so no push is found to be there already, and no ack
+//! finds its items gone.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,8 @@ impl Patient<'_> {
     }
 }
 
-/// Pushes and acks two of three until told otherwise. Tells what must be left, and how often it had to ask again.
+/// Pushes and acks two of three until told otherwise. Tells what must be left, and how often it had
+/// to ask again.
 fn work(base_url: &str, recipient: &str, stop: &AtomicBool, answered: &Sender<()>) -> (Vec<u128>, u64) {
     let mut client = Patient { base_url, client: None, repeats: 0 };
     let mut left = Vec::new();

@@ -1,5 +1,5 @@
-//! A sweep of very many expired items while pushes go on: it reclaims them all, nobody waits long, and the counts are exact all
-//! the while.
+//! A sweep of very many expired items while pushes go on: it reclaims them all, nobody waits long,
+//! and the counts are exact all the while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +54,8 @@ fn pushes_hardly_notice_a_sweep_of_50_000_items() {
     assert_eq!(store.verify().unwrap(), Vec::<String>::new());
 }
 
-/// Pushes until told otherwise, at least once. The queue counts these pushes and no expired item. Tells the longest wait.
+/// Pushes until told otherwise, at least once. The queue counts these pushes and no expired item.
+/// Tells the longest wait.
 fn push_until(client: &mut Client, recipient: &str, over: impl Fn() -> bool) -> Duration {
     let mut longest = Duration::ZERO;
     let mut pushes = 0_u64;

@@ -1,7 +1,8 @@
-//! Thousands of connections that send one byte a second, in heads and in bodies, and connect again when they are cut off: who really
-//! wants something does not notice them.
+//! Thousands of connections that send one byte a second, in heads and in bodies, and connect again
+//! when they are cut off: who really wants something does not notice them.
 //!
-//! Their bodies ask for more room than there is for large requests. What is small has room of its own, and it is that which is shown.
+//! Their bodies ask for more room than there is for large requests. What is small has room of its
+//! own, and it is that which is shown.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -40,7 +41,8 @@ fn begin(address: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-/// Sends one byte a second on each connection until told otherwise. Who is cut off begins again. Tells how often that was.
+/// Sends one byte a second on each connection until told otherwise. Who is cut off begins again.
+/// Tells how often that was.
 fn trickle(address: SocketAddr, mut streams: Vec<TcpStream>, stop: &Receiver<()>) -> usize {
     let mut cut_off = 0;
     while stop.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {

@@ -1,4 +1,5 @@
-//! What an answer costs the process: it is short, and so is the memory behind it, whatever the request holds.
+//! What an answer costs the process: it is short, and so is the memory behind it, whatever the
+//! request holds.
 
 use std::io::Write as _;
 
@@ -18,7 +19,8 @@ const ANSWER_BYTES_MAX: usize = 2048;
 /// What these bodies take while they are read, and what the process takes by itself.
 const MEMORY_BYTES_MAX: u64 = 400 * 1024 * 1024;
 
-/// A few kilobytes that unpack to a request with megabytes in place of a number. Each of the bytes takes seven in a quotation.
+/// A few kilobytes that unpack to a request with megabytes in place of a number. Each of the bytes
+/// takes seven in a quotation.
 fn bomb(begin: &str, end: &str) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(begin.as_bytes()).unwrap();

@@ -1,4 +1,5 @@
-//! A store that was last written long ago, by the clock of this machine: as it looks to a relay whose clock is wrong.
+//! A store that was last written long ago, by the clock of this machine: as it looks to a relay
+//! whose clock is wrong.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! The file system takes no more. In the first test it is the process's own limit on the size of a file that says no, which needs no
-//! mount; the others have a small file system of their own, where that is allowed.
+//! The file system takes no more. In the first test it is the process's own limit on the size of a
+//! file that says no, which needs no mount; the others have a small file system of their own, where
+//! that is allowed.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +12,8 @@ use super::text;
 /// In blocks of 512 bytes, as the shell counts: 8 MiB.
 const FILE_BLOCKS_MAX: u32 = 16_384;
 
-/// Starts the program so that no file of it grows beyond the limit. Ignoring the signal turns the limit into a failed write.
+/// Starts the program so that no file of it grows beyond the limit. Ignoring the signal turns the
+/// limit into a failed write.
 const LIMITED: &str = r#"trap "" XFSZ; ulimit -f "$1"; shift; exec "$@""#;
 
 fn start_limited(directory: &Path) -> Process {
@@ -61,16 +63,19 @@ fn a_full_disk_loses_nothing_and_heals_without_a_restart() {
     assert_eq!(u128::from(queued(&mut client)), stored - stored / 2 + 1);
 }
 
-/// The small file system. The journal sets no segment aside on it, since less than four would fit, and grows as it is written.
+/// The small file system. The journal sets no segment aside on it, since less than four would fit,
+/// and grows as it is written.
 const SMALL_BYTES: u64 = 96 << 20;
 
-/// Runs a program in a mount namespace of its own, where a directory is a file system of so many bytes. Both go with the program.
+/// Runs a program in a mount namespace of its own, where a directory is a file system of so many
+/// bytes. Both go with the program.
 const MOUNTED: &str = r#"mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@""#;
 
 /// Payloads of this size have files of their own.
 const LARGE: usize = 1_000_000;
 
-/// The arguments of `unshare` that this machine allows: as root, or as whoever it is; `None` if it allows none.
+/// The arguments of `unshare` that this machine allows: as root, or as whoever it is; `None` if it
+/// allows none.
 fn mounting(directory: &Path) -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&["-m"], &["-U", "-r", "-m"]];
     ways.into_iter().find(|way| {
@@ -83,7 +88,8 @@ fn mounting(directory: &Path) -> Option<&'static [&'static str]> {
     })
 }
 
-/// A relay on the small file system, which keeps so much of it free, and its log; `None` where that is not allowed.
+/// A relay on the small file system, which keeps so much of it free, and its log; `None` where that
+/// is not allowed.
 fn start_mounted(directory: &Path, min_free_bytes: u64) -> Option<(Process, std::path::PathBuf)> {
     let (config, mount, log) = (directory.join("relay.toml"), directory.join("small"), directory.join("log"));
     std::fs::create_dir(&mount).unwrap();

@@ -14,7 +14,8 @@ const RESTARTS: usize = 10;
 const START: Duration = Duration::from_millis(100);
 const RESTART: Duration = Duration::from_millis(250);
 
-/// A machine that is busy with something else makes a start slow, and never fast: so the fastest of several counts.
+/// A machine that is busy with something else makes a start slow, and never fast: so the fastest of
+/// several counts.
 #[test]
 fn a_small_store_is_restarted_in_a_moment() {
     let directory = tempfile::tempdir().unwrap();

@@ -152,7 +152,8 @@ fn a_storage_directory_that_others_may_change_is_warned_of() {
     }
 }
 
-/// What is at info by default, and all that the relay's own crates have to say: none of it tells who talked to whom.
+/// What is at info by default, and all that the relay's own crates have to say: none of it tells
+/// who talked to whom.
 #[test]
 fn no_line_names_a_recipient_or_a_client() {
     let own =
@@ -172,7 +173,8 @@ fn no_line_names_a_recipient_or_a_client() {
     }
 }
 
-/// Who calls with a trace finds its lines by it, and nothing else of the header; who does not, by a name of the relay's own.
+/// Who calls with a trace finds its lines by it, and nothing else of the header; who does not, by a
+/// name of the relay's own.
 #[test]
 fn lines_about_a_request_carry_its_trace() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

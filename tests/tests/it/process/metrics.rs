@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::{recipient, text};
 use crate::PROGRAM;
 
-/// A relay that shows its metrics on a port of the system's choice, and where that is, as its log tells.
+/// A relay that shows its metrics on a port of the system's choice, and where that is, as its log
+/// tells.
 fn start(directory: &Path) -> (Process, String) {
     let (store, log) = (directory.join("store"), directory.join("log"));
     let arguments = ["--storage-path", text(&store)];

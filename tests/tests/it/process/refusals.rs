@@ -1,4 +1,5 @@
-//! What the program answers instead of serving: a word about itself, or why it cannot start, and its exit code.
+//! What the program answers instead of serving: a word about itself, or why it cannot start, and
+//! its exit code.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,8 +9,8 @@ use relay_tests::{Process, push_body};
 use super::text;
 use crate::PROGRAM;
 
-/// Runs the program, which must end with this code, and returns its standard output and the sentences on its standard
-/// error. Log lines, which are JSON here, are no sentences.
+/// Runs the program, which must end with this code, and returns its standard output and the
+/// sentences on its standard error. Log lines, which are JSON here, are no sentences.
 fn run(arguments: &[&str], environment: &[(&str, &str)], code: i32) -> (String, Vec<String>) {
     let ended = Process::run(PROGRAM, arguments, environment).unwrap();
     assert_eq!(ended.status.code(), Some(code), "{}", ended.stderr);

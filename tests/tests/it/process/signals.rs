@@ -1,4 +1,5 @@
-//! The end of the process by signals: everything accepted is answered and kept, and nobody who rests holds it up.
+//! The end of the process by signals: everything accepted is answered and kept, and nobody who
+//! rests holds it up.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -12,8 +13,9 @@ use crate::PROGRAM;
 /// Requests that are in flight when the signal comes.
 const IN_FLIGHT: u128 = 8;
 
-/// Stops a relay that has requests in flight and a connection at rest. Its drain and its request timeout are longer than the
-/// test waits, so it can only end in time because nothing is left to do.
+/// Stops a relay that has requests in flight and a connection at rest. Its drain and its request
+/// timeout are longer than the test waits, so it can only end in time because nothing is left to
+/// do.
 fn stopping_finishes_what_was_accepted(signal: &str) {
     let directory = tempfile::tempdir().unwrap();
     let patient = directory.path().join("patient.toml");
@@ -117,7 +119,8 @@ fn the_port_is_free_for_the_next_process_at_once() {
     let address = first.base_url.strip_prefix("http://").unwrap().to_owned();
     first.signal("TERM").unwrap();
     first.wait_a_while().unwrap();
-    // Another process of this machine may have been given the port in between; that is not this relay's fault.
+    // Another process of this machine may have been given the port in between; that is not this
+    // relay's fault.
     let again = eventually(|| Process::start_on(PROGRAM, directory.path(), &["--address", &address]).ok());
     assert_eq!(again.unwrap().base_url, first.base_url);
 }

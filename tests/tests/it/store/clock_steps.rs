@@ -1,5 +1,5 @@
-//! The clock jumps, by hours, back and forth, beside the time that passes. Order stays, nothing expires before its time, what has expired
-//! stays away, and the sweep goes on.
+//! The clock jumps, by hours, back and forth, beside the time that passes. Order stays, nothing
+//! expires before its time, what has expired stays away, and the sweep goes on.
 
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use super::{Random, open_on, pull_all};
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// By so much the clock jumps at most, and so much time passes at once. Items live longer than that, so it takes many times for them to
-/// expire.
+/// By so much the clock jumps at most, and so much time passes at once. Items live longer than
+/// that, so it takes many times for them to expire.
 const JUMP_HOURS_MAX: u64 = 72;
 
-/// So many items are queued at most, or a clock that mostly goes back lets the queue grow until each look at it takes seconds.
+/// So many items are queued at most, or a clock that mostly goes back lets the queue grow until
+/// each look at it takes seconds.
 const ITEMS_MAX: usize = 200;
 
 /// So far from its own time a store follows the clock, and so far ahead at its start.
@@ -50,7 +51,8 @@ impl Expected {
         self.look(clock);
     }
 
-    /// The store looks at the clock now. It goes on with the time that passes, unless the clock is near.
+    /// The store looks at the clock now. It goes on with the time that passes, unless the clock is
+    /// near.
     fn look(&mut self, clock: &ManualClock) {
         let (wall, elapsed) = (i128::from(clock.now().as_ms()), i128::from(clock.elapsed_ms()));
         let offset = wall - (self.base_ms + elapsed).max(i128::from(self.now.as_ms()));
@@ -77,7 +79,8 @@ impl Expected {
     }
 }
 
-/// Time passes, or the clock is set: forward, back or to the time of the store, which is where most clocks end.
+/// Time passes, or the clock is set: forward, back or to the time of the store, which is where most
+/// clocks end.
 fn jump(clock: &ManualClock, random: &mut Random, right: Timestamp) {
     let by_ms = random.below(JUMP_HOURS_MAX * HOUR_MS);
     match random.below(6) {
@@ -103,7 +106,8 @@ fn the_clock_jumps_by_hours() {
     let mut message = 0;
     for _ in 0..at_length(50, 4) {
         let store = Arc::new(open_on(&disk, &clock).unwrap());
-        // A new process goes on from where the one before was, or an hour earlier, and believes a clock that is near.
+        // A new process goes on from where the one before was, or an hour earlier, and believes a
+        // clock that is near.
         let before = expected.now;
         let now = time_of(&store, &clock);
         let goes_on = before.as_ms() - HOUR_MS <= now.as_ms() && (now <= before || now == clock.now());
@@ -167,7 +171,8 @@ fn a_step_back_makes_nothing_expire_and_a_step_forward_what_is_due() {
         pull_all(&mut client, "alice").unwrap().into_iter().map(|item| item.0).collect::<Vec<_>>()
     };
     assert_eq!((sweep(), shown()), (0, vec![1, 2]));
-    // Both were pushed at the same time, for the store; they are there until the last millisecond of it. No clock that jumps ends it.
+    // Both were pushed at the same time, for the store; they are there until the last millisecond
+    // of it. No clock that jumps ends it.
     clock.set(ManualClock::START.plus_ms(ttl_ms));
     assert_eq!((sweep(), shown()), (0, vec![1, 2]));
     clock.advance_ms(ttl_ms - 1);

@@ -1,5 +1,5 @@
-//! A thread of the store dies. The relay does not go on without it: it ends, and tells so by an exit code of its own, for whatever
-//! starts it again.
+//! A thread of the store dies. The relay does not go on without it: it ends, and tells so by an
+//! exit code of its own, for whatever starts it again.
 
 use std::panic::panic_any;
 use std::path::Path;
@@ -27,7 +27,8 @@ struct Deadly {
     condemned: Arc<Mutex<Option<&'static str>>>,
 }
 
-/// Panics of the maintenance thread are caught, some of them twice. This one goes off again when it is thrown away, as often as it says.
+/// Panics of the maintenance thread are caught, some of them twice. This one goes off again when it
+/// is thrown away, as often as it says.
 struct Bomb(u32);
 
 impl Drop for Bomb {
@@ -108,7 +109,8 @@ fn dies(thread: &'static str) {
         stored.push(message);
     }
     disk.condemn(thread);
-    // Small ones are for the writer, large ones for the thread beside it, and all of them make a checkpoint due.
+    // Small ones are for the writer, large ones for the thread beside it, and all of them make a
+    // checkpoint due.
     for message in 3..200 {
         let bytes = if message % 2 == 0 { 10 } else { ASIDE_BYTES };
         let body = push_body("alice", message, &payload(message, bytes));

@@ -1,5 +1,6 @@
-//! A disk on which reads, writes or syncs fail at random, or space runs out, for a while. Clients see 503 and 507 and nothing
-//! worse; what was answered 200 is true then, afterwards, after a restart and after a power cut; and when the disk is well again, so is the relay.
+//! A disk on which reads, writes or syncs fail at random, or space runs out, for a while. Clients
+//! see 503 and 507 and nothing worse; what was answered 200 is true then, afterwards, after a
+//! restart and after a power cut; and when the disk is well again, so is the relay.
 //!
 //! Not promised: that what was answered with an error did not happen.
 

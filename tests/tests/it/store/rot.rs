@@ -1,7 +1,9 @@
-//! Bits flip in the files of a store, each kind of file, while no relay runs. The next one starts or says why not; what it serves is
-//! right; what is damaged is left out, counted, and told by a recount; and other queues are served.
+//! Bits flip in the files of a store, each kind of file, while no relay runs. The next one starts
+//! or says why not; what it serves is right; what is damaged is left out, counted, and told by a
+//! recount; and other queues are served.
 //!
-//! Not promised: that the index survives damage to pages of its database. Then the start is refused, or requests fail.
+//! Not promised: that the index survives damage to pages of its database. Then the start is
+//! refused, or requests fail.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +46,8 @@ fn open(directory: &Path) -> Result<RedbRelay, OpenError> {
     RedbRelay::open(directory, Limits::default(), Arc::new(SystemClock), small_options())
 }
 
-/// A store in which everything lies everywhere: in the index and in the journal behind it, in segments and in files of its own.
+/// A store in which everything lies everywhere: in the index and in the journal behind it, in
+/// segments and in files of its own.
 fn fill(directory: &Path) {
     for begin in [0, MESSAGES / 2] {
         let relay = Relay::with_store(open(directory).unwrap(), |_| {});
@@ -106,7 +109,8 @@ fn flip_in(prefix: &str, count: u64, look: impl Fn(&Path, &str, u64, &mut Tally)
     eprintln!("{prefix}: {tally:?}");
 }
 
-/// What a client finds in a queue: what is right, and perhaps not all of it. `None` when the store says that it failed.
+/// What a client finds in a queue: what is right, and perhaps not all of it. `None` when the store
+/// says that it failed.
 fn look_into(client: &mut Client, queue: &str) -> Option<Vec<u128>> {
     let shown = match pull_all(client, queue) {
         Ok(shown) => shown,

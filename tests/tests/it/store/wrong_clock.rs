@@ -1,5 +1,6 @@
-//! The machine's clock is wrong when the relay starts, or becomes so while it runs, and is put right again. No mail is lost over it, none
-//! lives for ever, and clients are told times that make sense by the clock that they see.
+//! The machine's clock is wrong when the relay starts, or becomes so while it runs, and is put
+//! right again. No mail is lost over it, none lives for ever, and clients are told times that make
+//! sense by the clock that they see.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -18,7 +19,8 @@ const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const START_MS: u64 = ManualClock::START.as_ms();
 
-/// The beginning of 1970, and that of 2200: what the clock of a machine shows whose battery is empty, and of one that was set by mistake.
+/// The beginning of 1970, and that of 2200: what the clock of a machine shows whose battery is
+/// empty, and of one that was set by mistake.
 const WRONG_MS: [u64; 2] = [0, 7_258_118_400_000];
 
 /// A machine with a disk and a clock, on which relays come and go.

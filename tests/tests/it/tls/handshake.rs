@@ -1,4 +1,5 @@
-//! Real clients: the whole API over HTTPS in both versions of HTTP, and what the handshake comes to.
+//! Real clients: the whole API over HTTPS in both versions of HTTP, and what the handshake comes
+//! to.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

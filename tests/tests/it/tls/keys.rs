@@ -35,7 +35,8 @@ fn pkcs_8_serves() {
 fn sec_1_serves() {
     let make = ["ecparam", "-name", "prime256v1", "-genkey", "-noout"];
     serves_with(&make, "-----BEGIN EC PRIVATE KEY-----");
-    // With its parameters in a block of their own before the key, as the command writes it unless told otherwise.
+    // With its parameters in a block of their own before the key, as the command writes it unless
+    // told otherwise.
     serves_with(&make[..4], "-----BEGIN EC PARAMETERS-----");
 }
 

@@ -1,5 +1,5 @@
-//! The `openssl` command as a client that shares no code with the relay, and as a maker of keys in old formats. Where it is
-//! not installed, its tests say so and end.
+//! The `openssl` command as a client that shares no code with the relay, and as a maker of keys in
+//! old formats. Where it is not installed, its tests say so and end.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,5 @@
-//! Authorities, certificates, and the files that a relay is given. Everything is made for one test and thrown away.
+//! Authorities, certificates, and the files that a relay is given. Everything is made for one test
+//! and thrown away.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +97,8 @@ impl Authority {
         Identity { cert: self.sign(params, &key), key: key.serialize_pem() }
     }
 
-    /// A client that trusts this authority alone, and shows `identity` when it is asked. It offers HTTP/1.1.
+    /// A client that trusts this authority alone, and shows `identity` when it is asked. It offers
+    /// HTTP/1.1.
     pub(crate) fn client(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();

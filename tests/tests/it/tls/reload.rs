@@ -1,4 +1,5 @@
-//! Certificates that are renewed while the relay serves: by a change of the files, and by SIGHUP. Nobody notices.
+//! Certificates that are renewed while the relay serves: by a change of the files, and by SIGHUP.
+//! Nobody notices.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ fn await_shown(base_url: &str, client: &Arc<ClientConfig>, identity: &Identity) 
     assert!(eventually(is_shown).is_some(), "the new certificate is in force before long");
 }
 
-/// Asks without pause, on new connections and on one that stands, until it is told to stop. Returns how often it asked.
+/// Asks without pause, on new connections and on one that stands, until it is told to stop. Returns
+/// how often it asked.
 fn hammer(
     base_url: &str,
     authority: &Authority,
@@ -93,7 +95,8 @@ fn a_renewal_by_a_turned_link_is_seen() {
     let [old, new] = [authority.identity(), authority.identity()];
     let files = Files::new(&old);
     let directory = files.path();
-    // As Kubernetes keeps secrets: the files are links through a link to a directory, and only that one is turned.
+    // As Kubernetes keeps secrets: the files are links through a link to a directory, and only that
+    // one is turned.
     for (name, identity) in [("old", &old), ("new", &new)] {
         std::fs::create_dir(directory.join(name)).unwrap();
         std::fs::write(directory.join(name).join("cert.pem"), &identity.cert).unwrap();

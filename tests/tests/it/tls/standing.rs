@@ -1,4 +1,5 @@
-//! Connections that stand when other clients come to be trusted: they end, in both versions of HTTP, and lose no answer by it.
+//! Connections that stand when other clients come to be trusted: they end, in both versions of
+//! HTTP, and lose no answer by it.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

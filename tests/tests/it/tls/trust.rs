@@ -1,4 +1,5 @@
-//! Who is let in: the relay by its clients, and clients by a relay that asks for their certificates.
+//! Who is let in: the relay by its clients, and clients by a relay that asks for their
+//! certificates.
 
 use super::handshake::{BOTH, https};
 use super::openssl::openssl;

@@ -1,4 +1,5 @@
-//! One request over TLS and HTTP/1.1 on a connection of its own, with all that the handshake came to.
+//! One request over TLS and HTTP/1.1 on a connection of its own, with all that the handshake came
+//! to.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

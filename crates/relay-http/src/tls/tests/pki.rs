@@ -1,4 +1,5 @@
-//! Certificate authorities, certificates, the directory they are written to, and both ends of a handshake.
+//! Certificate authorities, certificates, the directory they are written to, and both ends of a
+//! handshake.
 
 use std::fs;
 use std::io::Read;
@@ -67,7 +68,8 @@ impl Ca {
         Leaf { cert: self.certify(&key, &params), key: key.serialize_pem() }
     }
 
-    /// The list of these revoked certificates as PEM, to be replaced by a newer one at the begin of that year.
+    /// The list of these revoked certificates as PEM, to be replaced by a newer one at the begin of
+    /// that year.
     pub(super) fn crl(&self, revoked: &[u64], next_update: i32) -> String {
         let revoked = revoked.iter().map(|number| RevokedCertParams {
             serial_number: (*number).into(),
@@ -219,8 +221,9 @@ pub(super) fn handshake(server: ServerConfig, client: &ClientConfig) -> Result<P
     Ok(Pair { client, server })
 }
 
-/// Carries bytes to and fro until neither end has more to say. The server's refusal is the error if there is one:
-/// in TLS 1.3 the client believes itself done before the server has looked at its certificate.
+/// Carries bytes to and fro until neither end has more to say. The server's refusal is the error if
+/// there is one: in TLS 1.3 the client believes itself done before the server has looked at its
+/// certificate.
 fn pump(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), rustls::Error> {
     while client.wants_write() || server.wants_write() {
         let mut wire = Vec::new();

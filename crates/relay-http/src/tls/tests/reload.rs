@@ -50,7 +50,8 @@ fn files_that_are_no_good_change_nothing() {
     let tls = disk.load();
     let client = ca.client(Some(&ca.leaf()));
 
-    // A renewal in the order in which it may go wrong: half written, half done, done but for the CAs.
+    // A renewal in the order in which it may go wrong: half written, half done, done but for the
+    // CAs.
     let half_written = || fs::write(&disk.paths.cert_pem, &new.cert[..100]).unwrap();
     let half_done = || fs::write(&disk.paths.cert_pem, &new.cert).unwrap();
     let no_cas = || {

@@ -1,4 +1,5 @@
-//! Which clients are let in no more: by a revocation list, or because other CAs or lists are in force than when they came.
+//! Which clients are let in no more: by a revocation list, or because other CAs or lists are in
+//! force than when they came.
 
 use std::fs;
 

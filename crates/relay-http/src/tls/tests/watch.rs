@@ -1,7 +1,7 @@
 //! New files while connections are served, found by the watching task.
 //!
-//! Time is paused: it stands still while any task or blocking call has work to do, and leaps to the next timer when
-//! none has. A virtual second after a poll, its reload is over.
+//! Time is paused: it stands still while any task or blocking call has work to do, and leaps to the
+//! next timer when none has. A virtual second after a poll, its reload is over.
 
 use std::fs;
 use std::sync::Arc;

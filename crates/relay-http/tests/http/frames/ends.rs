@@ -1,4 +1,5 @@
-//! The end of a connection that is no fault: a client learns from a GOAWAY that it has to go elsewhere, and loses nothing by it.
+//! The end of a connection that is no fault: a client learns from a GOAWAY that it has to go
+//! elsewhere, and loses nothing by it.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -98,7 +99,8 @@ fn a_drain_tells_at_once_and_what_is_in_work_is_answered() {
     world.server.wait_within(SLACK);
 }
 
-/// The last bytes are with the protocol, not with the client, when the relay is done with the request.
+/// The last bytes are with the protocol, not with the client, when the relay is done with the
+/// request.
 #[test]
 fn a_drain_waits_for_the_last_byte() {
     let mut world = World::new();

@@ -1,5 +1,6 @@
-//! Floods of frames, by the names under which they became known: each ends its connection with an error after a number of frames that no
-//! client comes near, and others are served as if nothing had been.
+//! Floods of frames, by the names under which they became known: each ends its connection with an
+//! error after a number of frames that no client comes near, and others are served as if nothing
+//! had been.
 
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ use super::wire::*;
 /// Far more than anybody sends.
 const FLOOD: usize = 20_000;
 
-/// As many frames for nothing are borne at once, and as many more each second, with a good measure on top: the client is ahead of the
-/// relay by what it sends in between two signs of life.
+/// As many frames for nothing are borne at once, and as many more each second, with a good measure
+/// on top: the client is ahead of the relay by what it sends in between two signs of life.
 const BURST: usize = 2_000;
 const PER_SECOND: usize = 200;
 
 const PIECE: usize = 100;
 
-/// Sends the flood in pieces, each with a sign of life behind it that is waited for. Tells how it ends and how many frames that took.
+/// Sends the flood in pieces, each with a sign of life behind it that is waited for. Tells how it
+/// ends and how many frames that took.
 fn flood(connection: &mut Connection, make: &dyn Fn(u32) -> Vec<u8>) -> (End, usize) {
     let numbers: Vec<u32> = (0..u32::try_from(FLOOD).unwrap()).collect();
     let mut sent = 0;
@@ -86,7 +88,8 @@ fn rapid_reset_of_what_is_at_work() {
     world.assert_serves("requests that are taken back");
 }
 
-/// CVE-2025-8671, "MadeYouReset": it is the server that resets, for mistakes that are of one stream alone.
+/// CVE-2025-8671, "MadeYouReset": it is the server that resets, for mistakes that are of one stream
+/// alone.
 #[test]
 fn made_you_reset() {
     let calm = &[ENHANCE_YOUR_CALM];

@@ -1,4 +1,5 @@
-//! Heads that are too large, and heads that two readers might take for different requests. The bounds are told at the beginning.
+//! Heads that are too large, and heads that two readers might take for different requests. The
+//! bounds are told at the beginning.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Many requests at once: of one connection, of one address, of all. What is over the bound is refused and may be tried again; what is in
-//! work is not touched.
+//! Many requests at once: of one connection, of one address, of all. What is over the bound is
+//! refused and may be tried again; what is in work is not touched.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -23,7 +23,8 @@ fn waiting(number: u32) -> Vec<u8> {
     begun(2 * number + 1, &field("content-length", "2"))
 }
 
-/// Begins as many pushes as there may be, on each connection, and waits until so many of them are in work and the others refused.
+/// Begins as many pushes as there may be, on each connection, and waits until so many of them are
+/// in work and the others refused.
 fn park(connections: &mut [Connection], fields: &[u8], levels: &dyn Fn() -> Levels) -> (usize, usize) {
     let frames: Vec<u8> = (0..OF_CONNECTION)
         .flat_map(|number| begun(2 * number + 1, &[&field("content-length", "2"), fields].concat()))

@@ -1,4 +1,5 @@
-//! Windows that stay shut, open a byte at a time, or shrink: an answer holds its memory only as long as its client takes it.
+//! Windows that stay shut, open a byte at a time, or shrink: an answer holds its memory only as
+//! long as its client takes it.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -38,8 +39,8 @@ fn pull(stream: u32) -> Vec<u8> {
     post(stream, "/pull", &json!({"recipient": "alice"}))
 }
 
-/// A client that asks for many pages and takes them as `hold` says, which is asked for what to send now and then. The pages are given
-/// up, their room comes back, and others get theirs.
+/// A client that asks for many pages and takes them as `hold` says, which is asked for what to send
+/// now and then. The pages are given up, their room comes back, and others get theirs.
 fn check(what: &str, settings: &[(u16, u32)], mut hold: impl FnMut() -> Vec<u8>) {
     let world = small();
     let levels = world.levels();
@@ -109,7 +110,8 @@ fn pings_and_other_requests_do_not_help_who_holds_a_page() {
     });
 }
 
-/// What was handed on already comes to a stop when the window shrinks below it. It is small, so the relay is done with it otherwise.
+/// What was handed on already comes to a stop when the window shrinks below it. It is small, so the
+/// relay is done with it otherwise.
 #[test]
 fn a_window_that_shrinks_holds_no_answer() {
     const SMALL_BYTES: usize = 64 * 1024;

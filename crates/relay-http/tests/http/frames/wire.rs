@@ -196,7 +196,8 @@ impl World {
 }
 
 impl Connection {
-    /// Begins, with these settings. Heads of answers are written out, so that they can be read without a memory.
+    /// Begins, with these settings. Heads of answers are written out, so that they can be read
+    /// without a memory.
     pub(super) fn begun(mut self, settings: &[(u16, u32)]) -> Self {
         let settings = [&[(TABLE_SIZE, 0)], settings].concat();
         assert!(self.send(&[PREFACE, &all_settings(&settings)].concat()));

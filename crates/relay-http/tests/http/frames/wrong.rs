@@ -1,4 +1,5 @@
-//! Frames and requests that are wrong: the stream or the connection ends with an error, and others are served as if nothing had been.
+//! Frames and requests that are wrong: the stream or the connection ends with an error, and others
+//! are served as if nothing had been.
 
 use super::wire::*;
 
