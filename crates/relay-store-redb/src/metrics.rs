@@ -1,4 +1,4 @@
-//! What the store counts and times of its own work, for [`Figures`]. Nothing here decides anything,
+//! What the store counts and times of its own work, for `Figures`. Nothing here decides anything,
 //! and nothing waits for it: an observation is an addition or two, without a lock and without
 //! memory.
 

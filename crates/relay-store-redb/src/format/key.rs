@@ -21,11 +21,11 @@ const ACKED: u8 = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Tag {
-    /// An item of a queue that holds many, by arrival number: an [`ItemRow`].
+    /// An item of a queue that holds many, by arrival number: an `ItemRow`.
     Item = 1,
     /// The name of such an item: its arrival number.
     ById = 2,
-    /// How much of a full block of such items is still there: a [`Usage`].
+    /// How much of a full block of such items is still there: a `Usage`.
     Block = 3,
 }
 
@@ -39,7 +39,7 @@ const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
 /// The bytes of a key.
 pub(crate) struct KeyBytes([u8; KEY_WORDS * 8]);
 
-/// A key of [`ROWS`]. It is kept in place, as big-endian words, which compare as its bytes would:
+/// A key of `ROWS`. It is kept in place, as big-endian words, which compare as its bytes would:
 /// the memtables hold hundreds of thousands of keys, and most of what they do is to compare them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {

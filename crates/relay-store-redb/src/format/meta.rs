@@ -18,7 +18,7 @@ pub(crate) const FORMAT: u64 = 1;
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// From recipient to queue number, with CRC-32C of both behind it.
 pub(crate) const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
-/// All other rows: a [`Key`], and a value whose last four bytes are a checksum of both.
+/// All other rows: a `Key`, and a value whose last four bytes are a checksum of both.
 pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// From segment of the journal, or payload file, to how many live items it holds, and how many
 /// bytes their frames take.
