@@ -62,7 +62,7 @@ pub(crate) fn listen(
     let path = storage.join(SOCKET);
     let socket = Socket::bind(path.clone(), key_path);
     if let Err(error) = &socket {
-        tracing::warn!(%error, path = %path.display(), "no backup can be asked for while the relay runs");
+        tracing::warn!(%error, path = %path.display(), "control socket unavailable; the running relay cannot be backed up");
     }
     async move {
         match socket {
@@ -90,11 +90,11 @@ impl Socket {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     if let Err(error) = self.answer(stream, snapshots).await {
-                        tracing::warn!(%error, "a backup was asked for, and not made");
+                        tracing::warn!(%error, "backup request failed");
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "nobody can be listened to on the control socket");
+                    tracing::warn!(%error, "control socket: accept failed");
                     tokio::time::sleep(PATIENCE).await;
                 }
             }
@@ -157,7 +157,7 @@ fn write(
     stream: &Blocking,
     stopped: &AtomicBool,
 ) -> io::Result<()> {
-    tracing::info!("a backup begins");
+    tracing::info!("backup started");
     let watch = |progress: Progress| {
         let line = format!("progress {} {}\n", progress.done_bytes, progress.total_bytes);
         if stopped.load(Ordering::Relaxed) || say(stream, &line).is_err() {
@@ -167,11 +167,11 @@ fn write(
     };
     match backup::write(snapshot, directory, key_path, watch) {
         Ok(copied) => {
-            tracing::info!(files = copied.files, bytes = copied.bytes, "a backup is written");
+            tracing::info!(files = copied.files, bytes = copied.bytes, "backup complete");
             say(stream, &format!("done {} {}\n", copied.files, copied.bytes))
         }
         Err(error) => {
-            tracing::warn!(%error, "a backup was not written");
+            tracing::warn!(%error, "backup failed");
             match error {
                 // There is nobody to tell.
                 BackupError::Copy(CopyError::Stopped) => Ok(()),

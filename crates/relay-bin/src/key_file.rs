@@ -176,7 +176,7 @@ impl KeyForStart {
     pub(crate) fn keep(self) -> Result<(), KeyFileError> {
         let Some(path) = self.unwritten else { return Ok(()) };
         self.root.write_new(&path)?;
-        tracing::info!(path = %path.display(), "a new key was made; cursors from before are refused");
+        tracing::info!(path = %path.display(), "created a new cursor key; older cursors are rejected");
         Ok(())
     }
 }

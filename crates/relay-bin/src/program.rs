@@ -140,13 +140,13 @@ async fn serve_until_told(config: RelayConfig) -> Result<(), RelayError> {
         ended = &mut serving => return ended,
         () = signals.stop() => {}
     }
-    tracing::info!("stopping: accepted requests are finished, new ones are sent away");
+    tracing::info!("stopping: finishing accepted requests, rejecting new ones");
     // Fails only when the relay has ended by itself, which it tells.
     let _: Result<(), ()> = stop.send(());
     tokio::select! {
         ended = &mut serving => ended,
         () = signals.stop() => {
-            tracing::warn!("told twice, ending at once");
+            tracing::warn!("second signal; exiting at once");
             std::process::exit(i32::from(EXIT_FAILED));
         }
     }

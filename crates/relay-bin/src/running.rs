@@ -297,7 +297,7 @@ async fn listen_for_admin(address: &str) -> Result<Option<(TcpListener, SocketAd
     }
     let failed = |source| RelayError::ListenAdmin { address: address.to_owned(), source };
     let (listener, address) = listen(address).await.map_err(failed)?;
-    tracing::info!(url = format!("http://{address}/metrics"), "metrics are shown");
+    tracing::info!(url = format!("http://{address}/metrics"), "serving metrics");
     Ok(Some((listener, address)))
 }
 
@@ -385,10 +385,10 @@ async fn sweep_regularly<R: Relay>(store: Arc<DeferredStore<R>>, interval: Durat
             Ok(swept) => {
                 metrics.swept(swept.items);
                 if swept.items > 0 {
-                    tracing::info!(items = swept.items, "expired items were reclaimed");
+                    tracing::info!(items = swept.items, "removed expired items");
                 }
             }
-            Err(error) => tracing::warn!(%error, "the sweep failed and is tried again"),
+            Err(error) => tracing::warn!(%error, "sweep failed; it will be retried"),
         }
     }
 }

@@ -27,16 +27,15 @@ use crate::wiring;
 /// A command on a store.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum StoreCommand {
-    /// Recount the store while no relay uses it, and list everything that does not add up
+    /// Check the whole store and list every inconsistency, while no relay uses it
     Verify,
-    /// Tell what the store holds and takes, while no relay uses it
+    /// Print store statistics, while no relay uses the store
     Stats {
         /// One JSON object instead of lines for people
         #[arg(long)]
         json: bool,
     },
-    /// Write a consistent copy of the store into a new directory; a relay that uses it goes on and
-    /// writes it itself
+    /// Copy the store consistently to a new directory; a running relay makes the copy and continues
     Backup {
         /// The directory, which is made, or is empty
         dir: PathBuf,
@@ -45,7 +44,7 @@ pub enum StoreCommand {
         #[arg(long)]
         with_key: bool,
     },
-    /// Bring a backup back as the store, where none is yet
+    /// Restore a backup to a place that has no store yet
     Restore {
         /// The directory of the backup
         dir: PathBuf,
@@ -55,14 +54,13 @@ pub enum StoreCommand {
         /// The file, which must not be there yet; a pipe; or - for standard output
         file: PathBuf,
     },
-    /// Put the items of such a file at the end of their queues, while no relay uses the store; may
-    /// be repeated
+    /// Append the items of such a file to their queues, while no relay uses the store; safe to
+    /// repeat
     Import {
         /// The file; a pipe; or - for standard input
         file: PathBuf,
     },
-    /// Reclaim what is expired, and give back all the space that can be given back, while no relay
-    /// uses the store
+    /// Remove expired items and free all unused disk space, while no relay uses the store
     Compact,
 }
 

@@ -24,7 +24,7 @@ fn start(directory: &Path) -> (Process, String) {
 pub(crate) fn shown_at(log: &Path) -> String {
     let lines = std::fs::read_to_string(log).unwrap();
     let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let shown = lines.find(|line| line["message"] == "metrics are shown").expect("it tells where");
+    let shown = lines.find(|line| line["message"] == "serving metrics").expect("it tells where");
     shown["url"].as_str().unwrap().strip_suffix("/metrics").unwrap().to_owned()
 }
 
