@@ -24,6 +24,7 @@ pub(crate) struct Endings {
     open: FuturesUnordered<Ending>,
     has_ended: bool,
 }
+
 impl Endings {
     pub(crate) fn of(endings: [Ending; 3]) -> Self {
         Self { open: endings.into_iter().collect(), has_ended: false }

@@ -95,8 +95,8 @@ pub(crate) struct ErrorBody {
     pub(crate) code: Code,
     message: String,
     details: Option<Value>,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) headers: Vec<(HeaderName, String)>,
+    retry_after: Option<Duration>,
+    headers: Vec<(HeaderName, String)>,
 }
 
 impl ApiError {
@@ -104,16 +104,10 @@ impl ApiError {
     pub(crate) fn into_plain_response(self) -> Response<Bytes> {
         let error_body = self.error_body();
         self.log(error_body.code, None);
-        let status = StatusCode::from_u16(error_body.code.status())
-            .expect("the statuses of all codes are between 100 and 999");
-        let mut response = Response::with_body(status, Bytes::from(error_body.body().to_string()));
+        let body = Bytes::from(error_body.body().to_string());
+        let mut response = Response::with_body(error_body.status(), body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(wait) = error_body.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-        }
-        for (name, value) in error_body.headers {
-            let value =
-                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
+        for (name, value) in error_body.into_headers() {
             response.headers_mut().insert(name, value);
         }
         response
@@ -270,6 +264,21 @@ impl ErrorBody {
     fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).expect("the statuses of all codes are between 100 and 999")
+    }
+
+    /// Its headers, beside those of every answer.
+    pub(crate) fn into_headers(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let retry_after = self.retry_after.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+        let others = self.headers.into_iter().map(|(name, value)| {
+            let value =
+                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
+            (name, value)
+        });
+        retry_after.into_iter().chain(others)
     }
 
     pub(crate) fn body(&self) -> Value {

@@ -14,9 +14,11 @@ use flate2::write::GzEncoder;
 use relay_core::{Ack, Envelope, Item, Page, Recipient, Seq, Timestamp};
 use serde_json::Value;
 
+use crate::api;
+use crate::body;
 use crate::cursor::CursorKey;
+use crate::forwarded;
 use crate::framing::Framing;
-use crate::{api, body, forwarded};
 
 const PAYLOAD_BYTES_MAX: u64 = 4096;
 const UNPACKED_BYTES_MAX: usize = 64 * 1024;

@@ -19,7 +19,6 @@ use crate::error::ApiError;
 use crate::headers::{RATE_LIMIT, whole_seconds};
 use crate::in_flight_request::InFlightRequest;
 use crate::request_id::RequestId;
-use actix_web::http::header::RETRY_AFTER;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -175,16 +174,9 @@ impl ApiError {
     pub(crate) fn into_answer(self, request: Option<RequestId>) -> ApiResponse {
         let error_body = self.error_body();
         self.log(error_body.code, request);
-        let status = StatusCode::from_u16(error_body.code.status())
-            .expect("the statuses of all codes are between 100 and 999");
-        let mut answer = ApiResponse::json(status, &error_body.body());
+        let mut answer = ApiResponse::json(error_body.status(), &error_body.body());
         answer.set_code(error_body.code);
-        if let Some(wait) = error_body.retry_after {
-            answer.set_header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-        }
-        for (name, value) in error_body.headers {
-            let value =
-                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
+        for (name, value) in error_body.into_headers() {
             answer.set_header(name, value);
         }
         answer

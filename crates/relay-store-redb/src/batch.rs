@@ -11,12 +11,10 @@ use relay_core::{
 };
 use relay_journal::{Frame, Mark};
 
-use crate::command::Front;
-use crate::command::Prepared;
+use crate::command::{Front, Prepared};
 use crate::error::StoreError;
-use crate::format::Numbers;
 use crate::format::record::{self, ItemRecord, Removed, Trimmed, kind};
-use crate::format::{ItemRow, Key};
+use crate::format::{ItemRow, Key, Numbers};
 use crate::handle::{OpenQueue, QueueHandle};
 use crate::index_snapshot::IndexSnapshot;
 use crate::journals::Journals;

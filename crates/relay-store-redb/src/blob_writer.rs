@@ -10,8 +10,7 @@ use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
 use tokio::sync::mpsc;
 
-use crate::command::Prepared;
-use crate::command::{Job, Push};
+use crate::command::{Job, Prepared, Push};
 use crate::error::{StoreError, caught};
 use crate::excerpt::{ROWS_BESIDE, Wanted};
 use crate::exit_signal::ExitSignal;

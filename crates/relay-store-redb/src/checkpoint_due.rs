@@ -14,7 +14,7 @@ pub(crate) struct CheckpointDue {
 }
 
 impl CheckpointDue {
-    /// What lies aside is not replayed, but waits for a checkpoint to be given back.
+    /// Blobs are not replayed, but wait for a checkpoint to be given back.
     pub(crate) fn is_due(&self, version: &Version) -> bool {
         self.is_passed(version, 1) || version.payload_bytes() >= self.replay_bytes
     }

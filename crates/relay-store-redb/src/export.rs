@@ -8,16 +8,16 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use relay_core::{Front, Item, Queued as _, Recipient, Seq, Timestamp, Usage};
 
+use crate::Contents;
+use crate::RedbRelay;
 use crate::error::{StoreError, caught};
-use crate::format;
-use crate::format::ItemRow;
 use crate::format::record::Owner;
+use crate::format::{self, ItemRow};
 use crate::index_file;
 use crate::payload;
 use crate::queue_reader::QueueRows;
 use crate::read::Reading;
 use crate::verify;
-use crate::{Contents, RedbRelay};
 
 /// What is read together, in items and in payload bytes, unless one item alone is larger.
 const READ_ITEMS: usize = 256;

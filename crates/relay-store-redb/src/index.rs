@@ -14,16 +14,11 @@ use relay_disk::{Disk, DiskFile};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::format::Live;
-use crate::format::Numbers;
-use crate::format::{self, Key};
-use crate::index_file::{Backend, IndexFile};
-use crate::index_file::{FILE_NAME, NEW_FILE_NAME};
-use crate::index_snapshot::read_segments;
-use crate::index_snapshot::{IndexSnapshot, OpenDatabase};
+use crate::format::{self, Key, Live, Numbers};
+use crate::index_file::{Backend, FILE_NAME, IndexFile, NEW_FILE_NAME};
+use crate::index_snapshot::{IndexSnapshot, OpenDatabase, read_segments};
 use crate::io_throttle::IoThrottle;
-use crate::memtable::Memtable;
-use crate::memtable::SealedMemtable;
+use crate::memtable::{Memtable, SealedMemtable};
 
 /// An index that is smaller is never written anew.
 const SMALL_FILE_BYTES: u64 = 16 * 1024 * 1024;

@@ -12,10 +12,7 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::format::Live;
-use crate::format::Numbers;
-use crate::format::QueueRow;
-use crate::format::{self, Key, ParsedKey};
+use crate::format::{self, Key, Live, Numbers, ParsedKey, QueueRow};
 use crate::memtable::SealedMemtable;
 use crate::rows::Fresh;
 

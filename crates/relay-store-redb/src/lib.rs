@@ -115,8 +115,7 @@ use crate::backlog::{Backlog, Permit};
 pub use crate::backup::{Copied, Progress, inspect, restore};
 use crate::blob_writer::BlobWriter;
 use crate::checkpoint_due::CheckpointDue;
-use crate::command::Task;
-use crate::command::{Answer, Job, Prepared, Push, Pushed};
+use crate::command::{Answer, Job, Prepared, Push, Pushed, Task};
 use crate::error::caught;
 pub use crate::error::{CopyError, OpenError, StoreError};
 use crate::exit_signal::ExitSignal;
@@ -189,7 +188,7 @@ pub struct RedbRelay {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     options: Options,
-    load: Arc<Backlog>,
+    backlog: Arc<Backlog>,
     readers: Arc<Semaphore>,
     findings: Vec<String>,
     /// `None` only while it is being dropped.
@@ -328,9 +327,9 @@ impl RedbRelay {
             spawn("relay-maint", Box::new(|| maintenance.run()))?,
         ];
         let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
-        let (load, findings) = (Arc::default(), opened.findings);
+        let (backlog, findings) = (Arc::default(), opened.findings);
         let (mailbox, aside) = (Some(mailbox), Some(large));
-        Ok(Self { shared, disk, options, load, readers, findings, mailbox, aside, threads, ended })
+        Ok(Self { shared, disk, options, backlog, readers, findings, mailbox, aside, threads, ended })
     }
 
     /// Recounts everything and lists what does not add up, and what was found damaged when the
@@ -362,8 +361,8 @@ impl RedbRelay {
 
     /// A share of the bound on what waits.
     fn weigh(&self, bytes: u64) -> Result<Permit, Error> {
-        let weight = self.load.take(bytes, self.options.waiting_bytes_max);
-        weight.ok_or(Error::Overloaded { retry_after: RETRY_AFTER })
+        let permit = self.backlog.take(bytes, self.options.waiting_bytes_max);
+        permit.ok_or(Error::Overloaded { retry_after: RETRY_AFTER })
     }
 
     /// Hands a job to the writer and waits for its answer.
@@ -414,11 +413,11 @@ impl RedbRelay {
 
 impl Relay for RedbRelay {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
-        let weight = self.weigh(writer::push_cost_bytes(&envelope))?;
+        let permit = self.weigh(writer::push_cost_bytes(&envelope))?;
         let is_large = envelope.payload_bytes() >= self.options.blob_bytes;
         let (recipient, id, payload) = (envelope.recipient.clone(), envelope.id(), envelope.payload.clone());
         self.read_ahead(|| (recipient.clone(), vec![id])).await;
-        let push = |caller| Push { envelope, caller, permit: weight, ahead: Prepared::Nothing };
+        let push = |caller| Push { envelope, caller, permit, ahead: Prepared::Nothing };
         let Pushed { outcome, compare } = if is_large {
             Self::submit(self.aside.as_ref(), push).await?
         } else {
@@ -439,9 +438,9 @@ impl Relay for RedbRelay {
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let weight = self.weigh(writer::ack_cost_bytes(&ack))?;
+        let permit = self.weigh(writer::ack_cost_bytes(&ack))?;
         self.read_ahead(|| (ack.recipient().clone(), ack.items().to_vec())).await;
-        Self::submit(self.mailbox.as_ref(), |caller| Job::Ack(ack, caller, weight)).await
+        Self::submit(self.mailbox.as_ref(), |caller| Job::Ack(ack, caller, permit)).await
     }
 
     /// It waits for its turn: a store that is so busy that it turns requests away has the more to
@@ -464,7 +463,7 @@ impl Relay for RedbRelay {
     }
 
     fn figures(&self) -> Figures {
-        figures::figures(&self.shared, self.load.waiting_bytes())
+        figures::figures(&self.shared, self.backlog.waiting_bytes())
     }
 }
 

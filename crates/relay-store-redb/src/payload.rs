@@ -6,10 +6,9 @@ use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
 use crate::error::StoreError;
-use crate::format;
 use crate::format::fields::{Fields, put_number};
 use crate::format::record::{self, ItemRecord, Owner, kind};
-use crate::format::{BlobMeta, ItemRow};
+use crate::format::{self, BlobMeta, ItemRow};
 
 /// What the frame of a payload begins with: which item it is of, and for whom. The payload follows.
 /// It is written before its push is decided, so it cannot tell a queue or an arrival number.

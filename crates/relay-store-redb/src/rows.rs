@@ -11,9 +11,8 @@ use foldhash::fast::RandomState;
 use relay_core::{ItemId, Seq, Timestamp};
 use smallvec::SmallVec;
 
-use crate::format::Numbers;
 use crate::format::packed_items::PackedItems;
-use crate::format::{self, Key, QueueRow, Section};
+use crate::format::{self, Key, Numbers, QueueRow, Section};
 
 /// The value of a row as it is stored. Numbers, which most values are, take no memory of their own.
 pub(crate) type Bytes = SmallVec<[u8; 16]>;

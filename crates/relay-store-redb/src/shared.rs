@@ -11,8 +11,7 @@ use relay_journal::{Location, ReadError};
 use crate::checkpoint_due::CheckpointDue;
 use crate::clock::WatchedTime;
 use crate::error::{StoreError, caught};
-use crate::excerpt::Whole;
-use crate::excerpt::{Excerpt, ROWS_BESIDE, ROWS_MAX, Wanted};
+use crate::excerpt::{Excerpt, ROWS_BESIDE, ROWS_MAX, Wanted, Whole};
 use crate::format::ItemRow;
 use crate::format::record::Owner;
 use crate::io_throttle::IoThrottle;
@@ -323,9 +322,6 @@ impl Shared {
         self.damaged_items.fetch_add(damaged, Ordering::Relaxed);
         Ok(Some(Page { items: filled, next, remaining }))
     }
-}
-
-impl Shared {
     /// The store as it is now.
     pub(crate) fn whole(&self) -> Whole {
         // Before anything is looked at that a file is needed for.

@@ -20,20 +20,35 @@ type Graph<'a> = BTreeMap<Module, (&'a str, BTreeSet<Module>)>;
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let roots = files.iter().filter_map(|file| file.path.strip_suffix("Cargo.toml"));
-    roots.flat_map(|root| circles(&graph(files, &format!("{root}src/")))).collect()
+    let check = |root| {
+        let (graph, mut findings) = graph(files, &format!("{root}src/"));
+        findings.extend(circles(&graph));
+        findings
+    };
+    roots.flat_map(check).collect()
 }
 
-fn graph<'a>(files: &'a [File], sources: &str) -> Graph<'a> {
+/// And the files that cannot be read, whose circles nobody would see.
+fn graph<'a>(files: &'a [File], sources: &str) -> (Graph<'a>, Vec<Finding>) {
     let modules: Vec<_> = files.iter().filter_map(|file| Some((module(file, sources)?, file))).collect();
     let known: BTreeSet<&Module> = modules.iter().map(|(module, _)| module).collect();
-    let uses = |module: &Module, file: &File| {
-        let Ok(parsed) = syn::parse_file(&file.text) else { return BTreeSet::new() };
+    let (mut graph, mut unread) = (Graph::new(), Vec::new());
+    for (module, file) in &modules {
+        let Ok(parsed) = syn::parse_file(&file.text) else {
+            unread.push(Finding::new(
+                &file.path,
+                1,
+                "this cannot be read as Rust to look for circles; see what syn makes of it",
+            ));
+            continue;
+        };
         let mut paths = Paths { module, found: BTreeSet::new() };
         paths.visit_file(&parsed);
-        let files = paths.found.into_iter().filter_map(|path| file_of(path, &known));
-        files.filter(|used| !used.is_empty() && !module.starts_with(used)).collect()
-    };
-    modules.iter().map(|(module, file)| (module.clone(), (&*file.path, uses(module, file)))).collect()
+        let used = paths.found.into_iter().filter_map(|path| file_of(path, &known));
+        let used = used.filter(|used| !module.starts_with(used)).collect();
+        graph.insert(module.clone(), (&*file.path, used));
+    }
+    (graph, unread)
 }
 
 /// The module that a file is, unless it belongs to the tests, or is the root of the crate.
@@ -72,7 +87,7 @@ fn walk<'g>(
     if let Some(begin) = way.iter().position(|passed| *passed == module) {
         let names = way.iter().skip(begin).chain([&module]).map(|module| module.join("::"));
         let names = names.collect::<Vec<_>>().join(" -> ");
-        let (path, _) = graph.get(module).map_or(("", ()), |(path, _)| (*path, ()));
+        let path = graph.get(module).map_or("", |(path, _)| path);
         let message =
             format!("files use each other in a circle: {names}; move what they share to a file of its own");
         findings.push(Finding::new(path, 1, message));
@@ -198,6 +213,12 @@ mod tests {
         ]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("limits -> server::io -> wire -> limits"), "{found:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told() {
+        let found = messages(&[("crates/a/src/one.rs", "fn {")]);
+        assert!(matches!(&*found, [only] if only.contains("cannot be read as Rust")), "{found:?}");
     }
 
     #[test]

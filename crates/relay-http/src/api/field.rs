@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{AckEntry, Meta};
+use super::AckEntry;
+use super::Meta;
 
 /// What the whole of a body is called where a field would be.
 const BODY: &str = "the body";

@@ -12,7 +12,11 @@ use prometheus_client::registry::Registry;
 use relay_core::{Distribution, Figures, FileUse};
 use tokio::time::Instant;
 
-use super::{Counts, Levels, Metric, MetricKind, Metrics};
+use super::Counts;
+use super::Levels;
+use super::Metric;
+use super::MetricKind;
+use super::Metrics;
 
 /// The type of what [`expose`] writes.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

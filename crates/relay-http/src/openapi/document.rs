@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{operations, page, responses};
+use super::operations;
+use super::page;
+use super::responses;
 use crate::api::{
     AckRequest, AckResponse, HealthResponse, PullRequest, PushRequest, PushResponse, ReadyResponse,
     StatsResponse,

@@ -4,7 +4,9 @@
 use relay_core::{Ack, Kind, Recipient};
 use serde_json::Value;
 
-use super::{DOCUMENT, document, responses};
+use super::DOCUMENT;
+use super::document;
+use super::responses;
 use crate::code::Code;
 use crate::endpoint::Endpoint;
 

@@ -8,7 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::path::Path;
 
-use super::{TlsFault, TlsPaths};
+use super::TlsFault;
+use super::TlsPaths;
 
 /// Limit for one file. The CA bundle of a whole operating system is a fifth of this.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;

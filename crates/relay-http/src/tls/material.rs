@@ -16,8 +16,10 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
+use super::TlsError;
+use super::TlsFault;
+use super::TlsPaths;
 use super::files::Files;
-use super::{TlsError, TlsFault, TlsPaths};
 
 /// Marks of a key under a passphrase: PKCS#8's own block, and the header line of the older forms.
 const ENCRYPTION_MARKS: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];

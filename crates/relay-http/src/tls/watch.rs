@@ -13,8 +13,10 @@ use tokio::task::{self, JoinError};
 use tokio::time;
 use tracing::{error, info, warn};
 
+use super::Reload;
+use super::Tls;
+use super::TlsError;
 use super::ends::Ends;
-use super::{Reload, Tls, TlsError};
 
 /// How often [`watch`] looks at the files, unless there is a reason to do otherwise.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);

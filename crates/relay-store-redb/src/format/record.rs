@@ -12,9 +12,8 @@ use relay_journal::Location;
 
 use super::segments::{Change, is_payload};
 use crate::error::StoreError;
-use crate::format::Live;
 use crate::format::fields::{Fields, put_number};
-use crate::format::{BLOCK_ITEMS, ItemRow};
+use crate::format::{BLOCK_ITEMS, ItemRow, Live};
 
 /// The kinds of frames.
 pub(crate) mod kind {

@@ -16,7 +16,9 @@ use relay_core::{Ack, AckOutcome, Envelope, Error, Limits, Page, Pull, PushOutco
 use relay_disk::{Class, Fault, SimDisk};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Contents, Options, RedbRelay};
+use crate::Contents;
+use crate::Options;
+use crate::RedbRelay;
 
 /// How often something is asked again. A checkpoint that failed is tried again after a second, and
 /// until then the store refuses what does not fit in memory.

@@ -17,7 +17,8 @@ use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, Limits, MessageId, Recipien
 use relay_disk::{Call, HookedDisk, SimDisk};
 use tokio::runtime::Runtime;
 
-use crate::{Options, RedbRelay};
+use crate::Options;
+use crate::RedbRelay;
 
 /// How long the maintenance thread may take to come by before it counts as gone.
 const PATIENCE: Duration = Duration::from_secs(120);

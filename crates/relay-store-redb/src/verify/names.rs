@@ -3,8 +3,7 @@
 use relay_core::verify::Findings;
 
 use crate::error::StoreError;
-use crate::format::Numbers;
-use crate::format::{self, Key};
+use crate::format::{self, Key, Numbers};
 use crate::view::ReadView;
 
 /// Goes from every name to its queue. The way back is that of the queues.
