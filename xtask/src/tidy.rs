@@ -8,7 +8,9 @@ mod circles;
 mod documents;
 mod edges;
 mod files;
+mod layers;
 mod manifests;
+mod modules;
 mod sources;
 mod texts;
 mod trees;
@@ -67,7 +69,12 @@ fn findings(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let mut findings = edges::check(&workspace, edges::ROOMS);
     findings.extend(wrappers::check(&workspace, &files)?);
     findings.extend(trees::check(&workspace, trees::TREES)?);
-    findings.extend(circles::check(&files));
+    for manifest in files.iter().filter(|file| file.path.ends_with("Cargo.toml")) {
+        let (graph, unread) = modules::graph(&files, &format!("{}src/", manifest.directory()));
+        findings.extend(unread);
+        findings.extend(circles::check(&graph));
+        findings.extend(layers::check(manifest, &graph)?);
+    }
     findings.extend(sources::check(&files));
     findings.extend(manifests::check(&workspace)?);
     findings.extend(documents::check(root, &files, &workspace.member_names()));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use relay_core::{Chunk, Item, Kind, MessageId, Page, Recipient, Seq, Timestamp};
 use relay_http::CursorKey;
-use relay_http::codec::{decode_cursor, decode_push, encode_cursor, encode_page};
+use relay_http::fuzzing::{decode_cursor, decode_push, encode_cursor, encode_page};
 
 fn push(payload_bytes: usize) -> Vec<u8> {
     let payload = "q83v".repeat(payload_bytes / 3);

@@ -6,7 +6,14 @@
 //! it is sent.
 
 mod base64;
+pub(crate) mod code;
+pub(crate) mod counts;
+pub(crate) mod cursor;
+pub(crate) mod endpoint;
+pub(crate) mod error;
 mod field;
+pub(crate) mod headers;
+pub(crate) mod limits;
 pub(crate) mod mistake;
 mod page;
 
@@ -21,9 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use self::base64::{STANDARD, reason};
 use self::mistake::read;
-use crate::cursor::CursorKey;
-use crate::error::ApiError;
-use crate::metrics::counts::Counts;
+use crate::api::counts::Counts;
+use crate::api::cursor::CursorKey;
+use crate::api::error::ApiError;
 
 pub(crate) use page::PageJson;
 

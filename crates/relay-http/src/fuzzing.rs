@@ -1,4 +1,4 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for what comes over the network.
+//! What fuzzers, benches and the tests of the load generator run: the wire types without a socket.
 //! Compiled with the feature `fuzzing` alone; nothing of it is part of a running relay, and nothing
 //! is promised to stay.
 
@@ -15,16 +15,46 @@ use relay_core::{Ack, Envelope, Item, Page, Recipient, Seq, Timestamp};
 use serde_json::Value;
 
 use crate::api;
-use crate::body;
-use crate::cursor::CursorKey;
-use crate::forwarded;
-use crate::framing::Framing;
+use crate::api::cursor::CursorKey;
+use crate::connection::framing::Framing;
+use crate::limits::forwarded;
+use crate::service::body;
 
 const PAYLOAD_BYTES_MAX: u64 = 4096;
 const UNPACKED_BYTES_MAX: usize = 64 * 1024;
 
 /// The key of the cursors in fuzz/corpus.
 const CURSOR_KEY: [u8; 32] = [7; 32];
+
+/// The item that the body of a push stands for.
+pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
+    api::decode_push(json, payload_bytes_max).ok()
+}
+
+/// The text of a cursor.
+pub fn encode_cursor(cursors: &CursorKey, recipient: &Recipient, seq: Seq) -> String {
+    cursors.encode(recipient, seq)
+}
+
+/// Where a cursor of this recipient stands.
+pub fn decode_cursor(cursors: &CursorKey, recipient: &Recipient, text: &str) -> Option<Seq> {
+    cursors.decode(recipient, text).ok()
+}
+
+/// The items that the body of an ack names.
+pub fn decode_ack(json: &[u8]) -> Option<Ack> {
+    api::decode_ack(json).ok()
+}
+
+/// The body of the answer to a pull, in the pieces in which it is sent.
+pub fn encode_page(
+    cursors: &CursorKey,
+    recipient: &Recipient,
+    page: Page,
+) -> impl Iterator<Item = Bytes> + use<> {
+    let mut page = api::PageJson::new(cursors, recipient, page);
+    std::iter::from_fn(move || page.next_piece())
+}
 
 /// The body of a push. What a pull would show of it is what was pushed.
 pub fn push(data: &[u8]) {

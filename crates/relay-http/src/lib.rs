@@ -15,63 +15,40 @@
 //! - [`Readiness`] says what `/ready` tells.
 //! - [`tls`] keeps certificates.
 //!
-//! Inside, a request goes from `connection` (one TCP connection, TLS, its end) through actix-http
-//! and `route` to `service` (limits, handlers) and from there to the relay. `api` has the JSON,
-//! `error` all error answers, `body` reads bodies, `budget` bounds what is in flight, `guard`
-//! limits rates, `cursor` writes cursors, `request_id` names requests in the log.
+//! Its folders are layers, from the top down; each uses those below it:
+//! - `server`: listeners, workers, one connection from its first to its last byte, the drain, the
+//!   admin address.
+//! - `service`: from a request to its response.
+//! - `connection`: the stream of one connection, HTTP/1.1 and HTTP/2 on it, its requests in work.
+//! - `openapi`: the document that describes the API.
+//! - `metrics`: what is counted. `tls`: certificates.
+//! - `limits`: who may send, and how much.
+//! - `api`: the wire: types, codes, errors, cursors.
 
 #![warn(missing_docs)]
 
-mod accept;
-mod addresses;
-mod admin;
 mod api;
-mod body;
-mod budget;
-mod code;
-#[doc(hidden)]
-pub mod codec;
 mod connection;
-mod connection_io;
-mod connection_state;
-mod cross_site;
-mod cursor;
-mod ending;
-mod endpoint;
-mod error;
-mod forwarded;
-mod framing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod headers;
-#[cfg(feature = "tls")]
-mod http2;
-mod in_flight;
-mod in_flight_request;
+mod limits;
 mod metrics;
 mod monotonic;
-mod open_connections;
 mod openapi;
 mod options;
-mod pace;
-mod rate_limit;
 mod readiness;
-mod request_id;
-mod response;
-mod route;
 mod server;
 mod service;
-mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
-mod waiting_line;
 
-pub use admin::{AdminOptions, serve_admin};
-pub use code::Code;
-pub use cross_site::{AllowedHosts, Origin};
-pub use cursor::CursorKey;
-pub use metrics::{Counts, Metric, MetricKind, Metrics};
+pub use api::code::Code;
+pub use api::counts::Counts;
+pub use api::cursor::CursorKey;
+pub use limits::cross_site::{AllowedHosts, Origin};
+pub use metrics::{Metric, MetricKind, Metrics};
 pub use options::{Options, RateLimit, Transport};
 pub use readiness::{Readiness, Unready};
+pub use server::admin::{AdminOptions, serve_admin};
 pub use server::serve;

@@ -15,7 +15,6 @@
 //!   `rate_limited`.
 
 mod connections;
-pub(crate) mod counts;
 pub(crate) mod exposition;
 mod name;
 mod requests;
@@ -27,15 +26,15 @@ use std::time::Duration;
 use relay_ratelimit::Refusal;
 use tokio::time::Instant;
 
-use crate::budget::Budget;
-use crate::code::Code;
-use crate::endpoint::Endpoint;
-use crate::in_flight::InFlight;
-use crate::open_connections::OpenConnections;
-use crate::waiting_line::WaitingLine;
+use crate::api::code::Code;
+use crate::api::counts::Counts;
+use crate::api::endpoint::Endpoint;
+use crate::limits::admission::WhyRefused;
+use crate::limits::in_flight::InFlight;
+use crate::limits::memory_budget::Budget;
+use crate::limits::open_connections::OpenConnections;
+use crate::limits::waiting_line::WaitingLine;
 use connections::RefusedConnections;
-pub(crate) use connections::WhyRefused;
-pub use counts::Counts;
 pub use name::{Metric, MetricKind};
 use requests::{RequestTimer, Requests};
 

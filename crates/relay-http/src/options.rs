@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::cross_site::{AllowedHosts, Origin};
-use crate::cursor::CursorKey;
+use crate::api::cursor::CursorKey;
+use crate::limits::cross_site::{AllowedHosts, Origin};
 use crate::readiness::Readiness;
 
 /// How to serve.

@@ -7,6 +7,10 @@
 //! all are closed as soon as their last answer is sent. Neither step takes longer than what is in
 //! flight, and both together no longer than the time that is allowed.
 
+mod accept;
+pub(crate) mod admin;
+mod connection;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -27,18 +31,18 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
-use crate::accept::{Accepted, Door, Threads};
-use crate::connection::{Connections, Protocols, Stage};
-use crate::connection_io::ConnectionIo;
-use crate::connection_state::ConnectionState;
-use crate::in_flight::InFlight;
-use crate::in_flight_request::InFlightRequest;
+use crate::connection::in_flight_request::InFlightRequest;
+use crate::connection::io::ConnectionIo;
+use crate::connection::state::ConnectionState;
+use crate::limits::in_flight::InFlight;
+use crate::limits::open_connections::OpenConnections;
 use crate::metrics::{Metrics, Watched};
 use crate::monotonic;
-use crate::open_connections::OpenConnections;
 use crate::options::{Options, Transport};
-use crate::response::ResponseBody;
-use crate::route::{RouteMatch, routes};
+use crate::server::accept::{Accepted, Door, Threads};
+use crate::server::connection::{Connections, Protocols, Stage};
+use crate::service::response::ResponseBody;
+use crate::service::route::{RouteMatch, routes};
 use crate::service::{Handled, RelayService};
 
 /// How much of an answer goes to the socket at once. The kernel makes full segments of it, where a

@@ -1,6 +1,13 @@
 //! From a request to its answer. It knows no sockets; what it knows of the relay is relay-core's
 //! [`Relay`].
 
+pub(crate) mod body;
+mod error_response;
+pub(crate) mod rate_limit;
+pub(crate) mod request_id;
+pub(crate) mod response;
+pub(crate) mod route;
+
 use std::any::Any;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -17,29 +24,29 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::accept::Admission;
+use crate::api::code::Code;
+use crate::api::cursor::CursorKey;
+use crate::api::endpoint::Endpoint;
+use crate::api::error::ApiError;
 use crate::api::{
     AckResponse, HealthResponse, PageJson, PushResponse, ReadyResponse, StatsResponse, decode_ack,
     decode_pull, decode_push,
 };
-use crate::body::{Body, BodyKind, Limits, OFFLOAD_BYTES, offload};
-use crate::budget::{Budget, Share};
-use crate::code::Code;
-use crate::cross_site::{self, AllowedHosts, Origin};
-use crate::cursor::CursorKey;
-use crate::endpoint::Endpoint;
-use crate::error::ApiError;
-use crate::in_flight_request::InFlightRequest;
+use crate::connection::in_flight_request::InFlightRequest;
+use crate::limits::admission::Admission;
+use crate::limits::cross_site::{self, AllowedHosts, Origin};
+use crate::limits::memory_budget::{Budget, Share};
+use crate::limits::waiting_line::WaitingLine;
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
-use crate::rate_limit::{Client, RateLimiter};
 use crate::readiness::{Readiness, Unready};
-use crate::request_id::RequestIds;
-use crate::response::ApiResponse;
-use crate::route::RouteMatch;
-use crate::waiting_line::WaitingLine;
+use crate::service::body::{Body, BodyKind, Limits, OFFLOAD_BYTES, offload};
+use crate::service::rate_limit::{Client, RateLimiter};
+use crate::service::request_id::RequestIds;
+use crate::service::response::ApiResponse;
+use crate::service::route::RouteMatch;
 
 /// The names and numbers of so many items are written in some 100 microseconds. Payloads are
 /// encoded in small pieces, later.

@@ -5,6 +5,8 @@
 //! a backup with it is not restored. A backup has a list of its files besides, with lengths and
 //! checksums, and is never opened as a store, which would change it.
 
+pub(crate) mod manifest;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -13,11 +15,11 @@ use std::sync::Arc;
 
 use relay_disk::{Directory, DirectoryError, Disk};
 
+use crate::backup::manifest::{Entry, NoList};
+use crate::engine::snapshot::Snapshot;
 use crate::error::{CopyError, OpenError, caught};
 use crate::index::rewriting;
-use crate::index_file;
-use crate::manifest::{self, Entry, NoList};
-use crate::snapshot::Snapshot;
+use crate::io::files;
 
 /// It lies in a directory that is not whole, and holds nothing.
 pub(crate) const MARK: &str = "relay.unfinished";
@@ -79,7 +81,7 @@ impl Snapshot {
         written.map_err(|source| CopyError::Index { path: path.to_owned(), source })?;
         // Its pages can be used again from here on.
         drop(index_snapshot);
-        copy.note(&*disk, index_file::FILE_NAME).map_err(|source| failed(index_file::FILE_NAME, source))?;
+        copy.note(&*disk, files::INDEX_FILE).map_err(|source| failed(files::INDEX_FILE, source))?;
         copy.advance(index_bytes)?;
         for (name, bytes) in files {
             let from = source.open(&name).map_err(|source| failed(&name, source))?;
@@ -245,7 +247,7 @@ fn is_inside(path: &Path) -> io::Result<bool> {
         path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok().map(|real| (ancestor, real)));
     let Some((there, real)) = there else { return Ok(false) };
     let above = if there == path { real.parent() } else { Some(&*real) };
-    let holds = |directory: &Path| directory.join(index_file::FILE_NAME).symlink_metadata().is_ok();
+    let holds = |directory: &Path| directory.join(files::INDEX_FILE).symlink_metadata().is_ok();
     Ok(above.is_some_and(|above| above.ancestors().any(holds)))
 }
 
@@ -254,7 +256,7 @@ fn begin(disk: &dyn Disk, path: &Path) -> Result<(), CopyError> {
     let failed = |source| CopyError::File { path: path.to_owned(), source };
     let names = disk.list().map_err(failed)?;
     let is_ours =
-        |name: &String| name == MARK || manifest::is_listed(name) || name.starts_with(index_file::FILE_NAME);
+        |name: &String| name == MARK || manifest::is_listed(name) || name.starts_with(files::INDEX_FILE);
     let is_begun = names.iter().any(|name| name == MARK);
     if is_begun && names.iter().all(|name| is_ours(name) || name == manifest::FILE_NAME) {
         for name in names.iter().filter(|name| *name != MARK) {

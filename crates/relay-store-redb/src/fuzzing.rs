@@ -14,7 +14,7 @@ use crate::format::{
     ItemRow, Key, ParsedKey, QueueRow, decode_owner, decode_seq, decode_until, decode_usage, encode_number,
     encode_usage,
 };
-use crate::payload;
+use crate::io::payload;
 
 /// The body of a frame of the journal, taken for a record of each kind.
 pub fn record(data: &[u8]) {

@@ -3,6 +3,10 @@
 
 pub(crate) mod rewriting;
 
+pub(crate) mod check;
+pub(crate) mod file;
+pub(crate) mod snapshot;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -15,9 +19,10 @@ use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
 use crate::format::{self, Key, Live, Numbers};
-use crate::index_file::{Backend, FILE_NAME, IndexFile, NEW_FILE_NAME};
-use crate::index_snapshot::{IndexSnapshot, OpenDatabase, read_segments};
-use crate::io_throttle::IoThrottle;
+use crate::index::file::{Backend, IndexFile};
+use crate::index::snapshot::{IndexSnapshot, OpenDatabase, read_segments};
+use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
+use crate::io::throttle::IoThrottle;
 use crate::memtable::{Memtable, SealedMemtable};
 
 /// An index that is smaller is never written anew.
@@ -110,29 +115,29 @@ pub(crate) const fn page_bytes(cache_bytes: usize) -> usize {
 
 /// Whether there is an index in the directory.
 pub(crate) fn exists(disk: &dyn Disk) -> io::Result<bool> {
-    Ok(disk.list()?.iter().any(|name| name == FILE_NAME))
+    Ok(disk.list()?.iter().any(|name| name == INDEX_FILE))
 }
 
 impl Index {
     /// Opens the index, or makes an empty one.
     pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self, StoreError> {
-        if disk.list()?.iter().any(|name| name == NEW_FILE_NAME) {
-            disk.remove(NEW_FILE_NAME)?;
+        if disk.list()?.iter().any(|name| name == NEW_INDEX_FILE) {
+            disk.remove(NEW_INDEX_FILE)?;
         }
         if exists(&*disk)? {
-            let file = disk.open(FILE_NAME)?;
+            let file = disk.open(INDEX_FILE)?;
             return Self::on(disk, file, cache_bytes, Arc::default());
         }
-        let file = disk.create(NEW_FILE_NAME)?;
+        let file = disk.create(NEW_INDEX_FILE)?;
         let index = Self::on(Arc::clone(&disk), file, cache_bytes, Arc::default())?;
         let tx = index.begin()?;
         begin_meta(&tx, 0)?;
         drop((tx.open_table(format::NAMES)?, tx.open_table(format::ROWS)?, tx.open_table(format::SEGMENTS)?));
         tx.commit()?;
-        disk.rename(NEW_FILE_NAME, FILE_NAME)?;
+        disk.rename(NEW_INDEX_FILE, INDEX_FILE)?;
         if let Err(error) = disk.sync() {
             // A later sync would not make the name durable, so the next start begins anew.
-            drop(disk.remove(FILE_NAME));
+            drop(disk.remove(INDEX_FILE));
             return Err(error.into());
         }
         Ok(index)
@@ -193,7 +198,7 @@ impl Index {
     pub(crate) fn reopen(&mut self) -> Result<IndexSnapshot, StoreError> {
         self.file.revoke();
         self.db.overtake();
-        let file = self.disk.open(FILE_NAME)?;
+        let file = self.disk.open(INDEX_FILE)?;
         let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.throttle))?;
         if self.file.is_unsure() {
             new.rewrite(Arc::new(new.index_snapshot()?), &mut |_| Ok(None))?;

@@ -2,6 +2,9 @@
 //! segments of the journal that nothing lives in any more, and empties sparse ones. Pushes wait for
 //! none of it.
 
+mod learn;
+mod sweep;
+
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,19 +16,19 @@ use relay_core::Swept;
 use relay_journal::{Frame, ReadError, Reader, Segment};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checkpoint_due::CheckpointDue;
-use crate::clock::NOTE_AFTER_MS;
-use crate::command::{Job, Task, TaskResponder};
+use crate::engine::checkpoint_due::CheckpointDue;
+use crate::engine::command::{Job, Task, TaskResponder};
+use crate::engine::exit_signal::ExitSignal;
+use crate::engine::shared::Shared;
+use crate::engine::snapshot::{self, Snapshot};
 use crate::error::{StoreError, caught};
-use crate::exit_signal::ExitSignal;
 use crate::format;
 use crate::format::record::{ItemRecord, kind};
+use crate::index::snapshot::IndexSnapshot;
 use crate::index::{Index, Written};
-use crate::index_snapshot::IndexSnapshot;
-use crate::learn::Learning;
-use crate::metrics::Stopwatch;
-use crate::shared::Shared;
-use crate::snapshot::{self, Snapshot};
+use crate::io::clock::NOTE_AFTER_MS;
+use crate::io::metrics::Stopwatch;
+use crate::maintenance::learn::Learning;
 
 /// How long what is in memory waits for a checkpoint when nothing asks for one. What a restart has
 /// to replay is bounded otherwise; this is for a relay that is nearly idle, and a checkpoint of few

@@ -5,13 +5,17 @@
 //! batches since the last checkpoint began, on those that it is writing, on the index. A row that
 //! is gone leaves a tombstone, so that older memtables do not show it.
 
+pub(crate) mod dedup_filter;
+pub(crate) mod queue_cache;
+pub(crate) mod rows;
+
 use std::collections::BTreeMap;
 
 use relay_core::Recipient;
 use relay_journal::Position;
 
 use crate::format::{Change, Numbers};
-use crate::rows::Rows;
+use crate::memtable::rows::Rows;
 
 /// What is newer than what lies below. `None` is a tombstone.
 #[derive(Clone, Debug, Default)]

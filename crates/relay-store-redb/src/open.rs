@@ -9,18 +9,18 @@ use relay_journal::{Journal, Position};
 
 use crate::Options;
 use crate::backup;
-use crate::blob_writer;
-use crate::clock::WatchedTime;
+use crate::backup::manifest;
+use crate::engine::blob_writer;
+use crate::engine::shared::Shared;
 use crate::error::{OpenError, StoreError};
 use crate::format;
+use crate::index::check;
 use crate::index::{self, Format, Index};
-use crate::index_check;
-use crate::journals::Journals;
-use crate::manifest;
+use crate::io::clock::WatchedTime;
+use crate::io::journals::Journals;
+use crate::io::space_monitor::{Bounds, SpaceMonitor};
 use crate::progress::Watch;
-use crate::replay::{Replayed, replay};
-use crate::shared::Shared;
-use crate::space_monitor::{Bounds, SpaceMonitor};
+use crate::txn::replay::{Replayed, replay};
 use crate::version::Version;
 
 /// The parts of a store, not set to work yet.
@@ -133,7 +133,7 @@ fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<In
         return Err(OpenError::IndexMissing { path: path.to_owned() });
     }
     // What cannot be looked at is told of by the opening.
-    if let Ok(Some(format)) = index_check::format_on(&**disk) {
+    if let Ok(Some(format)) = check::format_on(&**disk) {
         check_format(format, path)?;
     }
     let index = Index::open(Arc::clone(disk), options.cache_bytes).map_err(failed)?;

@@ -1,21 +1,27 @@
 //! The version of the store: the memtables that are in memory, the index below them, and the place
 //! in the journal that they have come to.
 
+pub(crate) mod coverage;
+pub(crate) mod excerpt;
+pub(crate) mod queue_reader;
+pub(crate) mod read_ahead;
+pub(crate) mod view;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use relay_core::{Recipient, Seq, Timestamp};
 use relay_journal::{Location, Position};
 
-use crate::dedup_filter::DedupFilter;
 use crate::error::StoreError;
-use crate::excerpt::{Excerpt, Wanted};
 use crate::format::record::{ItemRecord, Owner};
 use crate::format::{self, Change, Key, Live, Numbers};
-use crate::index_snapshot::IndexSnapshot;
+use crate::index::snapshot::IndexSnapshot;
+use crate::memtable::dedup_filter::DedupFilter;
 use crate::memtable::{Memtable, SealedMemtable};
-use crate::queue_reader::QueueRows;
-use crate::view::ReadView;
+use crate::version::excerpt::{Excerpt, Wanted};
+use crate::version::queue_reader::QueueRows;
+use crate::version::view::ReadView;
 
 /// How many numbers are left out after damage: more than what a restart replays can have told.
 const NUMBERS_SKIPPED: u64 = 1 << 24;

@@ -1,4 +1,4 @@
-//! Measures the relay as a whole beside its bars, or soaks it.
+//! Runs the benchmark of the whole system, or a soak.
 
 use std::process::ExitCode;
 

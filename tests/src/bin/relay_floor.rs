@@ -1,7 +1,10 @@
-//! The relay's HTTP server over a store that does nothing: what the same machine could do if
-//! storing were free. For the benchmark alone; it keeps nothing and promises nothing.
+//! The relay's HTTP server over a store that does nothing. The benchmark compares the relay with it
+//! to show the cost of storing.
 
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -15,23 +18,23 @@ use relay_core::{
 #[derive(Debug, Parser)]
 #[command(name = "relay-floor")]
 struct Cli {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:0")]
     address: String,
-    /// Bytes of payload in each item of a page
+    /// Payload bytes of each item in a page
     #[arg(long, default_value_t = 1024)]
     payload: usize,
-    /// Answer every request with the bytes of this file, without looking at what it asks
+    /// Answer every request with the contents of this file, without decoding the request
     #[arg(long)]
     body: Option<PathBuf>,
 }
 
-/// Answers at once. Every pull is answered with the same full page.
+/// A store that keeps nothing. Every pull returns the same full page.
 struct Floor {
     page: Page,
 }
 
-/// As relay-bin has it.
+/// The same allocator as in relay-bin.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -41,10 +44,9 @@ async fn main() -> anyhow::Result<()> {
     match cli.body {
         Some(path) => {
             let body = std::fs::read(&path).with_context(|| path.display().to_string())?;
-            let listener = std::net::TcpListener::bind(&cli.address)?;
-            listener.set_nonblocking(true)?;
+            let listener = TcpListener::bind(&cli.address)?;
             println!("listening on http://{}", listener.local_addr()?);
-            relay_http::codec::serve_body(listener, body.into())?.await?;
+            serve_prepared(&listener, &body)?;
         }
         None => {
             let mut config = RelayConfig { address: cli.address, ..RelayConfig::default() };
@@ -56,6 +58,52 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Answers every request with the same bytes, from one thread per connection: what is left of a pull
+/// when nothing is looked up, encoded or limited. It does not end by itself.
+fn serve_prepared(listener: &TcpListener, body: &[u8]) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let response: Arc<[u8]> = [head.as_bytes(), body].concat().into();
+    for stream in listener.incoming() {
+        let (stream, response) = (stream?, Arc::clone(&response));
+        // A connection that fails ends alone; the client sees that.
+        std::thread::spawn(move || drop(respond(&stream, &response)));
+    }
+    Ok(())
+}
+
+fn respond(mut stream: &TcpStream, response: &[u8]) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut requests = BufReader::new(stream);
+    while let Some(body_bytes) = read_head(&mut requests)? {
+        io::copy(&mut requests.by_ref().take(body_bytes), &mut io::sink())?;
+        stream.write_all(response)?;
+    }
+    Ok(())
+}
+
+/// The length of the body that follows. `None` when the client has hung up.
+fn read_head(requests: &mut BufReader<&TcpStream>) -> io::Result<Option<u64>> {
+    let (mut line, mut body_bytes) = (String::new(), 0);
+    loop {
+        line.clear();
+        if requests.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        match line.trim_end().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                body_bytes = value.trim().parse().map_err(io::Error::other)?;
+            }
+            Some(_) => {}
+            None if line.trim_end().is_empty() => return Ok(Some(body_bytes)),
+            // The request line.
+            None => {}
+        }
+    }
 }
 
 fn page(items: u64, payload_bytes: usize) -> anyhow::Result<Page> {

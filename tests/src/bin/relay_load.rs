@@ -1,4 +1,4 @@
-//! Puts load on a relay and prints what came of it as one line of JSON.
+//! Puts load on a relay and prints the results as one line of JSON.
 
 use std::process::ExitCode;
 

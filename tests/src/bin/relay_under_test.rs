@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// As relay-bin has it.
+/// The same allocator as in relay-bin.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -4,21 +4,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::names::{Names, mix};
+use super::names::{ItemIds, mix};
 use super::request::{Kind, Request, head};
-use super::{Answer, Next, Workload};
+use super::{Next, ResponseSummary, Workload};
 
-/// How the answer to a push of a new item begins.
+/// The beginning of the response to a push of a new item.
 const STORED: &[u8] = br#"{"stored":true"#;
 
 const BEFORE_RECIPIENT: &[u8] = br#"{"recipient":""#;
 const BEFORE_MESSAGE: &[u8] = br#"","message_id":""#;
 const BEFORE_CIPHERTEXT: &[u8] = br#"","ciphertext_b64":""#;
 
-/// Payloads begin anywhere within so many groups of the random text.
+/// A payload begins at one of this many offsets in the random text, in groups of four characters.
 const OFFSETS: usize = 16 * 1024;
 
-/// Pushes the items of a range of numbers, one after the other.
+/// Pushes a range of items, one after the other.
 #[derive(Debug)]
 pub struct Push {
     writer: PushWriter,
@@ -26,11 +26,11 @@ pub struct Push {
     end: u64,
 }
 
-/// Writes pushes.
+/// Writes push requests.
 #[derive(Debug)]
 pub(super) struct PushWriter {
-    names: Names,
-    /// Head and beginning of the body.
+    ids: ItemIds,
+    /// The head and the beginning of the body.
     opening: Vec<u8>,
     /// Random base64 without padding, longer than one payload.
     text: Bytes,
@@ -39,12 +39,12 @@ pub(super) struct PushWriter {
 }
 
 impl Push {
-    /// Pushes of items `items` with so many bytes of payload.
-    pub fn new(names: Names, payload_bytes: usize, items: std::ops::Range<u64>) -> Self {
-        Self { writer: PushWriter::new(names, payload_bytes), next: items.start, end: items.end }
+    /// Pushes `items`, each with `payload_bytes` of payload.
+    pub fn new(ids: ItemIds, payload_bytes: usize, items: std::ops::Range<u64>) -> Self {
+        Self { writer: PushWriter::new(ids, payload_bytes), next: items.start, end: items.end }
     }
 
-    /// The number of the item that is pushed next.
+    /// The number of the item to push next.
     pub const fn next_item(&self) -> u64 {
         self.next
     }
@@ -60,27 +60,27 @@ impl Workload for Push {
         Next::Send
     }
 
-    fn answered(&mut self, _: &Request, answer: &Answer) -> u64 {
-        stored(answer)
+    fn answered(&mut self, _: &Request, response: &ResponseSummary) -> u64 {
+        stored(response)
     }
 }
 
 impl PushWriter {
-    pub(super) fn new(names: Names, payload_bytes: usize) -> Self {
+    pub(super) fn new(ids: ItemIds, payload_bytes: usize) -> Self {
         let text_bytes = payload_bytes / 3 * 4;
-        // Base64 text of what does not fill a group of three bytes.
+        // The base64 of the bytes after the last full group of three.
         let last_group = STANDARD.encode(vec![0; payload_bytes % 3]);
         let tail = format!(
             r#"{last_group}","meta":{{"kind":"opaque","total_len":{payload_bytes},"chunk_index":0,"chunk_count":1,"sent_ms":1700000000000}}}}"#
         );
-        let names_bytes = BEFORE_RECIPIENT.len()
-            + Names::RECIPIENT_BYTES
+        let ids_bytes = BEFORE_RECIPIENT.len()
+            + ItemIds::RECIPIENT_BYTES
             + BEFORE_MESSAGE.len()
-            + Names::MESSAGE_BYTES
+            + ItemIds::MESSAGE_BYTES
             + BEFORE_CIPHERTEXT.len();
-        let mut opening = head("/push", names_bytes + text_bytes + tail.len()).into_bytes();
+        let mut opening = head("/push", ids_bytes + text_bytes + tail.len()).into_bytes();
         opening.extend_from_slice(BEFORE_RECIPIENT);
-        Self { names, opening, text: random_text(text_bytes + OFFSETS * 4), text_bytes, tail: tail.into() }
+        Self { ids, opening, text: random_text(text_bytes + OFFSETS * 4), text_bytes, tail: tail.into() }
     }
 
     pub(super) fn write(&self, item: u64, request: &mut Request) {
@@ -88,9 +88,9 @@ impl PushWriter {
         request.number = item;
         request.head.clear();
         request.head.extend_from_slice(&self.opening);
-        Names::write_recipient(self.names.recipient_of(item), &mut request.head);
+        ItemIds::write_recipient(self.ids.recipient_of(item), &mut request.head);
         request.head.extend_from_slice(BEFORE_MESSAGE);
-        self.names.write_message(item, &mut request.head);
+        self.ids.write_message(item, &mut request.head);
         request.head.extend_from_slice(BEFORE_CIPHERTEXT);
         let offset = usize::try_from(mix(item) % OFFSETS as u64).unwrap_or_default() * 4;
         request.payload = self.text.slice(offset..offset + self.text_bytes);
@@ -98,9 +98,9 @@ impl PushWriter {
     }
 }
 
-/// How many items a push has stored.
-pub(super) fn stored(answer: &Answer) -> u64 {
-    u64::from(answer.is_ok_with(STORED))
+/// The number of items that a push stored: 0 or 1.
+pub(super) fn stored(response: &ResponseSummary) -> u64 {
+    u64::from(response.is_ok_with(STORED))
 }
 
 /// Base64 of random bytes; `text_bytes` is a multiple of 4.
@@ -115,8 +115,8 @@ mod tests {
 
     use super::*;
 
-    /// The head and the JSON of a request.
-    pub(in crate::load) fn taken_apart(request: &Request) -> (String, Value) {
+    /// Splits a request into its head and its JSON.
+    fn split_request(request: &Request) -> (String, Value) {
         let bytes: Vec<u8> = request.rest(0).iter().flat_map(|part| part.to_vec()).collect();
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -125,16 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn a_push_is_what_the_relay_takes() {
+    fn a_push_is_valid() {
         for payload_bytes in [0, 1, 2, 3, 1024, 65_536] {
-            let mut push = Push::new(Names::new(1, 10), payload_bytes, 5..7);
+            let mut push = Push::new(ItemIds::new(1, 10), payload_bytes, 5..7);
             let mut request = Request::default();
             let mut payloads = Vec::new();
             while push.next(&mut request) == Next::Send {
-                let (head, body) = taken_apart(&request);
+                let (head, body) = split_request(&request);
                 assert!(head.starts_with("POST /push HTTP/1.1\r\nhost: "), "{head}");
                 let json = body.to_string();
-                let envelope = relay_http::codec::decode_push(json.as_bytes(), payload_bytes as u64).unwrap();
+                let envelope =
+                    relay_http::fuzzing::decode_push(json.as_bytes(), payload_bytes as u64).unwrap();
                 assert_eq!(envelope.payload.len(), payload_bytes);
                 assert_eq!(envelope.total_len, payload_bytes as u64);
                 payloads.push(envelope.payload);

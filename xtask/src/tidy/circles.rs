@@ -1,75 +1,13 @@
-//! No circle of files inside a crate. Whoever reads a file can then first read what it uses, and
-//! nothing twice.
-//!
-//! A file uses another one by a path that begins with `crate`, `super` or `self`. A file may use
-//! those above it in its own folder's tree, whose parts it is. Tests are not looked at, nor what
-//! stands inside the calls of macros, and nor is the root of a crate, which names everything.
+//! No circle of files inside a crate. A reader can then read what a file uses first, and nothing
+//! twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use syn::visit::{self, Visit};
-use syn::{Attribute, ItemFn, ItemImpl, ItemMod, ItemUse, UseTree};
+use super::Finding;
+use super::modules::{Graph, Module};
 
-use super::{Finding, files::File};
-
-/// A module by its path below the crate: `["server", "connection"]`.
-type Module = Vec<String>;
-
-/// The modules of a crate that have a file, with the place of the file and what it uses.
-type Graph<'a> = BTreeMap<Module, (&'a str, BTreeSet<Module>)>;
-
-pub(super) fn check(files: &[File]) -> Vec<Finding> {
-    let roots = files.iter().filter_map(|file| file.path.strip_suffix("Cargo.toml"));
-    let check = |root| {
-        let (graph, mut findings) = graph(files, &format!("{root}src/"));
-        findings.extend(circles(&graph));
-        findings
-    };
-    roots.flat_map(check).collect()
-}
-
-/// And the files that cannot be read, whose circles nobody would see.
-fn graph<'a>(files: &'a [File], sources: &str) -> (Graph<'a>, Vec<Finding>) {
-    let modules: Vec<_> = files.iter().filter_map(|file| Some((module(file, sources)?, file))).collect();
-    let known: BTreeSet<&Module> = modules.iter().map(|(module, _)| module).collect();
-    let (mut graph, mut unread) = (Graph::new(), Vec::new());
-    for (module, file) in &modules {
-        let Ok(parsed) = syn::parse_file(&file.text) else {
-            unread.push(Finding::new(
-                &file.path,
-                1,
-                "this cannot be read as Rust to look for circles; see what syn makes of it",
-            ));
-            continue;
-        };
-        let mut paths = Paths { module, found: BTreeSet::new() };
-        paths.visit_file(&parsed);
-        let used = paths.found.into_iter().filter_map(|path| file_of(path, &known));
-        let used = used.filter(|used| !module.starts_with(used)).collect();
-        graph.insert(module.clone(), (&*file.path, used));
-    }
-    (graph, unread)
-}
-
-/// The module that a file is, unless it belongs to the tests, or is the root of the crate.
-fn module(file: &File, sources: &str) -> Option<Module> {
-    let path = file.path.strip_prefix(sources)?.strip_suffix(".rs")?;
-    let mut module: Module = path.split('/').map(str::to_owned).collect();
-    module.pop_if(|name| name == "mod");
-    let is_test = module.iter().any(|name| name == "tests");
-    let is_root = matches!(&*module, [only] if only == "lib" || only == "main") || module.is_empty();
-    (!is_test && !is_root).then_some(module)
-}
-
-/// The file that a path leads into.
-fn file_of(mut path: Module, known: &BTreeSet<&Module>) -> Option<Module> {
-    while !path.is_empty() && !known.contains(&path) {
-        path.pop();
-    }
-    (!path.is_empty()).then_some(path)
-}
-
-fn circles(graph: &Graph<'_>) -> Vec<Finding> {
+/// One finding for each circle.
+pub(super) fn check(graph: &Graph<'_>) -> Vec<Finding> {
     let (mut done, mut findings) = (BTreeSet::new(), Vec::new());
     for module in graph.keys() {
         walk(graph, module, &mut Vec::new(), &mut done, &mut findings);
@@ -102,92 +40,17 @@ fn walk<'g>(
     way.pop();
 }
 
-/// Collects the paths that a file uses.
-struct Paths<'a> {
-    module: &'a Module,
-    found: BTreeSet<Module>,
-}
-
-impl Paths<'_> {
-    fn add(&mut self, segments: &[String]) {
-        let mut rest = segments;
-        let mut path = match rest {
-            [first, ..] if first == "crate" => Module::new(),
-            [first, ..] if first == "super" || first == "self" => self.module.clone(),
-            _ => return,
-        };
-        while let [first, behind @ ..] = rest
-            && matches!(&**first, "crate" | "super" | "self")
-        {
-            if first == "super" {
-                path.pop();
-            }
-            rest = behind;
-        }
-        path.extend_from_slice(rest);
-        self.found.insert(path);
-    }
-
-    fn add_tree(&mut self, before: &[String], tree: &UseTree) {
-        let with = |name: String| [before, &[name]].concat();
-        match tree {
-            UseTree::Path(path) => self.add_tree(&with(path.ident.to_string()), &path.tree),
-            UseTree::Name(name) => self.add(&with(name.ident.to_string())),
-            UseTree::Rename(name) => self.add(&with(name.ident.to_string())),
-            UseTree::Glob(_) => self.add(before),
-            UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(before, tree)),
-        }
-    }
-}
-
-impl<'ast> Visit<'ast> for Paths<'_> {
-    fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        if !is_of_tests(&item.attrs) {
-            self.add_tree(&[], &item.tree);
-        }
-    }
-
-    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        if !is_of_tests(&item.attrs) {
-            visit::visit_item_mod(self, item);
-        }
-    }
-
-    fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
-        if !is_of_tests(&item.attrs) {
-            visit::visit_item_impl(self, item);
-        }
-    }
-
-    fn visit_item_fn(&mut self, item: &'ast ItemFn) {
-        if !is_of_tests(&item.attrs) {
-            visit::visit_item_fn(self, item);
-        }
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        self.add(&segments);
-        visit::visit_path(self, path);
-    }
-}
-
-fn is_of_tests(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Ident>().is_ok_and(|name| name == "test")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture::Fixture;
+    use super::super::modules;
     use super::*;
 
     fn messages(files: &[(&str, &str)]) -> Vec<String> {
-        let manifest = ("crates/a/Cargo.toml", "");
-        let fixture = Fixture::new(&[&[manifest], files].concat());
-        check(&fixture.files()).iter().map(ToString::to_string).collect()
+        let fixture = Fixture::new(files);
+        let files = fixture.files();
+        let (graph, unread) = modules::graph(&files, "crates/a/src/");
+        unread.into_iter().chain(check(&graph)).map(|finding| finding.to_string()).collect()
     }
 
     #[test]
@@ -216,9 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_told() {
+    fn a_file_that_cannot_be_parsed_is_reported() {
         let found = messages(&[("crates/a/src/one.rs", "fn {")]);
-        assert!(matches!(&*found, [only] if only.contains("cannot be read as Rust")), "{found:?}");
+        assert!(matches!(&*found, [only] if only.contains("syn cannot parse this file")), "{found:?}");
     }
 
     #[test]

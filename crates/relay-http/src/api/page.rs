@@ -10,7 +10,7 @@ use bytes::Bytes;
 use relay_core::{Item, Page, Recipient};
 
 use super::base64::STANDARD;
-use crate::cursor::CursorKey;
+use crate::api::cursor::CursorKey;
 
 /// What is encoded at once: some microseconds of work, little enough to be still in the nearest
 /// cache when the framework copies it into its buffer for the socket.

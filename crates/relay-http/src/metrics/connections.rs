@@ -2,32 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why nothing of a connection is heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WhyRefused {
-    /// Its address opens too many in a second.
-    Rate,
-    /// Its address has as many as it may, and each of them is in use.
-    Address,
-    /// Its address is banned; some of these are told so.
-    Ban,
-}
+use crate::limits::admission::WhyRefused;
 
 /// How many there were of each kind.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedConnections([AtomicU64; 3]);
-
-impl WhyRefused {
-    const ALL: [Self; 3] = [Self::Rate, Self::Address, Self::Ban];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Rate => "rate",
-            Self::Address => "address",
-            Self::Ban => "ban",
-        }
-    }
-}
 
 impl RefusedConnections {
     pub(crate) fn count(&self, why: WhyRefused) {

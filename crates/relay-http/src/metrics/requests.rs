@@ -7,8 +7,8 @@ use std::time::Duration;
 use relay_core::{Distribution, Histogram};
 use tokio::time::Instant;
 
-use crate::code::Code;
-use crate::endpoint::Endpoint;
+use crate::api::code::Code;
+use crate::api::endpoint::Endpoint;
 
 /// Upper bounds in microseconds. A push on a good disk takes about one millisecond; old clients
 /// give up after ten seconds.

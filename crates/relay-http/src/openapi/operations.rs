@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::responses;
-use crate::endpoint::Endpoint;
+use crate::api::endpoint::Endpoint;
 
 /// What is said of an endpoint.
 struct About {

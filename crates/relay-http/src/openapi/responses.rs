@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::code::Code;
+use crate::api::code::Code;
 
 /// Where the answer of this status is described.
 pub(super) fn reference(status: u16) -> String {

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::DOCUMENT;
 use super::document;
 use super::responses;
-use crate::code::Code;
-use crate::endpoint::Endpoint;
+use crate::api::code::Code;
+use crate::api::endpoint::Endpoint;
 
 /// Where the file lies, and what has it written anew.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");

@@ -27,7 +27,7 @@ pub(crate) mod kind {
     pub(crate) const TRIMMED: u8 = 4;
     /// A queue that held nothing was forgotten: its number.
     pub(crate) const DROPPED: u8 = 5;
-    /// As `PUSHED`, of an item whose payload lies aside: see [`payload`](crate::payload).
+    /// As `PUSHED`, of an item whose payload lies aside: see [`payload`](crate::io::payload).
     pub(crate) const PUSHED_ASIDE: u8 = 6;
     /// A payload, in a file of its own and not in the journal.
     pub(crate) const PAYLOAD: u8 = 7;

@@ -9,10 +9,11 @@ use relay_disk::Disk;
 
 use crate::error::StoreError;
 use crate::format::{self, Key};
+use crate::index::file::IndexFile;
+use crate::index::snapshot::IndexSnapshot;
 use crate::index::{self, Index, Written};
-use crate::index_file::{FILE_NAME, IndexFile, NEW_FILE_NAME};
-use crate::index_snapshot::IndexSnapshot;
-use crate::io_throttle::IoThrottle;
+use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
+use crate::io::throttle::IoThrottle;
 use crate::memtable::Memtable;
 
 /// How many rows are copied in one step: some milliseconds' work. Tests have few rows, and want
@@ -53,7 +54,7 @@ impl Index {
         if written.is_err() {
             // What is half written takes space for nothing. While requests come it is not tried
             // again with every checkpoint.
-            drop(self.disk.remove(NEW_FILE_NAME));
+            drop(self.disk.remove(NEW_INDEX_FILE));
             self.checkpoints = 0;
         }
         written.map(|()| old)
@@ -73,7 +74,7 @@ impl Index {
         }
         let new = rewriting.finish(&index_snapshot)?;
         let before_bytes = self.file_bytes()?;
-        if let Err(error) = self.disk.rename(NEW_FILE_NAME, FILE_NAME).and_then(|()| self.disk.sync()) {
+        if let Err(error) = self.disk.rename(NEW_INDEX_FILE, INDEX_FILE).and_then(|()| self.disk.sync()) {
             self.file.become_unsure();
             return Err(error.into());
         }
@@ -98,7 +99,7 @@ pub(crate) fn write(
     let mut rewriting = Rewriting::begin(disk, cache_bytes, throttle)?;
     while !rewriting.step(index_snapshot)? {}
     rewriting.finish(index_snapshot)?.close()?;
-    Ok(disk.rename(NEW_FILE_NAME, FILE_NAME)?)
+    Ok(disk.rename(NEW_INDEX_FILE, INDEX_FILE)?)
 }
 
 impl Rewriting {
@@ -108,8 +109,8 @@ impl Rewriting {
         cache_bytes: usize,
         throttle: &Arc<IoThrottle>,
     ) -> Result<Self, StoreError> {
-        drop(disk.remove(NEW_FILE_NAME));
-        let file = disk.create(NEW_FILE_NAME)?;
+        drop(disk.remove(NEW_INDEX_FILE));
+        let file = disk.create(NEW_INDEX_FILE)?;
         let new = Index::on(Arc::clone(disk), file, cache_bytes, Arc::clone(throttle))?;
         let tx = new.begin()?;
         Ok(Self { new, tx, copied: Copied::RowsThrough(Vec::new()), rows_bytes: 0 })

@@ -7,7 +7,7 @@ use relay_core::{Item, ItemId, MessageId, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
 use super::*;
-use crate::index_snapshot::IndexSnapshot;
+use crate::index::snapshot::IndexSnapshot;
 use crate::samples::{self, config, hex};
 
 const ID: ItemId = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdef"), chunk_index: 0x0a0b };

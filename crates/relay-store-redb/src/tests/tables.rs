@@ -11,9 +11,9 @@ use relay_disk::{Class, Fault, SimDisk, Survival};
 use relay_journal::Position;
 
 use super::*;
-use crate::excerpt::Wanted;
 use crate::format::record::item_head;
 use crate::index::Index;
+use crate::version::excerpt::Wanted;
 
 /// There are few of each, so that changes meet.
 const QUEUES: u64 = 3;
@@ -141,7 +141,7 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
 }
 
 fn expect(view: ReadView<'_>, model: &Model) {
-    let show = |rows: crate::view::Merger<'_>| -> Vec<(Key, Vec<u8>)> {
+    let show = |rows: crate::version::view::Merger<'_>| -> Vec<(Key, Vec<u8>)> {
         rows.map(|row| row.map(|(key, value)| (key, value.bytes().unwrap().into_owned())).unwrap()).collect()
     };
     let expect_range = |from: Key, to: Key| {

@@ -1,0 +1,134 @@
+//! One HTTP/2 stream: a request, its body and its answer. The answer has a least pace, for which a
+//! window that the client does not open counts as standing still.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody as _};
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use tokio::time::timeout_at;
+
+use super::budget::StreamShare;
+use super::head;
+use super::io::Meter;
+use crate::connection::in_flight_request::InFlightRequest;
+use crate::connection::pace::Pace;
+use crate::connection::state::ConnectionState;
+use crate::monotonic;
+
+/// What a stream has besides its request.
+pub(super) struct StreamContext {
+    /// As in [`Pace`].
+    pub(super) grace: Duration,
+    pub(super) meter: Meter,
+    /// Its place among all streams, which it has until its answer has left.
+    pub(super) _share: StreamShare,
+}
+
+/// Serves a request until the last frame of its answer has left, or until its client takes it back.
+pub(super) async fn serve<C, F>(
+    connection: &Rc<ConnectionState>,
+    call: &C,
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    context: StreamContext,
+) where
+    C: Fn(Request) -> F,
+    F: Future<Output = Option<HttpResponse>>,
+{
+    let is_head = request.method() == http::Method::HEAD;
+    let response = match head::translate(request, connection.peer()) {
+        Ok(request) => {
+            context.meter.served();
+            let answering = std::pin::pin!(call(request));
+            match select(answering, poll_fn(|cx| respond.poll_reset(cx))).await {
+                Either::Left((Some(response), _)) => response,
+                // The client has taken it back, or nobody is going to answer.
+                Either::Left((None, _)) | Either::Right(_) => {
+                    return respond.send_reset(Reason::REFUSED_STREAM);
+                }
+            }
+        }
+        Err(error) => {
+            let answer = error.into_answer(None);
+            answer.into_response(InFlightRequest::begin(connection, None, None)).map_into_boxed_body()
+        }
+    };
+    // Who is gone needs no answer.
+    let _ = send(response, &mut respond, is_head, &context).await;
+}
+
+/// Sends an answer. It counts as in work until its last frame has left: what `h2` still holds of it
+/// is in memory, and a window that shrinks can keep it there.
+async fn send(
+    response: HttpResponse,
+    respond: &mut SendResponse<Bytes>,
+    is_head: bool,
+    context: &StreamContext,
+) -> Result<(), h2::Error> {
+    let unanswered = context.meter.watch(respond.stream_id().as_u32());
+    let (head, body, bytes) = translate(response);
+    let mut body = std::pin::pin!(body);
+    let has_body = !is_head && bytes > 0;
+    let mut stream = respond.send_response(head, !has_body)?;
+    let mut pace = Pace::begin(context.grace, monotonic::now());
+    if has_body {
+        send_body(&mut stream, body.as_mut(), bytes, &mut pace).await?;
+    }
+    if timeout_at(pace.deadline(), unanswered.ended()).await.is_err() {
+        stream.send_reset(Reason::CANCEL);
+    }
+    Ok(())
+}
+
+/// Hands a body to `h2` as its client gives windows for it, until that is too slow.
+async fn send_body(
+    stream: &mut SendStream<Bytes>,
+    mut body: Pin<&mut BoxBody>,
+    mut bytes_left: u64,
+    pace: &mut Pace,
+) -> Result<(), h2::Error> {
+    while let Some(Ok(mut piece)) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+        while !piece.is_empty() {
+            stream.reserve_capacity(piece.len());
+            let window = timeout_at(pace.deadline(), poll_fn(|cx| stream.poll_capacity(cx))).await;
+            let Some(window) = window.ok().flatten().transpose()? else { return Ok(()) };
+            let part = piece.split_to(window.min(piece.len()));
+            let taken = part.len();
+            bytes_left = bytes_left.saturating_sub(taken as u64);
+            stream.send_data(part, bytes_left == 0)?;
+            pace.taken(taken, monotonic::now());
+        }
+    }
+    Ok(())
+}
+
+/// The answer in `h2`'s words, and the length of its body.
+fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, u64) {
+    let (response, body) = response.into_parts();
+    let mut head = http::Response::new(());
+    *head.status_mut() = http::StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
+    *head.version_mut() = http::Version::HTTP_2;
+    let bytes = match body.size() {
+        BodySize::Sized(bytes) => {
+            head.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(bytes));
+            bytes
+        }
+        // No answer of the relay is of unknown length.
+        BodySize::None | BodySize::Stream => 0,
+    };
+    for (name, value) in response.headers() {
+        let name = http::HeaderName::from_bytes(name.as_str().as_bytes());
+        if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value.as_bytes())) {
+            head.headers_mut().append(name, value);
+        }
+    }
+    (head, body, bytes)
+}

@@ -1,0 +1,10 @@
+//! Who may send, and how much: connections, requests in work, memory, other sites.
+
+pub(crate) mod addresses;
+pub(crate) mod admission;
+pub(crate) mod cross_site;
+pub(crate) mod forwarded;
+pub(crate) mod in_flight;
+pub(crate) mod memory_budget;
+pub(crate) mod open_connections;
+pub(crate) mod waiting_line;

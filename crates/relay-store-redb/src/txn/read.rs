@@ -1,0 +1,96 @@
+//! The read half of the seam: what relay-core's rules ask of a queue, over one view of the store.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use relay_core::{Front, ItemId, ItemStatus, ReadTx, Recipient, Seq, Timestamp, Usage};
+
+use crate::error::StoreError;
+use crate::format::ItemRow;
+use crate::format::record::Owner;
+use crate::io::journals::Journals;
+use crate::io::payload;
+use crate::txn::queue_handle::QueueHandle;
+use crate::version::queue_reader::QueueRows;
+use crate::version::view::ReadView;
+
+/// The read half of the seam.
+pub(crate) struct Reading<'a> {
+    pub(crate) view: ReadView<'a>,
+    pub(crate) journal: &'a Journals,
+}
+
+impl Reading<'_> {
+    fn rows(&self, queue: &QueueHandle) -> Option<QueueRows<'_>> {
+        queue.open.as_ref().map(|open| open.rows(self.view))
+    }
+
+    fn payload(&self, owner: Owner<'_>, item: &ItemRow) -> Result<Bytes, StoreError> {
+        let frame =
+            self.journal.read(&[item.location]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
+        payload::of_frame(frame, owner, item.seq, item.id)
+    }
+}
+
+impl ReadTx for Reading<'_> {
+    type Error = StoreError;
+    type Item = ItemRow;
+    type Queue = QueueHandle;
+
+    fn queue(&self, recipient: &Recipient) -> Result<QueueHandle, StoreError> {
+        Ok(QueueHandle::new(recipient.clone(), self.view.queue(recipient)?))
+    }
+
+    fn usage(&self, queue: &QueueHandle) -> Result<Usage, StoreError> {
+        Ok(queue.open.as_ref().map_or(Usage::ZERO, |open| open.row.usage))
+    }
+
+    fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<ItemStatus>, StoreError> {
+        let Some(rows) = self.rows(queue) else { return Ok(None) };
+        if let Some(item) = rows.find(id)? {
+            let ItemRow { seq, deadline, payload_bytes, .. } = item;
+            *queue.found.borrow_mut() = Some(item);
+            return Ok(Some(ItemStatus::Queued { seq, deadline, payload_bytes }));
+        }
+        if rows.row.remembers_until == Timestamp::default() {
+            return Ok(None);
+        }
+        let acked = rows.view.read_acked(rows.queue, id)?;
+        *queue.acked.borrow_mut() = Some((id, acked));
+        Ok(acked.map(|(_, until)| ItemStatus::Acked { until }))
+    }
+
+    fn scan(
+        &self,
+        queue: &QueueHandle,
+        from: Seq,
+        visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let Some(rows) = self.rows(queue) else { return Ok(()) };
+        rows.scan(from, visit)
+    }
+
+    fn last_deadline(&self, queue: &QueueHandle) -> Result<Option<Timestamp>, StoreError> {
+        let ends = queue.open.as_ref().and_then(|open| open.row.ends);
+        Ok(ends.map(|ends| ends.last.deadline))
+    }
+
+    fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
+        let no_item = StoreError::Damaged("a name leads to no item");
+        let Some(rows) = self.rows(queue) else { return Err(no_item) };
+        let item = queue.found(seq).map_or_else(|| rows.read_item(seq), |found| Ok(Some(found)))?;
+        let (item, owner) = (item.ok_or(no_item)?, Owner { queue: rows.queue, recipient: &queue.recipient });
+        // What has another length need not be read.
+        Ok(item.payload_bytes == payload.len() as u64 && self.payload(owner, &item)? == payload)
+    }
+
+    fn items_from(&self, queue: &QueueHandle, from: Seq) -> Result<u64, StoreError> {
+        let Some(rows) = self.rows(queue) else { return Ok(0) };
+        rows.items_from(from)
+    }
+
+    fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<Front, StoreError> {
+        let Some(rows) = self.rows(queue) else { return Ok(Front::default()) };
+        rows.front(now)
+    }
+}
