@@ -49,7 +49,7 @@ pub struct Copied {
 }
 
 /// Who is told of progress, and may stop it.
-type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
+type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 impl Snapshot {
     /// Writes the snapshot into a directory, which is made, for its owner alone, if it is not
@@ -59,7 +59,7 @@ impl Snapshot {
     /// # Errors
     /// [`CopyError`], in words for the operator. What is there then is no backup, and is
     /// overwritten by the next one.
-    pub fn write(self, directory: &Path, watch: Watch<'_>) -> Result<Copied, CopyError> {
+    pub fn write(self, directory: &Path, watch: OnProgress<'_>) -> Result<Copied, CopyError> {
         self.write_on(Arc::new(open_target(directory)?), directory, watch)
     }
 
@@ -67,7 +67,12 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Snapshot::write`].
-    pub fn write_on(self, disk: Arc<dyn Disk>, path: &Path, watch: Watch<'_>) -> Result<Copied, CopyError> {
+    pub fn write_on(
+        self,
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        watch: OnProgress<'_>,
+    ) -> Result<Copied, CopyError> {
         let failed = |name: &str, source| CopyError::File { path: path.join(name), source };
         begin(&*disk, path)?;
         let total_bytes = self.files.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.index_bytes;
@@ -106,7 +111,7 @@ impl Snapshot {
 /// # Errors
 /// [`CopyError`], in words for the operator. What is there then is no store, and is overwritten by
 /// the next restore.
-pub fn restore(backup: &Path, store: &Path, watch: Watch<'_>) -> Result<Copied, CopyError> {
+pub fn restore(backup: &Path, store: &Path, watch: OnProgress<'_>) -> Result<Copied, CopyError> {
     let entries = read_list(backup)?;
     restore_on(&entries, backup, Arc::new(open_target(store)?), store, watch)
 }
@@ -116,7 +121,7 @@ fn restore_on(
     backup: &Path,
     disk: Arc<dyn Disk>,
     store: &Path,
-    watch: Watch<'_>,
+    watch: OnProgress<'_>,
 ) -> Result<Copied, CopyError> {
     begin(&*disk, store)?;
     let total_bytes = entries.iter().map(|entry| entry.bytes).sum();
@@ -127,12 +132,12 @@ fn restore_on(
         let failed = |source| CopyError::File { path: from.clone(), source };
         let mut file = File::open(&from).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() != entry.bytes {
-            return Err(CopyError::Damaged { path: from });
+            return Err(CopyError::Corrupted { path: from });
         }
         let checksum =
             copy.file(&*disk, store, (&entry.name, entry.bytes), |piece| file.read_exact(piece))?;
         if checksum != entry.checksum {
-            return Err(CopyError::Damaged { path: from });
+            return Err(CopyError::Corrupted { path: from });
         }
     }
     finish(&*disk).map_err(|source| CopyError::File { path: store.to_owned(), source })?;
@@ -151,7 +156,7 @@ pub fn inspect(backup: &Path) -> Result<Copied, CopyError> {
         let found =
             path.symlink_metadata().map_err(|source| CopyError::File { path: path.clone(), source })?;
         if !found.is_file() || found.len() != entry.bytes {
-            return Err(CopyError::Damaged { path });
+            return Err(CopyError::Corrupted { path });
         }
         copied = Copied { files: copied.files + 1, bytes: copied.bytes.saturating_add(entry.bytes) };
     }
@@ -161,7 +166,7 @@ pub fn inspect(backup: &Path) -> Result<Copied, CopyError> {
 /// A copy under way.
 struct Copy<'w> {
     progress: Progress,
-    watch: Watch<'w>,
+    watch: OnProgress<'w>,
     entries: Vec<Entry>,
 }
 
@@ -296,6 +301,6 @@ fn read_list(backup: &Path) -> Result<Vec<Entry>, CopyError> {
     let bytes = std::fs::read(&list).map_err(|source| CopyError::File { path: list.clone(), source })?;
     manifest::decode(&bytes).map_err(|no_list| match no_list {
         NoList::Earlier => CopyError::Earlier { path: backup.to_owned() },
-        NoList::Damaged => CopyError::Damaged { path: list },
+        NoList::Corrupted => CopyError::Corrupted { path: list },
     })
 }

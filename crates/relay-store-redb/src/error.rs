@@ -97,7 +97,7 @@ pub enum StoreError {
     Journal(#[source] Arc<dyn std::error::Error + Send + Sync>, io::ErrorKind),
     /// Something is there and does not say what it should.
     #[error("damaged: {0}")]
-    Damaged(&'static str),
+    Corrupted(&'static str),
     /// More was asked for than was looked up. Who reads looks again, and nobody else hears of it.
     #[error("more was asked for than was looked up")]
     Beyond,
@@ -182,7 +182,7 @@ pub enum CopyError {
     },
     /// A file of a backup is not what was written.
     #[error("{path} is damaged: it is not what was written; nothing was restored")]
-    Damaged {
+    Corrupted {
         /// The file.
         path: PathBuf,
     },
@@ -221,9 +221,9 @@ pub(crate) fn caught<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T
 
 impl StoreError {
     /// Whether something there does not say what it should, rather than cannot be read.
-    pub(crate) fn is_damage(&self) -> bool {
+    pub(crate) fn is_corruption(&self) -> bool {
         match self {
-            Self::Damaged(_) | Self::Panicked => true,
+            Self::Corrupted(_) | Self::Panicked => true,
             Self::Index(error) => matches!(**error, redb::Error::Corrupted(_)),
             _ => false,
         }

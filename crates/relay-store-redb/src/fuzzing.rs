@@ -55,7 +55,7 @@ fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
     assert!(ItemRecord::parse_of(&written, owner, item.seq, item.id()).is_ok());
 }
 
-/// The items of a row, packed again, and without each of them. Numbers may have been written longer
+/// The items of a row, packed again, and without each of them. Counters may have been written longer
 /// than they need to be.
 fn packed_anew(few: &PackedItems) {
     let items: Vec<_> = few.iter().collect();
@@ -85,7 +85,7 @@ pub fn rows(data: &[u8]) {
         assert!(ItemRow::decode_deadline(data).is_ok_and(|deadline| deadline == row.deadline));
         assert!(
             ItemRow::decode_weight(Seq::ZERO, data)
-                .is_ok_and(|weight| weight == (row.place, row.payload_bytes))
+                .is_ok_and(|weight| weight == (row.position, row.payload_bytes))
         );
     }
     if let Ok(seq) = decode_seq(data) {

@@ -18,7 +18,7 @@ use relay_disk::{Disk, DiskFile};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::format::{self, Key, Live, Numbers};
+use crate::format::{self, Counters, Key, LiveCount};
 use crate::index::file::{Backend, IndexFile};
 use crate::index::snapshot::{IndexSnapshot, OpenDatabase, read_segments};
 use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
@@ -38,7 +38,7 @@ const FILE_BYTES_PER_1000: u64 = 2000;
 const READ_AHEAD_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// What the value of a name takes.
-pub(crate) const NAME_VALUE_BYTES: usize = 12;
+pub(crate) const RECIPIENT_VALUE_BYTES: usize = 12;
 
 /// What a row of the table of segments takes, and an overhead.
 const SEGMENT_ROW_BYTES: u64 = 24;
@@ -64,7 +64,7 @@ pub(crate) struct Index {
     file: Arc<IndexFile>,
     pub(crate) throttle: Arc<IoThrottle>,
     /// What the table of segments holds, once it was read or written.
-    segments: OnceCell<Arc<BTreeMap<u32, Live>>>,
+    segments: OnceCell<Arc<BTreeMap<u32, LiveCount>>>,
     /// The bytes of all rows, once they were counted in an index that does not note them.
     counted: Option<u64>,
     /// How many checkpoints were written since the file was last written anew; many if that was in
@@ -132,7 +132,11 @@ impl Index {
         let index = Self::on(Arc::clone(&disk), file, cache_bytes, Arc::default())?;
         let tx = index.begin()?;
         begin_meta(&tx, 0)?;
-        drop((tx.open_table(format::NAMES)?, tx.open_table(format::ROWS)?, tx.open_table(format::SEGMENTS)?));
+        drop((
+            tx.open_table(format::RECIPIENTS)?,
+            tx.open_table(format::ROWS)?,
+            tx.open_table(format::SEGMENTS)?,
+        ));
         tx.commit()?;
         disk.rename(NEW_INDEX_FILE, INDEX_FILE)?;
         if let Err(error) = disk.sync() {
@@ -247,7 +251,7 @@ impl Index {
     /// Notes that the store, which is as `base` says and holds nothing, has come to no later time
     /// than `time`.
     pub(crate) fn set_back(&self, index_snapshot: &IndexSnapshot, time: Timestamp) -> Result<(), StoreError> {
-        let numbers = Numbers { time, ..index_snapshot.numbers };
+        let numbers = Counters { time, ..index_snapshot.numbers };
         finish(
             self.begin()?,
             numbers,
@@ -303,7 +307,7 @@ impl Index {
     }
 
     /// What the table of segments holds, of an index that was just written.
-    pub(crate) fn know_segments(&self, segments: Arc<BTreeMap<u32, Live>>) {
+    pub(crate) fn know_segments(&self, segments: Arc<BTreeMap<u32, LiveCount>>) {
         self.segments.get_or_init(|| segments);
     }
 
@@ -327,7 +331,7 @@ impl Index {
     /// told of nothing that failed before.
     fn close(self) -> Result<(), StoreError> {
         let Self { db, file, .. } = self;
-        let mut db = Arc::into_inner(db).ok_or(StoreError::Damaged("the index is still in use"))?;
+        let mut db = Arc::into_inner(db).ok_or(StoreError::Corrupted("the index is still in use"))?;
         db.close()?;
         if !file.is_whole() {
             return Err(io::Error::other("something could not be written").into());
@@ -371,10 +375,10 @@ fn note_growth(tx: &WriteTransaction, counted: Option<u64>, growth_bytes: i64) -
 /// Notes where the journal goes on, if anything was written to it yet, and commits.
 pub(crate) fn finish(
     tx: WriteTransaction,
-    numbers: Numbers,
+    numbers: Counters,
     position: Option<Position>,
     payloads_through: u32,
-    segments: &BTreeMap<u32, Live>,
+    segments: &BTreeMap<u32, LiveCount>,
 ) -> Result<(), StoreError> {
     let mut meta = tx.open_table(format::META)?;
     meta.insert(format::META_LAST_SEQ, numbers.seq.as_u64())?;
@@ -414,15 +418,16 @@ impl Index {
             let lengths = [value.map(|value| value.len()), old.map(|old| old.value().len())];
             growth_bytes += growth(key_bytes.len(), lengths);
         }
-        let mut names = tx.open_table(format::NAMES)?;
-        for (recipient, queue) in memtable.names.iter().filter(|(name, _)| is_name_meant(name.as_str())) {
+        let mut names = tx.open_table(format::RECIPIENTS)?;
+        for (recipient, queue) in memtable.recipients.iter().filter(|(name, _)| is_name_meant(name.as_str()))
+        {
             self.throttle.leave_core();
             let name = recipient.as_str();
             let old = match queue {
                 Some(queue) => names.insert(name, (*queue, format::name_checksum(name, *queue)))?.is_some(),
                 None => names.remove(name)?.is_some(),
             };
-            let length = |is_there: bool| is_there.then_some(NAME_VALUE_BYTES);
+            let length = |is_there: bool| is_there.then_some(RECIPIENT_VALUE_BYTES);
             growth_bytes += growth(name.len(), [length(queue.is_some()), length(old)]);
         }
         Ok(growth_bytes)
@@ -438,9 +443,9 @@ fn growth(key_bytes: usize, [new, old]: [Option<usize>; 2]) -> i64 {
 /// Changes the live frames of segments as the memtable says, and returns all of them.
 fn write_segments(
     tx: &WriteTransaction,
-    mut segments: BTreeMap<u32, Live>,
+    mut segments: BTreeMap<u32, LiveCount>,
     memtable: &Memtable,
-) -> Result<BTreeMap<u32, Live>, StoreError> {
+) -> Result<BTreeMap<u32, LiveCount>, StoreError> {
     let mut table = tx.open_table(format::SEGMENTS)?;
     for (segment, change) in &memtable.segments {
         let live = segments.remove(segment).unwrap_or_default().changed(*change);

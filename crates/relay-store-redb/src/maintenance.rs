@@ -462,7 +462,7 @@ impl Maintenance {
             let Ok(frame) = frame else { return ControlFlow::Continue(()) };
             match self.is_live(&frame) {
                 Ok(true) => {}
-                Err(error) if !error.is_damage() => {
+                Err(error) if !error.is_corruption() => {
                     *unread = Some(error);
                     return ControlFlow::Continue(());
                 }

@@ -14,16 +14,16 @@ use std::collections::BTreeMap;
 use relay_core::Recipient;
 use relay_journal::Position;
 
-use crate::format::{Change, Numbers};
+use crate::format::{Change, Counters};
 use crate::memtable::rows::Rows;
 
 /// What is newer than what lies below. `None` is a tombstone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memtable {
-    pub(crate) names: BTreeMap<Recipient, Option<u64>>,
+    pub(crate) recipients: BTreeMap<Recipient, Option<u64>>,
     pub(crate) rows: Rows,
     pub(crate) segments: BTreeMap<u32, Change>,
-    pub(crate) numbers: Numbers,
+    pub(crate) numbers: Counters,
 }
 
 /// So many items in the rows of queues count as a row: they take about as much memory.
@@ -40,7 +40,7 @@ pub(crate) struct SealedMemtable {
 
 impl Memtable {
     /// An empty memtable on top of one that has given away `numbers`.
-    pub(crate) fn new(numbers: Numbers) -> Self {
+    pub(crate) fn new(numbers: Counters) -> Self {
         Self { numbers, ..Self::default() }
     }
 
@@ -50,14 +50,14 @@ impl Memtable {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.names.is_empty()
+        self.rows.is_empty() && self.recipients.is_empty()
     }
 
     /// How much it holds, in rows without items: what it takes of the memory, and a checkpoint to
     /// write.
     pub(crate) fn weight(&self) -> usize {
         let items = self.rows.inline_items() / ITEMS_OF_A_ROW;
-        self.rows.len().saturating_add(self.names.len()).saturating_add(items)
+        self.rows.len().saturating_add(self.recipients.len()).saturating_add(items)
     }
 
     pub(crate) fn count(&mut self, segment: u32, change: Change) {
@@ -67,10 +67,10 @@ impl Memtable {
 
     /// Takes over what a newer memtable says. `below` are the numbers that were given away when
     /// this one began: what has a later one is not in any older memtable and needs no tombstone.
-    pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
+    pub(crate) fn absorb(&mut self, newer: Self, below: Counters) {
         // They may have been raised since it began.
         self.numbers = self.numbers.max(newer.numbers);
-        self.names.extend(newer.names);
+        self.recipients.extend(newer.recipients);
         self.rows.absorb(newer.rows, below);
         for (segment, change) in newer.segments {
             self.count(segment, change);
@@ -79,17 +79,17 @@ impl Memtable {
 
     /// Makes of the memtable of a batch, however large, one that lies on older ones, where `below`
     /// had been given away: as [`Memtable::absorb`] does to an empty one.
-    pub(crate) fn settle(&mut self, below: Numbers) {
+    pub(crate) fn settle(&mut self, below: Counters) {
         self.rows.settle(below);
     }
 
     /// Takes over what a memtable says that began on the same one, and has changed other queues.
     pub(crate) fn join(&mut self, other: Self) {
         self.numbers = self.numbers.max(other.numbers);
-        for (name, queue) in other.names {
+        for (name, queue) in other.recipients {
             // A recipient whose queue was forgotten may have got another since. (After damage one
             // that should have been forgotten may be found again, and what is in it.)
-            let known = self.names.entry(name).or_default();
+            let known = self.recipients.entry(name).or_default();
             *known = (*known).max(queue);
         }
         self.rows.join(other.rows);

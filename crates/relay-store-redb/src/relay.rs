@@ -23,7 +23,7 @@ use crate::engine::exit_signal::ExitSignal;
 use crate::engine::figures;
 use crate::engine::reply::{Responder, reply};
 use crate::engine::shared::Shared;
-use crate::engine::writer::{self, Payloads, Writer};
+use crate::engine::writer::{self, DecidedBlobs, Writer};
 use crate::error::caught;
 use crate::error::{OpenError, StoreError};
 use crate::maintenance::Maintenance;
@@ -137,7 +137,7 @@ impl RedbRelay {
             cache: QueueCache::with_room(),
             checkpoint: due,
             jobs_before: 0,
-            undecided: Payloads::default(),
+            undecided: DecidedBlobs::default(),
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);

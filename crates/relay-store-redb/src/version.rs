@@ -2,9 +2,9 @@
 //! in the journal that they have come to.
 
 pub(crate) mod coverage;
-pub(crate) mod excerpt;
 pub(crate) mod queue_reader;
 pub(crate) mod read_ahead;
+pub(crate) mod read_snapshot;
 pub(crate) mod view;
 
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ use relay_journal::{Location, Position};
 
 use crate::error::StoreError;
 use crate::format::record::{ItemRecord, Owner};
-use crate::format::{self, Change, Key, Live, Numbers};
+use crate::format::{self, Change, Counters, Key, LiveCount};
 use crate::index::snapshot::IndexSnapshot;
 use crate::memtable::dedup_filter::DedupFilter;
 use crate::memtable::{Memtable, SealedMemtable};
-use crate::version::excerpt::{Excerpt, Wanted};
 use crate::version::queue_reader::QueueRows;
+use crate::version::read_snapshot::{ReadSnapshot, Wanted};
 use crate::version::view::ReadView;
 
 /// How many numbers are left out after damage: more than what a restart replays can have told.
@@ -39,12 +39,12 @@ pub(crate) struct Version {
     /// Where the journal goes on behind what `active` holds.
     position: Position,
     /// What is known of the payload files.
-    payloads: Payloads,
+    payloads: BlobProgress,
 }
 
 /// How far the payload files are decided: those up to `through` are in the rows, or never will be.
 #[derive(Clone, Copy, Debug, Default)]
-struct Payloads {
+struct BlobProgress {
     through: u32,
     /// The bytes of those since the last checkpoint began.
     bytes: u64,
@@ -54,7 +54,7 @@ impl Version {
     /// What an index holds. Which acked names that are is not known yet: see
     /// [`DedupFilter::add_unknown`].
     pub(crate) fn open(index_snapshot: Arc<IndexSnapshot>, position: Position) -> Result<Self, StoreError> {
-        let payloads = Payloads { through: index_snapshot.payloads_through, bytes: 0 };
+        let payloads = BlobProgress { through: index_snapshot.payloads_through, bytes: 0 };
         let acked = Arc::new(DedupFilter::default());
         for slot in index_snapshot.acked_slots()? {
             acked.add_unknown(slot);
@@ -69,12 +69,12 @@ impl Version {
         })
     }
 
-    pub(crate) const fn numbers(&self) -> Numbers {
+    pub(crate) const fn numbers(&self) -> Counters {
         self.active.numbers
     }
 
     /// The numbers that were given away before the active memtable began.
-    fn numbers_below(&self) -> Numbers {
+    fn numbers_below(&self) -> Counters {
         self.sealed.as_ref().map_or(self.index_snapshot.numbers, |sealed| sealed.memtable.numbers)
     }
 
@@ -90,26 +90,26 @@ impl Version {
     }
 
     /// What the memtables say of a recipient: the number of its queue, or that it has none.
-    pub(crate) fn fresh_name(&self, recipient: &Recipient) -> Option<Option<u64>> {
+    pub(crate) fn fresh_queue(&self, recipient: &Recipient) -> Option<Option<u64>> {
         let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable);
         [Some(&self.active), sealed]
             .into_iter()
             .flatten()
-            .find_map(|memtable| memtable.names.get(recipient))
+            .find_map(|memtable| memtable.recipients.get(recipient))
             .copied()
     }
 
     /// What is known of a queue, to be read without holding on to this.
-    pub(crate) fn excerpt(&self, queue: (&Recipient, Option<u64>), wanted: Wanted) -> Excerpt {
+    pub(crate) fn snapshot(&self, queue: (&Recipient, Option<u64>), wanted: Wanted) -> ReadSnapshot {
         let (sealed, index_snapshot, acked) =
             (self.sealed.clone(), Arc::clone(&self.index_snapshot), Arc::clone(&self.acked));
-        Excerpt::new(&self.active, sealed, index_snapshot, acked, queue, wanted)
+        ReadSnapshot::new(&self.active, sealed, index_snapshot, acked, queue, wanted)
     }
 
     /// All of it, to be read without holding on to this.
-    pub(crate) fn whole(&self) -> Excerpt {
+    pub(crate) fn whole(&self) -> ReadSnapshot {
         let (index_snapshot, acked) = (Arc::clone(&self.index_snapshot), Arc::clone(&self.acked));
-        Excerpt::whole(&self.active, self.sealed.clone(), index_snapshot, acked)
+        ReadSnapshot::whole(&self.active, self.sealed.clone(), index_snapshot, acked)
     }
 
     /// Makes visible what was replayed on top of the index, up to `position` of the journal.
@@ -151,9 +151,9 @@ impl Version {
     /// Leaves numbers out: records that told the last ones may be lost, and none may be given away
     /// twice.
     pub(crate) fn skip_numbers(&mut self) {
-        let Numbers { seq, queue, time } = self.active.numbers;
+        let Counters { seq, queue, time } = self.active.numbers;
         let seq = Seq::new(seq.as_u64().saturating_add(NUMBERS_SKIPPED));
-        self.active.numbers = Numbers { seq, queue: queue.saturating_add(NUMBERS_SKIPPED), time };
+        self.active.numbers = Counters { seq, queue: queue.saturating_add(NUMBERS_SKIPPED), time };
     }
 
     /// Gives no arrival number up to `seq` away any more.
@@ -262,7 +262,7 @@ impl Version {
     }
 
     /// The live frames of a segment. `base` is the index that the version rests on.
-    pub(crate) fn live(&self, index_snapshot: &IndexSnapshot, segment: u32) -> Live {
+    pub(crate) fn live(&self, index_snapshot: &IndexSnapshot, segment: u32) -> LiveCount {
         let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable.segments);
         let changes = sealed.into_iter().chain([&self.active.segments]);
         let known = index_snapshot.segments.get(&segment).copied().unwrap_or_default();
@@ -271,17 +271,17 @@ impl Version {
 
     /// The live frames of each segment, payload files included: there may be very many, so nobody
     /// asks for this while requests come.
-    pub(crate) fn segments(&self) -> BTreeMap<u32, Live> {
+    pub(crate) fn segments(&self) -> BTreeMap<u32, LiveCount> {
         self.changed_segments(BTreeMap::clone(&self.index_snapshot.segments))
     }
 
     /// The same for the main journal alone, of which there are few.
-    pub(crate) fn main_segments(&self) -> BTreeMap<u32, Live> {
+    pub(crate) fn main_segments(&self) -> BTreeMap<u32, LiveCount> {
         let all = self.changed_segments(format::of_main(&self.index_snapshot.segments).collect());
         format::of_main(&all).collect()
     }
 
-    fn changed_segments(&self, mut segments: BTreeMap<u32, Live>) -> BTreeMap<u32, Live> {
+    fn changed_segments(&self, mut segments: BTreeMap<u32, LiveCount>) -> BTreeMap<u32, LiveCount> {
         let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable.segments);
         for (segment, change) in sealed.into_iter().chain([&self.active.segments]).flatten() {
             let live = segments.entry(*segment).or_default();

@@ -92,7 +92,7 @@ impl RedbRelay {
                 match export_queue(&reading, &rows, time.now, &mut lost, &mut visit) {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(ControlFlow::Break(())) => break,
-                    Err(StoreError::Damaged(what)) => lost.push(format!("queue number {queue}: {what}")),
+                    Err(StoreError::Corrupted(what)) => lost.push(format!("queue number {queue}: {what}")),
                     Err(error) => return Err(error),
                 }
             }
@@ -125,7 +125,7 @@ impl RedbRelay {
                     stats.expired = stats.expired.plus(expired);
                     first.extend(item.map(|item| (rows.queue, item)));
                 }
-                Err(StoreError::Damaged(_)) => {}
+                Err(StoreError::Corrupted(_)) => {}
                 Err(error) => return Err(error),
             }
         }

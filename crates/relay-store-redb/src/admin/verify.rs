@@ -2,8 +2,8 @@
 //! every row and every record that a row leads to, from both ends, and goes on behind what is
 //! damaged. It changes nothing, and takes a bounded amount of memory.
 
-mod names;
 mod queue;
+mod recipients;
 mod rows;
 mod twice;
 
@@ -15,11 +15,11 @@ use relay_core::{Seq, Timestamp, Usage};
 use relay_journal::Location;
 
 use crate::RedbRelay;
-use crate::admin::verify::rows::Rows;
+use crate::admin::verify::rows::RowChecks;
 use crate::admin::verify::twice::Twice;
 use crate::engine::shared::Shared;
 use crate::error::{StoreError, caught};
-use crate::format::{self, Change, Key, Live, Numbers};
+use crate::format::{self, Change, Counters, Key, LiveCount};
 use crate::index::snapshot::Value;
 use crate::txn::read::Reading;
 use crate::txn::whole::Whole;
@@ -64,7 +64,7 @@ struct Counted {
     /// What is noted of the live frames of each segment, less those that are found.
     segments: BTreeMap<u32, Change>,
     /// The largest numbers in use.
-    largest: Numbers,
+    largest: Counters,
     /// All arrival numbers in use.
     seqs: Twice,
 }
@@ -83,12 +83,12 @@ pub(crate) fn verify(whole: &Whole, shared: &Shared) -> Result<Vec<String>, Stor
     };
     let mut counted = Counted::new(whole.segments.clone());
     part("the keys of the index", &mut |findings| rows::find_strange_keys(&view, findings))?;
-    let mut rows = Rows::new(view, numbers.time);
+    let mut rows = RowChecks::new(view, numbers.time);
     for (what, range) in rows::sections() {
         part(what, &mut |findings| rows.check(&range, findings))?;
     }
     counted.largest.queue = rows.largest_queue;
-    part("the names of queues", &mut |findings| names::check(&view, &mut counted.largest, findings))?;
+    part("the names of queues", &mut |findings| recipients::check(&view, &mut counted.largest, findings))?;
     part("the queues", &mut |findings| check_queues(reading, &mut counted, &now, findings))?;
     part("the segments", &mut |findings| {
         counted.check_segments(findings);
@@ -108,7 +108,7 @@ fn contain(
     check: &mut dyn FnMut(&mut Findings) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     match caught(|| check(findings)) {
-        Err(error) if error.is_damage() => {
+        Err(error) if error.is_corruption() => {
             findings.add(format!("{what}: not checked to the end: {error}"));
             Ok(())
         }
@@ -142,10 +142,10 @@ fn each_seq(reading: &Reading<'_>, visit: &mut dyn FnMut(Seq)) -> Result<(), Sto
 }
 
 impl Counted {
-    fn new(noted: BTreeMap<u32, Live>) -> Self {
-        let noted = noted.into_iter().filter(|(_, live)| *live != Live::default());
+    fn new(noted: BTreeMap<u32, LiveCount>) -> Self {
+        let noted = noted.into_iter().filter(|(_, live)| *live != LiveCount::default());
         let segments = noted.map(|(segment, live)| (segment, Change::of(live))).collect();
-        Self { segments, largest: Numbers::default(), seqs: Twice::default() }
+        Self { segments, largest: Counters::default(), seqs: Twice::default() }
     }
 
     /// What is left of what was noted should be nothing.
@@ -159,7 +159,7 @@ impl Counted {
         }
     }
 
-    fn check_numbers(&self, noted: Numbers, findings: &mut Findings) {
+    fn check_numbers(&self, noted: Counters, findings: &mut Findings) {
         let numbers = [
             ("arrival", noted.seq.as_u64(), self.largest.seq.as_u64()),
             ("queue", noted.queue, self.largest.queue),
@@ -183,7 +183,7 @@ pub(crate) fn contents(reading: &Reading<'_>) -> Result<Contents, StoreError> {
     for row in reading.view.range(&Key::acked_start(), &Key::end())? {
         match row {
             Ok(_) => contents.acked += 1,
-            Err(StoreError::Damaged(_)) => {}
+            Err(StoreError::Corrupted(_)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -206,7 +206,7 @@ pub(crate) fn queues<'a>(
     let view = reading.view;
     let rows = view.range(&Key::queues_start(), &Key::queues_end())?;
     Ok(rows.filter_map(move |row| match row.and_then(|row| queue(view, &row)) {
-        Err(StoreError::Damaged(_)) => None,
+        Err(StoreError::Corrupted(_)) => None,
         queue => Some(queue),
     }))
 }
@@ -227,7 +227,10 @@ mod tests {
         };
         let expected = |error: StoreError| vec![format!("a part: not checked to the end: {error}")];
         assert_eq!(told(|| panic!()).unwrap(), expected(StoreError::Panicked));
-        assert_eq!(told(|| StoreError::Damaged("a row")).unwrap(), expected(StoreError::Damaged("a row")));
+        assert_eq!(
+            told(|| StoreError::Corrupted("a row")).unwrap(),
+            expected(StoreError::Corrupted("a row"))
+        );
         assert!(
             told(|| redb::StorageError::Corrupted("a page".into()).into()).unwrap()[0].contains("a page")
         );
@@ -237,8 +240,8 @@ mod tests {
 
     #[test]
     fn what_is_noted_of_segments_must_be_there() {
-        let live = Live { items: 2, bytes: 100 };
-        let noted = [(1, live), (2, Live::default()), (0x8000_0003, live)];
+        let live = LiveCount { items: 2, bytes: 100 };
+        let noted = [(1, live), (2, LiveCount::default()), (0x8000_0003, live)];
         let mut counted = Counted::new(noted.into());
         counted.segments.insert(4, Change { items: -1, bytes: -50 });
         let mut findings = Findings::default();

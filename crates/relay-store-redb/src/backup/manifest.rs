@@ -26,7 +26,7 @@ pub(crate) struct Entry {
 pub(crate) enum NoList {
     /// A build from before the first release wrote it.
     Earlier,
-    Damaged,
+    Corrupted,
 }
 
 pub(crate) fn encode(entries: &[Entry]) -> String {
@@ -42,7 +42,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, NoList> {
     if bytes.starts_with(EARLIER_HEAD.as_bytes()) {
         return Err(NoList::Earlier);
     }
-    entries(bytes).ok_or(NoList::Damaged)
+    entries(bytes).ok_or(NoList::Corrupted)
 }
 
 fn entries(bytes: &[u8]) -> Option<Vec<Entry>> {
@@ -98,10 +98,10 @@ mod tests {
     fn what_is_cut_or_changed_is_none() {
         let whole = encode(&entries()).into_bytes();
         for length in 0..whole.len() {
-            assert_eq!(decode(&whole[..length]), Err(NoList::Damaged), "cut at {length}");
+            assert_eq!(decode(&whole[..length]), Err(NoList::Corrupted), "cut at {length}");
             let mut changed = whole.clone();
             changed[length] ^= 1;
-            assert_eq!(decode(&changed), Err(NoList::Damaged), "changed at {length}");
+            assert_eq!(decode(&changed), Err(NoList::Corrupted), "changed at {length}");
         }
     }
 
@@ -109,7 +109,7 @@ mod tests {
     fn no_name_leads_elsewhere() {
         for name in ["../relay.redb", "/etc/x.seg", "lock", "relay.backup", ""] {
             let entry = Entry { name: name.to_owned(), bytes: 0, checksum: 0 };
-            assert_eq!(decode(encode(&[entry]).as_bytes()), Err(NoList::Damaged), "{name:?}");
+            assert_eq!(decode(encode(&[entry]).as_bytes()), Err(NoList::Corrupted), "{name:?}");
         }
     }
 }

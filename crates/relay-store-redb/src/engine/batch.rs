@@ -14,7 +14,7 @@ use relay_journal::{Frame, Mark};
 use crate::engine::command::{Front, Prepared};
 use crate::error::StoreError;
 use crate::format::record::{self, ItemRecord, Removed, Trimmed, kind};
-use crate::format::{ItemRow, Key, Numbers};
+use crate::format::{Counters, ItemRow, Key};
 use crate::index::snapshot::IndexSnapshot;
 use crate::io::journals::Journals;
 use crate::io::payload;
@@ -49,7 +49,7 @@ pub(crate) struct Batch<'s> {
 
 /// Where a request began.
 pub(crate) struct Savepoint {
-    numbers: Numbers,
+    numbers: Counters,
     mark: Mark,
 }
 
@@ -260,10 +260,10 @@ impl WriteTx for Batch<'_> {
 
     fn remove(&mut self, queue: &mut QueueHandle, id: ItemId, seq: Seq) -> Result<(), StoreError> {
         let found = queue.found(seq);
-        let open = queue.open.as_mut().ok_or(StoreError::Damaged("a queue to change is not there"))?;
+        let open = queue.open.as_mut().ok_or(StoreError::Corrupted("a queue to change is not there"))?;
         let taken = self.tables.take_item(open, seq, found)?;
         if taken.is_none_or(|taken| taken.id != id) {
-            return Err(StoreError::Damaged("an item to remove is not there"));
+            return Err(StoreError::Corrupted("an item to remove is not there"));
         }
         queue.removed.push((seq, None));
         Ok(())
@@ -281,7 +281,7 @@ impl WriteTx for Batch<'_> {
                 self.tables.remember(open, id, until, self.slot_ms);
                 Ok(())
             }
-            _ => Err(StoreError::Damaged("only what was just removed can be remembered")),
+            _ => Err(StoreError::Corrupted("only what was just removed can be remembered")),
         }
     }
 
@@ -289,7 +289,7 @@ impl WriteTx for Batch<'_> {
         // The tables count on their own, since a replay has nobody who tells them. What cannot be
         // read is given up later.
         if queue.open.as_ref().is_none_or(|open| open.row.usage != usage) {
-            return Err(StoreError::Damaged("a queue's usage is not what it should be"));
+            return Err(StoreError::Corrupted("a queue's usage is not what it should be"));
         }
         self.record_removed(&mut queue)?;
         let Some(open) = queue.open else { return Ok(()) };

@@ -17,7 +17,7 @@ use crate::error::{StoreError, caught};
 use crate::format;
 use crate::format::record::kind;
 use crate::io::payload;
-use crate::version::excerpt::{ROWS_BESIDE, Wanted};
+use crate::version::read_snapshot::{ROWS_BESIDE, Wanted};
 
 /// No segment takes a second batch.
 const SEGMENT_BYTES: u64 = 0;

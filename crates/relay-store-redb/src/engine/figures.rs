@@ -8,7 +8,7 @@ use relay_core::{Figures, FileUse, Usage};
 use relay_journal::Reader;
 
 use crate::engine::shared::Shared;
-use crate::format::Live;
+use crate::format::LiveCount;
 use crate::io::journals::Journals;
 
 /// All that the store tells.
@@ -39,12 +39,12 @@ fn live(shared: &Shared) -> Usage {
     let version = shared.version();
     let (index_snapshot, change) = (Arc::clone(version.index_snapshot()), version.change());
     drop(version);
-    let Live { items, bytes } = sum(&index_snapshot.segments).changed(change);
+    let LiveCount { items, bytes } = sum(&index_snapshot.segments).changed(change);
     Usage { items, bytes }
 }
 
-fn sum(segments: &BTreeMap<u32, Live>) -> Live {
-    segments.values().fold(Live::default(), |sum, live| Live {
+fn sum(segments: &BTreeMap<u32, LiveCount>) -> LiveCount {
+    segments.values().fold(LiveCount::default(), |sum, live| LiveCount {
         items: sum.items.saturating_add(live.items),
         bytes: sum.bytes.saturating_add(live.bytes),
     })

@@ -23,9 +23,9 @@ use crate::memtable::queue_cache::QueueCache;
 use crate::txn::read::Reading;
 use crate::txn::whole::Whole;
 use crate::version::Version;
-use crate::version::excerpt::{Excerpt, ROWS_BESIDE, ROWS_MAX, Wanted};
 use crate::version::queue_reader::QueueRows;
 use crate::version::read_ahead;
+use crate::version::read_snapshot::{ROWS_BESIDE, ROWS_MAX, ReadSnapshot, Wanted};
 
 /// How often a writer that waits for a checkpoint looks by itself, should it not be told.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -56,9 +56,9 @@ pub(crate) struct Shared {
 }
 
 /// Says, when it is dropped, that checkpoints can begin again.
-struct Over<'a>(&'a Shared);
+struct ReadAccess<'a>(&'a Shared);
 
-impl Drop for Over<'_> {
+impl Drop for ReadAccess<'_> {
     fn drop(&mut self) {
         self.0.is_rewriting.store(false, Ordering::Relaxed);
         self.0.checkpointed.notify_all();
@@ -150,7 +150,7 @@ impl Shared {
     pub(crate) fn while_no_checkpoint_begins<T>(&self, act: impl FnOnce() -> T) -> T {
         self.is_rewriting.store(true, Ordering::Relaxed);
         // Also if it panics.
-        let _over = Over(self);
+        let _over = ReadAccess(self);
         act()
     }
 
@@ -198,7 +198,7 @@ impl Shared {
                 return Ok(Some(false));
             }
             let frame = self.journal.read(&[item.location]).pop();
-            match frame.ok_or(StoreError::Damaged("nothing was read"))? {
+            match frame.ok_or(StoreError::Corrupted("nothing was read"))? {
                 // It may have been moved, or acked.
                 Err(ReadError::Gone) if gone != Some(item.location) => gone = Some(item.location),
                 frame => {
@@ -242,7 +242,7 @@ impl Shared {
             let page = queue::pull(&reading, &self.limits, self.clock.now(), pull)?;
             self.damaged_items.fetch_add(cache.passed_over(), Ordering::Relaxed);
             // The cache knows it by now. Where there is no queue, the page is empty.
-            Ok((reading.view.name(&pull.recipient)?.unwrap_or_default(), page))
+            Ok((reading.view.queue_number(&pull.recipient)?.unwrap_or_default(), page))
         })
     }
 
@@ -257,8 +257,8 @@ impl Shared {
         let with = |rows_max, is_of_older| Wanted { rows_max, is_of_older, ..wanted };
         let tries = [wanted, with(wanted.rows_max, false), with(ROWS_MAX, false)];
         for wanted in tries.into_iter().skip(usize::from(!wanted.is_of_older)) {
-            let Some(excerpt) = self.excerpt(recipient, wanted)? else { break };
-            match read(&Reading { view: excerpt.view(), journal: &self.journal }) {
+            let Some(snapshot) = self.snapshot(recipient, wanted)? else { break };
+            match read(&Reading { view: snapshot.view(), journal: &self.journal }) {
                 Err(StoreError::Beyond) => {}
                 found => return found,
             }
@@ -268,19 +268,19 @@ impl Shared {
     }
 
     /// What is known of a recipient, if that can be found at once.
-    fn excerpt(&self, recipient: &Recipient, wanted: Wanted) -> Result<Option<Excerpt>, StoreError> {
+    fn snapshot(&self, recipient: &Recipient, wanted: Wanted) -> Result<Option<ReadSnapshot>, StoreError> {
         let (name, index_snapshot) = {
             let version = self.version();
-            (version.fresh_name(recipient), Arc::clone(version.index_snapshot()))
+            (version.fresh_queue(recipient), Arc::clone(version.index_snapshot()))
         };
-        let queue = name.map_or_else(|| index_snapshot.name(recipient), Ok)?;
+        let queue = name.map_or_else(|| index_snapshot.queue_number(recipient), Ok)?;
         let version = self.version();
         // It may have got another number meanwhile, or lost it.
-        let is_same = match version.fresh_name(recipient) {
+        let is_same = match version.fresh_queue(recipient) {
             Some(now) => now == queue,
             None => name.is_none() && Arc::ptr_eq(version.index_snapshot(), &index_snapshot),
         };
-        Ok(is_same.then(|| version.excerpt((recipient, queue), wanted)))
+        Ok(is_same.then(|| version.snapshot((recipient, queue), wanted)))
     }
 
     /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is
@@ -328,8 +328,8 @@ impl Shared {
         // Before anything is looked at that a file is needed for.
         let pin = Pin::new(&self.pins);
         let version = self.version();
-        let (excerpt, segments) = (version.whole(), version.segments());
-        Whole { excerpt, segments, numbers: version.numbers(), _pin: pin }
+        let (snapshot, segments) = (version.whole(), version.segments());
+        Whole { snapshot, segments, numbers: version.numbers(), _pin: pin }
     }
 
     /// Reads the store as it is now; and once more, as it is by then, what may be wrong.

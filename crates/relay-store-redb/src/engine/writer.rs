@@ -70,7 +70,7 @@ pub(crate) struct Writer {
     pub(crate) jobs_before: usize,
     /// Payload files of batches that failed. They are decided once another batch is written: until
     /// then a crash may bring those back.
-    pub(crate) undecided: Payloads,
+    pub(crate) undecided: DecidedBlobs,
 }
 
 /// An ack that takes several batches.
@@ -159,7 +159,7 @@ impl Writer {
             Ok(records) => self.decide_and_sync(writes, records),
             Err(error) => {
                 tracing::warn!(%error, "requests could not be taken on");
-                self.undecided = self.undecided.and(Payloads::of(&writes));
+                self.undecided = self.undecided.and(DecidedBlobs::of(&writes));
                 writes.into_iter().for_each(|job| job.fail(&error));
                 self.fail_what_is_under_way(&error);
             }
@@ -180,7 +180,7 @@ impl Writer {
         let slot_ms = slot_ms(shared.limits.dedup_window_ms);
         let mut batch = Batch::new(&version, &self.cache, records, &shared.journal, slot_ms, now);
         let mut answers = Answers::default();
-        let payloads = self.undecided.and(Payloads::of(&jobs));
+        let payloads = self.undecided.and(DecidedBlobs::of(&jobs));
         let is_full = shared.space.is_full();
         for job in jobs {
             match job {
@@ -203,9 +203,9 @@ impl Writer {
                 // Where nothing was written, a crash may still bring back what failed before.
                 let is_certain = position.is_some() || self.undecided.through == 0;
                 let (decided, undecided) = if is_certain {
-                    (payloads, Payloads::default())
+                    (payloads, DecidedBlobs::default())
                 } else {
-                    (Payloads::default(), payloads)
+                    (DecidedBlobs::default(), payloads)
                 };
                 self.undecided = undecided;
                 self.publish(position.map(|position| (memtable, position)), decided);
@@ -235,7 +235,7 @@ impl Writer {
         committed
     }
 
-    fn publish(&self, synced: Option<(Memtable, Position)>, payloads: Payloads) {
+    fn publish(&self, synced: Option<(Memtable, Position)>, payloads: DecidedBlobs) {
         if synced.is_none() && payloads.through == 0 {
             return;
         }
@@ -298,7 +298,7 @@ fn trim(batch: &mut Batch<'_>, fronts: &[Front], index_snapshot: &IndexSnapshot)
     let mut items = 0;
     for front in fronts {
         match alone(batch, |batch| batch.trim(front, index_snapshot)) {
-            Err(error) if error.is_damage() => tracing::error!("the sweep passes a queue over"),
+            Err(error) if error.is_corruption() => tracing::error!("the sweep passes a queue over"),
             trimmed => items += trimmed?,
         }
     }
@@ -397,13 +397,13 @@ impl Push {
 /// The payload files that a batch decides. They come in order, so with its last one all before are
 /// decided.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Payloads {
+pub(crate) struct DecidedBlobs {
     /// The last one; 0 if there is none.
     through: u32,
     bytes: u64,
 }
 
-impl Payloads {
+impl DecidedBlobs {
     fn and(self, later: Self) -> Self {
         Self { through: self.through.max(later.through), bytes: self.bytes.saturating_add(later.bytes) }
     }

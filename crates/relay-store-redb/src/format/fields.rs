@@ -1,4 +1,4 @@
-//! Numbers and texts in rows and records: written at the end of one, taken off its front. A row
+//! Counters and texts in rows and records: written at the end of one, taken off its front. A row
 //! that is too short, too long or no text is reported and never a panic.
 
 use relay_core::Usage;
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
-        let (field, rest) = self.rest.split_first_chunk().ok_or(StoreError::Damaged(self.what))?;
+        let (field, rest) = self.rest.split_first_chunk().ok_or(StoreError::Corrupted(self.what))?;
         self.rest = rest;
         Ok(*field)
     }
@@ -52,15 +52,15 @@ impl<'a> Fields<'a> {
             if byte & 0x80 == 0 {
                 self.rest = self.rest.get(index + 1..).unwrap_or_default();
                 let fits = number >> shift == bits;
-                return if fits { Ok(number) } else { Err(StoreError::Damaged(self.what)) };
+                return if fits { Ok(number) } else { Err(StoreError::Corrupted(self.what)) };
             }
         }
-        Err(StoreError::Damaged(self.what))
+        Err(StoreError::Corrupted(self.what))
     }
 
     /// A number that fits into 32 bits.
     pub(crate) fn small(&mut self) -> Result<u32, StoreError> {
-        u32::try_from(self.number()?).map_err(|_| StoreError::Damaged(self.what))
+        u32::try_from(self.number()?).map_err(|_| StoreError::Corrupted(self.what))
     }
 
     pub(crate) fn usage(&mut self) -> Result<Usage, StoreError> {
@@ -69,8 +69,8 @@ impl<'a> Fields<'a> {
 
     /// The next `length` bytes.
     pub(crate) fn slice(&mut self, length: u64) -> Result<&'a [u8], StoreError> {
-        let length = usize::try_from(length).map_err(|_| StoreError::Damaged(self.what))?;
-        let (field, rest) = self.rest.split_at_checked(length).ok_or(StoreError::Damaged(self.what))?;
+        let length = usize::try_from(length).map_err(|_| StoreError::Corrupted(self.what))?;
+        let (field, rest) = self.rest.split_at_checked(length).ok_or(StoreError::Corrupted(self.what))?;
         self.rest = rest;
         Ok(field)
     }
@@ -78,7 +78,7 @@ impl<'a> Fields<'a> {
     /// All that is left, as text that `parse` takes.
     pub(crate) fn rest_text<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
         let bytes = std::mem::take(&mut self.rest);
-        std::str::from_utf8(bytes).ok().and_then(parse).ok_or(StoreError::Damaged(self.what))
+        std::str::from_utf8(bytes).ok().and_then(parse).ok_or(StoreError::Corrupted(self.what))
     }
 
     pub(crate) const fn rest_bytes(&self) -> usize {
@@ -86,7 +86,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn end<T>(&self, decoded: T) -> Result<T, StoreError> {
-        if self.rest.is_empty() { Ok(decoded) } else { Err(StoreError::Damaged(self.what)) }
+        if self.rest.is_empty() { Ok(decoded) } else { Err(StoreError::Corrupted(self.what)) }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct ItemRow {
     /// The length of its payload.
     pub(crate) payload_bytes: u64,
     /// Its place in a queue that holds many; otherwise 0.
-    pub(crate) place: u64,
+    pub(crate) position: u64,
     /// Where its record lies, or its payload if that lies aside.
     pub(crate) location: Location,
     /// What else there is to tell, if its payload lies aside. Otherwise the record tells it.
@@ -74,14 +74,14 @@ impl ItemRow {
     pub(crate) fn new<B>(item: &Item<B>, location: Location) -> Self {
         let blob = is_payload(location.segment).then(|| BlobMeta::of(item).into());
         let (seq, id, deadline, payload_bytes) = (item.seq, item.id(), item.deadline, item.payload_bytes);
-        Self { seq, id, deadline, payload_bytes, place: 0, location, blob }
+        Self { seq, id, deadline, payload_bytes, position: 0, location, blob }
     }
 
     /// As a row of its own.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(if self.blob.is_some() { 96 } else { 48 });
         put_number(&mut bytes, self.deadline.as_ms());
-        put_number(&mut bytes, self.place);
+        put_number(&mut bytes, self.position);
         self.encode_rest(&mut bytes);
         bytes
     }
@@ -112,8 +112,8 @@ impl ItemRow {
     /// From a row of its own.
     pub(crate) fn decode(seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "item");
-        let (deadline, place) = (Timestamp::from_ms(row.number()?), row.number()?);
-        let item = Self::decode_rest(&mut row, seq, deadline, place)?;
+        let (deadline, position) = (Timestamp::from_ms(row.number()?), row.number()?);
+        let item = Self::decode_rest(&mut row, seq, deadline, position)?;
         row.end(item)
     }
 
@@ -122,7 +122,7 @@ impl ItemRow {
         row: &mut Fields<'_>,
         seq: Seq,
         deadline: Timestamp,
-        place: u64,
+        position: u64,
     ) -> Result<Self, StoreError> {
         let payload_bytes = row.number()?;
         let location = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
@@ -130,7 +130,7 @@ impl ItemRow {
         let id = ItemId { message_id: MessageId::from_bytes(row.take()?), chunk_index };
         let blob = is_payload(location.segment).then(|| BlobMeta::decode(row, chunk_index));
         let blob = blob.transpose()?.map(Box::new);
-        Ok(Self { seq, id, deadline, payload_bytes, place, location, blob })
+        Ok(Self { seq, id, deadline, payload_bytes, position, location, blob })
     }
 
     /// The end of a queue that the item may be.
@@ -141,8 +141,8 @@ impl ItemRow {
     /// The place and the length of the payload, of a row whose rest is not needed.
     pub(crate) fn decode_weight(_: Seq, bytes: &[u8]) -> Result<(u64, u64), StoreError> {
         let mut row = Fields::new(bytes, "item");
-        let [_deadline, place, payload_bytes] = [row.number()?, row.number()?, row.number()?];
-        Ok((place, payload_bytes))
+        let [_deadline, position, payload_bytes] = [row.number()?, row.number()?, row.number()?];
+        Ok((position, payload_bytes))
     }
 
     /// The end that the item may be and the length of the payload, of a row whose rest is not
@@ -173,10 +173,10 @@ impl BlobMeta {
     fn decode(row: &mut Fields<'_>, chunk_index: u32) -> Result<Self, StoreError> {
         let arrival = Timestamp::from_ms(row.number()?);
         let (total_len, sent_ms, chunk_count) = (row.number()?, row.number()?, row.small()?);
-        Chunk::new(chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
+        Chunk::new(chunk_index, chunk_count).map_err(|_| StoreError::Corrupted("item: chunk"))?;
         let length = row.number()?;
         let kind = std::str::from_utf8(row.slice(length)?).ok().and_then(|text| Kind::parse(text).ok());
-        let kind = kind.ok_or(StoreError::Damaged("item: kind"))?;
+        let kind = kind.ok_or(StoreError::Corrupted("item: kind"))?;
         Ok(Self { arrival, total_len, sent_ms, chunk_count, kind })
     }
 }

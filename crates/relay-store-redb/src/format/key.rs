@@ -1,4 +1,4 @@
-//! Keys of the index. Numbers in keys are big-endian, so byte order is number order. No key
+//! Keys of the index. Counters in keys are big-endian, so byte order is number order. No key
 //! contains a recipient.
 
 use std::fmt;
@@ -83,8 +83,8 @@ impl Key {
         let mut bytes = [0; KEY_WORDS * 8];
         let mut length = 0;
         for part in parts {
-            if let Some(place) = bytes.get_mut(length..length + part.len()) {
-                place.copy_from_slice(part);
+            if let Some(position) = bytes.get_mut(length..length + part.len()) {
+                position.copy_from_slice(part);
                 length += part.len();
             }
         }
@@ -216,7 +216,7 @@ impl Key {
     /// Reads a key as it lies in the index.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
         if bytes.len() > KEY_BYTES_MAX {
-            return Err(StoreError::Damaged("a key is too long"));
+            return Err(StoreError::Corrupted("a key is too long"));
         }
         Ok(Self::new(&[bytes]))
     }
@@ -274,12 +274,12 @@ impl Key {
                     [1] => ParsedKey::Item(queue, Seq::new(key.be()?)),
                     [2] => ParsedKey::ById(queue, decode_id(key.take()?)),
                     [3] => ParsedKey::Block(queue, key.be()?),
-                    _ => return Err(StoreError::Damaged("key: tag")),
+                    _ => return Err(StoreError::Corrupted("key: tag")),
                 }
             }
             DUE => ParsedKey::Due(Timestamp::from_ms(key.be()?), key.be()?),
             ACKED => ParsedKey::Acked(Timestamp::from_ms(key.be()?), key.be()?, decode_id(key.take()?)),
-            _ => return Err(StoreError::Damaged("key: first byte")),
+            _ => return Err(StoreError::Corrupted("key: first byte")),
         };
         key.end(parsed)
     }

@@ -8,7 +8,7 @@ use relay_core::{Recipient, Seq, Timestamp, Usage};
 use relay_journal::Position;
 
 use super::fields::{Fields, put_number};
-use super::segments::Live;
+use super::segments::LiveCount;
 use crate::error::StoreError;
 
 /// The format of what is written here; another one is not read.
@@ -17,7 +17,7 @@ pub(crate) const FORMAT: u64 = 1;
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// From recipient to queue number, with CRC-32C of both behind it.
-pub(crate) const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
+pub(crate) const RECIPIENTS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
 /// All other rows: a `Key`, and a value whose last four bytes are a checksum of both.
 pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// From segment of the journal, or payload file, to how many live items it holds, and how many
@@ -42,7 +42,7 @@ pub(crate) const META_OFFSET: &str = "journal_offset";
 /// Up to this number payload files are decided.
 pub(crate) const META_PAYLOADS: &str = "payloads_through";
 
-/// How many bytes the keys and values of [`ROWS`] and [`NAMES`] have: whether the index is mostly
+/// How many bytes the keys and values of [`ROWS`] and [`RECIPIENTS`] have: whether the index is mostly
 /// holes is told by it, and nothing else. Not there in a store whose index was made before they
 /// were counted.
 pub(crate) const META_ROWS_BYTES: &str = "rows_bytes";
@@ -55,14 +55,14 @@ pub(crate) const META_CHECKSUM: &str = "checksum";
 
 /// The last numbers given away, and when that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Numbers {
+pub(crate) struct Counters {
     pub(crate) seq: Seq,
     pub(crate) queue: u64,
     /// The time that the store had come to.
     pub(crate) time: Timestamp,
 }
 
-impl Numbers {
+impl Counters {
     /// The later of each.
     pub(crate) fn max(self, other: Self) -> Self {
         Self {
@@ -108,10 +108,10 @@ pub(crate) fn name_checksum(recipient: &str, queue: u64) -> u32 {
 /// (twice 0 in a new store), the last payload file that is decided, and each row of [`SEGMENTS`];
 /// all as 8 bytes, little-endian.
 pub(crate) fn meta_checksum(
-    numbers: Numbers,
+    numbers: Counters,
     position: Option<Position>,
     payloads_through: u32,
-    segments: &BTreeMap<u32, Live>,
+    segments: &BTreeMap<u32, LiveCount>,
 ) -> u64 {
     let Position { segment, offset } = position.unwrap_or_default();
     let head = [numbers.seq.as_u64(), numbers.queue, numbers.time.as_ms()]

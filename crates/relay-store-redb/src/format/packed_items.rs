@@ -11,7 +11,7 @@ use crate::format::{End, Ends, ItemRow};
 /// So much room a copy has beside what it copies: an item takes less, unless it lies aside.
 const ITEM_BYTES: usize = 48;
 
-/// Items in the order of their numbers. Numbers and deadlines are told as how much larger they are
+/// Items in the order of their numbers. Counters and deadlines are told as how much larger they are
 /// than those before.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedItems {
@@ -28,7 +28,7 @@ impl PackedItems {
         let (mut len, mut last) = (0, None::<End>);
         while let Some(item) = items.step()? {
             if last.is_some_and(|last| item.seq <= last.seq) {
-                return Err(StoreError::Damaged("queue: order"));
+                return Err(StoreError::Corrupted("queue: order"));
             }
             (len, last) = (len + 1, Some(item.as_end()));
         }
@@ -145,7 +145,7 @@ impl Iter<'_> {
         let (seq, deadline) =
             (seq.checked_add(self.rest.number()?), deadline.checked_add(self.rest.number()?));
         let (Some(seq), Some(deadline)) = (seq, deadline) else {
-            return Err(StoreError::Damaged("queue: order"));
+            return Err(StoreError::Corrupted("queue: order"));
         };
         let (seq, deadline) = (Seq::new(seq), Timestamp::from_ms(deadline));
         let item = ItemRow::decode_rest(&mut self.rest, seq, deadline, 0)?;
@@ -174,10 +174,10 @@ mod tests {
     use super::*;
 
     /// What is told of an item, in small numbers, so that names and parts of names meet.
-    type BlobMeta = (u8, u8, u8, bool);
+    type SampleItem = (u8, u8, u8, bool);
 
     /// Its deadline may be before the last one.
-    fn item(number: usize, (gap, name, chunk, is_aside): BlobMeta, before: Option<End>) -> ItemRow {
+    fn item(number: usize, (gap, name, chunk, is_aside): SampleItem, before: Option<End>) -> ItemRow {
         let (seq, deadline) = before.map_or((0, 5), |end| (end.seq.as_u64(), end.deadline.as_ms()));
         let segment = if is_aside { 1 << 31 | 7 } else { 300 };
         let location = Location { segment, offset: 4096, length: 333 };
@@ -193,7 +193,7 @@ mod tests {
         #![proptest_config(crate::samples::config())]
 
         #[test]
-        fn it_holds_what_a_list_would_hold(told in collection::vec(any::<BlobMeta>(), 0..12), gone in collection::vec(any::<Index>(), 12)) {
+        fn it_holds_what_a_list_would_hold(told in collection::vec(any::<SampleItem>(), 0..12), gone in collection::vec(any::<Index>(), 12)) {
             let (mut few, mut list) = (PackedItems::default(), Vec::<ItemRow>::new());
             for (number, told) in told.into_iter().enumerate() {
                 let before = list.last().map(ItemRow::as_end);

@@ -41,12 +41,12 @@ pub(crate) enum Items {
     /// In its row, in order: all of them.
     Inline(PackedItems),
     /// In rows of their own: see [`APART_FROM_ITEMS`].
-    Spilled(Places),
+    Spilled(Positions),
 }
 
 /// Where the items of a queue that holds many come to lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Places {
+pub(crate) struct Positions {
     /// The place that the next item gets. They are counted from the first item that got a row of
     /// its own.
     pub(crate) next: u64,
@@ -83,10 +83,10 @@ impl QueueRow {
                 put_number(&mut bytes, LAYOUT_HERE);
                 bytes.extend_from_slice(items.bytes());
             }
-            Items::Spilled(places) => {
+            Items::Spilled(positions) => {
                 put_number(&mut bytes, LAYOUT_APART);
-                let (usage, block) = (self.usage, places.open_block);
-                for number in [usage.items, usage.bytes, places.next, block.items, block.bytes] {
+                let (usage, block) = (self.usage, positions.open_block);
+                for number in [usage.items, usage.bytes, positions.next, block.items, block.bytes] {
                     put_number(&mut bytes, number);
                 }
                 for End { seq, deadline } in self.ends.iter().flat_map(|ends| [ends.first, ends.last]) {
@@ -106,9 +106,9 @@ impl QueueRow {
             LAYOUT_APART => {
                 let (usage, next, open_block) = (row.usage()?, row.number()?, row.usage()?);
                 let ends = Some(Ends { first: end(&mut row)?, last: end(&mut row)? });
-                Self { usage, remembers_until, ends, items: Items::Spilled(Places { next, open_block }) }
+                Self { usage, remembers_until, ends, items: Items::Spilled(Positions { next, open_block }) }
             }
-            _ => return Err(StoreError::Damaged("queue: layout")),
+            _ => return Err(StoreError::Corrupted("queue: layout")),
         };
         row.end(decoded)
     }

@@ -2,7 +2,7 @@
 //! them and decides nothing.
 //!
 //! The record of an item names its queue by number and by recipient, so that it can be understood
-//! alone. Numbers are LEB128.
+//! alone. Counters are LEB128.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use relay_journal::Location;
 use super::segments::{Change, is_payload};
 use crate::error::StoreError;
 use crate::format::fields::{Fields, put_number};
-use crate::format::{BLOCK_ITEMS, ItemRow, Live};
+use crate::format::{BLOCK_ITEMS, ItemRow, LiveCount};
 
 /// The kinds of frames.
 pub(crate) mod kind {
@@ -92,7 +92,7 @@ pub(crate) struct FrontSum {
     /// What of it lies in which block of the queue.
     pub(crate) blocks: BTreeMap<u64, Usage>,
     /// How many live frames each segment has of it, and how many bytes these take.
-    pub(crate) segments: BTreeMap<u32, Live>,
+    pub(crate) segments: BTreeMap<u32, LiveCount>,
 }
 
 /// The record of an item, but for its payload, which follows.
@@ -152,7 +152,7 @@ impl<'a> ItemRecord<'a> {
     }
 
     pub(crate) fn recipient(&self) -> Result<Recipient, StoreError> {
-        Recipient::parse(self.recipient).map_err(|_| StoreError::Damaged("record of an item: recipient"))
+        Recipient::parse(self.recipient).map_err(|_| StoreError::Corrupted("record of an item: recipient"))
     }
 
     /// Its row, if it or its payload lies at `location`.
@@ -163,7 +163,7 @@ impl<'a> ItemRecord<'a> {
         }
         let id = self.id();
         let (seq, deadline, payload_bytes) = (self.seq, self.deadline, self.payload_bytes as u64);
-        Ok(ItemRow { seq, id, deadline, payload_bytes, place: 0, location, blob: None })
+        Ok(ItemRow { seq, id, deadline, payload_bytes, position: 0, location, blob: None })
     }
 
     /// The item. Its kind may be the same as that of the item before: most are.
@@ -173,13 +173,15 @@ impl<'a> ItemRecord<'a> {
             Some(kind) if kind.as_str() == self.kind => kind.clone(),
             _ => {
                 let kind = Kind::parse(self.kind);
-                kind_before.insert(kind.map_err(|_| StoreError::Damaged("record of an item: kind"))?).clone()
+                kind_before
+                    .insert(kind.map_err(|_| StoreError::Corrupted("record of an item: kind"))?)
+                    .clone()
             }
         };
         Ok(Item {
             seq: self.seq,
             message_id: self.message_id,
-            chunk: chunk.map_err(|_| StoreError::Damaged("record of an item: chunk"))?,
+            chunk: chunk.map_err(|_| StoreError::Corrupted("record of an item: chunk"))?,
             kind,
             total_len: self.total_len,
             sent_ms: self.sent_ms,
@@ -212,10 +214,10 @@ impl<'a> ItemRecord<'a> {
     ) -> Result<Self, StoreError> {
         let record = Self::parse(body)?;
         if !record.is_owned_by(owner) {
-            return Err(StoreError::Damaged("the index leads to the record of another queue's item"));
+            return Err(StoreError::Corrupted("the index leads to the record of another queue's item"));
         }
         if !record.is_of(owner, seq, id) {
-            return Err(StoreError::Damaged("the index leads to another item's record"));
+            return Err(StoreError::Corrupted("the index leads to another item's record"));
         }
         Ok(record)
     }
@@ -231,7 +233,7 @@ pub(crate) fn payload_of(mut body: Bytes, payload_bytes: usize) -> Bytes {
 fn borrowed_text<'a>(record: &mut Fields<'a>) -> Result<&'a str, StoreError> {
     let length = record.number()?;
     let bytes = record.slice(length)?;
-    std::str::from_utf8(bytes).map_err(|_| StoreError::Damaged("record of an item: text"))
+    std::str::from_utf8(bytes).map_err(|_| StoreError::Corrupted("record of an item: text"))
 }
 
 impl Removed {
@@ -292,7 +294,7 @@ impl Trimmed {
         }
         while record.rest_bytes() > 0 {
             let segment = record.small()?;
-            sum.segments.insert(segment, Live { items: record.number()?, bytes: record.number()? });
+            sum.segments.insert(segment, LiveCount { items: record.number()?, bytes: record.number()? });
         }
         trimmed.sum = Some(sum);
         Ok(trimmed)
@@ -305,7 +307,7 @@ impl FrontSum {
         if self.blocks.is_empty() {
             self.first = item.seq;
         }
-        let usage = self.blocks.entry(item.place / BLOCK_ITEMS).or_default();
+        let usage = self.blocks.entry(item.position / BLOCK_ITEMS).or_default();
         *usage = usage.plus(Usage::of(item.payload_bytes));
         let live = self.segments.entry(item.location.segment).or_default();
         *live = live.changed(Change::added(item.location));

@@ -1,4 +1,4 @@
-//! Numbers of segments, and what lives in them. The top bit of a number tells a payload file from a
+//! Counters of segments, and what lives in them. The top bit of a number tells a payload file from a
 //! segment of the main journal, so one index and one count of live frames serve both. No other file
 //! looks at that bit.
 
@@ -14,7 +14,7 @@ const PAYLOAD_BIT: u32 = 1 << 31;
 
 /// The live frames of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Live {
+pub(crate) struct LiveCount {
     pub(crate) items: u64,
     pub(crate) bytes: u64,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Change {
     pub(crate) bytes: i64,
 }
 
-impl Live {
+impl LiveCount {
     pub(crate) fn changed(self, change: Change) -> Self {
         Self {
             items: self.items.saturating_add_signed(change.items),
@@ -37,7 +37,7 @@ impl Live {
 
 impl Change {
     /// So many more live frames.
-    pub(crate) fn of(live: Live) -> Self {
+    pub(crate) fn of(live: LiveCount) -> Self {
         let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
         Self { items: signed(live.items), bytes: signed(live.bytes) }
     }
@@ -82,12 +82,12 @@ pub(crate) const fn own_location(location: Location) -> Location {
 }
 
 /// What lives in the main journal alone.
-pub(crate) fn of_main(segments: &BTreeMap<u32, Live>) -> impl Iterator<Item = (u32, Live)> {
+pub(crate) fn of_main(segments: &BTreeMap<u32, LiveCount>) -> impl Iterator<Item = (u32, LiveCount)> {
     segments.range(..PAYLOAD_BIT).map(|(segment, live)| (*segment, *live))
 }
 
 /// The number of the last payload file among these; 0 if there is none.
-pub(crate) fn last_payload(segments: &BTreeMap<u32, Live>) -> u32 {
+pub(crate) fn last_payload(segments: &BTreeMap<u32, LiveCount>) -> u32 {
     segments.range(PAYLOAD_BIT..).next_back().map_or(0, |(segment, _)| segment & !PAYLOAD_BIT)
 }
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_lives_is_told_apart_as_well() {
-        let live = Live { items: 1, bytes: 10 };
+        let live = LiveCount { items: 1, bytes: 10 };
         let segments = BTreeMap::from([(3, live), (9, live), (0x8000_0002, live)]);
         assert_eq!(of_main(&segments).map(|(segment, _)| segment).collect::<Vec<_>>(), [3, 9]);
         assert_eq!((last_payload(&segments), last_payload(&BTreeMap::new())), (2, 0));

@@ -47,7 +47,7 @@ pub fn verify_index_on(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Resu
         Ok(false) => {
             Ok(vec!["the index: its pages are damaged, or it is not noted right which are in use".to_owned()])
         }
-        Err(error) if error.is_damage() => Ok(vec![format!("the index: its pages are damaged: {error}")]),
+        Err(error) if error.is_corruption() => Ok(vec![format!("the index: its pages are damaged: {error}")]),
         Err(source) => Err(OpenError::Store { path: path.to_owned(), source }),
     }
 }
@@ -79,11 +79,11 @@ pub(crate) fn format_on(disk: &dyn Disk) -> Result<Option<Format>, StoreError> {
 #[derive(Debug)]
 struct Scratch {
     file: Arc<dyn DiskFile>,
-    written: Mutex<Written>,
+    written: Mutex<Overlay>,
 }
 
 #[derive(Debug)]
-struct Written {
+struct Overlay {
     len: u64,
     /// How much of the file on the disk still counts.
     from_disk: u64,
@@ -93,11 +93,11 @@ struct Written {
 impl Scratch {
     fn new(file: Arc<dyn DiskFile>) -> io::Result<Self> {
         let len = file.len()?;
-        Ok(Self { file, written: Mutex::new(Written { len, from_disk: len, pieces: BTreeMap::new() }) })
+        Ok(Self { file, written: Mutex::new(Overlay { len, from_disk: len, pieces: BTreeMap::new() }) })
     }
 
     // A panic elsewhere leaves it as it is: whoever panics checks nothing any more.
-    fn written(&self) -> MutexGuard<'_, Written> {
+    fn written(&self) -> MutexGuard<'_, Overlay> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

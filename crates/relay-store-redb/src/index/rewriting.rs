@@ -24,18 +24,18 @@ const STEP_ROWS: usize = if cfg!(test) { 3 } else { 1024 };
 pub(crate) struct Rewriting {
     new: Index,
     tx: WriteTransaction,
-    copied: Copied,
+    copied: CopyPosition,
     /// How many bytes the keys and values have that were copied.
     rows_bytes: u64,
 }
 
 /// How far it has come: first the rows, then the names, each in order. Both are empty before the
 /// first one.
-enum Copied {
+enum CopyPosition {
     /// The rows up to this key.
     RowsThrough(Vec<u8>),
     /// All rows, and the names up to this one.
-    NamesThrough(String),
+    RecipientsThrough(String),
 }
 
 impl Index {
@@ -113,20 +113,21 @@ impl Rewriting {
         let file = disk.create(NEW_INDEX_FILE)?;
         let new = Index::on(Arc::clone(disk), file, cache_bytes, Arc::clone(throttle))?;
         let tx = new.begin()?;
-        Ok(Self { new, tx, copied: Copied::RowsThrough(Vec::new()), rows_bytes: 0 })
+        Ok(Self { new, tx, copied: CopyPosition::RowsThrough(Vec::new()), rows_bytes: 0 })
     }
 
     /// Copies the next rows of the old index, which holds `base` now. True when there are no more.
     pub(crate) fn step(&mut self, index_snapshot: &IndexSnapshot) -> Result<bool, StoreError> {
-        match std::mem::replace(&mut self.copied, Copied::RowsThrough(Vec::new())) {
-            Copied::RowsThrough(last) => {
+        match std::mem::replace(&mut self.copied, CopyPosition::RowsThrough(Vec::new())) {
+            CopyPosition::RowsThrough(last) => {
                 let next = self.copy_rows(index_snapshot, last)?;
-                self.copied = next.map_or(Copied::NamesThrough(String::new()), Copied::RowsThrough);
+                self.copied =
+                    next.map_or(CopyPosition::RecipientsThrough(String::new()), CopyPosition::RowsThrough);
                 Ok(false)
             }
-            Copied::NamesThrough(last) => {
-                let (last, is_done) = self.copy_names(index_snapshot, last)?;
-                self.copied = Copied::NamesThrough(last);
+            CopyPosition::RecipientsThrough(last) => {
+                let (last, is_done) = self.copy_recipients(index_snapshot, last)?;
+                self.copied = CopyPosition::RecipientsThrough(last);
                 Ok(is_done)
             }
         }
@@ -147,7 +148,7 @@ impl Rewriting {
             let (key, value) = row?;
             // Over a damaged page redb may go astray, and who follows it may go round in circles.
             if key.value() <= last.as_slice() {
-                return Err(StoreError::Damaged("the index is out of order"));
+                return Err(StoreError::Corrupted("the index is out of order"));
             }
             // A damaged row stays one: it is told by its checksum.
             rows.insert(key.value(), value.value())?;
@@ -159,23 +160,23 @@ impl Rewriting {
     }
 
     /// Returns the last name that was copied, and whether there are no more.
-    fn copy_names(
+    fn copy_recipients(
         &mut self,
         index_snapshot: &IndexSnapshot,
         mut last: String,
     ) -> Result<(String, bool), StoreError> {
-        let mut names = self.tx.open_table(format::NAMES)?;
-        for (number, row) in index_snapshot.names_after(&last.clone())?.enumerate() {
+        let mut recipients = self.tx.open_table(format::RECIPIENTS)?;
+        for (number, row) in index_snapshot.recipients_after(&last.clone())?.enumerate() {
             if number == STEP_ROWS {
                 return Ok((last, false));
             }
             self.new.throttle.leave_core();
             let (name, queue) = row?;
             if name.value() <= last.as_str() {
-                return Err(StoreError::Damaged("the names of the index are out of order"));
+                return Err(StoreError::Corrupted("the names of the index are out of order"));
             }
-            names.insert(name.value(), queue.value())?;
-            self.rows_bytes += (name.value().len() + index::NAME_VALUE_BYTES) as u64;
+            recipients.insert(name.value(), queue.value())?;
+            self.rows_bytes += (name.value().len() + index::RECIPIENT_VALUE_BYTES) as u64;
             last.clear();
             last.push_str(name.value());
         }
@@ -186,12 +187,12 @@ impl Rewriting {
     /// copied as it is now.
     pub(crate) fn follow(&mut self, memtable: &Memtable) -> Result<(), StoreError> {
         let has_row = |key: &Key| match &self.copied {
-            Copied::RowsThrough(last) => *key.bytes() <= last[..],
-            Copied::NamesThrough(_) => true,
+            CopyPosition::RowsThrough(last) => *key.bytes() <= last[..],
+            CopyPosition::RecipientsThrough(_) => true,
         };
         let has_name = |name: &str| match &self.copied {
-            Copied::RowsThrough(_) => false,
-            Copied::NamesThrough(last) => name <= last.as_str(),
+            CopyPosition::RowsThrough(_) => false,
+            CopyPosition::RecipientsThrough(last) => name <= last.as_str(),
         };
         let growth_bytes = self.new.write_memtable(&self.tx, memtable, has_row, has_name)?;
         self.rows_bytes = self.rows_bytes.saturating_add_signed(growth_bytes);
@@ -201,7 +202,7 @@ impl Rewriting {
     /// Writes what is left, which is little, and makes all of it durable.
     pub(crate) fn finish(self, index_snapshot: &IndexSnapshot) -> Result<Index, StoreError> {
         let Self { new, tx, rows_bytes, .. } = self;
-        drop(tx.open_table(format::NAMES)?);
+        drop(tx.open_table(format::RECIPIENTS)?);
         index::begin_meta(&tx, rows_bytes)?;
         let mut segments = tx.open_table(format::SEGMENTS)?;
         for (segment, live) in &*index_snapshot.segments {

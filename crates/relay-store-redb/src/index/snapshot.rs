@@ -12,7 +12,7 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::format::{self, Key, Live, Numbers, ParsedKey, QueueRow};
+use crate::format::{self, Counters, Key, LiveCount, ParsedKey, QueueRow};
 use crate::memtable::SealedMemtable;
 use crate::memtable::rows::Fresh;
 
@@ -22,14 +22,14 @@ const CHECKSUM_BYTES: usize = 4;
 /// The tables as one checkpoint left them. It stays as it is while later checkpoints are written.
 pub(crate) struct IndexSnapshot {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    names: ReadOnlyTable<&'static str, (u64, u32)>,
+    recipients: ReadOnlyTable<&'static str, (u64, u32)>,
     /// The live frames of each segment that has any.
-    pub(crate) segments: Arc<BTreeMap<u32, Live>>,
+    pub(crate) segments: Arc<BTreeMap<u32, LiveCount>>,
     /// Where the journal goes on behind what the tables hold; `None` in a new store.
     pub(crate) position: Option<Position>,
     /// Up to this number payload files are decided: one that no row leads to is not needed.
     pub(crate) payloads_through: u32,
-    pub(crate) numbers: Numbers,
+    pub(crate) numbers: Counters,
     /// How much its rows take.
     pub(crate) size: Size,
     /// Behind the tables, so that it is dropped after them. Without it they could not be read any
@@ -38,7 +38,7 @@ pub(crate) struct IndexSnapshot {
 }
 
 /// The number of the queue in which an item was acked, and the item.
-pub(crate) type AckedName = (u64, ItemId);
+pub(crate) type AckedItem = (u64, ItemId);
 
 /// A database that closes when the last one lets go of it.
 pub(crate) struct OpenDatabase {
@@ -72,7 +72,7 @@ impl OpenDatabase {
     }
 
     pub(crate) fn database(&self) -> Result<&Database, StoreError> {
-        self.db.as_ref().ok_or(StoreError::Damaged("the index is closed"))
+        self.db.as_ref().ok_or(StoreError::Corrupted("the index is closed"))
     }
 
     /// Its file is opened once more, by a database that does not know who still reads here, and
@@ -112,7 +112,7 @@ impl IndexSnapshot {
     /// these are read, and all numbers checked.
     pub(crate) fn open(
         db: &Arc<OpenDatabase>,
-        segments: Option<Arc<BTreeMap<u32, Live>>>,
+        segments: Option<Arc<BTreeMap<u32, LiveCount>>>,
     ) -> Result<Self, StoreError> {
         let tx = db.database()?.begin_read()?;
         let meta = tx.open_table(format::META)?;
@@ -124,12 +124,12 @@ impl IndexSnapshot {
         let seq = Seq::new(number(format::META_LAST_SEQ)?.unwrap_or_default());
         let queue = number(format::META_LAST_QUEUE)?.unwrap_or_default();
         let time = Timestamp::from_ms(number(format::META_TIME)?.unwrap_or_default());
-        let numbers = Numbers { seq, queue, time };
+        let numbers = Counters { seq, queue, time };
         let size = Size {
             rows_bytes: number(format::META_ROWS_BYTES)?,
             file_bytes_per_1000: number(format::META_FILE_BYTES_PER_1000)?,
         };
-        let (rows, names) = (tx.open_table(format::ROWS)?, tx.open_table(format::NAMES)?);
+        let (rows, recipients) = (tx.open_table(format::ROWS)?, tx.open_table(format::RECIPIENTS)?);
         let segments = match segments {
             Some(segments) => segments,
             None => {
@@ -138,16 +138,16 @@ impl IndexSnapshot {
                 match number(format::META_CHECKSUM)? {
                     Some(noted) if noted == checksum => {}
                     Some(_) => {
-                        return Err(StoreError::Damaged("the numbers of the index have a wrong checksum"));
+                        return Err(StoreError::Corrupted("the numbers of the index have a wrong checksum"));
                     }
                     // It was written with the first row.
-                    None if rows.is_empty()? && names.is_empty()? => {}
-                    None => return Err(StoreError::Damaged("the numbers of the index are missing")),
+                    None if rows.is_empty()? && recipients.is_empty()? => {}
+                    None => return Err(StoreError::Corrupted("the numbers of the index are missing")),
                 }
                 Arc::new(segments)
             }
         };
-        Ok(Self { rows, names, segments, position, payloads_through, numbers, size, db: Arc::clone(db) })
+        Ok(Self { rows, recipients, segments, position, payloads_through, numbers, size, db: Arc::clone(db) })
     }
 
     /// Whether what was read until now may be wrong, since the file was opened once more.
@@ -165,30 +165,30 @@ impl IndexSnapshot {
 
     /// Counts the bytes of all keys and values. It reads the whole index.
     pub(crate) fn count_rows_bytes(&self) -> Result<u64, StoreError> {
-        Ok(self.rows.stats()?.stored_bytes().saturating_add(self.names.stats()?.stored_bytes()))
+        Ok(self.rows.stats()?.stored_bytes().saturating_add(self.recipients.stats()?.stored_bytes()))
     }
 
-    pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        let Some(found) = self.names.get(recipient.as_str())? else { return Ok(None) };
+    pub(crate) fn queue_number(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
+        let Some(found) = self.recipients.get(recipient.as_str())? else { return Ok(None) };
         Self::checked_name(recipient, found.value()).map(Some)
     }
 
     /// The queue that a name leads to, if its checksum is right.
     pub(crate) fn checked_name(name: &Recipient, (queue, checksum): (u64, u32)) -> Result<u64, StoreError> {
         if checksum != format::name_checksum(name.as_str(), queue) {
-            return Err(StoreError::Damaged("a name of the index has a wrong checksum"));
+            return Err(StoreError::Corrupted("a name of the index has a wrong checksum"));
         }
         Ok(queue)
     }
 
     /// A name as it is stored.
     pub(crate) fn parse_name(name: &str) -> Result<Recipient, StoreError> {
-        Recipient::parse(name).map_err(|_| StoreError::Damaged("a name of the index is no recipient"))
+        Recipient::parse(name).map_err(|_| StoreError::Corrupted("a name of the index is no recipient"))
     }
 
-    /// All names, in order.
-    pub(crate) fn names(&self) -> Result<redb::Range<'_, &'static str, (u64, u32)>, StoreError> {
-        Ok(self.names.iter()?)
+    /// All recipients, in order.
+    pub(crate) fn recipients(&self) -> Result<redb::Range<'_, &'static str, (u64, u32)>, StoreError> {
+        Ok(self.recipients.iter()?)
     }
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'_>>, StoreError> {
@@ -214,11 +214,11 @@ impl IndexSnapshot {
     }
 
     /// The names behind this one, in order.
-    pub(crate) fn names_after(
+    pub(crate) fn recipients_after(
         &self,
         name: &str,
     ) -> Result<redb::Range<'_, &'static str, (u64, u32)>, StoreError> {
-        Ok(self.names.range::<&str>((Bound::Excluded(name), Bound::Unbounded))?)
+        Ok(self.recipients.range::<&str>((Bound::Excluded(name), Bound::Unbounded))?)
     }
 
     /// Every row, also what lies where no key leads.
@@ -226,7 +226,7 @@ impl IndexSnapshot {
         Ok(self.rows.iter()?)
     }
 
-    /// The slots that hold acked names, the oldest first. It looks at one row of each.
+    /// The slots that hold acked recipients, the oldest first. It looks at one row of each.
     pub(crate) fn acked_slots(&self) -> Result<Vec<Timestamp>, StoreError> {
         let mut slots = Vec::new();
         let mut from = Key::acked_start();
@@ -258,15 +258,15 @@ impl IndexSnapshot {
         Ok(None)
     }
 
-    /// Acked names of a slot from `from` on, as queue and name: `max` of them at most, and where
+    /// Acked item_ids of a slot from `from` on, as queue and name: `max` of them at most, and where
     /// the next one is, if there is one.
-    pub(crate) fn acked_names(
+    pub(crate) fn acked_ids(
         &self,
         from: &Key,
         slot: Timestamp,
         max: usize,
-    ) -> Result<(Vec<AckedName>, Option<Key>), StoreError> {
-        let (mut names, mut before) = (Vec::new(), None);
+    ) -> Result<(Vec<AckedItem>, Option<Key>), StoreError> {
+        let (mut item_ids, mut before) = (Vec::new(), None);
         for row in self.range(from, &Key::acked_end(slot))? {
             // What has a damaged key is not found by its name either.
             let Ok(key) = Key::from_bytes(row?.0.value()) else { continue };
@@ -274,20 +274,20 @@ impl IndexSnapshot {
             if before.is_some_and(|before| key <= before) {
                 break;
             }
-            if names.len() >= max {
-                return Ok((names, Some(key)));
+            if item_ids.len() >= max {
+                return Ok((item_ids, Some(key)));
             }
-            names.push((queue, id));
+            item_ids.push((queue, id));
             before = Some(key);
         }
-        Ok((names, None))
+        Ok((item_ids, None))
     }
 
     /// The value of a stored one, if its checksum is right.
     pub(crate) fn checked<'a>(key: &Key, stored: &'a [u8]) -> Result<&'a [u8], StoreError> {
         let parts = stored.split_last_chunk::<CHECKSUM_BYTES>();
         let value = parts.filter(|(value, found)| **found == checksum(key, value)).map(|(value, _)| value);
-        value.ok_or(StoreError::Damaged("a row of the index has a wrong checksum"))
+        value.ok_or(StoreError::Corrupted("a row of the index has a wrong checksum"))
     }
 
     /// The value as it is stored.
@@ -322,12 +322,12 @@ impl Value<'_> {
 /// The live frames of each segment that has any.
 pub(crate) fn read_segments(
     table: &impl ReadableTable<u32, (u64, u64)>,
-) -> Result<BTreeMap<u32, Live>, StoreError> {
+) -> Result<BTreeMap<u32, LiveCount>, StoreError> {
     let mut segments = BTreeMap::new();
     for row in table.iter()? {
         let (segment, live) = row?;
         let (items, bytes) = live.value();
-        segments.insert(segment.value(), Live { items, bytes });
+        segments.insert(segment.value(), LiveCount { items, bytes });
     }
     Ok(segments)
 }

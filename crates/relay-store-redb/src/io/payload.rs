@@ -1,5 +1,5 @@
 //! What lies aside, to the byte: the frame of a payload file, and the record of its item in the
-//! journal. Numbers are LEB128.
+//! journal. Counters are LEB128.
 
 use bytes::Bytes;
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq};
@@ -37,7 +37,7 @@ pub(crate) fn item_of_frame(
         return Ok(item.with_body(record::payload_of(frame.body, payload_bytes)));
     };
     let BlobMeta { arrival, total_len, sent_ms, chunk_count, kind } = *blob;
-    let chunk = Chunk::new(id.chunk_index, chunk_count).map_err(|_| StoreError::Damaged("item: chunk"))?;
+    let chunk = Chunk::new(id.chunk_index, chunk_count).map_err(|_| StoreError::Corrupted("item: chunk"))?;
     let body = of_frame(frame, owner, seq, id)?;
     let message_id = id.message_id;
     Ok(Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body })
@@ -60,7 +60,7 @@ fn parse_item<'a>(
     id: ItemId,
 ) -> Result<ItemRecord<'a>, StoreError> {
     if !matches!(frame.kind, kind::PUSHED | kind::MOVED) {
-        return Err(StoreError::Damaged("the index leads to the record of something else"));
+        return Err(StoreError::Corrupted("the index leads to the record of something else"));
     }
     ItemRecord::parse_of(&frame.body, owner, seq, id)
 }
@@ -70,10 +70,10 @@ fn aside(body: Bytes, owner: Owner<'_>, id: ItemId) -> Result<Bytes, StoreError>
     let found = ItemId { message_id: MessageId::from_bytes(fields.take()?), chunk_index: fields.small()? };
     let recipient_bytes = fields.number()?;
     if fields.slice(recipient_bytes)? != owner.recipient.as_str().as_bytes() {
-        return Err(StoreError::Damaged("the index leads to the payload of another recipient"));
+        return Err(StoreError::Corrupted("the index leads to the payload of another recipient"));
     }
     if found != id {
-        return Err(StoreError::Damaged("the index leads to another item's payload"));
+        return Err(StoreError::Corrupted("the index leads to another item's payload"));
     }
     let payload_bytes = fields.rest_bytes();
     Ok(record::payload_of(body, payload_bytes))
@@ -95,7 +95,7 @@ pub(crate) fn parse_record(body: &[u8]) -> Result<(ItemRecord<'_>, Location), St
     let mut item = ItemRecord::parse_head(&mut fields)?;
     item.payload_bytes = fields.small()? as usize;
     let own = Location { segment: fields.small()?, offset: fields.small()?, length: fields.small()? };
-    let location = format::payload_location(own).ok_or(StoreError::Damaged("record: payload file"))?;
+    let location = format::payload_location(own).ok_or(StoreError::Corrupted("record: payload file"))?;
     fields.end((item, location))
 }
 

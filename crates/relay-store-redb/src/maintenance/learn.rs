@@ -47,7 +47,7 @@ impl Learning {
         let Some(&slot) = self.slots.front() else { return Ok(()) };
         let index_snapshot = Arc::clone(shared.version().index_snapshot());
         let from = self.from.unwrap_or_else(|| Key::acked_in(slot));
-        let (names, next) = index_snapshot.acked_names(&from, slot, STEP_NAMES)?;
+        let (names, next) = index_snapshot.acked_ids(&from, slot, STEP_NAMES)?;
         drop(index_snapshot);
         let version = shared.version();
         version.acked().learn(&mut self.learned, &names);

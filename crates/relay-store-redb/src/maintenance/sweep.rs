@@ -56,7 +56,7 @@ impl Maintenance {
                 self.checkpoint()?;
             }
             (swept.items, is_all) = self.trim_queues(now)?;
-            swept.forgotten = self.forget_names(now)?;
+            swept.forgotten = self.forget_acked(now)?;
         }
         if is_all {
             self.shared.metrics.swept(now);
@@ -87,7 +87,9 @@ impl Maintenance {
                     Ok(false) => fronts.push(Front { queue, walked: None }),
                     Ok(true) => deep.push(queue),
                     // It must not keep the sweep from all others.
-                    Err(StoreError::Damaged(what)) => tracing::error!(what, "the sweep passes a queue over"),
+                    Err(StoreError::Corrupted(what)) => {
+                        tracing::error!(what, "the sweep passes a queue over")
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -169,7 +171,7 @@ impl Maintenance {
     }
 
     /// Forgets the acked names whose time is over, and returns how many there were.
-    fn forget_names(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+    fn forget_acked(&mut self, now: Timestamp) -> Result<u64, StoreError> {
         let (mut names, mut others_in, mut from) = (0, None, Some(Key::acked_start()));
         while let Some(begin) = from {
             let shared = Arc::clone(&self.shared);
@@ -293,7 +295,7 @@ fn dead_rows(index_snapshot: &IndexSnapshot) -> Result<Vec<Key>, StoreError> {
         let key = row?.0;
         let queue = match view.queue_row(key.about()) {
             // Where its items begin is not known.
-            Err(StoreError::Damaged(_)) => continue,
+            Err(StoreError::Corrupted(_)) => continue,
             row => row?,
         };
         if !add_dead_rows(&view, key.about(), queue.as_deref(), &mut dead)? {
@@ -331,7 +333,7 @@ fn add_dead_rows(
         let trace = Key::by_id(queue, item.id);
         match view.read(&trace, format::decode_seq) {
             Ok(Some(named)) if named == seq => dead.push(trace),
-            Ok(_) | Err(StoreError::Damaged(_)) => {}
+            Ok(_) | Err(StoreError::Corrupted(_)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -354,7 +356,7 @@ fn add_dead_names(
         let (key, value) = row?;
         match value.bytes().and_then(|bytes| format::decode_seq(&bytes)) {
             Ok(seq) if seq < first => dead.push(key),
-            Ok(_) | Err(StoreError::Damaged(_)) => {}
+            Ok(_) | Err(StoreError::Corrupted(_)) => {}
             Err(error) => return Err(error),
         }
     }

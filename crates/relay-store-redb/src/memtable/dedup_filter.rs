@@ -1,9 +1,9 @@
-//! Which acked names may be remembered, and in which slot of time: a filter in memory, so that
+//! Which acked item_ids may be remembered, and in which slot of time: a filter in memory, so that
 //! looking for a name that was never acked, as nearly every push does, touches no row. It may be
 //! wrong in one direction only: what it does not know was not acked.
 //!
-//! The rows of acked names lie in the index by *slots*, stretches of the time at which they are
-//! over, a few dozen for a dedup window. So the names of one checkpoint are written side by side,
+//! The rows of acked item_ids lie in the index by *slots*, stretches of the time at which they are
+//! over, a few dozen for a dedup window. So the item_ids of one checkpoint are written side by side,
 //! instead of one into the leaf of each queue, and what is over lies side by side as well. The
 //! price is that a name has to be looked for in every slot. Each slot has a blocked Bloom filter
 //! (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007): one cache line
@@ -19,9 +19,9 @@ use relay_core::{ItemId, Timestamp};
 /// are larger, and a checkpoint writes to more of the pages of one.
 const SLOTS_PER_WINDOW: u64 = 32;
 
-/// The names that the first part of a slot's filter is made for, at least. What comes after it is
+/// The item_ids that the first part of a slot's filter is made for, at least. What comes after it is
 /// twice as large.
-const NAMES_MIN: usize = 1024;
+const ITEM_IDS_MIN: usize = 1024;
 
 /// Names that share one block.
 const NAMES_PER_BLOCK: usize = 32;
@@ -30,7 +30,7 @@ const BLOCK_WORDS: usize = 8;
 /// How many bits are set for each name.
 const BITS: u32 = 6;
 
-/// How long the slots are in which names are put that are remembered for `window_ms`.
+/// How long the slots are in which item_ids are put that are remembered for `window_ms`.
 pub(crate) fn slot_ms(window_ms: u64) -> u64 {
     (window_ms / SLOTS_PER_WINDOW).max(1)
 }
@@ -40,7 +40,7 @@ pub(crate) fn slot_of(until: Timestamp, slot_ms: u64) -> Timestamp {
     Timestamp::from_ms(until.as_ms() - until.as_ms() % slot_ms.max(1))
 }
 
-/// The filters of all slots that hold names, by when they begin.
+/// The filters of all slots that hold item_ids, by when they begin.
 #[derive(Debug, Default)]
 pub(crate) struct DedupFilter {
     hasher: RandomState,
@@ -54,10 +54,10 @@ struct Slot {
     has_unknown: bool,
     /// Each but the last is full.
     parts: Vec<Bloom>,
-    names: usize,
+    item_ids: usize,
 }
 
-/// The names of a slot that is not known, as far as they were read.
+/// The item_ids of a slot that is not known, as far as they were read.
 #[derive(Debug, Default)]
 pub(crate) struct Learned {
     known: Slot,
@@ -83,25 +83,25 @@ impl DedupFilter {
         let hash = self.hash(queue, id);
         let mut slots = self.slots();
         // The next slot will be about as full as the one before.
-        let expected = slots.last_key_value().map_or(0, |(_, last)| last.names + last.names / 4);
+        let expected = slots.last_key_value().map_or(0, |(_, last)| last.item_ids + last.item_ids / 4);
         slots.entry(slot).or_default().add(hash, expected);
     }
 
-    /// Adds some of the names of a slot that is not known.
-    pub(crate) fn learn(&self, learned: &mut Learned, names: &[(u64, ItemId)]) {
-        for (queue, id) in names {
+    /// Adds some of the item_ids of a slot that is not known.
+    pub(crate) fn learn(&self, learned: &mut Learned, item_ids: &[(u64, ItemId)]) {
+        for (queue, id) in item_ids {
             learned.known.add(self.hash(*queue, *id), learned.expected);
         }
     }
 
-    /// A slot that was not known is learned: these are all of its names. Returns where the names of
+    /// A slot that was not known is learned: these are all of its item_ids. Returns where the item_ids of
     /// the next one go.
     pub(crate) fn complete(&self, slot: Timestamp, learned: Learned) -> Learned {
         let Learned { known, .. } = learned;
-        let next = Learned { known: Slot::default(), expected: known.names + known.names / 4 };
+        let next = Learned { known: Slot::default(), expected: known.item_ids + known.item_ids / 4 };
         if let Some(slot) = self.slots().get_mut(&slot) {
             slot.has_unknown = false;
-            slot.names += known.names;
+            slot.item_ids += known.item_ids;
             // The last part is the one that takes more.
             slot.parts.splice(0..0, known.parts);
         }
@@ -123,7 +123,7 @@ impl DedupFilter {
         self.slots().keys().copied().collect()
     }
 
-    /// The slots whose names are not in the filter yet.
+    /// The slots whose item_ids are not in the filter yet.
     pub(crate) fn unknown_slots(&self) -> Vec<Timestamp> {
         self.slots().iter().filter(|(_, slot)| slot.has_unknown).map(|(start, _)| *start).collect()
     }
@@ -149,12 +149,12 @@ impl Slot {
     fn add(&mut self, hash: u64, expected: usize) {
         let is_full = self.parts.last().is_none_or(|last| last.room == 0);
         if is_full {
-            self.parts.push(Bloom::new(expected.max(2 * self.names).max(NAMES_MIN)));
+            self.parts.push(Bloom::new(expected.max(2 * self.item_ids).max(ITEM_IDS_MIN)));
         }
         if let Some(last) = self.parts.last_mut() {
             last.add(hash);
         }
-        self.names += 1;
+        self.item_ids += 1;
     }
 
     fn may_hold(&self, hash: u64) -> bool {
@@ -163,8 +163,8 @@ impl Slot {
 }
 
 impl Bloom {
-    fn new(names: usize) -> Self {
-        let blocks = names.div_ceil(NAMES_PER_BLOCK);
+    fn new(item_ids: usize) -> Self {
+        let blocks = item_ids.div_ceil(NAMES_PER_BLOCK);
         Self { blocks: vec![[0; BLOCK_WORDS]; blocks].into_boxed_slice(), room: blocks * NAMES_PER_BLOCK }
     }
 
@@ -219,46 +219,46 @@ mod tests {
 
     #[test]
     fn a_name_that_was_added_is_found_in_its_slot() {
-        let names = DedupFilter::default();
+        let item_ids = DedupFilter::default();
         for number in 0..10_000 {
-            names.add(at(number % 3), number, id(number));
+            item_ids.add(at(number % 3), number, id(number));
         }
         for number in 0..10_000 {
-            assert!(names.slots_of(number, id(number)).contains(&at(number % 3)), "name {number}");
+            assert!(item_ids.slots_of(number, id(number)).contains(&at(number % 3)), "name {number}");
         }
     }
 
     #[test]
     fn other_names_are_rarely_found() {
-        let names = DedupFilter::default();
+        let item_ids = DedupFilter::default();
         for number in 0..100_000 {
-            names.add(at(0), number, id(number));
+            item_ids.add(at(0), number, id(number));
         }
-        let wrong = (0..100_000_u64).filter(|number| !names.slots_of(*number, id(number + 1)).is_empty());
+        let wrong = (0..100_000_u64).filter(|number| !item_ids.slots_of(*number, id(number + 1)).is_empty());
         let wrong = wrong.count();
-        assert!(wrong < 2000, "{wrong} of 100,000 names that were not added are found");
+        assert!(wrong < 2000, "{wrong} of 100,000 item_ids that were not added are found");
     }
 
     #[test]
     fn a_slot_holds_everything_until_its_names_are_known() {
-        let names = DedupFilter::default();
-        names.add_unknown(at(5));
-        names.add(at(5), 1, id(1));
-        assert_eq!(names.slots_of(7, id(7)), [at(5)]);
-        assert_eq!(names.unknown_slots(), [at(5)]);
+        let item_ids = DedupFilter::default();
+        item_ids.add_unknown(at(5));
+        item_ids.add(at(5), 1, id(1));
+        assert_eq!(item_ids.slots_of(7, id(7)), [at(5)]);
+        assert_eq!(item_ids.unknown_slots(), [at(5)]);
         let mut learned = Learned::default();
-        names.learn(&mut learned, &[(2, id(2))]);
-        names.learn(&mut learned, &[(3, id(3))]);
-        assert_eq!(names.unknown_slots(), [at(5)], "there may be more");
-        names.complete(at(5), learned);
-        assert!(names.unknown_slots().is_empty() && names.slots_of(7, id(7)).is_empty());
+        item_ids.learn(&mut learned, &[(2, id(2))]);
+        item_ids.learn(&mut learned, &[(3, id(3))]);
+        assert_eq!(item_ids.unknown_slots(), [at(5)], "there may be more");
+        item_ids.complete(at(5), learned);
+        assert!(item_ids.unknown_slots().is_empty() && item_ids.slots_of(7, id(7)).is_empty());
         for number in [1, 2, 3] {
-            assert_eq!(names.slots_of(number, id(number)), [at(5)]);
+            assert_eq!(item_ids.slots_of(number, id(number)), [at(5)]);
         }
-        names.forget_before(at(6));
-        assert!(names.all_slots().is_empty());
-        names.complete(at(5), Learned::default());
-        assert!(names.all_slots().is_empty(), "a slot that was forgotten stays so");
+        item_ids.forget_before(at(6));
+        assert!(item_ids.all_slots().is_empty());
+        item_ids.complete(at(5), Learned::default());
+        assert!(item_ids.all_slots().is_empty(), "a slot that was forgotten stays so");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::format::QueueRow;
 use crate::format::packed_items::PackedItems;
 
 /// How many names are known.
-const NAMES: usize = 1 << 17;
+const RECIPIENTS: usize = 1 << 17;
 
 /// What the rows that are known may weigh: as much as 100,000 queues of seven items.
 const ROWS_WEIGHT: u64 = 3 << 19;
@@ -26,7 +26,7 @@ const QUEUES: usize = (ROWS_WEIGHT / QUEUE_WEIGHT) as usize;
 
 /// What is known of queues.
 pub(crate) struct QueueCache {
-    names: RefCell<Cache<Recipient, u64>>,
+    recipients: RefCell<Cache<Recipient, u64>>,
     /// The name that was asked for last, and its queue: a request asks for one name many times.
     latest: RefCell<Option<(Recipient, u64)>>,
     /// The numbers are the store's own, so that nobody can choose them to collide.
@@ -68,7 +68,7 @@ impl Default for QueueCache {
         let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
         let queues = Cache::with(QUEUES, ROWS_WEIGHT, ByItems, hasher, lifecycle);
         Self {
-            names: RefCell::new(Cache::with_weighter(NAMES, NAMES as u64, UnitWeighter)),
+            recipients: RefCell::new(Cache::with_weighter(RECIPIENTS, RECIPIENTS as u64, UnitWeighter)),
             latest: RefCell::default(),
             queues: RefCell::new(queues),
             passed_over: Cell::default(),
@@ -81,7 +81,7 @@ impl QueueCache {
     /// learned much.
     pub(crate) fn with_room() -> Self {
         let cache = Self::default();
-        cache.names.borrow_mut().reserve(NAMES);
+        cache.recipients.borrow_mut().reserve(RECIPIENTS);
         cache.queues.borrow_mut().reserve(QUEUES);
         cache
     }
@@ -94,26 +94,26 @@ impl QueueCache {
         self.passed_over.get()
     }
 
-    pub(crate) fn name(&self, recipient: &Recipient) -> Option<u64> {
+    pub(crate) fn queue_number(&self, recipient: &Recipient) -> Option<u64> {
         let mut latest = self.latest.borrow_mut();
         if let Some((name, queue)) = &*latest
             && name == recipient
         {
             return Some(*queue);
         }
-        let queue = self.names.borrow().get(recipient).copied()?;
+        let queue = self.recipients.borrow().get(recipient).copied()?;
         *latest = Some((recipient.clone(), queue));
         Some(queue)
     }
 
-    pub(crate) fn keep_name(&self, recipient: Recipient, queue: u64) {
+    pub(crate) fn keep_recipient(&self, recipient: Recipient, queue: u64) {
         *self.latest.borrow_mut() = None;
-        self.names.borrow_mut().insert(recipient, queue);
+        self.recipients.borrow_mut().insert(recipient, queue);
     }
 
-    pub(crate) fn forget_name(&self, recipient: &Recipient) {
+    pub(crate) fn forget_recipient(&self, recipient: &Recipient) {
         *self.latest.borrow_mut() = None;
-        self.names.borrow_mut().remove(recipient);
+        self.recipients.borrow_mut().remove(recipient);
     }
 
     pub(crate) fn row(&self, queue: u64) -> Option<Arc<QueueRow>> {
@@ -167,7 +167,7 @@ impl QueueCache {
 
     pub(crate) fn forget_all(&self) {
         *self.latest.borrow_mut() = None;
-        self.names.borrow_mut().clear();
+        self.recipients.borrow_mut().clear();
         self.queues.borrow_mut().clear();
     }
 
@@ -203,11 +203,11 @@ mod tests {
     fn what_is_used_stays_and_the_rest_goes() {
         let cache = QueueCache::default();
         for queue in 0..3 * QUEUES as u64 {
-            cache.keep_name(name(queue), queue);
+            cache.keep_recipient(name(queue), queue);
             cache.keep_row(queue, row(queue % 49));
-            assert_eq!((cache.name(&name(0)), cache.row(0)), (Some(0), Some(row(0))), "at {queue}");
+            assert_eq!((cache.queue_number(&name(0)), cache.row(0)), (Some(0), Some(row(0))), "at {queue}");
         }
-        assert!(cache.names.borrow().len() <= NAMES);
+        assert!(cache.recipients.borrow().len() <= RECIPIENTS);
         let queues = cache.queues.borrow();
         assert!(queues.weight() <= ROWS_WEIGHT);
         assert_eq!(
@@ -221,18 +221,18 @@ mod tests {
         let cache = QueueCache::default();
         cache.keep_row(1, row(1));
         cache.keep_owner(1, name(1));
-        cache.keep_name(name(2), 2);
+        cache.keep_recipient(name(2), 2);
         cache.keep_row(1, row(7));
         assert_eq!(
-            (cache.row(1), cache.owner(1), cache.name(&name(2))),
+            (cache.row(1), cache.owner(1), cache.queue_number(&name(2))),
             (Some(row(7)), Some(name(1)), Some(2))
         );
         cache.forget_queue(1);
-        cache.forget_name(&name(2));
-        assert_eq!((cache.row(1), cache.owner(1), cache.name(&name(2))), (None, None, None));
+        cache.forget_recipient(&name(2));
+        assert_eq!((cache.row(1), cache.owner(1), cache.queue_number(&name(2))), (None, None, None));
         cache.keep_row(3, row(3));
-        cache.keep_name(name(3), 3);
+        cache.keep_recipient(name(3), 3);
         cache.forget_all();
-        assert_eq!((cache.row(3), cache.name(&name(3))), (None, None));
+        assert_eq!((cache.row(3), cache.queue_number(&name(3))), (None, None));
     }
 }

@@ -12,9 +12,9 @@ use relay_core::{ItemId, Seq, Timestamp};
 use smallvec::SmallVec;
 
 use crate::format::packed_items::PackedItems;
-use crate::format::{self, Key, Numbers, QueueRow, Section};
+use crate::format::{self, Counters, Key, QueueRow, Section};
 
-/// The value of a row as it is stored. Numbers, which most values are, take no memory of their own.
+/// The value of a row as it is stored. Counters, which most values are, take no memory of their own.
 pub(crate) type Bytes = SmallVec<[u8; 16]>;
 
 /// The rows of a memtable, and tombstones of those that are gone.
@@ -33,7 +33,7 @@ pub(crate) struct Rows {
 
 /// A place for a row, and what lies there: nothing, a tombstone, or a value.
 #[derive(Debug)]
-pub(crate) enum Slot {
+pub(crate) enum RowChange {
     Queue(u64, Option<Option<Arc<QueueRow>>>),
     Due(Timestamp, u64, Option<bool>),
     Other(Key, Option<Option<Bytes>>),
@@ -137,30 +137,30 @@ impl Rows {
     }
 
     /// Puts there what the slot holds, and returns it with what lay there before.
-    pub(crate) fn swap(&mut self, slot: Slot) -> Slot {
+    pub(crate) fn swap(&mut self, slot: RowChange) -> RowChange {
         match slot {
-            Slot::Queue(queue, row) => {
+            RowChange::Queue(queue, row) => {
                 self.inline_items += inline_items(row.as_ref());
                 let before = match row {
                     Some(row) => self.queues.insert(queue, row),
                     None => self.queues.remove(&queue),
                 };
                 self.inline_items -= inline_items(before.as_ref());
-                Slot::Queue(queue, before)
+                RowChange::Queue(queue, before)
             }
-            Slot::Due(at, queue, is_due) => {
+            RowChange::Due(at, queue, is_due) => {
                 let before = match is_due {
                     Some(is_due) => self.due.insert((at, queue), is_due),
                     None => self.due.remove(&(at, queue)),
                 };
-                Slot::Due(at, queue, before)
+                RowChange::Due(at, queue, before)
             }
-            Slot::Other(key, row) => {
+            RowChange::Other(key, row) => {
                 let before = match row {
                     Some(row) => self.others.insert(key, row),
                     None => self.others.remove(&key),
                 };
-                Slot::Other(key, before)
+                RowChange::Other(key, before)
             }
         }
     }
@@ -202,23 +202,23 @@ impl Rows {
 
     /// Takes over newer rows. Where `below` had been given away when this memtable began, what has
     /// a later number is not in any older memtable and needs no tombstone.
-    pub(crate) fn absorb(&mut self, newer: Self, below: Numbers) {
+    pub(crate) fn absorb(&mut self, newer: Self, below: Counters) {
         for (queue, row) in newer.queues {
             let is_needed = row.is_some() || queue <= below.queue;
-            self.swap(Slot::Queue(queue, is_needed.then_some(row)));
+            self.swap(RowChange::Queue(queue, is_needed.then_some(row)));
         }
         for ((at, queue), is_due) in newer.due {
             let is_needed = is_due || queue <= below.queue;
-            self.swap(Slot::Due(at, queue, is_needed.then_some(is_due)));
+            self.swap(RowChange::Due(at, queue, is_needed.then_some(is_due)));
         }
         for (key, row) in newer.others {
             let is_needed = row.is_some() || !is_newer(&key, below);
-            self.swap(Slot::Other(key, is_needed.then_some(row)));
+            self.swap(RowChange::Other(key, is_needed.then_some(row)));
         }
     }
 
     /// Takes tombstones away that are not needed: see [`Rows::absorb`].
-    pub(crate) fn settle(&mut self, below: Numbers) {
+    pub(crate) fn settle(&mut self, below: Counters) {
         self.queues.retain(|queue, row| row.is_some() || *queue <= below.queue);
         self.due.retain(|(_, queue), is_due| *is_due || *queue <= below.queue);
         self.others.retain(|key, row| row.is_some() || !is_newer(key, below));
@@ -285,7 +285,7 @@ fn inline_items(row: Option<&Option<Arc<QueueRow>>>) -> usize {
     row.and_then(Option::as_ref).and_then(|row| row.inline()).map_or(0, PackedItems::len)
 }
 
-fn is_newer(key: &Key, below: Numbers) -> bool {
+fn is_newer(key: &Key, below: Counters) -> bool {
     key.about() > below.queue || key.item_seq().is_some_and(|seq| seq > below.seq)
 }
 
@@ -300,10 +300,10 @@ mod tests {
     /// A queue, and how many items lie in its row: nothing, a tombstone, or a row.
     type Put = (u64, Option<Option<u64>>);
 
-    fn slot((queue, items): Put) -> Slot {
+    fn slot((queue, items): Put) -> RowChange {
         let item = |seq| ItemRow { seq: Seq::new(seq), ..crate::samples::item_row() };
         let row = |items| Arc::new(QueueRow::holding((1..=items).map(item).collect()));
-        Slot::Queue(queue, items.map(|items| items.map(row)))
+        RowChange::Queue(queue, items.map(|items| items.map(row)))
     }
 
     /// The rows that were put, but for those that were taken back.
@@ -336,7 +336,7 @@ mod tests {
             others in collection::vec(((4..8_u64, option::of(option::of(0..4_u64))), any::<bool>()), 0..12),
             below in 0..5_u64,
         ) {
-            let below = Numbers { queue: below, ..Numbers::default() };
+            let below = Counters { queue: below, ..Counters::default() };
             let (mut ours, newer, mut others) = (rows(ours), rows(newer), rows(others));
             prop_assert_eq!(ours.inline_items(), recounted(&ours));
             ours.absorb(newer, below);

@@ -23,8 +23,8 @@ fn item() -> ItemRow {
 
 /// A queue that holds two items, in its row.
 fn few() -> QueueRow {
-    let first = ItemRow { place: 0, ..item() };
-    let second = ItemRow { seq: Seq::new(300), place: 0, ..item_aside() };
+    let first = ItemRow { position: 0, ..item() };
+    let second = ItemRow { seq: Seq::new(300), position: 0, ..item_aside() };
     QueueRow {
         remembers_until: Timestamp::from_ms(1),
         ..QueueRow::holding([first, second].into_iter().collect())
@@ -33,10 +33,10 @@ fn few() -> QueueRow {
 
 /// One that holds many.
 fn many() -> QueueRow {
-    let places = Places { next: 514, open_block: Usage { items: 1, bytes: 128 } };
+    let positions = Positions { next: 514, open_block: Usage { items: 1, bytes: 128 } };
     let usage = Usage { items: 2, bytes: 300 };
     let remembers_until = Timestamp::from_ms(1);
-    QueueRow { usage, remembers_until, ends: Some(ends()), items: Items::Spilled(places) }
+    QueueRow { usage, remembers_until, ends: Some(ends()), items: Items::Spilled(positions) }
 }
 
 /// One whose payload lies aside.
@@ -47,7 +47,7 @@ fn item_aside() -> ItemRow {
 fn item_at(segment: u32) -> ItemRow {
     let deadline = Timestamp::from_ms(1_700_000_000_000);
     let item = Item { seq: Seq::new(5), deadline, payload_bytes: 200, ..samples::item() };
-    ItemRow { place: 513, ..ItemRow::new(&item, Location { segment, offset: 4096, length: 333 }) }
+    ItemRow { position: 513, ..ItemRow::new(&item, Location { segment, offset: 4096, length: 333 }) }
 }
 
 #[test]
@@ -143,8 +143,10 @@ fn rows_that_are_too_short_or_too_long_are_reported() {
         assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue");
     }
     // Between two items nothing but the checksum tells that there were more.
-    let (row, first) =
-        (few().encode(), QueueRow::holding([ItemRow { place: 0, ..item() }].into_iter().collect()).encode());
+    let (row, first) = (
+        few().encode(),
+        QueueRow::holding([ItemRow { position: 0, ..item() }].into_iter().collect()).encode(),
+    );
     for length in (0..row.len()).filter(|length| ![2, first.len()].contains(length)) {
         assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue of few");
     }
@@ -223,7 +225,7 @@ proptest! {
     fn items_of_a_queue_keep_their_order(seqs in proptest::collection::btree_set(any::<u64>(), 0..20), step in 0..u64::MAX / 32) {
         let items = seqs.into_iter().zip(0..).map(|(seq, number)| {
             let deadline = Timestamp::from_ms(step * number);
-            ItemRow { seq: Seq::new(seq), deadline, place: 0, ..item() }
+            ItemRow { seq: Seq::new(seq), deadline, position: 0, ..item() }
         });
         let row = QueueRow::holding(items.collect());
         prop_assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);

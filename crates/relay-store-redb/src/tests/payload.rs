@@ -74,7 +74,7 @@ fn the_payload_of_another_recipient_is_not_given_away() {
         let row = ItemRow::new(&Item { payload_bytes: 4, ..item() }, LOCATION);
         let owner = Owner { queue: 7, recipient: &recipient };
         let read = of_frame(frame(b"body"), owner, item().seq, item().id());
-        assert!(matches!(read, Err(StoreError::Damaged(_))), "{other}: {read:?}");
+        assert!(matches!(read, Err(StoreError::Corrupted(_))), "{other}: {read:?}");
         assert!(item_of_frame(frame(b"body"), owner, row, &mut None).is_err(), "{other}");
     }
 }

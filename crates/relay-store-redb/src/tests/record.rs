@@ -44,7 +44,7 @@ fn the_record_of_another_queues_item_is_not_taken_for_it() {
     for owner in [Owner { queue: 7, recipient: &bob }, Owner { queue: 8, recipient: &alice() }] {
         let found = ItemRecord::parse_of(&pushed(), owner, item().seq, item().id()).map(drop);
         assert!(
-            matches!(found, Err(StoreError::Damaged(what)) if what.contains("another queue")),
+            matches!(found, Err(StoreError::Corrupted(what)) if what.contains("another queue")),
             "{found:?}"
         );
     }
@@ -64,7 +64,7 @@ fn trimmed() -> Trimmed {
     let sum = FrontSum {
         first: Seq::new(5),
         blocks: [(0, Usage { items: 300, bytes: 128 }), (1, Usage { items: 1, bytes: 2 })].into(),
-        segments: [(3, Live { items: 301, bytes: 20_000 })].into(),
+        segments: [(3, LiveCount { items: 301, bytes: 20_000 })].into(),
     };
     Trimmed { queue: 7, now: Timestamp::from_ms(128), through: Seq::new(300), sum: Some(sum) }
 }
@@ -87,15 +87,15 @@ fn what_had_expired_to_the_byte() {
 fn what_the_front_of_a_queue_comes_to_is_counted_by_block_and_segment() {
     let (mut sum, location) = (FrontSum::default(), Location { segment: 3, offset: 36, length: 100 });
     let row = ItemRow { payload_bytes: 10, ..ItemRow::new(&item(), location) };
-    for (place, segment) in [(510, 3), (511, 3), (512, 4)] {
-        sum.add(&ItemRow { place, location: Location { segment, ..location }, ..row.clone() });
+    for (position, segment) in [(510, 3), (511, 3), (512, 4)] {
+        sum.add(&ItemRow { position, location: Location { segment, ..location }, ..row.clone() });
     }
     let (one, two) = (Usage { items: 1, bytes: 10 }, Usage { items: 2, bytes: 20 });
     assert_eq!(
         (sum.first, sum.blocks.clone(), sum.usage()),
         (row.seq, [(0, two), (1, one)].into(), two.plus(one))
     );
-    let live = |items| Live { items, bytes: 100 * items };
+    let live = |items| LiveCount { items, bytes: 100 * items };
     assert_eq!(sum.segments, [(3, live(2)), (4, live(1))].into());
 }
 

@@ -13,7 +13,7 @@ use relay_journal::Position;
 use super::*;
 use crate::format::record::item_head;
 use crate::index::Index;
-use crate::version::excerpt::Wanted;
+use crate::version::read_snapshot::Wanted;
 
 /// There are few of each, so that changes meet.
 const QUEUES: u64 = 3;
@@ -56,8 +56,8 @@ enum Change {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     rows: BTreeMap<Key, Vec<u8>>,
-    names: BTreeMap<u64, u64>,
-    numbers: Numbers,
+    recipients: BTreeMap<u64, u64>,
+    numbers: Counters,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -105,7 +105,7 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
                         let remembers_until = Timestamp::from_ms(until.into());
                         QueueRow { remembers_until, ..QueueRow::default() }
                     });
-                    tables.put_row(queue, Slot::Queue(queue, Some(row.clone().map(Arc::new))));
+                    tables.put_row(queue, RowChange::Queue(queue, Some(row.clone().map(Arc::new))));
                     tables.cache.forget_queue(queue);
                     row.map(|row| row.encode())
                 }
@@ -119,7 +119,7 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
                     value
                 }
             };
-            let numbers = Numbers {
+            let numbers = Counters {
                 seq: model.numbers.seq.max(Seq::new(number)),
                 queue: model.numbers.queue.max(queue),
                 ..model.numbers
@@ -131,10 +131,10 @@ fn change(tables: &mut Tables<'_>, model: &mut Model, change: &Change) {
             }
         }
         Change::Name(name, queue) => {
-            tables.put_name(recipient(name), queue);
+            tables.put_recipient(recipient(name), queue);
             match queue {
-                Some(queue) => drop(model.names.insert(name, queue)),
-                None => drop(model.names.remove(&name)),
+                Some(queue) => drop(model.recipients.insert(name, queue)),
+                None => drop(model.recipients.remove(&name)),
             }
         }
     }
@@ -154,7 +154,7 @@ fn expect(view: ReadView<'_>, model: &Model) {
     };
     expect_range(Key::start(), Key::end());
     for queue in 0..QUEUES {
-        assert_eq!(view.name(&recipient(queue)).unwrap(), model.names.get(&queue).copied());
+        assert_eq!(view.queue_number(&recipient(queue)).unwrap(), model.recipients.get(&queue).copied());
         for number in 0..NUMBERS {
             let key = key(queue, number);
             let value = view.get(&key).unwrap().map(|value| value.bytes().unwrap().into_owned());
@@ -166,17 +166,17 @@ fn expect(view: ReadView<'_>, model: &Model) {
     }
 }
 
-/// An excerpt says the same of its queue, as far as it says anything, and all that was wanted.
+/// An snapshot says the same of its queue, as far as it says anything, and all that was wanted.
 fn expect_excerpts(version: &Version, model: &Model) {
     for (queue, from, (rows_max, is_of_older)) in (0..QUEUES).flat_map(|queue| {
         let copied = [(0, false), (1, false), (2, false), (100, false), (2, true), (100, true)];
         (0..=NUMBERS).flat_map(move |from| copied.map(|copied| (queue, from, copied)))
     }) {
-        let number = model.names.get(&queue).copied();
+        let number = model.recipients.get(&queue).copied();
         let wanted = Wanted { from: Seq::new(from), id: None, rows_max, is_of_older };
-        let excerpt = version.excerpt((&recipient(queue), number), wanted);
-        let view = excerpt.view();
-        assert_eq!(view.name(&recipient(queue)).unwrap(), number);
+        let snapshot = version.snapshot((&recipient(queue), number), wanted);
+        let view = snapshot.view();
+        assert_eq!(view.queue_number(&recipient(queue)).unwrap(), number);
         let Some(number) = number else { continue };
         let key = Key::queue(number);
         let row = view.get(&key).unwrap().map(|value| value.bytes().unwrap().into_owned());

@@ -22,11 +22,11 @@ pub(crate) struct QueueHandle {
     /// to it.
     pub(crate) found: RefCell<Option<ItemRow>>,
     /// The name that was looked for last among the acked ones, and what was found.
-    pub(crate) acked: RefCell<Option<(ItemId, Option<AckedName>)>>,
+    pub(crate) acked: RefCell<Option<(ItemId, Option<AckedEntry>)>>,
 }
 
 /// Where an acked name is remembered, and until when.
-pub(crate) type AckedName = (Key, Timestamp);
+pub(crate) type AckedEntry = (Key, Timestamp);
 
 /// A queue whose row is being changed.
 pub(crate) struct OpenQueue {
@@ -54,7 +54,7 @@ impl QueueHandle {
     }
 
     /// What was found of this acked name, if it was looked for.
-    pub(crate) fn acked(&self, id: ItemId) -> Option<Option<AckedName>> {
+    pub(crate) fn acked(&self, id: ItemId) -> Option<Option<AckedEntry>> {
         self.acked.borrow().filter(|(known, _)| *known == id).map(|(_, found)| found)
     }
 }

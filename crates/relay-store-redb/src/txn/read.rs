@@ -27,7 +27,7 @@ impl Reading<'_> {
 
     fn payload(&self, owner: Owner<'_>, item: &ItemRow) -> Result<Bytes, StoreError> {
         let frame =
-            self.journal.read(&[item.location]).pop().ok_or(StoreError::Damaged("nothing was read"))??;
+            self.journal.read(&[item.location]).pop().ok_or(StoreError::Corrupted("nothing was read"))??;
         payload::of_frame(frame, owner, item.seq, item.id)
     }
 }
@@ -76,7 +76,7 @@ impl ReadTx for Reading<'_> {
     }
 
     fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let no_item = StoreError::Damaged("a name leads to no item");
+        let no_item = StoreError::Corrupted("a name leads to no item");
         let Some(rows) = self.rows(queue) else { return Err(no_item) };
         let item = queue.found(seq).map_or_else(|| rows.read_item(seq), |found| Ok(Some(found)))?;
         let (item, owner) = (item.ok_or(no_item)?, Owner { queue: rows.queue, recipient: &queue.recipient });

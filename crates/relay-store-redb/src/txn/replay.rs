@@ -130,7 +130,7 @@ impl<'scope, 'env> Division<'scope, 'env> {
             let meant = waiting.iter().zip(&queues).filter(|(_, queue)| share.part.has(**queue));
             let portion = meant.map(|(frame, _)| frame.clone()).collect();
             let sent = share.records.send(portion);
-            sent.map_err(|_| StoreError::Damaged("a replay has ended before its end"))?;
+            sent.map_err(|_| StoreError::Corrupted("a replay has ended before its end"))?;
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl<'scope, 'env> Division<'scope, 'env> {
             all.findings.extend(applied.findings);
         }
         handed_out?;
-        all.findings.sort_by_key(Finding::place);
+        all.findings.sort_by_key(Finding::position);
         Ok(all.into())
     }
 }
@@ -175,7 +175,7 @@ impl Applied {
             let numbers = tables.savepoint();
             match apply(&mut tables, &frame) {
                 Ok(missed) => findings.extend(missed.map(|what| Finding { at: frame.location, what })),
-                Err(StoreError::Damaged(what)) => {
+                Err(StoreError::Corrupted(what)) => {
                     tables.rollback(numbers);
                     findings.push(Finding { at: frame.location, what });
                 }
@@ -190,7 +190,7 @@ impl Applied {
 
 impl Finding {
     /// In the order of the journal.
-    const fn place(&self) -> (u32, u32) {
+    const fn position(&self) -> (u32, u32) {
         (self.at.segment, self.at.offset)
     }
 }
@@ -230,7 +230,7 @@ fn apply(tables: &mut Tables<'_>, frame: &Frame) -> Result<Option<&'static str>,
         kind::TRIMMED => return trim(tables, &Trimmed::parse(&frame.body)?),
         kind::DROPPED => tables.drop_queue(record::parse_dropped(&frame.body)?, |_| true).map(drop),
         kind::FILL => Ok(()),
-        _ => Err(StoreError::Damaged("an unknown kind of record")),
+        _ => Err(StoreError::Corrupted("an unknown kind of record")),
     }
     .map(|()| None)
 }
@@ -262,7 +262,7 @@ fn remove(tables: &mut Tables<'_>, removed: &Removed) -> Result<Option<&'static 
         match (tables.take_item(&mut open, seq, None), until) {
             (Ok(Some(taken)), Some(until)) => tables.remember(&mut open, taken.id, until, removed.slot_ms),
             (Ok(Some(_)), None) => {}
-            (Ok(None) | Err(StoreError::Damaged(_)), _) => missed = MISSED,
+            (Ok(None) | Err(StoreError::Corrupted(_)), _) => missed = MISSED,
             (Err(error), _) => return Err(error),
         }
     }

@@ -16,15 +16,15 @@ use crate::error::StoreError;
 use crate::format::packed_items::PackedItems;
 use crate::format::record::{FrontSum, ItemRecord, Owner};
 use crate::format::{
-    self, APART_FROM_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, Places, QueueRow, SPILLED_UNTIL_ITEMS,
+    self, APART_FROM_ITEMS, BLOCK_ITEMS, Ends, ItemRow, Items, Key, Positions, QueueRow, SPILLED_UNTIL_ITEMS,
 };
-use crate::format::{Change, Numbers};
+use crate::format::{Change, Counters};
 use crate::index::snapshot::Value;
 use crate::memtable::Memtable;
 use crate::memtable::dedup_filter;
 use crate::memtable::queue_cache::QueueCache;
-use crate::memtable::rows::Slot;
-use crate::txn::queue_handle::{AckedName, OpenQueue};
+use crate::memtable::rows::RowChange;
+use crate::txn::queue_handle::{AckedEntry, OpenQueue};
 use crate::version::Version;
 use crate::version::queue_reader::QueueRows;
 use crate::version::view::ReadView;
@@ -42,7 +42,7 @@ pub(crate) struct Tables<'s> {
 /// How to take a change back.
 enum Undo {
     /// The queue that the row is about, and what was there.
-    Row(u64, Slot),
+    Row(u64, RowChange),
     Name(Recipient, Option<Option<u64>>),
     Count(u32, Change),
 }
@@ -72,13 +72,13 @@ impl<'s> Tables<'s> {
     }
 
     /// From here on, [`Tables::rollback`] takes back. Returns the numbers given away so far.
-    pub(crate) fn savepoint(&mut self) -> Numbers {
+    pub(crate) fn savepoint(&mut self) -> Counters {
         self.undo.clear();
         self.memtable.numbers
     }
 
     /// Takes back what was done since the savepoint, where `numbers` had been given away.
-    pub(crate) fn rollback(&mut self, numbers: Numbers) {
+    pub(crate) fn rollback(&mut self, numbers: Counters) {
         self.memtable.numbers = numbers;
         while let Some(undo) = self.undo.pop() {
             match undo {
@@ -87,10 +87,10 @@ impl<'s> Tables<'s> {
                     self.memtable.rows.swap(before);
                 }
                 Undo::Name(name, before) => {
-                    self.cache.forget_name(&name);
+                    self.cache.forget_recipient(&name);
                     match before {
-                        Some(before) => drop(self.memtable.names.insert(name, before)),
-                        None => drop(self.memtable.names.remove(&name)),
+                        Some(before) => drop(self.memtable.recipients.insert(name, before)),
+                        None => drop(self.memtable.recipients.remove(&name)),
                     }
                 }
                 Undo::Count(segment, change) => self.memtable.count(segment, change.negated()),
@@ -120,7 +120,7 @@ impl<'s> Tables<'s> {
         &mut self,
         open: &mut OpenQueue,
         item: ItemRow,
-        acked: Option<Option<AckedName>>,
+        acked: Option<Option<AckedEntry>>,
     ) -> Result<(), StoreError> {
         self.settle(open)?;
         let (queue, row) = (open.number, Arc::make_mut(&mut open.row));
@@ -150,26 +150,26 @@ impl<'s> Tables<'s> {
         match &mut row.items {
             Items::Inline(items) if items.len() < APART_FROM_ITEMS => items.push(&item),
             Items::Inline(items) => {
-                let mut places = Places::default();
+                let mut positions = Positions::default();
                 for item in std::mem::take(items).iter().chain([item]) {
-                    self.lay_apart(queue, &mut places, item);
+                    self.lay_apart(queue, &mut positions, item);
                 }
-                row.items = Items::Spilled(places);
+                row.items = Items::Spilled(positions);
             }
-            Items::Spilled(places) => self.lay_apart(queue, places, item),
+            Items::Spilled(positions) => self.lay_apart(queue, positions, item),
         }
     }
 
     /// Gives an item a row, and its name one, at the next place.
-    fn lay_apart(&mut self, queue: u64, places: &mut Places, item: ItemRow) {
-        let (id, seq, place) = (item.id, item.seq, places.next);
-        places.next = place.saturating_add(1);
-        places.open_block = places.open_block.plus(Usage::of(item.payload_bytes));
+    fn lay_apart(&mut self, queue: u64, positions: &mut Positions, item: ItemRow) {
+        let (id, seq, position) = (item.id, item.seq, positions.next);
+        positions.next = position.saturating_add(1);
+        positions.open_block = positions.open_block.plus(Usage::of(item.payload_bytes));
         self.put_trace(queue, id, Some(seq));
-        self.put(Key::item(queue, seq), Some(ItemRow { place, ..item }.encode()));
-        if places.next.is_multiple_of(BLOCK_ITEMS) {
-            let full = std::mem::take(&mut places.open_block);
-            self.put(Key::block(queue, place / BLOCK_ITEMS), Some(format::encode_usage(full)));
+        self.put(Key::item(queue, seq), Some(ItemRow { position, ..item }.encode()));
+        if positions.next.is_multiple_of(BLOCK_ITEMS) {
+            let full = std::mem::take(&mut positions.open_block);
+            self.put(Key::block(queue, position / BLOCK_ITEMS), Some(format::encode_usage(full)));
         }
     }
 
@@ -204,8 +204,8 @@ impl<'s> Tables<'s> {
         open.is_last_gone |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.count(taken.location.segment, Change::removed(taken.location));
         row.usage = row.usage.minus(Usage::of(taken.payload_bytes));
-        if let Items::Spilled(places) = &mut row.items {
-            take_apart(places, &mut open.blocks, &taken);
+        if let Items::Spilled(positions) = &mut row.items {
+            take_apart(positions, &mut open.blocks, &taken);
             self.put(Key::item(open.number, seq), None);
             self.put_trace(open.number, taken.id, None);
             if row.usage.items <= SPILLED_UNTIL_ITEMS {
@@ -237,8 +237,8 @@ impl<'s> Tables<'s> {
         for item in &mut items {
             self.put(Key::item(queue, item.seq), None);
             self.put_trace(queue, item.id, None);
-            self.put(Key::block(queue, item.place / BLOCK_ITEMS), None);
-            item.place = 0;
+            self.put(Key::block(queue, item.position / BLOCK_ITEMS), None);
+            item.position = 0;
         }
         row.items = Items::Inline(items.into_iter().collect());
         Ok(())
@@ -295,9 +295,9 @@ impl<'s> Tables<'s> {
     /// by whoever looks after the index.
     fn trim_apart(&mut self, open: &mut OpenQueue, through: Seq, sum: &FrontSum) -> Result<(), StoreError> {
         let row = Arc::make_mut(&mut open.row);
-        if let Items::Spilled(places) = &mut row.items {
+        if let Items::Spilled(positions) = &mut row.items {
             for (block, usage) in &sum.blocks {
-                take_of_block(places, &mut open.blocks, *block, *usage);
+                take_of_block(positions, &mut open.blocks, *block, *usage);
             }
         }
         row.usage = row.usage.minus(sum.usage());
@@ -344,7 +344,7 @@ impl<'s> Tables<'s> {
         for row in self.view().range(&Key::block(queue, 0), &Key::items_start(queue.saturating_add(1)))? {
             match row {
                 Ok((key, _)) => blocks.push(key),
-                Err(StoreError::Damaged(_)) => {}
+                Err(StoreError::Corrupted(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -398,18 +398,18 @@ impl<'s> Tables<'s> {
         };
         let owner = self.view().owner(queue)?;
         // After damage its owner may have another queue. A name that cannot be read leads to none.
-        let is_its_name = match self.view().name(&owner) {
+        let is_its_name = match self.view().queue_number(&owner) {
             Ok(named) => named == Some(queue),
-            Err(StoreError::Damaged(_)) => true,
+            Err(StoreError::Corrupted(_)) => true,
             Err(error) => return Err(error),
         };
         if let Some(at) = row.due() {
             self.put_due(at, queue, false);
         }
-        self.put_row(queue, Slot::Queue(queue, Some(None)));
+        self.put_row(queue, RowChange::Queue(queue, Some(None)));
         self.put(Key::owner(queue), None);
         if is_its_name {
-            self.put_name(owner, None);
+            self.put_recipient(owner, None);
         }
         self.cache.forget_queue(queue);
         Ok(true)
@@ -451,8 +451,8 @@ impl<'s> Tables<'s> {
     pub(crate) fn make_queue(&mut self, queue: u64, owner: Recipient) -> OpenQueue {
         self.put(Key::owner(queue), Some(owner.as_str().into()));
         self.cache.keep_owner(queue, owner.clone());
-        self.put_name(owner.clone(), Some(queue));
-        self.cache.keep_name(owner, queue);
+        self.put_recipient(owner.clone(), Some(queue));
+        self.cache.keep_recipient(owner, queue);
         OpenQueue::new(queue, Arc::default())
     }
 
@@ -464,7 +464,7 @@ impl<'s> Tables<'s> {
                 Ok(Some(left)) => left.minus(removed),
                 // A wrong count must not keep items in the queue. What is estimated from it is too
                 // small.
-                Ok(None) | Err(StoreError::Damaged(_)) => {
+                Ok(None) | Err(StoreError::Corrupted(_)) => {
                     tracing::error!("a full block of items is not counted");
                     Usage::ZERO
                 }
@@ -478,7 +478,7 @@ impl<'s> Tables<'s> {
 
     fn put_queue(&mut self, queue: u64, row: Arc<QueueRow>) {
         self.cache.keep_row(queue, Arc::clone(&row));
-        self.put_row(queue, Slot::Queue(queue, Some(Some(row))));
+        self.put_row(queue, RowChange::Queue(queue, Some(Some(row))));
     }
 
     fn put_trace(&mut self, queue: u64, id: ItemId, seq: Option<Seq>) {
@@ -487,21 +487,21 @@ impl<'s> Tables<'s> {
 
     fn put(&mut self, key: Key, value: Option<Vec<u8>>) {
         let value = value.map(|value| SmallVec::from_slice(&value));
-        self.put_row(key.about(), Slot::Other(key, Some(value)));
+        self.put_row(key.about(), RowChange::Other(key, Some(value)));
     }
 
     fn put_due(&mut self, at: Timestamp, queue: u64, is_due: bool) {
-        self.put_row(queue, Slot::Due(at, queue, Some(is_due)));
+        self.put_row(queue, RowChange::Due(at, queue, Some(is_due)));
     }
 
-    fn put_row(&mut self, queue: u64, slot: Slot) {
+    fn put_row(&mut self, queue: u64, slot: RowChange) {
         let before = self.memtable.rows.swap(slot);
         self.undo.push(Undo::Row(queue, before));
     }
 
-    fn put_name(&mut self, recipient: Recipient, queue: Option<u64>) {
-        self.cache.forget_name(&recipient);
-        let before = self.memtable.names.insert(recipient.clone(), queue);
+    fn put_recipient(&mut self, recipient: Recipient, queue: Option<u64>) {
+        self.cache.forget_recipient(&recipient);
+        let before = self.memtable.recipients.insert(recipient.clone(), queue);
         self.undo.push(Undo::Name(recipient, before));
     }
 
@@ -512,14 +512,14 @@ impl<'s> Tables<'s> {
 }
 
 /// Notes in which block an item is missing that had a row of its own.
-fn take_apart(places: &mut Places, blocks: &mut BTreeMap<u64, Usage>, item: &ItemRow) {
-    take_of_block(places, blocks, item.place / BLOCK_ITEMS, Usage::of(item.payload_bytes));
+fn take_apart(positions: &mut Positions, blocks: &mut BTreeMap<u64, Usage>, item: &ItemRow) {
+    take_of_block(positions, blocks, item.position / BLOCK_ITEMS, Usage::of(item.payload_bytes));
 }
 
 /// Notes that so much is missing in a block.
-fn take_of_block(places: &mut Places, blocks: &mut BTreeMap<u64, Usage>, block: u64, removed: Usage) {
-    if block == places.next / BLOCK_ITEMS {
-        places.open_block = places.open_block.minus(removed);
+fn take_of_block(positions: &mut Positions, blocks: &mut BTreeMap<u64, Usage>, block: u64, removed: Usage) {
+    if block == positions.next / BLOCK_ITEMS {
+        positions.open_block = positions.open_block.minus(removed);
     } else {
         let sum = blocks.entry(block).or_default();
         *sum = sum.plus(removed);
@@ -537,7 +537,7 @@ fn empty(row: &mut QueueRow) {
 pub(crate) fn is_over(row: &Value<'_>, now: Timestamp) -> Result<bool, StoreError> {
     match row.bytes().and_then(|bytes| format::decode_until(&bytes)) {
         Ok(until) => Ok(until <= now),
-        Err(StoreError::Damaged(_)) => Ok(true),
+        Err(StoreError::Corrupted(_)) => Ok(true),
         Err(error) => Err(error),
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use relay_core::{Front, ItemId, Queued as _, Seq, Timestamp, Usage};
 
 use crate::error::StoreError;
-use crate::format::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Places, QueueRow};
+use crate::format::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Positions, QueueRow};
 use crate::index::snapshot::Value;
 use crate::memtable::queue_cache::CachedFront;
 use crate::version::view::{Merger, ReadView};
@@ -62,11 +62,11 @@ impl<'a> QueueRows<'a> {
         let found = match self.read_by_id(id) {
             Ok(Some(seq)) => self.read_item(seq),
             Ok(None) => return Ok(None),
-            Err(StoreError::Damaged(_)) => self.search(id),
+            Err(StoreError::Corrupted(_)) => self.search(id),
             Err(error) => return Err(error),
         };
         match found {
-            Err(StoreError::Damaged(what)) => {
+            Err(StoreError::Corrupted(what)) => {
                 tracing::error!(what, "an item cannot be found by its name");
                 Ok(None)
             }
@@ -105,7 +105,7 @@ impl<'a> QueueRows<'a> {
         for row in self.items(from)? {
             let flow = match row.and_then(|(key, value)| decode(item_seq(&key)?, &value.bytes()?)) {
                 Ok(row) => visit(row),
-                Err(StoreError::Damaged(what)) => {
+                Err(StoreError::Corrupted(what)) => {
                     tracing::error!(what, "an item's row is passed over");
                     self.view.cache.inspect(|cache| cache.note_passed_over());
                     ControlFlow::Continue(())
@@ -137,15 +137,15 @@ impl<'a> QueueRows<'a> {
 
     /// How many items lie in the queue from `from` on.
     pub(crate) fn items_from(&self, from: Seq) -> Result<u64, StoreError> {
-        let Items::Spilled(Places { next, .. }) = self.row.items else {
+        let Items::Spilled(Positions { next, .. }) = self.row.items else {
             return Ok(self.usage_from(from)?.items);
         };
         // A row that cannot be read is no reason to show nothing; what is wrong with it is told
         // elsewhere.
-        let place = |seq| self.read_item(seq).ok().flatten().map(|item| item.place);
-        let places = self.row.ends.and_then(|ends| Some((place(ends.first.seq)?, place(from)?)));
-        match places.map(|(first, here)| (next.checked_sub(first), next.checked_sub(here))) {
-            Some((Some(places), Some(behind))) if places == self.row.usage.items => Ok(behind),
+        let position = |seq| self.read_item(seq).ok().flatten().map(|item| item.position);
+        let positions = self.row.ends.and_then(|ends| Some((position(ends.first.seq)?, position(from)?)));
+        match positions.map(|(first, here)| (next.checked_sub(first), next.checked_sub(here))) {
+            Some((Some(positions), Some(behind))) if positions == self.row.usage.items => Ok(behind),
             _ => Ok(self.usage_from(from)?.items),
         }
     }
@@ -153,29 +153,29 @@ impl<'a> QueueRows<'a> {
     /// What lies in the queue from `from` on.
     fn usage_from(&self, from: Seq) -> Result<Usage, StoreError> {
         let mut usage = Usage::ZERO;
-        let places = match &self.row.items {
+        let positions = match &self.row.items {
             Items::Inline(items) => {
                 let later = items.iter().filter(|item| item.seq >= from);
                 return Ok(later.map(|item| Usage::of(item.payload_bytes)).sum());
             }
-            Items::Spilled(places) => places,
+            Items::Spilled(positions) => positions,
         };
         let mut block = None;
-        self.scan_with(from, ItemRow::decode_weight, &mut |(place, payload_bytes)| {
-            let item_block = place / BLOCK_ITEMS;
+        self.scan_with(from, ItemRow::decode_weight, &mut |(position, payload_bytes)| {
+            let item_block = position / BLOCK_ITEMS;
             if *block.get_or_insert(item_block) != item_block {
                 return ControlFlow::Break(());
             }
             usage = usage.plus(Usage::of(payload_bytes));
             ControlFlow::Continue(())
         })?;
-        let open = places.next / BLOCK_ITEMS;
+        let open = positions.next / BLOCK_ITEMS;
         let Some(block) = block.filter(|block| *block < open) else { return Ok(usage) };
         let later = Key::block(self.queue, block.saturating_add(1));
         for row in self.view.range(&later, &Key::block(self.queue, u64::MAX))? {
             usage = usage.plus(format::decode_usage(&row?.1.bytes()?)?);
         }
-        Ok(usage.plus(places.open_block))
+        Ok(usage.plus(positions.open_block))
     }
 
     /// Where the live part begins at `now`.
@@ -234,7 +234,7 @@ impl<'a> QueueRows<'a> {
         while expired.next() < live {
             let middle = Seq::new(u64::midpoint(expired.as_u64(), live.as_u64()));
             let found = first_end(self.items(middle)?)?;
-            let found = found.ok_or(StoreError::Damaged("a queue lost its last item"))?;
+            let found = found.ok_or(StoreError::Corrupted("a queue lost its last item"))?;
             if now < found.deadline {
                 (live, first) = (middle, found);
             } else {
@@ -254,7 +254,7 @@ fn first_end(items: Merger<'_>) -> Result<Option<End>, StoreError> {
     for row in items {
         match row.and_then(read_end) {
             Ok(end) => return Ok(Some(end)),
-            Err(StoreError::Damaged(_)) => {}
+            Err(StoreError::Corrupted(_)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -266,5 +266,5 @@ fn read_end((key, value): (Key, Value<'_>)) -> Result<End, StoreError> {
 }
 
 fn item_seq(key: &Key) -> Result<Seq, StoreError> {
-    key.item_seq().ok_or(StoreError::Damaged("a row among the items is none"))
+    key.item_seq().ok_or(StoreError::Corrupted("a row among the items is none"))
 }

@@ -14,7 +14,7 @@ pub(crate) fn read_ahead(
     recipient: &Recipient,
     items: &[ItemId],
 ) -> Result<(), StoreError> {
-    let Some(queue) = index_snapshot.name(recipient)? else { return Ok(()) };
+    let Some(queue) = index_snapshot.queue_number(recipient)? else { return Ok(()) };
     let Some(row) = index_snapshot.get(&Key::queue(queue))? else { return Ok(()) };
     let row = QueueRow::decode(&row.bytes()?)?;
     for id in items {

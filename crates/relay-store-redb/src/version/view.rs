@@ -32,7 +32,7 @@ pub(crate) struct ReadView<'a> {
 }
 
 /// A recipient and the number of the queue that it leads to, or that this cannot be read.
-pub(crate) type NameFound<'a> = Result<(&'a Recipient, u64), StoreError>;
+pub(crate) type RecipientFound<'a> = Result<(&'a Recipient, u64), StoreError>;
 
 /// The rows of a range in order, or in reverse order, without those that are gone. A damaged row is
 /// an error, and what comes after it is shown all the same.
@@ -79,8 +79,8 @@ impl<'a> ReadView<'a> {
 
     /// The number and row of a queue, if there is one.
     pub(crate) fn queue(&self, recipient: &Recipient) -> Result<Option<(u64, Arc<QueueRow>)>, StoreError> {
-        let Some(queue) = self.name(recipient)? else { return Ok(None) };
-        let row = self.queue_row(queue)?.ok_or(StoreError::Damaged("a queue has no row"))?;
+        let Some(queue) = self.queue_number(recipient)? else { return Ok(None) };
+        let row = self.queue_row(queue)?.ok_or(StoreError::Corrupted("a queue has no row"))?;
         Ok(Some((queue, row)))
     }
 
@@ -101,7 +101,7 @@ impl<'a> ReadView<'a> {
         if let Some(owner) = self.cache.and_then(|cache| cache.owner(queue)) {
             return Ok(owner);
         }
-        let owner = self.get(&Key::owner(queue))?.ok_or(StoreError::Damaged("a queue has no owner"))?;
+        let owner = self.get(&Key::owner(queue))?.ok_or(StoreError::Corrupted("a queue has no owner"))?;
         let owner = format::decode_owner(&owner.bytes()?)?;
         if let Some(cache) = self.cache {
             cache.keep_owner(queue, owner.clone());
@@ -110,21 +110,21 @@ impl<'a> ReadView<'a> {
     }
 
     /// The number of the recipient's queue.
-    pub(crate) fn name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        if let Some(queue) = self.cache.and_then(|cache| cache.name(recipient)) {
+    pub(crate) fn queue_number(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
+        if let Some(queue) = self.cache.and_then(|cache| cache.queue_number(recipient)) {
             return Ok(Some(queue));
         }
-        let queue = self.find_name(recipient)?;
+        let queue = self.find_queue(recipient)?;
         if let (Some(cache), Some(queue)) = (self.cache, queue) {
-            cache.keep_name(recipient.clone(), queue);
+            cache.keep_recipient(recipient.clone(), queue);
         }
         Ok(queue)
     }
 
-    fn find_name(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        match self.memtables.iter().flatten().find_map(|memtable| memtable.names.get(recipient)) {
+    fn find_queue(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
+        match self.memtables.iter().flatten().find_map(|memtable| memtable.recipients.get(recipient)) {
             Some(number) => Ok(*number),
-            None => self.index_snapshot.name(recipient),
+            None => self.index_snapshot.queue_number(recipient),
         }
     }
 
@@ -135,19 +135,19 @@ impl<'a> ReadView<'a> {
 
     /// Shows every name with the queue that it leads to, in no order. A damaged one is an error of
     /// its own.
-    pub(crate) fn each_name(&self, visit: &mut dyn FnMut(NameFound<'_>)) -> Result<(), StoreError> {
+    pub(crate) fn each_recipient(&self, visit: &mut dyn FnMut(RecipientFound<'_>)) -> Result<(), StoreError> {
         for (depth, memtable) in self.memtables.iter().flatten().enumerate() {
-            for (name, queue) in &memtable.names {
-                if let Some(queue) = queue.filter(|_| !self.is_named_above(depth, name)) {
+            for (name, queue) in &memtable.recipients {
+                if let Some(queue) = queue.filter(|_| !self.is_in_newer_memtable(depth, name)) {
                     visit(Ok((name, queue)));
                 }
             }
         }
-        for row in self.index_snapshot.names()? {
+        for row in self.index_snapshot.recipients()? {
             let (name, value) = row?;
             // Over what is no text redb panics.
             match caught(|| IndexSnapshot::parse_name(name.value())) {
-                Ok(name) if self.is_named_above(MEMTABLES_MAX, &name) => {}
+                Ok(name) if self.is_in_newer_memtable(MEMTABLES_MAX, &name) => {}
                 Ok(name) => {
                     visit(IndexSnapshot::checked_name(&name, value.value()).map(|queue| (&name, queue)));
                 }
@@ -158,8 +158,8 @@ impl<'a> ReadView<'a> {
     }
 
     /// Whether one of the first so many memtables says where the name leads.
-    fn is_named_above(&self, depth: usize, name: &Recipient) -> bool {
-        self.memtables.iter().flatten().take(depth).any(|memtable| memtable.names.contains_key(name))
+    fn is_in_newer_memtable(&self, depth: usize, name: &Recipient) -> bool {
+        self.memtables.iter().flatten().take(depth).any(|memtable| memtable.recipients.contains_key(name))
     }
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
@@ -259,7 +259,7 @@ impl<'a> SnapshotRange<'a> {
             };
             if !(self.from..self.to).contains(&key) {
                 self.head = None;
-                return Err(StoreError::Damaged("the index is out of order"));
+                return Err(StoreError::Corrupted("the index is out of order"));
             }
             if reverse {
                 self.to = key;

@@ -41,7 +41,7 @@ fn filled(world: World, items: u64) -> World {
     world
 }
 
-fn put_name(tx: &WriteTransaction, name: &str, queue: u64) {
+fn put_recipient(tx: &WriteTransaction, name: &str, queue: u64) {
     let checksum = crc32c::crc32c_append(crc32c::crc32c(name.as_bytes()), &queue.to_le_bytes());
     tx.open_table(NAMES).unwrap().insert(name, (queue, checksum)).unwrap();
 }
@@ -54,8 +54,8 @@ fn put(tx: &WriteTransaction, key: &[u8], value: &[u8]) {
 
 /// The names of the first two queues lead to each other's.
 fn exchange_names(tx: &WriteTransaction) {
-    put_name(tx, QUEUES[0], 2);
-    put_name(tx, QUEUES[1], 1);
+    put_recipient(tx, QUEUES[0], 2);
+    put_recipient(tx, QUEUES[1], 1);
 }
 
 /// And their owners are exchanged as well, so that nothing in the index tells.
@@ -109,7 +109,7 @@ fn an_item_that_lies_in_the_wrong_queue_is_left_out_alone() {
             put(tx, &item(1, 2), &taken[..taken.len() - 4]);
         });
         let relay = world.open();
-        // Numbers from 0, arrival numbers from 1: item 2 is missing, and item 1 is of the other
+        // Counters from 0, arrival numbers from 1: item 2 is missing, and item 1 is of the other
         // queue.
         let expected: Vec<_> = (0..120).step_by(2).filter(|number| *number != 2).collect();
         assert_eq!(page(&world, &relay, 0), expected);
@@ -174,7 +174,7 @@ fn no_record_is_moved_for_somebody_else() {
     // Once the index is right again, everything is there.
     Index::open(&world.disk).write(|tx| {
         for (name, queue) in [(QUEUES[0], 1_u64), (QUEUES[1], 2)] {
-            put_name(tx, name, queue);
+            put_recipient(tx, name, queue);
             put(tx, &[&[0][..], &queue.to_be_bytes()].concat(), name.as_bytes());
         }
     });

@@ -126,7 +126,7 @@ impl Ledger {
         }
     }
 
-    /// Numbers that were given away stay so: a store, this one or one that was opened after it,
+    /// Counters that were given away stay so: a store, this one or one that was opened after it,
     /// knows of all that could be seen.
     fn note_numbers(&mut self, relay: &RedbRelay) {
         let last = relay.last_arrival_number();

@@ -78,7 +78,7 @@ fn name_checksum(name: &str, queue: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(name.as_bytes()), &queue.to_le_bytes())
 }
 
-fn put_name(tx: &WriteTransaction, name: &str, queue: u64) {
+fn put_recipient(tx: &WriteTransaction, name: &str, queue: u64) {
     tx.open_table(NAMES).unwrap().insert(name, (queue, name_checksum(name, queue))).unwrap();
 }
 
@@ -139,7 +139,7 @@ fn a_sound_store_has_no_findings() {
         let key = key(OWNER, 1, &[]);
         let owner = take(tx, &key);
         put(tx, &key, &owner);
-        put_name(tx, QUEUES[0], 1);
+        put_recipient(tx, QUEUES[0], 1);
         put_number(tx, "last_queue", DEEP);
     });
     assert_eq!(same, Vec::<String>::new());
@@ -147,7 +147,7 @@ fn a_sound_store_has_no_findings() {
 
 #[test]
 fn a_name_that_leads_to_no_queue() {
-    expect("a name leads to queue number 77, which is not there", |tx| put_name(tx, "nobody", NOWHERE));
+    expect("a name leads to queue number 77, which is not there", |tx| put_recipient(tx, "nobody", NOWHERE));
 }
 
 #[test]
@@ -159,12 +159,12 @@ fn a_name_with_a_wrong_checksum_that_leads_to_no_queue() {
 
 #[test]
 fn a_name_that_is_no_recipient() {
-    expect("the index: a name of the index is no recipient", |tx| put_name(tx, " ", NOWHERE));
+    expect("the index: a name of the index is no recipient", |tx| put_recipient(tx, " ", NOWHERE));
 }
 
 #[test]
 fn two_names_of_one_queue() {
-    expect("a name leads to queue number 1, which is not its own", |tx| put_name(tx, "mallory", 1));
+    expect("a name leads to queue number 1, which is not its own", |tx| put_recipient(tx, "mallory", 1));
 }
 
 #[test]
@@ -263,13 +263,15 @@ fn numbers_that_would_be_given_away_twice() {
         put_number(tx, "last_seq", last - 1);
     });
     expect("the last queue number is noted as 2, and 3 is in use", |tx| put_number(tx, "last_queue", 2));
-    expect("the last queue number is noted as 3, and 77 is in use", |tx| put_name(tx, "nobody", NOWHERE));
+    expect("the last queue number is noted as 3, and 77 is in use", |tx| {
+        put_recipient(tx, "nobody", NOWHERE)
+    });
 }
 
 /// Both lead back and forth: only the records tell.
 fn exchange(tx: &WriteTransaction) {
     for (name, queue) in [(QUEUES[0], 2), (QUEUES[1], 1)] {
-        put_name(tx, name, queue);
+        put_recipient(tx, name, queue);
         put(tx, &key(OWNER, queue, &[]), name.as_bytes());
     }
 }
@@ -319,7 +321,7 @@ fn what_lies_behind_damage_is_looked_at() {
         tx.open_table(ROWS).unwrap().insert(key(OWNER, 2, &[]).as_slice(), b"????????".as_slice()).unwrap();
         drop(take(tx, &due(tx, 2)));
         drop(take(tx, &due(tx, 3)));
-        put_name(tx, "zoe", NOWHERE);
+        put_recipient(tx, "zoe", NOWHERE);
     });
     for expected in [
         "the index: a row of the index has a wrong checksum",
@@ -339,7 +341,7 @@ fn what_lies_behind_damage_is_looked_at() {
 fn more_findings_than_anybody_reads_are_counted() {
     let found = findings(|tx| {
         for number in 0..1_500 {
-            put_name(tx, &format!("stray {number}"), NOWHERE);
+            put_recipient(tx, &format!("stray {number}"), NOWHERE);
         }
     });
     let strays = found.iter().filter(|finding| finding.starts_with("a name leads to")).count();

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::format::Change;
 use crate::format::record::Owner;
 use crate::format::{
-    self, APART_FROM_ITEMS, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Places,
+    self, APART_FROM_ITEMS, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Positions,
     SPILLED_UNTIL_ITEMS,
 };
 use crate::io::payload;
@@ -54,16 +54,16 @@ pub(super) fn check(
 fn check_owner(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<Option<Recipient>, StoreError> {
     let (view, queue) = (rows.view, rows.queue);
     let owner = match view.owner(queue) {
-        Err(StoreError::Damaged(what)) => {
+        Err(StoreError::Corrupted(what)) => {
             wrong.add(format!("queue number {queue}: it cannot be told whose it is: {what}"));
             return Ok(None);
         }
         owner => owner?,
     };
-    match view.name(&owner) {
+    match view.queue_number(&owner) {
         Ok(Some(named)) if named == queue => {}
         Ok(_) => wrong.add(format!("queue number {queue}: the name of its owner does not lead to it")),
-        Err(StoreError::Damaged(what)) => wrong.add(format!("queue number {queue}: {what}")),
+        Err(StoreError::Corrupted(what)) => wrong.add(format!("queue number {queue}: {what}")),
         Err(error) => return Err(error),
     }
     Ok(Some(owner))
@@ -149,9 +149,9 @@ impl<'a> Walk<'a> {
         if !self.is_spilled {
             return;
         }
-        self.is_in_place &= self.last_place.is_none_or(|last| last < item.place);
-        self.last_place = Some(item.place);
-        let (block, usage) = (item.place / BLOCK_ITEMS, Usage::of(item.payload_bytes));
+        self.is_in_place &= self.last_place.is_none_or(|last| last < item.position);
+        self.last_place = Some(item.position);
+        let (block, usage) = (item.position / BLOCK_ITEMS, Usage::of(item.payload_bytes));
         match self.blocks.last_mut() {
             Some((last, sum)) if *last == block => *sum = sum.plus(usage),
             _ => self.blocks.push((block, usage)),
@@ -211,10 +211,10 @@ impl<'a> Walk<'a> {
         if !is_right {
             wrong.add(format!("queue number {queue}: items have rows where they need none, or have none"));
         }
-        if let Items::Spilled(Places { next, .. }) = rows.row.items
+        if let Items::Spilled(Positions { next, .. }) = rows.row.items
             && (!self.is_in_place || self.last_place.is_some_and(|last| last >= next))
         {
-            wrong.add(format!("queue number {queue}: places are out of order"));
+            wrong.add(format!("queue number {queue}: positions are out of order"));
         }
     }
 }
@@ -226,7 +226,7 @@ fn check_blocks(
     counted: &[(u64, Usage)],
     wrong: &mut Findings,
 ) -> Result<(), StoreError> {
-    let Items::Spilled(Places { next, open_block }) = rows.row.items else { return Ok(()) };
+    let Items::Spilled(Positions { next, open_block }) = rows.row.items else { return Ok(()) };
     let mut noted = Vec::new();
     for block in rows.view.range(&Key::block(rows.queue, 0), &Key::block(rows.queue, u64::MAX))? {
         let (key, value) = block?;

@@ -44,7 +44,7 @@ pub(super) fn find_strange_keys(view: &ReadView<'_>, findings: &mut Findings) ->
 pub(super) fn parse(row: Row<'_>, findings: &mut Findings) -> Result<Option<Parsed>, StoreError> {
     match row.and_then(|(key, value)| parse_row(&key, &value.bytes()?)) {
         Ok(parsed) => Ok(Some(parsed)),
-        Err(StoreError::Damaged(what)) => {
+        Err(StoreError::Corrupted(what)) => {
             findings.add(format!("the index: {what}"));
             Ok(None)
         }
@@ -66,11 +66,11 @@ fn parse_row(key: &Key, value: &[u8]) -> Result<Parsed, StoreError> {
             let is_in_slot = until >= slot;
             is_in_slot
                 .then_some(())
-                .ok_or(StoreError::Damaged("an acked name is over before its slot begins"))
+                .ok_or(StoreError::Corrupted("an acked name is over before its slot begins"))
         }
         ParsedKey::Dead(_) | ParsedKey::Due(..) if value.is_empty() => Ok(()),
         ParsedKey::Dead(_) | ParsedKey::Due(..) => {
-            Err(StoreError::Damaged("a row has a value and needs none"))
+            Err(StoreError::Corrupted("a row has a value and needs none"))
         }
     }
     .map(|()| Parsed { key, until })
@@ -86,7 +86,7 @@ pub(super) struct Parsed {
 #[derive(Clone, Copy, Debug)]
 enum About {
     Missing,
-    Damaged,
+    Corrupted,
     Queue {
         /// The first item, if they have rows of their own.
         first: Option<Seq>,
@@ -96,7 +96,7 @@ enum About {
 }
 
 /// Goes from rows to the queues that they are about.
-pub(super) struct Rows<'a> {
+pub(super) struct RowChecks<'a> {
     view: ReadView<'a>,
     /// The time that the store has come to.
     now: Timestamp,
@@ -108,7 +108,7 @@ pub(super) struct Rows<'a> {
     told: Option<u64>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> RowChecks<'a> {
     pub(super) const fn new(view: ReadView<'a>, now: Timestamp) -> Self {
         Self { view, now, largest_queue: 0, last: None, told: None }
     }
@@ -150,7 +150,7 @@ impl<'a> Rows<'a> {
                 due: row.due(),
                 remembers_until: row.remembers_until,
             },
-            Err(StoreError::Damaged(_)) => About::Damaged,
+            Err(StoreError::Corrupted(_)) => About::Corrupted,
             Err(error) => return Err(error),
         };
         let has_dead = self.view.get(&Key::dead(queue))?.is_some();

@@ -12,7 +12,7 @@ const TOGETHER_MAX: usize = 1 << 23;
 /// Is shown numbers, one after the other.
 type Visit<'a> = &'a mut dyn FnMut(Seq);
 
-/// Numbers of a part of all.
+/// Counters of a part of all.
 pub(super) struct Twice {
     seen: Vec<u64>,
     seen_max: usize,
@@ -84,7 +84,7 @@ impl Twice {
     }
 }
 
-/// Numbers are given away one after the other, but which of them are left is for those who ack to
+/// Counters are given away one after the other, but which of them are left is for those who ack to
 /// say.
 fn part_of(number: u64, parts: u64) -> u64 {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % parts.max(1)

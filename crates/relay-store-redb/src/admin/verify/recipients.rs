@@ -3,23 +3,23 @@
 use relay_core::verify::Findings;
 
 use crate::error::StoreError;
-use crate::format::{self, Key, Numbers};
+use crate::format::{self, Counters, Key};
 use crate::version::view::ReadView;
 
 /// Goes from every name to its queue. The way back is that of the queues.
 pub(super) fn check(
     view: &ReadView<'_>,
-    largest: &mut Numbers,
+    largest: &mut Counters,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     let mut failed = Ok(());
-    view.each_name(&mut |found| {
+    view.each_recipient(&mut |found| {
         let wrong = found.and_then(|(name, queue)| {
             largest.queue = largest.queue.max(queue);
             let is_its_own = match view.read(&Key::owner(queue), format::decode_owner) {
                 Ok(owner) => owner.as_ref() == Some(name),
                 // It is told where rows are.
-                Err(StoreError::Damaged(_)) => true,
+                Err(StoreError::Corrupted(_)) => true,
                 Err(error) => return Err(error),
             };
             let is_there = view.get(&Key::queue(queue))?.is_some();
@@ -31,8 +31,8 @@ pub(super) fn check(
         });
         match wrong {
             Ok(wrong) => wrong.into_iter().for_each(|wrong| findings.add(wrong)),
-            Err(StoreError::Damaged(what)) => findings.add(format!("the index: {what}")),
-            Err(error) if error.is_damage() => findings.add(format!("the index: a name: {error}")),
+            Err(StoreError::Corrupted(what)) => findings.add(format!("the index: {what}")),
+            Err(error) if error.is_corruption() => findings.add(format!("the index: a name: {error}")),
             Err(error) => failed = Err(error),
         }
     })?;

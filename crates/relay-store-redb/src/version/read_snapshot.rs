@@ -9,7 +9,7 @@ use relay_core::{ItemId, Recipient, Seq};
 use crate::format::Key;
 use crate::index::snapshot::IndexSnapshot;
 use crate::memtable::dedup_filter::DedupFilter;
-use crate::memtable::rows::{Rows, Slot};
+use crate::memtable::rows::{RowChange, Rows};
 use crate::memtable::{Memtable, SealedMemtable};
 use crate::version::coverage::Coverage;
 use crate::version::view::ReadView;
@@ -36,7 +36,7 @@ pub(crate) struct Wanted {
 }
 
 /// A queue, as it was when it was looked up.
-pub(crate) struct Excerpt {
+pub(crate) struct ReadSnapshot {
     memtable: Memtable,
     coverage: Option<Coverage>,
     sealed: Option<Arc<SealedMemtable>>,
@@ -44,7 +44,7 @@ pub(crate) struct Excerpt {
     acked: Arc<DedupFilter>,
 }
 
-impl Excerpt {
+impl ReadSnapshot {
     /// Takes what `active` says of the queue of `recipient`, if it has one.
     pub(crate) fn new(
         active: &Memtable,
@@ -56,7 +56,7 @@ impl Excerpt {
     ) -> Self {
         let older = sealed.as_ref().map_or(index_snapshot.numbers.seq, |sealed| sealed.memtable.numbers.seq);
         let mut memtable = Memtable::new(active.numbers);
-        memtable.names.insert(recipient.clone(), queue);
+        memtable.recipients.insert(recipient.clone(), queue);
         let coverage = queue.and_then(|queue| copy(&active.rows, &mut memtable.rows, queue, older, wanted));
         if let (Some(queue), Some(id)) = (queue, wanted.id) {
             for slot in acked.slots_of(queue, id) {
@@ -93,12 +93,12 @@ impl Excerpt {
 
 /// Copies the rows of a queue. `older` is the last arrival number that the memtables below may
 /// have. Tells what is covered, if not all is.
-fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
+fn copy(active: &Rows, snapshot: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
     let Wanted { from, id, mut rows_max, is_of_older } = wanted;
     let (start, end) = (Key::items_start(queue), Key::items_start(queue.saturating_add(1)));
     let row = active.queue(queue);
     if let Some(row) = row {
-        excerpt.swap(Slot::Queue(queue, Some(row.cloned())));
+        snapshot.swap(RowChange::Queue(queue, Some(row.cloned())));
     }
     let first = row.flatten().and_then(|row| row.ends).map_or(Seq::ZERO, |ends| ends.first.seq);
     let (from, items_end) = (from.max(first), Key::items_end(queue));
@@ -108,18 +108,18 @@ fn copy(active: &Rows, excerpt: &mut Rows, queue: u64, older: Seq, wanted: Wante
     if is_enough {
         rows_max = 0;
     } else if !active.has_more_than(rows_max, &start, &end) {
-        active.copy_range(&start, &end, rows_max, excerpt);
+        active.copy_range(&start, &end, rows_max, snapshot);
         return None;
     }
     let (from, names_end) = (Key::item(queue, from), Key::by_id_end(queue));
-    let to = active.copy_range(&from, &items_end, rows_max, excerpt).unwrap_or(items_end);
+    let to = active.copy_range(&from, &items_end, rows_max, snapshot).unwrap_or(items_end);
     let first = Key::item(queue, first);
-    active.copy(&first, excerpt);
-    active.copy_range(&names_end, &end, usize::MAX, excerpt);
+    active.copy(&first, snapshot);
+    active.copy_range(&names_end, &end, usize::MAX, snapshot);
     if let Some(id) = id {
-        active.copy(&Key::by_id(queue, id), excerpt);
+        active.copy(&Key::by_id(queue, id), snapshot);
         if let Some(seq) = active.traced(queue, id) {
-            active.copy(&Key::item(queue, seq), excerpt);
+            active.copy(&Key::item(queue, seq), snapshot);
         }
     }
     Some(Coverage { first, from, to, id })
