@@ -14,15 +14,15 @@
 //!   `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints together =
 //!   `rate_limited`.
 
-mod connections;
 pub(crate) mod exposition;
 mod name;
 mod requests;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use relay_ratelimit::Refusal;
 use tokio::time::Instant;
 
@@ -34,25 +34,27 @@ use crate::limits::in_flight::InFlight;
 use crate::limits::memory_budget::Budget;
 use crate::limits::open_connections::OpenConnections;
 use crate::limits::waiting_line::WaitingLine;
-use connections::RefusedConnections;
 pub use name::{Metric, MetricKind};
 use requests::{RequestTimer, Requests};
 
+/// A label's name and value. Both are constants, so the number of combinations is bounded.
+type Label = (&'static str, &'static str);
+
 /// The counters of one relay. All methods may be called from any thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
-    push_stored: AtomicU64,
-    duplicates: AtomicU64,
-    push_failed: AtomicU64,
-    pull_total: AtomicU64,
-    ack_total: AtomicU64,
-    ack_deleted: AtomicU64,
-    rate_limited: AtomicU64,
-    rate_limit_bans: AtomicU64,
-    gc_removed: AtomicU64,
     requests: Requests,
-    refused_connections: RefusedConnections,
-    /// What can be looked at, once somebody serves.
+    /// By `outcome`.
+    pushes: Family<[Label; 1], Counter>,
+    pulls: Counter,
+    acks: Counter,
+    acked_items: Counter,
+    swept_items: Counter,
+    rate_limit_refusals: Counter,
+    rate_limit_bans: Counter,
+    /// By `reason`.
+    refused_connections: Family<[Label; 1], Counter>,
+    /// Set once the server runs.
     watched: OnceLock<Watched>,
     #[cfg(feature = "tls")]
     tls: OnceLock<crate::tls::Tls>,
@@ -82,7 +84,54 @@ pub(crate) struct Levels {
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct PendingPush<'a> {
-    counter: &'a AtomicU64,
+    metrics: &'a Metrics,
+    outcome: PushCount,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum PushCount {
+    Stored,
+    Duplicate,
+    Failed,
+}
+
+impl PushCount {
+    const ALL: [Self; 3] = [Self::Stored, Self::Duplicate, Self::Failed];
+
+    const fn label(self) -> [Label; 1] {
+        let outcome = match self {
+            Self::Stored => "stored",
+            Self::Duplicate => "duplicate",
+            Self::Failed => "failed",
+        };
+        [("outcome", outcome)]
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let (pushes, refused_connections) = (Family::default(), Family::default());
+        for outcome in PushCount::ALL {
+            drop::<Counter>(pushes.get_or_create_owned(&outcome.label()));
+        }
+        for why in WhyRefused::ALL {
+            drop::<Counter>(refused_connections.get_or_create_owned(&[("reason", why.name())]));
+        }
+        Self {
+            requests: Requests::default(),
+            pushes,
+            pulls: Counter::default(),
+            acks: Counter::default(),
+            acked_items: Counter::default(),
+            swept_items: Counter::default(),
+            rate_limit_refusals: Counter::default(),
+            rate_limit_bans: Counter::default(),
+            refused_connections,
+            watched: OnceLock::new(),
+            #[cfg(feature = "tls")]
+            tls: OnceLock::new(),
+        }
+    }
 }
 
 impl Metrics {
@@ -91,9 +140,9 @@ impl Metrics {
         Self::default()
     }
 
-    /// Notes that a sweep reclaimed this many expired items.
+    /// Counts expired items that a sweep removed.
     pub fn swept(&self, items: u64) {
-        self.gc_removed.fetch_add(items, Ordering::Relaxed);
+        self.swept_items.inc_by(items);
     }
 
     /// Tells whose certificate is to be shown. The first who says so counts.
@@ -111,20 +160,20 @@ impl Metrics {
         end
     }
 
-    /// What the counters stand at. They are read one after the other while others count on.
+    /// The values of the counters. They are read one after the other while others count on.
     pub fn counts(&self) -> Counts {
-        let [push_stored, duplicates, push_failed] = [&self.push_stored, &self.duplicates, &self.push_failed]
-            .map(|counter| counter.load(Ordering::Relaxed));
+        let [push_stored, duplicates, push_failed] =
+            PushCount::ALL.map(|outcome| self.pushes.get_or_create(&outcome.label()).get());
         Counts {
             push_total: push_stored.saturating_add(duplicates).saturating_add(push_failed),
             push_stored,
             duplicates,
             push_failed,
-            pull_total: self.pull_total.load(Ordering::Relaxed),
-            ack_total: self.ack_total.load(Ordering::Relaxed),
-            ack_deleted: self.ack_deleted.load(Ordering::Relaxed),
-            rate_limited: self.rate_limited.load(Ordering::Relaxed),
-            gc_removed: self.gc_removed.load(Ordering::Relaxed),
+            pull_total: self.pulls.get(),
+            ack_total: self.acks.get(),
+            ack_deleted: self.acked_items.get(),
+            rate_limited: self.rate_limit_refusals.get(),
+            gc_removed: self.swept_items.get(),
         }
     }
 
@@ -144,11 +193,6 @@ impl Metrics {
         })
     }
 
-    /// Bans that began.
-    pub(crate) fn rate_limit_bans(&self) -> u64 {
-        self.rate_limit_bans.load(Ordering::Relaxed)
-    }
-
     /// A request to this endpoint, or to none, began at `now`.
     pub(crate) fn request_began(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
         self.requests.began(endpoint, now)
@@ -160,44 +204,46 @@ impl Metrics {
     }
 
     pub(crate) fn push_began(&self) -> PendingPush<'_> {
-        PendingPush { counter: &self.push_failed }
-    }
-
-    pub(crate) fn push_decided<'a>(&'a self, mut push: PendingPush<'a>, stored: bool) {
-        push.counter = if stored { &self.push_stored } else { &self.duplicates };
+        PendingPush { metrics: self, outcome: PushCount::Failed }
     }
 
     pub(crate) fn pull_began(&self) {
-        self.pull_total.fetch_add(1, Ordering::Relaxed);
+        self.pulls.inc();
     }
 
     pub(crate) fn ack_began(&self) {
-        self.ack_total.fetch_add(1, Ordering::Relaxed);
+        self.acks.inc();
     }
 
     pub(crate) fn acked(&self, deleted: u64) {
-        self.ack_deleted.fetch_add(deleted, Ordering::Relaxed);
+        self.acked_items.inc_by(deleted);
     }
 
     pub(crate) fn rate_limited(&self, refusal: &Refusal) {
-        self.rate_limited.fetch_add(1, Ordering::Relaxed);
+        self.rate_limit_refusals.inc();
         self.note_ban(refusal.ban_began);
     }
 
-    /// Notes whether a ban began.
+    /// Counts a ban, if one began.
     pub(crate) fn note_ban(&self, began: bool) {
-        self.rate_limit_bans.fetch_add(began.into(), Ordering::Relaxed);
+        self.rate_limit_bans.inc_by(began.into());
     }
 
-    /// Notes a connection that is not heard.
+    /// Counts a connection that was closed unread.
     pub(crate) fn connection_refused(&self, why: WhyRefused) {
-        self.refused_connections.count(why);
+        self.refused_connections.get_or_create(&[("reason", why.name())]).inc();
+    }
+}
+
+impl PendingPush<'_> {
+    pub(crate) fn decided(mut self, stored: bool) {
+        self.outcome = if stored { PushCount::Stored } else { PushCount::Duplicate };
     }
 }
 
 impl Drop for PendingPush<'_> {
     fn drop(&mut self) {
-        self.counter.fetch_add(1, Ordering::Relaxed);
+        self.metrics.pushes.get_or_create(&self.outcome.label()).inc();
     }
 }
 
@@ -208,9 +254,9 @@ mod tests {
     #[test]
     fn every_push_is_counted_once_and_the_sum_holds() {
         let metrics = Metrics::new();
-        metrics.push_decided(metrics.push_began(), true);
-        metrics.push_decided(metrics.push_began(), true);
-        metrics.push_decided(metrics.push_began(), false);
+        metrics.push_began().decided(true);
+        metrics.push_began().decided(true);
+        metrics.push_began().decided(false);
         drop(metrics.push_began());
         let Counts { push_total, push_stored, duplicates, push_failed, .. } = metrics.counts();
         assert_eq!((push_total, push_stored, duplicates, push_failed), (4, 2, 1, 1));

@@ -278,7 +278,7 @@ impl<R: Relay> RelayService<R> {
             admitted.map_err(|refusal| self.refused(refusal))?;
         }
         let outcome = self.store(envelope, body.take_share()).await?;
-        self.metrics.push_decided(pending, outcome.is_stored());
+        pending.decided(outcome.is_stored());
         Ok(ApiResponse::ok(&PushResponse::from(outcome)))
     }
 

@@ -1,184 +1,125 @@
-//! Requests by endpoint and by what became of them, and how long they took. Every combination has
-//! its place from the start, so that counting takes neither a lock nor memory.
+//! Requests by endpoint and outcome, and how long their responses took.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use relay_core::{Distribution, Histogram};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
+use crate::metrics::Label;
 
-/// Upper bounds in microseconds. A push on a good disk takes about one millisecond; old clients
-/// give up after ten seconds.
-const TIME_US: &[u64] = &[
-    250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    5_000_000, 10_000_000, 30_000_000,
-];
+/// Upper bounds in seconds. A push on a good disk takes about one millisecond; old clients give up
+/// after ten seconds.
+const TIME_BOUNDS: [f64; 16] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// What is said of a path that there is not, and of a request that cannot be read.
-const NO_ENDPOINT: &str = "none";
+/// The outcome of a request that was answered with what it asked for.
+const OK: &str = "ok";
 
-const ENDPOINTS: usize = Endpoint::ALL.len() + 1;
-const FATES: usize = Code::ALL.len() + 2;
+/// The outcome of a request whose client went away before the response.
+const GONE: &str = "gone";
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It was answered with what it asked for.
-    Ok,
-    /// It was answered with an error.
-    Error(Code),
-    /// The client went away before there was an answer.
-    Gone,
+/// All requests, by `endpoint` and `code`.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pub(super) counts: Family<[Label; 2], Counter>,
+    pub(super) times: Family<[Label; 1], Histogram, fn() -> Histogram>,
 }
 
-/// All requests.
-#[derive(Debug)]
-pub(crate) struct Requests([Row; ENDPOINTS]);
-
-/// The requests to one endpoint.
-#[derive(Debug)]
-struct Row {
-    outcomes: [AtomicU64; FATES],
-    time_us: Histogram,
-}
-
-/// A request whose outcome is open. Dropped as it is, its client is gone. It is counted once, when
-/// it is dropped.
+/// A request whose outcome is open. It is counted once, when it is dropped; without
+/// [`answered`](Self::answered), its client is gone.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct RequestTimer<'a> {
-    row: &'a Row,
+    requests: &'a Requests,
+    endpoint: Label,
     began: Instant,
-    outcome: Outcome,
+    outcome: &'static str,
 }
 
 impl Default for Requests {
+    /// The usual outcomes are there from the start, so that a rate can be computed from the first
+    /// request on. All possible ones would be a hundred lines of zeros.
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Row {
-            outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
-            time_us: Histogram::new(TIME_US),
-        }))
+        let times = Family::new_with_constructor((|| Histogram::new(TIME_BOUNDS)) as fn() -> Histogram);
+        let requests = Self { counts: Family::default(), times };
+        for endpoint in Endpoint::ALL.map(Some).into_iter().chain([None]).map(label) {
+            for outcome in [OK, Code::InternalError.as_str(), Code::StorageError.as_str()] {
+                drop(requests.counts.get_or_create(&[endpoint, ("code", outcome)]));
+            }
+            drop(requests.times.get_or_create(&[endpoint]));
+        }
+        requests
     }
 }
 
 impl Requests {
-    /// A request to this endpoint, or to none, began at `now`.
+    /// A request to this endpoint, or to an unknown path, began at `now`.
     pub(crate) fn began(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
-        RequestTimer { row: self.row(endpoint), began: now, outcome: Outcome::Gone }
+        RequestTimer { requests: self, endpoint: label(endpoint), began: now, outcome: GONE }
     }
 
-    /// A request to no endpoint was refused before it could be read.
+    /// What could not be read as a request was refused with this code.
     pub(crate) fn refused(&self, code: Code) {
-        self.row(None).count(Outcome::Error(code));
-    }
-
-    /// How many requests to each endpoint had each outcome: the names of both, and the number.
-    pub(crate) fn counts(&self) -> Vec<([&'static str; 2], u64)> {
-        let mut counts = Vec::with_capacity(ENDPOINTS * FATES);
-        for (endpoint, row) in self.rows() {
-            for (outcome, count) in outcomes().zip(&row.outcomes) {
-                counts.push(([endpoint, outcome.name()], count.load(Ordering::Relaxed)));
-            }
-        }
-        counts
-    }
-
-    /// How long requests to each endpoint took to be answered, in microseconds.
-    pub(crate) fn times_us(&self) -> Vec<(&'static str, Distribution)> {
-        self.rows().map(|(endpoint, row)| (endpoint, row.time_us.distribution())).collect()
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (&'static str, &Row)> {
-        let names = Endpoint::ALL.iter().map(|endpoint| endpoint.path().trim_start_matches('/'));
-        names.chain([NO_ENDPOINT]).zip(&self.0)
-    }
-
-    fn row(&self, endpoint: Option<Endpoint>) -> &Row {
-        let at = endpoint.map_or(Endpoint::ALL.len(), |endpoint| endpoint as usize);
-        self.0.get(at).expect("there is a row for each endpoint, and one more")
-    }
-}
-
-impl Row {
-    fn count(&self, outcome: Outcome) {
-        let count = self.outcomes.get(outcome.place()).expect("there is a place for each code, and two more");
-        count.fetch_add(1, Ordering::Relaxed);
+        self.counts.get_or_create(&[label(None), ("code", code.as_str())]).inc();
     }
 }
 
 impl RequestTimer<'_> {
     /// It is answered at `now`: with an error of this code, or with what it asked for.
     pub(crate) fn answered(mut self, code: Option<Code>, now: Instant) {
-        self.outcome = code.map_or(Outcome::Ok, Outcome::Error);
-        self.row.time_us.observe(whole_us(now.saturating_duration_since(self.began)));
+        self.outcome = code.map_or(OK, Code::as_str);
+        let time: Duration = now.saturating_duration_since(self.began);
+        self.requests.times.get_or_create(&[self.endpoint]).observe(time.as_secs_f64());
     }
 }
 
 impl Drop for RequestTimer<'_> {
     fn drop(&mut self) {
-        self.row.count(self.outcome);
+        self.requests.counts.get_or_create(&[self.endpoint, ("code", self.outcome)]).inc();
     }
 }
 
-impl Outcome {
-    const fn place(self) -> usize {
-        match self {
-            Self::Ok => 0,
-            Self::Gone => 1,
-            Self::Error(code) => 2 + code as usize,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Gone => "gone",
-            Self::Error(code) => code.as_str(),
-        }
-    }
-}
-
-/// All outcomes, by their places.
-fn outcomes() -> impl Iterator<Item = Outcome> {
-    [Outcome::Ok, Outcome::Gone].into_iter().chain(Code::ALL.into_iter().map(Outcome::Error))
-}
-
-fn whole_us(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+fn label(endpoint: Option<Endpoint>) -> Label {
+    ("endpoint", endpoint.map_or("none", |endpoint| endpoint.path().trim_start_matches('/')))
 }
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
     use super::*;
     use crate::monotonic;
 
     #[test]
-    fn every_fate_and_every_endpoint_has_its_own_place() {
-        assert!(outcomes().enumerate().all(|(at, outcome)| outcome.place() == at));
-        assert!(Endpoint::ALL.iter().enumerate().all(|(at, endpoint)| *endpoint as usize == at));
-    }
-
-    #[test]
-    fn a_request_is_counted_once_and_the_sum_over_the_codes_is_all() {
+    fn a_request_is_counted_once_under_its_outcome() {
         let (requests, now) = (Requests::default(), monotonic::now());
         requests.began(Some(Endpoint::Push), now).answered(None, now + Duration::from_micros(300));
         requests.began(Some(Endpoint::Push), now).answered(Some(Code::QuotaExceeded), now);
         requests.began(None, now).answered(Some(Code::NotFound), now);
         requests.refused(Code::InvalidInput);
         drop(requests.began(Some(Endpoint::Push), now));
-        let counts: Vec<_> = requests.counts().into_iter().filter(|(_, count)| *count > 0).collect();
-        let expected = [
-            (["push", "ok"], 1),
-            (["push", "gone"], 1),
-            (["push", "quota_exceeded"], 1),
-            (["none", "invalid_input"], 1),
-            (["none", "not_found"], 1),
-        ];
-        assert_eq!(counts, expected);
-        let (name, times) = &requests.times_us()[0];
-        assert_eq!((*name, times.count(), times.sum), ("push", 2, 300), "a client that is gone took no time");
+        for (endpoint, code, count) in [
+            ("push", "ok", 1),
+            ("push", "gone", 1),
+            ("push", "quota_exceeded", 1),
+            ("push", "internal_error", 0),
+            ("none", "invalid_input", 1),
+            ("none", "not_found", 1),
+        ] {
+            let counter = requests.counts.get_or_create_owned(&[("endpoint", endpoint), ("code", code)]);
+            assert_eq!(counter.get(), count, "{endpoint} {code}");
+        }
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("time", "Time", requests.times.clone());
+        encode(&mut text, &registry).unwrap();
+        // A client that is gone took no time.
+        for line in ["time_count{endpoint=\"push\"} 2\n", "time_sum{endpoint=\"push\"} 0.0003\n"] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }
