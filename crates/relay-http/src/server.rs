@@ -51,7 +51,7 @@ use crate::service::{Handled, RelayService};
 const WRITE_BUFFER_BYTES: usize = 96 * 1024;
 
 /// All that the worker threads share.
-struct Shared<R> {
+struct ServerState<R> {
     service: RelayService<R>,
     connections: Connections,
     requests: InFlight,
@@ -80,7 +80,7 @@ pub fn serve<R: Relay>(
     let (alive, all_gone) = mpsc::channel(1);
     let (stage, staged) = watch::channel(Stage::Serving);
     let door_metrics = Arc::clone(&metrics);
-    let shared = Arc::new(Shared::new(relay, options, transport, metrics, staged, alive));
+    let shared = Arc::new(ServerState::new(relay, options, transport, metrics, staged, alive));
     Ok(async move {
         let threads = start(&shared)?;
         let (pause, paused) = oneshot::channel();
@@ -102,7 +102,7 @@ pub fn serve<R: Relay>(
 }
 
 /// One worker for each processor.
-fn start<R: Relay>(shared: &Arc<Shared<R>>) -> io::Result<Threads> {
+fn start<R: Relay>(shared: &Arc<ServerState<R>>) -> io::Result<Threads> {
     let number = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let shared = Arc::clone(shared);
     Threads::start(number, move || worker(Arc::clone(&shared)))
@@ -110,7 +110,7 @@ fn start<R: Relay>(shared: &Arc<Shared<R>>) -> io::Result<Threads> {
 
 /// What a worker serves connections with.
 async fn worker<R: Relay>(
-    shared: Arc<Shared<R>>,
+    shared: Arc<ServerState<R>>,
 ) -> Option<impl Fn(Accepted) -> LocalBoxFuture<'static, ()>> {
     // What all threads count together costs each of them more than what it counts alone.
     let at_desk = Rc::new(Arc::clone(&shared));
@@ -177,7 +177,7 @@ where
         .new_service(())
 }
 
-impl<R: Relay> Shared<R> {
+impl<R: Relay> ServerState<R> {
     fn new(
         relay: Arc<R>,
         options: Options,
@@ -265,7 +265,11 @@ impl<R: Relay> Shared<R> {
     }
 }
 
-async fn drain_all<R: Relay>(shared: &Shared<R>, pause: oneshot::Sender<()>, stage: &watch::Sender<Stage>) {
+async fn drain_all<R: Relay>(
+    shared: &ServerState<R>,
+    pause: oneshot::Sender<()>,
+    stage: &watch::Sender<Stage>,
+) {
     shared.service.begin_drain();
     stage.send_replace(Stage::Draining);
     shared.requests.empty().await;

@@ -66,21 +66,21 @@ pub enum Reload {
 
 /// The TLS identity of a listener. Clones share it: a reload of one is a reload of all.
 #[derive(Clone)]
-pub struct Tls(Arc<Shared>);
+pub struct Tls(Arc<TlsState>);
 
-struct Shared {
+struct TlsState {
     paths: TlsPaths,
     provider: Arc<CryptoProvider>,
     in_force: ArcSwap<Material>,
     /// Held through a whole reload, so that two at once cannot put the older files over the newer.
-    seen: Mutex<Seen>,
+    seen: Mutex<FilesSeen>,
     fingerprints: RandomState,
     /// Counts how often other CAs or revocation lists came into force.
     client_trust: signal::Sender<u64>,
 }
 
 /// Fingerprints of file contents.
-struct Seen {
+struct FilesSeen {
     /// That of the CAs and revocation lists in force.
     clients: u64,
     /// Those in force.
@@ -107,11 +107,11 @@ impl Tls {
         let exposed = files.exposed_key_mode();
         let material = Material::parse(files, &paths, &provider)?;
         warn_of_exposure(&paths, exposed);
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(TlsState {
             paths,
             provider,
             in_force: ArcSwap::from_pointee(material),
-            seen: Mutex::new(Seen { clients, loaded: fingerprint, tried: fingerprint }),
+            seen: Mutex::new(FilesSeen { clients, loaded: fingerprint, tried: fingerprint }),
             fingerprints,
             client_trust: signal::Sender::new(0),
         })))
@@ -173,7 +173,7 @@ impl Tls {
         self.reload_unless(|seen, fingerprint| fingerprint == seen.loaded || fingerprint == seen.tried)
     }
 
-    fn reload_unless(&self, known: impl Fn(&Seen, u64) -> bool) -> Result<Reload, TlsError> {
+    fn reload_unless(&self, known: impl Fn(&FilesSeen, u64) -> bool) -> Result<Reload, TlsError> {
         let shared = &*self.0;
         // Two numbers cannot be left half changed in a way that matters, so a poisoned lock is as
         // good as any.

@@ -10,7 +10,7 @@ use relay_core::excerpt;
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use super::field::{Body, NAMES};
+use super::field::{JsonObject, NAMES};
 
 /// The words for a mistake have less.
 const WORDS_BYTES_MAX: usize = 200;
@@ -36,7 +36,7 @@ pub(super) fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Mista
         Ok(json) => serde_json::from_str(json),
         Err(_) => serde_json::from_slice(json),
     };
-    value.map(|Body(value)| value).map_err(|error| Mistake::new(json, &error))
+    value.map(|JsonObject(value)| value).map_err(|error| Mistake::new(json, &error))
 }
 
 impl Mistake {

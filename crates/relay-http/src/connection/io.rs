@@ -44,15 +44,15 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One connection. Clones are the same one.
 #[derive(Clone)]
-pub(crate) struct ConnectionIo(Rc<Inner>);
+pub(crate) struct ConnectionIo(Rc<IoState>);
 
-struct Inner {
+struct IoState {
     connection: Rc<ConnectionState>,
     stream: RefCell<Box<dyn Stream>>,
     input: RefCell<Input>,
     request_timeout: Duration,
     keep_alive: Duration,
-    times: Cell<Times>,
+    times: Cell<IoTimeouts>,
     /// Counts the end of an answer that the framework has and the socket has not.
     unsent: RefCell<Option<Share>>,
     /// Who waits until all is sent.
@@ -79,7 +79,7 @@ struct Input {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Times {
+struct IoTimeouts {
     /// Since when a request has been arriving, while none is in work.
     arriving_since: Option<Instant>,
     /// By when the client has to take some of what is written.
@@ -98,13 +98,17 @@ impl ConnectionIo {
         request_timeout: Duration,
         keep_alive: Duration,
     ) -> Self {
-        Self(Rc::new(Inner {
+        Self(Rc::new(IoState {
             connection,
             stream: RefCell::new(stream),
             input: RefCell::new(Input::new()),
             request_timeout,
             keep_alive,
-            times: Cell::new(Times { arriving_since: Some(monotonic::now()), answer: None, is_given: false }),
+            times: Cell::new(IoTimeouts {
+                arriving_since: Some(monotonic::now()),
+                answer: None,
+                is_given: false,
+            }),
             unsent: RefCell::new(None),
             flushed: RefCell::new(None),
             held_back: Cell::new(None),
@@ -224,7 +228,7 @@ impl ConnectionIo {
 
     /// When the connection has made us wait long enough, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let Times { arriving_since, answer, .. } = self.0.times.get();
+        let IoTimeouts { arriving_since, answer, .. } = self.0.times.get();
         let connection = &self.0.connection;
         match (answer, arriving_since) {
             (Some(pace), _) => Some(pace.deadline()),
@@ -251,7 +255,7 @@ impl ConnectionIo {
         RawStream(self)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Times)) {
+    fn change(&self, change: impl FnOnce(&mut IoTimeouts)) {
         let mut times = self.0.times.get();
         change(&mut times);
         self.0.times.set(times);

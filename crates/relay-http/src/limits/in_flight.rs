@@ -8,10 +8,10 @@ use tokio::sync::Notify;
 
 /// How many guards there are.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct InFlight(Arc<Inner>);
+pub(crate) struct InFlight(Arc<InFlightState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct InFlightState {
     count: AtomicUsize,
     emptied: Notify,
 }

@@ -27,10 +27,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How much may be in flight. Clones are the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Inner>);
+pub(crate) struct Budget(Arc<BudgetState>);
 
 #[derive(Debug)]
-struct Inner {
+struct BudgetState {
     bytes_max: usize,
     used: AtomicUsize,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Share {
 
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Inner { bytes_max, used: AtomicUsize::new(0) }))
+        Self(Arc::new(BudgetState { bytes_max, used: AtomicUsize::new(0) }))
     }
 
     /// A share of nothing, to grow.
@@ -99,7 +99,7 @@ impl Share {
         if bytes <= self.bytes {
             return Ok(());
         }
-        let Inner { bytes_max, used } = &*self.budget.0;
+        let BudgetState { bytes_max, used } = &*self.budget.0;
         let grown = |used| grown(used, self.bytes, bytes, *bytes_max);
         let before = used.try_update(Ordering::Relaxed, Ordering::Relaxed, grown).map_err(|_| no_room())?;
         let more = bytes - self.bytes;

@@ -21,9 +21,9 @@ const BUSY: u64 = u64::MAX;
 
 /// The connections of a server. Clones are the same ones.
 #[derive(Clone)]
-pub(crate) struct OpenConnections(Arc<Shared>);
+pub(crate) struct OpenConnections(Arc<ConnectionTable>);
 
-struct Shared {
+struct ConnectionTable {
     max: usize,
     per_address_max: usize,
     origin: Instant,
@@ -64,8 +64,13 @@ pub(crate) enum Opened {
 
 impl OpenConnections {
     pub(crate) fn new(max: usize, per_address_max: usize, now: Instant) -> Self {
-        let shared =
-            Shared { max, per_address_max, origin: now, slots: Mutex::default(), closed: Notify::new() };
+        let shared = ConnectionTable {
+            max,
+            per_address_max,
+            origin: now,
+            slots: Mutex::default(),
+            closed: Notify::new(),
+        };
         Self(Arc::new(shared))
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Item {
     /// The payload in standard base64 with padding.
     #[schema(format = "byte")]
     ciphertext_b64: String,
-    meta: Meta,
+    meta: ItemMeta,
     /// When the push was accepted, in ms since 1970.
     arrival_ms: u64,
     /// From when on the item is gone, in ms since 1970.
@@ -39,4 +39,4 @@ pub(super) struct Item {
 }
 
 /// Stands for the type of the same name, which the document describes already.
-type Meta = crate::api::Meta<'static>;
+type ItemMeta = crate::api::Meta<'static>;

@@ -97,7 +97,7 @@ enum Reading {
 
 /// By when how much of a body has to be there.
 #[derive(Clone, Copy, Debug)]
-struct Times {
+struct BodyTimeouts {
     began: Instant,
     /// How long it may pause, besides the time that its bytes may take.
     pause: Duration,
@@ -150,8 +150,8 @@ impl Limits {
     }
 
     /// The times of a body that is read from `now` on.
-    fn times(&self, now: Instant) -> Times {
-        Times {
+    fn times(&self, now: Instant) -> BodyTimeouts {
+        BodyTimeouts {
             began: now,
             pause: self.time_max / PAUSE_PARTS,
             deadline: monotonic::after(now, self.time_max),
@@ -227,7 +227,7 @@ impl<'a> Body<'a> {
         if self.state == Reading::Unfinished && is_small && self.in_flight.io().is_some() {
             let now = monotonic::now();
             let deadline = monotonic::after(now, DISCARD_TIME);
-            let times = Times { deadline, ..self.limits.times(now) };
+            let times = BodyTimeouts { deadline, ..self.limits.times(now) };
             // Too late or not, there is an answer to be given.
             while let Ok(Some(Ok(_))) = self.next_in_time(times, 0).await {}
         }
@@ -270,7 +270,7 @@ impl<'a> Body<'a> {
     /// The next chunk, when so much has come already.
     async fn next_in_time(
         &mut self,
-        times: Times,
+        times: BodyTimeouts,
         bytes: usize,
     ) -> Result<Option<Result<Bytes, PayloadError>>, ApiError> {
         let due = monotonic::after(times.began, times.pause.saturating_add(slowest(bytes)));

@@ -18,14 +18,14 @@ pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 const READABLE_BY_OTHERS: u32 = 0o044;
 
 /// What a file holds, or why that is not known. Without `Debug`: one of them is a private key.
-pub(super) type Content = Result<Vec<u8>, TlsFault>;
+pub(super) type FileContent = Result<Vec<u8>, TlsFault>;
 
 /// What the files held at one look.
 pub(super) struct Files {
-    pub(super) cert: Content,
-    pub(super) key: Content,
-    pub(super) client_ca: Option<Content>,
-    pub(super) client_crl: Option<Content>,
+    pub(super) cert: FileContent,
+    pub(super) key: FileContent,
+    pub(super) client_ca: Option<FileContent>,
+    pub(super) client_crl: Option<FileContent>,
     /// The permissions of the key file, where files have such.
     key_mode: Option<u32>,
 }
@@ -62,7 +62,7 @@ impl Files {
 }
 
 /// Errors carry no equality of their own; their words serve.
-fn comparable(content: &Content) -> Result<&[u8], String> {
+fn comparable(content: &FileContent) -> Result<&[u8], String> {
     content.as_deref().map_err(ToString::to_string)
 }
 
@@ -78,7 +78,7 @@ fn mode(_: &Path) -> Option<u32> {
     None
 }
 
-fn read(path: &Path) -> Content {
+fn read(path: &Path) -> FileContent {
     // Opening a pipe would wait for its other end, perhaps for ever.
     if !fs::metadata(path).map_err(TlsFault::Unreadable)?.is_file() {
         return Err(TlsFault::NotAFile);

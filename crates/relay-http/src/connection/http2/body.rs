@@ -11,12 +11,12 @@ use h2::RecvStream;
 
 /// The body of a request for the framework. What is read makes room for more.
 pub(super) fn body(stream: RecvStream) -> Payload {
-    Payload::Stream { payload: Box::pin(Body(stream)) }
+    Payload::Stream { payload: Box::pin(H2Body(stream)) }
 }
 
-struct Body(RecvStream);
+struct H2Body(RecvStream);
 
-impl Stream for Body {
+impl Stream for H2Body {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

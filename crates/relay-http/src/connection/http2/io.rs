@@ -26,9 +26,9 @@ pub(super) struct Http2Io {
 
 /// What was seen of a stream. Clones are the same one.
 #[derive(Clone)]
-pub(super) struct Meter(Rc<Seen>);
+pub(super) struct Meter(Rc<MeterReading>);
 
-struct Seen {
+struct MeterReading {
     stream: RefCell<Box<dyn Stream>>,
     grace: Duration,
     frames: RefCell<FrameBudget>,
@@ -49,7 +49,7 @@ pub(super) struct Rest(Meter);
 
 impl Http2Io {
     pub(super) fn new(stream: Box<dyn Stream>, grace: Duration) -> Self {
-        let seen = Seen {
+        let seen = MeterReading {
             stream: RefCell::new(stream),
             grace,
             frames: RefCell::new(FrameBudget::new(monotonic::now())),
@@ -69,7 +69,7 @@ impl Http2Io {
     }
 
     fn note_received(&mut self, bytes: &[u8]) {
-        let Seen { frames, .. } = &*self.meter.0;
+        let MeterReading { frames, .. } = &*self.meter.0;
         let (mut frames, now) = (frames.borrow_mut(), monotonic::now());
         self.received.read(bytes, |frame| {
             frames.received(frame, now);
