@@ -1,4 +1,4 @@
-//! The body of an ack. What is done with them stands in `relay_http`.
+//! Decodes the body of an ack. The assertions are in `relay_http::fuzzing`.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Base64 by the instructions of the processor. What is done with them stands in `relay_http`.
+//! Compares base64 by the processor's vector instructions with the plain implementation. The
+//! assertions are in `relay_http::fuzzing`.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! A configuration file, and variables. What is done with them stands in `relay_bin`.
+//! Parses a configuration file and environment variables. The assertions are in
+//! `relay_bin::fuzzing`.
 
 #![no_main]
 

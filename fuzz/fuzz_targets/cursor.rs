@@ -1,4 +1,4 @@
-//! The text of a cursor. What is done with them stands in `relay_http`.
+//! Decodes the text of a cursor. The assertions are in `relay_http::fuzzing`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A journal in which bits are changed. What is done with them stands in `relay_journal`.
+//! Reads a journal in which bits were flipped. The assertions are in `relay_journal::fuzzing`.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! What proxies and clients say of who the client is. What is done with them stands in
-//! `relay_http`.
+//! Parses the headers in which proxies and clients name the client. The assertions are in
+//! `relay_http::fuzzing`.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Bytes taken for a frame, the header of a segment, and the name of a file. What is done with them
-//! stands in `relay_journal`.
+//! Decodes a frame, a segment header and a file name. The assertions are in
+//! `relay_journal::fuzzing`.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! What a client sends over HTTP/1.1, in pieces of any size. What is done with it stands in
-//! `relay_http`.
+//! Parses an HTTP/1.1 stream that arrives in pieces of any size. The assertions are in
+//! `relay_http::fuzzing`.
 
 #![no_main]
 

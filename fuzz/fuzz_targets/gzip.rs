@@ -1,4 +1,4 @@
-//! A packed body. What is done with them stands in `relay_http`.
+//! Decompresses a body. The assertions are in `relay_http::fuzzing`.
 
 #![no_main]
 

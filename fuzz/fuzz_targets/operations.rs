@@ -1,5 +1,5 @@
-//! Requests on a disk that fails, beside a model. What is done with them stands in
-//! `relay_store_redb`.
+//! Runs requests on a failing disk and compares the store with a model. The assertions are in
+//! `relay_store_redb::fuzzing`.
 
 #![no_main]
 

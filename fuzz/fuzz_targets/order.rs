@@ -1,4 +1,5 @@
-//! The order of keys. What is done with them stands in `relay_store_redb`.
+//! Checks that keys compare as their bytes do. The assertions are in
+//! `relay_store_redb::fuzzing`.
 
 #![no_main]
 

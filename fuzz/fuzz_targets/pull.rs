@@ -1,4 +1,4 @@
-//! The body of a pull. What is done with them stands in `relay_http`.
+//! Decodes the body of a pull. The assertions are in `relay_http::fuzzing`.
 
 #![no_main]
 

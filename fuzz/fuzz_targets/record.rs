@@ -1,4 +1,4 @@
-//! Bytes taken for records of the journal. What is done with them stands in `relay_store_redb`.
+//! Decodes records of the journal. The assertions are in `relay_store_redb::fuzzing`.
 
 #![no_main]
 

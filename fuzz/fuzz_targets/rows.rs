@@ -1,4 +1,4 @@
-//! Bytes taken for keys and rows of the index. What is done with them stands in `relay_store_redb`.
+//! Decodes keys and rows of the index. The assertions are in `relay_store_redb::fuzzing`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A segment file of any bytes. What is done with them stands in `relay_journal`.
+//! Reads a segment file of any bytes. The assertions are in `relay_journal::fuzzing`.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
-//! An account of what a relay has answered for one queue, kept while the relay is killed, stopped
-//! and made to fail: what was answered must be so, what was not answered may be so or not, and
-//! nothing else may be there. It decides nothing about when all that happens.
+//! Records what a relay has answered for one queue, while the relay is killed, stopped and made to
+//! fail, and audits the queue against it: answered requests have taken effect, unanswered ones may
+//! have, and nothing else is in the queue. It does not decide when faults happen.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,114 +9,117 @@ use serde_json::Value;
 
 use crate::client::{Client, Response, ack_body, message_of, push_body};
 
-/// How many items one ack names.
+/// Items per ack.
 const ACK_ITEMS: usize = 5;
 
-/// What one client knows of its queue. It has one request under way at a time, so that the order of
-/// its pushes is known.
+/// What one client knows of its queue. It sends one request at a time, so the order of its pushes
+/// is known.
 #[derive(Debug)]
 pub struct Account {
     recipient: String,
-    /// How many items stay in the queue.
+    /// About how many items stay in the queue.
     kept_items: usize,
     next_message: u128,
-    /// All that may be in the queue.
-    items: BTreeMap<u128, Fate>,
-    /// What was refused, to be asked again before anything else.
-    again: Option<Asked>,
+    /// Every item that may be in the queue.
+    items: BTreeMap<u128, ItemState>,
+    /// A request that the relay refused. It is sent again before any other.
+    retry: Option<PendingRequest>,
 }
 
-/// What became of a request.
+/// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A push was answered 200.
     Pushed,
     /// An ack was answered 200.
     Acked,
-    /// The relay could not, and said so with this status.
+    /// The relay refused the request with this status.
     Refused(u16),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// A push was sent and not answered.
-    MayBeThere,
-    /// A push was answered.
-    There,
-    /// An ack was sent and not answered.
-    MayBeGone,
+enum ItemState {
+    /// The push has no response yet.
+    PushUnanswered,
+    /// The push was answered.
+    Stored,
+    /// The ack has no response yet.
+    AckUnanswered,
 }
 
 #[derive(Clone, Debug)]
-enum Asked {
+enum PendingRequest {
     Push(u128),
     Ack(Vec<u128>),
 }
 
 impl Account {
-    /// The account of a queue that is empty, and is to hold about so many items.
+    /// The account of an empty queue that is to hold about `kept_items` items.
     pub fn new(recipient: impl Into<String>, kept_items: usize) -> Self {
         let items = BTreeMap::new();
-        Self { recipient: recipient.into(), kept_items, next_message: 0, items, again: None }
+        Self { recipient: recipient.into(), kept_items, next_message: 0, items, retry: None }
     }
 
-    /// Pushes an item, or acks the oldest ones when there are enough, or asks again what was
-    /// refused.
+    /// Sends one request: the refused one again, an ack of the oldest items if there are enough, or
+    /// else a push.
     ///
     /// # Errors
-    /// When the connection breaks, which leaves open what became of the request; of the kind
-    /// `InvalidData` when the answer is wrong.
+    /// When the connection breaks, so the outcome is unknown; with kind `InvalidData` when the
+    /// response is wrong.
     pub fn step(&mut self, client: &mut Client) -> io::Result<Step> {
-        let (asked, is_again) = match self.again.take() {
-            Some(asked) => (asked, true),
-            None => (self.next(), false),
+        let (request, is_again) = match self.retry.take() {
+            Some(request) => (request, true),
+            None => (self.next_request(), false),
         };
-        let (body, path) = match &asked {
-            Asked::Push(message) => (push_body(&self.recipient, *message, &payload(*message)), "/push"),
-            Asked::Ack(messages) => (ack_body(&self.recipient, messages), "/ack"),
-        };
-        let answer = client.post(path, &body)?;
-        match answer.status {
-            200 => self.note(asked, is_again, &answer),
-            503 | 507 => {
-                self.again = Some(asked);
-                Ok(Step::Refused(answer.status))
+        let (body, path) = match &request {
+            PendingRequest::Push(message) => {
+                (push_body(&self.recipient, *message, &payload(*message)), "/push")
             }
-            _ => Err(self.wrong(&format!("{path} was answered {}", answer.status))),
+            PendingRequest::Ack(messages) => (ack_body(&self.recipient, messages), "/ack"),
+        };
+        let response = client.post(path, &body)?;
+        match response.status {
+            200 => self.record(request, is_again, &response),
+            503 | 507 => {
+                self.retry = Some(request);
+                Ok(Step::Refused(response.status))
+            }
+            _ => Err(self.error(&format!("{path} was answered {}", response.status))),
         }
     }
 
-    fn next(&mut self) -> Asked {
-        let there = self.items.iter().filter(|(_, fate)| **fate == Fate::There).map(|(message, _)| *message);
-        let oldest: Vec<u128> = there.collect();
+    fn next_request(&mut self) -> PendingRequest {
+        let stored =
+            self.items.iter().filter(|(_, state)| **state == ItemState::Stored).map(|(message, _)| *message);
+        let oldest: Vec<u128> = stored.collect();
         if oldest.len() >= self.kept_items + ACK_ITEMS {
             let acked: Vec<u128> = oldest.into_iter().take(ACK_ITEMS).collect();
-            self.items.extend(acked.iter().map(|message| (*message, Fate::MayBeGone)));
-            return Asked::Ack(acked);
+            self.items.extend(acked.iter().map(|message| (*message, ItemState::AckUnanswered)));
+            return PendingRequest::Ack(acked);
         }
         let message = self.next_message;
         self.next_message += 1;
-        self.items.insert(message, Fate::MayBeThere);
-        Asked::Push(message)
+        self.items.insert(message, ItemState::PushUnanswered);
+        PendingRequest::Push(message)
     }
 
-    fn note(&mut self, asked: Asked, is_again: bool, answer: &Response) -> io::Result<Step> {
-        let json = answer.json();
-        match asked {
-            Asked::Push(message) => {
-                // One that was refused may have been stored all the same.
+    fn record(&mut self, request: PendingRequest, is_again: bool, response: &Response) -> io::Result<Step> {
+        let json = response.json();
+        match request {
+            PendingRequest::Push(message) => {
+                // A refused push may have been stored anyway.
                 if json.get("stored") != Some(&Value::Bool(true)) && !is_again {
-                    return Err(self.wrong(&format!("a new item was answered {json}")));
+                    return Err(self.error(&format!("a new item was answered {json}")));
                 }
-                self.items.insert(message, Fate::There);
+                self.items.insert(message, ItemState::Stored);
                 Ok(Step::Pushed)
             }
-            Asked::Ack(messages) => {
+            PendingRequest::Ack(messages) => {
                 let [deleted, missing] = ["deleted", "missing"]
                     .map(|key| json.get(key).and_then(Value::as_u64).unwrap_or_default());
                 let acked = messages.len() as u64;
                 if deleted + missing != acked || (deleted != acked && !is_again) {
-                    return Err(self.wrong(&format!("an ack of {acked} items was answered {json}")));
+                    return Err(self.error(&format!("an ack of {acked} items was answered {json}")));
                 }
                 self.items.retain(|message, _| !messages.contains(message));
                 Ok(Step::Acked)
@@ -124,8 +127,8 @@ impl Account {
         }
     }
 
-    /// Compares the queue with what is known of it, takes what was not known from it, and tells
-    /// what is wrong.
+    /// Compares the queue with the account and returns what is wrong. The account then takes over
+    /// the contents of the queue.
     ///
     /// # Errors
     /// When the queue cannot be read.
@@ -140,22 +143,23 @@ impl Account {
             let what = if was_pushed { "was acked and is back" } else { "was never pushed" };
             findings.push(format!("{}: item {message} {what}", self.recipient));
         }
-        for (message, fate) in &self.items {
-            if *fate == Fate::There && !found.contains(message) {
+        for (message, state) in &self.items {
+            if *state == ItemState::Stored && !found.contains(message) {
                 findings.push(format!("{}: answered push {message} is lost", self.recipient));
             }
         }
-        self.items = found.into_iter().map(|message| (message, Fate::There)).collect();
-        // Whatever was refused is settled now.
-        self.again = None;
+        self.items = found.into_iter().map(|message| (message, ItemState::Stored)).collect();
+        // The audit has settled the outcome of the refused request.
+        self.retry = None;
         Ok(findings)
     }
 
-    /// The messages of the queue, each of which must be whole.
+    /// Reads the message numbers of the queue. Adds a finding for each item that differs from what
+    /// was pushed.
     fn read_queue(&self, client: &mut Client, findings: &mut Vec<String>) -> io::Result<Vec<u128>> {
         let items = client
             .pull_all(&self.recipient)?
-            .map_err(|answer| self.wrong(&format!("/pull was answered {}", answer.status)))?;
+            .map_err(|response| self.error(&format!("/pull was answered {}", response.status)))?;
         let mut found = Vec::new();
         for item in &items {
             let message = message_of(item)?;
@@ -168,12 +172,12 @@ impl Account {
         Ok(found)
     }
 
-    fn wrong(&self, what: &str) -> io::Error {
+    fn error(&self, what: &str) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", self.recipient))
     }
 }
 
-/// Up to 3,000 bytes that tell the message.
+/// Up to 3,000 bytes that depend on the message number.
 fn payload(message: u128) -> Vec<u8> {
     let length = usize::try_from(message * 37 % 3000).unwrap_or_default();
     message.to_string().into_bytes().into_iter().cycle().take(length).collect()
@@ -185,8 +189,8 @@ mod tests {
 
     use super::*;
 
-    /// Works for a while on a relay of its own.
-    fn worked() -> (Relay, Client, Account) {
+    /// Runs 20 steps on a relay of its own.
+    fn account_after_work() -> (Relay, Client, Account) {
         let relay = Relay::start();
         let mut client = relay.connect().unwrap();
         let mut account = Account::new("alice", 3);
@@ -197,15 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_undone_invented_or_changed_is_found() {
-        let (_relay, mut client, mut account) = worked();
+    fn an_audit_finds_lost_reappeared_invented_and_changed_items() {
+        let (_relay, mut client, mut account) = account_after_work();
         let newest = account.next_message - 1;
         client.post("/ack", &ack_body("alice", &[newest])).unwrap();
         for (message, payload) in [(1000, payload(1000)), (0, payload(0)), (999, b"changed".to_vec())] {
             client.post("/push", &push_body("bob", message, &payload)).unwrap();
         }
         let mut bob = Account::new("bob", 3);
-        (bob.next_message, bob.items) = (1000, BTreeMap::from([(999, Fate::There)]));
+        (bob.next_message, bob.items) = (1000, BTreeMap::from([(999, ItemState::Stored)]));
         let findings = [account.audit(&mut client).unwrap(), bob.audit(&mut client).unwrap()].concat();
         assert_eq!(
             findings,
@@ -220,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_answered_may_be_so_or_not() {
-        let (_relay, mut client, mut account) = worked();
+    fn an_unanswered_request_may_have_taken_effect_or_not() {
+        let (_relay, mut client, mut account) = account_after_work();
         let message = account.next_message;
-        account.items.insert(message, Fate::MayBeThere);
-        account.items.insert(message + 1, Fate::MayBeThere);
+        account.items.insert(message, ItemState::PushUnanswered);
+        account.items.insert(message + 1, ItemState::PushUnanswered);
         client.post("/push", &push_body("alice", message, &payload(message))).unwrap();
         assert_eq!(account.audit(&mut client).unwrap(), Vec::<String>::new());
-        assert_eq!(account.items.get(&message), Some(&Fate::There));
+        assert_eq!(account.items.get(&message), Some(&ItemState::Stored));
         assert_eq!(account.items.get(&(message + 1)), None);
     }
 }

@@ -1,10 +1,10 @@
-//! What black-box tests need: a relay to talk to, in process or as a process of its own, and a
-//! plain HTTP client that hides nothing. Besides, [`audit`], which keeps account of what was
-//! answered, and [`load`] and the benchmark of the whole system made of it, [`mod@bench`], which
-//! run on Linux.
+//! Helpers for black-box tests: a relay in process ([`relay`]) or as a process of its own
+//! ([`process`]), a plain HTTP client, and [`audit`], which checks a queue against what the relay
+//! has answered. On Linux, also a load generator ([`load`]) and the benchmark of the whole system
+//! that uses it ([`mod@bench`]).
 //!
-//! Everything listens on loopback, on a port that the system chooses, and ends with the test that
-//! started it.
+//! Servers listen on loopback, on a port that the system chooses, and end with the test that
+//! started them.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub use client::{Client, Response, ack_body, item, message_of, pull_body, push_b
 pub use process::Process;
 pub use relay::Relay;
 
-/// Asks until there is an answer, but not for ever: some ten seconds.
+/// Calls `ask` every 10 ms until it returns a value. Gives up after about ten seconds.
 pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     (0..1000).find_map(|attempt| {
         if attempt > 0 {
@@ -29,7 +29,7 @@ pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     })
 }
 
-/// Whether tests run at full length. `cargo xtask ci` says so; without, they run the same code for
+/// Whether tests run at full length, as in `cargo xtask ci`. Otherwise they run the same code for
 /// less long.
 pub fn run_slow_tests() -> bool {
     #[expect(clippy::disallowed_methods, reason = "the switch of the slow tests is an environment variable")]

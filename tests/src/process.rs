@@ -1,4 +1,4 @@
-//! The relay as a process of its own, to be stopped, killed and restarted.
+//! The relay as a process of its own, which tests can stop, kill and restart.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,7 +10,8 @@ use crate::bench::procfs;
 use crate::client::Client;
 use crate::eventually;
 
-/// The variable for where the relay shows its metrics: nowhere, unless a test says where.
+/// The variable that sets the address of the metrics. Tests run the relay without one unless they
+/// set it.
 pub const ADMIN_ADDRESS: &str = "RELAY__ADMIN__ADDRESS";
 
 /// A running relay process. It is killed when it is dropped.
@@ -18,30 +19,30 @@ pub const ADMIN_ADDRESS: &str = "RELAY__ADMIN__ADDRESS";
 pub struct Process {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    /// Where it is reached.
+    /// The base URL of the public server.
     pub base_url: String,
 }
 
-/// What is left of a process that has ended by itself.
+/// The result of a process that has ended.
 #[derive(Debug)]
-pub struct Ended {
-    /// How it ended.
+pub struct ProcessOutput {
+    /// Its exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// Everything on standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// Everything on standard error.
     pub stderr: String,
 }
 
 impl Process {
-    /// Starts `program` with these arguments, on a port of the system's choice unless they say
-    /// where, and waits until it says where it serves.
+    /// Starts `program` and waits until it prints its address. The system chooses the port unless
+    /// the arguments contain `--address`.
     pub fn start(program: &str, arguments: &[&str]) -> io::Result<Self> {
         Self::spawn(program, arguments, &[], Stdio::null())
     }
 
-    /// As [`Process::start`], in this environment besides; what it writes to standard error goes to
-    /// the file `log`.
+    /// Like [`Process::start`], with these environment variables, and with standard error in the
+    /// file `log`.
     pub fn start_logging(
         program: &str,
         arguments: &[&str],
@@ -60,7 +61,7 @@ impl Process {
         let address: &[&str] =
             if arguments.contains(&"--address") { &[] } else { &["--address", "127.0.0.1:0"] };
         let mut child = command(program)
-            // Several relays run at once on one machine, and no test but its own cares for this
+            // Several relays run at once on one machine, and only a test of metrics needs this
             // port.
             .env(ADMIN_ADDRESS, "")
             .args(address)
@@ -77,12 +78,12 @@ impl Process {
         if base_url.is_empty() {
             drop(child.kill());
             drop(child.wait());
-            return Err(io::Error::other(format!("it did not say where it serves: {line:?}")));
+            return Err(io::Error::other(format!("the process printed no address: {line:?}")));
         }
         Ok(Self { child, stdout, base_url })
     }
 
-    /// As [`Process::start`], with the store in `directory` and rate limits off.
+    /// Like [`Process::start`], with the store in `directory` and rate limits off.
     pub fn start_on(program: &str, directory: &Path, arguments: &[&str]) -> io::Result<Self> {
         let config = directory.join("relay.toml");
         std::fs::write(&config, "[rate_limit]\nenabled = false\n")?;
@@ -94,66 +95,66 @@ impl Process {
     }
 
     /// Runs `program` to its end.
-    pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> io::Result<Ended> {
+    pub fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> io::Result<ProcessOutput> {
         let output = command(program).args(arguments).envs(environment.iter().copied()).output()?;
-        Ok(Ended {
+        Ok(ProcessOutput {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
 
-    /// Its number in the system.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The memory that it has now, in bytes, as `/proc` tells.
+    /// Its resident memory now, in bytes, from `/proc`.
     pub fn memory_bytes(&self) -> io::Result<u64> {
         procfs::memory(self.id()).map(|memory| memory.resident)
     }
 
-    /// The most memory that it ever had, in bytes, as `/proc` tells.
+    /// Its largest resident memory so far, in bytes, from `/proc`.
     pub fn memory_bytes_max(&self) -> io::Result<u64> {
         procfs::memory(self.id()).map(|memory| memory.peak)
     }
 
-    /// The CPU time of all its threads so far, in steps of 10 ms, as `/proc` tells.
+    /// The CPU time of all its threads so far, from `/proc`, in steps of 10 ms.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         procfs::cpu(self.id())
     }
 
-    /// A new connection to it.
+    /// Opens a new connection.
     pub fn connect(&self) -> io::Result<Client> {
         Client::connect(&self.base_url)
     }
 
-    /// Sends it a signal, by the name that `kill` knows.
+    /// Sends a signal, given as a name for `kill -s`.
     pub fn signal(&self, name: &str) -> io::Result<()> {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status()?;
         if sent.success() { Ok(()) } else { Err(io::Error::other("kill failed")) }
     }
 
-    /// Kills it as a power failure would: nothing is finished, nothing is flushed.
+    /// Kills the process with SIGKILL and waits for it. Nothing is finished or flushed.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
 
-    /// Waits for its end for as long as [`eventually`] does.
+    /// Like [`Process::wait`], for as long as [`eventually`] waits.
     ///
     /// # Errors
-    /// Also when it still runs then.
+    /// `TimedOut` when the process still runs then.
     pub fn wait_a_while(&mut self) -> io::Result<ExitStatus> {
         eventually(|| self.child.try_wait().transpose()).ok_or(io::ErrorKind::TimedOut)?
     }
 
-    /// What it wrote to standard output after the line that says where it serves, until its end.
+    /// Reads what the process wrote to standard output after its address, up to its end.
     pub fn rest_of_stdout(&mut self) -> io::Result<String> {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest)?;
@@ -163,15 +164,15 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         drop(self.kill());
     }
 }
 
-/// A command without the caller's own settings in its environment.
+/// A command whose environment has no settings of the relay.
 fn command(program: &str) -> Command {
     let mut command = Command::new(program);
-    #[expect(clippy::disallowed_methods, reason = "tests must not depend on the settings of who runs them")]
+    #[expect(clippy::disallowed_methods, reason = "tests must not depend on the caller's settings")]
     let settings = std::env::vars_os().map(|(name, _)| name);
     for name in settings.filter(|name| name.to_string_lossy().starts_with("RELAY__")) {
         command.env_remove(name);

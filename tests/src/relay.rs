@@ -1,4 +1,4 @@
-//! A relay in this process, on a runtime of its own, so that a test can be plain blocking code.
+//! A relay in this process, on its own runtime, so that a test can be plain blocking code.
 
 use std::io;
 
@@ -9,44 +9,44 @@ use tokio::runtime::Runtime;
 
 use crate::client::Client;
 
-/// A running relay. It is stopped, and waited for, when it is dropped.
+/// A running relay. Dropping it stops the relay and waits for its end.
 #[derive(Debug)]
 pub struct Relay {
-    /// Where it is reached.
+    /// The base URL of the public server.
     pub base_url: String,
     runtime: Option<(Runtime, RunningRelay)>,
 }
 
 impl Relay {
-    /// A relay in memory without rate limits.
+    /// Starts a relay in memory, without rate limits.
     pub fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// As [`Relay::start`], with changes to the configuration.
+    /// Like [`Relay::start`], with changes to the configuration.
     pub fn with(change: impl FnOnce(&mut RelayConfig)) -> Self {
         Self::run(relay_bin::start(config(change)))
     }
 
-    /// As [`Relay::with`], on a store that the test brings.
+    /// Like [`Relay::with`], on a store that the test provides.
     pub fn with_store<R: core::Relay>(store: R, change: impl FnOnce(&mut RelayConfig)) -> Self {
         Self::run(relay_bin::start_with_store(store, config(change)))
     }
 
-    /// A new connection to it.
+    /// Opens a new connection.
     pub fn connect(&self) -> io::Result<Client> {
         Client::connect(&self.base_url)
     }
 
-    /// The runtime that it runs on.
+    /// The runtime of the relay.
     pub fn runtime(&self) -> &Runtime {
-        let (runtime, _) = self.runtime.as_ref().expect("it is there until the drop");
+        let (runtime, _) = self.runtime.as_ref().expect("only drop takes the runtime");
         runtime
     }
 
     fn run(start: impl Future<Output = Result<RunningRelay, RelayError>>) -> Self {
-        let runtime = Runtime::new().expect("a test can have threads");
-        let mut running = runtime.block_on(start).expect("the configuration of a test is good");
+        let runtime = Runtime::new().expect("the runtime starts");
+        let mut running = runtime.block_on(start).expect("the relay starts");
         let base_url = std::mem::take(&mut running.base_url);
         Self { base_url, runtime: Some((runtime, running)) }
     }

@@ -10,7 +10,7 @@ use crate::project_root;
 /// The document of a whole run.
 pub(crate) const DOCUMENT: &str = "docs/benchmarks.md";
 
-/// Where the tables of part of a run go, so that they do not take the document's place.
+/// The tables of a partial run, which must not replace the document.
 const PARTIAL: &str = "target/benchmarks.md";
 
 /// Which benchmarks to run.
@@ -22,7 +22,7 @@ pub(crate) struct Flags {
     /// The criterion benchmarks instead of the whole system.
     #[arg(long)]
     criterion: bool,
-    /// Shorten everything, to see that it works; the figures mean nothing.
+    /// Shorten everything, to see whether it works. The figures mean nothing.
     #[arg(long, conflicts_with = "criterion")]
     quick: bool,
 }
@@ -34,7 +34,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     shell.change_dir(project_root());
     if flags.criterion {
         let filter = filter(&flags.filters);
-        // Only the bench targets: the test harness of a library knows none of criterion's flags.
+        // Only the bench targets: the test harness of a library rejects criterion's flags.
         cmd!(shell, "cargo bench --workspace --all-features --bench * -- {filter...}").run()?;
         return Ok(());
     }
@@ -44,7 +44,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
 /// Builds the release programs and runs the benchmark with these arguments.
 ///
 /// # Errors
-/// If it does not build, or the benchmark says so.
+/// If it does not build, or the benchmark fails.
 pub(crate) fn relay_bench(shell: &Shell, arguments: &[String]) -> anyhow::Result<()> {
     // It starts the other programs, so all are built.
     cmd!(shell, "cargo build --release --package relay-tests --bins").run()?;
@@ -54,7 +54,7 @@ pub(crate) fn relay_bench(shell: &Shell, arguments: &[String]) -> anyhow::Result
 }
 
 impl Flags {
-    /// What relay-bench is told.
+    /// The arguments of relay-bench.
     fn arguments(&self) -> Vec<String> {
         let is_whole = self.filters.is_empty() && !self.quick;
         let mut arguments = vec!["--out".to_owned(), if is_whole { DOCUMENT } else { PARTIAL }.to_owned()];
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_run_becomes_the_document() {
+    fn only_a_full_run_becomes_the_document() {
         let arguments = |filters: &[&str], quick| {
             let filters = filters.iter().map(|&filter| filter.to_owned()).collect();
             Flags { filters, quick, criterion: false }.arguments().join(" ")

@@ -1,5 +1,5 @@
-//! The steps that a change must pass, cheapest first. It decides nothing else: what a step checks
-//! is configured where its tool looks for it.
+//! The steps that a change must pass, cheapest first. What a step checks is configured where its
+//! tool expects it.
 //!
 //! The steps that build everything share one profile and one set of features, so that each crate is
 //! compiled once to be checked and once to be run. The smaller feature sets are only checked, never
@@ -28,18 +28,34 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     shell.change_dir(project_root());
     let nextest =
         cmd!(shell, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_ok();
-    run_all(&shell, &steps(flags, nextest, fuzz::is_installed(&shell)))
+    let deny = cmd!(shell, "cargo deny --version").quiet().ignore_stdout().ignore_stderr().run().is_ok();
+    if !deny {
+        println!(
+            "skipped: cargo-deny, which checks licenses and bans, is not installed (cargo install cargo-deny --locked)"
+        );
+    }
+    let tools = Tools { nextest, deny, fuzz: fuzz::is_installed(&shell) };
+    run_all(&shell, &steps(flags, &tools))
 }
 
-fn steps(flags: &Flags, nextest: bool, cargo_fuzz: bool) -> Vec<Step> {
+/// Which optional tools are installed.
+#[derive(Debug)]
+struct Tools {
+    nextest: bool,
+    deny: bool,
+    fuzz: bool,
+}
+
+fn steps(flags: &Flags, tools: &Tools) -> Vec<Step> {
     let mut steps = CHECKS.to_vec();
-    steps.extend(tests(nextest).iter().map(|&(name, args)| {
+    steps.extend(tools.deny.then_some(DENY));
+    steps.extend(tests(tools.nextest).iter().map(|&(name, args)| {
         let env: &[_] = if flags.fast { &[] } else { &[("RUN_SLOW_TESTS", "1")] };
         Step { name, env, args }
     }));
     steps.push(DOCUMENTATION);
-    // Without cargo-fuzz, the tests that run the same bodies were all there is.
-    steps.extend((cargo_fuzz && !flags.fast).then_some(FUZZ));
+    // Without cargo-fuzz, the tests have run the same code on the seed inputs.
+    steps.extend((tools.fuzz && !flags.fast).then_some(FUZZ));
     steps.extend((!flags.fast).then_some(SCHEMATHESIS));
     steps
 }
@@ -65,18 +81,25 @@ const CHECKS: &[Step] = &[
     },
 ];
 
+/// Its configuration is deny.toml.
+const DENY: Step = Step {
+    name: "cargo-deny",
+    env: &[],
+    args: "deny --all-features check --hide-inclusion-graph bans licenses sources",
+};
+
 const DOCUMENTATION: Step = Step {
     name: "documentation",
     env: &[("RUSTDOCFLAGS", "-D warnings")],
     args: "doc --workspace --no-deps --all-features",
 };
 
-/// Says so where it cannot be had, and fails nothing.
+/// Where schemathesis cannot be installed, this step prints that it is skipped.
 const SCHEMATHESIS: Step = Step { name: "schemathesis", env: &[], args: "xtask schemathesis" };
 
 const FUZZ: Step = Step { name: "fuzz", env: &[], args: "xtask fuzz --seconds 60" };
 
-/// Nextest runs no doctests; plain `cargo test` runs all there is.
+/// Nextest runs no doctests; plain `cargo test` runs everything.
 fn tests(nextest: bool) -> &'static [(&'static str, &'static str)] {
     if nextest {
         &[
@@ -92,12 +115,14 @@ fn tests(nextest: bool) -> &'static [(&'static str, &'static str)] {
 mod tests {
     use super::*;
 
+    const TOOLS: Tools = Tools { nextest: true, deny: true, fuzz: true };
+
     fn commands(fast: bool, nextest: bool) -> Vec<String> {
-        steps(&Flags { fast }, nextest, true).iter().map(ToString::to_string).collect()
+        steps(&Flags { fast }, &Tools { nextest, ..TOOLS }).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn slow_tests_run_unless_told_otherwise() {
+    fn slow_tests_run_without_the_flag_fast() {
         for nextest in [false, true] {
             assert!(
                 commands(false, nextest).iter().any(|line| line.starts_with("RUN_SLOW_TESTS='1' cargo "))
@@ -115,11 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn cargo_fuzz_runs_where_it_is_and_there_is_time() {
-        let has_fuzz = |fast, cargo_fuzz| steps(&Flags { fast }, true, cargo_fuzz).contains(&FUZZ);
+    fn cargo_fuzz_runs_where_it_is_installed_and_slow_tests_run() {
+        let has_fuzz = |fast, fuzz| steps(&Flags { fast }, &Tools { fuzz, ..TOOLS }).contains(&FUZZ);
         assert!(has_fuzz(false, true));
         assert!(!has_fuzz(true, true) && !has_fuzz(false, false));
-        assert!(!steps(&Flags { fast: true }, true, true).contains(&SCHEMATHESIS));
+        assert!(!steps(&Flags { fast: true }, &TOOLS).contains(&SCHEMATHESIS));
+    }
+
+    #[test]
+    fn cargo_deny_runs_where_it_is_installed() {
+        for deny in [false, true] {
+            assert_eq!(steps(&Flags { fast: true }, &Tools { deny, ..TOOLS }).contains(&DENY), deny);
+        }
     }
 
     /// A different set of features would build the dependencies once more.

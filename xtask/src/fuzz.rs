@@ -1,6 +1,6 @@
-//! Feeds every decoder, and the store on a disk that fails, with bytes that nobody meant: by
-//! cargo-fuzz, which looks for those that lead deeper, or else by the tests that run the same
-//! bodies on a stable toolchain. What each target does with its bytes is not known here.
+//! Feeds arbitrary bytes to every decoder, and to the store on a failing disk: with cargo-fuzz,
+//! which searches for inputs that reach new code, or else with the tests that run the same targets
+//! on a stable toolchain.
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -8,13 +8,13 @@ use xshell::{Shell, cmd};
 
 use crate::project_root;
 
-/// Where cargo-fuzz builds, and what it finds.
+/// The directory for builds and findings of cargo-fuzz.
 const WORK: &str = "target/fuzz";
 
-/// Bytes that an input has at most.
+/// The largest input, in bytes.
 const INPUT_BYTES_MAX: u32 = 4096;
 
-/// One input that takes longer counts as hanging.
+/// An input that takes longer counts as a hang.
 const INPUT_SECONDS_MAX: u32 = 120;
 
 /// What to fuzz, and for how long.
@@ -22,16 +22,16 @@ const INPUT_SECONDS_MAX: u32 = 120;
 pub(crate) struct Flags {
     /// Only this target, one of fuzz/fuzz_targets.
     target: Option<String>,
-    /// Seconds for all targets together, building apart.
+    /// Seconds for all targets together, not counting the build.
     #[arg(long, default_value_t = 600)]
     seconds: u32,
-    /// The tests on the stable toolchain, even if cargo-fuzz is there.
+    /// Run the tests on the stable toolchain even if cargo-fuzz is installed.
     #[arg(long)]
     stable: bool,
 }
 
 /// # Errors
-/// If there is no such target, it does not build, or an input makes one panic.
+/// If the target does not exist or build, or an input makes it panic.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(project_root());
@@ -41,12 +41,12 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         return guided(&shell, &targets, seconds);
     }
     println!(
-        "cargo-fuzz on a nightly toolchain is not wanted or not there (cargo install cargo-fuzz); the tests of the same bodies run instead"
+        "cargo-fuzz needs a nightly toolchain and `cargo install cargo-fuzz`; running the tests of the same targets instead"
     );
     by_tests(&shell, flags.target.as_deref(), seconds)
 }
 
-/// Whether cargo-fuzz can be run.
+/// Whether cargo-fuzz is installed.
 pub(crate) fn is_installed(shell: &Shell) -> bool {
     let asked = cmd!(shell, "rustup run nightly cargo fuzz --version");
     asked.quiet().ignore_stdout().ignore_stderr().run().is_ok()
@@ -59,7 +59,7 @@ fn targets(shell: &Shell, only: Option<&str>) -> anyhow::Result<Vec<String>> {
     targets.sort();
     if let Some(only) = only {
         if !targets.iter().any(|target| target == only) {
-            bail!("there is no target {only}; there are {}", targets.join(", "));
+            bail!("unknown target {only}; the targets are {}", targets.join(", "));
         }
         targets.retain(|target| target == only);
     }
@@ -70,7 +70,7 @@ fn guided(shell: &Shell, targets: &[String], seconds: f64) -> anyhow::Result<()>
     let work = project_root().join(WORK);
     let [built, found, crashes] = ["build", "corpus", "artifacts"].map(|name| work.join(name));
     shell.create_dir(&crashes)?;
-    // In this order, so that what was built for one target serves the next.
+    // One after the other, so targets share what was built.
     for target in targets {
         cmd!(shell, "rustup run nightly cargo fuzz build --target-dir {built} {target}").run()?;
     }
@@ -80,7 +80,7 @@ fn guided(shell: &Shell, targets: &[String], seconds: f64) -> anyhow::Result<()>
         format!("-timeout={INPUT_SECONDS_MAX}"),
     ];
     for target in targets {
-        // The first directory takes what is found; the committed files are only read.
+        // New inputs go to the first directory; the committed ones are only read.
         let own = found.join(target);
         shell.create_dir(&own)?;
         let limits = &limits;
@@ -90,7 +90,7 @@ fn guided(shell: &Shell, targets: &[String], seconds: f64) -> anyhow::Result<()>
             "rustup run nightly cargo fuzz run --target-dir {built} {target} {own} fuzz/corpus/{target} -- {limits...} {prefix} -verbosity=0 -print_final_stats=1"
         );
         let failed = format!(
-            "target {target} failed; the input is in {WORK}/artifacts: mend it, then put the input into fuzz/corpus/{target}"
+            "target {target} failed on an input in {WORK}/artifacts; fix the bug, then move the input to fuzz/corpus/{target}"
         );
         run.run().context(failed)?;
     }
@@ -110,13 +110,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_one_of_those_that_there_are() {
+    fn an_unknown_target_is_refused() {
         let shell = Shell::new().unwrap();
         shell.change_dir(project_root());
         assert!(targets(&shell, None).unwrap().contains(&"cursor".to_owned()));
         assert_eq!(targets(&shell, Some("cursor")).unwrap(), ["cursor"]);
-        assert!(
-            targets(&shell, Some("cursors")).unwrap_err().to_string().contains("there is no target cursors")
-        );
+        assert!(targets(&shell, Some("cursors")).unwrap_err().to_string().contains("unknown target cursors"));
     }
 }

@@ -1,8 +1,8 @@
 //! The development tasks: `cargo xtask ci`, `bench`, `fuzz`, `openapi`, `schemathesis`, `soak` and
 //! `tidy`.
 //!
-//! It calls the tools that a developer would call by hand, and reads the project. It changes no
-//! file of it, but for the documents that `bench`, `soak` and `openapi` write.
+//! It calls the tools that a developer would call by hand. It changes no file of the project except
+//! the documents that `bench`, `soak` and `openapi` write.
 
 mod bench;
 mod ci;
@@ -17,24 +17,23 @@ use std::{path::Path, process::ExitCode};
 
 use clap::Parser;
 
-/// What to do; each task is a `run` on its own flags.
+/// Each task is a `run` with its own flags.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of the relay.")]
 enum Task {
-    /// Everything that a change must pass: format, tidy, clippy, feature sets, tests,
-    /// documentation, requests made from the contract.
+    /// Run every check: format, tidy, clippy, cargo-deny, tests, documentation, schemathesis.
     Ci(ci::Flags),
-    /// The benchmark of the whole system, or the criterion benchmarks.
+    /// Run the system benchmark, or the criterion benchmarks.
     Bench(bench::Flags),
-    /// Bytes that nobody meant, for every decoder and for the store.
+    /// Feed arbitrary bytes to every decoder and to the store.
     Fuzz(fuzz::Flags),
-    /// Writes docs/openapi.json anew.
+    /// Write docs/openapi.json from the types of the API.
     Openapi,
-    /// Requests made from docs/openapi.json, for a running relay.
+    /// Test a relay with requests generated from docs/openapi.json.
     Schemathesis(schemathesis::Flags),
-    /// A steady load for a long time.
+    /// Run a relay under steady load for a long time.
     Soak(soak::Flags),
-    /// The rules of the house that no other tool checks.
+    /// Check the project's own rules.
     Tidy,
 }
 

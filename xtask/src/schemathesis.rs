@@ -1,7 +1,6 @@
-//! Runs [schemathesis](https://schemathesis.readthedocs.io) over a relay: requests made from its
-//! own OpenAPI document, whose answers are never a 5xx and always as the document says. It is
-//! fetched from PyPI into an environment below `target`; where that cannot be, this says so and
-//! does nothing.
+//! Runs [schemathesis](https://schemathesis.readthedocs.io) against a relay. It generates requests
+//! from the OpenAPI document, and checks that no response is a 5xx and each matches the document.
+//! It is installed from PyPI into an environment below `target`; where that fails, it is skipped.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -16,42 +15,40 @@ use xshell::{Shell, cmd};
 
 use crate::project_root;
 
-/// What is installed. Another version finds other things, so it changes by hand.
+/// The pinned version: another one finds other things.
 const PACKAGE: &str = "schemathesis==4.32.5";
 
-/// The environment, below the project.
+/// The Python environment, below the project.
 const ENVIRONMENT: &str = "target/schemathesis";
 
-/// How much is tried, and from where.
+/// How much to test, and with which seed.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// Where randomness begins.
+    /// Seed of the generator.
     #[arg(long, default_value_t = 1)]
     seed: u32,
-    /// Requests for each operation in each phase, at most.
+    /// Maximum requests for each operation in each phase.
     #[arg(long, default_value_t = 200)]
     examples: u32,
-    /// Seconds, at most.
+    /// Maximum duration in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
 }
 
-/// The relay under test. It ends with this.
+/// The relay under test. Dropping this kills it.
 struct Relay {
     process: Child,
     base_url: String,
 }
 
 /// # Errors
-/// If an answer is not as the document says, or the relay does not start.
+/// If a response does not match the document, or the relay does not start.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(project_root());
     let environment = project_root().join(ENVIRONMENT);
     let Some(program) = install(&shell, &environment) else {
-        println!(
-            "skipped: {PACKAGE} is not there and cannot be fetched (it needs python3 with venv, and PyPI)"
-        );
+        println!("skipped: {PACKAGE} cannot be installed (it needs python3 with venv, and PyPI)");
         return Ok(());
     };
     cmd!(shell, "cargo build --package relay-bin").run()?;
@@ -63,7 +60,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         [flags.seed, flags.examples, flags.seconds].map(|number| number.to_string());
     println!("seed {seed}");
     let settings = project_root().join("xtask/schemathesis.toml");
-    // It leaves what it remembers where it runs.
+    // It leaves its state in the current directory.
     shell.change_dir(&environment);
     cmd!(
         shell,
@@ -74,11 +71,11 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program, if it is there or can be had.
+/// The program, if it is or can be installed.
 fn install(shell: &Shell, environment: &Path) -> Option<PathBuf> {
     let program = environment.join("bin/schemathesis");
     let pip = environment.join("bin/pip");
-    // Asks nobody if it is there already.
+    // Needs no network if it is already installed.
     let installed =
         || cmd!(shell, "{pip} install --quiet --disable-pip-version-check {PACKAGE}").quiet().run().is_ok();
     if !pip.exists() {
@@ -88,7 +85,7 @@ fn install(shell: &Shell, environment: &Path) -> Option<PathBuf> {
 }
 
 impl Relay {
-    /// On a port of the system's choice, with a store of its own and without rate limits.
+    /// On a free port, with its own store and without rate limits.
     fn start(store: &Path) -> anyhow::Result<Self> {
         let target = MetadataCommand::new().current_dir(project_root()).no_deps().exec()?.target_directory;
         let program = target.join("debug/relay-bin");
@@ -101,12 +98,12 @@ impl Relay {
             .spawn()
             .with_context(|| format!("{program} does not start"))?;
         let mut line = String::new();
-        let stdout = process.stdout.take().context("the output of the relay is lost")?;
+        let stdout = process.stdout.take().context("no output of the relay")?;
         BufReader::new(stdout).read_line(&mut line)?;
         let base_url = line.trim_end().strip_prefix("listening on ").unwrap_or_default().to_owned();
         let relay = Self { process, base_url };
         if relay.base_url.is_empty() {
-            bail!("the relay does not say where it listens: {line:?}");
+            bail!("the relay did not print its address: {line:?}");
         }
         Ok(relay)
     }
@@ -114,7 +111,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         drop(self.process.kill());
         drop(self.process.wait());
     }

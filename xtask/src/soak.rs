@@ -1,5 +1,5 @@
-//! Runs the relay under a steady load for a long time. It measures nothing itself: relay-bench
-//! does, and fails when something did not stay as it was.
+//! Runs the relay under steady load for a long time. relay-bench measures it, and fails when
+//! memory, files or latencies grow.
 
 use clap::Args;
 use xshell::Shell;
@@ -9,27 +9,26 @@ use crate::{
     project_root,
 };
 
-/// How long, and where the plot goes.
+/// Duration and output.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
     /// Minutes under load.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
-    /// Also kill the relay about so often, in seconds, make it fail in other ways, and audit
-    /// everything that it has answered.
+    /// Also kill the relay about this often, inject other faults, and audit every response.
     #[arg(long, value_name = "SECONDS")]
     kill_every: Option<f64>,
-    /// Repeats the plan of a run with kills.
+    /// Repeat the plan of an earlier run with kills.
     #[arg(long, requires = "kill_every")]
     seed: Option<u64>,
-    /// The plot of what was seen.
+    /// The plot of the measurements.
     #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
     svg: String,
 }
 
 /// # Errors
-/// If it does not build, a request fails, memory, files or latencies grew, or an answer was not
-/// kept.
+/// If it does not build, a request fails, memory, files or latencies grow, or a promise was
+/// broken.
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(project_root());
@@ -37,7 +36,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
 }
 
 impl Flags {
-    /// What relay-bench is told.
+    /// The arguments of relay-bench.
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             "soak".to_owned(),

@@ -1,6 +1,6 @@
 //! Runs cargo commands one after another, times each, and stops at the first that fails.
 //!
-//! A step is plain data, so that what is printed for repeating it is what was run.
+//! A step is plain data, so the printed command is exactly what was run.
 
 use std::{
     fmt,
@@ -13,11 +13,11 @@ use xshell::{Shell, cmd};
 /// One call of cargo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// The headline: a word or two.
+    /// A word or two.
     pub(crate) name: &'static str,
     /// Variables that are set for this step alone.
     pub(crate) env: &'static [(&'static str, &'static str)],
-    /// What follows `cargo`; parted at blanks, so no argument may hold one.
+    /// The arguments of cargo, separated by spaces.
     pub(crate) args: &'static str,
 }
 
@@ -38,7 +38,7 @@ impl Step {
     }
 }
 
-/// Runs the steps in order, and prints how long each took, also when one fails.
+/// Runs the steps in order, and prints the duration of each, also after a failure.
 ///
 /// # Errors
 /// The first step that fails, with the command that repeats it. Later steps are not run.
@@ -51,7 +51,7 @@ pub(crate) fn run_all(shell: &Shell, steps: &[Step]) -> anyhow::Result<()> {
         println!("== {}: {}", step.name, seconds(elapsed));
         times.push((step.name, elapsed));
         if result.is_err() {
-            // The command itself has said why.
+            // The command has printed the reason.
             outcome = Err(anyhow!("{} failed; repeat it with\n    {step}", step.name));
             break;
         }

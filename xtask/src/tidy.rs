@@ -1,21 +1,19 @@
-//! The rules of the house that no compiler holds: who may know whom, how a file opens, what the
-//! documents name.
+//! The project's own rules, which no other tool checks: dependencies between crates, layers inside
+//! them, and the form of sources and documents.
 //!
-//! It only reads. All findings are printed at once, each with the place and what to do about it.
-//! The test below runs the same rules over this repository, so `cargo test` holds them too.
+//! It only reads. It prints all findings at once, each with its location and a remedy. The test
+//! below applies the rules to this repository, so `cargo test` checks them too.
 
 mod circles;
 mod documents;
 mod edges;
 mod files;
 mod layers;
-mod manifests;
 mod modules;
 mod sources;
 mod texts;
 mod trees;
 mod workspace;
-mod wrappers;
 
 #[cfg(test)]
 mod fixture;
@@ -27,7 +25,7 @@ use anyhow::bail;
 use crate::project_root;
 use workspace::Workspace;
 
-/// One breach of a rule. Sorts by place.
+/// One violation of a rule. Sorts by location.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
     /// Relative to the root of the project.
@@ -66,8 +64,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 fn findings(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let files = files::read(root)?;
     let workspace = Workspace::read(root)?;
-    let mut findings = edges::check(&workspace, edges::ROOMS);
-    findings.extend(wrappers::check(&workspace, &files)?);
+    let mut findings = edges::check(&workspace, edges::EDGES);
     findings.extend(trees::check(&workspace, trees::TREES)?);
     for manifest in files.iter().filter(|file| file.path.ends_with("Cargo.toml")) {
         let (graph, unread) = modules::graph(&files, &format!("{}src/", manifest.directory()));
@@ -76,7 +73,6 @@ fn findings(root: &Path) -> anyhow::Result<Vec<Finding>> {
         findings.extend(layers::check(manifest, &graph)?);
     }
     findings.extend(sources::check(&files));
-    findings.extend(manifests::check(&workspace)?);
     findings.extend(documents::check(root, &files, &workspace.member_names()));
     findings.extend(texts::check(&files));
     findings.sort();

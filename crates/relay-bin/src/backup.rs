@@ -1,5 +1,5 @@
-//! A backup and, if it is wanted, the key file beside it. Whoever has the store writes it with
-//! this: the relay that serves, or the command. It takes no snapshot and asks nobody.
+//! Writes a backup, and optionally a copy of the key file. A running relay and the command both
+//! use this.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -15,29 +15,26 @@ pub(crate) enum BackupError {
     Copy(#[from] CopyError),
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    #[error("key file {}: is not there; a relay makes it at its first start", path.display())]
+    #[error("key file {}: does not exist; a relay creates it at its first start", path.display())]
     NoKey { path: PathBuf },
 }
 
-/// Writes a snapshot into a directory, and then a copy of the key file at `key_path`, if there is
-/// to be one.
+/// Writes a snapshot into a directory, and then a copy of the key file at `key_path`, if given.
 ///
 /// # Errors
-/// [`BackupError`], in words for the operator. Without the key nothing is written.
+/// [`BackupError`]. If the key file is unusable, nothing is written.
 pub(crate) fn write(
     snapshot: Snapshot,
     directory: &Path,
     key_path: Option<&Path>,
     mut watch: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Copied, BackupError> {
+    let read_key =
+        |path: &Path| RootKey::read(path)?.ok_or_else(|| BackupError::NoKey { path: path.to_owned() });
     let key = key_path.map(read_key).transpose()?;
     let copied = snapshot.write(directory, &mut watch)?;
     if let Some(key) = key {
         key.write_new(&directory.join(key_file::FILE_NAME))?;
     }
     Ok(copied)
-}
-
-fn read_key(path: &Path) -> Result<RootKey, BackupError> {
-    RootKey::read(path)?.ok_or_else(|| BackupError::NoKey { path: path.to_owned() })
 }

@@ -1,4 +1,4 @@
-//! The command line: what may be typed, and what it means. Runs nothing and reads no file.
+//! The syntax of the command line.
 
 use std::path::PathBuf;
 
@@ -9,41 +9,42 @@ pub use crate::commands::StoreCommand;
 use crate::config::{Overrides, Sources};
 
 const AFTER_HELP: &str = "\
-Settings come from the built-in defaults, then the configuration file, then environment variables such as
-RELAY__RELAY__MAX_MESSAGE_BYTES, then the options above; the later wins. To see what is in force:
+Settings come from the built-in defaults, the configuration file, environment variables such as
+RELAY__RELAY__MAX_MESSAGE_BYTES, and the options above; later ones override earlier ones. To see the result:
 
   relay-bin check-config --config relay.toml
 
 Exit codes:
-  0   stopped as asked, or what was asked for is done and all is well
-  1   could not start: the port is taken, the store is locked or unreadable; or a command failed or found something
-  2   the command line was not understood
-  70  a thread of the store has died; nothing that was answered is lost, and a new start goes on
+  0   the relay stopped as requested, or the command succeeded
+  1   the relay could not start (the port is in use, the store is locked or unreadable), or a command failed
+      or found problems
+  2   the command line is invalid
+  70  a storage thread crashed; acknowledged data is safe; restart the relay
   78  the configuration has mistakes; all of them are listed";
 
 /// Keeps encrypted messages until their recipients fetch them.
 ///
-/// Without a command, the relay is started. Without options, it listens on 127.0.0.1:7000 and keeps
+/// Without a command, the relay starts. Without options, it listens on 127.0.0.1:7000 and stores
 /// its messages in ./relay_db.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "relay-bin", version, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do; none means [`Command::Serve`].
+    /// The command; `None` means [`Command::Serve`].
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Options, given before or after the command.
+    /// Options, before or after the command.
     #[command(flatten)]
     pub options: Options,
 }
 
-/// What the program can do.
+/// The commands of the program.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Start the relay (what happens without a command)
+    /// Start the relay (the default)
     Serve,
-    /// Check the configuration, print what would be in force, and stop
+    /// Check the configuration and print the resulting settings
     CheckConfig,
-    /// What is done to a store by hand.
+    /// Commands on a store.
     #[cfg(feature = "redb")]
     #[command(flatten)]
     Store(StoreCommand),
@@ -52,34 +53,34 @@ pub enum Command {
 /// Options of every command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Options {
-    /// Configuration file (TOML); without it, the defaults
+    /// Configuration file (TOML); without it, the defaults apply
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to listen, such as 0.0.0.0:7000 (instead of the key `address`)
+    /// Address to listen on, such as 0.0.0.0:7000 (overrides the key `address`)
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub address: Option<String>,
-    /// Directory of the message store (instead of the key `storage.path`)
+    /// Directory of the message store (overrides the key `storage.path`)
     #[arg(long, global = true, value_name = "DIR")]
     pub storage_path: Option<PathBuf>,
-    /// How to write the log: auto is text on a terminal and JSON elsewhere
+    /// Format of the log: auto is text on a terminal and JSON elsewhere
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     #[default]
     Auto,
-    /// Lines for people.
+    /// Human-readable lines.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Cli {
-    /// The command that was given, or the one that is meant without.
+    /// The given command, or the default.
     #[must_use]
     pub fn command_or_serve(&self) -> Command {
         self.command.clone().unwrap_or(Command::Serve)
@@ -87,7 +88,7 @@ impl Cli {
 }
 
 impl Options {
-    /// Where the configuration is to be read, with the environment as `main` found it.
+    /// The sources of the configuration, with the environment of the process.
     #[must_use]
     pub fn into_sources(self, env: Vec<(String, String)>) -> Sources {
         let overrides = Overrides { address: self.address, storage_path: self.storage_path };
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_before_or_after_the_command() {
+    fn options_are_accepted_before_and_after_the_command() {
         let options = Options {
             config: Some("x.toml".into()),
             address: Some("[::1]:1".to_owned()),
@@ -133,7 +134,7 @@ mod tests {
 
     #[cfg(feature = "redb")]
     #[test]
-    fn commands_on_a_store_take_what_they_need() {
+    fn commands_on_a_store_take_their_arguments() {
         let parsed = |line: &str| parse(&format!("relay-bin {line} --storage-path db")).unwrap().command;
         let (dir, file) = (PathBuf::from("d"), PathBuf::from("f"));
         for (line, command) in [
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_exits_with_2() {
+    fn an_invalid_command_line_exits_with_2() {
         for line in
             ["relay-bin --port 1", "relay-bin run", "relay-bin --config", "relay-bin --log-format xml"]
         {
@@ -165,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn help_tells_the_exit_codes() {
+    fn help_lists_the_exit_codes() {
         Cli::command().debug_assert();
         for line in ["relay-bin --help", "relay-bin -h"] {
             let error = parse(line).unwrap_err();
             assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
-            for code in ["70  a thread of the store has died", "78  the configuration has mistakes"] {
+            for code in ["70  a storage thread crashed", "78  the configuration has mistakes"] {
                 assert!(error.to_string().contains(code), "{error}");
             }
         }

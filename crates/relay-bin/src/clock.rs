@@ -1,33 +1,32 @@
-//! The machine's clocks. The one place where this workspace asks what time it is, and how much has
-//! passed. It changes no time, and waits for none.
+//! The machine's clocks. No other file of this workspace reads a clock.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relay_core::{Clock, Timestamp};
 
-/// The time of day may differ from the time that has passed by this much from one look to the next.
-/// Who keeps clocks right moves them by less.
+/// The largest difference between the time of day and the elapsed time, from one reading to the
+/// next, that is not a jump. Time synchronization makes smaller steps.
 const JUMP: Duration = Duration::from_secs(60);
 
-/// The machine's clock. It may be set, or wrong; the stores see to it that this does no harm.
+/// The machine's clock. It may jump or be wrong; stores handle that.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// The same, and the operator hears of it when it jumps.
+/// The machine's clock, with a log line when it jumps.
 #[derive(Debug, Default)]
 pub(crate) struct WatchedClock {
-    before: Mutex<Option<Reading>>,
+    last: Mutex<Option<Reading>>,
 }
 
-/// Both clocks at once.
+/// Both clocks at the same moment.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     time: Timestamp,
     elapsed_ms: u64,
 }
 
-/// By how much the time of day has moved beside the time that has passed.
+/// The difference between the time of day and the elapsed time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Jump {
     Forward(Duration),
@@ -36,7 +35,7 @@ enum Jump {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is handed")]
+        #[expect(clippy::disallowed_methods, reason = "all other code gets this clock")]
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_ms(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
@@ -46,7 +45,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Since the machine was started. It counts the time that the machine slept.
+/// The time since the machine started, including the time that it slept.
 #[cfg(target_os = "linux")]
 fn elapsed_ms() -> u64 {
     let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -54,14 +53,14 @@ fn elapsed_ms() -> u64 {
     u64::try_from(ms).unwrap_or_default()
 }
 
-/// Since it was first asked for. Whether it counts the time that the machine slept is the system's
-/// affair.
+/// The time since the first call. The system decides whether it includes the time that the machine
+/// slept.
 #[cfg(not(target_os = "linux"))]
 fn elapsed_ms() -> u64 {
     use std::sync::OnceLock;
     use std::time::Instant;
     static BEGIN: OnceLock<Instant> = OnceLock::new();
-    #[expect(clippy::disallowed_methods, reason = "the time of day is held against it")]
+    #[expect(clippy::disallowed_methods, reason = "all other code gets this clock")]
     let now = Instant::now();
     let passed = now.saturating_duration_since(*BEGIN.get_or_init(|| now));
     u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
@@ -69,10 +68,10 @@ fn elapsed_ms() -> u64 {
 
 impl Clock for WatchedClock {
     fn now(&self) -> Timestamp {
-        // Who comes while another one looks is told the time and nothing else.
-        let Ok(mut before) = self.before.try_lock() else { return SystemClock.now() };
+        // If another thread checks for a jump, this one need not.
+        let Ok(mut last) = self.last.try_lock() else { return SystemClock.now() };
         let reading = Reading::take();
-        if let Some(jump) = before.replace(reading).and_then(|before| reading.jump_since(before)) {
+        if let Some(jump) = last.replace(reading).and_then(|last| reading.jump_since(last)) {
             jump.log();
         }
         reading.time
@@ -88,8 +87,8 @@ impl Reading {
         Self { time: SystemClock.now(), elapsed_ms: elapsed_ms() }
     }
 
-    fn jump_since(&self, before: Self) -> Option<Jump> {
-        let expected = before.time.plus_ms(self.elapsed_ms.saturating_sub(before.elapsed_ms));
+    fn jump_since(&self, last: Self) -> Option<Jump> {
+        let expected = last.time.plus_ms(self.elapsed_ms.saturating_sub(last.elapsed_ms));
         let by = Duration::from_millis(self.time.as_ms().abs_diff(expected.as_ms()));
         let jump = if self.time > expected { Jump::Forward(by) } else { Jump::Back(by) };
         (by > JUMP).then_some(jump)
@@ -101,11 +100,11 @@ impl Jump {
         match self {
             Self::Forward(by) => tracing::warn!(
                 seconds = by.as_secs(),
-                "the clock went forward: up to an hour the store follows it, and beyond that goes on with the time that passes"
+                "the clock went forward: the store follows up to an hour, and otherwise continues with elapsed time"
             ),
             Self::Back(by) => tracing::warn!(
                 seconds = by.as_secs(),
-                "the clock was set back: up to an hour the store waits until it has caught up, and beyond that goes on with the time that passes"
+                "the clock was set back: the store waits up to an hour for it, and otherwise continues with elapsed time"
             ),
         }
     }
@@ -117,17 +116,17 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// What is told when the time of day moves from one hour after the epoch to `time`, while
-    /// `passed` goes by.
+    /// The jump when the time of day moves from one hour after the epoch to `time`, within
+    /// `passed`.
     fn jump(time: Duration, passed: Duration) -> Option<Jump> {
-        let before = Reading { time: Timestamp::from_ms(3_600_000), ..Reading::take() };
+        let last = Reading { time: Timestamp::from_ms(3_600_000), ..Reading::take() };
         let time = Timestamp::from_ms(u64::try_from(time.as_millis()).unwrap());
-        let elapsed_ms = before.elapsed_ms + u64::try_from(passed.as_millis()).unwrap();
-        Reading { time, elapsed_ms }.jump_since(before)
+        let elapsed_ms = last.elapsed_ms + u64::try_from(passed.as_millis()).unwrap();
+        Reading { time, elapsed_ms }.jump_since(last)
     }
 
     #[test]
-    fn a_clock_that_goes_as_time_does_has_not_jumped() {
+    fn up_to_a_minute_is_no_jump() {
         for passed in [Duration::ZERO, Duration::from_millis(1), JUMP, 100 * HOUR] {
             assert_eq!(jump(HOUR + passed, passed), None);
             assert_eq!(jump(HOUR + passed + JUMP, passed), None);
@@ -147,22 +146,22 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_passes_goes_on() {
-        let before = SystemClock.elapsed_ms();
+    fn elapsed_time_grows() {
+        let begin = SystemClock.elapsed_ms();
         std::thread::sleep(Duration::from_millis(5));
-        assert!(SystemClock.elapsed_ms() >= before + 4);
+        assert!(SystemClock.elapsed_ms() >= begin + 4);
     }
 
     #[test]
-    fn a_jump_is_told_once() {
+    fn a_jump_is_logged_once() {
         let clock = WatchedClock::default();
         clock.now();
-        let mut before = clock.before.lock().unwrap();
-        let real = before.unwrap();
-        *before = Some(Reading { time: Timestamp::from_ms(0), ..real });
-        drop(before);
+        let mut last = clock.last.lock().unwrap();
+        let real = last.unwrap();
+        *last = Some(Reading { time: Timestamp::from_ms(0), ..real });
+        drop(last);
         assert!(clock.now() >= real.time);
-        let after = clock.before.lock().unwrap().unwrap();
-        assert_eq!(Reading::take().jump_since(after), None, "what it has seen is where it goes on from");
+        let after = clock.last.lock().unwrap().unwrap();
+        assert_eq!(Reading::take().jump_since(after), None, "the clock compares with its last reading");
     }
 }

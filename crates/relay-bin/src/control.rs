@@ -1,18 +1,18 @@
-//! Where a running relay is asked for a backup: a socket in its storage directory. Who may use that
-//! directory may ask; nobody else reaches the socket. It answers one at a time, and gives out
-//! nothing of what the store holds: the relay writes the backup itself.
+//! The control socket in the storage directory, which takes requests for backups while the relay
+//! runs. Only users with access to that directory reach the socket. It serves one request at a
+//! time. The relay writes the backup itself, so the socket never sends stored data.
 //!
-//! A request is the line `backup 1`, or `backup 1 with key` for one that has a copy of the key
-//! file, and then the bytes of the absolute path of a directory, up to the end. The answer is
-//! lines: `progress DONE TOTAL`, again and again, and at last `done FILES BYTES` or `error TEXT`.
-//! Who goes away stops the backup.
+//! A request is the line `backup 1`, or `backup 1 with key` to also copy the key file, followed by
+//! the bytes of the absolute path of a directory. The response is lines: `progress DONE TOTAL`
+//! repeatedly, and finally `done FILES BYTES` or `error TEXT`. A client that disconnects stops the
+//! backup.
 
 use std::future::{Future, pending};
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream as Blocking;
+use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,22 +24,22 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::backup::{self, BackupError};
 
-/// The socket in the storage directory.
+/// The file name of the socket in the storage directory.
 pub(crate) const SOCKET: &str = "control.sock";
 
-/// What a request for a backup begins with.
+/// The first line of a request for a backup.
 pub(crate) const BACKUP: &[u8] = b"backup 1\n";
 
-/// What a request for a backup begins with that has the key file too.
+/// The first line of a request for a backup with the key file.
 pub(crate) const BACKUP_WITH_KEY: &[u8] = b"backup 1 with key\n";
 
 /// The longest request.
 const REQUEST_BYTES: u64 = 8 * 1024;
 
-/// How long a request may take to arrive, and an answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time that reading a request or writing a response may take.
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The socket, which goes with it.
+/// The socket. Dropping this removes it.
 struct Socket {
     listener: UnixListener,
     path: PathBuf,
@@ -49,11 +49,11 @@ struct Socket {
     owner: u32,
 }
 
-/// Stops a backup when nobody waits for it any more.
+/// Stops a backup when it is dropped.
 struct StopOnDrop(Arc<AtomicBool>);
 
-/// Listens in `storage`, whose lock this process holds, until it is dropped; never resolves. Where
-/// it cannot, the relay serves all the same.
+/// Listens in `storage`, whose lock this process holds. The future never resolves. If listening
+/// fails, the relay still serves clients.
 pub(crate) fn listen(
     storage: &Path,
     key_path: PathBuf,
@@ -74,7 +74,7 @@ pub(crate) fn listen(
 
 impl Socket {
     fn bind(path: PathBuf, key_path: PathBuf) -> io::Result<Self> {
-        // That of a process that was killed. No other one uses the directory.
+        // A killed process leaves its socket behind. No other process uses the directory.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -89,44 +89,43 @@ impl Socket {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    if let Err(error) = self.answer(stream, snapshots).await {
+                    if let Err(error) = self.handle(stream, snapshots).await {
                         tracing::warn!(%error, "backup request failed");
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "control socket: accept failed");
-                    tokio::time::sleep(PATIENCE).await;
+                    tokio::time::sleep(IO_TIMEOUT).await;
                 }
             }
         }
     }
 
-    async fn answer(&self, mut stream: UnixStream, snapshots: &Snapshots) -> io::Result<()> {
-        // The directory may have been there before, with another mode than the one that it is made
-        // with.
-        let asking = stream.peer_cred()?.uid();
-        if asking != self.owner && asking != 0 {
+    async fn handle(&self, mut stream: UnixStream, snapshots: &Snapshots) -> io::Result<()> {
+        // An existing directory may have a weaker mode than the one that the relay creates.
+        let peer = stream.peer_cred()?.uid();
+        if peer != self.owner && peer != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let mut request = Vec::new();
         let mut limited = (&mut stream).take(REQUEST_BYTES);
         let reading = limited.read_to_end(&mut request);
-        tokio::time::timeout(PATIENCE, reading).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let Some((directory, with_key)) = understand(&request) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the request is not understood"));
+        tokio::time::timeout(IO_TIMEOUT, reading).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let Some((directory, with_key)) = parse_request(&request) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "invalid request"));
         };
         let key_path = with_key.then(|| self.key_path.clone());
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let taken = snapshots.take().await;
+        stream.set_write_timeout(Some(IO_TIMEOUT))?;
+        let snapshot = snapshots.take().await;
         let stop = StopOnDrop(Arc::default());
         let stopped = Arc::clone(&stop.0);
-        let written = tokio::task::spawn_blocking(move || match taken {
-            Ok(snapshot) => write(snapshot, &directory, key_path.as_deref(), &stream, &stopped),
-            Err(error) => say(&stream, &format!("error {error}\n")),
+        let backup = tokio::task::spawn_blocking(move || match snapshot {
+            Ok(snapshot) => write_backup(snapshot, &directory, key_path.as_deref(), &stream, &stopped),
+            Err(error) => send(&stream, &format!("error {error}\n")),
         });
-        written.await.map_err(io::Error::other)?
+        backup.await.map_err(io::Error::other)?
     }
 }
 
@@ -142,25 +141,25 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// The directory that a request names, and whether the key file is wanted there.
-fn understand(request: &[u8]) -> Option<(PathBuf, bool)> {
+/// The directory of a request, and whether the backup includes the key file.
+fn parse_request(request: &[u8]) -> Option<(PathBuf, bool)> {
     let with_key = request.starts_with(BACKUP_WITH_KEY);
     let path = request.strip_prefix(if with_key { BACKUP_WITH_KEY } else { BACKUP })?;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
     path.is_absolute().then_some((path, with_key))
 }
 
-fn write(
+fn write_backup(
     snapshot: Snapshot,
     directory: &Path,
     key_path: Option<&Path>,
-    stream: &Blocking,
+    stream: &BlockingStream,
     stopped: &AtomicBool,
 ) -> io::Result<()> {
     tracing::info!("backup started");
     let watch = |progress: Progress| {
         let line = format!("progress {} {}\n", progress.done_bytes, progress.total_bytes);
-        if stopped.load(Ordering::Relaxed) || say(stream, &line).is_err() {
+        if stopped.load(Ordering::Relaxed) || send(stream, &line).is_err() {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
@@ -168,19 +167,19 @@ fn write(
     match backup::write(snapshot, directory, key_path, watch) {
         Ok(copied) => {
             tracing::info!(files = copied.files, bytes = copied.bytes, "backup complete");
-            say(stream, &format!("done {} {}\n", copied.files, copied.bytes))
+            send(stream, &format!("done {} {}\n", copied.files, copied.bytes))
         }
         Err(error) => {
             tracing::warn!(%error, "backup failed");
             match error {
-                // There is nobody to tell.
+                // The client has disconnected.
                 BackupError::Copy(CopyError::Stopped) => Ok(()),
-                error => say(stream, &format!("error {error}\n")),
+                error => send(stream, &format!("error {error}\n")),
             }
         }
     }
 }
 
-fn say(mut stream: &Blocking, line: &str) -> io::Result<()> {
+fn send(mut stream: &BlockingStream, line: &str) -> io::Result<()> {
     stream.write_all(line.as_bytes())
 }

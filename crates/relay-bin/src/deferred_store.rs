@@ -1,7 +1,6 @@
-//! A relay whose store is still being opened. The port serves from the first moment, so that a
-//! client that gives a restart a quarter of a second finds somebody. A request that needs the store
-//! waits for it for a while, before its body is read, and is then told to come again. It decides
-//! nothing about queues, and never waits once the store was there.
+//! A relay whose store may not be open yet, so that the port serves from the start. Even a client
+//! that retries only for a quarter of a second gets an answer. A request waits for the store before
+//! the server reads its body, and fails with [`Error::NotReady`] if that takes too long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,67 +10,64 @@ use relay_http::Unready;
 use tokio::sync::{Semaphore, SetOnce, mpsc};
 use tokio::time::{sleep, timeout};
 
-/// When to come again. Most stores are open before that.
+/// Most stores open in less time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const NOT_READY: Error = Error::NotReady { retry_after: RETRY_AFTER };
 
-/// How long the end waits for the last holder of the store, which is a thread on its way out.
+/// How long the end waits until the store is released. Only a thread that ends can still hold it.
 pub(crate) const STORE_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most requests that wait for the store at once; further ones are told to come again. Each
-/// keeps some kilobytes.
+/// The most requests that wait for the store at once; further ones fail. Each takes some kilobytes.
 const WAITING_MAX: usize = 4096;
 
-/// A store that is there, or will be, and that tells when its last holder has let go of it and it
-/// is closed.
+/// A store that is open, or will be.
 pub(crate) struct DeferredStore<R> {
     store: SetOnce<R>,
-    progress: Progress,
+    replay_percent: ReplayPercent,
     /// How long a request waits for the store.
     start_wait: Duration,
     waiting: Semaphore,
-    /// Set when the relay ends, whether the store is there or not.
+    /// Set when the relay ends, whether the store is open or not.
     ending: SetOnce<()>,
     /// Dropped after the store, since fields are dropped in order.
-    _held: mpsc::Sender<()>,
+    _release: mpsc::Sender<()>,
 }
 
-/// Waits for the end of a [`DeferredStore`].
+/// Waits until a [`DeferredStore`] is dropped, and its store closed.
 pub(crate) struct Release(mpsc::Receiver<()>);
 
-/// How far the store has come, in percent; `None` as long as it has not begun to replay, or knows
-/// nothing of that.
-pub(crate) type Progress = Box<dyn Fn() -> Option<u8> + Send + Sync>;
+/// The progress of the replay, in percent; `None` before it begins, or if it is unknown.
+pub(crate) type ReplayPercent = Box<dyn Fn() -> Option<u8> + Send + Sync>;
 
 impl<R: Relay> DeferredStore<R> {
-    /// Lets requests wait for the store up to `start_wait`.
-    pub(crate) fn track(progress: Progress, start_wait: Duration) -> (Arc<Self>, Release) {
-        let (held, release) = mpsc::channel(1);
+    /// Requests wait for the store for at most `start_wait`.
+    pub(crate) fn track(replay_percent: ReplayPercent, start_wait: Duration) -> (Arc<Self>, Release) {
+        let (sender, receiver) = mpsc::channel(1);
         let opening = Self {
             store: SetOnce::new(),
-            progress,
+            replay_percent,
             start_wait,
             waiting: Semaphore::new(WAITING_MAX),
             ending: SetOnce::new(),
-            _held: held,
+            _release: sender,
         };
-        (Arc::new(opening), Release(release))
+        (Arc::new(opening), Release(receiver))
     }
 
-    /// Puts the store in place, once.
+    /// Sets the store, once.
     pub(crate) fn set(&self, store: R) {
-        // Only the start does, and there is one.
+        // Each relay starts once.
         drop(self.store.set(store));
     }
 
-    /// Notes that the relay ends. Who still waits for the store is answered at once.
+    /// Ends the relay: requests that wait for the store fail at once.
     pub(crate) fn end(&self) {
-        // The first time counts.
+        // A second call changes nothing.
         drop(self.ending.set(()));
     }
 
-    /// What `/ready` is to tell.
+    /// What `/ready` answers.
     pub(crate) fn readiness(&self) -> Result<(), Unready> {
         if self.ending.get().is_some() {
             return Err(Unready::Draining);
@@ -80,12 +76,13 @@ impl<R: Relay> DeferredStore<R> {
             Some(store) if store.is_full() => Err(Unready::StorageFull),
             Some(_) => Ok(()),
             None => {
-                Err((self.progress)().map_or(Unready::Starting, |percent| Unready::Replaying { percent }))
+                let percent = (self.replay_percent)();
+                Err(percent.map_or(Unready::Starting, |percent| Unready::Replaying { percent }))
             }
         }
     }
 
-    /// Resolves when the store is there.
+    /// Resolves when the store is open.
     pub(crate) async fn opened(&self) -> &R {
         self.store.wait().await
     }
@@ -124,7 +121,7 @@ impl<R: Relay> Relay for DeferredStore<R> {
         if self.store.get().is_some() {
             return Ok(());
         }
-        let _place = self.waiting.try_acquire().map_err(|_| NOT_READY)?;
+        let _permit = self.waiting.try_acquire().map_err(|_| NOT_READY)?;
         tokio::select! {
             biased;
             _ = self.store.wait() => Ok(()),
@@ -183,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_let_through_when_the_store_is_there_and_sent_away_when_the_relay_ends() {
+    fn a_waiting_request_continues_when_the_store_opens_and_fails_when_the_relay_ends() {
         runtime().block_on(async {
             let opening = opening(PATIENT);
             let mut cx = Context::from_waker(Waker::noop());
@@ -199,18 +196,18 @@ mod tests {
             opening.end();
             assert!(matches!(waiting.await, Err(Error::NotReady { .. })));
             assert_eq!(opening.readiness(), Err(Unready::Draining));
-            assert!(matches!(opening.ready().await, Err(Error::NotReady { .. })), "nor does who comes later");
+            assert!(matches!(opening.ready().await, Err(Error::NotReady { .. })), "later requests fail too");
         });
     }
 
     #[test]
-    fn without_patience_nobody_waits() {
+    fn with_a_start_wait_of_zero_no_request_waits() {
         let answered = runtime().block_on(opening(Duration::ZERO).ready());
         assert!(matches!(answered, Err(Error::NotReady { .. })));
     }
 
     #[test]
-    fn only_so_many_wait_and_who_goes_gives_the_place_back() {
+    fn the_number_of_waiting_requests_is_bounded() {
         runtime().block_on(async {
             let opening = opening(PATIENT);
             let mut cx = Context::from_waker(Waker::noop());

@@ -1,11 +1,10 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for what an operator wrote.
-//! Compiled with the feature `fuzzing` alone; nothing of it is part of a running relay, and nothing
-//! is promised to stay.
+//! Entry points for fuzzers and their tests, which treat any bytes as an operator's configuration.
+//! The feature `fuzzing` enables them; they may change at any time.
 
 use crate::config::{ConfigErrors, Loaded, RelayConfig, Sources};
 
-/// A configuration file, and behind a zero byte variables, one `NAME=value` to a line. What comes
-/// of it is a configuration that prints and reads back, or lines to read.
+/// Loads a configuration file and, after a zero byte, variables with one `NAME=value` per line.
+/// The result must be a configuration that reads back as printed, or errors with messages.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (file, variables) = text.split_once('\0').unwrap_or((text, ""));
@@ -23,11 +22,11 @@ fn check(loaded: Result<Loaded, ConfigErrors>) {
             assert_eq!(
                 again.ok().map(|loaded| loaded.config),
                 Some(config),
-                "it does not read back what it prints"
+                "the printed configuration reads back differently"
             );
         }
         Err(errors) => {
-            assert!(!errors.problems().is_empty(), "refused without a word");
+            assert!(!errors.problems().is_empty(), "refused without a reason");
             assert_eq!(errors.to_string().lines().count(), errors.problems().len());
         }
     }

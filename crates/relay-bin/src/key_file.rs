@@ -1,9 +1,9 @@
-//! The file of the relay's own secret: one root key, of which every key that the relay uses is
-//! derived by its purpose. It is made at the first start and only read from then on.
+//! The relay's key file: one root key, from which the relay derives a key for each purpose. The
+//! first start creates it; later starts only read it.
 //!
-//! It is text: the line `relay key 1` and the line `root` with 64 hexadecimal digits. It is never
-//! overwritten, never followed through a symbolic link, never used while others than its owner may
-//! read it, and nothing of what is in it ever stands in a message.
+//! The file is text: the line `relay key 1` and the line `root` with 64 hexadecimal digits. The
+//! relay never overwrites it, follows no symbolic link to it, and does not use it if other users
+//! can read it. No message contains any part of its content.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,83 +11,83 @@ use std::path::{Path, PathBuf};
 
 use relay_http::CursorKey;
 
-/// The file in the storage directory, and beside a backup.
+/// The file name in the storage directory, and in a backup.
 pub(crate) const FILE_NAME: &str = "relay.key";
 
 const HEAD: &str = "relay key 1\nroot ";
 const KEY_BYTES: usize = 32;
 const FILE_BYTES: usize = HEAD.len() + 2 * KEY_BYTES + 1;
 
-/// What keys are derived for. Another text is another key.
+/// The purpose of a derived key. A different text gives a different key.
 const CURSORS: &str = "relay key 1, cursors";
 
-/// A secret of which all other keys are derived. Without `Debug`.
+/// The secret from which all other keys are derived. It does not implement `Debug`.
 #[derive(PartialEq, Eq)]
 pub(crate) struct RootKey([u8; KEY_BYTES]);
 
-/// The key of a relay that starts, and where it has to be written once the store is open. Before
-/// that, the directory may be missing, or be no store at all and not be touched.
+/// The key of a relay that starts. A new key is written once the store is open: before that, the
+/// directory may be missing, or contain no store and must not change.
 pub(crate) struct KeyForStart {
     pub(crate) root: RootKey,
     unwritten: Option<PathBuf>,
 }
 
-/// A key file that cannot be used or made.
+/// A key file that the relay cannot use or create.
 #[derive(Debug, thiserror::Error)]
 #[error("key file {}: {fault}", path.display())]
 pub struct KeyFileError {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub fault: KeyFileFault,
 }
 
-/// Why a key file cannot be used or made.
+/// Why the relay cannot use or create a key file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileFault {
-    /// The operating system does not hand it out.
+    /// The relay cannot read the file.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// It cannot be written, or its directory cannot.
-    #[error("cannot be made: {0}")]
+    /// The relay cannot write the file or its directory.
+    #[error("cannot be created: {0}")]
     NotMade(io::Error),
     /// A symbolic link, a directory, a pipe or a device.
     #[error("is not a regular file; give the path of the file itself, without a symbolic link at its end")]
     NotAFile,
-    /// Group or others may read or change it.
-    #[error("has mode {mode:04o}, so others than its owner may use this secret; run `chmod 600` on it")]
+    /// The group or other users can read or change the file.
+    #[error("has mode {mode:04o}, so users other than its owner can use this secret; run `chmod 600` on it")]
     Exposed {
-        /// The permissions that it has.
+        /// The permissions of the file.
         mode: u32,
     },
-    /// It holds something else.
+    /// The file does not contain a key.
     #[error(
-        "does not hold a key: expected are the line `relay key 1` and the line `root` with 64 hexadecimal digits, and nothing else; \
-         put back the file as it was, or move it away, and the relay makes a new key"
+        "does not contain a key: expected the line `relay key 1` and the line `root` with 64 hexadecimal digits, and nothing else; \
+         restore the file, or move it away and the relay creates a new key"
     )]
     Malformed,
-    /// It is there, and was not before.
-    #[error("was made by somebody else in the meantime; start again to use it")]
+    /// The file did not exist when the relay started, and does now.
+    #[error("was created by another process in the meantime; start again to use it")]
     Exists,
 }
 
 impl RootKey {
-    /// A key that nobody knows, from the operating system.
+    /// A new key from the operating system.
     pub(crate) fn random() -> io::Result<Self> {
         let mut key = [0; KEY_BYTES];
         getrandom::fill(&mut key)?;
         Ok(Self(key))
     }
 
-    /// The key of the cursors.
+    /// The key that encrypts cursors.
     pub(crate) fn cursors(&self) -> CursorKey {
         CursorKey::new(&blake3::derive_key(CURSORS, &self.0))
     }
 
-    /// Reads the key of a file; none if there is no such file.
+    /// Reads the key from a file; `None` if the file does not exist.
     ///
     /// # Errors
-    /// [`KeyFileError`], in words for the operator.
+    /// [`KeyFileError`], if the file cannot be used.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, KeyFileError> {
         let failed = |fault| KeyFileError { path: path.to_owned(), fault };
         let file = match open(path) {
@@ -103,12 +103,11 @@ impl RootKey {
         parse(&text).map(Some).ok_or_else(|| failed(KeyFileFault::Malformed))
     }
 
-    /// Writes the key into a new file, durably, for its owner alone. After a crash it is there as a
-    /// whole or not at all.
+    /// Writes the key durably to a new file that only its owner can read. After a crash, the file
+    /// is complete or does not exist.
     ///
     /// # Errors
-    /// [`KeyFileError`]; [`KeyFileFault::Exists`] when a file is there already, which stays as it
-    /// is.
+    /// [`KeyFileError`]; [`KeyFileFault::Exists`] if the file exists, which does not change then.
     pub(crate) fn write_new(&self, path: &Path) -> Result<(), KeyFileError> {
         self.try_write_new(path).map_err(|error| {
             let fault = match error.kind() {
@@ -124,16 +123,16 @@ impl RootKey {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        // Two processes that come here at once do not write into the same file.
+        // Two processes never write to the same temporary file.
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         name.push(format!(".{:016x}.new", u64::from_le_bytes(random)));
-        let unfinished = directory.join(name);
-        let moved = self.write_all(&unfinished).and_then(|()| move_new(&unfinished, path));
+        let temporary = directory.join(name);
+        let moved = self.write_all(&temporary).and_then(|()| move_new(&temporary, path));
         if moved.is_err() {
-            // What went wrong before is what has to be told.
-            drop(fs::remove_file(&unfinished));
+            // The first error matters, not this one.
+            drop(fs::remove_file(&temporary));
         }
         moved?;
         sync_directory(directory)
@@ -152,10 +151,10 @@ impl RootKey {
 }
 
 impl KeyForStart {
-    /// The key of this file, or a new one if it is not there yet or there is to be none.
+    /// The key in the file, or a new key if the file does not exist or no path is given.
     ///
     /// # Errors
-    /// [`KeyFileError`] when it is there and cannot be used.
+    /// [`KeyFileError`], if the file exists and cannot be used.
     pub(crate) fn find(path: Option<PathBuf>) -> Result<Self, KeyFileError> {
         if let Some(root) = path.as_deref().map(RootKey::read).transpose()?.flatten() {
             return Ok(Self { root, unwritten: None });
@@ -169,11 +168,11 @@ impl KeyForStart {
         }
     }
 
-    /// Writes a new key to where the next start looks for it.
+    /// Writes a new key to its file, for the next start.
     ///
     /// # Errors
-    /// [`KeyFileError`].
-    pub(crate) fn keep(self) -> Result<(), KeyFileError> {
+    /// [`KeyFileError`], if the file exists now or cannot be written.
+    pub(crate) fn write_if_new(self) -> Result<(), KeyFileError> {
         let Some(path) = self.unwritten else { return Ok(()) };
         self.root.write_new(&path)?;
         tracing::info!(path = %path.display(), "created a new cursor key; older cursors are rejected");
@@ -181,13 +180,12 @@ impl KeyForStart {
     }
 }
 
-/// Gives a file its name, if nothing has that yet.
+/// Renames a file, unless the new name exists.
 fn move_new(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // Not every file system has hard links. There a file that is made in this very moment is
-        // lost.
+        // Without hard links, a file that another process creates at this moment is lost.
         Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) => fs::rename(from, to),
     }
@@ -207,33 +205,33 @@ fn parse(text: &[u8]) -> Option<RootKey> {
     Some(RootKey(key))
 }
 
-/// Opens a file that nobody but its owner may use. What is asked is asked of the open file, so that
-/// it is the one that is read.
+/// Opens a file that only its owner can use. It checks the open file, not the path, so the checked
+/// file is the one that is read.
 #[cfg(unix)]
 fn open(path: &Path) -> Result<File, KeyFileFault> {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
     use rustix::fs::OFlags;
 
-    // A pipe would wait for its other end, perhaps for ever.
+    // Without `NONBLOCK`, opening a pipe may wait forever for its other end.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(number) if number == rustix::io::Errno::LOOP.raw_os_error() => KeyFileFault::NotAFile,
         _ => KeyFileFault::Unreadable(error),
     })?;
-    let found = file.metadata().map_err(KeyFileFault::Unreadable)?;
-    if !found.is_file() {
+    let metadata = file.metadata().map_err(KeyFileFault::Unreadable)?;
+    if !metadata.is_file() {
         return Err(KeyFileFault::NotAFile);
     }
-    let mode = found.mode() & 0o7777;
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o077 == 0 { Ok(file) } else { Err(KeyFileFault::Exposed { mode }) }
 }
 
 #[cfg(not(unix))]
 fn open(path: &Path) -> Result<File, KeyFileFault> {
-    let found = path.symlink_metadata().map_err(KeyFileFault::Unreadable)?;
-    if found.is_file() {
+    let metadata = path.symlink_metadata().map_err(KeyFileFault::Unreadable)?;
+    if metadata.is_file() {
         File::open(path).map_err(KeyFileFault::Unreadable)
     } else {
         Err(KeyFileFault::NotAFile)
@@ -245,7 +243,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// A directory cannot be opened there.
+/// Other systems cannot open a directory.
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
@@ -270,9 +268,9 @@ mod tests {
         (directory, path)
     }
 
-    /// Why it cannot be read.
+    /// Why the key cannot be read.
     fn fault(path: &Path) -> String {
-        let Err(error) = RootKey::read(path) else { panic!("it was read") };
+        let Err(error) = RootKey::read(path) else { panic!("the key was read") };
         assert_eq!(error.path, path);
         error.fault.to_string()
     }
@@ -282,26 +280,26 @@ mod tests {
     }
 
     #[test]
-    fn the_text_never_changes() {
+    fn the_file_format_never_changes() {
         let (directory, path) = with(TEXT.as_bytes(), 0o600);
         assert!(RootKey::read(&path).unwrap() == Some(key()));
         let copy = directory.path().join("copy");
         key().write_new(&copy).unwrap();
         assert_eq!(fs::read_to_string(&copy).unwrap(), TEXT);
         assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(directory.path().read_dir().unwrap().count(), 2, "nothing else is left");
+        assert_eq!(directory.path().read_dir().unwrap().count(), 2, "no temporary file is left");
         assert!(RootKey::random().unwrap() != RootKey::random().unwrap());
     }
 
     #[test]
-    fn what_is_not_there_is_no_mistake() {
+    fn a_missing_file_is_no_error() {
         let directory = tempfile::tempdir().unwrap();
         assert!(RootKey::read(&directory.path().join("relay.key")).unwrap().is_none());
         assert!(RootKey::read(&directory.path().join("no/relay.key")).unwrap().is_none());
     }
 
     #[test]
-    fn what_is_there_is_never_overwritten() {
+    fn an_existing_file_is_never_overwritten() {
         let (directory, path) = with(b"something else", 0o644);
         let dangling = directory.path().join("dangling");
         symlink("elsewhere", &dangling).unwrap();
@@ -311,19 +309,19 @@ mod tests {
         }
         assert_eq!(fs::read(&path).unwrap(), b"something else");
         assert!(!directory.path().join("elsewhere").exists());
-        assert_eq!(directory.path().read_dir().unwrap().count(), 2, "nothing else is left");
+        assert_eq!(directory.path().read_dir().unwrap().count(), 2, "no temporary file is left");
         let error = key().write_new(&directory.path().join("no/relay.key")).unwrap_err();
         assert!(matches!(error.fault, KeyFileFault::NotMade(_)), "{error}");
     }
 
     #[test]
-    fn what_others_may_use_is_refused() {
+    fn a_file_that_other_users_can_access_is_refused() {
         for mode in [0o604, 0o640, 0o620, 0o602, 0o610, 0o601, 0o777] {
             let (_directory, path) = with(TEXT.as_bytes(), mode);
             assert_eq!(
                 fault(&path),
                 format!(
-                    "has mode {mode:04o}, so others than its owner may use this secret; run `chmod 600` on it"
+                    "has mode {mode:04o}, so users other than its owner can use this secret; run `chmod 600` on it"
                 )
             );
         }
@@ -332,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused() {
+    fn a_link_pipe_or_directory_is_refused() {
         let (directory, path) = with(TEXT.as_bytes(), 0o600);
         let (link, pipe) = (directory.path().join("link"), directory.path().join("pipe"));
         symlink(&path, &link).unwrap();
@@ -343,14 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_longer_or_changed_is_refused_and_not_shown() {
+    fn a_malformed_file_is_refused_and_not_shown() {
         let upper = TEXT.replace("0a0b0c", "0A0B0C");
         let (_directory, path) = with(upper.as_bytes(), 0o600);
-        assert!(RootKey::read(&path).unwrap() == Some(key()), "digits are digits");
+        assert!(RootKey::read(&path).unwrap() == Some(key()), "upper-case digits are valid");
         let cut = (0..TEXT.len()).map(|length| TEXT.as_bytes()[..length].to_vec());
-        let changed = (0..TEXT.len()).map(|place| {
+        let changed = (0..TEXT.len()).map(|offset| {
             let mut bytes = TEXT.as_bytes().to_vec();
-            bytes[place] ^= 0x80;
+            bytes[offset] ^= 0x80;
             bytes
         });
         let others = [
@@ -362,7 +360,7 @@ mod tests {
         for bytes in cut.chain(changed).chain(others.map(String::into_bytes)) {
             fs::write(&path, &bytes).unwrap();
             let fault = fault(&path);
-            assert!(fault.starts_with("does not hold a key: ") && !fault.contains("0203"), "{fault}");
+            assert!(fault.starts_with("does not contain a key: ") && !fault.contains("0203"), "{fault}");
         }
     }
 }

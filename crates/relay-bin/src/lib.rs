@@ -1,5 +1,4 @@
-//! The relay as a program, and as a server to embed. This crate wires the others together and
-//! decides nothing itself.
+//! The relay as a program, and as a server to embed. This crate only connects the other crates.
 //!
 //! ```no_run
 //! use relay_bin::config::{RelayConfig, StorageKind};
@@ -10,14 +9,14 @@
 //! let relay = relay_bin::start(config).await?;
 //! println!("pushes go to {}/push", relay.base_url);
 //!
-//! // Dropping `shutdown` lets the relay run on; sending stops it. `handle` resolves when it has ended, for whatever reason.
+//! // Sending stops the relay. `handle` resolves when the relay has ended.
 //! relay.shutdown.send(()).ok();
 //! relay.handle.await.expect("the relay's task does not panic")?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Only [`run_program`] looks at the process: its arguments, environment, signals and exit code.
+//! Only [`run_program`] accesses the process: its arguments, environment, signals and exit code.
 
 #![warn(missing_docs)]
 

@@ -1,5 +1,4 @@
-//! Where log lines go, and how they look. Lines go to standard error; standard output is for what
-//! the program was asked for.
+//! Sets up the log on standard error. Standard output is for the results of commands.
 
 use std::io::{self, IsTerminal};
 
@@ -9,67 +8,64 @@ use tracing_subscriber::filter::{Directive, LevelFilter};
 
 use crate::cli::LogFormat;
 
-/// The environment variable that chooses what is logged, such as `debug` or `relay_http=debug`.
+/// The environment variable with the log filter, such as `debug` or `relay_http=debug`.
 pub(crate) const FILTER_VARIABLE: &str = "RUST_LOG";
 
-/// What is logged when nobody chooses. The framework's own life cycle says nothing that the relay
-/// does not say better.
+/// The default filter. The relay logs its life cycle itself, so the framework's is left out.
 const DEFAULT_FILTER: &str = "info,actix_server=warn";
 
-/// The framework takes every malformed request for an error of ours, so anybody could fill the log.
+/// The framework logs every malformed request as an error, so any client could fill the log.
 const FRAMEWORK: &str = "actix_http";
 
-/// What is told of a filter that is not understood.
-const WORDS_BYTES_MAX: usize = 200;
+/// How many bytes of invalid directives the log repeats.
+const EXCERPT_BYTES_MAX: usize = 200;
 
-/// What is to be logged.
 #[derive(Debug, PartialEq, Eq)]
 struct Filter {
-    /// In the words of [`EnvFilter`], all of which it understands.
+    /// Valid directives of [`EnvFilter`].
     directives: String,
-    /// What is not understood of what was asked for.
-    odd: Vec<String>,
+    invalid: Vec<String>,
 }
 
-/// Starts logging for the whole process, as the operator asks for by [`FILTER_VARIABLE`].
-pub(crate) fn start(format: LogFormat, asked: Option<&str>) {
-    let Filter { directives, odd } = Filter::choose(asked);
+/// Starts logging for the process, with the value of [`FILTER_VARIABLE`].
+pub(crate) fn start(format: LogFormat, filter: Option<&str>) {
+    let Filter { directives, invalid } = Filter::parse(filter);
     let terminal = io::stderr().is_terminal();
-    // Whoever read the log may be gone, and to complain about that where nobody reads would panic.
+    // If standard error is closed, reporting that there would panic.
     let builder = tracing_subscriber::fmt()
         .log_internal_errors(false)
         .with_env_filter(EnvFilter::new(directives))
         .with_writer(io::stderr)
         .with_ansi(terminal);
-    // A logger that is there already, as in a test, stays.
+    // This fails if the process has a logger already, as in a test.
     let outcome = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Auto if !terminal => builder.json().flatten_event(true).try_init(),
         LogFormat::Auto | LogFormat::Text => builder.try_init(),
     };
     drop(outcome);
-    if !odd.is_empty() {
-        let odd = excerpt(&odd.join(","), WORDS_BYTES_MAX);
-        tracing::error!(?odd, "{FILTER_VARIABLE} has parts that are not understood; the others count");
+    if !invalid.is_empty() {
+        let invalid = excerpt(&invalid.join(","), EXCERPT_BYTES_MAX);
+        tracing::error!(?invalid, "{FILTER_VARIABLE} has invalid parts, which are ignored");
     }
 }
 
 impl Filter {
-    fn choose(asked: Option<&str>) -> Self {
-        let parts = asked.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
-        let (good, odd): (Vec<&str>, Vec<&str>) = parts.partition(|part| is_understood(part));
-        let mut directives = if good.is_empty() { DEFAULT_FILTER.to_owned() } else { good.join(",") };
-        if !good.iter().any(|part| part.starts_with(FRAMEWORK)) {
+    fn parse(text: Option<&str>) -> Self {
+        let parts = text.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
+        let (valid, invalid): (Vec<&str>, Vec<&str>) = parts.partition(|part| is_valid(part));
+        let mut directives = if valid.is_empty() { DEFAULT_FILTER.to_owned() } else { valid.join(",") };
+        if !valid.iter().any(|part| part.starts_with(FRAMEWORK)) {
             directives = format!("{directives},{FRAMEWORK}=off");
         }
-        Self { directives, odd: odd.into_iter().map(str::to_owned).collect() }
+        Self { directives, invalid: invalid.into_iter().map(str::to_owned).collect() }
     }
 }
 
-/// Whether this means something. [`EnvFilter`] takes any word for the name of a crate, and a
-/// mistyped level for one that has nothing to say: then nothing at all is logged. So a word that
-/// stands alone has to look like a crate's.
-fn is_understood(part: &str) -> bool {
+/// Whether this is a useful directive. [`EnvFilter`] accepts any word as the name of a crate. A
+/// mistyped level would then select a crate that logs nothing, and turn off the whole log. So a
+/// word without a level has to look like a crate's name.
+fn is_valid(part: &str) -> bool {
     let target = part.split(['=', '[']).next().unwrap_or_default();
     let is_path =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte));
@@ -82,20 +78,20 @@ fn is_understood(part: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(asked: Option<&str>, directives: &str, odd: &[&str]) {
-        let odd = odd.iter().map(|&part| part.to_owned()).collect();
-        assert_eq!(Filter::choose(asked), Filter { directives: directives.to_owned(), odd }, "{asked:?}");
+    fn check(text: Option<&str>, directives: &str, invalid: &[&str]) {
+        let invalid = invalid.iter().map(|&part| part.to_owned()).collect();
+        assert_eq!(Filter::parse(text), Filter { directives: directives.to_owned(), invalid }, "{text:?}");
     }
 
     #[test]
-    fn what_is_empty_chooses_nothing() {
-        for asked in [None, Some(""), Some("  "), Some(" , ,")] {
-            check(asked, "info,actix_server=warn,actix_http=off", &[]);
+    fn an_empty_filter_is_the_default() {
+        for text in [None, Some(""), Some("  "), Some(" , ,")] {
+            check(text, "info,actix_server=warn,actix_http=off", &[]);
         }
     }
 
     #[test]
-    fn the_framework_is_silent_unless_it_is_named() {
+    fn the_framework_is_silent_unless_the_filter_names_it() {
         check(Some("info"), "info,actix_http=off", &[]);
         check(Some("relay_http=debug"), "relay_http=debug,actix_http=off", &[]);
         check(Some("off"), "off,actix_http=off", &[]);
@@ -105,11 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_left_out_and_told() {
-        for odd in ["nonsense!", "verbose", "warning", "relay http", "!=debug"] {
-            check(Some(odd), "info,actix_server=warn,actix_http=off", &[odd]);
+    fn invalid_directives_are_left_out_and_returned() {
+        for invalid in ["nonsense!", "verbose", "warning", "relay http", "!=debug"] {
+            check(Some(invalid), "info,actix_server=warn,actix_http=off", &[invalid]);
         }
-        for good in [
+        for valid in [
             "DEBUG",
             "relay_http",
             "relay_http::body",
@@ -117,7 +113,7 @@ mod tests {
             "[request]=debug",
             "relay_http[request]=debug",
         ] {
-            check(Some(good), &format!("{good},actix_http=off"), &[]);
+            check(Some(valid), &format!("{valid},actix_http=off"), &[]);
         }
         check(Some("relay_http=verbose"), "info,actix_server=warn,actix_http=off", &["relay_http=verbose"]);
         check(Some("warn,a=b,relay_http=debug,!"), "warn,relay_http=debug,actix_http=off", &["a=b", "!"]);

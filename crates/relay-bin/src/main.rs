@@ -1,9 +1,9 @@
-//! The relay's executable. Everything is in the library, so that tests and embedders have it too.
+//! The relay's executable. All code is in the library, for tests and embedders.
 
 use std::process::ExitCode;
 
-/// What a push allocates, one thread takes and another gives back, which costs the system's
-/// allocator a fifth of the highest rate: see docs/performance.md.
+/// One thread allocates the memory of a push and another frees it. With the system's allocator,
+/// this costs a fifth of the highest rate: see docs/performance.md.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

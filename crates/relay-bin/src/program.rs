@@ -1,5 +1,4 @@
-//! The program: arguments, environment, signals, exit code. The only place that looks at the
-//! process.
+//! The program: arguments, environment, signals and exit code. No other file accesses the process.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -11,137 +10,113 @@ use std::sync::Arc;
 use clap::Parser;
 use tokio::sync::{Notify, oneshot};
 
-#[cfg(feature = "redb")]
-use crate::cli::StoreCommand;
 use crate::cli::{Cli, Command};
 #[cfg(feature = "redb")]
-use crate::commands;
-use crate::config::{Loaded, RelayConfig, Sources};
+use crate::commands::{self, Outcome, StoreCommand};
+use crate::config::{Loaded, RelayConfig};
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
 use crate::logging;
 use crate::running::{RunningRelay, start_reloadable};
 
-/// The command line was not understood.
+/// The command line is invalid.
 const EXIT_USAGE: u8 = 2;
 
-/// Threads for what is not a request: signals, the sweep, the certificates. Requests have their
-/// own.
+/// Threads for signals, sweeps and certificates. Requests have threads of their own.
 const RUNTIME_THREADS: usize = 1;
 
-/// Runs the program on the process's arguments and environment, and tells how it ended.
+/// Runs the program with the arguments and environment of the process, and returns its exit code.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(asked) => return answer_usage(&asked),
+        Err(error) => return print_usage(&error),
     };
     let (command, format, environment) = (cli.command_or_serve(), cli.options.log_format, environment());
-    let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
-    let filter = filter.map(|(_, filter)| filter.clone());
-    let sources = cli.options.into_sources(environment);
+    if command != Command::CheckConfig {
+        let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
+        logging::start(format, filter.map(|(_, filter)| filter.as_str()));
+    }
+    #[cfg(unix)]
+    if command == Command::Serve && rustix::process::geteuid().is_root() {
+        tracing::warn!("running as root, which the relay never needs; run it as a user of its own");
+    }
+    let Loaded { config, warnings } = match RelayConfig::load(cli.options.into_sources(environment)) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprint(&errors);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
     match command {
-        Command::CheckConfig => check_config(sources),
+        Command::CheckConfig => {
+            warnings.iter().for_each(|warning| eprint(&format_args!("warning: {warning}")));
+            exit_code_of_output(print(&config.to_toml()), ExitCode::SUCCESS)
+        }
         #[cfg(feature = "redb")]
-        Command::Store(command) => {
-            logging::start(format, filter.as_deref());
-            run_store_command(command, sources)
-        }
-        Command::Serve => {
-            logging::start(format, filter.as_deref());
-            serve(sources)
-        }
+        Command::Store(command) => run_store_command(command, &config),
+        Command::Serve => serve(config),
     }
 }
 
-/// `--help` and `--version` are answers, everything else is a mistake.
-fn answer_usage(asked: &clap::Error) -> ExitCode {
-    let printed = asked.print();
-    if asked.use_stderr() { ExitCode::from(EXIT_USAGE) } else { unless_lost(printed, ExitCode::SUCCESS) }
-}
-
-fn check_config(sources: Sources) -> ExitCode {
-    match RelayConfig::load(sources) {
-        Ok(Loaded { config, warnings }) => {
-            warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
-            unless_lost(print(&config.to_toml()), ExitCode::SUCCESS)
-        }
-        Err(errors) => {
-            complain(&errors);
-            ExitCode::from(EXIT_CONFIG)
-        }
+/// Prints the help or the version that was asked for, or a usage error.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    if error.use_stderr() {
+        ExitCode::from(EXIT_USAGE)
+    } else {
+        exit_code_of_output(printed, ExitCode::SUCCESS)
     }
 }
 
 #[cfg(feature = "redb")]
-fn run_store_command(command: StoreCommand, sources: Sources) -> ExitCode {
-    let config = match RelayConfig::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(errors) => {
-            complain(&errors);
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    match commands::run(command, &config) {
-        Ok(outcome) => {
-            let code = if outcome.is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
-            if outcome.is_aside {
-                complain(&outcome.text.trim_end());
+fn run_store_command(command: StoreCommand, config: &RelayConfig) -> ExitCode {
+    match commands::run(command, config) {
+        Ok(Outcome { text, success, to_stderr }) => {
+            let code = if success { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
+            if to_stderr {
+                eprint(&text.trim_end());
                 return code;
             }
-            unless_lost(print(&outcome.text), code)
+            exit_code_of_output(print(&text), code)
         }
         Err(error) => {
-            complain(&error);
+            eprint(&error);
             ExitCode::from(EXIT_FAILED)
         }
     }
 }
 
-fn serve(sources: Sources) -> ExitCode {
-    #[cfg(unix)]
-    if rustix::process::geteuid().is_root() {
-        tracing::warn!("running as root, which the relay never needs; give it a user of its own");
-    }
-    let config = match RelayConfig::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(errors) => {
-            complain(&errors);
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
+fn serve(config: RelayConfig) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => {
-            let outcome = runtime.block_on(serve_until_told(config));
-            // Whatever still hangs on the disk has had its time.
-            runtime.shutdown_background();
-            outcome
-        }
-        Err(error) => Err(RelayError::Serve(error)),
-    };
+    let outcome = runtime.map_err(RelayError::Serve).and_then(|runtime| {
+        let outcome = runtime.block_on(serve_until_signal(config));
+        // The process does not wait for blocking tasks that still use the disk.
+        runtime.shutdown_background();
+        outcome
+    });
     match outcome {
         Ok(()) => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            complain(&error);
+            eprint(&error);
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-async fn serve_until_told(config: RelayConfig) -> Result<(), RelayError> {
+async fn serve_until_signal(config: RelayConfig) -> Result<(), RelayError> {
     let reload = Arc::new(Notify::new());
     let mut signals = Signals::listen(&reload).map_err(RelayError::Serve)?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = pin!(serve_to_the_end(config, reload, stopped));
+    let mut serving = pin!(serve_until_stopped(config, reload, stopped));
     tokio::select! {
         ended = &mut serving => return ended,
         () = signals.stop() => {}
     }
     tracing::info!("stopping: finishing accepted requests, rejecting new ones");
-    // Fails only when the relay has ended by itself, which it tells.
+    // This fails only if the relay has ended, which `serving` reports.
     let _: Result<(), ()> = stop.send(());
     tokio::select! {
         ended = &mut serving => ended,
@@ -152,23 +127,22 @@ async fn serve_until_told(config: RelayConfig) -> Result<(), RelayError> {
     }
 }
 
-/// Serves until `stopped`, which may come before the store is open.
-async fn serve_to_the_end(
+/// Serves until `stopped` resolves, which can happen before the store is open.
+async fn serve_until_stopped(
     config: RelayConfig,
     reload: Arc<Notify>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), RelayError> {
-    // The sender lives as long as this.
-    let told = async { drop(stopped.await) };
-    let RunningRelay { base_url, shutdown: _, handle } = start_reloadable(config, reload, told).await?;
+    let stop = async { drop(stopped.await) };
+    let RunningRelay { base_url, shutdown: _, handle } = start_reloadable(config, reload, stop).await?;
     if !handle.is_finished() {
-        // Who cannot be told this is no reason not to serve.
+        // The relay also serves if standard output is closed.
         drop(print(&format!("listening on {base_url}\n")));
     }
     handle.await.unwrap_or_else(|error| Err(RelayError::Serve(io::Error::other(error))))
 }
 
-/// What the system tells the process to do.
+/// The signals that stop the relay.
 struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
@@ -178,7 +152,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Listens from now on. SIGHUP asks for the certificates to be read anew.
+    /// Listens from now on. SIGHUP notifies `reload`.
     fn listen(reload: &Arc<Notify>) -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut hangup, reload) = (signal(SignalKind::hangup())?, Arc::clone(reload));
@@ -211,8 +185,7 @@ impl Signals {
     }
 }
 
-/// The environment, for the configuration. What is not Unicode is handed on as far as it is, to be
-/// complained about.
+/// The environment. Text that is not Unicode is replaced, so that the configuration rejects it.
 fn environment() -> Vec<(String, String)> {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
     #[expect(
@@ -228,18 +201,19 @@ fn print(text: &str) -> io::Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
 }
 
-/// With which code to end when this became of what was printed. Who takes half of an answer for all
-/// of it must learn of it; who has closed the output wants no more of it.
-fn unless_lost(printed: io::Result<()>, code: ExitCode) -> ExitCode {
+/// Returns `code`, or a failure if the output is incomplete. A reader that closed the output needs
+/// no more of it.
+fn exit_code_of_output(printed: io::Result<()>, code: ExitCode) -> ExitCode {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format_args!("what was asked for cannot be written to standard output: {error}"));
+            eprint(&format_args!("cannot write to standard output: {error}"));
             ExitCode::from(EXIT_FAILED)
         }
         _ => code,
     }
 }
 
-fn complain(what: &dyn Display) {
-    drop(writeln!(io::stderr(), "{what}"));
+/// Prints a line to standard error. Unlike `eprintln`, it ignores a closed output.
+fn eprint(line: &dyn Display) {
+    drop(writeln!(io::stderr(), "{line}"));
 }

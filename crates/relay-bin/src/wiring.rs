@@ -1,5 +1,5 @@
-//! From the configuration to each crate's own options. Pure: what is written here is what a key
-//! means.
+//! Converts the configuration to the options of each crate. These pure functions define what each
+//! key means.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -25,25 +25,24 @@ pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     }
 }
 
-/// Where the configuration says that the relay's own secret lies.
-pub(crate) fn given_key_path(config: &RelayConfig) -> Option<PathBuf> {
+/// `privacy.key_path`, unless it is empty.
+pub(crate) fn configured_key_path(config: &RelayConfig) -> Option<PathBuf> {
     Some(&config.privacy.key_path).filter(|path| !path.as_os_str().is_empty()).cloned()
 }
 
-/// Where the secret of a relay on a redb store lies.
+/// The path of the key file of a relay with a redb store.
 #[cfg(feature = "redb")]
 pub(crate) fn key_path(config: &RelayConfig) -> PathBuf {
-    given_key_path(config).unwrap_or_else(|| config.storage.path.join(key_file::FILE_NAME))
+    configured_key_path(config).unwrap_or_else(|| config.storage.path.join(key_file::FILE_NAME))
 }
 
-/// `address` is the one that is listened on.
+/// `address` is the bound address.
 pub(crate) fn http_options(
     config: &RelayConfig,
     address: SocketAddr,
     cursor_key: CursorKey,
     readiness: Readiness,
 ) -> relay_http::Options {
-    // What no machine can count has no bound.
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let positive = |number| NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN);
     relay_http::Options {
@@ -59,8 +58,8 @@ pub(crate) fn http_options(
         public_stats: config.server.public_stats,
         cursor_key,
         readiness,
-        // A proxy in front calls the relay as it likes, so that only browsers are held to a name
-        // that nobody has given.
+        // A proxy may use any name for the relay. So without configured names, the check applies to
+        // browsers only.
         allowed_hosts: match config.server.allowed_hosts.as_slice() {
             [] => allowed_hosts(&[], address).of_browsers(),
             names => allowed_hosts(names, address),
@@ -69,7 +68,7 @@ pub(crate) fn http_options(
     }
 }
 
-/// `address` is the one that is listened on.
+/// `address` is the bound address.
 pub(crate) fn admin_options(
     config: &RelayConfig,
     address: SocketAddr,
@@ -79,7 +78,7 @@ pub(crate) fn admin_options(
     relay_http::AdminOptions { readiness, allowed_hosts }
 }
 
-/// Without names, those of loopback where nobody else's can lead rightly.
+/// Without configured names, a loopback address allows only loopback names.
 fn allowed_hosts(names: &[String], address: SocketAddr) -> AllowedHosts {
     match names {
         [] if !address.ip().to_canonical().is_loopback() => AllowedHosts::any(),
@@ -87,7 +86,7 @@ fn allowed_hosts(names: &[String], address: SocketAddr) -> AllowedHosts {
     }
 }
 
-/// Unless it is given, it follows from the number of all.
+/// By default, a twentieth of all connections.
 fn connections_per_address(server: &ServerConfig) -> u64 {
     match server.max_connections_per_address {
         0 => (server.max_connections / 20).max(8),
@@ -96,7 +95,7 @@ fn connections_per_address(server: &ServerConfig) -> u64 {
 }
 
 fn rate_limit(config: &RateLimitConfig) -> RateLimit {
-    // `validate` has refused zeros already.
+    // `validate` has refused zeros.
     let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     let tracked = usize::try_from(config.max_tracked_addresses).unwrap_or(usize::MAX);
     RateLimit {
@@ -117,7 +116,7 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
     }
 }
 
-/// What a relay in memory may hold. Nothing but this bounds it, so there always is a bound.
+/// The bound of a store in memory, which has no other bound.
 pub(crate) const fn memory_bytes_max(max_bytes: u64) -> u64 {
     if max_bytes == 0 { MemoryRelay::BYTES_MAX } else { max_bytes }
 }
@@ -130,8 +129,7 @@ pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
         free_bytes_min: config.storage.min_free_bytes,
         store_bytes_max: config.storage.max_bytes,
         trust_clock: config.storage.trust_clock,
-        // What is in flight is bounded where it comes in. What was let in there must not be turned
-        // away here.
+        // The HTTP server bounds the bytes in flight; the store must not reject what it accepted.
         waiting_bytes_max: config.server.max_inflight_bytes,
         ..relay_store_redb::Options::default()
     }

@@ -1,5 +1,5 @@
-//! What the rules cost by themselves: push, ack and a full page, over tables in memory. No store,
-//! no protocol.
+//! Benchmarks of the rules alone: push, ack and a full page over tables in memory, without a store
+//! or a protocol.
 
 use std::hint::black_box;
 
@@ -13,12 +13,12 @@ use relay_core::{
 
 const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
-/// The items of a page, and of one measured step: single calls are too short to be measured apart.
+/// The items of a page, and of one measured step. A single call is too short to measure.
 const ITEMS: u64 = 256;
 
 const PAYLOAD: Bytes = Bytes::from_static(&[0; 1024]);
 
-/// How many items lie in the queue already.
+/// The number of earlier items in the queue.
 const DEPTHS: [u64; 2] = [0, 10_000];
 
 criterion_group!(rules, push, ack, pull);
@@ -30,14 +30,14 @@ fn push(criterion: &mut Criterion) {
     for depth in DEPTHS {
         group.bench_function(format!("on {depth}"), |bencher| {
             let envelopes: Vec<Envelope> = (depth..depth + ITEMS).map(envelope).collect();
-            let fresh = || (filled(depth), envelopes.clone());
-            let work = |(mut tables, envelopes): (MemoryTables, Vec<Envelope>)| {
+            let setup = || (filled(depth), envelopes.clone());
+            let routine = |(mut tables, envelopes): (MemoryTables, Vec<Envelope>)| {
                 for envelope in envelopes {
                     black_box(push_one(&mut tables, envelope));
                 }
                 tables
             };
-            bencher.iter_batched(fresh, work, BatchSize::LargeInput);
+            bencher.iter_batched(setup, routine, BatchSize::LargeInput);
         });
     }
 }
@@ -48,13 +48,13 @@ fn ack(criterion: &mut Criterion) {
     for depth in DEPTHS {
         group.bench_function(format!("{ITEMS} at once of {}", depth + ITEMS), |bencher| {
             let ack =
-                Ack::new(recipient(), (0..ITEMS).map(id).collect()).expect("fewer than an ack may have");
-            let work = |mut tables: MemoryTables| {
+                Ack::new(recipient(), (0..ITEMS).map(id).collect()).expect("fewer items than the maximum");
+            let routine = |mut tables: MemoryTables| {
                 let Ok(outcome) = queue::ack(&mut tables, &Limits::default(), NOW, &ack);
                 assert_eq!(outcome.deleted, ITEMS);
                 tables
             };
-            bencher.iter_batched(|| filled(depth + ITEMS), work, BatchSize::LargeInput);
+            bencher.iter_batched(|| filled(depth + ITEMS), routine, BatchSize::LargeInput);
         });
     }
 }
@@ -75,7 +75,7 @@ fn pull(criterion: &mut Criterion) {
     }
 }
 
-/// Tables with so many items in one queue.
+/// Tables with `items` items in one queue.
 fn filled(items: u64) -> MemoryTables {
     let mut tables = MemoryTables::default();
     for number in 0..items {
@@ -86,15 +86,14 @@ fn filled(items: u64) -> MemoryTables {
 
 fn push_one(tables: &mut MemoryTables, envelope: Envelope) -> PushOutcome {
     let Ok(outcome) = queue::push(tables, &Limits::default(), NOW, envelope);
-    outcome.expect("the default quotas hold all that is pushed here")
+    outcome.expect("the default quotas exceed the pushed items")
 }
 
 fn envelope(number: u64) -> Envelope {
-    let ItemId { message_id, .. } = id(number);
     Envelope {
         recipient: recipient(),
-        message_id,
-        chunk: Chunk::new(0, 1).expect("the first of one"),
+        message_id: id(number).message_id,
+        chunk: Chunk::new(0, 1).expect("the index is less than the count"),
         kind: Kind::parse("opaque").expect("short enough and not blank"),
         total_len: PAYLOAD.len() as u64,
         sent_ms: 0,

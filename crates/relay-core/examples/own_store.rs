@@ -1,12 +1,10 @@
-//! The rules of the relay over a store of your own.
+//! A store of your own below the rules of relay-core.
 //!
-//! relay-core decides what a push, a pull and an ack do; a store only remembers. To bring your own,
-//! implement [`ReadTx`] and [`WriteTx`]: what is there, and how it is changed. Neither holds any
-//! rule. What you get in return is quotas, idempotency, order, paging and expiry, the same as every
-//! other store has them.
+//! Implement [`ReadTx`] and [`WriteTx`], which contain no rules. relay-core adds quotas,
+//! idempotency, order, paging and expiry, exactly as for every other store.
 //!
-//! This store is two maps and a counter. It is slow, and it is complete. Nothing here reads a clock
-//! or does I/O: the time is passed in.
+//! This store is three maps and a counter: slow, but complete. It reads no clock and does no I/O.
+//! The caller passes the time in.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,39 +16,36 @@ use relay_core::{
     ReadTx, Recipient, Seq, SweepTx, Timestamp, Usage, WriteTx, queue,
 };
 
-/// How many items the whole store holds. Yours ends where the disk does.
+/// The capacity of the whole store. A real store is limited by its disk.
 const ROWS_MAX: usize = 3;
 
-/// Step 1: what is remembered. `Clone` makes the transactions of this example possible, see
-/// [`Shelf::write`].
+/// Step 1: the data. The transactions of this example need `Clone`, see [`Shelf::write`].
 #[derive(Clone, Default)]
 struct Shelf {
-    /// The items. The key sorts them as they have to be read: by queue, then by arrival.
+    /// The items, in the order of reads: by queue, then by arrival.
     items: BTreeMap<(Recipient, Seq), Item<Bytes>>,
-    /// What is known of a name: where the item lies, or until when it is remembered that it was
-    /// acked.
-    traces: BTreeMap<(Recipient, ItemId), ItemStatus>,
-    /// What each queue holds, as the rules noted it.
+    /// The queued and the acked item ids.
+    statuses: BTreeMap<(Recipient, ItemId), ItemStatus>,
+    /// The usage of each queue, as the rules computed it.
     usage: BTreeMap<Recipient, Usage>,
     /// The last arrival number, which is never used again.
     last_seq: Seq,
 }
 
-/// Step 2: how it fails. The rules hand this through and do not look at it.
+/// Step 2: the error type. The rules pass it through.
 #[derive(Debug)]
 struct ShelfFull;
 
 impl fmt::Display for ShelfFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the shelf has only {ROWS_MAX} places")
+        write!(f, "the shelf holds only {ROWS_MAX} items")
     }
 }
 
 impl std::error::Error for ShelfFull {}
 
-/// Step 3: a transaction. All changes come into effect together, or none: the work is done on a
-/// copy, which takes the place of the original when it succeeds and is dropped when it fails. A
-/// database does this better.
+/// Step 3: a transaction. It changes a copy, which replaces the original only on success. So all
+/// changes take effect together, or none does. A database does this better.
 impl Shelf {
     fn write<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R, ShelfFull>) -> Result<R, ShelfFull> {
         let mut copy = self.clone();
@@ -60,11 +55,11 @@ impl Shelf {
     }
 }
 
-/// Step 4: reading. A recipient that is not known has an empty queue.
+/// Step 4: reads. An unknown recipient has an empty queue.
 impl ReadTx for Shelf {
     type Error = ShelfFull;
     type Item = Item<Bytes>;
-    /// A database would keep here what it has found of the queue, to find it once for each request.
+    /// A database would cache the queue's row here, to read it once per request.
     type Queue = Recipient;
 
     fn queue(&self, recipient: &Recipient) -> Result<Recipient, ShelfFull> {
@@ -76,7 +71,7 @@ impl ReadTx for Shelf {
     }
 
     fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<ItemStatus>, ShelfFull> {
-        Ok(self.traces.get(&(recipient.clone(), id)).copied())
+        Ok(self.statuses.get(&(recipient.clone(), id)).copied())
     }
 
     fn scan(
@@ -85,8 +80,8 @@ impl ReadTx for Shelf {
         from: Seq,
         visit: &mut dyn FnMut(Item<Bytes>) -> ControlFlow<()>,
     ) -> Result<(), ShelfFull> {
-        let rest = self.items.range((recipient.clone(), from)..);
-        for (_, item) in rest.take_while(|((owner, _), _)| owner == recipient) {
+        let items = self.items.range((recipient.clone(), from)..);
+        for (_, item) in items.take_while(|((owner, _), _)| owner == recipient) {
             if visit(item.clone()).is_break() {
                 break;
             }
@@ -104,7 +99,7 @@ impl ReadTx for Shelf {
     }
 }
 
-/// Step 5: changing. The rules call this only after they have decided.
+/// Step 5: writes. The rules have already decided when they call these.
 impl WriteTx for Shelf {
     fn next_seq(&mut self) -> Result<Seq, ShelfFull> {
         self.last_seq = self.last_seq.next();
@@ -115,15 +110,15 @@ impl WriteTx for Shelf {
         if self.items.len() >= ROWS_MAX {
             return Err(ShelfFull);
         }
-        let trace =
-            ItemStatus::Queued { seq: item.seq, deadline: item.deadline, payload_bytes: item.payload_bytes };
-        self.traces.insert((recipient.clone(), item.id()), trace);
+        let Item { seq, deadline, payload_bytes, .. } = item;
+        let status = ItemStatus::Queued { seq, deadline, payload_bytes };
+        self.statuses.insert((recipient.clone(), item.id()), status);
         self.items.insert((recipient.clone(), item.seq), item);
         Ok(())
     }
 
     fn remove(&mut self, recipient: &mut Recipient, id: ItemId, seq: Seq) -> Result<(), ShelfFull> {
-        self.traces.remove(&(recipient.clone(), id));
+        self.statuses.remove(&(recipient.clone(), id));
         self.items.remove(&(recipient.clone(), seq));
         Ok(())
     }
@@ -134,12 +129,12 @@ impl WriteTx for Shelf {
         id: ItemId,
         until: Timestamp,
     ) -> Result<(), ShelfFull> {
-        self.traces.insert((recipient.clone(), id), ItemStatus::Acked { until });
+        self.statuses.insert((recipient.clone(), id), ItemStatus::Acked { until });
         Ok(())
     }
 
     fn close(&mut self, recipient: Recipient, usage: Usage) -> Result<(), ShelfFull> {
-        // A queue that holds nothing is not kept, so that recipients do not pile up.
+        // An empty queue is removed, so that recipients do not accumulate.
         if usage.is_empty() {
             self.usage.remove(&recipient)
         } else {
@@ -150,8 +145,8 @@ impl WriteTx for Shelf {
 }
 
 impl SweepTx for Shelf {
-    /// A real store keeps an index by deadline. Here it is enough to look at everything, which lies
-    /// in order already.
+    /// A real store needs an index by deadline. This one scans all items, which are already in
+    /// order.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, ShelfFull> {
         let due =
             self.items.iter().filter(|(_, item)| item.deadline <= now).map(|((recipient, seq), item)| Due {
@@ -166,13 +161,9 @@ impl SweepTx for Shelf {
     }
 
     fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, ShelfFull> {
-        let over = |trace: &ItemStatus| matches!(trace, ItemStatus::Acked { until } if *until <= now);
-        let names = self.traces.iter().filter(|(_, trace)| over(trace)).map(|(name, _)| name.clone());
-        let names: Vec<_> = names.take(max).collect();
-        for name in &names {
-            self.traces.remove(name);
-        }
-        Ok(Forgotten { names: names.len(), more: names.len() == max })
+        let is_over = |status: &ItemStatus| matches!(status, ItemStatus::Acked { until } if *until <= now);
+        let forgotten = self.statuses.extract_if(.., |_, status| is_over(status)).take(max).count();
+        Ok(Forgotten { item_ids: forgotten, more: forgotten == max })
     }
 }
 
@@ -188,19 +179,19 @@ fn envelope(recipient: &Recipient, number: u8, text: &'static str) -> Result<Env
     })
 }
 
-/// Step 6: use. Each call is one transaction, at a time that you tell.
+/// Step 6: use. Each call is one transaction, at the given time.
 pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut shelf, limits, alice) = (Shelf::default(), Limits::default(), Recipient::parse("alice")?);
     let monday = Timestamp::from_ms(1_700_000_000_000);
 
     for (number, text) in [(1, "hello"), (2, "how are you?"), (1, "hello"), (3, "bye")] {
         let envelope = envelope(&alice, number, text)?;
-        // Two layers: the store may fail, and the rules may refuse.
+        // Two errors: the store may fail, and the rules may refuse.
         let outcome = shelf.write(|tx| queue::push(tx, &limits, monday, envelope))??;
         println!("push {number}: {outcome:?}");
     }
 
-    // A push that fails half-way leaves nothing behind.
+    // A push that fails half-way changes nothing.
     let before = shelf.last_seq;
     let envelope = envelope(&alice, 4, "one too many")?;
     let failed = shelf.write(|tx| queue::push(tx, &limits, monday, envelope));
@@ -219,17 +210,12 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("ack: {outcome:?}");
     assert_eq!((outcome.deleted, outcome.remaining), (2, 1));
 
-    // What nobody fetches is gone when its time is over; a sweep, step by step, gives its place
-    // back.
+    // Items expire at their deadline. A sweep reclaims their space, step by step.
     let later = monday.plus_ms(limits.ttl_ms);
     assert!(queue::pull(&shelf, &limits, later, &pull)?.items.is_empty());
     while shelf.write(|tx| queue::expire(tx, later, 100))?.more {}
-    println!(
-        "after {} days: {} items, {} names",
-        limits.ttl_ms / 86_400_000,
-        shelf.items.len(),
-        shelf.traces.len()
-    );
-    assert!(shelf.items.is_empty() && shelf.traces.is_empty() && shelf.usage.is_empty());
+    let (days, items, ids) = (limits.ttl_ms / 86_400_000, shelf.items.len(), shelf.statuses.len());
+    println!("after {days} days: {items} items, {ids} item ids");
+    assert!(shelf.items.is_empty() && shelf.statuses.is_empty() && shelf.usage.is_empty());
     Ok(())
 }

@@ -1,42 +1,42 @@
-//! What can go wrong: a [`Rejection`] is the caller's doing, every other [`Error`] is ours.
+//! Errors: a [`Rejection`] is the caller's fault, every other [`Error`] is the relay's.
 //!
-//! A duplicate, an ack of something unknown and an empty page are outcomes and not here.
+//! A duplicate, an ack of an unknown item and an empty page are outcomes, not errors.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A request that is refused for what it asks. Nothing was changed by it.
+/// Why a relay refuses a request. The request changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// A field has a value that it cannot have.
+    /// A field has an invalid value.
     #[error("{field}: {reason}")]
     InvalidInput {
         /// The name of the field.
         field: &'static str,
-        /// What is wrong with it and what is allowed, for a person.
+        /// What is wrong and what is allowed, for a person.
         reason: String,
     },
-    /// The caller did not say who it is. No rule of this crate says so: it is for a
-    /// [`Relay`](crate::Relay) that stands in front of another one and guards it.
+    /// The caller is not authenticated. This crate never returns it: it is for a
+    /// [`Relay`](crate::Relay) that wraps another one and authorizes its callers.
     #[error("authentication is required")]
     Unauthorized,
-    /// The caller may not do this. As [`Rejection::Unauthorized`], for a guarding relay.
+    /// The caller may not do this. Like [`Rejection::Unauthorized`], for an authorizing relay.
     #[error("this is not allowed")]
     Forbidden,
-    /// The payload is larger than one item may be.
+    /// The payload exceeds the size limit of one item.
     #[error("the payload is larger than {limit} bytes")]
     MessageTooLarge {
-        /// The largest payload that is accepted, in bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// The recipient's queue has no room for the item.
+    /// The recipient's queue has no capacity for the item.
     #[error("the recipient's queue is full by {reason}: {used} of {limit} used")]
     QuotaExceeded {
-        /// Which of the two quotas is exhausted.
+        /// The exhausted quota.
         reason: QuotaKind,
         /// The quota, in items or bytes.
         limit: u64,
-        /// What the queue holds now, in items or bytes.
+        /// The current usage, in items or bytes.
         used: u64,
     },
 }
@@ -50,29 +50,28 @@ pub enum QuotaKind {
     Bytes,
 }
 
-/// Why a relay did not do what it was asked to do.
+/// Why a relay did not serve a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request was refused; nothing was changed by it.
+    /// The relay refused the request, which changed nothing.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// The store failed. A write that gets this answer may or may not be there after a restart; it
-    /// is safe to repeat.
+    /// The store failed. The write may or may not be there after a restart; it is safe to repeat.
     #[error("the store failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// There is no space left to store anything. Pulls go on.
+    /// There is no space left for new items. Pulls still work.
     #[error("there is no space left to store the message")]
     StorageFull,
-    /// More work is waiting than the relay is willing to hold; nothing was done.
+    /// The backlog is full. The request had no effect.
     #[error("too much work is waiting")]
     Overloaded {
-        /// When a retry makes sense.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
-    /// The relay is still getting ready; nothing was done.
+    /// The relay is still starting. The request had no effect.
     #[error("the relay is not ready yet")]
     NotReady {
-        /// When a retry makes sense.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
 }
@@ -85,14 +84,14 @@ impl Rejection {
 }
 
 impl Error {
-    /// Wraps what a store reports.
+    /// Wraps an error of a store.
     pub fn storage(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Storage(Box::new(source))
     }
 }
 
 impl QuotaKind {
-    /// The name that stands on the wire: `count` or `bytes`.
+    /// The word on the wire: `count` or `bytes`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Count => "count",

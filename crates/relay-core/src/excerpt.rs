@@ -1,35 +1,31 @@
-//! The begin of a text of any length, for a message to a person. What does not fit is never held,
-//! nor even asked for.
+//! Cuts long text for messages to a person. It never holds the part that does not fit.
 
 use std::fmt::{self, Display, Write};
 
-/// What stands behind a text that was cut.
-const CUT: &str = "...";
-
-/// At most `bytes_max` bytes of `text`, whole characters alone, and three dots if that is not all
-/// of it.
+/// The beginning of `text`: at most `bytes_max` bytes of whole characters, then `...` if the text
+/// is longer. Formatting stops there, so an endless text is fine.
 ///
 /// ```
 /// assert_eq!(relay_core::excerpt(&"short", 5), "short");
 /// assert_eq!(relay_core::excerpt(&format_args!("{:?}", "x".repeat(1000)), 4), "\"xxx...");
 /// ```
 pub fn excerpt(text: &dyn Display, bytes_max: usize) -> String {
-    let mut begin = Begin { text: String::new(), bytes_max, is_cut: false };
-    // It fails where it is full.
-    let _: fmt::Result = write!(begin, "{text}");
-    if begin.is_cut {
-        begin.text.push_str(CUT);
+    let mut writer = BoundedWriter { text: String::new(), bytes_max, is_cut: false };
+    // The writer fails once it is full, which stops the formatting.
+    let _: fmt::Result = write!(writer, "{text}");
+    if writer.is_cut {
+        writer.text.push_str("...");
     }
-    begin.text
+    writer.text
 }
 
-struct Begin {
+struct BoundedWriter {
     text: String,
     bytes_max: usize,
     is_cut: bool,
 }
 
-impl Write for Begin {
+impl Write for BoundedWriter {
     fn write_str(&mut self, more: &str) -> fmt::Result {
         let fits = more.floor_char_boundary(self.bytes_max.saturating_sub(self.text.len()));
         self.is_cut = self.is_cut || fits < more.len();
@@ -53,7 +49,7 @@ mod tests {
         check("ab\u{1f980}", 6, "ab\u{1f980}");
     }
 
-    /// Shows the same piece for ever, unless it is told that nobody takes it.
+    /// Writes for ever, until the writer fails.
     struct Endless;
 
     impl Display for Endless {
@@ -65,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_for_more_than_fits() {
+    fn formatting_stops_when_the_excerpt_is_full() {
         assert_eq!(excerpt(&Endless, 14), "01234567890123...");
     }
 }

@@ -1,31 +1,30 @@
-//! What a store can tell of its own work, for whoever watches it: plain numbers, and nothing about
-//! who sends or receives. It draws no conclusions and knows no format in which they are shown.
+//! Statistics of a store: plain numbers, without senders or recipients and without an output
+//! format.
 //!
-//! A [`Histogram`] counts while others work: an observation is two additions, without a lock and
-//! without memory. A [`Distribution`] is what one stood at, and [`Figures`] are all that a
-//! [`Relay`](crate::Relay) tells.
+//! A [`Histogram`] counts without locks or allocations. A [`Distribution`] is a snapshot of one.
+//! [`Figures`] are all statistics of a [`Relay`](crate::Relay).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits::Usage;
 
-/// Counts observations by size. All methods may be called from any thread.
+/// Counts observations by size. Any thread may call any method.
 #[derive(Debug)]
 pub struct Histogram {
-    /// The upper bounds of all buckets but the last, which has none.
+    /// See [`Distribution::bounds`].
     bounds: &'static [u64],
-    /// One more than there are bounds.
+    /// One bucket more than there are bounds.
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// What a [`Histogram`] stood at. The number of observations is the sum over its buckets, so the
-/// two cannot disagree.
+/// A snapshot of a [`Histogram`]. The number of observations is the sum of its buckets, so the two
+/// always agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
-    /// The upper bounds, inclusive and ascending, of all buckets but the last, which has none.
+    /// The inclusive, ascending upper bounds of all buckets but the last, which has none.
     pub bounds: &'static [u64],
-    /// How many observations fell into each bucket, and into no earlier one.
+    /// The number of observations in each bucket; not cumulative.
     pub counts: Vec<u64>,
     /// The sum of all observations.
     pub sum: u64,
@@ -34,77 +33,74 @@ pub struct Distribution {
 /// The files of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileUse {
-    /// The store's own word for them.
+    /// The store's word for the kind.
     pub kind: &'static str,
-    /// How many there are.
+    /// The number of files.
     pub files: u64,
-    /// What is in them, in bytes.
+    /// Their total size, in bytes.
     pub bytes: u64,
 }
 
-/// What a store tells of its work since it was opened. It leaves out what it does not know.
+/// Statistics of a store since it was opened. A store omits those that it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// How many requests were made durable together.
+    /// Requests per batch, which the store makes durable together.
     pub batch_requests: Option<Distribution>,
-    /// How long that took, in microseconds: one write and one sync.
+    /// The duration of one write and one sync of a batch, in microseconds.
     pub sync_us: Option<Distribution>,
-    /// How long it took to write a checkpoint, in microseconds.
+    /// The duration of a checkpoint, in microseconds.
     pub checkpoint_us: Option<Distribution>,
-    /// Checkpoints that could not be written.
+    /// The number of failed checkpoints.
     pub checkpoints_failed: Option<u64>,
-    /// How long items had waited when a page with them was read, in milliseconds. One that is
-    /// pulled again counts again.
+    /// The age of items when a page with them was read, in milliseconds. An item counts each time
+    /// that it is pulled.
     pub delivery_age_ms: Option<Distribution>,
-    /// What lies in all queues, expired items that are not reclaimed yet included. The bytes are
-    /// what it takes on disk, or all that the store takes in memory.
+    /// The contents of all queues, with expired items that are not reclaimed yet. The bytes are
+    /// those that the items take on disk, or those that the whole store takes in memory.
     pub live: Option<Usage>,
-    /// What requests that wait to be written weigh, in bytes.
+    /// The bytes of requests that wait to be written.
     pub waiting_bytes: Option<u64>,
-    /// How often a damaged item was met, and left out.
+    /// How often a request skipped a corrupt item.
     pub damaged_items: Option<u64>,
-    /// Whether pushes are refused for want of space.
+    /// Whether the store refuses pushes because it has no space.
     pub is_full: Option<bool>,
-    /// What is on disk, by kind.
+    /// The files on disk, by kind.
     pub files: Vec<FileUse>,
-    /// For how long, at most, an expired item may have been lying there, in milliseconds.
+    /// The maximum time that an expired item may have waited for the sweep, in milliseconds.
     pub sweep_lag_ms: Option<u64>,
-    /// For how long space may have been free that was not given back, in milliseconds.
+    /// The maximum time that free space may have waited to be reclaimed, in milliseconds.
     pub reclaim_lag_ms: Option<u64>,
-    /// How far the machine's clock is ahead of the time by which items expire, in milliseconds.
+    /// How far the machine's clock is ahead of the store's clock, in milliseconds.
     pub clock_offset_ms: Option<i64>,
 }
 
 impl Histogram {
-    /// A histogram of nothing, with these inclusive upper bounds, which must ascend, and one bucket
-    /// above them.
+    /// An empty histogram. The `bounds` are inclusive upper bounds and must ascend. One more bucket
+    /// counts what exceeds them all.
     pub fn new(bounds: &'static [u64]) -> Self {
-        debug_assert!(bounds.is_sorted_by(|low, high| low < high), "bounds ascend");
+        debug_assert!(bounds.is_sorted_by(|low, high| low < high), "bounds must ascend");
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, buckets, sum: AtomicU64::new(0) }
     }
 
     /// Counts one observation.
     pub fn observe(&self, value: u64) {
-        if let Some(bucket) = self.buckets.get(self.bucket_of(value)) {
+        let index = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(bucket) = self.buckets.get(index) {
             bucket.fetch_add(1, Ordering::Relaxed);
             self.sum.fetch_add(value, Ordering::Relaxed);
         }
     }
 
-    /// What it stands at. The buckets are read one after the other while others count on.
+    /// Takes a snapshot. It is not atomic: other threads may observe while it reads the buckets.
     pub fn distribution(&self) -> Distribution {
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
         Distribution { bounds: self.bounds, counts, sum: self.sum.load(Ordering::Relaxed) }
     }
-
-    fn bucket_of(&self, value: u64) -> usize {
-        self.bounds.partition_point(|bound| *bound < value)
-    }
 }
 
 impl Distribution {
-    /// How many observations there were.
+    /// The number of observations.
     pub fn count(&self) -> u64 {
         self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
@@ -115,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_observation_falls_into_the_first_bucket_that_holds_it() {
+    fn an_observation_counts_in_the_first_bucket_that_holds_it() {
         let histogram = Histogram::new(&[10, 100]);
         for (value, counts) in [
             (0, [1, 0, 0]),
@@ -134,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_between_threads() {
+    fn concurrent_observations_are_all_counted() {
         let histogram = Histogram::new(&[1, 2, 3]);
         std::thread::scope(|scope| {
             for _ in 0..4 {

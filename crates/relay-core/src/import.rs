@@ -1,6 +1,5 @@
-//! Takes in an item that has waited in another store. It goes to the end of its queue, under the
-//! same rules as a push, but keeps the times that it had: it is no older and no younger for having
-//! moved.
+//! Imports an item from another store. The rules are those of a push, but the item keeps its
+//! arrival time and its deadline.
 
 use crate::error::Rejection;
 use crate::limits::Limits;
@@ -9,52 +8,52 @@ use crate::queue::{self, Lifetime, PushOutcome};
 use crate::store::WriteTx;
 use crate::time::Timestamp;
 
-/// An item on its way from one store to another.
+/// An item from another store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportItem {
-    /// What was pushed.
+    /// The item as it was pushed.
     pub envelope: Envelope,
     /// When its push was accepted.
     pub arrival: Timestamp,
-    /// From when on it is gone.
+    /// When it expires.
     pub deadline: Timestamp,
 }
 
-/// What became of an item that was not refused.
+/// The outcome of an import that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportOutcome {
-    /// It lies at the end of its queue.
+    /// The item is at the end of its queue.
     Stored,
-    /// It lies in the queue already, or was acked within the dedup window. Nothing changed.
+    /// The item is in the queue already, or was acked within the dedup window. Nothing changed.
     Known {
-        /// The item in the queue has another payload, which stays.
+        /// Whether the item in the queue has another payload, which stays.
         conflict: bool,
     },
-    /// Its time is over. Nothing changed.
+    /// The item has expired. Nothing changed.
     Expired,
 }
 
-/// Puts an item at the end of its queue, unless it is or recently was there.
+/// Appends an item to its queue, unless the queue holds it or recently held it.
 ///
-/// Its deadline is the one that it had, but no later than that of a push of now, so that one item
-/// cannot make all behind it stay for ever, and no earlier than that of the item before it:
-/// deadlines never decrease along a queue. Its arrival is what it was, but not in the future.
+/// The item keeps its deadline, within two bounds. It is no later than that of a push now, so that
+/// one item cannot keep all following items for ever. It is no earlier than that of the previous
+/// item, because deadlines never decrease along a queue. The arrival time is never in the future.
 ///
 /// # Errors
-/// The outer error is the store's, and the transaction must then be abandoned. The inner one is a
-/// refusal, for its size or a quota; nothing was written.
+/// The outer error is the store's, and the caller must then abandon the transaction. The inner one
+/// is a refusal, for the item's size or a quota; nothing was written.
 pub fn import<T: WriteTx>(
     tx: &mut T,
     limits: &Limits,
     now: Timestamp,
-    carried: ImportItem,
+    item: ImportItem,
 ) -> Result<Result<ImportOutcome, Rejection>, T::Error> {
-    let ImportItem { envelope, arrival, deadline } = carried;
+    let ImportItem { envelope, arrival, deadline } = item;
     if deadline <= now {
         return Ok(Ok(ImportOutcome::Expired));
     }
-    let lifetime = Lifetime { arrival: arrival.min(now), until: deadline.min(now.plus_ms(limits.ttl_ms)) };
-    let outcome = queue::put(tx, limits, now, envelope, lifetime)?;
+    let lifetime = Lifetime { arrival: arrival.min(now), deadline: deadline.min(now.plus_ms(limits.ttl_ms)) };
+    let outcome = queue::append(tx, limits, now, envelope, lifetime)?;
     Ok(outcome.map(|outcome| match outcome {
         PushOutcome::Stored { .. } => ImportOutcome::Stored,
         PushOutcome::Duplicate { conflict, .. } => ImportOutcome::Known { conflict },
@@ -92,19 +91,19 @@ mod tests {
         }
     }
 
-    fn carried(number: u8, arrival_ms: u64, deadline_ms: u64) -> ImportItem {
+    fn item(number: u8, arrival_ms: u64, deadline_ms: u64) -> ImportItem {
         let (arrival, deadline) = (Timestamp::from_ms(arrival_ms), Timestamp::from_ms(deadline_ms));
         ImportItem { envelope: envelope(number, "x"), arrival, deadline }
     }
 
-    fn take(tables: &mut MemoryTables, carried: ImportItem) -> Result<ImportOutcome, Rejection> {
-        let Ok(outcome) = import(tables, &limits(), NOW, carried);
+    fn import_item(tables: &mut MemoryTables, item: ImportItem) -> Result<ImportOutcome, Rejection> {
+        let Ok(outcome) = import(tables, &limits(), NOW, item);
         let Ok(findings) = recount(tables);
         assert_eq!(findings, [""; 0]);
         outcome
     }
 
-    /// First byte of the name, arrival and deadline of each item in the queue.
+    /// First byte of the message id, arrival and deadline of each item in the queue.
     fn queue(tables: &MemoryTables) -> Vec<(u8, u64, u64)> {
         let mut found = Vec::new();
         let Ok(()) = tables.scan(&Recipient::parse("a").unwrap(), Seq::ZERO, &mut |item| {
@@ -115,52 +114,62 @@ mod tests {
     }
 
     #[test]
-    fn an_item_keeps_its_times_and_its_place_in_the_line() {
+    fn an_item_keeps_its_times_and_goes_to_the_end_of_its_queue() {
         let mut tables = MemoryTables::default();
-        assert_eq!(take(&mut tables, carried(2, 9_500, 10_500)), Ok(ImportOutcome::Stored));
-        assert_eq!(take(&mut tables, carried(1, 9_600, 10_600)), Ok(ImportOutcome::Stored));
+        assert_eq!(import_item(&mut tables, item(2, 9_500, 10_500)), Ok(ImportOutcome::Stored));
+        assert_eq!(import_item(&mut tables, item(1, 9_600, 10_600)), Ok(ImportOutcome::Stored));
         assert_eq!(queue(&tables), [(2, 9_500, 10_500), (1, 9_600, 10_600)]);
     }
 
     #[test]
-    fn a_deadline_is_no_later_than_that_of_a_push_and_no_earlier_than_the_one_before() {
+    fn a_deadline_is_bounded_by_that_of_a_push_and_by_the_previous_item() {
         let mut tables = MemoryTables::default();
-        assert_eq!(take(&mut tables, carried(1, 9_999_999, u64::MAX)), Ok(ImportOutcome::Stored));
-        assert_eq!(take(&mut tables, carried(2, 9_000, 10_001)), Ok(ImportOutcome::Stored));
+        assert_eq!(import_item(&mut tables, item(1, 9_999_999, u64::MAX)), Ok(ImportOutcome::Stored));
+        assert_eq!(import_item(&mut tables, item(2, 9_000, 10_001)), Ok(ImportOutcome::Stored));
         assert_eq!(queue(&tables), [(1, 10_000, 11_000), (2, 9_000, 11_000)]);
     }
 
     #[test]
-    fn what_is_over_is_left_out() {
+    fn an_expired_item_is_not_stored() {
         let mut tables = MemoryTables::default();
-        assert_eq!(take(&mut tables, carried(1, 9_000, 10_000)), Ok(ImportOutcome::Expired));
+        assert_eq!(import_item(&mut tables, item(1, 9_000, 10_000)), Ok(ImportOutcome::Expired));
         assert_eq!(queue(&tables), []);
     }
 
     #[test]
-    fn what_is_known_changes_nothing() {
+    fn a_known_item_changes_nothing() {
         let mut tables = MemoryTables::default();
-        let Ok(Ok(_)) = push(&mut tables, &limits(), NOW, envelope(1, "x")) else { panic!("it fits") };
-        let Ok(Ok(_)) = push(&mut tables, &limits(), NOW, envelope(2, "y")) else { panic!("it fits") };
+        let Ok(Ok(_)) = push(&mut tables, &limits(), NOW, envelope(1, "x")) else {
+            panic!("the push was refused")
+        };
+        let Ok(Ok(_)) = push(&mut tables, &limits(), NOW, envelope(2, "y")) else {
+            panic!("the push was refused")
+        };
         let id = ItemId { message_id: MessageId::from_bytes([1; 16]), chunk_index: 0 };
         let before = queue(&tables);
-        assert_eq!(take(&mut tables, carried(1, 1, 10_500)), Ok(ImportOutcome::Known { conflict: false }));
-        assert_eq!(take(&mut tables, carried(2, 1, 10_500)), Ok(ImportOutcome::Known { conflict: true }));
+        assert_eq!(
+            import_item(&mut tables, item(1, 1, 10_500)),
+            Ok(ImportOutcome::Known { conflict: false })
+        );
+        assert_eq!(import_item(&mut tables, item(2, 1, 10_500)), Ok(ImportOutcome::Known { conflict: true }));
         assert_eq!(queue(&tables), before);
         let acked = Ack::new(Recipient::parse("a").unwrap(), vec![id]).unwrap();
         let Ok(_) = ack(&mut tables, &limits(), NOW, &acked);
-        assert_eq!(take(&mut tables, carried(1, 1, 10_500)), Ok(ImportOutcome::Known { conflict: false }));
+        assert_eq!(
+            import_item(&mut tables, item(1, 1, 10_500)),
+            Ok(ImportOutcome::Known { conflict: false })
+        );
         assert_eq!(queue(&tables).len(), 1);
     }
 
     #[test]
-    fn quotas_hold() {
+    fn quotas_apply_to_imports() {
         let mut tables = MemoryTables::default();
         for number in 0..3 {
-            assert_eq!(take(&mut tables, carried(number, 1, 10_500)), Ok(ImportOutcome::Stored));
+            assert_eq!(import_item(&mut tables, item(number, 1, 10_500)), Ok(ImportOutcome::Stored));
         }
         let full = Rejection::QuotaExceeded { reason: QuotaKind::Count, limit: 3, used: 3 };
-        assert_eq!(take(&mut tables, carried(4, 1, 10_500)), Err(full));
+        assert_eq!(import_item(&mut tables, item(4, 1, 10_500)), Err(full));
         let Ok(usage) = tables.usage(&Recipient::parse("a").unwrap());
         assert_eq!(usage, Usage { items: 3, bytes: 3 });
     }

@@ -1,25 +1,26 @@
-//! The rules of a store-and-forward relay: who may queue what, in which order it comes out, when it
-//! is gone.
+//! The rules of a store-and-forward relay: quotas, idempotency, order and expiry.
 //!
-//! The relay keeps opaque messages for recipients that are offline. A sender *pushes* an item, the
-//! recipient *pulls* a page in arrival order and *acks* what it has; what is acked or too old is
-//! gone. This crate decides: quotas, idempotency, order, expiry. It does no I/O, reads no clock,
-//! runs no thread and knows no wire format, so that it can be used alone and tested to the bottom.
+//! The relay keeps opaque messages for recipients that are offline. A sender *pushes* an item. The
+//! recipient *pulls* pages in arrival order and *acks* the items that it has. The relay removes
+//! acked and expired items. This crate does no I/O, reads no clock, starts no thread and knows no
+//! wire format, so it can be used and tested alone.
 //!
-//! - [`message`]: what travels. Types that are checked once, when they are made.
+//! - [`message`]: messages and their parts. Constructors validate, so values are always valid.
 //! - [`queue`]: the rules, written once over a storage transaction.
-//! - [`store`]: the seam below. [`ReadTx`] and [`WriteTx`] are what a store must remember.
-//! - [`relay`]: the seam above. [`Relay`] is the service.
-//! - [`limits`]: the one place of quota arithmetic.
+//! - [`store`]: the lower interface. [`ReadTx`] and [`WriteTx`] are what a store implements.
+//! - [`relay`]: the upper interface. [`Relay`] is the service.
+//! - [`limits`]: all quota arithmetic.
 //! - [`memory`]: a complete relay in memory.
-//! - [`figures`]: what a store can tell of its own work.
-//! - [`verify`]: recounts a store and lists what does not add up.
-//! - `testing` (feature `testing`): a clock moved by hand, a naive model, scenarios as text, and
-//!   the conformance suite that every store has to pass.
+//! - [`figures`]: statistics that a store reports.
+//! - [`verify`]: checks a store for inconsistencies.
+//! - `testing` (feature `testing`): a manual clock, a naive model, scenarios as text, and the
+//!   conformance suite that every store has to pass.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use relay_core::{Chunk, Clock, Envelope, Kind, Limits, MemoryRelay, MessageId, Recipient, Timestamp};
+//! use relay_core::{
+//!     Chunk, Clock, Envelope, Kind, Limits, MemoryRelay, MessageId, Recipient, Timestamp,
+//! };
 //!
 //! struct Noon;
 //! impl Clock for Noon {

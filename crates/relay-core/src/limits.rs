@@ -1,28 +1,28 @@
-//! How much a queue may hold, and the one place where that is counted.
+//! Limits of the relay, and all quota arithmetic.
 
 use crate::error::{QuotaKind, Rejection};
 
-/// What the rules allow. The defaults are those of the shipped configuration.
+/// The configured limits. The defaults equal those of the shipped configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest payload of one item, in bytes.
     pub message_bytes_max: u64,
-    /// The most payload bytes that one queue holds.
+    /// The maximum payload bytes of one queue.
     pub queue_bytes_max: u64,
-    /// The most items that one queue holds.
+    /// The maximum number of items in one queue.
     pub queue_items_max: u64,
     /// How long an item is kept, in milliseconds.
     pub ttl_ms: u64,
-    /// The most items of one page; 0 counts as 1.
+    /// The maximum number of items on one page; 0 counts as 1.
     pub page_items_max: u64,
-    /// The most payload bytes of one page. A page always carries at least one item, however large.
+    /// The maximum payload bytes of one page. The first item may exceed it.
     pub page_bytes_max: u64,
-    /// How long a push of an acked item is still recognised as a duplicate, in milliseconds; 0
-    /// turns that off.
+    /// How long after its ack a pushed item is recognised as a duplicate, in milliseconds; 0 turns
+    /// that off.
     pub dedup_window_ms: u64,
 }
 
-/// What a queue holds, or a part of it.
+/// The contents of a queue, or of a part of it, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The number of items.
@@ -46,15 +46,15 @@ impl Default for Limits {
 }
 
 impl Usage {
-    /// Nothing at all.
+    /// No items.
     pub const ZERO: Self = Self { items: 0, bytes: 0 };
 
-    /// Whether no item is counted.
+    /// Whether there is no item.
     pub const fn is_empty(self) -> bool {
         self.items == 0
     }
 
-    /// What one item of `payload_bytes` uses.
+    /// The usage of one item.
     pub const fn of(payload_bytes: u64) -> Self {
         Self { items: 1, bytes: payload_bytes }
     }
@@ -62,43 +62,40 @@ impl Usage {
     /// The usage after one more item of `payload_bytes`.
     ///
     /// # Errors
-    /// [`Rejection::QuotaExceeded`] when that would pass one of the quotas; the number of items is
-    /// looked at first.
+    /// [`Rejection::QuotaExceeded`] if that exceeds a quota. The number of items is checked first.
     pub fn admit(self, payload_bytes: u64, limits: &Limits) -> Result<Self, Rejection> {
         let after = self.plus(Self::of(payload_bytes));
-        if after.items > limits.queue_items_max {
-            let (limit, used) = (limits.queue_items_max, self.items);
-            return Err(Rejection::QuotaExceeded { reason: QuotaKind::Count, limit, used });
-        }
-        if after.bytes > limits.queue_bytes_max {
-            let (limit, used) = (limits.queue_bytes_max, self.bytes);
-            return Err(Rejection::QuotaExceeded { reason: QuotaKind::Bytes, limit, used });
-        }
-        Ok(after)
+        let (reason, limit, used) = if after.items > limits.queue_items_max {
+            (QuotaKind::Count, limits.queue_items_max, self.items)
+        } else if after.bytes > limits.queue_bytes_max {
+            (QuotaKind::Bytes, limits.queue_bytes_max, self.bytes)
+        } else {
+            return Ok(after);
+        };
+        Err(Rejection::QuotaExceeded { reason, limit, used })
     }
 
-    /// Both together.
+    /// The saturating sum.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
     }
 
-    /// This without `other`, which must be a part of it.
+    /// The usage without `other`, which must be a part of it.
     ///
-    /// A store whose counts do not add up must not stop its queue from being emptied, so this stops
-    /// at zero; tests trip over it, and [`verify`](crate::verify) reports it.
+    /// The result saturates at zero, so that a queue with wrong counts can still be emptied. Debug
+    /// builds panic instead, and [`verify`](crate::verify) reports the wrong counts.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         debug_assert!(
             self.items >= other.items && self.bytes >= other.bytes,
-            "{other:?} is no part of {self:?}"
+            "{other:?} is not a part of {self:?}"
         );
         Self { items: self.items.saturating_sub(other.items), bytes: self.bytes.saturating_sub(other.bytes) }
     }
 }
 
 impl std::iter::Sum for Usage {
-    /// All of them together.
     fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
         usages.fold(Self::ZERO, Self::plus)
     }
@@ -109,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quota_is_reached_exactly_and_never_passed() {
+    fn a_quota_can_be_reached_but_not_exceeded() {
         let limits = Limits { queue_items_max: 2, queue_bytes_max: 10, ..Limits::default() };
         let check = |items, bytes, payload, expected: Result<Usage, (QuotaKind, u64, u64)>| {
             let got = Usage { items, bytes }.admit(payload, &limits);

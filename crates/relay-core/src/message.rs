@@ -1,8 +1,6 @@
-//! What travels through the relay. Every type here is checked when it is made and cannot be wrong
-//! afterwards.
+//! Messages and their parts. The constructors validate, so a value of these types is always valid.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,64 +8,63 @@ use uuid::Uuid;
 
 use crate::error::Rejection;
 
-/// How a UUID in urn form begins (RFC 9562, section 4); the `uuid` crate reads it in lower case
-/// only.
+/// The prefix of a UUID in URN form (RFC 9562, section 4). The `uuid` crate accepts it in lower
+/// case only.
 const URN_PREFIX: &str = "urn:uuid:";
 
 /// The name of a queue: an opaque string of 1 to 512 bytes that is not all blank, compared byte for
 /// byte.
 ///
-/// Who talks to whom is nobody's business, so `Debug` does not show it, and there is no `Display`.
+/// It is private: `Debug` hides the text, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Recipient(Arc<str>);
 
-/// The sender's name for a message, a UUID.
+/// The UUID that the sender chose for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(Uuid);
 
-/// Which part of a message an item is. Invariant: `index < count`.
+/// The position of an item within its message. Invariant: `index < count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
     index: u32,
     count: u32,
 }
 
-/// What the sender says that the payload is, 1 to 64 bytes and not blank. The relay stores it and
-/// never acts on it.
+/// The sender's label for the payload, 1 to 64 bytes and not blank. The relay stores it and never
+/// acts on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kind(Arc<str>);
 
-/// The name of an item within its queue: one chunk of one message.
+/// Identifies an item within its queue: one chunk of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId {
     /// The message that the chunk belongs to.
     pub message_id: MessageId,
-    /// The number of the chunk, from 0.
+    /// The index of the chunk, from 0.
     pub chunk_index: u32,
 }
 
-/// The arrival number of an item. It grows over the whole store and is never used twice, so that
-/// "after this one" keeps its meaning when the item is gone and even when its queue was empty in
-/// between.
+/// The arrival number of an item. It grows over the whole store and is never used twice. So "after
+/// this item" stays valid when the item was removed, and even when its queue was empty since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(u64);
 
 /// An item on its way into a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// The queue that it goes to.
+    /// The destination queue.
     pub recipient: Recipient,
-    /// The message that it is a part of.
+    /// The message that this item belongs to.
     pub message_id: MessageId,
-    /// Which part.
+    /// The position within the message.
     pub chunk: Chunk,
-    /// The sender's word for the payload.
+    /// The sender's label for the payload.
     pub kind: Kind,
-    /// The sender's word for the length of the whole message; stored and returned, not checked.
+    /// The length of the message in bytes, as the sender states it. The relay does not check it.
     pub total_len: u64,
-    /// The sender's clock; stored and returned, not checked.
+    /// The sending time in milliseconds, as the sender states it. The relay does not check it.
     pub sent_ms: u64,
-    /// The ciphertext. The relay never looks into it.
+    /// The ciphertext. The relay never reads it.
     pub payload: Bytes,
 }
 
@@ -75,16 +72,16 @@ impl Recipient {
     /// The longest recipient, in bytes of UTF-8.
     pub const BYTES_MAX: usize = 512;
 
-    /// Checks and takes a recipient.
+    /// Validates a recipient.
     ///
     /// # Errors
-    /// [`Rejection::InvalidInput`] when it is empty, all blank or longer than
+    /// [`Rejection::InvalidInput`] if it is empty, all blank or longer than
     /// [`Recipient::BYTES_MAX`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_text("recipient", text, Self::BYTES_MAX).map(|()| Self(text.into()))
     }
 
-    /// The recipient as it was given.
+    /// The unchanged text. Never log it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -97,20 +94,23 @@ impl fmt::Debug for Recipient {
 }
 
 impl MessageId {
-    /// Reads a UUID in hyphenated, simple, braced or urn form, in any case.
+    /// Parses a UUID in hyphenated, simple, braced or URN form, in upper or lower case.
     ///
     /// # Errors
-    /// [`Rejection::InvalidInput`] when it is none of these.
+    /// [`Rejection::InvalidInput`] for any other text.
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         let parsed = match text.split_at_checked(URN_PREFIX.len()) {
-            Some((prefix, rest)) if prefix.eq_ignore_ascii_case(URN_PREFIX) => parse_hyphenated(rest),
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case(URN_PREFIX) => {
+                // Only the hyphenated form may follow the prefix.
+                Uuid::try_parse(rest).ok().filter(|_| rest.len() == 36)
+            }
             _ => Uuid::try_parse(text).ok(),
         };
         let reason = "not a UUID in hyphenated, simple, braced or urn form";
         parsed.map(Self).ok_or_else(|| Rejection::invalid("message_id", reason))
     }
 
-    /// The identifier with these 16 bytes.
+    /// Creates the id from the 16 bytes of the UUID.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
@@ -120,7 +120,7 @@ impl MessageId {
         self.0.as_bytes()
     }
 
-    /// The text that `Display` shows, put into `buffer`: pages hold hundreds of them.
+    /// Formats the id as `Display` does, without an allocation: pages hold hundreds of ids.
     pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
         self.0.as_hyphenated().encode_lower(buffer)
     }
@@ -130,14 +130,6 @@ impl MessageId {
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for MessageId {
-    type Err = Rejection;
-
-    fn from_str(text: &str) -> Result<Self, Rejection> {
-        Self::parse(text)
     }
 }
 
@@ -156,7 +148,7 @@ impl Chunk {
         Ok(Self { index, count })
     }
 
-    /// The number of this chunk, from 0.
+    /// The index of this chunk, from 0.
     pub const fn index(self) -> u32 {
         self.index
     }
@@ -171,35 +163,35 @@ impl Kind {
     /// The longest kind, in bytes of UTF-8.
     pub const BYTES_MAX: usize = 64;
 
-    /// Checks and takes a kind.
+    /// Validates a kind.
     ///
     /// # Errors
-    /// [`Rejection::InvalidInput`] when it is empty, all blank or longer than [`Kind::BYTES_MAX`].
+    /// [`Rejection::InvalidInput`] if it is empty, all blank or longer than [`Kind::BYTES_MAX`].
     pub fn parse(text: &str) -> Result<Self, Rejection> {
         check_text("meta.kind", text, Self::BYTES_MAX).map(|()| Self(text.into()))
     }
 
-    /// The kind as it was given.
+    /// The unchanged text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Seq {
-    /// Before every item.
+    /// Lower than the arrival number of every item.
     pub const ZERO: Self = Self(0);
 
-    /// The arrival number `number`.
+    /// Wraps a number that a store assigned.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number itself.
+    /// The arrival number as an integer.
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 
-    /// The arrival number after this one.
+    /// The following arrival number.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -207,12 +199,12 @@ impl Seq {
 }
 
 impl Envelope {
-    /// The name of the item within its queue.
+    /// The item's id within its queue.
     pub const fn id(&self) -> ItemId {
         ItemId { message_id: self.message_id, chunk_index: self.chunk.index }
     }
 
-    /// The length of the payload: what quotas count.
+    /// The length of the payload in bytes, which quotas count.
     pub const fn payload_bytes(&self) -> u64 {
         self.payload.len() as u64
     }
@@ -227,11 +219,6 @@ fn check_text(field: &'static str, text: &str, bytes_max: usize) -> Result<(), R
         return Err(Rejection::invalid(field, "must not be empty or blank"));
     }
     Ok(())
-}
-
-/// The hyphenated form alone: the urn form holds no other.
-fn parse_hyphenated(text: &str) -> Option<Uuid> {
-    (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -251,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_tell_the_recipient() {
+    fn debug_hides_the_recipient() {
         let shown = format!("{:?}", Recipient::parse("alice").unwrap());
         assert_eq!(shown, "Recipient(5 bytes)");
     }
 
     #[test]
-    fn a_message_id_is_read_in_four_forms_and_written_in_one() {
+    fn a_message_id_has_four_input_forms_and_one_output_form() {
         let canonical = "67e55044-10b1-426f-9247-bb680e5fe0c8";
         for form in [
             canonical,
@@ -277,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_lies_within_its_message() {
+    fn a_chunk_index_is_less_than_the_count() {
         assert!(Chunk::new(0, 1).is_ok());
         assert!(Chunk::new(u32::MAX - 1, u32::MAX).is_ok());
         for (index, count) in [(0, 0), (1, 1), (u32::MAX, u32::MAX)] {

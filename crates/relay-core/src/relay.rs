@@ -1,5 +1,4 @@
-//! The service that everything above a store sees. A store that has no local transaction implements
-//! it directly.
+//! The service interface. A store without local transactions implements it directly.
 
 use std::future::Future;
 
@@ -8,10 +7,10 @@ use crate::figures::Figures;
 use crate::message::Envelope;
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 
-/// A store-and-forward relay, as those above it see one.
+/// A store-and-forward relay.
 ///
-/// Each call is answered when its effect is as durable as this relay makes anything. Dropping the
-/// returned future does not undo a request: it may take effect all the same.
+/// A call completes when its effect is as durable as this relay can make it. Dropping the returned
+/// future does not cancel the request, which may still take effect.
 pub trait Relay: Send + Sync + 'static {
     /// Puts an item into its recipient's queue, once.
     fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send;
@@ -19,36 +18,34 @@ pub trait Relay: Send + Sync + 'static {
     /// Reads a page of a queue and changes nothing.
     fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send;
 
-    /// Takes items out of a queue, all of them or none.
+    /// Removes items from a queue, all of them or none.
     fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send;
 
-    /// Reclaims what is expired, in bounded steps between other requests, until nothing is due.
+    /// Reclaims expired items, in bounded steps between other requests, until none is left.
     fn sweep(&self) -> impl Future<Output = Result<Swept, Error>> + Send;
 
-    /// Resolves when requests can be served, or with the reason why not. It is asked before the
-    /// body of a request is read, so a relay that is about to be ready may let requests wait here,
-    /// where they hold nothing. Most are ready from the beginning.
+    /// Waits until the relay can serve requests. By default, it always can.
     ///
-    /// A relay that answers here decides nothing for later: `push`, `pull` and `ack` may fail all
-    /// the same.
+    /// The caller awaits this before it reads the body of a request. So a relay that is almost
+    /// ready may delay requests here, where they hold no memory. A success promises nothing:
+    /// `push`, `pull` and `ack` may still fail.
     fn ready(&self) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::ready(Ok(()))
     }
 
-    /// Whether pushes are refused with [`Error::StorageFull`] at the moment. Cheap enough to be
-    /// asked often. Most have no such bound.
+    /// Whether the relay currently refuses pushes with [`Error::StorageFull`]. This must be cheap.
+    /// By default, a relay is never full.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// Resolves, with the reason, when the relay has broken for good and nothing but a restart
-    /// helps. Most never do.
+    /// Resolves, with the reason, when only a restart can repair the relay. By default, it never
+    /// resolves.
     fn ended(&self) -> impl Future<Output = Error> + Send {
         std::future::pending()
     }
 
-    /// What it can tell of its own work; nothing, unless it says otherwise. This may take some
-    /// milliseconds, and is for now and then.
+    /// Statistics of the relay; by default, none. A call may take some milliseconds.
     fn figures(&self) -> Figures {
         Figures::default()
     }

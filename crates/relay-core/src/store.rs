@@ -1,7 +1,5 @@
-//! The seam to a store: what it has to remember, and how it is asked and told.
-//!
-//! [`ReadTx`] and [`WriteTx`] speak of queues and items and hold no logic: the rules in
-//! [`queue`](crate::queue) run over them, so that two stores cannot disagree.
+//! The storage interface. [`ReadTx`] and [`WriteTx`] describe queues and items, without rules:
+//! those in [`queue`](crate::queue) run over these traits, so all stores behave the same.
 
 use std::ops::ControlFlow;
 
@@ -11,135 +9,132 @@ use crate::limits::Usage;
 use crate::message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
 use crate::time::Timestamp;
 
-/// An item as it lies in a queue. `B` is the payload, or a store's handle to it.
+/// An item in a queue. `B` is the payload, or a store's handle to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item<B> {
-    /// Its arrival number.
+    /// The arrival number.
     pub seq: Seq,
-    /// The message that it is a part of.
+    /// See [`Envelope::message_id`].
     pub message_id: MessageId,
-    /// Which part.
+    /// See [`Envelope::chunk`].
     pub chunk: Chunk,
-    /// The sender's word for the payload.
+    /// See [`Envelope::kind`].
     pub kind: Kind,
-    /// The sender's word for the length of the whole message.
+    /// See [`Envelope::total_len`].
     pub total_len: u64,
-    /// The sender's clock.
+    /// See [`Envelope::sent_ms`].
     pub sent_ms: u64,
     /// When the push was accepted.
     pub arrival: Timestamp,
-    /// From when on it is gone.
+    /// When the item expires.
     pub deadline: Timestamp,
     /// The length of the payload.
     pub payload_bytes: u64,
-    /// The payload, or where it is.
+    /// The payload, or a handle to it.
     pub body: B,
 }
 
-/// What the rules know of an item in a queue. The rest is between those who push and those who
-/// pull, and a store need not have it at hand.
+/// The properties of a queued item that the rules need. A store may load all others later.
 pub trait Queued {
-    /// Its arrival number.
+    /// The arrival number.
     fn seq(&self) -> Seq;
 
-    /// Its name within the queue.
+    /// The id within the queue.
     fn id(&self) -> ItemId;
 
-    /// From when on it is gone.
+    /// When the item expires.
     fn deadline(&self) -> Timestamp;
 
-    /// The length of its payload.
+    /// The length of the payload.
     fn payload_bytes(&self) -> u64;
 
-    /// Whether it is not expired at `now`.
+    /// Whether the item has not expired at `now`.
     fn is_live(&self, now: Timestamp) -> bool {
         now < self.deadline()
     }
 }
 
-/// What a store remembers of an item's name.
+/// What a store remembers about an item id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemStatus {
-    /// The item lies in the queue, although it may be expired.
+    /// The item is in the queue; it may have expired.
     Queued {
-        /// Its arrival number.
+        /// The arrival number.
         seq: Seq,
-        /// From when on it is gone.
+        /// When the item expires.
         deadline: Timestamp,
-        /// The length of its payload.
+        /// The length of the payload.
         payload_bytes: u64,
     },
-    /// The item was acked, and a push of it is a duplicate before `until`.
+    /// The item was acked. Until `until`, a push of it is a duplicate.
     Acked {
         /// The end of the dedup window.
         until: Timestamp,
     },
 }
 
-/// Where the live part of a queue begins. Deadlines never decrease along a queue, so the expired
-/// items lie before it.
+/// Where the live part of a queue begins. Deadlines never decrease along a queue, so all expired
+/// items precede it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Front {
-    /// No item before this one is live. When nothing is expired it may be any number up to the
-    /// first item's.
+    /// No live item has a lower arrival number. If no item has expired, it is any number up to that
+    /// of the first item.
     pub live_from: Seq,
-    /// What lies before it: expired, and not reclaimed yet.
+    /// The expired items, which are not reclaimed yet.
     pub expired: Usage,
 }
 
 /// An item that the sweep has to reclaim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// The queue that it lies in.
+    /// The item's queue.
     pub recipient: Recipient,
-    /// Its name.
+    /// The item's id.
     pub id: ItemId,
-    /// Its arrival number.
+    /// The arrival number.
     pub seq: Seq,
-    /// The length of its payload.
+    /// The length of the payload.
     pub payload_bytes: u64,
 }
 
-/// What the sweep finds in one look.
+/// The result of [`SweepTx::due`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DueItems {
-    /// Items to reclaim, those of one queue together and in arrival order.
+    /// Items to reclaim, grouped by queue and in arrival order.
     pub items: Vec<Due>,
-    /// Whether another look may find more.
+    /// Whether another call may find more.
     pub more: bool,
 }
 
-/// What one look at acked names has forgotten.
+/// The result of [`SweepTx::forget_acked`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
-    /// How many names.
-    pub names: usize,
-    /// Whether another look may forget more.
+    /// The number of forgotten item ids.
+    pub item_ids: usize,
+    /// Whether another call may forget more.
     pub more: bool,
 }
 
-/// A consistent view of a store. A request looks its queue up once, and asks all else of what it
-/// got.
+/// A consistent view of a store. A request looks up its queue once, then uses the handle.
 pub trait ReadTx {
-    /// How this store fails.
+    /// The error of this store.
     type Error;
-    /// An item, or a handle by which the store finds all of it.
+    /// An item, or a store's handle to it.
     type Item: Queued;
-    /// A queue that was looked up. It may remember what was found of it, and what was changed
-    /// through it.
+    /// A handle to a queue. It may cache what the store read and what the transaction changed.
     type Queue;
 
-    /// Looks up the queue of a recipient. An unknown one has an empty queue, and this leaves no
-    /// trace.
+    /// Looks up the queue of a recipient. An unknown recipient has an empty queue, which this call
+    /// does not create.
     fn queue(&self, recipient: &Recipient) -> Result<Self::Queue, Self::Error>;
 
-    /// What the queue holds, expired items that are not reclaimed yet included.
+    /// The contents of the queue, with expired items that are not reclaimed yet.
     fn usage(&self, queue: &Self::Queue) -> Result<Usage, Self::Error>;
 
-    /// What is known of an item's name.
+    /// Looks up an item id.
     fn locate(&self, queue: &Self::Queue, id: ItemId) -> Result<Option<ItemStatus>, Self::Error>;
 
-    /// Shows the items from `from` on, in arrival order, until `visit` breaks.
+    /// Visits the items in arrival order, starting at `from`, until `visit` breaks.
     fn scan(
         &self,
         queue: &Self::Queue,
@@ -153,8 +148,8 @@ pub trait ReadTx {
     /// Whether the queued item `seq` has this payload.
     fn has_payload(&self, queue: &Self::Queue, seq: Seq, payload: &[u8]) -> Result<bool, Self::Error>;
 
-    /// How many items the queue holds from `from` on. The given implementation walks there; a store
-    /// that keeps deep queues counts faster.
+    /// Counts the items of the queue from `from` on. The default implementation scans; a store for
+    /// deep queues should count faster.
     fn items_from(&self, queue: &Self::Queue, from: Seq) -> Result<u64, Self::Error> {
         let mut items = 0;
         self.scan(queue, from, &mut |_| {
@@ -164,7 +159,7 @@ pub trait ReadTx {
         Ok(items)
     }
 
-    /// Where the live part of the queue begins at `now`. The given implementation walks over the
+    /// Where the live part of the queue begins at `now`. The default implementation scans the
     /// expired items.
     fn front(&self, queue: &Self::Queue, now: Timestamp) -> Result<Front, Self::Error> {
         let mut front = Front::default();
@@ -180,20 +175,19 @@ pub trait ReadTx {
     }
 }
 
-/// A view that can be changed. All changes of a transaction become visible and durable together, or
-/// none. Those of a queue go through one lookup of it, which is closed before the queue is looked
-/// up again.
+/// A transaction. Its changes become visible and durable together, or not at all. All changes of a
+/// queue use one handle; the caller closes it before it looks up the queue again.
 pub trait WriteTx: ReadTx {
-    /// A new arrival number, larger than every one before, also those of items that are gone.
+    /// A new arrival number, larger than all earlier ones, including those of removed items.
     fn next_seq(&mut self) -> Result<Seq, Self::Error>;
 
-    /// Puts an item at the end of a queue, which is made if there is none, and remembers its name.
+    /// Appends an item to a queue, which is created if necessary, and remembers the item's id.
     fn insert(&mut self, queue: &mut Self::Queue, item: Item<Bytes>) -> Result<(), Self::Error>;
 
-    /// Takes the queued item `seq`, whose name is `id`, out of its queue and forgets the name.
+    /// Removes the queued item `seq`, and forgets its `id`.
     fn remove(&mut self, queue: &mut Self::Queue, id: ItemId, seq: Seq) -> Result<(), Self::Error>;
 
-    /// Remembers until `until` that the item, which was removed just now, was acked.
+    /// Remembers until `until` that the item, which was just removed, was acked.
     fn remember_acked(
         &mut self,
         queue: &mut Self::Queue,
@@ -201,32 +195,29 @@ pub trait WriteTx: ReadTx {
         until: Timestamp,
     ) -> Result<(), Self::Error>;
 
-    /// Ends the changes of a queue, which holds so much now. Once that is nothing and no acked name
-    /// is remembered, the store forgets the queue.
+    /// Ends the changes of a queue and records its new usage. The store forgets a queue that has no
+    /// items and no acked item ids.
     fn close(&mut self, queue: Self::Queue, usage: Usage) -> Result<(), Self::Error>;
 }
 
-/// A transaction over which [`expire`](crate::queue::expire) can reclaim what has expired, step by
-/// step. A store that has a better way, such as to let go of whole ranges, sweeps on its own and
-/// needs none of this: an expired item is gone from the instant of its deadline, whoever reclaims
-/// it.
+/// A transaction in which [`expire`](crate::queue::expire) reclaims expired items step by step. A
+/// store with a faster way, such as the deletion of ranges, does not need this trait. The rules
+/// hide expired items in any case.
 pub trait SweepTx: WriteTx {
-    /// Finds at most `max` items whose deadline is not after `now`, of whatever queues. When this
-    /// look's work is used up without reaching the end, it says that there may be more.
+    /// Finds at most `max` items of all queues whose deadline is not after `now`.
     fn due(&mut self, now: Timestamp, max: usize) -> Result<DueItems, Self::Error>;
 
-    /// Forgets at most `max` acked names whose time is over at `now`. When this look's work is used
-    /// up without reaching the end, it says that there may be more.
+    /// Forgets at most `max` acked item ids whose dedup window is over at `now`.
     fn forget_acked(&mut self, now: Timestamp, max: usize) -> Result<Forgotten, Self::Error>;
 }
 
 impl<B> Item<B> {
-    /// The name of the item within its queue.
+    /// The item's id within its queue.
     pub const fn id(&self) -> ItemId {
         ItemId { message_id: self.message_id, chunk_index: self.chunk.index() }
     }
 
-    /// The same item with another body.
+    /// Replaces the body.
     pub fn with_body<C>(self, body: C) -> Item<C> {
         Item {
             seq: self.seq,
@@ -262,7 +253,7 @@ impl<B> Queued for Item<B> {
 }
 
 impl Item<Bytes> {
-    /// What lies in the queue once `envelope` is accepted.
+    /// The item that a queue holds once `envelope` is accepted.
     pub fn new(envelope: Envelope, seq: Seq, arrival: Timestamp, deadline: Timestamp) -> Self {
         Self {
             seq,

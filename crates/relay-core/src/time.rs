@@ -1,81 +1,78 @@
-//! Points in time, the clock that tells them, and the time of a store. Nothing here reads the
+//! Points in time, the clock interface, and the clock of a store. This file never reads the
 //! machine's clock.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-/// So far the machine's clock may be from the time of a store, and is followed: whoever keeps
-/// clocks right moves them by less, and the time of day that a country takes for its own moves by
-/// as much. An hour late or early is nothing to a message that lives for days.
+/// How far the machine's clock may be from the store's time while the store follows it.
+///
+/// Time synchronisation moves a clock by less, and daylight saving time by as much. An error of an
+/// hour is harmless for messages that live for days.
 const TRUSTED_MS: u64 = 60 * 60 * 1000;
 
-/// So far ahead it is followed while it has not agreed with the store since that was opened: a
-/// relay that was down over a weekend, or a week of holidays, finds that so much time is over. It
-/// is half of the two weeks that messages live, so that a clock that is wrong by no more than this
-/// lets none of them expire that came lately.
+/// How far ahead the machine's clock may be until the store has followed it once since the start.
+///
+/// A relay that was down for a week finds that much time elapsed. It is half of the default TTL of
+/// two weeks. So a clock that is wrong by no more than this never expires a recent message.
 const TRUSTED_AT_START_MS: u64 = 7 * 24 * TRUSTED_MS;
 
 /// A point in time: milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
-/// Tells what time it is. A relay is handed one, so that tests can move it by hand.
+/// A source of time. The caller passes one to a relay, so that tests can control the time.
 pub trait Clock: Send + Sync + 'static {
-    /// The time of day. It may be wrong, and be set, also back.
+    /// The wall-clock time. It may be wrong, and may be set forwards or back.
     fn now(&self) -> Timestamp;
 
-    /// How many milliseconds have passed since some moment, which is the same for as long as this
-    /// clock exists. It goes on with the time that passes, also while the machine sleeps if it can
-    /// tell, and never runs backwards, however [`Clock::now`] is set.
+    /// Milliseconds since a fixed moment in the life of this clock. They count elapsed time, if
+    /// possible also while the machine sleeps. They never decrease, even if [`Clock::now`] is set.
     fn elapsed_ms(&self) -> u64;
 }
 
-/// The time of a store, by which its items expire. It follows the machine's clock, unless that is
-/// far from it: then it goes on with the time that passes, so that a clock that is wrong costs
-/// nobody his mail, and lets none live for ever once it is right.
+/// The clock of a store, by which its items expire.
 ///
-/// It never runs backwards, and stands still for an hour at most: while the clock, which was set
-/// back by no more than that, catches up.
+/// It follows the machine's clock while the two are close. Otherwise it advances with the elapsed
+/// time. So a wrong clock neither expires items early nor keeps them for ever.
+///
+/// It never runs backwards. After the machine's clock is set back by up to an hour, the store's
+/// clock stands still until the machine's clock catches up.
 pub struct StoreClock {
     clock: Arc<dyn Clock>,
-    /// How far the time of the store is ahead of [`Clock::elapsed_ms`].
+    /// How far the store's time is ahead of [`Clock::elapsed_ms`].
     ahead_ms: AtomicI64,
-    /// The latest time that was told.
+    /// The latest time that [`StoreClock::read`] returned.
     latest_ms: AtomicU64,
-    /// Whether the machine's clock was followed since the start.
+    /// Whether the store has followed the machine's clock since the start.
     has_agreed: AtomicBool,
 }
 
-/// The time of a store and that of the machine's clock, at the same moment.
+/// The store's time and the machine's time at the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The time of the store.
+    /// The store's time.
     pub now: Timestamp,
-    /// What the machine's clock shows.
+    /// The machine's time.
     pub wall: Timestamp,
 }
 
 impl StoreClock {
-    /// The time of a store that knows none, or has nothing to lose: it begins with what the
-    /// machine's clock shows.
+    /// The clock of an empty store. It starts at the machine's time.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.now();
-        Self::from(clock, now, true)
+        Self::start_at(clock, now, true)
     }
 
-    /// The time of a store that has come to `known` when it was last written. If `trust_clock`, it
-    /// begins with what the machine's clock shows, however much later that is.
+    /// The clock of a store that was last written at `known`. With `trust_clock`, it starts at the
+    /// machine's time, however much later that is.
     pub fn resume(clock: Arc<dyn Clock>, known: Timestamp, trust_clock: bool) -> Self {
         let wall = clock.now();
-        if trust_clock && wall >= known {
-            Self::from(clock, wall, true)
-        } else {
-            Self::from(clock, known, false)
-        }
+        let is_trusted = trust_clock && wall >= known;
+        Self::start_at(clock, if is_trusted { wall } else { known }, is_trusted)
     }
 
-    fn from(clock: Arc<dyn Clock>, now: Timestamp, has_agreed: bool) -> Self {
+    fn start_at(clock: Arc<dyn Clock>, now: Timestamp, has_agreed: bool) -> Self {
         let ahead_ms = difference_ms(now.as_ms(), clock.elapsed_ms());
         Self {
             clock,
@@ -85,41 +82,40 @@ impl StoreClock {
         }
     }
 
-    /// The time of the store.
+    /// The store's time.
     pub fn now(&self) -> Timestamp {
         self.read().now
     }
 
-    /// The time of the store, and what the machine's clock shows.
+    /// Reads the store's clock and the machine's clock.
     pub fn read(&self) -> Reading {
-        // In this order: should the thread rest in between, the clock seems to be slow, and nothing
-        // is early.
+        // The order matters: if the thread pauses in between, the machine's clock seems slow, and
+        // no item expires early.
         let wall_ms = self.clock.now().as_ms();
         let elapsed_ms = self.clock.elapsed_ms();
         let ahead_ms = self.ahead_ms.load(Ordering::Acquire);
-        let passed_ms = elapsed_ms.saturating_add_signed(ahead_ms);
-        let now_ms = passed_ms.max(self.latest_ms.load(Ordering::Relaxed));
+        let advanced_ms = elapsed_ms.saturating_add_signed(ahead_ms);
+        let now_ms = advanced_ms.max(self.latest_ms.load(Ordering::Relaxed));
         let is_followed = self.is_trusted(difference_ms(wall_ms, now_ms));
         if is_followed {
             self.has_agreed.store(true, Ordering::Relaxed);
             let follow_ms = difference_ms(wall_ms, elapsed_ms);
             if follow_ms != ahead_ms {
-                // Who was faster has seen more than what this goes by.
+                // If this fails, another thread stored a value from a later reading.
                 let _: Result<i64, i64> =
                     self.ahead_ms.compare_exchange(ahead_ms, follow_ms, Ordering::AcqRel, Ordering::Relaxed);
             }
         }
-        let now_ms = if is_followed { wall_ms } else { passed_ms };
+        let now_ms = if is_followed { wall_ms } else { advanced_ms };
         let now_ms = self.latest_ms.fetch_max(now_ms, Ordering::Relaxed).max(now_ms);
         Reading { now: Timestamp::from_ms(now_ms), wall: Timestamp::from_ms(wall_ms) }
     }
 
-    /// Whether a clock is followed that is so far ahead.
+    /// Whether the store follows a machine's clock that is `offset_ms` ahead.
     fn is_trusted(&self, offset_ms: i64) -> bool {
-        let ahead_ms_max =
-            if self.has_agreed.load(Ordering::Relaxed) { TRUSTED_MS } else { TRUSTED_AT_START_MS };
-        let bound_ms = if offset_ms < 0 { TRUSTED_MS } else { ahead_ms_max };
-        offset_ms.unsigned_abs() <= bound_ms
+        let is_start = !self.has_agreed.load(Ordering::Relaxed);
+        let max_ms = if is_start && offset_ms > 0 { TRUSTED_AT_START_MS } else { TRUSTED_MS };
+        offset_ms.unsigned_abs() <= max_ms
     }
 }
 
@@ -130,23 +126,23 @@ impl fmt::Debug for StoreClock {
 }
 
 impl Reading {
-    /// How far the machine's clock is ahead of the time of the store, in milliseconds.
+    /// How far the machine's time is ahead of the store's time, in milliseconds.
     pub const fn offset_ms(self) -> i64 {
         difference_ms(self.wall.as_ms(), self.now.as_ms())
     }
 
-    /// Whether the machine's clock is so far from the time of the store that it is not followed.
+    /// Whether the machine's time is too far from the store's time to be followed.
     pub const fn disagrees(self) -> bool {
         self.offset_ms().unsigned_abs() > TRUSTED_MS
     }
 
-    /// A time of the store as it is told to others, who go by clocks like that of the machine.
+    /// Converts store time to machine time, for clients, whose clocks are like the machine's.
     #[must_use]
     pub const fn outside(self, time: Timestamp) -> Timestamp {
         if self.disagrees() { time.shifted_ms(self.offset_ms()) } else { time }
     }
 
-    /// A time that others have told, as time of the store.
+    /// Converts machine time, such as that of an import, to store time.
     #[must_use]
     pub const fn inside(self, time: Timestamp) -> Timestamp {
         if self.disagrees() { time.shifted_ms(self.offset_ms().saturating_neg()) } else { time }
@@ -154,7 +150,7 @@ impl Reading {
 }
 
 impl Timestamp {
-    /// The time `ms` milliseconds after the Unix epoch.
+    /// Creates the time from milliseconds since the Unix epoch.
     pub const fn from_ms(ms: u64) -> Self {
         Self(ms)
     }
@@ -164,19 +160,18 @@ impl Timestamp {
         self.0
     }
 
-    /// The time `ms` milliseconds later; the end of time when that cannot be counted.
+    /// The time `ms` milliseconds later. It saturates.
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// The time `ms` milliseconds later, or earlier; the nearest there is when that cannot be
-    /// counted.
+    /// The time `ms` milliseconds later, or earlier if negative. It saturates.
     const fn shifted_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add_signed(ms))
     }
 }
 
-/// How much larger `a` is than `b`; the nearest there is when that cannot be counted.
+/// `a - b`. It saturates.
 const fn difference_ms(a: u64, b: u64) -> i64 {
     match a.checked_signed_diff(b) {
         Some(difference) => difference,
@@ -188,66 +183,35 @@ const fn difference_ms(a: u64, b: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::ManualClock;
 
     const HOUR_MS: u64 = 3_600_000;
     const DAY_MS: u64 = 24 * HOUR_MS;
-    /// 14 November 2023.
-    const START_MS: u64 = 1_700_000_000_000;
-    const START: Timestamp = Timestamp::from_ms(START_MS);
+    const START: Timestamp = ManualClock::START;
+    const START_MS: u64 = START.as_ms();
     /// 1 January 2200.
     const FAR_MS: u64 = 7_258_118_400_000;
-
-    /// A clock moved by hand.
-    struct Hands {
-        wall_ms: AtomicU64,
-        elapsed_ms: AtomicU64,
-    }
-
-    impl Hands {
-        fn new() -> Self {
-            Self { wall_ms: AtomicU64::new(START_MS), elapsed_ms: AtomicU64::new(0) }
-        }
-
-        fn set(&self, time: Timestamp) {
-            self.wall_ms.store(time.as_ms(), Ordering::Relaxed);
-        }
-
-        fn advance_ms(&self, ms: u64) {
-            self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
-            self.wall_ms.fetch_add(ms, Ordering::Relaxed);
-        }
-    }
-
-    impl Clock for Hands {
-        fn now(&self) -> Timestamp {
-            at(self.wall_ms.load(Ordering::Relaxed))
-        }
-
-        fn elapsed_ms(&self) -> u64 {
-            self.elapsed_ms.load(Ordering::Relaxed)
-        }
-    }
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_ms(ms)
     }
 
-    fn new() -> (Arc<Hands>, StoreClock) {
-        let clock = Arc::new(Hands::new());
+    fn new() -> (Arc<ManualClock>, StoreClock) {
+        let clock = Arc::new(ManualClock::new());
         let store = StoreClock::new(clock.clone());
         (clock, store)
     }
 
-    /// A store that was last written at the start, while the machine shows `wall_ms`.
-    fn resumed(wall_ms: u64, trust_clock: bool) -> (Arc<Hands>, StoreClock) {
-        let clock = Arc::new(Hands::new());
+    /// A store that was last written at `START`, while the machine's clock shows `wall_ms`.
+    fn resumed(wall_ms: u64, trust_clock: bool) -> (Arc<ManualClock>, StoreClock) {
+        let clock = Arc::new(ManualClock::new());
         clock.set(at(wall_ms));
         let store = StoreClock::resume(clock.clone(), START, trust_clock);
         (clock, store)
     }
 
     #[test]
-    fn it_follows_a_clock_that_is_moved_a_little() {
+    fn a_small_step_of_the_machine_clock_is_followed() {
         let (clock, store) = new();
         for (wall_ms, now_ms) in
             [(0, 0), (5, 5), (HOUR_MS + 5, HOUR_MS + 5), (5, HOUR_MS + 5), (HOUR_MS + 6, HOUR_MS + 6)]
@@ -258,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_still_until_a_clock_that_was_set_back_a_little_has_caught_up() {
+    fn it_stands_still_until_a_clock_that_was_set_back_catches_up() {
         let (clock, store) = new();
         clock.set(at(START_MS - HOUR_MS));
         for (by_ms, now_ms) in [(HOUR_MS - 1, 0), (1, 0), (7, 7)] {
@@ -268,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_stands_still_for_longer_than_an_hour() {
+    fn it_stands_still_for_an_hour_at_most() {
         let (clock, store) = new();
         for _ in 0..5 {
             clock.set(at(clock.now().as_ms() - HOUR_MS * 9 / 10));
@@ -279,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_by_more_is_not_followed_and_heals_when_it_is_taken_back() {
+    fn a_large_jump_is_not_followed_until_it_is_corrected() {
         for wall_ms in [START_MS + HOUR_MS + 1, START_MS + 2 * DAY_MS, FAR_MS, START_MS - HOUR_MS - 1, 0] {
             let (clock, store) = new();
             clock.set(at(wall_ms));
@@ -287,7 +251,7 @@ mod tests {
             assert_eq!((reading.now, reading.wall), (START, at(wall_ms)));
             assert!(reading.disagrees());
             clock.advance_ms(9 * DAY_MS);
-            assert_eq!(store.now(), at(START_MS + 9 * DAY_MS), "it goes on with the time that passes");
+            assert_eq!(store.now(), at(START_MS + 9 * DAY_MS), "it advances with the elapsed time");
             clock.set(at(START_MS + 9 * DAY_MS + 3));
             let reading = store.read();
             assert!(reading.now == reading.wall && !reading.disagrees());
@@ -295,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_week_is_believed_at_a_start_and_an_hour_from_then_on() {
+    fn a_week_is_trusted_at_a_start_and_an_hour_afterwards() {
         let (clock, store) = resumed(START_MS + 7 * DAY_MS, false);
         assert_eq!(store.now(), clock.now());
         clock.set(at(clock.now().as_ms() + DAY_MS));
@@ -304,32 +268,32 @@ mod tests {
         let (clock, store) = resumed(START_MS + 7 * DAY_MS + 1, false);
         assert_eq!(store.now(), START);
         clock.set(at(START_MS + 7 * DAY_MS));
-        assert_eq!(store.now(), clock.now(), "it has not agreed before");
+        assert_eq!(store.now(), clock.now(), "it has not followed the clock before");
     }
 
     #[test]
-    fn a_start_with_a_wrong_clock_waits_for_the_right_one() {
+    fn a_start_with_a_wrong_clock_waits_for_the_correct_time() {
         for wrong_ms in [0, START_MS - 2 * HOUR_MS, FAR_MS] {
             let (clock, store) = resumed(wrong_ms, false);
             assert_eq!(store.now(), START);
             clock.advance_ms(5_000);
             assert_eq!(store.now(), at(START_MS + 5_000));
-            // It was off for two days.
+            // The machine was off for two days.
             clock.set(at(START_MS + 2 * DAY_MS));
             assert_eq!(store.now(), clock.now());
         }
     }
 
     #[test]
-    fn who_says_that_the_clock_is_right_is_believed() {
+    fn trust_clock_accepts_any_later_time() {
         let (clock, store) = resumed(FAR_MS, true);
         assert_eq!(store.now(), clock.now());
         let (_, store) = resumed(START_MS - DAY_MS, true);
-        assert_eq!(store.now(), START, "but time does not run backwards");
+        assert_eq!(store.now(), START, "time never runs backwards");
     }
 
     #[test]
-    fn others_are_told_times_by_the_clock_of_the_machine() {
+    fn outside_and_inside_convert_to_and_from_machine_time() {
         let (clock, store) = new();
         clock.set(at(START_MS + HOUR_MS + 1));
         let reading = store.read();
@@ -340,13 +304,17 @@ mod tests {
         assert_eq!((reading.outside(at(5)), reading.inside(at(5))), (at(0), at(HOUR_MS + 6)));
         clock.set(at(START_MS - HOUR_MS));
         let reading = store.read();
-        assert_eq!((reading.outside(at(5)), reading.inside(at(5))), (at(5), at(5)), "as long as it follows");
+        assert_eq!(
+            (reading.outside(at(5)), reading.inside(at(5))),
+            (at(5), at(5)),
+            "no conversion while it follows the clock"
+        );
     }
 
     #[test]
-    fn the_ends_of_time_are_no_end() {
+    fn extreme_times_do_not_overflow() {
         for wall_ms in [0, u64::MAX] {
-            let clock = Arc::new(Hands::new());
+            let clock = Arc::new(ManualClock::new());
             clock.set(at(wall_ms));
             assert_eq!(StoreClock::resume(clock.clone(), at(5), false).now(), at(5));
             let store = StoreClock::new(clock.clone());

@@ -1,6 +1,5 @@
-//! Recounts a store: what is noted must be what is there, and every index must lead both ways. It
-//! looks at one queue after the other, an item at a time, so it takes little memory however much
-//! the store holds.
+//! Checks a store: recorded counts must match the items, and each index must lead both ways. It
+//! reads one queue at a time and one item at a time, so it needs little memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -10,12 +9,11 @@ use crate::message::{ItemId, Recipient, Seq};
 use crate::store::{ItemStatus, Queued, ReadTx};
 use crate::time::Timestamp;
 
-/// The most findings about one queue that are listed: one that is wrong from end to end must not
-/// hide the others.
+/// The maximum number of listed findings per queue, so that one bad queue does not hide others.
 const QUEUE_FINDINGS_MAX: usize = 20;
 
-/// What was found, one sentence each. A store that is wrong from end to end has more to tell than
-/// anybody reads, or than fits into memory: what goes beyond the bound is counted and not listed.
+/// Findings, one sentence each. A bad store could have more than fit into memory, so those beyond a
+/// bound are counted but not listed.
 #[derive(Debug)]
 pub struct Findings {
     listed: Vec<String>,
@@ -23,59 +21,59 @@ pub struct Findings {
     more: u64,
 }
 
-/// How many names a queue remembers.
+/// The number of item ids that a queue remembers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Of items that lie in it.
+    /// Ids of items in the queue.
     pub queued: u64,
-    /// Of items that were acked.
+    /// Ids of acked items.
     pub acked: u64,
 }
 
-/// A queue, as it shows itself for a recount.
+/// A queue, as [`recount_queue`] reads it.
 pub trait InspectQueue {
-    /// How its store fails.
+    /// The error of the store.
     type Error;
     /// An item.
     type Item: Queued;
 
-    /// What it is noted to hold.
+    /// The recorded usage.
     fn usage(&self) -> Result<Usage, Self::Error>;
 
-    /// Shows all items, in arrival order, until `visit` breaks.
+    /// Visits all items in arrival order, until `visit` breaks.
     fn scan(&self, visit: &mut dyn FnMut(Self::Item) -> ControlFlow<()>) -> Result<(), Self::Error>;
 
-    /// What is known of an item's name.
+    /// Looks up an item id.
     fn locate(&self, id: ItemId) -> Result<Option<ItemStatus>, Self::Error>;
 
-    /// How many names it remembers: those of items that lie in it, and acked ones.
+    /// Counts the item ids that the queue remembers.
     fn names(&self) -> Result<Names, Self::Error>;
 
-    /// When the sweep looks at it, if ever: not later than the deadline of its first item.
+    /// When the sweep visits the queue, if ever: no later than the deadline of the first item.
     fn due(&self) -> Option<Timestamp>;
 }
 
-/// What a store that holds everything in memory shows for a recount, beyond what the rules need.
+/// An in-memory store, as [`recount`] reads it.
 pub trait Inspect: ReadTx {
-    /// Every queue that the store knows of.
+    /// Every known queue.
     fn recipients(&self) -> Result<Vec<Recipient>, Self::Error>;
 
-    /// Every name that a queue remembers.
-    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Self::Error>;
+    /// Every item id that a queue remembers.
+    fn statuses(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Self::Error>;
 
-    /// The expiry index: when the sweep looks at which queue. A store may note each item, or each
-    /// queue not later than its first deadline.
+    /// The expiry index: when the sweep visits which queue. It has an entry per item, or one per
+    /// queue that is no later than its first deadline.
     fn expiry(&self) -> Result<Vec<(Timestamp, Recipient)>, Self::Error>;
 
-    /// The expiry index of acked names.
+    /// The expiry index of acked item ids.
     fn acked_expiry(&self) -> Result<Vec<(Timestamp, Recipient, ItemId)>, Self::Error>;
 }
 
-/// Recounts everything and lists what does not add up; nothing, when all is well. Queues are told
-/// apart by number, since who they belong to must not be told.
+/// Checks a whole store and lists the inconsistencies. Findings number the queues, because
+/// recipients are private.
 ///
 /// # Errors
-/// The store's.
+/// Those of the store.
 pub fn recount<S: Inspect>(store: &S) -> Result<Vec<String>, S::Error> {
     let recipients = store.recipients()?;
     let mut earliest = BTreeMap::<Recipient, Timestamp>::new();
@@ -85,62 +83,61 @@ pub fn recount<S: Inspect>(store: &S) -> Result<Vec<String>, S::Error> {
     let acked: BTreeSet<_> = store.acked_expiry()?.into_iter().collect();
 
     let mut findings = Findings::default();
-    let mut acked_traces = 0_usize;
+    let mut acked_found = 0_usize;
     for (number, recipient) in (0..).zip(&recipients) {
         let due = earliest.get(recipient).copied();
-        recount_queue(
-            number,
-            &InStore { store, queue: store.queue(recipient)?, recipient, due },
-            &mut findings,
-        )?;
+        let queue = StoreQueue { store, queue: store.queue(recipient)?, recipient, due };
+        recount_queue(number, &queue, &mut findings)?;
         let mut expires = true;
-        for (id, trace) in store.traces(recipient)? {
-            if let ItemStatus::Acked { until } = trace {
-                acked_traces += 1;
+        for (id, status) in store.statuses(recipient)? {
+            if let ItemStatus::Acked { until } = status {
+                acked_found += 1;
                 expires &= acked.contains(&(until, recipient.clone(), id));
             }
         }
         if !expires {
-            findings.add(format!("queue {number}: an acked name would never be forgotten"));
+            findings.add(format!("queue {number}: an acked item id would never be forgotten"));
         }
     }
-    if acked.len() != acked_traces {
-        findings.add(format!("{} acked names are due to expire, {acked_traces} exist", acked.len()));
+    if acked.len() != acked_found {
+        let indexed = acked.len();
+        findings.add(format!("the expiry index has {indexed} acked item ids, the queues have {acked_found}"));
     }
     let known: HashSet<_> = recipients.iter().collect();
-    let strangers = earliest.keys().filter(|recipient| !known.contains(recipient)).count();
-    if strangers > 0 {
-        findings.add(format!("the expiry index names {strangers} unknown queues"));
+    let unknown = earliest.keys().filter(|recipient| !known.contains(recipient)).count();
+    if unknown > 0 {
+        findings.add(format!("the expiry index has {unknown} unknown queues"));
     }
     Ok(findings.into_listed())
 }
 
-/// Recounts a queue, and adds what does not add up. It is told by `number`, since who it belongs to
-/// must not be told.
+/// Checks one queue. Findings show its `number`, because recipients are private.
 ///
 /// # Errors
-/// The store's. What was found until then is added.
+/// Those of the store. Earlier findings are kept.
 pub fn recount_queue<Q: InspectQueue>(
     number: u64,
     queue: &Q,
     findings: &mut Findings,
 ) -> Result<(), Q::Error> {
-    let mut counting = Counting { wrong: Findings::new(QUEUE_FINDINGS_MAX), ..Counting::default() };
-    let counted = counting.count(queue);
-    let wrong = counting.wrong.map(|what| format!("queue {number}: {what}"));
-    findings.absorb(wrong);
-    counted
+    let mut check = QueueCheck { wrong: Findings::new(QUEUE_FINDINGS_MAX), ..QueueCheck::default() };
+    let checked = check.run(queue);
+    for finding in &mut check.wrong.listed {
+        *finding = format!("queue {number}: {finding}");
+    }
+    findings.absorb(check.wrong);
+    checked
 }
 
-/// A queue of a store that finds it by its recipient.
-struct InStore<'a, S: ReadTx> {
+/// A queue of an in-memory store.
+struct StoreQueue<'a, S: ReadTx> {
     store: &'a S,
     queue: S::Queue,
     recipient: &'a Recipient,
     due: Option<Timestamp>,
 }
 
-impl<S: Inspect> InspectQueue for InStore<'_, S> {
+impl<S: Inspect> InspectQueue for StoreQueue<'_, S> {
     type Error = S::Error;
     type Item = S::Item;
 
@@ -157,9 +154,14 @@ impl<S: Inspect> InspectQueue for InStore<'_, S> {
     }
 
     fn names(&self) -> Result<Names, S::Error> {
-        let traces = self.store.traces(self.recipient)?;
-        let queued = traces.iter().filter(|(_, trace)| matches!(trace, ItemStatus::Queued { .. })).count();
-        Ok(Names { queued: queued as u64, acked: (traces.len() - queued) as u64 })
+        let mut names = Names::default();
+        for (_, status) in self.store.statuses(self.recipient)? {
+            match status {
+                ItemStatus::Queued { .. } => names.queued += 1,
+                ItemStatus::Acked { .. } => names.acked += 1,
+            }
+        }
+        Ok(names)
     }
 
     fn due(&self) -> Option<Timestamp> {
@@ -167,21 +169,21 @@ impl<S: Inspect> InspectQueue for InStore<'_, S> {
     }
 }
 
-/// What is counted of a queue.
+/// A check of one queue in progress.
 #[derive(Default)]
-struct Counting {
+struct QueueCheck {
     sum: Usage,
-    first: Option<Timestamp>,
-    before: Option<(Seq, Timestamp)>,
+    first_deadline: Option<Timestamp>,
+    previous: Option<(Seq, Timestamp)>,
     wrong: Findings,
 }
 
-impl Counting {
-    fn count<Q: InspectQueue>(&mut self, queue: &Q) -> Result<(), Q::Error> {
+impl QueueCheck {
+    fn run<Q: InspectQueue>(&mut self, queue: &Q) -> Result<(), Q::Error> {
         let mut located = Ok(());
         queue.scan(&mut |item| match queue.locate(item.id()) {
-            Ok(trace) => {
-                self.count_item(&item, trace);
+            Ok(status) => {
+                self.check_item(&item, status);
                 ControlFlow::Continue(())
             }
             Err(error) => {
@@ -195,63 +197,60 @@ impl Counting {
         Ok(())
     }
 
-    fn count_item(&mut self, item: &impl Queued, found: Option<ItemStatus>) {
+    fn check_item(&mut self, item: &impl Queued, status: Option<ItemStatus>) {
         let (seq, deadline, payload_bytes) = (item.seq(), item.deadline(), item.payload_bytes());
-        if let Some((seq_before, deadline_before)) = self.before {
-            if seq_before >= seq {
-                self.wrong.add(format!(
-                    "arrival number {} comes before {}",
-                    seq_before.as_u64(),
-                    seq.as_u64()
-                ));
+        let number = seq.as_u64();
+        if let Some((previous_seq, previous_deadline)) = self.previous {
+            if previous_seq >= seq {
+                self.wrong.add(format!("arrival number {} comes before {number}", previous_seq.as_u64()));
             }
-            if deadline_before > deadline {
-                self.wrong.add(format!("item {} expires before the item in front of it", seq.as_u64()));
+            if previous_deadline > deadline {
+                self.wrong.add(format!("item {number} expires before the previous item"));
             }
         }
-        if found != Some(ItemStatus::Queued { seq, deadline, payload_bytes }) {
-            self.wrong.add(format!("item {} is not found by its name", seq.as_u64()));
+        if status != Some(ItemStatus::Queued { seq, deadline, payload_bytes }) {
+            self.wrong.add(format!("item {number} is not found by its item id"));
         }
         self.sum = self.sum.plus(Usage::of(payload_bytes));
-        self.first.get_or_insert(deadline);
-        self.before = Some((seq, deadline));
+        self.first_deadline.get_or_insert(deadline);
+        self.previous = Some((seq, deadline));
     }
 
-    fn check_counts(&mut self, noted: Usage, Names { queued, acked }: Names) {
+    fn check_counts(&mut self, recorded: Usage, Names { queued, acked }: Names) {
         let sum = self.sum;
-        if sum != noted {
-            self.wrong.add(format!("the usage noted is {noted:?}, the items add up to {sum:?}"));
+        if sum != recorded {
+            self.wrong.add(format!("the recorded usage is {recorded:?}, the items add up to {sum:?}"));
         }
         if sum.is_empty() && acked == 0 {
             self.wrong.add("it is empty and should be forgotten".to_owned());
         }
-        // Each item is found by its name. If there are as many names, each of them leads to one.
+        // Every item is found by its id. So if the counts are equal, every id leads to an item.
         if queued != sum.items {
-            self.wrong.add(format!("{queued} names lead to {} items", sum.items));
+            self.wrong.add(format!("{queued} item ids lead to {} items", sum.items));
         }
     }
 
-    fn check_expiry(&mut self, noted: Option<Timestamp>) {
-        match (self.first, noted) {
+    fn check_expiry(&mut self, due: Option<Timestamp>) {
+        match (self.first_deadline, due) {
             (Some(first), Some(at)) if at <= first => {}
             (None, None) => {}
             (Some(_), _) => self.wrong.add("the sweep would miss its first item".to_owned()),
-            (None, Some(_)) => self.wrong.add("the sweep would look at it for nothing".to_owned()),
+            (None, Some(_)) => self.wrong.add("the sweep would visit it without need".to_owned()),
         }
     }
 }
 
 impl Findings {
-    /// The most that are listed of one kind, unless another bound is set.
+    /// The default bound on listed findings of one kind.
     pub const LISTED_MAX: usize = 1_000;
 
-    /// None yet, of which so many will be listed.
+    /// No findings, with a bound on those that are listed.
     #[must_use]
     pub const fn new(listed_max: usize) -> Self {
         Self { listed: Vec::new(), listed_max, more: 0 }
     }
 
-    /// Adds one.
+    /// Adds one finding.
     pub fn add(&mut self, finding: String) {
         if self.listed.len() < self.listed_max {
             self.listed.push(finding);
@@ -260,26 +259,19 @@ impl Findings {
         }
     }
 
-    /// Adds all of these.
+    /// Adds all `others`.
     pub fn absorb(&mut self, others: Self) {
         others.listed.into_iter().for_each(|finding| self.add(finding));
         self.more = self.more.saturating_add(others.more);
     }
 
-    /// The same, in other words.
+    /// The listed findings, then a sentence with the number of the others, if there are any.
     #[must_use]
-    pub fn map(self, words: impl FnMut(String) -> String) -> Self {
-        Self { listed: self.listed.into_iter().map(words).collect(), ..self }
-    }
-
-    /// All that are listed, and a last one that tells how many are not.
-    #[must_use]
-    pub fn into_listed(self) -> Vec<String> {
-        let mut listed = self.listed;
+    pub fn into_listed(mut self) -> Vec<String> {
         if self.more > 0 {
-            listed.push(format!("{} more of this kind are not listed", self.more));
+            self.listed.push(format!("{} more of this kind are not listed", self.more));
         }
-        listed
+        self.listed
     }
 }
 

@@ -1,5 +1,5 @@
-//! The bound on what a relay in memory holds: whatever fills it is counted, what is new is refused
-//! over it, and everything else goes on.
+//! The memory bound of a relay in memory. It counts everything, refuses new items when it is full,
+//! and still serves all other requests.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -39,7 +39,7 @@ fn ack(relay: &MemoryRelay, recipient: &str, messages: impl IntoIterator<Item = 
     pollster::block_on(relay.ack(ack)).unwrap().deleted
 }
 
-/// Pushes until the relay is full, and says how many were stored.
+/// Pushes until the relay is full. It returns the number of stored items.
 fn fill(relay: &MemoryRelay, envelope: impl Fn(u128) -> Envelope) -> u128 {
     for message in 0.. {
         match relay.push_now(envelope(message)) {
@@ -48,7 +48,7 @@ fn fill(relay: &MemoryRelay, envelope: impl Fn(u128) -> Envelope) -> u128 {
             Err(error) => panic!("{error}"),
         }
     }
-    unreachable!("it has a bound")
+    unreachable!("the relay has a bound")
 }
 
 fn bytes(relay: &MemoryRelay) -> u64 {
@@ -57,15 +57,15 @@ fn bytes(relay: &MemoryRelay) -> u64 {
     figures.live.unwrap().bytes
 }
 
-/// Its name, what it pushes, and how much of that fits at most.
-type Way<'a> = (&'static str, &'a dyn Fn(u128) -> Envelope, u128);
+/// The title, the pushed items, and the maximum number of them that fits.
+type Case<'a> = (&'static str, &'a dyn Fn(u128) -> Envelope, u128);
 
 #[test]
-fn whatever_fills_it_is_counted() {
+fn the_bound_counts_payloads_items_recipients_and_kinds() {
     let long = "r".repeat(500);
-    let ways: [Way<'_>; 4] = [
+    let cases: [Case<'_>; 4] = [
         ("payloads", &|message| envelope("alice", message, 50_000), 18),
-        ("items of nothing", &|message| envelope("alice", message, 0), 2000),
+        ("empty items", &|message| envelope("alice", message, 0), 2000),
         ("recipients", &|message| envelope(&format!("{long} {message}"), 0, 0), 350),
         (
             "kinds",
@@ -73,7 +73,7 @@ fn whatever_fills_it_is_counted() {
             1600,
         ),
     ];
-    for (what, envelope, at_most) in ways {
+    for (what, envelope, at_most) in cases {
         let relay = relay(&Arc::default());
         let stored = fill(&relay, envelope);
         assert!((at_most / 3..=at_most).contains(&stored), "{what}: {stored}");
@@ -82,29 +82,29 @@ fn whatever_fills_it_is_counted() {
 }
 
 #[test]
-fn acked_names_fill_it_too_and_are_freed_with_their_window() {
+fn the_bound_counts_acked_item_ids_until_their_window_ends() {
     let clock = Arc::<ManualClock>::default();
     let relay = relay(&clock);
-    let mut names = 0_u128;
+    let mut item_ids = 0_u128;
     loop {
-        match relay.push_now(envelope("alice", names, 0)) {
-            Ok(_) => assert_eq!(ack(&relay, "alice", [names]), 1),
+        match relay.push_now(envelope("alice", item_ids, 0)) {
+            Ok(_) => assert_eq!(ack(&relay, "alice", [item_ids]), 1),
             Err(Error::StorageFull) => break,
             Err(error) => panic!("{error}"),
         }
-        names += 1;
+        item_ids += 1;
     }
-    assert!((2000..5000).contains(&names), "{names}");
+    assert!((2000..5000).contains(&item_ids), "{item_ids}");
     assert_eq!(relay.figures().live.unwrap().items, 0);
     assert!(bytes(&relay) > BYTES_MAX / 10 * 9);
     clock.advance_ms(DEDUP_WINDOW_MS);
     pollster::block_on(relay.sweep()).unwrap();
-    assert_eq!(bytes(&relay), 0, "a queue that holds nothing is forgotten");
+    assert_eq!(bytes(&relay), 0, "an empty queue is forgotten");
     assert!(relay.push_now(envelope("alice", 0, 0)).unwrap().is_stored());
 }
 
 #[test]
-fn full_it_refuses_what_is_new_and_nothing_else() {
+fn a_full_relay_refuses_only_new_items() {
     let clock = Arc::<ManualClock>::default();
     let relay = relay(&clock);
     assert!(!relay.is_full());
@@ -112,12 +112,18 @@ fn full_it_refuses_what_is_new_and_nothing_else() {
     assert!(relay.is_full() && relay.figures().is_full == Some(true));
 
     let outcome = relay.push_now(envelope("alice", 0, 10_000)).unwrap();
-    assert!(matches!(outcome, PushOutcome::Duplicate { conflict: false, .. }), "what it has is known");
+    assert!(
+        matches!(outcome, PushOutcome::Duplicate { conflict: false, .. }),
+        "a full relay recognises duplicates"
+    );
     let limit = Limits::default().message_bytes_max;
     let refused = relay.push_now(envelope("alice", stored, usize::try_from(limit).unwrap() + 1)).unwrap_err();
-    assert!(matches!(refused, Error::Rejected(Rejection::MessageTooLarge { .. })), "that never fits");
+    assert!(
+        matches!(refused, Error::Rejected(Rejection::MessageTooLarge { .. })),
+        "other refusals take precedence"
+    );
 
-    // One that leaves is not enough: this must not come and go.
+    // One ack is not enough, so that the state does not change with each ack.
     assert_eq!(ack(&relay, "alice", [0]), 1);
     assert!(relay.is_full());
     assert!(matches!(relay.push_now(envelope("bob", 0, 0)), Err(Error::StorageFull)));
@@ -128,7 +134,7 @@ fn full_it_refuses_what_is_new_and_nothing_else() {
 }
 
 #[test]
-fn what_expires_makes_room_once_it_is_swept() {
+fn a_sweep_frees_the_memory_of_expired_items() {
     let clock = Arc::<ManualClock>::default();
     let relay = relay(&clock);
     fill(&relay, |message| envelope(&message.to_string(), message, 1000));

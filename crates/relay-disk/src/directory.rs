@@ -1,5 +1,5 @@
-//! A directory of the file system as a [`Disk`]. It never follows a name out of its directory, nor
-//! a link that lies in it, and it touches nothing while another process has it.
+//! A directory of the file system as a [`Disk`]. It never leaves the directory, never follows
+//! symbolic links, and changes nothing while another process uses the directory.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
@@ -10,39 +10,40 @@ use std::time::Duration;
 
 use crate::{Disk, DiskFile};
 
-/// The lock is on this file, which holds nothing and stays.
+/// An empty file that carries the lock and is never removed.
 const LOCK_FILE: &str = "lock";
 
-/// How often, and how far apart, the lock is tried before the directory is in use.
-const LOCK_TRIES: usize = 25;
-const LOCK_PAUSE: Duration = Duration::from_millis(4);
+/// How often the lock is tried before the directory counts as in use.
+const LOCK_ATTEMPTS: usize = 25;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(4);
 
-/// The rights of its group and of others to change what is in a directory.
-const OTHERS_WRITE: u32 = 0o022;
+/// The mode bits that let the group and others write.
+const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 
-/// A directory that this process alone uses, until the value is dropped.
+/// A directory that this value locks, against other processes and other values, until it is
+/// dropped.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// The directory itself, to sync it.
+    /// The directory itself, for syncs.
     handle: File,
-    /// Locked as long as it is open.
+    /// Holds the lock while it is open.
     _lock: File,
 }
 
-/// Why a directory cannot be had. The caller knows the path and tells it.
+/// Why a directory cannot be opened. The messages omit the path; the caller adds it.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// Another process, or another `Directory` of this one, holds the lock.
     #[error("the directory is in use by another process")]
     InUse,
-    /// It belongs to another user than this process runs as.
+    /// The owner is not the user that runs this process.
     #[error("the directory belongs to another user")]
     NotOurs,
-    /// Its group, or others, may change what is in it.
-    #[error("the directory may be changed by others than its owner")]
+    /// The group or others have write permission.
+    #[error("the directory is writable by users other than its owner")]
     Open,
-    /// It cannot be made, opened, synced or locked.
+    /// The directory cannot be created, opened, synced or locked.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -51,45 +52,46 @@ pub enum DirectoryError {
 struct DirectoryFile(File);
 
 impl Directory {
-    /// Takes the directory, and makes it first if it is not there: with mode 0700, and so its
-    /// missing parents. One that is there keeps its mode.
+    /// Opens and locks the directory. Creates it and missing parents with mode 0700; an existing
+    /// directory keeps its mode.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        Self::open_if(path, |_| Ok(()))
+        Self::open_checked(path, |_| Ok(()))
     }
 
-    /// As [`open`](Self::open), and refuses one that anybody else may change: what is in it then
-    /// need not be what was put there.
+    /// Like [`open`](Self::open), but fails if another user could modify the files: see
+    /// [`DirectoryError::NotOurs`] and [`DirectoryError::Open`].
     pub fn open_private(path: &Path) -> Result<Self, DirectoryError> {
-        Self::open_if(path, |directory| {
-            if directory.uid() != rustix::process::geteuid().as_raw() {
+        Self::open_checked(path, |metadata| {
+            if metadata.uid() != rustix::process::geteuid().as_raw() {
                 return Err(DirectoryError::NotOurs);
             }
-            if may_others_write(directory) { Err(DirectoryError::Open) } else { Ok(()) }
+            if may_others_write(metadata) { Err(DirectoryError::Open) } else { Ok(()) }
         })
     }
 
-    fn open_if(
+    /// Runs `check` before it creates the lock file.
+    fn open_checked(
         path: &Path,
         check: impl FnOnce(&Metadata) -> Result<(), DirectoryError>,
     ) -> Result<Self, DirectoryError> {
-        make_durably(path)?;
+        create_durably(path)?;
         let handle = File::open(path)?;
         check(&handle.metadata()?)?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        let lock = open_file(&mut options, &path.join(LOCK_FILE))?;
-        take(&lock)?;
+        let lock = open_regular_file(&mut options, &path.join(LOCK_FILE))?;
+        acquire(&lock)?;
         handle.sync_all()?;
         Ok(Self { path: path.to_owned(), handle, _lock: lock })
     }
 
-    /// Whether its group, or others, may change what is in it.
+    /// Whether the group or others have write permission.
     pub fn may_others_write(&self) -> io::Result<bool> {
         Ok(may_others_write(&self.handle.metadata()?))
     }
 
-    /// Whether there is anything in it that [`list`](Disk::list) does not show: directories, links,
-    /// names that are no text.
+    /// Whether the directory has entries that [`list`](Disk::list) omits: directories, links, or
+    /// names that are not UTF-8.
     pub fn has_unlisted(&self) -> io::Result<bool> {
         for entry in self.path.read_dir()? {
             let entry = entry?;
@@ -100,7 +102,8 @@ impl Directory {
         Ok(false)
     }
 
-    fn file(&self, name: &str) -> io::Result<PathBuf> {
+    /// The path of a file. [`io::ErrorKind::InvalidInput`] if `name` is not a plain file name.
+    fn path_of(&self, name: &str) -> io::Result<PathBuf> {
         let is_plain = !matches!(name, "" | "." | ".." | LOCK_FILE) && !name.contains(['/', '\0']);
         if is_plain { Ok(self.path.join(name)) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
@@ -111,7 +114,7 @@ impl Disk for Directory {
         let mut names = Vec::new();
         for entry in self.path.read_dir()? {
             let entry = entry?;
-            // A name that is no text is none of ours.
+            // The store creates only names that are UTF-8.
             if let Ok(name) = entry.file_name().into_string()
                 && name != LOCK_FILE
                 && entry.file_type()?.is_file()
@@ -123,37 +126,37 @@ impl Disk for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.file(name)?;
+        let path = self.path_of(name)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Arc::new(DirectoryFile(file)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = open_file(OpenOptions::new().read(true).write(true), &self.file(name)?)?;
+        let file = open_regular_file(OpenOptions::new().read(true).write(true), &self.path_of(name)?)?;
         Ok(Arc::new(DirectoryFile(file)))
     }
 
     fn file_len(&self, name: &str) -> io::Result<u64> {
-        let found = self.file(name)?.symlink_metadata()?;
-        if found.is_file() { Ok(found.len()) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        let metadata = self.path_of(name)?.symlink_metadata()?;
+        if metadata.is_file() { Ok(metadata.len()) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.file(name)?)
+        std::fs::remove_file(self.path_of(name)?)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.file(from)?, self.file(to)?)
+        std::fs::rename(self.path_of(from)?, self.path_of(to)?)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
 
-    /// What a process without privileges may have.
+    /// Excludes the blocks that are reserved for privileged processes.
     fn free_bytes(&self) -> io::Result<Option<u64>> {
-        let found = rustix::fs::fstatvfs(&self.handle)?;
-        Ok(Some(found.f_bavail.saturating_mul(found.f_frsize)))
+        let stats = rustix::fs::fstatvfs(&self.handle)?;
+        Ok(Some(stats.f_bavail.saturating_mul(stats.f_frsize)))
     }
 }
 
@@ -173,28 +176,24 @@ impl DiskFile for DirectoryFile {
         match preadv2(&self.0, &mut [io::IoSliceMut::new(out)], offset, ReadWriteFlags::NOWAIT) {
             Ok(read) => Ok(read == wanted),
             Err(Errno::AGAIN) => Ok(false),
-            Err(error) if is_unknown(error) => self.read_exact_at(out, offset).map(|()| true),
+            Err(error) if is_unsupported(error) => self.read_exact_at(out, offset).map(|()| true),
             Err(error) => Err(error.into()),
         }
     }
 
     #[cfg(target_os = "linux")]
     fn read_ahead(&self, offset: u64, len: u64) -> io::Result<()> {
-        Ok(rustix::fs::fadvise(
-            &self.0,
-            offset,
-            std::num::NonZeroU64::new(len),
-            rustix::fs::Advice::WillNeed,
-        )?)
+        let len = std::num::NonZeroU64::new(len);
+        Ok(rustix::fs::fadvise(&self.0, offset, len, rustix::fs::Advice::WillNeed)?)
     }
 
     fn write_all_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
-        // Leading empty parts would make a write of nothing look like a full disk.
+        // With only empty parts left, `pwritev` would return 0, which looks like a full disk.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            // The kernel takes a bounded number of parts at once; rustix hands it no more.
+            // The kernel accepts a limited number of parts per call; rustix respects the limit.
             match rustix::io::pwritev(&self.0, rest, offset).map_err(io::Error::from) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
@@ -216,17 +215,17 @@ impl DiskFile for DirectoryFile {
         Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)?)
     }
 
-    /// Writes it once more, through to the disk: the call that is meant for this,
-    /// `sync_file_range`, is not to be had without `unsafe`.
+    /// Writes the range again with `RWF_DSYNC`. The call for this purpose, `sync_file_range`, would
+    /// need `unsafe`.
     #[cfg(target_os = "linux")]
     fn write_back(&self, offset: u64, len: usize) -> io::Result<()> {
         let mut bytes = vec![0; len];
         self.0.read_exact_at(&mut bytes, offset)?;
-        // What is written in part is left to `sync`.
+        // After a short write, `sync` handles the rest.
         let flags = rustix::io::ReadWriteFlags::DSYNC;
         match rustix::io::pwritev2(&self.0, &[IoSlice::new(&bytes)], offset, flags) {
             Ok(_) => Ok(()),
-            Err(error) if is_unknown(error) => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) if is_unsupported(error) => Err(io::ErrorKind::Unsupported.into()),
             Err(error) => Err(error.into()),
         }
     }
@@ -236,29 +235,27 @@ impl DiskFile for DirectoryFile {
     }
 }
 
-/// Whether this is how a kernel, or what stands in for one, says that it does not know a call or a
-/// flag of it.
+/// Whether the error means that the kernel, or an emulation of it, lacks a system call or a flag.
 #[cfg(target_os = "linux")]
-fn is_unknown(error: rustix::io::Errno) -> bool {
+fn is_unsupported(error: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     matches!(error, Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP)
 }
 
-/// Opens what is a file itself: not what a link leads to, nor a pipe, which might keep whoever
-/// opens it.
-fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+/// Opens a regular file only. It follows no link, and does not block on a pipe.
+fn open_regular_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// Takes the lock. A process that its last holder has just started has a copy of it until it
-/// becomes another program, so it is tried for a moment.
-fn take(lock: &File) -> Result<(), DirectoryError> {
-    for _ in 0..LOCK_TRIES {
+/// Acquires the lock. It retries briefly: a child process that the previous holder started shares
+/// the lock until it calls `exec`.
+fn acquire(lock: &File) -> Result<(), DirectoryError> {
+    for _ in 0..LOCK_ATTEMPTS {
         match lock.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY_INTERVAL),
             Err(TryLockError::Error(error)) => return Err(DirectoryError::Io(error)),
         }
     }
@@ -266,27 +263,27 @@ fn take(lock: &File) -> Result<(), DirectoryError> {
 }
 
 fn may_others_write(directory: &Metadata) -> bool {
-    directory.mode() & OTHERS_WRITE != 0
+    directory.mode() & GROUP_OR_OTHERS_WRITE != 0
 }
 
-/// Makes the directory and its missing parents, each of them durably named in its own parent.
-fn make_durably(path: &Path) -> io::Result<()> {
+/// Creates the directory and its missing parents, and syncs the parent of each.
+fn create_durably(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if parent == Path::new("") => Path::new("."),
         Some(parent) => parent,
         None => return Ok(()),
     };
     if !path.is_dir() {
-        make_durably(parent)?;
+        create_durably(parent)?;
         match DirBuilder::new().mode(0o700).create(path) {
-            // Somebody else was faster; if it is no directory, opening it will tell.
+            // Created concurrently. If it is not a directory, opening it fails later.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made?,
+            created => created?,
         }
     }
     match File::open(parent) {
-        // Some system directories may be passed through but not read; what is in them was made by
-        // their owner.
+        // Some system directories can be traversed but not read. This process created nothing in
+        // them, so they need no sync.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         opened => opened?.sync_all(),
     }
@@ -298,10 +295,9 @@ mod tests {
 
     use super::*;
 
-    /// What the disk itself says is never taken for that.
     #[test]
-    fn an_unknown_call_is_told_from_a_failure_of_the_disk() {
-        assert!([Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP].into_iter().all(is_unknown));
-        assert!(![Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS].into_iter().any(is_unknown));
+    fn disk_errors_do_not_count_as_unsupported_calls() {
+        assert!([Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP].into_iter().all(is_unsupported));
+        assert!(![Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS].into_iter().any(is_unsupported));
     }
 }

@@ -1,5 +1,5 @@
-//! A disk whose calls pass by a hook of a test, which may look at them, hold them up, refuse them,
-//! or kill the thread that makes them. It changes nothing itself.
+//! A disk that runs a hook of the test before its calls. The hook can observe a call, delay it,
+//! fail it, or panic in the calling thread.
 
 use std::fmt;
 use std::io;
@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use crate::{Disk, DiskFile, SimDisk};
 
-/// A call that is about to be made. Others pass unseen.
+/// A call that a hook sees. All other calls bypass the hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call<'a> {
-    /// [`Disk::create`] of this name.
+    /// [`Disk::create`] with this file name.
     Create(&'a str),
-    /// [`Disk::open`] of this name.
+    /// [`Disk::open`] with this file name.
     Open(&'a str),
-    /// [`DiskFile::read_exact_at`] of a file, and the bytes that it touches.
+    /// [`DiskFile::read_exact_at`] of a file, and the byte range.
     Read(&'a str, Range<u64>),
-    /// [`DiskFile::read_if_in_memory`] of a file. It is not in memory when the hook says
-    /// [`io::ErrorKind::WouldBlock`].
+    /// [`DiskFile::read_if_in_memory`] of a file. If the hook fails with
+    /// [`io::ErrorKind::WouldBlock`], the bytes count as not in memory.
     ReadIfInMemory(&'a str),
     /// [`DiskFile::write_all_at`] of a file.
     Write(&'a str),
@@ -30,7 +30,7 @@ pub enum Call<'a> {
 
 type Hook = Arc<dyn Fn(Call<'_>) -> io::Result<()> + Send + Sync>;
 
-/// A [`SimDisk`] with a hook. Clones are the same disk with the same hook.
+/// A [`SimDisk`] with a hook. Clones share both.
 #[derive(Clone)]
 pub struct HookedDisk {
     disk: SimDisk,
@@ -44,7 +44,7 @@ struct HookedFile {
 }
 
 impl HookedDisk {
-    /// Has `hook` told of each [`Call`] before it is made; what it fails with, the call fails with.
+    /// Runs `hook` before each [`Call`]. An error of the hook becomes the error of the call.
     pub fn new(disk: SimDisk, hook: impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self { disk, hook: Arc::new(hook) }
     }
@@ -100,11 +100,11 @@ impl DiskFile for HookedFile {
         self.file.read_exact_at(out, offset)
     }
 
-    /// One that is in memory passes by the hook of other reads as well.
+    /// Runs the hook of [`Call::Read`] as well if the bytes are in memory.
     fn read_if_in_memory(&self, out: &mut [u8], offset: u64) -> io::Result<bool> {
         match (self.hook)(Call::ReadIfInMemory(&self.name)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            told => told.and_then(|()| self.read_exact_at(out, offset)).map(|()| true),
+            hooked => hooked.and_then(|()| self.read_exact_at(out, offset)).map(|()| true),
         }
     }
 

@@ -1,16 +1,16 @@
-//! The files of one store, all in one directory, behind two small traits. It moves bytes and says
-//! when they are durable; it knows no format, keeps no cache and retries nothing.
+//! The files of one store, in one directory, behind two small traits. This crate moves bytes and
+//! makes them durable. It knows no file format, caches nothing and retries nothing.
 //!
-//! [`Directory`] is the real one. With the feature `testing` there is `SimDisk`, a disk in memory
-//! that fails any call, runs full or loses power when a test says so, and `HookedDisk`, which has a
-//! test watch its calls.
+//! [`Directory`] is the real disk. The feature `testing` adds `SimDisk`, a disk in memory that
+//! fails calls, runs full or loses power on demand, and `HookedDisk`, which lets a test observe its
+//! calls.
 //!
-//! # What is durable when
-//! - Bytes and lengths of a file: once [`DiskFile::sync`] has returned.
-//! - Which names exist, and what they name: once [`Disk::sync`] has returned.
-//! - After a [`DiskFile::sync`] that failed, nothing is known of what was written since the one
-//!   before, and a later one that succeeds says nothing about it: Linux forgets which pages it
-//!   could not write. What matters must be written again.
+//! # Durability
+//! - [`DiskFile::sync`] makes the bytes and the length of a file durable.
+//! - [`Disk::sync`] makes file names durable: creations, removals and renames.
+//! - After a failed [`DiskFile::sync`], everything written since the previous sync is in an unknown
+//!   state. A later successful sync does not change that, because Linux forgets which pages it
+//!   could not write. The caller must write the data again.
 
 mod directory;
 #[cfg(feature = "testing")]
@@ -33,38 +33,35 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// The names of all files, in any order.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes an empty file. [`io::ErrorKind::AlreadyExists`] if the name is taken.
+    /// Creates an empty file. [`io::ErrorKind::AlreadyExists`] if the name is in use.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file to read and write. [`io::ErrorKind::NotFound`] if there is none.
+    /// Opens a file for reading and writing. [`io::ErrorKind::NotFound`] if it does not exist.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// The length of a file in bytes, as [`DiskFile::len`] tells it, without opening it where the
-    /// disk can. [`io::ErrorKind::NotFound`] if there is none.
+    /// The length of a file in bytes, without opening the file if the disk supports that.
+    /// [`io::ErrorKind::NotFound`] if it does not exist.
     fn file_len(&self, name: &str) -> io::Result<u64> {
         self.open(name)?.len()
     }
 
-    /// Takes the name away. Who has the file open may go on with it; its space is free once the
-    /// last one lets go.
+    /// Removes a file name. Open handles stay valid; the last one to close frees the space.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Gives a file another name, in place of the file that has it, if any. Open handles stay
-    /// valid.
+    /// Renames a file, and replaces any file with the new name. Open handles stay valid.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Makes creations, removals and renames durable. The contents of files are none of its
-    /// business.
+    /// Makes creations, removals and renames durable, but not the contents of files.
     fn sync(&self) -> io::Result<()>;
 
-    /// How many bytes can still be written, as far as the disk knows; others may use it too. `None`
-    /// when it has no bound that it could tell.
+    /// An estimate of the bytes that can still be written; other processes may use them too.
+    /// `None` if the disk has no known limit.
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         Ok(None)
     }
 }
 
-/// One open file. All access is by offset, so that threads can share a handle.
+/// An open file. Every access names its offset, so threads can share a handle.
 pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -74,73 +71,71 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
         Ok(self.len()? == 0)
     }
 
-    /// Fills `out` from `offset` on. [`io::ErrorKind::UnexpectedEof`] if the file ends before.
+    /// Fills `out` with the bytes from `offset` on. [`io::ErrorKind::UnexpectedEof`] if the file is
+    /// too short.
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// As [`DiskFile::read_exact_at`], if that waits for no device: false, and nothing of use in
-    /// `out`, if it would. A disk that cannot tell reads.
+    /// Like [`DiskFile::read_exact_at`], but returns false instead of waiting for the device. `out`
+    /// is then unspecified. A disk without this feature always reads.
     fn read_if_in_memory(&self, out: &mut [u8], offset: u64) -> io::Result<bool> {
         self.read_exact_at(out, offset).map(|()| true)
     }
 
-    /// Has the system begin to read a range that will be wanted. A hint, which may be refused; a
-    /// disk that knows no such thing does nothing.
+    /// Hints that a range will be read soon. A disk may fail or ignore the hint.
     fn read_ahead(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
 
-    /// Writes `parts` one behind the other from `offset` on, and makes the file longer if need be.
-    /// On an error any part of it may have been written.
+    /// Writes `parts` in sequence from `offset` on, and extends the file if necessary. After an
+    /// error, any of the bytes may have been written.
     fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
 
-    /// Cuts the file off, or extends it with zeros. Unless it becomes longer, what was
-    /// [reserved](Self::reserve) behind its end is free again.
+    /// Truncates the file, or extends it with zeros. Unless the file grows, this also frees the
+    /// space that was [reserved](Self::reserve) past its end.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Sets space aside for the first `bytes` of the file, without making it longer, so that writes
-    /// to come find it there and their syncs are cheaper. A hint, which may be refused; a disk that
-    /// knows no such thing does nothing.
+    /// Reserves disk space for the first `bytes` of the file without changing its length, so that
+    /// later writes have space and their syncs are cheaper. A disk may fail or ignore the hint.
     ///
     /// # Errors
-    /// Mostly that there is not so much space. What there was may be set aside all the same, as
-    /// ext4 does, so that nobody else gets it. [`set_len`](Self::set_len) to the length that the
-    /// file has gives it back.
+    /// Usually that the disk lacks the space. Even then the available space may be reserved, as on
+    /// ext4, and nothing else can use it. [`set_len`](Self::set_len) to the current length frees
+    /// it.
     fn reserve(&self, _bytes: u64) -> io::Result<()> {
         Ok(())
     }
 
-    /// Brings a range that was written onto the disk ahead of the `sync` that makes it durable, so
-    /// that this one has less to do. A hint: a disk that knows no such thing does nothing, or says
-    /// so.
+    /// Writes a range to the device early, so that a later `sync` has less to do. A disk may ignore
+    /// the hint.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] where there is no such thing: nothing was done, and it need
-    /// not be asked again. Any other is one of the disk, and says what that of a `sync` does: a
-    /// later `sync` may not tell of it once more.
+    /// [`io::ErrorKind::Unsupported`] if the system lacks this feature: nothing was written, and
+    /// the caller can stop asking. Any other error means the same as a failed `sync`, and a later
+    /// `sync` may not report it again.
     fn write_back(&self, _offset: u64, _len: usize) -> io::Result<()> {
         Ok(())
     }
 
-    /// Makes all that was written so far durable, and the length.
+    /// Makes all earlier writes and the length durable.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// How much of a file is given back at once.
-const GIVEN_BACK_BYTES: u64 = 1024 * 1024;
+/// How much of a removed file is truncated at once.
+const TRUNCATE_STEP_BYTES: u64 = 1024 * 1024;
 
-/// Empties a file that has lost its name and that nobody else has open, piece by piece. When the
-/// last handle is closed, the file system frees all its blocks at once, and a sync of any other
-/// file waits for that: 20 to 60 ms for 32 MiB on ext4 that tells the device of it (`discard`),
-/// where each of these pieces takes 1 to 2. `pause` is called between two of them, to let others
-/// have the disk. The names of the disk are synced first: one that a crash brings back must lead to
-/// all of the file.
+/// Frees the space of a removed file, which nothing else has open, in steps of 1 MiB. `pause` runs
+/// after each step and gives other work access to the disk.
+///
+/// Closing the last handle would free all blocks at once, and every sync of another file waits for
+/// that. On ext4 with `discard` this takes 20 to 60 ms for 32 MiB, but 1 to 2 ms for each step. The
+/// removal is synced first: a file whose name returns after a crash must be complete.
 pub fn give_back(disk: &dyn Disk, file: &dyn DiskFile, pause: &dyn Fn()) -> io::Result<()> {
     let mut len = file.len()?;
-    if len > GIVEN_BACK_BYTES {
+    if len > TRUNCATE_STEP_BYTES {
         disk.sync()?;
     }
-    while len > GIVEN_BACK_BYTES {
-        len -= GIVEN_BACK_BYTES;
+    while len > TRUNCATE_STEP_BYTES {
+        len -= TRUNCATE_STEP_BYTES;
         file.set_len(len)?;
         pause();
     }

@@ -1,5 +1,5 @@
-//! What both disks promise, by one suite. It says nothing of durability, which no test can see on
-//! the real one.
+//! Behaviour that both disks share. Durability is not tested here, because no test can observe it
+//! on the real disk.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -50,7 +50,7 @@ fn files_are_created_listed_and_removed() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn missing_files_are_not_found() {
     check(|disk| {
         assert_eq!(kind(disk.open("a")), Some(ErrorKind::NotFound));
         assert_eq!(kind(disk.remove("a")), Some(ErrorKind::NotFound));
@@ -59,7 +59,7 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
-fn a_name_is_taken_once() {
+fn create_fails_if_the_name_exists() {
     check(|disk| {
         write(disk, "a", "kept");
         assert_eq!(kind(disk.create("a")), Some(ErrorKind::AlreadyExists));
@@ -68,7 +68,7 @@ fn a_name_is_taken_once() {
 }
 
 #[test]
-fn a_rename_replaces_and_leaves_open_files_be() {
+fn a_rename_replaces_the_target_and_keeps_handles_valid() {
     check(|disk| {
         write(disk, "new", "new");
         write(disk, "old", "old");
@@ -81,12 +81,12 @@ fn a_rename_replaces_and_leaves_open_files_be() {
         assert_eq!(read(disk, "old"), "New");
         let mut bytes = [0; 3];
         old.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!(&bytes, b"old", "the file that was replaced is there for who has it open");
+        assert_eq!(&bytes, b"old", "the handle of the replaced file stays valid");
     });
 }
 
 #[test]
-fn a_removed_file_is_there_for_who_has_it_open() {
+fn a_removed_file_stays_readable_through_open_handles() {
     check(|disk| {
         write(disk, "a", "first");
         let first = disk.open("a").unwrap();
@@ -101,7 +101,7 @@ fn a_removed_file_is_there_for_who_has_it_open() {
 }
 
 #[test]
-fn parts_are_written_one_behind_the_other() {
+fn parts_are_written_in_sequence() {
     check(|disk| {
         let file = disk.create("a").unwrap();
         file.write_all_at(&[b"", b"ab", b"", b"cd", b"e", b""], 0).unwrap();
@@ -115,7 +115,7 @@ fn parts_are_written_one_behind_the_other() {
 }
 
 #[test]
-fn more_parts_than_one_system_call_takes_are_all_written() {
+fn more_parts_than_one_system_call_accepts_are_written() {
     check(|disk| {
         let numbers: Vec<[u8; 4]> = (0..5000_u32).map(u32::to_be_bytes).collect();
         let parts: Vec<&[u8]> = numbers.iter().map(<[u8; 4]>::as_slice).collect();
@@ -137,7 +137,7 @@ fn a_gap_reads_as_zeros() {
         assert_eq!(read(disk, "a"), "\0\0x\0");
         file.set_len(2).unwrap();
         file.set_len(3).unwrap();
-        assert_eq!(read(disk, "a"), "\0\0\0", "what was cut off does not come back");
+        assert_eq!(read(disk, "a"), "\0\0\0", "truncated bytes do not return");
     });
 }
 

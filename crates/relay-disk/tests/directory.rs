@@ -1,5 +1,4 @@
-//! What only the real disk promises: whom it keeps out, with which modes it makes things, and which
-//! names it refuses.
+//! Behaviour of the real disk alone: locking, file modes, rejected names and free space.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -16,7 +15,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn one_at_a_time_has_the_directory() {
+fn only_one_value_at_a_time_holds_the_directory() {
     let path = tempfile::tempdir().unwrap();
     let first = Directory::open(path.path()).unwrap();
     assert!(matches!(Directory::open(path.path()), Err(DirectoryError::InUse)));
@@ -25,16 +24,16 @@ fn one_at_a_time_has_the_directory() {
 }
 
 #[test]
-fn what_is_made_is_private_and_what_is_there_keeps_its_mode() {
+fn new_entries_are_private_and_existing_directories_keep_their_mode() {
     let parent = tempfile::tempdir().unwrap();
-    let there = parent.path().join("there");
-    fs::create_dir(&there).unwrap();
-    fs::set_permissions(&there, fs::Permissions::from_mode(0o750)).unwrap();
-    let path = there.join("made").join("store");
+    let existing = parent.path().join("existing");
+    fs::create_dir(&existing).unwrap();
+    fs::set_permissions(&existing, fs::Permissions::from_mode(0o750)).unwrap();
+    let path = existing.join("created").join("store");
     let directory = Directory::open(&path).unwrap();
     directory.create("a").unwrap();
-    let modes =
-        [&there, &there.join("made"), &path, &path.join("a"), &path.join("lock")].map(|path| mode(path));
+    let modes = [&existing, &existing.join("created"), &path, &path.join("a"), &path.join("lock")]
+        .map(|path| mode(path));
     assert_eq!(modes, [0o750, 0o700, 0o700, 0o600, 0o600]);
 
     drop(directory);
@@ -44,7 +43,7 @@ fn what_is_made_is_private_and_what_is_there_keeps_its_mode() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_directory_is_an_error() {
+fn a_file_instead_of_the_directory_is_an_error() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("file");
     fs::write(&path, "").unwrap();
@@ -55,7 +54,7 @@ fn a_file_in_the_place_of_the_directory_is_an_error() {
 }
 
 #[test]
-fn only_files_of_the_store_are_listed() {
+fn only_files_are_listed() {
     let path = tempfile::tempdir().unwrap();
     let directory = Directory::open(path.path()).unwrap();
     fs::create_dir(path.path().join("subdirectory")).unwrap();
@@ -64,13 +63,13 @@ fn only_files_of_the_store_are_listed() {
 }
 
 #[test]
-fn no_link_and_no_pipe_is_opened_as_a_file() {
+fn links_and_pipes_are_not_opened_as_files() {
     let path = tempfile::tempdir().unwrap();
     let (store, elsewhere) = (path.path().join("store"), path.path().join("elsewhere"));
     fs::create_dir(&store).unwrap();
     std::os::unix::fs::symlink(&elsewhere, store.join("lock")).unwrap();
     assert!(matches!(Directory::open(&store), Err(DirectoryError::Io(_))));
-    assert!(!elsewhere.exists(), "the lock was made where a link leads to");
+    assert!(!elsewhere.exists(), "the lock file was created behind the link");
 
     fs::remove_file(store.join("lock")).unwrap();
     let directory = Directory::open(&store).unwrap();
@@ -88,7 +87,7 @@ fn no_link_and_no_pipe_is_opened_as_a_file() {
 }
 
 #[test]
-fn what_others_may_change_is_not_private() {
+fn a_directory_that_others_can_change_is_not_private() {
     let path = tempfile::tempdir().unwrap();
     let made = path.path().join("made");
     drop(Directory::open_private(&made).unwrap());
@@ -104,7 +103,7 @@ fn what_others_may_change_is_not_private() {
         assert_eq!(Directory::open(&made).unwrap().may_others_write().unwrap(), !is_private, "{mode:o}");
     }
     fs::set_permissions(&made, fs::Permissions::from_mode(0o700)).unwrap();
-    // Only root can give a directory away.
+    // Only root can change the owner.
     if std::os::unix::fs::chown(&made, Some(12_345), None).is_ok() {
         fs::remove_file(made.join("lock")).unwrap();
         assert!(matches!(Directory::open_private(&made), Err(DirectoryError::NotOurs)));
@@ -113,29 +112,29 @@ fn what_others_may_change_is_not_private() {
 }
 
 #[test]
-fn what_is_not_listed_is_noticed() {
+fn unlisted_entries_are_detected() {
     let path = tempfile::tempdir().unwrap();
     let directory = Directory::open(path.path()).unwrap();
     directory.create("a").unwrap();
     assert!(!directory.has_unlisted().unwrap());
     let check = |make: &dyn Fn(&Path)| {
-        let there = path.path().join("there");
-        make(&there);
+        let entry = path.path().join("entry");
+        make(&entry);
         assert!(directory.has_unlisted().unwrap());
-        drop(fs::remove_dir(&there));
-        drop(fs::remove_file(&there));
+        drop(fs::remove_dir(&entry));
+        drop(fs::remove_file(&entry));
         assert!(!directory.has_unlisted().unwrap());
     };
     check(&|path| fs::create_dir(path).unwrap());
     check(&|path| std::os::unix::fs::symlink("a", path).unwrap());
     check(&|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()));
-    let no_text = std::ffi::OsStr::from_bytes(b"\xff");
-    fs::write(path.path().join(no_text), "").unwrap();
+    let not_utf8 = std::ffi::OsStr::from_bytes(b"\xff");
+    fs::write(path.path().join(not_utf8), "").unwrap();
     assert!(directory.has_unlisted().unwrap());
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_is_refused() {
+fn names_that_are_not_plain_are_rejected() {
     let path = tempfile::tempdir().unwrap();
     let directory = Directory::open(&path.path().join("store")).unwrap();
     directory.create("a").unwrap();
@@ -154,7 +153,7 @@ fn a_name_that_leads_elsewhere_is_refused() {
 }
 
 #[test]
-fn writing_back_changes_nothing_and_needs_a_range_that_is_there() {
+fn write_back_changes_nothing_and_requires_an_existing_range() {
     let path = tempfile::tempdir().unwrap();
     let file = Directory::open(path.path()).unwrap().create("a").unwrap();
     file.write_all_at(&[b"0123456789"], 0).unwrap();
@@ -168,34 +167,35 @@ fn writing_back_changes_nothing_and_needs_a_range_that_is_there() {
     }
 }
 
-/// Where the file system knows no such thing, there is nothing to give back.
+/// Also passes on file systems that cannot reserve space.
 #[test]
-fn what_is_set_aside_does_not_show_and_a_cut_to_the_same_length_gives_it_back() {
+fn reserved_space_does_not_change_the_length_and_set_len_frees_it() {
     let path = tempfile::tempdir().unwrap();
     let file = Directory::open(path.path()).unwrap().create("a").unwrap();
     file.write_all_at(&[b"0123456789"], 0).unwrap();
     file.sync().unwrap();
-    let taken = || fs::metadata(path.path().join("a")).unwrap().blocks() * 512;
-    let before = taken();
+    let allocated = || fs::metadata(path.path().join("a")).unwrap().blocks() * 512;
+    let initial = allocated();
     if file.reserve(1 << 20).is_ok() {
-        assert!(taken() >= 1 << 20, "{} bytes are taken", taken());
+        assert!(allocated() >= 1 << 20, "{} bytes are allocated", allocated());
     }
     file.set_len(10).unwrap();
     let mut bytes = [0; 10];
     file.read_exact_at(&mut bytes, 0).unwrap();
     assert_eq!((&bytes, file.len().unwrap()), (b"0123456789", 10));
-    assert!(taken() <= before.max(4096), "{before} bytes were taken before, and {} are now", taken());
+    assert!(allocated() <= initial.max(4096), "{initial} bytes were allocated, now {}", allocated());
 }
 
 #[test]
-fn free_space_is_that_of_its_file_system() {
+fn free_bytes_matches_df() {
     let path = tempfile::tempdir().unwrap();
     let directory = Directory::open(path.path()).unwrap();
-    let told = directory.free_bytes().unwrap().unwrap();
-    let shown = std::process::Command::new("df").args(["-Pk"]).arg(path.path()).output().unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    let columns: Vec<&str> = shown.lines().next_back().unwrap().split_whitespace().collect();
+    let free_bytes = directory.free_bytes().unwrap().unwrap();
+    let output = std::process::Command::new("df").args(["-Pk"]).arg(path.path()).output().unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let columns: Vec<&str> = output.lines().next_back().unwrap().split_whitespace().collect();
     let free_kib: u64 = columns[3].parse().unwrap();
-    // Others use the file system meanwhile.
-    assert!(told.abs_diff(free_kib * 1024) < told / 4 + (64 << 20), "{told} bytes, and df shows {shown}");
+    // Other processes use the file system at the same time.
+    let tolerance = free_bytes / 4 + (64 << 20);
+    assert!(free_bytes.abs_diff(free_kib * 1024) < tolerance, "{free_bytes} bytes, but df shows {output}");
 }

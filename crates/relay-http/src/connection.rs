@@ -1,4 +1,4 @@
-//! One connection: its stream, its HTTP, and the requests that it has in work.
+//! One connection: its byte stream, HTTP/1.1 or HTTP/2 on it, and its requests in flight.
 
 pub(crate) mod ending;
 pub(crate) mod framing;

@@ -1,6 +1,5 @@
-//! What fuzzers, benches and the tests of the load generator run: the wire types without a socket.
-//! Compiled with the feature `fuzzing` alone; nothing of it is part of a running relay, and nothing
-//! is promised to stay.
+//! Entry points for fuzzers, benches and the load generator: parsers and encoders without a socket.
+//! Only the feature `fuzzing` compiles them. They are not part of a running relay, and not stable.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -26,7 +25,7 @@ const UNPACKED_BYTES_MAX: usize = 64 * 1024;
 /// The key of the cursors in fuzz/corpus.
 const CURSOR_KEY: [u8; 32] = [7; 32];
 
-/// The item that the body of a push stands for.
+/// The item in the body of a push.
 pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
     api::decode_push(json, payload_bytes_max).ok()
 }
@@ -36,17 +35,17 @@ pub fn encode_cursor(cursors: &CursorKey, recipient: &Recipient, seq: Seq) -> St
     cursors.encode(recipient, seq)
 }
 
-/// Where a cursor of this recipient stands.
+/// The position that a cursor of this recipient stands for.
 pub fn decode_cursor(cursors: &CursorKey, recipient: &Recipient, text: &str) -> Option<Seq> {
     cursors.decode(recipient, text).ok()
 }
 
-/// The items that the body of an ack names.
+/// The items in the body of an ack.
 pub fn decode_ack(json: &[u8]) -> Option<Ack> {
     api::decode_ack(json).ok()
 }
 
-/// The body of the answer to a pull, in the pieces in which it is sent.
+/// The body of the response to a pull, in the pieces in which it is sent.
 pub fn encode_page(
     cursors: &CursorKey,
     recipient: &Recipient,
@@ -56,15 +55,15 @@ pub fn encode_page(
     std::iter::from_fn(move || page.next_piece())
 }
 
-/// The body of a push. What a pull would show of it is what was pushed.
+/// Parses the body of a push. The page of a pull must contain the same item.
 pub fn push(data: &[u8]) {
     let Ok(envelope) = api::decode_push(data, PAYLOAD_BYTES_MAX) else { return };
     assert!(envelope.payload.len() as u64 <= PAYLOAD_BYTES_MAX);
     let page = Page { items: vec![item(&envelope)], next: Some(Seq::new(7)), remaining: 1 };
     let mut json = api::PageJson::new(&CursorKey::new(&CURSOR_KEY), &envelope.recipient, page);
     let shown: Vec<u8> = std::iter::from_fn(|| json.next_piece()).flatten().collect();
-    let shown: Value = serde_json::from_slice(&shown).expect("a page is JSON whatever was pushed");
-    let shown = shown.pointer("/items/0").expect("a page of one item");
+    let shown: Value = serde_json::from_slice(&shown).expect("a page is JSON");
+    let shown = shown.pointer("/items/0").expect("the page has an item");
     assert_eq!(shown.pointer("/recipient").and_then(Value::as_str), Some(envelope.recipient.as_str()));
     assert_eq!(shown.pointer("/meta/kind").and_then(Value::as_str), Some(envelope.kind.as_str()));
     assert_eq!(shown.pointer("/meta/total_len").and_then(Value::as_u64), Some(envelope.total_len));
@@ -87,7 +86,7 @@ fn item(envelope: &Envelope) -> Item<Bytes> {
     }
 }
 
-/// The body of a pull.
+/// Parses the body of a pull. Its cursor must keep its meaning when it is encoded again.
 pub fn pull(data: &[u8]) {
     let cursors = CursorKey::new(&CURSOR_KEY);
     let Ok(pull) = api::decode_pull(data, &cursors) else { return };
@@ -96,13 +95,13 @@ pub fn pull(data: &[u8]) {
     }
 }
 
-/// The body of an ack.
+/// Parses the body of an ack.
 pub fn ack(data: &[u8]) {
     let Ok(ack) = api::decode_ack(data) else { return };
     assert!(ack.items().len() <= Ack::ITEMS_MAX);
 }
 
-/// A recipient of as many bytes as the first one tells, and the text of a cursor.
+/// Decodes a cursor. The first byte is the length of the recipient, and the rest the cursor.
 pub fn cursor(data: &[u8]) {
     let Some((length, rest)) = data.split_first() else { return };
     let (recipient, text) = rest.split_at(usize::from(*length).min(rest.len()));
@@ -113,8 +112,8 @@ pub fn cursor(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let cursors = CursorKey::new(&CURSOR_KEY);
     if let Ok(seq) = cursors.decode(&recipient, text) {
-        // One of 0.0.3 means the begin of the queue; ours has one form only.
-        assert!(seq == Seq::ZERO || cursors.encode(&recipient, seq) == text, "{text} is read as {seq:?}");
+        // A cursor of 0.0.3 means the start of the queue. Other cursors have only one form.
+        assert!(seq == Seq::ZERO || cursors.encode(&recipient, seq) == text, "{text} decodes to {seq:?}");
     }
     let mut number = [0; 8];
     for (byte, given) in number.iter_mut().zip(text.bytes()) {
@@ -124,30 +123,30 @@ pub fn cursor(data: &[u8]) {
     assert_eq!(cursors.decode(&recipient, &cursors.encode(&recipient, seq)), Ok(seq));
 }
 
-/// A packed body, and bytes that are packed first.
+/// Unpacks the data, and packs and unpacks it.
 pub fn gzip(data: &[u8]) {
     if let Some(unpacked) = body::unpack(data, UNPACKED_BYTES_MAX) {
         assert!(unpacked.len() <= UNPACKED_BYTES_MAX);
     }
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(data).expect("a vector takes whatever is written to it");
-    let packed = packed.finish().expect("a vector takes whatever is written to it");
+    packed.write_all(data).expect("writing to a vector does not fail");
+    let packed = packed.finish().expect("writing to a vector does not fail");
     let expected = (data.len() <= UNPACKED_BYTES_MAX).then_some(data);
     assert_eq!(body::unpack(&packed, UNPACKED_BYTES_MAX).as_deref(), expected);
 }
 
-/// Base64 by the instructions of the processor, which reads and writes what the plain way does.
+/// Compares the vectorized base64 with the scalar one.
 pub fn base64(data: &[u8]) {
     let text = STANDARD.encode(data);
-    assert_eq!(api::PROCESSOR.encode(data), text);
-    assert_eq!(api::PROCESSOR.decode(&text).as_deref(), Ok(data));
-    assert_eq!(api::PROCESSOR.decode(data).ok(), STANDARD.decode(data).ok());
+    assert_eq!(api::SIMD_BASE64.encode(data), text);
+    assert_eq!(api::SIMD_BASE64.decode(&text).as_deref(), Ok(data));
+    assert_eq!(api::SIMD_BASE64.decode(data).ok(), STANDARD.decode(data).ok());
 }
 
-/// Lines of `X-Forwarded-For` or `Forwarded`, as the first byte tells. Whatever a client puts
-/// there, it does not pass for what the proxy adds.
+/// Parses lines of `X-Forwarded-For` or `Forwarded`; the first byte selects the header. No line of
+/// a client may hide the element of the proxy.
 pub fn forwarded(data: &[u8]) {
-    let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("it is a network"));
+    let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("the network is valid"));
     let (proxy, client, stranger) = (address("10.0.0.1"), address("198.51.100.7"), address("192.0.2.1"));
     let Some((first, lines)) = data.split_first() else { return };
     let (name, added) =
@@ -156,47 +155,47 @@ pub fn forwarded(data: &[u8]) {
     for line in lines.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()) {
         headers.append(name.clone(), line);
     }
-    assert_eq!(forwarded::client_address(stranger, &headers, &trusted), stranger, "a stranger is believed");
-    // Whoever this is, the words of a client are no reason to panic.
+    assert_eq!(
+        forwarded::client_address(stranger, &headers, &trusted),
+        stranger,
+        "an untrusted peer is believed"
+    );
+    // The result does not matter, but no line may cause a panic.
     forwarded::client_address(proxy, &headers, &trusted);
     let last = headers.get_all(&name).last().map_or(Vec::new(), |line| line.as_bytes().to_vec());
-    let mut on_its_own = headers.clone();
-    on_its_own.append(name.clone(), HeaderValue::from_static(added));
-    assert_eq!(forwarded::client_address(proxy, &on_its_own, &trusted), client, "the proxy is not believed");
+    let mut separate = headers.clone();
+    separate.append(name.clone(), HeaderValue::from_static(added));
+    assert_eq!(forwarded::client_address(proxy, &separate, &trusted), client, "the proxy is not believed");
     if let Ok(line) = HeaderValue::from_bytes(&[&last[..], b", ", added.as_bytes()].concat()) {
         let mut appended = HeaderMap::new();
         appended.append(name, line);
         let found = forwarded::client_address(proxy, &appended, &trusted);
-        // Who opens a quote and does not close it makes the line unreadable, and is counted with
-        // the proxy.
-        assert!(found == client || found == proxy, "the client says that it is {found}");
+        // A client with an open quote makes the line unreadable, and counts as the proxy.
+        assert!(found == client || found == proxy, "the client passes for {found}");
     }
 }
 
 fn address(text: &str) -> IpAddr {
-    text.parse().expect("it is an address")
+    text.parse().expect("the address is valid")
 }
 
-/// What a client sends over HTTP/1.1. Wherever a read may end, the same of it is handed on, and the
-/// same is refused.
+/// Frames the input of an HTTP/1.1 connection. The result must not depend on how the input is cut
+/// into reads.
 pub fn framing(data: &[u8]) {
-    let whole = framed(data, data.len().max(1));
+    let expected = passed_on(data, data.len().max(1));
     for piece in [1, 2, 3, 7, 64] {
-        let in_pieces = framed(data, piece);
-        assert_eq!(in_pieces.is_some(), whole.is_some(), "pieces of {piece} are refused otherwise");
-        assert!(whole.is_none() || in_pieces == whole, "pieces of {piece} are handed on otherwise");
+        assert!(passed_on(data, piece) == expected, "pieces of {piece} bytes have another result");
     }
 }
 
-/// The requests of this input, one behind the other, when it comes in pieces of so many bytes.
-/// None: it is refused.
-fn framed(data: &[u8], piece: usize) -> Option<Vec<u8>> {
-    let (mut framing, mut waiting, mut handed_on) = (Framing::new(), Vec::new(), Vec::new());
+/// What is passed on of the input if it arrives in pieces of this size. `None` if it is refused.
+fn passed_on(data: &[u8], piece: usize) -> Option<Vec<u8>> {
+    let (mut framing, mut waiting, mut passed_on) = (Framing::new(), Vec::new(), Vec::new());
     for bytes in data.chunks(piece) {
         waiting.extend_from_slice(bytes);
         loop {
             let read = framing.read(&mut waiting).ok()?;
-            handed_on.extend(waiting.drain(..read));
+            passed_on.extend(waiting.drain(..read));
             let is_next = framing.is_complete();
             framing.next_request();
             if read == 0 && !is_next {
@@ -204,5 +203,5 @@ fn framed(data: &[u8], piece: usize) -> Option<Vec<u8>> {
             }
         }
     }
-    Some(handed_on)
+    Some(passed_on)
 }

@@ -1,29 +1,28 @@
-//! The HTTP face of a relay: JSON over HTTP/1.1 and HTTP/2, limits, TLS. It turns requests into
-//! calls of relay-core's [`Relay`](relay_core::Relay) and what comes back into answers. It decides
-//! nothing about queues, stores nothing, binds no socket, and reads no file (but those of TLS) and
-//! no environment.
+//! The HTTP layer of the relay: JSON over HTTP/1.1 and HTTP/2, limits, TLS. It translates requests
+//! into calls of relay-core's [`Relay`](relay_core::Relay), and outcomes into responses. It
+//! contains no rules of queues, stores nothing, binds no socket, and reads no environment variable
+//! and no file except those of TLS.
 //!
 //! The paths are `POST /push`, `POST /pull`, `POST /ack`, `GET /health`, `GET /ready`, `GET /stats`
-//! and `GET /openapi.json`, which describes them all. Every error answer, also to what is no HTTP
-//! at all, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the
+//! and `GET /openapi.json`, which describes them all. Every error response, even to input that is
+//! not HTTP, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the
 //! codes.
 //!
-//! - [`serve`] runs it all, from a listener to a drain.
-//! - [`Metrics`] are the counters behind `/stats`, and [`serve_admin`] shows them and more at
-//!   `/metrics`; [`Metric`] lists it.
-//! - [`CursorKey`] keeps what a cursor says between the relay and itself.
-//! - [`Readiness`] says what `/ready` tells.
-//! - [`tls`] keeps certificates.
+//! - [`serve`] serves a listener until a shutdown.
+//! - [`Metrics`] has the counters of `/stats`. [`serve_admin`] serves them and more at `/metrics`;
+//!   [`Metric`] lists them.
+//! - [`CursorKey`] encrypts cursors.
+//! - [`Readiness`] decides what `/ready` responds.
+//! - [`tls`] loads and reloads certificates.
 //!
-//! Its folders are layers, from the top down; each uses those below it:
-//! - `server`: listeners, workers, one connection from its first to its last byte, the drain, the
-//!   admin address.
+//! The folders are layers, from the top down; each uses only those below it:
+//! - `server`: listeners, worker threads, connections, the drain, the admin server.
 //! - `service`: from a request to its response.
-//! - `connection`: the stream of one connection, HTTP/1.1 and HTTP/2 on it, its requests in work.
+//! - `connection`: the stream of one connection, HTTP/1.1 and HTTP/2 on it, its requests in flight.
 //! - `openapi`: the document that describes the API.
-//! - `metrics`: what is counted. `tls`: certificates.
-//! - `limits`: who may send, and how much.
-//! - `api`: the wire: types, codes, errors, cursors.
+//! - `metrics`: counters and gauges. `tls`: certificates.
+//! - `limits`: which clients may send, and how much.
+//! - `api`: the wire format: types, codes, errors, cursors.
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,5 @@
-//! Who may send, and how much: connections, requests in work, memory, other sites.
+//! Limits: connections, requests in flight, memory, waiting requests, and requests from other
+//! sites.
 
 pub(crate) mod addresses;
 pub(crate) mod admission;

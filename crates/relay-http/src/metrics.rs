@@ -1,25 +1,22 @@
-//! What `/stats` and `/metrics` show: sums since the start, and levels that are looked at when
-//! somebody asks. None of it decides anything, and counting takes neither a lock nor memory.
+//! The metrics behind `/stats` and `/metrics`: counters since the start, and gauges that are read
+//! on request. Counting takes no lock of its own and no memory that grows.
 //!
-//! Their algebra:
-//! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts the pushes whose
-//!   outcome is known, so it is computed from the other three and cannot disagree with them. A push
-//!   counts as failed when it was refused, when the relay could not do it, and when its client went
-//!   away before the answer.
-//! - `pull_total` and `ack_total` count the requests that began, whatever became of them.
-//! - A request that the rate limit refused, or that came while the relay drained, is in none of
-//!   these totals; the first is in `rate_limited`.
-//! - Every request is counted once more by its endpoint and its outcome (`requests`): an error's
-//!   code, `ok` or `gone`. The sum over the outcomes is all requests; `ok` of `/push` =
-//!   `push_stored` + `duplicates`, and the code `rate_limited` of all endpoints together =
-//!   `rate_limited`.
+//! The counters add up:
+//! - `push_total` = `push_stored` + `duplicates` + `push_failed`. It counts pushes whose outcome is
+//!   known and is computed from the other three. A push has failed if the relay rejected it, if the
+//!   relay could not process it, or if its client disconnected before the response.
+//! - `pull_total` and `ack_total` count the requests that began, whatever their outcome.
+//! - These totals exclude requests that the rate limit refused, or that came during a drain.
+//!   `rate_limited` counts the former.
+//! - `requests` counts every request by its endpoint and outcome: an error code, `ok` or `gone`.
+//!   The sum over the outcomes is all requests. `ok` of `/push` = `push_stored` + `duplicates`. The
+//!   code `rate_limited` of all endpoints together = `rate_limited`.
 
 pub(crate) mod exposition;
 mod name;
 mod requests;
 
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -40,7 +37,7 @@ use requests::{RequestTimer, Requests};
 /// A label's name and value. Both are constants, so the number of combinations is bounded.
 type Label = (&'static str, &'static str);
 
-/// The counters of one relay. All methods may be called from any thread.
+/// The metrics of one relay, shared by all threads.
 #[derive(Debug)]
 pub struct Metrics {
     requests: Requests,
@@ -54,65 +51,40 @@ pub struct Metrics {
     rate_limit_bans: Counter,
     /// By `reason`.
     refused_connections: Family<[Label; 1], Counter>,
-    /// Set once the server runs.
-    watched: OnceLock<Watched>,
+    /// Set when the server starts.
+    gauge_sources: OnceLock<GaugeSources>,
     #[cfg(feature = "tls")]
     tls: OnceLock<crate::tls::Tls>,
 }
 
-/// Where levels are to be seen.
+/// The parts of a running server that the gauges read.
 #[derive(Debug)]
-pub(crate) struct Watched {
-    pub(crate) since: Instant,
+pub(crate) struct GaugeSources {
+    pub(crate) started: Instant,
     pub(crate) connections: OpenConnections,
     pub(crate) requests: InFlight,
     pub(crate) in_flight: Budget,
     pub(crate) waiting: WaitingLine,
 }
 
-/// Levels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Levels {
-    pub(crate) uptime: Duration,
-    pub(crate) connections: u64,
-    pub(crate) requests: u64,
-    pub(crate) inflight_bytes: u64,
-    pub(crate) waiting: u64,
-}
-
-/// A push whose outcome is open. Dropped as it is, it has failed.
+/// A push whose outcome is not known yet. It counts as failed if it is dropped before
+/// [`decided`](Self::decided).
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct PendingPush<'a> {
     metrics: &'a Metrics,
-    outcome: PushCount,
+    outcome: [Label; 1],
 }
 
-#[derive(Clone, Copy, Debug)]
-enum PushCount {
-    Stored,
-    Duplicate,
-    Failed,
-}
-
-impl PushCount {
-    const ALL: [Self; 3] = [Self::Stored, Self::Duplicate, Self::Failed];
-
-    const fn label(self) -> [Label; 1] {
-        let outcome = match self {
-            Self::Stored => "stored",
-            Self::Duplicate => "duplicate",
-            Self::Failed => "failed",
-        };
-        [("outcome", outcome)]
-    }
-}
+const STORED: [Label; 1] = [("outcome", "stored")];
+const DUPLICATE: [Label; 1] = [("outcome", "duplicate")];
+const FAILED: [Label; 1] = [("outcome", "failed")];
 
 impl Default for Metrics {
     fn default() -> Self {
         let (pushes, refused_connections) = (Family::default(), Family::default());
-        for outcome in PushCount::ALL {
-            drop::<Counter>(pushes.get_or_create_owned(&outcome.label()));
+        for outcome in [STORED, DUPLICATE, FAILED] {
+            drop::<Counter>(pushes.get_or_create_owned(&outcome));
         }
         for why in WhyRefused::ALL {
             drop::<Counter>(refused_connections.get_or_create_owned(&[("reason", why.name())]));
@@ -127,7 +99,7 @@ impl Default for Metrics {
             rate_limit_refusals: Counter::default(),
             rate_limit_bans: Counter::default(),
             refused_connections,
-            watched: OnceLock::new(),
+            gauge_sources: OnceLock::new(),
             #[cfg(feature = "tls")]
             tls: OnceLock::new(),
         }
@@ -145,14 +117,14 @@ impl Metrics {
         self.swept_items.inc_by(items);
     }
 
-    /// Tells whose certificate is to be shown. The first who says so counts.
+    /// Sets the TLS identity whose certificate the metrics show. Only the first call has an effect.
     #[cfg(feature = "tls")]
     pub fn set_tls(&self, tls: crate::tls::Tls) {
         drop(self.tls.set(tls));
     }
 
-    /// When the certificate in force ends, in seconds since 1970, if there is one.
-    pub(crate) fn certificate_end_seconds(&self) -> Option<i64> {
+    /// When the certificate in use expires, in seconds since 1970, if there is one.
+    fn certificate_end_seconds(&self) -> Option<i64> {
         #[cfg(feature = "tls")]
         let end = self.tls.get().and_then(crate::tls::Tls::certificate_end_seconds);
         #[cfg(not(feature = "tls"))]
@@ -160,10 +132,10 @@ impl Metrics {
         end
     }
 
-    /// The values of the counters. They are read one after the other while others count on.
+    /// The values of the counters. They are read one after the other, while other threads count.
     pub fn counts(&self) -> Counts {
         let [push_stored, duplicates, push_failed] =
-            PushCount::ALL.map(|outcome| self.pushes.get_or_create(&outcome.label()).get());
+            [STORED, DUPLICATE, FAILED].map(|outcome| self.pushes.get_or_create(&outcome).get());
         Counts {
             push_total: push_stored.saturating_add(duplicates).saturating_add(push_failed),
             push_stored,
@@ -177,34 +149,23 @@ impl Metrics {
         }
     }
 
-    /// Tells where levels are to be seen. The first who says so counts.
-    pub(crate) fn watch(&self, watched: Watched) {
-        drop(self.watched.set(watched));
+    /// Connects the gauges to a server. Only the first call has an effect.
+    pub(crate) fn set_gauge_sources(&self, sources: GaugeSources) {
+        drop(self.gauge_sources.set(sources));
     }
 
-    /// What is to be seen at `now`; nothing before anybody serves.
-    pub(crate) fn levels(&self, now: Instant) -> Option<Levels> {
-        self.watched.get().map(|watched| Levels {
-            uptime: now.saturating_duration_since(watched.since),
-            connections: watched.connections.count() as u64,
-            requests: watched.requests.count() as u64,
-            inflight_bytes: watched.in_flight.used() as u64,
-            waiting: watched.waiting.count() as u64,
-        })
-    }
-
-    /// A request to this endpoint, or to none, began at `now`.
+    /// Begins to measure a request to `endpoint`, or to an unknown path, at `now`.
     pub(crate) fn request_began(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
-        self.requests.began(endpoint, now)
+        self.requests.begin(endpoint, now)
     }
 
-    /// What could not be read as a request was answered with this code.
-    pub(crate) fn unreadable(&self, code: Code) {
-        self.requests.refused(code);
+    /// Counts input that is not a readable request and was answered with `code`.
+    pub(crate) fn count_unreadable(&self, code: Code) {
+        self.requests.count_unreadable(code);
     }
 
     pub(crate) fn push_began(&self) -> PendingPush<'_> {
-        PendingPush { metrics: self, outcome: PushCount::Failed }
+        PendingPush { metrics: self, outcome: FAILED }
     }
 
     pub(crate) fn pull_began(&self) {
@@ -221,29 +182,29 @@ impl Metrics {
 
     pub(crate) fn rate_limited(&self, refusal: &Refusal) {
         self.rate_limit_refusals.inc();
-        self.note_ban(refusal.ban_began);
+        self.count_ban(refusal.ban_began);
     }
 
     /// Counts a ban, if one began.
-    pub(crate) fn note_ban(&self, began: bool) {
+    pub(crate) fn count_ban(&self, began: bool) {
         self.rate_limit_bans.inc_by(began.into());
     }
 
-    /// Counts a connection that was closed unread.
+    /// Counts a connection that was closed before anything was read.
     pub(crate) fn connection_refused(&self, why: WhyRefused) {
         self.refused_connections.get_or_create(&[("reason", why.name())]).inc();
     }
 }
 
 impl PendingPush<'_> {
-    pub(crate) fn decided(mut self, stored: bool) {
-        self.outcome = if stored { PushCount::Stored } else { PushCount::Duplicate };
+    pub(crate) fn decided(mut self, is_stored: bool) {
+        self.outcome = if is_stored { STORED } else { DUPLICATE };
     }
 }
 
 impl Drop for PendingPush<'_> {
     fn drop(&mut self) {
-        self.metrics.pushes.get_or_create(&self.outcome.label()).inc();
+        self.metrics.pushes.get_or_create(&self.outcome).inc();
     }
 }
 
@@ -252,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_push_is_counted_once_and_the_sum_holds() {
+    fn every_push_counts_once_and_the_sum_matches() {
         let metrics = Metrics::new();
         metrics.push_began().decided(true);
         metrics.push_began().decided(true);

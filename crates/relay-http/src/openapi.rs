@@ -1,8 +1,8 @@
-//! The contract as a document that programs read: OpenAPI 3.1. What is served is the file
-//! `docs/openapi.json` as it is; nothing here decides what the API does.
+//! The API as an OpenAPI 3.1 document: the file `docs/openapi.json`, which the relay serves as it
+//! is.
 //!
-//! The file is made of the types of [`api`](crate::api) and the codes of [`code`](crate::api::code), by
-//! a test, and a test holds it to them: `cargo xtask openapi` writes it anew.
+//! `cargo xtask openapi` generates the file from the types of [`api`](crate::api) and the codes of
+//! [`code`](crate::api::code). A test checks that it is up to date.
 
 #[cfg(test)]
 mod document;

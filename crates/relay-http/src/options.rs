@@ -1,5 +1,4 @@
-//! What the caller of [`serve`](crate::serve) decides. Where the values come from is not known
-//! here.
+//! The options of [`serve`](crate::serve).
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -11,52 +10,53 @@ use crate::api::cursor::CursorKey;
 use crate::limits::cross_site::{AllowedHosts, Origin};
 use crate::readiness::Readiness;
 
-/// How to serve.
+/// The options of the server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The largest payload of one item, in bytes. The limit of a request body follows from it.
+    /// The maximum payload of one item, in bytes. The limit of a request body follows from it.
     pub message_bytes_max: u64,
-    /// The most bytes of bodies, payloads and pages in flight together. Who does not fit is told to
-    /// come back before its body is read; one alone always fits.
+    /// The maximum bytes of bodies, payloads and pages in flight. A request that does not fit is
+    /// refused with `overloaded` before its body is read. A single request always fits.
     pub inflight_bytes_max: usize,
-    /// The most connections. For a further one, that which has been quiet longest is closed; it
-    /// waits while none is quiet.
+    /// The maximum number of connections. To accept another one, the relay closes the connection
+    /// that has been quiet longest. While none is quiet, the new one waits.
     pub connections_max: NonZeroUsize,
-    /// The most connections of one address, by the same rule; but a further one is closed while
-    /// none is quiet. Trusted proxies and exempt networks of [`RateLimit`] are not bound by it.
+    /// The maximum number of connections of one address. To accept another one, the relay closes
+    /// the one that has been quiet longest. While none is quiet, it closes the new one. Trusted
+    /// proxies and exempt networks of [`RateLimit`] have no such limit.
     pub connections_per_address_max: NonZeroUsize,
-    /// No connection gets older than this: it ends with an answer, or when it is quiet.
+    /// The maximum age of a connection. After that it ends with its next response, or when it is
+    /// quiet.
     pub connection_age_max: Duration,
-    /// How long a request head may take to arrive, and then its body; and the grace that a client
-    /// has for its answer, of which it has to take 8 KiB a second in the long run. A body that
-    /// trickles is given up earlier.
+    /// How long a request head may take to arrive, and then its body. It is also the grace period
+    /// before a client has to read its response at 8 KiB per second in the long run. A body that
+    /// arrives very slowly is given up earlier.
     pub request_timeout: Duration,
-    /// How long a connection may rest between two requests.
+    /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
-    /// How long requests in flight have to finish at a shutdown.
+    /// How long requests in flight may take to finish at a shutdown.
     pub drain: Duration,
-    /// The rate limit; without one, nobody is limited.
+    /// The rate limit; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// Whether `/stats` and `/openapi.json` are there for everybody.
+    /// Whether the public listener serves `/stats` and `/openapi.json`.
     pub public_stats: bool,
-    /// The key of the cursors. One that is kept, and given again at the next start, keeps the
-    /// cursors good that clients have; [`CursorKey::random`] does for a store that ends with the
-    /// process.
+    /// The key of cursors. The cursors of clients stay valid if the next start uses the same key.
+    /// [`CursorKey::random`] is enough for a store that ends with the process.
     pub cursor_key: CursorKey,
-    /// What `/ready` tells, as long as the server does not drain.
+    /// What `/ready` reports, unless the server is draining.
     pub readiness: Readiness,
-    /// By which names the relay may be called.
+    /// The host names that requests may use.
     pub allowed_hosts: AllowedHosts,
-    /// Pages of which other sites may ask, in a browser.
+    /// The other sites whose web pages may send requests.
     pub allowed_origins: Vec<Origin>,
 }
 
 /// How much each address may send.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
-    /// Requests per second, `/health` and `/ready` apart.
+    /// Requests per second, not counting `/health` and `/ready`.
     pub per_address_rps: NonZeroU32,
-    /// How many requests may come at once after a rest; this holds for each of the limits.
+    /// How many requests may arrive at once after a pause. Applies to each of the limits.
     pub burst: NonZeroU32,
     /// Pushes per second.
     pub push_rps: NonZeroU32,
@@ -64,31 +64,28 @@ pub struct RateLimit {
     pub pull_rps: NonZeroU32,
     /// Acks per second.
     pub ack_rps: NonZeroU32,
-    /// How long a request over its rate waits for its turn before it is refused; zero: it is
-    /// refused at once.
+    /// How long a request over the limit may wait for its turn. Zero refuses it at once.
     pub max_wait: Duration,
-    /// Bytes of pushes per second; the pushes that follow wait for what was too much. None: no
-    /// bound.
+    /// Bytes of pushes per second; `None` for no limit. Bytes over the limit delay the next pushes.
     pub push_bytes_per_second: Option<NonZeroU64>,
-    /// Pushes per second to one recipient, from all addresses together; one address may use half of
-    /// it. None: no bound.
+    /// Pushes per second to one recipient from all addresses; `None` for no limit. One address may
+    /// use half of it.
     pub push_per_recipient_rps: Option<NonZeroU32>,
-    /// How long a ban lasts; zero: nobody is banned.
+    /// How long a ban lasts. Zero disables bans.
     pub ban: Duration,
-    /// How many seconds within a minute, each with more than four times the rate in it, lead to a
-    /// ban.
+    /// An address is banned if it exceeds four times the rate in this many seconds of a minute.
     pub ban_threshold: NonZeroU32,
-    /// How many leading bits of an IPv6 address count; the rest is one customer's.
+    /// How many leading bits of an IPv6 address count. The rest belongs to one customer.
     pub ipv6_prefix: u8,
-    /// Whose `X-Forwarded-For` or `Forwarded` is believed.
+    /// The proxies whose `X-Forwarded-For` or `Forwarded` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Who has no limits of its own: no rate, no ban, no bound on connections, no share.
+    /// Networks without limits per address: no rate, ban, maximum of connections, or memory share.
     pub exempt: Vec<IpNet>,
-    /// How many addresses are remembered.
+    /// How many addresses the rate limit tracks.
     pub tracked_addresses_max: NonZeroUsize,
 }
 
-/// What carries the requests.
+/// The transport below HTTP.
 #[derive(Clone)]
 pub enum Transport {
     /// HTTP/1.1 over TCP.

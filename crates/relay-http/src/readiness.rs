@@ -1,37 +1,41 @@
-//! Whether requests are worth sending, and why not: what `/ready` tells. The server itself knows of
-//! its end alone; the rest it asks whoever has started it.
+//! Whether the relay is ready for requests, as `/ready` reports it. The server itself knows only
+//! about its shutdown. The caller of [`serve`](crate::serve) provides the rest.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a relay is not ready. That it drains, the server knows by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a relay is not ready. Its text is the `details.reason` of the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unready {
-    /// It has only begun to start.
+    /// The relay is starting.
+    #[error("starting")]
     Starting,
-    /// It reads again what was done before it was stopped, and has done so much of that.
+    /// The relay is replaying the journal of its store.
+    #[error("replaying {percent}%")]
     Replaying {
-        /// From 0 to 100.
+        /// The progress, from 0 to 100.
         percent: u8,
     },
-    /// It stores nothing more until there is space again. Pulls go on.
+    /// The store has no space for pushes. Pulls and acks still work.
+    #[error("storage_full")]
     StorageFull,
-    /// It is about to end.
+    /// The relay is shutting down. The server reports this by itself.
+    #[error("draining")]
     Draining,
 }
 
-/// Says whether a relay is ready. It is asked for each `/ready`, from any thread, and must not
-/// wait.
+/// Reports whether a relay is ready. Every request for `/ready` calls it, on any thread, so it must
+/// not block.
 #[derive(Clone)]
 pub struct Readiness(Arc<dyn Fn() -> Result<(), Unready> + Send + Sync>);
 
 impl Readiness {
-    /// Asks `ready`.
+    /// Calls `ready` each time.
     pub fn new(ready: impl Fn() -> Result<(), Unready> + Send + Sync + 'static) -> Self {
         Self(Arc::new(ready))
     }
 
-    /// For a relay that is ready from the start to its end.
+    /// A relay that is always ready.
     pub fn always() -> Self {
         Self::new(|| Ok(()))
     }
@@ -50,17 +54,5 @@ impl Default for Readiness {
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Readiness").field(&self.check()).finish()
-    }
-}
-
-/// As `details.reason` has it.
-impl fmt::Display for Unready {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Starting => f.write_str("starting"),
-            Self::Replaying { percent } => write!(f, "replaying {percent}%"),
-            Self::StorageFull => f.write_str("storage_full"),
-            Self::Draining => f.write_str("draining"),
-        }
     }
 }

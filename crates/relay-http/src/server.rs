@@ -1,11 +1,11 @@
-//! Serves on a listener that it was handed, in threads of its own, and drains when it is told to
-//! end. It binds nothing, reads no file and no environment, and handles no signal.
+//! Serves a listener on threads of its own, and drains at the end. It binds no socket, reads no
+//! file or environment variable, and handles no signal.
 //!
-//! A drain has two steps. First every new request is sent away, on new connections too, while those
-//! in flight finish: a connection that nobody accepts would hang in the system's queue, and a 503
-//! is what clients retry. Then, when nothing is in flight, no connection is accepted any more and
-//! all are closed as soon as their last answer is sent. Neither step takes longer than what is in
-//! flight, and both together no longer than the time that is allowed.
+//! A drain has two steps. First the relay refuses every new request, also on new connections, while
+//! requests in flight complete. It still accepts connections, because a 503 makes clients retry,
+//! while an unaccepted connection would hang in the system's queue. When no request is in flight,
+//! the relay stops accepting and closes each connection after its last response. [`Options::drain`]
+//! bounds both steps together.
 
 mod accept;
 pub(crate) mod admin;
@@ -36,37 +36,37 @@ use crate::connection::io::ConnectionIo;
 use crate::connection::state::ConnectionState;
 use crate::limits::in_flight::InFlight;
 use crate::limits::open_connections::OpenConnections;
-use crate::metrics::{Metrics, Watched};
+use crate::metrics::{GaugeSources, Metrics};
 use crate::monotonic;
 use crate::options::{Options, Transport};
-use crate::server::accept::{Accepted, Door, Threads};
-use crate::server::connection::{Connections, Protocols, Stage};
+use crate::server::accept::{AcceptedConnection, ConnectionFilter, ServerThreads};
+use crate::server::connection::{ConnectionServer, DrainPhase, Protocols};
 use crate::service::response::ResponseBody;
 use crate::service::route::{RouteMatch, routes};
 use crate::service::{Handled, RelayService};
 
-/// How much of an answer goes to the socket at once. The kernel makes full segments of it, where a
-/// third as much costs it twice the work; and the framework keeps a buffer of this size and the
-/// piece that overfills it, but gives one of over 128 KiB back.
+/// How many bytes of a response are written to the socket at once. The kernel makes full segments
+/// of this size; with a third of it, the kernel does twice the work. The framework keeps a buffer
+/// of this size plus the piece that exceeds it, but frees buffers of over 128 KiB.
 const WRITE_BUFFER_BYTES: usize = 96 * 1024;
 
-/// All that the worker threads share.
+/// The state that all worker threads share.
 struct ServerState<R> {
     service: RelayService<R>,
-    connections: Connections,
+    connections: ConnectionServer,
     requests: InFlight,
     open: OpenConnections,
-    /// Closed once no worker holds any of this any more.
+    /// Dropped with the last reference to this state, which closes the channel.
     _alive: mpsc::Sender<()>,
 }
 
-/// Serves `relay` on `listener` until `shutdown` resolves, and then drains. The future does nothing
-/// until it is polled, in any tokio runtime that has time; the work is done in threads of its own.
-/// When it resolves within [`Options::drain`], nothing of it holds the relay any more. Dropped, it
-/// ends at once and drains nothing.
+/// Serves `relay` on `listener` until `shutdown` resolves, then drains. The future does nothing
+/// until it is polled, in any tokio runtime with a timer. It works on threads of its own. If it
+/// resolves within [`Options::drain`], nothing of it refers to the relay any more. Dropping it ends
+/// the server at once, without a drain.
 ///
 /// # Errors
-/// When the listener is not usable; the future, when no thread can be started.
+/// If the listener is unusable. The future fails if a thread cannot be started.
 pub fn serve<R: Relay>(
     listener: TcpListener,
     relay: Arc<R>,
@@ -77,72 +77,74 @@ pub fn serve<R: Relay>(
 ) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
     listener.set_nonblocking(true)?;
     let drain = options.drain;
-    let (alive, all_gone) = mpsc::channel(1);
-    let (stage, staged) = watch::channel(Stage::Serving);
-    let door_metrics = Arc::clone(&metrics);
-    let shared = Arc::new(ServerState::new(relay, options, transport, metrics, staged, alive));
+    let (alive, mut all_dropped) = mpsc::channel(1);
+    let (phase_sender, phase) = watch::channel(DrainPhase::Serving);
+    let filter_metrics = Arc::clone(&metrics);
+    let shared = Arc::new(ServerState::new(relay, options, transport, metrics, phase, alive));
     Ok(async move {
-        let threads = start(&shared)?;
-        let (pause, paused) = oneshot::channel();
-        let at_door = Arc::clone(&shared);
-        let door = Door {
+        let threads = start_workers(&shared)?;
+        let (stop_accepting, stopped) = oneshot::channel();
+        let filter_state = Arc::clone(&shared);
+        let filter = ConnectionFilter {
             connections: shared.open.clone(),
-            decide: move |peer: SocketAddr| at_door.service.decide(peer.ip()),
-            metrics: door_metrics,
+            admit: move |peer: SocketAddr| filter_state.service.admit_connection(peer.ip()),
+            metrics: filter_metrics,
         };
-        threads.accept(listener, door, paused)?;
+        threads.accept(listener, filter, stopped)?;
         shutdown.await;
         let deadline = monotonic::after(monotonic::now(), drain);
-        // Too late is late: what is still open then is cut off.
-        let _ = timeout_at(deadline, drain_all(&shared, pause, &stage)).await;
+        // After the deadline, the drop closes the remaining connections.
+        let _ = timeout_at(deadline, drain_all(&shared, stop_accepting, &phase_sender)).await;
         drop((threads, shared));
-        let _ = timeout_at(deadline, gone(all_gone)).await;
+        // Nothing is ever sent: `None` means that all senders are dropped.
+        let _ = timeout_at(deadline, all_dropped.recv()).await;
         Ok(())
     })
 }
 
-/// One worker for each processor.
-fn start<R: Relay>(shared: &Arc<ServerState<R>>) -> io::Result<Threads> {
+/// Starts one worker for each processor.
+fn start_workers<R: Relay>(shared: &Arc<ServerState<R>>) -> io::Result<ServerThreads> {
     let number = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let shared = Arc::clone(shared);
-    Threads::start(number, move || worker(Arc::clone(&shared)))
+    ServerThreads::start(number, move || connection_handler(Arc::clone(&shared)))
 }
 
-/// What a worker serves connections with.
-async fn worker<R: Relay>(
+/// Makes the function with which a worker serves its connections.
+async fn connection_handler<R: Relay>(
     shared: Arc<ServerState<R>>,
-) -> Option<impl Fn(Accepted) -> LocalBoxFuture<'static, ()>> {
-    // What all threads count together costs each of them more than what it counts alone.
-    let at_desk = Rc::new(Arc::clone(&shared));
-    let respond = move |asked, request, payload| {
-        let shared = Rc::clone(&at_desk);
-        async move { shared.respond(asked, request, payload).await }
+) -> Option<impl Fn(AcceptedConnection) -> LocalBoxFuture<'static, ()>> {
+    // The requests of a worker count references with its own `Rc`, which is cheaper than an `Arc`
+    // that all threads share.
+    let worker_state = Rc::new(Arc::clone(&shared));
+    let respond = move |route, request, payload| {
+        let shared = Rc::clone(&worker_state);
+        async move { shared.respond(route, request, payload).await }
     };
     let app = App::new().configure(|config| routes(config, respond));
     let app = Rc::new(map_config(app, |()| AppConfig::default()).new_service(()).await.ok()?);
-    let (over_http1, over_http2) = (Rc::clone(&app), app);
-    let receiver = Arc::clone(&shared);
+    let (http1_app, http2_app) = (Rc::clone(&app), app);
+    let http1_state = Arc::clone(&shared);
     let http1 = http1_service(move |request: Request| {
-        let io = receiver.receive_http1(&request);
-        let answering = over_http1.call(request);
+        let io = http1_state.begin_http1_request(&request);
+        let response = http1_app.call(request);
         async move {
             io.rest_is_read().await;
-            answering.await
+            response.await
         }
     });
     let http1 = http1.await.ok()?;
-    let receiver = Arc::clone(&shared);
+    let http2_state = Arc::clone(&shared);
     let call = move |connection: Rc<ConnectionState>, request: Request| {
-        receiver.receive(&request, &connection, None);
-        let answering = over_http2.call(request);
-        async move { answering.await.ok().map(|answered| answered.into_parts().1) }
+        http2_state.begin_request(&request, &connection, None);
+        let response = http2_app.call(request);
+        async move { response.await.ok().map(|response| response.into_parts().1) }
     };
     let protocols = Rc::new(Protocols { http1, call });
-    Some(move |accepted: Accepted| {
+    Some(move |accepted: AcceptedConnection| {
         let (shared, protocols) = (Arc::clone(&shared), Rc::clone(&protocols));
         async move {
-            let Accepted { tcp, peer, open, is_shut_out } = accepted;
-            // One that is broken already has nobody to serve.
+            let AcceptedConnection { tcp, peer, open, is_shut_out } = accepted;
+            // On an error, the socket is already unusable.
             if let Ok(tcp) = TcpStream::from_std(tcp) {
                 let connection = ConnectionState::new(peer, open, is_shut_out);
                 shared.connections.serve(tcp, connection, &protocols).await;
@@ -152,9 +154,9 @@ async fn worker<R: Relay>(
     })
 }
 
-/// The framework's HTTP/1.1 over a stream of ours. Its own timers are all off: the stream has
-/// better ones.
-pub(crate) fn http1_service<S, F, A>(
+/// The framework's HTTP/1.1 over [`ConnectionIo`]. Its timers are off, because the stream has its
+/// own.
+fn http1_service<S, F, A>(
     serve: S,
 ) -> impl Future<
     Output = Result<
@@ -183,16 +185,16 @@ impl<R: Relay> ServerState<R> {
         options: Options,
         transport: Transport,
         metrics: Arc<Metrics>,
-        stage: watch::Receiver<Stage>,
+        phase: watch::Receiver<DrainPhase>,
         alive: mpsc::Sender<()>,
     ) -> Self {
         let now = monotonic::now();
-        let connections = Connections {
+        let connections = ConnectionServer {
             acceptor: transport.into(),
             request_timeout: options.request_timeout,
             keep_alive: options.keep_alive,
             age_max: options.connection_age_max,
-            stage,
+            phase,
             metrics: Arc::clone(&metrics),
             #[cfg(feature = "tls")]
             streams: Default::default(),
@@ -202,8 +204,8 @@ impl<R: Relay> ServerState<R> {
         let open = OpenConnections::new(max, per_address_max, now);
         let service = RelayService::new(relay, Arc::clone(&metrics), options);
         let requests = InFlight::default();
-        metrics.watch(Watched {
-            since: now,
+        metrics.set_gauge_sources(GaugeSources {
+            started: now,
             connections: open.clone(),
             requests: requests.clone(),
             in_flight: service.budget(),
@@ -212,74 +214,68 @@ impl<R: Relay> ServerState<R> {
         Self { service, connections, requests, open, _alive: alive }
     }
 
-    fn receive_http1(&self, request: &Request) -> ConnectionIo {
-        let io =
-            request.conn_data::<ConnectionIo>().expect("`on_connect_ext` gives every connection its stream");
+    fn begin_http1_request(&self, request: &Request) -> ConnectionIo {
+        let io = request.conn_data::<ConnectionIo>().expect("`on_connect_ext` adds the stream").clone();
         io.begin_request();
-        self.receive(request, io.connection(), Some(io.clone()));
-        io.clone()
+        self.begin_request(request, io.connection(), Some(io.clone()));
+        io
     }
 
-    /// From here on, and not from when it is worked at first, the request has to be waited for.
-    fn receive(&self, request: &Request, connection: &Rc<ConnectionState>, io: Option<ConnectionIo>) {
-        // A request that is sent away holds nothing up.
-        let entered = (!self.service.is_draining()).then(|| self.requests.enter());
-        request.extensions_mut().insert(InFlightRequest::begin(connection, io, entered));
+    /// Counts the request as in flight. The drain waits for it from now on, even before its handler
+    /// runs.
+    fn begin_request(&self, request: &Request, connection: &Rc<ConnectionState>, io: Option<ConnectionIo>) {
+        // A request that is refused must not prolong the drain.
+        let guard = (!self.service.is_draining()).then(|| self.requests.enter());
+        request.extensions_mut().insert(InFlightRequest::begin(connection, io, guard));
     }
 
-    /// Answers a request that was received.
     async fn respond(
         &self,
-        asked: RouteMatch,
+        route: RouteMatch,
         request: HttpRequest,
         payload: Payload,
     ) -> HttpResponse<ResponseBody> {
         let in_flight =
-            request.extensions_mut().remove::<InFlightRequest>().expect("`receive` gives every request one");
+            request.extensions_mut().remove::<InFlightRequest>().expect("`begin_request` inserts it");
         let connection = Rc::clone(in_flight.connection());
         let is_http1 = in_flight.io().is_some();
         if connection.is_closing() && is_http1 {
-            // It came behind the last request of its connection (RFC 9112, section 9.6) and is not
-            // answered.
+            // A request after the last one of its connection gets no response (RFC 9112, section
+            // 9.6).
             drop(in_flight);
             return std::future::pending().await;
         }
         let kind = request.head().connection_type();
-        let Handled { mut answer, has_unread_input } =
-            self.service.call(asked, request.head(), payload, &in_flight).await;
-        // What is left unread would be taken for the next request. The framework ends a connection
-        // whose client offers an upgrade, and does not say so; and what it says otherwise follows
-        // the last head that it has read.
+        let Handled { mut response, has_unread_input } =
+            self.service.call(route, request.head(), payload, &in_flight).await;
+        // Unread input would be taken for the next request. The framework closes a connection whose
+        // client offers an upgrade, without a notice; its other notices follow the last head that
+        // it has read.
         let is_last = has_unread_input
             || connection.is_ending()
             || self.service.is_draining()
             || kind != ConnectionType::KeepAlive;
         if is_last && is_http1 {
-            answer.close();
+            response.close();
             connection.begin_close(has_unread_input);
         }
         if let Some(io) = in_flight.io() {
-            io.begin_answer();
+            io.begin_response();
         }
-        answer.into_response(in_flight)
+        response.into_response(in_flight)
     }
 }
 
 async fn drain_all<R: Relay>(
     shared: &ServerState<R>,
-    pause: oneshot::Sender<()>,
-    stage: &watch::Sender<Stage>,
+    stop_accepting: oneshot::Sender<()>,
+    phase: &watch::Sender<DrainPhase>,
 ) {
     shared.service.begin_drain();
-    stage.send_replace(Stage::Draining);
+    phase.send_replace(DrainPhase::Draining);
     shared.requests.empty().await;
-    // Nobody is left to be told only when the accepting has ended by itself.
-    let _ = pause.send(());
-    stage.send_replace(Stage::Closing);
+    // Fails only if the accepting thread has already ended.
+    let _ = stop_accepting.send(());
+    phase.send_replace(DrainPhase::Closing);
     shared.open.empty().await;
-}
-
-/// Resolves when no worker holds anything any more.
-async fn gone(mut all_gone: mpsc::Receiver<()>) {
-    while all_gone.recv().await.is_some() {}
 }

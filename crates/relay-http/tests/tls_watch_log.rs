@@ -1,7 +1,7 @@
-//! What the operator finds in the log about TLS files that change.
+//! Tests what the log says about changed TLS files.
 //!
-//! A test binary of its own, with one test: tracing decides for a whole process whether a log line
-//! is wanted, and a test next door that has no use for it would decide for this one.
+//! This is a separate test binary with one test: tracing decides per process whether a log line is
+//! wanted, so another test could disable the lines of this one.
 
 #![cfg(all(unix, feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
@@ -19,24 +19,24 @@ use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What was logged.
+/// The captured log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
-// Time is paused: it stands still while any task or blocking call has work to do.
+// Time is paused: it advances only while no task or blocking call has work to do.
 #[tokio::test(start_paused = true)]
-async fn each_new_content_is_told_once_and_each_demand_is_answered() {
+async fn changes_are_logged_once_and_each_reload_request_is_answered() {
     let log = Log::default();
     let _logging = tracing::subscriber::set_default(log.subscriber());
     let dir = tempfile::tempdir().unwrap();
     let [cert_pem, key_pem] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
     let paths = TlsPaths { cert_pem, key_pem, client_ca_pem: None, client_crl_pem: None };
     renew(&paths);
-    let demand = Arc::new(Notify::new());
+    let reload_request = Arc::new(Notify::new());
     let tls = Tls::load(paths.clone()).unwrap();
-    let watching = tokio::spawn(watch(tls, Arc::clone(&demand), 10 * SECOND));
+    let watching = tokio::spawn(watch(tls, Arc::clone(&reload_request), 10 * SECOND));
     let unusable = format!(
-        "WARN new TLS files cannot be used; the old ones stay in force error=TLS file {}: holds no private key",
+        "WARN new TLS files cannot be used; the old ones stay in use error=TLS file {}: contains no private key",
         paths.key_pem.display()
     );
 
@@ -48,32 +48,36 @@ async fn each_new_content_is_told_once_and_each_demand_is_answered() {
         log.holds_only(&unusable);
     }
     for _ in 0..2 {
-        demand.notify_one();
+        reload_request.notify_one();
         tokio::time::sleep(SECOND).await;
         log.holds_only(&unusable);
     }
     renew(&paths);
     tokio::time::sleep(30 * SECOND).await;
-    log.holds_only("INFO new TLS files are in force for new connections");
-    demand.notify_one();
+    log.holds_only("INFO new TLS files are in use for new connections");
+    reload_request.notify_one();
     tokio::time::sleep(SECOND).await;
-    log.holds_only("INFO TLS files have not changed");
-    what_ends_or_is_exposed_is_warned_of(&log, &paths, watching).await;
+    log.holds_only("INFO the TLS files have not changed");
+    expired_certificates_and_exposed_keys_are_warned_about(&log, &paths, watching).await;
 }
 
-async fn what_ends_or_is_exposed_is_warned_of(log: &Log, paths: &TlsPaths, watching: JoinHandle<()>) {
-    // Once for each certificate and day, however often it is looked at.
+async fn expired_certificates_and_exposed_keys_are_warned_about(
+    log: &Log,
+    paths: &TlsPaths,
+    watching: JoinHandle<()>,
+) {
+    // The warning appears once per certificate and day, however often the file is checked.
     renew_until(paths, 2002);
     tokio::time::sleep(60 * SECOND).await;
     log.holds(&[
-        "INFO new TLS files are in force for new connections",
-        "WARN the TLS certificate has expired; clients refuse it",
+        "INFO new TLS files are in use for new connections",
+        "WARN the TLS certificate has expired; clients reject it",
     ]);
     watching.abort();
     renew(paths);
     expose(&paths.key_pem, 0o640);
     let exposed = format!(
-        "WARN the TLS key file may be read by others than its owner; run chmod 600 on it path={} mode=\"0640\"",
+        "WARN others than the owner may read the TLS key file; run chmod 600 on it path={} mode=\"0640\"",
         paths.key_pem.display()
     );
     let tls = Tls::load(paths.clone()).unwrap();
@@ -82,17 +86,17 @@ async fn what_ends_or_is_exposed_is_warned_of(log: &Log, paths: &TlsPaths, watch
     expose(&paths.key_pem, 0o604);
     tls.reload().unwrap();
     log.holds_only(&exposed.replace("0640", "0604"));
-    // At the start it is told at once.
+    // At the start, the warning appears at once.
     let _watching = tokio::spawn(watch(tls, Arc::default(), 1000 * SECOND));
     tokio::task::yield_now().await;
-    log.holds_only("WARN the TLS certificate has expired; clients refuse it");
+    log.holds_only("WARN the TLS certificate has expired; clients reject it");
 }
 
 fn renew(paths: &TlsPaths) {
     renew_until(paths, 4096);
 }
 
-/// A new certificate, which ends at the begin of that year, and its key.
+/// Writes a new key and a certificate that ends at the beginning of `year`.
 fn renew_until(paths: &TlsPaths, year: i32) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["relay.test".to_owned()]).unwrap();
@@ -117,19 +121,21 @@ impl Log {
             .finish()
     }
 
-    /// One line, which begins so; and forgets it.
+    /// Asserts that exactly one line was logged since the last check, and that it begins like this.
     fn holds_only(&self, beginning: &str) {
         self.holds(&[beginning]);
     }
 
-    /// As many lines, which begin so; and forgets them.
+    /// Asserts that exactly these lines were logged since the last check; each is the beginning of
+    /// a line.
     fn holds(&self, beginnings: &[&str]) {
         let lines = self.lines();
-        let begin_so = lines.iter().zip(beginnings).all(|(line, begin)| line.trim_start().starts_with(begin));
-        assert!(lines.len() == beginnings.len() && begin_so, "{lines:#?}\n{beginnings:#?}");
+        let all_match =
+            lines.iter().zip(beginnings).all(|(line, begin)| line.trim_start().starts_with(begin));
+        assert!(lines.len() == beginnings.len() && all_match, "{lines:#?}\n{beginnings:#?}");
     }
 
-    /// Takes the lines that were logged since the last time.
+    /// Takes the lines that were logged since the last call.
     fn lines(&self) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap());
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()

@@ -1,5 +1,5 @@
-//! What the journal itself costs, beside the disk: encoding a batch of 64 frames of 1 KiB, and
-//! reading 256 of them that lie side by side.
+//! The cost of the journal without the disk: encoding a batch of 64 frames of 1 KiB, and reading
+//! 256 adjacent frames.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -13,11 +13,11 @@ use relay_journal::{Journal, Location, Options};
 
 const BODY_BYTES: usize = 1024;
 
-/// A disk that forgets everything at once.
+/// A disk that discards all data.
 #[derive(Debug)]
-struct Nowhere;
+struct NullDisk;
 
-impl Disk for Nowhere {
+impl Disk for NullDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(Vec::new())
     }
@@ -43,7 +43,7 @@ impl Disk for Nowhere {
     }
 }
 
-impl DiskFile for Nowhere {
+impl DiskFile for NullDisk {
     fn len(&self) -> io::Result<u64> {
         Ok(0)
     }
@@ -68,7 +68,7 @@ impl DiskFile for Nowhere {
 
 fn open(disk: Arc<dyn Disk>) -> Journal {
     let opened = Journal::open(disk, Options::default(), None, |_| Ok::<_, Infallible>(()));
-    opened.expect("a disk without files and faults can be opened").0
+    opened.expect("an empty disk without faults can be opened").0
 }
 
 fn commit(journal: &mut Journal, frames: usize, body: &Bytes) -> Vec<Location> {
@@ -80,13 +80,13 @@ fn commit(journal: &mut Journal, frames: usize, body: &Bytes) -> Vec<Location> {
 
 fn append(c: &mut Criterion) {
     let body = Bytes::from(vec![7; BODY_BYTES]);
-    let mut journal = open(Arc::new(Nowhere));
+    let mut journal = open(Arc::new(NullDisk));
     let mut group = c.benchmark_group("append");
     group.throughput(Throughput::Elements(64));
     group.bench_function("64 frames of 1 KiB, no disk", |b| {
         b.iter(|| {
             let locations = commit(&mut journal, 64, &body);
-            // Full segments hold nothing; what is kept of them is not to grow.
+            // Removes full segments, so that the table of segments does not grow.
             for segment in journal.reader().segments().iter().rev().skip(1) {
                 journal.reader().remove(segment.id, &|| ()).expect("the disk has no faults");
             }
@@ -97,7 +97,7 @@ fn append(c: &mut Criterion) {
 }
 
 fn read(c: &mut Criterion) {
-    let path = tempfile::tempdir().expect("there is room for temporary files");
+    let path = tempfile::tempdir().expect("a temporary directory can be created");
     let disk = Directory::open(path.path()).expect("the directory is new");
     let mut journal = open(Arc::new(disk));
     let locations = commit(&mut journal, 256, &Bytes::from(vec![7; BODY_BYTES]));

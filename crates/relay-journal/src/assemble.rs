@@ -1,11 +1,11 @@
-//! Puts the frames of one segment together to batches, and decides which of them count. It sees
-//! each frame and each damage once, in order, and reads nothing itself.
+//! Groups the frames of one segment into batches, and decides which batches count. It sees each
+//! frame and each unreadable range once, in order, and reads nothing itself.
 //!
-//! A batch counts if it is complete, or if something shows that it was synced: a frame of a later
-//! batch, since a batch is written only after the one before was synced, or the header of the next
-//! segment, which names the end of this one. What is missing of such a batch is damage, and what is
-//! left of it counts. Everything else behind the last batch that counts was never synced, as far as
-//! anybody was told: it is a torn tail, and no damage.
+//! A batch counts if it is complete, or if there is evidence that it was synced. A frame of a later
+//! batch is such evidence, because the journal writes a batch only after it has synced the previous
+//! one. So is the header of the next segment, which names the end of this one. The unreadable
+//! frames of a synced batch are damage, and its other frames count. All bytes after the last batch
+//! that counts are a torn tail, not damage: the journal never reported them as synced.
 
 use crate::walk::Walked;
 use crate::{Damage, Frame};
@@ -13,97 +13,80 @@ use crate::{Damage, Frame};
 /// The batches of one segment.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    /// Behind the last batch that counts.
-    end: u32,
-    /// Where that one begins, unless something shows that it was synced.
-    doubtful: Option<u32>,
-    /// The batch that is not yet known to count, by where it begins.
-    open: Option<Open>,
-    /// Damage behind `end`: it shows only later whether that was synced.
-    held: Vec<Damage>,
-    damage: Vec<Damage>,
-}
-
-#[derive(Debug)]
-struct Open {
-    batch: u32,
-    frames: Vec<Frame>,
-    /// Where the next frame has to begin, as long as none is missing.
-    next: u32,
-}
-
-/// What became of a segment.
-#[derive(Debug)]
-pub(crate) struct Assembled {
-    /// Behind the last batch that counts.
+    /// The end of the last batch that counts.
     pub(crate) end: u32,
-    /// Where that one begins, if it counts for the sole reason that it is complete.
-    pub(crate) doubtful: Option<u32>,
+    /// The start of that batch, if it counts only because it is complete.
+    pub(crate) unconfirmed: Option<u32>,
+    /// Damage before `end`.
     pub(crate) damage: Vec<Damage>,
+    /// The batch that does not count yet.
+    pending: Option<PendingBatch>,
+    /// Unreadable ranges after `end`, which may or may not have been synced.
+    pending_damage: Vec<Damage>,
+}
+
+#[derive(Debug)]
+struct PendingBatch {
+    start: u32,
+    frames: Vec<Frame>,
+    /// Where the next frame begins if none is missing.
+    next: u32,
 }
 
 impl Assembly {
     /// Begins with the batch at `start`.
     pub(crate) fn new(start: u32) -> Self {
-        Self { end: start, doubtful: None, open: None, held: Vec::new(), damage: Vec::new() }
+        Self { end: start, unconfirmed: None, damage: Vec::new(), pending: None, pending_damage: Vec::new() }
     }
 
-    /// Takes the next frame, and hands out the frames of each batch that is now known to count.
+    /// Adds the next frame, and replays each batch that now counts.
     pub(crate) fn frame<E>(
         &mut self,
         walked: Walked,
         mut replay: impl FnMut(&[Frame]) -> Result<(), E>,
     ) -> Result<(), E> {
         let Walked { frame, batch, is_last } = walked;
-        let mut open = match self.open.take_if(|open| open.batch == batch) {
-            Some(open) => open,
+        let mut pending = match self.pending.take_if(|pending| pending.start == batch) {
+            Some(pending) => pending,
             None => {
-                self.seal(batch, &mut replay)?;
-                Open { batch, frames: Vec::new(), next: batch }
+                self.confirm(batch, &mut replay)?;
+                PendingBatch { start: batch, frames: Vec::new(), next: batch }
             }
         };
-        let is_next = frame.location.offset == open.next;
+        let is_next = frame.location.offset == pending.next;
         if is_next {
-            open.next = frame.location.offset + frame.location.length;
+            pending.next = frame.location.offset + frame.location.length;
         }
-        open.frames.push(frame);
+        pending.frames.push(frame);
         if is_next && is_last {
-            (self.end, self.doubtful) = (open.next, Some(batch));
-            return replay(&open.frames);
+            (self.end, self.unconfirmed) = (pending.next, Some(batch));
+            return replay(&pending.frames);
         }
-        self.open = Some(open);
+        self.pending = Some(pending);
         Ok(())
     }
 
-    /// Takes a stretch that cannot be read.
+    /// Adds an unreadable range.
     pub(crate) fn damage(&mut self, damage: Damage) {
-        self.held.push(damage);
+        self.pending_damage.push(damage);
     }
 
-    /// All is seen. `synced` is where the header of the next segment says that this one ends, if
-    /// there is one.
-    pub(crate) fn finish<E>(
-        mut self,
-        synced: Option<u32>,
-        replay: impl FnMut(&[Frame]) -> Result<(), E>,
-    ) -> Result<Assembled, E> {
-        if let Some(synced) = synced {
-            self.seal(synced, replay)?;
-        }
-        Ok(Assembled { end: self.end, doubtful: self.doubtful, damage: self.damage })
-    }
-
-    /// Everything before `synced` was synced.
-    fn seal<E>(&mut self, synced: u32, mut replay: impl FnMut(&[Frame]) -> Result<(), E>) -> Result<(), E> {
-        for held in std::mem::take(&mut self.held) {
-            if held.from < synced {
-                self.damage.push(Damage { to: held.to.min(synced), ..held });
+    /// Handles the evidence that everything before `synced_end` was synced. Replays the pending
+    /// batch.
+    pub(crate) fn confirm<E>(
+        &mut self,
+        synced_end: u32,
+        mut replay: impl FnMut(&[Frame]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for damage in std::mem::take(&mut self.pending_damage) {
+            if damage.from < synced_end {
+                self.damage.push(Damage { to: damage.to.min(synced_end), ..damage });
             }
-            if held.to > synced {
-                self.held.push(Damage { from: held.from.max(synced), ..held });
+            if damage.to > synced_end {
+                self.pending_damage.push(Damage { from: damage.from.max(synced_end), ..damage });
             }
         }
-        (self.end, self.doubtful) = (self.end.max(synced), None);
-        self.open.take().map_or(Ok(()), |open| replay(&open.frames))
+        (self.end, self.unconfirmed) = (self.end.max(synced_end), None);
+        self.pending.take().map_or(Ok(()), |pending| replay(&pending.frames))
     }
 }

@@ -1,26 +1,26 @@
-//! A batch on its way to the disk: frames are collected in memory, with their final places and
-//! checksums, and leave it in one write. Nothing is written before it is committed.
+//! A batch before its commit: it collects frames in memory, with their final locations and
+//! checksums. Nothing is written before the commit.
 
 use bytes::Bytes;
 
 use crate::format::{FRAME_HEADER_BYTES, FrameHeader, Salt};
 use crate::{JournalError, Location, Position};
 
-/// A tail from this length on is not copied.
+/// Tails of at least this length are not copied.
 const SHARED_BYTES_MIN: usize = 16 << 10;
 
-/// What of a file reaches the disk at once. A batch that ends within a page leaves the next one to
-/// write it once more.
+/// The unit in which files reach the disk. If a batch ends within a page, the next batch writes
+/// that page again.
 const PAGE_BYTES: u32 = 4096;
 
-/// No more than this, and than a quarter of the batch, fills a page.
+/// [`Batch::fill_page`] adds at most half a page, and at most a quarter of the batch.
 const ZEROS: &[u8] = &[0; (PAGE_BYTES / 2 - FRAME_HEADER_BYTES) as usize];
 const FILL_SHARE: u64 = 4;
 
-/// What is kept of the memory of a batch.
+/// How much memory a batch leaves for the next one.
 const SPARE_BYTES_MAX: usize = 4 << 20;
 
-/// Frames that will be durable together or not at all. Dropping it discards them.
+/// Frames that become durable together or not at all. Dropping a batch discards them.
 #[derive(Debug)]
 pub struct Batch {
     frames: Frames,
@@ -28,7 +28,7 @@ pub struct Batch {
     salt: Salt,
 }
 
-/// How much of a batch there was at some time.
+/// The length of a batch at some moment, for [`Batch::rewind`].
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     copied: usize,
@@ -40,22 +40,22 @@ pub struct Mark {
 /// Encoded frames.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// Headers and small bodies, one behind the other.
+    /// Headers and small bodies, in sequence.
     copied: Vec<u8>,
-    /// Large tails, and how many bytes of `copied` come before each.
+    /// Large tails, each with the number of bytes in `copied` before it.
     shared: Vec<(usize, Bytes)>,
     headers: Vec<Appended>,
-    /// Of all frames together.
+    /// The bytes of all frames together.
     bytes: u64,
 }
 
-/// A frame whose header may still change: only the end of the batch tells which one is the last.
+/// A frame whose header can still change: only the end of the batch decides which frame is last.
 #[derive(Debug)]
 struct Appended {
     header: FrameHeader,
-    /// Where it lies in the segment.
+    /// The offset of the frame in the segment.
     offset: u32,
-    /// Where its header lies in [`Frames::copied`].
+    /// The index of its header in [`Frames::copied`].
     copied_at: usize,
 }
 
@@ -64,50 +64,53 @@ impl Batch {
         Self { frames, start, salt }
     }
 
-    /// Appends a frame and tells where it will lie. Its body is `head`, then `tail`; `kind` is not
-    /// 0.
+    /// Appends a frame with the body `head` followed by `tail`, and returns its future location.
     ///
-    /// A frame that cannot be written, as its kind is 0 or the batch has become too large, is
-    /// refused by the commit.
+    /// The commit fails if a frame has kind 0 or the batch is too large.
     pub fn append(&mut self, kind: u8, head: &[u8], tail: Bytes) -> Location {
-        let offset = narrow(self.end());
+        let offset = saturate(self.end());
+        let body_bytes = head.len() as u64 + tail.len() as u64;
         let header = FrameHeader {
-            body_bytes: narrow(head.len() as u64 + tail.len() as u64),
+            body_bytes: saturate(body_bytes),
             kind,
             is_last: false,
             batch: self.start.offset,
             body_crc: self.salt.body_crc(offset, &[head, &tail]),
         };
-        self.frames.push(
-            Appended { header, offset, copied_at: self.frames.copied.len() },
-            self.salt,
-            head,
-            tail,
-        );
-        Location { segment: self.start.segment, offset, length: narrow(header.frame_bytes()) }
+        let frames = &mut self.frames;
+        frames.headers.push(Appended { header, offset, copied_at: frames.copied.len() });
+        frames.bytes += u64::from(FRAME_HEADER_BYTES) + body_bytes;
+        frames.copied.extend_from_slice(&header.encode(self.salt, offset));
+        frames.copied.extend_from_slice(head);
+        if tail.len() < SHARED_BYTES_MIN {
+            frames.copied.extend_from_slice(&tail);
+        } else {
+            frames.shared.push((frames.copied.len(), tail));
+        }
+        Location { segment: self.start.segment, offset, length: saturate(header.frame_bytes()) }
     }
 
-    /// Ends the batch with its page, if little is missing: up to half a page, and no more than a
-    /// quarter of the batch. Then the next one does not write what there is of it once more. What
-    /// fills it is a frame of this kind, with zeros for a body.
+    /// Appends a frame of this kind with a body of zeros that ends on a page boundary, so that the
+    /// next batch does not write the last page again. It does nothing if more than half a page or a
+    /// quarter of the batch is missing.
     pub fn fill_page(&mut self, kind: u8) {
         let page_end = self.end().next_multiple_of(PAGE_BYTES.into());
         let missing = page_end - self.end();
-        let is_little = missing <= self.frames.bytes / FILL_SHARE && u32::try_from(page_end).is_ok();
-        if let Some(body) = missing.checked_sub(FRAME_HEADER_BYTES.into()).filter(|_| is_little)
-            && let Some(zeros) = ZEROS.get(..narrow(body) as usize)
+        let is_small = missing <= self.frames.bytes / FILL_SHARE && u32::try_from(page_end).is_ok();
+        if let Some(body) = missing.checked_sub(FRAME_HEADER_BYTES.into()).filter(|_| is_small)
+            && let Some(zeros) = ZEROS.get(..saturate(body) as usize)
         {
             self.append(kind, zeros, Bytes::new());
         }
     }
 
-    /// Remembers how much there is.
+    /// Marks the current end of the batch.
     pub fn mark(&self) -> Mark {
         let Frames { copied, shared, headers, bytes } = &self.frames;
         Mark { copied: copied.len(), shared: shared.len(), headers: headers.len(), bytes: *bytes }
     }
 
-    /// Forgets the frames that were appended since `mark`, which is one of this batch.
+    /// Removes the frames appended after `mark`, which must come from this batch.
     pub fn rewind(&mut self, mark: Mark) {
         self.frames.copied.truncate(mark.copied);
         self.frames.shared.truncate(mark.shared);
@@ -115,22 +118,21 @@ impl Batch {
         self.frames.bytes = mark.bytes;
     }
 
-    /// Whether there is no frame in it.
+    /// Whether the batch contains no frame.
     pub fn is_empty(&self) -> bool {
         self.frames.headers.is_empty()
     }
 
-    /// How many bytes it takes on disk.
+    /// How many bytes the batch occupies on disk.
     pub fn bytes(&self) -> u64 {
         self.frames.bytes
     }
 
-    /// Where it begins.
     pub(crate) fn start(&self) -> Position {
         self.start
     }
 
-    /// The frames as they are to be written, and where they end.
+    /// The finished frames, and the offset where they end.
     pub(crate) fn finish(mut self) -> Result<(Frames, u32), JournalError> {
         if self.frames.headers.iter().any(|frame| frame.header.kind == 0) {
             return Err(JournalError::ReservedKind);
@@ -140,22 +142,22 @@ impl Batch {
         Ok((self.frames, end))
     }
 
-    /// Where the batch ends in the segment, if it fits.
+    /// The end of the batch in the segment; more than 32 bits if the batch is too large.
     fn end(&self) -> u64 {
         u64::from(self.start.offset) + self.frames.bytes
     }
 }
 
 impl Frames {
-    /// What is to be written, piece by piece.
+    /// The bytes to write, as slices in sequence.
     pub(crate) fn parts(&self) -> Vec<&[u8]> {
         let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
         let mut rest = self.copied.as_slice();
-        let mut passed = 0;
-        for (before, tail) in &self.shared {
-            let (copied, behind) = rest.split_at(before - passed);
+        let mut consumed = 0;
+        for (copied_before, tail) in &self.shared {
+            let (copied, remaining) = rest.split_at(copied_before - consumed);
             parts.extend([copied, tail]);
-            (rest, passed) = (behind, *before);
+            (rest, consumed) = (remaining, *copied_before);
         }
         parts.push(rest);
         parts
@@ -166,28 +168,16 @@ impl Frames {
         self.copied.capacity()
     }
 
-    fn push(&mut self, frame: Appended, salt: Salt, head: &[u8], tail: Bytes) {
-        self.bytes += FRAME_HEADER_BYTES as u64 + head.len() as u64 + tail.len() as u64;
-        self.copied.extend_from_slice(&frame.header.encode(salt, frame.offset));
-        self.copied.extend_from_slice(head);
-        if tail.len() < SHARED_BYTES_MIN {
-            self.copied.extend_from_slice(&tail);
-        } else {
-            self.shared.push((self.copied.len(), tail));
-        }
-        self.headers.push(frame);
-    }
-
     fn mark_last(&mut self, salt: Salt) {
         let Some(last) = self.headers.last_mut() else { return };
         last.header.is_last = true;
         let encoded = last.header.encode(salt, last.offset);
-        if let Some(place) = self.copied.get_mut(last.copied_at..last.copied_at + encoded.len()) {
-            place.copy_from_slice(&encoded);
+        if let Some(bytes) = self.copied.get_mut(last.copied_at..last.copied_at + encoded.len()) {
+            bytes.copy_from_slice(&encoded);
         }
     }
 
-    /// Empties it, and keeps some of its memory for the next batch.
+    /// Removes all frames, and keeps a limited part of the memory.
     pub(crate) fn clear(&mut self) {
         self.copied.clear();
         self.copied.shrink_to(SPARE_BYTES_MAX);
@@ -197,7 +187,8 @@ impl Frames {
     }
 }
 
-/// What does not fit cannot be committed, so it does not matter what becomes of it here.
-fn narrow(number: u64) -> u32 {
+/// Converts a number for a batch that may be too large. In that case the commit fails, so the
+/// result does not matter.
+fn saturate(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,9 @@
-//! Which segment files make up the journal, in order. It follows the headers from the newest back,
-//! each of which names the one before; a file that none of them names holds nothing that counts.
+//! Finds the segments that belong to the journal, in order. It starts with the newest and follows
+//! the headers, each of which names the previous segment. Files that no header names do not count.
 
-use crate::files::{Files, NotOpen};
+use crate::files::Files;
 use crate::format::{FORMAT, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment_file::SegmentError;
 use crate::{OpenError, Position};
 
 /// The segments from some position on.
@@ -10,7 +11,7 @@ use crate::{OpenError, Position};
 pub(crate) struct Chain {
     /// Oldest first.
     pub(crate) links: Vec<Link>,
-    /// Files that hold no batch, and that nothing needs.
+    /// Files without a batch that nothing needs.
     pub(crate) void: Vec<u32>,
 }
 
@@ -18,38 +19,39 @@ pub(crate) struct Chain {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) segment: u32,
-    /// Where its last batch ends, if the header of the next one is there to tell.
-    pub(crate) synced: Option<u32>,
-    pub(crate) header: Result<SegmentHeader, Lost>,
+    /// Where its last batch ends, if the header of the next segment is readable.
+    pub(crate) synced_end: Option<u32>,
+    pub(crate) header: Result<SegmentHeader, MissingHeader>,
 }
 
-/// A segment that cannot be read, as its header is not there.
+/// A segment that cannot be read, because its header is missing.
 #[derive(Debug)]
-pub(crate) struct Lost {
+pub(crate) struct MissingHeader {
     /// The length of the file; 0 if it is missing.
     pub(crate) bytes: u32,
     pub(crate) what: &'static str,
-    /// It is there, but the disk does not read it.
+    /// Whether the disk fails to read the header.
     pub(crate) is_unreadable: bool,
 }
 
 impl Chain {
-    /// The segments from that of `from` on, or from the oldest one.
+    /// Lists the segments from that of `from` on, or from the oldest one.
     pub(crate) fn trace<E>(files: &Files, from: Option<Position>) -> Result<Self, OpenError<E>> {
         let mut chain = Self::default();
-        // Number 0 stands for what is before the first segment.
+        // The first segment has number 1 and names segment 0 as the previous one.
         let first = from.unwrap_or_default().segment.max(1);
         let mut next = files.last().map(|segment| (segment, None));
-        while let Some((segment, synced)) = next.filter(|(segment, _)| *segment >= first) {
-            let header = look(files, segment)?;
+        while let Some((segment, synced_end)) = next.filter(|(segment, _)| *segment >= first) {
+            let header = read_header(files, segment)?;
             let before = files.last_before(segment);
-            next = match header {
+            next = match &header {
                 Ok(header) => Some((header.previous.segment, Some(header.previous.offset))),
                 Err(_) => before.map(|segment| (segment, None)),
             };
-            let is_beginning = from.is_none() && before.is_none();
-            if !Link::is_nothing(synced, &header, is_beginning) {
-                chain.links.push(Link { segment, synced, header });
+            let link = Link { segment, synced_end, header };
+            let is_oldest = from.is_none() && before.is_none();
+            if !link.is_expendable(is_oldest) {
+                chain.links.push(link);
             }
         }
         chain.links.reverse();
@@ -61,27 +63,28 @@ impl Chain {
 }
 
 impl Link {
-    /// Whether a segment without a header is no loss: it was never finished being made, or it is
-    /// one of those that were removed at the beginning of the journal.
-    fn is_nothing(synced: Option<u32>, header: &Result<SegmentHeader, Lost>, is_beginning: bool) -> bool {
-        let Err(lost) = header else { return false };
-        let is_unfinished = synced.is_none() && lost.bytes <= SEGMENT_HEADER_BYTES;
-        is_unfinished || (is_beginning && lost.bytes == 0)
+    /// Whether a segment without a header is no loss: its creation did not finish, or it was
+    /// removed from the beginning of the journal.
+    fn is_expendable(&self, is_oldest: bool) -> bool {
+        let Err(missing) = &self.header else { return false };
+        let is_unfinished = self.synced_end.is_none() && missing.bytes <= SEGMENT_HEADER_BYTES;
+        is_unfinished || (is_oldest && missing.bytes == 0)
     }
 }
 
-/// The header of a segment, or why it has none. Only what may be different the next time is an
-/// error.
-fn look<E>(files: &Files, segment: u32) -> Result<Result<SegmentHeader, Lost>, OpenError<E>> {
-    let lost =
-        |what, is_unreadable| Ok(Err(Lost { bytes: files.end(segment).unwrap_or(0), what, is_unreadable }));
-    match files.open(segment) {
-        Ok(opened) => Ok(Ok(opened.header)),
-        Err(NotOpen::Missing) => lost("the segment is missing", false),
-        Err(NotOpen::Damaged(damage)) => lost(damage.what, false),
-        Err(NotOpen::Unreadable(_)) => lost("the disk cannot read the header of the segment", true),
-        Err(NotOpen::Io(error)) => Err(error.into()),
-        Err(NotOpen::Earlier) => Err(OpenError::Earlier { segment }),
-        Err(NotOpen::Format(found)) => Err(OpenError::Format { segment, found, expected: FORMAT }),
-    }
+/// Reads the header of a segment. Fails if the segment must not be treated as lost: another attempt
+/// or another version may read it.
+fn read_header<E>(files: &Files, segment: u32) -> Result<Result<SegmentHeader, MissingHeader>, OpenError<E>> {
+    let (what, is_unreadable) = match files.open(segment) {
+        Ok(opened) => return Ok(Ok(opened.header)),
+        Err(SegmentError::Missing) => ("the segment is missing", false),
+        Err(SegmentError::Corrupted(damage)) => (damage.what, false),
+        Err(SegmentError::Unreadable(_)) => ("the disk cannot read the segment header", true),
+        Err(SegmentError::Io(error)) => return Err(error.into()),
+        Err(SegmentError::Earlier) => return Err(OpenError::Earlier { segment }),
+        Err(SegmentError::Format(found)) => {
+            return Err(OpenError::Format { segment, found, expected: FORMAT });
+        }
+    };
+    Ok(Err(MissingHeader { bytes: files.end(segment).unwrap_or(0), what, is_unreadable }))
 }

@@ -1,186 +1,139 @@
-//! The segment files that there are, how far each of them counts, and a bounded number of open
-//! handles. The journal and all its readers share it; nobody holds its lock while the disk works.
+//! The segment files of a journal, their lengths, and a bounded cache of open handles. The journal
+//! and its readers share it. It never holds its lock during disk access.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::ops::{Bound, Deref};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use relay_disk::{Disk, DiskFile};
+use relay_disk::Disk;
 
-use crate::format::{NoHeader, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, segment_of};
-use crate::{Damage, ReadError, Segment};
+use crate::Segment;
+use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader, file_name, segment_of};
+use crate::segment_file::{OpenSegment, SegmentError, clamp_len, read_header};
 
-/// So many segments are kept open.
+/// How many segments stay open.
 const HANDLES_MAX: usize = 256;
 
-/// So many segments are listed before others have their turn.
+/// How many segments are listed under one lock.
 const SEGMENTS_AT_ONCE: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Files {
     disk: Arc<dyn Disk>,
-    /// What the names of the files begin with.
+    /// The prefix of the file names.
     journal: &'static str,
     table: Mutex<Table>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    /// What is known of each segment, by its number.
-    ends: BTreeMap<u32, End>,
-    /// How long they are together.
+    segments: BTreeMap<u32, Entry>,
+    /// The total length of all segments.
     bytes: u64,
-    /// Open segments and when they were last asked for, in uses.
+    /// Open segments, each with the value of `uses` at its last use.
     handles: HashMap<u32, (OpenSegment, u64)>,
     uses: u64,
 }
 
-/// Where a segment ends.
 #[derive(Debug, Default)]
-struct End {
-    /// How many of its bytes count.
-    bytes: u32,
-    /// Shared with all that have it open, to see that nobody has.
-    user: User,
-}
-
-/// Somebody who may read a segment.
-#[derive(Clone, Debug, Default)]
-struct User(Arc<()>);
-
-/// An open file and its header.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenSegment {
-    pub(crate) file: SegmentFile,
-    pub(crate) header: SegmentHeader,
-}
-
-/// The file of a segment, which stays whole as long as this lives.
-#[derive(Clone, Debug)]
-pub(crate) struct SegmentFile {
-    file: Arc<dyn DiskFile>,
-    _user: User,
-}
-
-impl Deref for SegmentFile {
-    type Target = dyn DiskFile;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.file
-    }
-}
-
-/// Why a segment cannot be opened.
-#[derive(Debug)]
-pub(crate) enum NotOpen {
-    Missing,
-    /// The disk failed, or the process has no means to open a file.
-    Io(io::Error),
-    /// The disk cannot read the header.
-    Unreadable(io::Error),
-    /// It has no header of a segment.
-    Damaged(Damage),
-    Format(u32),
-    /// It is of a build from before the first release.
-    Earlier,
+struct Entry {
+    /// Where the segment ends: bytes after this do not count.
+    end: u32,
+    /// Every open handle holds a clone.
+    user: Arc<()>,
 }
 
 impl Files {
-    /// What there is of a journal in `disk`, at its full length.
+    /// Lists the files of a journal, each with its full length.
     pub(crate) fn list(disk: Arc<dyn Disk>, journal: &'static str) -> io::Result<Self> {
         let mut table = Table::default();
         for name in disk.list()? {
             if let Some(id) = segment_of(journal, &name) {
-                table.set_end(id, counted(disk.file_len(&name)?));
+                table.set_end(id, clamp_len(disk.file_len(&name)?));
             }
         }
         Ok(Self { disk, journal, table: Mutex::new(table) })
     }
 
-    /// At most so many segments from this number on, ascending.
-    fn segments_from(&self, first: u32, max: usize) -> Vec<Segment> {
-        let (table, mut segments) = (self.table(), Vec::new());
-        let from = table.ends.range(first..).take(max);
-        segments.extend(from.map(|(id, end)| Segment { id: *id, bytes: u64::from(end.bytes) }));
-        segments
-    }
-
-    /// All segments, ascending, of which a few are looked up at a time.
+    /// All segments, ascending. The lock is released between groups of segments.
     pub(crate) fn each_segment(&self) -> impl Iterator<Item = Segment> {
-        let (mut next, mut few) = (Some(0), Vec::new().into_iter());
-        std::iter::from_fn(move || {
-            if few.len() == 0 {
-                let found = self.segments_from(next?, SEGMENTS_AT_ONCE);
-                next = found.last().and_then(|last| last.id.checked_add(1));
-                few = found.into_iter();
-            }
-            few.next()
-        })
+        let mut next = Some(0);
+        let groups = std::iter::from_fn(move || {
+            let group = self.segments_from(next?);
+            next = group.last()?.id.checked_add(1);
+            Some(group)
+        });
+        groups.flatten()
     }
 
-    /// How many segments there are, and how long they are together.
+    fn segments_from(&self, first: u32) -> Vec<Segment> {
+        let table = self.table();
+        let entries = table.segments.range(first..).take(SEGMENTS_AT_ONCE);
+        entries.map(|(id, entry)| Segment { id: *id, bytes: u64::from(entry.end) }).collect()
+    }
+
+    /// The number of segments and their total length.
     pub(crate) fn usage(&self) -> (u64, u64) {
         let table = self.table();
-        (table.ends.len() as u64, table.bytes)
+        (table.segments.len() as u64, table.bytes)
     }
 
     pub(crate) fn last(&self) -> Option<u32> {
-        self.table().ends.last_key_value().map(|(id, _)| *id)
+        self.table().segments.last_key_value().map(|(id, _)| *id)
     }
 
     pub(crate) fn last_before(&self, segment: u32) -> Option<u32> {
-        self.table().ends.range(..segment).next_back().map(|(id, _)| *id)
+        self.table().segments.range(..segment).next_back().map(|(id, _)| *id)
     }
 
-    pub(crate) fn first_behind(&self, segment: u32) -> Option<u32> {
-        let behind = (Bound::Excluded(segment), Bound::Unbounded);
-        self.table().ends.range(behind).next().map(|(id, _)| *id)
+    pub(crate) fn first_after(&self, segment: u32) -> Option<u32> {
+        let after = (Bound::Excluded(segment), Bound::Unbounded);
+        self.table().segments.range(after).next().map(|(id, _)| *id)
     }
 
-    /// How many bytes of the segment count; `None` if there is no such segment.
+    /// Where the segment ends; `None` if it does not exist.
     pub(crate) fn end(&self, segment: u32) -> Option<u32> {
-        self.table().ends.get(&segment).map(|end| end.bytes)
+        self.table().segments.get(&segment).map(|entry| entry.end)
     }
 
     pub(crate) fn set_end(&self, segment: u32, end: u32) {
         self.table().set_end(segment, end);
     }
 
-    /// Opens a segment, or finds it open.
-    pub(crate) fn open(&self, segment: u32) -> Result<OpenSegment, NotOpen> {
-        if let Some(found) = self.table().find(segment) {
-            return Ok(found);
+    /// Returns a cached handle, or opens the segment.
+    pub(crate) fn open(&self, segment: u32) -> Result<OpenSegment, SegmentError> {
+        if let Some(cached) = self.table().cached(segment) {
+            return Ok(cached);
         }
-        // Before it is opened, so that it is not emptied meanwhile. One that is no segment is not.
-        let user = self.table().user(segment).unwrap_or_default();
+        // Registers the user before opening, so that `remove` does not truncate the file meanwhile.
+        let user = self.table().segments.get(&segment).map(|entry| Arc::clone(&entry.user));
         let file = self.disk.open(&self.name(segment)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => NotOpen::Missing,
-            _ => NotOpen::Io(error),
+            io::ErrorKind::NotFound => SegmentError::Missing,
+            _ => SegmentError::Io(error),
         })?;
         let header = read_header(&*file, segment)?;
-        let opened = OpenSegment { file: SegmentFile { file, _user: user }, header };
-        self.table().keep(segment, opened.clone());
+        let opened = OpenSegment::new(file, header, user.unwrap_or_default());
+        self.table().cache(opened.clone());
         Ok(opened)
     }
 
-    /// Makes a segment that holds no batch yet. Once this has returned, it is durable.
-    pub(crate) fn make(&self, header: SegmentHeader) -> io::Result<OpenSegment> {
+    /// Creates a segment without batches. It is durable when this returns.
+    pub(crate) fn create(&self, header: SegmentHeader) -> io::Result<OpenSegment> {
         let file = self.disk.create(&self.name(header.id))?;
         file.write_all_at(&[&header.encode()], 0)?;
         file.sync()?;
         self.disk.sync()?;
-        let user = User::default();
         let mut table = self.table();
-        table.set_end(header.id, SEGMENT_HEADER_BYTES).user = user.clone();
-        let made = OpenSegment { file: SegmentFile { file, _user: user }, header };
-        table.keep(header.id, made.clone());
-        Ok(made)
+        let user = Arc::clone(&table.set_end(header.id, SEGMENT_HEADER_BYTES).user);
+        let created = OpenSegment::new(file, header, user);
+        table.cache(created.clone());
+        Ok(created)
     }
 
-    /// Unlinks the file, and forgets the segment once that has worked. It may not be there. Its
-    /// space is given back piece by piece, with a `pause` between two, unless somebody still reads
-    /// it: then all of it is when he is through.
+    /// Removes a segment; a missing file is not an error. Truncates the file step by step, with
+    /// `pause` after each step. If the segment still has users, the last one to finish frees all of
+    /// its space instead.
     pub(crate) fn remove(&self, segment: u32, pause: &dyn Fn()) -> io::Result<()> {
         let name = self.name(segment);
         let file = self.disk.open(&name);
@@ -188,18 +141,17 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let end = self.forget(segment);
-        if let (Ok(file), Some(end)) = (file, end)
-            && end.user.is_alone()
+        if let (Some(entry), Ok(file)) = (self.forget(segment), file)
+            && Arc::strong_count(&entry.user) == 1
         {
-            // The segment is gone whatever comes of this.
+            // The segment is removed even if truncation fails.
             let _ = relay_disk::give_back(&*self.disk, &*file, pause);
         }
         Ok(())
     }
 
-    /// Removes files that hold nothing, as far as that works. What stays is no segment, and is left
-    /// in `void`.
+    /// Removes void files, and leaves those that cannot be removed in `void`. None of them counts
+    /// as a segment afterwards.
     pub(crate) fn discard(&self, void: &mut Vec<u32>) {
         void.retain(|segment| {
             self.forget(*segment);
@@ -207,129 +159,65 @@ impl Files {
         });
     }
 
-    /// Does as if the segment were not there.
-    fn forget(&self, segment: u32) -> Option<End> {
+    fn forget(&self, segment: u32) -> Option<Entry> {
         let mut table = self.table();
         table.handles.remove(&segment);
-        let end = table.ends.remove(&segment)?;
-        table.bytes -= u64::from(end.bytes);
-        Some(end)
+        let entry = table.segments.remove(&segment)?;
+        table.bytes -= u64::from(entry.end);
+        Some(entry)
     }
 
-    /// What the file of a segment is called.
+    /// The file name of a segment.
     pub(crate) fn name(&self, segment: u32) -> String {
         file_name(self.journal, segment)
     }
 
-    /// How much space the disk has left; `None` if it cannot tell.
+    /// The free space of the disk; `None` if it is unknown.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         self.disk.free_bytes().ok().flatten()
     }
 
-    /// Makes the names of the files durable.
+    /// Makes the file names durable.
     pub(crate) fn sync_names(&self) -> io::Result<()> {
         self.disk.sync()
     }
 
-    /// No code under the lock can leave the table half changed, so one that a panic has poisoned is
-    /// used on.
+    /// Ignores poisoning: no panic under the lock can leave the table inconsistent.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl User {
-    /// Whether there is nobody else, and will not be once it has left the table.
-    fn is_alone(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
-    }
-}
-
 impl Table {
-    /// Notes where a segment ends, one that may be new.
-    fn set_end(&mut self, segment: u32, bytes: u32) -> &mut End {
-        let end = self.ends.entry(segment).or_default();
-        self.bytes = self.bytes - u64::from(end.bytes) + u64::from(bytes);
-        end.bytes = bytes;
-        end
+    /// Records where a segment ends, and adds the segment if it is new.
+    fn set_end(&mut self, segment: u32, end: u32) -> &mut Entry {
+        let entry = self.segments.entry(segment).or_default();
+        self.bytes = self.bytes - u64::from(entry.end) + u64::from(end);
+        entry.end = end;
+        entry
     }
 
-    fn user(&self, segment: u32) -> Option<User> {
-        self.ends.get(&segment).map(|end| end.user.clone())
-    }
-
-    fn find(&mut self, segment: u32) -> Option<OpenSegment> {
+    fn cached(&mut self, segment: u32) -> Option<OpenSegment> {
         self.uses += 1;
-        let (found, last_use) = self.handles.get_mut(&segment)?;
+        let (handle, last_use) = self.handles.get_mut(&segment)?;
         *last_use = self.uses;
-        Some(found.clone())
+        Some(handle.clone())
     }
 
-    /// Keeps a handle, in place of the one that was not asked for the longest. A segment that has
-    /// been removed while it was being opened is not kept: its space would never be free.
-    fn keep(&mut self, segment: u32, opened: OpenSegment) {
-        if !self.ends.contains_key(&segment) {
+    /// Caches a handle, and drops the least recently used one if the cache is full. A segment that
+    /// was removed while it was opened is not cached, because its space would never be freed.
+    fn cache(&mut self, opened: OpenSegment) {
+        let segment = opened.header.id;
+        if !self.segments.contains_key(&segment) {
             return;
         }
         if self.handles.len() >= HANDLES_MAX {
-            let idlest = self.handles.iter().min_by_key(|(_, (_, last_use))| *last_use).map(|(id, _)| *id);
-            idlest.and_then(|id| self.handles.remove(&id));
+            let oldest = self.handles.iter().min_by_key(|(_, (_, last_use))| *last_use).map(|(id, _)| *id);
+            oldest.and_then(|id| self.handles.remove(&id));
         }
         self.uses += 1;
         self.handles.insert(segment, (opened, self.uses));
     }
-}
-
-impl From<NotOpen> for io::Error {
-    fn from(reason: NotOpen) -> Self {
-        match reason {
-            NotOpen::Missing => io::ErrorKind::NotFound.into(),
-            NotOpen::Io(error) | NotOpen::Unreadable(error) => error,
-            NotOpen::Damaged(damage) => Self::new(io::ErrorKind::InvalidData, damage.to_string()),
-            NotOpen::Format(found) => {
-                Self::new(io::ErrorKind::Unsupported, format!("a segment has format {found}"))
-            }
-            NotOpen::Earlier => Self::new(io::ErrorKind::Unsupported, "a segment is of an earlier build"),
-        }
-    }
-}
-
-impl From<NotOpen> for ReadError {
-    fn from(reason: NotOpen) -> Self {
-        match reason {
-            NotOpen::Missing => Self::Gone,
-            NotOpen::Damaged(damage) => Self::Damaged(damage),
-            other => io::Error::from(other).into(),
-        }
-    }
-}
-
-/// The length of a segment file.
-pub(crate) fn len(file: &dyn DiskFile) -> io::Result<u32> {
-    Ok(counted(file.len()?))
-}
-
-/// What lies behind 32 bits of a file is none of the journal's.
-fn counted(bytes: u64) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-fn read_header(file: &dyn DiskFile, segment: u32) -> Result<SegmentHeader, NotOpen> {
-    let len = len(file).map_err(NotOpen::Io)?;
-    let damaged = |what| NotOpen::Damaged(Damage { segment, from: 0, to: len, what });
-    if len < SEGMENT_HEADER_BYTES {
-        return Err(damaged("the header of the segment is incomplete"));
-    }
-    let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
-    // Without its header a segment is lost, so an error that may pass has a second chance.
-    file.read_exact_at(&mut bytes, 0)
-        .or_else(|_| file.read_exact_at(&mut bytes, 0))
-        .map_err(NotOpen::Unreadable)?;
-    SegmentHeader::decode(&bytes, segment).map_err(|reason| match reason {
-        NoHeader::Damaged(what) => damaged(what),
-        NoHeader::Format(found) => NotOpen::Format(found),
-        NoHeader::Earlier => NotOpen::Earlier,
-    })
 }
 
 #[cfg(test)]
@@ -342,15 +230,15 @@ mod tests {
     use crate::Position;
     use crate::format::Salt;
 
-    fn make(files: &Files, id: u32) -> OpenSegment {
-        files.make(SegmentHeader { id, previous: Position::default(), salt: Salt(0) }).unwrap()
+    fn create(files: &Files, id: u32) -> OpenSegment {
+        files.create(SegmentHeader { id, previous: Position::default(), salt: Salt(0) }).unwrap()
     }
 
     #[test]
-    fn a_bounded_number_of_handles_is_open_and_the_idlest_gives_way() {
+    fn the_least_recently_used_handle_is_closed() {
         let files = Files::list(Arc::new(SimDisk::new()), "journal").unwrap();
         for id in 1..=300 {
-            make(&files, id);
+            create(&files, id);
             files.open(1).unwrap();
             assert!(files.table().handles.len() <= HANDLES_MAX);
         }
@@ -361,15 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_listed_and_summed_as_they_come_and_go() {
+    fn listing_and_usage_follow_new_and_removed_segments() {
         let disk = SimDisk::new();
         disk.create("journal-0000000005.seg").unwrap().set_len(100).unwrap();
         let files = Files::list(Arc::new(disk), "journal").unwrap();
         let listed = || files.each_segment().map(|segment| (segment.id, segment.bytes)).collect::<Vec<_>>();
         assert_eq!((listed(), files.usage()), (vec![(5, 100)], (1, 100)));
-        // More than are listed at once, and the last number there is.
+        // More than one group, and the highest number.
         for id in (6..600).chain([u32::MAX]) {
-            make(&files, id);
+            create(&files, id);
         }
         files.set_end(7, 1000);
         files.set_end(7, 900);
@@ -382,35 +270,35 @@ mod tests {
         assert_eq!((listed(), files.usage()), (expected, (594, bytes)));
     }
 
-    /// Emptying it must not take it from under somebody's eyes, whichever handle he has.
+    /// Truncation must not affect any reader, whichever handle it uses.
     #[test]
-    fn a_removed_segment_is_emptied_once_nobody_reads_it() {
+    fn a_removed_segment_is_truncated_only_without_readers() {
         const BYTES: u64 = 3 << 20;
         let disk = SimDisk::new();
         let files = Files::list(Arc::new(disk.clone()), "journal").unwrap();
-        for (id, is_read, left, pieces) in [(1, false, 1 << 20, 2), (2, true, BYTES, 0)] {
-            let made = make(&files, id);
-            made.file.set_len(BYTES).unwrap();
-            let unseen = disk.open(&files.name(id)).unwrap();
-            drop(made);
+        for (id, is_read, len, pauses) in [(1, false, 1 << 20, 2), (2, true, BYTES, 0)] {
+            let created = create(&files, id);
+            created.file().set_len(BYTES).unwrap();
+            let observer = disk.open(&files.name(id)).unwrap();
+            drop(created);
             files.table().handles.clear();
             let reader = is_read.then(|| files.open(id).unwrap());
             files.table().handles.clear();
-            let pauses = Cell::new(0);
-            files.remove(id, &|| pauses.set(pauses.get() + 1)).unwrap();
-            assert_eq!((unseen.len().unwrap(), pauses.get()), (left, pieces));
-            assert!(matches!(files.open(id), Err(NotOpen::Missing)));
+            let paused = Cell::new(0);
+            files.remove(id, &|| paused.set(paused.get() + 1)).unwrap();
+            assert_eq!((observer.len().unwrap(), paused.get()), (len, pauses));
+            assert!(matches!(files.open(id), Err(SegmentError::Missing)));
             drop(reader);
         }
     }
 
     #[test]
-    fn a_segment_that_was_removed_while_it_was_opened_is_not_kept() {
+    fn a_segment_removed_while_it_is_opened_is_not_cached() {
         let disk = SimDisk::new();
         let files = Files::list(Arc::new(disk.clone()), "journal").unwrap();
-        let opened = make(&files, 1);
+        let opened = create(&files, 1);
         files.remove(1, &|| ()).unwrap();
-        files.table().keep(1, opened);
+        files.table().cache(opened);
         assert_eq!((files.table().handles.len(), disk.bytes_used()), (0, 0));
     }
 }

@@ -1,6 +1,5 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for a frame, a segment, or damage
-//! to one. Compiled with the feature `fuzzing` alone; nothing of it is part of a running relay, and
-//! nothing is promised to stay.
+//! Entry points for fuzzers and their tests: arbitrary bytes as a frame, as a segment, or as bit
+//! flips in one. Compiled only with the feature `fuzzing`. This API is unstable.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,11 +18,11 @@ use crate::{Frame, Journal, Location, Opened, Options, Position};
 const SALT: Salt = Salt(0x8877_6655_4433_2211);
 const SEGMENT_BYTES: u64 = 300;
 
-/// A CRC-32C notices every change of up to this many bits in what we write.
+/// A CRC-32C detects up to this many changed bits in data of this size.
 const FLIPS_MAX: usize = 3;
 
-/// Bytes taken for the header of a segment, for a frame, and for the name of a file; and a frame
-/// made of them, of which no changed bit passes.
+/// Decodes bytes as a segment header, a frame and a file name. Also encodes a frame from them, and
+/// checks that a flipped bit is detected.
 pub fn frame(data: &[u8]) {
     if let Some(bytes) = data.first_chunk::<{ SEGMENT_HEADER_BYTES as usize }>()
         && let Ok(header) = SegmentHeader::decode(bytes, 7)
@@ -39,26 +38,30 @@ pub fn frame(data: &[u8]) {
         assert_eq!(file_name("journal", segment).as_bytes(), data);
     }
     if let Some(([kind, flag, flip_low, flip_high], body)) = data.split_first_chunk() {
-        made_frame((*kind).max(1), flag & 1 == 1, u16::from_le_bytes([*flip_low, *flip_high]).into(), body);
+        encoded_frame(
+            (*kind).max(1),
+            flag & 1 == 1,
+            u16::from_le_bytes([*flip_low, *flip_high]).into(),
+            body,
+        );
     }
 }
 
-fn made_frame(kind: u8, is_last: bool, flip: usize, body: &[u8]) {
+fn encoded_frame(kind: u8, is_last: bool, flip: usize, body: &[u8]) {
     let body_bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let header = FrameHeader { body_bytes, kind, is_last, batch: 36, body_crc: SALT.body_crc(36, &[body]) };
     let mut bytes = [&header.encode(SALT, 36), body].concat();
     let location = Location { segment: 1, offset: 36, length: FRAME_HEADER_BYTES + body_bytes };
-    let found = decode_frame(&Bytes::from(bytes.clone()), location, SALT);
+    let decoded = decode_frame(&Bytes::from(bytes.clone()), location, SALT);
     assert!(
-        found.is_some_and(|frame| frame.kind == kind && frame.body == body),
-        "a frame that was written is not read"
+        decoded.is_some_and(|frame| frame.kind == kind && frame.body == body),
+        "an encoded frame cannot be decoded"
     );
     flip_bit(&mut bytes, flip);
-    assert_eq!(decode_frame(&bytes.into(), location, SALT), None, "bit {flip} is changed, and it passes");
+    assert_eq!(decode_frame(&bytes.into(), location, SALT), None, "the flip of bit {flip} is not detected");
 }
 
-/// Bytes of any origin behind the header of a segment. They are opened, replayed and scanned, and
-/// the journal goes on.
+/// Opens, replays and scans a segment with arbitrary bytes after its header, and appends a batch.
 pub fn segment(data: &[u8]) {
     let disk = SimDisk::new();
     let header = SegmentHeader { id: 1, previous: Position::default(), salt: SALT };
@@ -66,41 +69,36 @@ pub fn segment(data: &[u8]) {
     let (mut journal, replayed, _) = open(&disk);
     for segment in journal.reader().segments() {
         let mut frames = 0;
-        let counted = journal.reader().scan(segment.id, |step| {
+        let scanned = journal.reader().scan(segment.id, |step| {
             frames += usize::from(step.is_ok());
             ControlFlow::Continue(())
         });
         assert!(
-            counted.is_ok() && frames >= replayed.len().saturating_sub(1),
-            "a scan sees less than a replay"
+            scanned.is_ok() && frames >= replayed.len().saturating_sub(1),
+            "a scan finds fewer frames than a replay"
         );
     }
-    let location = append(&mut journal, 9, b"and on");
-    let found = journal.reader().read(&[location]).pop();
-    assert!(found.is_some_and(|frame| frame.is_ok_and(|frame| frame.body == b"and on"[..])));
-    let (_, again, _) = open(&disk);
-    assert_eq!(
-        again.len(),
-        replayed.len() + 1,
-        "what was replayed once is replayed again, and what came after it"
-    );
+    let location = append(&mut journal, 9, b"appended");
+    let read = journal.reader().read(&[location]).pop();
+    assert!(read.is_some_and(|frame| frame.is_ok_and(|frame| frame.body == b"appended"[..])));
+    let (_, replayed_again, _) = open(&disk);
+    assert_eq!(replayed_again.len(), replayed.len() + 1, "the second replay differs");
 }
 
-/// A journal, and up to three changed bits in it. What is replayed is what was written, in its
-/// place, or missing; and if something is missing, that is reported, but at the end, where it may
-/// be a torn tail.
+/// Flips up to three bits of a journal. The replay returns each frame unchanged, or not at all.
+/// Missing frames are reported, except at the end, where they may be a torn tail.
 pub fn damage(data: &[u8]) {
     let Some((flips, bodies)) = data.split_first_chunk::<{ 1 + 2 * FLIPS_MAX }>() else { return };
     let disk = SimDisk::new();
     let (mut journal, _, _) = open(&disk);
     let mut written = BTreeMap::new();
-    // Two batches at least, so that there is something in front of the last one.
+    // At least two batches, so that one precedes the last.
     for body in bodies.chunks(20).chain([&b"the last but one"[..], b"the last"]).take(40) {
         let location = append(&mut journal, 1, body);
         written.insert((location.segment, location.offset), body.to_vec());
     }
     drop(journal);
-    damage_files(&disk, flips);
+    flip_bits(&disk, flips);
     let (_, replayed, opened) = open(&disk);
     for frame in &replayed {
         let Location { segment, offset, .. } = frame.location;
@@ -111,25 +109,25 @@ pub fn damage(data: &[u8]) {
             frame.location
         );
     }
-    let is_whole = replayed.len() == written.len();
+    let is_complete = replayed.len() == written.len();
     assert!(
-        is_whole
+        is_complete
             || !opened.damage.is_empty()
             || opened.torn_bytes > 0
             || opened.batches < written.len() as u64
     );
 }
 
-/// The first byte tells how many bits, and each pair of the others which one.
-fn damage_files(disk: &SimDisk, flips: &[u8; 1 + 2 * FLIPS_MAX]) {
-    let [count, places @ ..] = flips;
+/// The first byte is the number of flips; each following pair selects a bit.
+fn flip_bits(disk: &SimDisk, flips: &[u8; 1 + 2 * FLIPS_MAX]) {
+    let [count, positions @ ..] = flips;
     let mut names = disk.list().unwrap_or_default();
     names.sort();
-    let (pairs, _) = places.as_chunks::<2>();
+    let (pairs, _) = positions.as_chunks::<2>();
     for pair in pairs.iter().take(usize::from(*count) % (FLIPS_MAX + 1)) {
-        let place = usize::from(u16::from_le_bytes(*pair));
-        if let Some(name) = names.get(place % names.len().max(1)) {
-            disk.edit(name, |bytes| flip_bit(bytes, place / names.len()));
+        let position = usize::from(u16::from_le_bytes(*pair));
+        if let Some(name) = names.get(position % names.len().max(1)) {
+            disk.edit(name, |bytes| flip_bit(bytes, position / names.len()));
         }
     }
 }
@@ -142,9 +140,9 @@ fn flip_bit(bytes: &mut [u8], bit: usize) {
 }
 
 fn append(journal: &mut Journal, kind: u8, body: &[u8]) -> Location {
-    let mut batch = journal.begin().expect("nothing fails on this disk");
+    let mut batch = journal.begin().expect("the disk has no faults");
     let location = batch.append(kind, body, Bytes::new());
-    journal.commit(batch).expect("nothing fails on this disk");
+    journal.commit(batch).expect("the disk has no faults");
     location
 }
 
@@ -155,12 +153,12 @@ fn open(disk: &SimDisk) -> (Journal, Vec<Frame>, Opened) {
         replayed.extend_from_slice(frames);
         Ok::<_, Infallible>(())
     });
-    let (journal, opened) = opened.expect("whatever the bytes are, they are no reason not to open");
+    let (journal, opened) = opened.expect("a journal opens whatever its bytes are");
     (journal, replayed, opened)
 }
 
 fn put(disk: &SimDisk, bytes: Vec<u8>) {
     let name = file_name("journal", 1);
-    disk.create(&name).expect("nothing fails on this disk");
+    disk.create(&name).expect("the disk has no faults");
     disk.edit(&name, |file| *file = bytes);
 }

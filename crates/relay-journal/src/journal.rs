@@ -1,100 +1,76 @@
-//! The journal itself: which segment takes the next batch, and what happens when that fails. One
-//! owner writes; readers go beside it.
+//! The writing side of the journal: it appends batches, and switches segments when one is full or
+//! fails. It has one owner. Readers work concurrently.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::mem;
 use std::sync::Arc;
 
-use relay_disk::{Disk, DiskFile};
+use relay_disk::Disk;
 
 use crate::batch::Frames;
-use crate::files::{Files, OpenSegment};
+use crate::files::Files;
 use crate::format::{SEGMENT_HEADER_BYTES, Salt, SegmentHeader};
-use crate::recovery::{Recovered, cut_off, recover};
-use crate::{Batch, Damage, Frame, JournalError, OpenError, Position, Reader};
+use crate::pieces::write_and_sync;
+use crate::recovery::{Opened, Recovered, cut_off, recover};
+use crate::segment_file::{CurrentSegment, OpenSegment};
+use crate::{Batch, Frame, JournalError, OpenError, Position, Reader};
 
-/// A new segment takes at least one batch.
+/// Lets a new segment take at least one batch.
 const SEGMENT_BYTES_MIN: u64 = SEGMENT_HEADER_BYTES as u64 + 1;
 
-/// Setting less aside than this for a segment is not worth a call.
-const RESERVED_BYTES_MIN: u64 = 64 << 10;
-
-/// Space is set aside for a segment only while the disk has so many times as much: what is left on
-/// a nearly full one is for those who need it now, and a file system that has too little keeps what
-/// there is all the same.
-const RESERVED_OF_FREE: u64 = 4;
-
-/// Offsets are 32 bits wide; this leaves room for a last batch of up to 3 GiB.
+/// Offsets have 32 bits; this leaves space for a last batch of up to 3 GiB.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
-/// So many files that could not be removed may lie about before nothing more is written.
+/// Segments smaller than this reserve no space, because the gain is too small.
+const RESERVED_BYTES_MIN: u64 = 64 << 10;
+
+/// The disk must have this many times the reserved space. On a nearly full disk, the free space
+/// belongs to whatever needs it now; a file system that lacks the space may keep all that is left.
+const RESERVED_OF_FREE: u64 = 4;
+
+/// With this many void files that cannot be removed, the journal stops writing.
 const VOID_FILES_MAX: usize = 16;
 
-/// What the caller decides.
+/// The settings of a journal.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the names of its files begin with: `journal` by default. Journals of different names
-    /// can share a disk.
+    /// The prefix of its file names: `journal` by default. Journals with different names can share
+    /// a disk.
     pub name: &'static str,
-    /// A segment takes no further batch once it has reached this length. 64 MiB by default, at most
+    /// A segment that has reached this length takes no further batch. 64 MiB by default, at most
     /// 1 GiB.
     pub segment_bytes: u64,
-    /// A batch that is larger is written in pieces of so many bytes, each synced, so that no other
-    /// sync of the same disk has to wait for more of it. Without bound by default.
+    /// A larger batch is written in pieces of this size. Each piece is synced, so that other syncs
+    /// of the same disk wait for one piece at most. Unlimited by default.
     pub piece_bytes: u64,
 }
 
-/// What was found when a journal was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opened {
-    /// What could not be read of that which had been synced behind the position where the replay
-    /// began.
-    pub damage: Vec<Damage>,
-    /// Whether some of the damage is not of the bytes: the disk has failed to read them, twice, and
-    /// may read them another time. Opening has not changed them.
-    pub unreadable: bool,
-    /// How many bytes behind the last batch were cut off: of a batch that was not synced, or of one
-    /// that failed.
-    pub torn_bytes: u64,
-    /// How many batches were replayed.
-    pub batches: u64,
-    /// How many frames were in them.
-    pub frames: u64,
-}
-
-/// An append-only journal in segment files. The crate's own page has the rules.
+/// An append-only journal in segment files. The crate documentation has the rules.
 #[derive(Debug)]
 pub struct Journal {
     files: Arc<Files>,
     segment_bytes: u64,
     piece_bytes: u64,
     salts: fn() -> Salt,
-    /// Behind the last synced batch.
+    /// The end of the last synced batch.
     end: Position,
-    /// The segment that takes the next batch; `None` if that is still to be made. Never one in
-    /// which a write or sync has failed.
-    current: Option<Current>,
-    /// The highest number that a file may have.
+    /// The segment for the next batch; `None` if it must be created. No write or sync of it has
+    /// failed.
+    current: Option<CurrentSegment>,
+    /// The highest segment number that a file may have.
     last_id: u32,
-    /// Files that hold no batch, and that could not be removed yet.
+    /// Files without a batch that could not be removed yet.
     void: Vec<u32>,
-    /// Memory of the last batch, for the next one.
+    /// Memory of the last batch, for reuse.
     spare: Frames,
-    /// The file with the highest number may not go: a replay begins with it, or with its number.
-    last_stays: bool,
+    /// Whether the last segment must not be removed, because a replay begins with it or relies on
+    /// its number.
+    keeps_last: bool,
 }
 
-#[derive(Debug)]
-struct Current {
-    segment: OpenSegment,
-    /// Behind its last synced batch, or its header.
-    end: u32,
-}
-
-impl Current {
-    /// Where the next batch begins.
-    fn next(&self) -> Position {
+impl CurrentSegment {
+    fn next_batch(&self) -> Position {
         Position { segment: self.segment.header.id, offset: self.end }
     }
 }
@@ -106,12 +82,11 @@ impl Default for Options {
 }
 
 impl Journal {
-    /// Opens the journal in `disk`, whose other files it leaves alone, and replays every batch from
-    /// `from` on, oldest first; from the oldest segment if that is `None`. Segments before that of
-    /// `from` are neither read nor checked.
+    /// Opens the journal in `disk` and replays every batch from `from` on, oldest first; `None`
+    /// begins with the oldest segment. It ignores earlier segments and other files.
     ///
-    /// `from` is a position that this journal has once told. The frames of a batch that is damaged
-    /// are those that can still be read.
+    /// `from` must be a position that this journal returned. Of a corrupt batch, `replay` gets the
+    /// frames that are still readable.
     pub fn open<E>(
         disk: Arc<dyn Disk>,
         options: Options,
@@ -121,34 +96,21 @@ impl Journal {
         Self::open_salted(disk, options, random_salt, from, replay)
     }
 
-    pub(crate) fn open_salted<E>(
+    fn open_salted<E>(
         disk: Arc<dyn Disk>,
         options: Options,
         salts: fn() -> Salt,
         from: Option<Position>,
         replay: impl FnMut(&[Frame]) -> Result<(), E>,
     ) -> Result<(Self, Opened), OpenError<E>> {
-        let files = Arc::new(Files::list(disk, options.name)?);
-        let last_id = files.last().unwrap_or(0).max(from.unwrap_or_default().segment);
-        let Recovered { opened, end, current, void } = recover(&files, from, replay)?;
-        let journal = Self {
-            files,
-            segment_bytes: options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
-            piece_bytes: options.piece_bytes,
-            salts,
-            end,
-            current: current.map(|(segment, end)| Current { segment, end }),
-            last_id,
-            void,
-            spare: Frames::default(),
-            last_stays: true,
-        };
-        Ok((journal, opened))
+        let journal = Self::open_unread(disk, options, from.unwrap_or_default().segment)?;
+        let Recovered { opened, end, current, void } = recover(&journal.files, from, replay)?;
+        Ok((Self { salts, end, current, void, keeps_last: true, ..journal }, opened))
     }
 
-    /// Opens a journal that is never replayed, as its frames and their places are noted elsewhere,
-    /// each after its commit. No segment is read. It goes on in a new one, behind all that are
-    /// there and behind number `last`, and every one of them may be removed.
+    /// Opens a journal that is never replayed, because the caller stores the location of each frame
+    /// elsewhere after its commit. Reads no segment. The journal continues in a new segment, whose
+    /// number exceeds `last` and all existing numbers. Every existing segment can be removed.
     pub fn open_unread(disk: Arc<dyn Disk>, options: Options, last: u32) -> io::Result<Self> {
         let files = Arc::new(Files::list(disk, options.name)?);
         let last_id = files.last().unwrap_or(0).max(last);
@@ -162,151 +124,111 @@ impl Journal {
             last_id,
             void: Vec::new(),
             spare: Frames::default(),
-            last_stays: false,
+            keeps_last: false,
         })
     }
 
-    /// Begins a batch, in the next segment if the current one is full or has failed. If that cannot
-    /// be made, nothing can be written now, and it is tried again the next time.
+    /// Begins a batch, in a new segment if the current one is full or has failed. If that segment
+    /// cannot be created, nothing can be written, and the next call tries again.
     ///
-    /// A batch that is not committed before the next one is begun is lost.
+    /// A batch is lost unless it is committed before the next one begins.
     pub fn begin(&mut self) -> Result<Batch, JournalError> {
-        let is_usable = |current: &Current| u64::from(current.end) < self.segment_bytes;
+        let is_usable = |current: &CurrentSegment| u64::from(current.end) < self.segment_bytes;
         if !self.current.as_ref().is_some_and(is_usable) {
-            self.current = Some(self.make_segment()?);
+            self.current = Some(self.create_segment()?);
         }
         let Some(current) = &self.current else { return Err(JournalError::OutOfTurn) };
         let salt = current.segment.header.salt;
-        Ok(Batch::new(mem::take(&mut self.spare), current.next(), salt))
+        Ok(Batch::new(mem::take(&mut self.spare), current.next_batch(), salt))
     }
 
-    /// Writes the batch and syncs it. After an error the batch is not in the journal, and the next
-    /// one goes to another segment. An empty batch touches no file.
+    /// Writes and syncs the batch. After an error the batch is not in the journal, and the next one
+    /// uses another segment. An empty batch causes no I/O.
     ///
-    /// Returns the position behind the batch.
+    /// Returns the position after the batch.
     pub fn commit(&mut self, batch: Batch) -> Result<Position, JournalError> {
         if batch.is_empty() {
             return Ok(self.end);
         }
-        let current = self.current.as_mut().filter(|current| current.next() == batch.start());
+        let current = self.current.as_mut().filter(|current| current.next_batch() == batch.start());
         let current = current.ok_or(JournalError::OutOfTurn)?;
         let (mut frames, end) = batch.finish()?;
-        let file = &current.segment.file;
-        let written = write_and_sync(&**file, &frames.parts(), u64::from(current.end), self.piece_bytes);
+        let written =
+            write_and_sync(current.segment.file(), &frames.parts(), u64::from(current.end), self.piece_bytes);
         frames.clear();
         self.spare = frames;
-        match written {
-            Ok(()) => {
-                current.end = end;
-                self.end = current.next();
-                self.files.set_end(self.end.segment, end);
-                Ok(self.end)
-            }
-            Err(error) => {
-                self.give_up_segment();
-                Err(JournalError::Write(error))
-            }
+        if let Err(error) = written {
+            self.abandon_segment();
+            return Err(JournalError::Write(error));
         }
+        current.end = end;
+        self.end = current.next_batch();
+        self.files.set_end(self.end.segment, end);
+        Ok(self.end)
     }
 
-    /// Behind the last synced batch: where a replay from now on would begin.
+    /// The position after the last synced batch, where a later replay can begin.
     pub fn end(&self) -> Position {
         self.end
     }
 
-    /// Reads beside this journal. It goes on if the journal is dropped.
+    /// A reader that works concurrently with this journal, and outlives it.
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.files), self.last_stays)
+        Reader::new(Arc::clone(&self.files), self.keeps_last)
     }
 
-    /// After a failed write or sync nobody knows what is on disk behind the last batch, and a later
-    /// sync would not tell.
-    fn give_up_segment(&mut self) {
-        let Some(Current { segment, end }) = self.current.take() else { return };
+    /// Stops using the current segment: after a failed write or sync, the bytes after its last
+    /// batch are unknown, and a later sync would not reveal them.
+    fn abandon_segment(&mut self) {
+        let Some(CurrentSegment { segment, end }) = self.current.take() else { return };
         if end == SEGMENT_HEADER_BYTES {
-            // It may be the only one that names the end of the one before.
+            // This header may be the only one that names the end of the previous segment.
             if cut_off(&self.files, self.end).is_ok() {
                 self.void.push(segment.header.id);
             }
             self.files.discard(&mut self.void);
         } else {
-            // The next segment takes these bytes out of the journal; until it is there, this helps.
-            let _ = segment.file.set_len(u64::from(end));
+            // The header of the next segment excludes these bytes. Until it exists, this helps.
+            let _ = segment.file().set_len(u64::from(end));
         }
-        // Before anybody hears of the failure, if the disk lets us; else the next batch begins with
-        // another try.
-        self.current = self.make_segment().ok();
+        // Excludes the batch before the caller sees the error. If this fails, the next `begin`
+        // tries again.
+        self.current = self.create_segment().ok();
     }
 
-    /// Makes the segment behind all others. It names the end of what came before.
-    fn make_segment(&mut self) -> Result<Current, JournalError> {
+    /// Creates the segment after all others. Its header names the end of the journal so far.
+    fn create_segment(&mut self) -> Result<CurrentSegment, JournalError> {
         self.files.discard(&mut self.void);
         if self.void.len() >= VOID_FILES_MAX {
-            return Err(JournalError::Segment(io::Error::other(
-                "files that are not needed cannot be removed",
-            )));
+            let error = io::Error::other("too many unused journal files cannot be removed");
+            return Err(JournalError::Segment(error));
         }
-        // A file that failed may be there all the same, so its number is not used again.
+        // A file may exist even if its creation fails, so its number is not used again.
         self.last_id = self.last_id.checked_add(1).ok_or(JournalError::Exhausted)?;
         let header = SegmentHeader { id: self.last_id, previous: self.end, salt: (self.salts)() };
-        match self.files.make(header) {
-            Ok(segment) => {
-                self.reserve(&segment);
-                Ok(Current { segment, end: SEGMENT_HEADER_BYTES })
-            }
-            Err(error) => {
-                self.void.push(header.id);
-                self.files.discard(&mut self.void);
-                Err(JournalError::Segment(error))
-            }
-        }
+        let segment = self.files.create(header).map_err(|error| {
+            self.void.push(header.id);
+            self.files.discard(&mut self.void);
+            JournalError::Segment(error)
+        })?;
+        self.reserve(&segment);
+        Ok(CurrentSegment { segment, end: SEGMENT_HEADER_BYTES })
     }
-}
 
-impl Journal {
-    /// Sets space aside for a new segment, if there is plenty. It makes syncs cheaper, and nothing
-    /// depends on it.
+    /// Reserves space for a new segment if the disk has plenty. This only makes syncs cheaper.
     fn reserve(&self, segment: &OpenSegment) {
         let is_plenty = |free_bytes: u64| free_bytes >= self.segment_bytes.saturating_mul(RESERVED_OF_FREE);
         if self.segment_bytes < RESERVED_BYTES_MIN || !self.files.free_bytes().is_none_or(is_plenty) {
             return;
         }
-        if segment.file.reserve(self.segment_bytes).is_err() {
-            // It may be set aside in part. Should that stay so, this segment uses it.
-            let _ = segment.file.set_len(u64::from(SEGMENT_HEADER_BYTES));
+        if segment.file().reserve(self.segment_bytes).is_err() {
+            // Frees what was reserved in part. If that fails too, this segment still uses it.
+            let _ = segment.file().set_len(u64::from(SEGMENT_HEADER_BYTES));
         }
     }
 }
 
-/// Writes `parts` one behind the other from `offset` on, and syncs: once, or every `piece_bytes`.
-fn write_and_sync(file: &dyn DiskFile, parts: &[&[u8]], mut offset: u64, piece_bytes: u64) -> io::Result<()> {
-    for piece in pieces(parts, piece_bytes) {
-        file.write_all_at(&piece, offset)?;
-        file.sync()?;
-        offset += piece.iter().map(|part| part.len() as u64).sum::<u64>();
-    }
-    Ok(())
-}
-
-/// The same bytes, in pieces of at most so many. At least one piece, which may be empty.
-fn pieces<'a>(parts: &[&'a [u8]], piece_bytes: u64) -> Vec<Vec<&'a [u8]>> {
-    let piece_bytes = usize::try_from(piece_bytes).unwrap_or(usize::MAX).max(1);
-    let (mut pieces, mut piece, mut room) = (Vec::new(), Vec::new(), piece_bytes);
-    for mut part in parts.iter().copied() {
-        while part.len() > room {
-            let (head, rest) = part.split_at(room);
-            piece.push(head);
-            pieces.push(mem::take(&mut piece));
-            (part, room) = (rest, piece_bytes);
-        }
-        room -= part.len();
-        piece.push(part);
-    }
-    pieces.push(piece);
-    pieces
-}
-
-/// From the keys of a hasher, which the standard library draws from the operating system.
+/// Uses the keys of a hasher, which the standard library gets from the operating system.
 fn random_salt() -> Salt {
     Salt(RandomState::new().build_hasher().finish())
 }
@@ -367,26 +289,6 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_the_same_bytes() {
-        let parts: [&[u8]; 5] = [b"", b"abc", b"defghij", b"", b"k"];
-        for (bytes, expected) in [
-            (1, "a b c d e f g h i j k"),
-            (2, "ab cd ef gh ij k"),
-            (4, "abcd efgh ijk"),
-            (5, "abcde fghij k"),
-            (11, "abcdefghijk"),
-            (u64::MAX, "abcdefghijk"),
-        ] {
-            let pieces: Vec<String> = pieces(&parts, bytes)
-                .into_iter()
-                .map(|piece| String::from_utf8(piece.concat()).unwrap())
-                .collect();
-            assert_eq!(pieces.join(" "), expected, "pieces of {bytes}");
-        }
-        assert_eq!(pieces(&[], 5), [Vec::<&[u8]>::new()]);
-    }
-
-    #[test]
     fn salts_differ() {
         let salts: std::collections::HashSet<u64> = (0..100).map(|_| random_salt().0).collect();
         assert_eq!(salts.len(), 100);
@@ -395,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn when_no_number_is_left_nothing_is_written() {
+    fn begin_fails_when_no_segment_number_is_left() {
         let disk = SimDisk::new();
         let mut journal = open(&disk, random_salt);
         journal.last_id = u32::MAX - 1;
@@ -406,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_no_segment_can_hold_is_refused_and_costs_nothing() {
+    fn rejected_batches_do_not_affect_the_journal() {
         let disk = SimDisk::new();
         let mut journal = open(&disk, random_salt);
         let tail = Bytes::from(vec![0; 1 << 20]);
@@ -424,18 +326,18 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_batch_is_used_again_but_not_hoarded() {
+    fn the_memory_of_a_batch_is_reused_within_a_limit() {
         let disk = SimDisk::new();
         let mut journal = open(&disk, random_salt);
         commit(&mut journal, &[(1, &[0; 1000])]);
-        let kept = journal.spare.copied_capacity();
-        assert!((1000..5000).contains(&kept));
+        let capacity = journal.spare.copied_capacity();
+        assert!((1000..5000).contains(&capacity));
         commit(&mut journal, &[(1, &vec![0; 9 << 20])]);
         assert!((4 << 20..5 << 20).contains(&journal.spare.copied_capacity()));
     }
 
     #[test]
-    fn a_batch_that_others_have_overtaken_is_refused() {
+    fn a_batch_is_rejected_after_a_commit_of_another() {
         let mut journal = open(&SimDisk::new(), || Salt(1));
         let (mut late, mut early) = (journal.begin().unwrap(), journal.begin().unwrap());
         late.append(1, b"late", Bytes::new());

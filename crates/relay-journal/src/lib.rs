@@ -1,59 +1,59 @@
-//! An append-only journal of frames in segment files: what was committed is on disk, what was not
-//! is there as a whole or not at all. It knows bytes, places and syncs; what a frame means, and
-//! whether anybody still needs it, it never knows.
+//! An append-only journal of frames in segment files. After a crash, a batch of frames is complete
+//! or absent. The journal handles bytes, locations and syncs. It does not know what a frame means
+//! or whether anything still needs it.
 //!
-//! # Promise
-//! - [`Journal::commit`] returns once its frames are durable. After a crash at any instant
-//!   [`Journal::open`] replays every batch that was committed, in order, and of others at most the
-//!   one that was being committed, as a whole.
-//! - A batch whose commit has failed never comes back once a later batch could be begun.
-//! - What is damaged on disk costs the frames that it hits. It is reported, and never handed out as
-//!   something else.
+//! # Guarantees
+//! - [`Journal::commit`] returns after its frames are durable. After a crash at any moment,
+//!   [`Journal::open`] replays every committed batch in order. Of the other batches, only the one
+//!   that was being committed may be replayed, and only if it is complete.
+//! - After a failed commit, the batch never returns once a later batch has begun.
+//! - Corruption on disk affects only the frames that it hits. The journal reports it, and never
+//!   returns wrong data.
 //!
 //! # Files
-//! A segment is one file, such as `journal-0000000001.seg` in a journal of that name: a header,
-//! then batches of frames one behind the other, each batch in one segment. Its header names the
-//! segment before it and where that one ends. Numbers are never used twice, though not all are
-//! used. The layout, to the byte:
+//! A segment is one file, such as `journal-0000000001.seg` for a journal with the name `journal`.
+//! It consists of a header and a sequence of batches. A batch never spans segments. The header
+//! names the previous segment and where that one ends. Segment numbers can have gaps, and are never
+//! used twice. The exact layout:
 //!
 //! | segment header | bytes | |
 //! |---|---|---|
 //! | magic | 8 | `relayseg` |
-//! | format | 4 | 1; the first 36 bytes of a segment have this shape in every format |
+//! | format | 4 | 1; the first 36 bytes of a segment have this layout in every format |
 //! | segment | 4 | its own number, from 1 |
-//! | previous segment | 4 | the number of the one before, which is smaller; 0 if there was none |
-//! | previous end | 4 | where the last batch of the one before ends; nothing behind that counts |
-//! | salt | 8 | a random number that only this file holds |
+//! | previous segment | 4 | the number of the segment before, which is smaller; 0 if there was none |
+//! | previous end | 4 | where the last batch of that segment ends; bytes after it do not count |
+//! | salt | 8 | a random number that is unique to this file |
 //! | checksum | 4 | CRC-32C of the 32 bytes before |
 //!
 //! | frame | bytes | |
 //! |---|---|---|
 //! | body length | 4 | |
-//! | kind | 1 | the caller's; 0 is reserved |
+//! | kind | 1 | chosen by the caller; 0 is reserved |
 //! | flags | 1 | bit 0: the last frame of its batch; the others are 0 |
 //! | reserved | 2 | 0 |
-//! | batch | 4 | where the first frame of its batch begins, from the beginning of the file |
+//! | batch | 4 | the offset of the batch's first frame in the file |
 //! | body checksum | 4 | CRC-32C of the upper half of the salt, the frame's own offset, and the body |
 //! | header checksum | 4 | CRC-32C of the lower half of the salt, the frame's own offset, and the 16 bytes before |
 //! | body | | |
 //!
-//! Numbers are little-endian. The two halves of the salt are two secrets. Who does not know them
-//! cannot send a payload that passes for a frame, and a true frame passes in its own place alone:
-//! not in the payload of another, and not in another segment.
+//! Numbers are little-endian. The two halves of the salt are two secrets. A sender without them
+//! cannot craft a payload that passes as a frame. A real frame is valid only at its own offset
+//! in its own segment.
 //!
-//! # What may be on disk after a crash
-//! A batch is written once the one before is synced, in one write and one sync, and a segment is
-//! used once its header and its name are synced. So in all segments but the last everything up to
-//! the end that the next one names was synced, and what cannot be read of that is damage. In the
-//! last one everything before the last batch was synced; the last batch is complete, which its flag
-//! and its checksums tell, or it is a torn tail and cut off. If bytes of the last batch rot later,
-//! they cannot be told from a torn tail, unless the caller opens the journal with a position behind
-//! them.
+//! # After a crash
+//! The journal writes a batch with one write and one sync, after the previous batch is synced. It
+//! uses a segment only after the segment's header and file name are synced. So in every segment but
+//! the last, all bytes before the end that the next header names were synced; any that cannot be
+//! read are corrupt. In the last segment, every batch but the last was synced. The last batch is
+//! either complete, according to its flag and checksums, or a torn tail, which the journal removes.
+//! Later corruption of the last batch looks like a torn tail, unless the caller opens the journal
+//! with a position after it.
 //!
-//! After a write or sync that fails nobody knows what is on disk behind the last batch, not even
-//! after a later sync that succeeds. The journal gives the segment up and goes on in a new one,
-//! whose header puts an end to the old one. A segment that was given up before its first batch is
-//! *void*: no later header names it, and it is removed.
+//! After a failed write or sync, the bytes after the last batch are unknown, even if a later sync
+//! succeeds. The journal abandons the segment and continues in a new one, whose header marks the
+//! end of the old one. A segment that is abandoned before its first batch is *void*: no later
+//! header names it, and the journal removes it.
 
 mod assemble;
 mod batch;
@@ -66,21 +66,24 @@ mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod journal;
+mod pieces;
 mod place;
 mod reader;
 mod recovery;
+mod segment_file;
 mod walk;
 
 pub use batch::{Batch, Mark};
 pub use error::{JournalError, OpenError, ReadError};
-pub use journal::{Journal, Opened, Options};
+pub use journal::{Journal, Options};
 pub use place::{Damage, Frame, Location, Position, Segment};
 pub use reader::Reader;
+pub use recovery::Opened;
 
-/// The segments of a journal that is not open, ascending, at the full length of their files.
+/// The segments of a journal that is not open, ascending, with the full length of each file.
 ///
 /// # Errors
-/// When the disk cannot tell.
+/// If the disk cannot list its files or their lengths.
 pub fn segments(
     disk: std::sync::Arc<dyn relay_disk::Disk>,
     name: &'static str,

@@ -1,59 +1,59 @@
-//! Where things lie in the journal, and what lies there. Plain values; nothing here touches a file.
+//! Positions, locations, and what the journal stores there, as plain values.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// A place between two batches. The derived order is the order of the journal.
+/// A boundary between two batches. The derived order is the order of the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The number of the segment; 0 before the first one.
     pub segment: u32,
-    /// Bytes from the beginning of the segment's file.
+    /// Bytes from the beginning of the segment file.
     pub offset: u32,
 }
 
-/// A whole frame, its header included.
+/// The bytes of one frame, including its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     /// The number of the segment.
     pub segment: u32,
-    /// Bytes from the beginning of the segment's file.
+    /// Bytes from the beginning of the segment file.
     pub offset: u32,
-    /// Bytes of header and body together.
+    /// The bytes of header and body together.
     pub length: u32,
 }
 
-/// One record, as it was appended.
+/// One appended record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What the body is, in the caller's numbering; never 0.
+    /// The type of the body, chosen by the caller; never 0.
     pub kind: u8,
-    /// Where it lies.
+    /// Where the frame is stored.
     pub location: Location,
-    /// May share its memory with its neighbours: copy what is kept for long.
+    /// May share memory with neighbouring frames: copy a body that is kept for long.
     pub body: Bytes,
 }
 
 /// One file of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its number, never used twice.
+    /// The segment number, never used twice.
     pub id: u32,
     /// Its length up to the end of its last batch.
     pub bytes: u64,
 }
 
-/// A stretch of a segment that cannot be read as what was written.
+/// A byte range of a segment that cannot be read as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The number of the segment.
     pub segment: u32,
-    /// The first byte of the stretch.
+    /// The first byte of the range.
     pub from: u32,
-    /// The byte behind it.
+    /// The byte after the range.
     pub to: u32,
-    /// What was found.
+    /// What is wrong.
     pub what: &'static str,
 }
 

@@ -1,5 +1,5 @@
-//! What one decision costs: for a hot key, among many known keys, for a flood of keys that each
-//! push out another, for a connection, beside a banned network, and for a pair.
+//! Measures the cost of one decision: for a hot key, among many known keys, in a flood of new
+//! keys, for a connection, beside a banned network, and for a pair.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use relay_ratelimit::{Endpoint, Key, Limiter, PairLimiter, Policy};
 
 const KEYS: u64 = 100_000;
 
-/// A key of the size of an address, within a network within another.
+/// A key of the size of an address, in two nested networks.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Address {
     bits: u128,
@@ -42,7 +42,7 @@ fn limiter<K: Key>(tracked_keys_max: u64) -> (Limiter<K>, Endpoint) {
     (Limiter::new(policy), push)
 }
 
-/// A limiter that has seen the keys from 0 to [`KEYS`] and has room for no more.
+/// A limiter that is full with the keys from 0 to [`KEYS`].
 fn full() -> (Limiter<u128>, Endpoint) {
     let (limiter, push) = limiter(KEYS);
     for key in 0..KEYS {
@@ -88,8 +88,8 @@ fn new_keys(c: &mut Criterion) {
     });
 }
 
-/// The dearest single check: every known key was used since the last newcomer, so each is put
-/// right.
+/// The most expensive check: every known key was used since the last new key, so the roster
+/// corrects every stamp.
 fn first_newcomer(c: &mut Criterion) {
     let (limiter, push) = full();
     let (now_us, newcomer) = (Cell::new(0_u64), Cell::new(KEYS));

@@ -1,24 +1,24 @@
-//! How often somebody who is banned is still answered. It never decides who is banned.
+//! How many answers the connections of a banned key still get.
 
 use crate::tokens::SECOND_NS;
 
-/// How many answers are given at once; one more is earned each second.
+/// How many answers are available at once; one more becomes available each second.
 const BURST: u32 = 5;
 
-/// The second at which all answers are earned again. The default is that they are.
+/// The second at which all answers are available again. By default they are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Answers(u32);
 
 impl Answers {
-    /// Takes one answer, if there is one.
+    /// Takes one answer, if one is available.
     pub(crate) fn take(&mut self, now_ns: u64) -> bool {
         let second = u32::try_from(now_ns / SECOND_NS).unwrap_or(u32::MAX);
         let full_at = self.0.max(second).saturating_add(1);
-        let is_there = full_at.saturating_sub(second) <= BURST;
-        if is_there {
+        let available = full_at.saturating_sub(second) <= BURST;
+        if available {
             self.0 = full_at;
         }
-        is_there
+        available
     }
 }
 
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_is_harmless() {
+    fn the_largest_time_does_not_panic() {
         let mut answers = Answers::default();
         assert!((0..100).filter(|_| answers.take(u64::MAX)).count() >= 1);
     }

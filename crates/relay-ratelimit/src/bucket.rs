@@ -1,9 +1,9 @@
-//! One token bucket with its line and its ban. It never knows whose bucket it is.
+//! One token bucket with its reservations and its ban.
 //!
-//! A request that finds no token may take one that is still to be earned: its place in the line. A
-//! place that is given back goes to the next request that draws, and that one cannot give it back a
-//! second time. Else a client could hold a place for ever, by giving up a place in front for one at
-//! the end again and again, and save up more than a burst.
+//! A request that finds no token may reserve one that is not yet earned. If the client gives the
+//! reservation back, the next request gets it, and cannot give it back a second time. Otherwise a
+//! client could swap an early reservation for a late one again and again, and accumulate more than
+//! a burst.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::decision::{Level, Refusal};
 use crate::excess::Excess;
 use crate::tokens::{Pace, Tokens};
 
-/// What a bucket holds, what it earns, and what it is called.
+/// The capacity, the rate and the name of a bucket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     pub(crate) name: &'static str,
@@ -23,16 +23,16 @@ pub(crate) struct Rate {
 /// When a bucket is banned, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BanRule {
-    /// In seconds of excess; at most the 60 that a minute has.
+    /// In seconds of excess within a minute, so at most 60.
     pub(crate) threshold: u32,
     pub(crate) ban_ns: u64,
 }
 
-/// The default is a full bucket without a past.
+/// The default is a full bucket that was never used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bucket {
     tokens: Tokens,
-    /// Places given back that nobody has taken since.
+    /// How many reservations were given back and not taken again.
     returned: u32,
     excess: Excess,
     banned_until_ns: u64,
@@ -43,7 +43,7 @@ impl Rate {
         Self { name, pace: Pace::new(per_second, burst), burst }
     }
 
-    /// How many seconds an empty bucket takes to fill, rounded up.
+    /// The time to fill an empty bucket, rounded up.
     pub(crate) fn window_seconds(&self) -> u32 {
         self.burst.get().div_ceil(self.pace.per_second().get())
     }
@@ -63,27 +63,24 @@ impl Rate {
 
 impl Bucket {
     /// Nanoseconds until a request can pass: the rest of the ban or the wait for a token, whichever
-    /// is longer. 0: now.
+    /// is longer.
     pub(crate) fn wait_ns(&self, rate: &Rate, now_ns: u64) -> u64 {
         self.banned_until_ns.saturating_sub(now_ns).max(self.tokens.wait_ns(&rate.pace, now_ns))
     }
 
-    /// Takes one token, now or of those to come. Returns until when the place may be given back: 0
-    /// if it may not be.
+    /// Takes one token, or reserves a future one. Returns until when the reservation can be given
+    /// back; 0: never.
     pub(crate) fn take(&mut self, rate: &Rate, now_ns: u64) -> u64 {
         let wait_ns = self.tokens.wait_ns(&rate.pace, now_ns);
         self.tokens.take(&rate.pace, now_ns);
         if self.returned > 0 {
             self.returned -= 1;
-            0
-        } else if wait_ns == 0 {
-            0
-        } else {
-            now_ns.saturating_add(wait_ns)
+            return 0;
         }
+        if wait_ns == 0 { 0 } else { now_ns.saturating_add(wait_ns) }
     }
 
-    /// Frees a place whose turn has not come yet. `until_ns` is what [`Bucket::take`] said.
+    /// Frees a reservation that still waits. `until_ns` is the result of [`Bucket::take`].
     pub(crate) fn give_back(&mut self, rate: &Rate, until_ns: u64, now_ns: u64) {
         if until_ns > now_ns {
             self.tokens.put_back(&rate.pace);
@@ -91,14 +88,15 @@ impl Bucket {
         }
     }
 
-    /// Notes that something was asked of this bucket, whatever becomes of it.
-    pub(crate) fn ask(&mut self, now_ns: u64) {
-        self.excess.ask(now_ns);
+    /// Counts a request that the bucket does not refuse.
+    pub(crate) fn count_request(&mut self, now_ns: u64) {
+        self.excess.count_request(now_ns);
     }
 
-    /// Notes that what was asked last was refused, and bans the bucket if there was too much of it.
-    pub(crate) fn refuse(&mut self, rule: &BanRule, rate: &Rate, now_ns: u64) {
-        if self.excess.refuse(rate.pace.per_second().get(), now_ns) >= rule.threshold {
+    /// Counts a request that the bucket refuses, and bans the bucket if there are too many.
+    pub(crate) fn count_refusal(&mut self, rule: &BanRule, rate: &Rate, now_ns: u64) {
+        self.excess.count_request(now_ns);
+        if self.excess.count_refusal(rate.pace.per_second().get(), now_ns) >= rule.threshold {
             self.excess = Excess::default();
             self.banned_until_ns = now_ns.saturating_add(rule.ban_ns);
         }
@@ -108,12 +106,11 @@ impl Bucket {
         self.banned_until_ns > now_ns
     }
 
-    /// The end of the last ban, in force or over; 0 if there was none.
+    /// The end of the last ban, which may be over; 0 if there was none.
     pub(crate) fn banned_until_ns(&self) -> u64 {
         self.banned_until_ns
     }
 
-    /// How much is left of it.
     pub(crate) fn level(&self, rate: &Rate, now_ns: u64) -> Level {
         let remaining = self.tokens.remaining(&rate.pace, now_ns);
         let reset_ns = if remaining == 0 {

@@ -1,5 +1,4 @@
-//! The bytes that a key has sent, as a debt that time pays. It never refuses what has begun; the
-//! next request waits.
+//! The bytes that a key has sent, as a debt that shrinks with time and delays the next request.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -7,29 +6,28 @@ use std::time::Duration;
 use crate::decision::Refusal;
 use crate::tokens::SECOND_NS;
 
-/// The name of the bucket that bytes are charged to.
+/// The name of the bucket for bytes.
 pub const BYTES_BUCKET: &str = "bytes";
 
-/// No debt delays a request for longer.
+/// The longest delay by a debt.
 const DEBT_MAX_NS: u64 = 60 * SECOND_NS;
 
 /// One byte, in ticks: a rate of `r` bytes per second earns `r` ticks per nanosecond.
 const TICKS_PER_BYTE: u128 = 1_000_000_000;
 
-/// How many bytes one key may send. Any values are fine.
+/// How many bytes one key may send. All values are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRate {
     /// How many bytes are paid off per second.
     pub per_second: NonZeroU64,
-    /// How many bytes may be owed before a request has to wait.
+    /// How many bytes a key may owe before its requests wait.
     pub burst: NonZeroU64,
 }
 
-/// The default owes nothing.
+/// The moment in ticks at which everything is paid. The default owes nothing.
 ///
-/// The moment in ticks at which everything is paid. Below 2^127: 2^62 nanoseconds times 2^64 per
-/// second, and on top of that a burst (2^94) and a minute (2^100). Packed, because sixteen bytes of
-/// alignment cost every key eight.
+/// Below 2^127: 2^62 nanoseconds times 2^64 per second, plus a burst (2^94) and a minute (2^100).
+/// Packed, because an alignment of sixteen bytes would cost eight bytes per key.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(Rust, packed(8))]
 pub(crate) struct ByteDebt {
@@ -63,12 +61,12 @@ impl ByteDebt {
     pub(crate) fn charge(&mut self, rate: &ByteRate, bytes: u64, now_ns: u64) {
         let (paid_at, now) = (self.paid_at, rate.ticks(now_ns));
         let charged = paid_at.max(now) + u128::from(bytes) * TICKS_PER_BYTE;
-        let most = now + rate.burst_ticks() + rate.ticks(DEBT_MAX_NS);
-        // A time that is handed in late must not forgive what is owed already.
-        self.paid_at = charged.min(most).max(paid_at);
+        let max = now + rate.burst_ticks() + rate.ticks(DEBT_MAX_NS);
+        // An earlier `now` must not reduce the debt.
+        self.paid_at = charged.min(max).max(paid_at);
     }
 
-    /// Nanoseconds until no more is owed than the burst; 0 if it is so now.
+    /// Nanoseconds until the debt is at most the burst.
     pub(crate) fn wait_ns(self, rate: &ByteRate, now_ns: u64) -> u64 {
         let owed = { self.paid_at }.saturating_sub(rate.ticks(now_ns)).saturating_sub(rate.burst_ticks());
         if owed == 0 {
@@ -91,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_burst_is_free_and_the_rest_takes_its_time() {
+    fn only_bytes_beyond_the_burst_delay() {
         let rate = rate(3, 10);
         let mut debt = ByteDebt::default();
         debt.charge(&rate, 10, 0);
@@ -104,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_within_a_minute_whatever_was_sent() {
+    fn any_debt_is_paid_within_a_minute() {
         let rate = rate(1000, 1);
         let mut debt = ByteDebt::default();
         for _ in 0..3 {
@@ -112,11 +110,11 @@ mod tests {
             assert_eq!(debt.wait_ns(&rate, 7), DEBT_MAX_NS);
         }
         debt.charge(&rate, 1, 0);
-        assert_eq!(debt.wait_ns(&rate, 7), DEBT_MAX_NS, "an earlier time forgives nothing");
+        assert_eq!(debt.wait_ns(&rate, 7), DEBT_MAX_NS, "an earlier time does not reduce the debt");
     }
 
     #[test]
-    fn extreme_numbers_are_harmless() {
+    fn extreme_numbers_do_not_overflow() {
         let end = nanos(Duration::MAX);
         for rate in [rate(1, 1), rate(u64::MAX, 1), rate(1, u64::MAX), rate(u64::MAX, u64::MAX)] {
             let mut debt = ByteDebt::default();

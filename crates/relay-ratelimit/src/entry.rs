@@ -1,5 +1,4 @@
-//! All that is remembered of one key, and the rule by which its buckets decide together. It never
-//! knows the key or the other keys.
+//! The state of one key, and the rule by which its buckets decide together.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use crate::bucket::{BanRule, Bucket, Rate};
 use crate::bytes::{ByteDebt, ByteRate};
 use crate::decision::{Connection, Decision, Level, Refusal, Reservation, Wait};
 use crate::policy::{Endpoint, Rules};
-use crate::roster::Fate;
+use crate::roster::KeyStatus;
 use crate::tokens::Tokens;
 
 #[derive(Debug)]
@@ -19,30 +18,29 @@ pub(crate) struct Entry {
     last_seen_ns: u64,
     bytes: ByteDebt,
     connections: Tokens,
-    /// To connections while the shared bucket is banned.
+    /// For connections while the shared bucket is banned.
     answers: Answers,
 }
 
-/// Whose entry it is.
+/// Who uses an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// One key's.
+    /// One key.
     Key,
-    /// Everybody's for whom there is no room: it limits and never bans, since it cannot tell the
-    /// peers behind it apart.
+    /// All keys without space. Such an entry never bans, since it cannot distinguish its peers.
     Overflow,
 }
 
-/// A bucket that a request draws from.
-struct Drawn<'a> {
+/// A bucket that a request uses.
+struct RatedBucket<'a> {
     bucket: &'a mut Bucket,
     rate: &'a Rate,
 }
 
-/// What is the same for all buckets of one request.
-struct Terms<'a> {
+/// What all buckets of one request share.
+struct CheckContext<'a> {
     ban: Option<&'a BanRule>,
-    /// The debt that the request has to wait for, and how long.
+    /// The rate of the debt that the request waits for, and the wait in nanoseconds.
     bytes: Option<(&'a ByteRate, u64)>,
     max_wait_ns: u64,
     now_ns: u64,
@@ -50,15 +48,12 @@ struct Terms<'a> {
 
 impl Owner {
     fn ban(self, rules: &Rules) -> Option<&BanRule> {
-        match self {
-            Self::Key => rules.ban.as_ref(),
-            Self::Overflow => None,
-        }
+        rules.ban.as_ref().filter(|_| self == Self::Key)
     }
 }
 
 impl Entry {
-    /// All buckets full.
+    /// An entry whose buckets are full.
     pub(crate) fn new(rules: &Rules) -> Self {
         Self {
             shared: Bucket::default(),
@@ -78,38 +73,39 @@ impl Entry {
         endpoint: Option<Endpoint>,
         now_ns: u64,
     ) -> Decision {
-        self.see(now_ns);
-        let shared = Drawn { bucket: &mut self.shared, rate: &rules.shared };
-        let at = endpoint.map_or(0, |Endpoint(at)| at);
-        let rule = endpoint.and_then(|_| rules.endpoints.get(at));
-        let own = rule.and_then(|rule| Some(Drawn { bucket: self.endpoints.get_mut(at)?, rate: &rule.rate }));
-        let bytes = rules.bytes.as_ref().filter(|_| rule.is_some_and(|rule| rule.heeds_bytes));
-        let terms = Terms {
+        self.touch(now_ns);
+        let shared = RatedBucket { bucket: &mut self.shared, rate: &rules.shared };
+        let index = endpoint.map_or(0, |Endpoint(index)| index);
+        let rule = endpoint.and_then(|_| rules.endpoints.get(index));
+        let own = rule.zip(self.endpoints.get_mut(index));
+        let own = own.map(|(rule, bucket)| RatedBucket { bucket, rate: &rule.rate });
+        let bytes = rules.bytes.as_ref().filter(|_| rule.is_some_and(|rule| rule.waits_for_bytes));
+        let context = CheckContext {
             ban: owner.ban(rules),
             bytes: bytes.map(|rate| (rate, self.bytes.wait_ns(rate, now_ns))),
             max_wait_ns: rules.max_wait_ns,
             now_ns,
         };
-        let mut decision = decide(shared, own, &terms);
+        let mut decision = decide(shared, own, &context);
         if let Decision::Wait(wait) = &mut decision {
-            wait.reservation.endpoint = at;
+            wait.reservation.endpoint = index;
             wait.reservation.in_overflow = owner == Owner::Overflow;
         }
         decision
     }
 
-    /// Frees the place of a request that waits no longer.
+    /// Frees the reservation of a request that no longer waits.
     pub(crate) fn give_back(&mut self, rules: &Rules, reservation: &Reservation, now_ns: u64) {
         self.shared.give_back(&rules.shared, reservation.shared_until_ns, now_ns);
-        let at = reservation.endpoint;
-        if let (Some(bucket), Some(rule)) = (self.endpoints.get_mut(at), rules.endpoints.get(at)) {
+        let index = reservation.endpoint;
+        if let (Some(bucket), Some(rule)) = (self.endpoints.get_mut(index), rules.endpoints.get(index)) {
             bucket.give_back(&rule.rate, reservation.endpoint_until_ns, now_ns);
         }
     }
 
     /// Decides on one connection.
     pub(crate) fn connection(&mut self, rules: &Rules, owner: Owner, now_ns: u64) -> Connection {
-        self.see(now_ns);
+        self.touch(now_ns);
         let ban = match self.banned(rules, now_ns) {
             Some(refusal) => Some(refusal),
             None if self.connections.wait_ns(&rules.connections, now_ns) == 0 => {
@@ -125,7 +121,7 @@ impl Entry {
     }
 
     pub(crate) fn charge_bytes(&mut self, rate: &ByteRate, bytes: u64, now_ns: u64) {
-        self.see(now_ns);
+        self.touch(now_ns);
         self.bytes.charge(rate, bytes, now_ns);
     }
 
@@ -140,86 +136,100 @@ impl Entry {
         Some(self.shared.banned_until_ns()).filter(|&until_ns| until_ns > now_ns)
     }
 
-    /// What becomes of this entry if room is wanted and the roster believes that it was last seen
-    /// at `stamp_ns`.
-    pub(crate) fn fate(&self, stamp_ns: u64, now_ns: u64) -> Fate {
+    /// Whether the limiter can forget this entry, which the roster last saw at `stamp_ns`.
+    pub(crate) fn status(&self, stamp_ns: u64, now_ns: u64) -> KeyStatus {
         let banned_until_ns =
             self.endpoints.iter().map(Bucket::banned_until_ns).fold(self.shared.banned_until_ns(), u64::max);
         if self.last_seen_ns > stamp_ns {
-            Fate::SeenAt(self.last_seen_ns)
+            KeyStatus::SeenAt(self.last_seen_ns)
         } else if banned_until_ns > now_ns {
-            Fate::BannedUntil(banned_until_ns)
+            KeyStatus::BannedUntil(banned_until_ns)
         } else {
-            Fate::Forget
+            KeyStatus::Idle
         }
     }
 
-    /// A connection too many is a refused request of the shared bucket. Returns the ban if it has
-    /// set off one.
+    /// Counts a dropped connection as a refused request. Returns the ban that it starts, if any.
     fn count_dropped(&mut self, rules: &Rules, owner: Owner, now_ns: u64) -> Option<Refusal> {
-        let rule = owner.ban(rules)?;
-        self.shared.ask(now_ns);
-        self.shared.refuse(rule, &rules.shared, now_ns);
+        self.shared.count_refusal(owner.ban(rules)?, &rules.shared, now_ns);
         let refusal = self.banned(rules, now_ns)?;
         Some(Refusal { ban_began: true, ..refusal })
     }
 
-    fn see(&mut self, now_ns: u64) {
+    fn touch(&mut self, now_ns: u64) {
         self.last_seen_ns = self.last_seen_ns.max(now_ns);
     }
 }
 
-impl Drawn<'_> {
+impl RatedBucket<'_> {
     fn wait_ns(&self, now_ns: u64) -> u64 {
         self.bucket.wait_ns(self.rate, now_ns)
     }
 
-    /// Returns until when the place can be given back; 0 if it cannot be.
     fn take(&mut self, now_ns: u64) -> u64 {
         self.bucket.take(self.rate, now_ns)
     }
 
-    fn level(&self, now_ns: u64) -> Level {
+    /// Counts a request that passes or waits, and returns the tokens that are left.
+    fn count_request(self, now_ns: u64) -> Level {
+        self.bucket.count_request(now_ns);
         self.bucket.level(self.rate, now_ns)
     }
 
-    /// The heavier of two buckets is the one that is named and blamed: a banned one, else the one
-    /// with the longer wait.
+    /// A refusal names the bucket with the greater weight: a banned one, else the one with the
+    /// longer wait.
     fn weight(&self, now_ns: u64) -> (bool, u64) {
         (self.bucket.is_banned(now_ns), self.wait_ns(now_ns))
     }
+
+    /// Counts a refusal by this bucket, unless it is banned already.
+    fn refuse(self, retry_after_ns: u64, context: &CheckContext<'_>) -> Refusal {
+        let Self { bucket, rate } = self;
+        let now_ns = context.now_ns;
+        let was_banned = bucket.is_banned(now_ns);
+        if let Some(rule) = context.ban
+            && !was_banned
+        {
+            bucket.count_refusal(rule, rate, now_ns);
+        }
+        let banned = bucket.is_banned(now_ns);
+        let retry_after_ns = retry_after_ns.max(bucket.wait_ns(rate, now_ns));
+        Refusal { banned, ban_began: banned && !was_banned, ..rate.refusal(retry_after_ns) }
+    }
 }
 
-/// Takes a token from each bucket, or nothing from any.
-fn decide(mut shared: Drawn<'_>, mut own: Option<Drawn<'_>>, terms: &Terms<'_>) -> Decision {
-    let now_ns = terms.now_ns;
+/// Takes a token from each bucket, or from none.
+fn decide(
+    mut shared: RatedBucket<'_>,
+    mut own: Option<RatedBucket<'_>>,
+    context: &CheckContext<'_>,
+) -> Decision {
+    let now_ns = context.now_ns;
     let (banned, shared_wait_ns) = shared.weight(now_ns);
     let (own_banned, own_wait_ns) = own.as_ref().map_or((false, 0), |own| own.weight(now_ns));
-    let bytes_wait_ns = terms.bytes.map_or(0, |(_, wait_ns)| wait_ns);
+    let bytes_wait_ns = context.bytes.map_or(0, |(_, wait_ns)| wait_ns);
     let tokens_wait_ns = shared_wait_ns.max(own_wait_ns);
     let wait_ns = tokens_wait_ns.max(bytes_wait_ns);
-    if banned || own_banned || tokens_wait_ns > terms.max_wait_ns {
+    if banned || own_banned || tokens_wait_ns > context.max_wait_ns {
         let named = match own {
             Some(own) if (own_banned, own_wait_ns) >= (banned, shared_wait_ns) => own,
             _ => shared,
         };
-        return Decision::Refused(refuse(named, wait_ns, terms));
+        return Decision::Refused(named.refuse(wait_ns, context));
     }
     let shared_until_ns = shared.take(now_ns);
     let endpoint_until_ns = own.as_mut().map_or(0, |own| own.take(now_ns));
-    if let Some((rate, bytes_wait_ns)) = terms.bytes
-        && bytes_wait_ns > terms.max_wait_ns
+    if let Some((rate, bytes_wait_ns)) = context.bytes
+        && bytes_wait_ns > context.max_wait_ns
     {
-        // The tokens stay taken: else a key in debt could ask without end, and no bucket would ever
-        // refuse it.
+        // The request keeps its tokens: otherwise a key in debt could ask without end, and no
+        // bucket would ever refuse it.
         let own_wait_ns = own.map_or(0, |own| own.wait_ns(now_ns));
         return Decision::Refused(rate.refusal(bytes_wait_ns.max(own_wait_ns).max(shared.wait_ns(now_ns))));
     }
-    shared.bucket.ask(now_ns);
-    let mut level = shared.level(now_ns);
+    let mut level = shared.count_request(now_ns);
     if let Some(own) = own {
-        own.bucket.ask(now_ns);
-        level = scarcer(own.level(now_ns), level);
+        level = scarcer(own.count_request(now_ns), level);
     }
     if wait_ns == 0 {
         return Decision::Allowed(level);
@@ -228,23 +238,7 @@ fn decide(mut shared: Drawn<'_>, mut own: Option<Drawn<'_>>, terms: &Terms<'_>) 
     Decision::Wait(Wait { after: Duration::from_nanos(wait_ns), level, reservation })
 }
 
-/// Counts a refusal by a bucket and tells of it.
-fn refuse(named: Drawn<'_>, retry_after_ns: u64, terms: &Terms<'_>) -> Refusal {
-    let Drawn { bucket, rate } = named;
-    let now_ns = terms.now_ns;
-    let was_banned = bucket.is_banned(now_ns);
-    if let Some(rule) = terms.ban
-        && !was_banned
-    {
-        bucket.ask(now_ns);
-        bucket.refuse(rule, rate, now_ns);
-    }
-    let banned = bucket.is_banned(now_ns);
-    let retry_after_ns = retry_after_ns.max(bucket.wait_ns(rate, now_ns));
-    Refusal { banned, ban_began: banned && !was_banned, ..rate.refusal(retry_after_ns) }
-}
-
-/// The one with fewer tokens; of equals the one that takes longer; else the first.
+/// The level with fewer tokens, else the one with the later reset, else the first.
 fn scarcer(first: Level, second: Level) -> Level {
     let second_is_scarcer =
         second.remaining.cmp(&first.remaining).then(first.reset.cmp(&second.reset)).is_lt();

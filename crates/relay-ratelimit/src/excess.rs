@@ -1,52 +1,48 @@
-//! Which seconds were far over the rate: what a ban is decided by. It never bans anybody itself.
+//! Counts the seconds in which requests far exceeded the rate. Bans depend on this count.
 //!
-//! Seconds are those of the caller's clock, counted from its origin. A second counts if a refusal
-//! in it finds that more than [`EXCESS_FACTOR`] times the rate was asked so far, and if the first
-//! refusal of the episode had been out for a second when it began. A client that has not read a
-//! refusal yet therefore cannot be blamed. An episode ends when [`QUIET_SECONDS`] whole seconds go
-//! by without a refusal.
+//! Seconds are those of the caller's clock, from its origin. A second counts if it has a refusal
+//! after more than [`EXCESS_FACTOR`] times the rate of requests. It must also begin at least one
+//! second after the first refusal of the episode, so that the client could have read a refusal. An
+//! episode ends after [`QUIET_SECONDS`] whole seconds without a refusal.
 
 use std::num::NonZeroU32;
 
 use crate::tokens::SECOND_NS;
 
-/// Up to so many times its rate a bucket refuses and never bans.
+/// Up to this multiple of its rate, a bucket refuses but never bans.
 pub(crate) const EXCESS_FACTOR: NonZeroU32 = NonZeroU32::new(4).expect("4 is not zero");
 
 /// How many seconds without a refusal end an episode.
 const QUIET_SECONDS: u32 = 10;
 
-/// The minute in which seconds are counted: the current second and the 59 before.
+/// The minute for which seconds are counted: the current second and the 59 earlier ones.
 const MINUTE: u64 = (1 << 60) - 1;
 
-/// The default has seen nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Excess {
-    /// The second that `asked` is about. Never goes back, though the times of threads may.
+    /// The second of `requests`. It never decreases, although the times of threads may.
     second: u32,
-    asked: u32,
+    requests: u32,
     /// The second of the last refusal.
     refused_in: u32,
-    /// The first second of this episode that may count; 0 without an episode.
+    /// The first second of this episode that can count; 0 without an episode.
     counts_from: u32,
     /// Bit `i` is set if the second `refused_in - i` counts.
     counted: u64,
 }
 
 impl Excess {
-    /// Notes that something was asked of the bucket.
-    pub(crate) fn ask(&mut self, now_ns: u64) {
+    pub(crate) fn count_request(&mut self, now_ns: u64) {
         let second = u32::try_from(now_ns / SECOND_NS).unwrap_or(u32::MAX);
         if second > self.second {
             self.second = second;
-            self.asked = 0;
+            self.requests = 0;
         }
-        self.asked = self.asked.saturating_add(1);
+        self.requests = self.requests.saturating_add(1);
     }
 
-    /// Notes that what was asked last was refused, and tells how many seconds of the last minute
-    /// count.
-    pub(crate) fn refuse(&mut self, per_second: u32, now_ns: u64) -> u32 {
+    /// Counts the refusal of the last request. Returns how many seconds of the last minute count.
+    pub(crate) fn count_refusal(&mut self, per_second: u32, now_ns: u64) -> u32 {
         let since_last = self.second.saturating_sub(self.refused_in);
         if self.counts_from == 0 || since_last > QUIET_SECONDS {
             let begins = now_ns.div_ceil(SECOND_NS).saturating_add(1);
@@ -54,33 +50,30 @@ impl Excess {
         }
         self.refused_in = self.second;
         self.counted = self.counted.checked_shl(since_last).unwrap_or(0) & MINUTE;
-        if self.second >= self.counts_from && u64::from(self.asked) > excess_above(per_second) {
+        let limit = u64::from(EXCESS_FACTOR.get()) * u64::from(per_second);
+        if self.second >= self.counts_from && u64::from(self.requests) > limit {
             self.counted |= 1;
         }
         self.counted.count_ones()
     }
 }
 
-fn excess_above(per_second: u32) -> u64 {
-    u64::from(EXCESS_FACTOR.get()) * u64::from(per_second)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Asks so many times within one second, all refused, and tells how many seconds count.
+    /// Counts refused requests within one second, and returns how many seconds count.
     fn flood(excess: &mut Excess, times: u32, at_ms: u64) -> u32 {
         let mut counted = 0;
         for _ in 0..times {
-            excess.ask(at_ms * 1_000_000);
-            counted = excess.refuse(10, at_ms * 1_000_000);
+            excess.count_request(at_ms * 1_000_000);
+            counted = excess.count_refusal(10, at_ms * 1_000_000);
         }
         counted
     }
 
     #[test]
-    fn a_refusal_must_have_been_out_for_a_second_when_the_second_began() {
+    fn a_second_counts_only_a_second_after_the_first_refusal() {
         for (first_ms, counts_from) in [(0, 1), (1, 2), (999, 2), (1000, 2)] {
             let mut excess = Excess::default();
             assert_eq!(flood(&mut excess, 1, first_ms), 0);
@@ -102,16 +95,16 @@ mod tests {
         flood(&mut excess, 1, 0);
         assert_eq!(flood(&mut excess, 40, 1000), 0);
         assert_eq!(flood(&mut excess, 1, 1000), 1);
-        assert_eq!(flood(&mut excess, 1000, 1999), 1, "and once");
+        assert_eq!(flood(&mut excess, 1000, 1999), 1, "it counts once");
         assert_eq!(flood(&mut excess, 40, 2000), 1);
     }
 
     #[test]
-    fn what_passes_is_asked_too_and_counts_only_where_something_is_refused() {
+    fn requests_that_pass_count_only_in_seconds_with_a_refusal() {
         let mut excess = Excess::default();
         flood(&mut excess, 1, 0);
         for second in [1, 2] {
-            (0..40).for_each(|_| excess.ask(second * SECOND_NS));
+            (0..40).for_each(|_| excess.count_request(second * SECOND_NS));
         }
         assert_eq!(flood(&mut excess, 1, 2000), 1);
     }
@@ -139,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_are_slightly_out_of_order_belong_to_the_later_second() {
+    fn an_earlier_time_counts_for_the_later_second() {
         let mut excess = Excess::default();
         flood(&mut excess, 1, 0);
         assert_eq!(flood(&mut excess, 20, 3000), 0);

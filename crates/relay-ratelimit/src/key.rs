@@ -1,33 +1,32 @@
-//! What a key tells of itself. The limiter never knows more of it than this, its hash and its
-//! equality.
+//! What the limiter needs to know about a key.
 
 use std::hash::Hash;
 
-/// Whom a limit is for: an address, a network, a name.
+/// A client that the limiter limits: an address, a network, a name.
 ///
-/// Both methods are for keys that are part of something wider, such as a network of addresses. A
-/// key that stands for itself alone needs neither: `impl Key for MyKey {}`.
+/// Both methods are for keys that belong to a wider group, such as a network of addresses. Other
+/// keys need neither: `impl Key for MyKey {}`.
 pub trait Key: Eq + Hash + Clone {
-    /// The next wider network that this one belongs to, `None` at the top.
+    /// The next wider network that this key belongs to, `None` at the top.
     ///
-    /// Bans climb to it. It must never be equal to a key that is limited itself, so a key has to
-    /// know its own width. No more than 8 steps are climbed.
+    /// Bans climb to it, at most 8 steps. It must never equal a key that the limiter limits itself,
+    /// so a key has to contain its own width.
     fn parent(&self) -> Option<Self> {
         None
     }
 
-    /// A number that is alike for keys near each other and evenly spread otherwise: say, a keyed
+    /// A number that is equal for nearby keys and evenly distributed otherwise, such as a keyed
     /// hash of the /24.
     ///
-    /// Keys that the limiter has no room for share a limit with those of the same number, modulo
+    /// Keys that find no space in the limiter share a limit with keys of the same number, modulo
     /// 256.
     fn neighbourhood(&self) -> u64 {
         0
     }
 }
 
-macro_rules! stands_for_itself {
+macro_rules! impl_key {
     ($($key:ty),*) => { $(impl Key for $key {})* };
 }
 
-stands_for_itself!((), u8, u16, u32, u64, u128, usize, &str, String);
+impl_key!((), u8, u16, u32, u64, u128, usize, &str, String);

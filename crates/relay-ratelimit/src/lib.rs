@@ -1,10 +1,10 @@
-//! Token buckets with waits and bans for any key, in bounded memory. It decides and says why; it
-//! never answers a request, reads a clock, sleeps, logs or knows what its keys stand for.
+//! Token buckets with waits and bans for any key, in bounded memory. The caller passes the time in
+//! and answers the clients; this crate only decides.
 //!
-//! Each key has one *shared* bucket, which all its requests draw from, and one bucket per
-//! [`Endpoint`]. A request passes if every bucket it belongs to holds a token; only then is one
-//! taken from each. If a token is missing, the request waits for it; if that takes too long, it is
-//! refused and takes nothing.
+//! Each key has one *shared* bucket for all its requests, and one bucket per [`Endpoint`]. A
+//! request passes if each of its buckets holds a token, and takes one token from each. If a token
+//! is missing, the request waits for it. If the wait is too long, the limiter refuses the request,
+//! which then takes nothing.
 //!
 //! ```
 //! use std::num::NonZeroU32;
@@ -17,110 +17,111 @@
 //! let push = policy.add_endpoint("push", positive(10));
 //! let limiter = Limiter::new(policy);
 //!
-//! // Time is whatever the caller says: the span since any fixed origin.
+//! // The caller passes the time since any fixed origin.
 //! let now = Duration::from_secs(7);
 //! let Decision::Allowed(level) = limiter.check(&"alice", Some(push), now) else { panic!("the first passes") };
 //! assert_eq!((level.bucket, level.remaining), ("push", 0));
 //!
-//! // The caller lets it pass after the wait, without asking again. If the client hangs up before, its place is freed.
+//! // After the wait, the request passes without a second check.
 //! let Decision::Wait(wait) = limiter.check(&"alice", Some(push), now) else { panic!("the second waits") };
 //! assert_eq!(wait.after, Duration::from_millis(100));
-//! let Decision::Refused(refusal) = limiter.check(&"alice", Some(push), now) else { panic!("the third is too many") };
+//! let Decision::Refused(refusal) = limiter.check(&"alice", Some(push), now) else { panic!("the third is refused") };
 //! assert_eq!((refusal.bucket, refusal.retry_after), ("push", Duration::from_millis(200)));
+//! // The client hangs up, which frees its reservation.
 //! limiter.give_back(&"alice", wait.reservation, now);
 //! assert!(matches!(limiter.check(&"alice", Some(push), now), Decision::Wait(_)));
 //! assert!(matches!(limiter.check(&"bob", Some(push), now), Decision::Allowed(_)));
 //! ```
 //!
-//! # The line
-//! A request that waits takes tokens that are still to be earned, at the time when it asks. So
-//! those who wait for one bucket pass in the order in which they asked, at its rate, and a bucket
-//! never owes more than `rate * max_wait` tokens. Each request waits for the latest of its tokens.
-//! One that waits for its endpoint does not hold up those of other endpoints.
+//! # Waiting
+//! A request that waits reserves future tokens when it arrives. So the requests of one bucket pass
+//! in the order of arrival, at the bucket's rate. A bucket never owes more than `rate * max_wait`
+//! tokens. Each request waits for the latest of its tokens. A request that waits for its endpoint
+//! does not delay requests to other endpoints.
 //!
-//! A request that hangs up gives its place back ([`Limiter::give_back`]). Those behind it keep
-//! their times; the next request that asks gets the place. That one cannot give it back again. Else
-//! a client could trade a place in front for one at the end again and again, and save up places
-//! without end.
+//! A client that hangs up gives its reservation back ([`Limiter::give_back`]). Other waiting
+//! requests keep their times, and the next new request gets the reservation. That request cannot
+//! give it back again. Otherwise a client could swap an early reservation for a late one again and
+//! again, and accumulate reservations without limit.
 //!
-//! # The limit
-//! Let `t` be the length of any stretch of time, `rate` and `burst` those of any bucket of a key,
-//! and `w` be [`Policy::max_wait`]. While the key is tracked,
+//! # Bounds
+//! Let `t` be the length of any period, `rate` and `burst` those of any bucket of a key, and `w`
+//! be [`Policy::max_wait`]. While the limiter tracks the key:
 //!
-//! - no more than `burst + rate * (t + w)` requests that ask within `t` pass sooner or later, and
-//!   no more than that pass within `t`, whenever they asked;
-//! - if nobody waits, or all wait for this bucket alone, no more than `burst + rate * t` pass
-//!   within `t`, but for the nanosecond by which a wait is rounded up: `burst + rate * (t + 1 ns)`;
-//! - where clients hang up, their places can be used once more: `burst + 1 + rate * (t + 2 * w)`.
+//! - Of the requests that arrive within `t`, at most `burst + rate * (t + w)` ever pass. At most as
+//!   many requests pass within `t`, whenever they arrived.
+//! - If no request waits, or all wait for this bucket alone, at most `burst + rate * t` pass within
+//!   `t`. Waits are rounded up to a nanosecond, so exactly: `burst + rate * (t + 1 ns)`.
+//! - If clients hang up, the limiter reuses their reservations once: `burst + 1 + rate * (t + 2 *
+//!   w)`.
 //!
-//! The arithmetic is in integers, so this holds to the nanosecond, and a bucket that has rested
-//! long enough is exactly full. The first two also hold when threads hand in times that are
-//! slightly out of order: an earlier `now` finds less in the bucket, never more.
+//! The arithmetic uses integers, so these bounds are exact to the nanosecond, and a bucket that
+//! rests long enough is exactly full. The first two bounds also hold when threads pass times that
+//! are slightly out of order: an earlier `now` finds fewer tokens, never more.
 //!
 //! # Bans
-//! A bucket that is asked for far too much, and goes on being asked after it has said so, is banned
-//! for [`Policy::ban`]. What counts is whole seconds of the caller's clock. A second counts if both
-//! are true:
+//! The limiter bans a bucket for [`Policy::ban`] if its clients ask far too often, and continue
+//! after a refusal. It counts whole seconds of the caller's clock. A second counts if both are
+//! true:
 //!
-//! - More than 4 times the bucket's rate was asked in it, and some of that refused. What passes,
-//!   waits, or is refused by this bucket is asked of it.
-//! - The first refusal of the episode had been out for a second when it began. An episode ends when
-//!   nothing has been refused in ten whole seconds. So a burst whose refusals nobody could have
-//!   read yet never counts.
+//! - The bucket got more requests than 4 times its rate in that second, and refused some of them.
+//!   All requests count: those that pass, those that wait, and those that this bucket refuses.
+//! - The second began at least one second after the first refusal of the episode. An episode ends
+//!   after ten whole seconds without a refusal. So a burst never counts if its client could not
+//!   have read a refusal yet.
 //!
-//! [`Policy::ban_threshold`] such seconds among the last sixty set off the ban. A crowd that asks
-//! up to 4 times the rate is slowed and refused for ever and never banned. A bucket remembers the
-//! seconds as one bit each.
+//! [`Policy::ban_threshold`] such seconds among the last sixty start the ban. Clients that together
+//! ask up to 4 times the rate are delayed and refused, but never banned. A bucket stores one bit
+//! per second.
 //!
-//! A refusal counts for the one bucket that it names. If both buckets of a request refuse, that is
-//! the one with the longer wait, and of equals the endpoint's, so that a peer that floods one
-//! endpoint loses that endpoint and not all. Nothing is counted while one of the two is banned: a
-//! ban is not extended by knocking, and the ban of one endpoint never leads to the ban of another
-//! bucket. The count starts from zero after a ban. A ban is not waited for, however short; who
-//! waits already when it begins still passes.
+//! A refusal counts only for the bucket that it names. If both buckets of a request refuse, that is
+//! the one with the longer wait, and the endpoint's if the waits are equal. So a peer that floods
+//! one endpoint loses that endpoint only. Nothing counts while one of the two is banned: requests
+//! during a ban do not extend it, and the ban of an endpoint never leads to the ban of another
+//! bucket. The count starts from zero after a ban. No request waits for the end of a ban, however
+//! short. Requests that wait already when a ban begins still pass.
 //!
 //! # Connections
-//! [`Limiter::connection`] is asked before anything is read. A key may open 4 times as many
-//! connections as its shared bucket allows requests, at once and per second. One more is dropped
-//! and counts as asked and refused. Connections of a key whose shared bucket is banned get one
-//! answer each, 5 at once and one per second; beyond that they are dropped.
+//! The caller asks [`Limiter::connection`] before it reads anything. A key may open 4 times as many
+//! connections as its shared bucket allows requests, at once and per second. The limiter drops
+//! further connections, and counts each as a refused request. While the shared bucket is banned,
+//! connections get one answer each, 5 at once and one per second. Others are dropped.
 //!
 //! # Bytes
-//! With [`Policy::bytes`], what a key sends is charged as it comes ([`Limiter::charge_bytes`]).
-//! Nothing that has begun is refused for it. The next request to an endpoint that heeds bytes waits
-//! until no more than the burst is owed, or is refused with [`BYTES_BUCKET`]. No debt lasts longer
-//! than a minute; what would go beyond is forgiven. Such a refusal never counts towards a ban. It
-//! is the one kind of refusal that takes tokens: else a key in debt could ask without end, and no
-//! other bucket would ever refuse it.
+//! With [`Policy::bytes`], the caller charges the bytes of a key as they arrive
+//! ([`Limiter::charge_bytes`]). This never stops a request that has begun. Instead, the next
+//! request to an endpoint that waits for bytes waits until the debt is at most the burst, or is
+//! refused with [`BYTES_BUCKET`]. A debt lasts at most a minute; the limiter forgives the rest.
+//! Such a refusal never counts towards a ban, but it takes tokens, unlike all others. Otherwise a
+//! key in debt could ask without end, and no other bucket would ever refuse it.
 //!
 //! # Networks
-//! A key can be part of a wider one ([`Key::parent`]). When the shared buckets of 16 children of
-//! one network are banned at once, the network is banned in their place, until the latest of their
-//! bans ends, and the children are forgotten. 16 banned networks of a wider one climb on in the
-//! same way. Every key of a banned network is refused. It answers few connections, as a banned key
-//! does, but all its keys share these answers. Bans of endpoints do not climb.
+//! A key can belong to a network ([`Key::parent`]). When the shared buckets of 16 children of one
+//! network are banned at once, the limiter bans the network instead, until the latest of their bans
+//! ends, and forgets the children. In the same way, 16 banned networks ban the wider network around
+//! them. The limiter refuses every key of a banned network. A banned network gets as few answers to
+//! connections as a banned key, and all its keys share them. Bans of endpoints do not climb.
 //!
 //! # Memory
-//! At most [`Policy::tracked_keys_max`] keys are remembered. When a new key finds them all taken,
-//! the key that has been idle longest is forgotten. If that one is banned, it is put aside until
-//! its ban ends: else a peer could wash its ban off with requests from other addresses. At most
-//! half of the room is for keys put aside; beyond that, the ban among them that ends soonest gives
-//! way. As many bans at most are listed for networks, by the same rule.
+//! The limiter tracks at most [`Policy::tracked_keys_max`] keys. When a new key finds no space, the
+//! limiter forgets the key that has been idle longest. If that key is banned, the limiter keeps it
+//! until its ban ends; otherwise a peer could get rid of its ban with requests from other
+//! addresses. Banned keys that are kept like this take at most half of the space. Beyond that, the
+//! limiter forgets the one whose ban ends soonest. The list of bans for networks has the same bound
+//! and rule.
 //!
-//! So newcomers find room, unless all other keys are in use while it is looked for. Those who find
-//! none draw on one of 256 further sets of buckets, the overflow, by their neighbourhood
-//! ([`Key::neighbourhood`]). The overflow limits but never bans, since it cannot tell the peers
-//! behind it apart.
+//! So a new key finds space, unless all other keys are in use during the search. New keys without
+//! space share one of 256 further sets of buckets, the overflow, by [`Key::neighbourhood`]. The
+//! overflow limits but never bans, since it cannot distinguish its peers.
 //!
 //! A known key costs one lock of one shard, and while any network is banned, one more for each
-//! network around it. A new key also takes a lock common to all newcomers and, when the limiter is
-//! full, pays for finding the idlest key: each use of a key since the last search costs at most one
-//! step of it. A network that is banned costs one look at all keys.
+//! network around the key. A new key also takes a lock that all new keys share. When the limiter is
+//! full, it also pays for the search for the idlest key: each use of a key since the last search
+//! costs at most one step. The ban of a network costs one pass over all keys.
 //!
 //! # Recipients
-//! [`PairLimiter`] is a limit of another kind, for those who are sent something: so much for each,
-//! from whomever, and half of that from any one sender. It neither waits nor bans, and has tables
-//! of its own.
+//! [`PairLimiter`] limits what each recipient receives from all senders, and gives each sender half
+//! of that. It neither waits nor bans, and has its own tables.
 
 mod answers;
 mod bucket;

@@ -1,12 +1,11 @@
-//! The limiter: finds the entry of a key, makes one if there is room, and lets it decide. It never
-//! waits for anything but its own short locks.
+//! The limiter finds or creates the entry of a key, which decides. It only waits for its own short
+//! locks.
 //!
-//! Locks are taken in one order: roster, then a shard of `entries`, then nothing. A request of a
-//! known key takes only the shard. Keys come and go under the roster's lock alone, so that roster
-//! and entries hold the same keys, and a key cannot come back while it is being forgotten. Whether
-//! a key is idle is judged, and the entry dropped, under one lock of its shard, so that no request
-//! slips in between. `networks` has locks of its own, and nobody holds one of the others while
-//! asking there.
+//! The order of locks is: roster, then a shard of `entries`. A request of a known key takes only
+//! the shard. Keys are added and removed only under the roster's lock. So roster and entries
+//! contain the same keys, and a key cannot return during its removal. One lock of the shard covers
+//! both the check that a key is idle and its removal, so no request comes in between. `networks`
+//! has its own locks; no thread enters it with one of the others.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -20,28 +19,29 @@ use crate::key::Key;
 use crate::lock::lock;
 use crate::networks::Networks;
 use crate::policy::{Endpoint, Policy, Rules};
-use crate::roster::{Fate, Room, Roster};
+use crate::roster::{Eviction, KeyStatus, Roster};
 use crate::tokens::nanos;
 
-/// How many entries newcomers share while there is no room.
+/// How many entries the keys without space share.
 const OVERFLOWS: u64 = 256;
 
-/// Token buckets and bans for up to [`Policy::tracked_keys_max`] keys. The crate's own page has the
-/// rules.
+/// Token buckets and bans for up to [`Policy::tracked_keys_max`] keys. The crate's documentation
+/// contains the rules.
 ///
-/// Each `now` is the time since any origin that stays the same for this limiter, from a clock that
-/// does not run backwards; small disorder between threads is harmless. It counts 136 years.
+/// Each `now` is the time since an origin that never changes, from a clock that does not run
+/// backwards. Times of different threads may be slightly out of order. The largest time is 136
+/// years.
 pub struct Limiter<K> {
     rules: Rules,
     entries: DashMap<K, Entry>,
     roster: Mutex<Roster<K>>,
     networks: Networks<K>,
-    /// Shared by the newcomers that there is no room for, by their neighbourhood.
+    /// For keys without space, by their neighbourhood.
     overflow: Box<[Mutex<Entry>]>,
 }
 
 impl<K: Key> Limiter<K> {
-    /// A limiter that tracks nobody yet.
+    /// A limiter that tracks no key yet.
     pub fn new(policy: Policy) -> Self {
         let rules = Rules::from(policy);
         let bans_max = rules.tracked_keys_max / 2;
@@ -56,9 +56,9 @@ impl<K: Key> Limiter<K> {
 
     /// Decides on one request of `key`, and counts it.
     ///
-    /// A request of no `endpoint` draws on the shared bucket alone. One that is to wait has its
-    /// tokens and passes after the wait without asking again; if its client gives up before,
-    /// [`Limiter::give_back`] frees its place.
+    /// Without an `endpoint`, the request uses only the shared bucket. A request that waits has
+    /// reserved its tokens and passes after the wait, without a second check. If its client hangs
+    /// up earlier, [`Limiter::give_back`] frees them.
     pub fn check(&self, key: &K, endpoint: Option<Endpoint>, now: Duration) -> Decision {
         let now_ns = nanos(now);
         if let Some(until_ns) = self.networks.banned_until_ns(key, now_ns) {
@@ -71,9 +71,9 @@ impl<K: Key> Limiter<K> {
         })
     }
 
-    /// Frees the place of a request of `key` that waits no longer, because its client has hung up.
-    /// Those who come later get it; those who wait already keep their times. A place whose turn has
-    /// come stays taken, and so does a token that was there at once.
+    /// Frees the reservation of a request of `key` whose client has hung up. Later requests get it;
+    /// requests that wait already keep their times. A reservation whose time has come stays taken,
+    /// and so does a token that was available at once.
     pub fn give_back(&self, key: &K, reservation: Reservation, now: Duration) {
         let now_ns = nanos(now);
         if reservation.in_overflow {
@@ -97,8 +97,8 @@ impl<K: Key> Limiter<K> {
         }
     }
 
-    /// The ban of `key` as a whole, if there is one: that of its shared bucket, or of a network
-    /// around it. It counts nothing.
+    /// The ban of the shared bucket of `key`, or of a network around it, if one is in force. It
+    /// counts nothing.
     pub fn is_banned(&self, key: &K, now: Duration) -> Option<Refusal> {
         let now_ns = nanos(now);
         if let Some(until_ns) = self.networks.banned_until_ns(key, now_ns) {
@@ -107,29 +107,27 @@ impl<K: Key> Limiter<K> {
         self.entries.get(key)?.banned(&self.rules, now_ns)
     }
 
-    /// Notes that `key` has sent so many bytes. It never refuses what has begun: the debt delays
-    /// the next request to an endpoint of [`Policy::add_endpoint_with_bytes`]. Does nothing without
-    /// [`Policy::bytes`].
+    /// Counts bytes that `key` has sent. The debt delays the next request to an endpoint of
+    /// [`Policy::add_endpoint_with_bytes`]. Does nothing without [`Policy::bytes`].
     pub fn charge_bytes(&self, key: &K, bytes: u64, now: Duration) {
         let now_ns = nanos(now);
         let Some(rate) = &self.rules.bytes else { return };
-        // Nothing of a banned network can begin, so there is nothing to delay.
+        // No request of a banned network passes, so there is nothing to delay.
         if self.networks.banned_until_ns(key, now_ns).is_none() {
             self.with_entry(key, now_ns, |entry, _| (entry.charge_bytes(rate, bytes, now_ns), false));
         }
     }
 
-    /// How many keys are remembered. At most [`Policy::tracked_keys_max`].
+    /// How many keys the limiter tracks, at most [`Policy::tracked_keys_max`].
     pub fn tracked(&self) -> usize {
         lock(&self.roster).len()
     }
 
-    /// Runs `act` on the entry that answers for the key. It also tells if it has set off a ban.
+    /// Runs `act` on the entry for the key. The second result of `act` is whether it started a ban.
     fn with_entry<T>(&self, key: &K, now_ns: u64, act: impl Fn(&mut Entry, Owner) -> (T, bool)) -> T {
         let act = |entry: &mut Entry, owner| {
             let (result, began) = act(entry, owner);
-            let shared_until_ns = if began { entry.shared_banned_until_ns(now_ns) } else { None };
-            (result, shared_until_ns)
+            (result, began.then(|| entry.shared_banned_until_ns(now_ns)).flatten())
         };
         let known = self.with_known(key, act);
         let (result, banned_until_ns) = known.unwrap_or_else(|| self.with_new(key, now_ns, act));
@@ -146,11 +144,11 @@ impl<K: Key> Limiter<K> {
 
     fn with_new<T>(&self, key: &K, now_ns: u64, act: impl Fn(&mut Entry, Owner) -> T) -> T {
         let mut roster = lock(&self.roster);
-        // Another request of the same key may have come first.
+        // Another request of the same key may have added it.
         if let Some(result) = self.with_known(key, &act) {
             return result;
         }
-        if roster.len() >= self.rules.tracked_keys_max && !self.make_room(&mut roster, now_ns) {
+        if roster.len() >= self.rules.tracked_keys_max && !self.evict(&mut roster, now_ns) {
             drop(roster);
             return act(&mut lock(self.overflow(key)), Owner::Overflow);
         }
@@ -161,19 +159,19 @@ impl<K: Key> Limiter<K> {
         result
     }
 
-    fn make_room(&self, roster: &mut Roster<K>, now_ns: u64) -> bool {
-        let room = roster.make_room(now_ns, |key, stamp_ns| {
-            let mut fate = Fate::Forget;
+    fn evict(&self, roster: &mut Roster<K>, now_ns: u64) -> bool {
+        let eviction = roster.evict(now_ns, |key, stamp_ns| {
+            let mut status = KeyStatus::Idle;
             self.entries.remove_if(key, |_, entry| {
-                fate = entry.fate(stamp_ns, now_ns);
-                fate == Fate::Forget
+                status = entry.status(stamp_ns, now_ns);
+                status == KeyStatus::Idle
             });
-            fate
+            status
         });
-        if let Room::GivesWay(key) = &room {
+        if let Eviction::Banned(key) = &eviction {
             self.entries.remove(key);
         }
-        room != Room::None
+        eviction != Eviction::None
     }
 
     fn forget(&self, keys: &[K]) {
@@ -181,24 +179,24 @@ impl<K: Key> Limiter<K> {
             return;
         }
         let mut roster = lock(&self.roster);
-        roster.strike(keys);
+        roster.remove(keys);
         for key in keys {
             self.entries.remove(key);
         }
     }
 
     fn overflow(&self, key: &K) -> &Mutex<Entry> {
-        let at = usize::try_from(key.neighbourhood() % OVERFLOWS).unwrap_or(0);
-        self.overflow.get(at).expect("there are OVERFLOWS of them, and the remainder is below")
+        let index = usize::try_from(key.neighbourhood() % OVERFLOWS).unwrap_or(0);
+        self.overflow.get(index).expect("the overflow has OVERFLOWS entries")
     }
 
-    /// What a key is told while a network around it is banned.
+    /// The refusal of a key in a banned network.
     fn network_refusal(&self, until_ns: u64, now_ns: u64) -> Refusal {
         Refusal { banned: true, ..self.rules.shared.refusal(until_ns.saturating_sub(now_ns)) }
     }
 }
 
-/// Tells nothing of the keys: they may say who somebody is.
+/// Hides the keys, which may identify a person.
 impl<K> fmt::Debug for Limiter<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limiter").field("rules", &self.rules).finish_non_exhaustive()
@@ -243,9 +241,9 @@ mod tests {
     }
 
     #[test]
-    fn of_two_first_requests_of_a_key_the_later_is_the_second() {
+    fn two_first_requests_of_a_key_share_one_entry() {
         let limiter = Limiter::new(policy(9, Duration::ZERO));
-        // Both threads have found the key unknown before either could add it.
+        // As if both threads had found the key unknown before either added it.
         let check_new =
             || limiter.with_new(&1_u8, 0, |entry, owner| entry.check(&limiter.rules, owner, None, 0));
         assert!(passes(&check_new()));
@@ -253,8 +251,8 @@ mod tests {
         assert_eq!(limiter.tracked(), 1);
     }
 
-    /// A limiter whose only place is held by a ban that does not give way.
-    fn without_room(max_wait: Duration) -> Limiter<Host> {
+    /// A limiter for one key, which stays banned and tracked.
+    fn full_limiter(max_wait: Duration) -> Limiter<Host> {
         let mut policy = policy(1, Duration::from_secs(1000));
         policy.max_wait = max_wait;
         let mut limiter = Limiter::new(policy);
@@ -267,8 +265,8 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_without_room_share_a_limit_with_their_neighbourhood_and_are_never_banned() {
-        let limiter = without_room(Duration::ZERO);
+    fn keys_without_space_share_a_limit_with_their_neighbourhood_and_are_never_banned() {
+        let limiter = full_limiter(Duration::ZERO);
         for second in 1..100 {
             let now = Duration::from_secs(second);
             let passed = (100..200).filter(|&host| passes(&limiter.check(&Host(host), None, now)));
@@ -281,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_the_overflow_is_given_back_there() {
-        let limiter = without_room(Duration::from_secs(1));
+    fn a_reservation_in_the_overflow_is_given_back_there() {
+        let limiter = full_limiter(Duration::from_secs(1));
         let check = |host| limiter.check(&Host(host), None, Duration::from_secs(1));
         assert!(passes(&check(100)));
         let Decision::Wait(wait) = check(100) else { panic!("the second waits for a second") };
@@ -292,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn roster_and_entries_agree_after_a_scramble_for_room() {
+    fn roster_and_entries_agree_after_concurrent_evictions() {
         let limiter = Limiter::new(policy(50, Duration::from_millis(50)));
         thread::scope(|scope| {
             for thread in 0..8_u64 {
                 let limiter = &limiter;
                 scope.spawn(move || {
                     for step in 0..20_000_u64 {
-                        // Sixty keys for fifty places, in another order on each thread.
+                        // Sixty keys for a limit of fifty, in a different order on each thread.
                         let key = Host((step * (thread + 1) + step / 60) % 60);
                         let now = Duration::from_millis(step);
                         let _ = limiter.check(&key, None, now);
@@ -312,10 +310,10 @@ mod tests {
         let mut roster = lock(&limiter.roster);
         assert_eq!(roster.len(), limiter.entries.len());
         let forget = |key: &Host, _| {
-            assert!(limiter.entries.remove(key).is_some(), "a key of the roster has an entry");
-            Fate::Forget
+            assert!(limiter.entries.remove(key).is_some(), "each key of the roster has an entry");
+            KeyStatus::Idle
         };
-        while roster.make_room(u64::MAX, forget) != Room::None {}
-        assert!(limiter.entries.is_empty(), "an entry has its key in the roster");
+        while roster.evict(u64::MAX, forget) != Eviction::None {}
+        assert!(limiter.entries.is_empty(), "each entry has its key in the roster");
     }
 }

@@ -1,11 +1,11 @@
-//! Limits for each recipient, whoever sends, and for each sender to one recipient. Bounded tables,
-//! no bans, no waits. It never knows who anybody is: it is given numbers.
+//! Limits for each recipient, and for each sender to one recipient, in tables of bounded size
+//! without bans or waits.
 //!
-//! A table has sets of a few places each. Who belongs to which set is decided by a hash under a key
-//! that only this process knows, so nobody can choose whom to share a set with. A newcomer to a
-//! full set takes over the fullest bucket there, with what that one lacks. A bucket that has rested
-//! is full, so nothing is lost with it. If none has rested, the newcomer gets too little rather
-//! than anybody too much.
+//! A table consists of sets with a few slots each. A hash with a key that only this process knows
+//! selects the set, so no client can choose whose set it shares. A new hash in a full set takes
+//! over the fullest bucket there, with its missing tokens. A bucket that has rested is full, so
+//! taking it over loses nothing. If none has rested, the new hash gets too few tokens, never too
+//! many.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -21,17 +21,17 @@ use crate::tokens::{Pace, Tokens, nanos};
 /// The name of the bucket of a recipient.
 pub const RECIPIENT_BUCKET: &str = "recipient";
 
-/// How many share a set.
-const PLACES: usize = 8;
+/// How many slots a set has.
+const SLOTS: usize = 8;
 
-/// No table has more sets, whatever was asked for.
+/// The most sets that a table has.
 const SETS_MAX: usize = 1 << 20;
 
 /// A bucket for each recipient, and one of half the rate and half the burst for each sender to it.
 ///
-/// So one sender takes at most half of what a recipient can be sent. No recipient gets more than
-/// `burst + per_second * t` within any time `t`, and none gets more than half of that from one
-/// sender, whoever else is invented meanwhile.
+/// So one sender uses at most half of a recipient's limit. Within any time `t`, a recipient gets at
+/// most `burst + per_second * t`, and at most half of that from one sender. Invented recipients and
+/// senders do not change that.
 pub struct PairLimiter {
     rate: Rate,
     pair_pace: Pace,
@@ -41,30 +41,31 @@ pub struct PairLimiter {
 }
 
 struct Table {
-    sets: Box<[Mutex<Vec<Place>>]>,
-    places: usize,
+    sets: Box<[Mutex<Vec<Slot>>]>,
+    /// How many slots each set has.
+    slots: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct Slot {
     hash: u64,
     tokens: Tokens,
 }
 
-/// The bucket of one hash, with its set locked.
-struct Found<'a> {
-    set: MutexGuard<'a, Vec<Place>>,
-    /// Where it is or will be; past the end if the set has a place left.
-    at: usize,
-    place: Place,
+/// The slot of one hash, with its set locked.
+struct LockedSlot<'a> {
+    set: MutexGuard<'a, Vec<Slot>>,
+    /// Where `slot` belongs in the set; past the end if the set has a free slot.
+    index: usize,
+    slot: Slot,
 }
 
 impl PairLimiter {
-    /// A limiter that tracks nobody yet. Each recipient's bucket holds `burst` and earns
+    /// A limiter that tracks no recipient yet. Each recipient's bucket holds `burst` and earns
     /// `per_second`.
     ///
-    /// At most `tracked_max` recipients are remembered, and as many pairs; more than 8,388,608 are
-    /// as many. Memory is taken as they come, but for 32 bytes for every eight.
+    /// It tracks at most `tracked_max` recipients and as many pairs, and never more than 8,388,608
+    /// of each. Memory grows with their number, apart from 32 bytes for every eight.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32, tracked_max: NonZeroUsize) -> Self {
         let rate = Rate::new(RECIPIENT_BUCKET, per_second, burst);
         Self {
@@ -78,21 +79,21 @@ impl PairLimiter {
 
     /// Decides on one request that sends something to `recipient`, and counts it if it passes.
     ///
-    /// Both numbers are hashes of what they stand for. `now` is as for [`Limiter`](crate::Limiter).
+    /// Both numbers are hashes. `now` is as for [`Limiter`](crate::Limiter).
     ///
     /// # Errors
-    /// The refusal, always by [`RECIPIENT_BUCKET`] and never with a ban. It took nothing.
+    /// The refusal, always by [`RECIPIENT_BUCKET`] and without a ban. The request took no tokens.
     pub fn check(&self, recipient: u64, sender: u64, now: Duration) -> Result<(), Refusal> {
         let now_ns = nanos(now);
-        // Always in this order, so that no two checks wait for each other.
-        let mut whole = self.recipients.find(self.hasher.hash_one(recipient));
-        let mut pair = self.pairs.find(self.hasher.hash_one((recipient, sender)));
-        let whole_wait_ns = whole.place.tokens.wait_ns(&self.rate.pace, now_ns);
-        let wait_ns = whole_wait_ns.max(pair.place.tokens.wait_ns(&self.pair_pace, now_ns));
+        // All threads lock the tables in this order, so there is no deadlock.
+        let mut total = self.recipients.lock_slot(self.hasher.hash_one(recipient));
+        let mut pair = self.pairs.lock_slot(self.hasher.hash_one((recipient, sender)));
+        let total_wait_ns = total.slot.tokens.wait_ns(&self.rate.pace, now_ns);
+        let wait_ns = total_wait_ns.max(pair.slot.tokens.wait_ns(&self.pair_pace, now_ns));
         if wait_ns > 0 {
             return Err(self.rate.refusal(wait_ns));
         }
-        whole.take(&self.rate.pace, now_ns);
+        total.take(&self.rate.pace, now_ns);
         pair.take(&self.pair_pace, now_ns);
         Ok(())
     }
@@ -100,37 +101,38 @@ impl PairLimiter {
 
 impl Table {
     fn new(tracked_max: NonZeroUsize) -> Self {
-        let sets = (tracked_max.get() / PLACES).clamp(1, SETS_MAX);
+        let sets = (tracked_max.get() / SLOTS).clamp(1, SETS_MAX);
         let sets = (0..sets).map(|_| Mutex::new(Vec::new())).collect();
-        Self { sets, places: tracked_max.get().min(PLACES) }
+        Self { sets, slots: tracked_max.get().min(SLOTS) }
     }
 
-    fn find(&self, hash: u64) -> Found<'_> {
+    fn lock_slot(&self, hash: u64) -> LockedSlot<'_> {
         let sets = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
-        let at = usize::try_from(hash % sets).unwrap_or(0);
-        let set = lock(self.sets.get(at).expect("the remainder is below the number of sets"));
-        let known = set.iter().position(|place| place.hash == hash);
-        let at = known.or_else(|| if set.len() < self.places { None } else { fullest(&set) });
-        let tokens = at.and_then(|at| set.get(at)).map_or_else(Tokens::default, |place| place.tokens);
-        Found { at: at.unwrap_or(set.len()), set, place: Place { hash, tokens } }
+        let set_index = usize::try_from(hash % sets).unwrap_or(0);
+        let set = lock(self.sets.get(set_index).expect("the remainder is below the number of sets"));
+        let known = set.iter().position(|slot| slot.hash == hash);
+        let index = known.or_else(|| if set.len() < self.slots { None } else { fullest(&set) });
+        let tokens = index.and_then(|index| set.get(index)).map_or_else(Tokens::default, |slot| slot.tokens);
+        LockedSlot { index: index.unwrap_or(set.len()), set, slot: Slot { hash, tokens } }
     }
 }
 
-impl Found<'_> {
+impl LockedSlot<'_> {
     fn take(&mut self, pace: &Pace, now_ns: u64) {
-        self.place.tokens.take(pace, now_ns);
-        match self.set.get_mut(self.at) {
-            Some(place) => *place = self.place,
-            None => self.set.push(self.place),
+        self.slot.tokens.take(pace, now_ns);
+        match self.set.get_mut(self.index) {
+            Some(slot) => *slot = self.slot,
+            None => self.set.push(self.slot),
         }
     }
 }
 
-fn fullest(set: &[Place]) -> Option<usize> {
-    (0..set.len()).min_by_key(|&at| set.get(at).map(|place| place.tokens.moment()))
+fn fullest(set: &[Slot]) -> Option<usize> {
+    let (index, _) = set.iter().enumerate().min_by_key(|(_, slot)| slot.tokens.moment())?;
+    Some(index)
 }
 
-/// Tells nothing of recipients and senders.
+/// Hides recipients and senders.
 impl fmt::Debug for PairLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PairLimiter").field("rate", &self.rate).finish_non_exhaustive()
@@ -159,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn one_sender_takes_half_and_all_together_take_the_whole() {
+    fn one_sender_gets_half_and_all_together_get_the_limit() {
         let limiter = limiter(2, 10, 1000);
         assert_eq!(passed(&limiter, 1, [7; 100]), 5);
         assert_eq!(passed(&limiter, 1, [8; 3]), 3);
         assert_eq!(passed(&limiter, 1, 100..200), 2);
-        assert_eq!(passed(&limiter, 2, [7; 100]), 5, "recipients do not know each other");
+        assert_eq!(passed(&limiter, 2, [7; 100]), 5, "recipients are independent");
         let refusal = limiter.check(1, 9, NOW).unwrap_err();
         assert_eq!((refusal.bucket, refusal.retry_after), ("recipient", Duration::from_millis(500)));
         assert_eq!((refusal.banned, refusal.ban_began), (false, false));
@@ -191,17 +193,18 @@ mod tests {
     }
 
     #[test]
-    fn inventing_others_frees_nobody_and_outgrows_no_bound() {
+    fn invented_recipients_free_no_tokens_and_respect_the_bound() {
         for tracked_max in [1, 3, 8, 64, 1000] {
             let limiter = limiter(1, 10, tracked_max);
-            // With few places for pairs, senders inherit from each other, and fewer pass.
+            // With few slots for pairs, senders inherit empty buckets from each other, and fewer
+            // pass.
             assert!(passed(&limiter, 1, 0..100) >= 5);
             for invented in 2..20_000 {
                 let _ = limiter.check(invented, invented, NOW);
                 assert_eq!(
                     passed(&limiter, 1, [invented]),
                     0,
-                    "{invented} recipients, room for {tracked_max}"
+                    "{invented} recipients, space for {tracked_max}"
                 );
             }
             assert!(held(&limiter.recipients) <= tracked_max && held(&limiter.pairs) <= tracked_max);
@@ -209,18 +212,18 @@ mod tests {
     }
 
     #[test]
-    fn those_who_have_rested_give_way_without_loss() {
+    fn rested_buckets_are_taken_over_without_loss() {
         let limiter = limiter(1, 2, 8);
         for round in 0..100_u64 {
             let now = Duration::from_secs(3 * round);
             for recipient in 8 * round..8 * round + 8 {
-                assert_eq!(limiter.check(recipient, 1, now), Ok(()), "nobody inherits a debt that is paid");
+                assert_eq!(limiter.check(recipient, 1, now), Ok(()), "a rested bucket is full");
             }
         }
     }
 
     #[test]
-    fn any_numbers_are_fine() {
+    fn extreme_numbers_do_not_overflow() {
         for limiter in [limiter(1, 1, 1), limiter(u32::MAX, u32::MAX, usize::MAX)] {
             for now in [Duration::ZERO, Duration::MAX, Duration::ZERO] {
                 let _ = limiter.check(u64::MAX, 0, now);
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_tells_nobody() {
+    fn debug_hides_recipients_and_senders() {
         let limiter = limiter(1, 1, 1);
         limiter.check(123_456_789, 987_654_321, NOW).unwrap();
         let text = format!("{limiter:?}");

@@ -1,5 +1,4 @@
-//! How much is allowed. The types leave no invalid policy to be built, so nothing here can fail;
-//! where the numbers come from is the caller's business.
+//! The limits of each key. The types exclude invalid policies, so nothing here can fail.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use crate::bytes::ByteRate;
 use crate::excess::EXCESS_FACTOR;
 use crate::tokens::{Pace, nanos};
 
-/// The name of the bucket that all requests of a key draw from.
+/// The name of the bucket for all requests of a key.
 pub const SHARED_BUCKET: &str = "all";
 
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -17,31 +16,30 @@ const BAN_THRESHOLD: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
 const BAN: Duration = Duration::from_secs(300);
 const TRACKED_KEYS_MAX: NonZeroUsize = NonZeroUsize::new(100_000).expect("100,000 is not zero");
 
-/// No request waits longer, whatever [`Policy::max_wait`] says. The arithmetic relies on it.
+/// The upper bound of [`Policy::max_wait`]. The arithmetic relies on it.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// A minute has no more seconds.
+/// Excess is counted over one minute, in seconds.
 const THRESHOLD_MAX: u32 = 60;
 
-/// The limits of each key. [`Policy::new`] fills in the fields it does not ask for; any other value
-/// is fine too.
+/// The limits of each key. [`Policy::new`] sets the other fields to their defaults; any value is
+/// valid.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// How many tokens each bucket holds when full.
     pub burst: NonZeroU32,
     /// How many tokens the shared bucket earns per second.
     pub per_second: NonZeroU32,
-    /// How long a request may wait for its tokens before it is refused instead. Zero: nothing
-    /// waits. More than an hour is an hour. 2 seconds by default.
+    /// The longest wait of a request for its tokens, at most an hour. With zero, no request waits.
+    /// 2 seconds by default.
     pub max_wait: Duration,
-    /// How many seconds of excess within one minute set off a ban. More than 60 are 60. 20 by
-    /// default.
+    /// How many seconds of excess within one minute start a ban, at most 60. 20 by default.
     pub ban_threshold: NonZeroU32,
     /// How long a ban lasts; zero turns bans off. 300 seconds by default.
     pub ban: Duration,
-    /// How many bytes one key may send. `None`, the default: as many as it likes.
+    /// How many bytes one key may send. `None`, the default, means no limit.
     pub bytes: Option<ByteRate>,
-    /// How many keys are remembered at most. 100,000 by default.
+    /// How many keys the limiter tracks at most. 100,000 by default.
     pub tracked_keys_max: NonZeroUsize,
     endpoints: Vec<EndpointPolicy>,
 }
@@ -50,24 +48,23 @@ pub struct Policy {
 struct EndpointPolicy {
     name: &'static str,
     per_second: NonZeroU32,
-    heeds_bytes: bool,
+    waits_for_bytes: bool,
 }
 
-/// Which bucket of its own, besides the shared one, a request draws from. Made by
-/// [`Policy::add_endpoint`].
+/// The bucket that a request uses besides the shared one. [`Policy::add_endpoint`] makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Endpoint(pub(crate) usize);
 
-/// A policy made ready for use.
+/// A [`Policy`] in the form that the limiter uses.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) shared: Rate,
-    /// An [`Endpoint`] is a position in this list.
+    /// An [`Endpoint`] is an index in this list.
     pub(crate) endpoints: Box<[EndpointRule]>,
     pub(crate) connections: Pace,
     pub(crate) bytes: Option<ByteRate>,
     pub(crate) max_wait_ns: u64,
-    /// None: nobody is ever banned.
+    /// `None` turns bans off.
     pub(crate) ban: Option<BanRule>,
     pub(crate) tracked_keys_max: usize,
 }
@@ -75,8 +72,8 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct EndpointRule {
     pub(crate) rate: Rate,
-    /// Whether a request waits until the bytes of its key are paid.
-    pub(crate) heeds_bytes: bool,
+    /// Whether requests wait until the bytes of their key are paid.
+    pub(crate) waits_for_bytes: bool,
 }
 
 impl Policy {
@@ -95,18 +92,18 @@ impl Policy {
     }
 
     /// Gives each key one more bucket, which holds [`Policy::burst`] tokens and earns `per_second`.
-    /// `name` is what refusals call it; nothing depends on its being unique.
+    /// Refusals contain its `name`, which need not be unique.
     ///
-    /// The answer belongs to limiters made from this policy. To a limiter without such an endpoint
-    /// it means a request of no endpoint.
+    /// The result is valid for limiters with this policy. A limiter without such an endpoint
+    /// treats it as no endpoint.
     pub fn add_endpoint(&mut self, name: &'static str, per_second: NonZeroU32) -> Endpoint {
-        self.add(EndpointPolicy { name, per_second, heeds_bytes: false })
+        self.add(EndpointPolicy { name, per_second, waits_for_bytes: false })
     }
 
-    /// As [`Policy::add_endpoint`], for an endpoint whose requests also wait until the bytes that
-    /// their key has sent are paid, by [`Policy::bytes`].
+    /// Like [`Policy::add_endpoint`], but the requests also wait until the bytes of their key are
+    /// paid, by [`Policy::bytes`].
     pub fn add_endpoint_with_bytes(&mut self, name: &'static str, per_second: NonZeroU32) -> Endpoint {
-        self.add(EndpointPolicy { name, per_second, heeds_bytes: true })
+        self.add(EndpointPolicy { name, per_second, waits_for_bytes: true })
     }
 
     fn add(&mut self, endpoint: EndpointPolicy) -> Endpoint {
@@ -118,9 +115,9 @@ impl Policy {
 impl From<Policy> for Rules {
     fn from(policy: Policy) -> Self {
         let burst = policy.burst;
-        let endpoint = |EndpointPolicy { name, per_second, heeds_bytes }| EndpointRule {
+        let endpoint = |EndpointPolicy { name, per_second, waits_for_bytes }| EndpointRule {
             rate: Rate::new(name, per_second, burst),
-            heeds_bytes,
+            waits_for_bytes,
         };
         let connections_per_second = policy.per_second.saturating_mul(EXCESS_FACTOR);
         Self {

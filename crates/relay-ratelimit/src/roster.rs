@@ -1,49 +1,49 @@
-//! Who goes when room is wanted: the tracked keys in the order in which they were last seen. It
-//! holds each tracked key once and never looks at an entry itself; the caller judges.
+//! The tracked keys in the order in which they were last seen. It picks the key to forget when the
+//! limiter is full.
 //!
 //! Keys are used far more often than they are forgotten, so a use does not touch the roster. Its
-//! stamps are therefore lower bounds of the true times, and the lowest is put right when it comes
-//! to the front. A key whose true stamp is in front has been idle longest. Keys with a ban in force
-//! are put aside until it ends, so that none is looked at twice in vain however many there are. No
-//! more than `banned_max` are put aside: beyond that, the ban that ends soonest gives way, so that
-//! there is always room for newcomers.
+//! stamps are therefore lower bounds of the true times. The roster corrects a stamp when its key
+//! reaches the front. A key at the front with its true stamp has been idle longest.
+//!
+//! Banned keys have a heap of their own until their ban ends, so that a search visits each at most
+//! once. That heap holds at most `banned_max` keys. Beyond that, the roster evicts the one whose
+//! ban ends soonest, so new keys always find space.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-/// What the caller knows of the key in front.
+/// The state of the key at the front, from the caller. Times are in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It has been idle since its stamp, and is forgotten.
-    Forget,
-    /// It was seen since, at this time.
+pub(crate) enum KeyStatus {
+    /// The key was not seen after its stamp, and the caller has removed it.
+    Idle,
+    /// The key was last seen at this time, which is later than its stamp.
     SeenAt(u64),
-    /// It must be kept until this time.
     BannedUntil(u64),
 }
 
 #[derive(Debug)]
 pub(crate) struct Roster<K> {
-    /// By when they were last seen, or earlier.
+    /// By the time when they were last seen, or earlier.
     idle: BinaryHeap<Stamped<K>>,
-    /// By when their ban ends, or earlier.
+    /// By the end of their ban, or earlier.
     banned: BinaryHeap<Stamped<K>>,
     banned_max: usize,
 }
 
-/// What came of the search for room.
+/// The result of [`Roster::evict`].
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Room<K> {
-    /// A key was struck, and the caller has forgotten it.
-    Made,
-    /// This key was struck, and the caller has yet to forget it and its ban.
-    GivesWay(K),
-    /// Nobody can go.
+pub(crate) enum Eviction<K> {
+    /// An idle key left, and the caller has removed it.
+    Idle,
+    /// This banned key left; the caller has to remove it.
+    Banned(K),
+    /// All keys are in use.
     None,
 }
 
-/// Orders by the stamp alone, and the other way round: the heap's greatest element is the earliest.
+/// Orders by the stamp alone, in reverse: the heap's greatest element is the earliest.
 #[derive(Debug)]
 pub(crate) struct Stamped<K> {
     pub(crate) stamp_ns: u64,
@@ -64,49 +64,44 @@ impl<K: Eq> Roster<K> {
         self.idle.push(Stamped { stamp_ns: seen_ns, key });
     }
 
-    /// Strikes keys wherever they are. It looks at every key of the roster.
-    pub(crate) fn strike(&mut self, keys: &[K]) {
+    /// Removes the given keys. It visits every key of the roster.
+    pub(crate) fn remove(&mut self, keys: &[K]) {
         self.idle.retain(|stamped| !keys.contains(&stamped.key));
         self.banned.retain(|stamped| !keys.contains(&stamped.key));
     }
 
-    /// Strikes the key that has been idle longest and has no ban in force, or one whose ban gives
-    /// way.
+    /// Removes the key that has been idle longest and is not banned, or a banned one if there are
+    /// too many.
     ///
-    /// `judge` is shown a key and its stamp. When it answers [`Fate::Forget`] it has already
-    /// forgotten the key.
-    pub(crate) fn make_room(&mut self, now_ns: u64, mut judge: impl FnMut(&K, u64) -> Fate) -> Room<K> {
+    /// `status` gets a key and its stamp. If it returns [`KeyStatus::Idle`], it has already removed
+    /// the key on its side.
+    pub(crate) fn evict(&mut self, now_ns: u64, mut status: impl FnMut(&K, u64) -> KeyStatus) -> Eviction<K> {
         self.release(now_ns);
-        // Each key needs to be put right at most once and put aside at most once, then the one in
-        // front goes. More turns than that can only mean that the keys are in use faster than they
-        // are looked at, and then none of them is idle.
+        // Each key needs at most one correction and one move to `banned`. More steps mean that
+        // other threads use the keys faster than this loop visits them, so none is idle.
         for _ in 0..=2 * self.idle.len() {
-            let Some(mut first) = self.idle.peek_mut() else { return Room::None };
-            match judge(&first.key, first.stamp_ns) {
-                Fate::Forget => {
+            let Some(mut first) = self.idle.peek_mut() else { return Eviction::None };
+            match status(&first.key, first.stamp_ns) {
+                KeyStatus::Idle => {
                     PeekMut::pop(first);
-                    return Room::Made;
+                    return Eviction::Idle;
                 }
-                Fate::SeenAt(seen_ns) => first.stamp_ns = seen_ns,
-                Fate::BannedUntil(end_ns) => {
+                KeyStatus::SeenAt(seen_ns) => first.stamp_ns = seen_ns,
+                KeyStatus::BannedUntil(end_ns) => {
                     let key = PeekMut::pop(first).key;
                     self.banned.push(Stamped { stamp_ns: end_ns, key });
-                    if let Some(soonest) = self.surplus() {
-                        return Room::GivesWay(soonest);
+                    if self.banned.len() > self.banned_max
+                        && let Some(soonest) = self.banned.pop()
+                    {
+                        return Eviction::Banned(soonest.key);
                     }
                 }
             }
         }
-        Room::None
+        Eviction::None
     }
 
-    /// The banned key that is one too many.
-    fn surplus(&mut self) -> Option<K> {
-        if self.banned.len() > self.banned_max { self.banned.pop().map(|soonest| soonest.key) } else { None }
-    }
-
-    /// Brings back the keys whose ban has ended. When they were last seen is put right as they come
-    /// to the front.
+    /// Moves the keys whose ban has ended back to `idle`, with a stamp that is corrected later.
     fn release(&mut self, now_ns: u64) {
         while let Some(first) = self.banned.peek_mut()
             && first.stamp_ns <= now_ns
@@ -141,19 +136,18 @@ impl<K> Eq for Stamped<K> {}
 mod tests {
     use super::*;
 
-    /// Makes room once, with fates by key, and returns who was looked at, in order, the struck one
-    /// last.
-    fn looked_at(
+    /// Evicts once, and also returns the visited keys in order.
+    fn evict(
         roster: &mut Roster<u32>,
         now_ns: u64,
-        fate: impl Fn(u32, u64) -> Fate,
-    ) -> (Vec<u32>, Room<u32>) {
-        let mut seen = Vec::new();
-        let room = roster.make_room(now_ns, |&key, stamp_ns| {
-            seen.push(key);
-            fate(key, stamp_ns)
+        status: impl Fn(u32, u64) -> KeyStatus,
+    ) -> (Vec<u32>, Eviction<u32>) {
+        let mut visited = Vec::new();
+        let eviction = roster.evict(now_ns, |&key, stamp_ns| {
+            visited.push(key);
+            status(key, stamp_ns)
         });
-        (seen, room)
+        (visited, eviction)
     }
 
     fn roster(keys: impl IntoIterator<Item = u32>) -> Roster<u32> {
@@ -165,58 +159,60 @@ mod tests {
     }
 
     #[test]
-    fn the_idlest_key_goes_first() {
+    fn the_idlest_key_leaves_first() {
         let mut roster = roster([3, 1, 2]);
         for key in [1, 2, 3] {
-            assert_eq!(looked_at(&mut roster, 9, |_, _| Fate::Forget), (vec![key], Room::Made));
+            assert_eq!(evict(&mut roster, 9, |_, _| KeyStatus::Idle), (vec![key], Eviction::Idle));
         }
-        assert_eq!(looked_at(&mut roster, 9, |_, _| Fate::Forget), (vec![], Room::None));
+        assert_eq!(evict(&mut roster, 9, |_, _| KeyStatus::Idle), (vec![], Eviction::None));
     }
 
     #[test]
-    fn a_stale_stamp_is_put_right_once() {
+    fn a_stale_stamp_is_corrected_once() {
         let mut roster = roster([1, 2, 3]);
-        let truth = |key, stamp_ns| if key == 1 && stamp_ns < 5 { Fate::SeenAt(5) } else { Fate::Forget };
-        assert_eq!(looked_at(&mut roster, 9, truth), (vec![1, 2], Room::Made));
-        assert_eq!(looked_at(&mut roster, 9, truth), (vec![3], Room::Made));
-        assert_eq!(looked_at(&mut roster, 9, truth), (vec![1], Room::Made));
+        let truth =
+            |key, stamp_ns| if key == 1 && stamp_ns < 5 { KeyStatus::SeenAt(5) } else { KeyStatus::Idle };
+        assert_eq!(evict(&mut roster, 9, truth), (vec![1, 2], Eviction::Idle));
+        assert_eq!(evict(&mut roster, 9, truth), (vec![3], Eviction::Idle));
+        assert_eq!(evict(&mut roster, 9, truth), (vec![1], Eviction::Idle));
     }
 
     #[test]
-    fn banned_keys_are_looked_at_once_until_their_ban_ends() {
+    fn banned_keys_are_visited_once_until_their_ban_ends() {
         let mut roster = roster(1..=1000);
-        let truth = |key, _| if key <= 998 { Fate::BannedUntil(5000 + u64::from(key)) } else { Fate::Forget };
-        assert_eq!(looked_at(&mut roster, 2000, truth).0.len(), 999);
-        assert_eq!(looked_at(&mut roster, 2000, truth), (vec![1000], Room::Made));
-        assert_eq!(looked_at(&mut roster, 2000, truth), (vec![], Room::None));
-        assert_eq!(roster.len(), 998, "nobody was lost");
-        assert_eq!(looked_at(&mut roster, 5001, |_, _| Fate::Forget), (vec![1], Room::Made));
+        let truth =
+            |key, _| if key <= 998 { KeyStatus::BannedUntil(5000 + u64::from(key)) } else { KeyStatus::Idle };
+        assert_eq!(evict(&mut roster, 2000, truth).0.len(), 999);
+        assert_eq!(evict(&mut roster, 2000, truth), (vec![1000], Eviction::Idle));
+        assert_eq!(evict(&mut roster, 2000, truth), (vec![], Eviction::None));
+        assert_eq!(roster.len(), 998, "no key was lost");
+        assert_eq!(evict(&mut roster, 5001, |_, _| KeyStatus::Idle), (vec![1], Eviction::Idle));
     }
 
     #[test]
     fn the_search_ends_even_if_every_key_is_in_use() {
         let mut roster = roster([1, 2, 3]);
-        let (seen, room) = looked_at(&mut roster, 9, |_, stamp_ns| Fate::SeenAt(stamp_ns + 10));
-        assert_eq!((seen.len(), room, roster.len()), (7, Room::None, 3));
+        let (visited, eviction) = evict(&mut roster, 9, |_, stamp_ns| KeyStatus::SeenAt(stamp_ns + 10));
+        assert_eq!((visited.len(), eviction, roster.len()), (7, Eviction::None, 3));
     }
 
     #[test]
-    fn beyond_the_bound_the_ban_that_ends_soonest_gives_way() {
+    fn beyond_the_bound_the_key_whose_ban_ends_soonest_leaves() {
         let mut roster = roster([1, 2, 3, 4]);
         roster.banned_max = 2;
-        let ends = |key, _| Fate::BannedUntil([0, 700, 500, 600, 800][key as usize]);
-        assert_eq!(looked_at(&mut roster, 9, ends), (vec![1, 2, 3], Room::GivesWay(2)));
-        assert_eq!(looked_at(&mut roster, 9, ends), (vec![4], Room::GivesWay(3)));
+        let ends = |key, _| KeyStatus::BannedUntil([0, 700, 500, 600, 800][key as usize]);
+        assert_eq!(evict(&mut roster, 9, ends), (vec![1, 2, 3], Eviction::Banned(2)));
+        assert_eq!(evict(&mut roster, 9, ends), (vec![4], Eviction::Banned(3)));
         assert_eq!(roster.len(), 2);
     }
 
     #[test]
-    fn keys_are_struck_wherever_they_are() {
+    fn keys_are_removed_from_both_heaps() {
         let mut roster = roster(1..=4);
-        let banned = |key, _| if key <= 2 { Fate::BannedUntil(5000) } else { Fate::Forget };
-        assert_eq!(looked_at(&mut roster, 9, banned), (vec![1, 2, 3], Room::Made));
-        roster.strike(&[1, 4, 9]);
-        assert_eq!(looked_at(&mut roster, 5000, |_, _| Fate::Forget), (vec![2], Room::Made));
+        let banned = |key, _| if key <= 2 { KeyStatus::BannedUntil(5000) } else { KeyStatus::Idle };
+        assert_eq!(evict(&mut roster, 9, banned), (vec![1, 2, 3], Eviction::Idle));
+        roster.remove(&[1, 4, 9]);
+        assert_eq!(evict(&mut roster, 5000, |_, _| KeyStatus::Idle), (vec![2], Eviction::Idle));
         assert_eq!(roster.len(), 0);
     }
 }

@@ -1,16 +1,15 @@
-//! Token arithmetic: exact integers on the time it is given. It never knows whose bucket it is, and
-//! bans nobody.
+//! Token arithmetic in exact integers.
 //!
-//! A token is worth 10^9 ticks and a rate of `r` tokens per second earns `r` ticks per nanosecond,
-//! so no division, and no rounding, stands between time and tokens. A bucket is one number `f`, the
-//! moment in ticks at which it will be full; what it lacks now is the way to that moment. A bucket
-//! whose moment is past is exactly full. Each draw moves the moment by one token, from no earlier
-//! than its own time.
+//! A token is worth 10^9 ticks, and a rate of `r` tokens per second earns `r` ticks per nanosecond.
+//! So the conversion from time to tokens needs no division and no rounding. A bucket is one number
+//! `f`, the moment in ticks at which it will be full. It lacks the ticks from now until that
+//! moment; once the moment is past, the bucket is exactly full. Each draw moves the moment from
+//! now or later by one token.
 //!
-//! A draw may take a token that is still to be earned. Its request then passes later, at the first
-//! nanosecond `p` at which `f - rate * p` is at most the burst. So whatever passes at `p` leaves `f
-//! <= burst + rate * p`. One that is drawn at `a` finds `f >= rate * a` after the draw's own
-//! correction. Hence the bound that the crate's page states.
+//! A draw may take a token that is not yet earned. Its request then passes at the first nanosecond
+//! `p` at which `f - rate * p` is at most the burst. So a request that passes at `p` leaves `f <=
+//! burst + rate * p`. A draw at `a` first raises `f` to `rate * a` at least. The bounds in the
+//! crate's documentation follow from both.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -19,8 +18,8 @@ const TICKS_PER_TOKEN: u64 = 1_000_000_000;
 
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
-/// The last moment there is: 136 years after the origin. It keeps seconds in 32 bits, nanoseconds
-/// in 62, ticks in 96.
+/// The largest time: 136 years after the origin. It keeps seconds in 32 bits, nanoseconds in 62,
+/// ticks in 96.
 const TIME_MAX_NS: u64 = u32::MAX as u64 * SECOND_NS;
 
 /// How fast a bucket fills, what it holds, and what one request costs.
@@ -28,15 +27,14 @@ const TIME_MAX_NS: u64 = u32::MAX as u64 * SECOND_NS;
 pub(crate) struct Pace {
     per_second: NonZeroU32,
     cost_ticks: u64,
-    /// No less than the cost, and below 2^62.
+    /// At least the cost, and below 2^62.
     capacity_ticks: u64,
 }
 
-/// The fill of one bucket. The default is full.
+/// The tokens of one bucket, as the moment in ticks at which it will be full. The default is full.
 ///
-/// The moment in ticks at which the bucket will be full, lowest 32 bits first. Below 2^96: at most
-/// 2^62 nanoseconds times 2^32 per second, and on top of that a burst (2^62) and an hour of debt
-/// (2^74).
+/// Lowest 32 bits first. Below 2^96: at most 2^62 nanoseconds times 2^32 per second, plus a burst
+/// (2^62) and an hour of debt (2^74).
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tokens([u32; 3]);
 
@@ -46,7 +44,7 @@ impl Pace {
         Self { per_second, cost_ticks: TICKS_PER_TOKEN, capacity_ticks }
     }
 
-    /// Half the rate and half the burst, but at least one token: each request costs double.
+    /// Half the rate and half the burst, but at least one token. Each request costs double.
     pub(crate) fn halved(self) -> Self {
         let cost_ticks = 2 * self.cost_ticks;
         Self { cost_ticks, capacity_ticks: self.capacity_ticks.max(cost_ticks), ..self }
@@ -60,7 +58,7 @@ impl Pace {
         u128::from(now_ns) * u128::from(self.per_second.get())
     }
 
-    /// How long it takes to earn so much, rounded up.
+    /// The time to earn `ticks`, rounded up.
     fn nanoseconds(&self, ticks: u128) -> u64 {
         match u64::try_from(ticks) {
             Ok(ticks) => ticks.div_ceil(self.per_second.get().into()),
@@ -70,13 +68,13 @@ impl Pace {
 }
 
 impl Tokens {
-    /// Nanoseconds until a token is there; 0 if there is one now.
+    /// Nanoseconds until a token is available; 0 if one is available now.
     pub(crate) fn wait_ns(self, pace: &Pace, now_ns: u64) -> u64 {
         let needed = self.lacking(pace, now_ns) + u128::from(pace.cost_ticks);
         pace.nanoseconds(needed.saturating_sub(pace.capacity_ticks.into()))
     }
 
-    /// Takes one token, which may still have to be earned.
+    /// Takes one token, which may not be earned yet.
     pub(crate) fn take(&mut self, pace: &Pace, now_ns: u64) {
         *self = Self::full_at(self.moment().max(pace.ticks(now_ns)) + u128::from(pace.cost_ticks));
     }
@@ -89,7 +87,7 @@ impl Tokens {
     /// How many requests can pass at once.
     pub(crate) fn remaining(self, pace: &Pace, now_ns: u64) -> u32 {
         let held = u128::from(pace.capacity_ticks).saturating_sub(self.lacking(pace, now_ns));
-        // Both conversions are of at most the capacity, and that is 2^32 - 1 tokens.
+        // Both numbers are at most the capacity, which is at most 2^32 - 1 tokens.
         let held = u64::try_from(held).unwrap_or(pace.capacity_ticks);
         u32::try_from(held / pace.cost_ticks).unwrap_or(u32::MAX)
     }
@@ -99,17 +97,14 @@ impl Tokens {
         pace.nanoseconds(self.lacking(pace, now_ns))
     }
 
-    /// The moment in ticks at which the bucket is full. For two buckets of one pace: the lower, the
-    /// fuller.
+    /// The moment in ticks at which the bucket is full. Of two buckets with one pace, the one with
+    /// the lower moment is fuller.
     pub(crate) fn moment(self) -> u128 {
         let [low, middle, high] = self.0.map(u128::from);
         low | middle << 32 | high << 64
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the parts are cut out one by one, and nothing is above them"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "each part takes 32 of the 96 bits")]
     fn full_at(moment: u128) -> Self {
         debug_assert_eq!(moment >> 96, 0, "a moment has 96 bits");
         Self([moment as u32, (moment >> 32) as u32, (moment >> 64) as u32])
@@ -120,7 +115,7 @@ impl Tokens {
     }
 }
 
-/// Nanoseconds of a time or a span; 136 years and more are all the same.
+/// A time or a span in nanoseconds, at most 136 years.
 pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).min(TIME_MAX_NS)
 }
@@ -136,7 +131,7 @@ mod tests {
         Pace::new(per_second, burst)
     }
 
-    /// Takes all there is at `now_ns` and tells how many tokens that was.
+    /// Takes all tokens that are available at `now_ns` and returns their number.
     fn drain(tokens: &mut Tokens, pace: &Pace, now_ns: u64) -> u32 {
         let mut taken = 0;
         while tokens.wait_ns(pace, now_ns) == 0 {
@@ -152,7 +147,7 @@ mod tests {
         tokens.take(&pace, 0);
         assert_eq!(tokens.wait_ns(&pace, 0), 333_333_334);
         assert_eq!(tokens.wait_ns(&pace, 333_333_333), 1);
-        // Three tokens take one second to the nanosecond; three rounded thirds would take longer.
+        // Three tokens take exactly one second; three rounded thirds would take longer.
         for now_ns in [333_333_334, 666_666_668, 1_000_000_002] {
             assert_eq!(drain(&mut tokens, &pace, now_ns), 1);
         }
@@ -167,16 +162,16 @@ mod tests {
         assert_eq!(
             drain(&mut tokens, &pace, 714_285_714),
             4,
-            "one nanosecond before 5/7 s the fifth is missing"
+            "the fifth token is missing one nanosecond before 5/7 s"
         );
         let mut tokens = Tokens::default();
         drain(&mut tokens, &pace, 0);
         assert_eq!(drain(&mut tokens, &pace, 714_285_715), 5);
-        assert_eq!(drain(&mut tokens, &pace, 1_000_000_000_000), 5, "and never more than the burst");
+        assert_eq!(drain(&mut tokens, &pace, 1_000_000_000_000), 5, "never more than the burst");
     }
 
     #[test]
-    fn tokens_that_are_to_be_earned_are_taken_in_order_and_put_back() {
+    fn future_tokens_are_taken_in_order_and_put_back() {
         let (mut tokens, pace) = (Tokens::default(), pace(10, 1));
         for wait_ms in [0, 100, 200] {
             assert_eq!(tokens.wait_ns(&pace, 0), wait_ms * 1_000_000);
@@ -187,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_remains_is_told_in_whole_tokens() {
+    fn remaining_counts_whole_tokens() {
         let (mut tokens, pace) = (Tokens::default(), pace(10, 3));
         for (remaining, full_in_ms) in [(3, 0), (2, 100), (1, 200), (0, 300), (0, 400)] {
             assert_eq!(tokens.remaining(&pace, 0), remaining);
@@ -199,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pace_passes_half_as_many() {
+    fn a_halved_pace_passes_half_as_many() {
         for (burst, at_once) in [(1, 1), (2, 1), (3, 1), (4, 2), (10, 5)] {
             let (mut tokens, pace) = (Tokens::default(), pace(5, burst).halved());
             assert_eq!(drain(&mut tokens, &pace, 0), at_once, "burst {burst}");
@@ -210,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_numbers_are_harmless() {
+    fn extreme_numbers_do_not_overflow() {
         let end = nanos(Duration::MAX);
         let hour = 3600 * SECOND_NS;
         for pace in [pace(1, 1), pace(u32::MAX, 1), pace(1, u32::MAX), pace(u32::MAX, u32::MAX)] {

@@ -1,5 +1,5 @@
-//! Clients as they are, played through minute after minute: honest ones are slowed down and never
-//! banned, and floods are banned. Promises nothing about a single request; `rules` does.
+//! Simulates realistic clients over minutes: honest ones are delayed but never banned, and floods
+//! are banned. `rules` tests single requests.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -18,7 +18,7 @@ fn positive(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap()
 }
 
-/// As the relay is shipped, with the strictest threshold there is.
+/// The relay's defaults, with the lowest ban threshold.
 fn limiter(max_wait: Duration) -> (Limiter<u8>, Endpoint, Endpoint) {
     let mut policy = Policy::new(positive(40), positive(20));
     let push = policy.add_endpoint("push", positive(10));
@@ -28,8 +28,8 @@ fn limiter(max_wait: Duration) -> (Limiter<u8>, Endpoint, Endpoint) {
     (Limiter::new(policy), push, pull)
 }
 
-/// How many polls of each client were answered. Each polls once a second, repeats what is refused
-/// three times after 200 ms, and heeds nothing that it is told.
+/// How many polls of each client were answered. Each client polls once a second, repeats a refused
+/// poll three times after 200 ms, and ignores `retry_after`.
 fn polls_answered(max_wait: Duration, clients: usize, minutes: u64) -> Vec<u64> {
     const REPEATS: u32 = 3;
     let (limiter, _, pull) = limiter(max_wait);
@@ -37,7 +37,7 @@ fn polls_answered(max_wait: Duration, clients: usize, minutes: u64) -> Vec<u64> 
     let mut due = BinaryHeap::new();
     for client in 0..clients {
         for second in 0..60 * minutes {
-            // Each at a time of its own, and not quite every second.
+            // Each client polls at a different time, and not quite every second.
             due.push(Reverse((second * 1003 + client as u64 * 170, client, REPEATS)));
         }
     }
@@ -56,19 +56,19 @@ fn polls_answered(max_wait: Duration, clients: usize, minutes: u64) -> Vec<u64> 
 }
 
 #[test]
-fn six_clients_behind_one_address_that_poll_every_second_are_slowed_and_never_banned() {
+fn six_clients_of_one_address_that_poll_every_second_are_delayed_but_never_banned() {
     for max_wait in [Duration::ZERO, Duration::from_secs(2)] {
         let answered = polls_answered(max_wait, 6, 60);
         let all: u64 = answered.iter().sum();
         assert!(all >= 59 * 60 * 5, "nearly all that the rate allows in an hour: {answered:?}");
-        assert!(answered.iter().all(|&answered| answered >= 1000), "and some for everybody: {answered:?}");
+        assert!(answered.iter().all(|&answered| answered >= 1000), "some for each client: {answered:?}");
     }
 }
 
 #[test]
-fn a_message_of_64_chunks_at_once_is_never_a_ban() {
+fn a_message_of_64_chunks_at_once_never_starts_a_ban() {
     for max_wait in [Duration::ZERO, Duration::from_secs(2)] {
-        // Each goes on with what was refused, at once or after the time it was told.
+        // The client repeats the refused chunks, soon or after a long time.
         for patience in [Duration::from_millis(200), Duration::from_secs(10)] {
             let (limiter, push, _) = limiter(max_wait);
             let mut now = Duration::ZERO;
@@ -96,24 +96,24 @@ fn a_message_of_64_chunks_at_once_is_never_a_ban() {
 }
 
 #[test]
-fn a_flood_is_banned_as_soon_as_it_has_gone_on_for_the_seconds_of_the_threshold() {
+fn a_flood_is_banned_once_it_lasts_for_the_threshold() {
     let policy = Policy::new(positive(40), positive(20));
     let limiter = Limiter::new(policy);
     let ban_began = (0..MINUTE_MS).find(|&ms| {
         let decision = limiter.check(&0_u8, None, Duration::from_millis(ms));
         matches!(decision, Decision::Refused(refusal) if refusal.ban_began)
     });
-    // The first refusal falls into the first second, so seconds count from the third on.
+    // The first refusal is in the first second, so seconds count from the third on.
     assert_eq!(ban_began, Some(21_000 + 80));
 }
 
 proptest! {
     #[test]
-    fn a_crowd_that_asks_no_more_than_four_times_the_rate_is_never_banned(
+    fn clients_that_send_up_to_four_times_the_rate_are_never_banned(
         per_second in 1..30_u32,
         burst in 1..50_u32,
         max_wait_ms in prop_oneof![Just(0), 1..5_000_u64],
-        // For each second, when within it and what: a connection, or a request.
+        // For each second, the milliseconds of its events and whether they are connections.
         seconds in vec(vec((0..1_000_u64, prop::bool::ANY), 0..120), 1..100),
     ) {
         let mut policy = Policy::new(positive(burst), positive(per_second));

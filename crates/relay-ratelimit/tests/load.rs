@@ -1,4 +1,4 @@
-//! Many threads and many keys. Promises bounds, not speed; `benches/check.rs` measures that.
+//! Tests the bounds with many threads and many keys. `benches/check.rs` measures the speed.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
 
@@ -14,7 +14,7 @@ fn positive(n: u32) -> NonZeroU32 {
 }
 
 #[test]
-fn many_threads_on_one_key_pass_no_more_than_one() {
+fn many_threads_on_one_key_pass_no_more_than_one_thread() {
     const THREADS: u64 = 8;
     const STEPS: u64 = 20_000;
     const MAX_WAIT: Duration = Duration::from_millis(300);
@@ -35,7 +35,7 @@ fn many_threads_on_one_key_pass_no_more_than_one() {
                     let now = Duration::from_micros((step * 100 + thread).min(STEPS * 100));
                     match limiter.check(&"key", endpoint, now) {
                         Decision::Refused(_) => continue,
-                        // Every third of those who wait gives up at once.
+                        // Every third waiting request is given back at once.
                         Decision::Wait(wait) if step % 3 == 0 => {
                             limiter.give_back(&"key", wait.reservation, now);
                             continue;
@@ -53,11 +53,11 @@ fn many_threads_on_one_key_pass_no_more_than_one() {
     // Two seconds and twice the longest wait.
     assert!(passed <= 40 + 200 * 2 + 120 + 1, "{passed} passed");
     assert!(pushed <= 40 + 100 * 2 + 60 + 1, "{pushed} pushes passed");
-    assert!(passed >= 40, "the burst at least, whatever the threads' order");
+    assert!(passed >= 40, "at least the burst");
 }
 
 #[test]
-fn a_flood_of_keys_leaves_no_more_than_the_bound() {
+fn a_flood_of_keys_respects_the_bound() {
     const BOUND: usize = 1000;
     let mut policy = Policy::new(positive(40), positive(20));
     policy.add_endpoint("push", positive(10));
@@ -69,14 +69,14 @@ fn a_flood_of_keys_leaves_no_more_than_the_bound() {
     }
 }
 
-/// As many hosts of as many networks as one likes.
+/// A hundred hosts per network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Place {
+enum HostOrNetwork {
     Host(u64),
     Network(u64),
 }
 
-impl Key for Place {
+impl Key for HostOrNetwork {
     fn parent(&self) -> Option<Self> {
         match self {
             Self::Host(host) => Some(Self::Network(host / 100)),
@@ -86,15 +86,16 @@ impl Key for Place {
 }
 
 #[test]
-fn a_flood_against_a_table_full_of_bans_is_bounded_and_finds_room() {
+fn a_flood_against_a_limiter_full_of_bans_is_bounded_and_finds_space() {
     const BOUND: u64 = 10_000;
     let mut policy = Policy::new(positive(1), positive(1));
     policy.max_wait = Duration::ZERO;
     policy.ban_threshold = positive(1);
     policy.tracked_keys_max = NonZeroUsize::new(BOUND as usize).unwrap();
     let limiter = Limiter::new(policy);
-    // Fifteen banned hosts to a network, so that no ban climbs.
-    let hosts: Vec<_> = (0..BOUND).map(|number| Place::Host(number / 15 * 100 + number % 15)).collect();
+    // Fifteen banned hosts per network, so that no ban climbs.
+    let hosts: Vec<_> =
+        (0..BOUND).map(|number| HostOrNetwork::Host(number / 15 * 100 + number % 15)).collect();
     for second in [0, 0, 1, 1, 1, 1, 1] {
         for host in &hosts {
             let _ = limiter.check(host, None, Duration::from_secs(second));
@@ -103,8 +104,8 @@ fn a_flood_against_a_table_full_of_bans_is_bounded_and_finds_room() {
     let now = Duration::from_secs(1);
     assert!(hosts.iter().all(|host| limiter.is_banned(host, now).is_some()));
     let now = Duration::from_secs(2);
-    // Would take minutes if each newcomer had to look through the bans.
-    let newcomers = (0..200_000).map(|number| Place::Host(1_000_000 + number));
+    // This would take minutes if each new key had to search the bans.
+    let newcomers = (0..200_000).map(|number| HostOrNetwork::Host(1_000_000 + number));
     let passed = newcomers.filter(|key| matches!(limiter.check(key, None, now), Decision::Allowed(_)));
     assert_eq!(passed.count(), 200_000);
     assert_eq!(limiter.tracked(), BOUND as usize);
@@ -113,7 +114,7 @@ fn a_flood_against_a_table_full_of_bans_is_bounded_and_finds_room() {
 }
 
 #[test]
-fn many_threads_that_are_banned_with_their_networks_leave_no_key_behind() {
+fn concurrent_bans_of_networks_forget_their_keys() {
     let mut policy = Policy::new(positive(1), positive(1));
     policy.ban_threshold = positive(1);
     policy.ban = Duration::from_secs(3600);
@@ -124,10 +125,10 @@ fn many_threads_that_are_banned_with_their_networks_leave_no_key_behind() {
             scope.spawn(move || {
                 for second in 0..4 {
                     for turn in 0..6 * 1600_u64 {
-                        // Sixteen hosts of each of a hundred networks, each thread in another
-                        // order.
+                        // Sixteen hosts of each of a hundred networks, in a different order on
+                        // each thread.
                         let number = turn * (2 * thread + 1) % 1600;
-                        let host = Place::Host(number / 16 * 100 + number % 16);
+                        let host = HostOrNetwork::Host(number / 16 * 100 + number % 16);
                         let now = Duration::from_secs(second);
                         let _ = limiter.check(&host, None, now);
                         let _ = limiter.connection(&host, now);
@@ -138,8 +139,8 @@ fn many_threads_that_are_banned_with_their_networks_leave_no_key_behind() {
     });
     let now = Duration::from_secs(3);
     for network in 0..100 {
-        let newcomer = limiter.is_banned(&Place::Host(network * 100 + 99), now);
+        let newcomer = limiter.is_banned(&HostOrNetwork::Host(network * 100 + 99), now);
         assert!(newcomer.is_some(), "network {network}");
     }
-    assert!(limiter.tracked() <= 8 * 16, "{} keys beside the bans of their networks", limiter.tracked());
+    assert!(limiter.tracked() <= 8 * 16, "{} tracked keys of banned networks", limiter.tracked());
 }

@@ -1,5 +1,4 @@
-//! Memory under a flood of addresses, measured. It has a process to itself, so that nobody else's
-//! memory is measured with it.
+//! Measures the memory under a flood of addresses, in a process of its own.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -9,10 +8,10 @@ use std::time::Duration;
 
 use relay_ratelimit::{Decision, Key, Limiter, Policy};
 
-/// As the relay is shipped.
+/// The relay's default.
 const TRACKED_MAX: usize = 100_000;
 
-/// What the allocator may keep besides, once the table is full.
+/// How much more memory the allocator may use after the table is full.
 const SLACK_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Bytes of memory of this process.
@@ -22,7 +21,7 @@ fn resident_bytes() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// A network of addresses: its first bits, and how many they are. As large as a key of the relay.
+/// A network of addresses. It has the size of the relay's key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Network {
     first_bits: [u8; 16],
@@ -31,13 +30,13 @@ struct Network {
 
 impl Key for Network {}
 
-/// One of each network of a provider that has very many.
+/// An address in the network with this number, of a provider with very many networks.
 fn address(number: u64) -> Network {
     Network { first_bits: (0x2001_0db8 << 96 | u128::from(number) << 64).to_be_bytes(), width: 64 }
 }
 
 #[test]
-fn ten_million_addresses_take_no_more_than_those_that_are_remembered() {
+fn ten_million_addresses_take_no_more_memory_than_the_tracked_ones() {
     #[expect(clippy::disallowed_methods, reason = "the switch of the slow tests is an environment variable")]
     let is_slow = std::env::var_os("RUN_SLOW_TESTS").is_some();
     let addresses: u64 = if is_slow { 10_000_000 } else { 1_000_000 };
@@ -60,5 +59,5 @@ fn ten_million_addresses_take_no_more_than_those_that_are_remembered() {
     let end = resident_bytes();
     println!("{} bytes for {TRACKED_MAX} addresses, of {addresses}", full.saturating_sub(before));
     assert_eq!(limiter.tracked(), TRACKED_MAX);
-    assert!(end <= full + SLACK_BYTES, "{full} bytes when the table was full, {end} in the end");
+    assert!(end <= full + SLACK_BYTES, "{full} bytes when the table was full, {end} at the end");
 }

@@ -1,5 +1,5 @@
-//! What a page costs at the begin, in the middle and at the end of a queue of 100,000 items, and of
-//! one with as many holes.
+//! The cost of a page at the start, in the middle and at the end of a queue of 100,000 items, with
+//! and without holes.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -45,7 +45,7 @@ async fn fill(relay: &RedbRelay, numbers: RangeInclusive<u64>) {
     }
 }
 
-/// Takes every second item out, so that nothing can be told from arrival numbers alone.
+/// Acks every second item, so that arrival numbers alone do not give positions.
 async fn punch_holes(relay: &RedbRelay, items: u64) {
     let odd: Vec<ItemId> = (1..=items).step_by(2).map(id).collect();
     for ids in odd.chunks(1000) {
@@ -66,11 +66,12 @@ fn pages(criterion: &mut Criterion) {
     measure(criterion, &runtime, &relay, "page_with_holes", 2 * ITEMS - 2 * PAGE);
 }
 
-/// Arrival numbers are those of the messages, since nobody else pushes here.
+/// Measures pages after different cursors. Arrival numbers equal the message numbers, because
+/// nothing else pushes.
 fn measure(criterion: &mut Criterion, runtime: &Runtime, relay: &RedbRelay, name: &str, last: u64) {
     let mut group = criterion.benchmark_group(name);
-    for (place, after) in [("first", None), ("middle", Some(last / 2)), ("last", Some(last))] {
-        group.bench_function(place, |bencher| {
+    for (position, after) in [("first", None), ("middle", Some(last / 2)), ("last", Some(last))] {
+        group.bench_function(position, |bencher| {
             let pull = || Pull { recipient: recipient(), after: after.map(Seq::new), items_max: None };
             bencher.iter(|| {
                 let page = runtime.block_on(relay.pull(pull())).unwrap();

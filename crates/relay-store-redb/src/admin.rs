@@ -1,6 +1,8 @@
-//! Passes over a whole store: `verify`, `export`, `import`, and where `snapshots` begin.
+//! Operations on a whole store: `verify`, `export`, `import`, `stats` and snapshots.
 
-pub(crate) mod export;
-pub(crate) mod import;
+mod export;
+mod import;
+mod scan;
 pub(crate) mod snapshots;
+pub(crate) mod stats;
 pub(crate) mod verify;

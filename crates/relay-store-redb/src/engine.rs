@@ -1,16 +1,19 @@
 //! The threads that serve requests, and what they share.
 //!
-//! `writer` decides and writes, `blob_writer` writes large payloads ahead of it. `command` is what
-//! they are asked, `reply` how they answer, `backlog` how much may wait for them.
+//! `writer` writes what `decide` decides over a `batch`. `blob_writer` writes large payloads ahead
+//! of it. `command` has the requests to these threads, `reply` and `answers` the way back, and
+//! `backlog` the bound on waiting requests.
 
+mod answers;
 pub(crate) mod backlog;
-pub(crate) mod batch;
+mod batch;
 pub(crate) mod blob_writer;
 pub(crate) mod checkpoint_due;
 pub(crate) mod command;
+mod decide;
+mod decided_blobs;
 pub(crate) mod exit_signal;
 pub(crate) mod figures;
-pub(crate) mod import;
 pub(crate) mod imported;
 pub(crate) mod reply;
 pub(crate) mod shared;

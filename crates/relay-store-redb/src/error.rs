@@ -1,4 +1,4 @@
-//! How this store fails, in its own words, and what the relay above makes of it.
+//! The errors of this store, and their conversion to relay-core's errors.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,84 +9,66 @@ use relay_core::Error;
 use relay_disk::DirectoryError;
 use relay_journal::{JournalError, ReadError};
 
-/// Why a store could not be opened. The text is for the operator and names the path.
+/// Why a store could not be opened. The messages are for the operator and contain the path.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory cannot be made or read.
+    /// The directory cannot be created or read.
     #[error("the storage directory {path} cannot be used: {source}")]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// Another process holds the store.
-    #[error("the store in {path} is in use by another process; stop it, or choose another storage.path")]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The store was written by another version of this program.
+    #[error("the store in {0} is in use by another process; stop it, or choose another storage.path")]
+    InUse(PathBuf),
+    /// Another version of this program wrote the store.
     #[error("the store in {path} has format {found}, and this program reads format {expected} only")]
     Format {
         /// The directory.
         path: PathBuf,
         /// The format found.
         found: u64,
-        /// The format that is read and written here.
+        /// The only supported format.
         expected: u64,
     },
-    /// The store was written by a build from before the first release.
+    /// A build from before the first release wrote the store.
     #[error(
-        "the store in {path} was written by an earlier build of this program, and nothing in it was changed; use `relay-bin export` with the build that wrote it, then `relay-bin import` here, into another directory"
+        "the store in {0} was written by an earlier build of this program, and nothing in it was changed; use `relay-bin export` with the build that wrote it, then `relay-bin import` here, into another directory"
     )]
-    Earlier {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// There is a journal, and the index that says what is still live in it is gone.
+    Earlier(PathBuf),
+    /// There is a journal, but not the index that says which of its items are live.
     #[error(
-        "the store in {path} has a journal and no index (relay.redb); restore the index, or move the directory away to begin anew"
+        "the store in {0} has a journal and no index (relay.redb); restore the index, or move the directory away to start with an empty store"
     )]
-    IndexMissing {
-        /// The directory.
-        path: PathBuf,
-    },
+    IndexMissing(PathBuf),
     /// A backup or a restore into the directory was not finished.
     #[error(
-        "what is in {path} is not whole: a backup or restore into it was not finished; repeat it, or empty the directory"
+        "{0} is incomplete: a backup or restore into it was not finished; repeat it, or empty the directory"
     )]
-    Unfinished {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The directory holds a backup, which a start would change.
-    #[error("{path} holds a backup and no store; bring it back with `relay-bin restore`")]
-    Backup {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The disk fails to read what a start needs. Nothing was given up: it may read it another
-    /// time.
+    Unfinished(PathBuf),
+    /// The directory holds a backup. A start would change it.
+    #[error("{0} holds a backup, not a store; restore it with `relay-bin restore`")]
+    Backup(PathBuf),
+    /// The disk cannot read a part of the journal. Nothing was changed, because a later attempt may
+    /// succeed.
     #[error(
-        "the disk cannot read all of the journal in {path}; nothing was given up: look at the disk, then start again"
+        "the disk cannot read all of the journal in {0}; nothing was changed; check the disk, then start again"
     )]
-    Unreadable {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The store is there and cannot be read.
+    Unreadable(PathBuf),
+    /// The store cannot be read.
     #[error("the store in {path} cannot be opened: {source}")]
     Store {
         /// The directory.
         path: PathBuf,
-        /// What the store says.
+        /// The error of the store.
         source: StoreError,
     },
 }
 
-/// Why the store could not do what it was asked to do. Cheap to clone: each caller of a batch is
-/// told.
+/// Why the store could not serve a request. Cheap to clone, because each caller of a batch gets a
+/// copy.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The index failed.
@@ -95,30 +77,31 @@ pub enum StoreError {
     /// The journal failed.
     #[error("journal: {0}")]
     Journal(#[source] Arc<dyn std::error::Error + Send + Sync>, io::ErrorKind),
-    /// Something is there and does not say what it should.
-    #[error("damaged: {0}")]
+    /// Stored data is corrupt.
+    #[error("corrupt: {0}")]
     Corrupted(&'static str),
-    /// More was asked for than was looked up. Who reads looks again, and nobody else hears of it.
-    #[error("more was asked for than was looked up")]
+    /// A read needs rows that its snapshot does not hold. The reader takes a larger one and
+    /// retries, so no caller sees this error.
+    #[error("the read needs rows that its snapshot does not hold")]
     Beyond,
-    /// A panic was caught on the way; what it had done was taken back.
-    #[error("a panic was caught, most likely over a damaged index")]
+    /// An operation panicked, and was rolled back.
+    #[error("a panic, most likely because the index is corrupt")]
     Panicked,
-    /// There is less room than the operator wants kept. Nothing was written.
-    #[error("there is too little room for what is new")]
+    /// The disk has too little space for new items, by the operator's limits. Nothing was written.
+    #[error("too little disk space for new items")]
     Full,
     /// The thread that owns all writes has ended.
-    #[error("the writer has ended")]
+    #[error("the writer thread has ended")]
     WriterEnded,
     /// The thread that writes checkpoints has ended.
     #[error("the maintenance thread has ended")]
     MaintenanceEnded,
-    /// The thread of a pull has ended before it was done.
-    #[error("the reader has ended")]
+    /// The thread of a pull ended before it was done.
+    #[error("the reader thread has ended")]
     ReaderEnded,
 }
 
-/// Why a backup could not be written or brought back. The text is for the operator and names the
+/// Why a backup could not be written or restored. The messages are for the operator and contain the
 /// path.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -127,7 +110,7 @@ pub enum CopyError {
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The index cannot be written.
@@ -135,76 +118,52 @@ pub enum CopyError {
     Index {
         /// The directory.
         path: PathBuf,
-        /// What the store says.
+        /// The error of the store.
         source: StoreError,
     },
-    /// There is something in the directory, which is not overwritten.
-    #[error("{path} is not empty, and nothing in it is overwritten; choose another directory, or empty it")]
-    NotEmpty {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The directory lies in that of a store or a backup.
-    #[error("{path} lies in the directory of a store or a backup; choose one outside of it")]
-    Inside {
-        /// The directory.
-        path: PathBuf,
-    },
+    /// The directory is not empty.
+    #[error("{0} is not empty, and nothing in it is overwritten; choose another directory, or empty it")]
+    NotEmpty(PathBuf),
+    /// The directory is inside the directory of a store or a backup.
+    #[error("{0} lies in the directory of a store or a backup; choose one outside of it")]
+    Inside(PathBuf),
     /// The directory belongs to another user.
+    #[error("{0} belongs to another user, who could change the files; choose another directory")]
+    NotOurs(PathBuf),
+    /// Other users may change the directory.
     #[error(
-        "{path} belongs to another user than the one that this runs as, who could change what is written; choose another directory"
+        "{0} may be changed by others than its owner; remove that permission (chmod go-w), or choose another directory"
     )]
-    NotOurs {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Others may change what is in the directory.
+    Open(PathBuf),
+    /// The directory holds no backup, or an unfinished one.
+    #[error("{0} holds no complete backup: it was not finished, or files are missing")]
+    Incomplete(PathBuf),
+    /// A build from before the first release wrote the backup.
     #[error(
-        "{path} may be changed by others than its owner; take that right away (chmod go-w), or choose another directory"
+        "the backup in {0} was written by an earlier build of this program; use `relay-bin restore` and `export` with the build that wrote it, then `relay-bin import` here"
     )]
-    Open {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The directory holds no backup, or one that was not finished.
-    #[error("{path} holds no whole backup: it was not finished, or is not all there")]
-    Incomplete {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The backup was written by a build from before the first release.
+    Earlier(PathBuf),
+    /// A file of a backup is corrupt.
+    #[error("{0} is corrupt: it is not what was written; nothing was restored")]
+    Corrupted(PathBuf),
+    /// The copy of the index may be wrong.
     #[error(
-        "the backup in {path} was written by an earlier build of this program; use `relay-bin restore` and `export` with the build that wrote it, then `relay-bin import` here"
-    )]
-    Earlier {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file of a backup is not what was written.
-    #[error("{path} is damaged: it is not what was written; nothing was restored")]
-    Corrupted {
-        /// The file.
-        path: PathBuf,
-    },
-    /// What was copied may be wrong.
-    #[error(
-        "the disk has failed meanwhile, and what was copied of the index may be wrong; nothing is lost, repeat it"
+        "the disk failed during the backup, so the copy of the index may be wrong; the store lost nothing; repeat the backup"
     )]
     Overtaken,
-    /// Who asked for it has stopped it.
+    /// The caller has stopped it.
     #[error("stopped before the end")]
     Stopped,
-    /// Another process has the directory.
+    /// The directory or the store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
 }
 
 impl OpenError {
-    /// Why the storage directory cannot be had.
     pub(crate) fn of_directory(path: &Path, error: DirectoryError) -> Self {
         let path = path.to_owned();
         match error {
-            DirectoryError::InUse => Self::InUse { path },
+            DirectoryError::InUse => Self::InUse(path),
             DirectoryError::Io(source) => Self::Directory { path, source },
             refused @ (DirectoryError::NotOurs | DirectoryError::Open) => {
                 Self::Directory { path, source: io::Error::other(refused) }
@@ -213,14 +172,14 @@ impl OpenError {
     }
 }
 
-/// Does something with the index, over whose damaged pages redb may panic. Nobody sees half of what
-/// it has done.
+/// Runs `act` and turns a panic into [`StoreError::Panicked`]: redb may panic on corrupt pages. The
+/// caller must discard the changes of a failed `act`.
 pub(crate) fn caught<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(StoreError::Panicked))
 }
 
 impl StoreError {
-    /// Whether something there does not say what it should, rather than cannot be read.
+    /// Whether stored data is corrupt, as opposed to unreadable.
     pub(crate) fn is_corruption(&self) -> bool {
         match self {
             Self::Corrupted(_) | Self::Panicked => true,
@@ -230,16 +189,15 @@ impl StoreError {
     }
 
     fn is_out_of_space(&self) -> bool {
-        let kind = match self {
-            Self::Index(error) => match &**error {
-                redb::Error::Io(error) => error.kind(),
-                _ => return false,
-            },
-            Self::Journal(_, kind) => *kind,
-            Self::Full => return true,
-            _ => return false,
-        };
-        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Index(error) => {
+                matches!(&**error, redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
+            }
+            Self::Journal(_, kind) => matches!(kind, StorageFull | QuotaExceeded),
+            Self::Full => true,
+            _ => false,
+        }
     }
 }
 

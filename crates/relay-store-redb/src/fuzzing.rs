@@ -1,6 +1,5 @@
-//! What fuzzers and their tests run: bytes of any origin, taken for records and rows, and requests
-//! on a disk that fails. Compiled with the feature `fuzzing` alone; nothing of it is part of a
-//! running relay, and nothing is promised to stay.
+//! Entry points for fuzzers and their tests: arbitrary bytes as records and rows, and requests on a
+//! failing disk. Only with the feature `fuzzing`; not a stable interface.
 
 mod operations;
 
@@ -8,6 +7,7 @@ use relay_core::{ItemId, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
 pub use self::operations::operations;
+use crate::error::StoreError;
 use crate::format::packed_items::PackedItems;
 use crate::format::record::{ItemRecord, Owner, Removed, Trimmed, dropped, item_head, kind, parse_dropped};
 use crate::format::{
@@ -16,33 +16,38 @@ use crate::format::{
 };
 use crate::io::payload;
 
-/// The body of a frame of the journal, taken for a record of each kind.
+/// Reads the body of a frame as each kind of record.
 pub fn record(data: &[u8]) {
     if let Ok(record) = ItemRecord::parse(data) {
         item_record(&record, data);
     }
-    if let Ok((record, location)) = payload::parse_record(data)
+    if let Ok((record, location)) = payload::parse_blob_record(data)
         && let (Ok(item), Ok(recipient)) = (record.item(&mut None), record.recipient())
     {
-        let written = payload::record(record.queue, &recipient, &item, location);
-        assert!(payload::parse_record(&written).is_ok_and(|again| again == (record, location)));
+        let written = payload::blob_record(record.queue, &recipient, &item, location);
+        assert!(payload::parse_blob_record(&written).is_ok_and(|again| again == (record, location)));
     }
-    if let Ok(removed) = Removed::parse(data) {
-        assert!(Removed::parse(&removed.encode()).is_ok_and(|again| again == removed));
-    }
-    if let Ok(trimmed) = Trimmed::parse(data) {
-        assert!(Trimmed::parse(&trimmed.encode()).is_ok_and(|again| again == trimmed));
-    }
-    if let Ok(queue) = parse_dropped(data) {
-        assert!(parse_dropped(&dropped(queue)).is_ok_and(|again| again == queue));
-    }
+    round_trip(data, Removed::parse, Removed::encode);
+    round_trip(data, Trimmed::parse, Trimmed::encode);
+    round_trip(data, parse_dropped, |queue| dropped(*queue));
     let id = ItemId { message_id: MessageId::from_bytes([0; 16]), chunk_index: 0 };
     let Ok(recipient) = Recipient::parse("somebody") else { return };
     let owner = Owner { queue: 1, recipient: &recipient };
     drop(ItemRecord::parse_of(data, owner, Seq::new(1), id));
     let location = Location { segment: 1, offset: 0, length: 0 };
-    let frame = Frame { kind: kind::PAYLOAD, location, body: data.to_vec().into() };
+    let frame = Frame { kind: kind::BLOB, location, body: data.to_vec().into() };
     drop(payload::of_frame(frame, owner, Seq::new(1), id));
+}
+
+/// If `data` can be decoded, encodes the value again, and checks that it decodes to the same value.
+fn round_trip<T: PartialEq>(
+    data: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, StoreError>,
+    encode: impl Fn(&T) -> Vec<u8>,
+) -> Option<T> {
+    let value = decode(data).ok()?;
+    assert!(decode(&encode(&value)).is_ok_and(|again| again == value));
+    Some(value)
 }
 
 fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
@@ -55,52 +60,47 @@ fn item_record(record: &ItemRecord<'_>, data: &[u8]) {
     assert!(ItemRecord::parse_of(&written, owner, item.seq, item.id()).is_ok());
 }
 
-/// The items of a row, packed again, and without each of them. Counters may have been written longer
-/// than they need to be.
-fn packed_anew(few: &PackedItems) {
-    let items: Vec<_> = few.iter().collect();
-    let again: PackedItems = few.iter().collect();
-    assert_eq!((again.iter().collect::<Vec<_>>(), again.ends()), (items.clone(), few.ends()));
-    for gone in &items {
-        let expected = items.iter().filter(|item| item.seq != gone.seq).cloned();
-        let (taken, left) = few.without(gone.seq).expect("it is there");
-        assert!(taken == *gone && left.iter().eq(expected), "without {}", gone.seq.as_u64());
+/// Packs the items of a row again, and removes each of them. The bytes may differ: LEB128 allows
+/// numbers that are longer than necessary.
+fn packed_items(packed: &PackedItems) {
+    let items: Vec<_> = packed.iter().collect();
+    let again: PackedItems = packed.iter().collect();
+    assert_eq!((again.iter().collect::<Vec<_>>(), again.ends()), (items.clone(), packed.ends()));
+    for removed in &items {
+        let expected = items.iter().filter(|item| item.seq != removed.seq).cloned();
+        let (taken, left) = packed.without(removed.seq).expect("the item exists");
+        assert!(taken == *removed && left.iter().eq(expected), "without {}", removed.seq.as_u64());
     }
 }
 
-/// A key of the index, or the value of a row of each kind.
+/// Reads bytes as a key of the index, and as the value of each kind of row.
 pub fn rows(data: &[u8]) {
     if let Ok(key) = Key::from_bytes(data) {
         assert_eq!(&*key.bytes(), data);
         if let Ok(parsed) = key.parse() {
-            assert_eq!(made(parsed), key, "{parsed:?}");
+            assert_eq!(encode_key(parsed), key, "{parsed:?}");
         }
     }
-    if let Ok(row) = QueueRow::decode(data) {
-        assert!(QueueRow::decode(&row.encode()).is_ok_and(|again| again == row));
-        row.inline().into_iter().for_each(packed_anew);
+    if let Some(row) = round_trip(data, QueueRow::decode, QueueRow::encode) {
+        row.inline().into_iter().for_each(packed_items);
     }
-    if let Ok(row) = ItemRow::decode(Seq::ZERO, data) {
-        assert!(ItemRow::decode(Seq::ZERO, &row.encode()).is_ok_and(|again| again == row));
+    if let Some(row) = round_trip(data, |bytes| ItemRow::decode(Seq::ZERO, bytes), ItemRow::encode) {
         assert!(ItemRow::decode_deadline(data).is_ok_and(|deadline| deadline == row.deadline));
         assert!(
             ItemRow::decode_weight(Seq::ZERO, data)
                 .is_ok_and(|weight| weight == (row.position, row.payload_bytes))
         );
     }
-    if let Ok(seq) = decode_seq(data) {
-        assert!(decode_seq(&encode_number(seq.as_u64())).is_ok_and(|again| again == seq));
+    if let Some(seq) = round_trip(data, decode_seq, |seq| encode_number(seq.as_u64())) {
         assert!(decode_until(data).is_ok_and(|until| until.as_ms() == seq.as_u64()));
     }
-    if let Ok(usage) = decode_usage(data) {
-        assert!(decode_usage(&encode_usage(usage)).is_ok_and(|again| again == usage));
-    }
+    round_trip(data, decode_usage, |usage| encode_usage(*usage));
     if let Ok(recipient) = decode_owner(data) {
         assert_eq!(recipient.as_str().as_bytes(), data);
     }
 }
 
-fn made(key: ParsedKey) -> Key {
+fn encode_key(key: ParsedKey) -> Key {
     match key {
         ParsedKey::Owner(queue) => Key::owner(queue),
         ParsedKey::Queue(queue) => Key::queue(queue),
@@ -113,7 +113,7 @@ fn made(key: ParsedKey) -> Key {
     }
 }
 
-/// Two keys compare as their bytes do. The first byte tells where the second begins.
+/// Checks that two keys compare as their bytes do. The first byte is the length of the first key.
 pub fn order(data: &[u8]) {
     let Some((length, rest)) = data.split_first() else { return };
     let (left, right) = rest.split_at(usize::from(*length).min(rest.len()));

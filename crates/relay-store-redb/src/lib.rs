@@ -1,24 +1,25 @@
-//! The durable store of the relay. A journal makes each request durable;
-//! [redb](https://docs.rs/redb) makes items findable. No other crate knows redb.
+//! The durable store of the relay. A journal makes each request durable, and an index in
+//! [redb](https://docs.rs/redb) finds items. No other crate uses redb.
 //!
 //! An answered push or ack is synced to disk. One thread, the writer, owns all writes: it decides
 //! the waiting requests as a batch, appends their records to the journal, syncs once, and answers.
-//! Another thread writes and syncs large payloads (blobs) first. Changes since the last checkpoint
-//! stay in memory (the active memtable), on top of an index in redb that the maintenance thread
-//! updates in the background. Pulls read both and never pass the writer. The rules are
-//! relay-core's; they run over the rows of this store. `docs/storage.md` specifies the format byte
-//! by byte, and what may be on disk after a crash.
+//! The blob writer writes and syncs large payloads (blobs) first. Changes since the last checkpoint
+//! stay in memory (the active memtable); the maintenance thread writes them to the index in the
+//! background. Pulls read both, without the writer. relay-core's rules run over the rows of this
+//! store. `docs/storage.md` specifies the format byte by byte, and the possible states of the disk
+//! after a crash.
 //!
-//! Its folders are layers, from the top down; each uses those below it:
+//! The folders are layers, from the top down; each uses those below it:
 //! - `admin`: passes over a whole store (verify, export, import, snapshots).
 //! - `relay`, `open`: the store as a [`Relay`](relay_core::Relay), and how it starts.
-//! - `backup`: a snapshot as files, and back.
+//! - `backup`: copies a snapshot to files, and restores it.
 //! - `maintenance`: the thread that writes checkpoints and frees space.
 //! - `engine`: the threads that serve requests.
 //! - `txn`: the transactions that relay-core's rules run over.
-//! - `version`: memtables and index as one. `index`: redb, one checkpoint at a time. `memtable`:
-//!   what is kept in memory.
-//! - `io`: what every thread uses beside the rows. `format`: everything that is written, as bytes.
+//! - `version`: memtables and index as one. `index`: the rows in redb, as of a checkpoint.
+//!   `memtable`: changed rows, in memory.
+//! - `io`: clock, metrics, throttle, and access to the journals. `format`: the encoding of all
+//!   stored data.
 
 #![warn(missing_docs)]
 
@@ -45,8 +46,8 @@ mod version;
 #[path = "tests/samples.rs"]
 mod samples;
 
-pub use crate::admin::export::{Files, Stats};
 pub use crate::admin::snapshots::Snapshots;
+pub use crate::admin::stats::{Files, Stats};
 pub use crate::admin::verify::Contents;
 pub use crate::backup::{Copied, Progress, inspect, restore};
 pub use crate::engine::imported::Imported;
@@ -57,5 +58,5 @@ pub use crate::options::Options;
 pub use crate::progress::OpenProgress;
 pub use crate::relay::RedbRelay;
 
-/// The file of the index, which every store has in its directory. Whoever owns it owns the store.
+/// The file name of the index in a store's directory. The owner of this file owns the store.
 pub const INDEX_FILE: &str = io::files::INDEX_FILE;

@@ -1,36 +1,42 @@
-//! Opening a store: the index at its last checkpoint, then what the journal holds behind it.
+//! Opens a store: the index at its last checkpoint, then the records of the journal after it.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use relay_core::{Clock, Limits};
 use relay_disk::Disk;
-use relay_journal::{Journal, Position};
+use relay_journal::Journal;
 
 use crate::Options;
-use crate::backup;
-use crate::backup::manifest;
+use crate::backup::{self, manifest};
 use crate::engine::blob_writer;
 use crate::engine::shared::Shared;
 use crate::error::{OpenError, StoreError};
 use crate::format;
-use crate::index::check;
-use crate::index::{self, Format, Index};
+use crate::index::{self, Format, Index, check};
 use crate::io::clock::WatchedTime;
 use crate::io::journals::Journals;
 use crate::io::space_monitor::{Bounds, SpaceMonitor};
-use crate::progress::Watch;
+use crate::progress::ReplayObserver;
 use crate::txn::replay::{Replayed, replay};
 use crate::version::Version;
 
-/// The parts of a store, not set to work yet.
+/// The parts of an open store, before its threads start.
 pub(crate) struct Opened {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) index: Index,
     pub(crate) journal: Journal,
-    pub(crate) payloads: Journal,
-    /// What was found damaged.
+    pub(crate) blobs: Journal,
+    /// Descriptions of the corruption that was found.
     pub(crate) findings: Vec<String>,
+}
+
+/// The outcome of the replay.
+struct Recovered {
+    version: Version,
+    journal: Journal,
+    replayed: relay_journal::Opened,
+    findings: Vec<String>,
 }
 
 pub(crate) fn open(
@@ -42,57 +48,70 @@ pub(crate) fn open(
 ) -> Result<Opened, OpenError> {
     let failed = |source| OpenError::Store { path: path.to_owned(), source };
     let index = open_index(&disk, path, options)?;
+    let Recovered { mut version, journal, replayed, findings } = recover(&disk, path, &index, options)?;
+    let blobs = open_blobs(Arc::clone(&disk), &mut version).map_err(failed)?;
+    for finding in &findings {
+        tracing::error!(finding, "found corruption in the store");
+    }
+    tracing::info!(
+        batches = replayed.batches,
+        records = replayed.frames,
+        torn_bytes = replayed.torn_bytes,
+        "opened the store"
+    );
+    let readers = Journals { main: journal.reader(), blobs: blobs.reader() };
+    let throttle = Arc::clone(&index.throttle);
+    let bounds = Bounds { free_bytes_min: options.free_bytes_min, store_bytes_max: options.store_bytes_max };
+    let space = SpaceMonitor::new(bounds, disk, readers.clone(), Arc::clone(&clock));
+    // Logs a warning at the start if the disk is full.
+    space.is_full();
+    let time = start_time(clock, &mut version, &index, options, replayed.frames > 0).map_err(failed)?;
+    let shared = Arc::new(Shared::new(limits, time, readers, throttle, space, version));
+    Ok(Opened { shared, index, journal, blobs, findings })
+}
+
+/// Replays the journal from the last checkpoint on.
+fn recover(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    index: &Index,
+    options: &Options,
+) -> Result<Recovered, OpenError> {
+    let failed = |source| OpenError::Store { path: path.to_owned(), source };
     let index_snapshot = Arc::new(index.index_snapshot().map_err(failed)?);
     let from = index_snapshot.position;
-    let start = from.unwrap_or(Position { segment: 0, offset: 0 });
+    let start = from.unwrap_or_default();
     let mut version = Version::open(index_snapshot, start).map_err(failed)?;
-    let watch = options.progress.as_ref().map(|progress| Watch::new(progress, &disk, start));
+    let observer = options.progress.as_ref().map(|progress| ReplayObserver::new(progress, disk, start));
     let journal_options =
         relay_journal::Options { segment_bytes: options.segment_bytes, ..relay_journal::Options::default() };
-    let replayed = replay(&version, options.replay_threads, |apply| {
-        let opened = Journal::open(Arc::clone(&disk), journal_options, from, |frames| {
-            if let Some(watch) = &watch {
-                watch.note(frames);
+    let outcome = replay(&version, options.replay_threads, |apply| {
+        let opened = Journal::open(Arc::clone(disk), journal_options, from, |frames| {
+            if let Some(observer) = &observer {
+                observer.note(frames);
             }
             apply(frames)
         });
         Ok(opened?)
     });
-    let ((journal, opened), Replayed { memtable, mut findings }) = replayed.map_err(failed)?;
-    if opened.unreadable {
-        // A checkpoint would give up for good what may be read another time.
-        return Err(OpenError::Unreadable { path: path.to_owned() });
+    let ((journal, replayed), Replayed { memtable, mut findings }) = outcome.map_err(failed)?;
+    if replayed.unreadable {
+        // A checkpoint would discard bytes that a later start may be able to read.
+        return Err(OpenError::Unreadable(path.to_owned()));
     }
     version.resume(memtable, journal.end());
-    let payloads = open_payloads(Arc::clone(&disk), &mut version).map_err(failed)?;
-    findings.extend(opened.damage.iter().map(ToString::to_string));
+    findings.extend(replayed.damage.iter().map(ToString::to_string));
     if !findings.is_empty() {
         version.skip_numbers();
     }
-    for finding in &findings {
-        tracing::error!(finding, "the store is damaged");
-    }
-    tracing::info!(
-        batches = opened.batches,
-        records = opened.frames,
-        torn_bytes = opened.torn_bytes,
-        "the store is open"
-    );
-    let readers = Journals { main: journal.reader(), payloads: payloads.reader() };
-    let throttle = Arc::clone(&index.throttle);
-    let bounds = Bounds { free_bytes_min: options.free_bytes_min, store_bytes_max: options.store_bytes_max };
-    let room = SpaceMonitor::new(bounds, disk, readers.clone(), Arc::clone(&clock));
-    // The operator hears of it at the start.
-    room.is_full();
-    let time = begin_time(clock, &mut version, &index, options, opened.frames > 0).map_err(failed)?;
-    let shared = Shared::new(limits, time, readers, throttle, room, version);
-    Ok(Opened { shared, index, journal, payloads, findings })
+    Ok(Recovered { version, journal, replayed, findings })
 }
 
-/// The time of the store. One that holds nothing takes over what the machine's clock shows. Where
-/// that is earlier, it is written down before anything comes that a later time would let expire; so
-/// not when there is something to replay, which tells the later time again.
-fn begin_time(
+/// Starts the clock of the store. An empty store takes the time of the machine's clock. If that
+/// time is earlier, the index records it before the first push; otherwise the later time would
+/// return at the next start and expire items. After a replay the time does not go back, because the
+/// replayed records still contain the later one.
+fn start_time(
     clock: Arc<dyn Clock>,
     version: &mut Version,
     index: &Index,
@@ -100,39 +119,40 @@ fn begin_time(
     has_replayed: bool,
 ) -> Result<WatchedTime, StoreError> {
     let (known, wall) = (version.numbers().time, clock.now());
-    let may_begin = !version.has_items() && (wall >= known || !has_replayed);
-    let time = WatchedTime::begin(clock, (!may_begin).then_some(known), options.trust_clock);
-    if may_begin && wall < known {
-        index.set_back(version.index_snapshot(), time.now())?;
+    let may_reset = !version.has_items() && (wall >= known || !has_replayed);
+    let time = WatchedTime::begin(clock, (!may_reset).then_some(known), options.trust_clock);
+    if may_reset && wall < known {
+        index.set_time_back(version.index_snapshot(), time.now())?;
         version.set_back(Arc::new(index.index_snapshot()?));
     }
     Ok(time)
 }
 
-/// All payload files that are there are decided: what was to come of them is in the journal, or was
-/// lost with its process.
-fn open_payloads(disk: Arc<dyn Disk>, version: &mut Version) -> Result<Journal, StoreError> {
-    let known = version.payloads_through().max(format::last_payload(&version.segments()));
-    let payloads = blob_writer::open_payloads(disk, known)?;
-    let there = payloads.reader().each_segment().last().map_or(0, |file| file.id);
-    version.note_payloads(known.max(there), 0);
-    Ok(payloads)
+/// Opens the blobs, and marks all existing ones as decided: the journal has their pushes, or the
+/// pushes were lost with the earlier process.
+fn open_blobs(disk: Arc<dyn Disk>, version: &mut Version) -> Result<Journal, StoreError> {
+    let last_known = version.blobs_through().max(format::last_blob(&version.segments()));
+    let blobs = blob_writer::open_blobs(disk, last_known)?;
+    let last_existing = blobs.reader().each_segment().last().map_or(0, |blob| blob.id);
+    version.note_blobs(last_known.max(last_existing), 0);
+    Ok(blobs)
 }
 
 fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<Index, OpenError> {
     let failed = |source| OpenError::Store { path: path.to_owned(), source };
     let names = disk.list().map_err(|error| failed(error.into()))?;
-    if names.iter().any(|name| name == backup::MARK) {
-        return Err(OpenError::Unfinished { path: path.to_owned() });
+    let has_file = |file: &str| names.iter().any(|name| name == file);
+    if has_file(backup::MARK) {
+        return Err(OpenError::Unfinished(path.to_owned()));
     }
-    if names.iter().any(|name| name == manifest::FILE_NAME) {
-        return Err(OpenError::Backup { path: path.to_owned() });
+    if has_file(manifest::FILE_NAME) {
+        return Err(OpenError::Backup(path.to_owned()));
     }
     let has_journal = names.iter().any(|name| name.ends_with(".seg"));
     if has_journal && !index::exists(&**disk).map_err(|error| failed(error.into()))? {
-        return Err(OpenError::IndexMissing { path: path.to_owned() });
+        return Err(OpenError::IndexMissing(path.to_owned()));
     }
-    // What cannot be looked at is told of by the opening.
+    // `Index::open` below reports an index that cannot be read.
     if let Ok(Some(format)) = check::format_on(&**disk) {
         check_format(format, path)?;
     }
@@ -147,6 +167,6 @@ fn check_format(format: Format, path: &Path) -> Result<(), OpenError> {
         Format::Numbered(found) => {
             Err(OpenError::Format { path: path.to_owned(), found, expected: format::FORMAT })
         }
-        Format::Earlier => Err(OpenError::Earlier { path: path.to_owned() }),
+        Format::Earlier => Err(OpenError::Earlier(path.to_owned())),
     }
 }

@@ -1,4 +1,4 @@
-//! How a store uses memory and the disk.
+//! The options of a store.
 
 use std::num::NonZero;
 
@@ -7,43 +7,44 @@ use crate::progress::OpenProgress;
 /// How the store uses memory and the disk.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The memory of the index's page cache, in bytes. Two thirds of it are pages.
-    /// A checkpoint that changes more than half of those writes its pages twice.
+    /// The memory of the index's page cache, in bytes. Two thirds of it hold pages. A checkpoint
+    /// that changes more than half of those pages writes its pages twice.
     pub cache_bytes: usize,
-    /// The most requests that wait for the writer; one more is answered [`Error::Overloaded`].
+    /// The maximum number of requests that wait for the writer. Further ones fail with
+    /// [`Error::Overloaded`](relay_core::Error::Overloaded).
     pub waiting_jobs_max: usize,
-    /// The most bytes that wait for the writer, payloads and what acks weigh, except that a single
-    /// request may always wait.
+    /// The maximum cost of the requests that wait for the writer, in bytes: payloads, and a fixed
+    /// cost per push and per acked item. A single request may always wait.
     pub waiting_bytes_max: u64,
-    /// The most pages that are read at the same time; further pulls wait.
+    /// The maximum number of concurrent reads; further pulls wait.
     pub readers_max: usize,
-    /// How many changed rows in memory make a checkpoint due, some 130 bytes each: one for a push
-    /// to a queue of few items and three for one to a queue of many, one for each acked name, and
-    /// one more for each four items in the row of a queue. While one is written, twice as many may
-    /// pile up.
+    /// The number of changed rows in memory that makes a checkpoint due; a row takes about 130
+    /// bytes. A push changes one row in an inline queue and three in a spilled one. Each acked item
+    /// id is a row, and four inline items count as one more. While a checkpoint is written, memory
+    /// may hold twice as many.
     pub checkpoint_rows: usize,
-    /// How many bytes of the journal, which a restart would read, make a checkpoint due.
+    /// The number of bytes in the journal that makes a checkpoint due; a restart replays them.
     pub checkpoint_bytes: u64,
-    /// How many threads replay the journal at a start that has much to replay, at most.
+    /// The maximum number of threads that replay the journal, if there is much to replay.
     pub replay_threads: usize,
-    /// The length of a segment of the journal, in bytes. Space is given back in such pieces.
+    /// The size of a journal segment, in bytes. The store frees whole segments.
     pub segment_bytes: u64,
-    /// From this length on a payload has a file of its own, which is written before its push is
-    /// decided, so that nothing small waits for it.
+    /// A payload of at least this many bytes is a blob. It is written to a file of its own before
+    /// the writer decides its push, so that small requests do not wait for it.
     pub blob_bytes: u64,
-    /// While less than this is free on the disk, in bytes, what is new is refused with
-    /// [`Error::StorageFull`]; acks and all that frees space go on, and have this room for what
-    /// they write. 0: as long as the disk takes it.
+    /// While the disk has less free space than this, in bytes, new items fail with
+    /// [`Error::StorageFull`](relay_core::Error::StorageFull). Acks and maintenance continue, and
+    /// use this reserve for their own writes. 0 means no reserve.
     pub free_bytes_min: u64,
-    /// While the files of the store together take more than this, in bytes, the same. What was
-    /// acked counts until its space is reclaimed, which some of it is only with time: half of what
-    /// lives, and 48 MiB. 0: as much as there is.
+    /// While the files of the store take more than this, in bytes, new items fail in the same way.
+    /// Acked items count until their space is reclaimed. Reclaiming takes time, and may leave as
+    /// much as half of the live bytes plus 48 MiB. 0 means no limit.
     pub store_bytes_max: u64,
-    /// The operator says that the machine's clock is right: the store begins with its time, however
-    /// much later that is than the one it had come to, and what is due by it has expired. Otherwise
-    /// a clock that is more than a week ahead is taken for wrong.
+    /// The operator confirms that the machine's clock is right. The store then starts with its
+    /// time, however far it is ahead of the store's last time, and expires items accordingly.
+    /// Otherwise the store ignores a clock that is more than a week ahead.
     pub trust_clock: bool,
-    /// Told how far a start has come, if somebody wants to know.
+    /// Receives the progress of the start.
     pub progress: Option<OpenProgress>,
 }
 

@@ -1,10 +1,11 @@
-//! The store as a relay: its threads, and how requests reach them.
+//! The store as a [`Relay`]: starts its threads, and sends requests to them.
 
-use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,52 +14,63 @@ use relay_core::{
     Relay, Swept,
 };
 use relay_disk::{Directory, Disk};
+use relay_journal::Journal;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::engine::backlog::{Backlog, Permit};
 use crate::engine::blob_writer::BlobWriter;
 use crate::engine::checkpoint_due::CheckpointDue;
-use crate::engine::command::{Answer, Job, Prepared, Push, Pushed, Task};
+use crate::engine::command::{Answer, Job, Prepared, Push, Pushed, Task, ack_cost_bytes, push_cost_bytes};
 use crate::engine::exit_signal::ExitSignal;
 use crate::engine::figures;
 use crate::engine::reply::{Responder, reply};
 use crate::engine::shared::Shared;
-use crate::engine::writer::{self, DecidedBlobs, Writer};
-use crate::error::caught;
-use crate::error::{OpenError, StoreError};
+use crate::engine::writer::Writer;
+use crate::error::{OpenError, StoreError, caught};
+use crate::index::Index;
 use crate::maintenance::Maintenance;
-use crate::memtable::queue_cache::QueueCache;
-use crate::open;
+use crate::open::{self, Opened};
 use crate::options::Options;
 
-/// When a caller that was turned away may come back: a few batches later.
+/// When a rejected caller may try again: a few batches later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A relay whose queues live in a journal and an index over it.
+/// A relay that stores its queues in a journal and an index over it.
 ///
-/// Its futures need a tokio runtime. Dropping it lets the writer finish what it has taken on, waits
-/// for that and for a last checkpoint, and releases the store.
+/// Its futures need a tokio runtime. Dropping it waits until the accepted requests and a last
+/// checkpoint are written, and then releases the store.
 pub struct RedbRelay {
     pub(crate) shared: Arc<Shared>,
     pub(crate) disk: Arc<dyn Disk>,
     options: Options,
     backlog: Arc<Backlog>,
     readers: Arc<Semaphore>,
+    /// The corruption that the start found.
     pub(crate) findings: Vec<String>,
-    /// `None` only while it is being dropped.
+    /// `None` only during the drop.
     pub(crate) mailbox: Option<mpsc::Sender<Job>>,
-    /// Where large pushes go first. As above.
-    aside: Option<mpsc::Sender<Push>>,
+    /// The mailbox of the blob writer. `None` only during the drop.
+    blob_writer: Option<mpsc::Sender<Push>>,
     threads: Vec<JoinHandle<()>>,
-    /// Something is sent when one of the threads ends.
+    /// Changes when one of the threads ends.
+    ended: watch::Receiver<()>,
+}
+
+/// The running threads of a store, and the channels to them.
+struct Threads {
+    mailbox: mpsc::Sender<Job>,
+    blob_writer: mpsc::Sender<Push>,
+    /// In the order in which the threads end.
+    handles: Vec<JoinHandle<()>>,
     ended: watch::Receiver<()>,
 }
 
 impl RedbRelay {
-    /// Opens the store in `directory`, which is made, for its owner alone, if it is not there.
+    /// Opens the store in `directory`. Creates the directory if necessary; only its owner then has
+    /// access.
     ///
     /// # Errors
-    /// [`OpenError`], in words for the operator.
+    /// [`OpenError`], with a message for the operator.
     pub fn open(
         directory: &Path,
         limits: Limits,
@@ -69,17 +81,17 @@ impl RedbRelay {
         if disk.may_others_write().unwrap_or_default() {
             tracing::warn!(
                 path = %directory.display(),
-                "the storage directory may be changed by others than its owner, who can thereby take the place of the relay and of \
-                 its files; take that right away (chmod go-w)"
+                "the storage directory may be changed by others than its owner; they could replace the relay and its files; \
+                 remove that permission (chmod go-w)"
             );
         }
         Self::open_on(Arc::new(disk), directory, limits, clock, options)
     }
 
-    /// As [`RedbRelay::open`], on a disk that the caller brings. `path` is what errors call it.
+    /// Like [`RedbRelay::open`], on a disk of the caller. Error messages contain `path`.
     ///
     /// # Errors
-    /// [`OpenError`], in words for the operator.
+    /// [`OpenError`], with a message for the operator.
     pub fn open_on(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -89,96 +101,47 @@ impl RedbRelay {
     ) -> Result<Self, OpenError> {
         let opened = caught(|| Ok(open::open(Arc::clone(&disk), path, limits, clock, &options)))
             .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))?;
-        let shared = Arc::new(opened.shared);
-        let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
-        let (large, waiting) = mpsc::channel(options.waiting_jobs_max.max(1));
-        let (alive, ended) = watch::channel(());
-        let (tasks, asked) = std::sync::mpsc::channel::<Task>();
-        let tasks = Arc::new(tasks);
-        let weak_tasks = Arc::downgrade(&tasks);
-        shared.throttle.alarm.connect(move || {
-            if let Some(tasks) = weak_tasks.upgrade() {
-                // A maintenance thread that is gone opens nothing any more.
-                drop(tasks.send(Task::Heal));
-            }
-        });
-        let due = CheckpointDue {
-            rows: options.checkpoint_rows,
-            replay_bytes: options.checkpoint_bytes,
-            segment_bytes: options.segment_bytes,
-        };
-        let maintenance = Maintenance {
-            _alive: ExitSignal(alive.clone()),
-            shared: Arc::clone(&shared),
-            index: opened.index,
-            tasks: asked,
-            mailbox: mailbox.downgrade(),
-            due,
-            stuck: HashSet::new(),
-            put_off: HashSet::new(),
-            reopened: None,
-            is_quiet: false,
-            is_thorough: false,
-        };
-        let aside = BlobWriter {
-            _alive: ExitSignal(alive.clone()),
-            shared: Arc::clone(&shared),
-            payloads: opened.payloads,
-            waiting,
-            mailbox: mailbox.clone(),
-        };
-        let writer = Writer {
-            _alive: ExitSignal(alive),
-            shared: Arc::clone(&shared),
-            journal: opened.journal,
-            mailbox: jobs,
-            maintenance: tasks,
-            acks: VecDeque::new(),
-            cache: QueueCache::with_room(),
-            checkpoint: due,
-            jobs_before: 0,
-            undecided: DecidedBlobs::default(),
-        };
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-            spawned.map_err(|source| OpenError::Directory { path: path.to_owned(), source })
-        };
-        // In the order in which they end.
-        let threads = vec![
-            spawn("relay-aside", Box::new(|| aside.run()))?,
-            spawn("relay-writer", Box::new(|| writer.run()))?,
-            spawn("relay-maint", Box::new(|| maintenance.run()))?,
-        ];
-        let readers = Arc::new(Semaphore::new(options.readers_max.max(1)));
-        let (backlog, findings) = (Arc::default(), opened.findings);
-        let (mailbox, aside) = (Some(mailbox), Some(large));
-        Ok(Self { shared, disk, options, backlog, readers, findings, mailbox, aside, threads, ended })
+        let Opened { shared, index, journal, blobs, findings } = opened;
+        let threads = Threads::start(&shared, index, journal, blobs, &options)
+            .map_err(|source| OpenError::Directory { path: path.to_owned(), source })?;
+        Ok(Self {
+            shared,
+            disk,
+            backlog: Arc::default(),
+            readers: Arc::new(Semaphore::new(options.readers_max.max(1))),
+            options,
+            findings,
+            mailbox: Some(threads.mailbox),
+            blob_writer: Some(threads.blob_writer),
+            threads: threads.handles,
+            ended: threads.ended,
+        })
     }
 
-    /// How often a pull has met a damaged item, and left it out, since the store was opened; one
-    /// that stays is met with each pull of its page. What it is and where it lies,
-    /// [`RedbRelay::verify`] tells.
+    /// How often a pull has skipped a corrupt item since the store was opened. An item counts each
+    /// time that its page is pulled. [`RedbRelay::verify`] reports which items are corrupt.
     pub fn damaged_items(&self) -> u64 {
         self.shared.damaged_items.load(Ordering::Relaxed)
     }
 
-    /// A share of the bound on what waits.
-    fn weigh(&self, bytes: u64) -> Result<Permit, Error> {
+    /// Reserves a share of the backlog.
+    fn reserve(&self, bytes: u64) -> Result<Permit, Error> {
         let permit = self.backlog.take(bytes, self.options.waiting_bytes_max);
         permit.ok_or(Error::Overloaded { retry_after: RETRY_AFTER })
     }
 
-    /// Hands a job to the writer and waits for its answer.
+    /// Sends a job and waits for its answer.
     async fn submit<J, T>(
         mailbox: Option<&mpsc::Sender<J>>,
         make: impl FnOnce(Responder<Answer<T>>) -> J,
     ) -> Result<T, Error> {
-        let (caller, answer) = reply();
-        Self::post(mailbox, make(caller))?;
+        let (responder, answer) = reply();
+        Self::post(mailbox, make(responder))?;
         Ok(answer.await.ok_or(StoreError::WriterEnded)??)
     }
 
-    /// Reads in a thread that may wait for the disk. There are not more of them than there may be.
+    /// Runs `read` on a thread that may wait for the disk. [`Options::readers_max`] bounds their
+    /// number.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Shared) -> T + Send + 'static,
@@ -188,19 +151,18 @@ impl RedbRelay {
         let reading = tokio::task::spawn_blocking(move || {
             let _entered = span.entered();
             let found = read(&shared);
-            drop(shared);
-            drop(permit);
+            drop((shared, permit));
             found
         });
         reading.await.map_err(|_| StoreError::ReaderEnded)
     }
 
-    /// While the index is not in memory, reads what the writer will look at for a request about
-    /// these items, so that it need not wait for the disk, and all others for it.
-    async fn read_ahead(&self, about: impl FnOnce() -> (Recipient, Vec<ItemId>)) {
-        if self.shared.throttle.cold.is_for_next() {
-            let (recipient, items) = about();
-            // Should it end before its time, the writer reads for itself.
+    /// While the index is not in memory, reads the pages that the writer will need for a request
+    /// about these items. So the writer, and all requests behind it, need not wait for the disk.
+    async fn read_ahead(&self, request: impl FnOnce() -> (Recipient, Vec<ItemId>)) {
+        if self.shared.throttle.slow_reads.should_read_ahead() {
+            let (recipient, items) = request();
+            // If this fails, the writer reads the pages itself.
             drop(self.read(move |shared| shared.read_ahead(&recipient, &items)).await);
         }
     }
@@ -214,17 +176,70 @@ impl RedbRelay {
     }
 }
 
+impl Threads {
+    fn start(
+        shared: &Arc<Shared>,
+        index: Index,
+        journal: Journal,
+        blobs: Journal,
+        options: &Options,
+    ) -> io::Result<Self> {
+        let (mailbox, jobs) = mpsc::channel(options.waiting_jobs_max.max(1));
+        let (blob_writer, large_pushes) = mpsc::channel(options.waiting_jobs_max.max(1));
+        let (exit_signal, ended) = ExitSignal::new();
+        let (task_sender, tasks) = std::sync::mpsc::channel();
+        let task_sender = Arc::new(task_sender);
+        heal_on_alarm(shared, &task_sender);
+        let due = CheckpointDue {
+            rows: options.checkpoint_rows,
+            replay_bytes: options.checkpoint_bytes,
+            segment_bytes: options.segment_bytes,
+        };
+        let maintenance =
+            Maintenance::new(exit_signal.clone(), Arc::clone(shared), index, tasks, mailbox.downgrade(), due);
+        let blob_thread = BlobWriter {
+            _exit_signal: exit_signal.clone(),
+            shared: Arc::clone(shared),
+            blobs,
+            pushes: large_pushes,
+            mailbox: mailbox.clone(),
+        };
+        let writer = Writer::new(exit_signal, Arc::clone(shared), journal, jobs, task_sender, due);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run)
+        };
+        let handles = vec![
+            spawn("relay-blobs", Box::new(|| blob_thread.run()))?,
+            spawn("relay-writer", Box::new(|| writer.run()))?,
+            spawn("relay-maint", Box::new(|| maintenance.run()))?,
+        ];
+        Ok(Self { mailbox, blob_writer, handles, ended })
+    }
+}
+
+/// Makes the maintenance thread reopen the index as soon as it fails. The weak reference lets that
+/// thread end when the writer, which owns the sender, has ended.
+fn heal_on_alarm(shared: &Shared, task_sender: &Arc<Sender<Task>>) {
+    let task_sender = Arc::downgrade(task_sender);
+    shared.throttle.alarm.connect(move || {
+        if let Some(task_sender) = task_sender.upgrade() {
+            // A send fails only if the maintenance thread has ended.
+            drop(task_sender.send(Task::Heal));
+        }
+    });
+}
+
 impl Relay for RedbRelay {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
-        let permit = self.weigh(writer::push_cost_bytes(&envelope))?;
+        let permit = self.reserve(push_cost_bytes(&envelope))?;
         let is_large = envelope.payload_bytes() >= self.options.blob_bytes;
         let (recipient, id, payload) = (envelope.recipient.clone(), envelope.id(), envelope.payload.clone());
         self.read_ahead(|| (recipient.clone(), vec![id])).await;
-        let push = |caller| Push { envelope, caller, permit, ahead: Prepared::Nothing };
+        let push = |responder| Push { envelope, responder, permit, prepared: Prepared::Nothing };
         let Pushed { outcome, compare } = if is_large {
-            Self::submit(self.aside.as_ref(), push).await?
+            Self::submit(self.blob_writer.as_ref(), push).await?
         } else {
-            Self::submit(self.mailbox.as_ref(), |caller| Job::Push(push(caller))).await?
+            Self::submit(self.mailbox.as_ref(), |responder| Job::Push(push(responder))).await?
         };
         match (outcome?, compare) {
             (PushOutcome::Duplicate { usage, .. }, Some(seq)) => {
@@ -241,17 +256,16 @@ impl Relay for RedbRelay {
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let permit = self.weigh(writer::ack_cost_bytes(&ack))?;
+        let permit = self.reserve(ack_cost_bytes(&ack))?;
         self.read_ahead(|| (ack.recipient().clone(), ack.items().to_vec())).await;
-        Self::submit(self.mailbox.as_ref(), |caller| Job::Ack(ack, caller, permit)).await
+        Self::submit(self.mailbox.as_ref(), |responder| Job::Ack(ack, responder, permit)).await
     }
 
-    /// It waits for its turn: a store that is so busy that it turns requests away has the more to
-    /// reclaim.
+    /// It waits for space in the mailbox, because an overloaded store needs a sweep most.
     async fn sweep(&self) -> Result<Swept, Error> {
-        let (caller, answer) = oneshot::channel();
+        let (responder, answer) = oneshot::channel();
         let mailbox = self.mailbox.as_ref().ok_or(StoreError::WriterEnded)?;
-        mailbox.send(Job::Keep(Task::Sweep(caller))).await.map_err(|_| StoreError::WriterEnded)?;
+        mailbox.send(Job::Maintain(Task::Sweep(responder))).await.map_err(|_| StoreError::WriterEnded)?;
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
     }
 
@@ -260,7 +274,7 @@ impl Relay for RedbRelay {
     }
 
     async fn ended(&self) -> Error {
-        // It fails when all of them have ended.
+        // An error means that all threads have ended.
         drop(self.ended.clone().changed().await);
         StoreError::WriterEnded.into()
     }
@@ -272,12 +286,12 @@ impl Relay for RedbRelay {
 
 impl Drop for RedbRelay {
     fn drop(&mut self) {
-        (self.aside, self.mailbox) = (None, None);
-        // What is large goes on to the writer. When that has ended, the maintenance thread is asked
-        // for nothing more and ends too.
+        // The blob writer sends its last pushes to the writer and ends; then the writer ends, and
+        // then the maintenance thread.
+        (self.blob_writer, self.mailbox) = (None, None);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a thread of the store ended by a panic");
+                tracing::error!("a thread of the store panicked");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The suite that every store has to pass, on this one.
+//! The conformance suite that every store has to pass.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -10,30 +10,30 @@ use relay_core::testing::{Harness, ManualClock, Plan, conformance};
 use relay_store_redb::{Options, RedbRelay};
 use tokio::runtime::Runtime;
 
-struct Redb {
+struct RedbHarness {
     runtime: Runtime,
-    /// The directory of the store that is open.
+    /// The directory of the open store.
     directory: tempfile::TempDir,
     options: Options,
     cases: u32,
 }
 
-impl Redb {
+impl RedbHarness {
     fn new(options: Options, cases: u32) -> Self {
         Self { runtime: Runtime::new().unwrap(), directory: tempfile::tempdir().unwrap(), options, cases }
     }
 
-    fn open_here(&self, limits: Limits, clock: Arc<ManualClock>) -> RedbRelay {
+    fn open_in_directory(&self, limits: Limits, clock: Arc<ManualClock>) -> RedbRelay {
         RedbRelay::open(self.directory.path(), limits, clock, self.options.clone()).unwrap()
     }
 }
 
-impl Harness for Redb {
+impl Harness for RedbHarness {
     type Relay = RedbRelay;
 
     fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> RedbRelay {
         self.directory = tempfile::tempdir().unwrap();
-        self.open_here(limits, clock)
+        self.open_in_directory(limits, clock)
     }
 
     fn reopen(
@@ -43,7 +43,7 @@ impl Harness for Redb {
         clock: Arc<ManualClock>,
     ) -> Result<RedbRelay, RedbRelay> {
         drop(relay);
-        Ok(self.open_here(limits, clock))
+        Ok(self.open_in_directory(limits, clock))
     }
 
     fn block_on<F: Future>(&self, future: F) -> F::Output {
@@ -55,27 +55,27 @@ impl Harness for Redb {
     }
 
     fn plan(&self) -> Plan {
-        // Every operation is synced to disk, and every recount reads the whole store.
-        // `engine/replay.rs` runs more, on a disk in memory.
+        // Every operation is synced to disk, and every `verify` reads the whole store.
+        // `engine/replay.rs` runs more cases, on a simulated disk.
         Plan { cases: self.cases, verify_every: 4, ..Plan::default() }
     }
 }
 
-/// Whether tests run at full length.
+/// Whether tests run with all cases.
 fn run_slow_tests() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "the switch of the slow tests is an environment variable")]
+    #[expect(clippy::disallowed_methods, reason = "an environment variable enables the slow tests")]
     std::env::var_os("RUN_SLOW_TESTS").is_some()
 }
 
 #[test]
 fn redb_conforms() {
     let cases = if run_slow_tests() { 16 } else { 8 };
-    conformance(&mut Redb::new(Options::default(), cases)).unwrap();
+    conformance(&mut RedbHarness::new(Options::default(), cases)).unwrap();
 }
 
 #[test]
-fn redb_conforms_with_payloads_aside() {
-    // Each payload costs a file, so it takes longer.
+fn redb_conforms_with_blobs() {
+    // Each payload becomes a file, which is slow.
     let cases = if run_slow_tests() { 6 } else { 2 };
-    conformance(&mut Redb::new(Options { blob_bytes: 8, ..Options::default() }, cases)).unwrap();
+    conformance(&mut RedbHarness::new(Options { blob_bytes: 8, ..Options::default() }, cases)).unwrap();
 }

@@ -1,5 +1,5 @@
-//! What only this store has: durability over a restart, block counts in deep queues, refusal of
-//! what it cannot open.
+//! What only this store has: durability across restarts, counts in deep queues, backpressure, and
+//! errors for files that it cannot open.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -16,7 +16,7 @@ use relay_core::{
 use relay_store_redb::{OpenError, Options, RedbRelay};
 use tokio::runtime::Runtime;
 
-/// Deep enough for three full blocks of counted items and a begun one.
+/// Enough items for three full blocks and a partial one.
 const DEEP: u64 = 1700;
 
 struct Fixture {
@@ -41,7 +41,7 @@ impl Fixture {
         open(&self.path(), self.limits.clone(), Arc::clone(&self.clock)).unwrap()
     }
 
-    /// Pushes messages `numbers` of one byte each to `a`, many at a time.
+    /// Pushes items of one byte each to queue `a`, many at a time.
     fn fill(&self, relay: &RedbRelay, numbers: std::ops::Range<u64>) {
         let numbers: Vec<u64> = numbers.collect();
         for numbers in numbers.chunks(1000) {
@@ -54,27 +54,23 @@ impl Fixture {
 
     fn ack(&self, relay: &RedbRelay, numbers: impl Iterator<Item = u64>) {
         let ack = Ack::new(recipient("a"), numbers.map(id).collect()).unwrap();
-        let named = ack.items().len() as u64;
-        assert_eq!(self.runtime.block_on(relay.ack(ack)).unwrap().deleted, named);
+        let count = ack.items().len() as u64;
+        assert_eq!(self.runtime.block_on(relay.ack(ack)).unwrap().deleted, count);
     }
 
-    /// Pages through queue `a`, and checks on each page that the number of remaining items is what
-    /// then comes.
+    /// Pages through queue `a`, and checks the number of remaining items of each page.
     fn page_through(&self, relay: &RedbRelay) -> Vec<u64> {
-        let (mut after, mut numbers, mut expected_ends) = (None, Vec::new(), Vec::new());
+        let (mut after, mut numbers, mut announced) = (None, Vec::new(), Vec::new());
         loop {
             let pull = Pull { recipient: recipient("a"), after, items_max: None };
             let page = self.runtime.block_on(relay.pull(pull)).unwrap();
             numbers.extend(page.items.iter().map(|item| number_of(item.message_id)));
-            expected_ends.push(numbers.len() as u64 + page.remaining);
+            announced.push(numbers.len() as u64 + page.remaining);
             let Some(next) = page.next else { break };
             after = Some(next);
         }
-        let end = numbers.len() as u64;
-        assert!(
-            expected_ends.iter().all(|expected| *expected == end),
-            "{expected_ends:?} should all be {end}"
-        );
+        let total = numbers.len() as u64;
+        assert!(announced.iter().all(|announced| *announced == total), "{announced:?} should all be {total}");
         numbers
     }
 }
@@ -114,10 +110,10 @@ fn remaining_is_exact_in_a_deep_queue_with_holes() {
     let relay = fixture.open();
     fixture.fill(&relay, 0..DEEP);
     assert_eq!(fixture.page_through(&relay), (0..DEEP).collect::<Vec<_>>());
-    // Holes in full blocks and in the open one, and one block that vanishes altogether.
-    let hole = |number: &u64| number.is_multiple_of(7) || (512..1024).contains(number);
-    fixture.ack(&relay, (0..DEEP).filter(hole));
-    let left: Vec<u64> = (0..DEEP).filter(|number| !hole(number)).collect();
+    // Holes in full blocks and in the partial one, and one block that is removed completely.
+    let is_hole = |number: &u64| number.is_multiple_of(7) || (512..1024).contains(number);
+    fixture.ack(&relay, (0..DEEP).filter(is_hole));
+    let left: Vec<u64> = (0..DEEP).filter(|number| !is_hole(number)).collect();
     assert_eq!(fixture.page_through(&relay), left);
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     fixture.ack(&relay, left.into_iter());
@@ -125,7 +121,7 @@ fn remaining_is_exact_in_a_deep_queue_with_holes() {
 }
 
 #[test]
-fn a_deep_expired_front_is_neither_shown_nor_counted_before_the_sweep_nor_after() {
+fn a_deep_expired_front_is_neither_shown_nor_counted() {
     let mut fixture = Fixture::new();
     fixture.limits.ttl_ms = 1000;
     let relay = fixture.open();
@@ -147,16 +143,16 @@ fn a_deep_expired_front_is_neither_shown_nor_counted_before_the_sweep_nor_after(
 }
 
 #[test]
-fn everything_is_there_after_a_restart_and_arrival_numbers_go_on() {
+fn a_restart_keeps_the_dedup_window_and_arrival_numbers() {
     let fixture = Fixture::new();
     let relay = fixture.open();
     fixture.fill(&relay, 0..3);
     fixture.ack(&relay, 0..3);
     drop(relay);
     let relay = fixture.open();
-    // The dedup window outlives the process, and a new item comes after every old cursor.
-    let again = fixture.runtime.block_on(relay.push(envelope("a", 1, "x"))).unwrap();
-    assert!(!again.is_stored());
+    // The store remembers acked items, and a new item comes after every old cursor.
+    let repeated = fixture.runtime.block_on(relay.push(envelope("a", 1, "x"))).unwrap();
+    assert!(!repeated.is_stored());
     fixture.fill(&relay, 3..4);
     let pull = Pull { recipient: recipient("a"), after: Some(Seq::new(3)), items_max: None };
     assert_eq!(fixture.runtime.block_on(relay.pull(pull)).unwrap().items.len(), 1);
@@ -164,16 +160,16 @@ fn everything_is_there_after_a_restart_and_arrival_numbers_go_on() {
 }
 
 #[test]
-fn a_store_in_use_is_refused() {
+fn a_store_in_use_does_not_open() {
     let fixture = Fixture::new();
-    let _held = fixture.open();
+    let _open = fixture.open();
     let error = open(&fixture.path(), Limits::default(), Arc::default()).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("in use by another process"));
 }
 
 #[test]
-fn another_format_and_damage_are_refused() {
+fn another_format_and_a_corrupt_index_do_not_open() {
     let fixture = Fixture::new();
     drop(fixture.open());
     let file = fixture.path().join("relay.redb");
@@ -191,7 +187,7 @@ fn another_format_and_damage_are_refused() {
 
 #[cfg(unix)]
 #[test]
-fn the_directory_is_for_its_owner_alone() {
+fn only_the_owner_can_access_the_directory() {
     use std::os::unix::fs::PermissionsExt;
     let fixture = Fixture::new();
     drop(fixture.open());
@@ -200,7 +196,7 @@ fn the_directory_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_full_mailbox_says_so_at_once() {
+fn pushes_beyond_the_backlog_are_rejected_at_once() {
     let fixture = Fixture::new();
     let options = Options { waiting_jobs_max: 1, ..Options::default() };
     let clock: Arc<ManualClock> = Arc::default();
@@ -210,28 +206,27 @@ fn a_full_mailbox_says_so_at_once() {
         futures_util::future::join_all(pushes).await
     });
     let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let turned_away = outcomes
+    let rejected = outcomes
         .iter()
         .filter(|outcome| matches!(outcome, Err(relay_core::Error::Overloaded { .. })))
         .count();
-    assert!(stored > 0 && turned_away > 0, "{stored} stored, {turned_away} turned away");
-    assert_eq!(stored + turned_away, 200);
+    assert!(stored > 0 && rejected > 0, "{stored} stored, {rejected} rejected");
+    assert_eq!(stored + rejected, 200);
     assert_eq!(fixture.page_through(&relay).len(), stored);
 }
 
 #[test]
-fn stopping_does_not_wait_for_a_sweep() {
+fn a_close_does_not_wait_for_a_sweep() {
     let mut fixture = Fixture::new();
     fixture.limits.ttl_ms = 1000;
     let relay = fixture.open();
     fixture.fill(&relay, 0..20_000);
     fixture.clock.advance_ms(1000);
-    // The sweep is asked for and nobody waits for it; the store is closed while almost all is still
-    // to be done.
+    // The sweep is requested but not awaited. The store closes while most of the work remains.
     assert!(relay.sweep().now_or_never().is_none());
     drop(relay);
     let relay = fixture.open();
     let swept = fixture.runtime.block_on(relay.sweep()).unwrap();
-    assert!(swept.items > 10_000, "{} were left: it waited for the sweep", swept.items);
+    assert!(swept.items > 10_000, "the close waited for the sweep: only {} items were left", swept.items);
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
 }

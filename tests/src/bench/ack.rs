@@ -1,6 +1,6 @@
-//! How many items a second are acked.
+//! Measures how many items a second are acked.
 
-use crate::load::{Ack, Groups, Names, Push};
+use crate::load::{Ack, Groups, ItemIds, Push};
 
 use super::Lab;
 use super::figure::{Bar, Section, median};
@@ -9,7 +9,7 @@ use super::relay::Settings;
 
 const BATCH: usize = 100;
 
-/// Items that go to each recipient between two rounds; some of them do not fill an ack.
+/// Items for each recipient in one round. Some of them do not fill an ack.
 const ITEMS_PER_RECIPIENT: u64 = 200;
 
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
@@ -22,18 +22,14 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
         ),
     );
     let relay = lab.relay(Settings::default())?;
-    let names = Names::new(1, recipients);
+    let ids = ItemIds::new(1, recipients);
     let mut rates = Vec::new();
     for round in 0..lab.rounds() as u64 {
         let items = round * round_items..(round + 1) * round_items;
-        run_to_end(
-            &mut Push::new(names, PAYLOAD_BYTES, items.clone()),
-            relay.server.address,
-            CONNECTIONS_MAX,
-        )?;
-        let groups = Groups::new(&names, items, BATCH).only_of(BATCH);
-        let report = run_to_end(&mut Ack::new(names, groups), relay.server.address, CONNECTIONS)?;
-        section.watch("acks", &report);
+        run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, items.clone()), relay.server.address, CONNECTIONS_MAX)?;
+        let groups = Groups::new(&ids, items, BATCH).only_of(BATCH);
+        let report = run_to_end(&mut Ack::new(ids, groups), relay.server.address, CONNECTIONS)?;
+        section.note_failures("acks", &report);
         rates.push(report.item_rate());
     }
     section.add("acked", median(&rates), "items/s", Bar::AtLeast(40_000.0));

@@ -1,4 +1,4 @@
-//! What the disk can do alone: the bound of everything that is durable.
+//! Measures the disk alone, which bounds everything durable.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,28 +9,28 @@ use crate::load::now;
 
 use super::lab::Lab;
 
-/// What a batch of pushes appends, roughly.
+/// About what a batch of pushes appends.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// What one push of 1 KiB appends, roughly.
+/// About what one push of 1 KiB appends.
 const PUSH_BYTES: usize = 1200;
 
-/// How much is written at once when the rate is measured.
+/// The size of the writes that measure the sequential rate.
 const BLOCK_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long appends of one size take to be on disk.
+/// How long appends of one size take until they are on disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Syncs {
     pub(super) median: Duration,
     pub(super) p99: Duration,
 }
 
-/// Appends as a batch of pushes makes them.
+/// Measures appends of the size of a batch of pushes.
 pub(super) fn batch_syncs(lab: &Lab) -> io::Result<Syncs> {
     syncs(lab, BATCH_BYTES, 500)
 }
 
-/// Appends as a single push makes them.
+/// Measures appends of the size of a single push.
 pub(super) fn push_syncs(lab: &Lab) -> io::Result<Syncs> {
     syncs(lab, PUSH_BYTES, 2000)
 }
@@ -50,7 +50,7 @@ fn syncs(lab: &Lab, bytes: usize, count: usize) -> io::Result<Syncs> {
     Ok(Syncs { median: at(50), p99: at(99) })
 }
 
-/// The times of appends to one file, each with an fdatasync.
+/// Times appends to one file, each with an fdatasync.
 fn appends(directory: &Path, bytes: usize, count: usize) -> io::Result<Vec<Duration>> {
     let mut file = File::create(directory.join("appends"))?;
     let block: Vec<u8> = (0..bytes).map(|index| u8::try_from(index % 251).unwrap_or_default()).collect();

@@ -1,14 +1,13 @@
-//! Figures beside their bars, and how they are written: a table of Markdown, which can be read on a
-//! terminal too.
+//! Figures beside their bars, printed as a Markdown table that is also readable on a terminal.
 
 use std::fmt;
 
 use crate::load::{Kind, Report};
 
-/// What is asked of a figure.
+/// The requirement for a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Bar {
-    /// Nothing; it is told for information.
+    /// No requirement; the figure is for information.
     None,
     AtLeast(f64),
     Below(f64),
@@ -28,7 +27,7 @@ pub(super) struct Figure {
 #[derive(Clone, Debug)]
 pub(super) struct Section {
     title: &'static str,
-    /// What was done, for somebody who would do it again.
+    /// What was done, so that others can repeat it.
     how: String,
     figures: Vec<Figure>,
     notes: Vec<String>,
@@ -72,17 +71,17 @@ impl Section {
         self.title
     }
 
-    /// Whether every figure is as it should be.
+    /// Whether every figure meets its bar.
     pub(super) fn is_met(&self) -> bool {
         self.figures.iter().all(|figure| figure.bar.is_met(figure.measured))
     }
 
-    /// Notes answers that were not as they should be.
-    pub(super) fn watch(&mut self, what: &str, report: &Report) {
+    /// Adds a note if requests of a run have failed.
+    pub(super) fn note_failures(&mut self, what: &str, report: &Report) {
         for kind in Kind::ALL {
-            let failed = report.of(kind).failed();
+            let failed = report.tally(kind).failed();
             if failed > 0 {
-                self.note(format!("{what}: {failed} answers to a {} were not 200.", kind.name()));
+                self.note(format!("{what}: {failed} responses to a {} were not 200.", kind.name()));
             }
         }
     }
@@ -111,14 +110,14 @@ impl fmt::Display for Section {
     }
 }
 
-/// The middle one; of two in the middle, the greater. 0 of none.
+/// The middle value; of two, the greater one. 0 if there are none.
 pub(super) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// A number with its unit, with three digits or all before the point.
+/// Formats a number with its unit and three digits, or all digits before the point.
 pub(super) fn quantity(number: f64, unit: &str) -> String {
     let digits = if number >= 1000.0 {
         thousands(&format!("{number:.0}"))
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_stand_beside_their_bars() {
+    fn figures_are_printed_beside_their_bars() {
         let mut section = Section::new("Push", "Pushes.");
         section.add("rate", 1_234_567.8, "/s", Bar::AtLeast(1_000_000.0));
         section.add("ratio", 0.444, "", Bar::AtLeast(0.45));
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_one_in_the_middle() {
+    fn the_median_is_the_middle_value() {
         assert_eq!(
             [median(&[]), median(&[2.0]), median(&[3.0, 1.0, 2.0]), median(&[2.0, 1.0])],
             [0.0, 2.0, 2.0, 2.0]

@@ -1,11 +1,11 @@
-//! What becomes of rate, memory and restart when the store has grown.
+//! Measures rate, memory and restart of a store that has grown.
 
 use std::net::SocketAddr;
 
 use anyhow::ensure;
 
 use crate::client::{Client, push_body};
-use crate::load::{Names, Push, now, run};
+use crate::load::{ItemIds, Push, now, run};
 
 use super::Lab;
 use super::figure::{Bar, Section, median, quantity};
@@ -19,17 +19,17 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let mut section = Section::new(
         "Growth",
         format!(
-            "{} items of 1 KiB lie in the queues of 100,000 recipients. Pushes into this store and into an empty one take \
+            "The queues of 100,000 recipients hold {} items of 1 KiB. Pushes into this store and into an empty one take \
              turns (64 connections). Then the process is killed and started again.",
             quantity(items as f64, "")
         ),
     );
     let mut relay = lab.relay(Settings::default())?;
-    let names = Names::new(1, RECIPIENTS);
+    let ids = ItemIds::new(1, RECIPIENTS);
     let fill =
-        run_to_end(&mut Push::new(names, PAYLOAD_BYTES, 0..items), relay.server.address, CONNECTIONS_MAX)?;
-    section.watch("fill", &fill);
-    let mut push = Push::new(names, PAYLOAD_BYTES, items..u64::MAX);
+        run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, 0..items), relay.server.address, CONNECTIONS_MAX)?;
+    section.note_failures("fill", &fill);
+    let mut push = Push::new(ids, PAYLOAD_BYTES, items..u64::MAX);
     let (mut full, mut empty) = (Vec::new(), Vec::new());
     for _ in 0..lab.rounds() {
         empty.push(lab.push_into_empty(CONNECTIONS)?.report.rate());
@@ -43,7 +43,7 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     section.add("resident memory", memory.resident as f64 / MIB, "MiB", Bar::None);
     let memory_max = 256.0 + CACHE_BYTES as f64 / MIB;
     section.add("its high-water mark", memory.peak as f64 / MIB, "MiB", Bar::Below(memory_max));
-    section.add("files", relay.files()?.total_bytes() as f64 / MIB, "MiB", Bar::None);
+    section.add("files", relay.disk_usage()?.total_bytes() as f64 / MIB, "MiB", Bar::None);
 
     relay.server.kill()?;
     let start = now();
@@ -55,8 +55,8 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
 }
 
 fn push_one(address: SocketAddr) -> anyhow::Result<()> {
-    let answer =
+    let response =
         Client::connect(&address.to_string())?.post("/push", &push_body("after the crash", 1, b"hello"))?;
-    ensure!(answer.status == 200, "the first push after the crash was answered with {}", answer.status);
+    ensure!(response.status == 200, "the first push after the crash got status {}", response.status);
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! A steady load for a long time on a relay that is killed, stopped, held up and starved of files
-//! again and again, and whose journal gets a torn end now and then. After each restart every answer
-//! that was ever given is audited; at the end the store is verified.
+//! A steady load for a long time on a relay that is repeatedly killed, stopped, suspended and
+//! deprived of file descriptors, and whose journal sometimes gets a torn end. Each restart is
+//! followed by an audit of all earlier responses. At the end the store is verified.
 //!
-//! What happens when follows from a seed. How the relay's threads and the load meet does not, so a
-//! seed repeats the plan and not the run.
+//! A seed determines the faults and their times. It does not determine how threads and load
+//! interleave, so a seed repeats the plan and not the run.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -24,72 +24,72 @@ use crate::load::now;
 use super::Lab;
 use super::figure::{Bar, Section, quantity};
 use super::plot::{self, Series};
-use super::relay::{Relay, Settings};
+use super::relay::{BenchRelay, Settings};
 use super::soak::{MIB, compare, record};
 
-/// What the section of this run is called.
+/// The title of the section.
 const TITLE: &str = "Soak with kills";
 
-/// How many clients there are, and how fast each of them asks at most.
+/// The number of clients, and the highest rate of each.
 const CLIENTS: usize = 16;
 const STEPS_PER_SECOND: f64 = 100.0;
 
-/// How many items each leaves in its queue.
+/// How many items each client leaves in its queue.
 const KEPT_ITEMS: usize = 500;
 
 /// How long a restarted relay may take until it serves.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the relay is held up, and how long it is starved: it needs a new file every ten seconds
-/// or so.
-const HELD_UP_MS: Range<u64> = 200..2000;
-const STARVED_MS: Range<u64> = 2000..15_000;
+/// How long the relay is suspended, and how long it may open no files. It needs a new file about
+/// every ten seconds.
+const SUSPENDED_MS: Range<u64> = 200..2000;
+const NO_FILES_MS: Range<u64> = 2000..15_000;
 
-/// No latency is longer, or it is not told how much.
+/// Longer latencies count as this long.
 const LATENCY_US_MAX: u64 = 60_000_000;
 
-/// What a torn write leaves behind the end of the journal, at most.
+/// The most bytes that a torn write leaves at the end of the journal.
 const TORN_BYTES_MAX: usize = 10_000;
 
-/// How long, how often, and with which chances.
+/// The options of a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct KillOptions {
     pub(super) minutes: f64,
     pub(super) kill_every_seconds: f64,
     pub(super) seed: u64,
 }
 
-/// What is counted over the whole run.
+/// Counts over the whole run.
 #[derive(Default)]
 struct Totals {
     kills: u64,
     stops: u64,
     torn: u64,
-    held_up: u64,
+    suspended: u64,
     starved: u64,
     answered: u64,
     refused: u64,
     findings: Vec<String>,
 }
 
-/// What one client has seen in one round.
-struct Seen {
+/// Counts of one client in one round.
+struct RoundStats {
     answered: u64,
     refused: u64,
     latencies_us: Histogram<u64>,
 }
 
-/// Runs, draws the plot, and hands back what was found.
-pub(super) fn measure(lab: &Lab, terms: Terms, svg: &Path) -> anyhow::Result<Section> {
-    println!("seed {}", terms.seed);
-    let mut rng = Rng::with_seed(terms.seed);
+/// Runs the soak, draws the plot and returns the results.
+pub(super) fn measure(lab: &Lab, options: KillOptions, svg: &Path) -> anyhow::Result<Section> {
+    println!("seed {}", options.seed);
+    let mut rng = Rng::with_seed(options.seed);
     let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
     let mut relay = lab.relay(settings)?;
     let mut accounts: Vec<_> =
         (0..CLIENTS).map(|number| Account::new(format!("recipient {number}"), KEPT_ITEMS)).collect();
     let (mut totals, mut series, start) = (Totals::default(), Vec::new(), now());
-    while now() - start < Duration::from_secs_f64(terms.minutes * 60.0) {
-        let length = terms.kill_every_seconds * (0.5 + rng.f64());
+    while now() - start < Duration::from_secs_f64(options.minutes * 60.0) {
+        let length = options.kill_every_seconds * (0.5 + rng.f64());
         let seen = round(&mut relay, &mut accounts, &mut rng, &mut totals, Duration::from_secs_f64(length))?;
         let restart = restart(&mut relay, settings, &mut accounts, &mut totals)?;
         record(&mut series, sample(&seen, &relay, restart)?);
@@ -99,49 +99,54 @@ pub(super) fn measure(lab: &Lab, terms: Terms, svg: &Path) -> anyhow::Result<Sec
     totals.findings.extend(verify(&relay)?);
     plot::write(svg, &series)?;
     totals.findings.iter().for_each(|finding| println!("FOUND {finding}"));
-    Ok(section(terms, now() - start, &totals, &series))
+    Ok(section(options, now() - start, &totals, &series))
 }
 
-/// Load for a while, with a fault in the middle, until the relay is killed or stopped.
+/// Runs the load for a while, with a fault in the middle, until the relay is killed or stopped.
 fn round(
-    relay: &mut Relay,
+    relay: &mut BenchRelay,
     accounts: &mut [Account],
     rng: &mut Rng,
     totals: &mut Totals,
     length: Duration,
-) -> anyhow::Result<Vec<Seen>> {
+) -> anyhow::Result<Vec<RoundStats>> {
     let is_over = AtomicBool::new(false);
     let base_url = relay.server.address.to_string();
     scope(|scope| {
         let clients: Vec<_> =
             accounts.iter_mut().map(|account| scope.spawn(|| work(account, &base_url, &is_over))).collect();
-        let outcome = disturb(relay, rng, totals, length);
+        let outcome = inject_faults(relay, rng, totals, length);
         is_over.store(true, Ordering::Relaxed);
         let mut seen = Vec::new();
         for client in clients {
-            let one = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
-            totals.answered += one.answered;
-            totals.refused += one.refused;
-            seen.push(one);
+            let round_stats = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+            totals.answered += round_stats.answered;
+            totals.refused += round_stats.refused;
+            seen.push(round_stats);
         }
         outcome.map(|()| seen)
     })
 }
 
-fn disturb(relay: &mut Relay, rng: &mut Rng, totals: &mut Totals, length: Duration) -> anyhow::Result<()> {
+fn inject_faults(
+    relay: &mut BenchRelay,
+    rng: &mut Rng,
+    totals: &mut Totals,
+    length: Duration,
+) -> anyhow::Result<()> {
     sleep(length / 2);
     match rng.u8(0..4) {
         0 => {
-            totals.held_up += 1;
+            totals.suspended += 1;
             relay.server.signal("STOP")?;
-            sleep(Duration::from_millis(rng.u64(HELD_UP_MS)));
+            sleep(Duration::from_millis(rng.u64(SUSPENDED_MS)));
             relay.server.signal("CONT")?;
         }
         1 => {
             totals.starved += 1;
-            let before = relay.server.allow_no_more_files()?;
-            sleep(Duration::from_millis(rng.u64(STARVED_MS)));
-            relay.server.allow_files(before)?;
+            let previous_limit = relay.server.forbid_new_files()?;
+            sleep(Duration::from_millis(rng.u64(NO_FILES_MS)));
+            relay.server.set_file_limit(previous_limit)?;
         }
         _ => {}
     }
@@ -160,8 +165,7 @@ fn disturb(relay: &mut Relay, rng: &mut Rng, totals: &mut Totals, length: Durati
     Ok(())
 }
 
-/// Writes what was never answered behind the end of the journal, as a write that a power failure
-/// has cut may leave it.
+/// Appends garbage to the journal, as a write that a power failure interrupts may leave it.
 fn tear(store: &Path, rng: &mut Rng) -> anyhow::Result<()> {
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(store)? {
@@ -171,26 +175,26 @@ fn tear(store: &Path, rng: &mut Rng) -> anyhow::Result<()> {
             segments.push(path);
         }
     }
-    let last = segments.into_iter().max().context("a store has a journal")?;
+    let last = segments.into_iter().max().context("the store has no journal")?;
     let garbage: Vec<u8> = (0..rng.usize(1..TORN_BYTES_MAX)).map(|_| rng.u8(..)).collect();
     Ok(OpenOptions::new().append(true).open(last)?.write_all(&garbage)?)
 }
 
-/// Pushes and acks at a steady pace until the connection breaks or the round is over.
-fn work(account: &mut Account, base_url: &str, is_over: &AtomicBool) -> anyhow::Result<Seen> {
-    let mut seen = Seen { answered: 0, refused: 0, latencies_us: latencies()? };
+/// Pushes and acks at a steady rate until the connection breaks or the round is over.
+fn work(account: &mut Account, base_url: &str, is_over: &AtomicBool) -> anyhow::Result<RoundStats> {
+    let mut seen = RoundStats { answered: 0, refused: 0, latencies_us: latencies()? };
     let mut client = Client::connect(base_url)?;
     let mut due = now();
     while !is_over.load(Ordering::Relaxed) {
         sleep(due.saturating_duration_since(now()));
-        let begun = now();
-        // It does not catch up on what a fault has kept it from.
-        due = begun.max(due) + Duration::from_secs_f64(1.0 / STEPS_PER_SECOND);
+        let started = now();
+        // The client does not catch up after a fault.
+        due = started.max(due) + Duration::from_secs_f64(1.0 / STEPS_PER_SECOND);
         match account.step(&mut client) {
             Ok(Step::Refused(_)) => seen.refused += 1,
             Ok(step) => {
                 seen.answered += 1;
-                let latency = now().saturating_duration_since(begun);
+                let latency = now().saturating_duration_since(started);
                 if step == Step::Pushed {
                     seen.latencies_us
                         .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
@@ -203,37 +207,37 @@ fn work(account: &mut Account, base_url: &str, is_over: &AtomicBool) -> anyhow::
     Ok(seen)
 }
 
-/// Starts the relay again and audits every account. Tells how long it took until the first answer.
+/// Starts the relay again and audits every account. Returns how long the first response took.
 fn restart(
-    relay: &mut Relay,
+    relay: &mut BenchRelay,
     settings: Settings,
     accounts: &mut [Account],
     totals: &mut Totals,
 ) -> anyhow::Result<Duration> {
-    let begun = now();
+    let started = now();
     relay.start_again(settings)?;
     let mut client = Client::connect(&relay.server.address.to_string())?;
-    until_ready(&mut client, begun)?;
-    let took = now() - begun;
+    wait_until_ready(&mut client, started)?;
+    let duration = now() - started;
     for account in accounts {
         totals.findings.extend(account.audit(&mut client)?);
     }
-    Ok(took)
+    Ok(duration)
 }
 
-fn until_ready(client: &mut Client, begun: Instant) -> anyhow::Result<()> {
-    let nobody = crate::client::pull_body("nobody", None, None);
-    while client.post("/pull", &nobody)?.status != 200 {
-        if now() - begun > PATIENCE {
-            bail!("the relay does not serve");
+fn wait_until_ready(client: &mut Client, started: Instant) -> anyhow::Result<()> {
+    let body = crate::client::pull_body("nobody", None, None);
+    while client.post("/pull", &body)?.status != 200 {
+        if now() - started > START_TIMEOUT {
+            bail!("the relay does not serve within a minute");
         }
         sleep(Duration::from_millis(1));
     }
     Ok(())
 }
 
-/// What `relay-bin verify` finds, if anything.
-fn verify(relay: &Relay) -> anyhow::Result<Option<String>> {
+/// Runs `relay-bin verify` and returns its findings, if any.
+fn verify(relay: &BenchRelay) -> anyhow::Result<Option<String>> {
     let output = relay.command("verify").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     print!("{text}");
@@ -245,10 +249,10 @@ fn latencies() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_max(LATENCY_US_MAX, 3)?)
 }
 
-fn sample(seen: &[Seen], relay: &Relay, restart: Duration) -> anyhow::Result<Vec<(String, f64)>> {
+fn sample(seen: &[RoundStats], relay: &BenchRelay, restart: Duration) -> anyhow::Result<Vec<(String, f64)>> {
     let mut latencies_us = latencies()?;
-    for one in seen {
-        latencies_us.add(&one.latencies_us)?;
+    for round_stats in seen {
+        latencies_us.add(&round_stats.latencies_us)?;
     }
     let latency_ms = |quantile| latencies_us.value_at_quantile(quantile) as f64 / 1000.0;
     let mut values = vec![
@@ -257,16 +261,16 @@ fn sample(seen: &[Seen], relay: &Relay, restart: Duration) -> anyhow::Result<Vec
         ("restart ms".to_owned(), restart.as_secs_f64() * 1000.0),
         ("memory after restart MiB".to_owned(), relay.server.memory()?.resident as f64 / MIB),
     ];
-    for (kind, bytes) in relay.files()?.0 {
+    for (kind, bytes) in relay.disk_usage()?.0 {
         values.push((format!("files .{kind} MiB"), bytes as f64 / MIB));
     }
     Ok(values)
 }
 
 fn print_round(elapsed: Duration, totals: &Totals, restart: Duration) {
-    let Totals { kills, stops, torn, held_up, starved, answered, refused, findings } = totals;
+    let Totals { kills, stops, torn, suspended, starved, answered, refused, findings } = totals;
     println!(
-        "{:>6.0} s  {kills} kills, {stops} stops, {torn} torn ends, {held_up} times held up, {starved} times starved; {answered} answered, \
+        "{:>6.0} s  {kills} kills, {stops} stops, {torn} torn ends, {suspended} times suspended, {starved} times without file descriptors; {answered} answered, \
          {refused} refused; last restart {} ms; {} findings",
         elapsed.as_secs_f64(),
         quantity(restart.as_secs_f64() * 1000.0, ""),
@@ -274,21 +278,21 @@ fn print_round(elapsed: Duration, totals: &Totals, restart: Duration) {
     );
 }
 
-fn section(terms: Terms, elapsed: Duration, totals: &Totals, series: &[Series]) -> Section {
+fn section(options: KillOptions, elapsed: Duration, totals: &Totals, series: &[Series]) -> Section {
     let mut section = Section::new(
         TITLE,
         format!(
             "`cargo xtask soak --minutes {} --kill-every {} --seed {}`: {CLIENTS} clients push and ack, each at most {STEPS_PER_SECOND} times a \
              second and with about {KEPT_ITEMS} items left in its queue, while the relay is killed, stopped, held up (SIGSTOP) and \
              starved (no more files may be opened), and its journal gets a torn end. After each restart everything that was ever answered is audited.",
-            terms.minutes, terms.kill_every_seconds, terms.seed
+            options.minutes, options.kill_every_seconds, options.seed
         ),
     );
     let counts = [
         ("kill -9", totals.kills),
         ("torn ends after it", totals.torn),
         ("SIGTERM", totals.stops),
-        ("times held up", totals.held_up),
+        ("times held up", totals.suspended),
         ("times starved of files", totals.starved),
         ("answered 200", totals.answered),
         ("refused with 503 or 507, and asked again", totals.refused),

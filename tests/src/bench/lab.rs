@@ -1,5 +1,5 @@
-//! Where the bars are measured: the programs, the disk, the length of runs, and the runs that
-//! several bars share.
+//! What all benchmarks share: the programs, the disk, the length of runs, and runs that several of
+//! them need.
 
 use std::cell::Cell;
 use std::io;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-use crate::load::{Names, Pace, Plan, Push, Report, Stop, Workload, run};
+use crate::load::{ItemIds, Pace, Plan, Push, Report, Stop, Workload, run};
 
 use super::figure::median;
 use super::floor;
-use super::relay::{Relay, Settings};
+use super::relay::{BenchRelay, Settings};
 use super::server::Server;
 
-/// How many recipients there are, where the bar does not say otherwise.
+/// The number of recipients, unless a benchmark says otherwise.
 pub(super) const RECIPIENTS: u64 = 100_000;
 
 /// A small payload.
@@ -26,22 +26,22 @@ pub(super) const PAYLOAD_BYTES: usize = 1024;
 /// The usual number of connections.
 pub(super) const CONNECTIONS: usize = 64;
 
-/// The most connections, for what should be over soon.
+/// The most connections, for runs that only prepare a measurement.
 pub(super) const CONNECTIONS_MAX: usize = 256;
 
-/// See the module.
+/// The environment of all benchmarks.
 #[derive(Debug)]
 pub(super) struct Lab {
     /// The directory of the release programs.
     programs: PathBuf,
-    /// The directory for files: on the disk that is measured.
+    /// The directory for files, on the disk that is measured.
     scratch: PathBuf,
     is_quick: bool,
-    /// The rate of pushes at [`CONNECTIONS`], once it is known.
+    /// The rate of pushes at [`CONNECTIONS`], once it is measured.
     push_rate: Cell<Option<f64>>,
 }
 
-/// A run, and what it cost the server.
+/// A run, and the CPU time of the server during it.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) report: Report,
@@ -49,16 +49,16 @@ pub(super) struct Measured {
 }
 
 impl Lab {
-    /// A lab beside the running program.
+    /// Opens a lab in the build directory of the running program.
     pub(super) fn open(is_quick: bool) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
-        let programs = program.parent().context("a program lies in a directory")?.to_owned();
-        let scratch = programs.parent().context("cargo builds into target/release")?.join("bench");
+        let programs = program.parent().context("the program has no directory")?.to_owned();
+        let scratch = programs.parent().context("the program is not in target/release")?.join("bench");
         std::fs::create_dir_all(&scratch)?;
         Ok(Self { programs, scratch, is_quick, push_rate: Cell::new(None) })
     }
 
-    /// `full`, or `quick` in a run that only shows that all works.
+    /// `full`, or `quick` in a run that only checks that everything works.
     pub(super) fn at_length<T>(&self, full: T, quick: T) -> T {
         if self.is_quick { quick } else { full }
     }
@@ -68,49 +68,49 @@ impl Lab {
         self.at_length(3, 1)
     }
 
-    /// Where all files are put.
+    /// The directory for all files.
     pub(super) fn scratch(&self) -> &Path {
         &self.scratch
     }
 
-    /// One of the release programs.
+    /// The path of a release program.
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
     }
 
-    /// A new directory, removed when it is dropped.
+    /// A new directory, which is removed on drop.
     pub(super) fn directory(&self) -> io::Result<TempDir> {
         tempfile::Builder::new().prefix("run-").tempdir_in(&self.scratch)
     }
 
-    /// A relay with an empty store.
-    pub(super) fn relay(&self, settings: Settings) -> anyhow::Result<Relay> {
-        Relay::start(self.program("relay-under-test"), self.directory()?, settings)
+    /// Starts a relay with an empty store.
+    pub(super) fn relay(&self, settings: Settings) -> anyhow::Result<BenchRelay> {
+        BenchRelay::start(self.program("relay-under-test"), self.directory()?, settings)
     }
 
-    /// A plan for one short run.
+    /// The plan of one short run.
     pub(super) fn short_plan(&self, address: SocketAddr, connections: usize) -> Plan {
         let time = Duration::from_secs(self.at_length(10, 1));
         Plan { address, connections, pace: Pace::Closed, stop: Stop { time: Some(time), ..Stop::default() } }
     }
 
-    /// Pushes of new items of 1 KiB to an empty store for a short while.
+    /// Pushes new items of 1 KiB into an empty store for a short while.
     pub(super) fn push_into_empty(&self, connections: usize) -> anyhow::Result<Measured> {
         self.push_into(&self.relay(Settings::default())?.server, connections)
     }
 
-    /// As [`Lab::push_into_empty`], without any store.
+    /// Like [`Lab::push_into_empty`], with a server that has no store.
     pub(super) fn push_onto_floor(&self, connections: usize) -> anyhow::Result<Measured> {
         self.push_into(&floor::start(&self.program("relay-floor"), None)?, connections)
     }
 
     fn push_into(&self, server: &Server, connections: usize) -> anyhow::Result<Measured> {
-        let mut push = Push::new(Names::new(0, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX);
-        self.go_on_pushing(server, &mut push, connections)
+        let mut push = Push::new(ItemIds::new(0, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX);
+        self.continue_pushing(server, &mut push, connections)
     }
 
-    /// Goes on with pushes for a short while.
-    pub(super) fn go_on_pushing(
+    /// Continues `push` for a short while.
+    pub(super) fn continue_pushing(
         &self,
         server: &Server,
         push: &mut Push,
@@ -121,7 +121,7 @@ impl Lab {
         Ok(Measured { report, server_cpu: server.cpu()?.saturating_sub(cpu) })
     }
 
-    /// The highest rate of pushes at [`CONNECTIONS`], a second.
+    /// The highest rate of pushes a second at [`CONNECTIONS`].
     pub(super) fn push_rate(&self) -> anyhow::Result<f64> {
         match self.push_rate.get() {
             Some(rate) => Ok(rate),
@@ -129,7 +129,7 @@ impl Lab {
         }
     }
 
-    /// Remembers what was measured for [`Lab::push_rate`], and returns the median.
+    /// Stores measured rates for [`Lab::push_rate`] and returns their median.
     pub(super) fn note_push_rates(&self, rates: &[f64]) -> f64 {
         let rate = median(rates);
         self.push_rate.set(Some(rate));
@@ -138,14 +138,14 @@ impl Lab {
 }
 
 impl Measured {
-    /// CPU time for each request, in microseconds: the server's and the load generator's.
+    /// CPU time per request, in microseconds: of the server, and of the load generator.
     pub(super) fn cpu_us(&self) -> [f64; 2] {
         let requests = self.report.rate() * self.report.elapsed.as_secs_f64();
         [self.server_cpu, self.report.cpu].map(|cpu| cpu.as_secs_f64() * 1e6 / requests.max(1.0))
     }
 }
 
-/// Runs a workload to its end as fast as it goes.
+/// Runs a workload to its end as fast as possible.
 pub(super) fn run_to_end(
     workload: &mut impl Workload,
     address: SocketAddr,

@@ -1,10 +1,10 @@
-//! Pushes of the largest size, and small ones beside them.
+//! Measures pushes of the largest size, and small pushes beside them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::load::{Kind, Names, Pace, Plan, Push, Report, Stop, run};
+use crate::load::{ItemIds, Kind, Pace, Plan, Push, Report, Stop, run};
 
 use super::Lab;
 use super::disk;
@@ -21,7 +21,7 @@ const MB: f64 = 1e6;
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let mut section = Section::new(
         "Large pushes",
-        "Payloads of 8 MiB over 4 connections, closed loop, in turns with the disk alone (writes of 8 MiB, each synced). \
+        "Payloads of 8 MiB over 4 connections, closed loop, alternating with the disk alone (writes of 8 MiB, each synced). \
          Then the same beside 500 pushes of 1 KiB a second (open loop, 16 connections).",
     );
     let (mut relay, mut disk) = (Vec::new(), Vec::new());
@@ -29,21 +29,21 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
         disk.push(disk::sequential_rate(lab)?);
         let fresh = lab.relay(Settings::default())?;
         let report = push_large(&lab.short_plan(fresh.server.address, LARGE_CONNECTIONS))?;
-        section.watch("8 MiB", &report);
+        section.note_failures("8 MiB", &report);
         relay.push(report.item_rate() * LARGE_BYTES as f64);
     }
     section.add("disk alone", median(&disk) / MB, "MB/s", Bar::None);
     section.add("relay, payload", median(&relay) / MB, "MB/s", Bar::None);
     section.add("relay / disk", median(&relay) / median(&disk), "", Bar::AtLeast(0.25));
 
-    let small = push_small_beside_large(lab, &mut section)?.of(Kind::Push);
+    let small = push_small_beside_large(lab, &mut section)?.tally(Kind::Push);
     section.add("pushes of 1 KiB beside them, p50", small.latency_ms(0.5), "ms", Bar::None);
     section.add("pushes of 1 KiB beside them, p99", small.latency_ms(0.99), "ms", Bar::Below(50.0));
     Ok(section)
 }
 
 fn push_large(plan: &Plan) -> std::io::Result<Report> {
-    run(&mut Push::new(Names::new(1, RECIPIENTS), LARGE_BYTES, 0..u64::MAX), plan)
+    run(&mut Push::new(ItemIds::new(1, RECIPIENTS), LARGE_BYTES, 0..u64::MAX), plan)
 }
 
 fn push_small_beside_large(lab: &Lab, section: &mut Section) -> anyhow::Result<Report> {
@@ -61,12 +61,12 @@ fn push_small_beside_large(lab: &Lab, section: &mut Section) -> anyhow::Result<R
             pace: Pace::PerSecond(SMALL_PER_SECOND),
             stop: Stop { time, ..Stop::default() },
         };
-        let small = run(&mut Push::new(Names::new(2, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX), &plan);
+        let small = run(&mut Push::new(ItemIds::new(2, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX), &plan);
         is_over.store(true, Ordering::Relaxed);
         (small, large.join())
     });
     let large = large.map_err(|_| anyhow::anyhow!("the thread of the large pushes panicked"))??;
-    section.watch("8 MiB beside small ones", &large);
+    section.note_failures("8 MiB beside small ones", &large);
     section.add(
         "8 MiB beside small ones, payload",
         large.item_rate() * LARGE_BYTES as f64 / MB,
@@ -74,6 +74,6 @@ fn push_small_beside_large(lab: &Lab, section: &mut Section) -> anyhow::Result<R
         Bar::None,
     );
     let small = small?;
-    section.watch("small ones beside 8 MiB", &small);
+    section.note_failures("small ones beside 8 MiB", &small);
     Ok(small)
 }

@@ -1,11 +1,12 @@
-//! How long a push takes while there is room: at half of the highest rate, with acks, expiry and
-//! sweeps under way, and Redis at the same rate beside it.
+//! Measures the latency of a push at half of the highest rate, with acks, expiry and sweeps in
+//! progress, beside Redis at the same rate.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::load::{
-    Answer, Append, Kind, Mixed, Names, Next, Pace, Plan, Push, Report, Request, Stop, Workload, run,
+    Append, ItemIds, Kind, Mixed, Next, Pace, Plan, Push, Report, Request, ResponseSummary, Stop, Workload,
+    run,
 };
 
 use super::Lab;
@@ -15,23 +16,23 @@ use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS};
 use super::redis::Redis;
 use super::relay::Settings;
 
-/// How often both take their turn.
+/// How often relay and Redis are measured in turn.
 const ROUNDS: u64 = 3;
 
-/// Items from this one on are left to expire.
-const LEFT: u64 = 1 << 40;
+/// Items from this number on are left to expire.
+const FIRST_EXPIRING: u64 = 1 << 40;
 
-/// An item that is acked is so when this many more were pushed: after some 10 s.
+/// An item is acked after this many further pushes, which take some 10 s.
 const LAG_ITEMS: u64 = 200_000;
 
-/// How many items an ack names.
+/// Items per ack.
 const ACK_ITEMS: usize = 100;
 
-/// Pushes of which every second one is acked later, and the others expire.
+/// A workload of pushes: every second item is acked later, and the others expire.
 struct HalfAcked {
     acked: Mixed,
-    left: Push,
-    is_turn_of_left: bool,
+    expiring: Push,
+    is_expiring_next: bool,
 }
 
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
@@ -54,38 +55,57 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
         ),
     );
     let sync_ms = disk::batch_syncs(lab)?.median.as_secs_f64() * 1000.0;
-    let (mut relays, mut peers) = (Vec::new(), Vec::new());
+    section.add("fdatasync of 64 KiB, median", sync_ms, "ms", Bar::None);
+    let (mut relay_reports, mut redis_reports) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let relay = lab.relay(settings)?;
         let mut pushes = HalfAcked::new(lab.at_length(LAG_ITEMS, 2_000));
-        relays.push(at_pace(&mut pushes, relay.server.address, rate, seconds)?);
+        relay_reports.push(at_pace(&mut pushes, relay.server.address, rate, seconds)?);
         drop(relay);
         if let Some(redis) = Redis::start(lab)? {
             let mut appends = Append::new(RECIPIENTS, PAYLOAD_BYTES);
-            peers.push(at_pace(&mut appends, redis.server.address, rate, seconds)?);
+            redis_reports.push(at_pace(&mut appends, redis.server.address, rate, seconds)?);
         }
     }
-    relays.iter().chain(&peers).for_each(|report| section.watch("open loop", report));
-    let of = |reports: &[Report], quantile| -> Vec<f64> {
-        reports.iter().map(|report| report.of(Kind::Push).latency_ms(quantile)).collect()
-    };
-    let least = |values: Vec<f64>| values.into_iter().fold(f64::INFINITY, f64::min);
-    section.add("fdatasync of 64 KiB, median", sync_ms, "ms", Bar::None);
-    section.add("requests", median(&relays.iter().map(Report::rate).collect::<Vec<_>>()), "/s", Bar::None);
-    section.add("p50, median of the rounds", median(&of(&relays, 0.5)), "ms", Bar::None);
-    let p99 = median(&of(&relays, 0.99));
-    section.add("p99, median of the rounds", p99, "ms", Bar::AtMost(10.0));
-    section.add("p99.9, median of the rounds", median(&of(&relays, 0.999)), "ms", Bar::None);
-    section.add("max, of the quietest round", least(of(&relays, 1.0)), "ms", Bar::AtMost(50.0));
-    if peers.is_empty() {
-        section.note("Redis is not installed here.");
-        return Ok(section);
-    }
-    section.add("p50 of Redis, median of the rounds", median(&of(&peers, 0.5)), "ms", Bar::None);
-    section.add("p99 of Redis, median of the rounds", median(&of(&peers, 0.99)), "ms", Bar::None);
-    section.add("max of Redis, of the quietest round", least(of(&peers, 1.0)), "ms", Bar::None);
-    section.add("p99 / that of Redis", p99 / median(&of(&peers, 0.99)), "", Bar::AtMost(2.0));
+    relay_reports.iter().chain(&redis_reports).for_each(|report| section.note_failures("open loop", report));
+    add_relay(&mut section, &relay_reports);
+    add_redis(&mut section, &relay_reports, &redis_reports);
     Ok(section)
+}
+
+fn add_relay(section: &mut Section, reports: &[Report]) {
+    let rates: Vec<_> = reports.iter().map(Report::rate).collect();
+    section.add("requests", median(&rates), "/s", Bar::None);
+    section.add("p50, median of the rounds", median_latency(reports, 0.5), "ms", Bar::None);
+    section.add("p99, median of the rounds", median_latency(reports, 0.99), "ms", Bar::AtMost(10.0));
+    section.add("p99.9, median of the rounds", median_latency(reports, 0.999), "ms", Bar::None);
+    section.add("max, of the quietest round", least_max(reports), "ms", Bar::AtMost(50.0));
+}
+
+fn add_redis(section: &mut Section, relay: &[Report], redis: &[Report]) {
+    if redis.is_empty() {
+        section.note("Redis is not installed here.");
+        return;
+    }
+    let p99 = median_latency(redis, 0.99);
+    section.add("p50 of Redis, median of the rounds", median_latency(redis, 0.5), "ms", Bar::None);
+    section.add("p99 of Redis, median of the rounds", p99, "ms", Bar::None);
+    section.add("max of Redis, of the quietest round", least_max(redis), "ms", Bar::None);
+    section.add("p99 / that of Redis", median_latency(relay, 0.99) / p99, "", Bar::AtMost(2.0));
+}
+
+/// The latencies of pushes at a quantile in milliseconds, one per round.
+fn latencies_ms(reports: &[Report], quantile: f64) -> Vec<f64> {
+    reports.iter().map(|report| report.tally(Kind::Push).latency_ms(quantile)).collect()
+}
+
+fn median_latency(reports: &[Report], quantile: f64) -> f64 {
+    median(&latencies_ms(reports, quantile))
+}
+
+/// The longest latency of the round where that is shortest.
+fn least_max(reports: &[Report]) -> f64 {
+    latencies_ms(reports, 1.0).into_iter().fold(f64::INFINITY, f64::min)
 }
 
 fn at_pace(
@@ -99,24 +119,28 @@ fn at_pace(
 }
 
 impl HalfAcked {
-    /// Of those that are acked, each is when `lag_items` more were pushed, of all.
+    /// Each acked item is acked after `lag_items` further pushes, counting both kinds.
     fn new(lag_items: u64) -> Self {
-        let names = Names::new(0, RECIPIENTS);
-        let acked = Mixed::new(names, PAYLOAD_BYTES, 0..LEFT, lag_items / 2, ACK_ITEMS);
-        Self { acked, left: Push::new(names, PAYLOAD_BYTES, LEFT..u64::MAX), is_turn_of_left: false }
+        let ids = ItemIds::new(0, RECIPIENTS);
+        let acked = Mixed::new(ids, PAYLOAD_BYTES, 0..FIRST_EXPIRING, lag_items / 2, ACK_ITEMS);
+        Self {
+            acked,
+            expiring: Push::new(ids, PAYLOAD_BYTES, FIRST_EXPIRING..u64::MAX),
+            is_expiring_next: false,
+        }
     }
 }
 
 impl Workload for HalfAcked {
     fn next(&mut self, request: &mut Request) -> Next {
-        self.is_turn_of_left = !self.is_turn_of_left;
-        if self.is_turn_of_left { self.left.next(request) } else { self.acked.next(request) }
+        self.is_expiring_next = !self.is_expiring_next;
+        if self.is_expiring_next { self.expiring.next(request) } else { self.acked.next(request) }
     }
 
-    fn answered(&mut self, request: &Request, answer: &Answer) -> u64 {
-        if request.kind == Kind::Push && request.number >= LEFT {
-            return self.left.answered(request, answer);
+    fn answered(&mut self, request: &Request, response: &ResponseSummary) -> u64 {
+        if request.kind == Kind::Push && request.number >= FIRST_EXPIRING {
+            return self.expiring.answered(request, response);
         }
-        self.acked.answered(request, answer)
+        self.acked.answered(request, response)
     }
 }

@@ -1,14 +1,13 @@
 //! The benchmark of the whole system: the relay as a process on a real disk, under load from this
-//! process, beside what bounds it: its own HTTP server without a store, the disk alone, and Redis.
-//! Everything that is started listens on loopback and is killed at the end; the files lie in a
-//! fresh directory below `target`.
+//! process. It is compared with what bounds it: its own HTTP server without a store, the disk
+//! alone, and Redis. All servers listen on loopback and are killed at the end. Files lie in a fresh
+//! directory below `target`.
 //!
-//! Each bar is a function from a lab (the programs, the disk, the length of runs) to a section of
-//! figures. A bar that is missed is shown and fails nothing: this program measures, it does not
-//! judge. Load and relay share the processors, so a figure is worth something beside its bar and
-//! the machine that it comes from, and little alone.
+//! Each benchmark is a function from a lab (the programs, the disk, the length of runs) to a
+//! section of figures. A figure that misses its bar is shown, and fails nothing. Load and relay
+//! share the processors, so a figure means little without its bar and its machine.
 //!
-//! It needs Linux: it reads `/proc`.
+//! It reads `/proc`, so it needs Linux.
 
 mod ack;
 pub mod command;
@@ -39,11 +38,11 @@ mod written;
 use figure::Section;
 use lab::Lab;
 
-/// A bar: its name on the command line, and how it is measured.
-type Bar = (&'static str, fn(&Lab) -> anyhow::Result<Section>);
+/// A benchmark: its name on the command line, and the function that measures it.
+type Benchmark = (&'static str, fn(&Lab) -> anyhow::Result<Section>);
 
-/// In the order in which they are run.
-const BARS: [Bar; 11] = [
+/// All benchmarks, in the order in which they run.
+const BENCHMARKS: [Benchmark; 11] = [
     ("push", push::measure),
     ("latency", latency::measure),
     ("pull", pull::measure),

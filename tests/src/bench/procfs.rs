@@ -1,17 +1,17 @@
-//! What Linux tells of a process: its memory, its CPU time, what it has written.
+//! Reads figures of a process from `/proc`: memory, CPU time, bytes written.
 
 use std::io;
 use std::time::Duration;
 
-/// The unit of times in `/proc`: USER_HZ, which is 100 on every architecture that Linux still has.
+/// The unit of times in `/proc`: USER_HZ, which is 100 on every architecture that Linux supports.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// The memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// What it has now.
+    /// Resident memory now.
     pub(crate) resident: u64,
-    /// The most that it ever had.
+    /// The largest resident memory so far.
     pub(crate) peak: u64,
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn memory(process: u32) -> io::Result<Memory> {
     memory().ok_or_else(|| unreadable("status"))
 }
 
-/// Bytes that it has caused to be written to the disk.
+/// Bytes that the process has caused to be written to disk.
 pub(super) fn written_bytes(process: u32) -> io::Result<u64> {
     field(&read(process, "io")?, "write_bytes").ok_or_else(|| unreadable("io"))
 }
@@ -44,8 +44,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// The 14th and 15th field, user and system time. The second is the name in parentheses and may
-/// hold anything.
+/// The sum of fields 14 and 15: user and system time. Field 2 is the program name in parentheses
+/// and may contain anything.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     let mut fields = after_name.split(' ').skip(11);
@@ -54,7 +54,7 @@ fn ticks(stat: &str) -> Option<u64> {
 }
 
 fn unreadable(file: &str) -> io::Error {
-    io::Error::other(format!("/proc/PID/{file} is not as it was"))
+    io::Error::other(format!("/proc/PID/{file} has an unknown format"))
 }
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_found_by_their_whole_name() {
+    fn fields_are_found_by_their_full_name() {
         let text = "VmRSSX:\t1 kB\nVmRSS:\t   2048 kB\nwrite_bytes: 7\ncancelled_write_bytes: 9\n";
         assert_eq!(
             [field(text, "VmRSS"), field(text, "write_bytes"), field(text, "Vm")],

@@ -1,11 +1,11 @@
-//! How fast full pages are read, and whether the depth of a queue matters.
+//! Measures how fast full pages are read, and whether the depth of a queue matters.
 
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
 
 use crate::client::Client;
-use crate::load::{Kind, Names, Page, Pull, Push, run, walk};
+use crate::load::{ItemIds, Kind, Page, Pull, Push, run, walk};
 
 use super::Lab;
 use super::figure::{Bar, Section, median, quantity};
@@ -16,24 +16,24 @@ use super::relay::Settings;
 /// Items in a full page, as configured.
 const PAGE_ITEMS: u64 = 256;
 
-/// Enough to keep all processors busy; pages are large.
+/// Enough to keep all processors busy, since pages are large.
 const PULL_CONNECTIONS: usize = 16;
 
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
-    // 200,000 items, but whole pages of them.
+    // 200,000 items, rounded to full pages.
     let items = PAGE_ITEMS * lab.at_length(781, 8);
     let mut section = Section::new(
         "Pull",
         format!(
-            "One queue of {} items of 1 KiB, in full pages of 256 along its cursors, {PULL_CONNECTIONS} connections. Beside it, the \
-             same server answers the bytes of one page that was encoded before. Then the first and the last page alone, on \
+            "One queue of {} items of 1 KiB, in full pages of 256 along its cursors, {PULL_CONNECTIONS} connections. Beside it, a \
+             server that does nothing else answers with the bytes of one page that was encoded before. Then the first and the last page alone, on \
              one connection.",
             quantity(items as f64, "")
         ),
     );
     let relay = lab.relay(Settings::default())?;
     let address = relay.server.address;
-    run_to_end(&mut Push::new(Names::new(1, 1), PAYLOAD_BYTES, 0..items), address, CONNECTIONS)?;
+    run_to_end(&mut Push::new(ItemIds::new(1, 1), PAYLOAD_BYTES, 0..items), address, CONNECTIONS)?;
     let home = lab.directory()?;
     let body = home.path().join("page.json");
     let mut first_body = Vec::new();
@@ -44,25 +44,30 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let last = pages.last().context("the queue has no pages")?.clone();
 
     let prepared = floor::start(&lab.program("relay-floor"), Some(&body))?;
-    let (mut shown, mut floor) = (Vec::new(), Vec::new());
+    let (mut relay_rates, mut floor_rates) = (Vec::new(), Vec::new());
     for _ in 0..lab.rounds() {
-        shown.push(item_rate(lab, address, &pages)?);
-        floor.push(item_rate(lab, prepared.address, std::slice::from_ref(&first))?);
+        relay_rates.push(item_rate(lab, address, &pages)?);
+        floor_rates.push(item_rate(lab, prepared.address, std::slice::from_ref(&first))?);
     }
-    section.add("prepared body", median(&floor), "items/s", Bar::None);
-    section.add("relay", median(&shown), "items/s", Bar::None);
-    section.add("relay / prepared body", median(&shown) / median(&floor), "", Bar::AtLeast(0.5));
-    depth(lab, address, [first, last], &mut section)?;
+    section.add("prepared body", median(&floor_rates), "items/s", Bar::None);
+    section.add("relay", median(&relay_rates), "items/s", Bar::None);
+    section.add("relay / prepared body", median(&relay_rates) / median(&floor_rates), "", Bar::AtLeast(0.5));
+    compare_depths(lab, address, [first, last], &mut section)?;
     Ok(section)
 }
 
-/// Compares two pages of the same size.
-fn depth(lab: &Lab, address: SocketAddr, pages: [Page; 2], section: &mut Section) -> anyhow::Result<()> {
+/// Compares the latency of two pages of the same size.
+fn compare_depths(
+    lab: &Lab,
+    address: SocketAddr,
+    pages: [Page; 2],
+    section: &mut Section,
+) -> anyhow::Result<()> {
     let mut latencies = [Vec::new(), Vec::new()];
     for _ in 0..lab.rounds() {
         for (page, latencies) in pages.iter().zip(&mut latencies) {
             let report = run(&mut Pull::new(vec![page.clone()]), &lab.short_plan(address, 1))?;
-            latencies.push(report.of(Kind::Pull).latency_ms(0.5));
+            latencies.push(report.tally(Kind::Pull).latency_ms(0.5));
         }
     }
     let [first, last] = latencies.map(|latencies| median(&latencies));
@@ -72,8 +77,7 @@ fn depth(lab: &Lab, address: SocketAddr, pages: [Page; 2], section: &mut Section
     Ok(())
 }
 
-/// A page that is not what it was counts for nothing, so a rate of zero means that something is
-/// wrong.
+/// Items a second. A changed page counts as no items, so a rate of zero reports a fault.
 fn item_rate(lab: &Lab, address: SocketAddr, pages: &[Page]) -> anyhow::Result<f64> {
     Ok(run(&mut Pull::new(pages.to_vec()), &lab.short_plan(address, PULL_CONNECTIONS))?.item_rate())
 }

@@ -1,4 +1,4 @@
-//! How many pushes a second, beside HTTP without a store, Redis, and the disk alone.
+//! Measures pushes a second, beside HTTP without a store, Redis, and the disk alone.
 
 use super::Lab;
 use super::disk;
@@ -10,7 +10,7 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let mut section = Section::new(
         "Push",
         "Payloads of 1 KiB to random ones of 100,000 recipients, each answered when it is on disk; closed loop. \
-         Each run has a new process and an empty store; runs of the relay and of what it is compared with take turns, and \
+         Each run has a new process and an empty store. Runs of the relay and of its peers alternate, and \
          medians are compared. Floor: the same HTTP server over a store that does nothing.",
     );
     beside_floor_and_redis(lab, &mut section)?;
@@ -25,7 +25,7 @@ fn beside_floor_and_redis(lab: &Lab, section: &mut Section) -> anyhow::Result<()
     for _ in 0..lab.rounds() {
         floor.push(lab.push_onto_floor(CONNECTIONS)?.report.rate());
         let measured = lab.push_into_empty(CONNECTIONS)?;
-        section.watch("64 connections", &measured.report);
+        section.note_failures("64 connections", &measured.report);
         relay.push(measured.report.rate());
         let [server_us, generator_us] = measured.cpu_us();
         cpu.push(server_us);
@@ -46,7 +46,7 @@ fn many_connections(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     let (mut relay, mut redis) = (Vec::new(), Vec::new());
     for _ in 0..lab.rounds() {
         let report = lab.push_into_empty(CONNECTIONS_MAX)?.report;
-        section.watch("256 connections", &report);
+        section.note_failures("256 connections", &report);
         relay.push(report.rate());
         redis.extend(redis_rate(lab, CONNECTIONS_MAX)?);
     }

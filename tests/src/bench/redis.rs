@@ -1,4 +1,4 @@
-//! Redis Streams as a peer: an append for each push, synced before the answer. It knows no
+//! Redis Streams as a peer: one append per push, synced before the response. Redis checks no
 //! duplicates and no quotas, and keeps everything in memory.
 
 use std::io;
@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use super::lab::{Lab, PAYLOAD_BYTES, RECIPIENTS};
 use super::server::{Server, free_address};
 
-/// The key of the stream; the benchmark puts a random number in.
+/// The key of the stream. redis-benchmark replaces the placeholder with a random number.
 const STREAM: &str = "stream:__rand_int__";
 
-/// Also in the document, so that anybody can repeat it. The file is never rewritten, which is best
-/// for Redis here.
+/// The arguments of the server. They are printed in the document, so that anybody can repeat the
+/// run. The append-only file is never rewritten, which is best for Redis here.
 pub(super) const SERVER_ARGUMENTS: [&str; 10] = [
     "--bind",
     "127.0.0.1",
@@ -35,7 +35,7 @@ pub(super) struct Redis {
     _home: TempDir,
 }
 
-/// Appends a second of a fresh Redis, or none when it is not installed.
+/// Appends a second to a fresh Redis; `None` if Redis is not installed.
 pub(super) fn append_rate(lab: &Lab, connections: usize, requests: u64) -> anyhow::Result<Option<f64>> {
     let Some(redis) = Redis::start(lab)? else { return Ok(None) };
     let output = Command::new("redis-benchmark")
@@ -48,11 +48,11 @@ pub(super) fn append_rate(lab: &Lab, connections: usize, requests: u64) -> anyho
         output => output?,
     };
     let text = String::from_utf8_lossy(&output.stdout);
-    requests_per_second(&text).map(Some).with_context(|| format!("redis-benchmark said {text:?}"))
+    requests_per_second(&text).map(Some).with_context(|| format!("redis-benchmark printed {text:?}"))
 }
 
 impl Redis {
-    /// None when it is not installed.
+    /// Starts Redis; `None` if it is not installed.
     pub(super) fn start(lab: &Lab) -> anyhow::Result<Option<Self>> {
         let (home, address) = (lab.directory()?, free_address()?);
         let mut command = Command::new("redis-server");
@@ -69,14 +69,14 @@ impl Redis {
     }
 }
 
-/// The field `rps` of the one line below the line of names.
+/// The column `rps` of the CSV that redis-benchmark prints.
 fn requests_per_second(csv: &str) -> Option<f64> {
     let mut lines = csv.lines().filter(|line| line.starts_with('"'));
     let column = fields(lines.next()?).iter().position(|name| *name == "rps")?;
     fields(lines.next()?).get(column)?.parse().ok()
 }
 
-/// Fields in quotes, parted by commas. A quote within a field does not come.
+/// Splits quoted fields at commas. No field contains a quote.
 fn fields(line: &str) -> Vec<&str> {
     line.trim_matches('"').split("\",\"").collect()
 }

@@ -1,5 +1,5 @@
-//! The relay as a process with a store of its own, as the bars need it: no rate limit, quotas that
-//! nothing reaches.
+//! The relay as a process with its own store, configured for benchmarks: no rate limit, and quotas
+//! that nothing reaches.
 
 use std::fs::File;
 use std::io;
@@ -9,27 +9,27 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::files::Files;
+use super::files::DiskUsage;
 use super::server::{Server, free_address};
 
-/// Bytes of memory for the store's cache: what the shipped configuration has.
+/// Bytes of memory for the store's cache: the shipped default.
 pub(super) const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
-/// What differs from bar to bar. The rest is the shipped configuration.
+/// Settings that differ between benchmarks. All others are the shipped configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) ttl_seconds: u64,
     pub(super) gc_interval_seconds: u64,
     pub(super) dedup_window_seconds: u64,
-    /// Whether the bar looks at its metrics.
+    /// Whether the benchmark reads metrics.
     pub(super) has_metrics: bool,
 }
 
 /// A running relay. It is killed when it is dropped, and its files are removed.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(super) struct BenchRelay {
     pub(super) server: Server,
-    /// Where its metrics are, if anybody looks at them.
+    /// The address of the metrics, if they are read.
     pub(super) metrics: Option<SocketAddr>,
     home: TempDir,
     program: PathBuf,
@@ -46,31 +46,31 @@ impl Default for Settings {
     }
 }
 
-impl Relay {
-    /// Starts it on an empty store in `home`.
+impl BenchRelay {
+    /// Starts the relay on an empty store in `home`.
     pub(super) fn start(program: PathBuf, home: TempDir, settings: Settings) -> anyhow::Result<Self> {
         let metrics = settings.has_metrics.then(free_address).transpose()?;
         let server = serve(&program, &home, settings, metrics)?;
         Ok(Self { server, metrics, home, program })
     }
 
-    /// Starts it on the same store after it was stopped or killed.
+    /// Starts the relay again on the same store.
     pub(super) fn start_again(&mut self, settings: Settings) -> anyhow::Result<()> {
         self.server = serve(&self.program, &self.home, settings, self.metrics)?;
         Ok(())
     }
 
-    /// What its store takes on disk.
-    pub(super) fn files(&self) -> io::Result<Files> {
-        Files::read(&self.store())
+    /// The disk space of the store.
+    pub(super) fn disk_usage(&self) -> io::Result<DiskUsage> {
+        DiskUsage::read(&self.store())
     }
 
-    /// The directory of its store.
+    /// The directory of the store.
     pub(super) fn store(&self) -> PathBuf {
         store(&self.home)
     }
 
-    /// A command of the program on the same store, for when it does not run.
+    /// A command on the same store, for when the relay does not run.
     pub(super) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().arg(name).arg("--storage-path").arg(self.store());
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_has_no_mistakes() {
+    fn the_configuration_is_valid() {
         let loaded = RelayConfig::from_toml(&Settings::default().to_toml(None)).unwrap();
         assert_eq!(loaded.config.storage.cache_bytes, CACHE_BYTES);
         assert_eq!(loaded.config.relay.message_ttl_seconds, RelayConfig::default().relay.message_ttl_seconds);

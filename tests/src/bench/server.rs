@@ -1,4 +1,4 @@
-//! A server in a process of its own, and what is seen of it from outside.
+//! A server in a process of its own, and what can be measured of it from outside.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,27 +18,29 @@ use super::procfs;
 pub(super) struct Server {
     child: Child,
     pub(super) address: SocketAddr,
-    /// Open for as long as it lives, so that it may write.
+    /// Keeps the pipe open, so that the server can write.
     _stdout: Option<BufReader<ChildStdout>>,
 }
 
 impl Server {
-    /// Starts a program that says `listening on` and a URL in its first line, and waits for that.
+    /// Starts a program that prints `listening on` and a URL as its first line, and waits for that
+    /// line.
     pub(super) fn start(command: &mut Command) -> anyhow::Result<Self> {
-        // Settings of whoever runs this are none of its business.
+        // The caller's environment must not configure the server.
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
         let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _stdout: None };
-        let mut stdout = BufReader::new(server.child.stdout.take().context("it has no output")?);
+        let mut stdout =
+            BufReader::new(server.child.stdout.take().context("the process has no standard output")?);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
         let url = line.trim_end().strip_prefix("listening on ");
-        server.address = address(url.with_context(|| format!("{command:?} said {line:?}"))?)?;
+        server.address = address(url.with_context(|| format!("{command:?} printed {line:?}"))?)?;
         server._stdout = Some(stdout);
         Ok(server)
     }
 
-    /// Starts a program that was told to listen on `address`, and waits until it does.
+    /// Starts a program that listens on `address`, and waits until it does.
     pub(super) fn start_on(address: SocketAddr, command: &mut Command) -> io::Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let server = Self { child, address, _stdout: None };
@@ -58,33 +60,34 @@ impl Server {
         procfs::cpu(self.child.id())
     }
 
-    /// Kills it as a power failure would: nothing is finished.
+    /// Kills the server with SIGKILL. Nothing is finished or flushed.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Sends SIGTERM and waits for the end.
     pub(super) fn stop(&mut self) -> io::Result<()> {
         self.signal("TERM")?;
         self.child.wait().map(drop)
     }
 
-    /// Sends it a signal, by the name that `kill` knows.
+    /// Sends a signal, given as a name for `kill -s`.
     pub(super) fn signal(&self, name: &str) -> io::Result<()> {
         Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().map(drop)
     }
 
-    /// Lets it open no more files than it has. Hands back what it was allowed before.
-    pub(super) fn allow_no_more_files(&self) -> io::Result<Rlimit> {
+    /// Forbids the server to open more files than it has open. Returns the previous limit.
+    pub(super) fn forbid_new_files(&self) -> io::Result<Rlimit> {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count() as u64;
-        // It has the same as this process, from which it has it, and may not be given more again.
+        // The server inherits its hard limit from this process. A lower one could not be raised
+        // again.
         let maximum = getrlimit(Resource::Nofile).maximum;
         Ok(prlimit(self.pid(), Resource::Nofile, Rlimit { current: Some(open), maximum })?)
     }
 
-    /// Allows it so many files again.
-    pub(super) fn allow_files(&self, limit: Rlimit) -> io::Result<()> {
+    /// Restores the limit on open files.
+    pub(super) fn set_file_limit(&self, limit: Rlimit) -> io::Result<()> {
         Ok(prlimit(self.pid(), Resource::Nofile, limit).map(drop)?)
     }
 
@@ -100,7 +103,7 @@ impl Drop for Server {
     }
 }
 
-/// An address on loopback that nobody listens on, at least just now.
+/// A loopback address that nobody listens on at the moment.
 pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }

@@ -1,5 +1,5 @@
-//! What a push costs in queues of other shapes: few and deep, one alone, with a front that has
-//! expired, beside an ack of very many items.
+//! Measures pushes to queues of other shapes: few and deep, a single one, one whose front has
+//! expired, and beside acks of very many items.
 
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -8,40 +8,39 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::client::Client;
-use crate::load::{Ack, Groups, Kind, Names, Pace, Plan, Push, Report, Stop, now, run};
+use crate::load::{Ack, Groups, ItemIds, Kind, Pace, Plan, Push, Report, Stop, now, run};
 
 use super::Lab;
 use super::figure::{Bar, Section, median, quantity};
 use super::lab::{CONNECTIONS, CONNECTIONS_MAX, Measured, PAYLOAD_BYTES, run_to_end};
-use super::relay::{Relay, Settings};
+use super::relay::{BenchRelay, Settings};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What is acked is forgotten so long after.
+/// Acked item ids are forgotten this long after the ack.
 const DEDUP_WINDOW_SECONDS: u64 = 5;
 
-/// How long after that the files may take to shrink, and how long they are looked at if they do
-/// not.
+/// How long the files may then take to shrink, and how long they are watched if they do not.
 const SHRINKING: Duration = Duration::from_secs(10);
 const SHRINKING_MAX: Duration = Duration::from_secs(60);
 
-/// What they may take then.
+/// The size that they must shrink to.
 const SHRUNK_MIB: f64 = 64.0;
 
-/// The most items that one ack may name.
+/// The most items in one ack.
 const ACK_ITEMS: usize = 10_000;
 
-/// Items in queues of one depth.
+/// A number of items spread over a number of queues.
 struct Shape {
     name: &'static str,
     recipients: u64,
     items: u64,
 }
 
-/// A relay whose store is filled.
+/// A relay with a filled store.
 struct Filled {
-    relay: Relay,
-    names: Names,
+    relay: BenchRelay,
+    ids: ItemIds,
     push: Push,
     rates: Vec<f64>,
 }
@@ -62,21 +61,21 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
             settings().gc_interval_seconds
         ),
     );
-    let mut beside = fill(lab, &shallow, &mut section)?;
+    let mut other_pushes = fill(lab, &shallow, &mut section)?;
     for shape in deep {
         let mut filled = fill(lab, &shape, &mut section)?;
-        beside.rates.clear();
+        other_pushes.rates.clear();
         for _ in 0..lab.rounds() {
-            for filled in [&mut beside, &mut filled] {
+            for filled in [&mut other_pushes, &mut filled] {
                 let rate = filled.push(lab, &mut section)?.report.rate();
                 filled.rates.push(rate);
             }
         }
-        let ratio = median(&filled.rates) / median(&beside.rates);
+        let ratio = median(&filled.rates) / median(&other_pushes.rates);
         section.add(format!("pushes to {} / to {}", shape.name, shallow.name), ratio, "", Bar::AtLeast(0.9));
         empty(filled, shape.name, &mut section)?;
     }
-    empty(beside, shallow.name, &mut section)?;
+    empty(other_pushes, shallow.name, &mut section)?;
     expired_front(lab, &mut section)?;
     large_acks(lab, &mut section)?;
     Ok(section)
@@ -91,24 +90,24 @@ fn settings() -> Settings {
     }
 }
 
-/// Fills a new store, and tells what was written.
+/// Fills a new store and reports how much was written.
 fn fill(lab: &Lab, shape: &Shape, section: &mut Section) -> anyhow::Result<Filled> {
     let relay = lab.relay(settings())?;
-    let names = Names::new(1, shape.recipients);
-    let mut push = Push::new(names, PAYLOAD_BYTES, 0..shape.items);
+    let ids = ItemIds::new(1, shape.recipients);
+    let mut push = Push::new(ids, PAYLOAD_BYTES, 0..shape.items);
     let report = run_to_end(&mut push, relay.server.address, CONNECTIONS)?;
-    section.watch(shape.name, &report);
+    section.note_failures(shape.name, &report);
     let ratio = relay.server.written_bytes()? as f64 / (shape.items * PAYLOAD_BYTES as u64) as f64;
     section.add(format!("{}: filled at", shape.name), report.rate(), "/s", Bar::None);
     section.add(format!("{}: requests per sync", shape.name), requests_per_sync(&relay)?, "", Bar::None);
     section.add(format!("{}: written / payload", shape.name), ratio, "", Bar::AtMost(1.7));
-    let push = Push::new(names, PAYLOAD_BYTES, shape.items..u64::MAX);
-    Ok(Filled { relay, names, push, rates: Vec::new() })
+    let push = Push::new(ids, PAYLOAD_BYTES, shape.items..u64::MAX);
+    Ok(Filled { relay, ids, push, rates: Vec::new() })
 }
 
-fn requests_per_sync(relay: &Relay) -> anyhow::Result<f64> {
+fn requests_per_sync(relay: &BenchRelay) -> anyhow::Result<f64> {
     let metrics =
-        Client::connect(&relay.metrics.context("it has no metrics")?.to_string())?.get("/metrics")?;
+        Client::connect(&relay.metrics.context("the relay has no metrics")?.to_string())?.get("/metrics")?;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     let number = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -120,21 +119,21 @@ fn requests_per_sync(relay: &Relay) -> anyhow::Result<f64> {
 
 impl Filled {
     fn push(&mut self, lab: &Lab, section: &mut Section) -> anyhow::Result<Measured> {
-        let measured = lab.go_on_pushing(&self.relay.server, &mut self.push, CONNECTIONS)?;
-        section.watch("pushes in turns", &measured.report);
+        let measured = lab.continue_pushing(&self.relay.server, &mut self.push, CONNECTIONS)?;
+        section.note_failures("pushes in turns", &measured.report);
         Ok(measured)
     }
 }
 
-/// Acks all, and looks at the files some time later.
+/// Acks everything and measures the files some time later.
 fn empty(filled: Filled, name: &str, section: &mut Section) -> anyhow::Result<()> {
-    let Filled { relay, names, push, .. } = filled;
-    let groups = Groups::new(&names, 0..push.next_item(), 100);
-    section.watch(name, &run_to_end(&mut Ack::new(names, groups), relay.server.address, CONNECTIONS)?);
+    let Filled { relay, ids, push, .. } = filled;
+    let groups = Groups::new(&ids, 0..push.next_item(), 100);
+    section.note_failures(name, &run_to_end(&mut Ack::new(ids, groups), relay.server.address, CONNECTIONS)?);
     sleep(Duration::from_secs(DEDUP_WINDOW_SECONDS));
     let forgotten_at = now();
     sleep(SHRINKING);
-    let files_mib = || -> anyhow::Result<f64> { Ok(relay.files()?.total_bytes() as f64 / MIB) };
+    let files_mib = || -> anyhow::Result<f64> { Ok(relay.disk_usage()?.total_bytes() as f64 / MIB) };
     section.add(format!("{name}: files when all is acked"), files_mib()?, "MiB", Bar::AtMost(SHRUNK_MIB));
     while files_mib()? > SHRUNK_MIB && now() - forgotten_at < SHRINKING_MAX {
         sleep(Duration::from_millis(200));
@@ -144,18 +143,18 @@ fn empty(filled: Filled, name: &str, section: &mut Section) -> anyhow::Result<()
     Ok(())
 }
 
-/// A queue of which half has expired, and no sweep has come by.
+/// Pushes to a queue of which half has expired, before any sweep.
 fn expired_front(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     let (half, ttl_seconds) = (lab.at_length(10_000, 1000), lab.at_length(60, 6));
     let settings = Settings { ttl_seconds, gc_interval_seconds: 86_400, ..Settings::default() };
-    let (relay, names) = (lab.relay(settings)?, Names::new(1, 1));
+    let (relay, ids) = (lab.relay(settings)?, ItemIds::new(1, 1));
     let filled_at = now();
-    let mut push = Push::new(names, PAYLOAD_BYTES, 0..half);
+    let mut push = Push::new(ids, PAYLOAD_BYTES, 0..half);
     run_to_end(&mut push, relay.server.address, CONNECTIONS)?;
     sleep(Duration::from_secs(ttl_seconds / 2));
-    run_to_end(&mut Push::new(names, PAYLOAD_BYTES, half..2 * half), relay.server.address, CONNECTIONS)?;
-    let push = Push::new(names, PAYLOAD_BYTES, 2 * half..u64::MAX);
-    let mut filled = Filled { relay, names, push, rates: Vec::new() };
+    run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, half..2 * half), relay.server.address, CONNECTIONS)?;
+    let push = Push::new(ids, PAYLOAD_BYTES, 2 * half..u64::MAX);
+    let mut filled = Filled { relay, ids, push, rates: Vec::new() };
     let mut cost_us = |filled: &mut Filled| -> anyhow::Result<f64> {
         let [server_us, _] = filled.push(lab, section)?.cpu_us();
         Ok(server_us)
@@ -169,32 +168,34 @@ fn expired_front(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Acks of as many items as one may name, and what those wait who push meanwhile.
+/// Measures acks of the largest size, and how long pushes beside them wait.
 fn large_acks(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     let relay = lab.relay(Settings::default())?;
-    let (address, names) = (relay.server.address, Names::new(1, 1));
+    let (address, ids) = (relay.server.address, ItemIds::new(1, 1));
     let items = lab.at_length(20, 1) * ACK_ITEMS as u64;
-    run_to_end(&mut Push::new(names, PAYLOAD_BYTES, 0..items), address, CONNECTIONS_MAX)?;
-    let quiet = push_beside(address, &mut Push::new(Names::new(2, 1000), PAYLOAD_BYTES, 0..500))?;
-    let groups = Groups::new(&names, 0..items, ACK_ITEMS);
-    let (acks, beside) = std::thread::scope(|scope| {
-        let beside = scope
-            .spawn(move || push_beside(address, &mut Push::new(Names::new(3, 1000), PAYLOAD_BYTES, 0..500)));
-        (run_to_end(&mut Ack::new(names, groups), address, 1), beside.join())
+    run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, 0..items), address, CONNECTIONS_MAX)?;
+    let quiet = push_beside(address, &mut Push::new(ItemIds::new(2, 1000), PAYLOAD_BYTES, 0..500))?;
+    let groups = Groups::new(&ids, 0..items, ACK_ITEMS);
+    let (acks, other_pushes) = std::thread::scope(|scope| {
+        let other_pushes = scope.spawn(move || {
+            push_beside(address, &mut Push::new(ItemIds::new(3, 1000), PAYLOAD_BYTES, 0..500))
+        });
+        (run_to_end(&mut Ack::new(ids, groups), address, 1), other_pushes.join())
     });
-    let (acks, beside) = (acks?, beside.map_err(|_| anyhow::anyhow!("the thread that pushes panicked"))??);
-    section.watch("acks of 10,000 items", &acks);
-    for report in [&quiet, &beside] {
-        section.watch("pushes beside them", report);
+    let (acks, other_pushes) =
+        (acks?, other_pushes.map_err(|_| anyhow::anyhow!("the thread that pushes panicked"))??);
+    section.note_failures("acks of 10,000 items", &acks);
+    for report in [&quiet, &other_pushes] {
+        section.note_failures("pushes beside them", report);
     }
-    let longest = |report: &Report| report.of(Kind::Push).latency_ms(1.0);
-    section.add("an ack of 10,000 items, median", acks.of(Kind::Ack).latency_ms(0.5), "ms", Bar::None);
+    let longest = |report: &Report| report.tally(Kind::Push).latency_ms(1.0);
+    section.add("an ack of 10,000 items, median", acks.tally(Kind::Ack).latency_ms(0.5), "ms", Bar::None);
     section.add("the longest push before", longest(&quiet), "ms", Bar::None);
-    section.add("the longest push beside such acks", longest(&beside), "ms", Bar::None);
+    section.add("the longest push beside such acks", longest(&other_pushes), "ms", Bar::None);
     Ok(())
 }
 
-/// A few pushes a second, on time whatever happens.
+/// Pushes a few items a second, on a fixed schedule.
 fn push_beside(address: SocketAddr, push: &mut Push) -> std::io::Result<Report> {
     let pace = Pace::PerSecond(250.0);
     run(push, &Plan { address, connections: 4, pace, stop: Stop::default() })

@@ -1,19 +1,18 @@
-//! Pushes and acks at one rate for a long time. What has to stay as it is: rate, latency, memory,
-//! files.
+//! Pushes and acks at one rate for a long time. Rate, latency, memory and files must stay flat.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::load::{Kind, Mixed, Names, Pace, Plan, Report, Stop, now, run};
+use crate::load::{ItemIds, Kind, Mixed, Pace, Plan, Report, Stop, now, run};
 
 use super::Lab;
 use super::figure::{Bar, Section, median, quantity};
 use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS};
 use super::plot::{self, Series};
-use super::relay::{Relay, Settings};
+use super::relay::{BenchRelay, Settings};
 
-/// What the section of this run is called.
+/// The title of the section.
 const TITLE: &str = "Soak";
 
 const SAMPLE: Duration = Duration::from_secs(5);
@@ -21,20 +20,20 @@ const LAG_ITEMS: u64 = 20_000;
 const BATCH: usize = 100;
 pub(super) const MIB: f64 = 1024.0 * 1024.0;
 
-/// What may change from the first third to the last.
+/// How much a series may grow from its first third to its last.
 const GROWTH_MAX: f64 = 1.2;
 const LATENCY_GROWTH_MAX: f64 = 2.0;
 
-/// Less than this, in the unit of the series, is no growth: a file of a few pages has soon doubled.
+/// A smaller increase, in the unit of the series, is no growth: a file of a few pages doubles
+/// quickly.
 const GROWTH_MIN: f64 = 8.0;
 
-/// Runs for `minutes`, draws the plot, and tells what stayed flat.
+/// Runs for `minutes`, draws the plot, and reports what stayed flat.
 pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<Section> {
-    // Names that were acked are forgotten within a sample or two, so that the store is at its size
-    // soon.
+    // Acked item ids are forgotten within a sample or two, so the store reaches its size soon.
     let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
     let relay = lab.relay(settings)?;
-    let mut mixed = Mixed::new(Names::new(1, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX, LAG_ITEMS, BATCH);
+    let mut mixed = Mixed::new(ItemIds::new(1, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX, LAG_ITEMS, BATCH);
     let address = relay.server.address;
     let plan = |pace| Plan {
         address,
@@ -68,9 +67,9 @@ pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<Sec
     Ok(section)
 }
 
-/// One value for each series, by name.
-fn sample(report: &Report, relay: &Relay) -> io::Result<Vec<(String, f64)>> {
-    let pushes = report.of(Kind::Push);
+/// One value per series, by name.
+fn sample(report: &Report, relay: &BenchRelay) -> io::Result<Vec<(String, f64)>> {
+    let pushes = report.tally(Kind::Push);
     let mut values = vec![
         ("requests /s".to_owned(), report.rate()),
         ("push p50 ms".to_owned(), pushes.latency_ms(0.5)),
@@ -78,13 +77,13 @@ fn sample(report: &Report, relay: &Relay) -> io::Result<Vec<(String, f64)>> {
         ("push max ms".to_owned(), pushes.latency_ms(1.0)),
         ("memory MiB".to_owned(), relay.server.memory()?.resident as f64 / MIB),
     ];
-    for (kind, bytes) in relay.files()?.0 {
+    for (kind, bytes) in relay.disk_usage()?.0 {
         values.push((format!("files .{kind} MiB"), bytes as f64 / MIB));
     }
     Ok(values)
 }
 
-/// Appends a sample. What was not there before was zero, and what is not there any more is zero.
+/// Appends a sample. Series that are new, or have no value any more, count as zero there.
 pub(super) fn record(series: &mut Vec<Series>, values: Vec<(String, f64)>) {
     let samples = series.first().map_or(0, |first| first.values.len());
     for (name, value) in values {
@@ -106,7 +105,7 @@ fn print_last(series: &[Series], elapsed: Duration) {
     println!("{:>6.0} s  {}", elapsed.as_secs_f64(), values.collect::<Vec<_>>().join(", "));
 }
 
-/// Tells how each series went from its first to its last third, and how far it may.
+/// Adds the first and the last third of each series, and how far it may grow.
 pub(super) fn compare(section: &mut Section, series: &[Series]) {
     for one in series {
         let (first, last) = one.thirds();
@@ -116,7 +115,7 @@ pub(super) fn compare(section: &mut Section, series: &[Series]) {
     }
 }
 
-/// The largest quotient of the last and the first third that still counts as flat.
+/// The largest ratio of last to first third that counts as flat.
 fn growth_max(name: &str) -> Option<f64> {
     if name.starts_with("memory") || name.starts_with("files") {
         Some(GROWTH_MAX)
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_is_not_flat() {
+    fn growth_is_not_flat() {
         assert!(is_flat(&series("memory MiB", |_| 100.0)) && is_flat(&series("requests /s", f64::from)));
         assert!(is_flat(&series("files .x MiB", |at| 100.0 + f64::from(at % 10))));
         assert!(!is_flat(&series("files .x MiB", |at| 100.0 + f64::from(at))));
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_of_file_may_come_and_go() {
+    fn a_series_may_appear_and_disappear() {
         let mut series = Vec::new();
         record(&mut series, vec![("a".to_owned(), 1.0)]);
         record(&mut series, vec![("a".to_owned(), 2.0), ("b".to_owned(), 3.0)]);

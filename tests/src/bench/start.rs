@@ -1,4 +1,5 @@
-//! What a start costs: with files that are not in memory, and in bytes written for one row.
+//! Measures a start with files that are not in the page cache, and the bytes that a start writes
+//! for one row.
 
 use std::fs::File;
 use std::io;
@@ -10,41 +11,41 @@ use anyhow::ensure;
 use rustix::fs::{Advice, fadvise};
 
 use crate::client::{Client, push_body};
-use crate::load::{Names, Pace, Plan, Push, Stop, now, run};
+use crate::load::{ItemIds, Pace, Plan, Push, Stop, now, run};
 
 use super::Lab;
 use super::figure::{Bar, Section, quantity};
 use super::lab::{CONNECTIONS, CONNECTIONS_MAX, PAYLOAD_BYTES, RECIPIENTS, run_to_end};
-use super::relay::{Relay, Settings};
+use super::relay::{BenchRelay, Settings};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// A store that is nearly idle writes a checkpoint so long after a change.
+/// A nearly idle store writes a checkpoint this long after a change.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 
-/// Rates are looked at over so long.
-const WINDOW: Duration = Duration::from_millis(500);
+/// The rate is measured over windows of this length.
+const RATE_WINDOW: Duration = Duration::from_millis(500);
 
-/// And for so long at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the rate is measured at most.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let items = lab.at_length(2_000_000, 20_000);
     let mut section = Section::new(
         "Start",
         format!(
-            "{} items of 1 KiB lie in the queues of 100,000 recipients. The relay is stopped and started again, one item is pushed, and after its \
+            "{} items of 1 KiB are in the queues of 100,000 recipients. The relay is stopped and started again, one item is pushed, and after its \
              checkpoint write_bytes of the process are read. Then it is stopped, its files leave the page cache, and it is started again: \
              64 connections push at once, and their rate is looked at every {} ms.",
             quantity(items as f64, ""),
-            WINDOW.as_millis()
+            RATE_WINDOW.as_millis()
         ),
     );
     let mut relay = lab.relay(Settings::default())?;
-    let names = Names::new(1, RECIPIENTS);
-    let mut push = Push::new(names, PAYLOAD_BYTES, 0..items);
-    section.watch("fill", &run_to_end(&mut push, relay.server.address, CONNECTIONS_MAX)?);
-    let mut push = Push::new(names, PAYLOAD_BYTES, items..u64::MAX);
+    let ids = ItemIds::new(1, RECIPIENTS);
+    let mut push = Push::new(ids, PAYLOAD_BYTES, 0..items);
+    section.note_failures("fill", &run_to_end(&mut push, relay.server.address, CONNECTIONS_MAX)?);
+    let mut push = Push::new(ids, PAYLOAD_BYTES, items..u64::MAX);
     let steady = run(&mut push, &lab.short_plan(relay.server.address, CONNECTIONS))?.rate();
     relay.server.stop()?;
     let index_bytes = std::fs::metadata(relay.store().join("relay.redb"))?.len();
@@ -56,17 +57,17 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
         "MiB",
         Bar::AtMost(4.0),
     );
-    let in_memory = leave_page_cache(&relay.store())?;
+    let in_memory = drop_from_page_cache(&relay.store())?;
     section.add("of the files left in the page cache", in_memory as f64 / MIB, "MiB", Bar::None);
-    let begin = now();
+    let started = now();
     relay.start_again(Settings::default())?;
-    section.add("cold: answers after", (now() - begin).as_secs_f64(), "s", Bar::None);
+    section.add("cold: answers after", (now() - started).as_secs_f64(), "s", Bar::None);
     let seconds = loop {
-        let stop = Stop { time: Some(WINDOW), ..Stop::default() };
+        let stop = Stop { time: Some(RATE_WINDOW), ..Stop::default() };
         let plan = Plan { address: relay.server.address, connections: CONNECTIONS, pace: Pace::Closed, stop };
         let rate = run(&mut push, &plan)?.rate();
-        let elapsed = now() - begin;
-        if rate >= steady / 2.0 || elapsed > PATIENCE {
+        let elapsed = now() - started;
+        if rate >= steady / 2.0 || elapsed > TIME_LIMIT {
             break elapsed.as_secs_f64();
         }
     };
@@ -75,22 +76,22 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-/// Starts the relay, changes a row and waits for its checkpoint. Tells how much it has written; it
-/// is stopped then.
-fn written_for_a_row(lab: &Lab, relay: &mut Relay) -> anyhow::Result<u64> {
+/// Starts the relay, changes one row, waits for the checkpoint and stops the relay. Returns how
+/// many bytes it has written.
+fn written_for_a_row(lab: &Lab, relay: &mut BenchRelay) -> anyhow::Result<u64> {
     relay.start_again(Settings::default())?;
-    let answer = Client::connect(&relay.server.address.to_string())?
+    let response = Client::connect(&relay.server.address.to_string())?
         .post("/push", &push_body("after the start", 1, b"hello"))?;
-    ensure!(answer.status == 200, "the push was answered with {}", answer.status);
+    ensure!(response.status == 200, "the push got status {}", response.status);
     sleep(lab.at_length(CHECKPOINT_AFTER + Duration::from_secs(10), Duration::ZERO));
     let written = relay.server.written_bytes()?;
     relay.server.stop()?;
     Ok(written)
 }
 
-/// Has the kernel forget the contents of all files of a directory. Tells how many bytes it has kept
-/// all the same.
-fn leave_page_cache(directory: &Path) -> io::Result<u64> {
+/// Asks the kernel to drop all files of a directory from the page cache. Returns how many bytes
+/// remain there.
+fn drop_from_page_cache(directory: &Path) -> io::Result<u64> {
     let mut kept = 0;
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
@@ -98,20 +99,20 @@ fn leave_page_cache(directory: &Path) -> io::Result<u64> {
             let file = File::open(&path)?;
             file.sync_all()?;
             fadvise(&file, 0, None, Advice::DontNeed)?;
-            kept += in_page_cache(&path)?;
+            kept += page_cache_bytes(&path)?;
         }
     }
     Ok(kept)
 }
 
-/// As `fincore` tells; 0 where there is none.
-fn in_page_cache(path: &Path) -> io::Result<u64> {
-    let told = std::process::Command::new("fincore")
+/// The bytes of a file in the page cache, as `fincore` reports them; 0 if it is not installed.
+fn page_cache_bytes(path: &Path) -> io::Result<u64> {
+    let output = std::process::Command::new("fincore")
         .args(["--bytes", "--noheadings", "--output", "RES"])
         .arg(path)
         .output();
-    match told {
+    match output {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        told => Ok(String::from_utf8_lossy(&told?.stdout).trim().parse().unwrap_or_default()),
+        output => Ok(String::from_utf8_lossy(&output?.stdout).trim().parse().unwrap_or_default()),
     }
 }

@@ -1,7 +1,7 @@
-//! How many bytes reach the disk for each byte of payload, while pushes and acks keep the store at
-//! one size.
+//! Measures bytes written to disk per byte of payload, while pushes and acks keep the store at one
+//! size.
 
-use crate::load::{Kind, Mixed, Names, Pace, Plan, Stop, run};
+use crate::load::{ItemIds, Kind, Mixed, Pace, Plan, Stop, run};
 
 use super::Lab;
 use super::figure::{Bar, Section, quantity};
@@ -11,27 +11,27 @@ use super::relay::Settings;
 const LARGER_BYTES: usize = 64 * 1024;
 const BATCH: usize = 100;
 
-/// How much is done with payloads of one size, in requests: pushes and nearly as many acks, since
-/// few recipients have two items that are due.
-struct Work {
+/// The number of requests for one payload size: pushes and nearly as many acks, since few
+/// recipients have two items that are due.
+struct Phase {
     payload_bytes: usize,
-    /// Until nearly all recipients are known and the first acks are long past.
+    /// Requests until nearly all recipients exist and acks have been running for long.
     warm_up: u64,
-    /// Over many checkpoints, so that it hardly matters where between two of them the counting
-    /// begins and ends.
+    /// Requests that count. They span many checkpoints, so it hardly matters where between two of
+    /// them counting begins and ends.
     counted: u64,
-    /// How many more items are pushed before one is acked.
+    /// How many further items are pushed before one is acked.
     lag: u64,
 }
 
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
-    let small = Work {
+    let small = Phase {
         payload_bytes: PAYLOAD_BYTES,
         warm_up: lab.at_length(600_000, 4000),
         counted: lab.at_length(1_200_000, 4000),
         lag: lab.at_length(40_000, 400),
     };
-    let larger = Work {
+    let larger = Phase {
         payload_bytes: LARGER_BYTES,
         warm_up: lab.at_length(10_000, 200),
         counted: lab.at_length(40_000, 200),
@@ -57,19 +57,19 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-fn written(lab: &Lab, work: &Work, section: &mut Section) -> anyhow::Result<f64> {
+fn written(lab: &Lab, phase: &Phase, section: &mut Section) -> anyhow::Result<f64> {
     let relay = lab.relay(Settings::default())?;
     let mut mixed =
-        Mixed::new(Names::new(1, RECIPIENTS), work.payload_bytes, 0..u64::MAX / 2, work.lag, BATCH);
+        Mixed::new(ItemIds::new(1, RECIPIENTS), phase.payload_bytes, 0..u64::MAX / 2, phase.lag, BATCH);
     let mut requests = |count| {
         let stop = Stop { requests: Some(count), ..Stop::default() };
         let plan = Plan { address: relay.server.address, connections: CONNECTIONS, pace: Pace::Closed, stop };
         run(&mut mixed, &plan)
     };
-    requests(work.warm_up)?;
+    requests(phase.warm_up)?;
     let before = relay.server.written_bytes()?;
-    let report = requests(work.counted)?;
+    let report = requests(phase.counted)?;
     let written = relay.server.written_bytes()? - before;
-    section.watch("pushes and acks", &report);
-    Ok(written as f64 / (report.of(Kind::Push).items * work.payload_bytes as u64) as f64)
+    section.note_failures("pushes and acks", &report);
+    Ok(written as f64 / (report.tally(Kind::Push).items * phase.payload_bytes as u64) as f64)
 }

@@ -60,8 +60,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Answers every request with the same bytes, from one thread per connection: what is left of a pull
-/// when nothing is looked up, encoded or limited. It does not end by itself.
+/// Answers every request with the same bytes, one thread per connection: the cost of a pull without
+/// lookups, encoding and limits. It runs until the process is killed.
 fn serve_prepared(listener: &TcpListener, body: &[u8]) -> io::Result<()> {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -70,7 +70,7 @@ fn serve_prepared(listener: &TcpListener, body: &[u8]) -> io::Result<()> {
     let response: Arc<[u8]> = [head.as_bytes(), body].concat().into();
     for stream in listener.incoming() {
         let (stream, response) = (stream?, Arc::clone(&response));
-        // A connection that fails ends alone; the client sees that.
+        // A failing connection affects no other one; its client sees the error.
         std::thread::spawn(move || drop(respond(&stream, &response)));
     }
     Ok(())

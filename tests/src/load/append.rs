@@ -1,4 +1,4 @@
-//! Appends to random ones of many Redis Streams: what a push is for Redis.
+//! Appends to random Redis Streams: the counterpart of a push in Redis.
 
 use std::io::Write as _;
 
@@ -6,19 +6,19 @@ use bytes::Bytes;
 
 use super::names::mix;
 use super::request::{Kind, Request};
-use super::{Answer, Next, Workload};
+use super::{Next, ResponseSummary, Workload};
 
-/// Appends of one size, without an end.
+/// An endless workload of appends of one size.
 #[derive(Debug)]
 pub struct Append {
     streams: u64,
     next: u64,
-    /// The length of the payload as RESP tells it, the payload, and the end of the line.
+    /// The payload as RESP writes it: length, payload, end of line.
     tail: Bytes,
 }
 
 impl Append {
-    /// Appends of so many bytes of payload to any of so many streams.
+    /// Appends of `payload_bytes` each to random ones of `streams` streams.
     pub fn new(streams: u64, payload_bytes: usize) -> Self {
         let tail = format!("${payload_bytes}\r\n{}\r\n", "x".repeat(payload_bytes));
         Self { streams: streams.max(1), next: 0, tail: tail.into() }
@@ -31,18 +31,18 @@ impl Workload for Append {
         self.next += 1;
         request.kind = Kind::Push;
         request.head.clear();
-        // A list of five: the command, the stream, a number that Redis chooses, the name of a field
-        // and its value.
+        // An array of five: the command, the stream, `*` to let Redis choose the id, the name of a
+        // field and its value.
         let opening = "*5\r\n$4\r\nXADD\r\n";
         let rest = "$1\r\n*\r\n$4\r\nitem\r\n";
         let written = write!(request.head, "{opening}${}\r\n{stream}\r\n{rest}", stream.len());
-        written.expect("a vector takes all");
+        written.expect("writing to a vector cannot fail");
         (request.payload, request.tail) = (Bytes::new(), self.tail.clone());
         Next::Send
     }
 
-    fn answered(&mut self, _: &Request, answer: &Answer) -> u64 {
-        u64::from(answer.status == 200)
+    fn answered(&mut self, _: &Request, response: &ResponseSummary) -> u64 {
+        u64::from(response.status == 200)
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_append_to_the_byte() {
+    fn an_append_is_encoded_as_resp() {
         let (mut append, mut request) = (Append::new(1, 3), Request::default());
         assert_eq!(append.next(&mut request), Next::Send);
         let sent: Vec<u8> = request.rest(0).iter().flat_map(|part| part.to_vec()).collect();

@@ -1,11 +1,10 @@
-//! The stopwatch of load and benchmarks, and the CPU time of a thread. No rule of the relay hangs
-//! on either.
+//! The clocks of the load generator and the benchmark. No rule of the relay depends on them.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time by a clock that never runs back.
+/// The time of a monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "a stopwatch for measurements")]
 pub fn now() -> Instant {
     Instant::now()

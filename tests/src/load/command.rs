@@ -1,7 +1,7 @@
 //! The command line of `relay-load`.
 //!
-//! Items are known by numbers: what one call has pushed, another one with the same seed, number of
-//! recipients and first item can ack.
+//! Items are identified by numbers. A later run with the same seed, number of recipients and first
+//! item can ack what one run has pushed.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use crate::client::Client;
 
-use super::{Ack, Groups, Mixed, Names, Pace, Plan, Pull, Push, Stop, run, walk};
+use super::{Ack, Groups, ItemIds, Mixed, Pace, Plan, Pull, Push, Stop, run, walk};
 
-/// Puts load on a relay and prints what came of it as one line of JSON.
+/// Put load on a relay and print the results as one line of JSON.
 ///
-/// Without --rate each connection sends when it has its answer, and latencies hide stalls. With
-/// --rate requests are due at fixed instants and latencies count from there.
+/// Without --rate, each connection sends its next request when it has its response, and latencies
+/// hide stalls. With --rate, requests are due at fixed instants, and latencies count from there.
 #[derive(Debug, Parser)]
 #[command(name = "relay-load")]
 struct Cli {
@@ -38,14 +38,14 @@ enum Command {
         #[arg(long, default_value_t = 1024)]
         payload: usize,
     },
-    /// Pull full pages, from the start of queues or along their cursors
+    /// Pull full pages, from the start of queues or by their cursors
     Pull {
         #[command(flatten)]
         common: Common,
-        /// How many queues are pulled in turn, from recipient 0 on
+        /// Number of queues to pull in turn, from recipient 0 on
         #[arg(long, default_value_t = 1)]
         queues: u64,
-        /// How many pages of each queue are pulled, along its cursors
+        /// Number of pages to pull from each queue, by its cursors
         #[arg(long, default_value_t = 1)]
         pages: usize,
     },
@@ -55,10 +55,10 @@ enum Command {
         common: Common,
         #[command(flatten)]
         items: Items,
-        /// How many items were pushed
+        /// Number of items that were pushed
         #[arg(long)]
         count: u64,
-        /// The most items in one ack
+        /// Most items in one ack
         #[arg(long, default_value_t = 100)]
         batch: usize,
     },
@@ -74,7 +74,7 @@ enum Command {
         /// How many pushes an ack is late
         #[arg(long, default_value_t = 20_000)]
         lag: u64,
-        /// The most items in one ack
+        /// Most items in one ack
         #[arg(long, default_value_t = 100)]
         batch: usize,
     },
@@ -88,10 +88,10 @@ struct Common {
     /// Connections that are kept open
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
     connections: u16,
-    /// Stop after so many seconds
+    /// Stop after this many seconds
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Stop after so many requests
+    /// Stop after this many requests
     #[arg(long)]
     requests: Option<u64>,
     /// Requests a second over all connections; without it, as many as there can be
@@ -139,7 +139,7 @@ impl Command {
     fn run(&self) -> anyhow::Result<Value> {
         let report = match self {
             Self::Push { common, items, payload } => {
-                run(&mut Push::new(items.names(), *payload, items.first..u64::MAX), &common.plan()?)
+                run(&mut Push::new(items.ids(), *payload, items.first..u64::MAX), &common.plan()?)
             }
             Self::Pull { common, queues, pages } => {
                 let mut client = Client::connect(&common.url)?;
@@ -150,11 +150,11 @@ impl Command {
                 run(&mut Pull::new(prepared), &common.plan()?)
             }
             Self::Ack { common, items, count, batch } => {
-                let groups = Groups::new(&items.names(), items.range(*count), *batch);
-                run(&mut Ack::new(items.names(), groups), &common.plan()?)
+                let groups = Groups::new(&items.ids(), items.range(*count), *batch);
+                run(&mut Ack::new(items.ids(), groups), &common.plan()?)
             }
             Self::Mixed { common, items, payload, lag, batch } => {
-                let mut mixed = Mixed::new(items.names(), *payload, items.first..u64::MAX, *lag, *batch);
+                let mut mixed = Mixed::new(items.ids(), *payload, items.first..u64::MAX, *lag, *batch);
                 run(&mut mixed, &common.plan()?)
             }
         };
@@ -178,8 +178,8 @@ impl Common {
 }
 
 impl Items {
-    fn names(&self) -> Names {
-        Names::new(self.seed, self.recipients)
+    fn ids(&self) -> ItemIds {
+        ItemIds::new(self.seed, self.recipients)
     }
 
     const fn range(&self, count: u64) -> std::ops::Range<u64> {

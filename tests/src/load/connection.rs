@@ -1,26 +1,25 @@
-//! One connection: sends a request as the socket takes it, reads its answer as it comes. At most
-//! one request is under way.
+//! One non-blocking connection with at most one request in flight.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, AnswerReader};
+use super::answer::{ResponseReader, ResponseSummary};
 use super::request::Request;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct LoadConnection {
     pub(super) stream: TcpStream,
     pub(super) request: Request,
-    /// From when on the latency of the request counts; none when no request is under way.
-    pub(super) since: Option<Instant>,
+    /// When the latency of the request begins to count; `None` if no request is in flight.
+    pub(super) started: Option<Instant>,
     sent: usize,
-    reader: AnswerReader,
+    reader: ResponseReader,
 }
 
-impl Connection {
+impl LoadConnection {
     pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
         stream.set_nodelay(true)?;
@@ -28,20 +27,20 @@ impl Connection {
         Ok(Self {
             stream,
             request: Request::default(),
-            since: None,
+            started: None,
             sent: 0,
-            reader: AnswerReader::default(),
+            reader: ResponseReader::default(),
         })
     }
 
-    /// Begins to send the request, whose latency counts from `since`.
-    pub(super) fn begin(&mut self, since: Instant) -> io::Result<()> {
-        self.since = Some(since);
+    /// Begins to send the request. Its latency counts from `started`.
+    pub(super) fn begin(&mut self, started: Instant) -> io::Result<()> {
+        self.started = Some(started);
         self.sent = 0;
         self.send()
     }
 
-    /// Sends as much as the socket takes.
+    /// Sends as much as the socket accepts.
     pub(super) fn send(&mut self) -> io::Result<()> {
         while self.sent < self.request.len() {
             match (&self.stream).write_vectored(&self.request.rest(self.sent)) {
@@ -55,11 +54,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there, and hands the answer and its request to `finish` when it is complete.
+    /// Reads the available bytes. Once the response is complete, passes it and its request to
+    /// `finish`.
     pub(super) fn receive<T>(
         &mut self,
         buffer: &mut [u8],
-        finish: impl FnOnce(&Request, &Answer, Instant) -> T,
+        finish: impl FnOnce(&Request, &ResponseSummary, Instant) -> T,
     ) -> io::Result<Option<T>> {
         loop {
             let read = match (&self.stream).read(buffer) {
@@ -69,14 +69,14 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let Some(since) = self.since else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer that nobody asked for"));
+            let Some(started) = self.started else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a response without a request"));
             };
-            if let Some(answer) = self.reader.take(buffer.get(..read).unwrap_or_default())? {
-                self.since = None;
-                return Ok(Some(finish(&self.request, answer, since)));
+            if let Some(response) = self.reader.take(buffer.get(..read).unwrap_or_default())? {
+                self.started = None;
+                return Ok(Some(finish(&self.request, response, started)));
             }
-            // What comes after a short read is a new event.
+            // After a short read, more bytes trigger a new event.
             if read < buffer.len() {
                 return Ok(None);
             }

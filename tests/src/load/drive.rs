@@ -1,4 +1,4 @@
-//! The loop that keeps all connections busy. It decides when, the workload decides what.
+//! The loop that keeps all connections busy. It decides when to send; the workload decides what.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 
 use super::clock::{now, thread_cpu};
-use super::connection::Connection;
+use super::connection::LoadConnection;
 use super::pace::{Pace, Schedule};
 use super::report::Report;
 use super::{Next, Workload};
@@ -20,76 +20,77 @@ use super::{Next, Workload};
 /// How much is read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The relay answers something within this time, or the run has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The run fails when no response arrives for this long.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often the flag of [`Stop`] is looked at when nothing happens.
-const NAP: Duration = Duration::from_millis(20);
+/// How often the flag of [`Stop`] is checked while nothing happens.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Where to send, how fast and how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The relay.
     pub address: SocketAddr,
-    /// How many connections there are. They are opened before the clock starts.
+    /// The number of connections. They are opened before the clock starts.
     pub connections: usize,
     /// How fast requests are sent.
     pub pace: Pace,
-    /// When it ends, if the workload does not end before.
+    /// When the run ends, unless the workload ends earlier.
     pub stop: Stop,
 }
 
-/// When no request is sent any more; whatever comes first. Those under way are waited for.
+/// When to send no more requests: the first condition counts. Requests in flight still get their
+/// responses.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    /// After so many requests.
+    /// After this many requests.
     pub requests: Option<u64>,
     /// After this time.
     pub time: Option<Duration>,
-    /// When somebody sets this.
+    /// When this flag is set.
     pub flag: Option<Arc<AtomicBool>>,
 }
 
-/// Sends what the workload says, and waits for all answers.
+/// Sends the requests of the workload and waits for all responses.
 ///
 /// # Errors
-/// When a connection breaks, an answer is malformed, or nothing comes for a minute. A status of an
-/// error is an answer.
+/// When a connection breaks, a response is malformed, or nothing arrives for a minute. A response
+/// with an error status is not an error here.
 pub fn run(workload: &mut impl Workload, plan: &Plan) -> io::Result<Report> {
-    let mut drive = Drive::open(workload, plan)?;
+    let mut driver = Driver::open(workload, plan)?;
     let (cpu, start) = (thread_cpu(), now());
-    drive.schedule = Schedule::new(plan.pace, start);
-    drive.deadline = plan.stop.time.map(|time| start + time);
-    drive.last_answer = start;
-    drive.run()?;
-    let mut report = drive.report;
-    report.elapsed = drive.last_answer - start;
+    driver.schedule = Schedule::new(plan.pace, start);
+    driver.deadline = plan.stop.time.map(|time| start + time);
+    driver.last_response = start;
+    driver.run()?;
+    let mut report = driver.report;
+    report.elapsed = driver.last_response - start;
     report.cpu = thread_cpu().saturating_sub(cpu);
     Ok(report)
 }
 
-struct Drive<'a, W> {
+struct Driver<'a, W> {
     workload: &'a mut W,
     stop: &'a Stop,
     epoll: OwnedFd,
-    connections: Vec<Connection>,
-    /// Those without a request, the longest without one first.
+    connections: Vec<LoadConnection>,
+    /// Idle connections, the one idle longest first.
     free: VecDeque<usize>,
     schedule: Schedule,
     deadline: Option<Instant>,
     is_ended: bool,
-    last_answer: Instant,
+    last_response: Instant,
     report: Report,
     buffer: Vec<u8>,
 }
 
-impl<'a, W: Workload> Drive<'a, W> {
+impl<'a, W: Workload> Driver<'a, W> {
     fn open(workload: &'a mut W, plan: &'a Plan) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections.max(1) {
-            let connection = Connection::open(plan.address)?;
-            // Edges alone: nothing is registered anew for as long as the connection lives.
+            let connection = LoadConnection::open(plan.address)?;
+            // Edge-triggered: a connection is registered once for its whole life.
             let edges = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
             epoll::add(&epoll, &connection.stream, EventData::new_u64(index as u64), edges)?;
             connections.push(connection);
@@ -104,7 +105,7 @@ impl<'a, W: Workload> Drive<'a, W> {
             schedule: Schedule::new(plan.pace, start),
             deadline: None,
             is_ended: false,
-            last_answer: start,
+            last_response: start,
             report: Report::default(),
             buffer: vec![0; BUFFER_BYTES],
         })
@@ -120,8 +121,8 @@ impl<'a, W: Workload> Drive<'a, W> {
             if self.is_ended && in_flight == 0 {
                 return Ok(());
             }
-            if in_flight > 0 && time.saturating_duration_since(last_event) > PATIENCE {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the relay answers nothing"));
+            if in_flight > 0 && time.saturating_duration_since(last_event) > RESPONSE_TIMEOUT {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no response from the relay"));
             }
             events.clear();
             self.wait(&mut events, time)?;
@@ -135,7 +136,7 @@ impl<'a, W: Workload> Drive<'a, W> {
         }
     }
 
-    /// Begins the requests that are due, as long as a connection is free.
+    /// Begins the requests that are due, as long as a connection is idle.
     fn send_due(&mut self, time: Instant) -> io::Result<()> {
         self.is_ended = self.is_ended || self.is_stopped(time);
         while !self.is_ended {
@@ -154,23 +155,24 @@ impl<'a, W: Workload> Drive<'a, W> {
                 Next::End => self.is_ended = true,
             }
             self.is_ended =
-                self.is_ended || self.stop.requests.is_some_and(|most| self.schedule.begun() >= most);
+                self.is_ended || self.stop.requests.is_some_and(|limit| self.schedule.begun() >= limit);
         }
         Ok(())
     }
 
     fn is_stopped(&self, time: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= time)
-            || self.stop.requests.is_some_and(|most| self.schedule.begun() >= most)
+            || self.stop.requests.is_some_and(|limit| self.schedule.begun() >= limit)
             || self.stop.flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// Sleeps until something happens or the next request is due.
+    /// Waits until an event arrives or the next request is due.
     fn wait(&self, events: &mut Vec<Event>, time: Instant) -> io::Result<()> {
         let due = self.schedule.due().filter(|_| !self.is_ended && !self.free.is_empty());
         let until = due.into_iter().chain(self.deadline).filter(|_| !self.is_ended).min();
-        let nap = until.map_or(NAP, |until| until.saturating_duration_since(time).min(NAP));
-        let timeout = Timespec::try_from(nap).map_err(io::Error::other)?;
+        let timeout =
+            until.map_or(POLL_INTERVAL, |until| until.saturating_duration_since(time).min(POLL_INTERVAL));
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -179,22 +181,22 @@ impl<'a, W: Workload> Drive<'a, W> {
 
     fn handle(&mut self, index: usize, flags: EventFlags) -> io::Result<()> {
         let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
-        if connection.since.is_some() && flags.contains(EventFlags::OUT) {
+        if connection.started.is_some() && flags.contains(EventFlags::OUT) {
             connection.send()?;
         }
         if !flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             return Ok(());
         }
         let (workload, report) = (&mut *self.workload, &mut self.report);
-        let answered = connection.receive(&mut self.buffer, |request, answer, since| {
+        let answered = connection.receive(&mut self.buffer, |request, response, since| {
             let time = now();
-            let items = workload.answered(request, answer);
+            let items = workload.answered(request, response);
             let tally = report.tallies.entry(request.kind).or_default();
-            tally.record(answer.status, items, time.saturating_duration_since(since));
+            tally.record(response.status, items, time.saturating_duration_since(since));
             time
         })?;
         if let Some(time) = answered {
-            self.last_answer = time;
+            self.last_response = time;
             self.free.push_back(index);
         }
         Ok(())
@@ -205,7 +207,7 @@ impl<'a, W: Workload> Drive<'a, W> {
 mod tests {
     use crate::Relay;
     use crate::load::command::address;
-    use crate::load::{Ack, Groups, Kind, Mixed, Names, Pull, Push, walk};
+    use crate::load::{Ack, Groups, ItemIds, Kind, Mixed, Pull, Push, walk};
 
     use super::*;
 
@@ -215,57 +217,57 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_can_be_pulled_and_acked() {
+    fn pushed_items_can_be_pulled_and_acked() {
         let relay = Relay::start();
-        let names = Names::new(1, 2);
+        let ids = ItemIds::new(1, 2);
         let closed = plan(&relay, Pace::Closed);
-        let pushed = run(&mut Push::new(names, 100_000, 0..50), &closed).unwrap().of(Kind::Push);
+        let pushed = run(&mut Push::new(ids, 100_000, 0..50), &closed).unwrap().tally(Kind::Push);
         assert_eq!((pushed.succeeded(), pushed.items), (50, 50));
-        let again = run(&mut Push::new(names, 100_000, 0..50), &closed).unwrap().of(Kind::Push);
-        assert_eq!((again.succeeded(), again.items), (50, 0), "a duplicate is answered and not stored");
+        let repeated = run(&mut Push::new(ids, 100_000, 0..50), &closed).unwrap().tally(Kind::Push);
+        assert_eq!((repeated.succeeded(), repeated.items), (50, 0), "a duplicate succeeds and is not stored");
 
         let mut shown = 0;
         for recipient in 0..2 {
             let pages = walk(&mut relay.connect().unwrap(), recipient, usize::MAX, |_| ()).unwrap();
             let stop = Stop { requests: Some(pages.len() as u64), ..Stop::default() };
-            shown += run(&mut Pull::new(pages), &Plan { stop, ..closed }).unwrap().of(Kind::Pull).items;
+            shown += run(&mut Pull::new(pages), &Plan { stop, ..closed }).unwrap().tally(Kind::Pull).items;
         }
         assert_eq!(shown, 50);
 
-        let groups = Groups::new(&names, 0..60, 7);
-        let acked = run(&mut Ack::new(names, groups), &closed).unwrap().of(Kind::Ack);
+        let groups = Groups::new(&ids, 0..60, 7);
+        let acked = run(&mut Ack::new(ids, groups), &closed).unwrap().tally(Kind::Ack);
         assert_eq!((acked.failed(), acked.items), (0, 50));
     }
 
     #[test]
-    fn a_mixed_load_leaves_nothing() {
+    fn a_mixed_load_acks_every_item_that_it_pushes() {
         let relay = Relay::start();
-        let mut mixed = Mixed::new(Names::new(1, 20), 10, 5..1005, 100, 4);
+        let mut mixed = Mixed::new(ItemIds::new(1, 20), 10, 5..1005, 100, 4);
         let report = run(&mut mixed, &plan(&relay, Pace::Closed)).unwrap();
-        assert_eq!([Kind::Push, Kind::Ack].map(|kind| report.of(kind).items), [1000, 1000]);
+        assert_eq!([Kind::Push, Kind::Ack].map(|kind| report.tally(kind).items), [1000, 1000]);
     }
 
     #[test]
-    fn an_open_loop_keeps_its_pace_and_stops() {
+    fn an_open_loop_keeps_its_rate_and_stops() {
         let relay = Relay::start();
         let plan = plan(&relay, Pace::PerSecond(1000.0));
-        let mut push = Push::new(Names::new(1, 20), 10, 0..u64::MAX);
+        let mut push = Push::new(ItemIds::new(1, 20), 10, 0..u64::MAX);
         let stop = Stop { requests: Some(101), ..Stop::default() };
         let report = run(&mut push, &Plan { stop, ..plan }).unwrap();
-        assert_eq!(report.of(Kind::Push).items, 101);
+        assert_eq!(report.tally(Kind::Push).items, 101);
         assert!(report.elapsed >= Duration::from_millis(100), "{:?}", report.elapsed);
 
         let stop = Stop { flag: Some(Arc::new(AtomicBool::new(true))), ..Stop::default() };
-        assert_eq!(run(&mut push, &Plan { stop, ..plan }).unwrap().of(Kind::Push).items, 0);
+        assert_eq!(run(&mut push, &Plan { stop, ..plan }).unwrap().tally(Kind::Push).items, 0);
         let stop = Stop { time: Some(Duration::ZERO), ..Stop::default() };
-        assert_eq!(run(&mut push, &Plan { stop, ..plan }).unwrap().of(Kind::Push).items, 0);
+        assert_eq!(run(&mut push, &Plan { stop, ..plan }).unwrap().tally(Kind::Push).items, 0);
     }
 
     #[test]
-    fn a_relay_that_ends_ends_the_run() {
+    fn the_run_fails_when_the_relay_has_ended() {
         let relay = Relay::start();
         let plan = plan(&relay, Pace::Closed);
         drop(relay);
-        run(&mut Push::new(Names::new(1, 1), 1, 0..1), &plan).unwrap_err();
+        run(&mut Push::new(ItemIds::new(1, 1), 1, 0..1), &plan).unwrap_err();
     }
 }

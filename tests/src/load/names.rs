@@ -1,31 +1,31 @@
-//! The names of recipients and messages, made from numbers: random to look at, the same in every
-//! run, never stored.
+//! Recipients and message ids, computed from numbers: they look random, are the same in every run,
+//! and are never stored.
 
-/// Who gets which item, and what the item is called.
+/// Maps item numbers to recipients and message ids.
 #[derive(Clone, Copy, Debug)]
-pub struct Names {
+pub struct ItemIds {
     seed: u64,
     recipients: u64,
 }
 
-impl Names {
-    /// Length of a recipient's name: 64 digits, as real clients have them.
+impl ItemIds {
+    /// Length of a recipient: 64 hexadecimal digits, as in real clients.
     pub const RECIPIENT_BYTES: usize = 64;
-    /// Length of a message's name.
+    /// Length of a message id.
     pub const MESSAGE_BYTES: usize = 36;
 
-    /// Names for items that go to `recipients` recipients. Another seed gives other messages to the
-    /// same recipients.
+    /// Ids of items for `recipients` recipients. Another seed gives other message ids for the same
+    /// recipients.
     pub fn new(seed: u64, recipients: u64) -> Self {
         Self { seed: mix(seed), recipients: recipients.max(1) }
     }
 
-    /// The number of the recipient that an item goes to: any of them, equally likely.
+    /// The number of the recipient of an item. All recipients are equally likely.
     pub const fn recipient_of(&self, item: u64) -> u64 {
         mix(self.message(item).1) % self.recipients
     }
 
-    /// Appends the name of a recipient.
+    /// Appends the recipient with this number.
     pub fn write_recipient(recipient: u64, text: &mut Vec<u8>) {
         let first = mix(recipient);
         for word in [first, mix(first), mix(!first), mix(first.rotate_left(32))] {
@@ -33,7 +33,7 @@ impl Names {
         }
     }
 
-    /// Appends the name of an item's message. No two items of one seed share it.
+    /// Appends the message id of an item. No two items of one seed share one.
     pub fn write_message(&self, item: u64, text: &mut Vec<u8>) {
         let (high, low) = self.message(item);
         let [high1, high2] = halves(high);
@@ -48,13 +48,13 @@ impl Names {
     }
 
     const fn message(&self, item: u64) -> (u64, u64) {
-        // The mix is one to one, so the first half alone tells items apart.
+        // `mix` is a bijection, so the first half alone distinguishes items.
         let high = mix(self.seed.wrapping_add(item));
         (high, mix(high ^ self.seed))
     }
 }
 
-/// Scatters the bits of a number, one to one: the finisher of SplitMix64.
+/// Scrambles a number with the bijective finalizer of SplitMix64.
 pub const fn mix(number: u64) -> u64 {
     let mut word = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -73,13 +73,13 @@ const fn halves(word: u64) -> [u32; 2] {
     [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])]
 }
 
-/// Eight lower-case hexadecimal digits, all at once: a digit for each byte of a word.
+/// Eight lower-case hexadecimal digits, computed in parallel: each byte of a word holds one digit.
 const fn digits(number: u32) -> [u8; 8] {
     let mut word = number as u64;
     word = (word | word << 16) & 0x0000_ffff_0000_ffff;
     word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
     word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 in each byte that is 10 or more; those digits continue at `a`, 39 after the character that
+    // 1 in each byte that is 10 or more. Those become letters: `a` is 39 after the character that
     // follows `9`.
     let letters = ((word + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
     (word + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
@@ -107,26 +107,26 @@ mod tests {
     }
 
     #[test]
-    fn names_are_what_the_relay_takes_and_never_the_same_twice() {
-        let names = Names::new(7, 100);
+    fn ids_are_valid_and_unique() {
+        let ids = ItemIds::new(7, 100);
         let mut messages = HashSet::new();
         let mut recipients = HashSet::new();
         for item in 0..10_000 {
-            let message = written(|text| names.write_message(item, text));
+            let message = written(|text| ids.write_message(item, text));
             assert_eq!(MessageId::parse(&message).unwrap().to_string(), message);
-            assert_eq!(message.len(), Names::MESSAGE_BYTES);
+            assert_eq!(message.len(), ItemIds::MESSAGE_BYTES);
             assert!(messages.insert(message));
-            recipients.insert(written(|text| Names::write_recipient(names.recipient_of(item), text)));
+            recipients.insert(written(|text| ItemIds::write_recipient(ids.recipient_of(item), text)));
         }
-        assert_eq!(recipients.len(), 100, "all of them are used, and no other");
+        assert_eq!(recipients.len(), 100, "all recipients are used, and no other");
         for recipient in recipients {
-            assert_eq!(Recipient::parse(&recipient).unwrap().as_str().len(), Names::RECIPIENT_BYTES);
+            assert_eq!(Recipient::parse(&recipient).unwrap().as_str().len(), ItemIds::RECIPIENT_BYTES);
         }
     }
 
     #[test]
-    fn a_seed_changes_the_messages() {
-        let [one, other] = [1, 2].map(|seed| written(|text| Names::new(seed, 9).write_message(0, text)));
+    fn a_seed_changes_the_message_ids() {
+        let [one, other] = [1, 2].map(|seed| written(|text| ItemIds::new(seed, 9).write_message(0, text)));
         assert_ne!(one, other);
     }
 }

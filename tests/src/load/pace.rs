@@ -1,13 +1,13 @@
-//! When requests are due. Pure: it knows no clock.
+//! Computes when requests are due. It reads no clock.
 
 use std::time::{Duration, Instant};
 
 /// How fast requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// Each connection sends as soon as it has its answer.
+    /// Each connection sends as soon as it has its response.
     Closed,
-    /// So many a second over all connections, whatever the relay does.
+    /// This many requests a second over all connections, however fast the relay answers.
     PerSecond(f64),
 }
 
@@ -24,12 +24,11 @@ impl Schedule {
         Self { pace, start, begun: 0 }
     }
 
-    /// When the next request is due, which may have been long ago. None: whenever a connection is
-    /// free.
+    /// When the next request is due, possibly long ago. `None`: as soon as a connection is idle.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.pace {
             Pace::Closed => None,
-            // Counted from the start, so that no rounding adds up.
+            // Counting from the start keeps rounding errors from adding up.
             Pace::PerSecond(rate) => Some(
                 self.start
                     + Duration::try_from_secs_f64(self.begun as f64 / rate).unwrap_or(Duration::MAX / 2),
@@ -37,12 +36,12 @@ impl Schedule {
         }
     }
 
-    /// Notes that the request that was due is begun.
+    /// Counts the request that was due as begun.
     pub(super) const fn begin(&mut self) {
         self.begun += 1;
     }
 
-    /// How many requests were begun.
+    /// The number of requests that have begun.
     pub(super) const fn begun(&self) -> u64 {
         self.begun
     }
@@ -53,12 +52,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_loop_neither_drifts_nor_forgives() {
+    fn an_open_loop_does_not_drift() {
         let start = crate::load::now();
         let mut schedule = Schedule::new(Pace::PerSecond(3.0), start);
         for request in 0..=3_000_000_u64 {
             if request % 3 == 0 {
-                // Asked late or early, the answer is the same.
+                // The due time does not depend on when requests really begin.
                 assert_eq!(schedule.due(), Some(start + Duration::from_secs(request / 3)));
             }
             schedule.begin();

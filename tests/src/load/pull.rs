@@ -1,4 +1,5 @@
-//! Pulls of pages that are known: what each must answer is looked up before the clock starts.
+//! Pulls of known pages. A run compares each response with what the page was before the clock
+//! started.
 
 use std::io;
 
@@ -7,22 +8,22 @@ use serde_json::Value;
 
 use crate::client::{Client, pull_body};
 
-use super::names::Names;
+use super::names::ItemIds;
 use super::request::{Kind, Request, head};
-use super::{Answer, Next, Workload};
+use super::{Next, ResponseSummary, Workload};
 
-/// One page of a queue that nobody changes.
+/// One page of a queue that does not change.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The request for it, to the byte.
+    /// The complete request for the page.
     pub request: Bytes,
-    /// The length of the answer's body.
+    /// The length of the response body.
     pub body_bytes: u64,
-    /// How many items it shows.
+    /// The number of items in the page.
     pub items: u64,
 }
 
-/// Pulls some pages in turn, for ever.
+/// Pulls pages in turn, without end.
 #[derive(Debug)]
 pub struct Pull {
     pages: Vec<Page>,
@@ -30,7 +31,7 @@ pub struct Pull {
 }
 
 impl Pull {
-    /// Pulls of `pages`, of which there must be one at least.
+    /// Pulls `pages` in turn. Without pages, the workload ends at once.
     pub const fn new(pages: Vec<Page>) -> Self {
         Self { pages, begun: 0 }
     }
@@ -52,43 +53,47 @@ impl Workload for Pull {
         Next::Send
     }
 
-    /// A page that is not as long as it was is worth nothing.
-    fn answered(&mut self, request: &Request, answer: &Answer) -> u64 {
+    /// A page of another length counts as no items.
+    fn answered(&mut self, request: &Request, response: &ResponseSummary) -> u64 {
         let page = self.page(request.number);
-        page.filter(|page| answer.status == 200 && answer.body_bytes == page.body_bytes)
+        page.filter(|page| response.status == 200 && response.body_bytes == page.body_bytes)
             .map_or(0, |page| page.items)
     }
 }
 
-/// Reads the queue of the recipient of this number along its cursors, at most `pages_max` pages.
-/// The first one's body is handed to `first`.
+/// Reads the queue of a recipient by its cursors, at most `pages_max` pages. Passes the body of the
+/// first page to `first`.
 ///
 /// # Errors
-/// When the relay does not answer as it should.
+/// When a connection breaks, or a response is not a page.
 pub fn walk(
     client: &mut Client,
     recipient: u64,
     pages_max: usize,
     mut first: impl FnMut(&[u8]),
 ) -> io::Result<Vec<Page>> {
-    let mut name = Vec::new();
-    Names::write_recipient(recipient, &mut name);
-    let name = String::from_utf8(name).map_err(io::Error::other)?;
+    let mut recipient_text = Vec::new();
+    ItemIds::write_recipient(recipient, &mut recipient_text);
+    let recipient_text = String::from_utf8(recipient_text).map_err(io::Error::other)?;
     let mut pages = Vec::new();
     let mut cursor: Option<String> = None;
     while pages.len() < pages_max {
-        let body = pull_body(&name, cursor.as_deref(), None);
-        let answer = client.post("/pull", &body)?;
-        let json = answer.json();
+        let body = pull_body(&recipient_text, cursor.as_deref(), None);
+        let response = client.post("/pull", &body)?;
+        let json = response.json();
         let items = json.pointer("/items").and_then(Value::as_array).ok_or_else(|| {
-            io::Error::other(format!("a pull was answered with {} {}", answer.status, answer.code()))
+            io::Error::other(format!(
+                "unexpected response to a pull: {} {}",
+                response.status,
+                response.code()
+            ))
         })?;
         if pages.is_empty() {
-            first(&answer.body);
+            first(&response.body);
         }
         let body = body.to_string();
         let request = (head("/pull", body.len()) + &body).into();
-        pages.push(Page { request, body_bytes: answer.body.len() as u64, items: items.len() as u64 });
+        pages.push(Page { request, body_bytes: response.body.len() as u64, items: items.len() as u64 });
         cursor = json.pointer("/next_cursor").and_then(Value::as_str).map(str::to_owned);
         if cursor.is_none() {
             break;

@@ -1,4 +1,4 @@
-//! What came of a run: how many answers of which status, how long they took.
+//! The results of a run: response counts by status, and latencies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,38 +8,38 @@ use serde_json::{Value, json};
 
 use super::request::Kind;
 
-/// Longer ones count as this long.
+/// Longer latencies count as this long.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
-/// A run.
+/// The results of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// From the start to the last answer.
+    /// From the start to the last response.
     pub elapsed: Duration,
-    /// What the generator's thread used of the CPU meanwhile.
+    /// CPU time of the generator's thread.
     pub cpu: Duration,
-    /// The answers by what was asked for.
+    /// The responses by kind of request.
     pub tallies: BTreeMap<Kind, Tally>,
 }
 
-/// The answers to requests of one kind.
+/// The responses to requests of one kind.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// How many answers had which status.
+    /// How many responses had each status.
     pub statuses: BTreeMap<u16, u64>,
-    /// How many items were stored, shown or acked.
+    /// How many items were stored, returned or deleted.
     pub items: u64,
-    /// Microseconds to the last byte of the answer, to three digits.
+    /// Microseconds to the last byte of the response, to three digits.
     pub latencies_us: Histogram<u64>,
 }
 
 impl Report {
-    /// The answers to requests of one kind.
-    pub fn of(&self, kind: Kind) -> Tally {
+    /// The responses to requests of one kind.
+    pub fn tally(&self, kind: Kind) -> Tally {
         self.tallies.get(&kind).cloned().unwrap_or_default()
     }
 
-    /// Answers 200 a second, of all kinds.
+    /// Responses with status 200 a second, of all kinds.
     pub fn rate(&self) -> f64 {
         self.per_second(self.tallies.values().map(Tally::succeeded).sum())
     }
@@ -49,7 +49,7 @@ impl Report {
         self.per_second(self.tallies.values().map(|tally| tally.items).sum())
     }
 
-    /// Adds a run that took place at the same time or afterwards; times add up.
+    /// Adds another run. Times add up.
     pub fn add(&mut self, other: &Self) {
         self.elapsed += other.elapsed;
         self.cpu += other.cpu;
@@ -81,17 +81,17 @@ impl Tally {
         self.latencies_us.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
-    /// Answers 200.
+    /// The number of responses with status 200.
     pub fn succeeded(&self) -> u64 {
         self.statuses.get(&200).copied().unwrap_or_default()
     }
 
-    /// Answers other than 200.
+    /// The number of responses with another status.
     pub fn failed(&self) -> u64 {
         self.statuses.iter().filter(|(status, _)| **status != 200).map(|(_, count)| count).sum()
     }
 
-    /// The latency, in milliseconds, that this share of the answers (0 to 1) did not exceed.
+    /// The latency in milliseconds at this quantile (0 to 1).
     pub fn latency_ms(&self, quantile: f64) -> f64 {
         self.latencies_us.value_at_quantile(quantile) as f64 / 1000.0
     }
@@ -139,24 +139,24 @@ mod tests {
     }
 
     #[test]
-    fn two_halves_make_the_whole() {
+    fn reports_add_up() {
         let mut halves = report(1..=50);
         halves.add(&report(51..=100));
-        let tally = halves.of(Kind::Push);
-        let whole = report(1..=100).of(Kind::Push);
+        let tally = halves.tally(Kind::Push);
+        let all = report(1..=100).tally(Kind::Push);
         assert_eq!((tally.items, tally.statuses), (300, BTreeMap::from([(200, 100)])));
-        assert_eq!(tally.latencies_us, whole.latencies_us);
-        assert!((whole.latency_ms(0.5) - 50.0).abs() < 0.1, "{}", whole.latency_ms(0.5));
-        assert!((whole.latency_ms(1.0) - 100.0).abs() < 0.1);
+        assert_eq!(tally.latencies_us, all.latencies_us);
+        assert!((all.latency_ms(0.5) - 50.0).abs() < 0.1, "{}", all.latency_ms(0.5));
+        assert!((all.latency_ms(1.0) - 100.0).abs() < 0.1);
         assert!((halves.rate() - 25.0).abs() < 1e-9 && (halves.item_rate() - 75.0).abs() < 1e-9);
     }
 
     #[test]
-    fn what_failed_is_no_rate() {
+    fn failed_requests_do_not_count_in_the_rate() {
         let mut report = report(1..=2);
         report.tallies.entry(Kind::Ack).or_default().record(503, 0, Duration::from_secs(100_000));
         assert!((report.rate() - 1.0).abs() < 1e-9);
-        assert_eq!(report.of(Kind::Ack).failed(), 1);
+        assert_eq!(report.tally(Kind::Ack).failed(), 1);
         let json = report.to_json();
         assert_eq!(json.pointer("/answers/ack/statuses/503"), Some(&json!(1)));
         assert_eq!(json.pointer("/answers/push/items"), Some(&json!(6)));

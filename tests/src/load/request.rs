@@ -1,11 +1,11 @@
-//! One request on its way: the part that is written anew each time, and shared bytes that are only
-//! pointed at. A payload of megabytes is never copied.
+//! A request as three parts: a head that is written each time, and shared bytes that are only
+//! referenced. A payload of megabytes is never copied.
 
 use std::io::IoSlice;
 
 use bytes::Bytes;
 
-/// What a request asks for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Stores an item.
@@ -13,18 +13,18 @@ pub enum Kind {
     Push,
     /// Reads a page.
     Pull,
-    /// Takes items out.
+    /// Deletes items.
     Ack,
 }
 
 /// A request: head, then payload, then tail.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// What it asks for.
+    /// Its kind.
     pub kind: Kind,
-    /// The workload's own mark.
+    /// A number for the workload's own use.
     pub number: u64,
-    /// What differs from request to request. The buffer is used again.
+    /// The part that differs from request to request. The buffer is reused.
     pub head: Vec<u8>,
     /// Shared bytes after the head.
     pub payload: Bytes,
@@ -33,10 +33,10 @@ pub struct Request {
 }
 
 impl Kind {
-    /// All of them, in their order.
+    /// All kinds, in declaration order.
     pub const ALL: [Self; 3] = [Self::Push, Self::Pull, Self::Ack];
 
-    /// Its word in reports.
+    /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Push => "push",
@@ -47,17 +47,17 @@ impl Kind {
 }
 
 impl Request {
-    /// All bytes of it.
+    /// The length of all parts.
     pub fn len(&self) -> usize {
         self.head.len() + self.payload.len() + self.tail.len()
     }
 
-    /// Whether there is nothing to send.
+    /// Whether all parts are empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What is left to send after the first `sent` bytes.
+    /// The bytes after the first `sent` ones.
     pub fn rest(&self, sent: usize) -> [IoSlice<'_>; 3] {
         let mut skip = sent;
         [self.head.as_slice(), &self.payload, &self.tail].map(|part| {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_follows_what_was_sent() {
+    fn rest_returns_the_unsent_bytes() {
         let request = Request {
             head: b"abc".to_vec(),
             payload: Bytes::from_static(b"de"),

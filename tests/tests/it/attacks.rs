@@ -1,6 +1,5 @@
-//! Clients that mean ill, against the real program: what they can make it hold, by its own metrics
-//! and by the system's, and what others get meanwhile. What is said on the wire is tested with the
-//! HTTP crate.
+//! Attacks against the real program: what an attacker makes it hold, by its metrics and by the
+//! system's, and what other clients get meanwhile. The HTTP crate tests the protocol.
 
 mod heavy;
 mod held;
@@ -13,20 +12,20 @@ use std::time::Duration;
 use relay_tests::Client;
 use socket2::{Domain, Socket, Type};
 
-use crate::crowds::Shipped;
+use crate::crowds::ShippedRelay;
 use crate::stopwatch::Stopwatch;
-use crate::tls::pki::{Authority, Files};
+use crate::tls::pki::{Authority, TlsFiles};
 
-/// How long an answer may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a response may take before a test fails.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const MIB: usize = 1024 * 1024;
 
-/// A relay as it is shipped but for some lines, with TLS or without.
+/// A relay with the shipped configuration except for some lines, with TLS or without.
 struct Target {
-    relay: Shipped,
+    relay: ShippedRelay,
     authority: Authority,
-    _files: Option<Files>,
+    _files: Option<TlsFiles>,
 }
 
 impl Target {
@@ -36,7 +35,7 @@ impl Target {
 
     fn tls(lines: &str) -> Self {
         let authority = Authority::new("authority");
-        let files = Files::new(&authority.identity());
+        let files = TlsFiles::new(&authority.identity());
         let tls = format!(
             "mode = \"tls\"\ntls = {{ cert_pem_path = {:?}, key_pem_path = {:?} }}\n{lines}",
             files.cert, files.key
@@ -44,15 +43,15 @@ impl Target {
         Self::start(&tls, authority, Some(files))
     }
 
-    fn start(lines: &str, authority: Authority, files: Option<Files>) -> Self {
-        Self { relay: Shipped::with(lines), authority, _files: files }
+    fn start(lines: &str, authority: Authority, files: Option<TlsFiles>) -> Self {
+        Self { relay: ShippedRelay::with(lines), authority, _files: files }
     }
 
     fn address(&self) -> SocketAddr {
         self.relay.process.base_url.split_once("://").unwrap().1.parse().unwrap()
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     fn metric(&self, name: &str) -> f64 {
         self.relay.metric(name)
     }
@@ -65,15 +64,15 @@ impl Target {
         self.metric("relay_requests_in_flight")
     }
 
-    /// A connection from this address of the loopback.
+    /// Connects from this loopback address.
     fn tcp_from(&self, host: [u8; 4]) -> io::Result<TcpStream> {
         self.tcp_with(host, None)
     }
 
-    /// The same, which takes only so much ahead of its reader.
-    fn tcp_with(&self, host: [u8; 4], ahead_bytes: Option<usize>) -> io::Result<TcpStream> {
+    /// Like `tcp_from`, with a receive buffer of `receive_bytes`.
+    fn tcp_with(&self, host: [u8; 4], receive_bytes: Option<usize>) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        if let Some(bytes) = ahead_bytes {
+        if let Some(bytes) = receive_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
         socket.bind(&SocketAddr::from((host, 0)).into())?;
@@ -82,26 +81,26 @@ impl Target {
     }
 
     fn client_from(&self, host: [u8; 4]) -> Client {
-        Client::over(self.tcp_from(host).unwrap(), PATIENCE).unwrap()
+        Client::over(self.tcp_from(host).unwrap(), TIMEOUT).unwrap()
     }
 
-    /// The most memory that the process ever had.
+    /// The largest resident memory of the process so far.
     fn memory_bytes_max(&self) -> u64 {
         self.relay.process.memory_bytes_max().unwrap()
     }
 
-    /// The memory that the process has now.
+    /// The resident memory of the process now.
     fn memory_bytes(&self) -> u64 {
         self.relay.process.memory_bytes().unwrap()
     }
 
-    /// The CPU time that the process has used.
+    /// The CPU time of the process so far.
     fn cpu_time(&self) -> Duration {
         self.relay.process.cpu_time().unwrap()
     }
 }
 
-/// Asks until it is so, but not for longer than this. Tells how long it took.
+/// Repeats a check until it holds, for at most `limit`. Returns how long it took.
 fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> Option<Duration> {
     let watch = Stopwatch::start();
     while watch.elapsed() < limit {

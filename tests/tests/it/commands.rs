@@ -1,8 +1,8 @@
-//! What an operator does to a store by hand, as real processes: `export`, `import`, `stats`,
-//! `backup`, `restore`, `compact`. Each that writes is also killed in the middle.
+//! Tests of the commands on a store, as real processes: `export`, `import`, `stats`, `backup`,
+//! `restore`, `compact`. Each command that writes is also killed in the middle.
 //!
-//! The kernel does the killing: with a limit on the length of files it sends SIGXFSZ at the first
-//! byte beyond, which ends a process as `kill -9` does, always at the same place.
+//! The kernel kills the process: with a limit on file sizes, it sends SIGXFSZ at the first byte
+//! beyond. That ends a process as `kill -9` does, and always at the same point.
 
 mod backup;
 mod compact;
@@ -22,32 +22,34 @@ use relay_bin::SystemClock;
 use relay_core::{Chunk, Envelope, Item, Kind, Limits, MessageId, Recipient, Relay as _};
 use relay_store_redb::{Options, RedbRelay};
 use relay_tests::Process;
-use relay_tests::process::Ended;
+use relay_tests::process::ProcessOutput;
 
-/// The payload that lies in a file of its own, and makes every copy of the store pass the limit.
+/// The size of the one large payload. It is a blob, and makes every copy of the store exceed the
+/// limit.
 const LARGE_BYTES: usize = 3 << 20;
 
-/// Less than that, and more than any other file of the store.
+/// The limit: less than the large payload, and more than any other file of the store.
 const LIMIT_BYTES: u64 = 2560 << 10;
 
 /// SIGXFSZ of Linux.
 const FILE_TOO_LARGE: i32 = 25;
 
-/// The items of each queue, without the arrival numbers.
+/// The items of each queue, without their arrival numbers.
 type Queues = BTreeMap<String, Vec<Item<Bytes>>>;
 
-/// A directory with the store of a test, and whatever else it makes.
-struct Place(tempfile::TempDir);
+/// A temporary directory with the stores and other files of a test.
+struct TestDir(tempfile::TempDir);
 
-impl Place {
+impl TestDir {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// With three queues, of which the second has the large payload in its middle.
-    fn filled() -> Self {
-        let place = Self::new();
-        let store = open(&place.path("store"));
+    /// A directory with a store of three queues. The second one has the large payload in its
+    /// middle.
+    fn with_store() -> Self {
+        let dir = Self::new();
+        let store = open(&dir.path("store"));
         for queue in ["alice", "bob", "a \"third\"\n:one"] {
             push(
                 &store,
@@ -58,42 +60,43 @@ impl Place {
                 push(&store, (201..300).map(|number| envelope(queue, number, 10)));
             }
         }
-        place
+        dir
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Runs a command on the store called `store`, with a path of this place as its last word
-    /// unless that is empty.
-    fn run(&self, store: &str, command: &[&str], name: &str) -> Ended {
-        Process::run(crate::PROGRAM, &as_text(&self.words(store, command, name)), &[]).unwrap()
+    /// Runs a command on the store called `store`. Its last argument is the path of `name` in this
+    /// directory, unless that is empty.
+    fn run(&self, store: &str, command: &[&str], name: &str) -> ProcessOutput {
+        Process::run(crate::PROGRAM, &as_strs(&self.arguments(store, command, name)), &[]).unwrap()
     }
 
-    /// As [`Place::run`]; it must end well. Returns its standard output.
-    fn done(&self, store: &str, command: &[&str], name: &str) -> String {
+    /// Like [`TestDir::run`]; the command must succeed. Returns its standard output.
+    fn succeeds(&self, store: &str, command: &[&str], name: &str) -> String {
         let ended = self.run(store, command, name);
         assert_eq!(ended.status.code(), Some(0), "{command:?}: {}{}", ended.stdout, ended.stderr);
         ended.stdout
     }
 
-    /// As [`Place::run`]; it must end with 1. Returns the sentence on its standard error.
-    fn refused(&self, store: &str, command: &[&str], name: &str) -> String {
+    /// Like [`TestDir::run`]; the command must end with exit code 1. Returns the only line of
+    /// standard error that is not a log line.
+    fn fails(&self, store: &str, command: &[&str], name: &str) -> String {
         let ended = self.run(store, command, name);
         assert_eq!(ended.status.code(), Some(1), "{command:?}: {}{}", ended.stdout, ended.stderr);
         assert_eq!(ended.stdout, "");
-        let sentences: Vec<_> = ended.stderr.lines().filter(|line| !line.starts_with('{')).collect();
-        let [sentence] = sentences.as_slice() else { panic!("{sentences:?}") };
-        (*sentence).to_owned()
+        let messages: Vec<_> = ended.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+        let [message] = messages.as_slice() else { panic!("{messages:?}") };
+        (*message).to_owned()
     }
 
-    /// As [`Place::run`], until the kernel kills it over a file that passes `bytes`.
-    fn killed(&self, store: &str, command: &[&str], name: &str, bytes: u64) {
+    /// Like [`TestDir::run`], until the kernel kills the command over a file of more than `bytes`.
+    fn run_until_killed(&self, store: &str, command: &[&str], name: &str, bytes: u64) {
         let limit = format!("--fsize={bytes}");
-        let mut words = vec!["--core=0".to_owned(), limit, crate::PROGRAM.to_owned()];
-        words.extend(self.words(store, command, name));
-        let ended = Process::run("prlimit", &as_text(&words), &[]).unwrap();
+        let mut arguments = vec!["--core=0".to_owned(), limit, crate::PROGRAM.to_owned()];
+        arguments.extend(self.arguments(store, command, name));
+        let ended = Process::run("prlimit", &as_strs(&arguments), &[]).unwrap();
         assert_eq!(
             ended.status.signal(),
             Some(FILE_TOO_LARGE),
@@ -103,18 +106,18 @@ impl Place {
         );
     }
 
-    fn words(&self, store: &str, command: &[&str], name: &str) -> Vec<String> {
-        let mut words: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
-        words.extend((!name.is_empty()).then(|| self.text(name)));
-        words.extend(["--storage-path".to_owned(), self.text(store)]);
-        words
+    fn arguments(&self, store: &str, command: &[&str], name: &str) -> Vec<String> {
+        let mut arguments: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+        arguments.extend((!name.is_empty()).then(|| self.text(name)));
+        arguments.extend(["--storage-path".to_owned(), self.text(store)]);
+        arguments
     }
 
     fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// What the store holds, all of which must add up.
+    /// The contents of a store, which must pass verification.
     fn queues(&self, store: &str) -> Queues {
         let store = open(&self.path(store));
         assert_eq!(store.verify().unwrap(), Vec::<String>::new());
@@ -129,15 +132,15 @@ impl Place {
     }
 }
 
-fn as_text(words: &[String]) -> Vec<&str> {
-    words.iter().map(String::as_str).collect()
+fn as_strs(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
 }
 
 fn open(path: &Path) -> RedbRelay {
     RedbRelay::open(path, Limits::default(), Arc::new(SystemClock), Options::default()).unwrap()
 }
 
-/// Pushes many at a time, all of which must be new.
+/// Pushes all envelopes at once. All must be new.
 fn push(store: &RedbRelay, envelopes: impl IntoIterator<Item = Envelope>) {
     let pushes = envelopes.into_iter().map(|envelope| store.push(envelope));
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -160,9 +163,9 @@ fn envelope(to: &str, number: u64, payload_bytes: usize) -> Envelope {
     }
 }
 
-/// Whether each queue is what stands at the front of the same one in `whole`.
-fn is_front_of(part: &Queues, whole: &Queues) -> bool {
-    part.iter().all(|(name, items)| whole.get(name).is_some_and(|all| all.starts_with(items)))
+/// Whether each queue in `part` is a prefix of the same queue in `all`.
+fn is_prefix_of(part: &Queues, all: &Queues) -> bool {
+    part.iter().all(|(name, items)| all.get(name).is_some_and(|longer| longer.starts_with(items)))
 }
 
 fn items(queues: &Queues) -> usize {

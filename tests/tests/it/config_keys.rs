@@ -1,18 +1,22 @@
-//! Every configuration key does something that can be seen from outside. Each test is named after
-//! its key, and the table below is held to the shipped file, so that no key can be added without
-//! one.
+//! Every configuration key has an effect that is visible from outside. Each test is named after its
+//! key, and a test compares the table below with the shipped file, so that no key lacks a test.
 
 mod rate_limit;
 mod relay;
 mod server;
+mod storage;
+mod tls;
 
+use std::path::Path;
+
+use relay_bin::RelayError;
 use relay_bin::config::RelayConfig;
 use relay_tests::{Client, Relay, Response};
 use serde_json::{Value, json};
 
 const TESTS: &[(&str, fn())] = &[
     ("address", server::address),
-    ("mode", server::mode),
+    ("mode", tls::mode),
     ("server.drain_seconds", server::drain_seconds),
     ("server.request_timeout_seconds", server::request_timeout_seconds),
     ("server.keep_alive_seconds", server::keep_alive_seconds),
@@ -25,17 +29,17 @@ const TESTS: &[(&str, fn())] = &[
     ("server.allowed_hosts", server::allowed_hosts),
     ("admin.address", server::admin_address),
     ("admin.allowed_hosts", server::admin_allowed_hosts),
-    ("tls.cert_pem_path", server::tls_cert_pem_path),
-    ("tls.key_pem_path", server::tls_key_pem_path),
-    ("tls.client_ca_pem_path", server::tls_client_ca_pem_path),
-    ("tls.client_crl_pem_path", server::tls_client_crl_pem_path),
-    ("storage.kind", server::storage_kind),
-    ("storage.path", server::storage_path),
-    ("storage.cache_bytes", server::storage_cache_bytes_is_accepted_and_printed_and_changes_no_answer),
-    ("storage.min_free_bytes", server::storage_min_free_bytes),
-    ("storage.max_bytes", server::storage_max_bytes),
-    ("storage.trust_clock", server::storage_trust_clock),
-    ("privacy.key_path", server::privacy_key_path),
+    ("tls.cert_pem_path", tls::tls_cert_pem_path),
+    ("tls.key_pem_path", tls::tls_key_pem_path),
+    ("tls.client_ca_pem_path", tls::tls_client_ca_pem_path),
+    ("tls.client_crl_pem_path", tls::tls_client_crl_pem_path),
+    ("storage.kind", storage::storage_kind),
+    ("storage.path", storage::storage_path),
+    ("storage.cache_bytes", storage::storage_cache_bytes_is_accepted_and_printed_and_changes_no_response),
+    ("storage.min_free_bytes", storage::storage_min_free_bytes),
+    ("storage.max_bytes", storage::storage_max_bytes),
+    ("storage.trust_clock", storage::storage_trust_clock),
+    ("privacy.key_path", storage::privacy_key_path),
     ("relay.max_message_bytes", relay::max_message_bytes),
     ("relay.max_queue_bytes_per_user", relay::max_queue_bytes_per_user),
     ("relay.max_messages_per_user", relay::max_messages_per_user),
@@ -62,16 +66,15 @@ const TESTS: &[(&str, fn())] = &[
     ("cors.allowed_origins", server::cors_allowed_origins),
 ];
 
-/// Keys without a default, which stand in the shipped file as comments.
+/// Keys without a default, which the shipped file contains as comments.
 const COMMENTED: &[&str] =
     &["tls.cert_pem_path", "tls.key_pem_path", "tls.client_ca_pem_path", "tls.client_crl_pem_path"];
 
-/// What a test means unless it says otherwise: nothing on disk, nobody limited, an end without
-/// delay.
+/// The defaults of these tests: nothing on disk, no rate limit, a fast end.
 const COMMON: &[(&str, &str)] =
     &[("storage.kind", "\"memory\""), ("rate_limit.enabled", "false"), ("server.drain_seconds", "1")];
 
-/// A configuration of these keys with these values, as a file would have them.
+/// The configuration of a file with these keys and values.
 fn config(keys: &[(&str, &str)]) -> RelayConfig {
     let is_given = |name: &str| keys.iter().any(|(key, _)| *key == name);
     let common = COMMON.iter().filter(|(key, _)| !is_given(key));
@@ -80,17 +83,28 @@ fn config(keys: &[(&str, &str)]) -> RelayConfig {
 }
 
 fn relay(keys: &[(&str, &str)]) -> Relay {
-    Relay::with(|whole| *whole = config(keys))
+    Relay::with(|current| *current = config(keys))
+}
+
+/// The error of a start with these keys.
+fn failure(keys: &[(&str, &str)]) -> RelayError {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(relay_bin::start(config(keys))).unwrap_err()
+}
+
+/// A path as a TOML string.
+fn quoted(path: &Path) -> String {
+    toml::Value::from(path.to_str().unwrap()).to_string()
 }
 
 fn connect(relay: &Relay) -> Client {
     relay.connect().unwrap()
 }
 
-/// The `details` of an error with this status.
-fn details(answer: &Response, status: u16) -> Value {
-    assert_eq!(answer.status, status, "{}", answer.json());
-    answer.json()["error"]["details"].take()
+/// The `details` of an error response with this status.
+fn details(response: &Response, status: u16) -> Value {
+    assert_eq!(response.status, status, "{}", response.json());
+    response.json()["error"]["details"].take()
 }
 
 fn alice() -> Value {
@@ -113,7 +127,7 @@ fn every_key_of_the_shipped_file_has_a_test() {
     assert_eq!(tested, documented);
 }
 
-/// The full names of all keys.
+/// Collects the full names of all keys.
 fn collect(table: &toml::Table, prefix: &str, names: &mut Vec<String>) {
     for (leaf, value) in table {
         match value {

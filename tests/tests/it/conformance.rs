@@ -1,5 +1,5 @@
-//! The suite that every store has to pass, through the socket: what the wire adds and loses must
-//! not change what a relay does.
+//! Runs the conformance suite of stores through the socket: the wire format must not change what a
+//! relay does.
 
 use std::future::Future;
 use std::io;
@@ -18,7 +18,7 @@ use relay_tests::{Client, Response};
 use serde_json::{Value, json};
 
 #[test]
-fn the_wire_conforms() {
+fn a_relay_behind_the_socket_passes_the_conformance_suite() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     conformance(&mut Http { runtime }).unwrap();
 }
@@ -64,9 +64,9 @@ impl Harness for Http {
 struct Remote {
     server: relay_tests::Relay,
     store: Arc<MemoryRelay>,
-    /// Connections that nobody uses at the moment.
+    /// Idle connections.
     connections: Mutex<Vec<Client>>,
-    /// Every cursor that the relay gave; the suite knows them by their number here.
+    /// Every cursor that the relay gave. The suite knows a cursor by its index here.
     cursors: Mutex<Vec<String>>,
 }
 
@@ -84,14 +84,14 @@ impl Relay for Remote {
                 "sent_ms": envelope.sent_ms,
             },
         });
-        let answer = self.ask("/push", &body)?;
-        let usage = Usage { items: number(&answer["queue_len"]), bytes: number(&answer["queue_bytes"]) };
-        if answer["stored"] == true {
-            assert_eq!(answer.get("duplicate"), None, "a stored item is no duplicate");
+        let response = self.post("/push", &body)?;
+        let usage = Usage { items: number(&response["queue_len"]), bytes: number(&response["queue_bytes"]) };
+        if response["stored"] == true {
+            assert_eq!(response.get("duplicate"), None, "a stored item is no duplicate");
             return Ok(PushOutcome::Stored { usage });
         }
-        assert_eq!(answer["duplicate"], true, "what is not stored and not refused is a duplicate");
-        Ok(PushOutcome::Duplicate { usage, conflict: answer["conflict"] == true })
+        assert_eq!(response["duplicate"], true, "an accepted push that is not stored is a duplicate");
+        Ok(PushOutcome::Duplicate { usage, conflict: response["conflict"] == true })
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
@@ -102,15 +102,15 @@ impl Relay for Remote {
         let recipient = pull.recipient.as_str();
         let body =
             json!({"recipient": recipient, "cursor": cursor, "max": pull.items_max.map(NonZeroU64::get)});
-        let answer = self.ask("/pull", &body)?;
-        let next = answer["next_cursor"].as_str().map(|cursor| {
+        let response = self.post("/pull", &body)?;
+        let next = response["next_cursor"].as_str().map(|cursor| {
             let mut cursors = self.cursors.lock().unwrap();
             cursors.push(cursor.to_owned());
             Seq::new(cursors.len() as u64 - 1)
         });
-        let items = answer["items"].as_array().unwrap();
+        let items = response["items"].as_array().unwrap();
         let items = items.iter().map(|item| read_item(recipient, item)).collect();
-        Ok(Page { items, next, remaining: number(&answer["remaining_estimate"]) })
+        Ok(Page { items, next, remaining: number(&response["remaining_estimate"]) })
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
@@ -118,9 +118,9 @@ impl Relay for Remote {
         let entries: Vec<Value> = entries
             .map(|id| json!({"message_id": id.message_id.to_string(), "chunk_index": id.chunk_index}))
             .collect();
-        let answer = self.ask("/ack", &json!({"recipient": ack.recipient().as_str(), "ack": entries}))?;
-        let (deleted, missing) = (number(&answer["deleted"]), number(&answer["missing"]));
-        Ok(AckOutcome { deleted, missing, remaining: number(&answer["remaining"]) })
+        let response = self.post("/ack", &json!({"recipient": ack.recipient().as_str(), "ack": entries}))?;
+        let (deleted, missing) = (number(&response["deleted"]), number(&response["missing"]));
+        Ok(AckOutcome { deleted, missing, remaining: number(&response["remaining"]) })
     }
 
     async fn sweep(&self) -> Result<Swept, Error> {
@@ -129,7 +129,7 @@ impl Relay for Remote {
 }
 
 impl Remote {
-    fn ask(&self, path: &str, body: &Value) -> Result<Value, Error> {
+    fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
         let idle = self.connections.lock().unwrap().pop();
         let mut client = idle.map_or_else(|| self.server.connect(), Ok).map_err(Error::storage)?;
         let response = client.post(path, body).map_err(Error::storage)?;
@@ -176,5 +176,5 @@ fn read_error(response: &Response) -> Error {
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("a number was expected, not {value}"))
+    value.as_u64().unwrap_or_else(|| panic!("expected a number, found {value}"))
 }

@@ -1,6 +1,6 @@
-//! Many behind one address, and a flood beside them, against the real program as it is shipped: who
-//! only uses the relay is slowed down at worst and never banned, and who floods costs next to
-//! nothing and harms nobody else. How single requests are decided is tested elsewhere.
+//! Tests with many clients behind one address, and a flood beside them, against the program with
+//! its shipped configuration. Ordinary use is slowed down at worst and never banned; a flood costs
+//! little and does not affect other clients. Other tests cover decisions about single requests.
 
 mod burst;
 mod flood;
@@ -16,21 +16,21 @@ use relay_tests::process::ADMIN_ADDRESS;
 use relay_tests::{Process, at_length};
 use tempfile::TempDir;
 
-use self::people::{Crowd, Lives};
+use self::people::{Crowd, CrowdStats};
 use crate::PROGRAM;
-use crate::process::metrics::{scrape, shown_at, value};
+use crate::process::metrics::{admin_url, scrape, value};
 
-/// The patience of clients, for an answer and for anything that they want.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long clients wait for a response, and at most for success.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A relay in memory, otherwise as it is shipped but for some lines.
-pub(crate) struct Shipped {
+/// A relay in memory with the shipped configuration, except for some lines.
+pub(crate) struct ShippedRelay {
     pub(crate) process: Process,
     admin: String,
     _directory: TempDir,
 }
 
-impl Shipped {
+impl ShippedRelay {
     pub(crate) fn with(lines: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (config, log) = (directory.path().join("relay.toml"), directory.path().join("log"));
@@ -38,7 +38,7 @@ impl Shipped {
         let arguments = ["--config", config.to_str().unwrap()];
         let environment = [(ADMIN_ADDRESS, "127.0.0.1:0")];
         let process = Process::start_logging(PROGRAM, &arguments, &environment, &log).unwrap();
-        let admin = shown_at(&log);
+        let admin = admin_url(&log);
         Self { process, admin, _directory: directory }
     }
 
@@ -47,7 +47,7 @@ impl Shipped {
         names.into_iter().map(|name| (name, self.metric(name))).collect()
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         value(&scrape(&self.admin), name).unwrap()
     }
@@ -57,18 +57,17 @@ impl Shipped {
     }
 }
 
-/// Lets so many people live beside one another, and tells how it went and what the relay says of
-/// it.
-fn live(people: usize, time: Duration, lines: &str) -> (Lives, Shipped) {
-    let relay = Shipped::with(lines);
-    let lives = Crowd::begin(&relay.process.base_url, people).live_for(time);
-    println!("{people} for {time:?}: {lives:?}, {:?}", relay.metrics());
-    (lives, relay)
+/// Runs `users` simulated users. Returns what they experienced, and the relay.
+fn run_crowd(users: usize, time: Duration, lines: &str) -> (CrowdStats, ShippedRelay) {
+    let relay = ShippedRelay::with(lines);
+    let crowd_stats = Crowd::begin(&relay.process.base_url, users).run_for(time);
+    println!("{users} for {time:?}: {crowd_stats:?}, {:?}", relay.metrics());
+    (crowd_stats, relay)
 }
 
-/// At once, since each has a relay of its own and neither takes much of the machine.
+/// The crowds run at once, since each has its own relay and none takes much of the machine.
 #[test]
-fn people_behind_one_address_are_served_or_slowed_down_and_never_banned() {
+fn users_behind_one_address_are_served_or_slowed_down_and_never_banned() {
     thread::scope(|scope| {
         for crowd in [ten_as_shipped, thirty_as_shipped, fifty_with_the_settings_for_fifty] {
             scope.spawn(crowd);
@@ -77,25 +76,26 @@ fn people_behind_one_address_are_served_or_slowed_down_and_never_banned() {
 }
 
 fn ten_as_shipped() {
-    let (lives, relay) = live(10, at_length(Duration::from_secs(120), Duration::from_secs(20)), "");
-    assert_all_was_served(&lives, &relay);
+    let (crowd_stats, relay) =
+        run_crowd(10, at_length(Duration::from_secs(120), Duration::from_secs(20)), "");
+    assert_all_were_served(&crowd_stats, &relay);
 }
 
 fn thirty_as_shipped() {
-    let (lives, relay) = live(30, at_length(Duration::from_secs(90), Duration::from_secs(20)), "");
-    assert!(lives.refusals > 0 && lives.pulls > 0 && lives.pushes > 0, "{lives:?}");
-    assert_eq!((lives.wrong_acks, relay.bans()), (0, 0.0));
+    let (crowd_stats, relay) = run_crowd(30, at_length(Duration::from_secs(90), Duration::from_secs(20)), "");
+    assert!(crowd_stats.refusals > 0 && crowd_stats.pulls > 0 && crowd_stats.pushes > 0, "{crowd_stats:?}");
+    assert_eq!((crowd_stats.wrong_acks, relay.bans()), (0, 0.0));
 }
 
 fn fifty_with_the_settings_for_fifty() {
     let time = at_length(Duration::from_secs(90), Duration::from_secs(20));
-    let (lives, relay) = live(50, time, &settings::documented(50));
-    assert_all_was_served(&lives, &relay);
-    assert_eq!(lives.refusals, 0, "there is room for all");
+    let (crowd_stats, relay) = run_crowd(50, time, &settings::documented(50));
+    assert_all_were_served(&crowd_stats, &relay);
+    assert_eq!(crowd_stats.refusals, 0, "the limits have capacity for all");
 }
 
-fn assert_all_was_served(lives: &Lives, relay: &Shipped) {
-    assert_eq!((lives.lost_pushes, lives.lost_pulls, lives.wrong_acks), (0, 0, 0));
-    assert!(lives.longest_silence < PATIENCE, "{:?}", lives.longest_silence);
+fn assert_all_were_served(crowd_stats: &CrowdStats, relay: &ShippedRelay) {
+    assert_eq!((crowd_stats.lost_pushes, crowd_stats.lost_pulls, crowd_stats.wrong_acks), (0, 0, 0));
+    assert!(crowd_stats.longest_silence < TIMEOUT, "{:?}", crowd_stats.longest_silence);
     assert_eq!(relay.bans(), 0.0);
 }

@@ -1,5 +1,5 @@
-//! The relay inside another program: `start` and `start_with_store` on a runtime of whichever kind,
-//! and every way to end.
+//! Tests of the relay inside another program: `start` and `start_with_store` on both kinds of
+//! runtime, and every way to end.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// How long a test watches that something does not happen.
-const A_WHILE: Duration = Duration::from_millis(300);
+/// How long a test checks that something does not happen.
+const OBSERVATION_TIME: Duration = Duration::from_millis(300);
 
 fn in_memory() -> RelayConfig {
     let mut config = RelayConfig::default();
@@ -32,20 +32,21 @@ fn on_disk(store: &Path) -> RelayConfig {
     config
 }
 
-/// Runs a test in a runtime of one thread, which is the test's own, and in one of many.
+/// Runs a test on a single-threaded runtime, which runs on the test's thread, and on a
+/// multi-threaded one.
 fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
     Runtime::new().unwrap().block_on(test());
 }
 
-/// Does blocking things beside the runtime.
-async fn aside<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs a blocking closure outside of the runtime.
+async fn run_blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(act).await.unwrap()
 }
 
 async fn post(base_url: &str, path: &'static str, body: Value) -> Response {
     let base_url = base_url.to_owned();
-    aside(move || Client::connect(&base_url).unwrap().post(path, &body).unwrap()).await
+    run_blocking(move || Client::connect(&base_url).unwrap().post(path, &body).unwrap()).await
 }
 
 async fn push(base_url: &str, message: u128) -> Value {
@@ -61,12 +62,12 @@ async fn stop(running: RunningRelay) {
     running.handle.await.unwrap().unwrap();
 }
 
-fn is_reached(base_url: &str) -> bool {
+fn accepts_connections(base_url: &str) -> bool {
     Client::connect(base_url).is_ok()
 }
 
 #[test]
-fn it_serves_and_stops_on_either_runtime() {
+fn a_relay_serves_and_stops_on_either_runtime() {
     on_both_runtimes(|| async {
         let directory = tempfile::tempdir().unwrap();
         for config in [in_memory(), on_disk(&directory.path().join("store"))] {
@@ -76,24 +77,24 @@ fn it_serves_and_stops_on_either_runtime() {
             assert_eq!(pull(&base_url).await["items"][0]["recipient"], "alice");
             assert_eq!(post(&base_url, "/ack", ack_body("alice", &[1])).await.json()["deleted"], 1);
             stop(running).await;
-            assert!(!is_reached(&base_url));
+            assert!(!accepts_connections(&base_url));
         }
     });
 }
 
 #[test]
-fn the_base_url_tells_the_port_that_the_system_chose() {
+fn the_base_url_has_the_port_that_the_system_chose() {
     on_both_runtimes(|| async {
         let running = start(RelayConfig { address: "localhost:0".to_owned(), ..in_memory() }).await.unwrap();
         let (_, port) = running.base_url.strip_prefix("http://").unwrap().rsplit_once(':').unwrap();
         assert_ne!(port.parse::<u16>().unwrap(), 0);
-        assert!(is_reached(&running.base_url), "and it listens already");
+        assert!(accepts_connections(&running.base_url), "the relay listens already");
         stop(running).await;
     });
 }
 
 #[test]
-fn a_store_of_one_s_own_keeps_its_own_time_and_limits() {
+fn a_provided_store_keeps_its_own_clock_and_limits() {
     on_both_runtimes(|| async {
         let clock = Arc::new(ManualClock::new());
         let limits = Limits { ttl_ms: 5000, queue_items_max: 1, ..Limits::default() };
@@ -114,11 +115,11 @@ fn a_store_of_one_s_own_keeps_its_own_time_and_limits() {
 }
 
 #[test]
-fn dropping_the_sender_lets_it_run_on() {
+fn dropping_the_shutdown_sender_does_not_stop_the_relay() {
     on_both_runtimes(|| async {
         let RunningRelay { base_url, shutdown, mut handle } = start(in_memory()).await.unwrap();
         drop(shutdown);
-        assert!(timeout(A_WHILE, &mut handle).await.is_err(), "it ended");
+        assert!(timeout(OBSERVATION_TIME, &mut handle).await.is_err(), "the relay ended");
         assert_eq!(push(&base_url, 1).await["stored"], true);
     });
 }
@@ -137,7 +138,7 @@ fn the_store_is_free_as_soon_as_the_handle_resolves() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_an_error() {
+fn an_address_in_use_is_an_error() {
     on_both_runtimes(|| async {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
@@ -146,13 +147,13 @@ fn an_address_that_is_taken_is_an_error() {
         let error = start(RelayConfig { address: address.clone(), ..config.clone() }).await.unwrap_err();
         assert!(matches!(&error, RelayError::Listen { address: named, .. } if *named == address), "{error}");
         assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
-        // The store that it had opened before is free again.
+        // The store that the failed start opened is free again.
         stop(start(config).await.unwrap()).await;
     });
 }
 
 #[test]
-fn a_store_that_is_in_use_is_an_error() {
+fn a_store_in_use_is_an_error() {
     on_both_runtimes(|| async {
         let directory = tempfile::tempdir().unwrap();
         let config = on_disk(&directory.path().join("store"));
@@ -165,7 +166,7 @@ fn a_store_that_is_in_use_is_an_error() {
 }
 
 #[test]
-fn every_mistake_of_the_configuration_is_in_the_error() {
+fn every_configuration_error_is_listed() {
     on_both_runtimes(|| async {
         let mut config = RelayConfig { address: "nowhere".to_owned(), ..in_memory() };
         config.relay.pull_batch_max = 0;
@@ -206,21 +207,21 @@ fn several_relays_share_a_process() {
 }
 
 #[test]
-fn an_aborted_relay_is_gone() {
+fn an_aborted_relay_frees_its_port_and_store() {
     on_both_runtimes(|| async {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("store");
         let running = start(on_disk(&store)).await.unwrap();
         running.handle.abort();
         assert!(running.handle.await.unwrap_err().is_cancelled());
-        assert_is_gone(running.base_url, store).await;
+        assert_port_and_store_are_free(running.base_url, store).await;
     });
 }
 
-/// Connections are refused before long, and the store can be opened again.
-async fn assert_is_gone(base_url: String, store: std::path::PathBuf) {
-    let refused = aside(move || eventually(|| (!is_reached(&base_url)).then_some(()))).await;
-    assert!(refused.is_some(), "it still listens");
+/// Asserts that connections are soon refused, and that the store can be opened again.
+async fn assert_port_and_store_are_free(base_url: String, store: std::path::PathBuf) {
+    let refused = run_blocking(move || eventually(|| (!accepts_connections(&base_url)).then_some(()))).await;
+    assert!(refused.is_some(), "the relay still listens");
     for attempt in 0.. {
         match start(on_disk(&store)).await {
             Ok(running) => return stop(running).await,
@@ -231,33 +232,33 @@ async fn assert_is_gone(base_url: String, store: std::path::PathBuf) {
 }
 
 #[test]
-fn everything_ends_with_the_runtime() {
+fn a_relay_ends_with_its_runtime() {
     let runtimes = [Builder::new_current_thread(), Builder::new_multi_thread()];
     for runtime in runtimes.map(|mut builder| builder.enable_all().build().unwrap()) {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("store");
-        let (base_url, mut resting, mut busy) = runtime.block_on(async {
+        let (base_url, mut idle, mut busy) = runtime.block_on(async {
             let base_url = start(on_disk(&store)).await.unwrap().base_url;
-            let here = base_url.clone();
-            let (resting, busy) = aside(move || (at_rest(&here), in_the_middle(&here))).await;
-            (base_url, resting, busy)
+            let url = base_url.clone();
+            let (idle, busy) = run_blocking(move || (idle_connection(&url), busy_connection(&url))).await;
+            (base_url, idle, busy)
         });
         drop(runtime);
-        Runtime::new().unwrap().block_on(assert_is_gone(base_url, store));
-        assert!(resting.is_closed().unwrap_or(true));
+        Runtime::new().unwrap().block_on(assert_port_and_store_are_free(base_url, store));
+        assert!(idle.is_closed().unwrap_or(true));
         assert!(busy.is_closed().unwrap_or(true));
     }
 }
 
-/// A connection after a request.
-fn at_rest(base_url: &str) -> Client {
+/// An idle connection after a request.
+fn idle_connection(base_url: &str) -> Client {
     let mut client = Client::connect(base_url).unwrap();
     assert_eq!(client.get("/health").unwrap().status, 200);
     client
 }
 
-/// A connection in the middle of a request: the relay waits for its body.
-fn in_the_middle(base_url: &str) -> Client {
+/// A connection in the middle of a request: the relay waits for the body.
+fn busy_connection(base_url: &str) -> Client {
     let mut client = Client::connect(base_url).unwrap();
     let head = "POST /push HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
     client.send(head.as_bytes()).unwrap();

@@ -1,9 +1,8 @@
-//! What the fuzz targets run, on a stable toolchain: every file of `fuzz/corpus`, then those files
-//! with changes, and random bytes. A body asserts what must hold whatever the bytes are, and panics
-//! otherwise.
+//! Runs the fuzz targets on a stable toolchain: with every file of `fuzz/corpus`, with mutations of
+//! those files, and with random bytes. A target panics if an assertion fails.
 //!
-//! `FUZZ_SECONDS` lets each target run that long instead of a fixed number of cases; `cargo xtask
-//! fuzz` sets it. It does not look for what bytes lead deeper, as cargo-fuzz does.
+//! `FUZZ_SECONDS` sets how long each target runs instead of a fixed number of cases; `cargo xtask
+//! fuzz` sets it. Unlike cargo-fuzz, mutation is not guided by coverage.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,23 +18,23 @@ use relay_tests::at_length;
 
 use crate::stopwatch::Stopwatch;
 
-/// What a target does with bytes.
-type Body = fn(&[u8]);
+/// The function that a target calls with each input.
+type TargetFn = fn(&[u8]);
 
-/// One module of tests for each target: name, body, and how many cases are tried, in a full run and
-/// otherwise.
+/// Defines one test module per target: name, function, and the number of cases in a full and in a
+/// short run.
 macro_rules! targets {
     ($($name:ident: $body:path, $full:literal or $short:literal;)*) => {
         const NAMES: &[&str] = &[$(stringify!($name)),*];
 
         $(mod $name {
             #[test]
-            fn the_corpus() {
+            fn the_corpus_passes() {
                 super::run_corpus(stringify!($name), $body);
             }
 
             #[test]
-            fn changed_and_random_bytes() {
+            fn mutated_and_random_inputs_pass() {
                 super::run_random(stringify!($name), $body, $full, $short);
             }
         })*
@@ -61,15 +60,15 @@ targets! {
     config: relay_bin::fuzzing::config, 4_000 or 200;
 }
 
-/// A change to bytes.
+/// A mutation of an input.
 #[derive(Clone, Debug)]
-enum Change {
+enum Mutation {
     Flip(Index, u8),
     Set(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index, Index),
     Cut(Index),
-    /// Puts part of the other bytes in.
+    /// Replaces the end with the end of another input.
     Splice(Index, Index),
 }
 
@@ -82,7 +81,7 @@ fn names_in(directory: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-/// The committed files of a target, by name.
+/// The committed corpus of a target, by path.
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(directory().join("corpus").join(name))
         .unwrap()
@@ -93,7 +92,7 @@ fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-fn run_corpus(name: &str, body: Body) {
+fn run_corpus(name: &str, body: TargetFn) {
     let files = corpus(name);
     assert!(!files.is_empty(), "fuzz/corpus/{name} is empty");
     for (path, bytes) in files {
@@ -102,13 +101,13 @@ fn run_corpus(name: &str, body: Body) {
     }
 }
 
-fn run_random(name: &str, body: Body, full: u64, short: u64) {
+fn run_random(name: &str, body: TargetFn, full: u64, short: u64) {
     let seeds: Vec<_> = corpus(name).into_iter().map(|(_, bytes)| bytes).collect();
     let strategy = input(seeds);
-    let (started, time) = (Stopwatch::start(), time());
+    let (stopwatch, time) = (Stopwatch::start(), time());
     let cases = at_length(full, short);
     for seed in 0_u64.. {
-        let is_over = time.map_or(seed >= cases.div_ceil(CASES_EACH), |time| started.elapsed() >= time);
+        let is_over = time.map_or(seed >= cases.div_ceil(CASES_PER_SEED), |time| stopwatch.elapsed() >= time);
         if is_over {
             return;
         }
@@ -116,25 +115,25 @@ fn run_random(name: &str, body: Body, full: u64, short: u64) {
     }
 }
 
-/// A change leaves most of the bytes.
+/// The most bytes that one mutation removes.
 const REMOVED_BYTES_MAX: usize = 40;
 
-/// So many cases go by one seed.
-const CASES_EACH: u64 = 100;
+/// The number of cases per seed.
+const CASES_PER_SEED: u64 = 100;
 
-fn run_seed(name: &str, body: Body, strategy: &impl Strategy<Value = Vec<u8>>, seed: u64) {
+fn run_seed(name: &str, body: TargetFn, strategy: &impl Strategy<Value = Vec<u8>>, seed: u64) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    for case in 0..CASES_EACH {
+    for case in 0..CASES_PER_SEED {
         let input = strategy.new_tree(&mut runner).unwrap().current();
         let outcome = std::panic::catch_unwind(|| body(&input));
         if let Err(panic) = outcome {
             let file = std::env::temp_dir().join(format!("relay-fuzz-{name}-{seed}-{case}"));
             fs::write(&file, &input).unwrap();
             eprintln!(
-                "target {name}, seed {seed}, case {case}: the input is in {}, to be put into fuzz/corpus/{name}",
+                "target {name}, seed {seed}, case {case}: the input is in {}; add it to fuzz/corpus/{name}",
                 file.display()
             );
             std::panic::resume_unwind(panic);
@@ -142,60 +141,60 @@ fn run_seed(name: &str, body: Body, strategy: &impl Strategy<Value = Vec<u8>>, s
     }
 }
 
-/// How long each target runs, if that was said.
+/// How long each target runs, if `FUZZ_SECONDS` is set.
 fn time() -> Option<Duration> {
-    #[expect(clippy::disallowed_methods, reason = "how long to fuzz is decided by who runs it")]
+    #[expect(clippy::disallowed_methods, reason = "the caller decides how long to fuzz")]
     let seconds = std::env::var("FUZZ_SECONDS").ok()?;
     Some(Duration::from_secs_f64(seconds.parse().expect("FUZZ_SECONDS is a number")))
 }
 
 fn input(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    let pair = (prop::sample::select(seeds.clone()), prop::sample::select(seeds), vec(change(), 0..6));
-    let changed = pair.prop_map(|(bytes, other, changes)| {
-        changes.iter().fold(bytes, |bytes, change| change.apply(bytes, &other))
+    let pair = (prop::sample::select(seeds.clone()), prop::sample::select(seeds), vec(mutation(), 0..6));
+    let mutated = pair.prop_map(|(bytes, other, mutations)| {
+        mutations.iter().fold(bytes, |bytes, mutation| mutation.apply(bytes, &other))
     });
-    prop_oneof![6 => changed, 1 => vec(any::<u8>(), 0..64), 1 => vec(any::<u8>(), 0..600)]
+    prop_oneof![6 => mutated, 1 => vec(any::<u8>(), 0..64), 1 => vec(any::<u8>(), 0..600)]
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn mutation() -> impl Strategy<Value = Mutation> {
     let at = any::<Index>;
     prop_oneof![
-        3 => (at(), 0..8_u8).prop_map(|(at, bit)| Change::Flip(at, 1 << bit)),
-        3 => (at(), prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(b'"'), Just(b',')]).prop_map(|(at, byte)| Change::Set(at, byte)),
-        2 => (at(), vec(any::<u8>(), 1..5)).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
-        2 => (at(), at()).prop_map(|(from, to)| Change::Remove(from, to)),
-        1 => at().prop_map(Change::Cut),
-        1 => (at(), at()).prop_map(|(at, from)| Change::Splice(at, from)),
+        3 => (at(), 0..8_u8).prop_map(|(at, bit)| Mutation::Flip(at, 1 << bit)),
+        3 => (at(), prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(b'"'), Just(b',')]).prop_map(|(at, byte)| Mutation::Set(at, byte)),
+        2 => (at(), vec(any::<u8>(), 1..5)).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
+        2 => (at(), at()).prop_map(|(from, to)| Mutation::Remove(from, to)),
+        1 => at().prop_map(Mutation::Cut),
+        1 => (at(), at()).prop_map(|(at, from)| Mutation::Splice(at, from)),
     ]
 }
 
-impl Change {
+impl Mutation {
     fn apply(&self, mut bytes: Vec<u8>, other: &[u8]) -> Vec<u8> {
-        let place = |at: &Index, length: usize| at.index(length + 1);
+        let position = |at: &Index, length: usize| at.index(length + 1);
         let length = bytes.len();
         match self {
             Self::Flip(at, mask) => {
-                if let Some(byte) = bytes.get_mut(place(at, length)) {
+                if let Some(byte) = bytes.get_mut(position(at, length)) {
                     *byte ^= mask;
                 }
             }
             Self::Set(at, new) => {
-                if let Some(byte) = bytes.get_mut(place(at, length)) {
+                if let Some(byte) = bytes.get_mut(position(at, length)) {
                     *byte = *new;
                 }
             }
             Self::Insert(at, new) => {
-                let at = place(at, length);
+                let at = position(at, length);
                 bytes.splice(at..at, new.iter().copied());
             }
             Self::Remove(from, to) => {
-                let (from, to) = (place(from, length), place(to, length));
+                let (from, to) = (position(from, length), position(to, length));
                 bytes.drain(from.min(to)..from.max(to).min(from.min(to) + REMOVED_BYTES_MAX));
             }
-            Self::Cut(at) => bytes.truncate(place(at, length)),
+            Self::Cut(at) => bytes.truncate(position(at, length)),
             Self::Splice(at, from) => {
-                let rest = &other[place(from, other.len())..];
-                bytes.splice(place(at, length).., rest.iter().copied());
+                let rest = &other[position(from, other.len())..];
+                bytes.splice(position(at, length).., rest.iter().copied());
             }
         }
         bytes

@@ -1,5 +1,5 @@
-//! Black-box tests of the whole relay: over a socket, in process and as a process. One binary, so
-//! that it is linked once.
+//! Black-box tests of the whole relay, in process and as a process. They are one binary, so that it
+//! is linked once.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -19,5 +19,5 @@ mod stopwatch;
 mod store;
 mod tls;
 
-/// The relay's program, as built for these tests.
+/// The path of the relay's program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_relay-under-test");

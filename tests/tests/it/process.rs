@@ -1,5 +1,5 @@
-//! The real process: command line, configuration, exit codes, signals, log. What it answers is
-//! tested elsewhere.
+//! Tests of the real process: command line, configuration, exit codes, signals, log. Other tests
+//! cover its responses.
 
 mod answers;
 mod clock;
@@ -22,16 +22,14 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A push that has begun and is not all sent: the relay has its head and waits for the rest of its
-/// body.
+/// A push that is half sent: the relay has the head and waits for the rest of the body.
 struct HalfSent {
     client: Client,
     rest: Vec<u8>,
 }
 
 impl HalfSent {
-    /// Sends half of a push on a connection of its own. The relay's word to continue tells that the
-    /// request is in flight.
+    /// Sends half of a push. The response 100 shows that the request is in flight.
     fn push(mut client: Client, recipient: &str, message: u128) -> Self {
         let body = push_body(recipient, message, b"hello").to_string().into_bytes();
         let head = format!(
@@ -45,23 +43,23 @@ impl HalfSent {
         Self { client, rest: rest.to_vec() }
     }
 
-    /// Sends the rest, and returns the answer's status and body.
+    /// Sends the rest, and returns the response's status and body.
     fn complete(mut self) -> (u16, Value) {
         self.client.send(&self.rest).unwrap();
-        let answer = self.client.receive().unwrap();
-        (answer.status, answer.json())
+        let response = self.client.receive().unwrap();
+        (response.status, response.json())
     }
 }
 
-/// Asks on a connection that stands until the relay says that it drains. Such an answer is the
-/// connection's last.
+/// Sends requests on an open connection until the relay reports that it drains. That response is
+/// the last one of the connection.
 fn await_drain(mut client: Client) {
     let last = relay_tests::eventually(|| {
-        let answer = client.get("/health").unwrap();
-        (answer.header("connection") == Some("close")).then_some(answer)
+        let response = client.get("/health").unwrap();
+        (response.header("connection") == Some("close")).then_some(response)
     });
     let last = last.expect("the relay drains after a signal");
-    // The drain may have begun between the question and its answer.
+    // The drain may begin between a request and its response.
     if last.status != 200 {
         assert_eq!((last.status, last.code().as_str()), (503, "draining"));
         assert_eq!(last.header("retry-after"), Some("1"));

@@ -1,5 +1,4 @@
-//! The first steps of README.md, as a reader would take them: the commands run, and the answers are
-//! those that stand there.
+//! The first steps of README.md: the commands run, and the responses are the printed ones.
 
 use std::process::Command;
 
@@ -8,21 +7,21 @@ use serde_json::Value;
 
 const README: &str = include_str!("../../../README.md");
 
-/// What differs from run to run.
+/// Fields that differ from run to run.
 const CHANGING: [&str; 3] = ["arrival_ms", "deadline_ms", "next_cursor"];
 
-/// The block of this number, counted from 1, in this language.
+/// The code block with this number, counted from 1, in this language.
 fn block(language: &str, number: usize) -> &'static str {
     let block = README.split(&format!("```{language}\n")).nth(number).unwrap();
     block.split_once("```\n").unwrap().0
 }
 
-/// The answers, one after the other, without what differs.
-fn answers(text: &str) -> Vec<Value> {
-    let mut answers: Vec<Value> =
+/// The JSON values in `text`, without the fields that differ.
+fn responses(text: &str) -> Vec<Value> {
+    let mut responses: Vec<Value> =
         serde_json::Deserializer::from_str(text).into_iter().map(Result::unwrap).collect();
-    answers.iter_mut().for_each(blank);
-    answers
+    responses.iter_mut().for_each(blank);
+    responses
 }
 
 fn blank(value: &mut Value) {
@@ -42,14 +41,14 @@ fn blank(value: &mut Value) {
 }
 
 #[test]
-fn the_first_steps_are_answered_as_it_says() {
+fn the_first_steps_give_the_documented_responses() {
     let directory = tempfile::tempdir().unwrap();
     let relay =
         Process::start(crate::PROGRAM, &["--storage-path", directory.path().to_str().unwrap()]).unwrap();
     let address = relay.base_url.trim_start_matches("http://");
     let commands = block("sh", 2).replace("127.0.0.1:7000", address).replace("curl ", "curl -s ");
-    let ran = Command::new("sh").arg("-ec").arg(&commands).output().unwrap();
-    let (said, complaints) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "{complaints}");
-    assert_eq!(answers(&said), answers(block("json", 1)), "{complaints}");
+    let output = Command::new("sh").arg("-ec").arg(&commands).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(responses(&stdout), responses(block("json", 1)), "{stderr}");
 }

@@ -1,13 +1,13 @@
-//! Recipients are opaque: whatever they look like, none sees, breaks or counts into another.
+//! Recipients are opaque: whatever they look like, no queue affects another.
 
 use std::collections::HashMap;
 
 use relay_bin::config::StorageKind;
 use relay_tests::{Relay, ack_body, pull_body, push_body};
 
-/// Names that a careless key, path or prefix would mix up; the last one has the greatest length, in
-/// emoji.
-fn look_alikes() -> Vec<String> {
+/// Recipients that a careless key, path or prefix would mix up. The last ones are the longest
+/// possible, in emoji.
+fn similar_recipients() -> Vec<String> {
     let names = [
         "a", "a:b", "a:7", "a/../b", "b", "a:", ":a", "A", "a ", " a", "a\u{0}", "a\"b", "a%3Ab", "á",
         "a\u{301}",
@@ -19,20 +19,21 @@ fn look_alikes() -> Vec<String> {
         .collect()
 }
 
-fn look_alikes_stay_apart(kind: StorageKind) {
+fn similar_recipients_stay_separate(kind: StorageKind) {
     let directory = tempfile::tempdir().unwrap();
     let relay = Relay::with(|config| {
         config.storage.kind = kind;
         config.storage.path = directory.path().join("store");
     });
     let mut client = relay.connect().unwrap();
-    let names = look_alikes();
-    // Queue number n gets n + 1 items, all with the same message ids as everybody else's.
+    let names = similar_recipients();
+    // Queue number n gets n + 1 items. All queues use the same message ids.
     for (number, name) in names.iter().enumerate() {
         for message in 0..=number {
             let payload = format!("{number}/{message}");
-            let answer = client.post("/push", &push_body(name, message as u128, payload.as_bytes())).unwrap();
-            assert_eq!(answer.json()["queue_len"], message + 1, "{name:?}: {}", answer.json());
+            let response =
+                client.post("/push", &push_body(name, message as u128, payload.as_bytes())).unwrap();
+            assert_eq!(response.json()["queue_len"], message + 1, "{name:?}: {}", response.json());
         }
     }
     let mut cursors = HashMap::new();
@@ -42,17 +43,21 @@ fn look_alikes_stay_apart(kind: StorageKind) {
         assert_eq!(page["remaining_estimate"], number, "{name:?}");
         cursors.extend(page["next_cursor"].as_str().map(|cursor| (number, cursor.to_owned())));
     }
-    // A cursor of one queue is none of another.
+    // A cursor of one queue is invalid for another.
     let (owner, cursor) = cursors.iter().next().unwrap();
     for (number, name) in names.iter().enumerate().filter(|(number, _)| number != owner) {
-        let answer = client.post("/pull", &pull_body(name, Some(cursor), None)).unwrap();
-        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_input"), "{number}");
+        let response = client.post("/pull", &pull_body(name, Some(cursor), None)).unwrap();
+        assert_eq!((response.status, response.code().as_str()), (400, "invalid_input"), "{number}");
     }
-    // Emptying one leaves all others as they are.
+    // Emptying one queue leaves all others as they are.
     for (number, name) in names.iter().enumerate() {
         let all: Vec<u128> = (0..=number as u128).collect();
-        let answer = client.post("/ack", &ack_body(name, &all)).unwrap().json();
-        assert_eq!((&answer["deleted"], &answer["remaining"]), (&(number + 1).into(), &0.into()), "{name:?}");
+        let response = client.post("/ack", &ack_body(name, &all)).unwrap().json();
+        assert_eq!(
+            (&response["deleted"], &response["remaining"]),
+            (&(number + 1).into(), &0.into()),
+            "{name:?}"
+        );
         for (other, name) in names.iter().enumerate().skip(number + 1) {
             let page = client.post("/pull", &pull_body(name, None, None)).unwrap().json();
             assert_eq!(page["items"].as_array().unwrap().len(), other + 1, "{name:?}");
@@ -61,11 +66,11 @@ fn look_alikes_stay_apart(kind: StorageKind) {
 }
 
 #[test]
-fn look_alikes_stay_apart_in_memory() {
-    look_alikes_stay_apart(StorageKind::Memory);
+fn similar_recipients_stay_separate_in_memory() {
+    similar_recipients_stay_separate(StorageKind::Memory);
 }
 
 #[test]
-fn look_alikes_stay_apart_on_disk() {
-    look_alikes_stay_apart(StorageKind::Redb);
+fn similar_recipients_stay_separate_on_disk() {
+    similar_recipients_stay_separate(StorageKind::Redb);
 }

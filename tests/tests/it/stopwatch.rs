@@ -1,8 +1,8 @@
-//! How long something took. The one place where these tests look at a clock.
+//! Measures elapsed time. It is the only place where these tests read a clock.
 
 use std::time::{Duration, Instant};
 
-/// Started now.
+/// A running stopwatch.
 pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {

@@ -1,6 +1,6 @@
-//! The durable store under faults, through HTTP: a disk that fails, bits that flip, a thread that
-//! dies, a clock that jumps. What the store does about each is proven closer to it; here is what a
-//! client sees of it.
+//! Tests of the durable store under faults, through HTTP: failing disks, flipped bits, crashed
+//! threads, clock steps. The tests of the store crate cover the details; these tests check what
+//! clients see.
 
 mod clock_steps;
 mod fail_stop;
@@ -21,17 +21,17 @@ use relay_disk::SimDisk;
 use relay_store_redb::{OpenError, Options, RedbRelay};
 use relay_tests::{Client, message_of};
 
-/// Payloads from here on lie in files of their own.
-const ASIDE_BYTES: usize = 1_000;
+/// Payloads of this size and above are blobs.
+const BLOB_BYTES: usize = 1_000;
 
-/// So small that segments come and go, and checkpoints are written, within a few requests.
+/// Options so small that a few requests already create and remove segments and write checkpoints.
 fn small_options() -> Options {
     Options {
         cache_bytes: 1024 * 1024,
         checkpoint_rows: 60,
         checkpoint_bytes: 16 * 1024,
         segment_bytes: 4 * 1024,
-        blob_bytes: ASIDE_BYTES as u64,
+        blob_bytes: BLOB_BYTES as u64,
         ..Options::default()
     }
 }
@@ -41,7 +41,7 @@ fn open_on(disk: &SimDisk, clock: &Arc<ManualClock>) -> Result<RedbRelay, OpenEr
     RedbRelay::open_on(Arc::new(disk.clone()), Path::new("/store"), Limits::default(), clock, small_options())
 }
 
-/// What brings message `number` from another store.
+/// An envelope with message `number`, for a push or an import.
 pub(crate) fn envelope(recipient: &str, number: u128) -> Envelope {
     Envelope {
         recipient: Recipient::parse(recipient).unwrap(),
@@ -54,13 +54,13 @@ pub(crate) fn envelope(recipient: &str, number: u128) -> Envelope {
     }
 }
 
-/// A message and its payload.
-type Shown = (u128, Vec<u8>);
+/// A message number and its payload.
+type PulledItem = (u128, Vec<u8>);
 
-/// All items of a queue, page by page. `Err` with the status and code of the first page that
+/// Pulls all items of a queue, page by page. `Err` is the status and code of the first page that
 /// failed.
-fn pull_all(client: &mut Client, recipient: &str) -> Result<Vec<Shown>, (u16, String)> {
-    let items = client.pull_all(recipient).unwrap().map_err(|answer| (answer.status, answer.code()))?;
+fn pull_all(client: &mut Client, recipient: &str) -> Result<Vec<PulledItem>, (u16, String)> {
+    let items = client.pull_all(recipient).unwrap().map_err(|response| (response.status, response.code()))?;
     let shown = items.iter().map(|item| {
         let payload = STANDARD.decode(item["ciphertext_b64"].as_str().unwrap()).unwrap();
         (message_of(item).unwrap(), payload)
@@ -68,7 +68,7 @@ fn pull_all(client: &mut Client, recipient: &str) -> Result<Vec<Shown>, (u16, St
     Ok(shown.collect())
 }
 
-/// What message `number` carries. No two have the same.
+/// The payload of message `number`. No two messages have the same.
 fn payload(number: u128, bytes: usize) -> Vec<u8> {
     let seed =
         number.to_le_bytes().into_iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(byte));
@@ -76,16 +76,16 @@ fn payload(number: u128, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| random.next().to_le_bytes()[0]).collect()
 }
 
-/// Random numbers from a seed that is printed, so that a run can be told again as far as threads
+/// Random numbers from a seed that is printed, so that a run can be repeated as far as threads
 /// allow.
 struct Random(u64);
 
 impl Random {
-    /// A seed of its own for each run, or the one in the environment.
+    /// A new seed for each run, or the one in the environment.
     fn seed() -> u64 {
-        #[expect(clippy::disallowed_methods, reason = "who looks into a failure sets the seed")]
-        let given = std::env::var("RELAY_FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        #[expect(clippy::disallowed_methods, reason = "the seed of a failed run can be set")]
+        let from_environment = std::env::var("RELAY_FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = from_environment.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         eprintln!("RELAY_FAULT_SEED={seed}");
         seed
     }

@@ -1,5 +1,5 @@
-//! The relay over TLS, as clients and operators meet it: certificates on disk, real clients,
-//! renewal while it serves.
+//! Tests of the relay over TLS, as clients and operators use it: certificates on disk, real
+//! clients, renewal while it serves.
 
 pub(crate) mod handshake;
 mod keys;
@@ -13,14 +13,14 @@ pub(crate) mod wire;
 use relay_bin::config::{Mode, RelayConfig};
 use relay_tests::Relay;
 
-use self::pki::Files;
+use self::pki::TlsFiles;
 
-/// A relay in memory that serves with these files.
-pub(crate) fn relay(files: &Files) -> Relay {
+/// Starts a relay in memory that serves with these files.
+pub(crate) fn relay(files: &TlsFiles) -> Relay {
     relay_with(files, |_| {})
 }
 
-fn relay_with(files: &Files, change: impl FnOnce(&mut RelayConfig)) -> Relay {
+fn relay_with(files: &TlsFiles, change: impl FnOnce(&mut RelayConfig)) -> Relay {
     Relay::with(|config| {
         config.mode = Mode::Tls;
         config.tls = Some(files.config());

@@ -1,6 +1,6 @@
-//! The documents that a reader looks for exist, name every crate, and link only to what is there.
+//! The usual documents exist, ARCHITECTURE.md names every crate, and no link is broken.
 //!
-//! Links to other sites are not followed, and neither are the headings within a page.
+//! Links to other sites and to headings within a page are not checked.
 
 use std::path::Path;
 
@@ -56,9 +56,9 @@ fn broken_links(root: &Path, file: &File) -> Vec<Finding> {
     findings
 }
 
-/// Where the links of a line of Markdown lead: `[text](target "title")` and `[name]: target`.
+/// The targets of the links in a line of Markdown: `[text](target "title")`, `[name]: target`.
 fn targets(line: &str) -> Vec<String> {
-    // Every second part lies between backticks, where nothing is a link.
+    // Every second part is inline code, which has no links.
     let text: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let definition = text.strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map(|(_, target)| target);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_what_is_there_pass() {
+    fn links_to_existing_files_pass() {
         let found = messages(&[
             (
                 "README.md",
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_nothing_are_found_where_they_stand() {
+    fn broken_links_are_found() {
         let found = messages(&[("docs/a.md", "\n[a](a.md) and [b](b.md#x)\n[c]: ../c.md\n")]);
         let expected = ["2: b.md", "3: ../c.md"]
             .map(|part| format!("docs/a.md:{part} does not exist; correct the link"));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_without_a_word_in_the_architecture_is_found() {
+    fn a_crate_that_the_architecture_does_not_name_is_found() {
         let found = messages(&[("ARCHITECTURE.md", "relay-core decides.\n")]);
         assert_eq!(found, ["ARCHITECTURE.md:1: relay-http is not named; say what it is for"]);
     }

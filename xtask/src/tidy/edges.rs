@@ -1,5 +1,5 @@
-//! Which crate of the workspace may know which: exactly the edges of the plan, none more and none
-//! less.
+//! Which crate of the workspace may depend on which: exactly the edges of ARCHITECTURE.md, none
+//! more and none less. Bans on external crates are in deny.toml.
 
 use std::collections::BTreeSet;
 
@@ -7,58 +7,55 @@ use cargo_metadata::{DependencyKind, Package};
 
 use super::{Finding, workspace::Workspace};
 
-/// One crate and its edges to other crates of the workspace.
+/// What one crate may depend on inside the workspace.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Edges {
     name: &'static str,
-    /// What it depends on, always.
-    knows: &'static [&'static str],
-    /// What it may depend on besides.
-    may_know: &'static [&'static str],
-    /// What its tests, examples and benches may use besides; `None` for whatever they like.
-    tests_may_know: Option<&'static [&'static str]>,
+    /// It depends on all of these.
+    uses: &'static [&'static str],
+    /// It may depend on these as well.
+    may_use: &'static [&'static str],
+    /// Its tests, examples and benches may use these as well. `None` means anything.
+    tests_may_use: Option<&'static [&'static str]>,
 }
 
-/// ARCHITECTURE.md tells the reasons.
-pub(super) const ROOMS: &[Room] = &[
-    room("relay-core", &[]),
-    room("relay-ratelimit", &[]),
-    room("relay-disk", &[]),
-    Room {
-        name: "relay-journal",
-        knows: &["relay-disk"],
-        may_know: &[],
-        tests_may_know: Some(&["relay-disk"]),
+/// ARCHITECTURE.md gives the reasons.
+pub(super) const EDGES: &[Edges] = &[
+    edges("relay-core", &[]),
+    edges("relay-ratelimit", &[]),
+    edges("relay-disk", &[]),
+    Edges { tests_may_use: Some(&["relay-disk"]), ..edges("relay-journal", &["relay-disk"]) },
+    Edges {
+        tests_may_use: Some(&["relay-core", "relay-disk"]),
+        ..edges("relay-store-redb", &["relay-core", "relay-disk", "relay-journal"])
     },
-    Room {
-        name: "relay-store-redb",
-        knows: &["relay-core", "relay-disk", "relay-journal"],
-        may_know: &[],
-        tests_may_know: Some(&["relay-core", "relay-disk"]),
+    edges("relay-http", &["relay-core", "relay-ratelimit"]),
+    edges("relay-bin", &["relay-core", "relay-http", "relay-store-redb"]),
+    Edges {
+        may_use: &["relay-bin", "relay-core", "relay-http"],
+        tests_may_use: None,
+        ..edges("relay-tests", &[])
     },
-    room("relay-http", &["relay-core", "relay-ratelimit"]),
-    room("relay-bin", &["relay-core", "relay-http", "relay-store-redb"]),
-    Room {
-        name: "relay-tests",
-        knows: &[],
-        may_know: &["relay-bin", "relay-core", "relay-http"],
-        tests_may_know: None,
-    },
-    Room { name: "xtask", knows: &[], may_know: &[], tests_may_know: Some(&[]) },
+    Edges { tests_may_use: Some(&[]), ..edges("xtask", &[]) },
 ];
 
-const fn room(name: &'static str, knows: &'static [&'static str]) -> Room {
-    Room { name, knows, may_know: &[], tests_may_know: Some(&["relay-core"]) }
+/// relay-core never declares these, not even for its tests. deny.toml cannot say this, because half
+/// of the graph depends on them.
+const NEVER_IN_CORE: &[&str] = &["serde", "serde_json"];
+
+const fn edges(name: &'static str, uses: &'static [&'static str]) -> Edges {
+    Edges { name, uses, may_use: &[], tests_may_use: Some(&["relay-core"]) }
 }
 
-pub(super) fn check(workspace: &Workspace, rooms: &[Room]) -> Vec<Finding> {
+pub(super) fn check(workspace: &Workspace, table: &[Edges]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in workspace.members() {
-        match rooms.iter().find(|room| room.name == member.name.as_str()) {
-            Some(room) => findings.extend(check_member(workspace, member, room)),
+        findings.extend(inherits_lints(workspace, member));
+        match table.iter().find(|edges| edges.name == member.name.as_str()) {
+            Some(edges) => findings.extend(check_member(workspace, member, edges)),
             None => {
                 let message =
-                    "the crate has no row in xtask/src/tidy/edges.rs; add one that says whom it may know";
+                    "the crate has no row in xtask/src/tidy/edges.rs; add one that says what it may use";
                 findings.push(workspace.finding(member, "name", message));
             }
         }
@@ -66,41 +63,50 @@ pub(super) fn check(workspace: &Workspace, rooms: &[Room]) -> Vec<Finding> {
     findings
 }
 
-fn check_member(workspace: &Workspace, member: &Package, room: &Room) -> Vec<Finding> {
+fn check_member(workspace: &Workspace, member: &Package, edges: &Edges) -> Vec<Finding> {
     let members = workspace.member_names();
-    let mut known = BTreeSet::new();
-    let mut findings = Vec::new();
-    for dependency in
-        member.dependencies.iter().filter(|dependency| members.contains(&dependency.name.as_str()))
-    {
+    let (mut used, mut findings) = (BTreeSet::new(), Vec::new());
+    for dependency in &member.dependencies {
         let other = dependency.name.as_str();
         let is_test = dependency.kind == DependencyKind::Development;
-        if !is_test {
-            known.insert(other);
+        let is_member = members.contains(&other);
+        if is_member && !is_test {
+            used.insert(other);
         }
-        if !may_know(room, other, is_test) {
+        if is_member && !may_use(edges, other, is_test) {
             let message = format!(
-                "{} may not know {other}; move the code to where it belongs, or change the plan in ARCHITECTURE.md \
-                 and xtask/src/tidy/edges.rs",
-                room.name
+                "{} may not use {other}; move the code to where it belongs, or change the plan in ARCHITECTURE.md and \
+                 xtask/src/tidy/edges.rs",
+                edges.name
             );
             findings.push(workspace.finding(member, other, message));
         }
+        if edges.name == "relay-core" && NEVER_IN_CORE.contains(&other) {
+            let message = format!("relay-core never depends on {other}; remove it");
+            findings.push(workspace.finding(member, other, message));
+        }
     }
-    findings.extend(room.knows.iter().filter(|other| !known.contains(*other)).map(|other| {
+    findings.extend(edges.uses.iter().filter(|other| !used.contains(*other)).map(|other| {
         let message = format!(
-            "{} no longer depends on {other}; take the edge out of xtask/src/tidy/edges.rs",
-            room.name
+            "{} no longer depends on {other}; remove the edge from xtask/src/tidy/edges.rs",
+            edges.name
         );
         workspace.finding(member, "name", message)
     }));
     findings
 }
 
-fn may_know(room: &Room, other: &str, is_test: bool) -> bool {
-    room.knows.contains(&other)
-        || room.may_know.contains(&other)
-        || is_test && room.tests_may_know.is_none_or(|others| others.contains(&other))
+fn may_use(edges: &Edges, other: &str, is_test: bool) -> bool {
+    edges.uses.contains(&other)
+        || edges.may_use.contains(&other)
+        || is_test && edges.tests_may_use.is_none_or(|others| others.contains(&other))
+}
+
+fn inherits_lints(workspace: &Workspace, member: &Package) -> Option<Finding> {
+    let manifest: toml::Table = workspace.manifest(member).parse().unwrap_or_default();
+    let inherited = manifest.get("lints").and_then(|lints| lints.get("workspace")?.as_bool());
+    let message = "the crate does not have the lints of the workspace; add `[lints] workspace = true`";
+    (inherited != Some(true)).then(|| workspace.finding(member, "name", message))
 }
 
 #[cfg(test)]
@@ -108,15 +114,20 @@ mod tests {
     use super::super::fixture::Fixture;
     use super::*;
 
-    const TABLE: &[Room] = &[
-        room("relay-core", &[]),
-        room("store", &["relay-core"]),
-        Room { name: "suite", knows: &[], may_know: &["relay-core"], tests_may_know: None },
+    const TABLE: &[Edges] = &[
+        edges("relay-core", &[]),
+        edges("store", &["relay-core"]),
+        Edges { may_use: &["relay-core"], tests_may_use: None, ..edges("suite", &[]) },
     ];
 
+    const LINTS: &str = "[lints]\nworkspace = true\n";
+
     fn messages(members: &[(&str, &str)]) -> Vec<String> {
-        let workspace = Fixture::workspace(members).resolve();
-        check(&workspace, TABLE).iter().map(ToString::to_string).collect()
+        let members: Vec<_> = members.iter().map(|(name, rest)| (*name, format!("{LINTS}{rest}"))).collect();
+        let members: Vec<_> = members.iter().map(|(name, rest)| (*name, rest.as_str())).collect();
+        let fixture = Fixture::workspace(&members);
+        fixture.vendor("serde");
+        check(&fixture.resolve(), TABLE).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -126,7 +137,7 @@ mod tests {
             ("store", "[dependencies]\nrelay-core = { path = \"../relay-core\" }\n"),
             ("suite", "[dev-dependencies]\nstore = { path = \"../store\" }\n"),
         ]);
-        assert!(found.is_empty(), "{found:?}");
+        assert_eq!(found, [""; 0]);
     }
 
     #[test]
@@ -141,10 +152,10 @@ mod tests {
         ]);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
-            found[0].starts_with("crates/relay-core/Cargo.toml:7: relay-core may not know suite;"),
+            found[0].starts_with("crates/relay-core/Cargo.toml:9: relay-core may not use suite;"),
             "{found:?}"
         );
-        assert!(found[1].starts_with("crates/store/Cargo.toml:9: store may not know suite;"), "{found:?}");
+        assert!(found[1].starts_with("crates/store/Cargo.toml:11: store may not use suite;"), "{found:?}");
     }
 
     #[test]
@@ -153,5 +164,22 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("no row in xtask"), "{found:?}");
         assert!(found[1].contains("store no longer depends on relay-core"), "{found:?}");
+    }
+
+    #[test]
+    fn relay_core_never_has_serde_not_even_as_an_option() {
+        let serde = "[dependencies]\nserde = { path = \"../../vendor/serde\", optional = true }\n";
+        let found = messages(&[("relay-core", serde)]);
+        assert_eq!(found, ["crates/relay-core/Cargo.toml:9: relay-core never depends on serde; remove it"]);
+    }
+
+    #[test]
+    fn every_crate_has_the_lints_of_the_workspace() {
+        let workspace = Fixture::workspace(&[("relay-core", "[lints]\n")]).resolve();
+        let found = check(&workspace, TABLE);
+        assert!(
+            matches!(&*found, [only] if only.to_string().contains("lints of the workspace")),
+            "{found:?}"
+        );
     }
 }

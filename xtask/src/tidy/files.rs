@@ -1,5 +1,4 @@
-//! The text files of the project. What git ignores at the root, and what is not UTF-8, is none of
-//! it.
+//! The text files of the project: all that are UTF-8 and not ignored by git at the root.
 
 use std::{fs, io, path::Path};
 
@@ -22,11 +21,6 @@ impl File {
     pub(super) fn directory(&self) -> &str {
         self.path.rfind('/').map_or("", |at| self.path.split_at(at + 1).0)
     }
-}
-
-/// The line, counted from 1, that holds the byte at this offset.
-pub(super) fn line_at(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// All text files below `root`, in no particular order.
@@ -85,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_built_ignored_or_binary_is_left_out() {
+    fn build_output_ignored_files_and_binaries_are_left_out() {
         let fixture = Fixture::new(&[
             (".gitignore", "/relay_db/\n"),
             ("crates/a/src/lib.rs", "//! A.\n"),
@@ -97,11 +91,5 @@ mod tests {
         let mut paths: Vec<_> = read(fixture.root()).unwrap().into_iter().map(|file| file.path).collect();
         paths.sort();
         assert_eq!(paths, [".gitignore", "crates/a/src/lib.rs"]);
-    }
-
-    #[test]
-    fn lines_count_from_one() {
-        let offsets = [0, 1, 2, 4].map(|offset| line_at("a\nb\nc", offset));
-        assert_eq!(offsets, [1, 1, 2, 3]);
     }
 }

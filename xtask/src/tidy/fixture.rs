@@ -1,4 +1,4 @@
-//! Made-up projects in a directory of their own, for the tests of the rules. They need no network.
+//! Small projects in temporary directories, for the tests of the rules. They need no network.
 
 use std::{fs, path::Path};
 

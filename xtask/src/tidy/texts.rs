@@ -1,4 +1,4 @@
-//! No text of the project knows the machine that it was written on.
+//! No text contains a path of the machine that it was written on, or ends its lines with CR LF.
 
 use super::{Finding, files::File};
 
@@ -13,8 +13,7 @@ fn check_file(file: &File) -> Vec<Finding> {
             let message = format!("{path} is a path of one machine; write it relative to the project");
             findings.push(Finding::new(&file.path, index + 1, message));
         }
-        // Every line of such a file ends so; one finding is enough. What a fuzzer begins with is
-        // bytes and no text.
+        // One finding per file is enough. Seed inputs of fuzzers are bytes, not text.
         if line.ends_with('\r')
             && !file.path.starts_with("fuzz/corpus")
             && !findings.iter().any(|finding| finding.message == CRLF)
@@ -41,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_could_be_from_anywhere_passes() {
+    fn paths_that_every_machine_has_pass() {
         assert_eq!(messages("docs/a.md, /etc/relay.toml and /tmp\n".to_owned()), [""; 0]);
     }
 

@@ -1,4 +1,4 @@
-//! What a crate pulls in, all the way down, with a given set of features.
+//! The transitive dependencies of a crate with a given set of features.
 //!
 //! It asks `cargo tree` for one crate at a time: the graph of the whole workspace would mix in the
 //! features that the other crates turn on.
@@ -10,11 +10,11 @@ use xshell::{Shell, cmd};
 
 use super::{Finding, workspace::Workspace};
 
-/// A crate with a set of features, and what may be below it.
+/// A crate with a set of features, and its allowed dependencies.
 #[derive(Debug)]
 pub(super) struct Tree {
     package: &'static str,
-    /// On top of `--no-default-features`, parted by commas.
+    /// With `--no-default-features`, separated by commas.
     features: &'static str,
     allowed: Allowed,
 }
@@ -58,7 +58,7 @@ pub(super) fn check(workspace: &Workspace, trees: &[Tree]) -> anyhow::Result<Vec
         let member = member.with_context(|| format!("there is no crate {}", tree.package))?;
         for name in below(workspace, tree)?.iter().filter(|name| !tree.allowed.contains(name)) {
             let message = format!(
-                "{name} is below {} with {}; find who brings it in with `cargo {} --invert {name}`, and do without",
+                "{} depends on {name} with {}; `cargo {} --invert {name}` shows the path to remove",
                 tree.package,
                 if tree.features.is_empty() { "no features" } else { tree.features },
                 tree.arguments().join(" "),
@@ -69,7 +69,7 @@ pub(super) fn check(workspace: &Workspace, trees: &[Tree]) -> anyhow::Result<Vec
     Ok(findings)
 }
 
-/// The names of all that the crate depends on, directly or not, to build and to run.
+/// The names of all direct and indirect dependencies, for building and running.
 fn below(workspace: &Workspace, tree: &Tree) -> anyhow::Result<BTreeSet<String>> {
     let shell = Shell::new()?;
     shell.change_dir(workspace.root());
@@ -117,18 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_passes() {
+    fn allowed_dependencies_pass() {
         assert_eq!(messages("", Allowed::Only(&["redb"])), [""; 0]);
         assert_eq!(messages("", Allowed::AllBut(&["serde"])), [""; 0]);
         assert_eq!(messages("testing", Allowed::Only(&["redb", "serde"])), [""; 0]);
     }
 
     #[test]
-    fn what_is_not_is_found_with_the_features_that_bring_it_in() {
+    fn a_forbidden_dependency_is_found_with_its_feature() {
         let found = messages("testing", Allowed::Only(&["redb"]));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
-            found[0].starts_with("crates/core/Cargo.toml:10: serde is below core with testing; "),
+            found[0].starts_with("crates/core/Cargo.toml:10: core depends on serde with testing; "),
             "{found:?}"
         );
         assert_eq!(messages("", Allowed::AllBut(&["re"])).len(), 1);

@@ -1,5 +1,4 @@
-//! What cargo knows about the workspace: its crates, what they declare, and what that resolves to
-//! with every feature.
+//! The crates of the workspace and their manifests, as cargo reads them.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -41,20 +40,6 @@ impl Workspace {
 
     pub(super) fn member_names(&self) -> Vec<&str> {
         self.members().iter().map(|member| member.name.as_str()).collect()
-    }
-
-    /// Every package of the resolved graph with the packages that it depends on directly, for
-    /// whatever kind of target.
-    pub(super) fn resolved(&self) -> Vec<(&Package, Vec<&Package>)> {
-        let nodes = self.metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
-        let package = |id: &PackageId| self.metadata.packages.iter().find(|package| package.id == *id);
-        nodes
-            .filter_map(|node| {
-                let dependencies =
-                    node.deps.iter().filter_map(|dependency| package(&dependency.pkg)).collect();
-                Some((package(&node.id)?, dependencies))
-            })
-            .collect()
     }
 
     /// The manifest of a member, relative to the root.

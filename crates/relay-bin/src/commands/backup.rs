@@ -1,5 +1,5 @@
-//! `relay-bin backup DIR`: a consistent copy of the store. A relay that uses the store is asked to
-//! write it; otherwise it is written here, by the same code.
+//! `relay-bin backup DIR`: writes a consistent copy of the store. If a relay uses the store, the
+//! relay writes the copy.
 
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::net::Shutdown;
@@ -27,12 +27,12 @@ pub(super) fn run(config: &RelayConfig, directory: &Path, with_key: bool) -> Res
             let key_path = with_key.then(|| wiring::key_path(config));
             write(&store, directory, key_path.as_deref(), &bar)?
         }
-        Err(OpenError::InUse { path }) => ask(&path, directory, with_key, &bar)?,
+        Err(OpenError::InUse(path)) => request(&path, directory, with_key, &bar)?,
         Err(error) => return Err(error.into()),
     };
     let (path, files, bytes) = (directory.display(), count(copied.files, "file", "files"), copied.bytes);
     let key = if with_key { ", and the key file" } else { "" };
-    Ok(Outcome::good(format!("{path}: {files} of {bytes} bytes{key}\n")))
+    Ok(Outcome::success(format!("{path}: {files} of {bytes} bytes{key}\n")))
 }
 
 fn write(
@@ -43,44 +43,49 @@ fn write(
 ) -> Result<Copied, CommandError> {
     let snapshot = wait_for(store.snapshots().take())?;
     Ok(backup::write(snapshot, directory, key_path, |progress| {
-        bar.at(progress.done_bytes, progress.total_bytes);
+        bar.set(progress.done_bytes, progress.total_bytes);
         ControlFlow::Continue(())
     })?)
 }
 
-/// Has the relay write it that uses the store, and sees for itself that it is there.
-fn ask(storage: &Path, directory: &Path, with_key: bool, bar: &Progress) -> Result<Copied, CommandError> {
+/// Requests the backup from the relay that uses the store, and checks that it is complete.
+fn request(storage: &Path, directory: &Path, with_key: bool, bar: &Progress) -> Result<Copied, CommandError> {
     let failed = |source| CommandError::File { path: directory.to_owned(), source };
     let directory = std::path::absolute(directory).map_err(failed)?;
-    let not_asked = |source| CommandError::NotAsked { path: storage.to_owned(), source };
-    let mut stream = UnixStream::connect(storage.join(control::SOCKET)).map_err(not_asked)?;
-    if !is_of_the_store(&stream, storage).map_err(not_asked)? {
-        return Err(CommandError::Stranger { path: storage.join(control::SOCKET) });
+    let no_response = |source| CommandError::NoResponse { path: storage.to_owned(), source };
+    let mut stream = UnixStream::connect(storage.join(control::SOCKET)).map_err(no_response)?;
+    if !is_listener_trusted(&stream, storage).map_err(no_response)? {
+        return Err(CommandError::UntrustedSocket { path: storage.join(control::SOCKET) });
     }
-    let wanted = if with_key { control::BACKUP_WITH_KEY } else { control::BACKUP };
-    let request = [wanted, directory.as_os_str().as_bytes()].concat();
+    let command = if with_key { control::BACKUP_WITH_KEY } else { control::BACKUP };
+    let request = [command, directory.as_os_str().as_bytes()].concat();
     let sent = stream.write_all(&request).and_then(|()| stream.shutdown(Shutdown::Write));
-    sent.map_err(not_asked)?;
+    sent.map_err(no_response)?;
     for line in BufReader::new(stream).lines() {
-        let line = line.map_err(not_asked)?;
+        let line = line.map_err(no_response)?;
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match (word, numbers(rest)) {
-            ("progress", Some((done, total))) => bar.at(done, total),
+            ("progress", Some((done, total))) => bar.set(done, total),
             ("done", Some((files, bytes))) => {
-                let told = Copied { files, bytes };
-                let is_there = inspect(&directory).is_ok_and(|found| found == told);
-                return if is_there { Ok(told) } else { Err(CommandError::NotThere { path: directory }) };
+                let reported = Copied { files, bytes };
+                let is_complete = inspect(&directory).is_ok_and(|found| found == reported);
+                return is_complete
+                    .then_some(reported)
+                    .ok_or(CommandError::IncompleteBackup { path: directory });
             }
             _ => return Err(CommandError::Relay(rest.to_owned())),
         }
     }
-    Err(not_asked(io::Error::new(io::ErrorKind::UnexpectedEof, "it went away before the backup was whole")))
+    Err(no_response(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "it disconnected before the backup was complete",
+    )))
 }
 
-/// Whether it is root or the owner of the store who listens. In a directory that others may change,
-/// anybody can put a socket in the place of the relay's, and a file of its own in the place of the
-/// store's; so the owner of the file has to be that of the directory besides, or whoever asks.
-fn is_of_the_store(stream: &UnixStream, storage: &Path) -> io::Result<bool> {
+/// Whether root or the owner of the store listens. If other users can change the directory, they
+/// can replace the socket and the file of the store. So the owner of the file must also be the
+/// owner of the directory, or the user of this command.
+fn is_listener_trusted(stream: &UnixStream, storage: &Path) -> io::Result<bool> {
     let listener = socket_peercred(stream)?.uid;
     let store = storage.join(relay_store_redb::INDEX_FILE).symlink_metadata()?;
     let is_owned = store.uid() == storage.metadata()?.uid() || store.uid() == geteuid().as_raw();
@@ -88,6 +93,6 @@ fn is_of_the_store(stream: &UnixStream, storage: &Path) -> io::Result<bool> {
 }
 
 fn numbers(text: &str) -> Option<(u64, u64)> {
-    let (one, other) = text.split_once(' ')?;
-    Some((one.parse().ok()?, other.parse().ok()?))
+    let (first, second) = text.split_once(' ')?;
+    Some((first.parse().ok()?, second.parse().ok()?))
 }

@@ -1,5 +1,4 @@
-//! `relay-bin compact`: reclaims what is expired, empties segments that have holes, writes the
-//! index anew.
+//! `relay-bin compact`: removes expired items, compacts sparse segments, and rewrites the index.
 
 use relay_core::Relay as _;
 
@@ -8,10 +7,12 @@ use crate::config::RelayConfig;
 
 pub(super) fn run(config: &RelayConfig) -> Result<Outcome, CommandError> {
     let store = open_existing(config)?;
-    let before = store.stats()?.file_bytes();
+    let old_bytes = store.stats()?.file_bytes();
     let swept = wait_for(store.sweep())?;
     wait_for(store.compact())?;
-    let after = store.stats()?.file_bytes();
+    let new_bytes = store.stats()?.file_bytes();
     let (path, items) = (config.storage.path.display(), count(swept.items, "expired item", "expired items"));
-    Ok(Outcome::good(format!("{path}: {items} reclaimed; {before} bytes before, {after} bytes after\n")))
+    Ok(Outcome::success(format!(
+        "{path}: {items} reclaimed; {old_bytes} bytes before, {new_bytes} bytes after\n"
+    )))
 }

@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked for, in words for the operator.
+//! Why a command failed, with messages for operators.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,44 +26,44 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(
-        "key file {path}: holds another key than the backup; move it away, and it is replaced by that of the backup, or move {backup} \
-         away, and it stays"
+        "key file {path}: contains a different key than the backup; move it away to restore the key of the backup, or move {backup} \
+         away to keep this one"
     )]
     OtherKey { path: PathBuf, backup: PathBuf },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error("{path} is there already, and is not overwritten")]
+    #[error("{path} exists, and the export does not overwrite it")]
     Exists { path: PathBuf },
     #[error("{path}, line {line}: {what}; nothing was imported")]
     BadLine { path: PathBuf, line: u64, what: String },
     #[error(
-        "{path}, line {line}: {what}; what stands before it is imported. Mend that and import it again: what is there by then is passed \
-         over"
+        "{path}, line {line}: {what}; the lines before it are imported. Correct the file and import it again: the import skips items \
+         that are already stored"
     )]
     Partly { path: PathBuf, line: u64, what: String },
     #[error(
-        "the store in {path} is in use by a relay that cannot be asked for a backup ({source}); its log says at the start why it \
-         does not listen"
+        "the store in {path} is in use by a relay that did not write the backup ({source}); if it does not listen, its log has the \
+         reason at the start"
     )]
-    NotAsked { path: PathBuf, source: io::Error },
+    NoResponse { path: PathBuf, source: io::Error },
     #[error(
-        "who listens at {path} is not the owner of the store; it was asked for nothing. Look at who may change that directory"
+        "the process that listens at {path} is not the owner of the store, so it got no request; check who can change that directory"
     )]
-    Stranger { path: PathBuf },
+    UntrustedSocket { path: PathBuf },
     #[error(
-        "the relay says that the backup is written, and it is not all in {path}: it may see other directories there than this command"
+        "the relay reports a complete backup, but {path} does not contain all of it: the relay may see other directories at that path"
     )]
-    NotThere { path: PathBuf },
-    #[error("the relay says: {0}")]
+    IncompleteBackup { path: PathBuf },
+    #[error("the relay reports: {0}")]
     Relay(String),
 }
 
 impl CommandError {
-    /// Says which store it was, where nothing else does.
-    pub(super) fn of(self, storage: &Path) -> Self {
+    /// Adds the path of the store to errors without one.
+    pub(super) fn in_store(self, storage: &Path) -> Self {
         match self {
             Self::Store(_) | Self::Broken(_) => Self::In { path: storage.to_owned(), cause: Box::new(self) },
-            named => named,
+            error => error,
         }
     }
 }
@@ -73,10 +73,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_fails_is_named() {
-        let told = |error: CommandError| error.of(Path::new("/var/lib/relay")).to_string();
-        assert!(told(StoreError::Panicked.into()).starts_with("/var/lib/relay: the store failed: "));
-        let named = || OpenError::Unreadable { path: "/srv".into() };
-        assert_eq!(told(named().into()), named().to_string());
+    fn the_error_of_a_store_contains_its_path_once() {
+        let text = |error: CommandError| error.in_store(Path::new("/var/lib/relay")).to_string();
+        assert!(text(StoreError::Panicked.into()).starts_with("/var/lib/relay: the store failed: "));
+        let with_path = || OpenError::Unreadable("/srv".into());
+        assert_eq!(text(with_path().into()), with_path().to_string());
     }
 }

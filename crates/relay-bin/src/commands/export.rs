@@ -1,6 +1,5 @@
-//! `relay-bin export FILE`: every live item as a line of JSON. The file has its name only once it
-//! is whole, and nothing is left of one that is not. Standard output and pipes get the lines as
-//! they come.
+//! `relay-bin export FILE`: writes every live item as a line of JSON. A file gets its name once it
+//! is complete, and an incomplete file is removed. Standard output and pipes get the lines at once.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
@@ -30,9 +29,8 @@ pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandE
         Failure::File(source) => CommandError::File { path: path.to_owned(), source },
     })?;
     let (name, items, bytes) = (path.display(), count(end.items, "item", "items"), end.payload_bytes);
-    let sum = format!("{name}: {items} of {bytes} bytes; {} could not be read\n", lost.len());
-    let outcome = Outcome::with_findings(&lost, &sum);
-    Ok(if is_stdout(path) { outcome.aside() } else { outcome })
+    let summary = format!("{name}: {items} of {bytes} bytes; {} could not be read\n", lost.len());
+    Ok(Outcome { to_stderr: is_stdout(path), ..Outcome::with_findings(&lost, summary) })
 }
 
 enum Failure {
@@ -40,22 +38,21 @@ enum Failure {
     File(io::Error),
 }
 
-/// All that was written, and what could not be read.
+/// The last line, and a message for each item that could not be read.
 type Written = (End, Vec<String>);
 
 fn is_stdout(path: &Path) -> bool {
     path == Path::new("-") || path == Path::new("/dev/stdout")
 }
 
-/// What lines can only go to as they come: standard output, a pipe, a device. `None` for the name
-/// of a file, which must not be there yet.
+/// Opens standard output, a pipe or a device. `None` for the path of a file, which must not exist.
 fn stream(path: &Path) -> Result<Option<File>, CommandError> {
     let failed = |source| CommandError::File { path: path.to_owned(), source };
     if is_stdout(path) {
         return Ok(Some(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?.into()));
     }
-    match path.metadata().map(|found| found.file_type()) {
-        Ok(found) if found.is_fifo() || found.is_char_device() => {
+    match path.metadata().map(|metadata| metadata.file_type()) {
+        Ok(file_type) if file_type.is_fifo() || file_type.is_char_device() => {
             OpenOptions::new().write(true).open(path).map(Some).map_err(failed)
         }
         Ok(_) => Err(CommandError::Exists { path: path.to_owned() }),
@@ -68,32 +65,27 @@ fn to_stream(store: &RedbRelay, stream: File) -> Result<Written, Failure> {
     let mut lines = BufWriter::new(stream);
     let written = write(store, &mut lines)?;
     let flushed = lines.into_inner().map_err(io::IntoInnerError::into_error);
-    // Standard output may be a file, too.
+    // Standard output may be a file.
     let synced = flushed.and_then(|file| if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) });
     synced.map_err(Failure::File)?;
     Ok(written)
 }
 
 fn to_file(store: &RedbRelay, path: &Path) -> Result<Written, Failure> {
-    let part = part_of(path);
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
     let mut file = BufWriter::new(create(&part).map_err(Failure::File)?);
     let written = write(store, &mut file)
         .and_then(|written| finish(file, &part, path).map(|()| written).map_err(Failure::File));
     if written.is_err() {
-        // It may be what the disk is full of.
+        // The incomplete file may fill the disk.
         drop(std::fs::remove_file(&part));
     }
     written
 }
 
-/// Where it is written until it is whole.
-fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-/// What an export before this one has left is overwritten.
+/// Creates the file, and replaces one that a killed export has left.
 fn create(part: &Path) -> io::Result<File> {
     match std::fs::remove_file(part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -102,17 +94,17 @@ fn create(part: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)
 }
 
-/// Writes all lines, and tells how many items they were and what could not be read.
+/// Writes all lines.
 fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<Written, Failure> {
     let total = store.contents().map_err(|error| Failure::Store(error.into()))?.usage.items;
     let bar = Progress::of_items("exporting", total);
     let header = Header::new(SystemClock.now(), store.last_arrival_number());
-    put(file, &Line::RelayExport(header)).map_err(Failure::File)?;
+    write_line(file, &Line::RelayExport(header)).map_err(Failure::File)?;
     let (mut end, mut failure) = (End::default(), None);
     let exported = store.export(|recipient, item| {
         end.count(item.payload_bytes);
         bar.advance(1);
-        match put(file, &Line::Item(ItemLine::new(recipient, &item))) {
+        match write_line(file, &Line::Item(ItemLine::new(recipient, &item))) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failure = Some(error);
@@ -124,16 +116,16 @@ fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<Written, Failu
         return Err(Failure::File(error));
     }
     let lost = exported.map_err(|error| Failure::Store(error.into()))?;
-    put(file, &Line::End(end)).map_err(Failure::File)?;
+    write_line(file, &Line::End(end)).map_err(Failure::File)?;
     Ok((end, lost))
 }
 
-fn put(file: &mut BufWriter<File>, line: &Line<'_>) -> io::Result<()> {
+fn write_line(file: &mut BufWriter<File>, line: &Line<'_>) -> io::Result<()> {
     serde_json::to_writer(&mut *file, line)?;
     file.write_all(b"\n")
 }
 
-/// Gives the file its name, durably.
+/// Renames the complete file durably.
 fn finish(file: BufWriter<File>, part: &Path, path: &Path) -> io::Result<()> {
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
     std::fs::rename(part, path)?;

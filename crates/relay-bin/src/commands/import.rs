@@ -1,7 +1,6 @@
-//! `relay-bin import FILE`: puts the items of an export at the end of their queues. A file is read
-//! twice: the first time tells whether all of it is good, before the store is touched. What can be
-//! read only once, such as a pipe, is imported as it comes, and a mistake in it stops the import
-//! there.
+//! `relay-bin import FILE`: appends the items of an export to their queues. The command first
+//! checks a whole file, before it changes the store. It can read a pipe only once, so it imports
+//! the items of a pipe at once, and stops at the first mistake.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _, SeekFrom};
@@ -16,37 +15,38 @@ use super::progress::Progress;
 use super::{CommandError, Outcome, open, wait_for};
 use crate::config::RelayConfig;
 
-/// What is imported at once, in items and payload bytes, unless a single one is larger.
+/// The size of a bundle in items, and in payload bytes unless a single item is larger.
 const BUNDLE_ITEMS: usize = 256;
 const BUNDLE_BYTES: u64 = 1024 * 1024;
 
 pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandError> {
     let source = Source::open(path, config.relay.max_message_bytes)?;
-    if source.begin.is_some() {
+    if source.start.is_some() {
         source.check()?;
     }
     let imported = source.import(|| Ok(open(config)?))?;
     let Imported { stored, known, conflicts, expired, .. } = imported;
     let path = source.path.display();
-    Ok(Outcome::good(format!(
-        "{path}: {stored} items stored, {known} known already ({conflicts} of them with another payload, which stays), {expired} expired\n"
+    Ok(Outcome::success(format!(
+        "{path}: {stored} items stored, {known} already known ({conflicts} of them with a different payload, which the store keeps), {expired} expired\n"
     )))
 }
 
 struct Source {
-    /// What errors call it.
+    /// The path for error messages.
     path: PathBuf,
     file: File,
-    /// Where it begins, if it can be read again from there.
-    begin: Option<u64>,
-    /// 0 if nobody knows.
+    /// The offset of the export, if it can be read twice.
+    start: Option<u64>,
+    /// The size for the progress bar; 0 if unknown.
     bytes: u64,
     payload_bytes_max: u64,
 }
 
-/// Items that follow each other, and the line of the first one.
+/// Consecutive items that are imported together.
 #[derive(Default)]
 struct Bundle {
+    /// The line of the first item.
     line: u64,
     items: Vec<ImportItem>,
     bytes: u64,
@@ -63,41 +63,41 @@ impl Source {
             File::open(&path)
         };
         let mut file = file.map_err(failed)?;
-        let found = file.metadata().map_err(failed)?;
-        let begin = if found.is_file() { Some(file.stream_position().map_err(failed)?) } else { None };
-        Ok(Self { path, file, begin, bytes: found.len(), payload_bytes_max })
+        let metadata = file.metadata().map_err(failed)?;
+        let start = if metadata.is_file() { Some(file.stream_position().map_err(failed)?) } else { None };
+        Ok(Self { path, file, start, bytes: metadata.len(), payload_bytes_max })
     }
 
-    /// Reads it from its begin, or, if that is gone, from here on.
+    /// Reads from the start of a file, or the rest of a pipe.
     fn reader(&self) -> Result<Reader<BufReader<&File>>, CommandError> {
-        if let Some(begin) = self.begin {
-            let sought = (&self.file).seek(SeekFrom::Start(begin));
-            sought.map_err(|source| CommandError::File { path: self.path.clone(), source })?;
+        if let Some(start) = self.start {
+            let seeked = (&self.file).seek(SeekFrom::Start(start));
+            seeked.map_err(|source| CommandError::File { path: self.path.clone(), source })?;
         }
         Ok(Reader::new(BufReader::new(&self.file), self.payload_bytes_max))
     }
 
-    /// Reads all of it.
+    /// Reads the whole file, to find mistakes.
     fn check(&self) -> Result<(), CommandError> {
         let mut reader = self.reader()?;
         let bar = Progress::of_bytes("checking", self.bytes);
         let checked = reader.header().and_then(|_| {
             while reader.item()?.is_some() {
-                bar.at(reader.bytes, self.bytes);
+                bar.set(reader.bytes, self.bytes);
             }
             Ok(())
         });
-        checked.map_err(|fault| self.nothing(reader.line, fault))
+        checked.map_err(|fault| self.nothing_imported(reader.line, fault))
     }
 
-    /// Puts all of it into the store, which is opened once it is known to be an export.
+    /// Imports all items. It opens the store after it has read the header.
     fn import(
         &self,
         open: impl FnOnce() -> Result<RedbRelay, CommandError>,
     ) -> Result<Imported, CommandError> {
         let mut reader = self.reader()?;
         let bar = Progress::of_bytes("importing", self.bytes);
-        let header = reader.header().map_err(|fault| self.nothing(reader.line, fault))?;
+        let header = reader.header().map_err(|fault| self.nothing_imported(reader.line, fault))?;
         let store = open()?;
         store.raise_arrival_numbers(Seq::new(header.last_arrival_number));
         let mut imported = Imported::default();
@@ -105,19 +105,19 @@ impl Source {
             let (bundle, fault) = Bundle::read(&mut reader);
             let (line, is_last) = (bundle.line, bundle.items.is_empty());
             if !is_last {
-                let mut taken = wait_for(store.import(bundle.items))?;
-                if let Some(refusal) = taken.refused.take() {
-                    return Err(self.partly(line + taken.items(), refusal.to_string()));
+                let mut part = wait_for(store.import(bundle.items))?;
+                if let Some(refusal) = part.refused.take() {
+                    return Err(self.partly_imported(line + part.items(), refusal.to_string()));
                 }
-                imported = imported.plus(taken);
-                bar.at(reader.bytes, self.bytes);
+                imported = imported.plus(part);
+                bar.set(reader.bytes, self.bytes);
             }
             match fault {
-                Some(Fault::Io(error)) => return Err(self.partly(reader.line, error.to_string())),
-                Some(Fault::Line(what)) => return Err(self.partly(reader.line, what)),
+                Some(Fault::Io(error)) => return Err(self.partly_imported(reader.line, error.to_string())),
+                Some(Fault::Line(what)) => return Err(self.partly_imported(reader.line, what)),
                 None if is_last => {
-                    // The arrival numbers that were raised are durable with it, also where nothing
-                    // was stored.
+                    // The snapshot makes the raised arrival numbers durable, even if no item was
+                    // stored.
                     drop(wait_for(store.snapshots().take())?);
                     return Ok(imported);
                 }
@@ -126,8 +126,8 @@ impl Source {
         }
     }
 
-    /// Why nothing was imported.
-    fn nothing(&self, line: u64, fault: Fault) -> CommandError {
+    /// The error if nothing was imported.
+    fn nothing_imported(&self, line: u64, fault: Fault) -> CommandError {
         let path = self.path.clone();
         match fault {
             Fault::Io(source) => CommandError::File { path, source },
@@ -135,15 +135,14 @@ impl Source {
         }
     }
 
-    /// Why no more was imported.
-    fn partly(&self, line: u64, what: String) -> CommandError {
+    /// The error if the lines before this one were imported.
+    fn partly_imported(&self, line: u64, what: String) -> CommandError {
         CommandError::Partly { path: self.path.clone(), line, what }
     }
 }
 
 impl Bundle {
-    /// The next items, none when all were read; and why there are not more, if something is wrong
-    /// behind them.
+    /// The next items, none at the end; and the fault after them, if any.
     fn read(reader: &mut Reader<BufReader<&File>>) -> (Self, Option<Fault>) {
         let mut bundle = Self { line: reader.line + 1, ..Self::default() };
         while bundle.items.len() < BUNDLE_ITEMS && bundle.bytes < BUNDLE_BYTES {

@@ -1,5 +1,4 @@
-//! The lines of an export: how an item looks as JSON, and how a file of them is read.
-//! `docs/export.md` has the fields.
+//! Writes and reads the lines of an export. `docs/export.md` describes the fields.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _};
@@ -12,32 +11,31 @@ use relay_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The version of the format that is written and read here.
-pub(super) const VERSION: u32 = 1;
+/// The version of the format.
+const VERSION: u32 = 1;
 
-/// No store comes to give away half of all numbers; behind a larger one there would soon be none
-/// left.
+/// No store assigns half of all numbers. After a larger number, few would be left.
 const ARRIVAL_NUMBER_MAX: u64 = u64::MAX / 2;
 
-/// What a line takes besides its payload, at most: recipient and kind may be all escapes, of six
-/// characters for a byte.
+/// The most bytes of a line besides its payload. Each byte of recipient and kind may be an escape
+/// of six characters.
 const LINE_BYTES: u64 = 8 * 1024;
 
-/// Some editors put it in front of a text.
+/// Some editors write it at the start of a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What is told of a line that is wrong.
-const WORDS_BYTES_MAX: usize = 160;
+/// How many bytes of a JSON error a message repeats.
+const EXCERPT_BYTES_MAX: usize = 160;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Line<'a> {
-    /// The first one.
+    /// The first line.
     RelayExport(Header),
     #[serde(borrow)]
     Item(ItemLine<'a>),
-    /// The last one. Without it the file was cut.
+    /// The last line. A file without it is truncated.
     End(End),
 }
 
@@ -104,13 +102,13 @@ impl<'a> ItemLine<'a> {
     }
 
     fn parse(self) -> Result<ImportItem, String> {
-        let said = |rejection: Rejection| rejection.to_string();
+        let message = |rejection: Rejection| rejection.to_string();
         let payload = STANDARD.decode(&*self.payload_b64);
         let envelope = Envelope {
-            recipient: Recipient::parse(&self.recipient).map_err(said)?,
-            message_id: MessageId::parse(&self.message_id).map_err(said)?,
-            chunk: Chunk::new(self.chunk_index, self.chunk_count).map_err(said)?,
-            kind: Kind::parse(&self.kind).map_err(said)?,
+            recipient: Recipient::parse(&self.recipient).map_err(message)?,
+            message_id: MessageId::parse(&self.message_id).map_err(message)?,
+            chunk: Chunk::new(self.chunk_index, self.chunk_count).map_err(message)?,
+            kind: Kind::parse(&self.kind).map_err(message)?,
             total_len: self.total_len,
             sent_ms: self.sent_ms,
             payload: payload.map_err(|error| format!("payload_b64: {error}"))?.into(),
@@ -120,7 +118,7 @@ impl<'a> ItemLine<'a> {
     }
 }
 
-/// Reads an export from its first line to its last, and nothing that is not one.
+/// Reads and checks an export from its first line to its last.
 pub(super) struct Reader<R> {
     from: R,
     line_bytes_max: u64,
@@ -131,10 +129,10 @@ pub(super) struct Reader<R> {
     /// How many bytes were read.
     pub(super) bytes: u64,
     counted: End,
-    is_over: bool,
+    at_end: bool,
 }
 
-/// Why a file is no export, or not one that this program reads.
+/// Why a file is not a valid export.
 #[derive(Debug)]
 pub(super) enum Fault {
     Io(io::Error),
@@ -142,69 +140,70 @@ pub(super) enum Fault {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Payloads are at most so long.
+    /// Refuses payloads of more than `payload_bytes_max`.
     pub(super) fn new(from: R, payload_bytes_max: u64) -> Self {
         let line_bytes_max = payload_bytes_max.div_ceil(3).saturating_mul(4).saturating_add(LINE_BYTES);
         let (text, counted) = (String::new(), End::default());
-        Self { from, line_bytes_max, payload_bytes_max, text, line: 0, bytes: 0, counted, is_over: false }
+        Self { from, line_bytes_max, payload_bytes_max, text, line: 0, bytes: 0, counted, at_end: false }
     }
 
-    /// The first line.
+    /// Reads the first line.
     pub(super) fn header(&mut self) -> Result<Header, Fault> {
         match self.read()? {
-            Some(Line::RelayExport(header)) if header.version == VERSION => {
-                let is_sane = header.last_arrival_number <= ARRIVAL_NUMBER_MAX;
-                is_sane
-                    .then_some(header)
-                    .ok_or_else(|| Fault::Line("last_arrival_number is too large".to_owned()))
+            Some(Line::RelayExport(header)) if header.version != VERSION => {
+                let version = header.version;
+                Err(Fault::line(format!(
+                    "the export has version {version}; this program only reads {VERSION}"
+                )))
             }
-            Some(Line::RelayExport(Header { version, .. })) => {
-                Err(Fault::Line(format!("it has version {version}, and this program reads {VERSION} only")))
+            Some(Line::RelayExport(header)) if header.last_arrival_number > ARRIVAL_NUMBER_MAX => {
+                Err(Fault::line("last_arrival_number is too large"))
             }
+            Some(Line::RelayExport(header)) => Ok(header),
             Some(Line::Item(_) | Line::End(_)) | None => {
-                Err(Fault::Line("an export begins with a line {\"relay_export\":{...}}".to_owned()))
+                Err(Fault::line("an export begins with a line {\"relay_export\":{...}}"))
             }
         }
     }
 
-    /// The next item; `None` when the last one was read and all that was written is there.
+    /// Reads the next item; `None` at the end of a complete export.
     pub(super) fn item(&mut self) -> Result<Option<ImportItem>, Fault> {
-        if self.is_over {
+        if self.at_end {
             return Ok(None);
         }
-        let (payload_bytes_max, counted) = (self.payload_bytes_max, self.counted);
+        let (limit, counted) = (self.payload_bytes_max, self.counted);
         match self.read()? {
             Some(Line::Item(item)) => {
                 let item = item.parse().map_err(Fault::Line)?;
                 let bytes = item.envelope.payload_bytes();
-                if bytes > payload_bytes_max {
-                    let limit = payload_bytes_max;
-                    return Err(Fault::Line(Rejection::MessageTooLarge { limit }.to_string()));
+                if bytes > limit {
+                    return Err(Fault::line(Rejection::MessageTooLarge { limit }.to_string()));
                 }
                 self.counted.count(bytes);
                 Ok(Some(item))
             }
             Some(Line::End(end)) if end == counted => {
-                self.is_over = true;
-                self.nothing_follows().map(|()| None)
+                self.at_end = true;
+                self.check_end().map(|()| None)
             }
-            Some(Line::End(End { items, payload_bytes })) => Err(Fault::Line(format!(
-                "there should be {items} items of {payload_bytes} bytes before it, and are {} of {}",
+            Some(Line::End(End { items, payload_bytes })) => Err(Fault::line(format!(
+                "the last line expects {items} items of {payload_bytes} bytes, but the file has {} of {}",
                 counted.items, counted.payload_bytes
             ))),
-            Some(Line::RelayExport(_)) => Err(Fault::Line("a second header".to_owned())),
-            None => Err(Fault::Line("the file ends before its last line; it was cut".to_owned())),
+            Some(Line::RelayExport(_)) => Err(Fault::line("a second header")),
+            None => Err(Fault::line("the file ends before its last line; it is truncated")),
         }
     }
 
-    /// Empty lines do: editors leave them.
-    fn nothing_follows(&mut self) -> Result<(), Fault> {
-        let something = || Err(Fault::Line("something follows the last line".to_owned()));
+    /// Checks that nothing but empty lines follows, which some editors add.
+    fn check_end(&mut self) -> Result<(), Fault> {
         loop {
             match self.next_line() {
                 Ok(false) => return Ok(()),
                 Ok(true) if self.text.trim().is_empty() => {}
-                Ok(true) | Err(Fault::Line(_)) => return something(),
+                Ok(true) | Err(Fault::Line(_)) => {
+                    return Err(Fault::line("more text follows the last line"));
+                }
                 Err(Fault::Io(error)) => return Err(Fault::Io(error)),
             }
         }
@@ -216,33 +215,39 @@ impl<R: BufRead> Reader<R> {
         }
         let text = self.text.trim_end_matches(['\n', '\r']);
         let text = if self.line == 1 { text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text) } else { text };
-        serde_json::from_str(text).map(Some).map_err(|error| Fault::Line(said(&error)))
+        serde_json::from_str(text).map(Some).map_err(|error| Fault::Line(json_message(&error)))
     }
 
-    /// Reads a line into `text`; false at the end.
+    /// Reads a line into `text`; false at the end of the file.
     fn next_line(&mut self) -> Result<bool, Fault> {
         self.text.clear();
         self.line += 1;
         let mut limited = self.from.by_ref().take(self.line_bytes_max + 1);
         let read = limited.read_line(&mut self.text).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Fault::Line("it is not UTF-8".to_owned()),
+            io::ErrorKind::InvalidData => Fault::line("it is not UTF-8"),
             _ => Fault::Io(error),
         })?;
         self.bytes += read as u64;
         if read as u64 > self.line_bytes_max {
             let limit = self.payload_bytes_max;
-            return Err(Fault::Line(format!("it is too long for a payload of {limit} bytes")));
+            return Err(Fault::line(format!("it is too long for a payload of {limit} bytes")));
         }
         Ok(read > 0)
     }
 }
 
-/// What serde_json says, without the line that it believes to be in: it sees one alone. It quotes
-/// values, so as much as tells which one is meant.
-fn said(error: &serde_json::Error) -> String {
-    let text = excerpt(error, WORDS_BYTES_MAX);
-    let what = text.split_once(" at line 1 column ").map_or(&*text, |(what, _)| what);
-    format!("{what}, at character {}", error.column())
+impl Fault {
+    fn line(message: impl Into<String>) -> Self {
+        Self::Line(message.into())
+    }
+}
+
+/// The beginning of a JSON error, which may quote long values. It omits the line number, since
+/// serde_json sees only one line.
+fn json_message(error: &serde_json::Error) -> String {
+    let text = excerpt(error, EXCERPT_BYTES_MAX);
+    let reason = text.split_once(" at line 1 column ").map_or(&*text, |(reason, _)| reason);
+    format!("{reason}, at character {}", error.column())
 }
 
 #[cfg(test)]
@@ -292,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_editors_add_is_passed_over() {
+    fn byte_order_marks_and_empty_lines_are_ignored() {
         let text = format!("{HEADER}\n{ITEM}\n{END}\n");
         for text in [
             format!("\u{feff}{text}"),
@@ -309,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_value_that_is_wrong_only_the_begin_is_told() {
+    fn messages_repeat_only_the_beginning_of_a_value() {
         for wrong in ["S", "\u{7f}"] {
             let value = format!("\"chunk_index\":\"{}\"", wrong.repeat(7000));
             let (_, what) =
@@ -322,16 +327,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn messages_contain_the_line() {
         refused("", 1, "begins with a line");
         refused(&format!("{ITEM}\n"), 1, "begins with a line");
         refused(&HEADER.replace("\"version\":1", "\"version\":2"), 1, "version 2");
         refused(&HEADER.replace(":9", ":9223372036854775808"), 1, "last_arrival_number is too large");
-        refused(&format!("{HEADER}\n"), 2, "was cut");
+        refused(&format!("{HEADER}\n"), 2, "is truncated");
         refused(
             &format!("{HEADER}\n{ITEM}\n{ITEM}\n{END}\n"),
             4,
-            "should be 1 items of 2 bytes before it, and are 2 of 4",
+            "expects 1 items of 2 bytes, but the file has 2 of 4",
         );
         refused(&format!("{HEADER}\n{ITEM}\n{END}\n{END}\n"), 4, "follows the last line");
         refused(&format!("{HEADER}\n{HEADER}\n"), 2, "second header");

@@ -1,5 +1,5 @@
-//! The commands that look after a store: what the operator does by hand. All but `backup` and
-//! `restore` need the store for themselves, and say so when a relay has it.
+//! The operator's commands on a store. All but `backup` and `restore` fail while a relay uses the
+//! store.
 
 mod backup;
 mod compact;
@@ -31,31 +31,30 @@ pub enum StoreCommand {
     Verify,
     /// Print store statistics, while no relay uses the store
     Stats {
-        /// One JSON object instead of lines for people
+        /// Print one JSON object instead of human-readable lines
         #[arg(long)]
         json: bool,
     },
     /// Copy the store consistently to a new directory; a running relay makes the copy and continues
     Backup {
-        /// The directory, which is made, or is empty
+        /// The directory, which must be empty or not exist yet
         dir: PathBuf,
-        /// Copy the key file as well, so that clients' cursors stay good after a restore; keep that
-        /// backup secret
+        /// Copy the key file as well, so that clients' cursors stay valid after a restore; keep
+        /// that backup secret
         #[arg(long)]
         with_key: bool,
     },
-    /// Restore a backup to a place that has no store yet
+    /// Restore a backup to a directory without a store
     Restore {
         /// The directory of the backup
         dir: PathBuf,
     },
-    /// Write every live item to a file, one JSON object a line, while no relay uses the store
+    /// Write every live item to a file, one JSON object per line, while no relay uses the store
     Export {
-        /// The file, which must not be there yet; a pipe; or - for standard output
+        /// The file, which must not exist yet; a pipe; or - for standard output
         file: PathBuf,
     },
-    /// Append the items of such a file to their queues, while no relay uses the store; safe to
-    /// repeat
+    /// Append the items of an export to their queues, while no relay uses the store; safe to repeat
     Import {
         /// The file; a pipe; or - for standard input
         file: PathBuf,
@@ -64,37 +63,31 @@ pub enum StoreCommand {
     Compact,
 }
 
-/// What a command has to say.
+/// The result of a command that ran to its end.
 pub(crate) struct Outcome {
-    /// For standard output.
     pub(crate) text: String,
-    /// Whether all is well.
-    pub(crate) is_good: bool,
-    /// Standard output has something else to carry, and the text goes to standard error.
-    pub(crate) is_aside: bool,
+    /// False if the command found problems.
+    pub(crate) success: bool,
+    /// Whether the text goes to standard error, because standard output has the data.
+    pub(crate) to_stderr: bool,
 }
 
 impl Outcome {
-    fn good(text: String) -> Self {
-        Self { text, is_good: true, is_aside: false }
+    fn success(text: String) -> Self {
+        Self::with_findings(&[], text)
     }
 
-    /// Lists what was found, and it is good only if that is nothing.
-    fn with_findings(findings: &[String], text: &str) -> Self {
-        let mut all: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-        all.push_str(text);
-        Self { text: all, is_good: findings.is_empty(), is_aside: false }
-    }
-
-    fn aside(self) -> Self {
-        Self { is_aside: true, ..self }
+    /// Lists the findings before the text. The command succeeds if there are none.
+    fn with_findings(findings: &[String], text: String) -> Self {
+        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        Self { text: lines + &text, success: findings.is_empty(), to_stderr: false }
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command.
 ///
 /// # Errors
-/// [`CommandError`], in words for the operator.
+/// [`CommandError`], if the command cannot run to its end.
 pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome, CommandError> {
     let outcome = match command {
         StoreCommand::Verify => verify::run(config),
@@ -105,20 +98,20 @@ pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
         StoreCommand::Import { file } => import::run(config, &file),
         StoreCommand::Compact => compact::run(config),
     };
-    outcome.map_err(|error| error.of(&config.storage.path))
+    outcome.map_err(|error| error.in_store(&config.storage.path))
 }
 
-/// Opens the store, which must be there: opening would make it.
+/// Opens a store that must exist, since `open` would create it.
 fn open_existing(config: &RelayConfig) -> Result<RedbRelay, OpenError> {
-    let path = &config.storage.path;
-    if !path.is_dir() {
-        return Err(no_directory(path));
-    }
+    check_exists(&config.storage.path)?;
     open(config)
 }
 
-fn no_directory(path: &Path) -> OpenError {
-    OpenError::Directory { path: path.to_owned(), source: io::ErrorKind::NotFound.into() }
+fn check_exists(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    Err(OpenError::Directory { path: path.to_owned(), source: io::ErrorKind::NotFound.into() })
 }
 
 fn open(config: &RelayConfig) -> Result<RedbRelay, OpenError> {
@@ -126,14 +119,13 @@ fn open(config: &RelayConfig) -> Result<RedbRelay, OpenError> {
     RedbRelay::open(&config.storage.path, limits, Arc::new(SystemClock), options)
 }
 
-/// Waits for what the store has to do, on a runtime of its own.
+/// Waits for a future of the store, on a runtime of its own.
 fn wait_for<T, E: Into<CommandError>>(future: impl Future<Output = Result<T, E>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| CommandError::Store(StoreError::from(error)))?;
     runtime.block_on(future).map_err(Into::into)
 }
 
-/// One thing, or many of it.
-fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
+fn count(number: u64, singular: &str, plural: &str) -> String {
+    format!("{number} {}", if number == 1 { singular } else { plural })
 }

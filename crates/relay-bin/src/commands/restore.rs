@@ -1,5 +1,5 @@
-//! `relay-bin restore DIR`: brings a backup back as the store, with the key file if the backup has
-//! one, and then reads all of it.
+//! `relay-bin restore DIR`: copies a backup to the storage directory, with the key file if the
+//! backup has one, and verifies the copy.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -16,15 +16,15 @@ pub(super) fn run(config: &RelayConfig, backup: &Path) -> Result<Outcome, Comman
     if let Some(key) = key {
         key.write_new(&wiring::key_path(config))?;
     }
-    verify::recount(config)
+    verify::verify(config)
 }
 
-/// The key that lies beside the backup, unless it is in its place already.
+/// The key of the backup, unless the configured key file already contains it.
 fn key_to_restore(backup: &Path, path: &Path) -> Result<Option<RootKey>, CommandError> {
     let Some(key) = RootKey::read(backup)? else { return Ok(None) };
     match RootKey::read(path)? {
         None => Ok(Some(key)),
-        Some(there) if there == key => Ok(None),
+        Some(existing) if existing == key => Ok(None),
         Some(_) => Err(CommandError::OtherKey { path: path.to_owned(), backup: backup.to_owned() }),
     }
 }
@@ -32,7 +32,7 @@ fn key_to_restore(backup: &Path, path: &Path) -> Result<Option<RootKey>, Command
 fn copy(config: &RelayConfig, backup: &Path) -> Result<(), CommandError> {
     let bar = Progress::of_bytes("restoring", 0);
     relay_store_redb::restore(backup, &config.storage.path, &mut |progress| {
-        bar.at(progress.done_bytes, progress.total_bytes);
+        bar.set(progress.done_bytes, progress.total_bytes);
         ControlFlow::Continue(())
     })?;
     Ok(())

@@ -1,5 +1,5 @@
-//! `relay-bin stats`: what the store holds and takes. It reads the first item of each queue and no
-//! other.
+//! `relay-bin stats`: prints the content and the size of the store. It reads only the first item of
+//! each queue.
 
 use relay_core::Timestamp;
 use relay_store_redb::{Files, Stats};
@@ -10,7 +10,7 @@ use crate::config::RelayConfig;
 
 pub(super) fn run(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
     let stats = open_existing(config)?.stats()?;
-    Ok(Outcome::good(if is_json { to_json(&stats) } else { to_lines(&stats) }))
+    Ok(Outcome::success(if is_json { to_json(&stats) } else { to_lines(&stats) }))
 }
 
 fn to_json(stats: &Stats) -> String {
@@ -41,7 +41,7 @@ fn to_lines(stats: &Stats) -> String {
         ("queues", contents.queues.to_string()),
         ("items", items),
         ("  of these expired", expired),
-        ("acked names", contents.acked.to_string()),
+        ("acked item ids", contents.acked.to_string()),
         ("oldest item arrived at", time(oldest_arrival)),
         ("next item expires at", time(next_deadline)),
         ("index", files(index)),

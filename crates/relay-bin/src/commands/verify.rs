@@ -1,35 +1,31 @@
-//! `relay-bin verify`: recounts the store. It mends nothing, but opening a store replays its
-//! journal, as a start does.
+//! `relay-bin verify`: checks the whole store. It repairs nothing, but opening the store replays
+//! its journal.
 
 use relay_core::Usage;
 use relay_store_redb::{Contents, verify_index};
 
-use super::{CommandError, Outcome, no_directory, open};
+use super::{CommandError, Outcome, check_exists, open};
 use crate::config::RelayConfig;
 use crate::wiring;
 
 pub(super) fn run(config: &RelayConfig) -> Result<Outcome, CommandError> {
-    let path = &config.storage.path;
-    if !path.is_dir() {
-        return Err(no_directory(path).into());
-    }
-    recount(config)
+    check_exists(&config.storage.path)?;
+    verify(config)
 }
 
-/// Reads all of a store: first the pages of its index, which nobody may have open meanwhile, then
-/// everything else.
-pub(super) fn recount(config: &RelayConfig) -> Result<Outcome, CommandError> {
+/// Reads a whole store: first the pages of its index while it is closed, then everything else.
+pub(super) fn verify(config: &RelayConfig) -> Result<Outcome, CommandError> {
     let mut findings = verify_index(&config.storage.path, wiring::store_options(config).cache_bytes)?;
     let store = open(config)?;
     findings.extend(store.verify()?);
     let (path, found) = (config.storage.path.display(), findings.len());
-    let sum = match store.contents() {
+    let summary = match store.contents() {
         Ok(Contents { queues, usage: Usage { items, bytes }, acked }) => {
-            format!("{queues} queues, {items} items of {bytes} bytes, {acked} acked names")
+            format!("{queues} queues, {items} items of {bytes} bytes, {acked} acked item ids")
         }
-        // What was found says why.
-        Err(error) if found > 0 => format!("not summed up, {error}"),
+        // The findings contain the reason.
+        Err(error) if found > 0 => format!("cannot be counted, {error}"),
         Err(error) => return Err(error.into()),
     };
-    Ok(Outcome::with_findings(&findings, &format!("{path}: {sum}; {found} findings\n")))
+    Ok(Outcome::with_findings(&findings, format!("{path}: {summary}; {found} findings\n")))
 }

@@ -1,5 +1,5 @@
-//! What could never work, and what is merely odd, about a whole configuration. Pure: opens no file,
-//! resolves no name, and does not know where a value came from.
+//! Checks a whole configuration for invalid and for unusual values. It opens no file and resolves
+//! no host name.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -14,21 +14,20 @@ use super::{Mode, RateLimitConfig, RelayConfig, RelayLimits, StorageKind, TlsCon
 
 pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 
-/// Entries that one acknowledgement may list.
-const ACK_ENTRIES_MAX: u64 = relay_core::Ack::ITEMS_MAX as u64;
+/// How many items one ack may list.
+const ACK_ITEMS_MAX: u64 = relay_core::Ack::ITEMS_MAX as u64;
 
-/// A store takes up to 48 MiB when nothing lives in it, and a bound has to be left again by a
-/// sixteenth of it.
-const STORE_BYTES_LEAST: u64 = 64 << 20;
+/// An empty store takes up to 48 MiB. After the store exceeds its bound, it must shrink by a
+/// sixteenth of the bound before it accepts pushes again.
+const STORE_BYTES_MIN: u64 = 64 << 20;
 
-/// What is built into this program.
+/// The optional features of this program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Build {
     pub(super) redb: bool,
     pub(super) tls: bool,
 }
 
-/// What the check found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
@@ -44,21 +43,21 @@ impl Findings {
         self.problems.push(Problem { key: Some(key.to_owned()), message: message.into(), origin: None });
     }
 
-    fn warn_if(&mut self, odd: bool, line: &str) {
-        if odd {
-            self.warnings.push(line.to_owned());
+    fn warn_if(&mut self, condition: bool, warning: &str) {
+        if condition {
+            self.warnings.push(warning.to_owned());
         }
     }
 }
 
-/// Checks every value by itself, then what belongs together.
+/// Checks each value, and values that depend on each other.
 pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     let mut findings = Findings::default();
     if let Err(message) = check_address(&config.address) {
         findings.refuse("address", message);
     }
     check_admin(config, &mut findings);
-    check_names(config, &mut findings);
+    check_hosts_and_origins(config, &mut findings);
     check_tls(config, build, &mut findings);
     check_storage(config, build, &mut findings);
     check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
@@ -66,7 +65,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     check_proxies(&config.rate_limit, &mut findings);
     warn_of_exposure(config, &mut findings);
     warn_of_limits(&config.relay, &mut findings);
-    warn_of_flight(config, &mut findings);
+    warn_of_inflight_bytes(config, &mut findings);
     warn_of_rates(&config.rate_limit, &mut findings);
     findings
 }
@@ -76,9 +75,7 @@ fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
         let (number, fits) = match key.kind {
             Kind::Number { min, max, read } => (read(config), (min..=max).contains(&read(config))),
             Kind::Rate(read) => (read(config).into(), read(config) > 0 || !config.rate_limit.enabled),
-            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) | Kind::Texts(_) => {
-                continue;
-            }
+            _ => continue,
         };
         if !fits {
             findings.refuse(key.name, value::unfit(key, &number.to_string()));
@@ -86,7 +83,7 @@ fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
     }
 }
 
-/// Holds an address to the shape that a bind can resolve: `ip:port`, `[ipv6]:port` or `name:port`.
+/// Checks that a bind can resolve an address: `ip:port`, `[ipv6]:port` or `name:port`.
 fn check_address(address: &str) -> Result<(), String> {
     const SHAPE: &str = "must be host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000";
     if address.parse::<SocketAddr>().is_ok() {
@@ -101,7 +98,7 @@ fn check_address(address: &str) -> Result<(), String> {
     }
     let Some((host, port)) = address.rsplit_once(':') else { return refuse("has no port") };
     if host.contains(':') {
-        return refuse("is no IPv6 address in brackets with a port");
+        return refuse("is not an IPv6 address in brackets with a port");
     }
     if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
         return refuse("has no port from 0 to 65535");
@@ -112,7 +109,7 @@ fn check_address(address: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// An empty one means that nobody listens there.
+/// An empty address turns the admin server off.
 fn check_admin(config: &RelayConfig, findings: &mut Findings) {
     let address = &config.admin.address;
     if address.is_empty() {
@@ -122,16 +119,15 @@ fn check_admin(config: &RelayConfig, findings: &mut Findings) {
         return findings.refuse("admin.address", message);
     }
     if *address == config.address && !address.ends_with(":0") {
-        findings.refuse("admin.address", "must not be the public address; clients would read the counters");
+        findings.refuse("admin.address", "must not be the public address; clients could read the counters");
     }
     findings.warn_if(
         !is_loopback(address),
-        "admin.address: not loopback: whoever reaches it may read the counters; let a firewall keep out all but your monitoring",
+        "admin.address: not loopback: anybody who can connect can read the counters; restrict it to your monitoring with a firewall",
     );
 }
 
-/// Host names and origins, which a browser's requests are held to.
-fn check_names(config: &RelayConfig, findings: &mut Findings) {
+fn check_hosts_and_origins(config: &RelayConfig, findings: &mut Findings) {
     for (key, names) in [
         ("server.allowed_hosts", &config.server.allowed_hosts),
         ("admin.allowed_hosts", &config.admin.allowed_hosts),
@@ -153,16 +149,15 @@ fn check_names(config: &RelayConfig, findings: &mut Findings) {
     }
 }
 
-/// Whether a resolver could know this name. A name that ends in a number is an IPv4 address with a
-/// mistake in it.
+/// Whether this is a valid host name. A name that ends in a number has to be an IPv4 address.
 fn is_host_name(host: &str) -> bool {
-    const LONGEST: usize = 253;
-    let letters = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    const NAME_BYTES_MAX: usize = 253;
+    let is_valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let last = host.rsplit('.').next().unwrap_or(host);
-    let numeric = last.bytes().all(|b| b.is_ascii_digit());
-    host.len() <= LONGEST
-        && host.split('.').all(|label| !label.is_empty() && label.bytes().all(letters))
-        && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+    let is_number = last.bytes().all(|b| b.is_ascii_digit());
+    host.len() <= NAME_BYTES_MAX
+        && host.split('.').all(|label| !label.is_empty() && label.bytes().all(is_valid))
+        && (!is_number || host.parse::<Ipv4Addr>().is_ok())
 }
 
 fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
@@ -198,13 +193,12 @@ fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
     if crl.is_some() && ca.is_none() {
         findings.refuse(
             "tls.client_crl_pem_path",
-            "needs tls.client_ca_pem_path: without authorities no client shows a certificate that could be revoked",
+            "needs tls.client_ca_pem_path: without authorities, no client needs a certificate",
         );
     }
 }
 
-/// Who sets one of these wants TLS, or even clients with certificates. To serve clear text to
-/// everybody instead would be the worst way to misunderstand that.
+/// An operator who sets one of these wants TLS, so the relay must not serve clear text.
 fn refuse_unused_tls(tls: Option<&TlsConfig>, findings: &mut Findings) {
     let Some(tls) = tls else { return };
     let is_set = |path: &Path| !path.as_os_str().is_empty();
@@ -217,7 +211,7 @@ fn refuse_unused_tls(tls: Option<&TlsConfig>, findings: &mut Findings) {
         if is_set {
             findings.refuse(
                 key,
-                "is set, and mode = \"http\" would serve clear text all the same; set mode = \"tls\", or take the key out",
+                "is set, but mode = \"http\" would serve clear text; set mode = \"tls\", or remove the key",
             );
         }
     }
@@ -225,15 +219,17 @@ fn refuse_unused_tls(tls: Option<&TlsConfig>, findings: &mut Findings) {
 
 fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
     let max_bytes = config.storage.max_bytes;
-    if (1..STORE_BYTES_LEAST).contains(&max_bytes) {
+    if (1..STORE_BYTES_MIN).contains(&max_bytes) {
         findings.refuse(
             "storage.max_bytes",
-            format!("must be 0 or at least {STORE_BYTES_LEAST}, which a store takes with little in it; found {max_bytes}"),
+            format!(
+                "must be 0 or at least {STORE_BYTES_MIN}, which even a small store needs; found {max_bytes}"
+            ),
         );
     }
     match config.storage.kind {
         StorageKind::Memory => {
-            findings.warn_if(true, "storage.kind: \"memory\" writes nothing; messages are lost at a restart");
+            findings.warn_if(true, "storage.kind: \"memory\" writes nothing; a restart loses all messages");
         }
         StorageKind::Redb => {
             check_path("storage.path", &config.storage.path, findings);
@@ -241,20 +237,20 @@ fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
                 findings.refuse(
                     "storage.kind",
                     "\"redb\" is not built into this program; build it with the cargo feature \"redb\", \
-                     or set kind = \"memory\" and lose messages at a restart",
+                     or set kind = \"memory\" and lose all messages at a restart",
                 );
             }
         }
     }
 }
 
-/// Addresses are compared in their own family, so a network in the mapped form of IPv6 would match
-/// none. From text, those that are IPv4 networks have become such already.
+/// The relay compares addresses of the same family, so an IPv4 network that is written as IPv6
+/// would match none. Parsing has already converted such networks in text.
 fn check_proxies(rates: &RateLimitConfig, findings: &mut Findings) {
     for network in rates.trusted_proxies.iter().filter(|network| value::is_mapped(network)) {
         findings.refuse(
             "rate_limit.trusted_proxies",
-            format!("must list IPv4 networks as such, like \"10.0.0.0/8\", found \"{network}\""),
+            format!("must list IPv4 networks in the form \"10.0.0.0/8\", found \"{network}\""),
         );
     }
 }
@@ -266,11 +262,10 @@ fn check_path(key: &str, path: &Path, findings: &mut Findings) {
     check_optional_path(key, path, findings);
 }
 
-/// An empty one means that there is none.
 fn check_optional_path(key: &str, path: &Path, findings: &mut Findings) {
     match path.to_str() {
         Some(text) if text.contains('\0') => {
-            findings.refuse(key, "must be a path; no path has a NUL character in it");
+            findings.refuse(key, "must be a path; a path cannot contain a NUL character");
         }
         Some(_) => {}
         None => findings.refuse(key, NOT_UTF8),
@@ -283,16 +278,16 @@ fn warn_of_exposure(config: &RelayConfig, findings: &mut Findings) {
     }
     findings.warn_if(
         config.mode == Mode::Http,
-        "address: not loopback, with mode = \"http\": other machines talk to the relay in clear text; \
-         set mode = \"tls\", or keep it behind a proxy that ends TLS",
+        "address: not loopback, with mode = \"http\": other machines connect in clear text; \
+         set mode = \"tls\", or put the relay behind a proxy that terminates TLS",
     );
     findings.warn_if(
         !config.rate_limit.enabled,
-        "rate_limit.enabled: false, on an address that is not loopback: anybody may send any number of requests",
+        "rate_limit.enabled: false, on an address that is not loopback: any client can send any number of requests",
     );
 }
 
-/// A name other than localhost is not resolved here, and may be anything.
+/// This does not resolve host names. Other names than localhost may be any address.
 fn is_loopback(address: &str) -> bool {
     match address.parse::<SocketAddr>() {
         Ok(address) => address.ip().to_canonical().is_loopback(),
@@ -303,42 +298,42 @@ fn is_loopback(address: &str) -> bool {
 fn warn_of_limits(relay: &RelayLimits, findings: &mut Findings) {
     findings.warn_if(
         relay.max_queue_bytes_per_user < relay.max_message_bytes,
-        "relay.max_queue_bytes_per_user: under relay.max_message_bytes, so the largest messages fit no queue",
+        "relay.max_queue_bytes_per_user: less than relay.max_message_bytes, so the largest messages fit no queue",
     );
     findings.warn_if(
         relay.pull_bytes_max < relay.max_message_bytes,
-        "relay.pull_bytes_max: under relay.max_message_bytes; a larger message is still sent, alone",
+        "relay.pull_bytes_max: less than relay.max_message_bytes; the relay still sends a larger message, alone",
     );
     findings.warn_if(
-        relay.pull_batch_max > ACK_ENTRIES_MAX,
-        "relay.pull_batch_max: over 10000, so a full page cannot be acknowledged in one request",
+        relay.pull_batch_max > ACK_ITEMS_MAX,
+        "relay.pull_batch_max: more than 10000, so one request cannot acknowledge a full page",
     );
     findings.warn_if(
         relay.gc_interval_seconds > relay.message_ttl_seconds,
-        "relay.gc_interval_seconds: over relay.message_ttl_seconds, so expired messages keep their space for long",
+        "relay.gc_interval_seconds: more than relay.message_ttl_seconds, so expired messages take space for long",
     );
     findings.warn_if(
         relay.dedup_window_seconds > relay.message_ttl_seconds,
-        "relay.dedup_window_seconds: over relay.message_ttl_seconds, so messages are remembered longer than kept",
+        "relay.dedup_window_seconds: more than relay.message_ttl_seconds, so the relay recognizes duplicates of expired messages",
     );
 }
 
-/// The body of a push is at most 5/3 of its payload, and has room for that besides.
-fn warn_of_flight(config: &RelayConfig, findings: &mut Findings) {
+/// The body of a push is at most 5/3 of its payload, and the payload takes memory as well.
+fn warn_of_inflight_bytes(config: &RelayConfig, findings: &mut Findings) {
     let largest = config.relay.max_message_bytes.saturating_mul(3).max(config.relay.pull_bytes_max);
     findings.warn_if(
         config.server.max_inflight_bytes < largest,
-        "server.max_inflight_bytes: under three times relay.max_message_bytes, or under relay.pull_bytes_max, so the \
-         largest requests are answered only while nothing else is in flight",
+        "server.max_inflight_bytes: less than three times relay.max_message_bytes, or less than relay.pull_bytes_max, \
+         so the largest requests succeed only while nothing else is in flight",
     );
 }
 
 fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
-    // Halves of all addresses are all addresses as well.
-    let together = IpNet::aggregate(&rates.trusted_proxies);
+    // Two networks may together contain all addresses.
+    let aggregated = IpNet::aggregate(&rates.trusted_proxies);
     findings.warn_if(
-        together.iter().any(|network| network.prefix_len() == 0),
-        "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+        aggregated.iter().any(|network| network.prefix_len() == 0),
+        "rate_limit.trusted_proxies: contains every address, so any client can claim any address as its own",
     );
     if !rates.enabled {
         return;
@@ -347,13 +342,13 @@ fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
     let fastest = endpoints.push_rps.max(endpoints.pull_rps).max(endpoints.ack_rps);
     findings.warn_if(
         rates.burst < fastest,
-        "rate_limit.burst: under a rate of rate_limit.endpoints, so requests that come together are refused early",
+        "rate_limit.burst: less than a rate of rate_limit.endpoints, so simultaneous requests are refused early",
     );
     findings.warn_if(
         rates.ban_threshold > 60,
-        "rate_limit.ban_threshold: over 60, and a minute has no more seconds: it is taken as 60",
+        "rate_limit.ban_threshold: more than 60, the number of seconds in a minute; the relay uses 60",
     );
-    findings.warn_if(rates.ban_seconds == 0, "rate_limit.ban_seconds: 0, so no address is ever shut out");
+    findings.warn_if(rates.ban_seconds == 0, "rate_limit.ban_seconds: 0, so the relay never bans an address");
 }
 
 #[cfg(test)]
@@ -361,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_built_in_is_refused_by_the_name_of_its_feature() {
+    fn a_missing_feature_is_refused_by_its_name() {
         let config = RelayConfig { mode: Mode::Tls, ..RelayConfig::default() };
         let refused = |build: Build| -> Vec<String> {
             let problems = examine(&config, build).problems;
@@ -373,7 +368,7 @@ mod tests {
             [
                 "mode: \"tls\" is not built into this program; build it with the cargo feature \"tls\"",
                 "storage.kind: \"redb\" is not built into this program; build it with the cargo feature \"redb\", \
-                 or set kind = \"memory\" and lose messages at a restart",
+                 or set kind = \"memory\" and lose all messages at a restart",
             ]
         );
     }

@@ -1,16 +1,17 @@
-//! Configuration mistakes, as lines for a person who was woken up. Never stops at the first one.
+//! Mistakes in a configuration, with messages for operators.
 
 use std::fmt;
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key's full name, such as `relay.max_message_bytes`; none when a whole file is at fault.
+    /// The key's full name, such as `relay.max_message_bytes`; `None` for a problem of a whole
+    /// file.
     pub key: Option<String>,
     /// What is wrong and what is allowed.
     pub message: String,
-    /// Where it stands: a file and line, an environment variable, a flag. None when nobody gave a
-    /// value, or when the configuration was built by hand.
+    /// The location of the value: a file and line, an environment variable, or an option. `None` if
+    /// the value is missing, or the configuration was built by hand.
     pub origin: Option<String>,
 }
 
@@ -25,8 +26,8 @@ impl ConfigErrors {
         (!problems.is_empty()).then_some(Self { problems })
     }
 
-    /// The mistakes: the file's first, then the environment's, the command line's, and what does
-    /// not fit together.
+    /// The mistakes of the file, then of the environment, of the command line, and of the resulting
+    /// configuration.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -37,7 +38,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.key, &self.origin) {
             (Some(key), Some(origin)) => write!(f, "{key}: {} ({origin})", self.message),
-            (Some(place), None) | (None, Some(place)) => write!(f, "{place}: {}", self.message),
+            (Some(subject), None) | (None, Some(subject)) => write!(f, "{subject}: {}", self.message),
             (None, None) => f.write_str(&self.message),
         }
     }
@@ -45,11 +46,8 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{problem}")?;
-        }
-        Ok(())
+        let lines: Vec<String> = self.problems.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 

@@ -1,6 +1,5 @@
-//! The one table of keys: name, what a value may be, and where it lies in [`RelayConfig`]. Reading,
-//! checking and printing go through it, so that none of them can forget a key. Reads and prints
-//! nothing itself.
+//! The table of all keys: name, valid values, and the field of [`RelayConfig`]. Reading, checking
+//! and printing all use this table, so none of them can miss a key.
 
 use std::path::Path;
 
@@ -8,15 +7,15 @@ use ipnet::IpNet;
 
 use super::{Mode, RelayConfig, StorageKind};
 
-/// A request body is held in memory, so a message or an answer has a bound that a machine can bear.
+/// The bound of messages and responses, which the relay holds in memory.
 const GIB: u64 = 1 << 30;
-/// The largest number that TOML can write.
+/// The largest number in TOML.
 const COUNT_MAX: u64 = i64::MAX as u64;
-/// 100 years: far over any use, and far from where milliseconds since 1970 would overflow.
+/// 100 years: more than any use needs, and milliseconds since 1970 cannot overflow.
 const SECONDS_MAX: u64 = 3_153_600_000;
 const RATE_MAX: u64 = u32::MAX as u64;
 
-/// Every key, tables in the order of the shipped file.
+/// All keys, with the tables in the order of the shipped file.
 pub(super) const KEYS: &[Key] = &[
     text("address", |c| Some(c.address.clone())),
     choice("mode", &["http", "tls"], |c| match c.mode {
@@ -75,14 +74,14 @@ pub(super) const KEYS: &[Key] = &[
     texts("cors.allowed_origins", |c| &c.cors.allowed_origins),
 ];
 
-/// A key: its full name, and what it holds.
 #[derive(Debug)]
 pub(super) struct Key {
+    /// The full name, such as `relay.max_message_bytes`.
     pub(super) name: &'static str,
     pub(super) kind: Kind,
 }
 
-/// What a key holds, with the way to its value.
+/// The type of a key, with a function that reads its value.
 #[derive(Debug)]
 pub(super) enum Kind {
     Text(fn(&RelayConfig) -> Option<String>),
@@ -93,10 +92,9 @@ pub(super) enum Kind {
         max: u64,
         read: fn(&RelayConfig) -> u64,
     },
-    /// Positive as long as `rate_limit.enabled`; any number otherwise.
+    /// Positive if `rate_limit.enabled` is true; any number otherwise.
     Rate(fn(&RelayConfig) -> u32),
     Networks(fn(&RelayConfig) -> &[IpNet]),
-    /// What may stand in it, the check of the whole says.
     Texts(fn(&RelayConfig) -> &[String]),
 }
 
@@ -106,7 +104,7 @@ impl Key {
         variable(self.name)
     }
 
-    /// What a value may be, to follow "must be".
+    /// The valid values, to follow "must be".
     pub(super) fn allowed(&self) -> String {
         match &self.kind {
             Kind::Text(_) => "text".to_owned(),
@@ -121,78 +119,75 @@ impl Key {
         }
     }
 
-    /// The largest number that may be given; none for a key that is no number.
+    /// The largest valid number; `None` if the key is not a number.
     pub(super) fn number_max(&self) -> Option<u64> {
         match self.kind {
             Kind::Number { max, .. } => Some(max),
             Kind::Rate(_) => Some(RATE_MAX),
-            Kind::Text(_) | Kind::Choice(..) | Kind::Flag(_) | Kind::Networks(_) | Kind::Texts(_) => None,
+            _ => None,
         }
     }
 }
 
-/// The key of this full name.
+/// Finds a key by its full name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// Whether this full name is a table of keys.
+/// Whether this is the full name of a table.
 pub(super) fn is_table(name: &str) -> bool {
     tables().any(|table| table == name)
 }
 
-/// The table that holds a key, "" for the top level, and the rest of the name.
+/// Splits a full name into its table, "" for the top level, and the last part.
 pub(super) fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
-/// The variable name for a key's full name.
+/// The environment variable for a key's full name.
 pub(super) fn variable(name: &str) -> String {
     format!("RELAY__{}", name.replace('.', "__").to_uppercase())
 }
 
-/// The known key nearest to an unknown one.
+/// The known key with the most similar name, for a hint.
 pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
     nearest(name, &KEYS.iter().map(|key| key.name).collect::<Vec<_>>())
 }
 
-/// The known table nearest to an unknown one.
+/// The known table with the most similar name, for a hint.
 pub(super) fn nearest_table(name: &str) -> Option<&'static str> {
     nearest(name, &tables().collect::<Vec<_>>())
 }
 
-/// What stands in a table, to follow "holds"; the top level for a table that is not known.
+/// The keys and tables in a table, or in the top level if the table is unknown.
 pub(super) fn members(table: &str) -> String {
     let table = if is_table(table) { table } else { "" };
-    let keys = KEYS.iter().map(|key| split(key.name)).filter(|(of, _)| *of == table);
-    let below = tables().filter(|name| split(name).0 == table);
-    keys.map(|(_, leaf)| leaf.to_owned())
-        .chain(below.map(|name| format!("[{name}]")))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let keys = KEYS.iter().map(|key| split(key.name)).filter(|(parent, _)| *parent == table);
+    let tables = tables().filter(|name| split(name).0 == table).map(|name| format!("[{name}]"));
+    keys.map(|(_, leaf)| leaf.to_owned()).chain(tables).collect::<Vec<_>>().join(", ")
 }
 
-/// Every table once, in order.
+/// All tables, each once, in order.
 fn tables() -> impl Iterator<Item = &'static str> {
     let mut last = "";
     KEYS.iter().map(|key| split(key.name).0).filter(move |table| {
-        let fresh = *table != last;
+        let is_new = *table != last;
         last = table;
-        fresh
+        is_new
     })
 }
 
-/// A name a few letters away, or the same last word in another table. A guess that is far off would
-/// mislead.
+/// A name that differs in a few letters, or has the same last part in another table. A hint with
+/// less similarity would mislead.
 fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    const LONGEST: usize = 64;
-    if name.len() > LONGEST {
+    const NAME_BYTES_MAX: usize = 64;
+    if name.len() > NAME_BYTES_MAX {
         return None;
     }
     let leaf = split(name).1;
-    let reach = (leaf.chars().count() / 3).max(1);
+    let distance_max = (leaf.chars().count() / 3).max(1);
     let distance = |candidate: &&&'static str| strsim::damerau_levenshtein(name, candidate);
-    let close = known.iter().min_by_key(distance).filter(|candidate| distance(candidate) <= reach);
+    let close = known.iter().min_by_key(distance).filter(|candidate| distance(candidate) <= distance_max);
     close.or_else(|| known.iter().find(|candidate| split(candidate).1 == leaf)).copied()
 }
 
@@ -200,8 +195,7 @@ fn whole_number(min: u64, max: u64) -> String {
     format!("a whole number from {min} to {max}")
 }
 
-/// Paths that are no text are refused by the check, so a configuration that can work is printed
-/// exactly.
+/// The check refuses paths that are not UTF-8, so a valid configuration is printed exactly.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

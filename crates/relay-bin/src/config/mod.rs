@@ -1,9 +1,8 @@
-//! What an operator may set: the types, and the three ways to a checked configuration (`load`,
-//! `from_toml`, or a `RelayConfig` built by hand and `validate`).
+//! The configuration: its types, and three ways to a checked one (`load`, `from_toml`, or a
+//! `RelayConfig` built by hand and `validate`).
 //!
-//! Opens no file but the one it is told, and reads neither the environment nor the command line:
-//! whoever calls `load` hands them in. Nothing here panics on what an operator wrote, and nothing
-//! is changed silently: a value is taken as it stands or refused in words.
+//! The caller of `load` passes the environment and the command line. Invalid input never panics,
+//! and no value changes silently: it applies as written, or is refused with a message.
 
 mod check;
 mod error;
@@ -23,39 +22,38 @@ use source::Layer;
 /// The shipped file: documentation for the operator and the lowest layer of every configuration.
 const SHIPPED: &str = include_str!("../../../../deploy/relay.toml");
 
-/// Where an embedded relay listens unless told otherwise: loopback, on a port the system chooses.
+/// The default address of an embedded relay: loopback, on a port that the system chooses.
 const LIBRARY_ADDRESS: &str = "127.0.0.1:0";
 
-/// Several embedded relays may share a machine, so none takes a fixed port unasked.
+/// Several embedded relays may share a machine, so none uses a fixed port by default.
 const LIBRARY_ADMIN_ADDRESS: &str = "";
 
-/// Everything a relay can be told. Plain data: any value can be built, `validate` says whether it
-/// can work.
+/// All settings of a relay. Any value can be built; [`RelayConfig::validate`] checks it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RelayConfig {
-    /// `host:port` to listen on; port 0 lets the system choose.
+    /// `host:port` to listen on; the system chooses a port for 0.
     pub address: String,
     /// Clear text or TLS.
     pub mode: Mode,
-    /// Certificate files. Needed with [`Mode::Tls`], refused with [`Mode::Http`].
+    /// Certificate files. Required with [`Mode::Tls`], refused with [`Mode::Http`].
     pub tls: Option<TlsConfig>,
-    /// Patience with connections, and how much of them there may be.
+    /// Timeouts and limits of connections.
     pub server: ServerConfig,
-    /// What is shown to whoever runs the relay.
+    /// The server for operators.
     pub admin: AdminConfig,
-    /// Where messages are kept.
+    /// Where the relay stores messages.
     pub storage: StorageConfig,
-    /// The relay's own secret.
+    /// The relay's key file.
     pub privacy: PrivacyConfig,
-    /// Limits on messages, queues and answers.
+    /// Limits on messages, queues and responses.
     pub relay: RelayLimits,
     /// Limits on requests per address.
     pub rate_limit: RateLimitConfig,
-    /// Which other web pages may ask, in a browser.
+    /// Which web pages of other origins may use the relay.
     pub cors: CorsConfig,
 }
 
-/// How requests travel.
+/// The protocol of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -68,59 +66,59 @@ pub enum Mode {
 /// Certificate files, all in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct TlsConfig {
-    /// The certificate chain, the relay's own certificate first. Empty means not given.
+    /// The certificate chain, the relay's own certificate first. Empty means not set.
     #[serde(default)]
     pub cert_pem_path: PathBuf,
-    /// The private key of that certificate. Empty means not given.
+    /// The private key of that certificate. Empty means not set.
     #[serde(default)]
     pub key_pem_path: PathBuf,
-    /// When given, clients must show a certificate signed by one of these authorities (mTLS).
+    /// If set, clients need a certificate that one of these authorities has signed (mTLS).
     #[serde(default)]
     pub client_ca_pem_path: Option<PathBuf>,
-    /// Lists of the certificates that those authorities have revoked. Needs
+    /// Lists of the certificates that those authorities have revoked. Requires
     /// [`TlsConfig::client_ca_pem_path`].
     #[serde(default)]
     pub client_crl_pem_path: Option<PathBuf>,
 }
 
-/// Patience with connections, and how much of them there may be.
+/// Timeouts and limits of connections.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ServerConfig {
     /// Seconds that a shutdown waits for accepted requests; 0 does not wait.
     pub drain_seconds: u64,
-    /// Seconds that a peer may take to send a request's head, and again its body.
+    /// Seconds that a peer has to send a request's head, and again for its body.
     pub request_timeout_seconds: u64,
-    /// Seconds that a connection may rest between two requests.
+    /// Seconds that a connection may be idle between two requests.
     pub keep_alive_seconds: u64,
-    /// Seconds that a request waits for a store that is being opened; 0 does not wait.
+    /// Seconds that a request waits until the store is open; 0 does not wait.
     pub start_wait_seconds: u64,
-    /// Most connections at once.
+    /// The most connections at once.
     pub max_connections: u64,
-    /// Most connections of one address at once; 0: a twentieth of all, and at least 8.
+    /// The most connections of one address at once; 0: a twentieth of all, and at least 8.
     pub max_connections_per_address: u64,
-    /// Seconds after which a connection is closed at its next quiet moment.
+    /// Seconds after which a connection closes as soon as it is idle.
     pub max_connection_age_seconds: u64,
-    /// Most bytes of bodies, payloads and answers in flight together.
+    /// The most bytes of request bodies, payloads and responses in flight together.
     pub max_inflight_bytes: u64,
-    /// Whether `/stats` and `/openapi.json` are there for everybody.
+    /// Whether all clients may read `/stats` and `/openapi.json`.
     pub public_stats: bool,
-    /// Host names by which clients call the relay, `*` for any; empty: any, but from a browser
-    /// those of loopback alone when `address` is loopback.
+    /// Host names by which clients call the relay, `*` for any. Empty allows any name, but browsers
+    /// may only use loopback names if `address` is loopback.
     pub allowed_hosts: Vec<String>,
 }
 
-/// What is shown to whoever runs the relay, on an address of its own.
+/// The server for operators, on an address of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct AdminConfig {
-    /// `host:port` of `/metrics`, never the public one; empty: nowhere, which is the default of an
-    /// embedded relay.
+    /// `host:port` of `/metrics`, never the public address. Empty turns it off, which is the
+    /// default of an embedded relay.
     pub address: String,
-    /// Host names by which it may be called, `*` for any; empty: those of loopback when `address`
+    /// Host names by which operators call it, `*` for any. Empty allows loopback names if `address`
     /// is loopback, else any.
     pub allowed_hosts: Vec<String>,
 }
 
-/// Which other web pages may ask, in a browser.
+/// Which web pages of other origins may use the relay.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CorsConfig {
     /// Origins as browsers write them, such as `https://app.example.org` or `tauri://localhost`.
@@ -128,34 +126,34 @@ pub struct CorsConfig {
     pub allowed_origins: Vec<String>,
 }
 
-/// Where messages are kept.
+/// Where the relay stores messages.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct StorageConfig {
     /// On disk or in memory.
     pub kind: StorageKind,
-    /// The directory of the store; not used with [`StorageKind::Memory`].
+    /// The directory of the store; unused with [`StorageKind::Memory`].
     pub path: PathBuf,
     /// Bytes of memory for redb's page cache.
     pub cache_bytes: u64,
-    /// Bytes that stay free on the file system; with less, pushes are refused. 0: none.
+    /// Bytes that stay free on the file system. With less, the relay refuses pushes.
     pub min_free_bytes: u64,
-    /// Bytes that the store's files may take together, or the whole store in memory; with more,
-    /// pushes are refused. 0: no bound for files, and 256 MiB in memory.
+    /// The most bytes of the store's files, or of the store in memory. Beyond, the relay refuses
+    /// pushes. 0: no bound for files, and 256 MiB in memory.
     pub max_bytes: u64,
-    /// The store begins with the time of the machine's clock, however much later that is than its
-    /// own.
+    /// Whether the store starts with the time of the machine's clock, no matter how far ahead of
+    /// its own time that is.
     pub trust_clock: bool,
 }
 
-/// The relay's own secret.
+/// The relay's key file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct PrivacyConfig {
-    /// The file with the key of the cursors, made at the first start. Empty: `relay.key` in the
-    /// directory of a [`StorageKind::Redb`] store; a new key at each start with any other store.
+    /// The file with the key for cursors, which the first start creates. Empty: `relay.key` in the
+    /// directory of a [`StorageKind::Redb`] store, and a new key at each start for other stores.
     pub key_path: PathBuf,
 }
 
-/// The stores there are.
+/// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageKind {
@@ -165,55 +163,53 @@ pub enum StorageKind {
     Memory,
 }
 
-/// Limits on messages, queues and answers.
+/// Limits on messages, queues and responses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RelayLimits {
-    /// Largest payload, in decoded bytes; one of exactly this size is accepted.
+    /// The largest payload, in decoded bytes, inclusive.
     pub max_message_bytes: u64,
     /// Payload bytes that may wait for one recipient.
     pub max_queue_bytes_per_user: u64,
     /// Items that may wait for one recipient.
     pub max_messages_per_user: u64,
-    /// Seconds until an item that was not acknowledged is gone.
+    /// Seconds until an item expires that was not acknowledged.
     pub message_ttl_seconds: u64,
     /// Seconds between two sweeps of expired items.
     pub gc_interval_seconds: u64,
-    /// Most items in one answer to a pull.
+    /// The most items in one response to a pull.
     pub pull_batch_max: u64,
-    /// Most payload bytes in one answer to a pull; one item is always sent.
+    /// The most payload bytes in one response to a pull, which always has at least one item.
     pub pull_bytes_max: u64,
-    /// Seconds that an acknowledged item is remembered as a duplicate; 0 forgets it at once.
+    /// Seconds that the relay recognizes an acknowledged item as a duplicate; 0 forgets it at once.
     pub dedup_window_seconds: u64,
 }
 
 /// Limits on requests per address.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RateLimitConfig {
-    /// Off: every request is answered.
+    /// Whether any limit applies.
     pub enabled: bool,
     /// Requests per second from one address, over all endpoints.
     pub per_ip_rps: u32,
     /// Requests that one address may send at once.
     pub burst: u32,
-    /// Milliseconds that a request over its rate waits for its turn before it is refused; 0 refuses
-    /// at once.
+    /// Milliseconds that a request over its rate waits before it is refused; 0 refuses it at once.
     pub max_wait_ms: u64,
     /// Bytes of pushes per second from one address; 0: no bound.
     pub push_bytes_per_second: u64,
     /// Pushes per second to one recipient; 0: no bound.
     pub push_per_recipient_rps: u32,
-    /// Seconds that an address is shut out; 0 never shuts out.
+    /// Seconds that a ban of an address lasts; 0 turns bans off.
     pub ban_seconds: u64,
-    /// Seconds within one minute, each with more than four times the rate in it, before an address
-    /// is shut out.
+    /// How many seconds within a minute need more than four times the rate for a ban.
     pub ban_threshold: u32,
-    /// Leading bits by which IPv6 addresses count as one, 1 to 128.
+    /// IPv6 addresses with the same leading bits count as one; 1 to 128 bits.
     pub ipv6_prefix: u8,
-    /// Networks whose `X-Forwarded-For` and `Forwarded` are believed.
+    /// Networks whose `X-Forwarded-For` and `Forwarded` headers the relay trusts.
     pub trusted_proxies: Vec<IpNet>,
-    /// Networks that have no limits.
+    /// Networks without limits.
     pub exempt: Vec<IpNet>,
-    /// Most addresses remembered at once.
+    /// The most addresses that the relay tracks at once.
     pub max_tracked_addresses: u64,
     /// Limits per endpoint.
     pub endpoints: EndpointRateLimit,
@@ -230,20 +226,19 @@ pub struct EndpointRateLimit {
     pub ack_rps: u32,
 }
 
-/// Where a configuration comes from. The later field wins over the earlier; the shipped file lies
-/// below all.
+/// The sources of a configuration. Later fields override earlier ones, and all override the shipped
+/// file.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The file given by `--config`.
     pub file: Option<PathBuf>,
-    /// Environment variables as name and value. Names that do not start with `RELAY__` are passed
-    /// over.
+    /// Environment variables as name and value. Names without the prefix `RELAY__` are ignored.
     pub env: Vec<(String, String)>,
-    /// What the command line says.
+    /// Options of the command line.
     pub overrides: Overrides,
 }
 
-/// What the command line may say about the configuration.
+/// The keys that the command line can override.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--address`, for `address`.
@@ -252,12 +247,12 @@ pub struct Overrides {
     pub storage_path: Option<PathBuf>,
 }
 
-/// A configuration that can work.
+/// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// What is in force.
+    /// The resulting configuration.
     pub config: RelayConfig,
-    /// What is odd about it, one line each, for the log.
+    /// Valid but unusual settings, one line each, for the log.
     pub warnings: Vec<String>,
 }
 
@@ -265,7 +260,7 @@ impl RelayConfig {
     /// Reads all sources and checks the result.
     ///
     /// # Errors
-    /// Every mistake of every source at once, each with its key and where it stands.
+    /// All mistakes of all sources, each with its key and its location.
     pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
         let file = sources.file.map(|path| Layer::file(&path)).transpose();
         source::resolve(
@@ -279,30 +274,30 @@ impl RelayConfig {
     /// ([`RelayConfig::default`]).
     ///
     /// # Errors
-    /// Every mistake at once, each with its key and its line.
+    /// All mistakes, each with its key and its line.
     pub fn from_toml(text: &str) -> Result<Loaded, ConfigErrors> {
         let base = Layer::shipped().with_addresses(LIBRARY_ADDRESS, LIBRARY_ADMIN_ADDRESS);
         source::resolve(base, Layer::toml(text, "").map(Some), Vec::new())
     }
 
-    /// Checks a configuration that was built by hand, by the rules of `load`. Returns what is odd,
-    /// for the log.
+    /// Checks a configuration that was built by hand, by the rules of `load`. Returns warnings for
+    /// the log.
     ///
     /// # Errors
-    /// Every value that could never work, at once.
+    /// All invalid values.
     pub fn validate(&self) -> Result<Vec<String>, ConfigErrors> {
         let findings = check::examine(self, check::Build::THIS);
         ConfigErrors::from_problems(findings.problems).map_or(Ok(findings.warnings), Err)
     }
 
-    /// What is in force, as a configuration file that `load` reads back to the same values.
+    /// Formats this as a configuration file, which `load` reads back to the same values.
     #[must_use]
     pub fn to_toml(&self) -> String {
         print::to_toml(self)
     }
 
     fn shipped() -> Self {
-        source::merge(&[Layer::shipped()]).expect("the shipped file is part of the build and holds every key")
+        source::merge(&[Layer::shipped()]).expect("the shipped file has every key")
     }
 }
 
@@ -314,50 +309,24 @@ impl Default for RelayConfig {
     }
 }
 
-impl Default for ServerConfig {
-    fn default() -> Self {
-        RelayConfig::shipped().server
-    }
+/// Each part of a configuration has the same defaults alone as within a [`RelayConfig`].
+macro_rules! default_as_part {
+    ($($part:ty: $($field:ident).+;)+) => {$(
+        impl Default for $part {
+            fn default() -> Self {
+                RelayConfig::default().$($field).+
+            }
+        }
+    )+};
 }
 
-impl Default for AdminConfig {
-    fn default() -> Self {
-        RelayConfig::default().admin
-    }
-}
-
-impl Default for StorageConfig {
-    fn default() -> Self {
-        RelayConfig::shipped().storage
-    }
-}
-
-impl Default for PrivacyConfig {
-    fn default() -> Self {
-        RelayConfig::shipped().privacy
-    }
-}
-
-impl Default for RelayLimits {
-    fn default() -> Self {
-        RelayConfig::shipped().relay
-    }
-}
-
-impl Default for RateLimitConfig {
-    fn default() -> Self {
-        RelayConfig::shipped().rate_limit
-    }
-}
-
-impl Default for CorsConfig {
-    fn default() -> Self {
-        RelayConfig::shipped().cors
-    }
-}
-
-impl Default for EndpointRateLimit {
-    fn default() -> Self {
-        RelayConfig::shipped().rate_limit.endpoints
-    }
+default_as_part! {
+    ServerConfig: server;
+    AdminConfig: admin;
+    StorageConfig: storage;
+    PrivacyConfig: privacy;
+    RelayLimits: relay;
+    RateLimitConfig: rate_limit;
+    EndpointRateLimit: rate_limit.endpoints;
+    CorsConfig: cors;
 }

@@ -1,5 +1,4 @@
-//! The configuration in force as TOML text, every key with its value. Explains nothing: the shipped
-//! file does.
+//! Formats a configuration as TOML text, every key with its value.
 
 use toml::Value;
 
@@ -21,7 +20,7 @@ pub(super) fn to_toml(config: &RelayConfig) -> String {
     text
 }
 
-/// The value as TOML writes it; none for an optional one that is not set.
+/// The value in TOML; `None` for an optional one that is not set.
 fn value(key: &Key, config: &RelayConfig) -> Option<String> {
     Some(match &key.kind {
         Kind::Text(read) => quoted(&read(config)?),

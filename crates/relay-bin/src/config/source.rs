@@ -1,9 +1,8 @@
 //! The layers of a configuration: shipped file, the operator's file, environment, command line.
-//! Each is parsed key by key with the place of every value kept, then the `config` crate lays them
-//! over each other.
+//! This file parses each layer key by key, with the origin of each value. The `config` crate merges
+//! them.
 //!
-//! Reads no environment of its own. Only values of known keys that parsed get into a layer, so
-//! nothing that an operator wrote can take a meaning in the merge that it did not have here.
+//! Only parsed values of known keys enter a layer, so the merge cannot interpret input differently.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,6 +10,7 @@ use std::io::Read;
 use std::path::Path;
 
 use ::config::{Config, ConfigError, Map, Source, Value};
+use relay_core::excerpt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -20,20 +20,20 @@ use super::keys::{self, Key};
 use super::value::{self, Parsed};
 use super::{Loaded, Overrides, RelayConfig, SHIPPED};
 
-/// Bytes of a configuration file; the shipped one, comments and all, is a small part of it.
+/// The largest configuration file. The shipped one is much smaller.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// What is told of a mistake in TOML.
+/// How many bytes of a TOML syntax error a message repeats.
 const SYNTAX_BYTES_MAX: usize = 200;
 
-/// The name of a variable that no key has, as it is told; each part of it is cut besides.
+/// How many bytes of an unknown variable's name a message repeats.
 const NAME_BYTES_MAX: usize = 200;
 
-/// One source, parsed.
+/// One parsed source.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     values: Values,
-    /// Where each value stands.
+    /// The location of each value.
     origins: BTreeMap<&'static str, String>,
     problems: Vec<Problem>,
 }
@@ -41,10 +41,10 @@ pub(super) struct Layer {
 #[derive(Clone, Debug, Default)]
 struct Values(Map<String, Value>);
 
-/// A TOML text while it is walked.
+/// A TOML text.
 struct Text<'a> {
     text: &'a str,
-    /// The file's name; empty for a text that has none.
+    /// The file's name; empty for a text that is not from a file.
     name: &'a str,
 }
 
@@ -52,7 +52,7 @@ impl Layer {
     /// The file that is part of the build.
     pub(super) fn shipped() -> Self {
         let mut layer = Self::toml(SHIPPED, "the built-in defaults").unwrap_or_default();
-        // A default is nobody's mistake, so it has no place to point at.
+        // Operators cannot change the built-in file, so no message points to it.
         layer.origins.clear();
         layer
     }
@@ -63,20 +63,19 @@ impl Layer {
         self
     }
 
-    /// The operator's file. Fails when it cannot be read or is not TOML, so that nothing is known
-    /// of its keys.
+    /// The operator's file. Fails if it cannot be read or is not TOML.
     pub(super) fn file(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
         let text = read_file(path).map_err(|message| problem(None, message, name.clone()))?;
         Self::toml(&text, &name)
     }
 
-    /// A TOML text; `name` is its file, or empty. Fails when it is not TOML.
+    /// A TOML text; `name` is its file, or empty. Fails if it is not TOML.
     pub(super) fn toml(text: &str, name: &str) -> Result<Self, Problem> {
         let text = Text { text, name };
         let table = DeTable::parse(text.text).map_err(|error| text.syntax_problem(&error))?;
         let mut layer = Self::default();
-        layer.walk(&text, table.get_ref(), "");
+        layer.add_table(&text, table.get_ref(), "");
         Ok(layer)
     }
 
@@ -87,7 +86,7 @@ impl Layer {
             let Some(rest) = name.strip_prefix("RELAY__") else { continue };
             let origin = format!("environment variable {}", plain(name));
             match keys::KEYS.iter().find(|key| key.variable() == *name) {
-                Some(key) => layer.take(key, value::from_text(key, text), origin),
+                Some(key) => layer.add(key, value::from_text(key, text), origin),
                 None => layer.problems.push(unknown_variable(rest, origin)),
             }
         }
@@ -103,14 +102,14 @@ impl Layer {
         let mut layer = Self::default();
         for (name, flag, text) in given {
             if let (Some(key), Some(text)) = (keys::find(name), text) {
-                layer.take(key, text.map(Into::into), format!("command line {flag}"));
+                layer.add(key, text.map(Into::into), format!("command line {flag}"));
             }
         }
         layer
     }
 
-    /// Keeps a value that parsed, with its place; or what is wrong with it.
-    fn take(&mut self, key: &'static Key, parsed: Parsed, origin: String) {
+    /// Adds a value with its origin, or its problems.
+    fn add(&mut self, key: &'static Key, parsed: Parsed, origin: String) {
         match parsed {
             Ok(value) => {
                 self.values.0.insert(key.name.to_owned(), Value::new(None, value));
@@ -123,16 +122,16 @@ impl Layer {
         }
     }
 
-    /// Takes every key of a table and of the known tables in it, in the order of the text.
-    fn walk(&mut self, text: &Text<'_>, table: &DeTable<'_>, prefix: &str) {
+    /// Adds all keys of a table and of the known tables in it, in the order of the text.
+    fn add_table(&mut self, text: &Text<'_>, table: &DeTable<'_>, prefix: &str) {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (leaf, given) in entries {
             let origin = text.origin(leaf.span().start);
             let name = join(prefix, leaf.get_ref());
             match (keys::find(&name), given.get_ref()) {
-                (Some(key), given) => self.take(key, value::from_toml(key, given), origin),
-                (None, DeValue::Table(inner)) if keys::is_table(&name) => self.walk(text, inner, &name),
+                (Some(key), given) => self.add(key, value::from_toml(key, given), origin),
+                (None, DeValue::Table(inner)) if keys::is_table(&name) => self.add_table(text, inner, &name),
                 (None, _) => self.problems.push(unknown_name(name, given, origin)),
             }
         }
@@ -151,47 +150,43 @@ impl Source for Values {
 
 impl Text<'_> {
     fn origin(&self, offset: usize) -> String {
-        format!("{} {}", self.name, self.line(offset)).trim_start().to_owned()
-    }
-
-    fn line(&self, offset: usize) -> String {
-        format!("line {}", self.before(offset).matches('\n').count() + 1)
+        let line = self.text_until(offset).matches('\n').count() + 1;
+        format!("{} line {line}", self.name).trim_start().to_owned()
     }
 
     fn syntax_problem(&self, error: &toml::de::Error) -> Problem {
-        let what = relay_core::excerpt(&error.message(), SYNTAX_BYTES_MAX).replace('\n', " ");
-        let message = format!("not TOML: {what}");
+        let reason = excerpt(&error.message(), SYNTAX_BYTES_MAX).replace('\n', " ");
+        let message = format!("not TOML: {reason}");
         let Some(span) = error.span() else { return problem(None, message, self.name.to_owned()) };
-        let before = self.before(span.start);
-        let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+        let text = self.text_until(span.start);
+        let column = text.rsplit('\n').next().unwrap_or(text).chars().count() + 1;
         problem(None, message, format!("{}, column {column}", self.origin(span.start)))
     }
 
-    fn before(&self, offset: usize) -> &str {
+    fn text_until(&self, offset: usize) -> &str {
         self.text.get(..offset).unwrap_or(self.text)
     }
 }
 
-/// Lays the layers over each other, the later ones on top.
+/// Merges the layers; later ones override earlier ones.
 pub(super) fn merge(layers: &[Layer]) -> Result<RelayConfig, ConfigError> {
     let builder = layers.iter().fold(Config::builder(), |b, layer| b.add_source(layer.values.clone()));
     builder.build()?.try_deserialize()
 }
 
-/// Merges all sources and checks what is then in force.
+/// Merges all sources and checks the result.
 pub(super) fn resolve(
-    base: Layer,
+    defaults: Layer,
     file: Result<Option<Layer>, Problem>,
-    above: Vec<Layer>,
+    overrides: Vec<Layer>,
 ) -> Result<Loaded, ConfigErrors> {
-    // What fits together cannot be told while a file's keys are unknown: half of it may stand
-    // there.
+    // An unreadable file may set any key, so the result cannot be checked without it.
     let complete = file.is_ok();
     let (file, mut problems) = match file {
         Ok(layer) => (layer, Vec::new()),
         Err(problem) => (None, vec![problem]),
     };
-    let mut layers: Vec<Layer> = [base].into_iter().chain(file).chain(above).collect();
+    let mut layers: Vec<Layer> = [defaults].into_iter().chain(file).chain(overrides).collect();
     problems.extend(layers.iter_mut().flat_map(|layer| std::mem::take(&mut layer.problems)));
 
     let config = match merge(&layers) {
@@ -203,18 +198,18 @@ pub(super) fn resolve(
     };
     let findings = check::examine(&config, Build::THIS);
     if complete {
-        let mut fresh = findings.problems;
-        fresh.retain(|found| problems.iter().all(|known| known.key != found.key));
-        problems.extend(fresh.into_iter().map(|found| with_origin(found, &layers)));
+        let mut found = findings.problems;
+        found.retain(|found| problems.iter().all(|known| known.key != found.key));
+        problems.extend(found.into_iter().map(|problem| with_origin(problem, &layers)));
     }
     ConfigErrors::from_problems(problems).map_or(Ok(Loaded { config, warnings: findings.warnings }), Err)
 }
 
-/// Adds where the value in force stands: in the topmost layer that has it.
-fn with_origin(mut found: Problem, layers: &[Layer]) -> Problem {
-    let key = found.key.as_deref().unwrap_or_default();
-    found.origin = layers.iter().rev().find_map(|layer| layer.origins.get(key).cloned());
-    found
+/// Adds the origin of the value, from the last layer that has it.
+fn with_origin(mut problem: Problem, layers: &[Layer]) -> Problem {
+    let key = problem.key.as_deref().unwrap_or_default();
+    problem.origin = layers.iter().rev().find_map(|layer| layer.origins.get(key).cloned());
+    problem
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
@@ -245,33 +240,34 @@ fn unknown_name(name: String, given: &Spanned<DeValue<'_>>, origin: String) -> P
 fn unknown_variable(rest: &str, origin: String) -> Problem {
     let name = rest.replace("__", ".").to_lowercase();
     let message = if keys::is_table(&name) {
-        format!("is a table, [{name}], and cannot be set as a whole; it holds: {}", keys::members(&name))
+        format!("is a table, [{name}]; set one of its keys instead: {}", keys::members(&name))
     } else {
         let hint = keys::nearest_key(&name).map(|near| format!("did you mean {}?", keys::variable(near)));
         format!("unknown key; {}", hint.unwrap_or_else(|| known(&name)))
     };
     let spelled = name.split('.').map(plain).collect::<Vec<_>>().join(".");
-    problem(Some(relay_core::excerpt(&spelled, NAME_BYTES_MAX)), message, origin)
+    problem(Some(excerpt(&spelled, NAME_BYTES_MAX)), message, origin)
 }
 
 fn known(name: &str) -> String {
     match keys::split(name).0 {
-        table if keys::is_table(table) => format!("[{table}] holds: {}", keys::members(table)),
-        _ => format!("the file holds: {}", keys::members("")),
+        table if keys::is_table(table) => format!("[{table}] has: {}", keys::members(table)),
+        _ => format!("known at the top level: {}", keys::members("")),
     }
 }
 
-/// A full name. A leaf that TOML would have to quote is quoted, so that a dot in it is no step into
-/// a table.
+/// Builds a full name. A leaf that TOML has to quote is quoted, so a dot in it does not look like a
+/// table.
 fn join(prefix: &str, leaf: &str) -> String {
     let leaf = plain(leaf);
     if prefix.is_empty() { leaf } else { format!("{prefix}.{leaf}") }
 }
 
-/// A bare word as it is; anything else in quotes, on one line. Of a long one only the begin.
+/// The beginning of a word, in quotes unless it is a bare word of TOML.
 fn plain(word: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if !word.is_empty() && word.chars().all(bare) { value::excerpt(word) } else { value::quoted(word) }
+    let is_bare = !word.is_empty() && word.chars().all(bare);
+    if is_bare { excerpt(&word, value::EXCERPT_BYTES_MAX) } else { value::quoted(word) }
 }
 
 fn problem(key: Option<String>, message: String, origin: String) -> Problem {

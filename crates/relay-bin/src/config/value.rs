@@ -1,24 +1,24 @@
-//! One value, from TOML or from plain text, parsed as what its key holds. Knows nothing of files
-//! and variables, and never guesses: the text "1" for an address stays text, and 1.5 or "8" is no
-//! whole number in TOML.
+//! Parses one value, from TOML or from plain text, as the type of its key. It never guesses: the
+//! text "1" for an address stays text, and 1.5 or "8" is no whole number in TOML.
 
 use std::net::IpAddr;
 
 use ::config::{Value, ValueKind};
 use ipnet::IpNet;
+use relay_core::excerpt;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::keys::{Key, Kind};
 
-/// What a value was parsed to, or all that is wrong with it.
+/// A parsed value, or all problems with it.
 pub(super) type Parsed = Result<ValueKind, Vec<String>>;
 
-/// What stands before the 32 bits of an IPv4 address in the form of IPv6.
+/// The number of bits before an IPv4 address that is written as IPv6.
 const MAPPED_PREFIX: u8 = 96;
 
-/// Characters of a foreign text that a message repeats.
-const EXCERPT_CHARS_MAX: usize = 60;
+/// How many bytes of a name or value a message repeats.
+pub(super) const EXCERPT_BYTES_MAX: usize = 60;
 
 /// Parses a value of a file.
 pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
@@ -28,7 +28,7 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
         (Kind::Flag(_), DeValue::Boolean(on)) => Ok((*on).into()),
         (Kind::Number { .. } | Kind::Rate(_), DeValue::Integer(integer)) => {
             let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
-            whole_number(key, number, &excerpt(&integer.to_string()))
+            whole_number(key, number, &excerpt(integer, EXCERPT_BYTES_MAX))
         }
         (Kind::Networks(_), DeValue::Array(items)) => networks(
             items.iter().map(Spanned::get_ref).map(|item| item.as_str().ok_or_else(|| describe(item))),
@@ -45,8 +45,7 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
     }
 }
 
-/// Parses a value of an environment variable: text is taken as it is, a list is separated by
-/// commas.
+/// Parses a value of an environment variable. Text needs no quotes, and commas separate a list.
 pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
     match &key.kind {
         Kind::Text(_) => Ok(given.into()),
@@ -64,17 +63,17 @@ pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
     }
 }
 
-/// The sentence for a value that its key cannot hold.
+/// The message for a value that is invalid for its key.
 pub(super) fn unfit(key: &Key, found: &str) -> String {
     format!("must be {}, found {found}", key.allowed())
 }
 
-/// What an operator wrote, in a few words.
+/// Describes a value in a few words.
 pub(super) fn describe(given: &DeValue<'_>) -> String {
     match given {
         DeValue::String(text) => format!("the text {}", quoted(text)),
-        DeValue::Integer(integer) => excerpt(&integer.to_string()),
-        DeValue::Float(float) => format!("the fraction {}", excerpt(&float.to_string())),
+        DeValue::Integer(integer) => excerpt(integer, EXCERPT_BYTES_MAX),
+        DeValue::Float(float) => format!("the fraction {}", excerpt(float, EXCERPT_BYTES_MAX)),
         DeValue::Boolean(on) => on.to_string(),
         DeValue::Datetime(_) => "a date".to_owned(),
         DeValue::Array(_) => "a list".to_owned(),
@@ -82,16 +81,9 @@ pub(super) fn describe(given: &DeValue<'_>) -> String {
     }
 }
 
-/// Foreign text in quotes, on one line, cut to a bearable length.
+/// The beginning of a text in quotes, on one line.
 pub(super) fn quoted(text: &str) -> String {
-    format!("{:?}", excerpt(text))
-}
-
-pub(super) fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(EXCERPT_CHARS_MAX) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)),
-        None => text.to_owned(),
-    }
+    format!("{:?}", excerpt(&text, EXCERPT_BYTES_MAX))
 }
 
 fn choice(key: &Key, choices: &[&str], given: &str) -> Parsed {
@@ -100,16 +92,16 @@ fn choice(key: &Key, choices: &[&str], given: &str) -> Parsed {
     }
     if (key.name, given) == ("storage.kind", "sled") {
         return Err(vec![
-            "the sled store of enigma-relay 0.0.3 is not read; let the old relay run beside this one until its \
-             queues are drained, and set kind = \"redb\" here"
+            "the relay cannot read the sled store of enigma-relay 0.0.3; let the old relay run beside this one \
+             until its queues are empty, and set kind = \"redb\" here"
                 .to_owned(),
         ]);
     }
     Err(vec![unfit(key, &quoted(given))])
 }
 
-/// Holds a number to what its field can take. The least value is left to the check of the whole,
-/// which knows whether rate limiting is on.
+/// Checks the upper bound of a number. The check of the whole configuration checks the lower bound,
+/// which depends on whether rate limiting is on.
 fn whole_number(key: &Key, number: Option<i128>, found: &str) -> Parsed {
     number
         .and_then(|number| u64::try_from(number).ok())
@@ -132,15 +124,15 @@ fn networks<'a>(items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed 
     if problems.is_empty() { Ok(networks.into()) } else { Err(problems) }
 }
 
-/// A network, or a single address as the network of itself alone. One of IPv4 that is written in
-/// the form of IPv6 is one of IPv4, as the addresses are that it is held against.
+/// Parses a network, or a single address as a network of its own. An IPv4 network that is written
+/// as IPv6 becomes IPv4, like the addresses that the relay compares with it.
 fn network(text: &str) -> Option<IpNet> {
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
     let prefix = network.prefix_len().checked_sub(MAPPED_PREFIX).filter(|_| is_mapped(&network));
     prefix.map_or(Some(network), |prefix| IpNet::new(network.addr().to_canonical(), prefix).ok())
 }
 
-/// Whether it is written as IPv4 addresses are in IPv6, `::ffff:10.0.0.0`.
+/// Whether this is an IPv4 network that is written as IPv6, such as `::ffff:10.0.0.0/104`.
 pub(super) fn is_mapped(network: &IpNet) -> bool {
     matches!(network, IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some())
 }

@@ -1,4 +1,4 @@
-//! Files and paths that cannot be read, and where mistakes in them are said to stand.
+//! Tests unreadable files and paths, and the locations of mistakes.
 
 use std::path::PathBuf;
 
@@ -7,34 +7,34 @@ use relay_bin::config::{Overrides, RelayConfig, Sources, StorageConfig};
 use super::{Given, file};
 
 #[test]
-fn a_file_that_is_not_toml_tells_line_and_column() {
-    // What the parser says after the place is its own wording.
-    for (text, place) in [
+fn a_syntax_error_has_a_line_and_a_column() {
+    // The parser words the rest of the message.
+    for (text, location) in [
         ("[relay\n", "relay.toml line 1, column 7: not TOML: "),
         ("address = \"a\"\nmode = http\n", "relay.toml line 2, column 8: not TOML: "),
         ("mode = \"http\"\n\nmode = \"http\"", "relay.toml line 3, column 1: not TOML: "),
         ("# é\n\"éé\" = ]", "relay.toml line 2, column 8: not TOML: "),
     ] {
         let refusal = file(text).load().unwrap_err();
-        assert!(refusal.starts_with(place) && refusal.lines().count() == 1, "{text}: {refusal}");
+        assert!(refusal.starts_with(location) && refusal.lines().count() == 1, "{text}: {refusal}");
     }
 }
 
 #[test]
-fn beside_a_broken_file_only_what_is_certain_is_told() {
-    // The certificates that mode = "tls" needs may stand in the file, so they are not asked for.
+fn an_invalid_file_does_not_hide_mistakes_of_other_sources() {
+    // The file may set the certificates that mode = "tls" requires, so they are not reported.
     let env = [("RELAY__MODE", "tls"), ("RELAY__X", "1")];
     let refusal = Given { file: "[", env: &env, flags: &[] }.load().unwrap_err();
     let (first, rest) = refusal.split_once('\n').unwrap();
     assert!(first.starts_with("relay.toml line 1, column 2: not TOML: "), "{first}");
     assert_eq!(
         rest,
-        "x: unknown key; the file holds: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit], [cors] (environment variable RELAY__X)"
+        "x: unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [relay], [rate_limit], [cors] (environment variable RELAY__X)"
     );
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn the_error_contains_the_path_of_an_unreadable_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("relay.toml");
     let refusal = || {
@@ -54,7 +54,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn paths_are_text() {
+fn paths_have_to_be_utf_8() {
     use std::os::unix::ffi::OsStringExt;
     let path = PathBuf::from(std::ffi::OsString::from_vec(vec![b'a', 0xff]));
 
@@ -68,7 +68,7 @@ fn paths_are_text() {
 }
 
 #[test]
-fn text_without_a_file_tells_its_lines() {
+fn mistakes_in_a_text_have_a_line() {
     let text = |toml: &str| RelayConfig::from_toml(toml).unwrap_err().to_string();
     assert_eq!(text("mode = 1"), "mode: must be \"http\" or \"tls\", found 1 (line 1)");
     assert!(text("\nx").starts_with("line 2, column 2: not TOML: "));

@@ -1,5 +1,5 @@
-//! Configuration as an operator meets it: file, environment and flags in, values or sentences out.
-//! Starts no relay.
+//! Tests the configuration from file, environment and options to values or messages. They start no
+//! relay.
 
 #![cfg(all(feature = "redb", feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -16,7 +16,7 @@ use relay_bin::config::{Loaded, RelayConfig};
 
 const CERTS: &str = "[tls]\ncert_pem_path = \"cert.pem\"\nkey_pem_path = \"key.pem\"\n";
 
-/// What an operator gives. Defaults to nothing at all.
+/// The operator's input, empty by default.
 #[derive(Default)]
 struct Given<'a> {
     file: &'a str,
@@ -25,7 +25,7 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
-    /// Loads as the program does; an error as its text, with the file's directory left out.
+    /// Loads as the program does. Returns an error as text, without the directory of the file.
     fn load(&self) -> Result<Loaded, String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("relay.toml");

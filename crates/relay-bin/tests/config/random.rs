@@ -1,11 +1,11 @@
-//! Anything at all as input.
+//! Tests random input.
 
 use proptest::prelude::*;
 use relay_bin::config::{Loaded, Overrides, RelayConfig, Sources};
 
 use super::values::EVERY_KEY;
 
-/// Words that look like keys, tables and values, and some that do not.
+/// Keys, tables and values, and some random text.
 fn toml_like() -> impl Strategy<Value = String> {
     let names: Vec<String> = EVERY_KEY
         .iter()
@@ -54,10 +54,9 @@ fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 proptest! {
-    /// Whatever is given, the answer is a configuration that prints and reads back, or lines to
-    /// read.
+    /// Any input gives a configuration that reads back as printed, or messages.
     #[test]
-    fn nothing_given_can_break_loading(text in prop_oneof![toml_like(), any::<String>()], env in variables(), address in any::<Option<String>>()) {
+    fn any_input_gives_a_configuration_or_messages(text in prop_oneof![toml_like(), any::<String>()], env in variables(), address in any::<Option<String>>()) {
         let from_text = RelayConfig::from_toml(&text);
         let overrides = Overrides { address, ..Overrides::default() };
         for loaded in [from_text, RelayConfig::load(Sources { env, overrides, ..Sources::default() })] {

@@ -1,4 +1,4 @@
-//! Values: the defaults, every key from every source, and back to text.
+//! Tests the defaults, every key from every source, and printing.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::{Given, env, file};
 
 const SHIPPED: &str = include_str!("../../../../deploy/relay.toml");
 
-/// The defaults in numbers: what clients and operators rely on.
+/// The defaults that clients and operators rely on.
 fn documented_defaults() -> RelayConfig {
     RelayConfig {
         address: "127.0.0.1:7000".to_owned(),
@@ -49,27 +49,30 @@ fn documented_defaults() -> RelayConfig {
             pull_bytes_max: 8_388_608,
             dedup_window_seconds: 300,
         },
-        rate_limit: RateLimitConfig {
-            enabled: true,
-            per_ip_rps: 20,
-            burst: 40,
-            max_wait_ms: 2_000,
-            push_bytes_per_second: 16_777_216,
-            push_per_recipient_rps: 0,
-            ban_seconds: 300,
-            ban_threshold: 20,
-            ipv6_prefix: 64,
-            trusted_proxies: Vec::new(),
-            exempt: Vec::new(),
-            max_tracked_addresses: 100_000,
-            endpoints: EndpointRateLimit { push_rps: 10, pull_rps: 5, ack_rps: 10 },
-        },
+        rate_limit: documented_rate_limit(),
         cors: CorsConfig { allowed_origins: Vec::new() },
     }
 }
 
-/// Every key: name, a value in TOML, the same in the environment, and whether a configuration has
-/// it.
+fn documented_rate_limit() -> RateLimitConfig {
+    RateLimitConfig {
+        enabled: true,
+        per_ip_rps: 20,
+        burst: 40,
+        max_wait_ms: 2_000,
+        push_bytes_per_second: 16_777_216,
+        push_per_recipient_rps: 0,
+        ban_seconds: 300,
+        ban_threshold: 20,
+        ipv6_prefix: 64,
+        trusted_proxies: Vec::new(),
+        exempt: Vec::new(),
+        max_tracked_addresses: 100_000,
+        endpoints: EndpointRateLimit { push_rps: 10, pull_rps: 5, ack_rps: 10 },
+    }
+}
+
+/// A key, a value in TOML, the same value in the environment, and whether a configuration has it.
 pub(crate) type Row = (&'static str, &'static str, &'static str, fn(&RelayConfig) -> bool);
 
 pub(crate) const EVERY_KEY: &[Row] = &[
@@ -162,7 +165,7 @@ fn names(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn shipped_file_is_the_documented_default() {
+fn the_shipped_file_is_the_documented_default() {
     assert_eq!(Given::default().load().unwrap().config, documented_defaults());
     assert_eq!(file(SHIPPED).load().unwrap(), Loaded { config: documented_defaults(), warnings: Vec::new() });
 
@@ -175,7 +178,7 @@ fn shipped_file_is_the_documented_default() {
 }
 
 #[test]
-fn parts_default_to_the_shipped_file() {
+fn parts_have_the_defaults_of_the_shipped_file() {
     let all = documented_defaults();
     assert_eq!(ServerConfig::default(), all.server);
     assert_eq!(StorageConfig::default(), all.storage);
@@ -187,7 +190,7 @@ fn parts_default_to_the_shipped_file() {
 }
 
 #[test]
-fn shipped_file_shows_every_key() {
+fn the_shipped_file_contains_every_key() {
     let mut expected: Vec<_> = EVERY_KEY.iter().map(|row| row.0.to_owned()).collect();
     expected.sort();
 
@@ -202,10 +205,10 @@ fn shipped_file_shows_every_key() {
 }
 
 #[test]
-fn every_key_is_read_from_the_file_and_from_the_environment() {
+fn every_key_is_read_from_file_and_environment() {
     for (name, toml, text, holds) in EVERY_KEY {
-        assert!(!holds(&documented_defaults()), "{name}: the row would pass unread");
-        // The keys of TLS are for mode = "tls", which needs others of them.
+        assert!(!holds(&documented_defaults()), "{name}: the row tests the default");
+        // The keys of TLS require mode = "tls", which requires other keys of TLS.
         let rest: String = EVERY_KEY
             .iter()
             .filter(|row| row.0 != *name && (name.starts_with("tls.") || *name == "mode"))
@@ -222,7 +225,7 @@ fn every_key_is_read_from_the_file_and_from_the_environment() {
 }
 
 #[test]
-fn later_sources_win() {
+fn later_sources_override_earlier_ones() {
     let mut given =
         file("address = \"127.0.0.1:1\"\n[storage]\npath = \"file\"\n[relay]\npull_batch_max = 1");
     let held = |given: &Given<'_>| {
@@ -253,7 +256,7 @@ fn tables_may_be_partial_empty_or_dotted() {
 }
 
 #[test]
-fn foreign_variables_are_passed_over() {
+fn other_variables_are_ignored() {
     let foreign =
         [("PATH", "/bin"), ("RELAY_PORT", "tcp://10.0.0.1:7000"), ("RELAY", "x"), ("relay__address", "x")];
     assert_eq!(env(&foreign).load().unwrap().config, documented_defaults());
@@ -262,7 +265,7 @@ fn foreign_variables_are_passed_over() {
 }
 
 #[test]
-fn what_is_printed_reads_back_the_same() {
+fn a_printed_configuration_reads_back_the_same() {
     let rows: Vec<String> = EVERY_KEY.iter().map(|(name, toml, ..)| format!("{name} = {toml}\n")).collect();
     for text in [String::new(), rows.concat()] {
         let config = file(&text).load().unwrap().config;
@@ -280,7 +283,7 @@ fn what_is_printed_reads_back_the_same() {
 }
 
 #[test]
-fn what_is_printed_is_plain() {
+fn a_printed_configuration_is_plain_toml() {
     let text = file("address = \"[::1]:1\"\nrate_limit.trusted_proxies = [\"10.0.0.1\"]")
         .load()
         .unwrap()

@@ -1,58 +1,62 @@
-//! Values that work and are odd.
+//! Tests warnings for valid but unusual values.
 
 use super::{CERTS, Given, file, flags};
 
 #[test]
-fn odd_values_are_warned_of() {
+fn unusual_values_give_a_warning() {
     for (text, line) in [
         (
             "storage.kind = \"memory\"",
-            "storage.kind: \"memory\" writes nothing; messages are lost at a restart",
+            "storage.kind: \"memory\" writes nothing; a restart loses all messages",
         ),
         (
             "relay.max_queue_bytes_per_user = 8_388_607",
-            "relay.max_queue_bytes_per_user: under relay.max_message_bytes, so the largest messages fit no queue",
+            "relay.max_queue_bytes_per_user: less than relay.max_message_bytes, so the largest messages fit no queue",
         ),
         (
             "relay.pull_bytes_max = 8_388_607",
-            "relay.pull_bytes_max: under relay.max_message_bytes; a larger message is still sent, alone",
+            "relay.pull_bytes_max: less than relay.max_message_bytes; the relay still sends a larger message, alone",
         ),
         (
             "server.max_inflight_bytes = 25_165_823",
-            "server.max_inflight_bytes: under three times relay.max_message_bytes, or under relay.pull_bytes_max, so the largest requests are answered only while nothing else is in flight",
+            "server.max_inflight_bytes: less than three times relay.max_message_bytes, or less than relay.pull_bytes_max, so the largest requests succeed only while nothing else is in flight",
         ),
         (
             "relay.pull_batch_max = 10_001",
-            "relay.pull_batch_max: over 10000, so a full page cannot be acknowledged in one request",
+            "relay.pull_batch_max: more than 10000, so one request cannot acknowledge a full page",
         ),
         (
             "relay.gc_interval_seconds = 1_209_601",
-            "relay.gc_interval_seconds: over relay.message_ttl_seconds, so expired messages keep their space for long",
+            "relay.gc_interval_seconds: more than relay.message_ttl_seconds, so expired messages take space for long",
         ),
         (
             "relay.dedup_window_seconds = 1_209_601",
-            "relay.dedup_window_seconds: over relay.message_ttl_seconds, so messages are remembered longer than kept",
+            "relay.dedup_window_seconds: more than relay.message_ttl_seconds, so the relay recognizes duplicates of expired messages",
         ),
         (
             "rate_limit.trusted_proxies = [\"0.0.0.0/0\"]",
-            "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+            "rate_limit.trusted_proxies: contains every address, so any client can claim any address as its own",
         ),
         (
             "rate_limit.trusted_proxies = [\"0.0.0.0/1\", \"10.0.0.0/8\", \"128.0.0.0/2\", \"192.0.0.0/2\"]",
-            "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+            "rate_limit.trusted_proxies: contains every address, so any client can claim any address as its own",
         ),
         (
             "rate_limit.trusted_proxies = [\"8000::/1\", \"::/1\"]",
-            "rate_limit.trusted_proxies: believes every address, so any client may claim any address as its own",
+            "rate_limit.trusted_proxies: contains every address, so any client can claim any address as its own",
         ),
         (
             "rate_limit.burst = 9",
-            "rate_limit.burst: under a rate of rate_limit.endpoints, so requests that come together are refused early",
+            "rate_limit.burst: less than a rate of rate_limit.endpoints, so simultaneous requests are refused early",
         ),
-        ("rate_limit.ban_seconds = 0", "rate_limit.ban_seconds: 0, so no address is ever shut out"),
+        ("rate_limit.ban_seconds = 0", "rate_limit.ban_seconds: 0, so the relay never bans an address"),
     ] {
         file(text).warned(&[line]);
     }
+}
+
+#[test]
+fn values_at_the_limit_give_no_warning() {
     for text in [
         "relay.max_queue_bytes_per_user = 8_388_608",
         "relay.pull_batch_max = 10_000",
@@ -67,8 +71,8 @@ fn odd_values_are_warned_of() {
 }
 
 #[test]
-fn an_exposed_admin_address_is_warned_of() {
-    let line = "admin.address: not loopback: whoever reaches it may read the counters; let a firewall keep out all but your monitoring";
+fn an_exposed_admin_address_gives_a_warning() {
+    let line = "admin.address: not loopback: anybody who can connect can read the counters; restrict it to your monitoring with a firewall";
     for (address, is_exposed) in
         [("", false), ("127.0.0.1:9", false), ("[::1]:9", false), ("0.0.0.0:9", true)]
     {
@@ -78,9 +82,9 @@ fn an_exposed_admin_address_is_warned_of() {
 }
 
 #[test]
-fn an_exposed_address_is_warned_of() {
-    let clear = "address: not loopback, with mode = \"http\": other machines talk to the relay in clear text; set mode = \"tls\", or keep it behind a proxy that ends TLS";
-    let unlimited = "rate_limit.enabled: false, on an address that is not loopback: anybody may send any number of requests";
+fn an_exposed_address_gives_a_warning() {
+    let clear = "address: not loopback, with mode = \"http\": other machines connect in clear text; set mode = \"tls\", or put the relay behind a proxy that terminates TLS";
+    let unlimited = "rate_limit.enabled: false, on an address that is not loopback: any client can send any number of requests";
     for address in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "LOCALHOST:1"] {
         Given { file: "rate_limit.enabled = false", flags: &["--address", address], env: &[] }.warned(&[]);
     }

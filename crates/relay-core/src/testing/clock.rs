@@ -1,14 +1,13 @@
-//! A clock moved by hand. It never moves on its own, and neither does the time that passes beside
-//! it.
+//! A clock that only tests move.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::{Clock, Timestamp};
 
-/// A clock that stands still until it is moved, forwards or backwards.
+/// A clock that stands still until a test moves it, forwards or backwards.
 #[derive(Debug)]
 pub struct ManualClock {
-    ms: AtomicU64,
+    wall_ms: AtomicU64,
     elapsed_ms: AtomicU64,
 }
 
@@ -18,18 +17,18 @@ impl ManualClock {
 
     /// A clock that shows [`ManualClock::START`].
     pub const fn new() -> Self {
-        Self { ms: AtomicU64::new(Self::START.as_ms()), elapsed_ms: AtomicU64::new(0) }
+        Self { wall_ms: AtomicU64::new(Self::START.as_ms()), elapsed_ms: AtomicU64::new(0) }
     }
 
-    /// Lets `ms` milliseconds pass.
+    /// Advances the wall clock and the elapsed time.
     pub fn advance_ms(&self, ms: u64) {
         self.elapsed_ms.fetch_add(ms, Ordering::SeqCst);
         self.set(self.now().plus_ms(ms));
     }
 
-    /// Sets the clock to `time`, which may lie in its past. No time passes by that.
+    /// Sets the wall clock, possibly back. The elapsed time stays.
     pub fn set(&self, time: Timestamp) {
-        self.ms.store(time.as_ms(), Ordering::SeqCst);
+        self.wall_ms.store(time.as_ms(), Ordering::SeqCst);
     }
 }
 
@@ -41,7 +40,7 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_ms(self.ms.load(Ordering::SeqCst))
+        Timestamp::from_ms(self.wall_ms.load(Ordering::SeqCst))
     }
 
     fn elapsed_ms(&self) -> u64 {

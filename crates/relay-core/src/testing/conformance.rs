@@ -1,4 +1,5 @@
-//! One suite for every store. It knows of no store: a [`Harness`] opens, runs and inspects one.
+//! The conformance suite for all stores. A [`Harness`] opens, runs and inspects the store under
+//! test.
 
 use std::cell::RefCell;
 
@@ -11,42 +12,24 @@ use super::{Failure, Scenario, threads, trial};
 
 macro_rules! scenarios {
     ($($name:literal)*) => {
-        /// The scenarios that every store has to pass: file name and text.
+        /// The scenarios that every store must pass: file name and text.
         pub const SCENARIOS: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("../../scenarios/", $name)))),*];
     };
 }
 
 scenarios! {
-    "acks.txt"
-    "basics.txt"
-    "chunks.txt"
-    "clock_back.txt"
-    "cursors.txt"
-    "dedup_off.txt"
-    "dedup_tombstone.txt"
-    "dedup_window.txt"
-    "duplicates.txt"
-    "empty_payload.txt"
-    "expiry.txt"
-    "expiry_repush.txt"
-    "many_queues.txt"
-    "paging.txt"
-    "paging_bytes.txt"
-    "paging_holes.txt"
-    "quota_bytes.txt"
-    "quota_count.txt"
-    "quota_expiry.txt"
-    "recipients.txt"
-    "reopen.txt"
-    "too_large.txt"
-    "ttl_lowered.txt"
+    "acks.txt" "basics.txt" "chunks.txt" "clock_back.txt" "cursors.txt" "dedup_off.txt"
+    "dedup_tombstone.txt" "dedup_window.txt" "duplicates.txt" "empty_payload.txt" "expiry.txt"
+    "expiry_repush.txt" "many_queues.txt" "paging.txt" "paging_bytes.txt" "paging_holes.txt"
+    "quota_bytes.txt" "quota_count.txt" "quota_expiry.txt" "recipients.txt" "reopen.txt"
+    "too_large.txt" "ttl_lowered.txt"
 }
 
 /// Runs the whole suite.
 ///
 /// # Errors
-/// The first thing that the store did wrong.
+/// The first failure.
 pub fn conformance<H: Harness>(harness: &mut H) -> Result<(), Failure> {
     run_scenarios(harness)?;
     run_operations(harness)?;
@@ -56,22 +39,22 @@ pub fn conformance<H: Harness>(harness: &mut H) -> Result<(), Failure> {
 /// Runs every one of the [`SCENARIOS`].
 ///
 /// # Errors
-/// The first line of each scenario that went wrong.
+/// The first failed line of each scenario.
 pub fn run_scenarios<H: Harness>(harness: &mut H) -> Result<(), Failure> {
     let mut failures = Vec::new();
-    for (name, text) in SCENARIOS {
-        if let Err(failure) = Scenario::parse(name, text)?.run(harness) {
+    for (file_name, text) in SCENARIOS {
+        if let Err(failure) = Scenario::parse(file_name, text)?.run(harness) {
             failures.push(failure.to_string());
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
 }
 
-/// Runs random operations on the store and on the [`Model`](super::Model), as many as the harness
-/// plans.
+/// Runs random operations on the store and on the [`Model`](super::Model), according to the
+/// harness's [`Plan`].
 ///
 /// # Errors
-/// The shortest sequence found on which they do not agree, and the seed that leads there.
+/// The shortest sequence found on which they disagree, and the seed that reproduces it.
 pub fn run_operations<H: Harness>(harness: &mut H) -> Result<(), Failure> {
     let plan = harness.plan();
     let mut runner = TestRunner::new(config(&plan));
@@ -85,23 +68,23 @@ pub fn run_operations<H: Harness>(harness: &mut H) -> Result<(), Failure> {
             let ops: Vec<String> = ops.iter().map(|op| format!("  {op:?}")).collect();
             Failure::new(format!("seed {}: {reason}\noperations:\n{}", plan.seed, ops.join("\n")))
         }
-        TestError::Abort(reason) => Failure::new(format!("seed {}: given up: {reason}", plan.seed)),
+        TestError::Abort(reason) => Failure::new(format!("seed {}: stopped early: {reason}", plan.seed)),
     })
 }
 
-/// Runs these operations on the store and on the [`Model`](super::Model), and recounts the store
-/// after every `verify_every` of them.
+/// Runs the given operations on the store and on the [`Model`](super::Model), and verifies the
+/// store after every `verify_every` operations.
 ///
 /// # Errors
-/// The first operation on which they do not agree.
+/// The first operation on which they disagree.
 pub fn run_these<H: Harness>(harness: &mut H, ops: &[Op], verify_every: usize) -> Result<(), Failure> {
     trial::run(harness, ops, verify_every)
 }
 
-/// Asks the store from many threads at once, and fills queues that are too deep to write down.
+/// Sends requests from many threads at once, and fills queues that are too deep for a scenario.
 ///
 /// # Errors
-/// The first thing that the store did wrong.
+/// The first failure.
 pub fn run_threads<H: Harness>(harness: &mut H) -> Result<(), Failure> {
     threads::run(harness)
 }
@@ -111,7 +94,7 @@ fn config(plan: &Plan) -> Config {
     Config {
         cases: plan.cases,
         failure_persistence: file.map(|file| Box::new(file) as Box<dyn FailurePersistence>),
-        // Each try to shorten a failure opens a store, which may be slow.
+        // Each attempt to shorten a failure opens a store, which may be slow.
         max_shrink_iters: 2_000,
         rng_seed: RngSeed::Fixed(plan.seed),
         ..Config::default()

@@ -1,22 +1,21 @@
-//! Makes items out of short names, always the same out of the same. It never makes the same content
-//! for two names, two chunks or two queues, so that a payload that ends up in the wrong place is
-//! noticed.
+//! Generates items from short labels, deterministically. Two labels, chunks or queues never get the
+//! same content, so tests notice a misplaced payload.
 
 use bytes::Bytes;
 
 use crate::error::Rejection;
 use crate::message::{Chunk, Envelope, Kind, MessageId, Recipient};
 
-/// The content of one item, in short.
+/// The short description of an item.
 #[derive(Clone, Debug)]
 pub(super) struct Content<'a> {
     pub(super) recipient: Recipient,
-    /// The name of the message, from which its identifier is made.
+    /// The label of the message, which determines its id.
     pub(super) message: &'a str,
     pub(super) chunk_index: u32,
     pub(super) chunk_count: u32,
     pub(super) payload_bytes: usize,
-    /// Tells contents apart that are pushed under one name.
+    /// Distinguishes contents that are pushed under one item id.
     pub(super) seed: &'a str,
 }
 
@@ -31,7 +30,6 @@ impl Content<'_> {
             1 => "signaling",
             _ => "attachment",
         };
-        let payload: Vec<u8> = noise.take(self.payload_bytes).collect();
         Ok(Envelope {
             recipient: self.recipient.clone(),
             message_id: message_id(self.message),
@@ -39,24 +37,24 @@ impl Content<'_> {
             kind: Kind::parse(kind)?,
             total_len,
             sent_ms,
-            payload: Bytes::from(payload),
+            payload: noise.take(self.payload_bytes).collect::<Bytes>(),
         })
     }
 }
 
-/// The identifier of the message called `name`.
-pub(super) fn message_id(name: &str) -> MessageId {
-    let mut noise = Noise::new(&["message", name]);
+/// The id of the message with this label.
+pub(super) fn message_id(label: &str) -> MessageId {
+    let mut noise = Noise::new(&["message", label]);
     let (high, low) = (u128::from(noise.next_number()), u128::from(noise.next_number()));
     MessageId::from_bytes((high << 64 | low).to_be_bytes())
 }
 
-/// An endless row of bytes that looks random and depends on nothing but its seed.
+/// An endless sequence of pseudo-random bytes that depends only on the seed.
 struct Noise(u64);
 
 impl Noise {
     fn new(parts: &[&str]) -> Self {
-        // FNV-1a. A byte that is in no UTF-8 text separates the parts.
+        // FNV-1a. The byte 0xff, which UTF-8 text never contains, separates the parts.
         let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
         Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -86,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_of_a_name_shows_in_the_content() {
+    fn every_part_of_the_description_affects_the_content() {
         let plain = |recipient: &str, message, chunk_index, seed| {
             let recipient = Recipient::parse(recipient).unwrap();
             let content =

@@ -1,4 +1,4 @@
-//! How the suite gets at a store, and how much of it is run. It knows of no store.
+//! The interface between the suite and a store, and the size of the random part.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,25 +9,24 @@ use crate::limits::Limits;
 use crate::queue::Swept;
 use crate::relay::Relay;
 
-/// How the suite gets at a store.
+/// Opens, runs and inspects the store under test.
 ///
-/// The suite runs one relay at a time, and uses as a cursor only what that relay gave as
-/// [`Page::next`](crate::Page::next), so that a relay may stand behind a protocol that shows no
-/// arrival numbers.
+/// The suite runs one relay at a time. Its cursors are always from a [`Page::next`](crate::Page) of
+/// that relay, so the relay may be a client of a protocol that hides arrival numbers.
 pub trait Harness: Sync {
     /// The relay under test.
     type Relay: Relay;
 
-    /// Opens a new, empty relay. The one before is closed by then.
+    /// Opens a new, empty relay. The previous one is already closed.
     ///
-    /// Nothing may sweep it but [`Harness::sweep`], since the suite counts what a sweep reclaims.
+    /// Only [`Harness::sweep`] may sweep it, because the suite counts reclaimed items.
     fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> Self::Relay;
 
-    /// Closes a relay and opens what it left under other rules.
+    /// Closes a relay and opens its store with other limits.
     ///
     /// # Errors
-    /// The relay itself, untouched, when nothing of it would survive. What a scenario asks for
-    /// afterwards is then left out.
+    /// The unchanged relay, if its store keeps nothing. The suite then skips the rest of the
+    /// scenario.
     fn reopen(
         &mut self,
         relay: Self::Relay,
@@ -35,40 +34,39 @@ pub trait Harness: Sync {
         clock: Arc<ManualClock>,
     ) -> Result<Self::Relay, Self::Relay>;
 
-    /// Waits for an answer. It is called from several threads at once.
+    /// Waits for a future. Several threads call it at once.
     fn block_on<F: Future>(&self, future: F) -> F::Output;
 
-    /// Sweeps the relay. To be replaced where the relay under test is a client, which cannot.
+    /// Sweeps the relay. Override it if the relay under test is a client, which cannot sweep.
     ///
     /// # Errors
-    /// As [`Relay::sweep`].
+    /// Those of [`Relay::sweep`].
     fn sweep(&self, relay: &Self::Relay) -> Result<Swept, Error> {
         self.block_on(relay.sweep())
     }
 
-    /// Recounts the store and lists what does not add up, as
-    /// [`verify::recount`](crate::verify::recount) does.
+    /// Checks the store and lists inconsistencies, like [`recount`](crate::verify::recount).
     fn verify(&mut self, relay: &Self::Relay) -> Vec<String>;
 
-    /// How much is tried.
+    /// The size of the random part.
     fn plan(&self) -> Plan {
         Plan::default()
     }
 }
 
-/// How much of the random part is run. The same plan always runs the same operations.
+/// The size of the random part. The same plan always runs the same operations.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// How many sequences of operations.
+    /// The number of sequences.
     pub cases: u32,
-    /// The most operations in one.
+    /// The maximum number of operations in one sequence.
     pub operations_max: usize,
-    /// After how many operations the store is recounted; 0 counts as 1.
+    /// The number of operations between two checks of the store; 0 counts as 1.
     pub verify_every: usize,
-    /// Where randomness begins.
+    /// The seed of the random number generator.
     pub seed: u64,
-    /// The file that keeps what once failed, relative to the package under test: it is run first,
-    /// and written on a failure. `None` keeps nothing.
+    /// The file with earlier failures, relative to the package under test. They run first, and a
+    /// new failure is added. `None` keeps no file.
     pub regressions: Option<&'static str>,
 }
 

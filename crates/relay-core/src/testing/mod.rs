@@ -1,13 +1,12 @@
-//! What it takes to trust a store: a clock moved by hand, scenarios as text, a naive model, and the
-//! conformance suite that puts them to work on any [`Relay`](crate::Relay). It is for tests and
-//! never part of a running relay.
+//! Test tools for stores: a manual clock, scenarios as text, a naive model, and a conformance suite
+//! for any [`Relay`](crate::Relay). A running relay never uses them.
 //!
-//! A store implements [`Harness`] and calls [`conformance()`]. What is checked comes in three
-//! parts, each of which can be run alone:
+//! The tests of a store implement [`Harness`] and call [`conformance()`]. It has three parts, which
+//! can also run alone:
 //!
-//! - [`run_scenarios`]: the files of `scenarios/`, see [`scenario`] for their format;
-//! - [`run_operations`]: random [`Op`]s on the store and on the [`Model`], which must always agree;
-//! - [`run_threads`]: many threads at once, and queues too deep to write down.
+//! - [`run_scenarios`]: the files of `scenarios/`; [`scenario`] describes their format.
+//! - [`run_operations`]: random [`Op`]s on the store and on the [`Model`], which must always agree.
+//! - [`run_threads`]: concurrent requests, and queues that are too deep for a scenario.
 
 pub mod clock;
 pub mod conformance;
@@ -30,23 +29,18 @@ pub use model::Model;
 pub use operations::Op;
 pub use scenario::Scenario;
 
-/// What a store did wrong, or what is wrong with a scenario, for a person: where it was, what was
-/// expected and what was got.
+/// An error of a store or of a scenario, for a person: the location, the expected result and the
+/// actual one.
 ///
-/// `Debug` shows the text as it is, so that it can be read when a test unwraps it.
-#[derive(Clone, PartialEq, Eq)]
+/// `Debug` prints the text unescaped, because tests unwrap failures.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct Failure(String);
 
 impl Failure {
-    /// A failure with this description.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+    /// Creates a failure from its description.
+    pub fn new(description: impl Into<String>) -> Self {
+        Self(description.into())
     }
 }
 
@@ -55,5 +49,3 @@ impl fmt::Debug for Failure {
         write!(f, "\n{}", self.0)
     }
 }
-
-impl std::error::Error for Failure {}

@@ -1,5 +1,5 @@
-//! A relay that is too simple to be wrong: one list, searched from end to end. It shares the types
-//! of this crate with the rules and not a line of their code, and it is never fast.
+//! A naive model of a relay: one list, and linear searches. It shares types with the rules, but no
+//! code.
 
 use std::num::NonZeroU64;
 
@@ -12,16 +12,16 @@ use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 use crate::store::Item;
 use crate::time::Timestamp;
 
-/// What a relay has to do, spelled out. Its arrival numbers are its own: those of a store may have
-/// gaps.
+/// The expected behaviour of a relay. Its arrival numbers differ from those of a store, which may
+/// have gaps.
 #[derive(Clone, Debug)]
 pub struct Model {
     limits: Limits,
     now: Timestamp,
     arrivals: u64,
-    /// Everything in arrival order, with what is expired and not swept.
+    /// All items in arrival order, with expired ones that are not swept yet.
     items: Vec<(Recipient, Item<Bytes>)>,
-    /// Acked names, and until when they are remembered.
+    /// Acked item ids, and until when they are remembered.
     acked: Vec<(Recipient, ItemId, Timestamp)>,
 }
 
@@ -32,25 +32,25 @@ impl Model {
         Self { limits, now, arrivals: 0, items: Vec::new(), acked: Vec::new() }
     }
 
-    /// The latest time that it was told.
+    /// The latest observed time.
     pub const fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Tells it the time. An earlier time than one before is not believed.
+    /// Sets the time. Earlier times than the latest are ignored.
     pub fn observe(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
-    /// Changes the rules for everything that comes.
+    /// Sets the limits for all later requests.
     pub fn reopen(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// What a push has to do.
+    /// Performs a push.
     ///
     /// # Errors
-    /// The refusal that a relay has to give.
+    /// The expected refusal.
     pub fn push(&mut self, envelope: Envelope) -> Result<PushOutcome, Rejection> {
         if envelope.payload.len() as u64 > self.limits.message_bytes_max {
             return Err(Rejection::MessageTooLarge { limit: self.limits.message_bytes_max });
@@ -63,20 +63,18 @@ impl Model {
             let conflict = item.body != envelope.payload;
             return Ok(PushOutcome::Duplicate { usage, conflict });
         }
-        if self
-            .acked
-            .iter()
-            .any(|(queue, acked, until)| *queue == recipient && *acked == id && self.now < *until)
-        {
+        let is_acked = |(queue, acked, until): &(Recipient, ItemId, Timestamp)| {
+            *queue == recipient && *acked == id && self.now < *until
+        };
+        if self.acked.iter().any(is_acked) {
             return Ok(PushOutcome::Duplicate { usage, conflict: false });
         }
+        let refuse = |reason, limit, used| Err(Rejection::QuotaExceeded { reason, limit, used });
         if usage.items + 1 > self.limits.queue_items_max {
-            let (reason, limit) = (QuotaKind::Count, self.limits.queue_items_max);
-            return Err(Rejection::QuotaExceeded { reason, limit, used: usage.items });
+            return refuse(QuotaKind::Count, self.limits.queue_items_max, usage.items);
         }
         if usage.bytes + bytes > self.limits.queue_bytes_max {
-            let (reason, limit) = (QuotaKind::Bytes, self.limits.queue_bytes_max);
-            return Err(Rejection::QuotaExceeded { reason, limit, used: usage.bytes });
+            return refuse(QuotaKind::Bytes, self.limits.queue_bytes_max, usage.bytes);
         }
         let last_deadline = live.iter().map(|item| item.deadline).max().unwrap_or_default();
         let deadline = Timestamp::from_ms(self.now.as_ms() + self.limits.ttl_ms).max(last_deadline);
@@ -86,7 +84,7 @@ impl Model {
         Ok(PushOutcome::Stored { usage: Usage { items: usage.items + 1, bytes: usage.bytes + bytes } })
     }
 
-    /// What a pull has to show.
+    /// Performs a pull.
     pub fn pull(&self, pull: &Pull) -> Page {
         let after = pull.after.unwrap_or(Seq::ZERO);
         let mut rest: Vec<Item<Bytes>> = self.live(&pull.recipient);
@@ -106,7 +104,7 @@ impl Model {
         Page { items, next, remaining: rest.len() as u64 }
     }
 
-    /// What an ack has to do.
+    /// Performs an ack.
     pub fn ack(&mut self, ack: &Ack) -> AckOutcome {
         let recipient = ack.recipient();
         let mut deleted = 0;
@@ -125,7 +123,7 @@ impl Model {
         AckOutcome { deleted, missing, remaining: usage(&self.live(recipient)).items }
     }
 
-    /// What a sweep has to reclaim.
+    /// Performs a whole sweep.
     pub fn sweep(&mut self) -> Swept {
         let (items, acked) = (self.items.len(), self.acked.len());
         self.items.retain(|(_, item)| self.now < item.deadline);
@@ -133,13 +131,13 @@ impl Model {
         Swept { items: (items - self.items.len()) as u64, forgotten: (acked - self.acked.len()) as u64 }
     }
 
-    /// The items of a queue that are not expired, in arrival order.
+    /// The live items of a queue, in arrival order.
     fn live(&self, recipient: &Recipient) -> Vec<Item<Bytes>> {
         let live = self.items.iter().filter(|(queue, item)| queue == recipient && self.now < item.deadline);
         live.map(|(_, item)| item.clone()).collect()
     }
 
-    /// Drops an item and the memory of one.
+    /// Removes an item and its acked id.
     fn forget(&mut self, recipient: &Recipient, id: ItemId) {
         self.items.retain(|(queue, item)| queue != recipient || item.id() != id);
         self.acked.retain(|(queue, acked, _)| queue != recipient || *acked != id);

@@ -1,90 +1,90 @@
-//! What may be asked of a relay, in random order. There are few recipients, names, sizes and steps
-//! in time, so that they meet often: what never collides tests nothing.
+//! Random operations on a relay. There are few recipients, items, sizes and time steps, so that
+//! they collide often.
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{collection, option, sample};
 
 use crate::limits::Limits;
 
-/// One step of a random run. The numbers stand for names.
+/// One step of a random run. The numbers are indexes into the constants of this module.
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Push an item.
     Push {
-        /// Its queue.
+        /// The queue.
         recipient: usize,
-        /// Its name.
+        /// The item.
         item: OpItem,
-        /// The length of its payload.
+        /// The length of the payload.
         payload_bytes: usize,
-        /// Which of two contents it has.
+        /// Whether the item has the second of two contents.
         other_content: bool,
     },
     /// Pull a page.
     Pull {
         /// The queue.
         recipient: usize,
-        /// After which of the cursors that this queue has given so far, counted round and round;
-        /// from the front, when it has given none.
+        /// The index of an earlier cursor of this queue, modulo their number. If there is none, the
+        /// pull starts at the front.
         after: Option<usize>,
-        /// The most items wanted.
+        /// The maximum number of items.
         max: Option<u64>,
     },
     /// Ack items, some of them perhaps twice.
     Ack {
         /// The queue.
         recipient: usize,
-        /// What is acked.
+        /// The items.
         items: Vec<OpItem>,
     },
     /// Move the clock forwards.
     Advance {
-        /// By how much.
+        /// The distance.
         ms: u64,
     },
     /// Set the clock back.
     SetBack {
-        /// By how much.
+        /// The distance.
         ms: u64,
     },
-    /// Reclaim what is expired.
+    /// Reclaim expired items.
     Sweep,
     /// Close the store and open it again.
     Reopen {
-        /// Under which of the [`rules`].
+        /// The index of the new limits in [`rules`].
         rules: usize,
     },
 }
 
-/// The name of an item: a number for the message, and which chunk.
+/// An item of a random run.
 #[derive(Clone, Copy, Debug)]
 pub struct OpItem {
-    /// Which message.
+    /// The index of the message in [`MESSAGES`].
     pub message: usize,
-    /// Which chunk.
+    /// The index of the chunk, less than [`CHUNKS`].
     pub chunk: u32,
 }
 
-/// The names of the queues. They are easily taken for each other.
+/// The recipients. They are easily confused with each other.
 pub const RECIPIENTS: [&str; 3] = ["a", "a:b", "a:"];
 
-/// The names of the messages.
+/// The labels of the messages.
 pub const MESSAGES: [&str; 4] = ["m0", "m1", "m2", "m3"];
 
-/// How many chunks each message has.
+/// The number of chunks of each message.
 pub const CHUNKS: u32 = 2;
 
-/// By how much the clock is moved. The ends of the dedup window and of the TTL stand there twice:
-/// an error of a millisecond shows only to who arrives exactly then.
+/// The distances of [`Op::Advance`]. Those to the end of the dedup window and of the TTL are there
+/// twice: only a request at exactly that time reveals an error of a millisecond.
 const STEPS_MS: &[u64] = &[1, 999, 1_000, 3_000, 4_000, 4_000, 9_999, 10_000, 10_000, 30_000];
 
 const STEPS_BACK_MS: &[u64] = &[1, 2_000, 20_000];
 
-/// An empty payload, one just too large, and some that fill quotas and pages to the last byte.
+/// An empty payload, one that is a byte too large, and some that fill quotas and pages exactly.
 const PAYLOADS_BYTES: &[usize] = &[0, 1, 5, 10, 20, 21];
 
-/// The rules of a random run. It begins with the first ones; the others differ in what may change
-/// between two runs of a relay.
+/// The limits of a random run. It starts with the first ones. The others change what an operator
+/// may change between two starts of a relay.
 pub fn rules() -> [Limits; 4] {
     let base = Limits {
         message_bytes_max: 20,
@@ -108,11 +108,11 @@ pub fn operations(length_max: usize) -> impl Strategy<Value = Vec<Op>> {
     collection::vec(operation(), 1..=length_max)
 }
 
-/// The most operations that bytes stand for.
+/// The maximum number of operations of [`from_bytes`].
 const FROM_BYTES_MAX: usize = 200;
 
-/// The operations that these bytes stand for. All bytes stand for some, and a byte more or less
-/// changes little of the rest, which is what fuzzers like.
+/// Decodes operations for a fuzzer. Any bytes are valid, and one byte more or less changes little
+/// of the rest.
 pub fn from_bytes(bytes: &[u8]) -> Vec<Op> {
     let mut rest = bytes.iter().copied();
     let mut ops = Vec::new();
@@ -158,7 +158,11 @@ fn item_from(number: usize) -> OpItem {
 
 fn operation() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => push(),
+        8 => (recipient(), item(), sample::select(PAYLOADS_BYTES), any::<bool>()).prop_map(
+            |(recipient, item, payload_bytes, other_content)| {
+                Op::Push { recipient, item, payload_bytes, other_content }
+            }
+        ),
         6 => (recipient(), option::of(any::<usize>()), option::of(1_u64..5))
             .prop_map(|(recipient, after, max)| Op::Pull { recipient, after, max }),
         4 => (recipient(), collection::vec(item(), 0..4))
@@ -168,18 +172,6 @@ fn operation() -> impl Strategy<Value = Op> {
         2 => Just(Op::Sweep),
         2 => (0..rules().len()).prop_map(|rules| Op::Reopen { rules }),
     ]
-}
-
-fn push() -> impl Strategy<Value = Op> {
-    let payload_bytes = sample::select(PAYLOADS_BYTES);
-    (recipient(), item(), payload_bytes, any::<bool>()).prop_map(
-        |(recipient, item, payload_bytes, other_content)| Op::Push {
-            recipient,
-            item,
-            payload_bytes,
-            other_content,
-        },
-    )
 }
 
 fn recipient() -> impl Strategy<Value = usize> {

@@ -1,4 +1,4 @@
-//! Reads the text of a scenario. It runs nothing.
+//! Parses the text of a scenario.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -9,16 +9,16 @@ use crate::message::{Envelope, ItemId, MessageId, Recipient};
 use super::contents::{Content, message_id};
 use super::words::{Words, duration_ms, number, split};
 
-const NO_ANSWER: &str = "expected no -> here, since nothing is answered";
+const NO_ANSWER: &str = "expected no ->, because this command has no answer";
 
-/// One line that does something.
+/// One line with a command.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) line: usize,
-    /// The line as it was written.
+    /// The trimmed line.
     pub(super) text: String,
     pub(super) command: Command,
-    /// What follows the arrow, its words one blank apart; nothing, where nothing is answered.
+    /// The expected answer, with single spaces; empty for a command without an answer.
     pub(super) expected: String,
 }
 
@@ -37,36 +37,36 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct PullCommand {
     pub(super) recipient: Recipient,
-    /// The name of an earlier cursor.
+    /// The label of an earlier cursor.
     pub(super) after: Option<String>,
     pub(super) items_max: Option<NonZeroU64>,
-    /// The name that the cursor of this page gets.
+    /// The label for the cursor of this page.
     pub(super) cursor: Option<String>,
-    /// Whether the items are shown with the times of their arrival and deadline.
+    /// Whether the answer shows the arrival and deadline of each item.
     pub(super) times: bool,
 }
 
 impl Command {
-    /// Whether a relay answers it with something to compare.
-    fn answers(&self) -> bool {
+    /// Whether the command has an answer.
+    fn has_answer(&self) -> bool {
         matches!(self, Self::Push { .. } | Self::Pull(_) | Self::Ack { .. } | Self::Sweep)
     }
 }
 
-/// What a text says.
+/// A parsed text.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub(super) limits: Limits,
     pub(super) steps: Vec<Step>,
-    /// What the messages are called.
-    pub(super) names: HashMap<MessageId, String>,
+    /// The labels of the messages.
+    pub(super) labels: HashMap<MessageId, String>,
 }
 
-/// Reads a whole text. An error tells the number of the line and what is wrong with it.
+/// Parses a text. An error has the number of the line and a description.
 pub(super) fn parse(text: &str) -> Result<Parsed, (usize, String)> {
     let mut parser = Parser::default();
     for (line, text) in (1..).zip(text.lines()) {
-        parser.line(line, text).map_err(|what| (line, what))?;
+        parser.line(line, text).map_err(|error| (line, error))?;
     }
     Ok(parser.parsed)
 }
@@ -74,9 +74,9 @@ pub(super) fn parse(text: &str) -> Result<Parsed, (usize, String)> {
 #[derive(Default)]
 struct Parser {
     parsed: Parsed,
-    /// The rules as they are at the end of what was read.
+    /// The limits at the current line.
     limits: Limits,
-    /// The cursors that have a name by now.
+    /// The labels of earlier cursors.
     cursors: Vec<String>,
 }
 
@@ -94,8 +94,8 @@ impl Parser {
             return Err(format!("expected the end of the command, found {word}"));
         }
         let expected = match expected {
-            Some(expected) if command.answers() && !expected.is_empty() => expected,
-            _ if command.answers() => return Err("expected -> and what is answered".to_owned()),
+            Some(expected) if command.has_answer() && !expected.is_empty() => expected,
+            _ if command.has_answer() => return Err("expected -> and an answer".to_owned()),
             Some(_) => return Err(NO_ANSWER.to_owned()),
             None => String::new(),
         };
@@ -103,11 +103,11 @@ impl Parser {
         Ok(())
     }
 
-    /// The command that the words make; none, when they only set the limits.
+    /// Parses a command. It returns `None` for `limits`, which is not a step.
     fn command(&mut self, words: &mut Words) -> Result<Option<Command>, String> {
         Ok(Some(match words.next("a command")?.as_str() {
             "limits" if !self.parsed.steps.is_empty() => {
-                return Err("expected limits before everything else only".to_owned());
+                return Err("expected limits only before all other commands".to_owned());
             }
             "limits" => {
                 self.change_limits(words)?;
@@ -119,10 +119,10 @@ impl Parser {
             "sweep" => Command::Sweep,
             "advance" => Command::Advance { ms: duration_ms(&words.next("a duration such as 15d")?)? },
             "clock" => {
-                let word = words.next("a duration such as -2h")?;
-                let back = word
-                    .strip_prefix('-')
-                    .ok_or_else(|| format!("expected one such as -2h, found {word}"))?;
+                let expected = "a duration such as -2h";
+                let word = words.next(expected)?;
+                let back =
+                    word.strip_prefix('-').ok_or_else(|| format!("expected {expected}, found {word}"))?;
                 Command::SetBack { ms: duration_ms(back)? }
             }
             "reopen" => {
@@ -140,8 +140,7 @@ impl Parser {
     fn push(&mut self, words: &mut Words) -> Result<Command, String> {
         let recipient = words.recipient()?;
         let item = words.next("an item such as m1/0 or m1/0of3")?;
-        let (message, chunk) =
-            item.split_once('/').ok_or(format!("expected an item such as m1/0, found {item}"))?;
+        let (message, chunk) = self.item(&item)?;
         let (index, count) = match chunk.split_once("of") {
             Some((index, count)) => (number(index)?, number(count)?),
             None => {
@@ -149,23 +148,15 @@ impl Parser {
                 (index, index.saturating_add(1))
             }
         };
-        let content = words.next("a content such as 10B or 10B:x")?;
-        let (size, seed) = content.split_once(':').unwrap_or((&content, ""));
+        let payload = words.next("a payload such as 10B or 10B:x")?;
+        let (size, seed) = payload.split_once(':').unwrap_or((&payload, ""));
         let size =
-            size.strip_suffix('B').ok_or(format!("expected a content such as 10B, found {content}"))?;
-        let content = Content {
-            recipient,
-            message,
-            chunk_index: index,
-            chunk_count: count,
-            payload_bytes: number(size)?,
-            seed,
-        };
-        self.name(message);
-        content
-            .envelope()
-            .map(|envelope| Command::Push { envelope })
-            .map_err(|rejection| rejection.to_string())
+            size.strip_suffix('B').ok_or(format!("expected a payload such as 10B, found {payload}"))?;
+        let payload_bytes = number(size)?;
+        let content =
+            Content { recipient, message, chunk_index: index, chunk_count: count, payload_bytes, seed };
+        let envelope = content.envelope().map_err(|rejection| rejection.to_string())?;
+        Ok(Command::Push { envelope })
     }
 
     fn pull(&mut self, words: &mut Words) -> Result<Command, String> {
@@ -174,17 +165,17 @@ impl Parser {
         while let Some(word) = words.list.next() {
             match word.as_str() {
                 "after" => {
-                    let name = words.next("the name of a cursor")?;
-                    if !self.cursors.contains(&name) {
-                        return Err(format!("no earlier line says: as {name}"));
+                    let label = words.next("the label of a cursor")?;
+                    if !self.cursors.contains(&label) {
+                        return Err(format!("no earlier line has: as {label}"));
                     }
-                    pull.after = Some(name);
+                    pull.after = Some(label);
                 }
-                "max" => pull.items_max = Some(number(&words.next("the most items wanted")?)?),
+                "max" => pull.items_max = Some(number(&words.next("the maximum number of items")?)?),
                 "as" => {
-                    let name = words.next("a name for the cursor")?;
-                    self.cursors.push(name.clone());
-                    pull.cursor = Some(name);
+                    let label = words.next("a label for the cursor")?;
+                    self.cursors.push(label.clone());
+                    pull.cursor = Some(label);
                 }
                 "times" => pull.times = true,
                 other => return Err(format!("expected after, max, as or times, found {other}")),
@@ -197,16 +188,18 @@ impl Parser {
         let recipient = words.recipient()?;
         let mut items = Vec::new();
         for word in words.list.by_ref() {
-            let (message, chunk) =
-                word.split_once('/').ok_or(format!("expected an item such as m1/0, found {word}"))?;
-            self.name(message);
+            let (message, chunk) = self.item(&word)?;
             items.push(ItemId { message_id: message_id(message), chunk_index: number(chunk)? });
         }
         Ok(Command::Ack { recipient, items })
     }
 
-    fn name(&mut self, message: &str) {
-        self.parsed.names.insert(message_id(message), message.to_owned());
+    /// Splits an item into the label of its message, which it remembers, and the chunk.
+    fn item<'a>(&mut self, word: &'a str) -> Result<(&'a str, &'a str), String> {
+        let (message, chunk) =
+            word.split_once('/').ok_or(format!("expected an item such as m1/0, found {word}"))?;
+        self.parsed.labels.insert(message_id(message), message.to_owned());
+        Ok((message, chunk))
     }
 
     fn change_limits(&mut self, words: &mut Words) -> Result<(), String> {

@@ -1,36 +1,35 @@
-//! Scenarios: what a relay is asked and what it must answer, as text. It compares what is answered
-//! with what is written and judges nothing itself.
+//! Scenarios: requests to a relay and its expected answers, as text.
 //!
-//! A scenario is a file of lines. `#` begins a comment, blank lines separate. A line is a command
-//! and, behind an arrow, its answer. The clock stands still but for `advance` and `clock`.
+//! Each line is a command and, after an arrow, its expected answer. `#` starts a comment, and blank
+//! lines are ignored. Only `advance` and `clock` move the clock.
 //!
 //! ```text
-//! limits items=3 bytes=100 message=50 ttl=15d dedup=300s page=2 page_bytes=64   # before everything else
+//! limits items=3 bytes=100 message=50 ttl=15d dedup=300s page=2 page_bytes=64   # must come first
 //!
-//! push alice m1/0 10B -> stored 1/10B            # message m1, chunk 0 of 1, 10 bytes made from the names
+//! push alice m1/0 10B -> stored 1/10B            # message m1, chunk 0 of 1, 10 bytes, generated
 //! push alice m1/0 10B -> duplicate 1/10B
-//! push alice m1/0 10B:x -> conflict 1/10B        # another content
+//! push alice m1/0 10B:x -> conflict 1/10B        # another payload
 //! push alice m2/0of3 95B -> rejected too_large 50
-//! push "a/../b" m1/0 0B -> stored 1/0B           # "\"", "\\", "\n", "\t", "\u{1F980}", and "ab"*3 for "ababab"
+//! push "a/../b" m1/0 0B -> stored 1/0B           # also: \" \\ \n \t \u{1F980}, "ab"*3
 //!
-//! pull alice -> m1/0 m2/0 | next remaining 3     # `next`: there is a cursor; (empty): nothing at all
+//! pull alice -> m1/0 m2/0 | next remaining 3     # `next`: has a cursor; (empty): has no items
 //! pull alice max 1 as c1 -> m1/0 | next remaining 4
-//! pull alice after c1 times -> m2/0@0s..15d      # arrival and deadline, from the beginning of the scenario
+//! pull alice after c1 times -> m2/0@0s..15d      # arrival and deadline, since the start
 //!
 //! ack alice m1/0 m9/0 -> deleted 1 missing 1 remaining 4
 //! sweep -> reclaimed 3 forgotten 1
 //! advance 14d23h                                 # d h m s ms
 //! clock -2h                                      # sets the clock back
-//! reopen ttl=1d                                  # closes the store, opens it under changed limits
-//! verify                                         # recounts the store; also done at the end
+//! reopen ttl=1d                                  # reopens the store with changed limits
+//! verify                                         # verifies the store; implied at the end
 //! ```
 //!
-//! Refusals are `rejected quota count 3/3`, `rejected quota bytes 90/100` (what is used and the
-//! quota) and `rejected too_large 50`. An item that is shown is compared with what was stored; one
-//! that differs is followed by what is wrong with it.
+//! Refusals are `rejected quota count 3/3`, `rejected quota bytes 90/100` (usage and quota) and
+//! `rejected too_large 50`. A pulled item is compared with the pushed one, and the answer lists the
+//! differences.
 //!
-//! A relay need not know a time at which nobody asked it anything: before `clock` there should be a
-//! pull. What `clock` does to a relay that is reopened before the clock has caught up is left open.
+//! A relay may read the clock only during requests, so a scenario should pull before `clock`. A
+//! reopening before the clock has caught up has no defined result.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Error, Rejection};
-use crate::message::{Envelope, ItemId, Recipient, Seq};
+use crate::message::{Envelope, ItemId, MessageId, Recipient, Seq};
 use crate::queue::{Ack, Page, Pull, PushOutcome};
 use crate::relay::Relay;
 use crate::store::Item;
@@ -50,7 +49,7 @@ use super::trial::describe;
 use super::words::UNITS_MS;
 use super::{Failure, ManualClock};
 
-/// A scenario that was read.
+/// A parsed scenario.
 #[derive(Debug)]
 pub struct Scenario {
     file: String,
@@ -58,32 +57,33 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Reads a scenario. `file` is how failures call it.
+    /// Parses a scenario. Failures name it `file`.
     ///
     /// # Errors
-    /// The file, the line and what was expected there.
+    /// The file, the line and the expected text.
     pub fn parse(file: &str, text: &str) -> Result<Self, Failure> {
         let parsed = parse(text).map_err(|(line, what)| Failure::new(format!("{file}:{line}: {what}")))?;
         Ok(Self { file: file.to_owned(), parsed })
     }
 
-    /// Runs it on a new store. It ends early, and well, when the store has to be reopened and
-    /// nothing would survive that.
+    /// Runs the scenario on a new store. At a `reopen`, it succeeds early if the store keeps
+    /// nothing.
     ///
     /// # Errors
-    /// The file, the first line that went otherwise, what was expected and what was got.
+    /// The file and the first failed line, with the expected and the actual answer.
     pub fn run<H: Harness>(&self, harness: &mut H) -> Result<(), Failure> {
         let clock = Arc::new(ManualClock::new());
         let mut relay = harness.open(self.parsed.limits.clone(), Arc::clone(&clock));
         let mut run = Run {
             harness,
             clock,
-            names: Names { parsed: &self.parsed, stored: HashMap::new() },
+            labels: &self.parsed.labels,
+            stored: HashMap::new(),
             cursors: HashMap::new(),
         };
         for step in &self.parsed.steps {
-            let Some((next, got)) = run.step(relay, &step.command) else { return Ok(()) };
-            relay = next;
+            let Some((open, got)) = run.step(relay, &step.command) else { return Ok(()) };
+            relay = open;
             if got != step.expected {
                 return Err(self.mismatch(step, &got));
             }
@@ -105,20 +105,15 @@ impl Scenario {
 struct Run<'a, H: Harness> {
     harness: &'a mut H,
     clock: Arc<ManualClock>,
-    names: Names<'a>,
+    labels: &'a HashMap<MessageId, String>,
+    /// The last stored item under each id.
+    stored: HashMap<(Recipient, ItemId), Envelope>,
     cursors: HashMap<String, Seq>,
 }
 
-/// What is known of the items of a run.
-struct Names<'a> {
-    parsed: &'a Parsed,
-    /// What was stored last under each name.
-    stored: HashMap<(Recipient, ItemId), Envelope>,
-}
-
 impl<H: Harness> Run<'_, H> {
-    /// Does it, and writes the answer as a scenario would. Nothing, when the store cannot be
-    /// reopened.
+    /// Runs one command and formats the answer as in a scenario. It returns `None` if the store
+    /// cannot be reopened.
     fn step(&mut self, relay: H::Relay, command: &Command) -> Option<(H::Relay, String)> {
         let answer = match command {
             Command::Push { envelope } => self.push(&relay, envelope),
@@ -148,7 +143,7 @@ impl<H: Harness> Run<'_, H> {
     fn push(&mut self, relay: &H::Relay, envelope: &Envelope) -> String {
         match self.harness.block_on(relay.push(envelope.clone())) {
             Ok(PushOutcome::Stored { usage }) => {
-                self.names.stored.insert((envelope.recipient.clone(), envelope.id()), envelope.clone());
+                self.stored.insert((envelope.recipient.clone(), envelope.id()), envelope.clone());
                 format!("stored {}/{}B", usage.items, usage.bytes)
             }
             Ok(PushOutcome::Duplicate { usage, conflict }) => {
@@ -167,22 +162,21 @@ impl<H: Harness> Run<'_, H> {
 
     fn pull(&mut self, relay: &H::Relay, pull: &PullCommand) -> String {
         let PullCommand { recipient, after, items_max, cursor, times } = pull;
-        let after = match after {
-            Some(name) => match self.cursors.get(name) {
-                Some(seq) => Some(*seq),
-                None => return format!("error: the page called {name} had no cursor"),
-            },
-            None => None,
-        };
-        let request = Pull { recipient: recipient.clone(), after, items_max: *items_max };
+        let mut request = Pull { recipient: recipient.clone(), after: None, items_max: *items_max };
+        if let Some(label) = after {
+            request.after = self.cursors.get(label).copied();
+            if request.after.is_none() {
+                return format!("error: the page {label} had no cursor");
+            }
+        }
         let page = match self.harness.block_on(relay.pull(request)) {
             Ok(page) => page,
             Err(error) => return describe(&error),
         };
-        if let (Some(name), Some(next)) = (cursor, page.next) {
-            self.cursors.insert(name.clone(), next);
+        if let (Some(label), Some(next)) = (cursor, page.next) {
+            self.cursors.insert(label.clone(), next);
         }
-        self.names.show_page(recipient, &page, *times)
+        self.show_page(recipient, &page, *times)
     }
 
     fn ack(&self, relay: &H::Relay, recipient: &Recipient, items: &[ItemId]) -> String {
@@ -202,9 +196,7 @@ impl<H: Harness> Run<'_, H> {
     fn verify(&mut self, relay: &H::Relay) -> String {
         self.harness.verify(relay).join("; ")
     }
-}
 
-impl Names<'_> {
     fn show_page(&self, recipient: &Recipient, page: &Page, times: bool) -> String {
         let mut words: Vec<String> =
             page.items.iter().map(|item| self.show_item(recipient, item, times)).collect();
@@ -214,7 +206,7 @@ impl Names<'_> {
         if page.next.is_some() {
             words.push("| next".to_owned());
         }
-        // A page without a cursor is the last one: that anything remains must then not be said.
+        // A page without a cursor is the last one, so any other number than 0 is wrong.
         if page.next.is_some() || page.remaining > 0 {
             words.push(format!("remaining {}", page.remaining));
         }
@@ -222,10 +214,9 @@ impl Names<'_> {
     }
 
     fn show_item(&self, recipient: &Recipient, item: &Item<Bytes>, times: bool) -> String {
-        let mut shown = match self.parsed.names.get(&item.message_id) {
-            Some(name) => format!("{name}/{}", item.chunk.index()),
-            None => format!("{}/{}", item.message_id, item.chunk.index()),
-        };
+        let label = self.labels.get(&item.message_id).cloned();
+        let label = label.unwrap_or_else(|| item.message_id.to_string());
+        let mut shown = format!("{label}/{}", item.chunk.index());
         if times {
             shown += &format!("@{}..{}", since_start(item.arrival), since_start(item.deadline));
         }
@@ -236,7 +227,7 @@ impl Names<'_> {
     }
 }
 
-/// What an item has otherwise than it was pushed; nothing, when all is well.
+/// The differences between a pulled item and the pushed one; normally empty.
 fn differences(item: &Item<Bytes>, envelope: &Envelope) -> String {
     let checks = [
         ("payload", item.body == envelope.payload),
@@ -247,18 +238,17 @@ fn differences(item: &Item<Bytes>, envelope: &Envelope) -> String {
         ("sending time", item.sent_ms == envelope.sent_ms),
     ];
     let wrong = checks.iter().filter(|(_, same)| !same);
-    wrong.map(|(what, _)| format!(" (its {what} is not what was stored)")).collect()
+    wrong.map(|(field, _)| format!(" (its {field} differs from the stored one)")).collect()
 }
 
 /// The time since the clock started, in the units of a scenario.
 fn since_start(time: Timestamp) -> String {
     let start = ManualClock::START;
-    let (sign, mut ms) =
-        if time < start { ("-", start.as_ms() - time.as_ms()) } else { ("", time.as_ms() - start.as_ms()) };
+    let mut ms = time.as_ms().abs_diff(start.as_ms());
     if ms == 0 {
         return "0s".to_owned();
     }
-    let mut text = sign.to_owned();
+    let mut text = if time < start { "-" } else { "" }.to_owned();
     for (unit, unit_ms) in UNITS_MS {
         if ms >= unit_ms {
             text += &format!("{}{unit}", ms / unit_ms);

@@ -1,15 +1,14 @@
-//! Runs operations on a store and on the model, and compares. It looks at a store only through
-//! [`Relay`] and what its harness offers, and knows a cursor only as something that an earlier page
-//! gave.
+//! Runs operations on a store and on the model, and compares the results. It uses only [`Relay`]
+//! and the harness.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::{Error, Rejection};
+use crate::error::Error;
 use crate::message::{Envelope, ItemId, Recipient, Seq};
-use crate::queue::{Ack, Page, Pull, PushOutcome};
+use crate::queue::{Ack, Page, Pull};
 use crate::relay::Relay;
 use crate::store::Item;
 use crate::time::{Clock, Timestamp};
@@ -19,29 +18,31 @@ use super::harness::Harness;
 use super::operations::{CHUNKS, MESSAGES, Op, OpItem, RECIPIENTS, rules};
 use super::{Failure, ManualClock, Model};
 
-/// A store and the model side by side.
 struct Trial<'a, H: Harness> {
     harness: &'a mut H,
     clock: Arc<ManualClock>,
     model: Model,
-    /// The cursors that were given so far: whose, the store's and the model's.
-    cursors: Vec<(Recipient, Seq, Seq)>,
+    /// The cursors of earlier pages: the queue, the store's cursor and the model's.
+    cursors: Vec<(Recipient, Cursors)>,
 }
 
-/// Runs `ops` on a new store, and compares every queue as a whole at the end.
+/// A cursor of the store and the equivalent one of the model.
+type Cursors = (Seq, Seq);
+
+/// Runs `ops` on a new store, then compares all queues.
 pub(super) fn run<H: Harness>(harness: &mut H, ops: &[Op], verify_every: usize) -> Result<(), Failure> {
     let clock = Arc::new(ManualClock::new());
     let [first, ..] = rules();
     let mut relay = harness.open(first.clone(), Arc::clone(&clock));
     let mut trial = Trial { harness, clock, model: Model::new(first), cursors: Vec::new() };
     for (number, op) in (1..).zip(ops) {
-        let at = |what| Failure::new(format!("operation {number}, {op:?}: {what}"));
-        relay = trial.step(relay, op).map_err(at)?;
+        let failure = |error| Failure::new(format!("operation {number}, {op:?}: {error}"));
+        relay = trial.step(relay, op).map_err(failure)?;
         if number % verify_every.max(1) == 0 || number == ops.len() {
-            trial.verify(&relay).map_err(at)?;
+            trial.verify(&relay).map_err(failure)?;
         }
     }
-    trial.show_all(&relay).map_err(|what| Failure::new(format!("after all operations: {what}")))
+    trial.pull_all(&relay).map_err(|error| Failure::new(format!("after all operations: {error}")))
 }
 
 impl<H: Harness> Trial<'_, H> {
@@ -53,8 +54,9 @@ impl<H: Harness> Trial<'_, H> {
             }
             Op::Pull { recipient, after, max } => {
                 let recipient = queue(*recipient)?;
-                let given = self.given_to(&recipient);
-                let after = after.and_then(|number| given.get(number % given.len().max(1)).copied());
+                let cursors = self.cursors.iter().filter(|(owner, _)| *owner == recipient);
+                let cursors: Vec<Cursors> = cursors.map(|(_, cursors)| *cursors).collect();
+                let after = after.and_then(|number| cursors.get(number % cursors.len().max(1)).copied());
                 self.pull(&relay, &recipient, after, max.and_then(NonZeroU64::new))?;
             }
             Op::Ack { recipient, items } => self.ack(&relay, queue(*recipient)?, items)?,
@@ -66,35 +68,31 @@ impl<H: Harness> Trial<'_, H> {
         Ok(relay)
     }
 
-    fn given_to(&self, recipient: &Recipient) -> Vec<(Seq, Seq)> {
-        let given = self.cursors.iter().filter(|(owner, ..)| owner == recipient);
-        given.map(|(_, store, model)| (*store, *model)).collect()
-    }
-
     fn push(&mut self, relay: &H::Relay, envelope: Envelope) -> Result<(), String> {
         self.model.observe(self.clock.now());
-        let got = refusal(self.harness.block_on(relay.push(envelope.clone())))?;
-        let expected: Result<PushOutcome, Rejection> = self.model.push(envelope);
-        same(&got, &expected)
+        let got = match self.harness.block_on(relay.push(envelope.clone())) {
+            Ok(outcome) => Ok(outcome),
+            Err(Error::Rejected(rejection)) => Err(rejection),
+            Err(error) => return Err(describe(&error)),
+        };
+        same(&got, &self.model.push(envelope))
     }
 
     fn pull(
         &mut self,
         relay: &H::Relay,
         recipient: &Recipient,
-        after: Option<(Seq, Seq)>,
+        after: Option<Cursors>,
         items_max: Option<NonZeroU64>,
-    ) -> Result<Option<(Seq, Seq)>, String> {
+    ) -> Result<Option<Cursors>, String> {
         self.model.observe(self.clock.now());
         let pull = |after| Pull { recipient: recipient.clone(), after, items_max };
         let expected = self.model.pull(&pull(after.map(|(_, model)| model)));
         let got = self.harness.block_on(relay.pull(pull(after.map(|(store, _)| store))));
         let got = got.map_err(|error| describe(&error))?;
         let next = got.next.zip(expected.next);
-        if let Some((store, model)) = next {
-            self.cursors.push((recipient.clone(), store, model));
-        }
-        same(&visible(got), &visible(expected))?;
+        self.cursors.extend(next.map(|cursors| (recipient.clone(), cursors)));
+        same(&comparable(got), &comparable(expected))?;
         Ok(next)
     }
 
@@ -112,8 +110,7 @@ impl<H: Harness> Trial<'_, H> {
         same(&got, &self.model.sweep())
     }
 
-    /// A relay need not know a time at which nobody asked it anything, so it is asked before the
-    /// clock is set back.
+    /// Sets the clock back after a pull, because a relay may read the clock only during requests.
     fn set_back(&mut self, relay: &H::Relay, ms: u64) -> Result<(), String> {
         self.pull(relay, &queue(0)?, None, None)?;
         let earlier = self.clock.now().as_ms().saturating_sub(ms);
@@ -121,8 +118,8 @@ impl<H: Harness> Trial<'_, H> {
         Ok(())
     }
 
-    /// What a clock does while a relay is not running is not the relay's affair: it does not start
-    /// in its own past.
+    /// Reopens the store. First, a clock that was set back moves to the latest observed time,
+    /// because a closed relay need not remember that time.
     fn reopen(&mut self, relay: H::Relay, number: usize) -> H::Relay {
         self.clock.set(self.clock.now().max(self.model.now()));
         let Some(limits) = rules().into_iter().nth(number) else { return relay };
@@ -135,22 +132,18 @@ impl<H: Harness> Trial<'_, H> {
         }
     }
 
-    /// Pages through every queue to its end.
-    fn show_all(&mut self, relay: &H::Relay) -> Result<(), String> {
+    /// Pulls all pages of all queues.
+    fn pull_all(&mut self, relay: &H::Relay) -> Result<(), String> {
         for number in 0..RECIPIENTS.len() {
             let recipient = queue(number)?;
-            let mut after = None;
-            loop {
+            let mut after = self.pull(relay, &recipient, None, None)?;
+            while after.is_some() {
                 after = self.pull(relay, &recipient, after, None)?;
-                if after.is_none() {
-                    break;
-                }
             }
         }
         Ok(())
     }
 
-    /// Has the store recounted.
     fn verify(&mut self, relay: &H::Relay) -> Result<(), String> {
         let findings = self.harness.verify(relay);
         if findings.is_empty() { Ok(()) } else { Err(format!("verify: {}", findings.join("; "))) }
@@ -158,8 +151,8 @@ impl<H: Harness> Trial<'_, H> {
 }
 
 fn queue(number: usize) -> Result<Recipient, String> {
-    let name = RECIPIENTS.get(number).ok_or_else(|| format!("there is no queue {number}"))?;
-    Recipient::parse(name).map_err(|rejection| rejection.to_string())
+    let recipient = RECIPIENTS.get(number).ok_or_else(|| format!("there is no queue {number}"))?;
+    Recipient::parse(recipient).map_err(|rejection| rejection.to_string())
 }
 
 fn message(number: usize) -> Result<&'static str, String> {
@@ -170,14 +163,9 @@ fn item_id(item: OpItem) -> Result<ItemId, String> {
     Ok(ItemId { message_id: message_id(message(item.message)?), chunk_index: item.chunk })
 }
 
-fn envelope(
-    queue_number: usize,
-    item: OpItem,
-    payload_bytes: usize,
-    other: bool,
-) -> Result<Envelope, String> {
+fn envelope(number: usize, item: OpItem, payload_bytes: usize, other: bool) -> Result<Envelope, String> {
     let content = Content {
-        recipient: queue(queue_number)?,
+        recipient: queue(number)?,
         message: message(item.message)?,
         chunk_index: item.chunk,
         chunk_count: CHUNKS,
@@ -187,23 +175,13 @@ fn envelope(
     content.envelope().map_err(|rejection| rejection.to_string())
 }
 
-/// A page without its arrival numbers, which are the store's own: the items, whether more follow,
-/// and how many.
-fn visible(page: Page) -> (Vec<Item<Bytes>>, bool, u64) {
+/// The parts of a page that store and model must agree on. The arrival numbers differ.
+fn comparable(page: Page) -> (Vec<Item<Bytes>>, bool, u64) {
     let items = page.items.into_iter().map(|item| Item { seq: Seq::ZERO, ..item }).collect();
     (items, page.next.is_some(), page.remaining)
 }
 
-/// Takes a refusal for an answer and every other error for a failure.
-fn refusal<T>(answer: Result<T, Error>) -> Result<Result<T, Rejection>, String> {
-    match answer {
-        Ok(outcome) => Ok(Ok(outcome)),
-        Err(Error::Rejected(rejection)) => Ok(Err(rejection)),
-        Err(error) => Err(describe(&error)),
-    }
-}
-
-/// An error with what is behind it.
+/// An error with its sources.
 pub(super) fn describe(error: &Error) -> String {
     let mut text = format!("error: {error}");
     let mut source = std::error::Error::source(error);

@@ -1,4 +1,4 @@
-//! The recount must notice when a store lies about what it holds.
+//! `recount` must detect every corruption of a store.
 
 use std::ops::ControlFlow;
 
@@ -13,37 +13,37 @@ use relay_core::{
 type Never = std::convert::Infallible;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lie {
+enum Corruption {
     None,
     OneItemMore,
     OneByteLess,
     TwoItemsSwapped,
     LaterItemExpiresFirst,
     ItemMissing,
-    TraceMissing,
-    TracesMissing,
-    TraceTooMany,
-    TraceLeadsElsewhere,
-    TraceOfAckedForgotten,
+    StatusMissing,
+    StatusesMissing,
+    StatusTooMany,
+    StatusLeadsElsewhere,
+    StatusOfAckedMissing,
     ExpiryMissing,
     ExpiryTooLate,
     ExpiryOfEmptyQueue,
-    ExpiryOfStranger,
+    ExpiryOfUnknownQueue,
     AckedExpiryMissing,
     AckedExpiryTooMany,
     AckedExpiryAtOtherTime,
     EmptyQueueKept,
 }
 
-/// Tables that are in order: alice has two items and one acked name, bob has nothing but an acked
-/// name.
-struct Lying {
+/// Correct tables that report one corruption. Alice has two items and an acked item id, bob has an
+/// acked item id only.
+struct CorruptTables {
     tables: MemoryTables,
-    lie: Lie,
+    corruption: Corruption,
 }
 
 #[test]
-fn what_is_beyond_the_bound_is_counted() {
+fn findings_beyond_the_bound_are_counted() {
     let mut findings = Findings::new(2);
     for number in 0..5 {
         findings.add(format!("finding {number}"));
@@ -57,72 +57,69 @@ fn what_is_beyond_the_bound_is_counted() {
     assert_eq!(Findings::default().into_listed(), Vec::<String>::new());
 }
 
-/// A queue that is wrong from end to end must not hide the others, nor fill the memory.
+/// One bad queue must not hide others, and must not fill the memory.
 #[test]
-fn of_one_queue_some_findings_are_listed() {
+fn the_findings_of_one_queue_are_bounded() {
     let (mut tables, limits) = (tables(), Limits::default());
     for number in 10..60 {
         let Ok(outcome) =
             queue::push(&mut tables, &limits, Timestamp::from_ms(6_000), envelope("alice", number, 1));
         assert!(outcome.unwrap().is_stored());
     }
-    let Ok(findings) = recount(&Lying { tables, lie: Lie::TracesMissing });
+    let Ok(findings) = recount(&CorruptTables { tables, corruption: Corruption::StatusesMissing });
     assert_eq!(findings.len(), 22, "{findings:?}");
-    assert_eq!(findings[0], "queue 0: item 1 is not found by its name");
+    assert_eq!(findings[0], "queue 0: item 1 is not found by its item id");
     assert_eq!(
         findings[20..],
-        ["2 acked names are due to expire, 1 exist", "33 more of this kind are not listed"]
+        ["the expiry index has 2 acked item ids, the queues have 1", "33 more of this kind are not listed"]
     );
 }
 
 #[test]
-fn every_lie_is_told() {
-    let check = |lie: Lie, expected: &[&str]| {
-        let Ok(findings) = recount(&Lying { tables: tables(), lie });
-        assert_eq!(findings, expected, "{lie:?}");
+fn every_corruption_is_found() {
+    let check = |corruption: Corruption, expected: &[&str]| {
+        let Ok(findings) = recount(&CorruptTables { tables: tables(), corruption });
+        assert_eq!(findings, expected, "{corruption:?}");
     };
     let usage =
-        |items, bytes| format!("queue 0: the usage noted is Usage {{ items: {items}, bytes: {bytes} }}");
+        |items, bytes| format!("queue 0: the recorded usage is Usage {{ items: {items}, bytes: {bytes} }}");
     let added = |items, bytes| format!("the items add up to Usage {{ items: {items}, bytes: {bytes} }}");
-    check(Lie::None, &[]);
-    check(Lie::OneItemMore, &[&format!("{}, {}", usage(3, 30), added(2, 30))]);
-    check(Lie::OneByteLess, &[&format!("{}, {}", usage(2, 29), added(2, 30))]);
+    check(Corruption::None, &[]);
+    check(Corruption::OneItemMore, &[&format!("{}, {}", usage(3, 30), added(2, 30))]);
+    check(Corruption::OneByteLess, &[&format!("{}, {}", usage(2, 29), added(2, 30))]);
     check(
-        Lie::TwoItemsSwapped,
+        Corruption::TwoItemsSwapped,
+        &["queue 0: arrival number 2 comes before 1", "queue 0: item 1 expires before the previous item"],
+    );
+    check(
+        Corruption::LaterItemExpiresFirst,
+        &["queue 0: item 2 expires before the previous item", "queue 0: item 2 is not found by its item id"],
+    );
+    check(
+        Corruption::ItemMissing,
+        &[&format!("{}, {}", usage(2, 30), added(1, 20)), "queue 0: 2 item ids lead to 1 items"],
+    );
+    check(
+        Corruption::StatusMissing,
+        &["queue 0: item 1 is not found by its item id", "queue 0: 1 item ids lead to 2 items"],
+    );
+    check(Corruption::StatusTooMany, &["queue 0: 3 item ids lead to 2 items"]);
+    check(Corruption::StatusLeadsElsewhere, &["queue 0: item 1 is not found by its item id"]);
+    check(Corruption::StatusOfAckedMissing, &["the expiry index has 2 acked item ids, the queues have 1"]);
+    check(Corruption::ExpiryMissing, &["queue 0: the sweep would miss its first item"]);
+    check(Corruption::ExpiryTooLate, &["queue 0: the sweep would miss its first item"]);
+    check(Corruption::ExpiryOfEmptyQueue, &["queue 1: the sweep would visit it without need"]);
+    check(Corruption::ExpiryOfUnknownQueue, &["the expiry index has 1 unknown queues"]);
+    check(
+        Corruption::AckedExpiryMissing,
         &[
-            "queue 0: arrival number 2 comes before 1",
-            "queue 0: item 1 expires before the item in front of it",
+            "queue 0: an acked item id would never be forgotten",
+            "the expiry index has 1 acked item ids, the queues have 2",
         ],
     );
-    check(
-        Lie::LaterItemExpiresFirst,
-        &[
-            "queue 0: item 2 expires before the item in front of it",
-            "queue 0: item 2 is not found by its name",
-        ],
-    );
-    check(
-        Lie::ItemMissing,
-        &[&format!("{}, {}", usage(2, 30), added(1, 20)), "queue 0: 2 names lead to 1 items"],
-    );
-    check(
-        Lie::TraceMissing,
-        &["queue 0: item 1 is not found by its name", "queue 0: 1 names lead to 2 items"],
-    );
-    check(Lie::TraceTooMany, &["queue 0: 3 names lead to 2 items"]);
-    check(Lie::TraceLeadsElsewhere, &["queue 0: item 1 is not found by its name"]);
-    check(Lie::TraceOfAckedForgotten, &["2 acked names are due to expire, 1 exist"]);
-    check(Lie::ExpiryMissing, &["queue 0: the sweep would miss its first item"]);
-    check(Lie::ExpiryTooLate, &["queue 0: the sweep would miss its first item"]);
-    check(Lie::ExpiryOfEmptyQueue, &["queue 1: the sweep would look at it for nothing"]);
-    check(Lie::ExpiryOfStranger, &["the expiry index names 1 unknown queues"]);
-    check(
-        Lie::AckedExpiryMissing,
-        &["queue 0: an acked name would never be forgotten", "1 acked names are due to expire, 2 exist"],
-    );
-    check(Lie::AckedExpiryTooMany, &["3 acked names are due to expire, 2 exist"]);
-    check(Lie::AckedExpiryAtOtherTime, &["queue 0: an acked name would never be forgotten"]);
-    check(Lie::EmptyQueueKept, &["queue 2: it is empty and should be forgotten"]);
+    check(Corruption::AckedExpiryTooMany, &["the expiry index has 3 acked item ids, the queues have 2"]);
+    check(Corruption::AckedExpiryAtOtherTime, &["queue 0: an acked item id would never be forgotten"]);
+    check(Corruption::EmptyQueueKept, &["queue 2: it is empty and should be forgotten"]);
 }
 
 fn tables() -> MemoryTables {
@@ -162,13 +159,13 @@ fn named(recipient: &str) -> Recipient {
     Recipient::parse(recipient).unwrap()
 }
 
-impl Lying {
-    fn tells(&self, lie: Lie, recipient: &Recipient) -> bool {
-        self.lie == lie && recipient.as_str() == "alice"
+impl CorruptTables {
+    fn applies(&self, corruption: Corruption, recipient: &Recipient) -> bool {
+        self.corruption == corruption && recipient.as_str() == "alice"
     }
 }
 
-impl ReadTx for Lying {
+impl ReadTx for CorruptTables {
     type Error = Never;
     type Item = Item<Bytes>;
     type Queue = Recipient;
@@ -179,18 +176,18 @@ impl ReadTx for Lying {
 
     fn usage(&self, recipient: &Recipient) -> Result<Usage, Never> {
         let Ok(mut usage) = self.tables.usage(recipient);
-        if self.tells(Lie::OneItemMore, recipient) {
+        if self.applies(Corruption::OneItemMore, recipient) {
             usage.items += 1;
         }
-        if self.tells(Lie::OneByteLess, recipient) {
+        if self.applies(Corruption::OneByteLess, recipient) {
             usage.bytes -= 1;
         }
         Ok(usage)
     }
 
     fn locate(&self, recipient: &Recipient, id: ItemId) -> Result<Option<ItemStatus>, Never> {
-        let Ok(traces) = self.traces(recipient);
-        Ok(traces.into_iter().find(|(known, _)| *known == id).map(|(_, trace)| trace))
+        let Ok(statuses) = self.statuses(recipient);
+        Ok(statuses.into_iter().find(|(known, _)| *known == id).map(|(_, status)| status))
     }
 
     fn scan(
@@ -204,13 +201,13 @@ impl ReadTx for Lying {
             items.push(item);
             ControlFlow::Continue(())
         })?;
-        if self.tells(Lie::TwoItemsSwapped, recipient) {
+        if self.applies(Corruption::TwoItemsSwapped, recipient) {
             items.reverse();
         }
-        if self.tells(Lie::LaterItemExpiresFirst, recipient) {
+        if self.applies(Corruption::LaterItemExpiresFirst, recipient) {
             items[1].deadline = Timestamp::from_ms(items[0].deadline.as_ms() - 1);
         }
-        if self.tells(Lie::ItemMissing, recipient) {
+        if self.applies(Corruption::ItemMissing, recipient) {
             items.remove(0);
         }
         let _ = items.into_iter().try_for_each(visit);
@@ -226,52 +223,52 @@ impl ReadTx for Lying {
     }
 }
 
-impl Inspect for Lying {
+impl Inspect for CorruptTables {
     fn recipients(&self) -> Result<Vec<Recipient>, Never> {
         let Ok(mut recipients) = self.tables.recipients();
         recipients.sort();
-        if self.lie == Lie::EmptyQueueKept {
+        if self.corruption == Corruption::EmptyQueueKept {
             recipients.push(named("carol"));
         }
         Ok(recipients)
     }
 
-    fn traces(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Never> {
-        let Ok(mut traces) = self.tables.traces(recipient);
-        if self.tells(Lie::TracesMissing, recipient) {
-            traces.clear();
+    fn statuses(&self, recipient: &Recipient) -> Result<Vec<(ItemId, ItemStatus)>, Never> {
+        let Ok(mut statuses) = self.tables.statuses(recipient);
+        if self.applies(Corruption::StatusesMissing, recipient) {
+            statuses.clear();
         }
-        if self.tells(Lie::TraceMissing, recipient) {
-            traces.retain(|(known, _)| *known != id(1));
+        if self.applies(Corruption::StatusMissing, recipient) {
+            statuses.retain(|(known, _)| *known != id(1));
         }
-        if self.tells(Lie::TraceOfAckedForgotten, recipient) {
-            traces.retain(|(known, _)| *known != id(3));
+        if self.applies(Corruption::StatusOfAckedMissing, recipient) {
+            statuses.retain(|(known, _)| *known != id(3));
         }
-        for (known, trace) in traces.clone() {
+        for (known, status) in statuses.clone() {
             if known != id(1) {
                 continue;
             }
-            if self.tells(Lie::TraceTooMany, recipient) {
-                traces.push((id(9), trace));
+            if self.applies(Corruption::StatusTooMany, recipient) {
+                statuses.push((id(9), status));
             }
-            if let ItemStatus::Queued { deadline, payload_bytes, .. } = trace
-                && self.tells(Lie::TraceLeadsElsewhere, recipient)
+            if let ItemStatus::Queued { deadline, payload_bytes, .. } = status
+                && self.applies(Corruption::StatusLeadsElsewhere, recipient)
             {
-                traces.retain(|(known, _)| *known != id(1));
-                traces.push((known, ItemStatus::Queued { seq: Seq::new(2), deadline, payload_bytes }));
+                statuses.retain(|(known, _)| *known != id(1));
+                statuses.push((known, ItemStatus::Queued { seq: Seq::new(2), deadline, payload_bytes }));
             }
         }
-        Ok(traces)
+        Ok(statuses)
     }
 
     fn expiry(&self) -> Result<Vec<(Timestamp, Recipient)>, Never> {
         let Ok(mut expiry) = self.tables.expiry();
         let at = Timestamp::from_ms(1);
-        match self.lie {
-            Lie::ExpiryMissing => expiry.clear(),
-            Lie::ExpiryTooLate => drop(expiry.remove(0)),
-            Lie::ExpiryOfEmptyQueue => expiry.push((at, named("bob"))),
-            Lie::ExpiryOfStranger => expiry.push((at, named("carol"))),
+        match self.corruption {
+            Corruption::ExpiryMissing => expiry.clear(),
+            Corruption::ExpiryTooLate => drop(expiry.remove(0)),
+            Corruption::ExpiryOfEmptyQueue => expiry.push((at, named("bob"))),
+            Corruption::ExpiryOfUnknownQueue => expiry.push((at, named("carol"))),
             _ => {}
         }
         Ok(expiry)
@@ -280,10 +277,10 @@ impl Inspect for Lying {
     fn acked_expiry(&self) -> Result<Vec<(Timestamp, Recipient, ItemId)>, Never> {
         let Ok(mut acked) = self.tables.acked_expiry();
         let first = acked[0].clone();
-        match self.lie {
-            Lie::AckedExpiryMissing => drop(acked.remove(0)),
-            Lie::AckedExpiryTooMany => acked.push((first.0, first.1, id(9))),
-            Lie::AckedExpiryAtOtherTime => acked[0].0 = Timestamp::from_ms(first.0.as_ms() + 1),
+        match self.corruption {
+            Corruption::AckedExpiryMissing => drop(acked.remove(0)),
+            Corruption::AckedExpiryTooMany => acked.push((first.0, first.1, id(9))),
+            Corruption::AckedExpiryAtOtherTime => acked[0].0 = Timestamp::from_ms(first.0.as_ms() + 1),
             _ => {}
         }
         Ok(acked)

@@ -1,5 +1,5 @@
-//! Relays to run the suite on: the one in memory, and one that keeps its tables when it is reopened
-//! and can be given a flaw.
+//! The relays under test: the one in memory, and one that keeps its tables when it is reopened and
+//! can have a flaw.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -41,14 +41,14 @@ impl Harness for InMemory {
     }
 }
 
-/// What a store can do wrong.
+/// A possible error of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    AnswersDuplicateWithStored,
-    BringsDuplicatesToTheEnd,
+    ReportsDuplicateAsStored,
+    MovesDuplicatesToTheEnd,
     CountsExpired,
-    CursorShowsItsItemAgain,
-    DeadlineFromPresentTtl,
+    CursorRepeatsItsItem,
+    DeadlineFromCurrentTtl,
     ExpiredFillQuota,
     ExpiresLate,
     FollowsClockBack,
@@ -56,32 +56,32 @@ pub(crate) enum Flaw {
     IgnoresCursor,
     IgnoresMax,
     IgnoresPageBytes,
-    KnowsDuplicatesPerThread,
+    DetectsDuplicatesPerThread,
     LosesAllOnReopen,
     LosesChunkCount,
     LosesKind,
     LosesSendingTime,
     MissesLastItem,
-    OverlooksConflicts,
+    IgnoresConflicts,
     RemainingCountsWholeQueue,
     RemembersAckedTooLong,
     Reorders,
     ReusesArrivalNumbers,
     ShowsExpired,
     SweepReclaimsNothing,
-    TakesOneItemTooMany,
-    TakesOneByteTooMany,
-    TakesTooLargeByOne,
-    TakesRecipientsForEachOther,
-    TellsMissingAsDeleted,
+    AcceptsOneItemTooMany,
+    AcceptsOneByteTooMany,
+    AcceptsTooLargeByOne,
+    ConfusesRecipients,
+    ReportsMissingAsDeleted,
     ZeroesPayloads,
 }
 
-pub(crate) struct Kept {
+pub(crate) struct Persistent {
     flaw: Option<Flaw>,
 }
 
-pub(crate) struct KeptRelay {
+pub(crate) struct PersistentRelay {
     flaw: Option<Flaw>,
     limits: Limits,
     clock: Arc<ManualClock>,
@@ -95,30 +95,30 @@ struct State {
     pushed_by: HashMap<(Recipient, ItemId), ThreadId>,
 }
 
-impl Kept {
+impl Persistent {
     pub(crate) fn new(flaw: Option<Flaw>) -> Self {
         Self { flaw }
     }
 }
 
-impl Harness for Kept {
-    type Relay = KeptRelay;
+impl Harness for Persistent {
+    type Relay = PersistentRelay;
 
-    fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> KeptRelay {
-        KeptRelay { flaw: self.flaw, limits, clock, state: Mutex::default() }
+    fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> PersistentRelay {
+        PersistentRelay { flaw: self.flaw, limits, clock, state: Mutex::default() }
     }
 
     fn reopen(
         &mut self,
-        relay: KeptRelay,
+        relay: PersistentRelay,
         limits: Limits,
         clock: Arc<ManualClock>,
-    ) -> Result<KeptRelay, KeptRelay> {
+    ) -> Result<PersistentRelay, PersistentRelay> {
         if relay.has(Flaw::LosesAllOnReopen) {
             return Ok(self.open(limits, clock));
         }
         let tables = relay.state.into_inner().unwrap().tables;
-        Ok(KeptRelay {
+        Ok(PersistentRelay {
             flaw: self.flaw,
             limits,
             clock,
@@ -130,24 +130,24 @@ impl Harness for Kept {
         pollster::block_on(future)
     }
 
-    fn verify(&mut self, relay: &KeptRelay) -> Vec<String> {
+    fn verify(&mut self, relay: &PersistentRelay) -> Vec<String> {
         let Ok(findings) = recount(&relay.state.lock().unwrap().tables);
         findings
     }
 
     fn plan(&self) -> Plan {
-        // What a flawed store fails on is no regression of anything.
+        // The failure of a flawed store is not a regression.
         let regressions = Plan::default().regressions.filter(|_| self.flaw.is_none());
         Plan { regressions, ..Plan::default() }
     }
 }
 
-impl KeptRelay {
+impl PersistentRelay {
     fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
 
-    fn begin(&self) -> (MutexGuard<'_, State>, Timestamp, Limits) {
+    fn lock(&self) -> (MutexGuard<'_, State>, Timestamp, Limits) {
         let mut state = self.state.lock().unwrap();
         state.now = state.now.max(self.clock.now());
         let now = match self.flaw {
@@ -165,32 +165,30 @@ impl KeptRelay {
             Some(Flaw::IgnoresMax) => limits.page_items_max = u64::MAX,
             Some(Flaw::IgnoresPageBytes) => limits.page_bytes_max = u64::MAX,
             Some(Flaw::RemembersAckedTooLong) if limits.dedup_window_ms > 0 => limits.dedup_window_ms += 1,
-            Some(Flaw::TakesOneByteTooMany) => limits.queue_bytes_max += 1,
-            Some(Flaw::TakesOneItemTooMany) => limits.queue_items_max += 1,
-            Some(Flaw::TakesTooLargeByOne) => limits.message_bytes_max += 1,
+            Some(Flaw::AcceptsOneByteTooMany) => limits.queue_bytes_max += 1,
+            Some(Flaw::AcceptsOneItemTooMany) => limits.queue_items_max += 1,
+            Some(Flaw::AcceptsTooLargeByOne) => limits.message_bytes_max += 1,
             _ => {}
         }
         (state, now, limits)
     }
 
-    fn name(&self, recipient: &Recipient) -> Recipient {
+    fn recipient(&self, recipient: &Recipient) -> Recipient {
         match recipient.as_str().split_once(':') {
-            Some((start, _)) if self.has(Flaw::TakesRecipientsForEachOther) => {
-                Recipient::parse(start).unwrap()
-            }
+            Some((start, _)) if self.has(Flaw::ConfusesRecipients) => Recipient::parse(start).unwrap(),
             _ => recipient.clone(),
         }
     }
 
-    fn spoil_outcome(&self, state: &mut State, pushed: &(Recipient, ItemId), outcome: &mut PushOutcome) {
+    fn corrupt_outcome(&self, state: &mut State, pushed: &(Recipient, ItemId), outcome: &mut PushOutcome) {
         let usage = outcome.usage();
         let duplicate = !outcome.is_stored();
         match self.flaw {
-            Some(Flaw::AnswersDuplicateWithStored) if duplicate => *outcome = PushOutcome::Stored { usage },
-            Some(Flaw::OverlooksConflicts) if duplicate => {
+            Some(Flaw::ReportsDuplicateAsStored) if duplicate => *outcome = PushOutcome::Stored { usage },
+            Some(Flaw::IgnoresConflicts) if duplicate => {
                 *outcome = PushOutcome::Duplicate { usage, conflict: false };
             }
-            Some(Flaw::KnowsDuplicatesPerThread) => {
+            Some(Flaw::DetectsDuplicatesPerThread) => {
                 let pushed_by = *state.pushed_by.entry(pushed.clone()).or_insert(thread::current().id());
                 if pushed_by != thread::current().id() {
                     *outcome = PushOutcome::Stored { usage };
@@ -200,9 +198,9 @@ impl KeptRelay {
         }
     }
 
-    fn spoil_page(&self, pull: &Pull, page: &mut Page, usage_items: u64) {
+    fn corrupt_page(&self, pull: &Pull, page: &mut Page, usage_items: u64) {
         match self.flaw {
-            Some(Flaw::DeadlineFromPresentTtl) => {
+            Some(Flaw::DeadlineFromCurrentTtl) => {
                 for item in &mut page.items {
                     item.deadline = item.arrival.plus_ms(self.limits.ttl_ms);
                 }
@@ -233,25 +231,25 @@ impl KeptRelay {
     }
 }
 
-impl Relay for KeptRelay {
+impl Relay for PersistentRelay {
     async fn push(&self, mut envelope: Envelope) -> Result<PushOutcome, Error> {
-        let (mut state, now, limits) = self.begin();
-        envelope.recipient = self.name(&envelope.recipient);
+        let (mut state, now, limits) = self.lock();
+        envelope.recipient = self.recipient(&envelope.recipient);
         let pushed = (envelope.recipient.clone(), envelope.id());
         let Ok(front) = state.tables.front(&pushed.0, now);
         let Ok(usage) = state.tables.usage(&pushed.0);
         if self.has(Flaw::ExpiredFillQuota) {
             usage.admit(envelope.payload_bytes(), &limits)?;
         }
-        let Ok(answer) = queue::push(&mut state.tables, &limits, now, envelope.clone());
-        let mut outcome = answer?;
-        if self.has(Flaw::BringsDuplicatesToTheEnd) && !outcome.is_stored() {
-            let forgetful = Limits { dedup_window_ms: 0, ..limits };
+        let Ok(pushed_first) = queue::push(&mut state.tables, &limits, now, envelope.clone());
+        let mut outcome = pushed_first?;
+        if self.has(Flaw::MovesDuplicatesToTheEnd) && !outcome.is_stored() {
+            let no_dedup = Limits { dedup_window_ms: 0, ..limits };
             let again = Ack::new(pushed.0.clone(), vec![pushed.1])?;
-            let Ok(acked) = queue::ack(&mut state.tables, &forgetful, now, &again);
+            let Ok(acked) = queue::ack(&mut state.tables, &no_dedup, now, &again);
             if acked.deleted == 1 {
-                let Ok(answer) = queue::push(&mut state.tables, &limits, now, envelope);
-                let usage = answer?.usage();
+                let Ok(pushed_again) = queue::push(&mut state.tables, &limits, now, envelope);
+                let usage = pushed_again?.usage();
                 outcome = PushOutcome::Duplicate { usage, conflict: false };
             }
         }
@@ -263,40 +261,40 @@ impl Relay for KeptRelay {
                 }
             };
         }
-        self.spoil_outcome(&mut state, &pushed, &mut outcome);
+        self.corrupt_outcome(&mut state, &pushed, &mut outcome);
         Ok(outcome)
     }
 
     async fn pull(&self, mut pull: Pull) -> Result<Page, Error> {
-        let (state, now, limits) = self.begin();
-        pull.recipient = self.name(&pull.recipient);
+        let (state, now, limits) = self.lock();
+        pull.recipient = self.recipient(&pull.recipient);
         match self.flaw {
-            Some(Flaw::CursorShowsItsItemAgain) => {
+            Some(Flaw::CursorRepeatsItsItem) => {
                 pull.after = pull.after.map(|seq| Seq::new(seq.as_u64() - 1));
             }
             Some(Flaw::IgnoresCursor) => pull.after = None,
             _ => {}
         }
-        let seen = if self.has(Flaw::ShowsExpired) { Timestamp::default() } else { now };
-        let Ok(mut page) = queue::pull(&state.tables, &limits, seen, &pull);
+        let pull_time = if self.has(Flaw::ShowsExpired) { Timestamp::default() } else { now };
+        let Ok(mut page) = queue::pull(&state.tables, &limits, pull_time, &pull);
         let Ok(front) = state.tables.front(&pull.recipient, now);
         let Ok(usage) = state.tables.usage(&pull.recipient);
-        self.spoil_page(&pull, &mut page, usage.minus(front.expired).items);
+        self.corrupt_page(&pull, &mut page, usage.minus(front.expired).items);
         Ok(page)
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let (mut state, now, limits) = self.begin();
-        let ack = Ack::new(self.name(ack.recipient()), ack.items().to_vec())?;
+        let (mut state, now, limits) = self.lock();
+        let ack = Ack::new(self.recipient(ack.recipient()), ack.items().to_vec())?;
         let Ok(mut outcome) = queue::ack(&mut state.tables, &limits, now, &ack);
-        if self.has(Flaw::TellsMissingAsDeleted) {
+        if self.has(Flaw::ReportsMissingAsDeleted) {
             (outcome.deleted, outcome.missing) = (outcome.deleted + outcome.missing, 0);
         }
         Ok(outcome)
     }
 
     async fn sweep(&self) -> Result<Swept, Error> {
-        let (mut state, now, _) = self.begin();
+        let (mut state, now, _) = self.lock();
         if self.has(Flaw::SweepReclaimsNothing) {
             return Ok(Swept::default());
         }

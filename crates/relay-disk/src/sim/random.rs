@@ -1,16 +1,11 @@
-//! Random numbers that are the same for the same seed, for choices that need no more than to be
-//! spread out.
+//! Reproducible random numbers for the choices of a simulated crash.
 
-/// The generator known as SplitMix64.
+/// A SplitMix64 generator; the field is its state, at first the seed.
 #[derive(Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Below `bound`, which is not 0.
+    /// A number below `bound`, which must not be 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -1,32 +1,32 @@
-//! Something on the disk as it reads now, and as it may be found after a crash. It knows what is
-//! certain of each change, and not what the changes mean.
+//! A value of the simulated disk: its current state, and the states that a crash can leave. Changes
+//! are opaque here; only their durability counts.
 
 use super::Survival;
 use super::random::Random;
 
-/// A change of a `Target`.
+/// A change to a `Target`.
 pub(super) trait Change<Target> {
     fn apply(&self, target: &mut Target);
 
-    /// Does what a crash may leave of it.
+    /// Applies a random part of the change, as a crash might.
     fn apply_torn(&self, target: &mut Target, random: &mut Random);
 }
 
 #[derive(Debug)]
 pub(super) struct Versions<Target, C> {
     current: Target,
-    /// What is left after a crash at least, up to the first change of `log`.
+    /// The synced state before the first change in `log`. Every crash preserves it.
     durable: Target,
-    /// The changes since, oldest first. It begins with one that is not synced.
-    log: Vec<(C, Certainty)>,
+    /// Later changes, oldest first. The first one is not durable.
+    log: Vec<(C, Durability)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Certainty {
-    /// Not yet synced.
+enum Durability {
+    /// Not synced yet.
     Pending,
-    /// A sync of it has failed; no later one decides.
-    Undecided,
+    /// A sync failed, so the change may or may not survive. Later syncs do not resolve this.
+    Unknown,
     /// Synced.
     Durable,
 }
@@ -38,8 +38,8 @@ impl<Target: Default, C> Default for Versions<Target, C> {
 }
 
 impl<Target: Clone, C: Change<Target>> Versions<Target, C> {
-    /// Nothing is pending.
-    pub(super) fn settled(target: Target) -> Self {
+    /// A value that is durable already.
+    pub(super) fn durable(target: Target) -> Self {
         Self { durable: target.clone(), current: target, log: Vec::new() }
     }
 
@@ -49,37 +49,39 @@ impl<Target: Clone, C: Change<Target>> Versions<Target, C> {
 
     pub(super) fn change(&mut self, change: C) {
         change.apply(&mut self.current);
-        self.log.push((change, Certainty::Pending));
+        self.log.push((change, Durability::Pending));
     }
 
     pub(super) fn sync(&mut self) {
-        self.decide(Certainty::Durable);
-        let certain = self.log.iter().take_while(|(_, certainty)| *certainty == Certainty::Durable).count();
-        for (change, _) in self.log.drain(..certain) {
+        self.resolve_pending(Durability::Durable);
+        let synced = self.log.iter().take_while(|(_, durability)| *durability == Durability::Durable).count();
+        for (change, _) in self.log.drain(..synced) {
             change.apply(&mut self.durable);
         }
     }
 
     pub(super) fn fail_sync(&mut self) {
-        self.decide(Certainty::Undecided);
+        self.resolve_pending(Durability::Unknown);
     }
 
     pub(super) fn after_crash(&self, survival: Survival, random: &mut Random) -> Target {
-        let mut found = self.durable.clone();
-        for (change, certainty) in &self.log {
+        let mut target = self.durable.clone();
+        for (change, durability) in &self.log {
             match survival {
-                _ if *certainty == Certainty::Durable => change.apply(&mut found),
+                _ if *durability == Durability::Durable => change.apply(&mut target),
                 Survival::None => {}
-                Survival::All => change.apply(&mut found),
-                Survival::Torn(_) => change.apply_torn(&mut found, random),
+                Survival::All => change.apply(&mut target),
+                Survival::Torn(_) => change.apply_torn(&mut target, random),
             }
         }
-        found
+        target
     }
 
-    fn decide(&mut self, decided: Certainty) {
-        for (_, certainty) in self.log.iter_mut().filter(|(_, certainty)| *certainty == Certainty::Pending) {
-            *certainty = decided;
+    fn resolve_pending(&mut self, resolved: Durability) {
+        for (_, durability) in &mut self.log {
+            if *durability == Durability::Pending {
+                *durability = resolved;
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The base64 of payloads: the standard alphabet, padded, and nothing else is read. It goes by the
-//! vector instructions of the processor where it has them, which takes a tenth of the time: with
-//! them, base64 is no more the largest part of a page.
+//! The base64 of payloads: the standard alphabet with padding, and nothing else. It uses the vector
+//! instructions of the processor where there are some. That takes a tenth of the time, which would
+//! otherwise be the largest part of a pull.
 
 use base64::DecodeError;
 
@@ -11,19 +11,17 @@ pub(crate) use base64::engine::general_purpose::STANDARD;
 pub(crate) static STANDARD: std::sync::LazyLock<base64::engine::Simd> =
     std::sync::LazyLock::new(|| base64::engine::Simd::standard(base64::engine::general_purpose::PAD));
 
-/// Why this is not the base64 of anything, without its characters.
+/// Explains the error without repeating the text.
 pub(super) fn reason(error: DecodeError) -> String {
     match error {
-        DecodeError::InvalidByte(at, _) => {
-            format!("not standard base64: the character at {at} has no place there")
+        DecodeError::InvalidByte(offset, _) => {
+            format!("not standard base64: invalid character at offset {offset}")
         }
-        DecodeError::InvalidLength(_) => {
-            "not standard base64: it does not consist of groups of four".to_owned()
+        DecodeError::InvalidLength(_) => "not standard base64: not in groups of four characters".to_owned(),
+        DecodeError::InvalidLastSymbol { offset, .. } => {
+            format!("not standard base64: the last character, at offset {offset}, has unused bits set")
         }
-        DecodeError::InvalidLastSymbol { offset: at, .. } => {
-            format!("not standard base64: the last character, at {at}, has bits that stand for nothing")
-        }
-        DecodeError::InvalidPadding => "not standard base64: its padding is wrong".to_owned(),
+        DecodeError::InvalidPadding => "not standard base64: wrong padding".to_owned(),
     }
 }
 
@@ -32,11 +30,11 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose;
 
-    /// Long enough for the widest instructions and what is left behind them.
+    /// Enough for the widest instructions and a remainder.
     const BYTES_MAX: usize = 400;
 
     #[test]
-    fn it_writes_what_the_plain_engine_writes() {
+    fn it_encodes_like_the_scalar_engine() {
         let bytes: Vec<u8> =
             (0..=u8::MAX).cycle().map(|byte| byte.wrapping_mul(151)).take(BYTES_MAX).collect();
         for len in 0..BYTES_MAX {
@@ -47,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn it_refuses_what_the_plain_engine_refuses() {
+    fn it_refuses_like_the_scalar_engine() {
         for len in 0..BYTES_MAX {
             let text = general_purpose::STANDARD.encode(vec![0xfb; len]).into_bytes();
             for wrong in *b"=-_ \n\0\xff.A" {

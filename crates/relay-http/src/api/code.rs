@@ -1,99 +1,71 @@
-//! The codes of error answers: the names and statuses that clients build on. When each is given is
-//! decided elsewhere.
+//! The codes of error responses: the texts and statuses that clients rely on.
 
-/// The `error.code` of an error answer. A code keeps its meaning for ever and is never used again
-/// for another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// The request is not what the API asks for.
-    InvalidInput,
-    /// The caller did not say who it is.
-    Unauthorized,
-    /// The caller may not do this.
-    Forbidden,
-    /// There is no such path.
-    NotFound,
-    /// The path does not know the method; `Allow` lists those that it knows.
-    MethodNotAllowed,
-    /// The request did not arrive in time.
-    RequestTimeout,
-    /// The recipient's queue is full.
-    QuotaExceeded,
-    /// The payload, or a body, is too large.
-    MessageTooLarge,
-    /// The body is in another format or encoding than JSON, plain or gzip.
-    UnsupportedMediaType,
-    /// The head of the request is too large.
-    HeadersTooLarge,
-    /// The address sends too much.
-    RateLimited,
-    /// The relay has a fault of its own.
-    InternalError,
-    /// The store failed; it is safe to repeat the request.
-    StorageError,
-    /// There is no space left.
-    StorageFull,
-    /// More work is waiting than the relay is willing to hold.
-    Overloaded,
-    /// The relay is about to end.
-    Draining,
-    /// The relay is still getting ready.
-    NotReady,
+/// Defines [`Code`] from one row for each code.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident: $text:literal, $status:literal;)*) => {
+        /// The `error.code` of an error response. A code never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: [Self; [$($text),*].len()] = [$(Self::$code),*];
+
+            /// The code as sent to clients.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$code => $text,)*
+                }
+            }
+
+            /// The HTTP status of the response.
+            pub const fn status(self) -> u16 {
+                match self {
+                    $(Self::$code => $status,)*
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// All codes there are.
-    pub const ALL: [Self; 17] = [
-        Self::InvalidInput,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::QuotaExceeded,
-        Self::MessageTooLarge,
-        Self::UnsupportedMediaType,
-        Self::HeadersTooLarge,
-        Self::RateLimited,
-        Self::InternalError,
-        Self::StorageError,
-        Self::StorageFull,
-        Self::Overloaded,
-        Self::Draining,
-        Self::NotReady,
-    ];
-
-    /// The code as it stands on the wire.
-    pub const fn as_str(self) -> &'static str {
-        self.on_the_wire().0
-    }
-
-    /// The HTTP status that goes with it.
-    pub const fn status(self) -> u16 {
-        self.on_the_wire().1
-    }
-
-    const fn on_the_wire(self) -> (&'static str, u16) {
-        match self {
-            Self::InvalidInput => ("invalid_input", 400),
-            Self::Unauthorized => ("unauthorized", 401),
-            Self::Forbidden => ("forbidden", 403),
-            Self::NotFound => ("not_found", 404),
-            Self::MethodNotAllowed => ("method_not_allowed", 405),
-            Self::RequestTimeout => ("request_timeout", 408),
-            Self::QuotaExceeded => ("quota_exceeded", 409),
-            Self::MessageTooLarge => ("message_too_large", 413),
-            Self::UnsupportedMediaType => ("unsupported_media_type", 415),
-            Self::HeadersTooLarge => ("headers_too_large", 431),
-            Self::RateLimited => ("rate_limited", 429),
-            Self::InternalError => ("internal_error", 500),
-            Self::StorageError => ("storage_error", 503),
-            Self::Overloaded => ("overloaded", 503),
-            Self::Draining => ("draining", 503),
-            Self::NotReady => ("not_ready", 503),
-            Self::StorageFull => ("storage_full", 507),
-        }
-    }
+codes! {
+    /// A field, the JSON or the HTTP of the request is invalid.
+    InvalidInput: "invalid_input", 400;
+    /// The caller is not authenticated.
+    Unauthorized: "unauthorized", 401;
+    /// The caller is not allowed to do this, or the request comes from a web page of another site,
+    /// or its host name is not allowed.
+    Forbidden: "forbidden", 403;
+    /// The path does not exist.
+    NotFound: "not_found", 404;
+    /// The path does not support the method. The header `Allow` lists the supported ones.
+    MethodNotAllowed: "method_not_allowed", 405;
+    /// The request did not arrive in time.
+    RequestTimeout: "request_timeout", 408;
+    /// The recipient's queue is full.
+    QuotaExceeded: "quota_exceeded", 409;
+    /// The payload or the body is too large.
+    MessageTooLarge: "message_too_large", 413;
+    /// The body is not JSON, or has a content encoding other than gzip.
+    UnsupportedMediaType: "unsupported_media_type", 415;
+    /// The head of the request is too large.
+    HeadersTooLarge: "headers_too_large", 431;
+    /// The address, or all senders to one recipient, send too much.
+    RateLimited: "rate_limited", 429;
+    /// The relay failed unexpectedly.
+    InternalError: "internal_error", 500;
+    /// The store failed. It is safe to repeat the request.
+    StorageError: "storage_error", 503;
+    /// The store has no space left. Pulls and acks still work.
+    StorageFull: "storage_full", 507;
+    /// Too much work is waiting.
+    Overloaded: "overloaded", 503;
+    /// The relay is shutting down.
+    Draining: "draining", 503;
+    /// The relay is not ready yet.
+    NotReady: "not_ready", 503;
 }
 
 #[cfg(test)]
@@ -103,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_listed_once_under_its_own_name() {
+    fn every_code_has_its_own_text() {
         let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for code in Code::ALL {

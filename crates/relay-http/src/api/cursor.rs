@@ -1,20 +1,18 @@
-//! The text of a cursor. What a cursor means is relay-core's: an arrival number. Here it gets a
-//! form that a client carries around and hands back, now or in a year. It never shows that number,
-//! which counts over the whole store: two cursors that could be compared would tell how much others
-//! have pushed between them.
+//! Encodes cursors for clients, as encrypted and authenticated text. In relay-core, a cursor is an
+//! arrival number. That number counts all items of the store, so cursors must not reveal it: the
+//! difference of two numbers would show how much others have pushed.
 //!
-//! The form is base64url without padding of 25 bytes: the version 2, a tag of 16 bytes, and the
-//! number (8 bytes, big endian) under a pad of 8 bytes. The tag is keyed BLAKE3 of the number and
-//! the recipient. The pad is keyed BLAKE3 of the tag, under a second key. So the tag is both what
-//! authenticates and what the encryption begins with, as in SIV (RFC 5297): the same item always
-//! has the same cursor, no nonce can be used twice, and a cursor that was changed in any bit, or
-//! belongs to another recipient, is refused. Whoever has no key can make none.
+//! The text is base64url without padding of 25 bytes: the version 2, a tag of 16 bytes, and the
+//! number (8 bytes, big endian) XORed with a pad of 8 bytes. The tag is keyed BLAKE3 of the number
+//! and the recipient. The pad is keyed BLAKE3 of the tag, under a second key. As in SIV (RFC 5297),
+//! the tag authenticates the cursor and is also the nonce. The same item always has the same
+//! cursor, and no two numbers share a nonce. A cursor with a changed bit, or of another recipient,
+//! is refused. Nobody can forge a cursor without the key.
 //!
-//! Cursors of enigma-relay 0.0.3 are read too. They are base64 of the recipient, a colon and 20
-//! digits that count that relay's items, none of which is in this store. A client that comes with
-//! one has seen nothing of this queue yet, so it means "from the start". The version 1 had the
-//! number in clear and could be made by everybody. It is refused: a search with made-up numbers
-//! would find out the number of an item again.
+//! Cursors of enigma-relay 0.0.3 are accepted too: base64 of the recipient, a colon and 20 digits.
+//! They refer to items of the old relay, none of which is in this store, so they mean "from the
+//! start". Cursors of version 1 contained the number in clear text and could be forged. They are
+//! refused, because trying out numbers would reveal the number of an item.
 
 use std::fmt;
 use std::io;
@@ -30,16 +28,15 @@ const VERSION_0_0_3_DIGITS: usize = 20;
 const TAG_BYTES: usize = 16;
 const NUMBER_BYTES: usize = 8;
 const CURSOR_BYTES: usize = 1 + TAG_BYTES + NUMBER_BYTES;
-/// Of base64 without padding.
+/// The length of the text.
 const TEXT_BYTES: usize = (CURSOR_BYTES * 4).div_ceil(3);
 
-/// What the keys are derived for. Another text is another key, and every cursor that clients keep
-/// is refused.
+/// The contexts of the key derivation. Changing them would invalidate all cursors.
 const TAG_CONTEXT: &str = "relay cursor 2, tag of number and recipient";
 const PAD_CONTEXT: &str = "relay cursor 2, pad of the number";
 
-/// The key under which cursors are written and read. Clones share it. Cursors are good for as long
-/// as the relay is started with the same key; under another one they are refused as broken.
+/// The key that encrypts and authenticates cursors. Clones share it. Cursors are valid for as long
+/// as the relay starts with the same key.
 #[derive(Clone)]
 pub struct CursorKey(Arc<Keys>);
 
@@ -49,45 +46,40 @@ struct Keys {
 }
 
 impl CursorKey {
-    /// A key that is made of these bytes, which must be secret, random, and used for nothing else.
+    /// Derives the key from these bytes, which must be secret, random, and used for nothing else.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
         let [tag, pad] = [TAG_CONTEXT, PAD_CONTEXT].map(|context| blake3::derive_key(context, key));
         Self(Arc::new(Keys { tag, pad }))
     }
 
-    /// A key that nobody knows, from the operating system. What is written under it cannot be read
-    /// after a restart.
+    /// A new random key. Its cursors are invalid after a restart.
     ///
     /// # Errors
-    /// When the operating system has no random bytes to give.
+    /// When the operating system provides no random bytes.
     pub fn random() -> io::Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Self::new(&key))
     }
 
-    /// The cursor that stands after the item `seq` of `recipient`'s queue.
+    /// The cursor after the item `seq` of `recipient`'s queue.
     pub(crate) fn encode(&self, recipient: &Recipient, seq: Seq) -> String {
         let number = seq.as_u64();
         let tag = self.tag(recipient, number);
-        let mut bytes = [VERSION; CURSOR_BYTES];
-        let (_, rest) = bytes.split_at_mut(1);
-        let (for_tag, for_number) = rest.split_at_mut(TAG_BYTES);
-        for_tag.copy_from_slice(&tag);
-        for_number.copy_from_slice(&(number ^ self.pad(&tag)).to_be_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        let encrypted = (number ^ self.pad(&tag)).to_be_bytes();
+        URL_SAFE_NO_PAD.encode([&[VERSION], &tag[..], &encrypted].concat())
     }
 
-    /// The arrival number that a cursor of `recipient`'s queue stands after.
+    /// The arrival number of the item before the cursor.
     ///
     /// # Errors
-    /// [`Rejection::InvalidInput`] when it is broken, of another version, of another key, or of
-    /// another recipient.
+    /// [`Rejection::InvalidInput`] when the cursor is corrupt, or of another version, key or
+    /// recipient.
     pub(crate) fn decode(&self, recipient: &Recipient, text: &str) -> Result<Seq, Rejection> {
         self.decode_2(recipient, text)
             .or_else(|| decode_0_0_3(recipient, text))
-            .ok_or_else(|| Rejection::invalid("cursor", "it is broken or belongs to another recipient"))
+            .ok_or_else(|| Rejection::invalid("cursor", "is invalid or belongs to another recipient"))
     }
 
     fn decode_2(&self, recipient: &Recipient, text: &str) -> Option<Seq> {
@@ -116,16 +108,16 @@ impl CursorKey {
     }
 }
 
-/// Shows nothing of the key.
+/// Hides the key.
 impl fmt::Debug for CursorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CursorKey(..)")
     }
 }
 
-/// Takes the same time wherever the first difference is, so that no tag is found byte by byte.
+/// Compares in constant time, so that an attacker cannot guess a tag byte by byte.
 fn is_equal(one: &[u8; TAG_BYTES], other: &[u8; TAG_BYTES]) -> bool {
-    // The hashes of this crate are compared in that way.
+    // The comparison of two hashes of blake3 takes constant time.
     let padded = |tag: &[u8; TAG_BYTES]| {
         let mut hash = [0; blake3::OUT_LEN];
         let (begin, _) = hash.split_at_mut(TAG_BYTES);
@@ -141,7 +133,7 @@ fn decode_0_0_3(recipient: &Recipient, text: &str) -> Option<Seq> {
         return None;
     }
     let text = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
-    // A recipient may hold colons itself.
+    // A recipient may contain colons.
     let (owner, digits) = text.rsplit_once(':')?;
     let is_number = digits.len() == VERSION_0_0_3_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && owner == recipient.as_str()).then_some(Seq::ZERO)
@@ -161,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_never_changes() {
+    fn the_text_of_a_cursor_never_changes() {
         let check = |owner: &str, seq, text: &str| {
             assert_eq!(key().encode(&recipient(owner), Seq::new(seq)), text);
             assert_eq!(key().decode(&recipient(owner), text), Ok(Seq::new(seq)));
@@ -174,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_fits_one_recipient_and_one_key_only() {
+    fn a_cursor_is_valid_for_one_recipient_and_one_key() {
         let text = key().encode(&recipient("alice"), Seq::new(7));
         for other in ["bob", "alice ", "Alice", "alic"] {
             assert!(key().decode(&recipient(other), &text).is_err(), "{other}");
@@ -185,10 +177,9 @@ mod tests {
         assert_ne!(texts[0], texts[1]);
     }
 
-    /// Each bit differs in about half of the pairs of neighbours, also those that a number in clear
-    /// would have in common.
+    /// Each bit differs in about half of the pairs, also the high bits of the number.
     #[test]
-    fn numbers_that_follow_each_other_have_nothing_in_common() {
+    fn cursors_of_consecutive_numbers_look_unrelated() {
         let alice = recipient("alice");
         let bytes = |seq| URL_SAFE_NO_PAD.decode(key().encode(&alice, Seq::new(seq))).unwrap();
         for bit in 8..CURSOR_BYTES * 8 {
@@ -199,28 +190,28 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_not_shown() {
+    fn debug_output_hides_the_key() {
         assert_eq!(format!("{:?}", key()), "CursorKey(..)");
     }
 
     #[test]
-    fn every_damaged_cursor_is_refused() {
+    fn every_corrupt_cursor_is_refused() {
         let alice = recipient("alice");
-        let whole = URL_SAFE_NO_PAD.decode(key().encode(&alice, Seq::new(7))).unwrap();
-        for bit in 0..whole.len() * 8 {
-            let mut damaged = whole.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(key().decode(&alice, &URL_SAFE_NO_PAD.encode(damaged)).is_err(), "bit {bit}");
+        let valid = URL_SAFE_NO_PAD.decode(key().encode(&alice, Seq::new(7))).unwrap();
+        for bit in 0..valid.len() * 8 {
+            let mut corrupt = valid.clone();
+            corrupt[bit / 8] ^= 1 << (bit % 8);
+            assert!(key().decode(&alice, &URL_SAFE_NO_PAD.encode(corrupt)).is_err(), "bit {bit}");
         }
-        for len in 0..whole.len() {
-            assert!(key().decode(&alice, &URL_SAFE_NO_PAD.encode(&whole[..len])).is_err(), "{len} bytes");
+        for len in 0..valid.len() {
+            assert!(key().decode(&alice, &URL_SAFE_NO_PAD.encode(&valid[..len])).is_err(), "{len} bytes");
         }
         for garbage in
             ["", " ", "null", "0", "ééé", "====", &"A".repeat(TEXT_BYTES), &"é".repeat(TEXT_BYTES / 2)]
         {
             assert!(key().decode(&alice, garbage).is_err(), "{garbage}");
         }
-        // Bits behind the last byte: another text of the same bytes.
+        // Unused bits at the end: another text of the same bytes.
         let text = key().encode(&alice, Seq::new(7));
         for last in ["B", "P", "="] {
             assert!(key().decode(&alice, &format!("{}{last}", &text[..TEXT_BYTES - 1])).is_err(), "{last}");
@@ -228,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clear_form_of_version_1_is_refused() {
+    fn cursors_of_version_1_are_refused() {
         for text in ["AQAAAAAAAAAAj_FPNkzyy6I", "AQAAAAAAAAABVo-gHpajV8g", "Af__________G9YBDyysYx0"] {
             assert!(key().decode(&recipient("alice"), text).is_err(), "{text}");
         }

@@ -2,7 +2,7 @@
 
 use actix_web::http::Method;
 
-/// A path of the API.
+/// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Push,
@@ -30,7 +30,7 @@ impl Endpoint {
         }
     }
 
-    /// The methods that it knows, as `Allow` tells them.
+    /// The supported methods, as in the header `Allow`.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Self::Push | Self::Pull | Self::Ack => "POST, OPTIONS",
@@ -38,7 +38,7 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn knows(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|known| known == method.as_str())
+    pub(crate) fn allows(self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
     }
 }

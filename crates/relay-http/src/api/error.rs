@@ -1,9 +1,6 @@
-//! Every error answer: which status, which code, whether and when to retry, and what a person is
-//! told. This is the one place that knows, for relay-core's errors, for this crate's own and for
-//! those of the framework below.
-//!
-//! Our faults are logged here, once, with all that led to them; a client's at debug and without its
-//! words, since they may name a recipient. An answer tells nothing of files, stores or internals.
+//! Every error response: its status, code, message, details and headers. This is the only place
+//! that decides them, for the errors of relay-core, of this crate and of the framework. A response
+//! reveals nothing about files, stores or internals.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -20,177 +17,114 @@ use crate::api::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::api::mistake::Mistake;
 use crate::readiness::Unready;
 
-/// When to come back to a relay that is draining: by then another one may have taken over.
-const DRAINING_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When to retry after a failure of the store, and while the relay starts or stops. In the last
+/// case another relay may soon take over.
+const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// When to try again what the store failed at.
-const STORAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// When to try again where there was no space: expired items are reclaimed once a minute, unless
-/// the operator says otherwise.
+/// When to retry on a full store. By default, it frees the space of expired items once a minute.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// When to ask again whether a relay is ready.
-const UNREADY_RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// No words are longer: not even those of a relay that is not ours, and has its own. In JSON, each
-/// byte may take six.
+/// The maximum length of a message, also of one from another implementation of `Relay`. JSON may
+/// need six bytes for each.
 const MESSAGE_BYTES_MAX: usize = 280;
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Why a request is answered with an error.
-#[derive(Debug)]
+/// Why a request gets an error response, and the message for it.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// relay-core, or the relay behind it, said no.
-    Relay(Error),
-    /// The body is not the JSON that it should be.
-    Json(Mistake),
-    /// The request is broken below its JSON. The text is for a person.
+    /// An error of the [`Relay`](relay_core::Relay).
+    #[error(transparent)]
+    Relay(#[from] Error),
+    #[error(transparent)]
+    Json(#[from] Mistake),
+    /// The HTTP of the request is invalid.
+    #[error("{0}")]
     BadRequest(&'static str),
-    /// As [`Code::NotFound`].
+    #[error("this path does not exist")]
     NotFound,
-    /// As [`Code::MethodNotAllowed`].
-    MethodNotAllowed {
-        /// What the path knows.
-        allow: &'static str,
-    },
-    /// As [`Code::RequestTimeout`].
+    #[error("this path supports only {allow}")]
+    MethodNotAllowed { allow: &'static str },
+    #[error("the request did not arrive in time")]
     RequestTimeout,
-    /// The body is larger than that of the largest message can be.
-    BodyTooLarge {
-        /// The largest payload, in bytes.
-        payload_bytes_max: u64,
-    },
-    /// The body is larger than the largest request to its endpoint can be.
-    RequestTooLarge {
-        /// The largest body, in bytes.
-        bytes_max: usize,
-    },
-    /// As [`Code::HeadersTooLarge`].
+    /// The body of a push is too large for the largest allowed payload.
+    #[error("the body is too large for a payload of {payload_bytes_max} bytes")]
+    BodyTooLarge { payload_bytes_max: u64 },
+    /// The body of another request is too large.
+    #[error("the body is larger than {bytes_max} bytes")]
+    RequestTooLarge { bytes_max: usize },
+    #[error("the head exceeds {} bytes or {} fields", HEAD_BYTES_MAX, FIELDS_MAX)]
     HeadersTooLarge,
-    /// The body is of a type that is not JSON.
+    #[error("the content type must be application/json or application/*+json")]
     UnsupportedMediaType,
-    /// The body is encoded in a way that is not gzip.
+    #[error("the only supported content encoding is gzip, applied once")]
     UnsupportedEncoding,
-    /// As [`Code::Forbidden`]: for whom a browser asks, or by which name.
-    CrossSite(Denied),
-    /// As [`Code::RateLimited`].
+    #[error(transparent)]
+    CrossSite(#[from] Denied),
+    #[error("too many requests{}", if .0.banned { "; this address is banned for a while" } else { "" })]
     RateLimited(Refusal),
-    /// As [`Code::Draining`].
+    #[error("the relay is shutting down")]
     Draining,
-    /// As [`Code::NotReady`], to whoever asks just that.
-    Unready(Unready),
-    /// A fault of ours, in words for the log.
+    /// The response to `/ready`.
+    #[error("the relay is not ready")]
+    Unready(#[from] Unready),
+    /// A bug or another unexpected failure. Its text is for the log.
+    #[error("the relay failed unexpectedly")]
     Internal(String),
 }
 
-/// Why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why the host name or the origin of a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
-    /// It calls the relay by a name that is not allowed, or in a way that could be read as two.
+    /// The host name is not allowed, or is ambiguous.
+    #[error("the relay does not allow this host name; see allowed_hosts")]
     Host,
-    /// A browser sends it for a page of another site.
+    /// A web page of another site makes a browser send the request.
+    #[error("the request comes from a web page of another site; see cors.allowed_origins")]
     Origin,
 }
 
-/// What an error comes to on the wire.
+/// An error as sent to the client.
 pub(crate) struct ErrorBody {
     pub(crate) code: Code,
     message: String,
     details: Option<Value>,
-    retry_after: Option<Duration>,
-    headers: Vec<(HeaderName, String)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
-    /// The one match from what went wrong to what is answered.
+    /// Maps every error to its response.
     pub(crate) fn error_body(&self) -> ErrorBody {
+        let body = |code| ErrorBody::new(code, self);
         match self {
-            Self::Relay(Error::Rejected(rejection)) => rejected(rejection),
-            Self::Relay(Error::Storage(_)) => {
-                ErrorBody::new(Code::StorageError, "the store failed; it is safe to repeat this")
-                    .retry_after(STORAGE_RETRY_AFTER)
-            }
-            Self::Relay(Error::StorageFull) => {
-                ErrorBody::new(Code::StorageFull, "there is no space left").retry_after(FULL_RETRY_AFTER)
-            }
-            Self::Relay(Error::Overloaded { retry_after }) => {
-                ErrorBody::new(Code::Overloaded, "too much work is waiting").retry_after(*retry_after)
-            }
-            Self::Relay(Error::NotReady { retry_after }) => {
-                ErrorBody::new(Code::NotReady, "the relay is not ready yet").retry_after(*retry_after)
-            }
-            Self::Json(mistake) => not_json(mistake),
-            Self::BadRequest(what) => ErrorBody::new(Code::InvalidInput, what),
-            Self::NotFound => ErrorBody::new(Code::NotFound, "there is no such path"),
+            Self::Relay(error) => relay_error(error),
+            Self::Json(mistake) => body(Code::InvalidInput).details(details_of_mistake(mistake)),
+            Self::BadRequest(_) => body(Code::InvalidInput),
+            Self::NotFound => body(Code::NotFound),
             Self::MethodNotAllowed { allow } => {
-                ErrorBody::new(Code::MethodNotAllowed, format!("this path knows {allow} only"))
-                    .header(ALLOW, *allow)
+                body(Code::MethodNotAllowed).header(ALLOW, HeaderValue::from_static(allow))
             }
-            Self::RequestTimeout => {
-                ErrorBody::new(Code::RequestTimeout, "the request did not arrive in time")
+            Self::RequestTimeout => body(Code::RequestTimeout),
+            Self::BodyTooLarge { payload_bytes_max: limit } => {
+                body(Code::MessageTooLarge).details(json!({"limit": limit}))
             }
-            Self::BodyTooLarge { payload_bytes_max: limit } => ErrorBody::new(
-                Code::MessageTooLarge,
-                format!("the body is too large for a payload of {limit} bytes"),
-            )
-            .details(json!({"limit": limit})),
             Self::RequestTooLarge { bytes_max: limit } => {
-                ErrorBody::new(Code::MessageTooLarge, format!("the body is over {limit} bytes"))
-                    .details(json!({"limit": limit}))
+                body(Code::MessageTooLarge).details(json!({"limit": limit}))
             }
-            Self::HeadersTooLarge => {
-                let (bytes, fields) = (HEAD_BYTES_MAX, FIELDS_MAX);
-                let message =
-                    format!("the head of the request is over {bytes} bytes, or has over {fields} fields");
-                ErrorBody::new(Code::HeadersTooLarge, message)
-                    .details(json!({"limit_bytes": bytes, "limit_fields": fields}))
+            Self::HeadersTooLarge => body(Code::HeadersTooLarge)
+                .details(json!({"limit_bytes": HEAD_BYTES_MAX, "limit_fields": FIELDS_MAX})),
+            Self::UnsupportedMediaType => body(Code::UnsupportedMediaType),
+            Self::UnsupportedEncoding => {
+                body(Code::UnsupportedMediaType).header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
             }
-            Self::UnsupportedMediaType => ErrorBody::new(
-                Code::UnsupportedMediaType,
-                "the content type must be application/json or application/*+json",
-            ),
-            Self::UnsupportedEncoding => ErrorBody::new(
-                Code::UnsupportedMediaType,
-                "a body may be gzip-encoded, once, and in no other way",
-            )
-            .header(ACCEPT_ENCODING, "gzip"),
-            Self::CrossSite(Denied::Origin) => ErrorBody::new(
-                Code::Forbidden,
-                "a browser asks for a page of another site, and its origin is not listed in cors.allowed_origins",
-            ),
-            Self::CrossSite(Denied::Host) => ErrorBody::new(
-                Code::Forbidden,
-                "the relay is not to be called by this host name; see allowed_hosts",
-            ),
-            Self::RateLimited(refusal) => rate_limited(refusal),
-            Self::Draining => {
-                ErrorBody::new(Code::Draining, "the relay is shutting down").retry_after(DRAINING_RETRY_AFTER)
+            Self::CrossSite(_) => body(Code::Forbidden),
+            Self::RateLimited(refusal) => rate_limited(body(Code::RateLimited), refusal),
+            Self::Draining => body(Code::Draining).retry_after(RETRY_SOON),
+            Self::Unready(reason) => {
+                body(Code::NotReady).details(json!({"reason": reason.to_string()})).retry_after(RETRY_SOON)
             }
-            Self::Unready(why) => ErrorBody::new(Code::NotReady, "the relay is not ready")
-                .details(json!({"reason": why.to_string()}))
-                .retry_after(UNREADY_RETRY_AFTER),
-            Self::Internal(_) => ErrorBody::new(Code::InternalError, "the relay has a fault"),
+            Self::Internal(_) => body(Code::InternalError),
         }
-    }
-}
-
-impl From<Error> for ApiError {
-    fn from(error: Error) -> Self {
-        Self::Relay(error)
-    }
-}
-
-impl From<Unready> for ApiError {
-    fn from(why: Unready) -> Self {
-        Self::Unready(why)
-    }
-}
-
-impl From<Denied> for ApiError {
-    fn from(why: Denied) -> Self {
-        Self::CrossSite(why)
     }
 }
 
@@ -200,16 +134,10 @@ impl From<Rejection> for ApiError {
     }
 }
 
-impl From<Mistake> for ApiError {
-    fn from(mistake: Mistake) -> Self {
-        Self::Json(mistake)
-    }
-}
-
 impl ErrorBody {
     fn new(code: Code, message: impl Display) -> Self {
         let message = excerpt(&message, MESSAGE_BYTES_MAX);
-        Self { code, message, details: None, retry_after: None, headers: Vec::new() }
+        Self { code, message, details: None, headers: Vec::new() }
     }
 
     fn details(mut self, details: Value) -> Self {
@@ -217,13 +145,12 @@ impl ErrorBody {
         self
     }
 
-    fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
-        self
+    fn retry_after(self, wait: Duration) -> Self {
+        self.header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)))
     }
 
-    fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 
@@ -231,15 +158,9 @@ impl ErrorBody {
         StatusCode::from_u16(self.code.status()).expect("the statuses of all codes are between 100 and 999")
     }
 
-    /// Its headers, beside those of every answer.
-    pub(crate) fn into_headers(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let retry_after = self.retry_after.map(|wait| (RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
-        let others = self.headers.into_iter().map(|(name, value)| {
-            let value =
-                HeaderValue::from_str(&value).expect("the values are put together from visible ASCII below");
-            (name, value)
-        });
-        retry_after.into_iter().chain(others)
+    /// The headers that not every response has.
+    pub(crate) fn into_headers(self) -> Vec<(HeaderName, HeaderValue)> {
+        self.headers
     }
 
     pub(crate) fn body(&self) -> Value {
@@ -251,40 +172,49 @@ impl ErrorBody {
     }
 }
 
-fn not_json(mistake: &Mistake) -> ErrorBody {
+fn relay_error(error: &Error) -> ErrorBody {
+    let body = |code| ErrorBody::new(code, error);
+    match error {
+        Error::Rejected(rejection) => match rejection {
+            Rejection::InvalidInput { field, .. } => {
+                body(Code::InvalidInput).details(json!({"field": field}))
+            }
+            Rejection::Unauthorized => body(Code::Unauthorized),
+            Rejection::Forbidden => body(Code::Forbidden),
+            Rejection::MessageTooLarge { limit } => {
+                body(Code::MessageTooLarge).details(json!({"limit": limit}))
+            }
+            Rejection::QuotaExceeded { reason, limit, used } => body(Code::QuotaExceeded)
+                .details(json!({"reason": reason.as_str(), "limit": limit, "used": used})),
+        },
+        Error::Storage(_) => {
+            ErrorBody::new(Code::StorageError, "the store failed; it is safe to repeat the request")
+                .retry_after(RETRY_SOON)
+        }
+        Error::StorageFull => body(Code::StorageFull).retry_after(FULL_RETRY_AFTER),
+        Error::Overloaded { retry_after } => body(Code::Overloaded).retry_after(*retry_after),
+        Error::NotReady { retry_after } => body(Code::NotReady).retry_after(*retry_after),
+    }
+}
+
+fn details_of_mistake(mistake: &Mistake) -> Value {
     let mut details = json!({"line": mistake.line, "column": mistake.column});
     if let (Some(field), Some(details)) = (mistake.field, details.as_object_mut()) {
         details.insert("field".to_owned(), field.into());
     }
-    ErrorBody::new(Code::InvalidInput, mistake).details(details)
+    details
 }
 
-fn rejected(rejection: &Rejection) -> ErrorBody {
-    match rejection {
-        Rejection::InvalidInput { field, .. } => {
-            ErrorBody::new(Code::InvalidInput, rejection).details(json!({"field": field}))
-        }
-        Rejection::Unauthorized => ErrorBody::new(Code::Unauthorized, rejection),
-        Rejection::Forbidden => ErrorBody::new(Code::Forbidden, rejection),
-        Rejection::MessageTooLarge { limit } => {
-            ErrorBody::new(Code::MessageTooLarge, rejection).details(json!({"limit": limit}))
-        }
-        Rejection::QuotaExceeded { reason, limit, used } => ErrorBody::new(Code::QuotaExceeded, rejection)
-            .details(json!({"reason": reason.as_str(), "limit": limit, "used": used})),
-    }
-}
-
-/// The two fields are those of draft-ietf-httpapi-ratelimit-headers-10.
-fn rate_limited(refusal: &Refusal) -> ErrorBody {
-    let Refusal { bucket, retry_after, banned, quota, window_seconds, .. } = *refusal;
-    let message =
-        if banned { "too many requests, and banned for it for a while" } else { "too many requests" };
+/// Adds the details and headers of a rate limit. The headers `RateLimit` and `RateLimit-Policy` are
+/// those of draft-ietf-httpapi-ratelimit-headers-10.
+fn rate_limited(body: ErrorBody, refusal: &Refusal) -> ErrorBody {
+    let Refusal { bucket, retry_after, quota, window_seconds, .. } = *refusal;
     let retry_after_ms = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    ErrorBody::new(Code::RateLimited, message)
-        .details(json!({"bucket": bucket, "retry_after_ms": retry_after_ms}))
+    let value = |text: String| HeaderValue::try_from(text).expect("the names of buckets are visible ASCII");
+    body.details(json!({"bucket": bucket, "retry_after_ms": retry_after_ms}))
         .retry_after(retry_after)
-        .header(RATE_LIMIT_POLICY, format!("\"{bucket}\";q={quota};w={window_seconds}"))
-        .header(RATE_LIMIT, format!("\"{bucket}\";r=0;t={}", whole_seconds(retry_after)))
+        .header(RATE_LIMIT_POLICY, value(format!("\"{bucket}\";q={quota};w={window_seconds}")))
+        .header(RATE_LIMIT, value(format!("\"{bucket}\";r=0;t={}", whole_seconds(retry_after))))
 }
 
 #[cfg(test)]
@@ -294,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_sent_back_at_once_or_too_early() {
+    fn retry_after_is_rounded_up_to_at_least_one_second() {
         let check = |ms, seconds| assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms} ms");
         check(0, 1);
         check(1, 1);
@@ -304,16 +234,16 @@ mod tests {
     }
 
     #[test]
-    fn words_of_any_length_make_a_short_answer() {
-        for word in ["x", "\u{1}", "\\", "\u{1f980}"] {
-            let rejection = Rejection::invalid("recipient", word.repeat(1_000_000));
-            let answer = ApiError::from(rejection).error_body().body().to_string();
-            assert!(answer.len() <= 2048, "{} bytes", answer.len());
+    fn a_long_message_makes_a_short_response() {
+        for character in ["x", "\u{1}", "\\", "\u{1f980}"] {
+            let rejection = Rejection::invalid("recipient", character.repeat(1_000_000));
+            let body = ApiError::from(rejection).error_body().body().to_string();
+            assert!(body.len() <= 2048, "{} bytes", body.len());
         }
     }
 
     #[test]
-    fn what_is_internal_stays_inside() {
+    fn internal_errors_are_not_revealed() {
         let secret = || io::Error::other("/var/lib/relay/secret.db");
         for error in [ApiError::Relay(Error::storage(secret())), ApiError::Internal(secret().to_string())] {
             assert!(!error.error_body().body().to_string().contains("secret"));

@@ -1,32 +1,27 @@
-//! How the fields of requests are read. A value of a wrong kind is refused in words of ours, which
-//! name the field, what it takes and which kind was found. They never hold the value: what serde
-//! itself would say of it repeats it, however long it is.
-//!
-//! So every field of a request has a reader here, and none is left to serde's own.
+//! Deserializes the fields of requests. The error about a value of the wrong type contains the name
+//! of the field, the expected type and the found type, but never the value. serde's own errors
+//! would repeat the value, however long it is. So every field of a request has a reader here.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::AckEntry;
-use super::Meta;
-
-/// What the whole of a body is called where a field would be.
+/// The name of the body in errors.
 const BODY: &str = "the body";
 
-/// One reader for each field, and the names of all of them.
+/// Defines a reader for each field, and the list of their names.
 macro_rules! fields {
-    ($($read:ident($name:literal): $kind:ty;)*) => {
-        /// What mistakes call the fields.
+    ($($read:ident$(<$object:ident>)?($name:literal): $kind:ty;)*) => {
+        /// The names of the fields in errors.
         pub(super) const NAMES: &[&str] = &[BODY, $($name),*];
 
-        $(pub(super) fn $read<'de, D: Deserializer<'de>>(
+        $(pub(super) fn $read<'de, $($object: Deserialize<'de>,)? D: Deserializer<'de>>(
             deserializer: D,
-        ) -> Result<<$kind as Kind<'de>>::Value, D::Error> {
-            Reader::<$kind>::named($name).read(deserializer)
+        ) -> Result<<$kind as FieldKind<'de>>::Value, D::Error> {
+            Reader::<$kind>::named($name).deserialize(deserializer)
         })*
     };
 }
@@ -35,32 +30,27 @@ fields! {
     recipient("recipient"): Text;
     message_id("message_id"): Text;
     ciphertext_b64("ciphertext_b64"): Text;
-    meta("meta"): Object<Meta<'de>>;
+    meta<T>("meta"): Object<T>;
     kind("meta.kind"): Text;
-    total_len("meta.total_len"): Whole<u64>;
-    meta_chunk_index("meta.chunk_index"): Whole<u32>;
-    chunk_count("meta.chunk_count"): Whole<u32>;
-    sent_ms("meta.sent_ms"): Whole<u64>;
+    total_len("meta.total_len"): Integer<u64>;
+    meta_chunk_index("meta.chunk_index"): Integer<u32>;
+    chunk_count("meta.chunk_count"): Integer<u32>;
+    sent_ms("meta.sent_ms"): Integer<u64>;
     cursor("cursor"): Optional<Text>;
     max("max"): Optional<Positive>;
-    ack("ack"): Objects<AckEntry<'de>>;
-    chunk_index("chunk_index"): Whole<u32>;
+    ack<T>("ack"): ObjectArray<T>;
+    chunk_index("chunk_index"): Integer<u32>;
 }
 
-/// What a field takes, and what becomes of it. Kinds of values that it says nothing of are refused.
-pub(super) trait Kind<'de>: Sized {
+/// The type of a field: what JSON it accepts, and how that is converted. By default, a method
+/// refuses its kind of JSON value.
+pub(super) trait FieldKind<'de>: Sized {
     type Value;
 
-    /// In words.
+    /// The type in words, for errors.
     const EXPECTED: &'static str;
 
-    /// Of a text that can be borrowed from the body.
-    fn borrowed(_: &'de str) -> Option<Self::Value> {
-        None
-    }
-
-    /// Of a text with escapes.
-    fn copied(_: &str) -> Option<Self::Value> {
+    fn string(_: Cow<'de, str>) -> Option<Self::Value> {
         None
     }
 
@@ -81,40 +71,34 @@ pub(super) trait Kind<'de>: Sized {
     }
 }
 
-/// A text.
+/// A string.
 pub(super) struct Text;
 
-/// A whole number as large as `N` can be.
-pub(super) struct Whole<N>(PhantomData<N>);
+/// A whole number of the type `N`.
+pub(super) struct Integer<N>(PhantomData<N>);
 
-/// A whole number, of which only those from 1 on make sense. That it is not 0 is looked at with all
-/// else that it means.
+/// A whole number that should be positive. The conversion of the request refuses 0.
 pub(super) struct Positive;
 
-/// Another kind, or null.
+/// A value of the type `K`, or null.
 pub(super) struct Optional<K>(PhantomData<K>);
 
-/// An object, and not an array of its values in their order, which serde takes for a struct as
-/// well.
+/// An object. serde would also accept an array of the values of its fields.
 pub(super) struct Object<T>(PhantomData<T>);
 
 /// An array of objects.
-pub(super) struct Objects<T>(PhantomData<T>);
+pub(super) struct ObjectArray<T>(PhantomData<T>);
 
-impl<'de> Kind<'de> for Text {
+impl<'de> FieldKind<'de> for Text {
     type Value = Cow<'de, str>;
     const EXPECTED: &'static str = "a string";
 
-    fn borrowed(text: &'de str) -> Option<Self::Value> {
-        Some(Cow::Borrowed(text))
-    }
-
-    fn copied(text: &str) -> Option<Self::Value> {
-        Some(Cow::Owned(text.to_owned()))
+    fn string(text: Cow<'de, str>) -> Option<Self::Value> {
+        Some(text)
     }
 }
 
-impl Kind<'_> for Whole<u64> {
+impl FieldKind<'_> for Integer<u64> {
     type Value = u64;
     const EXPECTED: &'static str = "a whole number from 0 to 18446744073709551615";
 
@@ -123,7 +107,7 @@ impl Kind<'_> for Whole<u64> {
     }
 }
 
-impl Kind<'_> for Whole<u32> {
+impl FieldKind<'_> for Integer<u32> {
     type Value = u32;
     const EXPECTED: &'static str = "a whole number from 0 to 4294967295";
 
@@ -132,7 +116,7 @@ impl Kind<'_> for Whole<u32> {
     }
 }
 
-impl Kind<'_> for Positive {
+impl FieldKind<'_> for Positive {
     type Value = u64;
     const EXPECTED: &'static str = "a positive whole number";
 
@@ -141,16 +125,12 @@ impl Kind<'_> for Positive {
     }
 }
 
-impl<'de, K: Kind<'de>> Kind<'de> for Optional<K> {
+impl<'de, K: FieldKind<'de>> FieldKind<'de> for Optional<K> {
     type Value = Option<K::Value>;
     const EXPECTED: &'static str = K::EXPECTED;
 
-    fn borrowed(text: &'de str) -> Option<Self::Value> {
-        K::borrowed(text).map(Some)
-    }
-
-    fn copied(text: &str) -> Option<Self::Value> {
-        K::copied(text).map(Some)
+    fn string(text: Cow<'de, str>) -> Option<Self::Value> {
+        K::string(text).map(Some)
     }
 
     fn number(number: u64) -> Option<Self::Value> {
@@ -162,7 +142,7 @@ impl<'de, K: Kind<'de>> Kind<'de> for Optional<K> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Kind<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> FieldKind<'de> for Object<T> {
     type Value = T;
     const EXPECTED: &'static str = "an object";
 
@@ -171,41 +151,26 @@ impl<'de, T: Deserialize<'de>> Kind<'de> for Object<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Kind<'de> for Objects<T> {
+impl<'de, T: Deserialize<'de>> FieldKind<'de> for ObjectArray<T> {
     type Value = Vec<T>;
     const EXPECTED: &'static str = "an array of objects";
 
     fn array<A: SeqAccess<'de>>(mut elements: A) -> Option<Result<Vec<T>, A::Error>> {
-        let mut objects = Vec::new();
-        loop {
-            match elements.next_element::<Element<T>>() {
-                Ok(Some(Element(object))) => objects.push(object),
-                Ok(None) => return Some(Ok(objects)),
-                Err(error) => return Some(Err(error)),
-            }
-        }
+        let next = || elements.next_element_seed(Reader::<Object<T>>::named("ack")).transpose();
+        Some(std::iter::from_fn(next).collect())
     }
 }
 
-/// An object in the one field that is an array.
-struct Element<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Element<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Reader::<Object<T>>::named("ack").read(deserializer).map(Self)
-    }
-}
-
-/// A body, which is an object.
+/// A body. It is an object.
 pub(super) struct JsonObject<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Reader::<Object<T>>::named(BODY).read(deserializer).map(Self)
+        Reader::<Object<T>>::named(BODY).deserialize(deserializer).map(Self)
     }
 }
 
-/// Reads the value of the field that has this name.
+/// Deserializes the field `name`, of the type `K`.
 struct Reader<K> {
     name: &'static str,
     kind: PhantomData<K>,
@@ -217,13 +182,17 @@ impl<K> Reader<K> {
     }
 }
 
-impl<'de, K: Kind<'de>> Reader<K> {
-    /// Asks for any value: a deserializer that is asked for one kind puts what it finds instead
-    /// into an error of its own.
-    fn read<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
+impl<'de, K: FieldKind<'de>> DeserializeSeed<'de> for Reader<K> {
+    type Value = K::Value;
+
+    /// Accepts any value. With a typed method, the deserializer would put the found value into an
+    /// error of its own.
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
         deserializer.deserialize_any(self)
     }
+}
 
+impl<'de, K: FieldKind<'de>> Reader<K> {
     fn take<E: Error>(&self, value: Option<K::Value>, found: &str) -> Result<K::Value, E> {
         value.ok_or_else(|| self.refuse(found))
     }
@@ -234,7 +203,7 @@ impl<'de, K: Kind<'de>> Reader<K> {
     }
 }
 
-impl<'de, K: Kind<'de>> Visitor<'de> for Reader<K> {
+impl<'de, K: FieldKind<'de>> Visitor<'de> for Reader<K> {
     type Value = K::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -242,18 +211,17 @@ impl<'de, K: Kind<'de>> Visitor<'de> for Reader<K> {
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<K::Value, E> {
-        self.take(K::borrowed(text), "a string")
+        self.take(K::string(Cow::Borrowed(text)), "a string")
     }
 
+    /// For strings with escapes, which cannot be borrowed from the body.
     fn visit_str<E: Error>(self, text: &str) -> Result<K::Value, E> {
-        self.take(K::copied(text), "a string")
+        self.take(K::string(Cow::Owned(text.to_owned())), "a string")
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<K::Value, E> {
-        self.take(
-            K::number(number),
-            if K::number(0).is_some() { "one that is too large" } else { "a number" },
-        )
+        let found = if K::number(0).is_some() { "a number that is too large" } else { "a number" };
+        self.take(K::number(number), found)
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<K::Value, E> {
@@ -261,11 +229,11 @@ impl<'de, K: Kind<'de>> Visitor<'de> for Reader<K> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<K::Value, E> {
-        // A number of digits alone comes as this one if it is larger than all that a field takes.
+        // A whole number that exceeds `u64` arrives as a float.
         Err(self.refuse(match number {
             _ if number.is_sign_negative() => "a negative number",
-            #[expect(clippy::cast_precision_loss, reason = "it is rounded up, to a power of two")]
-            _ if number >= u64::MAX as f64 => "one that is too large",
+            #[expect(clippy::cast_precision_loss, reason = "it is rounded up to a power of two")]
+            _ if number >= u64::MAX as f64 => "a number that is too large",
             _ => "a number with a fraction or an exponent",
         }))
     }

@@ -1,7 +1,7 @@
-//! Bounds on the head of a request, for both protocols.
+//! Limits of a request head, for both protocols.
 
-/// The largest head of a request: its first line and all fields.
+/// The maximum size of a request head: its first line and all fields.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// The most fields of a head. The framework's parser knows the same number.
+/// The maximum number of fields. The framework's parser has the same limit.
 pub(crate) const FIELDS_MAX: usize = 96;

@@ -1,10 +1,8 @@
-//! What is wrong with the JSON of a body, in words that are bounded and hold nothing of the body:
-//! its place, the field if one can be told, and what should stand there.
+//! Parses the JSON of a body, and explains mistakes in a bounded text that repeats nothing of the
+//! body: the position, the field if it is known, and the expected value.
 //!
-//! serde_json's own words are taken where they are fixed ones. Where they are not, they are those
-//! of `field`, or of a field that is missing or repeated, and anything else is replaced.
-
-use std::fmt;
+//! Syntax errors keep the text of serde_json, which is fixed. Of data errors, only those of `field`
+//! and those about a missing or repeated field keep their text; any other text is replaced.
 
 use relay_core::excerpt;
 use serde::Deserialize;
@@ -12,27 +10,31 @@ use serde_json::error::Category;
 
 use super::field::{JsonObject, NAMES};
 
-/// The words for a mistake have less.
-const WORDS_BYTES_MAX: usize = 200;
+/// No explanation is longer.
+const TEXT_BYTES_MAX: usize = 200;
+
+/// The beginning of a message that does not begin with a field.
+const NOT_JSON: &str = "the body is not the expected JSON: ";
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A mistake in the JSON of a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{text} at line {line} column {column}", if .field.is_none() { NOT_JSON } else { "" })]
 pub(crate) struct Mistake {
-    /// Where it is, counted from 1.
+    /// Counted from 1.
     pub(crate) line: usize,
-    /// In bytes, counted from 1; 0 at the begin of a line.
+    /// In bytes, counted from 1; 0 at the beginning of a line.
     pub(crate) column: usize,
-    /// Whose value it is, if it is one of the wrong kind.
+    /// The field, if its value has the wrong type.
     pub(crate) field: Option<&'static str>,
-    words: String,
+    text: String,
 }
 
-/// Reads a body.
+/// Parses a body.
 pub(super) fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Mistake> {
     let value = match str::from_utf8(json) {
-        // One look at all of it costs less than one at each string.
+        // One check of the whole body is cheaper than one of each string.
         Ok(json) => serde_json::from_str(json),
         Err(_) => serde_json::from_slice(json),
     };
@@ -44,41 +46,30 @@ impl Mistake {
     fn new(json: &[u8], error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
         if json.starts_with(BYTE_ORDER_MARK) {
-            let words = "it begins with a byte order mark, and JSON begins without one".to_owned();
-            return Self { line, column, field: None, words };
+            let text = "JSON must not begin with a byte order mark".to_owned();
+            return Self { line, column, field: None, text };
         }
-        let text = excerpt(error, WORDS_BYTES_MAX);
+        let text = excerpt(error, TEXT_BYTES_MAX);
         let text = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
-        match error.classify() {
-            Category::Data => {
-                let field = NAMES.iter().find(|&name| is_of_field(text, name)).copied();
-                let is_ours = field.is_some() || is_missing_or_repeated(text);
-                let words = if is_ours { text } else { "a value of another kind is expected" };
-                Self { line, column, field, words: words.to_owned() }
-            }
-            Category::Io | Category::Syntax | Category::Eof => {
-                Self { line, column, field: None, words: text.to_owned() }
-            }
-        }
+        let (field, text) = match error.classify() {
+            Category::Data => match NAMES.iter().find(|name| is_about_field(text, name)) {
+                Some(field) => (Some(*field), text),
+                None if is_missing_or_repeated(text) => (None, text),
+                None => (None, "a value has the wrong type"),
+            },
+            Category::Io | Category::Syntax | Category::Eof => (None, text),
+        };
+        Self { line, column, field, text: text.to_owned() }
     }
 }
 
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, field, words } = self;
-        if field.is_none() {
-            f.write_str("the body is not the expected JSON: ")?;
-        }
-        write!(f, "{words} at line {line} column {column}")
-    }
-}
-
-/// Whether `field` says this of the field with this name.
-fn is_of_field(text: &str, name: &str) -> bool {
+/// Whether this is the text of `field` about the field with this name.
+fn is_about_field(text: &str, name: &str) -> bool {
     text.strip_prefix(name).is_some_and(|rest| rest.starts_with(": expected "))
 }
 
-/// Whether serde says this of one of our fields. It knows a field by its name within its object.
+/// Whether this is the text of serde about a missing or repeated field of a request. It contains
+/// the name of the field within its object.
 fn is_missing_or_repeated(text: &str) -> bool {
     let quoted = text.strip_prefix("missing field `").or_else(|| text.strip_prefix("duplicate field `"));
     let Some(found) = quoted.and_then(|rest| rest.strip_suffix('`')) else { return false };
@@ -97,16 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_a_wrong_kind_is_told_by_field_and_rule() {
+    fn a_value_of_the_wrong_type_is_explained_with_field_and_rule() {
         let check = |value: &str, expected: &str| {
             let json = format!("{{\"recipient\":\"a\",\"max\":{value}}}");
             let mistake = mistake::<PullRequest<'_>>(&json);
-            let words = mistake.to_string();
+            let text = mistake.to_string();
             assert!(
-                words.starts_with(&format!(
+                text.starts_with(&format!(
                     "max: expected a positive whole number, found {expected} at line 1"
                 )),
-                "{words}"
+                "{text}"
             );
             assert_eq!(mistake.field, Some("max"));
         };
@@ -117,8 +108,8 @@ mod tests {
         check("-1", "a negative number");
         check("-0", "a negative number");
         check("-1.5", "a negative number");
-        check("18446744073709551616", "one that is too large");
-        check("1e300", "one that is too large");
+        check("18446744073709551616", "a number that is too large");
+        check("1e300", "a number that is too large");
         check("true", "a boolean");
         check("[1]", "an array");
         check(r#"{"a":1}"#, "an object");
@@ -127,13 +118,13 @@ mod tests {
     #[test]
     fn a_number_may_be_too_large_for_its_field() {
         let json = r#"{"recipient":"a","ack":[{"message_id":"a","chunk_index":4294967296}]}"#;
-        let words = "chunk_index: expected a whole number from 0 to 4294967295, found one that is too large at line 1 column 66";
-        assert_eq!(mistake::<AckRequest<'_>>(json).to_string(), words);
+        let text = "chunk_index: expected a whole number from 0 to 4294967295, found a number that is too large at line 1 column 66";
+        assert_eq!(mistake::<AckRequest<'_>>(json).to_string(), text);
     }
 
     #[test]
-    fn what_is_no_object_is_told_as_well() {
-        let check = |words: String, expected: &str| assert_eq!(words, expected);
+    fn a_value_that_is_not_an_object_is_explained() {
+        let check = |text: String, expected: &str| assert_eq!(text, expected);
         check(
             mistake::<PullRequest<'_>>("[]").to_string(),
             "the body: expected an object, found an array at line 1 column 2",
@@ -149,25 +140,25 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_named() {
-        let words = "the body is not the expected JSON: it begins with a byte order mark, and JSON begins without one at line 1 column 1";
-        assert_eq!(mistake::<PullRequest<'_>>("\u{feff}{}").to_string(), words);
+    fn a_byte_order_mark_is_explained() {
+        let text = "the body is not the expected JSON: JSON must not begin with a byte order mark at line 1 column 1";
+        assert_eq!(mistake::<PullRequest<'_>>("\u{feff}{}").to_string(), text);
     }
 
     #[test]
-    fn what_is_no_utf8_is_told_by_its_place() {
-        let words = "the body is not the expected JSON: invalid unicode code point at line 1 column 15";
+    fn invalid_utf8_is_reported_with_its_position() {
+        let text = "the body is not the expected JSON: invalid unicode code point at line 1 column 15";
         let json = b"{\"recipient\":\"\xff\"}";
-        assert_eq!(read::<PullRequest<'_>>(json).err().unwrap().to_string(), words);
+        assert_eq!(read::<PullRequest<'_>>(json).err().unwrap().to_string(), text);
     }
 
     #[test]
     fn a_field_that_is_missing_or_repeated_is_named() {
         let check = |json: &str, expected: &str| {
-            let words = mistake::<PushRequest<'_>>(json).to_string();
+            let text = mistake::<PushRequest<'_>>(json).to_string();
             assert!(
-                words.starts_with(&format!("the body is not the expected JSON: {expected} at line 1")),
-                "{words}"
+                text.starts_with(&format!("the body is not the expected JSON: {expected} at line 1")),
+                "{text}"
             );
         };
         check("{}", "missing field `recipient`");
@@ -175,7 +166,7 @@ mod tests {
         check(r#"{"meta":{"kind":"a","kind":"b"}}"#, "duplicate field `kind`");
     }
 
-    /// A field that somebody adds without a reader of its own.
+    /// A request type whose field has no reader in `field`.
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Careless {
@@ -184,13 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_not_ours_are_replaced() {
+    fn other_texts_of_serde_are_replaced() {
         for json in [format!("{{\"number\":\"{MARKED}\"}}"), format!("{{\"{MARKED}\":1}}"), "{}".to_owned()] {
             let mistake = mistake::<Careless>(&json);
-            assert!(
-                mistake.to_string().contains("a value of another kind is expected at line 1"),
-                "{mistake}"
-            );
+            assert!(mistake.to_string().contains("a value has the wrong type at line 1"), "{mistake}");
             assert_eq!(mistake.field, None);
         }
     }

@@ -1,7 +1,6 @@
-//! The answer to a pull. It may hold megabytes of payload, so its JSON is never in one piece: what
-//! stands around the payloads is written at once, and the payloads are encoded piece by piece while
-//! the answer is sent, each straight from the store's bytes. A piece is small enough to be still in
-//! the processor's cache when it goes to the socket. It checks and decides nothing.
+//! The JSON of a page, the response to a pull. A page may contain megabytes of payload, so it is
+//! never in memory in one piece. The JSON around the payloads is written at once. The payloads are
+//! encoded in pieces while the response is sent, directly from the store's bytes.
 
 use std::collections::VecDeque;
 
@@ -12,29 +11,29 @@ use relay_core::{Item, Page, Recipient};
 use super::base64::STANDARD;
 use crate::api::cursor::CursorKey;
 
-/// What is encoded at once: some microseconds of work, little enough to be still in the nearest
-/// cache when the framework copies it into its buffer for the socket.
+/// The size of a piece. It takes microseconds to encode, and is still in the nearest cache of the
+/// processor when the framework copies it to its buffer.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Room for an item's names and numbers as they mostly are; the text grows if they are longer.
+/// The initial capacity for an item without its payload. Few items need more.
 const ITEM_TEXT_BYTES: usize = 320;
 
 const PAGE_TEXT_BYTES: usize = 128;
 
-/// The JSON of a page, not all of it written yet.
+/// The JSON of a page that is being sent.
 #[derive(Debug)]
 pub(crate) struct PageJson {
-    /// All but the payloads.
+    /// The JSON without the payloads.
     text: Vec<u8>,
-    /// How much of `text` is taken.
+    /// How many bytes of `text` are taken.
     taken: usize,
-    /// The payloads that are not taken to the end, and where in `text` each of them belongs.
+    /// The remaining payloads, each with its offset in `text`.
     payloads: VecDeque<(usize, Bytes)>,
     bytes_left: usize,
 }
 
 impl PageJson {
-    /// The JSON of a page of `recipient`'s queue, whose cursor is written under `cursors`.
+    /// A page of `recipient`'s queue, with a cursor under the key `cursors`.
     pub(crate) fn new(cursors: &CursorKey, recipient: &Recipient, page: Page) -> Self {
         let (text, payloads) = write_page(cursors, recipient, page);
         let encoded = payloads.iter().map(|(_, payload)| encoded_bytes(payload.len()));
@@ -42,16 +41,16 @@ impl PageJson {
         Self { text, taken: 0, payloads, bytes_left }
     }
 
-    /// How many bytes are still to be taken.
+    /// The number of bytes that are not taken yet.
     pub(crate) const fn bytes_left(&self) -> usize {
         self.bytes_left
     }
 
-    /// Takes the next piece, if there is one.
+    /// Takes the next piece, until there is none.
     pub(crate) fn next_piece(&mut self) -> Option<Bytes> {
         let mut piece = Vec::with_capacity(PIECE_BYTES.min(self.bytes_left));
         loop {
-            let until = self.payloads.front().map_or(self.text.len(), |(place, _)| *place);
+            let until = self.payloads.front().map_or(self.text.len(), |(offset, _)| *offset);
             let end = until.min(self.taken + PIECE_BYTES.saturating_sub(piece.len()));
             piece.extend_from_slice(self.text.get(self.taken..end).unwrap_or_default());
             self.taken = end;
@@ -59,10 +58,10 @@ impl PageJson {
                 break;
             }
             let Some((_, payload)) = self.payloads.front_mut() else { break };
-            // Whole groups of three bytes have no padding, so another part may follow them.
-            let room = PIECE_BYTES.saturating_sub(piece.len()) / 4 * 3;
-            if payload.len() > room {
-                append_base64(&mut piece, &payload.split_to(room));
+            // Groups of three bytes have no padding, so more base64 may follow them.
+            let capacity = PIECE_BYTES.saturating_sub(piece.len()) / 4 * 3;
+            if payload.len() > capacity {
+                append_base64(&mut piece, &payload.split_to(capacity));
                 break;
             }
             append_base64(&mut piece, payload);
@@ -80,11 +79,11 @@ const fn encoded_bytes(payload_bytes: usize) -> usize {
 fn append_base64(json: &mut Vec<u8>, payload: &[u8]) {
     let begin = json.len();
     json.resize(begin + encoded_bytes(payload.len()), 0);
-    let (_, place) = json.split_at_mut(begin);
-    STANDARD.encode_slice(payload, place).expect("there is as much room as it takes");
+    let (_, target) = json.split_at_mut(begin);
+    STANDARD.encode_slice(payload, target).expect("the slice has the length of the encoded payload");
 }
 
-/// All but the payloads, and where in it each of them belongs.
+/// The JSON without the payloads, and the payloads with their offsets.
 fn write_page(cursors: &CursorKey, recipient: &Recipient, page: Page) -> (Vec<u8>, VecDeque<(usize, Bytes)>) {
     let mut begin = br#"{"recipient":"#.to_vec();
     push_quoted(&mut begin, recipient.as_str());
@@ -110,11 +109,11 @@ fn write_page(cursors: &CursorKey, recipient: &Recipient, page: Page) -> (Vec<u8
     (text, payloads)
 }
 
-/// Writes an item from its message id on, and tells its payload and where that belongs.
+/// Writes an item from its message id on. Returns the payload and its offset.
 fn write_item(text: &mut Vec<u8>, item: Item<Bytes>) -> (usize, Bytes) {
     text.extend_from_slice(item.message_id.encode(&mut [0; 36]).as_bytes());
     text.extend_from_slice(br#"","ciphertext_b64":""#);
-    let place = text.len();
+    let offset = text.len();
     text.extend_from_slice(br#"","meta":{"kind":"#);
     push_quoted(text, item.kind.as_str());
     push_number(text, br#","total_len":"#, item.total_len);
@@ -124,11 +123,11 @@ fn write_item(text: &mut Vec<u8>, item: Item<Bytes>) -> (usize, Bytes) {
     push_number(text, br#"},"arrival_ms":"#, item.arrival.as_ms());
     push_number(text, br#","deadline_ms":"#, item.deadline.as_ms());
     text.push(b'}');
-    (place, item.body)
+    (offset, item.body)
 }
 
 fn push_quoted(text: &mut Vec<u8>, string: &str) {
-    serde_json::to_writer(text, string).expect("a vector takes whatever is written to it");
+    serde_json::to_writer(text, string).expect("writing to a vector does not fail");
 }
 
 fn push_number(text: &mut Vec<u8>, name: &[u8], number: u64) {
@@ -162,7 +161,7 @@ mod tests {
         CursorKey::new(&[7; 32])
     }
 
-    /// The whole JSON, whose length must be what was said before it was written.
+    /// The complete JSON. Checks `bytes_left` on the way.
     fn encode(recipient: &Recipient, page: Page) -> Vec<u8> {
         let mut rest = PageJson::new(&cursors(), recipient, page);
         let mut json = Vec::new();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_the_json_of_the_contract() {
+    fn a_page_has_the_documented_json() {
         let recipient = Recipient::parse("al\"ice\n🦀").unwrap();
         let items = vec![item("opaque", b"hello", 1, 0), item("\"\\\u{1}", b"", 2, 1)];
         let page = Page { items, next: Some(Seq::new(2)), remaining: 3 };
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_pass_the_ends_of_pieces() {
+    fn payloads_may_span_pieces() {
         let recipient = Recipient::parse(&"\u{1}".repeat(Recipient::BYTES_MAX)).unwrap();
         let lengths = (PIECE_BYTES - 40..PIECE_BYTES + 40).chain([0, 1, 2, 3, PIECE_BYTES * 5 + 1]);
         for payload_bytes in lengths {

@@ -1,4 +1,4 @@
-//! What ends a connection from the relay's side.
+//! The reasons for which the relay ends a connection.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,48 +11,49 @@ use tokio::time::timeout;
 
 use crate::connection::state::ConnectionState;
 
-/// No more of what a client still sends after its last response is read.
-const HEARD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How many bytes are read and discarded after the last response.
+const DISCARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Resolves when something ends a connection.
 pub(crate) type Ending = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Whatever ends a connection from the relay's side, at the next moment that costs nobody anything.
-/// None of it is looked at before it has something to say: the task of a busy connection is woken
-/// far more often than that.
+/// Everything that makes the relay end a connection as soon as no request suffers from it. Each
+/// reason wakes the task itself, so a busy connection does not poll them at every turn.
 pub(crate) struct Endings {
-    open: FuturesUnordered<Ending>,
+    pending: FuturesUnordered<Ending>,
     has_ended: bool,
 }
 
 impl Endings {
     pub(crate) fn of(endings: [Ending; 3]) -> Self {
-        Self { open: endings.into_iter().collect(), has_ended: false }
+        Self { pending: endings.into_iter().collect(), has_ended: false }
     }
 
-    /// Ends the connection with this too.
     #[cfg(feature = "tls")]
-    pub(crate) fn add(&self, ending: Ending) {
-        self.open.push(ending);
+    pub(super) fn add(&self, ending: Ending) {
+        self.pending.push(ending);
     }
 
-    /// Whether the connection is to end. Wakes the task once it is.
+    /// Whether the connection has to end. If not, the task is woken as soon as it has to.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, connection: &ConnectionState) -> bool {
         self.has_ended = self.has_ended
-            || connection.open().poll_told_to_close(cx).is_ready()
-            || matches!(self.open.poll_next_unpin(cx), Poll::Ready(Some(())));
+            || connection.open().poll_close_request(cx).is_ready()
+            || matches!(self.pending.poll_next_unpin(cx), Poll::Ready(Some(())));
         self.has_ended || connection.is_ending()
     }
 }
 
-/// Takes in and throws away what a client still sends that has all its answers, until it pauses for
-/// so long.
-pub(crate) async fn hear_out(stream: &mut (impl AsyncRead + Unpin), pause: Duration) -> std::io::Result<()> {
-    let (mut buffer, mut heard) = (vec![0; 16 * 1024], 0);
-    while heard < HEARD_BYTES_MAX {
+/// Reads and discards what a client still sends after its last response, until it sends nothing for
+/// `pause`.
+pub(crate) async fn discard_input(
+    stream: &mut (impl AsyncRead + Unpin),
+    pause: Duration,
+) -> std::io::Result<()> {
+    let (mut buffer, mut discarded) = (vec![0; 16 * 1024], 0);
+    while discarded < DISCARDED_BYTES_MAX {
         match timeout(pause, stream.read(&mut buffer)).await?? {
             0 => break,
-            more => heard += more,
+            bytes => discarded += bytes,
         }
     }
     Ok(())

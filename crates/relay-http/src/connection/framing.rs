@@ -1,10 +1,8 @@
-//! Where an HTTP/1.1 request begins and ends, by the strict reading of RFC 9112: whatever two
-//! readers might take for different requests is refused. It looks at the bytes before the framework
-//! does and lets one request through at a time, so the framework never sees a head that was not
-//! checked here, and never a second request while the first one is in work.
+//! Finds where an HTTP/1.1 request begins and ends, by a strict reading of RFC 9112. It refuses
+//! everything that two parsers might read as different requests. It checks the bytes before the
+//! framework gets them, and passes on one request at a time.
 //!
-//! It reads no socket, allocates nothing beyond one head, and decides nothing about what a request
-//! asks for.
+//! It reads no socket, allocates nothing beyond one head, and does not interpret requests.
 
 mod chunked;
 mod fields;
@@ -12,17 +10,17 @@ mod head;
 
 use crate::api::error::ApiError;
 
-use chunked::{Chunked, Step};
+use chunked::Chunked;
 #[cfg(feature = "tls")]
 pub(crate) use fields::is_host;
 use head::BodyLength;
 
-/// Why a request cannot be read. Each text is for a person and tells nothing of what was sent.
+/// Why a request cannot be read. The texts are for people and repeat nothing that the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     /// The head is too large, or has too many fields.
     HeadTooLarge,
-    /// Anything else.
+    /// Any other reason.
     Because(&'static str),
 }
 
@@ -30,20 +28,20 @@ pub(crate) enum Malformed {
 #[derive(Debug)]
 pub(crate) struct Framing {
     state: State,
-    /// The client waits for a word before it sends the body that has begun.
+    /// Whether the client waits for `100 Continue` before it sends the current body.
     awaits_continue: bool,
 }
 
 #[derive(Debug)]
 enum State {
-    /// A head is expected. Its end is not among its first bytes, as many as this.
+    /// A head is expected. Its first `searched` bytes do not contain its end.
     Head {
         searched: usize,
     },
-    /// So many bytes of a body are still to come.
+    /// This many bytes of a body are still to come.
     Sized(u64),
     Chunked(Chunked),
-    /// The request is complete; the next one waits until this one is answered.
+    /// The request is complete. The next one waits until this one is answered.
     Complete,
 }
 
@@ -61,15 +59,15 @@ impl Framing {
         Self { state: State::Head { searched: 0 }, awaits_continue: false }
     }
 
-    /// How many bytes at the front of `input` belong to the request that is being read, and can be
-    /// handed on. None as long as its head is not whole: then the same bytes have to come again,
-    /// with more behind them. None either behind the end of a request, until
+    /// Returns how many bytes at the front of `input` belong to the current request and can be
+    /// passed on. That is 0 while the head is incomplete; the caller then repeats the same bytes
+    /// with more after them. It is also 0 after the end of a request, until
     /// [`next_request`](Self::next_request).
     ///
-    /// A field of the head that the framework must not see is renamed in place.
+    /// A header field that the framework must not see is renamed in place.
     ///
     /// # Errors
-    /// Why the request is refused. Nothing can be read after that.
+    /// When the request is malformed. Nothing can be read after that.
     pub(crate) fn read(&mut self, input: &mut [u8]) -> Result<usize, Malformed> {
         let mut read = 0;
         while let Some(rest) = input.get_mut(read..).filter(|rest| !rest.is_empty()) {
@@ -84,8 +82,8 @@ impl Framing {
                     more
                 }
                 State::Chunked(chunked) => {
-                    let (more, step) = chunked.read(rest)?;
-                    if step == Step::Complete {
+                    let (more, is_complete) = chunked.read(rest)?;
+                    if is_complete {
                         self.state = State::Complete;
                     }
                     more
@@ -105,20 +103,20 @@ impl Framing {
         matches!(self.state, State::Complete)
     }
 
-    /// The request is answered: a next one may begin.
+    /// Lets the next request begin.
     pub(crate) fn next_request(&mut self) {
         if self.is_complete() {
             self.state = State::Head { searched: 0 };
         }
     }
 
-    /// Whether the client waits for the answer `100 Continue`.
-    pub(crate) const fn awaits_continue(&self) -> bool {
+    /// Whether the client waits for `100 Continue`.
+    pub(super) const fn awaits_continue(&self) -> bool {
         self.awaits_continue
     }
 
-    /// Whether the client waits for the answer `100 Continue`. This is told once.
-    pub(crate) fn take_awaits_continue(&mut self) -> bool {
+    /// Whether the client waits for `100 Continue`. Resets the flag.
+    pub(super) fn take_awaits_continue(&mut self) -> bool {
         std::mem::take(&mut self.awaits_continue)
     }
 
@@ -128,15 +126,15 @@ impl Framing {
             *searched = input.len();
             return Ok(0);
         };
-        let (head, behind) = input.split_at_mut(end);
+        let (head, rest) = input.split_at_mut(end);
         let head = head::check(head)?;
         self.state = match head.body {
             BodyLength::Sized(0) => State::Complete,
             BodyLength::Sized(bytes) => State::Sized(bytes),
             BodyLength::Chunked => State::Chunked(Chunked::new()),
         };
-        // Who has sent some of the body already waits for nothing.
-        self.awaits_continue = head.awaits_continue && behind.is_empty() && !self.is_complete();
+        // A client that has already sent some of the body does not wait.
+        self.awaits_continue = head.awaits_continue && rest.is_empty() && !self.is_complete();
         Ok(end)
     }
 }

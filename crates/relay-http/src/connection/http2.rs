@@ -1,11 +1,9 @@
-//! Drives one HTTP/2 connection with the `h2` crate, over a stream that is TLS already: every bound
-//! of the protocol is set here. It decides nothing about requests, which go the same way as those
-//! of HTTP/1.1.
+//! Serves one HTTP/2 connection with the `h2` crate, over a TLS stream, and sets every bound of the
+//! protocol. It decides nothing about requests; they take the same path as those of HTTP/1.1.
 //!
-//! What a client can make the relay hold: [`STREAMS_MAX`] requests at once, a head of
-//! [`HEAD_BYTES_MAX`] for each, a body window for the whole connection; and over all connections
-//! what [`StreamBudget`] says. What it can make it do without asking for anything:
-//! [`FrameBudget`](frames::FrameBudget) says how many frames it may send for nothing.
+//! A client can make the relay hold [`STREAMS_MAX`] requests, a head of [`HEAD_BYTES_MAX`] for
+//! each, and one body window per connection. [`StreamBudget`] bounds all connections together.
+//! [`FrameBudget`](frames::FrameBudget) bounds the frames that cost work and request nothing.
 
 mod body;
 mod budget;
@@ -17,7 +15,7 @@ mod stream;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_http::Request;
@@ -40,54 +38,54 @@ pub(crate) use self::budget::StreamBudget;
 use self::io::{Http2Io, Meter};
 use self::stream::StreamContext;
 
-/// Requests of one connection at once.
+/// Concurrent requests of one connection.
 const STREAMS_MAX: u32 = 128;
 
-/// What one body may be ahead of its reader, and all bodies of a connection together.
+/// How far one body may be ahead of its reader, and all bodies of a connection together.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// What may be written ahead for one answer, besides what its client gave a window for.
+/// How much `h2` buffers of one response.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
-/// Streams that were reset and are remembered, so that late frames do no harm.
+/// How many reset streams `h2` remembers, so that late frames for them do no harm.
 const RESET_STREAMS_MAX: usize = 32;
 
-/// Streams that the client reset before they were looked at (CVE-2023-44487), and errors of its
-/// that cost it one stream each.
+/// How many streams the client may reset before the relay accepts them (CVE-2023-44487).
 const EARLY_RESETS_MAX: usize = 20;
+
+/// How many errors of the client may cost it one stream each before they cost the connection.
 const STREAM_ERRORS_MAX: usize = 256;
 
-/// How long a client has to follow when it is told that the connection ends. Requests that come
-/// later are refused, and what is not said by then is not said.
+/// How long a client has to react to a GOAWAY, and how long the last frames may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// A client that was answered and told of the end is heard out until it says nothing for so long.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The relay discards the input after the end until the client sends nothing for this long.
+const INPUT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How requests are answered, and within which times.
+/// Serves the requests of one connection.
 pub(crate) struct Http2<'a, C> {
     pub(crate) connection: &'a Rc<ConnectionState>,
     pub(crate) request_timeout: Duration,
     pub(crate) keep_alive: Duration,
     pub(crate) streams: &'a StreamBudget,
-    /// Answers a request.
+    /// Produces the response of a request.
     pub(crate) call: C,
 }
 
-/// How far a connection has come.
+/// The life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The first request has to come by then.
+    /// The first request has to arrive before `until`.
     Begun {
         until: Instant,
     },
     Open,
-    /// New requests are served until then, and those in work are finished.
+    /// The client has got a GOAWAY. Requests that arrive before `until` are served.
     Ending {
         until: Instant,
     },
-    /// What is to be said is said until then.
+    /// The last frames have to be sent before `until`.
     Closing {
         until: Instant,
     },
@@ -98,20 +96,39 @@ where
     C: Fn(Request) -> F,
     F: Future<Output = Option<HttpResponse>>,
 {
-    /// Serves the connection to its end.
+    /// Serves the connection to its end. From `draining` on, a GOAWAY tells the client to use
+    /// another connection.
     pub(crate) async fn serve(&self, stream: Box<dyn Stream>, endings: &mut Endings, draining: Ending) {
         let io = Http2Io::new(stream, self.request_timeout);
         let meter = io.meter();
         let until = monotonic::after(monotonic::now(), self.request_timeout);
-        let mut shaking = pin!(timeout_at(until, handshake(io)));
-        let shaken = poll_fn(|cx| match endings.poll(cx, self.connection) {
+        let mut handshake = pin!(timeout_at(until, handshake(io)));
+        let established = poll_fn(|cx| match endings.poll(cx, self.connection) {
             true => Poll::Ready(None),
-            false => shaking.as_mut().poll(cx).map(|shaken| shaken.ok()?.ok()),
+            false => handshake.as_mut().poll(cx).map(|result| result.ok()?.ok()),
         });
-        let Some(mut h2) = shaken.await else { return };
-        // From here on a client learns from a GOAWAY that it has to go elsewhere, and loses nothing
-        // by it.
+        let Some(mut h2) = established.await else { return };
         endings.add(draining);
+        self.serve_streams(&mut h2, &meter, endings, until).await;
+        if meter.abandon_if_late(monotonic::now()) {
+            return;
+        }
+        // The last frames still go out, if the client reads them.
+        let closed = timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
+        if matches!(closed, Ok(Ok(()))) && !meter.is_exceeded() {
+            drop(h2);
+            self.discard_input(&meter).await;
+        }
+    }
+
+    /// Serves requests until the connection ends. The first one has to arrive before `until`.
+    async fn serve_streams(
+        &self,
+        h2: &mut Connection<Http2Io, Bytes>,
+        meter: &Meter,
+        endings: &mut Endings,
+        until: Instant,
+    ) {
         let mut requests = FuturesUnordered::new();
         let mut alarm = pin!(sleep_until(until));
         let mut phase = Phase::Begun { until };
@@ -121,21 +138,15 @@ where
                 if endings.poll(cx, self.connection) || meter.is_exceeded() {
                     self.connection.begin_end();
                 }
-                phase = self.advance(&mut h2, phase, meter.is_exceeded());
+                phase = self.advance(h2, phase, meter.is_exceeded());
                 match h2.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, mut respond)))) => {
-                        match self.accept(&request, &meter, phase) {
-                            Some(context) => {
-                                phase = phase.asked();
-                                requests.push(stream::serve(
-                                    self.connection,
-                                    &self.call,
-                                    request,
-                                    respond,
-                                    context,
-                                ));
-                            }
-                            None => respond.send_reset(Reason::REFUSED_STREAM),
+                        if let Some(context) = self.accept(&request, meter, phase) {
+                            phase = phase.after_request();
+                            let (connection, call) = (self.connection, &self.call);
+                            requests.push(stream::serve(connection, call, request, respond, context));
+                        } else {
+                            respond.send_reset(Reason::REFUSED_STREAM);
                         }
                     }
                     Poll::Ready(Some(Err(error))) => {
@@ -148,37 +159,25 @@ where
                 }
             }
             let deadline = self.deadline(phase).into_iter().chain(meter.deadline()).min();
-            poll_alarm(alarm.as_mut(), deadline, cx).map(|()| {
-                // It made us wait too long. What is still open ends with it, and who waits for
-                // nothing is told so.
-                h2.abrupt_shutdown(Reason::NO_ERROR);
-            })
+            // After the deadline, open streams end with the connection, and the client gets a
+            // GOAWAY.
+            poll_alarm(alarm.as_mut(), deadline, cx).map(|()| h2.abrupt_shutdown(Reason::NO_ERROR))
         })
         .await;
-        drop(requests);
-        if meter.abandon_if_late(monotonic::now()) {
-            return;
-        }
-        // What has to be said still goes out, if the client takes it.
-        let closed = timeout(GOODBYE, poll_fn(|cx| h2.poll_closed(cx))).await;
-        if matches!(closed, Ok(Ok(()))) && !meter.is_exceeded() {
-            drop(h2);
-            self.hear_out(&meter).await;
-        }
     }
 
-    /// A client that was answered just now may still open windows for it, and to close at once
-    /// would take the answer with it.
-    async fn hear_out(&self, meter: &Meter) {
+    /// Reads on after the end: a client that got its response just now may still open windows for
+    /// it, and an immediate close would reset the connection and lose the response.
+    async fn discard_input(&self, meter: &Meter) {
         let until = monotonic::after(self.connection.quiet_since(), self.request_timeout);
         if until > monotonic::now() {
-            let mut rest = meter.rest();
-            let hearing = pin!(timeout_at(until, ending::hear_out(&mut rest, PAUSE)));
-            select(hearing, pin!(self.connection.open().told_to_close())).await;
+            let mut stream = meter.stream();
+            let discarding = pin!(timeout_at(until, ending::discard_input(&mut stream, INPUT_PAUSE)));
+            select(discarding, pin!(self.connection.open().close_requested())).await;
         }
     }
 
-    /// What a request is served with, if there is room for it and the connection goes on.
+    /// The context for a new request, unless it arrives too late or does not fit into the budget.
     fn accept(
         &self,
         request: &http::Request<RecvStream>,
@@ -193,7 +192,7 @@ where
         Some(StreamContext { grace: self.request_timeout, meter: meter.clone(), _share: share })
     }
 
-    /// Begins and carries on the end, once it is wanted.
+    /// Begins the end of the connection, or continues it, if the connection has to end.
     fn advance(&self, h2: &mut Connection<Http2Io, Bytes>, phase: Phase, is_flood: bool) -> Phase {
         if !self.connection.is_ending() || phase.is_closing() {
             return phase;
@@ -210,9 +209,8 @@ where
         Phase::Ending { until }
     }
 
-    /// By when something has to come: while no request is in work, the first one soon and the next
-    /// ones within the rest that a connection may take. What else the client says meanwhile changes
-    /// nothing.
+    /// When the connection has waited for too long. While no request is in flight, the first one
+    /// has to arrive soon, and the next ones within `keep_alive`. Other frames change nothing.
     fn deadline(&self, phase: Phase) -> Option<Instant> {
         match phase {
             Phase::Closing { until } => Some(until),
@@ -228,8 +226,7 @@ impl Phase {
         matches!(self, Self::Closing { .. })
     }
 
-    /// The phase after a request.
-    const fn asked(self) -> Self {
+    const fn after_request(self) -> Self {
         match self {
             Self::Begun { .. } => Self::Open,
             other => other,
@@ -251,15 +248,15 @@ fn handshake(io: Http2Io) -> Handshake<Http2Io, Bytes> {
         .handshake(io)
 }
 
-/// Ready once the deadline is over. The alarm may ring too early, since it is not moved with each
-/// request, but never too late.
+/// Ready when the deadline has passed. The alarm is not moved with each request, so it may ring too
+/// early, but never too late.
 fn poll_alarm(mut alarm: Pin<&mut Sleep>, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
     let Some(deadline) = deadline else { return Poll::Pending };
     if alarm.deadline() > deadline || alarm.is_elapsed() {
         alarm.as_mut().reset(deadline);
     }
     loop {
-        std::task::ready!(alarm.as_mut().poll(cx));
+        ready!(alarm.as_mut().poll(cx));
         if monotonic::now() >= deadline {
             return Poll::Ready(());
         }

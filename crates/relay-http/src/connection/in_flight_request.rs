@@ -1,4 +1,4 @@
-//! A request in work, from its head to the last byte of its response.
+//! A request in flight, from its head to the last byte of its response.
 
 use std::fmt;
 use std::rc::Rc;
@@ -8,38 +8,37 @@ use crate::connection::state::ConnectionState;
 use crate::limits::in_flight::InFlightGuard;
 use crate::limits::memory_budget::Share;
 
-/// A request in work, from its head to the last byte of its answer.
+/// A request in flight. Dropping it ends the request.
 pub(crate) struct InFlightRequest {
     connection: Rc<ConnectionState>,
-    /// The stream that it came by, over HTTP/1.1.
+    /// `None` over HTTP/2.
     io: Option<ConnectionIo>,
-    /// Counts its answer.
+    /// Counts the bytes of the response.
     share: Option<Share>,
-    _entered: Option<InFlightGuard>,
+    _guard: Option<InFlightGuard>,
 }
 
 impl InFlightRequest {
-    /// A request of this connection has arrived, which `entered` counts as well.
+    /// Counts a request that has arrived. A shutdown waits for it if it has a `guard`.
     pub(crate) fn begin(
         connection: &Rc<ConnectionState>,
         io: Option<ConnectionIo>,
-        entered: Option<InFlightGuard>,
+        guard: Option<InFlightGuard>,
     ) -> Self {
         connection.begin_request();
-        Self { connection: Rc::clone(connection), io, share: None, _entered: entered }
+        Self { connection: Rc::clone(connection), io, share: None, _guard: guard }
     }
 
-    /// The connection that it came by.
     pub(crate) fn connection(&self) -> &Rc<ConnectionState> {
         &self.connection
     }
 
-    /// Has its answer counted by this until it is sent.
-    pub(crate) fn counted_by(&mut self, share: Option<Share>) {
+    /// Keeps `share` until the response is sent.
+    pub(crate) fn hold_share(&mut self, share: Option<Share>) {
         self.share = share;
     }
 
-    /// The stream that it came by, over HTTP/1.1.
+    /// The stream of an HTTP/1.1 request.
     pub(crate) fn io(&self) -> Option<&ConnectionIo> {
         self.io.as_ref()
     }

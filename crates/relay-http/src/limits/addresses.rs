@@ -1,6 +1,5 @@
-//! What each address uses just now: connections, memory, places in the line of the rate limit. So
-//! one address cannot take what is there for all. An address is remembered as long as it uses
-//! something, and no longer.
+//! Counts what each address uses: connections, memory, and waiting requests. So one address cannot
+//! use up what is there for all. An address is forgotten when it uses nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,10 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Threads that look up different addresses seldom wait for each other.
+/// With several shards, threads rarely wait for each other.
 const SHARDS: usize = 16;
 
-/// All addresses that use something. Clones are the same one.
+/// All addresses that use something. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct AddressBook(Arc<Book>);
 
@@ -30,18 +29,18 @@ pub(crate) struct AddressUse {
     pub(crate) connections: AtomicUsize,
     /// Requests that wait for the rate limit.
     pub(crate) waiting: AtomicUsize,
-    /// Bytes that streams of HTTP/2 take besides bodies and pages.
+    /// Bytes that HTTP/2 streams use besides bodies and pages.
     #[cfg(feature = "tls")]
     pub(crate) streams: AtomicUsize,
 }
 
-/// An address that is remembered as long as this is held. Without one, the address is exempt from
-/// all shares.
+/// An address in use. The book remembers it until the last clone is dropped. Exempt addresses have
+/// none.
 #[derive(Debug)]
 pub(crate) struct Address {
     book: AddressBook,
     key: IpAddr,
-    /// Taken in `drop` alone.
+    /// `None` only in `drop`.
     usage: Option<Arc<AddressUse>>,
 }
 
@@ -51,7 +50,7 @@ impl AddressBook {
         Self(Arc::new(Book { shards, hasher: RandomState::new() }))
     }
 
-    /// The address, or the network that counts as one.
+    /// Looks up or adds an address, or a network that counts as one.
     pub(crate) fn enter(&self, key: IpAddr) -> Address {
         let usage = Arc::clone(self.shard(&key).entry(key).or_default());
         Address { book: self.clone(), key, usage: Some(usage) }
@@ -63,14 +62,14 @@ impl AddressBook {
     }
 
     fn shard(&self, key: &IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Arc<AddressUse>>> {
-        let at = usize::try_from(self.0.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        lock(self.0.shards.get(at).expect("the remainder is below the number of shards"))
+        let index = usize::try_from(self.0.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
+        lock(self.0.shards.get(index).expect("the remainder is below the number of shards"))
     }
 }
 
 impl Address {
     pub(crate) fn usage(&self) -> &Arc<AddressUse> {
-        self.usage.as_ref().expect("it is taken in `drop` alone")
+        self.usage.as_ref().expect("only `drop` takes it")
     }
 }
 
@@ -83,8 +82,8 @@ impl Clone for Address {
 impl Drop for Address {
     fn drop(&mut self) {
         let mut shard = self.book.shard(&self.key);
-        // Given back while the map is locked: of two that go at once, the second one sees that it
-        // is the last.
+        // Dropped while the map is locked, so that of two simultaneous drops the second one sees
+        // that it is the last.
         self.usage = None;
         if shard.get(&self.key).is_some_and(|usage| Arc::strong_count(usage) == 1) {
             shard.remove(&self.key);
@@ -92,13 +91,13 @@ impl Drop for Address {
     }
 }
 
-/// Counts one more of something that must not be more than `max`. Tells whether there was room.
-pub(crate) fn try_count(counter: &AtomicUsize, max: usize) -> bool {
-    let one_more = |count: usize| (count < max).then_some(count + 1);
-    counter.try_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+/// Adds `more` unless the sum would exceed `max`. Returns whether it was added.
+pub(crate) fn try_add(sum: &AtomicUsize, more: usize, max: usize) -> bool {
+    let grown = |sum: usize| sum.checked_add(more).filter(|sum| *sum <= max);
+    sum.try_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
 }
 
-/// The network that counts as one: a single customer usually has a whole IPv6 network.
+/// The network that counts as one address. A single customer usually has a whole IPv6 network.
 pub(crate) fn network(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -110,7 +109,7 @@ pub(crate) fn network(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
     }
 }
 
-/// Counting under this lock leaves nothing half done.
+/// Ignores poisoning: a panic under this lock leaves no partial change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -135,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_counted_than_there_is_room_for() {
+    fn a_sum_never_exceeds_its_maximum() {
         let counter = AtomicUsize::new(0);
-        let counted = (0..10).filter(|_| try_count(&counter, 3)).count();
+        let counted = (0..10).filter(|_| try_add(&counter, 1, 3)).count();
         assert_eq!((counted, counter.load(Ordering::Relaxed)), (3, 3));
     }
 

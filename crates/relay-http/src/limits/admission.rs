@@ -1,45 +1,46 @@
-//! What becomes of a connection, before anything of it is read.
+//! The decision about a new connection, before anything is read from it.
 
 use crate::limits::addresses::Address;
 
-/// What may become of a connection.
+/// What happens to a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Open,
-    /// Its address is shut out: it is told so, once.
+    /// The address is banned. The connection is served, and gets one refusal.
     RefuseOnce,
-    /// It is closed without a word.
+    /// The connection is closed without a response.
     Closed(WhyRefused),
 }
 
-/// What is to become of a connection, before anything of it is read.
+/// The decision about a new connection.
 pub(crate) struct Admission {
     pub(crate) entry: Entry,
-    /// The address that it counts for, unless it is exempt.
+    /// The address that the connection counts for, unless that is exempt.
     pub(crate) address: Option<Address>,
-    /// Whether it has set off a ban.
+    /// Whether the connection has triggered a ban.
     pub(crate) ban_began: bool,
 }
 
 impl Admission {
-    /// Nothing is known against it.
+    /// Lets in a connection that no limit counts.
     pub(crate) const OPEN: Self = Self { entry: Entry::Open, address: None, ban_began: false };
 }
 
-/// Why nothing of a connection is heard.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhyRefused {
-    /// Its address opens too many in a second.
+    /// The address opens too many connections per second.
     Rate,
-    /// Its address has as many as it may, and each of them is in use.
+    /// The address has as many connections as it may, and all are busy.
     Address,
-    /// Its address is banned; some of these are told so.
+    /// The address is banned. This includes connections that get one refusal.
     Ban,
 }
 
 impl WhyRefused {
     pub(crate) const ALL: [Self; 3] = [Self::Rate, Self::Address, Self::Ban];
 
+    /// The value of the metric's label.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Rate => "rate",

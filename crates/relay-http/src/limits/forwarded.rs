@@ -1,26 +1,23 @@
-//! Who the client is when proxies stand in between. A proxy adds the address that it was called
-//! from at the right end of `X-Forwarded-For` or `Forwarded`; whatever stands further left was
-//! there before and may be a lie. So the list is read from the right for as long as trusted proxies
-//! speak, and the first address that is no trusted proxy's is the client.
+//! Finds the client's address behind proxies. Each proxy appends the address of its own client to
+//! `X-Forwarded-For` or `Forwarded`. Everything further left may be forged. So the list is read
+//! from the right, and the first address that is not a trusted proxy is the client.
 //!
-//! If a request has both fields, `X-Forwarded-For` counts alone. Most proxies write that one unless
-//! told otherwise, and pass a `Forwarded` from the client through untouched, so to prefer
-//! `Forwarded` would be to believe the client. Behind a proxy that writes `Forwarded` only, it has
-//! to drop the other field: docs/operations.md says so.
+//! If a request has both fields, only `X-Forwarded-For` counts. Most proxies write that one by
+//! default and pass on a `Forwarded` of the client unchanged, so `Forwarded` may be forged. A proxy
+//! that writes only `Forwarded` has to drop the other field, as docs/operations.md says.
 //!
-//! An element that is no address ("unknown", an obfuscated name, garbage) ends the reading: the
-//! proxy that wrote it is the last one known, and counts as the client. Each element is read by
-//! itself, as bytes: what a client puts into the part that it writes makes nothing of what a proxy
-//! adds unreadable, but for a quote in `Forwarded` that is left open. Nothing here can fail, and
-//! nothing is ever logged.
+//! An element that is not an address ("unknown", an obfuscated identifier, garbage) ends the
+//! search. The proxy that wrote it then counts as the client. Each element is parsed separately, as
+//! bytes, so a client cannot make the elements of a proxy unreadable. The only exception is an open
+//! quote in `Forwarded`. Nothing here can fail, and nothing is logged.
 
 use std::net::{IpAddr, SocketAddr};
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
 use ipnet::IpNet;
 
-/// The address of the client, as far as `trusted` proxies vouch for it. An IPv4 address in IPv6
-/// form comes out as IPv4.
+/// The address of the client, as far as `trusted` proxies report it. An IPv4-mapped IPv6 address
+/// becomes an IPv4 address.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let mut client = peer.to_canonical();
@@ -42,21 +39,20 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     client
 }
 
-/// Whether somebody says that the request comes from elsewhere. From a peer that is no trusted
-/// proxy this is either a lie, or the word of a proxy that the configuration does not know, whose
-/// clients then all count as one.
+/// Whether the request claims to come from another address. If the peer is not a trusted proxy, the
+/// claim is forged, or the peer is a proxy that is missing in the configuration. All clients of
+/// such a proxy count as one.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
 
-/// The elements of a list that may be spread over several lines; None for one that tells no
-/// address.
+/// The elements of a list in one or several lines; `None` for one without an address.
 fn hops(
     headers: &HeaderMap,
     name: &HeaderName,
     read: fn(&[u8]) -> Vec<Option<IpAddr>>,
 ) -> Vec<Option<IpAddr>> {
-    // Each line is read for itself, so that a quote left open in one does not swallow the next.
+    // Lines are parsed separately, so that an open quote does not affect the next line.
     headers.get_all(name).flat_map(|line| read(line.as_bytes())).collect()
 }
 
@@ -64,14 +60,14 @@ fn x_forwarded_for(line: &[u8]) -> Vec<Option<IpAddr>> {
     line.split(|byte| *byte == b',').map(|element| parse_node(element.trim_ascii())).collect()
 }
 
-/// A line of `Forwarded` (RFC 7239). An element that is not well formed tells no address; nor does
-/// any of a line whose last quote is not closed, since nobody can tell where its elements begin.
+/// A line of `Forwarded` (RFC 7239). A malformed element has no address. A line with an open quote
+/// has none at all, since the borders of its elements are unclear.
 fn forwarded(line: &[u8]) -> Vec<Option<IpAddr>> {
     split_unquoted(line, b',')
         .map_or_else(|| vec![None], |elements| elements.into_iter().map(forwarded_for).collect())
 }
 
-/// The `for` of one element, if it is well formed and has one.
+/// The address in `for` of one element, if the element is well formed.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut address = None;
     for pair in split_unquoted(element, b';')? {
@@ -90,7 +86,7 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     address
 }
 
-/// The parts between separators that stand outside quotes; None if a quote is not closed.
+/// Splits at separators outside quotes. `None` if a quote is open.
 fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     let mut is_quoted = false;
     let parts = text
@@ -102,7 +98,7 @@ fn split_unquoted(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     (!is_quoted).then_some(parts)
 }
 
-/// An address, with or without a port; IPv6 may stand in brackets.
+/// An address with or without a port. IPv6 may be in brackets.
 fn parse_node(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?;
     let bare = text.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(text);
@@ -134,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_peer_is_believed() {
+    fn only_trusted_proxies_are_believed() {
         check("192.0.2.1", &[(X_FORWARDED_FOR, "198.51.100.7")], "192.0.2.1");
         check(PROXY, &[], PROXY);
         check(PROXY, &[(X_FORWARDED_FOR, "198.51.100.7")], "198.51.100.7");
@@ -155,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_ends_the_reading_at_the_last_known_proxy() {
+    fn garbage_ends_the_search_at_the_last_known_proxy() {
         let list = |value| [(X_FORWARDED_FOR, value)];
         for garbage in ["unknown", "_hidden", "", "198.51.100.7.9", "198.51.100.7:x", "[::1", "a, "] {
             check(PROXY, &list(garbage), PROXY);
@@ -164,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_its_standard_says() {
+    fn forwarded_is_parsed_as_in_its_standard() {
         let list = |value| [(FORWARDED, value)];
         check(PROXY, &list("for=198.51.100.7"), "198.51.100.7");
         check(PROXY, &list("For=\"[2001:db8::7]:4711\";proto=http;by=10.0.0.1"), "2001:db8::7");
@@ -180,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_a_client_makes_what_the_proxy_adds_unreadable() {
+    fn no_byte_of_a_client_hides_the_element_of_the_proxy() {
         for byte in (0x20..=0xff).filter(|byte| *byte != 0x7f).chain([b'\t']) {
             let client = [b"203.0.113.9", [byte].as_slice()].concat();
             let line = [client.as_slice(), b", 198.51.100.7"].concat();
             check_bytes(PROXY, &[(X_FORWARDED_FOR, &line)], "198.51.100.7");
-            // A quote that is left open is the one byte after which nobody can tell elements apart.
+            // After an open quote, the borders of elements are unclear.
             if byte != b'"' {
                 let line = [b"for=", client.as_slice(), b", for=198.51.100.7"].concat();
                 check_bytes(PROXY, &[(FORWARDED, &line)], "198.51.100.7");
@@ -198,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_quote_away_what_the_proxy_adds() {
+    fn a_client_cannot_hide_the_element_of_the_proxy_with_a_quote() {
         check(PROXY, &[(FORWARDED, "for=\"203.0.113.9, for=198.51.100.7")], PROXY);
         check(PROXY, &[(FORWARDED, "x=\", for=\"[2001:db8::7]\"")], PROXY);
         check(PROXY, &[(FORWARDED, "for=203.0.113.9;x=\", for=\"[2001:db8::7]\"")], PROXY);
@@ -206,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_that_the_client_smuggled_in_does_not_count() {
+    fn forwarded_does_not_count_beside_x_forwarded_for() {
         let lines = [(FORWARDED, "for=203.0.113.9"), (X_FORWARDED_FOR, "198.51.100.7")];
         check(PROXY, &lines, "198.51.100.7");
     }

@@ -1,12 +1,11 @@
-//! Counts what is going on right now, and tells when it is over. What is counted is a guard's life,
-//! so nothing can be forgotten.
+//! Counts what is in flight, by guards, and notifies when nothing is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// How many guards there are.
+/// A counter of guards. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InFlight(Arc<InFlightState>);
 
@@ -16,18 +15,18 @@ struct InFlightState {
     emptied: Notify,
 }
 
-/// Is counted until it is dropped.
+/// Counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard(InFlight);
 
 impl InFlight {
-    /// Counts one more.
+    /// Adds a guard.
     pub(crate) fn enter(&self) -> InFlightGuard {
         self.0.count.fetch_add(1, Ordering::SeqCst);
         InFlightGuard(self.clone())
     }
 
-    /// How many guards there are just now.
+    /// The current number of guards.
     pub(crate) fn count(&self) -> usize {
         self.0.count.load(Ordering::SeqCst)
     }
@@ -35,7 +34,7 @@ impl InFlight {
     /// Resolves when there is no guard.
     pub(crate) async fn empty(&self) {
         loop {
-            // Asked for before the count is read, so that a drop in between is not missed.
+            // Created before the count is read, so that a drop in between is not missed.
             let emptied = self.0.emptied.notified();
             if self.0.count.load(Ordering::SeqCst) == 0 {
                 return;
@@ -60,12 +59,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_empty_when_the_last_guard_is_gone() {
-        let gauge = InFlight::default();
-        assert!(gauge.empty().now_or_never().is_some());
-        let (first, second) = (gauge.enter(), gauge.enter());
-        assert_eq!(gauge.count(), 2);
-        let mut empty = Box::pin(gauge.empty());
+    async fn it_is_empty_after_the_last_guard_is_dropped() {
+        let in_flight = InFlight::default();
+        assert!(in_flight.empty().now_or_never().is_some());
+        let (first, second) = (in_flight.enter(), in_flight.enter());
+        assert_eq!(in_flight.count(), 2);
+        let mut empty = Box::pin(in_flight.empty());
         assert!(empty.as_mut().now_or_never().is_none());
         drop(first);
         assert!(empty.as_mut().now_or_never().is_none());

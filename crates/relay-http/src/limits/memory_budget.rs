@@ -1,8 +1,7 @@
-//! The one bound on bytes in flight: bodies while they are read and decoded, payloads until the
-//! store has answered, pages until they are sent. A share is a guard, so nothing can be forgotten.
-//! It counts; it holds no bytes itself, and never waits.
+//! The bound on bytes in flight: bodies while they are read and decoded, payloads until the store
+//! has finished, pages until they are sent. It only counts, and never waits.
 //!
-//! One address may use a quarter of it, and more only while half of it is free.
+//! One address may use a quarter of the budget, and more only while half of it is free.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,19 +12,19 @@ use relay_core::Error;
 use crate::api::error::ApiError;
 use crate::limits::addresses::Address;
 
-/// What takes no more than this is small. The last part of the budget is for such shares alone, so
-/// that a few large ones never turn everybody else away.
+/// Shares up to this size are small. The last part of the budget is reserved for them, so that a
+/// few large requests never lock out all others.
 const SMALL_BYTES: usize = 64 * 1024;
 
-/// One part of so many is for small shares alone.
+/// One of this many parts is reserved for small shares.
 const PARTS: usize = 16;
 
-/// One address may always use one part of so many.
+/// One address may always use one of this many parts.
 const ADDRESS_PARTS: usize = 4;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How much may be in flight. Clones are the same one.
+/// A budget of bytes. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<BudgetState>);
 
@@ -35,11 +34,11 @@ struct BudgetState {
     used: AtomicUsize,
 }
 
-/// Some of the budget, until it is dropped.
+/// A part of the budget. Dropping it gives the bytes back.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Budget,
-    /// Whose it is, unless that is exempt.
+    /// `None` if the address is exempt.
     address: Option<Address>,
     bytes: usize,
 }
@@ -49,24 +48,23 @@ impl Budget {
         Self(Arc::new(BudgetState { bytes_max, used: AtomicUsize::new(0) }))
     }
 
-    /// A share of nothing, to grow.
+    /// An empty share, which can grow.
     pub(crate) fn share(&self, address: Option<&Address>) -> Share {
         Share { budget: self.clone(), address: address.cloned(), bytes: 0 }
     }
 
-    /// A share of so many bytes.
+    /// Takes a share of `bytes`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if they do not fit.
+    /// [`Error::Overloaded`] if it does not fit.
     pub(crate) fn take(&self, address: Option<&Address>, bytes: usize) -> Result<Share, ApiError> {
         let mut share = self.share(address);
         share.grow_to(bytes)?;
         Ok(share)
     }
 
-    /// Whether so many bytes would fit just now. Nothing is taken: it may be otherwise when they
-    /// arrive.
-    pub(crate) fn has_room(&self, address: Option<&Address>, bytes: usize) -> bool {
+    /// Whether `bytes` would fit now. Takes nothing, so they may not fit any more when they arrive.
+    pub(crate) fn would_fit(&self, address: Option<&Address>, bytes: usize) -> bool {
         let (used, bytes_max) = (self.used(), self.0.bytes_max);
         let of_address = address.map_or(0, |address| address.usage().bytes.load(Ordering::Relaxed));
         let is_greedy = address.is_some() && of_address.saturating_add(bytes) > bytes_max / ADDRESS_PARTS;
@@ -74,12 +72,12 @@ impl Budget {
         grown(used, 0, bytes, bytes_max).is_some() && !(is_greedy && is_crowded)
     }
 
-    /// Whether half of it is used.
+    /// Whether at least half of the budget is used.
     pub(crate) fn is_crowded(&self) -> bool {
         self.used() >= self.0.bytes_max / 2
     }
 
-    /// How much of it is used.
+    /// The bytes in use.
     pub(crate) fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
@@ -91,33 +89,34 @@ impl Share {
         self.bytes
     }
 
-    /// Makes it at least so large.
+    /// Grows the share to at least `bytes`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if that does not fit; it stays as it is then.
+    /// [`Error::Overloaded`] if that does not fit. The share is then unchanged.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes <= self.bytes {
             return Ok(());
         }
         let BudgetState { bytes_max, used } = &*self.budget.0;
         let grown = |used| grown(used, self.bytes, bytes, *bytes_max);
-        let before = used.try_update(Ordering::Relaxed, Ordering::Relaxed, grown).map_err(|_| no_room())?;
+        let used_before =
+            used.try_update(Ordering::Relaxed, Ordering::Relaxed, grown).map_err(|_| overloaded())?;
         let more = bytes - self.bytes;
-        let is_alone = before == self.bytes;
+        let is_alone = used_before == self.bytes;
         if let Some(address) = &self.address {
             let of_address = address.usage().bytes.fetch_add(more, Ordering::Relaxed) + more;
-            let is_crowded = before + more > bytes_max / 2;
+            let is_crowded = used_before + more > bytes_max / 2;
             if is_crowded && !is_alone && of_address > bytes_max / ADDRESS_PARTS {
                 address.usage().bytes.fetch_sub(more, Ordering::Relaxed);
                 used.fetch_sub(more, Ordering::Relaxed);
-                return Err(no_room());
+                return Err(overloaded());
             }
         }
         self.bytes = bytes;
         Ok(())
     }
 
-    /// Makes it no larger than this.
+    /// Shrinks the share to at most `bytes`.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let freed = self.bytes.saturating_sub(bytes);
         self.budget.0.used.fetch_sub(freed, Ordering::Relaxed);
@@ -134,14 +133,14 @@ impl Drop for Share {
     }
 }
 
-/// What has no room, in this budget or in memory.
-pub(crate) fn no_room() -> ApiError {
+/// The error when bytes do not fit into the budget, or into memory.
+pub(crate) fn overloaded() -> ApiError {
     Error::Overloaded { retry_after: RETRY_AFTER }.into()
 }
 
-/// What is used when a share of `held` bytes has grown to `wanted`; `None` if that does not fit. A
-/// share that is alone always fits: else what is larger than the whole budget could never be
-/// served.
+/// The bytes in use after a share of `held` bytes has grown to `wanted`; `None` if that does not
+/// fit. A share that is alone always fits. Otherwise a request that is larger than the budget could
+/// never be served.
 fn grown(used: usize, held: usize, wanted: usize, bytes_max: usize) -> Option<usize> {
     let others = used.checked_sub(held)?;
     let sum = others.checked_add(wanted)?;
@@ -157,7 +156,7 @@ mod tests {
     const MIB: usize = 1024 * 1024;
 
     #[test]
-    fn what_was_taken_comes_back() {
+    fn shares_give_their_bytes_back() {
         let budget = Budget::new(16 * MIB);
         let mut first = budget.take(None, 8 * MIB).unwrap();
         let error = budget.take(None, 8 * MIB).unwrap_err();
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_part_is_for_what_is_small() {
+    fn the_last_part_is_reserved_for_small_shares() {
         let budget = Budget::new(16 * MIB);
         let large = budget.take(None, 15 * MIB).unwrap();
         assert!(budget.take(None, SMALL_BYTES + 1).is_err());
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_always_fits() {
+    fn a_share_that_is_alone_always_fits() {
         let budget = Budget::new(10);
         let mut alone = budget.take(None, 100).unwrap();
         alone.grow_to(usize::MAX).unwrap();

@@ -1,6 +1,6 @@
-//! All open connections, from their accept on: how many there are, and which one goes when another
-//! has to be let in. A connection is quiet while no request of it is in work; the one that has been
-//! quiet longest goes first. It closes nothing itself: it asks the task of the connection to.
+//! Counts open connections, and chooses the one to close when a new one needs its slot. A
+//! connection is quiet while it has no request in flight. The one that has been quiet longest is
+//! closed first. This file closes nothing itself, but asks the task of the connection to do so.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,12 +14,12 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::limits::addresses::{Address, AddressUse, try_count};
+use crate::limits::addresses::{Address, AddressUse, try_add};
 
-/// Stands for "not quiet".
+/// The value of `quiet_since_ms` while a request is in flight.
 const BUSY: u64 = u64::MAX;
 
-/// The connections of a server. Clones are the same ones.
+/// The open connections of a server. Clones share it.
 #[derive(Clone)]
 pub(crate) struct OpenConnections(Arc<ConnectionTable>);
 
@@ -37,49 +37,43 @@ struct Slots {
     open: HashMap<u64, Arc<Slot>>,
 }
 
-/// What is known of a connection from outside its task.
+/// What other tasks see of a connection.
 struct Slot {
-    /// Milliseconds from the origin on, or [`BUSY`].
+    /// Milliseconds since the origin of the table, or [`BUSY`].
     quiet_since_ms: AtomicU64,
-    is_told_to_close: AtomicBool,
+    is_close_requested: AtomicBool,
     task: AtomicWaker,
     address: Option<Address>,
 }
 
-/// A connection that counts as open until this is dropped.
+/// An open connection, until this is dropped.
 pub(crate) struct OpenConnection {
     connections: OpenConnections,
     number: u64,
     slot: Arc<Slot>,
 }
 
-/// What became of an attempt to open one.
+/// The result of an attempt to open a connection.
 pub(crate) enum Opened {
     Yes(OpenConnection),
-    /// The address has as many as it may, and each of them is in use.
+    /// The address has as many connections as it may, and all are busy.
     AddressIsFull,
-    /// There are as many as there may be, and each of them is in use.
+    /// There are as many connections as there may be, and all are busy.
     Full(Option<Address>),
 }
 
 impl OpenConnections {
     pub(crate) fn new(max: usize, per_address_max: usize, now: Instant) -> Self {
-        let shared = ConnectionTable {
-            max,
-            per_address_max,
-            origin: now,
-            slots: Mutex::default(),
-            closed: Notify::new(),
-        };
-        Self(Arc::new(shared))
+        let (slots, closed) = (Mutex::default(), Notify::new());
+        Self(Arc::new(ConnectionTable { max, per_address_max, origin: now, slots, closed }))
     }
 
-    /// How many there are.
+    /// The number of open connections.
     pub(crate) fn count(&self) -> usize {
         self.slots().open.len()
     }
 
-    /// Resolves when there is none.
+    /// Resolves when no connection is open.
     pub(crate) async fn empty(&self) {
         loop {
             let closed = self.0.closed.notified();
@@ -90,23 +84,23 @@ impl OpenConnections {
         }
     }
 
-    /// Resolves when one was closed, or soon.
+    /// Resolves when a connection is closed, or after a short time.
     pub(crate) async fn one_closed(&self) {
         const SOON: Duration = Duration::from_millis(50);
-        // Late is as good: whoever waits looks again.
+        // After a timeout the caller tries again just the same.
         let _ = tokio::time::timeout(SOON, self.0.closed.notified()).await;
     }
 
-    /// Counts a connection of `address` that was accepted at `now`. Where there are too many, the
-    /// one that has been quiet longest is told to close: of the same address, or of all.
+    /// Adds a connection of `address` that was accepted at `now`. If there are too many, of this
+    /// address or in total, the one of them that has been quiet longest is asked to close.
     pub(crate) fn open(&self, address: Option<Address>, now: Instant) -> Opened {
         if let Some(of) = &address {
             let count = &of.usage().connections;
-            if !try_count(count, self.0.per_address_max) {
+            if !try_add(count, 1, self.0.per_address_max) {
                 if !self.close_idlest(Some(of.usage())) {
                     return Opened::AddressIsFull;
                 }
-                // The other one is on its way out.
+                // The other connection is about to close.
                 count.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -118,7 +112,7 @@ impl OpenConnections {
         }
         let slot = Arc::new(Slot {
             quiet_since_ms: AtomicU64::new(self.millis(now)),
-            is_told_to_close: AtomicBool::new(false),
+            is_close_requested: AtomicBool::new(false),
             task: AtomicWaker::new(),
             address,
         });
@@ -129,15 +123,15 @@ impl OpenConnections {
         Opened::Yes(OpenConnection { connections: self.clone(), number, slot })
     }
 
-    /// Tells the connection that has been quiet longest, of this address or of all, to close. False
-    /// if none is quiet.
+    /// Asks the connection that has been quiet longest, of this address or of all, to close.
+    /// Returns false if none is quiet.
     fn close_idlest(&self, of: Option<&Arc<AddressUse>>) -> bool {
         let slots = self.slots();
         let candidates = slots.open.iter().filter(|(_, slot)| slot.is_candidate(of));
         let rank =
             |(number, slot): &(&u64, &Arc<Slot>)| (slot.quiet_since_ms.load(Ordering::Relaxed), **number);
         let Some((_, idlest)) = candidates.min_by_key(rank) else { return false };
-        idlest.is_told_to_close.store(true, Ordering::Release);
+        idlest.is_close_requested.store(true, Ordering::Release);
         idlest.task.wake();
         true
     }
@@ -148,21 +142,17 @@ impl OpenConnections {
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        // A map that counts is not left half done.
+        // A panic under this lock leaves no partial change.
         self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Slot {
     fn is_candidate(&self, of: Option<&Arc<AddressUse>>) -> bool {
-        let is_of = match (of, &self.address) {
-            (Some(of), Some(address)) => Arc::ptr_eq(of, address.usage()),
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        is_of
+        let is_of = |of| self.address.as_ref().is_some_and(|address| Arc::ptr_eq(of, address.usage()));
+        of.is_none_or(is_of)
             && self.quiet_since_ms.load(Ordering::Relaxed) != BUSY
-            && !self.is_told_to_close.load(Ordering::Relaxed)
+            && !self.is_close_requested.load(Ordering::Relaxed)
     }
 }
 
@@ -172,30 +162,30 @@ impl OpenConnection {
         self.slot.address.as_ref()
     }
 
-    /// From now on a request is in work.
+    /// Notes that a request is in flight.
     pub(crate) fn set_busy(&self) {
         self.slot.quiet_since_ms.store(BUSY, Ordering::Relaxed);
     }
 
-    /// From now on no request is in work.
+    /// Notes that no request is in flight.
     pub(crate) fn set_quiet(&self, now: Instant) {
         self.slot.quiet_since_ms.store(self.connections.millis(now), Ordering::Relaxed);
     }
 
-    /// Whether another connection needs the place of this one.
-    pub(crate) fn is_told_to_close(&self) -> bool {
-        self.slot.is_told_to_close.load(Ordering::Acquire)
+    /// Whether another connection needs this slot.
+    pub(crate) fn is_close_requested(&self) -> bool {
+        self.slot.is_close_requested.load(Ordering::Acquire)
     }
 
-    /// The same, and wakes the task once that is so.
-    pub(crate) fn poll_told_to_close(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready when another connection needs this slot.
+    pub(crate) fn poll_close_request(&self, cx: &Context<'_>) -> Poll<()> {
         self.slot.task.register(cx.waker());
-        if self.is_told_to_close() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_close_requested() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Resolves once another connection needs the place of this one.
-    pub(crate) async fn told_to_close(&self) {
-        poll_fn(|cx| self.poll_told_to_close(cx)).await;
+    /// Resolves when another connection needs this slot.
+    pub(crate) async fn close_requested(&self) {
+        poll_fn(|cx| self.poll_close_request(cx)).await;
     }
 }
 
@@ -225,36 +215,36 @@ mod tests {
         match opened {
             Opened::Yes(connection) => connection,
             Opened::AddressIsFull => panic!("the address is full"),
-            Opened::Full(_) => panic!("it is full"),
+            Opened::Full(_) => panic!("the table is full"),
         }
     }
 
     #[test]
-    fn the_idlest_quiet_connection_gives_way() {
+    fn the_connection_that_has_been_quiet_longest_closes() {
         let start = monotonic::now();
         let connections = OpenConnections::new(3, 3, start);
         let open = |second| connections.open(None, start + Duration::from_secs(second));
         let held: Vec<_> = (0..3).map(|second| yes(open(second))).collect();
         held[0].set_busy();
         let newcomer = yes(open(3));
-        assert_eq!([0, 1, 2].map(|at| held[at].is_told_to_close()), [false, true, false]);
+        assert_eq!([0, 1, 2].map(|at| held[at].is_close_requested()), [false, true, false]);
         newcomer.set_busy();
         held[2].set_busy();
-        assert!(matches!(open(4), Opened::Full(_)), "one is told already, the others are in use");
+        assert!(matches!(open(4), Opened::Full(_)), "one is asked already, the others are busy");
         drop(held);
         assert_eq!(connections.count(), 1);
     }
 
     #[test]
-    fn an_address_gives_way_to_itself_alone() {
+    fn a_full_address_closes_its_own_connections_only() {
         let start = monotonic::now();
         let (book, connections) = (AddressBook::new(), OpenConnections::new(10, 2, start));
         let hog = book.enter([192, 0, 2, 1].into());
         let other = yes(connections.open(Some(book.enter([192, 0, 2, 2].into())), start));
         let mut held: Vec<_> = (0..2).map(|_| yes(connections.open(Some(hog.clone()), start))).collect();
         held.push(yes(connections.open(Some(hog.clone()), start)));
-        assert_eq!(held.iter().filter(|connection| connection.is_told_to_close()).count(), 1);
-        assert!(!other.is_told_to_close());
+        assert_eq!(held.iter().filter(|connection| connection.is_close_requested()).count(), 1);
+        assert!(!other.is_close_requested());
         held.iter().for_each(OpenConnection::set_busy);
         assert!(matches!(connections.open(Some(hog.clone()), start), Opened::AddressIsFull));
         drop(held);

@@ -1,31 +1,29 @@
-//! Who waits for the rate limit: how many may, of each address and of all. It knows neither when a
-//! wait is over nor why it began.
+//! Limits how many requests wait for the rate limit, per address and in total.
 //!
-//! A request may wait for its turn, or for its refusal: a flood that is refused after a wait is as
-//! slow as one that is served. Those who are refused take at most half of the places, so that they
-//! never turn away who waits for a turn.
+//! A request waits for its turn, or for its refusal: a delayed refusal slows a flood down. Requests
+//! that wait for a refusal use at most half of the places, so they never displace the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::limits::addresses::{Address, try_count};
+use crate::limits::addresses::{Address, try_add};
 
-/// Requests that wait at once: of all addresses, and of one. Each holds some KB.
+/// How many requests may wait, of all addresses and of one. Each uses some KB.
 const WAITING_MAX: usize = 4_096;
-const WAITING_OF_ADDRESS_MAX: usize = 512;
+const WAITING_PER_ADDRESS_MAX: usize = 512;
 
-/// All who wait. Clones are the same line.
+/// The number of waiting requests. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WaitingLine(Arc<AtomicUsize>);
 
-/// What is waited for.
+/// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitsFor {
     Turn,
     Refusal,
 }
 
-/// A place, until it is dropped.
+/// A place in the line, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct WaitingPlace<'a> {
     line: &'a WaitingLine,
@@ -33,21 +31,21 @@ pub(crate) struct WaitingPlace<'a> {
 }
 
 impl WaitingLine {
-    /// How many wait.
+    /// The number of waiting requests.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A place for a request of this address, if there is one.
+    /// Takes a place for a request of this address, if one is free.
     pub(crate) fn enter<'a>(&'a self, address: &'a Address, waits_for: WaitsFor) -> Option<WaitingPlace<'a>> {
         let parts = match waits_for {
             WaitsFor::Turn => 1,
             WaitsFor::Refusal => 2,
         };
-        if !try_count(&self.0, WAITING_MAX / parts) {
+        if !try_add(&self.0, 1, WAITING_MAX / parts) {
             return None;
         }
-        if !try_count(&address.usage().waiting, WAITING_OF_ADDRESS_MAX / parts) {
+        if !try_add(&address.usage().waiting, 1, WAITING_PER_ADDRESS_MAX / parts) {
             self.0.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -68,7 +66,7 @@ mod tests {
     use crate::limits::addresses::AddressBook;
 
     #[test]
-    fn who_is_refused_leaves_half_of_the_places_to_those_who_wait_for_a_turn() {
+    fn refusals_use_at_most_half_of_the_places() {
         let (line, book) = (WaitingLine::default(), AddressBook::new());
         let addresses: Vec<_> = (0..10).map(|host| book.enter([192, 0, 2, host].into())).collect();
         let fill = |waits_for| {

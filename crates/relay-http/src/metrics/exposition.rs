@@ -1,5 +1,5 @@
-//! Writes all metrics in the text format of OpenMetrics, which Prometheus reads. What is unknown,
-//! such as the files of a store in memory, is left out.
+//! Writes all metrics in the OpenMetrics text format, which Prometheus reads. It omits unknown
+//! values, such as the files of a store in memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use relay_core::{Distribution, Figures, FileUse};
 use tokio::time::Instant;
 
-use crate::metrics::{Label, Levels, Metric, Metrics};
+use crate::metrics::{Label, Metric, Metrics};
 
 /// The content type of what [`expose`] returns.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,60 +23,55 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 const MS_PER_SECOND: f64 = 1e3;
 const US_PER_SECOND: f64 = 1e6;
 
-/// All metrics at one moment.
+/// The sources of all metrics.
 #[derive(Debug)]
-struct Snapshot {
+struct MetricsCollector {
     metrics: Arc<Metrics>,
-    levels: Option<Levels>,
     figures: Figures,
+    now: Instant,
 }
 
 /// A histogram of the store.
 #[derive(Debug)]
-struct Observed {
+struct StoreHistogram {
     distribution: Distribution,
-    /// Observations per unit of the metric.
+    /// How many units of the store make one unit of the metric.
     per_unit: f64,
 }
 
-type Value = Box<dyn EncodeMetric>;
+type MetricValue = Box<dyn EncodeMetric>;
 
 /// The text of all metrics at `now`.
 ///
 /// # Errors
-/// None that a string can give.
+/// If the encoder fails, which does not happen for a string.
 pub(crate) fn expose(metrics: Arc<Metrics>, figures: Figures, now: Instant) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    let levels = metrics.levels(now);
-    registry.register_collector(Box::new(Snapshot { metrics, levels, figures }));
+    registry.register_collector(Box::new(MetricsCollector { metrics, figures, now }));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(text)
 }
 
-impl Collector for Snapshot {
+impl Collector for MetricsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for metric in Metric::ALL {
             if let Some(value) = self.value(metric) {
-                let family = family_name(metric);
-                value.encode(encoder.encode_descriptor(
-                    family,
-                    metric.help(),
-                    None,
-                    value.metric_type(),
-                )?)?;
+                let (name, help) = (family_name(metric), metric.help());
+                value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)?;
             }
         }
         Ok(())
     }
 }
 
-impl Snapshot {
-    fn value(&self, metric: Metric) -> Option<Value> {
-        let Self { metrics, levels, figures } = self;
+impl MetricsCollector {
+    fn value(&self, metric: Metric) -> Option<MetricValue> {
+        let Self { metrics, figures, now } = self;
+        let sources = metrics.gauge_sources.get();
         Some(match metric {
             Metric::Build => Box::new(Info::new([("version", env!("CARGO_PKG_VERSION"))])),
-            Metric::Uptime => gauge(levels.as_ref()?.uptime.as_secs_f64()),
+            Metric::Uptime => gauge(now.saturating_duration_since(sources?.started).as_secs_f64()),
             Metric::Requests => Box::new(metrics.requests.counts.clone()),
             Metric::RequestTime => Box::new(metrics.requests.times.clone()),
             Metric::Pushes => Box::new(metrics.pushes.clone()),
@@ -84,17 +79,17 @@ impl Snapshot {
             Metric::SweptItems => Box::new(metrics.swept_items.clone()),
             Metric::RateLimitRefusals => Box::new(metrics.rate_limit_refusals.clone()),
             Metric::RateLimitBans => Box::new(metrics.rate_limit_bans.clone()),
-            Metric::RateLimitWaiting => gauge(levels.as_ref()?.waiting),
+            Metric::RateLimitWaiting => gauge(sources?.waiting.count() as u64),
             Metric::CertificateEnd => gauge(metrics.certificate_end_seconds()?.max(0)),
-            Metric::Connections => gauge(levels.as_ref()?.connections),
+            Metric::Connections => gauge(sources?.connections.count() as u64),
             Metric::ConnectionsRefused => Box::new(metrics.refused_connections.clone()),
-            Metric::RequestsInFlight => gauge(levels.as_ref()?.requests),
-            Metric::InflightBytes => gauge(levels.as_ref()?.inflight_bytes),
-            Metric::BatchRequests => observed(figures.batch_requests.as_ref()?, 1.0),
-            Metric::SyncTime => observed(figures.sync_us.as_ref()?, US_PER_SECOND),
-            Metric::CheckpointTime => observed(figures.checkpoint_us.as_ref()?, US_PER_SECOND),
+            Metric::RequestsInFlight => gauge(sources?.requests.count() as u64),
+            Metric::InflightBytes => gauge(sources?.in_flight.used() as u64),
+            Metric::BatchRequests => histogram(figures.batch_requests.as_ref()?, 1.0),
+            Metric::SyncTime => histogram(figures.sync_us.as_ref()?, US_PER_SECOND),
+            Metric::CheckpointTime => histogram(figures.checkpoint_us.as_ref()?, US_PER_SECOND),
             Metric::CheckpointsFailed => Box::new(ConstCounter::new(figures.checkpoints_failed?)),
-            Metric::DeliveryAge => observed(figures.delivery_age_ms.as_ref()?, MS_PER_SECOND),
+            Metric::DeliveryAge => histogram(figures.delivery_age_ms.as_ref()?, MS_PER_SECOND),
             Metric::DamagedItems => Box::new(ConstCounter::new(figures.damaged_items?)),
             Metric::StorageFull => gauge(u64::from(figures.is_full?)),
             Metric::LiveItems => gauge(figures.live?.items),
@@ -102,23 +97,23 @@ impl Snapshot {
             Metric::WaitingBytes => gauge(figures.waiting_bytes?),
             Metric::DiskFiles => files(&figures.files, |kind| kind.files)?,
             Metric::DiskBytes => files(&figures.files, |kind| kind.bytes)?,
-            Metric::SweepLag => gauge(in_float(figures.sweep_lag_ms?) / MS_PER_SECOND),
-            Metric::ReclaimLag => gauge(in_float(figures.reclaim_lag_ms?) / MS_PER_SECOND),
+            Metric::SweepLag => gauge(as_f64(figures.sweep_lag_ms?) / MS_PER_SECOND),
+            Metric::ReclaimLag => gauge(as_f64(figures.reclaim_lag_ms?) / MS_PER_SECOND),
             Metric::ClockOffset => {
                 let ms = figures.clock_offset_ms?;
-                gauge(in_float(ms.unsigned_abs()).copysign(if ms < 0 { -1.0 } else { 1.0 }) / MS_PER_SECOND)
+                gauge(as_f64(ms.unsigned_abs()).copysign(if ms < 0 { -1.0 } else { 1.0 }) / MS_PER_SECOND)
             }
         })
     }
 }
 
-impl EncodeMetric for Observed {
+impl EncodeMetric for StoreHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let Self { distribution, per_unit } = self;
-        let bounds = distribution.bounds.iter().map(|bound| in_float(*bound) / per_unit);
+        let bounds = distribution.bounds.iter().map(|bound| as_f64(*bound) / per_unit);
         let buckets: Vec<_> =
             bounds.chain([f64::INFINITY]).zip(distribution.counts.iter().copied()).collect();
-        let sum = in_float(distribution.sum) / per_unit;
+        let sum = as_f64(distribution.sum) / per_unit;
         encoder.encode_histogram::<NoLabelSet>(sum, distribution.count(), &buckets, None)
     }
 
@@ -127,32 +122,32 @@ impl EncodeMetric for Observed {
     }
 }
 
-fn gauge<N>(value: N) -> Value
+fn gauge<N>(value: N) -> MetricValue
 where
     ConstGauge<N>: EncodeMetric + 'static,
 {
     Box::new(ConstGauge::new(value))
 }
 
-fn observed(distribution: &Distribution, per_unit: f64) -> Value {
-    Box::new(Observed { distribution: distribution.clone(), per_unit })
+fn histogram(distribution: &Distribution, per_unit: f64) -> MetricValue {
+    Box::new(StoreHistogram { distribution: distribution.clone(), per_unit })
 }
 
-fn files(files: &[FileUse], number: impl Fn(&FileUse) -> u64) -> Option<Value> {
+/// A gauge for each kind of file.
+fn files(files: &[FileUse], value: impl Fn(&FileUse) -> u64) -> Option<MetricValue> {
     let family = Family::<[Label; 1], Gauge>::default();
     for kind in files {
-        family.get_or_create(&[("kind", kind.kind)]).set(i64::try_from(number(kind)).unwrap_or(i64::MAX));
+        family.get_or_create(&[("kind", kind.kind)]).set(i64::try_from(value(kind)).unwrap_or(i64::MAX));
     }
-    (!files.is_empty()).then(|| Box::new(family) as Value)
+    (!files.is_empty()).then(|| Box::new(family) as MetricValue)
 }
 
-/// Rounds numbers over 2^53, which no dashboard shows.
-#[expect(clippy::cast_precision_loss, reason = "see above")]
-fn in_float(number: u64) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "dashboards show no digits beyond 2^53")]
+fn as_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// The name without the endings that the library adds itself.
+/// The name without the suffix that the library adds.
 fn family_name(metric: Metric) -> &'static str {
     let name = metric.name();
     name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name)

@@ -1,6 +1,4 @@
-//! Requests by endpoint and outcome, and how long their responses took.
-
-use std::time::Duration;
+//! Counts requests by endpoint and outcome, and measures the time to their responses.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,38 +9,38 @@ use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
 use crate::metrics::Label;
 
-/// Upper bounds in seconds. A push on a good disk takes about one millisecond; old clients give up
+/// Upper bounds in seconds. A push takes about a millisecond on a good disk; old clients give up
 /// after ten seconds.
 const TIME_BOUNDS: [f64; 16] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The outcome of a request that was answered with what it asked for.
+/// The outcome of a request without an error.
 const OK: &str = "ok";
 
-/// The outcome of a request whose client went away before the response.
+/// The outcome of a request whose client disconnected before the response.
 const GONE: &str = "gone";
 
 /// All requests, by `endpoint` and `code`.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(super) struct Requests {
     pub(super) counts: Family<[Label; 2], Counter>,
     pub(super) times: Family<[Label; 1], Histogram, fn() -> Histogram>,
 }
 
-/// A request whose outcome is open. It is counted once, when it is dropped; without
-/// [`answered`](Self::answered), its client is gone.
+/// A request whose outcome is not known yet. The drop counts it, as `gone` unless
+/// [`finish`](Self::finish) was called.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct RequestTimer<'a> {
     requests: &'a Requests,
     endpoint: Label,
-    began: Instant,
+    start: Instant,
     outcome: &'static str,
 }
 
 impl Default for Requests {
-    /// The usual outcomes are there from the start, so that a rate can be computed from the first
-    /// request on. All possible ones would be a hundred lines of zeros.
+    /// The usual outcomes exist from the start, so that Prometheus can compute rates from the first
+    /// request. All possible outcomes would be a hundred lines of zeros.
     fn default() -> Self {
         let times = Family::new_with_constructor((|| Histogram::new(TIME_BOUNDS)) as fn() -> Histogram);
         let requests = Self { counts: Family::default(), times };
@@ -57,22 +55,22 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// A request to this endpoint, or to an unknown path, began at `now`.
-    pub(crate) fn began(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
-        RequestTimer { requests: self, endpoint: label(endpoint), began: now, outcome: GONE }
+    /// Begins to measure a request to `endpoint`, or to an unknown path, at `now`.
+    pub(super) fn begin(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
+        RequestTimer { requests: self, endpoint: label(endpoint), start: now, outcome: GONE }
     }
 
-    /// What could not be read as a request was refused with this code.
-    pub(crate) fn refused(&self, code: Code) {
+    /// Counts input that is not a readable request and was answered with `code`.
+    pub(super) fn count_unreadable(&self, code: Code) {
         self.counts.get_or_create(&[label(None), ("code", code.as_str())]).inc();
     }
 }
 
 impl RequestTimer<'_> {
-    /// It is answered at `now`: with an error of this code, or with what it asked for.
-    pub(crate) fn answered(mut self, code: Option<Code>, now: Instant) {
+    /// Notes the response at `now`: an error with this code, or a success.
+    pub(crate) fn finish(mut self, code: Option<Code>, now: Instant) {
         self.outcome = code.map_or(OK, Code::as_str);
-        let time: Duration = now.saturating_duration_since(self.began);
+        let time = now.saturating_duration_since(self.start);
         self.requests.times.get_or_create(&[self.endpoint]).observe(time.as_secs_f64());
     }
 }
@@ -89,6 +87,8 @@ fn label(endpoint: Option<Endpoint>) -> Label {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use prometheus_client::encoding::text::encode;
     use prometheus_client::registry::Registry;
 
@@ -96,13 +96,13 @@ mod tests {
     use crate::monotonic;
 
     #[test]
-    fn a_request_is_counted_once_under_its_outcome() {
+    fn a_request_counts_once_under_its_outcome() {
         let (requests, now) = (Requests::default(), monotonic::now());
-        requests.began(Some(Endpoint::Push), now).answered(None, now + Duration::from_micros(300));
-        requests.began(Some(Endpoint::Push), now).answered(Some(Code::QuotaExceeded), now);
-        requests.began(None, now).answered(Some(Code::NotFound), now);
-        requests.refused(Code::InvalidInput);
-        drop(requests.began(Some(Endpoint::Push), now));
+        requests.begin(Some(Endpoint::Push), now).finish(None, now + Duration::from_micros(300));
+        requests.begin(Some(Endpoint::Push), now).finish(Some(Code::QuotaExceeded), now);
+        requests.begin(None, now).finish(Some(Code::NotFound), now);
+        requests.count_unreadable(Code::InvalidInput);
+        drop(requests.begin(Some(Endpoint::Push), now));
         for (endpoint, code, count) in [
             ("push", "ok", 1),
             ("push", "gone", 1),
@@ -117,7 +117,7 @@ mod tests {
         let (mut registry, mut text) = (Registry::default(), String::new());
         registry.register("time", "Time", requests.times.clone());
         encode(&mut text, &registry).unwrap();
-        // A client that is gone took no time.
+        // The time of a request whose client is gone is not measured.
         for line in ["time_count{endpoint=\"push\"} 2\n", "time_sum{endpoint=\"push\"} 0.0003\n"] {
             assert!(text.contains(line), "{text}");
         }

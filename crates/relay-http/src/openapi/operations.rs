@@ -1,26 +1,26 @@
-//! The paths, and what each of them takes and answers.
+//! Describes the paths with their requests and responses.
 
 use serde_json::{Map, Value, json};
 
 use super::responses;
 use crate::api::endpoint::Endpoint;
 
-/// What is said of an endpoint.
-struct About {
+/// The description of an endpoint.
+struct OperationDoc {
     name: &'static str,
     summary: &'static str,
     description: &'static str,
-    /// The schema of the body, if it takes one.
+    /// The schema of the request body, if there is one.
     request: Option<&'static str>,
-    /// The schema of its answer.
-    answer: Value,
-    /// The statuses that only some endpoints answer with; [`ALWAYS`] are not among them.
+    /// The schema of the response with status 200.
+    response: Value,
+    /// The error statuses besides [`COMMON_STATUSES`].
     statuses: &'static [u16],
 }
 
-/// A request can always be broken, too large or too slow, come from another site's page, meet a
-/// fault, or come while the relay is stopping.
-const ALWAYS: [u16; 6] = [400, 403, 408, 431, 500, 503];
+/// Any request can be malformed, too large or too slow, come from a page of another site, meet a
+/// fault, or arrive while the relay stops.
+const COMMON_STATUSES: [u16; 6] = [400, 403, 408, 431, 500, 503];
 
 /// All paths.
 pub(super) fn paths() -> Map<String, Value> {
@@ -28,98 +28,91 @@ pub(super) fn paths() -> Map<String, Value> {
 }
 
 fn path(endpoint: Endpoint) -> Value {
-    let about = about(endpoint);
-    // What may be done everywhere is not told again for each path.
+    let doc = operation_doc(endpoint);
+    // `OPTIONS` is the same for every path.
     let methods = endpoint.allow().split(", ").filter(|method| *method != "OPTIONS");
-    methods.map(|method| (method.to_ascii_lowercase(), about.operation(method))).collect::<Map<_, _>>().into()
+    methods.map(|method| (method.to_ascii_lowercase(), doc.operation(method))).collect::<Map<_, _>>().into()
 }
 
-impl About {
+impl OperationDoc {
     fn operation(&self, method: &str) -> Value {
-        let (has_body, name) = (method != "HEAD", self.name);
-        let mut answers = Map::new();
-        let content = has_body.then(|| json!({"application/json": {"schema": self.answer}}));
-        answers
-            .insert("200".to_owned(), without_null(json!({"description": self.summary, "content": content})));
-        for status in ALWAYS.iter().chain(self.statuses) {
-            answers.insert(status.to_string(), json!({"$ref": responses::reference(*status)}));
-        }
-        let body = self.request.map(|schema| {
+        let (is_head, name) = (method == "HEAD", self.name);
+        let content = (!is_head).then(|| json!({"application/json": {"schema": self.response}}));
+        let ok = without_null(json!({"description": self.summary, "content": content}));
+        let errors = COMMON_STATUSES.iter().chain(self.statuses);
+        let errors =
+            errors.map(|status| (status.to_string(), json!({"$ref": responses::reference(*status)})));
+        let responses: Map<_, _> = [("200".to_owned(), ok)].into_iter().chain(errors).collect();
+        let body = self.request.map(|name| {
             json!({
                 "description": "It may be sent with `Content-Encoding: gzip`; all limits count the unpacked bytes.",
                 "required": true,
-                "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}},
+                "content": {"application/json": {"schema": schema(name)}},
             })
         });
         without_null(json!({
-            "operationId": if has_body { name.to_owned() } else { format!("{name}_head") },
+            "operationId": if is_head { format!("{name}_head") } else { name.to_owned() },
             "summary": self.summary,
             "description": self.description,
             "parameters": self.request.map(|_| [content_encoding()]),
             "requestBody": body,
-            "responses": answers,
+            "responses": responses,
         }))
     }
 }
 
-fn about(endpoint: Endpoint) -> About {
+fn operation_doc(endpoint: Endpoint) -> OperationDoc {
+    let (name, summary, description) = texts(endpoint);
+    let (request, response) = match endpoint {
+        Endpoint::Push => (Some("PushRequest"), schema("PushResponse")),
+        Endpoint::Pull => (Some("PullRequest"), schema("PullResponse")),
+        Endpoint::Ack => (Some("AckRequest"), schema("AckResponse")),
+        Endpoint::Health => (None, schema("HealthResponse")),
+        Endpoint::Ready => (None, schema("ReadyResponse")),
+        Endpoint::Stats => (None, schema("StatsResponse")),
+        Endpoint::OpenApi => (None, json!({"type": "object"})),
+    };
+    let statuses: &[u16] = match endpoint {
+        Endpoint::Push => &[401, 409, 413, 415, 429, 507],
+        Endpoint::Pull | Endpoint::Ack => &[401, 413, 415, 429, 507],
+        Endpoint::Health | Endpoint::Ready => &[],
+        Endpoint::Stats | Endpoint::OpenApi => &[404, 429],
+    };
+    OperationDoc { name, summary, description, request, response, statuses }
+}
+
+/// The name, summary and description of an endpoint.
+const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str) {
     match endpoint {
-        Endpoint::Push => About {
-            name: "push",
-            summary: "Put an item into a queue",
-            description: "Answered once the item is on disk. Idempotent: after a timeout or a 5xx, send it again.",
-            request: Some("PushRequest"),
-            answer: schema("PushResponse"),
-            statuses: &[401, 409, 413, 415, 429, 507],
-        },
-        Endpoint::Pull => About {
-            name: "pull",
-            summary: "Look at a page of a queue",
-            description: "Removes nothing. An unknown recipient has an empty queue.",
-            request: Some("PullRequest"),
-            answer: schema("PullResponse"),
-            statuses: &[401, 413, 415, 429, 507],
-        },
-        Endpoint::Ack => About {
-            name: "ack",
-            summary: "Take items out of a queue",
-            description: "Answered once it is on disk: all of the items or none. Idempotent.",
-            request: Some("AckRequest"),
-            answer: schema("AckResponse"),
-            statuses: &[401, 413, 415, 429, 507],
-        },
-        Endpoint::Health => About {
-            name: "health",
-            summary: "Whether the process serves",
-            description: "Never rate-limited.",
-            request: None,
-            answer: schema("HealthResponse"),
-            statuses: &[],
-        },
-        Endpoint::Ready => About {
-            name: "ready",
-            summary: "Whether requests are worth sending",
-            description: "Never rate-limited. With 503 `not_ready`, `details.reason` says why not.",
-            request: None,
-            answer: schema("ReadyResponse"),
-            statuses: &[],
-        },
-        Endpoint::Stats => About {
-            name: "stats",
-            summary: "The counters since the start",
-            description: "`push_total` = `push_stored` + `duplicates` + `push_failed` once no push is under way.",
-            request: None,
-            answer: schema("StatsResponse"),
-            statuses: &[404, 429],
-        },
-        Endpoint::OpenApi => About {
-            name: "openapi",
-            summary: "This document",
-            description: "It is the same for every relay of this version, whatever its configuration.",
-            request: None,
-            answer: json!({"type": "object"}),
-            statuses: &[404, 429],
-        },
+        Endpoint::Push => (
+            "push",
+            "Push an item to a queue",
+            "The response follows when the item is on disk. Idempotent: after a timeout or a 5xx, send it again.",
+        ),
+        Endpoint::Pull => {
+            ("pull", "Read a page of a queue", "Removes nothing. The queue of an unknown recipient is empty.")
+        }
+        Endpoint::Ack => (
+            "ack",
+            "Remove items from a queue",
+            "Removes all of the items or none. The response follows when that is on disk. Idempotent.",
+        ),
+        Endpoint::Health => ("health", "Whether the process serves", "Never rate-limited."),
+        Endpoint::Ready => (
+            "ready",
+            "Whether the relay is ready for requests",
+            "Never rate-limited. With 503 `not_ready`, `details.reason` has the reason.",
+        ),
+        Endpoint::Stats => (
+            "stats",
+            "The counters since the start",
+            "`push_total` = `push_stored` + `duplicates` + `push_failed` while no push is in progress.",
+        ),
+        Endpoint::OpenApi => (
+            "openapi",
+            "This document",
+            "It is the same for every relay of this version, whatever its configuration.",
+        ),
     }
 }
 
@@ -131,12 +124,12 @@ fn content_encoding() -> Value {
     json!({
         "name": "Content-Encoding",
         "in": "header",
-        "description": "How the body is encoded. Anything else is answered 415.",
+        "description": "The encoding of the body. Any other value gets 415.",
         "schema": {"type": "string", "enum": ["identity", "gzip"], "default": "identity"},
     })
 }
 
-/// The object without what is null.
+/// The object without its null fields.
 fn without_null(object: Value) -> Value {
     let Value::Object(fields) = object else { return object };
     fields.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>().into()

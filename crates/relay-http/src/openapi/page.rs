@@ -1,29 +1,28 @@
-//! The answer to a pull, as the document shows it. It is written by hand, in
-//! [`api::page`](crate::api), so no type of it is there to be described; a test holds the two
-//! together.
+//! Describes the response to a pull. [`api::page`](crate::api) writes it without types, so these
+//! types exist for the document only. A test compares the two.
 
 use utoipa::ToSchema;
 
 /// A page of a queue, in arrival order. Nothing was removed.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is described, and never made")]
+#[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct PullResponse {
-    /// The items. Together they have at most `relay.pull_bytes_max` payload bytes, unless there is
-    /// only one.
+    /// The items. Their payloads together have at most `relay.pull_bytes_max` bytes, unless there
+    /// is only one.
     items: Vec<Item>,
-    /// Where the next page begins; null when nothing follows. Opaque: it is encrypted, bound to the
-    /// recipient, and valid for as long as the relay keeps its key.
+    /// The start of the next page; null at the end of the queue. It is opaque: encrypted, bound to
+    /// the recipient, and valid as long as the relay keeps its key.
     #[schema(required)]
     next_cursor: Option<String>,
-    /// How many items follow this page; exact.
+    /// The exact number of items after this page.
     remaining_estimate: u64,
 }
 
 /// An item of a queue.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is described, and never made")]
+#[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct Item {
-    /// The queue.
+    /// The recipient of the queue.
     recipient: String,
     /// A UUID, hyphenated and in lower case.
     #[schema(format = "uuid")]
@@ -32,11 +31,11 @@ pub(super) struct Item {
     #[schema(format = "byte")]
     ciphertext_b64: String,
     meta: ItemMeta,
-    /// When the push was accepted, in ms since 1970.
+    /// When the relay accepted the push, in ms since 1970.
     arrival_ms: u64,
-    /// From when on the item is gone, in ms since 1970.
+    /// When the item expires, in ms since 1970.
     deadline_ms: u64,
 }
 
-/// Stands for the type of the same name, which the document describes already.
+/// The document describes this type under the name of the original.
 type ItemMeta = crate::api::Meta<'static>;

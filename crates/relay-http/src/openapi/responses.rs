@@ -1,5 +1,4 @@
-//! The error answers, one for each status: the codes that it is given with, their details, and the
-//! headers.
+//! Describes the error responses, one for each status: its codes, details and headers.
 
 use std::collections::BTreeSet;
 
@@ -7,75 +6,77 @@ use serde_json::{Map, Value, json};
 
 use crate::api::code::Code;
 
-/// Where the answer of this status is described.
+/// The reference to the response of this status.
 pub(super) fn reference(status: u16) -> String {
     format!("#/components/responses/{}", name(status))
 }
 
-/// All error answers.
+/// All error responses.
 pub(super) fn responses() -> Map<String, Value> {
     let statuses: BTreeSet<_> = Code::ALL.iter().map(|code| code.status()).collect();
     statuses.into_iter().map(|status| (name(status), response(status))).collect()
 }
 
-/// The headers that some of them have.
+/// The headers of error responses.
 pub(super) fn headers() -> Value {
     json!({
         "RetryAfter": {
-            "description": "After so many seconds it is worth to try again.",
+            "description": "The number of seconds to wait before the next attempt.",
             "schema": {"type": "integer", "minimum": 1},
         },
         "RateLimit": {
-            "description": "The limit that said no, what is left of it, and the seconds until there is more (draft-ietf-httpapi-ratelimit-headers-10).",
+            "description": "The limit that refused the request, its remaining quota, and the seconds until it is refilled (draft-ietf-httpapi-ratelimit-headers-10).",
             "schema": {"type": "string"},
         },
         "RateLimitPolicy": {
-            "description": "The limit that said no, its quota, and the seconds that it is for.",
+            "description": "The limit that refused the request, its quota, and its window in seconds.",
             "schema": {"type": "string"},
         },
         "Allow": {
-            "description": "The methods that the path knows.",
+            "description": "The methods that the path supports.",
             "schema": {"type": "string", "enum": ["POST, OPTIONS", "GET, HEAD, OPTIONS"]},
         },
         "AcceptEncoding": {
-            "description": "The encoding that a body may have; given when it had another one.",
+            "description": "The encoding that a request body may have; present if it had another one.",
             "schema": {"type": "string", "enum": ["gzip"]},
         },
     })
 }
 
-/// The codes that go with this status.
+/// The codes with this status.
 pub(super) fn codes(status: u16) -> impl Iterator<Item = Code> {
     Code::ALL.into_iter().filter(move |code| code.status() == status)
 }
 
-/// One code has its own name.
+/// The name of the code, if the status has only one.
 fn name(status: u16) -> String {
-    let names: Vec<_> = codes(status).map(|code| format!("{code:?}")).collect();
-    if let [name] = names.as_slice() { name.clone() } else { "Unavailable".to_owned() }
+    match codes(status).collect::<Vec<_>>()[..] {
+        [code] => format!("{code:?}"),
+        _ => "Unavailable".to_owned(),
+    }
 }
 
 fn response(status: u16) -> Value {
     let (meaning, headers) = match status {
         400 => {
-            ("A field, the JSON (with line and column) or the HTTP is wrong: mend the request.", json!({}))
+            ("A field, the JSON (with line and column) or the HTTP is wrong: correct the request.", json!({}))
         }
-        401 => ("A guard in front of the relay wants to know who asks.", json!({})),
+        401 => ("An access control in front of the relay requires authentication.", json!({})),
         403 => (
-            "A guard in front of the relay says no, or the request comes from another site's page.",
+            "An access control in front of the relay forbids the request, or a page of another site sent it.",
             json!({}),
         ),
-        404 => ("There is no such path, or not for everybody.", json!({})),
-        405 => ("The path knows other methods.", json!({"Allow": header("Allow", true)})),
-        408 => ("The head or the body came too slowly: send it again.", json!({})),
+        404 => ("The path does not exist, or is not public.", json!({})),
+        405 => ("The path supports other methods.", json!({"Allow": header("Allow", true)})),
+        408 => ("The head or the body arrived too slowly: send it again.", json!({})),
         409 => ("The recipient's queue is full; nothing was stored.", json!({})),
-        413 => ("The payload or the body is over the limit: send smaller chunks.", json!({})),
+        413 => ("The payload or the body exceeds the limit: send smaller chunks.", json!({})),
         415 => (
             "The body is not JSON, or has an encoding other than gzip.",
             json!({"Accept-Encoding": header("AcceptEncoding", false)}),
         ),
         429 => (
-            "The address sends too much: wait as long as it says.",
+            "The address sends too much: wait for the given time.",
             json!({
                 "Retry-After": header("RetryAfter", true),
                 "RateLimit": header("RateLimit", true),
@@ -87,19 +88,20 @@ fn response(status: u16) -> Value {
             "The store failed, too much work is waiting, or the relay is stopping or not ready yet: send it again later.",
             json!({"Retry-After": header("RetryAfter", true)}),
         ),
-        507 => ("There is no space left; pulls go on.", json!({"Retry-After": header("RetryAfter", true)})),
-        _ => ("A fault of the relay: send it again.", json!({})),
+        507 => {
+            ("There is no space left; pulls still work.", json!({"Retry-After": header("RetryAfter", true)}))
+        }
+        _ => ("An internal fault of the relay: send it again.", json!({})),
     };
     json!({"description": meaning, "headers": headers, "content": {"application/json": {"schema": body(status)}}})
 }
 
 fn header(name: &str, is_required: bool) -> Value {
-    let reference = format!("#/components/headers/{name}");
-    // A header by reference cannot say that it is always there.
+    // A reference cannot make a header required.
     if is_required {
         json!({"required": true, "schema": headers()[name]["schema"]})
     } else {
-        json!({"$ref": reference})
+        json!({"$ref": format!("#/components/headers/{name}")})
     }
 }
 
@@ -108,7 +110,7 @@ fn body(status: u16) -> Value {
     let mut required = vec!["code", "message"];
     let mut properties = json!({
         "code": {"type": "string", "enum": names},
-        "message": {"type": "string", "minLength": 1, "description": "For a person."},
+        "message": {"type": "string", "minLength": 1, "description": "For people."},
     });
     if let Some((details, are_required)) = details(status) {
         required.extend(are_required.then_some("details"));
@@ -121,7 +123,7 @@ fn body(status: u16) -> Value {
     })
 }
 
-/// What is told beside the code, and whether it always is.
+/// The schema of `details`, and whether the field is required.
 fn details(status: u16) -> Option<(Value, bool)> {
     let number = json!({"type": "integer", "minimum": 0});
     let all = |properties: Value| {
@@ -133,7 +135,7 @@ fn details(status: u16) -> Option<(Value, bool)> {
             json!({
                 "type": "object",
                 "properties": {"field": {"type": "string"}, "line": number, "column": number},
-                "description": "The field that is wrong, or where in the JSON something is.",
+                "description": "The invalid field, or the position of the error in the JSON.",
             }),
             false,
         )),

@@ -1,5 +1,5 @@
-//! The file is what the types say, and says what the code does. That answers are as it tells, the
-//! tests over sockets show (`tests/http/contract.rs`).
+//! Tests that the file matches the types, codes and limits. `tests/http/contract.rs` compares
+//! actual responses with it.
 
 use relay_core::{Ack, Kind, Recipient};
 use serde_json::Value;
@@ -10,8 +10,8 @@ use super::responses;
 use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
 
-/// Where the file lies, and what has it written anew.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+/// Set by `cargo xtask openapi` to write the file.
 const WRITE: &str = "WRITE_OPENAPI";
 
 fn file() -> Value {
@@ -19,21 +19,18 @@ fn file() -> Value {
 }
 
 #[test]
-fn the_file_is_what_the_types_say() {
+fn the_file_is_up_to_date() {
     let document = document::document();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a developer says so in the environment: cargo xtask openapi"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "set by cargo xtask openapi")]
     if std::env::var_os(WRITE).is_some() {
         std::fs::write(FILE, format!("{document:#}\n")).unwrap();
         return;
     }
-    assert!(file() == document, "docs/openapi.json is out of date; `cargo xtask openapi` writes it anew");
+    assert!(file() == document, "docs/openapi.json is out of date; run `cargo xtask openapi`");
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_has_a_target() {
     fn check(document: &Value, value: &Value) {
         if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
             assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
@@ -68,7 +65,7 @@ fn every_endpoint_and_every_code_is_described() {
 
 /// The attributes of the types cannot name constants.
 #[test]
-fn the_limits_are_those_of_the_rules() {
+fn the_limits_match_the_constants() {
     let file = file();
     let check = |schema: &str, field: &str, limit: &str, expected: usize| {
         let found = &file["components"]["schemas"][schema]["properties"][field][limit];
@@ -82,7 +79,7 @@ fn the_limits_are_those_of_the_rules() {
 }
 
 #[test]
-fn what_may_be_left_out_is_not_required() {
+fn optional_fields_are_not_required() {
     let file = file();
     let check = |schema: &str, expected: &[&str]| {
         let schema = &file["components"]["schemas"][schema];

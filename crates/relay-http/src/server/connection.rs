@@ -1,5 +1,5 @@
-//! The life of one connection: TLS, requests for as long as both sides want, a close that loses
-//! nothing. What the requests are about is not known here.
+//! Serves one connection: TLS, then HTTP/1.1 or HTTP/2, then a close that loses no response. It
+//! knows nothing of the content of requests.
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
 use crate::api::error::ApiError;
-use crate::connection::ending::{Ending, Endings, hear_out};
+use crate::connection::ending::{Ending, Endings, discard_input};
 use crate::connection::io::ConnectionIo;
 use crate::connection::state::ConnectionState;
 use crate::connection::stream::Stream;
@@ -28,64 +28,61 @@ use crate::monotonic;
 use crate::options::Transport;
 use crate::service::response::ApiResponse;
 
-/// A client that still sends after its last answer is heard out, so that a reset does not take that
-/// answer from it: as long as something comes within this time.
-const HEARING_PAUSE: Duration = Duration::from_secs(2);
+/// After its last response, a connection that still receives input is closed only after a pause of
+/// this length. An immediate close would cause a reset, and the client could lose the response.
+const DISCARD_PAUSE: Duration = Duration::from_secs(2);
 
-/// How connections are made and ended.
-#[derive(Clone)]
-pub(crate) struct Connections {
-    pub(crate) acceptor: Acceptor,
-    pub(crate) request_timeout: Duration,
-    pub(crate) keep_alive: Duration,
-    /// No connection gets older.
-    pub(crate) age_max: Duration,
-    pub(crate) stage: watch::Receiver<Stage>,
-    pub(crate) metrics: Arc<Metrics>,
+/// The parameters of all connections.
+pub(super) struct ConnectionServer {
+    pub(super) acceptor: Acceptor,
+    pub(super) request_timeout: Duration,
+    pub(super) keep_alive: Duration,
+    /// The maximum age of a connection.
+    pub(super) age_max: Duration,
+    pub(super) phase: watch::Receiver<DrainPhase>,
+    pub(super) metrics: Arc<Metrics>,
     #[cfg(feature = "tls")]
-    pub(crate) streams: crate::connection::http2::StreamBudget,
+    pub(super) streams: crate::connection::http2::StreamBudget,
 }
 
-/// How far the end of the server has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    #[default]
+/// The progress of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum DrainPhase {
     Serving,
-    /// New requests are refused, and connections end with their next answer.
+    /// New requests are refused, and connections end with their next response.
     Draining,
-    /// What is quiet is closed.
+    /// Idle connections are closed.
     Closing,
 }
 
-/// What lies between TCP and HTTP.
-#[derive(Clone)]
-pub(crate) enum Acceptor {
+/// The layer between TCP and HTTP.
+pub(super) enum Acceptor {
     Plain,
     #[cfg(feature = "tls")]
     Tls(tokio_rustls::TlsAcceptor, crate::tls::Tls),
 }
 
-/// How the two protocols are served on a worker's thread.
-pub(crate) struct Protocols<H, C> {
-    /// The framework's service for a connection.
-    pub(crate) http1: H,
-    /// Answers one request.
-    pub(crate) call: C,
+/// The services of a worker for both protocols.
+pub(super) struct Protocols<H, C> {
+    /// The framework's service of HTTP/1.1 connections.
+    pub(super) http1: H,
+    /// The handler of HTTP/2 requests.
+    pub(super) call: C,
 }
 
-/// Why a connection is over.
+/// Why a connection ends.
 enum End {
-    /// The framework is done with it.
+    /// The framework or the input has ended it.
     Done,
-    /// The relay closes what is quiet.
+    /// The relay closes an idle connection.
     Closing,
-    /// The client made us wait too long.
+    /// The client was too slow.
     TimedOut,
 }
 
-impl Connections {
-    /// Serves a connection to its end.
-    pub(crate) async fn serve<H, C, F>(
+impl ConnectionServer {
+    /// Serves a connection until it ends.
+    pub(super) async fn serve<H, C, F>(
         &self,
         tcp: TcpStream,
         connection: Rc<ConnectionState>,
@@ -127,12 +124,12 @@ impl Connections {
         let Self { request_timeout, keep_alive, ref streams, .. } = *self;
         let http2 =
             crate::connection::http2::Http2 { connection, request_timeout, keep_alive, streams, call };
-        http2.serve(stream, endings, self.stage(Stage::Draining)).await;
+        http2.serve(stream, endings, self.phase(DrainPhase::Draining)).await;
     }
 
-    /// Without TLS nobody can ask for it.
+    /// Clients choose HTTP/2 by ALPN, so there is none without TLS.
     #[cfg(not(feature = "tls"))]
-    #[expect(clippy::unused_async, reason = "as with TLS")]
+    #[expect(clippy::unused_async, reason = "same signature as with TLS")]
     async fn serve_http2<C>(&self, _: Box<dyn Stream>, _: &Rc<ConnectionState>, _: &mut Endings, _: &C) {}
 
     async fn serve_http1<H>(
@@ -150,23 +147,23 @@ impl Connections {
             let dispatcher = http1.call((io.clone(), Some(peer)));
             self.run(&io, pin!(dispatcher), endings).await
         };
-        if matches!(end, End::TimedOut) && io.is_answering() {
+        if matches!(end, End::TimedOut) && io.has_unsent_response() {
             return io.abandon();
         }
-        let last_words = match end {
-            End::TimedOut if io.can_be_told_of_timeout() => Some(ApiError::RequestTimeout),
+        let final_error = match end {
+            End::TimedOut if io.can_report_timeout() => Some(ApiError::RequestTimeout),
             _ if io.is_unreadable() && !io.connection().is_closing() => {
                 io.connection().malformed().map(ApiError::from)
             }
-            End::Done | End::Closing | End::TimedOut => io.held_back().map(explain),
+            End::Done | End::Closing | End::TimedOut => io.withheld().map(framework_error),
         };
-        let last_words = last_words.map(|error| error.into_answer(None));
-        if let Some(code) = last_words.as_ref().and_then(ApiResponse::code) {
-            self.metrics.unreadable(code);
+        let final_response = final_error.map(|error| error.into_api_response(None));
+        if let Some(code) = final_response.as_ref().and_then(ApiResponse::code) {
+            self.metrics.count_unreadable(code);
         }
-        // Another connection may need the place of this one, and the server may be over.
-        let closing = pin!(close(io, last_words, self.request_timeout));
-        select(closing, pin!(connection.open().told_to_close())).await;
+        // Another connection may need this slot.
+        let closing = pin!(close(io, final_response, self.request_timeout));
+        select(closing, pin!(connection.open().close_requested())).await;
     }
 
     async fn run<D>(&self, io: &ConnectionIo, mut dispatcher: Pin<&mut D>, endings: &mut Endings) -> End
@@ -177,7 +174,7 @@ impl Connections {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = dispatcher.as_mut().poll(cx) {
                 if let Err(error) = result {
-                    tracing::debug!(%error, "a connection ended early");
+                    tracing::debug!(%error, "connection ended early");
                 }
                 return Poll::Ready(End::Done);
             }
@@ -198,29 +195,31 @@ impl Connections {
         .await
     }
 
-    /// What ends a connection that begins now.
+    /// The reasons to end a connection that begins now.
     fn endings(&self) -> Endings {
         let until = monotonic::after(monotonic::now(), self.age_max);
-        let endings: [Ending; 3] =
-            [self.stage(Stage::Closing), self.acceptor.distrust(), Box::pin(sleep_until(until))];
+        let endings: [Ending; 3] = [
+            self.phase(DrainPhase::Closing),
+            self.acceptor.client_trust_change(),
+            Box::pin(sleep_until(until)),
+        ];
         Endings::of(endings)
     }
 
-    /// Resolves when the end of the server has come so far.
-    fn stage(&self, at: Stage) -> Ending {
-        let mut stage = self.stage.clone();
+    /// Resolves when the server has reached this phase.
+    fn phase(&self, awaited: DrainPhase) -> Ending {
+        let mut phase = self.phase.clone();
         Box::pin(async move {
-            // Nobody there to tell means the same.
-            let _ = stage.wait_for(|stage| *stage >= at).await;
+            // An error means that the server is gone, which ends the connection as well.
+            let _ = phase.wait_for(|phase| *phase >= awaited).await;
         })
     }
 
-    /// Ready once the deadline of the connection is over.
+    /// Ready when the deadline of the connection has passed.
     fn poll_alarm(&self, io: &ConnectionIo, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let deadline = io.deadline();
-            // The alarm may ring too early, since it is not moved with each request, but never too
-            // late.
+            // Requests do not move the alarm, so it may go off too early, but never too late.
             if let Some(earlier) = deadline.filter(|deadline| *deadline < alarm.deadline()) {
                 alarm.as_mut().reset(earlier);
             }
@@ -245,9 +244,9 @@ impl From<Transport> for Acceptor {
 }
 
 impl Acceptor {
-    /// Resolves when other clients are trusted than now: whoever is connected has to show again who
-    /// it is.
-    fn distrust(&self) -> Ending {
+    /// Resolves when other client CAs or revocation lists are in use, so that connected clients
+    /// have to authenticate again.
+    fn client_trust_change(&self) -> Ending {
         match self {
             Self::Plain => Box::pin(std::future::pending()),
             #[cfg(feature = "tls")]
@@ -255,7 +254,7 @@ impl Acceptor {
                 let mut changes = tls.client_trust_changes();
                 Box::pin(async move {
                     if changes.changed().await.is_err() {
-                        // Nobody is left who could change it.
+                        // The sender is gone, so nothing changes any more.
                         std::future::pending::<()>().await;
                     }
                 })
@@ -263,7 +262,7 @@ impl Acceptor {
         }
     }
 
-    /// The stream that HTTP is spoken on, and whether that is HTTP/2.
+    /// Returns the stream for HTTP, and whether the client chose HTTP/2.
     async fn accept(&self, tcp: TcpStream) -> Option<(Box<dyn Stream>, bool)> {
         match self {
             Self::Plain => Some((Box::new(tcp), false)),
@@ -271,7 +270,7 @@ impl Acceptor {
             Self::Tls(acceptor, _) => {
                 let stream = acceptor.accept(tcp).await;
                 let stream =
-                    stream.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()?;
+                    stream.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()?;
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 Some((Box::new(stream), is_http2))
             }
@@ -279,30 +278,30 @@ impl Acceptor {
     }
 }
 
-/// What an answer was about that the framework gave without a body.
-fn explain(status: u16) -> ApiError {
+/// The error for a status that the framework chose without a body.
+fn framework_error(status: u16) -> ApiError {
     match status {
-        400 => ApiError::BadRequest("this is no well-formed HTTP/1.1 request"),
+        400 => ApiError::BadRequest("the request is not well-formed HTTP/1.1"),
         431 => ApiError::HeadersTooLarge,
-        _ => ApiError::Internal(format!("the framework gave up with status {status}")),
+        _ => ApiError::Internal(format!("the HTTP framework failed with status {status}")),
     }
 }
 
-/// Says what is left to be said and closes. While the client still sends what nobody reads, that is
-/// taken in and thrown away for a while: to close at once would reset the connection and take the
-/// answer with it.
-async fn close(io: ConnectionIo, last_words: Option<ApiResponse>, limit: Duration) {
-    // Who was given no answer has none to lose.
-    let was_answered = io.connection().is_closing() && io.has_input_ahead();
-    let is_heard_out = io.connection().has_unread_input() || was_answered || last_words.is_some();
+/// Sends the final response, if there is one, and closes the connection. If the client may still be
+/// sending, its input is read and discarded for a while: an immediate close would reset the
+/// connection, and the client could lose the response.
+async fn close(io: ConnectionIo, final_response: Option<ApiResponse>, time_max: Duration) {
+    // Without a response, a reset loses nothing.
+    let has_later_requests = io.connection().is_closing() && io.has_input_ahead();
+    let discards_input = io.connection().has_unread_input() || has_later_requests || final_response.is_some();
     let mut stream = io.into_stream();
     let closing = async {
-        if let Some(answer) = last_words {
-            stream.write_all(&answer.into_http1()).await?;
+        if let Some(response) = final_response {
+            stream.write_all(&response.into_http1()).await?;
         }
         stream.shutdown().await?;
-        if is_heard_out { hear_out(&mut stream, HEARING_PAUSE).await } else { Ok(()) }
+        if discards_input { discard_input(&mut stream, DISCARD_PAUSE).await } else { Ok(()) }
     };
-    // Late or broken, it is over in any case.
-    let _ = timeout_at(monotonic::after(monotonic::now(), limit), closing).await;
+    // After a timeout or an error, the connection is closed as well.
+    let _ = timeout_at(monotonic::after(monotonic::now(), time_max), closing).await;
 }

@@ -1,11 +1,10 @@
-//! The rate limit, before anything of a request but its head is read. It decides by the address of
-//! the client, which it neither logs nor keeps longer than the limiter needs it.
+//! The rate limit, which applies before more than the head of a request is read. It decides by the
+//! client's address, which it does not log and keeps only as long as the limiter needs it.
 //!
-//! A client over its rate is slowed down before it is refused: its request waits in line for a
-//! token, and a refusal is told only when that wait has been in vain. So a client that asks again
-//! at once is slow as well. There are so many places in line and no more; a refusal that finds none
-//! ends its connection. So whoever floods is slow, or has to connect again and again, which is
-//! bounded as well.
+//! A client over its rate is slowed down first: its request waits in line for a token. The relay
+//! refuses the request only after that wait, so a client that retries at once is slow as well. The
+//! line is bounded. A refusal that finds it full ends its connection, and new connections are
+//! bounded too.
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
@@ -27,67 +26,55 @@ use crate::api::endpoint::Endpoint;
 use crate::connection::state::ConnectionState;
 use crate::limits::addresses::{Address, AddressBook, network};
 use crate::limits::admission::{Admission, Entry, WhyRefused};
-use crate::limits::forwarded::client_address;
+use crate::limits::forwarded::{client_address, is_forwarded};
 use crate::limits::waiting_line::{WaitingLine, WaitingPlace, WaitsFor};
 use crate::monotonic;
 use crate::options::RateLimit;
 
-/// An address may push as much at once as in so many seconds.
+/// An address may push as many bytes at once as in this many seconds.
 const BYTE_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zero");
 
-/// Lets requests through, or not.
+/// The rate limits of all clients.
 #[derive(Debug)]
-pub(crate) struct RateLimiter {
+pub(super) struct RateLimiter {
+    options: RateLimit,
     limiter: Limiter<Network>,
     recipients: Option<PairLimiter>,
     push: Bucket,
     pull: Bucket,
     ack: Bucket,
-    max_wait: Duration,
-    ipv6_prefix: u8,
-    trusted_proxies: Vec<IpNet>,
-    exempt: Vec<IpNet>,
     addresses: AddressBook,
     waiting: WaitingLine,
     has_warned_of_proxy: AtomicBool,
     keys: [u64; 2],
-    origin: Instant,
+    start: Instant,
 }
 
-/// Who sends a request, as far as limits go. The default is somebody without limits.
+/// The sender of a request, as the limits see it. The default has no limits.
 #[derive(Debug, Default)]
-pub(crate) struct Client {
-    /// None: it is exempt.
+pub(super) struct Client {
+    /// `None` if the client is exempt.
     address: Option<(Network, Address)>,
-    /// It is the other end of the socket, and not behind a proxy.
+    /// Whether the client is the other end of the socket, not behind a proxy.
     is_peer: bool,
 }
 
-/// An address, or a network that counts as one.
+/// A client address, or a network that counts as one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Network {
+struct Network {
     address: IpAddr,
     prefix: u8,
 }
 
-/// Tokens that a request waits for. When it goes away, it leaves them to others.
+/// The tokens that a request waits for. If the request ends early, other requests get them.
 struct Reserved<'a> {
-    guard: &'a RateLimiter,
+    rate_limiter: &'a RateLimiter,
     key: &'a Network,
     reservation: Option<Reservation>,
 }
 
-/// Why a wait is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waited {
-    InFull,
-    /// The client has hung up, or the relay drains.
-    CutShort,
-}
-
 impl RateLimiter {
-    /// A guard that has seen nobody yet.
-    pub(crate) fn new(options: RateLimit, keys: [u64; 2], now: Instant) -> Self {
+    pub(super) fn new(options: RateLimit, keys: [u64; 2], start: Instant) -> Self {
         let mut policy = Policy::new(options.burst, options.per_address_rps);
         policy.max_wait = options.max_wait;
         policy.ban = options.ban;
@@ -103,32 +90,30 @@ impl RateLimiter {
             .push_per_recipient_rps
             .map(|rps| PairLimiter::new(rps, options.burst, options.tracked_addresses_max));
         Self {
+            options,
             limiter: Limiter::new(policy),
             recipients,
             push,
             pull,
             ack,
-            max_wait: options.max_wait,
-            ipv6_prefix: options.ipv6_prefix,
-            trusted_proxies: options.trusted_proxies,
-            exempt: options.exempt,
             addresses: AddressBook::new(),
             waiting: WaitingLine::default(),
             has_warned_of_proxy: AtomicBool::new(false),
             keys,
-            origin: now,
+            start,
         }
     }
 
-    /// Decides about a connection of this peer before anything of it is read.
-    pub(crate) fn decide(&self, peer: IpAddr) -> Admission {
+    /// Decides whether a new connection of `peer` is served.
+    pub(super) fn admit_connection(&self, peer: IpAddr) -> Admission {
         let peer = peer.to_canonical();
-        if self.is_exempt(&peer) || contains(&self.trusted_proxies, &peer) {
+        if contains(&self.options.exempt, &peer) || contains(&self.options.trusted_proxies, &peer) {
             return Admission::OPEN;
         }
         let key = self.network(peer);
+        let now = self.since_start();
         let closed = |why| Admission { entry: Entry::Closed(why), ..Admission::OPEN };
-        let (entry, ban_began) = match self.limiter.connection(&key, self.since(monotonic::now())) {
+        let (entry, ban_began) = match self.limiter.connection(&key, now) {
             Connection::Serve => (Entry::Open, false),
             Connection::RefuseOnce(refusal) => (Entry::RefuseOnce, refusal.ban_began),
             Connection::Drop { banned: true } => return closed(WhyRefused::Ban),
@@ -137,31 +122,31 @@ impl RateLimiter {
         Admission { entry, address: Some(self.addresses.enter(key.address)), ban_began }
     }
 
-    /// Who sends a request with these headers on this connection.
-    pub(crate) fn client(&self, connection: &ConnectionState, headers: &HeaderMap) -> Client {
+    /// The sender of a request with these headers on this connection.
+    pub(super) fn client(&self, connection: &ConnectionState, headers: &HeaderMap) -> Client {
         let peer = connection.peer().ip().to_canonical();
-        let address = client_address(peer, headers, &self.trusted_proxies);
-        // A trusted proxy stands for others even where it does not say for whom.
-        let is_peer = address == peer && !contains(&self.trusted_proxies, &peer);
+        let address = client_address(peer, headers, &self.options.trusted_proxies);
+        // A trusted proxy is not a client, even if its request names none.
+        let is_peer = address == peer && !contains(&self.options.trusted_proxies, &peer);
         if is_peer {
-            self.warn_of_proxy(headers);
+            self.warn_about_proxy(headers);
         }
-        if self.is_exempt(&address) {
+        if contains(&self.options.exempt, &address) {
             return Client::default();
         }
         let key = self.network(address);
-        // The connection knows its own, unless it is a trusted proxy's.
+        // A connection has the address of its peer, unless that is a trusted proxy.
         let known = connection.address().filter(|_| is_peer).cloned();
-        let usage = known.unwrap_or_else(|| self.addresses.enter(key.address));
-        Client { address: Some((key, usage)), is_peer }
+        let address = known.unwrap_or_else(|| self.addresses.enter(key.address));
+        Client { address: Some((key, address)), is_peer }
     }
 
-    /// Lets a request to `endpoint`, or to a path that there is not, through in its turn. Tells
-    /// what is left to its client, if the endpoint is limited.
+    /// Waits until the request may proceed. Returns the remaining quota of the client, if the
+    /// endpoint is limited.
     ///
     /// # Errors
-    /// Why it is refused, and until when.
-    pub(crate) async fn admit(
+    /// The refusal, if the request exceeds a limit or `drained` resolves first.
+    pub(super) async fn admit(
         &self,
         endpoint: Option<Endpoint>,
         client: &Client,
@@ -169,7 +154,7 @@ impl RateLimiter {
         drained: impl Future<Output = ()>,
     ) -> Result<Option<Level>, Refusal> {
         let Some((key, address)) = &client.address else { return Ok(None) };
-        let now = self.since(monotonic::now());
+        let now = self.since_start();
         if connection.is_shut_out()
             && let Some(refusal) = self.limiter.is_banned(key, now)
         {
@@ -179,7 +164,7 @@ impl RateLimiter {
         let bucket = match endpoint {
             Some(Endpoint::Health | Endpoint::Ready) => {
                 if connection.address().is_some() {
-                    self.slow_down_check(address, connection, drained).await;
+                    self.slow_down_health_check(address, connection, drained).await;
                 }
                 return Ok(None);
             }
@@ -191,18 +176,16 @@ impl RateLimiter {
         match self.limiter.check(key, bucket, now) {
             Decision::Allowed(level) => Ok(Some(level)),
             Decision::Wait(Wait { after, level, reservation }) => {
-                let mut reserved = Reserved { guard: self, key, reservation: Some(reservation) };
+                let mut reserved = Reserved { rate_limiter: self, key, reservation: Some(reservation) };
                 let Some(_place) = self.waiting.enter(address, WaitsFor::Turn) else {
                     client.end_if_peer(connection);
-                    return Err(in_vain(&level, after));
+                    return Err(refusal_of_wait(&level, after));
                 };
-                match waited(after, connection, drained).await {
-                    Waited::InFull => {
-                        reserved.reservation = None;
-                        Ok(Some(level))
-                    }
-                    Waited::CutShort => Err(in_vain(&level, after)),
+                if !wait(after, connection, drained).await {
+                    return Err(refusal_of_wait(&level, after));
                 }
+                reserved.reservation = None;
+                Ok(Some(level))
             }
             Decision::Refused(refusal) => {
                 self.slow_down(&refusal, client, address, connection, drained).await;
@@ -211,8 +194,8 @@ impl RateLimiter {
         }
     }
 
-    /// Lets a refused request wait, or its connection end: a peer that is shut out has no business
-    /// here, and one that has no place in line asks more than it can be slowed down.
+    /// Delays a refusal. It ends the connection of a banned peer, and of a peer that finds the line
+    /// full.
     async fn slow_down(
         &self,
         refusal: &Refusal,
@@ -224,71 +207,66 @@ impl RateLimiter {
         let is_shut_out = refusal.banned && refusal.bucket == SHARED_BUCKET;
         if is_shut_out && client.is_peer {
             connection.begin_end();
-        } else if self.max_wait.is_zero() && !refusal.banned {
-            // Refusals at once are what the operator wants.
-        } else if let Some(_place) = self.place_of_refusal(address) {
-            waited(self.max_wait, connection, drained).await;
+        } else if self.options.max_wait.is_zero() && !refusal.banned {
+            // The operator wants immediate refusals.
+        } else if let Some(_place) = self.enter_for_refusal(address) {
+            wait(self.options.max_wait, connection, drained).await;
         } else {
             client.end_if_peer(connection);
         }
     }
 
-    /// Whoever watches the relay is never refused, and never waits if it asks as seldom as that
-    /// takes.
-    async fn slow_down_check(
+    /// Delays frequent health checks. They are never refused.
+    async fn slow_down_health_check(
         &self,
         address: &Address,
         connection: &ConnectionState,
         drained: impl Future<Output = ()>,
     ) {
-        let Some(wait) = connection.check_again_after(monotonic::now()) else { return };
-        if wait <= self.max_wait
-            && let Some(_place) = self.place_of_refusal(address)
+        let Some(delay) = connection.delay_of_health_check(monotonic::now()) else { return };
+        if delay <= self.options.max_wait
+            && let Some(_place) = self.enter_for_refusal(address)
         {
-            waited(wait, connection, drained).await;
+            wait(delay, connection, drained).await;
         } else {
             connection.begin_end();
         }
     }
 
-    /// None as well where nobody waits.
-    fn place_of_refusal<'a>(&'a self, address: &'a Address) -> Option<WaitingPlace<'a>> {
-        if self.max_wait.is_zero() { None } else { self.waiting.enter(address, WaitsFor::Refusal) }
+    /// `None` also if the operator allows no waiting.
+    fn enter_for_refusal<'a>(&'a self, address: &'a Address) -> Option<WaitingPlace<'a>> {
+        if self.options.max_wait.is_zero() { None } else { self.waiting.enter(address, WaitsFor::Refusal) }
     }
 
-    /// Who waits.
-    pub(crate) fn waiting(&self) -> WaitingLine {
+    /// The line of waiting requests.
+    pub(super) fn waiting(&self) -> WaitingLine {
         self.waiting.clone()
     }
 
-    /// Decides on a push to `recipient`, once it is known.
+    /// Applies the limit of pushes to one recipient.
     ///
     /// # Errors
-    /// Why it is refused, and until when.
-    pub(crate) fn admit_push(&self, recipient: &Recipient, client: &Client) -> Result<(), Refusal> {
+    /// The refusal, if the push exceeds the limit.
+    pub(super) fn admit_push(&self, recipient: &Recipient, client: &Client) -> Result<(), Refusal> {
         let (Some(recipients), Some((key, _))) = (&self.recipients, &client.address) else { return Ok(()) };
         let recipient = self.hash(recipient.as_str().as_bytes());
         let sender = match key.address {
             IpAddr::V4(address) => self.hash(&address.octets()),
             IpAddr::V6(address) => self.hash(&address.octets()),
         };
-        recipients.check(recipient, sender, self.since(monotonic::now()))
+        recipients.check(recipient, sender, self.since_start())
     }
 
     /// Counts bytes of a client's body as they arrive.
-    pub(crate) fn arrived(&self, client: &Client, bytes: usize) {
+    pub(super) fn charge_bytes(&self, client: &Client, bytes: usize) {
         if let Some((key, _)) = &client.address {
-            self.limiter.charge_bytes(key, bytes as u64, self.since(monotonic::now()));
+            self.limiter.charge_bytes(key, bytes as u64, self.since_start());
         }
     }
 
-    fn is_exempt(&self, address: &IpAddr) -> bool {
-        contains(&self.exempt, address)
-    }
-
     fn network(&self, address: IpAddr) -> Network {
-        let prefix = if address.is_ipv4() { 32 } else { self.ipv6_prefix };
-        Network { address: network(address, self.ipv6_prefix), prefix }
+        let prefix = if address.is_ipv4() { 32 } else { self.options.ipv6_prefix };
+        Network { address: network(address, self.options.ipv6_prefix), prefix }
     }
 
     fn hash(&self, bytes: &[u8]) -> u64 {
@@ -298,31 +276,28 @@ impl RateLimiter {
         hasher.finish()
     }
 
-    /// All users of a proxy that is not known as one count as one address, which their operator
-    /// should hear of.
-    fn warn_of_proxy(&self, headers: &HeaderMap) {
-        if crate::limits::forwarded::is_forwarded(headers)
-            && !self.has_warned_of_proxy.swap(true, Ordering::Relaxed)
-        {
+    /// All users of an unknown proxy count as one address, so the operator should know.
+    fn warn_about_proxy(&self, headers: &HeaderMap) {
+        if is_forwarded(headers) && !self.has_warned_of_proxy.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "a proxy seems to stand before the relay: requests carry X-Forwarded-For or Forwarded and come from an address \
-                 that rate_limit.trusted_proxies does not list, so all users of the proxy count as one; this is said once"
+                "a proxy seems to forward requests: they carry X-Forwarded-For or Forwarded and come from an address that \
+                 rate_limit.trusted_proxies does not list, so all users of the proxy count as one; this is logged once"
             );
         }
     }
 
-    fn since(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.origin)
+    fn since_start(&self) -> Duration {
+        monotonic::now().saturating_duration_since(self.start)
     }
 }
 
 impl Client {
-    /// The address whose share of what is there counts, unless it is exempt.
-    pub(crate) fn address(&self) -> Option<&Address> {
+    /// The address whose usage counts, unless it is exempt.
+    pub(super) fn address(&self) -> Option<&Address> {
         self.address.as_ref().map(|(_, address)| address)
     }
 
-    /// A proxy's connection is not its user's, and stays.
+    /// Keeps the connection of a proxy, which carries requests of other clients.
     fn end_if_peer(&self, connection: &ConnectionState) {
         if self.is_peer {
             connection.begin_end();
@@ -333,28 +308,29 @@ impl Client {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         if let Some(reservation) = self.reservation.take() {
-            self.guard.limiter.give_back(self.key, reservation, self.guard.since(monotonic::now()));
+            let rate_limiter = self.rate_limiter;
+            rate_limiter.limiter.give_back(self.key, reservation, rate_limiter.since_start());
         }
     }
 }
 
-/// The refusal of a request that could not wait to the end.
-const fn in_vain(level: &Level, after: Duration) -> Refusal {
+/// The refusal of a request that did not wait to the end.
+const fn refusal_of_wait(level: &Level, after: Duration) -> Refusal {
     let Level { bucket, quota, window_seconds, .. } = *level;
     Refusal { bucket, retry_after: after, banned: false, ban_began: false, quota, window_seconds }
 }
 
-async fn waited(after: Duration, connection: &ConnectionState, drained: impl Future<Output = ()>) -> Waited {
+/// Waits for `time`. Returns false if the client hangs up or the relay drains before.
+async fn wait(time: Duration, connection: &ConnectionState, drained: impl Future<Output = ()>) -> bool {
     tokio::select! {
-        () = sleep(after) => Waited::InFull,
-        () = connection.hung_up() => Waited::CutShort,
-        () = drained => Waited::CutShort,
+        () = sleep(time) => true,
+        () = connection.hung_up() => false,
+        () = drained => false,
     }
 }
 
 impl Key for Network {
-    /// Providers hand out networks of these sizes, so whoever has one child of them may well have
-    /// all.
+    /// Providers assign networks of these sizes, so a client with one child network may have all.
     fn parent(&self) -> Option<Self> {
         let prefix = [56, 48, 40, 32].into_iter().find(|wider| *wider < self.prefix)?;
         self.address.is_ipv6().then(|| Self { address: network(self.address, prefix), prefix })

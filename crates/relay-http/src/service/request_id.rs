@@ -1,11 +1,9 @@
-//! The name of a request in the log. It is the trace id of a `traceparent` header (W3C Trace
-//! Context) if there is a well-formed one, so that the lines of the relay and of whatever called it
-//! can be laid side by side; else a random one. It says nothing of who asked or for whom, and
-//! nothing is decided by it.
+//! The id of a request in the log. It is the trace id of a well-formed `traceparent` header (W3C
+//! Trace Context), so that the log lines of the relay and its client can be correlated, or else
+//! random. It reveals nothing about the client or the recipient, and decides nothing.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::num::NonZeroU128;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::http::header::{HeaderMap, HeaderName};
@@ -13,43 +11,43 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The name of one request, written as 32 digits in lower-case hex.
+/// The id of one request, displayed as 32 lower-case hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId(u128);
 
-/// Gives names.
+/// Issues ids.
 #[derive(Debug)]
-pub(crate) struct RequestIds {
-    /// Drawn once, so that nobody can tell the names to come.
+pub(super) struct RequestIds {
+    /// Random, so that nobody can predict ids.
     keys: [u64; 2],
-    given: AtomicU64,
+    issued: AtomicU64,
 }
 
 impl RequestIds {
-    pub(crate) fn new() -> Self {
-        // From the keys of a hasher, which the standard library draws from the operating system.
-        let draw = || RandomState::new().build_hasher().finish();
-        Self { keys: [draw(), draw()], given: AtomicU64::new(0) }
+    pub(super) fn new() -> Self {
+        // The standard library gets the keys of a hasher from the operating system.
+        let random = || RandomState::new().build_hasher().finish();
+        Self { keys: [random(), random()], issued: AtomicU64::new(0) }
     }
 
-    /// Two numbers that nobody outside can know.
-    pub(crate) const fn keys(&self) -> [u64; 2] {
+    /// Two secret random numbers.
+    pub(super) const fn keys(&self) -> [u64; 2] {
         self.keys
     }
 
-    /// The name of a request with these headers.
-    pub(crate) fn name(&self, headers: &HeaderMap) -> RequestId {
-        let mut given = headers.get_all(TRACEPARENT);
-        match (given.next(), given.next()) {
-            (Some(header), None) => trace_id(header.as_bytes()).unwrap_or_else(|| self.make()),
-            _ => self.make(),
+    /// The id of a request with these headers.
+    pub(super) fn id(&self, headers: &HeaderMap) -> RequestId {
+        let mut values = headers.get_all(TRACEPARENT);
+        match (values.next(), values.next()) {
+            (Some(value), None) => trace_id(value.as_bytes()).unwrap_or_else(|| self.random_id()),
+            _ => self.random_id(),
         }
     }
 
-    fn make(&self) -> RequestId {
+    fn random_id(&self) -> RequestId {
         let [first, second] = self.keys;
         let mut hasher = SipHasher13::new_with_keys(first, second);
-        hasher.write_u64(self.given.fetch_add(1, Ordering::Relaxed));
+        hasher.write_u64(self.issued.fetch_add(1, Ordering::Relaxed));
         RequestId(hasher.finish128().as_u128())
     }
 }
@@ -60,24 +58,23 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The trace id of a `traceparent`: `version-traceid-parentid-flags`, in lower-case hex. A version
-/// to come may have more behind that; version ff never is.
+/// The trace id of a `traceparent`: `version-traceid-parentid-flags`, in lower-case hex. Versions
+/// after 00 may append more; version ff is invalid.
 fn trace_id(header: &[u8]) -> Option<RequestId> {
-    let (version, rest) = part(header, 2)?;
-    let (trace, rest) = part(rest.strip_prefix(b"-")?, 32)?;
-    let (parent, rest) = part(rest.strip_prefix(b"-")?, 16)?;
-    let (_flags, rest) = part(rest.strip_prefix(b"-")?, 2)?;
-    let is_whole = rest.is_empty() || (version != 0 && rest.starts_with(b"-"));
-    (is_whole && version != 0xff && parent != 0).then_some(())?;
-    NonZeroU128::new(trace).map(|trace| RequestId(trace.get()))
+    let (version, rest) = hex_number(header, 2)?;
+    let (trace, rest) = hex_number(rest.strip_prefix(b"-")?, 32)?;
+    let (parent, rest) = hex_number(rest.strip_prefix(b"-")?, 16)?;
+    let (_flags, rest) = hex_number(rest.strip_prefix(b"-")?, 2)?;
+    let is_complete = rest.is_empty() || (version != 0 && rest.starts_with(b"-"));
+    (is_complete && version != 0xff && parent != 0 && trace != 0).then_some(RequestId(trace))
 }
 
-/// A number of so many hex digits, and what follows.
-fn part(text: &[u8], digits: usize) -> Option<(u128, &[u8])> {
-    let (part, rest) = text.split_at_checked(digits)?;
-    let digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-    let text = part.iter().all(digit).then(|| str::from_utf8(part).ok())??;
-    Some((u128::from_str_radix(text, 16).ok()?, rest))
+/// A number of `digits` lower-case hex digits, and the rest of the text.
+fn hex_number(text: &[u8], digits: usize) -> Option<(u128, &[u8])> {
+    let (number, rest) = text.split_at_checked(digits)?;
+    let is_hex = number.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let number = is_hex.then(|| str::from_utf8(number).ok())??;
+    Some((u128::from_str_radix(number, 16).ok()?, rest))
 }
 
 #[cfg(test)]
@@ -91,7 +88,7 @@ mod tests {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
     #[test]
-    fn a_traceparent_is_taken_over_when_it_is_well_formed() {
+    fn a_well_formed_traceparent_gives_the_id() {
         let check = |header: &str, expected: bool| {
             let found = trace_id(header.as_bytes()).map(|id| id.to_string());
             assert_eq!(found.as_deref(), expected.then_some(TRACE), "{header}");
@@ -99,7 +96,7 @@ mod tests {
         for good in ["00-{}-00f067aa0ba902b7-01", "00-{}-00f067aa0ba902b7-ff", "01-{}-00f067aa0ba902b7-01"] {
             check(&good.replace("{}", TRACE), true);
         }
-        check(&format!("cc-{TRACE}-00f067aa0ba902b7-01-what-will-be"), true);
+        check(&format!("cc-{TRACE}-00f067aa0ba902b7-01-later-version"), true);
         for bad in [
             "",
             "00",
@@ -126,17 +123,17 @@ mod tests {
     }
 
     #[test]
-    fn without_one_or_with_two_the_name_is_a_new_one() {
+    fn without_one_or_with_two_the_id_is_random() {
         let ids = RequestIds::new();
         let mut headers = HeaderMap::new();
-        let mut names = HashSet::from([ids.name(&headers).to_string()]);
+        let mut seen = HashSet::from([ids.id(&headers).to_string()]);
         let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
         headers.append(TRACEPARENT, HeaderValue::from_str(&parent).unwrap());
-        assert_eq!(ids.name(&headers).to_string(), TRACE);
+        assert_eq!(ids.id(&headers).to_string(), TRACE);
         headers.append(TRACEPARENT, HeaderValue::from_str(&parent).unwrap());
-        names.extend((0..1000).map(|_| ids.name(&headers).to_string()));
-        names.insert(RequestIds::new().name(&headers).to_string());
-        assert_eq!(names.len(), 1002);
-        assert!(names.iter().all(|name| name.len() == 32 && name != TRACE));
+        seen.extend((0..1000).map(|_| ids.id(&headers).to_string()));
+        seen.insert(RequestIds::new().id(&headers).to_string());
+        assert_eq!(seen.len(), 1002);
+        assert!(seen.iter().all(|id| id.len() == 32 && id != TRACE));
     }
 }

@@ -1,9 +1,10 @@
-//! What a request is answered with, before and while it is sent. It decides nothing.
+//! Responses, before and while they are sent.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use actix_http::Response;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -20,14 +21,14 @@ use crate::limits::memory_budget::Share;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Nothing that the relay says is for a cache.
+/// Caches must not store any response.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// An answer: always JSON.
+/// A response. Its body is JSON, if it has one.
 #[derive(Debug)]
 pub(crate) struct ApiResponse {
     status: StatusCode,
-    /// What is wrong, if it is an error's.
+    /// The code, if it is an error response.
     code: Option<Code>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Content,
@@ -35,16 +36,16 @@ pub(crate) struct ApiResponse {
     share: Option<Share>,
 }
 
-/// What is still to be sent of a body.
+/// The part of a body that is not sent yet.
 #[derive(Debug)]
 enum Content {
-    Nothing,
-    Written(Bytes),
-    /// It is written while it is sent.
+    Empty,
+    Json(Bytes),
+    /// Encoded while it is sent.
     Page(PageJson),
 }
 
-/// The body of an answer on its way. The request counts as in flight until this is dropped.
+/// The body of a response that is being sent. The request is in flight until this is dropped.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     body: Content,
@@ -52,32 +53,31 @@ pub(crate) struct ResponseBody {
 }
 
 impl ApiResponse {
-    /// An answer of this value.
-    pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Self {
-        let body =
-            serde_json::to_vec(value).expect("the API's own types have string keys and no failing parts");
+    /// A response with `value` as its body.
+    pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(value).expect("the types of the API always serialize");
         Self::raw(status, body)
     }
 
-    /// The answer 200 of this value.
+    /// A response with status 200.
     pub(crate) fn ok(value: &impl Serialize) -> Self {
         Self::json(StatusCode::OK, value)
     }
 
-    /// The answer 204, which tells the methods.
+    /// A response with status 204 and the methods of a path.
     pub(crate) fn no_content(allow: &'static str) -> Self {
-        let mut answer = Self::new(StatusCode::NO_CONTENT, Content::Nothing);
-        answer.set_header(ALLOW, HeaderValue::from_static(allow));
-        answer
+        let mut response = Self::new(StatusCode::NO_CONTENT, Content::Empty);
+        response.set_header(ALLOW, HeaderValue::from_static(allow));
+        response
     }
 
-    /// An answer of JSON that is written already.
-    pub(crate) fn raw(status: StatusCode, json: impl Into<Bytes>) -> Self {
-        Self::new(status, Content::Written(json.into()))
+    /// A response with encoded JSON as its body.
+    pub(super) fn raw(status: StatusCode, json: impl Into<Bytes>) -> Self {
+        Self::new(status, Content::Json(json.into()))
     }
 
-    /// The answer 200 of a page, which is counted by `share` until it is sent.
-    pub(crate) fn page(page: PageJson, share: Share) -> Self {
+    /// A response with a page. `share` counts its bytes until they are sent.
+    pub(super) fn page(page: PageJson, share: Share) -> Self {
         Self { share: Some(share), ..Self::new(StatusCode::OK, Content::Page(page)) }
     }
 
@@ -85,12 +85,12 @@ impl ApiResponse {
         Self { status, code: None, headers: Vec::new(), body, is_last: false, share: None }
     }
 
-    pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
+    pub(super) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
         self.headers.push((name, value));
     }
 
-    /// Tells what is left of the rate of its client.
-    pub(crate) fn set_rate_limit(&mut self, level: &Level) {
+    /// Adds the remaining quota of the client.
+    pub(super) fn set_rate_limit(&mut self, level: &Level) {
         let Level { bucket, remaining, reset, .. } = *level;
         let text = format!("\"{bucket}\";r={remaining};t={}", whole_seconds(reset));
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
@@ -98,27 +98,35 @@ impl ApiResponse {
         }
     }
 
-    /// Makes it the answer of an error.
-    pub(crate) fn set_code(&mut self, code: Code) {
+    /// Marks this as an error response.
+    pub(super) fn set_code(&mut self, code: Code) {
         self.code = Some(code);
     }
 
-    /// What is wrong, if it is an error's.
+    /// The code, if this is an error response.
     pub(crate) const fn code(&self) -> Option<Code> {
         self.code
     }
 
-    /// Makes it the last answer of its connection.
+    /// Makes this the last response of its connection.
     pub(crate) fn close(&mut self) {
         self.is_last = true;
     }
 
-    /// The answer in the framework's words.
-    pub(crate) fn into_response(self, mut in_flight: InFlightRequest) -> HttpResponse<ResponseBody> {
-        in_flight.counted_by(self.share);
-        let sending = ResponseBody { body: self.body, _in_flight: in_flight };
-        let mut response = HttpResponse::with_body(self.status, sending);
-        if !matches!(response.body().body, Content::Nothing) {
+    /// The response for the public server. It ends the request when it is sent.
+    pub(crate) fn into_response(mut self, mut in_flight: InFlightRequest) -> HttpResponse<ResponseBody> {
+        in_flight.hold_share(self.share.take());
+        self.into_framework().map_body(|_, body| ResponseBody { body, _in_flight: in_flight }).into()
+    }
+
+    /// The response for the admin server. It must not be a page.
+    pub(crate) fn into_plain_response(self) -> Response<Bytes> {
+        self.into_framework().map_body(|_, mut body| body.next_piece().unwrap_or_default())
+    }
+
+    fn into_framework(self) -> Response<Content> {
+        let mut response = Response::with_body(self.status, self.body);
+        if !matches!(response.body(), Content::Empty) {
             response.headers_mut().insert(CONTENT_TYPE, JSON);
         }
         response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
@@ -131,36 +139,36 @@ impl ApiResponse {
         response
     }
 
-    /// The answer as bytes of HTTP/1.1, for where the framework cannot send it. It is the last one
-    /// of its connection.
+    /// The response as the bytes of HTTP/1.1, for a connection that the framework no longer serves.
+    /// It is the last response of the connection.
     pub(crate) fn into_http1(mut self) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or_default();
-        let mut head = format!(
+        let mut http = format!(
             "HTTP/1.1 {} {reason}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\r\n",
             self.status.as_u16(),
             self.body.bytes_left()
         )
         .into_bytes();
         while let Some(piece) = self.body.next_piece() {
-            head.extend_from_slice(&piece);
+            http.extend_from_slice(&piece);
         }
-        head
+        http
     }
 }
 
 impl Content {
     const fn bytes_left(&self) -> usize {
         match self {
-            Self::Nothing => 0,
-            Self::Written(json) => json.len(),
+            Self::Empty => 0,
+            Self::Json(json) => json.len(),
             Self::Page(page) => page.bytes_left(),
         }
     }
 
     fn next_piece(&mut self) -> Option<Bytes> {
         match self {
-            Self::Nothing => None,
-            Self::Written(json) => Some(std::mem::take(json)).filter(|json| !json.is_empty()),
+            Self::Empty => None,
+            Self::Json(json) => Some(std::mem::take(json)).filter(|json| !json.is_empty()),
             Self::Page(page) => page.next_piece(),
         }
     }
@@ -171,7 +179,7 @@ impl MessageBody for ResponseBody {
 
     fn size(&self) -> BodySize {
         match &self.body {
-            Content::Nothing => BodySize::None,
+            Content::Empty => BodySize::None,
             body => BodySize::Sized(body.bytes_left() as u64),
         }
     }

@@ -1,4 +1,4 @@
-//! The paths and methods that there are, for actix-web to route by.
+//! Routes requests by path and method, with actix-web.
 
 use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::Method;
@@ -8,24 +8,22 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::api::endpoint::Endpoint;
 use crate::service::response::ResponseBody;
 
-/// What a request asks for.
+/// What the path and method of a request stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RouteMatch {
-    /// An endpoint, by a method that it knows.
     Found(Endpoint),
-    /// What may be done there.
+    /// An `OPTIONS` request.
     Options {
-        /// The methods.
+        /// The methods for the `Allow` header.
         allow: &'static str,
     },
-    /// An endpoint, by another method.
+    /// The endpoint does not support the method.
     MethodNotAllowed(Endpoint),
-    /// A path that there is not.
     NotFound,
 }
 
 impl RouteMatch {
-    /// The endpoint that the path names.
+    /// The endpoint of the path.
     pub(crate) const fn endpoint(self) -> Option<Endpoint> {
         match self {
             Self::Found(endpoint) | Self::MethodNotAllowed(endpoint) => Some(endpoint),
@@ -33,16 +31,16 @@ impl RouteMatch {
         }
     }
 
-    /// A path that there is not, or the relay as a whole.
-    fn elsewhere(head: &RequestHead) -> Self {
-        let is_whole = head.method == Method::OPTIONS && head.uri.path() == "*";
-        if is_whole { Self::Options { allow: "GET, HEAD, POST, OPTIONS" } } else { Self::NotFound }
+    /// The match of a path without an endpoint. `OPTIONS *` is about the whole relay.
+    fn without_endpoint(head: &RequestHead) -> Self {
+        let is_server_wide = head.method == Method::OPTIONS && head.uri.path() == "*";
+        if is_server_wide { Self::Options { allow: "GET, HEAD, POST, OPTIONS" } } else { Self::NotFound }
     }
 
-    fn at(endpoint: Endpoint, head: &RequestHead) -> Self {
+    fn of(endpoint: Endpoint, head: &RequestHead) -> Self {
         if head.method == Method::OPTIONS {
             Self::Options { allow: endpoint.allow() }
-        } else if endpoint.knows(&head.method) {
+        } else if endpoint.allows(&head.method) {
             Self::Found(endpoint)
         } else {
             Self::MethodNotAllowed(endpoint)
@@ -50,21 +48,25 @@ impl RouteMatch {
     }
 }
 
-/// All routes of the API, and one for everything else, to one handler.
+/// Registers all routes of the API, and a default route, with the handler `respond`.
 pub(crate) fn routes<F, A>(config: &mut ServiceConfig, respond: F)
 where
     F: Fn(RouteMatch, HttpRequest, Payload) -> A + Clone + 'static,
     A: Future<Output = HttpResponse<ResponseBody>> + 'static,
 {
-    for endpoint in Endpoint::ALL {
+    let handler = |endpoint: Option<Endpoint>| {
         let respond = respond.clone();
-        let respond = move |request: HttpRequest, payload: web::Payload| {
-            respond(RouteMatch::at(endpoint, request.head()), request, payload.into_inner())
-        };
-        config.route(endpoint.path(), web::to(respond));
-    }
-    let respond = move |request: HttpRequest, payload: web::Payload| {
-        respond(RouteMatch::elsewhere(request.head()), request, payload.into_inner())
+        web::to(move |request: HttpRequest, payload: web::Payload| {
+            let head = request.head();
+            let route = match endpoint {
+                Some(endpoint) => RouteMatch::of(endpoint, head),
+                None => RouteMatch::without_endpoint(head),
+            };
+            respond(route, request, payload.into_inner())
+        })
     };
-    config.default_service(web::to(respond));
+    for endpoint in Endpoint::ALL {
+        config.route(endpoint.path(), handler(Some(endpoint)));
+    }
+    config.default_service(handler(None));
 }

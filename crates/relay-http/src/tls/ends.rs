@@ -1,5 +1,5 @@
-//! Says in time that the served certificate ends, and that a revocation list is late. Whoever
-//! renews them may have stopped doing so, and then no file ever changes. It refuses nothing.
+//! Warns before the certificate in use expires, and when a revocation list is overdue. If the
+//! program that renews them has stopped, no file ever changes. These warnings reject nothing.
 
 use rustls::pki_types::UnixTime;
 
@@ -7,53 +7,60 @@ use super::Tls;
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// How long before its end a certificate is warned of.
-const AHEAD_SECONDS: i64 = 14 * DAY_SECONDS;
+/// How long before its expiry a certificate causes warnings.
+const WARNING_SECONDS: i64 = 14 * DAY_SECONDS;
 
-/// What was warned of.
+/// The warnings that were logged last.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
-    certificate: Told,
-    crl: Told,
+pub(super) struct ExpiryWarnings {
+    certificate: DailyWarning,
+    crl: DailyWarning,
 }
 
-/// Which end was told, and when, in seconds since 1970.
+/// The end that was last warned about, and the time of that warning, in seconds since 1970.
 #[derive(Debug, Default)]
-struct Told(Option<(i64, i64)>);
+struct DailyWarning(Option<(i64, i64)>);
 
-impl Ends {
-    /// Logs what ends, once a day for each end.
-    pub(super) fn warn(&mut self, tls: &Tls) {
+impl ExpiryWarnings {
+    /// Logs each warning once a day.
+    pub(super) fn log(&mut self, tls: &Tls) {
         let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
-        let in_force = tls.0.in_force.load();
-        let certificate =
-            in_force.certificate_end_seconds.filter(|end| end.saturating_sub(now) < AHEAD_SECONDS);
-        if let Some(end) = certificate.filter(|end| self.certificate.is_due(*end, now)) {
+        let current = tls.0.current.load();
+        if let Some(end) = current.certificate_end_seconds
+            && end.saturating_sub(now) < WARNING_SECONDS
+            && self.certificate.is_due(end, now)
+        {
             match end.saturating_sub(now) {
-                ..=0 => tracing::warn!("the TLS certificate has expired; clients refuse it"),
+                ..=0 => tracing::warn!("the TLS certificate has expired; clients reject it"),
                 left => {
-                    tracing::warn!(days_left = left / DAY_SECONDS, "the TLS certificate ends soon; renew it");
+                    tracing::warn!(
+                        days_left = left / DAY_SECONDS,
+                        "the TLS certificate expires soon; renew it"
+                    );
                 }
             }
         }
-        let crl = in_force.crl_end_seconds.filter(|end| *end < now);
-        if crl.is_some_and(|end| self.crl.is_due(end, now)) {
+        if let Some(end) = current.crl_end_seconds
+            && end < now
+            && self.crl.is_due(end, now)
+        {
             tracing::warn!(
-                "a revocation list of client certificates is past its next update; it stays in force"
+                "a revocation list of client certificates is past its next update; it stays in use"
             );
         }
     }
 }
 
-impl Told {
-    /// Whether this end is to be told now. It counts as told, then.
+impl DailyWarning {
+    /// Whether to warn about this end now. If so, notes the warning as logged.
     fn is_due(&mut self, end: i64, now: i64) -> bool {
-        let is_fresh = |told: i64| (0..DAY_SECONDS).contains(&now.saturating_sub(told));
-        let is_told = self.0.is_some_and(|(known, told)| known == end && is_fresh(told));
-        if !is_told {
+        let was_logged = self.0.is_some_and(|(known, logged)| {
+            known == end && (0..DAY_SECONDS).contains(&now.saturating_sub(logged))
+        });
+        if !was_logged {
             self.0 = Some((end, now));
         }
-        !is_told
+        !was_logged
     }
 }
 
@@ -62,14 +69,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_end_is_told_once_a_day() {
-        let mut told = Told::default();
-        assert!(told.is_due(7, 1000));
-        assert!(!told.is_due(7, 1000));
-        assert!(!told.is_due(7, 1000 + DAY_SECONDS - 1));
-        assert!(told.is_due(7, 1000 + DAY_SECONDS));
-        assert!(told.is_due(8, 1000 + DAY_SECONDS), "another one is news");
-        assert!(told.is_due(8, 1000), "the clock was set back");
-        assert!(!told.is_due(8, 1001));
+    fn a_warning_is_due_once_a_day_for_each_end() {
+        let mut warning = DailyWarning::default();
+        assert!(warning.is_due(7, 1000));
+        assert!(!warning.is_due(7, 1000));
+        assert!(!warning.is_due(7, 1000 + DAY_SECONDS - 1));
+        assert!(warning.is_due(7, 1000 + DAY_SECONDS));
+        assert!(warning.is_due(8, 1000 + DAY_SECONDS), "another end");
+        assert!(warning.is_due(8, 1000), "the clock was set back");
+        assert!(!warning.is_due(8, 1001));
     }
 }

@@ -1,7 +1,6 @@
-//! The bytes of the TLS files, read in one go, and a fingerprint to tell whether they have changed.
+//! Reads the bytes of the TLS files, and computes a fingerprint that shows whether they changed.
 //!
-//! A file that cannot be read is a content like any other here: it, too, can be seen to change.
-//! Nothing is parsed.
+//! A read error counts as content, so a change from or to an unreadable file is a change.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -11,28 +10,28 @@ use std::path::Path;
 use super::TlsFault;
 use super::TlsPaths;
 
-/// Limit for one file. The CA bundle of a whole operating system is a fifth of this.
+/// The size limit of one file. The CA bundle of an operating system is a fifth of this.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// By the group, and by everybody.
+/// The read permissions of the group and of all users.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// What a file holds, or why that is not known. Without `Debug`: one of them is a private key.
+/// The bytes of a file, or why it could not be read.
 pub(super) type FileContent = Result<Vec<u8>, TlsFault>;
 
-/// What the files held at one look.
+/// The contents of all files, read together. No `Debug`, because one of them is a private key.
 pub(super) struct Files {
     pub(super) cert: FileContent,
     pub(super) key: FileContent,
     pub(super) client_ca: Option<FileContent>,
     pub(super) client_crl: Option<FileContent>,
-    /// The permissions of the key file, where files have such.
+    /// The permissions of the key file, on Unix.
     key_mode: Option<u32>,
 }
 
 impl Files {
     pub(super) fn read(paths: &TlsPaths) -> Self {
-        // Without CAs nobody shows a certificate that could be revoked.
+        // Without CAs, no client presents a certificate that could be revoked.
         let client_crl = paths.client_ca_pem.as_ref().and(paths.client_crl_pem.as_deref());
         Self {
             cert: read(&paths.cert_pem),
@@ -43,25 +42,25 @@ impl Files {
         }
     }
 
-    /// Stands for the contents, so that a look need not keep a copy of the private key for the next
-    /// to compare with.
+    /// The fingerprint of all contents. It makes it unnecessary to keep a copy of the private key
+    /// for comparisons.
     pub(super) fn fingerprint(&self, keyed: &RandomState) -> u64 {
         let [cert, key] = [&self.cert, &self.key].map(comparable);
         keyed.hash_one((cert, key, self.clients_fingerprint(keyed)))
     }
 
-    /// Stands for what decides which clients are let in.
+    /// The fingerprint of the files that decide which clients are accepted.
     pub(super) fn clients_fingerprint(&self, keyed: &RandomState) -> u64 {
         keyed.hash_one([&self.client_ca, &self.client_crl].map(|content| content.as_ref().map(comparable)))
     }
 
-    /// The permissions of the key file, if others than its owner may read it.
+    /// The permissions of the key file, if users other than its owner may read it.
     pub(super) fn exposed_key_mode(&self) -> Option<u32> {
         self.key_mode.filter(|mode| mode & READABLE_BY_OTHERS != 0)
     }
 }
 
-/// Errors carry no equality of their own; their words serve.
+/// Compares errors by their messages, because they do not implement `Eq`.
 fn comparable(content: &FileContent) -> Result<&[u8], String> {
     content.as_deref().map_err(ToString::to_string)
 }
@@ -69,8 +68,8 @@ fn comparable(content: &FileContent) -> Result<&[u8], String> {
 #[cfg(unix)]
 fn mode(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
-    // Why it cannot be read is told by reading it.
-    fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777)
+    // `read` reports errors.
+    fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o7777)
 }
 
 #[cfg(not(unix))]
@@ -79,7 +78,7 @@ fn mode(_: &Path) -> Option<u32> {
 }
 
 fn read(path: &Path) -> FileContent {
-    // Opening a pipe would wait for its other end, perhaps for ever.
+    // Opening a pipe could block for ever.
     if !fs::metadata(path).map_err(TlsFault::Unreadable)?.is_file() {
         return Err(TlsFault::NotAFile);
     }

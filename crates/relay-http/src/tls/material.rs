@@ -1,9 +1,7 @@
-//! From the bytes of the TLS files to what handshakes need, every part checked before any of it is
-//! used.
+//! Parses the bytes of the TLS files, and checks all of them before any is used.
 //!
-//! Parsing looks at nothing but the bytes. Whether a certificate has expired is the peer's to
-//! judge, so nothing is refused for it here: a relay that starts with an expired certificate still
-//! serves the clients that do not mind.
+//! It accepts expired certificates, because the peers check that: a relay that starts with one
+//! still serves the clients that accept it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,19 +19,19 @@ use super::TlsFault;
 use super::TlsPaths;
 use super::files::Files;
 
-/// Marks of a key under a passphrase: PKCS#8's own block, and the header line of the older forms.
+/// Marks of an encrypted key: a PEM block of PKCS#8, and a header line of the older formats.
 const ENCRYPTION_MARKS: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
 
-/// What a handshake needs. Made whole or not at all.
+/// Everything that a handshake needs.
 pub(super) struct Material {
     /// The certificate chain with its private key.
     pub(super) server: Arc<CertifiedKey>,
-    /// Judges client certificates; asks for none if no client CA is configured.
+    /// Verifies client certificates; requests none if no client CA is configured.
     pub(super) clients: Arc<dyn ClientCertVerifier>,
-    /// When the first certificate of the chain ends, in seconds since 1970, if it says so in a way
-    /// that is understood.
+    /// When the first certificate of the chain expires, in seconds since 1970. `None` if that
+    /// cannot be parsed.
     pub(super) certificate_end_seconds: Option<i64>,
-    /// When the first of the revocation lists is to be replaced by a newer one, likewise.
+    /// The earliest next update of a revocation list, likewise.
     pub(super) crl_end_seconds: Option<i64>,
 }
 
@@ -99,15 +97,15 @@ fn client_roots(pem: &[u8]) -> Result<RootCertStore, TlsFault> {
     Ok(roots)
 }
 
-/// Judges by the CAs and the revocation lists. A certificate of a CA without a list passes. A list
-/// that is past its next update is used on: who is revoked stays so, and a list that is late does
-/// not shut everybody out.
+/// Verifies clients by the CAs and the revocation lists. It accepts a certificate whose CA has no
+/// list. A list past its next update stays in use: revoked clients stay revoked, and an overdue
+/// list does not exclude all clients.
 fn client_verifier(
     roots: RootCertStore,
     crls: Vec<CertificateRevocationListDer<'static>>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
-    // There is a CA, so that it can only be a list that is refused.
+    // There is a CA, so only a revocation list can cause an error.
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .with_crls(crls)
         .allow_unknown_revocation_status()
@@ -148,12 +146,12 @@ fn is_encrypted(pem: &[u8]) -> bool {
     ENCRYPTION_MARKS.iter().any(|mark| pem.windows(mark.len()).any(|window| window == *mark))
 }
 
-/// In words of our own: the library's quote the line, and in a key file without line breaks that
-/// line is the key.
+/// Does not use the messages of the library. They quote the line, and in a key file without line
+/// breaks that line is the key.
 fn broken_pem(error: pem::Error) -> TlsFault {
     TlsFault::BrokenPem(match error {
         pem::Error::MissingSectionEnd { .. } => {
-            "its END line is missing (is the file cut short, or has it lost its line breaks?)"
+            "its END line is missing (the file may be truncated, or have lost its line breaks)"
         }
         pem::Error::IllegalSectionStart { .. } => "its BEGIN line is malformed",
         pem::Error::Base64Decode(_) => "its base64 is invalid",
@@ -162,7 +160,7 @@ fn broken_pem(error: pem::Error) -> TlsFault {
 }
 
 fn bad_certificate(index: usize, error: &rustls::Error) -> TlsFault {
-    // rustls speaks of a peer's certificate; this one is the operator's.
+    // The full message of rustls speaks of a peer's certificate.
     let reason = match error {
         rustls::Error::InvalidCertificate(reason) => reason.to_string(),
         other => other.to_string(),

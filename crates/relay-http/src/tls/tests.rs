@@ -1,8 +1,6 @@
-//! TLS as its peers and its operator see it: handshakes in memory, files in a directory of the
-//! test's own.
+//! Tests TLS with handshakes in memory and files in a temporary directory.
 //!
-//! Certificates are made here and are valid from 1975 to 4096, or ended long ago; no test waits for
-//! time to pass.
+//! The test certificates are valid from 1975 to 4096, or expired long ago, so no test waits.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

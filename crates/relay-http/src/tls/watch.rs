@@ -1,9 +1,8 @@
-//! Keeps TLS up to date with its files while the relay runs.
+//! Reloads TLS when its files change.
 //!
-//! It looks at the contents every so often instead of subscribing to file events. Kubernetes and
-//! others renew by turning a symbolic link to another directory: the file that an event would be
-//! about does not change at all, and network file systems send no events. Four small files every
-//! two seconds cost nothing.
+//! It polls the contents instead of subscribing to file events. Kubernetes and others renew by
+//! pointing a symbolic link at another directory, so the watched file itself never changes; network
+//! file systems send no events. Reading four small files every two seconds costs nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,38 +15,37 @@ use tracing::{error, info, warn};
 use super::Reload;
 use super::Tls;
 use super::TlsError;
-use super::ends::Ends;
+use super::ends::ExpiryWarnings;
 
-/// How often [`watch`] looks at the files, unless there is a reason to do otherwise.
+/// The usual interval between two reads of the files by [`watch`].
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reloads `tls` whenever its files have changed, looked at every `poll_interval`, and whenever
-/// `reload_now` is notified. Runs until it is dropped; a failed reload is logged and leaves in
-/// force what was.
+/// Reads the files of `tls` every `poll_interval` and whenever `reload_now` is notified, and
+/// reloads them if they have changed. Runs until it is dropped. After a failed reload, the old
+/// files stay in use.
 ///
-/// Changed files that are no good are tried and logged once, and not again until they change. A
-/// demand by `reload_now` is always carried out and answered in the log. Two demands before the
-/// first is taken up are one.
+/// It logs an unusable file once, until the file changes again. Each reload that `reload_now`
+/// requests is logged; two requests before the first is served count as one.
 ///
-/// It also warns, at once and then once a day, while the served certificate has less than 14 days
-/// left or a revocation list is late.
+/// It also warns, at once and then once a day, while the certificate in use has less than 14 days
+/// left or a revocation list is overdue.
 pub async fn watch(tls: Tls, reload_now: Arc<Notify>, poll_interval: Duration) {
-    let mut ends = Ends::default();
+    let mut warnings = ExpiryWarnings::default();
     loop {
-        ends.warn(&tls);
-        let demanded = time::timeout(poll_interval, reload_now.notified()).await.is_ok();
+        warnings.log(&tls);
+        let is_requested = time::timeout(poll_interval, reload_now.notified()).await.is_ok();
         let tls = tls.clone();
-        let reload = move || if demanded { tls.reload() } else { tls.reload_if_new() };
-        report(demanded, task::spawn_blocking(reload).await);
+        let reload = move || if is_requested { tls.reload() } else { tls.reload_if_new() };
+        log_outcome(is_requested, task::spawn_blocking(reload).await);
     }
 }
 
-fn report(demanded: bool, outcome: Result<Result<Reload, TlsError>, JoinError>) {
+fn log_outcome(is_requested: bool, outcome: Result<Result<Reload, TlsError>, JoinError>) {
     match outcome {
-        Ok(Ok(Reload::Changed)) => info!("new TLS files are in force for new connections"),
-        Ok(Ok(Reload::Unchanged)) if demanded => info!("TLS files have not changed"),
+        Ok(Ok(Reload::Changed)) => info!("new TLS files are in use for new connections"),
+        Ok(Ok(Reload::Unchanged)) if is_requested => info!("the TLS files have not changed"),
         Ok(Ok(Reload::Unchanged)) => {}
-        Ok(Err(error)) => warn!(%error, "new TLS files cannot be used; the old ones stay in force"),
-        Err(error) => error!(%error, "the TLS files could not be looked at; trying again"),
+        Ok(Err(error)) => warn!(%error, "new TLS files cannot be used; the old ones stay in use"),
+        Err(error) => error!(%error, "reload of the TLS files crashed; trying again"),
     }
 }

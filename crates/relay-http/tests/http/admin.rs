@@ -1,5 +1,5 @@
-//! The listener for whoever runs the relay: what it shows, to whom it does not, and that nobody can
-//! keep others out.
+//! Tests of the admin listener: what it serves, what it refuses, and that no client can block
+//! others.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,31 +9,31 @@ use relay_http::{AdminOptions, AllowedHosts, Options, Readiness, Unready};
 use serde_json::json;
 
 use crate::metrics::Admin;
-use crate::support::{Answer, Client, Server, memory, options, post_head};
+use crate::support::{Client, Response, Server, memory, options, post_head};
 
-/// One more than there are places.
+/// One more than the number of connections.
 const CONNECTIONS: usize = 33;
 
-/// Longer than a head may take here, and far shorter than one may take on the public address of
+/// Longer than the admin listener waits for a head, and far shorter than the public one does in
 /// these tests.
-const A_WHILE: Duration = Duration::from_secs(12);
+const TIMEOUT: Duration = Duration::from_secs(12);
 
 fn start(options: AdminOptions) -> Admin {
     Admin::with(&memory(Limits::default()), &Arc::default(), options)
 }
 
-fn ask(admin: &Admin, request: &str) -> Answer {
+fn ask(admin: &Admin, request: &str) -> Response {
     Client::to(admin.address).ask(request)
 }
 
-/// Waits until the other side has closed, whatever it says before.
+/// Waits until the server has closed, whatever it sends before.
 fn assert_gone(client: &mut Client) {
-    client.be_patient_for(A_WHILE);
-    while client.answer_or_end().is_some() {}
+    client.be_patient_for(TIMEOUT);
+    while client.response_or_end().is_some() {}
 }
 
 #[test]
-fn clients_cannot_see_it_and_there_is_little_else() {
+fn metrics_are_served_only_on_the_admin_address() {
     let relay = memory(Limits::default());
     let server = Server::with(Arc::clone(&relay), options());
     let admin = Admin::start(&relay, &server.metrics);
@@ -43,38 +43,42 @@ fn clients_cannot_see_it_and_there_is_little_else() {
     }
     for path in ["/metrics", "/health", "/ready"] {
         assert_eq!(admin.get(path).status, 200, "{path}");
-        let answer = ask(&admin, &post_head(path, "", 0));
-        answer.assert_error(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"));
+        let response = ask(&admin, &post_head(path, "", 0));
+        response.assert_error(405, "method_not_allowed");
+        assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"));
     }
 }
 
 #[test]
-fn health_and_readiness_are_told_as_clients_are() {
-    let told = Arc::new(Mutex::new(Err(Unready::Replaying { percent: 42 })));
-    let says = Arc::clone(&told);
-    let readiness = Readiness::new(move || *says.lock().unwrap());
+fn health_and_readiness_are_the_same_as_for_clients() {
+    let state = Arc::new(Mutex::new(Err(Unready::Replaying { percent: 42 })));
+    let shared_state = Arc::clone(&state);
+    let readiness = Readiness::new(move || *shared_state.lock().unwrap());
     let relay = memory(Limits::default());
     let server = Server::with(Arc::clone(&relay), Options { readiness: readiness.clone(), ..options() });
     let admin = Admin::with(&relay, &server.metrics, AdminOptions { readiness, ..AdminOptions::default() });
     for now in [Err(Unready::Replaying { percent: 42 }), Err(Unready::StorageFull), Ok(())] {
-        *told.lock().unwrap() = now;
+        *state.lock().unwrap() = now;
         for path in ["/health", "/ready"] {
-            let (public, own) = (server.get(path), admin.get(path));
-            assert_eq!((own.status, own.json()), (public.status, public.json()), "{path} {now:?}");
-            assert_eq!(own.header("retry-after"), public.header("retry-after"), "{path} {now:?}");
+            let (public, admin_response) = (server.get(path), admin.get(path));
+            assert_eq!(
+                (admin_response.status, admin_response.json()),
+                (public.status, public.json()),
+                "{path} {now:?}"
+            );
+            assert_eq!(admin_response.header("retry-after"), public.header("retry-after"), "{path} {now:?}");
         }
     }
-    *told.lock().unwrap() = Err(Unready::Draining);
+    *state.lock().unwrap() = Err(Unready::Draining);
     let details = admin.get("/ready").assert_error(503, "not_ready");
     assert_eq!(details, json!({"reason": "draining"}));
-    let answer = admin.get("/health");
-    answer.assert_error(503, "draining");
-    assert_eq!(answer.header("retry-after"), Some("1"));
+    let response = admin.get("/health");
+    response.assert_error(503, "draining");
+    assert_eq!(response.header("retry-after"), Some("1"));
 }
 
 #[test]
-fn no_answer_is_kept_by_anybody_and_each_is_the_last_one() {
+fn no_response_is_cached_and_each_closes_the_connection() {
     let admin = start(AdminOptions::default());
     for request in [
         "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -84,9 +88,9 @@ fn no_answer_is_kept_by_anybody_and_each_is_the_last_one() {
         "PUT /metrics HTTP/1.1\r\nhost: x\r\n\r\n",
     ] {
         let mut client = Client::to(admin.address);
-        let answer = client.ask(request);
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{request}");
-        assert!(answer.closes() || request.contains("HTTP/1.0"), "{request}");
+        let response = client.ask(request);
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{request}");
+        assert!(response.closes() || request.contains("HTTP/1.0"), "{request}");
         client.assert_closed();
     }
 }
@@ -97,9 +101,9 @@ fn head_and_options_are_answered_without_a_body() {
     for path in ["/metrics", "/health", "/ready"] {
         let mut client = Client::to(admin.address);
         client.send(format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
-        let answer = client.answer_without_body();
-        assert_eq!(answer.status, 200, "{path}");
-        assert_ne!(answer.header("content-length"), Some("0"), "{path}");
+        let response = client.response_without_body();
+        assert_eq!(response.status, 200, "{path}");
+        assert_ne!(response.header("content-length"), Some("0"), "{path}");
         client.assert_closed();
     }
     for (path, allow) in [
@@ -110,15 +114,15 @@ fn head_and_options_are_answered_without_a_body() {
     ] {
         let mut client = Client::to(admin.address);
         client.send(format!("OPTIONS {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
-        let answer = client.answer_without_body();
-        assert_eq!((answer.status, answer.header("allow")), (204, Some(allow)), "{path}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        let response = client.response_without_body();
+        assert_eq!((response.status, response.header("allow")), (204, Some(allow)), "{path}");
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{path}");
         client.assert_closed();
     }
 }
 
 #[test]
-fn a_page_of_somebody_else_is_not_told_anything() {
+fn a_foreign_web_page_gets_no_data() {
     let admin =
         start(AdminOptions { allowed_hosts: AllowedHosts::only(["relay"]), ..AdminOptions::default() });
     for path in ["/metrics", "/health", "/ready", "/nowhere"] {
@@ -132,11 +136,15 @@ fn a_page_of_somebody_else_is_not_told_anything() {
             ("host: localhost:7001\r\norigin: http://evil.example", false),
             ("host: localhost:7001\r\norigin: null", false),
         ] {
-            let answer = ask(&admin, &format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n"));
-            assert_eq!(answer.status != 403, is_allowed, "{path} {fields}");
+            let response = ask(&admin, &format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n"));
+            assert_eq!(response.status != 403, is_allowed, "{path} {fields}");
             if !is_allowed {
-                answer.assert_error(403, "forbidden");
-                assert!(!answer.body.contains("evil"), "it repeats nothing: {}", answer.body);
+                response.assert_error(403, "forbidden");
+                assert!(
+                    !response.body.contains("evil"),
+                    "the response repeats the request: {}",
+                    response.body
+                );
             }
         }
     }
@@ -144,15 +152,15 @@ fn a_page_of_somebody_else_is_not_told_anything() {
     assert_eq!(ask(&anywhere, "GET /metrics HTTP/1.1\r\nhost: a.example\r\n\r\n").status, 200);
 }
 
-/// Whatever they hold their connections with, and however many times over.
+/// For every state in which connections are held.
 #[test]
-fn who_holds_connections_keeps_nobody_out() {
+fn held_connections_do_not_block_other_clients() {
     let admin = start(AdminOptions::default());
     for begin in ["", "GET /metrics HTTP/1.1\r\nhost: ", "GET /health HTTP/1.1\r\nhost: x\r\n\r\n"] {
         let mut holders: Vec<Client> = (0..3 * CONNECTIONS)
             .map(|_| {
                 let mut client = Client::to(admin.address);
-                // It may have had to make room already.
+                // The server may have closed it already.
                 client.try_send(begin.as_bytes());
                 client
             })
@@ -163,12 +171,12 @@ fn who_holds_connections_keeps_nobody_out() {
 }
 
 #[test]
-fn who_says_nothing_is_gone_before_long() {
+fn a_client_that_sends_nothing_is_disconnected() {
     let admin = start(AdminOptions::default());
-    let mut silent = Client::to(admin.address);
+    let mut idle = Client::to(admin.address);
     let mut slow = Client::to(admin.address);
     slow.send("GET /metrics HTTP/1.1\r\n");
-    for client in [&mut silent, &mut slow] {
+    for client in [&mut idle, &mut slow] {
         assert_gone(client);
     }
 }

@@ -1,4 +1,4 @@
-//! The paths and their JSON.
+//! Tests of the paths and their JSON.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ fn an_item_is_pushed_pulled_and_acked() {
 }
 
 #[test]
-fn a_duplicate_says_so_and_a_conflict_too() {
+fn duplicates_and_conflicts_are_reported() {
     let server = Server::start();
     server.post("/push", &push_of("alice", 0, "aGVsbG8=")).ok();
     assert_eq!(
@@ -48,7 +48,7 @@ fn a_duplicate_says_so_and_a_conflict_too() {
 }
 
 #[test]
-fn a_cursor_leads_through_the_queue() {
+fn cursors_page_through_the_queue() {
     let server = Server::with(memory(Limits { page_items_max: 2, ..Limits::default() }), options());
     for index in 0..5 {
         server.post("/push", &push_of("alice", index, "")).ok();
@@ -66,15 +66,15 @@ fn a_cursor_leads_through_the_queue() {
 }
 
 #[test]
-fn a_cursor_of_somebody_else_is_refused() {
+fn a_cursor_of_another_recipient_is_refused() {
     let server = Server::with(memory(Limits { page_items_max: 1, ..Limits::default() }), options());
     for index in 0..2 {
         server.post("/push", &push_of("alice", index, "")).ok();
     }
     let cursor = server.post("/pull", &json!({"recipient": "alice"})).ok()["next_cursor"].clone();
     for bad in [cursor, json!("!"), json!("")] {
-        let answer = server.post("/pull", &json!({"recipient": "bob", "cursor": bad}));
-        assert_eq!(answer.assert_error(400, "invalid_input"), json!({"field": "cursor"}));
+        let response = server.post("/pull", &json!({"recipient": "bob", "cursor": bad}));
+        assert_eq!(response.assert_error(400, "invalid_input"), json!({"field": "cursor"}));
     }
 }
 
@@ -102,14 +102,14 @@ fn an_ack_names_at_most_ten_thousand_items() {
 }
 
 #[test]
-fn what_is_only_read_answers_get_and_head() {
+fn read_only_paths_answer_get_and_head() {
     let server = Server::start();
     assert_eq!(server.get("/health").ok(), json!({"status": "ok"}));
     assert_eq!(server.get("/health?verbose=1").ok(), json!({"status": "ok"}));
     for path in ["/health", "/stats", "/openapi.json"] {
         let mut client = server.connect();
         client.send(format!("HEAD {path} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n"));
-        assert_eq!(client.answer_without_body().status, 200);
+        assert_eq!(client.response_without_body().status, 200);
         client.assert_closed();
     }
     let stats = server.get("/stats").ok();
@@ -118,7 +118,7 @@ fn what_is_only_read_answers_get_and_head() {
 }
 
 #[test]
-fn stats_tell_what_happened_and_add_up() {
+fn stats_count_requests_and_items() {
     let server = Server::with(memory(Limits { queue_items_max: 1, ..Limits::default() }), options());
     server.post("/push", &push_of("alice", 0, "aGVsbG8=")).ok();
     server.post("/push", &push_of("alice", 0, "aGVsbG8=")).ok();

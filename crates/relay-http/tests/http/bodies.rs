@@ -1,5 +1,4 @@
-//! Bodies: how large, in which type and encoding, and what becomes of those that are refused before
-//! they are read.
+//! Tests of request bodies: size, type, encoding, and bodies that are refused unread.
 
 use std::io::Write as _;
 
@@ -9,7 +8,7 @@ use relay_core::Limits;
 use relay_http::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Server, memory, options, post_head, push_of};
+use crate::support::{Response, Server, memory, options, post_head, push_of};
 
 const EIGHT_MIB: usize = 8 * 1024 * 1024;
 
@@ -43,7 +42,7 @@ fn a_payload_of_exactly_the_limit_is_accepted_and_comes_back() {
 }
 
 #[test]
-fn a_page_holds_what_fits_and_at_least_one_item() {
+fn a_page_has_at_least_one_item_and_no_more_than_fit() {
     let server = Server::with(memory(Limits { page_bytes_max: 10, ..Limits::default() }), options());
     for index in 0..3 {
         server.post("/push", &push_of("alice", index, &base64_of_zeros(20))).ok();
@@ -58,14 +57,14 @@ fn a_body_too_large_is_refused_before_it_is_read() {
     for (path, limit) in [("/push", EIGHT_MIB), ("/pull", 8 * 1024), ("/ack", 2 * 1024 * 1024)] {
         let mut client = server.connect();
         client.send(post_head(path, "", 100 * EIGHT_MIB));
-        let answer = client.answer();
-        assert_eq!(answer.assert_error(413, "message_too_large"), json!({"limit": limit}));
-        assert!(answer.closes());
+        let response = client.response();
+        assert_eq!(response.assert_error(413, "message_too_large"), json!({"limit": limit}));
+        assert!(response.closes());
     }
 }
 
 #[test]
-fn who_is_refused_while_still_sending_gets_to_read_why() {
+fn a_client_that_still_sends_can_read_its_refusal() {
     let server = Server::start();
     let body = vec![b' '; 15 * 1024 * 1024];
     let refused = [
@@ -76,9 +75,9 @@ fn who_is_refused_while_still_sending_gets_to_read_why() {
     ];
     for (path, headers, status) in refused {
         let mut client = server.connect();
-        let answer = client.post_with(path, headers, &body);
-        assert_eq!(answer.status, status, "{answer:?}");
-        assert!(answer.closes());
+        let response = client.post_with(path, headers, &body);
+        assert_eq!(response.status, status, "{response:?}");
+        assert!(response.closes());
         client.assert_closed();
     }
 }
@@ -91,28 +90,28 @@ fn a_chunked_body_is_read_up_to_the_limit() {
     let body = push_of("alice", 0, "aGVsbG8=").to_string();
     let (one, two) = body.split_at(body.len() / 2);
     client.send(format!("{head}{:x}\r\n{one}\r\n{:x};ext=1\r\n{two}\r\n0\r\n\r\n", one.len(), two.len()));
-    client.answer().ok();
+    client.response().ok();
     client.send(head);
     let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x0010_0000));
     for _ in 0..15 {
         client.try_send(chunk.as_bytes());
     }
-    client.answer().assert_error(413, "message_too_large");
+    client.response().assert_error(413, "message_too_large");
 }
 
 #[test]
-fn a_small_limit_still_leaves_room_for_a_large_ack() {
+fn a_small_message_limit_still_allows_large_acks() {
     let options = Options { message_bytes_max: 10, ..options() };
     let server = Server::with(memory(Limits { message_bytes_max: 10, ..Limits::default() }), options);
     server.post("/push", &push_of("alice", 0, &base64_of_zeros(10))).ok();
     let refused = server.post("/push", &push_of("alice", 1, &base64_of_zeros(11)));
     assert_eq!(refused.assert_error(413, "message_too_large"), json!({"limit": 10}));
     let spaces = " ".repeat(2 * 1024 * 1024);
-    let answer = server.connect().post("/ack", &format!(r#"{{"recipient":"alice","ack":[]{spaces}}}"#));
-    assert_eq!(answer.assert_error(413, "message_too_large"), json!({"limit": 2 * 1024 * 1024}));
-    let answer =
+    let response = server.connect().post("/ack", &format!(r#"{{"recipient":"alice","ack":[]{spaces}}}"#));
+    assert_eq!(response.assert_error(413, "message_too_large"), json!({"limit": 2 * 1024 * 1024}));
+    let response =
         server.connect().post("/ack", &format!(r#"{{"recipient":"alice","ack":[]{}}}"#, &spaces[100..]));
-    answer.ok();
+    response.ok();
 }
 
 #[test]
@@ -138,9 +137,9 @@ fn a_body_may_be_gzip() {
         assert_eq!(client.post_with("/push", headers, &body).ok()["stored"], true);
     }
     let two_members = [gzip(b"{\"recipient\":"), gzip(b"\"alice\"}")].concat();
-    let answer = client.post_with("/pull", "content-encoding: gzip\r\n", &two_members);
-    assert_eq!(answer.ok()["items"].as_array().unwrap().len(), 3);
-    assert_eq!(answer.header("content-encoding"), None);
+    let response = client.post_with("/pull", "content-encoding: gzip\r\n", &two_members);
+    assert_eq!(response.ok()["items"].as_array().unwrap().len(), 3);
+    assert_eq!(response.header("content-encoding"), None);
 }
 
 #[test]
@@ -155,15 +154,15 @@ fn the_limit_counts_unpacked_bytes() {
 }
 
 #[test]
-fn broken_gzip_is_a_bad_request() {
+fn invalid_gzip_is_a_bad_request() {
     let server = Server::start();
-    let whole = gzip(br#"{"recipient":"alice"}"#);
-    let mut damaged = whole.clone();
+    let packed = gzip(br#"{"recipient":"alice"}"#);
+    let mut damaged = packed.clone();
     let crc = damaged.len() - 8;
     damaged[crc] ^= 1;
-    for body in [&b"{\"recipient\":\"alice\"}"[..], &whole[..whole.len() - 1], &damaged, b""] {
-        let answer = server.connect().post_with("/pull", "content-encoding: gzip\r\n", body);
-        answer.assert_error(400, "invalid_input");
+    for body in [&b"{\"recipient\":\"alice\"}"[..], &packed[..packed.len() - 1], &damaged, b""] {
+        let response = server.connect().post_with("/pull", "content-encoding: gzip\r\n", body);
+        response.assert_error(400, "invalid_input");
     }
 }
 
@@ -190,19 +189,19 @@ fn only_json_is_read() {
         post(headers).assert_error(415, "unsupported_media_type");
     }
     for headers in ["content-encoding: br\r\n", "content-encoding: gzip, gzip\r\n"] {
-        let answer: Answer = post(headers);
-        answer.assert_error(415, "unsupported_media_type");
-        assert_eq!(answer.header("accept-encoding"), Some("gzip"));
+        let response: Response = post(headers);
+        response.assert_error(415, "unsupported_media_type");
+        assert_eq!(response.header("accept-encoding"), Some("gzip"));
     }
 }
 
 #[test]
-fn who_asks_first_is_told_to_go_on() {
+fn a_client_with_expect_gets_a_100() {
     let server = Server::start();
     let mut client = server.connect();
     let body = r#"{"recipient":"alice"}"#;
     client.send(post_head("/pull", "expect: 100-continue\r\n", body.len()));
-    assert_eq!(client.answer_without_body().status, 100);
+    assert_eq!(client.response_without_body().status, 100);
     client.send(body);
-    assert_eq!(client.answer().ok()["items"], Value::Array(Vec::new()));
+    assert_eq!(client.response().ok()["items"], Value::Array(Vec::new()));
 }

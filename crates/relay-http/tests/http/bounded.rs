@@ -1,6 +1,5 @@
-//! An error answer is short and repeats nothing of the request, whatever that is. Requests carry a
-//! word that nobody else says, in every place that a request has; no answer may have it, in
-//! whatever spelling.
+//! Error responses are short and repeat nothing of the request. Each part of these requests
+//! contains a mark that must not appear in a response, in any encoding.
 
 use std::io::Write as _;
 
@@ -8,26 +7,26 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, MESSAGE_ID, Server, push_of};
+use crate::support::{MESSAGE_ID, Response, Server, push_of};
 
-/// It also has its place in paths, methods and the names of headers.
+/// A mark that is also valid in paths, methods and header names.
 const MARK: &str = "m4rk3d";
 
-/// The same for numbers.
+/// The mark in numbers.
 const DIGITS: &str = "73459872";
 
-const ANSWER_BYTES_MAX: usize = 2048;
+const RESPONSE_BYTES_MAX: usize = 2048;
 
 const LARGE_BYTES: usize = 10 * 1000 * 1000;
 
 const ENDPOINTS: [&str; 3] = ["/push", "/pull", "/ack"];
 
-/// What the mark may be turned into on its way.
+/// All encodings of the mark.
 fn spellings() -> Vec<String> {
     let escaped: String = MARK.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
     let percent: String = MARK.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let hex: String = MARK.bytes().map(|byte| format!("{byte:02x}")).collect();
-    // "m4rk3d" in base64, at each offset within a group of three, less the characters that its
+    // "m4rk3d" in base64, at each offset within a group of three, without the characters that
     // neighbours share.
     let base64 = ["bTRyazNk", "00cmszZ", "tNHJrM2"].map(str::to_owned);
     [
@@ -45,16 +44,16 @@ fn spellings() -> Vec<String> {
     .concat()
 }
 
-fn assert_bounded(answer: &Answer, what: &str) {
-    if answer.status < 400 {
+fn assert_bounded(response: &Response, what: &str) {
+    if response.status < 400 {
         return;
     }
     let what = &what[..what.floor_char_boundary(200)];
-    let text = format!("{}{}", answer.head, answer.body);
-    assert!(text.len() <= ANSWER_BYTES_MAX, "{what}: an answer of {} bytes", text.len());
+    let text = format!("{}{}", response.head, response.body);
+    assert!(text.len() <= RESPONSE_BYTES_MAX, "{what}: a response of {} bytes", text.len());
     let lower = text.to_lowercase();
     for spelling in spellings() {
-        assert!(!lower.contains(&spelling.to_lowercase()), "{what}: {answer:?}");
+        assert!(!lower.contains(&spelling.to_lowercase()), "{what}: {response:?}");
     }
 }
 
@@ -64,13 +63,13 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-/// A request that may be anything. An end without an answer tells nothing.
+/// Sends any bytes, and checks the response if there is one.
 fn ask(server: &Server, request: &[u8], what: &str) {
     let mut client = server.connect();
     client.try_send(request);
     client.try_finish_sending();
-    if let Some(answer) = client.answer_or_end() {
-        assert_bounded(&answer, what);
+    if let Some(response) = client.response_or_end() {
+        assert_bounded(&response, what);
     }
 }
 
@@ -80,12 +79,12 @@ fn post(server: &Server, path: &str, body: &str) {
     assert_bounded(&plain, body);
     let unpacked = server.connect().post_with(path, "content-encoding: gzip\r\n", &packed);
     assert_bounded(&unpacked, body);
-    // The second of two pushes that are in order is a duplicate.
+    // The second of two valid pushes is a duplicate.
     let is_same = plain.status == unpacked.status && (plain.status < 400 || plain.body == unpacked.body);
     assert!(is_same, "{plain:?} {unpacked:?}");
 }
 
-/// A request that is in order, to each endpoint that takes one.
+/// A valid request for each endpoint that accepts one.
 fn valid(path: &str) -> Value {
     match path {
         "/push" => push_of("alice", 0, "aGVsbG8="),
@@ -94,7 +93,7 @@ fn valid(path: &str) -> Value {
     }
 }
 
-/// Where all of its values are.
+/// The JSON pointers to all values.
 fn pointers(value: &Value) -> Vec<String> {
     let inner: Vec<(String, &Value)> = match value {
         Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
@@ -109,7 +108,7 @@ fn pointers(value: &Value) -> Vec<String> {
     std::iter::once(String::new()).chain(deeper).collect()
 }
 
-/// Values of every kind with the mark in it, as JSON.
+/// JSON values of every kind that contain the mark.
 fn marked() -> Vec<String> {
     let escaped: String = MARK.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
     let nested = |depth| format!("{}\"{MARK}\"{}", "[".repeat(depth), "]".repeat(depth));
@@ -144,7 +143,7 @@ fn marked() -> Vec<String> {
     ]
 }
 
-/// `body` with this JSON in place of the value at `pointer`.
+/// `body` with `json` instead of the value at `pointer`.
 fn with(body: &Value, pointer: &str, json: &str) -> String {
     const PLACE: &str = "the place";
     let mut body = body.clone();
@@ -195,8 +194,7 @@ fn no_key_of_a_body_is_repeated() {
     for path in ENDPOINTS {
         let text = valid(path).to_string();
         for key in [MARK, &long, "\\u006d4rk3d", "m4rk3d\\ud800"] {
-            // Behind each brace, so in every object; unknown keys are passed over, and broken ones
-            // are not.
+            // After each brace, so in every object. Unknown keys are ignored, broken ones are not.
             for (at, _) in text.match_indices('{') {
                 let (begin, rest) = text.split_at(at + 1);
                 for field in [
@@ -213,7 +211,7 @@ fn no_key_of_a_body_is_repeated() {
 }
 
 #[test]
-fn nothing_of_a_body_that_is_cut_or_goes_on_is_repeated() {
+fn nothing_of_a_truncated_or_overlong_body_is_repeated() {
     let server = Server::start();
     for path in ENDPOINTS {
         let body = with(&valid(path), "/recipient", &format!("\"{MARK}\""));
@@ -228,7 +226,7 @@ fn nothing_of_a_body_that_is_cut_or_goes_on_is_repeated() {
 }
 
 #[test]
-fn values_of_megabytes_make_short_answers() {
+fn values_of_megabytes_get_short_responses() {
     let server = Server::start();
     let texts = [
         MARK.repeat(LARGE_BYTES / MARK.len()),
@@ -245,10 +243,10 @@ fn values_of_megabytes_make_short_answers() {
     for value in values.chain(others) {
         let packed = |path: &str, pointer: &str| {
             let body = with(&valid(path), pointer, &value);
-            let answer =
+            let response =
                 server.connect().post_with(path, "content-encoding: gzip\r\n", &gzip(body.as_bytes()));
-            assert!(answer.status >= 400, "{}", &value[..20]);
-            assert_bounded(&answer, &value[..20]);
+            assert!(response.status >= 400, "{}", &value[..20]);
+            assert_bounded(&response, &value[..20]);
         };
         packed("/pull", "/max");
         packed("/pull", "/recipient");
@@ -261,8 +259,46 @@ fn values_of_megabytes_make_short_answers() {
     assert_bounded(&server.connect().post_with("/pull", "", body.as_bytes()), "a large body");
 }
 
+const FIELDS: [&str; 20] = [
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "content-length",
+    "expect",
+    "upgrade",
+    "connection",
+    "host",
+    "x-forwarded-for",
+    "forwarded",
+    "traceparent",
+    "authorization",
+    "cookie",
+    "origin",
+    "te",
+    "trailer",
+    "accept",
+    "range",
+    "m4rk3d",
+    "m4rk3d m4rk3d",
+];
+
 #[test]
-fn nothing_of_a_head_is_repeated() {
+fn nothing_of_a_field_is_repeated() {
+    let server = Server::start();
+    let long = MARK.repeat(2000);
+    for value in [MARK, "m4rk3d/m4rk3d", "\u{ff}m4rk3d", &long, "m4rk3d, m4rk3d;q=1", "\"m4rk3d", "73459872"]
+    {
+        for name in FIELDS {
+            for path in ["/push", "/health", "/m4rk3d"] {
+                let head = format!("POST {path} HTTP/1.1\r\nhost: relay\r\n{name}: {value}\r\n\r\n");
+                ask(&server, head.as_bytes(), &head);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_target_is_repeated() {
     let server = Server::start();
     let methods =
         ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "M4RK3D", "m4rk3d"];
@@ -278,41 +314,10 @@ fn nothing_of_a_head_is_repeated() {
                 "m4rk3d#m4rk3d",
             ] {
                 let head = format!("{method} {path}{more} HTTP/1.1\r\nhost: relay\r\n\r\n");
-                // What answers a HEAD has no body to be read.
+                // A response to HEAD has no body.
                 if method != "HEAD" {
                     ask(&server, head.as_bytes(), &head);
                 }
-            }
-        }
-    }
-    let long = MARK.repeat(2000);
-    for value in [MARK, "m4rk3d/m4rk3d", "\u{ff}m4rk3d", &long, "m4rk3d, m4rk3d;q=1", "\"m4rk3d", "73459872"]
-    {
-        for name in [
-            "content-type",
-            "content-encoding",
-            "transfer-encoding",
-            "content-length",
-            "expect",
-            "upgrade",
-            "connection",
-            "host",
-            "x-forwarded-for",
-            "forwarded",
-            "traceparent",
-            "authorization",
-            "cookie",
-            "origin",
-            "te",
-            "trailer",
-            "accept",
-            "range",
-            "m4rk3d",
-            "m4rk3d m4rk3d",
-        ] {
-            for path in ["/push", "/health", "/m4rk3d"] {
-                let head = format!("POST {path} HTTP/1.1\r\nhost: relay\r\n{name}: {value}\r\n\r\n");
-                ask(&server, head.as_bytes(), &head);
             }
         }
     }

@@ -1,52 +1,52 @@
-//! Holds answers to `docs/openapi.json`: the status is one that the operation knows, the headers
-//! that it promises are there, and the body has the fields that it tells of, of the types that it
-//! tells, and no others. It reads as much of JSON Schema as that file uses.
+//! Checks responses against `docs/openapi.json`: the operation has the status, required headers are
+//! present, and the body has the described fields, of the described types, and no others. Supports
+//! the part of JSON Schema that the file uses.
 
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Server};
+use crate::support::{Response, Server};
 
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap());
 
-/// Asserts that this may be the answer to a request of this kind. A path that the document does not
-/// know has errors only.
-pub(crate) fn check(method: &str, path: &str, answer: &Answer) {
+/// Asserts that the document allows this response to such a request. A path that is not in the
+/// document has only errors.
+pub(crate) fn check(method: &str, path: &str, response: &Response) {
     let path = path.split('?').next().unwrap_or_default();
     let operation: &'static Value = &DOCUMENT["paths"][path][method.to_lowercase()];
     if operation.is_null() {
-        assert!([400, 404, 405, 408, 429, 503].contains(&answer.status), "{method} {path}: {answer:?}");
-        check_error(answer);
+        assert!([400, 404, 405, 408, 429, 503].contains(&response.status), "{method} {path}: {response:?}");
+        check_error(response);
         return;
     }
-    let response = &operation["responses"][answer.status.to_string()];
-    assert!(!response.is_null(), "{method} {path} does not tell of status {}", answer.status);
-    check_response(response, answer);
+    let described = &operation["responses"][response.status.to_string()];
+    assert!(!described.is_null(), "{method} {path} has no status {} in the document", response.status);
+    check_response(described, response);
 }
 
-/// Asserts that this is an error answer as the document has it for its status.
-pub(crate) fn check_error(answer: &Answer) {
+/// Asserts that this is an error response as the document describes it.
+pub(crate) fn check_error(response: &Response) {
     let responses = DOCUMENT["components"]["responses"].as_object().unwrap();
-    let is_of_code = |response: &&Value| {
+    let has_code = |described: &&Value| {
         let code =
-            &response["content"]["application/json"]["schema"]["properties"]["error"]["properties"]["code"];
-        code["enum"].as_array().unwrap().contains(&answer.json()["error"]["code"])
+            &described["content"]["application/json"]["schema"]["properties"]["error"]["properties"]["code"];
+        code["enum"].as_array().unwrap().contains(&response.json()["error"]["code"])
     };
-    let response =
-        responses.values().find(is_of_code).unwrap_or_else(|| panic!("an unknown code: {answer:?}"));
-    check_response(response, answer);
+    let described =
+        responses.values().find(has_code).unwrap_or_else(|| panic!("an unknown code: {response:?}"));
+    check_response(described, response);
 }
 
-fn check_response(response: &'static Value, answer: &Answer) {
-    let response = resolve(response);
-    for (name, header) in response["headers"].as_object().into_iter().flatten() {
+fn check_response(described: &'static Value, response: &Response) {
+    let described = resolve(described);
+    for (name, header) in described["headers"].as_object().into_iter().flatten() {
         let is_required = header["required"] == true;
-        assert!(!is_required || answer.header(name).is_some(), "{name} is missing: {answer:?}");
+        assert!(!is_required || response.header(name).is_some(), "{name} is missing: {response:?}");
     }
-    let schema = &response["content"]["application/json"]["schema"];
-    check_value(schema, &answer.json(), "the answer");
+    let schema = &described["content"]["application/json"]["schema"];
+    check_value(schema, &response.json(), "the response");
 }
 
 fn resolve(value: &'static Value) -> &'static Value {
@@ -66,7 +66,7 @@ fn check_value(schema: &'static Value, value: &Value, at: &str) {
         other => panic!("the document has a type {other}"),
     };
     let fits = types.as_array().map_or_else(|| is_of_type(types), |types| types.iter().any(is_of_type));
-    assert!(fits, "{at} is {value} and should be {types}");
+    assert!(fits, "{at} is {value}, expected {types}");
     let choices = &schema["enum"];
     assert!(choices.is_null() || choices.as_array().unwrap().contains(value), "{at} is {value}");
     for element in value.as_array().into_iter().flatten() {
@@ -77,20 +77,21 @@ fn check_value(schema: &'static Value, value: &Value, at: &str) {
             assert!(fields.contains_key(name.as_str().unwrap()), "{at} has no {name}");
         }
         for (name, value) in fields {
-            let property = properties.get(name).unwrap_or_else(|| panic!("{at}.{name} is not told of"));
+            let property =
+                properties.get(name).unwrap_or_else(|| panic!("{at}.{name} is not in the document"));
             check_value(property, value, &format!("{at}.{name}"));
         }
     }
 }
 
 #[test]
-fn the_document_is_served_as_it_lies_in_the_project() {
-    let answer = Server::start().get("/openapi.json");
-    assert_eq!(answer.ok(), *DOCUMENT);
+fn the_server_serves_the_document_of_the_project() {
+    let response = Server::start().get("/openapi.json");
+    assert_eq!(response.ok(), *DOCUMENT);
 }
 
 #[test]
-fn it_describes_itself_and_every_other_path() {
+fn the_document_describes_every_path() {
     let paths: Vec<_> = DOCUMENT["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     for path in ["/ack", "/health", "/openapi.json", "/pull", "/push", "/stats"] {
         assert!(paths.contains(&path), "{path}");
@@ -98,9 +99,9 @@ fn it_describes_itself_and_every_other_path() {
 }
 
 #[test]
-#[should_panic(expected = "the answer.more is not told of")]
-fn a_field_that_is_not_told_of_is_found() {
-    let mut answer = Server::start().get("/health");
-    answer.body = r#"{"status":"ok","more":1}"#.to_owned();
-    check("GET", "/health", &answer);
+#[should_panic(expected = "the response.more is not in the document")]
+fn an_undescribed_field_is_found() {
+    let mut response = Server::start().get("/health");
+    response.body = r#"{"status":"ok","more":1}"#.to_owned();
+    check("GET", "/health", &response);
 }

@@ -1,4 +1,4 @@
-//! Every row of the table of errors, and what an error answer tells.
+//! Tests of every row of the table of errors, and of the contents of error responses.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,10 +9,10 @@ use relay_core::{Error, Limits, Rejection};
 use relay_http::Code;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Server, Stub, memory, options, push_of};
+use crate::support::{Response, Server, Stub, memory, options, push_of};
 
-/// Asks each endpoint of a relay that answers with `error` every time.
-fn asked(error: impl Fn() -> Error + Send + Sync + 'static) -> Vec<Answer> {
+/// Sends a request to each endpoint of a relay that always fails with `error`.
+fn responses_to(error: impl Fn() -> Error + Send + Sync + 'static) -> Vec<Response> {
     let server = Server::with(Arc::new(Stub(move |_: &str| Err(error()))), options());
     vec![
         server.post("/push", &push_of("alice", 0, "")),
@@ -25,9 +25,9 @@ fn asked(error: impl Fn() -> Error + Send + Sync + 'static) -> Vec<Answer> {
 fn every_error_of_a_relay_has_its_status_and_code() {
     let retry_after = Duration::from_millis(2001);
     let check = |error: fn(Duration) -> Error, status, code, seconds: Option<&str>, details: Value| {
-        for answer in asked(move || error(retry_after)) {
-            assert_eq!(answer.assert_error(status, code), details);
-            assert_eq!(answer.header("retry-after"), seconds, "{answer:?}");
+        for response in responses_to(move || error(retry_after)) {
+            assert_eq!(response.assert_error(status, code), details);
+            assert_eq!(response.header("retry-after"), seconds, "{response:?}");
         }
     };
     check(|_| Rejection::invalid("max", "no").into(), 400, "invalid_input", None, json!({"field": "max"}));
@@ -42,7 +42,7 @@ fn every_error_of_a_relay_has_its_status_and_code() {
 }
 
 #[test]
-fn a_full_queue_tells_which_limit_and_how_full() {
+fn a_full_queue_reports_the_limit_and_the_usage() {
     let check = |limits, details: Value| {
         let server = Server::with(memory(limits), options());
         server.post("/push", &push_of("alice", 0, "aGVsbG8=")).ok();
@@ -60,23 +60,23 @@ fn a_full_queue_tells_which_limit_and_how_full() {
 }
 
 #[test]
-fn what_the_store_says_stays_inside() {
-    for answer in asked(|| Error::storage(io::Error::other("/secret/relay.db: bad page 7"))) {
-        assert!(!answer.body.contains("secret") && !answer.body.contains("page"), "{answer:?}");
+fn texts_of_store_errors_are_not_sent() {
+    for response in responses_to(|| Error::storage(io::Error::other("/secret/relay.db: bad page 7"))) {
+        assert!(!response.body.contains("secret") && !response.body.contains("page"), "{response:?}");
     }
 }
 
 #[test]
-fn a_panic_is_an_internal_error_of_one_request() {
+fn a_panic_fails_only_one_request() {
     let server = Server::with(
         Arc::new(Stub(|endpoint| if endpoint == "push" { panic!("no") } else { Ok(()) })),
         options(),
     );
     let mut client = server.connect();
     for _ in 0..3 {
-        let answer = client.post("/push", &push_of("alice", 0, "").to_string());
-        answer.assert_error(500, "internal_error");
-        assert!(!answer.body.contains("panic"));
+        let response = client.post("/push", &push_of("alice", 0, "").to_string());
+        response.assert_error(500, "internal_error");
+        assert!(!response.body.contains("panic"));
         client.post("/pull", r#"{"recipient":"alice"}"#).ok();
     }
 }
@@ -91,12 +91,12 @@ fn an_unknown_path_is_not_found() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_ones() {
+fn a_405_lists_the_allowed_methods() {
     let server = Server::start();
     let check = |method: &str, path, allow| {
-        let answer = server.connect().ask(&format!("{method} {path} HTTP/1.1\r\nhost: relay\r\n\r\n"));
-        answer.assert_error(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+        let response = server.connect().ask(&format!("{method} {path} HTTP/1.1\r\nhost: relay\r\n\r\n"));
+        response.assert_error(405, "method_not_allowed");
+        assert_eq!(response.header("allow"), Some(allow), "{method} {path}");
     };
     for path in ["/push", "/pull", "/ack"] {
         for method in ["GET", "PUT", "DELETE", "PATCH", "post", "WHATEVER"] {
@@ -111,7 +111,7 @@ fn a_wrong_method_is_told_the_right_ones() {
 }
 
 #[test]
-fn every_path_tells_what_may_be_done_there() {
+fn options_lists_the_methods_of_every_path() {
     let server = Server::start();
     let mut client = server.connect();
     for (path, allow) in [
@@ -124,14 +124,14 @@ fn every_path_tells_what_may_be_done_there() {
         ("*", "GET, HEAD, POST, OPTIONS"),
     ] {
         client.send(format!("OPTIONS {path} HTTP/1.1\r\nhost: relay\r\n\r\n"));
-        let answer = client.answer_without_body();
-        assert_eq!((answer.status, answer.header("allow")), (204, Some(allow)), "{path}");
+        let response = client.response_without_body();
+        assert_eq!((response.status, response.header("allow")), (204, Some(allow)), "{path}");
     }
     client.ask("OPTIONS /nope HTTP/1.1\r\nhost: relay\r\n\r\n").assert_error(404, "not_found");
 }
 
 #[test]
-fn no_answer_is_for_a_cache() {
+fn no_response_is_cacheable() {
     let server = Server::start();
     for path in ["/health", "/ready", "/stats", "/openapi.json", "/nope", "/push"] {
         assert_eq!(server.get(path).header("cache-control"), Some("no-store"), "{path}");
@@ -141,12 +141,12 @@ fn no_answer_is_for_a_cache() {
 }
 
 #[test]
-fn bad_json_is_told_line_and_column() {
+fn invalid_json_is_reported_with_line_and_column() {
     let server = Server::start();
     let check = |path, body: &str, details: Value, words: &str| {
-        let answer = server.connect().post(path, body);
-        assert_eq!(answer.assert_error(400, "invalid_input"), details, "{body}");
-        assert!(answer.json()["error"]["message"].as_str().unwrap().contains(words), "{answer:?}");
+        let response = server.connect().post(path, body);
+        assert_eq!(response.assert_error(400, "invalid_input"), details, "{body}");
+        assert!(response.json()["error"]["message"].as_str().unwrap().contains(words), "{response:?}");
     };
     let at = |line: u32, column: u32| json!({"line": line, "column": column});
     check("/pull", "", at(1, 0), "EOF");
@@ -162,19 +162,19 @@ fn bad_json_is_told_line_and_column() {
         "missing field `chunk_index`",
     );
     check("/ack", &format!("{{\"x\":{}", "[".repeat(10_000)), at(1, 10_005), "EOF");
-    let answer = server.connect().post_with("/pull", "", b"{\"recipient\":\"\xff\"}");
-    answer.assert_error(400, "invalid_input");
+    let response = server.connect().post_with("/pull", "", b"{\"recipient\":\"\xff\"}");
+    response.assert_error(400, "invalid_input");
 }
 
 #[test]
-fn a_value_of_a_wrong_kind_is_told_field_and_rule() {
+fn an_invalid_value_is_reported_with_field_and_rule() {
     let server = Server::start();
     let check = |path, body: &str, (field, column): (&str, u32), words: &str| {
-        let answer = server.connect().post(path, body);
+        let response = server.connect().post(path, body);
         let details = json!({"line": 1, "column": column, "field": field});
-        assert_eq!(answer.assert_error(400, "invalid_input"), details, "{body}");
+        assert_eq!(response.assert_error(400, "invalid_input"), details, "{body}");
         let message = format!("{field}: expected {words} at line 1 column {column}");
-        assert_eq!(answer.json()["error"]["message"], message);
+        assert_eq!(response.json()["error"]["message"], message);
     };
     let positive = "a positive whole number";
     check("/pull", r#"{"recipient":5}"#, ("recipient", 14), "a string, found a number");
@@ -194,15 +194,18 @@ fn a_value_of_a_wrong_kind_is_told_field_and_rule() {
 }
 
 #[test]
-fn a_byte_order_mark_is_told_as_one() {
+fn a_byte_order_mark_is_reported() {
     let server = Server::start();
-    let answer = server.connect().post("/pull", "\u{feff}{\"recipient\":\"a\"}");
-    assert_eq!(answer.assert_error(400, "invalid_input"), json!({"line": 1, "column": 1}));
-    assert!(answer.json()["error"]["message"].as_str().unwrap().contains("byte order mark"), "{answer:?}");
+    let response = server.connect().post("/pull", "\u{feff}{\"recipient\":\"a\"}");
+    assert_eq!(response.assert_error(400, "invalid_input"), json!({"line": 1, "column": 1}));
+    assert!(
+        response.json()["error"]["message"].as_str().unwrap().contains("byte order mark"),
+        "{response:?}"
+    );
 }
 
 #[test]
-fn a_field_that_cannot_be_is_named() {
+fn an_invalid_field_is_named() {
     let server = Server::start();
     let check = |path, body: Value, field: &str| {
         assert_eq!(server.post(path, &body).assert_error(400, "invalid_input"), json!({"field": field}));
@@ -226,7 +229,7 @@ fn a_recipient_may_be_any_text() {
 }
 
 #[test]
-fn the_codes_are_those_of_the_contract() {
+fn the_codes_are_those_of_the_document() {
     let listed: BTreeSet<_> = Code::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
     let contract = BTreeSet::from([
         ("invalid_input", 400),

@@ -1,5 +1,5 @@
-//! `Expect: 100-continue`: the word comes when the body is wanted, once, and never before a
-//! refusal.
+//! Tests of `Expect: 100-continue`: the server sends 100 once, when it reads the body, and never
+//! before a refusal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::support::{Client, Gate, Server, memory, options, post_head, push_of};
 const EXPECT: &str = "expect: 100-continue\r\n";
 const MIB: usize = 1024 * 1024;
 
-/// Asserts that the first word is the refusal.
+/// Asserts that the first response is the refusal.
 fn assert_refused(client: &mut Client, head: &str, status: u16, code: &str) {
     client.send(head);
-    client.answer().assert_error(status, code);
+    client.response().assert_error(status, code);
 }
 
 fn expecting(path: &str, fields: &str, body_bytes: usize) -> String {
@@ -25,61 +25,61 @@ fn expecting(path: &str, fields: &str, body_bytes: usize) -> String {
 }
 
 #[test]
-fn a_body_that_is_wanted_is_asked_for() {
+fn the_server_asks_for_a_body_that_it_reads() {
     let server = Server::start();
     let mut client = server.connect();
     for (index, payload) in ["aGVsbG8=", &"A".repeat(4 * MIB)].into_iter().enumerate() {
         let body = push_of("alice", index.try_into().unwrap(), payload).to_string();
         client.send(expecting("/push", "", body.len()));
-        assert_eq!(client.answer_without_body().head, "HTTP/1.1 100 Continue\r\n\r\n");
+        assert_eq!(client.response_without_body().head, "HTTP/1.1 100 Continue\r\n\r\n");
         assert!(client.has_nothing_ahead());
         client.send(&body);
-        assert_eq!(client.answer().ok()["stored"], true);
+        assert_eq!(client.response().ok()["stored"], true);
     }
     let body = r#"{"recipient":"alice","max":1}"#;
     let chunked = format!("POST /pull HTTP/1.1\r\nhost: relay\r\n{EXPECT}transfer-encoding: chunked\r\n\r\n");
     client.send(chunked);
-    assert_eq!(client.answer_without_body().status, 100);
+    assert_eq!(client.response_without_body().status, 100);
     client.send(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
-    client.answer().ok();
+    client.response().ok();
 }
 
 #[test]
-fn who_does_not_wait_is_not_asked() {
+fn a_body_that_arrives_at_once_is_not_asked_for() {
     let server = Server::start();
     let mut client = server.connect();
     let body = r#"{"recipient":"alice"}"#;
     client.send(format!("{}{body}", expecting("/pull", "", body.len())));
-    client.answer().ok();
+    client.response().ok();
     client.send(expecting("/health", "", 0).replace("POST", "GET"));
-    client.answer().ok();
-    let old = expecting("/pull", "", body.len()).replace("HTTP/1.1", "HTTP/1.0");
-    client.send(old);
+    client.response().ok();
+    let http_1_0 = expecting("/pull", "", body.len()).replace("HTTP/1.1", "HTTP/1.0");
+    client.send(http_1_0);
     client.assert_silent();
     client.send(body);
-    client.answer().ok();
+    client.response().ok();
     client.assert_closed();
 }
 
 #[test]
-fn each_of_several_requests_is_asked_for_its_own_body() {
+fn each_request_is_asked_for_its_own_body() {
     let server = Server::start();
     let mut client = server.connect();
     let body = r#"{"recipient":"alice"}"#;
     let head = expecting("/pull", "", body.len());
     client.send(&head);
-    assert_eq!(client.answer_without_body().status, 100);
-    // The next head comes with the rest of this one.
+    assert_eq!(client.response_without_body().status, 100);
+    // The next head arrives together with this body.
     client.send(format!("{body}{head}"));
-    client.answer().ok();
-    assert_eq!(client.answer_without_body().status, 100);
+    client.response().ok();
+    assert_eq!(client.response_without_body().status, 100);
     client.send(body);
-    client.answer().ok();
+    client.response().ok();
     client.assert_silent();
 }
 
 #[test]
-fn nobody_is_asked_for_a_body_that_is_refused() {
+fn no_body_of_a_refused_request_is_asked_for() {
     let server = Server::start();
     assert_refused(&mut server.connect(), &expecting("/push", "", 99_999_999), 413, "message_too_large");
     assert_refused(&mut server.connect(), &expecting("/pull", "", MIB), 413, "message_too_large");
@@ -91,15 +91,15 @@ fn nobody_is_asked_for_a_body_that_is_refused() {
             405,
             "method_not_allowed",
         );
-        let typed = expecting("/push", "content-type: text/plain\r\n", body_bytes);
-        assert_refused(&mut server.connect(), &typed, 415, "unsupported_media_type");
-        let packed = expecting("/push", "content-encoding: br\r\n", body_bytes);
-        assert_refused(&mut server.connect(), &packed, 415, "unsupported_media_type");
+        let with_wrong_type = expecting("/push", "content-type: text/plain\r\n", body_bytes);
+        assert_refused(&mut server.connect(), &with_wrong_type, 415, "unsupported_media_type");
+        let with_wrong_encoding = expecting("/push", "content-encoding: br\r\n", body_bytes);
+        assert_refused(&mut server.connect(), &with_wrong_encoding, 415, "unsupported_media_type");
     }
 }
 
 #[test]
-fn nobody_is_asked_for_a_body_that_has_no_room() {
+fn no_body_that_exceeds_the_memory_is_asked_for() {
     let (gate, arrivals) = Gate::new();
     let server = Server::with(Arc::clone(&gate), Options { inflight_bytes_max: MIB, ..options() });
     let mut first = server.connect();
@@ -110,11 +110,11 @@ fn nobody_is_asked_for_a_body_that_has_no_room() {
     arrivals.recv().unwrap();
     assert_refused(&mut server.connect(), &expecting("/push", "", MIB / 2), 503, "overloaded");
     gate.let_go.add_permits(1);
-    first.answer().ok();
+    first.response().ok();
 }
 
 #[test]
-fn nobody_is_asked_for_a_body_while_the_server_drains() {
+fn no_body_is_asked_for_during_a_drain() {
     let (gate, arrivals) = Gate::new();
     let mut server = Server::with(Arc::clone(&gate), options());
     let mut busy = server.connect();
@@ -122,16 +122,16 @@ fn nobody_is_asked_for_a_body_while_the_server_drains() {
     busy.send(format!("{}{body}", post_head("/push", "", body.len())));
     arrivals.recv().unwrap();
     server.shut_down();
-    // When the server notices is its own choice.
+    // The server may notice the shutdown at any moment.
     while server.get("/ready").status == 200 {}
     assert_refused(&mut server.connect(), &expecting("/push", "", 10), 503, "draining");
     gate.let_go.add_permits(1);
-    busy.answer().ok();
+    busy.response().ok();
     server.wait();
 }
 
 #[test]
-fn nobody_is_asked_for_a_body_over_its_rate() {
+fn no_body_over_the_rate_limit_is_asked_for() {
     let limit = RateLimit { ban: Duration::ZERO, ..rate_limit(1, 1000, &[]) };
     let server = Server::with(memory(Limits::default()), Options { rate_limit: Some(limit), ..options() });
     let is_refused = |_: &i32| server.post("/pull", &json!({"recipient": "alice"})).status == 429;

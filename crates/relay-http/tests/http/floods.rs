@@ -1,5 +1,5 @@
-//! Who asks far too much, as it is met: held, closed, shut out, counted; and who comes meanwhile.
-//! When a ban begins is tested in relay-ratelimit.
+//! Tests of clients that flood: they are delayed, closed, banned and counted, and new clients are
+//! still served. relay-ratelimit tests when a ban begins.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -10,26 +10,26 @@ use relay_http::{Options, RateLimit};
 
 use crate::limits::{now, rate_limit, with};
 use crate::metrics::Admin;
-use crate::support::{Answer, Client, Server, memory, options, post_head};
+use crate::support::{Client, Response, Server, memory, options, post_head};
 
 const STATS: &str = "GET /stats HTTP/1.1\r\nhost: relay\r\n\r\n";
 const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
 
 /// No test floods for longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn pull() -> String {
     let body = r#"{"recipient":"alice"}"#;
     format!("{}{body}", post_head("/pull", "", body.len()))
 }
 
-/// Bans last for 300 seconds, and nothing else makes anybody come back so late.
-fn is_banned(answer: &Answer) -> bool {
-    answer.header("retry-after").is_some_and(|seconds| seconds.len() > 1)
+/// Only a ban, which lasts 300 seconds, sends such a long `retry-after`.
+fn is_banned(response: &Response) -> bool {
+    response.header("retry-after").is_some_and(|seconds| seconds.len() > 1)
 }
 
 #[test]
-fn a_banned_endpoint_is_refused_after_the_same_wait_and_others_go_on() {
+fn a_banned_endpoint_is_refused_after_the_same_wait_and_others_work() {
     let wait = Duration::from_millis(700);
     let limit = RateLimit { max_wait: wait, ban_threshold: NonZeroU32::MIN, ..rate_limit(1, 1000, &[]) };
     let server = with(limit);
@@ -37,10 +37,10 @@ fn a_banned_endpoint_is_refused_after_the_same_wait_and_others_go_on() {
     let start = now();
     let mut flood = || {
         clients.iter_mut().for_each(|client| client.send(pull()));
-        clients.iter_mut().map(Client::answer).filter(is_banned).count()
+        clients.iter_mut().map(Client::response).filter(is_banned).count()
     };
     while flood() == 0 {
-        assert!(now() - start < PATIENCE, "it is never banned");
+        assert!(now() - start < TIMEOUT, "it is never banned");
     }
     let start = now();
     let refused = clients[0].ask(&pull());
@@ -49,10 +49,10 @@ fn a_banned_endpoint_is_refused_after_the_same_wait_and_others_go_on() {
     clients[0].ask(STATS).ok();
 }
 
-/// One is served, thirty wait for their turn, and 256 for their refusal; for the others there is no
-/// place.
+/// One request is served, thirty wait for their turn, and 256 for their refusal. The queue has no
+/// space for more.
 #[test]
-fn a_refusal_without_a_place_in_line_comes_at_once_and_closes() {
+fn a_refusal_that_cannot_wait_comes_at_once_and_closes() {
     let server = with(RateLimit { max_wait: Duration::from_secs(30), ..rate_limit(1, 1000, &[]) });
     let mut waiting = Vec::new();
     let refused = loop {
@@ -60,12 +60,12 @@ fn a_refusal_without_a_place_in_line_comes_at_once_and_closes() {
         client.send(pull());
         client.be_patient_for(Duration::from_millis(if waiting.len() < 280 { 1 } else { 300 }));
         let has_answer = !client.has_nothing_yet();
-        client.be_patient_for(PATIENCE);
+        client.be_patient_for(TIMEOUT);
         if has_answer {
-            let answer = client.answer();
-            if answer.status == 429 {
+            let response = client.response();
+            if response.status == 429 {
                 client.assert_gone();
-                break answer;
+                break response;
             }
         }
         waiting.push(client);
@@ -77,14 +77,14 @@ fn a_refusal_without_a_place_in_line_comes_at_once_and_closes() {
 }
 
 #[test]
-fn who_watches_is_never_refused_and_waits_if_it_asks_on_and_on() {
+fn health_checks_are_slowed_down_and_never_refused() {
     let server = with(RateLimit { max_wait: Duration::from_secs(1), ..rate_limit(1, 1, &[]) });
     let start = now();
     let mut client = server.connect();
     for _ in 0..23 {
-        let answer = client.ask(HEALTH);
-        answer.ok();
-        assert!(!answer.closes());
+        let response = client.ask(HEALTH);
+        response.ok();
+        assert!(!response.closes());
     }
     let waited = now() - start;
     assert!((Duration::from_millis(1400)..Duration::from_secs(10)).contains(&waited), "{waited:?}");
@@ -94,34 +94,34 @@ fn who_watches_is_never_refused_and_waits_if_it_asks_on_and_on() {
 }
 
 #[test]
-fn a_connection_that_watches_too_much_to_be_slowed_down_is_closed() {
+fn a_connection_with_too_many_health_checks_is_closed() {
     let server = with(rate_limit(1, 1, &[]));
     let mut client = server.connect();
-    let answers: Vec<_> = (0..21).map(|_| client.ask(HEALTH)).collect();
-    assert!(answers.iter().all(|answer| answer.status == 200));
-    assert_eq!(answers.iter().filter(|answer| answer.closes()).count(), 1, "the last one");
+    let responses: Vec<_> = (0..21).map(|_| client.ask(HEALTH)).collect();
+    assert!(responses.iter().all(|response| response.status == 200));
+    assert_eq!(responses.iter().filter(|response| response.closes()).count(), 1, "the last one");
     client.assert_gone();
 }
 
 #[test]
-fn connections_that_are_not_heard_are_counted_and_may_begin_a_ban() {
+fn dropped_connections_are_counted_and_can_cause_a_ban() {
     let limit = RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(40, 1, &[]) };
-    let few = NonZeroUsize::new(2).unwrap();
+    let connections_max = NonZeroUsize::new(2).unwrap();
     let relay = memory(Limits::default());
     let server = Server::with(
         relay.clone(),
-        Options { rate_limit: Some(limit), connections_per_address_max: few, ..options() },
+        Options { rate_limit: Some(limit), connections_per_address_max: connections_max, ..options() },
     );
     let admin = Admin::start(&relay, &server.metrics);
     let refused =
         |reason: &str| admin.scrape().of(&format!("relay_refused_connections_total{{reason=\"{reason}\"}}"));
-    // Both of its places are in use.
+    // Both of its connections are in use.
     let body = post_head("/pull", "expect: 100-continue\r\n", 21);
     let busy: Vec<_> = (0..2)
         .map(|_| {
             let mut client = server.connect();
             client.send(&body);
-            assert_eq!(client.answer_without_body().status, 100);
+            assert_eq!(client.response_without_body().status, 100);
             client
         })
         .collect();
@@ -131,19 +131,19 @@ fn connections_that_are_not_heard_are_counted_and_may_begin_a_ban() {
     let start = now();
     while refused("ban") == 0.0 {
         drop(server.connect());
-        assert!(now() - start < PATIENCE, "it is never banned");
+        assert!(now() - start < TIMEOUT, "it is never banned");
     }
     assert!(refused("rate") >= 4.0);
     let bans = || admin.scrape().of("relay_rate_limit_bans_total");
     assert_eq!(bans(), 1.0);
-    // What is told to those who are told is a refusal, and no other ban.
-    let told: Vec<_> = (0..20).filter_map(|_| server.connect().try_ask(HEALTH)).collect();
-    assert!(told.iter().all(is_banned), "{told:?}");
+    // Connections that get a response get a refusal, which is not another ban.
+    let refusals: Vec<_> = (0..20).filter_map(|_| server.connect().try_ask(HEALTH)).collect();
+    assert!(refusals.iter().all(is_banned), "{refusals:?}");
     assert_eq!(bans(), 1.0);
 }
 
 #[test]
-fn those_who_wait_are_shown() {
+fn waiting_requests_appear_in_the_metrics() {
     let relay = memory(Limits::default());
     let limit = RateLimit { max_wait: Duration::from_secs(60), ..rate_limit(1, 1000, &[]) };
     let server = Server::with(relay.clone(), Options { rate_limit: Some(limit), ..options() });
@@ -155,22 +155,22 @@ fn those_who_wait_are_shown() {
     client.send(pull());
     let start = now();
     while waiting() != 1.0 {
-        assert!(now() - start < PATIENCE, "it never waits");
+        assert!(now() - start < TIMEOUT, "it never waits");
     }
     drop(client);
     while waiting() != 0.0 {
-        assert!(now() - start < PATIENCE, "it waits for ever");
+        assert!(now() - start < TIMEOUT, "it waits for ever");
     }
 }
 
-/// Requests in the name of such a client.
+/// Requests that a proxy forwards for this client.
 fn as_client(name: &str, times: usize) -> String {
     format!("GET /stats HTTP/1.1\r\nhost: relay\r\nx-forwarded-for: {name}\r\n\r\n").repeat(times)
 }
 
-/// A /48 has 65,536 networks that count as one address each, more than there is room for.
+/// A /48 has 65,536 networks that count as one address each, which is more than the table holds.
 #[test]
-fn newcomers_are_let_in_while_a_whole_network_is_banned() {
+fn new_clients_are_accepted_while_a_whole_network_is_banned() {
     let server = with(RateLimit {
         ban_threshold: NonZeroU32::MIN,
         tracked_addresses_max: NonZeroUsize::new(300).unwrap(),
@@ -184,10 +184,10 @@ fn newcomers_are_let_in_while_a_whole_network_is_banned() {
     while !unbanned.is_empty() {
         unbanned.retain(|name| {
             client.send(as_client(name, 8));
-            let answers: Vec<_> = (0..8).map(|_| client.answer()).collect();
-            !answers.iter().any(is_banned)
+            let responses: Vec<_> = (0..8).map(|_| client.response()).collect();
+            !responses.iter().any(is_banned)
         });
-        assert!(now() - start < PATIENCE, "{unbanned:?} are never banned");
+        assert!(now() - start < TIMEOUT, "{unbanned:?} are never banned");
     }
     assert!(is_banned(&client.ask(&as_client("2001:db8:1:ffff::1", 1))), "all of the /48 is");
     assert!(!is_banned(&client.ask(&as_client("2001:db8:2::1", 1))), "and its neighbour is not");

@@ -1,5 +1,5 @@
-//! HTTP/2 by hand, over TLS: frames that are wrong, floods of frames that are not, windows that
-//! stay shut, and ends that nobody loses anything by.
+//! Tests of HTTP/2 over TLS, frame by frame: malformed frames, floods of valid frames, closed
+//! windows, and orderly ends.
 
 mod ends;
 mod floods;

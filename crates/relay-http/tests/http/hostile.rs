@@ -1,8 +1,7 @@
-//! Requests that two readers might take for different ones, and clients that take their time. Each
-//! is answered with an error and closed, or closed alone; nothing that hides in it is done; and
-//! others are served as if nothing had been.
+//! Tests of ambiguous requests (request smuggling) and of slow clients. Each gets an error or a
+//! closed connection, no hidden request runs, and other clients are served.
 //!
-//! What is no HTTP in simpler ways is in `raw.rs`.
+//! `raw.rs` tests simpler malformed HTTP.
 
 use std::time::Duration;
 
@@ -11,12 +10,12 @@ use relay_http::Options;
 
 use crate::support::{Client, Server, memory, options, post_head, push_of};
 
-/// Takes the last answer, which is an error, and sees the connection end; or sees that alone.
+/// Asserts that the server sends an error and closes the connection, or only closes it.
 fn assert_refused(client: &mut Client, what: &str) {
-    if let Some(answer) = client.answer_or_end() {
-        assert!((400..500).contains(&answer.status), "{what:?}: {answer:?}");
-        assert!(answer.closes(), "{what:?}: {answer:?}");
-        assert!(client.answer_or_end().is_none(), "{what:?} has two answers");
+    if let Some(response) = client.response_or_end() {
+        assert!((400..500).contains(&response.status), "{what:?}: {response:?}");
+        assert!(response.closes(), "{what:?}: {response:?}");
+        assert!(client.response_or_end().is_none(), "{what:?} has two answers");
     }
 }
 
@@ -25,14 +24,14 @@ fn assert_harmless(server: &Server, what: &str) {
     server.get("/health").ok();
 }
 
-/// A push that somebody would like to hide in another request.
+/// A push that is hidden in another request.
 fn hidden() -> String {
     let body = push_of("victim", 0, "aGVsbG8=").to_string();
     format!("{}{body}", post_head("/push", "", body.len()))
 }
 
 #[test]
-fn a_body_whose_end_is_said_in_two_ways_hides_nothing() {
+fn a_body_with_two_lengths_hides_no_request() {
     let server = Server::start();
     let framings = [
         "content-length: 4\r\ntransfer-encoding: chunked",
@@ -76,7 +75,7 @@ fn a_body_whose_end_is_said_in_two_ways_hides_nothing() {
 }
 
 #[test]
-fn a_broken_chunk_hides_nothing() {
+fn a_malformed_chunk_hides_no_request() {
     let server = Server::start();
     let chunks = [
         "0x0\r\n\r\n",
@@ -123,7 +122,7 @@ fn a_broken_chunk_hides_nothing() {
 }
 
 #[test]
-fn the_extensions_and_trailers_of_chunks_are_bounded_or_passed_over() {
+fn extensions_and_trailers_of_chunks_are_bounded_and_ignored() {
     let server = Server::start();
     let long = "x".repeat(4 * 1024 * 1024);
     for rest in
@@ -139,7 +138,7 @@ fn the_extensions_and_trailers_of_chunks_are_bounded_or_passed_over() {
 }
 
 #[test]
-fn a_head_with_bytes_that_have_no_place_in_it_is_refused() {
+fn a_head_with_invalid_bytes_is_refused() {
     let server = Server::start();
     let heads = [
         "GET /health HTTP/1.1\r\nhost: relay\r\nx: a\0b\r\n\r\n",
@@ -182,7 +181,7 @@ fn a_head_with_bytes_that_have_no_place_in_it_is_refused() {
 }
 
 #[test]
-fn more_fields_than_there_is_room_for_are_refused() {
+fn too_many_header_fields_are_refused() {
     let server = Server::start();
     for count in [97, 1_000, 100_000] {
         let mut client = server.connect();
@@ -195,40 +194,40 @@ fn more_fields_than_there_is_room_for_are_refused() {
 }
 
 #[test]
-fn a_length_without_end_takes_no_memory() {
+fn a_huge_announced_length_takes_no_memory() {
     let server = Server::start();
     let mut client = server.connect();
     client.send("POST /push HTTP/1.1\r\nhost: relay\r\ncontent-length: 18446744073709551615\r\n\r\n{");
-    let answer = client.answer();
-    answer.assert_error(413, "message_too_large");
-    assert!(answer.closes());
+    let response = client.response();
+    response.assert_error(413, "message_too_large");
+    assert!(response.closes());
     assert_harmless(&server, "a length without end");
 }
 
-/// A client that sends a byte now and then never lets the connection rest; its time is over all the
-/// same.
+/// Single bytes now and then keep a connection from being idle, but do not extend the request
+/// timeout.
 #[test]
-fn who_sends_byte_by_byte_has_no_more_time_than_others() {
+fn sending_byte_by_byte_does_not_extend_the_timeout() {
     let options = Options { request_timeout: Duration::from_millis(300), ..options() };
     let server = Server::with(memory(Limits::default()), options);
     let head = post_head("/push", "", 100_000);
     for begin in ["GET /health HTTP/1.1\r\nx: ", &head] {
         let mut client = server.connect();
         client.send(begin);
-        // The answer is waited for between two bytes.
+        // Waits for the response between two bytes.
         client.be_patient_for(Duration::from_millis(10));
         let bytes = (0..10_000).take_while(|_| client.has_nothing_yet() && client.try_send(b"x")).count();
         assert!(bytes < 10_000, "it never runs out of patience");
         client.be_patient_for(Duration::from_secs(20));
-        client.answer().assert_error(408, "request_timeout");
+        client.response().assert_error(408, "request_timeout");
         assert_harmless(&server, begin);
     }
 }
 
 #[test]
-fn those_who_say_nothing_are_in_nobodys_way() {
+fn idle_connections_do_not_delay_other_clients() {
     let server = Server::start();
-    let silent: Vec<_> = (0..200)
+    let idle: Vec<_> = (0..200)
         .map(|number| {
             let mut client = server.connect();
             client.send(
@@ -240,6 +239,6 @@ fn those_who_say_nothing_are_in_nobodys_way() {
     for _ in 0..20 {
         server.get("/health").ok();
     }
-    drop(silent);
+    drop(idle);
     assert_harmless(&server, "silent clients");
 }

@@ -1,4 +1,4 @@
-//! The rate limit, as clients meet it.
+//! Tests of the rate limit as clients see it.
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use relay_core::Limits;
 use relay_http::{Options, RateLimit};
 use serde_json::json;
 
-use crate::support::{Answer, Client, Server, memory, options, post_head, push_of};
+use crate::support::{Client, Response, Server, memory, options, post_head, push_of};
 
-/// A server that gives every address these many requests at once, and then one in a second. How
-/// long a test takes is not known, so it asks until it is refused.
+/// A server that allows every address `burst` requests at once, and then one a second. The time
+/// that a test takes is unknown, so tests send requests until one is refused.
 fn limited(burst: u32, trusted_proxies: &[&str]) -> Server {
-    limited_apart(burst, 1, trusted_proxies)
+    limited_with_rate(burst, 1, trusted_proxies)
 }
 
-/// The same with another rate for all endpoints together.
-fn limited_apart(burst: u32, per_address_rps: u32, trusted_proxies: &[&str]) -> Server {
+/// Like `limited`, with another rate for all endpoints together.
+fn limited_with_rate(burst: u32, per_address_rps: u32, trusted_proxies: &[&str]) -> Server {
     with(rate_limit(burst, per_address_rps, trusted_proxies))
 }
 
@@ -46,24 +46,24 @@ pub(crate) fn rate_limit(burst: u32, per_address_rps: u32, trusted_proxies: &[&s
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
 
-/// Asks until the limit says no.
-fn until_refused(mut ask: impl FnMut() -> Answer) -> Answer {
+/// Sends requests until one is refused.
+fn until_refused(mut ask: impl FnMut() -> Response) -> Response {
     for _ in 0..1000 {
-        let answer = ask();
-        if answer.status == 429 {
-            return answer;
+        let response = ask();
+        if response.status == 429 {
+            return response;
         }
     }
     panic!("the limit never said no");
 }
 
-fn pull(client: &mut Client, headers: &str) -> Answer {
+fn pull(client: &mut Client, headers: &str) -> Response {
     client.post_with("/pull", headers, br#"{"recipient":"alice"}"#)
 }
 
 #[test]
-fn a_refusal_says_which_limit_and_when_to_come_back() {
-    let server = limited_apart(4, 1000, &[]);
+fn a_refusal_names_the_limit_and_when_to_retry() {
+    let server = limited_with_rate(4, 1000, &[]);
     let mut client = server.connect();
     let refused = until_refused(|| pull(&mut client, ""));
     let details = refused.assert_error(429, "rate_limited");
@@ -78,26 +78,29 @@ fn a_refusal_says_which_limit_and_when_to_come_back() {
 }
 
 #[test]
-fn an_answer_tells_what_is_left() {
-    let server = limited_apart(4, 1000, &[]);
+fn a_response_reports_the_remaining_requests() {
+    let server = limited_with_rate(4, 1000, &[]);
     let mut client = server.connect();
-    let left = |answer: &Answer| {
-        let field = answer.header("ratelimit").expect("every answer of a limited endpoint has it").to_owned();
-        let (_, left) = field.split_once(";r=").expect("it tells what is left");
-        left.split(';').next().unwrap().parse::<u32>().unwrap()
+    let remaining = |response: &Response| {
+        let field = response
+            .header("ratelimit")
+            .expect("a response of a limited endpoint has no ratelimit header")
+            .to_owned();
+        let (_, remaining) = field.split_once(";r=").expect("the header has no remaining count");
+        remaining.split(';').next().unwrap().parse::<u32>().unwrap()
     };
-    assert_eq!(left(&pull(&mut client, "")), 3);
+    assert_eq!(remaining(&pull(&mut client, "")), 3);
     let broken = client.post("/pull", "{");
     broken.assert_error(400, "invalid_input");
-    assert!(left(&broken) <= 3);
-    assert!(left(&client.ask("GET /nope HTTP/1.1\r\nhost: relay\r\n\r\n")) <= 4);
+    assert!(remaining(&broken) <= 3);
+    assert!(remaining(&client.ask("GET /nope HTTP/1.1\r\nhost: relay\r\n\r\n")) <= 4);
     assert_eq!(client.ask("GET /health HTTP/1.1\r\nhost: relay\r\n\r\n").header("ratelimit"), None);
 }
 
-/// One a second over the burst of one: the second request waits for most of a second, and the third
-/// for more than there is.
+/// At one a second and a burst of one, the second request waits for almost a second, and the third
+/// one for longer than allowed.
 #[test]
-fn who_is_over_the_rate_is_slowed_down_before_it_is_refused() {
+fn a_client_over_its_rate_is_slowed_down_before_it_is_refused() {
     let server = with(RateLimit { max_wait: Duration::from_millis(1500), ..rate_limit(1, 1000, &[]) });
     let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
     let body = r#"{"recipient":"alice"}"#;
@@ -108,17 +111,17 @@ fn who_is_over_the_rate_is_slowed_down_before_it_is_refused() {
         let _ = client.has_nothing_yet();
         client.be_patient_for(Duration::from_secs(20));
     }
-    clients[0].answer().ok();
-    clients[1].answer().ok();
+    clients[0].response().ok();
+    clients[1].response().ok();
     let waited = now() - start;
     assert!((Duration::from_millis(800)..Duration::from_millis(1400)).contains(&waited), "{waited:?}");
-    clients[2].answer().assert_error(429, "rate_limited");
+    clients[2].response().assert_error(429, "rate_limited");
     let waited = now() - start;
     assert!(waited >= Duration::from_millis(1500), "a refusal waits as long: {waited:?}");
 }
 
 #[test]
-fn who_waits_and_hangs_up_leaves_its_place_to_others() {
+fn a_waiting_request_whose_client_disconnects_frees_its_place() {
     let server = with(RateLimit { max_wait: Duration::from_secs(60), ..rate_limit(1, 1000, &[]) });
     let mut client = server.connect();
     pull(&mut client, "").ok();
@@ -138,7 +141,7 @@ fn who_waits_and_hangs_up_leaves_its_place_to_others() {
 }
 
 #[test]
-fn a_drain_sends_away_who_waits() {
+fn a_drain_refuses_waiting_requests() {
     let mut server = with(RateLimit { max_wait: Duration::from_secs(60), ..rate_limit(1, 1000, &[]) });
     let mut client = server.connect();
     pull(&mut client, "").ok();
@@ -149,42 +152,42 @@ fn a_drain_sends_away_who_waits() {
     waiting.send(format!("{}{body}", post_head("/pull", "", body.len())));
     waiting.assert_silent();
     server.shut_down();
-    waiting.answer().assert_error(503, "draining");
+    waiting.response().assert_error(503, "draining");
     server.wait();
 }
 
 #[test]
-fn a_flood_is_told_of_its_ban_and_closed_and_others_are_served() {
+fn a_flood_is_banned_and_closed_and_others_are_served() {
     let server = with(RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(1, 1, &["127.0.0.2/32"]) });
     let mut client = server.connect();
     let start = now();
     let banned = loop {
-        let answer = client.ask(&HEALTH.replace("/health", "/stats"));
-        if answer.header("retry-after").is_some_and(|seconds| seconds != "1") {
-            break answer;
+        let response = client.ask(&HEALTH.replace("/health", "/stats"));
+        if response.header("retry-after").is_some_and(|seconds| seconds != "1") {
+            break response;
         }
         assert!(now() - start < Duration::from_secs(20), "it is never banned");
     };
     assert_eq!(banned.header("retry-after"), Some("300"));
     assert!(banned.closes());
-    // A few more are told so, and then nobody is heard any more.
+    // A few more connections get a response, and later ones are dropped unread.
     let ends: Vec<_> = (0..20).map(|_| Client::to(server.address).try_ask(HEALTH)).collect();
-    assert!(ends.iter().flatten().all(|answer| answer.status == 429 || answer.status == 200));
+    assert!(ends.iter().flatten().all(|response| response.status == 429 || response.status == 200));
     assert!(ends.iter().any(Option::is_none), "nobody was closed unread");
 }
 
 #[test]
-fn who_is_exempt_has_no_limits() {
+fn exempt_addresses_have_no_limits() {
     let server = with(RateLimit { exempt: vec!["127.0.0.0/8".parse().unwrap()], ..rate_limit(1, 1, &[]) });
     for _ in 0..50 {
-        let answer = server.post("/pull", &json!({"recipient": "alice"}));
-        answer.ok();
-        assert_eq!(answer.header("ratelimit"), None);
+        let response = server.post("/pull", &json!({"recipient": "alice"}));
+        response.ok();
+        assert_eq!(response.header("ratelimit"), None);
     }
 }
 
 #[test]
-fn one_address_cannot_fill_a_queue_as_fast_as_it_likes() {
+fn pushes_of_one_address_to_a_recipient_are_limited() {
     let server = with(RateLimit {
         push_rps: NonZeroU32::new(1000).unwrap(),
         push_per_recipient_rps: NonZeroU32::new(1),
@@ -197,14 +200,14 @@ fn one_address_cannot_fill_a_queue_as_fast_as_it_likes() {
 }
 
 #[test]
-fn what_an_address_has_pushed_too_much_delays_its_next_push() {
+fn bytes_over_the_rate_delay_the_next_push() {
     let server = with(RateLimit {
         push_rps: NonZeroU32::new(1000).unwrap(),
         push_bytes_per_second: NonZeroU64::new(10_000),
         ..rate_limit(100, 1000, &[])
     });
     let mut client = server.connect();
-    // A body that has begun is never refused for it.
+    // A body that has begun is never refused.
     client.post("/push", &push_of("alice", 0, &"A".repeat(1_000_000)).to_string()).ok();
     let refused = client.post("/push", &push_of("alice", 1, "").to_string());
     assert_eq!(refused.assert_error(429, "rate_limited")["bucket"], "bytes");
@@ -212,8 +215,8 @@ fn what_an_address_has_pushed_too_much_delays_its_next_push() {
 }
 
 #[test]
-fn a_refused_client_that_is_still_sending_gets_to_read_it() {
-    let server = limited_apart(1, 1000, &[]);
+fn a_client_that_still_sends_can_read_its_refusal() {
+    let server = limited_with_rate(1, 1000, &[]);
     let mut client = server.connect();
     until_refused(|| client.post("/push", &push_of("alice", 0, "").to_string()));
     let body = push_of("alice", 1, &"A".repeat(11 * 1024 * 1024)).to_string();
@@ -223,7 +226,7 @@ fn a_refused_client_that_is_still_sending_gets_to_read_it() {
 }
 
 #[test]
-fn clients_behind_a_trusted_proxy_are_told_apart() {
+fn clients_behind_a_trusted_proxy_are_limited_separately() {
     let server = limited(1, &["127.0.0.0/8"]);
     let mut client = server.connect();
     until_refused(|| pull(&mut client, "x-forwarded-for: 198.51.100.1\r\n"));
@@ -235,7 +238,7 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn headers_of_untrusted_proxies_are_ignored() {
     let server = limited(1, &["192.0.2.0/24"]);
     let mut client = server.connect();
     let mut number = 0;
@@ -246,7 +249,7 @@ fn nobody_else_is_believed() {
 }
 
 #[test]
-fn without_a_limit_nobody_is_refused() {
+fn without_a_limit_no_request_is_refused() {
     let server = Server::start();
     let mut client = server.connect();
     for _ in 0..200 {

@@ -1,5 +1,5 @@
-//! The HTTP face over real sockets, from outside: what the wire contract promises, sentence by
-//! sentence. Every test has a server of its own on a port of its own, on the loopback alone.
+//! Black-box tests of the HTTP server over real sockets: they check what docs/api.md promises.
+//! Every test has its own server on its own loopback port.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! `/metrics`, on a listener of its own: what it shows adds up, and clients cannot see it.
+//! Tests of `/metrics`: the values add up, and clients cannot read them.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,20 +15,20 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::limits::rate_limit;
-use crate::support::{Answer, Client, Gate, MESSAGE_ID, Server, memory, options, post_head, push_of};
+use crate::support::{Client, Gate, MESSAGE_ID, Response, Server, memory, options, post_head, push_of};
 
-/// A listener for whoever runs a relay. It ends when it is dropped.
+/// An admin listener. It ends when it is dropped.
 pub(crate) struct Admin {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     done: mpsc::Receiver<()>,
 }
 
-/// Samples by what stands before the value.
+/// Samples by name and labels.
 pub(crate) struct Samples(BTreeMap<String, f64>);
 
-/// A relay that does nothing, and tells this of itself.
-struct Telling(Figures);
+/// A relay that does nothing and reports these figures.
+struct FixedFigures(Figures);
 
 impl Admin {
     pub(crate) fn start<R: Relay>(relay: &Arc<R>, metrics: &Arc<Metrics>) -> Self {
@@ -54,14 +54,14 @@ impl Admin {
         Self { address, stop: Some(stop), done }
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Response {
         Client::to(self.address).ask(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
     }
 
     pub(crate) fn scrape(&self) -> Samples {
-        let answer = self.get("/metrics");
-        assert_eq!(answer.status, 200, "{answer:?}");
-        Samples::parse(&answer.body)
+        let response = self.get("/metrics");
+        assert_eq!(response.status, 200, "{response:?}");
+        Samples::parse(&response.body)
     }
 
     fn end(mut self) -> SocketAddr {
@@ -81,12 +81,12 @@ impl Samples {
         Self(lines.map(sample).collect())
     }
 
-    /// The sample of this name and these labels; 0 if there is none.
+    /// The sample with this name and these labels; 0 if there is none.
     pub(crate) fn of(&self, name: &str) -> f64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
-    /// The sum over all samples whose name and labels hold all of these words.
+    /// The sum of all samples whose name and labels contain all of these words.
     fn sum(&self, words: &[&str]) -> f64 {
         self.0
             .iter()
@@ -96,7 +96,7 @@ impl Samples {
     }
 }
 
-impl Relay for Telling {
+impl Relay for FixedFigures {
     async fn push(&self, _: Envelope) -> Result<PushOutcome, Error> {
         Ok(PushOutcome::Stored { usage: Usage::ZERO })
     }
@@ -118,7 +118,7 @@ impl Relay for Telling {
     }
 }
 
-/// Figures of which none is left out.
+/// Figures with a value in every field.
 fn figures() -> Figures {
     let distribution = |scale: u64| {
         Some(Distribution { bounds: &[1000, 2_000_000], counts: vec![1, 2, 3], sum: 7_500_000 * scale })
@@ -149,19 +149,19 @@ fn strict() -> Options {
 }
 
 #[test]
-fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
-    let relay = Arc::new(Telling(figures()));
+fn every_metric_has_its_name_and_kind() {
+    let relay = Arc::new(FixedFigures(figures()));
     let server = Server::with(Arc::clone(&relay), options());
     #[cfg(feature = "tls")]
     let _files = certificate_of(&server.metrics, 4000);
     let admin = Admin::start(&relay, &server.metrics);
-    let answer = admin.get("/metrics");
+    let response = admin.get("/metrics");
     assert_eq!(
-        answer.header("content-type"),
+        response.header("content-type"),
         Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
     );
-    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
-    let shown: Vec<_> = answer.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(response.body.ends_with("# EOF\n"), "{}", response.body);
+    let shown: Vec<_> = response.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let is_built_in = |metric: &Metric| *metric != Metric::CertificateEnd || cfg!(feature = "tls");
     let expected = Metric::ALL.into_iter().filter(is_built_in).map(|metric| {
         let name = metric.name();
@@ -175,7 +175,8 @@ fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
     assert_eq!(shown, expected.collect::<Vec<_>>());
     for metric in Metric::ALL {
         let (name, labels) = (metric.name(), metric.labels());
-        let samples = answer.body.lines().filter(|line| line.starts_with(name) && !line.contains("_bucket"));
+        let samples =
+            response.body.lines().filter(|line| line.starts_with(name) && !line.contains("_bucket"));
         for sample in samples {
             let given = sample.matches('=').count();
             assert!(given == labels.len() && labels.iter().all(|label| sample.contains(label)), "{sample}");
@@ -183,7 +184,7 @@ fn every_metric_is_shown_by_its_name_and_kind_and_no_other() {
     }
 }
 
-/// Has the end of a certificate shown, which is the begin of that year.
+/// Loads a certificate that ends at the beginning of `year`, so that its end is reported.
 #[cfg(feature = "tls")]
 fn certificate_of(metrics: &Metrics, year: i32) -> tempfile::TempDir {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -200,7 +201,7 @@ fn certificate_of(metrics: &Metrics, year: i32) -> tempfile::TempDir {
 
 #[cfg(feature = "tls")]
 #[test]
-fn the_end_of_the_certificate_is_shown_where_there_is_one() {
+fn the_end_of_the_certificate_is_reported_if_there_is_one() {
     let (relay, metrics) = (memory(Limits::default()), Arc::<Metrics>::default());
     let admin = Admin::start(&relay, &metrics);
     assert!(!admin.get("/metrics").body.contains("relay_tls_certificate"));
@@ -209,8 +210,8 @@ fn the_end_of_the_certificate_is_shown_where_there_is_one() {
 }
 
 #[test]
-fn what_the_store_tells_is_shown_in_seconds_and_bytes() {
-    let relay = Arc::new(Telling(figures()));
+fn figures_of_the_store_are_reported_in_seconds_and_bytes() {
+    let relay = Arc::new(FixedFigures(figures()));
     let admin = Admin::start(&relay, &Arc::default());
     let samples = admin.scrape();
     for (name, expected) in [
@@ -243,12 +244,8 @@ fn what_the_store_tells_is_shown_in_seconds_and_bytes() {
     assert_eq!(alone.of("relay_acked_items_total"), 0.0);
 }
 
-/// All that a request can come to, and what the totals say of it.
-#[test]
-fn the_counters_add_up() {
-    let relay = memory(Limits { queue_items_max: 2, ..Limits::default() });
-    let server = Server::with(Arc::clone(&relay), strict());
-    let admin = Admin::start(&relay, &server.metrics);
+/// Sends a request for every outcome, until the client is banned.
+fn request_everything(server: &Server) {
     let mut client = server.connect();
     for index in [0, 0, 1, 2] {
         client.post("/push", &push_of("alice", index, "aGVsbG8=").to_string());
@@ -262,9 +259,17 @@ fn the_counters_add_up() {
     client.ask(&get("/push")).assert_error(405, "method_not_allowed");
     client.ask(&get("/health")).ok();
     server.connect().ask("no http at all\r\n\r\n").assert_error(400, "invalid_input");
-    // A ban ends the connection.
+    // A ban closes the connection.
     while !client.ask(&get("/stats")).closes() {}
+}
 
+/// Every outcome of a request, and what the totals report.
+#[test]
+fn the_counters_add_up() {
+    let relay = memory(Limits { queue_items_max: 2, ..Limits::default() });
+    let server = Server::with(Arc::clone(&relay), strict());
+    let admin = Admin::start(&relay, &server.metrics);
+    request_everything(&server);
     let (counts, samples) = (server.metrics.counts(), admin.scrape());
     let count = |number: u64| number as f64;
     let request = |endpoint: &str, code: &str| {
@@ -303,7 +308,7 @@ fn the_counters_add_up() {
 }
 
 #[test]
-fn levels_follow_what_is_going_on() {
+fn gauges_follow_the_load() {
     let (gate, arrivals) = Gate::new();
     let let_go = Arc::clone(&gate.let_go);
     let server = Server::with(Arc::clone(&gate), options());
@@ -318,9 +323,9 @@ fn levels_follow_what_is_going_on() {
     arrivals.recv().unwrap();
     assert_eq!((level("relay_connections"), level("relay_requests_in_flight")), (1.0, 1.0));
     let_go.add_permits(1);
-    client.answer().ok();
+    client.response().ok();
 
-    // Half a body takes room. That the other half was asked for tells that the first one may come.
+    // Half a body reserves memory. The 100 for it shows that the request is in flight.
     client.send("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n");
     client.send(vec![b' '; 100_000]);
     while level("relay_inflight_bytes") < 100_000.0 {
@@ -341,7 +346,7 @@ fn levels_follow_what_is_going_on() {
 }
 
 #[test]
-fn it_holds_no_relay_and_ends_when_it_is_dropped() {
+fn the_listener_holds_no_relay_and_ends_when_it_is_dropped() {
     let relay = memory(Limits::default());
     let admin = Admin::start(&relay, &Arc::default());
     admin.scrape();

@@ -1,5 +1,5 @@
-//! More than the server has room for, and clients that keep it waiting: what is let in is done, all
-//! else is told to come back, and `/health` answers throughout.
+//! Tests of overload: requests beyond the memory limit, and slow clients. Accepted requests finish,
+//! all others get 503, and `/health` always answers.
 
 use std::num::NonZeroUsize;
 use std::sync::mpsc::Receiver;
@@ -10,15 +10,15 @@ use relay_core::{Ack, AckOutcome, Envelope, Error, Limits, Page, Pull, PushOutco
 use relay_http::Options;
 use serde_json::json;
 
-use crate::support::{Answer, Client, Gate, Server, memory, options, post_head, push_of};
+use crate::support::{Client, Gate, Response, Server, memory, options, post_head, push_of};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
 const MIB: usize = 1024 * 1024;
 
-/// Larger than a small request, and two of them than the budget of the tests.
+/// Larger than a small request; two of them exceed the memory limit of these tests.
 const LARGE_BYTES: usize = MIB / 2;
 
-/// A relay that blocks a thread with every request, as one does whose disk hangs.
+/// A relay that blocks a thread with every request, as with a disk that hangs.
 #[derive(Default)]
 struct Hanging(Arc<RwLock<()>>);
 
@@ -55,8 +55,9 @@ fn large_push(chunk_index: u32) -> String {
     push_of("alice", chunk_index, &"A".repeat(LARGE_BYTES)).to_string()
 }
 
-/// A server with little room, and a client whose large push, behind this, waits in the store.
-fn crowded(before: &str) -> (Server, Arc<Gate>, Receiver<()>, Client) {
+/// A server with little memory, and a client whose large push waits in the store. The client sends
+/// `before` first.
+fn server_with_waiting_push(before: &str) -> (Server, Arc<Gate>, Receiver<()>, Client) {
     let (gate, arrivals) = Gate::new();
     let server = Server::with(Arc::clone(&gate), Options { inflight_bytes_max: MIB, ..options() });
     let mut first = server.connect();
@@ -68,43 +69,43 @@ fn crowded(before: &str) -> (Server, Arc<Gate>, Receiver<()>, Client) {
     (server, gate, arrivals, first)
 }
 
-/// Announces a large push, and sends no byte of it.
-fn announce(server: &Server) -> Answer {
+/// Sends the head of a large push and no body.
+fn announce(server: &Server) -> Response {
     let mut client = server.connect();
     client.send(post_head("/push", "", LARGE_BYTES));
-    client.answer()
+    client.response()
 }
 
-fn assert_overloaded(answer: &Answer) {
-    answer.assert_error(503, "overloaded");
-    assert_eq!(answer.header("retry-after"), Some("1"));
+fn assert_overloaded(response: &Response) {
+    response.assert_error(503, "overloaded");
+    assert_eq!(response.header("retry-after"), Some("1"));
 }
 
 #[test]
-fn who_does_not_fit_is_sent_away_before_its_body_is_read() {
-    let (server, gate, _arrivals, mut first) = crowded("");
-    let answer = announce(&server);
-    assert_overloaded(&answer);
-    assert!(answer.closes(), "its body is not worth reading");
+fn a_request_that_does_not_fit_is_refused_before_its_body_is_read() {
+    let (server, gate, _arrivals, mut first) = server_with_waiting_push("");
+    let response = announce(&server);
+    assert_overloaded(&response);
+    assert!(response.closes(), "its body is not worth reading");
     server.post("/pull", &json!({"recipient": "alice"})).ok();
     server.get("/health").ok();
 
     gate.let_go.add_permits(2);
-    assert_eq!(first.answer().ok()["stored"], true);
+    assert_eq!(first.response().ok()["stored"], true);
     assert_eq!(server.connect().post("/push", &large_push(1)).ok()["stored"], true);
 }
 
 #[test]
-fn what_waits_in_the_store_is_counted_when_its_client_has_gone() {
-    // It does not read its first answer, and so its end is a reset, which the server notices.
-    let (server, gate, _arrivals, first) = crowded(HEALTH);
+fn a_push_that_waits_in_the_store_is_counted_after_a_disconnect() {
+    // The client does not read its first response, so its end is a reset, which the server notices.
+    let (server, gate, _arrivals, first) = server_with_waiting_push(HEALTH);
     drop(first);
     while server.metrics.counts().push_failed == 0 {
         std::thread::yield_now();
     }
     assert_overloaded(&announce(&server));
     gate.let_go.add_permits(2);
-    // When the store lets go of it cannot be seen from here.
+    // It is not visible from outside when the store finishes the push.
     while server.connect().post("/push", &large_push(1)).status != 200 {}
 }
 
@@ -121,8 +122,8 @@ fn a_page_is_counted_until_it_is_sent() {
     let body = pull.to_string();
     slow.send(post_head("/pull", "", body.len()));
     slow.send(body);
-    assert_eq!(slow.answer_without_body().status, 200);
-    // The rest of it, which is more than lies in buffers, waits for its client.
+    assert_eq!(slow.response_without_body().status, 200);
+    // The rest of the page, which is more than the buffers hold, waits for the client.
     assert_overloaded(&server.post("/pull", &pull));
     server.post("/pull", &json!({"recipient": "alice", "max": 1})).assert_error(503, "overloaded");
     server.post("/pull", &json!({"recipient": "bob"})).ok();
@@ -131,20 +132,20 @@ fn a_page_is_counted_until_it_is_sent() {
 }
 
 #[test]
-fn a_body_that_trickles_is_given_up_early() {
+fn a_slow_body_is_given_up_early() {
     let request_timeout = Duration::from_secs(6);
     let server = Server::with(memory(Limits::default()), Options { request_timeout, ..options() });
     let start = now();
     let mut client = server.connect();
     client.send(post_head("/push", "", 100_000));
     client.send("{\"recipient\":");
-    client.answer().assert_error(408, "request_timeout");
+    client.response().assert_error(408, "request_timeout");
     let waited = now() - start;
     assert!(waited < request_timeout * 2 / 3, "{waited:?}");
 }
 
 #[test]
-fn for_a_further_connection_the_idlest_quiet_one_goes() {
+fn a_new_connection_replaces_the_one_that_is_idle_longest() {
     let connections_max = NonZeroUsize::new(2).unwrap();
     let server = Server::with(memory(Limits::default()), Options { connections_max, ..options() });
     let [mut first, mut second] = [server.connect(), server.connect()];
@@ -158,7 +159,7 @@ fn for_a_further_connection_the_idlest_quiet_one_goes() {
 }
 
 #[test]
-fn further_connections_wait_while_none_is_quiet() {
+fn new_connections_wait_while_none_is_idle() {
     let (gate, arrivals) = Gate::new();
     let connections_max = NonZeroUsize::new(2).unwrap();
     let server = Server::with(Arc::clone(&gate), Options { connections_max, ..options() });
@@ -176,13 +177,13 @@ fn further_connections_wait_while_none_is_quiet() {
     waiting.assert_silent();
     gate.let_go.add_permits(2);
     for client in &mut busy {
-        client.answer().ok();
+        client.response().ok();
     }
-    waiting.answer().ok();
+    waiting.response().ok();
 }
 
 #[test]
-fn a_connection_rests_only_so_long() {
+fn an_idle_connection_is_closed_after_keep_alive() {
     let keep_alive = Duration::from_millis(300);
     let server = Server::with(memory(Limits::default()), Options { keep_alive, ..options() });
     let mut client = server.connect();
@@ -191,7 +192,7 @@ fn a_connection_rests_only_so_long() {
 }
 
 #[test]
-fn a_store_that_hangs_does_not_hang_the_rest() {
+fn a_store_that_hangs_does_not_block_other_endpoints() {
     const OF_EACH: usize = 100;
     let relay = Hanging::default();
     let lock = Arc::clone(&relay.0);
@@ -220,7 +221,7 @@ fn a_store_that_hangs_does_not_hang_the_rest() {
     }
     drop(hanging);
     for client in &mut clients {
-        client.answer().ok();
+        client.response().ok();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many requests on one connection.
+//! Tests of several requests on one connection.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use relay_core::Limits;
 use relay_http::Transport;
 
 #[test]
-fn a_connection_is_kept() {
+fn a_connection_is_kept_alive() {
     let server = Server::start();
     let mut client = server.connect();
     for index in 0..100 {
-        let answer = client.post("/push", &push_of("alice", index, "").to_string());
-        assert_eq!(answer.ok()["queue_len"], index + 1);
-        assert!(!answer.closes());
+        let response = client.post("/push", &push_of("alice", index, "").to_string());
+        assert_eq!(response.ok()["queue_len"], index + 1);
+        assert!(!response.closes());
     }
 }
 
@@ -30,12 +30,12 @@ fn pipelined_requests_are_answered_in_order() {
     }
     client.send(requests);
     for index in 0..50 {
-        assert_eq!(client.answer().ok()["queue_len"], index + 1);
+        assert_eq!(client.response().ok()["queue_len"], index + 1);
     }
 }
 
 #[test]
-fn a_client_that_wants_to_close_is_let_go() {
+fn a_client_can_ask_to_close_the_connection() {
     let server = Server::start();
     for head in
         ["GET /health HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n", "GET /health HTTP/1.0\r\n\r\n"]
@@ -47,18 +47,18 @@ fn a_client_that_wants_to_close_is_let_go() {
 }
 
 #[test]
-fn a_client_that_has_sent_all_still_gets_its_answers() {
+fn a_client_that_has_finished_sending_still_gets_its_responses() {
     let server = Server::start();
     let mut client = server.connect();
     client.send("GET /health HTTP/1.1\r\nhost: relay\r\n\r\n".repeat(2));
     client.finish_sending();
-    client.answer().ok();
-    client.answer().ok();
+    client.response().ok();
+    client.response().ok();
     client.assert_closed();
 }
 
 #[test]
-fn a_body_that_nobody_wants_is_not_taken_for_a_request() {
+fn an_unread_body_is_not_parsed_as_a_request() {
     let server = Server::start();
     let smuggled = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
     let mut client = server.connect();
@@ -76,7 +76,7 @@ fn a_body_that_nobody_wants_is_not_taken_for_a_request() {
 }
 
 #[test]
-fn it_serves_from_a_runtime_with_many_threads() {
+fn a_server_runs_on_a_runtime_with_many_threads() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut server = Server::on(runtime, Transport::Plain, memory(Limits::default()), options());
     server.post("/pull", &json!({"recipient": "alice"})).ok();
@@ -85,7 +85,7 @@ fn it_serves_from_a_runtime_with_many_threads() {
 }
 
 #[test]
-fn nothing_is_done_behind_the_last_request() {
+fn requests_after_the_last_one_are_ignored() {
     let server = Server::start();
     let mut client = server.connect();
     let body = push_of("alice", 1, "aGVsbG8=").to_string();
@@ -95,7 +95,7 @@ fn nothing_is_done_behind_the_last_request() {
         post_head("/pull", "connection: close\r\n", pull.len()),
         post_head("/push", "", body.len())
     ));
-    assert!(client.answer().closes());
+    assert!(client.response().closes());
     client.assert_closed();
     assert_eq!(
         server.post("/pull", &serde_json::json!({"recipient": "alice"})).ok()["items"],
@@ -104,14 +104,14 @@ fn nothing_is_done_behind_the_last_request() {
 }
 
 #[test]
-fn who_offers_an_upgrade_is_told_that_the_connection_ends() {
+fn an_offered_upgrade_closes_the_connection() {
     let server = Server::start();
     let mut client = server.connect();
     client.send(
         "GET /health HTTP/1.1\r\nhost: relay\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\r\n",
     );
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.closes()), (200, true));
+    let response = client.response();
+    assert_eq!((response.status, response.closes()), (200, true));
     client.assert_closed();
 }
 
@@ -130,9 +130,9 @@ fn an_upgrade_to_websocket_is_refused_at_once() {
             let start = now();
             let mut client = server.connect();
             client.send(format!("{}{sent}", post_head("/push", fields, body.len())));
-            let answer = client.answer();
-            answer.assert_error(400, "invalid_input");
-            assert!(answer.closes());
+            let response = client.response();
+            response.assert_error(400, "invalid_input");
+            assert!(response.closes());
             let waited = now() - start;
             assert!(waited < Duration::from_secs(1), "{fields}: {waited:?}");
         }
@@ -140,9 +140,9 @@ fn an_upgrade_to_websocket_is_refused_at_once() {
     assert_eq!(server.metrics.counts().push_stored, 0);
 }
 
-/// A HEAD changes nothing of the answers around it: each has exactly its own bytes.
+/// A HEAD does not affect the responses around it.
 #[test]
-fn pipelined_heads_leave_every_answer_whole() {
+fn pipelined_heads_do_not_affect_other_responses() {
     let server = Server::start();
     let pull = r#"{"recipient":"alice"}"#;
     let requests = [
@@ -158,11 +158,11 @@ fn pipelined_heads_leave_every_answer_whole() {
         let order = order.map(|at| &requests[at]);
         client.send(order.map(|(_, request, _)| request.as_str()).concat());
         for (method, _, status) in order {
-            let answer = if *method == "HEAD" { client.answer_without_body() } else { client.answer() };
-            assert_eq!(answer.status, *status, "{order:?}");
-            assert_ne!(answer.header("content-length"), Some("0"), "{order:?}");
+            let response = if *method == "HEAD" { client.response_without_body() } else { client.response() };
+            assert_eq!(response.status, *status, "{order:?}");
+            assert_ne!(response.header("content-length"), Some("0"), "{order:?}");
             if *method != "HEAD" {
-                answer.json();
+                response.json();
             }
         }
         assert!(client.has_nothing_ahead(), "{order:?}");

@@ -1,5 +1,4 @@
-//! What is no good HTTP, or comes too slowly: it is answered in JSON all the same, once, and the
-//! connection is closed.
+//! Malformed or slow HTTP gets one JSON response, and the connection is closed.
 
 use std::time::Duration;
 
@@ -11,22 +10,22 @@ use crate::support::{Client, Server, memory, options, post_head, push_of};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
 
-/// A server that loses its patience soon.
-fn impatient() -> Server {
+/// A server with a short request timeout.
+fn server_with_short_timeout() -> Server {
     let options = Options { request_timeout: Duration::from_millis(200), ..options() };
     Server::with(memory(Limits::default()), options)
 }
 
 fn assert_last(client: &mut Client, status: u16, code: &str) -> Value {
-    let answer = client.answer();
-    let details = answer.assert_error(status, code);
-    assert!(answer.closes(), "{answer:?}");
+    let response = client.response();
+    let details = response.assert_error(status, code);
+    assert!(response.closes(), "{response:?}");
     client.assert_closed();
     details
 }
 
 #[test]
-fn a_head_that_is_no_http_is_a_bad_request() {
+fn a_malformed_head_is_a_bad_request() {
     let server = Server::start();
     let heads = [
         "GARBAGE\r\n\r\n",
@@ -60,7 +59,7 @@ fn a_head_without_end_is_refused() {
     let server = Server::start();
     let mut client = server.connect();
     client.send("GET /health HTTP/1.1\r\nhost: relay\r\nx: ");
-    // It is not known how much of it the other side reads before it has enough.
+    // The server may stop reading at any point.
     client.try_send(&vec![b'x'; 1024 * 1024]);
     assert_eq!(
         assert_last(&mut client, 431, "headers_too_large"),
@@ -77,22 +76,22 @@ fn many_headers_are_refused() {
 }
 
 #[test]
-fn garbage_behind_good_requests_does_not_hurt_them() {
+fn garbage_after_valid_requests_does_not_affect_them() {
     let server = Server::start();
     let mut client = server.connect();
     client.send(format!("{}GARBAGE\r\n\r\n", HEALTH.repeat(3)));
     for _ in 0..3 {
-        client.answer().ok();
+        client.response().ok();
     }
     assert_last(&mut client, 400, "invalid_input");
 }
 
 #[test]
-fn garbage_behind_the_last_request_is_not_answered() {
+fn garbage_after_the_last_request_is_not_answered() {
     let server = Server::start();
     let mut client = server.connect();
     client.send("GET /health HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\nGARBAGE\r\n\r\n");
-    client.answer().ok();
+    client.response().ok();
     client.assert_closed();
 }
 
@@ -123,8 +122,8 @@ fn a_body_that_ends_too_soon_is_a_bad_request() {
 }
 
 #[test]
-fn a_slow_head_is_told_that_it_is_too_slow() {
-    let server = impatient();
+fn a_slow_head_gets_a_408() {
+    let server = server_with_short_timeout();
     for beginning in ["", "G", "GET /health HTTP/1.1\r\nhost: relay\r\n"] {
         let mut client = server.connect();
         client.send(beginning);
@@ -133,8 +132,8 @@ fn a_slow_head_is_told_that_it_is_too_slow() {
 }
 
 #[test]
-fn a_later_head_may_not_be_slower_than_the_first() {
-    let server = impatient();
+fn the_time_limit_applies_to_later_heads_too() {
+    let server = server_with_short_timeout();
     let mut client = server.connect();
     client.ask(HEALTH).ok();
     client.send("GET /");
@@ -142,8 +141,8 @@ fn a_later_head_may_not_be_slower_than_the_first() {
 }
 
 #[test]
-fn a_slow_body_is_told_that_it_is_too_slow() {
-    let server = impatient();
+fn a_slow_body_gets_a_408() {
+    let server = server_with_short_timeout();
     for sent in ["", "{"] {
         let mut client = server.connect();
         client.send(post_head("/pull", "", 20));
@@ -153,17 +152,17 @@ fn a_slow_body_is_told_that_it_is_too_slow() {
 }
 
 #[test]
-fn an_answered_request_does_not_go_on_for_ever() {
+fn the_rest_of_an_answered_request_is_discarded() {
     let server = Server::start();
     let mut client = server.connect();
     client.send("POST /nope HTTP/1.1\r\nhost: relay\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
-    client.answer().assert_error(404, "not_found");
+    client.response().assert_error(404, "not_found");
     client.finish_sending();
     client.assert_closed();
 }
 
 #[test]
-fn a_client_that_does_not_read_is_left_behind() {
+fn a_client_that_does_not_read_does_not_delay_the_end() {
     let relay = memory(Limits::default());
     let options = Options { request_timeout: Duration::from_millis(200), ..options() };
     let mut server = Server::with(relay, options);
@@ -171,11 +170,12 @@ fn a_client_that_does_not_read_is_left_behind() {
     for index in 0..2 {
         server.post("/push", &push_of("alice", index, &payload)).ok();
     }
-    let mut deaf = server.connect();
+    let mut slow = server.connect();
     let body = json!({"recipient": "alice"}).to_string();
     let pull = format!("{}{body}", post_head("/pull", "", body.len()));
-    deaf.send(pull.repeat(8));
-    // The answers cannot all have been taken, and yet the server does not wait for its whole drain.
+    slow.send(pull.repeat(8));
+    // The client cannot have read all responses, but the server does not wait for its whole drain
+    // time.
     server.wait_for_pulls(1);
     server.shut_down();
     server.wait_within(Duration::from_secs(10));

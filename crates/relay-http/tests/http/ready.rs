@@ -1,5 +1,4 @@
-//! `/ready`: whether requests are worth sending, and why not. What it tells while the server drains
-//! is in `shutdown`.
+//! Tests of `/ready`: whether the relay is ready, and why not. `shutdown` tests it during a drain.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex};
@@ -12,10 +11,10 @@ use crate::limits::rate_limit;
 use crate::support::{Server, memory, options, push_of};
 
 #[test]
-fn it_tells_what_it_is_told() {
-    let told = Arc::new(Mutex::new(Ok(())));
-    let asked = Arc::clone(&told);
-    let readiness = Readiness::new(move || *asked.lock().unwrap());
+fn ready_reports_the_readiness() {
+    let state = Arc::new(Mutex::new(Ok(())));
+    let shared_state = Arc::clone(&state);
+    let readiness = Readiness::new(move || *shared_state.lock().unwrap());
     let server = Server::with(memory(Limits::default()), Options { readiness, ..options() });
     for (why, reason) in [
         (Unready::Starting, "starting"),
@@ -23,21 +22,21 @@ fn it_tells_what_it_is_told() {
         (Unready::StorageFull, "storage_full"),
         (Unready::Draining, "draining"),
     ] {
-        *told.lock().unwrap() = Err(why);
-        let answer = server.get("/ready");
-        assert_eq!(answer.assert_error(503, "not_ready"), json!({"reason": reason}));
-        assert_eq!(answer.header("retry-after"), Some("1"));
-        assert!(!answer.closes(), "only a drain closes connections");
-        // Whether a request can be done is for the relay to say.
+        *state.lock().unwrap() = Err(why);
+        let response = server.get("/ready");
+        assert_eq!(response.assert_error(503, "not_ready"), json!({"reason": reason}));
+        assert_eq!(response.header("retry-after"), Some("1"));
+        assert!(!response.closes(), "only a drain closes connections");
+        // Readiness does not block other requests; the relay decides about those.
         server.get("/health").ok();
         server.post("/push", &push_of("alice", 0, "")).ok();
     }
-    *told.lock().unwrap() = Ok(());
+    *state.lock().unwrap() = Ok(());
     assert_eq!(server.get("/ready").ok(), json!({"status": "ready"}));
 }
 
 #[test]
-fn it_is_free_of_the_rate_limit() {
+fn ready_has_no_rate_limit() {
     let limit = RateLimit {
         ban_threshold: NonZeroU32::MIN,
         tracked_addresses_max: NonZeroUsize::MIN,

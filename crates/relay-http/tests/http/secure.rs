@@ -1,4 +1,4 @@
-//! The same over TLS, in HTTP/1.1 and HTTP/2.
+//! Tests over TLS, with HTTP/1.1 and HTTP/2.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, memory, options, push_of};
 
-/// A server over TLS, and the certificate to trust.
+/// A server over TLS, the certificate to trust, and the directory of its files.
 pub(crate) fn secure(options: Options) -> (Server, CertificateDer<'static>, tempfile::TempDir) {
     secure_relay(memory(Limits::default()), options)
 }
 
-/// The same before this relay.
+/// Like `secure`, with this relay.
 pub(crate) fn secure_relay(
     relay: Arc<impl Relay>,
     options: Options,
@@ -48,7 +48,7 @@ pub(crate) fn client_config(certificate: &CertificateDer<'static>) -> ClientConf
         .with_no_client_auth()
 }
 
-/// Sends this over TLS and HTTP/1.1 and returns all that comes back until the connection is closed.
+/// Sends this over TLS and HTTP/1.1. Returns everything received until the connection is closed.
 pub(crate) fn say(server: &Server, certificate: &CertificateDer<'static>, request: &str) -> String {
     let tcp = TcpStream::connect(server.address).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -56,23 +56,23 @@ pub(crate) fn say(server: &Server, certificate: &CertificateDer<'static>, reques
         ClientConnection::new(Arc::new(client_config(certificate)), "localhost".try_into().unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, tcp);
     stream.write_all(request.as_bytes()).unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).unwrap();
-    said
+    let mut received = String::new();
+    stream.read_to_string(&mut received).unwrap();
+    received
 }
 
-fn assert_last_error(said: &str, status: u16, code: &str) {
-    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+fn assert_last_error(received: &str, status: u16, code: &str) {
+    let (head, body) = received.split_once("\r\n\r\n").unwrap();
     assert!(
         head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains("\r\nconnection: close"),
-        "{said}"
+        "{received}"
     );
     let body: Value = serde_json::from_str(body).unwrap();
-    assert_eq!(body["error"]["code"], code, "{said}");
+    assert_eq!(body["error"]["code"], code, "{received}");
 }
 
 #[test]
-fn http_1_over_tls_answers_garbage_in_json_too() {
+fn http_1_over_tls_answers_garbage_in_json() {
     let (server, certificate, _dir) = secure(options());
     assert_last_error(&say(&server, &certificate, "GARBAGE\r\n\r\n"), 400, "invalid_input");
     assert_last_error(&say(&server, &certificate, "GET /health HTTP/1.1\r\n\r\n"), 400, "invalid_input");
@@ -81,25 +81,25 @@ fn http_1_over_tls_answers_garbage_in_json_too() {
 }
 
 #[test]
-fn a_slow_head_over_tls_is_told_that_it_is_too_slow() {
+fn a_slow_head_over_tls_gets_a_408() {
     let (server, certificate, _dir) =
         secure(Options { request_timeout: Duration::from_millis(500), ..options() });
     assert_last_error(&say(&server, &certificate, "GET /"), 408, "request_timeout");
 }
 
 #[test]
-fn who_speaks_no_tls_is_let_go() {
+fn a_client_without_tls_does_not_delay_the_end() {
     let (mut server, _certificate, _dir) = secure(options());
     let mut client = server.connect();
     client.send("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let mut silent = server.connect();
+    let mut idle = server.connect();
     server.shut_down();
     server.wait_within(Duration::from_secs(2));
-    silent.assert_gone();
+    idle.assert_gone();
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_when_the_client_knows_it() {
+async fn http_2_is_used_if_the_client_offers_it() {
     let (mut server, certificate, _dir) = secure(options());
     let mut config = client_config(&certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -124,7 +124,7 @@ async fn http_2_is_spoken_when_the_client_knows_it() {
     assert_eq!(client.get(url("/nope")).send().await.unwrap().status().as_u16(), 404);
     let head = client.head(url("/health")).send().await.unwrap();
     assert_eq!((head.status().as_u16(), head.bytes().await.unwrap().len()), (200, 0));
-    // The client keeps its connection, which does not hold up the end.
+    // The client keeps its connection open, which does not delay the end.
     server.shut_down();
     server.wait_within(Duration::from_secs(2));
 }

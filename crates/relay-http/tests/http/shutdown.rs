@@ -1,4 +1,5 @@
-//! The end: nobody who has asked goes without an answer, and nobody who only rests holds it up.
+//! Tests of the shutdown: every accepted request gets its response, and idle connections do not
+//! delay the end.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -14,10 +15,10 @@ use crate::support::{Client, Gate, Server, memory, options, post_head, push_of};
 
 const PULL: &str = r#"{"recipient":"alice"}"#;
 
-/// Far less than the drain, and than any limit of the server.
+/// Far less than the drain time and every other limit of the server.
 const SOON: Duration = Duration::from_secs(2);
 
-/// A connection whose push has come to the relay and waits there.
+/// A connection with a push that waits in the relay.
 fn push_in_flight(server: &Server, arrivals: &Receiver<()>) -> Client {
     let mut client = server.connect();
     let body = push_of("alice", 0, "aGVsbG8=").to_string();
@@ -28,69 +29,69 @@ fn push_in_flight(server: &Server, arrivals: &Receiver<()>) -> Client {
 }
 
 #[test]
-fn a_resting_connection_does_not_hold_it_up() {
+fn an_idle_connection_does_not_delay_the_end() {
     let relay = memory(Limits::default());
     let mut server = Server::with(Arc::clone(&relay), options());
-    let mut resting = server.connect();
-    resting.post("/pull", PULL).ok();
-    let mut silent = server.connect();
-    let mut halfway = server.connect();
-    halfway.send("GET /hea");
+    let mut idle = server.connect();
+    idle.post("/pull", PULL).ok();
+    let mut untouched = server.connect();
+    let mut half_sent = server.connect();
+    half_sent.send("GET /hea");
     server.get("/health").ok();
     server.shut_down();
     server.wait_within(SOON);
-    resting.assert_closed();
-    // These may not even have been looked at.
-    silent.assert_gone();
-    halfway.assert_gone();
-    assert_eq!(Arc::strong_count(&relay), 1, "nothing holds the relay any more");
+    idle.assert_closed();
+    // The server may not have accepted these yet.
+    untouched.assert_gone();
+    half_sent.assert_gone();
+    assert_eq!(Arc::strong_count(&relay), 1, "nothing holds the relay after the end");
     assert_eq!(TcpStream::connect(server.address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
-fn what_is_in_flight_is_answered_and_what_comes_then_is_sent_away() {
+fn requests_in_flight_are_answered_and_new_ones_are_refused() {
     let (gate, arrivals) = Gate::new();
     let let_go = Arc::clone(&gate.let_go);
     let mut server = Server::with(gate, options());
-    let mut resting = [server.connect(), server.connect()];
-    for client in &mut resting {
+    let mut idle = [server.connect(), server.connect()];
+    for client in &mut idle {
         client.post("/pull", PULL).ok();
     }
     let mut in_flight = push_in_flight(&server, &arrivals);
 
     server.shut_down();
-    // The server notices in a moment of its own choice. Until then it answers as always; if it
-    // notices in the middle of an answer, that one is the last of its connection.
-    let [mut client, spare] = resting;
-    let mut asking = server.connect();
-    let mut answer = client.post("/pull", PULL);
-    while answer.status == 200 && !answer.closes() {
-        answer = client.post("/pull", PULL);
+    // The server may notice the shutdown at any moment. Until then it answers normally. If it
+    // notices during a response, that is the last one of the connection.
+    let [mut client, spare] = idle;
+    let mut ready_client = server.connect();
+    let mut response = client.post("/pull", PULL);
+    while response.status == 200 && !response.closes() {
+        response = client.post("/pull", PULL);
     }
-    if answer.status == 200 {
+    if response.status == 200 {
         client = spare;
-        answer = client.post("/pull", PULL);
+        response = client.post("/pull", PULL);
     }
-    answer.assert_error(503, "draining");
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    assert!(answer.closes());
+    response.assert_error(503, "draining");
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert!(response.closes());
     client.assert_closed();
-    let answer = asking.ask("GET /ready HTTP/1.1\r\nhost: relay\r\n\r\n");
-    assert_eq!(answer.assert_error(503, "not_ready"), json!({"reason": "draining"}));
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    assert!(answer.closes());
-    asking.assert_closed();
+    let response = ready_client.ask("GET /ready HTTP/1.1\r\nhost: relay\r\n\r\n");
+    assert_eq!(response.assert_error(503, "not_ready"), json!({"reason": "draining"}));
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert!(response.closes());
+    ready_client.assert_closed();
 
     let_go.add_permits(1);
-    let answer = in_flight.answer();
-    assert_eq!(answer.ok()["stored"], json!(true));
-    assert!(answer.closes());
+    let response = in_flight.response();
+    assert_eq!(response.ok()["stored"], json!(true));
+    assert!(response.closes());
     in_flight.assert_closed();
     server.wait_within(SOON);
 }
 
 #[test]
-fn the_drain_has_an_end() {
+fn the_drain_ends_after_its_time_limit() {
     let (gate, arrivals) = Gate::new();
     let mut server = Server::with(gate, Options { drain: Duration::from_millis(200), ..options() });
     let _in_flight = push_in_flight(&server, &arrivals);
@@ -99,7 +100,7 @@ fn the_drain_has_an_end() {
 }
 
 #[test]
-fn an_answer_is_sent_to_its_end() {
+fn a_response_is_sent_completely() {
     let mut server = Server::start();
     let payload = "A".repeat(8 * 1024 * 1024);
     server.post("/push", &push_of("alice", 0, &payload)).ok();
@@ -108,7 +109,7 @@ fn an_answer_is_sent_to_its_end() {
     slow.send(format!("{}{body}", post_head("/pull", "", body.len())));
     server.wait_for_pulls(1);
     server.shut_down();
-    // The pull was in flight when the end was announced; only now the client begins to read.
-    assert!(slow.answer().ok()["items"][0]["ciphertext_b64"] == payload.as_str());
+    // The pull was in flight when the shutdown began, and the client begins to read only now.
+    assert!(slow.response().ok()["items"][0]["ciphertext_b64"] == payload.as_str());
     server.wait_within(SOON);
 }

@@ -1,5 +1,5 @@
-//! Clients that take or send next to nothing. What they hold comes back soon, whoever is only slow
-//! gets what it wants, and nobody else is sent away.
+//! Tests of clients that read or send almost nothing. The memory that they hold is freed soon, slow
+//! clients still get their responses, and no other client is refused.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,33 +17,33 @@ use crate::support::{Client, Server, memory, options, post_head, push_of};
 
 const MIB: usize = 1024 * 1024;
 
-/// The grace of an answer, and three times the time in which a body may pause.
+/// The grace period of a response, and three times the longest pause of a body.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How much later than that anything may happen.
+/// How much later than that something may happen.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// As much as the largest push says that it has.
+/// The length that the largest push announces.
 const CLAIMED_BYTES: usize = 13_900_000;
 
-/// Bytes in flight, as the server tells.
+/// Returns a function that reads the bytes in flight from the metrics.
 fn inflight_bytes(server: &Server) -> impl Fn() -> f64 + use<> {
     let admin = Admin::start(&memory(Limits::default()), &server.metrics);
     move || admin.scrape().of("relay_inflight_bytes")
 }
 
-/// A connection that takes only so much ahead of its reader.
-fn connect(server: &Server, ahead_bytes: usize) -> TcpStream {
+/// Connects with a receive buffer of this size.
+fn connect(server: &Server, receive_bytes: usize) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(ahead_bytes).unwrap();
+    socket.set_recv_buffer_size(receive_bytes).unwrap();
     socket.connect(&server.address.into()).unwrap();
     socket.into()
 }
 
-/// Reads so much each time, with a rest in between, until the end or as long as it is wanted.
-fn read_slowly(stream: &mut TcpStream, bytes: u64, rest: Duration, is_wanted: impl Fn() -> bool) -> Vec<u8> {
+/// Reads `bytes` at a time with a pause in between, until the end or while `is_wanted`.
+fn read_slowly(stream: &mut TcpStream, bytes: u64, pause: Duration, is_wanted: impl Fn() -> bool) -> Vec<u8> {
     let mut read = Vec::new();
-    // Nobody ever sends anything here, so this is how to rest.
+    // Nothing is ever sent on this channel, so receiving is a pause.
     let (_quiet, resting) = std::sync::mpsc::channel::<()>();
     while is_wanted() {
         match stream.take(bytes).read_to_end(&mut read) {
@@ -54,20 +54,20 @@ fn read_slowly(stream: &mut TcpStream, bytes: u64, rest: Duration, is_wanted: im
                 break;
             }
         }
-        let _ = resting.recv_timeout(rest);
+        let _ = resting.recv_timeout(pause);
     }
     read
 }
 
-fn pull(server: &Server, close: &str, ahead_bytes: usize) -> TcpStream {
-    let mut stream = connect(server, ahead_bytes);
+fn pull(server: &Server, close: &str, receive_bytes: usize) -> TcpStream {
+    let mut stream = connect(server, receive_bytes);
     let body = json!({"recipient": "alice"}).to_string();
     stream.write_all(format!("{}{body}", post_head("/pull", close, body.len())).as_bytes()).unwrap();
     stream
 }
 
 #[test]
-fn who_takes_two_kib_a_second_does_not_hold_a_page() {
+fn a_client_that_reads_2_kib_a_second_holds_no_page() {
     let server = Server::with(
         memory(Limits::default()),
         Options { request_timeout: GRACE, inflight_bytes_max: 64 * MIB, ..options() },
@@ -99,7 +99,7 @@ fn who_takes_two_kib_a_second_does_not_hold_a_page() {
 }
 
 #[test]
-fn who_takes_64_kib_a_second_gets_its_page() {
+fn a_client_that_reads_64_kib_a_second_gets_its_page() {
     let server = Server::with(memory(Limits::default()), Options { request_timeout: GRACE, ..options() });
     let payload = "A".repeat(MIB / 2);
     server.post("/push", &push_of("alice", 0, &payload)).ok();
@@ -112,19 +112,19 @@ fn who_takes_64_kib_a_second_gets_its_page() {
     assert!(page["items"][0]["ciphertext_b64"] == payload.as_str());
 }
 
-/// What is still in the system's hands when a client is given up does not stay there.
+/// When a client is given up, data in the system's buffers is discarded.
 #[test]
 #[cfg(target_os = "linux")]
-fn who_takes_nothing_leaves_nothing_behind_in_the_system() {
+fn a_client_that_reads_nothing_leaves_no_data_in_the_system() {
     let server = Server::with(memory(Limits::default()), Options { request_timeout: GRACE, ..options() });
     server.post("/push", &push_of("alice", 0, &"A".repeat(4 * MIB))).ok();
-    let deaf: Vec<_> = (0..4).map(|_| pull(&server, "", 1)).collect();
+    let unread: Vec<_> = (0..4).map(|_| pull(&server, "", 1)).collect();
     server.wait_for_pulls(4);
     let start = now();
     let of_server = format!(" 0100007F:{:04X} ", server.address.port());
     let connected = || {
         let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        // Neither the listener nor what only waits for its number to be free again.
+        // Neither the listener nor connections in TIME_WAIT.
         let is_held =
             |line: &&str| line.contains(&of_server) && !line.contains(" 0A ") && !line.contains(" 06 ");
         let local = |line: &&str| line.split_whitespace().nth(1) == Some(of_server.trim());
@@ -135,11 +135,11 @@ fn who_takes_nothing_leaves_nothing_behind_in_the_system() {
         assert!(now() - start < 2 * GRACE + SLACK, "{} sockets", connected());
     }
     println!("the system is rid of them after {:?}", now() - start);
-    drop(deaf);
+    drop(unread);
 }
 
 #[test]
-fn who_claims_much_and_sends_nothing_takes_nothing_from_others() {
+fn announced_but_unsent_bodies_take_no_memory_from_others() {
     let server = Server::with(memory(Limits::default()), Options { request_timeout: GRACE, ..options() });
     let bytes = inflight_bytes(&server);
     let mut claiming: Vec<_> = (0..40)
@@ -159,36 +159,36 @@ fn who_claims_much_and_sends_nothing_takes_nothing_from_others() {
     println!("40 claims take {most} bytes, in {:?}", now() - start);
     assert!(most > 0.0 && most < 15e6, "{most}");
     for client in &mut claiming {
-        client.answer().assert_error(408, "request_timeout");
+        client.response().assert_error(408, "request_timeout");
     }
     assert_eq!(bytes(), 0.0);
 }
 
 #[test]
-fn what_has_no_use_for_a_large_body_takes_none() {
+fn endpoints_without_large_bodies_refuse_them() {
     let server = Server::start();
     for path in ["/pull", "/ack"] {
         let mut client = server.connect();
         let start = now();
         client.send(post_head(path, "", CLAIMED_BYTES));
-        client.answer().assert_error(413, "message_too_large");
+        client.response().assert_error(413, "message_too_large");
         assert!(now() - start < SLACK, "{path}: {:?}", now() - start);
     }
 }
 
-/// A limit that the second request is over.
+/// A limit that the second request exceeds.
 fn limited() -> RateLimit {
     RateLimit { ban: Duration::ZERO, ..rate_limit(1, 1, &[]) }
 }
 
-/// What a refused request still has to say is not waited for.
+/// The server does not wait for the body of a refused request.
 #[test]
-fn who_is_refused_is_told_so_before_its_body_has_come() {
+fn a_refusal_comes_before_the_body() {
     let server = Server::start();
     let check = |client: &mut Client, head: &str, status: u16, code: &str| {
         let start = now();
         client.send(head);
-        client.answer().assert_error(status, code);
+        client.response().assert_error(status, code);
         let waited = now() - start;
         assert!(waited < Duration::from_secs(1), "{head}: {waited:?}");
     };
@@ -206,7 +206,7 @@ fn who_is_refused_is_told_so_before_its_body_has_come() {
     let server = Server::with(memory(Limits::default()), options);
     let refused = (0..100)
         .map(|_| server.post("/pull", &json!({"recipient": "alice"})))
-        .find(|answer| answer.status == 429);
+        .find(|response| response.status == 429);
     assert!(refused.is_some());
     check(&mut server.connect(), &post_head("/pull", "", 10), 429, "rate_limited");
 }

@@ -1,5 +1,5 @@
-//! The dashboard, the alerts and the operator's page speak of metrics that there are, and the page
-//! of all of them.
+//! The dashboard, the alerts and docs/operations.md refer only to existing metrics, and the
+//! dashboard and the document cover all of them.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ const DASHBOARD: &str = include_str!("../../../../deploy/grafana-dashboard.json"
 const ALERTS: &str = include_str!("../../../../deploy/alerts.yaml");
 const DOCUMENT: &str = include_str!("../../../../docs/operations.md");
 
-/// What a query may write for a metric.
-fn written(metric: Metric) -> Vec<String> {
+/// The names under which a query may refer to a metric.
+fn names_of(metric: Metric) -> Vec<String> {
     let name = metric.name();
     match metric.kind() {
         MetricKind::Histogram => ["bucket", "sum", "count"].map(|part| format!("{name}_{part}")).into(),
@@ -19,7 +19,7 @@ fn written(metric: Metric) -> Vec<String> {
     }
 }
 
-/// The words of a query that look like names of ours.
+/// The metric names of ours in a query.
 fn names(query: &str) -> BTreeSet<String> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("relay_")).map(str::to_owned).collect()
@@ -31,7 +31,7 @@ fn queries(dashboard: &Value) -> Vec<String> {
     targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The values that a query holds a label to: `code="a"`, or `code=~"a|b"`.
+/// The values that a query compares a label with: `code="a"`, or `code=~"a|b"`.
 fn values<'a>(query: &'a str, label: &str) -> Vec<&'a str> {
     let matchers = query.split([',', '{', '}']).map(str::trim);
     let of_label = matchers.filter_map(|matcher| matcher.strip_prefix(label)?.split('"').nth(1));
@@ -39,15 +39,15 @@ fn values<'a>(query: &'a str, label: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_dashboard_and_the_alerts_name_what_is_shown() {
-    let known: BTreeSet<_> = Metric::ALL.into_iter().flat_map(written).collect();
+fn the_dashboard_and_the_alerts_use_existing_metrics() {
+    let known: BTreeSet<_> = Metric::ALL.into_iter().flat_map(names_of).collect();
     let mut all = queries(&serde_json::from_str(DASHBOARD).unwrap());
     assert!(all.iter().all(|query| !names(query).is_empty()));
-    // As the whole file: what a rule says in words must be as true.
+    // The whole file, so that the texts of the rules are checked, too.
     all.push(ALERTS.to_owned());
     for query in &all {
-        let strangers: Vec<_> = names(query).into_iter().filter(|name| !known.contains(name)).collect();
-        assert!(strangers.is_empty(), "{strangers:?} in {query}");
+        let unknown: Vec<_> = names(query).into_iter().filter(|name| !known.contains(name)).collect();
+        assert!(unknown.is_empty(), "{unknown:?} in {query}");
         for code in values(query, "code") {
             let is_code = Code::ALL.iter().any(|known| known.as_str() == code);
             assert!(is_code || ["ok", "gone"].contains(&code), "{code} in {query}");
@@ -63,7 +63,7 @@ fn every_metric_is_on_the_dashboard() {
     let queries = queries(&serde_json::from_str(DASHBOARD).unwrap());
     let shown: BTreeSet<_> = queries.iter().flat_map(|query| names(query)).collect();
     for metric in Metric::ALL {
-        assert!(written(metric).iter().any(|name| shown.contains(name)), "{}", metric.name());
+        assert!(names_of(metric).iter().any(|name| shown.contains(name)), "{}", metric.name());
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a batch is made, and what is replayed of it.
+//! Building batches, committing them, and replaying them.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use relay_journal::{Journal, OpenError, Options, Position, Segment};
 use crate::support::{bodies, commit, open, open_from, read_one, texts};
 
 #[test]
-fn a_new_journal_is_empty_and_touches_nothing() {
+fn a_new_journal_is_empty_and_writes_nothing() {
     let disk = SimDisk::new();
     let found = open(&disk, 1 << 20);
     assert_eq!((found.journal.end(), found.journal.reader().segments()), (Position::default(), vec![]));
@@ -17,7 +17,7 @@ fn a_new_journal_is_empty_and_touches_nothing() {
 }
 
 #[test]
-fn batches_come_back_as_they_went() {
+fn a_replay_returns_the_committed_batches() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let batches = [texts(&["a", "", "c"]), texts(&["d"]), vec![(255, vec![0; 70_000]), (7, vec![1; 3])]];
@@ -31,7 +31,7 @@ fn batches_come_back_as_they_went() {
 }
 
 #[test]
-fn one_write_and_one_sync_make_a_batch() {
+fn a_commit_takes_one_write_and_one_sync() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     commit(&mut journal, &texts(&["a"]));
@@ -41,8 +41,8 @@ fn one_write_and_one_sync_make_a_batch() {
 }
 
 #[test]
-fn a_page_that_lacks_little_is_filled() {
-    // A segment has 36 bytes before its first batch, and a frame 20 before its body.
+fn a_nearly_full_page_is_filled() {
+    // A segment header has 36 bytes, and a frame header 20.
     for (frame_bytes, end) in [
         (4060, 4096),
         (4050, 4086),
@@ -75,7 +75,7 @@ fn a_page_that_lacks_little_is_filled() {
 }
 
 #[test]
-fn an_empty_batch_touches_nothing() {
+fn an_empty_batch_causes_no_disk_calls() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let end = {
@@ -92,7 +92,7 @@ fn an_empty_batch_touches_nothing() {
 }
 
 #[test]
-fn a_dropped_batch_leaves_nothing() {
+fn a_dropped_batch_has_no_effect() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let mut batch = journal.begin().unwrap();
@@ -104,7 +104,7 @@ fn a_dropped_batch_leaves_nothing() {
 }
 
 #[test]
-fn a_rewound_batch_is_as_if_the_frames_had_never_been() {
+fn rewinding_a_batch_removes_its_later_frames() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let large = Bytes::from(vec![9; 20_000]);
@@ -134,7 +134,7 @@ fn a_rewound_batch_is_as_if_the_frames_had_never_been() {
 }
 
 #[test]
-fn head_and_tail_are_one_body_whatever_their_sizes() {
+fn head_and_tail_of_any_size_form_one_body() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let sizes = [0, 1, 16_383, 16_384, 100_000];
@@ -172,7 +172,7 @@ fn a_full_segment_takes_no_further_batch() {
 }
 
 #[test]
-fn a_segment_is_bounded_whatever_the_options_say() {
+fn the_segment_length_is_clamped_to_its_limits() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, u64::MAX).journal;
     commit(&mut journal, &texts(&["a"]));
@@ -182,7 +182,7 @@ fn a_segment_is_bounded_whatever_the_options_say() {
 }
 
 #[test]
-fn a_replay_begins_where_it_is_told() {
+fn a_replay_begins_at_the_given_position() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 150).journal;
     let mut ends = vec![journal.end()];
@@ -212,7 +212,7 @@ fn segments_before_the_position_are_not_read() {
 }
 
 #[test]
-fn a_refused_batch_ends_the_replay() {
+fn a_rejected_batch_ends_the_replay() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     for text in ["a", "b", "c"] {

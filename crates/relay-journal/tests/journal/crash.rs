@@ -1,5 +1,5 @@
-//! The power goes at every sync and in every write. What was committed is found, what was not is
-//! whole or absent, and the journal goes on.
+//! Power cuts at every sync and during every write. Afterwards, committed batches are present,
+//! other batches are complete or absent, and the journal takes new batches.
 
 use relay_disk::{SimDisk, Survival};
 
@@ -27,11 +27,11 @@ fn check_all(cut: impl Fn(&SimDisk, u64)) -> u64 {
 }
 
 #[test]
-fn the_power_goes_at_every_sync() {
+fn power_cut_at_every_sync() {
     assert!(check_all(SimDisk::cut_at_sync) > 30);
 }
 
 #[test]
-fn the_power_goes_in_every_write() {
+fn power_cut_during_every_write() {
     assert!(check_all(SimDisk::cut_at_write) > 20);
 }

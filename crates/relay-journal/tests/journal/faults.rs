@@ -1,5 +1,5 @@
-//! Calls of the disk fail, one at a time or a few in a row, at every position. What was committed
-//! stays, what has failed does not come back, and later batches go through.
+//! Disk calls fail, one or several in a row, at every position. Committed batches stay, failed ones
+//! do not return, and later ones succeed.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -37,14 +37,14 @@ fn every_call_fails_once() {
 }
 
 #[test]
-fn a_few_calls_in_a_row_fail() {
+fn several_calls_in_a_row_fail() {
     for times in slow(vec![2, 3, 4, 5, 7, 12], vec![3, 7]) {
         check_all(|at| Fault { at, times, partly: 40, ..Fault::next(None, ErrorKind::StorageFull) });
     }
 }
 
 #[test]
-fn syncs_alone_or_writes_alone_fail_for_a_while() {
+fn only_syncs_or_only_writes_fail_for_a_while() {
     for class in [Class::Sync, Class::Write] {
         for times in slow(vec![2, 3, 5, 9], vec![3]) {
             check_all(|at| Fault { at, times, partly: 100, ..Fault::next(Some(class), ErrorKind::Other) });
@@ -53,7 +53,7 @@ fn syncs_alone_or_writes_alone_fail_for_a_while() {
 }
 
 #[test]
-fn a_full_disk_is_told_as_such_and_used_again_when_it_has_room() {
+fn a_full_disk_is_reported_and_used_again_when_it_has_space() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     commit(&mut journal, &texts(&["before"]));
@@ -62,7 +62,7 @@ fn a_full_disk_is_told_as_such_and_used_again_when_it_has_room() {
         let error = try_commit(&mut journal, &texts(&["too much for the disk"])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     }
-    assert_eq!(journal.reader().segments().len(), 1, "tries leave nothing behind");
+    assert_eq!(journal.reader().segments().len(), 1, "failed attempts leave files");
     assert_eq!(journal.reader().read(&[]).len(), 0);
 
     disk.space_limit(None);
@@ -73,7 +73,7 @@ fn a_full_disk_is_told_as_such_and_used_again_when_it_has_room() {
 }
 
 #[test]
-fn a_full_disk_does_not_keep_a_journal_from_being_opened_and_read() {
+fn a_journal_on_a_full_disk_can_be_opened_and_read() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1).journal;
     let locations = commit(&mut journal, &texts(&["before"]));
@@ -85,7 +85,7 @@ fn a_full_disk_does_not_keep_a_journal_from_being_opened_and_read() {
 }
 
 #[test]
-fn an_error_says_what_could_not_be_done() {
+fn errors_name_the_failed_operation() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
@@ -99,7 +99,7 @@ fn an_error_says_what_could_not_be_done() {
 }
 
 #[test]
-fn a_batch_whose_sync_failed_is_out_before_anybody_hears_of_it() {
+fn a_batch_is_excluded_before_its_failed_sync_is_reported() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     commit(&mut journal, &texts(&["a"]));
@@ -108,7 +108,7 @@ fn a_batch_whose_sync_failed_is_out_before_anybody_hears_of_it() {
     let torn = (0..40).map(Survival::Torn);
     for survival in [Survival::None, Survival::All].into_iter().chain(torn) {
         let crashed = disk.after_crash(survival);
-        // However often it is opened before anything is written.
+        // Reopening without a write must not change the result.
         for _ in 0..3 {
             assert_eq!(open(&crashed, 1 << 20).bodies(), [texts(&["a"])]);
         }
@@ -117,12 +117,12 @@ fn a_batch_whose_sync_failed_is_out_before_anybody_hears_of_it() {
 }
 
 #[test]
-fn what_a_failed_sync_has_left_in_the_cache_is_durable_once_it_is_replayed() {
+fn a_replayed_batch_is_durable_even_after_a_failed_sync() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     commit(&mut journal, &texts(&["a"]));
-    // The batch is written, then all goes wrong: its sync, the attempt to cut it off, and the next
-    // segment.
+    // The batch is written. Then its sync, its truncation and the creation of the next segment
+    // fail.
     disk.fail(Fault::next(Some(Class::Sync), ErrorKind::Other));
     disk.fail(Fault { at: 1, times: 2, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
     try_commit(&mut journal, &texts(&["b"])).unwrap_err();
@@ -133,7 +133,7 @@ fn what_a_failed_sync_has_left_in_the_cache_is_durable_once_it_is_replayed() {
 }
 
 #[test]
-fn a_segment_that_fails_at_its_first_batch_is_removed() {
+fn a_segment_whose_first_batch_fails_is_removed() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1).journal;
     commit(&mut journal, &texts(&["a"]));
@@ -148,10 +148,10 @@ fn a_segment_that_fails_at_its_first_batch_is_removed() {
 }
 
 #[test]
-fn files_that_cannot_be_removed_do_not_pile_up() {
+fn files_that_cannot_be_removed_do_not_accumulate() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
-    // A file is made, its header fails, and so does its removal.
+    // The file is created, but the write of its header and its removal fail.
     for _ in 0..100 {
         disk.fail(Fault { at: 1, times: u64::MAX, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
         journal.begin().unwrap_err();
@@ -163,26 +163,26 @@ fn files_that_cannot_be_removed_do_not_pile_up() {
 
 const RESERVED_BYTES: u64 = 64 << 10;
 
-/// Others fill the disk: what is left is for those who need it now, such as an index that has to
-/// grow before anything can be removed.
+/// The free space of a nearly full disk belongs to whatever needs it now, such as an index that
+/// must grow before anything can be removed.
 #[test]
-fn a_new_segment_takes_nothing_aside_on_a_disk_that_is_nearly_full() {
+fn a_new_segment_reserves_no_space_on_a_nearly_full_disk() {
     for (segments_free, is_plenty) in [(3, false), (5, true)] {
         let disk = SimDisk::new();
         let mut journal = open(&disk, RESERVED_BYTES).journal;
         disk.space_limit(Some(segments_free * RESERVED_BYTES));
         commit(&mut journal, &texts(&["a"]));
-        let taken = segments_free * RESERVED_BYTES - disk.free_bytes().unwrap().unwrap();
-        assert_eq!(taken, if is_plenty { RESERVED_BYTES } else { disk.bytes_used() });
+        let allocated = segments_free * RESERVED_BYTES - disk.free_bytes().unwrap().unwrap();
+        assert_eq!(allocated, if is_plenty { RESERVED_BYTES } else { disk.bytes_used() });
     }
 }
 
 #[test]
-fn what_a_refused_reservation_has_kept_is_given_back() {
+fn a_partial_reservation_is_released() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, RESERVED_BYTES).journal;
     disk.space_limit(Some(RESERVED_BYTES / 2));
-    // The disk does not tell how little there is.
+    // The disk fails to report its free space.
     disk.fail(Fault::next(Some(Class::Read), ErrorKind::Other));
     let batch = journal.begin().unwrap();
     assert_eq!(disk.free_bytes().unwrap(), Some(RESERVED_BYTES / 2 - 36), "all but the header");
@@ -192,11 +192,11 @@ fn what_a_refused_reservation_has_kept_is_given_back() {
     assert_eq!(open(&disk.after_crash(Survival::None), RESERVED_BYTES).bodies(), [texts(&["a"])]);
 }
 
-/// The batch `b` fails in the first segment, and the second one names the end before it. Its first
-/// batch, `c`, fails too, so it goes, and no third one can be made. Callers were told that `b` had
-/// failed when nothing could bring it back any more, and so it stays.
+/// Batch `b` fails in segment 1, and the header of segment 2 excludes it. The first batch of
+/// segment 2, `c`, fails too, so segment 2 is removed, and segment 3 cannot be created. The journal
+/// has reported the failure of `b`, so `b` must stay excluded.
 #[test]
-fn what_has_failed_stays_out_when_the_segment_that_says_so_goes() {
+fn a_failed_batch_stays_excluded_when_the_segment_that_excludes_it_is_removed() {
     for is_cut_off in [true, false] {
         let disk = SimDisk::new();
         let hook = |call: Call<'_>| match call {
@@ -211,7 +211,7 @@ fn what_has_failed_stays_out_when_the_segment_that_says_so_goes() {
             disk.fail(Fault { at: 1, ..Fault::next(Some(Class::Write), ErrorKind::Other) });
         }
         try_commit(&mut journal, &texts(&["b"])).unwrap_err();
-        assert!(disk.contents("journal-0000000002.seg").is_some(), "it names the end of the first one");
+        assert!(disk.contents("journal-0000000002.seg").is_some(), "segment 2 names the end of segment 1");
         disk.fail(Fault::next(Some(Class::Write), ErrorKind::Other));
         try_commit(&mut journal, &texts(&["c"])).unwrap_err();
         assert!(disk.contents("journal-0000000002.seg").is_none());

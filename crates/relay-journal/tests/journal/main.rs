@@ -1,4 +1,4 @@
-//! The journal from outside, on a disk that crashes, fails and rots when told to.
+//! Tests of the public API, on a simulated disk that crashes, fails or corrupts data.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! Random batches, with rewinds, reopenings and positions, against a list in memory.
+//! Compares random sequences of commits, rewinds and reopenings with a list in memory.
 
 use std::ops::ControlFlow;
 
@@ -13,8 +13,8 @@ use crate::support::{Bodies, open, open_from, slow};
 type Draft = (u8, Vec<u8>, usize);
 
 #[derive(Clone, Debug)]
-enum Step {
-    /// Appends frames, then rewinds the second list, then appends the third.
+enum Operation {
+    /// Appends the first list, appends and rewinds the second, then appends the third.
     Commit(Vec<Draft>, Vec<Draft>, Vec<Draft>),
     Drop(Vec<Draft>),
     Reopen,
@@ -25,11 +25,11 @@ fn drafts() -> impl Strategy<Value = Vec<Draft>> {
     proptest::collection::vec((1..=255_u8, proptest::collection::vec(any::<u8>(), 0..40), tail), 0..6)
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        6 => (drafts(), drafts(), drafts()).prop_map(|(first, rewound, rest)| Step::Commit(first, rewound, rest)),
-        1 => drafts().prop_map(Step::Drop),
-        1 => Just(Step::Reopen),
+        6 => (drafts(), drafts(), drafts()).prop_map(|(first, rewound, rest)| Operation::Commit(first, rewound, rest)),
+        1 => drafts().prop_map(Operation::Drop),
+        1 => Just(Operation::Reopen),
     ]
 }
 
@@ -59,42 +59,42 @@ fn commit(journal: &mut Journal, first: &[Draft], rewound: &[Draft], rest: &[Dra
     locations
 }
 
-fn run(segment_bytes: u64, steps: Vec<Step>) {
+fn run(segment_bytes: u64, operations: Vec<Operation>) {
     let disk = SimDisk::new();
     let mut journal = open(&disk, segment_bytes).journal;
     let mut batches: Vec<Bodies> = Vec::new();
-    let mut places: Vec<Location> = Vec::new();
+    let mut locations: Vec<Location> = Vec::new();
     let mut positions = vec![(journal.end(), 0)];
-    for step in steps {
-        match step {
-            Step::Commit(first, rewound, rest) => {
-                places.extend(commit(&mut journal, &first, &rewound, &rest));
+    for operation in operations {
+        match operation {
+            Operation::Commit(first, rewound, rest) => {
+                locations.extend(commit(&mut journal, &first, &rewound, &rest));
                 let bodies: Bodies = first.iter().chain(&rest).map(body).collect();
                 batches.extend((!bodies.is_empty()).then_some(bodies));
                 positions.push((journal.end(), batches.len()));
             }
-            Step::Drop(drafts) => {
+            Operation::Drop(drafts) => {
                 let mut batch = journal.begin().unwrap();
                 for draft in &drafts {
                     batch.append(draft.0, &draft.1, tail(draft));
                 }
             }
-            Step::Reopen => {
+            Operation::Reopen => {
                 let found = open(&disk, segment_bytes);
                 assert_eq!(found.bodies(), batches);
                 journal = found.journal;
             }
         }
     }
-    for (position, passed) in positions {
+    for (position, skipped) in positions {
         let found = open_from(&disk.after_crash(Survival::None), segment_bytes, Some(position));
-        assert_eq!(found.bodies(), batches[passed..]);
+        assert_eq!(found.bodies(), batches[skipped..]);
         assert_eq!((found.opened.damage, found.opened.torn_bytes), (vec![], 0));
     }
-    let expected: Vec<_> = batches.concat().into_iter().zip(places.iter().copied()).collect();
+    let expected: Vec<_> = batches.concat().into_iter().zip(locations.iter().copied()).collect();
     let plain = |frame: Frame| ((frame.kind, frame.body.to_vec()), frame.location);
     let read: Vec<_> =
-        journal.reader().read(&places).into_iter().map(|answer| plain(answer.unwrap())).collect();
+        journal.reader().read(&locations).into_iter().map(|result| plain(result.unwrap())).collect();
     assert_eq!(read, expected);
     let mut scanned = Vec::new();
     for segment in journal.reader().segments() {
@@ -111,10 +111,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: slow(500, 48), ..ProptestConfig::default() })]
 
     #[test]
-    fn a_journal_is_a_list(
+    fn a_journal_behaves_like_a_list(
         segment_bytes in prop_oneof![Just(1), 100..5000_u64, Just(1 << 20)],
-        steps in proptest::collection::vec(step(), 0..20),
+        operations in proptest::collection::vec(operation(), 0..20),
     ) {
-        run(segment_bytes, steps);
+        run(segment_bytes, operations);
     }
 }

@@ -1,5 +1,5 @@
-//! Reading by place, and scanning: the right frames in the right order, few calls, and an answer
-//! for whatever is wrong.
+//! Reading by location, and scanning: correct frames in the correct order, few disk calls, and an
+//! error for every failure.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ fn text(frame: &Frame) -> String {
     String::from_utf8(frame.body.to_vec()).unwrap()
 }
 
-/// What a scan shows, damage as its bounds.
+/// The results of a scan, with damage as its byte range.
 fn scan(reader: &Reader, segment: u32) -> Vec<Result<Frame, (u32, u32)>> {
     let mut found = Vec::new();
     reader
@@ -32,7 +32,7 @@ fn scan(reader: &Reader, segment: u32) -> Vec<Result<Frame, (u32, u32)>> {
 }
 
 #[test]
-fn frames_are_answered_in_the_order_of_the_question() {
+fn results_have_the_order_of_the_request() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 300).journal;
     let mut all = Vec::new();
@@ -40,17 +40,17 @@ fn frames_are_answered_in_the_order_of_the_question() {
         all.extend(commit(&mut journal, &texts(&[&format!("first {n}"), &format!("second {n}")])));
     }
     let reader = journal.reader();
-    let asked: Vec<Location> = (0..200).map(|n| all[n * 37 % all.len()]).collect();
-    for (location, answer) in asked.iter().zip(reader.read(&asked)) {
-        let frame = answer.unwrap();
+    let requested: Vec<Location> = (0..200).map(|n| all[n * 37 % all.len()]).collect();
+    for (location, result) in requested.iter().zip(reader.read(&requested)) {
+        let frame = result.unwrap();
         assert_eq!((frame.kind, frame.location), (1, *location));
-        let at = all.iter().position(|other| other == location).unwrap();
-        assert_eq!(text(&frame), format!("{} {}", ["first", "second"][at % 2], at / 2));
+        let index = all.iter().position(|other| other == location).unwrap();
+        assert_eq!(text(&frame), format!("{} {}", ["first", "second"][index % 2], index / 2));
     }
 }
 
 #[test]
-fn neighbours_are_read_together() {
+fn adjacent_frames_are_read_together() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 30).journal;
     let small = commit(&mut journal, &numbered(256, 1000));
@@ -62,25 +62,26 @@ fn neighbours_are_read_together() {
         disk.calls() - before
     };
     assert_eq!(calls(&small), 1);
-    assert_eq!(calls(&[small[255], small[0], small[0], small[128]]), 3, "gaps are too large");
+    assert_eq!(calls(&[small[255], small[0], small[0], small[128]]), 3, "the gaps are too large");
     assert_eq!(calls(&[small[0], small[17]]), 1, "a gap of 16 frames is small enough");
-    assert_eq!(calls(&[small[0], small[18]]), 2, "and one of 17 is not");
-    assert_eq!(calls(&large), 4, "two are more than is read at once");
+    assert_eq!(calls(&[small[0], small[18]]), 2, "a gap of 17 frames is too large");
+    assert_eq!(calls(&large), 4, "two exceed the limit of one read");
     assert_eq!(calls(&huge), 1);
     assert_eq!(calls(&[]), 0);
 }
 
 #[test]
-fn one_damaged_frame_costs_its_neighbours_nothing() {
+fn a_corrupt_frame_does_not_affect_its_neighbours() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let locations = commit(&mut journal, &numbered(9, 100));
-    let hit = locations[4];
-    disk.edit(SEGMENT, |bytes| bytes[hit.offset as usize + 50] ^= 1);
-    for (location, answer) in locations.iter().zip(journal.reader().read(&locations)) {
-        match answer {
-            Err(ReadError::Damaged(Damage { segment: 1, from, to, .. })) => {
-                assert_eq!((*location, from, to), (hit, hit.offset, hit.offset + hit.length));
+    let corrupt = locations[4];
+    disk.edit(SEGMENT, |bytes| bytes[corrupt.offset as usize + 50] ^= 1);
+    for (location, result) in locations.iter().zip(journal.reader().read(&locations)) {
+        match result {
+            Err(ReadError::Corrupted(Damage { segment: 1, from, to, .. })) => {
+                let end = corrupt.offset + corrupt.length;
+                assert_eq!((*location, from, to), (corrupt, corrupt.offset, end));
             }
             other => assert_eq!(other.unwrap().location, *location),
         }
@@ -88,7 +89,7 @@ fn one_damaged_frame_costs_its_neighbours_nothing() {
 }
 
 #[test]
-fn a_place_where_nothing_was_written_is_told() {
+fn wrong_locations_are_errors() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let good = commit(&mut journal, &texts(&["a", "b"]))[0];
@@ -103,38 +104,39 @@ fn a_place_where_nothing_was_written_is_told() {
         Location { length: u32::MAX, ..good },
         Location { offset: u32::MAX, length: u32::MAX, ..good },
     ];
-    let mut asked = wrong.to_vec();
-    asked.push(good);
-    let mut answers = reader.read(&asked);
-    assert_eq!(text(&answers.pop().unwrap().unwrap()), "a");
-    for (location, answer) in wrong.iter().zip(answers) {
-        assert!(matches!(answer, Err(ReadError::Damaged(_))), "{location:?}");
+    let mut requested = wrong.to_vec();
+    requested.push(good);
+    let mut results = reader.read(&requested);
+    assert_eq!(text(&results.pop().unwrap().unwrap()), "a");
+    for (location, result) in wrong.iter().zip(results) {
+        assert!(matches!(result, Err(ReadError::Corrupted(_))), "{location:?}");
     }
     assert!(matches!(read_one(&reader, Location { segment: 2, ..good }), Err(ReadError::Gone)));
     assert!(matches!(reader.scan(2, |_| ControlFlow::Continue(())), Err(ReadError::Gone)));
 
     disk.edit(SEGMENT, |bytes| bytes.truncate(40));
-    assert!(matches!(read_one(&reader, good), Err(ReadError::Damaged(_))));
+    assert!(matches!(read_one(&reader, good), Err(ReadError::Corrupted(_))));
 }
 
 #[test]
-fn a_failing_disk_is_told_and_forgotten_when_it_works_again() {
+fn disk_errors_are_reported_and_not_remembered() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let locations = commit(&mut journal, &texts(&["a", "b"]));
     disk.fail(Fault { times: u64::MAX, ..Fault::next(Some(Class::Read), ErrorKind::TimedOut) });
-    let answers = journal.reader().read(&locations);
-    assert!(answers.iter().all(|answer| answer.as_ref().unwrap_err().kind() == ErrorKind::TimedOut));
+    let results = journal.reader().read(&locations);
+    let is_timeout = |result: &Result<Frame, ReadError>| matches!(result, Err(ReadError::Io(error)) if error.kind() == ErrorKind::TimedOut);
+    assert!(results.iter().all(is_timeout));
     disk.heal();
     assert!(journal.reader().read(&locations).iter().all(Result::is_ok));
 
     disk.fail(Fault::next(Some(Class::Read), ErrorKind::Other));
-    let answers = journal.reader().read(&locations);
-    assert!(answers.iter().all(Result::is_ok), "neighbours that cannot be read together are read alone");
+    let results = journal.reader().read(&locations);
+    assert!(results.iter().all(Result::is_ok), "after a failed group read, each frame is read separately");
 }
 
 #[test]
-fn a_removed_segment_is_gone_but_not_for_those_who_read_it() {
+fn a_removed_segment_stays_readable_for_a_running_scan() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 100).journal;
     let first = commit(&mut journal, &texts(&["a", "b", "c", "d"]));
@@ -149,10 +151,14 @@ fn a_removed_segment_is_gone_but_not_for_those_who_read_it() {
         })
         .unwrap();
     assert_eq!(seen, "abcd");
-    let answers = reader.read(&[first[0], second[0], first[1]]);
-    assert!(matches!(answers[0], Err(ReadError::Gone)) && matches!(answers[2], Err(ReadError::Gone)));
-    assert_eq!(text(answers[1].as_ref().unwrap()), "e");
-    assert_eq!(disk.bytes_used(), journal.reader().segments()[0].bytes, "its space is free");
+    let results = reader.read(&[first[0], second[0], first[1]]);
+    assert!(matches!(results[0], Err(ReadError::Gone)) && matches!(results[2], Err(ReadError::Gone)));
+    assert_eq!(text(results[1].as_ref().unwrap()), "e");
+    assert_eq!(
+        disk.bytes_used(),
+        journal.reader().segments()[0].bytes,
+        "the space of the removed segment is free"
+    );
 }
 
 #[test]
@@ -166,20 +172,20 @@ fn a_reader_outlives_its_journal() {
 }
 
 #[test]
-fn more_segments_than_handles_are_read_all_the_same() {
+fn more_segments_than_handles_can_be_read() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1).journal;
     let locations: Vec<Location> =
         (0..600).flat_map(|n| commit(&mut journal, &texts(&[&n.to_string()]))).collect();
     for reader in [journal.reader(), open(&disk, 1).journal.reader()] {
-        for (n, answer) in reader.read(&locations).into_iter().enumerate() {
-            assert_eq!(text(&answer.unwrap()), n.to_string());
+        for (n, result) in reader.read(&locations).into_iter().enumerate() {
+            assert_eq!(text(&result.unwrap()), n.to_string());
         }
     }
 }
 
 #[test]
-fn a_scan_shows_every_frame_and_stops_when_told() {
+fn a_scan_visits_every_frame_until_a_break() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 5 << 20).journal;
     let mut expected = Vec::new();
@@ -209,10 +215,10 @@ fn a_scan_shows_every_frame_and_stops_when_told() {
 #[test]
 fn a_scan_reads_in_windows() {
     let widest = Arc::new(AtomicU64::new(0));
-    let seen = Arc::clone(&widest);
+    let widest_seen = Arc::clone(&widest);
     let disk = HookedDisk::new(SimDisk::new(), move |call| {
         if let Call::Read(_, read) = call {
-            seen.fetch_max(read.end - read.start, Ordering::Relaxed);
+            widest_seen.fetch_max(read.end - read.start, Ordering::Relaxed);
         }
         Ok(())
     });
@@ -225,7 +231,7 @@ fn a_scan_reads_in_windows() {
 }
 
 #[test]
-fn a_scan_tells_damage_between_the_frames() {
+fn a_scan_reports_damage_between_frames() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1 << 20).journal;
     let locations = commit(&mut journal, &numbered(6, 100));
@@ -236,7 +242,7 @@ fn a_scan_tells_damage_between_the_frames() {
         bytes[offset(4) + 30] ^= 1;
     });
     let steps = scan(&journal.reader(), 1);
-    let shown: Vec<_> = steps.into_iter().map(|step| step.map(|frame| frame.location)).collect();
+    let found: Vec<_> = steps.into_iter().map(|step| step.map(|frame| frame.location)).collect();
     let expected = [
         Ok(locations[0]),
         Err((locations[1].offset, locations[3].offset)),
@@ -244,11 +250,11 @@ fn a_scan_tells_damage_between_the_frames() {
         Err((locations[4].offset, locations[5].offset)),
         Ok(locations[5]),
     ];
-    assert_eq!(shown, expected);
+    assert_eq!(found, expected);
 }
 
 #[test]
-fn a_scan_ends_where_the_next_segment_says() {
+fn a_scan_stops_at_the_end_in_the_next_header() {
     let disk = SimDisk::new();
     let mut journal = open(&disk, 1).journal;
     commit(&mut journal, &texts(&["a"]));

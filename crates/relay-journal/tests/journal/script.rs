@@ -1,4 +1,5 @@
-//! A fixed run of a journal that a disk may interrupt anywhere, and what has to be found behind it.
+//! A fixed sequence of journal operations that the disk may interrupt anywhere, and checks of the
+//! result.
 
 use std::sync::Arc;
 
@@ -12,11 +13,11 @@ pub(crate) const SEGMENT_BYTES: u64 = 2000;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Commits a batch of so many frames of so many bytes.
+    /// Commits a batch: the number of frames, and the bytes of each.
     Commit(usize, usize),
-    /// Closes the journal and opens it anew.
+    /// Closes the journal and opens it again.
     Reopen,
-    /// Remembers the position, and removes the segments before it.
+    /// Stores the position, and removes the segments before it.
     Checkpoint,
 }
 
@@ -44,21 +45,21 @@ const STEPS: &[Step] = &[
     Commit(20, 20),
 ];
 
-/// What a run leaves behind.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Run {
-    /// Where the last checkpoint was.
+    /// The position of the last checkpoint.
     pub(crate) from: Option<Position>,
-    /// The batches committed behind it, with whether the commit worked.
+    /// The later batches, and whether each commit succeeded.
     batches: Vec<(Bodies, bool)>,
-    /// Whether another batch could be begun behind the last one that failed.
+    /// Whether a batch has begun after the last failed one.
     is_sealed: bool,
-    /// How often something failed that the journal tells of.
+    /// How many operations the journal reported as failed.
     pub(crate) failures: u32,
 }
 
 impl Run {
-    /// Goes through all steps, past each failure, until the power is gone.
+    /// Runs all steps, despite failures, until the power fails.
     pub(crate) fn on(disk: &SimDisk) -> Self {
         let mut run = Self { is_sealed: true, ..Self::default() };
         let mut journal = None;
@@ -79,19 +80,19 @@ impl Run {
         run
     }
 
-    /// The batches that have to be there, and those that may be there behind them.
+    /// The batches that must be present, and the last one that may be.
     fn expected(&self) -> (Vec<Bodies>, Option<Bodies>) {
         let committed = self.batches.iter().filter(|(_, is_committed)| *is_committed);
         let open = self.batches.last().filter(|(_, is_committed)| !is_committed && !self.is_sealed);
         (committed.map(|(bodies, _)| bodies.clone()).collect(), open.map(|(bodies, _)| bodies.clone()))
     }
 
-    /// Opens what a crash has left, goes on for a while, and opens that again.
+    /// Opens the journal after a crash, commits more batches, and opens it again.
     pub(crate) fn check(&self, disk: &SimDisk, survival: Survival) {
         let disk = disk.after_crash(survival);
         let (mut committed, open) = self.expected();
         let Open { mut journal, opened, .. } = self.replay(&disk, &mut committed, open);
-        assert_eq!(opened.damage, [], "a crash damages nothing");
+        assert_eq!(opened.damage, [], "a crash causes no damage");
         for round in 0..3 {
             let bodies = texts(&["after the crash", &format!("{round}"), &"x".repeat(round * 900)]);
             commit(&mut journal, &bodies);
@@ -102,7 +103,7 @@ impl Run {
         }
     }
 
-    /// Opens the journal; the batch that may be there counts as committed if it is.
+    /// Opens the journal. The optional batch counts as committed if it is present.
     fn replay(&self, disk: &SimDisk, committed: &mut Vec<Bodies>, open: Option<Bodies>) -> Open {
         let found = open_from(disk, SEGMENT_BYTES, self.from);
         let bodies = found.bodies();
@@ -119,7 +120,7 @@ impl Run {
             return None;
         };
         if found.opened.unreadable {
-            // What the disk may read the next time is not to be built upon.
+            // The disk may read more the next time, so the journal must not be used.
             self.failures += 1;
             return None;
         }
@@ -130,13 +131,13 @@ impl Run {
             self.batches.last_mut().unwrap().1 = true;
             self.is_sealed = true;
         }
-        assert_eq!(brief(&bodies), brief(&committed), "what is replayed");
+        assert_eq!(brief(&bodies), brief(&committed), "the replay differs");
         assert_eq!(found.opened.damage, []);
         Some(found.journal)
     }
 
     fn commit(&mut self, journal: &mut Journal, bodies: &Bodies) {
-        // So much alone shows that the batch before, if it failed, is out of the journal.
+        // Beginning a batch is enough to exclude an earlier failed one.
         if journal.begin().is_err() {
             self.failures += 1;
             return;
@@ -160,13 +161,13 @@ impl Run {
     }
 }
 
-/// Bodies that no other step has.
+/// Bodies that are unique to this step.
 fn bodies(step: usize, frames: usize, bytes: usize) -> Bodies {
     let body = |frame: usize| (0..bytes).map(|at| (step * 31 + frame * 7 + at).to_le_bytes()[0]).collect();
     (0..frames).map(|frame| (u8::try_from(step + 1).unwrap(), body(frame))).collect()
 }
 
-/// Short enough to be read when it differs: the kind of each frame, its length and a checksum.
+/// A short form for assertions: the kind, length and checksum of each frame.
 fn brief(batches: &[Bodies]) -> Vec<String> {
     let frame = |(kind, body): &(u8, Vec<u8>)| format!("{kind}:{}:{:08x}", body.len(), crc32c::crc32c(body));
     batches.iter().map(|batch| batch.iter().map(frame).collect::<Vec<_>>().join(" ")).collect()

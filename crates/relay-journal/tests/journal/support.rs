@@ -1,4 +1,4 @@
-//! A journal on a disk for tests, and batches as plain values.
+//! Opens journals on a simulated disk, and represents batches as plain values.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use relay_journal::{
 /// Kind and body of each frame.
 pub(crate) type Bodies = Vec<(u8, Vec<u8>)>;
 
-/// A journal that was just opened.
+/// A journal after opening.
 pub(crate) struct Open {
     pub(crate) journal: Journal,
     pub(crate) opened: Opened,
@@ -80,8 +80,8 @@ pub(crate) fn read_one(reader: &Reader, location: Location) -> Result<Frame, Rea
     reader.read(&[location]).remove(0)
 }
 
-/// Full length if RUN_SLOW_TESTS is set.
-#[expect(clippy::disallowed_methods, reason = "how long tests take is decided by who runs them")]
+/// `full` if the environment variable RUN_SLOW_TESTS is set, else `short`.
+#[expect(clippy::disallowed_methods, reason = "the environment decides how long tests may take")]
 pub(crate) fn slow<T>(full: T, short: T) -> T {
     if std::env::var_os("RUN_SLOW_TESTS").is_some() { full } else { short }
 }

@@ -1,5 +1,5 @@
-//! A journal that is never replayed: what lies in it is noted elsewhere, and it shares its disk
-//! with another.
+//! A journal that is never replayed, because its frame locations are stored elsewhere. It shares
+//! its disk with another journal.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use relay_journal::{Journal, Location, Options};
 
 use crate::support::{commit, open};
 
-/// One batch in each segment.
+/// A journal with one batch in each segment.
 fn payloads(disk: &SimDisk, last: u32) -> Journal {
     let options = Options { name: "payload", segment_bytes: 0, ..Options::default() };
     Journal::open_unread(Arc::new(disk.clone()), options, last).unwrap()
@@ -27,7 +27,7 @@ fn body(journal: &Journal, location: Location) -> Option<Bytes> {
 }
 
 #[test]
-fn each_batch_has_a_file_and_each_file_may_go() {
+fn each_batch_has_its_own_removable_file() {
     let disk = SimDisk::new();
     let mut journal = payloads(&disk, 0);
     let first = write(&mut journal, b"first");
@@ -36,11 +36,11 @@ fn each_batch_has_a_file_and_each_file_may_go() {
     journal.reader().remove(2, &|| ()).unwrap();
     assert_eq!(disk.list().unwrap(), ["payload-0000000001.seg"]);
     assert_eq!((body(&journal, first).unwrap(), body(&journal, second)), ("first".into(), None));
-    assert_eq!(write(&mut journal, b"third").segment, 3, "no number is used twice");
+    assert_eq!(write(&mut journal, b"third").segment, 3, "a number is used twice");
 }
 
 #[test]
-fn it_reads_nothing_when_it_is_opened_and_goes_on_behind_all() {
+fn opening_reads_no_segment_and_continues_after_all_numbers() {
     let disk = SimDisk::new();
     let first = write(&mut payloads(&disk, 0), b"first");
     disk.create("payload-0000000005.seg").unwrap().write_all_at(&[b"no header"], 0).unwrap();
@@ -48,11 +48,11 @@ fn it_reads_nothing_when_it_is_opened_and_goes_on_behind_all() {
     assert_eq!(body(&journal, first).unwrap(), "first");
     assert_eq!(write(&mut journal, b"next").segment, 6);
     let mut journal = payloads(&disk, 9);
-    assert_eq!(write(&mut journal, b"behind what was noted").segment, 10);
+    assert_eq!(write(&mut journal, b"after the given number").segment, 10);
 }
 
 #[test]
-fn two_journals_on_one_disk_leave_each_other_alone() {
+fn two_journals_on_one_disk_are_independent() {
     let disk = SimDisk::new();
     let mut main = open(&disk, 100).journal;
     commit(&mut main, &vec![(1, b"main".to_vec())]);
@@ -66,7 +66,7 @@ fn two_journals_on_one_disk_leave_each_other_alone() {
 }
 
 #[test]
-fn a_batch_that_failed_leaves_no_file_and_the_next_has_another() {
+fn a_failed_batch_leaves_no_file_and_the_next_uses_another() {
     let disk = SimDisk::new();
     let mut journal = payloads(&disk, 0);
     let mut batch = journal.begin().unwrap();

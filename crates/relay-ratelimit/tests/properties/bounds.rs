@@ -1,5 +1,5 @@
-//! How much passes at most, whenever it is asked for and whoever hangs up. The bounds are those of
-//! the crate's page.
+//! Tests the upper bounds in the crate's documentation, for any schedule and with clients that
+//! hang up.
 
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use relay_ratelimit::{Decision, Reservation};
 
 use crate::schedule::{Event, Numbers, Op, Subject, events, requests, without_bans};
 
-/// Whoever passed or will pass: when it was asked, when it passes, and whether it waits for its own
-/// bucket alone.
+/// A request that passed or will pass.
 #[derive(Debug, Clone, Copy)]
 struct Passing {
     asked: Duration,
@@ -18,15 +17,17 @@ struct Passing {
     endpoint: Option<usize>,
 }
 
-/// A line of one key: those who pass, and those of them who wait and may still leave.
-struct Line {
+/// The requests of one key.
+struct KeyRequests {
     subject: Subject,
     passing: Vec<Passing>,
+    /// Indices in `passing`.
     waiting: Vec<(usize, Reservation)>,
+    /// Indices in `passing`.
     left: Vec<usize>,
 }
 
-impl Line {
+impl KeyRequests {
     fn new(numbers: &Numbers) -> Self {
         Self { subject: Subject::new(numbers), passing: Vec::new(), waiting: Vec::new(), left: Vec::new() }
     }
@@ -52,7 +53,7 @@ impl Line {
         }
     }
 
-    /// Those who did not leave, by bucket: one of each endpoint, then all.
+    /// The times of the requests that did not leave, per endpoint, and then of all.
     fn by_bucket(&self, time: impl Fn(&Passing) -> Duration) -> [Vec<Duration>; 3] {
         let mut times: [Vec<Duration>; 3] = Default::default();
         for (at, passing) in self.passing.iter().enumerate() {
@@ -76,7 +77,7 @@ impl Line {
     }
 }
 
-/// No stretch between two of these times holds more than `burst + per_second * (length + slack)`.
+/// Between any two of these times, at most `burst + per_second * (length + slack)` requests pass.
 fn assert_within(
     mut times: Vec<Duration>,
     burst: u32,
@@ -103,71 +104,71 @@ fn small(events: Vec<Event>) -> Vec<Event> {
 
 proptest! {
     #[test]
-    fn no_stretch_of_time_sees_too_much(
+    fn no_period_exceeds_the_bound(
         numbers in without_bans(),
         events in requests(),
-        // Threads read the clock and then race: a time may be handed in this much late.
+        // Threads race after they read the clock, so a time may be this late.
         lateness in vec(prop_oneof![2 => Just(0), 1 => 0..3_000_000_000_u64], 100),
     ) {
-        let mut line = Line::new(&numbers);
+        let mut key = KeyRequests::new(&numbers);
         let mut now = Duration::ZERO;
         for (Event { step, op, .. }, late) in small(events).into_iter().zip(lateness) {
             now += step;
             let time = now.saturating_sub(Duration::from_nanos(late));
             match op {
-                Op::Request { endpoint, times } => (0..times).for_each(|_| line.ask(endpoint, time)),
-                Op::Charge { bytes } => line.subject.limiter.charge_bytes(&0, bytes, time),
+                Op::Request { endpoint, times } => (0..times).for_each(|_| key.ask(endpoint, time)),
+                Op::Charge { bytes } => key.subject.limiter.charge_bytes(&0, bytes, time),
                 Op::Connect { .. } | Op::Leave { .. } => {}
             }
         }
-        line.assert_within(&numbers, numbers.max_wait, 0)?;
+        key.assert_within(&numbers, numbers.max_wait, 0)?;
     }
 
     #[test]
-    fn those_who_wait_for_one_bucket_alone_pass_at_its_rate(
+    fn requests_that_wait_for_one_bucket_pass_at_its_rate(
         numbers in without_bans(),
         events in requests(),
     ) {
-        let mut line = Line::new(&numbers);
+        let mut key = KeyRequests::new(&numbers);
         let mut now = Duration::ZERO;
         for Event { step, op, .. } in small(events) {
             now += step;
             if let Op::Request { times, .. } = op {
-                (0..times).for_each(|_| line.ask(None, now));
+                (0..times).for_each(|_| key.ask(None, now));
             }
         }
-        let [.., all] = line.by_bucket(|passing| passing.passes);
+        let [.., all] = key.by_bucket(|passing| passing.passes);
         assert_within(all, numbers.burst, numbers.per_second, Duration::from_nanos(1))?;
     }
 
     #[test]
-    fn hanging_up_gains_no_more_than_a_line(numbers in without_bans(), events in events(1)) {
-        let mut line = Line::new(&numbers);
+    fn reservations_are_reused_at_most_once(numbers in without_bans(), events in events(1)) {
+        let mut key = KeyRequests::new(&numbers);
         let mut now = Duration::ZERO;
         for Event { step, op, .. } in events.into_iter().take(100) {
             now += step;
             match op {
-                Op::Request { endpoint, times } => (0..times).for_each(|_| line.ask(endpoint, now)),
-                Op::Leave { which } => (0..10).for_each(|turn| line.leave(which + turn, now)),
+                Op::Request { endpoint, times } => (0..times).for_each(|_| key.ask(endpoint, now)),
+                Op::Leave { which } => (0..10).for_each(|turn| key.leave(which + turn, now)),
                 Op::Charge { .. } | Op::Connect { .. } => {}
             }
         }
-        line.assert_within(&numbers, 2 * numbers.max_wait, 1)?;
+        key.assert_within(&numbers, 2 * numbers.max_wait, 1)?;
     }
 
     #[test]
-    fn who_asks_first_passes_first(numbers in without_bans(), events in events(1)) {
-        let mut line = Line::new(&numbers);
+    fn requests_pass_in_order_of_arrival(numbers in without_bans(), events in events(1)) {
+        let mut key = KeyRequests::new(&numbers);
         let mut now = Duration::ZERO;
         for Event { step, op, .. } in events.into_iter().take(100) {
             now += step;
             match op {
-                Op::Request { times, .. } => (0..times).for_each(|_| line.ask(Some(0), now)),
-                Op::Charge { bytes } => line.subject.limiter.charge_bytes(&0, bytes.min(1000), now),
+                Op::Request { times, .. } => (0..times).for_each(|_| key.ask(Some(0), now)),
+                Op::Charge { bytes } => key.subject.limiter.charge_bytes(&0, bytes.min(1000), now),
                 Op::Leave { .. } | Op::Connect { .. } => {}
             }
         }
-        prop_assert!(line.passing.iter().map(|passing| passing.passes).is_sorted());
-        prop_assert!(line.passing.iter().all(|passing| passing.passes - passing.asked <= numbers.max_wait));
+        prop_assert!(key.passing.iter().map(|passing| passing.passes).is_sorted());
+        prop_assert!(key.passing.iter().all(|passing| passing.passes - passing.asked <= numbers.max_wait));
     }
 }

@@ -1,4 +1,4 @@
-//! What holds for any policy and any schedule of requests, on one thread.
+//! Tests properties of any policy and any schedule of requests, on one thread.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,15 +17,15 @@ use std::time::Duration;
 use proptest::prelude::*;
 use relay_ratelimit::{Connection, Decision, Level, Refusal, Reservation};
 
-use crate::model::{Connected, Fate, Model, Place};
+use crate::model::{Model, ModelConnection, ModelDecision, ModelReservation};
 use crate::schedule::{
     ENDPOINT_NAMES, Event, Numbers, Op, Subject, events, numbers, positive, requests, without_bans,
 };
 
-/// Those who wait, by the limiter and by the model.
-type Waiting = Vec<(u8, Reservation, Place)>;
+/// The waiting requests, with the reservations of the limiter and of the model.
+type Waiting = Vec<(u8, Reservation, ModelReservation)>;
 
-/// Lets both decide on one request, and notes one that waits.
+/// Compares both decisions on one request, and adds a request that waits to `waiting`.
 fn check_both(
     subject: &Subject,
     model: &mut Model,
@@ -34,24 +34,24 @@ fn check_both(
 ) -> Result<(), TestCaseError> {
     let expected = model.check(key, endpoint, now);
     match (subject.check(key, endpoint, now), expected) {
-        (Decision::Allowed(_), Fate::Passes) => {}
-        (Decision::Refused(refusal), Fate::Refused(expected)) => {
+        (Decision::Allowed(_), ModelDecision::Passes) => {}
+        (Decision::Refused(refusal), ModelDecision::Refused(expected)) => {
             prop_assert_eq!(refusal, expected, "at {:?}", now);
         }
-        (Decision::Wait(wait), Fate::Waits { after, place }) => {
+        (Decision::Wait(wait), ModelDecision::Waits { after, reservation }) => {
             prop_assert_eq!(wait.after, after, "at {:?}", now);
-            waiting.push((key, wait.reservation, place));
+            waiting.push((key, wait.reservation, reservation));
         }
         (decision, expected) => prop_assert!(false, "{:?} and not {:?} at {:?}", decision, expected, now),
     }
     Ok(())
 }
 
-fn connected(connection: Connection) -> Connected {
+fn connected(connection: Connection) -> ModelConnection {
     match connection {
-        Connection::Serve => Connected::Serve,
-        Connection::RefuseOnce(refusal) => Connected::Refuse(refusal),
-        Connection::Drop { .. } => Connected::Drop,
+        Connection::Serve => ModelConnection::Serve,
+        Connection::RefuseOnce(refusal) => ModelConnection::Refuse(refusal),
+        Connection::Drop { .. } => ModelConnection::Drop,
     }
 }
 
@@ -85,9 +85,9 @@ proptest! {
                     model.charge(key, bytes, now);
                 }
                 Op::Leave { which } => if !waiting.is_empty() {
-                    let (key, reservation, place) = waiting.swap_remove(which % waiting.len());
+                    let (key, reservation, model_reservation) = waiting.swap_remove(which % waiting.len());
                     subject.limiter.give_back(&key, reservation, now);
-                    model.give_back(key, &place, now);
+                    model.give_back(key, &model_reservation, now);
                 },
             }
             prop_assert_eq!(subject.limiter.tracked(), model.tracked());
@@ -95,11 +95,11 @@ proptest! {
     }
 
     #[test]
-    fn retry_after_is_honest(numbers in without_bans(), requests in requests()) {
+    fn retry_after_is_exact(numbers in without_bans(), requests in requests()) {
         let (endpoint, last) = (requests.last().unwrap().endpoint(), requests.last().unwrap().clone());
         let retry = |early: Duration| {
             let (subject, now) = Subject::after(&numbers, &requests);
-            // The schedule is followed by as many as it takes to be refused.
+            // After the schedule, requests continue until one is refused.
             let refusal = (0..1_000_000).find_map(|_| match subject.check(last.key, endpoint, now) {
                 Decision::Refused(Refusal { retry_after, .. }) => Some(retry_after),
                 Decision::Allowed(_) | Decision::Wait(_) => None,
@@ -108,14 +108,14 @@ proptest! {
                 level_after(&subject, &last, endpoint, now + retry_after - early).is_some()
             })
         };
-        // A line of more than a million is not drawn up.
+        // At most a million requests can wait here.
         prop_assume!(u128::from(numbers.rate_max()) * numbers.max_wait.as_nanos() < 100_000_000_000_000);
-        prop_assert_eq!(retry(Duration::ZERO), Some(true), "passes when told");
-        prop_assert_eq!(retry(Duration::from_nanos(1)), Some(false), "and not before");
+        prop_assert_eq!(retry(Duration::ZERO), Some(true), "passes after retry_after");
+        prop_assert_eq!(retry(Duration::from_nanos(1)), Some(false), "does not pass earlier");
     }
 
     #[test]
-    fn what_remains_is_what_passes_at_once(numbers in without_bans(), requests in requests()) {
+    fn remaining_requests_pass_at_once(numbers in without_bans(), requests in requests()) {
         let (endpoint, last) = (requests.last().unwrap().endpoint(), requests.last().unwrap().clone());
         let (subject, now) = Subject::after(&numbers, &requests);
         if let Some(level) = level_after(&subject, &last, endpoint, now) {
@@ -126,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn what_remains_may_be_spread_until_the_reset(numbers in without_bans(), requests in requests()) {
+    fn remaining_requests_pass_when_spread_until_the_reset(numbers in without_bans(), requests in requests()) {
         let (endpoint, last) = (requests.last().unwrap().endpoint(), requests.last().unwrap().clone());
         let (subject, mut now) = Subject::after(&numbers, &requests);
         if let Some(level) = level_after(&subject, &last, endpoint, now) {
@@ -144,12 +144,12 @@ proptest! {
     }
 
     #[test]
-    fn a_flood_forgets_few_bans_and_outgrows_no_bound(
+    fn a_flood_keeps_bans_and_respects_the_bound(
         numbers in numbers(12),
         banned in 1..6_u8,
         flood in proptest::collection::vec((10..=255_u8, 0..1_000_000_u64), 1..300),
     ) {
-        // Half of the room is for bans.
+        // Half of the space is for bans.
         let banned = banned.min(numbers.keys as u8 / 2);
         let numbers = Numbers {
             ban: Duration::from_secs(3600), max_wait: Duration::ZERO, per_second: 1, ban_threshold: 1, ..numbers

@@ -1,5 +1,5 @@
-//! The limiter as one would write it without a thought for memory, speed or threads: lists,
-//! searched from end to end. Time must not run backwards here.
+//! A naive limiter that ignores memory, speed and threads: it searches lists from end to end. Time
+//! must not run backwards here.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::{ENDPOINT_NAMES, Numbers, positive};
 const SECOND: i128 = 1_000_000_000;
 const TOKEN: i128 = 1_000_000_000;
 
-/// What becomes of a request, without what is told of the level.
+/// The decision on a request, without the level.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum ModelDecision {
     Passes,
-    Waits { after: Duration, place: Place },
+    Waits { after: Duration, reservation: ModelReservation },
     Refused(Refusal),
 }
 
-/// When a place comes up in the line of each bucket that it may still be given back in.
+/// The buckets that the reservation can be returned to, each with the time when it passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place(Vec<(usize, i128)>);
+pub(crate) struct ModelReservation(Vec<(usize, i128)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Connected {
+pub(crate) enum ModelConnection {
     Serve,
     Refuse(Refusal),
     Drop,
@@ -38,25 +38,25 @@ pub(crate) struct Model {
 struct Known {
     key: u8,
     seen: i128,
-    /// Until when it is kept, if somebody wanted its room while it was banned.
+    /// The end of its ban, if another key needed its space during the ban.
     kept_until: Option<i128>,
     /// The shared bucket, then the endpoints'.
-    buckets: Vec<Bucket>,
-    connections: Bucket,
+    buckets: Vec<ModelBucket>,
+    connections: ModelBucket,
     /// In billionths of a byte, as of `seen`.
     owed: i128,
     answers_taken: i128,
     answers_second: i128,
 }
 
-struct Bucket {
+struct ModelBucket {
     name: &'static str,
     burst: i128,
     per_second: i128,
-    /// In billionths of a token, as of `filled`; below zero if tokens to come are taken.
+    /// In billionths of a token, as of `filled`; below zero if future tokens are reserved.
     level: i128,
     filled: i128,
-    /// Places given back that nobody has taken since.
+    /// How many reservations were given back and not taken again.
     returned: usize,
     asked: Vec<i128>,
     refused: Vec<i128>,
@@ -74,12 +74,12 @@ impl Model {
         self.known.len()
     }
 
-    pub(crate) fn check(&mut self, key: u8, endpoint: Option<usize>, now: Duration) -> Fate {
+    pub(crate) fn check(&mut self, key: u8, endpoint: Option<usize>, now: Duration) -> ModelDecision {
         let (known, numbers, now) = self.known(key, now);
         known.check(numbers, endpoint, now)
     }
 
-    pub(crate) fn connection(&mut self, key: u8, now: Duration) -> Connected {
+    pub(crate) fn connection(&mut self, key: u8, now: Duration) -> ModelConnection {
         let (known, numbers, now) = self.known(key, now);
         known.connection(numbers, now)
     }
@@ -91,19 +91,18 @@ impl Model {
         known.owed = (known.owed + i128::from(bytes) * TOKEN).min(most);
     }
 
-    pub(crate) fn give_back(&mut self, key: u8, place: &Place, now: Duration) {
+    pub(crate) fn give_back(&mut self, key: u8, reservation: &ModelReservation, now: Duration) {
         let now = nanoseconds(now);
         let Some(known) = self.known.iter_mut().find(|known| known.key == key) else { return };
-        for &(at, comes_up) in &place.0 {
-            if comes_up > now {
+        for &(at, passes) in &reservation.0 {
+            if passes > now {
                 known.buckets[at].level += TOKEN;
                 known.buckets[at].returned += 1;
             }
         }
     }
 
-    /// What is known of the key, after making room for it and with all its buckets filled up to
-    /// now.
+    /// The state of the key as of now, after another key was forgotten if necessary.
     fn known(&mut self, key: u8, now: Duration) -> (&mut Known, &Numbers, i128) {
         let now = nanoseconds(now);
         let at = self.known.iter().position(|known| known.key == key).unwrap_or_else(|| {
@@ -118,8 +117,8 @@ impl Model {
         (known, &self.numbers, now)
     }
 
-    /// The idlest goes. Each ban that stands in the way is noted, and if that makes too many, the
-    /// soonest of them ends.
+    /// Forgets the idlest key. Banned keys are kept, but if those are too many, the one whose ban
+    /// ends soonest is forgotten.
     fn forget_one(&mut self, now: i128) {
         for known in &mut self.known {
             known.kept_until = known.kept_until.filter(|&until| until > now);
@@ -145,7 +144,7 @@ impl Model {
 
 impl Known {
     fn new(numbers: &Numbers, key: u8, now: i128) -> Self {
-        let bucket = |name, burst, per_second| Bucket {
+        let bucket = |name, burst, per_second| ModelBucket {
             name,
             burst,
             per_second,
@@ -182,12 +181,12 @@ impl Known {
         self.buckets.iter_mut().for_each(|bucket| bucket.fill(now));
     }
 
-    fn check(&mut self, numbers: &Numbers, endpoint: Option<usize>, now: i128) -> Fate {
+    fn check(&mut self, numbers: &Numbers, endpoint: Option<usize>, now: i128) -> ModelDecision {
         let drawn: Vec<usize> = endpoint.map(|at| at + 1).into_iter().chain([0]).collect();
         let longest =
-            |buckets: &[Bucket]| drawn.iter().map(|&at| buckets[at].wait_with_ban(now)).max().unwrap();
+            |buckets: &[ModelBucket]| drawn.iter().map(|&at| buckets[at].wait_with_ban(now)).max().unwrap();
         let max_wait = nanoseconds(numbers.max_wait);
-        // The first endpoint heeds bytes.
+        // The first endpoint waits for bytes.
         let bytes = numbers.bytes.filter(|_| endpoint == Some(0));
         let debt = bytes.map_or(0, |(per_second, burst)| {
             div_ceil((self.owed - i128::from(burst) * TOKEN).max(0), per_second.into())
@@ -201,20 +200,20 @@ impl Known {
                 among.iter().copied().find(|&at| Some(self.buckets[at].wait_with_ban(now)) == wait).unwrap();
             let began = banned.is_empty() && self.buckets[named].refuse(numbers, now);
             let retry_after = longest(&self.buckets).max(debt);
-            return Fate::Refused(self.buckets[named].refusal(
+            return ModelDecision::Refused(self.buckets[named].refusal(
                 retry_after,
                 !banned.is_empty() || began,
                 began,
             ));
         }
         let token_wait = longest(&self.buckets);
-        let mut places = Vec::new();
+        let mut reserved = Vec::new();
         for &at in &drawn {
             let bucket = &mut self.buckets[at];
             if bucket.returned > 0 {
                 bucket.returned -= 1;
             } else if bucket.wait() > 0 {
-                places.push((at, now + bucket.wait()));
+                reserved.push((at, now + bucket.wait()));
             }
             bucket.level -= TOKEN;
         }
@@ -222,39 +221,39 @@ impl Known {
             && debt > max_wait
         {
             let retry_after = longest(&self.buckets).max(debt);
-            return Fate::Refused(refusal_of_bytes(per_second, burst, retry_after));
+            return ModelDecision::Refused(refusal_of_bytes(per_second, burst, retry_after));
         }
         drawn.iter().for_each(|&at| self.buckets[at].asked.push(now));
         match token_wait.max(debt) {
-            0 => Fate::Passes,
-            after => Fate::Waits { after: duration(after), place: Place(places) },
+            0 => ModelDecision::Passes,
+            after => ModelDecision::Waits { after: duration(after), reservation: ModelReservation(reserved) },
         }
     }
 
-    fn connection(&mut self, numbers: &Numbers, now: i128) -> Connected {
+    fn connection(&mut self, numbers: &Numbers, now: i128) -> ModelConnection {
         let shared = &mut self.buckets[0];
         let was_banned = shared.banned_until > now;
         if !was_banned {
             if self.connections.wait() == 0 {
                 self.connections.level -= TOKEN;
-                return Connected::Serve;
+                return ModelConnection::Serve;
             }
             if !shared.refuse(numbers, now) {
-                return Connected::Drop;
+                return ModelConnection::Drop;
             }
         }
         let second = now / SECOND;
         self.answers_taken = (self.answers_taken - (second - self.answers_second)).max(0);
         self.answers_second = second;
         if self.answers_taken == 5 {
-            return Connected::Drop;
+            return ModelConnection::Drop;
         }
         self.answers_taken += 1;
-        Connected::Refuse(shared.refusal(shared.banned_until - now, true, !was_banned))
+        ModelConnection::Refuse(shared.refusal(shared.banned_until - now, true, !was_banned))
     }
 }
 
-impl Bucket {
+impl ModelBucket {
     fn fill(&mut self, now: i128) {
         self.level = (self.level + (now - self.filled) * self.per_second).min(self.burst * TOKEN);
         self.filled = now;
@@ -268,7 +267,7 @@ impl Bucket {
         self.wait().max(self.banned_until - now)
     }
 
-    /// Notes what was asked and refused; whether that begins a ban.
+    /// Counts a refused request, and returns whether it starts a ban.
     fn refuse(&mut self, numbers: &Numbers, now: i128) -> bool {
         if numbers.ban.is_zero() {
             return false;

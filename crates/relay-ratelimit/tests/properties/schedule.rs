@@ -1,4 +1,4 @@
-//! Random policies and schedules. Promises nothing itself.
+//! Random policies and schedules for these tests.
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use relay_ratelimit::{ByteRate, Decision, Endpoint, Limiter, Policy};
 
-/// Requests to the first wait for bytes.
+/// Requests to the first endpoint wait for bytes.
 pub(crate) const ENDPOINT_NAMES: [&str; 2] = ["push", "pull"];
 
 /// A policy in plain numbers.
@@ -19,14 +19,14 @@ pub(crate) struct Numbers {
     pub(crate) max_wait: Duration,
     pub(crate) ban_threshold: u32,
     pub(crate) ban: Duration,
-    /// Per second, and the burst.
+    /// Bytes per second, and the burst.
     pub(crate) bytes: Option<(u64, u64)>,
     pub(crate) keys: usize,
 }
 
-/// How long after the one before, who, and what.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
+    /// The time since the previous event.
     pub(crate) step: Duration,
     pub(crate) key: u8,
     pub(crate) op: Op,
@@ -44,7 +44,7 @@ pub(crate) enum Op {
     Charge {
         bytes: u64,
     },
-    /// One of all that wait hangs up.
+    /// One of the waiting requests hangs up.
     Leave {
         which: usize,
     },
@@ -92,7 +92,7 @@ impl Subject {
         self.limiter.check(&key, endpoint.map(|at| self.endpoints[at]), now)
     }
 
-    /// A fresh subject after these events, and the time of the last.
+    /// A new subject after these events, and the time of the last one.
     pub(crate) fn after(numbers: &Numbers, events: &[Event]) -> (Self, Duration) {
         let subject = Self::new(numbers);
         let mut now = Duration::ZERO;
@@ -169,7 +169,7 @@ fn charges() -> impl Strategy<Value = Op> {
     prop_oneof![9 => 0..200_000_u64, 1 => 0..=u64::MAX].prop_map(|bytes| Op::Charge { bytes })
 }
 
-/// Anything, by up to so many keys.
+/// Any events, by up to `keys` keys.
 pub(crate) fn events(keys: u8) -> impl Strategy<Value = Vec<Event>> {
     let op = prop_oneof![
         10 => requests_of(endpoints()),
@@ -177,12 +177,12 @@ pub(crate) fn events(keys: u8) -> impl Strategy<Value = Vec<Event>> {
         1 => charges(),
         4 => (0..1000_usize).prop_map(|which| Op::Leave { which }),
     ];
-    // A few keys ask for much, so that some are banned.
+    // Most events are of two keys, so that some keys are banned.
     let key = prop_oneof![2 => 0..2_u8, 1 => 0..keys];
     vec((steps(), key, op).prop_map(|(step, key, op)| Event { step, key, op }), 1..200)
 }
 
-/// Requests and bytes of one key, a request last.
+/// Requests and bytes of one key; the last event is a request.
 pub(crate) fn requests() -> impl Strategy<Value = Vec<Event>> {
     let event = |(step, op)| Event { step, key: 0, op };
     let op = prop_oneof![9 => requests_of(endpoints()), 1 => charges()];

@@ -1,12 +1,12 @@
-//! Bans: which seconds count, whose bucket is blamed, and when it ends.
+//! Tests bans: which seconds count, which bucket is banned, and when the ban ends.
 
 use std::time::Duration;
 
 use crate::script::{Script, check};
-use crate::{policy, positive, strict, waiting, without_bans};
+use crate::{policy, positive, strict, with_max_wait, without_bans};
 
 #[test]
-fn the_second_that_reaches_the_threshold_bans_with_its_first_request_too_many() {
+fn the_first_excess_request_of_the_threshold_second_starts_the_ban() {
     check(
         policy(),
         "0 a - 3x -> ok
@@ -20,7 +20,7 @@ fn the_second_that_reaches_the_threshold_bans_with_its_first_request_too_many() 
 }
 
 #[test]
-fn up_to_four_times_the_rate_nobody_is_banned() {
+fn up_to_four_times_the_rate_no_key_is_banned() {
     check(
         policy(),
         "0..600000 a - 40x -> *
@@ -29,7 +29,7 @@ fn up_to_four_times_the_rate_nobody_is_banned() {
 }
 
 #[test]
-fn a_second_counts_only_if_a_refusal_was_out_for_a_second_when_it_began() {
+fn a_second_counts_only_a_second_after_the_first_refusal() {
     let mut policy = policy();
     policy.ban_threshold = positive(1);
     check(
@@ -45,7 +45,7 @@ fn a_second_counts_only_if_a_refusal_was_out_for_a_second_when_it_began() {
 }
 
 #[test]
-fn a_burst_that_nobody_has_refused_before_is_no_ban_however_often_it_comes() {
+fn bursts_without_recent_refusals_never_start_a_ban() {
     let mut policy = policy();
     policy.ban_threshold = positive(1);
     check(
@@ -74,7 +74,7 @@ fn seconds_are_counted_within_a_minute() {
 }
 
 #[test]
-fn a_threshold_that_no_minute_reaches_is_a_minute() {
+fn a_threshold_of_more_than_a_minute_is_a_minute() {
     let mut policy = policy();
     policy.ban_threshold = positive(u32::MAX);
     check(
@@ -87,8 +87,8 @@ fn a_threshold_that_no_minute_reaches_is_a_minute() {
 }
 
 #[test]
-fn requests_that_wait_are_asked_too() {
-    let mut policy = waiting(100, policy());
+fn requests_that_wait_count_too() {
+    let mut policy = with_max_wait(100, policy());
     policy.ban_threshold = positive(1);
     check(
         policy,
@@ -101,7 +101,7 @@ fn requests_that_wait_are_asked_too() {
 }
 
 #[test]
-fn requests_during_a_ban_do_not_extend_it_and_the_count_starts_again() {
+fn requests_during_a_ban_do_not_extend_it_and_the_count_restarts() {
     check(
         policy(),
         "0 a - 4x -> *
@@ -119,7 +119,7 @@ fn requests_during_a_ban_do_not_extend_it_and_the_count_starts_again() {
 }
 
 #[test]
-fn a_ban_of_zero_is_none() {
+fn a_ban_of_zero_turns_bans_off() {
     check(
         without_bans(policy()),
         "0 a - 3x -> ok
@@ -130,7 +130,7 @@ fn a_ban_of_zero_is_none() {
 }
 
 #[test]
-fn the_ban_of_an_endpoint_touches_nothing_else() {
+fn the_ban_of_an_endpoint_affects_nothing_else() {
     check(
         policy(),
         "0 a pull 4x -> *
@@ -149,9 +149,9 @@ fn the_ban_of_an_endpoint_touches_nothing_else() {
 }
 
 #[test]
-fn a_flood_of_one_endpoint_loses_that_endpoint_only() {
-    // Somebody else behind the same address asks a little too much all the while, so that the
-    // shared bucket refuses too.
+fn a_flood_of_one_endpoint_bans_only_that_endpoint() {
+    // Another client with the same address sends a little too much at the same time, so the shared
+    // bucket refuses too.
     let mut script = Script::new(policy());
     for second in 0..100 {
         script.run(&format!("{0} a pull 500x -> *\n{0} a - 5x -> *\n{0} a banned -> no", second * 1000));
@@ -176,7 +176,7 @@ fn the_ban_of_the_shared_bucket_refuses_everything_of_its_key() {
 }
 
 #[test]
-fn of_two_equally_empty_buckets_the_endpoint_is_named_and_banned() {
+fn of_two_equally_empty_buckets_the_endpoints_is_named_and_banned() {
     let mut policy = policy();
     policy.per_second = positive(5);
     check(
@@ -193,7 +193,7 @@ fn of_two_equally_empty_buckets_the_endpoint_is_named_and_banned() {
 }
 
 #[test]
-fn a_ban_is_named_before_a_longer_wait_that_is_told_nevertheless() {
+fn a_refusal_names_the_banned_bucket_and_the_longer_wait_of_the_other() {
     let mut policy = strict(Duration::from_millis(50));
     policy.per_second = positive(10);
     check(

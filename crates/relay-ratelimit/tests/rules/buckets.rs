@@ -1,14 +1,14 @@
-//! Tokens: who draws on what, and what is told of it.
+//! Tests which buckets a request uses, and what decisions report about them.
 
 use std::time::Duration;
 
 use relay_ratelimit::{Decision, Endpoint, Level, Limiter, Policy};
 
 use crate::script::check;
-use crate::{policy, positive, waiting, without_bans};
+use crate::{policy, positive, with_max_wait, without_bans};
 
 #[test]
-fn a_request_of_no_endpoint_draws_on_the_shared_bucket_alone() {
+fn a_request_without_endpoint_uses_only_the_shared_bucket() {
     check(
         policy(),
         "0 a - 3x -> ok
@@ -20,7 +20,7 @@ fn a_request_of_no_endpoint_draws_on_the_shared_bucket_alone() {
 }
 
 #[test]
-fn an_endpoint_draws_on_both() {
+fn a_request_to_an_endpoint_uses_both_buckets() {
     check(
         policy(),
         "0 a push 2x -> ok
@@ -36,7 +36,7 @@ fn an_endpoint_draws_on_both() {
 }
 
 #[test]
-fn keys_do_not_know_each_other() {
+fn keys_are_independent() {
     check(
         policy(),
         "0 a - 3x -> ok
@@ -86,7 +86,7 @@ fn long_rest_fills_a_bucket_and_no_more() {
 }
 
 #[test]
-fn an_earlier_time_finds_less_and_breaks_nothing() {
+fn an_earlier_time_finds_fewer_tokens() {
     check(
         without_bans(policy()),
         "1000 a - 3x -> ok
@@ -99,10 +99,10 @@ fn an_earlier_time_finds_less_and_breaks_nothing() {
 }
 
 #[test]
-fn a_refusal_tells_the_quota_and_its_window() {
+fn a_refusal_contains_the_quota_and_its_window() {
     for (burst, per_second, window_seconds) in [(40, 20, 2), (40, 10, 4), (41, 10, 5), (1, 20, 1), (7, 7, 1)]
     {
-        let limiter = Limiter::new(waiting(0, Policy::new(positive(burst), positive(per_second))));
+        let limiter = Limiter::new(with_max_wait(0, Policy::new(positive(burst), positive(per_second))));
         let decision = (0..=burst).map(|_| limiter.check(&(), None, Duration::ZERO)).last();
         let Some(Decision::Refused(refusal)) = decision else { panic!("{burst} and one more do not pass") };
         assert_eq!((refusal.quota, refusal.window_seconds), (positive(burst), window_seconds));
@@ -110,7 +110,7 @@ fn a_refusal_tells_the_quota_and_its_window() {
 }
 
 #[test]
-fn what_is_left_is_told_until_it_is_full_or_until_the_next() {
+fn the_reset_is_until_full_or_until_the_next_token() {
     check(
         policy(),
         "0 a left -> all 2 100
@@ -122,8 +122,8 @@ fn what_is_left_is_told_until_it_is_full_or_until_the_next() {
 }
 
 #[test]
-fn of_two_buckets_the_one_with_less_is_told() {
-    let mut policy = waiting(1000, policy());
+fn the_level_is_that_of_the_bucket_with_fewer_tokens() {
+    let mut policy = with_max_wait(1000, policy());
     let push = policy.add_endpoint("push", positive(5));
     let limiter = Limiter::new(policy);
     let ask = |endpoint| match limiter.check(&(), endpoint, Duration::ZERO) {
@@ -138,26 +138,26 @@ fn of_two_buckets_the_one_with_less_is_told() {
         quota: positive(3),
         window_seconds,
     };
-    assert_eq!(ask(Some(push)), (level("push", 2, 200, 1), 0), "of equals the one that takes longer");
+    assert_eq!(ask(Some(push)), (level("push", 2, 200, 1), 0), "equal tokens: the later reset");
     assert_eq!(ask(None), (level("all", 1, 200, 1), 0));
     assert_eq!(ask(Some(push)), (level("all", 0, 100, 1), 0));
-    assert_eq!(ask(Some(push)), (level("push", 0, 200, 1), 100), "of equals in both the endpoint's");
+    assert_eq!(ask(Some(push)), (level("push", 0, 200, 1), 100), "equal in both: the endpoint's");
     assert_eq!(ask(Some(push)), (level("push", 0, 400, 1), 200));
 }
 
 #[test]
-fn an_endpoint_of_another_policy_is_no_endpoint() {
-    let elsewhere: Endpoint = policy().add_endpoint("push", positive(1));
+fn an_endpoint_of_another_policy_counts_as_no_endpoint() {
+    let foreign: Endpoint = policy().add_endpoint("push", positive(1));
     let limiter = Limiter::new(policy());
     for _ in 0..3 {
-        assert!(matches!(limiter.check(&(), Some(elsewhere), Duration::ZERO), Decision::Allowed(_)));
+        assert!(matches!(limiter.check(&(), Some(foreign), Duration::ZERO), Decision::Allowed(_)));
     }
-    let decision = limiter.check(&(), Some(elsewhere), Duration::ZERO);
+    let decision = limiter.check(&(), Some(foreign), Duration::ZERO);
     assert!(matches!(decision, Decision::Refused(refusal) if refusal.bucket == "all"));
 }
 
 #[test]
-fn the_defaults_are_those_of_the_contract() {
+fn the_defaults_match_the_specification() {
     let Policy { max_wait, ban_threshold, ban, bytes, tracked_keys_max, .. } =
         Policy::new(positive(40), positive(20));
     assert_eq!((ban_threshold.get(), ban.as_secs(), tracked_keys_max.get()), (20, 300, 100_000));
@@ -165,7 +165,7 @@ fn the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
-fn debug_tells_no_key() {
+fn debug_hides_the_keys() {
     let limiter = Limiter::new(policy());
     let _ = limiter.check(&"203.0.113.9", None, Duration::ZERO);
     assert!(!format!("{limiter:?}").contains("203.0.113.9"));

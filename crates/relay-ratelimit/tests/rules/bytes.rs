@@ -1,4 +1,4 @@
-//! Bytes: who waits for a debt, and what is never blamed for one.
+//! Tests how charged bytes delay requests.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use relay_ratelimit::{ByteRate, Decision, Limiter, Policy};
 
 use crate::script::check;
-use crate::{policy, positive, waiting};
+use crate::{policy, positive, with_max_wait};
 
 /// 1,000 bytes per second after the first 500, and a ban after one second of excess.
 fn with_bytes(mut policy: Policy) -> Policy {
@@ -17,7 +17,7 @@ fn with_bytes(mut policy: Policy) -> Policy {
 }
 
 #[test]
-fn a_debt_delays_the_next_request_of_its_endpoint_alone() {
+fn a_debt_delays_only_the_endpoint_that_waits_for_bytes() {
     check(
         with_bytes(policy()),
         "0 a bytes=500 -> ok
@@ -32,9 +32,9 @@ fn a_debt_delays_the_next_request_of_its_endpoint_alone() {
 }
 
 #[test]
-fn a_short_debt_is_waited_for() {
+fn a_request_waits_for_a_short_debt() {
     check(
-        waiting(200, with_bytes(policy())),
+        with_max_wait(200, with_bytes(policy())),
         "0 a bytes=600 -> ok
          0 a upload -> wait 100
          0 a bytes=100 -> ok
@@ -56,7 +56,7 @@ fn a_debt_is_never_longer_than_a_minute() {
 }
 
 #[test]
-fn requests_in_debt_are_limited_like_any_others_and_debts_are_no_reason_for_a_ban() {
+fn requests_in_debt_take_tokens_and_a_debt_never_starts_a_ban() {
     check(
         with_bytes(policy()),
         "0 a bytes=99999999 -> ok
@@ -69,7 +69,7 @@ fn requests_in_debt_are_limited_like_any_others_and_debts_are_no_reason_for_a_ba
 }
 
 #[test]
-fn without_a_rate_bytes_are_free() {
+fn without_a_byte_rate_bytes_delay_nothing() {
     check(
         policy(),
         "0 a bytes=99999999 -> ok
@@ -78,7 +78,7 @@ fn without_a_rate_bytes_are_free() {
 }
 
 #[test]
-fn bytes_of_a_banned_key_are_counted_but_do_no_harm() {
+fn bytes_of_a_banned_key_do_not_change_its_ban() {
     check(
         with_bytes(policy()),
         "0 a - 4x -> *
@@ -89,7 +89,7 @@ fn bytes_of_a_banned_key_are_counted_but_do_no_harm() {
 }
 
 #[test]
-fn a_refusal_for_bytes_tells_their_quota() {
+fn a_refusal_for_bytes_contains_their_quota() {
     for (per_second, burst, quota, window_seconds) in
         [(1000, 500, 500, 1), (1000, 1001, 1001, 2), (1, u64::MAX, u32::MAX, u32::MAX)]
     {

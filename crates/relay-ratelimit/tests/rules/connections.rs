@@ -1,4 +1,4 @@
-//! Connections: who is heard, who gets one answer, and who is dropped.
+//! Tests which connections are served, answered once or dropped.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn four_times_the_rate_of_connections_is_served() {
 }
 
 #[test]
-fn connections_take_no_tokens_of_requests() {
+fn connections_take_no_tokens_from_requests() {
     check(
         strict(BAN),
         "0 a connect 4x -> serve
@@ -33,7 +33,7 @@ fn connections_take_no_tokens_of_requests() {
 }
 
 #[test]
-fn a_few_connections_of_the_banned_are_answered() {
+fn a_banned_key_gets_a_few_answers() {
     check(
         strict(BAN),
         "0 a - 2x -> *
@@ -50,7 +50,7 @@ fn a_few_connections_of_the_banned_are_answered() {
 }
 
 #[test]
-fn connections_too_many_are_a_reason_for_a_ban_which_is_told_once() {
+fn excess_connections_start_a_ban() {
     check(
         strict(BAN),
         "0 a connect 4x -> serve
@@ -65,7 +65,7 @@ fn connections_too_many_are_a_reason_for_a_ban_which_is_told_once() {
 }
 
 #[test]
-fn connections_too_many_and_requests_are_asked_together() {
+fn dropped_connections_and_requests_count_together() {
     check(
         strict(BAN),
         "0 a - 2x -> *
@@ -77,7 +77,7 @@ fn connections_too_many_and_requests_are_asked_together() {
 }
 
 #[test]
-fn served_connections_are_never_a_reason_for_a_ban() {
+fn served_connections_never_start_a_ban() {
     let mut policy = strict(BAN);
     policy.per_second = positive(10);
     check(

@@ -1,5 +1,5 @@
-//! Each rule of the limiter as a short script: who asks for what when, and what the answer is.
-//! Promises nothing about threads or random orders; `properties` and `load.rs` do.
+//! Tests each rule of the limiter with a short script of requests and answers. `properties` tests
+//! random orders, `load.rs` threads.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use relay_ratelimit::Policy;
 
-/// Burst 3, 10 per second in all, and no waits; a ban of 100 s after 4 seconds of excess. The
+/// Burst 3, 10 per second in total, no waits, and a ban of 100 s after 4 seconds of excess. The
 /// script adds endpoints.
 fn policy() -> Policy {
     let mut policy = Policy::new(positive(3), positive(10));
@@ -31,7 +31,7 @@ fn positive(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap()
 }
 
-fn room_for(keys: usize, mut policy: Policy) -> Policy {
+fn with_tracked_keys_max(keys: usize, mut policy: Policy) -> Policy {
     policy.tracked_keys_max = NonZeroUsize::new(keys).unwrap();
     policy
 }
@@ -41,12 +41,12 @@ fn without_bans(mut policy: Policy) -> Policy {
     policy
 }
 
-fn waiting(max_wait_ms: u64, mut policy: Policy) -> Policy {
+fn with_max_wait(max_wait_ms: u64, mut policy: Policy) -> Policy {
     policy.max_wait = Duration::from_millis(max_wait_ms);
     policy
 }
 
-/// One token, one per second, and a ban after a single second of excess: five requests within one.
+/// Burst 1, 1 per second, and a ban after one second of excess, which is five requests.
 fn strict(ban: Duration) -> Policy {
     let mut policy = Policy::new(positive(1), positive(1));
     policy.max_wait = Duration::ZERO;

@@ -1,11 +1,11 @@
-//! Networks: bans that climb to what is around a key.
+//! Tests bans of networks.
 
 use std::time::Duration;
 
 use relay_ratelimit::{Key, Limiter};
 
 use crate::script::Script;
-use crate::{policy, positive, room_for, strict};
+use crate::{policy, positive, strict, with_tracked_keys_max};
 
 const BAN: Duration = Duration::from_secs(10);
 
@@ -16,7 +16,7 @@ fn ban(script: &mut Script, key: &str, ms: u64) {
 }
 
 #[test]
-fn sixteen_banned_children_become_one_ban_until_the_latest_of_their_ends() {
+fn sixteen_banned_children_become_one_ban_until_the_latest_end() {
     let mut script = Script::new(strict(BAN));
     for host in 0..15 {
         ban(&mut script, &format!("net/{host}"), 1000);
@@ -24,7 +24,7 @@ fn sixteen_banned_children_become_one_ban_until_the_latest_of_their_ends() {
     script.run("1000 net/other - -> ok");
     assert_eq!(script.limiter.tracked(), 16);
     ban(&mut script, "net/15", 2000);
-    assert_eq!(script.limiter.tracked(), 1, "the banned ones are remembered by their network alone");
+    assert_eq!(script.limiter.tracked(), 1, "the ban of the network replaces those of its children");
     script.run(
         "2000 net/other - -> ban all 10000
          2000 net/new push -> ban all 10000
@@ -56,7 +56,7 @@ fn children_whose_bans_have_ended_do_not_count() {
 }
 
 #[test]
-fn one_child_that_is_banned_again_and_again_is_one() {
+fn a_child_that_is_banned_repeatedly_counts_once() {
     let mut script = Script::new(strict(BAN));
     for round in 0..20 {
         ban(&mut script, "net/0", 1000 + 12_000 * round);
@@ -65,7 +65,7 @@ fn one_child_that_is_banned_again_and_again_is_one() {
 }
 
 #[test]
-fn bans_climb_on_to_the_next_network() {
+fn bans_climb_to_the_wider_network() {
     let mut script = Script::new(strict(BAN));
     for subnet in 0..16 {
         script.run("1000 net/other/0 - 9x -> *\n1000 net/other/0 banned -> no");
@@ -112,7 +112,7 @@ fn connections_of_a_banned_network_share_its_answers() {
 
 #[test]
 fn one_network_never_fills_the_table() {
-    let mut script = Script::new(room_for(100, strict(BAN)));
+    let mut script = Script::new(with_tracked_keys_max(100, strict(BAN)));
     for subnet in 0..20 {
         for host in 0..20 {
             script.run(&format!("0 net/{subnet}/{host} - 2x -> *\n1000 net/{subnet}/{host} - 5x -> *"));
@@ -122,7 +122,7 @@ fn one_network_never_fills_the_table() {
     script.run("1000 net/99/0 - -> ban all 10000");
 }
 
-/// A key that is its own network, which is against the contract.
+/// A key that is its own network, which violates the contract of [`Key`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Circle(u8);
 
@@ -133,7 +133,7 @@ impl Key for Circle {
 }
 
 #[test]
-fn a_key_that_is_its_own_network_does_no_harm() {
+fn a_key_that_is_its_own_network_causes_no_endless_loop() {
     let limiter = Limiter::new(strict(BAN));
     for second in 0..2 {
         for key in 0..=255 {

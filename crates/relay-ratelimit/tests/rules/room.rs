@@ -1,17 +1,17 @@
-//! Who is forgotten when there is no room.
+//! Tests which key a full limiter forgets.
 
 use std::time::Duration;
 
 use crate::script::{Script, check};
-use crate::{room_for, strict};
+use crate::{strict, with_tracked_keys_max};
 
 const BAN: Duration = Duration::from_secs(10);
 
 #[test]
 fn the_idlest_key_is_forgotten_first() {
-    // A key that starts afresh has its full burst; one that was kept has not.
+    // A new key has its full burst; a tracked key does not.
     check(
-        room_for(2, strict(Duration::ZERO)),
+        with_tracked_keys_max(2, strict(Duration::ZERO)),
         "0 a - -> ok
          1 b - -> ok
          2 a - -> all 998
@@ -24,9 +24,9 @@ fn the_idlest_key_is_forgotten_first() {
 }
 
 #[test]
-fn an_earlier_time_does_not_make_a_key_idler() {
+fn an_earlier_time_does_not_make_a_key_idle_for_longer() {
     check(
-        room_for(2, strict(Duration::ZERO)),
+        with_tracked_keys_max(2, strict(Duration::ZERO)),
         "0 b - -> ok
          5 a - -> ok
          6 b - -> all 994
@@ -39,7 +39,7 @@ fn an_earlier_time_does_not_make_a_key_idler() {
 #[test]
 fn a_key_whose_ban_has_ended_is_as_idle_as_it_was() {
     check(
-        room_for(2, strict(BAN)),
+        with_tracked_keys_max(2, strict(BAN)),
         "0 a - 2x -> *
          1000 a - 4x -> *
          1000 a - -> ban all 10000
@@ -54,7 +54,7 @@ fn a_key_whose_ban_has_ended_is_as_idle_as_it_was() {
 #[test]
 fn a_banned_key_is_kept_until_its_ban_ends() {
     check(
-        room_for(2, strict(BAN)),
+        with_tracked_keys_max(2, strict(BAN)),
         "0 a - 2x -> *
          1000 a - 4x -> *
          1000 a - -> ban all 10000
@@ -69,8 +69,8 @@ fn a_banned_key_is_kept_until_its_ban_ends() {
 }
 
 #[test]
-fn a_ban_of_an_endpoint_keeps_its_key_too() {
-    let mut policy = room_for(2, strict(BAN));
+fn a_key_with_a_banned_endpoint_is_kept_too() {
+    let mut policy = with_tracked_keys_max(2, strict(BAN));
     policy.per_second = crate::positive(10);
     check(
         policy,
@@ -84,9 +84,9 @@ fn a_ban_of_an_endpoint_keeps_its_key_too() {
 }
 
 #[test]
-fn bans_keep_half_of_the_room_and_the_one_that_ends_soonest_gives_way() {
+fn bans_take_half_of_the_space_and_the_one_that_ends_soonest_leaves() {
     check(
-        room_for(4, strict(BAN)),
+        with_tracked_keys_max(4, strict(BAN)),
         "0 a - 2x -> *
          0 b - 2x -> *
          0 c - 2x -> *
@@ -106,8 +106,8 @@ fn bans_keep_half_of_the_room_and_the_one_that_ends_soonest_gives_way() {
 }
 
 #[test]
-fn a_table_full_of_bans_has_room_for_every_newcomer() {
-    let mut script = Script::new(room_for(20, strict(BAN)));
+fn a_limiter_full_of_bans_has_space_for_every_new_key() {
+    let mut script = Script::new(with_tracked_keys_max(20, strict(BAN)));
     for key in 0..20 {
         script.run(&format!("0 k{key} - 2x -> *"));
     }

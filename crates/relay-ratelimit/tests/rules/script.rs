@@ -1,4 +1,4 @@
-//! The language of the scripts. It never says what is right; the lines do.
+//! Runs the scripts of these tests.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -8,7 +8,7 @@ use relay_ratelimit::{Connection, Decision, Endpoint, Key, Limiter, Policy, Refu
 
 use crate::positive;
 
-/// `net/sub/host` is part of `net/sub`, and that of `net`.
+/// The parent of `net/sub/host` is `net/sub`, whose parent is `net`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Name(pub(crate) String);
 
@@ -25,7 +25,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Adds the endpoints `push` (5 per second), `pull` (2) and `upload` (5, heeds bytes).
+    /// Adds the endpoints `push` (5 per second), `pull` (2) and `upload` (5, waits for bytes).
     pub(crate) fn new(mut policy: Policy) -> Self {
         let endpoints = HashMap::from([
             ("push", policy.add_endpoint("push", positive(5))),
@@ -35,27 +35,27 @@ impl Script {
         Self { limiter: Limiter::new(policy), endpoints, waiting: HashMap::new() }
     }
 
-    /// Runs lines of `<ms | ms..ms> <key> <what> [<n>x] -> <answer>`, all times in milliseconds. A
-    /// range means once a second from its begin, without its end; `<n>x` repeats what is asked; the
-    /// answer `*` is any.
+    /// Runs lines of `<ms | ms..ms> <key> <action> [<n>x] -> <answer>`, all times in milliseconds.
+    /// A range runs the action once per second, without the range's end. `<n>x` repeats the action,
+    /// and `*` accepts any answer.
     ///
-    /// | what | answers |
+    /// | action | answers |
     /// |---|---|
     /// | `push`, `pull`, `upload`, `-` for no endpoint | `ok`, `wait <ms>`, `[ban] <bucket> <ms>` |
-    /// | `left`: what is left after a request of no endpoint | `<bucket> <remaining> <reset>` |
-    /// | `first-leaves`, `last-leaves`: of those of this key that wait | `ok` |
+    /// | `left`: the level after a request of no endpoint | `<bucket> <remaining> <reset>` |
+    /// | `first-leaves`, `last-leaves`: a waiting request of this key hangs up | `ok` |
     /// | `connect` | `serve`, `once <ms>`, `drop`, `shut` if the key is banned |
     /// | `banned` | `no`, `<ms>` |
     /// | `bytes=<n>` | `ok` |
     pub(crate) fn run(&mut self, text: &str) {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let (asked, expected) = line.split_once(" -> ").unwrap();
-            let words: Vec<_> = asked.split(' ').collect();
-            let (&[times, key, what], repeat) = words.split_first_chunk().unwrap();
+            let (command, expected) = line.split_once(" -> ").unwrap();
+            let words: Vec<_> = command.split(' ').collect();
+            let (&[times, key, action], repeat) = words.split_first_chunk().unwrap();
             let repeat = repeat.first().map_or(1, |times| times.trim_end_matches('x').parse().unwrap());
             for ms in milliseconds(times).step_by(1000) {
                 for turn in 0..repeat {
-                    let answer = self.ask(&Name(key.to_owned()), what, Duration::from_millis(ms));
+                    let answer = self.run_action(&Name(key.to_owned()), action, Duration::from_millis(ms));
                     assert!(
                         expected == "*" || answer == expected,
                         "{line}: {answer}, turn {turn} at {ms} ms"
@@ -65,8 +65,8 @@ impl Script {
         }
     }
 
-    fn ask(&mut self, key: &Name, what: &str, now: Duration) -> String {
-        match what {
+    fn run_action(&mut self, key: &Name, action: &str, now: Duration) -> String {
+        match action {
             "first-leaves" => self.leave(key, VecDeque::pop_front, now),
             "last-leaves" => self.leave(key, VecDeque::pop_back, now),
             "connect" => match self.limiter.connection(key, now) {
@@ -82,14 +82,14 @@ impl Script {
                 Decision::Allowed(level) => {
                     format!("{} {} {}", level.bucket, level.remaining, level.reset.as_millis())
                 }
-                decision => panic!("{decision:?} tells nothing of what is left"),
+                decision => panic!("{decision:?} contains no level"),
             },
-            _ => match what.strip_prefix("bytes=") {
+            _ => match action.strip_prefix("bytes=") {
                 Some(bytes) => {
                     self.limiter.charge_bytes(key, bytes.parse().unwrap(), now);
                     "ok".to_owned()
                 }
-                None => self.check(key, what, now),
+                None => self.check(key, action, now),
             },
         }
     }

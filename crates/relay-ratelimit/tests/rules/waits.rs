@@ -1,16 +1,16 @@
-//! The line: who waits how long, and what becomes of a place that is given back.
+//! Tests waits: how long a request waits, and who gets a reservation that a client gives back.
 
 use std::time::Duration;
 
 use relay_ratelimit::{Decision, Limiter, Reservation};
 
 use crate::script::check;
-use crate::{policy, positive, strict, waiting};
+use crate::{policy, positive, strict, with_max_wait};
 
 #[test]
-fn a_request_waits_for_its_token_and_is_refused_beyond_the_longest_wait() {
+fn a_request_waits_for_its_token_up_to_the_longest_wait() {
     check(
-        waiting(200, policy()),
+        with_max_wait(200, policy()),
         "0 a - 3x -> ok
          0 a - -> wait 100
          0 a - -> wait 200
@@ -26,16 +26,16 @@ fn a_request_waits_for_its_token_and_is_refused_beyond_the_longest_wait() {
 #[test]
 fn without_waits_a_request_is_refused_at_once() {
     check(
-        waiting(0, policy()),
+        with_max_wait(0, policy()),
         "0 a - 3x -> ok
          0 a - -> all 100",
     );
 }
 
 #[test]
-fn the_line_is_in_order_of_arrival() {
+fn requests_wait_in_order_of_arrival() {
     check(
-        waiting(1000, policy()),
+        with_max_wait(1000, policy()),
         "0 a - 3x -> ok
          0 a - -> wait 100
          10 a - -> wait 190
@@ -47,8 +47,8 @@ fn the_line_is_in_order_of_arrival() {
 }
 
 #[test]
-fn who_waits_for_an_endpoint_does_not_hold_up_the_others() {
-    let mut policy = waiting(1000, policy());
+fn a_wait_for_one_endpoint_does_not_delay_the_others() {
+    let mut policy = with_max_wait(1000, policy());
     policy.per_second = positive(1000);
     check(
         policy,
@@ -64,7 +64,7 @@ fn who_waits_for_an_endpoint_does_not_hold_up_the_others() {
 #[test]
 fn a_request_waits_for_the_later_of_its_two_tokens() {
     check(
-        waiting(300, policy()),
+        with_max_wait(300, policy()),
         "0 a push 3x -> ok
          0 a push -> wait 200
          0 a - 2x -> *
@@ -75,9 +75,9 @@ fn a_request_waits_for_the_later_of_its_two_tokens() {
 }
 
 #[test]
-fn a_place_that_is_given_back_goes_to_who_comes_later() {
+fn a_returned_reservation_goes_to_a_later_request() {
     check(
-        waiting(200, policy()),
+        with_max_wait(200, policy()),
         "0 a - 3x -> ok
          0 a - -> wait 100
          0 a - -> wait 200
@@ -89,8 +89,8 @@ fn a_place_that_is_given_back_goes_to_who_comes_later() {
 }
 
 #[test]
-fn a_place_is_given_back_in_both_lines() {
-    let mut policy = waiting(1000, policy());
+fn a_reservation_is_returned_to_both_buckets() {
+    let mut policy = with_max_wait(1000, policy());
     policy.per_second = positive(5);
     check(
         policy,
@@ -105,9 +105,9 @@ fn a_place_is_given_back_in_both_lines() {
 }
 
 #[test]
-fn a_place_is_given_back_once() {
+fn a_reservation_is_returned_once() {
     check(
-        waiting(200, policy()),
+        with_max_wait(200, policy()),
         "0 a - 3x -> ok
          0 a - -> wait 100
          0 a - -> wait 200
@@ -119,9 +119,9 @@ fn a_place_is_given_back_once() {
 }
 
 #[test]
-fn a_place_whose_turn_has_come_stays_taken() {
+fn a_reservation_whose_time_has_come_stays_taken() {
     check(
-        waiting(200, policy()),
+        with_max_wait(200, policy()),
         "0 a - 3x -> ok
          0 a - 2x -> *
          100 a first-leaves -> ok
@@ -132,9 +132,9 @@ fn a_place_whose_turn_has_come_stays_taken() {
 }
 
 #[test]
-fn a_token_that_was_there_at_once_stays_taken() {
+fn a_token_that_was_available_at_once_stays_taken() {
     check(
-        waiting(1000, policy()),
+        with_max_wait(1000, policy()),
         "0 a pull 3x -> ok
          300 a pull -> wait 200
          300 a first-leaves -> ok
@@ -145,10 +145,10 @@ fn a_token_that_was_there_at_once_stays_taken() {
 }
 
 #[test]
-fn giving_places_back_again_and_again_saves_nothing_up() {
-    // Whoever leaves just before it is its turn, and comes again at the end, would hold ten places
-    // more each second.
-    let mut policy = waiting(10_000, policy());
+fn returning_reservations_again_and_again_accumulates_none() {
+    // Without the rule, a client that leaves just before its time and returns at the end would
+    // gain ten reservations per second.
+    let mut policy = with_max_wait(10_000, policy());
     policy.ban = Duration::ZERO;
     let limiter = Limiter::new(policy);
     let mut held: Vec<(Duration, Reservation)> = Vec::new();
@@ -166,14 +166,14 @@ fn giving_places_back_again_and_again_saves_nothing_up() {
                 Decision::Refused(_) => break,
             }
         }
-        assert!(held.len() <= 3 + 2 * 100 + 1, "{} places at {now:?}", held.len());
+        assert!(held.len() <= 3 + 2 * 100 + 1, "{} reservations at {now:?}", held.len());
     }
 }
 
 #[test]
-fn a_ban_is_not_waited_for_however_short_it_is() {
+fn no_request_waits_for_the_end_of_a_ban() {
     check(
-        waiting(1000, strict(Duration::from_millis(2500))),
+        with_max_wait(1000, strict(Duration::from_millis(2500))),
         "0 a - -> ok
          0 a - -> wait 1000
          0 a - -> all 2000
@@ -186,7 +186,7 @@ fn a_ban_is_not_waited_for_however_short_it_is() {
 }
 
 #[test]
-fn nobody_waits_longer_than_an_hour() {
+fn no_request_waits_longer_than_an_hour() {
     let mut policy = strict(Duration::ZERO);
     policy.max_wait = Duration::MAX;
     check(

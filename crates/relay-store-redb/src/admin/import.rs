@@ -1,5 +1,5 @@
-//! Items that come from another store: how the writer takes a bundle of them, in order, all of it
-//! in one batch. The rule for each is relay-core's.
+//! Sends items of another store to the writer, in bundles. The writer stores a bundle as one batch.
+//! relay-core has the rule for each item.
 
 use relay_core::{Error, ImportItem, Seq};
 use tokio::sync::oneshot;
@@ -10,32 +10,30 @@ use crate::engine::imported::Imported;
 use crate::error::StoreError;
 
 impl RedbRelay {
-    /// Takes items in that come from another store, in this order, up to the first one that is
-    /// refused. Those that were stored are durable once this has returned. A caller keeps a bundle
-    /// small, some hundred items or a megabyte: it is one write.
-    ///
-    /// Their payloads lie in the journal, however large.
+    /// Stores items of another store, in this order, up to the first one that is rejected. The
+    /// stored ones are durable when this returns. A bundle is one write, so it should be small:
+    /// some hundred items, or a megabyte. All payloads go to the journal, however large.
     ///
     /// # Errors
-    /// The store's; then nothing of the bundle is there, unless a restart finds that it is.
+    /// The store's. Then nothing of the bundle is stored, but a restart may still find that it is.
     pub async fn import(&self, mut items: Vec<ImportItem>) -> Result<Imported, Error> {
         let time = self.shared.clock.read();
         for item in &mut items {
             (item.arrival, item.deadline) = (time.inside(item.arrival), time.inside(item.deadline));
         }
-        let (caller, answer) = oneshot::channel();
+        let (caller, response) = oneshot::channel();
         Self::post(self.mailbox.as_ref(), Job::Import(items, caller))?;
-        Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
+        Ok(response.await.map_err(|_| StoreError::WriterEnded)??)
     }
 
-    /// Gives no arrival number up to `seq` to a later item, so that a cursor from another store
-    /// passes none of them over. It is durable together with the next item, or once a snapshot was
-    /// taken.
+    /// Reserves all arrival numbers up to `seq`, so that no later item gets one of them. Then a
+    /// cursor from another store skips no item. The reservation becomes durable with the next item
+    /// or snapshot.
     pub fn raise_arrival_numbers(&self, seq: Seq) {
-        self.shared.version_mut().raise_numbers(seq);
+        self.shared.version_mut().reserve_seqs(seq);
     }
 
-    /// The last arrival number that was given away.
+    /// The last arrival number in use or reserved.
     #[must_use]
     pub fn last_arrival_number(&self) -> Seq {
         self.shared.version().numbers().seq

@@ -1,57 +1,57 @@
-//! How an operator's request for a snapshot or a compaction reaches the maintenance thread.
+//! Sends requests for a snapshot or a compaction to the maintenance thread.
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::RedbRelay;
-use crate::engine::command::{Job, Task};
+use crate::engine::command::{Job, Task, TaskResponder};
 use crate::engine::snapshot::Snapshot;
 use crate::error::StoreError;
 
-/// Asks a store for snapshots, and does not keep it from being closed.
+/// Takes snapshots of a store. It does not keep the store open.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     mailbox: mpsc::WeakSender<Job>,
 }
 
 impl RedbRelay {
-    /// A way to snapshots of this store.
+    /// A handle that takes snapshots of this store.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
-        Snapshots { mailbox: self.mailbox.as_ref().map(mpsc::Sender::downgrade).unwrap_or_else(closed) }
+        let closed = || mpsc::channel(1).0.downgrade();
+        Snapshots { mailbox: self.mailbox.as_ref().map_or_else(closed, mpsc::Sender::downgrade) }
     }
 
-    /// Gives back all that can be given back, however little: empties sparse segments and writes
-    /// the index anew. It takes long; requests go on meanwhile.
+    /// Reclaims all space that can be reclaimed, whatever it costs: empties sparse segments and
+    /// rewrites the index. This takes long; the store serves requests meanwhile.
     ///
     /// # Errors
     /// The store's; it is as good as before.
     pub async fn compact(&self) -> Result<(), StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let mailbox = self.mailbox.clone().ok_or(StoreError::WriterEnded)?;
-        ask(mailbox, Task::Compact(caller)).await?;
-        answer.await.map_err(|_| StoreError::WriterEnded)?
+        run(self.mailbox.clone(), Task::Compact).await
     }
 }
 
-/// A mailbox that nobody looks into.
-fn closed() -> mpsc::WeakSender<Job> {
-    mpsc::channel(1).0.downgrade()
-}
-
 impl Snapshots {
-    /// The store as it is now: with all that was answered by now, and perhaps some of what comes
-    /// next.
+    /// Takes a snapshot of the store. It contains every push and ack that was answered before the
+    /// call, and perhaps some later ones.
     ///
     /// # Errors
     /// When the store is closed, or its index cannot be written.
     pub async fn take(&self) -> Result<Snapshot, StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let mailbox = self.mailbox.upgrade().ok_or(StoreError::WriterEnded)?;
-        ask(mailbox, Task::Snapshot(caller)).await?;
-        answer.await.map_err(|_| StoreError::WriterEnded)?
+        run(self.mailbox.upgrade(), Task::Snapshot).await
     }
 }
 
-async fn ask(mailbox: mpsc::Sender<Job>, task: Task) -> Result<(), StoreError> {
-    mailbox.send(Job::Keep(task)).await.map_err(|_| StoreError::WriterEnded)
+/// Runs a task on the maintenance thread. It goes through the writer's mailbox, so that the writer
+/// decides all earlier requests first.
+async fn run<T>(
+    mailbox: Option<mpsc::Sender<Job>>,
+    task: impl FnOnce(TaskResponder<T>) -> Task,
+) -> Result<T, StoreError> {
+    let mailbox = mailbox.ok_or(StoreError::WriterEnded)?;
+    let (caller, response) = oneshot::channel();
+    mailbox.send(Job::Maintain(task(caller))).await.map_err(|_| StoreError::WriterEnded)?;
+    // The store can be closed while the task runs.
+    drop(mailbox);
+    response.await.map_err(|_| StoreError::WriterEnded)?
 }

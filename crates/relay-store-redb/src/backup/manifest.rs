@@ -1,35 +1,34 @@
-//! The list of the files of a backup, as text: a line that says what it is, one for each file with
-//! its checksum, length and name, and one that says how many there were and has the checksum of all
-//! before it.
+//! The manifest of a backup, as text: a head line, a line for each file with its checksum, length
+//! and name, and a last line with the number of files and the checksum of the lines before it.
 
 use crate::io::files;
 
-/// The file in the directory of a backup.
+/// The name of the manifest in the directory of a backup.
 pub(crate) const FILE_NAME: &str = "relay.backup";
 
 const HEAD: &str = "relay store backup 1\n";
-/// What the list begins with in a backup from before the first release, of a store that is not read
-/// here.
+/// How the manifest of a backup from before the first release begins. This version cannot read the
+/// store in such a backup.
 const EARLIER_HEAD: &str = "relay backup ";
 
 /// A file of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) name: String,
-    pub(crate) bytes: u64,
-    /// CRC-32C of all of it.
-    pub(crate) checksum: u32,
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    /// CRC-32C of the file.
+    pub(super) checksum: u32,
 }
 
-/// Why a file is no list of a backup that is read here.
+/// Why a manifest cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoList {
-    /// A build from before the first release wrote it.
+pub(super) enum ManifestError {
+    /// The backup is from before the first release.
     Earlier,
     Corrupted,
 }
 
-pub(crate) fn encode(entries: &[Entry]) -> String {
+pub(super) fn encode(entries: &[Entry]) -> String {
     let lines =
         entries.iter().map(|Entry { name, bytes, checksum }| format!("{checksum:08x} {bytes} {name}\n"));
     let text: String = std::iter::once(HEAD.to_owned()).chain(lines).collect();
@@ -37,15 +36,15 @@ pub(crate) fn encode(entries: &[Entry]) -> String {
     format!("{text}end {files} {checksum:08x}\n")
 }
 
-/// What [`encode`] made.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, NoList> {
+/// The inverse of [`encode`].
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Entry>, ManifestError> {
     if bytes.starts_with(EARLIER_HEAD.as_bytes()) {
-        return Err(NoList::Earlier);
+        return Err(ManifestError::Earlier);
     }
-    entries(bytes).ok_or(NoList::Corrupted)
+    parse(bytes).ok_or(ManifestError::Corrupted)
 }
 
-fn entries(bytes: &[u8]) -> Option<Vec<Entry>> {
+fn parse(bytes: &[u8]) -> Option<Vec<Entry>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (listed, end) = text.strip_suffix('\n')?.rsplit_once('\n')?;
     let listed = text.get(..listed.len() + 1)?;
@@ -53,20 +52,20 @@ fn entries(bytes: &[u8]) -> Option<Vec<Entry>> {
     if u32::from_str_radix(checksum, 16).ok()? != crc32c::crc32c(listed.as_bytes()) {
         return None;
     }
-    let entries: Option<Vec<Entry>> = listed.strip_prefix(HEAD)?.lines().map(entry).collect();
+    let entries: Option<Vec<Entry>> = listed.strip_prefix(HEAD)?.lines().map(parse_line).collect();
     entries.filter(|entries| files.parse() == Ok(entries.len()))
 }
 
-fn entry(line: &str) -> Option<Entry> {
+fn parse_line(line: &str) -> Option<Entry> {
     let (checksum, rest) = line.split_once(' ')?;
     let (bytes, name) = rest.split_once(' ')?;
     let checksum = u32::from_str_radix(checksum, 16).ok()?;
-    // Nothing that was put into the list can lead out of the directory.
-    is_listed(name).then_some(Entry { name: name.to_owned(), bytes: bytes.parse().ok()?, checksum })
+    // A forged manifest must not lead out of the directory.
+    can_list(name).then_some(Entry { name: name.to_owned(), bytes: bytes.parse().ok()?, checksum })
 }
 
-/// Whether it is the name of a file that a backup consists of.
-pub(crate) fn is_listed(name: &str) -> bool {
+/// Whether a backup can contain a file of this name.
+pub(super) fn can_list(name: &str) -> bool {
     name == files::INDEX_FILE || name.ends_with(".seg") && !name.contains(['/', '\0'])
 }
 
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_text() {
+    fn a_manifest_is_text() {
         let expected = "relay store backup 1\ndeadbeef 4096 relay.redb\n00000007 36 journal-0000000007.seg\nend 2 08c66698\n";
         assert_eq!(encode(&entries()), expected);
         assert_eq!(decode(expected.as_bytes()), Ok(entries()));
@@ -88,28 +87,28 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_an_earlier_build_is_told_from_damage() {
+    fn a_manifest_from_before_the_first_release_is_not_reported_as_corrupt() {
         let earlier =
             "relay backup 1\ndeadbeef 4096 relay.redb\n00000007 36 journal-0000000007.seg\nend 2 bbf62abc\n";
-        assert_eq!(decode(earlier.as_bytes()), Err(NoList::Earlier));
+        assert_eq!(decode(earlier.as_bytes()), Err(ManifestError::Earlier));
     }
 
     #[test]
-    fn what_is_cut_or_changed_is_none() {
-        let whole = encode(&entries()).into_bytes();
-        for length in 0..whole.len() {
-            assert_eq!(decode(&whole[..length]), Err(NoList::Corrupted), "cut at {length}");
-            let mut changed = whole.clone();
+    fn a_truncated_or_changed_manifest_is_corrupt() {
+        let original = encode(&entries()).into_bytes();
+        for length in 0..original.len() {
+            assert_eq!(decode(&original[..length]), Err(ManifestError::Corrupted), "cut at {length}");
+            let mut changed = original.clone();
             changed[length] ^= 1;
-            assert_eq!(decode(&changed), Err(NoList::Corrupted), "changed at {length}");
+            assert_eq!(decode(&changed), Err(ManifestError::Corrupted), "changed at {length}");
         }
     }
 
     #[test]
-    fn no_name_leads_elsewhere() {
+    fn a_listed_file_name_cannot_lead_out_of_the_directory() {
         for name in ["../relay.redb", "/etc/x.seg", "lock", "relay.backup", ""] {
             let entry = Entry { name: name.to_owned(), bytes: 0, checksum: 0 };
-            assert_eq!(decode(encode(&[entry]).as_bytes()), Err(NoList::Corrupted), "{name:?}");
+            assert_eq!(decode(encode(&[entry]).as_bytes()), Err(ManifestError::Corrupted), "{name:?}");
         }
     }
 }

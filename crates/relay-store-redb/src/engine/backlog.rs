@@ -3,27 +3,27 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The cost in bytes of all that waits. Each request holds its [`Permit`] until it is answered.
+/// The total cost of all waiting requests, in bytes. Each request holds its [`Permit`] until it is
+/// answered.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     bytes: AtomicU64,
 }
 
-/// A request's share of the [`Backlog`], given back when it is dropped.
+/// A request's share of the [`Backlog`]; released on drop.
 pub(crate) struct Permit {
     backlog: Arc<Backlog>,
     bytes: u64,
 }
 
 impl Backlog {
-    /// Takes a share, unless something is waiting already and the sum would pass `max`.
+    /// Reserves a share. Fails if other requests wait and the sum would exceed `max`.
     pub(crate) fn take(self: &Arc<Self>, bytes: u64, max: u64) -> Option<Permit> {
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let permit = Permit { backlog: Arc::clone(self), bytes };
         (waiting == 0 || waiting.saturating_add(bytes) <= max).then_some(permit)
     }
 
-    /// What waits, in bytes.
     pub(crate) fn waiting_bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
-//! The thread that writes large payloads aside, ahead of the batch that their items are decided in,
-//! so that what is small never waits for them. Each has a file of its own, which goes when its item
-//! does. It decides nothing: the writer does, in the order in which this has written.
+//! The thread that writes blobs before the writer decides their pushes, so that small requests
+//! never wait for them. Each blob has a file of its own, which lives as long as its item. This
+//! thread decides nothing: the writer decides the pushes, in the order of their blobs.
 
 use std::sync::Arc;
 
@@ -17,28 +17,28 @@ use crate::error::{StoreError, caught};
 use crate::format;
 use crate::format::record::kind;
 use crate::io::payload;
-use crate::version::read_snapshot::{ROWS_BESIDE, Wanted};
+use crate::version::read_snapshot::{EXTRA_ROWS, Wanted};
 
-/// No segment takes a second batch.
+/// A segment takes one batch only.
 const SEGMENT_BYTES: u64 = 0;
 
-/// A large payload is written in such pieces, each synced, so that no other sync has to wait for
-/// more of it than that.
+/// A blob is written in pieces of this size, each synced. Another sync waits for one piece at most.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
 pub(crate) struct BlobWriter {
-    pub(crate) _alive: ExitSignal,
+    pub(crate) _exit_signal: ExitSignal,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) payloads: Journal,
-    pub(crate) waiting: mpsc::Receiver<Push>,
+    pub(crate) blobs: Journal,
+    pub(crate) pushes: mpsc::Receiver<Push>,
+    /// The mailbox of the writer.
     pub(crate) mailbox: mpsc::Sender<Job>,
 }
 
-/// Opens the payload files, to write behind `last` and all that are there. None is read: each was
-/// synced before the journal knew of it, so a start has nothing to find out.
-pub(crate) fn open_payloads(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, StoreError> {
+/// Opens the blobs for writing. New numbers exceed `last` and all existing numbers. It reads no
+/// blob: each was synced before the journal refers to it.
+pub(crate) fn open_blobs(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, StoreError> {
     let options = relay_journal::Options {
-        name: format::PAYLOADS,
+        name: format::BLOB_FILE_PREFIX,
         segment_bytes: SEGMENT_BYTES,
         piece_bytes: PIECE_BYTES,
     };
@@ -49,66 +49,62 @@ pub(crate) fn open_payloads(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, S
 }
 
 impl BlobWriter {
-    /// Works until nobody can ask for anything any more.
+    /// Runs until no sender is left.
     pub(crate) fn run(mut self) {
-        while let Some(mut push) = self.waiting.blocking_recv() {
+        while let Some(mut push) = self.pushes.blocking_recv() {
             match self.prepare(&push.envelope) {
-                Ok(ahead) => {
-                    push.ahead = ahead;
-                    // Without a writer there is nobody to decide, and who waits hears of it as the
-                    // push is dropped.
+                Ok(prepared) => {
+                    push.prepared = prepared;
+                    // If the writer has ended, dropping the push notifies the caller.
                     drop(self.mailbox.blocking_send(Job::Push(push)));
                 }
                 Err(error) => {
                     if !matches!(error, StoreError::Full) {
-                        tracing::warn!(%error, "a large payload could not be written");
+                        tracing::warn!(%error, "cannot write a blob");
                     }
-                    push.fail(&error);
+                    push.responder.fail(&error);
                 }
             }
         }
     }
 
-    /// Does what takes long. What would be refused, for all that is synced by now, costs no disk.
+    /// Does the slow part of a push. Writes no blob if the synced state would reject the push.
     fn prepare(&mut self, envelope: &Envelope) -> Result<Prepared, StoreError> {
         match self.admit(envelope) {
             Some(Admission::Fits { .. }) if self.shared.space.is_full() => Err(StoreError::Full),
             Some(Admission::Fits { .. }) => {
                 self.shared.space.note_written(envelope.payload_bytes());
-                let written = self.write(envelope)?;
-                Ok(written.map_or(Prepared::Nothing, Prepared::Written))
+                Ok(self.write(envelope)?.map_or(Prepared::Nothing, Prepared::Written))
             }
             Some(Admission::Known { queued: Some(seq), .. }) => {
                 let compared =
                     self.shared.has_payload(&envelope.recipient, envelope.id(), seq, &envelope.payload);
-                Ok(compared
-                    .ok()
-                    .flatten()
-                    .map_or(Prepared::Nothing, |is_same| Prepared::Compared(seq, is_same)))
+                // If the comparison fails, the caller repeats it after the answer.
+                let is_same = compared.ok().flatten();
+                Ok(is_same.map_or(Prepared::Nothing, |is_same| Prepared::Compared(seq, is_same)))
             }
             Some(Admission::Known { queued: None, .. }) | None => Ok(Prepared::Nothing),
         }
     }
 
-    /// Writes a payload and syncs it. `None`, and nothing written, when the numbers of files have
-    /// run out.
+    /// Writes and syncs a blob. Returns `None` and writes nothing if the file numbers have run out.
     fn write(&mut self, envelope: &Envelope) -> Result<Option<Location>, StoreError> {
-        let mut batch = match self.payloads.begin() {
+        let mut batch = match self.blobs.begin() {
             Err(JournalError::Exhausted) => return Ok(None),
             begun => begun?,
         };
-        let head = payload::head(&envelope.recipient, envelope.id());
-        let place = batch.append(kind::PAYLOAD, &head, envelope.payload.clone());
-        let Some(location) = format::payload_location(place) else { return Ok(None) };
-        self.payloads.commit(batch)?;
+        let head = payload::blob_head(&envelope.recipient, envelope.id());
+        let appended = batch.append(kind::BLOB, &head, envelope.payload.clone());
+        let Some(location) = format::blob_location(appended) else { return Ok(None) };
+        self.blobs.commit(batch)?;
         Ok(Some(location))
     }
 
-    /// What the writer would say to it by now; `None` when that is no.
+    /// What the rules decide on the synced state; `None` for a rejection or an error.
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
         let shared = &self.shared;
         let wanted =
-            Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: ROWS_BESIDE, is_of_older: false };
+            Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: EXTRA_ROWS, may_skip_newer: false };
         let admitted = caught(|| {
             shared.look_up(&envelope.recipient, wanted, |reading| {
                 queue::admit(reading, &shared.limits, shared.clock.now(), envelope)

@@ -1,4 +1,4 @@
-//! What the threads of the store ask of each other.
+//! The requests that the threads of the store send to each other, and what a request costs.
 
 use std::sync::Arc;
 
@@ -14,82 +14,144 @@ use crate::error::StoreError;
 use crate::format::record::FrontSum;
 use crate::index::snapshot::IndexSnapshot;
 
+/// The cost of an acked item: the number of payload bytes that take as long to write. Four thousand
+/// items fill a batch.
+const ACK_ITEM_COST_BYTES: u64 = 1024;
+
+/// The cost of a push beside its payload: recipient, item id, rows, and the job itself.
+const PUSH_COST_BYTES: u64 = 512;
+
 pub(crate) type Answer<T> = Result<T, StoreError>;
 
-/// Whom to tell of what is asked for now and then, once it is known.
+/// Response channel for infrequent requests.
 pub(crate) type TaskResponder<T> = oneshot::Sender<Answer<T>>;
 
-/// What became of a push.
+/// The writer's decision about a push.
 pub(crate) struct Pushed {
-    /// It may be refused, which is no failure.
     pub(crate) outcome: Result<PushOutcome, Rejection>,
-    /// It is known, and whether the item with this number has the same payload is still to be found
-    /// out: that may take the disk.
+    /// The push is a duplicate of the queued item with this seq. The caller must still compare the
+    /// payloads, as that may read the disk.
     pub(crate) compare: Option<Seq>,
 }
 
-/// What a caller wants written.
+/// A request to the writer.
 pub(crate) enum Job {
     Push(Push),
     Ack(Ack, Responder<Answer<AckOutcome>>, Permit),
-    /// Take what has expired out of these queues, and tell how many items that were.
+    /// Remove the expired items of these queues. The answer is their number.
     Trim(Vec<Front>, Arc<IndexSnapshot>, TaskResponder<u64>),
-    /// Copy the items of these records to the end of the journal, as far as they still lie there.
+    /// Copy the items of these records to the end of the journal, unless they were moved or
+    /// removed.
     Move(Vec<Frame>, TaskResponder<()>),
-    /// Items of another store.
+    /// Store items that come from another store.
     Import(Vec<ImportItem>, TaskResponder<Imported>),
-    /// For the maintenance thread, once all before it is decided.
-    Keep(Task),
+    /// Forward a task to the maintenance thread after all earlier jobs.
+    Maintain(Task),
 }
 
-/// A push on its way.
+/// A push that the writer has not decided yet.
 pub(crate) struct Push {
     pub(crate) envelope: Envelope,
-    pub(crate) caller: Responder<Answer<Pushed>>,
+    pub(crate) responder: Responder<Answer<Pushed>>,
     pub(crate) permit: Permit,
-    pub(crate) ahead: Prepared,
+    pub(crate) prepared: Prepared,
 }
 
-/// What the maintenance thread is asked for.
+/// A request to the maintenance thread.
 pub(crate) enum Task {
-    /// Much has piled up in memory.
+    /// Write a checkpoint: one is due.
     Checkpoint,
-    /// The index has failed, and who met that could not wait.
+    /// Reopen the index, which has failed.
     Heal,
-    /// Take out what has expired, forget acked names whose time is over, and give back what that
-    /// makes free.
+    /// Remove expired items and expired dedup entries, and reclaim their space.
     Sweep(TaskResponder<Swept>),
-    /// Show the store as it is now, for as long as the snapshot is kept.
+    /// Take a snapshot of the store.
     Snapshot(TaskResponder<Snapshot>),
-    /// Give back all that can be given back, whatever it costs.
+    /// Reclaim all free space, at any cost.
     Compact(TaskResponder<()>),
 }
 
-/// What was done for a push before it reached the writer.
+/// What the blob writer has done for a push.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Prepared {
     #[default]
     Nothing,
-    /// Its payload lies there, synced.
+    /// The payload is synced at this location.
     Written(Location),
-    /// It is known already. Whether the item with this number, whose payload never changes, has the
-    /// same payload.
+    /// The push is a duplicate of the queued item with this seq. The flag says whether the payloads
+    /// are equal; the payload of an item never changes.
     Compared(Seq, bool),
 }
 
-/// A queue of which something has expired.
+/// A queue with expired items at its front.
 pub(crate) struct Front {
     pub(crate) queue: u64,
-    /// What that is, if its items have rows of their own. Otherwise they are in the row of the
-    /// queue, for the writer to see.
+    /// The expired items, if they have rows of their own. The writer finds inline items in the row
+    /// of the queue.
     pub(crate) walked: Option<Walked>,
 }
 
-/// Items at the front of a queue that have expired.
+/// Expired items at the front of a queue.
 pub(crate) struct Walked {
     /// Where the walk began.
     pub(crate) from: Seq,
-    /// The last one.
+    /// The seq of the last expired item.
     pub(crate) through: Seq,
     pub(crate) sum: FrontSum,
+}
+
+impl Job {
+    /// Whether a client or an operator sent it, rather than the maintenance thread.
+    pub(super) const fn is_request(&self) -> bool {
+        !matches!(self, Self::Move(..) | Self::Trim(..) | Self::Maintain(_))
+    }
+
+    pub(super) fn cost_bytes(&self) -> u64 {
+        match self {
+            Self::Push(push) => match push.prepared {
+                Prepared::Nothing => push_cost_bytes(&push.envelope),
+                Prepared::Written(_) | Prepared::Compared(..) => PUSH_COST_BYTES,
+            },
+            Self::Ack(ack, ..) => ack_cost_bytes(ack),
+            Self::Trim(fronts, ..) => (fronts.len() as u64).saturating_mul(PUSH_COST_BYTES),
+            Self::Maintain(_) => 0,
+            Self::Move(frames, _) => frames.iter().map(|frame| frame.body.len() as u64).sum(),
+            Self::Import(items, _) => items.iter().map(|item| push_cost_bytes(&item.envelope)).sum(),
+        }
+    }
+
+    /// Answers with an error.
+    pub(super) fn fail(self, error: &StoreError) {
+        match self {
+            Self::Push(push) => push.responder.fail(error),
+            Self::Ack(_, responder, _) => responder.fail(error),
+            Self::Trim(_, _, responder) => respond(responder, Err(error.clone())),
+            Self::Move(_, responder) => respond(responder, Err(error.clone())),
+            Self::Import(_, responder) => respond(responder, Err(error.clone())),
+            // Dropping the task drops its responder, which notifies the caller.
+            Self::Maintain(_) => {}
+        }
+    }
+}
+
+impl<T: Send + 'static> Responder<Answer<T>> {
+    /// Answers with an error, and wakes the caller at once.
+    pub(super) fn fail(self, error: &StoreError) {
+        if let Some(waiting) = self.answer(Err(error.clone())) {
+            waiting.waker.wake();
+        }
+    }
+}
+
+/// Answers an infrequent request. A caller that has gone away needs no answer.
+pub(super) fn respond<T>(responder: TaskResponder<T>, answer: Answer<T>) {
+    drop(responder.send(answer));
+}
+
+pub(crate) fn push_cost_bytes(envelope: &Envelope) -> u64 {
+    envelope.payload_bytes().saturating_add(PUSH_COST_BYTES)
+}
+
+pub(crate) fn ack_cost_bytes(ack: &Ack) -> u64 {
+    (ack.items().len() as u64).saturating_mul(ACK_ITEM_COST_BYTES)
 }

@@ -1,9 +1,17 @@
-//! Tells that a thread of the store has ended.
+//! Reports that a thread of the store has ended.
 
 use tokio::sync::watch;
 
-/// Told to whom it may concern when the thread that holds it ends, for whatever reason.
-pub(crate) struct ExitSignal(pub(crate) watch::Sender<()>);
+/// Held by each thread. Notifies the receiver when the thread ends, also by a panic.
+#[derive(Clone)]
+pub(crate) struct ExitSignal(watch::Sender<()>);
+
+impl ExitSignal {
+    pub(crate) fn new() -> (Self, watch::Receiver<()>) {
+        let (sender, receiver) = watch::channel(());
+        (Self(sender), receiver)
+    }
+}
 
 impl Drop for ExitSignal {
     fn drop(&mut self) {

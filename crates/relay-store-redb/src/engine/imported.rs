@@ -2,42 +2,42 @@
 
 use relay_core::{ImportOutcome, Rejection};
 
-/// What became of items that were imported.
+/// The outcome of an import, counted by item.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// They lie at the end of their queues.
+    /// Items appended to their queues.
     pub stored: u64,
-    /// They were there already, or were acked within the dedup window.
+    /// Items that were queued already, or acked within the dedup window.
     pub known: u64,
-    /// How many of those that are known lie there with another payload, which stays.
+    /// Known items that are queued with a different payload, which was kept.
     pub conflicts: u64,
-    /// Their time was over.
+    /// Items whose deadline had passed.
     pub expired: u64,
-    /// Why the first item that was not taken was refused. Those behind it were not looked at, so
-    /// that the order holds when it is tried again.
+    /// Why the first rejected item was rejected. The import stops there, so that a retry keeps the
+    /// order.
     pub refused: Option<Rejection>,
 }
 
 impl Imported {
-    /// How many items were taken, whatever became of them.
+    /// The number of processed items, whatever their outcome.
     #[must_use]
     pub const fn items(&self) -> u64 {
         self.stored.saturating_add(self.known).saturating_add(self.expired)
     }
 
-    /// Both together, in this order.
+    /// The sum of this outcome and the one of a later import.
     #[must_use]
-    pub fn plus(self, other: Self) -> Self {
+    pub fn plus(self, later: Self) -> Self {
         Self {
-            stored: self.stored.saturating_add(other.stored),
-            known: self.known.saturating_add(other.known),
-            conflicts: self.conflicts.saturating_add(other.conflicts),
-            expired: self.expired.saturating_add(other.expired),
-            refused: self.refused.or(other.refused),
+            stored: self.stored.saturating_add(later.stored),
+            known: self.known.saturating_add(later.known),
+            conflicts: self.conflicts.saturating_add(later.conflicts),
+            expired: self.expired.saturating_add(later.expired),
+            refused: self.refused.or(later.refused),
         }
     }
 
-    pub(crate) fn note(&mut self, outcome: ImportOutcome) {
+    pub(super) fn note(&mut self, outcome: ImportOutcome) {
         match outcome {
             ImportOutcome::Stored => self.stored += 1,
             ImportOutcome::Known { conflict } => {

@@ -1,39 +1,45 @@
-//! How the writer answers callers: a batch of answers wakes each thread that waits for some of them
-//! once.
+//! One-shot replies from the writer that wake each waiting thread once per batch.
 //!
-//! To wake a task of another thread's runtime costs a system call, which was a good part of what
-//! the writer did. Here the first task of each thread is woken, and wakes the others of its thread
-//! when it is polled, from within, where that is a push to a list. It passes the word on as well
-//! when it is dropped instead.
+//! Waking a task on another thread's runtime costs a system call, which took a good part of the
+//! writer's time. So the writer wakes only the first task of each thread, the leader. When the
+//! leader is polled, it wakes the other tasks of its thread; there that only pushes to a list. A
+//! leader that is dropped instead wakes them too.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
-/// An answer to come, and who gives it. `None` comes when that one is dropped.
+/// Creates a responder and its reply. The reply resolves to `None` if the responder is dropped.
 pub(crate) fn reply<T>() -> (Responder<T>, Reply<T>) {
-    let shared = Arc::new(ReplyCell(Mutex::new(ReplyState::default())));
-    (Responder(Some(Arc::clone(&shared))), Reply(shared))
+    let state = ReplyState {
+        answer: None,
+        is_resolved: false,
+        is_finished: false,
+        waiting: None,
+        followers: Vec::new(),
+    };
+    let cell = Arc::new(ReplyCell(Mutex::new(state)));
+    (Responder(Some(Arc::clone(&cell))), Reply(cell))
 }
 
-/// Gives the answer.
+/// The sending half; `None` once it has answered.
 #[derive(Debug)]
 pub(crate) struct Responder<T>(Option<Arc<ReplyCell<T>>>);
 
-/// Resolves to the answer.
+/// The receiving half: a future.
 #[derive(Debug)]
 pub(crate) struct Reply<T>(Arc<ReplyCell<T>>);
 
-/// Tasks that have their answers and are to be woken, by the thread that they waited on.
+/// Answered tasks to wake, grouped by the thread that polled them.
 #[derive(Default)]
-pub(crate) struct WakeBatch(Vec<(ThreadId, Vec<Waiting>)>);
+pub(super) struct WakeBatch(Vec<(ThreadId, Vec<Waiting>)>);
 
-/// A task that has its answer and does not know.
-pub(crate) struct Waiting {
+/// An answered task that has not been woken yet.
+pub(super) struct Waiting {
     thread: ThreadId,
-    waker: Waker,
-    reply: Arc<dyn Lead>,
+    pub(super) waker: Waker,
+    reply: Arc<dyn Leader>,
 }
 
 #[derive(Debug)]
@@ -42,90 +48,83 @@ struct ReplyCell<T>(Mutex<ReplyState<T>>);
 #[derive(Debug)]
 struct ReplyState<T> {
     answer: Option<T>,
-    /// Nobody will answer any more, or has.
-    is_decided: bool,
-    /// Nobody asks any more.
-    is_over: bool,
+    /// The responder has answered or was dropped.
+    is_resolved: bool,
+    /// The reply has returned the answer or was dropped.
+    is_finished: bool,
+    /// The task that waits, and the thread that polled it.
     waiting: Option<(ThreadId, Waker)>,
-    /// Whom to wake when this one goes on.
-    behind: Vec<Waker>,
+    /// The tasks to wake when this reply finishes.
+    followers: Vec<Waker>,
 }
 
-/// What can be told to wake others.
-trait Lead: Send + Sync {
-    /// Gives them back when it is over.
-    fn follow(&self, behind: Vec<Waker>) -> Result<(), Vec<Waker>>;
-}
-
-impl<T> Default for ReplyState<T> {
-    fn default() -> Self {
-        Self { answer: None, is_decided: false, is_over: false, waiting: None, behind: Vec::new() }
-    }
+/// A reply that can wake others, whatever the type of its answer.
+trait Leader: Send + Sync {
+    /// Returns the followers if the reply has already finished.
+    fn lead(&self, followers: Vec<Waker>) -> Result<(), Vec<Waker>>;
 }
 
 impl<T> ReplyCell<T> {
-    /// A panic elsewhere leaves it whole: nothing is called under the lock.
+    /// A poisoned state is still consistent: no foreign code runs under the lock.
     fn state(&self) -> MutexGuard<'_, ReplyState<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Sets the answer, and returns the task that waits for it.
+    fn resolve(&self, answer: Option<T>) -> Option<(ThreadId, Waker)> {
+        let mut state = self.state();
+        state.answer = answer;
+        state.is_resolved = true;
+        state.waiting.take()
+    }
 }
 
-impl<T: Send> Lead for ReplyCell<T> {
-    fn follow(&self, behind: Vec<Waker>) -> Result<(), Vec<Waker>> {
+impl<T: Send> Leader for ReplyCell<T> {
+    fn lead(&self, followers: Vec<Waker>) -> Result<(), Vec<Waker>> {
         let mut state = self.state();
-        if state.is_over {
-            return Err(behind);
+        if state.is_finished {
+            return Err(followers);
         }
-        state.behind = behind;
+        state.followers = followers;
         Ok(())
     }
 }
 
 impl<T: Send + 'static> Responder<T> {
-    /// Gives the answer. The task that waits for it, if there is one, is to be woken by
-    /// [`WakeBatch::wake`].
-    pub(crate) fn answer(mut self, answer: T) -> Option<Waiting> {
-        let shared = self.0.take()?;
-        let mut state = shared.state();
-        state.answer = Some(answer);
-        state.is_decided = true;
-        let waiting = state.waiting.take();
-        drop(state);
-        waiting.map(|(thread, waker)| Waiting { thread, waker, reply: shared })
+    /// Sets the answer. Returns the task that waits for it; the caller must wake it.
+    pub(super) fn answer(mut self, answer: T) -> Option<Waiting> {
+        let cell = self.0.take()?;
+        let (thread, waker) = cell.resolve(Some(answer))?;
+        Some(Waiting { thread, waker, reply: cell })
     }
 }
 
 impl<T> Drop for Responder<T> {
     fn drop(&mut self) {
-        let Some(shared) = self.0.take() else { return };
-        let mut state = shared.state();
-        state.is_decided = true;
-        let waiting = state.waiting.take();
-        drop(state);
-        if let Some((_, waker)) = waiting {
+        let Some(cell) = self.0.take() else { return };
+        if let Some((_, waker)) = cell.resolve(None) {
             waker.wake();
         }
     }
 }
 
 impl WakeBatch {
-    pub(crate) fn add(&mut self, waiting: Option<Waiting>) {
+    pub(super) fn add(&mut self, waiting: Option<Waiting>) {
         let Some(waiting) = waiting else { return };
         match self.0.iter_mut().find(|(thread, _)| *thread == waiting.thread) {
-            Some((_, convoy)) => convoy.push(waiting),
+            Some((_, tasks)) => tasks.push(waiting),
             None => self.0.push((waiting.thread, vec![waiting])),
         }
     }
 
-    /// Wakes everybody.
-    pub(crate) fn wake(self) {
-        for (_, convoy) in self.0 {
-            let mut convoy = convoy.into_iter();
-            let Some(first) = convoy.next() else { continue };
-            let behind = convoy.map(|waiting| waiting.waker).collect();
-            match first.reply.follow(behind) {
+    /// Wakes the first task of each thread, which wakes the others.
+    pub(super) fn wake(self) {
+        for (_, tasks) in self.0 {
+            let mut tasks = tasks.into_iter();
+            let Some(first) = tasks.next() else { continue };
+            match first.reply.lead(tasks.map(|waiting| waiting.waker).collect()) {
                 Ok(()) => first.waker.wake(),
-                Err(behind) => behind.into_iter().for_each(Waker::wake),
+                Err(followers) => followers.into_iter().for_each(Waker::wake),
             }
         }
     }
@@ -136,27 +135,28 @@ impl<T> Future for Reply<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let mut state = self.0.state();
-        if !state.is_decided {
+        if !state.is_resolved {
             state.waiting = Some((thread::current().id(), cx.waker().clone()));
             return Poll::Pending;
         }
         let answer = state.answer.take();
-        end(state);
+        finish(state);
         Poll::Ready(answer)
     }
 }
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        end(self.0.state());
+        finish(self.0.state());
     }
 }
 
-fn end<T>(mut state: MutexGuard<'_, ReplyState<T>>) {
-    state.is_over = true;
-    let (_waiting, behind) = (state.waiting.take(), std::mem::take(&mut state.behind));
+/// Marks the reply as finished, and wakes its followers after it has released the lock.
+fn finish<T>(mut state: MutexGuard<'_, ReplyState<T>>) {
+    state.is_finished = true;
+    let (_waiting, followers) = (state.waiting.take(), std::mem::take(&mut state.followers));
     drop(state);
-    behind.into_iter().for_each(Waker::wake);
+    followers.into_iter().for_each(Waker::wake);
 }
 
 #[cfg(test)]
@@ -167,26 +167,26 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Woken(AtomicUsize);
+    struct WakeCount(AtomicUsize);
 
-    impl Wake for Woken {
+    impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// A task: its reply, and how often it was woken.
-    struct Task {
+    /// A reply, and how often its task was woken.
+    struct WaitingTask {
         reply: Reply<u32>,
-        woken: Arc<Woken>,
+        woken: Arc<WakeCount>,
     }
 
-    impl Task {
+    impl WaitingTask {
         fn start() -> (Responder<u32>, Self) {
-            let (caller, reply) = reply();
+            let (responder, reply) = reply();
             let mut task = Self { reply, woken: Arc::default() };
             assert_eq!(task.poll(), Poll::Pending);
-            (caller, task)
+            (responder, task)
         }
 
         fn poll(&mut self) -> Poll<Option<u32>> {
@@ -199,43 +199,43 @@ mod tests {
         }
     }
 
-    fn answer_all(callers: Vec<Responder<u32>>) {
+    fn answer_all(responders: Vec<Responder<u32>>) {
         let mut wake_batch = WakeBatch::default();
-        for (number, caller) in (0..).zip(callers) {
-            wake_batch.add(caller.answer(number));
+        for (number, responder) in (0..).zip(responders) {
+            wake_batch.add(responder.answer(number));
         }
         wake_batch.wake();
     }
 
-    fn three() -> (Vec<Responder<u32>>, [Task; 3]) {
-        let (callers, tasks): (Vec<_>, Vec<_>) = (0..3).map(|_| Task::start()).unzip();
-        (callers, tasks.try_into().unwrap_or_else(|_| panic!("there are three")))
+    fn three_tasks() -> (Vec<Responder<u32>>, [WaitingTask; 3]) {
+        let (responders, tasks): (Vec<_>, Vec<_>) = (0..3).map(|_| WaitingTask::start()).unzip();
+        (responders, tasks.try_into().unwrap_or_else(|_| panic!("expected three tasks")))
     }
 
     #[test]
-    fn the_first_is_woken_and_wakes_the_others() {
-        let (callers, mut tasks) = three();
-        answer_all(callers);
-        assert_eq!(tasks.each_ref().map(Task::woken), [1, 0, 0]);
+    fn the_leader_wakes_its_followers() {
+        let (responders, mut tasks) = three_tasks();
+        answer_all(responders);
+        assert_eq!(tasks.each_ref().map(WaitingTask::woken), [1, 0, 0]);
         assert_eq!(tasks[0].poll(), Poll::Ready(Some(0)));
-        assert_eq!(tasks.each_ref().map(Task::woken), [1, 1, 1]);
+        assert_eq!(tasks.each_ref().map(WaitingTask::woken), [1, 1, 1]);
         assert_eq!(tasks[2].poll(), Poll::Ready(Some(2)));
     }
 
     #[test]
-    fn one_that_goes_away_wakes_the_others() {
-        let (callers, [first, second, third]) = three();
-        answer_all(callers);
+    fn a_dropped_leader_wakes_its_followers() {
+        let (responders, [first, second, third]) = three_tasks();
+        answer_all(responders);
         drop(first);
         assert_eq!([second.woken(), third.woken()], [1, 1]);
     }
 
     #[test]
-    fn one_that_went_on_by_itself_leads_nobody() {
-        let (callers, [mut first, second, third]) = three();
+    fn followers_wake_if_the_leader_has_already_finished() {
+        let (responders, [mut first, second, third]) = three_tasks();
         let mut wake_batch = WakeBatch::default();
-        for caller in callers {
-            wake_batch.add(caller.answer(7));
+        for responder in responders {
+            wake_batch.add(responder.answer(7));
         }
         assert_eq!(first.poll(), Poll::Ready(Some(7)));
         wake_batch.wake();
@@ -243,25 +243,25 @@ mod tests {
     }
 
     #[test]
-    fn each_thread_has_a_first() {
-        let (mut callers, _here) = three();
-        let (there, other) = thread::spawn(Task::start).join().unwrap();
-        callers.push(there);
-        answer_all(callers);
-        assert_eq!(other.woken(), 1);
+    fn each_thread_has_a_leader() {
+        let (mut responders, _tasks) = three_tasks();
+        let (remote_responder, remote_task) = thread::spawn(WaitingTask::start).join().unwrap();
+        responders.push(remote_responder);
+        answer_all(responders);
+        assert_eq!(remote_task.woken(), 1);
     }
 
     #[test]
-    fn a_caller_that_is_dropped_is_no_answer() {
-        let (caller, mut task) = Task::start();
-        drop(caller);
+    fn a_dropped_responder_resolves_to_none() {
+        let (responder, mut task) = WaitingTask::start();
+        drop(responder);
         assert_eq!((task.woken(), task.poll()), (1, Poll::Ready(None)));
     }
 
     #[test]
-    fn an_answer_before_the_question_wakes_nobody() {
-        let (caller, mut reply) = reply();
-        assert!(caller.answer(7).is_none());
+    fn an_answer_before_the_first_poll_wakes_no_task() {
+        let (responder, mut reply) = reply();
+        assert!(responder.answer(7).is_none());
         let polled = Pin::new(&mut reply).poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(polled, Poll::Ready(Some(7)));
     }

@@ -1,4 +1,4 @@
-//! What the writer, the maintenance thread and readers share.
+//! The state that the writer, the maintenance thread and readers share, and how to read it.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -20,19 +20,19 @@ use crate::io::pin::Pin;
 use crate::io::space_monitor::SpaceMonitor;
 use crate::io::throttle::IoThrottle;
 use crate::memtable::queue_cache::QueueCache;
-use crate::txn::read::Reading;
-use crate::txn::whole::Whole;
+use crate::txn::read::ReadTxn;
+use crate::txn::whole::WholeStore;
 use crate::version::Version;
 use crate::version::queue_reader::QueueRows;
 use crate::version::read_ahead;
-use crate::version::read_snapshot::{ROWS_BESIDE, ROWS_MAX, ReadSnapshot, Wanted};
+use crate::version::read_snapshot::{EXTRA_ROWS, ROWS_MAX, ReadSnapshot, Wanted};
 
-/// How often a writer that waits for a checkpoint looks by itself, should it not be told.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A waiting writer checks its condition at this interval, even without a notification.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The store is read whole once more when its index is opened anew meanwhile, so often: that is
-/// done once a second at most.
-const OVERTAKEN_MAX: usize = 3;
+/// How often a read of the whole store is tried. Reopening the index invalidates a read; that
+/// happens once per second at most.
+const READ_ATTEMPTS_MAX: usize = 3;
 
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
@@ -40,25 +40,25 @@ pub(crate) struct Shared {
     pub(crate) journal: Journals,
     pub(crate) throttle: Arc<IoThrottle>,
     pub(crate) space: SpaceMonitor,
-    /// No checkpoint can begin, as the maintenance thread writes the index anew or reads of it.
+    /// The maintenance thread rewrites or reads the index, so no checkpoint can begin.
     pub(crate) is_rewriting: AtomicBool,
-    /// The writer waits for a checkpoint, and so does everybody who wants something written.
-    pub(crate) is_held_up: AtomicBool,
-    /// How many snapshots there are: none of the files is taken away meanwhile.
+    /// The writer waits for a checkpoint, and all writes wait for the writer.
+    pub(super) is_writer_waiting: AtomicBool,
+    /// The number of snapshots. While there are any, no file is removed.
     pub(crate) pins: Arc<AtomicUsize>,
     pub(crate) metrics: StoreMetrics,
-    /// How often a pull has met an item that is damaged, and left it out.
+    /// How often a pull has skipped a corrupt item.
     pub(crate) damaged_items: AtomicU64,
     version: RwLock<Version>,
-    /// Why the last checkpoint failed, if it did.
-    trouble: Mutex<Option<StoreError>>,
+    /// The error of the last checkpoint, if it failed.
+    checkpoint_error: Mutex<Option<StoreError>>,
     checkpointed: Condvar,
 }
 
-/// Says, when it is dropped, that checkpoints can begin again.
-struct ReadAccess<'a>(&'a Shared);
+/// Lets checkpoints begin again when it is dropped.
+struct CheckpointPause<'a>(&'a Shared);
 
-impl Drop for ReadAccess<'_> {
+impl Drop for CheckpointPause<'_> {
     fn drop(&mut self) {
         self.0.is_rewriting.store(false, Ordering::Relaxed);
         self.0.checkpointed.notify_all();
@@ -74,27 +74,24 @@ impl Shared {
         space: SpaceMonitor,
         version: Version,
     ) -> Self {
-        let (trouble, checkpointed) = (Mutex::default(), Condvar::new());
-        let (is_rewriting, metrics) = (AtomicBool::new(false), StoreMetrics::new(clock.now()));
         Self {
+            metrics: StoreMetrics::new(clock.now()),
             limits,
             clock,
             journal,
             throttle,
             space,
-            is_rewriting,
-            is_held_up: AtomicBool::new(false),
+            is_rewriting: AtomicBool::new(false),
+            is_writer_waiting: AtomicBool::new(false),
             pins: Arc::default(),
-            metrics,
             damaged_items: AtomicU64::new(0),
             version: RwLock::new(version),
-            trouble,
-            checkpointed,
+            checkpoint_error: Mutex::default(),
+            checkpointed: Condvar::new(),
         }
     }
 
-    // A panic elsewhere leaves the version usable: it is changed by whole batches, and only behind
-    // the journal.
+    // A poisoned version is still consistent: only whole, synced batches change it.
     pub(crate) fn version(&self) -> RwLockReadGuard<'_, Version> {
         self.version.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,80 +100,74 @@ impl Shared {
         self.version.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn checkpoint_error(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.checkpoint_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the last checkpoint has failed.
     pub(crate) fn is_in_trouble(&self) -> bool {
-        self.trouble().is_some()
+        self.checkpoint_error().is_some()
     }
 
-    /// Tells how a checkpoint went.
+    /// Records the outcome of a checkpoint, and wakes the writer.
     pub(crate) fn note_checkpoint(&self, outcome: Result<(), StoreError>) {
-        *self.trouble() = outcome.err();
+        *self.checkpoint_error() = outcome.err();
         self.checkpointed.notify_all();
     }
 
-    /// Waits while the maintenance thread writes the index and so much has piled up behind it that
-    /// it may be no more, in memory or for a restart to replay.
+    /// Waits while the maintenance thread writes the index and the changes since the last
+    /// checkpoint are at their bound, in memory or for a restart to replay.
     ///
     /// # Errors
-    /// Why checkpoints fail, when they do: then waiting would not help.
-    pub(crate) fn wait_for_room(&self, due: CheckpointDue) -> Result<(), StoreError> {
-        let mut trouble = self.trouble();
+    /// The error of the last checkpoint, if it failed: then waiting would not help.
+    pub(super) fn wait_for_capacity(&self, due: CheckpointDue) -> Result<(), StoreError> {
+        let mut checkpoint_error = self.checkpoint_error();
         let outcome = loop {
-            if !self.is_full(due) {
+            if !self.must_wait(due) {
                 break Ok(());
             }
-            if let Some(error) = &*trouble {
+            if let Some(error) = &*checkpoint_error {
                 break Err(error.clone());
             }
-            if !self.is_held_up.swap(true, Ordering::Relaxed) {
+            if !self.is_writer_waiting.swap(true, Ordering::Relaxed) {
                 tracing::info!(
-                    "requests wait until the index is written: as much as may be in memory waits for that"
+                    "writes wait for a checkpoint: the changes since the last one are at their bound"
                 );
             }
-            trouble = match self.checkpointed.wait_timeout(trouble, LOOK_AGAIN) {
-                Ok((trouble, _)) => trouble,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            let waited = self.checkpointed.wait_timeout(checkpoint_error, RECHECK_INTERVAL);
+            checkpoint_error = waited.unwrap_or_else(PoisonError::into_inner).0;
         };
-        self.is_held_up.store(false, Ordering::Relaxed);
+        self.is_writer_waiting.store(false, Ordering::Relaxed);
         outcome
     }
 
-    /// Has the maintenance thread do something during which no checkpoint can begin.
+    /// Runs `act` on the maintenance thread, and records that no checkpoint can begin meanwhile.
     pub(crate) fn while_no_checkpoint_begins<T>(&self, act: impl FnOnce() -> T) -> T {
         self.is_rewriting.store(true, Ordering::Relaxed);
-        // Also if it panics.
-        let _over = ReadAccess(self);
+        let _pause = CheckpointPause(self);
         act()
     }
 
-    fn is_full(&self, due: CheckpointDue) -> bool {
+    fn must_wait(&self, due: CheckpointDue) -> bool {
         let version = self.version();
-        self.is_writing_index(&version) && due.piled_up(&version)
+        let is_index_busy = version.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed);
+        is_index_busy && due.must_wait(&version)
     }
 
-    fn is_writing_index(&self, version: &Version) -> bool {
-        version.is_checkpointing() || self.is_rewriting.load(Ordering::Relaxed)
-    }
-
-    /// Reads what the writer will look at for a request, while the index is not in memory.
+    /// Reads the pages of the index that the writer will need for a request.
     pub(crate) fn read_ahead(&self, recipient: &Recipient, items: &[ItemId]) {
         let (index_snapshot, acked) = {
             let version = self.version();
             (Arc::clone(version.index_snapshot()), Arc::clone(version.acked()))
         };
-        // What goes wrong the writer meets as well, and tells.
+        // The writer meets and reports the same errors.
         drop(caught(|| read_ahead::read_ahead(&index_snapshot, &acked, recipient, items)));
     }
 
-    /// Whether the queued item has this payload; `None` when it is gone.
+    /// Whether the queued item has this payload; `None` if the item is no longer queued.
     ///
     /// # Errors
-    /// When that cannot be told, since the item is damaged or the disk fails.
+    /// If the item is corrupt or the disk fails.
     pub(crate) fn has_payload(
         &self,
         recipient: &Recipient,
@@ -184,8 +175,8 @@ impl Shared {
         seq: Seq,
         payload: &[u8],
     ) -> Result<Option<bool>, StoreError> {
-        let wanted = Wanted { from: seq, id: Some(id), rows_max: ROWS_BESIDE, is_of_older: false };
-        let mut gone = None;
+        let wanted = Wanted { from: seq, id: Some(id), rows_max: EXTRA_ROWS, may_skip_newer: false };
+        let mut missing_location = None;
         loop {
             let found = self.look_up(recipient, wanted, |reading| {
                 let rows = reading.view.queue(recipient)?;
@@ -198,9 +189,11 @@ impl Shared {
                 return Ok(Some(false));
             }
             let frame = self.journal.read(&[item.location]).pop();
-            match frame.ok_or(StoreError::Corrupted("nothing was read"))? {
-                // It may have been moved, or acked.
-                Err(ReadError::Gone) if gone != Some(item.location) => gone = Some(item.location),
+            match frame.ok_or(StoreError::Corrupted("the journal returned no frame"))? {
+                // The item may have been moved or acked since the lookup.
+                Err(ReadError::Gone) if missing_location != Some(item.location) => {
+                    missing_location = Some(item.location);
+                }
                 frame => {
                     let owner = Owner { queue, recipient };
                     return Ok(Some(payload::of_frame(frame?, owner, seq, id)? == payload));
@@ -209,17 +202,17 @@ impl Shared {
         }
     }
 
-    /// Reads a page, with its payloads. An item whose record is damaged or lost is left out: it
-    /// must not hide those behind it.
+    /// Reads a page with its payloads. It skips an item whose record is corrupt or lost, so that
+    /// the item does not hide the later ones.
     pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
-        let (mut pull, mut gone) = (pull.clone(), Vec::new());
+        let (mut pull, mut missing) = (pull.clone(), Vec::new());
         loop {
             let (queue, page) = self.find_page(&pull)?;
-            match self.fill(page, Owner { queue, recipient: &pull.recipient }, &mut gone)? {
+            match self.fill(page, Owner { queue, recipient: &pull.recipient }, &mut missing)? {
                 None => {}
                 Some(page) if page.items.is_empty() && page.next.is_some() => {
                     pull.after = page.next;
-                    gone.clear();
+                    missing.clear();
                 }
                 Some(page) => {
                     let reading = self.clock.read();
@@ -230,126 +223,131 @@ impl Shared {
         }
     }
 
-    /// The rows of a page, and the number of the queue that they are about.
+    /// The number of the queue, and the rows of a page of it.
     fn find_page(&self, pull: &Pull) -> Result<(u64, Page<ItemRow>), StoreError> {
         let items_max = self.limits.page_items_max.min(pull.items_max.map_or(u64::MAX, NonZero::get));
-        let rows_max = usize::try_from(items_max).unwrap_or(ROWS_MAX).min(ROWS_MAX) + ROWS_BESIDE;
-        let wanted =
-            Wanted { from: pull.after.map_or(Seq::ZERO, Seq::next), id: None, rows_max, is_of_older: true };
+        let rows_max = usize::try_from(items_max).unwrap_or(ROWS_MAX).min(ROWS_MAX) + EXTRA_ROWS;
+        let wanted = Wanted {
+            from: pull.after.map_or(Seq::ZERO, Seq::next),
+            id: None,
+            rows_max,
+            may_skip_newer: true,
+        };
         self.look_up(&pull.recipient, wanted, |reading| {
             let cache = QueueCache::default();
-            let reading = Reading { view: reading.view.with_cache(&cache), journal: reading.journal };
+            let reading = ReadTxn { view: reading.view.with_cache(&cache), journal: reading.journal };
             let page = queue::pull(&reading, &self.limits, self.clock.now(), pull)?;
-            self.damaged_items.fetch_add(cache.passed_over(), Ordering::Relaxed);
-            // The cache knows it by now. Where there is no queue, the page is empty.
+            self.damaged_items.fetch_add(cache.skipped_items(), Ordering::Relaxed);
+            // The cache has the number now. Without a queue, the page is empty.
             Ok((reading.view.queue_number(&pull.recipient)?.unwrap_or_default(), page))
         })
     }
 
-    /// Reads what there is of a recipient. Nobody else waits while the disk reads, unless it is
-    /// more than what is `wanted`.
+    /// Runs `read` over a recipient's rows. It holds no lock during disk reads, unless `read` needs
+    /// more rows than `wanted`.
     pub(crate) fn look_up<T>(
         &self,
         recipient: &Recipient,
         wanted: Wanted,
-        read: impl Fn(&Reading<'_>) -> Result<T, StoreError>,
+        read: impl Fn(&ReadTxn<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let with = |rows_max, is_of_older| Wanted { rows_max, is_of_older, ..wanted };
+        let with = |rows_max, may_skip_newer| Wanted { rows_max, may_skip_newer, ..wanted };
         let tries = [wanted, with(wanted.rows_max, false), with(ROWS_MAX, false)];
-        for wanted in tries.into_iter().skip(usize::from(!wanted.is_of_older)) {
+        for wanted in tries.into_iter().skip(usize::from(!wanted.may_skip_newer)) {
             let Some(snapshot) = self.snapshot(recipient, wanted)? else { break };
-            match read(&Reading { view: snapshot.view(), journal: &self.journal }) {
+            match read(&ReadTxn { view: snapshot.view(), journal: &self.journal }) {
                 Err(StoreError::Beyond) => {}
                 found => return found,
             }
         }
         let version = self.version();
-        read(&Reading { view: version.synced(), journal: &self.journal })
+        read(&ReadTxn { view: version.synced(), journal: &self.journal })
     }
 
-    /// What is known of a recipient, if that can be found at once.
+    /// A snapshot of a recipient's rows; `None` if the queue changed its number meanwhile.
     fn snapshot(&self, recipient: &Recipient, wanted: Wanted) -> Result<Option<ReadSnapshot>, StoreError> {
-        let (name, index_snapshot) = {
+        let (recent, index_snapshot) = {
             let version = self.version();
-            (version.fresh_queue(recipient), Arc::clone(version.index_snapshot()))
+            (version.queue_in_memtables(recipient), Arc::clone(version.index_snapshot()))
         };
-        let queue = name.map_or_else(|| index_snapshot.queue_number(recipient), Ok)?;
+        let queue = recent.map_or_else(|| index_snapshot.queue_number(recipient), Ok)?;
         let version = self.version();
-        // It may have got another number meanwhile, or lost it.
-        let is_same = match version.fresh_queue(recipient) {
+        let is_same = match version.queue_in_memtables(recipient) {
             Some(now) => now == queue,
-            None => name.is_none() && Arc::ptr_eq(version.index_snapshot(), &index_snapshot),
+            None => recent.is_none() && Arc::ptr_eq(version.index_snapshot(), &index_snapshot),
         };
         Ok(is_same.then(|| version.snapshot((recipient, queue), wanted)))
     }
 
-    /// Reads the payloads. `None` when the page has to be looked up again, since a segment of it is
-    /// `gone` that was not before: it may have been removed once its items were acked or moved. An
-    /// item that is at the same place then is lost, as no segment is removed that a row leads to,
-    /// and nothing is moved to where it was.
+    /// Reads the payloads of a page. Returns `None` if the caller must look the page up again,
+    /// because a location is newly `missing`: its segment may have been removed after its items
+    /// were acked or moved. If the row then still has the same location, the item is lost: the
+    /// relay never removes a segment that a row refers to, and never moves an item to an old
+    /// location.
     fn fill(
         &self,
         page: Page<ItemRow>,
         owner: Owner<'_>,
-        gone: &mut Vec<Location>,
+        missing: &mut Vec<Location>,
     ) -> Result<Option<Page>, ReadError> {
         let Page { items, next, remaining } = page;
         let locations: Vec<_> = items.iter().map(|row| row.location).collect();
         let mut filled = Vec::with_capacity(items.len());
-        let (mut kind_before, mut damaged) = (None, 0);
-        let known = gone.len();
+        let (mut last_kind, mut skipped) = (None, 0);
+        let missing_before = missing.len();
         for (row, frame) in items.into_iter().zip(self.journal.read(&locations)) {
             let location = row.location;
             match frame {
-                Ok(frame) => match payload::item_of_frame(frame, owner, row, &mut kind_before) {
+                Ok(frame) => match payload::item_of_frame(frame, owner, row, &mut last_kind) {
                     Ok(item) => {
                         filled.push(item);
                         continue;
                     }
-                    Err(error) => tracing::error!(%error, "an item cannot be read"),
+                    Err(error) => tracing::error!(%error, "cannot read an item"),
                 },
-                Err(ReadError::Gone) if gone.contains(&location) => {
-                    tracing::error!("an item cannot be read: its file is gone");
+                Err(ReadError::Gone) if missing.contains(&location) => {
+                    tracing::error!("cannot read an item: its file is missing");
                 }
-                Err(ReadError::Gone) => gone.push(location),
-                Err(ReadError::Damaged(damage)) => tracing::error!(%damage, "an item cannot be read"),
+                Err(ReadError::Gone) => missing.push(location),
+                Err(ReadError::Corrupted(damage)) => tracing::error!(%damage, "cannot read an item"),
                 Err(error) => return Err(error),
             }
-            damaged += 1;
+            skipped += 1;
         }
-        if gone.len() > known {
+        if missing.len() > missing_before {
             return Ok(None);
         }
-        self.damaged_items.fetch_add(damaged, Ordering::Relaxed);
+        self.damaged_items.fetch_add(skipped, Ordering::Relaxed);
         Ok(Some(Page { items: filled, next, remaining }))
     }
-    /// The store as it is now.
-    pub(crate) fn whole(&self) -> Whole {
-        // Before anything is looked at that a file is needed for.
+
+    /// A snapshot of the whole store.
+    pub(crate) fn whole(&self) -> WholeStore {
+        // The pin comes first, so that it protects every file that the snapshot refers to.
         let pin = Pin::new(&self.pins);
         let version = self.version();
-        let (snapshot, segments) = (version.whole(), version.segments());
-        Whole { snapshot, segments, numbers: version.numbers(), _pin: pin }
+        let (snapshot, segments) = (version.snapshot_all(), version.segments());
+        WholeStore { snapshot, segments, numbers: version.numbers(), _pin: pin }
     }
 
-    /// Reads the store as it is now; and once more, as it is by then, what may be wrong.
+    /// Reads the whole store. Repeats the read with a new snapshot if the result may be wrong.
     ///
     /// # Errors
-    /// Those of `read`, and [`Whole::checked`].
+    /// Those of `read` and [`WholeStore::checked`].
     pub(crate) fn read_whole<T>(
         &self,
-        mut read: impl FnMut(&Whole) -> Result<T, StoreError>,
+        mut read: impl FnMut(&WholeStore) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut times = 0;
+        let mut attempts = 0;
         loop {
             let whole = self.whole();
             let found = caught(|| read(&whole));
-            times += 1;
-            // An error may come of it too.
+            attempts += 1;
+            // Checked first: an invalidated read may also fail.
             match whole.checked(()) {
                 Ok(()) => return found,
-                Err(_) if times < OVERTAKEN_MAX => {}
-                Err(overtaken) => return Err(overtaken),
+                Err(_) if attempts < READ_ATTEMPTS_MAX => {}
+                Err(invalidated) => return Err(invalidated),
             }
         }
     }

@@ -1,14 +1,15 @@
-//! Counters and texts in rows and records: written at the end of one, taken off its front. A row
-//! that is too short, too long or no text is reported and never a panic.
+//! Numbers and texts in rows and records: appended when a row is written, and taken off its front
+//! when it is read. Invalid bytes are an error, never a panic.
 
-use relay_core::Usage;
+use relay_core::{Seq, Timestamp, Usage};
+use relay_journal::Location;
 
 use crate::error::StoreError;
 
 /// Takes fields off the front of a row.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
-    /// What the row is, for the report.
+    /// The kind of row, for errors.
     what: &'static str,
 }
 
@@ -22,6 +23,22 @@ pub(crate) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(low_bits(number));
 }
 
+/// Appends several numbers.
+pub(crate) fn put_numbers(bytes: &mut Vec<u8>, numbers: impl IntoIterator<Item = u64>) {
+    numbers.into_iter().for_each(|number| put_number(bytes, number));
+}
+
+/// Appends a text with its length before it.
+pub(crate) fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    put_number(bytes, text.len() as u64);
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a location: segment, offset and length.
+pub(crate) fn put_location(bytes: &mut Vec<u8>, Location { segment, offset, length }: Location) {
+    put_numbers(bytes, [segment, offset, length].map(u64::from));
+}
+
 fn low_bits(number: u64) -> u8 {
     u8::try_from(number & 0x7f).unwrap_or_default()
 }
@@ -31,62 +48,78 @@ impl<'a> Fields<'a> {
         Self { rest, what }
     }
 
+    const fn corrupted(&self) -> StoreError {
+        StoreError::Corrupted(self.what)
+    }
+
     pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
-        let (field, rest) = self.rest.split_first_chunk().ok_or(StoreError::Corrupted(self.what))?;
+        let (field, rest) = self.rest.split_first_chunk().ok_or(self.corrupted())?;
         self.rest = rest;
         Ok(*field)
     }
 
-    /// A big-endian number, as keys have them.
-    pub(crate) fn be(&mut self) -> Result<u64, StoreError> {
+    /// A big-endian number of 8 bytes, as in keys.
+    pub(super) fn be(&mut self) -> Result<u64, StoreError> {
         self.take().map(u64::from_be_bytes)
     }
 
     /// A number that [`put_number`] wrote.
     pub(crate) fn number(&mut self) -> Result<u64, StoreError> {
         let mut number = 0_u64;
-        // Rows are full of numbers: the end of the row is looked for once, and not at every byte.
+        // Rows are full of numbers, so this looks for the end of the row only once per number.
         for (shift, (index, byte)) in (0..64).step_by(7).zip(self.rest.iter().enumerate()) {
             let bits = u64::from(byte & 0x7f);
             number |= bits << shift;
             if byte & 0x80 == 0 {
                 self.rest = self.rest.get(index + 1..).unwrap_or_default();
                 let fits = number >> shift == bits;
-                return if fits { Ok(number) } else { Err(StoreError::Corrupted(self.what)) };
+                return if fits { Ok(number) } else { Err(self.corrupted()) };
             }
         }
-        Err(StoreError::Corrupted(self.what))
+        Err(self.corrupted())
     }
 
     /// A number that fits into 32 bits.
     pub(crate) fn small(&mut self) -> Result<u32, StoreError> {
-        u32::try_from(self.number()?).map_err(|_| StoreError::Corrupted(self.what))
+        u32::try_from(self.number()?).map_err(|_| self.corrupted())
     }
 
-    pub(crate) fn usage(&mut self) -> Result<Usage, StoreError> {
+    pub(super) fn seq(&mut self) -> Result<Seq, StoreError> {
+        self.number().map(Seq::new)
+    }
+
+    pub(super) fn timestamp(&mut self) -> Result<Timestamp, StoreError> {
+        self.number().map(Timestamp::from_ms)
+    }
+
+    pub(crate) fn location(&mut self) -> Result<Location, StoreError> {
+        Ok(Location { segment: self.small()?, offset: self.small()?, length: self.small()? })
+    }
+
+    pub(super) fn usage(&mut self) -> Result<Usage, StoreError> {
         Ok(Usage { items: self.number()?, bytes: self.number()? })
     }
 
-    /// The next `length` bytes.
-    pub(crate) fn slice(&mut self, length: u64) -> Result<&'a [u8], StoreError> {
-        let length = usize::try_from(length).map_err(|_| StoreError::Corrupted(self.what))?;
-        let (field, rest) = self.rest.split_at_checked(length).ok_or(StoreError::Corrupted(self.what))?;
+    /// A text with its length before it.
+    pub(crate) fn text(&mut self) -> Result<&'a str, StoreError> {
+        let length = usize::try_from(self.number()?).map_err(|_| self.corrupted())?;
+        let (field, rest) = self.rest.split_at_checked(length).ok_or(self.corrupted())?;
         self.rest = rest;
-        Ok(field)
+        std::str::from_utf8(field).map_err(|_| self.corrupted())
     }
 
-    /// All that is left, as text that `parse` takes.
-    pub(crate) fn rest_text<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
-        let bytes = std::mem::take(&mut self.rest);
-        std::str::from_utf8(bytes).ok().and_then(parse).ok_or(StoreError::Corrupted(self.what))
+    /// All bytes that are left.
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
     }
 
     pub(crate) const fn rest_bytes(&self) -> usize {
         self.rest.len()
     }
 
+    /// Returns `decoded` if no bytes are left.
     pub(crate) fn end<T>(&self, decoded: T) -> Result<T, StoreError> {
-        if self.rest.is_empty() { Ok(decoded) } else { Err(StoreError::Corrupted(self.what)) }
+        if self.rest.is_empty() { Ok(decoded) } else { Err(self.corrupted()) }
     }
 }
 
@@ -113,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_end_or_too_large_is_reported() {
+    fn a_number_that_is_cut_short_or_too_large_is_an_error() {
         for bytes in
             [&[][..], &[0x80], &[0xff; 11], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]]
         {

@@ -1,17 +1,17 @@
-//! The row of an item, and the parts of it that are read alone.
+//! The row of an item, and parts of it that can be decoded alone.
 
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Queued, Seq, Timestamp};
 use relay_journal::Location;
 
-use super::fields::{Fields, put_number};
-use super::segments::is_payload;
+use super::fields::{Fields, put_location, put_number, put_numbers, put_text};
+use super::segments::is_blob;
 use crate::error::StoreError;
 
-/// The two ends of a queue. Deadlines never decrease in between.
+/// Both ends of a queue. Deadlines never decrease between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
-    /// The first item. The sweep looks at the queue by its deadline. Rows of items in front of it
-    /// are dead.
+    /// The first item. The sweep visits the queue at its deadline. Rows of items before it are
+    /// dead.
     pub(crate) first: End,
     /// The last item.
     pub(crate) last: End,
@@ -20,49 +20,46 @@ pub(crate) struct Ends {
 /// An item at the end of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
-    /// Its arrival number.
     pub(crate) seq: Seq,
-    /// From when on it is gone.
+    /// The item is expired from here on.
     pub(crate) deadline: Timestamp,
 }
 
-/// An item as the rules know it, its place in the queue, and where its payload is.
+/// An item as the rules know it, its position in the queue, and the location of its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ItemRow {
-    /// Its arrival number, which stands in the key.
+    /// Stored in the key.
     pub(crate) seq: Seq,
-    /// Its name.
     pub(crate) id: ItemId,
-    /// From when on it is gone.
+    /// The item is expired from here on.
     pub(crate) deadline: Timestamp,
-    /// The length of its payload.
     pub(crate) payload_bytes: u64,
-    /// Its place in a queue that holds many; otherwise 0.
+    /// Its position in a spilled queue; otherwise 0.
     pub(crate) position: u64,
-    /// Where its record lies, or its payload if that lies aside.
+    /// The frame of its record, or of its blob if it has one.
     pub(crate) location: Location,
-    /// What else there is to tell, if its payload lies aside. Otherwise the record tells it.
+    /// The other fields of an item with a blob. Without a blob, the record contains them.
     pub(crate) blob: Option<Box<BlobMeta>>,
 }
 
-/// What was told of an item beside what the rules know.
+/// The fields of an item that the rules do not need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BlobMeta {
     /// When its push was accepted.
     pub(crate) arrival: Timestamp,
-    /// The sender's word for the length of the whole message.
+    /// The length of the whole message, as the sender gave it.
     pub(crate) total_len: u64,
-    /// The sender's clock.
+    /// The time by the sender's clock.
     pub(crate) sent_ms: u64,
-    /// Of how many parts it is one.
+    /// The number of chunks of the message.
     pub(crate) chunk_count: u32,
-    /// The sender's word for the payload.
+    /// The kind of the payload, as the sender gave it.
     pub(crate) kind: Kind,
 }
 
 #[cfg(test)]
 impl Ends {
-    /// Of these items, which are in order.
+    /// The ends of a queue with these items, which are in order.
     pub(crate) fn of(items: &[ItemRow]) -> Option<Self> {
         let ends = items.first().zip(items.last());
         ends.map(|(first, last)| Self { first: first.as_end(), last: last.as_end() })
@@ -70,92 +67,79 @@ impl Ends {
 }
 
 impl ItemRow {
-    /// The row of an item that lies at `location`, at the end of a queue that gives it its place.
+    /// The row of an item whose record or blob is at `location`, with position 0.
     pub(crate) fn new<B>(item: &Item<B>, location: Location) -> Self {
-        let blob = is_payload(location.segment).then(|| BlobMeta::of(item).into());
+        let blob = is_blob(location.segment).then(|| BlobMeta::of(item).into());
         let (seq, id, deadline, payload_bytes) = (item.seq, item.id(), item.deadline, item.payload_bytes);
         Self { seq, id, deadline, payload_bytes, position: 0, location, blob }
     }
 
-    /// As a row of its own.
+    /// Encodes it as the row of a spilled item.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(if self.blob.is_some() { 96 } else { 48 });
-        put_number(&mut bytes, self.deadline.as_ms());
-        put_number(&mut bytes, self.position);
+        put_numbers(&mut bytes, [self.deadline.as_ms(), self.position]);
         self.encode_rest(&mut bytes);
         bytes
     }
 
-    /// All but its number, its deadline and its place.
-    pub(crate) fn encode_rest(&self, bytes: &mut Vec<u8>) {
-        for number in [
-            self.payload_bytes,
-            u64::from(self.location.segment),
-            u64::from(self.location.offset),
-            u64::from(self.location.length),
-            u64::from(self.id.chunk_index),
-        ] {
-            put_number(bytes, number);
-        }
+    /// Encodes everything except seq, deadline and position.
+    pub(super) fn encode_rest(&self, bytes: &mut Vec<u8>) {
+        put_number(bytes, self.payload_bytes);
+        put_location(bytes, self.location);
+        put_number(bytes, u64::from(self.id.chunk_index));
         bytes.extend_from_slice(self.id.message_id.as_bytes());
         if let Some(blob) = &self.blob {
             let BlobMeta { arrival, total_len, sent_ms, chunk_count, kind } = &**blob;
-            let kind = kind.as_str().as_bytes();
-            for number in [arrival.as_ms(), *total_len, *sent_ms, u64::from(*chunk_count), kind.len() as u64]
-            {
-                put_number(bytes, number);
-            }
-            bytes.extend_from_slice(kind);
+            put_numbers(bytes, [arrival.as_ms(), *total_len, *sent_ms, u64::from(*chunk_count)]);
+            put_text(bytes, kind.as_str());
         }
     }
 
-    /// From a row of its own.
+    /// Decodes the row of a spilled item.
     pub(crate) fn decode(seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "item");
-        let (deadline, position) = (Timestamp::from_ms(row.number()?), row.number()?);
+        let (deadline, position) = (row.timestamp()?, row.number()?);
         let item = Self::decode_rest(&mut row, seq, deadline, position)?;
         row.end(item)
     }
 
-    /// What [`ItemRow::encode_rest`] wrote.
-    pub(crate) fn decode_rest(
+    /// Decodes what [`ItemRow::encode_rest`] wrote.
+    pub(super) fn decode_rest(
         row: &mut Fields<'_>,
         seq: Seq,
         deadline: Timestamp,
         position: u64,
     ) -> Result<Self, StoreError> {
         let payload_bytes = row.number()?;
-        let location = Location { segment: row.small()?, offset: row.small()?, length: row.small()? };
-        let chunk_index = row.small()?;
+        let (location, chunk_index) = (row.location()?, row.small()?);
         let id = ItemId { message_id: MessageId::from_bytes(row.take()?), chunk_index };
-        let blob = is_payload(location.segment).then(|| BlobMeta::decode(row, chunk_index));
+        let blob = is_blob(location.segment).then(|| BlobMeta::decode(row, chunk_index));
         let blob = blob.transpose()?.map(Box::new);
         Ok(Self { seq, id, deadline, payload_bytes, position, location, blob })
     }
 
-    /// The end of a queue that the item may be.
+    /// The item as an end of its queue.
     pub(crate) const fn as_end(&self) -> End {
         End { seq: self.seq, deadline: self.deadline }
     }
 
-    /// The place and the length of the payload, of a row whose rest is not needed.
+    /// Decodes only the position and the length of the payload.
     pub(crate) fn decode_weight(_: Seq, bytes: &[u8]) -> Result<(u64, u64), StoreError> {
         let mut row = Fields::new(bytes, "item");
         let [_deadline, position, payload_bytes] = [row.number()?, row.number()?, row.number()?];
         Ok((position, payload_bytes))
     }
 
-    /// The end that the item may be and the length of the payload, of a row whose rest is not
-    /// needed.
+    /// Decodes only the item as an end of its queue, and the length of the payload.
     pub(crate) fn decode_end(seq: Seq, bytes: &[u8]) -> Result<(End, u64), StoreError> {
         let mut row = Fields::new(bytes, "item");
-        let [deadline, _place, payload_bytes] = [row.number()?, row.number()?, row.number()?];
-        Ok((End { seq, deadline: Timestamp::from_ms(deadline) }, payload_bytes))
+        let (deadline, _position, payload_bytes) = (row.timestamp()?, row.number()?, row.number()?);
+        Ok((End { seq, deadline }, payload_bytes))
     }
 
-    /// The deadline alone, of a row whose rest is not needed.
+    /// Decodes only the deadline.
     pub(crate) fn decode_deadline(bytes: &[u8]) -> Result<Timestamp, StoreError> {
-        Fields::new(bytes, "item").number().map(Timestamp::from_ms)
+        Fields::new(bytes, "item").timestamp()
     }
 }
 
@@ -171,12 +155,10 @@ impl BlobMeta {
     }
 
     fn decode(row: &mut Fields<'_>, chunk_index: u32) -> Result<Self, StoreError> {
-        let arrival = Timestamp::from_ms(row.number()?);
-        let (total_len, sent_ms, chunk_count) = (row.number()?, row.number()?, row.small()?);
+        let (arrival, total_len, sent_ms) = (row.timestamp()?, row.number()?, row.number()?);
+        let chunk_count = row.small()?;
         Chunk::new(chunk_index, chunk_count).map_err(|_| StoreError::Corrupted("item: chunk"))?;
-        let length = row.number()?;
-        let kind = std::str::from_utf8(row.slice(length)?).ok().and_then(|text| Kind::parse(text).ok());
-        let kind = kind.ok_or(StoreError::Corrupted("item: kind"))?;
+        let kind = Kind::parse(row.text()?).map_err(|_| StoreError::Corrupted("item: kind"))?;
         Ok(Self { arrival, total_len, sent_ms, chunk_count, kind })
     }
 }

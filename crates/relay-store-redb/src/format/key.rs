@@ -1,4 +1,4 @@
-//! Keys of the index. Counters in keys are big-endian, so byte order is number order. No key
+//! Keys of the index. Numbers in keys are big-endian, so byte order is number order. No key
 //! contains a recipient.
 
 use std::fmt;
@@ -8,8 +8,8 @@ use relay_core::{ItemId, MessageId, Seq, Timestamp};
 use super::fields::Fields;
 use crate::error::StoreError;
 
-/// The first byte of a key: what the row is about. Rows of queues are neighbours, so that those of
-/// a hundred thousand fit into the cache however many items they hold.
+/// The first byte of a key: the kind of row. Rows of queues are neighbours, so those of a hundred
+/// thousand queues fit into the cache, however many items they contain.
 const OWNERS: u8 = 0;
 const DEAD: u8 = 1;
 const QUEUES: u8 = 2;
@@ -17,64 +17,63 @@ const ITEMS: u8 = 3;
 const DUE: u8 = 4;
 const ACKED: u8 = 5;
 
-/// The byte after the queue number, in a row about the items of a queue: what it tells of them.
+/// The byte after the queue number, in a row about the items of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Tag {
-    /// An item of a queue that holds many, by arrival number: an `ItemRow`.
+    /// An item of a spilled queue by seq; the value is an `ItemRow`.
     Item = 1,
-    /// The name of such an item: its arrival number.
+    /// The same item by its item id; the value is its seq.
     ById = 2,
-    /// How much of a full block of such items is still there: a `Usage`.
+    /// A full block of a spilled queue; the value is the `Usage` of its remaining items.
     Block = 3,
 }
 
-/// The longest key, that of an acked name: the first byte, a slot, a queue number, a name.
+/// The longest key, that of an acked item id: the first byte, a slot, a queue number, an item id.
 const KEY_BYTES_MAX: usize = 1 + 8 + 8 + ID_BYTES;
 const ID_BYTES: usize = 20;
-/// The first byte, a queue number, a tag, an arrival number.
+/// The first byte, a queue number, a tag, a seq.
 const ITEM_KEY_BYTES: usize = 1 + 8 + 1 + 8;
 const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
 
 /// The bytes of a key.
 pub(crate) struct KeyBytes([u8; KEY_WORDS * 8]);
 
-/// A key of `ROWS`. It is kept in place, as big-endian words, which compare as its bytes would:
-/// the memtables hold hundreds of thousands of keys, and most of what they do is to compare them.
+/// A key of `ROWS`, as big-endian words, which compare as its bytes do. It needs no allocation:
+/// memtables hold hundreds of thousands of keys, and spend most of their time comparing them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
-    /// Zeros behind the end, and in the very last byte, which no key reaches, the length.
+    /// Zeros after the end. The very last byte, which no key reaches, is the length.
     words: [u64; KEY_WORDS],
 }
 
-/// What a row is about, as far as memtables keep it elsewhere for that.
+/// The kinds of rows that memtables keep in separate collections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     /// The row of a queue.
     Queue(u64),
-    /// When the sweep looks at a queue, and the queue.
+    /// When the sweep visits a queue, and the queue.
     Due(Timestamp, u64),
     Other,
 }
 
-/// A key, read back.
+/// A decoded key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParsedKey {
-    /// Whose queue it is.
+    /// The recipient of a queue.
     Owner(u64),
-    /// Rows of items that are not in the queue any more may lie in front of its first one.
+    /// A queue that may have rows of removed items before its first item.
     Dead(u64),
     /// The row of a queue.
     Queue(u64),
-    /// An item.
     Item(u64, Seq),
-    /// The name of an item.
+    /// The item id of an item.
     ById(u64, ItemId),
-    /// The count of a block.
+    /// The count of a block, by its number.
     Block(u64, u64),
-    /// When the sweep looks at a queue, and the queue.
+    /// When the sweep visits a queue, and the queue.
     Due(Timestamp, u64),
-    /// The beginning of an acked name's slot, its queue, and the name.
+    /// The beginning of an acked item id's slot, its queue, and the item id.
     Acked(Timestamp, u64, ItemId),
 }
 
@@ -83,8 +82,8 @@ impl Key {
         let mut bytes = [0; KEY_WORDS * 8];
         let mut length = 0;
         for part in parts {
-            if let Some(position) = bytes.get_mut(length..length + part.len()) {
-                position.copy_from_slice(part);
+            if let Some(target) = bytes.get_mut(length..length + part.len()) {
+                target.copy_from_slice(part);
                 length += part.len();
             }
         }
@@ -138,58 +137,58 @@ impl Key {
         Self::of_items(queue, Tag::Item, &[])
     }
 
-    /// Behind every item of the queue, and before every name.
+    /// After every item of the queue, and before every item id.
     pub(crate) fn items_end(queue: u64) -> Self {
         Self::of_items(queue, Tag::ById, &[])
     }
 
-    /// Behind every name of the queue, and before every block.
+    /// After every item id of the queue, and before every block.
     pub(crate) fn by_id_end(queue: u64) -> Self {
         Self::of_items(queue, Tag::Block, &[])
     }
 
-    /// Behind every owner, and before what is said of dead rows.
+    /// After every owner row, and before every mark of dead rows.
     pub(crate) fn dead_start() -> Self {
         Self::new(&[&[DEAD]])
     }
 
-    /// Behind that, and before the row of every queue.
+    /// After every mark of dead rows, and before the row of every queue.
     pub(crate) fn queues_start() -> Self {
         Self::new(&[&[QUEUES]])
     }
 
-    /// Behind the row of every queue, and before those of items.
+    /// After the row of every queue, and before the rows of items.
     pub(crate) fn queues_end() -> Self {
         Self::new(&[&[ITEMS]])
     }
 
-    /// Behind the rows of items, and before the first row that is due.
+    /// After the rows of items, and before the first due row.
     pub(crate) fn due_start() -> Self {
         Self::new(&[&[DUE]])
     }
 
-    /// Behind every row that is due at `now`; [`Key::due_start`] is before them.
+    /// After every row that is due at `now`; [`Key::due_start`] is before them.
     pub(crate) fn due_end(now: Timestamp) -> Self {
         Self::due(now.plus_ms(1), 0)
     }
 
-    /// Before every acked name.
+    /// Before every acked item id.
     pub(crate) fn acked_start() -> Self {
         Self::new(&[&[ACKED]])
     }
 
-    /// Behind every acked name in the slot that begins at `slot`, and in those before it.
+    /// After every acked item id in the slot that begins at `slot`, and in earlier slots.
     pub(crate) fn acked_end(slot: Timestamp) -> Self {
         Self::acked_in(slot.plus_ms(1))
     }
 
-    /// Before every acked name in the slot.
+    /// Before every acked item id in the slot.
     pub(crate) fn acked_in(slot: Timestamp) -> Self {
         Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes()])
     }
 
-    /// Before every acked name of the queue in the slot. All of them come before the same of the
-    /// next queue.
+    /// Before every acked item id of the queue in the slot, and after those of smaller queue
+    /// numbers.
     pub(crate) fn acked_of(slot: Timestamp, queue: u64) -> Self {
         Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes(), &queue.to_be_bytes()])
     }
@@ -199,12 +198,12 @@ impl Key {
         Self::new(&[])
     }
 
-    /// Behind every key.
+    /// After every key.
     pub(crate) fn end() -> Self {
         Self::new(&[&[ACKED + 1]])
     }
 
-    /// The key as it lies in the index.
+    /// The key as it is stored.
     pub(crate) fn bytes(&self) -> KeyBytes {
         let mut bytes = [0; KEY_WORDS * 8];
         for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.words) {
@@ -213,7 +212,7 @@ impl Key {
         KeyBytes(bytes)
     }
 
-    /// Reads a key as it lies in the index.
+    /// Reads a stored key.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
         if bytes.len() > KEY_BYTES_MAX {
             return Err(StoreError::Corrupted("a key is too long"));
@@ -221,7 +220,7 @@ impl Key {
         Ok(Self::new(&[bytes]))
     }
 
-    /// The arrival number in the key of an item.
+    /// The seq, if this is the key of an item.
     pub(crate) const fn item_seq(&self) -> Option<Seq> {
         let [first, second, third, _, last] = self.words;
         let is_item = first >> 56 == ITEMS as u64
@@ -230,17 +229,17 @@ impl Key {
         if is_item { Some(Seq::new(second << 16 | third >> 48)) } else { None }
     }
 
-    /// The queue that the row is about.
-    pub(crate) const fn about(&self) -> u64 {
+    /// The queue of the row.
+    pub(crate) const fn queue_number(&self) -> u64 {
         let [first, second, third, ..] = self.words;
         if first >> 56 <= ITEMS as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
     }
 
-    /// What the row is about.
+    /// Where memtables keep the row.
     pub(crate) const fn section(&self) -> Section {
         let [first, ..] = self.words;
         match (first >> 56) as u8 {
-            QUEUES => Section::Queue(self.about()),
+            QUEUES => Section::Queue(self.queue_number()),
             DUE => {
                 let (at, queue) = self.due_parts();
                 Section::Due(at, queue)
@@ -249,12 +248,12 @@ impl Key {
         }
     }
 
-    /// The deadline and the queue, of the key of what is due.
+    /// The time and the queue in the key of a due row.
     pub(crate) const fn due_parts(&self) -> (Timestamp, u64) {
-        (self.slot(), self.about())
+        (self.slot(), self.queue_number())
     }
 
-    /// When the slot begins, of the key of an acked name.
+    /// The beginning of the slot in the key of an acked item id.
     pub(crate) const fn slot(&self) -> Timestamp {
         let [first, second, ..] = self.words;
         Timestamp::from_ms(first << 8 | second >> 56)
@@ -263,8 +262,8 @@ impl Key {
     pub(crate) fn parse(&self) -> Result<ParsedKey, StoreError> {
         let bytes = self.bytes();
         let mut key = Fields::new(&bytes, "key");
-        let [about] = key.take()?;
-        let parsed = match about {
+        let [kind] = key.take()?;
+        let parsed = match kind {
             OWNERS => ParsedKey::Owner(key.be()?),
             DEAD => ParsedKey::Dead(key.be()?),
             QUEUES => ParsedKey::Queue(key.be()?),
@@ -294,7 +293,7 @@ impl std::ops::Deref for KeyBytes {
     }
 }
 
-/// As it lies in the index, in hex.
+/// The stored key in hex.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))

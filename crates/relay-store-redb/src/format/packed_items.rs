@@ -1,18 +1,18 @@
-//! The items of a queue of few, packed as its row holds them: half of the memory that they take as
-//! what they mean, and what changes a queue copies all of them.
+//! The items of an inline queue, packed as in its row. Unpacked they would take twice the memory,
+//! and every change of a queue copies all of them.
 
 use memchr::memmem;
 use relay_core::{ItemId, Seq, Timestamp};
 
 use crate::error::StoreError;
-use crate::format::fields::{Fields, put_number};
+use crate::format::fields::{Fields, put_numbers};
 use crate::format::{End, Ends, ItemRow};
 
-/// So much room a copy has beside what it copies: an item takes less, unless it lies aside.
-const ITEM_BYTES: usize = 48;
+/// The spare capacity of a copy. One more item fits, unless it has a blob.
+const SPARE_BYTES: usize = 48;
 
-/// Items in the order of their numbers. Counters and deadlines are told as how much larger they are
-/// than those before.
+/// Items in the order of their seqs. Each seq and deadline is stored as the difference to the item
+/// before.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedItems {
     bytes: Vec<u8>,
@@ -21,10 +21,10 @@ pub(crate) struct PackedItems {
 }
 
 impl PackedItems {
-    /// Reads the rest of a row.
+    /// Decodes the rest of a row.
     pub(crate) fn decode(row: &mut Fields<'_>) -> Result<Self, StoreError> {
-        let bytes = row.slice(row.rest_bytes() as u64)?;
-        let mut items = Iter { rest: Fields::new(bytes, "queue"), before: None };
+        let bytes = row.rest();
+        let mut items = Iter { rest: Fields::new(bytes, "queue"), previous: None };
         let (mut len, mut last) = (0, None::<End>);
         while let Some(item) = items.step()? {
             if last.is_some_and(|last| item.seq <= last.seq) {
@@ -35,7 +35,7 @@ impl PackedItems {
         Ok(Self { bytes: bytes.to_vec(), len, last })
     }
 
-    /// As it lies in the row.
+    /// The items as they are stored in the row.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -45,61 +45,60 @@ impl PackedItems {
     }
 
     pub(crate) fn iter(&self) -> Iter<'_> {
-        Iter { rest: Fields::new(&self.bytes, "queue"), before: None }
+        Iter { rest: Fields::new(&self.bytes, "queue"), previous: None }
     }
 
-    /// The first and the last one.
+    /// The first and the last item.
     pub(crate) fn ends(&self) -> Option<Ends> {
         let first = self.iter().next()?.as_end();
         self.last.map(|last| Ends { first, last })
     }
 
-    /// The item with this number.
+    /// The item with this seq.
     pub(crate) fn get(&self, seq: Seq) -> Option<ItemRow> {
         self.iter().find(|item| item.seq == seq)
     }
 
-    /// The item of this name. Most names that are looked for are new, and found nowhere in the
-    /// bytes.
+    /// The item with this id. Most lookups are for new items, whose message id appears nowhere in
+    /// the bytes.
     pub(crate) fn find(&self, id: ItemId) -> Option<ItemRow> {
         memmem::find(&self.bytes, id.message_id.as_bytes())?;
         self.iter().find(|item| item.id == id)
     }
 
-    /// Puts an item behind all others. It goes no earlier than those.
+    /// Appends an item. An earlier deadline is raised to that of the last item.
     pub(crate) fn push(&mut self, item: &ItemRow) {
         let (seq, deadline) = self.last.map_or((0, 0), |last| (last.seq.as_u64(), last.deadline.as_ms()));
-        let later = (item.seq.as_u64().saturating_sub(seq), item.deadline.as_ms().saturating_sub(deadline));
-        put_number(&mut self.bytes, later.0);
-        put_number(&mut self.bytes, later.1);
+        let seq_step = item.seq.as_u64().saturating_sub(seq);
+        let deadline_step = item.deadline.as_ms().saturating_sub(deadline);
+        put_numbers(&mut self.bytes, [seq_step, deadline_step]);
         item.encode_rest(&mut self.bytes);
         self.len += 1;
-        let deadline = Timestamp::from_ms(deadline.saturating_add(later.1));
-        self.last = Some(End { seq: Seq::new(seq.saturating_add(later.0)), deadline });
+        let deadline = Timestamp::from_ms(deadline.saturating_add(deadline_step));
+        self.last = Some(End { seq: Seq::new(seq.saturating_add(seq_step)), deadline });
     }
 
-    /// The item with this number, and a copy without it. Only the one behind it is told anew: the
-    /// others are as far apart as they were.
+    /// The item with this seq, and a copy without it. Only the following item is encoded again: the
+    /// other differences stay the same.
     pub(crate) fn without(&self, seq: Seq) -> Option<(ItemRow, Self)> {
-        let (mut items, mut before, mut begin) = (self.iter(), None, 0);
+        let (mut items, mut previous, mut offset) = (self.iter(), None, 0);
         while let Some(item) = items.next() {
             if item.seq == seq {
-                return Some((item, self.join(begin, before, items)));
+                return Some((item, self.join(offset, previous, items)));
             }
-            (before, begin) = (Some(item.as_end()), items.position(&self.bytes));
+            (previous, offset) = (Some(item.as_end()), items.offset(&self.bytes));
         }
         None
     }
 
-    /// The first `begin` bytes, of which `last` is the last item, and behind them what is left of
-    /// `items`.
-    fn join(&self, begin: usize, last: Option<End>, mut items: Iter<'_>) -> Self {
-        let mut bytes = Vec::with_capacity(self.bytes.len() + ITEM_BYTES);
-        bytes.extend_from_slice(self.bytes.get(..begin).unwrap_or_default());
+    /// Joins the first `front_bytes`, which end with the item `last`, and the remaining `items`.
+    fn join(&self, front_bytes: usize, last: Option<End>, mut items: Iter<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + SPARE_BYTES);
+        bytes.extend_from_slice(self.bytes.get(..front_bytes).unwrap_or_default());
         let mut joined = Self { bytes, len: 0, last };
         if let Some(next) = items.next() {
             joined.push(&next);
-            let rest = self.bytes.get(items.position(&self.bytes)..).unwrap_or_default();
+            let rest = self.bytes.get(items.offset(&self.bytes)..).unwrap_or_default();
             joined.bytes.extend_from_slice(rest);
             joined.last = self.last;
         }
@@ -109,9 +108,9 @@ impl PackedItems {
 }
 
 impl Clone for PackedItems {
-    /// A row of a queue is cloned to be changed, mostly for one more item.
+    /// A clone is usually made to add one item, so it has spare capacity.
     fn clone(&self) -> Self {
-        let mut bytes = Vec::with_capacity(self.bytes.len() + ITEM_BYTES);
+        let mut bytes = Vec::with_capacity(self.bytes.len() + SPARE_BYTES);
         bytes.extend_from_slice(&self.bytes);
         Self { bytes, len: self.len, last: self.last }
     }
@@ -119,21 +118,21 @@ impl Clone for PackedItems {
 
 impl FromIterator<ItemRow> for PackedItems {
     fn from_iter<T: IntoIterator<Item = ItemRow>>(items: T) -> Self {
-        let mut few = Self::default();
-        items.into_iter().for_each(|item| few.push(&item));
-        few
+        let mut packed = Self::default();
+        items.into_iter().for_each(|item| packed.push(&item));
+        packed
     }
 }
 
 /// The items, in order.
 pub(crate) struct Iter<'a> {
     rest: Fields<'a>,
-    before: Option<End>,
+    previous: Option<End>,
 }
 
 impl Iter<'_> {
-    /// How far it has come in the bytes that it began with.
-    const fn position(&self, bytes: &[u8]) -> usize {
+    /// Its offset in `bytes`, which it began with.
+    const fn offset(&self, bytes: &[u8]) -> usize {
         bytes.len().saturating_sub(self.rest.rest_bytes())
     }
 
@@ -141,7 +140,7 @@ impl Iter<'_> {
         if self.rest.rest_bytes() == 0 {
             return Ok(None);
         }
-        let (seq, deadline) = self.before.map_or((0, 0), |end| (end.seq.as_u64(), end.deadline.as_ms()));
+        let (seq, deadline) = self.previous.map_or((0, 0), |end| (end.seq.as_u64(), end.deadline.as_ms()));
         let (seq, deadline) =
             (seq.checked_add(self.rest.number()?), deadline.checked_add(self.rest.number()?));
         let (Some(seq), Some(deadline)) = (seq, deadline) else {
@@ -149,7 +148,7 @@ impl Iter<'_> {
         };
         let (seq, deadline) = (Seq::new(seq), Timestamp::from_ms(deadline));
         let item = ItemRow::decode_rest(&mut self.rest, seq, deadline, 0)?;
-        self.before = Some(item.as_end());
+        self.previous = Some(item.as_end());
         Ok(Some(item))
     }
 }
@@ -157,7 +156,7 @@ impl Iter<'_> {
 impl Iterator for Iter<'_> {
     type Item = ItemRow;
 
-    /// What was packed or decoded can be read.
+    /// Cannot fail: the bytes were packed or checked by `decode`.
     fn next(&mut self) -> Option<ItemRow> {
         self.step().ok().flatten()
     }
@@ -173,16 +172,17 @@ mod tests {
 
     use super::*;
 
-    /// What is told of an item, in small numbers, so that names and parts of names meet.
+    /// Parts of an item: seq gap, message id, chunk, and whether it has a blob. Small numbers, so
+    /// that ids collide.
     type SampleItem = (u8, u8, u8, bool);
 
-    /// Its deadline may be before the last one.
-    fn item(number: usize, (gap, name, chunk, is_aside): SampleItem, before: Option<End>) -> ItemRow {
-        let (seq, deadline) = before.map_or((0, 5), |end| (end.seq.as_u64(), end.deadline.as_ms()));
-        let segment = if is_aside { 1 << 31 | 7 } else { 300 };
+    /// Its deadline may be before that of the previous item.
+    fn item(number: usize, (gap, message, chunk, is_blob): SampleItem, previous: Option<End>) -> ItemRow {
+        let (seq, deadline) = previous.map_or((0, 5), |end| (end.seq.as_u64(), end.deadline.as_ms()));
+        let segment = if is_blob { 1 << 31 | 7 } else { 300 };
         let location = Location { segment, offset: 4096, length: 333 };
         let id =
-            ItemId { message_id: MessageId::from_bytes([name % 8; 16]), chunk_index: (chunk % 3).into() };
+            ItemId { message_id: MessageId::from_bytes([message % 8; 16]), chunk_index: (chunk % 3).into() };
         let (seq, deadline) = (seq + 1 + u64::from(gap), (deadline + u64::from(gap % 4)).saturating_sub(1));
         let payload_bytes = number as u64;
         let sample = ItemRow::new(&crate::samples::item(), location);
@@ -193,36 +193,36 @@ mod tests {
         #![proptest_config(crate::samples::config())]
 
         #[test]
-        fn it_holds_what_a_list_would_hold(told in collection::vec(any::<SampleItem>(), 0..12), gone in collection::vec(any::<Index>(), 12)) {
-            let (mut few, mut list) = (PackedItems::default(), Vec::<ItemRow>::new());
-            for (number, told) in told.into_iter().enumerate() {
-                let before = list.last().map(ItemRow::as_end);
-                let item = item(number, told, before);
-                few = few.clone();
-                few.push(&item);
-                let deadline = before.map_or(item.deadline, |before| item.deadline.max(before.deadline));
+        fn packed_items_equal_a_list(samples in collection::vec(any::<SampleItem>(), 0..12), removals in collection::vec(any::<Index>(), 12)) {
+            let (mut packed, mut list) = (PackedItems::default(), Vec::<ItemRow>::new());
+            for (number, sample) in samples.into_iter().enumerate() {
+                let previous = list.last().map(ItemRow::as_end);
+                let item = item(number, sample, previous);
+                packed = packed.clone();
+                packed.push(&item);
+                let deadline = previous.map_or(item.deadline, |previous| item.deadline.max(previous.deadline));
                 list.push(ItemRow { deadline, ..item });
             }
-            for gone in gone {
-                prop_assert_eq!(few.iter().collect::<Vec<_>>(), &list[..]);
-                prop_assert_eq!((few.len(), few.ends()), (list.len(), Ends::of(&list)));
-                for name in 0..9 {
+            for removal in removals {
+                prop_assert_eq!(packed.iter().collect::<Vec<_>>(), &list[..]);
+                prop_assert_eq!((packed.len(), packed.ends()), (list.len(), Ends::of(&list)));
+                for message in 0..9 {
                     for chunk_index in 0..3 {
-                        let id = ItemId { message_id: MessageId::from_bytes([name; 16]), chunk_index };
-                        prop_assert_eq!(few.find(id), list.iter().find(|item| item.id == id).cloned());
+                        let id = ItemId { message_id: MessageId::from_bytes([message; 16]), chunk_index };
+                        prop_assert_eq!(packed.find(id), list.iter().find(|item| item.id == id).cloned());
                     }
                 }
                 for item in &list {
-                    prop_assert_eq!(few.get(item.seq), Some(item.clone()));
-                    prop_assert_eq!(few.get(item.seq.next()), list.iter().find(|other| other.seq == item.seq.next()).cloned());
+                    prop_assert_eq!(packed.get(item.seq), Some(item.clone()));
+                    prop_assert_eq!(packed.get(item.seq.next()), list.iter().find(|other| other.seq == item.seq.next()).cloned());
                 }
-                prop_assert_eq!(&PackedItems::decode(&mut Fields::new(few.bytes(), "queue")).unwrap(), &few);
-                prop_assert_eq!(few.iter().collect::<PackedItems>(), few.clone());
+                prop_assert_eq!(&PackedItems::decode(&mut Fields::new(packed.bytes(), "queue")).unwrap(), &packed);
+                prop_assert_eq!(packed.iter().collect::<PackedItems>(), packed.clone());
                 if !list.is_empty() {
-                    let gone = list.remove(gone.index(list.len()));
-                    let (taken, left) = few.without(gone.seq).unwrap();
-                    prop_assert_eq!((taken, left.without(gone.seq)), (gone, None));
-                    few = left;
+                    let removed = list.remove(removal.index(list.len()));
+                    let (taken, left) = packed.without(removed.seq).unwrap();
+                    prop_assert_eq!((taken, left.without(removed.seq)), (removed, None));
+                    packed = left;
                 }
             }
         }

@@ -1,36 +1,36 @@
-//! The row of a queue: its counts, its ends, and its items while they are few.
+//! The row of a queue: its counts, its ends, and its items while they are inline.
 
-use relay_core::{Seq, Timestamp, Usage};
+use relay_core::{Timestamp, Usage};
 
-use super::fields::{Fields, put_number};
+use super::fields::{Fields, put_number, put_numbers};
 use super::item::{End, Ends};
 use super::packed_items::PackedItems;
 use crate::error::StoreError;
 
-/// How many consecutive items of a queue are counted together.
+/// The number of consecutive positions that one block counts.
 pub(crate) const BLOCK_ITEMS: u64 = 512;
 
-/// A queue that holds so many items gets rows for each of them, and their names, with the next one.
-/// Until then they lie in its own row: most queues hold few, and each push, ack or expiry of theirs
-/// changes that one row. Two rows of so many take a page, and a checkpoint writes a page for
-/// whatever it changes of a queue.
-pub(crate) const APART_FROM_ITEMS: usize = 48;
+/// With the next item, a queue of this many items is spilled: each item gets rows of its own. Until
+/// then its items are inline. Most queues have few items, and each push, ack or expiry then changes
+/// only one row. Two rows of this size take a page, and a checkpoint writes at least a page for any
+/// change of a queue.
+pub(crate) const SPILL_FROM_ITEMS: usize = 48;
 
-/// And so few that they are taken back into its row.
-pub(crate) const SPILLED_UNTIL_ITEMS: u64 = 12;
+/// At this many items, the items of a spilled queue become inline again.
+pub(crate) const INLINE_AGAIN_ITEMS: u64 = 12;
 
-/// How the items of a queue lie, in its row: see [`Items`].
-const LAYOUT_HERE: u64 = 0;
-const LAYOUT_APART: u64 = 1;
+/// The layouts of [`Items`] in a row.
+const LAYOUT_INLINE: u64 = 0;
+const LAYOUT_SPILLED: u64 = 1;
 
-/// A queue at a glance, and its items while they are few.
+/// The totals of a queue, and its items while they are inline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueRow {
-    /// What it holds, expired items that are not reclaimed yet included.
+    /// Its items and their bytes, including expired items that are not removed yet.
     pub(crate) usage: Usage,
-    /// When the last acked name is over that it remembers; 0 if it never remembered one.
+    /// The end of the last dedup window of its acked item ids; 0 if there never was one.
     pub(crate) remembers_until: Timestamp,
-    /// Its first and its last item; none when it holds nothing.
+    /// Its first and its last item; `None` when it is empty.
     pub(crate) ends: Option<Ends>,
     pub(crate) items: Items,
 }
@@ -38,36 +38,35 @@ pub(crate) struct QueueRow {
 /// Where the items of a queue are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Items {
-    /// In its row, in order: all of them.
+    /// All of them in its row, in order.
     Inline(PackedItems),
-    /// In rows of their own: see [`APART_FROM_ITEMS`].
+    /// In rows of their own: see [`SPILL_FROM_ITEMS`].
     Spilled(Positions),
 }
 
-/// Where the items of a queue that holds many come to lie.
+/// The positions of a spilled queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
-    /// The place that the next item gets. They are counted from the first item that got a row of
-    /// its own.
+    /// The position of the next item. The first spilled item has position 0.
     pub(crate) next: u64,
-    /// What is still there of the last block, the one that `next` lies in.
+    /// The remaining items of the last block, which contains `next`.
     pub(crate) open_block: Usage,
 }
 
 impl QueueRow {
-    /// Whether there is nothing at `now` that has to be remembered.
+    /// Whether the queue is empty, and all dedup windows have ended.
     pub(crate) fn is_forgettable(&self, now: Timestamp) -> bool {
         self.usage.is_empty() && self.remembers_until <= now
     }
 
-    /// When the sweep looks at it: as its first item goes, or, when it holds nothing, as the last
-    /// acked name is over.
+    /// When the sweep visits it: at the deadline of its first item, or, when it is empty, at the
+    /// end of the last dedup window.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let remembers_until = Some(self.remembers_until).filter(|until| *until > Timestamp::default());
         self.ends.map(|ends| ends.first.deadline).or(remembers_until)
     }
 
-    /// The items, if they are in the row.
+    /// The items, if they are inline.
     pub(crate) const fn inline(&self) -> Option<&PackedItems> {
         match &self.items {
             Items::Inline(items) => Some(items),
@@ -80,18 +79,15 @@ impl QueueRow {
         put_number(&mut bytes, self.remembers_until.as_ms());
         match &self.items {
             Items::Inline(items) => {
-                put_number(&mut bytes, LAYOUT_HERE);
+                put_number(&mut bytes, LAYOUT_INLINE);
                 bytes.extend_from_slice(items.bytes());
             }
-            Items::Spilled(positions) => {
-                put_number(&mut bytes, LAYOUT_APART);
-                let (usage, block) = (self.usage, positions.open_block);
-                for number in [usage.items, usage.bytes, positions.next, block.items, block.bytes] {
-                    put_number(&mut bytes, number);
-                }
+            Items::Spilled(Positions { next, open_block }) => {
+                let usage = self.usage;
+                put_numbers(&mut bytes, [LAYOUT_SPILLED, usage.items, usage.bytes]);
+                put_numbers(&mut bytes, [*next, open_block.items, open_block.bytes]);
                 for End { seq, deadline } in self.ends.iter().flat_map(|ends| [ends.first, ends.last]) {
-                    put_number(&mut bytes, seq.as_u64());
-                    put_number(&mut bytes, deadline.as_ms());
+                    put_numbers(&mut bytes, [seq.as_u64(), deadline.as_ms()]);
                 }
             }
         }
@@ -100,10 +96,10 @@ impl QueueRow {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let mut row = Fields::new(bytes, "queue");
-        let remembers_until = Timestamp::from_ms(row.number()?);
+        let remembers_until = row.timestamp()?;
         let decoded = match row.number()? {
-            LAYOUT_HERE => Self { remembers_until, ..Self::holding(PackedItems::decode(&mut row)?) },
-            LAYOUT_APART => {
+            LAYOUT_INLINE => Self { remembers_until, ..Self::holding(PackedItems::decode(&mut row)?) },
+            LAYOUT_SPILLED => {
                 let (usage, next, open_block) = (row.usage()?, row.number()?, row.usage()?);
                 let ends = Some(Ends { first: end(&mut row)?, last: end(&mut row)? });
                 Self { usage, remembers_until, ends, items: Items::Spilled(Positions { next, open_block }) }
@@ -113,7 +109,7 @@ impl QueueRow {
         row.end(decoded)
     }
 
-    /// A queue of these items, in order, in its row.
+    /// A queue with these inline items.
     pub(crate) fn holding(items: PackedItems) -> Self {
         let usage = items.iter().map(|item| Usage::of(item.payload_bytes)).sum();
         let ends = items.ends();
@@ -128,5 +124,5 @@ impl Default for Items {
 }
 
 fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
-    Ok(End { seq: Seq::new(row.number()?), deadline: Timestamp::from_ms(row.number()?) })
+    Ok(End { seq: row.seq()?, deadline: row.timestamp()? })
 }

@@ -1,8 +1,6 @@
-//! The records of the journal: what changed, in the order in which it was decided. A replay applies
-//! them and decides nothing.
-//!
-//! The record of an item names its queue by number and by recipient, so that it can be understood
-//! alone. Counters are LEB128.
+//! The records of the journal: all changes, in the order in which the writer decided them. A replay
+//! applies them and decides nothing. The record of an item contains the number and the recipient of
+//! its queue, so it can be understood alone. Numbers are LEB128.
 
 use std::collections::BTreeMap;
 
@@ -10,32 +8,34 @@ use bytes::{Buf as _, Bytes};
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq, Timestamp, Usage};
 use relay_journal::Location;
 
-use super::segments::{Change, is_payload};
+use super::segments::{LiveChange, is_blob};
 use crate::error::StoreError;
-use crate::format::fields::{Fields, put_number};
-use crate::format::{BLOCK_ITEMS, ItemRow, LiveCount};
+use crate::format::fields::{Fields, put_numbers, put_text};
+use crate::format::meta::decode_number;
+use crate::format::{BLOCK_ITEMS, ItemRow, LiveCount, encode_number};
 
 /// The kinds of frames.
 pub(crate) mod kind {
-    /// An item was put at the end of a queue: see [`ItemRecord`](super::ItemRecord).
+    /// An item was appended to a queue: see [`ItemRecord`](super::ItemRecord).
     pub(crate) const PUSHED: u8 = 1;
     /// The same item, copied out of an older segment.
     pub(crate) const MOVED: u8 = 2;
-    /// Items were taken out of a queue: see [`Removed`](super::Removed).
+    /// Items were removed from a queue: see [`Removed`](super::Removed).
     pub(crate) const REMOVED: u8 = 3;
-    /// What had expired was taken out of a queue: see [`Trimmed`](super::Trimmed).
+    /// Expired items were removed from a queue: see [`Trimmed`](super::Trimmed).
     pub(crate) const TRIMMED: u8 = 4;
-    /// A queue that held nothing was forgotten: its number.
+    /// An empty queue was forgotten. The record is its number.
     pub(crate) const DROPPED: u8 = 5;
-    /// As `PUSHED`, of an item whose payload lies aside: see [`payload`](crate::io::payload).
-    pub(crate) const PUSHED_ASIDE: u8 = 6;
-    /// A payload, in a file of its own and not in the journal.
-    pub(crate) const PAYLOAD: u8 = 7;
-    /// Nothing: it fills the page that a batch ends in.
+    /// As `PUSHED`, with the location of a blob instead of a payload: see
+    /// [`payload`](crate::io::payload).
+    pub(crate) const PUSHED_BLOB: u8 = 6;
+    /// A payload. Only in blob files, never in the main journal.
+    pub(crate) const BLOB: u8 = 7;
+    /// Fills the last page of a batch, without a meaning.
     pub(crate) const FILL: u8 = 8;
 }
 
-/// An item with its payload, as it lies in the journal. Borrows from the frame.
+/// An item with its payload, borrowed from its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ItemRecord<'a> {
     pub(crate) queue: u64,
@@ -52,70 +52,69 @@ pub(crate) struct ItemRecord<'a> {
     pub(crate) payload_bytes: usize,
 }
 
-/// Whose item it is that is read by its place. Its record must say the same: a row that leads to
-/// the record of somebody else must not give his mail away.
+/// The owner of an item that is read by its location. The record must name the same owner, so that
+/// a wrong row never gives away another recipient's item.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner<'a> {
-    /// The queue that the row of the item is about.
+    /// The queue that the item's row belongs to.
     pub(crate) queue: u64,
-    /// Who asks, or who that queue belongs to.
+    /// The recipient who asks, or who owns that queue.
     pub(crate) recipient: &'a Recipient,
 }
 
-/// Items that were taken out of a queue.
+/// Items that were removed from a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
     pub(crate) queue: u64,
-    /// How long the slots are that names are put in.
+    /// The length of the slots for acked item ids.
     pub(crate) slot_ms: u64,
-    /// Which ones, and until when the name of each is remembered; `None` if it is not.
+    /// The seq of each, and the end of its dedup window; `None` if its item id is not remembered.
     pub(crate) items: Vec<(Seq, Option<Timestamp>)>,
 }
 
-/// The front of a queue that had expired and was taken out of it.
+/// Expired items that were removed from the front of a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trimmed {
     pub(crate) queue: u64,
-    /// When that was.
+    /// The time of the removal.
     pub(crate) now: Timestamp,
-    /// The last item of it.
+    /// The last removed item.
     pub(crate) through: Seq,
-    /// What it came to, if its items had rows of their own, which nobody reads again.
+    /// The totals of the items, if they were spilled, so that nobody reads their rows again.
     pub(crate) sum: Option<FrontSum>,
 }
 
-/// What the items at the front of a queue come to, where they have rows of their own.
+/// The totals of items at the front of a spilled queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FrontSum {
-    /// The first of them.
+    /// The first item.
     pub(crate) first: Seq,
-    /// What of it lies in which block of the queue.
+    /// The items in each block.
     pub(crate) blocks: BTreeMap<u64, Usage>,
-    /// How many live frames each segment has of it, and how many bytes these take.
+    /// The live frames of the items in each segment.
     pub(crate) segments: BTreeMap<u32, LiveCount>,
 }
 
-/// The record of an item, but for its payload, which follows.
+/// The record of an item up to its payload, which follows.
 pub(crate) fn item_head<B>(queue: u64, recipient: &Recipient, item: &Item<B>) -> Vec<u8> {
     let (kind, recipient) = (item.kind.as_str(), recipient.as_str());
     let mut bytes = Vec::with_capacity(64 + kind.len() + recipient.len());
-    for number in [
-        queue,
-        item.seq.as_u64(),
-        item.deadline.as_ms(),
-        item.arrival.as_ms(),
-        item.total_len,
-        item.sent_ms,
-        u64::from(item.chunk.index()),
-        u64::from(item.chunk.count()),
-    ] {
-        put_number(&mut bytes, number);
-    }
+    put_numbers(
+        &mut bytes,
+        [
+            queue,
+            item.seq.as_u64(),
+            item.deadline.as_ms(),
+            item.arrival.as_ms(),
+            item.total_len,
+            item.sent_ms,
+            u64::from(item.chunk.index()),
+            u64::from(item.chunk.count()),
+        ],
+    );
     bytes.extend_from_slice(item.message_id.as_bytes());
-    for text in [kind, recipient] {
-        put_number(&mut bytes, text.len() as u64);
-        bytes.extend_from_slice(text.as_bytes());
-    }
+    put_text(&mut bytes, kind);
+    put_text(&mut bytes, recipient);
     bytes
 }
 
@@ -126,27 +125,21 @@ impl<'a> ItemRecord<'a> {
         Ok(Self { payload_bytes: record.rest_bytes(), ..found })
     }
 
-    /// What [`item_head`] made, from the front of a record.
+    /// Parses what [`item_head`] wrote, at the front of a record.
     pub(crate) fn parse_head(record: &mut Fields<'a>) -> Result<Self, StoreError> {
-        let (queue, seq) = (record.number()?, Seq::new(record.number()?));
-        let deadline = Timestamp::from_ms(record.number()?);
-        let arrival = Timestamp::from_ms(record.number()?);
-        let (total_len, sent_ms) = (record.number()?, record.number()?);
-        let (chunk_index, chunk_count) = (record.small()?, record.small()?);
-        let message_id = MessageId::from_bytes(record.take()?);
-        let (kind, recipient) = (borrowed_text(record)?, borrowed_text(record)?);
+        // Fields are read in this order.
         Ok(Self {
-            queue,
-            seq,
-            deadline,
-            arrival,
-            total_len,
-            sent_ms,
-            chunk_index,
-            chunk_count,
-            message_id,
-            kind,
-            recipient,
+            queue: record.number()?,
+            seq: record.seq()?,
+            deadline: record.timestamp()?,
+            arrival: record.timestamp()?,
+            total_len: record.number()?,
+            sent_ms: record.number()?,
+            chunk_index: record.small()?,
+            chunk_count: record.small()?,
+            message_id: MessageId::from_bytes(record.take()?),
+            kind: record.text()?,
+            recipient: record.text()?,
             payload_bytes: 0,
         })
     }
@@ -155,10 +148,10 @@ impl<'a> ItemRecord<'a> {
         Recipient::parse(self.recipient).map_err(|_| StoreError::Corrupted("record of an item: recipient"))
     }
 
-    /// Its row, if it or its payload lies at `location`.
+    /// The row of the item, if its record or its blob is at `location`.
     pub(crate) fn row(&self, location: Location) -> Result<ItemRow, StoreError> {
-        // What it tells beside that is needed only of a payload that lies aside.
-        if is_payload(location.segment) {
+        // Only the row of a blob needs the other fields, which take time to parse.
+        if is_blob(location.segment) {
             return Ok(ItemRow::new(&self.item(&mut None)?, location));
         }
         let id = self.id();
@@ -166,16 +159,15 @@ impl<'a> ItemRecord<'a> {
         Ok(ItemRow { seq, id, deadline, payload_bytes, position: 0, location, blob: None })
     }
 
-    /// The item. Its kind may be the same as that of the item before: most are.
-    pub(crate) fn item(&self, kind_before: &mut Option<Kind>) -> Result<Item<()>, StoreError> {
+    /// The item without its payload. `last_kind` is the kind of the item before, which most items
+    /// share.
+    pub(crate) fn item(&self, last_kind: &mut Option<Kind>) -> Result<Item<()>, StoreError> {
         let chunk = Chunk::new(self.chunk_index, self.chunk_count);
-        let kind = match kind_before {
+        let kind = match last_kind {
             Some(kind) if kind.as_str() == self.kind => kind.clone(),
             _ => {
                 let kind = Kind::parse(self.kind);
-                kind_before
-                    .insert(kind.map_err(|_| StoreError::Corrupted("record of an item: kind"))?)
-                    .clone()
+                last_kind.insert(kind.map_err(|_| StoreError::Corrupted("record of an item: kind"))?).clone()
             }
         };
         Ok(Item {
@@ -196,7 +188,7 @@ impl<'a> ItemRecord<'a> {
         ItemId { message_id: self.message_id, chunk_index: self.chunk_index }
     }
 
-    /// Whether it is the record of the owner's item `seq` called `id`.
+    /// Whether this is the record of the owner's item with this seq and id.
     pub(crate) fn is_of(&self, owner: Owner<'_>, seq: Seq, id: ItemId) -> bool {
         self.is_owned_by(owner) && self.seq == seq && self.id() == id
     }
@@ -205,7 +197,10 @@ impl<'a> ItemRecord<'a> {
         self.queue == owner.queue && self.recipient == owner.recipient.as_str()
     }
 
-    /// The record of the owner's item `seq` called `id`, if `body` is that.
+    /// Parses the record of the owner's item with this seq and id.
+    ///
+    /// # Errors
+    /// When `body` is not a record of this item.
     pub(crate) fn parse_of(
         body: &'a [u8],
         owner: Owner<'_>,
@@ -223,28 +218,20 @@ impl<'a> ItemRecord<'a> {
     }
 }
 
-/// The payload, which is the end of `body`.
+/// The payload, which is the last part of `body`.
 pub(crate) fn payload_of(mut body: Bytes, payload_bytes: usize) -> Bytes {
     let head_bytes = body.len().saturating_sub(payload_bytes);
     body.advance(head_bytes);
     body
 }
 
-fn borrowed_text<'a>(record: &mut Fields<'a>) -> Result<&'a str, StoreError> {
-    let length = record.number()?;
-    let bytes = record.slice(length)?;
-    std::str::from_utf8(bytes).map_err(|_| StoreError::Corrupted("record of an item: text"))
-}
-
 impl Removed {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 + 12 * self.items.len());
-        put_number(&mut bytes, self.queue);
-        put_number(&mut bytes, self.slot_ms);
+        put_numbers(&mut bytes, [self.queue, self.slot_ms]);
         for (seq, until) in &self.items {
-            put_number(&mut bytes, seq.as_u64());
-            // Nothing is remembered until 0: a dedup window ends after it began.
-            put_number(&mut bytes, until.map_or(0, Timestamp::as_ms));
+            // 0 means none: no dedup window ends at 0.
+            put_numbers(&mut bytes, [seq.as_u64(), until.map_or(0, Timestamp::as_ms)]);
         }
         bytes
     }
@@ -254,9 +241,8 @@ impl Removed {
         let (queue, slot_ms) = (record.number()?, record.number()?);
         let mut removed = Self { queue, slot_ms, items: Vec::new() };
         while record.rest_bytes() > 0 {
-            let seq = Seq::new(record.number()?);
-            let until = Some(record.number()?).filter(|until| *until != 0);
-            removed.items.push((seq, until.map(Timestamp::from_ms)));
+            let (seq, until) = (record.seq()?, record.timestamp()?);
+            removed.items.push((seq, Some(until).filter(|until| until.as_ms() != 0)));
         }
         Ok(removed)
     }
@@ -265,30 +251,26 @@ impl Removed {
 impl Trimmed {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32);
-        put_number(&mut bytes, self.queue);
-        put_number(&mut bytes, self.now.as_ms());
-        put_number(&mut bytes, self.through.as_u64());
+        put_numbers(&mut bytes, [self.queue, self.now.as_ms(), self.through.as_u64()]);
         let Some(FrontSum { first, blocks, segments }) = &self.sum else { return bytes };
-        put_number(&mut bytes, first.as_u64());
-        put_number(&mut bytes, blocks.len() as u64);
+        put_numbers(&mut bytes, [first.as_u64(), blocks.len() as u64]);
         for (block, usage) in blocks {
-            [*block, usage.items, usage.bytes].into_iter().for_each(|number| put_number(&mut bytes, number));
+            put_numbers(&mut bytes, [*block, usage.items, usage.bytes]);
         }
         for (segment, live) in segments {
-            let numbers = [u64::from(*segment), live.items, live.bytes];
-            numbers.into_iter().for_each(|number| put_number(&mut bytes, number));
+            put_numbers(&mut bytes, [u64::from(*segment), live.items, live.bytes]);
         }
         bytes
     }
 
     pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
-        let mut record = Fields::new(body, "record of what had expired");
-        let (queue, now) = (record.number()?, Timestamp::from_ms(record.number()?));
-        let mut trimmed = Self { queue, now, through: Seq::new(record.number()?), sum: None };
+        let mut record = Fields::new(body, "record of expired items");
+        let (queue, now, through) = (record.number()?, record.timestamp()?, record.seq()?);
+        let mut trimmed = Self { queue, now, through, sum: None };
         if record.rest_bytes() == 0 {
             return Ok(trimmed);
         }
-        let mut sum = FrontSum { first: Seq::new(record.number()?), ..FrontSum::default() };
+        let mut sum = FrontSum { first: record.seq()?, ..FrontSum::default() };
         for _ in 0..record.number()? {
             sum.blocks.insert(record.number()?, record.usage()?);
         }
@@ -310,7 +292,7 @@ impl FrontSum {
         let usage = self.blocks.entry(item.position / BLOCK_ITEMS).or_default();
         *usage = usage.plus(Usage::of(item.payload_bytes));
         let live = self.segments.entry(item.location.segment).or_default();
-        *live = live.changed(Change::added(item.location));
+        *live = live.changed(LiveChange::added(item.location));
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -318,18 +300,14 @@ impl FrontSum {
     }
 }
 
-/// The record of a queue that was forgotten.
+/// The record of a forgotten queue.
 pub(crate) fn dropped(queue: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8);
-    put_number(&mut bytes, queue);
-    bytes
+    encode_number(queue)
 }
 
-/// The queue of what [`dropped`] made.
+/// Parses what [`dropped`] wrote.
 pub(crate) fn parse_dropped(body: &[u8]) -> Result<u64, StoreError> {
-    let mut record = Fields::new(body, "record of a forgotten queue");
-    let queue = record.number()?;
-    record.end(queue)
+    decode_number(body, "record of a forgotten queue")
 }
 
 #[cfg(test)]

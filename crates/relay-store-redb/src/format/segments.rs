@@ -1,16 +1,16 @@
-//! Counters of segments, and what lives in them. The top bit of a number tells a payload file from a
-//! segment of the main journal, so one index and one count of live frames serve both. No other file
-//! looks at that bit.
+//! Numbers of segments, and counts of their live frames. The top bit of a number distinguishes a
+//! blob file from a segment of the main journal, so one table counts both. Only this file uses that
+//! bit.
 
 use std::collections::BTreeMap;
 
 use relay_journal::Location;
 
-/// What the names of payload files begin with.
-pub(crate) const PAYLOADS: &str = "payload";
+/// The first part of the names of blob files.
+pub(crate) const BLOB_FILE_PREFIX: &str = "payload";
 
-/// Set in the numbers of payload files.
-const PAYLOAD_BIT: u32 = 1 << 31;
+/// Set in the numbers of blob files.
+const BLOB_BIT: u32 = 1 << 31;
 
 /// The live frames of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,15 +19,15 @@ pub(crate) struct LiveCount {
     pub(crate) bytes: u64,
 }
 
-/// What came to and went from the live frames of a segment.
+/// The change of a segment's live frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct LiveChange {
     pub(crate) items: i64,
     pub(crate) bytes: i64,
 }
 
 impl LiveCount {
-    pub(crate) fn changed(self, change: Change) -> Self {
+    pub(crate) fn changed(self, change: LiveChange) -> Self {
         Self {
             items: self.items.saturating_add_signed(change.items),
             bytes: self.bytes.saturating_add_signed(change.bytes),
@@ -35,8 +35,8 @@ impl LiveCount {
     }
 }
 
-impl Change {
-    /// So many more live frames.
+impl LiveChange {
+    /// The change when all these frames become live.
     pub(crate) fn of(live: LiveCount) -> Self {
         let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
         Self { items: signed(live.items), bytes: signed(live.bytes) }
@@ -47,7 +47,7 @@ impl Change {
         Self { items: 1, bytes: i64::from(location.length) }
     }
 
-    /// One live frame less.
+    /// One less live frame.
     pub(crate) fn removed(location: Location) -> Self {
         Self::added(location).negated()
     }
@@ -61,34 +61,34 @@ impl Change {
     }
 }
 
-/// Whether the number is that of a payload file.
-pub(crate) const fn is_payload(segment: u32) -> bool {
-    segment & PAYLOAD_BIT != 0
+/// Whether this is the number of a blob file.
+pub(crate) const fn is_blob(segment: u32) -> bool {
+    segment & BLOB_BIT != 0
 }
 
-/// The number by which the index knows payload file `own`; `None` when numbers have run out.
-pub(crate) fn payload_segment(own: u32) -> Option<u32> {
-    (!is_payload(own)).then_some(own | PAYLOAD_BIT)
+/// The number of blob file `own` in the index; `None` when the numbers are used up.
+pub(crate) fn blob_segment(own: u32) -> Option<u32> {
+    (!is_blob(own)).then_some(own | BLOB_BIT)
 }
 
-/// The same for a place in it.
-pub(crate) fn payload_location(own: Location) -> Option<Location> {
-    Some(Location { segment: payload_segment(own.segment)?, ..own })
+/// The location in the index of a frame in a blob file.
+pub(crate) fn blob_location(own: Location) -> Option<Location> {
+    Some(Location { segment: blob_segment(own.segment)?, ..own })
 }
 
-/// What a place is called in its own journal.
+/// The location in its own journal of a frame that the index refers to.
 pub(crate) const fn own_location(location: Location) -> Location {
-    Location { segment: location.segment & !PAYLOAD_BIT, ..location }
+    Location { segment: location.segment & !BLOB_BIT, ..location }
 }
 
-/// What lives in the main journal alone.
-pub(crate) fn of_main(segments: &BTreeMap<u32, LiveCount>) -> impl Iterator<Item = (u32, LiveCount)> {
-    segments.range(..PAYLOAD_BIT).map(|(segment, live)| (*segment, *live))
+/// Only the segments of the main journal.
+pub(crate) fn main_segments(segments: &BTreeMap<u32, LiveCount>) -> impl Iterator<Item = (u32, LiveCount)> {
+    segments.range(..BLOB_BIT).map(|(segment, live)| (*segment, *live))
 }
 
-/// The number of the last payload file among these; 0 if there is none.
-pub(crate) fn last_payload(segments: &BTreeMap<u32, LiveCount>) -> u32 {
-    segments.range(PAYLOAD_BIT..).next_back().map_or(0, |(segment, _)| segment & !PAYLOAD_BIT)
+/// The number of the last of these blob files; 0 if there is none.
+pub(crate) fn last_blob(segments: &BTreeMap<u32, LiveCount>) -> u32 {
+    segments.range(BLOB_BIT..).next_back().map_or(0, |(segment, _)| segment & !BLOB_BIT)
 }
 
 #[cfg(test)]
@@ -96,21 +96,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_journals_are_told_apart_by_the_top_bit() {
+    fn the_top_bit_distinguishes_the_two_journals() {
         let own = Location { segment: 7, offset: 36, length: 100 };
-        let noted = payload_location(own).unwrap();
-        assert_eq!(noted, Location { segment: 0x8000_0007, ..own });
-        assert!(is_payload(noted.segment) && !is_payload(own.segment));
-        assert_eq!((own_location(noted), own_location(own)), (own, own));
-        assert_eq!(payload_segment(u32::MAX >> 1), Some(u32::MAX));
-        assert_eq!(payload_segment(1 << 31), None);
+        let in_index = blob_location(own).unwrap();
+        assert_eq!(in_index, Location { segment: 0x8000_0007, ..own });
+        assert!(is_blob(in_index.segment) && !is_blob(own.segment));
+        assert_eq!((own_location(in_index), own_location(own)), (own, own));
+        assert_eq!(blob_segment(u32::MAX >> 1), Some(u32::MAX));
+        assert_eq!(blob_segment(1 << 31), None);
     }
 
     #[test]
-    fn what_lives_is_told_apart_as_well() {
+    fn live_segments_are_split_by_journal() {
         let live = LiveCount { items: 1, bytes: 10 };
         let segments = BTreeMap::from([(3, live), (9, live), (0x8000_0002, live)]);
-        assert_eq!(of_main(&segments).map(|(segment, _)| segment).collect::<Vec<_>>(), [3, 9]);
-        assert_eq!((last_payload(&segments), last_payload(&BTreeMap::new())), (2, 0));
+        assert_eq!(main_segments(&segments).map(|(segment, _)| segment).collect::<Vec<_>>(), [3, 9]);
+        assert_eq!((last_blob(&segments), last_blob(&BTreeMap::new())), (2, 0));
     }
 }

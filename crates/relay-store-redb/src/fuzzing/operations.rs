@@ -1,9 +1,9 @@
-//! Requests of a fuzzer on a store whose disk fails, beside relay-core's model. What fails is asked
-//! again, so every request is answered in the end, as if nothing had been; what failed must have
-//! left nothing behind.
+//! Runs a fuzzer's requests on a store with a failing disk, and compares it with relay-core's
+//! model. Failed requests are repeated, so every request gets a response. A failed attempt must
+//! leave no trace.
 //!
-//! The store's threads run at their own pace, so which call a fault meets is not the same in every
-//! run: an input that failed may have to be run a few times.
+//! The store has threads, so the same fault may hit another call in another run. To reproduce a
+//! failure, an input may have to run several times.
 
 use std::future::Future;
 use std::io;
@@ -16,21 +16,19 @@ use relay_core::{Ack, AckOutcome, Envelope, Error, Limits, Page, Pull, PushOutco
 use relay_disk::{Class, Fault, SimDisk};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::Contents;
-use crate::Options;
-use crate::RedbRelay;
+use crate::{Contents, Options, RedbRelay};
 
-/// How often something is asked again. A checkpoint that failed is tried again after a second, and
-/// until then the store refuses what does not fit in memory.
+/// The most attempts of one request. The store retries a failed checkpoint after a second, and
+/// until then rejects what does not fit into memory.
 const ATTEMPTS_MAX: usize = 200_000;
 
-/// So many faults are planned at most.
+/// The most planned faults.
 const FAULTS_MAX: usize = 4;
 
-/// More calls than all faults together hit.
+/// More than the calls that all faults together can hit.
 const FAILURES_MAX: usize = 20;
 
-/// A store whose disk fails as planned.
+/// Opens stores whose disk fails as planned.
 struct Faulty {
     disk: SimDisk,
     faults: Vec<Fault>,
@@ -38,15 +36,15 @@ struct Faulty {
     runtime: Runtime,
 }
 
-/// Asks until it is answered.
+/// Repeats each request until it succeeds or is rejected.
 struct Stubborn(RedbRelay);
 
-/// The first bytes plan the faults, the others stand for requests.
+/// The first bytes plan the faults, the others are the requests.
 pub fn operations(data: &[u8]) {
-    let Some((manner, rest)) = data.split_first() else { return };
-    let (faults, requests) = rest.split_at((usize::from(*manner) % (FAULTS_MAX + 1) * 3).min(rest.len()));
+    let Some((plan, rest)) = data.split_first() else { return };
+    let (faults, requests) = rest.split_at((usize::from(*plan) % (FAULTS_MAX + 1) * 3).min(rest.len()));
     let (faults, _) = faults.as_chunks::<3>();
-    let blob_bytes = if manner & 0x80 == 0 { 8 } else { 256 * 1024 };
+    let blob_bytes = if plan & 0x80 == 0 { 8 } else { 256 * 1024 };
     let options = Options {
         cache_bytes: 1024 * 1024,
         checkpoint_rows: 20,
@@ -55,7 +53,8 @@ pub fn operations(data: &[u8]) {
         blob_bytes,
         ..Options::default()
     };
-    let runtime = Builder::new_current_thread().build().expect("a runtime that does no I/O needs nothing");
+    let runtime =
+        Builder::new_current_thread().build().expect("a runtime without I/O has no resources to lack");
     let faults = faults.iter().map(fault).collect();
     let mut store = Faulty { disk: SimDisk::new(), faults, options, runtime };
     let outcome = run_these(&mut store, &from_bytes(requests), 8);
@@ -76,21 +75,15 @@ fn fault([what, low, high]: &[u8; 3]) -> Fault {
 impl Faulty {
     fn open_here(&self, limits: &Limits, clock: &Arc<ManualClock>) -> Stubborn {
         let try_open = || {
-            let disk = Arc::new(self.disk.clone());
-            RedbRelay::open_on(
-                disk,
-                Path::new("/store"),
-                limits.clone(),
-                Arc::clone(clock) as _,
-                self.options.clone(),
-            )
+            let (disk, clock) = (Arc::new(self.disk.clone()), Arc::clone(clock) as _);
+            RedbRelay::open_on(disk, Path::new("/store"), limits.clone(), clock, self.options.clone())
         };
         let opened = (0..FAILURES_MAX).map(|_| try_open()).find_map(Result::ok);
-        Stubborn(opened.expect("there are not so many faults"))
+        Stubborn(opened.expect("the planned faults do not hit every attempt"))
     }
 
     fn contents(&self, relay: &Stubborn) -> Result<Contents, Error> {
-        self.runtime.block_on(again(|| async { Ok(relay.0.contents()?) }))
+        self.runtime.block_on(retry(|| async { Ok(relay.0.contents()?) }))
     }
 }
 
@@ -119,7 +112,8 @@ impl Harness for Faulty {
         self.runtime.block_on(future)
     }
 
-    /// A sweep that fails has done some of its steps, and does not tell how many.
+    /// Counts the contents before and after, because a failed sweep does not report the steps that
+    /// it has completed.
     fn sweep(&self, relay: &Stubborn) -> Result<Swept, Error> {
         let before = self.contents(relay)?;
         self.block_on(relay.sweep())?;
@@ -130,12 +124,11 @@ impl Harness for Faulty {
         })
     }
 
-    /// What the disk does not read this time is a finding too. What is found again and again does
-    /// not add up.
+    /// A failed read is a finding too, but it does not appear in every attempt.
     fn verify(&mut self, relay: &Stubborn) -> Vec<String> {
         let mut findings = Vec::new();
         for _ in 0..FAILURES_MAX {
-            let outcome = self.runtime.block_on(again(|| async { Ok(relay.0.verify()?) }));
+            let outcome = self.runtime.block_on(retry(|| async { Ok(relay.0.verify()?) }));
             findings = outcome.unwrap_or_else(|error| vec![error.to_string()]);
             if findings.is_empty() {
                 break;
@@ -147,24 +140,24 @@ impl Harness for Faulty {
 
 impl Relay for Stubborn {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
-        again(|| self.0.push(envelope.clone())).await
+        retry(|| self.0.push(envelope.clone())).await
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        again(|| self.0.pull(pull.clone())).await
+        retry(|| self.0.pull(pull.clone())).await
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        again(|| self.0.ack(ack.clone())).await
+        retry(|| self.0.ack(ack.clone())).await
     }
 
     async fn sweep(&self) -> Result<Swept, Error> {
-        again(|| self.0.sweep()).await
+        retry(|| self.0.sweep()).await
     }
 }
 
-/// Does something until it works, or is refused for a reason that stays.
-async fn again<T, F: Future<Output = Result<T, Error>>>(act: impl Fn() -> F) -> Result<T, Error> {
+/// Repeats `act` until it succeeds, or is rejected for a permanent reason.
+async fn retry<T, F: Future<Output = Result<T, Error>>>(act: impl Fn() -> F) -> Result<T, Error> {
     let mut outcome = act().await;
     for _ in 1..ATTEMPTS_MAX {
         match outcome {

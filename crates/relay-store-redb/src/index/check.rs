@@ -1,9 +1,8 @@
-//! redb's own check of the index: every page that is in use, and the books that it keeps of them.
-//! It works on a store that nobody has open.
+//! redb's own check of the index: every page in use, and redb's list of the pages in use. Nobody
+//! may have the store open.
 //!
-//! redb mends what it finds, by going back to an older commit if it has to, which the journal may
-//! not reach back to any more. So it gets a file that takes its writes into memory: nothing of them
-//! comes to the disk.
+//! redb repairs what it finds, if necessary by returning to an older commit, which the journal may
+//! no longer cover. So it gets a file that keeps all writes in memory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,21 +13,21 @@ use redb::{Database, StorageBackend};
 use relay_disk::{Directory, Disk, DiskFile};
 
 use crate::error::{OpenError, StoreError, caught};
-use crate::index::{self, Format};
+use crate::index::{self, Format, meta};
 use crate::io::files;
 
-/// What redb writes is kept in pieces of this length.
+/// The writes of redb are kept in pieces of this length.
 const PIECE_BYTES: usize = 4096;
 
-/// What it writes along the way are its own books, some pages for each gigabyte. It may not fill
-/// the memory over a damaged file.
+/// redb writes only its own bookkeeping, some pages for each gigabyte. Over a corrupt file it must
+/// not fill the memory.
 const PIECES_MAX: usize = 64 * 1024 * 1024 / PIECE_BYTES;
 
-/// The page cache of a look at the format.
-const LOOK_CACHE_BYTES: usize = 256 * 1024;
+/// The page cache for reading only the format.
+const FORMAT_CACHE_BYTES: usize = 256 * 1024;
 
-/// Has redb check the index of the store in `directory`, which nobody else may have open, with a
-/// page cache of so many bytes. Lists what is wrong; nothing, when all is well. It changes nothing.
+/// Has redb check the index of the store in `directory` with a page cache of `cache_bytes`, and
+/// lists what is wrong. It changes nothing. Nobody else may have the store open.
 ///
 /// # Errors
 /// [`OpenError`], in words for the operator, when the file cannot be read at all.
@@ -37,45 +36,42 @@ pub fn verify_index(directory: &Path, cache_bytes: usize) -> Result<Vec<String>,
     verify_index_on(&disk, directory, cache_bytes)
 }
 
-/// As [`verify_index`], on a disk that the caller brings. `path` is what errors call it.
+/// As [`verify_index`], on a given disk. Error messages name `path`.
 ///
 /// # Errors
 /// As [`verify_index`].
 pub fn verify_index_on(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Vec<String>, OpenError> {
-    match caught(|| check(disk, cache_bytes)) {
+    match caught(|| is_intact(disk, cache_bytes)) {
         Ok(true) => Ok(Vec::new()),
         Ok(false) => {
-            Ok(vec!["the index: its pages are damaged, or it is not noted right which are in use".to_owned()])
+            Ok(vec!["the index: its pages are corrupt, or the list of its pages in use is wrong".to_owned()])
         }
-        Err(error) if error.is_corruption() => Ok(vec![format!("the index: its pages are damaged: {error}")]),
+        Err(error) if error.is_corruption() => Ok(vec![format!("the index: its pages are corrupt: {error}")]),
         Err(source) => Err(OpenError::Store { path: path.to_owned(), source }),
     }
 }
 
-/// Whether all is well.
-fn check(disk: &dyn Disk, cache_bytes: usize) -> Result<bool, StoreError> {
-    if !index::exists(disk)? {
-        return Ok(true);
-    }
-    let file = disk.open(files::INDEX_FILE)?;
-    let mut builder = Database::builder();
-    builder.set_cache_size(index::page_bytes(cache_bytes));
-    Ok(builder.create_with_backend(Scratch::new(file)?)?.check_integrity()?)
+fn is_intact(disk: &dyn Disk, cache_bytes: usize) -> Result<bool, StoreError> {
+    let Some(mut db) = open_scratch(disk, index::page_bytes(cache_bytes))? else { return Ok(true) };
+    Ok(db.check_integrity()?)
 }
 
-/// The format of the index, if there is one. Opening it for good would change what another build
-/// wrote.
+/// The format of the index, if there is one. Writes stay in memory, because redb would otherwise
+/// change the file of another build when it opens it.
 pub(crate) fn format_on(disk: &dyn Disk) -> Result<Option<Format>, StoreError> {
+    caught(|| open_scratch(disk, FORMAT_CACHE_BYTES)?.map(|db| meta::format(&db)).transpose())
+}
+
+/// Opens the index, if there is one, without changing its file.
+fn open_scratch(disk: &dyn Disk, page_bytes: usize) -> Result<Option<Database>, StoreError> {
     if !index::exists(disk)? {
         return Ok(None);
     }
-    let file = disk.open(files::INDEX_FILE)?;
-    let mut builder = Database::builder();
-    builder.set_cache_size(LOOK_CACHE_BYTES);
-    caught(|| index::format(&builder.create_with_backend(Scratch::new(file)?)?)).map(Some)
+    let scratch = Scratch::new(disk.open(files::INDEX_FILE)?)?;
+    Ok(Some(Database::builder().set_cache_size(page_bytes).create_with_backend(scratch)?))
 }
 
-/// A file as it is on the disk, and what was written to it since, in memory.
+/// A file on the disk, with the writes to it in memory.
 #[derive(Debug)]
 struct Scratch {
     file: Arc<dyn DiskFile>,
@@ -96,22 +92,22 @@ impl Scratch {
         Ok(Self { file, written: Mutex::new(Overlay { len, from_disk: len, pieces: BTreeMap::new() }) })
     }
 
-    // A panic elsewhere leaves it as it is: whoever panics checks nothing any more.
+    // A panic of another holder does no harm: it ends the check.
     fn written(&self) -> MutexGuard<'_, Overlay> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is on the disk there, and zeros behind that.
+    /// Reads from the disk up to `from_disk`, and zeros behind it.
     fn read_disk(&self, from_disk: u64, out: &mut [u8], offset: u64) -> io::Result<()> {
-        let there = usize::try_from(from_disk.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
-        let (there, behind) = out.split_at_mut(there);
-        behind.fill(0);
-        if there.is_empty() { Ok(()) } else { self.file.read_exact_at(there, offset) }
+        let bytes = usize::try_from(from_disk.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
+        let (stored, zeros) = out.split_at_mut(bytes);
+        zeros.fill(0);
+        if stored.is_empty() { Ok(()) } else { self.file.read_exact_at(stored, offset) }
     }
 }
 
-/// The pieces that a range touches: the number of each, where the range begins in it, and how much
-/// of it that is.
+/// The pieces that a range touches: the number of each, the offset of the range in it, and the
+/// length of that part.
 fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset.saturating_add(len as u64);
     let piece_bytes = PIECE_BYTES as u64;
@@ -136,13 +132,13 @@ impl StorageBackend for Scratch {
         self.read_disk(written.from_disk, out, offset)?;
         let mut rest = out;
         for (number, within, bytes) in pieces(offset, rest.len()) {
-            let (part, behind) = rest.split_at_mut(bytes);
+            let (part, tail) = rest.split_at_mut(bytes);
             if let Some(piece) = written.pieces.get(&number)
                 && let Some(piece) = piece.get(within..within + bytes)
             {
                 part.copy_from_slice(piece);
             }
-            rest = behind;
+            rest = tail;
         }
         Ok(())
     }
@@ -151,8 +147,7 @@ impl StorageBackend for Scratch {
         let mut written = self.written();
         written.len = len;
         written.from_disk = written.from_disk.min(len);
-        // Of the piece that it ends in, what lies behind the end is redb's to write before it reads
-        // it.
+        // The last piece may keep bytes behind the new end. redb writes them before it reads them.
         drop(written.pieces.split_off(&len.div_ceil(PIECE_BYTES as u64)));
         Ok(())
     }
@@ -165,20 +160,20 @@ impl StorageBackend for Scratch {
         let mut written = self.written();
         let mut rest = data;
         for (number, within, bytes) in pieces(offset, data.len()) {
-            let (part, behind) = rest.split_at(bytes);
+            let (part, tail) = rest.split_at(bytes);
             if !written.pieces.contains_key(&number) {
                 if written.pieces.len() >= PIECES_MAX {
-                    return Err(io::Error::other("the check of the index takes too much memory"));
+                    return Err(io::Error::other("the check of the index needs too much memory"));
                 }
                 let mut piece = Box::new([0; PIECE_BYTES]);
                 self.read_disk(written.from_disk, &mut *piece, number * PIECE_BYTES as u64)?;
                 written.pieces.insert(number, piece);
             }
             let piece = written.pieces.get_mut(&number);
-            if let Some(place) = piece.and_then(|piece| piece.get_mut(within..within + bytes)) {
-                place.copy_from_slice(part);
+            if let Some(target) = piece.and_then(|piece| piece.get_mut(within..within + bytes)) {
+                target.copy_from_slice(part);
             }
-            rest = behind;
+            rest = tail;
         }
         Ok(())
     }
@@ -204,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_never_comes_to_the_disk() {
+    fn writes_can_be_read_and_never_reach_the_disk() {
         let (disk, scratch) = scratch(&[1; 10_000]);
         scratch.write(4_000, &[2; 5_000]).unwrap();
         let expected = [&[1; 4_000][..], &[2; 5_000], &[1; 1_000]].concat();
@@ -220,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_fill_the_memory() {
+    fn the_memory_has_a_limit() {
         let (_disk, scratch) = scratch(&[]);
         scratch.set_len(1 << 40).unwrap();
         let pieces = PIECES_MAX as u64;

@@ -1,6 +1,6 @@
-//! An index that is written anew, row by row, into a new file. It takes as long as the index is
-//! large, so that checkpoints of the old one come in between: what they change of rows that were
-//! copied already is changed in both.
+//! Rewrites the index row by row into a new file. That takes long for a large index, so checkpoints
+//! of the old index come in between. What they change of rows that were copied already is changed
+//! in both.
 
 use std::sync::Arc;
 
@@ -11,56 +11,59 @@ use crate::error::StoreError;
 use crate::format::{self, Key};
 use crate::index::file::IndexFile;
 use crate::index::snapshot::IndexSnapshot;
-use crate::index::{self, Index, Written};
+use crate::index::write::{RECIPIENT_VALUE_BYTES, write_memtable};
+use crate::index::{Index, Written, meta};
 use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
 use crate::io::throttle::IoThrottle;
 use crate::memtable::Memtable;
 
-/// How many rows are copied in one step: some milliseconds' work. Tests have few rows, and want
-/// several steps.
+/// The rows that one step copies: some milliseconds of work. Tests have few rows, and need several
+/// steps.
 const STEP_ROWS: usize = if cfg!(test) { 3 } else { 1024 };
 
-/// The new index, which has not its name yet.
-pub(crate) struct Rewriting {
+/// The new index, which does not have its final name yet.
+struct Rewriting {
     new: Index,
     tx: WriteTransaction,
     copied: CopyPosition,
-    /// How many bytes the keys and values have that were copied.
+    /// The bytes of all copied keys and values.
     rows_bytes: u64,
 }
 
-/// How far it has come: first the rows, then the names, each in order. Both are empty before the
-/// first one.
+/// How far the copy has come: first the rows, then the recipients, each in order. The empty key and
+/// the empty text come before all others.
 enum CopyPosition {
     /// The rows up to this key.
     RowsThrough(Vec<u8>),
-    /// All rows, and the names up to this one.
+    /// All rows, and the recipients up to this one.
     RecipientsThrough(String),
 }
 
 impl Index {
-    /// Writes all that it holds, which is `base` now, into a new file, which then takes the place
-    /// of the old one. On failure the old one stays, unless it is not known which:
-    /// [`Index::reopen`] makes that certain. Between small steps it asks `between` whether a
-    /// checkpoint was written, of what, and what the index holds then. Returns the file that has
-    /// lost its name, which is to be given back once nobody reads it.
+    /// Writes the rows of `index_snapshot`, which is the current one, to a new file, and replaces
+    /// the old file with it. Between small steps it calls `between`, which may write a checkpoint
+    /// and then returns it. Returns the replaced file. Its space can be freed once nobody reads it.
+    ///
+    /// # Errors
+    /// The old file stays, or it is uncertain which of the two does. [`Index::reopen`] settles
+    /// that.
     pub(crate) fn rewrite(
         &mut self,
         index_snapshot: Arc<IndexSnapshot>,
         between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
     ) -> Result<Arc<IndexFile>, StoreError> {
         let old = Arc::clone(&self.file);
-        let written = self.write_anew(index_snapshot, between);
-        if written.is_err() {
-            // What is half written takes space for nothing. While requests come it is not tried
-            // again with every checkpoint.
+        let rewritten = self.replace_with_copy(index_snapshot, between);
+        if rewritten.is_err() {
+            // The incomplete copy only takes space. While requests arrive, not every checkpoint
+            // tries a rewrite again.
             drop(self.disk.remove(NEW_INDEX_FILE));
-            self.checkpoints = 0;
+            self.checkpoints_since_rewrite = 0;
         }
-        written.map(|()| old)
+        rewritten.map(|()| old)
     }
 
-    fn write_anew(
+    fn replace_with_copy(
         &mut self,
         mut index_snapshot: Arc<IndexSnapshot>,
         between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
@@ -75,21 +78,21 @@ impl Index {
         let new = rewriting.finish(&index_snapshot)?;
         let before_bytes = self.file_bytes()?;
         if let Err(error) = self.disk.rename(NEW_INDEX_FILE, INDEX_FILE).and_then(|()| self.disk.sync()) {
-            self.file.become_unsure();
+            self.file.set_name_uncertain();
             return Err(error.into());
         }
         self.file.revoke();
-        self.db.replace();
+        self.db.set_replaced();
         *self = new;
-        self.checkpoints = 0;
+        self.checkpoints_since_rewrite = 0;
         let bytes = self.file_bytes()?;
-        tracing::info!(before_bytes, bytes, "the index was written anew");
+        tracing::info!(before_bytes, bytes, "rewrote the index");
         Ok(())
     }
 }
 
-/// Writes all rows of `base` as an index of its own to another disk, and closes it. Making its name
-/// durable is left to the caller.
+/// Writes the rows of a snapshot to another disk as an index, and closes it. The caller syncs the
+/// directory.
 pub(crate) fn write(
     disk: &Arc<dyn Disk>,
     cache_bytes: usize,
@@ -104,7 +107,7 @@ pub(crate) fn write(
 
 impl Rewriting {
     /// Begins with an empty file.
-    pub(crate) fn begin(
+    fn begin(
         disk: &Arc<dyn Disk>,
         cache_bytes: usize,
         throttle: &Arc<IoThrottle>,
@@ -116,8 +119,9 @@ impl Rewriting {
         Ok(Self { new, tx, copied: CopyPosition::RowsThrough(Vec::new()), rows_bytes: 0 })
     }
 
-    /// Copies the next rows of the old index, which holds `base` now. True when there are no more.
-    pub(crate) fn step(&mut self, index_snapshot: &IndexSnapshot) -> Result<bool, StoreError> {
+    /// Copies the next rows from the current snapshot of the old index. True when there are no
+    /// more.
+    fn step(&mut self, index_snapshot: &IndexSnapshot) -> Result<bool, StoreError> {
         match std::mem::replace(&mut self.copied, CopyPosition::RowsThrough(Vec::new())) {
             CopyPosition::RowsThrough(last) => {
                 let next = self.copy_rows(index_snapshot, last)?;
@@ -133,7 +137,7 @@ impl Rewriting {
         }
     }
 
-    /// Returns the last key that was copied; `None` when there are no more.
+    /// Returns the last copied key; `None` when there are no more.
     fn copy_rows(
         &mut self,
         index_snapshot: &IndexSnapshot,
@@ -144,13 +148,13 @@ impl Rewriting {
             if number == STEP_ROWS {
                 return Ok(Some(last));
             }
-            self.new.throttle.leave_core();
+            self.new.throttle.yield_core();
             let (key, value) = row?;
-            // Over a damaged page redb may go astray, and who follows it may go round in circles.
+            // Over a corrupt page redb may walk in a circle.
             if key.value() <= last.as_slice() {
                 return Err(StoreError::Corrupted("the index is out of order"));
             }
-            // A damaged row stays one: it is told by its checksum.
+            // A corrupt row is copied as it is: its checksum still detects it.
             rows.insert(key.value(), value.value())?;
             self.rows_bytes += (key.value().len() + value.value().len()) as u64;
             last.clear();
@@ -159,7 +163,7 @@ impl Rewriting {
         Ok(None)
     }
 
-    /// Returns the last name that was copied, and whether there are no more.
+    /// Returns the last copied recipient, and whether there are no more.
     fn copy_recipients(
         &mut self,
         index_snapshot: &IndexSnapshot,
@@ -170,54 +174,49 @@ impl Rewriting {
             if number == STEP_ROWS {
                 return Ok((last, false));
             }
-            self.new.throttle.leave_core();
+            self.new.throttle.yield_core();
             let (name, queue) = row?;
             if name.value() <= last.as_str() {
                 return Err(StoreError::Corrupted("the names of the index are out of order"));
             }
             recipients.insert(name.value(), queue.value())?;
-            self.rows_bytes += (name.value().len() + index::RECIPIENT_VALUE_BYTES) as u64;
+            self.rows_bytes += (name.value().len() + RECIPIENT_VALUE_BYTES) as u64;
             last.clear();
             last.push_str(name.value());
         }
         Ok((last, true))
     }
 
-    /// Does what a checkpoint has done to the old index, to what was copied of it. The rest is
-    /// copied as it is now.
-    pub(crate) fn follow(&mut self, memtable: &Memtable) -> Result<(), StoreError> {
+    /// Repeats a checkpoint of the old index for the rows that were copied already. The others are
+    /// copied in their new state.
+    fn follow(&mut self, memtable: &Memtable) -> Result<(), StoreError> {
         let has_row = |key: &Key| match &self.copied {
             CopyPosition::RowsThrough(last) => *key.bytes() <= last[..],
             CopyPosition::RecipientsThrough(_) => true,
         };
-        let has_name = |name: &str| match &self.copied {
+        let has_recipient = |name: &str| match &self.copied {
             CopyPosition::RowsThrough(_) => false,
             CopyPosition::RecipientsThrough(last) => name <= last.as_str(),
         };
-        let growth_bytes = self.new.write_memtable(&self.tx, memtable, has_row, has_name)?;
+        let growth_bytes = write_memtable(&self.tx, &self.new.throttle, memtable, has_row, has_recipient)?;
         self.rows_bytes = self.rows_bytes.saturating_add_signed(growth_bytes);
         Ok(())
     }
 
-    /// Writes what is left, which is little, and makes all of it durable.
-    pub(crate) fn finish(self, index_snapshot: &IndexSnapshot) -> Result<Index, StoreError> {
+    /// Writes the small tables, and makes everything durable.
+    fn finish(self, index_snapshot: &IndexSnapshot) -> Result<Index, StoreError> {
         let Self { new, tx, rows_bytes, .. } = self;
+        let IndexSnapshot { numbers, position, blobs_through, segments, .. } = index_snapshot;
         drop(tx.open_table(format::RECIPIENTS)?);
-        index::begin_meta(&tx, rows_bytes)?;
-        let mut segments = tx.open_table(format::SEGMENTS)?;
-        for (segment, live) in &*index_snapshot.segments {
-            segments.insert(segment, (live.items, live.bytes))?;
+        meta::begin(&tx, rows_bytes)?;
+        let mut table = tx.open_table(format::SEGMENTS)?;
+        for (segment, live) in &**segments {
+            table.insert(segment, (live.items, live.bytes))?;
         }
-        drop(segments);
-        index::finish(
-            tx,
-            index_snapshot.numbers,
-            index_snapshot.position,
-            index_snapshot.payloads_through,
-            &index_snapshot.segments,
-        )?;
-        new.know_segments(Arc::clone(&index_snapshot.segments));
-        new.note_density(rows_bytes)?;
+        drop(table);
+        meta::commit(tx, *numbers, *position, *blobs_through, segments)?;
+        new.segments.get_or_init(|| Arc::clone(segments));
+        new.store_density(rows_bytes)?;
         Ok(new)
     }
 }

@@ -1,5 +1,4 @@
-//! The index on disk, as one checkpoint left it. The only file that opens tables of redb for
-//! reading.
+//! The index as one checkpoint left it. Only this file reads the tables of redb.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,81 +13,81 @@ use relay_journal::Position;
 use crate::error::{StoreError, caught};
 use crate::format::{self, Counters, Key, LiveCount, ParsedKey, QueueRow};
 use crate::memtable::SealedMemtable;
-use crate::memtable::rows::Fresh;
+use crate::memtable::rows::MemtableValue;
 
-/// How many bytes of a stored value are its checksum.
+/// The length of the checksum at the end of a stored value.
 const CHECKSUM_BYTES: usize = 4;
 
-/// The tables as one checkpoint left them. It stays as it is while later checkpoints are written.
+/// The tables as one checkpoint left them. Later checkpoints do not change a snapshot.
 pub(crate) struct IndexSnapshot {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     recipients: ReadOnlyTable<&'static str, (u64, u32)>,
-    /// The live frames of each segment that has any.
+    /// The segments with live frames.
     pub(crate) segments: Arc<BTreeMap<u32, LiveCount>>,
-    /// Where the journal goes on behind what the tables hold; `None` in a new store.
+    /// Where a replay of the journal begins; `None` in a new store.
     pub(crate) position: Option<Position>,
-    /// Up to this number payload files are decided: one that no row leads to is not needed.
-    pub(crate) payloads_through: u32,
+    /// Blob files up to this number are decided: without a row they are not needed.
+    pub(crate) blobs_through: u32,
     pub(crate) numbers: Counters,
-    /// How much its rows take.
-    pub(crate) size: Size,
-    /// Behind the tables, so that it is dropped after them. Without it they could not be read any
-    /// more.
+    pub(super) size: IndexSize,
+    /// Keeps the tables readable. The last field, so that it is dropped after the tables.
     db: Arc<OpenDatabase>,
 }
 
-/// The number of the queue in which an item was acked, and the item.
+/// The queue number of an acked item, and its id.
 pub(crate) type AckedItem = (u64, ItemId);
 
-/// A database that closes when the last one lets go of it.
-pub(crate) struct OpenDatabase {
+type StoredRows<'a> = redb::Range<'a, &'static [u8], &'static [u8]>;
+type StoredRecipients<'a> = redb::Range<'a, &'static str, (u64, u32)>;
+
+/// A database that closes when its last owner drops it.
+pub(super) struct OpenDatabase {
     db: Option<Database>,
-    is_overtaken: AtomicBool,
+    is_invalidated: AtomicBool,
     is_replaced: AtomicBool,
 }
 
 /// The value of a row.
 pub(crate) enum Value<'a> {
-    /// Of a memtable.
-    Fresh(Fresh<'a>),
-    /// Of the index, with its checksum behind it, which is checked when the value is looked at.
+    /// From a memtable.
+    Fresh(MemtableValue<'a>),
+    /// From the index, with its checksum at the end. The checksum is compared when the value is
+    /// read.
     Stored(Key, AccessGuard<'a, &'static [u8]>),
 }
 
-/// What the rows of the index take, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Size {
-    /// Their keys and values; `None` if they were never counted.
-    pub(crate) rows_bytes: Option<u64>,
-    /// How much of the file went to 1,000 of those when it was last written anew; `None` if it
-    /// never was.
-    pub(crate) file_bytes_per_1000: Option<u64>,
+/// How much space the rows of the index take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IndexSize {
+    /// The bytes of all keys and values; `None` if they were never counted.
+    pub(super) rows_bytes: Option<u64>,
+    /// The bytes of the file for 1,000 of those at the last rewrite; `None` if there was none.
+    pub(super) file_bytes_per_1000: Option<u64>,
 }
 
 impl OpenDatabase {
-    pub(crate) fn new(db: Database) -> Arc<Self> {
-        let (is_overtaken, is_replaced) = Default::default();
-        Arc::new(Self { db: Some(db), is_overtaken, is_replaced })
+    pub(super) fn new(db: Database) -> Arc<Self> {
+        let (is_invalidated, is_replaced) = Default::default();
+        Arc::new(Self { db: Some(db), is_invalidated, is_replaced })
     }
 
-    pub(crate) fn database(&self) -> Result<&Database, StoreError> {
+    pub(super) fn database(&self) -> Result<&Database, StoreError> {
         self.db.as_ref().ok_or(StoreError::Corrupted("the index is closed"))
     }
 
-    /// Its file is opened once more, by a database that does not know who still reads here, and
-    /// uses pages again that are read.
-    pub(crate) fn overtake(&self) {
-        self.is_overtaken.store(true, Ordering::SeqCst);
+    /// Another database opens the same file. It does not know the readers of this one, and reuses
+    /// pages that they still read.
+    pub(super) fn invalidate(&self) {
+        self.is_invalidated.store(true, Ordering::SeqCst);
     }
 
-    /// Another file has taken its name: it may not be written any more, and whoever reads it reads
-    /// what is right.
-    pub(crate) fn replace(&self) {
+    /// Another file replaces this one. Nobody may write this one any more, but reads stay correct.
+    pub(super) fn set_replaced(&self) {
         self.is_replaced.store(true, Ordering::SeqCst);
     }
 
-    /// Closes it. redb writes for the last time, and over damaged pages it may panic even here.
-    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+    /// Closes it. redb writes once more, and may panic even here over corrupt pages.
+    pub(super) fn close(&mut self) -> Result<(), StoreError> {
         self.db.take().map_or(Ok(()), |db| caught(|| Ok(db.close()?)))
     }
 }
@@ -96,21 +95,21 @@ impl OpenDatabase {
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
         let closed = self.close();
-        // One that was overtaken or replaced may not write, and need not. Otherwise all that was
-        // committed is there, and the next one that opens the file finds out what is not in use.
+        // An invalidated or replaced database may not write, and does not have to. For the others,
+        // all commits are durable, and the next open finds the unused pages.
         if let Err(error) = closed
-            && !self.is_overtaken.load(Ordering::SeqCst)
+            && !self.is_invalidated.load(Ordering::SeqCst)
             && !self.is_replaced.load(Ordering::SeqCst)
         {
-            tracing::warn!(%error, "the index could not be closed");
+            tracing::warn!(%error, "cannot close the index");
         }
     }
 }
 
 impl IndexSnapshot {
-    /// The tables as they are now. Whoever has just written them knows the `segments`; otherwise
-    /// these are read, and all numbers checked.
-    pub(crate) fn open(
+    /// Opens the tables. A caller that has just written them passes `segments`; otherwise they are
+    /// read, and all numbers are checked.
+    pub(super) fn open(
         db: &Arc<OpenDatabase>,
         segments: Option<Arc<BTreeMap<u32, LiveCount>>>,
     ) -> Result<Self, StoreError> {
@@ -120,12 +119,13 @@ impl IndexSnapshot {
         let small = |name| Ok::<_, StoreError>(number(name)?.and_then(|number| u32::try_from(number).ok()));
         let position = small(format::META_SEGMENT)?.zip(small(format::META_OFFSET)?);
         let position = position.map(|(segment, offset)| Position { segment, offset });
-        let payloads_through = small(format::META_PAYLOADS)?.unwrap_or_default();
-        let seq = Seq::new(number(format::META_LAST_SEQ)?.unwrap_or_default());
-        let queue = number(format::META_LAST_QUEUE)?.unwrap_or_default();
-        let time = Timestamp::from_ms(number(format::META_TIME)?.unwrap_or_default());
-        let numbers = Counters { seq, queue, time };
-        let size = Size {
+        let blobs_through = small(format::META_BLOBS_THROUGH)?.unwrap_or_default();
+        let numbers = Counters {
+            seq: Seq::new(number(format::META_LAST_SEQ)?.unwrap_or_default()),
+            queue: number(format::META_LAST_QUEUE)?.unwrap_or_default(),
+            time: Timestamp::from_ms(number(format::META_TIME)?.unwrap_or_default()),
+        };
+        let size = IndexSize {
             rows_bytes: number(format::META_ROWS_BYTES)?,
             file_bytes_per_1000: number(format::META_FILE_BYTES_PER_1000)?,
         };
@@ -134,37 +134,38 @@ impl IndexSnapshot {
             Some(segments) => segments,
             None => {
                 let segments = read_segments(&tx.open_table(format::SEGMENTS)?)?;
-                let checksum = format::meta_checksum(numbers, position, payloads_through, &segments);
+                let checksum = format::meta_checksum(numbers, position, blobs_through, &segments);
                 match number(format::META_CHECKSUM)? {
-                    Some(noted) if noted == checksum => {}
+                    Some(stored) if stored == checksum => {}
                     Some(_) => {
                         return Err(StoreError::Corrupted("the numbers of the index have a wrong checksum"));
                     }
-                    // It was written with the first row.
+                    // The first row is written together with the numbers.
                     None if rows.is_empty()? && recipients.is_empty()? => {}
                     None => return Err(StoreError::Corrupted("the numbers of the index are missing")),
                 }
                 Arc::new(segments)
             }
         };
-        Ok(Self { rows, recipients, segments, position, payloads_through, numbers, size, db: Arc::clone(db) })
+        Ok(Self { rows, recipients, segments, position, blobs_through, numbers, size, db: Arc::clone(db) })
     }
 
-    /// Whether what was read until now may be wrong, since the file was opened once more.
-    pub(crate) fn is_overtaken(&self) -> bool {
-        self.db.is_overtaken.load(Ordering::SeqCst)
+    /// Whether everything that was read until now may be wrong, because another database has opened
+    /// the file.
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.db.is_invalidated.load(Ordering::SeqCst)
     }
 
-    /// Whether it is what a checkpoint of this memtable has written.
+    /// Whether the checkpoint of this memtable wrote the snapshot.
     pub(crate) fn holds(&self, sealed: &SealedMemtable) -> bool {
-        let SealedMemtable { memtable, position, payloads_through } = sealed;
+        let SealedMemtable { memtable, position, blobs_through } = sealed;
         self.position == Some(*position)
-            && self.payloads_through == *payloads_through
+            && self.blobs_through == *blobs_through
             && self.numbers == memtable.numbers
     }
 
     /// Counts the bytes of all keys and values. It reads the whole index.
-    pub(crate) fn count_rows_bytes(&self) -> Result<u64, StoreError> {
+    pub(super) fn count_rows_bytes(&self) -> Result<u64, StoreError> {
         Ok(self.rows.stats()?.stored_bytes().saturating_add(self.recipients.stats()?.stored_bytes()))
     }
 
@@ -173,7 +174,7 @@ impl IndexSnapshot {
         Self::checked_name(recipient, found.value()).map(Some)
     }
 
-    /// The queue that a name leads to, if its checksum is right.
+    /// The queue number in the value of a recipient, if the checksum is right.
     pub(crate) fn checked_name(name: &Recipient, (queue, checksum): (u64, u32)) -> Result<u64, StoreError> {
         if checksum != format::name_checksum(name.as_str(), queue) {
             return Err(StoreError::Corrupted("a name of the index has a wrong checksum"));
@@ -181,14 +182,20 @@ impl IndexSnapshot {
         Ok(queue)
     }
 
-    /// A name as it is stored.
+    /// Parses a stored recipient.
     pub(crate) fn parse_name(name: &str) -> Result<Recipient, StoreError> {
-        Recipient::parse(name).map_err(|_| StoreError::Corrupted("a name of the index is no recipient"))
+        Recipient::parse(name)
+            .map_err(|_| StoreError::Corrupted("a name of the index is not a valid recipient"))
     }
 
     /// All recipients, in order.
-    pub(crate) fn recipients(&self) -> Result<redb::Range<'_, &'static str, (u64, u32)>, StoreError> {
+    pub(crate) fn recipients(&self) -> Result<StoredRecipients<'_>, StoreError> {
         Ok(self.recipients.iter()?)
+    }
+
+    /// The recipients after `name`, in order.
+    pub(super) fn recipients_after(&self, name: &str) -> Result<StoredRecipients<'_>, StoreError> {
+        Ok(self.recipients.range::<&str>((Bound::Excluded(name), Bound::Unbounded))?)
     }
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'_>>, StoreError> {
@@ -196,37 +203,22 @@ impl IndexSnapshot {
         Ok(Some(Value::Stored(*key, value)))
     }
 
-    /// The rows from `from` on and before `to`.
-    pub(crate) fn range(
-        &self,
-        from: &Key,
-        to: &Key,
-    ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
+    /// The rows with keys in `from..to`.
+    pub(crate) fn range(&self, from: &Key, to: &Key) -> Result<StoredRows<'_>, StoreError> {
         Ok(self.rows.range::<&[u8]>(&*from.bytes()..&*to.bytes())?)
     }
 
-    /// The rows behind a key, given as it is stored.
-    pub(crate) fn rows_after(
-        &self,
-        key: &[u8],
-    ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
+    /// The rows after a stored key.
+    pub(super) fn rows_after(&self, key: &[u8]) -> Result<StoredRows<'_>, StoreError> {
         Ok(self.rows.range::<&[u8]>((Bound::Excluded(key), Bound::Excluded(&*Key::end().bytes())))?)
     }
 
-    /// The names behind this one, in order.
-    pub(crate) fn recipients_after(
-        &self,
-        name: &str,
-    ) -> Result<redb::Range<'_, &'static str, (u64, u32)>, StoreError> {
-        Ok(self.recipients.range::<&str>((Bound::Excluded(name), Bound::Unbounded))?)
-    }
-
-    /// Every row, also what lies where no key leads.
-    pub(crate) fn all_rows(&self) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
+    /// Every row, including those whose key no lookup reaches.
+    pub(crate) fn all_rows(&self) -> Result<StoredRows<'_>, StoreError> {
         Ok(self.rows.iter()?)
     }
 
-    /// The slots that hold acked recipients, the oldest first. It looks at one row of each.
+    /// The slots that contain acked item ids, the oldest first. Reads one row of each slot.
     pub(crate) fn acked_slots(&self) -> Result<Vec<Timestamp>, StoreError> {
         let mut slots = Vec::new();
         let mut from = Key::acked_start();
@@ -234,63 +226,64 @@ impl IndexSnapshot {
             slots.push(key.slot());
             from = Key::acked_end(key.slot());
             if from <= key {
-                // It ends with time itself, which only a damaged key says.
+                // The slot is the last possible one, which only a corrupt key contains.
                 break;
             }
         }
         Ok(slots)
     }
 
-    /// The first key from `from` on that is sound.
+    /// The first valid key from `from` on.
     fn first_key(&self, from: &Key) -> Result<Option<Key>, StoreError> {
-        let mut before = Vec::new();
+        let mut previous = Vec::new();
         for row in self.range(from, &Key::end())? {
             let row = row?;
             let bytes = row.0.value();
             match Key::from_bytes(bytes) {
                 Ok(key) if key >= *from => return Ok(Some(key)),
-                // The index is damaged here, which the views report. Over a damaged page redb may
-                // go round in circles.
-                _ if bytes <= before.as_slice() => break,
-                _ => before = bytes.to_vec(),
+                // The index is corrupt here, which the read views report. redb may walk in a circle
+                // over a corrupt page.
+                _ if bytes <= previous.as_slice() => break,
+                _ => previous = bytes.to_vec(),
             }
         }
         Ok(None)
     }
 
-    /// Acked item_ids of a slot from `from` on, as queue and name: `max` of them at most, and where
-    /// the next one is, if there is one.
+    /// At most `max` acked item ids of a slot from `from` on, and the key of the next one, if there
+    /// is one.
     pub(crate) fn acked_ids(
         &self,
         from: &Key,
         slot: Timestamp,
         max: usize,
     ) -> Result<(Vec<AckedItem>, Option<Key>), StoreError> {
-        let (mut item_ids, mut before) = (Vec::new(), None);
+        let (mut item_ids, mut previous) = (Vec::new(), None);
         for row in self.range(from, &Key::acked_end(slot))? {
-            // What has a damaged key is not found by its name either.
+            // A lookup does not find an item id with a corrupt key either.
             let Ok(key) = Key::from_bytes(row?.0.value()) else { continue };
             let Ok(ParsedKey::Acked(_, queue, id)) = key.parse() else { continue };
-            if before.is_some_and(|before| key <= before) {
+            if previous.is_some_and(|previous| key <= previous) {
                 break;
             }
             if item_ids.len() >= max {
                 return Ok((item_ids, Some(key)));
             }
             item_ids.push((queue, id));
-            before = Some(key);
+            previous = Some(key);
         }
         Ok((item_ids, None))
     }
 
-    /// The value of a stored one, if its checksum is right.
+    /// The value without its checksum, if that is right.
     pub(crate) fn checked<'a>(key: &Key, stored: &'a [u8]) -> Result<&'a [u8], StoreError> {
-        let parts = stored.split_last_chunk::<CHECKSUM_BYTES>();
-        let value = parts.filter(|(value, found)| **found == checksum(key, value)).map(|(value, _)| value);
-        value.ok_or(StoreError::Corrupted("a row of the index has a wrong checksum"))
+        match stored.split_last_chunk::<CHECKSUM_BYTES>() {
+            Some((value, found)) if *found == checksum(key, value) => Ok(value),
+            _ => Err(StoreError::Corrupted("a row of the index has a wrong checksum")),
+        }
     }
 
-    /// The value as it is stored.
+    /// The value with its checksum, as it is stored.
     pub(crate) fn with_checksum(key: &Key, value: &[u8]) -> Vec<u8> {
         [value, &checksum(key, value)].concat()
     }
@@ -302,7 +295,10 @@ fn checksum(key: &Key, value: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 impl Value<'_> {
-    /// The value alone, or that it is damaged.
+    /// The value without its checksum.
+    ///
+    /// # Errors
+    /// When the checksum is wrong.
     pub(crate) fn bytes(&self) -> Result<Cow<'_, [u8]>, StoreError> {
         match self {
             Self::Fresh(row) => Ok(row.bytes()),
@@ -310,17 +306,17 @@ impl Value<'_> {
         }
     }
 
-    /// The same, of the row of a queue.
+    /// The value of a queue's row.
     pub(crate) fn queue(&self) -> Result<Arc<QueueRow>, StoreError> {
         match self {
-            Self::Fresh(Fresh::Queue(row)) => Ok(Arc::clone(row)),
+            Self::Fresh(MemtableValue::Queue(row)) => Ok(Arc::clone(row)),
             value => QueueRow::decode(&value.bytes()?).map(Arc::new),
         }
     }
 }
 
-/// The live frames of each segment that has any.
-pub(crate) fn read_segments(
+/// Reads the table of segments.
+pub(super) fn read_segments(
     table: &impl ReadableTable<u32, (u64, u64)>,
 ) -> Result<BTreeMap<u32, LiveCount>, StoreError> {
     let mut segments = BTreeMap::new();

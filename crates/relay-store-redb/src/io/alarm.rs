@@ -1,12 +1,10 @@
-//! How the maintenance thread hears at once that redb refuses the index from now on. It tells
-//! nothing else, and opens nothing.
+//! Wakes the maintenance thread when redb starts to reject everything.
 
-use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Raised by whoever sees the index fail, and heard by the maintenance thread. However many raise
-/// it, it is one task until the maintenance thread looks.
+/// Raised by any thread that sees the index fail. It wakes the maintenance thread once, until that
+/// thread resets it.
 #[derive(Default)]
 pub(crate) struct Alarm {
     is_raised: AtomicBool,
@@ -15,10 +13,10 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// From here on `wake` is called, also for what was raised before. It must not keep the
-    /// maintenance thread alive.
+    /// Sets the function that wakes the maintenance thread, and calls it if the alarm was raised
+    /// before. `wake` must not keep the maintenance thread alive.
     pub(crate) fn connect(&self, wake: impl Fn() + Send + Sync + 'static) {
-        // It is connected once.
+        // Only one caller connects.
         drop(self.wake.set(Box::new(wake)));
         if self.is_raised.load(Ordering::SeqCst) {
             self.wake();
@@ -31,8 +29,8 @@ impl Alarm {
         }
     }
 
-    /// The maintenance thread looks now: what fails from here on is told anew.
-    pub(crate) fn heard(&self) {
+    /// The maintenance thread calls this before it checks the index. Later failures wake it again.
+    pub(crate) fn reset(&self) {
         self.is_raised.store(false, Ordering::SeqCst);
     }
 
@@ -40,12 +38,6 @@ impl Alarm {
         if let Some(wake) = self.wake.get() {
             wake();
         }
-    }
-}
-
-impl fmt::Debug for Alarm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Alarm").field("is_raised", &self.is_raised).finish_non_exhaustive()
     }
 }
 
@@ -57,17 +49,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_wakes_once_until_the_maintenance_thread_looks() {
+    fn the_alarm_wakes_once_until_it_is_reset() {
         let (alarm, calls) = (Alarm::default(), Arc::new(AtomicUsize::new(0)));
         alarm.raise();
         let counted = Arc::clone(&calls);
         alarm.connect(move || {
             counted.fetch_add(1, Ordering::SeqCst);
         });
-        assert_eq!(calls.load(Ordering::SeqCst), 1, "also of what was before");
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "raised before it was connected");
         alarm.raise();
         assert_eq!(calls.load(Ordering::SeqCst), 1);
-        alarm.heard();
+        alarm.reset();
         for _ in 0..3 {
             alarm.raise();
         }

@@ -1,4 +1,4 @@
-//! The names of the index's files in the storage directory. The journal names its own.
+//! The names of the index's files in the storage directory. The journal names its own files.
 
 use std::io;
 
@@ -9,8 +9,8 @@ pub(crate) const INDEX_FILE: &str = "relay.redb";
 /// A new index, until it replaces the old one.
 pub(crate) const NEW_INDEX_FILE: &str = "relay.redb.new";
 
-/// How many bytes the index takes, and a new one that is being written.
-pub(crate) fn index_file_bytes(disk: &dyn Disk) -> io::Result<u64> {
+/// The bytes of the index, and of a new one that is being written.
+pub(super) fn index_file_bytes(disk: &dyn Disk) -> io::Result<u64> {
     let mut bytes = 0;
     for name in [INDEX_FILE, NEW_INDEX_FILE] {
         match disk.open(name).and_then(|file| file.len()) {

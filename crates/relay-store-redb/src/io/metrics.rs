@@ -1,6 +1,5 @@
-//! What the store counts and times of its own work, for `Figures`. Nothing here decides anything,
-//! and nothing waits for it: an observation is an addition or two, without a lock and without
-//! memory.
+//! What the store counts and times of its own work, for `Figures`. An observation is one or two
+//! additions, without locks and without allocation.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use relay_core::{Histogram, Timestamp};
 /// Requests in a batch.
 const BATCH_REQUESTS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
-/// A write and a sync of the journal, in microseconds: from a good disk to one that is in trouble.
+/// A write and a sync of the journal, in microseconds: from a good disk to a failing one.
 const SYNC_US: &[u64] = &[
     100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000,
 ];
@@ -21,8 +20,8 @@ const CHECKPOINT_US: &[u64] = &[
     60_000_000,
 ];
 
-/// How long an item waited, in milliseconds: from a recipient that is there to one that was away
-/// for two weeks.
+/// How long an item waited, in milliseconds: from a connected recipient to one that was away for
+/// two weeks.
 const DELIVERY_AGE_MS: &[u64] = &[
     100,
     1000,
@@ -39,7 +38,7 @@ const DELIVERY_AGE_MS: &[u64] = &[
     1_209_600_000,
 ];
 
-/// The counters and clocks of one store.
+/// The counters of one store.
 #[derive(Debug)]
 pub(crate) struct StoreMetrics {
     pub(crate) batch_requests: Histogram,
@@ -48,10 +47,10 @@ pub(crate) struct StoreMetrics {
     pub(crate) checkpoints_failed: AtomicU64,
     pub(crate) delivery_age_ms: Histogram,
     pub(crate) index_bytes: AtomicU64,
-    /// Everything that was due then is reclaimed.
+    /// Everything that was due at this time is removed.
     pub(crate) swept_ms: AtomicU64,
-    /// When there was last nothing to be given back.
-    pub(crate) tidy_ms: AtomicU64,
+    /// The last time when no space was waiting to be freed.
+    pub(crate) reclaimed_ms: AtomicU64,
 }
 
 /// Measures how long something takes.
@@ -61,7 +60,7 @@ pub(crate) struct Stopwatch(Instant);
 impl Stopwatch {
     #[expect(
         clippy::disallowed_methods,
-        reason = "how long something takes is told by no clock that is passed in; no decision about messages reads it"
+        reason = "measures durations only; no decision about messages reads it"
     )]
     pub(crate) fn start() -> Self {
         Self(Instant::now())
@@ -77,7 +76,7 @@ impl Stopwatch {
 }
 
 impl StoreMetrics {
-    /// Of a store that is opened at `now`: what may have been left over before is not told.
+    /// For a store that is opened at `now`. Work left over from before does not count.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             batch_requests: Histogram::new(BATCH_REQUESTS),
@@ -87,44 +86,42 @@ impl StoreMetrics {
             delivery_age_ms: Histogram::new(DELIVERY_AGE_MS),
             index_bytes: AtomicU64::new(0),
             swept_ms: AtomicU64::new(now.as_ms()),
-            tidy_ms: AtomicU64::new(now.as_ms()),
+            reclaimed_ms: AtomicU64::new(now.as_ms()),
         }
     }
 
-    /// A batch of so many requests was written and synced, or could not be; `stopwatch` was started
-    /// before.
+    /// Notes a batch that was written and synced, or failed. `stopwatch` was started before.
     pub(crate) fn batch(&self, requests: usize, stopwatch: Stopwatch) {
         self.batch_requests.observe(requests as u64);
         self.sync_us.observe(stopwatch.elapsed_us());
     }
 
-    /// A checkpoint was written.
+    /// Notes a checkpoint that was written.
     pub(crate) fn checkpoint(&self, stopwatch: Stopwatch) {
         self.checkpoint_us.observe(stopwatch.elapsed_us());
     }
 
-    /// A checkpoint could not be written.
     pub(crate) fn checkpoint_failed(&self) {
         self.checkpoints_failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An item that came at `arrival` is delivered.
+    /// Notes the delivery of an item that was pushed at `arrival`.
     pub(crate) fn delivery(&self, arrival: Timestamp, now: Timestamp) {
         self.delivery_age_ms.observe(now.as_ms().saturating_sub(arrival.as_ms()));
     }
 
-    /// The index takes so many bytes.
+    /// Notes the length of the index file.
     pub(crate) fn index_bytes(&self, bytes: u64) {
         self.index_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Everything that was due at `now` is reclaimed.
+    /// Notes that everything that was due at `now` is removed.
     pub(crate) fn swept(&self, now: Timestamp) {
         self.swept_ms.fetch_max(now.as_ms(), Ordering::Relaxed);
     }
 
-    /// There is nothing to be given back.
-    pub(crate) fn tidy(&self, now: Timestamp) {
-        self.tidy_ms.fetch_max(now.as_ms(), Ordering::Relaxed);
+    /// Notes that no space is waiting to be freed.
+    pub(crate) fn reclaimed(&self, now: Timestamp) {
+        self.reclaimed_ms.fetch_max(now.as_ms(), Ordering::Relaxed);
     }
 }

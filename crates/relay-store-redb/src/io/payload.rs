@@ -1,39 +1,41 @@
-//! What lies aside, to the byte: the frame of a payload file, and the record of its item in the
-//! journal. Counters are LEB128.
+//! Payloads in frames: the frame of a blob file, the record of its item in the journal, and how a
+//! payload is read from either journal. Numbers are LEB128.
 
 use bytes::Bytes;
 use relay_core::{Chunk, Item, ItemId, Kind, MessageId, Recipient, Seq};
 use relay_journal::{Frame, Location};
 
 use crate::error::StoreError;
-use crate::format::fields::{Fields, put_number};
+use crate::format::fields::{Fields, put_location, put_number, put_text};
 use crate::format::record::{self, ItemRecord, Owner, kind};
 use crate::format::{self, BlobMeta, ItemRow};
 
-/// What the frame of a payload begins with: which item it is of, and for whom. The payload follows.
-/// It is written before its push is decided, so it cannot tell a queue or an arrival number.
-pub(crate) fn head(recipient: &Recipient, id: ItemId) -> Vec<u8> {
+/// The beginning of a blob's frame: the item id and its recipient. The payload follows. It is
+/// written before the writer decides the push, so it contains no queue and no seq.
+pub(crate) fn blob_head(recipient: &Recipient, id: ItemId) -> Vec<u8> {
     let recipient = recipient.as_str();
     let mut bytes = Vec::with_capacity(32 + recipient.len());
     bytes.extend_from_slice(id.message_id.as_bytes());
     put_number(&mut bytes, u64::from(id.chunk_index));
-    put_number(&mut bytes, recipient.len() as u64);
-    bytes.extend_from_slice(recipient.as_bytes());
+    put_text(&mut bytes, recipient);
     bytes
 }
 
-/// The whole item of a row, if the frame holds that one, of that owner. Its kind may be the same as
-/// that of the item before: most are.
+/// The item of a row with its payload. `last_kind` is the kind of the item before, which most items
+/// share.
+///
+/// # Errors
+/// When the frame belongs to another item or another owner.
 pub(crate) fn item_of_frame(
     frame: Frame,
     owner: Owner<'_>,
     row: ItemRow,
-    kind_before: &mut Option<Kind>,
+    last_kind: &mut Option<Kind>,
 ) -> Result<Item<Bytes>, StoreError> {
     let ItemRow { seq, id, deadline, payload_bytes, blob, .. } = row;
     let Some(blob) = blob else {
         let record = parse_item(&frame, owner, seq, id)?;
-        let (item, payload_bytes) = (record.item(kind_before)?, record.payload_bytes);
+        let (item, payload_bytes) = (record.item(last_kind)?, record.payload_bytes);
         return Ok(item.with_body(record::payload_of(frame.body, payload_bytes)));
     };
     let BlobMeta { arrival, total_len, sent_ms, chunk_count, kind } = *blob;
@@ -43,11 +45,13 @@ pub(crate) fn item_of_frame(
     Ok(Item { seq, message_id, chunk, kind, total_len, sent_ms, arrival, deadline, payload_bytes, body })
 }
 
-/// The payload of the owner's item `seq` called `id`, if the frame holds that one: the record of
-/// the item, or what lies aside.
+/// The payload in a frame of either journal.
+///
+/// # Errors
+/// When the frame belongs to another item or another owner.
 pub(crate) fn of_frame(frame: Frame, owner: Owner<'_>, seq: Seq, id: ItemId) -> Result<Bytes, StoreError> {
-    if frame.kind == kind::PAYLOAD {
-        return aside(frame.body, owner, id);
+    if frame.kind == kind::BLOB {
+        return of_blob(frame.body, owner, id);
     }
     let payload_bytes = parse_item(&frame, owner, seq, id)?.payload_bytes;
     Ok(record::payload_of(frame.body, payload_bytes))
@@ -65,11 +69,10 @@ fn parse_item<'a>(
     ItemRecord::parse_of(&frame.body, owner, seq, id)
 }
 
-fn aside(body: Bytes, owner: Owner<'_>, id: ItemId) -> Result<Bytes, StoreError> {
+fn of_blob(body: Bytes, owner: Owner<'_>, id: ItemId) -> Result<Bytes, StoreError> {
     let mut fields = Fields::new(&body, "payload");
     let found = ItemId { message_id: MessageId::from_bytes(fields.take()?), chunk_index: fields.small()? };
-    let recipient_bytes = fields.number()?;
-    if fields.slice(recipient_bytes)? != owner.recipient.as_str().as_bytes() {
+    if fields.text()? != owner.recipient.as_str() {
         return Err(StoreError::Corrupted("the index leads to the payload of another recipient"));
     }
     if found != id {
@@ -79,23 +82,26 @@ fn aside(body: Bytes, owner: Owner<'_>, id: ItemId) -> Result<Bytes, StoreError>
     Ok(record::payload_of(body, payload_bytes))
 }
 
-/// The record of an item whose payload lies at `location`, in a payload file.
-pub(crate) fn record<B>(queue: u64, recipient: &Recipient, item: &Item<B>, location: Location) -> Vec<u8> {
+/// The record of an item whose payload is the blob at `location`.
+pub(crate) fn blob_record<B>(
+    queue: u64,
+    recipient: &Recipient,
+    item: &Item<B>,
+    location: Location,
+) -> Vec<u8> {
     let mut bytes = record::item_head(queue, recipient, item);
-    let Location { segment, offset, length } = format::own_location(location);
-    for number in [item.payload_bytes, u64::from(segment), u64::from(offset), u64::from(length)] {
-        put_number(&mut bytes, number);
-    }
+    put_number(&mut bytes, item.payload_bytes);
+    put_location(&mut bytes, format::own_location(location));
     bytes
 }
 
-/// Reads what [`record()`] made: the item, and where its payload lies.
-pub(crate) fn parse_record(body: &[u8]) -> Result<(ItemRecord<'_>, Location), StoreError> {
-    let mut fields = Fields::new(body, "record of an item whose payload lies aside");
+/// Reads what [`blob_record`] wrote: the item, and the location of its payload.
+pub(crate) fn parse_blob_record(body: &[u8]) -> Result<(ItemRecord<'_>, Location), StoreError> {
+    let mut fields = Fields::new(body, "record of an item with a blob");
     let mut item = ItemRecord::parse_head(&mut fields)?;
     item.payload_bytes = fields.small()? as usize;
-    let own = Location { segment: fields.small()?, offset: fields.small()?, length: fields.small()? };
-    let location = format::payload_location(own).ok_or(StoreError::Corrupted("record: payload file"))?;
+    let location =
+        format::blob_location(fields.location()?).ok_or(StoreError::Corrupted("record: blob file"))?;
     fields.end((item, location))
 }
 

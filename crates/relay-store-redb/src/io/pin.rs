@@ -1,9 +1,9 @@
-//! Keeps the files of a store from being deleted while somebody reads them.
+//! Prevents the deletion of files that somebody still reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// As long as there is one, no file of the store is removed.
+/// While a pin exists, the maintenance thread deletes no file of the store.
 pub(crate) struct Pin(Arc<AtomicUsize>);
 
 impl Pin {

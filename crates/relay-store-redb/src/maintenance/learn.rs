@@ -1,6 +1,5 @@
-//! Reads, a few at a time, the acked names that the process before this one has written, so that
-//! pushes need not look for each of theirs. It keeps nobody who has more to do waiting for longer
-//! than a step.
+//! Reads the acked item ids of the previous process, in small steps, so that pushes need not look
+//! them up in the index. A waiting task is delayed by one step at most.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,45 +11,44 @@ use crate::error::StoreError;
 use crate::format::Key;
 use crate::memtable::dedup_filter::Learned;
 
-/// How many names one step reads.
-const STEP_NAMES: usize = 2048;
+/// How many item ids one step reads.
+const STEP_ITEM_IDS: usize = 2048;
 
-/// How far it has come.
+/// The progress of learning.
 #[derive(Debug)]
-pub(crate) struct Learning {
-    /// The slots that are not learned yet. The first one is begun.
+pub(super) struct Learning {
+    /// The slots that are not complete. The first one is in progress.
     slots: VecDeque<Timestamp>,
-    /// Where it goes on in that one; `None` at its begin.
+    /// Where to continue in the first slot; `None` at its start.
     from: Option<Key>,
     learned: Learned,
 }
 
 impl Learning {
-    /// Of these slots, none of which was read.
-    pub(crate) fn of(slots: Vec<Timestamp>) -> Self {
+    /// Begins to learn these slots.
+    pub(super) fn new(slots: Vec<Timestamp>) -> Self {
         Self { slots: slots.into(), from: None, learned: Learned::default() }
     }
 
-    /// Whether all is learned.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Leaves the rest. Pushes look for their names in those slots until these are forgotten.
-    pub(crate) fn give_up(&mut self) {
+    /// Skips the rest. Pushes look up their item ids in those slots until the slots expire.
+    pub(super) fn give_up(&mut self) {
         self.slots.clear();
     }
 
-    /// Reads the next names. They are those of the index as it is by now: what came into a slot
-    /// since this began was told to the filter when it came, and what is gone need not be known.
-    pub(crate) fn step(&mut self, shared: &Shared) -> Result<(), StoreError> {
+    /// Reads the next item ids from the current index snapshot. The filter already knows the item
+    /// ids that came in after the start, and need not know those that have expired since.
+    pub(super) fn step(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let Some(&slot) = self.slots.front() else { return Ok(()) };
         let index_snapshot = Arc::clone(shared.version().index_snapshot());
         let from = self.from.unwrap_or_else(|| Key::acked_in(slot));
-        let (names, next) = index_snapshot.acked_ids(&from, slot, STEP_NAMES)?;
+        let (item_ids, next) = index_snapshot.acked_ids(&from, slot, STEP_ITEM_IDS)?;
         drop(index_snapshot);
         let version = shared.version();
-        version.acked().learn(&mut self.learned, &names);
+        version.acked().learn(&mut self.learned, &item_ids);
         self.from = next;
         if next.is_none() {
             self.slots.pop_front();

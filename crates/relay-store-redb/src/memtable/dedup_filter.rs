@@ -1,13 +1,13 @@
-//! Which acked item_ids may be remembered, and in which slot of time: a filter in memory, so that
-//! looking for a name that was never acked, as nearly every push does, touches no row. It may be
-//! wrong in one direction only: what it does not know was not acked.
+//! A filter in memory that says in which time slots an acked item id may be remembered. Nearly
+//! every push looks up an item id that was never acked, and the filter spares it every row. It has
+//! false positives, but no false negatives.
 //!
-//! The rows of acked item_ids lie in the index by *slots*, stretches of the time at which they are
-//! over, a few dozen for a dedup window. So the item_ids of one checkpoint are written side by side,
-//! instead of one into the leaf of each queue, and what is over lies side by side as well. The
-//! price is that a name has to be looked for in every slot. Each slot has a blocked Bloom filter
-//! (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007): one cache line
-//! for each name, two bytes for each name, one answer in some hundreds wrong.
+//! The index keeps the rows of acked item ids by *slots*: stretches of the time at which they
+//! expire, a few dozen for a dedup window. So the item ids of one checkpoint lie side by side,
+//! instead of one in the leaf of each queue, and expired ones lie side by side as well. In return,
+//! a lookup covers every slot. Each slot has a blocked Bloom filter (Putze, Sanders, Singler:
+//! Cache-, Hash- and Space-Efficient Bloom Filters, 2007). It takes two bytes for each item id, a
+//! lookup reads one cache line, and one answer in some hundreds is wrong.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,100 +15,96 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use relay_core::{ItemId, Timestamp};
 
-/// How many slots the dedup window is divided into: more are looked through for each push, fewer
-/// are larger, and a checkpoint writes to more of the pages of one.
+/// The number of slots in the dedup window. With more, each push looks through more of them. With
+/// fewer, each slot is larger, and a checkpoint writes to more of its pages.
 const SLOTS_PER_WINDOW: u64 = 32;
 
-/// The item_ids that the first part of a slot's filter is made for, at least. What comes after it is
-/// twice as large.
+/// The least capacity of the first part of a slot's filter. Each further part is twice as large.
 const ITEM_IDS_MIN: usize = 1024;
 
-/// Names that share one block.
-const NAMES_PER_BLOCK: usize = 32;
+const ITEM_IDS_PER_BLOCK: usize = 32;
 const BLOCK_WORDS: usize = 8;
 
-/// How many bits are set for each name.
+/// The bits that are set for each item id.
 const BITS: u32 = 6;
 
-/// How long the slots are in which item_ids are put that are remembered for `window_ms`.
+/// The length of a slot for a dedup window of `window_ms`.
 pub(crate) fn slot_ms(window_ms: u64) -> u64 {
     (window_ms / SLOTS_PER_WINDOW).max(1)
 }
 
-/// When the slot begins in which a name is put that is over at `until`.
+/// The start of the slot for item ids that are remembered until `until`.
 pub(crate) fn slot_of(until: Timestamp, slot_ms: u64) -> Timestamp {
     Timestamp::from_ms(until.as_ms() - until.as_ms() % slot_ms.max(1))
 }
 
-/// The filters of all slots that hold item_ids, by when they begin.
+/// The filters of all slots, by their start.
 #[derive(Debug, Default)]
 pub(crate) struct DedupFilter {
     hasher: RandomState,
     slots: Mutex<BTreeMap<Timestamp, Slot>>,
 }
 
-/// What is known of a slot.
+/// The filter of a slot.
 #[derive(Debug, Default)]
 struct Slot {
-    /// It holds rows that are not in the filter, so every name may be in it.
+    /// The slot has rows that are not in the filter, so it may contain every item id.
     has_unknown: bool,
-    /// Each but the last is full.
+    /// All but the last are full.
     parts: Vec<Bloom>,
     item_ids: usize,
 }
 
-/// The item_ids of a slot that is not known, as far as they were read.
+/// The item ids of an unknown slot, as far as they were read.
 #[derive(Debug, Default)]
 pub(crate) struct Learned {
     known: Slot,
-    /// How many there will be, about: as many as in the slot before.
+    /// About how many there will be: as many as in the previous slot.
     expected: usize,
 }
 
 #[derive(Debug)]
 struct Bloom {
     blocks: Box<[[u64; BLOCK_WORDS]]>,
-    room: usize,
+    capacity_left: usize,
 }
 
 impl DedupFilter {
-    /// Knows that there is a slot, and not what is in it. [`DedupFilter::learn`] and
-    /// [`DedupFilter::complete`] tell.
+    /// Adds a slot of unknown content, which [`DedupFilter::learn`] and [`DedupFilter::complete`]
+    /// add later.
     pub(crate) fn add_unknown(&self, slot: Timestamp) {
         self.slots().entry(slot).or_default().has_unknown = true;
     }
 
-    /// Adds a name.
     pub(crate) fn add(&self, slot: Timestamp, queue: u64, id: ItemId) {
         let hash = self.hash(queue, id);
         let mut slots = self.slots();
-        // The next slot will be about as full as the one before.
+        // The next slot will be about as full as the previous one.
         let expected = slots.last_key_value().map_or(0, |(_, last)| last.item_ids + last.item_ids / 4);
         slots.entry(slot).or_default().add(hash, expected);
     }
 
-    /// Adds some of the item_ids of a slot that is not known.
+    /// Adds some of the item ids of an unknown slot.
     pub(crate) fn learn(&self, learned: &mut Learned, item_ids: &[(u64, ItemId)]) {
         for (queue, id) in item_ids {
             learned.known.add(self.hash(*queue, *id), learned.expected);
         }
     }
 
-    /// A slot that was not known is learned: these are all of its item_ids. Returns where the item_ids of
-    /// the next one go.
-    pub(crate) fn complete(&self, slot: Timestamp, learned: Learned) -> Learned {
-        let Learned { known, .. } = learned;
+    /// Makes an unknown slot known: `learned` contains all of its item ids. Returns an empty
+    /// `Learned` for the next slot.
+    pub(crate) fn complete(&self, slot: Timestamp, Learned { known, .. }: Learned) -> Learned {
         let next = Learned { known: Slot::default(), expected: known.item_ids + known.item_ids / 4 };
         if let Some(slot) = self.slots().get_mut(&slot) {
             slot.has_unknown = false;
             slot.item_ids += known.item_ids;
-            // The last part is the one that takes more.
+            // Only the last part has capacity left.
             slot.parts.splice(0..0, known.parts);
         }
         next
     }
 
-    /// The slots that may hold the name, the oldest first.
+    /// The slots that may contain the item id, the oldest first.
     pub(crate) fn slots_of(&self, queue: u64, id: ItemId) -> Vec<Timestamp> {
         let slots = self.slots();
         if slots.is_empty() {
@@ -123,12 +119,12 @@ impl DedupFilter {
         self.slots().keys().copied().collect()
     }
 
-    /// The slots whose item_ids are not in the filter yet.
+    /// The slots whose item ids are not in the filter yet.
     pub(crate) fn unknown_slots(&self) -> Vec<Timestamp> {
         self.slots().iter().filter(|(_, slot)| slot.has_unknown).map(|(start, _)| *start).collect()
     }
 
-    /// Forgets the slots that begin before `start`: there is nothing in them any more.
+    /// Forgets the slots that begin before `start`, which the caller has emptied.
     pub(crate) fn forget_before(&self, start: Timestamp) {
         let mut slots = self.slots();
         *slots = slots.split_off(&start);
@@ -138,8 +134,7 @@ impl DedupFilter {
         self.hasher.hash_one((queue, id))
     }
 
-    /// No code under the lock can leave it half changed in a way that matters: a name too many does
-    /// no harm.
+    /// A panic under the lock cannot leave a harmful state: a surplus item id does no harm.
     fn slots(&self) -> MutexGuard<'_, BTreeMap<Timestamp, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +142,7 @@ impl DedupFilter {
 
 impl Slot {
     fn add(&mut self, hash: u64, expected: usize) {
-        let is_full = self.parts.last().is_none_or(|last| last.room == 0);
+        let is_full = self.parts.last().is_none_or(|last| last.capacity_left == 0);
         if is_full {
             self.parts.push(Bloom::new(expected.max(2 * self.item_ids).max(ITEM_IDS_MIN)));
         }
@@ -164,8 +159,9 @@ impl Slot {
 
 impl Bloom {
     fn new(item_ids: usize) -> Self {
-        let blocks = item_ids.div_ceil(NAMES_PER_BLOCK);
-        Self { blocks: vec![[0; BLOCK_WORDS]; blocks].into_boxed_slice(), room: blocks * NAMES_PER_BLOCK }
+        let blocks = item_ids.div_ceil(ITEM_IDS_PER_BLOCK);
+        let capacity_left = blocks * ITEM_IDS_PER_BLOCK;
+        Self { blocks: vec![[0; BLOCK_WORDS]; blocks].into_boxed_slice(), capacity_left }
     }
 
     fn add(&mut self, hash: u64) {
@@ -177,7 +173,7 @@ impl Bloom {
                 }
             }
         }
-        self.room = self.room.saturating_sub(1);
+        self.capacity_left = self.capacity_left.saturating_sub(1);
     }
 
     fn may_hold(&self, hash: u64) -> bool {
@@ -185,17 +181,17 @@ impl Bloom {
         masks(hash).all(|(word, mask)| block.get(word).is_some_and(|word| word & mask != 0))
     }
 
-    /// By the upper half of the hash.
+    /// The upper half of the hash chooses the block.
     fn block_of(&self, hash: u64) -> usize {
         let block = ((hash >> 32) * self.blocks.len() as u64) >> 32;
         usize::try_from(block).unwrap_or_default()
     }
 }
 
-/// The bits of a name in its block, by the lower half of the hash, which the choice of the block
-/// says nothing about.
+/// The bits of an item id in its block. The lower half of the hash chooses them, independently of
+/// the block.
 fn masks(hash: u64) -> impl Iterator<Item = (usize, u64)> {
-    // An odd number spreads the half over the whole word: nine bits of it choose one of 512.
+    // Multiplying by an odd number spreads the half over the word. Nine bits choose one of 512.
     let spread = (hash & 0xffff_ffff).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..BITS).map(move |number| {
         let bit = (spread >> (10 + 9 * number)) & 511;
@@ -218,51 +214,51 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_was_added_is_found_in_its_slot() {
-        let item_ids = DedupFilter::default();
+    fn an_added_item_id_is_found_in_its_slot() {
+        let filter = DedupFilter::default();
         for number in 0..10_000 {
-            item_ids.add(at(number % 3), number, id(number));
+            filter.add(at(number % 3), number, id(number));
         }
         for number in 0..10_000 {
-            assert!(item_ids.slots_of(number, id(number)).contains(&at(number % 3)), "name {number}");
+            assert!(filter.slots_of(number, id(number)).contains(&at(number % 3)), "item id {number}");
         }
     }
 
     #[test]
-    fn other_names_are_rarely_found() {
-        let item_ids = DedupFilter::default();
+    fn other_item_ids_are_rarely_found() {
+        let filter = DedupFilter::default();
         for number in 0..100_000 {
-            item_ids.add(at(0), number, id(number));
+            filter.add(at(0), number, id(number));
         }
-        let wrong = (0..100_000_u64).filter(|number| !item_ids.slots_of(*number, id(number + 1)).is_empty());
+        let wrong = (0..100_000_u64).filter(|number| !filter.slots_of(*number, id(number + 1)).is_empty());
         let wrong = wrong.count();
-        assert!(wrong < 2000, "{wrong} of 100,000 item_ids that were not added are found");
+        assert!(wrong < 2000, "{wrong} of 100,000 item ids that were not added are found");
     }
 
     #[test]
-    fn a_slot_holds_everything_until_its_names_are_known() {
-        let item_ids = DedupFilter::default();
-        item_ids.add_unknown(at(5));
-        item_ids.add(at(5), 1, id(1));
-        assert_eq!(item_ids.slots_of(7, id(7)), [at(5)]);
-        assert_eq!(item_ids.unknown_slots(), [at(5)]);
+    fn an_unknown_slot_may_contain_every_item_id() {
+        let filter = DedupFilter::default();
+        filter.add_unknown(at(5));
+        filter.add(at(5), 1, id(1));
+        assert_eq!(filter.slots_of(7, id(7)), [at(5)]);
+        assert_eq!(filter.unknown_slots(), [at(5)]);
         let mut learned = Learned::default();
-        item_ids.learn(&mut learned, &[(2, id(2))]);
-        item_ids.learn(&mut learned, &[(3, id(3))]);
-        assert_eq!(item_ids.unknown_slots(), [at(5)], "there may be more");
-        item_ids.complete(at(5), learned);
-        assert!(item_ids.unknown_slots().is_empty() && item_ids.slots_of(7, id(7)).is_empty());
+        filter.learn(&mut learned, &[(2, id(2))]);
+        filter.learn(&mut learned, &[(3, id(3))]);
+        assert_eq!(filter.unknown_slots(), [at(5)], "there may be more");
+        filter.complete(at(5), learned);
+        assert!(filter.unknown_slots().is_empty() && filter.slots_of(7, id(7)).is_empty());
         for number in [1, 2, 3] {
-            assert_eq!(item_ids.slots_of(number, id(number)), [at(5)]);
+            assert_eq!(filter.slots_of(number, id(number)), [at(5)]);
         }
-        item_ids.forget_before(at(6));
-        assert!(item_ids.all_slots().is_empty());
-        item_ids.complete(at(5), Learned::default());
-        assert!(item_ids.all_slots().is_empty(), "a slot that was forgotten stays so");
+        filter.forget_before(at(6));
+        assert!(filter.all_slots().is_empty());
+        filter.complete(at(5), Learned::default());
+        assert!(filter.all_slots().is_empty(), "a forgotten slot does not come back");
     }
 
     #[test]
-    fn slots_divide_the_window() {
+    fn slots_divide_the_dedup_window() {
         assert_eq!(slot_ms(300_000), 9375);
         assert_eq!(slot_ms(1), 1);
         assert_eq!(slot_of(at(20_000), 9375), at(18_750));

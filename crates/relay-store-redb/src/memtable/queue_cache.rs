@@ -1,8 +1,8 @@
-//! Queues that were looked at lately: their numbers, rows and owners, so that neither a request nor
-//! the sweep has to look them up in every memtable and in the index over and over.
+//! A cache of recently used queues: their numbers, rows, owners and fronts. It spares requests
+//! repeated lookups in every memtable and in the index.
 //!
-//! It says what the rows say, or nothing. Who changes a row of a queue keeps it up to date; who
-//! takes changes back has it forget.
+//! It agrees with the rows. Code that changes the row of a queue updates the cache too, and code
+//! that reverts changes clears what they touched.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -15,24 +15,23 @@ use relay_core::{Front, Recipient, Seq, Timestamp, Usage};
 use crate::format::QueueRow;
 use crate::format::packed_items::PackedItems;
 
-/// How many names are known.
+/// The capacity for recipients.
 const RECIPIENTS: usize = 1 << 17;
 
-/// What the rows that are known may weigh: as much as 100,000 queues of seven items.
+/// The capacity for queues, in weight: 100,000 queues of seven items.
 const ROWS_WEIGHT: u64 = 3 << 19;
-/// What one weighs without items, as it is in memory: as much as so many of them.
+/// The weight of a queue without items. It takes as much memory as so many items.
 const QUEUE_WEIGHT: u64 = 8;
 const QUEUES: usize = (ROWS_WEIGHT / QUEUE_WEIGHT) as usize;
 
-/// What is known of queues.
+/// The cache. Entries that were not used lately make space for others.
 pub(crate) struct QueueCache {
     recipients: RefCell<Cache<Recipient, u64>>,
-    /// The name that was asked for last, and its queue: a request asks for one name many times.
+    /// The recipient of the last lookup, and its queue: a request looks up one many times.
     latest: RefCell<Option<(Recipient, u64)>>,
-    /// The numbers are the store's own, so that nobody can choose them to collide.
+    /// The store assigns the numbers, so nobody can choose them to collide.
     queues: RefCell<Cache<u64, CachedQueue, ByItems, RandomState>>,
-    /// How many damaged items were passed over on the way.
-    passed_over: Cell<u64>,
+    skipped_items: Cell<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -42,12 +41,12 @@ struct CachedQueue {
     front: Option<Box<CachedFront>>,
 }
 
-/// Where the live part of a queue begins, which takes a search where items lie apart.
+/// Where the live part of a queue begins. A spilled queue must be searched for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CachedFront {
     pub(crate) front: Front,
-    /// The deadline of the first live item: until then the front is where it is, although items
-    /// before it may go.
+    /// The deadline of the first live item. Until then the front stays where it is, although items
+    /// in front of it may be removed.
     pub(crate) until: Timestamp,
 }
 
@@ -63,7 +62,7 @@ impl Weighter<u64, CachedQueue> for ByItems {
 }
 
 impl Default for QueueCache {
-    /// One that knows nothing. It takes memory as it learns.
+    /// An empty cache, which allocates memory as it fills.
     fn default() -> Self {
         let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
         let queues = Cache::with(QUEUES, ROWS_WEIGHT, ByItems, hasher, lifecycle);
@@ -71,33 +70,33 @@ impl Default for QueueCache {
             recipients: RefCell::new(Cache::with_weighter(RECIPIENTS, RECIPIENTS as u64, UnitWeighter)),
             latest: RefCell::default(),
             queues: RefCell::new(queues),
-            passed_over: Cell::default(),
+            skipped_items: Cell::default(),
         }
     }
 }
 
 impl QueueCache {
-    /// One that has room for all that it will learn. To make more takes 10 to 50 ms, when it has
-    /// learned much.
-    pub(crate) fn with_room() -> Self {
+    /// An empty cache with all of its memory. Growing a large one would take 10 to 50 ms.
+    pub(crate) fn preallocated() -> Self {
         let cache = Self::default();
         cache.recipients.borrow_mut().reserve(RECIPIENTS);
         cache.queues.borrow_mut().reserve(QUEUES);
         cache
     }
 
-    pub(crate) fn note_passed_over(&self) {
-        self.passed_over.set(self.passed_over.get() + 1);
+    pub(crate) fn note_skipped_item(&self) {
+        self.skipped_items.set(self.skipped_items.get() + 1);
     }
 
-    pub(crate) fn passed_over(&self) -> u64 {
-        self.passed_over.get()
+    /// The number of corrupt items that reads through this cache have skipped.
+    pub(crate) fn skipped_items(&self) -> u64 {
+        self.skipped_items.get()
     }
 
     pub(crate) fn queue_number(&self, recipient: &Recipient) -> Option<u64> {
         let mut latest = self.latest.borrow_mut();
-        if let Some((name, queue)) = &*latest
-            && name == recipient
+        if let Some((known, queue)) = &*latest
+            && known == recipient
         {
             return Some(*queue);
         }
@@ -121,7 +120,7 @@ impl QueueCache {
     }
 
     pub(crate) fn keep_row(&self, queue: u64, row: Arc<QueueRow>) {
-        self.change(queue, |known| known.row = Some(row));
+        self.update(queue, |known| known.row = Some(row));
     }
 
     pub(crate) fn owner(&self, queue: u64) -> Option<Recipient> {
@@ -129,7 +128,7 @@ impl QueueCache {
     }
 
     pub(crate) fn keep_owner(&self, queue: u64, owner: Recipient) {
-        self.change(queue, |known| known.owner = Some(owner));
+        self.update(queue, |known| known.owner = Some(owner));
     }
 
     pub(crate) fn front(&self, queue: u64) -> Option<CachedFront> {
@@ -137,26 +136,26 @@ impl QueueCache {
     }
 
     pub(crate) fn keep_front(&self, queue: u64, front: CachedFront) {
-        self.change(queue, |known| known.front = Some(Box::new(front)));
+        self.update(queue, |known| known.front = Some(Box::new(front)));
     }
 
-    /// An item is taken out of a queue.
-    pub(crate) fn take_from_front(&self, queue: u64, seq: Seq, taken: Usage) {
+    /// Updates the front for the removal of an item.
+    pub(crate) fn remove_from_front(&self, queue: u64, seq: Seq, removed: Usage) {
         if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue)
             && let Some(CachedFront { front, .. }) = known.front.as_deref_mut()
             && seq < front.live_from
         {
-            front.expired = front.expired.minus(taken);
+            front.expired = front.expired.minus(removed);
         }
     }
 
-    /// All items of a queue up to `through` are taken out of it, which were expired.
-    pub(crate) fn trim_front(&self, queue: u64, through: Seq, taken: Usage) {
+    /// Updates the front for the removal of all items up to `through`, which had expired.
+    pub(crate) fn trim_front(&self, queue: u64, through: Seq, removed: Usage) {
         if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue) {
-            // One that was known before they were expired is of no use.
+            // A front from before they expired is useless.
             known.front = known.front.take().filter(|known| through < known.front.live_from);
             if let Some(CachedFront { front, .. }) = known.front.as_deref_mut() {
-                front.expired = front.expired.minus(taken);
+                front.expired = front.expired.minus(removed);
             }
         }
     }
@@ -171,13 +170,13 @@ impl QueueCache {
         self.queues.borrow_mut().clear();
     }
 
-    fn change(&self, queue: u64, change: impl FnOnce(&mut CachedQueue)) {
+    fn update(&self, queue: u64, update: impl FnOnce(&mut CachedQueue)) {
         let mut queues = self.queues.borrow_mut();
         if let Some(mut known) = queues.get_mut(&queue) {
-            return change(&mut known);
+            return update(&mut known);
         }
         let mut known = CachedQueue::default();
-        change(&mut known);
+        update(&mut known);
         queues.insert(queue, known);
     }
 }
@@ -195,17 +194,21 @@ mod tests {
         Arc::new(QueueRow::holding(items.collect()))
     }
 
-    fn name(number: u64) -> Recipient {
-        Recipient::parse(&format!("name {number}")).unwrap()
+    fn recipient(number: u64) -> Recipient {
+        Recipient::parse(&format!("recipient {number}")).unwrap()
     }
 
     #[test]
-    fn what_is_used_stays_and_the_rest_goes() {
+    fn used_entries_stay_within_the_capacity() {
         let cache = QueueCache::default();
         for queue in 0..3 * QUEUES as u64 {
-            cache.keep_recipient(name(queue), queue);
+            cache.keep_recipient(recipient(queue), queue);
             cache.keep_row(queue, row(queue % 49));
-            assert_eq!((cache.queue_number(&name(0)), cache.row(0)), (Some(0), Some(row(0))), "at {queue}");
+            assert_eq!(
+                (cache.queue_number(&recipient(0)), cache.row(0)),
+                (Some(0), Some(row(0))),
+                "at {queue}"
+            );
         }
         assert!(cache.recipients.borrow().len() <= RECIPIENTS);
         let queues = cache.queues.borrow();
@@ -217,22 +220,22 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_was_kept_last_or_nothing() {
+    fn it_returns_the_last_value_or_nothing() {
         let cache = QueueCache::default();
         cache.keep_row(1, row(1));
-        cache.keep_owner(1, name(1));
-        cache.keep_recipient(name(2), 2);
+        cache.keep_owner(1, recipient(1));
+        cache.keep_recipient(recipient(2), 2);
         cache.keep_row(1, row(7));
         assert_eq!(
-            (cache.row(1), cache.owner(1), cache.queue_number(&name(2))),
-            (Some(row(7)), Some(name(1)), Some(2))
+            (cache.row(1), cache.owner(1), cache.queue_number(&recipient(2))),
+            (Some(row(7)), Some(recipient(1)), Some(2))
         );
         cache.forget_queue(1);
-        cache.forget_recipient(&name(2));
-        assert_eq!((cache.row(1), cache.owner(1), cache.queue_number(&name(2))), (None, None, None));
+        cache.forget_recipient(&recipient(2));
+        assert_eq!((cache.row(1), cache.owner(1), cache.queue_number(&recipient(2))), (None, None, None));
         cache.keep_row(3, row(3));
-        cache.keep_recipient(name(3), 3);
+        cache.keep_recipient(recipient(3), 3);
         cache.forget_all();
-        assert_eq!((cache.row(3), cache.queue_number(&name(3))), (None, None));
+        assert_eq!((cache.row(3), cache.queue_number(&recipient(3))), (None, None));
     }
 }

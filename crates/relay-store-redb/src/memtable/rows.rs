@@ -1,5 +1,5 @@
-//! The rows of a memtable: those of queues, which nearly every change is about, by number; what is
-//! due by time; all others by key.
+//! The rows of a memtable. Rows of queues, which nearly every change touches, lie in a hash map by
+//! number, due rows in a map by time, and all others in a map by key.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, btree_map};
@@ -14,77 +14,67 @@ use smallvec::SmallVec;
 use crate::format::packed_items::PackedItems;
 use crate::format::{self, Counters, Key, QueueRow, Section};
 
-/// The value of a row as it is stored. Counters, which most values are, take no memory of their own.
-pub(crate) type Bytes = SmallVec<[u8; 16]>;
+/// The encoded value of a row. Counters, which most values are, need no allocation.
+type RowBytes = SmallVec<[u8; 16]>;
 
-/// The rows of a memtable, and tombstones of those that are gone.
+/// The rows of a memtable, and its tombstones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rows {
-    /// Rows of queues change so often that they are encoded for a checkpoint only. Nothing that is
-    /// in a hurry goes through them in order. The numbers are the store's own, so that nobody can
-    /// choose them to collide.
+    /// Rows of queues change so often that only a checkpoint encodes and sorts them. The store
+    /// assigns the numbers, so nobody can choose them to collide.
     queues: HashMap<u64, Option<Arc<QueueRow>>, RandomState>,
-    /// What is due when, or was.
+    /// False is a tombstone.
     due: BTreeMap<(Timestamp, u64), bool>,
-    others: BTreeMap<Key, Option<Bytes>>,
-    /// How many items lie in the rows of queues.
-    inline_items: usize,
+    others: BTreeMap<Key, Option<RowBytes>>,
+    /// The number of items in the rows of queues.
+    pub(super) inline_items: usize,
 }
 
-/// A place for a row, and what lies there: nothing, a tombstone, or a value.
+/// The location of a row, and its content there: `None` for no entry, else a value or a tombstone.
 #[derive(Debug)]
 pub(crate) enum RowChange {
     Queue(u64, Option<Option<Arc<QueueRow>>>),
     Due(Timestamp, u64, Option<bool>),
-    Other(Key, Option<Option<Bytes>>),
+    Other(Key, Option<Option<RowBytes>>),
 }
 
 /// The value of a row of a memtable.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fresh<'a> {
-    /// As it is stored.
+pub(crate) enum MemtableValue<'a> {
+    /// The encoded value.
     Bytes(&'a [u8]),
     Queue(&'a Arc<QueueRow>),
 }
 
-/// A row or a tombstone.
-pub(crate) type Found<'a> = Option<Fresh<'a>>;
+/// The value of a row, or `None` for a tombstone.
+pub(crate) type RowEntry<'a> = Option<MemtableValue<'a>>;
 
-/// Rows from one key on and before another, from either end.
+/// The rows in a range of keys, from either end.
 pub(crate) enum Range<'a> {
     Due(btree_map::Range<'a, (Timestamp, u64), bool>),
-    Others(btree_map::Range<'a, Key, Option<Bytes>>),
-    /// Of several kinds.
-    Mixed(vec::IntoIter<(Key, Found<'a>)>),
+    Others(btree_map::Range<'a, Key, Option<RowBytes>>),
+    /// Rows of several kinds.
+    Mixed(vec::IntoIter<(Key, RowEntry<'a>)>),
 }
 
 impl Rows {
-    /// With room for as many as `other` has, where it takes time to make some later.
-    pub(crate) fn with_room_of(other: &Self) -> Self {
+    /// Has capacity for as many rows of queues as `other` has, because growing later takes time.
+    pub(super) fn with_capacity_of(other: &Self) -> Self {
         let queues = HashMap::with_capacity_and_hasher(other.queues.len(), RandomState::default());
         Self { queues, ..Self::default() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many there are, tombstones included.
-    pub(crate) fn len(&self) -> usize {
+    /// The number of rows, including tombstones.
+    pub(super) fn len(&self) -> usize {
         self.queues.len() + self.due.len() + self.others.len()
     }
 
-    /// How many items lie in the rows of queues.
-    pub(crate) const fn inline_items(&self) -> usize {
-        self.inline_items
-    }
-
-    /// What there is of a row.
-    pub(crate) fn get(&self, key: &Key) -> Option<Found<'_>> {
+    /// The entry of a row, if there is one.
+    pub(crate) fn get(&self, key: &Key) -> Option<RowEntry<'_>> {
         match key.section() {
-            Section::Queue(queue) => self.queues.get(&queue).map(|row| row.as_ref().map(Fresh::Queue)),
-            Section::Due(at, queue) => self.due.get(&(at, queue)).copied().map(due),
-            Section::Other => self.others.get(key).map(other),
+            Section::Queue(queue) => Some(queue_entry(self.queues.get(&queue)?)),
+            Section::Due(at, queue) => self.due.get(&(at, queue)).copied().map(due_entry),
+            Section::Other => self.others.get(key).map(other_entry),
         }
     }
 
@@ -93,28 +83,25 @@ impl Rows {
         self.queues.get(&queue).map(Option::as_ref)
     }
 
-    /// The arrival number that the name of an item leads to.
-    pub(crate) fn traced(&self, queue: u64, id: ItemId) -> Option<Seq> {
+    /// The arrival number of the item with this id.
+    pub(crate) fn seq_of_id(&self, queue: u64, id: ItemId) -> Option<Seq> {
         format::decode_seq(self.others.get(&Key::by_id(queue, id))?.as_deref()?).ok()
     }
 
-    /// Copies a row that is none of a queue's own.
+    /// Copies a row that is neither a row of a queue nor a due row.
     pub(crate) fn copy(&self, key: &Key, to: &mut Self) {
         if let Some(row) = self.others.get(key) {
             to.others.insert(*key, row.clone());
         }
     }
 
-    /// Copies the rows of items from `from` on and before `end`, at most so many. Where there are
-    /// more, tells which one was not copied any more.
+    /// Copies the rows of items from `from` to before `end`, at most `max`. Returns the key of the
+    /// first row that it did not copy, if any.
     pub(crate) fn copy_range(&self, from: &Key, end: &Key, max: usize, to: &mut Self) -> Option<Key> {
-        if from >= end {
-            return None;
-        }
-        let mut rows = self.others.range(*from..*end);
+        let mut rows = self.items(from, end);
         let copied = rows.by_ref().take(max).map(|(key, row)| (*key, row.clone()));
         if to.others.is_empty() {
-            // Made at once, it takes a third of the time.
+            // Building the map at once takes a third of the time.
             to.others = copied.collect();
         } else {
             to.others.extend(copied);
@@ -122,51 +109,41 @@ impl Rows {
         rows.next().map(|(key, _)| *key)
     }
 
-    /// The arrival number of the first of the items from `from` on and before `end` that it says
-    /// anything of.
+    /// The arrival number of the first item with an entry from `from` to before `end`.
     pub(crate) fn first_item(&self, from: &Key, end: &Key) -> Option<Seq> {
-        if from >= end {
-            return None;
-        }
-        self.others.range(*from..*end).next()?.0.item_seq()
+        self.items(from, end).next()?.0.item_seq()
     }
 
-    /// Whether there are more than so many rows of items from `from` on and before `end`.
+    /// Whether there are more than `max` rows of items from `from` to before `end`.
     pub(crate) fn has_more_than(&self, max: usize, from: &Key, end: &Key) -> bool {
-        self.others.range(*from..*end).nth(max).is_some()
+        self.items(from, end).nth(max).is_some()
     }
 
-    /// Puts there what the slot holds, and returns it with what lay there before.
-    pub(crate) fn swap(&mut self, slot: RowChange) -> RowChange {
-        match slot {
+    fn items(&self, from: &Key, end: &Key) -> btree_map::Range<'_, Key, Option<RowBytes>> {
+        self.others.range(from..end.max(from))
+    }
+
+    /// Makes a change, and returns the change that reverts it.
+    pub(crate) fn swap(&mut self, change: RowChange) -> RowChange {
+        match change {
             RowChange::Queue(queue, row) => {
                 self.inline_items += inline_items(row.as_ref());
-                let before = match row {
+                let previous = match row {
                     Some(row) => self.queues.insert(queue, row),
                     None => self.queues.remove(&queue),
                 };
-                self.inline_items -= inline_items(before.as_ref());
-                RowChange::Queue(queue, before)
+                self.inline_items -= inline_items(previous.as_ref());
+                RowChange::Queue(queue, previous)
             }
             RowChange::Due(at, queue, is_due) => {
-                let before = match is_due {
-                    Some(is_due) => self.due.insert((at, queue), is_due),
-                    None => self.due.remove(&(at, queue)),
-                };
-                RowChange::Due(at, queue, before)
+                RowChange::Due(at, queue, replace(&mut self.due, (at, queue), is_due))
             }
-            RowChange::Other(key, row) => {
-                let before = match row {
-                    Some(row) => self.others.insert(key, row),
-                    None => self.others.remove(&key),
-                };
-                RowChange::Other(key, before)
-            }
+            RowChange::Other(key, row) => RowChange::Other(key, replace(&mut self.others, key, row)),
         }
     }
 
-    /// The rows from `from` on and before `to`, in order. It takes a look at all there are if they
-    /// are of several kinds, or rows of queues.
+    /// The rows from `from` to before `to`, in order. Looks at all rows if the range contains rows
+    /// of queues, or of several kinds.
     pub(crate) fn range(&self, from: &Key, to: &Key) -> Range<'_> {
         if from >= to {
             Range::Mixed(Vec::new().into_iter())
@@ -185,24 +162,21 @@ impl Rows {
         }
     }
 
-    /// All of them, by key.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (Key, Found<'_>)> {
+    /// All rows, by key.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (Key, RowEntry<'_>)> {
         let mut queues: Vec<_> = self.queues.iter().collect();
         queues.sort_unstable_by_key(|(queue, _)| **queue);
-        let queues =
-            queues.into_iter().map(|(queue, row)| (Key::queue(*queue), row.as_ref().map(Fresh::Queue)));
-        let due_rows = self.due.iter().map(|((at, queue), is_due)| (Key::due(*at, *queue), due(*is_due)));
-        let others = |from, to| self.others.range(from..to).map(|(key, row)| (*key, other(row)));
+        let queues = queues.into_iter().map(|(queue, row)| (Key::queue(*queue), queue_entry(row)));
+        let others = |from, to| self.others.range(from..to).map(other_row);
         others(Key::start(), Key::queues_start())
             .chain(queues)
             .chain(others(Key::queues_end(), Key::due_start()))
-            .chain(due_rows)
+            .chain(self.due.iter().map(due_row))
             .chain(others(Key::acked_start(), Key::end()))
     }
 
-    /// Takes over newer rows. Where `below` had been given away when this memtable began, what has
-    /// a later number is not in any older memtable and needs no tombstone.
-    pub(crate) fn absorb(&mut self, newer: Self, below: Counters) {
+    /// Merges newer rows into these: see [`Memtable::absorb`](super::Memtable::absorb).
+    pub(super) fn absorb(&mut self, newer: Self, below: Counters) {
         for (queue, row) in newer.queues {
             let is_needed = row.is_some() || queue <= below.queue;
             self.swap(RowChange::Queue(queue, is_needed.then_some(row)));
@@ -217,15 +191,15 @@ impl Rows {
         }
     }
 
-    /// Takes tombstones away that are not needed: see [`Rows::absorb`].
-    pub(crate) fn settle(&mut self, below: Counters) {
+    /// Removes the tombstones that are not needed on top of memtables that had assigned `below`.
+    pub(crate) fn prune_tombstones(&mut self, below: Counters) {
         self.queues.retain(|queue, row| row.is_some() || *queue <= below.queue);
         self.due.retain(|(_, queue), is_due| *is_due || *queue <= below.queue);
         self.others.retain(|key, row| row.is_some() || !is_newer(key, below));
     }
 
-    /// Takes over rows of other queues.
-    pub(crate) fn join(&mut self, mut other: Self) {
+    /// Adds rows of other queues.
+    pub(super) fn merge_disjoint(&mut self, mut other: Self) {
         self.queues.extend(other.queues);
         self.due.append(&mut other.due);
         self.others.append(&mut other.others);
@@ -233,8 +207,8 @@ impl Rows {
     }
 }
 
-impl<'a> Fresh<'a> {
-    /// As it is stored.
+impl<'a> MemtableValue<'a> {
+    /// The encoded value.
     pub(crate) fn bytes(self) -> Cow<'a, [u8]> {
         match self {
             Self::Bytes(bytes) => Cow::Borrowed(bytes),
@@ -244,7 +218,7 @@ impl<'a> Fresh<'a> {
 }
 
 impl<'a> Iterator for Range<'a> {
-    type Item = (Key, Found<'a>);
+    type Item = (Key, RowEntry<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
@@ -265,20 +239,32 @@ impl DoubleEndedIterator for Range<'_> {
     }
 }
 
-fn due_row<'a>((&(at, queue), &is_due): (&(Timestamp, u64), &bool)) -> (Key, Found<'a>) {
-    (Key::due(at, queue), due(is_due))
+fn due_row<'a>((&(at, queue), &is_due): (&(Timestamp, u64), &bool)) -> (Key, RowEntry<'a>) {
+    (Key::due(at, queue), due_entry(is_due))
 }
 
-fn other_row<'a>((key, row): (&Key, &'a Option<Bytes>)) -> (Key, Found<'a>) {
-    (*key, other(row))
+fn other_row<'a>((key, row): (&Key, &'a Option<RowBytes>)) -> (Key, RowEntry<'a>) {
+    (*key, other_entry(row))
 }
 
-fn due<'a>(is_due: bool) -> Found<'a> {
-    is_due.then_some(Fresh::Bytes(&[]))
+fn queue_entry(row: &Option<Arc<QueueRow>>) -> RowEntry<'_> {
+    row.as_ref().map(MemtableValue::Queue)
 }
 
-fn other(row: &Option<Bytes>) -> Found<'_> {
-    row.as_deref().map(Fresh::Bytes)
+fn due_entry<'a>(is_due: bool) -> RowEntry<'a> {
+    is_due.then_some(MemtableValue::Bytes(&[]))
+}
+
+fn other_entry(row: &Option<RowBytes>) -> RowEntry<'_> {
+    row.as_deref().map(MemtableValue::Bytes)
+}
+
+/// Inserts or, without a value, removes an entry, and returns the previous value.
+fn replace<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
 }
 
 fn inline_items(row: Option<&Option<Arc<QueueRow>>>) -> usize {
@@ -286,7 +272,7 @@ fn inline_items(row: Option<&Option<Arc<QueueRow>>>) -> usize {
 }
 
 fn is_newer(key: &Key, below: Counters) -> bool {
-    key.about() > below.queue || key.item_seq().is_some_and(|seq| seq > below.seq)
+    key.queue_number() > below.queue || key.item_seq().is_some_and(|seq| seq > below.seq)
 }
 
 #[cfg(test)]
@@ -297,30 +283,30 @@ mod tests {
     use super::*;
     use crate::format::ItemRow;
 
-    /// A queue, and how many items lie in its row: nothing, a tombstone, or a row.
+    /// A queue, and no entry, a tombstone, or a row with so many items.
     type Put = (u64, Option<Option<u64>>);
 
-    fn slot((queue, items): Put) -> RowChange {
+    fn change((queue, items): Put) -> RowChange {
         let item = |seq| ItemRow { seq: Seq::new(seq), ..crate::samples::item_row() };
         let row = |items| Arc::new(QueueRow::holding((1..=items).map(item).collect()));
         RowChange::Queue(queue, items.map(|items| items.map(row)))
     }
 
-    /// The rows that were put, but for those that were taken back.
+    /// The rows after these changes, some of which are reverted.
     fn rows(puts: Vec<(Put, bool)>) -> Rows {
         let mut rows = Rows::default();
-        for (put, is_taken_back) in puts {
-            let before = rows.swap(slot(put));
-            if is_taken_back {
-                rows.swap(before);
+        for (put, is_reverted) in puts {
+            let previous = rows.swap(change(put));
+            if is_reverted {
+                rows.swap(previous);
             }
         }
         rows
     }
 
-    fn recounted(rows: &Rows) -> usize {
+    fn count_items(rows: &Rows) -> usize {
         let items = rows.in_order().map(|(_, row)| match row {
-            Some(Fresh::Queue(row)) => row.inline().map_or(0, PackedItems::len),
+            Some(MemtableValue::Queue(row)) => row.inline().map_or(0, PackedItems::len),
             _ => 0,
         });
         items.sum()
@@ -330,7 +316,7 @@ mod tests {
         #![proptest_config(crate::samples::config())]
 
         #[test]
-        fn the_items_in_rows_are_counted(
+        fn inline_items_counts_the_items_in_rows(
             ours in collection::vec(((0..4_u64, option::of(option::of(0..4_u64))), any::<bool>()), 0..12),
             newer in collection::vec(((0..4_u64, option::of(option::of(0..4_u64))), any::<bool>()), 0..12),
             others in collection::vec(((4..8_u64, option::of(option::of(0..4_u64))), any::<bool>()), 0..12),
@@ -338,12 +324,12 @@ mod tests {
         ) {
             let below = Counters { queue: below, ..Counters::default() };
             let (mut ours, newer, mut others) = (rows(ours), rows(newer), rows(others));
-            prop_assert_eq!(ours.inline_items(), recounted(&ours));
+            prop_assert_eq!(ours.inline_items, count_items(&ours));
             ours.absorb(newer, below);
-            prop_assert_eq!(ours.inline_items(), recounted(&ours));
-            others.settle(below);
-            ours.join(others);
-            prop_assert_eq!(ours.inline_items(), recounted(&ours));
+            prop_assert_eq!(ours.inline_items, count_items(&ours));
+            others.prune_tombstones(below);
+            ours.merge_disjoint(others);
+            prop_assert_eq!(ours.inline_items, count_items(&ours));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Keys and rows to the byte, their order, and what garbage becomes.
+//! Keys and rows to the byte, their order, and how invalid bytes are read.
 
 use proptest::prelude::{any, prop_assert, prop_assert_eq};
 use proptest::proptest;
@@ -21,26 +21,24 @@ fn item() -> ItemRow {
     item_at(7)
 }
 
-/// A queue that holds two items, in its row.
-fn few() -> QueueRow {
+/// A queue with two inline items.
+fn inline() -> QueueRow {
     let first = ItemRow { position: 0, ..item() };
-    let second = ItemRow { seq: Seq::new(300), position: 0, ..item_aside() };
+    let second = ItemRow { seq: Seq::new(300), position: 0, ..item_with_blob() };
     QueueRow {
         remembers_until: Timestamp::from_ms(1),
         ..QueueRow::holding([first, second].into_iter().collect())
     }
 }
 
-/// One that holds many.
-fn many() -> QueueRow {
+fn spilled() -> QueueRow {
     let positions = Positions { next: 514, open_block: Usage { items: 1, bytes: 128 } };
     let usage = Usage { items: 2, bytes: 300 };
     let remembers_until = Timestamp::from_ms(1);
     QueueRow { usage, remembers_until, ends: Some(ends()), items: Items::Spilled(positions) }
 }
 
-/// One whose payload lies aside.
-fn item_aside() -> ItemRow {
+fn item_with_blob() -> ItemRow {
     item_at(0x8000_0007)
 }
 
@@ -51,7 +49,7 @@ fn item_at(segment: u32) -> ItemRow {
 }
 
 #[test]
-fn the_keys_to_the_byte() {
+fn keys_to_the_byte() {
     let (seq, at) = (Seq::new(0x1122), Timestamp::from_ms(0x3344));
     for (key, expected) in [
         (Key::owner(0x0102), "00 0000000000000102"),
@@ -71,58 +69,58 @@ fn the_keys_to_the_byte() {
 }
 
 #[test]
-fn the_rows_to_the_byte() {
-    // when the last acked name is over, how the items lie
+fn rows_to_the_byte() {
+    // end of the last dedup window, layout of the items
     assert_eq!(hex(&QueueRow::default().encode()), "0000");
-    // the same; items, bytes, next place, items and bytes of the open block; number and deadline of
+    // the same; items, bytes, next position, items and bytes of the open block; seq and deadline of
     // the first item and of the last
-    assert_eq!(hex(&many().encode()), "01 01 02 ac02 8204 01 8001 05 e807 ac02 d00f".replace(' ', ""));
-    // the same; of each item number and deadline, as differences to the one before, and what
-    // follows the place below
+    assert_eq!(hex(&spilled().encode()), "01 01 02 ac02 8204 01 8001 05 e807 ac02 d00f".replace(' ', ""));
+    // the same; for each item seq and deadline, as differences to the item before, and the fields
+    // that follow the position below
     let expected = "01 00 05 80d095ffbc31 c801 07 8020 cd02 01 30313233343536373839616263646566 \
                     a702 00 c801 8780808008 8020 cd02 01 30313233343536373839616263646566 \
                     03 e807 02 03 06 6f7061717565";
-    assert_eq!(hex(&few().encode()), expected.replace(' ', ""));
+    assert_eq!(hex(&inline().encode()), expected.replace(' ', ""));
 
-    // deadline, place, payload, segment, offset, length; chunk index; message id
+    // deadline, position, payload, segment, offset, length; chunk index; message id
     let expected = "80d095ffbc31 8104 c801 07 8020 cd02 01 30313233343536373839616263646566";
     assert_eq!(hex(&item().encode()), expected.replace(' ', ""));
     // the same, then arrival, total_len, sent_ms, chunk count; length of the kind, and the kind
     let expected = "80d095ffbc31 8104 c801 8780808008 8020 cd02 01 30313233343536373839616263646566 \
                     03 e807 02 03 06 6f7061717565";
-    assert_eq!(hex(&item_aside().encode()), expected.replace(' ', ""));
+    assert_eq!(hex(&item_with_blob().encode()), expected.replace(' ', ""));
 
     assert_eq!(hex(&encode_number(300)), "ac02");
     assert_eq!(decode_owner(b"alice").unwrap().as_str(), "alice");
     assert!(decode_owner(b" ").is_err() && decode_owner(&[0xff]).is_err());
-    // CRC-32C of the recipient, then of the queue as 8 bytes, little-endian.
+    // CRC-32C of the recipient, then of the queue number as 8 bytes, little-endian.
     assert_eq!(name_checksum("alice", 0x0102), NAME_CHECKSUM);
     assert_eq!(hex(&encode_usage(Usage { items: 511, bytes: 70_000 })), "ff03f0a204");
 }
 
-/// Behind the value, CRC-32C of key and value, little-endian.
+/// The value is followed by CRC-32C of key and value, little-endian.
 #[test]
-fn the_stored_rows_to_the_byte() {
+fn stored_values_to_the_byte() {
     let key = Key::due(Timestamp::from_ms(0x3344), 0x0102);
     assert_eq!(hex(&IndexSnapshot::with_checksum(&key, &[])), DUE_CHECKSUM);
     let key = Key::by_id(0x0102, ID);
     assert_eq!(
         hex(&IndexSnapshot::with_checksum(&key, &encode_number(300))),
-        format!("ac02{TRACE_CHECKSUM}")
+        format!("ac02{BY_ID_CHECKSUM}")
     );
 }
 
 // Computed by another implementation, bit by bit, with the reflected polynomial 0x82f63b78.
 const DUE_CHECKSUM: &str = "91412296";
 const NAME_CHECKSUM: u32 = 0xf8ab_a7d1;
-const TRACE_CHECKSUM: &str = "d59a73a8";
+const BY_ID_CHECKSUM: &str = "d59a73a8";
 
 #[test]
-fn what_is_written_is_read() {
-    for row in [QueueRow::default(), few(), many()] {
+fn rows_decode_as_they_were_encoded() {
+    for row in [QueueRow::default(), inline(), spilled()] {
         assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
     }
-    for item in [item(), item_aside()] {
+    for item in [item(), item_with_blob()] {
         assert_eq!(ItemRow::decode(Seq::new(5), &item.encode()).unwrap(), item);
         assert_eq!(ItemRow::decode_deadline(&item.encode()).unwrap(), item.deadline);
         assert_eq!(ItemRow::decode_weight(item.seq, &item.encode()).unwrap(), (513, 200));
@@ -130,25 +128,25 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn rows_that_are_too_short_or_too_long_are_reported() {
-    for item in [item(), item_aside()] {
+fn rows_that_are_too_short_or_too_long_are_errors() {
+    for item in [item(), item_with_blob()] {
         let row = item.encode();
         for length in 0..row.len() {
             assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item");
         }
         assert!(ItemRow::decode(Seq::ZERO, &[&row[..], &[0]].concat()).is_err());
     }
-    let row = many().encode();
+    let row = spilled().encode();
     for length in 0..row.len() {
         assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue");
     }
-    // Between two items nothing but the checksum tells that there were more.
+    // Only the checksum detects a cut between two items.
     let (row, first) = (
-        few().encode(),
+        inline().encode(),
         QueueRow::holding([ItemRow { position: 0, ..item() }].into_iter().collect()).encode(),
     );
     for length in (0..row.len()).filter(|length| ![2, first.len()].contains(length)) {
-        assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of a queue of few");
+        assert!(QueueRow::decode(&row[..length]).is_err(), "{length} bytes of an inline queue");
     }
     for row in [&[][..], &[0x80], &[5, 0]] {
         assert!(decode_seq(row).is_err() && decode_until(row).is_err(), "{row:?}");
@@ -180,7 +178,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_order_of_keys_is_the_order_of_numbers(a in any::<[u64; 3]>(), b in any::<[u64; 3]>()) {
+    fn keys_are_ordered_as_their_numbers(a in any::<[u64; 3]>(), b in any::<[u64; 3]>()) {
         let id = |[_, high, low]: [u64; 3]| {
             let message_id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
             ItemId { message_id: MessageId::from_bytes(message_id), chunk_index: 7 }
@@ -204,7 +202,7 @@ proptest! {
             prop_assert_eq!(key.parse().unwrap(), parsed);
             prop_assert_eq!(Key::from_bytes(&key.bytes()).unwrap(), key);
         }
-        // The parts of a queue, and the kinds of rows, follow each other.
+        // The kinds of rows, and the parts of a queue, follow each other.
         let [queue, number, _] = a;
         prop_assert!(Key::start() < Key::owner(queue) && Key::owner(queue) < Key::dead_start());
         prop_assert!(Key::dead_start() < Key::dead(queue) && Key::dead(queue) < Key::queues_start());
@@ -222,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn items_of_a_queue_keep_their_order(seqs in proptest::collection::btree_set(any::<u64>(), 0..20), step in 0..u64::MAX / 32) {
+    fn an_inline_queue_keeps_its_items_in_order(seqs in proptest::collection::btree_set(any::<u64>(), 0..20), step in 0..u64::MAX / 32) {
         let items = seqs.into_iter().zip(0..).map(|(seq, number)| {
             let deadline = Timestamp::from_ms(step * number);
             ItemRow { seq: Seq::new(seq), deadline, position: 0, ..item() }
@@ -232,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+    fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
         if let Ok(key) = Key::from_bytes(&bytes) {
             drop(key.parse());
             let written = key.bytes();

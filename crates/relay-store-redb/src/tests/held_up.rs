@@ -1,7 +1,7 @@
-//! What may pile up in memory is bounded: the writer waits for the maintenance thread, whatever
-//! that is at.
+//! Tests that the rows in memory are bounded: the writer waits for the maintenance thread, whatever
+//! that thread does.
 //!
-//! They look inside, since from outside a store that waits cannot be told from one that is slow.
+//! They use internals, because from outside a waiting store looks like a slow one.
 
 use std::io;
 use std::path::Path;
@@ -20,25 +20,25 @@ use tokio::runtime::Runtime;
 use crate::Options;
 use crate::RedbRelay;
 
-/// How long the maintenance thread may take to come by before it counts as gone.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The maximum time for the maintenance thread to reach the gate.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Twice as many may pile up.
+/// Memory may hold twice as many.
 const CHECKPOINT_ROWS: usize = 60;
 
-/// So many rows at most does a push to a new recipient make: whose the queue is, the queue, its
-/// name, when it is due.
-const ROWS_OF_A_PUSH: usize = 4;
+/// The maximum number of rows of a push to a new recipient: the owner, the queue, the recipient,
+/// and the due time.
+const ROWS_PER_PUSH: usize = 4;
 
-/// So many of them make a checkpoint due, and find room when one is being written.
-const PUSHES_BEFORE: u64 = 20;
+/// Enough pushes to make a checkpoint due, and few enough for the memory while one is written.
+const INITIAL_PUSHES: u64 = 20;
 
-/// More than find room.
+/// More pushes than the memory may hold.
 const PUSHES: u64 = 500;
 
 fn options() -> Options {
-    // Nothing is remembered of what was read.
     Options {
+        // Without a cache, every read reaches the disk.
         cache_bytes: 0,
         checkpoint_rows: CHECKPOINT_ROWS,
         checkpoint_bytes: 1 << 40,
@@ -76,55 +76,54 @@ fn is_maintenance() -> bool {
     std::thread::current().name() == Some("relay-maint")
 }
 
-/// Stops the maintenance thread in a call of the disk, once it is armed, until it is permitted to
-/// go on.
+/// Blocks the maintenance thread in one call of the disk, once armed, until `permit` is dropped.
 struct Gate {
     is_armed: Arc<AtomicBool>,
-    /// Tells that it stands still.
-    begun: Receiver<()>,
+    /// Receives a message when the thread blocks.
+    blocked: Receiver<()>,
     permit: Sender<()>,
 }
 
 fn gate(
-    is_it: impl Fn(&Call<'_>) -> bool + Send + Sync + 'static,
+    is_match: impl Fn(&Call<'_>) -> bool + Send + Sync + 'static,
 ) -> (Gate, impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static) {
-    let ((begins, begun), (permit, permits)) = (channel(), channel::<()>());
+    let ((blocks, blocked), (permit, permits)) = (channel(), channel::<()>());
     let (is_armed, permits) = (Arc::new(AtomicBool::new(false)), Mutex::new(permits));
     let armed = Arc::clone(&is_armed);
     let hook = move |call: Call<'_>| {
-        if is_maintenance() && is_it(&call) && armed.swap(false, Ordering::SeqCst) {
-            begins.send(()).unwrap();
-            // Once nobody is left to permit anything, nothing has to be.
+        if is_maintenance() && is_match(&call) && armed.swap(false, Ordering::SeqCst) {
+            blocks.send(()).unwrap();
+            // Returns an error when the test drops `permit`.
             let _ = permits.lock().unwrap().recv();
         }
         Ok(())
     };
-    (Gate { is_armed, begun, permit }, hook)
+    (Gate { is_armed, blocked, permit }, hook)
 }
 
-/// While the maintenance thread stands still, pushes find room up to the bound and not behind it;
-/// once it goes on, all are answered.
+/// Expects that pushes succeed up to the bound while the maintenance thread is blocked, and that
+/// all succeed after `permit` is dropped.
 fn expect_bound(relay: &RedbRelay, permit: Sender<()>) {
     let answered = AtomicUsize::new(0);
     let shared = &relay.shared;
     let counted = &answered;
     std::thread::scope(move |scope| {
-        // Goes with this, also by a panic.
+        // Moved here, so that a panic drops it too.
         let permit = permit;
         let pushes = scope.spawn(move || {
             for number in 0..PUSHES {
-                let push = relay.push(envelope(&format!("behind {number}"), 100_000 + number));
+                let push = relay.push(envelope(&format!("later {number}"), 100_000 + number));
                 assert!(runtime().block_on(push).unwrap().is_stored());
                 counted.fetch_add(1, Ordering::SeqCst);
             }
         });
-        while !shared.is_held_up.load(Ordering::Relaxed) {
-            assert!(!pushes.is_finished(), "nothing holds the writer up");
+        while !shared.is_writer_waiting.load(Ordering::Relaxed) {
+            assert!(!pushes.is_finished(), "the writer never waits");
             std::thread::yield_now();
         }
         let (rows, pushes) = (shared.version().waiting_rows(), counted.load(Ordering::SeqCst));
-        let bound = 2 * CHECKPOINT_ROWS..2 * CHECKPOINT_ROWS + 2 * ROWS_OF_A_PUSH;
-        assert!(bound.contains(&rows), "{rows} rows of {pushes} pushes are in memory");
+        let bound = 2 * CHECKPOINT_ROWS..2 * CHECKPOINT_ROWS + 2 * ROWS_PER_PUSH;
+        assert!(bound.contains(&rows), "{rows} rows in memory after {pushes} pushes");
         drop(permit);
     });
     assert_eq!(answered.into_inner() as u64, PUSHES);
@@ -133,24 +132,24 @@ fn expect_bound(relay: &RedbRelay, permit: Sender<()>) {
 #[test]
 fn rows_in_memory_are_bounded_while_a_checkpoint_is_written() {
     let (gate, hook) = gate(|call| *call == Call::Sync("relay.redb"));
-    // A new index has another name at first.
     let disk = SimDisk::new();
+    // Creates the index, which has a temporary name at first.
     drop(open(&disk, |_| Ok(())));
     let relay = open(&disk, hook);
     gate.is_armed.store(true, Ordering::SeqCst);
-    for number in 0..PUSHES_BEFORE {
-        let push = relay.push(envelope(&format!("before {number}"), number));
+    for number in 0..INITIAL_PUSHES {
+        let push = relay.push(envelope(&format!("initial {number}"), number));
         assert!(runtime().block_on(push).unwrap().is_stored());
     }
-    gate.begun.recv_timeout(PATIENCE).unwrap();
+    gate.blocked.recv_timeout(TIMEOUT).unwrap();
     expect_bound(&relay, gate.permit);
 }
 
-/// More than one step learns.
+/// More item ids than one step learns.
 const ACKED: u64 = 9_000;
 
-/// A store that remembers many acked names.
-fn with_acked_names() -> SimDisk {
+/// A store with many dedup entries.
+fn disk_with_acked_items() -> SimDisk {
     let disk = SimDisk::new();
     let relay = open(&disk, |_| Ok(()));
     for first in (0..ACKED).step_by(500) {
@@ -170,19 +169,19 @@ fn unknown_slots(relay: &RedbRelay) -> usize {
 }
 
 #[test]
-fn rows_in_memory_are_bounded_while_acked_names_are_learned() {
-    let disk = with_acked_names();
+fn rows_in_memory_are_bounded_while_acked_item_ids_are_learned() {
+    let disk = disk_with_acked_items();
     let (gate, hook) = gate(|call| matches!(call, Call::Read("relay.redb", _)));
     gate.is_armed.store(true, Ordering::SeqCst);
     let relay = open(&disk, hook);
-    gate.begun.recv_timeout(PATIENCE).unwrap();
+    gate.blocked.recv_timeout(TIMEOUT).unwrap();
     assert!(unknown_slots(&relay) > 0);
     expect_bound(&relay, gate.permit);
 }
 
 #[test]
-fn a_checkpoint_does_not_wait_until_all_acked_names_are_learned() {
-    let disk = with_acked_names();
+fn a_checkpoint_does_not_wait_until_all_acked_item_ids_are_learned() {
+    let disk = disk_with_acked_items();
     let (gate, hook) = gate(|call| matches!(call, Call::Read("relay.redb", _)));
     gate.is_armed.store(true, Ordering::SeqCst);
     let (reads, reads_at_sync) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(usize::MAX)));
@@ -197,27 +196,29 @@ fn a_checkpoint_does_not_wait_until_all_acked_names_are_learned() {
         }
         hook(call)
     });
-    gate.begun.recv_timeout(PATIENCE).unwrap();
+    gate.blocked.recv_timeout(TIMEOUT).unwrap();
     let snapshots = relay.snapshots();
     let mut taken = Box::pin(snapshots.take());
     assert!(taken.as_mut().now_or_never().is_none());
-    // The writer has handed it on before it answers what comes behind it.
-    assert!(runtime().block_on(relay.push(envelope("news", 1_000_000))).unwrap().is_stored());
+    // The writer forwards the snapshot task before it answers this later push.
+    assert!(runtime().block_on(relay.push(envelope("other", 1_000_000))).unwrap().is_stored());
     drop(gate.permit);
     drop(runtime().block_on(taken).unwrap());
     while unknown_slots(&relay) > 0 {
         std::thread::yield_now();
     }
-    let (before, all) = (reads_at_sync.load(Ordering::SeqCst), reads.load(Ordering::SeqCst));
-    assert!(before < all / 2, "{before} of {all} pages were read before the first checkpoint");
+    let (early_reads, all_reads) = (reads_at_sync.load(Ordering::SeqCst), reads.load(Ordering::SeqCst));
+    assert!(
+        early_reads < all_reads / 2,
+        "{early_reads} of {all_reads} pages were read before the first checkpoint"
+    );
     let again = runtime().block_on(relay.push(envelope("acked", 7))).unwrap();
     assert!(!again.is_stored(), "{again:?}");
 }
 
-/// An index takes as long to write anew as it is large. Nobody waits for that: checkpoints come in
-/// between.
+/// Rewriting an index takes time in proportion to its size, so checkpoints must not wait for it.
 #[test]
-fn checkpoints_come_while_the_index_is_written_anew() {
+fn checkpoints_run_while_the_index_is_rewritten() {
     let (gate, hook) = gate(|call| *call == Call::Create("relay.redb.new"));
     let syncs = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&syncs);
@@ -230,26 +231,26 @@ fn checkpoints_come_while_the_index_is_written_anew() {
         hook(call)
     });
     let push = |number| {
-        let push = relay.push(envelope(&format!("before {number}"), number));
+        let push = relay.push(envelope(&format!("initial {number}"), number));
         assert!(runtime().block_on(push).unwrap().is_stored());
     };
-    (0..PUSHES_BEFORE).for_each(push);
+    (0..INITIAL_PUSHES).for_each(push);
     gate.is_armed.store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
         let compacted = scope.spawn(|| runtime().block_on(relay.compact()));
-        gate.begun.recv_timeout(PATIENCE).unwrap();
+        gate.blocked.recv_timeout(TIMEOUT).unwrap();
         syncs.lock().unwrap().clear();
-        // A checkpoint is due.
-        (PUSHES_BEFORE..2 * PUSHES_BEFORE).for_each(push);
+        // These pushes make a checkpoint due.
+        (INITIAL_PUSHES..2 * INITIAL_PUSHES).for_each(push);
         drop(gate.permit);
         compacted.join().unwrap().unwrap();
     });
     let syncs = std::mem::take(&mut *syncs.lock().unwrap());
     let [old, new] =
-        ["relay.redb", "relay.redb.new"].map(|name| syncs.iter().rposition(|known| known == name));
+        ["relay.redb", "relay.redb.new"].map(|name| syncs.iter().rposition(|synced| synced == name));
     assert!(old.is_some() && old < new, "{syncs:?}");
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     drop(relay);
     let relay = open(&disk, |_| Ok(()));
-    assert_eq!(relay.contents().unwrap().usage.items, 2 * PUSHES_BEFORE);
+    assert_eq!(relay.contents().unwrap().usage.items, 2 * INITIAL_PUSHES);
 }

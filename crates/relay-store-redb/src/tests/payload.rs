@@ -1,4 +1,4 @@
-//! What lies aside, to the byte, and what garbage becomes.
+//! Blobs and the records of their items to the byte, and how invalid bytes are read.
 
 use proptest::prelude::any;
 use proptest::proptest;
@@ -13,28 +13,28 @@ fn item() -> Item<()> {
 }
 
 fn item_record() -> Vec<u8> {
-    record(7, &alice(), &item(), LOCATION)
+    blob_record(7, &alice(), &item(), LOCATION)
 }
 
 fn frame(body: &'static [u8]) -> Frame {
-    let body = [&head(&alice(), item().id())[..], body].concat().into();
-    Frame { kind: kind::PAYLOAD, location: LOCATION, body }
+    let body = [&blob_head(&alice(), item().id())[..], body].concat().into();
+    Frame { kind: kind::BLOB, location: LOCATION, body }
 }
 
-/// The payload of the frame, as that of this item of alice's queue.
+/// Reads the payload of an item of alice's queue from a frame.
 fn payload_of(frame: Frame, id: ItemId) -> Result<Bytes, StoreError> {
     of_frame(frame, Owner { queue: 7, recipient: &alice() }, item().seq, id)
 }
 
 #[test]
-fn the_record_of_an_item_whose_payload_lies_aside_to_the_byte() {
-    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id;
-    // kind; recipient; payload bytes; payload file 300, offset, length
+fn the_record_of_an_item_with_a_blob_to_the_byte() {
+    // queue, seq, deadline, arrival, total_len, sent_ms, chunk index and count; message id;
+    // kind; recipient; payload bytes; blob file 300, offset, length
     let expected = "07 ac02 8001 03 e807 02 01 03 30313233343536373839616263646566 \
                     06 6f7061717565 05 616c696365 ec07 ac02 24 9108";
     assert_eq!(hex(&item_record()), expected.replace(' ', ""));
     let bytes = item_record();
-    let (found, location) = parse_record(&bytes).unwrap();
+    let (found, location) = parse_blob_record(&bytes).unwrap();
     assert_eq!((found.queue, location), (7, LOCATION));
     assert_eq!(found.recipient().unwrap().as_str(), "alice");
     assert_eq!(found.item(&mut None).unwrap(), item());
@@ -42,7 +42,7 @@ fn the_record_of_an_item_whose_payload_lies_aside_to_the_byte() {
 }
 
 #[test]
-fn a_payload_to_the_byte() {
+fn a_blob_to_the_byte() {
     // message id; chunk index; recipient; the payload
     let expected = "30313233343536373839616263646566 01 05 616c696365 626f6479";
     assert_eq!(hex(&frame(b"body").body), expected.replace(' ', ""));
@@ -51,7 +51,7 @@ fn a_payload_to_the_byte() {
 }
 
 #[test]
-fn what_was_told_of_an_item_comes_from_its_row() {
+fn an_item_with_a_blob_gets_its_fields_from_its_row() {
     let row = ItemRow::new(&Item { payload_bytes: 4, ..item() }, LOCATION);
     let owner = Owner { queue: 7, recipient: &alice() };
     let found = item_of_frame(frame(b"body"), owner, row, &mut None).unwrap();
@@ -59,16 +59,16 @@ fn what_was_told_of_an_item_comes_from_its_row() {
 }
 
 #[test]
-fn another_items_payload_is_not_taken_for_it() {
+fn the_blob_of_another_item_is_rejected() {
     let other = ItemId { chunk_index: 2, ..item().id() };
     assert!(payload_of(frame(b"body"), other).is_err());
     let other = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdeX"), ..item().id() };
     assert!(payload_of(frame(b"body"), other).is_err());
 }
 
-/// Also if the other item has the same name.
+/// Also if the item of the other recipient has the same item id.
 #[test]
-fn the_payload_of_another_recipient_is_not_given_away() {
+fn the_blob_of_another_recipient_is_rejected() {
     for other in ["bob", "alice2", "alic"] {
         let recipient = Recipient::parse(other).unwrap();
         let row = ItemRow::new(&Item { payload_bytes: 4, ..item() }, LOCATION);
@@ -79,9 +79,8 @@ fn the_payload_of_another_recipient_is_not_given_away() {
     }
 }
 
-/// It would be read as what it is not.
 #[test]
-fn a_record_of_another_kind_is_not_taken_for_that_of_an_item() {
+fn records_of_other_kinds_are_not_read_as_items() {
     let body: Bytes = record::item_head(7, &alice(), &item()).into();
     for (kind, is_item) in [(kind::PUSHED, true), (kind::MOVED, true), (kind::REMOVED, false), (0, false)] {
         let frame = Frame { kind, location: LOCATION, body: body.clone() };
@@ -90,13 +89,13 @@ fn a_record_of_another_kind_is_not_taken_for_that_of_an_item() {
 }
 
 #[test]
-fn what_is_cut_short_or_too_long_is_reported() {
+fn records_that_are_too_short_or_too_long_are_errors() {
     let bytes = item_record();
     for length in 0..bytes.len() {
-        assert!(parse_record(&bytes[..length]).is_err(), "{length} bytes");
+        assert!(parse_blob_record(&bytes[..length]).is_err(), "{length} bytes");
     }
-    assert!(parse_record(&[&bytes[..], &[0]].concat()).is_err());
-    let head = head(&alice(), item().id());
+    assert!(parse_blob_record(&[&bytes[..], &[0]].concat()).is_err());
+    let head = blob_head(&alice(), item().id());
     for length in 0..head.len() {
         let frame = Frame { body: Bytes::copy_from_slice(&head[..length]), ..frame(b"") };
         assert!(payload_of(frame, item().id()).is_err(), "{length} bytes");
@@ -104,30 +103,30 @@ fn what_is_cut_short_or_too_long_is_reported() {
 }
 
 #[test]
-fn a_number_that_no_payload_file_has_is_reported() {
+fn an_impossible_blob_file_number_is_an_error() {
     let (bytes, own) = (item_record(), "ac022491");
     assert!(hex(&bytes).contains(own));
     let number = [0x80, 0x80, 0x80, 0x80, 0x08];
     let end = bytes.len() - 5;
-    assert!(parse_record(&[&bytes[..end], &number, &bytes[end + 2..]].concat()).is_err());
+    assert!(parse_blob_record(&[&bytes[..end], &number, &bytes[end + 2..]].concat()).is_err());
 }
 
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
-        drop(parse_record(&bytes));
-        for kind in [kind::PAYLOAD, kind::PUSHED] {
+    fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
+        drop(parse_blob_record(&bytes));
+        for kind in [kind::BLOB, kind::PUSHED] {
             drop(payload_of(Frame { kind, body: bytes.clone().into(), ..frame(b"") }, item().id()));
         }
     }
 
     #[test]
-    fn a_true_record_with_a_byte_changed_is_never_a_panic(at in 0_usize..47, to in any::<u8>()) {
+    fn a_record_with_one_changed_byte_never_panics(at in 0_usize..47, to in any::<u8>()) {
         let mut bytes = item_record();
         bytes[at] = to;
-        if let Ok((found, location)) = parse_record(&bytes) {
+        if let Ok((found, location)) = parse_blob_record(&bytes) {
             drop((found.recipient(), found.row(location)));
         }
     }

@@ -1,4 +1,4 @@
-//! Records to the byte, and what garbage becomes.
+//! Records to the byte, and how invalid bytes are read.
 
 use proptest::prelude::{any, prop_assert_eq};
 use proptest::proptest;
@@ -13,7 +13,7 @@ fn pushed() -> Bytes {
 
 #[test]
 fn an_item_to_the_byte() {
-    // queue, number, deadline, arrival, total_len, sent_ms, chunk index and count; message id;
+    // queue, seq, deadline, arrival, total_len, sent_ms, chunk index and count; message id;
     // kind; recipient; the payload
     let expected = "07 ac02 8001 03 e807 02 01 03 30313233343536373839616263646566 \
                     06 6f7061717565 05 616c696365 626f6479";
@@ -31,7 +31,7 @@ fn an_item_to_the_byte() {
 }
 
 #[test]
-fn another_items_record_is_not_taken_for_it() {
+fn the_record_of_another_item_is_rejected() {
     let (other, recipient) = (ItemId { chunk_index: 2, ..item().id() }, alice());
     let owner = Owner { queue: 7, recipient: &recipient };
     assert!(ItemRecord::parse_of(&pushed(), owner, Seq::new(300), other).is_err());
@@ -39,7 +39,7 @@ fn another_items_record_is_not_taken_for_it() {
 }
 
 #[test]
-fn the_record_of_another_queues_item_is_not_taken_for_it() {
+fn the_record_of_another_queue_is_rejected() {
     let bob = Recipient::parse("bob").unwrap();
     for owner in [Owner { queue: 7, recipient: &bob }, Owner { queue: 8, recipient: &alice() }] {
         let found = ItemRecord::parse_of(&pushed(), owner, item().seq, item().id()).map(drop);
@@ -54,12 +54,12 @@ fn the_record_of_another_queues_item_is_not_taken_for_it() {
 fn a_removal_to_the_byte() {
     let items = vec![(Seq::new(1), None), (Seq::new(300), Some(Timestamp::from_ms(128)))];
     let removed = Removed { queue: 7, slot_ms: 9375, items };
-    // queue, length of a slot, then number and end of the dedup window of each
+    // queue, length of a slot, then seq and end of the dedup window of each item
     assert_eq!(hex(&removed.encode()), "07 9f49 01 00 ac02 8001".replace(' ', ""));
     assert_eq!(Removed::parse(&removed.encode()).unwrap(), removed);
 }
 
-/// The front of a queue that holds many.
+/// The front of a spilled queue.
 fn trimmed() -> Trimmed {
     let sum = FrontSum {
         first: Seq::new(5),
@@ -70,12 +70,12 @@ fn trimmed() -> Trimmed {
 }
 
 #[test]
-fn what_had_expired_to_the_byte() {
+fn a_removal_of_expired_items_to_the_byte() {
     let alone = Trimmed { sum: None, ..trimmed() };
-    // queue, when, the last item
+    // queue, time, the last item
     assert_eq!(hex(&alone.encode()), "07 8001 ac02".replace(' ', ""));
-    // the same, the first item, how many blocks; of each its number, items and bytes; then each
-    // segment, with live frames and bytes of them
+    // the same, the first item, the number of blocks; for each its number, items and bytes; then
+    // for each segment its number, live frames and their bytes
     let expected = "07 8001 ac02 05 02 00 ac02 8001 01 01 02 03 ad02 a09c01";
     assert_eq!(hex(&trimmed().encode()), expected.replace(' ', ""));
     for trimmed in [alone, trimmed()] {
@@ -84,7 +84,7 @@ fn what_had_expired_to_the_byte() {
 }
 
 #[test]
-fn what_the_front_of_a_queue_comes_to_is_counted_by_block_and_segment() {
+fn the_front_of_a_queue_is_summed_by_block_and_segment() {
     let (mut sum, location) = (FrontSum::default(), Location { segment: 3, offset: 36, length: 100 });
     let row = ItemRow { payload_bytes: 10, ..ItemRow::new(&item(), location) };
     for (position, segment) in [(510, 3), (511, 3), (512, 4)] {
@@ -108,14 +108,14 @@ fn a_forgotten_queue_to_the_byte() {
 }
 
 #[test]
-fn records_that_are_cut_short_are_reported() {
+fn records_that_are_cut_short_are_errors() {
     let body = pushed();
     for length in 0..body.len() - "body".len() {
         assert!(ItemRecord::parse(&body[..length]).is_err(), "{length} bytes");
     }
     assert!(Removed::parse(&[7, 1, 1]).is_err());
     let body = trimmed().encode();
-    // What has no sum may end behind the last item, and segments are as many as there are.
+    // Without a sum it ends after the last item, and the number of segments is not stored.
     for length in (0..body.len()).filter(|length| ![5, 15].contains(length)) {
         assert!(Trimmed::parse(&body[..length]).is_err(), "{length} bytes");
     }
@@ -125,7 +125,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn garbage_is_reported_and_never_a_panic(bytes in any::<Vec<u8>>()) {
+    fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
         if let Ok(record) = ItemRecord::parse(&bytes) {
             drop((record.recipient(), record.item(&mut None)));
         }
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn a_true_record_with_a_byte_changed_is_never_a_panic(at in 0_usize..44, to in any::<u8>()) {
+    fn a_record_with_one_changed_byte_never_panics(at in 0_usize..44, to in any::<u8>()) {
         let mut bytes = pushed().to_vec();
         bytes[at] = to;
         if let Ok(record) = ItemRecord::parse(&bytes) {

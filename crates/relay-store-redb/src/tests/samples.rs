@@ -1,4 +1,4 @@
-//! What the tests of the formats write and read.
+//! Sample values for the tests of the formats.
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
@@ -27,17 +27,17 @@ pub(crate) fn item() -> Item<()> {
     }
 }
 
-/// Who that item is for.
+/// The recipient of [`item`].
 pub(crate) fn alice() -> Recipient {
     Recipient::parse("alice").unwrap()
 }
 
-/// The row of that item, in a journal.
+/// The row of [`item`].
 pub(crate) fn item_row() -> ItemRow {
     ItemRow::new(&item(), Location { segment: 1, offset: 0, length: 1 })
 }
 
-/// The same cases in every run.
+/// A fixed seed, so that every run has the same cases.
 pub(crate) fn config() -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }

@@ -1,5 +1,4 @@
-//! A queue that a request works at. It is looked up once; what is found of it is kept here, and
-//! what is changed of its row is put back once, when the request is done with it.
+//! The queue that one request works on. A request looks it up once and writes its row back once.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,66 +6,77 @@ use std::sync::Arc;
 
 use relay_core::{ItemId, Recipient, Seq, Timestamp, Usage};
 
-use crate::format::{ItemRow, Key, QueueRow};
+use crate::format::{BLOCK_ITEMS, ItemRow, Items, Key, QueueRow};
 use crate::version::queue_reader::QueueRows;
 use crate::version::view::ReadView;
 
-/// The queue of a recipient, as the rules hold it.
+/// The queue of a recipient, as relay-core's rules hold it.
 pub(crate) struct QueueHandle {
     pub(crate) recipient: Recipient,
-    /// `None` while there is none.
+    /// `None` if the recipient has no queue.
     pub(crate) open: Option<OpenQueue>,
-    /// What was taken out and is not recorded yet, and until when the name of each is remembered.
+    /// Removed items that no record contains yet, and until when each item id is remembered.
     pub(crate) removed: Vec<(Seq, Option<Timestamp>)>,
-    /// The item that was looked for last, if it was found: who looks for one mostly does something
-    /// to it.
-    pub(crate) found: RefCell<Option<ItemRow>>,
-    /// The name that was looked for last among the acked ones, and what was found.
-    pub(crate) acked: RefCell<Option<(ItemId, Option<AckedEntry>)>>,
+    /// The last item that a lookup found. Most requests that look up an item change it next.
+    pub(super) found: RefCell<Option<ItemRow>>,
+    /// The last item id that was looked up among the acked ones, and the result.
+    pub(super) acked: RefCell<Option<(ItemId, Option<AckedEntry>)>>,
 }
 
-/// Where an acked name is remembered, and until when.
+/// The key of an acked item id, and until when it is remembered.
 pub(crate) type AckedEntry = (Key, Timestamp);
 
 /// A queue whose row is being changed.
 pub(crate) struct OpenQueue {
     pub(crate) number: u64,
     pub(crate) row: Arc<QueueRow>,
-    /// Where the sweep finds it, as long as it is not closed.
-    pub(crate) due: Option<Timestamp>,
-    /// Items were taken out, and its ends may be others.
-    pub(crate) has_gone: bool,
-    /// Its last item was among them.
-    pub(crate) is_last_gone: bool,
-    /// What was taken out of full blocks and is not counted there yet.
-    pub(crate) blocks: BTreeMap<u64, Usage>,
+    /// The due time under which the sweep finds the queue until it is closed.
+    pub(super) due: Option<Timestamp>,
+    /// Items were removed, so the ends of the queue may have changed.
+    pub(super) has_removed: bool,
+    /// The last item was removed.
+    pub(super) is_last_removed: bool,
+    /// Items removed from full blocks whose counts still include them.
+    pub(super) removed_from_blocks: BTreeMap<u64, Usage>,
 }
 
 impl QueueHandle {
-    pub(crate) fn new(recipient: Recipient, found: Option<(u64, Arc<QueueRow>)>) -> Self {
+    pub(super) fn new(recipient: Recipient, found: Option<(u64, Arc<QueueRow>)>) -> Self {
         let open = found.map(|(number, row)| OpenQueue::new(number, row));
         Self { recipient, open, removed: Vec::new(), found: RefCell::default(), acked: RefCell::default() }
     }
 
-    /// The item with this number, if it is the one that was found last.
+    /// The item with this arrival number, if the last lookup found it.
     pub(crate) fn found(&self, seq: Seq) -> Option<ItemRow> {
         self.found.borrow().as_ref().filter(|item| item.seq == seq).cloned()
     }
 
-    /// What was found of this acked name, if it was looked for.
+    /// The result for this item id among the acked ones, if it was the last one looked up.
     pub(crate) fn acked(&self, id: ItemId) -> Option<Option<AckedEntry>> {
         self.acked.borrow().filter(|(known, _)| *known == id).map(|(_, found)| found)
     }
 }
 
 impl OpenQueue {
-    pub(crate) fn new(number: u64, row: Arc<QueueRow>) -> Self {
+    pub(super) fn new(number: u64, row: Arc<QueueRow>) -> Self {
         let due = row.due();
-        Self { number, row, due, has_gone: false, is_last_gone: false, blocks: BTreeMap::new() }
+        let removed_from_blocks = BTreeMap::new();
+        Self { number, row, due, has_removed: false, is_last_removed: false, removed_from_blocks }
     }
 
-    /// The queue as it is now.
-    pub(crate) fn rows<'a>(&self, view: ReadView<'a>) -> QueueRows<'a> {
+    /// The queue in its current state.
+    pub(super) fn rows<'a>(&self, view: ReadView<'a>) -> QueueRows<'a> {
         QueueRows { view, queue: self.number, row: Arc::clone(&self.row) }
+    }
+
+    /// Subtracts removed items from the open block, or notes them for the count of a full one.
+    pub(super) fn remove_from_block(&mut self, block: u64, removed: Usage) {
+        let Items::Spilled(positions) = &mut Arc::make_mut(&mut self.row).items else { return };
+        if block == positions.next / BLOCK_ITEMS {
+            positions.open_block = positions.open_block.minus(removed);
+        } else {
+            let sum = self.removed_from_blocks.entry(block).or_default();
+            *sum = sum.plus(removed);
+        }
     }
 }

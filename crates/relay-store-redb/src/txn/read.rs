@@ -1,4 +1,5 @@
-//! The read half of the seam: what relay-core's rules ask of a queue, over one view of the store.
+//! The read half of the storage seam: a queue over one view of the store, as relay-core's rules
+//! read it.
 
 use std::ops::ControlFlow;
 
@@ -14,25 +15,25 @@ use crate::txn::queue_handle::QueueHandle;
 use crate::version::queue_reader::QueueRows;
 use crate::version::view::ReadView;
 
-/// The read half of the seam.
-pub(crate) struct Reading<'a> {
+/// A read transaction over one view.
+pub(crate) struct ReadTxn<'a> {
     pub(crate) view: ReadView<'a>,
     pub(crate) journal: &'a Journals,
 }
 
-impl Reading<'_> {
+impl ReadTxn<'_> {
     fn rows(&self, queue: &QueueHandle) -> Option<QueueRows<'_>> {
         queue.open.as_ref().map(|open| open.rows(self.view))
     }
 
     fn payload(&self, owner: Owner<'_>, item: &ItemRow) -> Result<Bytes, StoreError> {
-        let frame =
-            self.journal.read(&[item.location]).pop().ok_or(StoreError::Corrupted("nothing was read"))??;
+        let frame = self.journal.read(&[item.location]).pop();
+        let frame = frame.ok_or(StoreError::Corrupted("the journal returned no frame"))??;
         payload::of_frame(frame, owner, item.seq, item.id)
     }
 }
 
-impl ReadTx for Reading<'_> {
+impl ReadTx for ReadTxn<'_> {
     type Error = StoreError;
     type Item = ItemRow;
     type Queue = QueueHandle;
@@ -66,8 +67,7 @@ impl ReadTx for Reading<'_> {
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let Some(rows) = self.rows(queue) else { return Ok(()) };
-        rows.scan(from, visit)
+        self.rows(queue).map_or(Ok(()), |rows| rows.scan(from, visit))
     }
 
     fn last_deadline(&self, queue: &QueueHandle) -> Result<Option<Timestamp>, StoreError> {
@@ -76,21 +76,19 @@ impl ReadTx for Reading<'_> {
     }
 
     fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
-        let no_item = StoreError::Corrupted("a name leads to no item");
+        let no_item = StoreError::Corrupted("an item id has no item");
         let Some(rows) = self.rows(queue) else { return Err(no_item) };
         let item = queue.found(seq).map_or_else(|| rows.read_item(seq), |found| Ok(Some(found)))?;
         let (item, owner) = (item.ok_or(no_item)?, Owner { queue: rows.queue, recipient: &queue.recipient });
-        // What has another length need not be read.
+        // Different lengths save reading the payload.
         Ok(item.payload_bytes == payload.len() as u64 && self.payload(owner, &item)? == payload)
     }
 
     fn items_from(&self, queue: &QueueHandle, from: Seq) -> Result<u64, StoreError> {
-        let Some(rows) = self.rows(queue) else { return Ok(0) };
-        rows.items_from(from)
+        self.rows(queue).map_or(Ok(0), |rows| rows.items_from(from))
     }
 
     fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<Front, StoreError> {
-        let Some(rows) = self.rows(queue) else { return Ok(Front::default()) };
-        rows.front(now)
+        self.rows(queue).map_or(Ok(Front::default()), |rows| rows.front(now))
     }
 }

@@ -1,25 +1,26 @@
-//! How much of a queue an excerpt says. A view fails for rows beyond that, instead of showing too
-//! little.
+//! How much of a queue an excerpt of a memtable contains. Reads beyond that fail, so that a view
+//! never shows too little.
 
 use relay_core::ItemId;
 
 use crate::format::{Key, ParsedKey};
 
-/// What an excerpt says of its queue, if it does not say all.
+/// The rows that an excerpt contains of its queue, if not all.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Coverage {
+pub(super) struct Coverage {
     /// The first item of the queue.
-    pub(crate) first: Key,
-    /// The items from here on and before there.
-    pub(crate) from: Key,
-    pub(crate) to: Key,
-    /// And this name.
-    pub(crate) id: Option<ItemId>,
+    pub(super) first: Key,
+    /// The start of the items that it contains.
+    pub(super) from: Key,
+    /// Their end, exclusive.
+    pub(super) to: Key,
+    /// The only item id whose rows it contains.
+    pub(super) id: Option<ItemId>,
 }
 
 impl Coverage {
-    /// Whether nothing is known of a row that was not copied.
-    pub(crate) fn lacks(&self, key: &Key) -> bool {
+    /// Whether the memtable may have a row that the excerpt lacks.
+    pub(super) fn lacks(&self, key: &Key) -> bool {
         match key.parse() {
             Ok(ParsedKey::Item(..)) => *key != self.first && !(self.from..self.to).contains(key),
             Ok(ParsedKey::ById(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
@@ -28,10 +29,10 @@ impl Coverage {
         }
     }
 
-    /// As far as all is known of the rows from `from` on and before `to`; `None` if not even of the
-    /// first one.
-    pub(crate) fn known_to(&self, from: &Key, to: &Key) -> Option<Key> {
-        let queue = from.about();
+    /// The end of the covered rows in the range from `from` to before `to`; `None` if the excerpt
+    /// does not cover the first one.
+    pub(super) fn covered_to(&self, from: &Key, to: &Key) -> Option<Key> {
+        let queue = from.queue_number();
         if *from >= Key::by_id_end(queue) && *to <= Key::items_start(queue.saturating_add(1)) {
             return Some(*to);
         }

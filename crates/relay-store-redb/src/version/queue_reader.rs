@@ -1,10 +1,10 @@
-//! Reading queues: the same code over what is synced and over a batch that is being decided.
+//! Reads queues, with the same code over synced rows and over a batch that is being decided.
 //!
-//! Nothing here walks a queue. A page is a range scan. What lies behind an item is the difference
-//! of two places while the queue has no holes, as one that is emptied from the front never has.
-//! Otherwise it is counted by blocks of [`BLOCK_ITEMS`]: the rest of its own block row by row,
-//! every later block by one row, a five-hundredth of the queue's depth. The live part begins where
-//! a binary search over deadlines says, since they never decrease along a queue.
+//! Nothing here walks a whole queue. A page is a range scan. The number of items behind an item is
+//! the difference of two positions if the queue has no holes; one that is emptied from the front
+//! never has. Otherwise it is counted by blocks of [`BLOCK_ITEMS`]: the rest of the item's own
+//! block row by row, and one row for every later block, a five-hundredth of the queue's depth. A
+//! binary search finds the live part, because deadlines never decrease along a queue.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,15 +13,14 @@ use relay_core::{Front, ItemId, Queued as _, Seq, Timestamp, Usage};
 
 use crate::error::StoreError;
 use crate::format::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Positions, QueueRow};
-use crate::index::snapshot::Value;
 use crate::memtable::queue_cache::CachedFront;
 use crate::version::view::{Merger, ReadView};
 
-/// A front that has moved by so many items since it was known is found by walking, which takes as
-/// long as a search then.
+/// A front that has moved by up to so many items is found by walking on from the cached one. From
+/// there on, a search is as fast.
 const ADVANCE_ROWS: usize = 64;
 
-/// One queue: its row, and those of its items if they lie apart.
+/// One queue: its row, and the rows of its items if it is spilled.
 pub(crate) struct QueueRows<'a> {
     pub(crate) view: ReadView<'a>,
     pub(crate) queue: u64,
@@ -34,7 +33,7 @@ impl<'a> QueueRows<'a> {
         Ok(view.queue_row(queue)?.map(|row| Self { view, queue, row }))
     }
 
-    /// Where the queue begins. What lies in front of it is dead.
+    /// The arrival number of the first item. Rows in front of it are dead.
     pub(crate) fn first(&self) -> Seq {
         self.row.ends.map_or(Seq::ZERO, |ends| ends.first.seq)
     }
@@ -47,19 +46,14 @@ impl<'a> QueueRows<'a> {
         }
     }
 
-    /// The arrival number of the item of this name that lies in the queue.
-    pub(crate) fn read_by_id(&self, id: ItemId) -> Result<Option<Seq>, StoreError> {
-        self.view.read(&Key::by_id(self.queue, id), format::decode_seq)
-    }
-
-    /// The item of this name, if it lies in the queue. One whose row cannot be read does not: it
-    /// fails no ack of others along with it, and may be pushed again. One whose name cannot be read
-    /// is looked for among all.
+    /// The item with this id. An item whose own row is corrupt counts as missing: it must not fail
+    /// an ack of others, and may be pushed again. If the row of the item id is corrupt, this
+    /// searches the whole queue.
     pub(crate) fn find(&self, id: ItemId) -> Result<Option<ItemRow>, StoreError> {
         if let Some(items) = self.row.inline() {
             return Ok(items.find(id));
         }
-        let found = match self.read_by_id(id) {
+        let found = match self.view.read(&Key::by_id(self.queue, id), format::decode_seq) {
             Ok(Some(seq)) => self.read_item(seq),
             Ok(None) => return Ok(None),
             Err(StoreError::Corrupted(_)) => self.search(id),
@@ -67,7 +61,7 @@ impl<'a> QueueRows<'a> {
         };
         match found {
             Err(StoreError::Corrupted(what)) => {
-                tracing::error!(what, "an item cannot be found by its name");
+                tracing::error!(what, "an item cannot be found by its item id");
                 Ok(None)
             }
             found => found,
@@ -83,8 +77,7 @@ impl<'a> QueueRows<'a> {
         Ok(found)
     }
 
-    /// Shows the items from `from` on. One whose row is damaged is passed over: it must not hide
-    /// those behind it.
+    /// Visits the items from `from` on. Skips a corrupt row, which must not hide later items.
     pub(crate) fn scan(
         &self,
         from: Seq,
@@ -95,7 +88,7 @@ impl<'a> QueueRows<'a> {
         Ok(())
     }
 
-    /// As [`QueueRows::scan`], over as much of each row as `decode` reads, of items that lie apart.
+    /// Like [`QueueRows::scan`] for a spilled queue, with only what `decode` reads of each row.
     fn scan_with<T>(
         &self,
         from: Seq,
@@ -106,8 +99,8 @@ impl<'a> QueueRows<'a> {
             let flow = match row.and_then(|(key, value)| decode(item_seq(&key)?, &value.bytes()?)) {
                 Ok(row) => visit(row),
                 Err(StoreError::Corrupted(what)) => {
-                    tracing::error!(what, "an item's row is passed over");
-                    self.view.cache.inspect(|cache| cache.note_passed_over());
+                    tracing::error!(what, "skipping the corrupt row of an item");
+                    self.view.cache.inspect(|cache| cache.note_skipped_item());
                     ControlFlow::Continue(())
                 }
                 Err(error) => return Err(error),
@@ -119,48 +112,45 @@ impl<'a> QueueRows<'a> {
         Ok(())
     }
 
-    /// The ends of the queue as they are, once items between them were taken out, and perhaps its
-    /// last one.
-    pub(crate) fn settled(&self, ends: Ends, is_last_gone: bool) -> Result<Option<Ends>, StoreError> {
+    /// The current ends of the queue. `ends` are those before items were removed.
+    pub(crate) fn current_ends(&self, ends: Ends, is_last_removed: bool) -> Result<Option<Ends>, StoreError> {
         if let Some(items) = self.row.inline() {
             return Ok(items.ends());
         }
         let first = first_end(self.items(ends.first.seq)?)?;
-        let last = if is_last_gone { self.last_before(ends.last.seq)? } else { Some(ends.last) };
+        let last = if is_last_removed {
+            let [from, to] = [ends.first.seq, ends.last.seq].map(|seq| Key::item(self.queue, seq));
+            first_end(self.view.range_back(&from, &to)?)?
+        } else {
+            Some(ends.last)
+        };
         Ok(first.zip(last).map(|(first, last)| Ends { first, last }))
     }
 
-    fn last_before(&self, end: Seq) -> Result<Option<End>, StoreError> {
-        let first = Key::item(self.queue, self.first());
-        first_end(self.view.range_back(&first, &Key::item(self.queue, end))?)
-    }
-
-    /// How many items lie in the queue from `from` on.
+    /// The number of items from `from` on.
     pub(crate) fn items_from(&self, from: Seq) -> Result<u64, StoreError> {
         let Items::Spilled(Positions { next, .. }) = self.row.items else {
             return Ok(self.usage_from(from)?.items);
         };
-        // A row that cannot be read is no reason to show nothing; what is wrong with it is told
-        // elsewhere.
+        // If a row cannot be read, count by blocks. Other code reports the corruption.
         let position = |seq| self.read_item(seq).ok().flatten().map(|item| item.position);
         let positions = self.row.ends.and_then(|ends| Some((position(ends.first.seq)?, position(from)?)));
-        match positions.map(|(first, here)| (next.checked_sub(first), next.checked_sub(here))) {
-            Some((Some(positions), Some(behind))) if positions == self.row.usage.items => Ok(behind),
+        match positions.map(|(first, from)| (next.checked_sub(first), next.checked_sub(from))) {
+            Some((Some(positions), Some(items))) if positions == self.row.usage.items => Ok(items),
             _ => Ok(self.usage_from(from)?.items),
         }
     }
 
-    /// What lies in the queue from `from` on.
+    /// The usage of the items from `from` on.
     fn usage_from(&self, from: Seq) -> Result<Usage, StoreError> {
-        let mut usage = Usage::ZERO;
         let positions = match &self.row.items {
             Items::Inline(items) => {
-                let later = items.iter().filter(|item| item.seq >= from);
-                return Ok(later.map(|item| Usage::of(item.payload_bytes)).sum());
+                let items = items.iter().filter(|item| item.seq >= from);
+                return Ok(items.map(|item| Usage::of(item.payload_bytes)).sum());
             }
             Items::Spilled(positions) => positions,
         };
-        let mut block = None;
+        let (mut usage, mut block) = (Usage::ZERO, None);
         self.scan_with(from, ItemRow::decode_weight, &mut |(position, payload_bytes)| {
             let item_block = position / BLOCK_ITEMS;
             if *block.get_or_insert(item_block) != item_block {
@@ -169,10 +159,10 @@ impl<'a> QueueRows<'a> {
             usage = usage.plus(Usage::of(payload_bytes));
             ControlFlow::Continue(())
         })?;
-        let open = positions.next / BLOCK_ITEMS;
-        let Some(block) = block.filter(|block| *block < open) else { return Ok(usage) };
-        let later = Key::block(self.queue, block.saturating_add(1));
-        for row in self.view.range(&later, &Key::block(self.queue, u64::MAX))? {
+        let open_block = positions.next / BLOCK_ITEMS;
+        let Some(block) = block.filter(|block| *block < open_block) else { return Ok(usage) };
+        let next_block = Key::block(self.queue, block.saturating_add(1));
+        for row in self.view.range(&next_block, &Key::block(self.queue, u64::MAX))? {
             usage = usage.plus(format::decode_usage(&row?.1.bytes()?)?);
         }
         Ok(usage.plus(positions.open_block))
@@ -182,10 +172,7 @@ impl<'a> QueueRows<'a> {
     pub(crate) fn front(&self, now: Timestamp) -> Result<Front, StoreError> {
         let row = &*self.row;
         let Some(ends) = row.ends.filter(|ends| ends.first.deadline <= now) else {
-            return Ok(Front {
-                live_from: row.ends.map_or(Seq::ZERO, |ends| ends.first.seq),
-                expired: Usage::ZERO,
-            });
+            return Ok(Front { live_from: self.first(), expired: Usage::ZERO });
         };
         if ends.last.deadline <= now {
             return Ok(Front { live_from: ends.last.seq.next(), expired: row.usage });
@@ -195,8 +182,8 @@ impl<'a> QueueRows<'a> {
                 items.iter().find(|item| item.is_live(now)).map_or(ends.last.seq, |item| item.seq);
             return Ok(Front { live_from, expired: row.usage.minus(self.usage_from(live_from)?) });
         }
-        let known = self.view.cache.and_then(|cache| cache.front(self.queue));
-        let found = match known.map(|known| self.advance(known, now)).transpose()?.flatten() {
+        let cached = self.view.cache.and_then(|cache| cache.front(self.queue));
+        let found = match cached.map(|cached| self.advance(cached, now)).transpose()?.flatten() {
             Some(found) => found,
             None => self.search_front(ends, now)?,
         };
@@ -204,13 +191,13 @@ impl<'a> QueueRows<'a> {
         Ok(found.front)
     }
 
-    /// The front at `now`, from where it was before; `None` when that is far from there.
-    fn advance(&self, known: CachedFront, now: Timestamp) -> Result<Option<CachedFront>, StoreError> {
-        if now < known.until {
-            return Ok(Some(known));
+    /// Walks from a cached front to the one at `now`; `None` if that is far away.
+    fn advance(&self, cached: CachedFront, now: Timestamp) -> Result<Option<CachedFront>, StoreError> {
+        if now < cached.until {
+            return Ok(Some(cached));
         }
-        let (mut expired, mut seen, mut found) = (known.front.expired, 0, None);
-        self.scan_with(known.front.live_from, ItemRow::decode_end, &mut |(end, payload_bytes)| {
+        let (mut expired, mut seen, mut found) = (cached.front.expired, 0, None);
+        self.scan_with(cached.front.live_from, ItemRow::decode_end, &mut |(end, payload_bytes)| {
             if now < end.deadline {
                 let front = Front { live_from: end.seq, expired };
                 found = Some(CachedFront { front, until: end.deadline });
@@ -228,13 +215,13 @@ impl<'a> QueueRows<'a> {
         Ok(CachedFront { front: Front { live_from: first.seq, expired }, until: first.deadline })
     }
 
-    /// Finds the first live item between one that is expired and one that is live.
+    /// Searches for the first live item. The first end is expired, the last one is live.
     fn first_live(&self, ends: Ends, now: Timestamp) -> Result<End, StoreError> {
         let (mut expired, mut live, mut first) = (ends.first.seq, ends.last.seq, ends.last);
         while expired.next() < live {
             let middle = Seq::new(u64::midpoint(expired.as_u64(), live.as_u64()));
             let found = first_end(self.items(middle)?)?;
-            let found = found.ok_or(StoreError::Corrupted("a queue lost its last item"))?;
+            let found = found.ok_or(StoreError::Corrupted("the last item of a queue is missing"))?;
             if now < found.deadline {
                 (live, first) = (middle, found);
             } else {
@@ -249,10 +236,13 @@ impl<'a> QueueRows<'a> {
     }
 }
 
-/// The first of these items whose row can be read.
+/// The first item whose row is not corrupt.
 fn first_end(items: Merger<'_>) -> Result<Option<End>, StoreError> {
     for row in items {
-        match row.and_then(read_end) {
+        let end = row.and_then(|(key, value)| {
+            Ok(End { seq: item_seq(&key)?, deadline: ItemRow::decode_deadline(&value.bytes()?)? })
+        });
+        match end {
             Ok(end) => return Ok(Some(end)),
             Err(StoreError::Corrupted(_)) => {}
             Err(error) => return Err(error),
@@ -261,10 +251,6 @@ fn first_end(items: Merger<'_>) -> Result<Option<End>, StoreError> {
     Ok(None)
 }
 
-fn read_end((key, value): (Key, Value<'_>)) -> Result<End, StoreError> {
-    Ok(End { seq: item_seq(&key)?, deadline: ItemRow::decode_deadline(&value.bytes()?)? })
-}
-
 fn item_seq(key: &Key) -> Result<Seq, StoreError> {
-    key.item_seq().ok_or(StoreError::Corrupted("a row among the items is none"))
+    key.item_seq().ok_or(StoreError::Corrupted("a row among the items is not an item"))
 }

@@ -1,4 +1,4 @@
-//! Reads the rows that the writer is about to look at, so that it finds them in memory.
+//! Reads the rows of the index that the writer will need, so that it finds them in memory.
 
 use relay_core::{ItemId, Recipient, Timestamp};
 
@@ -7,7 +7,7 @@ use crate::format::{self, Key, QueueRow};
 use crate::index::snapshot::IndexSnapshot;
 use crate::memtable::dedup_filter::DedupFilter;
 
-/// Reads what the writer looks at in the index for a request about these items.
+/// Reads the rows that a request about these items needs.
 pub(crate) fn read_ahead(
     index_snapshot: &IndexSnapshot,
     acked: &DedupFilter,
@@ -18,12 +18,10 @@ pub(crate) fn read_ahead(
     let Some(row) = index_snapshot.get(&Key::queue(queue))? else { return Ok(()) };
     let row = QueueRow::decode(&row.bytes()?)?;
     for id in items {
-        if row.inline().is_none() {
-            let seq =
-                index_snapshot.get(&Key::by_id(queue, *id))?.map(|trace| format::decode_seq(&trace.bytes()?));
-            if let Some(seq) = seq.transpose()? {
-                index_snapshot.get(&Key::item(queue, seq))?;
-            }
+        if row.inline().is_none()
+            && let Some(value) = index_snapshot.get(&Key::by_id(queue, *id))?
+        {
+            index_snapshot.get(&Key::item(queue, format::decode_seq(&value.bytes()?)?))?;
         }
         if row.remembers_until > Timestamp::default() {
             for slot in acked.slots_of(queue, *id) {

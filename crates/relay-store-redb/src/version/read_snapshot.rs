@@ -1,6 +1,6 @@
-//! What a reader takes of the memtable that is still being changed: what that says of one queue, as
-//! far as it is wanted, or all of it. The index and the memtable that a checkpoint writes do not
-//! change, so the reader keeps them, and holds nobody up while it waits for the disk.
+//! What a reader keeps of a version to read without a lock: a copy of the active memtable, or an
+//! excerpt about one queue. The index snapshot and the sealed memtable do not change, so the reader
+//! shares them. It blocks nobody while it waits for the disk.
 
 use std::sync::Arc;
 
@@ -14,112 +14,100 @@ use crate::memtable::{Memtable, SealedMemtable};
 use crate::version::coverage::Coverage;
 use crate::version::view::ReadView;
 
-/// So many rows of a queue are copied at most, a quarter of a millisecond's work. A page and what
-/// was acked within it are fewer.
+/// The most rows of a queue that are copied, a quarter of a millisecond's work. A page has fewer,
+/// including the items that were acked within it.
 pub(crate) const ROWS_MAX: usize = 4096;
 
-/// And so many beside those that are asked for, at first: little of a page was acked as a rule.
-pub(crate) const ROWS_BESIDE: usize = 64;
+/// The rows copied on the first try in addition to those of a page. Usually few items within a page
+/// were acked.
+pub(crate) const EXTRA_ROWS: usize = 64;
 
-/// What a reader wants to know of a queue, beside its row.
+/// What a reader wants to know of a queue, in addition to its row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     /// The items from this one on.
     pub(crate) from: Seq,
-    /// What is known of this name.
+    /// All about this item id.
     pub(crate) id: Option<ItemId>,
-    /// So many rows may be copied of the active memtable.
+    /// The most rows to copy from the active memtable.
     pub(crate) rows_max: usize,
-    /// None of them has to be if the items begin in an older memtable, and those of the active one
-    /// have all come since: a page of a deep queue ends before them as a rule.
-    pub(crate) is_of_older: bool,
+    /// Copy none if the items begin in older memtables, and those of the active one are all newer.
+    /// A page of a deep queue usually ends before them.
+    pub(crate) may_skip_newer: bool,
 }
 
-/// A queue, as it was when it was looked up.
+/// A version, or a part of it, at one moment.
 pub(crate) struct ReadSnapshot {
-    memtable: Memtable,
-    coverage: Option<Coverage>,
-    sealed: Option<Arc<SealedMemtable>>,
-    index_snapshot: Arc<IndexSnapshot>,
-    acked: Arc<DedupFilter>,
+    /// A copy of the active memtable, or of a part of it.
+    pub(super) memtable: Memtable,
+    /// Which part the copy contains, if not all of one queue.
+    pub(super) coverage: Option<Coverage>,
+    pub(super) sealed: Option<Arc<SealedMemtable>>,
+    pub(super) index_snapshot: Arc<IndexSnapshot>,
+    pub(super) acked: Arc<DedupFilter>,
 }
 
 impl ReadSnapshot {
-    /// Takes what `active` says of the queue of `recipient`, if it has one.
-    pub(crate) fn new(
-        active: &Memtable,
-        sealed: Option<Arc<SealedMemtable>>,
-        index_snapshot: Arc<IndexSnapshot>,
-        acked: Arc<DedupFilter>,
-        (recipient, queue): (&Recipient, Option<u64>),
-        wanted: Wanted,
-    ) -> Self {
-        let older = sealed.as_ref().map_or(index_snapshot.numbers.seq, |sealed| sealed.memtable.numbers.seq);
-        let mut memtable = Memtable::new(active.numbers);
-        memtable.recipients.insert(recipient.clone(), queue);
-        let coverage = queue.and_then(|queue| copy(&active.rows, &mut memtable.rows, queue, older, wanted));
-        if let (Some(queue), Some(id)) = (queue, wanted.id) {
-            for slot in acked.slots_of(queue, id) {
-                active.rows.copy(&Key::acked(slot, queue, id), &mut memtable.rows);
-            }
-        }
-        Self { memtable, coverage, sealed, index_snapshot, acked }
-    }
-
-    /// Takes all that `active` says.
-    pub(crate) fn whole(
-        active: &Memtable,
-        sealed: Option<Arc<SealedMemtable>>,
-        index_snapshot: Arc<IndexSnapshot>,
-        acked: Arc<DedupFilter>,
-    ) -> Self {
-        Self { memtable: active.clone(), coverage: None, sealed, index_snapshot, acked }
-    }
-
-    /// Whether the index was opened again meanwhile, so that its pages may have been reused.
-    pub(crate) fn is_overtaken(&self) -> bool {
-        self.index_snapshot.is_overtaken()
+    /// Whether the index was reopened in the meantime, so that its pages may have been reused.
+    pub(crate) fn is_invalidated(&self) -> bool {
+        self.index_snapshot.is_invalidated()
     }
 
     pub(crate) fn view(&self) -> ReadView<'_> {
         let sealed = self.sealed.as_ref().map(|sealed| &sealed.memtable);
-        let view = ReadView::new([None, Some(&self.memtable), sealed], &self.index_snapshot, &self.acked);
-        match &self.coverage {
-            Some(coverage) => view.within(coverage),
-            None => view,
-        }
+        ReadView::new([None, Some(&self.memtable), sealed], &self.index_snapshot, &self.acked)
+            .within(self.coverage.as_ref())
     }
 }
 
-/// Copies the rows of a queue. `older` is the last arrival number that the memtables below may
-/// have. Tells what is covered, if not all is.
-fn copy(active: &Rows, snapshot: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
-    let Wanted { from, id, mut rows_max, is_of_older } = wanted;
+/// Copies what `active` contains of the recipient's queue, if it has one. `older` is the last
+/// arrival number that older memtables may contain.
+pub(super) fn excerpt(
+    active: &Memtable,
+    older: Seq,
+    acked: &DedupFilter,
+    (recipient, queue): (&Recipient, Option<u64>),
+    wanted: Wanted,
+) -> (Memtable, Option<Coverage>) {
+    let mut copy = Memtable::new(active.numbers);
+    copy.recipients.insert(recipient.clone(), queue);
+    let coverage = queue.and_then(|queue| copy_queue(&active.rows, &mut copy.rows, queue, older, wanted));
+    if let (Some(queue), Some(id)) = (queue, wanted.id) {
+        for slot in acked.slots_of(queue, id) {
+            active.rows.copy(&Key::acked(slot, queue, id), &mut copy.rows);
+        }
+    }
+    (copy, coverage)
+}
+
+/// Copies the rows of a queue. Returns what the copy covers, if that is not all of the queue.
+fn copy_queue(active: &Rows, copy: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
+    let Wanted { from, id, mut rows_max, may_skip_newer } = wanted;
     let (start, end) = (Key::items_start(queue), Key::items_start(queue.saturating_add(1)));
     let row = active.queue(queue);
     if let Some(row) = row {
-        snapshot.swap(RowChange::Queue(queue, Some(row.cloned())));
+        copy.swap(RowChange::Queue(queue, Some(row.cloned())));
     }
     let first = row.flatten().and_then(|row| row.ends).map_or(Seq::ZERO, |ends| ends.first.seq);
     let (from, items_end) = (from.max(first), Key::items_end(queue));
-    let is_enough = is_of_older
+    let skips_newer = may_skip_newer
         && from <= older
-        && active.first_item(&Key::item(queue, from), &items_end).is_some_and(|fresh| fresh > older);
-    if is_enough {
+        && active.first_item(&Key::item(queue, from), &items_end).is_some_and(|seq| seq > older);
+    if skips_newer {
         rows_max = 0;
     } else if !active.has_more_than(rows_max, &start, &end) {
-        active.copy_range(&start, &end, rows_max, snapshot);
+        active.copy_range(&start, &end, rows_max, copy);
         return None;
     }
-    let (from, names_end) = (Key::item(queue, from), Key::by_id_end(queue));
-    let to = active.copy_range(&from, &items_end, rows_max, snapshot).unwrap_or(items_end);
+    let from = Key::item(queue, from);
+    let to = active.copy_range(&from, &items_end, rows_max, copy).unwrap_or(items_end);
     let first = Key::item(queue, first);
-    active.copy(&first, snapshot);
-    active.copy_range(&names_end, &end, usize::MAX, snapshot);
+    active.copy(&first, copy);
+    active.copy_range(&Key::by_id_end(queue), &end, usize::MAX, copy);
     if let Some(id) = id {
-        active.copy(&Key::by_id(queue, id), snapshot);
-        if let Some(seq) = active.traced(queue, id) {
-            active.copy(&Key::item(queue, seq), snapshot);
+        active.copy(&Key::by_id(queue, id), copy);
+        if let Some(seq) = active.seq_of_id(queue, id) {
+            active.copy(&Key::item(queue, seq), copy);
         }
     }
     Some(Coverage { first, from, to, id })

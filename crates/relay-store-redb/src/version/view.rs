@@ -1,4 +1,4 @@
-//! One view of all memtables and the index below them, the newest on top.
+//! A view of memtables and the index snapshot below them, the newest on top.
 
 use std::sync::Arc;
 
@@ -11,11 +11,10 @@ use crate::index::snapshot::{IndexSnapshot, Value};
 use crate::memtable::Memtable;
 use crate::memtable::dedup_filter::DedupFilter;
 use crate::memtable::queue_cache::QueueCache;
-use crate::memtable::rows::{Found, Range};
+use crate::memtable::rows::{Range, RowEntry};
 use crate::version::coverage::Coverage;
 
-/// The most memtables that lie on the index: a batch, what is newer than the checkpoint under way,
-/// and what that writes.
+/// The most memtables on top of the index: a batch, the active and the sealed memtable.
 const MEMTABLES_MAX: usize = 3;
 
 /// What a transaction reads.
@@ -24,35 +23,35 @@ pub(crate) struct ReadView<'a> {
     /// Newest first.
     memtables: [Option<&'a Memtable>; MEMTABLES_MAX],
     index_snapshot: &'a IndexSnapshot,
-    /// Where acked names may be.
+    /// The slots in which acked item ids may be.
     pub(crate) acked: &'a DedupFilter,
     pub(crate) cache: Option<&'a QueueCache>,
-    /// What the memtables say all of, if they are excerpts.
+    /// What the memtables contain, if they are an excerpt.
     coverage: Option<&'a Coverage>,
 }
 
-/// A recipient and the number of the queue that it leads to, or that this cannot be read.
-pub(crate) type RecipientFound<'a> = Result<(&'a Recipient, u64), StoreError>;
+/// A recipient and the number of its queue.
+pub(crate) type RecipientRow<'a> = Result<(&'a Recipient, u64), StoreError>;
 
-/// The rows of a range in order, or in reverse order, without those that are gone. A damaged row is
-/// an error, and what comes after it is shown all the same.
+/// The live rows of a range in order or in reverse order. A corrupt row is an error, and iteration
+/// continues after it.
 pub(crate) struct Merger<'a> {
     reverse: bool,
     memtables: [MemtableRange<'a>; MEMTABLES_MAX],
     index_snapshot: SnapshotRange<'a>,
-    /// What comes behind the end is not known.
-    is_cut: bool,
+    /// The range ends where the coverage does.
+    is_truncated: bool,
 }
 
 struct MemtableRange<'a> {
     range: Option<Range<'a>>,
-    head: Option<(Key, Found<'a>)>,
+    head: Option<(Key, RowEntry<'a>)>,
 }
 
 struct SnapshotRange<'a> {
     range: redb::Range<'a, &'static [u8], &'static [u8]>,
-    /// What is left of the range. Over a damaged page redb may go astray, and who follows it may go
-    /// round in circles.
+    /// The rest of the range. On a corrupt page redb may return keys in any order, so that
+    /// iteration would never end.
     from: Key,
     to: Key,
     head: Option<(Key, AccessGuard<'a, &'static [u8]>)>,
@@ -72,9 +71,9 @@ impl<'a> ReadView<'a> {
         Self { cache: Some(cache), ..self }
     }
 
-    /// The same view, of memtables that say only this much.
-    pub(crate) const fn within(self, coverage: &'a Coverage) -> Self {
-        Self { coverage: Some(coverage), ..self }
+    /// The same view; if `coverage` is given, of an excerpt.
+    pub(super) const fn within(self, coverage: Option<&'a Coverage>) -> Self {
+        Self { coverage, ..self }
     }
 
     /// The number and row of a queue, if there is one.
@@ -84,7 +83,6 @@ impl<'a> ReadView<'a> {
         Ok(Some((queue, row)))
     }
 
-    /// The row of a queue.
     pub(crate) fn queue_row(&self, queue: u64) -> Result<Option<Arc<QueueRow>>, StoreError> {
         if let Some(row) = self.cache.and_then(|cache| cache.row(queue)) {
             return Ok(Some(row));
@@ -96,7 +94,7 @@ impl<'a> ReadView<'a> {
         Ok(row)
     }
 
-    /// Whose queue it is.
+    /// The recipient of a queue.
     pub(crate) fn owner(&self, queue: u64) -> Result<Recipient, StoreError> {
         if let Some(owner) = self.cache.and_then(|cache| cache.owner(queue)) {
             return Ok(owner);
@@ -114,18 +112,15 @@ impl<'a> ReadView<'a> {
         if let Some(queue) = self.cache.and_then(|cache| cache.queue_number(recipient)) {
             return Ok(Some(queue));
         }
-        let queue = self.find_queue(recipient)?;
+        let entry = self.memtables.iter().flatten().find_map(|memtable| memtable.recipients.get(recipient));
+        let queue = match entry {
+            Some(queue) => *queue,
+            None => self.index_snapshot.queue_number(recipient)?,
+        };
         if let (Some(cache), Some(queue)) = (self.cache, queue) {
             cache.keep_recipient(recipient.clone(), queue);
         }
         Ok(queue)
-    }
-
-    fn find_queue(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        match self.memtables.iter().flatten().find_map(|memtable| memtable.recipients.get(recipient)) {
-            Some(number) => Ok(*number),
-            None => self.index_snapshot.queue_number(recipient),
-        }
     }
 
     /// The index below all memtables.
@@ -133,19 +128,18 @@ impl<'a> ReadView<'a> {
         self.index_snapshot
     }
 
-    /// Shows every name with the queue that it leads to, in no order. A damaged one is an error of
-    /// its own.
-    pub(crate) fn each_recipient(&self, visit: &mut dyn FnMut(RecipientFound<'_>)) -> Result<(), StoreError> {
+    /// Visits every recipient that has a queue, in no order. A corrupt row is an error of its own.
+    pub(crate) fn each_recipient(&self, visit: &mut dyn FnMut(RecipientRow<'_>)) -> Result<(), StoreError> {
         for (depth, memtable) in self.memtables.iter().flatten().enumerate() {
-            for (name, queue) in &memtable.recipients {
-                if let Some(queue) = queue.filter(|_| !self.is_in_newer_memtable(depth, name)) {
-                    visit(Ok((name, queue)));
+            for (recipient, queue) in &memtable.recipients {
+                if let Some(queue) = queue.filter(|_| !self.is_in_newer_memtable(depth, recipient)) {
+                    visit(Ok((recipient, queue)));
                 }
             }
         }
         for row in self.index_snapshot.recipients()? {
             let (name, value) = row?;
-            // Over what is no text redb panics.
+            // redb panics over a name that is not UTF-8.
             match caught(|| IndexSnapshot::parse_name(name.value())) {
                 Ok(name) if self.is_in_newer_memtable(MEMTABLES_MAX, &name) => {}
                 Ok(name) => {
@@ -157,27 +151,28 @@ impl<'a> ReadView<'a> {
         Ok(())
     }
 
-    /// Whether one of the first so many memtables says where the name leads.
-    fn is_in_newer_memtable(&self, depth: usize, name: &Recipient) -> bool {
-        self.memtables.iter().flatten().take(depth).any(|memtable| memtable.recipients.contains_key(name))
+    /// Whether one of the first `depth` memtables has an entry of the recipient.
+    fn is_in_newer_memtable(&self, depth: usize, recipient: &Recipient) -> bool {
+        let mut newer = self.memtables.iter().flatten().take(depth);
+        newer.any(|memtable| memtable.recipients.contains_key(recipient))
     }
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Value<'a>>, StoreError> {
         match self.memtables.iter().flatten().find_map(|memtable| memtable.rows.get(key)) {
             Some(row) => Ok(row.map(Value::Fresh)),
             None if self.coverage.is_some_and(|coverage| coverage.lacks(key)) => Err(StoreError::Beyond),
-            // A queue that is newer than the index has nothing there.
-            None if key.about() > self.index_snapshot.numbers.queue => Ok(None),
+            // The index has no rows of a queue that is newer than it.
+            None if key.queue_number() > self.index_snapshot.numbers.queue => Ok(None),
             None => self.index_snapshot.get(key),
         }
     }
 
-    /// Whether nothing is newer than the index of the rows from `from` on and before `to`.
-    pub(crate) fn is_of_index(&self, from: &Key, to: &Key) -> bool {
+    /// Whether the memtables have no entry from `from` to before `to`.
+    pub(crate) fn is_only_in_index(&self, from: &Key, to: &Key) -> bool {
         self.memtables.iter().flatten().all(|memtable| memtable.rows.range(from, to).next().is_none())
     }
 
-    /// What a row says.
+    /// Reads and decodes a row.
     pub(crate) fn read<T>(
         &self,
         key: &Key,
@@ -186,8 +181,8 @@ impl<'a> ReadView<'a> {
         self.get(key)?.map(|value| decode(&value.bytes()?)).transpose()
     }
 
-    /// Where an acked name is remembered, and until when; also when that is over and no sweep has
-    /// come by yet.
+    /// The key of an acked item id, and until when it is remembered. It may have expired, if no
+    /// sweep has removed it yet.
     pub(crate) fn read_acked(&self, queue: u64, id: ItemId) -> Result<Option<(Key, Timestamp)>, StoreError> {
         for slot in self.acked.slots_of(queue, id) {
             let key = Key::acked(slot, queue, id);
@@ -198,26 +193,26 @@ impl<'a> ReadView<'a> {
         Ok(None)
     }
 
-    /// The rows from `from` on and before `to`.
+    /// The rows from `from` to before `to`.
     pub(crate) fn range(&self, from: &Key, to: &Key) -> Result<Merger<'a>, StoreError> {
         self.merge(from, to, false)
     }
 
-    /// As [`ReadView::range`], from the end.
+    /// Like [`ReadView::range`], from the end.
     pub(crate) fn range_back(&self, from: &Key, to: &Key) -> Result<Merger<'a>, StoreError> {
         self.merge(from, to, true)
     }
 
     fn merge(&self, from: &Key, to: &Key, reverse: bool) -> Result<Merger<'a>, StoreError> {
-        let known_to = match self.coverage {
-            Some(coverage) => coverage.known_to(from, to).ok_or(StoreError::Beyond)?,
+        let covered_to = match self.coverage {
+            Some(coverage) => coverage.covered_to(from, to).ok_or(StoreError::Beyond)?,
             None => *to,
         };
-        let is_cut = known_to < *to;
-        if is_cut && reverse {
+        let is_truncated = covered_to < *to;
+        if is_truncated && reverse {
             return Err(StoreError::Beyond);
         }
-        let to = &known_to;
+        let to = &covered_to;
         let memtables = self.memtables.map(|memtable| {
             let range = memtable.map(|memtable| memtable.rows.range(from, to));
             let mut memtable = MemtableRange { range, head: None };
@@ -227,7 +222,7 @@ impl<'a> ReadView<'a> {
         let mut index_snapshot =
             SnapshotRange { range: self.index_snapshot.range(from, to)?, from: *from, to: *to, head: None };
         index_snapshot.advance(reverse)?;
-        Ok(Merger { reverse, memtables, index_snapshot, is_cut })
+        Ok(Merger { reverse, memtables, index_snapshot, is_truncated })
     }
 }
 
@@ -237,7 +232,7 @@ impl<'a> MemtableRange<'a> {
         self.head = if reverse { range.next_back() } else { range.next() };
     }
 
-    fn take(&mut self, key: &Key, reverse: bool) -> Option<Found<'a>> {
+    fn take(&mut self, key: &Key, reverse: bool) -> Option<RowEntry<'a>> {
         let (_, value) = self.head.take_if(|head| head.0 == *key)?;
         self.advance(reverse);
         Some(value)
@@ -245,20 +240,17 @@ impl<'a> MemtableRange<'a> {
 }
 
 impl<'a> SnapshotRange<'a> {
+    /// Reads the next head. The caller has taken the previous one.
     fn advance(&mut self, reverse: bool) -> Result<(), StoreError> {
         loop {
             let row = if reverse { self.range.next_back() } else { self.range.next() };
-            let Some(row) = row else {
-                self.head = None;
-                return Ok(());
-            };
+            let Some(row) = row else { return Ok(()) };
             let (key, value) = row?;
             let Ok(key) = Key::from_bytes(key.value()) else {
-                tracing::error!("a row of the index has a damaged key and is passed over");
+                tracing::error!("skipping a row of the index with a corrupt key");
                 continue;
             };
             if !(self.from..self.to).contains(&key) {
-                self.head = None;
                 return Err(StoreError::Corrupted("the index is out of order"));
             }
             if reverse {
@@ -296,32 +288,27 @@ impl<'a> Merger<'a> {
             (None, None) => Ok(None),
         }
     }
+
+    fn next_row(&mut self) -> Option<Result<(Key, Value<'a>), StoreError>> {
+        // Most of a deep queue is in the index alone.
+        if self.memtables.iter().all(|memtable| memtable.head.is_none()) {
+            let (key, value) = self.index_snapshot.head.take()?;
+            let advanced = self.index_snapshot.advance(self.reverse);
+            return Some(advanced.map(|()| (key, Value::Stored(key, value))));
+        }
+        loop {
+            let key = self.next_key()?;
+            if let Some(value) = self.step(&key).transpose() {
+                return Some(value.map(|value| (key, value)));
+            }
+        }
+    }
 }
 
 impl<'a> Iterator for Merger<'a> {
     type Item = Result<(Key, Value<'a>), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_row().or_else(|| std::mem::take(&mut self.is_cut).then_some(Err(StoreError::Beyond)))
-    }
-}
-
-impl<'a> Merger<'a> {
-    fn next_row(&mut self) -> Option<Result<(Key, Value<'a>), StoreError>> {
-        // Most of a deep queue is in the index alone.
-        if self.memtables.iter().all(|memtable| memtable.head.is_none()) {
-            let (key, value) = self.index_snapshot.head.take()?;
-            return Some(
-                self.index_snapshot.advance(self.reverse).map(|()| (key, Value::Stored(key, value))),
-            );
-        }
-        loop {
-            let key = self.next_key()?;
-            match self.step(&key) {
-                Ok(None) => {}
-                Ok(Some(value)) => return Some(Ok((key, value))),
-                Err(error) => return Some(Err(error)),
-            }
-        }
+        self.next_row().or_else(|| std::mem::take(&mut self.is_truncated).then_some(Err(StoreError::Beyond)))
     }
 }

@@ -1,5 +1,5 @@
-//! A snapshot is the store as it was, whatever becomes of the store meanwhile, and a backup of it
-//! is whole or is none, wherever the power goes or a call fails.
+//! A snapshot does not change while the store does. After a power cut or a failed call, an
+//! incomplete backup is never accepted as complete.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -11,23 +11,23 @@ use relay_core::{Clock as _, Relay as _};
 use relay_disk::{Call, Class, Disk as _, Fault, HookedDisk, SimDisk, Survival};
 use relay_store_redb::{Copied, CopyError, OpenError, Options, RedbRelay, Snapshot};
 
-use crate::story::{Ledger, Manner, STORY, Step};
-use crate::world::{World, positions, small_options, within_bounds};
+use crate::story::{Ledger, OnFailure, STORY, Step};
+use crate::world::{World, positions, small_options, with_timeout};
 
-/// Where in the story the backup is made.
+/// The step of the story before which the tests take a snapshot.
 const MIDDLE: usize = 6;
 
-/// No checkpoint but those that are asked for.
-fn when_asked() -> World {
+/// A world with explicit checkpoints only.
+fn explicit_checkpoints() -> World {
     let options = Options { checkpoint_rows: 100_000, checkpoint_bytes: 1 << 30, ..small_options() };
     World::new().with_options(options)
 }
 
-/// A store in the middle of its story, and what it holds.
+/// A store in the middle of its story, and the ledger of its items.
 fn in_the_middle(world: &World) -> (RedbRelay, Ledger) {
     let relay = world.open();
     let mut ledger = Ledger::default();
-    assert!(ledger.tell(world, &relay, &STORY[..MIDDLE], Manner::Once));
+    assert!(ledger.run(world, &relay, &STORY[..MIDDLE], OnFailure::Stop));
     (relay, ledger)
 }
 
@@ -39,7 +39,7 @@ fn write(snapshot: Snapshot, disk: &SimDisk) -> Result<Copied, CopyError> {
     snapshot.write_on(Arc::new(disk.clone()), Path::new("/backup"), &mut |_| ControlFlow::Continue(()))
 }
 
-/// The store that a whole backup is, as a restore would make it.
+/// The store that a restore makes from a complete backup.
 fn restored(world: &World, backup: &SimDisk) -> World {
     let restored = world.on(backup.after_crash(Survival::All));
     assert!(matches!(restored.try_open(), Err(OpenError::Backup { .. })));
@@ -48,22 +48,22 @@ fn restored(world: &World, backup: &SimDisk) -> World {
 }
 
 #[test]
-fn a_snapshot_stays_as_it_was_while_everything_goes_on() {
-    stays(World::new);
+fn a_snapshot_does_not_change_with_the_store() {
+    expect_unchanged(World::new);
 }
 
 #[test]
-fn a_snapshot_stays_as_it_was_with_payloads_aside() {
-    stays(World::aside);
+fn a_snapshot_does_not_change_with_the_store_with_blobs() {
+    expect_unchanged(World::with_blobs);
 }
 
-fn stays(new: fn() -> World) {
-    within_bounds(move || {
+fn expect_unchanged(new: fn() -> World) {
+    with_timeout(move || {
         let world = new();
         let (relay, mut ledger) = in_the_middle(&world);
-        let (snapshot, mut then) = (take(&world, &relay), ledger.clone());
-        let then_at = world.clock.now();
-        assert!(ledger.tell(&world, &relay, &STORY[MIDDLE..], Manner::Once));
+        let (snapshot, mut ledger_then) = (take(&world, &relay), ledger.clone());
+        let taken_at = world.clock.now();
+        assert!(ledger.run(&world, &relay, &STORY[MIDDLE..], OnFailure::Stop));
         world.block_on(relay.compact()).unwrap();
         let backup = SimDisk::new();
         let copied = write(snapshot, &backup).unwrap();
@@ -72,39 +72,39 @@ fn stays(new: fn() -> World) {
 
         let copy = restored(&world, &backup);
         let copy = World { clock: Arc::default(), ..copy };
-        copy.clock.set(then_at);
-        let copied = copy.open();
-        then.audit(&copy, &copied);
-        then.go_on(&copy, &copied);
+        copy.clock.set(taken_at);
+        let restored = copy.open();
+        ledger_then.audit(&copy, &restored);
+        ledger_then.expect_usable(&copy, &restored);
     });
 }
 
 #[test]
-fn files_are_given_back_once_nobody_looks_at_a_snapshot() {
-    within_bounds(|| {
+fn files_are_freed_when_a_snapshot_is_dropped() {
+    with_timeout(|| {
         let world = World::new();
         let (relay, mut ledger) = in_the_middle(&world);
         let snapshot = take(&world, &relay);
-        let before = world.segments();
-        assert!(ledger.tell(&world, &relay, &STORY[MIDDLE..], Manner::Once));
-        let kept = |before: &[String]| before.iter().filter(|name| world.segments().contains(name)).count();
-        assert_eq!(kept(&before), before.len());
+        let segments = world.segments();
+        assert!(ledger.run(&world, &relay, &STORY[MIDDLE..], OnFailure::Stop));
+        let count_kept = || segments.iter().filter(|name| world.segments().contains(name)).count();
+        assert_eq!(count_kept(), segments.len());
         drop(snapshot);
         world.block_on(relay.compact()).unwrap();
-        assert!(kept(&before) < before.len());
+        assert!(count_kept() < segments.len());
         ledger.audit(&world, &relay);
     });
 }
 
 #[test]
-fn the_power_goes_while_a_backup_is_written() {
-    within_bounds(|| {
-        let world = World::aside();
+fn after_a_power_cut_a_backup_is_complete_or_marked_unfinished() {
+    with_timeout(|| {
+        let world = World::with_blobs();
         let (relay, ledger) = in_the_middle(&world);
-        let whole = SimDisk::new();
-        write(take(&world, &relay), &whole).unwrap();
+        let reference = SimDisk::new();
+        write(take(&world, &relay), &reference).unwrap();
         let (mut unfinished, mut complete) = (0, 0);
-        for n in positions(whole.syncs(), 30) {
+        for n in positions(reference.syncs(), 30) {
             for survival in [Survival::None, Survival::All, Survival::Torn(n)] {
                 let target = SimDisk::new();
                 target.cut_at_sync(n);
@@ -130,9 +130,9 @@ fn the_power_goes_while_a_backup_is_written() {
 }
 
 #[test]
-fn a_call_fails_while_a_backup_is_written() {
-    within_bounds(|| {
-        let world = World::aside();
+fn a_backup_can_be_repeated_after_a_failed_call() {
+    with_timeout(|| {
+        let world = World::with_blobs();
         let (relay, ledger) = in_the_middle(&world);
         let mut failed = 0;
         for at in positions(200, 100) {
@@ -141,8 +141,8 @@ fn a_call_fails_while_a_backup_is_written() {
             if write(take(&world, &relay), &target).is_err() {
                 failed += 1;
                 let names = target.list().unwrap();
-                // The last call of all makes it durable that the mark is gone. When that fails, the
-                // backup is whole and is not said to be; after a power cut the mark may be back.
+                // The last call makes the removal of the mark durable. If it fails, the backup is
+                // complete but reported as failed, and a power cut may bring the mark back.
                 if names.is_empty() || names.iter().any(|name| name == "relay.unfinished") {
                     write(take(&world, &relay), &target).unwrap();
                 }
@@ -154,11 +154,11 @@ fn a_call_fails_while_a_backup_is_written() {
     });
 }
 
-/// redb writes for the last time when it is closed. The file is opened by another handle then,
-/// which hears of nothing that has failed.
+/// redb writes once more when it is closed. A file that is opened again after that does not report
+/// this failure.
 #[test]
-fn a_backup_whose_index_cannot_be_closed_is_not_whole() {
-    within_bounds(|| {
+fn a_backup_fails_if_its_index_cannot_be_closed() {
+    with_timeout(|| {
         let world = World::new();
         let (relay, ledger) = in_the_middle(&world);
         let syncs = Arc::new(AtomicUsize::new(0));
@@ -167,7 +167,7 @@ fn a_backup_whose_index_cannot_be_closed_is_not_whole() {
             counted.store(0, Ordering::SeqCst);
             let disk = HookedDisk::new(target.clone(), move |call| match call {
                 Call::Sync("relay.redb.new") if counted.fetch_add(1, Ordering::SeqCst) == failing => {
-                    Err(io::Error::other("this sync is to fail"))
+                    Err(io::Error::other("injected failure"))
                 }
                 _ => Ok(()),
             });
@@ -187,25 +187,25 @@ fn a_backup_whose_index_cannot_be_closed_is_not_whole() {
     });
 }
 
-/// After a failure the index is opened anew, and uses pages that the snapshot still reads.
+/// After a failure the store reopens the index, which then reuses pages that the snapshot reads.
 #[test]
-fn a_snapshot_that_a_failure_overtakes_is_no_backup() {
-    within_bounds(|| {
-        let world = when_asked();
+fn a_snapshot_from_before_a_failure_cannot_be_copied() {
+    with_timeout(|| {
+        let world = explicit_checkpoints();
         drop(world.open());
-        let fails = Arc::new(AtomicBool::new(false));
-        let is_failing = Arc::clone(&fails);
+        let is_failing = Arc::new(AtomicBool::new(false));
+        let fails_once = Arc::clone(&is_failing);
         let relay = world.open_hooked(move |call| match call {
-            Call::Sync("relay.redb") if is_failing.swap(false, Ordering::SeqCst) => {
-                Err(io::Error::other("this sync is to fail"))
+            Call::Sync("relay.redb") if fails_once.swap(false, Ordering::SeqCst) => {
+                Err(io::Error::other("injected failure"))
             }
             _ => Ok(()),
         });
         let mut ledger = Ledger::default();
-        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
+        assert!(ledger.run(&world, &relay, &[Step::Push(6, 100)], OnFailure::Stop));
         let snapshot = take(&world, &relay);
-        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
-        fails.store(true, Ordering::SeqCst);
+        assert!(ledger.run(&world, &relay, &[Step::Push(6, 100)], OnFailure::Stop));
+        is_failing.store(true, Ordering::SeqCst);
         world.block_on(relay.snapshots().take()).unwrap_err();
         assert!(matches!(write(snapshot, &SimDisk::new()), Err(CopyError::Overtaken)));
         let backup = SimDisk::new();
@@ -216,8 +216,8 @@ fn a_snapshot_that_a_failure_overtakes_is_no_backup() {
 }
 
 #[test]
-fn an_index_that_cannot_be_written_anew_overtakes_no_snapshot() {
-    within_bounds(|| {
+fn a_failed_rewrite_of_the_index_leaves_a_snapshot_valid() {
+    with_timeout(|| {
         let world = World::new();
         drop(world.open());
         let relay = world.open_hooked(|call| match call {
@@ -225,60 +225,60 @@ fn an_index_that_cannot_be_written_anew_overtakes_no_snapshot() {
             _ => Ok(()),
         });
         let mut ledger = Ledger::default();
-        assert!(ledger.tell(&world, &relay, &STORY[..MIDDLE], Manner::Once));
-        let (snapshot, mut then, then_at) = (take(&world, &relay), ledger.clone(), world.clock.now());
+        assert!(ledger.run(&world, &relay, &STORY[..MIDDLE], OnFailure::Stop));
+        let (snapshot, mut ledger_then, taken_at) = (take(&world, &relay), ledger.clone(), world.clock.now());
         world.block_on(relay.compact()).unwrap_err();
-        assert!(ledger.tell(&world, &relay, &STORY[MIDDLE..], Manner::Once));
+        assert!(ledger.run(&world, &relay, &STORY[MIDDLE..], OnFailure::Stop));
         let backup = SimDisk::new();
         write(snapshot, &backup).unwrap();
         ledger.audit(&world, &relay);
         let copy = World { clock: Arc::default(), ..restored(&world, &backup) };
-        copy.clock.set(then_at);
-        then.audit(&copy, &copy.open());
+        copy.clock.set(taken_at);
+        ledger_then.audit(&copy, &copy.open());
     });
 }
 
-/// redb refuses everything after a read that failed.
+/// redb rejects every call after a failed read.
 #[test]
-fn an_index_that_could_not_be_read_to_be_written_anew_is_opened_again() {
-    within_bounds(|| {
-        // Nothing is remembered of the pages.
+fn the_index_is_reopened_after_a_failed_read_during_a_rewrite() {
+    with_timeout(|| {
+        // Without a cache, the rewrite reads the index from the disk.
         let world = World::new().with_options(Options { cache_bytes: 0, ..small_options() });
         let (relay, mut ledger) = in_the_middle(&world);
         drop(relay);
-        let fails = Arc::new(AtomicUsize::new(0));
-        let is_failing = Arc::clone(&fails);
+        let failures_left = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&failures_left);
         let relay = world.open_hooked(move |call| match call {
             Call::Create("relay.redb.new") => {
-                // A read is made twice.
-                is_failing.store(2, Ordering::SeqCst);
+                // The store reads once more if a read fails.
+                left.store(2, Ordering::SeqCst);
                 Ok(())
             }
-            Call::Read("relay.redb", _) if is_failing.load(Ordering::SeqCst) > 0 => {
-                is_failing.fetch_sub(1, Ordering::SeqCst);
-                Err(io::Error::other("this read is to fail"))
+            Call::Read("relay.redb", _) if left.load(Ordering::SeqCst) > 0 => {
+                left.fetch_sub(1, Ordering::SeqCst);
+                Err(io::Error::other("injected failure"))
             }
             _ => Ok(()),
         });
         world.block_on(relay.compact()).unwrap_err();
-        assert_eq!(fails.load(Ordering::SeqCst), 0, "a read has failed");
+        assert_eq!(failures_left.load(Ordering::SeqCst), 0, "no read failed");
         ledger.audit(&world, &relay);
-        ledger.go_on(&world, &relay);
+        ledger.expect_usable(&world, &relay);
     });
 }
 
-/// A checkpoint that failed is tried again with what it should have written, and not with what came
-/// since.
+/// The retry of a failed checkpoint writes only what the failed one should have written. The
+/// snapshot must contain the items after that as well.
 #[test]
-fn a_snapshot_behind_a_failed_checkpoint_lacks_nothing() {
-    within_bounds(|| {
-        let world = when_asked();
+fn a_snapshot_after_a_failed_checkpoint_is_complete() {
+    with_timeout(|| {
+        let world = explicit_checkpoints();
         let relay = world.open();
         let mut ledger = Ledger::default();
-        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
+        assert!(ledger.run(&world, &relay, &[Step::Push(6, 100)], OnFailure::Stop));
         world.disk.fail(Fault::next(Some(Class::Sync), io::ErrorKind::Other));
         assert!(world.block_on(relay.compact()).is_err());
-        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
+        assert!(ledger.run(&world, &relay, &[Step::Push(6, 100)], OnFailure::Stop));
         let backup = SimDisk::new();
         write(take(&world, &relay), &backup).unwrap();
         let copy = restored(&world, &backup);
@@ -287,7 +287,7 @@ fn a_snapshot_behind_a_failed_checkpoint_lacks_nothing() {
 }
 
 #[test]
-fn a_closed_store_gives_no_snapshots_and_is_not_held_open_by_who_may_ask() {
+fn a_handle_for_snapshots_does_not_keep_a_closed_store_open() {
     let world = World::new();
     let relay = world.open();
     let snapshots = relay.snapshots();
@@ -297,7 +297,7 @@ fn a_closed_store_gives_no_snapshots_and_is_not_held_open_by_who_may_ask() {
 }
 
 #[test]
-fn compacting_an_empty_store_does_no_harm() {
+fn an_empty_store_can_be_compacted() {
     let world = World::new();
     let relay = world.open();
     world.block_on(relay.sweep()).unwrap();

@@ -1,33 +1,30 @@
-//! A damaged row costs the requests that need it, and nobody else's.
+//! A corrupt row fails the requests that need it, and no others.
 
 use futures_util::future::join_all;
-use redb::{ReadableDatabase as _, ReadableTable, TableDefinition};
+use redb::ReadableTable as _;
 use relay_core::{Ack, Envelope, Error, Pull, Recipient, Relay, Seq};
 use relay_disk::{Disk, Survival};
 
-use crate::story::{Ledger, Manner, Step};
-use crate::world::{Index, QUEUES, World, envelope, id, payload, recipient, within_bounds};
+use crate::index::{Index, NAMES, ROWS, put_row};
+use crate::story::{Ledger, OnFailure, Step};
+use crate::world::{QUEUES, World, envelope, id, payload, recipient, with_timeout};
 
-const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-
-const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
-
-/// So many items that they have rows of their own in each of three queues.
+/// So many items that each of three queues is spilled.
 const MANY: u64 = 180;
 
-/// Others, of which a queue holds as many.
+/// Other items, as many as each of those queues holds.
 const NEW: std::ops::Range<u64> = 200..260;
 
-/// A closed store with so many items in three queues, and with one bit wrong in the first row that
-/// `is_it`.
-fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {
+/// A closed store with items in three queues, and a flipped bit in the first row whose key matches
+/// `is_match`.
+fn corrupted(items: u64, is_match: impl Fn(&[u8]) -> bool) -> World {
     let world = World::new();
     let relay = world.open();
-    assert!(Ledger::default().tell(&world, &relay, &[Step::Push(items, 100)], Manner::Once));
+    assert!(Ledger::default().run(&world, &relay, &[Step::Push(items, 100)], OnFailure::Stop));
     drop(relay);
     Index::open(&world.disk).write(|tx| {
         let mut rows = tx.open_table(ROWS).unwrap();
-        let found = rows.iter().unwrap().map(Result::unwrap).find(|(key, _)| is_it(key.value())).unwrap();
+        let found = rows.iter().unwrap().map(Result::unwrap).find(|(key, _)| is_match(key.value())).unwrap();
         let (key, mut value) = (found.0.value().to_vec(), found.1.value().to_vec());
         drop(found);
         *value.first_mut().unwrap() ^= 1;
@@ -36,22 +33,22 @@ fn damaged(items: u64, is_it: impl Fn(&[u8]) -> bool) -> World {
     world
 }
 
-/// The row of queue number 1, which is the first queue.
+/// Matches the row of queue number 1, the first queue.
 fn is_queue_row(key: &[u8]) -> bool {
     key == [2, 0, 0, 0, 0, 0, 0, 0, 1]
 }
 
 #[test]
-fn a_damaged_queue_fails_alone() {
-    let world = damaged(12, is_queue_row);
+fn a_corrupt_queue_row_affects_no_other_queue() {
+    let world = corrupted(12, is_queue_row);
     let relay = world.open();
-    // All of them wait for the same batch.
+    // One batch decides all of them.
     let pushes = (0..30).map(|number| relay.push(envelope(number % 3, 100 + number as u64, 10)));
     let outcomes = world.block_on(join_all(pushes));
     for (number, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Err(Error::Storage(_)) => {
-                assert_eq!(number % 3, 0, "push {number} has nothing to do with the damage");
+                assert_eq!(number % 3, 0, "push {number} does not need the corrupt row");
             }
             outcome => assert!(number % 3 != 0 && outcome.unwrap().is_stored(), "push {number}"),
         }
@@ -68,8 +65,8 @@ fn a_damaged_queue_fails_alone() {
 }
 
 #[test]
-fn the_sweep_passes_a_damaged_queue_over() {
-    let world = damaged(12, is_queue_row);
+fn the_sweep_skips_a_corrupt_queue() {
+    let world = corrupted(12, is_queue_row);
     let relay = world.open();
     world.clock.advance_ms(world.limits.ttl_ms);
     for swept in [8, 0] {
@@ -81,15 +78,15 @@ fn the_sweep_passes_a_damaged_queue_over() {
     }
 }
 
-/// However many there are, and they come first.
+/// The corrupt queues expire first.
 #[test]
-fn the_sweep_comes_past_many_damaged_queues() {
-    const DAMAGED: u64 = 300;
-    const SOUND: u64 = 50;
-    within_bounds(|| {
+fn the_sweep_skips_many_corrupt_queues() {
+    const CORRUPT: u64 = 300;
+    const INTACT: u64 = 50;
+    with_timeout(|| {
         let world = World::new();
         let relay = world.open();
-        for number in 0..DAMAGED + SOUND {
+        for number in 0..CORRUPT + INTACT {
             let recipient = Recipient::parse(&format!("recipient {number}")).unwrap();
             let envelope = Envelope { recipient, ..envelope(0, number, 10) };
             assert!(world.block_on(relay.push(envelope)).unwrap().is_stored());
@@ -98,23 +95,23 @@ fn the_sweep_comes_past_many_damaged_queues() {
         drop(relay);
         Index::open(&world.disk).write(|tx| {
             let mut rows = tx.open_table(ROWS).unwrap();
-            for queue in 1..=DAMAGED {
+            for queue in 1..=CORRUPT {
                 let key = [&[2][..], &queue.to_be_bytes()].concat();
                 rows.insert(key.as_slice(), [0; 9].as_slice()).unwrap();
             }
         });
         let relay = world.open();
         world.clock.advance_ms(world.limits.ttl_ms);
-        for swept in [SOUND, 0] {
+        for swept in [INTACT, 0] {
             assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
         }
     });
 }
 
-/// A queue that only remembers what was acked is forgotten in time, and takes a damaged name with
-/// it.
+/// A queue without items is dropped when its acked item ids expire, and the corrupt row of its
+/// recipient is deleted with it.
 #[test]
-fn a_damaged_name_is_gone_with_its_queue() {
+fn a_corrupt_recipient_is_deleted_with_its_queue() {
     let world = World::new();
     let relay = world.open();
     world.block_on(relay.push(envelope(1, 100, 10))).unwrap();
@@ -137,14 +134,14 @@ fn a_damaged_name_is_gone_with_its_queue() {
     }
 }
 
-/// An item of the first queue: tag 1.
+/// Matches the row of an item (tag 1) of the first queue.
 fn is_item_row(key: &[u8]) -> bool {
     key.starts_with(&[3, 0, 0, 0, 0, 0, 0, 0, 1, 1])
 }
 
 #[test]
-fn a_damaged_item_keeps_neither_acks_nor_the_sweep_from_the_others() {
-    let world = damaged(MANY, is_item_row);
+fn acks_and_the_sweep_remove_the_items_beside_a_corrupt_one() {
+    let world = corrupted(MANY, is_item_row);
     let relay = world.open();
     let ack = Ack::new(recipient(0), vec![id(3)]).unwrap();
     assert_eq!(world.block_on(relay.ack(ack)).unwrap().deleted, 1);
@@ -158,10 +155,10 @@ fn a_damaged_item_keeps_neither_acks_nor_the_sweep_from_the_others() {
     }
 }
 
-/// The damaged one is the first, where the queue begins.
+/// The corrupt item is the first of its queue.
 #[test]
-fn a_front_that_begins_with_a_damaged_item_goes_all_the_same() {
-    let world = damaged(MANY, is_item_row);
+fn the_sweep_removes_a_front_that_begins_with_a_corrupt_item() {
+    let world = corrupted(MANY, is_item_row);
     let relay = world.open();
     world.clock.advance_ms(world.limits.ttl_ms);
     for swept in [MANY - 1, 0] {
@@ -169,22 +166,18 @@ fn a_front_that_begins_with_a_damaged_item_goes_all_the_same() {
     }
     assert_eq!(relay.contents().unwrap().queues, 0);
     drop(relay);
-    // Neither its row is left, nor its name's.
-    let index = Index::open(&world.disk);
-    let rows = index.database().begin_read().unwrap().open_table(ROWS).unwrap();
-    let keys: Vec<_> = rows.iter().unwrap().map(|row| row.unwrap().0.value().to_vec()).collect();
-    assert_eq!(keys, Vec::<Vec<u8>>::new());
+    assert_eq!(Index::open(&world.disk).rows(), []);
 }
 
 #[test]
-fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
-    let world = damaged(MANY, is_item_row);
+fn an_ack_of_a_corrupt_item_and_others_removes_all_of_them() {
+    let world = corrupted(MANY, is_item_row);
     let relay = world.open();
     let all: Vec<_> = (0..MANY).step_by(3).collect();
     let ack = Ack::new(recipient(0), all.iter().copied().map(id).collect()).unwrap();
     let outcome = world.block_on(relay.ack(ack)).unwrap();
     assert_eq!((outcome.deleted, outcome.missing), (MANY / 3 - 1, 1));
-    // Nothing is left of the damaged one, not even its name, when the queue gets as large again.
+    // The item id of the corrupt item is new again, also when the queue is as large as before.
     for number in all.iter().copied().chain(NEW) {
         let is_new = number == 0 || number >= NEW.start;
         assert_eq!(
@@ -193,21 +186,21 @@ fn an_ack_that_names_a_damaged_item_takes_out_the_others() {
             "{number}"
         );
     }
-    // Dead rows are buried by a checkpoint.
+    // A checkpoint deletes the removed rows.
     drop(world.block_on(relay.snapshots().take()).unwrap());
     assert!(!relay.verify().unwrap().iter().any(|finding| finding.contains("checksum")));
     let expected: Vec<_> = [0].into_iter().chain(NEW).map(|number| (number, payload(number, 100))).collect();
     assert_eq!(world.pull_all(&relay, 0).unwrap(), expected);
 }
 
-/// A name of the first queue: tag 2.
-fn is_name_row(key: &[u8]) -> bool {
+/// Matches the row of an item id (tag 2) of the first queue.
+fn is_item_id_row(key: &[u8]) -> bool {
     key.starts_with(&[3, 0, 0, 0, 0, 0, 0, 0, 1, 2])
 }
 
 #[test]
-fn an_item_whose_name_is_damaged_is_found_all_the_same() {
-    let world = damaged(MANY, is_name_row);
+fn an_item_whose_item_id_row_is_corrupt_is_still_found() {
+    let world = corrupted(MANY, is_item_id_row);
     let relay = world.open();
     assert!(!world.block_on(relay.push(envelope(0, 0, 100))).unwrap().is_stored());
     let all: Vec<_> = (0..MANY).step_by(3).map(id).collect();
@@ -218,8 +211,8 @@ fn an_item_whose_name_is_damaged_is_found_all_the_same() {
 }
 
 #[test]
-fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
-    let world = damaged(MANY, is_item_row);
+fn a_pull_skips_a_corrupt_item_and_shows_those_after_it() {
+    let world = corrupted(MANY, is_item_row);
     let relay = world.open();
     let expected: Vec<_> = (3..MANY).step_by(3).map(|number| (number, payload(number, 100))).collect();
     assert_eq!(relay.damaged_items(), 0);
@@ -233,47 +226,44 @@ fn a_damaged_item_is_left_out_and_hides_none_behind_it() {
 }
 
 #[test]
-fn a_missing_segment_costs_its_items_alone() {
+fn a_missing_segment_loses_only_its_items() {
     let world = World::new();
     let relay = world.open();
-    // One by one, so that each is a batch.
+    // One by one, so each is its own batch.
     for number in 0..MANY {
         let queue = usize::try_from(number % 3).unwrap();
         assert!(world.block_on(relay.push(envelope(queue, number, 100))).unwrap().is_stored());
     }
-    let whole = world.pull_all(&relay, 0).unwrap();
-    // So that no start reads it.
+    let all = world.pull_all(&relay, 0).unwrap();
+    // After a checkpoint, a replay does not need the segment.
     drop(world.block_on(relay.snapshots().take()).unwrap());
     drop(relay);
     world.disk.remove(&world.segments()[0]).unwrap();
 
     let relay = world.open();
     let left = world.pull_all(&relay, 0).unwrap();
-    let lost = whole.len() - left.len();
-    assert!(lost > 0 && !left.is_empty() && left == whole[lost..], "{lost} of {} are lost", whole.len());
+    let lost = all.len() - left.len();
+    assert!(lost > 0 && !left.is_empty() && left == all[lost..], "{lost} of {} are lost", all.len());
     assert!(relay.damaged_items() > 0 && !relay.verify().unwrap().is_empty());
     for queue in [0, 1, 2] {
-        let before = world.pull_all(&relay, queue).unwrap().len() as u64;
-        let everything = (0..MANY).filter(|number| number % 3 == queue as u64).map(id).collect();
-        let acked = world.block_on(relay.ack(Ack::new(recipient(queue), everything).unwrap())).unwrap();
-        assert!(acked.deleted == MANY / 3 && before < MANY / 3, "{before} of {} were left", acked.deleted);
+        let shown = world.pull_all(&relay, queue).unwrap().len() as u64;
+        let items = (0..MANY).filter(|number| number % 3 == queue as u64).map(id).collect();
+        let acked = world.block_on(relay.ack(Ack::new(recipient(queue), items).unwrap())).unwrap();
+        assert!(acked.deleted == MANY / 3 && shown < MANY / 3, "{shown} of {} were shown", acked.deleted);
     }
     world.block_on(relay.sweep()).unwrap();
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
 }
 
-/// A slot that begins with the last moment there is has none behind it.
+/// No slot follows one that begins at the largest timestamp.
 #[test]
-fn an_acked_name_at_the_end_of_time_keeps_no_store_from_opening() {
-    within_bounds(|| {
+fn a_store_opens_with_an_acked_item_id_at_the_end_of_time() {
+    with_timeout(|| {
         let world = World::new();
         assert!(world.block_on(world.open().push(envelope(1, 100, 10))).unwrap().is_stored());
         for (number, slot) in [u64::MAX, u64::MAX - 1, 1 << 63].into_iter().enumerate() {
             let key = [&[5][..], &slot.to_be_bytes(), &[0xff; 28]].concat();
-            let value = [&[1][..], &crc32c::crc32c_append(crc32c::crc32c(&key), &[1]).to_le_bytes()].concat();
-            Index::open(&world.disk).write(|tx| {
-                tx.open_table(ROWS).unwrap().insert(key.as_slice(), value.as_slice()).unwrap();
-            });
+            Index::open(&world.disk).write(|tx| put_row(tx, &key, &[1]));
             let relay = world.open();
             assert!(world.block_on(relay.push(envelope(0, number as u64, 10))).unwrap().is_stored());
             world.block_on(relay.sweep()).unwrap();

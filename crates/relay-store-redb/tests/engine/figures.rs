@@ -1,4 +1,4 @@
-//! What the store tells of its own work is what was done.
+//! `Relay::figures` reports the work that the store did.
 
 use relay_core::{Ack, Distribution, Figures, FileUse, Limits, Relay, Usage};
 use relay_disk::Disk as _;
@@ -17,7 +17,7 @@ fn file_use(figures: &Figures, kind: &str) -> FileUse {
     *figures.files.iter().find(|files| files.kind == kind).unwrap()
 }
 
-/// What the disk says of the files whose names begin so.
+/// The number of files whose name starts with `prefix`, and their bytes.
 fn on_disk(world: &World, prefix: &str) -> (u64, u64) {
     let names = world.disk.list().unwrap().into_iter().filter(|name| name.starts_with(prefix));
     let lengths: Vec<u64> = names.map(|name| world.disk.open(&name).unwrap().len().unwrap()).collect();
@@ -36,13 +36,13 @@ fn requests_syncs_and_deliveries_are_counted() {
     world.block_on(relay.ack(Ack::new(recipient(0), vec![id(0)]).unwrap())).unwrap();
 
     let figures = relay.figures();
-    assert_eq!(totals(figures.batch_requests.clone()), (4, 4), "one after the other, each is a batch");
+    assert_eq!(totals(figures.batch_requests.clone()), (4, 4), "each sequential request is its own batch");
     assert_eq!(totals(figures.sync_us.clone()).0, 4);
     assert_eq!(totals(figures.delivery_age_ms.clone()), (3, 15_000));
     assert_eq!((figures.waiting_bytes, figures.checkpoints_failed), (Some(0), Some(0)));
     let Usage { items, bytes } = figures.live.unwrap();
     assert_eq!(items, relay.contents().unwrap().usage.items);
-    assert!((200..400).contains(&bytes), "two payloads and their names: {bytes}");
+    assert!((200..400).contains(&bytes), "two payloads and their metadata: {bytes}");
 }
 
 #[test]
@@ -53,18 +53,18 @@ fn live_items_are_the_same_after_checkpoints_and_restarts() {
     for number in 0..60 {
         world.block_on(relay.push(envelope(0, number, 300))).unwrap();
     }
-    let before = live(&relay);
-    assert_eq!(before.items, 60);
+    let usage = live(&relay);
+    assert_eq!(usage.items, 60);
     drop(relay);
     let relay = world.open();
-    assert_eq!(live(&relay), before);
+    assert_eq!(live(&relay), usage);
     world.block_on(relay.ack(Ack::new(recipient(0), (0..60).map(id).collect()).unwrap())).unwrap();
     assert_eq!(live(&relay), Usage::ZERO);
 }
 
 #[test]
-fn files_are_told_by_kind_as_they_are() {
-    let world = World::aside();
+fn files_are_reported_by_kind() {
+    let world = World::with_blobs();
     let relay = world.open();
     for number in 0..5 {
         world.block_on(relay.push(envelope(0, number, 300))).unwrap();
@@ -72,18 +72,18 @@ fn files_are_told_by_kind_as_they_are() {
     }
     let figures = relay.figures();
     for (kind, prefix) in [("journal", "journal-"), ("payload", "payload-")] {
-        let told = file_use(&figures, kind);
-        assert_eq!((told.files, told.bytes), on_disk(&world, prefix), "{kind}");
+        let reported = file_use(&figures, kind);
+        assert_eq!((reported.files, reported.bytes), on_disk(&world, prefix), "{kind}");
     }
     assert_eq!(file_use(&figures, "payload").files, 5);
-    // A sweep is answered when the maintenance thread has tidied up, and looked at the index.
+    // A sweep ends when the maintenance thread has freed space and measured the index.
     world.block_on(relay.sweep()).unwrap();
     let index = file_use(&relay.figures(), "index");
     assert_eq!((index.files, index.bytes), on_disk(&world, "relay.redb"));
 }
 
 #[test]
-fn lags_grow_until_it_is_swept_and_tidied() {
+fn lags_grow_until_a_sweep_and_until_space_is_freed() {
     let world = world();
     let relay = world.open();
     for number in 0..60 {
@@ -98,9 +98,9 @@ fn lags_grow_until_it_is_swept_and_tidied() {
         world.block_on(relay.sweep()).unwrap();
         let figures = relay.figures();
         if figures.reclaim_lag_ms == Some(0) {
-            assert!(totals(figures.checkpoint_us).0 > 0, "space comes back by a checkpoint");
+            assert!(totals(figures.checkpoint_us).0 > 0, "space is freed by a checkpoint");
             return;
         }
     }
-    panic!("the space is never given back: {:?}", relay.figures());
+    panic!("the space is never freed: {:?}", relay.figures());
 }

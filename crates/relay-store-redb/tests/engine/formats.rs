@@ -1,18 +1,21 @@
-//! What is not this store is refused with a sentence, and left as it is.
+//! The store refuses files of another format with a helpful error, and leaves them unchanged.
 
 use relay_disk::{Disk, SimDisk, Survival};
 use relay_store_redb::OpenError;
 
-use crate::story::{Ledger, Manner, STORY};
-use crate::world::{Index, World};
+use crate::index::{Index, META};
+use crate::story::{Ledger, OnFailure, STORY};
+use crate::world::World;
 
+/// The error of an open, which must change no file.
 fn refusal(world: &World) -> String {
     let names = world.disk.list().unwrap();
     let files: Vec<_> = names.iter().map(|name| world.disk.contents(name)).collect();
     let error = world.try_open().unwrap_err();
-    for (name, before) in names.iter().zip(files) {
+    for (name, contents) in names.iter().zip(files) {
+        // redb changes a file by opening it.
         let is_opened = matches!(error, OpenError::Store { .. }) && name == "relay.redb";
-        assert!(is_opened || world.disk.contents(name) == before, "{name} was changed");
+        assert!(is_opened || world.disk.contents(name) == contents, "{name} was changed");
     }
     assert_eq!(world.disk.list().unwrap(), names);
     error.to_string()
@@ -21,11 +24,11 @@ fn refusal(world: &World) -> String {
 /// Changes the meta table of the index.
 fn edit_meta(world: &World, change: impl FnOnce(&mut redb::Table<'_, &str, u64>)) {
     Index::open(&world.disk).write(|tx| {
-        change(&mut tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap());
+        change(&mut tx.open_table(META).unwrap());
     });
 }
 
-/// Makes a segment one that was written before the first release.
+/// Gives a segment the format from before the first release.
 fn predate(world: &World, segment: &str) {
     world.disk.edit(segment, |bytes| {
         bytes[..8].copy_from_slice(b"relayjnl");
@@ -34,11 +37,11 @@ fn predate(world: &World, segment: &str) {
     });
 }
 
-/// A store with something in it.
-fn told() -> World {
+/// A closed store with some items.
+fn filled() -> World {
     let world = World::new();
     let relay = world.open();
-    assert!(Ledger::default().tell(&world, &relay, &STORY[..1], Manner::Once));
+    assert!(Ledger::default().run(&world, &relay, &STORY[..1], OnFailure::Stop));
     drop(relay);
     world
 }
@@ -46,9 +49,9 @@ fn told() -> World {
 const EARLIER: &str = "the store in /store was written by an earlier build of this program, and nothing in it was changed; use `relay-bin export` with the build that wrote it, then `relay-bin import` here, into another directory";
 
 #[test]
-fn a_store_of_an_earlier_build_is_refused_and_left_as_it_is() {
+fn a_store_of_an_earlier_build_is_refused_and_unchanged() {
     for (name, format) in (1..=8).map(|format| ("format", format)).chain([("store_format", 1)]) {
-        let world = told();
+        let world = filled();
         edit_meta(&world, |meta| {
             meta.remove("index_format").unwrap();
             meta.insert(name, format).unwrap();
@@ -58,25 +61,25 @@ fn a_store_of_an_earlier_build_is_refused_and_left_as_it_is() {
         }
         world.disk.create("relay.redb.new").unwrap().write_all_at(&[b"half of an index"], 0).unwrap();
         assert_eq!(refusal(&world), EARLIER, "format {format}");
-        // Nor when its process was killed, so that redb has something to mend.
+        // Also after a crash, when redb would repair the file.
         let world = world.after_crash(Survival::All);
         assert_eq!(refusal(&world), EARLIER, "format {format}");
     }
 }
 
 #[test]
-fn the_first_of_all_formats_is_refused() {
+fn the_oldest_format_is_refused() {
     let world = World::new();
     world.disk.create("relay.redb").unwrap();
     Index::open(&world.disk).write(|tx| {
-        tx.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 1).unwrap();
+        tx.open_table(META).unwrap().insert("format", 1).unwrap();
         tx.open_table(redb::TableDefinition::<&str, u64>::new("queues")).unwrap().insert("alice", 1).unwrap();
     });
     assert_eq!(refusal(&world), EARLIER);
 }
 
 #[test]
-fn a_database_of_somebody_else_is_refused() {
+fn another_redb_database_is_refused() {
     let world = World::new();
     world.disk.create("relay.redb").unwrap();
     Index::open(&world.disk).write(|tx| {
@@ -87,7 +90,7 @@ fn a_database_of_somebody_else_is_refused() {
 
 #[test]
 fn a_journal_of_an_earlier_build_is_refused() {
-    let world = told();
+    let world = filled();
     predate(&world, &world.segments().pop().unwrap());
     let refused = refusal(&world);
     assert!(refused.contains("was written by an earlier build of this program"), "{refused}");
@@ -95,7 +98,7 @@ fn a_journal_of_an_earlier_build_is_refused() {
 
 #[test]
 fn a_newer_store_is_refused() {
-    let world = told();
+    let world = filled();
     edit_meta(&world, |meta| {
         meta.insert("index_format", 2).unwrap();
     });
@@ -104,7 +107,7 @@ fn a_newer_store_is_refused() {
 
 #[test]
 fn a_newer_journal_is_refused() {
-    let world = told();
+    let world = filled();
     let last = world.segments().pop().unwrap();
     world.disk.edit(&last, |bytes| {
         bytes[8] = 2;
@@ -117,7 +120,7 @@ fn a_newer_journal_is_refused() {
 
 #[test]
 fn a_journal_without_an_index_is_refused() {
-    let world = told();
+    let world = filled();
     world.disk.remove("relay.redb").unwrap();
     let error = world.try_open().unwrap_err();
     assert!(matches!(error, OpenError::IndexMissing { .. }), "{error}");
@@ -129,7 +132,7 @@ fn a_journal_without_an_index_is_refused() {
 }
 
 #[test]
-fn what_is_no_index_is_refused() {
+fn a_file_that_is_no_database_is_refused() {
     let world = World::on(&World::new(), SimDisk::new());
     world.disk.create("relay.redb").unwrap().write_all_at(&[b"this is no database"], 0).unwrap();
     let refused = refusal(&world);

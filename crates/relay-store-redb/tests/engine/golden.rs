@@ -1,6 +1,5 @@
-//! The journal of a small store, record by record: what is asked leaves these bytes, in this order.
-//! The frames around them, which a random salt makes different each time, are pinned in
-//! `relay-journal`.
+//! The exact records in the journal of a small store. A random salt makes the frames around them
+//! different each time; the tests of `relay-journal` check those.
 
 use relay_core::{Ack, Relay};
 use relay_store_redb::Options;
@@ -8,7 +7,7 @@ use relay_store_redb::Options;
 use crate::world::{World, envelope, id, payload, recipient, small_options};
 
 #[test]
-fn the_journal_of_a_small_store_to_the_byte() {
+fn the_records_of_a_small_store() {
     let world = World::new().with_options(Options { segment_bytes: 1 << 20, ..small_options() });
     let relay = world.open();
     for number in [1, 2] {
@@ -27,18 +26,18 @@ fn the_journal_of_a_small_store_to_the_byte() {
          06 6f7061717565 0e 71756575652d6f662d616c696365 dd78",
         "1 01 02 e8d795ffbc31 80d095ffbc31 02 02 00 01 00000000000000000000000000000002 \
          06 6f7061717565 0e 71756575652d6f662d616c696365 4cb5",
-        // queue 1, slots of 15 ms, number 1, remembered until half a second later
+        // queue 1, slots of 15 ms, number 1, remembered for half a second
         "3 01 0f 01 f4d395ffbc31",
-        // queue 1, when, through number 2
+        // queue 1, time, through number 2
         "4 01 e8d795ffbc31 02",
-        // queue 1 holds nothing
+        // queue 1 is empty
         "5 01",
     ];
     assert_eq!(records, expected.map(|record| record.replace(' ', "")));
 }
 
 #[test]
-fn a_page_that_is_nearly_full_is_filled() {
+fn a_page_that_is_nearly_full_is_padded() {
     let world = World::new().with_options(Options { segment_bytes: 1 << 20, ..small_options() });
     let relay = world.open();
     for number in [1, 2] {

@@ -1,4 +1,5 @@
-//! Nothing is written once the directory is released: another process may have it from then on.
+//! The store writes nothing after it releases the lock of its directory, because another process
+//! may use the directory from then on.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -12,24 +13,24 @@ use relay_core::{Pull, Relay};
 use relay_disk::{Call, Disk, DiskFile, HookedDisk, SimDisk};
 use relay_store_redb::CopyError;
 
-use crate::world::{World, envelope, recipient, within_bounds};
+use crate::world::{World, envelope, recipient, with_timeout};
 
-/// What becomes of the lock, and who writes behind it.
 #[derive(Debug, Default)]
-struct Lock {
+struct LockState {
     is_released: AtomicBool,
-    late: AtomicUsize,
+    /// Writes after the release of the lock.
+    late_writes: AtomicUsize,
 }
 
-/// A disk whose end is the release of its lock, as that of a directory is.
+/// A disk that, when dropped, releases its lock, as a directory does.
 #[derive(Debug)]
-struct Locked {
+struct LockedDisk {
     disk: HookedDisk,
-    lock: Arc<Lock>,
+    lock: Arc<LockState>,
     released: Sender<()>,
 }
 
-impl Drop for Locked {
+impl Drop for LockedDisk {
     fn drop(&mut self) {
         self.lock.is_released.store(true, Ordering::SeqCst);
         // The test may be over.
@@ -37,7 +38,7 @@ impl Drop for Locked {
     }
 }
 
-impl Disk for Locked {
+impl Disk for LockedDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         self.disk.list()
     }
@@ -63,43 +64,43 @@ impl Disk for Locked {
     }
 }
 
-/// The disk of a world, locked. `hook` is asked about each call first. The receiver hears of the
-/// release.
+/// The disk of a world, with a lock. `hook` runs before each call. The receiver reports the release
+/// of the lock.
 fn locked(
     world: &World,
     hook: impl Fn(&Call<'_>) + Send + Sync + 'static,
-) -> (Arc<Locked>, Arc<Lock>, Receiver<()>) {
-    let lock = Arc::new(Lock::default());
-    let seen = Arc::clone(&lock);
+) -> (Arc<LockedDisk>, Arc<LockState>, Receiver<()>) {
+    let lock = Arc::new(LockState::default());
+    let state = Arc::clone(&lock);
     let disk = HookedDisk::new(world.disk.clone(), move |call| {
         hook(&call);
-        let changes = !matches!(call, Call::Read(..) | Call::Open(_));
-        seen.late
-            .fetch_add(usize::from(changes && seen.is_released.load(Ordering::SeqCst)), Ordering::SeqCst);
+        let is_write = !matches!(call, Call::Read(..) | Call::Open(_));
+        state
+            .late_writes
+            .fetch_add(usize::from(is_write && state.is_released.load(Ordering::SeqCst)), Ordering::SeqCst);
         Ok(())
     });
-    let (released, told) = channel();
-    (Arc::new(Locked { disk, lock: Arc::clone(&lock), released }), lock, told)
+    let (released, release) = channel();
+    (Arc::new(LockedDisk { disk, lock: Arc::clone(&lock), released }), lock, release)
 }
 
-/// The caller of a pull has gone, and its thread still waits for the disk, when the store is
-/// closed.
+/// The store is closed while the thread of a cancelled pull still waits for the disk.
 #[test]
-fn nothing_is_written_once_the_lock_is_released() {
-    within_bounds(|| {
+fn a_cancelled_pull_writes_nothing_after_the_lock_is_released() {
+    with_timeout(|| {
         let world = World::new();
         let is_armed = Arc::new(AtomicBool::new(false));
         let armed = Arc::clone(&is_armed);
-        let ((beginning, begun), (go_on, told)) = (channel(), channel::<()>());
-        // The hook goes when nobody has the disk or a file of it any more.
-        let (ending, ended) = channel::<()>();
-        let told = Mutex::new((told, ending));
+        let ((report_start, read_started), (resume, resumed)) = (channel(), channel::<()>());
+        // The hook is dropped with the last handle of the disk and its files.
+        let (hook_alive, hook_dropped) = channel::<()>();
+        let resumed = Mutex::new((resumed, hook_alive));
         let (disk, lock, released) = locked(&world, move |call| {
             if matches!(call, Call::Read(name, _) if name.starts_with("journal"))
                 && armed.swap(false, Ordering::SeqCst)
             {
-                beginning.send(()).unwrap();
-                let _ = told.lock().unwrap().0.recv();
+                report_start.send(()).unwrap();
+                let _ = resumed.lock().unwrap().0.recv();
             }
         });
         let relay = world.open_on(disk).unwrap();
@@ -111,21 +112,21 @@ fn nothing_is_written_once_the_lock_is_released() {
         world.block_on(async {
             assert!(pull.as_mut().now_or_never().is_none());
         });
-        begun.recv().unwrap();
+        read_started.recv().unwrap();
         drop(pull);
         drop(relay);
-        assert!(!lock.is_released.load(Ordering::SeqCst), "who reads holds the store");
-        go_on.send(()).unwrap();
+        assert!(!lock.is_released.load(Ordering::SeqCst), "a read in progress must keep the lock");
+        resume.send(()).unwrap();
         released.recv().unwrap();
-        assert!(ended.recv().is_err());
-        assert_eq!(lock.late.load(Ordering::SeqCst), 0, "writes behind the release of the lock");
+        assert!(hook_dropped.recv().is_err());
+        assert_eq!(lock.late_writes.load(Ordering::SeqCst), 0, "writes after the release of the lock");
     });
 }
 
-/// The store is closed, and a snapshot of it is the last to let go.
+/// The store is closed, and only a snapshot still uses its directory.
 #[test]
-fn a_backup_that_fails_writes_nothing_once_the_lock_is_released() {
-    within_bounds(|| {
+fn a_failed_backup_writes_nothing_after_the_lock_is_released() {
+    with_timeout(|| {
         let world = World::new();
         let (disk, lock, released) = locked(&world, |_| {});
         let relay = world.open_on(disk).unwrap();
@@ -140,6 +141,6 @@ fn a_backup_that_fails_writes_nothing_once_the_lock_is_released() {
             snapshot.write_on(Arc::new(target), Path::new("/backup"), &mut |_| ControlFlow::Continue(()));
         assert!(matches!(failed, Err(CopyError::Index { .. })), "{failed:?}");
         released.recv().unwrap();
-        assert_eq!(lock.late.load(Ordering::SeqCst), 0, "writes behind the release of the lock");
+        assert_eq!(lock.late_writes.load(Ordering::SeqCst), 0, "writes after the release of the lock");
     });
 }

@@ -1,6 +1,5 @@
-//! The proofs of the engine, on a disk in memory that loses power, fails, fills up and rots when a
-//! test says so. They look at a store through its public face, and at its files as an outsider
-//! would.
+//! Tests of the whole store on a simulated disk that loses power, fails, fills up and corrupts data
+//! on demand. They use the public API of the store, and read and change its files directly.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -15,6 +14,7 @@ mod formats;
 mod fronts;
 mod golden;
 mod heal;
+mod index;
 mod lock;
 mod many_files;
 mod mixed;

@@ -1,4 +1,4 @@
-//! Arrival numbers that were raised stay raised, whether or not anything is stored behind them.
+//! Raised arrival numbers stay raised, whether or not an item is stored after that.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use relay_disk::{Class, Fault, Survival};
 use relay_store_redb::RedbRelay;
 
 use crate::pressure::with_gated_syncs;
-use crate::world::{World, envelope, within_bounds};
+use crate::world::{World, envelope, with_timeout};
 
 const RAISED: Seq = Seq::new(5_000);
 
@@ -17,7 +17,7 @@ fn push(world: &World, relay: &RedbRelay, number: u64) {
 }
 
 #[test]
-fn they_outlive_a_store_in_which_nothing_was_stored() {
+fn raised_numbers_survive_a_restart_without_new_items() {
     for had_items in [false, true] {
         let world = World::new();
         let relay = world.open();
@@ -39,7 +39,7 @@ fn they_outlive_a_store_in_which_nothing_was_stored() {
 }
 
 #[test]
-fn a_snapshot_makes_them_durable_also_when_its_first_checkpoint_fails() {
+fn a_snapshot_makes_raised_numbers_durable_even_if_its_first_checkpoint_fails() {
     for fails in [false, true] {
         let world = World::new();
         let relay = world.open();
@@ -56,15 +56,15 @@ fn a_snapshot_makes_them_durable_also_when_its_first_checkpoint_fails() {
     }
 }
 
-/// The batch has taken its numbers before they are raised, and is published behind that.
+/// The batch takes its numbers before they are raised, and becomes visible after that.
 #[test]
-fn a_batch_under_way_does_not_lower_them() {
-    within_bounds(|| {
+fn a_batch_in_progress_does_not_lower_raised_numbers() {
+    with_timeout(|| {
         let world = World::new();
         let (relay, syncs, permit) = with_gated_syncs(&world);
         let mut push = Box::pin(relay.push(envelope(0, 1, 10)));
         assert!(push.as_mut().now_or_never().is_none());
-        // The first sync is of the new segment, before anything is decided.
+        // The first sync is the one of the new segment, before the batch is decided.
         syncs.recv().unwrap();
         permit.send(()).unwrap();
         syncs.recv().unwrap();

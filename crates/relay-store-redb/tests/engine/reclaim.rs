@@ -1,5 +1,5 @@
-//! Space comes back: what is acked leaves the disk, what is left alive is moved together, and
-//! nobody who pulls notices.
+//! Space is freed: acked items leave the disk, live items are moved out of sparse segments, and
+//! concurrent pulls miss nothing.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,13 +11,13 @@ use relay_core::{Ack, Limits, Relay};
 use relay_disk::Call;
 use relay_store_redb::{Options, RedbRelay};
 
-use crate::story::again;
+use crate::world::retry;
 use crate::world::{
-    QUEUES, World, envelope, id, payload, recipient, run_slow_tests, small_options, within_bounds,
+    QUEUES, World, envelope, id, payload, recipient, run_slow_tests, small_options, with_timeout,
 };
 
 const PAYLOAD_BYTES: usize = 4096;
-/// Enough that the index, which is never smaller than some 100 KiB, does not decide.
+/// Enough that the size of the index, which is at least about 100 KiB, does not matter.
 const ITEMS: u64 = 1500;
 
 fn world() -> World {
@@ -31,8 +31,8 @@ fn world() -> World {
     World { limits, ..World::new() }.with_options(options)
 }
 
-/// The same, where every payload has a file of its own.
-fn aside() -> World {
+/// As [`world`], but every payload is a blob.
+fn with_blobs() -> World {
     let World { options, limits, .. } = world();
     World { limits, ..World::new() }.with_options(Options { blob_bytes: 1024, ..options })
 }
@@ -49,45 +49,45 @@ fn fill(world: &World, relay: &RedbRelay) {
     }
 }
 
-/// Acks everything but what `stays`, one queue after the other.
-fn ack_all_but(world: &World, relay: &RedbRelay, stays: impl Fn(u64) -> bool) {
+/// Acks all items except those that `is_kept`, one queue after the other.
+fn ack_all_but(world: &World, relay: &RedbRelay, is_kept: impl Fn(u64) -> bool) {
     for queue in 0..QUEUES.len() {
-        let named: Vec<_> =
-            (0..ITEMS).filter(|number| queue_of(*number) == queue && !stays(*number)).map(id).collect();
-        let deleted = named.len() as u64;
-        let outcome = world.block_on(relay.ack(Ack::new(recipient(queue), named).unwrap())).unwrap();
+        let acked: Vec<_> =
+            (0..ITEMS).filter(|number| queue_of(*number) == queue && !is_kept(*number)).map(id).collect();
+        let deleted = acked.len() as u64;
+        let outcome = world.block_on(relay.ack(Ack::new(recipient(queue), acked).unwrap())).unwrap();
         assert_eq!(outcome.deleted, deleted);
     }
 }
 
-/// Sweeps until it has got the maintenance thread to tidy up: a sweep that finds the maintenance
-/// thread busy is over without.
-fn tidy(world: &World, relay: &RedbRelay, is_tidy: impl Fn() -> bool) {
+/// Sweeps until the maintenance thread has freed the space. One sweep is not enough, because it
+/// frees nothing if the thread is busy.
+fn sweep_until(world: &World, relay: &RedbRelay, is_freed: impl Fn() -> bool) {
     for _ in 0..1_000 {
         world.block_on(relay.sweep()).unwrap();
-        if is_tidy() {
+        if is_freed() {
             return;
         }
     }
-    panic!("{} bytes are still used", world.disk.bytes_used());
+    panic!("the space is not freed: {} bytes are used", world.disk.bytes_used());
 }
 
-/// A tenth, without any order.
-fn stays(number: u64) -> bool {
+/// Whether an item is one of the tenth that stays, spread at random.
+fn is_kept(number: u64) -> bool {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < u64::from(u32::MAX) / 10
 }
 
-/// Whether the journal takes less than two and a half times what stays.
+/// Whether the journal takes less than two and a half times the bytes of the kept items.
 fn is_dense(world: &World) -> bool {
-    let live_bytes = (0..ITEMS).filter(|number| stays(*number)).count() as u64 * PAYLOAD_BYTES as u64;
+    let live_bytes = (0..ITEMS).filter(|number| is_kept(*number)).count() as u64 * PAYLOAD_BYTES as u64;
     let index_bytes = world.disk.contents("relay.redb").unwrap().len() as u64;
     (world.disk.bytes_used() - index_bytes) * 2 < live_bytes * 5
 }
 
-fn expect_what_stays(world: &World, relay: &RedbRelay) {
+fn expect_kept_items(world: &World, relay: &RedbRelay) {
     for queue in 0..QUEUES.len() {
         let expected: Vec<_> =
-            (0..ITEMS).filter(|number| queue_of(*number) == queue && stays(*number)).collect();
+            (0..ITEMS).filter(|number| queue_of(*number) == queue && is_kept(*number)).collect();
         let shown = world.pull_all(relay, queue).unwrap();
         assert_eq!(shown.iter().map(|item| item.0).collect::<Vec<_>>(), expected);
         assert!(shown.into_iter().all(|(number, body)| body == payload(number, PAYLOAD_BYTES)));
@@ -95,27 +95,26 @@ fn expect_what_stays(world: &World, relay: &RedbRelay) {
 }
 
 #[test]
-fn what_is_acked_leaves_the_disk() {
+fn acked_items_leave_the_disk() {
     ack_everything(world);
 }
 
 #[test]
-fn what_is_acked_leaves_the_disk_with_payloads_aside() {
-    ack_everything(aside);
+fn acked_blobs_leave_the_disk() {
+    ack_everything(with_blobs);
 }
 
 fn ack_everything(new: fn() -> World) {
-    within_bounds(move || {
+    with_timeout(move || {
         let world = new();
         let relay = world.open();
         fill(&world, &relay);
         assert!(world.disk.bytes_used() > ITEMS * PAYLOAD_BYTES as u64);
         ack_all_but(&world, &relay, |_| false);
-        let is_tidy = || world.segments().len() <= 3;
-        tidy(&world, &relay, is_tidy);
+        sweep_until(&world, &relay, || world.segments().len() <= 3);
         let index_bytes = world.disk.contents("relay.redb").unwrap().len() as u64;
         assert!(world.disk.bytes_used() - index_bytes < 4 * 64 * 1024, "{} bytes", world.disk.bytes_used());
-        // What redb keeps of a file that was larger; the index is written anew from 16 MiB on.
+        // redb does not shrink the file further. The store rewrites an index from 16 MiB on.
         assert!(index_bytes < 4 * 1024 * 1024, "an empty index of {index_bytes} bytes");
         assert_eq!(relay.contents().unwrap(), relay_store_redb::Contents::default());
         assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
@@ -123,41 +122,41 @@ fn ack_everything(new: fn() -> World) {
 }
 
 #[test]
-fn a_tenth_that_stays_is_moved_together() {
+fn live_items_are_moved_out_of_sparse_segments() {
     ack_nine_tenths(world);
 }
 
 #[test]
-fn a_tenth_that_stays_aside_is_what_stays() {
-    ack_nine_tenths(aside);
+fn blobs_of_live_items_stay() {
+    ack_nine_tenths(with_blobs);
 }
 
 fn ack_nine_tenths(new: fn() -> World) {
-    within_bounds(move || {
+    with_timeout(move || {
         let world = new();
         let relay = world.open();
         fill(&world, &relay);
-        ack_all_but(&world, &relay, stays);
-        tidy(&world, &relay, || is_dense(&world));
-        expect_what_stays(&world, &relay);
+        ack_all_but(&world, &relay, is_kept);
+        sweep_until(&world, &relay, || is_dense(&world));
+        expect_kept_items(&world, &relay);
         drop(relay);
         let relay = world.open();
-        expect_what_stays(&world, &relay);
+        expect_kept_items(&world, &relay);
         assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
     });
 }
 
-/// One that is damaged cannot be moved, so its segment stays. That must end, and not keep the
-/// others from being emptied.
+/// A corrupt item cannot be moved, so its segment stays. The attempt must end, and other segments
+/// must still be freed.
 #[test]
-fn what_cannot_be_moved_stays_and_stops_nothing() {
-    within_bounds(|| {
+fn corrupt_items_do_not_stop_the_freeing_of_other_segments() {
+    with_timeout(|| {
         let world = world();
         let relay = world.open();
         fill(&world, &relay);
         drop(relay);
-        let damaged: Vec<u64> = (0..ITEMS).filter(|number| stays(*number)).take(3).collect();
-        for number in &damaged {
+        let corrupt: Vec<u64> = (0..ITEMS).filter(|number| is_kept(*number)).take(3).collect();
+        for number in &corrupt {
             let body = payload(*number, PAYLOAD_BYTES);
             let holds = |name: &String| {
                 world.disk.contents(name).unwrap().windows(body.len()).any(|bytes| bytes == body)
@@ -169,83 +168,82 @@ fn what_cannot_be_moved_stays_and_stops_nothing() {
             });
         }
         let relay = world.open();
-        let before = world.segments().len();
-        ack_all_but(&world, &relay, stays);
-        tidy(&world, &relay, || world.segments().len() * 2 < before);
+        let segments_before = world.segments().len();
+        ack_all_but(&world, &relay, is_kept);
+        sweep_until(&world, &relay, || world.segments().len() * 2 < segments_before);
         let shown: usize = (0..QUEUES.len()).map(|queue| world.pull_all(&relay, queue).unwrap().len()).sum();
-        assert_eq!(shown, (0..ITEMS).filter(|number| stays(*number)).count() - damaged.len());
+        assert_eq!(shown, (0..ITEMS).filter(|number| is_kept(*number)).count() - corrupt.len());
     });
 }
 
-/// What the disk cannot read now it may another time.
+/// A read that fails now may succeed later.
 #[test]
-fn what_could_not_be_read_is_moved_later() {
-    moves_later("journal-");
+fn items_that_could_not_be_read_are_moved_later() {
+    expect_moved_later("journal-");
 }
 
-/// The same, where it is the index that cannot be read: what lives is not known then.
+/// Without the index, the store does not know which items are live.
 #[test]
-fn what_the_index_could_not_tell_of_is_moved_later() {
-    moves_later("relay.redb");
+fn items_are_moved_later_if_the_index_could_not_be_read() {
+    expect_moved_later("relay.redb");
 }
 
-/// While the maintenance thread looks what lives in a segment, files cannot be read whose names
-/// begin so.
-fn moves_later(unreadable: &'static str) {
-    within_bounds(move || {
+/// Files whose names start with `unreadable` cannot be read while the maintenance thread looks for
+/// live items in a segment.
+fn expect_moved_later(unreadable: &'static str) {
+    with_timeout(move || {
         let World { options, limits, .. } = world();
         let world = World { limits, ..World::new() }.with_options(Options { cache_bytes: 0, ..options });
         let (is_failing, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (fails_now, counted) = (Arc::clone(&is_failing), Arc::clone(&failed));
-        // A read of the index is made twice.
-        let left = AtomicUsize::new(0);
+        // The store reads the index once more if a read fails.
+        let failures_left = AtomicUsize::new(0);
         let relay = world.open_hooked(move |call| {
             let Call::Read(name, _) = call else { return Ok(()) };
             if std::thread::current().name() != Some("relay-maint") || !fails_now.load(Ordering::SeqCst) {
                 return Ok(());
             }
             if name.starts_with("journal-") {
-                left.store(2, Ordering::SeqCst);
+                failures_left.store(2, Ordering::SeqCst);
             }
-            if !name.starts_with(unreadable) || left.load(Ordering::SeqCst) == 0 {
+            if !name.starts_with(unreadable) || failures_left.load(Ordering::SeqCst) == 0 {
                 return Ok(());
             }
-            left.fetch_sub(1, Ordering::SeqCst);
+            failures_left.fetch_sub(1, Ordering::SeqCst);
             counted.fetch_add(1, Ordering::SeqCst);
-            Err(io::Error::other("this read is to fail"))
+            Err(io::Error::other("injected failure"))
         });
         fill(&world, &relay);
-        ack_all_but(&world, &relay, stays);
+        ack_all_but(&world, &relay, is_kept);
         is_failing.store(true, Ordering::SeqCst);
         for _ in 0..3 {
             drop(world.block_on(relay.sweep()));
         }
         is_failing.store(false, Ordering::SeqCst);
-        assert!(failed.load(Ordering::SeqCst) > 0, "the maintenance has read nothing");
-        // The index is opened anew once a second.
-        again(|| world.block_on(relay.sweep())).unwrap();
-        tidy(&world, &relay, || is_dense(&world));
-        expect_what_stays(&world, &relay);
+        assert!(failed.load(Ordering::SeqCst) > 0, "no read failed");
+        // The store reopens the index, at most once a second.
+        retry(|| world.block_on(relay.sweep())).unwrap();
+        sweep_until(&world, &relay, || is_dense(&world));
+        expect_kept_items(&world, &relay);
     });
 }
 
-/// What fails while the disk is full is tried again when it is not.
 #[test]
-fn what_could_not_be_moved_for_want_of_space_is_moved_later() {
-    within_bounds(|| {
+fn items_that_could_not_be_moved_on_a_full_disk_are_moved_later() {
+    with_timeout(|| {
         let world = world();
         let is_full = Arc::new(AtomicBool::new(false));
         let refused = Arc::new(AtomicUsize::new(0));
         let (refuses, counted) = (Arc::clone(&is_full), Arc::clone(&refused));
-        // A new segment has room for its header.
-        let fresh = Mutex::new(HashSet::new());
+        // The first write to a new segment, of its header, succeeds.
+        let created = Mutex::new(HashSet::new());
         let relay = world.open_hooked(move |call| {
-            let mut fresh = fresh.lock().unwrap();
+            let mut created = created.lock().unwrap();
             match call {
-                Call::Create(name) => drop(fresh.insert(name.to_owned())),
+                Call::Create(name) => drop(created.insert(name.to_owned())),
                 Call::Write(name)
                     if name.starts_with("journal-")
-                        && !fresh.remove(name)
+                        && !created.remove(name)
                         && refuses.load(Ordering::SeqCst) =>
                 {
                     counted.fetch_add(1, Ordering::SeqCst);
@@ -256,34 +254,33 @@ fn what_could_not_be_moved_for_want_of_space_is_moved_later() {
             Ok(())
         });
         fill(&world, &relay);
-        ack_all_but(&world, &relay, stays);
-        let before = world.segments().len();
+        ack_all_but(&world, &relay, is_kept);
+        let segments_before = world.segments().len();
         is_full.store(true, Ordering::SeqCst);
-        for _ in 0..before {
-            // It fails with the batch that it comes to be in.
+        for _ in 0..segments_before {
+            // The sweep fails if its batch does.
             drop(world.block_on(relay.sweep()));
         }
-        assert!(refused.load(Ordering::SeqCst) > before / 2);
+        assert!(refused.load(Ordering::SeqCst) > segments_before / 2);
         is_full.store(false, Ordering::SeqCst);
-        tidy(&world, &relay, || is_dense(&world));
-        expect_what_stays(&world, &relay);
+        sweep_until(&world, &relay, || is_dense(&world));
+        expect_kept_items(&world, &relay);
     });
 }
 
-/// Readers page through the queues as fast as they can while segments are emptied and unlinked
-/// under them.
+/// Readers page through the queues in a loop while segments are emptied and deleted.
 #[test]
-fn pulls_miss_nothing_while_segments_are_emptied() {
+fn pulls_miss_nothing_while_segments_are_freed() {
     pull_and_ack(world);
 }
 
 #[test]
-fn pulls_miss_nothing_while_payload_files_go() {
-    pull_and_ack(aside);
+fn pulls_miss_nothing_while_blobs_are_deleted() {
+    pull_and_ack(with_blobs);
 }
 
 fn pull_and_ack(new: fn() -> World) {
-    within_bounds(move || {
+    with_timeout(move || {
         let world = new();
         let relay = world.open();
         fill(&world, &relay);
@@ -296,7 +293,7 @@ fn pull_and_ack(new: fn() -> World) {
                     while !is_over.load(Ordering::SeqCst) || rounds == 0 {
                         let shown = reader.pull_all(relay, queue).unwrap();
                         let is_complete = (0..ITEMS)
-                            .filter(|number| queue_of(*number) == queue && stays(*number))
+                            .filter(|number| queue_of(*number) == queue && is_kept(*number))
                             .all(|number| {
                                 shown.iter().any(|(shown, body)| {
                                     *shown == number && *body == payload(number, PAYLOAD_BYTES)
@@ -307,33 +304,36 @@ fn pull_and_ack(new: fn() -> World) {
                     }
                 });
             }
-            let removed_from = world.segments();
-            ack_all_but(&world, &relay, stays);
+            let segments_before = world.segments();
+            ack_all_but(&world, &relay, is_kept);
             for _ in 0..if run_slow_tests() { 50 } else { 5 } {
                 world.block_on(relay.sweep()).unwrap();
             }
             is_over.store(true, Ordering::SeqCst);
-            assert!(removed_from.iter().any(|name| !world.segments().contains(name)), "nothing was removed");
+            assert!(
+                segments_before.iter().any(|name| !world.segments().contains(name)),
+                "no segment was deleted"
+            );
         });
-        expect_what_stays(&world, &relay);
+        expect_kept_items(&world, &relay);
     });
 }
 
-/// What is copied out of a segment that may not go is there twice.
+/// A segment that a snapshot needs stays, so copies of its items would only take more space.
 #[test]
-fn nothing_is_copied_while_a_snapshot_keeps_the_files() {
-    within_bounds(|| {
+fn no_items_are_moved_while_a_snapshot_keeps_the_segments() {
+    with_timeout(|| {
         let world = world();
         let relay = world.open();
         fill(&world, &relay);
-        ack_all_but(&world, &relay, stays);
+        ack_all_but(&world, &relay, is_kept);
         let snapshot = world.block_on(relay.snapshots().take()).unwrap();
-        let before = world.segments();
+        let segments_before = world.segments();
         for _ in 0..20 {
             world.block_on(relay.sweep()).unwrap();
         }
-        assert_eq!(world.segments(), before);
+        assert_eq!(world.segments(), segments_before);
         drop(snapshot);
-        tidy(&world, &relay, || is_dense(&world));
+        sweep_until(&world, &relay, || is_dense(&world));
     });
 }

@@ -1,5 +1,5 @@
-//! A replay ends where the live store stands: after every random operation, what a store opened on
-//! a copy of the disk shows is what the live one shows, and the suite holds that one to the model.
+//! A replay restores the state of the live store. After random operations, a store opened on a copy
+//! of the disk shows the same as the live one, which the suite compares with the model.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,31 +14,32 @@ use relay_disk::{SimDisk, Survival};
 use relay_journal::{Frame, Location};
 use relay_store_redb::{Contents, OpenProgress, Options, RedbRelay};
 
-use crate::world::{Index, World, envelope, id, recipient, run_slow_tests, small_options, within_bounds};
+use crate::index::{Index, META, NAMES, ROWS, SEGMENTS};
+use crate::world::{World, envelope, id, recipient, run_slow_tests, small_options, with_timeout};
 
-/// A store on a disk in memory, which is compared with its own replay whenever the suite recounts
-/// it.
-struct Twins {
+/// A store on a simulated disk. Whenever the suite verifies it, it is compared with its replay.
+struct ReplayHarness {
     world: World,
+    /// The latest time that the clock has shown.
     latest: Timestamp,
 }
 
-/// Everything that can be seen of a store.
+/// Everything that a store shows.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct Observed {
     pages: Vec<(Vec<Item<Bytes>>, u64)>,
     contents: Contents,
     findings: Vec<String>,
     last_arrival_number: Seq,
 }
 
-impl Twins {
-    fn look(&self, relay: &RedbRelay) -> Seen {
+impl ReplayHarness {
+    fn observe(&self, relay: &RedbRelay) -> Observed {
         let mut pages = Vec::new();
-        for name in RECIPIENTS {
+        for recipient in RECIPIENTS {
             let mut after = None;
             loop {
-                let pull = Pull { recipient: Recipient::parse(name).unwrap(), after, items_max: None };
+                let pull = Pull { recipient: Recipient::parse(recipient).unwrap(), after, items_max: None };
                 let page = self.world.block_on(relay.pull(pull)).unwrap();
                 pages.push((page.items, page.remaining));
                 after = page.next;
@@ -47,7 +48,7 @@ impl Twins {
                 }
             }
         }
-        Seen {
+        Observed {
             pages,
             contents: relay.contents().unwrap(),
             findings: relay.verify().unwrap(),
@@ -56,7 +57,7 @@ impl Twins {
     }
 }
 
-impl Harness for Twins {
+impl Harness for ReplayHarness {
     type Relay = RedbRelay;
 
     fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> RedbRelay {
@@ -81,13 +82,12 @@ impl Harness for Twins {
     }
 
     fn verify(&mut self, relay: &RedbRelay) -> Vec<String> {
-        // The live store does not believe a clock that was set back; its twin has to be told the
-        // latest time.
+        // The live store ignores a clock that is set back, so its replay needs the latest time.
         self.latest = self.latest.max(self.world.clock.now());
         let clock = ManualClock::new();
         clock.set(self.latest);
-        let twin = World { clock: Arc::new(clock), ..self.world.after_crash(Survival::All) };
-        let (live, replayed) = (self.look(relay), self.look(&twin.open()));
+        let replayed = World { clock: Arc::new(clock), ..self.world.after_crash(Survival::All) };
+        let (live, replayed) = (self.observe(relay), self.observe(&replayed.open()));
         assert_eq!(live, replayed);
         live.findings
     }
@@ -99,93 +99,92 @@ impl Harness for Twins {
 }
 
 fn run(options: Options) {
-    within_bounds(|| {
-        let mut twins = Twins { world: World::new().with_options(options), latest: Timestamp::default() };
-        run_operations(&mut twins).unwrap();
+    with_timeout(|| {
+        let mut harness =
+            ReplayHarness { world: World::new().with_options(options), latest: Timestamp::default() };
+        run_operations(&mut harness).unwrap();
     });
 }
 
 #[test]
-fn a_replay_over_many_checkpoints_ends_where_the_live_store_stands() {
+fn a_replay_over_many_checkpoints_equals_the_live_store() {
     run(Options { checkpoint_rows: 8, checkpoint_bytes: 512, segment_bytes: 256, ..small_options() });
 }
 
 #[test]
-fn a_replay_with_payloads_aside_ends_where_the_live_store_stands() {
+fn a_replay_with_blobs_equals_the_live_store() {
     let options =
         Options { checkpoint_rows: 40, checkpoint_bytes: 2048, segment_bytes: 256, ..small_options() };
     run(Options { blob_bytes: 8, ..options });
 }
 
 #[test]
-fn a_replay_of_everything_ends_where_the_live_store_stands() {
+fn a_replay_of_the_whole_journal_equals_the_live_store() {
     run(Options { checkpoint_rows: 1_000_000, checkpoint_bytes: 1 << 40, ..small_options() });
 }
 
-/// More records than one thread replays alone.
+/// Enough requests that the store replays their records on several threads.
 const STORY_REQUESTS: u64 = 6_000;
 
-/// What a recount finds after a replay, and all that the index holds once everything is written to
-/// it.
+/// What `verify` finds after a replay, and all rows of the index after a checkpoint.
 fn index_after_replay(world: &World, replay_threads: usize) -> (Vec<String>, Vec<String>) {
     let options = Options { replay_threads, ..world.options.clone() };
-    let twin = world.after_crash(Survival::All).with_options(options);
-    let relay = twin.open();
+    let replayed = world.after_crash(Survival::All).with_options(options);
+    let relay = replayed.open();
     let findings = relay.verify().unwrap();
     drop(relay);
-    let index = Index::open(&twin.disk);
+    let index = Index::open(&replayed.disk);
     let tx = index.database().begin_read().unwrap();
-    let tables = [
-        rows::<&[u8], &[u8]>(&tx, "rows"),
-        rows::<&str, (u64, u32)>(&tx, "names"),
-        rows::<u32, (u64, u64)>(&tx, "segments"),
-        rows::<&str, u64>(&tx, "meta"),
-    ];
+    let tables =
+        [format_rows(&tx, ROWS), format_rows(&tx, NAMES), format_rows(&tx, SEGMENTS), format_rows(&tx, META)];
     (findings, tables.concat())
 }
 
-fn rows<K: Key + 'static, V: Value + 'static>(tx: &ReadTransaction, table: &str) -> Vec<String> {
-    let table = tx.open_table(TableDefinition::<K, V>::new(table)).unwrap();
+fn format_rows<K: Key + 'static, V: Value + 'static>(
+    tx: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Vec<String> {
+    let table = tx.open_table(table).unwrap();
     let rows = table.iter().unwrap().map(Result::unwrap);
     rows.map(|(key, value)| format!("{:?}: {:?}", key.value(), value.value())).collect()
 }
 
 /// Flips a bit of a record.
-fn damage(world: &World, frame: &Frame) {
+fn corrupt(world: &World, frame: &Frame) {
     let Location { segment, offset, length } = frame.location;
     world
         .disk
         .edit(&format!("journal-{segment:010}.seg"), |bytes| bytes[(offset + length) as usize - 1] ^= 1);
 }
 
-/// What a crash leaves, with the index of a new store: a start replays all that there ever was.
+/// The store after a crash, with the index of a new store: an open replays the whole journal.
 fn without_index(world: &World) -> World {
-    let (crashed, new) = (world.after_crash(Survival::All), World::new());
-    drop(new.open());
-    let index = new.disk.contents("relay.redb").unwrap();
+    let (crashed, empty) = (world.after_crash(Survival::All), World::new());
+    drop(empty.open());
+    let index = empty.disk.contents("relay.redb").unwrap();
     crashed.disk.edit("relay.redb", |bytes| *bytes = index);
     crashed
 }
 
-/// Pushes, acks and sweeps, of queues that are forgotten and come back under other numbers.
-fn tell_a_long_story(world: &World, relay: &RedbRelay) {
-    let mut queues = vec![VecDeque::new(); 40];
+/// Pushes, acks and sweeps. Queues are dropped, and created again with other numbers.
+fn run_long_story(world: &World, relay: &RedbRelay) {
+    let mut pushed = vec![VecDeque::new(); 40];
     for number in 0..STORY_REQUESTS {
-        let chance = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
-        // Each has its time, and then none for long.
-        let queue = usize::try_from((number / 40 + chance % 8) % 40).unwrap();
+        let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        // Each queue is used for some time, and then not for long.
+        let queue = usize::try_from((number / 40 + random % 8) % 40).unwrap();
         let recipient = Recipient::parse(&format!("recipient {queue}")).unwrap();
-        let known: &mut VecDeque<_> = &mut queues[queue];
-        if chance >> 8 & 3 == 0 {
-            let items = known.drain(..known.len().min(5)).collect::<Vec<_>>();
+        let pushed: &mut VecDeque<_> = &mut pushed[queue];
+        if random >> 8 & 3 == 0 {
+            let items = pushed.drain(..pushed.len().min(5)).collect::<Vec<_>>();
             if !items.is_empty() {
                 world.block_on(relay.ack(Ack::new(recipient, items).unwrap())).unwrap();
             }
         } else {
             world.block_on(relay.push(Envelope { recipient, ..envelope(0, number, 8) })).unwrap();
-            known.push_back(id(number));
+            pushed.push_back(id(number));
         }
-        world.clock.advance_ms(chance >> 16 & 3);
+        world.clock.advance_ms(random >> 16 & 3);
         if number % 100 == 0 {
             world.block_on(relay.sweep()).unwrap();
         }
@@ -193,44 +192,46 @@ fn tell_a_long_story(world: &World, relay: &RedbRelay) {
 }
 
 #[test]
-fn several_threads_replay_as_one_does() {
-    within_bounds(|| {
-        // No space is given back, so that the journal has all of it.
+fn several_threads_replay_the_same_as_one() {
+    with_timeout(|| {
+        // The store frees no space, so the journal contains the whole story.
         let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
         let relay = world.open();
-        tell_a_long_story(&world, &relay);
+        run_long_story(&world, &relay);
         let crashed = without_index(&world);
         let frames = crashed.frames();
         let of_kind = |kind| frames.iter().filter(|frame| frame.kind == kind).count();
-        // Pushed, removed, trimmed, dropped.
+        // The kinds of records: pushed, removed, trimmed, dropped.
         let counts = [1, 3, 4, 5].map(of_kind);
-        assert!(counts.iter().all(|count| *count > 30), "the story has enough of all kinds: {counts:?}");
+        assert!(
+            counts.iter().all(|count| *count > 30),
+            "the story has too few records of a kind: {counts:?}"
+        );
         let (findings, rows) = index_after_replay(&crashed, 1);
         assert!(findings.is_empty() && rows.len() > 300, "{findings:?}, {} rows", rows.len());
         for threads in [2, 3, 100] {
             assert!(index_after_replay(&crashed, threads) == (vec![], rows.clone()), "{threads} threads");
         }
-        // Of a record that is lost, others are left that cannot be applied. Whose a queue is that
-        // should be gone is not the same then, nor how many bytes that takes.
+        // Without a lost record, others cannot be applied. The owner of a queue that should be
+        // dropped may then differ, and so may the bytes of its rows.
         for frame in frames.iter().step_by(frames.len() / 30) {
-            damage(&crashed, frame);
+            corrupt(&crashed, frame);
         }
-        let rows_alone = |threads| {
+        let comparable = |threads| {
             let (findings, mut rows) = index_after_replay(&crashed, threads);
-            rows.retain(|row| !["\"recipient", "\"rows_bytes"].iter().any(|other| row.starts_with(other)));
+            rows.retain(|row| !["\"recipient", "\"rows_bytes"].iter().any(|prefix| row.starts_with(prefix)));
             let not_applied: Vec<_> =
                 findings.into_iter().filter(|finding| finding.contains("not applied")).collect();
             assert!(!not_applied.is_empty());
             (not_applied, rows)
         };
-        assert!(rows_alone(3) == rows_alone(1));
+        assert!(comparable(3) == comparable(1));
     });
 }
 
-/// The queue of a recipient was forgotten, and a record without which that cannot be understood is
-/// lost.
+/// The record that drops the old queue of a recipient is lost.
 #[test]
-fn a_queue_that_should_be_gone_takes_no_name_with_it() {
+fn a_queue_whose_drop_is_lost_does_not_take_the_recipient_from_the_new_queue() {
     let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
     let relay = world.open();
     world.block_on(relay.push(envelope(0, 1, 8))).unwrap();
@@ -240,21 +241,20 @@ fn a_queue_that_should_be_gone_takes_no_name_with_it() {
     world.block_on(relay.push(envelope(0, 2, 8))).unwrap();
     let crashed = without_index(&world);
     let frames = crashed.frames();
-    let forgotten = frames.iter().find(|frame| frame.kind == 5).expect("the queue was forgotten");
-    damage(&crashed, forgotten);
-    let again = crashed.open();
-    let findings = again.verify().unwrap();
-    let is_back = "queue number 1: the name of its owner does not lead to it".to_owned();
-    assert!(findings.contains(&is_back), "{findings:?}");
-    crashed.block_on(again.sweep()).unwrap();
-    let shown = crashed.pull_all(&again, 0).unwrap();
-    assert_eq!(shown.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
+    let dropped = frames.iter().find(|frame| frame.kind == 5).expect("the queue was dropped");
+    corrupt(&crashed, dropped);
+    let reopened = crashed.open();
+    let findings = reopened.verify().unwrap();
+    let expected = "queue number 1: its owner does not lead to it".to_owned();
+    assert!(findings.contains(&expected), "{findings:?}");
+    crashed.block_on(reopened.sweep()).unwrap();
+    assert_eq!(crashed.pull_numbers(&reopened, 0), [2]);
 }
 
-/// Of items that were acked together, the record of one is lost.
+/// The record of one of several items is lost that were acked together.
 #[test]
-fn an_item_that_is_lost_brings_back_none_that_was_acked_with_it() {
-    // PackedItems, which lie in the row of their queue, and many.
+fn a_lost_push_brings_back_no_item_that_was_acked_with_it() {
+    // Inline, and spilled.
     for items in [8, 60] {
         let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
         let relay = world.open();
@@ -264,29 +264,25 @@ fn an_item_that_is_lost_brings_back_none_that_was_acked_with_it() {
         let acked = world.block_on(relay.ack(Ack::new(recipient(0), (0..6).map(id).collect()).unwrap()));
         assert_eq!(acked.unwrap().deleted, 6);
         let crashed = world.after_crash(Survival::All);
-        damage(&crashed, crashed.frames().first().unwrap());
-        let again = crashed.open();
+        corrupt(&crashed, crashed.frames().first().unwrap());
+        let reopened = crashed.open();
         assert!(
-            again.verify().unwrap().iter().any(|finding| finding.contains("an item to remove is not there"))
+            reopened.verify().unwrap().iter().any(|finding| finding.contains("an item to remove is missing"))
         );
-        let shown = crashed.pull_all(&again, 0).unwrap();
-        assert_eq!(
-            shown.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
-            (6..items).collect::<Vec<_>>()
-        );
-        assert_eq!(again.contents().unwrap().usage.items, items - 6);
-        // That it was acked is forgotten of the lost one alone.
+        assert_eq!(crashed.pull_numbers(&reopened, 0), (6..items).collect::<Vec<_>>());
+        assert_eq!(reopened.contents().unwrap().usage.items, items - 6);
+        // Only the lost item is not known as acked.
         for number in 0..6 {
-            let pushed = crashed.block_on(again.push(envelope(0, number, 8))).unwrap();
+            let pushed = crashed.block_on(reopened.push(envelope(0, number, 8))).unwrap();
             assert_eq!(pushed.is_stored(), number == 0, "{number}");
         }
     }
 }
 
-/// Also one that has none yet, however few rows there are.
+/// Also if there was no checkpoint before, and with few rows.
 #[test]
-fn a_long_journal_brings_a_checkpoint() {
-    within_bounds(|| {
+fn a_long_journal_causes_a_checkpoint() {
+    with_timeout(|| {
         let options = Options { checkpoint_rows: 1_000_000, checkpoint_bytes: 64 * 1024, ..small_options() };
         let world = World::new().with_options(options);
         let relay = world.open();
@@ -295,13 +291,13 @@ fn a_long_journal_brings_a_checkpoint() {
             if relay.figures().checkpoint_us.is_some_and(|checkpoints| checkpoints.count() > 0) {
                 return;
             }
-            assert!(number < 1_000, "there is no checkpoint");
+            assert!(number < 1_000, "the store writes no checkpoint");
         }
     });
 }
 
 #[test]
-fn a_start_tells_how_far_it_has_come() {
+fn an_open_reports_its_progress() {
     let world = World::new().with_options(Options { checkpoint_rows: 1_000_000, ..Options::default() });
     let relay = world.open();
     for number in 0..20 {
@@ -310,6 +306,6 @@ fn a_start_tells_how_far_it_has_come() {
     let progress = OpenProgress::default();
     assert_eq!(progress.percent(), None);
     let options = Options { progress: Some(progress.clone()), ..Options::default() };
-    let _again = world.after_crash(Survival::All).with_options(options).open();
+    let _reopened = world.after_crash(Survival::All).with_options(options).open();
     assert_eq!(progress.percent(), Some(100));
 }

@@ -1,33 +1,29 @@
-//! An index that is mostly holes is written anew, and a power cut at any moment of that costs
-//! nothing.
+//! The store rewrites an index that is mostly holes. A power cut during the rewrite loses nothing.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use redb::{ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 use relay_core::{Envelope, Recipient, Relay};
 use relay_disk::{Call, Class, Fault, SimDisk, Survival};
 use relay_store_redb::{Options, RedbRelay};
 
-use crate::story::{Ledger, Manner, STORY};
-use crate::world::{Index, World, envelope, positions, run_slow_tests, within_bounds};
+use crate::index::{Index, META, NAMES, ROWS};
+use crate::story::{Ledger, OnFailure, STORY};
+use crate::world::{World, envelope, positions, run_slow_tests, with_timeout};
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-const NAMES: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("names");
+/// The store does not rewrite an index below this length.
+const REWRITE_BYTES_MIN: usize = 16 * 1024 * 1024;
 
-/// An index is not written anew below this length.
-const SMALL_BYTES: usize = 16 * 1024 * 1024;
-
-/// A store whose index is mostly holes, and what it holds.
-fn wasteful(world: World) -> (World, Ledger) {
+/// A closed store whose index is mostly holes, and the ledger of its items.
+fn with_holes(world: World) -> (World, Ledger) {
     let relay = world.open();
     let mut ledger = Ledger::default();
-    assert!(ledger.tell(&world, &relay, &STORY[..4], Manner::Once));
+    assert!(ledger.run(&world, &relay, &STORY[..4], OnFailure::Stop));
     drop(relay);
-    // Two pieces: the later one keeps the file from shrinking when the first one goes.
+    // Several transactions: later pieces keep the file from shrinking when the first one is freed.
     let index = Index::open(&world.disk);
     let ballast = TableDefinition::<u64, &[u8]>::new("ballast");
     for number in 0..20 {
@@ -36,7 +32,7 @@ fn wasteful(world: World) -> (World, Ledger) {
         });
     }
     drop(index);
-    assert!(world.disk.contents("relay.redb").unwrap().len() > SMALL_BYTES);
+    assert!(world.disk.contents("relay.redb").unwrap().len() > REWRITE_BYTES_MIN);
     (world, ledger)
 }
 
@@ -45,168 +41,169 @@ fn index_bytes(disk: &SimDisk) -> usize {
 }
 
 #[test]
-fn a_wasteful_index_is_written_anew() {
-    write_anew(World::new);
+fn an_index_with_holes_is_rewritten() {
+    expect_rewritten(World::new);
 }
 
 #[test]
-fn a_wasteful_index_is_written_anew_with_payloads_aside() {
-    write_anew(World::aside);
+fn an_index_with_holes_is_rewritten_with_blobs() {
+    expect_rewritten(World::with_blobs);
 }
 
-fn write_anew(new: fn() -> World) {
-    within_bounds(move || {
-        let (world, mut ledger) = wasteful(new());
+fn expect_rewritten(new: fn() -> World) {
+    with_timeout(move || {
+        let (world, mut ledger) = with_holes(new());
         let relay = world.open();
-        assert!(ledger.tell(&world, &relay, &STORY[4..], Manner::Once));
+        assert!(ledger.run(&world, &relay, &STORY[4..], OnFailure::Stop));
         ledger.audit(&world, &relay);
-        assert!(index_bytes(&world.disk) < SMALL_BYTES / 8, "{} bytes", index_bytes(&world.disk));
+        assert!(index_bytes(&world.disk) < REWRITE_BYTES_MIN / 8, "{} bytes", index_bytes(&world.disk));
         drop(relay);
         let relay = world.open();
         ledger.audit(&world, &relay);
-        ledger.go_on(&world, &relay);
+        ledger.expect_usable(&world, &relay);
     });
 }
 
 #[test]
-fn an_index_is_not_written_anew_where_there_is_no_room_for_both() {
-    within_bounds(|| {
-        let (world, mut ledger) = wasteful(World::new());
-        let tries = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&tries);
+fn an_index_is_not_rewritten_without_space_for_both_files() {
+    with_timeout(|| {
+        let (world, mut ledger) = with_holes(World::new());
+        let rewrites = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&rewrites);
         let relay = world.open_hooked(move |call| {
             if let Call::Create("relay.redb.new") = call {
                 counted.fetch_add(1, Ordering::SeqCst);
             }
             Ok(())
         });
-        world.disk.space_limit(Some(world.disk.bytes_used() + SMALL_BYTES as u64 / 2));
-        assert!(ledger.tell(&world, &relay, &STORY[4..5], Manner::Once));
-        assert_eq!(tries.load(Ordering::SeqCst), 0);
+        world.disk.space_limit(Some(world.disk.bytes_used() + REWRITE_BYTES_MIN as u64 / 2));
+        assert!(ledger.run(&world, &relay, &STORY[4..5], OnFailure::Stop));
+        assert_eq!(rewrites.load(Ordering::SeqCst), 0);
         world.disk.space_limit(None);
-        assert!(ledger.tell(&world, &relay, &STORY[5..], Manner::Once));
+        assert!(ledger.run(&world, &relay, &STORY[5..], OnFailure::Stop));
         ledger.audit(&world, &relay);
-        assert!(tries.load(Ordering::SeqCst) > 0 && index_bytes(&world.disk) < SMALL_BYTES / 8);
+        assert!(rewrites.load(Ordering::SeqCst) > 0 && index_bytes(&world.disk) < REWRITE_BYTES_MIN / 8);
     });
 }
 
-/// After a failed sync of the names nobody knows which of the two files a crash would leave,
-/// whatever is synced later.
+/// After a failed sync of the directory, a crash may leave either of the two files, whatever is
+/// synced later.
 #[test]
-fn a_sync_fails_while_the_index_is_written_anew_and_later_the_power_goes() {
-    within_bounds(|| {
-        let (start, ledger) = wasteful(World::new());
-        // The checkpoint at the end of the first sweep writes the index anew.
+fn a_failed_sync_during_a_rewrite_and_a_later_power_cut_lose_nothing() {
+    with_timeout(|| {
+        let (start, ledger) = with_holes(World::new());
+        // The checkpoint of the first sweep rewrites the index.
         for at in positions(24, 6) {
             let world = World { clock: Arc::default(), ..start.after_crash(Survival::All) };
             let mut ledger = ledger.clone();
             let relay = world.open();
             world.disk.fail(Fault { at, ..Fault::next(Some(Class::Sync), io::ErrorKind::Other) });
-            ledger.tell(&world, &relay, &STORY[4..], Manner::Again);
+            ledger.run(&world, &relay, &STORY[4..], OnFailure::Retry);
             let world = world.after_crash(Survival::None);
             ledger.audit(&world, &world.open());
         }
     });
 }
 
-/// From then on files go by what the new one says.
+/// After a rewrite, the store deletes segments according to the new index.
 #[test]
-fn no_power_cut_brings_back_an_index_that_was_written_anew() {
-    within_bounds(|| {
+fn no_power_cut_brings_back_the_old_index_after_a_rewrite() {
+    with_timeout(|| {
         let (world, mut ledger) = (World::new(), Ledger::default());
         let relay = world.open();
-        assert!(ledger.tell(&world, &relay, &STORY[..4], Manner::Once));
+        assert!(ledger.run(&world, &relay, &STORY[..4], OnFailure::Stop));
         world.block_on(relay.compact()).unwrap();
         let index = world.disk.contents("relay.redb");
         let world = world.after_crash(Survival::None);
-        assert!(world.disk.contents("relay.redb") == index, "it is another one");
+        assert!(world.disk.contents("relay.redb") == index, "a power cut has brought back another index");
         ledger.audit(&world, &world.open());
     });
 }
 
 #[test]
-fn the_power_goes_while_the_index_is_written_anew() {
-    within_bounds(|| {
-        let (start, ledger) = wasteful(World::new());
+fn a_power_cut_during_a_rewrite_loses_nothing() {
+    with_timeout(|| {
+        let (start, ledger) = with_holes(World::new());
         let disk = start.disk.after_crash(Survival::All);
         let world = start.on(disk);
         let relay = world.open();
-        assert!(ledger.clone().tell(&world, &relay, &STORY[4..8], Manner::Once));
+        assert!(ledger.clone().run(&world, &relay, &STORY[4..8], OnFailure::Stop));
         drop(relay);
-        assert!(index_bytes(&world.disk) < SMALL_BYTES);
+        assert!(index_bytes(&world.disk) < REWRITE_BYTES_MIN);
         let syncs = world.disk.syncs();
-        // Copies of a disk of this size take their time.
+        // Each copy of a disk of this size is slow.
         let sample = if run_slow_tests() { 12 } else { 6 };
         for n in (0..syncs).step_by(usize::try_from(syncs).unwrap().div_ceil(sample)) {
             let world = World { clock: Arc::default(), ..start.after_crash(Survival::All) };
             let mut ledger = ledger.clone();
             world.disk.cut_at_sync(n);
             if let Ok(relay) = world.try_open() {
-                ledger.tell(&world, &relay, &STORY[4..8], Manner::Once);
+                ledger.run(&world, &relay, &STORY[4..8], OnFailure::Stop);
             }
             for survival in [Survival::None, Survival::All, Survival::Torn(n)] {
                 eprintln!("power cut at sync {n}, {survival:?}");
                 let (world, mut ledger) = (world.after_crash(survival), ledger.clone());
                 let relay = world.open();
                 ledger.audit(&world, &relay);
-                ledger.go_on(&world, &relay);
+                ledger.expect_usable(&world, &relay);
             }
         }
     });
 }
 
-/// What the keys and values of all rows have, in bytes: as the store has noted it, and as it is.
+/// The bytes of the keys and values of all rows: as the store recorded them, and as redb counts
+/// them.
 fn rows_bytes(disk: &SimDisk) -> (Option<u64>, u64) {
     let index = Index::open(disk);
     let tx = index.database().begin_read().unwrap();
-    let noted = tx.open_table(META).unwrap().get("rows_bytes").unwrap().map(|noted| noted.value());
+    let recorded = tx.open_table(META).unwrap().get("rows_bytes").unwrap().map(|bytes| bytes.value());
     let rows = tx.open_table(ROWS).unwrap().stats().unwrap().stored_bytes();
-    (noted, rows + tx.open_table(NAMES).unwrap().stats().unwrap().stored_bytes())
+    (recorded, rows + tx.open_table(NAMES).unwrap().stats().unwrap().stored_bytes())
 }
 
 #[test]
-fn the_bytes_of_all_rows_are_noted_with_each_checkpoint() {
-    for new in [World::new, World::aside] {
+fn each_checkpoint_records_the_bytes_of_all_rows() {
+    for new in [World::new, World::with_blobs] {
         let world = new();
         let mut ledger = Ledger::default();
         for step in STORY {
             let relay = world.open();
-            assert!(ledger.tell(&world, &relay, &[*step], Manner::Once));
+            assert!(ledger.run(&world, &relay, &[*step], OnFailure::Stop));
             drop(relay);
-            let (noted, bytes) = rows_bytes(&world.disk);
-            assert_eq!(noted, Some(bytes), "{step:?}");
+            let (recorded, bytes) = rows_bytes(&world.disk);
+            assert_eq!(recorded, Some(bytes), "{step:?}");
         }
         let relay = world.open();
         world.block_on(relay.compact()).unwrap();
         drop(relay);
-        let (noted, bytes) = rows_bytes(&world.disk);
-        assert!(noted == Some(bytes) && bytes > 0, "written anew");
+        let (recorded, bytes) = rows_bytes(&world.disk);
+        assert!(recorded == Some(bytes) && bytes > 0, "after a rewrite: {recorded:?}, {bytes} bytes");
     }
 }
 
-/// As one was made by those who did not note them.
+/// Earlier versions of the store did not record the bytes of the rows.
 #[test]
-fn an_index_that_notes_no_bytes_is_counted_when_it_is_large() {
-    within_bounds(|| {
-        let (world, mut ledger) = wasteful(World::new());
+fn a_large_index_without_recorded_bytes_is_counted() {
+    with_timeout(|| {
+        let (world, mut ledger) = with_holes(World::new());
         Index::open(&world.disk).write(|tx| {
             tx.open_table(META).unwrap().remove("rows_bytes").unwrap();
         });
         let relay = world.open();
-        assert!(ledger.tell(&world, &relay, &STORY[4..], Manner::Once));
+        assert!(ledger.run(&world, &relay, &STORY[4..], OnFailure::Stop));
         ledger.audit(&world, &relay);
         drop(relay);
-        assert!(index_bytes(&world.disk) < SMALL_BYTES / 8, "{} bytes", index_bytes(&world.disk));
-        let (noted, bytes) = rows_bytes(&world.disk);
-        assert_eq!(noted, Some(bytes));
+        assert!(index_bytes(&world.disk) < REWRITE_BYTES_MIN / 8, "{} bytes", index_bytes(&world.disk));
+        let (recorded, bytes) = rows_bytes(&world.disk);
+        assert_eq!(recorded, Some(bytes));
     });
 }
 
-/// So many queues of so many items have an index of more than 16 MiB.
+/// Queues, and items of each, that make an index of more than 16 MiB.
 const QUEUES: u64 = 8_000;
 const ITEMS: u64 = 40;
 
-/// An index without more holes than it has by nature.
+/// A closed store whose index has no more holes than usual.
 fn dense() -> World {
     let options = Options { cache_bytes: 128 << 20, segment_bytes: 1 << 25, ..Options::default() };
     let mut world = World::new().with_options(options);
@@ -218,7 +215,7 @@ fn dense() -> World {
     }
     drop(world.block_on(relay.snapshots().take()).unwrap());
     drop(relay);
-    assert!(index_bytes(&world.disk) > SMALL_BYTES);
+    assert!(index_bytes(&world.disk) > REWRITE_BYTES_MIN);
     world
 }
 
@@ -227,28 +224,28 @@ async fn push(relay: &RedbRelay, queue: u64, number: u64) -> bool {
     relay.push(Envelope { recipient, ..envelope(0, number, 10) }).await.unwrap().is_stored()
 }
 
-/// 4 MiB for 100 MB of index.
+/// They write 4 MiB for an index of 100 MB.
 #[test]
-fn a_start_and_its_first_checkpoint_write_little_however_large_the_rows_are() {
-    within_bounds(|| {
+fn a_start_and_its_first_checkpoint_write_little_with_a_large_index() {
+    with_timeout(|| {
         let world = dense();
         for number in [1, 2, 3] {
-            let (before, index_bytes) = (world.disk.written_bytes(), index_bytes(&world.disk) as u64);
+            let (written_before, index_bytes) = (world.disk.written_bytes(), index_bytes(&world.disk) as u64);
             let relay = world.open();
             assert!(world.block_on(push(&relay, 0, QUEUES * ITEMS + number)));
             drop(world.block_on(relay.snapshots().take()).unwrap());
             drop(relay);
-            let written_bytes = world.disk.written_bytes() - before;
+            let written_bytes = world.disk.written_bytes() - written_before;
             assert!(written_bytes < index_bytes / 25, "{written_bytes} bytes for an index of {index_bytes}");
         }
     });
 }
 
-/// What its file took when it was last written anew is what it takes without holes, and no reason
-/// to do that again.
+/// The size of the file after the last rewrite is its size without holes. Such a file is not
+/// rewritten again.
 #[test]
-fn an_index_is_not_written_anew_again_where_that_won_nothing() {
-    within_bounds(|| {
+fn an_index_is_not_rewritten_if_the_last_rewrite_gained_nothing() {
+    with_timeout(|| {
         let world = dense();
         let bytes = index_bytes(&world.disk) as u64;
         for (per_1000, expected) in [(bytes / 1800, 0), (bytes / 2200, 1)] {
@@ -257,8 +254,8 @@ fn an_index_is_not_written_anew_again_where_that_won_nothing() {
                 meta.insert("rows_bytes", 1_000_000).unwrap();
                 meta.insert("file_bytes_per_1000", per_1000).unwrap();
             });
-            let tries = Arc::new(AtomicUsize::new(0));
-            let counted = Arc::clone(&tries);
+            let rewrites = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&rewrites);
             let relay = world.open_hooked(move |call| {
                 counted.fetch_add(usize::from(call == Call::Create("relay.redb.new")), Ordering::SeqCst);
                 Ok(())
@@ -266,7 +263,11 @@ fn an_index_is_not_written_anew_again_where_that_won_nothing() {
             for _ in 0..3 {
                 world.block_on(relay.sweep()).unwrap();
             }
-            assert_eq!(tries.load(Ordering::SeqCst), expected, "{per_1000} bytes for 1,000 before");
+            assert_eq!(
+                rewrites.load(Ordering::SeqCst),
+                expected,
+                "{per_1000} bytes of file per 1,000 after the last rewrite"
+            );
         }
     });
 }

@@ -1,28 +1,34 @@
-//! A disk, a clock, rules, and the store on them. Nothing here knows what is being proven.
+//! The environment of a test: a simulated disk, a clock, limits, options, and the store on them.
 
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use relay_core::testing::ManualClock;
 use relay_core::{
     Chunk, Envelope, Error, Item, ItemId, Kind, Limits, MessageId, Page, Pull, Recipient, Relay,
 };
-use relay_disk::{Call, Disk, DiskFile, HookedDisk, SimDisk, Survival};
+use relay_disk::{Call, Disk, HookedDisk, SimDisk, Survival};
 use relay_journal::{Frame, Journal};
 use relay_store_redb::{OpenError, Options, RedbRelay};
 use tokio::runtime::Runtime;
 
-/// The names of the queues. They are as long as recipients are, so that their rows can be told by
-/// length.
+/// The recipients that tests push to. Tests refer to them by index.
 pub(crate) const QUEUES: [&str; 3] = ["queue-of-alice", "queue-of-bob", "queue-of-carol"];
 
-/// How long a test may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long a test may run before it counts as hanging.
+const TEST_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// How long the store may fail requests after an I/O failure. The store retries a failed checkpoint
+/// after a second, and until then rejects what does not fit in memory. It also reopens a failed
+/// index after a second. No test injects more than three failures in a row.
+pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct World {
     pub(crate) disk: SimDisk,
@@ -33,19 +39,19 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An empty disk, and options so small that everything happens within a few requests.
+    /// An empty disk, and options so small that a few requests cause checkpoints and new segments.
     pub(crate) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let limits = Limits { ttl_ms: 1_000, dedup_window_ms: 500, page_items_max: 7, ..Limits::default() };
         Self { disk: SimDisk::new(), clock: Arc::default(), limits, options: small_options(), runtime }
     }
 
-    /// The same, where payloads from 250 bytes on lie in files of their own.
-    pub(crate) fn aside() -> Self {
+    /// As [`World::new`], but payloads of 250 bytes and more become blobs.
+    pub(crate) fn with_blobs() -> Self {
         Self::new().with_options(Options { blob_bytes: 250, segment_bytes: 1024, ..small_options() })
     }
 
-    /// The same world on another disk.
+    /// As this world, but on another disk.
     pub(crate) fn on(&self, disk: SimDisk) -> Self {
         Self { disk, clock: Arc::clone(&self.clock), limits: self.limits.clone(), ..Self::new() }
             .with_options(self.options.clone())
@@ -55,7 +61,7 @@ impl World {
         Self { options, ..self }
     }
 
-    /// The world as a crash at this instant would leave it.
+    /// A copy of this world as a crash at this moment would leave it.
     pub(crate) fn after_crash(&self, survival: Survival) -> Self {
         self.on(self.disk.after_crash(survival))
     }
@@ -73,7 +79,7 @@ impl World {
         self.try_open().unwrap()
     }
 
-    /// Opens the store on its disk, each of whose calls `hook` is asked about first.
+    /// Opens the store on its disk. `hook` runs before each call, and may fail it.
     pub(crate) fn open_hooked(
         &self,
         hook: impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static,
@@ -85,13 +91,18 @@ impl World {
         self.runtime.block_on(future)
     }
 
-    /// All items of a queue: numbers and payloads.
+    /// The numbers and payloads of all items of a queue.
     pub(crate) fn pull_all(&self, relay: &RedbRelay, queue: usize) -> Result<Vec<(u64, Bytes)>, Error> {
         let items = self.pull_items(relay, queue)?;
         Ok(items.into_iter().map(|item| (number_of(item.message_id), item.body)).collect())
     }
 
-    /// The same, with all that is told of them, page by page.
+    /// The numbers of all items of a queue.
+    pub(crate) fn pull_numbers(&self, relay: &RedbRelay, queue: usize) -> Vec<u64> {
+        self.pull_all(relay, queue).unwrap().into_iter().map(|(number, _)| number).collect()
+    }
+
+    /// All items of a queue, pulled page by page.
     pub(crate) fn pull_items(&self, relay: &RedbRelay, queue: usize) -> Result<Vec<Item<Bytes>>, Error> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
@@ -99,12 +110,12 @@ impl World {
             let page: Page = self.block_on(relay.pull(pull))?;
             found.extend(page.items);
             let Some(next) = page.next else { return Ok(found) };
-            assert!(after < Some(next), "a page must lead on");
+            assert!(after < Some(next), "the cursor of a page does not advance");
             after = Some(next);
         }
     }
 
-    /// All that is on the journal, read by nobody but the journal.
+    /// All records of the journal, as relay-journal reads them.
     pub(crate) fn frames(&self) -> Vec<Frame> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.after_crash(Survival::All));
         let mut found = Vec::new();
@@ -118,12 +129,12 @@ impl World {
         found
     }
 
-    /// The names of the payload files, in order.
-    pub(crate) fn payload_files(&self) -> Vec<String> {
+    /// The file names of the blobs, in order.
+    pub(crate) fn blob_files(&self) -> Vec<String> {
         self.segments().into_iter().filter(|name| name.starts_with("payload-")).collect()
     }
 
-    /// The names of the files of the journal, payload files included, in order.
+    /// The file names of the segments and blobs, in order.
     pub(crate) fn segments(&self) -> Vec<String> {
         let mut names = self.disk.list().unwrap();
         names.retain(|name| name.ends_with(".seg"));
@@ -142,15 +153,12 @@ pub(crate) fn small_options() -> Options {
     }
 }
 
-/// Measures how long something takes.
+/// Measures real time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "how long a store takes to get over a failure is real time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a store recovers from a failure in real time")]
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
@@ -160,28 +168,48 @@ impl Stopwatch {
     }
 }
 
-/// Whether tests run at full length.
+/// Whether tests run with all cases.
 pub(crate) fn run_slow_tests() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "the switch of the slow tests is an environment variable")]
+    #[expect(clippy::disallowed_methods, reason = "an environment variable enables the slow tests")]
     std::env::var_os("RUN_SLOW_TESTS").is_some()
 }
 
-/// Every one of `0..count` in a full run, and some `sample` of them, spread evenly, otherwise.
+/// All of `0..count` when slow tests are on, else about `sample` of them, spread evenly.
 pub(crate) fn positions(count: u64, sample: u64) -> impl Iterator<Item = u64> {
     let step = if run_slow_tests() { 1 } else { count.div_ceil(sample).max(1) };
     (0..count).step_by(usize::try_from(step).unwrap())
 }
 
-/// Runs a test on a thread of its own, and fails when it hangs.
-pub(crate) fn within_bounds(test: impl FnOnce() + Send + 'static) {
-    let (done, ended) = mpsc::channel::<()>();
+/// Runs a test on a separate thread, and fails if the test hangs.
+pub(crate) fn with_timeout(test: impl FnOnce() + Send + 'static) {
+    let (running, ended) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
         test();
-        drop(done);
+        drop(running);
     });
-    assert_ne!(ended.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Timeout), "the store hangs");
+    assert_ne!(ended.recv_timeout(TEST_TIMEOUT), Err(mpsc::RecvTimeoutError::Timeout), "the test hangs");
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// Repeats a request until it succeeds. `None` if it keeps failing for [`OUTAGE_MAX`].
+pub(crate) fn retry<T>(mut request: impl FnMut() -> Result<T, Error>) -> Option<T> {
+    let since = Stopwatch::start();
+    while since.elapsed() < OUTAGE_MAX {
+        if let Ok(outcome) = request() {
+            return Some(outcome);
+        }
+        std::thread::yield_now();
+    }
+    None
+}
+
+/// Pushes new items of `bytes` bytes each to the first queue, up to 500 at a time.
+pub(crate) async fn push_many(relay: &RedbRelay, numbers: Range<u64>, bytes: usize) {
+    for numbers in numbers.collect::<Vec<_>>().chunks(500) {
+        let pushes = numbers.iter().map(|number| relay.push(envelope(0, *number, bytes)));
+        assert!(join_all(pushes).await.into_iter().all(|outcome| outcome.unwrap().is_stored()));
     }
 }
 
@@ -197,7 +225,7 @@ pub(crate) fn number_of(message_id: MessageId) -> u64 {
     u64::try_from(u128::from_be_bytes(*message_id.as_bytes())).unwrap()
 }
 
-/// What item `number` carries. No two have the same.
+/// The payload of item `number`. No two items have the same.
 pub(crate) fn payload(number: u64, bytes: usize) -> Bytes {
     let noise = (0_u64..).flat_map(|block| {
         (number + 1)
@@ -218,51 +246,5 @@ pub(crate) fn envelope(queue: usize, number: u64, bytes: usize) -> Envelope {
         total_len: bytes as u64,
         sent_ms: number,
         payload: payload(number, bytes),
-    }
-}
-
-/// The index of a store that nobody has open, as a database like any other.
-pub(crate) struct Index(redb::Database);
-
-#[derive(Debug)]
-struct IndexFile(Arc<dyn DiskFile>);
-
-impl Index {
-    pub(crate) fn open(disk: &SimDisk) -> Self {
-        let file = IndexFile(disk.open("relay.redb").unwrap());
-        Self(redb::Database::builder().create_with_backend(file).unwrap())
-    }
-
-    pub(crate) fn database(&self) -> &redb::Database {
-        &self.0
-    }
-
-    pub(crate) fn write(&self, change: impl FnOnce(&redb::WriteTransaction)) {
-        let mut tx = self.0.begin_write().unwrap();
-        tx.set_quick_repair(true);
-        change(&tx);
-        tx.commit().unwrap();
-    }
-}
-
-impl redb::StorageBackend for IndexFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(&[data], offset)
     }
 }

@@ -1,5 +1,5 @@
-//! What the index is written back with, ahead of its sync, is a hint where the disk knows no such
-//! thing, and a failure where the disk fails.
+//! The store starts to write the index back before it syncs it. A disk that does not support this
+//! is no error, but a disk that fails is.
 
 use std::io;
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use relay_disk::Call;
 
-use crate::story::{Ledger, Manner, STORY, Step};
-use crate::world::{World, within_bounds};
+use crate::story::{Ledger, OnFailure, STORY, Step};
+use crate::world::{World, with_timeout};
 
 #[test]
-fn a_disk_that_does_not_write_back_is_asked_once_for_each_file() {
-    within_bounds(|| {
+fn a_disk_without_write_back_is_called_once_for_each_file() {
+    with_timeout(|| {
         let world = World::new();
-        let (asked, files) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (counted, counted_files) = (Arc::clone(&asked), Arc::clone(&files));
+        let (calls, files) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted_calls, counted_files) = (Arc::clone(&calls), Arc::clone(&files));
         let relay = world.open_hooked(move |call| match call {
             Call::WriteBack(_) => {
-                counted.fetch_add(1, Ordering::SeqCst);
+                counted_calls.fetch_add(1, Ordering::SeqCst);
                 Err(io::ErrorKind::Unsupported.into())
             }
             Call::Create("relay.redb.new") => {
@@ -28,33 +28,33 @@ fn a_disk_that_does_not_write_back_is_asked_once_for_each_file() {
             _ => Ok(()),
         });
         let mut ledger = Ledger::default();
-        assert!(ledger.tell(&world, &relay, STORY, Manner::Once));
+        assert!(ledger.run(&world, &relay, STORY, OnFailure::Stop));
         world.block_on(relay.compact()).unwrap();
         ledger.audit(&world, &relay);
         drop(relay);
-        assert_eq!(asked.load(Ordering::SeqCst), files.load(Ordering::SeqCst));
+        assert_eq!(calls.load(Ordering::SeqCst), files.load(Ordering::SeqCst));
         ledger.audit(&world, &world.open());
     });
 }
 
-/// The sync that follows may say that all is well.
+/// The sync after it may succeed all the same.
 #[test]
-fn a_checkpoint_that_cannot_be_written_back_has_failed() {
-    within_bounds(|| {
+fn a_checkpoint_fails_if_its_write_back_fails() {
+    with_timeout(|| {
         let world = World::new();
-        let fails = Arc::new(AtomicBool::new(false));
-        let is_failing = Arc::clone(&fails);
+        let is_failing = Arc::new(AtomicBool::new(false));
+        let fails_once = Arc::clone(&is_failing);
         let relay = world.open_hooked(move |call| match call {
-            Call::WriteBack("relay.redb" | "relay.redb.new") if is_failing.swap(false, Ordering::SeqCst) => {
-                Err(io::Error::other("this is to fail"))
+            Call::WriteBack("relay.redb" | "relay.redb.new") if fails_once.swap(false, Ordering::SeqCst) => {
+                Err(io::Error::other("injected failure"))
             }
             _ => Ok(()),
         });
         let mut ledger = Ledger::default();
-        assert!(ledger.tell(&world, &relay, &[Step::Push(6, 100)], Manner::Once));
-        fails.store(true, Ordering::SeqCst);
+        assert!(ledger.run(&world, &relay, &[Step::Push(6, 100)], OnFailure::Stop));
+        is_failing.store(true, Ordering::SeqCst);
         world.block_on(relay.snapshots().take()).unwrap_err();
-        assert!(!fails.load(Ordering::SeqCst));
+        assert!(!is_failing.load(Ordering::SeqCst), "nothing was written back");
         drop(world.block_on(relay.snapshots().take()).unwrap());
         ledger.audit(&world, &relay);
     });

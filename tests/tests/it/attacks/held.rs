@@ -1,6 +1,5 @@
-//! Memory and connections that are held and not used: pages that nobody takes, lengths that nobody
-//! sends, connections that only ask how it goes. What is held comes back, and others are served
-//! meanwhile or soon.
+//! Attacks that hold memory or connections: pages that nobody reads, bodies that never arrive, idle
+//! connections. The relay frees what they hold, and serves other clients meanwhile or soon after.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -14,17 +13,17 @@ use crate::stopwatch::Stopwatch;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much longer than the timeout anything may be held.
+/// How much longer than the timeout something may be held.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// So much room that a few pages fill it.
-const NARROW: &str = "server.request_timeout_seconds = 3\nserver.keep_alive_seconds = 5\n\
+/// A limit on bytes in flight that a few pages fill.
+const SMALL_MEMORY_LIMIT: &str = "server.request_timeout_seconds = 3\nserver.keep_alive_seconds = 5\n\
     server.max_inflight_bytes = 67_108_864\n";
 
-const HOG: [u8; 4] = [127, 0, 0, 2];
+const ATTACKER: [u8; 4] = [127, 0, 0, 2];
 const VICTIM: [u8; 4] = [127, 0, 0, 3];
 
-/// Stores a payload that makes a page of its own.
+/// Stores a payload that fills a page.
 fn store_page(client: &mut Client) {
     assert_eq!(client.post("/push", &push_body("alice", 1, &vec![7; 7 * MIB])).unwrap().status, 200);
 }
@@ -34,31 +33,34 @@ fn pull_request() -> Vec<u8> {
     format!("POST /pull HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// One address holds what it can get, until it is given up. Others' large requests are through
-/// meanwhile or soon.
+/// Asserts that one address holds memory, that the relay frees it, and that another client's large
+/// request succeeds meanwhile or soon after.
 fn assert_given_up(target: &Target, what: &str, mut ask_from: impl FnMut([u8; 4]) -> u16) {
     let watch = Stopwatch::start();
-    let most = within(SLACK, || target.inflight_bytes() > 10.0 * MIB as f64).map(|_| target.inflight_bytes());
-    let most = most.unwrap_or_else(|| panic!("{what} holds nothing: {} bytes", target.inflight_bytes()));
+    let held_bytes =
+        within(SLACK, || target.inflight_bytes() > 10.0 * MIB as f64).map(|_| target.inflight_bytes());
+    let held_bytes =
+        held_bytes.unwrap_or_else(|| panic!("{what} holds nothing: {} bytes", target.inflight_bytes()));
     let first = within(TIMEOUT + SLACK, || ask_from(VICTIM) == 200);
-    let first = first
-        .unwrap_or_else(|| panic!("{what}: another's page has no room, {} bytes", target.inflight_bytes()));
-    let left = within(TIMEOUT + SLACK, || target.inflight_bytes() == 0.0);
-    let told = format!(
-        "{what}: {most} bytes are held; another has its page after {first:?}, and nothing is held {left:?} later, {:?} after the begin",
+    let first = first.unwrap_or_else(|| {
+        panic!("{what}: another's page is refused, {} bytes are held", target.inflight_bytes())
+    });
+    let time_until_released = within(TIMEOUT + SLACK, || target.inflight_bytes() == 0.0);
+    let summary = format!(
+        "{what}: {held_bytes} bytes are held; another has its page after {first:?}, and nothing is held {time_until_released:?} later, {:?} after the begin",
         watch.elapsed()
     );
-    println!("{told}");
-    assert!(left.is_some() && watch.elapsed() < TIMEOUT + SLACK, "{told}");
+    println!("{summary}");
+    assert!(time_until_released.is_some() && watch.elapsed() < TIMEOUT + SLACK, "{summary}");
 }
 
 #[test]
-fn a_window_of_nothing_holds_no_room() {
-    let target = Target::tls(NARROW);
+fn memory_behind_a_zero_window_is_freed() {
+    let target = Target::tls(SMALL_MEMORY_LIMIT);
     let mut store = target.http2_from(VICTIM, &[]).unwrap();
     let page = target.push_page_over_tls();
     assert_eq!(page, 200);
-    let mut connection = target.http2_from(HOG, &[(INITIAL_WINDOW, 0)]).unwrap();
+    let mut connection = target.http2_from(ATTACKER, &[(INITIAL_WINDOW, 0)]).unwrap();
     let pulls: Vec<u8> = (0..10).flat_map(|number| http2::pull(2 * number + 1, "alice")).collect();
     connection.send(&pulls).unwrap();
     let mut stream = 1;
@@ -71,12 +73,12 @@ fn a_window_of_nothing_holds_no_room() {
 }
 
 #[test]
-fn two_kib_a_second_hold_no_room() {
-    let target = Target::plain(NARROW);
+fn memory_of_a_slow_reader_is_freed() {
+    let target = Target::plain(SMALL_MEMORY_LIMIT);
     store_page(&mut target.client_from(VICTIM));
     let slow: Vec<_> = (0..10)
         .map(|_| {
-            let mut tcp = target.tcp_with(HOG, Some(1)).unwrap();
+            let mut tcp = target.tcp_with(ATTACKER, Some(1)).unwrap();
             tcp.write_all(&pull_request()).unwrap();
             tcp
         })
@@ -105,14 +107,14 @@ fn two_kib_a_second_hold_no_room() {
 }
 
 #[test]
-fn one_address_cannot_have_all_connections() {
+fn one_address_cannot_take_all_connections() {
     let target = Target::plain("server.max_connections = 20\nserver.keep_alive_seconds = 60\n");
     let health = b"GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
-    // Each asks again and again, so none of them ever rests for long.
-    let mut hog: Vec<_> = (0..24).filter_map(|_| target.tcp_from(HOG).ok()).collect();
+    // Each connection keeps sending requests, so none is idle for long.
+    let mut attackers: Vec<_> = (0..24).filter_map(|_| target.tcp_from(ATTACKER).ok()).collect();
     let mut worst = Duration::ZERO;
     for _ in 0..10 {
-        for tcp in &mut hog {
+        for tcp in &mut attackers {
             let _ = tcp.write_all(health);
         }
         let watch = Stopwatch::start();
@@ -123,42 +125,45 @@ fn one_address_cannot_have_all_connections() {
         worst = worst.max(watch.elapsed());
     }
     let open = target.metric("relay_connections");
-    println!("{} connections of one address, {open} open; another is served within {worst:?}", hog.len());
+    println!(
+        "{} connections of one address, {open} open; another is served within {worst:?}",
+        attackers.len()
+    );
     assert!(worst < Duration::from_secs(2), "a newcomer waits for {worst:?}");
     assert!(open <= 8.0 + 10.0, "{open} are open");
 }
 
 #[test]
-fn lengths_that_are_only_claimed_hold_no_room() {
+fn announced_body_lengths_hold_no_memory() {
     let target = Target::plain("");
     let head = b"POST /push HTTP/1.1\r\nhost: relay\r\ncontent-length: 13900000\r\n\r\n";
     let mut claims: Vec<_> = (0..40)
         .map(|_| {
-            let mut tcp = target.tcp_from(HOG).unwrap();
+            let mut tcp = target.tcp_from(ATTACKER).unwrap();
             tcp.write_all(head).unwrap();
             tcp
         })
         .collect();
     assert!(within(SLACK, || target.requests() == 40.0).is_some(), "{} requests", target.requests());
-    let most = target.inflight_bytes();
+    let held_bytes = target.inflight_bytes();
     let mut victim = target.client_from(VICTIM);
     for message in 0..6 {
-        let answer = victim.post("/push", &push_body("bob", message, &vec![7; 8 * MIB])).unwrap();
-        assert_eq!(answer.status, 200, "{most} bytes are held");
-        let answer = victim.post("/pull", &pull_body("bob", None, Some(1))).unwrap();
-        assert_eq!(answer.status, 200, "{most} bytes are held");
+        let response = victim.post("/push", &push_body("bob", message, &vec![7; 8 * MIB])).unwrap();
+        assert_eq!(response.status, 200, "{held_bytes} bytes are held");
+        let response = victim.post("/pull", &pull_body("bob", None, Some(1))).unwrap();
+        assert_eq!(response.status, 200, "{held_bytes} bytes are held");
     }
-    println!("40 claims of 13.9 MB hold {most} bytes");
-    assert!(most < 15e6, "{most} bytes are held by claims");
-    // Nor are they waited for any longer than a body may pause.
-    let mut answer = Vec::new();
+    println!("40 claims of 13.9 MB hold {held_bytes} bytes");
+    assert!(held_bytes < 15e6, "{held_bytes} bytes are held by claims");
+    // The relay waits for them no longer than a body may pause.
+    let mut response = Vec::new();
     claims[0].set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    claims[0].read_to_end(&mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
+    claims[0].read_to_end(&mut response).unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&response));
 }
 
 impl Target {
-    /// Stores a payload that makes a page of its own, by HTTP/1.1 over TLS, and tells the status.
+    /// Stores a payload that fills a page, by HTTP/1.1 over TLS. Returns the status.
     pub(super) fn push_page_over_tls(&self) -> u16 {
         let body = push_body("alice", 1, &vec![7; 7 * MIB]).to_string();
         let head = format!(
@@ -170,8 +175,8 @@ impl Target {
         let tls = rustls::ClientConnection::new(self.authority.client(None), name).unwrap();
         let mut stream = rustls::StreamOwned::new(tls, tcp);
         stream.write_all((head + &body).as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.split(' ').nth(1).unwrap().parse().unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, as much of it as an attack needs. Nothing is checked here.
+//! A minimal HTTP/2 client for attacks. It checks nothing.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,10 +22,10 @@ const END_HEADERS: u8 = 4;
 pub(super) const TABLE_SIZE: u16 = 1;
 pub(super) const INITIAL_WINDOW: u16 = 4;
 
-/// How long the other side may take to read or to say something.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a read or write may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) struct Connection(StreamOwned<ClientConnection, TcpStream>);
+pub(super) struct Http2Connection(StreamOwned<ClientConnection, TcpStream>);
 
 pub(super) struct Frame {
     pub(super) kind: u8,
@@ -34,19 +34,19 @@ pub(super) struct Frame {
 }
 
 impl Target {
-    /// A connection from this address, behind its beginning.
-    pub(super) fn http2_from(&self, host: [u8; 4], settings: &[(u16, u32)]) -> io::Result<Connection> {
+    /// Connects from this address and sends the preface and these settings.
+    pub(super) fn http2_from(&self, host: [u8; 4], settings: &[(u16, u32)]) -> io::Result<Http2Connection> {
         let mut config = ClientConfig::clone(&self.authority.client(None));
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Connection::begin(self.tcp_from(host)?, config, settings)
+        Http2Connection::begin(self.tcp_from(host)?, config, settings)
     }
 }
 
-impl Connection {
+impl Http2Connection {
     pub(super) fn begin(tcp: TcpStream, config: ClientConfig, settings: &[(u16, u32)]) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
+        tcp.set_write_timeout(Some(TIMEOUT))?;
         let name = "127.0.0.1".try_into().map_err(io::Error::other)?;
         let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let settings = [&[(TABLE_SIZE, 0)], settings].concat();
@@ -76,9 +76,9 @@ impl Connection {
         Ok(Frame { kind, flags, payload })
     }
 
-    /// What the other side says when it gives the connection up: an error, or nothing when it only
-    /// closes. What comes before is nobody's business.
-    pub(super) fn goodbye(&mut self) -> io::Result<Option<u32>> {
+    /// Reads until the relay closes the connection. Returns the error code of its GOAWAY frame, or
+    /// `None` if it closes without one.
+    pub(super) fn await_goaway(&mut self) -> io::Result<Option<u32>> {
         loop {
             match self.read() {
                 Ok(frame) if frame.kind == GOAWAY => return Ok(frame.payload.get(4..8).map(number)),
@@ -91,7 +91,8 @@ impl Connection {
         }
     }
 
-    /// Takes a body in the only stream, and opens windows for it. None when the stream is given up.
+    /// Reads the body of the only open stream and opens its window. `None` when the stream is
+    /// reset.
     pub(super) fn body(&mut self, stream: u32) -> io::Result<Option<Vec<u8>>> {
         let mut body = Vec::new();
         loop {
@@ -125,7 +126,7 @@ pub(super) fn window(stream: u32, more: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
 }
 
-/// A field, written out.
+/// A header field as an HPACK literal.
 pub(super) fn field(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [vec![0], text(name), text(value)].concat()
@@ -136,14 +137,14 @@ fn head(method: &str, path: &str) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| field(name, value)).collect()
 }
 
-/// A push that says that a body comes, with some more fields.
-pub(super) fn begun(stream: u32, fields: &[u8]) -> Vec<u8> {
+/// A push without its announced body, with additional header fields.
+pub(super) fn unfinished_push(stream: u32, fields: &[u8]) -> Vec<u8> {
     let fields = [&head("POST", "/push"), &*field("content-length", "10"), fields].concat();
     frame(HEADERS, END_HEADERS, stream, &fields)
 }
 
-/// A request whose head is in several frames.
-pub(super) fn long(stream: u32, fields: &[u8]) -> Vec<u8> {
+/// A request whose head spans several frames.
+pub(super) fn request_with_long_head(stream: u32, fields: &[u8]) -> Vec<u8> {
     let block = [&head("GET", "/health"), fields].concat();
     let pieces: Vec<&[u8]> = block.chunks(16_384).collect();
     let frames = pieces.iter().enumerate().map(|(at, piece)| {

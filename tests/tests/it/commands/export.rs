@@ -1,5 +1,5 @@
-//! `export` and `import`: what comes out goes in again, once, in order, and whatever happens on the
-//! way.
+//! Tests of `export` and `import`: an import stores every exported item once and in order, even
+//! after interruptions.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,29 +7,29 @@ use relay_core::testing::ManualClock;
 use relay_core::{Ack, Limits, Recipient, Relay as _, Timestamp};
 use relay_store_redb::{Options, RedbRelay};
 use relay_tests::Process;
-use relay_tests::process::Ended;
+use relay_tests::process::ProcessOutput;
 
-use super::{LIMIT_BYTES, Place, envelope, is_front_of, items, open, push};
+use super::{LIMIT_BYTES, TestDir, envelope, is_prefix_of, items, open, push};
 
 #[test]
-fn what_was_exported_is_imported_once() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    let told = place.done("store", &["export"], "x");
-    assert!(told.contains("/x: 700 items of "), "{told}");
-    assert_eq!(place.path("x").metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(!place.path("x.part").exists());
+fn exported_items_are_imported_once() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    let output = dir.succeeds("store", &["export"], "x");
+    assert!(output.contains("/x: 700 items of "), "{output}");
+    assert_eq!(dir.path("x").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!dir.path("x.part").exists());
 
-    let told = place.done("other", &["import"], "x");
-    assert!(told.contains("700 items stored, 0 known already"), "{told}");
-    assert_eq!(place.queues("other"), whole);
-    let told = place.done("other", &["import"], "x");
-    assert!(told.contains("0 items stored, 700 known already (0 of them"), "{told}");
-    assert_eq!(place.queues("other"), whole);
-    assert_eq!(place.queues("store"), whole);
+    let output = dir.succeeds("other", &["import"], "x");
+    assert!(output.contains("700 items stored, 0 already known"), "{output}");
+    assert_eq!(dir.queues("other"), original);
+    let output = dir.succeeds("other", &["import"], "x");
+    assert!(output.contains("0 items stored, 700 already known (0 of them"), "{output}");
+    assert_eq!(dir.queues("other"), original);
+    assert_eq!(dir.queues("store"), original);
 }
 
-/// As builds from before the first release wrote it, whose stores are not read.
+/// An export of a build before the first release. Stores of such builds are not supported.
 const EXPORT_1: &str = concat!(
     r#"{"relay_export":{"version":1,"exported_ms":1767225700000,"last_arrival_number":2000}}"#,
     "\n",
@@ -44,12 +44,12 @@ const EXPORT_1: &str = concat!(
 );
 
 #[test]
-fn what_an_earlier_build_has_exported_is_imported() {
-    let place = Place::new();
-    std::fs::write(place.path("x"), EXPORT_1).unwrap();
-    let told = place.done("store", &["import"], "x");
-    assert!(told.contains("2 items stored, 0 known already"), "{told}");
-    let queues = place.queues("store");
+fn an_export_of_an_earlier_build_is_imported() {
+    let dir = TestDir::new();
+    std::fs::write(dir.path("x"), EXPORT_1).unwrap();
+    let output = dir.succeeds("store", &["import"], "x");
+    assert!(output.contains("2 items stored, 0 already known"), "{output}");
+    let queues = dir.queues("store");
     let [alice] = queues["alice"].as_slice() else { panic!("{queues:?}") };
     assert_eq!((&*alice.body, alice.total_len, alice.sent_ms), (&b"hello"[..], 5, 7));
     assert_eq!(alice.arrival.as_ms(), 1_767_225_600_000);
@@ -59,17 +59,17 @@ fn what_an_earlier_build_has_exported_is_imported() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_and_the_rest_is_written() {
-    let place = Place::filled();
-    let mut whole = place.queues("store");
-    let payload = whole["alice"][77].body.clone();
-    let segment = place.path("store/journal-0000000001.seg");
+fn unreadable_items_are_reported_and_the_rest_is_exported() {
+    let dir = TestDir::with_store();
+    let mut original = dir.queues("store");
+    let payload = original["alice"][77].body.clone();
+    let segment = dir.path("store/journal-0000000001.seg");
     let mut bytes = std::fs::read(&segment).unwrap();
     let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
 
-    let ended = place.run("store", &["export"], "x");
+    let ended = dir.run("store", &["export"], "x");
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
     let lines: Vec<&str> = ended.stdout.lines().collect();
     assert!(lines.len() == 2 && lines[0].contains("item 78: "), "{lines:?}");
@@ -77,39 +77,40 @@ fn what_cannot_be_read_is_told_and_the_rest_is_written() {
         lines[1].contains("x: 699 items of ") && lines[1].ends_with("; 1 could not be read"),
         "{lines:?}"
     );
-    place.done("other", &["import"], "x");
-    whole.get_mut("alice").unwrap().remove(77);
-    assert_eq!(place.queues("other"), whole);
+    dir.succeeds("other", &["import"], "x");
+    original.get_mut("alice").unwrap().remove(77);
+    assert_eq!(dir.queues("other"), original);
 }
 
 #[test]
-fn an_export_that_was_killed_has_no_file_and_is_repeated() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    place.killed("store", &["export"], "x", LIMIT_BYTES);
-    assert!(!place.path("x").exists());
-    assert_eq!(place.path("x.part").metadata().unwrap().len(), LIMIT_BYTES);
-    assert_eq!(place.queues("store"), whole);
+fn a_killed_export_leaves_no_file_and_can_be_repeated() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.run_until_killed("store", &["export"], "x", LIMIT_BYTES);
+    assert!(!dir.path("x").exists());
+    assert_eq!(dir.path("x.part").metadata().unwrap().len(), LIMIT_BYTES);
+    assert_eq!(dir.queues("store"), original);
 
-    place.done("store", &["export"], "x");
-    place.done("other", &["import"], "x");
-    assert_eq!(place.queues("other"), whole);
+    dir.succeeds("store", &["export"], "x");
+    dir.succeeds("other", &["import"], "x");
+    assert_eq!(dir.queues("other"), original);
 }
 
-/// Runs a script of bash, in which `$P` is the program; everything in its pipes has to end well.
-fn script(place: &Place, script: &str, code: i32) -> Ended {
+/// Runs a bash script that must end with exit code `code`. `$P` is the program, and a failure
+/// anywhere in a pipe counts.
+fn script(dir: &TestDir, script: &str, code: i32) -> ProcessOutput {
     let script =
-        format!("set -o pipefail; cd '{}'; P='{}'; {script}", place.0.path().display(), crate::PROGRAM);
+        format!("set -o pipefail; cd '{}'; P='{}'; {script}", dir.0.path().display(), crate::PROGRAM);
     let ended = Process::run("bash", &["-c", &script], &[]).unwrap();
     assert_eq!(ended.status.code(), Some(code), "{script}: {}{}", ended.stdout, ended.stderr);
     ended
 }
 
 #[test]
-fn both_ends_take_pipes() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    place.done("store", &["export"], "x");
+fn export_and_import_work_with_pipes() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.succeeds("store", &["export"], "x");
     for (number, pipes) in [
         "$P export - --storage-path store | $P import - --storage-path",
         "$P export /dev/stdout --storage-path store | $P import /dev/stdin --storage-path",
@@ -122,59 +123,65 @@ fn both_ends_take_pipes() {
     .enumerate()
     {
         let store = format!("other{number}");
-        let ended = script(&place, &format!("{pipes} {store}"), 0);
-        assert!(ended.stdout.contains("700 items stored, 0 known already"), "{pipes}: {}", ended.stdout);
-        assert_eq!(place.queues(&store), whole, "{pipes}");
+        let ended = script(&dir, &format!("{pipes} {store}"), 0);
+        assert!(ended.stdout.contains("700 items stored, 0 already known"), "{pipes}: {}", ended.stdout);
+        assert_eq!(dir.queues(&store), original, "{pipes}");
     }
-    let written = std::fs::read_to_string(place.path("y")).unwrap();
-    assert!(written.starts_with("{\"relay_export\"") && written.ends_with("}}\n"), "nothing else is in it");
-    let ended = script(&place, "$P export - --storage-path store 2>&1 >/dev/null", 0);
-    assert!(ended.stdout.contains("-: 700 items of "), "the sum is told elsewhere: {}", ended.stdout);
+    let written = std::fs::read_to_string(dir.path("y")).unwrap();
+    assert!(
+        written.starts_with("{\"relay_export\"") && written.ends_with("}}\n"),
+        "standard output contains only the export"
+    );
+    let ended = script(&dir, "$P export - --storage-path store 2>&1 >/dev/null", 0);
+    assert!(
+        ended.stdout.contains("-: 700 items of "),
+        "the summary goes to standard error: {}",
+        ended.stdout
+    );
 }
 
 #[test]
-fn a_pipe_is_imported_up_to_its_first_mistake() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    place.done("store", &["export"], "x");
+fn a_pipe_is_imported_up_to_its_first_error() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.succeeds("store", &["export"], "x");
     let bad = "sed '400s/.*/garbage/' x | $P import - --storage-path other";
-    let ended = script(&place, bad, 1);
+    let ended = script(&dir, bad, 1);
     assert!(ended.stderr.contains("standard input, line 400: expected value"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("what stands before it is imported"), "{}", ended.stderr);
-    let part = place.queues("other");
-    assert!(items(&part) == 398 && is_front_of(&part, &whole), "{} items", items(&part));
+    assert!(ended.stderr.contains("the lines before it are imported"), "{}", ended.stderr);
+    let part = dir.queues("other");
+    assert!(items(&part) == 398 && is_prefix_of(&part, &original), "{} items", items(&part));
 
-    let ended = script(&place, "head -n 600 x | $P import - --storage-path other", 1);
+    let ended = script(&dir, "head -n 600 x | $P import - --storage-path other", 1);
     assert!(ended.stderr.contains("line 601: the file ends before its last line"), "{}", ended.stderr);
-    let ended = script(&place, "$P import - --storage-path other < x", 0);
-    assert!(ended.stdout.contains("101 items stored, 599 known already"), "{}", ended.stdout);
-    assert_eq!(place.queues("other"), whole);
+    let ended = script(&dir, "$P import - --storage-path other < x", 0);
+    assert!(ended.stdout.contains("101 items stored, 599 already known"), "{}", ended.stdout);
+    assert_eq!(dir.queues("other"), original);
 }
 
 #[test]
-fn what_is_no_export_makes_no_store() {
-    let place = Place::filled();
+fn an_invalid_export_creates_no_store() {
+    let dir = TestDir::with_store();
     for input in ["</dev/null", "< <(echo garbage)", "< <(:)"] {
-        let ended = script(&place, &format!("$P import - --storage-path other {input}"), 1);
+        let ended = script(&dir, &format!("$P import - --storage-path other {input}"), 1);
         assert!(ended.stderr.contains("nothing was imported"), "{}", ended.stderr);
-        assert!(!place.path("other").exists());
+        assert!(!dir.path("other").exists());
     }
 }
 
 #[test]
-fn an_export_that_fails_leaves_nothing_and_says_so() {
-    let place = Place::filled();
-    // With the signal ignored, a file that gets too long is an error, as a full disk is.
-    let ended = script(&place, "trap '' XFSZ; ulimit -f 1024; $P export x --storage-path store", 1);
+fn a_failed_export_leaves_no_file_and_reports_the_error() {
+    let dir = TestDir::with_store();
+    // With the signal ignored, a file that becomes too long is a write error, as on a full disk.
+    let ended = script(&dir, "trap '' XFSZ; ulimit -f 1024; $P export x --storage-path store", 1);
     assert!(ended.stderr.contains("x: File too large"), "{}", ended.stderr);
-    assert!(!place.path("x").exists() && !place.path("x.part").exists());
-    let ended = script(&place, "$P export - --storage-path store > /dev/full", 1);
+    assert!(!dir.path("x").exists() && !dir.path("x.part").exists());
+    let ended = script(&dir, "$P export - --storage-path store > /dev/full", 1);
     assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);
-    let ended = script(&place, "$P export /dev/full --storage-path store", 1);
+    let ended = script(&dir, "$P export /dev/full --storage-path store", 1);
     assert!(ended.stderr.contains("/dev/full: No space left on device"), "{}", ended.stderr);
-    // Nobody takes half of it for all.
-    let ended =
-        script(&place, "set +o pipefail; { $P export - --storage-path store; echo $? >&2; } | true", 0);
+    // A reader that stops early makes the export fail.
+    let ended = script(&dir, "set +o pipefail; { $P export - --storage-path store; echo $? >&2; } | true", 0);
     assert!(
         ended.stderr.trim_end().ends_with('1') && ended.stderr.contains("Broken pipe"),
         "{}",
@@ -183,29 +190,29 @@ fn an_export_that_fails_leaves_nothing_and_says_so() {
 }
 
 #[test]
-fn an_import_that_was_killed_is_repeated() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    place.done("store", &["export"], "x");
-    place.killed("other", &["import"], "x", LIMIT_BYTES);
-    let part = place.queues("other");
-    assert!(items(&part) >= 200 && is_front_of(&part, &whole), "{} items", items(&part));
-    assert!(items(&part) < items(&whole));
+fn a_killed_import_can_be_repeated() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.succeeds("store", &["export"], "x");
+    dir.run_until_killed("other", &["import"], "x", LIMIT_BYTES);
+    let part = dir.queues("other");
+    assert!(items(&part) >= 200 && is_prefix_of(&part, &original), "{} items", items(&part));
+    assert!(items(&part) < items(&original));
 
-    place.done("other", &["import"], "x");
-    assert_eq!(place.queues("other"), whole);
+    dir.succeeds("other", &["import"], "x");
+    assert_eq!(dir.queues("other"), original);
 }
 
 #[test]
-fn a_bad_line_is_named_and_nothing_is_imported() {
-    let place = Place::filled();
-    place.done("store", &["export"], "x");
-    let text = std::fs::read_to_string(place.path("x")).unwrap();
+fn the_number_of_a_bad_line_is_reported_and_nothing_is_imported() {
+    let dir = TestDir::with_store();
+    dir.succeeds("store", &["export"], "x");
+    let text = std::fs::read_to_string(dir.path("x")).unwrap();
     let check = |name: &str, text: String, expected: &str| {
-        std::fs::write(place.path(name), text).unwrap();
-        let told = place.refused("other", &["import"], name);
-        assert!(told.contains(expected) && told.ends_with("nothing was imported"), "{told}");
-        assert!(!place.path("other").exists());
+        std::fs::write(dir.path(name), text).unwrap();
+        let output = dir.fails("other", &["import"], name);
+        assert!(output.contains(expected) && output.ends_with("nothing was imported"), "{output}");
+        assert!(!dir.path("other").exists());
     };
     let lines: Vec<&str> = text.lines().collect();
     let changed = |at: usize, line: &str| {
@@ -214,51 +221,51 @@ fn a_bad_line_is_named_and_nothing_is_imported() {
         lines.join("\n") + "\n"
     };
     check("garbage", changed(400, "{\"item\":garbage}"), "garbage, line 401: expected");
-    let cut = text.lines().nth(9).unwrap().replace("payload_b64\":\"", "payload_b64\":\"?");
-    check("base64", changed(9, &cut), "base64, line 10: payload_b64");
+    let invalid_base64 = text.lines().nth(9).unwrap().replace("payload_b64\":\"", "payload_b64\":\"?");
+    check("base64", changed(9, &invalid_base64), "base64, line 10: payload_b64");
     check("cut", text[..text.len() / 2].to_owned(), ", line ");
-    check("ended", text[..text.rfind("{\"end\"").unwrap()].to_owned(), "it was cut");
+    check("ended", text[..text.rfind("{\"end\"").unwrap()].to_owned(), "it is truncated");
     check("missing", changed(5, lines[6]).replace(lines[6], ""), ", line 6: ");
 }
 
 #[test]
-fn what_does_not_fit_stops_the_import_and_the_rest_follows_in_order_once_it_does() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    place.done("store", &["export"], "x");
+fn a_quota_stops_an_import_and_a_later_one_continues_in_order() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.succeeds("store", &["export"], "x");
     let limit = "[relay]\nmax_messages_per_user = 250\n";
-    std::fs::write(place.path("relay.toml"), limit).unwrap();
-    let config = place.text("relay.toml");
-    let told = place.refused("other", &["--config", &config, "import"], "x");
-    assert!(told.contains("x, line 452: the recipient's queue is full by count: 250 of 250"), "{told}");
-    let part = place.queues("other");
-    assert!(items(&part) == 450 && is_front_of(&part, &whole));
-    place.done("other", &["import"], "x");
-    assert_eq!(place.queues("other"), whole);
+    std::fs::write(dir.path("relay.toml"), limit).unwrap();
+    let config = dir.text("relay.toml");
+    let output = dir.fails("other", &["--config", &config, "import"], "x");
+    assert!(output.contains("x, line 452: the recipient's queue is full by count: 250 of 250"), "{output}");
+    let part = dir.queues("other");
+    assert!(items(&part) == 450 && is_prefix_of(&part, &original));
+    dir.succeeds("other", &["import"], "x");
+    assert_eq!(dir.queues("other"), original);
 }
 
 #[test]
-fn an_import_leaves_the_room_that_pushes_leave() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    place.done("store", &["export"], "x");
+fn an_import_leaves_the_free_space_that_pushes_leave() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.succeeds("store", &["export"], "x");
     // No disk has a petabyte free.
-    std::fs::write(place.path("relay.toml"), "[storage]\nmin_free_bytes = 1_000_000_000_000_000\n").unwrap();
-    let config = place.text("relay.toml");
-    let told = place.refused("other", &["--config", &config, "import"], "x");
-    assert!(told.contains("no space left"), "{told}");
-    assert_eq!(items(&place.queues("other")), 0);
-    place.done("other", &["import"], "x");
-    assert_eq!(place.queues("other"), whole);
+    std::fs::write(dir.path("relay.toml"), "[storage]\nmin_free_bytes = 1_000_000_000_000_000\n").unwrap();
+    let config = dir.text("relay.toml");
+    let output = dir.fails("other", &["--config", &config, "import"], "x");
+    assert!(output.contains("no space left"), "{output}");
+    assert_eq!(items(&dir.queues("other")), 0);
+    dir.succeeds("other", &["import"], "x");
+    assert_eq!(dir.queues("other"), original);
 }
 
 #[test]
-fn cursors_of_the_other_store_pass_over_nothing_that_is_imported() {
-    let place = Place::filled();
-    place.done("store", &["export"], "x");
-    place.done("other", &["import"], "x");
-    let last = open(&place.path("store")).last_arrival_number();
-    let store = open(&place.path("other"));
+fn cursors_of_the_other_store_skip_no_imported_item() {
+    let dir = TestDir::with_store();
+    dir.succeeds("store", &["export"], "x");
+    dir.succeeds("other", &["import"], "x");
+    let last = open(&dir.path("store")).last_arrival_number();
+    let store = open(&dir.path("other"));
     let mut first = None;
     store
         .export(|_, item| {
@@ -270,44 +277,44 @@ fn cursors_of_the_other_store_pass_over_nothing_that_is_imported() {
 }
 
 #[test]
-fn what_expires_or_is_acked_meanwhile_stays_away() {
-    let place = Place::new();
+fn expired_and_acked_items_are_not_imported_again() {
+    let dir = TestDir::new();
     {
-        // An hour after the epoch: all of it has expired by a clock that is believed.
+        // An hour after the epoch: by a trusted clock, all of it has expired.
         let clock = ManualClock::default();
         clock.set(Timestamp::from_ms(3_600_000));
-        let path = place.path("store");
+        let path = dir.path("store");
         let store = RedbRelay::open(&path, Limits::default(), std::sync::Arc::new(clock), Options::default());
         push(&store.unwrap(), (0..3).map(|number| envelope("alice", number, 10)));
     }
     let options = Options { trust_clock: true, ..Options::default() };
     let store = RedbRelay::open(
-        &place.path("store"),
+        &dir.path("store"),
         Limits::default(),
         std::sync::Arc::new(relay_bin::SystemClock),
         options,
     );
     push(&store.unwrap(), (3..6).map(|number| envelope("bob", number, 10)));
-    assert!(place.done("store", &["export"], "x").contains("x: 3 items of 30 bytes"));
+    assert!(dir.succeeds("store", &["export"], "x").contains("x: 3 items of 30 bytes"));
     {
-        let store = open(&place.path("store"));
+        let store = open(&dir.path("store"));
         let ack = Ack::new(Recipient::parse("bob").unwrap(), vec![envelope("bob", 4, 0).id()]).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         assert_eq!(runtime.block_on(store.ack(ack)).unwrap().deleted, 1);
     }
-    let told = place.done("store", &["import"], "x");
-    assert!(told.contains("0 items stored, 3 known already"), "{told}");
-    assert_eq!(items(&place.queues("store")), 2);
+    let output = dir.succeeds("store", &["import"], "x");
+    assert!(output.contains("0 items stored, 3 already known"), "{output}");
+    assert_eq!(items(&dir.queues("store")), 2);
 }
 
 #[test]
-fn what_is_there_is_not_overwritten_and_what_is_not_there_not_made() {
-    let place = Place::filled();
-    std::fs::write(place.path("x"), "mine").unwrap();
-    assert!(place.refused("store", &["export"], "x").ends_with("is there already, and is not overwritten"));
-    assert_eq!(std::fs::read_to_string(place.path("x")).unwrap(), "mine");
-    assert!(place.refused("missing", &["export"], "y").contains("missing cannot be used"));
-    assert!(!place.path("missing").exists() && !place.path("y").exists() && !place.path("y.part").exists());
-    assert!(place.refused("missing", &["import"], "nothing").contains("nothing: "));
-    assert!(!place.path("missing").exists());
+fn existing_files_are_not_overwritten_and_missing_stores_are_not_created() {
+    let dir = TestDir::with_store();
+    std::fs::write(dir.path("x"), "mine").unwrap();
+    assert!(dir.fails("store", &["export"], "x").ends_with("exists, and the export does not overwrite it"));
+    assert_eq!(std::fs::read_to_string(dir.path("x")).unwrap(), "mine");
+    assert!(dir.fails("missing", &["export"], "y").contains("missing cannot be used"));
+    assert!(!dir.path("missing").exists() && !dir.path("y").exists() && !dir.path("y.part").exists());
+    assert!(dir.fails("missing", &["import"], "nothing").contains("nothing: "));
+    assert!(!dir.path("missing").exists());
 }

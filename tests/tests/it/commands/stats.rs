@@ -1,16 +1,16 @@
-//! `stats`, and what every command says when a relay has the store.
+//! Tests of `stats`, and of every command while a relay uses the store.
 
 use relay_tests::Process;
 use serde_json::Value;
 
-use super::{LARGE_BYTES, Place};
+use super::{LARGE_BYTES, TestDir};
 
 #[test]
-fn stats_tell_what_is_there() {
-    let place = Place::filled();
-    let whole = place.queues("store");
-    let stats: Value = serde_json::from_str(&place.done("store", &["stats", "--json"], "")).unwrap();
-    let all = || whole.values().flatten();
+fn stats_report_the_contents_of_the_store() {
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    let stats: Value = serde_json::from_str(&dir.succeeds("store", &["stats", "--json"], "")).unwrap();
+    let all = || original.values().flatten();
     let bytes: u64 = all().map(|item| item.payload_bytes).sum();
     let large = LARGE_BYTES as u64;
     assert_eq!(
@@ -25,7 +25,7 @@ fn stats_tell_what_is_there() {
     assert!(files["payloads"]["bytes"].as_u64().unwrap() > large);
     assert!(files["journal"]["bytes"].as_u64().unwrap() > bytes - large);
 
-    let lines = place.done("store", &["stats"], "");
+    let lines = dir.succeeds("store", &["stats"], "");
     for part in ["queues                  3\n", &format!("items                   700 of {bytes} bytes\n")] {
         assert!(lines.contains(part), "{part}: {lines}");
     }
@@ -33,16 +33,16 @@ fn stats_tell_what_is_there() {
 }
 
 #[test]
-fn a_command_that_needs_the_store_for_itself_says_so() {
-    let place = Place::filled();
-    place.done("store", &["export"], "x");
-    place.done("store", &["backup"], "b");
-    let _relay = Process::start_on(crate::PROGRAM, place.0.path(), &[]).unwrap();
+fn commands_refuse_a_store_that_a_relay_uses() {
+    let dir = TestDir::with_store();
+    dir.succeeds("store", &["export"], "x");
+    dir.succeeds("store", &["backup"], "b");
+    let _relay = Process::start_on(crate::PROGRAM, dir.0.path(), &[]).unwrap();
     for (command, name) in
         [("verify", ""), ("stats", ""), ("export", "y"), ("import", "x"), ("compact", ""), ("restore", "b")]
     {
-        let told = place.refused("store", &[command], name);
-        assert!(told.contains("is in use by another process"), "{command}: {told}");
+        let output = dir.fails("store", &[command], name);
+        assert!(output.contains("is in use by another process"), "{command}: {output}");
     }
-    assert!(!place.path("y").exists() && !place.path("y.part").exists());
+    assert!(!dir.path("y").exists() && !dir.path("y.part").exists());
 }

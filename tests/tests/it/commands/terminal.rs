@@ -1,17 +1,16 @@
-//! What commands say and where: how far they have come where somebody looks; an answer that is lost
-//! is no success.
+//! Tests of the output of commands: progress appears on a terminal only, and output that cannot be
+//! written is a failure.
 
 use std::process::{Command, Output, Stdio};
 
 use relay_tests::Process;
 
-use super::Place;
+use super::TestDir;
 
 #[test]
-fn a_bar_is_shown_on_a_terminal() {
-    let place = Place::filled();
-    let command =
-        format!("{} export {} --storage-path {}", crate::PROGRAM, place.text("x"), place.text("store"));
+fn a_terminal_shows_a_progress_bar() {
+    let dir = TestDir::with_store();
+    let command = format!("{} export {} --storage-path {}", crate::PROGRAM, dir.text("x"), dir.text("store"));
     let ended =
         Process::run("script", &["--quiet", "--return", "--command", &command, "/dev/null"], &[]).unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stdout);
@@ -19,8 +18,8 @@ fn a_bar_is_shown_on_a_terminal() {
 }
 
 #[test]
-fn elsewhere_there_are_log_lines_alone() {
-    let place = Place::filled();
+fn without_a_terminal_there_are_only_log_lines() {
+    let dir = TestDir::with_store();
     let mut seen = Vec::new();
     for (store, command, name) in [
         ("store", "export", "x"),
@@ -29,25 +28,25 @@ fn elsewhere_there_are_log_lines_alone() {
         ("third", "import", "x"),
         ("store", "compact", ""),
     ] {
-        let ended = place.run(store, &[command], name);
+        let ended = dir.run(store, &[command], name);
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
         seen.extend(ended.stderr.lines().map(str::to_owned));
     }
     assert!(seen.iter().all(|line| line.starts_with('{')), "{seen:?}");
 }
 
-/// Runs the program with this as its standard output.
-fn printing_to(place: &Place, words: &[&str], stdout: impl Into<Stdio>) -> Output {
+/// Runs the program with `stdout` as its standard output.
+fn run_with_stdout(dir: &TestDir, arguments: &[&str], stdout: impl Into<Stdio>) -> Output {
     let mut command = Command::new(crate::PROGRAM);
-    command.args(words).args(["--storage-path", &place.text("store")]).env_remove("RUST_LOG");
+    command.args(arguments).args(["--storage-path", &dir.text("store")]).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
     command.spawn().unwrap().wait_with_output().unwrap()
 }
 
 #[test]
-fn an_answer_that_cannot_be_written_is_a_failure() {
-    let place = Place::filled();
-    for words in [
+fn output_that_cannot_be_written_is_a_failure() {
+    let dir = TestDir::with_store();
+    for arguments in [
         ["stats"].as_slice(),
         &["stats", "--json"],
         &["verify"],
@@ -57,25 +56,25 @@ fn an_answer_that_cannot_be_written_is_a_failure() {
         &["--version"],
     ] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let ended = printing_to(&place, words, full);
-        let told = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(1), "{words:?}: {told}");
+        let ended = run_with_stdout(&dir, arguments, full);
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {stderr}");
         assert!(
-            told.contains("cannot be written to standard output: No space left on device"),
-            "{words:?}: {told}"
+            stderr.contains("cannot be written to standard output: No space left on device"),
+            "{arguments:?}: {stderr}"
         );
     }
 }
 
 #[test]
-fn who_has_closed_the_output_wants_no_more() {
-    let place = Place::filled();
-    for words in [["stats"].as_slice(), &["verify"], &["check-config"], &["--help"]] {
+fn a_closed_output_is_no_failure() {
+    let dir = TestDir::with_store();
+    for arguments in [["stats"].as_slice(), &["verify"], &["check-config"], &["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let ended = printing_to(&place, words, writer);
-        let told = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(0), "{words:?}: {told}");
-        assert!(!told.contains("cannot be written"), "{words:?}: {told}");
+        let ended = run_with_stdout(&dir, arguments, writer);
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("cannot be written"), "{arguments:?}: {stderr}");
     }
 }

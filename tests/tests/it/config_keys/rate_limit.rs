@@ -1,8 +1,8 @@
-//! `[rate_limit]`: how much each address may send.
+//! Tests of `[rate_limit]`: how much each address may send.
 //!
-//! A bucket earns while a test runs, so no test counts what passes; it asks until it is refused,
-//! and reads what the refusal says of the limit. Bans outlast a test, so after a ban the answers
-//! are certain; to bring one on takes seconds of asking.
+//! Buckets refill while a test runs, so no test counts successful requests. A test sends requests
+//! until one is refused, and reads the limit from the refusal. Bans outlast a test, so responses
+//! after a ban are certain; provoking one takes seconds of requests.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use relay_tests::{Client, Relay, Response, ack_body, pull_body, push_body};
 use super::{connect, relay};
 use crate::stopwatch::Stopwatch;
 
-/// More requests than any limit of these tests lets through within a minute.
-const MANY: usize = 200;
+/// More requests than any limit here admits within a minute.
+const REQUESTS_MAX: usize = 200;
 
-/// Clients behind the proxy that these tests are.
+/// Trusts the test as a proxy.
 const BEHIND_PROXY: (&str, &str) = ("rate_limit.trusted_proxies", "[\"127.0.0.1\"]");
-/// The first second of a flood bans until long after the test.
+/// The first second of a flood causes a ban that outlasts the test.
 const STRICT: [(&str, &str); 6] = [
     ("rate_limit.max_wait_ms", "0"),
     ("rate_limit.enabled", "true"),
@@ -26,61 +26,60 @@ const STRICT: [(&str, &str); 6] = [
     ("rate_limit.ban_seconds", "3600"),
 ];
 
-/// A relay that limits; the later keys win over the strict ones.
+/// A relay with rate limits. `keys` override the strict ones.
 fn limited(keys: &[(&str, &str)]) -> Relay {
-    let is_given = |name: &str| keys.iter().any(|(key, _)| *key == name);
-    let strict = STRICT.into_iter().filter(|(key, _)| !is_given(key));
+    let overrides = |name: &str| keys.iter().any(|(key, _)| *key == name);
+    let strict = STRICT.into_iter().filter(|(key, _)| !overrides(key));
     relay(&strict.chain(keys.iter().copied()).collect::<Vec<_>>())
 }
 
-/// Asks until it is refused.
+/// Sends requests until one is refused.
 fn until_refused(mut ask: impl FnMut() -> Response) -> Response {
-    let refused = (0..MANY).map(|_| ask()).find(|answer| answer.status == 429);
-    let refused = refused.expect("nobody may ask without end");
+    let refused = (0..REQUESTS_MAX).map(|_| ask()).find(|response| response.status == 429);
+    let refused = refused.expect("no request was refused");
     assert_eq!(refused.code(), "rate_limited");
     refused
 }
 
-/// Asks for something that has no limit of its own, in the name of a client.
-fn ask_as(client: &mut Client, name: &str) -> Response {
+/// Requests an endpoint without a limit of its own, as a proxy for this client.
+fn get_as(client: &mut Client, name: &str) -> Response {
     client
         .send(format!("GET /stats HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {name}\r\n\r\n").as_bytes())
         .unwrap();
     client.receive().unwrap()
 }
 
-/// Asks in the name of a client until that is banned.
-fn ban(client: &mut Client, name: &str) -> Response {
+/// Sends requests for a client until it is banned.
+fn flood_until_banned(client: &mut Client, name: &str) -> Response {
     let stopwatch = Stopwatch::start();
     loop {
-        let answer = ask_as(client, name);
-        if is_ban(&answer) {
-            return answer;
+        let response = get_as(client, name);
+        if is_ban(&response) {
+            return response;
         }
-        assert!(stopwatch.elapsed() < Duration::from_secs(30), "a flood goes on without end");
+        assert!(stopwatch.elapsed() < Duration::from_secs(30), "the flood causes no ban");
     }
 }
 
-fn is_ban(answer: &Response) -> bool {
-    answer.status == 429 && answer.json()["error"]["message"].as_str().unwrap().contains("banned")
+fn is_ban(response: &Response) -> bool {
+    response.status == 429 && response.json()["error"]["message"].as_str().unwrap().contains("banned")
 }
 
-/// Whether a client that has not asked before is let in.
+/// Whether a client's request succeeds.
 fn is_let_in(client: &mut Client, name: &str) -> bool {
-    ask_as(client, name).status == 200
+    get_as(client, name).status == 200
 }
 
-/// The policy that a refusal tells: the bucket, how much it holds, and the seconds it takes to
-/// fill.
-fn policy(answer: &Response) -> &str {
-    answer.header("ratelimit-policy").unwrap()
+/// The policy in a refusal: the bucket, its size, and the seconds that it takes to fill.
+fn policy(response: &Response) -> &str {
+    response.header("ratelimit-policy").unwrap()
 }
 
 #[test]
 pub(super) fn enabled() {
     let unlimited = limited(&[("rate_limit.enabled", "false")]);
     let mut client = connect(&unlimited);
-    assert!((0..MANY).all(|_| client.get("/stats").unwrap().status == 200));
+    assert!((0..REQUESTS_MAX).all(|_| client.get("/stats").unwrap().status == 200));
     let limited = limited(&[("rate_limit.enabled", "true")]);
     let mut client = connect(&limited);
     until_refused(|| client.get("/stats").unwrap());
@@ -103,7 +102,7 @@ pub(super) fn burst() {
         let mut client = connect(&relay);
         assert!(
             (0..burst).all(|_| client.get("/stats").unwrap().status == 200),
-            "a rested client has it all"
+            "an idle client has the full burst"
         );
         let refused = until_refused(|| client.get("/stats").unwrap());
         assert_eq!(policy(&refused), format!("\"all\";q={burst};w={burst}"));
@@ -120,7 +119,7 @@ pub(super) fn max_wait_ms() {
     }
 }
 
-/// A relay that limits nothing but what the test is about.
+/// A relay with only the limit under test.
 fn limited_by(key: &str, value: &str) -> Relay {
     let rates = ["rate_limit.per_ip_rps", "rate_limit.burst", "rate_limit.endpoints.push_rps"];
     let mut keys = rates.map(|key| (key, "1000")).to_vec();
@@ -156,19 +155,23 @@ pub(super) fn exempt() {
     for (networks, is_refused) in [("[\"127.0.0.0/8\"]", false), ("[\"10.0.0.0/8\"]", true)] {
         let relay = limited(&[("rate_limit.exempt", networks)]);
         let mut client = connect(&relay);
-        assert_eq!((0..MANY).any(|_| client.get("/stats").unwrap().status == 429), is_refused, "{networks}");
+        assert_eq!(
+            (0..REQUESTS_MAX).any(|_| client.get("/stats").unwrap().status == 429),
+            is_refused,
+            "{networks}"
+        );
     }
 }
 
 #[test]
 pub(super) fn ban_seconds() {
     let relay = limited(&[("rate_limit.ban_seconds", "77")]);
-    assert_eq!(ban(&mut connect(&relay), "203.0.113.1").header("retry-after"), Some("77"));
+    assert_eq!(flood_until_banned(&mut connect(&relay), "203.0.113.1").header("retry-after"), Some("77"));
     let never = limited(&[("rate_limit.ban_seconds", "0")]);
     let mut client = connect(&never);
     let stopwatch = Stopwatch::start();
     while stopwatch.elapsed() < Duration::from_secs(4) {
-        assert!(!is_ban(&ask_as(&mut client, "203.0.113.1")));
+        assert!(!is_ban(&get_as(&mut client, "203.0.113.1")));
     }
 }
 
@@ -177,7 +180,7 @@ pub(super) fn ban_threshold() {
     for threshold in [1, 3] {
         let relay = limited(&[("rate_limit.ban_threshold", &threshold.to_string())]);
         let stopwatch = Stopwatch::start();
-        ban(&mut connect(&relay), "203.0.113.1");
+        flood_until_banned(&mut connect(&relay), "203.0.113.1");
         let seconds = stopwatch.elapsed().as_secs();
         assert!((threshold..threshold + 4).contains(&seconds), "{threshold}: after {seconds} s");
     }
@@ -192,8 +195,8 @@ pub(super) fn ipv6_prefix() {
     ] {
         let relay = limited(&[BEHIND_PROXY, ("rate_limit.ipv6_prefix", prefix)]);
         let mut client = connect(&relay);
-        ban(&mut client, "2001:db8:1:2::1");
-        assert!(is_ban(&ask_as(&mut client, same)), "/{prefix}: {same}");
+        flood_until_banned(&mut client, "2001:db8:1:2::1");
+        assert!(is_ban(&get_as(&mut client, same)), "/{prefix}: {same}");
         assert!(is_let_in(&mut client, other), "/{prefix}: {other}");
     }
 }
@@ -204,31 +207,32 @@ pub(super) fn trusted_proxies() {
         [("[\"127.0.0.1\"]", true), ("[\"127.0.0.0/8\"]", true), ("[\"10.0.0.0/8\"]", false)]
     {
         let relay = limited(&[("rate_limit.trusted_proxies", proxies)]);
-        ban(&mut connect(&relay), "203.0.113.1");
-        // Each on a connection of its own: one whose peer is banned is closed.
-        assert!(is_ban(&ask_as(&mut connect(&relay), "203.0.113.1")), "{proxies}");
+        flood_until_banned(&mut connect(&relay), "203.0.113.1");
+        // Each request needs its own connection, since the relay closes connections of a banned
+        // peer.
+        assert!(is_ban(&get_as(&mut connect(&relay), "203.0.113.1")), "{proxies}");
         assert_eq!(is_let_in(&mut connect(&relay), "203.0.113.2"), is_believed, "{proxies}");
-        // What a client writes before the word of the proxy is no word of a proxy's.
-        assert!(is_ban(&ask_as(&mut connect(&relay), "203.0.113.3, 203.0.113.1")), "{proxies}");
+        // Only the last address counts: the client wrote those before it.
+        assert!(is_ban(&get_as(&mut connect(&relay), "203.0.113.3, 203.0.113.1")), "{proxies}");
     }
 }
 
 #[test]
 pub(super) fn max_tracked_addresses() {
-    for (most, is_forgotten) in [("1", true), ("1000", false)] {
+    for (max, is_forgotten) in [("1", true), ("1000", false)] {
         let relay = limited(&[
             BEHIND_PROXY,
-            ("rate_limit.max_tracked_addresses", most),
+            ("rate_limit.max_tracked_addresses", max),
             ("rate_limit.ban_seconds", "0"),
         ]);
         let mut client = connect(&relay);
-        until_refused(|| ask_as(&mut client, "203.0.113.1"));
+        until_refused(|| get_as(&mut client, "203.0.113.1"));
         assert!(is_let_in(&mut client, "198.51.100.1"));
-        assert_eq!(is_let_in(&mut client, "203.0.113.1"), is_forgotten, "{most}");
+        assert_eq!(is_let_in(&mut client, "203.0.113.1"), is_forgotten, "{max}");
     }
 }
 
-/// Asks an endpoint until it is refused, once with the rate of the endpoint and once with another.
+/// Sends requests to an endpoint until one is refused, at two rates.
 fn endpoint(key: &str, bucket: &str, ask: impl Fn(&mut Client) -> Response) {
     for (rate, seconds) in [("1", 6), ("2", 3)] {
         let keys = [("rate_limit.per_ip_rps", "1000"), ("rate_limit.burst", "6"), (key, rate)];

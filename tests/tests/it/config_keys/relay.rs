@@ -1,4 +1,4 @@
-//! `[relay]`: limits on messages, queues and answers.
+//! Tests of `[relay]`: limits on messages, queues and pages.
 
 use relay_tests::{Client, ack_body, eventually, pull_body, push_body};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn push(client: &mut Client, message: u128, payload_bytes: usize) -> relay_tests
     client.post("/push", &push_body("alice", message, &vec![7; payload_bytes])).unwrap()
 }
 
-/// Pushes payloads of this size until one page is full, and returns how many items the page has.
+/// Pushes five payloads of this size, pulls a page, and returns how many items it has.
 fn page_len(client: &mut Client, payload_bytes: usize, max: Option<u64>) -> usize {
     for message in 0..5 {
         assert_eq!(push(client, message, payload_bytes).status, 200);
@@ -25,7 +25,7 @@ pub(super) fn max_message_bytes() {
     let mut client = connect(&relay);
     assert_eq!(push(&mut client, 1, 10).status, 200);
     assert_eq!(details(&push(&mut client, 2, 11), 413), json!({"limit": 10}));
-    // Over what any such message can be, it is not even read.
+    // A body longer than any such message is not read.
     assert_eq!(details(&push(&mut client, 3, 3_000_000), 413), json!({"limit": 10}));
 }
 
@@ -65,7 +65,7 @@ pub(super) fn gc_interval_seconds() {
     let relay = relay(&keys);
     let mut client = connect(&relay);
     push(&mut client, 1, 1);
-    // By default, the sweep would not come again within the time that is waited here.
+    // With the default interval, no sweep would run within this test.
     let removed =
         || client.get("/stats").unwrap().json()["metrics"]["gc_removed"].as_u64().filter(|count| *count > 0);
     assert_eq!(eventually(removed), Some(1));
@@ -87,18 +87,18 @@ pub(super) fn pull_bytes_max() {
     let mut client = connect(&relay);
     client.post("/push", &push_body("bob", 1, &[7; 11])).unwrap();
     let page = client.post("/pull", &pull_body("bob", None, None)).unwrap().json();
-    assert_eq!(page["items"].as_array().unwrap().len(), 1, "one is always sent");
+    assert_eq!(page["items"].as_array().unwrap().len(), 1, "a page has at least one item");
 }
 
 #[test]
 pub(super) fn dedup_window_seconds() {
-    for (seconds, is_known) in [("0", false), ("3600", true)] {
+    for (seconds, is_remembered) in [("0", false), ("3600", true)] {
         let relay = relay(&[("relay.dedup_window_seconds", seconds)]);
         let mut client = connect(&relay);
         push(&mut client, 1, 1);
         assert_eq!(client.post("/ack", &ack_body("alice", &[1])).unwrap().json()["deleted"], 1);
-        let again = push(&mut client, 1, 1).json();
-        assert_eq!(again["stored"], !is_known, "{seconds} s");
-        assert_eq!(again["duplicate"] == Value::Bool(true), is_known, "{seconds} s");
+        let repeated = push(&mut client, 1, 1).json();
+        assert_eq!(repeated["stored"], !is_remembered, "{seconds} s");
+        assert_eq!(repeated["duplicate"] == Value::Bool(true), is_remembered, "{seconds} s");
     }
 }

@@ -1,6 +1,5 @@
-//! Somebody who floods, from an address of its own: as many requests a second as it is told,
-//! whatever becomes of them. It runs on the caller's thread alone, so that it leaves the processors
-//! to the relay. It judges nothing.
+//! A flood from its own address: a fixed number of requests a second, whatever the responses are.
+//! It runs only on the caller's thread, to leave the processors to the relay.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::stopwatch::Stopwatch;
 
-/// How often what is due is sent.
+/// How often due requests are sent.
 const TICK: Duration = Duration::from_millis(2);
 
 /// Requests in one write.
@@ -22,7 +21,7 @@ pub(super) const PULL: &[u8] =
 pub(super) const STATS: &[u8] = b"GET /stats HTTP/1.1\r\nhost: relay\r\n\r\n";
 pub(super) const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
 
-/// Where the flood comes from and goes to.
+/// The source, target and rate of a flood.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attacker {
     pub(super) relay: SocketAddr,
@@ -30,79 +29,85 @@ pub(super) struct Attacker {
     pub(super) per_second: u32,
 }
 
-/// What was tried.
+/// Counts of a flood.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tried {
+pub(super) struct FloodCounts {
     /// Requests, sent or not.
     pub(super) requests: u64,
-    /// Of these, the ones that a socket took.
+    /// Requests that a socket accepted.
     pub(super) sent: u64,
     pub(super) connections: u64,
-    pub(super) answer_bytes: u64,
+    pub(super) response_bytes: u64,
 }
 
-/// A connection that is opened again when the relay closes it.
-struct Kept<'a> {
+/// A connection that is reopened when the relay closes it.
+struct ReopenedConnection<'a> {
     attacker: &'a Attacker,
     stream: Option<TcpStream>,
     request: &'static [u8],
-    /// So many copies of the request that a whole batch can begin within the first one.
+    /// Enough copies of the request for a full batch that begins inside the first copy.
     copies: Vec<u8>,
-    /// Where in the request the socket took no more.
-    at: usize,
+    /// The offset in the request at which the socket accepted no more.
+    offset: usize,
 }
 
 impl Attacker {
-    /// Sends the request over so many connections, in turn: without waiting for answers, and
-    /// without ever closing one itself.
+    /// Sends the request over these connections in turn, without waiting for responses, and never
+    /// closes one.
     pub(super) fn over_kept_connections(
         &self,
         request: &'static [u8],
         connections: usize,
         time: Duration,
-    ) -> Tried {
-        let mut tried = Tried::default();
-        let mut kept: Vec<_> = (0..connections).map(|_| Kept::new(self, request)).collect();
+    ) -> FloodCounts {
+        let mut counts = FloodCounts::default();
+        let mut connection_pool: Vec<_> =
+            (0..connections).map(|_| ReopenedConnection::new(self, request)).collect();
         let mut turn = 0;
-        self.at_rate(time, &mut tried, |tried| {
-            let at = turn % kept.len();
+        self.at_rate(time, &mut counts, |counts| {
+            let index = turn % connection_pool.len();
             turn += 1;
-            kept[at].send_batch(tried);
+            connection_pool[index].send_batch(counts);
             BATCH as u64
         });
-        tried
+        counts
     }
 
-    /// Opens a connection for each request, sends that, and closes.
-    pub(super) fn over_new_connections(&self, time: Duration) -> Tried {
-        let mut tried = Tried::default();
-        self.at_rate(time, &mut tried, |tried| {
-            // What the relay resets meanwhile was tried as well.
-            if let Ok(mut stream) = self.open(tried)
+    /// Opens a connection for each request, sends the request, and closes.
+    pub(super) fn over_new_connections(&self, time: Duration) -> FloodCounts {
+        let mut counts = FloodCounts::default();
+        self.at_rate(time, &mut counts, |counts| {
+            // Connections that the relay resets count as requests, too.
+            if let Ok(mut stream) = self.open(counts)
                 && stream.write_all(PULL).is_ok()
             {
-                tried.sent += 1;
+                counts.sent += 1;
             }
             1
         });
-        tried
+        counts
     }
 
-    /// Lets `act` do what is due, again and again, and counts it as it tells.
-    fn at_rate(&self, time: Duration, tried: &mut Tried, mut act: impl FnMut(&mut Tried) -> u64) {
+    /// Calls `act` at the attacker's rate. `act` returns how many requests it has made.
+    fn at_rate(
+        &self,
+        time: Duration,
+        counts: &mut FloodCounts,
+        mut act: impl FnMut(&mut FloodCounts) -> u64,
+    ) {
         let watch = Stopwatch::start();
         while watch.elapsed() < time {
             let due =
                 u64::try_from(watch.elapsed().as_micros()).unwrap() * u64::from(self.per_second) / 1_000_000;
-            while tried.requests < due && watch.elapsed() < time {
-                tried.requests += act(tried);
+            while counts.requests < due && watch.elapsed() < time {
+                counts.requests += act(counts);
             }
             thread::sleep(TICK);
         }
     }
 
-    /// It is open at once, since both ends are on this machine; or when the relay gets round to it.
-    fn open(&self, tried: &mut Tried) -> io::Result<TcpStream> {
+    /// Begins to connect without blocking.
+    fn open(&self, counts: &mut FloodCounts) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::from((self.source, 0)).into())?;
         match socket.connect(&self.relay.into()) {
@@ -111,33 +116,33 @@ impl Attacker {
             }
             _ => {}
         }
-        tried.connections += 1;
+        counts.connections += 1;
         Ok(socket.into())
     }
 }
 
-impl<'a> Kept<'a> {
+impl<'a> ReopenedConnection<'a> {
     fn new(attacker: &'a Attacker, request: &'static [u8]) -> Self {
-        Self { attacker, stream: None, request, copies: request.repeat(BATCH + 1), at: 0 }
+        Self { attacker, stream: None, request, copies: request.repeat(BATCH + 1), offset: 0 }
     }
 
-    fn send_batch(&mut self, tried: &mut Tried) {
+    fn send_batch(&mut self, counts: &mut FloodCounts) {
         let Some(stream) = &mut self.stream else {
-            (self.stream, self.at) = (self.attacker.open(tried).ok(), 0);
+            (self.stream, self.offset) = (self.attacker.open(counts).ok(), 0);
             return;
         };
-        let batch = &self.copies[self.at..self.at + BATCH * self.request.len()];
-        let mut answers = [0; 16 * 1024];
+        let batch = &self.copies[self.offset..self.offset + BATCH * self.request.len()];
+        let mut responses = [0; 16 * 1024];
         let is_open = match stream.write(batch) {
             Ok(bytes) => {
-                tried.sent += ((self.at + bytes) / self.request.len()) as u64;
-                self.at = (self.at + bytes) % self.request.len();
+                counts.sent += ((self.offset + bytes) / self.request.len()) as u64;
+                self.offset = (self.offset + bytes) % self.request.len();
                 true
             }
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        } && match stream.read(&mut answers) {
+        } && match stream.read(&mut responses) {
             Ok(bytes) => {
-                tried.answer_bytes += bytes as u64;
+                counts.response_bytes += bytes as u64;
                 bytes > 0
             }
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,

@@ -1,7 +1,7 @@
-//! People with the real client behind one address, as far as the relay can tell: each has one
-//! connection, polls once a second from the beginning of its queue, acks what it got, and sends its
-//! neighbour a message every other second. What is refused is tried again three times after 200 ms,
-//! whatever the relay says of when to come back. It floods nobody and judges nothing.
+//! Simulates users of the real client behind one address. Each user has one connection, polls its
+//! queue from the beginning every second, acks what it got, and sends its neighbour a message every
+//! other second. A refused request is retried three times after 200 ms, whatever `retry-after`
+//! says.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use relay_tests::{Client, Response, ack_body, message_of, pull_body, push_body};
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use crate::stopwatch::Stopwatch;
 
 const POLL: Duration = Duration::from_secs(1);
@@ -19,68 +19,68 @@ const POLLS_PER_PUSH: u32 = 2;
 const RETRIES: usize = 3;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// Threads that live until they are told to end.
+/// The threads of all users, which run until they are stopped.
 pub(super) struct Crowd {
-    threads: Vec<JoinHandle<Lives>>,
+    threads: Vec<JoinHandle<CrowdStats>>,
     is_over: Arc<AtomicBool>,
 }
 
-/// What became of what people wanted.
+/// What users experienced.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lives {
+pub(super) struct CrowdStats {
     pub(super) pulls: u64,
     pub(super) pushes: u64,
     pub(super) items: u64,
-    /// Pulls and pushes that were given up after all their tries.
+    /// Pulls and pushes that failed after all retries.
     pub(super) lost_pulls: u64,
     pub(super) lost_pushes: u64,
-    /// Acks that deleted less than they named, which clients take for an error.
+    /// Acks that deleted fewer items than they named, which clients treat as an error.
     pub(super) wrong_acks: u64,
-    /// Answers 429, 408 and 5xx.
+    /// Responses with status 429, 408 or 5xx.
     pub(super) refusals: u64,
-    /// The longest time from one pull that came through to the next.
+    /// The longest time between two successful pulls.
     pub(super) longest_silence: Duration,
 }
 
-/// One of them.
-struct Person {
+/// One simulated user.
+struct User {
     base_url: String,
     connection: Option<Client>,
-    name: String,
+    recipient: String,
     neighbour: String,
     next_message: u128,
-    lives: Lives,
+    stats: CrowdStats,
 }
 
 impl Crowd {
-    /// So many people begin to live, at different moments of a second.
-    pub(super) fn begin(base_url: &str, people: usize) -> Self {
+    /// Starts `users` simulated users, spread over one second.
+    pub(super) fn begin(base_url: &str, users: usize) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
-        let threads = (0..people).map(|number| {
+        let threads = (0..users).map(|number| {
             let is_over = Arc::clone(&is_over);
-            let person = Person::new(base_url, number, people);
-            let phase = POLL.mul_f64(number as f64 / people as f64);
-            thread::spawn(move || person.live(phase, &is_over))
+            let user = User::new(base_url, number, users);
+            let phase = POLL.mul_f64(number as f64 / users as f64);
+            thread::spawn(move || user.run(phase, &is_over))
         });
         Self { threads: threads.collect(), is_over }
     }
 
-    /// Lets them live for a while, and tells how it went.
-    pub(super) fn live_for(self, time: Duration) -> Lives {
+    /// Runs the crowd for a while and returns its statistics.
+    pub(super) fn run_for(self, time: Duration) -> CrowdStats {
         thread::sleep(time);
         self.end()
     }
 
-    /// Ends them, and tells how it went.
-    pub(super) fn end(self) -> Lives {
+    /// Stops the users and returns the statistics of all.
+    pub(super) fn end(self) -> CrowdStats {
         self.is_over.store(true, Ordering::Relaxed);
-        let lives = self.threads.into_iter().map(|thread| thread.join().unwrap());
-        lives.reduce(Lives::and).unwrap_or_default()
+        let stats = self.threads.into_iter().map(|thread| thread.join().unwrap());
+        stats.reduce(CrowdStats::merge).unwrap_or_default()
     }
 }
 
-impl Lives {
-    fn and(self, other: Self) -> Self {
+impl CrowdStats {
+    fn merge(self, other: Self) -> Self {
         Self {
             pulls: self.pulls + other.pulls,
             pushes: self.pushes + other.pushes,
@@ -94,55 +94,55 @@ impl Lives {
     }
 }
 
-impl Person {
-    fn new(base_url: &str, number: usize, people: usize) -> Self {
-        let name = |number: usize| format!("{:064x}", number % people);
+impl User {
+    fn new(base_url: &str, number: usize, users: usize) -> Self {
+        let recipient = |number: usize| format!("{:064x}", number % users);
         Self {
             base_url: base_url.to_owned(),
             connection: None,
-            name: name(number),
-            neighbour: name(number + 1),
+            recipient: recipient(number),
+            neighbour: recipient(number + 1),
             next_message: (number as u128) << 64,
-            lives: Lives::default(),
+            stats: CrowdStats::default(),
         }
     }
 
-    fn live(mut self, phase: Duration, is_over: &AtomicBool) -> Lives {
+    fn run(mut self, phase: Duration, is_over: &AtomicBool) -> CrowdStats {
         thread::sleep(phase);
         let watch = Stopwatch::start();
-        let mut heard = Duration::ZERO;
+        let mut last_pull = Duration::ZERO;
         for poll in 1.. {
             if is_over.load(Ordering::Relaxed) {
                 break;
             }
             if self.pull() {
                 let now = watch.elapsed();
-                self.lives.longest_silence = self.lives.longest_silence.max(now - heard);
-                heard = now;
+                self.stats.longest_silence = self.stats.longest_silence.max(now - last_pull);
+                last_pull = now;
             }
             if poll % POLLS_PER_PUSH == 0 {
                 self.push();
             }
             thread::sleep((POLL * poll).saturating_sub(watch.elapsed()));
         }
-        self.lives.longest_silence = self.lives.longest_silence.max(watch.elapsed() - heard);
-        self.lives
+        self.stats.longest_silence = self.stats.longest_silence.max(watch.elapsed() - last_pull);
+        self.stats
     }
 
-    /// Fetches what there is and acks it. Tells whether the relay could be asked.
+    /// Pulls the queue and acks its items. Returns whether the pull succeeded.
     fn pull(&mut self) -> bool {
-        let Some(page) = self.ask("/pull", &pull_body(&self.name, None, None)) else {
-            self.lives.lost_pulls += 1;
+        let Some(page) = self.post_with_retries("/pull", &pull_body(&self.recipient, None, None)) else {
+            self.stats.lost_pulls += 1;
             return false;
         };
-        self.lives.pulls += 1;
+        self.stats.pulls += 1;
         let items = page.json()["items"].as_array().unwrap().clone();
         let messages: Vec<u128> = items.iter().map(|item| message_of(item).unwrap()).collect();
-        self.lives.items += messages.len() as u64;
+        self.stats.items += messages.len() as u64;
         if !messages.is_empty()
-            && let Some(acked) = self.ask("/ack", &ack_body(&self.name, &messages))
+            && let Some(acked) = self.post_with_retries("/ack", &ack_body(&self.recipient, &messages))
         {
-            self.lives.wrong_acks += u64::from(acked.json()["deleted"] != messages.len());
+            self.stats.wrong_acks += u64::from(acked.json()["deleted"] != messages.len());
         }
         true
     }
@@ -150,38 +150,38 @@ impl Person {
     fn push(&mut self) {
         self.next_message += 1;
         let body = push_body(&self.neighbour, self.next_message, &[7; 300]);
-        match self.ask("/push", &body) {
-            Some(_) => self.lives.pushes += 1,
-            None => self.lives.lost_pushes += 1,
+        match self.post_with_retries("/push", &body) {
+            Some(_) => self.stats.pushes += 1,
+            None => self.stats.lost_pushes += 1,
         }
     }
 
-    /// The answer 200, or nothing when all tries are over.
-    fn ask(&mut self, path: &str, body: &Value) -> Option<Response> {
+    /// The response with status 200, or `None` after all retries.
+    fn post_with_retries(&mut self, path: &str, body: &Value) -> Option<Response> {
         for attempt in 0..=RETRIES {
             if attempt > 0 {
                 thread::sleep(RETRY_AFTER);
             }
-            match self.try_once(path, body) {
-                Ok(answer) if answer.status == 200 => return Some(answer),
-                Ok(answer) if matches!(answer.status, 408 | 429 | 500..) => {
-                    self.lives.refusals += 1;
-                    if answer.header("connection") == Some("close") {
+            match self.post_once(path, body) {
+                Ok(response) if response.status == 200 => return Some(response),
+                Ok(response) if matches!(response.status, 408 | 429 | 500..) => {
+                    self.stats.refusals += 1;
+                    if response.header("connection") == Some("close") {
                         self.connection = None;
                     }
                 }
-                Ok(answer) => panic!("{} to {path}: {}", answer.status, answer.json()),
-                // It took too long, or the connection is gone.
+                Ok(response) => panic!("{} to {path}: {}", response.status, response.json()),
+                // The request timed out, or the connection broke.
                 Err(_) => self.connection = None,
             }
         }
         None
     }
 
-    fn try_once(&mut self, path: &str, body: &Value) -> std::io::Result<Response> {
+    fn post_once(&mut self, path: &str, body: &Value) -> std::io::Result<Response> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Client::connect_for(&self.base_url, PATIENCE)?,
+            None => Client::connect_for(&self.base_url, TIMEOUT)?,
         };
         self.connection.insert(connection).post(path, body)
     }

@@ -1,5 +1,5 @@
-//! A recipient drains its queue by cursor while others push into it and ack from it: nothing is
-//! missed, nothing comes twice.
+//! A recipient drains its queue by cursor while others push into it and ack from it. No item is
+//! missed or seen twice.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use relay_tests::{Client, Relay, ack_body, at_length, message_of, pull_body, pus
 
 const PUSHERS: u128 = 8;
 
-/// Messages whose number this divides are acked by somebody else in the middle of it all.
+/// Another client acks the messages whose number is a multiple of this.
 const ACKED_EVERY: u128 = 5;
 
-fn draining_misses_nothing_and_repeats_nothing(kind: StorageKind) {
+fn draining_misses_and_repeats_no_item(kind: StorageKind) {
     let directory = tempfile::tempdir().unwrap();
     let relay = Relay::with(|config| {
         config.storage.kind = kind;
@@ -36,32 +36,32 @@ fn draining_misses_nothing_and_repeats_nothing(kind: StorageKind) {
         drainer.join().unwrap()
     });
     let unique: HashSet<_> = seen.iter().collect();
-    assert_eq!(unique.len(), seen.len(), "an item came twice");
+    assert_eq!(unique.len(), seen.len(), "an item was seen twice");
     for pusher in 0..PUSHERS {
-        let of_pusher = |message: &&u128| **message >> 64 == pusher;
+        let is_of_pusher = |message: &&u128| **message >> 64 == pusher;
         let own: Vec<u128> =
-            seen.iter().filter(of_pusher).map(|message| message & u128::from(u64::MAX)).collect();
-        assert!(own.is_sorted(), "a pusher's items came out of order");
+            seen.iter().filter(is_of_pusher).map(|message| message & u128::from(u64::MAX)).collect();
+        assert!(own.is_sorted(), "a pusher's items were out of order");
         let missed =
             (0..pushes).filter(|number| !number.is_multiple_of(ACKED_EVERY) && !own.contains(number)).count();
-        assert_eq!(missed, 0, "items of pusher {pusher} were never shown");
+        assert_eq!(missed, 0, "items of pusher {pusher} were never seen");
     }
 }
 
 fn push_and_ack(client: &mut Client, pusher: u128, pushes: u128) {
     for number in 0..pushes {
         let message = pusher << 64 | number;
-        let answer = client.post("/push", &push_body("alice", message, b"x")).unwrap();
-        assert_eq!(answer.status, 200);
+        let response = client.post("/push", &push_body("alice", message, b"x")).unwrap();
+        assert_eq!(response.status, 200);
         if number.is_multiple_of(ACKED_EVERY) {
-            let answer = client.post("/ack", &ack_body("alice", &[message])).unwrap().json();
-            assert_eq!(answer["deleted"], 1);
+            let response = client.post("/ack", &ack_body("alice", &[message])).unwrap().json();
+            assert_eq!(response["deleted"], 1);
         }
     }
 }
 
-/// Follows the queue until everything was pushed and the end is reached. Keeps its last cursor at
-/// the end of the queue, where the relay gives none, by the items that it has seen since.
+/// Follows the queue until everything was pushed and the end is reached. The relay gives no cursor
+/// at the end of the queue, so the last cursor is reused, and items seen since then are skipped.
 fn drain(client: &mut Client, pushed_all: &AtomicBool) -> Vec<u128> {
     let mut seen = Vec::new();
     let (mut cursor, mut skip) = (None::<String>, 0);
@@ -84,11 +84,11 @@ fn drain(client: &mut Client, pushed_all: &AtomicBool) -> Vec<u128> {
 }
 
 #[test]
-fn draining_in_memory() {
-    draining_misses_nothing_and_repeats_nothing(StorageKind::Memory);
+fn draining_misses_and_repeats_no_item_in_memory() {
+    draining_misses_and_repeats_no_item(StorageKind::Memory);
 }
 
 #[test]
-fn draining_on_disk() {
-    draining_misses_nothing_and_repeats_nothing(StorageKind::Redb);
+fn draining_misses_and_repeats_no_item_on_disk() {
+    draining_misses_and_repeats_no_item(StorageKind::Redb);
 }

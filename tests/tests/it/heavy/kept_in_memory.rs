@@ -1,5 +1,5 @@
-//! A relay in memory that strangers fill, in every way that there is: the process stays within what
-//! is promised for its bound.
+//! Clients fill a relay in memory in every possible way: the process stays within the documented
+//! factor of its bound.
 
 use relay_tests::{Client, Process, ack_body, at_length, push_body};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::PROGRAM;
 
 const BYTES_MAX: u64 = 64 << 20;
 
-/// What requests on their way have taken, and the allocator keeps.
+/// Memory that requests in flight have used, and the allocator keeps.
 const REQUESTS_BYTES: u64 = 32 << 20;
 
 fn start() -> Process {
@@ -26,19 +26,19 @@ fn start() -> Process {
     process.unwrap()
 }
 
-/// Pushes until the relay is full, and says how many were stored.
+/// Pushes until the relay is full. Returns how many messages were stored.
 fn fill(client: &mut Client, body: impl Fn(u128) -> Value) -> u128 {
     for message in 0.. {
-        let answer = client.post("/push", &body(message)).unwrap();
-        if answer.status != 200 {
-            assert_eq!((answer.status, answer.code().as_str()), (507, "storage_full"));
+        let response = client.post("/push", &body(message)).unwrap();
+        if response.status != 200 {
+            assert_eq!((response.status, response.code().as_str()), (507, "storage_full"));
             return message;
         }
     }
-    unreachable!("it has a bound")
+    unreachable!("the relay has a bound")
 }
 
-/// It may take so many halves of the bound.
+/// Asserts that the process takes at most `halves` halves of the bound.
 fn assert_bounded(process: &Process, base_bytes: u64, halves: u64, what: &str) {
     let bytes = (process.memory_bytes_max().unwrap() - base_bytes).saturating_sub(REQUESTS_BYTES);
     println!("{what}: {bytes} bytes, {} of the bound", bytes as f64 / BYTES_MAX as f64);
@@ -46,62 +46,62 @@ fn assert_bounded(process: &Process, base_bytes: u64, halves: u64, what: &str) {
 }
 
 #[test]
-fn whatever_a_relay_in_memory_is_filled_with_the_process_stays_within_its_bound() {
+fn a_process_stays_within_its_bound_whatever_fills_it() {
     let long = "r".repeat(490);
-    let ways: [(&str, &dyn Fn(u128) -> Value); 4] = [
+    let fillings: [(&str, &dyn Fn(u128) -> Value); 4] = [
         ("recipients", &|message| push_body(&format!("{message}"), message, b"x")),
         ("long recipients", &|message| push_body(&format!("{long} {message}"), message, b"")),
         ("small items of one queue", &|message| push_body("alice", message, b"x")),
         ("large items", &|message| push_body("alice", message, &[7; 70_000])),
     ];
-    for (what, body) in ways {
+    for (what, body) in fillings {
         let process = start();
         let base_bytes = process.memory_bytes_max().unwrap();
         let mut client = process.connect().unwrap();
         let stored = fill(&mut client, body);
         assert_bounded(&process, base_bytes, 3, &format!("{stored} {what}"));
-        let answer = client.get("/ready").unwrap();
-        assert_eq!(answer.json()["error"]["details"]["reason"], "storage_full");
+        let response = client.get("/ready").unwrap();
+        assert_eq!(response.json()["error"]["details"]["reason"], "storage_full");
         assert_eq!(client.post("/ack", &ack_body("nobody", &[1])).unwrap().status, 200);
     }
 }
 
-/// What a first kind of contents has left behind is of use to the next one.
+/// Memory of deleted items is reused for items of other sizes.
 #[test]
-fn what_was_acked_is_used_again() {
+fn memory_of_acked_items_is_reused() {
     let process = start();
     let base_bytes = process.memory_bytes_max().unwrap();
     let mut client = process.connect().unwrap();
-    // One item of eight stays, so that little of what was taken is given back in one piece.
+    // One item of eight stays, so that little memory becomes free in large pieces.
     for round in 0..at_length(8, 2) {
         let sizes = [10, 3000, 300, 20_000, 1, 700];
         let size = sizes[round % sizes.len()];
         let recipient = format!("recipient {round}");
         let stored = fill(&mut client, |message| push_body(&recipient, message, &vec![7; size]));
         let acked: Vec<u128> = (0..stored).filter(|message| message % 8 != 0).collect();
-        for some in acked.chunks(10_000) {
+        for batch in acked.chunks(10_000) {
             assert_eq!(
-                client.post("/ack", &ack_body(&recipient, some)).unwrap().json()["deleted"],
-                some.len()
+                client.post("/ack", &ack_body(&recipient, batch)).unwrap().json()["deleted"],
+                batch.len()
             );
         }
         assert_bounded(&process, base_bytes, 4, &format!("round {round}: {stored} of {size} bytes"));
     }
 }
 
-/// Names that are remembered fill it as well.
+/// Remembered item ids count toward the bound as well.
 #[test]
-fn acked_names_are_within_the_bound() {
+fn acked_item_ids_stay_within_the_bound() {
     let process = start();
     let base_bytes = process.memory_bytes_max().unwrap();
     let mut client = process.connect().unwrap();
     let mut message = 0;
-    // Without the slow tests this only begins to fill.
+    // The short run only begins to fill the store.
     for _ in 0..at_length(u32::MAX, 3) {
         let first = message;
         let full = loop {
-            let answer = client.post("/push", &push_body("alice", message, b"")).unwrap();
-            if answer.status != 200 {
+            let response = client.post("/push", &push_body("alice", message, b"")).unwrap();
+            if response.status != 200 {
                 break true;
             }
             message += 1;
@@ -115,5 +115,5 @@ fn acked_names_are_within_the_bound() {
             break;
         }
     }
-    assert_bounded(&process, base_bytes, 3, &format!("{message} names"));
+    assert_bounded(&process, base_bytes, 3, &format!("{message} item ids"));
 }

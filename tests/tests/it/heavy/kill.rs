@@ -1,8 +1,8 @@
-//! kill -9 in the middle of 32 connections that push and ack, again and again on the same store. No
-//! answered push is lost, no answered ack undone, the order is kept, and the store adds up.
+//! `kill -9` while 32 connections push and ack, repeatedly on the same store. No answered push is
+//! lost, no answered ack is undone, the order is kept, and the store passes verification.
 //!
-//! What was asked and not answered may have happened or not, but not by half. This does not show
-//! what a power failure does to a disk that lies about syncs: the system outlives the process here.
+//! An unanswered request may have taken full effect, or none. This test says nothing about a power
+//! failure on a disk that lies about syncs: the system outlives the process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use relay_tests::{Client, Process, at_length};
 const CONNECTIONS: usize = 32;
 const KEPT_ITEMS: usize = 20;
 
-/// After how many answers the process is killed: a different moment in each round.
-fn answers_before_kill(round: usize) -> usize {
+/// The number of responses after which the process is killed: a different moment in each round.
+fn responses_before_kill(round: usize) -> usize {
     200 + 97 * round
 }
 
 #[test]
-fn kill_9_loses_nothing_that_was_answered() {
+fn kill_9_loses_no_answered_request() {
     let directory = tempfile::tempdir().unwrap();
     let account = |number| Account::new(format!("recipient {number}"), KEPT_ITEMS);
     let mut accounts: Vec<Account> = (0..CONNECTIONS).map(account).collect();
     for round in 0..at_length(20, 4) {
         let mut process = start_and_audit(directory.path(), &mut accounts);
-        work_until_killed(&mut process, &mut accounts, answers_before_kill(round));
+        work_until_killed(&mut process, &mut accounts, responses_before_kill(round));
     }
     start_and_audit(directory.path(), &mut accounts).kill().unwrap();
-    assert_eq!(recount(&directory.path().join("store")), Vec::<String>::new());
+    assert_eq!(verify_store(&directory.path().join("store")), Vec::<String>::new());
 }
 
 fn start_and_audit(directory: &Path, accounts: &mut [Account]) -> Process {
@@ -45,8 +45,8 @@ fn start_and_audit(directory: &Path, accounts: &mut [Account]) -> Process {
     process
 }
 
-/// Lets all connections work and kills the process after so many answers.
-fn work_until_killed(process: &mut Process, accounts: &mut [Account], answers: usize) {
+/// Runs all clients and kills the process after `responses` responses.
+fn work_until_killed(process: &mut Process, accounts: &mut [Account], responses: usize) {
     let (answered, counted) = mpsc::channel();
     thread::scope(|scope| {
         for account in accounts {
@@ -54,8 +54,8 @@ fn work_until_killed(process: &mut Process, accounts: &mut [Account], answers: u
             scope.spawn(move || work(account, &mut client, &answered));
         }
         drop(answered);
-        let seen = counted.iter().take(answers).count();
-        assert_eq!(seen, answers, "the workers stopped before the process was killed");
+        let seen = counted.iter().take(responses).count();
+        assert_eq!(seen, responses, "the workers stopped before the process was killed");
         process.kill().unwrap();
     });
 }
@@ -72,7 +72,7 @@ fn work(account: &mut Account, client: &mut Client, answered: &Sender<()>) {
     }
 }
 
-fn recount(store: &Path) -> Vec<String> {
+fn verify_store(store: &Path) -> Vec<String> {
     let clock: Arc<ManualClock> = Arc::default();
     RedbRelay::open(store, Limits::default(), clock, Options::default()).unwrap().verify().unwrap()
 }

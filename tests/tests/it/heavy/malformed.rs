@@ -1,5 +1,5 @@
-//! Requests of a generator: bodies, headers, paths, heads that are no HTTP. No answer is a 5xx,
-//! each is JSON, and the relay serves on.
+//! Generated requests: bodies, headers, paths, and heads that are not HTTP. No response is a 5xx,
+//! each body is JSON, and the relay keeps serving.
 
 use std::io;
 use std::thread;
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 const THREADS: u8 = 4;
 
-/// A request, and what may come of it.
+/// A generated request.
 #[derive(Clone, Debug)]
 struct Case {
     bytes: Vec<u8>,
-    /// The head is complete and so is the body, so there must be an answer.
+    /// Head and body are complete, so there must be a response.
     complete: bool,
 }
 
@@ -44,13 +44,13 @@ fn send_all(relay: &Relay, seed: u8, cases: usize) {
     let mut client = relay.connect().unwrap();
     for _ in 0..cases {
         let case = strategy.new_tree(&mut runner).unwrap().current();
-        let answer = exchange(&mut client, &case);
+        let response = exchange(&mut client, &case);
         let closes = |response: &Response| response.header("connection") == Some("close");
-        match &answer {
+        match &response {
             Ok(response) => check(&case, response),
-            Err(error) => assert!(!case.complete, "no answer ({error}) to {}", show(&case)),
+            Err(error) => assert!(!case.complete, "no response ({error}) to {}", show(&case)),
         }
-        if !case.complete || answer.as_ref().is_ok_and(closes) {
+        if !case.complete || response.as_ref().is_ok_and(closes) {
             client = relay.connect().unwrap();
         }
     }
@@ -74,7 +74,7 @@ fn check(case: &Case, response: &Response) {
     assert_eq!(response.header("content-type"), Some("application/json"), "{status} to {}", show(case));
     let body: Result<Value, _> = serde_json::from_slice(&response.body);
     let body = body
-        .unwrap_or_else(|error| panic!("{status} with a body that is no JSON ({error}) to {}", show(case)));
+        .unwrap_or_else(|error| panic!("{status} with a body that is not JSON ({error}) to {}", show(case)));
     let is_error = body["error"]["code"].is_string() && body["error"]["message"].is_string();
     assert_eq!(is_error, status >= 400, "{status} with {body} to {}", show(case));
 }
@@ -116,7 +116,7 @@ fn request(method: &[u8], path: &[u8], headers: &[(String, Vec<u8>)], body: &[u8
     bytes
 }
 
-/// Not HEAD: its answers have no body to look at.
+/// HEAD is excluded, since its responses have no body to check.
 fn method() -> impl Strategy<Value = Vec<u8>> {
     let odd = "[!-~]{1,10}".prop_filter("HEAD has no body", |method| method != "HEAD");
     prop_oneof![8 => Just("POST".to_owned()), 2 => Just("GET".to_owned()),
@@ -193,7 +193,7 @@ fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
     (name.prop_map(str::to_owned), value)
 }
 
-/// Headers that say where the body ends, and say it wrongly.
+/// Headers that frame the body wrongly.
 fn framing() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("transfer-encoding: chunked".to_owned()),

@@ -1,6 +1,6 @@
-//! Very many clients send as much as they may at once, and then take nothing of what they ask for:
-//! the process stays within its memory, who has no room is told so, and all others get what they
-//! want.
+//! Very many clients send the largest requests at once, and others do not read the pages that they
+//! asked for. The process stays within its memory bound, refuses requests that do not fit, and
+//! serves all others.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +10,7 @@ use std::thread;
 use relay_tests::client::message_id;
 use relay_tests::{Client, Process, Response, at_length, pull_body};
 
-/// The bound that is promised for the configuration as it is shipped.
+/// The documented bound for the shipped configuration.
 const MEMORY_BYTES_MAX: u64 = 600 * 1024 * 1024;
 
 const PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
@@ -19,13 +19,13 @@ const PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 const SLOW_PULLERS: usize = 100;
 
 /// A push of the largest payload, in parts, so that all clients share most of it.
-struct Body {
+struct LargePush {
     begin: String,
     payload: Arc<String>,
     end: String,
 }
 
-impl Body {
+impl LargePush {
     fn new(number: usize, payload: &Arc<String>) -> Self {
         let id = message_id(u128::try_from(number).unwrap());
         let begin = format!(r#"{{"recipient":"recipient {number}","message_id":"{id}","ciphertext_b64":""#);
@@ -34,8 +34,8 @@ impl Body {
         Self { begin, payload: Arc::clone(payload), end: end.to_owned() }
     }
 
-    /// Sends it and reads the answer, which may come before all is sent.
-    fn push(&self, client: &mut Client) -> io::Result<Response> {
+    /// Sends the push and reads the response, which may come before everything is sent.
+    fn send(&self, client: &mut Client) -> io::Result<Response> {
         let length = self.begin.len() + self.payload.len() + self.end.len();
         let head = format!("POST /push HTTP/1.1\r\nhost: relay\r\ncontent-length: {length}\r\n\r\n");
         for part in [&head, &self.begin, &*self.payload, &self.end] {
@@ -56,11 +56,11 @@ fn push_all(process: &Process, clients: usize) -> Vec<Response> {
     thread::scope(|scope| {
         let pushers: Vec<_> = (0..clients)
             .map(|number| {
-                let (mut client, body) = (process.connect().unwrap(), Body::new(number, &payload));
+                let (mut client, push) = (process.connect().unwrap(), LargePush::new(number, &payload));
                 let barrier = &barrier;
                 scope.spawn(move || {
                     barrier.wait();
-                    body.push(&mut client).unwrap()
+                    push.send(&mut client).unwrap()
                 })
             })
             .collect();
@@ -68,7 +68,7 @@ fn push_all(process: &Process, clients: usize) -> Vec<Response> {
     })
 }
 
-/// All ask for a page before any of them reads.
+/// All clients request a page before any of them reads.
 fn pull_all(process: &Process, recipient: &str) -> Vec<Response> {
     let body = pull_body(recipient, None, None).to_string();
     let request =
@@ -80,14 +80,14 @@ fn pull_all(process: &Process, recipient: &str) -> Vec<Response> {
     clients.iter_mut().map(|client| client.receive().unwrap()).collect()
 }
 
-/// How many were answered with each status. All but 200 must be the right refusal.
-fn count(answers: &[Response]) -> BTreeMap<u16, usize> {
+/// Counts responses by status. All but 200 must be the right refusal.
+fn count(responses: &[Response]) -> BTreeMap<u16, usize> {
     let mut counts = BTreeMap::new();
-    for answer in answers {
-        *counts.entry(answer.status).or_default() += 1;
-        if answer.status != 200 {
-            assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
-            assert_eq!(answer.header("retry-after"), Some("1"));
+    for response in responses {
+        *counts.entry(response.status).or_default() += 1;
+        if response.status != 200 {
+            assert_eq!((response.status, response.code().as_str()), (503, "overloaded"));
+            assert_eq!(response.header("retry-after"), Some("1"));
         }
     }
     assert!(counts.contains_key(&200), "{counts:?}");
@@ -98,18 +98,18 @@ fn count(answers: &[Response]) -> BTreeMap<u16, usize> {
 fn a_thousand_large_pushes_at_once_stay_within_the_memory() {
     let directory = tempfile::tempdir().unwrap();
     let process = Process::start_on(crate::PROGRAM, directory.path(), &[]).unwrap();
-    // Even the short run sends more than the bound, were all of it held.
+    // Even the short run sends more in total than the bound.
     let pushes = push_all(&process, at_length(1000, 70));
     let counts = count(&pushes);
     println!("pushes by status: {counts:?}; {} bytes at most", process.memory_bytes_max().unwrap());
     let stats = process.connect().unwrap().get("/stats").unwrap().json();
-    assert_eq!(stats["metrics"]["push_stored"], counts[&200], "who was not sent away was stored");
+    assert_eq!(stats["metrics"]["push_stored"], counts[&200], "all other pushes were stored");
 
-    let stored = pushes.iter().position(|answer| answer.status == 200).unwrap();
+    let stored = pushes.iter().position(|response| response.status == 200).unwrap();
     let pulls = pull_all(&process, &format!("recipient {stored}"));
     println!("pulls by status: {:?}", count(&pulls));
-    for whole in pulls.iter().filter(|answer| answer.status == 200) {
-        assert!(whole.body.len() > PAYLOAD_BYTES);
+    for page in pulls.iter().filter(|response| response.status == 200) {
+        assert!(page.body.len() > PAYLOAD_BYTES);
     }
     let memory_bytes = process.memory_bytes_max().unwrap();
     println!("{memory_bytes} bytes of memory at most");

@@ -1,5 +1,4 @@
-//! What takes long or loads the machine. These run one at a time: several measure how long
-//! something takes.
+//! Tests that take long, load the machine or measure time. nextest runs them one at a time.
 
 mod drain;
 mod kept_in_memory;

@@ -1,4 +1,4 @@
-//! Many connections push at once onto the durable store: every request is answered, and the counts
+//! Many connections push at once to the durable store. Every request is answered, and the counts
 //! are right afterwards.
 
 use std::thread;
@@ -34,38 +34,38 @@ fn every_parallel_push_is_answered_and_counted() {
     });
     let total: u128 = pushed.iter().sum();
     println!("{total} pushes over {CONNECTIONS} connections in {duration:?}");
-    assert!(pushed.iter().all(|pushes| *pushes > 0), "every connection got its turn: {pushed:?}");
+    assert!(pushed.iter().all(|pushes| *pushes > 0), "every connection has pushed: {pushed:?}");
 
     let mut client = relay.connect().unwrap();
     let stats = client.get("/stats").unwrap().json();
     assert_eq!(stats["metrics"]["push_stored"], u64::try_from(total).unwrap());
-    let mut found = 0;
+    let mut total_found = 0;
     for recipient in 0..RECIPIENTS {
-        found += check_queue(&mut client, &format!("recipient {recipient}"));
+        total_found += check_queue(&mut client, &format!("recipient {recipient}"));
     }
-    assert_eq!(found, total);
+    assert_eq!(total_found, total);
 }
 
-/// Pushes messages of its own, each of which must be stored. Tells how many.
-fn push_until(client: &mut Client, connection: u128, mut over: impl FnMut() -> bool) -> u128 {
+/// Pushes new messages, each of which must be stored. Returns how many.
+fn push_until(client: &mut Client, connection: u128, mut is_over: impl FnMut() -> bool) -> u128 {
     let mut pushes = 0;
-    while !over() {
+    while !is_over() {
         let message = connection << 64 | pushes;
         let recipient = format!("recipient {}", (connection + pushes) % RECIPIENTS);
         let payload = vec![b'x'; usize::try_from(pushes % 100).unwrap()];
-        let answer = client.post("/push", &push_body(&recipient, message, &payload)).unwrap();
-        assert_eq!((answer.status, &answer.json()["stored"]), (200, &true.into()), "{}", answer.json());
+        let response = client.post("/push", &push_body(&recipient, message, &payload)).unwrap();
+        assert_eq!((response.status, &response.json()["stored"]), (200, &true.into()), "{}", response.json());
         pushes += 1;
     }
     pushes
 }
 
-/// Compares what the relay counts in a queue with what it shows. Tells how many items those are.
+/// Compares the counts of a queue with its items. Returns the number of items.
 fn check_queue(client: &mut Client, recipient: &str) -> u128 {
     let shown = client.pull_all(recipient).unwrap().unwrap();
     let items = shown.len() as u64;
     let bytes: u64 = shown.iter().map(|item| item["meta"]["total_len"].as_u64().unwrap()).sum();
-    // One more push tells what the relay counts; it has no payload.
+    // The response to one more push, without payload, contains the counts.
     let counted = client.post("/push", &push_body(recipient, u128::MAX, b"")).unwrap().json();
     assert_eq!(counted["queue_len"], items + 1, "{recipient}");
     assert_eq!(counted["queue_bytes"], bytes, "{recipient}");

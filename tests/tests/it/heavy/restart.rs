@@ -1,7 +1,7 @@
-//! The process is told to stop and started again, over and over, under clients that ask again when
-//! they have to, as real ones do. Every request is answered in the end, and as it would have been
-//! without: what was accepted was answered, so no push is found to be there already, and no ack
-//! finds its items gone.
+//! The process is stopped and started over and over, under clients that retry as real clients do.
+//! Each request succeeds in the end, with the same result as without restarts: every accepted
+//! request was answered, so no retried push is a duplicate, and no retried ack finds its items
+//! missing.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,17 +15,18 @@ use super::super::stopwatch::Stopwatch;
 
 const CLIENTS: usize = 16;
 
-/// The answers between two stops.
-const ANSWERS: usize = 200;
+/// The number of responses between two stops.
+const RESPONSES: usize = 200;
 
-/// A client that asks until it has an answer, on a connection that it keeps as long as it can.
-struct Patient<'a> {
+/// A client that retries until it has a response, on a connection that it keeps as long as
+/// possible.
+struct RetryingClient<'a> {
     base_url: &'a str,
     client: Option<Client>,
     repeats: u64,
 }
 
-impl Patient<'_> {
+impl RetryingClient<'_> {
     fn post(&mut self, path: &str, body: &Value) -> Response {
         eventually(|| self.try_post(path, body)).expect("the relay comes back")
     }
@@ -35,45 +36,45 @@ impl Patient<'_> {
             Some(client) => client,
             None => Client::connect(self.base_url).ok()?,
         };
-        let answer = client.post(path, body).ok();
-        let is_last = |answer: &Response| answer.header("connection") == Some("close");
-        if answer.as_ref().is_some_and(|answer| !is_last(answer)) {
+        let response = client.post(path, body).ok();
+        let is_last = |response: &Response| response.header("connection") == Some("close");
+        if response.as_ref().is_some_and(|response| !is_last(response)) {
             self.client = Some(client);
         }
-        let answer = answer.filter(|answer| answer.status != 503);
-        self.repeats += u64::from(answer.is_none());
-        answer
+        let response = response.filter(|response| response.status != 503);
+        self.repeats += u64::from(response.is_none());
+        response
     }
 }
 
-/// Pushes and acks two of three until told otherwise. Tells what must be left, and how often it had
-/// to ask again.
+/// Pushes, and acks two of three messages, until stopped. Returns which messages must be left, and
+/// how many requests were repeated.
 fn work(base_url: &str, recipient: &str, stop: &AtomicBool, answered: &Sender<()>) -> (Vec<u128>, u64) {
-    let mut client = Patient { base_url, client: None, repeats: 0 };
-    let mut left = Vec::new();
+    let mut client = RetryingClient { base_url, client: None, repeats: 0 };
+    let mut remaining = Vec::new();
     for message in 0_u128.. {
         if stop.load(Ordering::SeqCst) {
             break;
         }
-        let answer = client.post("/push", &push_body(recipient, message, b"hello"));
-        assert_eq!(answer.status, 200, "{}", answer.json());
-        assert_eq!(answer.json()["stored"], true, "a push whose answer was lost: {}", answer.json());
+        let response = client.post("/push", &push_body(recipient, message, b"hello"));
+        assert_eq!(response.status, 200, "{}", response.json());
+        assert_eq!(response.json()["stored"], true, "a push whose response was lost: {}", response.json());
         answered.send(()).ok();
-        left.push(message);
+        remaining.push(message);
         if message % 3 == 2 {
             let acked = [message - 2, message - 1];
-            let answer = client.post("/ack", &ack_body(recipient, &acked)).json();
-            assert_eq!((&answer["deleted"], &answer["missing"]), (&2.into(), &0.into()), "{answer}");
+            let response = client.post("/ack", &ack_body(recipient, &acked)).json();
+            assert_eq!((&response["deleted"], &response["missing"]), (&2.into(), &0.into()), "{response}");
             answered.send(()).ok();
-            left.retain(|message| !acked.contains(message));
+            remaining.retain(|message| !acked.contains(message));
         }
     }
-    (left, client.repeats)
+    (remaining, client.repeats)
 }
 
-/// Stops the process once so much was answered, and starts it again on the same port.
-fn restart(process: Process, directory: &Path, answers: &Receiver<()>) -> Process {
-    assert_eq!(answers.iter().take(ANSWERS).count(), ANSWERS);
+/// Stops the process after [`RESPONSES`] responses, and starts it again on the same port.
+fn restart(process: Process, directory: &Path, responses: &Receiver<()>) -> Process {
+    assert_eq!(responses.iter().take(RESPONSES).count(), RESPONSES);
     let address = process.base_url.strip_prefix("http://").unwrap().to_owned();
     let mut process = process;
     process.signal("TERM").unwrap();
@@ -92,11 +93,11 @@ fn queue(client: &mut Client, recipient: &str) -> Vec<u128> {
 }
 
 #[test]
-fn clients_that_ask_again_notice_no_restart() {
+fn clients_that_retry_notice_no_restart() {
     let directory = tempfile::tempdir().unwrap();
     let mut process = start(directory.path(), "127.0.0.1:0");
     let (base_url, stop) = (process.base_url.clone(), AtomicBool::new(false));
-    let (answered, answers) = mpsc::channel();
+    let (answered, responses) = mpsc::channel();
     let (restarts, watch) = (at_length(100, 10), Stopwatch::start());
     let names: Vec<String> = (0..CLIENTS).map(|number| format!("recipient {number}")).collect();
     let (process, results) = thread::scope(|scope| {
@@ -107,10 +108,10 @@ fn clients_that_ask_again_notice_no_restart() {
                 scope.spawn(move || work(base_url, name, stop, &answered))
             })
             .collect();
-        // Else the end of the workers would not end the wait for their answers.
+        // Otherwise waiting for responses would not end with the workers.
         drop(answered);
         for _ in 0..restarts {
-            process = restart(process, directory.path(), &answers);
+            process = restart(process, directory.path(), &responses);
         }
         stop.store(true, Ordering::SeqCst);
         let results: Vec<_> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
@@ -118,9 +119,9 @@ fn clients_that_ask_again_notice_no_restart() {
     });
     let repeats: u64 = results.iter().map(|(_, repeats)| repeats).sum();
     println!("{restarts} restarts in {:?}; {repeats} requests were sent again", watch.elapsed());
-    assert!(repeats > 0, "the restarts were noticed by nobody");
+    assert!(repeats > 0, "no request was repeated");
     let mut client = process.connect().unwrap();
-    for (name, (left, _)) in names.iter().zip(&results) {
-        assert_eq!(&queue(&mut client, name), left, "{name}");
+    for (name, (remaining, _)) in names.iter().zip(&results) {
+        assert_eq!(&queue(&mut client, name), remaining, "{name}");
     }
 }

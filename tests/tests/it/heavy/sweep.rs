@@ -1,5 +1,5 @@
-//! A sweep of very many expired items while pushes go on: it reclaims them all, nobody waits long,
-//! and the counts are exact all the while.
+//! A sweep of very many expired items during pushes: it removes all, no push waits long, and the
+//! counts stay exact.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,16 @@ use super::super::stopwatch::Stopwatch;
 
 const EXPIRED: u128 = 50_000;
 
-/// How many of them lie in one queue; the others are spread over queues of ten.
+/// The number of expired items in one queue. The others are spread over queues of ten.
 const IN_ONE_QUEUE: u128 = 25_000;
 
-/// The longest that a push may wait while the sweep runs.
+/// The longest allowed wait of a push during the sweep.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
 const TTL_MS: u64 = 1_000_000;
 
 #[test]
-fn pushes_hardly_notice_a_sweep_of_50_000_items() {
+fn pushes_wait_at_most_100_ms_during_a_sweep_of_50_000_items() {
     let directory = tempfile::tempdir().unwrap();
     let clock: Arc<ManualClock> = Arc::default();
     let limits = Limits { ttl_ms: TTL_MS, ..Limits::default() };
@@ -34,18 +34,18 @@ fn pushes_hardly_notice_a_sweep_of_50_000_items() {
     relay.runtime().block_on(fill(&store));
     clock.advance_ms(TTL_MS);
 
-    let over = AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     let (swept, longest) = thread::scope(|scope| {
-        // One pusher goes to the queue that is being reclaimed, the others to new ones.
+        // One client pushes to the queue that is being swept, the others to new ones.
         let pushers: Vec<_> = ["deep", "b", "c", "d"]
             .into_iter()
             .map(|recipient| {
-                let (mut client, over) = (relay.connect().unwrap(), &over);
-                scope.spawn(move || push_until(&mut client, recipient, || over.load(Ordering::SeqCst)))
+                let (mut client, is_over) = (relay.connect().unwrap(), &is_over);
+                scope.spawn(move || push_until(&mut client, recipient, || is_over.load(Ordering::SeqCst)))
             })
             .collect();
         let swept = relay.runtime().block_on(store.sweep()).unwrap();
-        over.store(true, Ordering::SeqCst);
+        is_over.store(true, Ordering::SeqCst);
         (swept, pushers.into_iter().map(|pusher| pusher.join().unwrap()).max().unwrap())
     });
     println!("the longest wait of a push was {longest:?}");
@@ -54,20 +54,20 @@ fn pushes_hardly_notice_a_sweep_of_50_000_items() {
     assert_eq!(store.verify().unwrap(), Vec::<String>::new());
 }
 
-/// Pushes until told otherwise, at least once. The queue counts these pushes and no expired item.
-/// Tells the longest wait.
-fn push_until(client: &mut Client, recipient: &str, over: impl Fn() -> bool) -> Duration {
+/// Pushes at least once, until `is_over`. The queue counts these pushes and no expired item.
+/// Returns the longest wait.
+fn push_until(client: &mut Client, recipient: &str, is_over: impl Fn() -> bool) -> Duration {
     let mut longest = Duration::ZERO;
     let mut pushes = 0_u64;
     loop {
         let body = push_body(recipient, u128::from(pushes), b"fresh");
         let watch = Stopwatch::start();
-        let answer = client.post("/push", &body).unwrap();
+        let response = client.post("/push", &body).unwrap();
         longest = longest.max(watch.elapsed());
         pushes += 1;
-        assert_eq!(answer.json()["queue_len"], pushes, "{recipient}: {}", answer.json());
-        assert_eq!(answer.json()["queue_bytes"], pushes * 5);
-        if over() {
+        assert_eq!(response.json()["queue_len"], pushes, "{recipient}: {}", response.json());
+        assert_eq!(response.json()["queue_bytes"], pushes * 5);
+        if is_over() {
             return longest;
         }
     }
@@ -87,7 +87,7 @@ fn envelope(number: u128) -> Envelope {
     let queue = if number < IN_ONE_QUEUE { "deep".to_owned() } else { format!("shallow {}", number / 10) };
     Envelope {
         recipient: Recipient::parse(&queue).unwrap(),
-        // Other names than those of the fresh pushes.
+        // Other message ids than those of the fresh pushes.
         message_id: MessageId::from_bytes((number | 1 << 100).to_be_bytes()),
         chunk: Chunk::new(0, 1).unwrap(),
         kind: Kind::parse("opaque").unwrap(),

@@ -1,8 +1,8 @@
-//! Thousands of connections that send one byte a second, in heads and in bodies, and connect again
-//! when they are cut off: who really wants something does not notice them.
+//! Thousands of connections send one byte a second, in heads and in bodies, and reconnect when they
+//! are closed. Other clients do not notice them.
 //!
-//! Their bodies ask for more room than there is for large requests. What is small has room of its
-//! own, and it is that which is shown.
+//! Their bodies exceed the memory for large requests. Small requests have reserved memory, which
+//! this test checks.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -15,17 +15,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::super::stopwatch::Stopwatch;
 
-/// What one percent of the requests may exceed.
+/// The 99th percentile of the waits must be below this.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// Files besides the trickling connections, of this process and of the relay.
+/// Open files besides the slow connections, of this process and of the relay.
 const OTHER_FILES: u64 = 200;
 
 const HEAD: &[u8] = b"GET /health HTTP/1.1\r\nhost: relay\r\nx-slow: ";
 const BODY: &[u8] = b"POST /push HTTP/1.1\r\nhost: relay\r\ncontent-length: 100000\r\n\r\n";
 
-/// Lets this process, and those that it starts, open so many files; false if it may not.
-fn may_open(files: u64) -> bool {
+/// Raises the limit on open files for this process and its children. Returns false if that is not
+/// allowed.
+fn raise_file_limit(files: u64) -> bool {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= files) {
         return true;
@@ -33,7 +34,7 @@ fn may_open(files: u64) -> bool {
     setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum }).is_ok()
 }
 
-/// A connection that has begun a request.
+/// A connection with an incomplete request.
 fn begin(address: SocketAddr, number: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(if number.is_multiple_of(2) { HEAD } else { BODY }).unwrap();
@@ -41,24 +42,24 @@ fn begin(address: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-/// Sends one byte a second on each connection until told otherwise. Who is cut off begins again.
-/// Tells how often that was.
-fn trickle(address: SocketAddr, mut streams: Vec<TcpStream>, stop: &Receiver<()>) -> usize {
-    let mut cut_off = 0;
+/// Sends one byte a second on each connection until stopped. Reconnects those that are closed, and
+/// returns how many were.
+fn send_slowly(address: SocketAddr, mut streams: Vec<TcpStream>, stop: &Receiver<()>) -> usize {
+    let mut closed = 0;
     while stop.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
         for (number, stream) in streams.iter_mut().enumerate() {
-            // Whatever the relay says, it says because it has lost patience.
+            // The relay only responds when it gives up.
             let is_silent = stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
             if !is_silent || stream.write(b"x").is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
-                cut_off += 1;
+                closed += 1;
                 *stream = begin(address, number);
             }
         }
     }
-    cut_off
+    closed
 }
 
-/// Pushes and asks for the health until the time is over. Tells how long each took.
+/// Pushes and gets /health in turn until the time is over. Returns how long each took.
 fn measure(process: &Process, time: Duration) -> Vec<Duration> {
     let mut client = process.connect().unwrap();
     let watch = Stopwatch::start();
@@ -79,9 +80,9 @@ fn measure(process: &Process, time: Duration) -> Vec<Duration> {
 }
 
 #[test]
-fn requests_do_not_notice_connections_that_trickle() {
+fn requests_do_not_notice_slow_connections() {
     let connections = at_length(5000, 1000);
-    if !may_open(connections as u64 + OTHER_FILES) {
+    if !raise_file_limit(connections as u64 + OTHER_FILES) {
         println!("skipped: this process may not open {connections} files");
         return;
     }
@@ -97,21 +98,21 @@ fn requests_do_not_notice_connections_that_trickle() {
     let address: SocketAddr = process.base_url.strip_prefix("http://").unwrap().parse().unwrap();
     let streams: Vec<_> = (0..connections).map(|number| begin(address, number)).collect();
     let (stop, stopped) = mpsc::channel();
-    let (mut waits, cut_off) = thread::scope(|scope| {
-        let trickling = scope.spawn(move || trickle(address, streams, &stopped));
+    let (mut waits, closed) = thread::scope(|scope| {
+        let sender = scope.spawn(move || send_slowly(address, streams, &stopped));
         let waits = measure(&process, at_length(Duration::from_secs(40), Duration::from_secs(8)));
         drop(stop);
-        (waits, trickling.join().unwrap())
+        (waits, sender.join().unwrap())
     });
     waits.sort_unstable();
-    let (median, late) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+    let (median, p99) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
     println!(
-        "{} requests beside {connections} connections: median {median:?}, 99% within {late:?}, all within {:?}; \
-         {cut_off} cut off; {} bytes of memory at most",
+        "{} requests beside {connections} connections: median {median:?}, 99% within {p99:?}, all within {:?}; \
+         {closed} closed; {} bytes of memory at most",
         waits.len(),
         waits[waits.len() - 1],
         process.memory_bytes_max().unwrap()
     );
-    assert!(late < WAIT_MAX, "{late:?}");
-    assert!(cut_off >= connections / 2, "bodies that trickle are cut off within the test: {cut_off}");
+    assert!(p99 < WAIT_MAX, "{p99:?}");
+    assert!(closed >= connections / 2, "slow bodies were not all closed within the test: {closed}");
 }

@@ -1,5 +1,4 @@
-//! What an answer costs the process: it is short, and so is the memory behind it, whatever the
-//! request holds.
+//! Error responses are short and take little memory, whatever the request contains.
 
 use std::io::Write as _;
 
@@ -9,18 +8,18 @@ use relay_tests::{Client, Process};
 
 use crate::PROGRAM;
 
-/// As long as a body may be with the shipped configuration, or nearly.
+/// Nearly the longest body that the shipped configuration allows.
 const UNPACKED_BYTES: usize = 13_900_000;
 
 const REQUESTS: usize = 6;
 
-const ANSWER_BYTES_MAX: usize = 2048;
+const RESPONSE_BYTES_MAX: usize = 2048;
 
-/// What these bodies take while they are read, and what the process takes by itself.
+/// The memory of these bodies while they are read, and of the process itself.
 const MEMORY_BYTES_MAX: u64 = 400 * 1024 * 1024;
 
-/// A few kilobytes that unpack to a request with megabytes in place of a number. Each of the bytes
-/// takes seven in a quotation.
+/// A few kilobytes that decompress to megabytes in place of a number. Each byte is escaped as seven
+/// when quoted.
 fn bomb(begin: &str, end: &str) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(begin.as_bytes()).unwrap();
@@ -29,11 +28,11 @@ fn bomb(begin: &str, end: &str) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-/// What such a request may be told.
+/// The error codes that such a request may get.
 const CODES: [&str; 3] = ["invalid_input", "message_too_large", "overloaded"];
 
 #[test]
-fn a_small_request_with_a_large_mistake_is_answered_in_short_and_takes_no_memory() {
+fn a_compressed_request_with_a_large_error_gets_a_short_response() {
     let directory = tempfile::tempdir().unwrap();
     let process = Process::start_on(PROGRAM, directory.path(), &[]).unwrap();
     for (path, begin, end) in [
@@ -47,25 +46,26 @@ fn a_small_request_with_a_large_mistake_is_answered_in_short_and_takes_no_memory
             "POST {path} HTTP/1.1\r\nhost: relay\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        // All are sent before any answer is read: answers that wait for their reader would add up.
+        // All requests are sent before any response is read, so that responses in memory would add
+        // up.
         let mut clients: Vec<Client> = (0..REQUESTS).map(|_| process.connect().unwrap()).collect();
         for client in &mut clients {
             client.send(head.as_bytes()).unwrap();
             client.send(&body).unwrap();
         }
-        let answers: Vec<_> = clients.iter_mut().map(|client| client.receive().unwrap()).collect();
-        for answer in &answers {
-            assert!(CODES.contains(&answer.code().as_str()), "{path}: {answer:?}");
+        let responses: Vec<_> = clients.iter_mut().map(|client| client.receive().unwrap()).collect();
+        for response in &responses {
+            assert!(CODES.contains(&response.code().as_str()), "{path}: {response:?}");
             assert!(
-                answer.body.len() <= ANSWER_BYTES_MAX,
-                "{path}: an answer of {} bytes",
-                answer.body.len()
+                response.body.len() <= RESPONSE_BYTES_MAX,
+                "{path}: a response of {} bytes",
+                response.body.len()
             );
         }
         // An ack of that size is refused unread.
-        let is_read = answers.iter().any(|answer| answer.status == 400);
+        let is_read = responses.iter().any(|response| response.status == 400);
         assert_eq!(is_read, path == "/push", "{path}");
     }
-    let taken = process.memory_bytes_max().unwrap();
-    assert!(taken <= MEMORY_BYTES_MAX, "{taken} bytes");
+    let memory_bytes = process.memory_bytes_max().unwrap();
+    assert!(memory_bytes <= MEMORY_BYTES_MAX, "{memory_bytes} bytes");
 }

@@ -1,5 +1,5 @@
-//! A store that was last written long ago, by the clock of this machine: as it looks to a relay
-//! whose clock is wrong.
+//! A store that was last written years ago by this machine's clock. To the relay, its own clock
+//! looks wrong.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use relay_store_redb::{Options, RedbRelay};
 use relay_tests::process::ADMIN_ADDRESS;
 use relay_tests::{Process, push_body};
 
-use super::metrics::{scrape, shown_at, value};
+use super::metrics::{admin_url, scrape, value};
 use super::text;
 use crate::PROGRAM;
 
-/// Years, in seconds.
-const LONG: f64 = 50_000_000.0;
+/// More than a year, in seconds.
+const LONG_SECONDS: f64 = 50_000_000.0;
 
-/// Leaves two messages at the time of manual clocks.
+/// Stores two messages at the start time of manual clocks.
 fn fill(store: &Path) {
     let clock = Arc::new(ManualClock::new());
     let relay = RedbRelay::open(store, Limits::default(), clock, Options::default()).unwrap();
@@ -33,19 +33,17 @@ fn start(directory: &Path, environment: &[(&str, &str)]) -> (Process, String) {
     let environment = [&[(ADMIN_ADDRESS, "127.0.0.1:0")], environment].concat();
     let process =
         Process::start_logging(PROGRAM, &["--storage-path", text(&store)], &environment, &log).unwrap();
-    let admin = shown_at(&log);
+    let admin = admin_url(&log);
     (process, admin)
 }
 
 fn warnings(directory: &Path) -> usize {
     let log = std::fs::read_to_string(directory.join("log")).unwrap();
-    log.lines()
-        .filter(|line| line.contains("is not believed") && line.contains("storage.trust_clock"))
-        .count()
+    log.lines().filter(|line| line.contains("is not trusted") && line.contains("storage.trust_clock")).count()
 }
 
 #[test]
-fn mail_outlives_a_clock_that_is_years_ahead_until_it_is_said_to_be_right() {
+fn messages_outlive_a_clock_that_is_years_ahead_until_it_is_trusted() {
     let directory = tempfile::tempdir().unwrap();
     fill(&directory.path().join("store"));
     let (mut process, admin) = start(directory.path(), &[]);
@@ -55,11 +53,11 @@ fn mail_outlives_a_clock_that_is_years_ahead_until_it_is_said_to_be_right() {
     let ms = |name: &str| items.iter().map(|item| item[name].as_u64().unwrap()).collect::<Vec<_>>();
     let (arrivals, deadlines) = (ms("arrival_ms"), ms("deadline_ms"));
     let ttl_ms = Limits::default().ttl_ms;
-    let lives: Vec<_> = deadlines.iter().zip(arrivals).map(|(end, begin)| end - begin).collect();
-    assert_eq!(lives, [ttl_ms; 3]);
+    let lifetimes: Vec<_> = deadlines.iter().zip(arrivals).map(|(end, begin)| end - begin).collect();
+    assert_eq!(lifetimes, [ttl_ms; 3]);
     assert!(deadlines.iter().all(|end| *end > ManualClock::START.as_ms() + 2 * ttl_ms), "{deadlines:?}");
-    assert!(value(&scrape(&admin), "relay_clock_offset_seconds").unwrap() > LONG);
-    assert_eq!(warnings(directory.path()), 1, "it is told once");
+    assert!(value(&scrape(&admin), "relay_clock_offset_seconds").unwrap() > LONG_SECONDS);
+    assert_eq!(warnings(directory.path()), 1, "the warning is logged once");
     process.kill().unwrap();
     process.wait().unwrap();
 

@@ -1,4 +1,4 @@
-//! Where the configuration comes from, and what is in force in the end.
+//! Tests of the sources of the configuration, and of the values in force.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use relay_tests::{Process, push_body};
 use super::text;
 use crate::PROGRAM;
 
-/// Every value other than the default; the lists and the paths with what TOML has to escape.
+/// Every key with a value other than the default. Lists and paths contain characters that TOML
+/// escapes.
 const EVERY_KEY: &str = r#"
 address = "[::1]:7001"
 mode = "tls"
@@ -78,7 +79,7 @@ ack_rps = 14
 allowed_origins = ["https://app.example.org", "tauri://localhost"]
 "#;
 
-/// What `check-config` prints, parsed.
+/// The output of `check-config`, parsed.
 fn in_force(arguments: &[&str], environment: &[(&str, &str)]) -> toml::Table {
     checked(arguments, environment).parse().unwrap()
 }
@@ -95,18 +96,18 @@ fn write(path: &Path, text: &str) {
 }
 
 #[test]
-fn the_shipped_file_is_what_is_in_force_without_one() {
+fn the_shipped_file_equals_the_defaults() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
     let defaults = in_force(&[], &[]);
     assert_eq!(defaults, in_force(&["--config", shipped], &[]));
     let mut documented: toml::Table = std::fs::read_to_string(shipped).unwrap().parse().unwrap();
-    // All of its keys are comments.
+    // All keys of this table are comments.
     assert_eq!(documented.remove("tls"), Some(toml::Table::new().into()));
     assert_eq!(defaults, documented);
 }
 
 #[test]
-fn what_is_printed_is_a_configuration_that_gives_the_same() {
+fn the_printed_configuration_can_be_loaded_again() {
     let directory = tempfile::tempdir().unwrap();
     let [given, printed] = ["given.toml", "printed.toml"].map(|name| directory.path().join(name));
     write(&given, EVERY_KEY);
@@ -117,7 +118,7 @@ fn what_is_printed_is_a_configuration_that_gives_the_same() {
 }
 
 #[test]
-fn oddities_are_told_beside_what_is_in_force() {
+fn check_config_prints_warnings_to_standard_error() {
     let arguments = ["check-config"];
     let ended = Process::run(PROGRAM, &arguments, &[("RELAY__STORAGE__KIND", "memory")]).unwrap();
     assert_eq!(ended.status.code(), Some(0));
@@ -126,7 +127,7 @@ fn oddities_are_told_beside_what_is_in_force() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file_and_the_command_line_over_both() {
+fn the_environment_overrides_the_file_and_the_command_line_overrides_both() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("relay.toml");
     write(
@@ -158,7 +159,7 @@ fn the_environment_wins_over_the_file_and_the_command_line_over_both() {
 }
 
 #[test]
-fn what_the_environment_says_holds_while_serving() {
+fn environment_variables_apply_while_serving() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");
     let environment = [("RELAY__RELAY__MAX_MESSAGE_BYTES", "4"), ("RELAY__STORAGE__PATH", text(&store))];

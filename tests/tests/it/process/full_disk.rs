@@ -1,6 +1,5 @@
-//! The file system takes no more. In the first test it is the process's own limit on the size of a
-//! file that says no, which needs no mount; the others have a small file system of their own, where
-//! that is allowed.
+//! Tests of a full file system. The first test needs no mount: it limits the size of the process's
+//! files. The others mount a small file system where that is allowed.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,11 +8,11 @@ use relay_tests::{Client, Process, ack_body, eventually, pull_body, push_body};
 
 use super::text;
 
-/// In blocks of 512 bytes, as the shell counts: 8 MiB.
+/// 8 MiB, in blocks of 512 bytes, as the shell counts.
 const FILE_BLOCKS_MAX: u32 = 16_384;
 
-/// Starts the program so that no file of it grows beyond the limit. Ignoring the signal turns the
-/// limit into a failed write.
+/// Starts the program with a limit on file sizes. Ignoring the signal turns the limit into a failed
+/// write.
 const LIMITED: &str = r#"trap "" XFSZ; ulimit -f "$1"; shift; exec "$@""#;
 
 fn start_limited(directory: &Path) -> Process {
@@ -27,16 +26,16 @@ fn start_limited(directory: &Path) -> Process {
     Process::start("sh", &[&shell[..], &relay[..]].concat()).unwrap()
 }
 
-/// Pushes until the store says no. Tells how many it took.
+/// Pushes until the store refuses. Returns how many it took.
 fn fill(client: &mut Client) -> u128 {
     for message in 0..10_000 {
-        let answer = client.post("/push", &push_body("alice", message, &[b'x'; 100_000])).unwrap();
-        if answer.status != 200 {
-            assert!([503, 507].contains(&answer.status), "{}", answer.json());
+        let response = client.post("/push", &push_body("alice", message, &[b'x'; 100_000])).unwrap();
+        if response.status != 200 {
+            assert!([503, 507].contains(&response.status), "{}", response.json());
             return message;
         }
     }
-    panic!("the store never said no");
+    panic!("the store never refused a push");
 }
 
 fn queued(client: &mut Client) -> u64 {
@@ -47,40 +46,40 @@ fn queued(client: &mut Client) -> u64 {
 }
 
 #[test]
-fn a_full_disk_loses_nothing_and_heals_without_a_restart() {
+fn a_full_disk_loses_nothing_and_recovers_without_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let process = start_limited(directory.path());
     let mut client = process.connect().unwrap();
     let stored = fill(&mut client);
     assert!(stored > 10, "only {stored} were stored");
     assert_eq!(u128::from(queued(&mut client)), stored);
-    // Once there is room again, everything goes on by itself.
+    // Once space is free, everything works again without a restart.
     let half: Vec<u128> = (0..stored / 2).collect();
     let acked = client.post("/ack", &ack_body("alice", &half)).unwrap();
     assert_eq!(acked.json()["deleted"], half.len(), "{}", acked.json());
-    let again = client.post("/push", &push_body("alice", 1 << 64, b"small")).unwrap();
-    assert_eq!(again.json()["stored"], true, "{}", again.json());
+    let fresh = client.post("/push", &push_body("alice", 1 << 64, b"small")).unwrap();
+    assert_eq!(fresh.json()["stored"], true, "{}", fresh.json());
     assert_eq!(u128::from(queued(&mut client)), stored - stored / 2 + 1);
 }
 
-/// The small file system. The journal sets no segment aside on it, since less than four would fit,
-/// and grows as it is written.
+/// The size of the small file system. The journal preallocates no segment on it, since fewer than
+/// four would fit, and grows as it is written.
 const SMALL_BYTES: u64 = 96 << 20;
 
-/// Runs a program in a mount namespace of its own, where a directory is a file system of so many
-/// bytes. Both go with the program.
+/// Runs a program in its own mount namespace, where `directory` is a file system of so many bytes.
+/// Both end with the program.
 const MOUNTED: &str = r#"mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@""#;
 
-/// Payloads of this size have files of their own.
+/// Payloads of this size are blobs.
 const LARGE: usize = 1_000_000;
 
-/// The arguments of `unshare` that this machine allows: as root, or as whoever it is; `None` if it
-/// allows none.
-fn mounting(directory: &Path) -> Option<&'static [&'static str]> {
-    let ways: [&[&str]; 2] = [&["-m"], &["-U", "-r", "-m"]];
-    ways.into_iter().find(|way| {
+/// The arguments of `unshare` that this machine allows: as root, or as an ordinary user. `None` if
+/// it allows neither.
+fn unshare_arguments(directory: &Path) -> Option<&'static [&'static str]> {
+    let options: [&[&str]; 2] = [&["-m"], &["-U", "-r", "-m"]];
+    options.into_iter().find(|arguments| {
         let tried = Command::new("unshare")
-            .args(*way)
+            .args(*arguments)
             .args(["sh", "-c", MOUNTED, "sh", "1048576", text(directory), "true"])
             .stderr(Stdio::null())
             .status();
@@ -88,8 +87,8 @@ fn mounting(directory: &Path) -> Option<&'static [&'static str]> {
     })
 }
 
-/// A relay on the small file system, which keeps so much of it free, and its log; `None` where that
-/// is not allowed.
+/// Starts a relay on the small file system, which keeps `min_free_bytes` free, and returns it with
+/// its log. `None` if mounting is not allowed.
 fn start_mounted(directory: &Path, min_free_bytes: u64) -> Option<(Process, std::path::PathBuf)> {
     let (config, mount, log) = (directory.join("relay.toml"), directory.join("small"), directory.join("log"));
     std::fs::create_dir(&mount).unwrap();
@@ -97,40 +96,41 @@ fn start_mounted(directory: &Path, min_free_bytes: u64) -> Option<(Process, std:
         "storage.min_free_bytes = {min_free_bytes}\nrelay.gc_interval_seconds = 1\n[rate_limit]\nenabled = false\n"
     );
     std::fs::write(&config, lines).unwrap();
-    let Some(way) = mounting(&mount) else {
+    let Some(arguments) = unshare_arguments(&mount) else {
         eprintln!("skipped: this machine does not let the test mount a file system");
         return None;
     };
     let (store, bytes) = (mount.join("store"), SMALL_BYTES.to_string());
     let shell = ["sh", "-c", MOUNTED, "sh", &bytes, text(&mount), crate::PROGRAM];
     let relay = ["--address", "127.0.0.1:0", "--config", text(&config), "--storage-path", text(&store)];
-    let process = Process::start_logging("unshare", &[way, &shell, &relay].concat(), &[], &log).unwrap();
+    let process =
+        Process::start_logging("unshare", &[arguments, &shell, &relay].concat(), &[], &log).unwrap();
     Some((process, log))
 }
 
-/// Fills the file system, and makes room by acks. Tells how many payloads it took.
+/// Fills the file system, then frees space by acks. Returns how many payloads it took.
 fn fill_and_ack(process: &Process) -> u128 {
     let mut client = process.connect().unwrap();
     let push = |client: &mut Client, message| {
-        let answer = client.post("/push", &push_body("alice", message, &[b'x'; LARGE])).unwrap();
-        (answer.status, answer.code())
+        let response = client.post("/push", &push_body("alice", message, &[b'x'; LARGE])).unwrap();
+        (response.status, response.code())
     };
     let stored = (0..).find(|message| push(&mut client, *message).0 != 200).unwrap();
     for message in stored..stored + 20 {
         assert_eq!(push(&mut client, message), (507, "storage_full".to_owned()));
     }
-    assert_eq!(u128::from(queued(&mut client)), stored, "what was refused is not there");
+    assert_eq!(u128::from(queued(&mut client)), stored, "refused pushes are not stored");
     let acked: Vec<u128> = (1..stored).collect();
-    let answer = client.post("/ack", &ack_body("alice", &acked)).unwrap();
-    assert_eq!(answer.json()["deleted"], acked.len(), "{}", answer.json());
-    // The sweep gives the space back, within a second or two.
+    let response = client.post("/ack", &ack_body("alice", &acked)).unwrap();
+    assert_eq!(response.json()["deleted"], acked.len(), "{}", response.json());
+    // The sweep frees the space within a second or two.
     assert!(eventually(|| (push(&mut client, 1 << 64).0 == 200).then_some(())).is_some());
     assert_eq!(queued(&mut client), 2);
     stored
 }
 
 #[test]
-fn a_file_system_is_not_filled_to_the_last_byte() {
+fn pushes_stop_before_the_file_system_is_full() {
     let directory = tempfile::tempdir().unwrap();
     let Some((mut process, log)) = start_mounted(directory.path(), 40 << 20) else { return };
     let stored = fill_and_ack(&process);
@@ -138,13 +138,13 @@ fn a_file_system_is_not_filled_to_the_last_byte() {
     process.signal("TERM").unwrap();
     assert_eq!(process.wait_a_while().unwrap().code(), Some(0));
     let log = std::fs::read_to_string(log).unwrap();
-    for line in ["pushes are refused", "pushes are taken"] {
+    for line in ["rejecting pushes", "accepting pushes"] {
         assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
     }
 }
 
 #[test]
-fn a_file_system_that_is_full_to_the_last_byte_still_takes_acks() {
+fn a_completely_full_file_system_still_takes_acks() {
     let directory = tempfile::tempdir().unwrap();
     let Some((process, _)) = start_mounted(directory.path(), 0) else { return };
     let stored = fill_and_ack(&process);

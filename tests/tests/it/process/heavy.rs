@@ -1,4 +1,4 @@
-//! How long a start takes. Clients give a relay that is restarted a quarter of a second in all.
+//! Measures how long a start takes. Clients allow a relay a quarter of a second for a restart.
 
 use std::time::Duration;
 
@@ -10,14 +10,13 @@ use crate::stopwatch::Stopwatch;
 const STORED: u128 = 100;
 const RESTARTS: usize = 10;
 
-/// The limits of the contract, for the relay as it is shipped.
+/// The documented limits for the shipped configuration.
 const START: Duration = Duration::from_millis(100);
 const RESTART: Duration = Duration::from_millis(250);
 
-/// A machine that is busy with something else makes a start slow, and never fast: so the fastest of
-/// several counts.
+/// A busy machine makes a start slower and never faster, so the fastest of several counts.
 #[test]
-fn a_small_store_is_restarted_in_a_moment() {
+fn a_small_store_restarts_within_250_ms() {
     let directory = tempfile::tempdir().unwrap();
     let mut process = Process::start_on(PROGRAM, directory.path(), &[]).unwrap();
     let mut client = process.connect().unwrap();

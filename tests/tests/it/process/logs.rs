@@ -1,4 +1,4 @@
-//! The log: how its lines look, what they tell, and what they never tell.
+//! Tests of the log: its format, its contents, and what it must never contain.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -11,21 +11,21 @@ use serde_json::Value;
 use super::{recipient, text};
 use crate::PROGRAM;
 
-/// Words that only clients say, each for itself to be found.
+/// Words that only clients send, distinct so that each can be found.
 const RECIPIENT: &str = "recipient-9f1c";
 const PATH: &str = "path-6b02";
 const CLIENT: &str = "203.0.113.77";
 const PAYLOAD: &str = "payload-44d7";
 
-/// Small limits, so that everything that can be refused is.
+/// Small limits, so that every kind of refusal occurs.
 const STRICT: &str = "relay = { max_message_bytes = 100, max_messages_per_user = 2 }\n\
     server.request_timeout_seconds = 1\n\
     [rate_limit]\nper_ip_rps = 1\nburst = 60\nban_threshold = 1\nmax_wait_ms = 0\ntrusted_proxies = [\"127.0.0.1\"]\n\
     endpoints = { push_rps = 1, pull_rps = 1, ack_rps = 1 }\n";
 
-struct Directory(tempfile::TempDir);
+struct LogDirectory(tempfile::TempDir);
 
-impl Directory {
+impl LogDirectory {
     fn new() -> Self {
         let directory = Self(tempfile::tempdir().unwrap());
         std::fs::write(directory.path("relay.toml"), STRICT).unwrap();
@@ -36,7 +36,7 @@ impl Directory {
         self.0.path().join(name)
     }
 
-    /// Runs a relay through `act` and to its end, and returns the lines of its log.
+    /// Runs a relay while `act` runs, stops it, and returns the lines of its log.
     fn log_of(&self, arguments: &[&str], filter: Option<&str>, act: impl FnOnce(&Process)) -> Vec<String> {
         let (config, store, log) = (self.path("relay.toml"), self.path("store"), self.path("log"));
         let arguments = [&["--config", text(&config), "--storage-path", text(&store)], arguments].concat();
@@ -55,22 +55,21 @@ fn lines(log: &Path) -> Vec<String> {
 }
 
 #[test]
-fn lines_are_json_where_nobody_looks_on() {
+fn lines_are_json_without_a_terminal() {
     for arguments in [[].as_slice(), &["--log-format", "auto"], &["--log-format", "json"]] {
         let mut url = String::new();
-        let lines = Directory::new().log_of(arguments, None, |process| url.clone_from(&process.base_url));
+        let lines = LogDirectory::new().log_of(arguments, None, |process| url.clone_from(&process.base_url));
         let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(lines.iter().all(|line| line["timestamp"].is_string() && line["target"].is_string()));
-        let serving =
-            lines.iter().find(|line| line["message"] == "serving").expect("it tells that it serves");
+        let serving = lines.iter().find(|line| line["message"] == "serving").expect("no line \"serving\"");
         assert_eq!((&serving["level"], &serving["url"]), (&Value::from("INFO"), &Value::from(url)));
         assert_eq!(lines.last().unwrap()["message"], "stopped");
     }
 }
 
 #[test]
-fn lines_are_text_if_asked_for() {
-    let lines = Directory::new().log_of(&["--log-format", "text"], None, |_| {});
+fn lines_are_text_on_request() {
+    let lines = LogDirectory::new().log_of(&["--log-format", "text"], None, |_| {});
     let is_text =
         |line: &String| line.contains(" INFO ") || line.contains(" WARN relay_bin::program: running as root");
     assert!(lines.iter().all(|line| !line.starts_with('{') && is_text(line)), "{lines:?}");
@@ -79,32 +78,36 @@ fn lines_are_text_if_asked_for() {
 }
 
 #[test]
-fn the_filter_is_obeyed() {
-    assert_eq!(Directory::new().log_of(&[], Some("error"), |_| {}), Vec::<String>::new());
-    let debug = Directory::new().log_of(&[], Some("relay_http=debug"), |process| {
+fn the_filter_applies() {
+    assert_eq!(LogDirectory::new().log_of(&[], Some("error"), |_| {}), Vec::<String>::new());
+    let debug = LogDirectory::new().log_of(&[], Some("relay_http=debug"), |process| {
         assert_eq!(process.connect().unwrap().get("/nowhere").unwrap().status, 404);
     });
     assert!(debug.iter().any(|line| line.contains("not_found")), "{debug:?}");
 }
 
 #[test]
-fn a_filter_that_is_empty_or_not_understood_is_as_none() {
-    let says = |filter, message: &str| {
-        let log = Directory::new().log_of(&[], Some(filter), |_| {});
+fn an_empty_or_invalid_filter_is_ignored() {
+    let count_lines = |filter, message: &str| {
+        let log = LogDirectory::new().log_of(&[], Some(filter), |_| {});
         log.iter().filter(|line| line.contains(message)).count()
     };
     for filter in ["", " ", "nonsense!", "verbose", "relay_http=verbose"] {
-        assert_eq!(says(filter, "\"serving\""), 1, "{filter:?}");
+        assert_eq!(count_lines(filter, "\"serving\""), 1, "{filter:?}");
         let odd = usize::from(!filter.trim().is_empty());
-        assert_eq!(says(filter, "not understood"), odd, "{filter:?}");
+        assert_eq!(count_lines(filter, "has invalid parts"), odd, "{filter:?}");
     }
-    assert_eq!(says("error,relay_http=verbose", "relay_http=verbose"), 1, "it is named");
+    assert_eq!(
+        count_lines("error,relay_http=verbose", "relay_http=verbose"),
+        1,
+        "the log names the invalid directive"
+    );
 }
 
 #[test]
-fn what_is_no_http_writes_no_lines() {
+fn malformed_http_is_not_logged() {
     for filter in ["info", "relay_http=info", "trace,actix=off", "warn"] {
-        let log = Directory::new().log_of(&[], Some(filter), |process| {
+        let log = LogDirectory::new().log_of(&[], Some(filter), |process| {
             for _ in 0..5 {
                 let mut client = process.connect().unwrap();
                 client.send(b"GARBAGE\r\n\r\n").unwrap();
@@ -115,16 +118,16 @@ fn what_is_no_http_writes_no_lines() {
     }
 }
 
-/// Who runs the relay has to list the proxy, or has to know that clients say so themselves.
+/// The operator must list the proxy, or know that clients send such headers themselves.
 #[test]
-fn a_proxy_that_is_not_trusted_is_warned_of_once() {
+fn an_untrusted_proxy_is_warned_about_once() {
     for (trusted, field, warned) in [
         ("[]", "x-forwarded-for: 203.0.113.77", 1),
         ("[]", "forwarded: for=203.0.113.77", 1),
         ("[]", "x-other: y", 0),
         ("[\"127.0.0.1\"]", "x-forwarded-for: 203.0.113.77", 0),
     ] {
-        let directory = Directory::new();
+        let directory = LogDirectory::new();
         std::fs::write(directory.path("relay.toml"), format!("rate_limit.trusted_proxies = {trusted}\n"))
             .unwrap();
         let log = directory.log_of(&[], None, |process| {
@@ -134,33 +137,34 @@ fn a_proxy_that_is_not_trusted_is_warned_of_once() {
                 assert_eq!(client.receive().unwrap().status, 200);
             }
         });
-        let said = log.iter().filter(|line| line.contains("a proxy seems to stand before the relay")).count();
-        assert_eq!(said, warned, "{trusted}: {field}");
+        let count = log.iter().filter(|line| line.contains("a proxy seems to forward requests")).count();
+        assert_eq!(count, warned, "{trusted}: {field}");
         assert!(log.iter().all(|line| !line.contains(CLIENT)));
     }
 }
 
 #[test]
-fn a_storage_directory_that_others_may_change_is_warned_of() {
+fn a_storage_directory_that_others_can_change_is_warned_about() {
     for (mode, warned) in [(0o700, 0), (0o755, 0), (0o775, 1), (0o777, 1)] {
-        let directory = Directory::new();
+        let directory = LogDirectory::new();
         std::fs::create_dir(directory.path("store")).unwrap();
         std::fs::set_permissions(directory.path("store"), Permissions::from_mode(mode)).unwrap();
         let log = directory.log_of(&[], None, |_| {});
-        let said = log.iter().filter(|line| line.contains("may be changed by others than its owner")).count();
-        assert_eq!(said, warned, "{mode:o}");
+        let count =
+            log.iter().filter(|line| line.contains("may be changed by others than its owner")).count();
+        assert_eq!(count, warned, "{mode:o}");
     }
 }
 
-/// What is at info by default, and all that the relay's own crates have to say: none of it tells
-/// who talked to whom.
+/// By default, at info, and with everything that the relay's crates log, no line reveals who talked
+/// to whom.
 #[test]
 fn no_line_names_a_recipient_or_a_client() {
     let own =
         "relay_bin=trace,relay_core=trace,relay_http=trace,relay_ratelimit=trace,relay_store_redb=trace";
     for filter in [None, Some("info"), Some(own)] {
         let mut ports = Vec::new();
-        let log = Directory::new().log_of(&[], filter, |process| ports = make_traffic(&process.base_url));
+        let log = LogDirectory::new().log_of(&[], filter, |process| ports = make_traffic(&process.base_url));
         assert!(!log.is_empty());
         for line in &log {
             for word in [RECIPIENT, PATH, CLIENT, PAYLOAD] {
@@ -173,13 +177,13 @@ fn no_line_names_a_recipient_or_a_client() {
     }
 }
 
-/// Who calls with a trace finds its lines by it, and nothing else of the header; who does not, by a
-/// name of the relay's own.
+/// A request with a traceparent is logged under its trace id, without the rest of the header; any
+/// other request under an id that the relay chooses.
 #[test]
-fn lines_about_a_request_carry_its_trace() {
+fn lines_about_a_request_contain_its_trace_id() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const PARENT: &str = "00f067aa0ba902b7";
-    let log = Directory::new().log_of(&[], Some("relay_http=debug"), |process| {
+    let log = LogDirectory::new().log_of(&[], Some("relay_http=debug"), |process| {
         for traceparent in [format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n"), String::new()] {
             let mut client = process.connect().unwrap();
             client.send(format!("GET /{PATH} HTTP/1.1\r\nhost: x\r\n{traceparent}\r\n").as_bytes()).unwrap();
@@ -187,55 +191,56 @@ fn lines_about_a_request_carry_its_trace() {
         }
     });
     let lines: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let said = |message: &str| -> Vec<&Value> {
+    let lines_with = |message: &str| -> Vec<&Value> {
         lines.iter().filter(|line| line["message"] == message && line["code"] == "not_found").collect()
     };
-    let (refused, answered) = (said("refused"), said("answered"));
-    let names = [&refused[0]["request"], &refused[1]["request"]];
+    let (refused, answered) = (lines_with("refused"), lines_with("answered"));
+    let ids = [&refused[0]["request"], &refused[1]["request"]];
     let spans = [&answered[0]["span"], &answered[1]["span"]];
-    assert_eq!(names[0], TRACE);
-    assert_eq!(
-        names,
-        spans.map(|span| &span["request"]),
-        "what is logged in between stands in a span of that name"
-    );
+    assert_eq!(ids[0], TRACE);
+    assert_eq!(ids, spans.map(|span| &span["request"]), "lines during a request are in a span with that id");
     assert!(spans.iter().all(|span| span["name"] == "request"));
-    let made = names[1].as_str().unwrap();
-    assert!(made.len() == 32 && made != TRACE && made.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
+    let generated = ids[1].as_str().unwrap();
+    assert!(
+        generated.len() == 32 && generated != TRACE && generated.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{generated}"
+    );
     assert!(log.iter().all(|line| !line.contains(PARENT) && !line.contains(PATH)));
 }
 
-/// All that clients do, and all that can be wrong with it. Returns the ports that they came from.
+/// Sends every kind of request, and every kind of error. Returns the local ports.
 fn make_traffic(base_url: &str) -> Vec<u16> {
     let mut statuses = BTreeSet::new();
     let mut ports = Vec::new();
-    let mut say = |request: &[u8]| {
+    let mut send = |request: &[u8]| {
         let (mut client, port) = connect(base_url);
         ports.push(port);
         client.send(request).unwrap();
         statuses.insert(client.receive().unwrap().status);
     };
     let push = |message, payload: &str| push_body(RECIPIENT, message, payload.as_bytes()).to_string();
-    say(&post("/push", CLIENT, &push(1, PAYLOAD)));
-    say(&post("/push", CLIENT, &push(1, PAYLOAD)));
-    say(&post("/push", CLIENT, &push(1, "another")));
-    say(&post("/push", CLIENT, &push(2, PAYLOAD)));
-    say(&post("/push", CLIENT, &push(3, PAYLOAD)));
-    say(&post("/push", CLIENT, &push(4, &PAYLOAD.repeat(10))));
-    say(&post("/pull", CLIENT, &recipient(RECIPIENT).to_string()));
-    say(&post("/pull", CLIENT, &format!("{{\"recipient\": \"{RECIPIENT}\", \"cursor\": \"{PATH}\"}}")));
-    say(&post("/pull", CLIENT, &format!("{{\"recipient\": \"{RECIPIENT}\" \"{PATH}\"")));
-    say(&post("/ack", CLIENT, &ack_body(RECIPIENT, &[1, 9]).to_string()));
-    say(&post(&format!("/push/{PATH}"), CLIENT, ""));
-    say(format!("DELETE /push?{PATH} HTTP/1.1\r\nhost: {PATH}\r\n\r\n").as_bytes());
-    say(format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-type: {PATH}\r\ncontent-length: 0\r\n\r\n")
-        .as_bytes());
-    say(format!("{PATH} {RECIPIENT}\r\n\r\n").as_bytes());
-    say(format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{RECIPIENT}").as_bytes());
+    send(&post("/push", CLIENT, &push(1, PAYLOAD)));
+    send(&post("/push", CLIENT, &push(1, PAYLOAD)));
+    send(&post("/push", CLIENT, &push(1, "another")));
+    send(&post("/push", CLIENT, &push(2, PAYLOAD)));
+    send(&post("/push", CLIENT, &push(3, PAYLOAD)));
+    send(&post("/push", CLIENT, &push(4, &PAYLOAD.repeat(10))));
+    send(&post("/pull", CLIENT, &recipient(RECIPIENT).to_string()));
+    send(&post("/pull", CLIENT, &format!("{{\"recipient\": \"{RECIPIENT}\", \"cursor\": \"{PATH}\"}}")));
+    send(&post("/pull", CLIENT, &format!("{{\"recipient\": \"{RECIPIENT}\" \"{PATH}\"")));
+    send(&post("/ack", CLIENT, &ack_body(RECIPIENT, &[1, 9]).to_string()));
+    send(&post(&format!("/push/{PATH}"), CLIENT, ""));
+    send(format!("DELETE /push?{PATH} HTTP/1.1\r\nhost: {PATH}\r\n\r\n").as_bytes());
+    send(
+        format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-type: {PATH}\r\ncontent-length: 0\r\n\r\n")
+            .as_bytes(),
+    );
+    send(format!("{PATH} {RECIPIENT}\r\n\r\n").as_bytes());
+    send(format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{RECIPIENT}").as_bytes());
     for _ in 0..100 {
-        say(&post("/pull", CLIENT, &recipient(RECIPIENT).to_string()));
+        send(&post("/pull", CLIENT, &recipient(RECIPIENT).to_string()));
     }
-    // Gone in the middle of a body, and in the middle of a head.
+    // Disconnects in the middle of a body, and in the middle of a head.
     for request in [
         format!("POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{PATH}"),
         format!("GET /{PATH}"),
@@ -244,7 +249,11 @@ fn make_traffic(base_url: &str) -> Vec<u16> {
         client.send(request.as_bytes()).unwrap();
         ports.push(port);
     }
-    assert_eq!(statuses, BTreeSet::from([200, 400, 404, 405, 408, 409, 413, 415, 429]), "all was tried");
+    assert_eq!(
+        statuses,
+        BTreeSet::from([200, 400, 404, 405, 408, 409, 413, 415, 429]),
+        "not every status occurred"
+    );
     ports
 }
 
@@ -254,7 +263,7 @@ fn post(path: &str, client: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A connection, and the port that it comes from.
+/// A connection and its local port.
 fn connect(base_url: &str) -> (Client, u16) {
     let client = Client::connect(base_url).unwrap();
     let port = client.local_address().unwrap().port();
@@ -262,7 +271,7 @@ fn connect(base_url: &str) -> (Client, u16) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_any_more_is_no_reason_to_end() {
+fn a_closed_log_does_not_stop_the_relay() {
     let store = tempfile::tempdir().unwrap();
     let path = store.path().join("store");
     // The reader of the pipe is gone before the first line is written.

@@ -1,4 +1,4 @@
-//! What the program shows to whoever runs it: where, of what, and for how long.
+//! Tests of the metrics of the program: their address, their values, and their end.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,28 +10,28 @@ use serde_json::Value;
 use super::{recipient, text};
 use crate::PROGRAM;
 
-/// A relay that shows its metrics on a port of the system's choice, and where that is, as its log
-/// tells.
+/// Starts a relay with metrics on a port that the system chooses. Returns it and the URL of the
+/// admin server.
 fn start(directory: &Path) -> (Process, String) {
     let (store, log) = (directory.join("store"), directory.join("log"));
     let arguments = ["--storage-path", text(&store)];
     let process =
         Process::start_logging(PROGRAM, &arguments, &[(ADMIN_ADDRESS, "127.0.0.1:0")], &log).unwrap();
-    (process, shown_at(&log))
+    (process, admin_url(&log))
 }
 
-/// Where a relay shows its metrics, as its log tells.
-pub(crate) fn shown_at(log: &Path) -> String {
+/// The URL of the admin server, according to the log.
+pub(crate) fn admin_url(log: &Path) -> String {
     let lines = std::fs::read_to_string(log).unwrap();
     let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let shown = lines.find(|line| line["message"] == "serving metrics").expect("it tells where");
+    let shown = lines.find(|line| line["message"] == "serving metrics").expect("no line \"serving metrics\"");
     shown["url"].as_str().unwrap().strip_suffix("/metrics").unwrap().to_owned()
 }
 
 pub(crate) fn scrape(admin: &str) -> String {
-    let answer = Client::connect(admin).unwrap().get("/metrics").unwrap();
-    assert_eq!(answer.status, 200);
-    String::from_utf8(answer.body).unwrap()
+    let response = Client::connect(admin).unwrap().get("/metrics").unwrap();
+    assert_eq!(response.status, 200);
+    String::from_utf8(response.body).unwrap()
 }
 
 /// The value of a sample, by its name and labels.
@@ -41,14 +41,14 @@ pub(crate) fn value(text: &str, name: &str) -> Option<f64> {
 }
 
 #[test]
-fn they_are_shown_apart_from_clients_and_end_with_the_relay() {
+fn metrics_have_their_own_address_and_end_with_the_relay() {
     let directory = tempfile::tempdir().unwrap();
     let (mut process, admin) = start(directory.path());
     let mut client = process.connect().unwrap();
     for message in 0..3 {
         assert_eq!(client.post("/push", &push_body("alice", message, &[7; 1000])).unwrap().status, 200);
     }
-    // Has a file of its own.
+    // This payload is a blob.
     assert_eq!(client.post("/push", &push_body("alice", 3, &[7; 300_000])).unwrap().status, 200);
     assert_eq!(
         client.post("/pull", &recipient("alice")).unwrap().json()["items"].as_array().unwrap().len(),
@@ -90,9 +90,9 @@ fn they_are_shown_apart_from_clients_and_end_with_the_relay() {
     assert!(Client::connect(&admin).is_err());
 }
 
-/// No answer waits for it, so it is asked for until it has come.
+/// No response depends on the sweep, so the test polls until it has run.
 #[test]
-fn a_sweep_is_seen() {
+fn a_sweep_appears_in_the_metrics() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("relay.toml");
     std::fs::write(&config, "[relay]\ngc_interval_seconds = 1\nmessage_ttl_seconds = 1\n").unwrap();
@@ -100,19 +100,19 @@ fn a_sweep_is_seen() {
     let arguments = ["--config", text(&config), "--storage-path", text(&store)];
     let environment = [(ADMIN_ADDRESS, "127.0.0.1:0")];
     let process = Process::start_logging(PROGRAM, &arguments, &environment, &log).unwrap();
-    let url = shown_at(&log);
+    let url = admin_url(&log);
     process.connect().unwrap().post("/push", &push_body("alice", 1, b"x")).unwrap();
     let swept = eventually(|| {
         let text = scrape(&url);
         (value(&text, "relay_swept_items_total") == Some(1.0)).then_some(text)
     });
-    let swept = swept.expect("what has expired is swept");
+    let swept = swept.expect("the expired item is swept");
     assert_eq!(value(&swept, "relay_live_items"), Some(0.0));
     assert!(value(&swept, "relay_sweep_lag_seconds").unwrap() < 10.0, "{swept}");
 }
 
 #[test]
-fn an_address_that_is_taken_stops_the_start() {
+fn an_admin_address_in_use_stops_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -120,14 +120,14 @@ fn an_address_that_is_taken_stops_the_start() {
     let arguments = ["--address", "127.0.0.1:0", "--storage-path", text(&store), "--log-format", "json"];
     let ended = Process::run(PROGRAM, &arguments, &[(ADMIN_ADDRESS, &address)]).unwrap();
     assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(1), ""));
-    let said: Vec<_> = ended.stderr.lines().filter(|line| !line.starts_with('{')).collect();
-    let expected = format!("cannot listen on {address} for metrics (admin.address, empty for none): ");
-    assert!(said.len() == 1 && said[0].starts_with(&expected), "{said:?}");
+    let messages: Vec<_> = ended.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+    let expected = format!("cannot listen on {address} for metrics (key admin.address; \"\" turns it off): ");
+    assert!(messages.len() == 1 && messages[0].starts_with(&expected), "{messages:?}");
 }
 
-/// What the image asks now and then, at another port.
+/// Runs the health check of the image, with another port.
 #[test]
-fn the_health_check_of_the_image_is_answered() {
+fn the_health_check_of_the_image_works() {
     let dockerfile = include_str!("../../../../deploy/Dockerfile");
     let check = dockerfile.split("HEALTHCHECK").nth(1).unwrap().split("CMD ").nth(1).unwrap();
     let command: Vec<String> = serde_json::from_str(check.lines().next().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! The clock jumps, by hours, back and forth, beside the time that passes. Order stays, nothing
-//! expires before its time, what has expired stays away, and the sweep goes on.
+//! The clock jumps by hours, back and forth, while time also passes. The order stays, nothing
+//! expires early, expired items do not return, and the sweep still works.
 
 use std::sync::Arc;
 
@@ -13,47 +13,48 @@ use super::{Random, open_on, pull_all};
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// By so much the clock jumps at most, and so much time passes at once. Items live longer than
-/// that, so it takes many times for them to expire.
+/// The clock jumps by at most this much, and at most this much time passes at once. Items live
+/// longer, so they need many steps to expire.
 const JUMP_HOURS_MAX: u64 = 72;
 
-/// So many items are queued at most, or a clock that mostly goes back lets the queue grow until
-/// each look at it takes seconds.
+/// The most items in the queue. Without a bound, a clock that mostly goes back lets the queue grow
+/// until each pull takes seconds.
 const ITEMS_MAX: usize = 200;
 
-/// So far from its own time a store follows the clock, and so far ahead at its start.
+/// The largest difference from its own time at which a store follows the clock, while it runs and
+/// ahead at its start.
 const TRUSTED_MS: i128 = HOUR_MS as i128;
 const TRUSTED_AT_START_MS: i128 = 7 * 24 * TRUSTED_MS;
 
-/// What ought to be there, by a time that never goes back.
-struct Expected {
+/// A model of the store: the expected items, by a time that never goes back.
+struct StoreModel {
     now: Timestamp,
-    /// What the clock would show that it goes by, if no time had passed.
+    /// The store's time minus the time that has passed.
     base_ms: i128,
     has_agreed: bool,
-    /// Message and deadline, in order.
+    /// Messages and their deadlines, in order.
     items: Vec<(u128, Timestamp)>,
 }
 
-impl Expected {
-    /// A store that has nothing, on this clock.
-    fn nothing(clock: &ManualClock) -> Self {
-        let mut nothing = Self { now: clock.now(), base_ms: 0, has_agreed: true, items: Vec::new() };
-        nothing.begin(clock, clock.now());
-        nothing
+impl StoreModel {
+    /// The model of an empty store on this clock.
+    fn empty(clock: &ManualClock) -> Self {
+        let mut model = Self { now: clock.now(), base_ms: 0, has_agreed: true, items: Vec::new() };
+        model.begin(clock, clock.now());
+        model
     }
 
-    /// A new process begins at this time.
+    /// A new process begins, with this time.
     fn begin(&mut self, clock: &ManualClock, now: Timestamp) {
         self.now = now;
         self.base_ms = i128::from(now.as_ms()) - i128::from(clock.elapsed_ms());
         self.has_agreed = self.items.is_empty();
-        self.look(clock);
+        self.read_clock(clock);
     }
 
-    /// The store looks at the clock now. It goes on with the time that passes, unless the clock is
-    /// near.
-    fn look(&mut self, clock: &ManualClock) {
+    /// The store reads the clock. It follows the clock if that is near, and the time that passes
+    /// otherwise.
+    fn read_clock(&mut self, clock: &ManualClock) {
         let (wall, elapsed) = (i128::from(clock.now().as_ms()), i128::from(clock.elapsed_ms()));
         let offset = wall - (self.base_ms + elapsed).max(i128::from(self.now.as_ms()));
         let ahead_max = if self.has_agreed { TRUSTED_MS } else { TRUSTED_AT_START_MS };
@@ -66,10 +67,19 @@ impl Expected {
         self.items.retain(|(_, deadline)| now < *deadline);
     }
 
-    fn push(&mut self, message: u128) {
+    fn push(&mut self, client: &mut Client, message: u128) {
+        let response = client.post("/push", &push_body("alice", message, b"x")).unwrap();
         let ttl_ms = Limits::default().ttl_ms;
         let last = self.items.last().map_or(Timestamp::default(), |item| item.1);
         self.items.push((message, self.now.plus_ms(ttl_ms).max(last)));
+        assert_eq!(response.json()["queue_len"], self.items.len());
+    }
+
+    fn ack_any(&mut self, client: &mut Client, random: &mut Random) {
+        let position = usize::try_from(random.below(self.items.len() as u64)).unwrap();
+        let (acked, _) = self.items.remove(position);
+        let response = client.post("/ack", &ack_body("alice", &[acked])).unwrap();
+        assert_eq!(response.json()["deleted"], 1);
     }
 
     fn compare(&self, client: &mut Client) {
@@ -79,20 +89,20 @@ impl Expected {
     }
 }
 
-/// Time passes, or the clock is set: forward, back or to the time of the store, which is where most
-/// clocks end.
-fn jump(clock: &ManualClock, random: &mut Random, right: Timestamp) {
+/// Time passes, or the clock is set: forward, back, or to the store's time, as happens to most
+/// clocks in the end.
+fn jump(clock: &ManualClock, random: &mut Random, store_time: Timestamp) {
     let by_ms = random.below(JUMP_HOURS_MAX * HOUR_MS);
     match random.below(6) {
         0 | 1 => clock.advance_ms(by_ms),
         2 => clock.set(Timestamp::from_ms(clock.now().as_ms().saturating_sub(by_ms))),
         3 => clock.set(clock.now().plus_ms(by_ms)),
-        4 => clock.set(right),
+        4 => clock.set(store_time),
         _ => clock.advance_ms(random.below(60_000)),
     }
 }
 
-/// The time of the store, as its figures tell.
+/// The time of the store, computed from its figures.
 fn time_of(store: &RedbRelay, clock: &ManualClock) -> Timestamp {
     let offset_ms = store.figures().clock_offset_ms.unwrap();
     Timestamp::from_ms(u64::try_from(i128::from(clock.now().as_ms()) - i128::from(offset_ms)).unwrap())
@@ -102,64 +112,58 @@ fn time_of(store: &RedbRelay, clock: &ManualClock) -> Timestamp {
 fn the_clock_jumps_by_hours() {
     let mut random = Random(Random::seed());
     let (disk, clock) = (SimDisk::new(), Arc::new(ManualClock::new()));
-    let mut expected = Expected::nothing(&clock);
+    let mut model = StoreModel::empty(&clock);
     let mut message = 0;
     for _ in 0..at_length(50, 4) {
         let store = Arc::new(open_on(&disk, &clock).unwrap());
-        // A new process goes on from where the one before was, or an hour earlier, and believes a
-        // clock that is near.
-        let before = expected.now;
+        // A new process continues from the time of the previous one, or an hour earlier, and trusts
+        // a clock that is near.
+        let previous = model.now;
         let now = time_of(&store, &clock);
-        let goes_on = before.as_ms() - HOUR_MS <= now.as_ms() && (now <= before || now == clock.now());
-        assert!(goes_on || expected.items.is_empty() && now == clock.now(), "{now:?} after {before:?}");
-        expected.begin(&clock, now);
+        let is_plausible =
+            previous.as_ms() - HOUR_MS <= now.as_ms() && (now <= previous || now == clock.now());
+        assert!(is_plausible || model.items.is_empty() && now == clock.now(), "{now:?} after {previous:?}");
+        model.begin(&clock, now);
         let relay = Relay::with_store(Arc::clone(&store), |_| {});
         let mut client = relay.connect().unwrap();
         for _ in 0..200 {
-            expected.look(&clock);
-            let choice = if expected.items.len() < ITEMS_MAX { random.below(6) } else { 2 };
+            model.read_clock(&clock);
+            let choice = if model.items.len() < ITEMS_MAX { random.below(6) } else { 2 };
             match choice {
                 0 => {
-                    jump(&clock, &mut random, expected.now);
-                    // It knows of the times that it has seen.
-                    expected.look(&clock);
-                    expected.compare(&mut client);
+                    jump(&clock, &mut random, model.now);
+                    // The store reads the clock with each request.
+                    model.read_clock(&clock);
+                    model.compare(&mut client);
                 }
                 1 => {
                     relay.runtime().block_on(store.sweep()).unwrap();
                 }
-                2 if !expected.items.is_empty() => {
-                    let place = usize::try_from(random.below(expected.items.len() as u64)).unwrap();
-                    let (acked, _) = expected.items.remove(place);
-                    let answer = client.post("/ack", &ack_body("alice", &[acked])).unwrap();
-                    assert_eq!(answer.json()["deleted"], 1);
-                }
-                3 => expected.compare(&mut client),
+                2 if !model.items.is_empty() => model.ack_any(&mut client, &mut random),
+                3 => model.compare(&mut client),
                 _ => {
                     message += 1;
-                    let answer = client.post("/push", &push_body("alice", message, b"x")).unwrap();
-                    assert_eq!(answer.json()["queue_len"], expected.items.len() + 1);
-                    expected.push(message);
+                    model.push(&mut client, message);
                 }
             }
         }
-        expected.look(&clock);
-        expected.compare(&mut client);
-        // What was not reclaimed would be back for a process that begins a little earlier.
+        model.read_clock(&clock);
+        model.compare(&mut client);
+        // Items that are not swept would return in a process whose time begins a little earlier.
         relay.runtime().block_on(store.sweep()).unwrap();
         assert_eq!(store.verify().unwrap(), Vec::<String>::new());
     }
 }
 
 #[test]
-fn a_step_back_makes_nothing_expire_and_a_step_forward_what_is_due() {
+fn a_step_of_the_clock_expires_nothing() {
     let (disk, clock) = (SimDisk::new(), Arc::new(ManualClock::new()));
     let store = Arc::new(open_on(&disk, &clock).unwrap());
     let relay = Relay::with_store(Arc::clone(&store), |_| {});
     let mut client = relay.connect().unwrap();
     let mut push = |message| {
-        let answer = client.post("/push", &push_body("alice", message, b"x")).unwrap();
-        assert_eq!(answer.status, 200);
+        let response = client.post("/push", &push_body("alice", message, b"x")).unwrap();
+        assert_eq!(response.status, 200);
     };
     let ttl_ms = Limits::default().ttl_ms;
     push(1);
@@ -171,8 +175,8 @@ fn a_step_back_makes_nothing_expire_and_a_step_forward_what_is_due() {
         pull_all(&mut client, "alice").unwrap().into_iter().map(|item| item.0).collect::<Vec<_>>()
     };
     assert_eq!((sweep(), shown()), (0, vec![1, 2]));
-    // Both were pushed at the same time, for the store; they are there until the last millisecond
-    // of it. No clock that jumps ends it.
+    // By the store's time, both were pushed at the same time, and live until its last millisecond.
+    // A jump of the clock does not expire them.
     clock.set(ManualClock::START.plus_ms(ttl_ms));
     assert_eq!((sweep(), shown()), (0, vec![1, 2]));
     clock.advance_ms(ttl_ms - 1);
@@ -181,5 +185,5 @@ fn a_step_back_makes_nothing_expire_and_a_step_forward_what_is_due() {
     clock.advance_ms(1);
     assert_eq!((shown(), sweep()), (vec![3], 2));
     clock.set(ManualClock::START);
-    assert_eq!((sweep(), shown()), (0, vec![3]), "what is gone does not come back");
+    assert_eq!((sweep(), shown()), (0, vec![3]), "expired items do not return");
 }

@@ -1,5 +1,5 @@
-//! A thread of the store dies. The relay does not go on without it: it ends, and tells so by an
-//! exit code of its own, for whatever starts it again.
+//! A thread of the store crashes. The relay ends with its own exit code, so that a supervisor
+//! restarts it.
 
 use std::panic::panic_any;
 use std::path::Path;
@@ -16,22 +16,22 @@ use relay_tests::{Client, push_body};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::{ASIDE_BYTES, open_on, payload, pull_all, small_options};
+use super::{BLOB_BYTES, open_on, payload, pull_all, small_options};
 
-/// How long an end may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the relay may take to end.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A disk whose calls panic in one thread, once that is condemned.
-struct Deadly {
+/// A disk on which the next write of one chosen thread panics.
+struct PanickingDisk {
     disk: SimDisk,
-    condemned: Arc<Mutex<Option<&'static str>>>,
+    target: Arc<Mutex<Option<&'static str>>>,
 }
 
-/// Panics of the maintenance thread are caught, some of them twice. This one goes off again when it
-/// is thrown away, as often as it says.
-struct Bomb(u32);
+/// A panic payload that panics again when it is dropped, this many times. The maintenance thread
+/// catches panics, some of them twice.
+struct RepeatingPanic(u32);
 
-impl Drop for Bomb {
+impl Drop for RepeatingPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -43,53 +43,53 @@ impl Drop for Bomb {
     }
 }
 
-impl Deadly {
+impl PanickingDisk {
     fn new() -> Self {
-        Self { disk: SimDisk::new(), condemned: Arc::default() }
+        Self { disk: SimDisk::new(), target: Arc::default() }
     }
 
-    fn condemn(&self, thread: &'static str) {
-        *self.condemned.lock().unwrap() = Some(thread);
+    fn panic_in(&self, thread: &'static str) {
+        *self.target.lock().unwrap() = Some(thread);
     }
 
     /// The disk for a store.
     fn hooked(&self) -> HookedDisk {
-        let condemned = Arc::clone(&self.condemned);
+        let target = Arc::clone(&self.target);
         HookedDisk::new(self.disk.clone(), move |call| {
             if !matches!(call, Call::Read(..)) {
-                strike(&condemned);
+                panic_if_target(&target);
             }
             Ok(())
         })
     }
 }
 
-fn strike(condemned: &Mutex<Option<&'static str>>) {
+fn panic_if_target(target: &Mutex<Option<&'static str>>) {
     let here = std::thread::current();
-    let is_here = condemned.lock().unwrap().take_if(|thread| here.name() == Some(thread)).is_some();
+    let is_here = target.lock().unwrap().take_if(|thread| here.name() == Some(thread)).is_some();
     match here.name() {
-        Some("relay-maint") if is_here => panic_any(Bomb(1)),
+        Some("relay-maint") if is_here => panic_any(RepeatingPanic(1)),
         _ => assert!(!is_here, "this is meant to kill a thread"),
     }
 }
 
 #[test]
-fn when_the_writer_dies_the_relay_ends() {
-    dies("relay-writer");
+fn the_relay_ends_when_the_writer_crashes() {
+    assert_relay_ends_when_thread_panics("relay-writer");
 }
 
 #[test]
-fn when_the_thread_of_large_payloads_dies_the_relay_ends() {
-    dies("relay-aside");
+fn the_relay_ends_when_the_blob_writer_crashes() {
+    assert_relay_ends_when_thread_panics("relay-blobs");
 }
 
 #[test]
-fn when_the_maintenance_thread_dies_the_relay_ends() {
-    dies("relay-maint");
+fn the_relay_ends_when_the_maintenance_thread_crashes() {
+    assert_relay_ends_when_thread_panics("relay-maint");
 }
 
-fn dies(thread: &'static str) {
-    let (disk, clock) = (Deadly::new(), Arc::new(ManualClock::new()));
+fn assert_relay_ends_when_thread_panics(thread: &'static str) {
+    let (disk, clock) = (PanickingDisk::new(), Arc::new(ManualClock::new()));
     let runtime = Runtime::new().unwrap();
     let open = RedbRelay::open_on(
         Arc::new(disk.hooked()),
@@ -108,20 +108,20 @@ fn dies(thread: &'static str) {
         assert_eq!(client.post("/push", &push_body("alice", message, b"before")).unwrap().status, 200);
         stored.push(message);
     }
-    disk.condemn(thread);
-    // Small ones are for the writer, large ones for the thread beside it, and all of them make a
+    disk.panic_in(thread);
+    // Small payloads go to the writer, large ones to the blob writer, and all together make a
     // checkpoint due.
     for message in 3..200 {
-        let bytes = if message % 2 == 0 { 10 } else { ASIDE_BYTES };
+        let bytes = if message % 2 == 0 { 10 } else { BLOB_BYTES };
         let body = push_body("alice", message, &payload(message, bytes));
         match client.post("/push", &body) {
-            Ok(answer) if answer.status == 200 => stored.push(message),
-            // It is ending, in this way or that.
+            Ok(response) if response.status == 200 => stored.push(message),
+            // The relay is ending.
             Ok(_) | Err(_) => break,
         }
     }
-    let ended = runtime.block_on(async { timeout(PATIENCE, running.handle).await });
-    let error = ended.expect("it ends by itself").unwrap().unwrap_err();
+    let ended = runtime.block_on(async { timeout(TIMEOUT, running.handle).await });
+    let error = ended.expect("the relay ends by itself").unwrap().unwrap_err();
     assert!(matches!(error, RelayError::Broken(_)), "{error}");
     assert_eq!(error.exit_code(), 70, "{error}");
     assert!(Client::connect(&running.base_url).is_err(), "nobody listens any more");

@@ -1,9 +1,9 @@
-//! Bits flip in the files of a store, each kind of file, while no relay runs. The next one starts
-//! or says why not; what it serves is right; what is damaged is left out, counted, and told by a
-//! recount; and other queues are served.
+//! Bits flip in each kind of file of a store while no relay runs. The next relay starts or reports
+//! why not. It serves correct items, leaves out corrupt ones, counts them, and serves other queues;
+//! verification finds them.
 //!
-//! Not promised: that the index survives damage to pages of its database. Then the start is
-//! refused, or requests fail.
+//! The index need not survive corruption of its database pages: the start may be refused, or
+//! requests may fail.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,20 +15,20 @@ use relay_core::Limits;
 use relay_store_redb::{OpenError, RedbRelay};
 use relay_tests::{Client, Process, Relay, ack_body, at_length, push_body};
 
-use super::{ASIDE_BYTES, Random, payload, pull_all, small_options};
+use super::{BLOB_BYTES, Random, payload, pull_all, small_options};
 use crate::PROGRAM;
 
 const QUEUES: [&str; 3] = ["alice", "bob", "carol"];
 const MESSAGES: u128 = 60;
-/// Every so-manieth message was acked.
+/// Every message whose number is a multiple of this is acked.
 const ACKED: u128 = 7;
 
-/// With the header of a segment all that is in it is lost.
+/// Corruption of a segment's header loses the whole segment.
 const SEGMENT_HEADER_BYTES: u64 = 36;
 
-/// What a flip did.
+/// Counts of the outcomes of flips.
 #[derive(Debug, Default)]
-struct Tally {
+struct FlipOutcomes {
     refused: u64,
     lossy: u64,
     unharmed: u64,
@@ -39,15 +39,14 @@ fn queue_of(message: u128) -> &'static str {
 }
 
 fn bytes_of(message: u128) -> usize {
-    if message.is_multiple_of(5) { ASIDE_BYTES + 500 } else { 100 }
+    if message.is_multiple_of(5) { BLOB_BYTES + 500 } else { 100 }
 }
 
 fn open(directory: &Path) -> Result<RedbRelay, OpenError> {
     RedbRelay::open(directory, Limits::default(), Arc::new(SystemClock), small_options())
 }
 
-/// A store in which everything lies everywhere: in the index and in the journal behind it, in
-/// segments and in files of its own.
+/// A store whose items are spread over the index, the journal after it, segments and blobs.
 fn fill(directory: &Path) {
     for begin in [0, MESSAGES / 2] {
         let relay = Relay::with_store(open(directory).unwrap(), |_| {});
@@ -63,7 +62,7 @@ fn fill(directory: &Path) {
     }
 }
 
-/// What is to be there in a queue, in order.
+/// The expected messages of a queue, in order.
 fn expected(queue: &str) -> Vec<u128> {
     (0..MESSAGES).filter(|message| queue_of(*message) == queue && !message.is_multiple_of(ACKED)).collect()
 }
@@ -76,7 +75,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The names of the files that begin so.
+/// The names of the files with this prefix.
 fn files(directory: &Path, prefix: &str) -> Vec<String> {
     let names = directory.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| name.starts_with(prefix)).collect();
@@ -85,33 +84,33 @@ fn files(directory: &Path, prefix: &str) -> Vec<String> {
     names
 }
 
-/// Flips bits at random places of the files that begin so, one at a time.
-fn flip_in(prefix: &str, count: u64, look: impl Fn(&Path, &str, u64, &mut Tally)) {
+/// Flips random bits in the files with this prefix, one at a time. Passes each store to `check`.
+fn flip_in(prefix: &str, count: u64, check: impl Fn(&Path, &str, u64, &mut FlipOutcomes)) {
     let mut random = Random(Random::seed());
     let parent = tempfile::tempdir().unwrap();
-    let (whole, damaged) = (parent.path().join("whole"), parent.path().join("damaged"));
-    fill(&whole);
-    let names = files(&whole, prefix);
-    let mut tally = Tally::default();
+    let (original, corrupt) = (parent.path().join("whole"), parent.path().join("damaged"));
+    fill(&original);
+    let names = files(&original, prefix);
+    let mut outcomes = FlipOutcomes::default();
     for turn in 0..count {
         let name = &names[usize::try_from(random.below(names.len() as u64)).unwrap()];
-        copy(&whole, &damaged);
-        let mut bytes = fs::read(damaged.join(name)).unwrap();
-        // Now and then where the file says what it is.
+        copy(&original, &corrupt);
+        let mut bytes = fs::read(corrupt.join(name)).unwrap();
+        // Every sixth flip is in the file's first 64 bytes, where its header is.
         let end = if turn % 6 == 0 { bytes.len().min(64) } else { bytes.len() };
-        let at = random.below(end as u64);
-        bytes[usize::try_from(at).unwrap()] ^= 1 << random.below(8);
-        fs::write(damaged.join(name), bytes).unwrap();
-        eprintln!("{name}, byte {at}");
-        look(&damaged, name, at, &mut tally);
-        fs::remove_dir_all(&damaged).unwrap();
+        let offset = random.below(end as u64);
+        bytes[usize::try_from(offset).unwrap()] ^= 1 << random.below(8);
+        fs::write(corrupt.join(name), bytes).unwrap();
+        eprintln!("{name}, byte {offset}");
+        check(&corrupt, name, offset, &mut outcomes);
+        fs::remove_dir_all(&corrupt).unwrap();
     }
-    eprintln!("{prefix}: {tally:?}");
+    eprintln!("{prefix}: {outcomes:?}");
 }
 
-/// What a client finds in a queue: what is right, and perhaps not all of it. `None` when the store
-/// says that it failed.
-fn look_into(client: &mut Client, queue: &str) -> Option<Vec<u128>> {
+/// Pulls a queue. Its items must be correct, but some may be missing. `None` if the store reports
+/// an error.
+fn pull_queue(client: &mut Client, queue: &str) -> Option<Vec<u128>> {
     let shown = match pull_all(client, queue) {
         Ok(shown) => shown,
         Err((status, code)) => {
@@ -128,96 +127,96 @@ fn look_into(client: &mut Client, queue: &str) -> Option<Vec<u128>> {
     Some(shown)
 }
 
-/// Opens a damaged store and looks at it through HTTP. `None` if it does not open.
-fn look_at(directory: &Path, tally: &mut Tally) -> Option<Found> {
+/// Opens a corrupt store and checks it through HTTP. `None` if it does not open.
+fn check_store(directory: &Path, outcomes: &mut FlipOutcomes) -> Option<StoreState> {
     let opened = catch_unwind(AssertUnwindSafe(|| open(directory)));
     let store = match opened.expect("no panic comes out of open") {
         Ok(store) => Arc::new(store),
         Err(error) => {
             assert!(error.to_string().contains(directory.to_str().unwrap()), "{error}");
-            tally.refused += 1;
+            outcomes.refused += 1;
             return None;
         }
     };
     let relay = Relay::with_store(Arc::clone(&store), |_| {});
     let mut client = relay.connect().unwrap();
-    let mut found = Found::default();
+    let mut found = StoreState::default();
     for queue in QUEUES {
-        let shown = look_into(&mut client, queue);
+        let shown = pull_queue(&mut client, queue);
         let is_whole = shown.as_ref() == Some(&expected(queue));
-        found.suffering += u64::from(!is_whole);
+        found.incomplete_queues += u64::from(!is_whole);
         let missing = |shown: Vec<u128>| expected(queue).iter().any(|message| !shown.contains(message));
-        found.is_short |= shown.is_some_and(missing);
+        found.has_missing_items |= shown.is_some_and(missing);
     }
-    let fresh = client.post("/push", &push_body("fresh", 1 << 64, b"x")).unwrap();
-    found.takes_fresh = fresh.status == 200;
+    let push = client.post("/push", &push_body("fresh", 1 << 64, b"x")).unwrap();
+    found.accepts_pushes = push.status == 200;
     found.damaged_items = store.damaged_items();
     found.findings = store.verify().unwrap_or_else(|error| vec![error.to_string()]);
-    // What reading a damaged page ends in, verify finds, and goes on.
+    // Verification continues after corrupt pages.
     let is_given_up = |finding: &String| finding.starts_with("a panic");
     assert!(!found.findings.iter().any(is_given_up), "{:?}", found.findings);
-    assert!(found.suffering == 0 || !found.findings.is_empty(), "verify finds nothing: {found:?}");
-    *if found.suffering == 0 { &mut tally.unharmed } else { &mut tally.lossy } += 1;
+    assert!(found.incomplete_queues == 0 || !found.findings.is_empty(), "verify finds nothing: {found:?}");
+    *if found.incomplete_queues == 0 { &mut outcomes.unharmed } else { &mut outcomes.lossy } += 1;
     Some(found)
 }
 
 #[derive(Debug, Default)]
-struct Found {
-    /// Queues that do not show what they should.
-    suffering: u64,
-    /// A queue is shown without all of its items.
-    is_short: bool,
-    takes_fresh: bool,
+struct StoreState {
+    /// The number of queues that are not complete.
+    incomplete_queues: u64,
+    /// A queue was served without all of its items.
+    has_missing_items: bool,
+    accepts_pushes: bool,
     damaged_items: u64,
     findings: Vec<String>,
 }
 
 #[test]
-fn bits_flip_in_payload_files() {
-    flip_in("payload-", at_length(300, 25), |directory, name, at, tally| {
-        let found = look_at(directory, tally).expect("no payload file is needed for a start");
-        assert!(found.takes_fresh && found.suffering <= 1, "{name}, byte {at}: {found:?}");
-        // What nothing lives in any more is rot that harms nobody.
-        assert_eq!(found.is_short, found.damaged_items > 0, "{name}, byte {at}: {found:?}");
+fn a_flipped_bit_in_a_blob_affects_one_item() {
+    flip_in("payload-", at_length(300, 25), |directory, name, offset, outcomes| {
+        let found = check_store(directory, outcomes).expect("a start needs no blob");
+        assert!(found.accepts_pushes && found.incomplete_queues <= 1, "{name}, byte {offset}: {found:?}");
+        // Corruption of data that no live item uses does no harm.
+        assert_eq!(found.has_missing_items, found.damaged_items > 0, "{name}, byte {offset}: {found:?}");
     });
 }
 
 #[test]
-fn bits_flip_in_segments() {
-    flip_in("journal-", at_length(400, 30), |directory, name, at, tally| {
-        let found = look_at(directory, tally).expect("what is not damaged is there");
-        let is_alone = found.suffering <= 1 || at < SEGMENT_HEADER_BYTES;
-        assert!(found.takes_fresh && is_alone, "{name}, byte {at}: {found:?}");
+fn a_flipped_bit_in_a_segment_affects_one_queue() {
+    flip_in("journal-", at_length(400, 30), |directory, name, offset, outcomes| {
+        let found = check_store(directory, outcomes).expect("a start needs no intact segment");
+        let is_alone = found.incomplete_queues <= 1 || offset < SEGMENT_HEADER_BYTES;
+        assert!(found.accepts_pushes && is_alone, "{name}, byte {offset}: {found:?}");
     });
 }
 
 #[test]
-fn bits_flip_in_the_index() {
-    flip_in("relay.redb", at_length(600, 40), |directory, _, _, tally| {
-        drop(look_at(directory, tally));
+fn a_flipped_bit_in_the_index_serves_no_wrong_item() {
+    flip_in("relay.redb", at_length(600, 40), |directory, _, _, outcomes| {
+        drop(check_store(directory, outcomes));
     });
 }
 
-/// The program itself: it serves, or ends with a sentence and exit code 1, and so does its recount.
+/// The program itself: it serves, or ends with a message and exit code 1, and so does `verify`.
 #[test]
-fn the_program_starts_on_a_damaged_store_or_says_why_not() {
+fn the_program_starts_on_a_corrupt_store_or_reports_why_not() {
     for prefix in ["journal-", "payload-", "relay.redb"] {
-        flip_in(prefix, at_length(30, 3), |directory, name, at, _| {
+        flip_in(prefix, at_length(30, 3), |directory, name, offset, _| {
             let path = directory.to_str().unwrap();
             let verified = Process::run(PROGRAM, &["verify", "--storage-path", path], &[]).unwrap();
-            let words = format!("{}{}", verified.stdout, verified.stderr);
-            assert!([Some(0), Some(1)].contains(&verified.status.code()), "{name}, byte {at}: {words}");
-            assert!(words.contains(path), "{name}, byte {at}: {words}");
+            let output = format!("{}{}", verified.stdout, verified.stderr);
+            assert!([Some(0), Some(1)].contains(&verified.status.code()), "{name}, byte {offset}: {output}");
+            assert!(output.contains(path), "{name}, byte {offset}: {output}");
             match Process::start(PROGRAM, &["--storage-path", path]) {
                 Ok(mut process) => {
                     for queue in QUEUES {
-                        look_into(&mut process.connect().unwrap(), queue);
+                        pull_queue(&mut process.connect().unwrap(), queue);
                     }
                     process.signal("TERM").unwrap();
                     assert_eq!(process.wait_a_while().unwrap().code(), Some(0));
                 }
                 Err(_) => {
-                    // Should it serve this time, it is told to stop, which is no exit code 1.
+                    // If it serves this time, `timeout` stops it, which is not exit code 1.
                     let arguments = ["20", PROGRAM, "--address", "127.0.0.1:0", "--storage-path", path];
                     let ended = Process::run("timeout", &arguments, &[]).unwrap();
                     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);

@@ -1,5 +1,4 @@
-//! Real clients: the whole API over HTTPS in both versions of HTTP, and what the handshake comes
-//! to.
+//! Tests with real clients: the API over HTTPS in both versions of HTTP, and the handshake.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,11 +9,11 @@ use reqwest::{Client, Version};
 use rustls::{ClientConfig, NamedGroup, ProtocolVersion};
 use serde_json::{Value, json};
 
-use super::pki::{Authority, Files, Identity};
+use super::pki::{Authority, Identity, TlsFiles};
 use super::wire::ask;
 use super::{relay, relay_with};
 
-/// A client as applications have it, which trusts one authority and speaks what is offered by ALPN.
+/// An application's HTTP client, which trusts one authority and offers these protocols by ALPN.
 pub(crate) fn https(authority: &Authority, identity: Option<&Identity>, alpn: &[&str]) -> Client {
     let mut config = ClientConfig::clone(&authority.client(identity));
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
@@ -28,19 +27,19 @@ pub(crate) fn https(authority: &Authority, identity: Option<&Identity>, alpn: &[
 
 pub(crate) const BOTH: &[&str] = &["h2", "http/1.1"];
 
-/// Posts, and returns the answer's version of HTTP, status and body.
+/// Posts, and returns the response's version of HTTP, status and body.
 async fn post(client: &Client, relay: &Relay, path: &str, body: Value) -> (Version, u16, Value) {
-    let answer = client.post(format!("{}{path}", relay.base_url)).json(&body).send().await.unwrap();
-    (answer.version(), answer.status().as_u16(), answer.json().await.unwrap())
+    let response = client.post(format!("{}{path}", relay.base_url)).json(&body).send().await.unwrap();
+    (response.version(), response.status().as_u16(), response.json().await.unwrap())
 }
 
 #[test]
 fn the_api_is_the_same_in_both_versions_of_http() {
     let authority = Authority::new("authority");
-    let relay = relay(&Files::new(&authority.identity()));
+    let relay = relay(&TlsFiles::new(&authority.identity()));
     assert!(relay.base_url.starts_with("https://127.0.0.1:"));
-    let offers = [(BOTH, Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)];
-    for (message, (alpn, version)) in (1..).zip(offers) {
+    let cases = [(BOTH, Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)];
+    for (message, (alpn, version)) in (1..).zip(cases) {
         let client = https(&authority, None, alpn);
         relay.runtime().block_on(async {
             let pushed = post(&client, &relay, "/push", push_body("alice", message, b"hello")).await;
@@ -56,39 +55,39 @@ fn the_api_is_the_same_in_both_versions_of_http() {
 }
 
 #[test]
-fn the_key_exchange_is_safe_from_quantum_computers_if_the_client_is() {
+fn the_key_exchange_is_post_quantum_if_the_client_supports_it() {
     let authority = Authority::new("authority");
-    let relay = relay(&Files::new(&authority.identity()));
-    let heard = ask(&relay.base_url, &authority.client(None)).unwrap();
-    assert!(heard.is_ok(), "{heard:?}");
-    assert_eq!((heard.version, heard.group), (ProtocolVersion::TLSv1_3, NamedGroup::X25519MLKEM768));
+    let relay = relay(&TlsFiles::new(&authority.identity()));
+    let response = ask(&relay.base_url, &authority.client(None)).unwrap();
+    assert!(response.is_ok(), "{response:?}");
+    assert_eq!((response.version, response.group), (ProtocolVersion::TLSv1_3, NamedGroup::X25519MLKEM768));
 }
 
 #[test]
-fn plain_http_is_let_go_and_others_are_served() {
+fn plain_http_is_disconnected_and_others_are_served() {
     let authority = Authority::new("authority");
-    let relay = relay(&Files::new(&authority.identity()));
+    let relay = relay(&TlsFiles::new(&authority.identity()));
     for words in ["GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n", "\u{16}\u{3}\u{1}\u{7f}\u{7f}garbage"] {
         let mut stream = TcpStream::connect(relay.base_url.trim_start_matches("https://")).unwrap();
-        // Less than the relay gives a handshake.
+        // Less than the relay's timeout of a handshake.
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(words.as_bytes()).unwrap();
-        let mut said = Vec::new();
-        if let Err(error) = stream.read_to_end(&mut said) {
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the line is cut, and not left open");
+        let mut received = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut received) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the connection is reset, not left open");
         }
-        assert!(!said.starts_with(b"HTTP/"), "{said:?}");
+        assert!(!received.starts_with(b"HTTP/"), "{received:?}");
         assert!(ask(&relay.base_url, &authority.client(None)).unwrap().is_ok());
     }
 }
 
 #[test]
-fn a_client_that_stops_in_the_handshake_is_let_go() {
+fn a_client_that_stops_in_the_handshake_is_disconnected() {
     let authority = Authority::new("authority");
-    let files = Files::new(&authority.identity());
+    let files = TlsFiles::new(&authority.identity());
     let relay = relay_with(&files, |config| config.server.request_timeout_seconds = 1);
-    let mut silent = TcpStream::connect(relay.base_url.trim_start_matches("https://")).unwrap();
-    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(silent.read_to_end(&mut Vec::new()).unwrap(), 0);
+    let mut idle = TcpStream::connect(relay.base_url.trim_start_matches("https://")).unwrap();
+    idle.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(idle.read_to_end(&mut Vec::new()).unwrap(), 0);
     assert!(ask(&relay.base_url, &authority.client(None)).unwrap().is_ok());
 }

@@ -1,5 +1,4 @@
-//! Authorities, certificates, and the files that a relay is given. Everything is made for one test
-//! and thrown away.
+//! Makes authorities, certificates, and the TLS files of a relay, all for one test.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,8 +24,8 @@ pub(crate) struct Identity {
     pub(crate) key: String,
 }
 
-/// The files of one relay.
-pub(crate) struct Files {
+/// The TLS files of one relay, in a temporary directory.
+pub(crate) struct TlsFiles {
     directory: TempDir,
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
@@ -38,7 +37,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// An authority below this one.
+    /// An intermediate authority, signed by this one.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
         Self(CertifiedIssuer::signed_by(authority(name), KeyPair::generate().unwrap(), &self.0).unwrap())
     }
@@ -47,7 +46,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for loopback, with a key of its own.
+    /// A certificate for loopback, with a new key.
     pub(crate) fn identity(&self) -> Identity {
         let key = KeyPair::generate().unwrap();
         Identity { cert: self.sign(loopback(), &key), key: key.serialize_pem() }
@@ -61,7 +60,7 @@ impl Authority {
         Identity { cert: self.sign(params, &key), key: key.serialize_pem() }
     }
 
-    /// The list of revoked certificates, with this one on it, in PEM form.
+    /// A list of revoked certificates with this serial number, in PEM form.
     pub(crate) fn crl(&self, number: u64) -> String {
         let [long_ago, never] = [2001, 4000].map(|year| date_time_ymd(year, 1, 1));
         let revoked = RevokedCertParams {
@@ -81,14 +80,14 @@ impl Authority {
         params.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
-    /// A certificate for a key that is there already.
+    /// A certificate for an existing key.
     pub(crate) fn identity_of(&self, key_pem: &str) -> Identity {
         let der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
         let key = KeyPair::try_from(der.secret_der()).unwrap();
         Identity { cert: self.sign(loopback(), &key), key: key_pem.to_owned() }
     }
 
-    /// A certificate whose time has long been over.
+    /// An expired certificate.
     pub(crate) fn expired_identity(&self) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = loopback();
@@ -97,7 +96,7 @@ impl Authority {
         Identity { cert: self.sign(params, &key), key: key.serialize_pem() }
     }
 
-    /// A client that trusts this authority alone, and shows `identity` when it is asked. It offers
+    /// A client that trusts only this authority, and presents `identity` on request. It offers
     /// HTTP/1.1.
     pub(crate) fn client(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
@@ -108,10 +107,12 @@ impl Authority {
             .with_root_certificates(roots);
         let mut config = match identity {
             None => builder.with_no_client_auth(),
-            Some(own) => builder.with_client_auth_cert(vec![own.cert_der()], own.key_der()).unwrap(),
+            Some(identity) => {
+                builder.with_client_auth_cert(vec![identity.cert_der()], identity.key_der()).unwrap()
+            }
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A resumed session shows the certificate that it began with.
+        // A resumed session would show the certificate of the first handshake.
         config.resumption = Resumption::disabled();
         Arc::new(config)
     }
@@ -131,7 +132,7 @@ impl Identity {
     }
 }
 
-impl Files {
+impl TlsFiles {
     pub(crate) fn new(identity: &Identity) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
@@ -140,7 +141,7 @@ impl Files {
         files
     }
 
-    /// Demands client certificates of `authority`.
+    /// Requires client certificates of `authority`.
     pub(crate) fn with_clients_of(mut self, authority: &Authority) -> Self {
         self.client_ca = Some(self.add("client-ca.pem", &authority.pem()));
         self
@@ -152,7 +153,7 @@ impl Files {
         std::fs::write(&self.key, &identity.key).unwrap();
     }
 
-    /// Writes one more file beside them.
+    /// Writes another file into the directory.
     pub(crate) fn add(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, text).unwrap();

@@ -1,5 +1,5 @@
-//! Certificates that are renewed while the relay serves: by a change of the files, and by SIGHUP.
-//! Nobody notices.
+//! Tests of certificates that are renewed while the relay serves: by a change of the files, and by
+//! SIGHUP. No client notices.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,64 +11,64 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
 use super::handshake::{BOTH, https};
-use super::pki::{Authority, Files, Identity};
+use super::pki::{Authority, Identity, TlsFiles};
 use super::relay;
 use super::wire::ask;
 use crate::PROGRAM;
 
-/// The certificate of a new handshake, which must not fail.
+/// The certificate in a new handshake, which must succeed.
 fn shown(base_url: &str, client: &Arc<ClientConfig>) -> CertificateDer<'static> {
-    let heard = ask(base_url, client).unwrap();
-    assert!(heard.is_ok(), "{heard:?}");
-    heard.certificate
+    let response = ask(base_url, client).unwrap();
+    assert!(response.is_ok(), "{response:?}");
+    response.certificate
 }
 
-/// Waits until new handshakes show this identity. None of the handshakes until then may fail.
+/// Waits until new handshakes show this identity. All handshakes until then must succeed.
 fn await_shown(base_url: &str, client: &Arc<ClientConfig>, identity: &Identity) {
     let is_shown = || (shown(base_url, client) == identity.cert_der()).then_some(());
-    assert!(eventually(is_shown).is_some(), "the new certificate is in force before long");
+    assert!(eventually(is_shown).is_some(), "the new certificate is not in force after ten seconds");
 }
 
-/// Asks without pause, on new connections and on one that stands, until it is told to stop. Returns
-/// how often it asked.
-fn hammer(
+/// Sends requests without pause, on new connections and on a persistent one, until stopped. Returns
+/// the number of requests.
+fn send_requests(
     base_url: &str,
     authority: &Authority,
     runtime: &tokio::runtime::Runtime,
     stop: &AtomicBool,
 ) -> usize {
-    let asked = AtomicUsize::new(0);
+    let request_count = AtomicUsize::new(0);
     let client = authority.client(None);
-    let standing = https(authority, None, BOTH);
+    let persistent = https(authority, None, BOTH);
     let health = format!("{base_url}/health");
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
                 shown(base_url, &client);
-                asked.fetch_add(1, Ordering::SeqCst);
+                request_count.fetch_add(1, Ordering::SeqCst);
             }
         });
         scope.spawn(|| {
             runtime.block_on(async {
                 while !stop.load(Ordering::SeqCst) {
-                    assert_eq!(standing.get(&health).send().await.unwrap().status(), 200);
-                    asked.fetch_add(1, Ordering::SeqCst);
+                    assert_eq!(persistent.get(&health).send().await.unwrap().status(), 200);
+                    request_count.fetch_add(1, Ordering::SeqCst);
                 }
             });
         });
     });
-    asked.into_inner()
+    request_count.into_inner()
 }
 
 #[test]
-fn a_renewal_in_the_middle_of_traffic_is_noticed_by_nobody() {
+fn a_renewal_during_traffic_breaks_no_request() {
     let authority = Authority::new("authority");
-    let files = Files::new(&authority.identity());
+    let files = TlsFiles::new(&authority.identity());
     let relay = relay(&files);
     let stop = AtomicBool::new(false);
-    let asked = thread::scope(|scope| {
-        let hammering = scope.spawn(|| hammer(&relay.base_url, &authority, relay.runtime(), &stop));
-        // Also when this thread fails, the other has to end.
+    let request_count = thread::scope(|scope| {
+        let sender = scope.spawn(|| send_requests(&relay.base_url, &authority, relay.runtime(), &stop));
+        // The other thread must end even if this one panics.
         let guard = StopOnDrop(&stop);
         for _ in 0..2 {
             let renewed = authority.identity();
@@ -76,9 +76,9 @@ fn a_renewal_in_the_middle_of_traffic_is_noticed_by_nobody() {
             await_shown(&relay.base_url, &authority.client(None), &renewed);
         }
         drop(guard);
-        hammering.join().unwrap()
+        sender.join().unwrap()
     });
-    assert!(asked > 0);
+    assert!(request_count > 0);
 }
 
 struct StopOnDrop<'a>(&'a AtomicBool);
@@ -90,13 +90,13 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn a_renewal_by_a_turned_link_is_seen() {
+fn a_renewal_by_a_replaced_link_is_noticed() {
     let authority = Authority::new("authority");
     let [old, new] = [authority.identity(), authority.identity()];
-    let files = Files::new(&old);
+    let files = TlsFiles::new(&old);
     let directory = files.path();
-    // As Kubernetes keeps secrets: the files are links through a link to a directory, and only that
-    // one is turned.
+    // As in Kubernetes: the files are links through a link to a directory, and a renewal replaces
+    // only that link.
     for (name, identity) in [("old", &old), ("new", &new)] {
         std::fs::create_dir(directory.join(name)).unwrap();
         std::fs::write(directory.join(name).join("cert.pem"), &identity.cert).unwrap();
@@ -112,7 +112,7 @@ fn a_renewal_by_a_turned_link_is_seen() {
     await_shown(&relay.base_url, &authority.client(None), &new);
 }
 
-/// A symbolic link that takes the place of what is there in one step.
+/// Replaces `at` by a symbolic link, in one step.
 fn link(to: &Path, at: &Path) {
     let new = at.with_extension("new");
     std::os::unix::fs::symlink(to, &new).unwrap();
@@ -120,10 +120,10 @@ fn link(to: &Path, at: &Path) {
 }
 
 #[test]
-fn clients_of_a_new_authority_are_let_in_after_a_renewal() {
+fn clients_of_a_new_authority_are_accepted_after_a_renewal() {
     let (authority, former, next) =
         (Authority::new("authority"), Authority::new("former"), Authority::new("next"));
-    let files = Files::new(&authority.identity()).with_clients_of(&former);
+    let files = TlsFiles::new(&authority.identity()).with_clients_of(&former);
     let relay = relay(&files);
     let [former_client, next_client] = [&former, &next].map(|of| authority.client(Some(&of.identity())));
     assert!(ask(&relay.base_url, &former_client).unwrap().is_ok());
@@ -134,13 +134,13 @@ fn clients_of_a_new_authority_are_let_in_after_a_renewal() {
 }
 
 /// A process that serves with these files and writes a log.
-struct Logged {
+struct LoggedProcess {
     process: Process,
     log: std::path::PathBuf,
 }
 
-impl Logged {
-    fn start(files: &Files) -> Self {
+impl LoggedProcess {
+    fn start(files: &TlsFiles) -> Self {
         let config = files.add(
             "relay.toml",
             &format!(
@@ -155,25 +155,25 @@ impl Logged {
         Self { process, log }
     }
 
-    /// Asks for a reload, and waits until the log says this once more than before.
+    /// Sends SIGHUP, and waits until the log contains `words` once more.
     fn hang_up_and_await(&self, words: &str) {
         let count = || std::fs::read_to_string(&self.log).unwrap().matches(words).count();
         let before = count();
         self.process.signal("HUP").unwrap();
-        let said = eventually(|| (count() > before).then_some(()));
-        assert!(said.is_some(), "{words}: {}", std::fs::read_to_string(&self.log).unwrap());
+        let was_logged = eventually(|| (count() > before).then_some(()));
+        assert!(was_logged.is_some(), "{words}: {}", std::fs::read_to_string(&self.log).unwrap());
     }
 }
 
 #[test]
-fn sighup_reads_the_files_and_says_what_came_of_it() {
+fn sighup_reloads_the_files_and_logs_the_result() {
     let authority = Authority::new("authority");
     let (client, old, new) = (authority.client(None), authority.identity(), authority.identity());
-    let files = Files::new(&old);
-    let mut relay = Logged::start(&files);
+    let files = TlsFiles::new(&old);
+    let mut relay = LoggedProcess::start(&files);
     let base_url = relay.process.base_url.clone();
     assert_eq!(shown(&base_url, &client), old.cert_der());
-    // Only a demand is answered when there is nothing new.
+    // The relay logs that nothing has changed only after SIGHUP.
     relay.hang_up_and_await("TLS files have not changed");
     relay.hang_up_and_await("TLS files have not changed");
 
@@ -186,21 +186,21 @@ fn sighup_reads_the_files_and_says_what_came_of_it() {
 }
 
 #[test]
-fn files_that_are_no_good_leave_in_force_what_was() {
+fn unusable_files_leave_the_old_ones_in_force() {
     let authority = Authority::new("authority");
     let (client, old, new) = (authority.client(None), authority.identity(), authority.identity());
-    let files = Files::new(&old);
-    let relay = Logged::start(&files);
+    let files = TlsFiles::new(&old);
+    let relay = LoggedProcess::start(&files);
     let base_url = relay.process.base_url.as_str();
     let mismatched = Identity { cert: new.cert.clone(), key: old.key.clone() };
     let garbage = Identity { cert: "no certificate".to_owned(), key: new.key.clone() };
     for broken in [mismatched, garbage] {
         files.replace(&broken);
-        relay.hang_up_and_await("new TLS files cannot be used; the old ones stay in force");
+        relay.hang_up_and_await("new TLS files cannot be used; the old ones stay in use");
         assert_eq!(shown(base_url, &client), old.cert_der());
     }
     std::fs::remove_file(&files.cert).unwrap();
-    relay.hang_up_and_await("new TLS files cannot be used; the old ones stay in force");
+    relay.hang_up_and_await("new TLS files cannot be used; the old ones stay in use");
     assert_eq!(shown(base_url, &client), old.cert_der());
 
     files.replace(&new);

@@ -1,13 +1,12 @@
-//! The chunked coding (RFC 9112, section 7.1), read for its ends alone: the bytes themselves are
-//! handed on.
+//! Finds the end of a chunked body (RFC 9112, section 7.1). It does not decode the body.
 //!
-//! Extensions are passed over as long as all readers end them alike: without quotes, and within
-//! bounds. So are trailers, but for those that would change what the request is.
+//! Extensions are skipped if they have no quotes and are short, since all parsers agree on their
+//! end then. Trailers are skipped too, except those that could change the meaning of the request.
 
 use super::Malformed;
 use super::fields;
 
-/// More digits than any body has.
+/// The most digits of a chunk size.
 const SIZE_DIGITS_MAX: u32 = 16;
 
 /// The most bytes of the extensions of one chunk.
@@ -16,7 +15,7 @@ const EXTENSION_BYTES_MAX: u32 = 64;
 /// The most bytes of all trailers together.
 const TRAILER_BYTES_MAX: usize = 4 * 1024;
 
-/// Trailers that a careless reader might take for fields of the head.
+/// Trailers that a careless parser might take for header fields.
 const FORBIDDEN_TRAILERS: [&[u8]; 9] = [
     b"content-length",
     b"transfer-encoding",
@@ -29,10 +28,11 @@ const FORBIDDEN_TRAILERS: [&[u8]; 9] = [
     b"expect",
 ];
 
-/// How far a chunked body has come.
+/// The parser of one chunked body.
 #[derive(Debug)]
 pub(super) struct Chunked {
     at: At,
+    /// The bytes of the current chunk that are still to come.
     size: u64,
     digits: u32,
     extension_bytes: u32,
@@ -51,28 +51,23 @@ enum At {
     Trailer,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Unfinished,
-    Complete,
-}
-
-const BAD_SIZE: Malformed = Malformed::Because("the size of a chunk is not a plain hexadecimal number");
-const BAD_EXTENSION: Malformed = Malformed::Because("the extensions of a chunk are too long or not plain");
+const BAD_SIZE: Malformed = Malformed::Because("a chunk size is not a plain hexadecimal number");
+const BAD_EXTENSION: Malformed =
+    Malformed::Because("a chunk extension is too long or contains invalid characters");
 const BAD_END: Malformed = Malformed::Because("a chunk does not end where its size says");
 const BAD_TRAILER: Malformed =
-    Malformed::Because("the trailer of the body is too long or has a field of the head");
+    Malformed::Because("the trailer is too long, malformed, or contains a forbidden field");
 
 impl Chunked {
     pub(super) const fn new() -> Self {
         Self { at: At::Size, size: 0, digits: 0, extension_bytes: 0, trailer: Vec::new(), trailer_bytes: 0 }
     }
 
-    /// Reads on; tells how many bytes belong to the body, and whether that is its end.
+    /// Returns how many bytes of `input` belong to the body, and whether they complete it.
     ///
     /// # Errors
-    /// What is wrong with its framing.
-    pub(super) fn read(&mut self, input: &[u8]) -> Result<(usize, Step), Malformed> {
+    /// When the coding is malformed.
+    pub(super) fn read(&mut self, input: &[u8]) -> Result<(usize, bool), Malformed> {
         let mut read = 0;
         while let Some(rest) = input.get(read..).filter(|rest| !rest.is_empty()) {
             if self.at == At::Data {
@@ -86,14 +81,15 @@ impl Chunked {
             }
             let byte = rest.first().copied().unwrap_or_default();
             read += 1;
-            if self.step(byte)? == Step::Complete {
-                return Ok((read, Step::Complete));
+            if self.step(byte)? {
+                return Ok((read, true));
             }
         }
-        Ok((read, Step::Unfinished))
+        Ok((read, false))
     }
 
-    fn step(&mut self, byte: u8) -> Result<Step, Malformed> {
+    /// Reads one byte. Returns whether it completes the body.
+    fn step(&mut self, byte: u8) -> Result<bool, Malformed> {
         match self.at {
             At::Size => self.read_size(byte)?,
             At::Extension => self.read_extension(byte)?,
@@ -113,7 +109,7 @@ impl Chunked {
             At::Trailer => return self.read_trailer(byte),
             At::Data => {}
         }
-        Ok(Step::Unfinished)
+        Ok(false)
     }
 
     fn read_size(&mut self, byte: u8) -> Result<(), Malformed> {
@@ -131,7 +127,7 @@ impl Chunked {
             return Err(BAD_SIZE);
         }
         self.size = self.size << 4 | u64::from(digit);
-        // The framework counts in the same width and needs room for one more.
+        // The framework uses the same width and needs space for one more digit.
         if self.size > u64::MAX >> 4 { Err(BAD_SIZE) } else { Ok(()) }
     }
 
@@ -145,23 +141,23 @@ impl Chunked {
         if is_plain && self.extension_bytes <= EXTENSION_BYTES_MAX { Ok(()) } else { Err(BAD_EXTENSION) }
     }
 
-    fn read_trailer(&mut self, byte: u8) -> Result<Step, Malformed> {
+    fn read_trailer(&mut self, byte: u8) -> Result<bool, Malformed> {
         self.trailer.push(byte);
         self.trailer_bytes += 1;
         if self.trailer_bytes > TRAILER_BYTES_MAX {
             return Err(BAD_TRAILER);
         }
         if byte != b'\n' {
-            return Ok(Step::Unfinished);
+            return Ok(false);
         }
         let line = std::mem::take(&mut self.trailer);
         let line = line.strip_suffix(b"\r\n").ok_or(BAD_TRAILER)?;
         if line.is_empty() {
-            return Ok(Step::Complete);
+            return Ok(true);
         }
         let (name, _) = fields::field(line)?;
         let is_forbidden = FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden));
-        if is_forbidden { Err(BAD_TRAILER) } else { Ok(Step::Unfinished) }
+        if is_forbidden { Err(BAD_TRAILER) } else { Ok(false) }
     }
 }
 

@@ -1,61 +1,56 @@
-//! The head of an HTTP/1.1 request (RFC 9112, sections 2 to 6): found, checked, and what it says of
-//! its body.
+//! Finds and checks the head of an HTTP/1.1 request (RFC 9112, sections 2 to 6), and determines how
+//! its body ends.
 
 use std::sync::LazyLock;
 
+use actix_web::http::Version;
 use memchr::memmem;
 
 use super::Malformed;
-use super::fields::{self, is_token};
+use super::fields::{self, BARE_LINE_FEED, is_token};
 use crate::api::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
 
-/// The end of a head. To prepare the search costs as much as to search a head.
+/// The end of a head. Building the finder costs as much as searching one head.
 static EMPTY_LINE: LazyLock<memmem::Finder<'_>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
-/// What a request line and its fields come to.
+/// What the rest of the framing needs to know about a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) body: BodyLength,
-    /// The client wants to be told before it sends its body.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     pub(super) awaits_continue: bool,
 }
 
-/// How the end of a body is told.
+/// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
     Sized(u64),
     Chunked,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    Http10,
-    Http11,
-}
-
 /// The first line of a head.
 struct RequestLine<'a> {
     version: Version,
-    /// The host that the target names, if it is in absolute form.
+    /// The host of a target in absolute form.
     authority: Option<&'a [u8]>,
 }
 
-/// What the fields say that have a say in the framing.
+/// The fields that matter for the framing.
 #[derive(Default)]
 struct Framed<'a> {
     length: Option<u64>,
     is_chunked: bool,
     host: Option<&'a [u8]>,
-    /// The client expects something, of whatever kind.
+    /// Whether there is an `Expect` field with any value.
     has_expect: bool,
     expects_continue: bool,
 }
 
-/// Where the head at the front of `bytes` ends, if it does; the first `known` bytes were searched
-/// before. Line breaks in front of the request line belong to the head (RFC 9112, section 2.2).
+/// Where the head at the front of `bytes` ends, if it is complete. The first `known` bytes were
+/// searched before. Line breaks before the request line belong to the head (RFC 9112, section 2.2).
 ///
 /// # Errors
-/// What cannot become a head, however it goes on.
+/// When the bytes cannot become a valid head, whatever follows.
 pub(super) fn end(bytes: &[u8], known: usize) -> Result<Option<usize>, Malformed> {
     let begin = bytes.iter().take(2).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let from = known.saturating_sub(3).max(begin);
@@ -67,7 +62,7 @@ pub(super) fn end(bytes: &[u8], known: usize) -> Result<Option<usize>, Malformed
     if end.unwrap_or(bytes.len()) > HEAD_BYTES_MAX { Err(Malformed::HeadTooLarge) } else { Ok(end) }
 }
 
-/// Finds out early that this is no HTTP/1.1, so that nobody waits for an end that never comes.
+/// Refuses what is not HTTP/1.1 before its end is found, which may never come.
 fn refuse_early(bytes: &[u8], from: usize) -> Result<(), Malformed> {
     let searched = bytes.get(from..).unwrap_or_default();
     let is_bare = |at: usize| at > 0 && searched.get(at - 1) != Some(&b'\r');
@@ -87,14 +82,13 @@ fn refuse_early(bytes: &[u8], from: usize) -> Result<(), Malformed> {
     }
 }
 
-const BARE_LINE_FEED: Malformed = Malformed::Because("a line of the head does not end in CR LF");
-const REQUEST_LINE: Malformed = Malformed::Because("the request line is not that of HTTP/1.1");
+const REQUEST_LINE: Malformed = Malformed::Because("the request line is not valid HTTP/1.1");
 
-/// Checks a whole head, up to its empty line, and renames in place the fields that the framework
-/// must not see.
+/// Checks a complete head including its empty line, and renames in place the fields that the
+/// framework must not see.
 ///
 /// # Errors
-/// What two readers might read differently, or what is no HTTP/1.1.
+/// When two parsers might read the head differently, or it is not HTTP/1.1.
 pub(super) fn check(head: &mut [u8]) -> Result<Head, Malformed> {
     let begin = if head.starts_with(b"\r\n") { 2 } else { 0 };
     let line_end =
@@ -102,16 +96,16 @@ pub(super) fn check(head: &mut [u8]) -> Result<Head, Malformed> {
     let line = head.get(begin..line_end).and_then(|line| line.strip_suffix(b"\r")).ok_or(BARE_LINE_FEED)?;
     let line = request_line(line)?;
     let framed = check_fields(head.get(line_end + 1..).unwrap_or_default())?;
-    if framed.host.is_none() && line.version == Version::Http11 {
-        return Err(Malformed::Because("the field Host is missing"));
+    if framed.host.is_none() && line.version == Version::HTTP_11 {
+        return Err(Malformed::Because("the Host header is missing"));
     }
     if let (Some(authority), Some(host)) = (line.authority, framed.host)
         && !authority.eq_ignore_ascii_case(host)
     {
-        return Err(Malformed::Because("the field Host and the target name different hosts"));
+        return Err(Malformed::Because("the Host header and the request target name different hosts"));
     }
     let body = framed.body_length(line.version)?;
-    let awaits_continue = framed.expects_continue && line.version == Version::Http11;
+    let awaits_continue = framed.expects_continue && line.version == Version::HTTP_11;
     if framed.has_expect {
         let (_, fields) = head.split_at_mut((line_end + 1).min(head.len()));
         hide_expect(fields);
@@ -127,14 +121,14 @@ fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
         return Err(REQUEST_LINE);
     };
     let version = match version {
-        b"HTTP/1.1" => Version::Http11,
-        b"HTTP/1.0" => Version::Http10,
+        b"HTTP/1.1" => Version::HTTP_11,
+        b"HTTP/1.0" => Version::HTTP_10,
         _ => return Err(REQUEST_LINE),
     };
     let is_method = !method.is_empty() && method.iter().all(|byte| is_token(*byte));
     let is_visible = target.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#');
     let authority = authority(target).filter(|authority| fields::is_host(authority));
-    // The other form, of CONNECT, is for proxies alone.
+    // The authority form, for CONNECT, is for proxies only.
     let is_form = target.starts_with(b"/") || authority.is_some() || (target == b"*" && method == b"OPTIONS");
     if is_method && is_visible && is_form {
         Ok(RequestLine { version, authority })
@@ -143,7 +137,7 @@ fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     }
 }
 
-/// The host of a target in absolute form, as a proxy is asked (RFC 9112, section 3.2.2).
+/// The host of a target in absolute form, as clients send it to proxies (RFC 9112, section 3.2.2).
 fn authority(target: &[u8]) -> Option<&[u8]> {
     if target.starts_with(b"/") {
         return None;
@@ -163,7 +157,7 @@ fn check_fields(block: &[u8]) -> Result<Framed<'_>, Malformed> {
         if count > FIELDS_MAX {
             return Err(Malformed::HeadTooLarge);
         }
-        // Most names are told apart by their length alone.
+        // The length alone rules out most names.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => framed.note_host(value)?,
             6 if name.eq_ignore_ascii_case(b"expect") => {
@@ -183,10 +177,10 @@ impl<'a> Framed<'a> {
     fn body_length(&self, version: Version) -> Result<BodyLength, Malformed> {
         match (self.length, self.is_chunked) {
             (Some(_), true) => {
-                Err(Malformed::Because("Content-Length and Transfer-Encoding contradict each other"))
+                Err(Malformed::Because("a request must not have both Content-Length and Transfer-Encoding"))
             }
-            (None, true) if version == Version::Http10 => {
-                Err(Malformed::Because("HTTP/1.0 knows no Transfer-Encoding"))
+            (None, true) if version == Version::HTTP_10 => {
+                Err(Malformed::Because("HTTP/1.0 does not support Transfer-Encoding"))
             }
             (None, true) => Ok(BodyLength::Chunked),
             (length, false) => Ok(BodyLength::Sized(length.unwrap_or(0))),
@@ -195,43 +189,47 @@ impl<'a> Framed<'a> {
 
     fn note_host(&mut self, value: &'a [u8]) -> Result<(), Malformed> {
         if self.host.is_some() {
-            return Err(Malformed::Because("the field Host is there more than once"));
+            return Err(Malformed::Because("the Host header appears more than once"));
         }
         self.host = Some(value);
-        if fields::is_host(value) { Ok(()) } else { Err(Malformed::Because("the field Host names no host")) }
+        if fields::is_host(value) {
+            Ok(())
+        } else {
+            Err(Malformed::Because("the Host header is not a valid host"))
+        }
     }
 
     fn note_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
         let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let number = str::from_utf8(value).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
         if self.length.is_some() {
-            return Err(Malformed::Because("the field Content-Length is there more than once"));
+            return Err(Malformed::Because("the Content-Length header appears more than once"));
         }
         self.length =
-            Some(number.ok_or(Malformed::Because("the field Content-Length is no number of bytes"))?);
+            Some(number.ok_or(Malformed::Because("the Content-Length header is not a number of bytes"))?);
         Ok(())
     }
 
     fn note_encoding(&mut self, value: &[u8]) -> Result<(), Malformed> {
         if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(Malformed::Because("the only Transfer-Encoding is chunked, once"));
+            return Err(Malformed::Because("the only supported Transfer-Encoding is chunked, applied once"));
         }
         self.is_chunked = true;
         Ok(())
     }
 }
 
-/// The framework takes all that follows such a head for another protocol's.
+/// Refuses WebSocket upgrades: after such a head, the framework expects another protocol.
 fn refuse_websocket(value: &[u8]) -> Result<(), Malformed> {
-    let asks = value.split(|byte| *byte == b',').any(|protocol| {
+    let is_websocket = value.split(|byte| *byte == b',').any(|protocol| {
         let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(b"websocket")
     });
-    if asks { Err(Malformed::Because("this connection cannot be upgraded")) } else { Ok(()) }
+    if is_websocket { Err(Malformed::Because("WebSocket upgrades are not supported")) } else { Ok(()) }
 }
 
-/// The relay answers `100 Continue` itself, when it begins to read the body. The framework would do
-/// it before it asks anybody, so it is not shown the field.
+/// Renames `Expect`, so that the framework does not send `100 Continue` at once. The relay sends it
+/// itself when it begins to read the body.
 fn hide_expect(block: &mut [u8]) {
     let mut at = 0;
     while let Some(line) = block.get_mut(at..).filter(|rest| !rest.is_empty()) {

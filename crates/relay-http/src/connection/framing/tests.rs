@@ -1,20 +1,20 @@
-//! Requests in one piece and in many, and what is refused.
+//! Accepted and refused requests, in one piece and in many.
 
 use super::*;
 use crate::api::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
 
-/// What is handed on of this input, when it comes in pieces of so many bytes; or why it is refused.
+/// Reads the input in pieces of `piece` bytes, and returns what is passed on.
 fn read(input: &[u8], piece: usize) -> Result<Vec<u8>, Malformed> {
-    let (mut framing, mut waiting, mut handed_on) = (Framing::new(), Vec::new(), Vec::new());
+    let (mut framing, mut waiting, mut passed_on) = (Framing::new(), Vec::new(), Vec::new());
     for bytes in input.chunks(piece) {
         waiting.extend_from_slice(bytes);
         let read = framing.read(&mut waiting)?;
-        handed_on.extend(waiting.drain(..read));
+        passed_on.extend(waiting.drain(..read));
     }
-    Ok(handed_on)
+    Ok(passed_on)
 }
 
-/// Checks it in all pieces that there can be.
+/// Reads the input in pieces of every size up to 40 bytes, and in one piece.
 fn check(input: &[u8], expected: Result<&[u8], ()>) {
     for piece in (1..=input.len().min(40)).chain([input.len()]) {
         let read = read(input, piece);
@@ -32,7 +32,7 @@ fn is_refused(input: &str) {
 }
 
 #[test]
-fn well_formed_requests_pass_as_they_are() {
+fn well_formed_requests_pass_unchanged() {
     passes("GET /health HTTP/1.1\r\nhost: relay\r\n\r\n");
     passes("GET /health HTTP/1.0\r\n\r\n");
     passes("\r\nGET /health HTTP/1.1\r\nHost: relay:7000\r\n\r\n");
@@ -49,7 +49,7 @@ fn well_formed_requests_pass_as_they_are() {
 }
 
 #[test]
-fn the_next_request_waits_for_its_turn() {
+fn the_next_request_waits_until_the_first_is_answered() {
     let one = b"POST /pull HTTP/1.1\r\nhost: relay\r\ncontent-length: 2\r\n\r\n{}";
     let mut input = one.repeat(2);
     let mut framing = Framing::new();
@@ -61,7 +61,7 @@ fn the_next_request_waits_for_its_turn() {
 }
 
 #[test]
-fn what_two_readers_might_read_differently_is_refused() {
+fn ambiguous_fields_are_refused() {
     let head = |fields: &str| format!("POST /pull HTTP/1.1\r\nhost: relay\r\n{fields}\r\n\r\n");
     for fields in [
         "x: y\ntransfer-encoding: chunked",
@@ -91,6 +91,10 @@ fn what_two_readers_might_read_differently_is_refused() {
     ] {
         is_refused(&head(fields));
     }
+}
+
+#[test]
+fn malformed_request_lines_and_hosts_are_refused() {
     for line in [
         "GET /health",
         "GET /health HTTP/1.1 ",
@@ -120,7 +124,7 @@ fn what_two_readers_might_read_differently_is_refused() {
 }
 
 #[test]
-fn a_chunked_body_has_one_end() {
+fn ambiguous_chunked_bodies_are_refused() {
     for body in [
         "0\r\n\n",
         "0\n\r\n",
@@ -156,7 +160,7 @@ fn a_chunked_body_has_one_end() {
 }
 
 #[test]
-fn a_head_has_bounds() {
+fn the_size_of_a_head_is_limited() {
     let fields = |count: usize| format!("GET / HTTP/1.1\r\nhost: relay\r\n{}\r\n", "x: y\r\n".repeat(count));
     passes(&fields(FIELDS_MAX - 1));
     assert_eq!(read(fields(FIELDS_MAX).as_bytes(), 1000), Err(Malformed::HeadTooLarge));
@@ -172,7 +176,7 @@ fn a_head_has_bounds() {
 }
 
 #[test]
-fn an_expectation_is_kept_for_the_one_who_answers_it() {
+fn an_expectation_is_noted_and_hidden_from_the_framework() {
     let request = |fields: &str| format!("POST / HTTP/1.1\r\nhost: relay\r\n{fields}\r\n\r\n").into_bytes();
     let mut input = request("Expect: 100-Continue\r\ncontent-length: 5");
     let mut framing = Framing::new();
@@ -181,7 +185,10 @@ fn an_expectation_is_kept_for_the_one_who_answers_it() {
     assert!(framing.take_awaits_continue() && !framing.take_awaits_continue());
     let mut list = request("expect: 100-continue, x\r\ncontent-length: 5");
     Framing::new().read(&mut list).unwrap();
-    assert!(!String::from_utf8(list).unwrap().contains("expect"), "the framework would answer it at once");
+    assert!(
+        !String::from_utf8(list).unwrap().contains("expect"),
+        "the framework would send 100 Continue at once"
+    );
     for without in ["expect: 100-continue", "expect: 200-ok\r\ncontent-length: 5", "content-length: 5"] {
         let mut framing = Framing::new();
         framing.read(&mut request(without)).unwrap();

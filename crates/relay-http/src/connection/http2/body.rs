@@ -1,7 +1,7 @@
 //! The body of an HTTP/2 request, as the framework reads it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use h2::RecvStream;
 
-/// The body of a request for the framework. What is read makes room for more.
+/// The body for the framework. Reading it opens the client's window again.
 pub(super) fn body(stream: RecvStream) -> Payload {
     Payload::Stream { payload: Box::pin(H2Body(stream)) }
 }
@@ -20,12 +20,12 @@ impl Stream for H2Body {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let piece = match std::task::ready!(self.0.poll_data(cx)) {
+        let piece = match ready!(self.0.poll_data(cx)) {
             Some(Ok(piece)) => piece,
             Some(Err(_)) => return Poll::Ready(Some(Err(PayloadError::Incomplete(None)))),
             None => return Poll::Ready(None),
         };
-        // It fails only when there is no stream any more, which the next read tells.
+        // This fails only when the stream has ended, which the next read reports.
         let _ = self.0.flow_control().release_capacity(piece.len());
         Poll::Ready(Some(Ok(piece)))
     }

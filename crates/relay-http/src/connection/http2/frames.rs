@@ -1,12 +1,12 @@
-//! Heads of frames as they come by (RFC 9113, section 4.1), of which nothing is kept, and how many
-//! frames a client may send that carry nothing: pings, settings, windows, resets, priorities, empty
-//! bodies, requests that are refused and whatever else costs work and asks for nothing.
+//! Reads the heads of HTTP/2 frames (RFC 9113, section 4.1) as they pass, and limits idle frames:
+//! pings, settings, window updates, resets, priorities, empty bodies, refused requests, and
+//! everything else that costs work and requests nothing.
 
 use tokio::time::Instant;
 
 const FRAME_HEAD_BYTES: usize = 9;
 
-/// The connection preface (RFC 9113, section 3.4), which is no frame.
+/// The connection preface (RFC 9113, section 3.4), which is not a frame.
 pub(super) const PREFACE_BYTES: usize = 24;
 
 const DATA: u8 = 0;
@@ -14,22 +14,22 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const END_STREAM: u8 = 1;
 
-/// Frames for nothing that may come at once, and how many more each second.
+/// How many idle frames may arrive at once, and how many more per second.
 const BURST: u64 = 1_000;
 const PER_SECOND: u64 = 100;
 
-/// For each so many bytes that the client sends or takes, one frame is not for nothing: clients
-/// open a window for what they took.
+/// One frame per this many bytes that the client sends or reads is not idle: clients open windows
+/// for what they have read.
 const BYTES_PER_FRAME: u64 = 1024;
 
-/// For each request that is served, so many frames are not for nothing: its head, its windows, its
-/// end. One that is taken back costs as much.
+/// This many frames per served request are not idle: its head, its windows, its end. A request that
+/// the client cancels costs as much.
 const FRAMES_PER_REQUEST: u64 = 9;
 
-/// Finds the heads of frames in a stream of bytes, wherever its reads or writes end.
+/// Finds the heads of frames in a stream of bytes, however it is cut into reads or writes.
 #[derive(Debug)]
 pub(super) struct FrameHeads {
-    /// Of the preface or of a payload, what is still to come.
+    /// How many bytes of the preface or of a payload are still to come.
     skip: usize,
     head: [u8; FRAME_HEAD_BYTES],
     head_bytes: usize,
@@ -44,23 +44,23 @@ pub(super) struct FrameHead {
     payload_bytes: u32,
 }
 
-/// What is left of a client's frames for nothing.
+/// How many idle frames the client may still send.
 #[derive(Debug)]
 pub(super) struct FrameBudget {
-    left: u64,
+    frames_left: u64,
     filled_at: Instant,
     /// Bytes that have not earned a frame yet.
-    bytes: u64,
+    bytes_unspent: u64,
     is_exceeded: bool,
 }
 
 impl FrameHeads {
-    /// The heads behind so many bytes that are no frame.
-    pub(super) const fn behind(skip: usize) -> Self {
+    /// Finds the frames after `skip` bytes.
+    pub(super) const fn after(skip: usize) -> Self {
         Self { skip, head: [0; FRAME_HEAD_BYTES], head_bytes: 0 }
     }
 
-    /// Hands each head that is complete with these bytes to `found`.
+    /// Calls `found` for each head that these bytes complete.
     pub(super) fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(FrameHead)) {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -90,7 +90,7 @@ impl FrameHead {
     fn parse(head: [u8; FRAME_HEAD_BYTES]) -> Self {
         let [high, middle, low, kind, flags, stream @ ..] = head;
         let payload_bytes = u32::from_be_bytes([0, high, middle, low]);
-        // The first bit means nothing.
+        // The first bit is reserved.
         Self { kind, flags, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1), payload_bytes }
     }
 
@@ -98,12 +98,12 @@ impl FrameHead {
         self.stream
     }
 
-    /// Whether its stream is given up.
+    /// Whether the frame cancels its stream.
     pub(super) const fn resets(&self) -> bool {
         self.kind == RST_STREAM
     }
 
-    /// Whether nothing more comes in its stream from this side.
+    /// Whether the frame is the last one that its sender sends in the stream.
     pub(super) const fn is_last(&self) -> bool {
         self.resets() || (matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0)
     }
@@ -111,49 +111,48 @@ impl FrameHead {
 
 impl FrameBudget {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { left: BURST, filled_at: now, bytes: 0, is_exceeded: false }
+        Self { frames_left: BURST, filled_at: now, bytes_unspent: 0, is_exceeded: false }
     }
 
-    /// Takes account of a frame that the client has sent.
+    /// Counts a frame from the client.
     pub(super) fn received(&mut self, frame: FrameHead, now: Instant) {
         if frame.kind == DATA {
             self.earn(frame.payload_bytes.into());
         }
         let cost = if frame.resets() { FRAMES_PER_REQUEST + 1 } else { 1 };
-        if self.left < cost {
+        if self.frames_left < cost {
             self.refill(now);
         }
-        match self.left.checked_sub(cost) {
-            Some(left) => self.left = left,
+        match self.frames_left.checked_sub(cost) {
+            Some(left) => self.frames_left = left,
             None => self.is_exceeded = true,
         }
     }
 
-    /// A request is served.
+    /// Counts a request that the relay serves.
     pub(super) fn served(&mut self) {
         self.fill(FRAMES_PER_REQUEST);
     }
 
-    /// The client has taken so many bytes, or is about to.
+    /// Counts bytes that were sent to the client.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.earn(bytes as u64);
     }
 
-    /// Whether it has sent too much for nothing.
+    /// Whether the client has ever sent too many idle frames.
     pub(super) const fn is_exceeded(&self) -> bool {
         self.is_exceeded
     }
 
     fn earn(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        self.fill(self.bytes / BYTES_PER_FRAME);
-        self.bytes %= BYTES_PER_FRAME;
+        self.bytes_unspent += bytes;
+        self.fill(self.bytes_unspent / BYTES_PER_FRAME);
+        self.bytes_unspent %= BYTES_PER_FRAME;
     }
 
     fn refill(&mut self, now: Instant) {
-        let frames =
-            u64::try_from(now.saturating_duration_since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
-        let frames = frames.saturating_mul(PER_SECOND) / 1000;
+        let millis = now.saturating_duration_since(self.filled_at).as_millis();
+        let frames = u64::try_from(millis).unwrap_or(u64::MAX).saturating_mul(PER_SECOND) / 1000;
         if frames > 0 {
             self.filled_at = now;
             self.fill(frames);
@@ -161,7 +160,7 @@ impl FrameBudget {
     }
 
     fn fill(&mut self, frames: u64) {
-        self.left = self.left.saturating_add(frames).min(BURST);
+        self.frames_left = self.frames_left.saturating_add(frames).min(BURST);
     }
 }
 
@@ -172,15 +171,15 @@ mod tests {
     use super::*;
     use crate::monotonic;
 
-    /// How long an empty budget takes to be full again.
-    const FULL_AGAIN: Duration = Duration::from_secs(BURST / PER_SECOND);
+    /// How long an empty budget takes to fill.
+    const TIME_TO_FILL: Duration = Duration::from_secs(BURST / PER_SECOND);
 
     fn frame(kind: u8, payload_bytes: u32) -> FrameHead {
         FrameHead { kind, flags: 0, stream: 1, payload_bytes }
     }
 
     #[test]
-    fn frames_for_nothing_are_borne_up_to_the_burst() {
+    fn idle_frames_are_accepted_up_to_the_burst() {
         for kind in [HEADERS, 2, 4, 6, 8, 9, 99, DATA] {
             let now = monotonic::now();
             let mut budget = FrameBudget::new(now);
@@ -194,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn time_gives_them_back() {
+    fn the_budget_fills_with_time() {
         let start = monotonic::now();
         let mut budget = FrameBudget::new(start);
         for _ in 0..BURST {
             budget.received(frame(6, 8), start);
         }
-        let later = start + FULL_AGAIN;
+        let later = start + TIME_TO_FILL;
         for _ in 0..BURST {
             budget.received(frame(6, 8), later);
         }
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_bodies_and_what_is_taken_cost_nothing() {
+    fn requests_bodies_and_responses_are_not_idle() {
         let now = monotonic::now();
         let mut budget = FrameBudget::new(now);
         for _ in 0..10 * BURST {
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_are_taken_back_again_and_again_are_for_nothing() {
+    fn cancelled_requests_use_up_the_budget() {
         let now = monotonic::now();
         let mut budget = FrameBudget::new(now);
         let pairs = (0..2 * BURST).take_while(|_| {
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn tiny_windows_and_tiny_bodies_are_for_nothing() {
+    fn tiny_windows_and_tiny_bodies_are_idle_frames() {
         let now = monotonic::now();
         let (mut windows, mut bodies) = (FrameBudget::new(now), FrameBudget::new(now));
         for _ in 0..2 * BURST {
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_matter_where_reads_end() {
+    fn frames_are_found_however_the_stream_is_cut() {
         let bytes = |head: FrameHead| {
             let [_, length @ ..] = head.payload_bytes.to_be_bytes();
             let begin = [&length[..], &[head.kind, head.flags], &head.stream.to_be_bytes()].concat();
@@ -263,7 +262,7 @@ mod tests {
         assert_eq!(frames.map(|frame| frame.is_last()), [false, true, false, true]);
         let stream = [vec![0xff; PREFACE_BYTES], frames.map(bytes).concat()].concat();
         for piece in 1..=stream.len() {
-            let (mut heads, mut found) = (FrameHeads::behind(PREFACE_BYTES), Vec::new());
+            let (mut heads, mut found) = (FrameHeads::after(PREFACE_BYTES), Vec::new());
             stream.chunks(piece).for_each(|bytes| heads.read(bytes, |head| found.push(head)));
             assert_eq!(found, frames, "{piece}");
         }

@@ -1,5 +1,5 @@
-//! The head of an HTTP/2 request, in the framework's words. `h2` has checked its form (RFC 9113,
-//! section 8); what two readers might take differently all the same is refused here.
+//! Translates the head of an HTTP/2 request for the framework. `h2` has checked its form (RFC 9113,
+//! section 8). This file refuses what is still ambiguous.
 
 use actix_http::Request;
 use actix_web::dev::{Payload, RequestHead};
@@ -12,23 +12,23 @@ use crate::api::error::ApiError;
 use crate::api::limits::FIELDS_MAX;
 use crate::connection::framing::is_host;
 
-/// What a field takes besides its name and its value, which are there twice for a moment.
+/// The memory of a field besides its name and value, both of which exist twice for a moment.
 const FIELD_BYTES: usize = 256;
 
-/// What the head takes in memory, as measured.
+/// The memory of a head, by measurements.
 pub(super) fn bytes(request: &http::Request<RecvStream>) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let authority = request.uri().authority().map_or(0, |authority| authority.as_str().len());
-    let fields = request.headers().iter();
-    let fields: usize =
-        fields.map(|(name, value)| 2 * (name.as_str().len() + value.len()) + FIELD_BYTES).sum();
-    target + authority + fields
+    let field_bytes = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        2 * (name.as_str().len() + value.len()) + FIELD_BYTES
+    };
+    target + authority + request.headers().iter().map(field_bytes).sum::<usize>()
 }
 
-/// What the framework is asked, with the body behind it.
+/// The request for the framework, with its body.
 ///
 /// # Errors
-/// What is wrong with the head.
+/// When the head is invalid or ambiguous.
 pub(super) fn translate(
     request: http::Request<RecvStream>,
     peer: std::net::SocketAddr,
@@ -37,7 +37,7 @@ pub(super) fn translate(
     check(&parts)?;
     let payload = if stream.is_end_stream() { Payload::None } else { body(stream) };
     let mut request = Request::with_payload(payload);
-    fill(request.head_mut(), &parts).ok_or(ApiError::BadRequest("the head of the request is malformed"))?;
+    fill(request.head_mut(), &parts).ok_or(ApiError::BadRequest("the request head is malformed"))?;
     request.head_mut().peer_addr = Some(peer);
     Ok(request)
 }
@@ -47,7 +47,7 @@ fn fill(head: &mut RequestHead, parts: &http::request::Parts) -> Option<()> {
     head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
     head.uri = Uri::try_from(parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)).ok()?;
     copy_fields(&mut head.headers, &parts.headers)?;
-    // Whoever looks for the host finds it where HTTP/1.1 has it.
+    // Services look for the host in the Host header, as with HTTP/1.1.
     if let Some(authority) = parts.uri.authority()
         && !head.headers.contains_key(HOST)
     {
@@ -69,32 +69,32 @@ fn check(parts: &http::request::Parts) -> Result<(), ApiError> {
         return Err(ApiError::HeadersTooLarge);
     }
     if parts.method == http::Method::CONNECT {
-        return Err(ApiError::BadRequest("this is no proxy"));
+        return Err(ApiError::BadRequest("CONNECT is not supported"));
     }
     let scheme = parts.uri.scheme_str();
     if !scheme.is_some_and(|scheme| scheme == "https" || scheme == "http") {
-        return Err(ApiError::BadRequest("the scheme must be https"));
+        return Err(ApiError::BadRequest("the scheme must be https or http"));
     }
     if parts.headers.get_all(http::header::CONTENT_LENGTH).iter().nth(1).is_some() {
-        return Err(ApiError::BadRequest("the field Content-Length is there more than once"));
+        return Err(ApiError::BadRequest("the Content-Length header appears more than once"));
     }
     check_host(parts)
 }
 
 fn check_host(parts: &http::request::Parts) -> Result<(), ApiError> {
     let mut hosts = parts.headers.get_all(http::header::HOST).iter();
-    let (host, another) = (hosts.next(), hosts.next());
-    if another.is_some() {
-        return Err(ApiError::BadRequest("the field Host is there more than once"));
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(ApiError::BadRequest("the Host header appears more than once"));
     }
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let named = authority.or(host.map(http::HeaderValue::as_bytes));
-    if !named.is_some_and(is_host) {
-        return Err(ApiError::BadRequest("the request names no host"));
+    let effective = authority.or(host.map(http::HeaderValue::as_bytes));
+    if !effective.is_some_and(is_host) {
+        return Err(ApiError::BadRequest("the request has no valid host"));
     }
     match (authority, host) {
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host.as_bytes()) => {
-            Err(ApiError::BadRequest("the fields Host and :authority name different hosts"))
+            Err(ApiError::BadRequest("the Host header and :authority name different hosts"))
         }
         _ => Ok(()),
     }

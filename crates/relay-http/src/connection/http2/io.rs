@@ -1,5 +1,5 @@
-//! The stream below `h2`: it counts frames that are for nothing, knows since when the client takes
-//! nothing, and sees which streams are answered to their end.
+//! The stream below `h2`. It counts idle frames, notices clients that stop reading, and sees which
+//! responses are sent to their last frame.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::frames::{FrameBudget, FrameHeads, PREFACE_BYTES};
 use crate::connection::pace::Pace;
-use crate::connection::stream::Stream;
+use crate::connection::stream::{SharedStream, Stream};
 use crate::monotonic;
 
 pub(super) struct Http2Io {
@@ -24,40 +24,37 @@ pub(super) struct Http2Io {
     meter: Meter,
 }
 
-/// What was seen of a stream. Clones are the same one.
+/// What the stream has seen. Clones share it.
 #[derive(Clone)]
 pub(super) struct Meter(Rc<MeterReading>);
 
 struct MeterReading {
-    stream: RefCell<Box<dyn Stream>>,
+    stream: SharedStream,
     grace: Duration,
     frames: RefCell<FrameBudget>,
-    /// By when the client has to take some of what is written, while it takes nothing.
+    /// When the client has to have read more, while a write waits for it.
     pace: Cell<Option<Pace>>,
-    /// The streams whose answers are not sent to their end, and who waits for that.
+    /// The streams whose responses are not sent to the last frame, and the task to wake then.
     unanswered: RefCell<HashMap<u32, Option<Waker>>>,
 }
 
-/// A stream until its answer is sent to its end.
+/// A stream whose response is not sent to the last frame.
 pub(super) struct Unanswered {
     meter: Meter,
     stream: u32,
 }
 
-/// The input of a connection that is over.
-pub(super) struct Rest(Meter);
-
 impl Http2Io {
     pub(super) fn new(stream: Box<dyn Stream>, grace: Duration) -> Self {
-        let seen = MeterReading {
-            stream: RefCell::new(stream),
+        let reading = MeterReading {
+            stream: SharedStream::new(stream),
             grace,
             frames: RefCell::new(FrameBudget::new(monotonic::now())),
             pace: Cell::new(None),
             unanswered: RefCell::default(),
         };
-        let (received, sent) = (FrameHeads::behind(PREFACE_BYTES), FrameHeads::behind(0));
-        Self { received, sent, meter: Meter(Rc::new(seen)) }
+        let (received, sent) = (FrameHeads::after(PREFACE_BYTES), FrameHeads::after(0));
+        Self { received, sent, meter: Meter(Rc::new(reading)) }
     }
 
     pub(super) fn meter(&self) -> Meter {
@@ -65,12 +62,11 @@ impl Http2Io {
     }
 
     fn with_stream<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Stream>>) -> T) -> T {
-        self.meter.with_stream(act)
+        self.meter.0.stream.with(act)
     }
 
     fn note_received(&mut self, bytes: &[u8]) {
-        let MeterReading { frames, .. } = &*self.meter.0;
-        let (mut frames, now) = (frames.borrow_mut(), monotonic::now());
+        let (mut frames, now) = (self.meter.0.frames.borrow_mut(), monotonic::now());
         self.received.read(bytes, |frame| {
             frames.received(frame, now);
             if frame.resets() {
@@ -89,40 +85,36 @@ impl Http2Io {
 }
 
 impl Meter {
-    fn with_stream<T>(&self, act: impl FnOnce(Pin<&mut Box<dyn Stream>>) -> T) -> T {
-        act(Pin::new(&mut *self.0.stream.borrow_mut()))
-    }
-
-    /// Gives up a client that does not take what is written. Tells whether it is one.
+    /// Gives up on a client that reads too slowly. Returns whether it does.
     pub(super) fn abandon_if_late(&self, now: Instant) -> bool {
         let is_late = self.deadline().is_some_and(|deadline| deadline <= now);
         if is_late {
-            self.0.stream.borrow().abandon();
+            self.0.stream.abandon();
         }
         is_late
     }
 
-    /// What still comes when everything is said, past all checks.
-    pub(super) fn rest(&self) -> Rest {
-        Rest(self.clone())
+    /// The stream itself, without checks, for the end of the connection.
+    pub(super) fn stream(&self) -> SharedStream {
+        self.0.stream.clone()
     }
 
-    /// Whether the client has sent too much for nothing.
+    /// Whether the client has sent too many idle frames.
     pub(super) fn is_exceeded(&self) -> bool {
         self.0.frames.borrow().is_exceeded()
     }
 
-    /// Notes that a request is served.
+    /// Counts a request that the relay serves.
     pub(super) fn served(&self) {
         self.0.frames.borrow_mut().served();
     }
 
-    /// When the client has been too slow to take what is written, unless it takes more before.
+    /// When the client is too slow, unless it reads more before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.pace.get().map(|pace| pace.deadline())
     }
 
-    /// Waits for the end of a stream from now on.
+    /// Watches for the last frame of a stream.
     pub(super) fn watch(&self, stream: u32) -> Unanswered {
         self.0.unanswered.borrow_mut().insert(stream, None);
         Unanswered { meter: self.clone(), stream }
@@ -135,23 +127,16 @@ impl Meter {
     }
 
     fn written(&self, written: &Poll<io::Result<usize>>) {
-        match (written, self.0.pace.get()) {
-            (Poll::Ready(Ok(bytes)), pace) => {
-                self.0.frames.borrow_mut().sent(*bytes);
-                if let Some(mut pace) = pace {
-                    pace.taken(*bytes, monotonic::now());
-                    self.0.pace.set(Some(pace));
-                }
-            }
-            (Poll::Pending, None) => self.0.pace.set(Some(Pace::begin(self.0.grace, monotonic::now()))),
-            _ => {}
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.0.frames.borrow_mut().sent(*bytes);
         }
+        self.0.pace.set(Pace::after_write(self.0.pace.get(), self.0.grace, written));
     }
 }
 
 impl Unanswered {
-    /// Resolves when the last frame of the answer has left `h2`, or the stream was given up by
-    /// either side.
+    /// Resolves when the last frame of the response has left `h2`, or either side has cancelled the
+    /// stream.
     pub(super) async fn ended(&self) {
         poll_fn(|cx| match self.meter.0.unanswered.borrow_mut().get_mut(&self.stream) {
             Some(waiting) => {
@@ -170,26 +155,20 @@ impl Drop for Unanswered {
     }
 }
 
-impl AsyncRead for Rest {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.0.with_stream(|stream| stream.poll_read(cx, buf))
-    }
-}
-
 impl AsyncRead for Http2Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Nothing of a flood is read once it is known for one. Whoever drives the connection looks
-        // for that after each turn.
+        // After a flood, nothing more is read. The task of the connection checks for a flood after
+        // each turn.
         if self.meter.is_exceeded() {
             return Poll::Pending;
         }
-        let before = buf.filled().len();
+        let begin = buf.filled().len();
         let poll = self.with_stream(|stream| stream.poll_read(cx, buf));
-        self.note_received(buf.filled().get(before..).unwrap_or_default());
+        self.note_received(buf.filled().get(begin..).unwrap_or_default());
         poll
     }
 }

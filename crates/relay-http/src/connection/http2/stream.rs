@@ -1,5 +1,5 @@
-//! One HTTP/2 stream: a request, its body and its answer. The answer has a least pace, for which a
-//! window that the client does not open counts as standing still.
+//! One HTTP/2 stream: a request, its body and its response. A client that does not open its window
+//! counts as one that does not read its response (see [`Pace`]).
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,16 +23,16 @@ use crate::connection::pace::Pace;
 use crate::connection::state::ConnectionState;
 use crate::monotonic;
 
-/// What a stream has besides its request.
+/// What serving a request needs besides the request.
 pub(super) struct StreamContext {
-    /// As in [`Pace`].
+    /// The grace period of [`Pace`].
     pub(super) grace: Duration,
     pub(super) meter: Meter,
-    /// Its place among all streams, which it has until its answer has left.
+    /// Held until the response is sent.
     pub(super) _share: StreamShare,
 }
 
-/// Serves a request until the last frame of its answer has left, or until its client takes it back.
+/// Serves a request until the last frame of its response is sent, or until its client cancels it.
 pub(super) async fn serve<C, F>(
     connection: &Rc<ConnectionState>,
     call: &C,
@@ -47,26 +47,26 @@ pub(super) async fn serve<C, F>(
     let response = match head::translate(request, connection.peer()) {
         Ok(request) => {
             context.meter.served();
-            let answering = std::pin::pin!(call(request));
-            match select(answering, poll_fn(|cx| respond.poll_reset(cx))).await {
+            let responding = std::pin::pin!(call(request));
+            match select(responding, poll_fn(|cx| respond.poll_reset(cx))).await {
                 Either::Left((Some(response), _)) => response,
-                // The client has taken it back, or nobody is going to answer.
+                // The client has cancelled the request, or no response will come.
                 Either::Left((None, _)) | Either::Right(_) => {
                     return respond.send_reset(Reason::REFUSED_STREAM);
                 }
             }
         }
         Err(error) => {
-            let answer = error.into_answer(None);
+            let answer = error.into_api_response(None);
             answer.into_response(InFlightRequest::begin(connection, None, None)).map_into_boxed_body()
         }
     };
-    // Who is gone needs no answer.
+    // A client that has gone needs no response.
     let _ = send(response, &mut respond, is_head, &context).await;
 }
 
-/// Sends an answer. It counts as in work until its last frame has left: what `h2` still holds of it
-/// is in memory, and a window that shrinks can keep it there.
+/// Sends a response. Its request stays in flight until the last frame is sent: until then `h2` may
+/// hold a part of it in memory, for example because the client shrinks its window.
 async fn send(
     response: HttpResponse,
     respond: &mut SendResponse<Bytes>,
@@ -88,7 +88,7 @@ async fn send(
     Ok(())
 }
 
-/// Hands a body to `h2` as its client gives windows for it, until that is too slow.
+/// Passes a body to `h2` as the client opens its window. Stops if the client is too slow.
 async fn send_body(
     stream: &mut SendStream<Bytes>,
     mut body: Pin<&mut BoxBody>,
@@ -101,16 +101,16 @@ async fn send_body(
             let window = timeout_at(pace.deadline(), poll_fn(|cx| stream.poll_capacity(cx))).await;
             let Some(window) = window.ok().flatten().transpose()? else { return Ok(()) };
             let part = piece.split_to(window.min(piece.len()));
-            let taken = part.len();
-            bytes_left = bytes_left.saturating_sub(taken as u64);
+            let part_bytes = part.len();
+            bytes_left = bytes_left.saturating_sub(part_bytes as u64);
             stream.send_data(part, bytes_left == 0)?;
-            pace.taken(taken, monotonic::now());
+            pace.advance(part_bytes, monotonic::now());
         }
     }
     Ok(())
 }
 
-/// The answer in `h2`'s words, and the length of its body.
+/// The head of the response for `h2`, its body, and the length of the body.
 fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, u64) {
     let (response, body) = response.into_parts();
     let mut head = http::Response::new(());
@@ -121,7 +121,7 @@ fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, u64) {
             head.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(bytes));
             bytes
         }
-        // No answer of the relay is of unknown length.
+        // The relay has no responses of unknown length.
         BodySize::None | BodySize::Stream => 0,
     };
     for (name, value) in response.headers() {

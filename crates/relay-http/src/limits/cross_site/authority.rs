@@ -1,29 +1,29 @@
-//! `host:port`, as it stands in `Host`, in targets and in origins. It resolves nothing.
+//! Parses `host:port` in `Host`, targets and origins. It resolves no names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The longest name that there is.
+/// The longest valid name.
 const NAME_BYTES_MAX: usize = 255;
 
-/// A host, and a port if there is one.
+/// A host with an optional port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Authority {
     pub(super) host: Host,
     pub(super) port: Option<u16>,
 }
 
-/// A host, in a form that can be compared.
+/// A host in a form that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
-    /// In lower case, without the dot that may stand at the end.
+    /// In lower case, without the optional dot at the end.
     Name(String),
-    /// An IPv4 address that is written as one of IPv6 is that IPv4 address.
+    /// An IPv4-mapped IPv6 address is stored as IPv4.
     Address(IpAddr),
 }
 
 impl Authority {
-    /// `None` for what is no host with or without a port: also for user names, blanks and what is
-    /// not ASCII.
+    /// Returns `None` for anything else than a host with or without a port, also if there are user
+    /// names, spaces or non-ASCII characters.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']')? + 2,
@@ -31,7 +31,7 @@ impl Authority {
         };
         let (host, rest) = text.split_at_checked(end)?;
         let port = match rest.strip_prefix(':') {
-            // The port may be left out behind its colon (RFC 3986, section 3.2.3).
+            // The port may be empty after the colon (RFC 3986, section 3.2.3).
             Some("") => None,
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
             None if rest.is_empty() => None,
@@ -42,7 +42,7 @@ impl Authority {
 }
 
 impl Host {
-    /// A name, an IPv4 address, or an IPv6 address in brackets.
+    /// Parses a name, an IPv4 address, or an IPv6 address in brackets.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Some(address) = text.strip_prefix('[') {
             let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
@@ -62,7 +62,7 @@ impl Host {
         matches!(self, Self::Address(_))
     }
 
-    /// Browsers ask no name server for these (RFC 6761, section 6.3).
+    /// Whether browsers resolve the name to loopback by themselves (RFC 6761, section 6.3).
     pub(super) fn is_loopback_name(&self) -> bool {
         matches!(self, Self::Name(name) if name == "localhost" || name.ends_with(".localhost"))
     }

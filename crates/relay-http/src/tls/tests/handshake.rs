@@ -1,4 +1,4 @@
-//! Who gets a connection, and with what cryptography.
+//! Tests which clients can connect, and with which cryptography.
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
@@ -7,7 +7,7 @@ use rustls::{CertificateError, Error, HandshakeKind, NamedGroup, ProtocolVersion
 use super::pki::{Ca, Disk, Leaf, Pair, handshake};
 
 #[test]
-fn speaks_tls_1_3_and_1_2() {
+fn supports_tls_1_3_and_1_2() {
     let ca = Ca::new("server CA");
     let tls = Disk::with(&ca.leaf()).load();
     for (offered, expected) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)] {
@@ -18,7 +18,7 @@ fn speaks_tls_1_3_and_1_2() {
 }
 
 #[test]
-fn prefers_http_2_to_http_1_1_and_takes_a_client_that_names_neither() {
+fn prefers_http_2_to_http_1_1_and_accepts_a_client_without_alpn() {
     let ca = Ca::new("server CA");
     let tls = Disk::with(&ca.leaf()).load();
     let cases: [(&[&str], Option<&str>); 3] =
@@ -32,7 +32,7 @@ fn prefers_http_2_to_http_1_1_and_takes_a_client_that_names_neither() {
 }
 
 #[test]
-fn key_exchange_is_hybrid_with_a_client_that_can_and_classic_with_one_that_cannot() {
+fn key_exchange_is_hybrid_if_the_client_supports_it() {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
     let cases: [(&[&dyn SupportedKxGroup], NamedGroup); 4] = [
         (&[X25519MLKEM768, X25519], NamedGroup::X25519MLKEM768),
@@ -74,7 +74,7 @@ fn reads_keys_in_all_three_encodings() {
 }
 
 #[test]
-fn sends_the_whole_chain_and_passes_over_text_around_it() {
+fn sends_the_whole_chain_and_ignores_text_around_it() {
     let root = Ca::new("root CA");
     let intermediate = root.intermediate("intermediate CA");
     let mut leaf = intermediate.leaf();
@@ -95,30 +95,30 @@ fn certificate_and_key_may_share_a_file() {
 }
 
 #[test]
-fn without_client_cas_no_certificate_is_asked_for() {
+fn without_client_cas_no_certificate_is_requested() {
     let ca = Ca::new("server CA");
     let tls = Disk::with(&ca.leaf()).load();
-    // A client that has one would show it if it were asked.
+    // This client would present its certificate on request.
     let pair = handshake(tls.server_config(), &ca.client(Some(&ca.leaf()))).unwrap();
     assert_eq!(pair.server.peer_certificates(), None);
 }
 
 #[test]
-fn with_client_cas_only_their_clients_get_in() {
+fn with_client_cas_only_their_clients_connect() {
     let (server_ca, client_ca, stranger) = (Ca::new("server CA"), Ca::new("client CA"), Ca::new("other CA"));
     let tls = Disk::with(&server_ca.leaf()).and_clients_of(&client_ca).load();
     for version in rustls::ALL_VERSIONS {
-        let enter = |leaf: Option<&Leaf>| {
+        let connect = |leaf: Option<&Leaf>| {
             let client = server_ca.client_with(&[version], leaf, aws_lc_rs::default_provider());
             handshake(tls.server_config(), &client)
         };
-        let welcome = client_ca.leaf();
-        let pair = enter(Some(&welcome)).unwrap();
-        assert_eq!(pair.server.peer_certificates().unwrap(), [welcome.cert_der()]);
+        let accepted = client_ca.leaf();
+        let pair = connect(Some(&accepted)).unwrap();
+        assert_eq!(pair.server.peer_certificates().unwrap(), [accepted.cert_der()]);
 
-        assert_eq!(refusal(enter(None)), Error::NoCertificatesPresented);
-        assert_eq!(refusal(enter(Some(&stranger.leaf()))), CertificateError::UnknownIssuer.into());
-        let expired = refusal(enter(Some(&client_ca.expired_leaf())));
+        assert_eq!(refusal(connect(None)), Error::NoCertificatesPresented);
+        assert_eq!(refusal(connect(Some(&stranger.leaf()))), CertificateError::UnknownIssuer.into());
+        let expired = refusal(connect(Some(&client_ca.expired_leaf())));
         assert!(
             matches!(expired, Error::InvalidCertificate(CertificateError::ExpiredContext { .. })),
             "{expired:?}"
@@ -127,7 +127,7 @@ fn with_client_cas_only_their_clients_get_in() {
 }
 
 #[test]
-fn sessions_are_resumed_only_where_no_client_certificate_would_go_unchecked() {
+fn sessions_are_resumed_only_without_client_cas() {
     let ca = Ca::new("CA");
     let leaf = ca.leaf();
     let [open, mutual] = [Disk::with(&leaf), Disk::with(&leaf).and_clients_of(&ca)].map(|disk| disk.load());
@@ -143,16 +143,16 @@ fn sessions_are_resumed_only_where_no_client_certificate_would_go_unchecked() {
 }
 
 #[test]
-fn debug_tells_file_names_and_nothing_of_their_contents() {
+fn debug_shows_paths_and_no_contents() {
     let ca = Ca::new("server CA");
     let leaf = ca.leaf();
     let disk = Disk::with(&leaf).and_clients_of(&ca);
     let tls = disk.load();
     assert_eq!(format!("{tls:?}"), format!("Tls {{ paths: {:?}, .. }}", disk.paths));
     let config = format!("{:?}", tls.server_config());
-    assert!(config.contains("InForce(Tls {") && !config.contains("CertifiedKey"), "{config}");
+    assert!(config.contains("CurrentMaterial(Tls {") && !config.contains("CertifiedKey"), "{config}");
 }
 
 fn refusal(outcome: Result<Pair, Error>) -> Error {
-    outcome.err().expect("the client must not get in")
+    outcome.err().expect("the handshake must fail")
 }

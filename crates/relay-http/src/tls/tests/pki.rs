@@ -1,5 +1,4 @@
-//! Certificate authorities, certificates, the directory they are written to, and both ends of a
-//! handshake.
+//! Makes certificate authorities, certificates and TLS files, and runs handshakes in memory.
 
 use std::fs;
 use std::io::Read;
@@ -22,22 +21,22 @@ use crate::tls::{Tls, TlsPaths};
 
 pub(super) const SERVER_NAME: &str = "relay.test";
 
-/// An authority that signs certificates.
+/// A certificate authority.
 pub(super) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key, as PEM.
+/// A certificate and its key, in PEM.
 pub(super) struct Leaf {
     pub(super) cert: String,
     pub(super) key: String,
 }
 
-/// The files of one relay.
+/// The TLS files of one relay.
 pub(super) struct Disk {
     dir: TempDir,
     pub(super) paths: TlsPaths,
 }
 
-/// A connection, both ends.
+/// Both ends of a connection.
 pub(super) struct Pair {
     pub(super) client: ClientConnection,
     pub(super) server: ServerConnection,
@@ -68,8 +67,7 @@ impl Ca {
         Leaf { cert: self.certify(&key, &params), key: key.serialize_pem() }
     }
 
-    /// The list of these revoked certificates as PEM, to be replaced by a newer one at the begin of
-    /// that year.
+    /// A revocation list in PEM, whose next update is at the beginning of that year.
     pub(super) fn crl(&self, revoked: &[u64], next_update: i32) -> String {
         let revoked = revoked.iter().map(|number| RevokedCertParams {
             serial_number: (*number).into(),
@@ -88,7 +86,7 @@ impl Ca {
         params.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
-    /// A certificate for a key that is there already.
+    /// A certificate for an existing key.
     pub(super) fn leaf_for(&self, key_pem: &str) -> Leaf {
         let der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
         let key = KeyPair::try_from(der.secret_der()).unwrap();
@@ -111,7 +109,7 @@ impl Ca {
         Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
     }
 
-    /// A client that trusts this authority, and shows `leaf` if the server asks.
+    /// A client that trusts this authority, and presents `leaf` if the server asks for it.
     pub(super) fn client(&self, leaf: Option<&Leaf>) -> ClientConfig {
         self.client_with(rustls::ALL_VERSIONS, leaf, aws_lc_rs::default_provider())
     }
@@ -159,14 +157,14 @@ impl Disk {
         disk
     }
 
-    /// Demands client certificates of `ca`.
+    /// Requires client certificates of `ca`.
     pub(super) fn and_clients_of(mut self, ca: &Ca) -> Self {
         self.paths.client_ca_pem = Some(self.path("clients.pem"));
         self.put_client_ca(ca);
         self
     }
 
-    /// Refuses the clients of this list.
+    /// Revokes the certificates of this list.
     pub(super) fn and_revoked(mut self, crl: &str) -> Self {
         self.paths.client_crl_pem = Some(self.path("revoked.pem"));
         self.put_crl(crl);
@@ -196,34 +194,36 @@ impl Disk {
 }
 
 impl Pair {
-    /// The certificate that the server showed.
+    /// The certificate that the server presented.
     pub(super) fn server_cert(&self) -> CertificateDer<'static> {
         self.client.peer_certificates().unwrap()[0].clone().into_owned()
     }
 
-    /// Sends a line to the server over the established connection.
+    /// Sends `line` to the server, and compares what arrives.
     pub(super) fn carries(&mut self, line: &str) -> bool {
         std::io::Write::write_all(&mut self.client.writer(), line.as_bytes()).unwrap();
         pump(&mut self.client, &mut self.server).unwrap();
-        let mut got = vec![0; line.len()];
-        self.server.reader().read_exact(&mut got).unwrap();
-        got == line.as_bytes()
+        let mut received = vec![0; line.len()];
+        self.server.reader().read_exact(&mut received).unwrap();
+        received == line.as_bytes()
     }
 }
 
-/// Shakes hands in memory, up to the point where both ends agree or one of them refuses.
+/// Runs a handshake in memory, until it is complete or one end refuses.
 pub(super) fn handshake(server: ServerConfig, client: &ClientConfig) -> Result<Pair, rustls::Error> {
     let name = ServerName::try_from(SERVER_NAME).unwrap();
     let mut client = ClientConnection::new(Arc::new(client.clone()), name)?;
     let mut server = ServerConnection::new(Arc::new(server))?;
     pump(&mut client, &mut server)?;
-    assert!(!client.is_handshaking() && !server.is_handshaking(), "a handshake without error is complete");
+    assert!(
+        !client.is_handshaking() && !server.is_handshaking(),
+        "without an error, the handshake is complete"
+    );
     Ok(Pair { client, server })
 }
 
-/// Carries bytes to and fro until neither end has more to say. The server's refusal is the error if
-/// there is one: in TLS 1.3 the client believes itself done before the server has looked at its
-/// certificate.
+/// Moves bytes in both directions until neither end has more to send. Fails if the server refuses:
+/// in TLS 1.3 the client completes before the server has checked its certificate.
 fn pump(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), rustls::Error> {
     while client.wants_write() || server.wants_write() {
         let mut wire = Vec::new();

@@ -1,4 +1,4 @@
-//! New files while connections are served, by hand.
+//! Tests explicit reloads while connections exist.
 
 use std::fs;
 
@@ -8,22 +8,22 @@ use super::pki::{Ca, Disk, handshake};
 use crate::tls::Reload;
 
 #[test]
-fn a_reload_puts_the_new_pair_in_force_and_leaves_connections_alone() {
+fn a_reload_applies_to_new_connections_only() {
     let ca = Ca::new("CA");
     let (old, new) = (ca.leaf(), ca.leaf());
     let disk = Disk::with(&old);
     let tls = disk.load();
     let clone = tls.clone();
     let config = tls.server_config();
-    let mut standing = handshake(config.clone(), &ca.client(None)).unwrap();
+    let mut existing = handshake(config.clone(), &ca.client(None)).unwrap();
     assert_eq!(tls.reload().unwrap(), Reload::Unchanged);
 
     disk.put(&new);
     assert_eq!(clone.reload().unwrap(), Reload::Changed, "clones share one identity");
     assert_eq!(tls.reload().unwrap(), Reload::Unchanged);
     assert_eq!(handshake(config, &ca.client(None)).unwrap().server_cert(), new.cert_der());
-    assert_eq!(standing.server_cert(), old.cert_der());
-    assert!(standing.carries("still here"));
+    assert_eq!(existing.server_cert(), old.cert_der());
+    assert!(existing.carries("still open"));
 }
 
 #[test]
@@ -38,34 +38,33 @@ fn a_reload_replaces_the_client_cas() {
     disk.put_client_ca(&new);
     assert_eq!(tls.reload().unwrap(), Reload::Changed);
     assert!(handshake(config.clone(), &new_client).is_ok());
-    let refused = handshake(config, &old_client).err().expect("its CA was taken away");
+    let refused = handshake(config, &old_client).err().expect("its CA was removed");
     assert_eq!(refused, CertificateError::UnknownIssuer.into());
 }
 
 #[test]
-fn files_that_are_no_good_change_nothing() {
+fn unusable_files_change_nothing() {
     let ca = Ca::new("CA");
     let (old, new) = (ca.leaf(), ca.leaf());
     let disk = Disk::with(&old).and_clients_of(&ca);
     let tls = disk.load();
     let client = ca.client(Some(&ca.leaf()));
 
-    // A renewal in the order in which it may go wrong: half written, half done, done but for the
-    // CAs.
-    let half_written = || fs::write(&disk.paths.cert_pem, &new.cert[..100]).unwrap();
-    let half_done = || fs::write(&disk.paths.cert_pem, &new.cert).unwrap();
+    // A renewal that stops in the middle of the first file, after it, and before the CAs.
+    let partly_written = || fs::write(&disk.paths.cert_pem, &new.cert[..100]).unwrap();
+    let only_certificate = || fs::write(&disk.paths.cert_pem, &new.cert).unwrap();
     let no_cas = || {
         disk.put(&new);
         fs::write(disk.paths.client_ca_pem.as_ref().unwrap(), "").unwrap();
     };
     let steps: [(&dyn Fn(), _); 3] = [
-        (&half_written, &disk.paths.cert_pem),
-        (&half_done, &disk.paths.key_pem),
+        (&partly_written, &disk.paths.cert_pem),
+        (&only_certificate, &disk.paths.key_pem),
         (&no_cas, disk.paths.client_ca_pem.as_ref().unwrap()),
     ];
-    for (step, blamed) in steps {
+    for (step, faulty) in steps {
         step();
-        assert_eq!(tls.reload().unwrap_err().path, *blamed);
+        assert_eq!(tls.reload().unwrap_err().path, *faulty);
         assert_eq!(handshake(tls.server_config(), &client).unwrap().server_cert(), old.cert_der());
     }
 
@@ -75,11 +74,11 @@ fn files_that_are_no_good_change_nothing() {
 }
 
 #[test]
-fn the_same_bad_contents_are_told_once_by_polling_and_each_time_on_demand() {
+fn polling_reports_unusable_contents_once_and_each_request_reports_them_again() {
     let ca = Ca::new("CA");
     let disk = Disk::with(&ca.leaf());
     let tls = disk.load();
-    assert_eq!(tls.reload_if_new().unwrap(), Reload::Unchanged, "what was loaded is not new");
+    assert_eq!(tls.reload_if_new().unwrap(), Reload::Unchanged, "the loaded contents are not new");
 
     fs::write(&disk.paths.key_pem, "bad").unwrap();
     assert!(tls.reload_if_new().is_err());
@@ -98,7 +97,7 @@ fn the_same_bad_contents_are_told_once_by_polling_and_each_time_on_demand() {
 }
 
 #[test]
-fn a_step_back_to_what_is_in_force_forgets_the_bad_contents_between() {
+fn unusable_contents_are_reported_again_after_a_return_to_the_ones_in_use() {
     let ca = Ca::new("CA");
     let leaf = ca.leaf();
     let disk = Disk::with(&leaf);

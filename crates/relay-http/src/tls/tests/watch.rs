@@ -1,7 +1,7 @@
-//! New files while connections are served, found by the watching task.
+//! Tests how the watching task finds new files.
 //!
-//! Time is paused: it stands still while any task or blocking call has work to do, and leaps to the
-//! next timer when none has. A virtual second after a poll, its reload is over.
+//! Time is paused: it advances to the next timer only while no task or blocking call has work to
+//! do. A virtual second after a poll, its reload is over.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use tokio::task::JoinHandle;
 use super::pki::{Ca, Disk};
 use crate::tls::{Tls, watch};
 
-/// So long that nothing in a test comes about by polling.
+/// Longer than any test, so that no poll happens.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn watch_finds_changed_files_and_outlives_bad_ones() {
+async fn watch_finds_changed_files_and_survives_unusable_ones() {
     let ca = Ca::new("CA");
     let (old, new) = (ca.leaf(), ca.leaf());
     let disk = Disk::with(&old);
@@ -28,18 +28,18 @@ async fn watch_finds_changed_files_and_outlives_bad_ones() {
 
     fs::write(&disk.paths.cert_pem, &new.cert).unwrap();
     tokio::time::sleep(3 * SECOND).await;
-    assert_eq!(shown(&tls), old.cert_der(), "the key is not there yet");
+    assert_eq!(presented(&tls), old.cert_der(), "the new key is missing");
 
     fs::write(&disk.paths.key_pem, &new.key).unwrap();
-    assert_eq!(shown(&tls), old.cert_der(), "it has not looked yet");
+    assert_eq!(presented(&tls), old.cert_der(), "no poll yet");
     tokio::time::sleep(2 * SECOND).await;
-    assert_eq!(shown(&tls), new.cert_der());
+    assert_eq!(presented(&tls), new.cert_der());
     assert!(!watching.is_finished());
 }
 
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
-async fn watch_follows_a_symbolic_link_that_is_turned_to_another_directory() {
+async fn watch_follows_a_symbolic_link_to_another_directory() {
     use std::os::unix::fs::symlink;
     let ca = Ca::new("CA");
     let (old, new) = (ca.leaf(), ca.leaf());
@@ -58,31 +58,31 @@ async fn watch_follows_a_symbolic_link_that_is_turned_to_another_directory() {
     symlink("new", disk.path("next")).unwrap();
     fs::rename(disk.path("next"), disk.path("current")).unwrap();
     tokio::time::sleep(3 * SECOND).await;
-    assert_eq!(shown(&tls), new.cert_der());
+    assert_eq!(presented(&tls), new.cert_der());
 }
 
 #[tokio::test(start_paused = true)]
-async fn watch_reloads_on_demand() {
+async fn watch_reloads_on_request() {
     let ca = Ca::new("CA");
     let disk = Disk::with(&ca.leaf());
     let tls = disk.load();
-    let demand = Arc::new(Notify::new());
-    let watching = start(&tls, Arc::clone(&demand), NEVER);
+    let request = Arc::new(Notify::new());
+    let watching = start(&tls, Arc::clone(&request), NEVER);
     for _ in 0..2 {
         let new = ca.leaf();
         disk.put(&new);
-        demand.notify_one();
+        request.notify_one();
         tokio::time::sleep(SECOND).await;
-        assert_eq!(shown(&tls), new.cert_der());
+        assert_eq!(presented(&tls), new.cert_der());
     }
     assert!(!watching.is_finished());
 }
 
-fn start(tls: &Tls, demand: Arc<Notify>, every: Duration) -> JoinHandle<()> {
-    tokio::spawn(watch(tls.clone(), demand, every))
+fn start(tls: &Tls, request: Arc<Notify>, every: Duration) -> JoinHandle<()> {
+    tokio::spawn(watch(tls.clone(), request, every))
 }
 
-/// The certificate that the next client would be shown.
-fn shown(tls: &Tls) -> CertificateDer<'static> {
-    tls.0.in_force.load().server.cert[0].clone()
+/// The certificate that the relay would present to the next client.
+fn presented(tls: &Tls) -> CertificateDer<'static> {
+    tls.0.current.load().server.cert[0].clone()
 }

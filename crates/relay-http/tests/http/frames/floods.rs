@@ -1,24 +1,23 @@
-//! Floods of frames, by the names under which they became known: each ends its connection with an
-//! error after a number of frames that no client comes near, and others are served as if nothing
-//! had been.
+//! Known HTTP/2 floods. Each ends its connection with an error, after far more frames than any real
+//! client sends, and other clients are served.
 
 use std::time::Duration;
 
 use super::wire::*;
 
-/// Far more than anybody sends.
+/// Far more frames than any client sends.
 const FLOOD: usize = 20_000;
 
-/// As many frames for nothing are borne at once, and as many more each second, with a good measure
-/// on top: the client is ahead of the relay by what it sends in between two signs of life.
+/// The relay tolerates this many useless frames at once, and so many more each second, plus a
+/// margin: the client is ahead by the frames that it sends between two pings.
 const BURST: usize = 2_000;
 const PER_SECOND: usize = 200;
 
 const PIECE: usize = 100;
 
-/// Sends the flood in pieces, each with a sign of life behind it that is waited for. Tells how it
-/// ends and how many frames that took.
-fn flood(connection: &mut Connection, make: &dyn Fn(u32) -> Vec<u8>) -> (End, usize) {
+/// Sends the flood in pieces and waits for a ping after each. Returns how it ends and after how
+/// many frames.
+fn flood(connection: &mut Http2Connection, make: &dyn Fn(u32) -> Vec<u8>) -> (End, usize) {
     let numbers: Vec<u32> = (0..u32::try_from(FLOOD).unwrap()).collect();
     let mut sent = 0;
     for piece in numbers.chunks(PIECE) {
@@ -27,7 +26,7 @@ fn flood(connection: &mut Connection, make: &dyn Fn(u32) -> Vec<u8>) -> (End, us
         let is_sent = connection.send(&frames);
         let end = connection.until(|frame| match frame.kind {
             GOAWAY => Some(End::GoneAway(frame.error())),
-            PING if frame.flags == ACK && frame.payload == SIGN_OF_LIFE && is_sent => Some(End::Alive),
+            PING if frame.flags == ACK && frame.payload == PING_PAYLOAD && is_sent => Some(End::Alive),
             _ => None,
         });
         let end = end.unwrap_or_else(|end| end);
@@ -38,20 +37,20 @@ fn flood(connection: &mut Connection, make: &dyn Fn(u32) -> Vec<u8>) -> (End, us
     (End::Alive, sent)
 }
 
-/// The flood ends with one of these errors, and in time. Its beginning is behind `before`.
-fn check(what: &str, before: &[u8], errors: &[u32], make: &dyn Fn(u32) -> Vec<u8>) {
-    let world = World::new();
-    let levels = world.levels();
+/// Asserts that the flood ends with one of these errors and in time. `first_frames` is sent first.
+fn check(what: &str, first_frames: &[u8], errors: &[u32], make: &dyn Fn(u32) -> Vec<u8>) {
+    let server = Http2Server::new();
+    let levels = server.levels();
     let start = now();
-    let mut connection = world.open();
-    assert!(connection.send(before));
+    let mut connection = server.open();
+    assert!(connection.send(first_frames));
     let (end, frames) = flood(&mut connection, make);
     let seconds = usize::try_from((now() - start).as_secs()).unwrap() + 1;
     assert!(errors.iter().any(|error| end == End::GoneAway(*error)), "{what}: {end:?} after {frames} frames");
     let bound = BURST + PER_SECOND * seconds;
     assert!(frames <= bound, "{what}: {frames} frames in {seconds} s");
-    world.assert_serves(what);
-    // It is over, whether its client follows or not.
+    server.assert_serves(what);
+    // The connection is over even if the client continues.
     let is_over = || levels() == Levels { connections: 0.0, requests: 0.0, bytes: 0.0 };
     assert!(eventually(Duration::from_secs(10), is_over), "{what}: {:?}", levels());
 }
@@ -67,15 +66,15 @@ fn rapid_reset() {
     check("requests that are taken back", &[], &[ENHANCE_YOUR_CALM], &pair);
 }
 
-/// The same with a wait in between, so that each request is at work when it is taken back.
+/// Rapid reset with a pause, so that each request is in progress when it is reset.
 #[test]
-fn rapid_reset_of_what_is_at_work() {
-    let world = World::new();
-    let mut connection = world.open();
+fn rapid_reset_of_requests_in_progress() {
+    let server = Http2Server::new();
+    let mut connection = server.open();
     let start = now();
     for number in 0..5_000 {
-        let is_sent =
-            connection.send(&[begun(stream(number), &field("content-length", "2")), ping()].concat());
+        let is_sent = connection
+            .send(&[unfinished_push(stream(number), &field("content-length", "2")), ping()].concat());
         match connection.end() {
             End::Alive if is_sent => {}
             End::GoneAway(ENHANCE_YOUR_CALM) => break,
@@ -85,16 +84,16 @@ fn rapid_reset_of_what_is_at_work() {
         let seconds = usize::try_from((now() - start).as_secs()).unwrap() + 1;
         assert!((number as usize) < BURST + PER_SECOND * seconds, "{number} requests are taken back");
     }
-    world.assert_serves("requests that are taken back");
+    server.assert_serves("requests that are taken back");
 }
 
-/// CVE-2025-8671, "MadeYouReset": it is the server that resets, for mistakes that are of one stream
-/// alone.
+/// CVE-2025-8671, "MadeYouReset": the server resets streams because of stream errors.
 #[test]
 fn made_you_reset() {
     let calm = &[ENHANCE_YOUR_CALM];
-    let twice =
-        |number, mistake: Vec<u8>| [begun(stream(number), &field("content-length", "2")), mistake].concat();
+    let twice = |number, mistake: Vec<u8>| {
+        [unfinished_push(stream(number), &field("content-length", "2")), mistake].concat()
+    };
     check("windows by nothing", &[], &[ENHANCE_YOUR_CALM, PROTOCOL_ERROR], &|number| {
         twice(number, window(stream(number), 0))
     });
@@ -108,36 +107,36 @@ fn made_you_reset() {
     });
 }
 
-/// Requests that are refused for their number cost work as well.
+/// Refused streams cost work as well.
 #[test]
 fn streams_over_the_bound() {
     check("requests", &[], &[ENHANCE_YOUR_CALM], &|number| {
-        begun(stream(number), &field("content-length", "2"))
+        unfinished_push(stream(number), &field("content-length", "2"))
     });
 }
 
 #[test]
-fn requests_that_cannot_be_read() {
+fn malformed_requests() {
     let two_hosts = [head("GET", "/health"), field("host", "localhost").repeat(2)].concat();
     check("requests that are no good", &[], &[ENHANCE_YOUR_CALM], &|number| {
         frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &two_hosts)
     });
 }
 
-/// CVE-2024-27316 and its like.
+/// CVE-2024-27316 and similar.
 #[test]
 fn continuation_without_end() {
-    let world = World::new();
+    let server = Http2Server::new();
     for (what, piece) in
         [("in empty pieces", vec![]), ("in pieces", field("x", "y")), ("of many MiB", vec![0; 16_000])]
     {
         let mut frames = vec![frame(HEADERS, END_STREAM, 1, &head("GET", "/health"))];
         frames.extend((0..2_000).map(|_| frame(CONTINUATION, 0, 1, &piece)));
-        let end = world.say(&frames);
-        // Who goes on sending may lose the word.
+        let end = server.say(&frames);
+        // A client that keeps sending may lose the GOAWAY frame.
         let is_error = matches!(end, End::GoneAway(ENHANCE_YOUR_CALM | PROTOCOL_ERROR | 9) | End::Closed);
         assert!(is_error, "a head {what}: {end:?}");
-        world.assert_serves(what);
+        server.assert_serves(what);
     }
 }
 
@@ -151,33 +150,33 @@ fn pings_and_settings() {
     check("settings that change", &[], calm, &|number| setting(INITIAL_WINDOW, number));
 }
 
-/// CVE-2019-9518: frames that carry nothing and end nothing.
+/// CVE-2019-9518: empty frames that do not end a stream.
 #[test]
 fn empty_bodies() {
-    let body = [begun(1, &[]), begun(3, &[])].concat();
+    let body = [unfinished_push(1, &[]), unfinished_push(3, &[])].concat();
     let errors = &[ENHANCE_YOUR_CALM, PROTOCOL_ERROR];
     check("empty pieces of a body", &body, errors, &|_| frame(DATA, 0, 1, &[]));
     check("pieces of padding", &body, errors, &|_| frame(DATA, PADDED, 1, &[0]));
     check("pieces of a byte", &body, errors, &|_| frame(DATA, 0, 1, b" "));
 }
 
-/// CVE-2019-9511 and CVE-2019-9517 in small.
+/// CVE-2019-9511 and CVE-2019-9517, on a small scale.
 #[test]
 fn tiny_windows() {
     check("windows of one byte", &[], &[ENHANCE_YOUR_CALM], &|_| window(0, 1));
-    check("windows of a stream", &begun(1, &[]), &[ENHANCE_YOUR_CALM], &|_| window(1, 1));
+    check("windows of a stream", &unfinished_push(1, &[]), &[ENHANCE_YOUR_CALM], &|_| window(1, 1));
 }
 
 /// CVE-2019-9513.
 #[test]
-fn priorities_and_what_nobody_knows() {
+fn priorities_and_unknown_frames() {
     let calm = &[ENHANCE_YOUR_CALM];
     check("priorities", &[], calm, &|number| frame(PRIORITY, 0, stream(number), &[0, 0, 0, 0, 7]));
     check("unknown frames", &[], calm, &|number| frame(99, 0, number, b"?"));
     check("resets of what is over", &get(1), &[ENHANCE_YOUR_CALM, PROTOCOL_ERROR], &|_| reset(1));
 }
 
-/// CVE-2019-9516: heads and fields of no length.
+/// CVE-2019-9516: heads and fields of length zero.
 #[test]
 fn heads_of_padding() {
     let errors = &[ENHANCE_YOUR_CALM, PROTOCOL_ERROR];

@@ -1,24 +1,23 @@
-//! Heads that are too large, and heads that two readers might take for different requests. The
-//! bounds are told at the beginning.
+//! Tests of heads that are too large or ambiguous. The first frame announces the bounds.
 
 use serde_json::json;
 
 use super::wire::*;
 use crate::support::push_of;
 
-/// A request with this head, and its answer.
-fn ask(world: &World, flags: u8, fields: &[u8], body: &[u8]) -> Answer {
+/// Sends a request with this head and returns the response.
+fn ask(world: &Http2Server, flags: u8, fields: &[u8], body: &[u8]) -> Http2Response {
     let mut connection = world.open();
     assert!(connection.send(&frame(HEADERS, END_HEADERS | flags, 1, fields)));
     if flags & END_STREAM == 0 {
         assert!(connection.send(&frame(DATA, END_STREAM, 1, body)));
     }
-    connection.answer(1)
+    connection.response(1)
 }
 
 #[test]
-fn the_first_frame_tells_the_bounds() {
-    let world = World::new();
+fn the_first_frame_announces_the_bounds() {
+    let world = Http2Server::new();
     let first = world.open().read().unwrap();
     assert_eq!((first.kind, first.flags, first.stream), (SETTINGS, 0, 0));
     let value_of = |id: u16| {
@@ -32,7 +31,7 @@ fn the_first_frame_tells_the_bounds() {
 
 #[test]
 fn a_head_of_more_than_32_kib_or_96_fields_is_431() {
-    let world = World::new();
+    let world = Http2Server::new();
     let value = "v".repeat(100);
     let large: Vec<u8> = (0..90).flat_map(|_| field("x", &value)).collect();
     assert_eq!(ask(&world, END_STREAM, &[head("GET", "/health"), large].concat(), b"").status, 200);
@@ -40,7 +39,7 @@ fn a_head_of_more_than_32_kib_or_96_fields_is_431() {
     assert_eq!(ask(&world, END_STREAM, &fields(96), b"").status, 200);
     ask(&world, END_STREAM, &fields(97), b"").assert_error(431, "headers_too_large");
     ask(&world, END_STREAM, &fields(300), b"").assert_error(431, "headers_too_large");
-    // What is over the size is not kept, so nothing is known of it but that.
+    // Fields beyond the size are not kept, so the response can only report the size.
     let long = |count: usize| [head("GET", "/health"), field("x", &"v".repeat(120)).repeat(count)].concat();
     let split = |fields: Vec<u8>| -> Vec<u8> {
         let last = fields.len().div_ceil(16_000) - 1;
@@ -56,29 +55,25 @@ fn a_head_of_more_than_32_kib_or_96_fields_is_431() {
     assert!(connection.send(&split(long(240))));
     assert_eq!(connection.end(), End::Answered(431));
     assert!(connection.send(&get(3)));
-    assert_eq!(connection.answer(3).status, 200, "the connection goes on");
+    assert_eq!(connection.response(3).status, 200, "the connection goes on");
     world.assert_refused("30,000 fields", &[split([head("GET", "/health"), vec![0x90; 30_000]].concat())]);
 }
 
+fn pseudo(method: &str, scheme: &str, authority: &str) -> Vec<u8> {
+    let fields = [(":method", method), (":scheme", scheme), (":authority", authority), (":path", "/push")];
+    fields.map(|(name, value)| field(name, value)).concat()
+}
+
 #[test]
-fn what_two_readers_might_take_differently_is_refused() {
-    let world = World::new();
+fn ambiguous_requests_are_refused() {
+    let world = Http2Server::new();
     let body = push_of("alice", 0, "aGVsbG8=").to_string();
     let length = body.len().to_string();
-    let pseudo = |method: &str, scheme: &str, authority: &str| {
-        [
-            field(":method", method),
-            field(":scheme", scheme),
-            field(":authority", authority),
-            field(":path", "/push"),
-        ]
-        .concat()
-    };
     let good = pseudo("POST", "https", "localhost");
     let check = |what: &str, fields: Vec<u8>| {
-        let answer = ask(&world, 0, &fields, body.as_bytes());
-        assert_eq!(answer.status, 400, "{what}");
-        answer.assert_error(400, "invalid_input");
+        let response = ask(&world, 0, &fields, body.as_bytes());
+        assert_eq!(response.status, 400, "{what}");
+        response.assert_error(400, "invalid_input");
         world.assert_serves(what);
     };
     let content_length = field("content-length", &length);
@@ -95,6 +90,18 @@ fn what_two_readers_might_take_differently_is_refused() {
     let fields = [field(":method", "POST"), field(":scheme", "https"), field(":path", "/push")].concat();
     check("no host", fields.clone());
     check("an empty host", [&fields[..], &field("host", "")].concat());
+    assert_eq!(world.server.metrics.counts().push_stored, 0);
+    let response =
+        ask(&world, 0, &[&good[..], &field("host", "LOCALHOST"), &content_length].concat(), body.as_bytes());
+    assert_eq!(response.status, 200, "{:?}", String::from_utf8_lossy(&response.body));
+}
+
+#[test]
+fn contradictory_requests_end_their_stream() {
+    let world = Http2Server::new();
+    let body = push_of("alice", 0, "aGVsbG8=").to_string();
+    let length = body.len().to_string();
+    let (good, content_length) = (pseudo("POST", "https", "localhost"), field("content-length", &length));
     for (what, fields) in [
         ("two lengths", [&good[..], &content_length, &field("content-length", "1")].concat()),
         ("a list of lengths", [&good[..], &field("content-length", &format!("{length}, {length}"))].concat()),
@@ -112,25 +119,22 @@ fn what_two_readers_might_take_differently_is_refused() {
         world.assert_refused(what, &frames);
     }
     assert_eq!(world.server.metrics.counts().push_stored, 0);
-    let answer =
-        ask(&world, 0, &[&good[..], &field("host", "LOCALHOST"), &content_length].concat(), body.as_bytes());
-    assert_eq!(answer.status, 200, "{:?}", String::from_utf8_lossy(&answer.body));
 }
 
-/// The framework's own words for it have no form in HTTP/2.
+/// The framework's own response in this case has no form in HTTP/2.
 #[test]
-fn an_answer_before_the_body_leaves_the_connection_as_it_is() {
-    let world = World::new();
+fn a_response_before_the_body_keeps_the_connection_open() {
+    let world = Http2Server::new();
     let mut connection = world.open();
-    let push = |stream: u32, fields: &[u8]| begun(stream, fields);
+    let push = |stream: u32, fields: &[u8]| unfinished_push(stream, fields);
     assert!(connection.send(&push(1, &field("content-type", "text/plain"))));
-    connection.answer(1).assert_error(415, "unsupported_media_type");
+    connection.response(1).assert_error(415, "unsupported_media_type");
     assert!(connection.send(&push(3, &field("content-length", "99999999"))));
-    connection.answer(3).assert_error(413, "message_too_large");
+    connection.response(3).assert_error(413, "message_too_large");
     assert!(connection.send(&frame(HEADERS, END_HEADERS, 5, &head("POST", "/nope"))));
-    connection.answer(5).assert_error(404, "not_found");
-    // What was under way is no mistake.
+    connection.response(5).assert_error(404, "not_found");
+    // Frames that were already sent are no error.
     assert!(connection.send(&frame(DATA, 0, 5, &[b'x'; 16_384]).repeat(8)));
     assert!(connection.send(&post(7, "/pull", &json!({"recipient": "alice"}))));
-    assert_eq!(connection.answer(7).status, 200);
+    assert_eq!(connection.response(7).status, 200);
 }

@@ -1,5 +1,5 @@
-//! Many requests at once: of one connection, of one address, of all. What is over the bound is
-//! refused and may be tried again; what is in work is not touched.
+//! Tests of concurrent requests: of one connection, of one address, of all. Streams beyond the
+//! bound are refused and can be retried; requests in progress are not affected.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -9,25 +9,25 @@ use relay_http::{Options, RateLimit};
 use super::wire::*;
 use crate::support::options;
 
-/// How long what has ended may still be counted.
+/// How long an ended request may still be counted.
 const SOON: Duration = Duration::from_secs(10);
 
-/// As many as a connection may have at once.
-const OF_CONNECTION: u32 = 128;
+/// The most concurrent streams of one connection.
+const STREAMS_OF_CONNECTION: u32 = 128;
 
-/// As many as an address may have at once, with small heads.
-const OF_ADDRESS: usize = 1280;
+/// The most concurrent streams of one address, with small heads.
+const STREAMS_OF_ADDRESS: usize = 1280;
 
-/// A push whose body is still to come, in the nth stream.
-fn waiting(number: u32) -> Vec<u8> {
-    begun(2 * number + 1, &field("content-length", "2"))
+/// A push without its body, on the nth stream.
+fn nth_push(number: u32) -> Vec<u8> {
+    unfinished_push(2 * number + 1, &field("content-length", "2"))
 }
 
-/// Begins as many pushes as there may be, on each connection, and waits until so many of them are
-/// in work and the others refused.
-fn park(connections: &mut [Connection], fields: &[u8], levels: &dyn Fn() -> Levels) -> (usize, usize) {
-    let frames: Vec<u8> = (0..OF_CONNECTION)
-        .flat_map(|number| begun(2 * number + 1, &[&field("content-length", "2"), fields].concat()))
+/// Begins as many pushes as allowed on each connection. Returns how many are in progress and how
+/// many were refused.
+fn fill(connections: &mut [Http2Connection], fields: &[u8], levels: &dyn Fn() -> Levels) -> (usize, usize) {
+    let frames: Vec<u8> = (0..STREAMS_OF_CONNECTION)
+        .flat_map(|number| unfinished_push(2 * number + 1, &[&field("content-length", "2"), fields].concat()))
         .collect();
     for connection in connections.iter_mut() {
         assert!(connection.send(&frames));
@@ -45,19 +45,19 @@ fn park(connections: &mut [Connection], fields: &[u8], levels: &dyn Fn() -> Leve
             });
             assert_eq!(end, Err(End::Silent));
         }
-        refused + in_work(levels) == connections.len() * OF_CONNECTION as usize
+        refused + in_progress(levels) == connections.len() * STREAMS_OF_CONNECTION as usize
     };
     assert!(eventually(SOON, is_settled), "{:?}", levels());
-    (in_work(levels), refused)
+    (in_progress(levels), refused)
 }
 
-fn in_work(levels: &dyn Fn() -> Levels) -> usize {
+fn in_progress(levels: &dyn Fn() -> Levels) -> usize {
     let requests = levels().requests;
     (0..).find(|count: &u32| f64::from(*count) >= requests).unwrap() as usize
 }
 
-/// A limit that nobody reaches, so that addresses are told apart.
-fn generous() -> Option<RateLimit> {
+/// A rate limit that is never reached. With it, the server distinguishes addresses.
+fn unreached_limit() -> Option<RateLimit> {
     let many = NonZeroU32::new(1_000_000).unwrap();
     Some(RateLimit {
         per_address_rps: many,
@@ -78,21 +78,21 @@ fn generous() -> Option<RateLimit> {
 }
 
 #[test]
-fn the_129th_stream_is_refused_and_the_others_go_on() {
-    let world = World::new();
+fn the_129th_stream_is_refused_and_the_others_work() {
+    let world = Http2Server::new();
     let levels = world.levels();
     let mut connection = world.open();
-    let frames: Vec<u8> = (0..=OF_CONNECTION).flat_map(waiting).collect();
+    let frames: Vec<u8> = (0..=STREAMS_OF_CONNECTION).flat_map(nth_push).collect();
     assert!(connection.send(&frames));
     let refused = connection.until(|frame| (frame.kind == RST_STREAM).then(|| (frame.stream, frame.error())));
-    assert_eq!(refused, Ok((2 * OF_CONNECTION + 1, REFUSED_STREAM)));
-    assert!(eventually(SOON, || levels().requests == f64::from(OF_CONNECTION)), "{:?}", levels());
-    for number in 0..OF_CONNECTION {
+    assert_eq!(refused, Ok((2 * STREAMS_OF_CONNECTION + 1, REFUSED_STREAM)));
+    assert!(eventually(SOON, || levels().requests == f64::from(STREAMS_OF_CONNECTION)), "{:?}", levels());
+    for number in 0..STREAMS_OF_CONNECTION {
         assert!(connection.send(&frame(DATA, END_STREAM, 2 * number + 1, b"{}")));
-        connection.answer(2 * number + 1).assert_error(400, "invalid_input");
+        connection.response(2 * number + 1).assert_error(400, "invalid_input");
     }
-    assert!(connection.send(&get(2 * OF_CONNECTION + 3)));
-    assert_eq!(connection.answer(2 * OF_CONNECTION + 3).status, 200);
+    assert!(connection.send(&get(2 * STREAMS_OF_CONNECTION + 3)));
+    assert_eq!(connection.response(2 * STREAMS_OF_CONNECTION + 3).status, 200);
     drop(connection);
     assert!(
         eventually(SOON, || levels() == Levels { connections: 0.0, requests: 0.0, bytes: 0.0 }),
@@ -102,25 +102,28 @@ fn the_129th_stream_is_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn one_address_has_so_many_streams_at_once_and_others_have_theirs() {
-    let world = World::with(Options { rate_limit: generous(), ..options() });
+fn the_streams_of_one_address_are_bounded_and_others_have_theirs() {
+    let world = Http2Server::with(Options { rate_limit: unreached_limit(), ..options() });
     let levels = world.levels();
     let mut connections: Vec<_> = (0..20).map(|_| world.open()).collect();
-    assert_eq!(park(&mut connections, &[], &levels), (OF_ADDRESS, 20 * OF_CONNECTION as usize - OF_ADDRESS));
-    let mut other = world.connect_from([127, 0, 0, 2]).begun(&[]);
+    assert_eq!(
+        fill(&mut connections, &[], &levels),
+        (STREAMS_OF_ADDRESS, 20 * STREAMS_OF_CONNECTION as usize - STREAMS_OF_ADDRESS)
+    );
+    let mut other = world.connect_from([127, 0, 0, 2]).with_preface(&[]);
     assert!(other.send(&get(1)));
-    assert_eq!(other.answer(1).status, 200);
+    assert_eq!(other.response(1).status, 200);
     drop((connections, other));
     let is_empty = || levels() == Levels { connections: 0.0, requests: 0.0, bytes: 0.0 };
     assert!(eventually(SOON, is_empty), "{:?}", levels());
-    assert_eq!(park(&mut [world.open()], &[], &levels).1, 0, "what was held comes back");
+    assert_eq!(fill(&mut [world.open()], &[], &levels).1, 0, "what was held comes back");
 }
 
 #[test]
-fn large_heads_leave_room_for_fewer() {
-    let world = World::with(Options { rate_limit: generous(), ..options() });
+fn large_heads_allow_fewer_streams() {
+    let world = Http2Server::with(Options { rate_limit: unreached_limit(), ..options() });
     let large: Vec<u8> = (0..80).flat_map(|_| field("x", &"v".repeat(120))).collect();
     let mut connections: Vec<_> = (0..10).map(|_| world.open()).collect();
-    let (held, refused) = park(&mut connections, &large, &world.levels());
+    let (held, refused) = fill(&mut connections, &large, &world.levels());
     assert!((300..500).contains(&held) && refused > 500, "{held} heads of 10 KB");
 }

@@ -1,5 +1,5 @@
-//! Windows that stay shut, open a byte at a time, or shrink: an answer holds its memory only as
-//! long as its client takes it.
+//! Tests of windows that stay closed, open byte by byte, or shrink. A response holds memory only
+//! while its client reads it.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -13,24 +13,25 @@ use crate::support::options;
 
 const MIB: usize = 1024 * 1024;
 
-/// The grace of an answer.
+/// The grace period of a response.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How much later than that its memory may come back.
+/// How much later than that its memory may be freed.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// As many pages as have no room together.
+/// More pages than fit into the memory limit.
 const PULLS: u32 = 12;
 
-/// As much as fits into one page.
+/// The largest payload that fits into one page.
 const PAYLOAD_BYTES: usize = 9 * MIB;
 
-/// Far more than any answer.
+/// Far more than any response.
 const WIDE: u32 = 0x7fff_0000;
 
-/// A server with room for a few pages, and an item that makes a page of the largest size.
-fn small() -> World {
-    let world = World::with(Options { request_timeout: GRACE, inflight_bytes_max: 64 * MIB, ..options() });
+/// A server with memory for a few pages, and an item that fills a page.
+fn server_with_one_page() -> Http2Server {
+    let world =
+        Http2Server::with(Options { request_timeout: GRACE, inflight_bytes_max: 64 * MIB, ..options() });
     assert_eq!(world.push(0, &"A".repeat(PAYLOAD_BYTES)), 200);
     world
 }
@@ -39,12 +40,13 @@ fn pull(stream: u32) -> Vec<u8> {
     post(stream, "/pull", &json!({"recipient": "alice"}))
 }
 
-/// A client that asks for many pages and takes them as `hold` says, which is asked for what to send
-/// now and then. The pages are given up, their room comes back, and others get theirs.
+/// Runs a client that requests many pages and repeatedly sends the frames that `hold` returns.
+/// Asserts that the pages are given up, that their memory is freed, and that other clients get
+/// their pages.
 fn check(what: &str, settings: &[(u16, u32)], mut hold: impl FnMut() -> Vec<u8>) {
-    let world = small();
+    let world = server_with_one_page();
     let levels = world.levels();
-    let mut connection = world.connect().begun(settings);
+    let mut connection = world.connect().with_preface(settings);
     let start = now();
     let pulls: Vec<u8> = (0..PULLS).flat_map(|number| pull(2 * number + 1)).collect();
     assert!(connection.send(&pulls));
@@ -74,17 +76,17 @@ fn check(what: &str, settings: &[(u16, u32)], mut hold: impl FnMut() -> Vec<u8>)
     assert_serves(&world, what);
 }
 
-/// Others get what is large.
-fn assert_serves(world: &World, what: &str) {
+/// Asserts that another client gets a large page.
+fn assert_serves(world: &Http2Server, what: &str) {
     assert_eq!(world.push(1, &"A".repeat(PAYLOAD_BYTES)), 200, "{what}");
     let mut connection = world.open();
     assert!(connection.send(&pull(1)));
-    let page: Value = serde_json::from_slice(&connection.answer(1).body).unwrap();
+    let page: Value = serde_json::from_slice(&connection.response(1).body).unwrap();
     assert_eq!(page["items"][0]["ciphertext_b64"].as_str().map(str::len), Some(PAYLOAD_BYTES), "{what}");
 }
 
 #[test]
-fn a_stream_window_of_nothing_holds_no_page() {
+fn a_closed_stream_window_holds_no_page() {
     check("no window", &[(INITIAL_WINDOW, 0)], Vec::new);
 }
 
@@ -101,7 +103,7 @@ fn a_window_that_opens_a_byte_at_a_time_holds_no_page() {
 }
 
 #[test]
-fn pings_and_other_requests_do_not_help_who_holds_a_page() {
+fn pings_and_other_requests_do_not_keep_a_held_page() {
     let mut stream = 2 * PULLS + 1;
     check("no window, and requests", &[(INITIAL_WINDOW, 0)], || {
         stream += 2;
@@ -110,17 +112,17 @@ fn pings_and_other_requests_do_not_help_who_holds_a_page() {
     });
 }
 
-/// What was handed on already comes to a stop when the window shrinks below it. It is small, so the
-/// relay is done with it otherwise.
+/// A response that was passed to the protocol stops when the window shrinks below it. The response
+/// is small, so the relay itself has finished it.
 #[test]
-fn a_window_that_shrinks_holds_no_answer() {
+fn a_window_that_shrinks_holds_no_response() {
     const SMALL_BYTES: usize = 64 * 1024;
-    let world = World::with(Options { request_timeout: GRACE, ..options() });
+    let world = Http2Server::with(Options { request_timeout: GRACE, ..options() });
     let levels = world.levels();
     assert_eq!(world.push(0, &"A".repeat(SMALL_BYTES)), 200);
-    let mut connection = world.connect_narrow().begun(&[(INITIAL_WINDOW, WIDE)]);
+    let mut connection = world.connect_narrow().with_preface(&[(INITIAL_WINDOW, WIDE)]);
     assert!(connection.send(&window(0, WIDE)));
-    // Nothing is read of the answers, so most of them wait in the relay.
+    // The client reads no response, so most of them wait in the relay.
     let pulls: Vec<u8> = (0..100).flat_map(|number| pull(2 * number + 1)).collect();
     assert!(connection.send(&pulls));
     assert!(eventually(SLACK, || world.server.metrics.counts().pull_total == 100), "{:?}", levels());
@@ -140,14 +142,14 @@ fn a_window_that_shrinks_holds_no_answer() {
     assert!(eventually(SLACK, || levels().requests == 0.0 && levels().bytes == 0.0), "{:?}", levels());
 }
 
-/// Reads an answer at this pace: its status, and its bytes, or none if it is given up.
-fn read_slowly(payload: &str, window_bytes: u32, pause: Duration) -> Option<Answer> {
-    let world = World::with(Options { request_timeout: GRACE, ..options() });
+/// Reads a response at this pace; `None` if it is given up.
+fn read_slowly(payload: &str, window_bytes: u32, pause: Duration) -> Option<Http2Response> {
+    let world = Http2Server::with(Options { request_timeout: GRACE, ..options() });
     assert_eq!(world.push(0, payload), 200);
-    let mut connection = world.connect().begun(&[(INITIAL_WINDOW, window_bytes)]);
+    let mut connection = world.connect().with_preface(&[(INITIAL_WINDOW, window_bytes)]);
     assert!(connection.send(&[window(0, WIDE), pull(1)].concat()));
     connection.be_patient_for(pause);
-    let mut answer = Answer::default();
+    let mut response = Http2Response::default();
     let start = now();
     loop {
         assert!(now() - start < Duration::from_secs(60), "it goes on for ever");
@@ -157,8 +159,8 @@ fn read_slowly(payload: &str, window_bytes: u32, pause: Duration) -> Option<Answ
                 return None;
             }
             Ok(frame) if frame.stream == 1 => {
-                if answer.take(&frame) {
-                    return Some(answer);
+                if response.take(&frame) {
+                    return Some(response);
                 }
             }
             Ok(_) => {}
@@ -171,10 +173,10 @@ fn read_slowly(payload: &str, window_bytes: u32, pause: Duration) -> Option<Answ
 }
 
 #[test]
-fn who_takes_64_kib_a_second_gets_all_and_who_takes_2_does_not() {
+fn a_client_that_reads_64_kib_a_second_gets_its_page_and_one_that_reads_2_does_not() {
     let payload = "A".repeat(MIB / 4);
-    let answer = read_slowly(&payload, 8 * 1024, Duration::from_millis(125)).unwrap();
-    let page: Value = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!((answer.status, page["items"][0]["ciphertext_b64"].as_str()), (200, Some(payload.as_str())));
+    let response = read_slowly(&payload, 8 * 1024, Duration::from_millis(125)).unwrap();
+    let page: Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!((response.status, page["items"][0]["ciphertext_b64"].as_str()), (200, Some(payload.as_str())));
     assert_eq!(read_slowly(&payload, 512, Duration::from_millis(250)), None);
 }

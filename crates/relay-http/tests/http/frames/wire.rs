@@ -1,5 +1,8 @@
 //! A client that speaks HTTP/2 frame by frame, and a server for it.
 
+mod decode;
+mod encode;
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -16,85 +19,50 @@ use crate::metrics::Admin;
 use crate::secure::{client_config, say, secure_relay};
 use crate::support::{Server, memory, options, post_head, push_of};
 
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) use self::decode::Frame;
+use self::decode::status;
+pub(super) use self::encode::*;
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PUSH_PROMISE: u8 = 5;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
+/// No test waits longer for anything.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) const ACK: u8 = 1;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
-pub(super) const PADDED: u8 = 8;
-
-pub(super) const TABLE_SIZE: u16 = 1;
-pub(super) const STREAMS_MAX: u16 = 3;
-pub(super) const INITIAL_WINDOW: u16 = 4;
-pub(super) const HEAD_MAX: u16 = 6;
-
-pub(super) const NO_ERROR: u32 = 0;
-pub(super) const PROTOCOL_ERROR: u32 = 1;
-pub(super) const REFUSED_STREAM: u32 = 7;
-pub(super) const CANCEL: u32 = 8;
-pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
-
-pub(super) const SIGN_OF_LIFE: &[u8] = b"are you?";
-
-/// No test waits longer for anything: then something hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How it went.
+/// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The connection is given up, with this error.
+    /// GOAWAY with this error.
     GoneAway(u32),
-    /// The stream is given up, with this error.
+    /// RST_STREAM with this error.
     Reset(u32),
-    /// The answer has this status.
+    /// A response with this status.
     Answered(u16),
-    /// The connection is closed without a word.
+    /// The connection was closed without GOAWAY.
     Closed,
-    /// The sign of life came back.
+    /// The ping was acknowledged.
     Alive,
-    /// Nothing came for long.
+    /// Nothing arrived within the time limit.
     Silent,
 }
 
-pub(super) struct World {
+pub(super) struct Http2Server {
     pub(super) server: Server,
     certificate: CertificateDer<'static>,
     _dir: tempfile::TempDir,
 }
 
-pub(super) struct Connection {
+pub(super) struct Http2Connection {
     stream: StreamOwned<ClientConnection, TcpStream>,
-    /// What has come of a next frame.
+    /// Bytes of an incomplete frame.
     read: Vec<u8>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
-    pub(super) payload: Vec<u8>,
-}
-
-/// How far an answer has come.
+/// A response, as far as it has arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct Http2Response {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
 }
 
-/// What a server does just now, as its metrics tell.
+/// The load of a server, from its metrics.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Levels {
     pub(super) connections: f64,
@@ -102,7 +70,7 @@ pub(super) struct Levels {
     pub(super) bytes: f64,
 }
 
-impl World {
+impl Http2Server {
     pub(super) fn new() -> Self {
         Self::with(options())
     }
@@ -116,42 +84,42 @@ impl World {
         Self { server, certificate, _dir }
     }
 
-    pub(super) fn connect(&self) -> Connection {
+    pub(super) fn connect(&self) -> Http2Connection {
         self.connect_by(TcpStream::connect(self.server.address).unwrap())
     }
 
-    /// A connection from this address of the loopback.
-    pub(super) fn connect_from(&self, host: [u8; 4]) -> Connection {
+    /// Connects from this loopback address.
+    pub(super) fn connect_from(&self, host: [u8; 4]) -> Http2Connection {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((host, 0)).into()).unwrap();
         socket.connect(&self.server.address.into()).unwrap();
         self.connect_by(socket.into())
     }
 
-    /// A connection that takes only a little at a time.
-    pub(super) fn connect_narrow(&self) -> Connection {
+    /// Connects with a small receive buffer.
+    pub(super) fn connect_narrow(&self) -> Http2Connection {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&self.server.address.into()).unwrap();
         self.connect_by(socket.into())
     }
 
-    fn connect_by(&self, tcp: TcpStream) -> Connection {
+    fn connect_by(&self, tcp: TcpStream) -> Http2Connection {
         tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
+        tcp.set_write_timeout(Some(TIMEOUT)).unwrap();
         let mut config = client_config(&self.certificate);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-        Connection { stream: StreamOwned::new(tls, tcp), read: Vec::new() }
+        Http2Connection { stream: StreamOwned::new(tls, tcp), read: Vec::new() }
     }
 
-    /// A connection behind its beginning.
-    pub(super) fn open(&self) -> Connection {
-        self.connect().begun(&[])
+    /// Connects and sends the preface.
+    pub(super) fn open(&self) -> Http2Connection {
+        self.connect().with_preface(&[])
     }
 
-    /// What becomes of these frames, behind a good beginning.
+    /// Sends these frames on a new connection and returns how that ends.
     pub(super) fn say(&self, frames: &[Vec<u8>]) -> End {
         let mut connection = self.open();
         for frame in frames {
@@ -174,12 +142,12 @@ impl World {
         assert_eq!(self.say(&[get(1)]), End::Answered(200), "after {what}");
     }
 
-    /// Pushes a payload, which is base64, by HTTP/1.1. Tells the status.
+    /// Pushes a base64 payload over HTTP/1.1. Returns the status.
     pub(super) fn push(&self, chunk_index: u32, payload: &str) -> u16 {
         let body = push_of("alice", chunk_index, payload).to_string();
         let head = post_head("/push", "connection: close\r\n", body.len());
-        let answer = say(&self.server, &self.certificate, &(head + &body));
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
+        let response = say(&self.server, &self.certificate, &(head + &body));
+        response.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     pub(super) fn levels(&self) -> impl Fn() -> Levels + use<> {
@@ -195,16 +163,16 @@ impl World {
     }
 }
 
-impl Connection {
-    /// Begins, with these settings. Heads of answers are written out, so that they can be read
-    /// without a memory.
-    pub(super) fn begun(mut self, settings: &[(u16, u32)]) -> Self {
+impl Http2Connection {
+    /// Sends the preface with these settings. They disable the dynamic table, so that response
+    /// heads can be decoded without state.
+    pub(super) fn with_preface(mut self, settings: &[(u16, u32)]) -> Self {
         let settings = [&[(TABLE_SIZE, 0)], settings].concat();
         assert!(self.send(&[PREFACE, &all_settings(&settings)].concat()));
         self
     }
 
-    /// False when the other side is gone.
+    /// Returns false when the server has closed.
     pub(super) fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_ok()
     }
@@ -218,30 +186,30 @@ impl Connection {
         self.stream.sock.set_read_timeout(Some(limit)).unwrap();
     }
 
-    /// Reads until it is known how it ends.
+    /// Reads until the exchange ends.
     pub(super) fn end(&mut self) -> End {
         self.until(|frame| match frame.kind {
             HEADERS => Some(End::Answered(status(&frame.payload))),
             GOAWAY => Some(End::GoneAway(frame.error())),
             RST_STREAM => Some(End::Reset(frame.error())),
-            PING if frame.flags == ACK && frame.payload == SIGN_OF_LIFE => Some(End::Alive),
+            PING if frame.flags == ACK && frame.payload == PING_PAYLOAD => Some(End::Alive),
             _ => None,
         })
         .unwrap_or_else(|end| end)
     }
 
-    /// The error with which the connection is given up; what comes before is nobody's business.
-    pub(super) fn goodbye(&mut self) -> End {
+    /// Reads up to a GOAWAY frame and ignores everything before it.
+    pub(super) fn await_goaway(&mut self) -> End {
         self.until(|frame| (frame.kind == GOAWAY).then(|| End::GoneAway(frame.error())))
             .unwrap_or_else(|end| end)
     }
 
-    /// Asserts that the other side closes.
+    /// Asserts that the server closes.
     pub(super) fn assert_closed(&mut self) {
         assert_eq!(self.until(|_| None::<()>), Err(End::Closed));
     }
 
-    /// Reads until a frame is what is looked for.
+    /// Reads until `look` returns a value for a frame.
     pub(super) fn until<T>(&mut self, mut look: impl FnMut(&Frame) -> Option<T>) -> Result<T, End> {
         loop {
             match self.read() {
@@ -258,13 +226,13 @@ impl Connection {
         }
     }
 
-    /// The whole answer of this stream. Windows are opened as it comes.
-    pub(super) fn answer(&mut self, stream: u32) -> Answer {
-        let mut answer = Answer::default();
+    /// Reads the complete response of a stream and opens windows as data arrives.
+    pub(super) fn response(&mut self, stream: u32) -> Http2Response {
+        let mut response = Http2Response::default();
         loop {
             let frame = self.read().unwrap();
-            if frame.stream == stream && answer.take(&frame) {
-                return answer;
+            if frame.stream == stream && response.take(&frame) {
+                return response;
             }
             if frame.kind == DATA && !frame.payload.is_empty() {
                 let more = u32::try_from(frame.payload.len()).unwrap();
@@ -273,7 +241,7 @@ impl Connection {
         }
     }
 
-    /// The next frame. Nothing is lost when there is none within the time.
+    /// Reads the next frame. A timeout loses no bytes.
     pub(super) fn read(&mut self) -> std::io::Result<Frame> {
         loop {
             if let Some((frame, bytes)) = Frame::parse(&self.read) {
@@ -289,33 +257,13 @@ impl Connection {
     }
 }
 
-impl Frame {
-    /// The frame at the front of these bytes, and how many of them it is, once it is whole.
-    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
-        let ([high, middle, low, kind, flags, stream @ ..], rest) = bytes.split_first_chunk::<9>()?;
-        let length = usize::try_from(u32::from_be_bytes([0, *high, *middle, *low])).unwrap();
-        let payload = rest.get(..length)?.to_vec();
-        Some((Self { kind: *kind, flags: *flags, stream: u32::from_be_bytes(*stream), payload }, 9 + length))
-    }
-
-    /// What an RST_STREAM or a GOAWAY tells.
-    pub(super) fn error(&self) -> u32 {
-        let at = if self.kind == GOAWAY { 4 } else { 0 };
-        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
-    }
-
-    pub(super) fn ends_stream(&self) -> bool {
-        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
-    }
-}
-
-impl Answer {
-    /// Takes a frame of its stream; true when that was the last.
+impl Http2Response {
+    /// Adds a frame of the stream; true if it was the last.
     pub(super) fn take(&mut self, frame: &Frame) -> bool {
         match frame.kind {
             HEADERS => self.status = status(&frame.payload),
             DATA => self.body.extend_from_slice(&frame.payload),
-            RST_STREAM => panic!("the answer is given up: {}, {} bytes", frame.error(), self.body.len()),
+            RST_STREAM => panic!("the stream was reset: {}, {} bytes", frame.error(), self.body.len()),
             _ => {}
         }
         frame.ends_stream()
@@ -327,105 +275,7 @@ impl Answer {
     }
 }
 
-/// The status at the begin of a head, in which nothing is taken from a table that grows.
-fn status(block: &[u8]) -> u16 {
-    const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
-    let block = &block[block.iter().take_while(|byte| **byte & 0xe0 == 0x20).count()..];
-    match block {
-        [index @ 0x88..=0x8e, ..] => INDEXED[usize::from(index - 0x88)],
-        // A literal of the name that stands at place 8.
-        [0x08 | 0x18 | 0x48, length, text @ ..] => {
-            let text = &text[..usize::from(length & 0x7f)];
-            if length & 0x80 == 0 { digits(text.iter().map(|byte| byte - b'0')) } else { huffman(text) }
-        }
-        _ => panic!("no status: {block:x?}"),
-    }
-}
-
-fn digits(digits: impl Iterator<Item = u8>) -> u16 {
-    digits.fold(0, |number, digit| number * 10 + u16::from(digit))
-}
-
-/// Digits take five bits if they are below three, and six otherwise (RFC 7541, appendix B).
-fn huffman(text: &[u8]) -> u16 {
-    let mut bits = text.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
-    let mut next = move |count: usize| (0..count).try_fold(0, |number, _| Some(number << 1 | bits.next()?));
-    digits((0..3).map(|_| match next(5).unwrap() {
-        short @ 0..=2 => short,
-        long => (long << 1 | next(1).unwrap()) - 0b01_1001 + 3,
-    }))
-}
-
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    claimed(payload.len(), kind, flags, stream, payload)
-}
-
-/// A frame whose head claims another length.
-pub(super) fn claimed(length: usize, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(length).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A field, written out.
-pub(super) fn field(name: &str, value: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    [vec![0], text(name), text(value)].concat()
-}
-
-/// The fields of a request to this path.
-pub(super) fn head(method: &str, path: &str) -> Vec<u8> {
-    [
-        field(":method", method),
-        field(":scheme", "https"),
-        field(":authority", "localhost"),
-        field(":path", path),
-    ]
-    .concat()
-}
-
-pub(super) fn get(stream: u32) -> Vec<u8> {
-    frame(HEADERS, END_STREAM | END_HEADERS, stream, &head("GET", "/health"))
-}
-
-/// A push whose body is still to come.
-pub(super) fn begun(stream: u32, fields: &[u8]) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS, stream, &[&head("POST", "/push"), fields].concat())
-}
-
-/// A request with a body that fits into one frame.
-pub(super) fn post(stream: u32, path: &str, body: &Value) -> Vec<u8> {
-    let head = frame(HEADERS, END_HEADERS, stream, &head("POST", path));
-    [head, frame(DATA, END_STREAM, stream, body.to_string().as_bytes())].concat()
-}
-
-pub(super) fn number(number: u32) -> [u8; 4] {
-    number.to_be_bytes()
-}
-
-pub(super) fn setting(id: u16, value: u32) -> Vec<u8> {
-    all_settings(&[(id, value)])
-}
-
-fn all_settings(settings: &[(u16, u32)]) -> Vec<u8> {
-    let payload: Vec<u8> =
-        settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &number(*value)].concat()).collect();
-    frame(SETTINGS, 0, 0, &payload)
-}
-
-/// Lets the other side send so much more, in this stream or, for 0, in all.
-pub(super) fn window(stream: u32, more: u32) -> Vec<u8> {
-    frame(WINDOW_UPDATE, 0, stream, &number(more))
-}
-
-pub(super) fn reset(stream: u32) -> Vec<u8> {
-    frame(RST_STREAM, 0, stream, &number(CANCEL))
-}
-
-pub(super) fn ping() -> Vec<u8> {
-    frame(PING, 0, 0, SIGN_OF_LIFE)
-}
-
-/// Asks until it is so, but not for ever.
+/// Repeats a check until it holds, for at most `limit`.
 pub(super) fn eventually(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let start = now();
     loop {

@@ -1,11 +1,11 @@
-//! Frames and requests that are wrong: the stream or the connection ends with an error, and others
-//! are served as if nothing had been.
+//! Tests of malformed frames and requests: the stream or the connection ends with an error, and
+//! other clients are served.
 
 use super::wire::*;
 
 #[test]
-fn what_does_not_begin_as_http_2_is_closed() {
-    let world = World::new();
+fn a_connection_without_the_preface_is_closed() {
+    let world = Http2Server::new();
     for beginning in [
         &b"GET /health HTTP/1.1\r\nhost: relay\r\n\r\n"[..],
         &[0; 64],
@@ -21,16 +21,14 @@ fn what_does_not_begin_as_http_2_is_closed() {
     }
 }
 
-#[test]
-fn frames_that_are_wrong_end_the_connection() {
-    let world = World::new();
+fn malformed_frames() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let ping = |bytes: usize| frame(PING, 0, 0, &vec![0; bytes]);
-    let cases = [
+    vec![
         (
             "a frame over the size that was agreed on",
-            vec![begun(1, &[]), frame(DATA, 0, 1, &vec![0; 16_385])],
+            vec![unfinished_push(1, &[]), frame(DATA, 0, 1, &vec![0; 16_385])],
         ),
-        ("a frame that claims 16 MiB", vec![claimed(0xff_ffff, HEADERS, END_HEADERS, 1, &[0; 100])]),
+        ("a frame that claims 16 MiB", vec![frame_claiming(0xff_ffff, HEADERS, END_HEADERS, 1, &[0; 100])]),
         ("a window that grows by nothing", vec![frame(WINDOW_UPDATE, 0, 0, &number(0))]),
         ("a window that grows too far", vec![frame(WINDOW_UPDATE, 0, 0, &number(0x7fff_ffff))]),
         ("half a window update", vec![frame(WINDOW_UPDATE, 0, 0, &[0; 3])]),
@@ -71,15 +69,20 @@ fn frames_that_are_wrong_end_the_connection() {
             "a table that grows too large",
             vec![frame(HEADERS, END_STREAM | END_HEADERS, 1, &[0x3f, 0xff, 0xff, 0xff, 0x0f])],
         ),
-    ];
-    for (what, frames) in cases {
+    ]
+}
+
+#[test]
+fn malformed_frames_end_the_connection() {
+    let world = Http2Server::new();
+    for (what, frames) in malformed_frames() {
         world.assert_refused(what, &frames);
     }
 }
 
 #[test]
-fn requests_that_are_wrong_end_their_stream() {
-    let world = World::new();
+fn malformed_requests_end_their_stream() {
+    let world = Http2Server::new();
     let refuse = |what: &str, fields: Vec<u8>| {
         world.assert_refused(what, &[frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields)]);
     };
@@ -87,37 +90,37 @@ fn requests_that_are_wrong_end_their_stream() {
     refuse("no path", [field(":method", "GET"), field(":scheme", "https")].concat());
     refuse("two paths", [head("GET", "/health"), field(":path", "/stats")].concat());
     refuse("a pseudo-field behind a field", [field("x", "y"), head("GET", "/health")].concat());
-    refuse("a pseudo-field of an answer", [head("GET", "/health"), field(":status", "200")].concat());
+    refuse("a pseudo-field of a response", [head("GET", "/health"), field(":status", "200")].concat());
     refuse("a name in capitals", [head("GET", "/health"), field("X-Y", "z")].concat());
     refuse("a connection field", [head("GET", "/health"), field("connection", "close")].concat());
     refuse("a transfer encoding", [head("GET", "/health"), field("transfer-encoding", "chunked")].concat());
     refuse("a line break in a value", [head("GET", "/health"), field("x", "a\r\nb: c")].concat());
     refuse("a zero in a value", [head("GET", "/health"), field("x", "a\0b")].concat());
     let body = |length: &str, bytes: &[u8]| {
-        vec![begun(1, &field("content-length", length)), frame(DATA, END_STREAM, 1, bytes)]
+        vec![unfinished_push(1, &field("content-length", length)), frame(DATA, END_STREAM, 1, bytes)]
     };
     world.assert_refused("a body longer than it says", &body("1", b"{}"));
     world.assert_refused("a body shorter than it says", &body("3", b"{}"));
     world.assert_refused("a length that is none", &body("x", b"{}"));
     world.assert_refused(
         "a window of a stream that grows by nothing",
-        &[begun(1, &[]), frame(WINDOW_UPDATE, 0, 1, &number(0))],
+        &[unfinished_push(1, &[]), frame(WINDOW_UPDATE, 0, 1, &number(0))],
     );
     world.assert_refused(
         "a window of a stream that grows too far",
-        &[begun(1, &[]), frame(WINDOW_UPDATE, 0, 1, &number(0x7fff_ffff))],
+        &[unfinished_push(1, &[]), frame(WINDOW_UPDATE, 0, 1, &number(0x7fff_ffff))],
     );
     world.assert_refused(
         "a body behind the end",
-        &[begun(1, &[]), frame(DATA, END_STREAM, 1, b"{"), frame(DATA, 0, 1, b"}")],
+        &[unfinished_push(1, &[]), frame(DATA, END_STREAM, 1, b"{"), frame(DATA, 0, 1, b"}")],
     );
     assert_eq!(world.server.metrics.counts().push_stored, 0);
 }
 
-/// A field is put into the table once, and named with one byte each afterwards.
+/// A field is added to the dynamic table once, and then referenced by one byte each.
 #[test]
-fn a_head_that_unpacks_to_many_mib_is_refused() {
-    let world = World::new();
+fn a_head_that_decompresses_to_many_mib_is_refused() {
+    let world = Http2Server::new();
     let value = "v".repeat(3_900);
     let length = value.len() - 127;
     let long = [

@@ -1,5 +1,4 @@
-//! One queue: its owner, its name, its row, the rows of its items, and the records that these lead
-//! to.
+//! Checks one queue: its owner, its row, the rows of its items, and the records that they refer to.
 
 use std::ops::ControlFlow;
 
@@ -7,76 +6,82 @@ use relay_core::verify::{Findings, InspectQueue, Names, recount_queue};
 use relay_core::{ItemId, ItemStatus, Recipient, Seq, Timestamp, Usage};
 use relay_journal::{Frame, ReadError};
 
-use crate::admin::verify::{Counted, contain};
+use crate::admin::scan;
+use crate::admin::verify::{Counted, run_check};
 use crate::error::StoreError;
-use crate::format::Change;
 use crate::format::record::Owner;
 use crate::format::{
-    self, APART_FROM_ITEMS, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Positions,
-    SPILLED_UNTIL_ITEMS,
+    self, BLOCK_ITEMS, Ends, INLINE_AGAIN_ITEMS, ItemRow, Items, Key, LiveChange, ParsedKey, Positions,
+    SPILL_FROM_ITEMS,
 };
 use crate::io::payload;
-use crate::txn::read::Reading;
+use crate::txn::read::ReadTxn;
 use crate::version::queue_reader::QueueRows;
 
-/// How many bytes of records are read together, unless one alone is longer, and of how many items.
-const READ_TOGETHER_BYTES: u64 = 4 * 1024 * 1024;
-const READ_TOGETHER_ITEMS: usize = 256;
-
-/// The most that is listed of one queue, so that it does not hide others.
+/// The most findings that are listed for one queue, so that it does not hide others.
 const FINDINGS_MAX: usize = 100;
 
 pub(super) fn check(
-    reading: &Reading<'_>,
+    txn: &ReadTxn<'_>,
     rows: &QueueRows<'_>,
     counted: &mut Counted,
     now: &dyn Fn() -> Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
-    let (queue, name) = (rows.queue, format!("queue number {}", rows.queue));
+    let (queue, what) = (rows.queue, format!("queue number {}", rows.queue));
     let mut wrong = Findings::new(FINDINGS_MAX);
     let owner = check_owner(rows, &mut wrong)?;
-    let mut walk = Walk::new(reading, rows, owner.as_ref(), counted);
-    contain(&name, &mut wrong, &mut |wrong| walk.run(rows, wrong))?;
-    let blocks = walk.blocks;
-    contain(&name, &mut wrong, &mut |wrong| check_blocks(rows, &blocks, wrong))?;
+    let mut items = ItemsCheck {
+        txn,
+        rows,
+        owner: owner.as_ref(),
+        counted,
+        ends: None,
+        items: 0,
+        last_position: None,
+        is_in_order: true,
+        blocks: Vec::new(),
+    };
+    run_check(&what, &mut wrong, &mut |wrong| items.run(wrong))?;
+    let blocks = items.blocks;
+    run_check(&what, &mut wrong, &mut |wrong| check_blocks(rows, &blocks, wrong))?;
     let mut acked = 0;
-    contain(&name, &mut wrong, &mut |wrong| check_acked(rows, now, &mut acked, wrong))?;
-    contain(&name, &mut wrong, &mut |wrong| check_due(rows, wrong))?;
-    contain(&name, &mut wrong, &mut |wrong| {
-        recount_queue(queue, &Shown { rows, acked, due: due(rows)? }, wrong)
+    run_check(&what, &mut wrong, &mut |wrong| check_acked(rows, now, &mut acked, wrong))?;
+    run_check(&what, &mut wrong, &mut |wrong| check_due(rows, wrong))?;
+    run_check(&what, &mut wrong, &mut |wrong| {
+        recount_queue(queue, &InspectedQueue { rows, acked, due: due(rows)? }, wrong)
     })?;
     findings.absorb(wrong);
     Ok(())
 }
 
-/// Whose queue it is, if that can be read. His name must lead to it.
+/// Reads the owner, if it is readable, and checks that it leads back to the queue.
 fn check_owner(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<Option<Recipient>, StoreError> {
     let (view, queue) = (rows.view, rows.queue);
     let owner = match view.owner(queue) {
         Err(StoreError::Corrupted(what)) => {
-            wrong.add(format!("queue number {queue}: it cannot be told whose it is: {what}"));
+            wrong.add(format!("queue number {queue}: its owner is unknown: {what}"));
             return Ok(None);
         }
         owner => owner?,
     };
     match view.queue_number(&owner) {
-        Ok(Some(named)) if named == queue => {}
-        Ok(_) => wrong.add(format!("queue number {queue}: the name of its owner does not lead to it")),
+        Ok(Some(found)) if found == queue => {}
+        Ok(_) => wrong.add(format!("queue number {queue}: its owner does not lead to it")),
         Err(StoreError::Corrupted(what)) => wrong.add(format!("queue number {queue}: {what}")),
         Err(error) => return Err(error),
     }
     Ok(Some(owner))
 }
 
-/// When the sweep looks at it, if that is when its first item expires.
+/// When the sweep visits the queue, if that is when its first item expires.
 fn due(rows: &QueueRows<'_>) -> Result<Option<Timestamp>, StoreError> {
     let Some(ends) = rows.row.ends else { return Ok(None) };
     let deadline = ends.first.deadline;
     Ok(rows.view.get(&Key::due(deadline, rows.queue))?.map(|_| deadline))
 }
 
-/// One that holds nothing is looked at when its last acked name is over.
+/// Checks that the sweep visits a queue without items when its last acked item id expires.
 fn check_due(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<(), StoreError> {
     let due = rows.row.due().filter(|_| rows.row.ends.is_none());
     if let Some(due) = due
@@ -87,70 +92,44 @@ fn check_due(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Goes along the items, in order.
-struct Walk<'a> {
-    reading: &'a Reading<'a>,
-    queue: u64,
+/// Checks all items of a queue, in arrival order.
+struct ItemsCheck<'a> {
+    txn: &'a ReadTxn<'a>,
+    rows: &'a QueueRows<'a>,
     owner: Option<&'a Recipient>,
     counted: &'a mut Counted,
-    first: Option<End>,
-    last: Option<End>,
+    ends: Option<Ends>,
     items: u64,
-    is_spilled: bool,
-    last_place: Option<u64>,
-    is_in_place: bool,
-    /// What is in each block that has something.
+    last_position: Option<u64>,
+    is_in_order: bool,
+    /// The usage of each block that is not empty.
     blocks: Vec<(u64, Usage)>,
-    /// Whose records are read next.
-    page: Vec<ItemRow>,
-    page_bytes: u64,
 }
 
-impl<'a> Walk<'a> {
-    fn new(
-        reading: &'a Reading<'a>,
-        rows: &QueueRows<'_>,
-        owner: Option<&'a Recipient>,
-        counted: &'a mut Counted,
-    ) -> Self {
-        Self {
-            reading,
-            queue: rows.queue,
-            owner,
-            counted,
-            first: None,
-            last: None,
-            items: 0,
-            is_spilled: rows.row.inline().is_none(),
-            last_place: None,
-            is_in_place: true,
-            blocks: Vec::new(),
-            page: Vec::new(),
-            page_bytes: 0,
-        }
-    }
-
-    fn run(&mut self, rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<(), StoreError> {
-        rows.scan(Seq::ZERO, &mut |item| {
-            self.count(&item);
-            self.take(item, wrong);
+impl ItemsCheck<'_> {
+    fn run(&mut self, wrong: &mut Findings) -> Result<(), StoreError> {
+        scan::each_record(self.txn, self.rows, Seq::ZERO, &mut |row, frame| {
+            self.count(&row);
+            let seq = row.seq.as_u64();
+            if let Err(what) = self.check_record(row, frame) {
+                wrong.add(format!("queue number {}, item {seq}: {what}", self.rows.queue));
+            }
             ControlFlow::Continue(())
         })?;
-        self.check_records(wrong);
-        self.check_row(rows, wrong);
+        self.check_row(wrong);
         Ok(())
     }
 
     fn count(&mut self, item: &ItemRow) {
-        self.counted.note(item);
+        self.counted.add(item);
         self.items += 1;
-        self.first.get_or_insert(item.as_end());
-        self.last = Some(item.as_end());
-        if !self.is_spilled {
+        let end = item.as_end();
+        self.ends.get_or_insert(Ends { first: end, last: end }).last = end;
+        if self.rows.row.inline().is_some() {
             return;
         }
-        self.is_in_place &= self.last_place.is_none_or(|last| last < item.position);
-        self.last_place = Some(item.position);
+        self.is_in_order &= self.last_position.is_none_or(|last| last < item.position);
+        self.last_position = Some(item.position);
         let (block, usage) = (item.position / BLOCK_ITEMS, Usage::of(item.payload_bytes));
         match self.blocks.last_mut() {
             Some((last, sum)) if *last == block => *sum = sum.plus(usage),
@@ -158,92 +137,68 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn take(&mut self, item: ItemRow, wrong: &mut Findings) {
-        let bytes = u64::from(item.location.length);
-        if self.page.len() >= READ_TOGETHER_ITEMS || self.page_bytes + bytes > READ_TOGETHER_BYTES {
-            self.check_records(wrong);
-        }
-        self.page_bytes += bytes;
-        self.page.push(item);
-    }
-
-    /// Reads the records of some items, and so checks their checksums.
-    fn check_records(&mut self, wrong: &mut Findings) {
-        self.page_bytes = 0;
-        let page = std::mem::take(&mut self.page);
-        let locations: Vec<_> = page.iter().map(|row| row.location).collect();
-        for (item, frame) in page.into_iter().zip(self.reading.journal.read(&locations)) {
-            let seq = item.seq.as_u64();
-            if let Err(what) = self.check_record(item, frame) {
-                wrong.add(format!("queue number {}, item {seq}: {what}", self.queue));
-            }
-        }
-    }
-
     fn check_record(&self, row: ItemRow, frame: Result<Frame, ReadError>) -> Result<(), String> {
         let frame = frame.map_err(|error| StoreError::from(error).to_string())?;
-        // Without an owner there is nobody to compare it with.
+        // A record can only be compared with a known owner.
         let Some(recipient) = self.owner else { return Ok(()) };
-        let owner = Owner { queue: self.queue, recipient };
+        let owner = Owner { queue: self.rows.queue, recipient };
         let (deadline, payload_bytes) = (row.deadline, row.payload_bytes);
         let item = payload::item_of_frame(frame, owner, row, &mut None).map_err(|error| error.to_string())?;
         if item.body.len() as u64 != payload_bytes {
-            return Err(format!("its payload has {} bytes", item.body.len()));
+            return Err(format!("its payload has {} bytes, not {payload_bytes}", item.body.len()));
         }
-        // It may be later: an item that damage has brought back holds those behind it.
+        // It may expire later: an item that corruption has brought back delays those after it.
         if deadline < item.deadline {
             return Err("it expires earlier than its record says".to_owned());
         }
         Ok(())
     }
 
-    /// Compares what was found with what the row of the queue says.
-    fn check_row(&self, rows: &QueueRows<'_>, wrong: &mut Findings) {
-        let queue = self.queue;
-        let ends = self.first.zip(self.last).map(|(first, last)| Ends { first, last });
-        if ends != rows.row.ends {
-            wrong.add(format!("queue number {queue}: its ends are not where they are noted"));
+    /// Compares the items with the row of the queue.
+    fn check_row(&self, wrong: &mut Findings) {
+        let row = &self.rows.row;
+        let mut add = |what: &str| wrong.add(format!("queue number {}: {what}", self.rows.queue));
+        if self.ends != row.ends {
+            add("its first or last item is not the one in its row");
         }
-        let is_right = match rows.row.items {
-            Items::Inline(_) => self.items <= APART_FROM_ITEMS as u64,
-            Items::Spilled(_) => self.items > SPILLED_UNTIL_ITEMS,
-        };
-        if !is_right {
-            wrong.add(format!("queue number {queue}: items have rows where they need none, or have none"));
+        match row.items {
+            Items::Inline(_) if self.items > SPILL_FROM_ITEMS as u64 => add("it has too many inline items"),
+            Items::Spilled(_) if self.items <= INLINE_AGAIN_ITEMS => add("it is spilled with too few items"),
+            _ => {}
         }
-        if let Items::Spilled(Positions { next, .. }) = rows.row.items
-            && (!self.is_in_place || self.last_place.is_some_and(|last| last >= next))
+        if let Items::Spilled(Positions { next, .. }) = row.items
+            && (!self.is_in_order || self.last_position.is_some_and(|last| last >= next))
         {
-            wrong.add(format!("queue number {queue}: positions are out of order"));
+            add("the positions of its items are out of order");
         }
     }
 }
 
-/// Checks the counts of the blocks. Of a queue whose items are in its row there are none, which is
-/// seen where rows are.
+/// Checks the counts of the blocks. A queue with inline items has no blocks; the check of the rows
+/// reports any that exist.
 fn check_blocks(
     rows: &QueueRows<'_>,
     counted: &[(u64, Usage)],
     wrong: &mut Findings,
 ) -> Result<(), StoreError> {
     let Items::Spilled(Positions { next, open_block }) = rows.row.items else { return Ok(()) };
-    let mut noted = Vec::new();
+    let mut recorded = Vec::new();
     for block in rows.view.range(&Key::block(rows.queue, 0), &Key::block(rows.queue, u64::MAX))? {
         let (key, value) = block?;
         if let ParsedKey::Block(_, block) = key.parse()? {
-            noted.push((block, format::decode_usage(&value.bytes()?)?));
+            recorded.push((block, format::decode_usage(&value.bytes()?)?));
         }
     }
-    noted.extend((!open_block.is_empty()).then_some((next / BLOCK_ITEMS, open_block)));
-    if noted != counted {
-        wrong.add(format!("queue number {}: its blocks are not counted right", rows.queue));
+    recorded.extend((!open_block.is_empty()).then_some((next / BLOCK_ITEMS, open_block)));
+    if recorded != counted {
+        wrong.add(format!("queue number {}: its block counts are wrong", rows.queue));
     }
     Ok(())
 }
 
-/// Counts the acked names, each of which must be found as such, and the last one be there. Where
-/// none was ever remembered, none is looked for: one that is there all the same is seen where rows
-/// are.
+/// Counts the acked item ids, and checks that lookups find each of them, and that the last one is
+/// there. If the queue never remembered any, it looks for none; the check of the rows reports any
+/// that exist.
 fn check_acked(
     rows: &QueueRows<'_>,
     now: &dyn Fn() -> Timestamp,
@@ -251,39 +206,39 @@ fn check_acked(
     wrong: &mut Findings,
 ) -> Result<(), StoreError> {
     let (view, queue) = (rows.view, rows.queue);
-    let has_names = rows.row.remembers_until > Timestamp::default();
-    let slots = if has_names { view.acked.all_slots() } else { Vec::new() };
-    let mut is_last_there = false;
+    let has_acked = rows.row.remembers_until > Timestamp::default();
+    let slots = if has_acked { view.acked.all_slots() } else { Vec::new() };
+    let mut has_last = false;
     for slot in slots {
         let (from, to) = (Key::acked_of(slot, queue), Key::acked_of(slot, queue.saturating_add(1)));
-        for name in view.range(&from, &to)? {
-            let (key, value) = name?;
+        for row in view.range(&from, &to)? {
+            let (key, value) = row?;
             let ParsedKey::Acked(.., id) = key.parse()? else { continue };
             *acked += 1;
             let until = format::decode_until(&value.bytes()?)?;
-            is_last_there |= until == rows.row.remembers_until;
+            has_last |= until == rows.row.remembers_until;
             let found = view.read_acked(queue, id)?;
-            // One that is over may be forgotten by now.
+            // The sweep may have forgotten an expired one.
             let is_found = found == Some((key, until)) || until <= now();
             if rows.find(id)?.is_some() || !is_found {
-                wrong.add(format!("queue number {queue}: an acked name is not found as such"));
+                wrong.add(format!("queue number {queue}: an acked item id is not found as acked"));
             }
         }
     }
-    if !is_last_there && rows.row.remembers_until > now() {
-        wrong.add(format!("queue number {queue}: the last acked name that it remembers is missing"));
+    if !has_last && rows.row.remembers_until > now() {
+        wrong.add(format!("queue number {queue}: the last acked item id that it remembers is missing"));
     }
     Ok(())
 }
 
-/// The queue as relay-core looks at it. It is found by its number: its name may be damaged.
-struct Shown<'a> {
+/// A queue as relay-core checks it, found by its number because its recipient may be corrupt.
+struct InspectedQueue<'a> {
     rows: &'a QueueRows<'a>,
     acked: u64,
     due: Option<Timestamp>,
 }
 
-impl InspectQueue for Shown<'_> {
+impl InspectQueue for InspectedQueue<'_> {
     type Error = StoreError;
     type Item = ItemRow;
 
@@ -324,13 +279,13 @@ impl InspectQueue for Shown<'_> {
 }
 
 impl Counted {
-    fn note(&mut self, item: &ItemRow) {
+    fn add(&mut self, item: &ItemRow) {
         self.seqs.note(item.seq);
         self.largest.seq = self.largest.seq.max(item.seq);
         let segment = item.location.segment;
         let left = self.segments.entry(segment).or_default();
-        *left = left.plus(Change::removed(item.location));
-        if *left == Change::default() {
+        *left = left.plus(LiveChange::removed(item.location));
+        if *left == LiveChange::default() {
             self.segments.remove(&segment);
         }
     }

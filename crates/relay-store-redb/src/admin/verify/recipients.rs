@@ -1,4 +1,4 @@
-//! The names of queues: each must lead to a queue that is its own.
+//! Checks that each recipient leads to a queue, and that the queue belongs to the recipient.
 
 use relay_core::verify::Findings;
 
@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::format::{self, Counters, Key};
 use crate::version::view::ReadView;
 
-/// Goes from every name to its queue. The way back is that of the queues.
+/// Checks the way from every recipient to its queue. The check of a queue covers the way back.
 pub(super) fn check(
     view: &ReadView<'_>,
     largest: &mut Counters,
@@ -14,25 +14,26 @@ pub(super) fn check(
 ) -> Result<(), StoreError> {
     let mut failed = Ok(());
     view.each_recipient(&mut |found| {
-        let wrong = found.and_then(|(name, queue)| {
+        let checked = found.and_then(|(recipient, queue)| {
             largest.queue = largest.queue.max(queue);
-            let is_its_own = match view.read(&Key::owner(queue), format::decode_owner) {
-                Ok(owner) => owner.as_ref() == Some(name),
-                // It is told where rows are.
+            let is_owner = match view.read(&Key::owner(queue), format::decode_owner) {
+                Ok(owner) => owner.as_ref() == Some(recipient),
+                // The check of the rows reports it.
                 Err(StoreError::Corrupted(_)) => true,
                 Err(error) => return Err(error),
             };
-            let is_there = view.get(&Key::queue(queue))?.is_some();
-            Ok(match (is_there, is_its_own) {
-                (false, _) => Some(format!("a name leads to queue number {queue}, which is not there")),
-                (true, false) => Some(format!("a name leads to queue number {queue}, which is not its own")),
-                (true, true) => None,
-            })
+            let wrong = match view.get(&Key::queue(queue))? {
+                None => "which does not exist",
+                Some(_) if !is_owner => "which does not belong to it",
+                Some(_) => return Ok(()),
+            };
+            findings.add(format!("a recipient leads to queue number {queue}, {wrong}"));
+            Ok(())
         });
-        match wrong {
-            Ok(wrong) => wrong.into_iter().for_each(|wrong| findings.add(wrong)),
+        match checked {
+            Ok(()) => {}
             Err(StoreError::Corrupted(what)) => findings.add(format!("the index: {what}")),
-            Err(error) if error.is_corruption() => findings.add(format!("the index: a name: {error}")),
+            Err(error) if error.is_corruption() => findings.add(format!("the index: a recipient: {error}")),
             Err(error) => failed = Err(error),
         }
     })?;

@@ -1,0 +1,301 @@
+//! The requests: their types, and what they mean to relay-core. The types borrow from the body, so
+//! that a large payload is copied only once, when its base64 is decoded.
+
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+
+use ::base64::Engine as _;
+use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, MessageId, Pull, Recipient, Rejection};
+use serde::Deserialize;
+
+use super::base64::{STANDARD, reason};
+use super::field;
+use super::mistake::read;
+use crate::api::cursor::CursorKey;
+use crate::api::error::ApiError;
+
+/// Stores one item in the queue of a recipient.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct PushRequest<'a> {
+    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
+    /// compares it byte for byte.
+    #[serde(borrow, deserialize_with = "field::recipient")]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
+    recipient: Cow<'a, str>,
+    /// A UUID in hyphenated, simple, braced or urn form, in any case.
+    #[serde(borrow, deserialize_with = "field::message_id")]
+    #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
+    message_id: Cow<'a, str>,
+    /// The payload in standard base64 with padding; may be empty. After decoding, it may have at
+    /// most `relay.max_message_bytes`, 8 MiB by default.
+    #[serde(borrow, deserialize_with = "field::ciphertext_b64")]
+    #[cfg_attr(test, schema(format = "byte"))]
+    ciphertext_b64: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "field::meta")]
+    meta: Meta<'a>,
+}
+
+/// What the sender states about an item. The relay stores and returns it.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct Meta<'a> {
+    /// 1 to 64 bytes of UTF-8 that are not blank, such as `opaque`, `signaling`, `attachment`.
+    #[serde(borrow, deserialize_with = "field::kind")]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 64))]
+    kind: Cow<'a, str>,
+    /// The length of the complete message in bytes. Not checked.
+    #[serde(deserialize_with = "field::total_len")]
+    total_len: u64,
+    /// The index of this chunk within the message, from 0. Must be below `chunk_count`.
+    #[serde(deserialize_with = "field::meta_chunk_index")]
+    #[cfg_attr(test, schema(maximum = 4_294_967_294_u64))]
+    chunk_index: u32,
+    /// The number of chunks of the message.
+    #[serde(deserialize_with = "field::chunk_count")]
+    #[cfg_attr(test, schema(minimum = 1, maximum = 4_294_967_295_u64))]
+    chunk_count: u32,
+    /// The sender's clock, in ms since 1970. Not checked.
+    #[serde(deserialize_with = "field::sent_ms")]
+    sent_ms: u64,
+}
+
+/// Requests one page of a queue.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct PullRequest<'a> {
+    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
+    /// compares it byte for byte.
+    #[serde(borrow, deserialize_with = "field::recipient")]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
+    recipient: Cow<'a, str>,
+    /// The unchanged `next_cursor` of an earlier page of the same queue. Without a cursor, the page
+    /// begins at the front of the queue.
+    #[serde(borrow, default, deserialize_with = "field::cursor")]
+    cursor: Option<Cow<'a, str>>,
+    /// The maximum number of items. The default, and the upper limit, is `relay.pull_batch_max`.
+    #[serde(default, deserialize_with = "field::max")]
+    #[cfg_attr(test, schema(minimum = 1))]
+    max: Option<u64>,
+}
+
+/// Deletes items that the recipient has received.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct AckRequest<'a> {
+    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
+    /// compares it byte for byte.
+    #[serde(borrow, deserialize_with = "field::recipient")]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
+    recipient: Cow<'a, str>,
+    /// The items to delete. An item that is listed twice counts once.
+    #[serde(borrow, deserialize_with = "field::ack")]
+    #[cfg_attr(test, schema(max_items = 10_000))]
+    ack: Vec<AckEntry<'a>>,
+}
+
+/// Identifies an item within its queue.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+struct AckEntry<'a> {
+    /// A UUID in hyphenated, simple, braced or urn form, in any case.
+    #[serde(borrow, deserialize_with = "field::message_id")]
+    #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
+    message_id: Cow<'a, str>,
+    /// The index of the chunk within the message, from 0.
+    #[serde(deserialize_with = "field::chunk_index")]
+    #[cfg_attr(test, schema(maximum = 4_294_967_295_u64))]
+    chunk_index: u32,
+}
+
+/// Parses the body of a push with a payload of at most `payload_bytes_max`.
+///
+/// # Errors
+/// When the JSON, a field or the size is invalid.
+pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelope, ApiError> {
+    Ok(read::<PushRequest<'_>>(json)?.into_envelope(payload_bytes_max)?)
+}
+
+/// Parses the body of a pull. Its cursor must have been issued under the key `cursors`.
+///
+/// # Errors
+/// When the JSON or a field is invalid.
+pub(crate) fn decode_pull(json: &[u8], cursors: &CursorKey) -> Result<Pull, ApiError> {
+    Ok(read::<PullRequest<'_>>(json)?.into_pull(cursors)?)
+}
+
+/// Parses the body of an ack.
+///
+/// # Errors
+/// When the JSON or a field is invalid.
+pub(crate) fn decode_ack(json: &[u8]) -> Result<Ack, ApiError> {
+    Ok(read::<AckRequest<'_>>(json)?.into_ack()?)
+}
+
+impl PushRequest<'_> {
+    /// # Errors
+    /// [`Rejection::MessageTooLarge`] for a payload over `payload_bytes_max`, which is then not
+    /// decoded, and [`Rejection::InvalidInput`].
+    fn into_envelope(self, payload_bytes_max: u64) -> Result<Envelope, Rejection> {
+        let recipient = Recipient::parse(&self.recipient)?;
+        let message_id = MessageId::parse(&self.message_id)?;
+        let chunk = Chunk::new(self.meta.chunk_index, self.meta.chunk_count)?;
+        let kind = Kind::parse(&self.meta.kind)?;
+        if base64_payload_bytes(&self.ciphertext_b64) > payload_bytes_max {
+            return Err(Rejection::MessageTooLarge { limit: payload_bytes_max });
+        }
+        let payload = STANDARD
+            .decode(self.ciphertext_b64.as_bytes())
+            .map_err(|error| Rejection::invalid("ciphertext_b64", reason(error)))?
+            .into();
+        let Meta { total_len, sent_ms, .. } = self.meta;
+        Ok(Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, payload })
+    }
+}
+
+impl PullRequest<'_> {
+    fn into_pull(self, cursors: &CursorKey) -> Result<Pull, Rejection> {
+        let recipient = Recipient::parse(&self.recipient)?;
+        let after = self.cursor.map(|text| cursors.decode(&recipient, &text)).transpose()?;
+        let positive =
+            |max| NonZeroU64::new(max).ok_or_else(|| Rejection::invalid("max", "must be at least 1"));
+        let items_max = self.max.map(positive).transpose()?;
+        Ok(Pull { recipient, after, items_max })
+    }
+}
+
+impl AckRequest<'_> {
+    fn into_ack(self) -> Result<Ack, Rejection> {
+        let recipient = Recipient::parse(&self.recipient)?;
+        let item_id = |entry: &AckEntry<'_>| {
+            Ok(ItemId { message_id: MessageId::parse(&entry.message_id)?, chunk_index: entry.chunk_index })
+        };
+        Ack::new(recipient, self.ack.iter().map(item_id).collect::<Result<_, Rejection>>()?)
+    }
+}
+
+/// The length of the payload that this base64 encodes, if it is well-formed.
+fn base64_payload_bytes(text: &str) -> u64 {
+    let padding = text.bytes().rev().take(2).take_while(|byte| *byte == b'=').count();
+    (text.len() / 4 * 3).saturating_sub(padding) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUSH: &str = r#"{"recipient":"alice","message_id":"6F2C2F0E-8C6B-4C29-9B1F-0A6A7C9B1D11","ciphertext_b64":"aGVsbG8=",
+        "meta":{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}"#;
+
+    fn push(json: &str) -> Result<Envelope, String> {
+        let request = read::<PushRequest<'_>>(json.as_bytes()).map_err(|mistake| mistake.to_string())?;
+        request.into_envelope(5).map_err(|rejection| rejection.to_string())
+    }
+
+    #[test]
+    fn a_push_becomes_an_envelope() {
+        let envelope = push(PUSH).unwrap();
+        assert_eq!(envelope.recipient.as_str(), "alice");
+        assert_eq!(envelope.message_id.to_string(), "6f2c2f0e-8c6b-4c29-9b1f-0a6a7c9b1d11");
+        assert_eq!((envelope.chunk.index(), envelope.chunk.count()), (0, 1));
+        assert_eq!((envelope.kind.as_str(), envelope.total_len, envelope.sent_ms), ("opaque", 5, 7));
+        assert_eq!(envelope.payload, "hello");
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_escapes_are_decoded() {
+        let json = PUSH
+            .replace(r#""alice""#, r#""\u0061lice\n\ud83e\udd80""#)
+            .replace(r#"aGVsbG8="#, r#"\u0061GVsbG8\u003d"#)
+            .replace(r#""meta":{"#, r#""x":{"y":[1]},"x":2,"meta":{"z":null,"#);
+        let envelope = push(&json).unwrap();
+        assert_eq!((envelope.recipient.as_str(), &*envelope.payload), ("alice\n🦀", &b"hello"[..]));
+    }
+
+    #[test]
+    fn the_error_of_an_invalid_push_names_the_field() {
+        let check = |from: &str, to: &str, expected: &str| {
+            assert!(PUSH.contains(from));
+            let error = push(&PUSH.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected), "{to}: {error}");
+        };
+        check(r#""alice""#, "7", "recipient: expected a string, found a number at line 1 column 14");
+        check(r#""alice""#, "null", "recipient: expected a string, found null");
+        check(r#""alice""#, r#""  ""#, "recipient: must not be empty or blank");
+        check(r#""recipient":"alice","#, "", "missing field `recipient`");
+        check(r#""recipient""#, r#""recipient":"bob","recipient""#, "duplicate field `recipient`");
+        check(r#""total_len":5"#, r#""total_len":5,"total_len":5"#, "duplicate field `total_len`");
+        check("6F2C2F0E", "6F2C2F0", "message_id: not a UUID");
+        check(r#""chunk_index":0"#, r#""chunk_index":1"#, "meta.chunk_index");
+        check(r#""chunk_index":0"#, r#""chunk_index":-1"#, "meta.chunk_index: expected a whole number");
+        check(r#""chunk_count":1"#, r#""chunk_count":0"#, "meta.chunk_count");
+        check("opaque", "", "meta.kind");
+        check("aGVsbG8=", "aGVsbG8", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVsbG9=", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVsb-8=", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVs bG8=", "ciphertext_b64: not standard base64");
+        check("aGVsbG8=", "aGVsbG8h", "larger than 5 bytes");
+        let (_, meta) = PUSH.trim_end_matches('}').split_once(r#""meta":"#).unwrap();
+        check(
+            &format!("{meta}}}"),
+            r#"["opaque",5,0,1,7]"#,
+            "meta: expected an object, found an array at line 2 column",
+        );
+        check(&format!("{meta}}}"), "7", "meta: expected an object, found a number");
+    }
+
+    /// serde accepts an array in place of a struct, with the values in the order of the fields.
+    #[test]
+    fn an_array_is_not_accepted_as_an_object() {
+        let id = "6f2c2f0e8c6b4c299b1f0a6a7c9b1d11";
+        let pushed = format!(
+            r#"["alice","{id}","aGVsbG8=",{{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}]"#
+        );
+        assert!(decode_push(pushed.as_bytes(), 5).is_err());
+        assert!(decode_pull(br#"["alice",null,null]"#, &CursorKey::new(&[7; 32])).is_err());
+        assert!(decode_ack(br#"["alice",[]]"#).is_err());
+        let entry = |entry: &str| format!(r#"{{"recipient":"alice","ack":[{entry}]}}"#);
+        assert!(decode_ack(entry(&format!(r#"["{id}",3]"#)).as_bytes()).is_err());
+        let entry = entry(&format!(r#"{{"message_id":"{id}","chunk_index":3}}"#));
+        assert_eq!(decode_ack(entry.as_bytes()).ok().unwrap().items().len(), 1);
+    }
+
+    #[test]
+    fn the_length_of_a_payload_is_computed_without_decoding() {
+        for len in 0..100 {
+            let text = STANDARD.encode(vec![7; len]);
+            assert_eq!(base64_payload_bytes(&text), len as u64);
+        }
+    }
+
+    #[test]
+    fn optional_fields_of_a_pull_may_be_absent_or_null() {
+        let pull = |json: &str| {
+            let request = serde_json::from_str::<PullRequest<'_>>(json).unwrap();
+            request.into_pull(&CursorKey::new(&[7; 32]))
+        };
+        for json in [r#"{"recipient":"alice"}"#, r#"{"recipient":"alice","cursor":null,"max":null}"#] {
+            let pull = pull(json).unwrap();
+            assert_eq!((pull.after, pull.items_max), (None, None));
+        }
+        assert_eq!(pull(r#"{"recipient":"alice","max":3}"#).unwrap().items_max, NonZeroU64::new(3));
+        assert!(matches!(
+            pull(r#"{"recipient":"alice","max":0}"#),
+            Err(Rejection::InvalidInput { field: "max", .. })
+        ));
+        assert!(matches!(
+            pull(r#"{"recipient":"alice","cursor":""}"#),
+            Err(Rejection::InvalidInput { field: "cursor", .. })
+        ));
+    }
+
+    #[test]
+    fn an_ack_counts_repeated_entries_once() {
+        let ack = |json: &str| serde_json::from_str::<AckRequest<'_>>(json).unwrap().into_ack();
+        assert!(ack(r#"{"recipient":"alice","ack":[]}"#).unwrap().items().is_empty());
+        let one = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
+        let twice = ack(&format!(r#"{{"recipient":"alice","ack":[{one},{one}]}}"#)).unwrap();
+        assert_eq!(twice.items().len(), 1);
+        assert!(ack(r#"{"recipient":"alice","ack":[{"message_id":"x","chunk_index":3}]}"#).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! The responses, except the page of a pull, which `page` writes while it is sent.
+
+use relay_core::{AckOutcome, PushOutcome};
+use serde::Serialize;
+
+use crate::api::counts::Counts;
+
+/// The result of a push.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct PushResponse {
+    /// Whether the push added the item to the queue. The item is then durable.
+    stored: bool,
+    /// True if the item is in the queue already, or was acked recently; absent otherwise.
+    #[serde(skip_serializing_if = "is_false")]
+    duplicate: bool,
+    /// True if the item in the queue has another payload, which it keeps; absent otherwise.
+    #[serde(skip_serializing_if = "is_false")]
+    conflict: bool,
+    /// The number of items in the queue after the push.
+    queue_len: u64,
+    /// The number of payload bytes in the queue after the push.
+    queue_bytes: u64,
+}
+
+/// The result of an ack. The deletion of the items is durable.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct AckResponse {
+    /// The number of items that this ack deleted.
+    deleted: u64,
+    /// The number of items that were not in the queue. `deleted + missing` is the number of
+    /// different entries in the request.
+    missing: u64,
+    /// The number of items that remain in the queue.
+    remaining: u64,
+}
+
+/// The process is running.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct HealthResponse {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+/// The relay has opened its store and accepts requests.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct ReadyResponse {
+    /// Always `ready`.
+    status: &'static str,
+}
+
+/// Counters since the start of the relay.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct StatsResponse {
+    /// Always `ok`.
+    pub(crate) status: &'static str,
+    /// The time since the start of the relay, in ms.
+    pub(crate) uptime_ms: u64,
+    /// The counters. Later versions may add more.
+    pub(crate) metrics: Counts,
+}
+
+impl From<PushOutcome> for PushResponse {
+    fn from(outcome: PushOutcome) -> Self {
+        let (stored, conflict) = match outcome {
+            PushOutcome::Stored { .. } => (true, false),
+            PushOutcome::Duplicate { conflict, .. } => (false, conflict),
+        };
+        let usage = outcome.usage();
+        Self { stored, duplicate: !stored, conflict, queue_len: usage.items, queue_bytes: usage.bytes }
+    }
+}
+
+impl From<AckOutcome> for AckResponse {
+    fn from(outcome: AckOutcome) -> Self {
+        let AckOutcome { deleted, missing, remaining } = outcome;
+        Self { deleted, missing, remaining }
+    }
+}
+
+impl HealthResponse {
+    pub(crate) const OK: Self = Self { status: "ok" };
+}
+
+impl ReadyResponse {
+    pub(crate) const READY: Self = Self { status: "ready" };
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn false_flags_are_absent_in_the_json() {
+        let usage = relay_core::Usage { items: 2, bytes: 9 };
+        let check = |outcome, expected: &str| {
+            assert_eq!(serde_json::to_string(&PushResponse::from(outcome)).unwrap(), expected);
+        };
+        check(PushOutcome::Stored { usage }, r#"{"stored":true,"queue_len":2,"queue_bytes":9}"#);
+        check(
+            PushOutcome::Duplicate { usage, conflict: false },
+            r#"{"stored":false,"duplicate":true,"queue_len":2,"queue_bytes":9}"#,
+        );
+        check(
+            PushOutcome::Duplicate { usage, conflict: true },
+            r#"{"stored":false,"duplicate":true,"conflict":true,"queue_len":2,"queue_bytes":9}"#,
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! Decides the jobs of a batch, one after the other. A job that fails is rolled back and answered
+//! at once; it does not affect the others.
+
+use std::collections::VecDeque;
+
+use relay_core::queue::{self, Admission};
+use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, Timestamp, import};
+
+use crate::engine::answers::Answers;
+use crate::engine::backlog::Permit;
+use crate::engine::batch::Batch;
+use crate::engine::command::{Answer, Front, Job, Prepared, Push, Pushed};
+use crate::engine::imported::Imported;
+use crate::engine::reply::Responder;
+use crate::error::{StoreError, caught};
+use crate::index::snapshot::IndexSnapshot;
+
+/// The maximum number of items of an ack per batch. A larger ack takes several batches, so that
+/// other requests do not wait for all of it: each item takes 3 microseconds.
+pub(super) const ACK_STEP_ITEMS: usize = 1024;
+
+/// An ack that takes several batches.
+pub(super) struct LargeAck {
+    remaining: Box<dyn ExactSizeIterator<Item = Ack> + Send>,
+    /// The outcome of the parts so far.
+    outcome: AckOutcome,
+    pub(super) responder: Responder<Answer<AckOutcome>>,
+    permit: Permit,
+}
+
+impl LargeAck {
+    pub(super) fn new(ack: Ack, responder: Responder<Answer<AckOutcome>>, permit: Permit) -> Self {
+        let remaining = Box::new(ack.into_parts(ACK_STEP_ITEMS));
+        Self { remaining, outcome: AckOutcome::default(), responder, permit }
+    }
+}
+
+/// Decides over a batch, and collects the answers.
+pub(super) struct Decider<'s> {
+    pub(super) batch: Batch<'s>,
+    pub(super) limits: &'s Limits,
+    pub(super) now: Timestamp,
+    /// Whether the disk has too little space for new items.
+    pub(super) is_full: bool,
+    pub(super) answers: Answers,
+}
+
+impl Decider<'_> {
+    pub(super) fn decide(&mut self, job: Job) {
+        match job {
+            Job::Push(push) => self.push(push),
+            Job::Ack(ack, responder, permit) => match self.ack(&ack) {
+                Ok(outcome) => self.answers.acks.push((responder, outcome, permit)),
+                Err(error) => responder.fail(&error),
+            },
+            Job::Move(frames, responder) => {
+                let moved =
+                    self.batch.attempt(|batch| frames.iter().try_for_each(|frame| batch.move_item(frame)));
+                self.answers.add_task(responder, moved);
+            }
+            Job::Import(items, responder) => {
+                let imported = self.import(items);
+                self.answers.add_task(responder, imported);
+            }
+            Job::Trim(fronts, index_snapshot, responder) => {
+                let trimmed = self.trim(&fronts, &index_snapshot);
+                self.answers.add_task(responder, trimmed);
+            }
+            Job::Maintain(_) => {}
+        }
+    }
+
+    /// Decides the next part of the first large ack.
+    pub(super) fn decide_ack_part(&mut self, acks: &mut VecDeque<LargeAck>) {
+        let Some(mut ack) = acks.pop_front() else { return };
+        let Some(part) = ack.remaining.next() else { return };
+        match self.ack(&part) {
+            Ok(outcome) => ack.outcome = ack.outcome.then(outcome),
+            Err(error) => return ack.responder.fail(&error),
+        }
+        if ack.remaining.len() > 0 {
+            acks.push_front(ack);
+        } else {
+            self.answers.acks.push((ack.responder, ack.outcome, ack.permit));
+        }
+    }
+
+    fn push(&mut self, push: Push) {
+        if self.is_full && self.would_store(&push.envelope) {
+            return push.responder.fail(&StoreError::Full);
+        }
+        let Push { envelope, responder, permit, prepared } = push;
+        let (limits, now) = (self.limits, self.now);
+        self.batch.prepared = prepared;
+        self.batch.compares_later = true;
+        match self.batch.attempt(|batch| queue::push(batch, limits, now, envelope)) {
+            Ok(outcome) => {
+                let compare = self.batch.take_to_compare();
+                self.answers.pushes.push((responder, Pushed { outcome, compare }, permit));
+            }
+            Err(error) => responder.fail(&error),
+        }
+    }
+
+    fn ack(&mut self, ack: &Ack) -> Result<AckOutcome, StoreError> {
+        let (limits, now) = (self.limits, self.now);
+        self.batch.attempt(|batch| queue::ack(batch, limits, now, ack))
+    }
+
+    /// Imports items, up to the first one that is rejected.
+    fn import(&mut self, items: Vec<ImportItem>) -> Result<Imported, StoreError> {
+        if self.is_full {
+            return Err(StoreError::Full);
+        }
+        let (limits, now) = (self.limits, self.now);
+        self.batch.prepared = Prepared::Nothing;
+        self.batch.compares_later = false;
+        self.batch.attempt(|batch| {
+            let mut imported = Imported::default();
+            for item in items {
+                match import::import(batch, limits, now, item)? {
+                    Ok(outcome) => imported.note(outcome),
+                    Err(rejection) => {
+                        imported.refused = Some(rejection);
+                        break;
+                    }
+                }
+            }
+            Ok(imported)
+        })
+    }
+
+    /// Removes expired items, and returns their number. Skips corrupt queues, so that one cannot
+    /// stop the sweep of all others.
+    fn trim(&mut self, fronts: &[Front], index_snapshot: &IndexSnapshot) -> Result<u64, StoreError> {
+        let mut items = 0;
+        for front in fronts {
+            match self.batch.attempt(|batch| batch.trim(front, index_snapshot)) {
+                Err(error) if error.is_corruption() => tracing::error!("the sweep skips a corrupt queue"),
+                trimmed => items += trimmed?,
+            }
+        }
+        Ok(items)
+    }
+
+    /// Whether a push would store an item. A full disk does not affect duplicates and rejections.
+    fn would_store(&self, envelope: &Envelope) -> bool {
+        let admitted = caught(|| queue::admit(&self.batch, self.limits, self.now, envelope));
+        matches!(admitted, Ok(Ok(Admission::Fits { .. })))
+    }
+}
