@@ -138,7 +138,7 @@ fn a_restore_never_replaces_another_key() {
     fs::write(&config, format!("privacy.key_path = {:?}\n", elsewhere.to_str().unwrap())).unwrap();
     let with_config = ["restore", "--config", &dir.text("relay.toml")];
     let output = dir.fails("other", &with_config, "b");
-    assert!(output.contains("holds another key than the backup"), "{output}");
+    assert!(output.contains("contains a different key than the backup"), "{output}");
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), other);
     assert!(!dir.path("other").exists(), "nothing was restored");
     // An identical key is accepted.

@@ -60,7 +60,7 @@ fn output_that_cannot_be_written_is_a_failure() {
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {stderr}");
         assert!(
-            stderr.contains("cannot be written to standard output: No space left on device"),
+            stderr.contains("cannot write to standard output: No space left on device"),
             "{arguments:?}: {stderr}"
         );
     }
