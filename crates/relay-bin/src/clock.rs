@@ -1,4 +1,5 @@
-//! The machine's clocks. No other file of this workspace reads a clock.
+//! The machine's clocks. No other file reads the time of day; relay-http's `monotonic` and the
+//! store's metrics and throttle read the elapsed time.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

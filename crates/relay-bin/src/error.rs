@@ -60,7 +60,11 @@ impl RelayError {
         match self {
             Self::Config(_) => EXIT_CONFIG,
             Self::Broken(_) => EXIT_BROKEN,
-            _ => EXIT_FAILED,
+            Self::Listen { .. } | Self::ListenAdmin { .. } | Self::Key(_) | Self::Serve(_) => EXIT_FAILED,
+            #[cfg(feature = "redb")]
+            Self::Store(_) => EXIT_FAILED,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => EXIT_FAILED,
         }
     }
 }

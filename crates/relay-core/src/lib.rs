@@ -6,8 +6,10 @@
 //! wire format, so it can be used and tested alone.
 //!
 //! - [`message`]: messages and their parts. Constructors validate, so values are always valid.
-//! - [`queue`]: the rules, written once over a storage transaction.
-//! - [`store`]: the lower interface. [`ReadTx`] and [`WriteTx`] are what a store implements.
+//! - [`queue`]: the rules, written once over a storage transaction; [`import`] for items that keep
+//!   their times.
+//! - [`store`]: the lower interface. [`ReadTx`], [`WriteTx`] and [`SweepTx`] are what a store
+//!   implements.
 //! - [`relay`]: the upper interface. [`Relay`] is the service.
 //! - [`limits`]: all quota arithmetic.
 //! - [`memory`]: a complete relay in memory.

@@ -43,6 +43,8 @@ pub struct Metrics {
     requests: Requests,
     /// By `outcome`.
     pushes: Family<[Label; 1], Counter>,
+    /// Its members, so that a push need not look them up: stored, duplicate, failed.
+    push_counters: [Counter; 3],
     pulls: Counter,
     acks: Counter,
     acked_items: Counter,
@@ -51,6 +53,8 @@ pub struct Metrics {
     rate_limit_bans: Counter,
     /// By `reason`.
     refused_connections: Family<[Label; 1], Counter>,
+    /// Its members, in the order of [`WhyRefused::ALL`].
+    refused_counters: [Counter; 3],
     /// Set when the server starts.
     gauge_sources: OnceLock<GaugeSources>,
     #[cfg(feature = "tls")]
@@ -73,25 +77,20 @@ pub(crate) struct GaugeSources {
 #[derive(Debug)]
 pub(crate) struct PendingPush<'a> {
     metrics: &'a Metrics,
-    outcome: [Label; 1],
+    counter: &'a Counter,
 }
-
-const STORED: [Label; 1] = [("outcome", "stored")];
-const DUPLICATE: [Label; 1] = [("outcome", "duplicate")];
-const FAILED: [Label; 1] = [("outcome", "failed")];
 
 impl Default for Metrics {
     fn default() -> Self {
         let (pushes, refused_connections) = (Family::default(), Family::default());
-        for outcome in [STORED, DUPLICATE, FAILED] {
-            drop::<Counter>(pushes.get_or_create_owned(&outcome));
-        }
-        for why in WhyRefused::ALL {
-            drop::<Counter>(refused_connections.get_or_create_owned(&[("reason", why.name())]));
-        }
+        let member = |outcome| pushes.get_or_create_owned(&[("outcome", outcome)]);
+        let push_counters = ["stored", "duplicate", "failed"].map(member);
+        let member = |why: WhyRefused| refused_connections.get_or_create_owned(&[("reason", why.name())]);
+        let refused_counters = WhyRefused::ALL.map(member);
         Self {
             requests: Requests::default(),
             pushes,
+            push_counters,
             pulls: Counter::default(),
             acks: Counter::default(),
             acked_items: Counter::default(),
@@ -99,6 +98,7 @@ impl Default for Metrics {
             rate_limit_refusals: Counter::default(),
             rate_limit_bans: Counter::default(),
             refused_connections,
+            refused_counters,
             gauge_sources: OnceLock::new(),
             #[cfg(feature = "tls")]
             tls: OnceLock::new(),
@@ -135,7 +135,7 @@ impl Metrics {
     /// The values of the counters. They are read one after the other, while other threads count.
     pub fn counts(&self) -> Counts {
         let [push_stored, duplicates, push_failed] =
-            [STORED, DUPLICATE, FAILED].map(|outcome| self.pushes.get_or_create(&outcome).get());
+            self.push_counters.each_ref().map(|counter| counter.get());
         Counts {
             push_total: push_stored.saturating_add(duplicates).saturating_add(push_failed),
             push_stored,
@@ -165,7 +165,8 @@ impl Metrics {
     }
 
     pub(crate) fn push_began(&self) -> PendingPush<'_> {
-        PendingPush { metrics: self, outcome: FAILED }
+        let [.., failed] = &self.push_counters;
+        PendingPush { metrics: self, counter: failed }
     }
 
     pub(crate) fn pull_began(&self) {
@@ -192,25 +193,37 @@ impl Metrics {
 
     /// Counts a connection that was closed before anything was read.
     pub(crate) fn connection_refused(&self, why: WhyRefused) {
-        self.refused_connections.get_or_create(&[("reason", why.name())]).inc();
+        let counter = self.refused_counters.get(why as usize).expect("there is a counter for each reason");
+        counter.inc();
     }
 }
 
 impl PendingPush<'_> {
     pub(crate) fn decided(mut self, is_stored: bool) {
-        self.outcome = if is_stored { STORED } else { DUPLICATE };
+        let [stored, duplicate, _] = &self.metrics.push_counters;
+        self.counter = if is_stored { stored } else { duplicate };
     }
 }
 
 impl Drop for PendingPush<'_> {
     fn drop(&mut self) {
-        self.metrics.pushes.get_or_create(&self.outcome).inc();
+        self.counter.inc();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_counter() {
+        let metrics = Metrics::new();
+        for (times, why) in (1..).zip(WhyRefused::ALL) {
+            (0..times).for_each(|_| metrics.connection_refused(why));
+            let counter = metrics.refused_connections.get_or_create_owned(&[("reason", why.name())]);
+            assert_eq!(counter.get(), times);
+        }
+    }
 
     #[test]
     fn every_push_counts_once_and_the_sum_matches() {

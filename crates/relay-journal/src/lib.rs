@@ -42,7 +42,8 @@
 //! in its own segment.
 //!
 //! # After a crash
-//! The journal writes a batch with one write and one sync, after the previous batch is synced. It
+//! The journal writes a batch with one write and one sync (or one of each for every
+//! [`Options::piece_bytes`]), after the previous batch is synced. It
 //! uses a segment only after the segment's header and file name are synced. So in every segment but
 //! the last, all bytes before the end that the next header names were synced; any that cannot be
 //! read are corrupt. In the last segment, every batch but the last was synced. The last batch is

@@ -1,16 +1,16 @@
 //! The durable store of the relay. A journal makes each request durable, and an index in
 //! [redb](https://docs.rs/redb) finds items. No other crate uses redb.
 //!
-//! An answered push or ack is synced to disk. One thread, the writer, owns all writes: it decides
-//! the waiting requests as a batch, appends their records to the journal, syncs once, and answers.
-//! The blob writer writes and syncs large payloads (blobs) first. Changes since the last checkpoint
-//! stay in memory (the active memtable); the maintenance thread writes them to the index in the
-//! background. Pulls read both, without the writer. relay-core's rules run over the rows of this
-//! store. `docs/storage.md` specifies the format byte by byte, and the possible states of the disk
-//! after a crash.
+//! An answered push or ack is synced to disk. One thread, the writer, owns all writes to the
+//! journal: it decides the waiting requests as a batch, appends their records to the journal, syncs
+//! once, and answers. The blob writer writes and syncs large payloads (blobs) first. Changes since
+//! the last checkpoint stay in memory (the active memtable); the maintenance thread writes them to
+//! the index in the background. Pulls read both, without the writer. relay-core's rules run over
+//! the rows of this store. `docs/storage.md` specifies the format byte by byte, and the possible
+//! states of the disk after a crash.
 //!
 //! The folders are layers, from the top down; each uses those below it:
-//! - `admin`: passes over a whole store (verify, export, import, snapshots).
+//! - `admin`: passes over a whole store (verify, export, import, stats, snapshots).
 //! - `relay`, `open`: the store as a [`Relay`](relay_core::Relay), and how it starts.
 //! - `backup`: copies a snapshot to files, and restores it.
 //! - `maintenance`: the thread that writes checkpoints and frees space.

@@ -20,11 +20,23 @@ const OK: &str = "ok";
 /// The outcome of a request whose client disconnected before the response.
 const GONE: &str = "gone";
 
+const ENDPOINTS: usize = Endpoint::ALL.len() + 1;
+
 /// All requests, by `endpoint` and `code`.
 #[derive(Debug)]
 pub(super) struct Requests {
     pub(super) counts: Family<[Label; 2], Counter>,
     pub(super) times: Family<[Label; 1], Histogram, fn() -> Histogram>,
+    /// The members of the families that nearly every request needs, so that it need not look them
+    /// up under a lock. The last one is for unknown paths.
+    by_endpoint: [EndpointRequests; ENDPOINTS],
+}
+
+#[derive(Debug)]
+struct EndpointRequests {
+    endpoint: Label,
+    succeeded: Counter,
+    times: Histogram,
 }
 
 /// A request whose outcome is not known yet. The drop counts it, as `gone` unless
@@ -33,7 +45,7 @@ pub(super) struct Requests {
 #[derive(Debug)]
 pub(crate) struct RequestTimer<'a> {
     requests: &'a Requests,
-    endpoint: Label,
+    endpoint: &'a EndpointRequests,
     start: Instant,
     outcome: &'static str,
 }
@@ -42,27 +54,39 @@ impl Default for Requests {
     /// The usual outcomes exist from the start, so that Prometheus can compute rates from the first
     /// request. All possible outcomes would be a hundred lines of zeros.
     fn default() -> Self {
+        let counts = Family::<[Label; 2], Counter>::default();
         let times = Family::new_with_constructor((|| Histogram::new(TIME_BOUNDS)) as fn() -> Histogram);
-        let requests = Self { counts: Family::default(), times };
-        for endpoint in Endpoint::ALL.map(Some).into_iter().chain([None]).map(label) {
-            for outcome in [OK, Code::InternalError.as_str(), Code::StorageError.as_str()] {
-                drop(requests.counts.get_or_create(&[endpoint, ("code", outcome)]));
+        let by_endpoint = std::array::from_fn(|index| {
+            let path =
+                Endpoint::ALL.get(index).map_or("none", |endpoint| endpoint.path().trim_start_matches('/'));
+            let endpoint = ("endpoint", path);
+            for code in [Code::InternalError, Code::StorageError] {
+                drop(counts.get_or_create(&[endpoint, ("code", code.as_str())]));
             }
-            drop(requests.times.get_or_create(&[endpoint]));
-        }
-        requests
+            EndpointRequests {
+                endpoint,
+                succeeded: counts.get_or_create_owned(&[endpoint, ("code", OK)]),
+                times: times.get_or_create_owned(&[endpoint]),
+            }
+        });
+        Self { counts, times, by_endpoint }
     }
 }
 
 impl Requests {
     /// Begins to measure a request to `endpoint`, or to an unknown path, at `now`.
     pub(super) fn begin(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
-        RequestTimer { requests: self, endpoint: label(endpoint), start: now, outcome: GONE }
+        RequestTimer { requests: self, endpoint: self.of(endpoint), start: now, outcome: GONE }
     }
 
     /// Counts input that is not a readable request and was answered with `code`.
     pub(super) fn count_unreadable(&self, code: Code) {
-        self.counts.get_or_create(&[label(None), ("code", code.as_str())]).inc();
+        self.counts.get_or_create(&[self.of(None).endpoint, ("code", code.as_str())]).inc();
+    }
+
+    fn of(&self, endpoint: Option<Endpoint>) -> &EndpointRequests {
+        let index = endpoint.map_or(ENDPOINTS - 1, |endpoint| endpoint as usize);
+        self.by_endpoint.get(index).expect("there is a row for each endpoint, and one more")
     }
 }
 
@@ -70,19 +94,18 @@ impl RequestTimer<'_> {
     /// Notes the response at `now`: an error with this code, or a success.
     pub(crate) fn finish(mut self, code: Option<Code>, now: Instant) {
         self.outcome = code.map_or(OK, Code::as_str);
-        let time = now.saturating_duration_since(self.start);
-        self.requests.times.get_or_create(&[self.endpoint]).observe(time.as_secs_f64());
+        self.endpoint.times.observe(now.saturating_duration_since(self.start).as_secs_f64());
     }
 }
 
 impl Drop for RequestTimer<'_> {
     fn drop(&mut self) {
-        self.requests.counts.get_or_create(&[self.endpoint, ("code", self.outcome)]).inc();
+        if self.outcome == OK {
+            self.endpoint.succeeded.inc();
+        } else {
+            self.requests.counts.get_or_create(&[self.endpoint.endpoint, ("code", self.outcome)]).inc();
+        }
     }
-}
-
-fn label(endpoint: Option<Endpoint>) -> Label {
-    ("endpoint", endpoint.map_or("none", |endpoint| endpoint.path().trim_start_matches('/')))
 }
 
 #[cfg(test)]
@@ -94,6 +117,15 @@ mod tests {
 
     use super::*;
     use crate::monotonic;
+
+    #[test]
+    fn every_endpoint_has_its_own_row() {
+        let requests = Requests::default();
+        for endpoint in Endpoint::ALL {
+            assert_eq!(requests.of(Some(endpoint)).endpoint.1, &endpoint.path()[1..]);
+        }
+        assert_eq!(requests.of(None).endpoint.1, "none");
+    }
 
     #[test]
     fn a_request_counts_once_under_its_outcome() {

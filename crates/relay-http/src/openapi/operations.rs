@@ -95,7 +95,7 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
         Endpoint::Ack => (
             "ack",
             "Remove items from a queue",
-            "Removes all of the items or none. The response follows when that is on disk. Idempotent.",
+            "Removes all of the items or none; of more than 1,024 items, an error may come after some. The response follows when that is on disk. Idempotent: after an error, send it again.",
         ),
         Endpoint::Health => ("health", "Whether the process serves", "Never rate-limited."),
         Endpoint::Ready => (

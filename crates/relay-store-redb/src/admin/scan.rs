@@ -27,31 +27,35 @@ pub(super) fn queues<'a>(
     Ok(rows.map(move |row| row.and_then(read)).filter(|rows| !matches!(rows, Err(StoreError::Corrupted(_)))))
 }
 
-/// Visits the items of a queue with their records, from `from` on, until `visit` breaks.
+/// Visits the items of a queue with their records, from `from` on, until `visit` breaks. It
+/// searches again for each page, so corruption that ends a scan costs one page at most.
 pub(super) fn each_record(
     txn: &ReadTxn<'_>,
     rows: &QueueRows<'_>,
-    from: Seq,
+    mut from: Seq,
     visit: &mut dyn FnMut(ItemRow, Result<Frame, ReadError>) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
-    let mut read_page = |page: &mut Vec<ItemRow>| {
+    loop {
+        let page = read_page(rows, from)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        from = last.seq.next();
         let locations: Vec<_> = page.iter().map(|row| row.location).collect();
         let frames = txn.journal.read(&locations);
-        page.drain(..).zip(frames).try_for_each(|(row, frame)| visit(row, frame))
-    };
-    let (mut page, mut bytes, mut flow) = (Vec::new(), 0, ControlFlow::Continue(()));
-    let scanned = rows.scan(from, &mut |item| {
-        let item_bytes = u64::from(item.location.length);
-        if page.len() >= READ_ITEMS || bytes + item_bytes > READ_BYTES {
-            flow = read_page(&mut page);
-            bytes = 0;
+        if page.into_iter().zip(frames).try_for_each(|(row, frame)| visit(row, frame)).is_break() {
+            return Ok(());
         }
-        bytes += item_bytes;
-        page.push(item);
-        flow
-    });
-    if flow.is_continue() {
-        _ = read_page(&mut page);
     }
-    scanned
+}
+
+fn read_page(rows: &QueueRows<'_>, from: Seq) -> Result<Vec<ItemRow>, StoreError> {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    rows.scan(from, &mut |item| {
+        bytes += u64::from(item.location.length);
+        if page.len() >= READ_ITEMS || bytes > READ_BYTES && !page.is_empty() {
+            return ControlFlow::Break(());
+        }
+        page.push(item);
+        ControlFlow::Continue(())
+    })?;
+    Ok(page)
 }

@@ -157,8 +157,8 @@ pub(super) fn public_stats() {
 pub(super) fn max_inflight_bytes() {
     for (bytes, status) in [("1_048_576", 503), ("16_777_216", 200)] {
         let relay = relay(&[("server.max_inflight_bytes", bytes)]);
-        // Memory is reserved as bytes arrive: most of a body holds most of its memory. A push that is
-        // faster may hold it instead, and the half-sent body is refused; then both begin again.
+        // Memory is reserved as bytes arrive: most of a body holds most of its memory. A push that
+        // is faster may hold it instead, and the half-sent body is refused; then both begin again.
         let response = eventually(|| {
             let mut half_sent = connect(&relay);
             half_sent.send(b"POST /push HTTP/1.1\r\nhost: x\r\ncontent-length: 600000\r\n\r\n{").unwrap();
