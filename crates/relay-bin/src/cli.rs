@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "redb")]
 pub use crate::commands::StoreCommand;
 use crate::config::{Overrides, Sources};
+pub use crate::keygen::{KeyKind, KeygenArgs};
 
 const AFTER_HELP: &str = "\
 Settings come from the built-in defaults, the configuration file, environment variables such as
@@ -44,6 +45,8 @@ pub enum Command {
     Serve,
     /// Check the configuration and print the resulting settings
     CheckConfig,
+    /// Print a new recipient with a lock, and the secret or key that opens it
+    Keygen(KeygenArgs),
     /// Commands on a store.
     #[cfg(feature = "redb")]
     #[command(flatten)]

@@ -35,6 +35,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod key_file;
+mod keygen;
 mod logging;
 mod program;
 mod running;

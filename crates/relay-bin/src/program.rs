@@ -15,6 +15,7 @@ use crate::cli::{Cli, Command};
 use crate::commands::{self, Outcome, StoreCommand};
 use crate::config::{Loaded, RelayConfig};
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
+use crate::keygen::{self, KeygenArgs};
 use crate::logging;
 use crate::running::{RunningRelay, start_reloadable};
 
@@ -31,7 +32,7 @@ pub fn run() -> ExitCode {
         Err(error) => return print_usage(&error),
     };
     let (command, format, environment) = (cli.command_or_serve(), cli.options.log_format, environment());
-    if command != Command::CheckConfig {
+    if !matches!(command, Command::CheckConfig | Command::Keygen(_)) {
         let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
         logging::start(format, filter.map(|(_, filter)| filter.as_str()));
     }
@@ -54,6 +55,17 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "redb")]
         Command::Store(command) => run_store_command(command, &config),
         Command::Serve => serve(config),
+        Command::Keygen(args) => print_keys(args),
+    }
+}
+
+fn print_keys(args: KeygenArgs) -> ExitCode {
+    match keygen::run(args) {
+        Ok(lines) => exit_code_of_output(print(&lines), ExitCode::SUCCESS),
+        Err(error) => {
+            eprint(&error);
+            ExitCode::from(EXIT_FAILED)
+        }
     }
 }
 

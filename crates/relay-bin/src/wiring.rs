@@ -4,12 +4,14 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{Limits, MemoryRelay};
-use relay_http::{AllowedHosts, CursorKey, Origin, RateLimit, Readiness};
+use relay_http::{AllowedHosts, Auth, CursorKey, Origin, RateLimit, Readiness};
 
-use crate::config::{RateLimitConfig, RelayConfig, RelayLimits, ServerConfig};
+use crate::clock::SystemClock;
+use crate::config::{AuthConfig, PlainNames, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig};
 #[cfg(feature = "redb")]
 use crate::key_file;
 
@@ -65,6 +67,18 @@ pub(crate) fn http_options(
             names => allowed_hosts(names, address),
         },
         allowed_origins: config.cors.allowed_origins.iter().filter_map(|text| Origin::parse(text)).collect(),
+        auth: Auth { settings: auth_settings(&config.auth), clock: Arc::new(SystemClock) },
+    }
+}
+
+fn auth_settings(auth: &AuthConfig) -> relay_auth::Settings {
+    relay_auth::Settings {
+        locks: auth.locks,
+        plain_names: match auth.plain_names {
+            PlainNames::Open => relay_auth::PlainNames::Open,
+            PlainNames::Deny => relay_auth::PlainNames::Deny,
+        },
+        audiences: auth.audiences.clone(),
     }
 }
 

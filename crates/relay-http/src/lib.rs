@@ -47,7 +47,7 @@ pub use api::counts::Counts;
 pub use api::cursor::CursorKey;
 pub use limits::cross_site::{AllowedHosts, Origin};
 pub use metrics::{Metric, MetricKind, Metrics};
-pub use options::{Options, RateLimit, Transport};
+pub use options::{Auth, Options, RateLimit, Transport};
 pub use readiness::{Readiness, Unready};
 pub use server::admin::{AdminOptions, serve_admin};
 pub use server::serve;

@@ -51,6 +51,8 @@ pub struct Metrics {
     swept_items: Counter,
     rate_limit_refusals: Counter,
     rate_limit_bans: Counter,
+    /// By `reason`: the usual ones from the start, others once they occur.
+    auth_refusals: Family<[Label; 1], Counter>,
     /// By `reason`.
     refused_connections: Family<[Label; 1], Counter>,
     /// Its members, in the order of [`WhyRefused::ALL`].
@@ -87,6 +89,10 @@ impl Default for Metrics {
         let push_counters = ["stored", "duplicate", "failed"].map(member);
         let member = |why: WhyRefused| refused_connections.get_or_create_owned(&[("reason", why.name())]);
         let refused_counters = WhyRefused::ALL.map(member);
+        let auth_refusals = Family::<[Label; 1], Counter>::default();
+        for refusal in [relay_auth::Refusal::NoProof, relay_auth::Refusal::WrongProof] {
+            drop(auth_refusals.get_or_create(&[("reason", refusal.reason())]));
+        }
         Self {
             requests: Requests::default(),
             pushes,
@@ -97,6 +103,7 @@ impl Default for Metrics {
             swept_items: Counter::default(),
             rate_limit_refusals: Counter::default(),
             rate_limit_bans: Counter::default(),
+            auth_refusals,
             refused_connections,
             refused_counters,
             gauge_sources: OnceLock::new(),
@@ -184,6 +191,11 @@ impl Metrics {
     pub(crate) fn rate_limited(&self, refusal: &Refusal) {
         self.rate_limit_refusals.inc();
         self.count_ban(refusal.ban_began);
+    }
+
+    /// Counts a request whose proof did not open its recipient.
+    pub(crate) fn auth_refused(&self, refusal: &relay_auth::Refusal) {
+        self.auth_refusals.get_or_create(&[("reason", refusal.reason())]).inc();
     }
 
     /// Counts a ban, if one began.

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use relay_core::Clock;
 
 use crate::api::cursor::CursorKey;
 use crate::limits::cross_site::{AllowedHosts, Origin};
@@ -49,6 +51,17 @@ pub struct Options {
     pub allowed_hosts: AllowedHosts,
     /// The other sites whose web pages may send requests.
     pub allowed_origins: Vec<Origin>,
+    /// Who may read and who may send.
+    pub auth: Auth,
+}
+
+/// Who may read and who may send.
+#[derive(Clone)]
+pub struct Auth {
+    /// The rules for names.
+    pub settings: relay_auth::Settings,
+    /// The clock that tokens are checked against.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// How much each address may send.
@@ -93,6 +106,12 @@ pub enum Transport {
     /// HTTP/1.1 or HTTP/2 over TLS, as the client chooses.
     #[cfg(feature = "tls")]
     Tls(crate::tls::Tls),
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Transport {

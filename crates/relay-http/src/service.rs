@@ -1,6 +1,7 @@
 //! Handles requests: from the head and body of a request to its response. It knows no sockets, and
 //! the relay only as [`Relay`].
 
+mod auth;
 pub(crate) mod body;
 mod error_response;
 mod offload;
@@ -19,7 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::StatusCode;
 use futures_util::FutureExt as _;
-use relay_core::{Envelope, Page, Pull, PushOutcome, Relay};
+use relay_auth::{Granted, Operation};
+use relay_core::{Envelope, Page, Pull, PushOutcome, Recipient, Relay};
 use relay_ratelimit::{Level, Refusal};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -42,6 +44,7 @@ use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
 use crate::readiness::Unready;
+use crate::service::auth::{Gate, hide_usage};
 use crate::service::body::Body;
 use crate::service::body::limits::{BodyKind, BodyLimits};
 use crate::service::offload::{OFFLOAD_BYTES, offload};
@@ -70,6 +73,7 @@ pub(crate) struct RelayService<R> {
     metrics: Arc<Metrics>,
     options: Options,
     rate_limiter: Option<RateLimiter>,
+    gate: Gate,
     body_limits: BodyLimits,
     budget: Budget,
     uncounted_pages: Semaphore,
@@ -96,6 +100,7 @@ impl<R: Relay> RelayService<R> {
         Self {
             relay,
             metrics,
+            gate: Gate::new(&options.auth),
             rate_limiter,
             body_limits: BodyLimits::new(options.message_bytes_max, options.request_timeout, budget.clone()),
             budget,
@@ -255,6 +260,15 @@ impl<R: Relay> RelayService<R> {
         result.map_err(|refusal| self.rate_limited(refusal))
     }
 
+    /// Whether the proof in the head of a request opens its recipient.
+    fn may(&self, operation: Operation, recipient: &Recipient, body: &Body<'_>) -> Result<Granted, ApiError> {
+        self.gate.may(operation, recipient, body.headers()).inspect_err(|error| {
+            if let ApiError::Auth { refusal, .. } = error {
+                self.metrics.auth_refused(refusal);
+            }
+        })
+    }
+
     fn rate_limited(&self, refusal: Refusal) -> ApiError {
         self.metrics.rate_limited(&refusal);
         ApiError::RateLimited(refusal)
@@ -266,11 +280,13 @@ impl<R: Relay> RelayService<R> {
         body.count_with(self.rate_limiter.as_ref());
         let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
         let (envelope, share) = body.read(BodyKind::Push, decode).await?;
+        let granted = self.may(Operation::Push, &envelope.recipient, body)?;
         if let Some(limiter) = &self.rate_limiter {
             let admitted = limiter.admit_push(&envelope.recipient, body.client());
             admitted.map_err(|refusal| self.rate_limited(refusal))?;
         }
-        let outcome = self.store(envelope, share).await?;
+        let stored = self.store(envelope, share).await;
+        let outcome = if granted.sees_usage { stored? } else { hide_usage(stored)? };
         pending.decided(outcome.is_stored());
         Ok(ApiResponse::ok(&PushResponse::from(outcome)))
     }
@@ -279,6 +295,7 @@ impl<R: Relay> RelayService<R> {
         self.metrics.pull_began();
         let cursors = self.options.cursor_key.clone();
         let (pull, _share) = body.read(BodyKind::Pull, move |json| decode_pull(json, &cursors)).await?;
+        self.may(Operation::Pull, &pull.recipient, body)?;
         let recipient = pull.recipient.clone();
         let (page, share) = self.read_page(pull, body.client()).await?;
         let (json, share) = if page.items.len() < OFFLOAD_ITEMS {
@@ -324,6 +341,7 @@ impl<R: Relay> RelayService<R> {
     async fn ack(&self, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
         self.metrics.ack_began();
         let (ack, _share) = body.read(BodyKind::Ack, decode_ack).await?;
+        self.may(Operation::Ack, ack.recipient(), body)?;
         let outcome = self.relay.ack(ack).await?;
         self.metrics.acked(outcome.deleted);
         Ok(ApiResponse::ok(&AckResponse::from(outcome)))

@@ -1,6 +1,7 @@
 //! Every configuration key has an effect that is visible from outside. Each test is named after its
 //! key, and a test compares the table below with the shipped file, so that no key lacks a test.
 
+mod auth;
 mod rate_limit;
 mod relay;
 mod server;
@@ -40,6 +41,9 @@ const TESTS: &[(&str, fn())] = &[
     ("storage.max_bytes", storage::storage_max_bytes),
     ("storage.trust_clock", storage::storage_trust_clock),
     ("privacy.key_path", storage::privacy_key_path),
+    ("auth.locks", auth::locks),
+    ("auth.plain_names", auth::plain_names),
+    ("auth.audiences", auth::audiences),
     ("relay.max_message_bytes", relay::max_message_bytes),
     ("relay.max_queue_bytes_per_user", relay::max_queue_bytes_per_user),
     ("relay.max_messages_per_user", relay::max_messages_per_user),

@@ -6,6 +6,7 @@ mod clock;
 mod configuration;
 mod full_disk;
 mod heavy;
+mod locks;
 mod logs;
 pub(crate) mod metrics;
 mod refusals;

@@ -22,6 +22,7 @@ pub(super) struct Edges {
 /// ARCHITECTURE.md gives the reasons.
 pub(super) const EDGES: &[Edges] = &[
     edges("relay-core", &[]),
+    Edges { tests_may_use: Some(&[]), ..edges("relay-auth", &[]) },
     edges("relay-ratelimit", &[]),
     edges("relay-disk", &[]),
     Edges { tests_may_use: Some(&["relay-disk"]), ..edges("relay-journal", &["relay-disk"]) },
@@ -29,8 +30,8 @@ pub(super) const EDGES: &[Edges] = &[
         tests_may_use: Some(&["relay-core", "relay-disk"]),
         ..edges("relay-store-redb", &["relay-core", "relay-disk", "relay-journal"])
     },
-    edges("relay-http", &["relay-core", "relay-ratelimit"]),
-    edges("relay-bin", &["relay-core", "relay-http", "relay-store-redb"]),
+    edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"]),
+    edges("relay-bin", &["relay-auth", "relay-core", "relay-http", "relay-store-redb"]),
     Edges {
         may_use: &["relay-bin", "relay-core", "relay-http"],
         tests_may_use: None,

@@ -10,7 +10,9 @@ use relay_http::{AllowedHosts, Origin};
 use super::error::Problem;
 use super::keys::{self, Kind};
 use super::value;
-use super::{Mode, RateLimitConfig, RelayConfig, RelayLimits, StorageKind, TlsConfig};
+use super::{
+    AuthConfig, Mode, PlainNames, RateLimitConfig, RelayConfig, RelayLimits, StorageKind, TlsConfig,
+};
 
 pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 
@@ -61,6 +63,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     check_tls(config, build, &mut findings);
     check_storage(config, build, &mut findings);
     check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
+    check_auth(&config.auth, &mut findings);
     check_numbers(config, &mut findings);
     check_proxies(&config.rate_limit, &mut findings);
     warn_of_exposure(config, &mut findings);
@@ -68,6 +71,21 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     warn_of_inflight_bytes(config, &mut findings);
     warn_of_rates(&config.rate_limit, &mut findings);
     findings
+}
+
+fn check_auth(auth: &AuthConfig, findings: &mut Findings) {
+    let is_closed = auth.plain_names == PlainNames::Deny;
+    findings.warn_if(
+        is_closed && !auth.locks,
+        "auth.plain_names: \"deny\" while auth.locks is false, so nobody can use the relay",
+    );
+    if auth.audiences.iter().any(String::is_empty) {
+        findings.refuse("auth.audiences", "must not contain an empty text");
+    }
+    findings.warn_if(
+        is_closed && auth.locks && auth.audiences.is_empty(),
+        "auth.audiences: empty, so nobody can read ed25519: recipients; sha256: recipients work",
+    );
 }
 
 fn check_numbers(config: &RelayConfig, findings: &mut Findings) {

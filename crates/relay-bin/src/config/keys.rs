@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{Mode, RelayConfig, StorageKind};
+use super::{Mode, PlainNames, RelayConfig, StorageKind};
 
 /// The bound of messages and responses, which the relay holds in memory.
 const GIB: u64 = 1 << 30;
@@ -48,6 +48,12 @@ pub(super) const KEYS: &[Key] = &[
     number("storage.max_bytes", 0, COUNT_MAX, |c| c.storage.max_bytes),
     flag("storage.trust_clock", |c| c.storage.trust_clock),
     text("privacy.key_path", |c| Some(lossy(&c.privacy.key_path))),
+    flag("auth.locks", |c| c.auth.locks),
+    choice("auth.plain_names", &["open", "deny"], |c| match c.auth.plain_names {
+        PlainNames::Open => "open",
+        PlainNames::Deny => "deny",
+    }),
+    texts("auth.audiences", |c| &c.auth.audiences),
     number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
     number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),
     number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user),

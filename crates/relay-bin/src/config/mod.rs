@@ -45,6 +45,8 @@ pub struct RelayConfig {
     pub storage: StorageConfig,
     /// The relay's key file.
     pub privacy: PrivacyConfig,
+    /// Who may read and who may send.
+    pub auth: AuthConfig,
     /// Limits on messages, queues and responses.
     pub relay: RelayLimits,
     /// Limits on requests per address.
@@ -151,6 +153,28 @@ pub struct PrivacyConfig {
     /// The file with the key for cursors, which the first start creates. Empty: `relay.key` in the
     /// directory of a [`StorageKind::Redb`] store, and a new key at each start for other stores.
     pub key_path: PathBuf,
+}
+
+/// Who may read and who may send.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct AuthConfig {
+    /// Whether recipients that begin with `sha256:` or `ed25519:` have a lock.
+    pub locks: bool,
+    /// Who may use recipients without a lock.
+    pub plain_names: PlainNames,
+    /// The audiences that tokens for `ed25519:` recipients may be for, such as the relay's URL.
+    /// Empty: the relay accepts no tokens.
+    pub audiences: Vec<String>,
+}
+
+/// Who may use recipients without a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlainNames {
+    /// Everybody who can reach the relay and knows the name.
+    Open,
+    /// Nobody.
+    Deny,
 }
 
 /// The kinds of stores.
@@ -325,6 +349,7 @@ default_as_part! {
     AdminConfig: admin;
     StorageConfig: storage;
     PrivacyConfig: privacy;
+    AuthConfig: auth;
     RelayLimits: relay;
     RateLimitConfig: rate_limit;
     EndpointRateLimit: rate_limit.endpoints;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
-    AdminConfig, CorsConfig, EndpointRateLimit, Loaded, Mode, PrivacyConfig, RateLimitConfig, RelayConfig,
-    RelayLimits, ServerConfig, StorageConfig, StorageKind, TlsConfig,
+    AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, Loaded, Mode, PlainNames, PrivacyConfig,
+    RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, StorageConfig, StorageKind, TlsConfig,
 };
 
 use super::{Given, env, file};
@@ -39,6 +39,7 @@ fn documented_defaults() -> RelayConfig {
             trust_clock: false,
         },
         privacy: PrivacyConfig { key_path: PathBuf::new() },
+        auth: AuthConfig { locks: true, plain_names: PlainNames::Open, audiences: Vec::new() },
         relay: RelayLimits {
             max_message_bytes: 8_388_608,
             max_queue_bytes_per_user: 1_073_741_824,
@@ -111,6 +112,9 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("storage.max_bytes", "0x4000000", "67_108_864", |c| c.storage.max_bytes == 67_108_864),
     ("storage.trust_clock", "true", "true", |c| c.storage.trust_clock),
     ("privacy.key_path", r#""key""#, "key", |c| c.privacy.key_path == Path::new("key")),
+    ("auth.locks", "false", "false", |c| !c.auth.locks),
+    ("auth.plain_names", r#""deny""#, "deny", |c| c.auth.plain_names == PlainNames::Deny),
+    ("auth.audiences", r#"["a", "b"]"#, "a,b", |c| c.auth.audiences == ["a", "b"]),
     ("relay.max_message_bytes", "1_000", "1_000", |c| c.relay.max_message_bytes == 1000),
     ("relay.max_queue_bytes_per_user", "9223372036854775807", "9223372036854775807", |c| {
         c.relay.max_queue_bytes_per_user == 9_223_372_036_854_775_807
@@ -183,6 +187,7 @@ fn parts_have_the_defaults_of_the_shipped_file() {
     assert_eq!(ServerConfig::default(), all.server);
     assert_eq!(StorageConfig::default(), all.storage);
     assert_eq!(PrivacyConfig::default(), all.privacy);
+    assert_eq!(AuthConfig::default(), all.auth);
     assert_eq!(RelayLimits::default(), all.relay);
     assert_eq!(RateLimitConfig::default(), all.rate_limit);
     assert_eq!(EndpointRateLimit::default(), all.rate_limit.endpoints);

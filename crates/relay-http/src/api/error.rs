@@ -6,8 +6,10 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
-use relay_core::{Error, Rejection, excerpt};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use relay_core::{Error, QuotaKind, Rejection, excerpt};
 use relay_ratelimit::Refusal;
 use serde_json::{Value, json};
 
@@ -61,6 +63,12 @@ pub(crate) enum ApiError {
     UnsupportedEncoding,
     #[error(transparent)]
     CrossSite(#[from] Denied),
+    /// The proof does not open the recipient's name.
+    #[error("{refusal}")]
+    Auth { refusal: relay_auth::Refusal, server_ms: u64 },
+    /// The queue is full, and the sender may not learn how full.
+    #[error("the queue of this recipient is full")]
+    QueueFull { reason: QuotaKind, limit: u64 },
     #[error("too many requests{}", if .0.banned { "; this address is banned for a while" } else { "" })]
     RateLimited(Refusal),
     #[error("the relay is shutting down")]
@@ -118,6 +126,10 @@ impl ApiError {
                 body(Code::UnsupportedMediaType).header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
             }
             Self::CrossSite(_) => body(Code::Forbidden),
+            Self::Auth { refusal, server_ms } => auth_refused(body, refusal, *server_ms),
+            Self::QueueFull { reason, limit } => {
+                body(Code::QuotaExceeded).details(json!({"reason": reason.as_str(), "limit": limit}))
+            }
             Self::RateLimited(refusal) => rate_limited(body(Code::RateLimited), refusal),
             Self::Draining => body(Code::Draining).retry_after(RETRY_SOON),
             Self::Unready(reason) => {
@@ -194,6 +206,23 @@ fn relay_error(error: &Error) -> ErrorBody {
         Error::StorageFull => body(Code::StorageFull).retry_after(FULL_RETRY_AFTER),
         Error::Overloaded { retry_after } => body(Code::Overloaded).retry_after(*retry_after),
         Error::NotReady { retry_after } => body(Code::NotReady).retry_after(*retry_after),
+    }
+}
+
+/// 400 for a malformed name, 401 without a proof, 403 with a wrong one. A client with a wrong clock
+/// corrects itself by `server_ms`.
+fn auth_refused(
+    body: impl Fn(Code) -> ErrorBody,
+    refusal: &relay_auth::Refusal,
+    server_ms: u64,
+) -> ErrorBody {
+    let details = json!({"reason": refusal.reason(), "server_ms": server_ms});
+    match refusal {
+        relay_auth::Refusal::Name(_) => body(Code::InvalidInput).details(json!({"field": "recipient"})),
+        refusal if refusal.is_unauthorized() => body(Code::Unauthorized)
+            .details(details)
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        _ => body(Code::Forbidden).details(details),
     }
 }
 

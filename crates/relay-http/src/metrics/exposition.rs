@@ -79,6 +79,7 @@ impl MetricsCollector {
             Metric::SweptItems => Box::new(metrics.swept_items.clone()),
             Metric::RateLimitRefusals => Box::new(metrics.rate_limit_refusals.clone()),
             Metric::RateLimitBans => Box::new(metrics.rate_limit_bans.clone()),
+            Metric::AuthRefusals => Box::new(metrics.auth_refusals.clone()),
             Metric::RateLimitWaiting => gauge(sources?.waiting.count() as u64),
             Metric::CertificateEnd => gauge(metrics.certificate_end_seconds()?.max(0)),
             Metric::Connections => gauge(sources?.connections.count() as u64),

@@ -36,6 +36,10 @@ pub(super) fn headers() -> Value {
             "description": "The methods that the path supports.",
             "schema": {"type": "string", "enum": ["POST, OPTIONS", "GET, HEAD, OPTIONS"]},
         },
+        "WwwAuthenticate": {
+            "description": "The scheme of proofs; present if the recipient has a lock.",
+            "schema": {"type": "string", "enum": ["Bearer"]},
+        },
         "AcceptEncoding": {
             "description": "The encoding that a request body may have; present if it had another one.",
             "schema": {"type": "string", "enum": ["gzip"]},
@@ -61,9 +65,12 @@ fn response(status: u16) -> Value {
         400 => {
             ("A field, the JSON (with line and column) or the HTTP is wrong: correct the request.", json!({}))
         }
-        401 => ("An access control in front of the relay requires authentication.", json!({})),
+        401 => (
+            "The recipient has a lock and the request has no proof, or an access control in front of the relay requires one.",
+            json!({"WWW-Authenticate": header("WwwAuthenticate", false)}),
+        ),
         403 => (
-            "An access control in front of the relay forbids the request, or a page of another site sent it.",
+            "The proof does not open the recipient, a page of another site sent the request, or an access control in front of the relay forbids it.",
             json!({}),
         ),
         404 => ("The path does not exist, or is not public.", json!({})),
@@ -139,8 +146,18 @@ fn details(status: u16) -> Option<(Value, bool)> {
             }),
             false,
         )),
-        409 => Some(all(
-            json!({"reason": {"type": "string", "enum": ["count", "bytes"]}, "limit": number, "used": number}),
+        401 | 403 => Some((details_of_refusal(), false)),
+        409 => Some((
+            json!({
+                "type": "object",
+                "required": ["reason", "limit"],
+                "properties": {
+                    "reason": {"type": "string", "enum": ["count", "bytes"]},
+                    "limit": number,
+                    "used": {"type": "integer", "minimum": 0, "description": "Absent if only the reader may know."},
+                },
+            }),
+            true,
         )),
         413 => Some(all(json!({"limit": number}))),
         431 => Some(all(json!({"limit_bytes": number, "limit_fields": number}))),
@@ -158,4 +175,21 @@ fn details(status: u16) -> Option<(Value, bool)> {
         }))),
         _ => None,
     }
+}
+
+/// The details of a refused proof.
+fn details_of_refusal() -> Value {
+    json!({
+        "type": "object",
+        "required": ["reason", "server_ms"],
+        "properties": {
+            "reason": {"type": "string", "description": "What is wrong with the proof, in a word."},
+            "server_ms": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "The relay's clock, in milliseconds since 1970, to correct a token's times.",
+            },
+        },
+        "description": "Present if the recipient has a lock, or plain recipients are not served.",
+    })
 }

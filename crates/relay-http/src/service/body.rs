@@ -81,6 +81,11 @@ impl<'a> Body<'a> {
     }
 
     /// The client that sends the body.
+    /// The head of the request.
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        self.headers
+    }
+
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }

@@ -50,6 +50,8 @@ impl ApiError {
             | Self::UnsupportedMediaType
             | Self::UnsupportedEncoding
             | Self::CrossSite(_)
+            | Self::Auth { .. }
+            | Self::QueueFull { .. }
             | Self::RateLimited(_)
             | Self::Draining
             | Self::Unready(_) => tracing::debug!(code, request, "refused"),

@@ -5,6 +5,7 @@
 
 mod admin;
 mod api;
+mod auth;
 mod bodies;
 mod bounded;
 mod contract;

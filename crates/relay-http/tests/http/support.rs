@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay, Relay};
-use relay_http::{AllowedHosts, CursorKey, Metrics, Options, Readiness, Transport, serve};
+use relay_http::{AllowedHosts, Auth, CursorKey, Metrics, Options, Readiness, Transport, serve};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -49,7 +49,13 @@ pub(crate) fn options() -> Options {
         readiness: Readiness::always(),
         allowed_hosts: AllowedHosts::any(),
         allowed_origins: Vec::new(),
+        auth: open_to_all(),
     }
+}
+
+/// No locks: every name is plain and open.
+fn open_to_all() -> Auth {
+    Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) }
 }
 
 pub(crate) fn memory(limits: Limits) -> Arc<MemoryRelay> {

@@ -46,6 +46,11 @@ trust_clock = true
 [privacy]
 key_path = "a key"
 
+[auth]
+locks = false
+plain_names = "deny"
+audiences = ["https://relay.example.org"]
+
 [relay]
 max_message_bytes = 1
 max_queue_bytes_per_user = 2

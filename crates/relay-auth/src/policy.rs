@@ -1,0 +1,140 @@
+//! Whether a proof opens a name.
+
+use std::fmt;
+
+use quick_cache::sync::Cache;
+use sha2::{Digest as _, Sha256};
+
+use crate::name::{Digest, Locks, ReadLock};
+use crate::operation::Operation;
+use crate::proof::Proof;
+use crate::refusal::Refusal;
+use crate::token::ReadToken;
+
+/// The most tokens whose signature is remembered as verified, about 100 bytes each.
+const VERIFIED_MAX: usize = 16 * 1024;
+
+/// Who may read plain names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainNames {
+    /// Everybody who knows the name, as in relays without locks.
+    #[default]
+    Open,
+    /// Nobody, and nobody may push to them.
+    Deny,
+}
+
+/// The operator's settings.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Whether names that begin like a lock have one. Otherwise they are plain.
+    pub locks: bool,
+    /// Who may read plain names.
+    pub plain_names: PlainNames,
+    /// The audiences that tokens may be for. Without any, there are no tokens.
+    pub audiences: Vec<String>,
+}
+
+/// Decides whether a proof opens a name.
+pub struct Policy {
+    settings: Settings,
+    /// When each verified token ends, in seconds since 1970.
+    verified: Cache<[u8; 32], u64>,
+}
+
+/// What a request may learn besides the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Whether it may learn how full the queue is. A sender to a locked name may not.
+    pub sees_usage: bool,
+}
+
+const READER: Granted = Granted { sees_usage: true };
+const SENDER: Granted = Granted { sees_usage: false };
+
+impl Policy {
+    /// A policy that has verified nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, verified: Cache::new(VERIFIED_MAX) }
+    }
+
+    /// Whether a request with this proof may do this with the queue of `name`, at `now_ms`
+    /// milliseconds since 1970. It looks at no queue, so the answer is the same whether one exists.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may(
+        &self,
+        operation: Operation,
+        name: &str,
+        proof: &Proof,
+        now_ms: u64,
+    ) -> Result<Granted, Refusal> {
+        let locks = if self.settings.locks { Locks::of(name)? } else { Locks::NONE };
+        if locks.read == ReadLock::Plain {
+            return match self.settings.plain_names {
+                PlainNames::Open => Ok(READER),
+                PlainNames::Deny => Err(Refusal::PlainDenied),
+            };
+        }
+        if operation != Operation::Push {
+            return self.check_reader(operation, locks.read, proof, now_ms).map(|()| READER);
+        }
+        match locks.send {
+            Some(lock) => check_sender(lock, proof).map(|()| SENDER),
+            // Anybody may push. The reader itself may learn how full its queue is.
+            None => Ok(self.check_reader(operation, locks.read, proof, now_ms).map_or(SENDER, |()| READER)),
+        }
+    }
+
+    fn check_reader(
+        &self,
+        operation: Operation,
+        lock: ReadLock,
+        proof: &Proof,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        match (lock, proof) {
+            (_, Proof::None) => Err(Refusal::NoProof),
+            (_, Proof::Malformed(malformed)) => Err((*malformed).into()),
+            (ReadLock::Secret(lock), Proof::Secret { read, .. }) if *read == lock => Ok(()),
+            (ReadLock::Key(key), Proof::ReadToken(token)) if token.key() == key => {
+                self.check_token(token, operation, now_ms / 1000)
+            }
+            _ => Err(Refusal::WrongProof),
+        }
+    }
+
+    fn check_token(&self, token: &ReadToken, operation: Operation, now: u64) -> Result<(), Refusal> {
+        token.check_claims(&self.settings.audiences, now)?;
+        let key = cache_key(token);
+        if self.verified.get(&key).is_none() {
+            token.verify()?;
+            self.verified.insert(key, token.ends());
+        }
+        // Last, so that only the owner of the key learns what its token lacks.
+        if token.allows(operation) { Ok(()) } else { Err(Refusal::WrongOperation) }
+    }
+}
+
+fn check_sender(lock: Digest, proof: &Proof) -> Result<(), Refusal> {
+    match proof {
+        Proof::None => Err(Refusal::NoProof),
+        Proof::Malformed(malformed) => Err((*malformed).into()),
+        Proof::Secret { send, .. } if *send == lock => Ok(()),
+        _ => Err(Refusal::WrongProof),
+    }
+}
+
+/// A hash, so that the cache contains no token.
+fn cache_key(token: &ReadToken) -> [u8; 32] {
+    let (signed, signature) = token.parts();
+    Sha256::new().chain_update(signed).chain_update(signature).finalize().into()
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! Read tokens: JWTs (RFC 7519) that the owner of an `ed25519:` name signs with the key in the
+//! name.
+//!
+//! The header decides nothing: it must be exactly `{"alg":"EdDSA","typ":"relay-read+jwt"}`, so no
+//! token can choose an algorithm or a key. The signature is Ed25519 (RFC 8032), verified strictly.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{Signature, VerifyingKey};
+use serde::Deserialize;
+
+use crate::malformed::Malformed;
+use crate::name::{Locks, PublicKey, ReadLock};
+use crate::operation::Operation;
+
+/// The longest life of a token, from `iat` to `exp`, in seconds.
+pub const LIFE_SECONDS_MAX: u64 = 600;
+
+/// How far the clocks of the signer and the relay may differ, in seconds.
+const LEEWAY_SECONDS: u64 = 60;
+
+/// A parsed read token. Nothing of it is verified before [`Policy::may`](crate::Policy::may).
+pub struct ReadToken {
+    /// The header and the claims, as they were signed.
+    signed: String,
+    signature: Signature,
+    key: PublicKey,
+    claims: Claims,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    typ: String,
+}
+
+/// Times are in seconds since 1970. Unknown claims are refused, and so are repeated ones.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims {
+    iss: String,
+    aud: String,
+    iat: u64,
+    exp: u64,
+    #[serde(default)]
+    ops: Option<Vec<Operation>>,
+}
+
+/// Why a token for the right name is not valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidToken {
+    /// The relay has no audience, so it accepts no tokens.
+    #[error("this relay accepts no tokens: it has no audience")]
+    NoAudience,
+    /// It is for another relay.
+    #[error("the token is for another audience")]
+    Audience,
+    /// It lives longer than [`LIFE_SECONDS_MAX`], or ends before it begins.
+    #[error("the token lives longer than 600 seconds")]
+    Life,
+    /// Its time has not begun.
+    #[error("the token is not valid yet; check the clock")]
+    Early,
+    /// Its time is over.
+    #[error("the token has expired; check the clock")]
+    Expired,
+    /// It is not signed by the key in the name.
+    #[error("the signature of the token is wrong")]
+    Signature,
+}
+
+impl ReadToken {
+    /// # Errors
+    /// If the text is not a read token.
+    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
+        let (signed, signature) = text.rsplit_once('.').ok_or(Malformed::Token("it has three parts"))?;
+        let (header, claims) = signed.split_once('.').ok_or(Malformed::Token("it has three parts"))?;
+        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| HEADER)?;
+        if header.alg != "EdDSA" || header.typ != "relay-read+jwt" {
+            return Err(HEADER);
+        }
+        let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| {
+            Malformed::Token("its claims are iss, aud, iat, exp and optionally ops, once each")
+        })?;
+        let Ok(Locks { read: ReadLock::Key(key), .. }) = Locks::of(&claims.iss) else {
+            return Err(Malformed::Token("iss is an ed25519: name"));
+        };
+        let signature = Signature::from_slice(&decode(signature)?)
+            .map_err(|_| Malformed::Token("its signature has 64 bytes"))?;
+        Ok(Self { signed: signed.to_owned(), signature, key, claims })
+    }
+
+    /// The key that it claims to be signed by.
+    pub(crate) fn key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// When it ends, in seconds since 1970, with the allowed difference of clocks.
+    pub(crate) fn ends(&self) -> u64 {
+        self.claims.exp.saturating_add(LEEWAY_SECONDS)
+    }
+
+    /// Whether it allows this operation.
+    pub(crate) fn allows(&self, operation: Operation) -> bool {
+        self.claims.ops.as_ref().is_none_or(|operations| operations.contains(&operation))
+    }
+
+    /// The bytes that distinguish this token from all others.
+    pub(crate) fn parts(&self) -> (&str, [u8; 64]) {
+        (&self.signed, self.signature.to_bytes())
+    }
+
+    /// Checks everything but the signature, at `now` in seconds since 1970.
+    pub(crate) fn check_claims(&self, audiences: &[String], now: u64) -> Result<(), InvalidToken> {
+        let Claims { aud, iat, exp, .. } = &self.claims;
+        if audiences.is_empty() {
+            return Err(InvalidToken::NoAudience);
+        }
+        if !audiences.contains(aud) {
+            return Err(InvalidToken::Audience);
+        }
+        if exp.checked_sub(*iat).is_none_or(|life| life > LIFE_SECONDS_MAX) {
+            return Err(InvalidToken::Life);
+        }
+        if *iat > now.saturating_add(LEEWAY_SECONDS) {
+            return Err(InvalidToken::Early);
+        }
+        if self.ends() < now {
+            return Err(InvalidToken::Expired);
+        }
+        Ok(())
+    }
+
+    /// Verifies the signature, which costs some 50 microseconds.
+    pub(crate) fn verify(&self) -> Result<(), InvalidToken> {
+        let key = VerifyingKey::from_bytes(self.key.as_bytes()).map_err(|_| InvalidToken::Signature)?;
+        key.verify_strict(self.signed.as_bytes(), &self.signature).map_err(|_| InvalidToken::Signature)
+    }
+}
+
+/// Hidden: whoever has the token may read.
+impl fmt::Debug for ReadToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadToken(..)")
+    }
+}
+
+const HEADER: Malformed = Malformed::Token("its header is {\"alg\":\"EdDSA\",\"typ\":\"relay-read+jwt\"}");
+
+fn decode(part: &str) -> Result<Vec<u8>, Malformed> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Token("its parts are base64url without padding"))
+}
