@@ -25,7 +25,7 @@ pub enum PlainNames {
 }
 
 /// The operator's settings.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Whether names that begin like a lock have one. Otherwise they are plain.
     pub locks: bool,
@@ -35,11 +35,18 @@ pub struct Settings {
     pub audiences: Vec<String>,
 }
 
+/// Locks, open plain names, and no tokens.
+impl Default for Settings {
+    fn default() -> Self {
+        Self { locks: true, plain_names: PlainNames::Open, audiences: Vec::new() }
+    }
+}
+
 /// Decides whether a proof opens a name.
 pub struct Policy {
     settings: Settings,
-    /// When each verified token ends, in seconds since 1970.
-    verified: Cache<[u8; 32], u64>,
+    /// The hashes of verified tokens. Their claims are checked each time.
+    verified: Cache<[u8; 32], ()>,
 }
 
 /// What a request may learn besides the outcome.
@@ -79,19 +86,22 @@ impl Policy {
             };
         }
         if operation != Operation::Push {
-            return self.check_reader(operation, locks.read, proof, now_ms).map(|()| READER);
+            return self.check_reader(operation, (name, locks.read), proof, now_ms).map(|()| READER);
         }
         match locks.send {
             Some(lock) => check_sender(lock, proof).map(|()| SENDER),
             // Anybody may push. The reader itself may learn how full its queue is.
-            None => Ok(self.check_reader(operation, locks.read, proof, now_ms).map_or(SENDER, |()| READER)),
+            None => {
+                let reader = self.check_reader(operation, (name, locks.read), proof, now_ms);
+                Ok(reader.map_or(SENDER, |()| READER))
+            }
         }
     }
 
     fn check_reader(
         &self,
         operation: Operation,
-        lock: ReadLock,
+        (name, lock): (&str, ReadLock),
         proof: &Proof,
         now_ms: u64,
     ) -> Result<(), Refusal> {
@@ -99,7 +109,7 @@ impl Policy {
             (_, Proof::None) => Err(Refusal::NoProof),
             (_, Proof::Malformed(malformed)) => Err((*malformed).into()),
             (ReadLock::Secret(lock), Proof::Secret { read, .. }) if *read == lock => Ok(()),
-            (ReadLock::Key(key), Proof::ReadToken(token)) if token.key() == key => {
+            (ReadLock::Key(_), Proof::ReadToken(token)) if token.name() == name => {
                 self.check_token(token, operation, now_ms / 1000)
             }
             _ => Err(Refusal::WrongProof),
@@ -111,7 +121,7 @@ impl Policy {
         let key = cache_key(token);
         if self.verified.get(&key).is_none() {
             token.verify()?;
-            self.verified.insert(key, token.ends());
+            self.verified.insert(key, ());
         }
         // Last, so that only the owner of the key learns what its token lacks.
         if token.allows(operation) { Ok(()) } else { Err(Refusal::WrongOperation) }

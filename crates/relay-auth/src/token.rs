@@ -9,7 +9,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, VerifyingKey};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use crate::malformed::Malformed;
 use crate::name::{Locks, PublicKey, ReadLock};
@@ -45,7 +46,7 @@ struct Claims {
     aud: String,
     iat: u64,
     exp: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     ops: Option<Vec<Operation>>,
 }
 
@@ -78,13 +79,12 @@ impl ReadToken {
     pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
         let (signed, signature) = text.rsplit_once('.').ok_or(Malformed::Token("it has three parts"))?;
         let (header, claims) = signed.split_once('.').ok_or(Malformed::Token("it has three parts"))?;
-        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| HEADER)?;
+        let header: Header = parse_object(&decode(header)?).ok_or(HEADER)?;
         if header.alg != "EdDSA" || header.typ != "relay-read+jwt" {
             return Err(HEADER);
         }
-        let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| {
-            Malformed::Token("its claims are iss, aud, iat, exp and optionally ops, once each")
-        })?;
+        let claims: Claims = parse_object(&decode(claims)?)
+            .ok_or(Malformed::Token("its claims are iss, aud, iat, exp and optionally ops, once each"))?;
         let Ok(Locks { read: ReadLock::Key(key), .. }) = Locks::of(&claims.iss) else {
             return Err(Malformed::Token("iss is an ed25519: name"));
         };
@@ -93,9 +93,9 @@ impl ReadToken {
         Ok(Self { signed: signed.to_owned(), signature, key, claims })
     }
 
-    /// The key that it claims to be signed by.
-    pub(crate) fn key(&self) -> PublicKey {
-        self.key
+    /// The name that it is for.
+    pub(crate) fn name(&self) -> &str {
+        &self.claims.iss
     }
 
     /// When it ends, in seconds since 1970, with the allowed difference of clocks.
@@ -149,6 +149,17 @@ impl fmt::Debug for ReadToken {
 }
 
 const HEADER: Malformed = Malformed::Token("its header is {\"alg\":\"EdDSA\",\"typ\":\"relay-read+jwt\"}");
+
+/// An object with the fields of `T`, each once. serde would accept an array of their values too.
+fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().first() == Some(&b'{');
+    serde_json::from_slice(json).ok().filter(|_| is_object)
+}
+
+/// Refuses `null`, which must not stand for all operations.
+fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Operation>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
+}
 
 fn decode(part: &str) -> Result<Vec<u8>, Malformed> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Token("its parts are base64url without padding"))

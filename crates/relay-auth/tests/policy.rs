@@ -71,7 +71,7 @@ fn plain_names_open_to_everybody_whatever_they_show() {
 
 #[test]
 fn without_locks_every_name_is_plain() {
-    let policy = Policy::new(Settings::default());
+    let policy = Policy::new(Settings { locks: false, ..Settings::default() });
     for name in ["sha256:x", &secret_name(&[1; 32]), &key_name(&key(1))] {
         assert!(policy.may(Operation::Pull, name, &Proof::None, 0).is_ok());
     }
@@ -121,8 +121,12 @@ fn a_token_opens_the_name_of_its_key() {
     }
     let other_order = r#"{ "typ": "relay-read+jwt", "alg": "EdDSA" }"#;
     assert_eq!(pull(&policy, &key_name(&key), &bearer(&sign(&key, other_order, &claims(&key))), NOW), Ok(()));
-    let with_send_lock = format!("{}+sha256:{}", key_name(&key), encode([9; 32]));
-    assert_eq!(pull(&policy, &with_send_lock, &token, NOW), Ok(()));
+    // With another send lock it is another queue.
+    let other = format!("{}+sha256:{}", key_name(&key), encode([9; 32]));
+    assert_eq!(pull(&policy, &other, &token, NOW), Err("wrong_proof"));
+    let token = bearer(&sign(&key, HEADER, &claims(&key).replace(&key_name(&key), &other)));
+    assert_eq!(pull(&policy, &other, &token, NOW), Ok(()));
+    assert_eq!(pull(&policy, &key_name(&key), &token, NOW), Err("wrong_proof"));
 }
 
 #[test]
@@ -169,6 +173,7 @@ fn other_headers_open_nothing() {
         r#"{"alg":"EdDSA","typ":"relay-read+jwt","jwk":{}}"#,
         r#"{"alg":"EdDSA","alg":"EdDSA","typ":"relay-read+jwt"}"#,
         r#"{"alg":["EdDSA"],"typ":"relay-read+jwt"}"#,
+        r#"["EdDSA","relay-read+jwt"]"#,
         "[]",
         "",
     ] {
@@ -190,6 +195,8 @@ fn malformed_tokens_open_nothing() {
         with(format!("{{{iss},{rest},\"exp\":{}}}", NOW + 1)),
         with(format!("{{{iss},{rest},\"admin\":true}}")),
         with(format!("{{{rest}}}")),
+        with(format!("{{{iss},{rest},\"ops\":null}}")),
+        with(format!(r#"["{name}","{AUDIENCE}",{NOW},{NOW}]"#)),
         with(format!("{{\"iss\":\"bob\",{rest}}}")),
         with(format!("{{\"iss\":\"{}\",{rest}}}", secret_name(&[1; 32]))),
         with(format!("{{{iss},{rest},\"ops\":[\"everything\"]}}")),
@@ -303,4 +310,31 @@ proptest! {
         let changed = String::from_utf8(bytes).unwrap();
         prop_assert!(pull(&policy(), &key_name(&key), &bearer(&changed), NOW).is_err());
     }
+}
+
+/// The file is for authors of clients; a program in another language has computed it.
+#[test]
+fn the_published_vectors_hold() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("../vectors.json")).unwrap();
+    let list = |name: &str| vectors[name].as_array().unwrap().clone();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let policy = policy();
+    for vector in list("secrets") {
+        let name = text(&vector["recipient"]);
+        assert_eq!(pull(&policy, &name, &bearer(&text(&vector["secret"])), NOW), Ok(()));
+        if let Some(secret) = vector["send_secret"].as_str() {
+            assert!(policy.may(Operation::Push, &name, &bearer(secret), 0).is_ok());
+            assert!(policy.may(Operation::Push, &name, &Proof::None, 0).is_err());
+        }
+    }
+    for vector in list("tokens") {
+        let (name, token) = (text(&vector["recipient"]), bearer(&text(&vector["token"])));
+        for time in ["valid_from", "valid_until"] {
+            assert_eq!(pull(&policy, &name, &token, vector[time].as_u64().unwrap()), Ok(()));
+        }
+        let seed = URL_SAFE_NO_PAD.decode(text(&vector["private_key"])).unwrap();
+        assert_eq!(key_name(&SigningKey::from_bytes(&seed.try_into().unwrap())), name);
+    }
+    assert!(list("malformed_recipients").iter().all(|name| Locks::of(&text(name)).is_err()));
+    assert!(list("plain_recipients").iter().all(|name| Locks::of(&text(name)) == Ok(Locks::NONE)));
 }

@@ -79,6 +79,10 @@ fn check_auth(auth: &AuthConfig, findings: &mut Findings) {
         is_closed && !auth.locks,
         "auth.plain_names: \"deny\" while auth.locks is false, so nobody can use the relay",
     );
+    findings.warn_if(
+        !auth.locks,
+        "auth.locks: false, so everybody who knows a recipient with a lock can read its queue, also what waits there now",
+    );
     if auth.audiences.iter().any(String::is_empty) {
         findings.refuse("auth.audiences", "must not contain an empty text");
     }

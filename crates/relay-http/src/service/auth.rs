@@ -34,12 +34,13 @@ impl Gate {
     }
 }
 
-/// The outcome of a push without how full the queue is.
+/// The outcome of a push as a sender may see it: neither how full the queue is, nor what the item
+/// with the same id contains, which would also show whether the reader has acked it.
 pub(super) fn hide_usage(outcome: Result<PushOutcome, ApiError>) -> Result<PushOutcome, ApiError> {
     match outcome {
         Ok(PushOutcome::Stored { .. }) => Ok(PushOutcome::Stored { usage: Usage::ZERO }),
-        Ok(PushOutcome::Duplicate { conflict, .. }) => {
-            Ok(PushOutcome::Duplicate { usage: Usage::ZERO, conflict })
+        Ok(PushOutcome::Duplicate { .. }) => {
+            Ok(PushOutcome::Duplicate { usage: Usage::ZERO, conflict: false })
         }
         Err(ApiError::Relay(Error::Rejected(Rejection::QuotaExceeded { reason, limit, .. }))) => {
             Err(ApiError::QueueFull { reason, limit })

@@ -80,12 +80,12 @@ impl<'a> Body<'a> {
         self.rate_limiter = rate_limiter;
     }
 
-    /// The client that sends the body.
-    /// The head of the request.
+    /// The headers of the request.
     pub(super) const fn headers(&self) -> &HeaderMap {
         self.headers
     }
 
+    /// The client that sends the body.
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }
