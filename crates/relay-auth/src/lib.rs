@@ -15,6 +15,9 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keygen;
 mod malformed;
 mod name;

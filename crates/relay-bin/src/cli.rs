@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::check_token::CheckTokenArgs;
 #[cfg(feature = "redb")]
 pub use crate::commands::StoreCommand;
 use crate::config::{Overrides, Sources};
@@ -47,6 +48,8 @@ pub enum Command {
     CheckConfig,
     /// Print a new recipient with a lock, and the secret or key that opens it
     Keygen(KeygenArgs),
+    /// Say whether the secret or token on standard input opens a recipient, and why not
+    CheckToken(CheckTokenArgs),
     /// Commands on a store.
     #[cfg(feature = "redb")]
     #[command(flatten)]

@@ -22,6 +22,7 @@
 
 #[cfg(feature = "redb")]
 mod backup;
+mod check_token;
 pub mod cli;
 mod clock;
 #[cfg(feature = "redb")]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::Parser;
 use tokio::sync::{Notify, oneshot};
 
+use crate::check_token;
 use crate::cli::{Cli, Command};
 #[cfg(feature = "redb")]
 use crate::commands::{self, Outcome, StoreCommand};
@@ -32,7 +33,7 @@ pub fn run() -> ExitCode {
         Err(error) => return print_usage(&error),
     };
     let (command, format, environment) = (cli.command_or_serve(), cli.options.log_format, environment());
-    if !matches!(command, Command::CheckConfig | Command::Keygen(_)) {
+    if !matches!(command, Command::CheckConfig | Command::Keygen(_) | Command::CheckToken(_)) {
         let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
         logging::start(format, filter.map(|(_, filter)| filter.as_str()));
     }
@@ -56,6 +57,13 @@ pub fn run() -> ExitCode {
         Command::Store(command) => run_store_command(command, &config),
         Command::Serve => serve(config),
         Command::Keygen(args) => print_keys(args),
+        Command::CheckToken(args) => match check_token::check(&args, &config.auth, io::stdin().lock()) {
+            Ok(()) => exit_code_of_output(print("the proof opens the recipient\n"), ExitCode::SUCCESS),
+            Err(refusal) => {
+                eprint(&format_args!("{} ({})", refusal, refusal.reason()));
+                ExitCode::from(EXIT_FAILED)
+            }
+        },
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn http_options(
     }
 }
 
-fn auth_settings(auth: &AuthConfig) -> relay_auth::Settings {
+pub(crate) fn auth_settings(auth: &AuthConfig) -> relay_auth::Settings {
     relay_auth::Settings {
         locks: auth.locks,
         plain_names: match auth.plain_names {

@@ -57,6 +57,8 @@ targets! {
     base64: relay_http::fuzzing::base64, 100_000 or 5_000;
     framing: relay_http::fuzzing::framing, 50_000 or 3_000;
     forwarded: relay_http::fuzzing::forwarded, 100_000 or 5_000;
+    lock: relay_auth::fuzzing::lock, 100_000 or 5_000;
+    proof: relay_auth::fuzzing::proof, 20_000 or 1_000;
     config: relay_bin::fuzzing::config, 4_000 or 200;
 }
 

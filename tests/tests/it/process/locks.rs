@@ -1,7 +1,9 @@
 //! Recipients with a lock, from `keygen` to the log: the printed proof opens the printed recipient,
 //! also after a restart, and no log contains a proof or a recipient.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use relay_tests::{Client, Process, pull_body, push_body};
 
@@ -63,4 +65,37 @@ fn keygen_prints_a_key_and_no_two_are_equal() {
     let [first, second] = [keygen(&["--kind", "key"]), keygen(&["--kind", "key"])];
     assert!(first[0].starts_with("ed25519:") && first[0].len() == 51 && first[1].len() == 43, "{first:?}");
     assert!(first[0] != second[0] && first[1] != second[1]);
+}
+
+/// The exit code and what `check-token` printed.
+fn check_token(recipient: &str, proof: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["check-token", recipient])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(proof.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[test]
+fn check_token_says_whether_a_proof_opens_a_recipient() {
+    let [keys, other] = [keygen(&[]), keygen(&[])];
+    let (recipient, secret) = (&keys[0], &keys[1]);
+    assert_eq!(
+        check_token(recipient, &format!("{secret}\n")),
+        (Some(0), "the proof opens the recipient\n".to_owned())
+    );
+    for (proof, reason) in
+        [(&*other[1], "wrong_proof"), ("", "malformed_proof"), ("a.b.c", "malformed_proof")]
+    {
+        let (code, output) = check_token(recipient, proof);
+        assert!(code == Some(1) && output.contains(&format!("({reason})")), "{proof}: {output}");
+        assert!(proof.is_empty() || !output.contains(proof), "{output}");
+    }
+    let (code, output) = check_token(&format!("{recipient}="), secret);
+    assert!(code == Some(1) && output.contains("(malformed_name)"), "{output}");
 }

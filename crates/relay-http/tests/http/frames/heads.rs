@@ -138,3 +138,20 @@ fn a_response_before_the_body_keeps_the_connection_open() {
     assert!(connection.send(&post(7, "/pull", &json!({"recipient": "alice"}))));
     assert_eq!(connection.response(7).status, 200);
 }
+
+/// The proof is read over HTTP/2 as over HTTP/1.1, also split or repeated.
+#[test]
+fn a_locked_recipient_opens_to_its_secret_only() {
+    let world = Http2Server::new();
+    let secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let body = json!({"recipient": "sha256:MAnwSaLYK_Lpzqa_RV50Oonc9OCE9FWdzfIl0vbSFBQ"}).to_string();
+    let pull = |proofs: &[&str]| {
+        let proofs: Vec<u8> = proofs.iter().flat_map(|proof| field("authorization", proof)).collect();
+        ask(&world, 0, &[head("POST", "/pull"), proofs].concat(), body.as_bytes())
+    };
+    let proof = format!("Bearer {secret}");
+    assert_eq!(pull(&[&proof]).status, 200);
+    pull(&[]).assert_error(401, "unauthorized");
+    pull(&[&proof, &proof]).assert_error(401, "unauthorized");
+    pull(&[&proof.replace("AAEC", "AAED")]).assert_error(403, "forbidden");
+}

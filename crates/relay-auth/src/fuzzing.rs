@@ -1,0 +1,48 @@
+//! Entry points for fuzzers and their tests: arbitrary names and headers. Compiled only with the
+//! feature `fuzzing`.
+
+use crate::name::{Locks, ReadLock};
+use crate::operation::Operation;
+use crate::policy::{Policy, Settings};
+use crate::proof::Proof;
+
+/// The time of all tokens in fuzz/corpus, in milliseconds since 1970.
+const NOW_MS: u64 = 1_800_000_300_000;
+
+/// A recipient's name. A name with a lock has one spelling.
+pub fn lock(data: &[u8]) {
+    let Ok(name) = str::from_utf8(data) else { return };
+    let is_like_a_lock = name.starts_with("sha256:") || name.starts_with("ed25519:");
+    match Locks::of(name) {
+        Ok(Locks::NONE) => assert!(!is_like_a_lock, "a lock was taken for a plain name"),
+        Ok(locks) => assert_eq!(locks.to_string(), name, "a lock has two spellings"),
+        Err(_) => assert!(is_like_a_lock, "a plain name was refused"),
+    }
+}
+
+/// A recipient's name and the value of `Authorization`, separated by a line feed. Only a proof for
+/// this name opens it.
+pub fn proof(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == b'\n');
+    let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return };
+    let Ok(name) = str::from_utf8(name) else { return };
+    let proof = Proof::parse(std::iter::once(value));
+    let audiences = vec!["https://relay.example.org".to_owned()];
+    let policy = Policy::new(Settings { audiences, ..Settings::default() });
+    let is_open = policy.may(Operation::Pull, name, &proof, NOW_MS).is_ok();
+    assert_eq!(
+        is_open,
+        policy.may(Operation::Pull, name, &proof, NOW_MS).is_ok(),
+        "the cache changes the answer"
+    );
+    let Ok(locks) = Locks::of(name) else { return assert!(!is_open) };
+    let expected = match (&proof, locks.read) {
+        (_, ReadLock::Plain) => true,
+        (Proof::Secret { read, .. }, ReadLock::Secret(lock)) => *read == lock,
+        (Proof::ReadToken(token), ReadLock::Key(_)) => {
+            token.name() == name && token.verify().is_ok() && is_open
+        }
+        _ => false,
+    };
+    assert_eq!(is_open, expected, "a name opened to a wrong proof, or not to its own");
+}

@@ -1,0 +1,5 @@
+//! Reads the locks of a recipient's name. The assertions are in `relay_auth::fuzzing`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| relay_auth::fuzzing::lock(data));
