@@ -307,6 +307,11 @@ fn warn_of_exposure(config: &RelayConfig, findings: &mut Findings) {
         !config.rate_limit.enabled,
         "rate_limit.enabled: false, on an address that is not loopback: any client can send any number of requests",
     );
+    findings.warn_if(
+        config.auth.plain_names == PlainNames::Open,
+        "auth.plain_names: \"open\", on an address that is not loopback: anybody who knows a recipient without a lock can read \
+         its queue; see docs/auth.md",
+    );
 }
 
 /// This does not resolve host names. Other names than localhost may be any address.

@@ -85,14 +85,18 @@ fn an_exposed_admin_address_gives_a_warning() {
 fn an_exposed_address_gives_a_warning() {
     let clear = "address: not loopback, with mode = \"http\": other machines connect in clear text; set mode = \"tls\", or put the relay behind a proxy that terminates TLS";
     let unlimited = "rate_limit.enabled: false, on an address that is not loopback: any client can send any number of requests";
+    let open = "auth.plain_names: \"open\", on an address that is not loopback: anybody who knows a recipient without a lock can read its queue; see docs/auth.md";
     for address in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "LOCALHOST:1"] {
         Given { file: "rate_limit.enabled = false", flags: &["--address", address], env: &[] }.warned(&[]);
     }
     for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "relay.example.org:1"] {
-        flags(&["--address", address]).warned(&[clear]);
+        flags(&["--address", address]).warned(&[clear, open]);
         Given { file: "rate_limit.enabled = false", flags: &["--address", address], env: &[] }
-            .warned(&[clear, unlimited]);
+            .warned(&[clear, unlimited, open]);
         Given { file: &format!("mode = \"tls\"\n{CERTS}"), flags: &["--address", address], env: &[] }
+            .warned(&[open]);
+        let env = [("RELAY__AUTH__PLAIN_NAMES", "deny"), ("RELAY__AUTH__AUDIENCES", "a")];
+        Given { file: &format!("mode = \"tls\"\n{CERTS}"), flags: &["--address", address], env: &env }
             .warned(&[]);
     }
 }
