@@ -1,18 +1,18 @@
 //! Checks a whole configuration for invalid and for unusual values. It opens no file and resolves
 //! no host name.
 
+mod warnings;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use ipnet::IpNet;
 use relay_http::{AllowedHosts, Origin};
 
+use self::warnings::{warn_of_exposure, warn_of_inflight_bytes, warn_of_limits, warn_of_rates};
 use super::error::Problem;
 use super::keys::{self, Kind};
 use super::value;
-use super::{
-    AuthConfig, Mode, PlainNames, RateLimitConfig, RelayConfig, RelayLimits, StorageKind, TlsConfig,
-};
+use super::{AuthConfig, Mode, PlainNames, RateLimitConfig, RelayConfig, StorageKind, TlsConfig};
 
 pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 
@@ -294,88 +294,12 @@ fn check_optional_path(key: &str, path: &Path, findings: &mut Findings) {
     }
 }
 
-fn warn_of_exposure(config: &RelayConfig, findings: &mut Findings) {
-    if is_loopback(&config.address) {
-        return;
-    }
-    findings.warn_if(
-        config.mode == Mode::Http,
-        "address: not loopback, with mode = \"http\": other machines connect in clear text; \
-         set mode = \"tls\", or put the relay behind a proxy that terminates TLS",
-    );
-    findings.warn_if(
-        !config.rate_limit.enabled,
-        "rate_limit.enabled: false, on an address that is not loopback: any client can send any number of requests",
-    );
-    findings.warn_if(
-        config.auth.plain_names == PlainNames::Open,
-        "auth.plain_names: \"open\", on an address that is not loopback: anybody who knows a recipient without a lock can read \
-         its queue; see docs/auth.md",
-    );
-}
-
 /// This does not resolve host names. Other names than localhost may be any address.
 fn is_loopback(address: &str) -> bool {
     match address.parse::<SocketAddr>() {
         Ok(address) => address.ip().to_canonical().is_loopback(),
         Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost")),
     }
-}
-
-fn warn_of_limits(relay: &RelayLimits, findings: &mut Findings) {
-    findings.warn_if(
-        relay.max_queue_bytes_per_user < relay.max_message_bytes,
-        "relay.max_queue_bytes_per_user: less than relay.max_message_bytes, so the largest messages fit no queue",
-    );
-    findings.warn_if(
-        relay.pull_bytes_max < relay.max_message_bytes,
-        "relay.pull_bytes_max: less than relay.max_message_bytes; the relay still sends a larger message, alone",
-    );
-    findings.warn_if(
-        relay.pull_batch_max > ACK_ITEMS_MAX,
-        "relay.pull_batch_max: more than 10000, so one request cannot acknowledge a full page",
-    );
-    findings.warn_if(
-        relay.gc_interval_seconds > relay.message_ttl_seconds,
-        "relay.gc_interval_seconds: more than relay.message_ttl_seconds, so expired messages take space for long",
-    );
-    findings.warn_if(
-        relay.dedup_window_seconds > relay.message_ttl_seconds,
-        "relay.dedup_window_seconds: more than relay.message_ttl_seconds, so the relay recognizes duplicates of expired messages",
-    );
-}
-
-/// The body of a push is at most 5/3 of its payload, and the payload takes memory as well.
-fn warn_of_inflight_bytes(config: &RelayConfig, findings: &mut Findings) {
-    let largest = config.relay.max_message_bytes.saturating_mul(3).max(config.relay.pull_bytes_max);
-    findings.warn_if(
-        config.server.max_inflight_bytes < largest,
-        "server.max_inflight_bytes: less than three times relay.max_message_bytes, or less than relay.pull_bytes_max, \
-         so the largest requests succeed only while nothing else is in flight",
-    );
-}
-
-fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
-    // Two networks may together contain all addresses.
-    let aggregated = IpNet::aggregate(&rates.trusted_proxies);
-    findings.warn_if(
-        aggregated.iter().any(|network| network.prefix_len() == 0),
-        "rate_limit.trusted_proxies: contains every address, so any client can claim any address as its own",
-    );
-    if !rates.enabled {
-        return;
-    }
-    let endpoints = &rates.endpoints;
-    let fastest = endpoints.push_rps.max(endpoints.pull_rps).max(endpoints.ack_rps);
-    findings.warn_if(
-        rates.burst < fastest,
-        "rate_limit.burst: less than a rate of rate_limit.endpoints, so simultaneous requests are refused early",
-    );
-    findings.warn_if(
-        rates.ban_threshold > 60,
-        "rate_limit.ban_threshold: more than 60, the number of seconds in a minute; the relay uses 60",
-    );
-    findings.warn_if(rates.ban_seconds == 0, "rate_limit.ban_seconds: 0, so the relay never bans an address");
 }
 
 #[cfg(test)]
