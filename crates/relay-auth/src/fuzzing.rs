@@ -38,7 +38,7 @@ pub fn proof(data: &[u8]) {
     let Ok(locks) = Locks::of(name) else { return assert!(!is_open) };
     let expected = match (&proof, locks.read) {
         (_, ReadLock::Plain) => true,
-        (Proof::Secret { read, .. }, ReadLock::Secret(lock)) => *read == lock,
+        (Proof::Secret(secret), ReadLock::Secret(lock)) => secret.read_digest() == lock,
         (Proof::ReadToken(token), ReadLock::Key(_)) => {
             token.name() == name && token.verify().is_ok() && is_open
         }

@@ -31,6 +31,6 @@ pub use malformed::Malformed;
 pub use name::{Digest, Locks, MalformedLock, PublicKey, ReadLock};
 pub use operation::Operation;
 pub use policy::{Granted, PlainNames, Policy, Settings};
-pub use proof::{HEADER_BYTES_MAX, Proof, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+pub use proof::{HEADER_BYTES_MAX, Proof, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
 pub use refusal::Refusal;
 pub use token::{InvalidToken, LIFE_SECONDS_MAX, ReadToken};

@@ -108,7 +108,7 @@ impl Policy {
         match (lock, proof) {
             (_, Proof::None) => Err(Refusal::NoProof),
             (_, Proof::Malformed(malformed)) => Err((*malformed).into()),
-            (ReadLock::Secret(lock), Proof::Secret { read, .. }) if *read == lock => Ok(()),
+            (ReadLock::Secret(lock), Proof::Secret(secret)) if secret.read_digest() == lock => Ok(()),
             (ReadLock::Key(_), Proof::ReadToken(token)) if token.name() == name => {
                 self.check_token(token, operation, now_ms / 1000)
             }
@@ -132,7 +132,7 @@ fn check_sender(lock: Digest, proof: &Proof) -> Result<(), Refusal> {
     match proof {
         Proof::None => Err(Refusal::NoProof),
         Proof::Malformed(malformed) => Err((*malformed).into()),
-        Proof::Secret { send, .. } if *send == lock => Ok(()),
+        Proof::Secret(secret) if secret.send_digest() == lock => Ok(()),
         _ => Err(Refusal::WrongProof),
     }
 }

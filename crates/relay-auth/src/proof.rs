@@ -24,17 +24,46 @@ pub enum Proof {
     /// There is no `Authorization` header.
     #[default]
     None,
-    /// A secret, as its digests. The secret itself is not kept.
-    Secret {
-        /// The digest in the names that it may read.
-        read: Digest,
-        /// The digest in the names that it may send to.
-        send: Digest,
-    },
+    /// A secret.
+    Secret(Secret),
     /// A token that the key of a name has signed.
     ReadToken(Box<ReadToken>),
     /// There is a header, and it is not a proof.
     Malformed(Malformed),
+}
+
+/// A secret. It is never shown.
+pub struct Secret {
+    buffer: [u8; BUFFER_BYTES],
+    len: usize,
+}
+
+/// Two bytes more than the longest secret, so that one that is too long is not cut off.
+const BUFFER_BYTES: usize = SECRET_BYTES_MAX + 2;
+
+impl Secret {
+    /// The digest in the names that it may read.
+    #[must_use]
+    pub fn read_digest(&self) -> Digest {
+        Digest::of_read_secret(self.as_bytes())
+    }
+
+    /// The digest in the names that it may send to.
+    #[must_use]
+    pub fn send_digest(&self) -> Digest {
+        Digest::of_send_secret(self.as_bytes())
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Hidden: whoever has it may read.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 impl Proof {
@@ -53,7 +82,7 @@ impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
-            Self::Secret { .. } => "Secret(..)",
+            Self::Secret(_) => "Secret(..)",
             Self::ReadToken(_) => "ReadToken(..)",
             Self::Malformed(_) => "Malformed(..)",
         })
@@ -77,12 +106,10 @@ fn parse_value(value: &[u8]) -> Result<Proof, Malformed> {
 }
 
 fn parse_secret(text: &str) -> Result<Proof, Malformed> {
-    // Two bytes more than the longest secret, so that one that is too long is not cut off.
-    let mut buffer = [0; SECRET_BYTES_MAX + 2];
+    let mut buffer = [0; BUFFER_BYTES];
     let len = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).map_err(|_| Malformed::Secret)?;
     let is_valid = (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&len);
-    let secret = buffer.get(..len).filter(|_| is_valid).ok_or(Malformed::Secret)?;
-    Ok(Proof::Secret { read: Digest::of_read_secret(secret), send: Digest::of_send_secret(secret) })
+    is_valid.then_some(Proof::Secret(Secret { buffer, len })).ok_or(Malformed::Secret)
 }
 
 #[cfg(test)]
@@ -106,7 +133,8 @@ mod tests {
             let secret: Vec<u8> = (0..bytes).collect();
             let proof = parse(&format!("Bearer {}", URL_SAFE_NO_PAD.encode(&secret)));
             match proof {
-                Proof::Secret { read, send } if (32..=64).contains(&bytes) => {
+                Proof::Secret(proof) if (32..=64).contains(&bytes) => {
+                    let (read, send) = (proof.read_digest(), proof.send_digest());
                     assert_eq!(
                         (read, send),
                         (Digest::of_read_secret(&secret), Digest::of_send_secret(&secret))
@@ -121,7 +149,7 @@ mod tests {
     #[test]
     fn only_one_bearer_header_in_canonical_base64url_is_a_proof() {
         let secret = URL_SAFE_NO_PAD.encode([7; 32]);
-        assert!(matches!(parse(&format!("bEARER  {secret} ")), Proof::Secret { .. }));
+        assert!(matches!(parse(&format!("bEARER  {secret} ")), Proof::Secret(_)));
         assert!(matches!(Proof::parse(std::iter::empty()), Proof::None));
         let several = Proof::parse([b"Bearer a".as_slice(), b"Bearer a"].into_iter());
         assert!(matches!(several, Proof::Malformed(Malformed::Several)));

@@ -98,11 +98,6 @@ impl ReadToken {
         &self.claims.iss
     }
 
-    /// When it ends, in seconds since 1970, with the allowed difference of clocks.
-    pub(crate) fn ends(&self) -> u64 {
-        self.claims.exp.saturating_add(LEEWAY_SECONDS)
-    }
-
     /// Whether it allows this operation.
     pub(crate) fn allows(&self, operation: Operation) -> bool {
         self.claims.ops.as_ref().is_none_or(|operations| operations.contains(&operation))
@@ -128,7 +123,7 @@ impl ReadToken {
         if *iat > now.saturating_add(LEEWAY_SECONDS) {
             return Err(InvalidToken::Early);
         }
-        if self.ends() < now {
+        if exp.saturating_add(LEEWAY_SECONDS) < now {
             return Err(InvalidToken::Expired);
         }
         Ok(())

@@ -26,16 +26,13 @@ pub enum KeyKind {
 
 /// The lines that the command prints, or why the system has no random bytes.
 pub(crate) fn run(args: KeygenArgs) -> Result<String, getrandom::Error> {
-    let (read, proof) = match args.kind {
-        KeyKind::Secret => keygen::secret_lock(&random()?),
-        KeyKind::Key => keygen::key_lock(&random()?),
+    let bytes = random()?;
+    let (label, (read, proof)) = match args.kind {
+        KeyKind::Secret => ("secret", keygen::secret_lock(&bytes)),
+        KeyKind::Key => ("private_key", keygen::key_lock(&bytes)),
     };
     let send = args.send_lock.then(random).transpose()?.map(|bytes| keygen::send_lock(&bytes));
     let locks = Locks { read, send: send.as_ref().map(|(lock, _)| *lock) };
-    let label = match args.kind {
-        KeyKind::Secret => "secret",
-        KeyKind::Key => "private_key",
-    };
     let mut lines = format!("recipient {locks}\n{label} {proof}\n");
     if let Some((_, secret)) = send {
         lines.push_str(&format!("send_secret {secret}\n"));
