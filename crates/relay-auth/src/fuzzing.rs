@@ -1,8 +1,9 @@
 //! Entry points for fuzzers and their tests: arbitrary names and headers. Compiled only with the
 //! feature `fuzzing`.
 
+use relay_core::Operation;
+
 use crate::name::{Locks, ReadLock};
-use crate::operation::Operation;
 use crate::policy::{Policy, Settings};
 use crate::proof::Proof;
 

@@ -21,7 +21,6 @@ pub mod fuzzing;
 pub mod keygen;
 mod malformed;
 mod name;
-mod operation;
 mod policy;
 mod proof;
 mod refusal;
@@ -29,8 +28,8 @@ mod token;
 
 pub use malformed::Malformed;
 pub use name::{Digest, Locks, MalformedLock, PublicKey, ReadLock};
-pub use operation::Operation;
-pub use policy::{Granted, PlainNames, Policy, Settings};
+pub use policy::{Granted, Owner, PlainNames, Policy, Settings};
 pub use proof::{HEADER_BYTES_MAX, Proof, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
 pub use refusal::Refusal;
+pub use relay_core::Operation;
 pub use token::{InvalidToken, LIFE_SECONDS_MAX, ReadToken};

@@ -3,13 +3,12 @@
 use std::fmt;
 
 use quick_cache::sync::Cache;
-use sha2::{Digest as _, Sha256};
+use relay_core::Operation;
 
-use crate::name::{Digest, Locks, ReadLock};
-use crate::operation::Operation;
+use crate::name::{Digest, Locks, PublicKey, ReadLock};
 use crate::proof::Proof;
 use crate::refusal::Refusal;
-use crate::token::ReadToken;
+use crate::token::{InvalidToken, ReadToken};
 
 /// The most tokens whose signature is remembered as verified, about 100 bytes each.
 const VERIFIED_MAX: usize = 16 * 1024;
@@ -54,6 +53,26 @@ pub struct Policy {
 pub struct Granted {
     /// Whether it may learn how full the queue is. A sender to a locked name may not.
     pub sees_usage: bool,
+}
+
+/// Who shows a valid proof. All names with the same read lock have one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Whoever has the secret with this digest.
+    Secret(Digest),
+    /// Whoever has the private key.
+    Key(PublicKey),
+}
+
+impl Owner {
+    /// Bytes that are different for each owner.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        match self {
+            Self::Secret(digest) => digest.as_bytes(),
+            Self::Key(key) => key.as_bytes(),
+        }
+    }
 }
 
 const READER: Granted = Granted { sees_usage: true };
@@ -118,13 +137,50 @@ impl Policy {
 
     fn check_token(&self, token: &ReadToken, operation: Operation, now: u64) -> Result<(), Refusal> {
         token.check_claims(&self.settings.audiences, now)?;
-        let key = cache_key(token);
-        if self.verified.get(&key).is_none() {
-            token.verify()?;
-            self.verified.insert(key, ());
-        }
+        self.verify(token)?;
         // Last, so that only the owner of the key learns what its token lacks.
         if token.allows(operation) { Ok(()) } else { Err(Refusal::WrongOperation) }
+    }
+
+    /// Verifies the signature of a token, once.
+    fn verify(&self, token: &ReadToken) -> Result<(), InvalidToken> {
+        if self.verified.get(token.fingerprint()).is_none() {
+            token.verify()?;
+            self.verified.insert(*token.fingerprint(), ());
+        }
+        Ok(())
+    }
+
+    /// Who shows this proof, if that takes no signature to find out: the proof is a secret, or a
+    /// valid token whose signature was verified earlier.
+    #[must_use]
+    pub fn known_owner(&self, operation: Operation, proof: &Proof, now_ms: u64) -> Option<Owner> {
+        self.owner(operation, proof, now_ms, |token| self.verified.get(token.fingerprint()).is_some())
+    }
+
+    /// Who shows this proof, if it is valid. It may be the proof of any name.
+    #[must_use]
+    pub fn proven_owner(&self, operation: Operation, proof: &Proof, now_ms: u64) -> Option<Owner> {
+        self.owner(operation, proof, now_ms, |token| self.verify(token).is_ok())
+    }
+
+    fn owner(
+        &self,
+        operation: Operation,
+        proof: &Proof,
+        now_ms: u64,
+        is_verified: impl FnOnce(&ReadToken) -> bool,
+    ) -> Option<Owner> {
+        match proof {
+            _ if !self.settings.locks => None,
+            Proof::Secret(secret) => Some(Owner::Secret(secret.read_digest())),
+            Proof::ReadToken(token) => {
+                let valid = token.check_claims(&self.settings.audiences, now_ms / 1000).is_ok();
+                let proven = valid && token.allows(operation) && is_verified(token);
+                proven.then(|| Owner::Key(token.key()))
+            }
+            Proof::None | Proof::Malformed(_) => None,
+        }
     }
 }
 
@@ -135,12 +191,6 @@ fn check_sender(lock: Digest, proof: &Proof) -> Result<(), Refusal> {
         Proof::Secret(secret) if secret.send_digest() == lock => Ok(()),
         _ => Err(Refusal::WrongProof),
     }
-}
-
-/// A hash, so that the cache contains no token.
-fn cache_key(token: &ReadToken) -> [u8; 32] {
-    let (signed, signature) = token.parts();
-    Sha256::new().chain_update(signed).chain_update(signature).finalize().into()
 }
 
 impl fmt::Debug for Policy {

@@ -1,6 +1,7 @@
 //! What a request shows to prove who it is: the `Authorization` header, parsed but not checked.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,6 +37,7 @@ pub enum Proof {
 pub struct Secret {
     buffer: [u8; BUFFER_BYTES],
     len: usize,
+    read_digest: OnceLock<Digest>,
 }
 
 /// Two bytes more than the longest secret, so that one that is too long is not cut off.
@@ -45,7 +47,7 @@ impl Secret {
     /// The digest in the names that it may read.
     #[must_use]
     pub fn read_digest(&self) -> Digest {
-        Digest::of_read_secret(self.as_bytes())
+        *self.read_digest.get_or_init(|| Digest::of_read_secret(self.as_bytes()))
     }
 
     /// The digest in the names that it may send to.
@@ -109,7 +111,8 @@ fn parse_secret(text: &str) -> Result<Proof, Malformed> {
     let mut buffer = [0; BUFFER_BYTES];
     let len = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).map_err(|_| Malformed::Secret)?;
     let is_valid = (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&len);
-    is_valid.then_some(Proof::Secret(Secret { buffer, len })).ok_or(Malformed::Secret)
+    let secret = Secret { buffer, len, read_digest: OnceLock::new() };
+    is_valid.then_some(Proof::Secret(secret)).ok_or(Malformed::Secret)
 }
 
 #[cfg(test)]

@@ -50,6 +50,15 @@ impl Refusal {
         }
     }
 
+    /// Whether there was a proof, and it was wrong.
+    #[must_use]
+    pub const fn is_wrong_proof(&self) -> bool {
+        !matches!(
+            self,
+            Self::Name(_) | Self::NoProof | Self::PlainDenied | Self::Token(InvalidToken::NoAudience)
+        )
+    }
+
     /// Whether there was no usable proof at all (401), rather than a wrong one (403).
     #[must_use]
     pub const fn is_unauthorized(&self) -> bool {

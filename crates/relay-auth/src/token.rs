@@ -5,16 +5,18 @@
 //! token can choose an algorithm or a key. The signature is Ed25519 (RFC 8032), verified strictly.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, VerifyingKey};
-use serde::de::DeserializeOwned;
+use relay_core::Operation;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use sha2::{Digest as _, Sha256};
 
 use crate::malformed::Malformed;
 use crate::name::{Locks, PublicKey, ReadLock};
-use crate::operation::Operation;
 
 /// The longest life of a token, from `iat` to `exp`, in seconds.
 pub const LIFE_SECONDS_MAX: u64 = 600;
@@ -29,6 +31,7 @@ pub struct ReadToken {
     signature: Signature,
     key: PublicKey,
     claims: Claims,
+    fingerprint: OnceLock<[u8; 32]>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +49,7 @@ struct Claims {
     aud: String,
     iat: u64,
     exp: u64,
-    #[serde(default, deserialize_with = "not_null")]
+    #[serde(default, deserialize_with = "operations")]
     ops: Option<Vec<Operation>>,
 }
 
@@ -90,7 +93,7 @@ impl ReadToken {
         };
         let signature = Signature::from_slice(&decode(signature)?)
             .map_err(|_| Malformed::Token("its signature has 64 bytes"))?;
-        Ok(Self { signed: signed.to_owned(), signature, key, claims })
+        Ok(Self { signed: signed.to_owned(), signature, key, claims, fingerprint: OnceLock::new() })
     }
 
     /// The name that it is for.
@@ -103,9 +106,16 @@ impl ReadToken {
         self.claims.ops.as_ref().is_none_or(|operations| operations.contains(&operation))
     }
 
-    /// The bytes that distinguish this token from all others.
-    pub(crate) fn parts(&self) -> (&str, [u8; 64]) {
-        (&self.signed, self.signature.to_bytes())
+    /// The key that its name contains.
+    pub(crate) const fn key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// A hash that distinguishes this token from all others.
+    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
+        self.fingerprint.get_or_init(|| {
+            Sha256::new().chain_update(&self.signed).chain_update(self.signature.to_bytes()).finalize().into()
+        })
     }
 
     /// Checks everything but the signature, at `now` in seconds since 1970.
@@ -151,9 +161,12 @@ fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     serde_json::from_slice(json).ok().filter(|_| is_object)
 }
 
-/// Refuses `null`, which must not stand for all operations.
-fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Operation>>, D::Error> {
-    Vec::deserialize(deserializer).map(Some)
+/// A list of known operations. Refuses `null`, which must not stand for all.
+fn operations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Operation>>, D::Error> {
+    let words = Vec::<String>::deserialize(deserializer)?;
+    let operation = |word: &String| Operation::ALL.into_iter().find(|known| known.as_str() == word);
+    let operations = words.iter().map(operation).collect::<Option<_>>();
+    operations.map(Some).ok_or_else(|| D::Error::custom("an unknown operation"))
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, Malformed> {

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay_core::{Ack, AckOutcome, Envelope, Error, Figures, Page, Pull, PushOutcome, Relay, Swept};
+use relay_core::{
+    Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
+};
 use relay_http::Unready;
 use tokio::sync::{Semaphore, SetOnce, mpsc};
 use tokio::time::{sleep, timeout};
@@ -128,6 +130,15 @@ impl<R: Relay> Relay for DeferredStore<R> {
             _ = self.ending.wait() => Err(NOT_READY),
             () = sleep(self.start_wait) => Err(NOT_READY),
         }
+    }
+
+    async fn permit(
+        &self,
+        operation: Operation,
+        recipient: &Recipient,
+        authorization: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        self.store()?.permit(operation, recipient, authorization).await
     }
 
     fn is_full(&self) -> bool {

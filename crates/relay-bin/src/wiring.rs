@@ -121,6 +121,8 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
         max_wait: Duration::from_millis(config.max_wait_ms),
         push_bytes_per_second: NonZeroU64::new(config.push_bytes_per_second),
         push_per_recipient_rps: NonZeroU32::new(config.push_per_recipient_rps),
+        per_name_rps: positive(config.per_name_rps),
+        names_per_address: config.names_per_address,
         ban: Duration::from_secs(config.ban_seconds),
         ban_threshold: positive(config.ban_threshold),
         ipv6_prefix: config.ipv6_prefix,

@@ -4,7 +4,8 @@ use std::future::Future;
 
 use crate::error::Error;
 use crate::figures::Figures;
-use crate::message::Envelope;
+use crate::message::{Envelope, Recipient};
+use crate::operation::Operation;
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 
 /// A store-and-forward relay.
@@ -30,6 +31,28 @@ pub trait Relay: Send + Sync + 'static {
     /// ready may delay requests here, where they hold no memory. A success promises nothing:
     /// `push`, `pull` and `ack` may still fail.
     fn ready(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Whether a client may do this with a queue. By default, it may.
+    ///
+    /// The caller awaits this before `push`, `pull` or `ack`, and after its own checks of the locks
+    /// that a name may carry. `authorization` is the `Authorization` header of the request,
+    /// unchecked, if there is exactly one. A relay that knows users of its own refuses with
+    /// [`Rejection::Unauthorized`] or [`Rejection::Forbidden`].
+    ///
+    /// # Errors
+    /// Why not.
+    ///
+    /// [`Rejection::Unauthorized`]: crate::Rejection::Unauthorized
+    /// [`Rejection::Forbidden`]: crate::Rejection::Forbidden
+    fn permit(
+        &self,
+        operation: Operation,
+        recipient: &Recipient,
+        authorization: Option<&[u8]>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = (operation, recipient, authorization);
         std::future::ready(Ok(()))
     }
 
@@ -70,6 +93,15 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn ready(&self) -> impl Future<Output = Result<(), Error>> + Send {
         (**self).ready()
+    }
+
+    fn permit(
+        &self,
+        operation: Operation,
+        recipient: &Recipient,
+        authorization: Option<&[u8]>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        (**self).permit(operation, recipient, authorization)
     }
 
     fn is_full(&self) -> bool {

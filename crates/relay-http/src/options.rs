@@ -77,6 +77,11 @@ pub struct RateLimit {
     pub pull_rps: NonZeroU32,
     /// Acks per second.
     pub ack_rps: NonZeroU32,
+    /// Requests per second of a client that has proven a name, instead of by its address.
+    pub per_name_rps: NonZeroU32,
+    /// How many names of one address may count on their own at once. With 0, all requests count by
+    /// their address.
+    pub names_per_address: u32,
     /// How long a request over the limit may wait for its turn. Zero refuses it at once.
     pub max_wait: Duration,
     /// Bytes of pushes per second; `None` for no limit. Bytes over the limit delay the next pushes.

@@ -189,6 +189,7 @@ impl<R: Relay> ServerState<R> {
         alive: mpsc::Sender<()>,
     ) -> Self {
         let now = monotonic::now();
+        let is_clear_text = matches!(transport, Transport::Plain);
         let connections = ConnectionServer {
             acceptor: transport.into(),
             request_timeout: options.request_timeout,
@@ -202,7 +203,7 @@ impl<R: Relay> ServerState<R> {
         let (max, per_address_max) =
             (options.connections_max.get(), options.connections_per_address_max.get());
         let open = OpenConnections::new(max, per_address_max, now);
-        let service = RelayService::new(relay, Arc::clone(&metrics), options);
+        let service = RelayService::new(relay, Arc::clone(&metrics), options, is_clear_text);
         let requests = InFlight::default();
         metrics.set_gauge_sources(GaugeSources {
             started: now,

@@ -3,6 +3,7 @@
 
 mod auth;
 pub(crate) mod body;
+mod client;
 mod error_response;
 mod offload;
 mod rate_limit;
@@ -44,11 +45,12 @@ use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
 use crate::readiness::Unready;
-use crate::service::auth::{Gate, hide_usage};
+use crate::service::auth::{Gate, authorization, hide_usage, proof};
 use crate::service::body::Body;
 use crate::service::body::limits::{BodyKind, BodyLimits};
+use crate::service::client::Client;
 use crate::service::offload::{OFFLOAD_BYTES, offload};
-use crate::service::rate_limit::{Client, RateLimiter};
+use crate::service::rate_limit::RateLimiter;
 use crate::service::request_id::RequestIds;
 use crate::service::response::ApiResponse;
 use crate::service::route::RouteMatch;
@@ -91,7 +93,13 @@ pub(crate) struct Handled {
 }
 
 impl<R: Relay> RelayService<R> {
-    pub(crate) fn new(relay: Arc<R>, metrics: Arc<Metrics>, mut options: Options) -> Self {
+    /// `is_clear_text`: whether everybody between a client and the relay can read requests.
+    pub(crate) fn new(
+        relay: Arc<R>,
+        metrics: Arc<Metrics>,
+        mut options: Options,
+        is_clear_text: bool,
+    ) -> Self {
         let started = monotonic::now();
         let budget = Budget::new(options.inflight_bytes_max);
         let request_ids = RequestIds::new();
@@ -100,7 +108,7 @@ impl<R: Relay> RelayService<R> {
         Self {
             relay,
             metrics,
-            gate: Gate::new(&options.auth),
+            gate: Gate::new(&options.auth, is_clear_text),
             rate_limiter,
             body_limits: BodyLimits::new(options.message_bytes_max, options.request_timeout, budget.clone()),
             budget,
@@ -161,6 +169,8 @@ impl<R: Relay> RelayService<R> {
             Some(limiter) => limiter.client(in_flight.connection(), head.headers()),
             None => Client::default(),
         };
+        let client = client.with_proof(proof(head.headers()));
+        self.gate.warn_of_clear_text(&client, in_flight.connection(), self.rate_limiter.as_ref());
         let mut body = Body::new(&self.body_limits, payload, head.headers(), client, in_flight);
         let mut level = None;
         let result = {
@@ -252,7 +262,9 @@ impl<R: Relay> RelayService<R> {
         in_flight: &InFlightRequest,
     ) -> Result<Option<Level>, ApiError> {
         let Some(limiter) = &self.rate_limiter else { return Ok(None) };
-        let result = limiter.admit(endpoint, client, in_flight.connection(), self.drained()).await;
+        let operation = endpoint.and_then(Endpoint::operation);
+        let owner = operation.and_then(|operation| self.gate.known_owner(operation, &client.proof));
+        let result = limiter.admit(endpoint, client, owner, in_flight.connection(), self.drained()).await;
         // The caller refuses a request whose wait the drain has ended.
         if self.is_draining() {
             return Ok(None);
@@ -260,13 +272,17 @@ impl<R: Relay> RelayService<R> {
         result.map_err(|refusal| self.rate_limited(refusal))
     }
 
-    /// Whether the proof in the head of a request opens its recipient.
-    fn may(&self, operation: Operation, recipient: &Recipient, body: &Body<'_>) -> Result<Granted, ApiError> {
-        self.gate.may(operation, recipient, body.headers()).inspect_err(|error| {
-            if let ApiError::Auth { refusal, .. } = error {
-                self.metrics.auth_refused(refusal);
-            }
-        })
+    /// Whether the proof of a client opens a recipient, and whether the relay agrees.
+    async fn permit(
+        &self,
+        operation: Operation,
+        recipient: &Recipient,
+        body: &Body<'_>,
+    ) -> Result<Granted, ApiError> {
+        let (limiter, metrics) = (self.rate_limiter.as_ref(), &self.metrics);
+        let granted = self.gate.may(operation, recipient, body.client(), limiter, metrics)?;
+        self.relay.permit(operation, recipient, authorization(body.headers())).await?;
+        Ok(granted)
     }
 
     fn rate_limited(&self, refusal: Refusal) -> ApiError {
@@ -280,7 +296,7 @@ impl<R: Relay> RelayService<R> {
         body.count_with(self.rate_limiter.as_ref());
         let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
         let (envelope, share) = body.read(BodyKind::Push, decode).await?;
-        let granted = self.may(Operation::Push, &envelope.recipient, body)?;
+        let granted = self.permit(Operation::Push, &envelope.recipient, body).await?;
         if let Some(limiter) = &self.rate_limiter {
             let admitted = limiter.admit_push(&envelope.recipient, body.client());
             admitted.map_err(|refusal| self.rate_limited(refusal))?;
@@ -295,7 +311,7 @@ impl<R: Relay> RelayService<R> {
         self.metrics.pull_began();
         let cursors = self.options.cursor_key.clone();
         let (pull, _share) = body.read(BodyKind::Pull, move |json| decode_pull(json, &cursors)).await?;
-        self.may(Operation::Pull, &pull.recipient, body)?;
+        self.permit(Operation::Pull, &pull.recipient, body).await?;
         let recipient = pull.recipient.clone();
         let (page, share) = self.read_page(pull, body.client()).await?;
         let (json, share) = if page.items.len() < OFFLOAD_ITEMS {
@@ -341,7 +357,7 @@ impl<R: Relay> RelayService<R> {
     async fn ack(&self, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
         self.metrics.ack_began();
         let (ack, _share) = body.read(BodyKind::Ack, decode_ack).await?;
-        self.may(Operation::Ack, ack.recipient(), body)?;
+        self.permit(Operation::Ack, ack.recipient(), body).await?;
         let outcome = self.relay.ack(ack).await?;
         self.metrics.acked(outcome.deleted);
         Ok(ApiResponse::ok(&AckResponse::from(outcome)))

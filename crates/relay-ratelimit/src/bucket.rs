@@ -96,6 +96,11 @@ impl Bucket {
     /// Counts a request that the bucket refuses, and bans the bucket if there are too many.
     pub(crate) fn count_refusal(&mut self, rule: &BanRule, rate: &Rate, now_ns: u64) {
         self.excess.count_request(now_ns);
+        self.count_late_refusal(rule, rate, now_ns);
+    }
+
+    /// The same for a request that was counted when it passed.
+    pub(crate) fn count_late_refusal(&mut self, rule: &BanRule, rate: &Rate, now_ns: u64) {
         if self.excess.count_refusal(rate.pace.per_second().get(), now_ns) >= rule.threshold {
             self.excess = Excess::default();
             self.banned_until_ns = now_ns.saturating_add(rule.ban_ns);

@@ -94,6 +94,23 @@ impl Entry {
         decision
     }
 
+    /// Counts the last request to an endpoint as refused. Returns whether that bans the endpoint.
+    pub(crate) fn count_refusal(
+        &mut self,
+        rules: &Rules,
+        owner: Owner,
+        Endpoint(index): Endpoint,
+        now_ns: u64,
+    ) -> bool {
+        let (rule, bucket) = (rules.endpoints.get(index), self.endpoints.get_mut(index));
+        let (Some(rule), Some(bucket), Some(ban)) = (rule, bucket, owner.ban(rules)) else { return false };
+        if bucket.is_banned(now_ns) {
+            return false;
+        }
+        bucket.count_late_refusal(ban, &rule.rate, now_ns);
+        bucket.is_banned(now_ns)
+    }
+
     /// Frees the reservation of a request that no longer waits.
     pub(crate) fn give_back(&mut self, rules: &Rules, reservation: &Reservation, now_ns: u64) {
         self.shared.give_back(&rules.shared, reservation.shared_until_ns, now_ns);
@@ -129,6 +146,13 @@ impl Entry {
     pub(crate) fn banned(&self, rules: &Rules, now_ns: u64) -> Option<Refusal> {
         let until_ns = self.shared_banned_until_ns(now_ns)?;
         Some(Refusal { banned: true, ..rules.shared.refusal(until_ns - now_ns) })
+    }
+
+    /// Whether there is neither a ban of the shared bucket nor a debt that `endpoint` waits for.
+    pub(crate) fn is_clear(&self, rules: &Rules, Endpoint(index): Endpoint, now_ns: u64) -> bool {
+        let waits_for_bytes = rules.endpoints.get(index).is_some_and(|rule| rule.waits_for_bytes);
+        let rate = rules.bytes.as_ref().filter(|_| waits_for_bytes);
+        !self.shared.is_banned(now_ns) && rate.is_none_or(|rate| self.bytes.wait_ns(rate, now_ns) == 0)
     }
 
     /// When the ban of the shared bucket ends, if it is in force.

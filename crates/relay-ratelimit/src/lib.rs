@@ -122,6 +122,11 @@
 //! # Recipients
 //! [`PairLimiter`] limits what each recipient receives from all senders, and gives each sender half
 //! of that. It neither waits nor bans, and has its own tables.
+//!
+//! # Names
+//! [`NameLimiter`] counts a request by a name that its client has proven, instead of by its
+//! address. The requests of one address that count so are bounded together, by [`CEILING_FACTOR`];
+//! those beyond count by the address again.
 
 mod answers;
 mod bucket;
@@ -132,6 +137,7 @@ mod excess;
 mod key;
 mod limiter;
 mod lock;
+mod names;
 mod networks;
 mod pairs;
 mod policy;
@@ -142,5 +148,6 @@ pub use bytes::{BYTES_BUCKET, ByteRate};
 pub use decision::{Connection, Decision, Level, Refusal, Reservation, Wait};
 pub use key::Key;
 pub use limiter::Limiter;
+pub use names::{CEILING_FACTOR, NAME_BUCKET, NameLimiter};
 pub use pairs::{PairLimiter, RECIPIENT_BUCKET};
 pub use policy::{Endpoint, Policy, SHARED_BUCKET};

@@ -107,6 +107,25 @@ impl<K: Key> Limiter<K> {
         self.entries.get(key)?.banned(&self.rules, now_ns)
     }
 
+    /// Whether `key` is free of what a request that counts otherwise must not escape: a ban of the
+    /// shared bucket or of a network around it, and a debt of bytes that `endpoint` waits for. It
+    /// counts nothing.
+    pub fn is_clear(&self, key: &K, endpoint: Endpoint, now: Duration) -> bool {
+        let now_ns = nanos(now);
+        self.networks.banned_until_ns(key, now_ns).is_none()
+            && self.entries.get(key).is_none_or(|entry| entry.is_clear(&self.rules, endpoint, now_ns))
+    }
+
+    /// Counts a request of `key` that passed as one that its endpoint refused, because the caller
+    /// refused it later. Returns whether that bans the endpoint.
+    pub fn count_refusal(&self, key: &K, endpoint: Endpoint, now: Duration) -> bool {
+        let now_ns = nanos(now);
+        self.networks.banned_until_ns(key, now_ns).is_none()
+            && self.with_entry(key, now_ns, |entry, owner| {
+                (entry.count_refusal(&self.rules, owner, endpoint, now_ns), false)
+            })
+    }
+
     /// Counts bytes that `key` has sent. The debt delays the next request to an endpoint of
     /// [`Policy::add_endpoint_with_bytes`]. Does nothing without [`Policy::bytes`].
     pub fn charge_bytes(&self, key: &K, bytes: u64, now: Duration) {

@@ -42,6 +42,7 @@ pub struct Policy {
     /// How many keys the limiter tracks at most. 100,000 by default.
     pub tracked_keys_max: NonZeroUsize,
     endpoints: Vec<EndpointPolicy>,
+    shared_name: &'static str,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +89,13 @@ impl Policy {
             bytes: None,
             tracked_keys_max: TRACKED_KEYS_MAX,
             endpoints: Vec::new(),
+            shared_name: SHARED_BUCKET,
         }
+    }
+
+    /// Gives the shared bucket another name.
+    pub(crate) fn named(self, shared_name: &'static str) -> Self {
+        Self { shared_name, ..self }
     }
 
     /// Gives each key one more bucket, which holds [`Policy::burst`] tokens and earns `per_second`.
@@ -121,7 +128,7 @@ impl From<Policy> for Rules {
         };
         let connections_per_second = policy.per_second.saturating_mul(EXCESS_FACTOR);
         Self {
-            shared: Rate::new(SHARED_BUCKET, policy.per_second, burst),
+            shared: Rate::new(policy.shared_name, policy.per_second, burst),
             endpoints: policy.endpoints.into_iter().map(endpoint).collect(),
             connections: Pace::new(connections_per_second, connections_per_second),
             bytes: policy.bytes,

@@ -54,6 +54,8 @@ const TESTS: &[(&str, fn())] = &[
     ("relay.dedup_window_seconds", relay::dedup_window_seconds),
     ("rate_limit.enabled", rate_limit::enabled),
     ("rate_limit.per_ip_rps", rate_limit::per_ip_rps),
+    ("rate_limit.per_name_rps", rate_limit::per_name_rps),
+    ("rate_limit.names_per_address", rate_limit::names_per_address),
     ("rate_limit.burst", rate_limit::burst),
     ("rate_limit.max_wait_ms", rate_limit::max_wait_ms),
     ("rate_limit.push_bytes_per_second", rate_limit::push_bytes_per_second),

@@ -5,6 +5,7 @@
 mod burst;
 mod flood;
 mod heavy;
+mod names;
 mod people;
 mod settings;
 

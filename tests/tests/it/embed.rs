@@ -9,7 +9,10 @@ use std::time::Duration;
 use relay_bin::config::{RelayConfig, StorageKind};
 use relay_bin::{RelayError, RunningRelay, start, start_with_store};
 use relay_core::testing::ManualClock;
-use relay_core::{Limits, MemoryRelay};
+use relay_core::{
+    Ack, AckOutcome, Envelope, Error, Limits, MemoryRelay, Operation, Page, Pull, PushOutcome, Recipient,
+    Rejection, Relay, Swept,
+};
 use relay_tests::{Client, Response, ack_body, eventually, pull_body, push_body};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
@@ -264,4 +267,69 @@ fn busy_connection(base_url: &str) -> Client {
     client.send(head.as_bytes()).unwrap();
     assert_eq!(client.receive_any().unwrap().status, 100);
     client
+}
+
+/// A relay with accounts: the password of a user is its name twice.
+struct Accounts(MemoryRelay);
+
+impl Relay for Accounts {
+    async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
+        self.0.push(envelope).await
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<Page, Error> {
+        self.0.pull(pull).await
+    }
+
+    async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
+        self.0.ack(ack).await
+    }
+
+    async fn sweep(&self) -> Result<Swept, Error> {
+        self.0.sweep().await
+    }
+
+    async fn permit(
+        &self,
+        operation: Operation,
+        recipient: &Recipient,
+        authorization: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let password = format!("Bearer {0}{0}", recipient.as_str());
+        match authorization {
+            _ if operation == Operation::Push => Ok(()),
+            None => Err(Rejection::Unauthorized.into()),
+            Some(given) if given == password.as_bytes() => Ok(()),
+            Some(_) => Err(Rejection::Forbidden.into()),
+        }
+    }
+}
+
+#[test]
+fn a_store_of_the_caller_sees_the_proof_of_each_request() {
+    on_both_runtimes(|| async {
+        let store = Accounts(MemoryRelay::new(Limits::default(), Arc::new(ManualClock::new())));
+        let running = start_with_store(store, in_memory()).await.unwrap();
+        let base_url = running.base_url.clone();
+        run_blocking(move || {
+            let mut client = Client::connect(&base_url).unwrap();
+            assert_eq!(client.post("/push", &push_body("alice", 1, b"hello")).unwrap().status, 200);
+            for (path, body) in [("/pull", pull_body("alice", None, None)), ("/ack", ack_body("alice", &[1]))]
+            {
+                let mut ask = |proofs: &[&str]| {
+                    let mut headers = vec![("content-type", "application/json")];
+                    headers.extend(proofs.iter().map(|proof| ("authorization", *proof)));
+                    client.post_bytes(path, &headers, body.to_string().as_bytes()).unwrap()
+                };
+                let unauthorized = ask(&[]);
+                assert_eq!((unauthorized.status, &*unauthorized.code()), (401, "unauthorized"));
+                assert_eq!(unauthorized.header("www-authenticate"), Some("Bearer"));
+                assert_eq!(ask(&["Bearer bobbob"]).status, 403);
+                assert_eq!(ask(&["Bearer alicealice", "Bearer alicealice"]).status, 401, "two are none");
+                assert_eq!(ask(&["Bearer alicealice"]).status, 200);
+            }
+        })
+        .await;
+        stop(running).await;
+    });
 }

@@ -22,7 +22,7 @@ pub(super) struct Edges {
 /// ARCHITECTURE.md gives the reasons.
 pub(super) const EDGES: &[Edges] = &[
     edges("relay-core", &[]),
-    Edges { tests_may_use: Some(&[]), ..edges("relay-auth", &[]) },
+    edges("relay-auth", &["relay-core"]),
     edges("relay-ratelimit", &[]),
     edges("relay-disk", &[]),
     Edges { tests_may_use: Some(&["relay-disk"]), ..edges("relay-journal", &["relay-disk"]) },

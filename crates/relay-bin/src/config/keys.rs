@@ -68,6 +68,8 @@ pub(super) const KEYS: &[Key] = &[
     number("rate_limit.max_wait_ms", 0, 3_600_000, |c| c.rate_limit.max_wait_ms),
     number("rate_limit.push_bytes_per_second", 0, COUNT_MAX, |c| c.rate_limit.push_bytes_per_second),
     number("rate_limit.push_per_recipient_rps", 0, RATE_MAX, |c| c.rate_limit.push_per_recipient_rps.into()),
+    rate("rate_limit.per_name_rps", |c| c.rate_limit.per_name_rps),
+    number("rate_limit.names_per_address", 0, 1000, |c| c.rate_limit.names_per_address.into()),
     number("rate_limit.ban_seconds", 0, SECONDS_MAX, |c| c.rate_limit.ban_seconds),
     rate("rate_limit.ban_threshold", |c| c.rate_limit.ban_threshold),
     number("rate_limit.ipv6_prefix", 1, 128, |c| c.rate_limit.ipv6_prefix.into()),

@@ -223,6 +223,10 @@ pub struct RateLimitConfig {
     pub push_bytes_per_second: u64,
     /// Pushes per second to one recipient; 0: no bound.
     pub push_per_recipient_rps: u32,
+    /// Requests per second of a client that has proven a name, which do not count by its address.
+    pub per_name_rps: u32,
+    /// How many names of one address count on their own; 0: none.
+    pub names_per_address: u32,
     /// Seconds that a ban of an address lasts; 0 turns bans off.
     pub ban_seconds: u64,
     /// How many seconds within a minute need more than four times the rate for a ban.

@@ -49,7 +49,7 @@ fn unknown_names_get_a_hint() {
         ),
         (
             "[rate_limit.others]",
-            "rate_limit.others: unknown table; [rate_limit] has: enabled, per_ip_rps, burst, max_wait_ms, push_bytes_per_second, push_per_recipient_rps, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, exempt, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
+            "rate_limit.others: unknown table; [rate_limit] has: enabled, per_ip_rps, burst, max_wait_ms, push_bytes_per_second, push_per_recipient_rps, per_name_rps, names_per_address, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, exempt, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
         ),
         (
             "[logging]",
@@ -220,6 +220,7 @@ fn numbers_out_of_range_are_refused() {
         ("relay.pull_bytes_max", 1, 1_073_741_824),
         ("rate_limit.per_ip_rps", 1, 4_294_967_295),
         ("rate_limit.burst", 1, 4_294_967_295),
+        ("rate_limit.per_name_rps", 1, 4_294_967_295),
         ("rate_limit.ban_threshold", 1, 4_294_967_295),
         ("rate_limit.ipv6_prefix", 1, 128),
         ("rate_limit.max_tracked_addresses", 1, 100_000_000),
@@ -242,10 +243,10 @@ fn numbers_out_of_range_are_refused() {
 
 #[test]
 fn rates_may_be_zero_while_rate_limiting_is_off() {
-    let rates = "per_ip_rps = 0\nburst = 0\nban_threshold = 0\nendpoints = { push_rps = 0, pull_rps = 0, ack_rps = 0 }";
+    let rates = "per_ip_rps = 0\nburst = 0\nper_name_rps = 0\nban_threshold = 0\nendpoints = { push_rps = 0, pull_rps = 0, ack_rps = 0 }";
     file(&format!("[rate_limit]\nenabled = false\n{rates}")).warned(&[]);
     let refused = file(&format!("[rate_limit]\n{rates}")).load().unwrap_err();
-    assert_eq!(refused.lines().count(), 6, "{refused}");
+    assert_eq!(refused.lines().count(), 7, "{refused}");
 }
 
 #[test]

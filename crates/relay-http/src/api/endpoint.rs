@@ -1,6 +1,7 @@
 //! The endpoints of the API: their paths and methods.
 
 use actix_web::http::Method;
+use relay_auth::Operation;
 
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,16 @@ impl Endpoint {
             Self::Ready => "/ready",
             Self::Stats => "/stats",
             Self::OpenApi => "/openapi.json",
+        }
+    }
+
+    /// What a request does with a queue, if it does anything with one.
+    pub(crate) const fn operation(self) -> Option<Operation> {
+        match self {
+            Self::Push => Some(Operation::Push),
+            Self::Pull => Some(Operation::Pull),
+            Self::Ack => Some(Operation::Ack),
+            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => None,
         }
     }
 

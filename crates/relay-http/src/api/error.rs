@@ -191,7 +191,7 @@ fn relay_error(error: &Error) -> ErrorBody {
             Rejection::InvalidInput { field, .. } => {
                 body(Code::InvalidInput).details(json!({"field": field}))
             }
-            Rejection::Unauthorized => body(Code::Unauthorized),
+            Rejection::Unauthorized => unauthorized(body(Code::Unauthorized)),
             Rejection::Forbidden => body(Code::Forbidden),
             Rejection::MessageTooLarge { limit } => {
                 body(Code::MessageTooLarge).details(json!({"limit": limit}))
@@ -219,11 +219,14 @@ fn auth_refused(
     let details = json!({"reason": refusal.reason(), "server_ms": server_ms});
     match refusal {
         relay_auth::Refusal::Name(_) => body(Code::InvalidInput).details(json!({"field": "recipient"})),
-        refusal if refusal.is_unauthorized() => body(Code::Unauthorized)
-            .details(details)
-            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        refusal if refusal.is_unauthorized() => unauthorized(body(Code::Unauthorized).details(details)),
         _ => body(Code::Forbidden).details(details),
     }
+}
+
+/// Adds the header that every 401 has (RFC 9110, section 15.5.2).
+fn unauthorized(body: ErrorBody) -> ErrorBody {
+    body.header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
 fn details_of_mistake(mistake: &Mistake) -> Value {

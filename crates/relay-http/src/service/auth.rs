@@ -1,37 +1,125 @@
 //! Whether the proof of a request opens its recipient, by the rules of relay-auth.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use relay_auth::{Granted, Operation, Policy, Proof};
+use relay_auth::{Granted, Operation, Owner, Policy, Proof};
 use relay_core::{Clock, Error, PushOutcome, Recipient, Rejection, Usage};
 
 use crate::api::error::ApiError;
+use crate::connection::state::ConnectionState;
+use crate::metrics::Metrics;
 use crate::options::Auth;
+use crate::service::client::Client;
+use crate::service::rate_limit::RateLimiter;
 
 /// The rules for names, and the clock that tokens are checked against.
 pub(super) struct Gate {
     policy: Policy,
     clock: Arc<dyn Clock>,
+    /// Whether everybody between a client and the relay can read requests.
+    is_clear_text: bool,
+    has_warned_of_clear_text: AtomicBool,
 }
 
 impl Gate {
-    pub(super) fn new(auth: &Auth) -> Self {
-        Self { policy: Policy::new(auth.settings.clone()), clock: Arc::clone(&auth.clock) }
+    pub(super) fn new(auth: &Auth, is_clear_text: bool) -> Self {
+        Self {
+            policy: Policy::new(auth.settings.clone()),
+            clock: Arc::clone(&auth.clock),
+            is_clear_text,
+            has_warned_of_clear_text: AtomicBool::new(false),
+        }
     }
 
-    /// Whether a request with these headers may do this with the queue of `recipient`.
+    /// Warns once of a proof that others could have read on its way. A trusted proxy is expected to
+    /// be near.
+    pub(super) fn warn_of_clear_text(
+        &self,
+        client: &Client,
+        connection: &ConnectionState,
+        limiter: Option<&RateLimiter>,
+    ) {
+        let peer = connection.peer().ip().to_canonical();
+        let is_trusted = limiter.is_some_and(|limiter| limiter.trusts(&peer));
+        if self.is_exposed(&client.proof, peer, is_trusted)
+            && !self.has_warned_of_clear_text.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "a client has sent the proof for its recipient in clear text, so everybody on its way could have read it:                  use TLS, here or in a proxy that rate_limit.trusted_proxies lists; this is logged once"
+            );
+        }
+    }
+
+    fn is_exposed(&self, proof: &Proof, peer: IpAddr, is_trusted_proxy: bool) -> bool {
+        let is_secret = !matches!(proof, Proof::None | Proof::Malformed(_));
+        self.is_clear_text && is_secret && !peer.is_loopback() && !is_trusted_proxy
+    }
+
+    /// Whether the proof of a client opens the queue of `recipient`. The rate limit and the metrics
+    /// learn the outcome.
     pub(super) fn may(
         &self,
         operation: Operation,
         recipient: &Recipient,
-        headers: &HeaderMap,
+        client: &Client,
+        limiter: Option<&RateLimiter>,
+        metrics: &Metrics,
     ) -> Result<Granted, ApiError> {
-        let proof = Proof::parse(headers.get_all(AUTHORIZATION).map(HeaderValue::as_bytes));
-        let now_ms = self.clock.now().as_ms();
-        let granted = self.policy.may(operation, recipient.as_str(), &proof, now_ms);
-        granted.map_err(|refusal| ApiError::Auth { refusal, server_ms: now_ms })
+        let now_ms = self.now_ms();
+        let granted = self.policy.may(operation, recipient.as_str(), &client.proof, now_ms);
+        if let Some(limiter) = limiter {
+            match &granted {
+                Ok(_) => self.introduce(operation, client, limiter),
+                Err(refusal) if refusal.is_wrong_proof() => {
+                    let owner = self.known_owner(operation, &client.proof);
+                    metrics.count_ban(limiter.count_wrong_proof(operation, client, owner.as_ref()));
+                }
+                Err(_) => {}
+            }
+        }
+        granted.map_err(|refusal| {
+            metrics.auth_refused(&refusal);
+            ApiError::Auth { refusal, server_ms: now_ms }
+        })
     }
+
+    /// Lets later requests count by the owner of a valid proof, even if this recipient needs none.
+    fn introduce(&self, operation: Operation, client: &Client, limiter: &RateLimiter) {
+        let proven = match &client.proof {
+            Proof::None => None,
+            proof => self.policy.proven_owner(operation, proof, self.now_ms()),
+        };
+        if let Some(owner) = proven {
+            limiter.introduce(client, &owner);
+        }
+    }
+
+    /// The owner of a proof, without the verification of a signature.
+    pub(super) fn known_owner(&self, operation: Operation, proof: &Proof) -> Option<Owner> {
+        match proof {
+            Proof::None => None,
+            proof => self.policy.known_owner(operation, proof, self.now_ms()),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now().as_ms()
+    }
+}
+
+/// The `Authorization` header of a request, if there is exactly one.
+pub(super) fn authorization(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(AUTHORIZATION);
+    let value = values.next()?;
+    values.next().is_none().then(|| value.as_bytes())
+}
+
+/// The proof in the head of a request.
+pub(super) fn proof(headers: &HeaderMap) -> Proof {
+    Proof::parse(headers.get_all(AUTHORIZATION).map(HeaderValue::as_bytes))
 }
 
 /// The outcome of a push as a sender may see it: neither how full the queue is, nor what the item
@@ -46,5 +134,33 @@ pub(super) fn hide_usage(outcome: Result<PushOutcome, ApiError>) -> Result<PushO
             Err(ApiError::QueueFull { reason, limit })
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use relay_core::testing::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn a_proof_in_clear_text_is_exposed_unless_its_way_is_short() {
+        let auth = Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) };
+        let secret = || Proof::parse([format!("Bearer {}", "A".repeat(43)).as_bytes()].into_iter());
+        let far: IpAddr = "192.0.2.7".parse().unwrap();
+        for (is_clear_text, proof, peer, is_trusted, is_exposed) in [
+            (true, secret(), far, false, true),
+            (true, secret(), "::1".parse().unwrap(), false, false),
+            (true, secret(), "127.0.0.9".parse().unwrap(), false, false),
+            (true, secret(), far, true, false),
+            (true, Proof::None, far, false, false),
+            (true, Proof::parse([b"Basic YTpi".as_slice()].into_iter()), far, false, false),
+            (false, secret(), far, false, false),
+        ] {
+            let gate = Gate::new(&auth, is_clear_text);
+            assert_eq!(gate.is_exposed(&proof, peer, is_trusted), is_exposed, "{proof:?} {peer}");
+        }
     }
 }

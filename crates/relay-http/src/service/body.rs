@@ -24,8 +24,9 @@ use crate::api::error::ApiError;
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::memory_budget::{Share, overloaded};
 use crate::monotonic;
+use crate::service::client::Client;
 use crate::service::offload::{OFFLOAD_BYTES, offload};
-use crate::service::rate_limit::{Client, RateLimiter};
+use crate::service::rate_limit::RateLimiter;
 
 use growth::{BodyBuffer, with_decoded};
 #[cfg(feature = "fuzzing")]

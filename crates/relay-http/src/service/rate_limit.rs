@@ -1,5 +1,6 @@
 //! The rate limit, which applies before more than the head of a request is read. It decides by the
-//! client's address, which it does not log and keeps only as long as the limiter needs it.
+//! client's address, or by the name that the client has proven. It logs neither, and keeps them
+//! only as long as the limiter needs them.
 //!
 //! A client over its rate is slowed down first: its request waits in line for a token. The relay
 //! refuses the request only after that wait, so a client that retries at once is slow as well. The
@@ -14,22 +15,24 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
+use relay_auth::{Operation, Owner};
 use relay_core::Recipient;
 use relay_ratelimit::{
-    ByteRate, Connection, Decision, Endpoint as Bucket, Key, Level, Limiter, PairLimiter, Policy, Refusal,
-    Reservation, SHARED_BUCKET, Wait,
+    ByteRate, Connection, Decision, Endpoint as Bucket, Level, Limiter, NameLimiter, PairLimiter, Policy,
+    Refusal, Reservation, SHARED_BUCKET, Wait,
 };
 use siphasher::sip::SipHasher13;
 use tokio::time::{Instant, sleep};
 
 use crate::api::endpoint::Endpoint;
 use crate::connection::state::ConnectionState;
-use crate::limits::addresses::{Address, AddressBook, network};
+use crate::limits::addresses::{Address, AddressBook};
 use crate::limits::admission::{Admission, Entry, WhyRefused};
 use crate::limits::forwarded::{client_address, is_forwarded};
 use crate::limits::waiting_line::{WaitingLine, WaitingPlace, WaitsFor};
 use crate::monotonic;
 use crate::options::RateLimit;
+use crate::service::client::{Client, Network};
 
 /// An address may push as many bytes at once as in this many seconds.
 const BYTE_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zero");
@@ -39,6 +42,7 @@ const BYTE_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zer
 pub(super) struct RateLimiter {
     options: RateLimit,
     limiter: Limiter<Network>,
+    names: NameLimiter,
     recipients: Option<PairLimiter>,
     push: Bucket,
     pull: Bucket,
@@ -50,27 +54,19 @@ pub(super) struct RateLimiter {
     start: Instant,
 }
 
-/// The sender of a request, as the limits see it. The default has no limits.
-#[derive(Debug, Default)]
-pub(super) struct Client {
-    /// `None` if the client is exempt.
-    address: Option<(Network, Address)>,
-    /// Whether the client is the other end of the socket, not behind a proxy.
-    is_peer: bool,
-}
-
-/// A client address, or a network that counts as one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
 /// The tokens that a request waits for. If the request ends early, other requests get them.
 struct Reserved<'a> {
     rate_limiter: &'a RateLimiter,
-    key: &'a Network,
+    holder: Holder<'a>,
     reservation: Option<Reservation>,
+}
+
+/// Whose tokens a request uses.
+#[derive(Clone, Copy)]
+enum Holder<'a> {
+    Address(&'a Network),
+    /// The hash of a proven name.
+    Name(u64),
 }
 
 impl RateLimiter {
@@ -89,7 +85,13 @@ impl RateLimiter {
         let recipients = options
             .push_per_recipient_rps
             .map(|rps| PairLimiter::new(rps, options.burst, options.tracked_addresses_max));
+        let mut name_policy = Policy::new(options.burst, options.per_name_rps);
+        name_policy.max_wait = options.max_wait;
+        name_policy.ban = options.ban;
+        name_policy.ban_threshold = options.ban_threshold;
+        name_policy.tracked_keys_max = options.tracked_addresses_max;
         Self {
+            names: NameLimiter::new(name_policy, &policy, options.names_per_address),
             options,
             limiter: Limiter::new(policy),
             recipients,
@@ -107,10 +109,10 @@ impl RateLimiter {
     /// Decides whether a new connection of `peer` is served.
     pub(super) fn admit_connection(&self, peer: IpAddr) -> Admission {
         let peer = peer.to_canonical();
-        if contains(&self.options.exempt, &peer) || contains(&self.options.trusted_proxies, &peer) {
+        if contains(&self.options.exempt, &peer) || self.trusts(&peer) {
             return Admission::OPEN;
         }
-        let key = self.network(peer);
+        let key = Network::new(peer, self.options.ipv6_prefix);
         let now = self.since_start();
         let closed = |why| Admission { entry: Entry::Closed(why), ..Admission::OPEN };
         let (entry, ban_began) = match self.limiter.connection(&key, now) {
@@ -119,7 +121,12 @@ impl RateLimiter {
             Connection::Drop { banned: true } => return closed(WhyRefused::Ban),
             Connection::Drop { banned: false } => return closed(WhyRefused::Rate),
         };
-        Admission { entry, address: Some(self.addresses.enter(key.address)), ban_began }
+        Admission { entry, address: Some(self.addresses.enter(key.address())), ban_began }
+    }
+
+    /// Whether `peer` is a trusted proxy.
+    pub(super) fn trusts(&self, peer: &IpAddr) -> bool {
+        contains(&self.options.trusted_proxies, peer)
     }
 
     /// The sender of a request with these headers on this connection.
@@ -127,22 +134,23 @@ impl RateLimiter {
         let peer = connection.peer().ip().to_canonical();
         let address = client_address(peer, headers, &self.options.trusted_proxies);
         // A trusted proxy is not a client, even if its request names none.
-        let is_peer = address == peer && !contains(&self.options.trusted_proxies, &peer);
+        let is_peer = address == peer && !self.trusts(&peer);
         if is_peer {
             self.warn_about_proxy(headers);
         }
         if contains(&self.options.exempt, &address) {
             return Client::default();
         }
-        let key = self.network(address);
+        let key = Network::new(address, self.options.ipv6_prefix);
         // A connection has the address of its peer, unless that is a trusted proxy.
         let known = connection.address().filter(|_| is_peer).cloned();
-        let address = known.unwrap_or_else(|| self.addresses.enter(key.address));
-        Client { address: Some((key, address)), is_peer }
+        let address = known.unwrap_or_else(|| self.addresses.enter(key.address()));
+        Client { address: Some((key, address)), is_peer, ..Client::default() }
     }
 
     /// Waits until the request may proceed. Returns the remaining quota of the client, if the
-    /// endpoint is limited.
+    /// endpoint is limited. The request counts by the `owner` of its proof, if there is one that
+    /// the address has introduced.
     ///
     /// # Errors
     /// The refusal, if the request exceeds a limit or `drained` resolves first.
@@ -150,6 +158,7 @@ impl RateLimiter {
         &self,
         endpoint: Option<Endpoint>,
         client: &Client,
+        owner: Option<Owner>,
         connection: &ConnectionState,
         drained: impl Future<Output = ()>,
     ) -> Result<Option<Level>, Refusal> {
@@ -161,22 +170,18 @@ impl RateLimiter {
             connection.begin_end();
             return Err(refusal);
         }
-        let bucket = match endpoint {
-            Some(Endpoint::Health | Endpoint::Ready) => {
-                if connection.address().is_some() {
-                    self.slow_down_health_check(address, connection, drained).await;
-                }
-                return Ok(None);
+        if let Some(Endpoint::Health | Endpoint::Ready) = endpoint {
+            if connection.address().is_some() {
+                self.slow_down_health_check(address, connection, drained).await;
             }
-            Some(Endpoint::Push) => Some(self.push),
-            Some(Endpoint::Pull) => Some(self.pull),
-            Some(Endpoint::Ack) => Some(self.ack),
-            Some(Endpoint::Stats | Endpoint::OpenApi) | None => None,
-        };
-        match self.limiter.check(key, bucket, now) {
+            return Ok(None);
+        }
+        let bucket = endpoint.and_then(Endpoint::operation).map(|operation| self.bucket(operation));
+        let (decision, holder) = self.decide(bucket, key, owner, now);
+        match decision {
             Decision::Allowed(level) => Ok(Some(level)),
             Decision::Wait(Wait { after, level, reservation }) => {
-                let mut reserved = Reserved { rate_limiter: self, key, reservation: Some(reservation) };
+                let mut reserved = Reserved { rate_limiter: self, holder, reservation: Some(reservation) };
                 let Some(_place) = self.waiting.enter(address, WaitsFor::Turn) else {
                     client.end_if_peer(connection);
                     return Err(refusal_of_wait(&level, after));
@@ -192,6 +197,55 @@ impl RateLimiter {
                 Err(refusal)
             }
         }
+    }
+
+    const fn bucket(&self, operation: Operation) -> Bucket {
+        match operation {
+            Operation::Push => self.push,
+            Operation::Pull => self.pull,
+            Operation::Ack => self.ack,
+        }
+    }
+
+    /// Decides by the name if possible, else by the address.
+    fn decide<'a>(
+        &self,
+        bucket: Option<Bucket>,
+        key: &'a Network,
+        owner: Option<Owner>,
+        now: Duration,
+    ) -> (Decision, Holder<'a>) {
+        if let (Some(owner), Some(endpoint)) = (owner, bucket)
+            && self.limiter.is_clear(key, endpoint, now)
+        {
+            let name = self.hash(owner.as_bytes());
+            if let Some(decision) = self.names.check(self.hash_network(key), name, now) {
+                return (decision, Holder::Name(name));
+            }
+        }
+        (self.limiter.check(key, bucket, now), Holder::Address(key))
+    }
+
+    /// Lets later requests of a client count by the owner of its proof.
+    pub(super) fn introduce(&self, client: &Client, owner: &Owner) {
+        if let Some(key) = client.network() {
+            self.names.introduce(self.hash_network(key), self.hash(owner.as_bytes()), self.since_start());
+        }
+    }
+
+    /// Counts a request whose proof was wrong like a refusal, and the next ones with this proof by
+    /// the address. Returns whether that begins a ban.
+    pub(super) fn count_wrong_proof(
+        &self,
+        operation: Operation,
+        client: &Client,
+        owner: Option<&Owner>,
+    ) -> bool {
+        let Some(key) = client.network() else { return false };
+        if let Some(owner) = owner {
+            self.names.withdraw(self.hash_network(key), self.hash(owner.as_bytes()));
+        }
+        self.limiter.count_refusal(key, self.bucket(operation), self.since_start())
     }
 
     /// Delays a refusal. It ends the connection of a banned peer, and of a peer that finds the line
@@ -250,11 +304,7 @@ impl RateLimiter {
     pub(super) fn admit_push(&self, recipient: &Recipient, client: &Client) -> Result<(), Refusal> {
         let (Some(recipients), Some((key, _))) = (&self.recipients, &client.address) else { return Ok(()) };
         let recipient = self.hash(recipient.as_str().as_bytes());
-        let sender = match key.address {
-            IpAddr::V4(address) => self.hash(&address.octets()),
-            IpAddr::V6(address) => self.hash(&address.octets()),
-        };
-        recipients.check(recipient, sender, self.since_start())
+        recipients.check(recipient, self.hash_network(key), self.since_start())
     }
 
     /// Counts bytes of a client's body as they arrive.
@@ -264,9 +314,11 @@ impl RateLimiter {
         }
     }
 
-    fn network(&self, address: IpAddr) -> Network {
-        let prefix = if address.is_ipv4() { 32 } else { self.options.ipv6_prefix };
-        Network { address: network(address, self.options.ipv6_prefix), prefix }
+    fn hash_network(&self, network: &Network) -> u64 {
+        match network.address() {
+            IpAddr::V4(address) => self.hash(&address.octets()),
+            IpAddr::V6(address) => self.hash(&address.octets()),
+        }
     }
 
     fn hash(&self, bytes: &[u8]) -> u64 {
@@ -291,25 +343,15 @@ impl RateLimiter {
     }
 }
 
-impl Client {
-    /// The address whose usage counts, unless it is exempt.
-    pub(super) fn address(&self) -> Option<&Address> {
-        self.address.as_ref().map(|(_, address)| address)
-    }
-
-    /// Keeps the connection of a proxy, which carries requests of other clients.
-    fn end_if_peer(&self, connection: &ConnectionState) {
-        if self.is_peer {
-            connection.begin_end();
-        }
-    }
-}
-
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         if let Some(reservation) = self.reservation.take() {
-            let rate_limiter = self.rate_limiter;
-            rate_limiter.limiter.give_back(self.key, reservation, rate_limiter.since_start());
+            let RateLimiter { limiter, names, .. } = self.rate_limiter;
+            let now = self.rate_limiter.since_start();
+            match self.holder {
+                Holder::Address(key) => limiter.give_back(key, reservation, now),
+                Holder::Name(name) => names.give_back(name, reservation, now),
+            }
         }
     }
 }
@@ -326,21 +368,6 @@ async fn wait(time: Duration, connection: &ConnectionState, drained: impl Future
         () = sleep(time) => true,
         () = connection.hung_up() => false,
         () = drained => false,
-    }
-}
-
-impl Key for Network {
-    /// Providers assign networks of these sizes, so a client with one child network may have all.
-    fn parent(&self) -> Option<Self> {
-        let prefix = [56, 48, 40, 32].into_iter().find(|wider| *wider < self.prefix)?;
-        self.address.is_ipv6().then(|| Self { address: network(self.address, prefix), prefix })
-    }
-
-    fn neighbourhood(&self) -> u64 {
-        match self.address {
-            IpAddr::V4(address) => u64::from(address.to_bits() >> 8),
-            IpAddr::V6(address) => u64::try_from(address.to_bits() >> 88).unwrap_or(u64::MAX),
-        }
     }
 }
 

@@ -22,6 +22,11 @@ fn locked(plain_names: PlainNames) -> Options {
     Options { auth: Auth { settings, clock: Arc::new(ManualClock::new()) }, ..options() }
 }
 
+/// Options with locks and open plain names.
+pub(crate) fn locked_to_reader() -> Options {
+    locked(PlainNames::Open)
+}
+
 fn server() -> Server {
     Server::with(memory(Limits { queue_items_max: 2, ..Limits::default() }), locked(PlainNames::Open))
 }
@@ -30,19 +35,19 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn name_of(secret: u8) -> String {
+pub(crate) fn name_of(secret: u8) -> String {
     format!("sha256:{}", encode(Digest::of_read_secret(&[secret; 32]).as_bytes()))
 }
 
-fn bearer(proof: &str) -> String {
+pub(crate) fn bearer(proof: &str) -> String {
     format!("authorization: Bearer {proof}\r\n")
 }
 
-fn secret(byte: u8) -> String {
+pub(crate) fn secret(byte: u8) -> String {
     bearer(&encode([byte; 32]))
 }
 
-fn post(client: &mut Client, path: &str, headers: &str, body: &Value) -> Response {
+pub(crate) fn post(client: &mut Client, path: &str, headers: &str, body: &Value) -> Response {
     let headers = format!("content-type: application/json\r\n{headers}");
     client.post_with(path, &headers, body.to_string().as_bytes())
 }

@@ -18,6 +18,7 @@ mod frames;
 mod hostile;
 mod limits;
 mod metrics;
+mod names;
 mod overload;
 mod pipeline;
 mod raw;

@@ -7,6 +7,7 @@ mod bans;
 mod buckets;
 mod bytes;
 mod connections;
+mod names;
 mod networks;
 mod room;
 mod script;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use relay_auth::{Locks, keygen};
 use relay_tests::{Client, Relay, Response, ack_body, pull_body, push_body};
 
 use super::{connect, relay};
@@ -259,4 +260,36 @@ pub(super) fn pull_rps() {
 pub(super) fn ack_rps() {
     let ask = |client: &mut Client| client.post("/ack", &ack_body("alice", &[1])).unwrap();
     endpoint("rate_limit.endpoints.ack_rps", "ack", ask);
+}
+
+/// Pulls with a proof until one is refused.
+fn until_a_name_is_refused(relay: &Relay) -> Response {
+    let (read, secret) = keygen::secret_lock(&[7; 32]);
+    let body = pull_body(&Locks { read, send: None }.to_string(), None, None).to_string();
+    let authorization = format!("Bearer {secret}");
+    let headers = [("content-type", "application/json"), ("authorization", &*authorization)];
+    let mut client = connect(relay);
+    until_refused(|| client.post_bytes("/pull", &headers, body.as_bytes()).unwrap())
+}
+
+#[test]
+pub(super) fn per_name_rps() {
+    for (rate, expected) in [("1", "\"name\";q=6;w=6"), ("2", "\"name\";q=6;w=3")] {
+        let relay = limited(&[("rate_limit.per_name_rps", rate), ("rate_limit.burst", "6")]);
+        assert_eq!(policy(&until_a_name_is_refused(&relay)), expected);
+    }
+}
+
+#[test]
+pub(super) fn names_per_address() {
+    for (names, bucket) in [("0", "\"all\""), ("1", "\"name\"")] {
+        let keys = [
+            ("rate_limit.names_per_address", names),
+            ("rate_limit.burst", "6"),
+            ("rate_limit.endpoints.pull_rps", "1000"),
+            ("rate_limit.per_name_rps", "1"),
+        ];
+        let refused = until_a_name_is_refused(&limited(&keys));
+        assert!(policy(&refused).starts_with(bucket), "{names}");
+    }
 }

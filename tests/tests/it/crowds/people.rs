@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use relay_auth::{Locks, keygen};
 use relay_tests::{Client, Response, ack_body, message_of, pull_body, push_body};
 use serde_json::Value;
 
@@ -15,7 +16,6 @@ use super::TIMEOUT;
 use crate::stopwatch::Stopwatch;
 
 const POLL: Duration = Duration::from_secs(1);
-const POLLS_PER_PUSH: u32 = 2;
 const RETRIES: usize = 3;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -48,18 +48,32 @@ struct User {
     connection: Option<Client>,
     recipient: String,
     neighbour: String,
+    /// The proof for `recipient`, if it has a lock. A push carries it too, to count by it.
+    authorization: Option<String>,
+    /// How many pulls there are for each push.
+    polls_per_push: u32,
     next_message: u128,
     stats: CrowdStats,
 }
 
 impl Crowd {
-    /// Starts `users` simulated users, spread over one second.
+    /// Starts `users` simulated users of 0.0.3, spread over one second.
     pub(super) fn begin(base_url: &str, users: usize) -> Self {
+        Self::begin_with(users, POLL, |number| User::new(base_url, number, users))
+    }
+
+    /// Starts users all at once whose recipients have a lock. They prove it with each request, and
+    /// push, pull and ack every second.
+    pub(super) fn begin_with_proofs(base_url: &str, users: usize) -> Self {
+        Self::begin_with(users, Duration::ZERO, |number| User::with_proof(base_url, number, users))
+    }
+
+    fn begin_with(users: usize, spread: Duration, user: impl Fn(usize) -> User) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let threads = (0..users).map(|number| {
             let is_over = Arc::clone(&is_over);
-            let user = User::new(base_url, number, users);
-            let phase = POLL.mul_f64(number as f64 / users as f64);
+            let user = user(number);
+            let phase = spread.mul_f64(number as f64 / users as f64);
             thread::spawn(move || user.run(phase, &is_over))
         });
         Self { threads: threads.collect(), is_over }
@@ -102,8 +116,26 @@ impl User {
             connection: None,
             recipient: recipient(number),
             neighbour: recipient(number + 1),
+            authorization: None,
+            polls_per_push: 2,
             next_message: (number as u128) << 64,
             stats: CrowdStats::default(),
+        }
+    }
+
+    fn with_proof(base_url: &str, number: usize, users: usize) -> Self {
+        let lock = |number: usize| {
+            let mut secret = [0; 32];
+            secret[..8].copy_from_slice(&((number % users) as u64).to_le_bytes());
+            keygen::secret_lock(&secret)
+        };
+        let name = |number| Locks { read: lock(number).0, send: None }.to_string();
+        Self {
+            recipient: name(number),
+            neighbour: name(number + 1),
+            authorization: Some(format!("Bearer {}", lock(number).1)),
+            polls_per_push: 1,
+            ..Self::new(base_url, number, users)
         }
     }
 
@@ -120,7 +152,7 @@ impl User {
                 self.stats.longest_silence = self.stats.longest_silence.max(now - last_pull);
                 last_pull = now;
             }
-            if poll % POLLS_PER_PUSH == 0 {
+            if poll % self.polls_per_push == 0 {
                 self.push();
             }
             thread::sleep((POLL * poll).saturating_sub(watch.elapsed()));
@@ -183,6 +215,8 @@ impl User {
             Some(connection) => connection,
             None => Client::connect_for(&self.base_url, TIMEOUT)?,
         };
-        self.connection.insert(connection).post(path, body)
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(self.authorization.as_deref().map(|value| ("authorization", value)));
+        self.connection.insert(connection).post_bytes(path, &headers, body.to_string().as_bytes())
     }
 }

@@ -68,6 +68,8 @@ fn unreached_limit() -> Option<RateLimit> {
         max_wait: Duration::ZERO,
         push_bytes_per_second: None,
         push_per_recipient_rps: None,
+        per_name_rps: many,
+        names_per_address: 64,
         ban: Duration::ZERO,
         ban_threshold: NonZeroU32::MIN,
         ipv6_prefix: 64,

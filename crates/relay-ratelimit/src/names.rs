@@ -1,0 +1,177 @@
+//! Requests that count by the name that their client has proven, instead of by its address. So
+//! people behind one address do not disturb each other.
+//!
+//! A name costs its client nothing to make. So an address may have only so many names at once, a
+//! name has to be introduced by a request that counts by the address, and all requests by names of
+//! one address have a ceiling together.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::decision::{Decision, Reservation};
+use crate::limiter::Limiter;
+use crate::lock::lock;
+use crate::policy::Policy;
+use crate::tokens::{Pace, SECOND_NS, Tokens, nanos};
+
+/// The name of the bucket of a name.
+pub const NAME_BUCKET: &str = "name";
+
+/// All names of an address together may use this multiple of the rate and burst of the address.
+pub const CEILING_FACTOR: NonZeroU32 = NonZeroU32::new(10).expect("10 is not zero");
+
+/// An address loses a name that it has not used for this long.
+const HOUR: u32 = 3600;
+
+/// How many addresses a set has space for.
+const ADDRESSES: usize = 8;
+
+/// The most sets.
+const SETS_MAX: usize = 1 << 20;
+
+/// One bucket for each name, with the waits and bans of a [`Limiter`]; and for each address, the
+/// names that it has introduced.
+///
+/// Names and addresses are hashes. All tables have a bound. An address or name that loses its space
+/// counts by the address until it is introduced again.
+pub struct NameLimiter {
+    names: Limiter<u64>,
+    ceiling: Pace,
+    names_per_address: usize,
+    hasher: RandomState,
+    sets: Box<[Mutex<Vec<Address>>]>,
+}
+
+/// An address, and the names that it has introduced.
+struct Address {
+    hash: u64,
+    /// The tokens that are left for all of its names together.
+    ceiling: Tokens,
+    names: Vec<Name>,
+    /// In seconds.
+    last_used: u32,
+}
+
+/// Eight bytes, since there may be many.
+struct Name {
+    /// Half of its hash. Two names with one half may both count as introduced, which is harmless:
+    /// each has its own bucket.
+    half: u32,
+    /// In seconds.
+    last_used: u32,
+}
+
+impl NameLimiter {
+    /// A limiter that knows no name yet. `names` are the limits of each name, `address` those of an
+    /// address without names.
+    pub fn new(names: Policy, address: &Policy, names_per_address: u32) -> Self {
+        let sets = (address.tracked_keys_max.get() / ADDRESSES).clamp(1, SETS_MAX);
+        Self {
+            ceiling: Pace::new(
+                address.per_second.saturating_mul(CEILING_FACTOR),
+                address.burst.saturating_mul(CEILING_FACTOR),
+            ),
+            names: Limiter::new(names.named(NAME_BUCKET)),
+            names_per_address: usize::try_from(names_per_address).unwrap_or(usize::MAX),
+            hasher: RandomState::new(),
+            sets: (0..sets).map(|_| Mutex::new(Vec::new())).collect(),
+        }
+    }
+
+    /// Decides on a request by its name, and counts it. `None` if it counts by the address: the
+    /// address has not introduced the name, or its names have used up what they have together.
+    pub fn check(&self, address: u64, name: u64, now: Duration) -> Option<Decision> {
+        if !self.take(address, name, nanos(now)) {
+            return None;
+        }
+        Some(self.names.check(&name, None, now))
+    }
+
+    fn take(&self, address: u64, name: u64, now_ns: u64) -> bool {
+        let mut set = self.set(address);
+        let second = second(now_ns);
+        let Some(address) = set.iter_mut().find(|known| known.hash == address) else { return false };
+        let Some(name) =
+            address.names.iter_mut().find(|known| known.half == half(name) && known.is_in_use(second))
+        else {
+            return false;
+        };
+        let has_token = address.ceiling.wait_ns(&self.ceiling, now_ns) == 0;
+        if has_token {
+            address.ceiling.take(&self.ceiling, now_ns);
+            name.last_used = name.last_used.max(second);
+            address.last_used = address.last_used.max(second);
+        }
+        has_token
+    }
+
+    /// Lets the requests of `name` from this address count by the name, after a request that did
+    /// not. Does nothing while the address has as many names as it may have.
+    pub fn introduce(&self, address: u64, name: u64, now: Duration) {
+        let second = second(nanos(now));
+        let mut set = self.set(address);
+        let known = set.iter().position(|known| known.hash == address);
+        let index = known.unwrap_or_else(|| add(&mut set, address));
+        let Some(address) = set.get_mut(index) else { return };
+        address.last_used = address.last_used.max(second);
+        address.names.retain(|known| known.is_in_use(second));
+        let is_known = address.names.iter().any(|known| known.half == half(name));
+        if !is_known && address.names.len() < self.names_per_address {
+            address.names.push(Name { half: half(name), last_used: second });
+        }
+    }
+
+    /// Makes the requests of `name` from this address count by the address again.
+    pub fn withdraw(&self, address: u64, name: u64) {
+        if let Some(address) = self.set(address).iter_mut().find(|known| known.hash == address) {
+            address.names.retain(|known| known.half != half(name));
+        }
+    }
+
+    /// Frees the reservation of a request whose client has hung up, as [`Limiter::give_back`].
+    pub fn give_back(&self, name: u64, reservation: Reservation, now: Duration) {
+        self.names.give_back(&name, reservation, now);
+    }
+
+    fn set(&self, address: u64) -> MutexGuard<'_, Vec<Address>> {
+        let sets = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
+        let index = usize::try_from(self.hasher.hash_one(address) % sets).unwrap_or(0);
+        lock(self.sets.get(index).expect("the remainder is below the number of sets"))
+    }
+}
+
+/// Adds an address to its set. In a full set, it replaces the one that was used longest ago.
+fn add(set: &mut Vec<Address>, hash: u64) -> usize {
+    let address = Address { hash, ceiling: Tokens::default(), names: Vec::new(), last_used: 0 };
+    if set.len() >= ADDRESSES {
+        let oldest = set.iter().enumerate().min_by_key(|(_, known)| known.last_used);
+        set.swap_remove(oldest.map_or(0, |(index, _)| index));
+    }
+    set.push(address);
+    set.len() - 1
+}
+
+fn second(now_ns: u64) -> u32 {
+    u32::try_from(now_ns / SECOND_NS).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+const fn half(hash: u64) -> u32 {
+    hash as u32
+}
+
+impl Name {
+    fn is_in_use(&self, second: u32) -> bool {
+        second.saturating_sub(self.last_used) < HOUR
+    }
+}
+
+/// Hides names and addresses.
+impl fmt::Debug for NameLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NameLimiter").field("names", &self.names).finish_non_exhaustive()
+    }
+}
