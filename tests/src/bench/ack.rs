@@ -26,9 +26,13 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let mut rates = Vec::new();
     for round in 0..lab.rounds() as u64 {
         let items = round * round_items..(round + 1) * round_items;
-        run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, items.clone()), relay.server.address, CONNECTIONS_MAX)?;
+        run_to_end(
+            &mut Push::new(ids.clone(), PAYLOAD_BYTES, items.clone()),
+            relay.server.address,
+            CONNECTIONS_MAX,
+        )?;
         let groups = Groups::new(&ids, items, BATCH).only_of(BATCH);
-        let report = run_to_end(&mut Ack::new(ids, groups), relay.server.address, CONNECTIONS)?;
+        let report = run_to_end(&mut Ack::new(ids.clone(), groups), relay.server.address, CONNECTIONS)?;
         section.note_failures("acks", &report);
         rates.push(report.item_rate());
     }

@@ -26,8 +26,11 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     );
     let mut relay = lab.relay(Settings::default())?;
     let ids = ItemIds::new(1, RECIPIENTS);
-    let fill =
-        run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, 0..items), relay.server.address, CONNECTIONS_MAX)?;
+    let fill = run_to_end(
+        &mut Push::new(ids.clone(), PAYLOAD_BYTES, 0..items),
+        relay.server.address,
+        CONNECTIONS_MAX,
+    )?;
     section.note_failures("fill", &fill);
     let mut push = Push::new(ids, PAYLOAD_BYTES, items..u64::MAX);
     let (mut full, mut empty) = (Vec::new(), Vec::new());

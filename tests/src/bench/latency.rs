@@ -122,7 +122,7 @@ impl HalfAcked {
     /// Each acked item is acked after `lag_items` further pushes, counting both kinds.
     fn new(lag_items: u64) -> Self {
         let ids = ItemIds::new(0, RECIPIENTS);
-        let acked = Mixed::new(ids, PAYLOAD_BYTES, 0..FIRST_EXPIRING, lag_items / 2, ACK_ITEMS);
+        let acked = Mixed::new(ids.clone(), PAYLOAD_BYTES, 0..FIRST_EXPIRING, lag_items / 2, ACK_ITEMS);
         Self {
             acked,
             expiring: Push::new(ids, PAYLOAD_BYTES, FIRST_EXPIRING..u64::MAX),

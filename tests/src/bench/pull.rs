@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 
 use crate::client::Client;
-use crate::load::{ItemIds, Kind, Page, Pull, Push, run, walk};
+use crate::load::{ItemIds, Kind, Page, Pull, Push, Recipients, run, walk};
 
 use super::Lab;
 use super::figure::{Bar, Section, median, quantity};
@@ -38,7 +38,9 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let body = home.path().join("page.json");
     let mut first_body = Vec::new();
     let mut client = Client::connect(&address.to_string())?;
-    let pages = walk(&mut client, 0, usize::MAX, |body| first_body.extend_from_slice(body))?;
+    let pages = walk(&mut client, &Recipients::computed(1), 0, usize::MAX, |body| {
+        first_body.extend_from_slice(body);
+    })?;
     std::fs::write(&body, first_body)?;
     let first = pages.first().context("the queue has no pages")?.clone();
     let last = pages.last().context("the queue has no pages")?.clone();

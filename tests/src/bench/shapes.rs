@@ -94,14 +94,14 @@ fn settings() -> Settings {
 fn fill(lab: &Lab, shape: &Shape, section: &mut Section) -> anyhow::Result<Filled> {
     let relay = lab.relay(settings())?;
     let ids = ItemIds::new(1, shape.recipients);
-    let mut push = Push::new(ids, PAYLOAD_BYTES, 0..shape.items);
+    let mut push = Push::new(ids.clone(), PAYLOAD_BYTES, 0..shape.items);
     let report = run_to_end(&mut push, relay.server.address, CONNECTIONS)?;
     section.note_failures(shape.name, &report);
     let ratio = relay.server.written_bytes()? as f64 / (shape.items * PAYLOAD_BYTES as u64) as f64;
     section.add(format!("{}: filled at", shape.name), report.rate(), "/s", Bar::None);
     section.add(format!("{}: requests per sync", shape.name), requests_per_sync(&relay)?, "", Bar::None);
     section.add(format!("{}: written / payload", shape.name), ratio, "", Bar::AtMost(1.7));
-    let push = Push::new(ids, PAYLOAD_BYTES, shape.items..u64::MAX);
+    let push = Push::new(ids.clone(), PAYLOAD_BYTES, shape.items..u64::MAX);
     Ok(Filled { relay, ids, push, rates: Vec::new() })
 }
 
@@ -149,11 +149,15 @@ fn expired_front(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     let settings = Settings { ttl_seconds, gc_interval_seconds: 86_400, ..Settings::default() };
     let (relay, ids) = (lab.relay(settings)?, ItemIds::new(1, 1));
     let filled_at = now();
-    let mut push = Push::new(ids, PAYLOAD_BYTES, 0..half);
+    let mut push = Push::new(ids.clone(), PAYLOAD_BYTES, 0..half);
     run_to_end(&mut push, relay.server.address, CONNECTIONS)?;
     sleep(Duration::from_secs(ttl_seconds / 2));
-    run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, half..2 * half), relay.server.address, CONNECTIONS)?;
-    let push = Push::new(ids, PAYLOAD_BYTES, 2 * half..u64::MAX);
+    run_to_end(
+        &mut Push::new(ids.clone(), PAYLOAD_BYTES, half..2 * half),
+        relay.server.address,
+        CONNECTIONS,
+    )?;
+    let push = Push::new(ids.clone(), PAYLOAD_BYTES, 2 * half..u64::MAX);
     let mut filled = Filled { relay, ids, push, rates: Vec::new() };
     let mut cost_us = |filled: &mut Filled| -> anyhow::Result<f64> {
         let [server_us, _] = filled.push(lab, section)?.cpu_us();
@@ -173,7 +177,7 @@ fn large_acks(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     let relay = lab.relay(Settings::default())?;
     let (address, ids) = (relay.server.address, ItemIds::new(1, 1));
     let items = lab.at_length(20, 1) * ACK_ITEMS as u64;
-    run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, 0..items), address, CONNECTIONS_MAX)?;
+    run_to_end(&mut Push::new(ids.clone(), PAYLOAD_BYTES, 0..items), address, CONNECTIONS_MAX)?;
     let quiet = push_beside(address, &mut Push::new(ItemIds::new(2, 1000), PAYLOAD_BYTES, 0..500))?;
     let groups = Groups::new(&ids, 0..items, ACK_ITEMS);
     let (acks, other_pushes) = std::thread::scope(|scope| {

@@ -30,12 +30,12 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let relay = lab.relay(settings)?;
     let ids = ItemIds::new(1, RECIPIENTS);
     let address = relay.server.address;
-    run_to_end(&mut Push::new(ids, PAYLOAD_BYTES, 0..items), address, CONNECTIONS_MAX)?;
+    run_to_end(&mut Push::new(ids.clone(), PAYLOAD_BYTES, 0..items), address, CONNECTIONS_MAX)?;
     section.add("files when all is queued", relay.disk_usage()?.total_bytes() as f64 / MIB, "MiB", Bar::None);
 
     let (kept, acked): (Vec<u64>, Vec<u64>) = (0..items).partition(|item| mix(!item).is_multiple_of(10));
     let live_bytes = (kept.len() * PAYLOAD_BYTES) as f64;
-    let report = ack(&relay, ids, acked)?;
+    let report = ack(&relay, ids.clone(), acked)?;
     section.note_failures("acks of 90%", &report);
     let (bytes, seconds) = wait_until_below(&relay, 2.5 * live_bytes, Duration::from_secs(60))?;
     section.add("files / live payloads, 10% left", bytes / live_bytes, "", Bar::Below(2.5));

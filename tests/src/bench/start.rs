@@ -43,7 +43,7 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     );
     let mut relay = lab.relay(Settings::default())?;
     let ids = ItemIds::new(1, RECIPIENTS);
-    let mut push = Push::new(ids, PAYLOAD_BYTES, 0..items);
+    let mut push = Push::new(ids.clone(), PAYLOAD_BYTES, 0..items);
     section.note_failures("fill", &run_to_end(&mut push, relay.server.address, CONNECTIONS_MAX)?);
     let mut push = Push::new(ids, PAYLOAD_BYTES, items..u64::MAX);
     let steady = run(&mut push, &lab.short_plan(relay.server.address, CONNECTIONS))?.rate();

@@ -1,13 +1,12 @@
 //! Acks of items that were pushed before. Item numbers determine recipients and message ids, so no
 //! list is kept.
 
-use std::io::Write as _;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::names::ItemIds;
-use super::request::{Kind, Request};
+use super::request::{END_OF_HEAD, Kind, Request, open_head};
 use super::{Next, ResponseSummary, Workload};
 
 /// The beginning of the response to an ack.
@@ -100,21 +99,19 @@ pub(super) fn write_ack(ids: &ItemIds, items: &[(u64, u64)], request: &mut Reque
     request.number = items.len() as u64;
     (request.payload, request.tail) = (Bytes::new(), Bytes::new());
     let head = &mut request.head;
-    head.clear();
     let entry_bytes = BEFORE_MESSAGE.len() + ItemIds::MESSAGE_BYTES + AFTER_MESSAGE.len();
     // The last entry has no comma.
     let body_bytes = BEFORE_RECIPIENT.len()
-        + ItemIds::RECIPIENT_BYTES
+        + ids.recipients().name_bytes()
         + BEFORE_ITEMS.len()
         + (items.len() * entry_bytes).saturating_sub(1)
         + END.len();
-    // Writing to a vector cannot fail.
-    let _ = write!(
-        head,
-        "POST /ack HTTP/1.1\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {body_bytes}\r\n\r\n"
-    );
+    open_head("/ack", body_bytes, head);
+    let recipient = items.first().map_or(0, |first| first.0);
+    ids.recipients().write_proof(recipient, head);
+    head.extend_from_slice(END_OF_HEAD);
     head.extend_from_slice(BEFORE_RECIPIENT);
-    ItemIds::write_recipient(items.first().map_or(0, |first| first.0), head);
+    ids.recipients().write_name(recipient, head);
     head.extend_from_slice(BEFORE_ITEMS);
     for (_, item) in items {
         head.extend_from_slice(BEFORE_MESSAGE);
@@ -156,7 +153,7 @@ mod tests {
         let groups = Groups::new(&ids, 100..400, 10);
         assert_eq!(groups.items_left(), 300);
         let mut acked: Vec<_> = Vec::new();
-        for ack in acks(groups, ids) {
+        for ack in acks(groups, ids.clone()) {
             assert!(ack.items().len() <= 10);
             acked.extend(ack.items().iter().map(|item| (ack.recipient().clone(), item.message_id)));
         }
@@ -167,7 +164,7 @@ mod tests {
         };
         let mut expected: Vec<_> = (100..400)
             .map(|item| {
-                let recipient = text(&|text| ItemIds::write_recipient(ids.recipient_of(item), text));
+                let recipient = text(&|text| ids.recipients().write_name(ids.recipient_of(item), text));
                 let message = text(&|text| ids.write_message(item, text));
                 (
                     relay_core::Recipient::parse(&recipient).unwrap(),

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-use super::names::mix;
 use super::request::{Kind, Request};
+use super::scramble::mix;
 use super::{Next, ResponseSummary, Workload};
 
 /// An endless workload of appends of one size.

@@ -7,13 +7,17 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context as _, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use relay_auth::LIFE_SECONDS_MAX;
 use serde_json::Value;
 
 use crate::client::Client;
 
-use super::{Ack, Groups, ItemIds, Mixed, Pace, Plan, Pull, Push, Stop, run, walk};
+use super::{
+    Ack, Cycle, Groups, ItemIds, Mixed, Pace, Plan, Pull, Push, Recipients, Report, Stop, Workload, run,
+    unix_seconds, walk,
+};
 
 /// Put load on a relay and print the results as one line of JSON.
 ///
@@ -34,9 +38,17 @@ enum Command {
         common: Common,
         #[command(flatten)]
         items: Items,
-        /// Bytes of payload in each item
-        #[arg(long, default_value_t = 1024)]
-        payload: usize,
+        #[command(flatten)]
+        pushes: Pushes,
+    },
+    /// Push each item, then pull its queue, then ack it
+    Cycle {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        items: Items,
+        #[command(flatten)]
+        pushes: Pushes,
     },
     /// Pull full pages, from the start of queues or by their cursors
     Pull {
@@ -68,9 +80,8 @@ enum Command {
         common: Common,
         #[command(flatten)]
         items: Items,
-        /// Bytes of payload in each item
-        #[arg(long, default_value_t = 1024)]
-        payload: usize,
+        #[command(flatten)]
+        pushes: Pushes,
         /// How many pushes an ack is late
         #[arg(long, default_value_t = 20_000)]
         lag: u64,
@@ -97,6 +108,39 @@ struct Common {
     /// Requests a second over all connections; without it, as many as there can be
     #[arg(long)]
     rate: Option<f64>,
+    #[command(flatten)]
+    names: Names,
+}
+
+#[derive(Debug, Args)]
+struct Pushes {
+    /// Bytes of payload in each item
+    #[arg(long, default_value_t = 1024)]
+    payload: usize,
+    /// Pushes carry a proof of their sender, who is a recipient too; without this, they carry none
+    #[arg(long)]
+    sender_proofs: bool,
+}
+
+#[derive(Debug, Args)]
+struct Names {
+    /// How recipients are named. Pulls and acks of those with a lock carry its proof
+    #[arg(long, value_enum, default_value_t = NameKind::Plain)]
+    names: NameKind,
+    /// What the tokens for ed25519 names are for: one of auth.audiences of the relay
+    #[arg(long, required_if_eq("names", "ed25519"))]
+    audience: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NameKind {
+    /// 64 hexadecimal digits
+    Plain,
+    /// Locked with a secret
+    Sha256,
+    /// Locked with a key. A token for each is signed before the start, and valid for ten minutes.
+    /// The relay remembers 16,000 verified tokens, and verifies more of them each time
+    Ed25519,
 }
 
 #[derive(Debug, Args)]
@@ -138,24 +182,32 @@ pub fn address(url: &str) -> anyhow::Result<SocketAddr> {
 impl Command {
     fn run(&self) -> anyhow::Result<Value> {
         let report = match self {
-            Self::Push { common, items, payload } => {
-                run(&mut Push::new(items.ids(), *payload, items.first..u64::MAX), &common.plan()?)
+            Self::Push { common, items, pushes } => {
+                let push = Push::new(common.ids(items), pushes.payload, items.first..u64::MAX);
+                if pushes.sender_proofs { common.run(push.with_sender_proofs()) } else { common.run(push) }
+            }
+            Self::Cycle { common, items, pushes } => {
+                let cycle = Cycle::new(common.ids(items), pushes.payload, items.first..u64::MAX);
+                if pushes.sender_proofs { common.run(cycle.with_sender_proofs()) } else { common.run(cycle) }
             }
             Self::Pull { common, queues, pages } => {
+                let recipients = common.names.recipients(*queues);
                 let mut client = Client::connect(&common.url)?;
                 let mut prepared = Vec::new();
                 for recipient in 0..*queues {
-                    prepared.extend(walk(&mut client, recipient, *pages, |_| ())?);
+                    prepared.extend(walk(&mut client, &recipients, recipient, *pages, |_| ())?);
                 }
-                run(&mut Pull::new(prepared), &common.plan()?)
+                common.run(Pull::new(prepared))
             }
             Self::Ack { common, items, count, batch } => {
-                let groups = Groups::new(&items.ids(), items.range(*count), *batch);
-                run(&mut Ack::new(items.ids(), groups), &common.plan()?)
+                let ids = common.ids(items);
+                let groups = Groups::new(&ids, items.range(*count), *batch);
+                common.run(Ack::new(ids, groups))
             }
-            Self::Mixed { common, items, payload, lag, batch } => {
-                let mut mixed = Mixed::new(items.ids(), *payload, items.first..u64::MAX, *lag, *batch);
-                run(&mut mixed, &common.plan()?)
+            Self::Mixed { common, items, pushes, lag, batch } => {
+                let range = items.first..u64::MAX;
+                let mixed = Mixed::new(common.ids(items), pushes.payload, range, *lag, *batch);
+                if pushes.sender_proofs { common.run(mixed.with_sender_proofs()) } else { common.run(mixed) }
             }
         };
         Ok(report?.to_json())
@@ -163,7 +215,20 @@ impl Command {
 }
 
 impl Common {
+    fn ids(&self, items: &Items) -> ItemIds {
+        ItemIds::of(items.seed, self.names.recipients(items.recipients))
+    }
+
+    fn run(&self, mut workload: impl Workload) -> anyhow::Result<Report> {
+        Ok(run(&mut workload, &self.plan()?)?)
+    }
+
     fn plan(&self) -> anyhow::Result<Plan> {
+        let is_too_long = self.seconds > LIFE_SECONDS_MAX as f64;
+        ensure!(
+            !is_too_long || self.names.names != NameKind::Ed25519,
+            "--seconds: with ed25519 names, a run may take {LIFE_SECONDS_MAX} s, because tokens are valid for that long"
+        );
         Ok(Plan {
             address: address(&self.url)?,
             connections: self.connections.into(),
@@ -177,11 +242,19 @@ impl Common {
     }
 }
 
-impl Items {
-    fn ids(&self) -> ItemIds {
-        ItemIds::new(self.seed, self.recipients)
+impl Names {
+    fn recipients(&self, count: u64) -> Recipients {
+        match self.names {
+            NameKind::Plain => Recipients::computed(count),
+            NameKind::Sha256 => Recipients::with_secrets(count),
+            NameKind::Ed25519 => {
+                Recipients::with_keys(count, self.audience.as_deref().unwrap_or_default(), unix_seconds())
+            }
+        }
     }
+}
 
+impl Items {
     const fn range(&self, count: u64) -> std::ops::Range<u64> {
         self.first..self.first.saturating_add(count)
     }
@@ -196,6 +269,21 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    fn plan(arguments: &[&str]) -> anyhow::Result<Plan> {
+        let cli = Cli::try_parse_from([&["relay-load", "push", "--url", "127.0.0.1:1"], arguments].concat())?;
+        let Command::Push { common, .. } = cli.workload else { panic!("another command") };
+        common.plan()
+    }
+
+    #[test]
+    fn tokens_need_an_audience_and_last_ten_minutes() {
+        let with_keys = ["--names", "ed25519", "--audience", "https://relay.example.org"];
+        assert!(plan(&with_keys[..2]).is_err(), "without an audience");
+        assert!(plan(&[&with_keys[..], &["--seconds", "600"]].concat()).is_ok());
+        assert!(plan(&[&with_keys[..], &["--seconds", "601"]].concat()).is_err());
+        assert!(plan(&["--names", "sha256", "--seconds", "601"]).is_ok());
     }
 
     #[test]

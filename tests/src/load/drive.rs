@@ -207,7 +207,7 @@ impl<'a, W: Workload> Driver<'a, W> {
 mod tests {
     use crate::Relay;
     use crate::load::command::address;
-    use crate::load::{Ack, Groups, ItemIds, Kind, Mixed, Pull, Push, walk};
+    use crate::load::{Ack, Cycle, Groups, ItemIds, Kind, Mixed, Pull, Push, Recipients, unix_seconds, walk};
 
     use super::*;
 
@@ -221,14 +221,15 @@ mod tests {
         let relay = Relay::start();
         let ids = ItemIds::new(1, 2);
         let closed = plan(&relay, Pace::Closed);
-        let pushed = run(&mut Push::new(ids, 100_000, 0..50), &closed).unwrap().tally(Kind::Push);
+        let pushed = run(&mut Push::new(ids.clone(), 100_000, 0..50), &closed).unwrap().tally(Kind::Push);
         assert_eq!((pushed.succeeded(), pushed.items), (50, 50));
-        let repeated = run(&mut Push::new(ids, 100_000, 0..50), &closed).unwrap().tally(Kind::Push);
+        let repeated = run(&mut Push::new(ids.clone(), 100_000, 0..50), &closed).unwrap().tally(Kind::Push);
         assert_eq!((repeated.succeeded(), repeated.items), (50, 0), "a duplicate succeeds and is not stored");
 
         let mut shown = 0;
         for recipient in 0..2 {
-            let pages = walk(&mut relay.connect().unwrap(), recipient, usize::MAX, |_| ()).unwrap();
+            let pages =
+                walk(&mut relay.connect().unwrap(), ids.recipients(), recipient, usize::MAX, |_| ()).unwrap();
             let stop = Stop { requests: Some(pages.len() as u64), ..Stop::default() };
             shown += run(&mut Pull::new(pages), &Plan { stop, ..closed }).unwrap().tally(Kind::Pull).items;
         }
@@ -245,6 +246,30 @@ mod tests {
         let mut mixed = Mixed::new(ItemIds::new(1, 20), 10, 5..1005, 100, 4);
         let report = run(&mut mixed, &plan(&relay, Pace::Closed)).unwrap();
         assert_eq!([Kind::Push, Kind::Ack].map(|kind| report.tally(kind).items), [1000, 1000]);
+    }
+
+    /// Each of these loads fails if a pull or an ack carries no proof, or that of somebody else.
+    #[test]
+    fn locked_recipients_are_pulled_and_acked_with_their_proofs() {
+        const AUDIENCE: &str = "https://relay.example.org";
+        let relay = Relay::with(|config| config.auth.audiences = vec![AUDIENCE.to_owned()]);
+        let closed = plan(&relay, Pace::Closed);
+        for recipients in [
+            Recipients::plain(5, 50),
+            Recipients::with_secrets(5),
+            Recipients::with_keys(5, AUDIENCE, unix_seconds()),
+        ] {
+            let ids = ItemIds::of(1, recipients);
+            let mut cycle = Cycle::new(ids.clone(), 10, 0..100).with_sender_proofs();
+            let report = run(&mut cycle, &closed).unwrap();
+            let tallies = Kind::ALL.map(|kind| report.tally(kind));
+            assert_eq!(tallies.map(|tally| tally.succeeded()), [100; 3], "{ids:?}");
+            assert_eq!([Kind::Push, Kind::Ack].map(|kind| report.tally(kind).items), [100, 100]);
+            assert!(report.tally(Kind::Pull).items > 0);
+
+            let report = run(&mut Mixed::new(ids.clone(), 10, 100..200, 10, 4), &closed).unwrap();
+            assert_eq!([Kind::Push, Kind::Ack].map(|kind| report.tally(kind).items), [100, 100]);
+        }
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl Mixed {
         ack_batch: usize,
     ) -> Self {
         Self {
+            push: PushWriter::new(ids.clone(), payload_bytes),
             ids,
-            push: PushWriter::new(ids, payload_bytes),
             items,
             lag_items,
             block_items: (lag_items / 4).clamp(1, BLOCK_ITEMS_MAX),
@@ -56,6 +56,13 @@ impl Mixed {
             blocks_done: 0,
             groups: Groups::default(),
         }
+    }
+
+    /// Each push carries a proof of its sender, who is a recipient too.
+    #[must_use]
+    pub const fn with_sender_proofs(mut self) -> Self {
+        self.push.has_sender_proofs = true;
+        self
     }
 
     fn items_max(&self) -> u64 {

@@ -18,27 +18,35 @@ mod append;
 mod clock;
 pub mod command;
 mod connection;
+mod cycle;
 mod drive;
+mod locks;
 mod mixed;
 mod names;
 mod pace;
 mod pull;
 mod push;
+mod recipients;
 mod report;
 mod request;
+mod scramble;
 
 pub use ack::{Ack, Groups};
 pub use answer::ResponseSummary;
 pub use append::Append;
-pub use clock::{now, thread_cpu};
+pub use clock::{now, thread_cpu, unix_seconds};
+pub use cycle::Cycle;
 pub use drive::{Plan, Stop, run};
+pub use locks::{Owner, random_bytes};
 pub use mixed::Mixed;
-pub use names::{ItemIds, mix};
+pub use names::ItemIds;
 pub use pace::Pace;
-pub use pull::{Page, Pull, walk};
+pub use pull::{Page, Pull, pull_request, walk};
 pub use push::Push;
+pub use recipients::{Recipients, authorization};
 pub use report::{Report, Tally};
-pub use request::{Kind, Request};
+pub use request::{Kind, Request, post};
+pub use scramble::mix;
 
 /// Decides which requests are sent, and counts what their responses have done.
 pub trait Workload {

@@ -1,36 +1,44 @@
-//! Recipients and message ids, computed from numbers: they look random, are the same in every run,
-//! and are never stored.
+//! Names of recipients and message ids, computed from numbers: they look random, are the same in
+//! every run, and are never stored.
+
+use super::recipients::Recipients;
+use super::scramble::{digits, halves, mix};
 
 /// Maps item numbers to recipients and message ids.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ItemIds {
     seed: u64,
-    recipients: u64,
+    recipients: Recipients,
 }
 
 impl ItemIds {
-    /// Length of a recipient: 64 hexadecimal digits, as in real clients.
-    pub const RECIPIENT_BYTES: usize = 64;
     /// Length of a message id.
     pub const MESSAGE_BYTES: usize = 36;
 
-    /// Ids of items for `recipients` recipients. Another seed gives other message ids for the same
-    /// recipients.
+    /// Ids of items for `recipients` plain recipients. Another seed gives other message ids for the
+    /// same recipients.
     pub fn new(seed: u64, recipients: u64) -> Self {
-        Self { seed: mix(seed), recipients: recipients.max(1) }
+        Self::of(seed, Recipients::computed(recipients))
+    }
+
+    /// Ids of items for these recipients.
+    pub const fn of(seed: u64, recipients: Recipients) -> Self {
+        Self { seed: mix(seed), recipients }
+    }
+
+    /// The recipients.
+    pub const fn recipients(&self) -> &Recipients {
+        &self.recipients
     }
 
     /// The number of the recipient of an item. All recipients are equally likely.
     pub const fn recipient_of(&self, item: u64) -> u64 {
-        mix(self.message(item).1) % self.recipients
+        mix(self.message(item).1) % self.recipients.count()
     }
 
-    /// Appends the recipient with this number.
-    pub fn write_recipient(recipient: u64, text: &mut Vec<u8>) {
-        let first = mix(recipient);
-        for word in [first, mix(first), mix(!first), mix(first.rotate_left(32))] {
-            write_hex(word, text);
-        }
+    /// The number of the recipient whose owner sends an item. All recipients are equally likely.
+    pub const fn sender_of(&self, item: u64) -> u64 {
+        mix(!self.message(item).1) % self.recipients.count()
     }
 
     /// Appends the message id of an item. No two items of one seed share one.
@@ -54,42 +62,13 @@ impl ItemIds {
     }
 }
 
-/// Scrambles a number with the bijective finalizer of SplitMix64.
-pub const fn mix(number: u64) -> u64 {
-    let mut word = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
-}
-
-fn write_hex(word: u64, text: &mut Vec<u8>) {
-    for half in halves(word) {
-        text.extend_from_slice(&digits(half));
-    }
-}
-
-const fn halves(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_be_bytes();
-    [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])]
-}
-
-/// Eight lower-case hexadecimal digits, computed in parallel: each byte of a word holds one digit.
-const fn digits(number: u32) -> [u8; 8] {
-    let mut word = number as u64;
-    word = (word | word << 16) & 0x0000_ffff_0000_ffff;
-    word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
-    word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 in each byte that is 10 or more. Those become letters: `a` is 39 after the character that
-    // follows `9`.
-    let letters = ((word + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
-    (word + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use relay_core::{MessageId, Recipient};
+
+    use crate::load::scramble::write_name;
 
     use super::*;
 
@@ -97,13 +76,6 @@ mod tests {
         let mut text = Vec::new();
         write(&mut text);
         String::from_utf8(text).unwrap()
-    }
-
-    #[test]
-    fn digits_are_hexadecimal() {
-        for number in [0, 9, 10, 0x1234_5678, 0x9abc_def0, u32::MAX] {
-            assert_eq!(digits(number), format!("{number:08x}").as_bytes());
-        }
     }
 
     #[test]
@@ -116,11 +88,11 @@ mod tests {
             assert_eq!(MessageId::parse(&message).unwrap().to_string(), message);
             assert_eq!(message.len(), ItemIds::MESSAGE_BYTES);
             assert!(messages.insert(message));
-            recipients.insert(written(|text| ItemIds::write_recipient(ids.recipient_of(item), text)));
+            recipients.insert(written(|text| write_name(ids.recipient_of(item), text)));
         }
         assert_eq!(recipients.len(), 100, "all recipients are used, and no other");
         for recipient in recipients {
-            assert_eq!(Recipient::parse(&recipient).unwrap().as_str().len(), ItemIds::RECIPIENT_BYTES);
+            assert_eq!(Recipient::parse(&recipient).unwrap().as_str().len(), Recipients::COMPUTED_BYTES);
         }
     }
 

@@ -1,5 +1,5 @@
-//! Pulls of known pages. A run compares each response with what the page was before the clock
-//! started.
+//! Pulls of known pages, and of queues as they are. A run compares each response to a known page
+//! with what that was before the clock started.
 
 use std::io;
 
@@ -9,8 +9,15 @@ use serde_json::Value;
 use crate::client::{Client, pull_body};
 
 use super::names::ItemIds;
-use super::request::{Kind, Request, head};
+use super::recipients::Recipients;
+use super::request::{END_OF_HEAD, Kind, Request, open_head, post};
 use super::{Next, ResponseSummary, Workload};
+
+/// The beginning of the response to a pull that shows an item.
+const SHOWN: &[u8] = br#"{"items":[{"#;
+
+const BEFORE_RECIPIENT: &[u8] = br#"{"recipient":""#;
+const AFTER_RECIPIENT: &[u8] = br#"","cursor":null,"max":null}"#;
 
 /// One page of a queue that does not change.
 #[derive(Clone, Debug)]
@@ -68,18 +75,17 @@ impl Workload for Pull {
 /// When a connection breaks, or a response is not a page.
 pub fn walk(
     client: &mut Client,
+    recipients: &Recipients,
     recipient: u64,
     pages_max: usize,
     mut first: impl FnMut(&[u8]),
 ) -> io::Result<Vec<Page>> {
-    let mut recipient_text = Vec::new();
-    ItemIds::write_recipient(recipient, &mut recipient_text);
-    let recipient_text = String::from_utf8(recipient_text).map_err(io::Error::other)?;
     let mut pages = Vec::new();
     let mut cursor: Option<String> = None;
     while pages.len() < pages_max {
-        let body = pull_body(&recipient_text, cursor.as_deref(), None);
-        let response = client.post("/pull", &body)?;
+        let request = pull_request(recipients, recipient, cursor.as_deref());
+        client.send(&request)?;
+        let response = client.receive()?;
         let json = response.json();
         let items = json.pointer("/items").and_then(Value::as_array).ok_or_else(|| {
             io::Error::other(format!(
@@ -91,8 +97,6 @@ pub fn walk(
         if pages.is_empty() {
             first(&response.body);
         }
-        let body = body.to_string();
-        let request = (head("/pull", body.len()) + &body).into();
         pages.push(Page { request, body_bytes: response.body.len() as u64, items: items.len() as u64 });
         cursor = json.pointer("/next_cursor").and_then(Value::as_str).map(str::to_owned);
         if cursor.is_none() {
@@ -100,4 +104,34 @@ pub fn walk(
         }
     }
     Ok(pages)
+}
+
+/// The request for the page at a cursor, or for the first one, with the proof that it needs.
+pub fn pull_request(recipients: &Recipients, recipient: u64, cursor: Option<&str>) -> Bytes {
+    let mut name = Vec::new();
+    recipients.write_name(recipient, &mut name);
+    let body = pull_body(&String::from_utf8_lossy(&name), cursor, None).to_string();
+    let mut proof = Vec::new();
+    recipients.write_proof(recipient, &mut proof);
+    post("/pull", &proof, body.as_bytes())
+}
+
+/// Writes a pull of the first page of an item's recipient.
+pub(super) fn write_pull(ids: &ItemIds, item: u64, request: &mut Request) {
+    request.kind = Kind::Pull;
+    request.number = item;
+    (request.payload, request.tail) = (Bytes::new(), Bytes::new());
+    let (recipient, recipients, head) = (ids.recipient_of(item), ids.recipients(), &mut request.head);
+    let body_bytes = BEFORE_RECIPIENT.len() + recipients.name_bytes() + AFTER_RECIPIENT.len();
+    open_head("/pull", body_bytes, head);
+    recipients.write_proof(recipient, head);
+    head.extend_from_slice(END_OF_HEAD);
+    head.extend_from_slice(BEFORE_RECIPIENT);
+    recipients.write_name(recipient, head);
+    head.extend_from_slice(AFTER_RECIPIENT);
+}
+
+/// 1 if a page has an item, else 0.
+pub(super) fn shown(response: &ResponseSummary) -> u64 {
+    u64::from(response.is_ok_with(SHOWN))
 }

@@ -4,8 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::names::{ItemIds, mix};
-use super::request::{Kind, Request, head};
+use super::names::ItemIds;
+use super::request::{END_OF_HEAD, Kind, Request, open_head};
+use super::scramble::mix;
 use super::{Next, ResponseSummary, Workload};
 
 /// The beginning of the response to a push of a new item.
@@ -30,8 +31,10 @@ pub struct Push {
 #[derive(Debug)]
 pub(super) struct PushWriter {
     ids: ItemIds,
-    /// The head and the beginning of the body.
-    opening: Vec<u8>,
+    /// The head without its end.
+    head: Vec<u8>,
+    /// Whether each push carries a proof of its sender.
+    pub(super) has_sender_proofs: bool,
     /// Random base64 without padding, longer than one payload.
     text: Bytes,
     text_bytes: usize,
@@ -42,6 +45,13 @@ impl Push {
     /// Pushes `items`, each with `payload_bytes` of payload.
     pub fn new(ids: ItemIds, payload_bytes: usize, items: std::ops::Range<u64>) -> Self {
         Self { writer: PushWriter::new(ids, payload_bytes), next: items.start, end: items.end }
+    }
+
+    /// Each push carries a proof of its sender, who is a recipient too.
+    #[must_use]
+    pub const fn with_sender_proofs(mut self) -> Self {
+        self.writer.has_sender_proofs = true;
+        self
     }
 
     /// The number of the item to push next.
@@ -74,24 +84,37 @@ impl PushWriter {
             r#"{last_group}","meta":{{"kind":"opaque","total_len":{payload_bytes},"chunk_index":0,"chunk_count":1,"sent_ms":1700000000000}}}}"#
         );
         let ids_bytes = BEFORE_RECIPIENT.len()
-            + ItemIds::RECIPIENT_BYTES
+            + ids.recipients().name_bytes()
             + BEFORE_MESSAGE.len()
             + ItemIds::MESSAGE_BYTES
             + BEFORE_CIPHERTEXT.len();
-        let mut opening = head("/push", ids_bytes + text_bytes + tail.len()).into_bytes();
-        opening.extend_from_slice(BEFORE_RECIPIENT);
-        Self { ids, opening, text: random_text(text_bytes + OFFSETS * 4), text_bytes, tail: tail.into() }
+        let mut head = Vec::new();
+        open_head("/push", ids_bytes + text_bytes + tail.len(), &mut head);
+        Self {
+            ids,
+            head,
+            has_sender_proofs: false,
+            text: random_text(text_bytes + OFFSETS * 4),
+            text_bytes,
+            tail: tail.into(),
+        }
     }
 
     pub(super) fn write(&self, item: u64, request: &mut Request) {
         request.kind = Kind::Push;
         request.number = item;
-        request.head.clear();
-        request.head.extend_from_slice(&self.opening);
-        ItemIds::write_recipient(self.ids.recipient_of(item), &mut request.head);
-        request.head.extend_from_slice(BEFORE_MESSAGE);
-        self.ids.write_message(item, &mut request.head);
-        request.head.extend_from_slice(BEFORE_CIPHERTEXT);
+        let head = &mut request.head;
+        head.clear();
+        head.extend_from_slice(&self.head);
+        if self.has_sender_proofs {
+            self.ids.recipients().write_proof(self.ids.sender_of(item), head);
+        }
+        head.extend_from_slice(END_OF_HEAD);
+        head.extend_from_slice(BEFORE_RECIPIENT);
+        self.ids.recipients().write_name(self.ids.recipient_of(item), head);
+        head.extend_from_slice(BEFORE_MESSAGE);
+        self.ids.write_message(item, head);
+        head.extend_from_slice(BEFORE_CIPHERTEXT);
         let offset = usize::try_from(mix(item) % OFFSETS as u64).unwrap_or_default() * 4;
         request.payload = self.text.slice(offset..offset + self.text_bytes);
         request.tail = self.tail.clone();

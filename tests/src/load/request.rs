@@ -1,7 +1,7 @@
 //! A request as three parts: a head that is written each time, and shared bytes that are only
 //! referenced. A payload of megabytes is never copied.
 
-use std::io::IoSlice;
+use std::io::{IoSlice, Write as _};
 
 use bytes::Bytes;
 
@@ -68,12 +68,28 @@ impl Request {
     }
 }
 
-/// The head of a POST of JSON.
-pub(super) fn head(path: &str, body_bytes: usize) -> String {
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {body_bytes}\r\n\r\n"
-    )
+/// Replaces `head` with that of a POST of JSON. More header lines may follow, then [`END_OF_HEAD`].
+pub(super) fn open_head(path: &str, body_bytes: usize, head: &mut Vec<u8>) {
+    head.clear();
+    // Writing to a vector cannot fail.
+    let _ = write!(
+        head,
+        "POST {path} HTTP/1.1\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {body_bytes}\r\n"
+    );
 }
+
+/// A POST of JSON as a whole. `headers` are complete lines.
+pub fn post(path: &str, headers: &[u8], body: &[u8]) -> Bytes {
+    let mut request = Vec::new();
+    open_head(path, body.len(), &mut request);
+    for part in [headers, END_OF_HEAD, body] {
+        request.extend_from_slice(part);
+    }
+    request.into()
+}
+
+/// The empty line between head and body.
+pub(super) const END_OF_HEAD: &[u8] = b"\r\n";
 
 #[cfg(test)]
 mod tests {

@@ -33,7 +33,7 @@ pub(super) const EDGES: &[Edges] = &[
     edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"]),
     edges("relay-bin", &["relay-auth", "relay-core", "relay-http", "relay-store-redb"]),
     Edges {
-        may_use: &["relay-bin", "relay-core", "relay-http"],
+        may_use: &["relay-auth", "relay-bin", "relay-core", "relay-http"],
         tests_may_use: None,
         ..edges("relay-tests", &[])
     },
