@@ -13,14 +13,14 @@ use super::{BENCHMARKS, Benchmark, kills, machine, soak};
 
 /// Measure the relay as a whole on this machine, and show each figure beside its bar.
 ///
-/// It takes most of an hour and needs some 10 GB of disk. Nothing else should run meanwhile.
+/// It takes more than an hour and needs some 10 GB of disk. Nothing else should run meanwhile.
 #[derive(Debug, Parser)]
 #[command(name = "relay-bench", args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     /// Run only the benchmarks whose name contains one of these: push, latency, pull, ack, large,
-    /// written, growth, space, sweep, shapes, start
+    /// written, growth, space, sweep, shapes, start, auth, flood, timing
     filters: Vec<String>,
     /// Shorten everything to check that it works; the figures mean nothing
     #[arg(long)]

@@ -119,6 +119,9 @@ pub(super) fn median(values: &[f64]) -> f64 {
 
 /// Formats a number with its unit and three digits, or all digits before the point.
 pub(super) fn quantity(number: f64, unit: &str) -> String {
+    if number < 0.0 {
+        return format!("-{}", quantity(-number, unit));
+    }
     let digits = if number >= 1000.0 {
         thousands(&format!("{number:.0}"))
     } else if number >= 100.0 {

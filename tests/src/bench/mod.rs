@@ -10,10 +10,13 @@
 //! It reads `/proc`, so it needs Linux.
 
 mod ack;
+mod auth;
 pub mod command;
 mod disk;
 mod figure;
 mod files;
+mod flood;
+mod flooder;
 mod floor;
 mod growth;
 mod kills;
@@ -22,6 +25,7 @@ mod large;
 mod latency;
 mod machine;
 mod plot;
+mod probe;
 pub(crate) mod procfs;
 mod pull;
 mod push;
@@ -32,7 +36,9 @@ mod shapes;
 mod soak;
 mod space;
 mod start;
+mod statistics;
 mod sweep;
+mod timing;
 mod written;
 
 use figure::Section;
@@ -42,7 +48,7 @@ use lab::Lab;
 type Benchmark = (&'static str, fn(&Lab) -> anyhow::Result<Section>);
 
 /// All benchmarks, in the order in which they run.
-const BENCHMARKS: [Benchmark; 11] = [
+const BENCHMARKS: [Benchmark; 14] = [
     ("push", push::measure),
     ("latency", latency::measure),
     ("pull", pull::measure),
@@ -54,4 +60,7 @@ const BENCHMARKS: [Benchmark; 11] = [
     ("sweep", sweep::measure),
     ("shapes", shapes::measure),
     ("start", start::measure),
+    ("auth", auth::measure),
+    ("flood", flood::measure),
+    ("timing", timing::measure),
 ];

@@ -34,6 +34,17 @@ pub(crate) fn cpu(process: u32) -> io::Result<Duration> {
         .ok_or_else(|| unreadable("stat"))
 }
 
+/// The CPU time of its threads, to the nanosecond. Threads that have ended do not count.
+pub(super) fn cpu_of_threads(process: u32) -> io::Result<Duration> {
+    let mut nanoseconds = 0;
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread may end meanwhile.
+        let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
 fn read(process: u32, file: &str) -> io::Result<String> {
     std::fs::read_to_string(format!("/proc/{process}/{file}"))
 }
@@ -82,6 +93,7 @@ mod tests {
         let memory = memory(process).unwrap();
         assert!(0 < memory.resident && memory.resident <= memory.peak);
         written_bytes(process).unwrap();
-        cpu(process).unwrap();
+        let (ticks, exact) = (cpu(process).unwrap(), cpu_of_threads(process).unwrap());
+        assert!(exact > Duration::ZERO && exact < ticks + Duration::from_secs(10), "{exact:?} {ticks:?}");
     }
 }

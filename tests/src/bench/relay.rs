@@ -1,5 +1,5 @@
-//! The relay as a process with its own store, configured for benchmarks: no rate limit, and quotas
-//! that nothing reaches.
+//! The relay as a process with its own store, configured for benchmarks: quotas that nothing
+//! reaches, and no rate limit unless it is what is measured.
 
 use std::fs::File;
 use std::io;
@@ -15,6 +15,9 @@ use super::server::{Server, free_address};
 /// Bytes of memory for the store's cache: the shipped default.
 pub(super) const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
+/// What tokens are for.
+pub(super) const AUDIENCE: &str = "https://relay.example.org";
+
 /// Settings that differ between benchmarks. All others are the shipped configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -23,6 +26,20 @@ pub(super) struct Settings {
     pub(super) dedup_window_seconds: u64,
     /// Whether the benchmark reads metrics.
     pub(super) has_metrics: bool,
+    /// Whether tokens for [`AUDIENCE`] are valid.
+    pub(super) has_tokens: bool,
+    pub(super) rate_limit: RateLimit,
+}
+
+/// What a relay does with requests above the shipped rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RateLimit {
+    /// It has no rates.
+    Off,
+    /// It delays, refuses and bans, as shipped.
+    Shipped,
+    /// It refuses at once and bans nobody, so that a refusal can be measured alone.
+    Immediate,
 }
 
 /// A running relay. It is killed when it is dropped, and its files are removed.
@@ -42,6 +59,8 @@ impl Default for Settings {
             gc_interval_seconds: 60,
             dedup_window_seconds: 300,
             has_metrics: false,
+            has_tokens: false,
+            rate_limit: RateLimit::Off,
         }
     }
 }
@@ -100,8 +119,14 @@ impl Settings {
     fn to_toml(self, metrics: Option<SocketAddr>) -> String {
         let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds, .. } = self;
         let metrics = metrics.map(|address| address.to_string()).unwrap_or_default();
+        let audiences = if self.has_tokens { format!("\"{AUDIENCE}\"") } else { String::new() };
+        let rate_limit = match self.rate_limit {
+            RateLimit::Off => "enabled = false",
+            RateLimit::Shipped => "enabled = true",
+            RateLimit::Immediate => "max_wait_ms = 0\nban_seconds = 0",
+        };
         format!(
-            "address = \"127.0.0.1:0\"\n[admin]\naddress = \"{metrics}\"\n[rate_limit]\nenabled = false\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
+            "address = \"127.0.0.1:0\"\n[admin]\naddress = \"{metrics}\"\n[auth]\naudiences = [{audiences}]\n[rate_limit]\n{rate_limit}\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
              max_queue_bytes_per_user = 1_000_000_000_000\nmax_messages_per_user = 1_000_000_000\n\
              message_ttl_seconds = {ttl_seconds}\ngc_interval_seconds = {gc_interval_seconds}\n\
              dedup_window_seconds = {dedup_window_seconds}\n"
@@ -117,6 +142,12 @@ mod tests {
 
     #[test]
     fn the_configuration_is_valid() {
+        for rate_limit in [RateLimit::Shipped, RateLimit::Immediate] {
+            let settings = Settings { rate_limit, has_tokens: true, ..Settings::default() };
+            let config = RelayConfig::from_toml(&settings.to_toml(None)).unwrap().config;
+            assert!(config.rate_limit.enabled);
+            assert_eq!(config.auth.audiences, [AUDIENCE]);
+        }
         let loaded = RelayConfig::from_toml(&Settings::default().to_toml(None)).unwrap();
         assert_eq!(loaded.config.storage.cache_bytes, CACHE_BYTES);
         assert_eq!(loaded.config.relay.message_ttl_seconds, RelayConfig::default().relay.message_ttl_seconds);

@@ -60,6 +60,11 @@ impl Server {
         procfs::cpu(self.child.id())
     }
 
+    /// Like [`Server::cpu`], for CPU times of milliseconds.
+    pub(super) fn cpu_of_threads(&self) -> io::Result<Duration> {
+        procfs::cpu_of_threads(self.child.id())
+    }
+
     /// Kills the server with SIGKILL. Nothing is finished or flushed.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
