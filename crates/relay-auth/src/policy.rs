@@ -1,18 +1,17 @@
 //! Whether a proof opens a name.
 
+mod plain;
+
 use std::fmt;
 
-use quick_cache::sync::Cache;
-use sha2::{Digest as _, Sha256};
-
+use crate::certified_names::CertifiedNames;
+use crate::issuer::Issuer;
 use crate::name::{Digest, Locks, ReadLock};
 use crate::operation::Operation;
 use crate::proof::Proof;
 use crate::refusal::Refusal;
 use crate::token::ReadToken;
-
-/// The most tokens whose signature is remembered as verified, about 100 bytes each.
-const VERIFIED_MAX: usize = 16 * 1024;
+use crate::verified::Verified;
 
 /// Who may read plain names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,8 +19,20 @@ pub enum PlainNames {
     /// Everybody who knows the name, as in relays without locks.
     #[default]
     Open,
+    /// Whoever has a token of the issuer that lists the name, or a certificate for it.
+    Token,
     /// Nobody, and nobody may push to them.
     Deny,
+}
+
+/// Who may push to plain names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PushPlain {
+    /// Everybody who knows the name.
+    #[default]
+    Open,
+    /// Whoever has a token of the issuer that allows it, and whoever may read the name.
+    Token,
 }
 
 /// The operator's settings.
@@ -31,39 +42,51 @@ pub struct Settings {
     pub locks: bool,
     /// Who may read plain names.
     pub plain_names: PlainNames,
+    /// Who may push to plain names.
+    pub push: PushPlain,
     /// The audiences that tokens may be for. Without any, there are no tokens.
     pub audiences: Vec<String>,
+    /// The issuer of tokens for plain names.
+    pub issuer: Option<Issuer>,
 }
 
 /// Locks, open plain names, and no tokens.
 impl Default for Settings {
     fn default() -> Self {
-        Self { locks: true, plain_names: PlainNames::Open, audiences: Vec::new() }
+        Self {
+            locks: true,
+            plain_names: PlainNames::Open,
+            push: PushPlain::Open,
+            audiences: Vec::new(),
+            issuer: None,
+        }
     }
 }
 
 /// Decides whether a proof opens a name.
 pub struct Policy {
     settings: Settings,
-    /// The hashes of verified tokens. Their claims are checked each time.
-    verified: Cache<[u8; 32], ()>,
+    verified: Verified,
 }
 
 /// What a request may learn besides the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// Whether it may learn how full the queue is. A sender to a locked name may not.
+    /// Whether it may learn how full the queue is. A sender may not, unless everybody may read.
     pub sees_usage: bool,
 }
 
 const READER: Granted = Granted { sees_usage: true };
 const SENDER: Granted = Granted { sees_usage: false };
 
+/// What a relay without an issuer takes an issuer's token for.
+static NO_READ_TOKEN: Proof = Proof::Malformed(ReadToken::HEADER);
+
 impl Policy {
     /// A policy that has verified nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, verified: Cache::new(VERIFIED_MAX) }
+        Self { settings, verified: Verified::new() }
     }
 
     /// Whether a request with this proof may do this with the queue of `name`, at `now_ms`
@@ -78,12 +101,29 @@ impl Policy {
         proof: &Proof,
         now_ms: u64,
     ) -> Result<Granted, Refusal> {
+        self.may_with_certificate(operation, name, proof, &CertifiedNames::NONE, now_ms)
+    }
+
+    /// Like [`may`](Self::may), for a client whose certificate has these names. They are plain
+    /// names: a certificate opens no lock.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_with_certificate(
+        &self,
+        operation: Operation,
+        name: &str,
+        proof: &Proof,
+        certified: &CertifiedNames,
+        now_ms: u64,
+    ) -> Result<Granted, Refusal> {
+        let proof = match proof {
+            Proof::IssuerToken(_) if self.settings.issuer.is_none() => &NO_READ_TOKEN,
+            proof => proof,
+        };
         let locks = if self.settings.locks { Locks::of(name)? } else { Locks::NONE };
         if locks.read == ReadLock::Plain {
-            return match self.settings.plain_names {
-                PlainNames::Open => Ok(READER),
-                PlainNames::Deny => Err(Refusal::PlainDenied),
-            };
+            return self.may_plain(operation, name, (proof, certified), now_ms / 1000);
         }
         if operation != Operation::Push {
             return self.check_reader(operation, (name, locks.read), proof, now_ms).map(|()| READER);
@@ -118,11 +158,8 @@ impl Policy {
 
     fn check_token(&self, token: &ReadToken, operation: Operation, now: u64) -> Result<(), Refusal> {
         token.check_claims(&self.settings.audiences, now)?;
-        let key = cache_key(token);
-        if self.verified.get(&key).is_none() {
-            token.verify()?;
-            self.verified.insert(key, ());
-        }
+        let (signed, signature) = token.parts();
+        self.verified.once(&[signed.as_bytes(), &signature], || token.verify())?;
         // Last, so that only the owner of the key learns what its token lacks.
         if token.allows(operation) { Ok(()) } else { Err(Refusal::WrongOperation) }
     }
@@ -135,12 +172,6 @@ fn check_sender(lock: Digest, proof: &Proof) -> Result<(), Refusal> {
         Proof::Secret(secret) if secret.send_digest() == lock => Ok(()),
         _ => Err(Refusal::WrongProof),
     }
-}
-
-/// A hash, so that the cache contains no token.
-fn cache_key(token: &ReadToken) -> [u8; 32] {
-    let (signed, signature) = token.parts();
-    Sha256::new().chain_update(signed).chain_update(signature).finalize().into()
 }
 
 impl fmt::Debug for Policy {

@@ -3,6 +3,8 @@
 use std::io;
 
 use crate::config::ConfigErrors;
+#[cfg(feature = "tls")]
+use crate::issuer_file::IssuerFileError;
 use crate::key_file::KeyFileError;
 
 /// The relay could not start, or failed.
@@ -45,6 +47,10 @@ pub enum RelayError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] relay_http::tls::TlsError),
+    /// The relay cannot use the keys of the issuer.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Issuer(#[from] IssuerFileError),
     /// The store failed permanently; a restart may help.
     #[error("the store failed permanently: {}", cause(.0))]
     Broken(#[source] relay_core::Error),
@@ -64,7 +70,7 @@ impl RelayError {
             #[cfg(feature = "redb")]
             Self::Store(_) => EXIT_FAILED,
             #[cfg(feature = "tls")]
-            Self::Tls(_) => EXIT_FAILED,
+            Self::Tls(_) | Self::Issuer(_) => EXIT_FAILED,
         }
     }
 }
