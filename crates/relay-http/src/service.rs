@@ -260,9 +260,10 @@ impl<R: Relay> RelayService<R> {
         result.map_err(|refusal| self.rate_limited(refusal))
     }
 
-    /// Whether the proof in the head of a request opens its recipient.
+    /// Whether the proof in the head of a request, or the certificate of its connection, opens its
+    /// recipient.
     fn may(&self, operation: Operation, recipient: &Recipient, body: &Body<'_>) -> Result<Granted, ApiError> {
-        self.gate.may(operation, recipient, body.headers()).inspect_err(|error| {
+        self.gate.may(operation, recipient, body.headers(), body.certified_names()).inspect_err(|error| {
             if let ApiError::Auth { refusal, .. } = error {
                 self.metrics.auth_refused(refusal);
             }

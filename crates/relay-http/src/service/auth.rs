@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use relay_auth::{Granted, Operation, Policy, Proof};
+use relay_auth::{CertifiedNames, Granted, Operation, Policy, Proof};
 use relay_core::{Clock, Error, PushOutcome, Recipient, Rejection, Usage};
 
 use crate::api::error::ApiError;
@@ -20,16 +20,19 @@ impl Gate {
         Self { policy: Policy::new(auth.settings.clone()), clock: Arc::clone(&auth.clock) }
     }
 
-    /// Whether a request with these headers may do this with the queue of `recipient`.
+    /// Whether a request with these headers, from a client whose certificate has these names, may do
+    /// this with the queue of `recipient`.
     pub(super) fn may(
         &self,
         operation: Operation,
         recipient: &Recipient,
         headers: &HeaderMap,
+        certified: &CertifiedNames,
     ) -> Result<Granted, ApiError> {
         let proof = Proof::parse(headers.get_all(AUTHORIZATION).map(HeaderValue::as_bytes));
         let now_ms = self.clock.now().as_ms();
-        let granted = self.policy.may(operation, recipient.as_str(), &proof, now_ms);
+        let granted =
+            self.policy.may_with_certificate(operation, recipient.as_str(), &proof, certified, now_ms);
         granted.map_err(|refusal| ApiError::Auth { refusal, server_ms: now_ms })
     }
 }
