@@ -16,8 +16,6 @@ use crate::malformed::Malformed;
 use crate::token::{InvalidToken, LEEWAY_SECONDS};
 
 /// A parsed token. Nothing of it is verified before [`Policy::may`](crate::Policy::may).
-// Without the feature "issuer" no relay has an issuer, so nobody verifies it.
-#[cfg_attr(not(feature = "issuer"), allow(dead_code, reason = "only an issuer verifies tokens"))]
 pub struct IssuerToken {
     /// The header and the claims, as they were signed.
     signed: String,
@@ -52,7 +50,6 @@ struct Header {
 
 /// Times are in seconds since 1970. Issuers add claims of their own, which are ignored.
 #[derive(Deserialize)]
-#[cfg_attr(not(feature = "issuer"), allow(dead_code, reason = "only an issuer verifies tokens"))]
 struct Claims {
     iss: String,
     aud: Audiences,
@@ -136,10 +133,7 @@ impl IssuerToken {
             Senders::Names(names) => contains(names, name),
         }
     }
-}
 
-#[cfg(feature = "issuer")]
-impl IssuerToken {
     pub(crate) const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

@@ -40,7 +40,7 @@ pub(crate) fn check(
     auth: &AuthConfig,
     input: impl Read,
 ) -> Result<(), CheckTokenError> {
-    let issuer = IssuerFile::load(auth)?;
+    let issuer = IssuerFile::load(auth).map_err(RelayError::from)?;
     let mut header = b"Bearer ".to_vec();
     // What cannot be read is missing, and the proof is then refused as too short.
     let _ = input.take(HEADER_BYTES_MAX as u64).read_to_end(&mut header);

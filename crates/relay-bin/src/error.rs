@@ -3,7 +3,6 @@
 use std::io;
 
 use crate::config::ConfigErrors;
-#[cfg(feature = "tls")]
 use crate::issuer_file::IssuerFileError;
 use crate::key_file::KeyFileError;
 
@@ -48,7 +47,6 @@ pub enum RelayError {
     #[error(transparent)]
     Tls(#[from] relay_http::tls::TlsError),
     /// The relay cannot use the keys of the issuer.
-    #[cfg(feature = "tls")]
     #[error(transparent)]
     Issuer(#[from] IssuerFileError),
     /// The store failed permanently; a restart may help.
@@ -66,11 +64,15 @@ impl RelayError {
         match self {
             Self::Config(_) => EXIT_CONFIG,
             Self::Broken(_) => EXIT_BROKEN,
-            Self::Listen { .. } | Self::ListenAdmin { .. } | Self::Key(_) | Self::Serve(_) => EXIT_FAILED,
+            Self::Listen { .. }
+            | Self::ListenAdmin { .. }
+            | Self::Key(_)
+            | Self::Issuer(_)
+            | Self::Serve(_) => EXIT_FAILED,
             #[cfg(feature = "redb")]
             Self::Store(_) => EXIT_FAILED,
             #[cfg(feature = "tls")]
-            Self::Tls(_) | Self::Issuer(_) => EXIT_FAILED,
+            Self::Tls(_) => EXIT_FAILED,
         }
     }
 }

@@ -16,7 +16,6 @@ use tokio::task;
 use tokio::time::timeout;
 
 use crate::config::AuthConfig;
-use crate::error::RelayError;
 
 /// How often the file is read.
 const POLL: Duration = Duration::from_secs(2);
@@ -59,7 +58,7 @@ type Content = Result<Vec<u8>, IssuerFileFault>;
 
 impl IssuerFile {
     /// Reads the keys of `auth.issuer`, if there is one. Blocks on disk.
-    pub(crate) fn load(auth: &AuthConfig) -> Result<Option<Self>, RelayError> {
+    pub(crate) fn load(auth: &AuthConfig) -> Result<Option<Self>, IssuerFileError> {
         if auth.issuer.is_empty() {
             return Ok(None);
         }

@@ -49,8 +49,9 @@ mod wiring;
 
 pub use clock::SystemClock;
 pub use error::RelayError;
+pub use issuer_file::IssuerFileError;
 #[cfg(feature = "tls")]
-pub use issuer_file::{IssuerFileError, IssuerFileFault};
+pub use issuer_file::IssuerFileFault;
 pub use key_file::{KeyFileError, KeyFileFault};
 pub use program::run as run_program;
 pub use running::{RunningRelay, start, start_opening, start_with_store};

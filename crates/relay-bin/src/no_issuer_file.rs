@@ -9,14 +9,17 @@ use relay_auth::Issuer;
 use tokio::sync::Notify;
 
 use crate::config::AuthConfig;
-use crate::error::RelayError;
+
+/// Never happens: without the feature `tls` there is no such file.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerFileError {}
 
 /// There is none.
 pub(crate) struct IssuerFile(Infallible);
 
 impl IssuerFile {
     #[expect(clippy::unnecessary_wraps, reason = "same signature as with TLS")]
-    pub(crate) const fn load(_: &AuthConfig) -> Result<Option<Self>, RelayError> {
+    pub(crate) const fn load(_: &AuthConfig) -> Result<Option<Self>, IssuerFileError> {
         Ok(None)
     }
 

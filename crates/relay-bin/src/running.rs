@@ -80,8 +80,9 @@ pub async fn start_opening<R: Relay>(
     serve(open, Box::new(|| None), config, key, Arc::default(), pending(), |_| pending()).await
 }
 
-/// Like [`start`], and reloads the certificates and the issuer's keys whenever `reload` is notified. The relay also stops
-/// when `stop` resolves. If that happens before the store is open, the returned relay has ended.
+/// Like [`start`], and reloads the certificates and the issuer's keys whenever `reload` is
+/// notified. The relay also stops when `stop` resolves. If that happens before the store is open,
+/// the returned relay has ended.
 pub(crate) async fn start_reloadable(
     config: RelayConfig,
     reload: Arc<Notify>,

@@ -1,5 +1,5 @@
-//! Recipients without a lock, opened by tokens of the operator's issuer. relay-auth's tests have the
-//! whole table of attempts.
+//! Recipients without a lock, opened by tokens of the operator's issuer. relay-auth's tests have
+//! the whole table of attempts.
 
 mod attempts;
 mod process;

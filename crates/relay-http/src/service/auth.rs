@@ -20,8 +20,8 @@ impl Gate {
         Self { policy: Policy::new(auth.settings.clone()), clock: Arc::clone(&auth.clock) }
     }
 
-    /// Whether a request with these headers, from a client whose certificate has these names, may do
-    /// this with the queue of `recipient`.
+    /// Whether a request with these headers, from a client whose certificate has these names, may
+    /// do this with the queue of `recipient`.
     pub(super) fn may(
         &self,
         operation: Operation,

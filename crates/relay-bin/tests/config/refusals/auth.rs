@@ -7,11 +7,11 @@ const ISSUER: &str = "audiences = [\"a\"]\nissuer = \"https://i\"\nissuer_jwks_p
 #[test]
 fn an_issuer_needs_its_keys_and_an_audience() {
     file("[auth]\nissuer = \"https://i\"\nplain_names = \"token\"").refused(&[
-        "auth.audiences: must list a name of this relay when auth.issuer is set: a token without it is not for this relay (default)",
-        "auth.issuer_jwks_path: must be the path of the issuer's public keys, a JWK Set, when auth.issuer is set; it is empty (default)",
+        "auth.issuer_jwks_path: must be the path of the issuer's public keys, a JWK Set, when auth.issuer is set; it is empty",
+        "auth.audiences: must list a name of this relay when auth.issuer is set: a token without it is not for this relay",
     ]);
     file("[auth]\nissuer_jwks_path = \"keys.json\"").refused(&[
-        "auth.issuer: must be the claim iss of the issuer's tokens when auth.issuer_jwks_path is set; it is empty (default)",
+        "auth.issuer: must be the claim iss of the issuer's tokens when auth.issuer_jwks_path is set; it is empty",
     ]);
     file(&format!("[auth]\n{}", ISSUER.replace("keys.json", "a\\u0000b"))).refused(&[
         "auth.issuer_jwks_path: must be a path; a path cannot contain a NUL character (relay.toml line 4)",
