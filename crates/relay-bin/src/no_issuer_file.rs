@@ -28,6 +28,6 @@ impl IssuerFile {
     }
 
     pub(crate) async fn watch(self, _: Arc<Notify>) {
-        pending().await
+        pending::<()>().await;
     }
 }
