@@ -7,15 +7,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use quick_cache::sync::Cache;
+use sha2::{Digest as _, Sha256};
 
 use crate::issuer_token::IssuerToken;
 use crate::token::InvalidToken;
-use crate::verified::Verified;
 
 pub use self::jwks::{JWKS_BYTES_MAX, Jwks, JwksError, KeyFault};
 
-/// Keeps the hashes of these tokens apart from those of read tokens, which begin in base64url.
-const LABEL: &[u8] = b"relay/issuer/1\0";
+/// The most tokens whose signature is remembered as verified, about 100 bytes each.
+const VERIFIED_MAX: usize = 16 * 1024;
 
 /// The issuer of tokens for plain names. Clones share its keys.
 #[derive(Clone)]
@@ -25,13 +26,17 @@ struct Shared {
     /// The claim `iss` of its tokens.
     name: String,
     keys: ArcSwap<Jwks>,
+    /// The hashes of verified tokens and their keys, so that it contains no token. Their claims are
+    /// checked each time.
+    verified: Cache<[u8; 32], ()>,
 }
 
 impl Issuer {
     /// The issuer whose tokens have this claim `iss`, and are signed by one of these keys.
     #[must_use]
     pub fn new(name: impl Into<String>, keys: Jwks) -> Self {
-        Self(Arc::new(Shared { name: name.into(), keys: ArcSwap::from_pointee(keys) }))
+        let (keys, verified) = (ArcSwap::from_pointee(keys), Cache::new(VERIFIED_MAX));
+        Self(Arc::new(Shared { name: name.into(), keys, verified }))
     }
 
     /// Replaces the keys. The tokens of a key that is gone open nothing from now on.
@@ -46,16 +51,21 @@ impl Issuer {
         token: &IssuerToken,
         audiences: &[String],
         now: u64,
-        verified: &Verified,
     ) -> Result<(), InvalidToken> {
         token.check_claims(&self.0.name, audiences, now)?;
         let keys = self.0.keys.load();
         let key = keys.find(token.kid(), token.algorithm()).ok_or(InvalidToken::Key)?;
-        let (signed, signature) = token.parts();
         // The key is a part of the hash: another key with the same `kid` has verified nothing yet.
-        verified.once(&[LABEL, key.fingerprint(), signed, b".", signature], || {
-            key.verify(signed, signature).then_some(()).ok_or(InvalidToken::Signature)
-        })
+        let (signed, signature) = token.parts();
+        let hash = Sha256::new().chain_update(key.fingerprint()).chain_update(signed);
+        let hash = hash.chain_update(b".").chain_update(signature).finalize().into();
+        if self.0.verified.get(&hash).is_none() {
+            if !key.verify(signed, signature) {
+                return Err(InvalidToken::Signature);
+            }
+            self.0.verified.insert(hash, ());
+        }
+        Ok(())
     }
 }
 

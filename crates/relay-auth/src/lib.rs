@@ -39,7 +39,6 @@ mod policy;
 mod proof;
 mod refusal;
 mod token;
-mod verified;
 
 pub use certified_names::{CertifiedNames, TooManyNames};
 pub use issuer::Issuer;

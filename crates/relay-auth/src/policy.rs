@@ -4,6 +4,9 @@ mod plain;
 
 use std::fmt;
 
+use quick_cache::sync::Cache;
+use sha2::{Digest as _, Sha256};
+
 use crate::certified_names::CertifiedNames;
 use crate::issuer::Issuer;
 use crate::name::{Digest, Locks, ReadLock};
@@ -11,7 +14,9 @@ use crate::operation::Operation;
 use crate::proof::Proof;
 use crate::refusal::Refusal;
 use crate::token::ReadToken;
-use crate::verified::Verified;
+
+/// The most tokens whose signature is remembered as verified, about 100 bytes each.
+const VERIFIED_MAX: usize = 16 * 1024;
 
 /// Who may read plain names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +71,8 @@ impl Default for Settings {
 /// Decides whether a proof opens a name.
 pub struct Policy {
     settings: Settings,
-    verified: Verified,
+    /// The hashes of verified tokens. Their claims are checked each time.
+    verified: Cache<[u8; 32], ()>,
 }
 
 /// What a request may learn besides the outcome.
@@ -86,7 +92,7 @@ impl Policy {
     /// A policy that has verified nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, verified: Verified::new() }
+        Self { settings, verified: Cache::new(VERIFIED_MAX) }
     }
 
     /// Whether a request with this proof may do this with the queue of `name`, at `now_ms`
@@ -158,8 +164,11 @@ impl Policy {
 
     fn check_token(&self, token: &ReadToken, operation: Operation, now: u64) -> Result<(), Refusal> {
         token.check_claims(&self.settings.audiences, now)?;
-        let (signed, signature) = token.parts();
-        self.verified.once(&[signed.as_bytes(), &signature], || token.verify())?;
+        let key = cache_key(token);
+        if self.verified.get(&key).is_none() {
+            token.verify()?;
+            self.verified.insert(key, ());
+        }
         // Last, so that only the owner of the key learns what its token lacks.
         if token.allows(operation) { Ok(()) } else { Err(Refusal::WrongOperation) }
     }
@@ -172,6 +181,12 @@ fn check_sender(lock: Digest, proof: &Proof) -> Result<(), Refusal> {
         Proof::Secret(secret) if secret.send_digest() == lock => Ok(()),
         _ => Err(Refusal::WrongProof),
     }
+}
+
+/// A hash, so that the cache contains no token.
+fn cache_key(token: &ReadToken) -> [u8; 32] {
+    let (signed, signature) = token.parts();
+    Sha256::new().chain_update(signed).chain_update(signature).finalize().into()
 }
 
 impl fmt::Debug for Policy {

@@ -55,7 +55,7 @@ impl Policy {
             (Proof::None, _) if certified.is_empty() => Err(Refusal::NoProof),
             (Proof::Malformed(malformed), _) => Err((*malformed).into()),
             (Proof::IssuerToken(token), Some(issuer)) if allows(token, name) => {
-                Ok(issuer.check(token, &self.settings.audiences, now, &self.verified)?)
+                Ok(issuer.check(token, &self.settings.audiences, now)?)
             }
             _ => Err(Refusal::WrongProof),
         }
