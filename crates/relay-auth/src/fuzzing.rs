@@ -1,8 +1,15 @@
-//! Entry points for fuzzers and their tests: arbitrary names and headers. Compiled only with the
-//! feature `fuzzing`.
+//! Entry points for fuzzers and their tests: arbitrary names, headers, key sets and certificates.
+//! Compiled only with the feature `fuzzing`.
+
+#[cfg(feature = "issuer")]
+mod issuer;
+
+#[cfg(feature = "issuer")]
+pub use self::issuer::{issuer_token, jwks};
 
 use relay_core::Operation;
 
+use crate::certified_names::CertifiedNames;
 use crate::name::{Locks, ReadLock};
 use crate::policy::{Policy, Settings};
 use crate::proof::Proof;
@@ -46,4 +53,28 @@ pub fn proof(data: &[u8]) {
         _ => false,
     };
     assert_eq!(is_open, expected, "a name opened to a wrong proof, or not to its own");
+}
+
+/// The URIs of a certificate, one per line. What is read is what their encoding says, and every
+/// name has an encoding.
+pub fn certificate(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let uris: Vec<_> = text.split('\n').collect();
+    let Ok(names) = CertifiedNames::from_uris(uris.iter().copied()) else { return };
+    for uri in uris {
+        let Ok(alone) = CertifiedNames::from_uris([uri]) else { return };
+        assert!(!alone.contains(""), "an empty name was read");
+        match uri.strip_prefix("relay:") {
+            None => assert!(alone.is_empty(), "another URI has a name"),
+            Some(rest) if rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !rest.is_empty() => {
+                assert!(names.contains(rest) && alone.contains(rest), "a simple name was not read");
+            }
+            Some(rest) => assert!(rest.is_ascii() || alone.is_empty(), "a URI has other characters"),
+        }
+    }
+    if !text.is_empty() && text.len() <= 512 {
+        let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let names = CertifiedNames::from_uris([&*format!("relay:{encoded}")]);
+        assert!(names.is_ok_and(|names| names.contains(text)), "an encoded name reads back differently");
+    }
 }

@@ -1,10 +1,15 @@
 //! Whether a proof opens a name.
 
+mod plain;
+
 use std::fmt;
 
 use quick_cache::sync::Cache;
 use relay_core::Operation;
+use sha2::{Digest as _, Sha256};
 
+use crate::certified_names::CertifiedNames;
+use crate::issuer::Issuer;
 use crate::name::{Digest, Locks, PublicKey, ReadLock};
 use crate::proof::Proof;
 use crate::refusal::Refusal;
@@ -19,8 +24,20 @@ pub enum PlainNames {
     /// Everybody who knows the name, as in relays without locks.
     #[default]
     Open,
+    /// Whoever has a token of the issuer that lists the name, or a certificate for it.
+    Token,
     /// Nobody, and nobody may push to them.
     Deny,
+}
+
+/// Who may push to plain names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PushPlain {
+    /// Everybody who knows the name.
+    #[default]
+    Open,
+    /// Whoever has a token of the issuer that allows it, and whoever may read the name.
+    Token,
 }
 
 /// The operator's settings.
@@ -30,14 +47,24 @@ pub struct Settings {
     pub locks: bool,
     /// Who may read plain names.
     pub plain_names: PlainNames,
+    /// Who may push to plain names.
+    pub push: PushPlain,
     /// The audiences that tokens may be for. Without any, there are no tokens.
     pub audiences: Vec<String>,
+    /// The issuer of tokens for plain names.
+    pub issuer: Option<Issuer>,
 }
 
 /// Locks, open plain names, and no tokens.
 impl Default for Settings {
     fn default() -> Self {
-        Self { locks: true, plain_names: PlainNames::Open, audiences: Vec::new() }
+        Self {
+            locks: true,
+            plain_names: PlainNames::Open,
+            push: PushPlain::Open,
+            audiences: Vec::new(),
+            issuer: None,
+        }
     }
 }
 
@@ -51,32 +78,43 @@ pub struct Policy {
 /// What a request may learn besides the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// Whether it may learn how full the queue is. A sender to a locked name may not.
+    /// Whether it may learn how full the queue is. A sender may not, unless everybody may read.
     pub sees_usage: bool,
 }
 
-/// Who shows a valid proof. All names with the same read lock have one owner.
+/// Who shows a valid proof, so that requests can count by it. The same for all names with the same
+/// read lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// Whoever has the secret with this digest.
     Secret(Digest),
     /// Whoever has the private key.
     Key(PublicKey),
+    /// The subject of an issuer's token, or the first name of a certificate: a hash of it.
+    Plain([u8; 32]),
 }
 
 impl Owner {
+    fn plain(label: &str, name: &str) -> Self {
+        Self::Plain(Sha256::new().chain_update(label).chain_update(name).finalize().into())
+    }
+
     /// Bytes that are different for each owner.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         match self {
             Self::Secret(digest) => digest.as_bytes(),
             Self::Key(key) => key.as_bytes(),
+            Self::Plain(hash) => hash,
         }
     }
 }
 
 const READER: Granted = Granted { sees_usage: true };
 const SENDER: Granted = Granted { sees_usage: false };
+
+/// What a relay without an issuer takes an issuer's token for.
+static NO_READ_TOKEN: Proof = Proof::Malformed(ReadToken::HEADER);
 
 impl Policy {
     /// A policy that has verified nothing yet.
@@ -97,12 +135,29 @@ impl Policy {
         proof: &Proof,
         now_ms: u64,
     ) -> Result<Granted, Refusal> {
+        self.may_with_certificate(operation, name, proof, &CertifiedNames::NONE, now_ms)
+    }
+
+    /// Like [`may`](Self::may), for a client whose certificate has these names. They are plain
+    /// names: a certificate opens no lock.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_with_certificate(
+        &self,
+        operation: Operation,
+        name: &str,
+        proof: &Proof,
+        certified: &CertifiedNames,
+        now_ms: u64,
+    ) -> Result<Granted, Refusal> {
+        let proof = match proof {
+            Proof::IssuerToken(_) if self.settings.issuer.is_none() => &NO_READ_TOKEN,
+            proof => proof,
+        };
         let locks = if self.settings.locks { Locks::of(name)? } else { Locks::NONE };
         if locks.read == ReadLock::Plain {
-            return match self.settings.plain_names {
-                PlainNames::Open => Ok(READER),
-                PlainNames::Deny => Err(Refusal::PlainDenied),
-            };
+            return self.may_plain(operation, name, (proof, certified), now_ms / 1000);
         }
         if operation != Operation::Push {
             return self.check_reader(operation, (name, locks.read), proof, now_ms).map(|()| READER);
@@ -151,37 +206,68 @@ impl Policy {
         Ok(())
     }
 
-    /// Who shows this proof, if that takes no signature to find out: the proof is a secret, or a
-    /// valid token whose signature was verified earlier.
+    /// Who shows this proof or this certificate, if that takes no signature to find out: a proof is
+    /// a secret, or a valid token whose signature was verified earlier.
     #[must_use]
-    pub fn known_owner(&self, operation: Operation, proof: &Proof, now_ms: u64) -> Option<Owner> {
-        self.owner(operation, proof, now_ms, |token| self.verified.get(token.fingerprint()).is_some())
+    pub fn known_owner(
+        &self,
+        operation: Operation,
+        proof: &Proof,
+        certified: &CertifiedNames,
+        now_ms: u64,
+    ) -> Option<Owner> {
+        self.owner(operation, (proof, certified), now_ms, Verification::Earlier)
     }
 
-    /// Who shows this proof, if it is valid. It may be the proof of any name.
+    /// Who shows this proof or this certificate, if it is valid. It may be the proof of any name.
     #[must_use]
-    pub fn proven_owner(&self, operation: Operation, proof: &Proof, now_ms: u64) -> Option<Owner> {
-        self.owner(operation, proof, now_ms, |token| self.verify(token).is_ok())
+    pub fn proven_owner(
+        &self,
+        operation: Operation,
+        proof: &Proof,
+        certified: &CertifiedNames,
+        now_ms: u64,
+    ) -> Option<Owner> {
+        self.owner(operation, (proof, certified), now_ms, Verification::Now)
     }
 
     fn owner(
         &self,
         operation: Operation,
-        proof: &Proof,
+        (proof, certified): (&Proof, &CertifiedNames),
         now_ms: u64,
-        is_verified: impl FnOnce(&ReadToken) -> bool,
+        verification: Verification,
     ) -> Option<Owner> {
+        let (locks, audiences, now) = (self.settings.locks, &self.settings.audiences, now_ms / 1000);
         match proof {
-            _ if !self.settings.locks => None,
-            Proof::Secret(secret) => Some(Owner::Secret(secret.read_digest())),
-            Proof::ReadToken(token) => {
-                let valid = token.check_claims(&self.settings.audiences, now_ms / 1000).is_ok();
-                let proven = valid && token.allows(operation) && is_verified(token);
-                proven.then(|| Owner::Key(token.key()))
+            Proof::Secret(secret) if locks => Some(Owner::Secret(secret.read_digest())),
+            Proof::ReadToken(token) if locks => {
+                let is_valid = token.check_claims(audiences, now).is_ok() && token.allows(operation);
+                let is_verified = || match verification {
+                    Verification::Earlier => self.verified.get(token.fingerprint()).is_some(),
+                    Verification::Now => self.verify(token).is_ok(),
+                };
+                (is_valid && is_verified()).then(|| Owner::Key(token.key()))
             }
-            Proof::None | Proof::Malformed(_) => None,
+            Proof::IssuerToken(token) => {
+                let issuer = self.settings.issuer.as_ref()?;
+                let is_valid = match verification {
+                    Verification::Earlier => issuer.has_verified(token, audiences, now),
+                    Verification::Now => issuer.check(token, audiences, now).is_ok(),
+                };
+                token.subject().filter(|_| is_valid).map(|subject| Owner::plain("subject ", subject))
+            }
+            _ => certified.first().map(|name| Owner::plain("certificate ", name)),
         }
     }
+}
+
+/// Which signatures count.
+#[derive(Clone, Copy)]
+enum Verification {
+    /// Those that were verified for an earlier request.
+    Earlier,
+    Now,
 }
 
 fn check_sender(lock: Digest, proof: &Proof) -> Result<(), Refusal> {

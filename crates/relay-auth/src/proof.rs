@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::issuer_token::IssuerToken;
 use crate::malformed::Malformed;
 use crate::name::Digest;
 use crate::token::ReadToken;
@@ -29,6 +30,9 @@ pub enum Proof {
     Secret(Secret),
     /// A token that the key of a name has signed.
     ReadToken(Box<ReadToken>),
+    /// A token that the operator's issuer may have signed. A relay without an issuer takes it for
+    /// malformed.
+    IssuerToken(Box<IssuerToken>),
     /// There is a header, and it is not a proof.
     Malformed(Malformed),
 }
@@ -86,6 +90,7 @@ impl fmt::Debug for Proof {
             Self::None => "None",
             Self::Secret(_) => "Secret(..)",
             Self::ReadToken(_) => "ReadToken(..)",
+            Self::IssuerToken(_) => "IssuerToken(..)",
             Self::Malformed(_) => "Malformed(..)",
         })
     }
@@ -102,9 +107,19 @@ fn parse_value(value: &[u8]) -> Result<Proof, Malformed> {
     }
     let text = text.trim_matches(' ');
     if text.contains('.') {
-        return ReadToken::parse(text).map(|token| Proof::ReadToken(Box::new(token)));
+        return parse_token(text);
     }
     parse_secret(text)
+}
+
+fn parse_token(text: &str) -> Result<Proof, Malformed> {
+    match ReadToken::parse(text) {
+        Ok(token) => Ok(Proof::ReadToken(Box::new(token))),
+        Err(malformed) if ReadToken::is_meant(text) => Err(malformed),
+        Err(malformed) => {
+            IssuerToken::parse(text, malformed).map(|token| Proof::IssuerToken(Box::new(token)))
+        }
+    }
 }
 
 fn parse_secret(text: &str) -> Result<Proof, Malformed> {

@@ -16,7 +16,7 @@ pub enum Refusal {
     /// The header is not a proof.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// The token is for this name, and is not valid.
+    /// The token could open this name, and is not valid.
     #[error(transparent)]
     Token(#[from] InvalidToken),
     /// The proof is for another name, or of another kind.
@@ -43,6 +43,8 @@ impl Refusal {
             Self::Token(InvalidToken::Life) => "token_lives_too_long",
             Self::Token(InvalidToken::Early) => "token_not_valid_yet",
             Self::Token(InvalidToken::Expired) => "token_expired",
+            Self::Token(InvalidToken::Issuer) => "wrong_issuer",
+            Self::Token(InvalidToken::Key) => "unknown_key",
             Self::Token(InvalidToken::Signature) => "wrong_signature",
             Self::WrongProof => "wrong_proof",
             Self::WrongOperation => "wrong_operation",

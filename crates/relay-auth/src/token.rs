@@ -11,10 +11,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use relay_core::Operation;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::json::parse_object;
 use crate::malformed::Malformed;
 use crate::name::{Locks, PublicKey, ReadLock};
 
@@ -22,7 +23,10 @@ use crate::name::{Locks, PublicKey, ReadLock};
 pub const LIFE_SECONDS_MAX: u64 = 600;
 
 /// How far the clocks of the signer and the relay may differ, in seconds.
-const LEEWAY_SECONDS: u64 = 60;
+pub(crate) const LEEWAY_SECONDS: u64 = 60;
+
+/// The type of read tokens, and of no others.
+const TYPE: &str = "relay-read+jwt";
 
 /// A parsed read token. Nothing of it is verified before [`Policy::may`](crate::Policy::may).
 pub struct ReadToken {
@@ -53,7 +57,7 @@ struct Claims {
     ops: Option<Vec<Operation>>,
 }
 
-/// Why a token for the right name is not valid.
+/// Why a token that could open the name is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
     /// The relay has no audience, so it accepts no tokens.
@@ -71,20 +75,41 @@ pub enum InvalidToken {
     /// Its time is over.
     #[error("the token has expired; check the clock")]
     Expired,
-    /// It is not signed by the key in the name.
+    /// It is of another issuer than the relay's.
+    #[error("the token is of another issuer")]
+    Issuer,
+    /// The issuer's keys, as the relay knows them, have none with the token's `kid` and algorithm.
+    #[error("the issuer has no such key: kid and alg must be those of a key that the relay knows")]
+    Key,
+    /// It is not signed by the key in the name, or by the issuer's.
     #[error("the signature of the token is wrong")]
     Signature,
 }
 
 impl ReadToken {
+    /// The error of a token with another header.
+    pub(crate) const HEADER: Malformed =
+        Malformed::Token("its header is {\"alg\":\"EdDSA\",\"typ\":\"relay-read+jwt\"}");
+
+    /// Whether a token says of itself that it is a read token.
+    pub(crate) fn is_meant(text: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Typed {
+            typ: String,
+        }
+        let header = text.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+        let typed: Option<Typed> = header.and_then(|header| parse_object(&header));
+        typed.is_some_and(|header| header.typ == TYPE)
+    }
+
     /// # Errors
     /// If the text is not a read token.
     pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
         let (signed, signature) = text.rsplit_once('.').ok_or(Malformed::Token("it has three parts"))?;
         let (header, claims) = signed.split_once('.').ok_or(Malformed::Token("it has three parts"))?;
-        let header: Header = parse_object(&decode(header)?).ok_or(HEADER)?;
-        if header.alg != "EdDSA" || header.typ != "relay-read+jwt" {
-            return Err(HEADER);
+        let header: Header = parse_object(&decode(header)?).ok_or(Self::HEADER)?;
+        if header.alg != "EdDSA" || header.typ != TYPE {
+            return Err(Self::HEADER);
         }
         let claims: Claims = parse_object(&decode(claims)?)
             .ok_or(Malformed::Token("its claims are iss, aud, iat, exp and optionally ops, once each"))?;
@@ -151,14 +176,6 @@ impl fmt::Debug for ReadToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReadToken(..)")
     }
-}
-
-const HEADER: Malformed = Malformed::Token("its header is {\"alg\":\"EdDSA\",\"typ\":\"relay-read+jwt\"}");
-
-/// An object with the fields of `T`, each once. serde would accept an array of their values too.
-fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
-    let is_object = json.trim_ascii_start().first() == Some(&b'{');
-    serde_json::from_slice(json).ok().filter(|_| is_object)
 }
 
 /// A list of known operations. Refuses `null`, which must not stand for all.

@@ -1,10 +1,12 @@
 //! Compares the policy with a model of a few lines, for random names, proofs, times and operations.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
-use relay_auth::{Digest, Operation, Policy, Proof, Settings};
+use relay_auth::{CertifiedNames, Digest, Operation, Policy, Proof, Settings};
 
 const NOW: u64 = 1_800_000_000;
 const AUDIENCE: &str = "https://relay.example.org";
@@ -181,9 +183,9 @@ proptest! {
             let granted = policy.may(operation, &name.text(), &shown.proof(), NOW * 1000);
             let expected = shown.model(name, operation);
             prop_assert_eq!(granted.map(|granted| granted.sees_usage).ok(), expected, "{:?} {:?}", name, shown);
-            let owner = policy.proven_owner(operation, &shown.proof(), NOW * 1000);
+            let owner = policy.proven_owner(operation, &shown.proof(), &CertifiedNames::NONE, NOW * 1000);
             prop_assert_eq!(owner.map(|owner| *owner.as_bytes()), shown.model_owner(operation));
-            let known = policy.known_owner(operation, &shown.proof(), NOW * 1000);
+            let known = policy.known_owner(operation, &shown.proof(), &CertifiedNames::NONE, NOW * 1000);
             prop_assert_eq!(known, owner, "a proof that was right is known afterwards");
         }
     }
@@ -191,7 +193,7 @@ proptest! {
     #[test]
     fn nobody_is_known_before_a_signature_was_verified(shown in shown()) {
         let policy = Policy::new(Settings { audiences: vec![AUDIENCE.to_owned()], ..Settings::default() });
-        let known = policy.known_owner(Operation::Pull, &shown.proof(), NOW * 1000);
+        let known = policy.known_owner(Operation::Pull, &shown.proof(), &CertifiedNames::NONE, NOW * 1000);
         prop_assert_eq!(known.is_some(), matches!(shown, Shown::Secret(_)));
     }
 }

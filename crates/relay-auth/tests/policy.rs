@@ -15,6 +15,7 @@ fn policy() -> Policy {
         locks: true,
         plain_names: PlainNames::Open,
         audiences: vec!["other".to_owned(), AUDIENCE.to_owned()],
+        ..Settings::default()
     })
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::config::ConfigErrors;
+use crate::issuer_file::IssuerFileError;
 use crate::key_file::KeyFileError;
 
 /// The relay could not start, or failed.
@@ -45,6 +46,9 @@ pub enum RelayError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] relay_http::tls::TlsError),
+    /// The relay cannot use the keys of the issuer.
+    #[error(transparent)]
+    Issuer(#[from] IssuerFileError),
     /// The store failed permanently; a restart may help.
     #[error("the store failed permanently: {}", cause(.0))]
     Broken(#[source] relay_core::Error),
@@ -60,7 +64,11 @@ impl RelayError {
         match self {
             Self::Config(_) => EXIT_CONFIG,
             Self::Broken(_) => EXIT_BROKEN,
-            Self::Listen { .. } | Self::ListenAdmin { .. } | Self::Key(_) | Self::Serve(_) => EXIT_FAILED,
+            Self::Listen { .. }
+            | Self::ListenAdmin { .. }
+            | Self::Key(_)
+            | Self::Issuer(_)
+            | Self::Serve(_) => EXIT_FAILED,
             #[cfg(feature = "redb")]
             Self::Store(_) => EXIT_FAILED,
             #[cfg(feature = "tls")]

@@ -35,6 +35,11 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "tls")]
+mod issuer_file;
+#[cfg(not(feature = "tls"))]
+#[path = "no_issuer_file.rs"]
+mod issuer_file;
 mod key_file;
 mod keygen;
 mod logging;
@@ -44,6 +49,9 @@ mod wiring;
 
 pub use clock::SystemClock;
 pub use error::RelayError;
+pub use issuer_file::IssuerFileError;
+#[cfg(feature = "tls")]
+pub use issuer_file::IssuerFileFault;
 pub use key_file::{KeyFileError, KeyFileFault};
 pub use program::run as run_program;
 pub use running::{RunningRelay, start, start_opening, start_with_store};

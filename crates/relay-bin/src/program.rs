@@ -59,8 +59,8 @@ pub fn run() -> ExitCode {
         Command::Keygen(args) => print_keys(args),
         Command::CheckToken(args) => match check_token::check(&args, &config.auth, io::stdin().lock()) {
             Ok(()) => exit_code_of_output(print("the proof opens the recipient\n"), ExitCode::SUCCESS),
-            Err(refusal) => {
-                eprint(&format_args!("{} ({})", refusal, refusal.reason()));
+            Err(error) => {
+                eprint(&error);
                 ExitCode::from(EXIT_FAILED)
             }
         },

@@ -4,6 +4,7 @@
 //! All tasks of the relay end with the server, before [`RunningRelay::handle`] resolves.
 
 mod listen;
+mod reloads;
 mod starting;
 mod transport;
 
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use self::listen::{Bound, Listeners};
+use self::reloads::reload_files;
 use self::starting::Starting;
 use crate::clock::WatchedClock;
 use crate::config::{RelayConfig, StorageKind};
@@ -27,6 +29,7 @@ use crate::config::{RelayConfig, StorageKind};
 use crate::control;
 use crate::deferred_store::{DeferredStore, ReplayPercent, STORE_RELEASE_TIMEOUT};
 use crate::error::RelayError;
+use crate::issuer_file::IssuerFile;
 use crate::key_file::KeyForStart;
 use crate::wiring;
 
@@ -77,8 +80,9 @@ pub async fn start_opening<R: Relay>(
     serve(open, Box::new(|| None), config, key, Arc::default(), pending(), |_| pending()).await
 }
 
-/// Like [`start`], and reloads the certificates whenever `reload` is notified. The relay also stops
-/// when `stop` resolves. If that happens before the store is open, the returned relay has ended.
+/// Like [`start`], and reloads the certificates and the issuer's keys whenever `reload` is
+/// notified. The relay also stops when `stop` resolves. If that happens before the store is open,
+/// the returned relay has ended.
 pub(crate) async fn start_reloadable(
     config: RelayConfig,
     reload: Arc<Notify>,
@@ -181,7 +185,9 @@ where
 {
     let Listeners { transport, public: (listener, address), admin, .. } = listeners;
     let metrics = Arc::new(Metrics::default());
-    let reloads = transport::reload_certificates(&transport, &metrics, reload);
+    let issuer_file = IssuerFile::load(&config.auth)?;
+    let issuer = issuer_file.as_ref().map(IssuerFile::issuer);
+    let reloads = reload_files(&transport, issuer_file, &metrics, reload);
     let sweep_interval = Duration::from_secs(config.relay.gc_interval_seconds);
     let sweeps = sweep_regularly(Arc::clone(&store), sweep_interval, Arc::clone(&metrics));
     let control = async {
@@ -191,7 +197,7 @@ where
         }
     };
     let admin = serve_admin(config, admin, &store, Arc::clone(&metrics))?;
-    let options = wiring::http_options(config, address, cursor_key, readiness(&store));
+    let options = wiring::http_options(config, address, cursor_key, readiness(&store), issuer);
     let public = relay_http::serve(listener, Arc::clone(&store), options, transport, metrics, stop);
     let public = public.map_err(RelayError::Serve)?;
     Ok(async move {

@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay_auth::Issuer;
 use relay_core::{Limits, MemoryRelay};
 use relay_http::{AllowedHosts, Auth, CursorKey, Origin, RateLimit, Readiness};
 
 use crate::clock::SystemClock;
-use crate::config::{AuthConfig, PlainNames, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig};
+use crate::config::{
+    AuthConfig, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig,
+};
 #[cfg(feature = "redb")]
 use crate::key_file;
 
@@ -44,6 +47,7 @@ pub(crate) fn http_options(
     address: SocketAddr,
     cursor_key: CursorKey,
     readiness: Readiness,
+    issuer: Option<Issuer>,
 ) -> relay_http::Options {
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let positive = |number| NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN);
@@ -67,18 +71,25 @@ pub(crate) fn http_options(
             names => allowed_hosts(names, address),
         },
         allowed_origins: config.cors.allowed_origins.iter().filter_map(|text| Origin::parse(text)).collect(),
-        auth: Auth { settings: auth_settings(&config.auth), clock: Arc::new(SystemClock) },
+        auth: Auth { settings: auth_settings(&config.auth, issuer), clock: Arc::new(SystemClock) },
     }
 }
 
-pub(crate) fn auth_settings(auth: &AuthConfig) -> relay_auth::Settings {
+/// `issuer` is that of `auth.issuer`, with the keys in its file.
+pub(crate) fn auth_settings(auth: &AuthConfig, issuer: Option<Issuer>) -> relay_auth::Settings {
     relay_auth::Settings {
         locks: auth.locks,
         plain_names: match auth.plain_names {
             PlainNames::Open => relay_auth::PlainNames::Open,
+            PlainNames::Token => relay_auth::PlainNames::Token,
             PlainNames::Deny => relay_auth::PlainNames::Deny,
         },
+        push: match auth.push {
+            PushPlain::Open => relay_auth::PushPlain::Open,
+            PushPlain::Token => relay_auth::PushPlain::Token,
+        },
         audiences: auth.audiences.clone(),
+        issuer,
     }
 }
 

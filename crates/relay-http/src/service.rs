@@ -263,8 +263,10 @@ impl<R: Relay> RelayService<R> {
     ) -> Result<Option<Level>, ApiError> {
         let Some(limiter) = &self.rate_limiter else { return Ok(None) };
         let operation = endpoint.and_then(Endpoint::operation);
-        let owner = operation.and_then(|operation| self.gate.known_owner(operation, &client.proof));
-        let result = limiter.admit(endpoint, client, owner, in_flight.connection(), self.drained()).await;
+        let connection = in_flight.connection();
+        let certified = connection.certified_names();
+        let owner = operation.and_then(|operation| self.gate.known_owner(operation, client, certified));
+        let result = limiter.admit(endpoint, client, owner, connection, self.drained()).await;
         // The caller refuses a request whose wait the drain has ended.
         if self.is_draining() {
             return Ok(None);
@@ -280,7 +282,8 @@ impl<R: Relay> RelayService<R> {
         body: &Body<'_>,
     ) -> Result<Granted, ApiError> {
         let (limiter, metrics) = (self.rate_limiter.as_ref(), &self.metrics);
-        let granted = self.gate.may(operation, recipient, body.client(), limiter, metrics)?;
+        let granted =
+            self.gate.may(operation, recipient, body.client(), body.certified_names(), limiter, metrics)?;
         self.relay.permit(operation, recipient, authorization(body.headers())).await?;
         Ok(granted)
     }

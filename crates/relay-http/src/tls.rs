@@ -6,6 +6,7 @@
 //! certificate with an old key, and unusable files change nothing. This module brings its own
 //! crypto provider: it never uses that of the process.
 
+pub(crate) mod client;
 mod ends;
 mod error;
 mod files;

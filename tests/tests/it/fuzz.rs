@@ -59,6 +59,9 @@ targets! {
     forwarded: relay_http::fuzzing::forwarded, 100_000 or 5_000;
     lock: relay_auth::fuzzing::lock, 100_000 or 5_000;
     proof: relay_auth::fuzzing::proof, 20_000 or 1_000;
+    certificate: relay_auth::fuzzing::certificate, 50_000 or 3_000;
+    issuer_token: relay_auth::fuzzing::issuer_token, 10_000 or 500;
+    jwks: relay_auth::fuzzing::jwks, 50_000 or 3_000;
     config: relay_bin::fuzzing::config, 4_000 or 200;
 }
 

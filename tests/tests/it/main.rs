@@ -11,6 +11,7 @@ mod crowds;
 mod embed;
 mod fuzz;
 mod heavy;
+mod issuer;
 mod process;
 mod readme;
 mod ready;

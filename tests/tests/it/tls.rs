@@ -1,6 +1,7 @@
 //! Tests of the relay over TLS, as clients and operators use it: certificates on disk, real
 //! clients, renewal while it serves.
 
+mod certified;
 pub(crate) mod handshake;
 mod keys;
 mod openssl;

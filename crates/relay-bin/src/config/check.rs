@@ -1,6 +1,7 @@
 //! Checks a whole configuration for invalid and for unusual values. It opens no file and resolves
 //! no host name.
 
+mod issuer;
 mod warnings;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -64,6 +65,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     check_storage(config, build, &mut findings);
     check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
     check_auth(&config.auth, &mut findings);
+    issuer::check(config, build, &mut findings);
     check_numbers(config, &mut findings);
     check_proxies(&config.rate_limit, &mut findings);
     warn_of_exposure(config, &mut findings);
@@ -80,7 +82,7 @@ fn check_auth(auth: &AuthConfig, findings: &mut Findings) {
         "auth.plain_names: \"deny\" while auth.locks is false, so nobody can use the relay",
     );
     findings.warn_if(
-        !auth.locks,
+        !auth.locks && auth.plain_names != PlainNames::Token,
         "auth.locks: false, so everybody who knows a recipient with a lock can read its queue, also what waits there now",
     );
     if auth.audiences.iter().any(String::is_empty) {
@@ -322,5 +324,15 @@ mod tests {
                  or set kind = \"memory\" and lose all messages at a restart",
             ]
         );
+        let auth = AuthConfig {
+            issuer: "i".to_owned(),
+            issuer_jwks_path: "keys".into(),
+            audiences: vec!["a".to_owned()],
+            ..AuthConfig::default()
+        };
+        let problems = examine(&RelayConfig { auth, ..config }, Build { redb: true, tls: false }).problems;
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let expected = "auth.issuer: tokens of an issuer are not built into this program; build it with the cargo feature \"tls\"";
+        assert!(lines.iter().any(|line| line == expected), "{lines:?}");
     }
 }

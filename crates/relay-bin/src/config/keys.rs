@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{Mode, PlainNames, RelayConfig, StorageKind};
+use super::{Mode, PlainNames, PushPlain, RelayConfig, StorageKind};
 
 /// The bound of messages and responses, which the relay holds in memory.
 const GIB: u64 = 1 << 30;
@@ -49,11 +49,18 @@ pub(super) const KEYS: &[Key] = &[
     flag("storage.trust_clock", |c| c.storage.trust_clock),
     text("privacy.key_path", |c| Some(lossy(&c.privacy.key_path))),
     flag("auth.locks", |c| c.auth.locks),
-    choice("auth.plain_names", &["open", "deny"], |c| match c.auth.plain_names {
+    choice("auth.plain_names", &["open", "token", "deny"], |c| match c.auth.plain_names {
         PlainNames::Open => "open",
+        PlainNames::Token => "token",
         PlainNames::Deny => "deny",
     }),
+    choice("auth.push", &["open", "token"], |c| match c.auth.push {
+        PushPlain::Open => "open",
+        PushPlain::Token => "token",
+    }),
     texts("auth.audiences", |c| &c.auth.audiences),
+    text("auth.issuer", |c| Some(c.auth.issuer.clone())),
+    text("auth.issuer_jwks_path", |c| Some(lossy(&c.auth.issuer_jwks_path))),
     number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
     number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),
     number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user),

@@ -1,5 +1,6 @@
 //! Tests refused keys and values, each with its message.
 
+mod auth;
 mod network;
 
 use std::path::PathBuf;

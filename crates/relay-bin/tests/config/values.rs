@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
     AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, Loaded, Mode, PlainNames, PrivacyConfig,
-    RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, StorageConfig, StorageKind, TlsConfig,
+    PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, StorageConfig, StorageKind,
+    TlsConfig,
 };
 
 use super::{Given, env, file};
@@ -39,7 +40,14 @@ fn documented_defaults() -> RelayConfig {
             trust_clock: false,
         },
         privacy: PrivacyConfig { key_path: PathBuf::new() },
-        auth: AuthConfig { locks: true, plain_names: PlainNames::Open, audiences: Vec::new() },
+        auth: AuthConfig {
+            locks: true,
+            plain_names: PlainNames::Open,
+            push: PushPlain::Open,
+            audiences: Vec::new(),
+            issuer: String::new(),
+            issuer_jwks_path: PathBuf::new(),
+        },
         relay: RelayLimits {
             max_message_bytes: 8_388_608,
             max_queue_bytes_per_user: 1_073_741_824,
@@ -116,7 +124,12 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("privacy.key_path", r#""key""#, "key", |c| c.privacy.key_path == Path::new("key")),
     ("auth.locks", "false", "false", |c| !c.auth.locks),
     ("auth.plain_names", r#""deny""#, "deny", |c| c.auth.plain_names == PlainNames::Deny),
+    ("auth.push", r#""token""#, "token", |c| c.auth.push == PushPlain::Token),
     ("auth.audiences", r#"["a", "b"]"#, "a,b", |c| c.auth.audiences == ["a", "b"]),
+    ("auth.issuer", r#""https://issuer""#, "https://issuer", |c| c.auth.issuer == "https://issuer"),
+    ("auth.issuer_jwks_path", r#""/keys.json""#, "/keys.json", |c| {
+        c.auth.issuer_jwks_path == Path::new("/keys.json")
+    }),
     ("relay.max_message_bytes", "1_000", "1_000", |c| c.relay.max_message_bytes == 1000),
     ("relay.max_queue_bytes_per_user", "9223372036854775807", "9223372036854775807", |c| {
         c.relay.max_queue_bytes_per_user == 9_223_372_036_854_775_807
@@ -217,11 +230,16 @@ fn the_shipped_file_contains_every_key() {
 fn every_key_is_read_from_file_and_environment() {
     for (name, toml, text, holds) in EVERY_KEY {
         assert!(!holds(&documented_defaults()), "{name}: the row tests the default");
-        // The keys of TLS require mode = "tls", which requires other keys of TLS.
+        // The keys of TLS require mode = "tls", which requires other keys of TLS. The keys of the
+        // issuer require each other.
+        let group = |name: &str| match name {
+            "mode" => Some("tls"),
+            "auth.issuer" | "auth.issuer_jwks_path" | "auth.push" | "auth.audiences" => Some("issuer"),
+            name => name.starts_with("tls.").then_some("tls"),
+        };
         let rest: String = EVERY_KEY
             .iter()
-            .filter(|row| row.0 != *name && (name.starts_with("tls.") || *name == "mode"))
-            .filter(|row| row.0.starts_with("tls.") || row.0 == "mode")
+            .filter(|row| row.0 != *name && group(name).is_some() && group(row.0) == group(name))
             .map(|(name, toml, ..)| format!("{name} = {toml}\n"))
             .collect();
         let from_file = file(&format!("{rest}{name} = {toml}\n")).load().unwrap();

@@ -2,10 +2,13 @@
 //! and whether it ends soon. It lives on the thread of its connection and does no I/O.
 
 use std::cell::Cell;
+#[cfg(feature = "tls")]
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use relay_auth::CertifiedNames;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -13,10 +16,14 @@ use crate::connection::framing::Malformed;
 use crate::limits::addresses::Address;
 use crate::limits::open_connections::OpenConnection;
 use crate::monotonic;
+#[cfg(feature = "tls")]
+use crate::tls::client::CertifiedClient;
 
 /// This many health checks of a connection are answered at once, then one per [`CHECK_INTERVAL`].
 const CHECK_BURST: u32 = 20;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+static NO_NAMES: CertifiedNames = CertifiedNames::NONE;
 
 /// One connection. Its task and its requests share it.
 pub(crate) struct ConnectionState {
@@ -34,6 +41,9 @@ pub(crate) struct ConnectionState {
     malformed: Cell<Option<Malformed>>,
     has_hung_up: Cell<bool>,
     hang_up: Notify,
+    /// Set if the client's certificate has names.
+    #[cfg(feature = "tls")]
+    client: OnceCell<CertifiedClient>,
 }
 
 impl ConnectionState {
@@ -52,6 +62,8 @@ impl ConnectionState {
             malformed: Cell::new(None),
             has_hung_up: Cell::new(false),
             hang_up: Notify::new(),
+            #[cfg(feature = "tls")]
+            client: OnceCell::new(),
         })
     }
 
@@ -63,6 +75,24 @@ impl ConnectionState {
     /// The peer as an address that the limits count, unless it is exempt.
     pub(crate) fn address(&self) -> Option<&Address> {
         self.open.address()
+    }
+
+    /// Sets the client, once, after the handshake.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_client(&self, client: CertifiedClient) {
+        let _ = self.client.set(client);
+    }
+
+    /// The names in the client's certificate, as long as it is valid.
+    #[cfg(feature = "tls")]
+    pub(crate) fn certified_names(&self) -> &CertifiedNames {
+        self.client.get().map_or(&NO_NAMES, CertifiedClient::names)
+    }
+
+    /// Without TLS there are no certificates.
+    #[cfg(not(feature = "tls"))]
+    pub(crate) const fn certified_names(&self) -> &CertifiedNames {
+        &NO_NAMES
     }
 
     /// The entry of this connection in the table of open connections.

@@ -56,7 +56,7 @@ metrics! {
     RateLimitBans: Counter "relay_rate_limit_bans_total" []
         "Bans that began.";
     AuthRefusals: Counter "relay_auth_refusals_total" ["reason"]
-        "Requests whose proof did not open the recipient's lock, by reason.";
+        "Requests whose proof did not open the recipient, by reason.";
     RateLimitWaiting: Gauge "relay_rate_limit_waiting" []
         "Requests that wait for their turn, or for their refusal.";
     CertificateEnd: Gauge "relay_tls_certificate_expiry_seconds" []

@@ -22,10 +22,11 @@ const DESCRIPTION: &str = "A store-and-forward relay: senders push items into a 
     429 and 5xx; `Retry-After` says when.\n\n\
     This document gives lengths in characters; where the descriptions say so, the relay counts bytes of UTF-8.";
 
-const PROOF: &str = "The proof for a recipient with a lock: the secret of a `sha256:` recipient in base64url without padding, or a token \
+const PROOF: &str = "The proof for a recipient. With a lock: the secret of a `sha256:` recipient in base64url without padding, or a token \
     that the key of an `ed25519:` recipient has signed: a JWT with the header `{\"alg\":\"EdDSA\",\"typ\":\"relay-read+jwt\"}` and \
     the claims `iss` (the recipient), `aud`, `iat`, `exp` (at most 600 seconds later) and optionally `ops`. Other recipients \
-    need none.";
+    need none, unless the operator demands a token of an issuer, a JWT whose claim `relay` lists the recipient, or a client \
+    certificate.";
 
 /// The whole document.
 pub(super) fn document() -> Value {

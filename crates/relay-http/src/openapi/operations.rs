@@ -57,7 +57,7 @@ impl OperationDoc {
             "parameters": self.request.map(|_| [content_encoding()]),
             "requestBody": body,
             "responses": responses,
-            // Only recipients with a lock need a proof.
+            // Not all recipients need a proof.
             "security": self.request.map(|_| json!([{}, {"proof": []}])),
         }))
     }

@@ -37,7 +37,7 @@ pub(super) fn headers() -> Value {
             "schema": {"type": "string", "enum": ["POST, OPTIONS", "GET, HEAD, OPTIONS"]},
         },
         "WwwAuthenticate": {
-            "description": "The scheme of proofs; present if the recipient has a lock.",
+            "description": "The scheme of proofs; present if the recipient needs a proof.",
             "schema": {"type": "string", "enum": ["Bearer"]},
         },
         "AcceptEncoding": {
@@ -66,7 +66,7 @@ fn response(status: u16) -> Value {
             ("A field, the JSON (with line and column) or the HTTP is wrong: correct the request.", json!({}))
         }
         401 => (
-            "The recipient has a lock and the request has no proof, or an access control in front of the relay requires one.",
+            "The recipient needs a proof and the request has none, or an access control in front of the relay requires one.",
             json!({"WWW-Authenticate": header("WwwAuthenticate", false)}),
         ),
         403 => (
@@ -190,6 +190,6 @@ fn details_of_refusal() -> Value {
                 "description": "The relay's clock, in milliseconds since 1970, to correct a token's times.",
             },
         },
-        "description": "Present if the recipient has a lock, or plain recipients are not served.",
+        "description": "Present if the recipient needs a proof, or plain recipients are not served.",
     })
 }

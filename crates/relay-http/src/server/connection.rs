@@ -27,6 +27,8 @@ use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::options::Transport;
 use crate::service::response::ApiResponse;
+#[cfg(feature = "tls")]
+use crate::tls::client::CertifiedClient;
 
 /// After its last response, a connection that still receives input is closed only after a pause of
 /// this length. An immediate close would cause a reset, and the client could lose the response.
@@ -94,7 +96,7 @@ impl ConnectionServer {
     {
         let mut endings = self.endings();
         let accepted = {
-            let mut accepting = pin!(timeout(self.request_timeout, self.acceptor.accept(tcp)));
+            let mut accepting = pin!(timeout(self.request_timeout, self.acceptor.accept(tcp, &connection)));
             std::future::poll_fn(|cx| match endings.poll(cx, &connection) {
                 true => Poll::Ready(None),
                 false => accepting.as_mut().poll(cx).map(|accepted| accepted.ok().flatten()),
@@ -262,16 +264,23 @@ impl Acceptor {
         }
     }
 
-    /// Returns the stream for HTTP, and whether the client chose HTTP/2.
-    async fn accept(&self, tcp: TcpStream) -> Option<(Box<dyn Stream>, bool)> {
+    /// Returns the stream for HTTP, and whether the client chose HTTP/2. Notes on the connection
+    /// whom the client's certificate names.
+    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "same signature as with TLS"))]
+    async fn accept(&self, tcp: TcpStream, connection: &ConnectionState) -> Option<(Box<dyn Stream>, bool)> {
         match self {
             Self::Plain => Some((Box::new(tcp), false)),
             #[cfg(feature = "tls")]
-            Self::Tls(acceptor, _) => {
+            Self::Tls(acceptor, tls) => {
+                let trust_changes = tls.client_trust_changes();
                 let stream = acceptor.accept(tcp).await;
                 let stream =
                     stream.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()?;
-                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let session = stream.get_ref().1;
+                let is_http2 = session.alpn_protocol() == Some(b"h2");
+                if let Some(client) = CertifiedClient::new(tls, trust_changes, session.peer_certificates()) {
+                    connection.set_client(client);
+                }
                 Some((Box::new(stream), is_http2))
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use relay_auth::{Granted, Operation, Owner, Policy, Proof};
+use relay_auth::{CertifiedNames, Granted, Operation, Owner, Policy, Proof};
 use relay_core::{Clock, Error, PushOutcome, Recipient, Rejection, Usage};
 
 use crate::api::error::ApiError;
@@ -65,16 +65,23 @@ impl Gate {
         operation: Operation,
         recipient: &Recipient,
         client: &Client,
+        certified: &CertifiedNames,
         limiter: Option<&RateLimiter>,
         metrics: &Metrics,
     ) -> Result<Granted, ApiError> {
-        let now_ms = self.now_ms();
-        let granted = self.policy.may(operation, recipient.as_str(), &client.proof, now_ms);
+        let (proof, now_ms) = (&client.proof, self.now_ms());
+        let granted =
+            self.policy.may_with_certificate(operation, recipient.as_str(), proof, certified, now_ms);
         if let Some(limiter) = limiter {
             match &granted {
-                Ok(_) => self.introduce(operation, client, limiter),
+                // A valid proof counts, even if this recipient needs none.
+                Ok(_) => {
+                    if let Some(owner) = self.policy.proven_owner(operation, proof, certified, now_ms) {
+                        limiter.introduce(client, &owner);
+                    }
+                }
                 Err(refusal) if refusal.is_wrong_proof() => {
-                    let owner = self.known_owner(operation, &client.proof);
+                    let owner = self.policy.known_owner(operation, proof, certified, now_ms);
                     metrics.count_ban(limiter.count_wrong_proof(operation, client, owner.as_ref()));
                 }
                 Err(_) => {}
@@ -86,23 +93,14 @@ impl Gate {
         })
     }
 
-    /// Lets later requests count by the owner of a valid proof, even if this recipient needs none.
-    fn introduce(&self, operation: Operation, client: &Client, limiter: &RateLimiter) {
-        let proven = match &client.proof {
-            Proof::None => None,
-            proof => self.policy.proven_owner(operation, proof, self.now_ms()),
-        };
-        if let Some(owner) = proven {
-            limiter.introduce(client, &owner);
-        }
-    }
-
-    /// The owner of a proof, without the verification of a signature.
-    pub(super) fn known_owner(&self, operation: Operation, proof: &Proof) -> Option<Owner> {
-        match proof {
-            Proof::None => None,
-            proof => self.policy.known_owner(operation, proof, self.now_ms()),
-        }
+    /// Who sends a request, if its proof shows that without the verification of a signature.
+    pub(super) fn known_owner(
+        &self,
+        operation: Operation,
+        client: &Client,
+        certified: &CertifiedNames,
+    ) -> Option<Owner> {
+        self.policy.known_owner(operation, &client.proof, certified, self.now_ms())
     }
 
     fn now_ms(&self) -> u64 {

@@ -18,6 +18,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use relay_auth::CertifiedNames;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::ApiError;
@@ -84,6 +85,11 @@ impl<'a> Body<'a> {
     /// The headers of the request.
     pub(super) const fn headers(&self) -> &HeaderMap {
         self.headers
+    }
+
+    /// The names in the certificate of the connection.
+    pub(super) fn certified_names(&self) -> &CertifiedNames {
+        self.in_flight.connection().certified_names()
     }
 
     /// The client that sends the body.

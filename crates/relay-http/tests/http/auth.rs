@@ -18,7 +18,7 @@ use crate::support::{Client, MESSAGE_ID, Response, Server, memory, options, post
 const AUDIENCE: &str = "https://relay.example.org";
 
 fn locked(plain_names: PlainNames) -> Options {
-    let settings = Settings { locks: true, plain_names, audiences: vec![AUDIENCE.to_owned()] };
+    let settings = Settings { plain_names, audiences: vec![AUDIENCE.to_owned()], ..Settings::default() };
     Options { auth: Auth { settings, clock: Arc::new(ManualClock::new()) }, ..options() }
 }
 

@@ -48,8 +48,11 @@ key_path = "a key"
 
 [auth]
 locks = false
-plain_names = "deny"
+plain_names = "token"
+push = "token"
 audiences = ["https://relay.example.org"]
+issuer = "https://accounts.example.org"
+issuer_jwks_path = "keys.json"
 
 [relay]
 max_message_bytes = 1

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
-    KeyIdMethod, KeyPair, RevokedCertParams, date_time_ymd,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, date_time_ymd,
 };
 use relay_bin::config::TlsConfig;
 use rustls::client::Resumption;
@@ -57,6 +57,14 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = loopback();
         params.serial_number = Some(number.into());
+        Identity { cert: self.sign(params, &key), key: key.serialize_pem() }
+    }
+
+    /// A certificate with these URIs among its subject alternative names.
+    pub(crate) fn identity_with(&self, uris: &[&str]) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = loopback();
+        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         Identity { cert: self.sign(params, &key), key: key.serialize_pem() }
     }
 

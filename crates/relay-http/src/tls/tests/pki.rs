@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
-    KeyIdMethod, KeyPair, RevokedCertParams, date_time_ymd,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, date_time_ymd,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -64,6 +64,16 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let mut params = leaf_params();
         params.serial_number = Some(number.into());
+        Leaf { cert: self.certify(&key, &params), key: key.serialize_pem() }
+    }
+
+    /// A certificate with this serial number, these URIs, and this last year.
+    pub(super) fn leaf_with(&self, number: u64, uris: &[&str], last_year: i32) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = leaf_params();
+        params.serial_number = Some(number.into());
+        params.not_after = date_time_ymd(last_year, 12, 31);
+        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         Leaf { cert: self.certify(&key, &params), key: key.serialize_pem() }
     }
 
