@@ -10,6 +10,7 @@ pub(crate) mod fields;
 mod item;
 mod key;
 mod meta;
+mod naming;
 pub(crate) mod packed_items;
 mod queue;
 pub(crate) mod record;
@@ -18,6 +19,7 @@ mod segments;
 pub(crate) use item::*;
 pub(crate) use key::*;
 pub(crate) use meta::*;
+pub use naming::{KeyId, Naming, NoKeyId};
 pub(crate) use queue::*;
 pub(crate) use segments::*;
 

@@ -52,9 +52,10 @@ pub use crate::admin::verify::Contents;
 pub use crate::backup::{Copied, Progress, inspect, restore};
 pub use crate::engine::imported::Imported;
 pub use crate::engine::snapshot::Snapshot;
-pub use crate::error::{CopyError, OpenError, StoreError};
+pub use crate::error::{CopyError, HashError, OpenError, StoreError};
+pub use crate::format::{KeyId, Naming, NoKeyId};
 pub use crate::index::check::{verify_index, verify_index_on};
-pub use crate::options::Options;
+pub use crate::options::{Options, RecipientNames};
 pub use crate::progress::OpenProgress;
 pub use crate::relay::RedbRelay;
 

@@ -11,7 +11,7 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::format::{self, Counters, Key, LiveCount, ParsedKey, QueueRow};
+use crate::format::{self, Counters, Key, LiveCount, Naming, ParsedKey, QueueRow};
 use crate::memtable::SealedMemtable;
 use crate::memtable::rows::MemtableValue;
 
@@ -29,6 +29,7 @@ pub(crate) struct IndexSnapshot {
     /// Blob files up to this number are decided: without a row they are not needed.
     pub(crate) blobs_through: u32,
     pub(crate) numbers: Counters,
+    pub(crate) naming: Naming,
     pub(super) size: IndexSize,
     /// Keeps the tables readable. The last field, so that it is dropped after the tables.
     db: Arc<OpenDatabase>,
@@ -111,6 +112,7 @@ impl IndexSnapshot {
     /// read, and all numbers are checked.
     pub(super) fn open(
         db: &Arc<OpenDatabase>,
+        naming: Naming,
         segments: Option<Arc<BTreeMap<u32, LiveCount>>>,
     ) -> Result<Self, StoreError> {
         let tx = db.database()?.begin_read()?;
@@ -134,7 +136,7 @@ impl IndexSnapshot {
             Some(segments) => segments,
             None => {
                 let segments = read_segments(&tx.open_table(format::SEGMENTS)?)?;
-                let checksum = format::meta_checksum(numbers, position, blobs_through, &segments);
+                let checksum = format::meta_checksum(naming, numbers, position, blobs_through, &segments);
                 match number(format::META_CHECKSUM)? {
                     Some(stored) if stored == checksum => {}
                     Some(_) => {
@@ -147,7 +149,8 @@ impl IndexSnapshot {
                 Arc::new(segments)
             }
         };
-        Ok(Self { rows, recipients, segments, position, blobs_through, numbers, size, db: Arc::clone(db) })
+        let db = Arc::clone(db);
+        Ok(Self { rows, recipients, segments, position, blobs_through, numbers, naming, size, db })
     }
 
     /// Whether everything that was read until now may be wrong, because another database has opened
