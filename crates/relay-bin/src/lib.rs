@@ -39,6 +39,8 @@ mod key_file;
 mod keygen;
 mod logging;
 mod program;
+#[cfg(feature = "redb")]
+mod recipients;
 mod running;
 mod wiring;
 

@@ -26,7 +26,7 @@ pub enum OpenError {
     #[error("the store in {0} is in use by another process; stop it, or choose another storage.path")]
     InUse(PathBuf),
     /// Another version of this program wrote the store.
-    #[error("the store in {path} has format {found}, and this program reads formats up to {expected} only")]
+    #[error("the store in {path} has format {found}, and this program reads formats 1 to {expected} only")]
     Format {
         /// The directory.
         path: PathBuf,

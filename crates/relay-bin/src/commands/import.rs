@@ -8,23 +8,26 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use relay_core::{ImportItem, Seq};
-use relay_store_redb::{Imported, RedbRelay};
+use relay_store_redb::Imported;
 
+use super::header::Header;
+use super::import_target::Target;
 use super::lines::{Fault, Reader};
 use super::progress::Progress;
-use super::{CommandError, Outcome, open, wait_for};
+use super::{CommandError, Outcome, wait_for};
 use crate::config::RelayConfig;
 
 /// The size of a bundle in items, and in payload bytes unless a single item is larger.
 const BUNDLE_ITEMS: usize = 256;
 const BUNDLE_BYTES: u64 = 1024 * 1024;
 
-pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandError> {
+pub(super) fn run(config: &RelayConfig, path: &Path, key: Option<&Path>) -> Result<Outcome, CommandError> {
     let source = Source::open(path, config.relay.max_message_bytes)?;
     if source.start.is_some() {
         source.check()?;
     }
-    let imported = source.import(|| Ok(open(config)?))?;
+    let imported = source
+        .import(|header| Target::open(config, header.key_id(), key, Seq::new(header.last_arrival_number)))?;
     let Imported { stored, known, conflicts, expired, .. } = imported;
     let path = source.path.display();
     Ok(Outcome::success(format!(
@@ -93,19 +96,19 @@ impl Source {
     /// Imports all items. It opens the store after it has read the header.
     fn import(
         &self,
-        open: impl FnOnce() -> Result<RedbRelay, CommandError>,
+        open: impl FnOnce(Header) -> Result<Target, CommandError>,
     ) -> Result<Imported, CommandError> {
         let mut reader = self.reader()?;
         let bar = Progress::of_bytes("importing", self.bytes);
         let header = reader.header().map_err(|fault| self.nothing_imported(reader.line, fault))?;
-        let store = open()?;
-        store.raise_arrival_numbers(Seq::new(header.last_arrival_number));
+        let target = open(header)?;
+        let store = &target.store;
         let mut imported = Imported::default();
         loop {
             let (bundle, fault) = Bundle::read(&mut reader);
             let (line, is_last) = (bundle.line, bundle.items.is_empty());
             if !is_last {
-                let mut part = wait_for(store.import(bundle.items))?;
+                let mut part = wait_for(store.import(bundle.items_for(&target)))?;
                 if let Some(refusal) = part.refused.take() {
                     return Err(self.partly_imported(line + part.items(), refusal.to_string()));
                 }
@@ -142,6 +145,10 @@ impl Source {
 }
 
 impl Bundle {
+    fn items_for(self, target: &Target) -> Vec<ImportItem> {
+        self.items.into_iter().map(|item| target.item(item)).collect()
+    }
+
     /// The next items, none at the end; and the fault after them, if any.
     fn read(reader: &mut Reader<BufReader<&File>>) -> (Self, Option<Fault>) {
         let mut bundle = Self { line: reader.line + 1, ..Self::default() };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use relay_core::Recipient;
 use relay_disk::Disk;
-use relay_journal::{Batch, Frame, Journal, Location, Position};
+use relay_journal::{Batch, Frame, Journal, Location, Position, ReadError};
 
 use crate::RedbRelay;
 use crate::engine::blob_writer::open_blobs;
@@ -204,7 +204,7 @@ impl Rename for RecordCopy<'_> {
             let (part, others) = rest.split_at_mut(part_len(rest));
             let locations: Vec<_> = part.iter().map(|row| row.location).collect();
             for (row, frame) in part.iter_mut().zip(self.source.read(&locations)) {
-                row.location = self.copy(owner, name, row, frame?)?;
+                row.location = self.copy(owner, name, row, frame.map_err(read_error)?)?;
                 let live = self.segments.entry(row.location.segment).or_default();
                 *live = live.changed(LiveChange::added(row.location));
                 self.write()?;
@@ -221,6 +221,13 @@ impl Rename for RecordCopy<'_> {
             self.main.commit(batch)?;
         }
         Ok((self.main.end(), self.last_blob, std::mem::take(&mut self.segments)))
+    }
+}
+
+fn read_error(error: ReadError) -> StoreError {
+    match error {
+        ReadError::Io(_) => error.into(),
+        ReadError::Corrupted(_) | ReadError::Gone => StoreError::Corrupted("the record of an item"),
     }
 }
 

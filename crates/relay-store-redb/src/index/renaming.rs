@@ -75,6 +75,7 @@ pub(crate) fn write<R: Rename>(
     meta::commit(tx, naming, from.numbers, Some(position), blobs_through, &segments)?;
     new.store_density(rows_bytes)?;
     new.close()?;
+    disk.open(NEW_INDEX_FILE)?.sync()?;
     Ok(disk.rename(NEW_INDEX_FILE, INDEX_FILE)?)
 }
 

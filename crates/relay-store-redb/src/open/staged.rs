@@ -26,6 +26,8 @@ pub(crate) fn settle(disk: &Arc<dyn Disk>, index: &Index) -> Result<(), StoreErr
 }
 
 fn finish(disk: &Arc<dyn Disk>, names: &[String], index_snapshot: &IndexSnapshot) -> Result<(), StoreError> {
+    // The exchange must be durable before anything of the plain store goes.
+    disk.sync()?;
     let IndexSnapshot { position, blobs_through, segments, .. } = index_snapshot;
     let first = position.unwrap_or_default().segment;
     let is_dead = |segment| !segments.contains_key(&segment);
