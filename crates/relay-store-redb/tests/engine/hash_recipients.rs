@@ -154,7 +154,7 @@ fn an_empty_store_is_hashed_as_well() {
     with_timeout(|| {
         let world = filled();
         let relay = world.open();
-        world.clock.advance(1_000_000);
+        world.clock.advance_ms(1_000_000);
         world.block_on(relay.sweep()).unwrap();
         let expected = see(&world, &relay);
         assert_eq!((expected.contents.queues, expected.last > Seq::ZERO), (0, true));

@@ -1,6 +1,7 @@
 //! A store opens only for a caller whose recipients it can find, and a caller with the wrong ones
 //! changes nothing.
 
+use redb::ReadableTable as _;
 use relay_core::Relay as _;
 use relay_disk::Disk as _;
 use relay_store_redb::{KeyId, Naming, OpenError, Options, RecipientNames};
