@@ -108,3 +108,12 @@ fn a_malformed_file_is_refused_and_not_shown() {
         assert!(fault.starts_with("does not contain a key: ") && !fault.contains("0203"), "{fault}");
     }
 }
+
+/// Stores, exports and cursors depend on these for ever.
+#[cfg(feature = "redb")]
+#[test]
+fn derived_keys_never_change() {
+    let alice = relay_core::Recipient::parse("alice").unwrap();
+    assert_eq!(key().id().to_string(), "X");
+    assert_eq!(key().recipients().hash(&alice).as_str(), "Y");
+}
