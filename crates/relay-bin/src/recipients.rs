@@ -1,4 +1,5 @@
-//! Hashes recipients before they reach a store, so that nothing that the store writes names anybody.
+//! Hashes recipients before they reach a store, so that nothing that the store writes names
+//! anybody.
 //!
 //! This is the only place that hashes for requests, and it lies above the store: every store can be
 //! behind it. Everything above it, such as cursors, locks and rate limits, sees the recipients of

@@ -9,7 +9,7 @@ use relay_core::Error;
 use relay_disk::DirectoryError;
 use relay_journal::{JournalError, ReadError};
 
-use crate::format::KeyId;
+use crate::naming::KeyId;
 
 /// Why a store could not be opened. The messages are for the operator and contain the path.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,6 @@ pub(crate) mod fields;
 mod item;
 mod key;
 mod meta;
-mod naming;
 pub(crate) mod packed_items;
 mod queue;
 pub(crate) mod record;
@@ -19,7 +18,6 @@ mod segments;
 pub(crate) use item::*;
 pub(crate) use key::*;
 pub(crate) use meta::*;
-pub use naming::{KeyId, Naming, NoKeyId};
 pub(crate) use queue::*;
 pub(crate) use segments::*;
 

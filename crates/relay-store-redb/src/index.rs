@@ -19,13 +19,14 @@ use relay_core::Timestamp;
 use relay_disk::{Disk, DiskFile};
 
 use crate::error::StoreError;
-use crate::format::{self, Counters, Key, LiveCount, Naming};
+use crate::format::{self, Counters, Key, LiveCount};
 use crate::index::file::{Backend, IndexFile};
 pub(crate) use crate::index::meta::{Format, Head};
 use crate::index::snapshot::{IndexSnapshot, OpenDatabase, read_segments};
 use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
 use crate::io::throttle::IoThrottle;
 use crate::memtable::SealedMemtable;
+use crate::naming::Naming;
 
 /// The system is asked to read this much of the file ahead when the store opens. Disks need some
 /// seconds for it.

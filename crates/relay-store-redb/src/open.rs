@@ -20,6 +20,7 @@ use crate::index::{self, Format, Head, Index, check};
 use crate::io::clock::WatchedTime;
 use crate::io::journals::Journals;
 use crate::io::space_monitor::{Bounds, SpaceMonitor};
+use crate::naming::{FORMAT_HASHED, FORMAT_PLAIN};
 use crate::progress::ReplayObserver;
 use crate::txn::replay::{Replayed, replay};
 use crate::version::Version;
@@ -174,9 +175,9 @@ pub(crate) fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -
 
 fn check_format(format: Format, path: &Path) -> Result<(), OpenError> {
     match format {
-        Format::Numbered(format::FORMAT_PLAIN | format::FORMAT_HASHED) => Ok(()),
+        Format::Numbered(FORMAT_PLAIN | FORMAT_HASHED) => Ok(()),
         Format::Numbered(found) => {
-            Err(OpenError::Format { path: path.to_owned(), found, expected: format::FORMAT_HASHED })
+            Err(OpenError::Format { path: path.to_owned(), found, expected: FORMAT_HASHED })
         }
         Format::Earlier => Err(OpenError::Earlier(path.to_owned())),
     }

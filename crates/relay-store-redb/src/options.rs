@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use crate::format::KeyId;
+use crate::naming::KeyId;
 use crate::progress::OpenProgress;
 
 /// How the store uses memory and the disk.

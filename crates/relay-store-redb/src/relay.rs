@@ -27,9 +27,9 @@ use crate::engine::reply::{Responder, reply};
 use crate::engine::shared::Shared;
 use crate::engine::writer::Writer;
 use crate::error::{OpenError, StoreError, caught};
-use crate::format::Naming;
 use crate::index::Index;
 use crate::maintenance::Maintenance;
+use crate::naming::Naming;
 use crate::open::{self, Opened};
 use crate::options::Options;
 

@@ -50,8 +50,8 @@ impl TestDir {
         Self(tempfile::tempdir().unwrap(), PLAIN)
     }
 
-    /// Like [`TestDir::new`], with commands that create stores with hashed recipients, as they do by
-    /// default.
+    /// Like [`TestDir::new`], with commands that create stores with hashed recipients, as they do
+    /// by default.
     fn hashing() -> Self {
         Self(tempfile::tempdir().unwrap(), &[])
     }

@@ -19,10 +19,11 @@ use crate::engine::blob_writer::open_blobs;
 use crate::engine::snapshot::Snapshot;
 use crate::error::{HashError, OpenError, StoreError, caught};
 use crate::format::record::{self, ItemRecord, Owner, kind};
-use crate::format::{self, ItemRow, KeyId, LiveChange, LiveCount, Naming};
+use crate::format::{self, ItemRow, LiveChange, LiveCount};
 use crate::index::renaming::{self, Rename};
 use crate::io::journals::Journals;
 use crate::io::{files, payload, staged};
+use crate::naming::{KeyId, Naming};
 use crate::open;
 use crate::options::Options;
 

@@ -8,15 +8,9 @@ use relay_core::{Recipient, Seq, Timestamp, Usage};
 use relay_journal::Position;
 
 use super::fields::{Fields, put_number, put_numbers};
-use super::naming::{KeyId, Naming};
 use super::segments::LiveCount;
 use crate::error::StoreError;
-
-/// The format of a store whose recipients are plain: the first one.
-pub(crate) const FORMAT_PLAIN: u64 = 1;
-/// The format of a store whose recipients are hashed. It differs only in [`META_RECIPIENTS_KEY`].
-/// Builds that know format 1 only must not open it: they would find no recipient.
-pub(crate) const FORMAT_HASHED: u64 = 2;
+use crate::naming::{FORMAT_HASHED, KeyId, Naming};
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

@@ -6,7 +6,8 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableError, Writ
 use relay_journal::Position;
 
 use crate::error::StoreError;
-use crate::format::{self, Counters, KeyId, LiveCount, Naming};
+use crate::format::{self, Counters, LiveCount};
+use crate::naming::{FORMAT_HASHED, FORMAT_PLAIN, KeyId, Naming};
 
 /// Which build wrote an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +47,14 @@ pub(crate) struct Head {
 /// Reads the head of an index.
 pub(super) fn head(db: &Database) -> Result<Head, StoreError> {
     let format = format(db)?;
-    let Format::Numbered(number @ (format::FORMAT_PLAIN | format::FORMAT_HASHED)) = format else {
+    let Format::Numbered(number @ (FORMAT_PLAIN | FORMAT_HASHED)) = format else {
         return Ok(Head { format, naming: Naming::Plain, had_queues: true });
     };
     let meta = db.begin_read()?.open_table(format::META)?;
     let key = meta.get(format::META_RECIPIENTS_KEY)?.map(|key| KeyId::from_number(key.value()));
     let naming = match (number, key) {
-        (format::FORMAT_PLAIN, None) => Naming::Plain,
-        (format::FORMAT_HASHED, Some(id)) => Naming::Hashed(id),
+        (FORMAT_PLAIN, None) => Naming::Plain,
+        (FORMAT_HASHED, Some(id)) => Naming::Hashed(id),
         _ => return Err(StoreError::Corrupted("the index has no key id of its format")),
     };
     let had_queues = meta.get(format::META_LAST_QUEUE)?.is_some_and(|last| last.value() > 0);

@@ -12,12 +12,13 @@ use relay_journal::Position;
 
 use crate::error::StoreError;
 use crate::format::record::Owner;
-use crate::format::{self, ItemRow, Items, Key, LiveCount, Naming, ParsedKey, QueueRow};
+use crate::format::{self, ItemRow, Items, Key, LiveCount, ParsedKey, QueueRow};
 use crate::index::snapshot::IndexSnapshot;
 use crate::index::write::RECIPIENT_VALUE_BYTES;
 use crate::index::{Index, meta};
 use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
 use crate::io::throttle::IoThrottle;
+use crate::naming::Naming;
 
 /// The most rows of items whose records are copied together.
 const ITEM_ROWS: usize = 256;

@@ -8,7 +8,7 @@ use redb::WriteTransaction;
 use relay_disk::Disk;
 
 use crate::error::StoreError;
-use crate::format::{self, Key, Naming};
+use crate::format::{self, Key};
 use crate::index::file::IndexFile;
 use crate::index::snapshot::IndexSnapshot;
 use crate::index::write::{RECIPIENT_VALUE_BYTES, write_memtable};
@@ -16,6 +16,7 @@ use crate::index::{Index, Written, meta};
 use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
 use crate::io::throttle::IoThrottle;
 use crate::memtable::Memtable;
+use crate::naming::Naming;
 
 /// The rows that one step copies: some milliseconds of work. Tests have few rows, and need several
 /// steps.

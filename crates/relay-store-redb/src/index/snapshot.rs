@@ -11,9 +11,10 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use relay_journal::Position;
 
 use crate::error::{StoreError, caught};
-use crate::format::{self, Counters, Key, LiveCount, Naming, ParsedKey, QueueRow};
+use crate::format::{self, Counters, Key, LiveCount, ParsedKey, QueueRow};
 use crate::memtable::SealedMemtable;
 use crate::memtable::rows::MemtableValue;
+use crate::naming::Naming;
 
 /// The length of the checksum at the end of a stored value.
 const CHECKSUM_BYTES: usize = 4;

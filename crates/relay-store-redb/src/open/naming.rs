@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::Options;
 use crate::error::OpenError;
-use crate::format::Naming;
+use crate::naming::Naming;
 use crate::options::RecipientNames;
 
 /// The naming for a store without queues; `None` if the caller takes any.

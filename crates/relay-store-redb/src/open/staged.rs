@@ -6,10 +6,11 @@ use relay_disk::Disk;
 use relay_journal::{Journal, Options, Reader};
 
 use crate::error::StoreError;
-use crate::format::{self, Naming};
+use crate::format;
 use crate::index::Index;
 use crate::index::snapshot::IndexSnapshot;
 use crate::io::staged;
+use crate::naming::Naming;
 
 /// Before the exchange, removes the staged files. After it, removes the files of the plain store,
 /// and gives the staged ones their names.

@@ -16,8 +16,9 @@ use relay_journal::{Location, Position};
 
 use super::*;
 use crate::format::record::{FrontSum, ItemRecord, item_head};
-use crate::format::{Ends, ItemRow, Naming, SPILL_FROM_ITEMS};
+use crate::format::{Ends, ItemRow, SPILL_FROM_ITEMS};
 use crate::index::Index;
+use crate::naming::Naming;
 use write_model::{
     Model, ModelChange, ModelStep, Request, change, expect, expect_excerpts, recipient, steps,
 };

@@ -7,7 +7,8 @@ use crate::commands::{LARGE_BYTES, LIMIT_BYTES};
 fn see(dir: &TestDir, cursors: Option<&[String]>) -> Vec<(Value, Vec<String>)> {
     let relay = start(dir, "store", &["--config", &plain_config(dir)]);
     let mut client = relay.connect().unwrap();
-    let seen = recipients().iter().enumerate().map(|(number, recipient)| {
+    let names = recipients();
+    let seen = names.iter().enumerate().map(|(number, recipient)| {
         let (first, rest) = pages(&mut client, recipient);
         let kept = cursors.map_or_else(|| first["next_cursor"].as_str().unwrap(), |cursors| &cursors[number]);
         let from_kept = post(&mut client, "/pull", &pull_body(recipient, Some(kept), None));

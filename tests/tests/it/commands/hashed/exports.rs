@@ -14,13 +14,13 @@ fn exported(dir: &TestDir, store: &str, more: &[&str]) -> String {
 
 /// Imports an export into a store. Returns what the command says.
 fn imports(dir: &TestDir, store: &str, export: &str, more: &[&str]) -> String {
-    let words = [&["import"], more, &[&*dir.text(export)]].concat();
-    dir.succeeds(store, &words, "")
+    let words = [&["import"], more].concat();
+    dir.succeeds(store, &words, export)
 }
 
 fn refuses(dir: &TestDir, store: &str, export: &str, more: &[&str]) -> String {
-    let words = [&["import"], more, &[&*dir.text(export)]].concat();
-    dir.fails(store, &words, "")
+    let words = [&["import"], more].concat();
+    dir.fails(store, &words, export)
 }
 
 /// Whether clients find everything that [`fill`] has left.
