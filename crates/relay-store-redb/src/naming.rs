@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 /// The format of a store whose recipients are plain: the first one.
 pub(crate) const FORMAT_PLAIN: u64 = 1;
-/// The format of a store whose recipients are hashed. It differs only in the key id that the index contains.
-/// Builds that know format 1 only must not open it: they would find no recipient.
+/// The format of a store whose recipients are hashed. It differs only in the key id that the index
+/// contains. Builds that know format 1 only must not open it: they would find no recipient.
 pub(crate) const FORMAT_HASHED: u64 = 2;
 
 /// Identifies the key that hashes recipients. It is derived from the key, but reveals nothing of

@@ -10,7 +10,7 @@ use relay_journal::Position;
 use super::fields::{Fields, put_number, put_numbers};
 use super::segments::LiveCount;
 use crate::error::StoreError;
-use crate::naming::{FORMAT_HASHED, KeyId, Naming};
+use crate::naming::{KeyId, Naming};
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -26,7 +26,7 @@ pub(crate) const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinitio
 pub(crate) const META_FORMAT: &str = "index_format";
 /// Where builds from before the first release stored their format numbers.
 pub(crate) const META_EARLIER_FORMATS: [&str; 2] = ["format", "store_format"];
-/// The id of the key that hashes recipients; only in [`FORMAT_HASHED`].
+/// The id of the key that hashes recipients; only in format 2.
 pub(crate) const META_RECIPIENTS_KEY: &str = "recipients_key";
 /// The last seq that was assigned.
 pub(crate) const META_LAST_SEQ: &str = "last_seq";

@@ -180,16 +180,16 @@ fn after_a_power_cut_the_store_is_the_plain_one_or_the_hashed_one() {
             for survival in [Survival::None, Survival::All, Survival::Torn(n)] {
                 let copy = on_copy();
                 if is_sync {
-                    copy.disk.cut_at_sync(n)
+                    copy.disk.cut_at_sync(n);
                 } else {
-                    copy.disk.cut_at_write(n)
+                    copy.disk.cut_at_write(n);
                 }
                 drop(convert(&copy));
                 let copy = copy.after_crash(survival);
                 if expect_whole(&copy, &expected) {
-                    hashed += 1
+                    hashed += 1;
                 } else {
-                    plain += 1
+                    plain += 1;
                 }
                 convert(&copy).unwrap();
                 assert!(expect_whole(&copy, &expected), "cut {n}");

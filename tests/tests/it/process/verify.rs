@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use relay_tests::client::message_id;
 use relay_tests::process::ProcessOutput;
 use relay_tests::{Process, push_body};
 
@@ -56,8 +57,10 @@ fn a_corrupt_index_page_is_found() {
     let index = store.join("relay.redb");
     let mut bytes = std::fs::read(&index).unwrap();
     // All copies of the queue's rows. Changing copies in unused pages does no harm.
+    let id = message_id(2).replace('-', "");
+    let id: Vec<u8> = (0..16).map(|byte| u8::from_str_radix(&id[2 * byte..][..2], 16).unwrap()).collect();
     let offsets: Vec<_> =
-        (0..bytes.len() - 5).filter(|offset| bytes[*offset..].starts_with(b"alice")).collect();
+        (0..bytes.len() - id.len()).filter(|offset| bytes[*offset..].starts_with(&id)).collect();
     assert!(!offsets.is_empty());
     offsets.into_iter().for_each(|offset| bytes[offset] ^= 1);
     std::fs::write(&index, bytes).unwrap();
