@@ -119,9 +119,11 @@ fn a_backup_is_restored_with_its_key_only() {
     exported(&dir, "hashed", &[]);
     dir.succeeds("hashed", &["backup"], "without");
     dir.succeeds("hashed", &["backup", "--with-key"], "with");
-    dir.succeeds("of-with", &["restore"], "with");
+    let output = dir.succeeds("of-with", &["restore"], "with");
+    assert!(!output.contains("needs key"), "{output}");
     expect_all(&dir, "of-with");
-    dir.succeeds("of-without", &["restore"], "without");
+    let output = dir.succeeds("of-without", &["restore"], "without");
+    assert!(output.starts_with("this store needs key ") && output.contains(" does not exist; "), "{output}");
     let error = dir.fails("of-without", &["serve", "--address", "127.0.0.1:0"], "");
     assert!(error.contains("does not exist, and the recipients of the store in "), "{error}");
     fs::copy(dir.path("hashed/relay.key"), dir.path("of-without/relay.key")).unwrap();
