@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use relay_tests::client::message_id;
 use relay_tests::process::ProcessOutput;
 use relay_tests::{Process, push_body};
 
@@ -10,6 +9,14 @@ const PAYLOAD: &[u8] = b"a payload that can be found in the file";
 
 fn verify(store: &Path) -> ProcessOutput {
     Process::run(crate::PROGRAM, &["verify", "--storage-path", &store.to_string_lossy()], &[]).unwrap()
+}
+
+/// What the store contains in place of its only recipient.
+fn stored_recipient(store: &Path) -> String {
+    let arguments = ["export", "-", "--storage-path", &store.to_string_lossy()];
+    let exported = Process::run(crate::PROGRAM, &arguments, &[]).unwrap().stdout;
+    let item: serde_json::Value = exported.lines().nth(1).unwrap().parse().unwrap();
+    item["item"]["recipient"].as_str().unwrap().to_owned()
 }
 
 /// The store of a relay that was killed, with three items.
@@ -57,10 +64,10 @@ fn a_corrupt_index_page_is_found() {
     let index = store.join("relay.redb");
     let mut bytes = std::fs::read(&index).unwrap();
     // All copies of the queue's rows. Changing copies in unused pages does no harm.
-    let id = message_id(2).replace('-', "");
-    let id: Vec<u8> = (0..16).map(|byte| u8::from_str_radix(&id[2 * byte..][..2], 16).unwrap()).collect();
-    let offsets: Vec<_> =
-        (0..bytes.len() - id.len()).filter(|offset| bytes[*offset..].starts_with(&id)).collect();
+    let hash = stored_recipient(&store);
+    let offsets: Vec<_> = (0..bytes.len() - hash.len())
+        .filter(|offset| bytes[*offset..].starts_with(hash.as_bytes()))
+        .collect();
     assert!(!offsets.is_empty());
     offsets.into_iter().for_each(|offset| bytes[offset] ^= 1);
     std::fs::write(&index, bytes).unwrap();
