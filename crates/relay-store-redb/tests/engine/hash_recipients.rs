@@ -174,7 +174,7 @@ fn after_a_power_cut_the_store_is_the_plain_one_or_the_hashed_one() {
         let (syncs, writes) = (reference.disk.syncs(), reference.disk.writes());
         convert(&reference).unwrap();
         let (syncs, writes) = (reference.disk.syncs() - syncs, reference.disk.writes() - writes);
-        let (mut plain, mut hashed) = (0, 0);
+        let (mut plain, mut hashed, mut unfinished) = (0, 0, 0);
         let cuts = positions(syncs, 60).map(|n| (n, true)).chain(positions(writes, 60).map(|n| (n, false)));
         for (n, is_sync) in cuts {
             for survival in [Survival::None, Survival::All, Survival::Torn(n)] {
@@ -186,8 +186,10 @@ fn after_a_power_cut_the_store_is_the_plain_one_or_the_hashed_one() {
                 }
                 drop(convert(&copy));
                 let copy = copy.after_crash(survival);
+                let is_staged = copy.disk.list().unwrap().iter().any(|name| name.ends_with(".seg.hashed"));
                 if expect_whole(&copy, &expected) {
                     hashed += 1;
+                    unfinished += u32::from(is_staged);
                 } else {
                     plain += 1;
                 }
@@ -195,7 +197,7 @@ fn after_a_power_cut_the_store_is_the_plain_one_or_the_hashed_one() {
                 assert!(expect_whole(&copy, &expected), "cut {n}");
             }
         }
-        assert!(plain > 0 && hashed > 0, "{plain} plain, {hashed} hashed");
+        assert!(plain > 0 && hashed > 0 && unfinished > 0, "{plain}, {hashed}, {unfinished}");
     });
 }
 
