@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use relay_core::{Ack, Item, PushOutcome, Recipient, Relay as _, Seq};
-use relay_disk::{Disk as _, Fault, Survival};
+use relay_disk::{Class, Disk as _, Fault, Survival};
 use relay_store_redb::{Contents, HashError, Naming, Options, RecipientNames, RedbRelay};
 
 use crate::naming::KEY;
@@ -255,4 +255,29 @@ fn another_key_is_refused() {
     let other = relay_store_redb::KeyId::from_bytes([9; 8]);
     let error = world.block_on(relay.hash_recipients(Path::new("/store"), other, &hash, &mut |_| ()));
     assert!(matches!(error, Err(HashError::OtherKey { stored: KEY, .. })));
+}
+
+/// A failed sync of the names leaves the exchange pending. If a later start deleted the plain store
+/// before the exchange is durable, a power cut could leave neither.
+#[test]
+fn after_a_failed_exchange_a_power_cut_leaves_one_of_the_stores() {
+    with_timeout(|| {
+        let world = filled();
+        let expected = see(&world, &world.open());
+        // A copy whose conversion fails at this sync.
+        let failed_at = |at| {
+            let copy = world.after_crash(Survival::All);
+            copy.disk.fail(Fault { at, ..Fault::next(Some(Class::Sync), io::ErrorKind::Other) });
+            let is_exchange = matches!(convert(&copy), Err(HashError::Exchange(_)));
+            copy.disk.heal();
+            is_exchange.then_some(copy)
+        };
+        let at = (0..1000).find(|at| failed_at(*at).is_some()).unwrap();
+        for (cut, seed) in (0..40).flat_map(|cut| (0..4).map(move |seed| (cut, seed))) {
+            let copy = failed_at(at).unwrap();
+            copy.disk.cut_at_write(cut);
+            drop(copy.try_open());
+            expect_whole(&copy.after_crash(Survival::Torn(seed)), &expected);
+        }
+    });
 }
