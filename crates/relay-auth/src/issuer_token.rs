@@ -93,7 +93,7 @@ const HEADER: Malformed = Malformed::Token(
 );
 
 const CLAIMS: Malformed = Malformed::Token(
-    "the claims of an issuer's token are iss, aud, exp and optionally nbf and relay, once each; \
+    "the claims of an issuer's token are iss, aud, exp and optionally sub, nbf and relay, once each; \
      relay has read, a list, and send, a list or true; times are whole seconds",
 );
 

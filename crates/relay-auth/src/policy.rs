@@ -80,6 +80,9 @@ pub struct Policy {
 pub struct Granted {
     /// Whether it may learn how full the queue is. A sender may not, unless everybody may read.
     pub sees_usage: bool,
+    /// Whether the proof is one that all senders to the recipient have, so that it says nothing
+    /// about who this one is.
+    pub is_shared: bool,
 }
 
 /// Who shows a valid proof, so that requests can count by it. The same for all names with the same
@@ -110,8 +113,8 @@ impl Owner {
     }
 }
 
-const READER: Granted = Granted { sees_usage: true };
-const SENDER: Granted = Granted { sees_usage: false };
+const READER: Granted = Granted { sees_usage: true, is_shared: false };
+const SENDER: Granted = Granted { sees_usage: false, is_shared: false };
 
 /// What a relay without an issuer takes an issuer's token for.
 static NO_READ_TOKEN: Proof = Proof::Malformed(ReadToken::HEADER);
@@ -163,7 +166,7 @@ impl Policy {
             return self.check_reader(operation, (name, locks.read), proof, now_ms).map(|()| READER);
         }
         match locks.send {
-            Some(lock) => check_sender(lock, proof).map(|()| SENDER),
+            Some(lock) => check_sender(lock, proof).map(|()| Granted { is_shared: true, ..SENDER }),
             // Anybody may push. The reader itself may learn how full its queue is.
             None => {
                 let reader = self.check_reader(operation, (name, locks.read), proof, now_ms);

@@ -151,8 +151,9 @@ mod tests {
             ("backup d --with-key", StoreCommand::Backup { dir: dir.clone(), with_key: true }),
             ("restore d", StoreCommand::Restore { dir }),
             ("export f", StoreCommand::Export { file: file.clone() }),
-            ("import f", StoreCommand::Import { file }),
-            ("compact", StoreCommand::Compact),
+            ("import f", StoreCommand::Import { file, key: None }),
+            ("compact", StoreCommand::Compact { hash_recipients: false }),
+            ("compact --hash-recipients", StoreCommand::Compact { hash_recipients: true }),
         ] {
             assert_eq!(parsed(line), Some(Command::Store(command)), "{line}");
         }

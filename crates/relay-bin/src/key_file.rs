@@ -10,6 +10,11 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use relay_http::CursorKey;
+#[cfg(feature = "redb")]
+use relay_store_redb::KeyId;
+
+#[cfg(feature = "redb")]
+use crate::recipients::RecipientHasher;
 
 /// The file name in the storage directory, and in a backup.
 pub(crate) const FILE_NAME: &str = "relay.key";
@@ -20,6 +25,10 @@ const FILE_BYTES: usize = HEAD.len() + 2 * KEY_BYTES + 1;
 
 /// The purpose of a derived key. A different text gives a different key.
 const CURSORS: &str = "relay key 1, cursors";
+#[cfg(feature = "redb")]
+const RECIPIENTS: &str = "relay key 1, recipients";
+#[cfg(feature = "redb")]
+const ID: &str = "relay key 1, id";
 
 /// The secret from which all other keys are derived. It does not implement `Debug`.
 #[derive(PartialEq, Eq)]
@@ -63,9 +72,24 @@ pub enum KeyFileFault {
     /// The file does not contain a key.
     #[error(
         "does not contain a key: expected the line `relay key 1` and the line `root` with 64 hexadecimal digits, and nothing else; \
-         restore the file, or move it away and the relay creates a new key"
+         restore the file; without it, a store with plain recipients gets a new key if you move the file away"
     )]
     Malformed,
+    /// The file does not exist, and the store needs its key.
+    #[error(
+        "does not exist, and the recipients of the store in {} were hashed with key {id}; nothing was changed; restore the file, or \
+         set privacy.key_path to it; without it, nobody can find the queues of this store",
+        store.display()
+    )]
+    Lost {
+        /// The directory of the store.
+        store: PathBuf,
+        /// The id of the key.
+        id: String,
+    },
+    /// The file does not exist.
+    #[error("does not exist")]
+    Missing,
     /// The file did not exist when the relay started, and does now.
     #[error("was created by another process in the meantime; start again to use it")]
     Exists,
@@ -82,6 +106,19 @@ impl RootKey {
     /// The key that encrypts cursors.
     pub(crate) fn cursors(&self) -> CursorKey {
         CursorKey::new(&blake3::derive_key(CURSORS, &self.0))
+    }
+
+    /// Hashes the recipients of a store.
+    #[cfg(feature = "redb")]
+    pub(crate) fn recipients(&self) -> RecipientHasher {
+        RecipientHasher::new(blake3::derive_key(RECIPIENTS, &self.0))
+    }
+
+    /// Identifies the key and reveals nothing of it, so a store may contain it.
+    #[cfg(feature = "redb")]
+    pub(crate) fn id(&self) -> KeyId {
+        let derived = blake3::derive_key(ID, &self.0);
+        KeyId::from_bytes(derived.first_chunk().copied().unwrap_or_default())
     }
 
     /// Reads the key from a file; `None` if the file does not exist.
@@ -168,6 +205,22 @@ impl KeyForStart {
         }
     }
 
+    /// A key for a file, which is written if it does not exist yet.
+    ///
+    /// # Errors
+    /// [`KeyFileError`], if the file exists and cannot be used.
+    #[cfg(feature = "redb")]
+    pub(crate) fn of(root: RootKey, path: &Path) -> Result<Self, KeyFileError> {
+        let is_written = RootKey::read(path)?.is_some();
+        Ok(Self { root, unwritten: (!is_written).then(|| path.to_owned()) })
+    }
+
+    /// Whether the key has no file yet.
+    #[cfg(feature = "redb")]
+    pub(crate) const fn is_new(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
     /// Writes a new key to its file, for the next start.
     ///
     /// # Errors
@@ -175,7 +228,7 @@ impl KeyForStart {
     pub(crate) fn write_if_new(self) -> Result<(), KeyFileError> {
         let Some(path) = self.unwritten else { return Ok(()) };
         self.root.write_new(&path)?;
-        tracing::info!(path = %path.display(), "created a new cursor key; older cursors are rejected");
+        tracing::info!(path = %path.display(), "created a new key file; older cursors are rejected");
         Ok(())
     }
 }
@@ -250,117 +303,4 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    const TEXT: &str = "relay key 1\nroot 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
-
-    /// A directory with a key file of this content and mode.
-    fn with(text: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("relay.key");
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        (directory, path)
-    }
-
-    /// Why the key cannot be read.
-    fn fault(path: &Path) -> String {
-        let Err(error) = RootKey::read(path) else { panic!("the key was read") };
-        assert_eq!(error.path, path);
-        error.fault.to_string()
-    }
-
-    fn key() -> RootKey {
-        RootKey(std::array::from_fn(|number| u8::try_from(number).unwrap()))
-    }
-
-    #[test]
-    fn the_file_format_never_changes() {
-        let (directory, path) = with(TEXT.as_bytes(), 0o600);
-        assert!(RootKey::read(&path).unwrap() == Some(key()));
-        let copy = directory.path().join("copy");
-        key().write_new(&copy).unwrap();
-        assert_eq!(fs::read_to_string(&copy).unwrap(), TEXT);
-        assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(directory.path().read_dir().unwrap().count(), 2, "no temporary file is left");
-        assert!(RootKey::random().unwrap() != RootKey::random().unwrap());
-    }
-
-    #[test]
-    fn a_missing_file_is_no_error() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(RootKey::read(&directory.path().join("relay.key")).unwrap().is_none());
-        assert!(RootKey::read(&directory.path().join("no/relay.key")).unwrap().is_none());
-    }
-
-    #[test]
-    fn an_existing_file_is_never_overwritten() {
-        let (directory, path) = with(b"something else", 0o644);
-        let dangling = directory.path().join("dangling");
-        symlink("elsewhere", &dangling).unwrap();
-        for path in [&path, &dangling] {
-            let error = key().write_new(path).unwrap_err();
-            assert!(matches!(error.fault, KeyFileFault::Exists), "{error}");
-        }
-        assert_eq!(fs::read(&path).unwrap(), b"something else");
-        assert!(!directory.path().join("elsewhere").exists());
-        assert_eq!(directory.path().read_dir().unwrap().count(), 2, "no temporary file is left");
-        let error = key().write_new(&directory.path().join("no/relay.key")).unwrap_err();
-        assert!(matches!(error.fault, KeyFileFault::NotMade(_)), "{error}");
-    }
-
-    #[test]
-    fn a_file_that_other_users_can_access_is_refused() {
-        for mode in [0o604, 0o640, 0o620, 0o602, 0o610, 0o601, 0o777] {
-            let (_directory, path) = with(TEXT.as_bytes(), mode);
-            assert_eq!(
-                fault(&path),
-                format!(
-                    "has mode {mode:04o}, so users other than its owner can use this secret; run `chmod 600` on it"
-                )
-            );
-        }
-        let (_directory, path) = with(TEXT.as_bytes(), 0o400);
-        assert!(RootKey::read(&path).is_ok());
-    }
-
-    #[test]
-    fn a_link_pipe_or_directory_is_refused() {
-        let (directory, path) = with(TEXT.as_bytes(), 0o600);
-        let (link, pipe) = (directory.path().join("link"), directory.path().join("pipe"));
-        symlink(&path, &link).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        for path in [link.as_path(), &pipe, directory.path()] {
-            assert!(fault(path).starts_with("is not a regular file"), "{}", path.display());
-        }
-    }
-
-    #[test]
-    fn a_malformed_file_is_refused_and_not_shown() {
-        let upper = TEXT.replace("0a0b0c", "0A0B0C");
-        let (_directory, path) = with(upper.as_bytes(), 0o600);
-        assert!(RootKey::read(&path).unwrap() == Some(key()), "upper-case digits are valid");
-        let cut = (0..TEXT.len()).map(|length| TEXT.as_bytes()[..length].to_vec());
-        let changed = (0..TEXT.len()).map(|offset| {
-            let mut bytes = TEXT.as_bytes().to_vec();
-            bytes[offset] ^= 0x80;
-            bytes
-        });
-        let others = [
-            TEXT.to_owned() + "\n",
-            TEXT.to_owned() + "x",
-            TEXT.replace("key 1", "key 2"),
-            "x".repeat(1 << 20),
-        ];
-        for bytes in cut.chain(changed).chain(others.map(String::into_bytes)) {
-            fs::write(&path, &bytes).unwrap();
-            let fault = fault(&path);
-            assert!(fault.starts_with("does not contain a key: ") && !fault.contains("0203"), "{fault}");
-        }
-    }
-}
+mod tests;

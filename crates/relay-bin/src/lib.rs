@@ -42,8 +42,12 @@ mod issuer_file;
 mod issuer_file;
 mod key_file;
 mod keygen;
+#[cfg(feature = "redb")]
+mod lock_like;
 mod logging;
 mod program;
+#[cfg(feature = "redb")]
+mod recipients;
 mod running;
 mod wiring;
 

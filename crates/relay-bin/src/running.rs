@@ -3,7 +3,11 @@
 //!
 //! All tasks of the relay end with the server, before [`RunningRelay::handle`] resolves.
 
+#[cfg(feature = "redb")]
+mod durable;
 mod listen;
+#[cfg(feature = "redb")]
+mod older_names;
 mod reloads;
 mod starting;
 mod transport;
@@ -31,6 +35,8 @@ use crate::deferred_store::{DeferredStore, ReplayPercent, STORE_RELEASE_TIMEOUT}
 use crate::error::RelayError;
 use crate::issuer_file::IssuerFile;
 use crate::key_file::KeyForStart;
+#[cfg(feature = "redb")]
+use crate::recipients::HashedRecipients;
 use crate::wiring;
 
 /// A relay that runs in the background of the tokio runtime that started it.
@@ -58,7 +64,8 @@ pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
 /// Like [`start`], with the caller's store. It ignores `[storage]`, and in `[relay]` all keys but
 /// `max_message_bytes`, which limits request bodies, and `gc_interval_seconds`: the store enforces
 /// the other limits. A store that outlives the process needs `privacy.key_path`. Otherwise the
-/// relay rejects the clients' cursors after a restart.
+/// relay rejects the clients' cursors after a restart. The store gets recipients as clients send
+/// them: `privacy.hash_recipients` applies to the store of [`start`] only.
 ///
 /// # Errors
 /// As [`start`].
@@ -101,14 +108,10 @@ pub(crate) async fn start_reloadable(
         StorageKind::Redb => {
             let (path, key_path) = (config.storage.path.clone(), wiring::key_path(&config));
             let key = KeyForStart::find(Some(key_path.clone()))?;
-            let (store_path, progress) = (path.clone(), relay_store_redb::OpenProgress::default());
-            let options = relay_store_redb::Options {
-                progress: Some(progress.clone()),
-                ..wiring::store_options(&config)
-            };
-            let open = move || Ok(relay_store_redb::RedbRelay::open(&store_path, limits, clock, options)?);
-            let control = move |store: &relay_store_redb::RedbRelay| {
-                control::listen(&path, key_path, store.snapshots())
+            let progress = relay_store_redb::OpenProgress::default();
+            let open = durable::opening(&config, &key, limits, clock, progress.clone());
+            let control = move |store: &HashedRecipients<relay_store_redb::RedbRelay>| {
+                control::listen(&path, key_path, store.inner().snapshots())
             };
             serve(open, Box::new(move || progress.percent()), config, key, reload, stop, control).await
         }

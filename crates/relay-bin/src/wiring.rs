@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+#[cfg(feature = "redb")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +12,17 @@ use std::time::Duration;
 use relay_auth::Issuer;
 use relay_core::{Limits, MemoryRelay};
 use relay_http::{AllowedHosts, Auth, CursorKey, Origin, RateLimit, Readiness};
+#[cfg(feature = "redb")]
+use relay_store_redb::OpenError;
 
 use crate::clock::SystemClock;
 use crate::config::{
     AuthConfig, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig,
 };
 #[cfg(feature = "redb")]
-use crate::key_file;
+use crate::error::RelayError;
+#[cfg(feature = "redb")]
+use crate::key_file::{self, KeyFileError, KeyFileFault, RootKey};
 
 pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     Limits {
@@ -149,16 +155,43 @@ pub(crate) const fn memory_bytes_max(max_bytes: u64) -> u64 {
 }
 
 #[cfg(feature = "redb")]
-pub(crate) fn store_options(config: &RelayConfig) -> relay_store_redb::Options {
-    let cache_bytes = usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX);
+pub(crate) fn store_options(
+    config: &RelayConfig,
+    recipients: relay_store_redb::RecipientNames,
+) -> relay_store_redb::Options {
     relay_store_redb::Options {
-        cache_bytes,
+        cache_bytes: cache_bytes(config),
         free_bytes_min: config.storage.min_free_bytes,
         store_bytes_max: config.storage.max_bytes,
         trust_clock: config.storage.trust_clock,
+        recipients,
         // The HTTP server bounds the bytes in flight; the store must not reject what it accepted.
         waiting_bytes_max: config.server.max_inflight_bytes,
         ..relay_store_redb::Options::default()
+    }
+}
+
+/// The memory of a store's page cache.
+#[cfg(feature = "redb")]
+pub(crate) fn cache_bytes(config: &RelayConfig) -> usize {
+    usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX)
+}
+
+/// What a store gets as recipients from a relay with this key.
+#[cfg(feature = "redb")]
+pub(crate) fn recipient_names(config: &RelayConfig, key: &RootKey) -> relay_store_redb::RecipientNames {
+    relay_store_redb::RecipientNames::Keyed { id: key.id(), hash_new: config.privacy.hash_recipients }
+}
+
+/// The error of a store that does not open. With a new key, it is the key file that is missing.
+#[cfg(feature = "redb")]
+pub(crate) fn open_error(error: OpenError, key_path: &Path, is_key_new: bool) -> RelayError {
+    match error {
+        OpenError::OtherKey { path: store, stored, .. } if is_key_new => {
+            let fault = KeyFileFault::Lost { store, id: stored.to_string() };
+            KeyFileError { path: key_path.to_owned(), fault }.into()
+        }
+        error => error.into(),
     }
 }
 

@@ -281,11 +281,17 @@ impl<R: Relay> RelayService<R> {
         recipient: &Recipient,
         body: &Body<'_>,
     ) -> Result<Granted, ApiError> {
-        let (limiter, metrics) = (self.rate_limiter.as_ref(), &self.metrics);
-        let granted =
-            self.gate.may(operation, recipient, body.client(), body.certified_names(), limiter, metrics)?;
-        self.relay.permit(operation, recipient, authorization(body.headers())).await?;
-        Ok(granted)
+        let (client, certified) = (body.client(), body.certified_names());
+        let permitted = match self.gate.may(operation, recipient, client, certified) {
+            Ok(granted) => {
+                let permitted = self.relay.permit(operation, recipient, authorization(body.headers()));
+                permitted.await.map(|()| granted).map_err(ApiError::from)
+            }
+            Err(error) => Err(error),
+        };
+        let counters = (self.rate_limiter.as_ref(), &*self.metrics);
+        self.gate.count(operation, client, certified, permitted.as_ref(), counters);
+        permitted
     }
 
     fn rate_limited(&self, refusal: Refusal) -> ApiError {

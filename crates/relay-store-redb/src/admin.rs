@@ -1,6 +1,8 @@
-//! Operations on a whole store: `verify`, `export`, `import`, `stats` and snapshots.
+//! Operations on a whole store: `verify`, `export`, `import`, `stats`, snapshots, and hashing its
+//! recipients.
 
 mod export;
+mod hash_recipients;
 mod import;
 mod scan;
 pub(crate) mod snapshots;

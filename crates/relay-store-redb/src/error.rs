@@ -9,6 +9,8 @@ use relay_core::Error;
 use relay_disk::DirectoryError;
 use relay_journal::{JournalError, ReadError};
 
+use crate::naming::KeyId;
+
 /// Why a store could not be opened. The messages are for the operator and contain the path.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -24,13 +26,13 @@ pub enum OpenError {
     #[error("the store in {0} is in use by another process; stop it, or choose another storage.path")]
     InUse(PathBuf),
     /// Another version of this program wrote the store.
-    #[error("the store in {path} has format {found}, and this program reads format {expected} only")]
+    #[error("the store in {path} has format {found}, and this program reads formats 1 to {expected} only")]
     Format {
         /// The directory.
         path: PathBuf,
         /// The format found.
         found: u64,
-        /// The only supported format.
+        /// The latest supported format.
         expected: u64,
     },
     /// A build from before the first release wrote the store.
@@ -38,6 +40,28 @@ pub enum OpenError {
         "the store in {0} was written by an earlier build of this program, and nothing in it was changed; use `relay-bin export` with the build that wrote it, then `relay-bin import` here, into another directory"
     )]
     Earlier(PathBuf),
+    /// The recipients of the store were hashed with another key, so none would be found.
+    #[error(
+        "the store in {path} holds recipients that were hashed with key {stored}, and the key file holds key {given}; nothing was changed; restore the right key file, or set privacy.key_path to it"
+    )]
+    OtherKey {
+        /// The directory.
+        path: PathBuf,
+        /// The id of the key that the store needs.
+        stored: KeyId,
+        /// The id of the key that was given.
+        given: KeyId,
+    },
+    /// The recipients of the store are hashed, and the caller passes them as they are.
+    #[error(
+        "the store in {path} holds recipients that were hashed with key {stored}; it can only be used with that key"
+    )]
+    KeyNeeded {
+        /// The directory.
+        path: PathBuf,
+        /// The id of the key that the store needs.
+        stored: KeyId,
+    },
     /// There is a journal, but not the index that says which of its items are live.
     #[error(
         "the store in {0} has a journal and no index (relay.redb); restore the index, or move the directory away to start with an empty store"
@@ -157,6 +181,51 @@ pub enum CopyError {
     /// The directory or the store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+}
+
+/// Why the recipients of a store were not hashed. The messages are for the operator, without the
+/// path.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// The recipients are hashed already, with another key.
+    #[error("its recipients were already hashed with key {stored}, and the key file holds key {given}")]
+    OtherKey {
+        /// The id of the key of the store.
+        stored: KeyId,
+        /// The id of the key that was given.
+        given: KeyId,
+    },
+    /// The disk has too little space for the second copy.
+    #[error(
+        "hashing its recipients needs {needed_bytes} bytes for a second copy, and the disk has {free_bytes}; nothing was changed"
+    )]
+    NoSpace {
+        /// The bytes that the copy needs, at most.
+        needed_bytes: u64,
+        /// The free bytes of the disk.
+        free_bytes: u64,
+    },
+    /// An item or a row is corrupt. It may contain a recipient, which nobody can find there.
+    #[error(
+        "it holds corrupt data ({0}), so its recipients cannot be hashed; nothing was changed; `relay-bin verify` lists what is corrupt; \
+         `relay-bin export` writes everything else, for an import into a new store"
+    )]
+    Corrupted(StoreError),
+    /// The store failed before anything was changed.
+    #[error("its recipients cannot be hashed: {0}; nothing was changed")]
+    Store(StoreError),
+    /// The store failed while the copy took the place of the store.
+    #[error("its hashed copy could not take its place entirely: {0}; run the command again")]
+    Exchange(StoreError),
+    /// Rows were read from an index that was reopened meanwhile.
+    #[error("the disk failed meanwhile; nothing was changed; run the command again")]
+    Overtaken,
+}
+
+impl From<StoreError> for HashError {
+    fn from(error: StoreError) -> Self {
+        if error.is_corruption() { Self::Corrupted(error) } else { Self::Store(error) }
+    }
 }
 
 impl OpenError {

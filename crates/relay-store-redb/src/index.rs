@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod file;
 mod meta;
+pub(crate) mod renaming;
 pub(crate) mod rewriting;
 mod size;
 pub(crate) mod snapshot;
@@ -20,11 +21,12 @@ use relay_disk::{Disk, DiskFile};
 use crate::error::StoreError;
 use crate::format::{self, Counters, Key, LiveCount};
 use crate::index::file::{Backend, IndexFile};
-pub(crate) use crate::index::meta::Format;
+pub(crate) use crate::index::meta::{Format, Head};
 use crate::index::snapshot::{IndexSnapshot, OpenDatabase, read_segments};
 use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
 use crate::io::throttle::IoThrottle;
 use crate::memtable::SealedMemtable;
+use crate::naming::Naming;
 
 /// The system is asked to read this much of the file ahead when the store opens. Disks need some
 /// seconds for it.
@@ -33,6 +35,7 @@ const READ_AHEAD_BYTES: u64 = 1024 * 1024 * 1024;
 /// The index, open for checkpoints.
 pub(crate) struct Index {
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) naming: Naming,
     cache_bytes: usize,
     /// Shared with readers: they lose the tables when the database closes.
     db: Arc<OpenDatabase>,
@@ -62,19 +65,25 @@ pub(crate) fn exists(disk: &dyn Disk) -> io::Result<bool> {
 }
 
 impl Index {
-    /// Opens the index, or creates an empty one.
-    pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self, StoreError> {
+    /// Opens the index, or creates an empty one with this naming.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        new_naming: Naming,
+        cache_bytes: usize,
+    ) -> Result<Self, StoreError> {
         if disk.list()?.iter().any(|name| name == NEW_INDEX_FILE) {
             disk.remove(NEW_INDEX_FILE)?;
         }
         if exists(&*disk)? {
             let file = disk.open(INDEX_FILE)?;
-            return Self::on(disk, file, cache_bytes, Arc::default());
+            let mut index = Self::on(disk, file, Naming::Plain, cache_bytes, Arc::default())?;
+            index.naming = index.head()?.naming;
+            return Ok(index);
         }
         let file = disk.create(NEW_INDEX_FILE)?;
-        let index = Self::on(Arc::clone(&disk), file, cache_bytes, Arc::default())?;
+        let index = Self::on(Arc::clone(&disk), file, new_naming, cache_bytes, Arc::default())?;
         let tx = index.begin()?;
-        meta::begin(&tx, 0)?;
+        meta::begin(&tx, new_naming, 0)?;
         drop((
             tx.open_table(format::RECIPIENTS)?,
             tx.open_table(format::ROWS)?,
@@ -93,6 +102,7 @@ impl Index {
     fn on(
         disk: Arc<dyn Disk>,
         file: Arc<dyn DiskFile>,
+        naming: Naming,
         cache_bytes: usize,
         throttle: Arc<IoThrottle>,
     ) -> Result<Self, StoreError> {
@@ -102,6 +112,7 @@ impl Index {
             .create_with_backend(Backend(Arc::clone(&file)))?;
         Ok(Self {
             disk,
+            naming,
             cache_bytes,
             db: OpenDatabase::new(db),
             file,
@@ -112,14 +123,14 @@ impl Index {
         })
     }
 
-    /// The format that the index was written in.
-    pub(crate) fn format(&self) -> Result<Format, StoreError> {
-        meta::format(self.db.database()?)
+    /// What the index says about itself.
+    pub(crate) fn head(&self) -> Result<Head, StoreError> {
+        meta::head(self.db.database()?)
     }
 
     /// A snapshot of the last checkpoint.
     pub(crate) fn index_snapshot(&self) -> Result<IndexSnapshot, StoreError> {
-        let index_snapshot = IndexSnapshot::open(&self.db, self.segments.get().cloned())?;
+        let index_snapshot = IndexSnapshot::open(&self.db, self.naming, self.segments.get().cloned())?;
         self.segments.get_or_init(|| Arc::clone(&index_snapshot.segments));
         Ok(index_snapshot)
     }
@@ -146,7 +157,8 @@ impl Index {
         self.file.revoke();
         self.db.invalidate();
         let file = self.disk.open(INDEX_FILE)?;
-        let mut new = Self::on(Arc::clone(&self.disk), file, self.cache_bytes, Arc::clone(&self.throttle))?;
+        let (disk, throttle) = (Arc::clone(&self.disk), Arc::clone(&self.throttle));
+        let mut new = Self::on(disk, file, self.naming, self.cache_bytes, throttle)?;
         if self.file.is_name_uncertain() {
             new.rewrite(Arc::new(new.index_snapshot()?), &mut |_| Ok(None))?;
         }
@@ -170,7 +182,7 @@ impl Index {
         let growth_bytes = write::write_memtable(&tx, &self.throttle, memtable, |_| true, |_| true)?;
         let segments = write::write_segments(&tx, segments, memtable)?;
         meta::add_rows_bytes(&tx, self.counted_rows_bytes, growth_bytes)?;
-        meta::commit(tx, memtable.numbers, Some(*position), *blobs_through, &segments)?;
+        meta::commit(tx, self.naming, memtable.numbers, Some(*position), *blobs_through, &segments)?;
         (self.segments, self.counted_rows_bytes) = (OnceCell::from(Arc::new(segments)), None);
         Ok(self.file.written_bytes() - already_written_bytes)
     }
@@ -192,7 +204,18 @@ impl Index {
         time: Timestamp,
     ) -> Result<(), StoreError> {
         let IndexSnapshot { numbers, position, blobs_through, segments, .. } = index_snapshot;
-        meta::commit(self.begin()?, Counters { time, ..*numbers }, *position, *blobs_through, segments)
+        let numbers = Counters { time, ..*numbers };
+        meta::commit(self.begin()?, self.naming, numbers, *position, *blobs_through, segments)
+    }
+
+    /// Changes how recipients are named, in a store that never had one.
+    pub(crate) fn set_naming(&mut self, naming: Naming) -> Result<(), StoreError> {
+        let IndexSnapshot { numbers, position, blobs_through, segments, .. } = self.index_snapshot()?;
+        let tx = self.begin()?;
+        meta::set_naming(&tx, naming)?;
+        meta::commit(tx, naming, numbers, position, blobs_through, &segments)?;
+        self.naming = naming;
+        Ok(())
     }
 
     /// Closes the index. Nobody may read it any more.

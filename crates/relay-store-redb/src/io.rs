@@ -10,4 +10,5 @@ pub(crate) mod payload;
 pub(crate) mod pin;
 mod slow_reads;
 pub(crate) mod space_monitor;
+pub(crate) mod staged;
 pub(crate) mod throttle;

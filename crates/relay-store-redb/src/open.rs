@@ -1,5 +1,8 @@
 //! Opens a store: the index at its last checkpoint, then the records of the journal after it.
 
+mod naming;
+pub(crate) mod staged;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,10 +16,11 @@ use crate::engine::blob_writer;
 use crate::engine::shared::Shared;
 use crate::error::{OpenError, StoreError};
 use crate::format;
-use crate::index::{self, Format, Index, check};
+use crate::index::{self, Format, Head, Index, check};
 use crate::io::clock::WatchedTime;
 use crate::io::journals::Journals;
 use crate::io::space_monitor::{Bounds, SpaceMonitor};
+use crate::naming::{FORMAT_HASHED, FORMAT_PLAIN};
 use crate::progress::ReplayObserver;
 use crate::txn::replay::{Replayed, replay};
 use crate::version::Version;
@@ -138,7 +142,7 @@ fn open_blobs(disk: Arc<dyn Disk>, version: &mut Version) -> Result<Journal, Sto
     Ok(blobs)
 }
 
-fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<Index, OpenError> {
+pub(crate) fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<Index, OpenError> {
     let failed = |source| OpenError::Store { path: path.to_owned(), source };
     let names = disk.list().map_err(|error| failed(error.into()))?;
     let has_file = |file: &str| names.iter().any(|name| name == file);
@@ -149,23 +153,33 @@ fn open_index(disk: &Arc<dyn Disk>, path: &Path, options: &Options) -> Result<In
         return Err(OpenError::Backup(path.to_owned()));
     }
     let has_journal = names.iter().any(|name| name.ends_with(".seg"));
+    // An interrupted exchange may have left only the copy of the journal.
+    let had_journal = has_journal || names.iter().any(|name| name.ends_with(".seg.hashed"));
     if has_journal && !index::exists(&**disk).map_err(|error| failed(error.into()))? {
         return Err(OpenError::IndexMissing(path.to_owned()));
     }
     // `Index::open` below reports an index that cannot be read.
-    if let Ok(Some(format)) = check::format_on(&**disk) {
+    if let Ok(Some(Head { format, naming, had_queues })) = check::head_on(&**disk) {
         check_format(format, path)?;
+        naming::of_existing(naming, had_queues || had_journal, options, path)?;
     }
-    let index = Index::open(Arc::clone(disk), options.cache_bytes).map_err(failed)?;
-    check_format(index.format().map_err(failed)?, path)?;
+    let new = naming::of_new(options);
+    let mut index = Index::open(Arc::clone(disk), new, options.cache_bytes).map_err(failed)?;
+    let Head { format, naming, had_queues } = index.head().map_err(failed)?;
+    check_format(format, path)?;
+    let naming = naming::of_existing(naming, had_queues || had_journal, options, path)?;
+    if naming != index.naming {
+        index.set_naming(naming).map_err(failed)?;
+    }
+    staged::settle(disk, &index).map_err(failed)?;
     Ok(index)
 }
 
 fn check_format(format: Format, path: &Path) -> Result<(), OpenError> {
     match format {
-        Format::Numbered(format::FORMAT) => Ok(()),
+        Format::Numbered(FORMAT_PLAIN | FORMAT_HASHED) => Ok(()),
         Format::Numbered(found) => {
-            Err(OpenError::Format { path: path.to_owned(), found, expected: format::FORMAT })
+            Err(OpenError::Format { path: path.to_owned(), found, expected: FORMAT_HASHED })
         }
         Format::Earlier => Err(OpenError::Earlier(path.to_owned())),
     }

@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 
+use crate::naming::KeyId;
 use crate::progress::OpenProgress;
 
 /// How the store uses memory and the disk.
@@ -44,8 +45,31 @@ pub struct Options {
     /// time, however far it is ahead of the store's last time, and expires items accordingly.
     /// Otherwise the store ignores a clock that is more than a week ahead.
     pub trust_clock: bool,
+    /// What the recipients of requests are, and so what a new store holds.
+    pub recipients: RecipientNames,
     /// Receives the progress of the start.
     pub progress: Option<OpenProgress>,
+}
+
+/// What the caller of a store passes as recipients. The store decides by it whether to open, and
+/// [`RedbRelay::naming`](crate::RedbRelay::naming) tells the caller whether to hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecipientNames {
+    /// Recipients as clients know them. A store with hashed recipients does not open, because it
+    /// would find none of them.
+    #[default]
+    Plain,
+    /// Hashes by this key for a store with hashed recipients, which must be by the same key. Other
+    /// stores get recipients as clients know them.
+    Keyed {
+        /// The id of the key.
+        id: KeyId,
+        /// Whether a store that never had a queue gets hashed recipients.
+        hash_new: bool,
+    },
+    /// None, because the caller works on the store as a whole. Any store opens. A new one is plain,
+    /// until it is opened in another way.
+    AsStored,
 }
 
 impl Default for Options {
@@ -63,6 +87,7 @@ impl Default for Options {
             free_bytes_min: 0,
             store_bytes_max: 0,
             trust_clock: false,
+            recipients: RecipientNames::Plain,
             progress: None,
         }
     }

@@ -29,6 +29,7 @@ use crate::engine::writer::Writer;
 use crate::error::{OpenError, StoreError, caught};
 use crate::index::Index;
 use crate::maintenance::Maintenance;
+use crate::naming::Naming;
 use crate::open::{self, Opened};
 use crate::options::Options;
 
@@ -43,6 +44,7 @@ pub struct RedbRelay {
     pub(crate) shared: Arc<Shared>,
     pub(crate) disk: Arc<dyn Disk>,
     options: Options,
+    naming: Naming,
     backlog: Arc<Backlog>,
     readers: Arc<Semaphore>,
     /// The corruption that the start found.
@@ -102,6 +104,7 @@ impl RedbRelay {
         let opened = caught(|| Ok(open::open(Arc::clone(&disk), path, limits, clock, &options)))
             .unwrap_or_else(|source| Err(OpenError::Store { path: path.to_owned(), source }))?;
         let Opened { shared, index, journal, blobs, findings } = opened;
+        let naming = index.naming;
         let threads = Threads::start(&shared, index, journal, blobs, &options)
             .map_err(|source| OpenError::Directory { path: path.to_owned(), source })?;
         Ok(Self {
@@ -110,12 +113,19 @@ impl RedbRelay {
             backlog: Arc::default(),
             readers: Arc::new(Semaphore::new(options.readers_max.max(1))),
             options,
+            naming,
             findings,
             mailbox: Some(threads.mailbox),
             blob_writer: Some(threads.blob_writer),
             threads: threads.handles,
             ended: threads.ended,
         })
+    }
+
+    /// What the store holds in place of recipients, and so whether its caller must hash them.
+    #[must_use]
+    pub const fn naming(&self) -> Naming {
+        self.naming
     }
 
     /// How often a pull has skipped a corrupt item since the store was opened. An item counts each

@@ -179,7 +179,10 @@ fn another_format_and_a_corrupt_index_do_not_open() {
     tx.commit().unwrap();
     drop(db);
     let error = open(&fixture.path(), Limits::default(), Arc::default()).unwrap_err();
-    assert!(error.to_string().contains("has format 9, and this program reads format 1 only"), "{error}");
+    assert!(
+        error.to_string().contains("has format 9, and this program reads formats 1 to 2 only"),
+        "{error}"
+    );
     std::fs::write(&file, "this is no database").unwrap();
     let error = open(&fixture.path(), Limits::default(), Arc::default()).unwrap_err();
     assert!(error.to_string().contains("cannot be opened"), "{error}");

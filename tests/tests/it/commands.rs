@@ -7,6 +7,7 @@
 mod backup;
 mod compact;
 mod export;
+mod hashed;
 mod key;
 mod live;
 mod stats;
@@ -37,12 +38,22 @@ const FILE_TOO_LARGE: i32 = 25;
 /// The items of each queue, without their arrival numbers.
 type Queues = BTreeMap<String, Vec<Item<Bytes>>>;
 
-/// A temporary directory with the stores and other files of a test.
-struct TestDir(tempfile::TempDir);
+/// The environment of commands that create plain stores, whose items a test can find by name.
+const PLAIN: &[(&str, &str)] = &[("RELAY__PRIVACY__HASH_RECIPIENTS", "false")];
+
+/// A temporary directory with the stores and other files of a test, and the environment of its
+/// commands.
+struct TestDir(tempfile::TempDir, &'static [(&'static str, &'static str)]);
 
 impl TestDir {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), PLAIN)
+    }
+
+    /// Like [`TestDir::new`], with commands that create stores with hashed recipients, as they do
+    /// by default.
+    fn hashing() -> Self {
+        Self(tempfile::tempdir().unwrap(), &[])
     }
 
     /// A directory with a store of three queues. The second one has the large payload in its
@@ -70,7 +81,7 @@ impl TestDir {
     /// Runs a command on the store called `store`. Its last argument is the path of `name` in this
     /// directory, unless that is empty.
     fn run(&self, store: &str, command: &[&str], name: &str) -> ProcessOutput {
-        Process::run(crate::PROGRAM, &as_strs(&self.arguments(store, command, name)), &[]).unwrap()
+        Process::run(crate::PROGRAM, &as_strs(&self.arguments(store, command, name)), self.1).unwrap()
     }
 
     /// Like [`TestDir::run`]; the command must succeed. Returns its standard output.
@@ -96,7 +107,7 @@ impl TestDir {
         let limit = format!("--fsize={bytes}");
         let mut arguments = vec!["--core=0".to_owned(), limit, crate::PROGRAM.to_owned()];
         arguments.extend(self.arguments(store, command, name));
-        let ended = Process::run("prlimit", &as_strs(&arguments), &[]).unwrap();
+        let ended = Process::run("prlimit", &as_strs(&arguments), self.1).unwrap();
         assert_eq!(
             ended.status.signal(),
             Some(FILE_TOO_LARGE),

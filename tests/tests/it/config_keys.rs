@@ -41,6 +41,7 @@ const TESTS: &[(&str, fn())] = &[
     ("storage.max_bytes", storage::storage_max_bytes),
     ("storage.trust_clock", storage::storage_trust_clock),
     ("privacy.key_path", storage::privacy_key_path),
+    ("privacy.hash_recipients", storage::privacy_hash_recipients),
     ("auth.locks", auth::locks),
     ("auth.plain_names", auth::plain_names),
     ("auth.push", auth::push),

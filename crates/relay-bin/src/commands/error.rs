@@ -3,9 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use relay_store_redb::{CopyError, OpenError, StoreError};
+use relay_store_redb::{CopyError, HashError, KeyId, OpenError, StoreError};
 
 use crate::backup::BackupError;
+use crate::error::RelayError;
 use crate::key_file::KeyFileError;
 
 /// Why a command on a store failed.
@@ -19,6 +20,29 @@ pub(crate) enum CommandError {
     Broken(#[from] relay_core::Error),
     #[error("{path}: {cause}")]
     In { path: PathBuf, cause: Box<Self> },
+    #[error(transparent)]
+    Start(#[from] RelayError),
+    #[error("{0}")]
+    Hash(#[from] HashError),
+    #[error(
+        "the recipients of the export were hashed with key {id}, and the key file of this store {}; give the old key file with \
+         --key FILE, and import into a new store without a key file", found_key(*.found)
+    )]
+    OtherExportKey { id: KeyId, found: Option<KeyId> },
+    #[error("key file {path}: holds key {found}, and the recipients of the export were hashed with key {id}")]
+    WrongKeyFile { path: PathBuf, id: KeyId, found: KeyId },
+    #[error(
+        "key file {path}: contains a different key than {given}, and a store has one key; import into a new store whose \
+         privacy.key_path does not exist yet"
+    )]
+    KeyInUse { path: PathBuf, given: PathBuf },
+    #[error("the export contains plain recipients, which no key can have hashed; import it without --key")]
+    KeyOfPlainExport,
+    #[error(
+        "the recipients of the export were hashed with key {id}, and this store holds plain ones; run `relay-bin compact \
+         --hash-recipients` with that key first, or import into a new store"
+    )]
+    HashesIntoPlain { id: KeyId },
     #[error(transparent)]
     Copy(#[from] CopyError),
     #[error(transparent)]
@@ -58,11 +82,17 @@ pub(crate) enum CommandError {
     Relay(String),
 }
 
+fn found_key(found: Option<KeyId>) -> String {
+    found.map_or_else(|| "does not exist".to_owned(), |found| format!("holds key {found}"))
+}
+
 impl CommandError {
     /// Adds the path of the store to errors without one.
     pub(super) fn in_store(self, storage: &Path) -> Self {
         match self {
-            Self::Store(_) | Self::Broken(_) => Self::In { path: storage.to_owned(), cause: Box::new(self) },
+            Self::Store(_) | Self::Broken(_) | Self::Hash(_) => {
+                Self::In { path: storage.to_owned(), cause: Box::new(self) }
+            }
             error => error,
         }
     }

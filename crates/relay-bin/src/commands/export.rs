@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use relay_core::Clock as _;
 use relay_store_redb::RedbRelay;
 
-use super::lines::{End, Header, ItemLine, Line};
+use super::header::Header;
+use super::lines::{End, ItemLine, Line};
 use super::progress::Progress;
 use super::{CommandError, Outcome, count, open_existing};
 use crate::clock::SystemClock;
@@ -98,7 +99,7 @@ fn create(part: &Path) -> io::Result<File> {
 fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<Written, Failure> {
     let total = store.contents().map_err(|error| Failure::Store(error.into()))?.usage.items;
     let bar = Progress::of_items("exporting", total);
-    let header = Header::new(SystemClock.now(), store.last_arrival_number());
+    let header = Header::new(SystemClock.now(), store.last_arrival_number(), store.naming().key_id());
     write_line(file, &Line::RelayExport(header)).map_err(Failure::File)?;
     let (mut end, mut failure) = (End::default(), None);
     let exported = store.export(|recipient, item| {

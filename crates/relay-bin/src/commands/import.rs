@@ -8,27 +8,32 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use relay_core::{ImportItem, Seq};
-use relay_store_redb::{Imported, RedbRelay};
+use relay_store_redb::Imported;
 
+use super::header::Header;
+use super::import_target::Target;
 use super::lines::{Fault, Reader};
 use super::progress::Progress;
-use super::{CommandError, Outcome, open, wait_for};
+use super::{CommandError, Outcome, wait_for};
 use crate::config::RelayConfig;
+use crate::lock_like::LockLikeNames;
 
 /// The size of a bundle in items, and in payload bytes unless a single item is larger.
 const BUNDLE_ITEMS: usize = 256;
 const BUNDLE_BYTES: u64 = 1024 * 1024;
 
-pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandError> {
+pub(super) fn run(config: &RelayConfig, path: &Path, key: Option<&Path>) -> Result<Outcome, CommandError> {
     let source = Source::open(path, config.relay.max_message_bytes)?;
     if source.start.is_some() {
         source.check()?;
     }
-    let imported = source.import(|| Ok(open(config)?))?;
+    let (imported, names) = source
+        .import(|header| Target::open(config, header.key_id(), key, Seq::new(header.last_arrival_number)))?;
     let Imported { stored, known, conflicts, expired, .. } = imported;
     let path = source.path.display();
+    let names = if config.auth.locks { names.line("items") } else { String::new() };
     Ok(Outcome::success(format!(
-        "{path}: {stored} items stored, {known} already known ({conflicts} of them with a different payload, which the store keeps), {expired} expired\n"
+        "{path}: {stored} items stored, {known} already known ({conflicts} of them with a different payload, which the store keeps), {expired} expired\n{names}"
     )))
 }
 
@@ -90,22 +95,26 @@ impl Source {
         checked.map_err(|fault| self.nothing_imported(reader.line, fault))
     }
 
-    /// Imports all items. It opens the store after it has read the header.
+    /// Imports all items, and counts those whose plain recipient begins like a lock. It opens the
+    /// store after it has read the header.
     fn import(
         &self,
-        open: impl FnOnce() -> Result<RedbRelay, CommandError>,
-    ) -> Result<Imported, CommandError> {
+        open: impl FnOnce(Header) -> Result<Target, CommandError>,
+    ) -> Result<(Imported, LockLikeNames), CommandError> {
         let mut reader = self.reader()?;
         let bar = Progress::of_bytes("importing", self.bytes);
         let header = reader.header().map_err(|fault| self.nothing_imported(reader.line, fault))?;
-        let store = open()?;
-        store.raise_arrival_numbers(Seq::new(header.last_arrival_number));
-        let mut imported = Imported::default();
+        let target = open(header)?;
+        let store = &target.store;
+        let (mut imported, mut names) = (Imported::default(), LockLikeNames::default());
         loop {
             let (bundle, fault) = Bundle::read(&mut reader);
             let (line, is_last) = (bundle.line, bundle.items.is_empty());
+            if header.key_id().is_none() {
+                bundle.items.iter().for_each(|item| names.note(&item.envelope.recipient));
+            }
             if !is_last {
-                let mut part = wait_for(store.import(bundle.items))?;
+                let mut part = wait_for(store.import(bundle.items_for(&target)))?;
                 if let Some(refusal) = part.refused.take() {
                     return Err(self.partly_imported(line + part.items(), refusal.to_string()));
                 }
@@ -119,7 +128,7 @@ impl Source {
                     // The snapshot makes the raised arrival numbers durable, even if no item was
                     // stored.
                     drop(wait_for(store.snapshots().take())?);
-                    return Ok(imported);
+                    return Ok((imported, names));
                 }
                 None => {}
             }
@@ -142,6 +151,10 @@ impl Source {
 }
 
 impl Bundle {
+    fn items_for(self, target: &Target) -> Vec<ImportItem> {
+        self.items.into_iter().map(|item| target.item(item)).collect()
+    }
+
     /// The next items, none at the end; and the fault after them, if any.
     fn read(reader: &mut Reader<BufReader<&File>>) -> (Self, Option<Fault>) {
         let mut bundle = Self { line: reader.line + 1, ..Self::default() };

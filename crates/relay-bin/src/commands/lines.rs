@@ -7,15 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use relay_core::{
-    Chunk, Envelope, ImportItem, Item, Kind, MessageId, Recipient, Rejection, Seq, Timestamp, excerpt,
+    Chunk, Envelope, ImportItem, Item, Kind, MessageId, Recipient, Rejection, Timestamp, excerpt,
 };
 use serde::{Deserialize, Serialize};
 
-/// The version of the format.
-const VERSION: u32 = 1;
-
-/// No store assigns half of all numbers. After a larger number, few would be left.
-const ARRIVAL_NUMBER_MAX: u64 = u64::MAX / 2;
+use super::header::Header;
 
 /// The most bytes of a line besides its payload. Each byte of recipient and kind may be an escape
 /// of six characters.
@@ -37,14 +33,6 @@ pub(super) enum Line<'a> {
     Item(ItemLine<'a>),
     /// The last line. A file without it is truncated.
     End(End),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Header {
-    pub(super) version: u32,
-    pub(super) exported_ms: u64,
-    pub(super) last_arrival_number: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,12 +58,6 @@ pub(super) struct ItemLine<'a> {
 pub(super) struct End {
     pub(super) items: u64,
     pub(super) payload_bytes: u64,
-}
-
-impl Header {
-    pub(super) fn new(exported: Timestamp, last: Seq) -> Self {
-        Self { version: VERSION, exported_ms: exported.as_ms(), last_arrival_number: last.as_u64() }
-    }
 }
 
 impl End {
@@ -150,16 +132,7 @@ impl<R: BufRead> Reader<R> {
     /// Reads the first line.
     pub(super) fn header(&mut self) -> Result<Header, Fault> {
         match self.read()? {
-            Some(Line::RelayExport(header)) if header.version != VERSION => {
-                let version = header.version;
-                Err(Fault::line(format!(
-                    "the export has version {version}; this program only reads {VERSION}"
-                )))
-            }
-            Some(Line::RelayExport(header)) if header.last_arrival_number > ARRIVAL_NUMBER_MAX => {
-                Err(Fault::line("last_arrival_number is too large"))
-            }
-            Some(Line::RelayExport(header)) => Ok(header),
+            Some(Line::RelayExport(header)) => header.checked().map_err(Fault::Line),
             Some(Line::Item(_) | Line::End(_)) | None => {
                 Err(Fault::line("an export begins with a line {\"relay_export\":{...}}"))
             }
@@ -252,6 +225,8 @@ fn json_message(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use relay_core::Seq;
+
     use super::*;
 
     const HEADER: &str = r#"{"relay_export":{"version":1,"exported_ms":5,"last_arrival_number":9}}"#;
@@ -292,7 +267,7 @@ mod tests {
         let line = Line::Item(ItemLine::new(&envelope.recipient, &item));
         assert_eq!(serde_json::to_string(&line).unwrap(), ITEM);
         assert_eq!(envelope.payload, "hi");
-        let header = Line::RelayExport(Header::new(Timestamp::from_ms(5), Seq::new(9)));
+        let header = Line::RelayExport(Header::new(Timestamp::from_ms(5), Seq::new(9), None));
         assert_eq!(serde_json::to_string(&header).unwrap(), HEADER);
     }
 
@@ -330,7 +305,14 @@ mod tests {
     fn messages_contain_the_line() {
         refused("", 1, "begins with a line");
         refused(&format!("{ITEM}\n"), 1, "begins with a line");
-        refused(&HEADER.replace("\"version\":1", "\"version\":2"), 1, "version 2");
+        refused(&HEADER.replace("\"version\":1", "\"version\":3"), 1, "version 3");
+        let with_key = |version: &str, id: &str| {
+            let key = format!("\"version\":{version},\"recipients_key\":\"{id}\"");
+            HEADER.replace("\"version\":1", &key)
+        };
+        refused(&HEADER.replace("\"version\":1", "\"version\":2"), 1, "contradict each other");
+        refused(&with_key("1", "00000000000000ff"), 1, "contradict each other");
+        refused(&with_key("2", "00000000000000FF"), 1, "16 hexadecimal digits");
         refused(&HEADER.replace(":9", ":9223372036854775808"), 1, "last_arrival_number is too large");
         refused(&format!("{HEADER}\n"), 2, "is truncated");
         refused(

@@ -5,7 +5,9 @@ mod backup;
 mod compact;
 mod error;
 mod export;
+mod header;
 mod import;
+mod import_target;
 mod lines;
 mod progress;
 mod restore;
@@ -17,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use relay_store_redb::{OpenError, RedbRelay, StoreError};
+use relay_store_redb::{OpenError, RecipientNames, RedbRelay, StoreError};
 
 pub(crate) use self::error::CommandError;
 use crate::clock::SystemClock;
@@ -58,9 +60,18 @@ pub enum StoreCommand {
     Import {
         /// The file; a pipe; or - for standard input
         file: PathBuf,
+        /// The key file of the relay that wrote the export, if it contains hashed recipients; a new
+        /// store then uses this key
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
     },
     /// Remove expired items and free all unused disk space, while no relay uses the store
-    Compact,
+    Compact {
+        /// First replace all recipients in the store by hashes, as in a new store; needs free space
+        /// for a second copy
+        #[arg(long)]
+        hash_recipients: bool,
+    },
 }
 
 /// The result of a command that ran to its end.
@@ -95,8 +106,8 @@ pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
         StoreCommand::Backup { dir, with_key } => backup::run(config, &dir, with_key),
         StoreCommand::Restore { dir } => restore::run(config, &dir),
         StoreCommand::Export { file } => export::run(config, &file),
-        StoreCommand::Import { file } => import::run(config, &file),
-        StoreCommand::Compact => compact::run(config),
+        StoreCommand::Import { file, key } => import::run(config, &file, key.as_deref()),
+        StoreCommand::Compact { hash_recipients } => compact::run(config, hash_recipients),
     };
     outcome.map_err(|error| error.in_store(&config.storage.path))
 }
@@ -114,8 +125,13 @@ fn check_exists(path: &Path) -> Result<(), OpenError> {
     Err(OpenError::Directory { path: path.to_owned(), source: io::ErrorKind::NotFound.into() })
 }
 
+/// Opens a store for a command that works on it as a whole, and so needs no key.
 fn open(config: &RelayConfig) -> Result<RedbRelay, OpenError> {
-    let (limits, options) = (wiring::limits(&config.relay), wiring::store_options(config));
+    open_with(config, RecipientNames::AsStored)
+}
+
+fn open_with(config: &RelayConfig, recipients: RecipientNames) -> Result<RedbRelay, OpenError> {
+    let (limits, options) = (wiring::limits(&config.relay), wiring::store_options(config, recipients));
     RedbRelay::open(&config.storage.path, limits, Arc::new(SystemClock), options)
 }
 

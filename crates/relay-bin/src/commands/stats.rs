@@ -2,21 +2,24 @@
 //! each queue.
 
 use relay_core::Timestamp;
-use relay_store_redb::{Files, Stats};
+use relay_store_redb::{Files, Naming, Stats};
 use serde_json::json;
 
 use super::{CommandError, Outcome, count, open_existing};
 use crate::config::RelayConfig;
 
 pub(super) fn run(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
-    let stats = open_existing(config)?.stats()?;
-    Ok(Outcome::success(if is_json { to_json(&stats) } else { to_lines(&stats) }))
+    let store = open_existing(config)?;
+    let (stats, naming) = (store.stats()?, store.naming());
+    Ok(Outcome::success(if is_json { to_json(&stats, naming) } else { to_lines(&stats, naming) }))
 }
 
-fn to_json(stats: &Stats) -> String {
+fn to_json(stats: &Stats, naming: Naming) -> String {
     let Stats { contents, expired, oldest_arrival, next_deadline, index, journal, payloads } = stats;
     let files = |files: &Files| json!({"files": files.files, "bytes": files.bytes});
     let object = json!({
+        "recipients": if naming == Naming::Plain { "plain" } else { "hashed" },
+        "recipients_key": naming.key_id().map(|id| id.to_string()),
         "queues": contents.queues,
         "items": contents.usage.items,
         "payload_bytes": contents.usage.bytes,
@@ -30,14 +33,16 @@ fn to_json(stats: &Stats) -> String {
     format!("{object}\n")
 }
 
-fn to_lines(stats: &Stats) -> String {
+fn to_lines(stats: &Stats, naming: Naming) -> String {
     let Stats { contents, expired, oldest_arrival, next_deadline, index, journal, payloads } = stats;
     let time =
         |time: &Option<Timestamp>| time.map_or("none".to_owned(), |time| format!("{} ms", time.as_ms()));
     let files = |files: &Files| format!("{} bytes in {}", files.bytes, count(files.files, "file", "files"));
     let items = format!("{} of {} bytes", contents.usage.items, contents.usage.bytes);
     let expired = format!("{} of {} bytes", expired.items, expired.bytes);
+    let recipients = naming.key_id().map_or_else(|| "plain".to_owned(), |id| format!("hashed with key {id}"));
     [
+        ("recipients", recipients),
         ("queues", contents.queues.to_string()),
         ("items", items),
         ("  of these expired", expired),

@@ -15,7 +15,7 @@ pub(super) fn run(config: &RelayConfig) -> Result<Outcome, CommandError> {
 
 /// Reads a whole store: first the pages of its index while it is closed, then everything else.
 pub(super) fn verify(config: &RelayConfig) -> Result<Outcome, CommandError> {
-    let mut findings = verify_index(&config.storage.path, wiring::store_options(config).cache_bytes)?;
+    let mut findings = verify_index(&config.storage.path, wiring::cache_bytes(config))?;
     let store = open(config)?;
     findings.extend(store.verify()?);
     let (path, found) = (config.storage.path.display(), findings.len());

@@ -48,6 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     number("storage.max_bytes", 0, COUNT_MAX, |c| c.storage.max_bytes),
     flag("storage.trust_clock", |c| c.storage.trust_clock),
     text("privacy.key_path", |c| Some(lossy(&c.privacy.key_path))),
+    flag("privacy.hash_recipients", |c| c.privacy.hash_recipients),
     flag("auth.locks", |c| c.auth.locks),
     choice("auth.plain_names", &["open", "token", "deny"], |c| match c.auth.plain_names {
         PlainNames::Open => "open",

@@ -150,9 +150,13 @@ pub struct StorageConfig {
 /// The relay's key file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct PrivacyConfig {
-    /// The file with the key for cursors, which the first start creates. Empty: `relay.key` in the
-    /// directory of a [`StorageKind::Redb`] store, and a new key at each start for other stores.
+    /// The file with the key for cursors and recipients, which the first start creates. Empty:
+    /// `relay.key` in the directory of a [`StorageKind::Redb`] store, and a new key at each start
+    /// for other stores.
     pub key_path: PathBuf,
+    /// Whether a new [`StorageKind::Redb`] store contains hashes in place of recipients. Other
+    /// stores do not depend on it.
+    pub hash_recipients: bool,
 }
 
 /// Who may read and who may send.

@@ -39,7 +39,7 @@ fn documented_defaults() -> RelayConfig {
             max_bytes: 0,
             trust_clock: false,
         },
-        privacy: PrivacyConfig { key_path: PathBuf::new() },
+        privacy: PrivacyConfig { key_path: PathBuf::new(), hash_recipients: true },
         auth: AuthConfig {
             locks: true,
             plain_names: PlainNames::Open,
@@ -122,6 +122,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("storage.max_bytes", "0x4000000", "67_108_864", |c| c.storage.max_bytes == 67_108_864),
     ("storage.trust_clock", "true", "true", |c| c.storage.trust_clock),
     ("privacy.key_path", r#""key""#, "key", |c| c.privacy.key_path == Path::new("key")),
+    ("privacy.hash_recipients", "false", "false", |c| !c.privacy.hash_recipients),
     ("auth.locks", "false", "false", |c| !c.auth.locks),
     ("auth.plain_names", r#""deny""#, "deny", |c| c.auth.plain_names == PlainNames::Deny),
     ("auth.push", r#""token""#, "token", |c| c.auth.push == PushPlain::Token),

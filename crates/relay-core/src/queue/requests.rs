@@ -137,6 +137,12 @@ impl Ack {
         &self.recipient
     }
 
+    /// The same ack of another queue.
+    #[must_use]
+    pub fn map_recipient(self, map: impl FnOnce(Recipient) -> Recipient) -> Self {
+        Self { recipient: map(self.recipient), items: self.items }
+    }
+
     /// The items, sorted and without repetitions.
     pub fn items(&self) -> &[ItemId] {
         &self.items

@@ -48,7 +48,7 @@ impl Gate {
             && !self.has_warned_of_clear_text.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
-                "a client has sent the proof for its recipient in clear text, so everybody on its way could have read it:                  use TLS, here or in a proxy that rate_limit.trusted_proxies lists; this is logged once"
+                "a client has sent the proof for its recipient in clear text, so everybody on its way could have read it: use TLS, here or in a proxy that rate_limit.trusted_proxies lists; this is logged once"
             );
         }
     }
@@ -58,39 +58,54 @@ impl Gate {
         self.is_clear_text && is_secret && !peer.is_loopback() && !is_trusted_proxy
     }
 
-    /// Whether the proof of a client opens the queue of `recipient`. The rate limit and the metrics
-    /// learn the outcome.
+    /// Whether the proof of a client opens the queue of `recipient`.
+    ///
+    /// # Errors
+    /// Why not.
     pub(super) fn may(
         &self,
         operation: Operation,
         recipient: &Recipient,
         client: &Client,
         certified: &CertifiedNames,
-        limiter: Option<&RateLimiter>,
-        metrics: &Metrics,
     ) -> Result<Granted, ApiError> {
-        let (proof, now_ms) = (&client.proof, self.now_ms());
+        let now_ms = self.now_ms();
         let granted =
-            self.policy.may_with_certificate(operation, recipient.as_str(), proof, certified, now_ms);
-        if let Some(limiter) = limiter {
-            match &granted {
-                // A valid proof counts, even if this recipient needs none.
-                Ok(_) => {
-                    if let Some(owner) = self.policy.proven_owner(operation, proof, certified, now_ms) {
-                        limiter.introduce(client, &owner);
-                    }
-                }
-                Err(refusal) if refusal.is_wrong_proof() => {
-                    let owner = self.policy.known_owner(operation, proof, certified, now_ms);
-                    metrics.count_ban(limiter.count_wrong_proof(operation, client, owner.as_ref()));
-                }
-                Err(_) => {}
-            }
+            self.policy.may_with_certificate(operation, recipient.as_str(), &client.proof, certified, now_ms);
+        granted.map_err(|refusal| ApiError::Auth { refusal, server_ms: now_ms })
+    }
+
+    /// Tells the rate limit and the metrics the outcome of [`Gate::may`], and of the relay's own
+    /// rules after it.
+    pub(super) fn count(
+        &self,
+        operation: Operation,
+        client: &Client,
+        certified: &CertifiedNames,
+        permitted: Result<&Granted, &ApiError>,
+        (limiter, metrics): (Option<&RateLimiter>, &Metrics),
+    ) {
+        if let Err(ApiError::Auth { refusal, .. }) = permitted {
+            metrics.auth_refused(refusal);
         }
-        granted.map_err(|refusal| {
-            metrics.auth_refused(&refusal);
-            ApiError::Auth { refusal, server_ms: now_ms }
-        })
+        let Some(limiter) = limiter else { return };
+        let certified = client.own(certified);
+        match permitted {
+            Ok(granted) if granted.is_shared => {}
+            // A valid proof counts, even if this recipient needs none.
+            Ok(_) => {
+                let now_ms = self.now_ms();
+                let owner = self.policy.proven_owner(operation, &client.proof, certified, now_ms);
+                if let Some(owner) = owner {
+                    limiter.introduce(client, &owner);
+                }
+            }
+            Err(error) if is_wrong_proof(error) => {
+                let owner = self.known_owner(operation, client, certified);
+                metrics.count_ban(limiter.count_wrong_proof(operation, client, owner.as_ref()));
+            }
+            Err(_) => {}
+        }
     }
 
     /// Who sends a request, if its proof shows that without the verification of a signature.
@@ -100,7 +115,7 @@ impl Gate {
         client: &Client,
         certified: &CertifiedNames,
     ) -> Option<Owner> {
-        self.policy.known_owner(operation, &client.proof, certified, self.now_ms())
+        self.policy.known_owner(operation, &client.proof, client.own(certified), self.now_ms())
     }
 
     fn now_ms(&self) -> u64 {
@@ -118,6 +133,17 @@ pub(super) fn authorization(headers: &HeaderMap) -> Option<&[u8]> {
 /// The proof in the head of a request.
 pub(super) fn proof(headers: &HeaderMap) -> Proof {
     Proof::parse(headers.get_all(AUTHORIZATION).map(HeaderValue::as_bytes))
+}
+
+/// Whether a request was refused although it had a proof, by the locks or by the relay's own rules.
+const fn is_wrong_proof(error: &ApiError) -> bool {
+    match error {
+        ApiError::Auth { refusal, .. } => refusal.is_wrong_proof(),
+        ApiError::Relay(Error::Rejected(rejection)) => {
+            matches!(rejection, Rejection::Unauthorized | Rejection::Forbidden)
+        }
+        _ => false,
+    }
 }
 
 /// The outcome of a push as a sender may see it: neither how full the queue is, nor what the item

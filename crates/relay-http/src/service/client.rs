@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use relay_auth::Proof;
+use relay_auth::{CertifiedNames, Proof};
 use relay_ratelimit::Key;
 
 use crate::connection::state::ConnectionState;
@@ -39,6 +39,12 @@ impl Client {
     /// The network that counts as one address, unless it is exempt.
     pub(super) fn network(&self) -> Option<&Network> {
         self.address.as_ref().map(|(network, _)| network)
+    }
+
+    /// The names in the certificate of the connection, if the client itself has it and not a proxy.
+    pub(super) const fn own<'a>(&self, certified: &'a CertifiedNames) -> &'a CertifiedNames {
+        const NONE: &CertifiedNames = &CertifiedNames::NONE;
+        if self.is_peer { certified } else { NONE }
     }
 
     /// Keeps the connection of a proxy, which carries requests of other clients.

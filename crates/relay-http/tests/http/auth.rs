@@ -31,7 +31,7 @@ fn server() -> Server {
     Server::with(memory(Limits { queue_items_max: 2, ..Limits::default() }), locked(PlainNames::Open))
 }
 
-fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -66,6 +66,24 @@ fn assert_refused(response: &Response, status: u16, code: &str, reason: &str) {
     assert_eq!(status == 401, response.head.to_lowercase().contains("\r\nwww-authenticate: bearer\r\n"));
 }
 
+/// The recipient of the key with this number.
+pub(crate) fn key_name(number: u8) -> String {
+    format!("ed25519:{}", encode(SigningKey::from_bytes(&[number; 32]).verifying_key().as_bytes()))
+}
+
+/// A token for the recipient of one key, signed by another.
+pub(crate) fn token_of(number: u8, signer: u8) -> String {
+    token(&key_name(number), signer, ManualClock::START.as_ms() / 1000)
+}
+
+fn token(name: &str, signer: u8, from: u64) -> String {
+    let claims = json!({"iss": name, "aud": AUDIENCE, "iat": from, "exp": from + 600});
+    let header = encode(r#"{"alg":"EdDSA","typ":"relay-read+jwt"}"#);
+    let signed = format!("{header}.{}", encode(claims.to_string()));
+    let signature = SigningKey::from_bytes(&[signer; 32]).sign(signed.as_bytes());
+    bearer(&format!("{signed}.{}", encode(signature.to_bytes())))
+}
+
 #[test]
 fn only_the_secret_reads_a_locked_queue() {
     let server = server();
@@ -98,14 +116,8 @@ fn only_the_secret_reads_a_locked_queue() {
 fn a_key_reads_with_a_token() {
     let server = server();
     let mut client = server.connect();
-    let key = SigningKey::from_bytes(&[3; 32]);
-    let name = format!("ed25519:{}", encode(key.verifying_key().as_bytes()));
-    let token = |from: u64| {
-        let claims = json!({"iss": name, "aud": AUDIENCE, "iat": from, "exp": from + 600});
-        let header = encode(r#"{"alg":"EdDSA","typ":"relay-read+jwt"}"#);
-        let signed = format!("{header}.{}", encode(claims.to_string()));
-        bearer(&format!("{signed}.{}", encode(key.sign(signed.as_bytes()).to_bytes())))
-    };
+    let name = key_name(3);
+    let token = |from: u64| token(&name, 3, from);
     let now = ManualClock::START.as_ms() / 1000;
     client.post("/push", &push_of(&name, 0, "aGVsbG8=").to_string()).ok();
     let pull = json!({"recipient": name});

@@ -3,10 +3,11 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use relay_auth::Digest;
 use relay_http::{Options, RateLimit};
 use serde_json::json;
 
-use crate::auth::{bearer, locked_to_reader, name_of, post, secret};
+use crate::auth::{bearer, encode, key_name, locked_to_reader, name_of, post, secret, token_of};
 use crate::limits::rate_limit;
 use crate::support::{Client, Response, Server, memory, push_of};
 
@@ -71,12 +72,42 @@ fn wrong_proofs_count_by_the_address() {
 
 #[test]
 fn malformed_and_unverified_proofs_count_by_the_address() {
+    let signed_by_another = token_of(3, 4);
+    for headers in [bearer("a.b.c"), bearer("short"), secret(1).repeat(2), signed_by_another] {
+        let server = server(rate_limit(4, 1, &[]));
+        let mut client = server.connect();
+        let (count, bucket) = passed(|| pull(&mut client, 1, &headers));
+        assert!((3..=6).contains(&count), "{count}");
+        assert!(["all", "pull"].contains(&&*bucket), "{bucket}");
+        // A push that needs no proof passes, and introduces nobody.
+        let server = self::server(rate_limit(4, 1, &[]));
+        let mut client = server.connect();
+        let push = push_of(&name_of(9), 0, "aGVsbG8=");
+        let (_, bucket) = passed(|| post(&mut client, "/push", &headers, &push));
+        assert!(["all", "push"].contains(&&*bucket), "{bucket}");
+    }
+}
+
+#[test]
+fn a_token_counts_by_its_key_once_it_is_verified() {
     let server = server(rate_limit(4, 1, &[]));
     let mut client = server.connect();
-    for headers in [bearer("a.b.c"), bearer("short"), secret(1).repeat(2)] {
-        let (_, bucket) = passed(|| pull(&mut client, 1, &headers));
-        assert!(["all", "pull"].contains(&&*bucket), "{bucket}");
-    }
+    let body = json!({"recipient": key_name(3)});
+    let (count, bucket) = passed(|| post(&mut client, "/pull", &token_of(3, 3), &body));
+    assert!((5..=7).contains(&count), "{count}");
+    assert_eq!(bucket, "name");
+}
+
+/// All senders have the secret of a send lock, so one of them must not use up what the others have.
+#[test]
+fn the_secret_of_a_send_lock_is_nobodys_name() {
+    let server = server(rate_limit(4, 1, &[]));
+    let mut client = server.connect();
+    let name = format!("{}+sha256:{}", name_of(1), encode(Digest::of_send_secret(&[2; 32]).as_bytes()));
+    let push = push_of(&name, 0, "aGVsbG8=");
+    let (count, bucket) = passed(|| post(&mut client, "/push", &secret(2), &push));
+    assert!((3..=6).contains(&count), "{count}");
+    assert!(["all", "push"].contains(&&*bucket), "{bucket}");
 }
 
 /// A sender counts by its own name if its push carries the proof for it.

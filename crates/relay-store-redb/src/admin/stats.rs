@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use relay_core::{Timestamp, Usage};
+use relay_core::{Recipient, Timestamp, Usage};
 
 use crate::Contents;
 use crate::RedbRelay;
 use crate::admin::{scan, verify};
-use crate::error::StoreError;
+use crate::error::{StoreError, caught};
 use crate::format::record::Owner;
 use crate::format::{self, ItemRow};
 use crate::io::{files, payload};
@@ -67,6 +67,26 @@ impl RedbRelay {
         })?;
         self.measure_files(&mut stats)?;
         Ok(stats)
+    }
+
+    /// Visits the recipient of each queue as the store names it, in no useful order. Skips those
+    /// that cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub fn each_recipient(&self, mut visit: impl FnMut(&Recipient)) -> Result<(), StoreError> {
+        let store = self.shared.whole();
+        let txn = store.read_txn(&self.shared.journal);
+        caught(|| {
+            for rows in scan::queues(&txn)? {
+                match txn.view.owner(rows?.queue) {
+                    Ok(recipient) => visit(&recipient),
+                    Err(StoreError::Corrupted(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
     }
 
     fn read_fronts(&self, txn: &ReadTxn<'_>, stats: &mut Stats) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ use crate::index::Index;
 use crate::index::snapshot::IndexSnapshot;
 use crate::io::pin::Pin;
 use crate::io::throttle::IoThrottle;
+use crate::naming::Naming;
 
 /// A consistent view of a store, as of its last checkpoint.
 pub struct Snapshot {
@@ -26,6 +27,14 @@ pub struct Snapshot {
     /// Slows a copy down in favour of requests.
     pub(crate) throttle: Arc<IoThrottle>,
     pub(crate) _pin: Pin,
+}
+
+impl Snapshot {
+    /// How the store names recipients.
+    #[must_use]
+    pub fn naming(&self) -> Naming {
+        self.index_snapshot.naming
+    }
 }
 
 impl std::fmt::Debug for Snapshot {

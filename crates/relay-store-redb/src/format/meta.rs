@@ -10,9 +10,7 @@ use relay_journal::Position;
 use super::fields::{Fields, put_number, put_numbers};
 use super::segments::LiveCount;
 use crate::error::StoreError;
-
-/// The format that this build writes, and the only one that it reads.
-pub(crate) const FORMAT: u64 = 1;
+use crate::naming::{KeyId, Naming};
 
 /// Single numbers: see the `META_` names.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -28,6 +26,8 @@ pub(crate) const SEGMENTS: TableDefinition<'_, u32, (u64, u64)> = TableDefinitio
 pub(crate) const META_FORMAT: &str = "index_format";
 /// Where builds from before the first release stored their format numbers.
 pub(crate) const META_EARLIER_FORMATS: [&str; 2] = ["format", "store_format"];
+/// The id of the key that hashes recipients; only in format 2.
+pub(crate) const META_RECIPIENTS_KEY: &str = "recipients_key";
 /// The last seq that was assigned.
 pub(crate) const META_LAST_SEQ: &str = "last_seq";
 /// The last queue number that was assigned.
@@ -102,9 +102,10 @@ pub(crate) fn name_checksum(recipient: &str, queue: u64) -> u32 {
 }
 
 /// CRC-32C of the last seq, the last queue number, the time, the segment and offset where a replay
-/// begins (both 0 in a new store), the last decided blob file, and each row of [`SEGMENTS`]. Each
-/// number is 8 bytes, little-endian.
+/// begins (both 0 in a new store), the last decided blob file, each row of [`SEGMENTS`], and the id
+/// of the key, if recipients are hashed. Each number is 8 bytes, little-endian.
 pub(crate) fn meta_checksum(
+    naming: Naming,
     numbers: Counters,
     position: Option<Position>,
     blobs_through: u32,
@@ -115,7 +116,9 @@ pub(crate) fn meta_checksum(
         .into_iter()
         .chain([segment, offset, blobs_through].map(u64::from));
     let rows = segments.iter().flat_map(|(segment, live)| [u64::from(*segment), live.items, live.bytes]);
-    let crc = head.chain(rows).fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_le_bytes()));
+    let key = naming.key_id().map(KeyId::as_number);
+    let crc =
+        head.chain(rows).chain(key).fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_le_bytes()));
     u64::from(crc)
 }
 

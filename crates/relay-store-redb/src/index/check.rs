@@ -13,7 +13,7 @@ use redb::{Database, StorageBackend};
 use relay_disk::{Directory, Disk, DiskFile};
 
 use crate::error::{OpenError, StoreError, caught};
-use crate::index::{self, Format, meta};
+use crate::index::{self, Head, meta};
 use crate::io::files;
 
 /// The writes of redb are kept in pieces of this length.
@@ -23,7 +23,7 @@ const PIECE_BYTES: usize = 4096;
 /// not fill the memory.
 const PIECES_MAX: usize = 64 * 1024 * 1024 / PIECE_BYTES;
 
-/// The page cache for reading only the format.
+/// The page cache for reading only the head.
 const FORMAT_CACHE_BYTES: usize = 256 * 1024;
 
 /// Has redb check the index of the store in `directory` with a page cache of `cache_bytes`, and
@@ -56,10 +56,10 @@ fn is_intact(disk: &dyn Disk, cache_bytes: usize) -> Result<bool, StoreError> {
     Ok(db.check_integrity()?)
 }
 
-/// The format of the index, if there is one. Writes stay in memory, because redb would otherwise
+/// The head of the index, if there is one. Writes stay in memory, because redb would otherwise
 /// change the file of another build when it opens it.
-pub(crate) fn format_on(disk: &dyn Disk) -> Result<Option<Format>, StoreError> {
-    caught(|| open_scratch(disk, FORMAT_CACHE_BYTES)?.map(|db| meta::format(&db)).transpose())
+pub(crate) fn head_on(disk: &dyn Disk) -> Result<Option<Head>, StoreError> {
+    caught(|| open_scratch(disk, FORMAT_CACHE_BYTES)?.map(|db| meta::head(&db)).transpose())
 }
 
 /// Opens the index, if there is one, without changing its file.

@@ -16,6 +16,7 @@ use crate::index::{Index, Written, meta};
 use crate::io::files::{INDEX_FILE, NEW_INDEX_FILE};
 use crate::io::throttle::IoThrottle;
 use crate::memtable::Memtable;
+use crate::naming::Naming;
 
 /// The rows that one step copies: some milliseconds of work. Tests have few rows, and need several
 /// steps.
@@ -68,7 +69,7 @@ impl Index {
         mut index_snapshot: Arc<IndexSnapshot>,
         between: &mut dyn FnMut(&mut Self) -> Result<Written, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut rewriting = Rewriting::begin(&self.disk, self.cache_bytes, &self.throttle)?;
+        let mut rewriting = Rewriting::begin(&self.disk, self.naming, self.cache_bytes, &self.throttle)?;
         while !rewriting.step(&index_snapshot)? {
             if let Some((sealed, now)) = between(self)? {
                 rewriting.follow(&sealed.memtable)?;
@@ -99,7 +100,7 @@ pub(crate) fn write(
     throttle: &Arc<IoThrottle>,
     index_snapshot: &IndexSnapshot,
 ) -> Result<(), StoreError> {
-    let mut rewriting = Rewriting::begin(disk, cache_bytes, throttle)?;
+    let mut rewriting = Rewriting::begin(disk, index_snapshot.naming, cache_bytes, throttle)?;
     while !rewriting.step(index_snapshot)? {}
     rewriting.finish(index_snapshot)?.close()?;
     Ok(disk.rename(NEW_INDEX_FILE, INDEX_FILE)?)
@@ -109,12 +110,13 @@ impl Rewriting {
     /// Begins with an empty file.
     fn begin(
         disk: &Arc<dyn Disk>,
+        naming: Naming,
         cache_bytes: usize,
         throttle: &Arc<IoThrottle>,
     ) -> Result<Self, StoreError> {
         drop(disk.remove(NEW_INDEX_FILE));
         let file = disk.create(NEW_INDEX_FILE)?;
-        let new = Index::on(Arc::clone(disk), file, cache_bytes, Arc::clone(throttle))?;
+        let new = Index::on(Arc::clone(disk), file, naming, cache_bytes, Arc::clone(throttle))?;
         let tx = new.begin()?;
         Ok(Self { new, tx, copied: CopyPosition::RowsThrough(Vec::new()), rows_bytes: 0 })
     }
@@ -208,13 +210,13 @@ impl Rewriting {
         let Self { new, tx, rows_bytes, .. } = self;
         let IndexSnapshot { numbers, position, blobs_through, segments, .. } = index_snapshot;
         drop(tx.open_table(format::RECIPIENTS)?);
-        meta::begin(&tx, rows_bytes)?;
+        meta::begin(&tx, new.naming, rows_bytes)?;
         let mut table = tx.open_table(format::SEGMENTS)?;
         for (segment, live) in &**segments {
             table.insert(segment, (live.items, live.bytes))?;
         }
         drop(table);
-        meta::commit(tx, *numbers, *position, *blobs_through, segments)?;
+        meta::commit(tx, new.naming, *numbers, *position, *blobs_through, segments)?;
         new.segments.get_or_init(|| Arc::clone(segments));
         new.store_density(rows_bytes)?;
         Ok(new)

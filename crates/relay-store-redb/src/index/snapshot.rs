@@ -14,6 +14,7 @@ use crate::error::{StoreError, caught};
 use crate::format::{self, Counters, Key, LiveCount, ParsedKey, QueueRow};
 use crate::memtable::SealedMemtable;
 use crate::memtable::rows::MemtableValue;
+use crate::naming::Naming;
 
 /// The length of the checksum at the end of a stored value.
 const CHECKSUM_BYTES: usize = 4;
@@ -29,6 +30,7 @@ pub(crate) struct IndexSnapshot {
     /// Blob files up to this number are decided: without a row they are not needed.
     pub(crate) blobs_through: u32,
     pub(crate) numbers: Counters,
+    pub(crate) naming: Naming,
     pub(super) size: IndexSize,
     /// Keeps the tables readable. The last field, so that it is dropped after the tables.
     db: Arc<OpenDatabase>,
@@ -111,6 +113,7 @@ impl IndexSnapshot {
     /// read, and all numbers are checked.
     pub(super) fn open(
         db: &Arc<OpenDatabase>,
+        naming: Naming,
         segments: Option<Arc<BTreeMap<u32, LiveCount>>>,
     ) -> Result<Self, StoreError> {
         let tx = db.database()?.begin_read()?;
@@ -134,7 +137,7 @@ impl IndexSnapshot {
             Some(segments) => segments,
             None => {
                 let segments = read_segments(&tx.open_table(format::SEGMENTS)?)?;
-                let checksum = format::meta_checksum(numbers, position, blobs_through, &segments);
+                let checksum = format::meta_checksum(naming, numbers, position, blobs_through, &segments);
                 match number(format::META_CHECKSUM)? {
                     Some(stored) if stored == checksum => {}
                     Some(_) => {
@@ -147,7 +150,8 @@ impl IndexSnapshot {
                 Arc::new(segments)
             }
         };
-        Ok(Self { rows, recipients, segments, position, blobs_through, numbers, size, db: Arc::clone(db) })
+        let db = Arc::clone(db);
+        Ok(Self { rows, recipients, segments, position, blobs_through, numbers, naming, size, db })
     }
 
     /// Whether everything that was read until now may be wrong, because another database has opened

@@ -18,6 +18,7 @@ use super::*;
 use crate::format::record::{FrontSum, ItemRecord, item_head};
 use crate::format::{Ends, ItemRow, SPILL_FROM_ITEMS};
 use crate::index::Index;
+use crate::naming::Naming;
 use write_model::{
     Model, ModelChange, ModelStep, Request, change, expect, expect_excerpts, recipient, steps,
 };
@@ -32,7 +33,7 @@ struct Stack {
 
 impl Stack {
     fn on(disk: &SimDisk) -> Self {
-        let index = Index::open(Arc::new(disk.clone()), 1 << 20).unwrap();
+        let index = Index::open(Arc::new(disk.clone()), Naming::Plain, 1 << 20).unwrap();
         let at = Position { segment: 1, offset: 36 };
         let version = Version::open(Arc::new(index.index_snapshot().unwrap()), at).unwrap();
         Self { index, version, cache: QueueCache::default(), at }
@@ -77,7 +78,7 @@ impl Stack {
     /// Afterwards the index contains everything.
     fn rewrite(&mut self, model: &mut Model, mut batches: Vec<Vec<Request>>) {
         while self.checkpoint(true) {}
-        let placeholder = Index::open(Arc::new(SimDisk::new()), 1 << 20).unwrap();
+        let placeholder = Index::open(Arc::new(SimDisk::new()), Naming::Plain, 1 << 20).unwrap();
         let mut index = std::mem::replace(&mut self.index, placeholder);
         let index_snapshot = Arc::clone(self.version.index_snapshot());
         let rewritten = index.rewrite(index_snapshot, &mut |index| {
@@ -159,7 +160,7 @@ fn the_position_of_a_reopened_index_is_durable() {
             }
         }
         let held = stack.index.reopen().unwrap().position;
-        let left = Index::open(Arc::new(disk.after_crash(Survival::None)), 1 << 20).unwrap();
+        let left = Index::open(Arc::new(disk.after_crash(Survival::None)), Naming::Plain, 1 << 20).unwrap();
         assert_eq!(left.index_snapshot().unwrap().position, held, "sync {at} failed");
     }
 }
@@ -186,7 +187,7 @@ fn the_position_of_an_index_after_a_failed_rewrite_is_durable() {
         let index_snapshot = stack.index.reopen().unwrap();
         drop(stack.version.install(Arc::new(index_snapshot)));
         checkpoint(&mut stack, 2);
-        let left = Index::open(Arc::new(disk.after_crash(Survival::None)), 1 << 20).unwrap();
+        let left = Index::open(Arc::new(disk.after_crash(Survival::None)), Naming::Plain, 1 << 20).unwrap();
         assert_eq!(left.index_snapshot().unwrap().position, Some(stack.at), "sync {at} failed");
     }
 }

@@ -101,7 +101,7 @@ fn a_killed_export_leaves_no_file_and_can_be_repeated() {
 fn script(dir: &TestDir, script: &str, code: i32) -> ProcessOutput {
     let script =
         format!("set -o pipefail; cd '{}'; P='{}'; {script}", dir.0.path().display(), crate::PROGRAM);
-    let ended = Process::run("bash", &["-c", &script], &[]).unwrap();
+    let ended = Process::run("bash", &["-c", &script], dir.1).unwrap();
     assert_eq!(ended.status.code(), Some(code), "{script}: {}{}", ended.stdout, ended.stderr);
     ended
 }

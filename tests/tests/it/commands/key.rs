@@ -22,7 +22,11 @@ fn serve_once(dir: &TestDir) -> String {
 }
 
 fn start(dir: &TestDir, store: &str) -> Process {
-    Process::start(crate::PROGRAM, &["--storage-path", &dir.text(store)]).unwrap()
+    // Without its key, a store with hashed recipients does not start at all.
+    let config = dir.path("plain.toml");
+    fs::write(&config, "privacy.hash_recipients = false\n").unwrap();
+    Process::start(crate::PROGRAM, &["--storage-path", &dir.text(store), "--config", &dir.text("plain.toml")])
+        .unwrap()
 }
 
 fn stop(mut relay: Process) {

@@ -134,3 +134,25 @@ pub(super) fn privacy_key_path() {
     assert_eq!(status(None, cursor), 400);
     assert_eq!(directory.path().read_dir().unwrap().count(), 2);
 }
+
+#[test]
+pub(super) fn privacy_hash_recipients() {
+    for (value, contains_name) in [("true", false), ("false", true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        let keys = [
+            ("storage.kind", "\"redb\""),
+            ("storage.path", &*quoted(&path)),
+            ("privacy.hash_recipients", value),
+        ];
+        let running = relay(&keys);
+        let pushed = connect(&running).post("/push", &push_body("a-name-to-find", 1, b"x")).unwrap();
+        assert_eq!(pushed.status, 200);
+        drop(running);
+        let files =
+            path.read_dir().unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap_or_default());
+        let needle = b"a-name-to-find";
+        let found = files.into_iter().any(|bytes| bytes.windows(needle.len()).any(|part| part == needle));
+        assert_eq!(found, contains_name, "{value}");
+    }
+}

@@ -45,6 +45,7 @@ trust_clock = true
 
 [privacy]
 key_path = "a key"
+hash_recipients = false
 
 [auth]
 locks = false

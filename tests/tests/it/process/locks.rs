@@ -99,3 +99,34 @@ fn check_token_says_whether_a_proof_opens_a_recipient() {
     let (code, output) = check_token(&format!("{recipient}="), secret);
     assert!(code == Some(1) && output.contains("(malformed_name)"), "{output}");
 }
+
+/// Without locks, such recipients were plain.
+#[test]
+fn the_first_start_with_locks_warns_of_older_recipients_that_look_like_locks() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |lines: &str, act: &dyn Fn(&mut Client)| {
+        let (config, log) = (directory.path().join("relay.toml"), directory.path().join("log"));
+        std::fs::write(&config, format!("privacy.hash_recipients = false\n{lines}")).unwrap();
+        let store = directory.path().join("store");
+        let arguments = ["--config", text(&config), "--storage-path", text(&store)];
+        let mut process = Process::start_logging(PROGRAM, &arguments, &[], &log).unwrap();
+        act(&mut process.connect().unwrap());
+        process.signal("TERM").unwrap();
+        assert_eq!(process.wait_a_while().unwrap().code(), Some(0));
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.lines().find(|line| line.contains("are locks now")).map(str::to_owned)
+    };
+    let locked = format!("sha256:{}", "A".repeat(43));
+    let push = |client: &mut Client| {
+        for recipient in [&*locked, "sha256:short", "ed25519:", "bob"] {
+            assert_eq!(client.post("/push", &push_body(recipient, 1, b"x")).unwrap().status, 200);
+        }
+    };
+    assert_eq!(start("auth.locks = false", &push), None);
+    let warning = start("", &|_| {}).expect("the first start with locks warns");
+    assert!(warning.contains("\"locked\":1") && warning.contains("\"malformed\":2"), "{warning}");
+    assert!(!warning.contains("AAAA") && !warning.contains("short"), "{warning}");
+    assert_eq!(start("", &|_| {}), None, "once");
+    assert_eq!(start("auth.locks = false", &|_| {}), None);
+    assert!(start("", &|_| {}).is_some(), "locks were off in between");
+}
