@@ -8,6 +8,10 @@ use crate::token::InvalidToken;
 pub enum Issuer {}
 
 impl Issuer {
+    pub(crate) const fn has_verified(&self, _: &IssuerToken, _: &[String], _: u64) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn check(&self, _: &IssuerToken, _: &[String], _: u64) -> Result<(), InvalidToken> {
         match *self {}
     }

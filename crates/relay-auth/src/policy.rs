@@ -3,6 +3,7 @@
 mod plain;
 
 use std::fmt;
+use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 use relay_core::Operation;
@@ -15,7 +16,7 @@ use crate::proof::Proof;
 use crate::refusal::Refusal;
 use crate::token::{InvalidToken, ReadToken};
 
-/// The most tokens whose signature is remembered as verified, about 100 bytes each.
+/// The most tokens that are remembered as verified, about 300 bytes each.
 const VERIFIED_MAX: usize = 16 * 1024;
 
 /// Who may read plain names.
@@ -71,8 +72,9 @@ impl Default for Settings {
 /// Decides whether a proof opens a name.
 pub struct Policy {
     settings: Settings,
-    /// The hashes of verified tokens. Their claims are checked each time.
-    verified: Cache<[u8; 32], ()>,
+    /// Verified tokens by a hash of their text, so that it contains no token that could be used.
+    /// Their claims are checked each time.
+    verified: Cache<[u8; 32], Arc<ReadToken>>,
 }
 
 /// What a request may learn besides the outcome.
@@ -200,13 +202,23 @@ impl Policy {
         if token.allows(operation) { Ok(()) } else { Err(Refusal::WrongOperation) }
     }
 
-    /// Verifies the signature of a token, once.
+    /// Parses the values of all `Authorization` headers of a request, or finds the token that they
+    /// contain among those that were verified earlier.
+    pub fn proof<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Proof {
+        Proof::parse_with(values, |fingerprint| self.verified.get(fingerprint))
+    }
+
+    /// Verifies the signature of a token, once. Its claims were checked, so it is small.
     fn verify(&self, token: &ReadToken) -> Result<(), InvalidToken> {
-        if self.verified.get(token.fingerprint()).is_none() {
+        if !self.has_verified(token) {
             token.verify()?;
-            self.verified.insert(*token.fingerprint(), ());
+            self.verified.insert(*token.fingerprint(), Arc::new(token.verified()));
         }
         Ok(())
+    }
+
+    fn has_verified(&self, token: &ReadToken) -> bool {
+        token.is_verified() || self.verified.get(token.fingerprint()).is_some()
     }
 
     /// Who shows this proof or this certificate, if that takes no signature to find out: a proof is
@@ -247,7 +259,7 @@ impl Policy {
             Proof::ReadToken(token) if locks => {
                 let is_valid = token.check_claims(audiences, now).is_ok() && token.allows(operation);
                 let is_verified = || match verification {
-                    Verification::Earlier => self.verified.get(token.fingerprint()).is_some(),
+                    Verification::Earlier => self.has_verified(token),
                     Verification::Now => self.verify(token).is_ok(),
                 };
                 (is_valid && is_verified()).then(|| Owner::Key(token.key()))

@@ -1,7 +1,7 @@
 //! What a request shows to prove who it is: the `Authorization` header, parsed but not checked.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,7 +29,7 @@ pub enum Proof {
     /// A secret.
     Secret(Secret),
     /// A token that the key of a name has signed.
-    ReadToken(Box<ReadToken>),
+    ReadToken(Arc<ReadToken>),
     /// A token that the operator's issuer may have signed. A relay without an issuer takes it for
     /// malformed.
     IssuerToken(Box<IssuerToken>),
@@ -74,12 +74,22 @@ impl fmt::Debug for Secret {
 
 impl Proof {
     /// Parses the values of all `Authorization` headers of a request.
-    pub fn parse<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
+    /// [`Policy::proof`](crate::Policy::proof) is faster for a token that was verified earlier.
+    pub fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
+        Self::parse_with(values, |_| None)
+    }
+
+    /// Like [`parse`](Self::parse). `verified` looks for a token that was verified earlier, by its
+    /// fingerprint.
+    pub(crate) fn parse_with<'a>(
+        mut values: impl Iterator<Item = &'a [u8]>,
+        verified: impl FnOnce(&[u8; 32]) -> Option<Arc<ReadToken>>,
+    ) -> Self {
         let Some(value) = values.next() else { return Self::None };
         if values.next().is_some() {
             return Self::Malformed(Malformed::Several);
         }
-        parse_value(value).unwrap_or_else(Self::Malformed)
+        parse_value(value, verified).unwrap_or_else(Self::Malformed)
     }
 }
 
@@ -96,7 +106,10 @@ impl fmt::Debug for Proof {
     }
 }
 
-fn parse_value(value: &[u8]) -> Result<Proof, Malformed> {
+fn parse_value(
+    value: &[u8],
+    verified: impl FnOnce(&[u8; 32]) -> Option<Arc<ReadToken>>,
+) -> Result<Proof, Malformed> {
     if value.len() > HEADER_BYTES_MAX {
         return Err(Malformed::TooLong);
     }
@@ -107,14 +120,16 @@ fn parse_value(value: &[u8]) -> Result<Proof, Malformed> {
     }
     let text = text.trim_matches(' ');
     if text.contains('.') {
-        return parse_token(text);
+        let fingerprint = ReadToken::fingerprint_of(text);
+        let known = verified(&fingerprint).map(Proof::ReadToken);
+        return known.map_or_else(|| parse_token(text, fingerprint), Ok);
     }
     parse_secret(text)
 }
 
-fn parse_token(text: &str) -> Result<Proof, Malformed> {
-    match ReadToken::parse(text) {
-        Ok(token) => Ok(Proof::ReadToken(Box::new(token))),
+fn parse_token(text: &str, fingerprint: [u8; 32]) -> Result<Proof, Malformed> {
+    match ReadToken::parse(text, fingerprint) {
+        Ok(token) => Ok(Proof::ReadToken(Arc::new(token))),
         Err(malformed) if ReadToken::is_meant(text) => Err(malformed),
         Err(malformed) => {
             IssuerToken::parse(text, malformed).map(|token| Proof::IssuerToken(Box::new(token)))

@@ -30,14 +30,19 @@ const TYPE: &str = "relay-read+jwt";
 
 /// A parsed read token. Nothing of it is verified before [`Policy::may`](crate::Policy::may).
 pub struct ReadToken {
-    /// The header and the claims, as they were signed.
-    signed: String,
-    signature: Signature,
     key: PublicKey,
     claims: Claims,
-    fingerprint: OnceLock<[u8; 32]>,
+    fingerprint: [u8; 32],
+    /// What is left to verify; `None` in a token whose signature was verified earlier.
+    signed: Option<Signed>,
+}
+
+/// What was signed, and the signature.
+struct Signed {
+    text: String,
+    signature: Signature,
     /// Whether the signature is right, once it was verified.
-    is_signed: OnceLock<bool>,
+    is_right: OnceLock<bool>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +53,7 @@ struct Header {
 }
 
 /// Times are in seconds since 1970. Unknown claims are refused, and so are repeated ones.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Claims {
     iss: String,
@@ -56,8 +61,12 @@ struct Claims {
     iat: u64,
     exp: u64,
     #[serde(default, deserialize_with = "operations")]
-    ops: Option<Vec<Operation>>,
+    ops: Option<Operations>,
 }
+
+/// The operations of [`Operation::ALL`] that a token allows.
+#[derive(Clone, Copy)]
+struct Operations([bool; Operation::ALL.len()]);
 
 /// Why a token that could open the name is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,9 +113,14 @@ impl ReadToken {
         typed.is_some_and(|header| header.typ == TYPE)
     }
 
+    /// A hash that distinguishes the text of a token from all others.
+    pub(crate) fn fingerprint_of(text: &str) -> [u8; 32] {
+        Sha256::digest(text).into()
+    }
+
     /// # Errors
     /// If the text is not a read token.
-    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(text: &str, fingerprint: [u8; 32]) -> Result<Self, Malformed> {
         let (signed, signature) = text.rsplit_once('.').ok_or(Malformed::Token("it has three parts"))?;
         let (header, claims) = signed.split_once('.').ok_or(Malformed::Token("it has three parts"))?;
         let header: Header = parse_object(&decode(header)?).ok_or(Self::HEADER)?;
@@ -120,14 +134,19 @@ impl ReadToken {
         };
         let signature = Signature::from_slice(&decode(signature)?)
             .map_err(|_| Malformed::Token("its signature has 64 bytes"))?;
-        Ok(Self {
-            signed: signed.to_owned(),
-            signature,
-            key,
-            claims,
-            fingerprint: OnceLock::new(),
-            is_signed: OnceLock::new(),
-        })
+        let signed = Signed { text: signed.to_owned(), signature, is_right: OnceLock::new() };
+        Ok(Self { key, claims, fingerprint, signed: Some(signed) })
+    }
+
+    /// This token without what was verified, to be remembered: some 300 bytes, if its audience is
+    /// one of the relay's.
+    pub(crate) fn verified(&self) -> Self {
+        Self { key: self.key, claims: self.claims.clone(), fingerprint: self.fingerprint, signed: None }
+    }
+
+    /// Whether it was remembered as verified.
+    pub(crate) const fn is_verified(&self) -> bool {
+        self.signed.is_none()
     }
 
     /// The name that it is for.
@@ -137,7 +156,8 @@ impl ReadToken {
 
     /// Whether it allows this operation.
     pub(crate) fn allows(&self, operation: Operation) -> bool {
-        self.claims.ops.as_ref().is_none_or(|operations| operations.contains(&operation))
+        let allowed = |Operations(allowed): Operations| allowed.get(operation as usize) == Some(&true);
+        self.claims.ops.is_none_or(allowed)
     }
 
     /// The key that its name contains.
@@ -146,10 +166,8 @@ impl ReadToken {
     }
 
     /// A hash that distinguishes this token from all others.
-    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
-        self.fingerprint.get_or_init(|| {
-            Sha256::new().chain_update(&self.signed).chain_update(self.signature.to_bytes()).finalize().into()
-        })
+    pub(crate) const fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
     }
 
     /// Checks everything but the signature, at `now` in seconds since 1970.
@@ -175,11 +193,12 @@ impl ReadToken {
 
     /// Verifies the signature, which costs some 50 microseconds the first time.
     pub(crate) fn verify(&self) -> Result<(), InvalidToken> {
-        let is_signed = *self.is_signed.get_or_init(|| {
+        let Some(Signed { text, signature, is_right }) = &self.signed else { return Ok(()) };
+        let is_right = *is_right.get_or_init(|| {
             let key = VerifyingKey::from_bytes(self.key.as_bytes());
-            key.is_ok_and(|key| key.verify_strict(self.signed.as_bytes(), &self.signature).is_ok())
+            key.is_ok_and(|key| key.verify_strict(text.as_bytes(), signature).is_ok())
         });
-        is_signed.then_some(()).ok_or(InvalidToken::Signature)
+        is_right.then_some(()).ok_or(InvalidToken::Signature)
     }
 }
 
@@ -191,11 +210,14 @@ impl fmt::Debug for ReadToken {
 }
 
 /// A list of known operations. Refuses `null`, which must not stand for all.
-fn operations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Operation>>, D::Error> {
+fn operations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Operations>, D::Error> {
     let words = Vec::<String>::deserialize(deserializer)?;
-    let operation = |word: &String| Operation::ALL.into_iter().find(|known| known.as_str() == word);
-    let operations = words.iter().map(operation).collect::<Option<_>>();
-    operations.map(Some).ok_or_else(|| D::Error::custom("an unknown operation"))
+    let is_known = |word: &String| Operation::ALL.iter().any(|known| known.as_str() == word);
+    if !words.iter().all(is_known) {
+        return Err(D::Error::custom("an unknown operation"));
+    }
+    let is_listed = |operation: Operation| words.iter().any(|word| word == operation.as_str());
+    Ok(Some(Operations(Operation::ALL.map(is_listed))))
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, Malformed> {

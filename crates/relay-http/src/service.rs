@@ -45,7 +45,7 @@ use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
 use crate::readiness::Unready;
-use crate::service::auth::{Gate, authorization, hide_usage, proof};
+use crate::service::auth::{Gate, authorization, hide_usage};
 use crate::service::body::Body;
 use crate::service::body::limits::{BodyKind, BodyLimits};
 use crate::service::client::Client;
@@ -169,7 +169,7 @@ impl<R: Relay> RelayService<R> {
             Some(limiter) => limiter.client(in_flight.connection(), head.headers()),
             None => Client::default(),
         };
-        let client = client.with_proof(proof(head.headers()));
+        let client = client.with_proof(self.gate.proof(head.headers()));
         self.gate.warn_of_clear_text(&client, in_flight.connection(), self.rate_limiter.as_ref());
         let mut body = Body::new(&self.body_limits, payload, head.headers(), client, in_flight);
         let mut level = None;

@@ -28,6 +28,9 @@ const Z_MAX: f64 = 3.29;
 /// Recipients from this number on have no queues.
 const ABSENT: u64 = 1 << 32;
 
+/// How many keys there are on each side of a case with signatures.
+const KEYS: u64 = 256;
+
 /// A request for each number.
 type Requests<'a> = Box<dyn Fn(u64) -> Bytes + 'a>;
 
@@ -73,7 +76,7 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     );
     let relay = lab.relay(Settings { has_tokens: true, ..Settings::default() })?;
     let address = relay.server.address;
-    for recipients in [Recipients::with_secrets(1), Recipients::with_keys(1, AUDIENCE, unix_seconds())] {
+    for recipients in [Recipients::with_secrets(1), Recipients::with_keys(KEYS, AUDIENCE, unix_seconds())] {
         run_to_end(
             &mut Push::new(ItemIds::of(1, recipients), PAYLOAD_BYTES, 0..ITEMS),
             address,
@@ -95,11 +98,19 @@ const fn push_exchanges(exchanges: u64) -> u64 {
 
 fn cases(exchanges: u64) -> Vec<Case<'static>> {
     let [full, absent, stranger] = [0, ABSENT, ABSENT + 1].map(Owner::of_secret);
-    let [full_key, absent_key, other_key] = [0, ABSENT, ABSENT + 1].map(Owner::of_key);
+    let other_key = Owner::of_key(ABSENT + KEYS);
     let now = unix_seconds();
     let none = |_: &Owner| String::new();
     let wrong = |of: &Owner| authorization(&stranger.wrong_proof(of, AUDIENCE, now));
     let forged = |of: &Owner| authorization(&other_key.wrong_proof(of, AUDIENCE, now));
+    // The time of a verification depends on the key, which is in the name and no secret. So both
+    // sides have many keys.
+    let forged_pulls = |first: u64| -> Requests<'static> {
+        let requests: Vec<_> =
+            (first..first + KEYS).map(Owner::of_key).map(|of| pull(&of, &forged(&of))).collect();
+        let index = |number: u64| usize::try_from(number % KEYS).unwrap_or(0);
+        Box::new(move |number| requests.get(index(number)).cloned().unwrap_or_default())
+    };
     let right = |of: &Owner| authorization(&of.proof(AUDIENCE, now));
     let case = |what, names, requests: [Bytes; 2]| Case {
         what,
@@ -114,7 +125,10 @@ fn cases(exchanges: u64) -> Vec<Case<'static>> {
         case("control", ["a pull", "the same"], control),
         case("pull, no proof", existence, [&full, &absent].map(|of| pull(of, &none(of)))),
         case("pull, wrong secret", existence, [&full, &absent].map(|of| pull(of, &wrong(of)))),
-        case("pull, wrong signature", existence, [&full_key, &absent_key].map(|of| pull(of, &forged(of)))),
+        Case {
+            sides: sides(["some items", "no queue"], [0, ABSENT].map(forged_pulls)),
+            ..case("pull, wrong signature", existence, [Bytes::new(), Bytes::new()])
+        },
         case("ack, no proof", existence, [&full, &absent].map(|of| ack(of, &none(of)))),
         case("ack, wrong secret", existence, [&full, &absent].map(|of| ack(of, &wrong(of)))),
         case("pull, wrong secret", ["31 of 32 bytes right", "none right"], guesses),

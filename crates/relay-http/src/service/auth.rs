@@ -34,6 +34,11 @@ impl Gate {
         }
     }
 
+    /// The proof in the head of a request.
+    pub(super) fn proof(&self, headers: &HeaderMap) -> Proof {
+        self.policy.proof(headers.get_all(AUTHORIZATION).map(HeaderValue::as_bytes))
+    }
+
     /// Warns once of a proof that others could have read on its way. A trusted proxy is expected to
     /// be near.
     pub(super) fn warn_of_clear_text(
@@ -128,11 +133,6 @@ pub(super) fn authorization(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(AUTHORIZATION);
     let value = values.next()?;
     values.next().is_none().then(|| value.as_bytes())
-}
-
-/// The proof in the head of a request.
-pub(super) fn proof(headers: &HeaderMap) -> Proof {
-    Proof::parse(headers.get_all(AUTHORIZATION).map(HeaderValue::as_bytes))
 }
 
 /// Whether a request was refused although it had a proof, by the locks or by the relay's own rules.
