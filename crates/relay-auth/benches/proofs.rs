@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ed25519_dalek::{Signer as _, SigningKey};
-use relay_auth::{CertifiedNames, Locks, Operation, Policy, Settings, keygen};
+use relay_auth::{CertifiedNames, Locks, Operation, Policy, Settings, Verification, keygen};
 
 const NOW: u64 = 1_800_000_000;
 const AUDIENCE: &str = "https://relay.example.org";
@@ -19,9 +19,10 @@ fn policy() -> Policy {
 /// One request, as relay-http asks.
 fn request(policy: &Policy, name: &str, header: Option<&str>) -> bool {
     let proof = policy.proof(header.iter().map(|header| header.as_bytes()));
-    let known = policy.known_owner(Operation::Pull, &proof, &CertifiedNames::NONE, NOW * 1000);
+    let known =
+        policy.owner(Operation::Pull, &proof, &CertifiedNames::NONE, NOW * 1000, Verification::Earlier);
     let granted = policy.may(Operation::Pull, name, &proof, NOW * 1000).is_ok();
-    let proven = policy.proven_owner(Operation::Pull, &proof, &CertifiedNames::NONE, NOW * 1000);
+    let proven = policy.owner(Operation::Pull, &proof, &CertifiedNames::NONE, NOW * 1000, Verification::Now);
     granted && known == proven
 }
 

@@ -1,7 +1,7 @@
 //! JSON objects in which no member is repeated. serde alone would accept an array for a struct, and
 //! ignore the repetition of a member that it does not know.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -20,7 +20,7 @@ pub(crate) fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
 /// Like [`parse_object`], and the members that `T` does not know are not repeated either. Objects
 /// inside of those are not looked at.
 pub(crate) fn parse_open_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
-    serde_json::from_slice::<UniqueMembers>(json).ok()?;
+    serde_json::from_slice::<UniqueMembers<IgnoredAny>>(json).ok()?;
     parse_object(json)
 }
 
@@ -48,29 +48,32 @@ pub(crate) fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-/// An object without repeated members, whatever their values.
-struct UniqueMembers;
+/// An object without repeated members.
+pub(crate) struct UniqueMembers<V>(
+    #[cfg_attr(not(feature = "issuer"), allow(dead_code, reason = "only sets of keys need the values"))]
+    pub(crate) BTreeMap<String, V>,
+);
 
-impl<'de> Deserialize<'de> for UniqueMembers {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMembers<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self)
-    }
-}
+        struct Unique<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
+            type Value = UniqueMembers<V>;
 
-impl<'de> Visitor<'de> for UniqueMembers {
-    type Value = Self;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
-        let mut names = BTreeSet::new();
-        while let Some((name, IgnoredAny)) = members.next_entry::<String, _>()? {
-            if !names.insert(name) {
-                return Err(A::Error::custom("a member is repeated"));
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<UniqueMembers<V>, A::Error> {
+                let mut all = BTreeMap::new();
+                while let Some((name, value)) = members.next_entry()? {
+                    if all.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member is repeated"));
+                    }
+                }
+                Ok(UniqueMembers(all))
             }
         }
-        Ok(self)
+        deserializer.deserialize_map(Unique(PhantomData))
     }
 }

@@ -46,7 +46,7 @@ pub use issuer::{JWKS_BYTES_MAX, Jwks, JwksError, KeyFault};
 pub use issuer_token::IssuerToken;
 pub use malformed::Malformed;
 pub use name::{Digest, Locks, MalformedLock, PublicKey, ReadLock};
-pub use policy::{Granted, Owner, PlainNames, Policy, PushPlain, Settings};
+pub use policy::{Granted, Owner, PlainNames, Policy, PushPlain, Settings, Verification};
 pub use proof::{HEADER_BYTES_MAX, Proof, SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
 pub use refusal::Refusal;
 pub use relay_core::Operation;

@@ -99,6 +99,16 @@ pub enum Owner {
     Plain([u8; 32]),
 }
 
+/// Which signatures of tokens [`Policy::owner`] accepts. Secrets and certificates have none to
+/// verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// Those that were verified for an earlier request.
+    Earlier,
+    /// Others too, which it verifies.
+    Now,
+}
+
 impl Owner {
     fn plain(label: &str, name: &str) -> Self {
         Self::Plain(Sha256::new().chain_update(label).chain_update(name).finalize().into())
@@ -221,35 +231,13 @@ impl Policy {
         token.is_verified() || self.verified.get(token.fingerprint()).is_some()
     }
 
-    /// Who shows this proof or this certificate, if that takes no signature to find out: a proof is
-    /// a secret, or a valid token whose signature was verified earlier.
-    #[must_use]
-    pub fn known_owner(
-        &self,
-        operation: Operation,
-        proof: &Proof,
-        certified: &CertifiedNames,
-        now_ms: u64,
-    ) -> Option<Owner> {
-        self.owner(operation, (proof, certified), now_ms, Verification::Earlier)
-    }
-
     /// Who shows this proof or this certificate, if it is valid. It may be the proof of any name.
     #[must_use]
-    pub fn proven_owner(
+    pub fn owner(
         &self,
         operation: Operation,
         proof: &Proof,
         certified: &CertifiedNames,
-        now_ms: u64,
-    ) -> Option<Owner> {
-        self.owner(operation, (proof, certified), now_ms, Verification::Now)
-    }
-
-    fn owner(
-        &self,
-        operation: Operation,
-        (proof, certified): (&Proof, &CertifiedNames),
         now_ms: u64,
         verification: Verification,
     ) -> Option<Owner> {
@@ -275,14 +263,6 @@ impl Policy {
             _ => certified.first().map(|name| Owner::plain("certificate ", name)),
         }
     }
-}
-
-/// Which signatures count.
-#[derive(Clone, Copy)]
-enum Verification {
-    /// Those that were verified for an earlier request.
-    Earlier,
-    Now,
 }
 
 fn check_sender(lock: Digest, proof: &Proof) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
-use relay_auth::{CertifiedNames, Digest, Operation, Policy, Proof, Settings};
+use relay_auth::{CertifiedNames, Digest, Operation, Policy, Proof, Settings, Verification};
 
 const NOW: u64 = 1_800_000_000;
 const AUDIENCE: &str = "https://relay.example.org";
@@ -190,9 +190,9 @@ proptest! {
             prop_assert_eq!(granted, policy.may(operation, &name.text(), &shown.proof(), NOW * 1000));
             let expected = shown.model(name, operation);
             prop_assert_eq!(granted.map(|granted| granted.sees_usage).ok(), expected, "{:?} {:?}", name, shown);
-            let owner = policy.proven_owner(operation, &shown.proof(), &CertifiedNames::NONE, NOW * 1000);
+            let owner = policy.owner(operation, &shown.proof(), &CertifiedNames::NONE, NOW * 1000, Verification::Now);
             prop_assert_eq!(owner.map(|owner| *owner.as_bytes()), shown.model_owner(operation));
-            let known = policy.known_owner(operation, &shown.proof(), &CertifiedNames::NONE, NOW * 1000);
+            let known = policy.owner(operation, &shown.proof(), &CertifiedNames::NONE, NOW * 1000, Verification::Earlier);
             prop_assert_eq!(known, owner, "a proof that was right is known afterwards");
         }
     }
@@ -200,7 +200,7 @@ proptest! {
     #[test]
     fn nobody_is_known_before_a_signature_was_verified(shown in shown()) {
         let policy = Policy::new(Settings { audiences: vec![AUDIENCE.to_owned()], ..Settings::default() });
-        let known = policy.known_owner(Operation::Pull, &shown.proof(), &CertifiedNames::NONE, NOW * 1000);
+        let known = policy.owner(Operation::Pull, &shown.proof(), &CertifiedNames::NONE, NOW * 1000, Verification::Earlier);
         prop_assert_eq!(known.is_some(), matches!(shown, Shown::Secret(_)));
     }
 }

@@ -142,6 +142,7 @@ mod networks;
 mod pairs;
 mod policy;
 mod roster;
+mod sets;
 mod tokens;
 
 pub use bytes::{BYTES_BUCKET, ByteRate};

@@ -8,13 +8,13 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use crate::decision::{Decision, Reservation};
 use crate::limiter::Limiter;
-use crate::lock::lock;
 use crate::policy::Policy;
+use crate::sets::Sets;
 use crate::tokens::{Pace, SECOND_NS, Tokens, nanos};
 
 /// The name of the bucket of a name.
@@ -26,12 +26,6 @@ pub const CEILING_FACTOR: NonZeroU32 = NonZeroU32::new(10).expect("10 is not zer
 /// An address loses a name that it has not used for this long.
 const HOUR: u32 = 3600;
 
-/// How many addresses a set has space for.
-const ADDRESSES: usize = 8;
-
-/// The most sets.
-const SETS_MAX: usize = 1 << 20;
-
 /// One bucket for each name, with the waits and bans of a [`Limiter`]; and for each address, the
 /// names that it has introduced.
 ///
@@ -42,7 +36,7 @@ pub struct NameLimiter {
     ceiling: Pace,
     names_per_address: usize,
     hasher: RandomState,
-    sets: Box<[Mutex<Vec<Address>>]>,
+    addresses: Sets<Address>,
 }
 
 /// An address, and the names that it has introduced.
@@ -68,7 +62,6 @@ impl NameLimiter {
     /// A limiter that knows no name yet. `names` are the limits of each name, `address` those of an
     /// address without names.
     pub fn new(names: Policy, address: &Policy, names_per_address: u32) -> Self {
-        let sets = (address.tracked_keys_max.get() / ADDRESSES).clamp(1, SETS_MAX);
         Self {
             ceiling: Pace::new(
                 address.per_second.saturating_mul(CEILING_FACTOR),
@@ -77,7 +70,7 @@ impl NameLimiter {
             names: Limiter::new(names.named(NAME_BUCKET)),
             names_per_address: usize::try_from(names_per_address).unwrap_or(usize::MAX),
             hasher: RandomState::new(),
-            sets: (0..sets).map(|_| Mutex::new(Vec::new())).collect(),
+            addresses: Sets::new(address.tracked_keys_max),
         }
     }
 
@@ -114,12 +107,14 @@ impl NameLimiter {
         let second = second(nanos(now));
         let mut set = self.set(address);
         let known = set.iter().position(|known| known.hash == address);
-        let index = known.unwrap_or_else(|| add(&mut set, address));
+        let index = known.unwrap_or_else(|| self.add(&mut set, address));
         let Some(address) = set.get_mut(index) else { return };
         address.last_used = address.last_used.max(second);
+        if address.names.iter().any(|known| known.half == half(name) && known.is_in_use(second)) {
+            return;
+        }
         address.names.retain(|known| known.is_in_use(second));
-        let is_known = address.names.iter().any(|known| known.half == half(name));
-        if !is_known && address.names.len() < self.names_per_address {
+        if address.names.len() < self.names_per_address {
             address.names.push(Name { half: half(name), last_used: second });
         }
     }
@@ -137,21 +132,19 @@ impl NameLimiter {
     }
 
     fn set(&self, address: u64) -> MutexGuard<'_, Vec<Address>> {
-        let sets = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
-        let index = usize::try_from(self.hasher.hash_one(address) % sets).unwrap_or(0);
-        lock(self.sets.get(index).expect("the remainder is below the number of sets"))
+        self.addresses.lock(self.hasher.hash_one(address))
     }
-}
 
-/// Adds an address to its set. In a full set, it replaces the one that was used longest ago.
-fn add(set: &mut Vec<Address>, hash: u64) -> usize {
-    let address = Address { hash, ceiling: Tokens::default(), names: Vec::new(), last_used: 0 };
-    if set.len() >= ADDRESSES {
-        let oldest = set.iter().enumerate().min_by_key(|(_, known)| known.last_used);
-        set.swap_remove(oldest.map_or(0, |(index, _)| index));
+    /// Adds an address to its set. In a full set, it replaces the one that was used longest ago.
+    fn add(&self, set: &mut Vec<Address>, hash: u64) -> usize {
+        let address = Address { hash, ceiling: Tokens::default(), names: Vec::new(), last_used: 0 };
+        if self.addresses.is_full(set) {
+            let oldest = set.iter().enumerate().min_by_key(|(_, known)| known.last_used);
+            set.swap_remove(oldest.map_or(0, |(index, _)| index));
+        }
+        set.push(address);
+        set.len() - 1
     }
-    set.push(address);
-    set.len() - 1
 }
 
 fn second(now_ns: u64) -> u32 {

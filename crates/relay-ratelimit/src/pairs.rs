@@ -10,22 +10,16 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use crate::bucket::Rate;
 use crate::decision::Refusal;
-use crate::lock::lock;
+use crate::sets::Sets;
 use crate::tokens::{Pace, Tokens, nanos};
 
 /// The name of the bucket of a recipient.
 pub const RECIPIENT_BUCKET: &str = "recipient";
-
-/// How many slots a set has.
-const SLOTS: usize = 8;
-
-/// The most sets that a table has.
-const SETS_MAX: usize = 1 << 20;
 
 /// A bucket for each recipient, and one of half the rate and half the burst for each sender to it.
 ///
@@ -40,11 +34,7 @@ pub struct PairLimiter {
     pairs: Table,
 }
 
-struct Table {
-    sets: Box<[Mutex<Vec<Slot>>]>,
-    /// How many slots each set has.
-    slots: usize,
-}
+struct Table(Sets<Slot>);
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -101,17 +91,13 @@ impl PairLimiter {
 
 impl Table {
     fn new(tracked_max: NonZeroUsize) -> Self {
-        let sets = (tracked_max.get() / SLOTS).clamp(1, SETS_MAX);
-        let sets = (0..sets).map(|_| Mutex::new(Vec::new())).collect();
-        Self { sets, slots: tracked_max.get().min(SLOTS) }
+        Self(Sets::new(tracked_max))
     }
 
     fn lock_slot(&self, hash: u64) -> LockedSlot<'_> {
-        let sets = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
-        let set_index = usize::try_from(hash % sets).unwrap_or(0);
-        let set = lock(self.sets.get(set_index).expect("the remainder is below the number of sets"));
+        let set = self.0.lock(hash);
         let known = set.iter().position(|slot| slot.hash == hash);
-        let index = known.or_else(|| if set.len() < self.slots { None } else { fullest(&set) });
+        let index = known.or_else(|| if self.0.is_full(&set) { fullest(&set) } else { None });
         let tokens = index.and_then(|index| set.get(index)).map_or_else(Tokens::default, |slot| slot.tokens);
         LockedSlot { index: index.unwrap_or(set.len()), set, slot: Slot { hash, tokens } }
     }
@@ -157,7 +143,7 @@ mod tests {
     }
 
     fn held(table: &Table) -> usize {
-        table.sets.iter().map(|set| lock(set).len()).sum()
+        table.0.len()
     }
 
     #[test]

@@ -3,20 +3,18 @@
 //! Keys of kinds that the relay does not use are skipped, since a set often has keys for other
 //! programs. A key that would be dangerous, or that is unclear, makes the whole set unusable.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::VerifyingKey;
 use jsonwebtoken::DecodingKey;
-use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::key::Key;
 use crate::issuer_token::Algorithm;
-use crate::json::parse_open_object;
+use crate::json::{UniqueMembers, parse_open_object};
 
 /// The largest set, in bytes. Some sets have the certificates of their keys.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
@@ -90,7 +88,7 @@ struct Set {
 }
 
 /// The members of a key, each once.
-struct Members(BTreeMap<String, Value>);
+type Members = UniqueMembers<Value>;
 
 impl Jwks {
     /// Reads the bytes of a set.
@@ -244,28 +242,4 @@ impl Members {
 fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.get(zeros..).unwrap_or_default()
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unique;
-        impl<'de> Visitor<'de> for Unique {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members, A::Error> {
-                let mut all = BTreeMap::new();
-                while let Some((name, value)) = members.next_entry()? {
-                    if all.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a member is repeated"));
-                    }
-                }
-                Ok(Members(all))
-            }
-        }
-        deserializer.deserialize_map(Unique)
-    }
 }

@@ -40,8 +40,8 @@ fn hash(store: RedbRelay, config: &RelayConfig) -> Result<(RedbRelay, String), C
     let key = KeyForStart::find(Some(key_path.clone()))?;
     let (id, hasher) = (key.root.id(), key.root.recipients());
     key.write_if_new()?;
-    let bar = Progress::of_items("hashing recipients", store.contents()?.usage.items);
     let total = store.contents()?.usage.items;
+    let bar = Progress::of_items("hashing recipients", total);
     let mut copied = |items| bar.set(items, total);
     let hash = |recipient: &relay_core::Recipient| hasher.hash(recipient);
     wait_for(store.hash_recipients(&config.storage.path, id, &hash, &mut copied))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use relay_auth::{CertifiedNames, Granted, Operation, Owner, Policy, Proof};
+use relay_auth::{CertifiedNames, Granted, Operation, Owner, Policy, Proof, Verification};
 use relay_core::{Clock, Error, PushOutcome, Recipient, Rejection, Usage};
 
 use crate::api::error::ApiError;
@@ -100,7 +100,7 @@ impl Gate {
             // A valid proof counts, even if this recipient needs none.
             Ok(_) => {
                 let now_ms = self.now_ms();
-                let owner = self.policy.proven_owner(operation, &client.proof, certified, now_ms);
+                let owner = self.policy.owner(operation, &client.proof, certified, now_ms, Verification::Now);
                 if let Some(owner) = owner {
                     limiter.introduce(client, &owner);
                 }
@@ -120,7 +120,8 @@ impl Gate {
         client: &Client,
         certified: &CertifiedNames,
     ) -> Option<Owner> {
-        self.policy.known_owner(operation, &client.proof, client.own(certified), self.now_ms())
+        let certified = client.own(certified);
+        self.policy.owner(operation, &client.proof, certified, self.now_ms(), Verification::Earlier)
     }
 
     fn now_ms(&self) -> u64 {
