@@ -58,14 +58,24 @@ impl Issuer {
         let keys = self.0.keys.load();
         let key = keys.find(token.kid(), token.algorithm()).ok_or(InvalidToken::Key)?;
         let hash = hash(token, key);
-        if self.0.verified.get(&hash).is_none() {
+        let known = token.verified.get().filter(|(verified, _)| *verified == hash);
+        let is_right = known.map_or_else(|| self.verify(token, key, hash), |(_, is_right)| *is_right);
+        is_right.then_some(()).ok_or(InvalidToken::Signature)
+    }
+
+    /// Whether the signature of a token is right, which only the first request with it verifies.
+    fn verify(&self, token: &IssuerToken, key: &Key, hash: [u8; 32]) -> bool {
+        let is_right = self.0.verified.get(&hash).is_some() || {
             let (signed, signature) = token.parts();
-            if !key.verify(signed, signature) {
-                return Err(InvalidToken::Signature);
+            let is_right = key.verify(signed, signature);
+            if is_right {
+                self.0.verified.insert(hash, ());
             }
-            self.0.verified.insert(hash, ());
-        }
-        Ok(())
+            is_right
+        };
+        // If it was verified with another key before, that outcome stays, and is not used.
+        let _ = token.verified.set((hash, is_right));
+        is_right
     }
 
     /// Whether the token is valid, and its signature was verified earlier.

@@ -5,6 +5,7 @@
 //! malformed, and so are those whose algorithm needs no key or a shared one.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,6 +24,9 @@ pub struct IssuerToken {
     algorithm: Algorithm,
     kid: Option<String>,
     claims: Claims,
+    /// Whether the signature is right, once it was verified with a key: the hash of this token and
+    /// that key, and the outcome. A request may ask for each of its items.
+    pub(crate) verified: OnceLock<([u8; 32], bool)>,
 }
 
 /// The algorithms of issuers. All have a key that only the issuer knows.
@@ -120,7 +124,7 @@ impl IssuerToken {
         }
         let claims = parse_open_object(&claims).ok_or(CLAIMS)?;
         let signed = text.rsplit_once('.').map(|(signed, _)| signed.to_owned()).ok_or(other)?;
-        Ok(Self { signed, signature, algorithm, kid: header.kid, claims })
+        Ok(Self { signed, signature, algorithm, kid: header.kid, claims, verified: OnceLock::new() })
     }
 
     /// Whom it is for: `sub`, or else the first name that it lists for reading.

@@ -79,6 +79,12 @@ impl Proof {
         Self::parse_with(values, |_| None)
     }
 
+    /// The proof in a field of its own, which is always a secret.
+    #[must_use]
+    pub fn secret(text: &str) -> Self {
+        parse_secret(text).unwrap_or_else(Self::Malformed)
+    }
+
     /// Like [`parse`](Self::parse). `verified` looks for a token that was verified earlier, by its
     /// fingerprint.
     pub(crate) fn parse_with<'a>(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
+    TooManyWaiters, Waiter,
 };
 use relay_http::Unready;
 use tokio::sync::{Semaphore, SetOnce, mpsc};
@@ -107,6 +108,10 @@ impl<R: Relay> Relay for DeferredStore<R> {
         self.store()?.push(envelope).await
     }
 
+    async fn push_all(&self, envelopes: Vec<Envelope>) -> Result<Vec<Result<PushOutcome, Error>>, Error> {
+        self.store()?.push_all(envelopes).await
+    }
+
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
         self.store()?.pull(pull).await
     }
@@ -139,6 +144,10 @@ impl<R: Relay> Relay for DeferredStore<R> {
         authorization: Option<&[u8]>,
     ) -> Result<(), Error> {
         self.store()?.permit(operation, recipient, authorization).await
+    }
+
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        self.store.get().map_or(Ok(None), |store| store.waiter(recipient))
     }
 
     fn is_full(&self) -> bool {

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
+    TooManyWaiters, Waiter,
 };
 
 /// The length of a hash in base64url without padding.
@@ -66,6 +67,13 @@ impl<R: Relay> Relay for HashedRecipients<R> {
         self.relay.push(envelope).await
     }
 
+    async fn push_all(&self, mut envelopes: Vec<Envelope>) -> Result<Vec<Result<PushOutcome, Error>>, Error> {
+        for envelope in &mut envelopes {
+            envelope.recipient = self.name(envelope.recipient.clone());
+        }
+        self.relay.push_all(envelopes).await
+    }
+
     async fn pull(&self, mut pull: Pull) -> Result<Page, Error> {
         pull.recipient = self.name(pull.recipient);
         self.relay.pull(pull).await
@@ -91,6 +99,13 @@ impl<R: Relay> Relay for HashedRecipients<R> {
         authorization: Option<&[u8]>,
     ) -> Result<(), Error> {
         self.relay.permit(operation, recipient, authorization).await
+    }
+
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        match &self.hasher {
+            Some(hasher) => self.relay.waiter(&hasher.hash(recipient)),
+            None => self.relay.waiter(recipient),
+        }
     }
 
     fn is_full(&self) -> bool {

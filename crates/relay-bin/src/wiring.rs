@@ -59,12 +59,14 @@ pub(crate) fn http_options(
     let positive = |number| NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN);
     relay_http::Options {
         message_bytes_max: config.relay.max_message_bytes,
+        batch_bytes_max: config.relay.batch_bytes(),
         inflight_bytes_max: count(config.server.max_inflight_bytes),
         connections_max: positive(config.server.max_connections),
         connections_per_address_max: positive(connections_per_address(&config.server)),
         connection_age_max: Duration::from_secs(config.server.max_connection_age_seconds),
         request_timeout: Duration::from_secs(config.server.request_timeout_seconds),
         keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
+        pull_wait_max: Duration::from_millis(config.server.pull_wait_max_ms),
         drain: Duration::from_secs(config.server.drain_seconds),
         rate_limit: config.rate_limit.enabled.then(|| rate_limit(&config.rate_limit)),
         public_stats: config.server.public_stats,
@@ -137,6 +139,7 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
         ack_rps: positive(config.endpoints.ack_rps),
         max_wait: Duration::from_millis(config.max_wait_ms),
         push_bytes_per_second: NonZeroU64::new(config.push_bytes_per_second),
+        push_items_per_second: NonZeroU64::new(config.push_items_per_second),
         push_per_recipient_rps: NonZeroU32::new(config.push_per_recipient_rps),
         per_name_rps: positive(config.per_name_rps),
         names_per_address: config.names_per_address,

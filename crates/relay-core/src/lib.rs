@@ -11,6 +11,7 @@
 //! - [`store`]: the lower interface. [`ReadTx`], [`WriteTx`] and [`SweepTx`] are what a store
 //!   implements.
 //! - [`relay`]: the upper interface. [`Relay`] is the service.
+//! - [`waiters`]: who waits for arrivals in which queue.
 //! - [`limits`]: all quota arithmetic.
 //! - [`memory`]: a complete relay in memory.
 //! - [`figures`]: statistics that a store reports.
@@ -66,6 +67,7 @@ pub mod store;
 pub mod testing;
 pub mod time;
 pub mod verify;
+pub mod waiters;
 
 pub use error::{Error, QuotaKind, Rejection};
 pub use excerpt::excerpt;
@@ -79,3 +81,4 @@ pub use queue::{Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
 pub use relay::Relay;
 pub use store::{Due, DueItems, Forgotten, Front, Item, ItemStatus, Queued, ReadTx, SweepTx, WriteTx};
 pub use time::{Clock, Reading, StoreClock, Timestamp};
+pub use waiters::{TooManyWaiters, Waiter, Waiters};

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::figures::Figures;
 use crate::limits::Limits;
-use crate::message::Envelope;
+use crate::message::{Envelope, Recipient};
 use crate::queue::{self, Ack, AckOutcome, Admission, Page, Pull, PushOutcome, Swept};
 use crate::relay::Relay;
 use crate::time::{Clock, StoreClock};
 use crate::verify;
+use crate::waiters::{TooManyWaiters, Waiter, Waiters};
 
 pub use tables::MemoryTables;
 
@@ -30,6 +31,7 @@ pub struct MemoryRelay {
     clock: StoreClock,
     bytes_max: u64,
     tables: Mutex<BoundedTables>,
+    waiters: Waiters,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ impl MemoryRelay {
     /// An empty relay that holds up to [`Self::BYTES_MAX`].
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let clock = StoreClock::new(clock);
-        Self { limits, clock, bytes_max: Self::BYTES_MAX, tables: Mutex::default() }
+        Self { limits, clock, bytes_max: Self::BYTES_MAX, tables: Mutex::default(), waiters: Waiters::new() }
     }
 
     /// Sets the bound on payloads, recipients, remembered item ids, and the indexes over them.
@@ -64,6 +66,15 @@ impl MemoryRelay {
     /// # Errors
     /// Those of [`Relay::push`].
     pub fn push_now(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
+        let recipient = envelope.recipient.clone();
+        let outcome = self.store(envelope)?;
+        if outcome.is_stored() {
+            self.waiters.wake(&recipient);
+        }
+        Ok(outcome)
+    }
+
+    fn store(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         let mut bounded = self.lock();
         let now = self.clock.now();
         let bytes = bounded.tables.bytes_to_store(&envelope);
@@ -122,6 +133,10 @@ impl Relay for MemoryRelay {
                 return Ok(swept);
             }
         }
+    }
+
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        self.waiters.register(recipient).map(Some)
     }
 
     fn is_full(&self) -> bool {

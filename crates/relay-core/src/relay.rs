@@ -7,6 +7,7 @@ use crate::figures::Figures;
 use crate::message::{Envelope, Recipient};
 use crate::operation::Operation;
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
+use crate::waiters::{TooManyWaiters, Waiter};
 
 /// A store-and-forward relay.
 ///
@@ -15,6 +16,27 @@ use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 pub trait Relay: Send + Sync + 'static {
     /// Puts an item into its recipient's queue, once.
     fn push(&self, envelope: Envelope) -> impl Future<Output = Result<PushOutcome, Error>> + Send;
+
+    /// Puts items into the queues of their recipients, each like [`push`](Self::push), and answers
+    /// in their order. Items of one recipient arrive in that order. A refused item does not affect
+    /// the others.
+    ///
+    /// By default, the items are pushed one after the other. A store can do better.
+    ///
+    /// # Errors
+    /// If the relay could process none of them.
+    fn push_all(
+        &self,
+        envelopes: Vec<Envelope>,
+    ) -> impl Future<Output = Result<Vec<Result<PushOutcome, Error>>, Error>> + Send {
+        async move {
+            let mut outcomes = Vec::with_capacity(envelopes.len());
+            for envelope in envelopes {
+                outcomes.push(self.push(envelope).await);
+            }
+            Ok(outcomes)
+        }
+    }
 
     /// Reads a page of a queue and changes nothing.
     fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send;
@@ -36,10 +58,12 @@ pub trait Relay: Send + Sync + 'static {
 
     /// Whether a client may do this with a queue. By default, it may.
     ///
-    /// The caller awaits this before `push`, `pull` or `ack`, and after its own checks of the locks
-    /// that a name may carry. `authorization` is the `Authorization` header of the request,
-    /// unchecked, if there is exactly one. A relay that knows users of its own refuses with
-    /// [`Rejection::Unauthorized`] or [`Rejection::Forbidden`].
+    /// The caller awaits this before `push`, `pull` or `ack`, and for each item before `push_all`,
+    /// one after the other; always after its own checks of the locks that a name may carry. For
+    /// a stream, it asks again at each page and each sign of life. `authorization` is the
+    /// `Authorization` header of the request, unchecked, if there is exactly one. A relay that
+    /// knows users of its own refuses with [`Rejection::Unauthorized`] or
+    /// [`Rejection::Forbidden`].
     ///
     /// # Errors
     /// Why not.
@@ -54,6 +78,17 @@ pub trait Relay: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Error>> + Send {
         let _ = (operation, recipient, authorization);
         std::future::ready(Ok(()))
+    }
+
+    /// Registers a wait for arrivals in a queue. The caller then looks into the queue with `pull`,
+    /// and sleeps only if it finds nothing. `None` if this relay wakes nobody, which is the
+    /// default; its callers have to look again from time to time.
+    ///
+    /// # Errors
+    /// [`TooManyWaiters`] if the queue has as many waiters as it may have.
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        let _ = recipient;
+        Ok(None)
     }
 
     /// Whether the relay currently refuses pushes with [`Error::StorageFull`]. This must be cheap.
@@ -79,6 +114,13 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
         (**self).push(envelope)
     }
 
+    fn push_all(
+        &self,
+        envelopes: Vec<Envelope>,
+    ) -> impl Future<Output = Result<Vec<Result<PushOutcome, Error>>, Error>> + Send {
+        (**self).push_all(envelopes)
+    }
+
     fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send {
         (**self).pull(pull)
     }
@@ -102,6 +144,10 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
         authorization: Option<&[u8]>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         (**self).permit(operation, recipient, authorization)
+    }
+
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        (**self).waiter(recipient)
     }
 
     fn is_full(&self) -> bool {

@@ -2,23 +2,34 @@
 //! of relay-core. Nothing here does I/O.
 
 mod base64;
+mod batch;
 pub(crate) mod code;
 pub(crate) mod counts;
 pub(crate) mod cursor;
 pub(crate) mod endpoint;
 pub(crate) mod error;
+pub(crate) mod events;
 mod field;
 pub(crate) mod headers;
 pub(crate) mod limits;
 mod mistake;
 mod page;
+mod reading;
 mod requests;
 mod responses;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::base64::STANDARD as SIMD_BASE64;
+#[cfg(test)]
+pub(crate) use batch::BatchRequest;
+pub(crate) use batch::decode_batch;
 pub(crate) use page::PageJson;
 #[cfg(test)]
-pub(crate) use requests::{AckRequest, Meta, PullRequest, PushRequest};
-pub(crate) use requests::{decode_ack, decode_pull, decode_push};
-pub(crate) use responses::{AckResponse, HealthResponse, PushResponse, ReadyResponse, StatsResponse};
+pub(crate) use reading::{PullRequest, StreamSettings};
+pub(crate) use reading::{StreamRequest, decode_pull, decode_stream};
+#[cfg(test)]
+pub(crate) use requests::{AckRequest, Meta, PushRequest};
+pub(crate) use requests::{PushItem, decode_ack, decode_push};
+pub(crate) use responses::{
+    AckResponse, BatchResponse, BatchResult, HealthResponse, PushResponse, ReadyResponse, StatsResponse,
+};

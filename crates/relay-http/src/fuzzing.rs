@@ -20,6 +20,9 @@ use crate::limits::forwarded;
 use crate::service::body;
 
 const PAYLOAD_BYTES_MAX: u64 = 4096;
+
+/// More than two of these payloads.
+const BATCH_BYTES_MAX: u64 = 2 * PAYLOAD_BYTES_MAX + 1;
 const UNPACKED_BYTES_MAX: usize = 64 * 1024;
 
 /// The key of the cursors in fuzz/corpus.
@@ -27,7 +30,7 @@ const CURSOR_KEY: [u8; 32] = [7; 32];
 
 /// The item in the body of a push.
 pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
-    api::decode_push(json, payload_bytes_max).ok()
+    api::decode_push(json, payload_bytes_max).ok().map(|item| item.envelope)
 }
 
 /// The text of a cursor.
@@ -57,9 +60,22 @@ pub fn encode_page(
 
 /// Parses the body of a push. The page of a pull must contain the same item.
 pub fn push(data: &[u8]) {
-    let Ok(envelope) = api::decode_push(data, PAYLOAD_BYTES_MAX) else { return };
+    let Ok(item) = api::decode_push(data, PAYLOAD_BYTES_MAX) else { return };
+    check_push(&item.envelope);
+}
+
+/// Parses the body of a batch. Each item that parses is as good as one that came alone.
+pub fn batch(data: &[u8]) {
+    let Ok(items) = api::decode_batch(data, PAYLOAD_BYTES_MAX, BATCH_BYTES_MAX) else { return };
+    let envelopes = items.iter().flatten().map(|item| &item.envelope);
+    assert!(envelopes.clone().map(Envelope::payload_bytes).sum::<u64>() <= BATCH_BYTES_MAX);
+    envelopes.for_each(check_push);
+}
+
+/// Whether an item is shown to its recipient as it was pushed.
+fn check_push(envelope: &Envelope) {
     assert!(envelope.payload.len() as u64 <= PAYLOAD_BYTES_MAX);
-    let page = Page { items: vec![item(&envelope)], next: Some(Seq::new(7)), remaining: 1 };
+    let page = Page { items: vec![item(envelope)], next: Some(Seq::new(7)), remaining: 1 };
     let mut json = api::PageJson::new(&CursorKey::new(&CURSOR_KEY), &envelope.recipient, page);
     let shown: Vec<u8> = std::iter::from_fn(|| json.next_piece()).flatten().collect();
     let shown: Value = serde_json::from_slice(&shown).expect("a page is JSON");
@@ -89,7 +105,8 @@ fn item(envelope: &Envelope) -> Item<Bytes> {
 /// Parses the body of a pull. Its cursor must keep its meaning when it is encoded again.
 pub fn pull(data: &[u8]) {
     let cursors = CursorKey::new(&CURSOR_KEY);
-    let Ok(pull) = api::decode_pull(data, &cursors) else { return };
+    let Ok(request) = api::decode_pull(data, &cursors) else { return };
+    let pull = request.pull;
     if let Some(after) = pull.after {
         assert_eq!(cursors.decode(&pull.recipient, &cursors.encode(&pull.recipient, after)), Ok(after));
     }

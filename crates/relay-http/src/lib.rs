@@ -45,6 +45,7 @@ pub mod tls;
 pub use api::code::Code;
 pub use api::counts::Counts;
 pub use api::cursor::CursorKey;
+pub use api::limits::BATCH_ITEMS_MAX;
 pub use limits::cross_site::{AllowedHosts, Origin};
 pub use metrics::{Metric, MetricKind, Metrics};
 pub use options::{Auth, Options, RateLimit, Transport};

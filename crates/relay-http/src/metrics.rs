@@ -9,8 +9,10 @@
 //! - These totals exclude requests that the rate limit refused, or that came during a drain.
 //!   `rate_limited` counts the former.
 //! - `requests` counts every request by its endpoint and outcome: an error code, `ok` or `gone`.
-//!   The sum over the outcomes is all requests. `ok` of `/push` = `push_stored` + `duplicates`. The
-//!   code `rate_limited` of all endpoints together = `rate_limited`.
+//!   The sum over the outcomes is all requests. Without batches, `ok` of `/push` = `push_stored` +
+//!   `duplicates`. The code `rate_limited` of all endpoints together = `rate_limited`.
+//! - A batch is one request, and each of its items a push. `item_errors` counts the items that were
+//!   refused, by their code.
 
 pub(crate) mod exposition;
 mod name;
@@ -30,6 +32,7 @@ use crate::limits::admission::WhyRefused;
 use crate::limits::in_flight::InFlight;
 use crate::limits::memory_budget::Budget;
 use crate::limits::open_connections::OpenConnections;
+use crate::limits::parking::Parking;
 use crate::limits::waiting_line::WaitingLine;
 pub use name::{Metric, MetricKind};
 use requests::{RequestTimer, Requests};
@@ -51,6 +54,8 @@ pub struct Metrics {
     swept_items: Counter,
     rate_limit_refusals: Counter,
     rate_limit_bans: Counter,
+    /// By `code`.
+    item_errors: Family<[Label; 1], Counter>,
     /// By `reason`: the usual ones from the start, others once they occur.
     auth_refusals: Family<[Label; 1], Counter>,
     /// By `reason`.
@@ -71,6 +76,7 @@ pub(crate) struct GaugeSources {
     pub(crate) requests: InFlight,
     pub(crate) in_flight: Budget,
     pub(crate) waiting: WaitingLine,
+    pub(crate) parking: Parking,
 }
 
 /// A push whose outcome is not known yet. It counts as failed if it is dropped before
@@ -93,8 +99,13 @@ impl Default for Metrics {
         for refusal in [relay_auth::Refusal::NoProof, relay_auth::Refusal::WrongProof] {
             drop(auth_refusals.get_or_create(&[("reason", refusal.reason())]));
         }
+        let item_errors = Family::<[Label; 1], Counter>::default();
+        for code in [Code::InternalError, Code::StorageError] {
+            drop(item_errors.get_or_create(&[("code", code.as_str())]));
+        }
         Self {
             requests: Requests::default(),
+            item_errors,
             pushes,
             push_counters,
             pulls: Counter::default(),
@@ -191,6 +202,11 @@ impl Metrics {
     pub(crate) fn rate_limited(&self, refusal: &Refusal) {
         self.rate_limit_refusals.inc();
         self.count_ban(refusal.ban_began);
+    }
+
+    /// Counts an item of a batch that was answered with this code.
+    pub(crate) fn item_refused(&self, code: Code) {
+        self.item_errors.get_or_create(&[("code", code.as_str())]).inc();
     }
 
     /// Counts a request whose proof did not open its recipient.

@@ -17,6 +17,8 @@ use crate::readiness::Readiness;
 pub struct Options {
     /// The maximum payload of one item, in bytes. The limit of a request body follows from it.
     pub message_bytes_max: u64,
+    /// The maximum payload of all items of a batch together, in bytes.
+    pub batch_bytes_max: u64,
     /// The maximum bytes of bodies, payloads and pages in flight. A request that does not fit is
     /// refused with `overloaded` before its body is read. A single request always fits.
     pub inflight_bytes_max: usize,
@@ -36,6 +38,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
+    /// How long a pull of an empty queue may wait for an item. Zero allows no waiting.
+    pub pull_wait_max: Duration,
     /// How long requests in flight may take to finish at a shutdown.
     pub drain: Duration,
     /// The rate limit; `None` for no limit.
@@ -86,6 +90,9 @@ pub struct RateLimit {
     pub max_wait: Duration,
     /// Bytes of pushes per second; `None` for no limit. Bytes over the limit delay the next pushes.
     pub push_bytes_per_second: Option<NonZeroU64>,
+    /// Items in batches per second; `None` for no limit. Items over the limit delay the next
+    /// pushes.
+    pub push_items_per_second: Option<NonZeroU64>,
     /// Pushes per second to one recipient from all addresses; `None` for no limit. One address may
     /// use half of it.
     pub push_per_recipient_rps: Option<NonZeroU32>,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{ConnectionType, HttpMessage as _, HttpService, KeepAlive, Request, Response};
+use actix_http::{ConnectionType, HttpMessage as _, HttpService, KeepAlive, Request, Response, Version};
 use actix_service::{Service, ServiceFactory as _, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Payload};
@@ -211,6 +211,7 @@ impl<R: Relay> ServerState<R> {
             requests: requests.clone(),
             in_flight: service.budget(),
             waiting: service.waiting(),
+            parking: service.parking(),
         });
         Self { service, connections, requests, open, _alive: alive }
     }
@@ -252,7 +253,12 @@ impl<R: Relay> ServerState<R> {
         // Unread input would be taken for the next request. The framework closes a connection whose
         // client offers an upgrade, without a notice; its other notices follow the last head that
         // it has read.
+        let ends_with_connection = response.is_stream() && request.head().version < Version::HTTP_11;
+        if ends_with_connection {
+            response.avoid_chunks();
+        }
         let is_last = has_unread_input
+            || ends_with_connection
             || connection.is_ending()
             || self.service.is_draining()
             || kind != ConnectionType::KeepAlive;

@@ -4,86 +4,78 @@
 mod auth;
 pub(crate) mod body;
 mod client;
+mod drain;
 mod error_response;
 mod offload;
+mod pages;
+mod pushes;
 mod rate_limit;
 mod request_id;
 pub(crate) mod response;
 pub(crate) mod route;
+mod streams;
 
 use std::any::Any;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, HeaderValue};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use relay_auth::{Granted, Operation};
-use relay_core::{Envelope, Page, Pull, PushOutcome, Recipient, Relay};
+use relay_core::{Recipient, Relay};
 use relay_ratelimit::{Level, Refusal};
-use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
+use crate::api::events::EventFormat;
 use crate::api::{
-    AckResponse, HealthResponse, PageJson, PushResponse, ReadyResponse, StatsResponse, decode_ack,
-    decode_pull, decode_push,
+    AckResponse, HealthResponse, ReadyResponse, StatsResponse, decode_ack, decode_pull, decode_stream,
 };
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::admission::Admission;
 use crate::limits::cross_site;
-use crate::limits::memory_budget::{Budget, Share};
+use crate::limits::memory_budget::Budget;
+use crate::limits::parking::Parking;
 use crate::limits::waiting_line::WaitingLine;
 use crate::metrics::Metrics;
 use crate::monotonic;
 use crate::openapi;
 use crate::options::Options;
 use crate::readiness::Unready;
-use crate::service::auth::{Gate, authorization, hide_usage};
+use crate::service::auth::{Gate, authorization};
 use crate::service::body::Body;
 use crate::service::body::limits::{BodyKind, BodyLimits};
 use crate::service::client::Client;
-use crate::service::offload::{OFFLOAD_BYTES, offload};
+use crate::service::drain::Drain;
+use crate::service::pages::{PageRead, Pages, encode};
 use crate::service::rate_limit::RateLimiter;
 use crate::service::request_id::RequestIds;
 use crate::service::response::ApiResponse;
 use crate::service::route::RouteMatch;
-
-/// A page with this many items is encoded on a blocking thread. To encode their ids and times takes
-/// about 100 microseconds. Payloads are encoded later, in small pieces.
-const OFFLOAD_ITEMS: usize = 2048;
-
-/// How many pages may be read at once before the budget counts them. Their size is known only
-/// afterwards.
-const UNCOUNTED_PAGES_MAX: usize = 16;
-
-/// The same while the budget is crowded, when a page may not fit.
-const UNCOUNTED_PAGES_MAX_IF_CROWDED: usize = 4;
-
-/// The size of an item in a page besides its payload: ids and times, in memory and encoded.
-const ITEM_BYTES: usize = 512;
+use crate::service::streams::{Streams, Subscriber};
 
 /// The state that all requests share.
 pub(crate) struct RelayService<R> {
     relay: Arc<R>,
     metrics: Arc<Metrics>,
     options: Options,
-    rate_limiter: Option<RateLimiter>,
-    gate: Gate,
+    rate_limiter: Option<Arc<RateLimiter>>,
+    gate: Arc<Gate>,
     body_limits: BodyLimits,
     budget: Budget,
-    uncounted_pages: Semaphore,
-    crowded_pages: Semaphore,
+    pages: Arc<Pages<R>>,
+    streams: Arc<Streams<R>>,
     request_ids: RequestIds,
     started: Instant,
-    is_draining: AtomicBool,
-    drained: Notify,
+    drain: Arc<Drain>,
 }
 
 /// A response, and whether a part of the request is still unread.
@@ -103,21 +95,39 @@ impl<R: Relay> RelayService<R> {
         let started = monotonic::now();
         let budget = Budget::new(options.inflight_bytes_max);
         let request_ids = RequestIds::new();
-        let rate_limiter =
-            options.rate_limit.take().map(|limit| RateLimiter::new(limit, request_ids.keys(), started));
+        let rate_limiter = options
+            .rate_limit
+            .take()
+            .map(|limit| Arc::new(RateLimiter::new(limit, request_ids.keys(), started)));
+        let (payload_max, batch_max) = (options.message_bytes_max, options.batch_bytes_max);
+        let body_limits = BodyLimits::new(payload_max, batch_max, options.request_timeout, budget.clone());
+        let gate = Arc::new(Gate::new(&options.auth, is_clear_text));
+        let drain = Arc::<Drain>::default();
+        let parking = Parking::new(options.connections_max.get(), options.connections_per_address_max.get());
+        let (budget_of_pages, wait_max) = (budget.clone(), options.pull_wait_max);
+        let pages = Pages::new(Arc::clone(&relay), Arc::clone(&metrics), budget_of_pages, parking, wait_max);
+        let pages = Arc::new(pages);
+        let streams = Arc::new(Streams {
+            relay: Arc::clone(&relay),
+            pages: Arc::clone(&pages),
+            gate: Arc::clone(&gate),
+            rate_limiter: rate_limiter.clone(),
+            drain: Arc::clone(&drain),
+            cursors: options.cursor_key.clone(),
+            age_max: options.connection_age_max,
+        });
         Self {
             relay,
             metrics,
-            gate: Gate::new(&options.auth, is_clear_text),
             rate_limiter,
-            body_limits: BodyLimits::new(options.message_bytes_max, options.request_timeout, budget.clone()),
+            gate,
+            body_limits,
             budget,
-            uncounted_pages: Semaphore::new(UNCOUNTED_PAGES_MAX),
-            crowded_pages: Semaphore::new(UNCOUNTED_PAGES_MAX_IF_CROWDED),
+            pages,
+            streams,
             request_ids,
             started,
-            is_draining: AtomicBool::new(false),
-            drained: Notify::new(),
+            drain,
             options,
         }
     }
@@ -129,29 +139,27 @@ impl<R: Relay> RelayService<R> {
 
     /// The requests that wait for the rate limit.
     pub(crate) fn waiting(&self) -> WaitingLine {
-        self.rate_limiter.as_ref().map(RateLimiter::waiting).unwrap_or_default()
+        self.rate_limiter.as_ref().map(|limiter| limiter.waiting()).unwrap_or_default()
+    }
+
+    /// The requests that wait for arrivals.
+    pub(crate) fn parking(&self) -> Parking {
+        self.pages.parking()
     }
 
     /// Decides whether a new connection of `peer` is served.
     pub(crate) fn admit_connection(&self, peer: IpAddr) -> Admission {
-        self.rate_limiter.as_ref().map_or(Admission::OPEN, |limiter| limiter.admit_connection(peer))
+        self.rate_limiter.as_deref().map_or(Admission::OPEN, |limiter| limiter.admit_connection(peer))
     }
 
-    /// Refuses new requests, and those that wait for the rate limit.
+    /// Refuses new requests and those that wait for the rate limit, and answers those that wait for
+    /// arrivals.
     pub(crate) fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::SeqCst);
-        self.drained.notify_waiters();
-    }
-
-    async fn drained(&self) {
-        let drained = self.drained.notified();
-        if !self.is_draining() {
-            drained.await;
-        }
+        self.drain.begin();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::SeqCst)
+        self.drain.has_begun()
     }
 
     /// Handles a request. Never fails: errors and panics become responses.
@@ -170,7 +178,7 @@ impl<R: Relay> RelayService<R> {
             None => Client::default(),
         };
         let client = client.with_proof(self.gate.proof(head.headers()));
-        self.gate.warn_of_clear_text(&client, in_flight.connection(), self.rate_limiter.as_ref());
+        self.gate.warn_of_clear_text(&client, in_flight.connection(), self.rate_limiter.as_deref());
         let mut body = Body::new(&self.body_limits, payload, head.headers(), client, in_flight);
         let mut level = None;
         let result = {
@@ -189,7 +197,11 @@ impl<R: Relay> RelayService<R> {
             response.set_rate_limit(level);
         }
         tracing::debug!(parent: &span, code = response.code().map_or("ok", Code::as_str), "answered");
-        timer.finish(response.code(), monotonic::now());
+        if response.has_waited() {
+            timer.finish_after_wait(response.code());
+        } else {
+            timer.finish(response.code(), monotonic::now());
+        }
         if !body.is_complete() {
             body.discard().await;
         }
@@ -216,7 +228,7 @@ impl<R: Relay> RelayService<R> {
         *level = self.limit(route.endpoint(), body.client(), in_flight).await?;
         // The drain may have begun while the request waited.
         self.refuse_if_draining(route)?;
-        self.dispatch(route, body).await
+        self.dispatch(route, body, in_flight).await
     }
 
     fn refuse_if_draining(&self, route: RouteMatch) -> Result<(), ApiError> {
@@ -227,15 +239,25 @@ impl<R: Relay> RelayService<R> {
         }
     }
 
-    async fn dispatch<'a>(&'a self, route: RouteMatch, body: &mut Body<'a>) -> Result<ApiResponse, ApiError> {
-        if let RouteMatch::Found(Endpoint::Push | Endpoint::Pull | Endpoint::Ack) = route {
+    async fn dispatch<'a>(
+        &'a self,
+        route: RouteMatch,
+        body: &mut Body<'a>,
+        in_flight: &InFlightRequest,
+    ) -> Result<ApiResponse, ApiError> {
+        if let RouteMatch::Found(
+            Endpoint::Push | Endpoint::PushBatch | Endpoint::Pull | Endpoint::Ack | Endpoint::Stream,
+        ) = route
+        {
             // The body is not read yet, so a request that waits here holds no memory.
             self.relay.ready().await?;
         }
         match route {
             RouteMatch::Found(Endpoint::Push) => self.push(body).await,
-            RouteMatch::Found(Endpoint::Pull) => self.pull(body).await,
+            RouteMatch::Found(Endpoint::PushBatch) => self.push_batch(body).await,
+            RouteMatch::Found(Endpoint::Pull) => self.pull(body, in_flight).await,
             RouteMatch::Found(Endpoint::Ack) => self.ack(body).await,
+            RouteMatch::Found(Endpoint::Stream) => self.stream(body, in_flight).await,
             RouteMatch::Found(Endpoint::Health) => Ok(ApiResponse::ok(&HealthResponse::OK)),
             RouteMatch::Found(Endpoint::Ready) => {
                 self.options.readiness.check()?;
@@ -266,7 +288,7 @@ impl<R: Relay> RelayService<R> {
         let connection = in_flight.connection();
         let certified = connection.certified_names();
         let owner = operation.and_then(|operation| self.gate.known_owner(operation, client, certified));
-        let result = limiter.admit(endpoint, client, owner, connection, self.drained()).await;
+        let result = limiter.admit(endpoint, client, owner, connection, self.drain.begun()).await;
         // The caller refuses a request whose wait the drain has ended.
         if self.is_draining() {
             return Ok(None);
@@ -274,24 +296,31 @@ impl<R: Relay> RelayService<R> {
         result.map_err(|refusal| self.rate_limited(refusal))
     }
 
-    /// Whether the proof of a client opens a recipient, and whether the relay agrees.
+    /// Whether the proof in the head opens a recipient, and whether the relay agrees.
     async fn permit(
         &self,
         operation: Operation,
         recipient: &Recipient,
         body: &Body<'_>,
     ) -> Result<Granted, ApiError> {
-        let (client, certified) = (body.client(), body.certified_names());
-        let permitted = match self.gate.may(operation, recipient, client, certified) {
-            Ok(granted) => {
-                let permitted = self.relay.permit(operation, recipient, authorization(body.headers()));
-                permitted.await.map(|()| granted).map_err(ApiError::from)
-            }
-            Err(error) => Err(error),
-        };
-        let counters = (self.rate_limiter.as_ref(), &*self.metrics);
-        self.gate.count(operation, client, certified, permitted.as_ref(), counters);
+        let client = body.client();
+        let permitted = self.ask(operation, recipient, body, client).await;
+        let counters = (self.rate_limiter.as_deref(), &*self.metrics);
+        self.gate.count(operation, client, body.certified_names(), permitted.as_ref(), counters);
         permitted
+    }
+
+    /// The same for any proof, without counting the outcome.
+    async fn ask(
+        &self,
+        operation: Operation,
+        recipient: &Recipient,
+        body: &Body<'_>,
+        client: &Client,
+    ) -> Result<Granted, ApiError> {
+        let granted = self.gate.may(operation, recipient, client, body.certified_names())?;
+        self.relay.permit(operation, recipient, authorization(body.headers())).await?;
+        Ok(granted)
     }
 
     fn rate_limited(&self, refusal: Refusal) -> ApiError {
@@ -299,68 +328,39 @@ impl<R: Relay> RelayService<R> {
         ApiError::RateLimited(refusal)
     }
 
-    async fn push<'a>(&'a self, body: &mut Body<'a>) -> Result<ApiResponse, ApiError> {
-        let pending = self.metrics.push_began();
-        let payload_bytes_max = self.options.message_bytes_max;
-        body.count_with(self.rate_limiter.as_ref());
-        let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
-        let (envelope, share) = body.read(BodyKind::Push, decode).await?;
-        let granted = self.permit(Operation::Push, &envelope.recipient, body).await?;
-        if let Some(limiter) = &self.rate_limiter {
-            let admitted = limiter.admit_push(&envelope.recipient, body.client());
-            admitted.map_err(|refusal| self.rate_limited(refusal))?;
-        }
-        let stored = self.store(envelope, share).await;
-        let outcome = if granted.sees_usage { stored? } else { hide_usage(stored)? };
-        pending.decided(outcome.is_stored());
-        Ok(ApiResponse::ok(&PushResponse::from(outcome)))
-    }
-
-    async fn pull(&self, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
+    async fn pull(&self, body: &mut Body<'_>, in_flight: &InFlightRequest) -> Result<ApiResponse, ApiError> {
         self.metrics.pull_began();
         let cursors = self.options.cursor_key.clone();
-        let (pull, _share) = body.read(BodyKind::Pull, move |json| decode_pull(json, &cursors)).await?;
-        self.permit(Operation::Pull, &pull.recipient, body).await?;
-        let recipient = pull.recipient.clone();
-        let (page, share) = self.read_page(pull, body.client()).await?;
-        let (json, share) = if page.items.len() < OFFLOAD_ITEMS {
-            (PageJson::new(&self.options.cursor_key, &recipient, page), share)
-        } else {
-            let cursors = self.options.cursor_key.clone();
-            offload(move || (PageJson::new(&cursors, &recipient, page), share)).await?
-        };
-        Ok(ApiResponse::page(json, share))
-    }
-
-    /// Reads a page, and takes its share of the budget.
-    async fn read_page(&self, pull: Pull, client: &Client) -> Result<(Page, Share), ApiError> {
-        let _uncounted = self.uncounted_pages.acquire().await;
-        // A request that waits here holds nothing that the requests ahead of it need.
-        let _crowded = match self.budget.is_crowded() {
-            true => Some(self.crowded_pages.acquire().await),
-            false => None,
-        };
-        let page = self.relay.pull(pull).await?;
-        let share = self.budget.take(client.address(), page_bytes(&page))?;
-        Ok((page, share))
-    }
-
-    /// Pushes an item. A large one runs as a task of its own, so that it counts until the store is
-    /// done with it, even if the client disconnects.
-    async fn store(&self, envelope: Envelope, share: Share) -> Result<PushOutcome, ApiError> {
-        if envelope.payload.len() < OFFLOAD_BYTES {
-            let outcome = self.relay.push(envelope).await;
-            drop(share);
-            return Ok(outcome?);
+        let (request, share) = body.read(BodyKind::Pull, move |json| decode_pull(json, &cursors)).await?;
+        // A request that waits for an arrival holds no memory.
+        drop(share);
+        self.permit(Operation::Pull, &request.pull.recipient, body).await?;
+        let connection = in_flight.connection();
+        let read =
+            self.pages.read(&request.pull, request.wait, body.client(), connection, self.drain.begun());
+        let PageRead { page, share, has_waited } = read.await?;
+        if has_waited && !page.items.is_empty() {
+            // The proof may have expired meanwhile.
+            self.ask(Operation::Pull, &request.pull.recipient, body, body.client()).await?;
         }
-        let relay = Arc::clone(&self.relay);
-        let task = tokio::spawn(async move {
-            let outcome = relay.push(envelope).await;
-            drop(share);
-            outcome
-        });
-        let result = task.await;
-        Ok(result.map_err(|error| ApiError::Internal(format!("the task of a push failed: {error}")))??)
+        let recipient = &request.pull.recipient;
+        let (json, share) = encode(&self.options.cursor_key, recipient, request.finish(page), share).await?;
+        Ok(ApiResponse::page(json, share).after_wait(has_waited))
+    }
+
+    async fn stream(
+        &self,
+        body: &mut Body<'_>,
+        in_flight: &InFlightRequest,
+    ) -> Result<ApiResponse, ApiError> {
+        let cursors = self.options.cursor_key.clone();
+        let (request, share) = body.read(BodyKind::Pull, move |json| decode_stream(json, &cursors)).await?;
+        drop(share);
+        self.permit(Operation::Pull, &request.pull.recipient, body).await?;
+        let format = EventFormat::accepted(body.headers().get_all(ACCEPT).map(HeaderValue::as_bytes));
+        let authorization = authorization(body.headers()).map(Bytes::copy_from_slice);
+        let subscriber = Subscriber { client: body.take_client(), authorization, format };
+        Ok(ApiResponse::events(format, self.streams.open(request, subscriber, in_flight)?))
     }
 
     async fn ack(&self, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
@@ -379,13 +379,8 @@ impl<R: Relay> RelayService<R> {
     }
 }
 
-/// The bytes that a page counts until it is sent.
-fn page_bytes(page: &Page) -> usize {
-    page.items.iter().map(|item| item.body.len().saturating_add(ITEM_BYTES)).sum()
-}
-
 /// The message of a panic.
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

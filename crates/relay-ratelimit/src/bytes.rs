@@ -1,4 +1,5 @@
-//! The bytes that a key has sent, as a debt that shrinks with time and delays the next request.
+//! The bytes and items that a key has sent, as debts that shrink with time and delay the next
+//! request.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -9,18 +10,21 @@ use crate::tokens::SECOND_NS;
 /// The name of the bucket for bytes.
 pub const BYTES_BUCKET: &str = "bytes";
 
+/// The name of the bucket for items.
+pub const ITEMS_BUCKET: &str = "items";
+
 /// The longest delay by a debt.
 const DEBT_MAX_NS: u64 = 60 * SECOND_NS;
 
 /// One byte, in ticks: a rate of `r` bytes per second earns `r` ticks per nanosecond.
 const TICKS_PER_BYTE: u128 = 1_000_000_000;
 
-/// How many bytes one key may send. All values are valid.
+/// How many bytes one key may send, or how many items. All values are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRate {
-    /// How many bytes are paid off per second.
+    /// How many bytes or items are paid off per second.
     pub per_second: NonZeroU64,
-    /// How many bytes a key may owe before its requests wait.
+    /// How many a key may owe before its requests wait.
     pub burst: NonZeroU64,
 }
 
@@ -36,10 +40,10 @@ pub(crate) struct ByteDebt {
 
 impl ByteRate {
     /// A refusal because of this debt.
-    pub(crate) fn refusal(&self, retry_after_ns: u64) -> Refusal {
+    pub(crate) fn refusal(&self, bucket: &'static str, retry_after_ns: u64) -> Refusal {
         let window = self.burst.get().div_ceil(self.per_second.get());
         Refusal {
-            bucket: BYTES_BUCKET,
+            bucket,
             retry_after: Duration::from_nanos(retry_after_ns),
             banned: false,
             ban_began: false,
@@ -122,7 +126,7 @@ mod tests {
                 debt.charge(&rate, u64::MAX, now_ns);
                 assert!(debt.wait_ns(&rate, end) <= DEBT_MAX_NS);
             }
-            assert!(rate.refusal(1).window_seconds > 0);
+            assert!(rate.refusal(BYTES_BUCKET, 1).window_seconds > 0);
         }
     }
 

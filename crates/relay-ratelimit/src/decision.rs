@@ -65,7 +65,7 @@ pub struct Reservation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The name of the refusing bucket: [`SHARED_BUCKET`](crate::SHARED_BUCKET), the endpoint's, or
-    /// one of [`BYTES_BUCKET`](crate::BYTES_BUCKET) and
+    /// one of [`BYTES_BUCKET`](crate::BYTES_BUCKET), [`ITEMS_BUCKET`](crate::ITEMS_BUCKET) and
     /// [`RECIPIENT_BUCKET`](crate::RECIPIENT_BUCKET). If the shared bucket and the endpoint's both
     /// refuse: a banned one before an empty one, else the one with the longer wait, else the
     /// endpoint's.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::answers::Answers;
 use crate::bucket::{BanRule, Bucket, Rate};
-use crate::bytes::{ByteDebt, ByteRate};
+use crate::bytes::{BYTES_BUCKET, ByteDebt, ByteRate, ITEMS_BUCKET};
 use crate::decision::{Connection, Decision, Level, Refusal, Reservation, Wait};
 use crate::policy::{Endpoint, Rules};
 use crate::roster::KeyStatus;
@@ -17,6 +17,7 @@ pub(crate) struct Entry {
     endpoints: Box<[Bucket]>,
     last_seen_ns: u64,
     bytes: ByteDebt,
+    items: ByteDebt,
     connections: Tokens,
     /// For connections while the shared bucket is banned.
     answers: Answers,
@@ -40,10 +41,18 @@ struct RatedBucket<'a> {
 /// What all buckets of one request share.
 struct CheckContext<'a> {
     ban: Option<&'a BanRule>,
-    /// The rate of the debt that the request waits for, and the wait in nanoseconds.
-    bytes: Option<(&'a ByteRate, u64)>,
+    /// The debt that the request waits for.
+    debt: Option<Debt<'a>>,
     max_wait_ns: u64,
     now_ns: u64,
+}
+
+/// A debt that a request waits for.
+#[derive(Clone, Copy)]
+struct Debt<'a> {
+    bucket: &'static str,
+    rate: &'a ByteRate,
+    wait_ns: u64,
 }
 
 impl Owner {
@@ -60,6 +69,7 @@ impl Entry {
             endpoints: vec![Bucket::default(); rules.endpoints.len()].into_boxed_slice(),
             last_seen_ns: 0,
             bytes: ByteDebt::default(),
+            items: ByteDebt::default(),
             connections: Tokens::default(),
             answers: Answers::default(),
         }
@@ -74,24 +84,41 @@ impl Entry {
         now_ns: u64,
     ) -> Decision {
         self.touch(now_ns);
-        let shared = RatedBucket { bucket: &mut self.shared, rate: &rules.shared };
         let index = endpoint.map_or(0, |Endpoint(index)| index);
         let rule = endpoint.and_then(|_| rules.endpoints.get(index));
+        let debt = rule.filter(|rule| rule.waits_for_debts).and_then(|_| self.debt(rules, now_ns));
+        let shared = RatedBucket { bucket: &mut self.shared, rate: &rules.shared };
         let own = rule.zip(self.endpoints.get_mut(index));
         let own = own.map(|(rule, bucket)| RatedBucket { bucket, rate: &rule.rate });
-        let bytes = rules.bytes.as_ref().filter(|_| rule.is_some_and(|rule| rule.waits_for_bytes));
-        let context = CheckContext {
-            ban: owner.ban(rules),
-            bytes: bytes.map(|rate| (rate, self.bytes.wait_ns(rate, now_ns))),
-            max_wait_ns: rules.max_wait_ns,
-            now_ns,
-        };
+        let context = CheckContext { ban: owner.ban(rules), debt, max_wait_ns: rules.max_wait_ns, now_ns };
         let mut decision = decide(shared, own, &context);
         if let Decision::Wait(wait) = &mut decision {
             wait.reservation.endpoint = index;
             wait.reservation.in_overflow = owner == Owner::Overflow;
         }
         decision
+    }
+
+    /// Takes a token from each bucket of a request that would pass at once.
+    pub(crate) fn try_take(
+        &mut self,
+        rules: &Rules,
+        endpoint: Option<Endpoint>,
+        now_ns: u64,
+    ) -> Result<(), Duration> {
+        self.touch(now_ns);
+        let mut shared = RatedBucket { bucket: &mut self.shared, rate: &rules.shared };
+        let own = endpoint
+            .and_then(|Endpoint(index)| rules.endpoints.get(index).zip(self.endpoints.get_mut(index)));
+        let mut own = own.map(|(rule, bucket)| RatedBucket { bucket, rate: &rule.rate });
+        let own_wait_ns = own.as_ref().map_or(0, |own| own.wait_ns(now_ns));
+        let wait_ns = shared.wait_ns(now_ns).max(own_wait_ns);
+        if wait_ns > 0 {
+            return Err(Duration::from_nanos(wait_ns));
+        }
+        shared.take(now_ns);
+        own.as_mut().map(|own| own.take(now_ns));
+        Ok(())
     }
 
     /// Counts the last request to an endpoint as refused. Returns whether that bans the endpoint.
@@ -142,6 +169,21 @@ impl Entry {
         self.bytes.charge(rate, bytes, now_ns);
     }
 
+    pub(crate) fn charge_items(&mut self, rate: &ByteRate, items: u64, now_ns: u64) {
+        self.touch(now_ns);
+        self.items.charge(rate, items, now_ns);
+    }
+
+    /// The debt that takes longest to pay.
+    fn debt<'a>(&self, rules: &'a Rules, now_ns: u64) -> Option<Debt<'a>> {
+        let debt = |bucket, rate: Option<&'a ByteRate>, debt: ByteDebt| {
+            rate.map(|rate| Debt { bucket, rate, wait_ns: debt.wait_ns(rate, now_ns) })
+        };
+        let bytes = debt(BYTES_BUCKET, rules.bytes.as_ref(), self.bytes);
+        let items = debt(ITEMS_BUCKET, rules.items.as_ref(), self.items);
+        bytes.into_iter().chain(items).max_by_key(|debt| debt.wait_ns)
+    }
+
     /// The ban of the shared bucket, if it is in force.
     pub(crate) fn banned(&self, rules: &Rules, now_ns: u64) -> Option<Refusal> {
         let until_ns = self.shared_banned_until_ns(now_ns)?;
@@ -150,9 +192,9 @@ impl Entry {
 
     /// Whether there is neither a ban of the shared bucket nor a debt that `endpoint` waits for.
     pub(crate) fn is_clear(&self, rules: &Rules, Endpoint(index): Endpoint, now_ns: u64) -> bool {
-        let waits_for_bytes = rules.endpoints.get(index).is_some_and(|rule| rule.waits_for_bytes);
-        let rate = rules.bytes.as_ref().filter(|_| waits_for_bytes);
-        !self.shared.is_banned(now_ns) && rate.is_none_or(|rate| self.bytes.wait_ns(rate, now_ns) == 0)
+        let rule = rules.endpoints.get(index).filter(|rule| rule.waits_for_debts);
+        let debt = rule.and_then(|_| self.debt(rules, now_ns));
+        !self.shared.is_banned(now_ns) && debt.is_none_or(|debt| debt.wait_ns == 0)
     }
 
     /// When the ban of the shared bucket ends, if it is in force.
@@ -231,9 +273,9 @@ fn decide(
     let now_ns = context.now_ns;
     let (banned, shared_wait_ns) = shared.weight(now_ns);
     let (own_banned, own_wait_ns) = own.as_ref().map_or((false, 0), |own| own.weight(now_ns));
-    let bytes_wait_ns = context.bytes.map_or(0, |(_, wait_ns)| wait_ns);
+    let debt_wait_ns = context.debt.map_or(0, |debt| debt.wait_ns);
     let tokens_wait_ns = shared_wait_ns.max(own_wait_ns);
-    let wait_ns = tokens_wait_ns.max(bytes_wait_ns);
+    let wait_ns = tokens_wait_ns.max(debt_wait_ns);
     if banned || own_banned || tokens_wait_ns > context.max_wait_ns {
         let named = match own {
             Some(own) if (own_banned, own_wait_ns) >= (banned, shared_wait_ns) => own,
@@ -243,13 +285,14 @@ fn decide(
     }
     let shared_until_ns = shared.take(now_ns);
     let endpoint_until_ns = own.as_mut().map_or(0, |own| own.take(now_ns));
-    if let Some((rate, bytes_wait_ns)) = context.bytes
-        && bytes_wait_ns > context.max_wait_ns
+    if let Some(Debt { bucket, rate, wait_ns }) = context.debt
+        && wait_ns > context.max_wait_ns
     {
         // The request keeps its tokens: otherwise a key in debt could ask without end, and no
         // bucket would ever refuse it.
         let own_wait_ns = own.map_or(0, |own| own.wait_ns(now_ns));
-        return Decision::Refused(rate.refusal(bytes_wait_ns.max(own_wait_ns).max(shared.wait_ns(now_ns))));
+        let retry_after_ns = wait_ns.max(own_wait_ns).max(shared.wait_ns(now_ns));
+        return Decision::Refused(rate.refusal(bucket, retry_after_ns));
     }
     let mut level = shared.count_request(now_ns);
     if let Some(own) = own {

@@ -87,13 +87,14 @@
 //! further connections, and counts each as a refused request. While the shared bucket is banned,
 //! connections get one answer each, 5 at once and one per second. Others are dropped.
 //!
-//! # Bytes
+//! # Bytes and items
 //! With [`Policy::bytes`], the caller charges the bytes of a key as they arrive
 //! ([`Limiter::charge_bytes`]). This never stops a request that has begun. Instead, the next
 //! request to an endpoint that waits for bytes waits until the debt is at most the burst, or is
 //! refused with [`BYTES_BUCKET`]. A debt lasts at most a minute; the limiter forgives the rest.
 //! Such a refusal never counts towards a ban, but it takes tokens, unlike all others. Otherwise a
-//! key in debt could ask without end, and no other bucket would ever refuse it.
+//! key in debt could ask without end, and no other bucket would ever refuse it. [`Policy::items`]
+//! and [`Limiter::charge_items`] do the same for requests with many items, with [`ITEMS_BUCKET`].
 //!
 //! # Networks
 //! A key can belong to a network ([`Key::parent`]). When the shared buckets of 16 children of one
@@ -145,7 +146,7 @@ mod roster;
 mod sets;
 mod tokens;
 
-pub use bytes::{BYTES_BUCKET, ByteRate};
+pub use bytes::{BYTES_BUCKET, ByteRate, ITEMS_BUCKET};
 pub use decision::{Connection, Decision, Level, Refusal, Reservation, Wait};
 pub use key::Key;
 pub use limiter::Limiter;

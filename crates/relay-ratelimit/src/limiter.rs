@@ -71,6 +71,20 @@ impl<K: Key> Limiter<K> {
         })
     }
 
+    /// Takes the tokens of a request of `key` that would pass at once. Unlike [`Limiter::check`],
+    /// it neither reserves anything nor counts a refusal, so it suits work of the relay's own that
+    /// can wait.
+    ///
+    /// # Errors
+    /// When to ask again, if the request would not pass. Never zero.
+    pub fn try_take(&self, key: &K, endpoint: Option<Endpoint>, now: Duration) -> Result<(), Duration> {
+        let now_ns = nanos(now);
+        if let Some(until_ns) = self.networks.banned_until_ns(key, now_ns) {
+            return Err(Duration::from_nanos(until_ns.saturating_sub(now_ns).max(1)));
+        }
+        self.with_entry(key, now_ns, |entry, _| (entry.try_take(&self.rules, endpoint, now_ns), false))
+    }
+
     /// Frees the reservation of a request of `key` whose client has hung up. Later requests get it;
     /// requests that wait already keep their times. A reservation whose time has come stays taken,
     /// and so does a token that was available at once.
@@ -108,7 +122,7 @@ impl<K: Key> Limiter<K> {
     }
 
     /// Whether `key` is free of what a request that counts otherwise must not escape: a ban of the
-    /// shared bucket or of a network around it, and a debt of bytes that `endpoint` waits for. It
+    /// shared bucket or of a network around it, and a debt that `endpoint` waits for. It
     /// counts nothing.
     pub fn is_clear(&self, key: &K, endpoint: Endpoint, now: Duration) -> bool {
         let now_ns = nanos(now);
@@ -127,13 +141,22 @@ impl<K: Key> Limiter<K> {
     }
 
     /// Counts bytes that `key` has sent. The debt delays the next request to an endpoint of
-    /// [`Policy::add_endpoint_with_bytes`]. Does nothing without [`Policy::bytes`].
+    /// [`Policy::add_endpoint_with_debts`]. Does nothing without [`Policy::bytes`].
     pub fn charge_bytes(&self, key: &K, bytes: u64, now: Duration) {
         let now_ns = nanos(now);
         let Some(rate) = &self.rules.bytes else { return };
         // No request of a banned network passes, so there is nothing to delay.
         if self.networks.banned_until_ns(key, now_ns).is_none() {
             self.with_entry(key, now_ns, |entry, _| (entry.charge_bytes(rate, bytes, now_ns), false));
+        }
+    }
+
+    /// The same for items, with [`Policy::items`].
+    pub fn charge_items(&self, key: &K, items: u64, now: Duration) {
+        let now_ns = nanos(now);
+        let Some(rate) = &self.rules.items else { return };
+        if self.networks.banned_until_ns(key, now_ns).is_none() {
+            self.with_entry(key, now_ns, |entry, _| (entry.charge_items(rate, items, now_ns), false));
         }
     }
 

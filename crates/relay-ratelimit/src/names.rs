@@ -83,6 +83,23 @@ impl NameLimiter {
         Some(self.names.check(&name, None, now))
     }
 
+    /// Takes the tokens of a request that would pass at once by its name, as
+    /// [`Limiter::try_take`]. `None` if it counts by the address.
+    pub fn try_take(&self, address: u64, name: u64, now: Duration) -> Option<Result<(), Duration>> {
+        if !self.is_introduced(address, name, nanos(now)) {
+            return None;
+        }
+        let taken = self.names.try_take(&name, None, now);
+        (taken.is_err() || self.take(address, name, nanos(now))).then_some(taken)
+    }
+
+    fn is_introduced(&self, address: u64, name: u64, now_ns: u64) -> bool {
+        let second = second(now_ns);
+        let set = self.set(address);
+        let address = set.iter().find(|known| known.hash == address);
+        address.is_some_and(|address| address.has(name, second))
+    }
+
     fn take(&self, address: u64, name: u64, now_ns: u64) -> bool {
         let mut set = self.set(address);
         let second = second(now_ns);
@@ -110,7 +127,7 @@ impl NameLimiter {
         let index = known.unwrap_or_else(|| self.add(&mut set, address));
         let Some(address) = set.get_mut(index) else { return };
         address.last_used = address.last_used.max(second);
-        if address.names.iter().any(|known| known.half == half(name) && known.is_in_use(second)) {
+        if address.has(name, second) {
             return;
         }
         address.names.retain(|known| known.is_in_use(second));
@@ -144,6 +161,12 @@ impl NameLimiter {
         }
         set.push(address);
         set.len() - 1
+    }
+}
+
+impl Address {
+    fn has(&self, name: u64, second: u32) -> bool {
+        self.names.iter().any(|known| known.half == half(name) && known.is_in_use(second))
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Policy {
     pub ban: Duration,
     /// How many bytes one key may send. `None`, the default, means no limit.
     pub bytes: Option<ByteRate>,
+    /// How many items one key may send. `None`, the default, means no limit.
+    pub items: Option<ByteRate>,
     /// How many keys the limiter tracks at most. 100,000 by default.
     pub tracked_keys_max: NonZeroUsize,
     endpoints: Vec<EndpointPolicy>,
@@ -49,7 +51,7 @@ pub struct Policy {
 struct EndpointPolicy {
     name: &'static str,
     per_second: NonZeroU32,
-    waits_for_bytes: bool,
+    waits_for_debts: bool,
 }
 
 /// The bucket that a request uses besides the shared one. [`Policy::add_endpoint`] makes it.
@@ -64,6 +66,7 @@ pub(crate) struct Rules {
     pub(crate) endpoints: Box<[EndpointRule]>,
     pub(crate) connections: Pace,
     pub(crate) bytes: Option<ByteRate>,
+    pub(crate) items: Option<ByteRate>,
     pub(crate) max_wait_ns: u64,
     /// `None` turns bans off.
     pub(crate) ban: Option<BanRule>,
@@ -73,8 +76,8 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct EndpointRule {
     pub(crate) rate: Rate,
-    /// Whether requests wait until the bytes of their key are paid.
-    pub(crate) waits_for_bytes: bool,
+    /// Whether requests wait until the bytes and items of their key are paid.
+    pub(crate) waits_for_debts: bool,
 }
 
 impl Policy {
@@ -87,6 +90,7 @@ impl Policy {
             ban_threshold: BAN_THRESHOLD,
             ban: BAN,
             bytes: None,
+            items: None,
             tracked_keys_max: TRACKED_KEYS_MAX,
             endpoints: Vec::new(),
             shared_name: SHARED_BUCKET,
@@ -104,13 +108,13 @@ impl Policy {
     /// The result is valid for limiters with this policy. A limiter without such an endpoint
     /// treats it as no endpoint.
     pub fn add_endpoint(&mut self, name: &'static str, per_second: NonZeroU32) -> Endpoint {
-        self.add(EndpointPolicy { name, per_second, waits_for_bytes: false })
+        self.add(EndpointPolicy { name, per_second, waits_for_debts: false })
     }
 
-    /// Like [`Policy::add_endpoint`], but the requests also wait until the bytes of their key are
-    /// paid, by [`Policy::bytes`].
-    pub fn add_endpoint_with_bytes(&mut self, name: &'static str, per_second: NonZeroU32) -> Endpoint {
-        self.add(EndpointPolicy { name, per_second, waits_for_bytes: true })
+    /// Like [`Policy::add_endpoint`], but the requests also wait until the bytes and items of their
+    /// key are paid, by [`Policy::bytes`] and [`Policy::items`].
+    pub fn add_endpoint_with_debts(&mut self, name: &'static str, per_second: NonZeroU32) -> Endpoint {
+        self.add(EndpointPolicy { name, per_second, waits_for_debts: true })
     }
 
     fn add(&mut self, endpoint: EndpointPolicy) -> Endpoint {
@@ -122,9 +126,9 @@ impl Policy {
 impl From<Policy> for Rules {
     fn from(policy: Policy) -> Self {
         let burst = policy.burst;
-        let endpoint = |EndpointPolicy { name, per_second, waits_for_bytes }| EndpointRule {
+        let endpoint = |EndpointPolicy { name, per_second, waits_for_debts }| EndpointRule {
             rate: Rate::new(name, per_second, burst),
-            waits_for_bytes,
+            waits_for_debts,
         };
         let connections_per_second = policy.per_second.saturating_mul(EXCESS_FACTOR);
         Self {
@@ -132,6 +136,7 @@ impl From<Policy> for Rules {
             endpoints: policy.endpoints.into_iter().map(endpoint).collect(),
             connections: Pace::new(connections_per_second, connections_per_second),
             bytes: policy.bytes,
+            items: policy.items,
             max_wait_ns: nanos(policy.max_wait.min(LONGEST_WAIT)),
             ban: (!policy.ban.is_zero()).then(|| BanRule {
                 threshold: policy.ban_threshold.get().min(THRESHOLD_MAX),

@@ -9,9 +9,10 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use relay_core::{
     Ack, AckOutcome, Clock, Envelope, Error, Figures, ItemId, Limits, Page, Pull, PushOutcome, Recipient,
-    Relay, Swept,
+    Relay, Swept, TooManyWaiters, Waiter,
 };
 use relay_disk::{Directory, Disk};
 use relay_journal::Journal;
@@ -20,7 +21,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::engine::backlog::{Backlog, Permit};
 use crate::engine::blob_writer::BlobWriter;
 use crate::engine::checkpoint_due::CheckpointDue;
-use crate::engine::command::{Answer, Job, Prepared, Push, Pushed, Task, ack_cost_bytes, push_cost_bytes};
+use crate::engine::command::{
+    Answer, Job, Prepared, Push, PushAll, PushItem, Pushed, Task, ack_cost_bytes, push_cost_bytes,
+};
 use crate::engine::exit_signal::ExitSignal;
 use crate::engine::figures;
 use crate::engine::reply::{Responder, reply};
@@ -35,6 +38,9 @@ use crate::options::Options;
 
 /// When a rejected caller may try again: a few batches later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How many items of one request are looked up ahead before others get the thread.
+const READ_AHEAD_ITEMS: usize = 16;
 
 /// A relay that stores its queues in a journal and an index over it.
 ///
@@ -52,7 +58,7 @@ pub struct RedbRelay {
     /// `None` only during the drop.
     pub(crate) mailbox: Option<mpsc::Sender<Job>>,
     /// The mailbox of the blob writer. `None` only during the drop.
-    blob_writer: Option<mpsc::Sender<Push>>,
+    blob_writer: Option<mpsc::Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
     /// Changes when one of the threads ends.
     ended: watch::Receiver<()>,
@@ -61,7 +67,7 @@ pub struct RedbRelay {
 /// The running threads of a store, and the channels to them.
 struct Threads {
     mailbox: mpsc::Sender<Job>,
-    blob_writer: mpsc::Sender<Push>,
+    blob_writer: mpsc::Sender<Job>,
     /// In the order in which the threads end.
     handles: Vec<JoinHandle<()>>,
     ended: watch::Receiver<()>,
@@ -177,6 +183,38 @@ impl RedbRelay {
         }
     }
 
+    /// The same for several pushes.
+    async fn read_ahead_all(&self, items: &[(Recipient, ItemId, Bytes)]) {
+        if self.shared.throttle.slow_reads.should_read_ahead() {
+            // In steps, so that pulls get a thread in between.
+            for step in items.chunks(READ_AHEAD_ITEMS) {
+                let step: Vec<_> = step.iter().map(|(recipient, id, _)| (recipient.clone(), *id)).collect();
+                let read = self.read(move |shared| {
+                    step.iter().for_each(|(recipient, id)| shared.read_ahead(recipient, &[*id]));
+                });
+                drop(read.await);
+            }
+        }
+    }
+
+    /// The outcome of a push, after the payload of a duplicate is compared.
+    async fn compared(
+        &self,
+        pushed: Pushed,
+        recipient: Recipient,
+        id: ItemId,
+        payload: Bytes,
+    ) -> Result<PushOutcome, Error> {
+        match (pushed.outcome?, pushed.compare) {
+            (PushOutcome::Duplicate { usage, .. }, Some(seq)) => {
+                let is_same =
+                    self.read(move |shared| shared.has_payload(&recipient, id, seq, &payload)).await??;
+                Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false) })
+            }
+            (outcome, _) => Ok(outcome),
+        }
+    }
+
     pub(crate) fn post<J>(mailbox: Option<&mpsc::Sender<J>>, job: J) -> Result<(), Error> {
         let mailbox = mailbox.ok_or(StoreError::WriterEnded)?;
         mailbox.try_send(job).map_err(|error| match error {
@@ -211,6 +249,7 @@ impl Threads {
             _exit_signal: exit_signal.clone(),
             shared: Arc::clone(shared),
             blobs,
+            blob_bytes: options.blob_bytes,
             pushes: large_pushes,
             mailbox: mailbox.clone(),
         };
@@ -245,20 +284,33 @@ impl Relay for RedbRelay {
         let is_large = envelope.payload_bytes() >= self.options.blob_bytes;
         let (recipient, id, payload) = (envelope.recipient.clone(), envelope.id(), envelope.payload.clone());
         self.read_ahead(|| (recipient.clone(), vec![id])).await;
-        let push = |responder| Push { envelope, responder, permit, prepared: Prepared::Nothing };
-        let Pushed { outcome, compare } = if is_large {
-            Self::submit(self.blob_writer.as_ref(), push).await?
-        } else {
-            Self::submit(self.mailbox.as_ref(), |responder| Job::Push(push(responder))).await?
-        };
-        match (outcome?, compare) {
-            (PushOutcome::Duplicate { usage, .. }, Some(seq)) => {
-                let is_same =
-                    self.read(move |shared| shared.has_payload(&recipient, id, seq, &payload)).await??;
-                Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false) })
-            }
-            (outcome, _) => Ok(outcome),
+        let mailbox = if is_large { &self.blob_writer } else { &self.mailbox };
+        let push = |responder| Job::Push(Push { envelope, responder, permit, prepared: Prepared::Nothing });
+        let pushed = Self::submit(mailbox.as_ref(), push).await?;
+        self.compared(pushed, recipient, id, payload).await
+    }
+
+    async fn push_all(&self, envelopes: Vec<Envelope>) -> Result<Vec<Result<PushOutcome, Error>>, Error> {
+        let permit = self.reserve(envelopes.iter().map(push_cost_bytes).sum())?;
+        let is_large = envelopes.iter().any(|envelope| envelope.payload_bytes() >= self.options.blob_bytes);
+        let items: Vec<_> = envelopes
+            .iter()
+            .map(|envelope| (envelope.recipient.clone(), envelope.id(), envelope.payload.clone()))
+            .collect();
+        self.read_ahead_all(&items).await;
+        let prepare = |envelope| PushItem { envelope, prepared: Ok(Prepared::Nothing) };
+        let pushes = envelopes.into_iter().map(prepare).collect();
+        let mailbox = if is_large { &self.blob_writer } else { &self.mailbox };
+        let push_all = |responder| Job::PushAll(PushAll { items: pushes, responder, permit });
+        let pushed = Self::submit(mailbox.as_ref(), push_all).await?;
+        let mut outcomes = Vec::with_capacity(pushed.len());
+        for (pushed, (recipient, id, payload)) in pushed.into_iter().zip(items) {
+            outcomes.push(match pushed {
+                Ok(pushed) => self.compared(pushed, recipient, id, payload).await,
+                Err(error) => Err(error.into()),
+            });
         }
+        Ok(outcomes)
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
@@ -277,6 +329,10 @@ impl Relay for RedbRelay {
         let mailbox = self.mailbox.as_ref().ok_or(StoreError::WriterEnded)?;
         mailbox.send(Job::Maintain(Task::Sweep(responder))).await.map_err(|_| StoreError::WriterEnded)?;
         Ok(answer.await.map_err(|_| StoreError::WriterEnded)??)
+    }
+
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        self.shared.waiters.register(recipient).map(Some)
     }
 
     fn is_full(&self) -> bool {

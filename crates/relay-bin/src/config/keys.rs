@@ -13,6 +13,8 @@ const GIB: u64 = 1 << 30;
 const COUNT_MAX: u64 = i64::MAX as u64;
 /// 100 years: more than any use needs, and milliseconds since 1970 cannot overflow.
 const SECONDS_MAX: u64 = 3_153_600_000;
+/// A day.
+const WAIT_MS_MAX: u64 = 86_400_000;
 const RATE_MAX: u64 = u32::MAX as u64;
 
 /// All keys, with the tables in the order of the shipped file.
@@ -25,6 +27,7 @@ pub(super) const KEYS: &[Key] = &[
     number("server.drain_seconds", 0, SECONDS_MAX, |c| c.server.drain_seconds),
     number("server.request_timeout_seconds", 1, SECONDS_MAX, |c| c.server.request_timeout_seconds),
     number("server.keep_alive_seconds", 1, SECONDS_MAX, |c| c.server.keep_alive_seconds),
+    number("server.pull_wait_max_ms", 0, WAIT_MS_MAX, |c| c.server.pull_wait_max_ms),
     number("server.start_wait_seconds", 0, SECONDS_MAX, |c| c.server.start_wait_seconds),
     number("server.max_connections", 1, 1_000_000, |c| c.server.max_connections),
     number("server.max_connections_per_address", 0, 1_000_000, |c| c.server.max_connections_per_address),
@@ -63,6 +66,7 @@ pub(super) const KEYS: &[Key] = &[
     text("auth.issuer", |c| Some(c.auth.issuer.clone())),
     text("auth.issuer_jwks_path", |c| Some(lossy(&c.auth.issuer_jwks_path))),
     number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
+    number("relay.max_batch_bytes", 1, GIB, |c| c.relay.max_batch_bytes),
     number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),
     number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user),
     number("relay.message_ttl_seconds", 1, SECONDS_MAX, |c| c.relay.message_ttl_seconds),
@@ -75,6 +79,7 @@ pub(super) const KEYS: &[Key] = &[
     rate("rate_limit.burst", |c| c.rate_limit.burst),
     number("rate_limit.max_wait_ms", 0, 3_600_000, |c| c.rate_limit.max_wait_ms),
     number("rate_limit.push_bytes_per_second", 0, COUNT_MAX, |c| c.rate_limit.push_bytes_per_second),
+    number("rate_limit.push_items_per_second", 0, COUNT_MAX, |c| c.rate_limit.push_items_per_second),
     number("rate_limit.push_per_recipient_rps", 0, RATE_MAX, |c| c.rate_limit.push_per_recipient_rps.into()),
     rate("rate_limit.per_name_rps", |c| c.rate_limit.per_name_rps),
     number("rate_limit.names_per_address", 0, 1000, |c| c.rate_limit.names_per_address.into()),

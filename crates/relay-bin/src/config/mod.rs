@@ -92,6 +92,8 @@ pub struct ServerConfig {
     pub request_timeout_seconds: u64,
     /// Seconds that a connection may be idle between two requests.
     pub keep_alive_seconds: u64,
+    /// The most milliseconds that a pull of an empty queue may wait for an item; 0: none waits.
+    pub pull_wait_max_ms: u64,
     /// Seconds that a request waits until the store is open; 0 does not wait.
     pub start_wait_seconds: u64,
     /// The most connections at once.
@@ -215,6 +217,8 @@ pub enum StorageKind {
 pub struct RelayLimits {
     /// The largest payload, in decoded bytes, inclusive.
     pub max_message_bytes: u64,
+    /// The most payload bytes in one batch of pushes.
+    pub max_batch_bytes: u64,
     /// Payload bytes that may wait for one recipient.
     pub max_queue_bytes_per_user: u64,
     /// Items that may wait for one recipient.
@@ -231,6 +235,13 @@ pub struct RelayLimits {
     pub dedup_window_seconds: u64,
 }
 
+impl RelayLimits {
+    /// The most payload bytes in one batch: not more than its items may have together.
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        self.max_batch_bytes.min(self.max_message_bytes.saturating_mul(relay_http::BATCH_ITEMS_MAX as u64))
+    }
+}
+
 /// Limits on requests per address.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RateLimitConfig {
@@ -244,6 +255,8 @@ pub struct RateLimitConfig {
     pub max_wait_ms: u64,
     /// Bytes of pushes per second from one address; 0: no bound.
     pub push_bytes_per_second: u64,
+    /// Items in batches of pushes per second from one address; 0: no bound.
+    pub push_items_per_second: u64,
     /// Pushes per second to one recipient; 0: no bound.
     pub push_per_recipient_rps: u32,
     /// Requests per second of a client that has proven a name, which do not count by its address.

@@ -50,7 +50,7 @@ fn unknown_names_get_a_hint() {
         ),
         (
             "[rate_limit.others]",
-            "rate_limit.others: unknown table; [rate_limit] has: enabled, per_ip_rps, burst, max_wait_ms, push_bytes_per_second, push_per_recipient_rps, per_name_rps, names_per_address, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, exempt, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
+            "rate_limit.others: unknown table; [rate_limit] has: enabled, per_ip_rps, burst, max_wait_ms, push_bytes_per_second, push_items_per_second, push_per_recipient_rps, per_name_rps, names_per_address, ban_seconds, ban_threshold, ipv6_prefix, trusted_proxies, exempt, max_tracked_addresses, [rate_limit.endpoints] (relay.toml line 1)",
         ),
         (
             "[logging]",
@@ -213,6 +213,7 @@ fn numbers_out_of_range_are_refused() {
         ("server.max_inflight_bytes", 1_048_576, 1_099_511_627_776),
         ("storage.cache_bytes", 1_048_576, 1_099_511_627_776),
         ("relay.max_message_bytes", 1, 1_073_741_824),
+        ("relay.max_batch_bytes", 1, 1_073_741_824),
         ("relay.max_queue_bytes_per_user", 1, 9_223_372_036_854_775_807),
         ("relay.max_messages_per_user", 1, 9_223_372_036_854_775_807),
         ("relay.message_ttl_seconds", 1, 3_153_600_000),

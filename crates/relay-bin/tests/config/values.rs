@@ -22,6 +22,7 @@ fn documented_defaults() -> RelayConfig {
             drain_seconds: 20,
             request_timeout_seconds: 30,
             keep_alive_seconds: 75,
+            pull_wait_max_ms: 55_000,
             start_wait_seconds: 5,
             max_connections: 10_000,
             max_connections_per_address: 0,
@@ -50,6 +51,7 @@ fn documented_defaults() -> RelayConfig {
         },
         relay: RelayLimits {
             max_message_bytes: 8_388_608,
+            max_batch_bytes: 16_777_216,
             max_queue_bytes_per_user: 1_073_741_824,
             max_messages_per_user: 200_000,
             message_ttl_seconds: 1_209_600,
@@ -70,6 +72,7 @@ fn documented_rate_limit() -> RateLimitConfig {
         burst: 40,
         max_wait_ms: 2_000,
         push_bytes_per_second: 16_777_216,
+        push_items_per_second: 1_000,
         push_per_recipient_rps: 0,
         per_name_rps: 10,
         names_per_address: 64,
@@ -92,6 +95,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("server.drain_seconds", "0", "0", |c| c.server.drain_seconds == 0),
     ("server.request_timeout_seconds", "31", "31", |c| c.server.request_timeout_seconds == 31),
     ("server.keep_alive_seconds", "76", "76", |c| c.server.keep_alive_seconds == 76),
+    ("server.pull_wait_max_ms", "0", "0", |c| c.server.pull_wait_max_ms == 0),
     ("server.start_wait_seconds", "0", "0", |c| c.server.start_wait_seconds == 0),
     ("server.max_connections", "1_000", "1_000", |c| c.server.max_connections == 1000),
     ("server.max_connections_per_address", "50", "50", |c| c.server.max_connections_per_address == 50),
@@ -132,6 +136,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
         c.auth.issuer_jwks_path == Path::new("/keys.json")
     }),
     ("relay.max_message_bytes", "1_000", "1_000", |c| c.relay.max_message_bytes == 1000),
+    ("relay.max_batch_bytes", "2_000", "2_000", |c| c.relay.max_batch_bytes == 2000),
     ("relay.max_queue_bytes_per_user", "9223372036854775807", "9223372036854775807", |c| {
         c.relay.max_queue_bytes_per_user == 9_223_372_036_854_775_807
     }),
@@ -146,6 +151,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("rate_limit.burst", "4294967295", "4294967295", |c| c.rate_limit.burst == u32::MAX),
     ("rate_limit.max_wait_ms", "0", "0", |c| c.rate_limit.max_wait_ms == 0),
     ("rate_limit.push_bytes_per_second", "0", "0", |c| c.rate_limit.push_bytes_per_second == 0),
+    ("rate_limit.push_items_per_second", "0", "0", |c| c.rate_limit.push_items_per_second == 0),
     ("rate_limit.push_per_recipient_rps", "5", "5", |c| c.rate_limit.push_per_recipient_rps == 5),
     ("rate_limit.per_name_rps", "8", "8", |c| c.rate_limit.per_name_rps == 8),
     ("rate_limit.names_per_address", "8", "8", |c| c.rate_limit.names_per_address == 8),

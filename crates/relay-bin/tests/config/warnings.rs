@@ -18,8 +18,8 @@ fn unusual_values_give_a_warning() {
             "relay.pull_bytes_max: less than relay.max_message_bytes; the relay still sends a larger message, alone",
         ),
         (
-            "server.max_inflight_bytes = 25_165_823",
-            "server.max_inflight_bytes: less than three times relay.max_message_bytes, or less than relay.pull_bytes_max, so the largest requests succeed only while nothing else is in flight",
+            "server.max_inflight_bytes = 50_331_647",
+            "server.max_inflight_bytes: less than three times relay.max_message_bytes or relay.max_batch_bytes, or less than relay.pull_bytes_max, so the largest requests succeed only while nothing else is in flight",
         ),
         (
             "relay.pull_batch_max = 10_001",
@@ -60,7 +60,7 @@ fn values_at_the_limit_give_no_warning() {
     for text in [
         "relay.max_queue_bytes_per_user = 8_388_608",
         "relay.pull_batch_max = 10_000",
-        "server.max_inflight_bytes = 25_165_824",
+        "server.max_inflight_bytes = 50_331_648",
         "relay.gc_interval_seconds = 1_209_600",
         "rate_limit.burst = 10",
         "rate_limit.trusted_proxies = [\"0.0.0.0/1\", \"128.0.0.0/2\", \"8000::/1\"]",

@@ -7,8 +7,10 @@ use relay_auth::Operation;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Push,
+    PushBatch,
     Pull,
     Ack,
+    Stream,
     Health,
     Ready,
     Stats,
@@ -16,14 +18,25 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Push, Self::Pull, Self::Ack, Self::Health, Self::Ready, Self::Stats, Self::OpenApi];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Push,
+        Self::PushBatch,
+        Self::Pull,
+        Self::Ack,
+        Self::Stream,
+        Self::Health,
+        Self::Ready,
+        Self::Stats,
+        Self::OpenApi,
+    ];
 
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::Push => "/push",
+            Self::PushBatch => "/push/batch",
             Self::Pull => "/pull",
             Self::Ack => "/ack",
+            Self::Stream => "/stream",
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Stats => "/stats",
@@ -34,8 +47,8 @@ impl Endpoint {
     /// What a request does with a queue, if it does anything with one.
     pub(crate) const fn operation(self) -> Option<Operation> {
         match self {
-            Self::Push => Some(Operation::Push),
-            Self::Pull => Some(Operation::Pull),
+            Self::Push | Self::PushBatch => Some(Operation::Push),
+            Self::Pull | Self::Stream => Some(Operation::Pull),
             Self::Ack => Some(Operation::Ack),
             Self::Health | Self::Ready | Self::Stats | Self::OpenApi => None,
         }
@@ -44,7 +57,7 @@ impl Endpoint {
     /// The supported methods, as in the header `Allow`.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Self::Push | Self::Pull | Self::Ack => "POST, OPTIONS",
+            Self::Push | Self::PushBatch | Self::Pull | Self::Ack | Self::Stream => "POST, OPTIONS",
             Self::Health | Self::Ready | Self::Stats | Self::OpenApi => "GET, HEAD, OPTIONS",
         }
     }

@@ -52,6 +52,9 @@ pub(crate) enum ApiError {
     /// The body of a push is too large for the largest allowed payload.
     #[error("the body is too large for a payload of {payload_bytes_max} bytes")]
     BodyTooLarge { payload_bytes_max: u64 },
+    /// The payloads of a batch are too large.
+    #[error("the payloads are larger than {payload_bytes_max} bytes together")]
+    BatchTooLarge { payload_bytes_max: u64 },
     /// The body of another request is too large.
     #[error("the body is larger than {bytes_max} bytes")]
     RequestTooLarge { bytes_max: usize },
@@ -98,6 +101,7 @@ pub(crate) struct ErrorBody {
     message: String,
     details: Option<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
@@ -113,7 +117,8 @@ impl ApiError {
                 body(Code::MethodNotAllowed).header(ALLOW, HeaderValue::from_static(allow))
             }
             Self::RequestTimeout => body(Code::RequestTimeout),
-            Self::BodyTooLarge { payload_bytes_max: limit } => {
+            Self::BodyTooLarge { payload_bytes_max: limit }
+            | Self::BatchTooLarge { payload_bytes_max: limit } => {
                 body(Code::MessageTooLarge).details(json!({"limit": limit}))
             }
             Self::RequestTooLarge { bytes_max: limit } => {
@@ -149,7 +154,7 @@ impl From<Rejection> for ApiError {
 impl ErrorBody {
     fn new(code: Code, message: impl Display) -> Self {
         let message = excerpt(&message, MESSAGE_BYTES_MAX);
-        Self { code, message, details: None, headers: Vec::new() }
+        Self { code, message, details: None, headers: Vec::new(), retry_after: None }
     }
 
     fn details(mut self, details: Value) -> Self {
@@ -157,7 +162,8 @@ impl ErrorBody {
         self
     }
 
-    fn retry_after(self, wait: Duration) -> Self {
+    fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
         self.header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)))
     }
 
@@ -173,6 +179,19 @@ impl ErrorBody {
     /// The headers that not every response has.
     pub(crate) fn into_headers(self) -> Vec<(HeaderName, HeaderValue)> {
         self.headers
+    }
+
+    /// The JSON for one item of a batch, which has no headers: the details have the time of
+    /// `Retry-After`.
+    pub(crate) fn item_body(mut self) -> Value {
+        if let Some(wait) = self.retry_after {
+            let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let details = self.details.get_or_insert_with(|| json!({}));
+            if let Some(details) = details.as_object_mut() {
+                details.entry("retry_after_ms").or_insert(retry_after_ms.into());
+            }
+        }
+        self.body()
     }
 
     pub(crate) fn body(&self) -> Value {

@@ -9,6 +9,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use crate::api::limits::BATCH_ITEMS_MAX;
+
 /// The name of the body in errors.
 const BODY: &str = "the body";
 
@@ -38,7 +40,13 @@ fields! {
     sent_ms("meta.sent_ms"): Integer<u64>;
     cursor("cursor"): Optional<Text>;
     max("max"): Optional<Positive>;
+    wait_ms("wait_ms"): Optional<Integer<u64>>;
+    tail("tail"): Optional<Flag>;
+    keepalive_ms("keepalive_ms"): Optional<Integer<u64>>;
     ack<T>("ack"): ObjectArray<T>;
+    items<T>("items"): Items<Object<T>>;
+    raw_items<T>("items"): Items<Raw<T>>;
+    proof("proof"): Optional<Text>;
     chunk_index("chunk_index"): Integer<u32>;
 }
 
@@ -55,6 +63,10 @@ pub(super) trait FieldKind<'de>: Sized {
     }
 
     fn number(_: u64) -> Option<Self::Value> {
+        None
+    }
+
+    fn boolean(_: bool) -> Option<Self::Value> {
         None
     }
 
@@ -79,6 +91,9 @@ pub(super) struct Integer<N>(PhantomData<N>);
 
 /// A whole number that should be positive. The conversion of the request refuses 0.
 pub(super) struct Positive;
+
+/// True or false.
+pub(super) struct Flag;
 
 /// A value of the type `K`, or null.
 pub(super) struct Optional<K>(PhantomData<K>);
@@ -125,6 +140,15 @@ impl FieldKind<'_> for Positive {
     }
 }
 
+impl FieldKind<'_> for Flag {
+    type Value = bool;
+    const EXPECTED: &'static str = "true or false";
+
+    fn boolean(flag: bool) -> Option<bool> {
+        Some(flag)
+    }
+}
+
 impl<'de, K: FieldKind<'de>> FieldKind<'de> for Optional<K> {
     type Value = Option<K::Value>;
     const EXPECTED: &'static str = K::EXPECTED;
@@ -135,6 +159,10 @@ impl<'de, K: FieldKind<'de>> FieldKind<'de> for Optional<K> {
 
     fn number(number: u64) -> Option<Self::Value> {
         K::number(number).map(Some)
+    }
+
+    fn boolean(flag: bool) -> Option<Self::Value> {
+        K::boolean(flag).map(Some)
     }
 
     fn null() -> Option<Self::Value> {
@@ -158,6 +186,54 @@ impl<'de, T: Deserialize<'de>> FieldKind<'de> for ObjectArray<T> {
     fn array<A: SeqAccess<'de>>(mut elements: A) -> Option<Result<Vec<T>, A::Error>> {
         let next = || elements.next_element_seed(Reader::<Object<T>>::named("ack")).transpose();
         Some(std::iter::from_fn(next).collect())
+    }
+}
+
+/// The items of a batch.
+pub(super) struct Items<K>(PhantomData<K>);
+
+/// Any JSON.
+pub(super) struct Raw<T>(PhantomData<T>);
+
+impl<'de, K: Element<'de>> FieldKind<'de> for Items<K> {
+    type Value = Vec<K::Value>;
+    const EXPECTED: &'static str = "an array of at most 256 objects";
+
+    fn array<A: SeqAccess<'de>>(mut elements: A) -> Option<Result<Self::Value, A::Error>> {
+        let mut items = Vec::new();
+        loop {
+            match K::next(&mut elements) {
+                Ok(Some(_)) if items.len() == BATCH_ITEMS_MAX => {
+                    return Some(Err(Reader::<Self>::named("items").refuse("more")));
+                }
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => return Some(Ok(items)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// What [`Items`] may contain.
+pub(super) trait Element<'de> {
+    type Value;
+
+    fn next<A: SeqAccess<'de>>(elements: &mut A) -> Result<Option<Self::Value>, A::Error>;
+}
+
+impl<'de, T: Deserialize<'de>> Element<'de> for Object<T> {
+    type Value = T;
+
+    fn next<A: SeqAccess<'de>>(elements: &mut A) -> Result<Option<T>, A::Error> {
+        elements.next_element_seed(Reader::<Self>::named(BODY))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Element<'de> for Raw<T> {
+    type Value = T;
+
+    fn next<A: SeqAccess<'de>>(elements: &mut A) -> Result<Option<T>, A::Error> {
+        elements.next_element()
     }
 }
 
@@ -238,8 +314,8 @@ impl<'de, K: FieldKind<'de>> Visitor<'de> for Reader<K> {
         }))
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<K::Value, E> {
-        Err(self.refuse("a boolean"))
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<K::Value, E> {
+        self.take(K::boolean(flag), "a boolean")
     }
 
     fn visit_unit<E: Error>(self) -> Result<K::Value, E> {

@@ -5,3 +5,6 @@ pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// The maximum number of fields. The framework's parser has the same limit.
 pub(crate) const FIELDS_MAX: usize = 96;
+
+/// How many items a batch may have.
+pub const BATCH_ITEMS_MAX: usize = 256;

@@ -1,17 +1,16 @@
-//! The requests: their types, and what they mean to relay-core. The types borrow from the body, so
-//! that a large payload is copied only once, when its base64 is decoded.
+//! The requests that push and ack: their types, and what they mean to relay-core. The types borrow
+//! from the body, so that a large payload is copied only once, when its base64 is decoded.
 
 use std::borrow::Cow;
-use std::num::NonZeroU64;
 
 use ::base64::Engine as _;
-use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, MessageId, Pull, Recipient, Rejection};
+use relay_auth::Proof;
+use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Rejection};
 use serde::Deserialize;
 
 use super::base64::{STANDARD, reason};
 use super::field;
 use super::mistake::read;
-use crate::api::cursor::CursorKey;
 use crate::api::error::ApiError;
 
 /// Stores one item in the queue of a recipient.
@@ -34,6 +33,18 @@ pub(crate) struct PushRequest<'a> {
     ciphertext_b64: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "field::meta")]
     meta: Meta<'a>,
+    /// The secret of the send lock of this recipient, instead of a proof in the header
+    /// `Authorization`.
+    #[serde(borrow, default, deserialize_with = "field::proof")]
+    #[cfg_attr(test, schema(min_length = 43, max_length = 86))]
+    proof: Option<Cow<'a, str>>,
+}
+
+/// A push, and the proof that it carries itself.
+#[derive(Debug)]
+pub(crate) struct PushItem {
+    pub(crate) envelope: Envelope,
+    pub(crate) proof: Option<Proof>,
 }
 
 /// What the sender states about an item. The relay stores and returns it.
@@ -58,25 +69,6 @@ pub(crate) struct Meta<'a> {
     /// The sender's clock, in ms since 1970. Not checked.
     #[serde(deserialize_with = "field::sent_ms")]
     sent_ms: u64,
-}
-
-/// Requests one page of a queue.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(utoipa::ToSchema))]
-pub(crate) struct PullRequest<'a> {
-    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
-    /// compares it byte for byte.
-    #[serde(borrow, deserialize_with = "field::recipient")]
-    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
-    recipient: Cow<'a, str>,
-    /// The unchanged `next_cursor` of an earlier page of the same queue. Without a cursor, the page
-    /// begins at the front of the queue.
-    #[serde(borrow, default, deserialize_with = "field::cursor")]
-    cursor: Option<Cow<'a, str>>,
-    /// The maximum number of items. The default, and the upper limit, is `relay.pull_batch_max`.
-    #[serde(default, deserialize_with = "field::max")]
-    #[cfg_attr(test, schema(minimum = 1))]
-    max: Option<u64>,
 }
 
 /// Deletes items that the recipient has received.
@@ -112,16 +104,8 @@ struct AckEntry<'a> {
 ///
 /// # Errors
 /// When the JSON, a field or the size is invalid.
-pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<Envelope, ApiError> {
-    Ok(read::<PushRequest<'_>>(json)?.into_envelope(payload_bytes_max)?)
-}
-
-/// Parses the body of a pull. Its cursor must have been issued under the key `cursors`.
-///
-/// # Errors
-/// When the JSON or a field is invalid.
-pub(crate) fn decode_pull(json: &[u8], cursors: &CursorKey) -> Result<Pull, ApiError> {
-    Ok(read::<PullRequest<'_>>(json)?.into_pull(cursors)?)
+pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<PushItem, ApiError> {
+    Ok(read::<PushRequest<'_>>(json)?.into_item(payload_bytes_max)?)
 }
 
 /// Parses the body of an ack.
@@ -136,12 +120,12 @@ impl PushRequest<'_> {
     /// # Errors
     /// [`Rejection::MessageTooLarge`] for a payload over `payload_bytes_max`, which is then not
     /// decoded, and [`Rejection::InvalidInput`].
-    fn into_envelope(self, payload_bytes_max: u64) -> Result<Envelope, Rejection> {
+    pub(super) fn into_item(self, payload_bytes_max: u64) -> Result<PushItem, Rejection> {
         let recipient = Recipient::parse(&self.recipient)?;
         let message_id = MessageId::parse(&self.message_id)?;
         let chunk = Chunk::new(self.meta.chunk_index, self.meta.chunk_count)?;
         let kind = Kind::parse(&self.meta.kind)?;
-        if base64_payload_bytes(&self.ciphertext_b64) > payload_bytes_max {
+        if self.payload_bytes() > payload_bytes_max {
             return Err(Rejection::MessageTooLarge { limit: payload_bytes_max });
         }
         let payload = STANDARD
@@ -149,18 +133,14 @@ impl PushRequest<'_> {
             .map_err(|error| Rejection::invalid("ciphertext_b64", reason(error)))?
             .into();
         let Meta { total_len, sent_ms, .. } = self.meta;
-        Ok(Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, payload })
+        let proof = self.proof.map(|secret| Proof::secret(&secret));
+        let envelope = Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, payload };
+        Ok(PushItem { envelope, proof })
     }
-}
 
-impl PullRequest<'_> {
-    fn into_pull(self, cursors: &CursorKey) -> Result<Pull, Rejection> {
-        let recipient = Recipient::parse(&self.recipient)?;
-        let after = self.cursor.map(|text| cursors.decode(&recipient, &text)).transpose()?;
-        let positive =
-            |max| NonZeroU64::new(max).ok_or_else(|| Rejection::invalid("max", "must be at least 1"));
-        let items_max = self.max.map(positive).transpose()?;
-        Ok(Pull { recipient, after, items_max })
+    /// The length of the payload, if its base64 is well-formed.
+    pub(super) fn payload_bytes(&self) -> u64 {
+        base64_payload_bytes(&self.ciphertext_b64)
     }
 }
 
@@ -189,7 +169,7 @@ mod tests {
 
     fn push(json: &str) -> Result<Envelope, String> {
         let request = read::<PushRequest<'_>>(json.as_bytes()).map_err(|mistake| mistake.to_string())?;
-        request.into_envelope(5).map_err(|rejection| rejection.to_string())
+        request.into_item(5).map(|item| item.envelope).map_err(|rejection| rejection.to_string())
     }
 
     #[test]
@@ -252,7 +232,6 @@ mod tests {
             r#"["alice","{id}","aGVsbG8=",{{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}]"#
         );
         assert!(decode_push(pushed.as_bytes(), 5).is_err());
-        assert!(decode_pull(br#"["alice",null,null]"#, &CursorKey::new(&[7; 32])).is_err());
         assert!(decode_ack(br#"["alice",[]]"#).is_err());
         let entry = |entry: &str| format!(r#"{{"recipient":"alice","ack":[{entry}]}}"#);
         assert!(decode_ack(entry(&format!(r#"["{id}",3]"#)).as_bytes()).is_err());
@@ -266,27 +245,6 @@ mod tests {
             let text = STANDARD.encode(vec![7; len]);
             assert_eq!(base64_payload_bytes(&text), len as u64);
         }
-    }
-
-    #[test]
-    fn optional_fields_of_a_pull_may_be_absent_or_null() {
-        let pull = |json: &str| {
-            let request = serde_json::from_str::<PullRequest<'_>>(json).unwrap();
-            request.into_pull(&CursorKey::new(&[7; 32]))
-        };
-        for json in [r#"{"recipient":"alice"}"#, r#"{"recipient":"alice","cursor":null,"max":null}"#] {
-            let pull = pull(json).unwrap();
-            assert_eq!((pull.after, pull.items_max), (None, None));
-        }
-        assert_eq!(pull(r#"{"recipient":"alice","max":3}"#).unwrap().items_max, NonZeroU64::new(3));
-        assert!(matches!(
-            pull(r#"{"recipient":"alice","max":0}"#),
-            Err(Rejection::InvalidInput { field: "max", .. })
-        ));
-        assert!(matches!(
-            pull(r#"{"recipient":"alice","cursor":""}"#),
-            Err(Rejection::InvalidInput { field: "cursor", .. })
-        ));
     }
 
     #[test]

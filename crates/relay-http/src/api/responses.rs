@@ -23,6 +23,20 @@ pub(crate) struct PushResponse {
     queue_bytes: u64,
 }
 
+/// The results of a batch, in the order of its items. `openapi::page` describes it.
+#[derive(Serialize)]
+pub(crate) struct BatchResponse {
+    pub(crate) results: Vec<BatchResult>,
+}
+
+/// The result of one item of a batch: that of a push, or an error.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum BatchResult {
+    Pushed(PushResponse),
+    Refused(serde_json::Value),
+}
+
 /// The result of an ack. The deletion of the items is durable.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]

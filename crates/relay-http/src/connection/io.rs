@@ -51,6 +51,8 @@ struct IoState {
     pace: Cell<Option<Pace>>,
     /// Whether the framework is still getting the response of the current request.
     is_responding: Cell<bool>,
+    /// Whether the socket has everything of a stream.
+    is_flushed: Cell<bool>,
     /// Counts the end of a response that the framework has not sent yet.
     unsent: RefCell<Option<Share>>,
     /// Woken when everything is sent.
@@ -79,6 +81,7 @@ impl ConnectionIo {
             arriving_since: Cell::new(Some(monotonic::now())),
             pace: Cell::new(None),
             is_responding: Cell::new(false),
+            is_flushed: Cell::new(true),
             unsent: RefCell::new(None),
             flushed: RefCell::new(None),
             withheld: Cell::new(None),
@@ -120,6 +123,43 @@ impl ConnectionIo {
     pub(crate) fn begin_response(&self) {
         self.0.pace.set(Some(Pace::begin(self.0.request_timeout, monotonic::now())));
         self.0.is_responding.set(true);
+    }
+
+    /// Notes that the current response has a pause, after which it goes on or ends.
+    pub(crate) fn pause_response(&self) {
+        self.0.is_responding.set(false);
+    }
+
+    /// Notes that the current response goes on after a pause.
+    pub(crate) fn resume_response(&self) {
+        self.begin_response();
+    }
+
+    /// Notes that a piece of a stream goes to the framework.
+    pub(crate) fn begin_piece(&self) {
+        self.0.is_flushed.set(false);
+    }
+
+    /// Resolves when the socket has the last piece. The framework never has more than that, so its
+    /// buffer stays small.
+    pub(crate) async fn flushed(&self) {
+        self.until(|io| io.is_flushed.get()).await;
+    }
+
+    /// Resolves when everything that the framework had before the pause is sent.
+    pub(crate) async fn sent(&self) {
+        self.until(|io| io.pace.get().is_none()).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&IoState) -> bool) {
+        poll_fn(|cx| {
+            if is_so(&self.0) {
+                return Poll::Ready(());
+            }
+            *self.0.flushed.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Notes that the framework has all of the current response, which `share` counts until it is
@@ -213,15 +253,6 @@ impl ConnectionIo {
     /// The stream itself, without checks, for the end of the connection.
     pub(crate) fn into_stream(self) -> SharedStream {
         self.0.stream.clone()
-    }
-
-    /// Notes that everything that the framework had of responses is sent.
-    fn note_sent(&self) {
-        self.0.pace.set(None);
-        *self.0.unsent.borrow_mut() = None;
-        if let Some(waiting) = self.0.flushed.borrow_mut().take() {
-            waiting.wake();
-        }
     }
 
     fn note_arrival(&self) {
@@ -344,8 +375,15 @@ impl AsyncWrite for ConnectionIo {
         let poll = self.0.stream.with(|stream| stream.poll_flush(cx));
         if poll.is_pending() {
             self.note_written(&Poll::Pending);
-        } else if !self.0.is_responding.get() {
-            self.note_sent();
+        } else {
+            self.0.is_flushed.set(true);
+            if !self.0.is_responding.get() {
+                self.0.pace.set(None);
+                *self.0.unsent.borrow_mut() = None;
+            }
+            if let Some(waiting) = self.0.flushed.borrow_mut().take() {
+                waiting.wake();
+            }
         }
         poll
     }

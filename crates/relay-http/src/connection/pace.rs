@@ -51,6 +51,13 @@ impl Pace {
         self.deadline = earned.min(monotonic::after(now, self.grace));
     }
 
+    /// Continues at `now` after a pause since `begin`, in which the relay had nothing to send.
+    #[cfg(feature = "tls")]
+    pub(super) fn resume(&mut self, begin: Instant, now: Instant) {
+        let paused = now.saturating_duration_since(begin);
+        self.deadline = monotonic::after(self.deadline, paused).min(monotonic::after(now, self.grace));
+    }
+
     /// When the client is too slow, unless it reads more before.
     pub(super) const fn deadline(&self) -> Instant {
         self.deadline

@@ -29,6 +29,7 @@ static NO_NAMES: CertifiedNames = CertifiedNames::NONE;
 pub(crate) struct ConnectionState {
     peer: SocketAddr,
     open: OpenConnection,
+    is_http2: Cell<bool>,
     in_flight: Cell<u32>,
     /// Has no meaning while a request is in flight.
     quiet_since: Cell<Instant>,
@@ -52,6 +53,7 @@ impl ConnectionState {
         Rc::new(Self {
             peer,
             open,
+            is_http2: Cell::new(false),
             in_flight: Cell::new(0),
             quiet_since: Cell::new(now),
             next_check: Cell::new(now),
@@ -98,6 +100,16 @@ impl ConnectionState {
     /// The entry of this connection in the table of open connections.
     pub(crate) const fn open(&self) -> &OpenConnection {
         &self.open
+    }
+
+    /// Notes that the client has chosen HTTP/2.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_http2(&self) {
+        self.is_http2.set(true);
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.get()
     }
 
     /// Whether the address was banned when it connected. Such a connection gets one refusal.

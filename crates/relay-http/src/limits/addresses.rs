@@ -29,6 +29,8 @@ pub(crate) struct AddressUse {
     pub(crate) connections: AtomicUsize,
     /// Requests that wait for the rate limit.
     pub(crate) waiting: AtomicUsize,
+    /// Requests that wait for arrivals.
+    pub(crate) parked: AtomicUsize,
     /// Bytes that HTTP/2 streams use besides bodies and pages.
     #[cfg(feature = "tls")]
     pub(crate) streams: AtomicUsize,

@@ -44,9 +44,11 @@ metrics! {
     Requests: Counter "relay_requests_total" ["endpoint", "code"]
         "Requests: ok, the code of the error response, or gone if the client disconnected before the response.";
     RequestTime: Histogram "relay_request_seconds" ["endpoint"]
-        "Time from the head of a request to its response, without the sending.";
+        "Time from the head of a request to its response, without the sending; pulls that waited for an item do not count.";
     Pushes: Counter "relay_pushes_total" ["outcome"]
         "Pushes whose outcome is known: stored, duplicate or failed.";
+    BatchItemErrors: Counter "relay_batch_item_errors_total" ["code"]
+        "Items of batches that were refused, by the code of their error.";
     AckedItems: Counter "relay_acked_items_total" []
         "Items removed by acks.";
     SweptItems: Counter "relay_swept_items_total" []
@@ -59,6 +61,8 @@ metrics! {
         "Requests whose proof did not open the recipient, by reason.";
     RateLimitWaiting: Gauge "relay_rate_limit_waiting" []
         "Requests that wait for their turn, or for their refusal.";
+    WaitingPulls: Gauge "relay_waiting_pulls" []
+        "Pulls that wait for an item to arrive, and streams.";
     CertificateEnd: Gauge "relay_tls_certificate_expiry_seconds" []
         "When the TLS certificate in use expires, in seconds since 1970.";
     Connections: Gauge "relay_connections" []

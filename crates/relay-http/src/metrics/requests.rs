@@ -96,6 +96,12 @@ impl RequestTimer<'_> {
         self.outcome = code.map_or(OK, Code::as_str);
         self.endpoint.times.observe(now.saturating_duration_since(self.start).as_secs_f64());
     }
+
+    /// Like [`finish`](Self::finish) for a request that has waited for an arrival. Its time says
+    /// nothing about the relay.
+    pub(crate) fn finish_after_wait(mut self, code: Option<Code>) {
+        self.outcome = code.map_or(OK, Code::as_str);
+    }
 }
 
 impl Drop for RequestTimer<'_> {

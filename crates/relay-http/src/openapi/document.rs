@@ -9,8 +9,8 @@ use super::operations;
 use super::page;
 use super::responses;
 use crate::api::{
-    AckRequest, AckResponse, HealthResponse, PullRequest, PushRequest, PushResponse, ReadyResponse,
-    StatsResponse,
+    AckRequest, AckResponse, BatchRequest, HealthResponse, PullRequest, PushRequest, PushResponse,
+    ReadyResponse, StatsResponse, StreamSettings,
 };
 
 const DESCRIPTION: &str = "A store-and-forward relay: senders push items into a recipient's queue, recipients pull and ack them.\n\n\
@@ -53,10 +53,14 @@ fn schemas() -> Map<String, Value> {
     let mut schemas = Vec::new();
     add::<PushRequest<'static>>(&mut schemas);
     add::<PushResponse>(&mut schemas);
+    add::<BatchRequest<'static>>(&mut schemas);
+    add::<page::BatchResponse>(&mut schemas);
     add::<PullRequest<'static>>(&mut schemas);
     add::<page::PullResponse>(&mut schemas);
     add::<AckRequest<'static>>(&mut schemas);
     add::<AckResponse>(&mut schemas);
+    add::<StreamSettings<'static>>(&mut schemas);
+    add::<page::StreamEvent>(&mut schemas);
     add::<HealthResponse>(&mut schemas);
     add::<ReadyResponse>(&mut schemas);
     add::<StatsResponse>(&mut schemas);

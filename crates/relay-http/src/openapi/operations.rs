@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::responses;
 use crate::api::endpoint::Endpoint;
+use crate::api::events::EventFormat;
 
 /// The description of an endpoint.
 struct OperationDoc {
@@ -12,7 +13,7 @@ struct OperationDoc {
     description: &'static str,
     /// The schema of the request body, if there is one.
     request: Option<&'static str>,
-    /// The schema of the response with status 200.
+    /// The content of the response with status 200.
     response: Value,
     /// The error statuses besides [`COMMON_STATUSES`].
     statuses: &'static [u16],
@@ -37,7 +38,7 @@ fn path(endpoint: Endpoint) -> Value {
 impl OperationDoc {
     fn operation(&self, method: &str) -> Value {
         let (is_head, name) = (method == "HEAD", self.name);
-        let content = (!is_head).then(|| json!({"application/json": {"schema": self.response}}));
+        let content = (!is_head).then_some(&self.response);
         let ok = without_null(json!({"description": self.summary, "content": content}));
         let errors = COMMON_STATUSES.iter().chain(self.statuses);
         let errors =
@@ -66,17 +67,19 @@ impl OperationDoc {
 fn operation_doc(endpoint: Endpoint) -> OperationDoc {
     let (name, summary, description) = texts(endpoint);
     let (request, response) = match endpoint {
-        Endpoint::Push => (Some("PushRequest"), schema("PushResponse")),
-        Endpoint::Pull => (Some("PullRequest"), schema("PullResponse")),
-        Endpoint::Ack => (Some("AckRequest"), schema("AckResponse")),
-        Endpoint::Health => (None, schema("HealthResponse")),
-        Endpoint::Ready => (None, schema("ReadyResponse")),
-        Endpoint::Stats => (None, schema("StatsResponse")),
-        Endpoint::OpenApi => (None, json!({"type": "object"})),
+        Endpoint::Push => (Some("PushRequest"), json_content(&schema("PushResponse"))),
+        Endpoint::PushBatch => (Some("BatchRequest"), json_content(&schema("BatchResponse"))),
+        Endpoint::Pull => (Some("PullRequest"), json_content(&schema("PullResponse"))),
+        Endpoint::Ack => (Some("AckRequest"), json_content(&schema("AckResponse"))),
+        Endpoint::Stream => (Some("StreamRequest"), events_content()),
+        Endpoint::Health => (None, json_content(&schema("HealthResponse"))),
+        Endpoint::Ready => (None, json_content(&schema("ReadyResponse"))),
+        Endpoint::Stats => (None, json_content(&schema("StatsResponse"))),
+        Endpoint::OpenApi => (None, json_content(&json!({"type": "object"}))),
     };
     let statuses: &[u16] = match endpoint {
         Endpoint::Push => &[401, 409, 413, 415, 429, 507],
-        Endpoint::Pull | Endpoint::Ack => &[401, 413, 415, 429, 507],
+        Endpoint::PushBatch | Endpoint::Pull | Endpoint::Ack | Endpoint::Stream => &[401, 413, 415, 429, 507],
         Endpoint::Health | Endpoint::Ready => &[],
         Endpoint::Stats | Endpoint::OpenApi => &[404, 429],
     };
@@ -91,6 +94,11 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
             "Push an item to a queue",
             "The response follows when the item is on disk. Idempotent: after a timeout or a 5xx, send it again.",
         ),
+        Endpoint::PushBatch => (
+            "push_batch",
+            "Push several items",
+            "Items of one recipient arrive in the order of the request. Each item has its own result: that of a push, or an error, which does not affect the others. The response follows when all stored items are on disk. Idempotent: after a timeout or a 5xx, send it again.",
+        ),
         Endpoint::Pull => {
             ("pull", "Read a page of a queue", "Removes nothing. The queue of an unknown recipient is empty.")
         }
@@ -98,6 +106,11 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
             "ack",
             "Remove items from a queue",
             "Removes all of the items or none; of more than 1,024 items, an error may come after some. The response follows when that is on disk. Idempotent: after an error, send it again.",
+        ),
+        Endpoint::Stream => (
+            "stream",
+            "Follow a queue",
+            "The response goes on with the items of the queue as they arrive: one event on each line, or server-sent events if `Accept` names `text/event-stream`. Removes nothing. After the end, continue with the last `next_cursor`.",
         ),
         Endpoint::Health => ("health", "Whether the process serves", "Never rate-limited."),
         Endpoint::Ready => (
@@ -120,6 +133,17 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
 
 fn schema(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn json_content(schema: &Value) -> Value {
+    json!({"application/json": {"schema": schema}})
+}
+
+/// Of a stream, the schema describes one event.
+fn events_content() -> Value {
+    let formats = [EventFormat::Ndjson, EventFormat::Sse];
+    let content = formats.map(|format| (format.content_type(), json!({"schema": schema("StreamEvent")})));
+    content.into_iter().map(|(name, content)| (name.to_owned(), content)).collect::<Map<_, _>>().into()
 }
 
 fn content_encoding() -> Value {

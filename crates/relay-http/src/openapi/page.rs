@@ -1,5 +1,6 @@
-//! Describes the response to a pull. [`api::page`](crate::api) writes it without types, so these
-//! types exist for the document only. A test compares the two.
+//! Describes the responses that are written without types, or with others: to a pull, to a batch of
+//! pushes, and the events of a stream. These types exist for the document only. Tests compare them
+//! with actual responses.
 
 use utoipa::ToSchema;
 
@@ -16,6 +17,80 @@ pub(super) struct PullResponse {
     next_cursor: Option<String>,
     /// The exact number of items after this page.
     remaining_estimate: u64,
+}
+
+/// The results of a batch, in the order of its items.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct BatchResponse {
+    results: Vec<BatchResult>,
+}
+
+/// The result of one item: the fields of the response to a push, or an error.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct BatchResult {
+    /// Whether the item was added to its queue. It is then durable.
+    #[schema(nullable = false)]
+    stored: Option<bool>,
+    /// As in the response to a push.
+    #[schema(nullable = false)]
+    duplicate: Option<bool>,
+    /// As in the response to a push.
+    #[schema(nullable = false)]
+    conflict: Option<bool>,
+    /// As in the response to a push.
+    #[schema(nullable = false)]
+    queue_len: Option<u64>,
+    /// As in the response to a push.
+    #[schema(nullable = false)]
+    queue_bytes: Option<u64>,
+    #[schema(nullable = false)]
+    error: Option<ItemError>,
+}
+
+/// Why an item was refused: code, message and details of the error response that a push of it would
+/// get.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct ItemError {
+    code: String,
+    message: String,
+    #[schema(value_type = Object, nullable = false)]
+    details: Option<()>,
+}
+
+/// One event of a stream: a page of items, a sign of life, or the end.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct StreamEvent {
+    /// The next items of the queue, as in the response to a pull.
+    #[schema(nullable = false)]
+    items: Option<Vec<Item>>,
+    /// The cursor after these items, for the next stream or pull.
+    #[schema(nullable = false)]
+    next_cursor: Option<String>,
+    /// The exact number of items that follow at this moment.
+    #[schema(nullable = false)]
+    remaining_estimate: Option<u64>,
+    /// Always true: there was no item for as long as `keepalive_ms`.
+    #[schema(nullable = false)]
+    idle: Option<bool>,
+    /// Why this is the last event: the relay shuts down (`draining`), the stream is as old as a
+    /// connection may become (`age`), the proof no longer opens the queue (`proof_expired`), or the
+    /// relay could not read the queue (`error`).
+    #[schema(nullable = false)]
+    bye: Option<Bye>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Bye {
+    Draining,
+    Age,
+    ProofExpired,
+    Error,
 }
 
 /// An item of a queue.

@@ -170,7 +170,7 @@ fn details(status: u16) -> Option<(Value, bool)> {
             false,
         )),
         429 => Some(all(json!({
-            "bucket": {"type": "string", "enum": ["all", "push", "pull", "ack", "bytes", "recipient", "name"]},
+            "bucket": {"type": "string", "enum": ["all", "push", "pull", "ack", "bytes", "items", "recipient", "name", "waiting"]},
             "retry_after_ms": number,
         }))),
         _ => None,

@@ -13,6 +13,7 @@ use actix_http::error::DispatchError;
 use actix_service::Service;
 use actix_web::HttpResponse;
 use futures_util::future::select;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -33,6 +34,14 @@ use crate::tls::client::CertifiedClient;
 /// After its last response, a connection that still receives input is closed only after a pause of
 /// this length. An immediate close would cause a reset, and the client could lose the response.
 const DISCARD_PAUSE: Duration = Duration::from_secs(2);
+
+/// When the system begins to ask a silent client whether it is still there, and how often.
+const PROBE_TIME: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long a client may leave bytes or questions without an acknowledgement. It is longer than a
+/// client may take to read anything.
+const DEAD_AFTER: Duration = Duration::from_secs(120);
 
 /// The parameters of all connections.
 pub(super) struct ConnectionServer {
@@ -94,6 +103,7 @@ impl ConnectionServer {
         C: Fn(Rc<ConnectionState>, Request) -> F,
         F: Future<Output = Option<HttpResponse>>,
     {
+        self.notice_dead_peer(&tcp);
         let mut endings = self.endings();
         let accepted = {
             let mut accepting = pin!(timeout(self.request_timeout, self.acceptor.accept(tcp, &connection)));
@@ -105,7 +115,8 @@ impl ConnectionServer {
         };
         let Some((stream, is_http2)) = accepted else { return };
         if is_http2 {
-            self.serve_http2(stream, &connection, &mut endings, &protocols.call).await;
+            // In a box of its own, so that connections of HTTP/1.1 do not hold its memory.
+            Box::pin(self.serve_http2(stream, &connection, &mut endings, &protocols.call)).await;
         } else {
             self.serve_http1(stream, connection, &mut endings, &protocols.http1).await;
         }
@@ -122,6 +133,7 @@ impl ConnectionServer {
         C: Fn(Rc<ConnectionState>, Request) -> F,
         F: Future<Output = Option<HttpResponse>>,
     {
+        connection.set_http2();
         let call = |request| call(Rc::clone(connection), request);
         let Self { request_timeout, keep_alive, ref streams, .. } = *self;
         let http2 =
@@ -195,6 +207,18 @@ impl ConnectionServer {
             self.poll_alarm(io, alarm.as_mut(), cx).map(|()| End::TimedOut)
         })
         .await
+    }
+
+    /// Makes the system end the connection of a client that has vanished without a word, whether it
+    /// owes an acknowledgement or nothing at all. Else a client that waits would keep its place for
+    /// long.
+    fn notice_dead_peer(&self, tcp: &TcpStream) {
+        let socket = SockRef::from(tcp);
+        let keepalive = TcpKeepalive::new().with_time(PROBE_TIME).with_interval(PROBE_INTERVAL);
+        // Failures are harmless: other limits bound what a dead client holds.
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER.max(self.request_timeout.saturating_mul(2))));
     }
 
     /// The reasons to end a connection that begins now.

@@ -113,6 +113,23 @@ impl Gate {
         }
     }
 
+    /// Like [`Gate::count`] for the proof of a single item of a batch, which is a send lock's. It
+    /// introduces no name.
+    pub(super) fn count_item(
+        &self,
+        client: &Client,
+        permitted: Result<&Granted, &ApiError>,
+        (limiter, metrics): (Option<&RateLimiter>, &Metrics),
+    ) {
+        let Err(error) = permitted else { return };
+        if let ApiError::Auth { refusal, .. } = error {
+            metrics.auth_refused(refusal);
+        }
+        if let Some(limiter) = limiter.filter(|_| is_wrong_proof(error)) {
+            metrics.count_ban(limiter.count_wrong_proof(Operation::Push, client, None));
+        }
+    }
+
     /// Who sends a request, if its proof shows that without the verification of a signature.
     pub(super) fn known_owner(
         &self,

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::ApiError;
 use crate::connection::in_flight_request::InFlightRequest;
+use crate::connection::state::ConnectionState;
 use crate::limits::memory_budget::{Share, overloaded};
 use crate::monotonic;
 use crate::service::client::Client;
@@ -87,9 +88,19 @@ impl<'a> Body<'a> {
         self.headers
     }
 
+    /// The connection of the request.
+    pub(super) fn connection(&self) -> &ConnectionState {
+        self.in_flight.connection()
+    }
+
     /// The names in the certificate of the connection.
     pub(super) fn certified_names(&self) -> &CertifiedNames {
         self.in_flight.connection().certified_names()
+    }
+
+    /// Takes the client out, when the whole body is read.
+    pub(super) fn take_client(&mut self) -> Client {
+        std::mem::take(&mut self.client)
     }
 
     /// The client that sends the body.
@@ -117,10 +128,19 @@ impl<'a> Body<'a> {
             Encoding::Gzip => {
                 let (bytes_max, too_large) = (self.limits.bytes_max(kind), self.limits.too_large(kind));
                 let unpacked = self.new_buffer();
-                offload(move || {
-                    gzip::decompress(buffer.bytes(), unpacked, bytes_max, too_large)?.decode(decode)
+                let (decoded, unpacked_bytes) = offload(move || {
+                    let packed_bytes = buffer.bytes().len();
+                    let unpacked = gzip::decompress(buffer.bytes(), unpacked, bytes_max, too_large);
+                    let bytes = unpacked.as_ref().map_or(bytes_max, |unpacked| unpacked.bytes().len());
+                    let decoded = unpacked.and_then(|unpacked| unpacked.decode(decode));
+                    (decoded, bytes.saturating_sub(packed_bytes))
                 })
-                .await?
+                .await?;
+                // The packed bytes are charged already.
+                if let Some(rate_limiter) = self.rate_limiter {
+                    rate_limiter.charge_bytes(&self.client, unpacked_bytes);
+                }
+                decoded
             }
         }
     }

@@ -31,6 +31,11 @@ impl Client {
         Self { proof, ..self }
     }
 
+    /// The same client with another proof.
+    pub(super) fn showing(&self, proof: Proof) -> Self {
+        Self { address: self.address.clone(), is_peer: self.is_peer, proof }
+    }
+
     /// The address whose usage counts, unless it is exempt.
     pub(super) fn address(&self) -> Option<&Address> {
         self.address.as_ref().map(|(_, address)| address)

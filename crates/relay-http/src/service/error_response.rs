@@ -17,7 +17,7 @@ impl ApiError {
     /// request.
     pub(crate) fn into_api_response(self, request: Option<RequestId>) -> ApiResponse {
         let error_body = self.error_body();
-        self.log(error_body.code, request);
+        self.log_as(error_body.code, request);
         let mut response = ApiResponse::json(error_body.status(), &error_body.body());
         response.set_code(error_body.code);
         for (name, value) in error_body.into_headers() {
@@ -26,7 +26,12 @@ impl ApiError {
         response
     }
 
-    fn log(&self, code: Code, request: Option<RequestId>) {
+    /// Logs an error that has no response of its own.
+    pub(super) fn log(&self) {
+        self.log_as(self.error_body().code, None);
+    }
+
+    fn log_as(&self, code: Code, request: Option<RequestId>) {
         let (code, request) = (code.as_str(), request.map(tracing::field::display));
         match self {
             Self::Relay(Error::Storage(source)) => {
@@ -45,6 +50,7 @@ impl ApiError {
             | Self::MethodNotAllowed { .. }
             | Self::RequestTimeout
             | Self::BodyTooLarge { .. }
+            | Self::BatchTooLarge { .. }
             | Self::RequestTooLarge { .. }
             | Self::HeadersTooLarge
             | Self::UnsupportedMediaType

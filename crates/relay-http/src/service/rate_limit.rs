@@ -34,8 +34,8 @@ use crate::monotonic;
 use crate::options::RateLimit;
 use crate::service::client::{Client, Network};
 
-/// An address may push as many bytes at once as in this many seconds.
-const BYTE_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zero");
+/// An address may push as many bytes or items at once as in this many seconds.
+const DEBT_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zero");
 
 /// The rate limits of all clients.
 #[derive(Debug)]
@@ -76,10 +76,13 @@ impl RateLimiter {
         policy.ban = options.ban;
         policy.ban_threshold = options.ban_threshold;
         policy.tracked_keys_max = options.tracked_addresses_max;
-        policy.bytes = options
-            .push_bytes_per_second
-            .map(|per_second| ByteRate { per_second, burst: per_second.saturating_mul(BYTE_BURST_SECONDS) });
-        let push = policy.add_endpoint_with_bytes("push", options.push_rps);
+        let debt = |per_second: NonZeroU64| ByteRate {
+            per_second,
+            burst: per_second.saturating_mul(DEBT_BURST_SECONDS),
+        };
+        policy.bytes = options.push_bytes_per_second.map(debt);
+        policy.items = options.push_items_per_second.map(debt);
+        let push = policy.add_endpoint_with_debts("push", options.push_rps);
         let pull = policy.add_endpoint("pull", options.pull_rps);
         let ack = policy.add_endpoint("ack", options.ack_rps);
         let recipients = options
@@ -226,6 +229,19 @@ impl RateLimiter {
         (self.limiter.check(key, bucket, now), Holder::Address(key))
     }
 
+    /// Takes the tokens of a pull for a page that a stream reads by itself.
+    ///
+    /// # Errors
+    /// When to ask again, if there are none.
+    pub(super) fn take_for_page(&self, client: &Client, owner: Option<&Owner>) -> Result<(), Duration> {
+        let Some(key) = client.network() else { return Ok(()) };
+        let now = self.since_start();
+        let by_name = owner
+            .filter(|_| self.limiter.is_clear(key, self.pull, now))
+            .and_then(|owner| self.names.try_take(self.hash_network(key), self.hash(owner.as_bytes()), now));
+        by_name.unwrap_or_else(|| self.limiter.try_take(key, Some(self.pull), now))
+    }
+
     /// Lets later requests of a client count by the owner of its proof.
     pub(super) fn introduce(&self, client: &Client, owner: &Owner) {
         if let Some(key) = client.network() {
@@ -311,6 +327,13 @@ impl RateLimiter {
     pub(super) fn charge_bytes(&self, client: &Client, bytes: usize) {
         if let Some((key, _)) = &client.address {
             self.limiter.charge_bytes(key, bytes as u64, self.since_start());
+        }
+    }
+
+    /// Counts the items of a client's batch.
+    pub(super) fn charge_items(&self, client: &Client, items: usize) {
+        if let Some((key, _)) = &client.address {
+            self.limiter.charge_items(key, items as u64, self.since_start());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Responses, before and while they are sent.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,34 +16,40 @@ use serde::Serialize;
 
 use crate::api::PageJson;
 use crate::api::code::Code;
+use crate::api::events::EventFormat;
 use crate::api::headers::{RATE_LIMIT, whole_seconds};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::memory_budget::Share;
+use crate::service::streams::Events;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Caches must not store any response.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// A response. Its body is JSON, if it has one.
+/// A response. Its body is JSON, if it has one, or a stream of events.
 #[derive(Debug)]
 pub(crate) struct ApiResponse {
     status: StatusCode,
     /// The code, if it is an error response.
     code: Option<Code>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    content_type: HeaderValue,
     body: Content,
     is_last: bool,
+    has_no_chunks: bool,
+    has_waited: bool,
     share: Option<Share>,
 }
 
 /// The part of a body that is not sent yet.
-#[derive(Debug)]
 enum Content {
     Empty,
     Json(Bytes),
     /// Encoded while it is sent.
     Page(PageJson),
+    /// Made while it is sent, for as long as the client wants it.
+    Events(Events),
 }
 
 /// The body of a response that is being sent. The request is in flight until this is dropped.
@@ -81,8 +88,33 @@ impl ApiResponse {
         Self { share: Some(share), ..Self::new(StatusCode::OK, Content::Page(page)) }
     }
 
+    /// A response with a stream of events.
+    pub(super) fn events(format: EventFormat, events: Events) -> Self {
+        let mut response = Self::new(StatusCode::OK, Content::Events(events));
+        response.content_type = HeaderValue::from_static(format.content_type());
+        // Tells proxies (nginx and others) to pass events on at once.
+        response.set_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+        response
+    }
+
+    /// Counts the body with `share` until it is sent.
+    #[must_use]
+    pub(super) fn holding(self, share: Share) -> Self {
+        Self { share: Some(share), ..self }
+    }
+
     const fn new(status: StatusCode, body: Content) -> Self {
-        Self { status, code: None, headers: Vec::new(), body, is_last: false, share: None }
+        Self {
+            status,
+            code: None,
+            headers: Vec::new(),
+            content_type: JSON,
+            body,
+            is_last: false,
+            has_no_chunks: false,
+            has_waited: false,
+            share: None,
+        }
     }
 
     pub(super) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
@@ -108,6 +140,28 @@ impl ApiResponse {
         self.code
     }
 
+    /// Notes whether the request has waited for an arrival.
+    #[must_use]
+    pub(super) fn after_wait(self, has_waited: bool) -> Self {
+        Self { has_waited, ..self }
+    }
+
+    /// Whether the request has waited for an arrival, which is not the relay's time.
+    pub(crate) const fn has_waited(&self) -> bool {
+        self.has_waited
+    }
+
+    /// Whether this is a stream of events.
+    pub(crate) const fn is_stream(&self) -> bool {
+        matches!(self.body, Content::Events(_))
+    }
+
+    /// Sends a body of unknown length without chunks, for a client that knows none (HTTP/1.0). It
+    /// ends with the connection.
+    pub(crate) fn avoid_chunks(&mut self) {
+        self.has_no_chunks = true;
+    }
+
     /// Makes this the last response of its connection.
     pub(crate) fn close(&mut self) {
         self.is_last = true;
@@ -127,12 +181,13 @@ impl ApiResponse {
     fn into_framework(self) -> Response<Content> {
         let mut response = Response::with_body(self.status, self.body);
         if !matches!(response.body(), Content::Empty) {
-            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            response.headers_mut().insert(CONTENT_TYPE, self.content_type);
         }
         response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
+        response.head_mut().no_chunking(self.has_no_chunks);
         if self.is_last {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -156,12 +211,24 @@ impl ApiResponse {
     }
 }
 
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Json(_) => "Json",
+            Self::Page(_) => "Page",
+            Self::Events(_) => "Events",
+        })
+    }
+}
+
 impl Content {
     const fn bytes_left(&self) -> usize {
         match self {
             Self::Empty => 0,
             Self::Json(json) => json.len(),
             Self::Page(page) => page.bytes_left(),
+            Self::Events(_) => 0,
         }
     }
 
@@ -170,6 +237,7 @@ impl Content {
             Self::Empty => None,
             Self::Json(json) => Some(std::mem::take(json)).filter(|json| !json.is_empty()),
             Self::Page(page) => page.next_piece(),
+            Self::Events(_) => None,
         }
     }
 }
@@ -180,11 +248,15 @@ impl MessageBody for ResponseBody {
     fn size(&self) -> BodySize {
         match &self.body {
             Content::Empty => BodySize::None,
+            Content::Events(_) => BodySize::Stream,
             body => BodySize::Sized(body.bytes_left() as u64),
         }
     }
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        Poll::Ready(self.get_mut().body.next_piece().map(Ok))
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        match &mut self.get_mut().body {
+            Content::Events(events) => events.as_mut().poll_next(cx).map(|piece| piece.map(Ok)),
+            body => Poll::Ready(body.next_piece().map(Ok)),
+        }
     }
 }

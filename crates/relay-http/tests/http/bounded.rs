@@ -2,12 +2,15 @@
 //! contains a mark that must not appear in a response, in any encoding.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use relay_core::Limits;
+use relay_http::Options;
 use serde_json::{Value, json};
 
-use crate::support::{MESSAGE_ID, Response, Server, push_of};
+use crate::support::{MESSAGE_ID, Response, Server, memory, options, post_head, push_of};
 
 /// A mark that is also valid in paths, methods and header names.
 const MARK: &str = "m4rk3d";
@@ -19,7 +22,12 @@ const RESPONSE_BYTES_MAX: usize = 2048;
 
 const LARGE_BYTES: usize = 10 * 1000 * 1000;
 
-const ENDPOINTS: [&str; 3] = ["/push", "/pull", "/ack"];
+const ENDPOINTS: [&str; 5] = ["/push", "/push/batch", "/pull", "/ack", "/stream"];
+
+/// A server on which no pull waits.
+fn server() -> Server {
+    Server::with(memory(Limits::default()), Options { pull_wait_max: Duration::ZERO, ..options() })
+}
 
 /// All encodings of the mark.
 fn spellings() -> Vec<String> {
@@ -49,8 +57,13 @@ fn assert_bounded(response: &Response, what: &str) {
         return;
     }
     let what = &what[..what.floor_char_boundary(200)];
+    let bytes = response.head.len() + response.body.len();
+    assert!(bytes <= RESPONSE_BYTES_MAX, "{what}: a response of {bytes} bytes");
+    assert_repeats_nothing(response, what);
+}
+
+fn assert_repeats_nothing(response: &Response, what: &str) {
     let text = format!("{}{}", response.head, response.body);
-    assert!(text.len() <= RESPONSE_BYTES_MAX, "{what}: a response of {} bytes", text.len());
     let lower = text.to_lowercase();
     for spelling in spellings() {
         assert!(!lower.contains(&spelling.to_lowercase()), "{what}: {response:?}");
@@ -75,20 +88,40 @@ fn ask(server: &Server, request: &[u8], what: &str) {
 
 fn post(server: &Server, path: &str, body: &str) {
     let packed = gzip(body.as_bytes());
-    let plain = server.connect().post_with(path, "", body.as_bytes());
-    assert_bounded(&plain, body);
-    let unpacked = server.connect().post_with(path, "content-encoding: gzip\r\n", &packed);
-    assert_bounded(&unpacked, body);
+    let (plain, unpacked) = (
+        answer(server, path, "", body.as_bytes()),
+        answer(server, path, "content-encoding: gzip\r\n", &packed),
+    );
+    for response in [&plain, &unpacked] {
+        assert_bounded(response, body);
+        // The errors of single items are in a successful response.
+        if path == "/push/batch" {
+            assert_repeats_nothing(response, body);
+        }
+    }
     // The second of two valid pushes is a duplicate.
     let is_same = plain.status == unpacked.status && (plain.status < 400 || plain.body == unpacked.body);
     assert!(is_same, "{plain:?} {unpacked:?}");
 }
 
+/// The response to a request; of a stream only its head.
+fn answer(server: &Server, path: &str, headers: &str, body: &[u8]) -> Response {
+    let mut client = server.connect();
+    client.send([post_head(path, headers, body.len()).as_bytes(), body].concat());
+    client.response_or_head()
+}
+
 /// A valid request for each endpoint that accepts one.
 fn valid(path: &str) -> Value {
     match path {
-        "/push" => push_of("alice", 0, "aGVsbG8="),
-        "/pull" => json!({"recipient": "alice", "cursor": null, "max": 1}),
+        "/push" => {
+            let mut push = push_of("alice", 0, "aGVsbG8=");
+            push["proof"] = "A".repeat(43).into();
+            push
+        }
+        "/push/batch" => json!({"items": [valid("/push")]}),
+        "/pull" => json!({"recipient": "alice", "cursor": null, "max": 1, "wait_ms": 0, "tail": true}),
+        "/stream" => json!({"recipient": "alice", "cursor": null, "keepalive_ms": 1}),
         _ => json!({"recipient": "alice", "ack": [{"message_id": MESSAGE_ID, "chunk_index": 0}]}),
     }
 }
@@ -153,7 +186,7 @@ fn with(body: &Value, pointer: &str, json: &str) -> String {
 
 #[test]
 fn no_value_of_a_body_is_repeated() {
-    let server = Server::start();
+    let server = server();
     for path in ENDPOINTS {
         let body = valid(path);
         for pointer in pointers(&body) {
@@ -189,7 +222,7 @@ fn the_valid_requests_have_all_fields() {
 
 #[test]
 fn no_key_of_a_body_is_repeated() {
-    let server = Server::start();
+    let server = server();
     let long = MARK.repeat(20_000);
     for path in ENDPOINTS {
         let text = valid(path).to_string();
@@ -212,9 +245,9 @@ fn no_key_of_a_body_is_repeated() {
 
 #[test]
 fn nothing_of_a_truncated_or_overlong_body_is_repeated() {
-    let server = Server::start();
+    let server = server();
     for path in ENDPOINTS {
-        let body = with(&valid(path), "/recipient", &format!("\"{MARK}\""));
+        let body = valid(path).to_string().replace("alice", MARK);
         for end in 0..body.len() {
             post(&server, path, &body[..end]);
         }
@@ -227,7 +260,7 @@ fn nothing_of_a_truncated_or_overlong_body_is_repeated() {
 
 #[test]
 fn values_of_megabytes_get_short_responses() {
-    let server = Server::start();
+    let server = server();
     let texts = [
         MARK.repeat(LARGE_BYTES / MARK.len()),
         "\u{7f}".repeat(LARGE_BYTES),
@@ -284,7 +317,7 @@ const FIELDS: [&str; 20] = [
 
 #[test]
 fn nothing_of_a_field_is_repeated() {
-    let server = Server::start();
+    let server = server();
     let long = MARK.repeat(2000);
     for value in [MARK, "m4rk3d/m4rk3d", "\u{ff}m4rk3d", &long, "m4rk3d, m4rk3d;q=1", "\"m4rk3d", "73459872"]
     {
@@ -299,7 +332,7 @@ fn nothing_of_a_field_is_repeated() {
 
 #[test]
 fn nothing_of_a_target_is_repeated() {
-    let server = Server::start();
+    let server = server();
     let methods =
         ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "M4RK3D", "m4rk3d"];
     let known = ["/push", "/pull", "/ack", "/health", "/ready", "/stats", "/openapi.json", ""];

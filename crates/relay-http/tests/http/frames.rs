@@ -2,9 +2,11 @@
 //! windows, and orderly ends.
 
 mod ends;
+mod events;
 mod floods;
 mod heads;
 mod streams;
+mod waits;
 mod windows;
 mod wire;
 mod wrong;

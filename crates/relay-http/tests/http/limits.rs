@@ -34,6 +34,7 @@ pub(crate) fn rate_limit(burst: u32, per_address_rps: u32, trusted_proxies: &[&s
         ack_rps: one,
         max_wait: Duration::ZERO,
         push_bytes_per_second: None,
+        push_items_per_second: None,
         per_name_rps: NonZeroU32::new(per_address_rps).unwrap(),
         names_per_address: 64,
         push_per_recipient_rps: None,

@@ -6,6 +6,7 @@
 mod admin;
 mod api;
 mod auth;
+mod batches;
 mod bodies;
 mod bounded;
 mod contract;
@@ -27,5 +28,7 @@ mod ready;
 mod secure;
 mod shutdown;
 mod slow;
+mod streams;
 mod support;
+mod waiting;
 mod watching;

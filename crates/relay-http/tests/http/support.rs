@@ -2,6 +2,7 @@
 //! prescribed.
 
 mod client;
+mod events;
 mod relays;
 
 use std::net::{SocketAddr, TcpListener};
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 pub(crate) use self::client::{Client, Response};
-pub(crate) use self::relays::{Gate, Stub};
+pub(crate) use self::events::{Events, PATIENCE};
+pub(crate) use self::relays::{Gate, Strict, Stub, envelope};
 use crate::contract;
 
 pub(crate) const MESSAGE_ID: &str = "6f2c2f0e-8c6b-4c29-9b1f-0a6a7c9b1d11";
@@ -36,12 +38,14 @@ pub(crate) struct Server {
 pub(crate) fn options() -> Options {
     Options {
         message_bytes_max: Limits::default().message_bytes_max,
+        batch_bytes_max: 16 * 1024 * 1024,
         inflight_bytes_max: 256 * 1024 * 1024,
         connections_max: NonZeroUsize::new(10_000).unwrap(),
         connections_per_address_max: NonZeroUsize::new(10_000).unwrap(),
         connection_age_max: Duration::from_secs(3600),
         request_timeout: TIMEOUT,
         keep_alive: TIMEOUT,
+        pull_wait_max: Duration::from_secs(55),
         drain: TIMEOUT,
         rate_limit: None,
         public_stats: true,

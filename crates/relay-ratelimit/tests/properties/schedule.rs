@@ -84,7 +84,7 @@ impl Subject {
         let [push, pull] = ENDPOINT_NAMES;
         let [push_rate, pull_rate] = numbers.endpoints.map(positive);
         let endpoints =
-            [policy.add_endpoint_with_bytes(push, push_rate), policy.add_endpoint(pull, pull_rate)];
+            [policy.add_endpoint_with_debts(push, push_rate), policy.add_endpoint(pull, pull_rate)];
         Self { limiter: Limiter::new(policy), endpoints }
     }
 

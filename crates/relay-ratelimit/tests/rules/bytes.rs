@@ -96,7 +96,7 @@ fn a_refusal_for_bytes_contains_their_quota() {
         let mut policy = Policy::new(positive(3), positive(10));
         let [per_second, burst] = [per_second, burst].map(|n| NonZeroU64::new(n).unwrap());
         policy.bytes = Some(ByteRate { per_second, burst });
-        let upload = policy.add_endpoint_with_bytes("upload", positive(5));
+        let upload = policy.add_endpoint_with_debts("upload", positive(5));
         let limiter = Limiter::new(policy);
         limiter.charge_bytes(&(), burst.get(), Duration::ZERO);
         limiter.charge_bytes(&(), 10_000, Duration::ZERO);

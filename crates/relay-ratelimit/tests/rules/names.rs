@@ -147,7 +147,7 @@ fn a_ban_and_a_debt_cannot_be_escaped_by_a_name() {
         burst: std::num::NonZeroU64::MIN,
     });
     let (pull, push) =
-        (policy.add_endpoint("pull", positive(9)), policy.add_endpoint_with_bytes("push", positive(9)));
+        (policy.add_endpoint("pull", positive(9)), policy.add_endpoint_with_debts("push", positive(9)));
     let limiter = Limiter::new(policy);
     let clear = |now| [pull, push].map(|endpoint| limiter.is_clear(&"a", endpoint, at(now)));
     assert_eq!(clear(0), [true, true]);

@@ -30,7 +30,7 @@ impl Script {
         let endpoints = HashMap::from([
             ("push", policy.add_endpoint("push", positive(5))),
             ("pull", policy.add_endpoint("pull", positive(2))),
-            ("upload", policy.add_endpoint_with_bytes("upload", positive(5))),
+            ("upload", policy.add_endpoint_with_debts("upload", positive(5))),
         ]);
         Self { limiter: Limiter::new(policy), endpoints, waiting: HashMap::new() }
     }

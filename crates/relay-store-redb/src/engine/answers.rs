@@ -1,9 +1,10 @@
-//! The answers of a batch. The writer sends them after it has synced the batch.
+//! The answers of a batch. The writer sends them after it has synced the batch, and wakes those who
+//! wait for what has arrived.
 
-use relay_core::AckOutcome;
+use relay_core::{AckOutcome, Recipient, Waiters};
 
 use crate::engine::backlog::Permit;
-use crate::engine::command::{Answer, Pushed, TaskResponder, respond};
+use crate::engine::command::{Answer, Pushed, PushedList, TaskResponder, respond};
 use crate::engine::reply::{Responder, WakeBatch};
 use crate::error::StoreError;
 
@@ -13,7 +14,10 @@ type SendAnswer = Box<dyn FnOnce(Option<&StoreError>)>;
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) pushes: Vec<(Responder<Answer<Pushed>>, Pushed, Permit)>,
+    pub(super) push_lists: Vec<(Responder<Answer<PushedList>>, PushedList, Permit)>,
     pub(super) acks: Vec<(Responder<Answer<AckOutcome>>, AckOutcome, Permit)>,
+    /// The recipients of the stored items.
+    pub(super) arrivals: Vec<Recipient>,
     tasks: Vec<SendAnswer>,
 }
 
@@ -26,16 +30,24 @@ impl Answers {
         }
     }
 
-    /// Sends the outcomes, or the `error` that made the batch fail.
-    pub(super) fn send(self, error: Option<&StoreError>) {
+    /// Sends the outcomes of a batch that readers see by now, or the `error` that made it fail.
+    pub(super) fn send(self, error: Option<&StoreError>, waiters: &Waiters) {
         let mut wake_batch = WakeBatch::default();
         for (responder, pushed, _permit) in self.pushes {
+            wake_batch.add(responder.answer(unless(error, pushed)));
+        }
+        for (responder, pushed, _permit) in self.push_lists {
             wake_batch.add(responder.answer(unless(error, pushed)));
         }
         for (responder, outcome, _permit) in self.acks {
             wake_batch.add(responder.answer(unless(error, outcome)));
         }
         wake_batch.wake();
+        if error.is_none() && !waiters.is_idle() {
+            for recipient in &self.arrivals {
+                waiters.wake(recipient);
+            }
+        }
         self.tasks.into_iter().for_each(|send| send(error));
     }
 }

@@ -10,7 +10,7 @@ use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
 use tokio::sync::mpsc;
 
-use crate::engine::command::{Job, Prepared, Push};
+use crate::engine::command::{Job, Prepared};
 use crate::engine::exit_signal::ExitSignal;
 use crate::engine::shared::Shared;
 use crate::error::{StoreError, caught};
@@ -29,7 +29,9 @@ pub(crate) struct BlobWriter {
     pub(crate) _exit_signal: ExitSignal,
     pub(crate) shared: Arc<Shared>,
     pub(crate) blobs: Journal,
-    pub(crate) pushes: mpsc::Receiver<Push>,
+    /// A payload of this size becomes a blob.
+    pub(crate) blob_bytes: u64,
+    pub(crate) pushes: mpsc::Receiver<Job>,
     /// The mailbox of the writer.
     pub(crate) mailbox: mpsc::Sender<Job>,
 }
@@ -51,25 +53,47 @@ pub(crate) fn open_blobs(disk: Arc<dyn Disk>, last: u32) -> Result<Journal, Stor
 impl BlobWriter {
     /// Runs until no sender is left.
     pub(crate) fn run(mut self) {
-        while let Some(mut push) = self.pushes.blocking_recv() {
-            match self.prepare(&push.envelope) {
-                Ok(prepared) => {
-                    push.prepared = prepared;
-                    // If the writer has ended, dropping the push notifies the caller.
-                    drop(self.mailbox.blocking_send(Job::Push(push)));
-                }
-                Err(error) => {
-                    if !matches!(error, StoreError::Full) {
-                        tracing::warn!(%error, "cannot write a blob");
-                    }
-                    push.responder.fail(&error);
-                }
+        while let Some(job) = self.pushes.blocking_recv() {
+            if let Some(job) = self.prepare_job(job) {
+                // If the writer has ended, dropping the job notifies the caller.
+                drop(self.mailbox.blocking_send(job));
             }
         }
     }
 
-    /// Does the slow part of a push. Writes no blob if the synced state would reject the push.
+    /// Prepares the large pushes of a job. Returns `None` if it has failed as a whole.
+    fn prepare_job(&mut self, mut job: Job) -> Option<Job> {
+        match &mut job {
+            Job::Push(push) => match self.prepare(&push.envelope) {
+                Ok(prepared) => push.prepared = prepared,
+                Err(error) => {
+                    job.fail(&error);
+                    return None;
+                }
+            },
+            Job::PushAll(all) => {
+                for item in &mut all.items {
+                    if item.envelope.payload_bytes() >= self.blob_bytes {
+                        item.prepared = self.prepare(&item.envelope);
+                    }
+                }
+            }
+            Job::Ack(..) | Job::Trim(..) | Job::Move(..) | Job::Import(..) | Job::Maintain(_) => {}
+        }
+        Some(job)
+    }
+
+    /// Does the slow part of a push, and logs why it fails.
     fn prepare(&mut self, envelope: &Envelope) -> Result<Prepared, StoreError> {
+        self.try_prepare(envelope).inspect_err(|error| {
+            if !matches!(error, StoreError::Full) {
+                tracing::warn!(%error, "cannot write a blob");
+            }
+        })
+    }
+
+    /// Does the slow part of a push. Writes no blob if the synced state would reject the push.
+    fn try_prepare(&mut self, envelope: &Envelope) -> Result<Prepared, StoreError> {
         match self.admit(envelope) {
             Some(Admission::Fits { .. }) if self.shared.space.is_full() => Err(StoreError::Full),
             Some(Admission::Fits { .. }) => {

@@ -34,9 +34,13 @@ pub(crate) struct Pushed {
     pub(crate) compare: Option<Seq>,
 }
 
+/// The writer's decisions about several pushes of one request.
+pub(crate) type PushedList = Vec<Answer<Pushed>>;
+
 /// A request to the writer.
 pub(crate) enum Job {
     Push(Push),
+    PushAll(PushAll),
     Ack(Ack, Responder<Answer<AckOutcome>>, Permit),
     /// Remove the expired items of these queues. The answer is their number.
     Trim(Vec<Front>, Arc<IndexSnapshot>, TaskResponder<u64>),
@@ -55,6 +59,20 @@ pub(crate) struct Push {
     pub(crate) responder: Responder<Answer<Pushed>>,
     pub(crate) permit: Permit,
     pub(crate) prepared: Prepared,
+}
+
+/// The pushes of one request that the writer has not decided yet.
+pub(crate) struct PushAll {
+    pub(crate) items: Vec<PushItem>,
+    pub(crate) responder: Responder<Answer<PushedList>>,
+    pub(crate) permit: Permit,
+}
+
+/// One of several pushes.
+pub(crate) struct PushItem {
+    pub(crate) envelope: Envelope,
+    /// An error fails this item alone.
+    pub(crate) prepared: Answer<Prepared>,
 }
 
 /// A request to the maintenance thread.
@@ -100,18 +118,46 @@ pub(crate) struct Walked {
     pub(crate) sum: FrontSum,
 }
 
+impl PushItem {
+    fn cost_bytes(&self) -> u64 {
+        self.prepared.as_ref().map_or(PUSH_COST_BYTES, |prepared| prepared.cost_bytes(&self.envelope))
+    }
+}
+
+impl Prepared {
+    /// The cost of a push of which this is done.
+    fn cost_bytes(self, envelope: &Envelope) -> u64 {
+        match self {
+            Self::Nothing => push_cost_bytes(envelope),
+            Self::Written(_) | Self::Compared(..) => PUSH_COST_BYTES,
+        }
+    }
+}
+
 impl Job {
-    /// Whether a client or an operator sent it, rather than the maintenance thread.
-    pub(super) const fn is_request(&self) -> bool {
-        !matches!(self, Self::Move(..) | Self::Trim(..) | Self::Maintain(_))
+    /// How many pushes, acks or imports of clients or operators it has.
+    pub(super) const fn requests(&self) -> usize {
+        match self {
+            Self::PushAll(all) => all.items.len(),
+            Self::Push(_) | Self::Ack(..) | Self::Import(..) => 1,
+            Self::Move(..) | Self::Trim(..) | Self::Maintain(_) => 0,
+        }
+    }
+
+    /// What is prepared of its pushes.
+    pub(super) fn prepared(&self) -> impl Iterator<Item = Prepared> {
+        let (one, all) = match self {
+            Self::Push(push) => (Some(push.prepared), [].as_slice()),
+            Self::PushAll(all) => (None, all.items.as_slice()),
+            _ => (None, [].as_slice()),
+        };
+        one.into_iter().chain(all.iter().filter_map(|item| item.prepared.as_ref().ok().copied()))
     }
 
     pub(super) fn cost_bytes(&self) -> u64 {
         match self {
-            Self::Push(push) => match push.prepared {
-                Prepared::Nothing => push_cost_bytes(&push.envelope),
-                Prepared::Written(_) | Prepared::Compared(..) => PUSH_COST_BYTES,
-            },
+            Self::Push(push) => push.prepared.cost_bytes(&push.envelope),
+            Self::PushAll(all) => all.items.iter().map(PushItem::cost_bytes).sum(),
             Self::Ack(ack, ..) => ack_cost_bytes(ack),
             Self::Trim(fronts, ..) => (fronts.len() as u64).saturating_mul(PUSH_COST_BYTES),
             Self::Maintain(_) => 0,
@@ -124,6 +170,7 @@ impl Job {
     pub(super) fn fail(self, error: &StoreError) {
         match self {
             Self::Push(push) => push.responder.fail(error),
+            Self::PushAll(all) => all.responder.fail(error),
             Self::Ack(_, responder, _) => responder.fail(error),
             Self::Trim(_, _, responder) => respond(responder, Err(error.clone())),
             Self::Move(_, responder) => respond(responder, Err(error.clone())),

@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, Timestamp, import};
+use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Timestamp, import};
 
 use crate::engine::answers::Answers;
 use crate::engine::backlog::Permit;
 use crate::engine::batch::Batch;
-use crate::engine::command::{Answer, Front, Job, Prepared, Push, Pushed};
+use crate::engine::command::{Answer, Front, Job, Prepared, Push, PushAll, PushItem, Pushed};
 use crate::engine::imported::Imported;
 use crate::engine::reply::Responder;
 use crate::error::{StoreError, caught};
@@ -49,6 +49,7 @@ impl Decider<'_> {
     pub(super) fn decide(&mut self, job: Job) {
         match job {
             Job::Push(push) => self.push(push),
+            Job::PushAll(all) => self.push_all(all),
             Job::Ack(ack, responder, permit) => match self.ack(&ack) {
                 Ok(outcome) => self.answers.acks.push((responder, outcome, permit)),
                 Err(error) => responder.fail(&error),
@@ -86,20 +87,32 @@ impl Decider<'_> {
     }
 
     fn push(&mut self, push: Push) {
-        if self.is_full && self.would_store(&push.envelope) {
-            return push.responder.fail(&StoreError::Full);
-        }
         let Push { envelope, responder, permit, prepared } = push;
-        let (limits, now) = (self.limits, self.now);
-        self.batch.prepared = prepared;
-        self.batch.compares_later = true;
-        match self.batch.attempt(|batch| queue::push(batch, limits, now, envelope)) {
-            Ok(outcome) => {
-                let compare = self.batch.take_to_compare();
-                self.answers.pushes.push((responder, Pushed { outcome, compare }, permit));
-            }
+        match self.push_item(envelope, prepared) {
+            Ok(pushed) => self.answers.pushes.push((responder, pushed, permit)),
             Err(error) => responder.fail(&error),
         }
+    }
+
+    fn push_all(&mut self, all: PushAll) {
+        let PushAll { items, responder, permit } = all;
+        let push = |PushItem { envelope, prepared }| self.push_item(envelope, prepared?);
+        let pushed = items.into_iter().map(push).collect();
+        self.answers.push_lists.push((responder, pushed, permit));
+    }
+
+    fn push_item(&mut self, envelope: Envelope, prepared: Prepared) -> Answer<Pushed> {
+        if self.is_full && self.would_store(&envelope) {
+            return Err(StoreError::Full);
+        }
+        let (limits, now, recipient) = (self.limits, self.now, envelope.recipient.clone());
+        self.batch.prepared = prepared;
+        self.batch.compares_later = true;
+        let outcome = self.batch.attempt(|batch| queue::push(batch, limits, now, envelope))?;
+        if outcome.as_ref().is_ok_and(PushOutcome::is_stored) {
+            self.answers.arrivals.push(recipient);
+        }
+        Ok(Pushed { outcome, compare: self.batch.take_to_compare() })
     }
 
     fn ack(&mut self, ack: &Ack) -> Result<AckOutcome, StoreError> {
@@ -115,11 +128,16 @@ impl Decider<'_> {
         let (limits, now) = (self.limits, self.now);
         self.batch.prepared = Prepared::Nothing;
         self.batch.compares_later = false;
+        let arrivals = &mut self.answers.arrivals;
         self.batch.attempt(|batch| {
             let mut imported = Imported::default();
             for item in items {
+                let recipient = item.envelope.recipient.clone();
                 match import::import(batch, limits, now, item)? {
-                    Ok(outcome) => imported.note(outcome),
+                    Ok(outcome) => {
+                        imported.note(outcome);
+                        arrivals.push(recipient);
+                    }
                     Err(rejection) => {
                         imported.refused = Some(rejection);
                         break;

@@ -2,7 +2,7 @@
 
 use relay_journal::Location;
 
-use crate::engine::command::{Job, Prepared, Push};
+use crate::engine::command::{Job, Prepared};
 use crate::format;
 
 /// The blobs that a batch decides. Blob numbers ascend from batch to batch, so the last number
@@ -16,11 +16,9 @@ pub(super) struct DecidedBlobs {
 
 impl DecidedBlobs {
     pub(super) fn of(jobs: &[Job]) -> Self {
-        let locations = jobs.iter().filter_map(|job| match job {
-            Job::Push(Push { prepared: Prepared::Written(location), .. }) => {
-                Some(format::own_location(*location))
-            }
-            _ => None,
+        let locations = jobs.iter().flat_map(Job::prepared).filter_map(|prepared| match prepared {
+            Prepared::Written(location) => Some(format::own_location(location)),
+            Prepared::Nothing | Prepared::Compared(..) => None,
         });
         let one = |blob: Location| Self { through: blob.segment, bytes: u64::from(blob.length) };
         locations.map(one).fold(Self::default(), Self::and)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use relay_core::{ItemId, Limits, Page, Pull, Recipient, Seq, queue};
+use relay_core::{ItemId, Limits, Page, Pull, Recipient, Seq, Waiters, queue};
 use relay_journal::{Location, ReadError};
 
 use crate::engine::checkpoint_due::CheckpointDue;
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: StoreMetrics,
     /// How often a pull has skipped a corrupt item.
     pub(crate) damaged_items: AtomicU64,
+    /// Who waits for arrivals. The writer wakes them.
+    pub(crate) waiters: Waiters,
     version: RwLock<Version>,
     /// The error of the last checkpoint, if it failed.
     checkpoint_error: Mutex<Option<StoreError>>,
@@ -85,6 +87,7 @@ impl Shared {
             is_writer_waiting: AtomicBool::new(false),
             pins: Arc::default(),
             damaged_items: AtomicU64::new(0),
+            waiters: Waiters::new(),
             version: RwLock::new(version),
             checkpoint_error: Mutex::default(),
             checkpointed: Condvar::new(),

@@ -26,8 +26,9 @@ use crate::memtable::Memtable;
 use crate::memtable::dedup_filter::slot_ms;
 use crate::memtable::queue_cache::QueueCache;
 
-/// The maximum number of jobs in a batch, and the cost in bytes at which it takes no more.
-const BATCH_JOBS_MAX: usize = 1024;
+/// The number of requests, and the cost in bytes, at which a batch takes no more jobs. Each push of
+/// a job counts as a request.
+const BATCH_REQUESTS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// After a batch of one job, the writer polls for this long before it sleeps. A client that sends
@@ -88,15 +89,17 @@ impl Writer {
     /// Takes all waiting jobs, and sleeps only if there is nothing to do. Returns false after the
     /// last job.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
-        let mut bytes = 0;
+        let (mut requests, mut bytes) = (0, 0);
         if self.large_acks.is_empty() {
             let Some(job) = self.next_job() else { return false };
+            requests += job.requests().max(1);
             bytes += job.cost_bytes();
             jobs.push(job);
         }
-        while jobs.len() < BATCH_JOBS_MAX && bytes < BATCH_BYTES_MAX {
+        while requests < BATCH_REQUESTS_MAX && bytes < BATCH_BYTES_MAX {
             match self.mailbox.try_recv() {
                 Ok(job) => {
+                    requests += job.requests().max(1);
                     bytes += job.cost_bytes();
                     jobs.push(job);
                 }
@@ -152,7 +155,7 @@ impl Writer {
     /// Decides all jobs, syncs the decisions, publishes them, and answers. If the sync fails, no
     /// decision takes effect.
     fn decide_and_sync(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) {
-        let requests = jobs.iter().filter(|job| job.is_request()).count() + self.large_acks.len().min(1);
+        let requests = jobs.iter().map(Job::requests).sum::<usize>() + self.large_acks.len().min(1);
         self.shared.throttle.note_requests(requests);
         let had_undecided = !self.undecided.is_empty();
         self.undecided = self.undecided.and(DecidedBlobs::of(&jobs));
@@ -165,13 +168,13 @@ impl Writer {
                 let blobs =
                     if is_certain { std::mem::take(&mut self.undecided) } else { DecidedBlobs::default() };
                 self.publish(position.map(|position| (memtable, position)), blobs);
-                answers.send(None);
+                answers.send(None, &self.shared.waiters);
             }
             Err(error) => {
                 self.cache.forget_all();
                 let error = StoreError::from(error);
                 tracing::warn!(%error, "cannot write a batch");
-                answers.send(Some(&error));
+                answers.send(Some(&error), &self.shared.waiters);
                 self.fail_large_acks(&error);
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use relay_auth::{Locks, keygen};
 use relay_tests::{Client, Relay, Response, ack_body, pull_body, push_body};
+use serde_json::json;
 
 use super::{connect, relay};
 use crate::stopwatch::Stopwatch;
@@ -135,6 +136,17 @@ pub(super) fn push_bytes_per_second() {
         let mut client = connect(&relay);
         assert_eq!(client.post("/push", &push_body("alice", 1, &[7; 100_000])).unwrap().status, 200);
         assert_eq!(client.post("/push", &push_body("alice", 2, b"x")).unwrap().status == 429, is_refused);
+    }
+}
+
+#[test]
+pub(super) fn push_items_per_second() {
+    for (rate, is_refused) in [("1", true), ("0", false)] {
+        let relay = limited_by("rate_limit.push_items_per_second", rate);
+        let mut client = connect(&relay);
+        let items: Vec<_> = (0..60).map(|message| push_body("alice", message, b"x")).collect();
+        assert_eq!(client.post("/push/batch", &json!({"items": items})).unwrap().status, 200);
+        assert_eq!(client.post("/push", &push_body("alice", 61, b"x")).unwrap().status == 429, is_refused);
     }
 }
 

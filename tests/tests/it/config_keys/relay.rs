@@ -30,6 +30,21 @@ pub(super) fn max_message_bytes() {
 }
 
 #[test]
+pub(super) fn max_batch_bytes() {
+    let relay = relay(&[("relay.max_batch_bytes", "10")]);
+    let mut client = connect(&relay);
+    let mut push_batch = |sizes: &[usize]| {
+        let item = |(message, size): (usize, &usize)| push_body("alice", message as u128, &vec![7; *size]);
+        let items: Vec<_> = sizes.iter().enumerate().map(item).collect();
+        client.post("/push/batch", &json!({"items": items})).unwrap()
+    };
+    assert_eq!(push_batch(&[4, 6]).status, 200);
+    assert_eq!(details(&push_batch(&[4, 7]), 413), json!({"limit": 10}));
+    // A body longer than any such batch is not read.
+    assert_eq!(details(&push_batch(&[3_000_000]), 413), json!({"limit": 10}));
+}
+
+#[test]
 pub(super) fn max_queue_bytes_per_user() {
     let relay = relay(&[("relay.max_queue_bytes_per_user", "10")]);
     let mut client = connect(&relay);

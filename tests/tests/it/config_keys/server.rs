@@ -8,6 +8,7 @@ use relay_bin::RelayError;
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
 use relay_tests::{Client, Relay, eventually, push_body};
+use serde_json::json;
 
 use super::{config, connect, failure, relay};
 use crate::stopwatch::Stopwatch;
@@ -78,6 +79,21 @@ fn assert_closes_a_quiet_connection(key: &str) {
     let stopwatch = Stopwatch::start();
     assert!(client.is_closed().unwrap());
     assert!(stopwatch.elapsed() < UNDER_THE_DEFAULTS);
+}
+
+#[test]
+pub(super) fn pull_wait_max_ms() {
+    let time_of_a_wait = |limit_ms: &str| {
+        let relay = relay(&[("server.pull_wait_max_ms", limit_ms)]);
+        let stopwatch = Stopwatch::start();
+        let response =
+            connect(&relay).post("/pull", &json!({"recipient": "alice", "wait_ms": 86_400_000_u64})).unwrap();
+        assert_eq!(response.status, 200);
+        stopwatch.elapsed()
+    };
+    assert!(time_of_a_wait("0") < Duration::from_millis(500));
+    let waited = time_of_a_wait("1_000");
+    assert!(waited >= Duration::from_secs(1) && waited < UNDER_THE_DEFAULTS, "{waited:?}");
 }
 
 #[test]

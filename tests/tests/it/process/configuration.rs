@@ -17,6 +17,7 @@ mode = "tls"
 drain_seconds = 0
 request_timeout_seconds = 31
 keep_alive_seconds = 76
+pull_wait_max_ms = 77000
 start_wait_seconds = 6
 max_connections = 77
 max_connections_per_address = 7
@@ -57,6 +58,7 @@ issuer_jwks_path = "keys.json"
 
 [relay]
 max_message_bytes = 1
+max_batch_bytes = 2
 max_queue_bytes_per_user = 2
 max_messages_per_user = 3
 message_ttl_seconds = 4
@@ -71,6 +73,7 @@ per_ip_rps = 8
 burst = 9
 max_wait_ms = 15
 push_bytes_per_second = 16
+push_items_per_second = 17
 push_per_recipient_rps = 17
 per_name_rps = 18
 names_per_address = 19

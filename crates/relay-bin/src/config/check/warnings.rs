@@ -50,10 +50,11 @@ pub(super) fn warn_of_limits(relay: &RelayLimits, findings: &mut Findings) {
 
 /// The body of a push is at most 5/3 of its payload, and the payload takes memory as well.
 pub(super) fn warn_of_inflight_bytes(config: &RelayConfig, findings: &mut Findings) {
-    let largest = config.relay.max_message_bytes.saturating_mul(3).max(config.relay.pull_bytes_max);
+    let payload = config.relay.max_message_bytes.max(config.relay.batch_bytes());
+    let largest = payload.saturating_mul(3).max(config.relay.pull_bytes_max);
     findings.warn_if(
         config.server.max_inflight_bytes < largest,
-        "server.max_inflight_bytes: less than three times relay.max_message_bytes, or less than relay.pull_bytes_max, \
+        "server.max_inflight_bytes: less than three times relay.max_message_bytes or relay.max_batch_bytes, or less than relay.pull_bytes_max, \
          so the largest requests succeed only while nothing else is in flight",
     );
 }

@@ -103,6 +103,11 @@ impl FrameHead {
         self.kind == RST_STREAM
     }
 
+    /// How much of a body the frame carries.
+    pub(super) const fn body_bytes(&self) -> u32 {
+        if self.kind == DATA { self.payload_bytes } else { 0 }
+    }
+
     /// Whether the frame is the last one that its sender sends in the stream.
     pub(super) const fn is_last(&self) -> bool {
         self.resets() || (matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0)

@@ -34,8 +34,16 @@ struct MeterReading {
     frames: RefCell<FrameBudget>,
     /// When the client has to have read more, while a write waits for it.
     pace: Cell<Option<Pace>>,
-    /// The streams whose responses are not sent to the last frame, and the task to wake then.
-    unanswered: RefCell<HashMap<u32, Option<Waker>>>,
+    /// The streams whose responses are not sent to the last frame.
+    unanswered: RefCell<HashMap<u32, Progress>>,
+}
+
+/// How much of a response is sent.
+#[derive(Default)]
+struct Progress {
+    body_bytes: u64,
+    /// The task to wake when more is sent, or everything.
+    waiting: Option<Waker>,
 }
 
 /// A stream whose response is not sent to the last frame.
@@ -77,6 +85,7 @@ impl Http2Io {
 
     fn note_sent(&mut self, bytes: &[u8]) {
         self.sent.read(bytes, |frame| {
+            self.meter.body_sent(frame.stream(), frame.body_bytes());
             if frame.is_last() {
                 self.meter.answered(frame.stream());
             }
@@ -116,13 +125,25 @@ impl Meter {
 
     /// Watches for the last frame of a stream.
     pub(super) fn watch(&self, stream: u32) -> Unanswered {
-        self.0.unanswered.borrow_mut().insert(stream, None);
+        self.0.unanswered.borrow_mut().insert(stream, Progress::default());
         Unanswered { meter: self.clone(), stream }
     }
 
     fn answered(&self, stream: u32) {
-        if let Some(Some(waker)) = self.0.unanswered.borrow_mut().remove(&stream) {
+        let progress = self.0.unanswered.borrow_mut().remove(&stream);
+        if let Some(waker) = progress.and_then(|progress| progress.waiting) {
             waker.wake();
+        }
+    }
+
+    fn body_sent(&self, stream: u32, bytes: u32) {
+        if bytes > 0
+            && let Some(progress) = self.0.unanswered.borrow_mut().get_mut(&stream)
+        {
+            progress.body_bytes += u64::from(bytes);
+            if let Some(waker) = progress.waiting.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -138,12 +159,17 @@ impl Unanswered {
     /// Resolves when the last frame of the response has left `h2`, or either side has cancelled the
     /// stream.
     pub(super) async fn ended(&self) {
+        self.sent(u64::MAX).await;
+    }
+
+    /// The same, or resolves when so many bytes of the body have left `h2`.
+    pub(super) async fn sent(&self, body_bytes: u64) {
         poll_fn(|cx| match self.meter.0.unanswered.borrow_mut().get_mut(&self.stream) {
-            Some(waiting) => {
-                *waiting = Some(cx.waker().clone());
+            Some(progress) if progress.body_bytes < body_bytes => {
+                progress.waiting = Some(cx.waker().clone());
                 Poll::Pending
             }
-            None => Poll::Ready(()),
+            _ => Poll::Ready(()),
         })
         .await;
     }

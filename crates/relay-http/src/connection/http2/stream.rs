@@ -2,7 +2,7 @@
 //! counts as one that does not read its response (see [`Pace`]).
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use actix_http::Request;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -17,7 +18,7 @@ use tokio::time::timeout_at;
 
 use super::budget::StreamShare;
 use super::head;
-use super::io::Meter;
+use super::io::{Meter, Unanswered};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::connection::pace::Pace;
 use crate::connection::state::ConnectionState;
@@ -47,7 +48,7 @@ pub(super) async fn serve<C, F>(
     let response = match head::translate(request, connection.peer()) {
         Ok(request) => {
             context.meter.served();
-            let responding = std::pin::pin!(call(request));
+            let responding = pin!(call(request));
             match select(responding, poll_fn(|cx| respond.poll_reset(cx))).await {
                 Either::Left((Some(response), _)) => response,
                 // The client has cancelled the request, or no response will come.
@@ -75,12 +76,15 @@ async fn send(
 ) -> Result<(), h2::Error> {
     let unanswered = context.meter.watch(respond.stream_id().as_u32());
     let (head, body, bytes) = translate(response);
-    let mut body = std::pin::pin!(body);
-    let has_body = !is_head && bytes > 0;
+    let mut body = pin!(body);
+    let has_body = !is_head && bytes != Some(0);
     let mut stream = respond.send_response(head, !has_body)?;
     let mut pace = Pace::begin(context.grace, monotonic::now());
     if has_body {
-        send_body(&mut stream, body.as_mut(), bytes, &mut pace).await?;
+        match bytes {
+            Some(bytes) => send_body(&mut stream, body.as_mut(), bytes, &mut pace).await?,
+            None => send_events(&mut stream, body.as_mut(), &unanswered, &mut pace).await?,
+        }
     }
     if timeout_at(pace.deadline(), unanswered.ended()).await.is_err() {
         stream.send_reset(Reason::CANCEL);
@@ -95,23 +99,74 @@ async fn send_body(
     mut bytes_left: u64,
     pace: &mut Pace,
 ) -> Result<(), h2::Error> {
-    while let Some(Ok(mut piece)) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-        while !piece.is_empty() {
-            stream.reserve_capacity(piece.len());
-            let window = timeout_at(pace.deadline(), poll_fn(|cx| stream.poll_capacity(cx))).await;
-            let Some(window) = window.ok().flatten().transpose()? else { return Ok(()) };
-            let part = piece.split_to(window.min(piece.len()));
-            let part_bytes = part.len();
-            bytes_left = bytes_left.saturating_sub(part_bytes as u64);
-            stream.send_data(part, bytes_left == 0)?;
-            pace.advance(part_bytes, monotonic::now());
+    while let Some(Ok(piece)) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+        bytes_left = bytes_left.saturating_sub(piece.len() as u64);
+        if !send_piece(stream, piece, bytes_left == 0, pace).await? {
+            break;
         }
     }
     Ok(())
 }
 
-/// The head of the response for `h2`, its body, and the length of the body.
-fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, u64) {
+/// Passes a body without an end to `h2`, until it ends after all. When the body has to wait, it is
+/// asked again only after everything is sent, so it knows then that this is so. Its waits do not
+/// count as time of the client.
+async fn send_events(
+    stream: &mut SendStream<Bytes>,
+    mut body: Pin<&mut BoxBody>,
+    unanswered: &Unanswered,
+    pace: &mut Pace,
+) -> Result<(), h2::Error> {
+    let mut passed_bytes = 0;
+    loop {
+        let mut next = pin!(poll_fn(|cx| body.as_mut().poll_next(cx)));
+        let piece = match next.as_mut().now_or_never() {
+            Some(piece) => piece,
+            None => {
+                if timeout_at(pace.deadline(), unanswered.sent(passed_bytes)).await.is_err() {
+                    stream.send_reset(Reason::CANCEL);
+                    return Ok(());
+                }
+                let pause = monotonic::now();
+                let Either::Left((piece, _)) = select(next, poll_fn(|cx| stream.poll_reset(cx))).await else {
+                    // The client has cancelled the request.
+                    return Ok(());
+                };
+                pace.resume(pause, monotonic::now());
+                piece
+            }
+        };
+        let Some(Ok(piece)) = piece else { return stream.send_data(Bytes::new(), true) };
+        passed_bytes += piece.len() as u64;
+        if !send_piece(stream, piece, false, pace).await? {
+            stream.send_reset(Reason::CANCEL);
+            return Ok(());
+        }
+    }
+}
+
+/// Passes a piece of a body to `h2` as the client opens its window. Returns false if the client is
+/// too slow, or has cancelled the request.
+async fn send_piece(
+    stream: &mut SendStream<Bytes>,
+    mut piece: Bytes,
+    is_last: bool,
+    pace: &mut Pace,
+) -> Result<bool, h2::Error> {
+    while !piece.is_empty() {
+        stream.reserve_capacity(piece.len());
+        let window = timeout_at(pace.deadline(), poll_fn(|cx| stream.poll_capacity(cx))).await;
+        let Some(window) = window.ok().flatten().transpose()? else { return Ok(false) };
+        let part = piece.split_to(window.min(piece.len()));
+        let part_bytes = part.len();
+        stream.send_data(part, is_last && piece.is_empty())?;
+        pace.advance(part_bytes, monotonic::now());
+    }
+    Ok(true)
+}
+
+/// The head of the response for `h2`, its body, and the length of the body, if it is known.
+fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, Option<u64>) {
     let (response, body) = response.into_parts();
     let mut head = http::Response::new(());
     *head.status_mut() = http::StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
@@ -119,10 +174,10 @@ fn translate(response: HttpResponse) -> (http::Response<()>, BoxBody, u64) {
     let bytes = match body.size() {
         BodySize::Sized(bytes) => {
             head.headers_mut().insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(bytes));
-            bytes
+            Some(bytes)
         }
-        // The relay has no responses of unknown length.
-        BodySize::None | BodySize::Stream => 0,
+        BodySize::None => Some(0),
+        BodySize::Stream => None,
     };
     for (name, value) in response.headers() {
         let name = http::HeaderName::from_bytes(name.as_str().as_bytes());

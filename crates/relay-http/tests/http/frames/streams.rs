@@ -57,7 +57,7 @@ fn in_progress(levels: &dyn Fn() -> Levels) -> usize {
 }
 
 /// A rate limit that is never reached. With it, the server distinguishes addresses.
-fn unreached_limit() -> Option<RateLimit> {
+pub(super) fn unreached_limit() -> Option<RateLimit> {
     let many = NonZeroU32::new(1_000_000).unwrap();
     Some(RateLimit {
         per_address_rps: many,
@@ -67,6 +67,7 @@ fn unreached_limit() -> Option<RateLimit> {
         ack_rps: many,
         max_wait: Duration::ZERO,
         push_bytes_per_second: None,
+        push_items_per_second: None,
         push_per_recipient_rps: None,
         per_name_rps: many,
         names_per_address: 64,

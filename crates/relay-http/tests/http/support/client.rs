@@ -112,6 +112,16 @@ impl Client {
             .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
+    /// The next response, or only its head if it is a stream.
+    pub(crate) fn response_or_head(&mut self) -> Response {
+        let head = self.head();
+        if header(&head, "transfer-encoding").is_some() {
+            return Response { status: status(&head), head, body: String::new() };
+        }
+        self.read.splice(..0, head.into_bytes());
+        self.response()
+    }
+
     /// Reads a response that has no body, such as one to HEAD.
     pub(crate) fn response_without_body(&mut self) -> Response {
         let head = self.head();

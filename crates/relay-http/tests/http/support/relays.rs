@@ -1,11 +1,13 @@
 //! Relays that behave as a test prescribes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use relay_core::testing::ManualClock;
 use relay_core::{
-    Ack, AckOutcome, Envelope, Error, Limits, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept, Usage,
+    Ack, AckOutcome, Chunk, Envelope, Error, Kind, Limits, MemoryRelay, MessageId, Operation, Page, Pull,
+    PushOutcome, Recipient, Rejection, Relay, Swept, TooManyWaiters, Usage, Waiter,
 };
 use tokio::sync::Semaphore;
 
@@ -69,5 +71,63 @@ impl Relay for Gate {
 
     async fn sweep(&self) -> Result<Swept, Error> {
         self.inner.sweep().await
+    }
+}
+
+/// A relay with rules of its own, which it may change, and a store that may fail.
+pub(crate) struct Strict {
+    inner: MemoryRelay,
+    pub(crate) is_open: AtomicBool,
+    pub(crate) is_broken: AtomicBool,
+}
+
+impl Strict {
+    pub(crate) fn new() -> Arc<Self> {
+        let inner = Arc::try_unwrap(super::memory(Limits::default())).unwrap();
+        Arc::new(Self { inner, is_open: AtomicBool::new(true), is_broken: AtomicBool::new(false) })
+    }
+}
+
+impl Relay for Strict {
+    async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
+        self.inner.push(envelope).await
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<Page, Error> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(Error::Storage("broken".into()));
+        }
+        self.inner.pull(pull).await
+    }
+
+    async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
+        self.inner.ack(ack).await
+    }
+
+    async fn sweep(&self) -> Result<Swept, Error> {
+        self.inner.sweep().await
+    }
+
+    async fn permit(&self, operation: Operation, _: &Recipient, proof: Option<&[u8]>) -> Result<(), Error> {
+        let may = operation == Operation::Push
+            || (self.is_open.load(Ordering::SeqCst) && proof == Some(b"Basic b3Blbg=="));
+        if may { Ok(()) } else { Err(Rejection::Unauthorized.into()) }
+    }
+
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        self.inner.waiter(recipient)
+    }
+}
+
+/// An item with five bytes of payload.
+pub(crate) fn envelope(recipient: &str, number: u32) -> Envelope {
+    Envelope {
+        recipient: Recipient::parse(recipient).unwrap(),
+        message_id: MessageId::parse(super::MESSAGE_ID).unwrap(),
+        chunk: Chunk::new(number, 1000).unwrap(),
+        kind: Kind::parse("opaque").unwrap(),
+        total_len: 5,
+        sent_ms: 7,
+        payload: "hello".into(),
     }
 }

@@ -1,0 +1,223 @@
+//! Reads pages, encodes them, and lets pulls of empty queues wait for an arrival.
+//!
+//! A waiting pull holds neither memory of the budget nor a thread. It ends when an item arrives,
+//! when its time is over, when its client hangs up, or when the relay drains.
+
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::{Page, Pull, Recipient, Relay, Waiter};
+use relay_ratelimit::Refusal;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, sleep_until};
+
+use crate::api::PageJson;
+use crate::api::cursor::CursorKey;
+use crate::api::error::ApiError;
+use crate::connection::state::ConnectionState;
+use crate::limits::memory_budget::{Budget, Share, overloaded};
+use crate::limits::parking::{NoPlace, Parking, ParkingPlace};
+use crate::metrics::Metrics;
+use crate::monotonic;
+use crate::service::client::Client;
+use crate::service::offload::offload;
+
+/// A page with this many items is encoded on a blocking thread. To encode their ids and times takes
+/// about 100 microseconds. Payloads are encoded later, in small pieces.
+const OFFLOAD_ITEMS: usize = 2048;
+
+/// How many pages may be read at once before the budget counts them. Their size is known only
+/// afterwards.
+const UNCOUNTED_PAGES_MAX: usize = 16;
+
+/// The same while the budget is crowded, when a page may not fit.
+const UNCOUNTED_PAGES_MAX_IF_CROWDED: usize = 4;
+
+/// The size of an item in a page besides its payload: ids and times, in memory and encoded.
+const ITEM_BYTES: usize = 512;
+
+/// How often a waiting pull looks into the queue of a relay that wakes nobody.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The name of the limit on waiting requests in responses.
+const WAITING_BUCKET: &str = "waiting";
+
+/// When a client may try again that has too many waiting requests.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Reads pages.
+pub(super) struct Pages<R> {
+    relay: Arc<R>,
+    metrics: Arc<Metrics>,
+    budget: Budget,
+    uncounted: Semaphore,
+    uncounted_if_crowded: Semaphore,
+    parking: Parking,
+    wait_max: Duration,
+}
+
+/// A page, and its share of the budget.
+pub(super) struct PageRead {
+    pub(super) page: Page,
+    pub(super) share: Share,
+    /// Whether the request has waited for an arrival.
+    pub(super) has_waited: bool,
+}
+
+impl<R: Relay> Pages<R> {
+    /// A pull may wait for at most `wait_max`.
+    pub(super) fn new(
+        relay: Arc<R>,
+        metrics: Arc<Metrics>,
+        budget: Budget,
+        parking: Parking,
+        wait_max: Duration,
+    ) -> Self {
+        Self {
+            relay,
+            metrics,
+            budget,
+            uncounted: Semaphore::new(UNCOUNTED_PAGES_MAX),
+            uncounted_if_crowded: Semaphore::new(UNCOUNTED_PAGES_MAX_IF_CROWDED),
+            parking,
+            wait_max,
+        }
+    }
+
+    /// The requests that wait for arrivals.
+    pub(super) fn parking(&self) -> Parking {
+        self.parking.clone()
+    }
+
+    /// Reads a page. While there is none, waits for up to `wait`, or until `drained` resolves.
+    pub(super) async fn read(
+        &self,
+        pull: &Pull,
+        wait: Duration,
+        client: &Client,
+        connection: &ConnectionState,
+        drained: impl Future<Output = ()>,
+    ) -> Result<PageRead, ApiError> {
+        let wait = wait.min(self.wait_max);
+        if wait.is_zero() {
+            return self.look(pull, client).await;
+        }
+        // Before the first look, so that no arrival is missed.
+        let (_place, mut waiter) = match self.park(&pull.recipient, client, connection) {
+            Ok(parked) => parked,
+            // What is there already needs no wait.
+            Err(refusal) => {
+                let read = self.look(pull, client).await?;
+                return if read.is_empty() { Err(self.refused(refusal)) } else { Ok(read) };
+            }
+        };
+        let until = monotonic::after(monotonic::now(), wait);
+        let mut end = pin!(async {
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = connection.hung_up() => {}
+                () = drained => {}
+            }
+        });
+        let mut has_waited = false;
+        loop {
+            let read = self.look(pull, client).await?;
+            if !read.is_empty() {
+                return Ok(PageRead { has_waited, ..read });
+            }
+            has_waited = true;
+            let arrival = async {
+                match &mut waiter {
+                    Some(waiter) => waiter.woken().await,
+                    None => sleep(LOOK_INTERVAL).await,
+                }
+            };
+            tokio::select! {
+                () = arrival => {}
+                () = &mut end => return Ok(PageRead { has_waited, ..read }),
+            }
+        }
+    }
+
+    /// Takes a place for a request that waits for arrivals, and registers it.
+    ///
+    /// # Errors
+    /// If too many wait already.
+    pub(super) fn park(
+        &self,
+        recipient: &Recipient,
+        client: &Client,
+        connection: &ConnectionState,
+    ) -> Result<(ParkingPlace, Option<Waiter>), Refusal> {
+        let place = self.parking.enter(client.address(), connection.is_http2());
+        let place = place.map_err(|NoPlace(limit)| self.refusal(limit))?;
+        let waiter = self.relay.waiter(recipient).map_err(|many| self.refusal(many.limit))?;
+        Ok((place, waiter))
+    }
+
+    /// Counts a refusal of a request.
+    pub(super) fn refused(&self, refusal: Refusal) -> ApiError {
+        self.metrics.rate_limited(&refusal);
+        ApiError::RateLimited(refusal)
+    }
+
+    /// Reads a page, and takes its share of the budget.
+    pub(super) async fn look(&self, pull: &Pull, client: &Client) -> Result<PageRead, ApiError> {
+        let _uncounted = self.uncounted.acquire().await;
+        // A request that waits here holds nothing that the requests ahead of it need.
+        let _crowded = match self.budget.is_crowded() {
+            true => Some(self.uncounted_if_crowded.acquire().await),
+            false => None,
+        };
+        // A page of unknown size is not read if not even a small one would fit.
+        if !self.budget.would_fit(client.address(), ITEM_BYTES) {
+            return Err(overloaded());
+        }
+        let page = self.relay.pull(pull.clone()).await?;
+        let share = self.budget.take(client.address(), page_bytes(&page))?;
+        Ok(PageRead { page, share, has_waited: false })
+    }
+
+    fn refusal(&self, limit: usize) -> Refusal {
+        Refusal {
+            bucket: WAITING_BUCKET,
+            retry_after: RETRY_AFTER,
+            banned: false,
+            ban_began: false,
+            quota: u32::try_from(limit).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX),
+            window_seconds: u32::try_from(self.wait_max.as_secs()).unwrap_or(u32::MAX).max(1),
+        }
+    }
+}
+
+impl PageRead {
+    /// Whether there is nothing for the client. A page without items may still lead to the next
+    /// one, if its items are corrupt.
+    pub(super) fn is_empty(&self) -> bool {
+        self.page.items.is_empty() && self.page.next.is_none()
+    }
+}
+
+/// Encodes a page of `recipient`'s queue, which `share` counts.
+///
+/// # Errors
+/// If the blocking thread fails.
+pub(super) async fn encode(
+    cursors: &CursorKey,
+    recipient: &Recipient,
+    page: Page,
+    share: Share,
+) -> Result<(PageJson, Share), ApiError> {
+    if page.items.len() < OFFLOAD_ITEMS {
+        return Ok((PageJson::new(cursors, recipient, page), share));
+    }
+    let (cursors, recipient) = (cursors.clone(), recipient.clone());
+    offload(move || (PageJson::new(&cursors, &recipient, page), share)).await
+}
+
+/// The bytes that a page counts until it is sent.
+fn page_bytes(page: &Page) -> usize {
+    page.items.iter().map(|item| item.body.len().saturating_add(ITEM_BYTES)).sum()
+}
