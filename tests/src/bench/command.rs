@@ -19,8 +19,8 @@ use super::{BENCHMARKS, Benchmark, kills, machine, soak};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Run only the benchmarks whose name contains one of these: push, latency, pull, ack, large,
-    /// written, growth, space, sweep, shapes, start, auth, flood, timing
+    /// Run only the benchmarks whose name contains one of these: push, latency, batch, delivery,
+    /// pull, ack, large, written, growth, space, sweep, shapes, start, auth, flood, timing
     filters: Vec<String>,
     /// Shorten everything to check that it works; the figures mean nothing
     #[arg(long)]

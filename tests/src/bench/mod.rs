@@ -11,7 +11,9 @@
 
 mod ack;
 mod auth;
+mod batch;
 pub mod command;
+mod delivery;
 mod disk;
 mod figure;
 mod files;
@@ -37,6 +39,7 @@ mod soak;
 mod space;
 mod start;
 mod statistics;
+mod subscriber;
 mod sweep;
 mod timing;
 mod written;
@@ -48,9 +51,11 @@ use lab::Lab;
 type Benchmark = (&'static str, fn(&Lab) -> anyhow::Result<Section>);
 
 /// All benchmarks, in the order in which they run.
-const BENCHMARKS: [Benchmark; 14] = [
+const BENCHMARKS: [Benchmark; 16] = [
     ("push", push::measure),
     ("latency", latency::measure),
+    ("batch", batch::measure),
+    ("delivery", delivery::measure),
     ("pull", pull::measure),
     ("ack", ack::measure),
     ("large", large::measure),

@@ -37,9 +37,19 @@ pub(super) struct Redis {
 
 /// Appends a second to a fresh Redis; `None` if Redis is not installed.
 pub(super) fn append_rate(lab: &Lab, connections: usize, requests: u64) -> anyhow::Result<Option<f64>> {
+    pipelined_append_rate(lab, connections, 1, requests)
+}
+
+/// The same, with so many appends in a pipeline.
+pub(super) fn pipelined_append_rate(
+    lab: &Lab,
+    connections: usize,
+    pipeline: usize,
+    requests: u64,
+) -> anyhow::Result<Option<f64>> {
     let Some(redis) = Redis::start(lab)? else { return Ok(None) };
     let output = Command::new("redis-benchmark")
-        .args(["-p", &redis.server.address.port().to_string(), "--csv", "-P", "1"])
+        .args(["-p", &redis.server.address.port().to_string(), "--csv", "-P", &pipeline.to_string()])
         .args(["-c", &connections.to_string(), "-n", &requests.to_string(), "-r", &RECIPIENTS.to_string()])
         .args(["XADD", STREAM, "*", "item", &"x".repeat(PAYLOAD_BYTES)])
         .output();

@@ -24,6 +24,7 @@ pub(super) struct Settings {
     pub(super) ttl_seconds: u64,
     pub(super) gc_interval_seconds: u64,
     pub(super) dedup_window_seconds: u64,
+    pub(super) connections_max: u64,
     /// Whether the benchmark reads metrics.
     pub(super) has_metrics: bool,
     /// Whether tokens for [`AUDIENCE`] are valid.
@@ -58,6 +59,7 @@ impl Default for Settings {
             ttl_seconds: 1_209_600,
             gc_interval_seconds: 60,
             dedup_window_seconds: 300,
+            connections_max: 10_000,
             has_metrics: false,
             has_tokens: false,
             rate_limit: RateLimit::Off,
@@ -117,7 +119,7 @@ fn store(home: &TempDir) -> PathBuf {
 
 impl Settings {
     fn to_toml(self, metrics: Option<SocketAddr>) -> String {
-        let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds, .. } = self;
+        let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds, connections_max, .. } = self;
         let metrics = metrics.map(|address| address.to_string()).unwrap_or_default();
         let audiences = if self.has_tokens { format!("\"{AUDIENCE}\"") } else { String::new() };
         let rate_limit = match self.rate_limit {
@@ -126,7 +128,7 @@ impl Settings {
             RateLimit::Immediate => "max_wait_ms = 0\nban_seconds = 0",
         };
         format!(
-            "address = \"127.0.0.1:0\"\n[admin]\naddress = \"{metrics}\"\n[auth]\naudiences = [{audiences}]\n[rate_limit]\n{rate_limit}\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
+            "address = \"127.0.0.1:0\"\n[server]\nmax_connections = {connections_max}\nmax_connections_per_address = {connections_max}\n[admin]\naddress = \"{metrics}\"\n[auth]\naudiences = [{audiences}]\n[rate_limit]\n{rate_limit}\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
              max_queue_bytes_per_user = 1_000_000_000_000\nmax_messages_per_user = 1_000_000_000\n\
              message_ttl_seconds = {ttl_seconds}\ngc_interval_seconds = {gc_interval_seconds}\n\
              dedup_window_seconds = {dedup_window_seconds}\n"

@@ -7,8 +7,8 @@ use std::io;
 /// Far longer than any head of the relay.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// How much of a body is kept: enough for the first field of a small JSON object.
-const OPENING_BYTES_MAX: usize = 32;
+/// How much of a body is kept: enough for the results of a batch.
+const OPENING_BYTES_MAX: usize = 16 * 1024;
 
 const END_OF_LINE: &[u8] = b"\r\n";
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
@@ -37,6 +37,12 @@ impl ResponseSummary {
     /// Whether the status is 200 and the body begins with `opening`.
     pub fn is_ok_with(&self, opening: &[u8]) -> bool {
         self.status == 200 && self.opening.starts_with(opening)
+    }
+
+    /// How often `text` occurs in the first 16 KiB of a body with status 200.
+    pub fn count(&self, text: &[u8]) -> u64 {
+        let found = self.opening.windows(text.len().max(1)).filter(|window| *window == text);
+        if self.status == 200 { found.count() as u64 } else { 0 }
     }
 
     /// The number after `opening` in a response with status 200; 0 if there is none.
@@ -99,7 +105,7 @@ impl ResponseReader {
 
     fn take_body(&mut self, missing: u64, piece: &[u8]) -> io::Result<Option<&ResponseSummary>> {
         let space = OPENING_BYTES_MAX - self.response.opening.len().min(OPENING_BYTES_MAX);
-        self.response.opening.extend(piece.iter().take(space));
+        self.response.opening.extend_from_slice(piece.get(..space.min(piece.len())).unwrap_or_default());
         let missing = missing.checked_sub(piece.len() as u64);
         self.missing = missing.filter(|missing| *missing > 0);
         match missing {

@@ -42,7 +42,7 @@ pub use mixed::Mixed;
 pub use names::ItemIds;
 pub use pace::Pace;
 pub use pull::{Page, Pull, pull_request, walk};
-pub use push::Push;
+pub use push::{Push, PushBatches};
 pub use recipients::{Recipients, authorization};
 pub use report::{Report, Tally};
 pub use request::{Kind, Request, post};

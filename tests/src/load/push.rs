@@ -1,4 +1,4 @@
-//! Pushes of items of one size to random recipients.
+//! Pushes of items of one size to random recipients, each alone or in batches.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,12 +27,23 @@ pub struct Push {
     end: u64,
 }
 
+/// Pushes a range of items in batches.
+#[derive(Debug)]
+pub struct PushBatches {
+    writer: PushWriter,
+    batch_items: u64,
+    next: u64,
+    end: u64,
+}
+
 /// Writes push requests.
 #[derive(Debug)]
 pub(super) struct PushWriter {
     ids: ItemIds,
     /// The head without its end.
     head: Vec<u8>,
+    /// The length of an item as JSON.
+    item_bytes: usize,
     /// Whether each push carries a proof of its sender.
     pub(super) has_sender_proofs: bool,
     /// Random base64 without padding, longer than one payload.
@@ -75,6 +86,30 @@ impl Workload for Push {
     }
 }
 
+impl PushBatches {
+    /// Pushes `items`, each with `payload_bytes` of payload, `batch_items` in a request.
+    pub fn new(ids: ItemIds, payload_bytes: usize, batch_items: u64, items: std::ops::Range<u64>) -> Self {
+        let writer = PushWriter::new(ids, payload_bytes);
+        Self { writer, batch_items: batch_items.max(1), next: items.start, end: items.end }
+    }
+}
+
+impl Workload for PushBatches {
+    fn next(&mut self, request: &mut Request) -> Next {
+        let end = self.next.saturating_add(self.batch_items).min(self.end);
+        if self.next >= end {
+            return Next::End;
+        }
+        self.writer.write_batch(self.next..end, request);
+        self.next = end;
+        Next::Send
+    }
+
+    fn answered(&mut self, _: &Request, response: &ResponseSummary) -> u64 {
+        response.count(STORED)
+    }
+}
+
 impl PushWriter {
     pub(super) fn new(ids: ItemIds, payload_bytes: usize) -> Self {
         let text_bytes = payload_bytes / 3 * 4;
@@ -88,11 +123,13 @@ impl PushWriter {
             + BEFORE_MESSAGE.len()
             + ItemIds::MESSAGE_BYTES
             + BEFORE_CIPHERTEXT.len();
+        let item_bytes = ids_bytes + text_bytes + tail.len();
         let mut head = Vec::new();
-        open_head("/push", ids_bytes + text_bytes + tail.len(), &mut head);
+        open_head("/push", item_bytes, &mut head);
         Self {
             ids,
             head,
+            item_bytes,
             has_sender_proofs: false,
             text: random_text(text_bytes + OFFSETS * 4),
             text_bytes,
@@ -110,14 +147,47 @@ impl PushWriter {
             self.ids.recipients().write_proof(self.ids.sender_of(item), head);
         }
         head.extend_from_slice(END_OF_HEAD);
-        head.extend_from_slice(BEFORE_RECIPIENT);
-        self.ids.recipients().write_name(self.ids.recipient_of(item), head);
-        head.extend_from_slice(BEFORE_MESSAGE);
-        self.ids.write_message(item, head);
-        head.extend_from_slice(BEFORE_CIPHERTEXT);
-        let offset = usize::try_from(mix(item) % OFFSETS as u64).unwrap_or_default() * 4;
-        request.payload = self.text.slice(offset..offset + self.text_bytes);
+        self.write_ids(item, head);
+        request.payload = self.payload(item);
         request.tail = self.tail.clone();
+    }
+
+    /// Writes a batch of these items.
+    fn write_batch(&self, items: std::ops::Range<u64>, request: &mut Request) {
+        const BEGIN: &[u8] = br#"{"items":["#;
+        const END: &[u8] = b"]}";
+        request.kind = Kind::Push;
+        request.number = items.start;
+        let count = usize::try_from(items.end - items.start).unwrap_or_default();
+        let head = &mut request.head;
+        // Each item but the last one is followed by a comma.
+        open_head("/push/batch", BEGIN.len() + count * (self.item_bytes + 1) - 1 + END.len(), head);
+        head.extend_from_slice(END_OF_HEAD);
+        head.extend_from_slice(BEGIN);
+        for item in items.clone() {
+            if item > items.start {
+                head.push(b',');
+            }
+            self.write_ids(item, head);
+            head.extend_from_slice(&self.payload(item));
+            head.extend_from_slice(&self.tail);
+        }
+        head.extend_from_slice(END);
+        (request.payload, request.tail) = (Bytes::new(), Bytes::new());
+    }
+
+    fn write_ids(&self, item: u64, text: &mut Vec<u8>) {
+        text.extend_from_slice(BEFORE_RECIPIENT);
+        self.ids.recipients().write_name(self.ids.recipient_of(item), text);
+        text.extend_from_slice(BEFORE_MESSAGE);
+        self.ids.write_message(item, text);
+        text.extend_from_slice(BEFORE_CIPHERTEXT);
+    }
+
+    /// The base64 of an item's payload, without its last group.
+    fn payload(&self, item: u64) -> Bytes {
+        let offset = usize::try_from(mix(item) % OFFSETS as u64).unwrap_or_default() * 4;
+        self.text.slice(offset..offset + self.text_bytes)
     }
 }
 
