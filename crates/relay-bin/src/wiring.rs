@@ -58,7 +58,7 @@ pub(crate) fn http_options(
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let positive = |number| NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN);
     relay_http::Options {
-        message_bytes_max: config.relay.max_message_bytes,
+        limits: limits(&config.relay),
         batch_bytes_max: config.relay.batch_bytes(),
         inflight_bytes_max: count(config.server.max_inflight_bytes),
         connections_max: positive(config.server.max_connections),

@@ -24,12 +24,13 @@ pub(crate) use self::base64::STANDARD as SIMD_BASE64;
 pub(crate) use batch::BatchRequest;
 pub(crate) use batch::decode_batch;
 pub(crate) use page::PageJson;
+pub(crate) use reading::{PageRequest, StreamRequest, decode_pull, decode_stream};
 #[cfg(test)]
 pub(crate) use reading::{PullRequest, StreamSettings};
-pub(crate) use reading::{StreamRequest, decode_pull, decode_stream};
 #[cfg(test)]
 pub(crate) use requests::{AckRequest, Meta, PushRequest};
 pub(crate) use requests::{PushItem, decode_ack, decode_push};
 pub(crate) use responses::{
-    AckResponse, BatchResponse, BatchResult, HealthResponse, PushResponse, ReadyResponse, StatsResponse,
+    AckResponse, BatchResponse, BatchResult, HealthResponse, InfoLimits, InfoResponse, PushResponse,
+    ReadyResponse, StatsResponse,
 };

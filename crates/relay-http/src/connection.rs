@@ -2,6 +2,7 @@
 
 pub(crate) mod ending;
 pub(crate) mod framing;
+pub(crate) mod http1_response;
 #[cfg(feature = "tls")]
 pub(crate) mod http2;
 pub(crate) mod in_flight_request;

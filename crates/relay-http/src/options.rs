@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use relay_core::Clock;
+use relay_core::{Clock, Limits};
 
 use crate::api::cursor::CursorKey;
 use crate::limits::cross_site::{AllowedHosts, Origin};
@@ -15,8 +15,9 @@ use crate::readiness::Readiness;
 /// The options of the server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The maximum payload of one item, in bytes. The limit of a request body follows from it.
-    pub message_bytes_max: u64,
+    /// The limits of the relay behind this server. The limit of a request body follows from that of
+    /// one payload, and clients learn the others.
+    pub limits: Limits,
     /// The maximum payload of all items of a batch together, in bytes.
     pub batch_bytes_max: u64,
     /// The maximum bytes of bodies, payloads and pages in flight. A request that does not fit is

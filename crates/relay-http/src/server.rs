@@ -41,7 +41,7 @@ use crate::monotonic;
 use crate::options::{Options, Transport};
 use crate::server::accept::{AcceptedConnection, ConnectionFilter, ServerThreads};
 use crate::server::connection::{ConnectionServer, DrainPhase, Protocols};
-use crate::service::response::ResponseBody;
+use crate::service::response::{ApiResponse, ResponseBody};
 use crate::service::route::{RouteMatch, routes};
 use crate::service::{Handled, RelayService};
 
@@ -118,7 +118,7 @@ async fn connection_handler<R: Relay>(
     let worker_state = Rc::new(Arc::clone(&shared));
     let respond = move |route, request, payload| {
         let shared = Rc::clone(&worker_state);
-        async move { shared.respond(route, request, payload).await }
+        async move { respond(shared, route, request, payload).await }
     };
     let app = App::new().configure(|config| routes(config, respond));
     let app = Rc::new(map_config(app, |()| AppConfig::default()).new_service(()).await.ok()?);
@@ -231,46 +231,80 @@ impl<R: Relay> ServerState<R> {
         request.extensions_mut().insert(InFlightRequest::begin(connection, io, guard));
     }
 
-    async fn respond(
+    /// Completes a response, with what depends on the connection at this moment.
+    fn finish(
         &self,
-        route: RouteMatch,
-        request: HttpRequest,
-        payload: Payload,
+        mut response: ApiResponse,
+        end: RequestEnd,
+        in_flight: InFlightRequest,
     ) -> HttpResponse<ResponseBody> {
-        let in_flight =
-            request.extensions_mut().remove::<InFlightRequest>().expect("`begin_request` inserts it");
-        let connection = Rc::clone(in_flight.connection());
+        let connection = in_flight.connection();
         let is_http1 = in_flight.io().is_some();
-        if connection.is_closing() && is_http1 {
-            // A request after the last one of its connection gets no response (RFC 9112, section
-            // 9.6).
-            drop(in_flight);
-            return std::future::pending().await;
-        }
-        let kind = request.head().connection_type();
-        let Handled { mut response, has_unread_input } =
-            self.service.call(route, request.head(), payload, &in_flight).await;
+        let has_chunks = response.is_stream() && end.version >= Version::HTTP_11;
+        let ends_with_connection =
+            response.is_stream() && !has_chunks || end.is_detached && end.version < Version::HTTP_11;
         // Unread input would be taken for the next request. The framework closes a connection whose
         // client offers an upgrade, without a notice; its other notices follow the last head that
         // it has read.
-        let ends_with_connection = response.is_stream() && request.head().version < Version::HTTP_11;
-        if ends_with_connection {
-            response.avoid_chunks();
-        }
-        let is_last = has_unread_input
+        let is_last = end.has_unread_input
             || ends_with_connection
             || connection.is_ending()
             || self.service.is_draining()
-            || kind != ConnectionType::KeepAlive;
+            || end.connection_type != ConnectionType::KeepAlive;
         if is_last && is_http1 {
             response.close();
-            connection.begin_close(has_unread_input);
+            connection.begin_close(end.has_unread_input);
+        }
+        if has_chunks && is_http1 {
+            response.use_chunks();
         }
         if let Some(io) = in_flight.io() {
             io.begin_response();
         }
         response.into_response(in_flight)
     }
+}
+
+/// What a request says about the end of its response.
+struct RequestEnd {
+    /// Whether the connection itself sends the response. It does not keep connections of HTTP/1.0.
+    is_detached: bool,
+    has_unread_input: bool,
+    connection_type: ConnectionType,
+    version: Version,
+}
+
+/// Produces the response to a request, or leaves that to the connection.
+#[expect(clippy::redundant_allocation, reason = "each worker counts references of its own")]
+async fn respond<R: Relay>(
+    shared: Rc<Arc<ServerState<R>>>,
+    route: RouteMatch,
+    request: HttpRequest,
+    payload: Payload,
+) -> HttpResponse<ResponseBody> {
+    let in_flight = request.extensions_mut().remove::<InFlightRequest>().expect("`begin_request` inserts it");
+    let connection = Rc::clone(in_flight.connection());
+    let is_http1 = in_flight.io().is_some();
+    if connection.is_closing() && is_http1 {
+        // A request after the last one of its connection gets no response (RFC 9112, section 9.6).
+        drop(in_flight);
+        return std::future::pending().await;
+    }
+    let (connection_type, version) = (request.head().connection_type(), request.head().version);
+    let Handled { response, has_unread_input } =
+        shared.service.call(route, request.head(), payload, &in_flight).await;
+    let is_detached = is_http1 && (response.is_later() || response.is_stream());
+    let end = RequestEnd { is_detached, has_unread_input, connection_type, version };
+    if is_detached {
+        // The connection sends it, and frees everything that the framework holds.
+        connection.detach(Box::pin(async move {
+            let response = response.resolve().await;
+            shared.finish(response, end, in_flight).map_into_boxed_body()
+        }));
+        return std::future::pending().await;
+    }
+    let response = response.resolve().await;
+    shared.finish(response, end, in_flight)
 }
 
 async fn drain_all<R: Relay>(

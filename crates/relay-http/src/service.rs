@@ -4,21 +4,25 @@
 mod auth;
 pub(crate) mod body;
 mod client;
+mod cors;
 mod drain;
 mod error_response;
+mod info;
 mod offload;
 mod pages;
+mod panics;
 mod pushes;
 mod rate_limit;
 mod request_id;
 pub(crate) mod response;
 pub(crate) mod route;
 mod streams;
+mod waits;
 
-use std::any::Any;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::dev::{Payload, RequestHead};
@@ -55,12 +59,15 @@ use crate::service::body::Body;
 use crate::service::body::limits::{BodyKind, BodyLimits};
 use crate::service::client::Client;
 use crate::service::drain::Drain;
+use crate::service::info::info;
 use crate::service::pages::{PageRead, Pages, encode};
+use crate::service::panics::panic_message;
 use crate::service::rate_limit::RateLimiter;
 use crate::service::request_id::RequestIds;
 use crate::service::response::ApiResponse;
 use crate::service::route::RouteMatch;
-use crate::service::streams::{Streams, Subscriber};
+use crate::service::streams::Streams;
+use crate::service::waits::{Reader, Readers};
 
 /// The state that all requests share.
 pub(crate) struct RelayService<R> {
@@ -71,7 +78,7 @@ pub(crate) struct RelayService<R> {
     gate: Arc<Gate>,
     body_limits: BodyLimits,
     budget: Budget,
-    pages: Arc<Pages<R>>,
+    readers: Arc<Readers<R>>,
     streams: Arc<Streams<R>>,
     request_ids: RequestIds,
     started: Instant,
@@ -99,21 +106,24 @@ impl<R: Relay> RelayService<R> {
             .rate_limit
             .take()
             .map(|limit| Arc::new(RateLimiter::new(limit, request_ids.keys(), started)));
-        let (payload_max, batch_max) = (options.message_bytes_max, options.batch_bytes_max);
+        let (payload_max, batch_max) = (options.limits.message_bytes_max, options.batch_bytes_max);
         let body_limits = BodyLimits::new(payload_max, batch_max, options.request_timeout, budget.clone());
         let gate = Arc::new(Gate::new(&options.auth, is_clear_text));
         let drain = Arc::<Drain>::default();
         let parking = Parking::new(options.connections_max.get(), options.connections_per_address_max.get());
         let (budget_of_pages, wait_max) = (budget.clone(), options.pull_wait_max);
         let pages = Pages::new(Arc::clone(&relay), Arc::clone(&metrics), budget_of_pages, parking, wait_max);
-        let pages = Arc::new(pages);
-        let streams = Arc::new(Streams {
+        let readers = Arc::new(Readers {
             relay: Arc::clone(&relay),
-            pages: Arc::clone(&pages),
+            pages: Arc::new(pages),
             gate: Arc::clone(&gate),
-            rate_limiter: rate_limiter.clone(),
             drain: Arc::clone(&drain),
+            metrics: Arc::clone(&metrics),
             cursors: options.cursor_key.clone(),
+        });
+        let streams = Arc::new(Streams {
+            readers: Arc::clone(&readers),
+            rate_limiter: rate_limiter.clone(),
             age_max: options.connection_age_max,
         });
         Self {
@@ -123,7 +133,7 @@ impl<R: Relay> RelayService<R> {
             gate,
             body_limits,
             budget,
-            pages,
+            readers,
             streams,
             request_ids,
             started,
@@ -144,7 +154,7 @@ impl<R: Relay> RelayService<R> {
 
     /// The requests that wait for arrivals.
     pub(crate) fn parking(&self) -> Parking {
-        self.pages.parking()
+        self.readers.pages.parking()
     }
 
     /// Decides whether a new connection of `peer` is served.
@@ -179,7 +189,7 @@ impl<R: Relay> RelayService<R> {
         };
         let client = client.with_proof(self.gate.proof(head.headers()));
         self.gate.warn_of_clear_text(&client, in_flight.connection(), self.rate_limiter.as_deref());
-        let mut body = Body::new(&self.body_limits, payload, head.headers(), client, in_flight);
+        let mut body = Body::new(&self.body_limits, payload, head.headers(), client, in_flight, request);
         let mut level = None;
         let result = {
             // Pinned, because the future is large and would be moved from wrapper to wrapper.
@@ -196,10 +206,11 @@ impl<R: Relay> RelayService<R> {
         if let Some(level) = &level {
             response.set_rate_limit(level);
         }
-        tracing::debug!(parent: &span, code = response.code().map_or("ok", Code::as_str), "answered");
-        if response.has_waited() {
-            timer.finish_after_wait(response.code());
+        cors::complete(&mut response, head, &self.options.allowed_origins);
+        if response.is_later() {
+            timer.hand_over();
         } else {
+            tracing::debug!(parent: &span, code = response.code().map_or("ok", Code::as_str), "answered");
             timer.finish(response.code(), monotonic::now());
         }
         if !body.is_complete() {
@@ -219,12 +230,8 @@ impl<R: Relay> RelayService<R> {
         level: &mut Option<Level>,
     ) -> Result<ApiResponse, ApiError> {
         self.refuse_if_draining(route)?;
-        cross_site::check(
-            &head.uri,
-            head.headers(),
-            &self.options.allowed_origins,
-            &self.options.allowed_hosts,
-        )?;
+        let Options { allowed_origins, allowed_hosts, .. } = &self.options;
+        cross_site::check(&head.uri, head.headers(), allowed_origins, allowed_hosts)?;
         *level = self.limit(route.endpoint(), body.client(), in_flight).await?;
         // The drain may have begun while the request waited.
         self.refuse_if_draining(route)?;
@@ -262,6 +269,9 @@ impl<R: Relay> RelayService<R> {
             RouteMatch::Found(Endpoint::Ready) => {
                 self.options.readiness.check()?;
                 Ok(ApiResponse::ok(&ReadyResponse::READY))
+            }
+            RouteMatch::Found(Endpoint::Info) => {
+                Ok(ApiResponse::ok(&info(&self.options, self.gate.now_ms())))
             }
             RouteMatch::Found(Endpoint::Stats | Endpoint::OpenApi) if !self.options.public_stats => {
                 Err(ApiError::NotFound)
@@ -335,17 +345,19 @@ impl<R: Relay> RelayService<R> {
         // A request that waits for an arrival holds no memory.
         drop(share);
         self.permit(Operation::Pull, &request.pull.recipient, body).await?;
-        let connection = in_flight.connection();
-        let read =
-            self.pages.read(&request.pull, request.wait, body.client(), connection, self.drain.begun());
-        let PageRead { page, share, has_waited } = read.await?;
-        if has_waited && !page.items.is_empty() {
-            // The proof may have expired meanwhile.
-            self.ask(Operation::Pull, &request.pull.recipient, body, body.client()).await?;
+        let (pages, connection) = (&self.readers.pages, in_flight.connection());
+        match pages.read_or_register(&request.pull, request.wait, body.client(), connection).await? {
+            Ok(PageRead { page, share }) => {
+                let (cursors, recipient) = (&self.options.cursor_key, &request.pull.recipient);
+                let (json, share) = encode(cursors, recipient, request.finish(page), share).await?;
+                Ok(ApiResponse::page(json, share))
+            }
+            Err(waiting) => {
+                let (reader, connection) = (reader(body), Rc::clone(connection));
+                let response = self.readers.answer_later(request, waiting, reader, connection, body.id());
+                Ok(ApiResponse::later(response))
+            }
         }
-        let recipient = &request.pull.recipient;
-        let (json, share) = encode(&self.options.cursor_key, recipient, request.finish(page), share).await?;
-        Ok(ApiResponse::page(json, share).after_wait(has_waited))
     }
 
     async fn stream(
@@ -358,9 +370,8 @@ impl<R: Relay> RelayService<R> {
         drop(share);
         self.permit(Operation::Pull, &request.pull.recipient, body).await?;
         let format = EventFormat::accepted(body.headers().get_all(ACCEPT).map(HeaderValue::as_bytes));
-        let authorization = authorization(body.headers()).map(Bytes::copy_from_slice);
-        let subscriber = Subscriber { client: body.take_client(), authorization, format };
-        Ok(ApiResponse::events(format, self.streams.open(request, subscriber, in_flight)?))
+        let events = self.streams.open(request, reader(body), format, in_flight)?;
+        Ok(ApiResponse::events(format, events))
     }
 
     async fn ack(&self, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
@@ -379,8 +390,8 @@ impl<R: Relay> RelayService<R> {
     }
 }
 
-/// The message of a panic.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+/// Who reads, for longer than the request is there.
+fn reader(body: &mut Body<'_>) -> Reader {
+    let authorization = authorization(body.headers()).map(Bytes::copy_from_slice);
+    Reader { client: body.take_client(), authorization }
 }

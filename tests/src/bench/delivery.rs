@@ -30,6 +30,9 @@ const PUSHES_PER_SECOND: u64 = 2000;
 /// The connections that push.
 const PUSH_CONNECTIONS: usize = 32;
 
+/// Waiters come one after the other, 2,000 a second: a request takes more memory until it waits.
+const BETWEEN_WAITERS: Duration = Duration::from_micros(500);
+
 /// The files that 20,000 connections need, and those that a process needs besides.
 const WANTED_FILES: usize = 25_000;
 const SPARE_FILES: usize = 500;
@@ -172,11 +175,12 @@ fn park(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     let mut parked = Vec::with_capacity(waiters);
     for number in 0..waiters {
         parked.push(waiting(&runtime, address, number)?);
+        std::thread::sleep(BETWEEN_WAITERS);
     }
     std::thread::sleep(Duration::from_secs(2));
     let grown = relay.server.memory()?.resident.saturating_sub(before);
     section.add(
-        format!("{waiters} waiting pulls, a connection each: growth of RSS for each"),
+        format!("{waiters} waiting pulls, a connection each, 2,000 more a second: growth of RSS for each"),
         grown as f64 / waiters as f64 / 1024.0,
         "KiB",
         Bar::AtMost(10.0),

@@ -1,4 +1,5 @@
-//! The first steps of README.md: the commands run, and the responses are the printed ones.
+//! The first steps of README.md: the commands run, and the responses are the printed ones. And the
+//! commands of docs/api.md.
 
 use std::process::Command;
 
@@ -6,6 +7,7 @@ use relay_tests::Process;
 use serde_json::Value;
 
 const README: &str = include_str!("../../../README.md");
+const API: &str = include_str!("../../../docs/api.md");
 
 /// Fields that differ from run to run.
 const CHANGING: [&str; 3] = ["arrival_ms", "deadline_ms", "next_cursor"];
@@ -51,4 +53,29 @@ fn the_first_steps_give_the_documented_responses() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stderr}");
     assert_eq!(responses(&stdout), responses(block("json", 1)), "{stderr}");
+}
+
+/// The first one stores an item, and the second one, a stream without an end, shows it.
+#[test]
+fn the_commands_of_the_api_document_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay =
+        Process::start(crate::PROGRAM, &["--storage-path", directory.path().to_str().unwrap()]).unwrap();
+    let address = relay.base_url.trim_start_matches("http://");
+    let commands: Vec<_> =
+        API.split("```sh\n").skip(1).map(|block| block.split_once("```\n").unwrap().0).collect();
+    let outputs: Vec<String> = commands
+        .iter()
+        .map(|command| {
+            let command = command.replace("127.0.0.1:7000", address).replace("curl ", "curl -s -m 2 ");
+            let output = Command::new("sh").arg("-ec").arg(&command).output().unwrap();
+            // 28: the time is over.
+            assert!(matches!(output.status.code(), Some(0 | 28)), "{command}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        })
+        .collect();
+    let [batch, stream] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert!(batch.starts_with(r#"{"results":[{"stored":true,"#), "{batch}");
+    let event: Value = serde_json::from_str(stream.lines().next().unwrap()).unwrap();
+    assert_eq!(event["items"][0]["recipient"], "alice");
 }

@@ -13,12 +13,13 @@ pub(crate) enum Endpoint {
     Stream,
     Health,
     Ready,
+    Info,
     Stats,
     OpenApi,
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Push,
         Self::PushBatch,
         Self::Pull,
@@ -26,6 +27,7 @@ impl Endpoint {
         Self::Stream,
         Self::Health,
         Self::Ready,
+        Self::Info,
         Self::Stats,
         Self::OpenApi,
     ];
@@ -39,6 +41,7 @@ impl Endpoint {
             Self::Stream => "/stream",
             Self::Health => "/health",
             Self::Ready => "/ready",
+            Self::Info => "/info",
             Self::Stats => "/stats",
             Self::OpenApi => "/openapi.json",
         }
@@ -50,7 +53,7 @@ impl Endpoint {
             Self::Push | Self::PushBatch => Some(Operation::Push),
             Self::Pull | Self::Stream => Some(Operation::Pull),
             Self::Ack => Some(Operation::Ack),
-            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => None,
+            Self::Health | Self::Ready | Self::Info | Self::Stats | Self::OpenApi => None,
         }
     }
 
@@ -58,7 +61,7 @@ impl Endpoint {
     pub(crate) const fn allow(self) -> &'static str {
         match self {
             Self::Push | Self::PushBatch | Self::Pull | Self::Ack | Self::Stream => "POST, OPTIONS",
-            Self::Health | Self::Ready | Self::Stats | Self::OpenApi => "GET, HEAD, OPTIONS",
+            Self::Health | Self::Ready | Self::Info | Self::Stats | Self::OpenApi => "GET, HEAD, OPTIONS",
         }
     }
 

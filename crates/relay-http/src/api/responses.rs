@@ -66,6 +66,53 @@ pub(crate) struct ReadyResponse {
     status: &'static str,
 }
 
+/// What this relay can do. A relay that does not know this path has none of these features.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct InfoResponse {
+    /// The version of the relay.
+    pub(crate) version: &'static str,
+    /// The relay's clock, in ms since 1970. The times of tokens are checked against it.
+    pub(crate) server_ms: u64,
+    /// What a client may use besides push, pull and ack. Clients ignore names that they do not
+    /// know.
+    #[cfg_attr(test, schema(value_type = Vec<String>))]
+    pub(crate) features: &'static [&'static str],
+    pub(crate) limits: InfoLimits,
+}
+
+/// The limits of this relay that a client has to know.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct InfoLimits {
+    /// The longest recipient, in bytes of UTF-8.
+    pub(crate) recipient_bytes: u64,
+    /// The longest `meta.kind`, in bytes of UTF-8.
+    pub(crate) kind_bytes: u64,
+    /// The largest payload of one item, in bytes.
+    pub(crate) message_bytes: u64,
+    /// The most items in one queue.
+    pub(crate) queue_items: u64,
+    /// The most payload bytes in one queue.
+    pub(crate) queue_bytes: u64,
+    /// The most items in one batch.
+    pub(crate) batch_items: u64,
+    /// The most payload bytes in one batch.
+    pub(crate) batch_bytes: u64,
+    /// The most entries in one ack.
+    pub(crate) ack_items: u64,
+    /// The most items on one page.
+    pub(crate) page_items: u64,
+    /// The most payload bytes on one page; its first item may have more.
+    pub(crate) page_bytes: u64,
+    /// How long an item is kept, in seconds.
+    pub(crate) ttl_seconds: u64,
+    /// How long after its ack a pushed item is a duplicate, in seconds.
+    pub(crate) dedup_window_seconds: u64,
+    /// How long a pull may wait, in ms.
+    pub(crate) wait_ms: u64,
+}
+
 /// Counters since the start of the relay.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]

@@ -51,8 +51,6 @@ struct IoState {
     pace: Cell<Option<Pace>>,
     /// Whether the framework is still getting the response of the current request.
     is_responding: Cell<bool>,
-    /// Whether the socket has everything of a stream.
-    is_flushed: Cell<bool>,
     /// Counts the end of a response that the framework has not sent yet.
     unsent: RefCell<Option<Share>>,
     /// Woken when everything is sent.
@@ -81,7 +79,6 @@ impl ConnectionIo {
             arriving_since: Cell::new(Some(monotonic::now())),
             pace: Cell::new(None),
             is_responding: Cell::new(false),
-            is_flushed: Cell::new(true),
             unsent: RefCell::new(None),
             flushed: RefCell::new(None),
             withheld: Cell::new(None),
@@ -114,6 +111,16 @@ impl ConnectionIo {
         .await;
     }
 
+    /// Reads ahead of a detached response, to notice that the client hangs up. Resolves when the
+    /// socket fails.
+    pub(crate) async fn watch_input(&self) {
+        poll_fn(|cx| match self.poll_ahead(&mut self.0.input.borrow_mut(), cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        })
+        .await;
+    }
+
     /// Whether a request waits in [`rest_is_read`](Self::rest_is_read). Resets the flag.
     pub(crate) fn take_waits_for_rest(&self) -> bool {
         self.0.waits_for_rest.take()
@@ -125,41 +132,15 @@ impl ConnectionIo {
         self.0.is_responding.set(true);
     }
 
-    /// Notes that the current response has a pause, after which it goes on or ends.
+    /// Notes that everything of the current response is sent, and that it goes on or ends later.
     pub(crate) fn pause_response(&self) {
         self.0.is_responding.set(false);
+        self.0.note_sent();
     }
 
     /// Notes that the current response goes on after a pause.
     pub(crate) fn resume_response(&self) {
         self.begin_response();
-    }
-
-    /// Notes that a piece of a stream goes to the framework.
-    pub(crate) fn begin_piece(&self) {
-        self.0.is_flushed.set(false);
-    }
-
-    /// Resolves when the socket has the last piece. The framework never has more than that, so its
-    /// buffer stays small.
-    pub(crate) async fn flushed(&self) {
-        self.until(|io| io.is_flushed.get()).await;
-    }
-
-    /// Resolves when everything that the framework had before the pause is sent.
-    pub(crate) async fn sent(&self) {
-        self.until(|io| io.pace.get().is_none()).await;
-    }
-
-    async fn until(&self, is_so: impl Fn(&IoState) -> bool) {
-        poll_fn(|cx| {
-            if is_so(&self.0) {
-                return Poll::Ready(());
-            }
-            *self.0.flushed.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
     }
 
     /// Notes that the framework has all of the current response, which `share` counts until it is
@@ -375,20 +356,24 @@ impl AsyncWrite for ConnectionIo {
         let poll = self.0.stream.with(|stream| stream.poll_flush(cx));
         if poll.is_pending() {
             self.note_written(&Poll::Pending);
-        } else {
-            self.0.is_flushed.set(true);
-            if !self.0.is_responding.get() {
-                self.0.pace.set(None);
-                *self.0.unsent.borrow_mut() = None;
-            }
-            if let Some(waiting) = self.0.flushed.borrow_mut().take() {
-                waiting.wake();
-            }
+        } else if !self.0.is_responding.get() {
+            self.0.note_sent();
         }
         poll
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.stream.with(|stream| stream.poll_shutdown(cx))
+    }
+}
+
+impl IoState {
+    /// Notes that everything that there was of responses is sent.
+    fn note_sent(&self) {
+        self.pace.set(None);
+        *self.unsent.borrow_mut() = None;
+        if let Some(waiting) = self.flushed.borrow_mut().take() {
+            waiting.wake();
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! The state of one connection that does not depend on its protocol: requests in flight, idle time,
 //! and whether it ends soon. It lives on the thread of its connection and does no I/O.
 
-use std::cell::Cell;
 #[cfg(feature = "tls")]
 use std::cell::OnceCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use futures_util::future::LocalBoxFuture;
 use relay_auth::CertifiedNames;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -25,6 +28,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 static NO_NAMES: CertifiedNames = CertifiedNames::NONE;
 
+/// The response to a request over HTTP/1.1 that the connection sends without the framework.
+pub(crate) type Detached = LocalBoxFuture<'static, HttpResponse<BoxBody>>;
+
 /// One connection. Its task and its requests share it.
 pub(crate) struct ConnectionState {
     peer: SocketAddr,
@@ -40,6 +46,7 @@ pub(crate) struct ConnectionState {
     /// When the next health check is due.
     next_check: Cell<Instant>,
     malformed: Cell<Option<Malformed>>,
+    detached: RefCell<Option<Detached>>,
     has_hung_up: Cell<bool>,
     hang_up: Notify,
     /// Set if the client's certificate has names.
@@ -62,6 +69,7 @@ impl ConnectionState {
             has_unread_input: Cell::new(false),
             is_shut_out,
             malformed: Cell::new(None),
+            detached: RefCell::new(None),
             has_hung_up: Cell::new(false),
             hang_up: Notify::new(),
             #[cfg(feature = "tls")]
@@ -168,6 +176,16 @@ impl ConnectionState {
     /// Why the relay stopped reading the input, if it did.
     pub(crate) fn malformed(&self) -> Option<Malformed> {
         self.malformed.get()
+    }
+
+    /// Takes a response from the framework, which then is no longer needed for this request.
+    pub(crate) fn detach(&self, response: Detached) {
+        *self.detached.borrow_mut() = Some(response);
+    }
+
+    /// The response that was taken from the framework.
+    pub(crate) fn take_detached(&self) -> Option<Detached> {
+        self.detached.take()
     }
 
     /// Counts a health check. Returns how long its response has to wait, if it has to.

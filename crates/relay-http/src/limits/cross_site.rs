@@ -18,7 +18,7 @@ mod authority;
 mod tests;
 
 use actix_web::http::Uri;
-use actix_web::http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 
 use authority::{Authority, Host};
 
@@ -157,6 +157,12 @@ pub(crate) fn check(
         _ => {}
     }
     if is_of_browser { check_site(target.as_ref(), headers, allowed_origins) } else { Ok(()) }
+}
+
+/// The origin of the page that sends a request, if the operator has listed it.
+pub(crate) fn listed_origin<'a>(headers: &'a HeaderMap, allowed: &[Origin]) -> Option<&'a HeaderValue> {
+    let origin = Origin::parse(single(headers, &ORIGIN).ok()??)?;
+    allowed.contains(&origin).then(|| headers.get(ORIGIN)).flatten()
 }
 
 /// Checks which site makes a browser send the request.

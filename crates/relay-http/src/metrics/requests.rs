@@ -47,7 +47,8 @@ pub(crate) struct RequestTimer<'a> {
     requests: &'a Requests,
     endpoint: &'a EndpointRequests,
     start: Instant,
-    outcome: &'static str,
+    /// `None` if the request is counted elsewhere.
+    outcome: Option<&'static str>,
 }
 
 impl Default for Requests {
@@ -76,7 +77,7 @@ impl Default for Requests {
 impl Requests {
     /// Begins to measure a request to `endpoint`, or to an unknown path, at `now`.
     pub(super) fn begin(&self, endpoint: Option<Endpoint>, now: Instant) -> RequestTimer<'_> {
-        RequestTimer { requests: self, endpoint: self.of(endpoint), start: now, outcome: GONE }
+        RequestTimer { requests: self, endpoint: self.of(endpoint), start: now, outcome: Some(GONE) }
     }
 
     /// Counts input that is not a readable request and was answered with `code`.
@@ -93,23 +94,30 @@ impl Requests {
 impl RequestTimer<'_> {
     /// Notes the response at `now`: an error with this code, or a success.
     pub(crate) fn finish(mut self, code: Option<Code>, now: Instant) {
-        self.outcome = code.map_or(OK, Code::as_str);
+        self.outcome = Some(code.map_or(OK, Code::as_str));
         self.endpoint.times.observe(now.saturating_duration_since(self.start).as_secs_f64());
+    }
+
+    /// Leaves the request to another timer.
+    pub(crate) fn hand_over(mut self) {
+        self.outcome = None;
     }
 
     /// Like [`finish`](Self::finish) for a request that has waited for an arrival. Its time says
     /// nothing about the relay.
     pub(crate) fn finish_after_wait(mut self, code: Option<Code>) {
-        self.outcome = code.map_or(OK, Code::as_str);
+        self.outcome = Some(code.map_or(OK, Code::as_str));
     }
 }
 
 impl Drop for RequestTimer<'_> {
     fn drop(&mut self) {
-        if self.outcome == OK {
-            self.endpoint.succeeded.inc();
-        } else {
-            self.requests.counts.get_or_create(&[self.endpoint.endpoint, ("code", self.outcome)]).inc();
+        match self.outcome {
+            Some(OK) => drop(self.endpoint.succeeded.inc()),
+            Some(outcome) => {
+                self.requests.counts.get_or_create(&[self.endpoint.endpoint, ("code", outcome)]).inc();
+            }
+            None => {}
         }
     }
 }

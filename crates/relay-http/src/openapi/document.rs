@@ -9,8 +9,8 @@ use super::operations;
 use super::page;
 use super::responses;
 use crate::api::{
-    AckRequest, AckResponse, BatchRequest, HealthResponse, PullRequest, PushRequest, PushResponse,
-    ReadyResponse, StatsResponse, StreamSettings,
+    AckRequest, AckResponse, BatchRequest, HealthResponse, InfoResponse, PullRequest, PushRequest,
+    PushResponse, ReadyResponse, StatsResponse, StreamSettings,
 };
 
 const DESCRIPTION: &str = "A store-and-forward relay: senders push items into a recipient's queue, recipients pull and ack them.\n\n\
@@ -63,6 +63,7 @@ fn schemas() -> Map<String, Value> {
     add::<page::StreamEvent>(&mut schemas);
     add::<HealthResponse>(&mut schemas);
     add::<ReadyResponse>(&mut schemas);
+    add::<InfoResponse>(&mut schemas);
     add::<StatsResponse>(&mut schemas);
     let as_json = |(name, schema)| (name, with_standard_formats(serde_json::to_value(schema).unwrap()));
     schemas.into_iter().map(as_json).collect()

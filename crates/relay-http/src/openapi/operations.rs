@@ -74,6 +74,7 @@ fn operation_doc(endpoint: Endpoint) -> OperationDoc {
         Endpoint::Stream => (Some("StreamRequest"), events_content()),
         Endpoint::Health => (None, json_content(&schema("HealthResponse"))),
         Endpoint::Ready => (None, json_content(&schema("ReadyResponse"))),
+        Endpoint::Info => (None, json_content(&schema("InfoResponse"))),
         Endpoint::Stats => (None, json_content(&schema("StatsResponse"))),
         Endpoint::OpenApi => (None, json_content(&json!({"type": "object"}))),
     };
@@ -81,6 +82,7 @@ fn operation_doc(endpoint: Endpoint) -> OperationDoc {
         Endpoint::Push => &[401, 409, 413, 415, 429, 507],
         Endpoint::PushBatch | Endpoint::Pull | Endpoint::Ack | Endpoint::Stream => &[401, 413, 415, 429, 507],
         Endpoint::Health | Endpoint::Ready => &[],
+        Endpoint::Info => &[429],
         Endpoint::Stats | Endpoint::OpenApi => &[404, 429],
     };
     OperationDoc { name, summary, description, request, response, statuses }
@@ -117,6 +119,11 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
             "ready",
             "Whether the relay is ready for requests",
             "Never rate-limited. With 503 `not_ready`, `details.reason` has the reason.",
+        ),
+        Endpoint::Info => (
+            "info",
+            "What this relay can do",
+            "Its features and limits, and its clock. A relay without this path has none of the features.",
         ),
         Endpoint::Stats => (
             "stats",

@@ -9,6 +9,7 @@ use super::document;
 use super::responses;
 use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
+use crate::api::limits::BATCH_ITEMS_MAX;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
 /// Set by `cargo xtask openapi` to write the file.
@@ -71,11 +72,12 @@ fn the_limits_match_the_constants() {
         let found = &file["components"]["schemas"][schema]["properties"][field][limit];
         assert_eq!(found, &Value::from(expected), "{schema}.{field}.{limit}");
     };
-    for request in ["PushRequest", "PullRequest", "AckRequest"] {
+    for request in ["PushRequest", "PullRequest", "StreamRequest", "AckRequest"] {
         check(request, "recipient", "maxLength", Recipient::BYTES_MAX);
     }
     check("Meta", "kind", "maxLength", Kind::BYTES_MAX);
     check("AckRequest", "ack", "maxItems", Ack::ITEMS_MAX);
+    check("BatchRequest", "items", "maxItems", BATCH_ITEMS_MAX);
 }
 
 #[test]

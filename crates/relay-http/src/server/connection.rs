@@ -12,7 +12,7 @@ use actix_http::Request;
 use actix_http::error::DispatchError;
 use actix_service::Service;
 use actix_web::HttpResponse;
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -21,8 +21,9 @@ use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
 use crate::api::error::ApiError;
 use crate::connection::ending::{Ending, Endings, discard_input};
+use crate::connection::http1_response;
 use crate::connection::io::ConnectionIo;
-use crate::connection::state::ConnectionState;
+use crate::connection::state::{ConnectionState, Detached};
 use crate::connection::stream::Stream;
 use crate::metrics::Metrics;
 use crate::monotonic;
@@ -85,6 +86,10 @@ pub(super) struct Protocols<H, C> {
 enum End {
     /// The framework or the input has ended it.
     Done,
+    /// The socket or the framework has failed.
+    Failed,
+    /// It does not end: the framework has no more part in this response.
+    Detached(Detached),
     /// The relay closes an idle connection.
     Closing,
     /// The client was too slow.
@@ -157,10 +162,20 @@ impl ConnectionServer {
     {
         let peer = connection.peer();
         let io = ConnectionIo::new(stream, Rc::clone(&connection), self.request_timeout, self.keep_alive);
-        let end = {
-            let dispatcher = http1.call((io.clone(), Some(peer)));
-            self.run(&io, pin!(dispatcher), endings).await
+        let end = loop {
+            let end = {
+                let dispatcher = http1.call((io.clone(), Some(peer)));
+                self.run(&io, pin!(dispatcher), endings).await
+            };
+            let End::Detached(response) = end else { break end };
+            // The framework is gone, until the next request.
+            match self.run(&io, pin!(send_detached(io.clone(), response)), endings).await {
+                End::Done if !connection.is_closing() => {}
+                end => break end,
+            }
         };
+        // It refers to the connection.
+        drop(connection.take_detached());
         if matches!(end, End::TimedOut) && io.has_unsent_response() {
             return io.abandon();
         }
@@ -169,7 +184,9 @@ impl ConnectionServer {
             _ if io.is_unreadable() && !io.connection().is_closing() => {
                 io.connection().malformed().map(ApiError::from)
             }
-            End::Done | End::Closing | End::TimedOut => io.withheld().map(framework_error),
+            End::Done | End::Failed | End::Detached(_) | End::Closing | End::TimedOut => {
+                io.withheld().map(framework_error)
+            }
         };
         let final_response = final_error.map(|error| error.into_api_response(None));
         if let Some(code) = final_response.as_ref().and_then(ApiResponse::code) {
@@ -180,17 +197,30 @@ impl ConnectionServer {
         select(closing, pin!(connection.open().close_requested())).await;
     }
 
-    async fn run<D>(&self, io: &ConnectionIo, mut dispatcher: Pin<&mut D>, endings: &mut Endings) -> End
+    async fn run<D, E>(&self, io: &ConnectionIo, mut dispatcher: Pin<&mut D>, endings: &mut Endings) -> End
     where
-        D: Future<Output = Result<(), DispatchError>>,
+        D: Future<Output = Result<(), E>>,
+        E: std::fmt::Display,
     {
         let mut alarm = pin!(sleep_until(monotonic::after(monotonic::now(), self.request_timeout)));
+        let mut detached = None;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = dispatcher.as_mut().poll(cx) {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "connection ended early");
-                }
-                return Poll::Ready(End::Done);
+                return Poll::Ready(match result {
+                    Ok(()) => End::Done,
+                    Err(error) => {
+                        tracing::debug!(%error, "connection ended early");
+                        End::Failed
+                    }
+                });
+            }
+            // It is kept here, because it refers to the connection.
+            detached = detached.take().or_else(|| io.connection().take_detached());
+            // The framework first sends what it still has of the last response.
+            if !io.has_unsent_response()
+                && let Some(response) = detached.take()
+            {
+                return Poll::Ready(End::Detached(response));
             }
             if io.take_waits_for_rest() {
                 cx.waker().wake_by_ref();
@@ -308,6 +338,20 @@ impl Acceptor {
                 Some((Box::new(stream), is_http2))
             }
         }
+    }
+}
+
+/// Sends a response that was taken from the framework, when it has come.
+async fn send_detached(mut io: ConnectionIo, response: Detached) -> std::io::Result<()> {
+    let input = io.clone();
+    let sending = pin!(async {
+        http1_response::send(&mut io, response.await).await?;
+        // The response counts until it is flushed once more.
+        io.flush().await
+    });
+    match select(sending, pin!(input.watch_input())).await {
+        Either::Left((sent, _)) => sent,
+        Either::Right(((), _)) => Err(std::io::ErrorKind::ConnectionReset.into()),
     }
 }
 

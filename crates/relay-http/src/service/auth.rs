@@ -141,7 +141,8 @@ impl Gate {
         self.policy.owner(operation, &client.proof, certified, self.now_ms(), Verification::Earlier)
     }
 
-    fn now_ms(&self) -> u64 {
+    /// The clock that tokens are checked against, in milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> u64 {
         self.clock.now().as_ms()
     }
 }

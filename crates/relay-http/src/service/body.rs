@@ -29,6 +29,7 @@ use crate::monotonic;
 use crate::service::client::Client;
 use crate::service::offload::{OFFLOAD_BYTES, offload};
 use crate::service::rate_limit::RateLimiter;
+use crate::service::request_id::RequestId;
 
 use growth::{BodyBuffer, with_decoded};
 #[cfg(feature = "fuzzing")]
@@ -50,6 +51,7 @@ pub(super) struct Body<'a> {
     /// The `Content-Length`. There is at most one, and it is a number: the framing checks that.
     declared_bytes: Option<u64>,
     client: Client,
+    id: RequestId,
     /// Counts the bytes as they arrive.
     rate_limiter: Option<&'a RateLimiter>,
     progress: Progress,
@@ -70,12 +72,13 @@ impl<'a> Body<'a> {
         headers: &'a HeaderMap,
         client: Client,
         in_flight: &'a InFlightRequest,
+        id: RequestId,
     ) -> Self {
         let declared_bytes =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let is_empty = matches!(payload, Payload::None);
         let progress = if is_empty { Progress::Complete } else { Progress::Unfinished };
-        Self { limits, in_flight, headers, payload, declared_bytes, client, rate_limiter: None, progress }
+        Self { limits, in_flight, headers, payload, declared_bytes, client, id, rate_limiter: None, progress }
     }
 
     /// Makes `rate_limiter` count the bytes as they arrive.
@@ -86,6 +89,11 @@ impl<'a> Body<'a> {
     /// The headers of the request.
     pub(super) const fn headers(&self) -> &HeaderMap {
         self.headers
+    }
+
+    /// Identifies the request in the log.
+    pub(super) const fn id(&self) -> RequestId {
+        self.id
     }
 
     /// The connection of the request.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use relay_core::{Page, Pull, Recipient, Relay, Waiter};
 use relay_ratelimit::Refusal;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::PageJson;
 use crate::api::cursor::CursorKey;
@@ -62,8 +62,13 @@ pub(super) struct Pages<R> {
 pub(super) struct PageRead {
     pub(super) page: Page,
     pub(super) share: Share,
-    /// Whether the request has waited for an arrival.
-    pub(super) has_waited: bool,
+}
+
+/// A pull of an empty queue that waits for an arrival.
+pub(super) struct Waiting {
+    until: Instant,
+    waiter: Option<Waiter>,
+    _place: ParkingPlace,
 }
 
 impl<R: Relay> Pages<R> {
@@ -91,29 +96,39 @@ impl<R: Relay> Pages<R> {
         self.parking.clone()
     }
 
-    /// Reads a page. While there is none, waits for up to `wait`, or until `drained` resolves.
-    pub(super) async fn read(
+    /// Reads a page. If there is none and the request wants to wait, registers it.
+    pub(super) async fn read_or_register(
         &self,
         pull: &Pull,
         wait: Duration,
         client: &Client,
         connection: &ConnectionState,
-        drained: impl Future<Output = ()>,
-    ) -> Result<PageRead, ApiError> {
+    ) -> Result<Result<PageRead, Waiting>, ApiError> {
         let wait = wait.min(self.wait_max);
         if wait.is_zero() {
-            return self.look(pull, client).await;
+            return Ok(Ok(self.look(pull, client).await?));
         }
         // Before the first look, so that no arrival is missed.
-        let (_place, mut waiter) = match self.park(&pull.recipient, client, connection) {
-            Ok(parked) => parked,
-            // What is there already needs no wait.
-            Err(refusal) => {
-                let read = self.look(pull, client).await?;
-                return if read.is_empty() { Err(self.refused(refusal)) } else { Ok(read) };
-            }
-        };
-        let until = monotonic::after(monotonic::now(), wait);
+        let parked = self.park(&pull.recipient, client, connection);
+        let read = self.look(pull, client).await?;
+        if !read.is_empty() {
+            return Ok(Ok(read));
+        }
+        // What is there needs no place.
+        let (place, waiter) = parked.map_err(|refusal| self.refused(refusal))?;
+        Ok(Err(Waiting { until: monotonic::after(monotonic::now(), wait), waiter, _place: place }))
+    }
+
+    /// Waits for a page, for as long as the request wants, or until `drained` resolves.
+    pub(super) async fn wait(
+        &self,
+        pull: &Pull,
+        waiting: Waiting,
+        client: &Client,
+        connection: &ConnectionState,
+        drained: impl Future<Output = ()>,
+    ) -> Result<PageRead, ApiError> {
+        let Waiting { until, mut waiter, _place } = waiting;
         let mut end = pin!(async {
             tokio::select! {
                 () = sleep_until(until) => {}
@@ -121,13 +136,7 @@ impl<R: Relay> Pages<R> {
                 () = drained => {}
             }
         });
-        let mut has_waited = false;
         loop {
-            let read = self.look(pull, client).await?;
-            if !read.is_empty() {
-                return Ok(PageRead { has_waited, ..read });
-            }
-            has_waited = true;
             let arrival = async {
                 match &mut waiter {
                     Some(waiter) => waiter.woken().await,
@@ -136,7 +145,14 @@ impl<R: Relay> Pages<R> {
             };
             tokio::select! {
                 () = arrival => {}
-                () = &mut end => return Ok(PageRead { has_waited, ..read }),
+                () = &mut end => {
+                    let page = Page { items: Vec::new(), next: None, remaining: 0 };
+                    return Ok(PageRead { page, share: self.budget.share(client.address()) });
+                }
+            }
+            let read = self.look(pull, client).await?;
+            if !read.is_empty() {
+                return Ok(read);
             }
         }
     }
@@ -177,7 +193,7 @@ impl<R: Relay> Pages<R> {
         }
         let page = self.relay.pull(pull.clone()).await?;
         let share = self.budget.take(client.address(), page_bytes(&page))?;
-        Ok(PageRead { page, share, has_waited: false })
+        Ok(PageRead { page, share })
     }
 
     fn refusal(&self, limit: usize) -> Refusal {

@@ -26,7 +26,7 @@ type Stored = (Vec<Result<PushOutcome, Error>>, Share);
 impl<R: Relay> RelayService<R> {
     pub(super) async fn push<'a>(&'a self, body: &mut Body<'a>) -> Result<ApiResponse, ApiError> {
         let pending = self.metrics.push_began();
-        let payload_bytes_max = self.options.message_bytes_max;
+        let payload_bytes_max = self.options.limits.message_bytes_max;
         body.count_with(self.rate_limiter.as_deref());
         let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
         let (item, share) = body.read(BodyKind::Push, decode).await?;
@@ -74,7 +74,7 @@ impl<R: Relay> RelayService<R> {
     /// Pushes the items of a batch. Each has its own result.
     pub(super) async fn push_batch<'a>(&'a self, body: &mut Body<'a>) -> Result<ApiResponse, ApiError> {
         let (payload_bytes_max, batch_bytes_max) =
-            (self.options.message_bytes_max, self.options.batch_bytes_max);
+            (self.options.limits.message_bytes_max, self.options.batch_bytes_max);
         body.count_with(self.rate_limiter.as_deref());
         let decode = move |json: &[u8]| decode_batch(json, payload_bytes_max, batch_bytes_max);
         let read = body.read(BodyKind::Batch, decode).await;

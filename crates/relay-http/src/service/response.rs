@@ -8,9 +8,13 @@ use std::task::{Context, Poll};
 use actix_http::Response;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use actix_web::http::{ConnectionType, StatusCode};
 use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::LocalBoxFuture;
 use relay_ratelimit::Level;
 use serde::Serialize;
 
@@ -20,12 +24,14 @@ use crate::api::events::EventFormat;
 use crate::api::headers::{RATE_LIMIT, whole_seconds};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::memory_budget::Share;
-use crate::service::streams::Events;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Caches must not store any response.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// The events of a stream, in pieces.
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Bytes>>>;
 
 /// A response. Its body is JSON, if it has one, or a stream of events.
 #[derive(Debug)]
@@ -37,8 +43,6 @@ pub(crate) struct ApiResponse {
     content_type: HeaderValue,
     body: Content,
     is_last: bool,
-    has_no_chunks: bool,
-    has_waited: bool,
     share: Option<Share>,
 }
 
@@ -50,6 +54,8 @@ enum Content {
     Page(PageJson),
     /// Made while it is sent, for as long as the client wants it.
     Events(Events),
+    /// The whole response comes later.
+    Later(LocalBoxFuture<'static, ApiResponse>),
 }
 
 /// The body of a response that is being sent. The request is in flight until this is dropped.
@@ -97,6 +103,28 @@ impl ApiResponse {
         response
     }
 
+    /// A response that comes later.
+    pub(super) fn later(response: LocalBoxFuture<'static, Self>) -> Self {
+        Self::new(StatusCode::OK, Content::Later(response))
+    }
+
+    /// Whether the response comes later.
+    pub(crate) const fn is_later(&self) -> bool {
+        matches!(self.body, Content::Later(_))
+    }
+
+    /// The response itself, when it has come. It gets the headers that this one has.
+    pub(crate) async fn resolve(mut self) -> Self {
+        match std::mem::replace(&mut self.body, Content::Empty) {
+            Content::Later(response) => {
+                let mut response = response.await;
+                response.headers.append(&mut self.headers);
+                response
+            }
+            body => Self { body, ..self },
+        }
+    }
+
     /// Counts the body with `share` until it is sent.
     #[must_use]
     pub(super) fn holding(self, share: Share) -> Self {
@@ -111,8 +139,6 @@ impl ApiResponse {
             content_type: JSON,
             body,
             is_last: false,
-            has_no_chunks: false,
-            has_waited: false,
             share: None,
         }
     }
@@ -140,26 +166,14 @@ impl ApiResponse {
         self.code
     }
 
-    /// Notes whether the request has waited for an arrival.
-    #[must_use]
-    pub(super) fn after_wait(self, has_waited: bool) -> Self {
-        Self { has_waited, ..self }
-    }
-
-    /// Whether the request has waited for an arrival, which is not the relay's time.
-    pub(crate) const fn has_waited(&self) -> bool {
-        self.has_waited
-    }
-
     /// Whether this is a stream of events.
     pub(crate) const fn is_stream(&self) -> bool {
         matches!(self.body, Content::Events(_))
     }
 
-    /// Sends a body of unknown length without chunks, for a client that knows none (HTTP/1.0). It
-    /// ends with the connection.
-    pub(crate) fn avoid_chunks(&mut self) {
-        self.has_no_chunks = true;
+    /// Sends a body of unknown length in chunks. Otherwise it ends with the connection.
+    pub(crate) fn use_chunks(&mut self) {
+        self.set_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 
     /// Makes this the last response of its connection.
@@ -187,7 +201,6 @@ impl ApiResponse {
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
-        response.head_mut().no_chunking(self.has_no_chunks);
         if self.is_last {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -218,6 +231,7 @@ impl fmt::Debug for Content {
             Self::Json(_) => "Json",
             Self::Page(_) => "Page",
             Self::Events(_) => "Events",
+            Self::Later(_) => "Later",
         })
     }
 }
@@ -228,7 +242,7 @@ impl Content {
             Self::Empty => 0,
             Self::Json(json) => json.len(),
             Self::Page(page) => page.bytes_left(),
-            Self::Events(_) => 0,
+            Self::Events(_) | Self::Later(_) => 0,
         }
     }
 
@@ -237,7 +251,7 @@ impl Content {
             Self::Empty => None,
             Self::Json(json) => Some(std::mem::take(json)).filter(|json| !json.is_empty()),
             Self::Page(page) => page.next_piece(),
-            Self::Events(_) => None,
+            Self::Events(_) | Self::Later(_) => None,
         }
     }
 }

@@ -6,19 +6,18 @@
 //! of its client expires, and when the relay drains.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use relay_auth::Operation;
 use relay_core::{Error, Page, Pull, Relay, Waiter};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::api::cursor::CursorKey;
 use crate::api::error::ApiError;
 use crate::api::events::{Bye, EventFormat};
 use crate::api::{PageJson, StreamRequest};
@@ -28,12 +27,12 @@ use crate::connection::state::ConnectionState;
 use crate::limits::memory_budget::Share;
 use crate::limits::parking::ParkingPlace;
 use crate::monotonic;
-use crate::service::auth::Gate;
 use crate::service::client::Client;
-use crate::service::drain::Drain;
-use crate::service::pages::{LOOK_INTERVAL, PageRead, Pages, encode};
-use crate::service::panic_message;
+use crate::service::pages::{LOOK_INTERVAL, PageRead, encode};
+use crate::service::panics::panic_message;
 use crate::service::rate_limit::RateLimiter;
+use crate::service::response::Events;
+use crate::service::waits::{Reader, Readers};
 
 /// When a stream tries again that found no memory for a page: soon at first, and later each time.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -44,31 +43,17 @@ const PAGE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What all streams share.
 pub(super) struct Streams<R> {
-    pub(super) relay: Arc<R>,
-    pub(super) pages: Arc<Pages<R>>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) readers: Arc<Readers<R>>,
     pub(super) rate_limiter: Option<Arc<RateLimiter>>,
-    pub(super) drain: Arc<Drain>,
-    pub(super) cursors: CursorKey,
     /// The maximum age of a stream.
     pub(super) age_max: Duration,
 }
 
-/// Who reads a stream.
-pub(super) struct Subscriber {
-    pub(super) client: Client,
-    /// The `Authorization` header, for the relay's own rules.
-    pub(super) authorization: Option<Bytes>,
-    pub(super) format: EventFormat,
-}
-
-/// The events of a stream, in pieces.
-pub(crate) type Events = Pin<Box<dyn Stream<Item = Bytes>>>;
-
 /// One stream.
 struct Subscription<R> {
     streams: Arc<Streams<R>>,
-    subscriber: Subscriber,
+    reader: Reader,
+    format: EventFormat,
     connection: Rc<ConnectionState>,
     /// `None` over HTTP/2.
     io: Option<ConnectionIo>,
@@ -112,15 +97,17 @@ impl<R: Relay> Streams<R> {
     pub(super) fn open(
         self: &Arc<Self>,
         request: StreamRequest,
-        subscriber: Subscriber,
+        reader: Reader,
+        format: EventFormat,
         in_flight: &InFlightRequest,
     ) -> Result<Events, ApiError> {
         let StreamRequest { pull, keepalive } = request;
-        let parked = self.pages.park(&pull.recipient, &subscriber.client, in_flight.connection());
-        let (place, waiter) = parked.map_err(|refusal| self.pages.refused(refusal))?;
+        let parked = self.readers.pages.park(&pull.recipient, &reader.client, in_flight.connection());
+        let (place, waiter) = parked.map_err(|refusal| self.readers.pages.refused(refusal))?;
         let subscription = Subscription {
             streams: Arc::clone(self),
-            subscriber,
+            reader,
+            format,
             connection: Rc::clone(in_flight.connection()),
             io: in_flight.io().cloned(),
             pull,
@@ -145,24 +132,22 @@ impl<R: Relay> Streams<R> {
         Ok(Box::pin(events.fuse()))
     }
 
-    /// Reads a page, if the subscriber may still read the queue.
+    /// Reads a page, if the reader may still read the queue.
     async fn look(
         &self,
         pull: &Pull,
-        subscriber: &Subscriber,
+        reader: &Reader,
         connection: &ConnectionState,
     ) -> Result<PageRead, ApiError> {
-        let Subscriber { client, authorization, .. } = subscriber;
-        self.gate.may(Operation::Pull, &pull.recipient, client, connection.certified_names())?;
-        self.relay.permit(Operation::Pull, &pull.recipient, authorization.as_deref()).await?;
-        self.pages.look(pull, client).await
+        self.readers.permit(&pull.recipient, reader, connection).await?;
+        self.readers.pages.look(pull, &reader.client).await
     }
 
     /// Waits until the rate limit allows another page of a long queue. It counts as a pull. A page
     /// that an arrival has caused does not: its push has counted.
     async fn wait_for_turn(&self, client: &Client, connection: &ConnectionState) {
         let Some(limiter) = &self.rate_limiter else { return };
-        let owner = self.gate.known_owner(Operation::Pull, client, connection.certified_names());
+        let owner = self.readers.gate.known_owner(Operation::Pull, client, connection.certified_names());
         while let Err(after) = limiter.take_for_page(client, owner.as_ref()) {
             sleep(after).await;
         }
@@ -176,28 +161,21 @@ impl<R: Relay> Subscription<R> {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return None,
                 State::Sending(mut json, share) => {
-                    if let Some(io) = &self.io {
-                        io.flushed().await;
-                        io.begin_piece();
-                    }
                     let mut piece = std::mem::take(&mut self.prefix).to_vec();
                     piece.extend_from_slice(&json.next_piece().unwrap_or_default());
                     if json.bytes_left() > 0 {
                         self.state = State::Sending(json, share);
                     } else {
-                        piece.extend_from_slice(self.subscriber.format.suffix());
+                        piece.extend_from_slice(self.format.suffix());
                         self.state = State::Sent(Some(share));
                     }
                     return Some(piece.into());
                 }
                 State::Sent(share) => {
-                    match &self.io {
-                        Some(io) => {
-                            io.pause_response();
-                            io.sent().await;
-                        }
-                        // Over HTTP/2, the caller polls again after a pause when all is sent.
-                        None => yield_now().await,
+                    // The caller polls again when everything is sent.
+                    yield_now().await;
+                    if let Some(io) = &self.io {
+                        io.pause_response();
                     }
                     drop(share);
                     self.state = State::Waiting;
@@ -217,15 +195,15 @@ impl<R: Relay> Subscription<R> {
 
     /// Begins the event of an outcome. Returns it, unless it is a page.
     async fn begin_event(&mut self, outcome: Outcome) -> Option<Bytes> {
-        let format = self.subscriber.format;
+        let format = self.format;
         match outcome {
-            Outcome::Page(PageRead { page, share, .. }) => {
+            Outcome::Page(PageRead { page, share }) => {
                 let last = page.items.last().map(|item| item.seq);
                 self.is_behind = page.next.is_some();
                 self.next_look = monotonic::after(monotonic::now(), PAGE_INTERVAL);
                 self.pull.after = page.next.or(last).or(self.pull.after);
                 let page = Page { next: self.pull.after, ..page };
-                match encode(&self.streams.cursors, &self.pull.recipient, page, share).await {
+                match encode(&self.streams.readers.cursors, &self.pull.recipient, page, share).await {
                     Ok((json, share)) => {
                         self.prefix = format.prefix();
                         self.state = State::Sending(json, share);
@@ -253,7 +231,7 @@ impl<R: Relay> Subscription<R> {
         if self.connection.is_ending() {
             return Outcome::Bye(Bye::Age);
         }
-        let (drain, until) = (Arc::clone(&self.streams.drain), self.until);
+        let (drain, until) = (Arc::clone(&self.streams.readers.drain), self.until);
         tokio::select! {
             biased;
             () = drain.begun() => Outcome::Bye(Bye::Draining),
@@ -265,7 +243,7 @@ impl<R: Relay> Subscription<R> {
     /// Waits for a page, or until it is time for a sign of life. A read that has begun is not given
     /// up for that.
     async fn wait_for_page(&mut self) -> Outcome {
-        let Self { streams, subscriber, connection, pull, waiter, next_look, is_behind, .. } = self;
+        let Self { streams, reader, connection, pull, waiter, next_look, is_behind, .. } = self;
         let mut idle = pin!(sleep(self.keepalive));
         let mut retry = RETRY_MIN;
         loop {
@@ -273,7 +251,7 @@ impl<R: Relay> Subscription<R> {
             let turn = async {
                 sleep_until(*next_look).await;
                 if *is_behind {
-                    streams.wait_for_turn(&subscriber.client, connection).await;
+                    streams.wait_for_turn(&reader.client, connection).await;
                 }
             };
             tokio::select! {
@@ -287,7 +265,7 @@ impl<R: Relay> Subscription<R> {
                     None => sleep(LOOK_INTERVAL).await,
                 }
             };
-            match streams.look(pull, subscriber, connection).await {
+            match streams.look(pull, reader, connection).await {
                 Ok(read) if !read.is_empty() => return Outcome::Page(read),
                 Ok(_) => {
                     *is_behind = false;

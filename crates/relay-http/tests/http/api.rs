@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
+use relay_http::Options;
 use serde_json::{Value, json};
 
 use crate::support::{MESSAGE_ID, Server, memory, options, push_of};
@@ -139,4 +140,28 @@ fn stats_count_requests_and_items() {
             "ack_total": 2, "ack_deleted": 1, "rate_limited": 0, "gc_removed": 7,
         })
     );
+}
+
+#[test]
+fn info_says_what_the_relay_can_do() {
+    let limits = Limits { message_bytes_max: 77, ttl_ms: 9_000, ..Limits::default() };
+    let options = Options { limits, public_stats: false, ..options() };
+    let server = Server::with(memory(Limits::default()), options);
+    let info = server.get("/info").ok();
+    assert_eq!(info["features"], json!(["wait", "tail", "stream", "batch", "item_proof"]));
+    assert_eq!(info["server_ms"], ManualClock::START.as_ms());
+    let limits = &info["limits"];
+    for (name, expected) in [
+        ("message_bytes", 77),
+        ("batch_items", 256),
+        ("batch_bytes", 16 * 1024 * 1024),
+        ("ack_items", 10_000),
+        ("page_items", 256),
+        ("ttl_seconds", 9),
+        ("dedup_window_seconds", 300),
+        ("wait_ms", 55_000),
+        ("recipient_bytes", 512),
+    ] {
+        assert_eq!(limits[name], expected, "{name}");
+    }
 }

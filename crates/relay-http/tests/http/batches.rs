@@ -51,7 +51,7 @@ fn the_items_of_a_batch_arrive_in_order_each_in_its_queue() {
 #[test]
 fn a_bad_item_fails_alone_and_says_why() {
     let limits = Limits { queue_items_max: 3, message_bytes_max: 5, ..Limits::default() };
-    let server = Server::with(memory(limits), Options { message_bytes_max: 5, ..options() });
+    let server = Server::with(memory(limits.clone()), Options { limits, ..options() });
     let mut no_uuid = item("alice", 1);
     no_uuid["message_id"] = json!("x");
     let items = [

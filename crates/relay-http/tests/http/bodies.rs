@@ -101,7 +101,7 @@ fn a_chunked_body_is_read_up_to_the_limit() {
 
 #[test]
 fn a_small_message_limit_still_allows_large_acks() {
-    let options = Options { message_bytes_max: 10, ..options() };
+    let options = Options { limits: Limits { message_bytes_max: 10, ..Limits::default() }, ..options() };
     let server = Server::with(memory(Limits { message_bytes_max: 10, ..Limits::default() }), options);
     server.post("/push", &push_of("alice", 0, &base64_of_zeros(10))).ok();
     let refused = server.post("/push", &push_of("alice", 1, &base64_of_zeros(11)));

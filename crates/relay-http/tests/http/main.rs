@@ -10,6 +10,7 @@ mod batches;
 mod bodies;
 mod bounded;
 mod contract;
+mod cors;
 mod cursors;
 mod errors;
 mod expect;

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
-use crate::support::{Server, memory, options, post_head, push_of};
+use crate::support::{Client, Server, memory, options, post_head, push_of};
 use relay_core::Limits;
 use relay_http::Transport;
 
@@ -173,4 +174,55 @@ fn pipelined_heads_do_not_affect_other_responses() {
 #[expect(clippy::disallowed_methods, reason = "tests measure real time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// The end of a large response may still be in the relay when the next request begins to wait. That
+/// wait must not cut it off. The sizes go past what the system buffers, in steps that are smaller
+/// than what the relay may still have.
+#[test]
+fn a_wait_behind_a_large_response_cuts_nothing_off() {
+    const STEP_BYTES: usize = 32 * 1024;
+    let server = Server::start();
+    for (number, (size, path)) in (1..=20).flat_map(|size| [(size, "/pull"), (size, "/stream")]).enumerate() {
+        let [large, small] = ["large", "small"].map(|queue| format!("{queue} {number}"));
+        let payload = "A".repeat(size * STEP_BYTES);
+        server.post("/push", &push_of(&large, 0, &payload)).ok();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&server.address.into()).unwrap();
+        let mut client = Client::over(socket.into());
+        let pull = json!({"recipient": large}).to_string();
+        let wait = json!({"recipient": small, "wait_ms": 50_000}).to_string();
+        client.send(format!("{}{pull}", post_head("/pull", "", pull.len())));
+        client.send(format!("{}{wait}", post_head(path, "", wait.len())));
+        // The relay can begin the wait, and the client has read nothing.
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(client.response().ok()["items"][0]["ciphertext_b64"], payload);
+        server.post("/push", &push_of(&small, 1, "aGVsbG8=")).ok();
+        let response = client.response_or_head();
+        assert_eq!(response.status, 200, "{path}");
+        if path == "/pull" {
+            assert_eq!(response.ok()["items"][0]["meta"]["chunk_index"], 1);
+            assert_eq!(client.ask("GET /health HTTP/1.1\r\nhost: relay\r\n\r\n").status, 200);
+        }
+    }
+}
+
+#[test]
+fn requests_behind_a_wait_are_answered_after_it() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let wait = r#"{"recipient":"alice","wait_ms":50000}"#;
+    let push = push_of("bob", 0, "aGVsbG8=").to_string();
+    let requests =
+        format!("{}{wait}{}{push}", post_head("/pull", "", wait.len()), post_head("/push", "", push.len()));
+    // The last one arrives in two parts.
+    let (begin, rest) = requests.split_at(requests.len() - 7);
+    client.send(begin);
+    client.assert_silent();
+    client.send(rest);
+    server.post("/push", &push_of("alice", 3, "aGVsbG8=")).ok();
+    assert_eq!(client.response().ok()["items"][0]["meta"]["chunk_index"], 3);
+    assert_eq!(client.response().ok()["stored"], true);
+    assert!(client.has_nothing_ahead());
 }

@@ -37,7 +37,7 @@ pub(crate) struct Server {
 
 pub(crate) fn options() -> Options {
     Options {
-        message_bytes_max: Limits::default().message_bytes_max,
+        limits: Limits::default(),
         batch_bytes_max: 16 * 1024 * 1024,
         inflight_bytes_max: 256 * 1024 * 1024,
         connections_max: NonZeroUsize::new(10_000).unwrap(),

@@ -11,6 +11,7 @@ mod names;
 mod networks;
 mod room;
 mod script;
+mod taking;
 mod waits;
 
 use std::num::{NonZeroU32, NonZeroUsize};

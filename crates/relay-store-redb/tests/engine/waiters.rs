@@ -63,6 +63,10 @@ fn a_woken_waiter_finds_the_item() {
 
 #[test]
 fn what_is_not_stored_wakes_nobody() {
+    with_timeout(check_who_is_woken);
+}
+
+fn check_who_is_woken() {
     let world = World::new();
     let is_failing = Arc::new(AtomicBool::new(false));
     let fails = Arc::clone(&is_failing);
@@ -83,5 +87,6 @@ fn what_is_not_stored_wakes_nobody() {
 
     is_failing.store(false, Ordering::SeqCst);
     world.block_on(relay.push(envelope(0, 3, 10))).unwrap();
-    assert!(is_woken(&mut of_queue) && !is_woken(&mut of_other));
+    world.block_on(of_queue.woken());
+    assert!(!is_woken(&mut of_other));
 }

@@ -7,5 +7,6 @@ mod malformed;
 mod memory;
 mod parallel;
 mod restart;
+mod subscribers;
 mod sweep;
 mod trickle;

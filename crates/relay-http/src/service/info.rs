@@ -1,0 +1,39 @@
+//! What clients have to know of this relay.
+
+use relay_core::{Ack, Kind, Limits, Recipient};
+
+use crate::api::limits::BATCH_ITEMS_MAX;
+use crate::api::{InfoLimits, InfoResponse};
+use crate::options::Options;
+
+/// Waiting pulls, cursors of last pages, `/stream`, `/push/batch`, and proofs in items.
+const FEATURES: [&str; 5] = ["wait", "tail", "stream", "batch", "item_proof"];
+
+/// The features and limits of a relay with these options, at `server_ms`.
+pub(super) fn info(options: &Options, server_ms: u64) -> InfoResponse {
+    let Limits {
+        message_bytes_max,
+        queue_bytes_max,
+        queue_items_max,
+        ttl_ms,
+        page_items_max,
+        page_bytes_max,
+        dedup_window_ms,
+    } = options.limits;
+    let limits = InfoLimits {
+        recipient_bytes: Recipient::BYTES_MAX as u64,
+        kind_bytes: Kind::BYTES_MAX as u64,
+        message_bytes: message_bytes_max,
+        queue_items: queue_items_max,
+        queue_bytes: queue_bytes_max,
+        batch_items: BATCH_ITEMS_MAX as u64,
+        batch_bytes: options.batch_bytes_max,
+        ack_items: Ack::ITEMS_MAX as u64,
+        page_items: page_items_max,
+        page_bytes: page_bytes_max,
+        ttl_seconds: ttl_ms / 1000,
+        dedup_window_seconds: dedup_window_ms / 1000,
+        wait_ms: u64::try_from(options.pull_wait_max.as_millis()).unwrap_or(u64::MAX),
+    };
+    InfoResponse { version: env!("CARGO_PKG_VERSION"), server_ms, features: &FEATURES, limits }
+}
