@@ -5,12 +5,16 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::{Client, Response, ack_body, message_of, push_body};
 
 /// Items per ack.
 const ACK_ITEMS: usize = 5;
+
+/// One in this many pushes is a batch, of this many items.
+const BATCH_EVERY: u128 = 4;
+const BATCH_ITEMS: u128 = 6;
 
 /// What one client knows of its queue. It sends one request at a time, so the order of its pushes
 /// is known.
@@ -29,11 +33,11 @@ pub struct Account {
 /// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A push was answered 200.
+    /// A push, or a batch of pushes, was answered 200.
     Pushed,
     /// An ack was answered 200.
     Acked,
-    /// The relay refused the request with this status.
+    /// The relay refused the request, or items of a batch, with this status.
     Refused(u16),
 }
 
@@ -50,6 +54,7 @@ enum ItemState {
 #[derive(Clone, Debug)]
 enum PendingRequest {
     Push(u128),
+    Batch(Vec<u128>),
     Ack(Vec<u128>),
 }
 
@@ -61,7 +66,7 @@ impl Account {
     }
 
     /// Sends one request: the refused one again, an ack of the oldest items if there are enough, or
-    /// else a push.
+    /// else a push or a batch of pushes.
     ///
     /// # Errors
     /// When the connection breaks, so the outcome is unknown; with kind `InvalidData` when the
@@ -72,8 +77,10 @@ impl Account {
             None => (self.next_request(), false),
         };
         let (body, path) = match &request {
-            PendingRequest::Push(message) => {
-                (push_body(&self.recipient, *message, &payload(*message)), "/push")
+            PendingRequest::Push(message) => (self.push_body(*message), "/push"),
+            PendingRequest::Batch(messages) => {
+                let items: Vec<Value> = messages.iter().map(|message| self.push_body(*message)).collect();
+                (json!({"items": items}), "/push/batch")
             }
             PendingRequest::Ack(messages) => (ack_body(&self.recipient, messages), "/ack"),
         };
@@ -97,23 +104,22 @@ impl Account {
             self.items.extend(acked.iter().map(|message| (*message, ItemState::AckUnanswered)));
             return PendingRequest::Ack(acked);
         }
-        let message = self.next_message;
-        self.next_message += 1;
-        self.items.insert(message, ItemState::PushUnanswered);
-        PendingRequest::Push(message)
+        let first = self.next_message;
+        let is_batch = first % (BATCH_EVERY - 1 + BATCH_ITEMS) == BATCH_EVERY - 1;
+        self.next_message += if is_batch { BATCH_ITEMS } else { 1 };
+        let messages = first..self.next_message;
+        self.items.extend(messages.clone().map(|message| (message, ItemState::PushUnanswered)));
+        if is_batch { PendingRequest::Batch(messages.collect()) } else { PendingRequest::Push(first) }
     }
 
     fn record(&mut self, request: PendingRequest, is_again: bool, response: &Response) -> io::Result<Step> {
         let json = response.json();
         match request {
             PendingRequest::Push(message) => {
-                // A refused push may have been stored anyway.
-                if json.get("stored") != Some(&Value::Bool(true)) && !is_again {
-                    return Err(self.error(&format!("a new item was answered {json}")));
-                }
-                self.items.insert(message, ItemState::Stored);
+                self.record_push(message, is_again, &json)?;
                 Ok(Step::Pushed)
             }
+            PendingRequest::Batch(messages) => self.record_batch(&messages, is_again, &json),
             PendingRequest::Ack(messages) => {
                 let [deleted, missing] = ["deleted", "missing"]
                     .map(|key| json.get(key).and_then(Value::as_u64).unwrap_or_default());
@@ -125,6 +131,34 @@ impl Account {
                 Ok(Step::Acked)
             }
         }
+    }
+
+    fn record_push(&mut self, message: u128, is_again: bool, response: &Value) -> io::Result<()> {
+        // A refused push may have been stored anyway.
+        let (is_stored, is_duplicate) = (is_true(response, "stored"), is_true(response, "duplicate"));
+        if !(is_stored || (is_duplicate && is_again)) {
+            return Err(self.error(&format!("a new item was answered {response}")));
+        }
+        self.items.insert(message, ItemState::Stored);
+        Ok(())
+    }
+
+    /// Items that the relay refused stay without a response: to send them again would put them
+    /// behind those that it stored.
+    fn record_batch(&mut self, messages: &[u128], is_again: bool, response: &Value) -> io::Result<Step> {
+        let results = response.get("results").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if results.len() != messages.len() {
+            return Err(self.error(&format!("a batch of {} items was answered {response}", messages.len())));
+        }
+        let mut step = Step::Pushed;
+        for (message, result) in messages.iter().zip(results) {
+            match result.pointer("/error/code").and_then(Value::as_str) {
+                Some("storage_error") => step = Step::Refused(503),
+                Some("storage_full") => step = Step::Refused(507),
+                _ => self.record_push(*message, is_again, result)?,
+            }
+        }
+        Ok(step)
     }
 
     /// Compares the queue with the account and returns what is wrong. The account then takes over
@@ -163,7 +197,7 @@ impl Account {
         let mut found = Vec::new();
         for item in &items {
             let message = message_of(item)?;
-            let expected = push_body(&self.recipient, message, &payload(message));
+            let expected = self.push_body(message);
             if ["ciphertext_b64", "meta"].iter().any(|key| item.get(key) != expected.get(key)) {
                 findings.push(format!("{}: item {message} is not what was pushed", self.recipient));
             }
@@ -172,9 +206,17 @@ impl Account {
         Ok(found)
     }
 
+    fn push_body(&self, message: u128) -> Value {
+        push_body(&self.recipient, message, &payload(message))
+    }
+
     fn error(&self, what: &str) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", self.recipient))
     }
+}
+
+fn is_true(response: &Value, key: &str) -> bool {
+    response.get(key) == Some(&Value::Bool(true))
 }
 
 /// Up to 3,000 bytes that depend on the message number.

@@ -1,5 +1,6 @@
-//! `kill -9` while 32 connections push and ack, repeatedly on the same store. No answered push is
-//! lost, no answered ack is undone, the order is kept, and the store passes verification.
+//! `kill -9` while 32 connections push, also in batches, and ack, repeatedly on the same store. No
+//! answered push is lost, no answered ack is undone, the order is kept, and the store passes
+//! verification.
 //!
 //! An unanswered request may have taken full effect, or none. This test says nothing about a power
 //! failure on a disk that lies about syncs: the system outlives the process.
