@@ -180,3 +180,36 @@ impl Target {
         response.split(' ').nth(1).unwrap().parse().unwrap()
     }
 }
+
+/// The relay always holds a part of the next request while it responds to one.
+#[test]
+fn used_input_of_a_client_that_always_sends_ahead_is_freed() {
+    const REQUESTS: usize = 10_000;
+    let target = Target::plain("rate_limit.enabled = false\n");
+    let tcp = target.tcp_from(ATTACKER).unwrap();
+    tcp.set_read_timeout(Some(super::TIMEOUT)).unwrap();
+    let request = format!("GET /info HTTP/1.1\r\nhost: relay\r\nx-padding: {}\r\n\r\n", "a".repeat(7000));
+    let before = target.memory_bytes();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..REQUESTS {
+                (&tcp).write_all(request.as_bytes()).unwrap();
+            }
+            (&tcp).write_all(b"GET ").unwrap();
+        });
+        let (mut responses, mut bytes) = (0, Vec::new());
+        while responses < REQUESTS {
+            let mut piece = [0; 64 * 1024];
+            let length = (&tcp).read(&mut piece).unwrap();
+            assert_ne!(length, 0, "closed after {responses} responses");
+            bytes.extend_from_slice(&piece[..length]);
+            let ends = bytes.windows(b"HTTP/1.1 200".len()).filter(|text| text == b"HTTP/1.1 200").count();
+            responses += ends;
+            let keep = bytes.len().saturating_sub(b"HTTP/1.1 200".len() - 1);
+            bytes.drain(..keep);
+        }
+        let grown = target.memory_bytes().saturating_sub(before);
+        let sent = REQUESTS * request.len();
+        assert!(grown < 8 * MIB as u64, "{} KiB are held after {} KiB", grown >> 10, sent >> 10);
+    });
+}

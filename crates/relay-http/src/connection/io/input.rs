@@ -70,9 +70,9 @@ impl Input {
         buf.put_slice(self.buffer.get(self.begin..self.begin + len).unwrap_or_default());
         self.begin += len;
         self.checked -= len;
-        if !self.has_buffered() {
-            // The buffer may have been large, so its memory is freed.
-            self.buffer = Vec::new();
+        // A client that always sends ahead never empties the buffer, so what is used up goes now.
+        if !self.has_buffered() || self.begin >= AHEAD_BYTES_MAX {
+            self.buffer = self.buffer.get(self.begin..).unwrap_or_default().to_vec();
             self.begin = 0;
         }
     }
