@@ -17,7 +17,7 @@ use crate::load::{ItemIds, Next, Pace, Plan, Push, Request, ResponseSummary, Sto
 use super::Lab;
 use super::figure::{Bar, Section};
 use super::lab::PAYLOAD_BYTES;
-use super::relay::Settings;
+use super::relay::{BenchRelay, Settings};
 use super::statistics::Sample;
 use super::subscriber::{Reader, Subscriber};
 
@@ -29,6 +29,12 @@ const PUSHES_PER_SECOND: u64 = 2000;
 
 /// The connections that push.
 const PUSH_CONNECTIONS: usize = 32;
+
+/// Waiters that hang up at once.
+const HANG_UPS: usize = 1000;
+
+/// How long their places may take to be free.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Waiters come one after the other, 2,000 a second: a request takes more memory until it waits.
 const BETWEEN_WAITERS: Duration = Duration::from_micros(500);
@@ -160,12 +166,11 @@ fn runtime() -> anyhow::Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
-/// Many waiting pulls: their memory, the processor time of an idle relay, and how fast a shutdown
-/// answers them.
+/// Many waiting pulls: their memory, the processor time of an idle relay, and how fast hang-ups
+/// free their places and a shutdown answers them.
 fn park(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
     let waiters = lab.at_length(20_000, 500).min(allow_open_files(WANTED_FILES)?.saturating_sub(SPARE_FILES));
-    let mut relay =
-        lab.relay(Settings { connections_max: 30_000, has_metrics: true, ..Settings::default() })?;
+    let relay = lab.relay(Settings { connections_max: 30_000, has_metrics: true, ..Settings::default() })?;
     let runtime = runtime()?;
     let address = relay.server.address;
     // One more, so that everything that is allocated once is there.
@@ -195,11 +200,35 @@ fn park(lab: &Lab, section: &mut Section) -> anyhow::Result<()> {
         Bar::AtMost(2.0),
     );
     parked.append(&mut warm);
+    hang_up(&relay, &mut parked, section)?;
+    shut_down(relay, &runtime, &mut parked, section)
+}
+
+/// Many waiters hang up at once.
+fn hang_up(relay: &BenchRelay, parked: &mut Vec<Subscriber>, section: &mut Section) -> anyhow::Result<()> {
+    let stay = parked.len().saturating_sub(HANG_UPS).max(parked.len() / 2);
+    let left = parked.len() - stay;
+    let start = now();
+    parked.truncate(stay);
+    while relay.metric("relay_waiting_pulls")? > stay as f64 {
+        ensure!(now() - start < HANG_UP_TIMEOUT, "places of waiters that hung up are not free");
+    }
+    let freed = (now() - start).as_secs_f64();
+    section.add(format!("{left} hang up at once; their places are free after"), freed, "s", Bar::AtMost(1.0));
+    Ok(())
+}
+
+fn shut_down(
+    mut relay: BenchRelay,
+    runtime: &Runtime,
+    parked: &mut [Subscriber],
+    section: &mut Section,
+) -> anyhow::Result<()> {
     let start = now();
     relay.server.signal("TERM")?;
     let answered = runtime.block_on(async {
         let mut last = Duration::ZERO;
-        for subscriber in &mut parked {
+        for subscriber in parked {
             ensure!(subscriber.is_answered_with_an_empty_page().await?, "a wait was not answered");
             last = last.max(now().saturating_duration_since(start));
         }

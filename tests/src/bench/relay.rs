@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use anyhow::Context as _;
 use tempfile::TempDir;
+
+use crate::client::Client;
 
 use super::files::DiskUsage;
 use super::server::{Server, free_address};
@@ -48,7 +51,7 @@ pub(super) enum RateLimit {
 pub(super) struct BenchRelay {
     pub(super) server: Server,
     /// The address of the metrics, if they are read.
-    pub(super) metrics: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
     home: TempDir,
     program: PathBuf,
 }
@@ -79,6 +82,16 @@ impl BenchRelay {
     pub(super) fn start_again(&mut self, settings: Settings) -> anyhow::Result<()> {
         self.server = serve(&self.program, &self.home, settings, self.metrics)?;
         Ok(())
+    }
+
+    /// The value of a metric without labels.
+    pub(super) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let address = self.metrics.context("the relay has no metrics")?.to_string();
+        let metrics = Client::connect(&address)?.get("/metrics")?;
+        let text = String::from_utf8_lossy(&metrics.body);
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let number = line.and_then(|number| number.parse().ok());
+        number.with_context(|| format!("no {name} in the metrics"))
     }
 
     /// The disk space of the store.

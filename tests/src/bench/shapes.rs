@@ -5,9 +5,6 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
-use crate::client::Client;
 use crate::load::{Ack, Groups, ItemIds, Kind, Pace, Plan, Push, Report, Stop, now, run};
 
 use super::Lab;
@@ -106,15 +103,8 @@ fn fill(lab: &Lab, shape: &Shape, section: &mut Section) -> anyhow::Result<Fille
 }
 
 fn requests_per_sync(relay: &BenchRelay) -> anyhow::Result<f64> {
-    let metrics =
-        Client::connect(&relay.metrics.context("the relay has no metrics")?.to_string())?.get("/metrics")?;
-    let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    let number = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|number| number.parse::<f64>().ok())
-            .with_context(|| format!("no {name} in the metrics"))
-    };
-    Ok(number("relay_batch_requests_sum")? / number("relay_batch_requests_count")?.max(1.0))
+    let [requests, batches] = ["sum", "count"].map(|of| relay.metric(&format!("relay_batch_requests_{of}")));
+    Ok(requests? / batches?.max(1.0))
 }
 
 impl Filled {
