@@ -13,6 +13,7 @@ mod pages;
 mod panics;
 mod pushes;
 mod rate_limit;
+mod reads;
 mod request_id;
 pub(crate) mod response;
 pub(crate) mod route;
@@ -22,13 +23,10 @@ mod waits;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, HeaderValue};
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use relay_auth::{Granted, Operation};
 use relay_core::{Recipient, Relay};
@@ -39,10 +37,7 @@ use tracing::Instrument as _;
 use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
-use crate::api::events::EventFormat;
-use crate::api::{
-    AckResponse, HealthResponse, ReadyResponse, StatsResponse, decode_ack, decode_pull, decode_stream,
-};
+use crate::api::{AckResponse, HealthResponse, ReadyResponse, StatsResponse, decode_ack};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::admission::Admission;
 use crate::limits::cross_site;
@@ -60,14 +55,14 @@ use crate::service::body::limits::{BodyKind, BodyLimits};
 use crate::service::client::Client;
 use crate::service::drain::Drain;
 use crate::service::info::info;
-use crate::service::pages::{PageRead, Pages, encode};
+use crate::service::pages::Pages;
 use crate::service::panics::panic_message;
 use crate::service::rate_limit::RateLimiter;
 use crate::service::request_id::RequestIds;
 use crate::service::response::ApiResponse;
 use crate::service::route::RouteMatch;
 use crate::service::streams::Streams;
-use crate::service::waits::{Reader, Readers};
+use crate::service::waits::Readers;
 
 /// The state that all requests share.
 pub(crate) struct RelayService<R> {
@@ -231,7 +226,10 @@ impl<R: Relay> RelayService<R> {
     ) -> Result<ApiResponse, ApiError> {
         self.refuse_if_draining(route)?;
         let Options { allowed_origins, allowed_hosts, .. } = &self.options;
-        cross_site::check(&head.uri, head.headers(), allowed_origins, allowed_hosts)?;
+        if let Err(error) = cross_site::check(&head.uri, head.headers(), allowed_origins, allowed_hosts) {
+            self.slow_down_foreign(body.client(), in_flight).await?;
+            return Err(error.into());
+        }
         *level = self.limit(route.endpoint(), body.client(), in_flight).await?;
         // The drain may have begun while the request waited.
         self.refuse_if_draining(route)?;
@@ -306,6 +304,13 @@ impl<R: Relay> RelayService<R> {
         result.map_err(|refusal| self.rate_limited(refusal))
     }
 
+    /// Delays requests that are refused because of the page that sent them.
+    async fn slow_down_foreign(&self, client: &Client, in_flight: &InFlightRequest) -> Result<(), ApiError> {
+        let Some(limiter) = &self.rate_limiter else { return Ok(()) };
+        let result = limiter.admit_foreign(client, in_flight.connection(), self.drain.begun()).await;
+        result.map_err(|refusal| self.rate_limited(refusal))
+    }
+
     /// Whether the proof in the head opens a recipient, and whether the relay agrees.
     async fn permit(
         &self,
@@ -338,42 +343,6 @@ impl<R: Relay> RelayService<R> {
         ApiError::RateLimited(refusal)
     }
 
-    async fn pull(&self, body: &mut Body<'_>, in_flight: &InFlightRequest) -> Result<ApiResponse, ApiError> {
-        self.metrics.pull_began();
-        let cursors = self.options.cursor_key.clone();
-        let (request, share) = body.read(BodyKind::Pull, move |json| decode_pull(json, &cursors)).await?;
-        // A request that waits for an arrival holds no memory.
-        drop(share);
-        self.permit(Operation::Pull, &request.pull.recipient, body).await?;
-        let (pages, connection) = (&self.readers.pages, in_flight.connection());
-        match pages.read_or_register(&request.pull, request.wait, body.client(), connection).await? {
-            Ok(PageRead { page, share }) => {
-                let (cursors, recipient) = (&self.options.cursor_key, &request.pull.recipient);
-                let (json, share) = encode(cursors, recipient, request.finish(page), share).await?;
-                Ok(ApiResponse::page(json, share))
-            }
-            Err(waiting) => {
-                let (reader, connection) = (reader(body), Rc::clone(connection));
-                let response = self.readers.answer_later(request, waiting, reader, connection, body.id());
-                Ok(ApiResponse::later(response))
-            }
-        }
-    }
-
-    async fn stream(
-        &self,
-        body: &mut Body<'_>,
-        in_flight: &InFlightRequest,
-    ) -> Result<ApiResponse, ApiError> {
-        let cursors = self.options.cursor_key.clone();
-        let (request, share) = body.read(BodyKind::Pull, move |json| decode_stream(json, &cursors)).await?;
-        drop(share);
-        self.permit(Operation::Pull, &request.pull.recipient, body).await?;
-        let format = EventFormat::accepted(body.headers().get_all(ACCEPT).map(HeaderValue::as_bytes));
-        let events = self.streams.open(request, reader(body), format, in_flight)?;
-        Ok(ApiResponse::events(format, events))
-    }
-
     async fn ack(&self, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
         self.metrics.ack_began();
         let (ack, _share) = body.read(BodyKind::Ack, decode_ack).await?;
@@ -388,10 +357,4 @@ impl<R: Relay> RelayService<R> {
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         ApiResponse::ok(&StatsResponse { status: "ok", uptime_ms, metrics: self.metrics.counts() })
     }
-}
-
-/// Who reads, for longer than the request is there.
-fn reader(body: &mut Body<'_>) -> Reader {
-    let authorization = authorization(body.headers()).map(Bytes::copy_from_slice);
-    Reader { client: body.take_client(), authorization }
 }

@@ -77,7 +77,7 @@ pub(crate) struct InfoResponse {
     /// What a client may use besides push, pull and ack. Clients ignore names that they do not
     /// know.
     #[cfg_attr(test, schema(value_type = Vec<String>))]
-    pub(crate) features: &'static [&'static str],
+    pub(crate) features: Vec<&'static str>,
     pub(crate) limits: InfoLimits,
 }
 

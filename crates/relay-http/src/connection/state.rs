@@ -188,8 +188,9 @@ impl ConnectionState {
         self.detached.take()
     }
 
-    /// Counts a health check. Returns how long its response has to wait, if it has to.
-    pub(crate) fn delay_of_health_check(&self, now: Instant) -> Option<Duration> {
+    /// Counts a request that takes no tokens. Returns how long its response has to wait, if it has
+    /// to.
+    pub(crate) fn delay_of_uncounted(&self, now: Instant) -> Option<Duration> {
         let next = self.next_check.get().max(now) + CHECK_INTERVAL;
         self.next_check.set(next);
         let wait = next.saturating_duration_since(now + CHECK_BURST * CHECK_INTERVAL);

@@ -21,7 +21,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 /// What a page may read besides what every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static("Retry-After, RateLimit, RateLimit-Policy");
 
-/// For how long a browser need not ask again, in seconds. No browser remembers it for longer.
+/// For how long a browser need not ask again, in seconds. Chromium's maximum.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// Completes the response to a request with this head. Without listed origins, it stays as it is.

@@ -6,8 +6,11 @@ use crate::api::limits::BATCH_ITEMS_MAX;
 use crate::api::{InfoLimits, InfoResponse};
 use crate::options::Options;
 
-/// Waiting pulls, cursors of last pages, `/stream`, `/push/batch`, and proofs in items.
-const FEATURES: [&str; 5] = ["wait", "tail", "stream", "batch", "item_proof"];
+/// Waiting pulls, if the options allow them.
+const WAIT: &str = "wait";
+
+/// Cursors of last pages, `/stream`, `/push/batch`, and proofs in items.
+const FEATURES: [&str; 4] = ["tail", "stream", "batch", "item_proof"];
 
 /// The features and limits of a relay with these options, at `server_ms`.
 pub(super) fn info(options: &Options, server_ms: u64) -> InfoResponse {
@@ -35,5 +38,7 @@ pub(super) fn info(options: &Options, server_ms: u64) -> InfoResponse {
         dedup_window_seconds: dedup_window_ms / 1000,
         wait_ms: u64::try_from(options.pull_wait_max.as_millis()).unwrap_or(u64::MAX),
     };
-    InfoResponse { version: env!("CARGO_PKG_VERSION"), server_ms, features: &FEATURES, limits }
+    let wait = (limits.wait_ms > 0).then_some(WAIT);
+    let features = wait.into_iter().chain(FEATURES).collect();
+    InfoResponse { version: env!("CARGO_PKG_VERSION"), server_ms, features, limits }
 }

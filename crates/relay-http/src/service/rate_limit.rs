@@ -7,6 +7,8 @@
 //! line is bounded. A refusal that finds it full ends its connection, and new connections are
 //! bounded too.
 
+mod slow_down;
+
 use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -19,20 +21,21 @@ use relay_auth::{Operation, Owner};
 use relay_core::Recipient;
 use relay_ratelimit::{
     ByteRate, Connection, Decision, Endpoint as Bucket, Level, Limiter, NameLimiter, PairLimiter, Policy,
-    Refusal, Reservation, SHARED_BUCKET, Wait,
+    Refusal, Reservation, Wait,
 };
 use siphasher::sip::SipHasher13;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::api::endpoint::Endpoint;
 use crate::connection::state::ConnectionState;
-use crate::limits::addresses::{Address, AddressBook};
+use crate::limits::addresses::AddressBook;
 use crate::limits::admission::{Admission, Entry, WhyRefused};
 use crate::limits::forwarded::{client_address, is_forwarded};
-use crate::limits::waiting_line::{WaitingLine, WaitingPlace, WaitsFor};
+use crate::limits::waiting_line::{WaitingLine, WaitsFor};
 use crate::monotonic;
 use crate::options::RateLimit;
 use crate::service::client::{Client, Network};
+use crate::service::rate_limit::slow_down::wait;
 
 /// An address may push as many bytes or items at once as in this many seconds.
 const DEBT_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zero");
@@ -174,9 +177,7 @@ impl RateLimiter {
             return Err(refusal);
         }
         if let Some(Endpoint::Health | Endpoint::Ready) = endpoint {
-            if connection.address().is_some() {
-                self.slow_down_health_check(address, connection, drained).await;
-            }
+            self.slow_down_uncounted(address, connection, drained).await;
             return Ok(None);
         }
         let bucket = endpoint.and_then(Endpoint::operation).map(|operation| self.bucket(operation));
@@ -264,50 +265,6 @@ impl RateLimiter {
         self.limiter.count_refusal(key, self.bucket(operation), self.since_start())
     }
 
-    /// Delays a refusal. It ends the connection of a banned peer, and of a peer that finds the line
-    /// full.
-    async fn slow_down(
-        &self,
-        refusal: &Refusal,
-        client: &Client,
-        address: &Address,
-        connection: &ConnectionState,
-        drained: impl Future<Output = ()>,
-    ) {
-        let is_shut_out = refusal.banned && refusal.bucket == SHARED_BUCKET;
-        if is_shut_out && client.is_peer {
-            connection.begin_end();
-        } else if self.options.max_wait.is_zero() && !refusal.banned {
-            // The operator wants immediate refusals.
-        } else if let Some(_place) = self.enter_for_refusal(address) {
-            wait(self.options.max_wait, connection, drained).await;
-        } else {
-            client.end_if_peer(connection);
-        }
-    }
-
-    /// Delays frequent health checks. They are never refused.
-    async fn slow_down_health_check(
-        &self,
-        address: &Address,
-        connection: &ConnectionState,
-        drained: impl Future<Output = ()>,
-    ) {
-        let Some(delay) = connection.delay_of_health_check(monotonic::now()) else { return };
-        if delay <= self.options.max_wait
-            && let Some(_place) = self.enter_for_refusal(address)
-        {
-            wait(delay, connection, drained).await;
-        } else {
-            connection.begin_end();
-        }
-    }
-
-    /// `None` also if the operator allows no waiting.
-    fn enter_for_refusal<'a>(&'a self, address: &'a Address) -> Option<WaitingPlace<'a>> {
-        if self.options.max_wait.is_zero() { None } else { self.waiting.enter(address, WaitsFor::Refusal) }
-    }
-
     /// The line of waiting requests.
     pub(super) fn waiting(&self) -> WaitingLine {
         self.waiting.clone()
@@ -383,15 +340,6 @@ impl Drop for Reserved<'_> {
 const fn refusal_of_wait(level: &Level, after: Duration) -> Refusal {
     let Level { bucket, quota, window_seconds, .. } = *level;
     Refusal { bucket, retry_after: after, banned: false, ban_began: false, quota, window_seconds }
-}
-
-/// Waits for `time`. Returns false if the client hangs up or the relay drains before.
-async fn wait(time: Duration, connection: &ConnectionState, drained: impl Future<Output = ()>) -> bool {
-    tokio::select! {
-        () = sleep(time) => true,
-        () = connection.hung_up() => false,
-        () = drained => false,
-    }
 }
 
 fn contains(networks: &[IpNet], address: &IpAddr) -> bool {

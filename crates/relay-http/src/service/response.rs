@@ -118,6 +118,8 @@ impl ApiResponse {
         match std::mem::replace(&mut self.body, Content::Empty) {
             Content::Later(response) => {
                 let mut response = response.await;
+                let is_new = |(name, _): &(HeaderName, _)| !response.has_header(name);
+                self.headers.retain(is_new);
                 response.headers.append(&mut self.headers);
                 response
             }
@@ -147,8 +149,15 @@ impl ApiResponse {
         self.headers.push((name, value));
     }
 
-    /// Adds the remaining quota of the client.
+    fn has_header(&self, name: &HeaderName) -> bool {
+        self.headers.iter().any(|(other, _)| other == name)
+    }
+
+    /// Adds the remaining quota of the client. A refusal tells that of its own limit.
     pub(super) fn set_rate_limit(&mut self, level: &Level) {
+        if self.has_header(&RATE_LIMIT) {
+            return;
+        }
         let Level { bucket, remaining, reset, .. } = *level;
         let text = format!("\"{bucket}\";r={remaining};t={}", whole_seconds(reset));
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {

@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use relay_auth::Operation;
 use relay_core::{Recipient, Relay};
+use tracing::{Instrument as _, Span};
 
 use crate::api::PageRequest;
 use crate::api::code::Code;
@@ -81,9 +82,11 @@ impl<R: Relay> Readers<R> {
                     Err(ApiError::Internal(format!("a waiting pull panicked: {}", panic_message(&*panic))))
                 })
                 .unwrap_or_else(|error| error.into_api_response(Some(id)));
+            tracing::debug!(code = response.code().map_or("ok", Code::as_str), "answered");
             (counted.code, counted.is_answered) = (response.code(), true);
             response
         }
+        .instrument(Span::current())
         .boxed_local()
     }
 

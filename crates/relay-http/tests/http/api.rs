@@ -1,6 +1,7 @@
 //! Tests of the paths and their JSON.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
@@ -164,4 +165,7 @@ fn info_says_what_the_relay_can_do() {
     ] {
         assert_eq!(limits[name], expected, "{name}");
     }
+    let options = Options { pull_wait_max: Duration::ZERO, ..crate::support::options() };
+    let info = Server::with(memory(Limits::default()), options).get("/info").ok();
+    assert_eq!(info["features"], json!(["tail", "stream", "batch", "item_proof"]), "no pull waits");
 }

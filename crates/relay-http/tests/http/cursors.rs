@@ -107,10 +107,14 @@ fn a_forged_cursor_is_refused() {
     let foreign = cursors_of_mallory(&other_relay);
     let mut client = server.connect();
     for cursor in flipped.chain(guessed).chain(foreign) {
-        let body = json!({"recipient": "mallory", "cursor": cursor}).to_string();
-        let head = post_head("/pull", "content-type: application/json\r\n", body.len());
-        let response = client.ask(&(head + &body));
-        assert_eq!(response.assert_error(400, "invalid_input"), json!({"field": "cursor"}), "{cursor}");
+        let body = json!({"recipient": "mallory", "cursor": cursor});
+        let waiting = json!({"recipient": "mallory", "cursor": cursor, "wait_ms": 55_000, "tail": true});
+        for (path, body) in [("/pull", &body), ("/pull", &waiting), ("/stream", &body)] {
+            let body = body.to_string();
+            let head = post_head(path, "content-type: application/json\r\n", body.len());
+            let response = client.ask(&(head + &body));
+            assert_eq!(response.assert_error(400, "invalid_input"), json!({"field": "cursor"}), "{cursor}");
+        }
     }
     server.post("/pull", &json!({"recipient": "mallory", "cursor": own})).ok();
 }

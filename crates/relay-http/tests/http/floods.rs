@@ -103,6 +103,46 @@ fn a_connection_with_too_many_health_checks_is_closed() {
     client.assert_gone();
 }
 
+/// They take none of the tokens of their address: a page would use up those of its visitor.
+#[test]
+fn requests_of_foreign_pages_are_slowed_down_like_health_checks() {
+    let foreign = |method: &str| {
+        format!("{method} /stats HTTP/1.1\r\nhost: relay\r\norigin: https://mallory.example\r\n\r\n")
+    };
+    let server = with(RateLimit { max_wait: Duration::from_secs(1), ..rate_limit(1, 1, &[]) });
+    let start = now();
+    let mut client = server.connect();
+    for index in 0..23 {
+        let response = client.ask(&foreign(if index % 2 == 0 { "GET" } else { "OPTIONS" }));
+        response.assert_error(403, "forbidden");
+        assert!(!response.closes());
+    }
+    let waited = now() - start;
+    assert!((Duration::from_millis(1400)..Duration::from_secs(10)).contains(&waited), "{waited:?}");
+    server.connect().ask(STATS).ok();
+    let server = with(rate_limit(1, 1, &[]));
+    let mut client = server.connect();
+    let responses: Vec<_> = (0..21).map(|_| client.ask(&foreign("GET"))).collect();
+    assert_eq!(responses.iter().filter(|response| response.closes()).count(), 1, "the last one");
+    client.assert_gone();
+}
+
+#[test]
+fn a_ban_also_ends_connections_whose_requests_come_from_foreign_pages() {
+    let server = with(RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(1, 1, &[]) });
+    let foreign = "GET /stats HTTP/1.1\r\nhost: relay\r\norigin: null\r\n\r\n";
+    let mut page = server.connect();
+    page.ask(foreign).assert_error(403, "forbidden");
+    let (mut flooder, start) = (server.connect(), now());
+    while !is_banned(&flooder.ask(STATS)) {
+        assert!(now() - start < TIMEOUT, "it is never banned");
+    }
+    let refused = page.ask(foreign);
+    refused.assert_error(429, "rate_limited");
+    assert!(refused.closes());
+    page.assert_gone();
+}
+
 #[test]
 fn dropped_connections_are_counted_and_can_cause_a_ban() {
     let limit = RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(40, 1, &[]) };

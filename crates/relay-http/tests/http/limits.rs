@@ -199,6 +199,7 @@ fn pushes_of_one_address_to_a_recipient_are_limited() {
     let mut client = server.connect();
     let refused = until_refused(|| client.post("/push", &push_of("alice", 0, "").to_string()));
     assert_eq!(refused.assert_error(429, "rate_limited")["bucket"], "recipient");
+    assert!(refused.header("ratelimit").is_some_and(|level| level.starts_with(r#""recipient";r=0;"#)));
     client.post("/push", &push_of("bob", 0, "").to_string()).ok();
 }
 

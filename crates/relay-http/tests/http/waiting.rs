@@ -164,6 +164,7 @@ fn a_client_that_hangs_up_frees_its_place_at_once() {
     let refused = server.post("/pull", &waiting_pull("alice"));
     let details = refused.assert_error(429, "rate_limited");
     assert_eq!((&details["bucket"], refused.header("retry-after")), (&json!("waiting"), Some("1")));
+    assert_eq!(refused.header("ratelimit"), Some(r#""waiting";r=0;t=1"#));
     server.post("/pull", &json!({"recipient": "alice"})).ok();
     drop(eight.pop());
     await_waiting(&admin, 7);

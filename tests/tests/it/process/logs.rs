@@ -211,6 +211,22 @@ fn lines_about_a_request_contain_its_trace_id() {
     assert!(log.iter().all(|line| !line.contains(PARENT) && !line.contains(PATH)));
 }
 
+#[test]
+fn the_response_to_a_waiting_pull_is_logged_with_its_trace_id() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let log = LogDirectory::new().log_of(&[], Some("relay_http=debug"), |process| {
+        let body = r#"{"recipient":"alice","wait_ms":50}"#;
+        let trace = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        let headers = [("content-type", "application/json"), ("traceparent", trace.as_str())];
+        let mut client = process.connect().unwrap();
+        assert_eq!(client.post_bytes("/pull", &headers, body.as_bytes()).unwrap().status, 200);
+    });
+    let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let answered: Vec<_> = lines.filter(|line| line["message"] == "answered").collect();
+    assert_eq!(answered.len(), 1, "{log:?}");
+    assert_eq!((&answered[0]["code"], &answered[0]["span"]["request"]), (&"ok".into(), &TRACE.into()));
+}
+
 /// Sends every kind of request, and every kind of error. Returns the local ports.
 fn make_traffic(base_url: &str) -> Vec<u16> {
     let mut statuses = BTreeSet::new();
