@@ -143,20 +143,23 @@ impl<K: Key> Limiter<K> {
     /// Counts bytes that `key` has sent. The debt delays the next request to an endpoint of
     /// [`Policy::add_endpoint_with_debts`]. Does nothing without [`Policy::bytes`].
     pub fn charge_bytes(&self, key: &K, bytes: u64, now: Duration) {
-        let now_ns = nanos(now);
-        let Some(rate) = &self.rules.bytes else { return };
-        // No request of a banned network passes, so there is nothing to delay.
-        if self.networks.banned_until_ns(key, now_ns).is_none() {
-            self.with_entry(key, now_ns, |entry, _| (entry.charge_bytes(rate, bytes, now_ns), false));
+        if let Some(rate) = &self.rules.bytes {
+            self.charge(key, now, |entry, now_ns| entry.charge_bytes(rate, bytes, now_ns));
         }
     }
 
     /// The same for items, with [`Policy::items`].
     pub fn charge_items(&self, key: &K, items: u64, now: Duration) {
+        if let Some(rate) = &self.rules.items {
+            self.charge(key, now, |entry, now_ns| entry.charge_items(rate, items, now_ns));
+        }
+    }
+
+    fn charge(&self, key: &K, now: Duration, charge: impl Fn(&mut Entry, u64)) {
         let now_ns = nanos(now);
-        let Some(rate) = &self.rules.items else { return };
+        // No request of a banned network passes, so there is nothing to delay.
         if self.networks.banned_until_ns(key, now_ns).is_none() {
-            self.with_entry(key, now_ns, |entry, _| (entry.charge_items(rate, items, now_ns), false));
+            self.with_entry(key, now_ns, |entry, _| (charge(entry, now_ns), false));
         }
     }
 

@@ -38,8 +38,8 @@ const UNCOUNTED_PAGES_MAX_IF_CROWDED: usize = 4;
 /// The size of an item in a page besides its payload: ids and times, in memory and encoded.
 const ITEM_BYTES: usize = 512;
 
-/// How often a waiting pull looks into the queue of a relay that wakes nobody.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the queue of a relay that wakes nobody is looked into.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The name of the limit on waiting requests in responses.
 const WAITING_BUCKET: &str = "waiting";
@@ -137,14 +137,8 @@ impl<R: Relay> Pages<R> {
             }
         });
         loop {
-            let arrival = async {
-                match &mut waiter {
-                    Some(waiter) => waiter.woken().await,
-                    None => sleep(LOOK_INTERVAL).await,
-                }
-            };
             tokio::select! {
-                () = arrival => {}
+                () = arrival(waiter.as_mut()) => {}
                 () = &mut end => {
                     let page = Page { items: Vec::new(), next: None, remaining: 0 };
                     return Ok(PageRead { page, share: self.budget.share(client.address()) });
@@ -213,6 +207,14 @@ impl PageRead {
     /// one, if its items are corrupt.
     pub(super) fn is_empty(&self) -> bool {
         self.page.items.is_empty() && self.page.next.is_none()
+    }
+}
+
+/// Waits until it is time to look into the queue of a waiter again.
+pub(super) async fn arrival(waiter: Option<&mut Waiter>) {
+    match waiter {
+        Some(waiter) => waiter.woken().await,
+        None => sleep(LOOK_INTERVAL).await,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::limits::memory_budget::Share;
 use crate::limits::parking::ParkingPlace;
 use crate::monotonic;
 use crate::service::client::Client;
-use crate::service::pages::{LOOK_INTERVAL, PageRead, encode};
+use crate::service::pages::{PageRead, arrival, encode};
 use crate::service::panics::panic_message;
 use crate::service::rate_limit::RateLimiter;
 use crate::service::response::Events;
@@ -259,18 +259,12 @@ impl<R: Relay> Subscription<R> {
                 () = turn => {}
                 () = &mut idle => return Outcome::Idle,
             }
-            let arrival = async {
-                match waiter {
-                    Some(waiter) => waiter.woken().await,
-                    None => sleep(LOOK_INTERVAL).await,
-                }
-            };
             match streams.look(pull, reader, connection).await {
                 Ok(read) if !read.is_empty() => return Outcome::Page(read),
                 Ok(_) => {
                     *is_behind = false;
                     tokio::select! {
-                        () = arrival => {}
+                        () = arrival(waiter.as_mut()) => {}
                         () = &mut idle => return Outcome::Idle,
                         () = connection.hung_up() => return Outcome::HungUp,
                     }

@@ -14,8 +14,11 @@ use relay_http::{AdminOptions, Metric, MetricKind, Metrics, Options, RateLimit, 
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::limits::rate_limit;
+use crate::limits::{now, rate_limit};
 use crate::support::{Client, Gate, MESSAGE_ID, Response, Server, memory, options, post_head, push_of};
+
+/// Within this time, a request waits or no longer does.
+const WAITING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An admin listener. It ends when it is dropped.
 pub(crate) struct Admin {
@@ -62,6 +65,15 @@ impl Admin {
         let response = self.get("/metrics");
         assert_eq!(response.status, 200, "{response:?}");
         Samples::parse(&response.body)
+    }
+
+    /// Waits until this many requests wait for items.
+    pub(crate) fn await_waiting(&self, count: u32) {
+        let start = now();
+        while self.scrape().of("relay_waiting_pulls") != f64::from(count) {
+            assert!(now() - start < WAITING_TIMEOUT, "{} wait", self.scrape().of("relay_waiting_pulls"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn end(mut self) -> SocketAddr {

@@ -5,14 +5,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use relay_core::{Limits, Relay as _};
 use relay_http::Options;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use crate::limits::rate_limit;
+use crate::limits::{now, rate_limit};
 use crate::metrics::Admin;
 use crate::support::{Events, PATIENCE, Server, Strict, envelope, memory, options, post_head, push_of};
 
@@ -21,25 +21,12 @@ const MIB: usize = 1024 * 1024;
 /// Within this time, whatever ends ends.
 const SOON: Duration = Duration::from_secs(5);
 
-#[expect(clippy::disallowed_methods, reason = "tests measure real time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 fn stream_of(recipient: &str) -> Value {
     json!({"recipient": recipient})
 }
 
 fn push(server: &Server, recipient: &str, number: u32) {
     server.post("/push", &push_of(recipient, number, "aGVsbG8=")).ok();
-}
-
-fn await_waiting(admin: &Admin, count: u32) {
-    let start = now();
-    while admin.scrape().of("relay_waiting_pulls") != f64::from(count) {
-        assert!(now() - start < SOON, "{} wait", admin.scrape().of("relay_waiting_pulls"));
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -156,15 +143,15 @@ fn a_client_that_hangs_up_frees_its_place_and_a_ninth_stream_is_refused() {
     let server = Server::with(Arc::clone(&relay), options());
     let admin = Admin::start(&relay, &server.metrics);
     let mut streams: Vec<_> = (0..8).map(|_| Events::open(&server, &stream_of("alice"))).collect();
-    await_waiting(&admin, 8);
+    admin.await_waiting(8);
     let details = server.post("/stream", &stream_of("alice")).assert_error(429, "rate_limited");
     assert_eq!(details["bucket"], "waiting");
     drop(streams.pop());
-    await_waiting(&admin, 7);
+    admin.await_waiting(7);
     streams.push(Events::open(&server, &stream_of("alice")));
-    await_waiting(&admin, 8);
+    admin.await_waiting(8);
     drop(streams);
-    await_waiting(&admin, 0);
+    admin.await_waiting(0);
 }
 
 #[test]
@@ -237,7 +224,7 @@ fn a_client_that_does_not_read_holds_one_page_and_is_cut_off() {
         assert!(now() - start < grace + SOON, "{}", bytes());
         std::thread::sleep(Duration::from_millis(20));
     }
-    await_waiting(&admin, 0);
+    admin.await_waiting(0);
     drop(lazy);
 }
 
@@ -327,14 +314,14 @@ fn half_open_streams_disturb_nobody() {
         .collect();
     let silent: Vec<_> =
         (0..300).map(|queue| Events::open(&server, &stream_of(&queue.to_string()))).collect();
-    await_waiting(&admin, 300);
+    admin.await_waiting(300);
     push(&server, "alice", 0);
     let start = now();
     let page = server.post("/pull", &stream_of("alice")).ok();
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
     assert!(now() - start < SOON);
     drop((half_sent, silent));
-    await_waiting(&admin, 0);
+    admin.await_waiting(0);
 }
 
 /// Another client holds a page that is more than half of the memory. The stream waits until that is
@@ -344,9 +331,14 @@ fn a_stream_without_memory_for_a_page_goes_on_later() {
     let relay = memory(Limits::default());
     let options = Options { inflight_bytes_max: 12 * MIB, ..options() };
     let server = Server::with(Arc::clone(&relay), options);
+    let admin = Admin::start(&relay, &server.metrics);
     let payload = "A".repeat(4 * MIB);
     (0..2).for_each(|number| drop(server.post("/push", &push_of("alice", number, &payload)).ok()));
     let lazy = Events::on(narrow(&server), &stream_of("alice"), "");
+    let (bytes, start) = (|| admin.scrape().of("relay_inflight_bytes"), now());
+    while bytes() < 6.0 * MIB as f64 {
+        assert!(now() - start < SOON, "{} are held", bytes());
+    }
     let mut events = Events::open(&server, &stream_of("alice"));
     events.assert_silent();
     drop(lazy);

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Limits, MemoryRelay, Page, Pull, PushOutcome, Relay, Swept,
@@ -12,17 +12,12 @@ use relay_core::{
 use relay_http::Options;
 use serde_json::{Value, json};
 
-use crate::limits::rate_limit;
+use crate::limits::{now, rate_limit};
 use crate::metrics::Admin;
 use crate::support::{Client, Response, Server, Strict, memory, options, post_head, push_of};
 
 /// Far less than the waits of these tests.
 const SOON: Duration = Duration::from_secs(5);
-
-#[expect(clippy::disallowed_methods, reason = "tests measure real time")]
-fn now() -> Instant {
-    Instant::now()
-}
 
 /// A pull that waits longer than any test takes.
 fn waiting_pull(recipient: &str) -> Value {
@@ -46,15 +41,6 @@ fn numbers(response: &Response) -> Vec<u64> {
     let page = response.ok();
     let items = page["items"].as_array().unwrap().iter();
     items.map(|item| item["meta"]["chunk_index"].as_u64().unwrap()).collect()
-}
-
-/// Waits until this many requests wait for items.
-fn await_waiting(admin: &Admin, count: u32) {
-    let start = now();
-    while admin.scrape().of("relay_waiting_pulls") != f64::from(count) {
-        assert!(now() - start < SOON, "{} wait", admin.scrape().of("relay_waiting_pulls"));
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -160,21 +146,21 @@ fn a_client_that_hangs_up_frees_its_place_at_once() {
     let server = Server::with(Arc::clone(&relay), options());
     let admin = Admin::start(&relay, &server.metrics);
     let mut eight: Vec<_> = (0..8).map(|_| begin(&server, &waiting_pull("alice"))).collect();
-    await_waiting(&admin, 8);
+    admin.await_waiting(8);
     let refused = server.post("/pull", &waiting_pull("alice"));
     let details = refused.assert_error(429, "rate_limited");
     assert_eq!((&details["bucket"], refused.header("retry-after")), (&json!("waiting"), Some("1")));
     assert_eq!(refused.header("ratelimit"), Some(r#""waiting";r=0;t=1"#));
     server.post("/pull", &json!({"recipient": "alice"})).ok();
     drop(eight.pop());
-    await_waiting(&admin, 7);
+    admin.await_waiting(7);
     eight.push(begin(&server, &waiting_pull("alice")));
-    await_waiting(&admin, 8);
+    admin.await_waiting(8);
     // A client that only closes its sending side still gets its response.
     let mut half_closed = eight.pop().unwrap();
     half_closed.finish_sending();
     assert_eq!(numbers(&half_closed.response()), [0_u64; 0]);
-    await_waiting(&admin, 7);
+    admin.await_waiting(7);
 }
 
 #[test]
@@ -201,7 +187,7 @@ fn waiting_pulls_hold_no_memory_of_the_budget_and_no_place_of_a_reader() {
     let server = Server::with(Arc::clone(&relay), Options { inflight_bytes_max: 64 * 1024, ..options() });
     let admin = Admin::start(&relay, &server.metrics);
     let _waiting: Vec<_> = (0..300).map(|queue| begin(&server, &waiting_pull(&queue.to_string()))).collect();
-    await_waiting(&admin, 300);
+    admin.await_waiting(300);
     assert_eq!(admin.scrape().of("relay_inflight_bytes"), 0.0);
     let payload = "A".repeat(40 * 1024);
     server.post("/push", &push_of("alice", 0, &payload)).ok();
@@ -233,13 +219,13 @@ fn over_http_1_the_waits_of_an_address_are_bounded_by_its_connections() {
     );
     let admin = Admin::start(&relay, &server.metrics);
     let mut waiting: Vec<_> = (0..5).map(|queue| begin(&server, &waiting_pull(&queue.to_string()))).collect();
-    await_waiting(&admin, 5);
+    admin.await_waiting(5);
     // All connections of the address are busy, so there is none for a sixth wait.
     server.connect().assert_gone();
     waiting.pop();
-    await_waiting(&admin, 4);
+    admin.await_waiting(4);
     waiting.push(begin(&server, &waiting_pull("alice")));
-    await_waiting(&admin, 5);
+    admin.await_waiting(5);
 }
 
 #[test]
@@ -273,7 +259,7 @@ fn what_is_there_is_read_even_if_too_many_wait() {
     };
     let waiting = json!({"recipient": "alice", "wait_ms": 50_000, "cursor": after_first});
     let _eight: Vec<_> = (0..8).map(|_| begin(&server, &waiting)).collect();
-    await_waiting(&admin, 8);
+    admin.await_waiting(8);
     server.post("/pull", &waiting).assert_error(429, "rate_limited");
     assert_eq!(numbers(&server.post("/pull", &waiting_pull("alice"))), [0]);
 }

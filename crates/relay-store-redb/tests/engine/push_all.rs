@@ -17,10 +17,6 @@ fn items() -> Vec<Envelope> {
         .collect()
 }
 
-fn queue_of(world: &World, relay: &relay_store_redb::RedbRelay, queue: usize) -> Vec<u64> {
-    world.pull_numbers(relay, queue)
-}
-
 #[test]
 fn all_items_share_one_write_and_one_sync() {
     let world = World::new();
@@ -42,7 +38,7 @@ fn all_items_share_one_write_and_one_sync() {
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
     let after = (writes.load(Ordering::SeqCst), syncs.load(Ordering::SeqCst));
     assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
-    assert_eq!(queue_of(&world, &relay, 0), (0..20).step_by(2).collect::<Vec<_>>());
+    assert_eq!(world.pull_numbers(&relay, 0), (0..20).step_by(2).collect::<Vec<_>>());
 }
 
 #[test]
@@ -96,22 +92,17 @@ fn duplicates_and_refusals_affect_only_their_own_item() {
         shown,
         ["stored", "duplicate", "conflict", "stored", "conflict", "stored", "refused", "stored"]
     );
-    assert_eq!(queue_of(&world, &relay, 0), [1, 2, 3]);
+    assert_eq!(world.pull_numbers(&relay, 0), [1, 2, 3]);
 }
 
 #[test]
 fn a_failed_sync_stores_none_of_the_items() {
     let world = World::new();
-    let is_failing = Arc::new(AtomicBool::new(false));
-    let fails = Arc::clone(&is_failing);
-    let relay = world.open_hooked(move |call| match call {
-        Call::Sync(_) if fails.load(Ordering::SeqCst) => Err(io::ErrorKind::Other.into()),
-        _ => Ok(()),
-    });
+    let (relay, is_failing) = world.open_with_failing_syncs();
     world.block_on(relay.push(envelope(0, 100, 10))).unwrap();
     is_failing.store(true, Ordering::SeqCst);
     world.block_on(relay.push_all(items())).unwrap_err();
-    assert_eq!(queue_of(&world, &relay, 0), [100]);
+    assert_eq!(world.pull_numbers(&relay, 0), [100]);
     is_failing.store(false, Ordering::SeqCst);
     let outcomes = world.block_on(relay.push_all(items())).unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
@@ -140,7 +131,7 @@ fn a_crash_in_the_middle_leaves_whole_items_and_no_gap() {
             let crashed = world.on(image);
             let relay = crashed.open();
             for queue in [0, 1] {
-                let found = queue_of(&crashed, &relay, queue);
+                let found = crashed.pull_numbers(&relay, queue);
                 let expected: Vec<_> = (queue as u64..20).step_by(2).take(found.len()).collect();
                 assert_eq!(found, expected);
             }
@@ -166,13 +157,13 @@ fn a_payload_that_cannot_be_written_fails_its_item_alone() {
     let items = || vec![envelope(0, 1, 300), envelope(0, 2, 300), envelope(0, 3, 10), envelope(0, 4, 300)];
     let outcomes = world.block_on(relay.push_all(items())).unwrap();
     assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true]);
-    assert_eq!(queue_of(&world, &relay, 0), [1, 3, 4]);
+    assert_eq!(world.pull_numbers(&relay, 0), [1, 3, 4]);
     let outcomes = world.block_on(relay.push_all(items())).unwrap();
     let stored: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().unwrap().is_stored()).collect();
     assert_eq!(stored, [false, true, false, false]);
-    assert_eq!(queue_of(&world, &relay, 0), [1, 3, 4, 2]);
+    assert_eq!(world.pull_numbers(&relay, 0), [1, 3, 4, 2]);
     assert_eq!(relay.verify().unwrap(), [""; 0]);
     drop(relay);
     let relay = world.after_crash(Survival::None).open();
-    assert_eq!(queue_of(&world, &relay, 0), [1, 3, 4, 2]);
+    assert_eq!(world.pull_numbers(&relay, 0), [1, 3, 4, 2]);
 }

@@ -1,14 +1,12 @@
 //! A waiter is woken when an item has arrived: after every reader sees it, and only if it was
 //! stored.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
 use relay_core::{Pull, Relay, Waiter};
-use relay_disk::Call;
 use relay_store_redb::RedbRelay;
 
 use crate::world::{World, envelope, recipient, with_timeout};
@@ -68,12 +66,7 @@ fn what_is_not_stored_wakes_nobody() {
 
 fn check_who_is_woken() {
     let world = World::new();
-    let is_failing = Arc::new(AtomicBool::new(false));
-    let fails = Arc::clone(&is_failing);
-    let relay = world.open_hooked(move |call| match call {
-        Call::Sync(_) if fails.load(Ordering::SeqCst) => Err(io::ErrorKind::Other.into()),
-        _ => Ok(()),
-    });
+    let (relay, is_failing) = world.open_with_failing_syncs();
     world.block_on(relay.push(envelope(0, 1, 10))).unwrap();
     let (mut of_queue, mut of_other) = (waiter(&relay, 0), waiter(&relay, 1));
     // The store wakes after it has answered, so it may still have been busy with the first push.

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,17 @@ impl World {
         hook: impl Fn(Call<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> RedbRelay {
         self.open_on(Arc::new(HookedDisk::new(self.disk.clone(), hook))).unwrap()
+    }
+
+    /// Opens the store on its disk, whose syncs fail while the flag is set.
+    pub(crate) fn open_with_failing_syncs(&self) -> (RedbRelay, Arc<AtomicBool>) {
+        let is_failing = Arc::new(AtomicBool::new(false));
+        let fails = Arc::clone(&is_failing);
+        let relay = self.open_hooked(move |call| match call {
+            Call::Sync(_) if fails.load(Ordering::SeqCst) => Err(io::ErrorKind::Other.into()),
+            _ => Ok(()),
+        });
+        (relay, is_failing)
     }
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {

@@ -66,20 +66,19 @@ fn a_reset_stream_and_a_closed_connection_free_their_places() {
     let relay = memory(Limits::default());
     let world = Http2Server::of(Arc::clone(&relay), options());
     let admin = Admin::start(&relay, &world.server.metrics);
-    let waiting = || admin.scrape().of("relay_waiting_pulls");
     let mut connection = world.open();
     for number in 0..8 {
         assert!(connection.send(&open(2 * number + 1, "alice")));
     }
-    assert!(eventually(SOON, || waiting() == 8.0), "{}", waiting());
+    admin.await_waiting(8);
     assert!(connection.send(&open(17, "alice")));
     assert_eq!(connection.response(17).status, 429);
     assert!(connection.send(&reset(5)));
-    assert!(eventually(SOON, || waiting() == 7.0), "{}", waiting());
+    admin.await_waiting(7);
     assert!(connection.send(&open(19, "alice")));
-    assert!(eventually(SOON, || waiting() == 8.0), "{}", waiting());
+    admin.await_waiting(8);
     drop(connection);
-    assert!(eventually(SOON, || waiting() == 0.0), "{}", waiting());
+    admin.await_waiting(0);
 }
 
 /// A client that never opens its windows holds one page for each stream, until it is given up.

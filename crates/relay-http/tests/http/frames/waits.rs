@@ -1,7 +1,6 @@
 //! Tests of pulls that wait for an item over HTTP/2, where one connection carries many.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use relay_http::Options;
 use serde_json::json;
@@ -10,9 +9,6 @@ use super::streams::unreached_limit;
 use super::wire::*;
 use crate::metrics::Admin;
 use crate::support::{memory, options};
-
-/// How long an ended wait may still be counted.
-const SOON: Duration = Duration::from_secs(10);
 
 /// A pull that waits longer than the test takes.
 fn wait(stream: u32, recipient: &str) -> Vec<u8> {
@@ -29,20 +25,19 @@ fn waits_share_a_connection_and_a_cancelled_one_frees_its_place() {
         Options { connections_per_address_max: places, rate_limit: unreached_limit(), ..options() },
     );
     let admin = Admin::start(&relay, &server.server.metrics);
-    let waiting = || admin.scrape().of("relay_waiting_pulls");
     let mut connection = server.open();
     let stream = |number: u32| 2 * number + 1;
     for number in 0..PLACES {
         assert!(connection.send(&wait(stream(number), &format!("queue {number}"))));
     }
-    assert!(eventually(SOON, || waiting() == f64::from(PLACES)), "{}", waiting());
+    admin.await_waiting(PLACES);
 
     assert!(connection.send(&wait(stream(PLACES), "one too many")));
     assert_eq!(connection.response(stream(PLACES)).status, 429);
     assert!(connection.send(&reset(stream(0))));
-    assert!(eventually(SOON, || waiting() == f64::from(PLACES - 1)), "{}", waiting());
+    admin.await_waiting(PLACES - 1);
     assert!(connection.send(&wait(stream(PLACES + 1), "alice")));
-    assert!(eventually(SOON, || waiting() == f64::from(PLACES)), "{}", waiting());
+    admin.await_waiting(PLACES);
 
     assert_eq!(server.push(7, "aGVsbG8="), 200);
     let response = connection.response(stream(PLACES + 1));
@@ -50,5 +45,5 @@ fn waits_share_a_connection_and_a_cancelled_one_frees_its_place() {
     let page: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!(page["items"][0]["meta"]["chunk_index"], 7);
     drop(connection);
-    assert!(eventually(SOON, || waiting() == 0.0), "{}", waiting());
+    admin.await_waiting(0);
 }
