@@ -97,6 +97,7 @@ fn envelope(number: u64) -> Envelope {
         kind: Kind::parse("opaque").expect("short enough and not blank"),
         total_len: PAYLOAD.len() as u64,
         sent_ms: 0,
+        ttl_ms: None,
         payload: PAYLOAD,
     }
 }

@@ -89,11 +89,6 @@ impl ReadTx for Shelf {
         Ok(())
     }
 
-    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, ShelfFull> {
-        let queue = (recipient.clone(), Seq::ZERO)..=(recipient.clone(), self.last_seq);
-        Ok(self.items.range(queue).next_back().map(|(_, item)| item.deadline))
-    }
-
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, ShelfFull> {
         Ok(self.items.get(&(recipient.clone(), seq)).is_some_and(|item| item.body == payload))
     }
@@ -175,6 +170,7 @@ fn envelope(recipient: &Recipient, number: u8, text: &'static str) -> Result<Env
         kind: Kind::parse("opaque")?,
         total_len: text.len() as u64,
         sent_ms: 0,
+        ttl_ms: None,
         payload: Bytes::from_static(text.as_bytes()),
     })
 }

@@ -44,6 +44,7 @@
 //!     kind: Kind::parse("opaque")?,
 //!     total_len: 5,
 //!     sent_ms: 0,
+//!     ttl_ms: None,
 //!     payload: "hello".into(),
 //! };
 //! assert!(relay.push_now(envelope)?.is_stored());
@@ -79,6 +80,8 @@ pub use message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
 pub use operation::Operation;
 pub use queue::{Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
 pub use relay::Relay;
-pub use store::{Due, DueItems, Forgotten, Front, Item, ItemStatus, Queued, ReadTx, SweepTx, WriteTx};
+pub use store::{
+    Due, DueItems, Forgotten, Front, Item, ItemStatus, Queued, ReadTx, RemovedThrough, SweepTx, WriteTx,
+};
 pub use time::{Clock, Reading, StoreClock, Timestamp};
 pub use waiters::{TooManyWaiters, Waiter, Waiters};

@@ -11,7 +11,7 @@ pub struct Limits {
     pub queue_bytes_max: u64,
     /// The maximum number of items in one queue.
     pub queue_items_max: u64,
-    /// How long an item is kept, in milliseconds.
+    /// How long an item is kept at most, in milliseconds. A push may ask for less.
     pub ttl_ms: u64,
     /// The maximum number of items on one page; 0 counts as 1.
     pub page_items_max: u64,

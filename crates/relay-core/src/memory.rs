@@ -76,7 +76,8 @@ impl MemoryRelay {
 
     fn store(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         let mut bounded = self.lock();
-        let now = self.clock.now();
+        let reading = self.clock.read();
+        let now = reading.now;
         let bytes = bounded.tables.bytes_to_store(&envelope);
         if bounded.is_full(bytes, self.bytes_max) {
             // A full relay still recognises duplicates and reports other refusals.
@@ -87,7 +88,7 @@ impl MemoryRelay {
             }
         }
         let Ok(outcome) = queue::push(&mut bounded.tables, &self.limits, now, envelope);
-        Ok(outcome?)
+        Ok(outcome?.outside(reading))
     }
 
     /// Checks all tables and lists the inconsistencies.

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::Rejection;
+use crate::limits::Limits;
+use crate::time::Timestamp;
 
 /// The prefix of a UUID in URN form (RFC 9562, section 4). The `uuid` crate accepts it in lower
 /// case only.
@@ -64,6 +66,10 @@ pub struct Envelope {
     pub total_len: u64,
     /// The sending time in milliseconds, as the sender states it. The relay does not check it.
     pub sent_ms: u64,
+    /// How long the item is kept, in milliseconds, if that is less than
+    /// [`Limits::ttl_ms`](crate::Limits::ttl_ms); otherwise, or if `None`, it is kept for that
+    /// time.
+    pub ttl_ms: Option<u64>,
     /// The ciphertext. The relay never reads it.
     pub payload: Bytes,
 }
@@ -207,6 +213,11 @@ impl Envelope {
     /// The length of the payload in bytes, which quotas count.
     pub const fn payload_bytes(&self) -> u64 {
         self.payload.len() as u64
+    }
+
+    /// When the item expires if it is accepted at `now`.
+    pub(crate) fn deadline(&self, now: Timestamp, limits: &Limits) -> Timestamp {
+        now.plus_ms(self.ttl_ms.map_or(limits.ttl_ms, |ttl_ms| ttl_ms.min(limits.ttl_ms)))
     }
 }
 

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use crate::error::Rejection;
 use crate::limits::{Limits, Usage};
 use crate::message::{Envelope, Seq};
-use crate::store::{Item, ItemStatus, Queued, ReadTx, SweepTx, WriteTx};
+use crate::store::{Item, ItemStatus, Queued, ReadTx, RemovedThrough, SweepTx, WriteTx};
 use crate::time::Timestamp;
 
 pub use requests::{Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
@@ -24,8 +24,8 @@ pub enum Admission {
     Known {
         /// The queue's live items.
         usage: Usage,
-        /// The arrival number, if the item is in the queue.
-        queued: Option<Seq>,
+        /// The arrival number and the deadline, if the item is in the queue.
+        queued: Option<(Seq, Timestamp)>,
     },
     /// The quotas have capacity for the item.
     Fits {
@@ -38,7 +38,7 @@ pub enum Admission {
     },
 }
 
-/// The times of an item. The deadline is at least that of the previous item in the queue.
+/// The times of an item.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
     pub(crate) arrival: Timestamp,
@@ -75,7 +75,7 @@ fn admit_to<T: ReadTx>(
     let live = usage.minus(expired);
     let replaces = match tx.locate(queue, envelope.id())? {
         Some(ItemStatus::Queued { seq, deadline, .. }) if now < deadline => {
-            return Ok(Ok(Admission::Known { usage: live, queued: Some(seq) }));
+            return Ok(Ok(Admission::Known { usage: live, queued: Some((seq, deadline)) }));
         }
         Some(ItemStatus::Acked { until }) if now < until => {
             return Ok(Ok(Admission::Known { usage: live, queued: None }));
@@ -89,9 +89,7 @@ fn admit_to<T: ReadTx>(
 
 /// Appends an item to its queue, unless the queue holds it or recently held it.
 ///
-/// An item lives from `now` for the TTL, and at least as long as the previous item. So deadlines
-/// never decrease along a queue, and items expire from its front. This holds even after the TTL was
-/// lowered or the clock was set back.
+/// An item lives from `now` for its TTL, whatever else is in the queue.
 ///
 /// # Errors
 /// The outer error is the store's, and the caller must then abandon the transaction. The inner one
@@ -102,7 +100,8 @@ pub fn push<T: WriteTx>(
     now: Timestamp,
     envelope: Envelope,
 ) -> Result<Result<PushOutcome, Rejection>, T::Error> {
-    append(tx, limits, now, envelope, Lifetime { arrival: now, deadline: now.plus_ms(limits.ttl_ms) })
+    let deadline = envelope.deadline(now, limits);
+    append(tx, limits, now, envelope, Lifetime { arrival: now, deadline })
 }
 
 /// Like [`push`], with a given lifetime.
@@ -118,10 +117,11 @@ pub(crate) fn append<T: WriteTx>(
         Err(rejection) => return Ok(Err(rejection)),
         Ok(Admission::Known { usage, queued }) => {
             let conflict = match queued {
-                Some(seq) => !tx.has_payload(&queue, seq, &envelope.payload)?,
+                Some((seq, _)) => !tx.has_payload(&queue, seq, &envelope.payload)?,
                 None => false,
             };
-            return Ok(Ok(PushOutcome::Duplicate { usage, conflict }));
+            let deadline = queued.map(|(_, deadline)| deadline);
+            return Ok(Ok(PushOutcome::Duplicate { usage, conflict, deadline }));
         }
         Ok(Admission::Fits { usage, expired, replaces }) => (usage, expired, replaces),
     };
@@ -130,11 +130,10 @@ pub(crate) fn append<T: WriteTx>(
         tx.remove(&mut queue, id, seq)?;
         unreclaimed = unreclaimed.minus(Usage::of(payload_bytes));
     }
-    let deadline = lifetime.deadline.max(tx.last_deadline(&queue)?.unwrap_or_default());
-    let seq = tx.next_seq()?;
-    tx.insert(&mut queue, Item::new(envelope, seq, lifetime.arrival, deadline))?;
+    let (seq, Lifetime { arrival, deadline }) = (tx.next_seq()?, lifetime);
+    tx.insert(&mut queue, Item::new(envelope, seq, arrival, deadline))?;
     tx.close(queue, usage.plus(unreclaimed))?;
-    Ok(Ok(PushOutcome::Stored { usage }))
+    Ok(Ok(PushOutcome::Stored { usage, deadline }))
 }
 
 /// Reads a page: live items in arrival order, as many as fit, and at least one if there is one.
@@ -156,6 +155,9 @@ pub fn pull<T: ReadTx>(
     let mut bytes = 0_u64;
     let mut first_omitted = None;
     tx.scan(&queue, start, &mut |item| {
+        if !item.is_live(now) {
+            return ControlFlow::Continue(());
+        }
         bytes = bytes.saturating_add(item.payload_bytes());
         let full = items.len() as u64 >= items_max || bytes > limits.page_bytes_max;
         if full && !items.is_empty() {
@@ -173,13 +175,14 @@ pub fn pull<T: ReadTx>(
             let live = tx.usage(&queue)?.minus(front.expired);
             live.items.saturating_sub(items.len() as u64)
         }
-        Some(seq) => tx.items_from(&queue, seq)?,
+        Some(seq) => tx.live_items_from(&queue, seq, now)?,
     };
     let next = first_omitted.and_then(|_| items.last().map(Queued::seq));
     Ok(Page { items, next, remaining })
 }
 
-/// Removes items from a queue and remembers their ids for the dedup window.
+/// Removes items from a queue and remembers their ids for the dedup window: those that the request
+/// names, and all up to [`Ack::through`].
 ///
 /// # Errors
 /// Those of the store; the caller must then abandon the transaction.
@@ -190,8 +193,9 @@ pub fn ack<T: WriteTx>(
     request: &Ack,
 ) -> Result<AckOutcome, T::Error> {
     let mut queue = tx.queue(request.recipient())?;
-    let expired = tx.front(&queue, now)?.expired;
+    let mut expired = tx.front(&queue, now)?.expired;
     let mut usage = tx.usage(&queue)?;
+    let until = (limits.dedup_window_ms > 0).then(|| now.plus_ms(limits.dedup_window_ms));
     let mut deleted = 0;
     for &id in request.items() {
         let (seq, payload_bytes) = match tx.locate(&queue, id)? {
@@ -201,16 +205,24 @@ pub fn ack<T: WriteTx>(
             _ => continue,
         };
         tx.remove(&mut queue, id, seq)?;
-        if limits.dedup_window_ms > 0 {
-            tx.remember_acked(&mut queue, id, now.plus_ms(limits.dedup_window_ms))?;
+        if let Some(until) = until {
+            tx.remember_acked(&mut queue, id, until)?;
         }
         usage = usage.minus(Usage::of(payload_bytes));
         deleted += 1;
     }
-    if deleted > 0 {
+    let missing = (request.items().len() as u64).saturating_sub(deleted);
+    let mut is_changed = deleted > 0;
+    if let Some(through) = request.through() {
+        let removed = tx.remove_through(&mut queue, through, now, until)?;
+        usage = usage.minus(removed.live).minus(removed.expired);
+        expired = expired.minus(removed.expired);
+        deleted += removed.live.items;
+        is_changed |= removed != RemovedThrough::default();
+    }
+    if is_changed {
         tx.close(queue, usage)?;
     }
-    let missing = (request.items().len() as u64).saturating_sub(deleted);
     Ok(AckOutcome { deleted, missing, remaining: usage.minus(expired).items })
 }
 

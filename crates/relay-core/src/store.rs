@@ -73,14 +73,23 @@ pub enum ItemStatus {
     },
 }
 
-/// Where the live part of a queue begins. Deadlines never decrease along a queue, so all expired
-/// items precede it.
+/// Where the live items of a queue begin, and what has expired. Items with a TTL of their own may
+/// expire before the items in front of them, so expired items may follow live ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Front {
     /// No live item has a lower arrival number. If no item has expired, it is any number up to that
     /// of the first item.
     pub live_from: Seq,
-    /// The expired items, which are not reclaimed yet.
+    /// All expired items of the queue, which are not reclaimed yet.
+    pub expired: Usage,
+}
+
+/// What [`WriteTx::remove_through`] has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemovedThrough {
+    /// The items that had not expired.
+    pub live: Usage,
+    /// The items that had expired.
     pub expired: Usage,
 }
 
@@ -134,7 +143,8 @@ pub trait ReadTx {
     /// Looks up an item id.
     fn locate(&self, queue: &Self::Queue, id: ItemId) -> Result<Option<ItemStatus>, Self::Error>;
 
-    /// Visits the items in arrival order, starting at `from`, until `visit` breaks.
+    /// Visits the items in arrival order, starting at `from`, until `visit` breaks. They include
+    /// expired ones.
     fn scan(
         &self,
         queue: &Self::Queue,
@@ -142,33 +152,33 @@ pub trait ReadTx {
         visit: &mut dyn FnMut(Self::Item) -> ControlFlow<()>,
     ) -> Result<(), Self::Error>;
 
-    /// The deadline of the queue's last item.
-    fn last_deadline(&self, queue: &Self::Queue) -> Result<Option<Timestamp>, Self::Error>;
-
     /// Whether the queued item `seq` has this payload.
     fn has_payload(&self, queue: &Self::Queue, seq: Seq, payload: &[u8]) -> Result<bool, Self::Error>;
 
-    /// Counts the items of the queue from `from` on. The default implementation scans; a store for
-    /// deep queues should count faster.
-    fn items_from(&self, queue: &Self::Queue, from: Seq) -> Result<u64, Self::Error> {
+    /// Counts the items of the queue from `from` on that are live at `now`. `from` is not before
+    /// [`Front::live_from`]. The default implementation scans; a store for deep queues should count
+    /// faster.
+    fn live_items_from(&self, queue: &Self::Queue, from: Seq, now: Timestamp) -> Result<u64, Self::Error> {
         let mut items = 0;
-        self.scan(queue, from, &mut |_| {
-            items += 1;
+        self.scan(queue, from, &mut |item| {
+            items += u64::from(item.is_live(now));
             ControlFlow::Continue(())
         })?;
         Ok(items)
     }
 
-    /// Where the live part of the queue begins at `now`. The default implementation scans the
-    /// expired items.
+    /// Where the live items of the queue begin at `now`. The default implementation scans the whole
+    /// queue; a store for deep queues should be faster.
     fn front(&self, queue: &Self::Queue, now: Timestamp) -> Result<Front, Self::Error> {
-        let mut front = Front::default();
+        let (mut front, mut is_before_live) = (Front::default(), true);
         self.scan(queue, Seq::ZERO, &mut |item| {
-            if item.is_live(now) {
-                return ControlFlow::Break(());
+            is_before_live &= !item.is_live(now);
+            if is_before_live {
+                front.live_from = item.seq().next();
             }
-            front.live_from = item.seq().next();
-            front.expired = front.expired.plus(Usage::of(item.payload_bytes()));
+            if !item.is_live(now) {
+                front.expired = front.expired.plus(Usage::of(item.payload_bytes()));
+            }
             ControlFlow::Continue(())
         })?;
         Ok(front)
@@ -186,6 +196,36 @@ pub trait WriteTx: ReadTx {
 
     /// Removes the queued item `seq`, and forgets its `id`.
     fn remove(&mut self, queue: &mut Self::Queue, id: ItemId, seq: Seq) -> Result<(), Self::Error>;
+
+    /// Removes all items up to `through`. Remembers the ids of those that are live at `now` until
+    /// `until`, if there is such a time. The default implementation removes one after the other; a
+    /// store for deep queues should be faster.
+    fn remove_through(
+        &mut self,
+        queue: &mut Self::Queue,
+        through: Seq,
+        now: Timestamp,
+        until: Option<Timestamp>,
+    ) -> Result<RemovedThrough, Self::Error> {
+        let mut items = Vec::new();
+        self.scan(queue, Seq::ZERO, &mut |item| {
+            if item.seq() > through {
+                return ControlFlow::Break(());
+            }
+            items.push((item.id(), item.seq(), item.is_live(now), Usage::of(item.payload_bytes())));
+            ControlFlow::Continue(())
+        })?;
+        let mut removed = RemovedThrough::default();
+        for (id, seq, is_live, usage) in items {
+            self.remove(queue, id, seq)?;
+            if let Some(until) = until.filter(|_| is_live) {
+                self.remember_acked(queue, id, until)?;
+            }
+            let sum = if is_live { &mut removed.live } else { &mut removed.expired };
+            *sum = sum.plus(usage);
+        }
+        Ok(removed)
+    }
 
     /// Remembers until `until` that the item, which was just removed, was acked.
     fn remember_acked(

@@ -49,7 +49,7 @@ pub trait InspectQueue {
     /// Counts the item ids that the queue remembers.
     fn names(&self) -> Result<Names, Self::Error>;
 
-    /// When the sweep visits the queue, if ever: no later than the deadline of the first item.
+    /// When the sweep visits the queue, if ever: no later than the first deadline of its items.
     fn due(&self) -> Option<Timestamp>;
 }
 
@@ -174,7 +174,7 @@ impl<S: Inspect> InspectQueue for StoreQueue<'_, S> {
 struct QueueCheck {
     sum: Usage,
     first_deadline: Option<Timestamp>,
-    previous: Option<(Seq, Timestamp)>,
+    previous: Option<Seq>,
     wrong: Findings,
 }
 
@@ -200,20 +200,15 @@ impl QueueCheck {
     fn check_item(&mut self, item: &impl Queued, status: Option<ItemStatus>) {
         let (seq, deadline, payload_bytes) = (item.seq(), item.deadline(), item.payload_bytes());
         let number = seq.as_u64();
-        if let Some((previous_seq, previous_deadline)) = self.previous {
-            if previous_seq >= seq {
-                self.wrong.add(format!("arrival number {} comes before {number}", previous_seq.as_u64()));
-            }
-            if previous_deadline > deadline {
-                self.wrong.add(format!("item {number} expires before the previous item"));
-            }
+        if let Some(previous) = self.previous.filter(|previous| *previous >= seq) {
+            self.wrong.add(format!("arrival number {} comes before {number}", previous.as_u64()));
         }
         if status != Some(ItemStatus::Queued { seq, deadline, payload_bytes }) {
             self.wrong.add(format!("item {number} is not found by its item id"));
         }
         self.sum = self.sum.plus(Usage::of(payload_bytes));
-        self.first_deadline.get_or_insert(deadline);
-        self.previous = Some((seq, deadline));
+        self.first_deadline = Some(self.first_deadline.map_or(deadline, |first| first.min(deadline)));
+        self.previous = Some(seq);
     }
 
     fn check_counts(&mut self, recorded: Usage, Names { queued, acked }: Names) {
@@ -234,7 +229,7 @@ impl QueueCheck {
         match (self.first_deadline, due) {
             (Some(first), Some(at)) if at <= first => {}
             (None, None) => {}
-            (Some(_), _) => self.wrong.add("the sweep would miss its first item".to_owned()),
+            (Some(_), _) => self.wrong.add("the sweep would miss the item that expires first".to_owned()),
             (None, Some(_)) => self.wrong.add("the sweep would visit it without need".to_owned()),
         }
     }

@@ -29,6 +29,7 @@ fn envelope(recipient: &str, message: u128, payload_bytes: usize) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 0,
         sent_ms: 0,
+        ttl_ms: None,
         payload: Bytes::from(vec![7; payload_bytes]),
     }
 }

@@ -28,8 +28,8 @@ pub(crate) use reading::{PageRequest, StreamRequest, decode_pull, decode_stream}
 #[cfg(test)]
 pub(crate) use reading::{PullRequest, StreamSettings};
 #[cfg(test)]
-pub(crate) use requests::{AckRequest, Meta, PushRequest};
-pub(crate) use requests::{PushItem, decode_ack, decode_push};
+pub(crate) use requests::{AckRequest, Meta, PurgeRequest, PushRequest};
+pub(crate) use requests::{PushItem, decode_ack, decode_purge, decode_push};
 pub(crate) use responses::{
     AckResponse, BatchResponse, BatchResult, HealthResponse, InfoLimits, InfoResponse, PushResponse,
     ReadyResponse, StatsResponse,

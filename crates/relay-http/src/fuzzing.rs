@@ -45,7 +45,7 @@ pub fn decode_cursor(cursors: &CursorKey, recipient: &Recipient, text: &str) -> 
 
 /// The items in the body of an ack.
 pub fn decode_ack(json: &[u8]) -> Option<Ack> {
-    api::decode_ack(json).ok()
+    api::decode_ack(json, &CursorKey::new(&CURSOR_KEY)).ok()
 }
 
 /// The body of the response to a pull, in the pieces in which it is sent.
@@ -112,10 +112,18 @@ pub fn pull(data: &[u8]) {
     }
 }
 
-/// Parses the body of an ack.
+/// Parses the body of an ack, and that of a purge.
 pub fn ack(data: &[u8]) {
-    let Ok(ack) = api::decode_ack(data) else { return };
+    let cursors = CursorKey::new(&CURSOR_KEY);
+    if let Ok(purge) = api::decode_purge(data) {
+        assert!(purge.items().is_empty() && purge.through().is_some());
+    }
+    let Ok(ack) = api::decode_ack(data, &cursors) else { return };
     assert!(ack.items().len() <= Ack::ITEMS_MAX);
+    if let Some(through) = ack.through() {
+        let recipient = ack.recipient();
+        assert_eq!(cursors.decode(recipient, &cursors.encode(recipient, through)), Ok(through));
+    }
 }
 
 /// Decodes a cursor. The first byte is the length of the recipient, and the rest the cursor.

@@ -29,7 +29,7 @@ use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::StatusCode;
 use futures_util::FutureExt as _;
 use relay_auth::{Granted, Operation};
-use relay_core::{Recipient, Relay};
+use relay_core::{Ack, Recipient, Relay};
 use relay_ratelimit::{Level, Refusal};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -37,7 +37,7 @@ use tracing::Instrument as _;
 use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
-use crate::api::{AckResponse, HealthResponse, ReadyResponse, StatsResponse, decode_ack};
+use crate::api::{AckResponse, HealthResponse, ReadyResponse, StatsResponse, decode_ack, decode_purge};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::admission::Admission;
 use crate::limits::cross_site;
@@ -251,7 +251,12 @@ impl<R: Relay> RelayService<R> {
         in_flight: &InFlightRequest,
     ) -> Result<ApiResponse, ApiError> {
         if let RouteMatch::Found(
-            Endpoint::Push | Endpoint::PushBatch | Endpoint::Pull | Endpoint::Ack | Endpoint::Stream,
+            Endpoint::Push
+            | Endpoint::PushBatch
+            | Endpoint::Pull
+            | Endpoint::Ack
+            | Endpoint::Purge
+            | Endpoint::Stream,
         ) = route
         {
             // The body is not read yet, so a request that waits here holds no memory.
@@ -261,7 +266,11 @@ impl<R: Relay> RelayService<R> {
             RouteMatch::Found(Endpoint::Push) => self.push(body).await,
             RouteMatch::Found(Endpoint::PushBatch) => self.push_batch(body).await,
             RouteMatch::Found(Endpoint::Pull) => self.pull(body, in_flight).await,
-            RouteMatch::Found(Endpoint::Ack) => self.ack(body).await,
+            RouteMatch::Found(Endpoint::Ack) => {
+                let cursors = self.options.cursor_key.clone();
+                self.ack(BodyKind::Ack, body, move |json| decode_ack(json, &cursors)).await
+            }
+            RouteMatch::Found(Endpoint::Purge) => self.ack(BodyKind::Pull, body, decode_purge).await,
             RouteMatch::Found(Endpoint::Stream) => self.stream(body, in_flight).await,
             RouteMatch::Found(Endpoint::Health) => Ok(ApiResponse::ok(&HealthResponse::OK)),
             RouteMatch::Found(Endpoint::Ready) => {
@@ -343,9 +352,14 @@ impl<R: Relay> RelayService<R> {
         ApiError::RateLimited(refusal)
     }
 
-    async fn ack(&self, body: &mut Body<'_>) -> Result<ApiResponse, ApiError> {
+    async fn ack(
+        &self,
+        kind: BodyKind,
+        body: &mut Body<'_>,
+        decode: impl FnOnce(&[u8]) -> Result<Ack, ApiError> + Send + 'static,
+    ) -> Result<ApiResponse, ApiError> {
         self.metrics.ack_began();
-        let (ack, _share) = body.read(BodyKind::Ack, decode_ack).await?;
+        let (ack, _share) = body.read(kind, decode).await?;
         self.permit(Operation::Ack, ack.recipient(), body).await?;
         let outcome = self.relay.ack(ack).await?;
         self.metrics.acked(outcome.deleted);

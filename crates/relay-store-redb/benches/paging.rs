@@ -31,6 +31,7 @@ fn envelope(number: u64) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 1024,
         sent_ms: 0,
+        ttl_ms: None,
         payload: vec![b'x'; 1024].into(),
     }
 }

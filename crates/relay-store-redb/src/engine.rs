@@ -15,6 +15,7 @@ mod decided_blobs;
 pub(crate) mod exit_signal;
 pub(crate) mod figures;
 pub(crate) mod imported;
+mod reclaim;
 pub(crate) mod reply;
 pub(crate) mod shared;
 pub(crate) mod snapshot;

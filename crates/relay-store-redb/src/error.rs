@@ -108,6 +108,9 @@ pub enum StoreError {
     /// retries, so no caller sees this error.
     #[error("the read needs rows that its snapshot does not hold")]
     Beyond,
+    /// So many items of this queue have expired that the writer should remove some before a read.
+    #[error("too many expired items are in the way")]
+    Unsettled(u64),
     /// An operation panicked, and was rolled back.
     #[error("a panic, most likely because the index is corrupt")]
     Panicked,

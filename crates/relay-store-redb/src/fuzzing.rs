@@ -85,7 +85,7 @@ pub fn rows(data: &[u8]) {
         row.inline().into_iter().for_each(packed_items);
     }
     if let Some(row) = round_trip(data, |bytes| ItemRow::decode(Seq::ZERO, bytes), ItemRow::encode) {
-        assert!(ItemRow::decode_deadline(data).is_ok_and(|deadline| deadline == row.deadline));
+        assert!(ItemRow::decode_bound(data).is_ok_and(|bound| bound == row.bound()));
         assert!(
             ItemRow::decode_weight(Seq::ZERO, data)
                 .is_ok_and(|weight| weight == (row.position, row.payload_bytes))
@@ -107,6 +107,8 @@ fn encode_key(key: ParsedKey) -> Key {
         ParsedKey::Item(queue, seq) => Key::item(queue, seq),
         ParsedKey::ById(queue, id) => Key::by_id(queue, id),
         ParsedKey::Block(queue, block) => Key::block(queue, block),
+        ParsedKey::Floor(queue) => Key::floor(queue),
+        ParsedKey::Early(queue, deadline, seq) => Key::early(queue, deadline, seq),
         ParsedKey::Dead(queue) => Key::dead(queue),
         ParsedKey::Due(at, queue) => Key::due(at, queue),
         ParsedKey::Acked(slot, queue, id) => Key::acked(slot, queue, id),

@@ -197,6 +197,16 @@ impl RedbRelay {
         }
     }
 
+    /// Lets the writer remove some items of a queue that have expired before one in front of them.
+    /// Returns their number.
+    async fn settle(&self, queue: u64) -> Result<u64, Error> {
+        let (responder, answer) = oneshot::channel();
+        Self::post(self.mailbox.as_ref(), Job::Settle(queue, responder))?;
+        let settled = answer.await.map_err(|_| StoreError::WriterEnded)??;
+        self.shared.settled_items.fetch_add(settled, Ordering::Relaxed);
+        Ok(settled)
+    }
+
     /// The outcome of a push, after the payload of a duplicate is compared.
     async fn compared(
         &self,
@@ -206,10 +216,10 @@ impl RedbRelay {
         payload: Bytes,
     ) -> Result<PushOutcome, Error> {
         match (pushed.outcome?, pushed.compare) {
-            (PushOutcome::Duplicate { usage, .. }, Some(seq)) => {
+            (PushOutcome::Duplicate { usage, deadline, .. }, Some(seq)) => {
                 let is_same =
                     self.read(move |shared| shared.has_payload(&recipient, id, seq, &payload)).await??;
-                Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false) })
+                Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false), deadline })
             }
             (outcome, _) => Ok(outcome),
         }
@@ -314,7 +324,15 @@ impl Relay for RedbRelay {
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        Ok(self.read(move |shared| shared.read_page(&pull)).await??)
+        let mut is_settled = false;
+        loop {
+            let request = pull.clone();
+            match self.read(move |shared| shared.read_page(&request, is_settled)).await? {
+                // A read is possible without it, only slower.
+                Err(StoreError::Unsettled(queue)) => is_settled = self.settle(queue).await.unwrap_or(0) == 0,
+                found => return Ok(found?),
+            }
+        }
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {

@@ -100,6 +100,7 @@ fn envelope(to: &str, number: u64, payload: &'static str) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 1,
         sent_ms: number,
+        ttl_ms: None,
         payload: Bytes::from_static(payload.as_bytes()),
     }
 }

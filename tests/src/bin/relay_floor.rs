@@ -127,7 +127,8 @@ fn page(items: u64, payload_bytes: usize) -> anyhow::Result<Page> {
 
 impl Relay for Floor {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
-        Ok(PushOutcome::Stored { usage: Usage::of(envelope.payload.len() as u64) })
+        let usage = Usage::of(envelope.payload.len() as u64);
+        Ok(PushOutcome::Stored { usage, deadline: Timestamp::default() })
     }
 
     async fn pull(&self, _: Pull) -> Result<Page, Error> {

@@ -170,6 +170,7 @@ fn envelope(to: &str, number: u64, payload_bytes: usize) -> Envelope {
         kind: Kind::parse("a \u{1f980} kind").unwrap(),
         total_len: u64::MAX,
         sent_ms: number,
+        ttl_ms: None,
         payload: payload.into(),
     }
 }

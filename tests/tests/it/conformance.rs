@@ -76,6 +76,9 @@ impl Relay for Remote {
             "recipient": envelope.recipient.as_str(),
             "message_id": envelope.message_id.to_string(),
             "ciphertext_b64": STANDARD.encode(&envelope.payload),
+            // More than the relay allows means as long as it allows. With it, the response has the
+            // deadline.
+            "ttl_seconds": envelope.ttl_ms.map_or(u64::MAX, |ttl_ms| ttl_ms / 1000),
             "meta": {
                 "kind": envelope.kind.as_str(),
                 "total_len": envelope.total_len,
@@ -88,17 +91,16 @@ impl Relay for Remote {
         let usage = Usage { items: number(&response["queue_len"]), bytes: number(&response["queue_bytes"]) };
         if response["stored"] == true {
             assert_eq!(response.get("duplicate"), None, "a stored item is no duplicate");
-            return Ok(PushOutcome::Stored { usage });
+            let deadline = Timestamp::from_ms(number(&response["deadline_ms"]));
+            return Ok(PushOutcome::Stored { usage, deadline });
         }
         assert_eq!(response["duplicate"], true, "an accepted push that is not stored is a duplicate");
-        Ok(PushOutcome::Duplicate { usage, conflict: response["conflict"] == true })
+        let deadline = response.get("deadline_ms").map(|deadline| Timestamp::from_ms(number(deadline)));
+        Ok(PushOutcome::Duplicate { usage, conflict: response["conflict"] == true, deadline })
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        let cursor = pull.after.map(|after| {
-            let index = usize::try_from(after.as_u64()).unwrap();
-            self.cursors.lock().unwrap()[index].clone()
-        });
+        let cursor = pull.after.map(|after| self.cursor(after));
         let recipient = pull.recipient.as_str();
         let body =
             json!({"recipient": recipient, "cursor": cursor, "max": pull.items_max.map(NonZeroU64::get)});
@@ -118,7 +120,16 @@ impl Relay for Remote {
         let entries: Vec<Value> = entries
             .map(|id| json!({"message_id": id.message_id.to_string(), "chunk_index": id.chunk_index}))
             .collect();
-        let response = self.post("/ack", &json!({"recipient": ack.recipient().as_str(), "ack": entries}))?;
+        let mut body = json!({"recipient": ack.recipient().as_str(), "ack": entries});
+        let response = match ack.through() {
+            Some(through) if through == Seq::new(u64::MAX) => {
+                self.post("/purge", &json!({"recipient": ack.recipient().as_str()}))?
+            }
+            through => {
+                body["ack_before"] = through.map(|through| self.cursor(through)).into();
+                self.post("/ack", &body)?
+            }
+        };
         let (deleted, missing) = (number(&response["deleted"]), number(&response["missing"]));
         Ok(AckOutcome { deleted, missing, remaining: number(&response["remaining"]) })
     }
@@ -129,6 +140,11 @@ impl Relay for Remote {
 }
 
 impl Remote {
+    fn cursor(&self, seq: Seq) -> String {
+        let index = usize::try_from(seq.as_u64()).unwrap();
+        self.cursors.lock().unwrap()[index].clone()
+    }
+
     fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
         let idle = self.connections.lock().unwrap().pop();
         let mut client = idle.map_or_else(|| self.server.connect(), Ok).map_err(Error::storage)?;

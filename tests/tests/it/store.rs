@@ -50,6 +50,7 @@ pub(crate) fn envelope(recipient: &str, number: u128) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 1,
         sent_ms: 0,
+        ttl_ms: None,
         payload: "x".into(),
     }
 }

@@ -93,6 +93,7 @@ impl<'a> ItemLine<'a> {
             kind: Kind::parse(&self.kind).map_err(message)?,
             total_len: self.total_len,
             sent_ms: self.sent_ms,
+            ttl_ms: None,
             payload: payload.map_err(|error| format!("payload_b64: {error}"))?.into(),
         };
         let (arrival, deadline) = (Timestamp::from_ms(self.arrival_ms), Timestamp::from_ms(self.deadline_ms));

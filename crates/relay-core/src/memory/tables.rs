@@ -33,6 +33,9 @@ const ITEM_BYTES: u64 = 640;
 /// index.
 const ACKED_ID_BYTES: u64 = 288;
 
+/// The bytes of the entry of an item that expires before one in front of it.
+const EARLY_BYTES: u64 = 320;
+
 /// The tables of a store in memory. A transaction is all work under one `&mut`, and cannot fail.
 #[derive(Debug, Default)]
 pub struct MemoryTables {
@@ -49,6 +52,11 @@ struct Queue {
     usage: Usage,
     items: BTreeMap<Seq, Item<Bytes>>,
     statuses: BTreeMap<ItemId, ItemStatus>,
+    /// The latest deadline of an item since the queue was empty.
+    latest: Timestamp,
+    /// The items whose deadline was before `latest`, and their payload bytes. The deadlines of all
+    /// others never decrease along the queue.
+    early: BTreeMap<(Timestamp, Seq), u64>,
 }
 
 impl ReadTx for MemoryTables {
@@ -83,28 +91,25 @@ impl ReadTx for MemoryTables {
         Ok(())
     }
 
-    fn last_deadline(&self, recipient: &Recipient) -> Result<Option<Timestamp>, Infallible> {
-        let last = self.queues.get(recipient).and_then(|queue| queue.items.last_key_value());
-        Ok(last.map(|(_, item)| item.deadline))
-    }
-
     fn has_payload(&self, recipient: &Recipient, seq: Seq, payload: &[u8]) -> Result<bool, Infallible> {
         let item = self.queues.get(recipient).and_then(|queue| queue.items.get(&seq));
         Ok(item.is_some_and(|item| item.body == payload))
     }
 
-    fn items_from(&self, recipient: &Recipient, from: Seq) -> Result<u64, Infallible> {
-        let queue = self.queues.get(recipient);
-        Ok(queue.map_or(0, |queue| queue.items.range(from..).count() as u64))
+    fn live_items_from(&self, recipient: &Recipient, from: Seq, now: Timestamp) -> Result<u64, Infallible> {
+        let Some(queue) = self.queues.get(recipient) else { return Ok(0) };
+        let items = queue.items.range(from..).count() as u64;
+        Ok(items.saturating_sub(queue.expired_early(from, now).items))
     }
 
     fn front(&self, recipient: &Recipient, now: Timestamp) -> Result<Front, Infallible> {
-        let items = self.queues.get(recipient).into_iter().flat_map(|queue| queue.items.values());
-        let expired = items.take_while(|item| !item.is_live(now));
-        Ok(expired.fold(Front::default(), |front, item| Front {
+        let Some(queue) = self.queues.get(recipient) else { return Ok(Front::default()) };
+        let expired = queue.items.values().take_while(|item| !item.is_live(now));
+        let front = expired.fold(Front::default(), |front, item| Front {
             live_from: item.seq.next(),
             expired: front.expired.plus(Usage::of(item.payload_bytes)),
-        }))
+        });
+        Ok(Front { expired: front.expired.plus(queue.expired_early(front.live_from, now)), ..front })
     }
 }
 
@@ -119,6 +124,11 @@ impl WriteTx for MemoryTables {
         let status = ItemStatus::Queued { seq, deadline, payload_bytes: item.payload_bytes };
         self.bytes = self.bytes.saturating_add(item_bytes(&item.kind, item.payload_bytes));
         let (recipient, queue) = self.queue_mut(recipient);
+        let is_early = deadline < queue.latest;
+        if is_early {
+            queue.early.insert((deadline, seq), item.payload_bytes);
+        }
+        queue.latest = queue.latest.max(deadline);
         queue.items.insert(seq, item);
         if let Some(ItemStatus::Acked { until }) = queue.statuses.insert(id, status)
             && self.acked.remove(&(until, recipient.clone(), id))
@@ -126,6 +136,9 @@ impl WriteTx for MemoryTables {
             self.bytes = self.bytes.saturating_sub(ACKED_ID_BYTES);
         }
         self.deadlines.insert((deadline, seq, recipient));
+        if is_early {
+            self.bytes = self.bytes.saturating_add(EARLY_BYTES);
+        }
         Ok(())
     }
 
@@ -134,6 +147,12 @@ impl WriteTx for MemoryTables {
         queue.statuses.remove(&id);
         if let Some(item) = queue.items.remove(&seq) {
             self.bytes = self.bytes.saturating_sub(item_bytes(&item.kind, item.payload_bytes));
+            if queue.early.remove(&(item.deadline, seq)).is_some() {
+                self.bytes = self.bytes.saturating_sub(EARLY_BYTES);
+            }
+            if queue.items.is_empty() {
+                queue.latest = Timestamp::default();
+            }
             self.deadlines.remove(&(item.deadline, seq, recipient.clone()));
         }
         Ok(())
@@ -220,7 +239,8 @@ impl MemoryTables {
     pub(super) fn bytes_to_store(&self, envelope: &Envelope) -> u64 {
         let is_new = !self.queues.contains_key(&envelope.recipient);
         let queue = if is_new { queue_bytes(&envelope.recipient) } else { 0 };
-        queue.saturating_add(item_bytes(&envelope.kind, envelope.payload_bytes()))
+        let early = if envelope.ttl_ms.is_some() { EARLY_BYTES } else { 0 };
+        queue.saturating_add(item_bytes(&envelope.kind, envelope.payload_bytes())).saturating_add(early)
     }
 
     /// The bytes that the tables take, counted again.
@@ -228,7 +248,9 @@ impl MemoryTables {
         let queues = self.queues.keys().map(queue_bytes);
         let items = self.queues.values().flat_map(|queue| queue.items.values());
         let items = items.map(|item| item_bytes(&item.kind, item.payload_bytes));
-        queues.chain(items).sum::<u64>() + self.acked.len() as u64 * ACKED_ID_BYTES
+        let early: usize = self.queues.values().map(|queue| queue.early.len()).sum();
+        let rest = self.acked.len() as u64 * ACKED_ID_BYTES + early as u64 * EARLY_BYTES;
+        queues.chain(items).sum::<u64>() + rest
     }
 
     /// The queue, which is created if necessary, and the map's copy of its recipient. Use of that
@@ -249,6 +271,14 @@ impl MemoryTables {
             self.queues.remove(recipient);
             self.bytes = self.bytes.saturating_sub(queue_bytes(recipient));
         }
+    }
+}
+
+impl Queue {
+    /// The expired items among `early`, from `from` on.
+    fn expired_early(&self, from: Seq, now: Timestamp) -> Usage {
+        let expired = self.early.iter().take_while(|((deadline, _), _)| *deadline <= now);
+        expired.filter(|((_, seq), _)| *seq >= from).map(|(_, bytes)| Usage::of(*bytes)).sum()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::Rejection;
 use crate::limits::Usage;
 use crate::message::{ItemId, Recipient, Seq};
 use crate::store::Item;
-use crate::time::Reading;
+use crate::time::{Reading, Timestamp};
 
 /// The outcome of a push that was not refused. `usage` counts the queue's live items afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum PushOutcome {
     Stored {
         /// The usage with the new item.
         usage: Usage,
+        /// When the item expires.
+        deadline: Timestamp,
     },
     /// The item was in the queue already, or was acked within the dedup window. Nothing changed.
     Duplicate {
@@ -25,6 +27,8 @@ pub enum PushOutcome {
         /// Whether the item in the queue has another payload, which stays. It is `false` for an
         /// acked item, whose payload is no longer known.
         conflict: bool,
+        /// When the item in the queue expires; `None` if it was acked.
+        deadline: Option<Timestamp>,
     },
 }
 
@@ -50,19 +54,21 @@ pub struct Page<I = Item<Bytes>> {
     pub remaining: u64,
 }
 
-/// A request to remove items from a queue: at most [`Ack::ITEMS_MAX`] items, each of them once.
+/// A request to remove items from a queue: at most [`Ack::ITEMS_MAX`] named items, each of them
+/// once, and, if asked for, all items up to one.
 #[derive(Clone, Debug)]
 pub struct Ack {
     recipient: Recipient,
     items: Vec<ItemId>,
+    through: Option<Seq>,
 }
 
-/// The outcome of an ack. `deleted + missing` is the number of items in the request.
+/// The outcome of an ack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AckOutcome {
     /// Items that the ack removed from the queue.
     pub deleted: u64,
-    /// Items that were not in the queue: unknown, acked earlier, or expired.
+    /// Named items that were not in the queue: unknown, acked earlier, or expired.
     pub missing: u64,
     /// Live items left in the queue.
     pub remaining: u64,
@@ -95,7 +101,30 @@ impl PushOutcome {
     /// The queue's live items after the push.
     pub const fn usage(&self) -> Usage {
         match self {
-            Self::Stored { usage } | Self::Duplicate { usage, .. } => *usage,
+            Self::Stored { usage, .. } | Self::Duplicate { usage, .. } => *usage,
+        }
+    }
+
+    /// When the item in the queue expires; `None` if it was acked.
+    pub const fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Self::Stored { deadline, .. } => Some(*deadline),
+            Self::Duplicate { deadline, .. } => *deadline,
+        }
+    }
+
+    /// Converts the time of the item to the machine's clock, for clients.
+    #[must_use]
+    pub fn outside(self, reading: Reading) -> Self {
+        if !reading.disagrees() {
+            return self;
+        }
+        match self {
+            Self::Stored { usage, deadline } => Self::Stored { usage, deadline: reading.outside(deadline) },
+            Self::Duplicate { usage, conflict, deadline } => {
+                let deadline = deadline.map(|deadline| reading.outside(deadline));
+                Self::Duplicate { usage, conflict, deadline }
+            }
         }
     }
 }
@@ -129,7 +158,18 @@ impl Ack {
         }
         items.sort_unstable();
         items.dedup();
-        Ok(Self { recipient, items })
+        Ok(Self { recipient, items, through: None })
+    }
+
+    /// An ack of all items that a queue holds when the ack is decided.
+    pub const fn everything(recipient: Recipient) -> Self {
+        Self { recipient, items: Vec::new(), through: Some(Seq::new(u64::MAX)) }
+    }
+
+    /// The same ack, and all items up to `through`, which need not be in the queue any more.
+    #[must_use]
+    pub fn and_through(self, through: Seq) -> Self {
+        Self { through: self.through.max(Some(through)), ..self }
     }
 
     /// The queue.
@@ -140,7 +180,18 @@ impl Ack {
     /// The same ack of another queue.
     #[must_use]
     pub fn map_recipient(self, map: impl FnOnce(Recipient) -> Recipient) -> Self {
-        Self { recipient: map(self.recipient), items: self.items }
+        Self { recipient: map(self.recipient), ..self }
+    }
+
+    /// The same ack without its named items.
+    #[must_use]
+    pub fn without_items(&self) -> Self {
+        Self { recipient: self.recipient.clone(), items: Vec::new(), through: self.through }
+    }
+
+    /// All items up to this one are acked, too.
+    pub const fn through(&self) -> Option<Seq> {
+        self.through
     }
 
     /// The items, sorted and without repetitions.
@@ -151,11 +202,13 @@ impl Ack {
     /// Splits the ack into at least one part of at most `items_max` items each, so that a store can
     /// do other work between them. [`AckOutcome::then`] joins the outcomes.
     pub fn into_parts(self, items_max: usize) -> impl ExactSizeIterator<Item = Self> + Send {
-        let Self { recipient, items } = self;
+        let Self { recipient, items, through } = self;
         let items_max = items_max.max(1);
-        (0..items.len().div_ceil(items_max).max(1)).map(move |part| {
-            let part = items.iter().skip(part * items_max).take(items_max).copied().collect();
-            Self { recipient: recipient.clone(), items: part }
+        let parts = items.len().div_ceil(items_max).max(1);
+        (0..parts).map(move |part| {
+            let through = through.filter(|_| part + 1 == parts);
+            let items = items.iter().skip(part * items_max).take(items_max).copied().collect();
+            Self { recipient: recipient.clone(), items, through }
         })
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Content<'a> {
     pub(super) chunk_index: u32,
     pub(super) chunk_count: u32,
     pub(super) payload_bytes: usize,
+    pub(super) ttl_ms: Option<u64>,
     /// Distinguishes contents that are pushed under one item id.
     pub(super) seed: &'a str,
 }
@@ -37,6 +38,7 @@ impl Content<'_> {
             kind: Kind::parse(kind)?,
             total_len,
             sent_ms,
+            ttl_ms: self.ttl_ms,
             payload: noise.take(self.payload_bytes).collect::<Bytes>(),
         })
     }
@@ -87,8 +89,15 @@ mod tests {
     fn every_part_of_the_description_affects_the_content() {
         let plain = |recipient: &str, message, chunk_index, seed| {
             let recipient = Recipient::parse(recipient).unwrap();
-            let content =
-                Content { recipient, message, chunk_index, chunk_count: 3, payload_bytes: 16, seed };
+            let content = Content {
+                recipient,
+                message,
+                chunk_index,
+                chunk_count: 3,
+                payload_bytes: 16,
+                ttl_ms: None,
+                seed,
+            };
             content.envelope().unwrap()
         };
         let first = plain("alice", "m1", 0, "");

@@ -61,13 +61,13 @@ impl Model {
         let usage = usage(&live);
         if let Some(item) = live.iter().find(|item| item.id() == id) {
             let conflict = item.body != envelope.payload;
-            return Ok(PushOutcome::Duplicate { usage, conflict });
+            return Ok(PushOutcome::Duplicate { usage, conflict, deadline: Some(item.deadline) });
         }
         let is_acked = |(queue, acked, until): &(Recipient, ItemId, Timestamp)| {
             *queue == recipient && *acked == id && self.now < *until
         };
         if self.acked.iter().any(is_acked) {
-            return Ok(PushOutcome::Duplicate { usage, conflict: false });
+            return Ok(PushOutcome::Duplicate { usage, conflict: false, deadline: None });
         }
         let refuse = |reason, limit, used| Err(Rejection::QuotaExceeded { reason, limit, used });
         if usage.items + 1 > self.limits.queue_items_max {
@@ -76,12 +76,13 @@ impl Model {
         if usage.bytes + bytes > self.limits.queue_bytes_max {
             return refuse(QuotaKind::Bytes, self.limits.queue_bytes_max, usage.bytes);
         }
-        let last_deadline = live.iter().map(|item| item.deadline).max().unwrap_or_default();
-        let deadline = Timestamp::from_ms(self.now.as_ms() + self.limits.ttl_ms).max(last_deadline);
+        let ttl_ms = envelope.ttl_ms.unwrap_or(u64::MAX).min(self.limits.ttl_ms);
+        let deadline = Timestamp::from_ms(self.now.as_ms() + ttl_ms);
         self.arrivals += 1;
         self.forget(&recipient, id);
         self.items.push((recipient, Item::new(envelope, Seq::new(self.arrivals), self.now, deadline)));
-        Ok(PushOutcome::Stored { usage: Usage { items: usage.items + 1, bytes: usage.bytes + bytes } })
+        let usage = Usage { items: usage.items + 1, bytes: usage.bytes + bytes };
+        Ok(PushOutcome::Stored { usage, deadline })
     }
 
     /// Performs a pull.
@@ -109,18 +110,29 @@ impl Model {
         let recipient = ack.recipient();
         let mut deleted = 0;
         for &id in ack.items() {
-            if self.live(recipient).iter().all(|item| item.id() != id) {
-                continue;
-            }
-            self.forget(recipient, id);
-            deleted += 1;
-            if self.limits.dedup_window_ms > 0 {
-                let until = self.now.plus_ms(self.limits.dedup_window_ms);
-                self.acked.push((recipient.clone(), id, until));
-            }
+            deleted += u64::from(self.ack_item(recipient, id));
         }
         let missing = ack.items().len() as u64 - deleted;
+        if let Some(through) = ack.through() {
+            for item in self.live(recipient) {
+                deleted += u64::from(item.seq <= through && self.ack_item(recipient, item.id()));
+            }
+            self.items.retain(|(queue, item)| queue != recipient || item.seq > through);
+        }
         AckOutcome { deleted, missing, remaining: usage(&self.live(recipient)).items }
+    }
+
+    /// Returns whether the item was in the queue.
+    fn ack_item(&mut self, recipient: &Recipient, id: ItemId) -> bool {
+        if self.live(recipient).iter().all(|item| item.id() != id) {
+            return false;
+        }
+        self.forget(recipient, id);
+        if self.limits.dedup_window_ms > 0 {
+            let until = self.now.plus_ms(self.limits.dedup_window_ms);
+            self.acked.push((recipient.clone(), id, until));
+        }
+        true
     }
 
     /// Performs a whole sweep.

@@ -19,6 +19,8 @@ pub enum Op {
         payload_bytes: usize,
         /// Whether the item has the second of two contents.
         other_content: bool,
+        /// The item's own TTL.
+        ttl_ms: Option<u64>,
     },
     /// Pull a page.
     Pull {
@@ -36,6 +38,14 @@ pub enum Op {
         recipient: usize,
         /// The items.
         items: Vec<OpItem>,
+        /// All items up to an earlier cursor, too: its index as in [`Op::Pull`]. If there is none,
+        /// only `items`.
+        through: Option<usize>,
+    },
+    /// Ack all items of a queue.
+    Purge {
+        /// The queue.
+        recipient: usize,
     },
     /// Move the clock forwards.
     Advance {
@@ -83,6 +93,10 @@ const STEPS_BACK_MS: &[u64] = &[1, 2_000, 20_000];
 /// An empty payload, one that is a byte too large, and some that fill quotas and pages exactly.
 const PAYLOADS_BYTES: &[usize] = &[0, 1, 5, 10, 20, 21];
 
+/// The TTLs of items that have their own: whole seconds, as clients give them. The last one is more
+/// than any limit.
+const TTLS_MS: &[u64] = &[1_000, 3_000, 4_000, 60_000];
+
 /// The limits of a random run. It starts with the first ones. The others change what an operator
 /// may change between two starts of a relay.
 pub fn rules() -> [Limits; 4] {
@@ -124,6 +138,7 @@ pub fn from_bytes(bytes: &[u8]) -> Vec<Op> {
                 item: item_from(below(MESSAGES.len() * 2)),
                 payload_bytes: pick(PAYLOADS_BYTES, below(PAYLOADS_BYTES.len())),
                 other_content: first & 0x80 != 0,
+                ttl_ms: (first & 0x40 != 0).then(|| pick(TTLS_MS, below(TTLS_MS.len()))),
             },
             3 | 4 => Op::Pull {
                 recipient: below(RECIPIENTS.len()),
@@ -135,12 +150,14 @@ pub fn from_bytes(bytes: &[u8]) -> Vec<Op> {
                 Op::Ack {
                     recipient: below(RECIPIENTS.len()),
                     items: (0..items).map(|_| item_from(below(MESSAGES.len() * 2))).collect(),
+                    through: (first & 0x80 != 0).then(|| below(256)),
                 }
             }
             6 => Op::Advance { ms: pick(STEPS_MS, below(STEPS_MS.len())) },
             _ => match first >> 3 {
                 0..=7 => Op::Reopen { rules: below(rules().len()) },
                 8..=15 => Op::SetBack { ms: pick(STEPS_BACK_MS, below(STEPS_BACK_MS.len())) },
+                16..=19 => Op::Purge { recipient: below(RECIPIENTS.len()) },
                 _ => Op::Sweep,
             },
         });
@@ -158,20 +175,30 @@ fn item_from(number: usize) -> OpItem {
 
 fn operation() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (recipient(), item(), sample::select(PAYLOADS_BYTES), any::<bool>()).prop_map(
-            |(recipient, item, payload_bytes, other_content)| {
-                Op::Push { recipient, item, payload_bytes, other_content }
-            }
-        ),
+        8 => push(),
         6 => (recipient(), option::of(any::<usize>()), option::of(1_u64..5))
             .prop_map(|(recipient, after, max)| Op::Pull { recipient, after, max }),
-        4 => (recipient(), collection::vec(item(), 0..4))
-            .prop_map(|(recipient, items)| Op::Ack { recipient, items }),
+        4 => (recipient(), collection::vec(item(), 0..4), option::weighted(0.3, any::<usize>()))
+            .prop_map(|(recipient, items, through)| Op::Ack { recipient, items, through }),
+        1 => recipient().prop_map(|recipient| Op::Purge { recipient }),
         3 => sample::select(STEPS_MS).prop_map(|ms| Op::Advance { ms }),
         1 => sample::select(STEPS_BACK_MS).prop_map(|ms| Op::SetBack { ms }),
         2 => Just(Op::Sweep),
         2 => (0..rules().len()).prop_map(|rules| Op::Reopen { rules }),
     ]
+}
+
+fn push() -> impl Strategy<Value = Op> {
+    let ttl_ms = option::weighted(0.3, sample::select(TTLS_MS));
+    (recipient(), item(), sample::select(PAYLOADS_BYTES), any::<bool>(), ttl_ms).prop_map(
+        |(recipient, item, payload_bytes, other_content, ttl_ms)| Op::Push {
+            recipient,
+            item,
+            payload_bytes,
+            other_content,
+            ttl_ms,
+        },
+    )
 }
 
 fn recipient() -> impl Strategy<Value = usize> {

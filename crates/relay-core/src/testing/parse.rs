@@ -24,13 +24,29 @@ pub(super) struct Step {
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Push { envelope: Envelope },
+    Push {
+        envelope: Envelope,
+    },
     Pull(PullCommand),
-    Ack { recipient: Recipient, items: Vec<ItemId> },
+    /// `through` is the label of an earlier cursor.
+    Ack {
+        recipient: Recipient,
+        items: Vec<ItemId>,
+        through: Option<String>,
+    },
+    Purge {
+        recipient: Recipient,
+    },
     Sweep,
-    Advance { ms: u64 },
-    SetBack { ms: u64 },
-    Reopen { limits: Limits },
+    Advance {
+        ms: u64,
+    },
+    SetBack {
+        ms: u64,
+    },
+    Reopen {
+        limits: Limits,
+    },
     Verify,
 }
 
@@ -49,7 +65,10 @@ pub(super) struct PullCommand {
 impl Command {
     /// Whether the command has an answer.
     fn has_answer(&self) -> bool {
-        matches!(self, Self::Push { .. } | Self::Pull(_) | Self::Ack { .. } | Self::Sweep)
+        matches!(
+            self,
+            Self::Push { .. } | Self::Pull(_) | Self::Ack { .. } | Self::Purge { .. } | Self::Sweep
+        )
     }
 }
 
@@ -116,6 +135,7 @@ impl Parser {
             "push" => self.push(words)?,
             "pull" => self.pull(words)?,
             "ack" => self.ack(words)?,
+            "purge" => Command::Purge { recipient: words.recipient()? },
             "sweep" => Command::Sweep,
             "advance" => Command::Advance { ms: duration_ms(&words.next("a duration such as 15d")?)? },
             "clock" => {
@@ -131,7 +151,7 @@ impl Parser {
             }
             "verify" => Command::Verify,
             other => {
-                let known = "limits, push, pull, ack, sweep, advance, clock, reopen or verify";
+                let known = "limits, push, pull, ack, purge, sweep, advance, clock, reopen or verify";
                 return Err(format!("expected {known}, found {other}"));
             }
         }))
@@ -153,8 +173,20 @@ impl Parser {
         let size =
             size.strip_suffix('B').ok_or(format!("expected a payload such as 10B, found {payload}"))?;
         let payload_bytes = number(size)?;
-        let content =
-            Content { recipient, message, chunk_index: index, chunk_count: count, payload_bytes, seed };
+        let ttl_ms = match words.list.next().as_deref() {
+            None => None,
+            Some("ttl") => Some(duration_ms(&words.next("a duration such as 5s")?)?),
+            Some(other) => return Err(format!("expected ttl, found {other}")),
+        };
+        let content = Content {
+            recipient,
+            message,
+            chunk_index: index,
+            chunk_count: count,
+            payload_bytes,
+            ttl_ms,
+            seed,
+        };
         let envelope = content.envelope().map_err(|rejection| rejection.to_string())?;
         Ok(Command::Push { envelope })
     }
@@ -164,13 +196,7 @@ impl Parser {
         let mut pull = PullCommand { recipient, after: None, items_max: None, cursor: None, times: false };
         while let Some(word) = words.list.next() {
             match word.as_str() {
-                "after" => {
-                    let label = words.next("the label of a cursor")?;
-                    if !self.cursors.contains(&label) {
-                        return Err(format!("no earlier line has: as {label}"));
-                    }
-                    pull.after = Some(label);
-                }
+                "after" => pull.after = Some(self.label(words)?),
                 "max" => pull.items_max = Some(number(&words.next("the maximum number of items")?)?),
                 "as" => {
                     let label = words.next("a label for the cursor")?;
@@ -186,12 +212,26 @@ impl Parser {
 
     fn ack(&mut self, words: &mut Words) -> Result<Command, String> {
         let recipient = words.recipient()?;
-        let mut items = Vec::new();
-        for word in words.list.by_ref() {
+        let (mut items, mut through) = (Vec::new(), None);
+        while let Some(word) = words.list.next() {
+            if word == "through" {
+                through = Some(self.label(words)?);
+                continue;
+            }
             let (message, chunk) = self.item(&word)?;
             items.push(ItemId { message_id: message_id(message), chunk_index: number(chunk)? });
         }
-        Ok(Command::Ack { recipient, items })
+        Ok(Command::Ack { recipient, items, through })
+    }
+
+    /// The label of an earlier cursor.
+    fn label(&self, words: &mut Words) -> Result<String, String> {
+        let label = words.next("the label of a cursor")?;
+        if self.cursors.contains(&label) {
+            Ok(label)
+        } else {
+            Err(format!("no earlier line has: as {label}"))
+        }
     }
 
     /// Splits an item into the label of its message, which it remembers, and the chunk.

@@ -10,6 +10,7 @@
 //! push alice m1/0 10B -> duplicate 1/10B
 //! push alice m1/0 10B:x -> conflict 1/10B        # another payload
 //! push alice m2/0of3 95B -> rejected too_large 50
+//! push alice m3/0 1B ttl 5s -> stored 2/11B      # with a TTL of its own
 //! push "a/../b" m1/0 0B -> stored 1/0B           # also: \" \\ \n \t \u{1F980}, "ab"*3
 //!
 //! pull alice -> m1/0 m2/0 | next remaining 3     # `next`: has a cursor; (empty): has no items
@@ -17,6 +18,8 @@
 //! pull alice after c1 times -> m2/0@0s..15d      # arrival and deadline, since the start
 //!
 //! ack alice m1/0 m9/0 -> deleted 1 missing 1 remaining 4
+//! ack alice m1/0 through c1 -> deleted 2 missing 0 remaining 1   # and all up to the cursor
+//! purge alice -> deleted 1 missing 0 remaining 0
 //! sweep -> reclaimed 3 forgotten 1
 //! advance 14d23h                                 # d h m s ms
 //! clock -2h                                      # sets the clock back
@@ -118,7 +121,10 @@ impl<H: Harness> Run<'_, H> {
         let answer = match command {
             Command::Push { envelope } => self.push(&relay, envelope),
             Command::Pull(pull) => self.pull(&relay, pull),
-            Command::Ack { recipient, items } => self.ack(&relay, recipient, items),
+            Command::Ack { recipient, items, through } => {
+                self.ack(&relay, recipient, items, through.as_deref())
+            }
+            Command::Purge { recipient } => self.answer_ack(&relay, Ack::everything(recipient.clone())),
             Command::Sweep => match self.harness.sweep(&relay) {
                 Ok(swept) => format!("reclaimed {} forgotten {}", swept.items, swept.forgotten),
                 Err(error) => describe(&error),
@@ -142,11 +148,11 @@ impl<H: Harness> Run<'_, H> {
 
     fn push(&mut self, relay: &H::Relay, envelope: &Envelope) -> String {
         match self.harness.block_on(relay.push(envelope.clone())) {
-            Ok(PushOutcome::Stored { usage }) => {
+            Ok(PushOutcome::Stored { usage, .. }) => {
                 self.stored.insert((envelope.recipient.clone(), envelope.id()), envelope.clone());
                 format!("stored {}/{}B", usage.items, usage.bytes)
             }
-            Ok(PushOutcome::Duplicate { usage, conflict }) => {
+            Ok(PushOutcome::Duplicate { usage, conflict, .. }) => {
                 let word = if conflict { "conflict" } else { "duplicate" };
                 format!("{word} {}/{}B", usage.items, usage.bytes)
             }
@@ -179,11 +185,25 @@ impl<H: Harness> Run<'_, H> {
         self.show_page(recipient, &page, *times)
     }
 
-    fn ack(&self, relay: &H::Relay, recipient: &Recipient, items: &[ItemId]) -> String {
+    fn ack(
+        &self,
+        relay: &H::Relay,
+        recipient: &Recipient,
+        items: &[ItemId],
+        through: Option<&str>,
+    ) -> String {
         let ack = match Ack::new(recipient.clone(), items.to_vec()) {
             Ok(ack) => ack,
             Err(rejection) => return describe(&Error::Rejected(rejection)),
         };
+        match through.map(|label| self.cursors.get(label).ok_or(label)) {
+            None => self.answer_ack(relay, ack),
+            Some(Ok(through)) => self.answer_ack(relay, ack.and_through(*through)),
+            Some(Err(label)) => format!("error: the page {label} had no cursor"),
+        }
+    }
+
+    fn answer_ack(&self, relay: &H::Relay, ack: Ack) -> String {
         match self.harness.block_on(relay.ack(ack)) {
             Ok(outcome) => {
                 let (deleted, missing, remaining) = (outcome.deleted, outcome.missing, outcome.remaining);

@@ -252,6 +252,7 @@ fn envelope(queue: &str, number: usize) -> Result<Envelope, String> {
         chunk_index: 0,
         chunk_count: 1,
         payload_bytes: 100,
+        ttl_ms: None,
         seed: "",
     };
     content.envelope().map_err(|rejection| rejection.to_string())

@@ -48,18 +48,24 @@ pub(super) fn run<H: Harness>(harness: &mut H, ops: &[Op], verify_every: usize) 
 impl<H: Harness> Trial<'_, H> {
     fn step(&mut self, relay: H::Relay, op: &Op) -> Result<H::Relay, String> {
         match op {
-            Op::Push { recipient, item, payload_bytes, other_content } => {
+            Op::Push { recipient, item, payload_bytes, other_content, ttl_ms } => {
                 let envelope = envelope(*recipient, *item, *payload_bytes, *other_content)?;
-                self.push(&relay, envelope)?;
+                self.push(&relay, Envelope { ttl_ms: *ttl_ms, ..envelope })?;
             }
             Op::Pull { recipient, after, max } => {
                 let recipient = queue(*recipient)?;
-                let cursors = self.cursors.iter().filter(|(owner, _)| *owner == recipient);
-                let cursors: Vec<Cursors> = cursors.map(|(_, cursors)| *cursors).collect();
-                let after = after.and_then(|number| cursors.get(number % cursors.len().max(1)).copied());
+                let after = after.and_then(|number| self.cursor(&recipient, number));
                 self.pull(&relay, &recipient, after, max.and_then(NonZeroU64::new))?;
             }
-            Op::Ack { recipient, items } => self.ack(&relay, queue(*recipient)?, items)?,
+            Op::Ack { recipient, items, through } => {
+                let recipient = queue(*recipient)?;
+                let through = through.and_then(|number| self.cursor(&recipient, number));
+                self.ack(&relay, recipient, items, through)?;
+            }
+            Op::Purge { recipient } => {
+                let ack = Ack::everything(queue(*recipient)?);
+                self.ack_both(&relay, ack.clone(), &ack)?;
+            }
             Op::Advance { ms } => self.clock.advance_ms(*ms),
             Op::SetBack { ms } => self.set_back(&relay, *ms)?,
             Op::Sweep => self.sweep(&relay)?,
@@ -96,12 +102,35 @@ impl<H: Harness> Trial<'_, H> {
         Ok(next)
     }
 
-    fn ack(&mut self, relay: &H::Relay, recipient: Recipient, items: &[OpItem]) -> Result<(), String> {
-        self.model.observe(self.clock.now());
+    fn ack(
+        &mut self,
+        relay: &H::Relay,
+        recipient: Recipient,
+        items: &[OpItem],
+        through: Option<Cursors>,
+    ) -> Result<(), String> {
         let items = items.iter().map(|item| item_id(*item)).collect::<Result<_, _>>()?;
         let ack = Ack::new(recipient, items).map_err(|rejection| rejection.to_string())?;
-        let got = self.harness.block_on(relay.ack(ack.clone())).map_err(|error| describe(&error))?;
-        same(&got, &self.model.ack(&ack))
+        match through {
+            Some((store, model)) => {
+                self.ack_both(relay, ack.clone().and_through(store), &ack.and_through(model))
+            }
+            None => self.ack_both(relay, ack.clone(), &ack),
+        }
+    }
+
+    /// Sends an ack to the store, and the equivalent one to the model.
+    fn ack_both(&mut self, relay: &H::Relay, to_store: Ack, to_model: &Ack) -> Result<(), String> {
+        self.model.observe(self.clock.now());
+        let got = self.harness.block_on(relay.ack(to_store)).map_err(|error| describe(&error))?;
+        same(&got, &self.model.ack(to_model))
+    }
+
+    /// One of the earlier cursors of a queue.
+    fn cursor(&self, recipient: &Recipient, number: usize) -> Option<Cursors> {
+        let cursors = self.cursors.iter().filter(|(owner, _)| owner == recipient);
+        let cursors: Vec<Cursors> = cursors.map(|(_, cursors)| *cursors).collect();
+        cursors.get(number % cursors.len().max(1)).copied()
     }
 
     fn sweep(&mut self, relay: &H::Relay) -> Result<(), String> {
@@ -170,6 +199,7 @@ fn envelope(number: usize, item: OpItem, payload_bytes: usize, other: bool) -> R
         chunk_index: item.chunk,
         chunk_count: CHUNKS,
         payload_bytes,
+        ttl_ms: None,
         seed: if other { "other" } else { "" },
     };
     content.envelope().map_err(|rejection| rejection.to_string())

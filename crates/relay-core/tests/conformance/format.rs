@@ -15,7 +15,7 @@ fn a_syntax_error_shows_its_line() {
     check("limits items=3", "expected limits only before all other commands");
     check(
         "shove alice",
-        "expected limits, push, pull, ack, sweep, advance, clock, reopen or verify, found shove",
+        "expected limits, push, pull, ack, purge, sweep, advance, clock, reopen or verify, found shove",
     );
     check("-> stored 1/1B", &format!("expected a command, {end}"));
     check("push", &format!("expected a recipient, {end}"));
@@ -24,7 +24,11 @@ fn a_syntax_error_shows_its_line() {
     check("push alice m1/x 1B -> stored 1/1B", "expected a number, found \"x\"");
     check("push alice m1/0 -> stored 1/1B", &format!("expected a payload such as 10B or 10B:x, {end}"));
     check("push alice m1/0 10 -> stored 1/1B", "expected a payload such as 10B, found 10");
-    check("push alice m1/0 1B twice -> stored 1/1B", "expected the end of the command, found twice");
+    check("push alice m1/0 1B twice -> stored 1/1B", "expected ttl, found twice");
+    check("push alice m1/0 1B ttl -> stored 1/1B", &format!("expected a duration such as 5s, {end}"));
+    check("push alice m1/0 1B ttl 5s 6s -> stored 1/1B", "expected the end of the command, found 6s");
+    check("ack alice through c -> deleted 0", "no earlier line has: as c");
+    check("purge -> deleted 0", &format!("expected a recipient, {end}"));
     check("push alice m1/0 1B", "expected -> and an answer");
     check("push alice m1/0 1B -> # stored", "expected -> and an answer");
     check("push alice m1/3of3 1B -> stored", "meta.chunk_index: must be less than chunk_count");

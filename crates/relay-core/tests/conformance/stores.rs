@@ -57,6 +57,9 @@ pub(crate) enum Flaw {
     IgnoresMax,
     IgnoresPageBytes,
     DetectsDuplicatesPerThread,
+    KeepsItemsBehindLongerOnes,
+    AcksNothingThroughCursor,
+    ForgetsAckedThroughCursor,
     LosesAllOnReopen,
     LosesChunkCount,
     LosesKind,
@@ -181,17 +184,18 @@ impl PersistentRelay {
     }
 
     fn corrupt_outcome(&self, state: &mut State, pushed: &(Recipient, ItemId), outcome: &mut PushOutcome) {
-        let usage = outcome.usage();
+        let (usage, deadline) = (outcome.usage(), outcome.deadline());
+        let stored = PushOutcome::Stored { usage, deadline: deadline.unwrap_or_default() };
         let duplicate = !outcome.is_stored();
         match self.flaw {
-            Some(Flaw::ReportsDuplicateAsStored) if duplicate => *outcome = PushOutcome::Stored { usage },
+            Some(Flaw::ReportsDuplicateAsStored) if duplicate => *outcome = stored,
             Some(Flaw::IgnoresConflicts) if duplicate => {
-                *outcome = PushOutcome::Duplicate { usage, conflict: false };
+                *outcome = PushOutcome::Duplicate { usage, conflict: false, deadline };
             }
             Some(Flaw::DetectsDuplicatesPerThread) => {
                 let pushed_by = *state.pushed_by.entry(pushed.clone()).or_insert(thread::current().id());
                 if pushed_by != thread::current().id() {
-                    *outcome = PushOutcome::Stored { usage };
+                    *outcome = stored;
                 }
             }
             _ => {}
@@ -241,6 +245,9 @@ impl Relay for PersistentRelay {
         if self.has(Flaw::ExpiredFillQuota) {
             usage.admit(envelope.payload_bytes(), &limits)?;
         }
+        if self.has(Flaw::KeepsItemsBehindLongerOnes) && !usage.is_empty() {
+            envelope.ttl_ms = None;
+        }
         let Ok(pushed_first) = queue::push(&mut state.tables, &limits, now, envelope.clone());
         let mut outcome = pushed_first?;
         if self.has(Flaw::MovesDuplicatesToTheEnd) && !outcome.is_stored() {
@@ -249,15 +256,17 @@ impl Relay for PersistentRelay {
             let Ok(acked) = queue::ack(&mut state.tables, &no_dedup, now, &again);
             if acked.deleted == 1 {
                 let Ok(pushed_again) = queue::push(&mut state.tables, &limits, now, envelope);
-                let usage = pushed_again?.usage();
-                outcome = PushOutcome::Duplicate { usage, conflict: false };
+                let (usage, deadline) = (pushed_again?.usage(), outcome.deadline());
+                outcome = PushOutcome::Duplicate { usage, conflict: false, deadline };
             }
         }
         if self.has(Flaw::CountsExpired) {
             outcome = match outcome {
-                PushOutcome::Stored { usage } => PushOutcome::Stored { usage: usage.plus(front.expired) },
-                PushOutcome::Duplicate { usage, conflict } => {
-                    PushOutcome::Duplicate { usage: usage.plus(front.expired), conflict }
+                PushOutcome::Stored { usage, deadline } => {
+                    PushOutcome::Stored { usage: usage.plus(front.expired), deadline }
+                }
+                PushOutcome::Duplicate { usage, conflict, deadline } => {
+                    PushOutcome::Duplicate { usage: usage.plus(front.expired), conflict, deadline }
                 }
             };
         }
@@ -285,7 +294,12 @@ impl Relay for PersistentRelay {
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
         let (mut state, now, limits) = self.lock();
-        let ack = Ack::new(self.recipient(ack.recipient()), ack.items().to_vec())?;
+        let mut ack = ack.map_recipient(|recipient| self.recipient(&recipient));
+        if self.has(Flaw::AcksNothingThroughCursor) {
+            ack = Ack::new(ack.recipient().clone(), ack.items().to_vec())?;
+        }
+        let forgets = self.has(Flaw::ForgetsAckedThroughCursor) && ack.through().is_some();
+        let limits = if forgets { Limits { dedup_window_ms: 0, ..limits } } else { limits };
         let Ok(mut outcome) = queue::ack(&mut state.tables, &limits, now, &ack);
         if self.has(Flaw::ReportsMissingAsDeleted) {
             (outcome.deleted, outcome.missing) = (outcome.deleted + outcome.missing, 0);

@@ -77,9 +77,19 @@ impl CursorKey {
     /// [`Rejection::InvalidInput`] when the cursor is corrupt, or of another version, key or
     /// recipient.
     pub(crate) fn decode(&self, recipient: &Recipient, text: &str) -> Result<Seq, Rejection> {
+        self.decode_field("cursor", recipient, text)
+    }
+
+    /// The same for a cursor in the field `field`.
+    pub(crate) fn decode_field(
+        &self,
+        field: &'static str,
+        recipient: &Recipient,
+        text: &str,
+    ) -> Result<Seq, Rejection> {
         self.decode_2(recipient, text)
             .or_else(|| decode_0_0_3(recipient, text))
-            .ok_or_else(|| Rejection::invalid("cursor", "is invalid or belongs to another recipient"))
+            .ok_or_else(|| Rejection::invalid(field, "is invalid or belongs to another recipient"))
     }
 
     fn decode_2(&self, recipient: &Recipient, text: &str) -> Option<Seq> {

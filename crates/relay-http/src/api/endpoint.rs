@@ -10,6 +10,7 @@ pub(crate) enum Endpoint {
     PushBatch,
     Pull,
     Ack,
+    Purge,
     Stream,
     Health,
     Ready,
@@ -19,11 +20,12 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Push,
         Self::PushBatch,
         Self::Pull,
         Self::Ack,
+        Self::Purge,
         Self::Stream,
         Self::Health,
         Self::Ready,
@@ -38,6 +40,7 @@ impl Endpoint {
             Self::PushBatch => "/push/batch",
             Self::Pull => "/pull",
             Self::Ack => "/ack",
+            Self::Purge => "/purge",
             Self::Stream => "/stream",
             Self::Health => "/health",
             Self::Ready => "/ready",
@@ -52,7 +55,7 @@ impl Endpoint {
         match self {
             Self::Push | Self::PushBatch => Some(Operation::Push),
             Self::Pull | Self::Stream => Some(Operation::Pull),
-            Self::Ack => Some(Operation::Ack),
+            Self::Ack | Self::Purge => Some(Operation::Ack),
             Self::Health | Self::Ready | Self::Info | Self::Stats | Self::OpenApi => None,
         }
     }
@@ -60,7 +63,9 @@ impl Endpoint {
     /// The supported methods, as in the header `Allow`.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Self::Push | Self::PushBatch | Self::Pull | Self::Ack | Self::Stream => "POST, OPTIONS",
+            Self::Push | Self::PushBatch | Self::Pull | Self::Ack | Self::Purge | Self::Stream => {
+                "POST, OPTIONS"
+            }
             Self::Health | Self::Ready | Self::Info | Self::Stats | Self::OpenApi => "GET, HEAD, OPTIONS",
         }
     }

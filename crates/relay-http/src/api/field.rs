@@ -38,12 +38,14 @@ fields! {
     meta_chunk_index("meta.chunk_index"): Integer<u32>;
     chunk_count("meta.chunk_count"): Integer<u32>;
     sent_ms("meta.sent_ms"): Integer<u64>;
+    ttl_seconds("ttl_seconds"): Optional<Positive>;
     cursor("cursor"): Optional<Text>;
     max("max"): Optional<Positive>;
     wait_ms("wait_ms"): Optional<Integer<u64>>;
     tail("tail"): Optional<Flag>;
     keepalive_ms("keepalive_ms"): Optional<Integer<u64>>;
     ack<T>("ack"): ObjectArray<T>;
+    ack_before("ack_before"): Optional<Text>;
     items<T>("items"): Items<Object<T>>;
     raw_items<T>("items"): Items<Raw<T>>;
     proof("proof"): Optional<Text>;

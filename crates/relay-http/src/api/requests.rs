@@ -6,11 +6,12 @@ use std::borrow::Cow;
 use ::base64::Engine as _;
 use relay_auth::Proof;
 use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Rejection};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::base64::{STANDARD, reason};
 use super::field;
 use super::mistake::read;
+use crate::api::cursor::CursorKey;
 use crate::api::error::ApiError;
 
 /// Stores one item in the queue of a recipient.
@@ -38,6 +39,11 @@ pub(crate) struct PushRequest<'a> {
     #[serde(borrow, default, deserialize_with = "field::proof")]
     #[cfg_attr(test, schema(min_length = 43, max_length = 86))]
     proof: Option<Cow<'a, str>>,
+    /// How long the item is kept, in seconds. The upper limit, and the default, is
+    /// `relay.ttl_seconds`, 14 days by default. The response then has `deadline_ms`.
+    #[serde(default, deserialize_with = "field::ttl_seconds")]
+    #[cfg_attr(test, schema(minimum = 1))]
+    ttl_seconds: Option<u64>,
 }
 
 /// A push, and the proof that it carries itself.
@@ -71,7 +77,8 @@ pub(crate) struct Meta<'a> {
     sent_ms: u64,
 }
 
-/// Deletes items that the recipient has received.
+/// Deletes items that the recipient has received: those in `ack`, and all up to `ack_before`. At
+/// least one of the two must be there.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct AckRequest<'a> {
@@ -81,9 +88,31 @@ pub(crate) struct AckRequest<'a> {
     #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
     recipient: Cow<'a, str>,
     /// The items to delete. An item that is listed twice counts once.
-    #[serde(borrow, deserialize_with = "field::ack")]
+    #[serde(borrow, default, deserialize_with = "some_entries")]
     #[cfg_attr(test, schema(max_items = 10_000))]
-    ack: Vec<AckEntry<'a>>,
+    ack: Option<Vec<AckEntry<'a>>>,
+    /// The unchanged `next_cursor` of a page or an event of this queue. All items of that page and
+    /// before it are deleted.
+    #[serde(borrow, default, deserialize_with = "field::ack_before")]
+    ack_before: Option<Cow<'a, str>>,
+}
+
+/// An ack of 0.0.3.
+#[derive(Deserialize)]
+struct AckOfEntries<'a> {
+    #[serde(borrow, rename = "ack", deserialize_with = "field::ack")]
+    _entries: Vec<AckEntry<'a>>,
+}
+
+/// Deletes all items of a queue.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct PurgeRequest<'a> {
+    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
+    /// compares it byte for byte.
+    #[serde(borrow, deserialize_with = "field::recipient")]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
+    recipient: Cow<'a, str>,
 }
 
 /// Identifies an item within its queue.
@@ -108,12 +137,31 @@ pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<PushIte
     Ok(read::<PushRequest<'_>>(json)?.into_item(payload_bytes_max)?)
 }
 
-/// Parses the body of an ack.
+/// Parses the body of an ack. Its cursor must have been issued under the key `cursors`.
 ///
 /// # Errors
 /// When the JSON or a field is invalid.
-pub(crate) fn decode_ack(json: &[u8]) -> Result<Ack, ApiError> {
-    Ok(read::<AckRequest<'_>>(json)?.into_ack()?)
+pub(crate) fn decode_ack(json: &[u8], cursors: &CursorKey) -> Result<Ack, ApiError> {
+    let request = read::<AckRequest<'_>>(json)?;
+    if request.ack.is_none() && request.ack_before.is_none() {
+        // It explains what is missing.
+        read::<AckOfEntries<'_>>(json)?;
+    }
+    Ok(request.into_ack(cursors)?)
+}
+
+/// Parses the body of a purge.
+///
+/// # Errors
+/// When the JSON or the recipient is invalid.
+pub(crate) fn decode_purge(json: &[u8]) -> Result<Ack, ApiError> {
+    let request = read::<PurgeRequest<'_>>(json)?;
+    Ok(Ack::everything(Recipient::parse(&request.recipient)?))
+}
+
+/// Reads the entries of an ack, if there are any.
+fn some_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<AckEntry<'de>>>, D::Error> {
+    field::ack(deserializer).map(Some)
 }
 
 impl PushRequest<'_> {
@@ -125,6 +173,7 @@ impl PushRequest<'_> {
         let message_id = MessageId::parse(&self.message_id)?;
         let chunk = Chunk::new(self.meta.chunk_index, self.meta.chunk_count)?;
         let kind = Kind::parse(&self.meta.kind)?;
+        let ttl_ms = self.ttl_seconds.map(ttl_ms).transpose()?;
         if self.payload_bytes() > payload_bytes_max {
             return Err(Rejection::MessageTooLarge { limit: payload_bytes_max });
         }
@@ -134,7 +183,7 @@ impl PushRequest<'_> {
             .into();
         let Meta { total_len, sent_ms, .. } = self.meta;
         let proof = self.proof.map(|secret| Proof::secret(&secret));
-        let envelope = Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, payload };
+        let envelope = Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, ttl_ms, payload };
         Ok(PushItem { envelope, proof })
     }
 
@@ -145,13 +194,27 @@ impl PushRequest<'_> {
 }
 
 impl AckRequest<'_> {
-    fn into_ack(self) -> Result<Ack, Rejection> {
+    fn into_ack(self, cursors: &CursorKey) -> Result<Ack, Rejection> {
         let recipient = Recipient::parse(&self.recipient)?;
+        let through = self.ack_before.map(|text| cursors.decode_field("ack_before", &recipient, &text));
+        let through = through.transpose()?;
         let item_id = |entry: &AckEntry<'_>| {
             Ok(ItemId { message_id: MessageId::parse(&entry.message_id)?, chunk_index: entry.chunk_index })
         };
-        Ack::new(recipient, self.ack.iter().map(item_id).collect::<Result<_, Rejection>>()?)
+        let items = self.ack.iter().flatten().map(item_id).collect::<Result<_, Rejection>>()?;
+        let ack = Ack::new(recipient, items)?;
+        Ok(match through {
+            Some(through) => ack.and_through(through),
+            None => ack,
+        })
     }
+}
+
+fn ttl_ms(seconds: u64) -> Result<u64, Rejection> {
+    if seconds == 0 {
+        return Err(Rejection::invalid("ttl_seconds", "must be at least 1"));
+    }
+    Ok(seconds.saturating_mul(1000))
 }
 
 /// The length of the payload that this base64 encodes, if it is well-formed.
@@ -232,11 +295,49 @@ mod tests {
             r#"["alice","{id}","aGVsbG8=",{{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}]"#
         );
         assert!(decode_push(pushed.as_bytes(), 5).is_err());
-        assert!(decode_ack(br#"["alice",[]]"#).is_err());
+        let decode_ack = |json: &str| decode_ack(json.as_bytes(), &CursorKey::new(&[7; 32]));
+        assert!(decode_ack(r#"["alice",[]]"#).is_err());
+        assert!(decode_purge(br#"["alice"]"#).is_err());
         let entry = |entry: &str| format!(r#"{{"recipient":"alice","ack":[{entry}]}}"#);
-        assert!(decode_ack(entry(&format!(r#"["{id}",3]"#)).as_bytes()).is_err());
+        assert!(decode_ack(&entry(&format!(r#"["{id}",3]"#))).is_err());
         let entry = entry(&format!(r#"{{"message_id":"{id}","chunk_index":3}}"#));
-        assert_eq!(decode_ack(entry.as_bytes()).ok().unwrap().items().len(), 1);
+        assert_eq!(decode_ack(&entry).ok().unwrap().items().len(), 1);
+    }
+
+    #[test]
+    fn an_ack_has_entries_or_a_cursor_or_both() {
+        let cursors = CursorKey::new(&[7; 32]);
+        let cursor = cursors.encode(&Recipient::parse("alice").unwrap(), relay_core::Seq::new(9));
+        let ack = |rest: &str| {
+            let json = format!(r#"{{"recipient":"alice"{rest}}}"#).replace("CURSOR", &cursor);
+            let ack = decode_ack(json.as_bytes(), &cursors).map_err(|error| error.to_string())?;
+            Ok::<_, String>((ack.items().len(), ack.through().map(relay_core::Seq::as_u64)))
+        };
+        let entry = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
+        assert_eq!(ack(&format!(r#","ack":[{entry}]"#)), Ok((1, None)));
+        assert_eq!(ack(&format!(r#","ack":[{entry}],"ack_before":"CURSOR""#)), Ok((1, Some(9))));
+        assert_eq!(ack(r#","ack_before":"CURSOR""#), Ok((0, Some(9))));
+        assert_eq!(ack(r#","ack":[],"ack_before":null"#), Ok((0, None)));
+        for rest in ["", r#","ack_before":null"#] {
+            let error = ack(rest).unwrap_err();
+            assert!(error.contains("missing field `ack` at line 1"), "{error}");
+        }
+        let error = ack(r#","ack":null,"ack_before":"CURSOR""#).unwrap_err();
+        assert!(error.starts_with("ack: expected an array"), "{error}");
+        let error = ack(r#","ack_before":"CURSORx""#).unwrap_err();
+        assert_eq!(error, "ack_before: is invalid or belongs to another recipient");
+    }
+
+    #[test]
+    fn a_ttl_is_at_least_a_second() {
+        let ttl = |value: &str| push(&PUSH.replacen('{', &format!(r#"{{"ttl_seconds":{value},"#), 1));
+        assert_eq!(push(PUSH).unwrap().ttl_ms, None);
+        assert_eq!(ttl("null").unwrap().ttl_ms, None);
+        assert_eq!(ttl("1").unwrap().ttl_ms, Some(1000));
+        assert_eq!(ttl("18446744073709551615").unwrap().ttl_ms, Some(u64::MAX));
+        assert_eq!(ttl("0").unwrap_err(), "ttl_seconds: must be at least 1");
+        let error = ttl("1.5").unwrap_err();
+        assert!(error.starts_with("ttl_seconds: expected a positive whole number"), "{error}");
     }
 
     #[test]
@@ -249,7 +350,7 @@ mod tests {
 
     #[test]
     fn an_ack_counts_repeated_entries_once() {
-        let ack = |json: &str| serde_json::from_str::<AckRequest<'_>>(json).unwrap().into_ack();
+        let ack = |json: &str| decode_ack(json.as_bytes(), &CursorKey::new(&[7; 32]));
         assert!(ack(r#"{"recipient":"alice","ack":[]}"#).unwrap().items().is_empty());
         let one = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
         let twice = ack(&format!(r#"{{"recipient":"alice","ack":[{one},{one}]}}"#)).unwrap();

@@ -1,6 +1,6 @@
 //! The responses, except the page of a pull, which `page` writes while it is sent.
 
-use relay_core::{AckOutcome, PushOutcome};
+use relay_core::{AckOutcome, PushOutcome, Timestamp};
 use serde::Serialize;
 
 use crate::api::counts::Counts;
@@ -21,6 +21,10 @@ pub(crate) struct PushResponse {
     queue_len: u64,
     /// The number of payload bytes in the queue after the push.
     queue_bytes: u64,
+    /// When the item in the queue expires, in ms since 1970. Present if the push had a
+    /// `ttl_seconds` and the item was not acked recently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_ms: Option<u64>,
 }
 
 /// The results of a batch, in the order of its items. `openapi::page` describes it.
@@ -37,14 +41,13 @@ pub(crate) enum BatchResult {
     Refused(serde_json::Value),
 }
 
-/// The result of an ack. The deletion of the items is durable.
+/// The result of an ack or a purge. The deletion of the items is durable.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(crate) struct AckResponse {
-    /// The number of items that this ack deleted.
+    /// The number of items that this request deleted.
     deleted: u64,
-    /// The number of items that were not in the queue. `deleted + missing` is the number of
-    /// different entries in the request.
+    /// The number of different entries of the request that were not in the queue.
     missing: u64,
     /// The number of items that remain in the queue.
     remaining: u64,
@@ -125,14 +128,24 @@ pub(crate) struct StatsResponse {
     pub(crate) metrics: Counts,
 }
 
-impl From<PushOutcome> for PushResponse {
-    fn from(outcome: PushOutcome) -> Self {
+impl PushResponse {
+    /// `has_ttl`: whether the push had a TTL of its own. Clients that know nothing of those get the
+    /// response that they know.
+    pub(crate) fn new(outcome: PushOutcome, has_ttl: bool) -> Self {
         let (stored, conflict) = match outcome {
             PushOutcome::Stored { .. } => (true, false),
             PushOutcome::Duplicate { conflict, .. } => (false, conflict),
         };
         let usage = outcome.usage();
-        Self { stored, duplicate: !stored, conflict, queue_len: usage.items, queue_bytes: usage.bytes }
+        let deadline_ms = outcome.deadline().filter(|_| has_ttl).map(Timestamp::as_ms);
+        Self {
+            stored,
+            duplicate: !stored,
+            conflict,
+            queue_len: usage.items,
+            queue_bytes: usage.bytes,
+            deadline_ms,
+        }
     }
 }
 
@@ -160,19 +173,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn false_flags_are_absent_in_the_json() {
+    fn what_is_false_or_not_asked_for_is_absent_in_the_json() {
         let usage = relay_core::Usage { items: 2, bytes: 9 };
-        let check = |outcome, expected: &str| {
-            assert_eq!(serde_json::to_string(&PushResponse::from(outcome)).unwrap(), expected);
+        let deadline = Timestamp::from_ms(77);
+        let check = |outcome, has_ttl, expected: &str| {
+            assert_eq!(serde_json::to_string(&PushResponse::new(outcome, has_ttl)).unwrap(), expected);
         };
-        check(PushOutcome::Stored { usage }, r#"{"stored":true,"queue_len":2,"queue_bytes":9}"#);
+        let stored = PushOutcome::Stored { usage, deadline };
+        check(stored, false, r#"{"stored":true,"queue_len":2,"queue_bytes":9}"#);
+        check(stored, true, r#"{"stored":true,"queue_len":2,"queue_bytes":9,"deadline_ms":77}"#);
+        let duplicate = |conflict, deadline| PushOutcome::Duplicate { usage, conflict, deadline };
         check(
-            PushOutcome::Duplicate { usage, conflict: false },
+            duplicate(false, Some(deadline)),
+            false,
             r#"{"stored":false,"duplicate":true,"queue_len":2,"queue_bytes":9}"#,
         );
         check(
-            PushOutcome::Duplicate { usage, conflict: true },
-            r#"{"stored":false,"duplicate":true,"conflict":true,"queue_len":2,"queue_bytes":9}"#,
+            duplicate(true, Some(deadline)),
+            true,
+            r#"{"stored":false,"duplicate":true,"conflict":true,"queue_len":2,"queue_bytes":9,"deadline_ms":77}"#,
+        );
+        check(
+            duplicate(false, None),
+            true,
+            r#"{"stored":false,"duplicate":true,"queue_len":2,"queue_bytes":9}"#,
         );
     }
 }

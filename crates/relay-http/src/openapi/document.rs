@@ -9,8 +9,8 @@ use super::operations;
 use super::page;
 use super::responses;
 use crate::api::{
-    AckRequest, AckResponse, BatchRequest, HealthResponse, InfoResponse, PullRequest, PushRequest,
-    PushResponse, ReadyResponse, StatsResponse, StreamSettings,
+    AckRequest, AckResponse, BatchRequest, HealthResponse, InfoResponse, PullRequest, PurgeRequest,
+    PushRequest, PushResponse, ReadyResponse, StatsResponse, StreamSettings,
 };
 
 const DESCRIPTION: &str = "A store-and-forward relay: senders push items into a recipient's queue, recipients pull and ack them.\n\n\
@@ -58,6 +58,7 @@ fn schemas() -> Map<String, Value> {
     add::<PullRequest<'static>>(&mut schemas);
     add::<page::PullResponse>(&mut schemas);
     add::<AckRequest<'static>>(&mut schemas);
+    add::<PurgeRequest<'static>>(&mut schemas);
     add::<AckResponse>(&mut schemas);
     add::<StreamSettings<'static>>(&mut schemas);
     add::<page::StreamEvent>(&mut schemas);

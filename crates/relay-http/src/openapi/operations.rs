@@ -71,6 +71,7 @@ fn operation_doc(endpoint: Endpoint) -> OperationDoc {
         Endpoint::PushBatch => (Some("BatchRequest"), json_content(&schema("BatchResponse"))),
         Endpoint::Pull => (Some("PullRequest"), json_content(&schema("PullResponse"))),
         Endpoint::Ack => (Some("AckRequest"), json_content(&schema("AckResponse"))),
+        Endpoint::Purge => (Some("PurgeRequest"), json_content(&schema("AckResponse"))),
         Endpoint::Stream => (Some("StreamRequest"), events_content()),
         Endpoint::Health => (None, json_content(&schema("HealthResponse"))),
         Endpoint::Ready => (None, json_content(&schema("ReadyResponse"))),
@@ -80,7 +81,9 @@ fn operation_doc(endpoint: Endpoint) -> OperationDoc {
     };
     let statuses: &[u16] = match endpoint {
         Endpoint::Push => &[401, 409, 413, 415, 429, 507],
-        Endpoint::PushBatch | Endpoint::Pull | Endpoint::Ack | Endpoint::Stream => &[401, 413, 415, 429, 507],
+        Endpoint::PushBatch | Endpoint::Pull | Endpoint::Ack | Endpoint::Purge | Endpoint::Stream => {
+            &[401, 413, 415, 429, 507]
+        }
         Endpoint::Health | Endpoint::Ready => &[],
         Endpoint::Info => &[429],
         Endpoint::Stats | Endpoint::OpenApi => &[404, 429],
@@ -108,6 +111,11 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
             "ack",
             "Remove items from a queue",
             "Removes all of the items or none; of more than 1,024 items, an error may come after some. The response follows when that is on disk. Idempotent: after an error, send it again.",
+        ),
+        Endpoint::Purge => (
+            "purge",
+            "Remove all items of a queue",
+            "Removes what the queue holds when the request is decided. Their ids are remembered as those of acked items. The response follows when that is on disk. Idempotent: after an error, send it again.",
         ),
         Endpoint::Stream => (
             "stream",

@@ -45,6 +45,9 @@ pub(super) struct BatchResult {
     /// As in the response to a push.
     #[schema(nullable = false)]
     queue_bytes: Option<u64>,
+    /// As in the response to a push.
+    #[schema(nullable = false)]
+    deadline_ms: Option<u64>,
     #[schema(nullable = false)]
     error: Option<ItemError>,
 }

@@ -72,7 +72,7 @@ fn the_limits_match_the_constants() {
         let found = &file["components"]["schemas"][schema]["properties"][field][limit];
         assert_eq!(found, &Value::from(expected), "{schema}.{field}.{limit}");
     };
-    for request in ["PushRequest", "PullRequest", "StreamRequest", "AckRequest"] {
+    for request in ["PushRequest", "PullRequest", "StreamRequest", "AckRequest", "PurgeRequest"] {
         check(request, "recipient", "maxLength", Recipient::BYTES_MAX);
     }
     check("Meta", "kind", "maxLength", Kind::BYTES_MAX);

@@ -165,13 +165,13 @@ const fn is_wrong_proof(error: &ApiError) -> bool {
     }
 }
 
-/// The outcome of a push as a sender may see it: neither how full the queue is, nor what the item
-/// with the same id contains, which would also show whether the reader has acked it.
+/// The outcome of a push as a sender may see it: neither how full the queue is, nor anything of the
+/// item with the same id, which would also show whether the reader has acked it.
 pub(super) fn hide_usage(outcome: Result<PushOutcome, ApiError>) -> Result<PushOutcome, ApiError> {
     match outcome {
-        Ok(PushOutcome::Stored { .. }) => Ok(PushOutcome::Stored { usage: Usage::ZERO }),
+        Ok(PushOutcome::Stored { deadline, .. }) => Ok(PushOutcome::Stored { usage: Usage::ZERO, deadline }),
         Ok(PushOutcome::Duplicate { .. }) => {
-            Ok(PushOutcome::Duplicate { usage: Usage::ZERO, conflict: false })
+            Ok(PushOutcome::Duplicate { usage: Usage::ZERO, conflict: false, deadline: None })
         }
         Err(ApiError::Relay(Error::Rejected(Rejection::QuotaExceeded { reason, limit, .. }))) => {
             Err(ApiError::QueueFull { reason, limit })

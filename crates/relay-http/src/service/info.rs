@@ -9,8 +9,9 @@ use crate::options::Options;
 /// Waiting pulls, if the options allow them.
 const WAIT: &str = "wait";
 
-/// Cursors of last pages, `/stream`, `/push/batch`, and proofs in items.
-const FEATURES: [&str; 4] = ["tail", "stream", "batch", "item_proof"];
+/// Cursors of last pages, `/stream`, `/push/batch`, proofs in items, `ttl_seconds`, `ack_before`,
+/// and `/purge`.
+const FEATURES: [&str; 7] = ["tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge"];
 
 /// The features and limits of a relay with these options, at `server_ms`.
 pub(super) fn info(options: &Options, server_ms: u64) -> InfoResponse {

@@ -23,6 +23,12 @@ const RESULT_BYTES: usize = 512;
 /// What the relay has answered to each item, and the share of the budget of the batch.
 type Stored = (Vec<Result<PushOutcome, Error>>, Share);
 
+/// An item that was handed to the relay, and what its sender learns.
+struct Admitted {
+    sees_usage: bool,
+    has_ttl: bool,
+}
+
 impl<R: Relay> RelayService<R> {
     pub(super) async fn push<'a>(&'a self, body: &mut Body<'a>) -> Result<ApiResponse, ApiError> {
         let pending = self.metrics.push_began();
@@ -35,10 +41,11 @@ impl<R: Relay> RelayService<R> {
             self.metrics.rate_limited(refusal);
         }
         let (envelope, granted) = admitted?;
+        let has_ttl = envelope.ttl_ms.is_some();
         let stored = self.store(envelope, share).await;
         let outcome = if granted.sees_usage { stored? } else { hide_usage(stored)? };
         pending.decided(outcome.is_stored());
-        Ok(ApiResponse::ok(&PushResponse::from(outcome)))
+        Ok(ApiResponse::ok(&PushResponse::new(outcome, has_ttl)))
     }
 
     /// Whether the client may push an item, and the rate limit of its recipient allows it.
@@ -91,8 +98,9 @@ impl<R: Relay> RelayService<R> {
         for item in items {
             admitted.push(match item {
                 Ok(item) => self.admit_item(item, body).await.map(|(envelope, granted)| {
+                    let has_ttl = envelope.ttl_ms.is_some();
                     envelopes.push(envelope);
-                    granted
+                    Admitted { sees_usage: granted.sees_usage, has_ttl }
                 }),
                 Err(error) => Err(error),
             });
@@ -106,21 +114,22 @@ impl<R: Relay> RelayService<R> {
     /// The results of a batch: what was not admitted, and what the relay has answered to the rest.
     fn results(
         &self,
-        admitted: Vec<Result<Granted, ApiError>>,
+        admitted: Vec<Result<Admitted, ApiError>>,
         stored: Vec<Result<PushOutcome, Error>>,
         pending: Vec<PendingPush<'_>>,
     ) -> Vec<BatchResult> {
         let mut stored = stored.into_iter();
         let mut has_logged = false;
         let results = admitted.into_iter().zip(pending).map(|(admitted, pending)| {
-            let outcome = admitted.and_then(|granted| {
+            let outcome = admitted.and_then(|Admitted { sees_usage, has_ttl }| {
                 let outcome = stored.next().unwrap_or_else(|| Err(no_outcome())).map_err(ApiError::from);
-                if granted.sees_usage { outcome } else { hide_usage(outcome) }
+                let outcome = if sees_usage { outcome } else { hide_usage(outcome) };
+                outcome.map(|outcome| (outcome, has_ttl))
             });
             match outcome {
-                Ok(outcome) => {
+                Ok((outcome, has_ttl)) => {
                     pending.decided(outcome.is_stored());
-                    BatchResult::Pushed(outcome.into())
+                    BatchResult::Pushed(PushResponse::new(outcome, has_ttl))
                 }
                 Err(error) => {
                     // A disk that fails would fail them all.

@@ -149,7 +149,10 @@ fn info_says_what_the_relay_can_do() {
     let options = Options { limits, public_stats: false, ..options() };
     let server = Server::with(memory(Limits::default()), options);
     let info = server.get("/info").ok();
-    assert_eq!(info["features"], json!(["wait", "tail", "stream", "batch", "item_proof"]));
+    assert_eq!(
+        info["features"],
+        json!(["wait", "tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge"])
+    );
     assert_eq!(info["server_ms"], ManualClock::START.as_ms());
     let limits = &info["limits"];
     for (name, expected) in [
@@ -167,5 +170,9 @@ fn info_says_what_the_relay_can_do() {
     }
     let options = Options { pull_wait_max: Duration::ZERO, ..crate::support::options() };
     let info = Server::with(memory(Limits::default()), options).get("/info").ok();
-    assert_eq!(info["features"], json!(["tail", "stream", "batch", "item_proof"]), "no pull waits");
+    assert_eq!(
+        info["features"],
+        json!(["tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge"]),
+        "no pull waits"
+    );
 }

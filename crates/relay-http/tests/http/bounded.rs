@@ -22,7 +22,7 @@ const RESPONSE_BYTES_MAX: usize = 2048;
 
 const LARGE_BYTES: usize = 10 * 1000 * 1000;
 
-const ENDPOINTS: [&str; 5] = ["/push", "/push/batch", "/pull", "/ack", "/stream"];
+const ENDPOINTS: [&str; 6] = ["/push", "/push/batch", "/pull", "/ack", "/purge", "/stream"];
 
 /// A server on which no pull waits.
 fn server() -> Server {
@@ -117,12 +117,17 @@ fn valid(path: &str) -> Value {
         "/push" => {
             let mut push = push_of("alice", 0, "aGVsbG8=");
             push["proof"] = "A".repeat(43).into();
+            push["ttl_seconds"] = json!(60);
             push
         }
         "/push/batch" => json!({"items": [valid("/push")]}),
         "/pull" => json!({"recipient": "alice", "cursor": null, "max": 1, "wait_ms": 0, "tail": true}),
         "/stream" => json!({"recipient": "alice", "cursor": null, "keepalive_ms": 1}),
-        _ => json!({"recipient": "alice", "ack": [{"message_id": MESSAGE_ID, "chunk_index": 0}]}),
+        "/purge" => json!({"recipient": "alice"}),
+        _ => {
+            let entry = json!({"message_id": MESSAGE_ID, "chunk_index": 0});
+            json!({"recipient": "alice", "ack": [entry], "ack_before": null})
+        }
     }
 }
 

@@ -37,7 +37,7 @@ const PULL: &str = r#"{"recipient":"alice"}"#;
 #[test]
 fn a_browser_that_asks_first_learns_what_a_listed_page_may_send() {
     let server = server();
-    for path in ["/push", "/push/batch", "/pull", "/ack", "/stream", "/stats", "/nowhere"] {
+    for path in ["/push", "/push/batch", "/pull", "/ack", "/purge", "/stream", "/stats", "/nowhere"] {
         let response = preflight(&server, path, PAGE);
         if path == "/nowhere" {
             response.assert_error(404, "not_found");

@@ -109,12 +109,19 @@ fn a_forged_cursor_is_refused() {
     for cursor in flipped.chain(guessed).chain(foreign) {
         let body = json!({"recipient": "mallory", "cursor": cursor});
         let waiting = json!({"recipient": "mallory", "cursor": cursor, "wait_ms": 55_000, "tail": true});
-        for (path, body) in [("/pull", &body), ("/pull", &waiting), ("/stream", &body)] {
+        let ack = json!({"recipient": "mallory", "ack": [], "ack_before": cursor});
+        for (path, body) in [("/pull", &body), ("/pull", &waiting), ("/stream", &body), ("/ack", &ack)] {
+            let field = if path == "/ack" { "ack_before" } else { "cursor" };
             let body = body.to_string();
             let head = post_head(path, "content-type: application/json\r\n", body.len());
             let response = client.ask(&(head + &body));
-            assert_eq!(response.assert_error(400, "invalid_input"), json!({"field": "cursor"}), "{cursor}");
+            assert_eq!(response.assert_error(400, "invalid_input"), json!({"field": field}), "{cursor}");
         }
     }
-    server.post("/pull", &json!({"recipient": "mallory", "cursor": own})).ok();
+    assert_eq!(
+        server.post("/pull", &json!({"recipient": "mallory", "cursor": own})).ok()["items"][0]["meta"]["chunk_index"],
+        1
+    );
+    let acked = server.post("/ack", &json!({"recipient": "mallory", "ack_before": own})).ok();
+    assert_eq!(acked, json!({"deleted": 1, "missing": 0, "remaining": 2}));
 }

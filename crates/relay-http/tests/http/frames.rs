@@ -1,6 +1,7 @@
 //! Tests of HTTP/2 over TLS, frame by frame: malformed frames, floods of valid frames, closed
 //! windows, and orderly ends.
 
+mod acks;
 mod ends;
 mod events;
 mod floods;

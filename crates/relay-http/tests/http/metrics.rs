@@ -110,7 +110,7 @@ impl Samples {
 
 impl Relay for FixedFigures {
     async fn push(&self, _: Envelope) -> Result<PushOutcome, Error> {
-        Ok(PushOutcome::Stored { usage: Usage::ZERO })
+        Ok(PushOutcome::Stored { usage: Usage::ZERO, deadline: relay_core::Timestamp::default() })
     }
 
     async fn pull(&self, _: Pull) -> Result<Page, Error> {

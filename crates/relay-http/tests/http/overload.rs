@@ -33,7 +33,7 @@ impl Hanging {
 impl Relay for Hanging {
     async fn push(&self, _: Envelope) -> Result<PushOutcome, Error> {
         self.hang().await?;
-        Ok(PushOutcome::Stored { usage: Usage::ZERO })
+        Ok(PushOutcome::Stored { usage: Usage::ZERO, deadline: relay_core::Timestamp::default() })
     }
 
     async fn pull(&self, _: Pull) -> Result<Page, Error> {

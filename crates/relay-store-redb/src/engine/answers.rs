@@ -18,6 +18,8 @@ pub(super) struct Answers {
     pub(super) acks: Vec<(Responder<Answer<AckOutcome>>, AckOutcome, Permit)>,
     /// The recipients of the stored items.
     pub(super) arrivals: Vec<Recipient>,
+    /// How many expired items requests have removed before they were decided.
+    pub(super) settled: u64,
     tasks: Vec<SendAnswer>,
 }
 

@@ -5,14 +5,15 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use relay_core::{Item, ItemId, ItemStatus, Queued as _, ReadTx, Recipient, Seq, Timestamp, Usage, WriteTx};
+use relay_core::{
+    Item, ItemId, ItemStatus, ReadTx, Recipient, RemovedThrough, Seq, Timestamp, Usage, WriteTx,
+};
 use relay_journal::Frame;
 
-use crate::engine::command::{Front, Prepared};
+use crate::engine::command::Prepared;
 use crate::error::{StoreError, caught};
-use crate::format::record::{self, ItemRecord, Removed, Trimmed, kind};
-use crate::format::{ItemRow, Key};
-use crate::index::snapshot::IndexSnapshot;
+use crate::format::ItemRow;
+use crate::format::record::{self, ItemRecord, Removed, kind};
 use crate::io::journals::Journals;
 use crate::io::payload;
 use crate::memtable::Memtable;
@@ -24,8 +25,8 @@ use crate::version::Version;
 
 /// The write transaction of one batch.
 pub(super) struct Batch<'s> {
-    txn: WriteTxn<'s>,
-    records: relay_journal::Batch,
+    pub(super) txn: WriteTxn<'s>,
+    pub(super) records: relay_journal::Batch,
     journal: &'s Journals,
     /// What the blob writer did for the next push.
     pub(super) prepared: Prepared,
@@ -36,8 +37,10 @@ pub(super) struct Batch<'s> {
     /// The item whose payload the caller must then compare.
     to_compare: Cell<Option<Seq>>,
     /// The length of a slot of dedup entries.
-    slot_ms: u64,
-    now: Timestamp,
+    pub(super) slot_ms: u64,
+    pub(super) now: Timestamp,
+    /// Queues with a floor whose items are to be removed.
+    pub(super) floors: Vec<u64>,
 }
 
 impl<'s> Batch<'s> {
@@ -59,6 +62,7 @@ impl<'s> Batch<'s> {
             to_compare: Cell::new(None),
             slot_ms,
             now,
+            floors: Vec::new(),
         }
     }
 
@@ -105,9 +109,21 @@ impl<'s> Batch<'s> {
 
     /// Records the items that were removed from a queue. A replay updates the ends of the queue
     /// after each such record, so this does too.
-    fn record_removed(&mut self, queue: &mut QueueHandle) -> Result<(), StoreError> {
-        let Some(open) = queue.open.as_mut().filter(|_| !queue.removed.is_empty()) else { return Ok(()) };
-        let items = std::mem::take(&mut queue.removed);
+    pub(super) fn record_removed(&mut self, queue: &mut QueueHandle) -> Result<(), StoreError> {
+        match &mut queue.open {
+            Some(open) => self.record_items(open, std::mem::take(&mut queue.removed)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn record_items(
+        &mut self,
+        open: &mut OpenQueue,
+        items: Vec<(Seq, Option<Timestamp>)>,
+    ) -> Result<(), StoreError> {
+        if items.is_empty() {
+            return Ok(());
+        }
         let is_remembered = items.iter().any(|(_, until)| until.is_some());
         let slot_ms = if is_remembered { self.slot_ms } else { 0 };
         let removed = Removed { queue: open.number, slot_ms, items };
@@ -115,53 +131,11 @@ impl<'s> Batch<'s> {
         self.txn.update_ends(open)
     }
 
-    fn drop_if_forgettable(&mut self, queue: u64) -> Result<(), StoreError> {
+    pub(super) fn drop_if_forgettable(&mut self, queue: u64) -> Result<(), StoreError> {
         if self.txn.drop_queue(queue, |row| row.is_forgettable(self.now))? {
             self.records.append(kind::DROPPED, &record::dropped(queue), Bytes::new());
         }
         Ok(())
-    }
-
-    /// Removes the expired items at the front of a queue, and returns their number. Drops the queue
-    /// if it then has no items and no dedup entries.
-    pub(super) fn trim(&mut self, front: &Front, index_snapshot: &IndexSnapshot) -> Result<u64, StoreError> {
-        let Some(mut open) = self.txn.open(front.queue)? else { return Ok(0) };
-        let Some((items, trimmed)) = self.expired(&open, front, index_snapshot)? else { return Ok(0) };
-        if items > 0 {
-            self.records.append(kind::TRIMMED, &trimmed.encode(), Bytes::new());
-            self.txn.trim(&mut open, trimmed.through, trimmed.sum.as_ref())?;
-            self.txn.close(open)?;
-        }
-        self.drop_if_forgettable(front.queue)?;
-        Ok(items)
-    }
-
-    /// The number of expired items, and the record that removes them. `None` if the queue has
-    /// changed since the walk.
-    fn expired(
-        &self,
-        open: &OpenQueue,
-        front: &Front,
-        index_snapshot: &IndexSnapshot,
-    ) -> Result<Option<(u64, Trimmed)>, StoreError> {
-        let trimmed = Trimmed { queue: front.queue, now: self.now, ..Trimmed::default() };
-        if let Some(items) = open.row.inline() {
-            let expired: Vec<_> = items.iter().take_while(|item| !item.is_live(self.now)).collect();
-            let through = expired.last().map_or(Seq::ZERO, |item| item.seq);
-            return Ok(Some((expired.len() as u64, Trimmed { through, ..trimmed })));
-        }
-        let Some(walked) = &front.walked else { return Ok(None) };
-        let view = self.txn.view();
-        // The first item may be a corrupt one that the walk has skipped.
-        let is_first = |first: &Seq| (walked.from..=walked.sum.first).contains(first);
-        let first = open.row.ends.map(|ends| ends.first.seq).filter(is_first);
-        let is_unchanged = first.is_some_and(|first| {
-            let (from, to) = (Key::item(front.queue, first), Key::item(front.queue, walked.through.next()));
-            std::ptr::eq(view.index_snapshot(), index_snapshot) && view.is_only_in_index(&from, &to)
-        });
-        let sum = Some(walked.sum.clone());
-        Ok(is_unchanged
-            .then(|| (walked.sum.usage().items, Trimmed { through: walked.through, sum, ..trimmed })))
     }
 }
 
@@ -191,10 +165,6 @@ impl ReadTx for Batch<'_> {
         self.read_txn().scan(queue, from, visit)
     }
 
-    fn last_deadline(&self, queue: &QueueHandle) -> Result<Option<Timestamp>, StoreError> {
-        self.read_txn().last_deadline(queue)
-    }
-
     fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
         match self.prepared {
             Prepared::Compared(compared, is_same) if compared == seq => return Ok(is_same),
@@ -211,8 +181,8 @@ impl ReadTx for Batch<'_> {
         }
     }
 
-    fn items_from(&self, queue: &QueueHandle, from: Seq) -> Result<u64, StoreError> {
-        self.read_txn().items_from(queue, from)
+    fn live_items_from(&self, queue: &QueueHandle, from: Seq, now: Timestamp) -> Result<u64, StoreError> {
+        self.read_txn().live_items_from(queue, from, now)
     }
 
     fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<relay_core::Front, StoreError> {
@@ -226,6 +196,7 @@ impl WriteTx for Batch<'_> {
     }
 
     fn insert(&mut self, queue: &mut QueueHandle, item: Item<Bytes>) -> Result<(), StoreError> {
+        self.remove_hidden(queue, item.id())?;
         self.record_removed(queue)?;
         let acked = queue.acked(item.id());
         let recipient = &queue.recipient;
@@ -275,9 +246,19 @@ impl WriteTx for Batch<'_> {
         }
     }
 
+    fn remove_through(
+        &mut self,
+        queue: &mut QueueHandle,
+        through: Seq,
+        now: Timestamp,
+        until: Option<Timestamp>,
+    ) -> Result<RemovedThrough, StoreError> {
+        self.remove_front(queue, through, now, until)
+    }
+
     fn close(&mut self, mut queue: QueueHandle, usage: Usage) -> Result<(), StoreError> {
         // The transaction computes the usage itself, because a replay has no rules to supply it.
-        if queue.open.as_ref().is_none_or(|open| open.row.usage != usage) {
+        if queue.open.as_ref().is_none_or(|open| open.row.visible_usage() != usage) {
             return Err(StoreError::Corrupted("the usage of a queue is wrong"));
         }
         self.record_removed(&mut queue)?;

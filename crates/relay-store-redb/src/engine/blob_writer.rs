@@ -78,7 +78,12 @@ impl BlobWriter {
                     }
                 }
             }
-            Job::Ack(..) | Job::Trim(..) | Job::Move(..) | Job::Import(..) | Job::Maintain(_) => {}
+            Job::Ack(..)
+            | Job::Settle(..)
+            | Job::Trim(..)
+            | Job::Move(..)
+            | Job::Import(..)
+            | Job::Maintain(_) => {}
         }
         Some(job)
     }
@@ -100,7 +105,7 @@ impl BlobWriter {
                 self.shared.space.note_written(envelope.payload_bytes());
                 Ok(self.write(envelope)?.map_or(Prepared::Nothing, Prepared::Written))
             }
-            Some(Admission::Known { queued: Some(seq), .. }) => {
+            Some(Admission::Known { queued: Some((seq, _)), .. }) => {
                 let compared =
                     self.shared.has_payload(&envelope.recipient, envelope.id(), seq, &envelope.payload);
                 // If the comparison fails, the caller repeats it after the answer.
@@ -127,11 +132,17 @@ impl BlobWriter {
     /// What the rules decide on the synced state; `None` for a rejection or an error.
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
         let shared = &self.shared;
-        let wanted =
-            Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: EXTRA_ROWS, may_skip_newer: false };
+        let now = shared.clock.now();
+        let wanted = Wanted {
+            from: Seq::ZERO,
+            id: Some(envelope.id()),
+            rows_max: EXTRA_ROWS,
+            may_skip_newer: false,
+            now,
+        };
         let admitted = caught(|| {
             shared.look_up(&envelope.recipient, wanted, |reading| {
-                queue::admit(reading, &shared.limits, shared.clock.now(), envelope)
+                queue::admit(reading, &shared.limits, now, envelope)
             })
         });
         admitted.ok()?.ok()

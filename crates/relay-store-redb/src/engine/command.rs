@@ -18,8 +18,15 @@ use crate::index::snapshot::IndexSnapshot;
 /// items fill a batch.
 const ACK_ITEM_COST_BYTES: u64 = 1024;
 
+/// How many items an ack of all items up to one counts as: those of a page.
+const ACK_THROUGH_ITEMS: u64 = 256;
+
 /// The cost of a push beside its payload: recipient, item id, rows, and the job itself.
 const PUSH_COST_BYTES: u64 = 512;
+
+/// How many items one request removes because they have expired before one in front of them: a
+/// millisecond of the writer's time.
+pub(super) const SETTLE_ITEMS: usize = 256;
 
 pub(crate) type Answer<T> = Result<T, StoreError>;
 
@@ -42,6 +49,9 @@ pub(crate) enum Job {
     Push(Push),
     PushAll(PushAll),
     Ack(Ack, Responder<Answer<AckOutcome>>, Permit),
+    /// Remove some items of this queue that have expired before one in front of them. The answer is
+    /// their number.
+    Settle(u64, TaskResponder<u64>),
     /// Remove the expired items of these queues. The answer is their number.
     Trim(Vec<Front>, Arc<IndexSnapshot>, TaskResponder<u64>),
     /// Copy the items of these records to the end of the journal, unless they were moved or
@@ -140,7 +150,7 @@ impl Job {
         match self {
             Self::PushAll(all) => all.items.len(),
             Self::Push(_) | Self::Ack(..) | Self::Import(..) => 1,
-            Self::Move(..) | Self::Trim(..) | Self::Maintain(_) => 0,
+            Self::Move(..) | Self::Settle(..) | Self::Trim(..) | Self::Maintain(_) => 0,
         }
     }
 
@@ -159,6 +169,7 @@ impl Job {
             Self::Push(push) => push.prepared.cost_bytes(&push.envelope),
             Self::PushAll(all) => all.items.iter().map(PushItem::cost_bytes).sum(),
             Self::Ack(ack, ..) => ack_cost_bytes(ack),
+            Self::Settle(..) => SETTLE_ITEMS as u64 * ACK_ITEM_COST_BYTES,
             Self::Trim(fronts, ..) => (fronts.len() as u64).saturating_mul(PUSH_COST_BYTES),
             Self::Maintain(_) => 0,
             Self::Move(frames, _) => frames.iter().map(|frame| frame.body.len() as u64).sum(),
@@ -172,7 +183,9 @@ impl Job {
             Self::Push(push) => push.responder.fail(error),
             Self::PushAll(all) => all.responder.fail(error),
             Self::Ack(_, responder, _) => responder.fail(error),
-            Self::Trim(_, _, responder) => respond(responder, Err(error.clone())),
+            Self::Settle(_, responder) | Self::Trim(_, _, responder) => {
+                respond(responder, Err(error.clone()))
+            }
             Self::Move(_, responder) => respond(responder, Err(error.clone())),
             Self::Import(_, responder) => respond(responder, Err(error.clone())),
             // Dropping the task drops its responder, which notifies the caller.
@@ -200,5 +213,6 @@ pub(crate) fn push_cost_bytes(envelope: &Envelope) -> u64 {
 }
 
 pub(crate) fn ack_cost_bytes(ack: &Ack) -> u64 {
-    (ack.items().len() as u64).saturating_mul(ACK_ITEM_COST_BYTES)
+    let through = if ack.through().is_some() { ACK_THROUGH_ITEMS } else { 0 };
+    (ack.items().len() as u64).saturating_add(through).saturating_mul(ACK_ITEM_COST_BYTES)
 }

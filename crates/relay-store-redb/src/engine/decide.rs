@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Timestamp, import};
+use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Recipient, Timestamp, import};
 
 use crate::engine::answers::Answers;
 use crate::engine::backlog::Permit;
 use crate::engine::batch::Batch;
-use crate::engine::command::{Answer, Front, Job, Prepared, Push, PushAll, PushItem, Pushed};
+use crate::engine::command::{Answer, Front, Job, Prepared, Push, PushAll, PushItem, Pushed, SETTLE_ITEMS};
 use crate::engine::imported::Imported;
 use crate::engine::reply::Responder;
 use crate::error::{StoreError, caught};
@@ -19,8 +19,10 @@ use crate::index::snapshot::IndexSnapshot;
 /// other requests do not wait for all of it: each item takes 3 microseconds.
 pub(super) const ACK_STEP_ITEMS: usize = 1024;
 
-/// An ack that takes several batches.
+/// An ack that takes several batches, or waits for an earlier one.
 pub(super) struct LargeAck {
+    /// The whole ack, of which only the recipient and the last item matter.
+    whole: Ack,
     remaining: Box<dyn ExactSizeIterator<Item = Ack> + Send>,
     /// The outcome of the parts so far.
     outcome: AckOutcome,
@@ -30,8 +32,9 @@ pub(super) struct LargeAck {
 
 impl LargeAck {
     pub(super) fn new(ack: Ack, responder: Responder<Answer<AckOutcome>>, permit: Permit) -> Self {
+        let whole = ack.without_items();
         let remaining = Box::new(ack.into_parts(ACK_STEP_ITEMS));
-        Self { remaining, outcome: AckOutcome::default(), responder, permit }
+        Self { whole, remaining, outcome: AckOutcome::default(), responder, permit }
     }
 }
 
@@ -43,6 +46,8 @@ pub(super) struct Decider<'s> {
     /// Whether the disk has too little space for new items.
     pub(super) is_full: bool,
     pub(super) answers: Answers,
+    /// Acks that wait for an earlier one of the same queue.
+    pub(super) waiting_acks: Vec<LargeAck>,
 }
 
 impl Decider<'_> {
@@ -50,6 +55,9 @@ impl Decider<'_> {
         match job {
             Job::Push(push) => self.push(push),
             Job::PushAll(all) => self.push_all(all),
+            Job::Ack(ack, responder, permit) if self.must_wait(&ack) => {
+                self.waiting_acks.push(LargeAck::new(ack, responder, permit));
+            }
             Job::Ack(ack, responder, permit) => match self.ack(&ack) {
                 Ok(outcome) => self.answers.acks.push((responder, outcome, permit)),
                 Err(error) => responder.fail(&error),
@@ -63,6 +71,10 @@ impl Decider<'_> {
                 let imported = self.import(items);
                 self.answers.add_task(responder, imported);
             }
+            Job::Settle(queue, responder) => {
+                let settled = self.batch.attempt(|batch| batch.settle(queue, SETTLE_ITEMS));
+                self.answers.add_task(responder, settled);
+            }
             Job::Trim(fronts, index_snapshot, responder) => {
                 let trimmed = self.trim(&fronts, &index_snapshot);
                 self.answers.add_task(responder, trimmed);
@@ -71,9 +83,33 @@ impl Decider<'_> {
         }
     }
 
-    /// Decides the next part of the first large ack.
+    /// Whether an ack of all items up to one must wait, because an earlier one of the same queue is
+    /// not finished.
+    fn must_wait(&self, ack: &Ack) -> bool {
+        ack.through().is_some() && matches!(caught(|| self.batch.has_floor(ack.recipient())), Ok(true))
+    }
+
+    /// Removes some items that floors hide, at most `items_max`. Returns whether that failed.
+    pub(super) fn remove_floored(&mut self, floors: &mut VecDeque<u64>, items_max: usize) -> bool {
+        let Some(queue) = floors.pop_front() else { return false };
+        match self.batch.attempt(|batch| batch.remove_floored(queue, items_max)) {
+            Ok(is_done) => {
+                floors.extend((!is_done).then_some(queue));
+                false
+            }
+            // It would fail again. The next sweep tries it once more.
+            Err(error) if error.is_corruption() => false,
+            Err(_) => {
+                floors.push_back(queue);
+                true
+            }
+        }
+    }
+
+    /// Decides the next part of the first large ack that need not wait.
     pub(super) fn decide_ack_part(&mut self, acks: &mut VecDeque<LargeAck>) {
-        let Some(mut ack) = acks.pop_front() else { return };
+        let next = acks.iter().position(|ack| !self.must_wait(&ack.whole));
+        let Some(mut ack) = next.and_then(|next| acks.remove(next)) else { return };
         let Some(part) = ack.remaining.next() else { return };
         match self.ack(&part) {
             Ok(outcome) => ack.outcome = ack.outcome.then(outcome),
@@ -106,6 +142,7 @@ impl Decider<'_> {
             return Err(StoreError::Full);
         }
         let (limits, now, recipient) = (self.limits, self.now, envelope.recipient.clone());
+        self.settle(&recipient);
         self.batch.prepared = prepared;
         self.batch.compares_later = true;
         let outcome = self.batch.attempt(|batch| queue::push(batch, limits, now, envelope))?;
@@ -117,7 +154,17 @@ impl Decider<'_> {
 
     fn ack(&mut self, ack: &Ack) -> Result<AckOutcome, StoreError> {
         let (limits, now) = (self.limits, self.now);
+        self.settle(ack.recipient());
         self.batch.attempt(|batch| queue::ack(batch, limits, now, ack))
+    }
+
+    /// Removes some items of the queue that have expired before one in front of them, so that
+    /// requests have few of them to count. If that fails, the request may still succeed.
+    fn settle(&mut self, recipient: &Recipient) {
+        if let Ok(Some(queue)) = caught(|| self.batch.unsettled(recipient)) {
+            let settled = self.batch.attempt(|batch| batch.settle(queue, SETTLE_ITEMS));
+            self.answers.settled += settled.unwrap_or(0);
+        }
     }
 
     /// Imports items, up to the first one that is rejected.

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: StoreMetrics,
     /// How often a pull has skipped a corrupt item.
     pub(crate) damaged_items: AtomicU64,
+    /// How many expired items were removed for requests since the last sweep, which counts them.
+    pub(crate) settled_items: AtomicU64,
     /// Who waits for arrivals. The writer wakes them.
     pub(crate) waiters: Waiters,
     version: RwLock<Version>,
@@ -87,6 +89,7 @@ impl Shared {
             is_writer_waiting: AtomicBool::new(false),
             pins: Arc::default(),
             damaged_items: AtomicU64::new(0),
+            settled_items: AtomicU64::new(0),
             waiters: Waiters::new(),
             version: RwLock::new(version),
             checkpoint_error: Mutex::default(),
@@ -178,7 +181,8 @@ impl Shared {
         seq: Seq,
         payload: &[u8],
     ) -> Result<Option<bool>, StoreError> {
-        let wanted = Wanted { from: seq, id: Some(id), rows_max: EXTRA_ROWS, may_skip_newer: false };
+        let now = self.clock.now();
+        let wanted = Wanted { from: seq, id: Some(id), rows_max: EXTRA_ROWS, may_skip_newer: false, now };
         let mut missing_location = None;
         loop {
             let found = self.look_up(recipient, wanted, |reading| {
@@ -207,10 +211,14 @@ impl Shared {
 
     /// Reads a page with its payloads. It skips an item whose record is corrupt or lost, so that
     /// the item does not hide the later ones.
-    pub(crate) fn read_page(&self, pull: &Pull) -> Result<Page, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Unsettled`] if the writer should first remove expired items from the queue,
+    /// and unless `is_settled` it has not.
+    pub(crate) fn read_page(&self, pull: &Pull, is_settled: bool) -> Result<Page, StoreError> {
         let (mut pull, mut missing) = (pull.clone(), Vec::new());
         loop {
-            let (queue, page) = self.find_page(&pull)?;
+            let (queue, page) = self.find_page(&pull, is_settled)?;
             match self.fill(page, Owner { queue, recipient: &pull.recipient }, &mut missing)? {
                 None => {}
                 Some(page) if page.items.is_empty() && page.next.is_some() => {
@@ -227,7 +235,7 @@ impl Shared {
     }
 
     /// The number of the queue, and the rows of a page of it.
-    fn find_page(&self, pull: &Pull) -> Result<(u64, Page<ItemRow>), StoreError> {
+    fn find_page(&self, pull: &Pull, is_settled: bool) -> Result<(u64, Page<ItemRow>), StoreError> {
         let items_max = self.limits.page_items_max.min(pull.items_max.map_or(u64::MAX, NonZero::get));
         let rows_max = usize::try_from(items_max).unwrap_or(ROWS_MAX).min(ROWS_MAX) + EXTRA_ROWS;
         let wanted = Wanted {
@@ -235,11 +243,15 @@ impl Shared {
             id: None,
             rows_max,
             may_skip_newer: true,
+            now: self.clock.now(),
         };
         self.look_up(&pull.recipient, wanted, |reading| {
-            let cache = QueueCache::default();
+            let (cache, now) = (QueueCache::default(), self.clock.now());
             let reading = ReadTxn { view: reading.view.with_cache(&cache), journal: reading.journal };
-            let page = queue::pull(&reading, &self.limits, self.clock.now(), pull)?;
+            if !is_settled {
+                reading.check_settled(&pull.recipient, now)?;
+            }
+            let page = queue::pull(&reading, &self.limits, now, pull)?;
             self.damaged_items.fetch_add(cache.skipped_items(), Ordering::Relaxed);
             // The cache has the number now. Without a queue, the page is empty.
             Ok((reading.view.queue_number(&pull.recipient)?.unwrap_or_default(), page))

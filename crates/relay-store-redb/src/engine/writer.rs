@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::engine::decide::{ACK_STEP_ITEMS, Decider, LargeAck};
 use crate::engine::decided_blobs::DecidedBlobs;
 use crate::engine::exit_signal::ExitSignal;
 use crate::engine::shared::Shared;
-use crate::error::StoreError;
+use crate::error::{StoreError, caught};
+use crate::format::Key;
 use crate::format::record::kind;
 use crate::io::metrics::Stopwatch;
 use crate::memtable::Memtable;
@@ -30,6 +32,10 @@ use crate::memtable::queue_cache::QueueCache;
 /// a job counts as a request.
 const BATCH_REQUESTS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How many items behind floors a batch removes beside its requests, so that these hardly wait for
+/// it.
+const FLOORED_ITEMS: usize = 128;
 
 /// After a batch of one job, the writer polls for this long before it sleeps. A client that sends
 /// one push after the other is back within this time, and waking a thread takes a tenth of the time
@@ -45,6 +51,10 @@ pub(crate) struct Writer {
     /// Needs no bound: it has one task for each caller that waits for one, and one checkpoint.
     maintenance: Arc<Sender<Task>>,
     large_acks: VecDeque<LargeAck>,
+    /// Queues with a floor, whose hidden items are to be removed.
+    floors: VecDeque<u64>,
+    /// The last batch could not be written. What nobody waits for is not tried again at once.
+    is_failing: bool,
     /// Between batches it agrees with the published version.
     cache: QueueCache,
     checkpoint: CheckpointDue,
@@ -52,6 +62,17 @@ pub(crate) struct Writer {
     /// Blobs of failed batches. They count as decided after the next written batch: until then, a
     /// crash may restore the failed one.
     undecided: DecidedBlobs,
+}
+
+/// What a batch has decided, before it is written.
+struct Decided {
+    memtable: Memtable,
+    records: relay_journal::Batch,
+    answers: Answers,
+    /// The queues that have a floor afterwards.
+    floors: VecDeque<u64>,
+    /// Whether the removal of items behind a floor has failed.
+    has_failed: bool,
 }
 
 impl Writer {
@@ -64,12 +85,14 @@ impl Writer {
         checkpoint: CheckpointDue,
     ) -> Self {
         Self {
+            floors: existing_floors(&shared),
             _exit_signal: exit_signal,
             shared,
             journal,
             mailbox,
             maintenance,
             large_acks: VecDeque::new(),
+            is_failing: false,
             cache: QueueCache::preallocated(),
             checkpoint,
             last_batch_jobs: 0,
@@ -90,7 +113,7 @@ impl Writer {
     /// last job.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let (mut requests, mut bytes) = (0, 0);
-        if self.large_acks.is_empty() {
+        if self.large_acks.is_empty() && (self.floors.is_empty() || self.is_failing) {
             let Some(job) = self.next_job() else { return false };
             requests += job.requests().max(1);
             bytes += job.cost_bytes();
@@ -140,6 +163,7 @@ impl Writer {
         match capacity.and_then(|()| Ok(self.journal.begin()?)) {
             Ok(records) => self.decide_and_sync(writes, records),
             Err(error) => {
+                self.is_failing = true;
                 tracing::warn!(%error, "cannot begin a batch");
                 self.undecided = self.undecided.and(DecidedBlobs::of(&writes));
                 writes.into_iter().for_each(|job| job.fail(&error));
@@ -159,15 +183,18 @@ impl Writer {
         self.shared.throttle.note_requests(requests);
         let had_undecided = !self.undecided.is_empty();
         self.undecided = self.undecided.and(DecidedBlobs::of(&jobs));
-        let (memtable, records, answers) = self.decide(jobs, records);
+        let Decided { memtable, records, answers, floors, has_failed } = self.decide(jobs, records);
         let position = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
+        self.is_failing = has_failed || position.is_err();
         match position {
             Ok(position) => {
+                self.floors = floors;
                 // If this batch wrote nothing, a crash may still restore an earlier, failed one.
                 let is_certain = position.is_some() || !had_undecided;
                 let blobs =
                     if is_certain { std::mem::take(&mut self.undecided) } else { DecidedBlobs::default() };
                 self.publish(position.map(|position| (memtable, position)), blobs);
+                self.shared.settled_items.fetch_add(answers.settled, Ordering::Relaxed);
                 answers.send(None, &self.shared.waiters);
             }
             Err(error) => {
@@ -180,11 +207,7 @@ impl Writer {
         }
     }
 
-    fn decide(
-        &mut self,
-        jobs: Vec<Job>,
-        records: relay_journal::Batch,
-    ) -> (Memtable, relay_journal::Batch, Answers) {
+    fn decide(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) -> Decided {
         let shared = &*self.shared;
         let (version, now) = (shared.version(), shared.clock.now());
         let slot_ms = slot_ms(shared.limits.dedup_window_ms);
@@ -194,13 +217,23 @@ impl Writer {
             now,
             is_full: shared.space.is_full(),
             answers: Answers::default(),
+            waiting_acks: Vec::new(),
         };
+        let items_max = if jobs.is_empty() { ACK_STEP_ITEMS } else { FLOORED_ITEMS };
         jobs.into_iter().for_each(|job| decider.decide(job));
         decider.decide_ack_part(&mut self.large_acks);
-        let Decider { batch, answers, .. } = decider;
+        let mut floors = self.floors.clone();
+        let has_failed = decider.remove_floored(&mut floors, items_max);
+        let Decider { batch, answers, waiting_acks, .. } = decider;
+        self.large_acks.extend(waiting_acks);
+        for queue in &batch.floors {
+            if !floors.contains(queue) {
+                floors.push_back(*queue);
+            }
+        }
         let (mut memtable, records) = batch.finish();
         memtable.numbers.time = memtable.numbers.time.max(now);
-        (memtable, records, answers)
+        Decided { memtable, records, answers, floors, has_failed }
     }
 
     /// Writes and syncs the records. `requests` is for the metrics.
@@ -233,4 +266,17 @@ impl Writer {
             drop(self.maintenance.send(Task::Checkpoint));
         }
     }
+}
+
+/// The queues that have a floor at the start.
+fn existing_floors(shared: &Shared) -> VecDeque<u64> {
+    let found = caught(|| {
+        let version = shared.version();
+        let rows = version.synced().range(&Key::floors_start(), &Key::end())?;
+        Ok(rows.filter_map(|row| Some(row.ok()?.0.queue_number())).collect())
+    });
+    found.unwrap_or_else(|error: StoreError| {
+        tracing::error!(%error, "cannot look for acked items that are not removed yet");
+        VecDeque::new()
+    })
 }

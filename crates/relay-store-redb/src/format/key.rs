@@ -16,6 +16,7 @@ const QUEUES: u8 = 2;
 const ITEMS: u8 = 3;
 const DUE: u8 = 4;
 const ACKED: u8 = 5;
+const FLOORS: u8 = 6;
 
 /// The byte after the queue number, in a row about the items of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,9 @@ enum Tag {
     ById = 2,
     /// A full block of a spilled queue; the value is the `Usage` of its remaining items.
     Block = 3,
+    /// An item of a spilled queue that expires before one in front of it, by deadline; the value is
+    /// the length of its payload.
+    Early = 4,
 }
 
 /// The longest key, that of an acked item id: the first byte, a slot, a queue number, an item id.
@@ -71,10 +75,14 @@ pub(crate) enum ParsedKey {
     ById(u64, ItemId),
     /// The count of a block, by its number.
     Block(u64, u64),
+    /// An item that expires before one in front of it.
+    Early(u64, Timestamp, Seq),
     /// When the sweep visits a queue, and the queue.
     Due(Timestamp, u64),
     /// The beginning of an acked item id's slot, its queue, and the item id.
     Acked(Timestamp, u64, ItemId),
+    /// A queue with a floor.
+    Floor(u64),
 }
 
 impl Key {
@@ -124,12 +132,26 @@ impl Key {
         Self::of_items(queue, Tag::Block, &block.to_be_bytes())
     }
 
+    pub(crate) fn early(queue: u64, deadline: Timestamp, seq: Seq) -> Self {
+        Self::new(&[
+            &[ITEMS],
+            &queue.to_be_bytes(),
+            &[Tag::Early as u8],
+            &deadline.as_ms().to_be_bytes(),
+            &seq.as_u64().to_be_bytes(),
+        ])
+    }
+
     pub(crate) fn due(at: Timestamp, queue: u64) -> Self {
         Self::new(&[&[DUE], &at.as_ms().to_be_bytes(), &queue.to_be_bytes()])
     }
 
     pub(crate) fn acked(slot: Timestamp, queue: u64, id: ItemId) -> Self {
         Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes(), &queue.to_be_bytes(), &encode_id(id)])
+    }
+
+    pub(crate) fn floor(queue: u64) -> Self {
+        Self::new(&[&[FLOORS], &queue.to_be_bytes()])
     }
 
     /// Before every item of the queue.
@@ -145,6 +167,21 @@ impl Key {
     /// After every item id of the queue, and before every block.
     pub(crate) fn by_id_end(queue: u64) -> Self {
         Self::of_items(queue, Tag::Block, &[])
+    }
+
+    /// After every block of the queue, and before every item that expires early.
+    pub(crate) fn early_start(queue: u64) -> Self {
+        Self::of_items(queue, Tag::Early, &[])
+    }
+
+    /// After every item of the queue that expires early and has expired at `now`.
+    pub(crate) fn early_end(queue: u64, now: Timestamp) -> Self {
+        Self::early(queue, now.plus_ms(1), Seq::ZERO)
+    }
+
+    /// After every row of the queue's items.
+    pub(crate) fn rows_end(queue: u64) -> Self {
+        Self::items_start(queue.saturating_add(1))
     }
 
     /// After every owner row, and before every mark of dead rows.
@@ -193,6 +230,11 @@ impl Key {
         Self::new(&[&[ACKED], &slot.as_ms().to_be_bytes(), &queue.to_be_bytes()])
     }
 
+    /// After every acked item id, and before every mark of a floor.
+    pub(crate) fn floors_start() -> Self {
+        Self::new(&[&[FLOORS]])
+    }
+
     /// Before every key.
     pub(crate) fn start() -> Self {
         Self::new(&[])
@@ -200,7 +242,7 @@ impl Key {
 
     /// After every key.
     pub(crate) fn end() -> Self {
-        Self::new(&[&[ACKED + 1]])
+        Self::new(&[&[FLOORS + 1]])
     }
 
     /// The key as it is stored.
@@ -232,7 +274,10 @@ impl Key {
     /// The queue of the row.
     pub(crate) const fn queue_number(&self) -> u64 {
         let [first, second, third, ..] = self.words;
-        if first >> 56 <= ITEMS as u64 { first << 8 | second >> 56 } else { second << 8 | third >> 56 }
+        match (first >> 56) as u8 {
+            DUE | ACKED => second << 8 | third >> 56,
+            _ => first << 8 | second >> 56,
+        }
     }
 
     /// Where memtables keep the row.
@@ -273,11 +318,13 @@ impl Key {
                     [1] => ParsedKey::Item(queue, Seq::new(key.be()?)),
                     [2] => ParsedKey::ById(queue, decode_id(key.take()?)),
                     [3] => ParsedKey::Block(queue, key.be()?),
+                    [4] => ParsedKey::Early(queue, Timestamp::from_ms(key.be()?), Seq::new(key.be()?)),
                     _ => return Err(StoreError::Corrupted("key: tag")),
                 }
             }
             DUE => ParsedKey::Due(Timestamp::from_ms(key.be()?), key.be()?),
             ACKED => ParsedKey::Acked(Timestamp::from_ms(key.be()?), key.be()?, decode_id(key.take()?)),
+            FLOORS => ParsedKey::Floor(key.be()?),
             _ => return Err(StoreError::Corrupted("key: first byte")),
         };
         key.end(parsed)

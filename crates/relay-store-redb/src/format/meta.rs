@@ -90,6 +90,11 @@ pub(crate) fn decode_until(bytes: &[u8]) -> Result<Timestamp, StoreError> {
     decode_number(bytes, "acked item id").map(Timestamp::from_ms)
 }
 
+/// The row of an item that expires before one in front of it.
+pub(crate) fn decode_payload_bytes(bytes: &[u8]) -> Result<u64, StoreError> {
+    decode_number(bytes, "early item")
+}
+
 pub(super) fn decode_number(bytes: &[u8], what: &'static str) -> Result<u64, StoreError> {
     let mut row = Fields::new(bytes, what);
     let number = row.number()?;

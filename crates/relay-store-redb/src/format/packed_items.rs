@@ -11,7 +11,7 @@ use crate::format::{End, Ends, ItemRow};
 /// The spare capacity of a copy. One more item fits, unless it has a blob.
 const SPARE_BYTES: usize = 48;
 
-/// Items in the order of their seqs. Each seq and deadline is stored as the difference to the item
+/// Items in the order of their seqs. Each seq and bound is stored as the difference to the item
 /// before.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedItems {
@@ -66,16 +66,21 @@ impl PackedItems {
         self.iter().find(|item| item.id == id)
     }
 
-    /// Appends an item. An earlier deadline is raised to that of the last item.
+    /// Appends an item, whose bound is no earlier than that of the last item.
     pub(crate) fn push(&mut self, item: &ItemRow) {
-        let (seq, deadline) = self.last.map_or((0, 0), |last| (last.seq.as_u64(), last.deadline.as_ms()));
+        let (seq, bound) = self.last.map_or((0, 0), |last| (last.seq.as_u64(), last.bound.as_ms()));
         let seq_step = item.seq.as_u64().saturating_sub(seq);
-        let deadline_step = item.deadline.as_ms().saturating_sub(deadline);
-        put_numbers(&mut self.bytes, [seq_step, deadline_step]);
+        let bound_step = item.bound().as_ms().saturating_sub(bound);
+        put_numbers(&mut self.bytes, [seq_step, bound_step]);
         item.encode_rest(&mut self.bytes);
         self.len += 1;
-        let deadline = Timestamp::from_ms(deadline.saturating_add(deadline_step));
-        self.last = Some(End { seq: Seq::new(seq.saturating_add(seq_step)), deadline });
+        let bound = Timestamp::from_ms(bound.saturating_add(bound_step));
+        self.last = Some(End { seq: Seq::new(seq.saturating_add(seq_step)), bound });
+    }
+
+    /// The earliest deadline of an item that expires before one in front of it.
+    pub(crate) fn early_from(&self) -> Option<Timestamp> {
+        self.iter().filter(ItemRow::is_early).map(|item| item.deadline).min()
     }
 
     /// The item with this seq, and a copy without it. Only the following item is encoded again: the
@@ -140,14 +145,13 @@ impl Iter<'_> {
         if self.rest.rest_bytes() == 0 {
             return Ok(None);
         }
-        let (seq, deadline) = self.previous.map_or((0, 0), |end| (end.seq.as_u64(), end.deadline.as_ms()));
-        let (seq, deadline) =
-            (seq.checked_add(self.rest.number()?), deadline.checked_add(self.rest.number()?));
-        let (Some(seq), Some(deadline)) = (seq, deadline) else {
+        let (seq, bound) = self.previous.map_or((0, 0), |end| (end.seq.as_u64(), end.bound.as_ms()));
+        let (seq, bound) = (seq.checked_add(self.rest.number()?), bound.checked_add(self.rest.number()?));
+        let (Some(seq), Some(bound)) = (seq, bound) else {
             return Err(StoreError::Corrupted("queue: order"));
         };
-        let (seq, deadline) = (Seq::new(seq), Timestamp::from_ms(deadline));
-        let item = ItemRow::decode_rest(&mut self.rest, seq, deadline, 0)?;
+        let (seq, bound) = (Seq::new(seq), Timestamp::from_ms(bound));
+        let item = ItemRow::decode_rest(&mut self.rest, seq, bound, 0)?;
         self.previous = Some(item.as_end());
         Ok(Some(item))
     }
@@ -176,9 +180,9 @@ mod tests {
     /// that ids collide.
     type SampleItem = (u8, u8, u8, bool);
 
-    /// Its deadline may be before that of the previous item.
+    /// Its deadline may be before the bound of the previous item.
     fn item(number: usize, (gap, message, chunk, is_blob): SampleItem, previous: Option<End>) -> ItemRow {
-        let (seq, deadline) = previous.map_or((0, 5), |end| (end.seq.as_u64(), end.deadline.as_ms()));
+        let (seq, deadline) = previous.map_or((0, 5), |end| (end.seq.as_u64(), end.bound.as_ms()));
         let segment = if is_blob { 1 << 31 | 7 } else { 300 };
         let location = Location { segment, offset: 4096, length: 333 };
         let id =
@@ -197,15 +201,16 @@ mod tests {
             let (mut packed, mut list) = (PackedItems::default(), Vec::<ItemRow>::new());
             for (number, sample) in samples.into_iter().enumerate() {
                 let previous = list.last().map(ItemRow::as_end);
-                let item = item(number, sample, previous);
+                let item = item(number, sample, previous).behind(previous.map(|previous| previous.bound));
                 packed = packed.clone();
                 packed.push(&item);
-                let deadline = previous.map_or(item.deadline, |previous| item.deadline.max(previous.deadline));
-                list.push(ItemRow { deadline, ..item });
+                list.push(item);
             }
             for removal in removals {
                 prop_assert_eq!(packed.iter().collect::<Vec<_>>(), &list[..]);
                 prop_assert_eq!((packed.len(), packed.ends()), (list.len(), Ends::of(&list)));
+                let early = list.iter().filter(|item| item.bound() > item.deadline);
+                prop_assert_eq!(packed.early_from(), early.map(|item| item.deadline).min());
                 for message in 0..9 {
                     for chunk_index in 0..3 {
                         let id = ItemId { message_id: MessageId::from_bytes([message; 16]), chunk_index };

@@ -1,6 +1,6 @@
 //! The row of a queue: its counts, its ends, and its items while they are inline.
 
-use relay_core::{Timestamp, Usage};
+use relay_core::{Seq, Timestamp, Usage};
 
 use super::fields::{Fields, put_number, put_numbers};
 use super::item::{End, Ends};
@@ -22,6 +22,11 @@ pub(crate) const INLINE_AGAIN_ITEMS: u64 = 12;
 /// The layouts of [`Items`] in a row.
 const LAYOUT_INLINE: u64 = 0;
 const LAYOUT_SPILLED: u64 = 1;
+/// Added to [`LAYOUT_SPILLED`]: [`QueueRow::early_from`] follows.
+const WITH_EARLY: u64 = 1;
+/// Added to [`LAYOUT_SPILLED`]: then [`QueueRow::floor`] follows.
+const WITH_FLOOR: u64 = 2;
+const LAYOUT_MAX: u64 = LAYOUT_SPILLED + WITH_EARLY + WITH_FLOOR;
 
 /// The totals of a queue, and its items while they are inline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +37,26 @@ pub(crate) struct QueueRow {
     pub(crate) remembers_until: Timestamp,
     /// Its first and its last item; `None` when it is empty.
     pub(crate) ends: Option<Ends>,
+    /// No item that expires before one in front of it has an earlier deadline. `None` if there is
+    /// no such item.
+    pub(crate) early_from: Option<Timestamp>,
+    /// Only a spilled queue has one.
+    pub(crate) floor: Option<Floor>,
     pub(crate) items: Items,
+}
+
+/// The front of a queue that was acked at once, and that the writer removes step by step. Requests
+/// see none of its items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Floor {
+    /// Its last item.
+    pub(crate) through: Seq,
+    /// When it was acked. Items that had expired by then were not.
+    pub(crate) at: Timestamp,
+    /// The end of the dedup window of its item ids; `None` if they are not remembered.
+    pub(crate) until: Option<Timestamp>,
+    /// What is left of it.
+    pub(crate) left: Usage,
 }
 
 /// Where the items of a queue are.
@@ -53,17 +77,50 @@ pub(crate) struct Positions {
     pub(crate) open_block: Usage,
 }
 
+impl Floor {
+    /// What `all` is without the rest of the floor.
+    pub(crate) fn above(&self, all: Usage) -> Usage {
+        // After corruption, the rest may not be a part of it.
+        Usage {
+            items: all.items.saturating_sub(self.left.items),
+            bytes: all.bytes.saturating_sub(self.left.bytes),
+        }
+    }
+
+    /// The same floor after an item was removed.
+    pub(crate) fn without(self, removed: Usage) -> Self {
+        Self { left: Self { left: removed, ..self }.above(self.left), ..self }
+    }
+}
+
 impl QueueRow {
     /// Whether the queue is empty, and all dedup windows have ended.
     pub(crate) fn is_forgettable(&self, now: Timestamp) -> bool {
         self.usage.is_empty() && self.remembers_until <= now
     }
 
-    /// When the sweep visits it: at the deadline of its first item, or, when it is empty, at the
-    /// end of the last dedup window.
+    /// When the sweep visits it: when its first item or one that expires early may have expired,
+    /// or, when it is empty, at the end of the last dedup window.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let remembers_until = Some(self.remembers_until).filter(|until| *until > Timestamp::default());
-        self.ends.map(|ends| ends.first.deadline).or(remembers_until)
+        let first = self.ends.map(|ends| ends.first.bound);
+        first.map(|first| self.early_from.map_or(first, |early| early.min(first))).or(remembers_until)
+    }
+
+    /// The items that requests see, including expired ones that are not removed yet.
+    pub(crate) fn visible_usage(&self) -> Usage {
+        self.floor.map_or(self.usage, |floor| floor.above(self.usage))
+    }
+
+    /// No item before this one is visible to requests.
+    pub(crate) fn visible_from(&self) -> Seq {
+        let first = self.ends.map_or(Seq::ZERO, |ends| ends.first.seq);
+        self.floor.map_or(first, |floor| first.max(floor.through.next()))
+    }
+
+    /// Whether items may have expired before one in front of them.
+    pub(crate) fn is_early_due(&self, now: Timestamp) -> bool {
+        self.early_from.is_some_and(|early| early <= now)
     }
 
     /// The items, if they are inline.
@@ -84,10 +141,16 @@ impl QueueRow {
             }
             Items::Spilled(Positions { next, open_block }) => {
                 let usage = self.usage;
-                put_numbers(&mut bytes, [LAYOUT_SPILLED, usage.items, usage.bytes]);
+                let early = if self.early_from.is_some() { WITH_EARLY } else { 0 };
+                let floor = if self.floor.is_some() { WITH_FLOOR } else { 0 };
+                put_numbers(&mut bytes, [LAYOUT_SPILLED + early + floor, usage.items, usage.bytes]);
                 put_numbers(&mut bytes, [*next, open_block.items, open_block.bytes]);
-                for End { seq, deadline } in self.ends.iter().flat_map(|ends| [ends.first, ends.last]) {
-                    put_numbers(&mut bytes, [seq.as_u64(), deadline.as_ms()]);
+                for End { seq, bound } in self.ends.iter().flat_map(|ends| [ends.first, ends.last]) {
+                    put_numbers(&mut bytes, [seq.as_u64(), bound.as_ms()]);
+                }
+                put_numbers(&mut bytes, self.early_from.map(Timestamp::as_ms));
+                if let Some(floor) = &self.floor {
+                    put_floor(&mut bytes, floor);
                 }
             }
         }
@@ -99,10 +162,14 @@ impl QueueRow {
         let remembers_until = row.timestamp()?;
         let decoded = match row.number()? {
             LAYOUT_INLINE => Self { remembers_until, ..Self::holding(PackedItems::decode(&mut row)?) },
-            LAYOUT_SPILLED => {
+            layout @ LAYOUT_SPILLED..=LAYOUT_MAX => {
                 let (usage, next, open_block) = (row.usage()?, row.number()?, row.usage()?);
                 let ends = Some(Ends { first: end(&mut row)?, last: end(&mut row)? });
-                Self { usage, remembers_until, ends, items: Items::Spilled(Positions { next, open_block }) }
+                let with = layout - LAYOUT_SPILLED;
+                let early_from = (with & WITH_EARLY != 0).then(|| row.timestamp()).transpose()?;
+                let floor = (with & WITH_FLOOR != 0).then(|| floor(&mut row)).transpose()?;
+                let items = Items::Spilled(Positions { next, open_block });
+                Self { usage, remembers_until, ends, early_from, floor, items }
             }
             _ => return Err(StoreError::Corrupted("queue: layout")),
         };
@@ -112,8 +179,9 @@ impl QueueRow {
     /// A queue with these inline items.
     pub(crate) fn holding(items: PackedItems) -> Self {
         let usage = items.iter().map(|item| Usage::of(item.payload_bytes)).sum();
-        let ends = items.ends();
-        Self { usage, remembers_until: Timestamp::default(), ends, items: Items::Inline(items) }
+        let (ends, early_from) = (items.ends(), items.early_from());
+        let remembers_until = Timestamp::default();
+        Self { usage, remembers_until, ends, early_from, floor: None, items: Items::Inline(items) }
     }
 }
 
@@ -124,5 +192,17 @@ impl Default for Items {
 }
 
 fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
-    Ok(End { seq: row.seq()?, deadline: row.timestamp()? })
+    Ok(End { seq: row.seq()?, bound: row.timestamp()? })
+}
+
+pub(super) fn put_floor(bytes: &mut Vec<u8>, floor: &Floor) {
+    let Floor { through, at, until, left } = floor;
+    // 0 means none: no dedup window ends at 0.
+    let until = until.map_or(0, Timestamp::as_ms);
+    put_numbers(bytes, [through.as_u64(), at.as_ms(), until, left.items, left.bytes]);
+}
+
+pub(super) fn floor(fields: &mut Fields<'_>) -> Result<Floor, StoreError> {
+    let (through, at, until) = (fields.seq()?, fields.timestamp()?, fields.timestamp()?);
+    Ok(Floor { through, at, until: Some(until).filter(|until| until.as_ms() != 0), left: fields.usage()? })
 }

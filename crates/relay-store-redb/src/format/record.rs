@@ -12,7 +12,8 @@ use super::segments::{LiveChange, is_blob};
 use crate::error::StoreError;
 use crate::format::fields::{Fields, put_numbers, put_text};
 use crate::format::meta::decode_number;
-use crate::format::{BLOCK_ITEMS, ItemRow, LiveCount, encode_number};
+use crate::format::queue::{floor as read_floor, put_floor};
+use crate::format::{BLOCK_ITEMS, Floor, ItemRow, LiveCount, encode_number};
 
 /// The kinds of frames.
 pub(crate) mod kind {
@@ -33,6 +34,11 @@ pub(crate) mod kind {
     pub(crate) const BLOB: u8 = 7;
     /// Fills the last page of a batch, without a meaning.
     pub(crate) const FILL: u8 = 8;
+    /// Items that have expired before one in front of them were removed from a queue: see
+    /// [`ExpiredEarly`](super::ExpiredEarly).
+    pub(crate) const EXPIRED_EARLY: u8 = 9;
+    /// A queue has another floor, or none any more: see [`Floored`](super::Floored).
+    pub(crate) const FLOORED: u8 = 10;
 }
 
 /// An item with its payload, borrowed from its frame.
@@ -82,6 +88,24 @@ pub(crate) struct Trimmed {
     pub(crate) through: Seq,
     /// The totals of the items, if they were spilled, so that nobody reads their rows again.
     pub(crate) sum: Option<FrontSum>,
+}
+
+/// Items that have expired before one in front of them, and were removed from a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExpiredEarly {
+    pub(crate) queue: u64,
+    /// The time of the removal.
+    pub(crate) now: Timestamp,
+    /// The earliest deadline of the others; `None` if there are none.
+    pub(crate) next: Option<Timestamp>,
+    pub(crate) items: Vec<Seq>,
+}
+
+/// The floor of a queue. If nothing of it is left, the queue has none any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Floored {
+    pub(crate) queue: u64,
+    pub(crate) floor: Floor,
 }
 
 /// The totals of items at the front of a spilled queue.
@@ -156,7 +180,7 @@ impl<'a> ItemRecord<'a> {
         }
         let id = self.id();
         let (seq, deadline, payload_bytes) = (self.seq, self.deadline, self.payload_bytes as u64);
-        Ok(ItemRow { seq, id, deadline, payload_bytes, position: 0, location, blob: None })
+        Ok(ItemRow { seq, id, deadline, raised: None, payload_bytes, position: 0, location, blob: None })
     }
 
     /// The item without its payload. `last_kind` is the kind of the item before, which most items
@@ -280,6 +304,42 @@ impl Trimmed {
         }
         trimmed.sum = Some(sum);
         Ok(trimmed)
+    }
+}
+
+impl ExpiredEarly {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(24 + 6 * self.items.len());
+        // 0 means none: no deadline is 0.
+        let next = self.next.map_or(0, Timestamp::as_ms);
+        put_numbers(&mut bytes, [self.queue, self.now.as_ms(), next]);
+        put_numbers(&mut bytes, self.items.iter().map(|seq| seq.as_u64()));
+        bytes
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
+        let mut record = Fields::new(body, "record of items that expired early");
+        let (queue, now, next) = (record.number()?, record.timestamp()?, record.timestamp()?);
+        let next = Some(next).filter(|next| next.as_ms() != 0);
+        let mut expired = Self { queue, now, next, items: Vec::new() };
+        while record.rest_bytes() > 0 {
+            expired.items.push(record.seq()?);
+        }
+        Ok(expired)
+    }
+}
+
+impl Floored {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = encode_number(self.queue);
+        put_floor(&mut bytes, &self.floor);
+        bytes
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, StoreError> {
+        let mut record = Fields::new(body, "record of a floor");
+        let floored = Self { queue: record.number()?, floor: read_floor(&mut record)? };
+        record.end(floored)
     }
 }
 

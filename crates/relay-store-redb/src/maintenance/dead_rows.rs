@@ -82,6 +82,9 @@ fn add_dead_rows(
             continue;
         };
         dead.push(key);
+        if item.is_early() {
+            dead.push(Key::early(queue, item.deadline, seq));
+        }
         let by_id = Key::by_id(queue, item.id);
         match view.read(&by_id, format::decode_seq) {
             Ok(Some(found)) if found == seq => dead.push(by_id),

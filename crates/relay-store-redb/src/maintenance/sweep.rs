@@ -5,11 +5,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use relay_core::{Queued as _, Seq, Swept, Timestamp};
+use relay_core::{Seq, Swept, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::engine::command::{Front, Job, Walked};
+use crate::engine::command::{Front, Job, TaskResponder, Walked};
 use crate::error::{StoreError, caught};
 use crate::format::record::FrontSum;
 use crate::format::{ItemRow, Key};
@@ -57,6 +58,7 @@ impl Maintenance {
         if is_complete {
             self.shared.metrics.swept(now);
         }
+        swept.items += self.shared.settled_items.swap(0, Ordering::Relaxed);
         Ok(swept)
     }
 
@@ -101,7 +103,12 @@ impl Maintenance {
     /// Removes the expired front of a spilled queue, piece by piece. Returns how many items it
     /// removed, and whether these were all that have expired.
     fn trim_spilled(&mut self, queue: u64, now: Timestamp) -> Result<(u64, bool), StoreError> {
-        let (mut items, mut from, mut refusals) = (0, Seq::ZERO, 0);
+        let mut items = self.settle(queue)?;
+        if items > 0 {
+            // The walk must see what is left.
+            self.checkpoint()?;
+        }
+        let (mut from, mut refusals) = (Seq::ZERO, 0);
         while let Some(items_max) = ITEMS_PER_JOB.get(refusals) {
             let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
             let Some(walked) = self.walk(&index_snapshot, queue, from, *items_max, now)? else {
@@ -124,6 +131,19 @@ impl Maintenance {
         Ok((items, false))
     }
 
+    /// Lets the writer remove the items of a spilled queue that have expired before one in front of
+    /// them. Returns their number.
+    fn settle(&mut self, queue: u64) -> Result<u64, StoreError> {
+        let mut items = 0;
+        loop {
+            let settled = self.ask_writer(|responder| Job::Settle(queue, responder))?;
+            if settled == 0 {
+                return Ok(items);
+            }
+            items += settled;
+        }
+    }
+
     /// Finds the expired items at the front of a queue, starting at `from`.
     fn walk(
         &self,
@@ -140,7 +160,7 @@ impl Maintenance {
         let (mut sum, mut through, mut items) = (FrontSum::default(), Seq::ZERO, 0);
         rows.scan(from, &mut |item: ItemRow| {
             self.shared.throttle.yield_core();
-            if item.is_live(now) || items == items_max {
+            if now < item.bound() || items == items_max {
                 return ControlFlow::Break(());
             }
             (items, through) = (items + 1, item.seq);
@@ -156,14 +176,19 @@ impl Maintenance {
         if fronts.is_empty() {
             return Ok(0);
         }
+        self.ask_writer(|responder| Job::Trim(fronts, index_snapshot, responder))
+    }
+
+    /// Sends the writer a job and waits for its answer.
+    fn ask_writer(&mut self, job: impl FnOnce(TaskResponder<u64>) -> Job) -> Result<u64, StoreError> {
         let mailbox = self.mailbox.upgrade().ok_or(StoreError::WriterEnded)?;
-        let (caller, response) = oneshot::channel();
-        let sent = mailbox.blocking_send(Job::Trim(fronts, index_snapshot, caller));
+        let (responder, response) = oneshot::channel();
+        let sent = mailbox.blocking_send(job(responder));
         drop(mailbox);
         sent.map_err(|_| StoreError::WriterEnded)?;
-        let items = response.blocking_recv().map_err(|_| StoreError::WriterEnded)??;
+        let answer = response.blocking_recv().map_err(|_| StoreError::WriterEnded)??;
         self.checkpoint_if_requested()?;
-        Ok(items)
+        Ok(answer)
     }
 
     /// Forgets expired acked item ids, and returns how many there were.

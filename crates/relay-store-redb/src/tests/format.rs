@@ -13,8 +13,8 @@ use crate::samples::{self, config, hex};
 const ID: ItemId = ItemId { message_id: MessageId::from_bytes(*b"0123456789abcdef"), chunk_index: 0x0a0b };
 
 fn ends() -> Ends {
-    let first = End { seq: Seq::new(5), deadline: Timestamp::from_ms(1000) };
-    Ends { first, last: End { seq: Seq::new(300), deadline: Timestamp::from_ms(2000) } }
+    let first = End { seq: Seq::new(5), bound: Timestamp::from_ms(1000) };
+    Ends { first, last: End { seq: Seq::new(300), bound: Timestamp::from_ms(2000) } }
 }
 
 fn item() -> ItemRow {
@@ -35,7 +35,13 @@ fn spilled() -> QueueRow {
     let positions = Positions { next: 514, open_block: Usage { items: 1, bytes: 128 } };
     let usage = Usage { items: 2, bytes: 300 };
     let remembers_until = Timestamp::from_ms(1);
-    QueueRow { usage, remembers_until, ends: Some(ends()), items: Items::Spilled(positions) }
+    let (ends, items) = (Some(ends()), Items::Spilled(positions));
+    QueueRow { usage, remembers_until, ends, early_from: None, floor: None, items }
+}
+
+/// The item, behind one that expires 2 ms later.
+fn early_item() -> ItemRow {
+    item().behind(Some(item().deadline.plus_ms(2)))
 }
 
 fn item_with_blob() -> ItemRow {
@@ -58,6 +64,7 @@ fn keys_to_the_byte() {
         (Key::item(0x0102, seq), "03 0000000000000102 01 0000000000001122"),
         (Key::by_id(0x0102, ID), "03 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
         (Key::block(0x0102, 9), "03 0000000000000102 03 0000000000000009"),
+        (Key::early(0x0102, at, seq), "03 0000000000000102 04 0000000000003344 0000000000001122"),
         (Key::due(at, 0x0102), "04 0000000000003344 0000000000000102"),
         (
             Key::acked(at, 1, ID),
@@ -75,6 +82,9 @@ fn rows_to_the_byte() {
     // the same; items, bytes, next position, items and bytes of the open block; seq and deadline of
     // the first item and of the last
     assert_eq!(hex(&spilled().encode()), "01 01 02 ac02 8204 01 8001 05 e807 ac02 d00f".replace(' ', ""));
+    // the same, then the earliest deadline of an item that expires early
+    let row = QueueRow { early_from: Some(Timestamp::from_ms(999)), ..spilled() };
+    assert_eq!(hex(&row.encode()), "01 02 02 ac02 8204 01 8001 05 e807 ac02 d00f e707".replace(' ', ""));
     // the same; for each item seq and deadline, as differences to the item before, and the fields
     // that follow the position below
     let expected = "01 00 05 80d095ffbc31 c801 07 8020 cd02 01 30313233343536373839616263646566 \
@@ -85,7 +95,11 @@ fn rows_to_the_byte() {
     // deadline, position, payload, segment, offset, length; chunk index; message id
     let expected = "80d095ffbc31 8104 c801 07 8020 cd02 01 30313233343536373839616263646566";
     assert_eq!(hex(&item().encode()), expected.replace(' ', ""));
-    // the same, then arrival, total_len, sent_ms, chunk count; length of the kind, and the kind
+    // bound; the same, with 2^32 added to the chunk index; then the deadline
+    let expected =
+        "82d095ffbc31 8104 c801 07 8020 cd02 8180808010 30313233343536373839616263646566 80d095ffbc31";
+    assert_eq!(hex(&early_item().encode()), expected.replace(' ', ""));
+    // the first, then arrival, total_len, sent_ms, chunk count; length of the kind, and the kind
     let expected = "80d095ffbc31 8104 c801 8780808008 8020 cd02 01 30313233343536373839616263646566 \
                     03 e807 02 03 06 6f7061717565";
     assert_eq!(hex(&item_with_blob().encode()), expected.replace(' ', ""));
@@ -117,19 +131,20 @@ const BY_ID_CHECKSUM: &str = "d59a73a8";
 
 #[test]
 fn rows_decode_as_they_were_encoded() {
-    for row in [QueueRow::default(), inline(), spilled()] {
+    let early = QueueRow { early_from: Some(Timestamp::from_ms(999)), ..spilled() };
+    for row in [QueueRow::default(), inline(), spilled(), early] {
         assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
     }
-    for item in [item(), item_with_blob()] {
+    for item in [item(), early_item(), item_with_blob()] {
         assert_eq!(ItemRow::decode(Seq::new(5), &item.encode()).unwrap(), item);
-        assert_eq!(ItemRow::decode_deadline(&item.encode()).unwrap(), item.deadline);
+        assert_eq!(ItemRow::decode_bound(&item.encode()).unwrap(), item.bound());
         assert_eq!(ItemRow::decode_weight(item.seq, &item.encode()).unwrap(), (513, 200));
     }
 }
 
 #[test]
 fn rows_that_are_too_short_or_too_long_are_errors() {
-    for item in [item(), item_with_blob()] {
+    for item in [item(), early_item(), item_with_blob()] {
         let row = item.encode();
         for length in 0..row.len() {
             assert!(ItemRow::decode(Seq::ZERO, &row[..length]).is_err(), "{length} bytes of an item");
@@ -211,7 +226,10 @@ proptest! {
         prop_assert!(Key::items_start(queue) < Key::item(queue, Seq::new(number)));
         prop_assert!(Key::item(queue, Seq::new(number)) < Key::items_end(queue));
         prop_assert!(Key::items_end(queue) < Key::by_id(queue, id(a)) && Key::by_id(queue, id(a)) < Key::by_id_end(queue));
-        prop_assert!(Key::by_id_end(queue) < Key::block(queue, number) && Key::block(queue, number) < Key::due_start());
+        prop_assert!(Key::by_id_end(queue) < Key::block(queue, number) && Key::block(queue, number) < Key::early_start(queue));
+        let early = Key::early(queue, at(a), Seq::new(number));
+        prop_assert!(Key::early_start(queue) < early && early < Key::rows_end(queue));
+        prop_assert!(a[0] == u64::MAX || early < Key::early_end(queue, at(a)));
         prop_assert!(Key::due_start() < Key::due(at(a), queue) && Key::due(at(a), queue) < Key::acked_start());
         let acked = Key::acked(at(a), queue, id(a));
         prop_assert!(Key::acked_start() <= Key::acked_in(at(a)) && Key::acked_in(at(a)) < Key::acked_of(at(a), queue));
@@ -223,7 +241,7 @@ proptest! {
     fn an_inline_queue_keeps_its_items_in_order(seqs in proptest::collection::btree_set(any::<u64>(), 0..20), step in 0..u64::MAX / 32) {
         let items = seqs.into_iter().zip(0..).map(|(seq, number)| {
             let deadline = Timestamp::from_ms(step * number);
-            ItemRow { seq: Seq::new(seq), deadline, position: 0, ..item() }
+            ItemRow { seq: Seq::new(seq), deadline, position: 0, ..item() }.behind(Some(Timestamp::from_ms(step * (number / 2 * 2))))
         });
         let row = QueueRow::holding(items.collect());
         prop_assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
@@ -247,6 +265,6 @@ proptest! {
         }
         drop(decode_until(&bytes));
         drop(decode_usage(&bytes));
-        drop(ItemRow::decode_deadline(&bytes));
+        drop(ItemRow::decode_bound(&bytes));
     }
 }

@@ -68,6 +68,7 @@ fn envelope(recipient: &str, number: u64) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 1,
         sent_ms: 0,
+        ttl_ms: None,
         payload: Bytes::from_static(b"x"),
     }
 }

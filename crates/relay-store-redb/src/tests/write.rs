@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::proptest;
-use relay_core::{ItemId, Seq, Timestamp};
+use relay_core::{ItemId, Seq, Timestamp, Usage};
 use relay_disk::{Class, Fault, SimDisk, Survival};
 use relay_journal::{Location, Position};
 
@@ -192,10 +192,9 @@ fn the_position_of_an_index_after_a_failed_rewrite_is_durable() {
     }
 }
 
-/// An item that comes back after corruption may expire later than items pushed since. Then these
-/// expire later as well: pages and sweeps search a queue by its deadlines.
+/// Each item expires before the one in front of it.
 #[test]
-fn no_item_expires_before_an_earlier_one() {
+fn items_expire_before_those_in_front_of_them() {
     let stack = Stack::on(&SimDisk::new());
     let mut txn = WriteTxn::new(&stack.version, &stack.cache);
     let item = crate::samples::item_row();
@@ -214,9 +213,28 @@ fn no_item_expires_before_an_earlier_one() {
         })
         .unwrap();
         assert_eq!(items.len() as u64, number);
-        assert!(items.iter().all(|item| item.deadline.as_ms() == 999), "with {number} items");
+        let times = items.iter().map(|item| (item.deadline.as_ms(), item.bound().as_ms()));
+        assert!(times.eq((1..=number).map(|number| (1000 - number, 999))), "with {number} items");
         assert_eq!(rows.row.ends, Ends::of(&items));
+        for now in [1000 - number - 1, 1000 - number, 998, 999] {
+            let front = rows.front(Timestamp::from_ms(now)).unwrap();
+            let expired = items.iter().filter(|item| item.deadline.as_ms() <= now);
+            assert_eq!(front.expired, expired.map(|item| Usage::of(item.payload_bytes)).sum(), "at {now}");
+        }
     }
+    let (now, mut left) = (Timestamp::from_ms(960), 2 * SPILL_FROM_ITEMS as u64);
+    while left > 39 {
+        let mut open = txn.open(1).unwrap().unwrap();
+        let found = txn.find_early(&open, now, 10).unwrap();
+        left -= txn.remove_early(&mut open, &found.items, found.next).unwrap() as u64;
+        txn.close(open).unwrap();
+        let rows = txn.rows(1).unwrap().unwrap();
+        assert_eq!(rows.row.usage.items, left);
+        assert_eq!(rows.front(now).unwrap().expired.items, left - 39);
+    }
+    assert_eq!(left, 39);
+    let row = txn.rows(1).unwrap().unwrap().row;
+    assert_eq!((row.early_from, row.due()), (Some(Timestamp::from_ms(961)), Some(Timestamp::from_ms(961))));
 }
 
 #[test]

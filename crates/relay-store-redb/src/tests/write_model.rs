@@ -18,10 +18,12 @@ use crate::version::view::{Merger, ReadView};
 
 /// Few of each, so that changes collide.
 const QUEUES: u64 = 3;
-const NUMBERS: u64 = 4;
-/// The numbers for the row of a queue and for its due row. The others are items.
+const NUMBERS: u64 = 6;
+/// The numbers for the row of a queue and for its due row. Those from `EARLY` on are rows of items
+/// that expire early. The others are items.
 const ROW: u64 = 0;
 const DUE: u64 = 1;
+const EARLY: u64 = 4;
 
 /// A step of a random run.
 #[derive(Clone, Debug)]
@@ -82,6 +84,7 @@ fn key(queue: u64, number: u64) -> Key {
     match number {
         ROW => Key::queue(queue),
         DUE => Key::due(due_at(queue), queue),
+        EARLY.. => Key::early(queue, Timestamp::from_ms(number), Seq::new(number)),
         _ => Key::item(queue, Seq::new(number)),
     }
 }
@@ -174,7 +177,8 @@ pub(super) fn expect_excerpts(version: &Version, model: &Model) {
         (0..=NUMBERS).flat_map(move |from| copied.map(|copied| (queue, from, copied)))
     }) {
         let number = model.recipients.get(&queue).copied();
-        let wanted = Wanted { from: Seq::new(from), id: None, rows_max, may_skip_newer };
+        let now = Timestamp::from_ms(EARLY);
+        let wanted = Wanted { from: Seq::new(from), id: None, rows_max, may_skip_newer, now };
         let snapshot = version.snapshot((&recipient(queue), number), wanted);
         let view = snapshot.view();
         assert_eq!(view.queue_number(&recipient(queue)).unwrap(), number);
@@ -197,6 +201,13 @@ pub(super) fn expect_excerpts(version: &Version, model: &Model) {
             seen += 1;
         }
         assert!(seen == expected.len() || rows_max < 100 || may_skip_newer);
+        let (from, to) = (Key::early_start(number), Key::early_end(number, now));
+        let early: Vec<_> = view
+            .range(&Key::early(number, Timestamp::default(), Seq::ZERO), &to)
+            .unwrap()
+            .map(|row| row.unwrap().0)
+            .collect();
+        assert!(early.iter().eq(model.rows.range(from..to).map(|(key, _)| key)));
         for seq in 0..NUMBERS {
             let key = Key::item(number, Seq::new(seq));
             match view.get(&key) {

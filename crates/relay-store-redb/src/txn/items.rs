@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::format::packed_items::PackedItems;
 use crate::format::record::{ItemRecord, Owner};
 use crate::format::{
-    self, BLOCK_ITEMS, Ends, INLINE_AGAIN_ITEMS, ItemRow, Items, Key, LiveChange, Positions, QueueRow,
+    self, BLOCK_ITEMS, Ends, Floor, INLINE_AGAIN_ITEMS, ItemRow, Items, Key, LiveChange, Positions, QueueRow,
     SPILL_FROM_ITEMS,
 };
 use crate::memtable::dedup_filter;
@@ -29,10 +29,10 @@ impl WriteTxn<'_> {
     ) -> Result<(), StoreError> {
         self.update_ends(open)?;
         let (queue, row) = (open.number, Arc::make_mut(&mut open.row));
-        // The rules keep deadlines ascending, but after corruption a replay may bring back an item
-        // that they did not know.
-        let deadline = row.ends.map_or(item.deadline, |ends| item.deadline.max(ends.last.deadline));
-        let item = ItemRow { deadline, ..item };
+        let item = item.behind(row.ends.map(|ends| ends.last.bound));
+        if item.is_early() {
+            row.early_from = Some(row.early_from.map_or(item.deadline, |early| early.min(item.deadline)));
+        }
         let (id, location, last) = (item.id, item.location, item.as_end());
         let added = Usage::of(item.payload_bytes);
         // Such an entry has expired, or the rules would not add the item, but no sweep has removed
@@ -71,6 +71,9 @@ impl WriteTxn<'_> {
         positions.next = position.saturating_add(1);
         positions.open_block = positions.open_block.plus(Usage::of(item.payload_bytes));
         self.put_item_id(queue, id, Some(seq));
+        if item.is_early() {
+            self.put(Key::early(queue, item.deadline, seq), Some(format::encode_number(item.payload_bytes)));
+        }
         self.put(Key::item(queue, seq), Some(ItemRow { position, ..item }.encode()));
         if positions.next.is_multiple_of(BLOCK_ITEMS) {
             let full = std::mem::take(&mut positions.open_block);
@@ -104,6 +107,10 @@ impl WriteTxn<'_> {
         open.is_last_removed |= row.ends.is_some_and(|ends| ends.last.seq == seq);
         self.count(removed.location.segment, LiveChange::removed(removed.location));
         row.usage = row.usage.minus(Usage::of(removed.payload_bytes));
+        if let Some(floor) = row.floor.filter(|floor| seq <= floor.through) {
+            self.set_floor(open, floor.without(Usage::of(removed.payload_bytes)));
+        }
+        let row = Arc::make_mut(&mut open.row);
         if row.inline().is_none() {
             self.remove_spilled(open, &removed)?;
         }
@@ -111,22 +118,31 @@ impl WriteTxn<'_> {
         // `update_ends` finds the ends of a spilled queue.
         row.ends = row.inline().and_then(PackedItems::ends).or(row.ends);
         if row.usage.is_empty() {
-            (row.ends, row.items) = (None, Items::default());
+            (row.ends, row.early_from, row.items) = (None, None, Items::default());
         }
         Ok(Some(removed))
     }
 
     fn remove_spilled(&mut self, open: &mut OpenQueue, removed: &ItemRow) -> Result<(), StoreError> {
         open.remove_from_block(removed.position / BLOCK_ITEMS, Usage::of(removed.payload_bytes));
-        self.put(Key::item(open.number, removed.seq), None);
-        self.put_item_id(open.number, removed.id, None);
+        self.delete_spilled(open.number, removed);
         self.inline_if_few(open)
+    }
+
+    /// Removes the rows of an item and its item id.
+    fn delete_spilled(&mut self, queue: u64, item: &ItemRow) {
+        self.put(Key::item(queue, item.seq), None);
+        self.put_item_id(queue, item.id, None);
+        if item.is_early() {
+            self.put(Key::early(queue, item.deadline, item.seq), None);
+        }
     }
 
     /// Moves the items of a spilled queue back into its row once they are few. If some cannot be
     /// read, they stay in rows of their own, or the queue would lose count of them.
     pub(super) fn inline_if_few(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
-        if open.row.inline().is_some() || open.row.usage.items > INLINE_AGAIN_ITEMS {
+        let row = &open.row;
+        if row.inline().is_some() || row.floor.is_some() || row.usage.items > INLINE_AGAIN_ITEMS {
             return Ok(());
         }
         self.update_blocks(open)?;
@@ -140,8 +156,7 @@ impl WriteTxn<'_> {
             return Ok(());
         }
         for item in &mut items {
-            self.put(Key::item(queue, item.seq), None);
-            self.put_item_id(queue, item.id, None);
+            self.delete_spilled(queue, item);
             self.put(Key::block(queue, item.position / BLOCK_ITEMS), None);
             item.position = 0;
         }
@@ -230,7 +245,7 @@ impl WriteTxn<'_> {
     pub(super) fn empty_spilled(&mut self, open: &mut OpenQueue) -> Result<(), StoreError> {
         let queue = open.number;
         let mut blocks = Vec::new();
-        for row in self.view().range(&Key::block(queue, 0), &Key::items_start(queue.saturating_add(1)))? {
+        for row in self.view().range(&Key::block(queue, 0), &Key::early_start(queue))? {
             match row {
                 Ok((key, _)) => blocks.push(key),
                 Err(StoreError::Corrupted(_)) => {}
@@ -239,8 +254,9 @@ impl WriteTxn<'_> {
         }
         blocks.into_iter().for_each(|key| self.put(key, None));
         self.put(Key::dead(queue), Some(Vec::new()));
+        self.set_floor(open, Floor::default());
         let row = Arc::make_mut(&mut open.row);
-        (row.usage, row.ends, row.items) = (Usage::ZERO, None, Items::default());
+        (row.usage, row.ends, row.early_from, row.items) = (Usage::ZERO, None, None, Items::default());
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ impl OpenQueue {
     }
 
     /// The queue in its current state.
-    pub(super) fn rows<'a>(&self, view: ReadView<'a>) -> QueueRows<'a> {
+    pub(crate) fn rows<'a>(&self, view: ReadView<'a>) -> QueueRows<'a> {
         QueueRows { view, queue: self.number, row: Arc::clone(&self.row) }
     }
 

@@ -15,6 +15,10 @@ use crate::txn::queue_handle::QueueHandle;
 use crate::version::queue_reader::QueueRows;
 use crate::version::view::ReadView;
 
+/// The most items that a page may pass because they have expired before one in front of them: a
+/// millisecond's work.
+const UNSETTLED_MAX: usize = 1024;
+
 /// A read transaction over one view.
 pub(crate) struct ReadTxn<'a> {
     pub(crate) view: ReadView<'a>,
@@ -22,6 +26,14 @@ pub(crate) struct ReadTxn<'a> {
 }
 
 impl ReadTxn<'_> {
+    /// Fails if a page of the queue might pass too many items that have expired before one in front
+    /// of them.
+    pub(crate) fn check_settled(&self, recipient: &Recipient, now: Timestamp) -> Result<(), StoreError> {
+        let Some((queue, row)) = self.view.queue(recipient)? else { return Ok(()) };
+        let rows = QueueRows { view: self.view, queue, row };
+        if rows.has_expired_early(UNSETTLED_MAX, now)? { Err(StoreError::Unsettled(queue)) } else { Ok(()) }
+    }
+
     fn rows(&self, queue: &QueueHandle) -> Option<QueueRows<'_>> {
         queue.open.as_ref().map(|open| open.rows(self.view))
     }
@@ -43,13 +55,19 @@ impl ReadTx for ReadTxn<'_> {
     }
 
     fn usage(&self, queue: &QueueHandle) -> Result<Usage, StoreError> {
-        Ok(queue.open.as_ref().map_or(Usage::ZERO, |open| open.row.usage))
+        Ok(queue.open.as_ref().map_or(Usage::ZERO, |open| open.row.visible_usage()))
     }
 
     fn locate(&self, queue: &QueueHandle, id: ItemId) -> Result<Option<ItemStatus>, StoreError> {
         let Some(rows) = self.rows(queue) else { return Ok(None) };
         if let Some(item) = rows.find(id)? {
             let ItemRow { seq, deadline, payload_bytes, .. } = item;
+            if let Some(floor) = rows.row.floor.filter(|floor| seq <= floor.through) {
+                return Ok(floor
+                    .until
+                    .filter(|_| floor.at < deadline)
+                    .map(|until| ItemStatus::Acked { until }));
+            }
             *queue.found.borrow_mut() = Some(item);
             return Ok(Some(ItemStatus::Queued { seq, deadline, payload_bytes }));
         }
@@ -67,12 +85,7 @@ impl ReadTx for ReadTxn<'_> {
         from: Seq,
         visit: &mut dyn FnMut(ItemRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.rows(queue).map_or(Ok(()), |rows| rows.scan(from, visit))
-    }
-
-    fn last_deadline(&self, queue: &QueueHandle) -> Result<Option<Timestamp>, StoreError> {
-        let ends = queue.open.as_ref().and_then(|open| open.row.ends);
-        Ok(ends.map(|ends| ends.last.deadline))
+        self.rows(queue).map_or(Ok(()), |rows| rows.scan(from.max(rows.row.visible_from()), visit))
     }
 
     fn has_payload(&self, queue: &QueueHandle, seq: Seq, payload: &[u8]) -> Result<bool, StoreError> {
@@ -84,8 +97,8 @@ impl ReadTx for ReadTxn<'_> {
         Ok(item.payload_bytes == payload.len() as u64 && self.payload(owner, &item)? == payload)
     }
 
-    fn items_from(&self, queue: &QueueHandle, from: Seq) -> Result<u64, StoreError> {
-        self.rows(queue).map_or(Ok(0), |rows| rows.items_from(from))
+    fn live_items_from(&self, queue: &QueueHandle, from: Seq, now: Timestamp) -> Result<u64, StoreError> {
+        self.rows(queue).map_or(Ok(0), |rows| rows.live_items_from(from, now))
     }
 
     fn front(&self, queue: &QueueHandle, now: Timestamp) -> Result<Front, StoreError> {

@@ -12,7 +12,8 @@ use relay_journal::{Frame, Location};
 use crate::error::StoreError;
 use crate::format::ItemRow;
 use crate::format::fields::Fields;
-use crate::format::record::{self, ItemRecord, Removed, Trimmed, kind};
+use crate::format::packed_items::PackedItems;
+use crate::format::record::{self, ExpiredEarly, Floored, ItemRecord, Removed, Trimmed, kind};
 use crate::io::payload;
 use crate::memtable::Memtable;
 use crate::memtable::queue_cache::QueueCache;
@@ -204,6 +205,8 @@ fn apply(txn: &mut WriteTxn<'_>, frame: &Frame) -> Result<Option<&'static str>, 
         }
         kind::REMOVED => return remove(txn, &Removed::parse(&frame.body)?),
         kind::TRIMMED => return trim(txn, &Trimmed::parse(&frame.body)?),
+        kind::FLOORED => return set_floor(txn, &Floored::parse(&frame.body)?),
+        kind::EXPIRED_EARLY => return remove_early(txn, &ExpiredEarly::parse(&frame.body)?),
         kind::DROPPED => {
             txn.drop_queue(record::parse_dropped(&frame.body)?, |_| true)?;
         }
@@ -229,6 +232,34 @@ fn trim(txn: &mut WriteTxn<'_>, trimmed: &Trimmed) -> Result<Option<&'static str
         return Ok(Some("a queue whose front has expired is missing"));
     };
     txn.trim(&mut open, trimmed.through, trimmed.sum.as_ref())?;
+    txn.close(open).map(|()| None)
+}
+
+fn remove_early(txn: &mut WriteTxn<'_>, expired: &ExpiredEarly) -> Result<Option<&'static str>, StoreError> {
+    txn.note_time(expired.now);
+    let Some(mut open) = txn.open(expired.queue)? else {
+        return Ok(Some("a queue whose items have expired is missing"));
+    };
+    let removed = txn.remove_early(&mut open, &expired.items, expired.next)?;
+    txn.close(open)?;
+    Ok((removed < expired.items.len()).then_some("an item that has expired is missing"))
+}
+
+fn set_floor(txn: &mut WriteTxn<'_>, floored: &Floored) -> Result<Option<&'static str>, StoreError> {
+    txn.note_time(floored.floor.at);
+    let Some(mut open) = txn.open(floored.queue)? else {
+        return Ok(Some("a queue whose front was acked is missing"));
+    };
+    if open.row.inline().is_some() {
+        // The records that made it so long are lost, and with them the items that it had.
+        let items: Vec<_> = open.row.inline().into_iter().flat_map(PackedItems::iter).collect();
+        for item in items.into_iter().filter(|item| item.seq <= floored.floor.through) {
+            txn.remove_item(&mut open, item.seq, None)?;
+        }
+        txn.close(open)?;
+        return Ok(Some("an acked front is not as long as it was"));
+    }
+    txn.set_floor(&mut open, floored.floor);
     txn.close(open).map(|()| None)
 }
 

@@ -47,7 +47,8 @@ impl WriteTxn<'_> {
         let usage: Usage = removed.iter().map(|item| Usage::of(item.payload_bytes)).sum();
         let row = Arc::make_mut(&mut open.row);
         row.usage = row.usage.minus(usage);
-        (row.ends, row.items) = (items.ends(), Items::Inline(items));
+        (row.ends, row.early_from) = (items.ends(), items.early_from());
+        row.items = Items::Inline(items);
         for item in removed {
             self.count(item.location.segment, LiveChange::removed(item.location));
         }

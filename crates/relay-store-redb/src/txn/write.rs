@@ -8,6 +8,7 @@ use relay_core::{ItemId, Recipient, Seq, Timestamp};
 use smallvec::SmallVec;
 
 use crate::error::StoreError;
+use crate::format::packed_items::PackedItems;
 use crate::format::{self, Counters, Key, LiveChange, QueueRow};
 use crate::index::snapshot::Value;
 use crate::memtable::Memtable;
@@ -109,6 +110,12 @@ impl<'s> WriteTxn<'s> {
     /// Writes back the row of a changed queue, and its due time for the sweep.
     pub(crate) fn close(&mut self, mut open: OpenQueue) -> Result<(), StoreError> {
         self.update_ends(&mut open)?;
+        // A removal leaves it as it was. That of an inline queue must be what its row is read as.
+        if let Some(early_from) = open.row.early_from.and(open.row.inline()).map(PackedItems::early_from)
+            && early_from != open.row.early_from
+        {
+            Arc::make_mut(&mut open.row).early_from = early_from;
+        }
         let due = open.row.due();
         if due != open.due {
             if let Some(at) = open.due {

@@ -16,6 +16,8 @@ pub(super) struct Coverage {
     pub(super) to: Key,
     /// The only item id whose rows it contains.
     pub(super) id: Option<ItemId>,
+    /// The start of the items that expire early, of those that it contains, and their end.
+    pub(super) early: (Key, Key),
 }
 
 impl Coverage {
@@ -25,7 +27,9 @@ impl Coverage {
             Ok(ParsedKey::Item(..)) => *key != self.first && !(self.from..self.to).contains(key),
             Ok(ParsedKey::ById(_, id) | ParsedKey::Acked(_, _, id)) => self.id != Some(id),
             Ok(ParsedKey::Queue(_) | ParsedKey::Block(..)) => false,
-            Ok(ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Due(..)) | Err(_) => true,
+            Ok(ParsedKey::Early(..)) => !(self.early.0..self.early.1).contains(key),
+            Ok(ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Due(..) | ParsedKey::Floor(_))
+            | Err(_) => true,
         }
     }
 
@@ -33,7 +37,10 @@ impl Coverage {
     /// does not cover the first one.
     pub(super) fn covered_to(&self, from: &Key, to: &Key) -> Option<Key> {
         let queue = from.queue_number();
-        if *from >= Key::by_id_end(queue) && *to <= Key::items_start(queue.saturating_add(1)) {
+        if *from >= Key::early_start(queue) && *to <= Key::rows_end(queue) {
+            return (self.early.0 <= *from).then(|| self.early.1.min(*to));
+        }
+        if *from >= Key::by_id_end(queue) && *to <= Key::early_start(queue) {
             return Some(*to);
         }
         (self.from <= *from && *to <= Key::items_end(queue)).then(|| self.to.min(*to))

@@ -4,7 +4,8 @@
 //! the difference of two positions if the queue has no holes; one that is emptied from the front
 //! never has. Otherwise it is counted by blocks of [`BLOCK_ITEMS`]: the rest of the item's own
 //! block row by row, and one row for every later block, a five-hundredth of the queue's depth. A
-//! binary search finds the live part, because deadlines never decrease along a queue.
+//! binary search finds the live part, because the bounds of items never decrease along a queue.
+//! Items that expire before their bound have rows by deadline, which count the expired ones.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use relay_core::{Front, ItemId, Queued as _, Seq, Timestamp, Usage};
 
 use crate::error::StoreError;
-use crate::format::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, Positions, QueueRow};
+use crate::format::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Positions, QueueRow};
 use crate::memtable::queue_cache::CachedFront;
 use crate::version::view::{Merger, ReadView};
 
@@ -127,8 +128,55 @@ impl<'a> QueueRows<'a> {
         Ok(first.zip(last).map(|(first, last)| Ends { first, last }))
     }
 
+    /// The number of items from `from` on that are live at `now`, if `from` is in the live part.
+    pub(crate) fn live_items_from(&self, from: Seq, now: Timestamp) -> Result<u64, StoreError> {
+        let expired = self.expired_early(from, now)?;
+        Ok(self.items_from(from)?.saturating_sub(expired.items))
+    }
+
+    /// The items from `from` on that have expired although their bound is not reached.
+    pub(crate) fn expired_early(&self, from: Seq, now: Timestamp) -> Result<Usage, StoreError> {
+        let mut usage = Usage::ZERO;
+        let Some(early_from) = self.row.early_from.filter(|early| *early <= now) else { return Ok(usage) };
+        if let Some(items) = self.row.inline() {
+            let expired =
+                items.iter().filter(|item| item.seq >= from && item.is_early() && !item.is_live(now));
+            return Ok(expired.map(|item| Usage::of(item.payload_bytes)).sum());
+        }
+        for row in self.early(early_from, now)? {
+            let found = row.and_then(|(key, value)| {
+                let payload_bytes = format::decode_payload_bytes(&value.bytes()?)?;
+                Ok(matches!(key.parse()?, ParsedKey::Early(_, _, seq) if seq >= from)
+                    .then_some(payload_bytes))
+            });
+            match found {
+                Ok(payload_bytes) => usage = usage.plus(payload_bytes.map_or(Usage::ZERO, Usage::of)),
+                // A count that is too high must not fail a request.
+                Err(StoreError::Corrupted(what)) => {
+                    tracing::error!(what, "skipping the corrupt row of an item that expires early");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Whether the queue is spilled and more than so many of its items have expired although their
+    /// bound is not reached.
+    pub(crate) fn has_expired_early(&self, more_than: usize, now: Timestamp) -> Result<bool, StoreError> {
+        match self.row.early_from.filter(|early| *early <= now && self.row.inline().is_none()) {
+            Some(early_from) => Ok(self.early(early_from, now)?.nth(more_than).is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// The rows of the items that expire early, from `from` to `now`.
+    fn early(&self, from: Timestamp, now: Timestamp) -> Result<Merger<'a>, StoreError> {
+        self.view.range(&Key::early(self.queue, from, Seq::ZERO), &Key::early_end(self.queue, now))
+    }
+
     /// The number of items from `from` on.
-    pub(crate) fn items_from(&self, from: Seq) -> Result<u64, StoreError> {
+    fn items_from(&self, from: Seq) -> Result<u64, StoreError> {
         let Items::Spilled(Positions { next, .. }) = self.row.items else {
             return Ok(self.usage_from(from)?.items);
         };
@@ -142,7 +190,7 @@ impl<'a> QueueRows<'a> {
     }
 
     /// The usage of the items from `from` on.
-    fn usage_from(&self, from: Seq) -> Result<Usage, StoreError> {
+    pub(crate) fn usage_from(&self, from: Seq) -> Result<Usage, StoreError> {
         let positions = match &self.row.items {
             Items::Inline(items) => {
                 let items = items.iter().filter(|item| item.seq >= from);
@@ -170,16 +218,33 @@ impl<'a> QueueRows<'a> {
 
     /// Where the live part begins at `now`.
     pub(crate) fn front(&self, now: Timestamp) -> Result<Front, StoreError> {
+        let front = self.above_floor(self.front_by_bounds(now)?);
+        Ok(Front { expired: front.expired.plus(self.expired_early(front.live_from, now)?), ..front })
+    }
+
+    /// The part of a front that requests see.
+    fn above_floor(&self, front: Front) -> Front {
+        let Some(floor) = &self.row.floor else { return front };
+        let visible_from = self.row.visible_from();
+        if front.live_from <= visible_from {
+            return Front { live_from: visible_from, expired: Usage::ZERO };
+        }
+        // All that is left of the floor lies before the live part.
+        Front { expired: floor.above(front.expired), ..front }
+    }
+
+    /// Where the items begin whose bound is not reached at `now`.
+    pub(crate) fn front_by_bounds(&self, now: Timestamp) -> Result<Front, StoreError> {
         let row = &*self.row;
-        let Some(ends) = row.ends.filter(|ends| ends.first.deadline <= now) else {
+        let Some(ends) = row.ends.filter(|ends| ends.first.bound <= now) else {
             return Ok(Front { live_from: self.first(), expired: Usage::ZERO });
         };
-        if ends.last.deadline <= now {
+        if ends.last.bound <= now {
             return Ok(Front { live_from: ends.last.seq.next(), expired: row.usage });
         }
         if let Some(items) = row.inline() {
             let live_from =
-                items.iter().find(|item| item.is_live(now)).map_or(ends.last.seq, |item| item.seq);
+                items.iter().find(|item| now < item.bound()).map_or(ends.last.seq, |item| item.seq);
             return Ok(Front { live_from, expired: row.usage.minus(self.usage_from(live_from)?) });
         }
         let cached = self.view.cache.and_then(|cache| cache.front(self.queue));
@@ -198,9 +263,9 @@ impl<'a> QueueRows<'a> {
         }
         let (mut expired, mut seen, mut found) = (cached.front.expired, 0, None);
         self.scan_with(cached.front.live_from, ItemRow::decode_end, &mut |(end, payload_bytes)| {
-            if now < end.deadline {
+            if now < end.bound {
                 let front = Front { live_from: end.seq, expired };
-                found = Some(CachedFront { front, until: end.deadline });
+                found = Some(CachedFront { front, until: end.bound });
                 return ControlFlow::Break(());
             }
             (expired, seen) = (expired.plus(Usage::of(payload_bytes)), seen + 1);
@@ -212,17 +277,18 @@ impl<'a> QueueRows<'a> {
     fn search_front(&self, ends: Ends, now: Timestamp) -> Result<CachedFront, StoreError> {
         let first = self.first_live(ends, now)?;
         let expired = self.row.usage.minus(self.usage_from(first.seq)?);
-        Ok(CachedFront { front: Front { live_from: first.seq, expired }, until: first.deadline })
+        Ok(CachedFront { front: Front { live_from: first.seq, expired }, until: first.bound })
     }
 
-    /// Searches for the first live item. The first end is expired, the last one is live.
+    /// Searches for the first item whose bound is not reached. The bound of the first end is
+    /// reached, that of the last one is not.
     fn first_live(&self, ends: Ends, now: Timestamp) -> Result<End, StoreError> {
         let (mut expired, mut live, mut first) = (ends.first.seq, ends.last.seq, ends.last);
         while expired.next() < live {
             let middle = Seq::new(u64::midpoint(expired.as_u64(), live.as_u64()));
             let found = first_end(self.items(middle)?)?;
             let found = found.ok_or(StoreError::Corrupted("the last item of a queue is missing"))?;
-            if now < found.deadline {
+            if now < found.bound {
                 (live, first) = (middle, found);
             } else {
                 expired = found.seq;
@@ -240,7 +306,7 @@ impl<'a> QueueRows<'a> {
 fn first_end(items: Merger<'_>) -> Result<Option<End>, StoreError> {
     for row in items {
         let end = row.and_then(|(key, value)| {
-            Ok(End { seq: item_seq(&key)?, deadline: ItemRow::decode_deadline(&value.bytes()?)? })
+            Ok(End { seq: item_seq(&key)?, bound: ItemRow::decode_bound(&value.bytes()?)? })
         });
         match end {
             Ok(end) => return Ok(Some(end)),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use relay_core::{ItemId, Recipient, Seq};
+use relay_core::{ItemId, Recipient, Seq, Timestamp};
 
 use crate::format::Key;
 use crate::index::snapshot::IndexSnapshot;
@@ -17,6 +17,9 @@ use crate::version::view::ReadView;
 /// The most rows of a queue that are copied, a quarter of a millisecond's work. A page has fewer,
 /// including the items that were acked within it.
 pub(crate) const ROWS_MAX: usize = 4096;
+
+/// A read takes place so long after its copy at most. A later one has to repeat the copy.
+const EARLY_MS: u64 = 1_000;
 
 /// The rows copied on the first try in addition to those of a page. Usually few items within a page
 /// were acked.
@@ -34,6 +37,8 @@ pub(crate) struct Wanted {
     /// Copy none if the items begin in older memtables, and those of the active one are all newer.
     /// A page of a deep queue usually ends before them.
     pub(crate) may_skip_newer: bool,
+    /// The time of the read. Nothing reads items that expire early and much later.
+    pub(crate) now: Timestamp,
 }
 
 /// A version, or a part of it, at one moment.
@@ -82,14 +87,15 @@ pub(super) fn excerpt(
 
 /// Copies the rows of a queue. Returns what the copy covers, if that is not all of the queue.
 fn copy_queue(active: &Rows, copy: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
-    let Wanted { from, id, mut rows_max, may_skip_newer } = wanted;
-    let (start, end) = (Key::items_start(queue), Key::items_start(queue.saturating_add(1)));
+    let Wanted { from, id, mut rows_max, may_skip_newer, now } = wanted;
+    let (start, end) = (Key::items_start(queue), Key::rows_end(queue));
     let row = active.queue(queue);
     if let Some(row) = row {
         copy.swap(RowChange::Queue(queue, Some(row.cloned())));
     }
     let first = row.flatten().and_then(|row| row.ends).map_or(Seq::ZERO, |ends| ends.first.seq);
-    let (from, items_end) = (from.max(first), Key::items_end(queue));
+    let visible_from = row.flatten().map_or(first, |row| row.visible_from());
+    let (from, items_end) = (from.max(visible_from), Key::items_end(queue));
     let skips_newer = may_skip_newer
         && from <= older
         && active.first_item(&Key::item(queue, from), &items_end).is_some_and(|seq| seq > older);
@@ -103,12 +109,17 @@ fn copy_queue(active: &Rows, copy: &mut Rows, queue: u64, older: Seq, wanted: Wa
     let to = active.copy_range(&from, &items_end, rows_max, copy).unwrap_or(items_end);
     let first = Key::item(queue, first);
     active.copy(&first, copy);
-    active.copy_range(&Key::by_id_end(queue), &end, usize::MAX, copy);
+    let early_start = Key::early_start(queue);
+    active.copy_range(&Key::by_id_end(queue), &early_start, usize::MAX, copy);
+    let early_from = row.flatten().and_then(|row| row.early_from).unwrap_or_default();
+    let early_from = Key::early(queue, early_from, Seq::ZERO);
+    let early_end = Key::early_end(queue, now.plus_ms(EARLY_MS));
+    let early_to = active.copy_range(&early_from, &early_end, ROWS_MAX, copy).unwrap_or(early_end);
     if let Some(id) = id {
         active.copy(&Key::by_id(queue, id), copy);
         if let Some(seq) = active.seq_of_id(queue, id) {
             active.copy(&Key::item(queue, seq), copy);
         }
     }
-    Some(Coverage { first, from, to, id })
+    Some(Coverage { first, from, to, id, early: (early_from, early_to) })
 }

@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod figures;
 mod flips;
+mod floors;
 mod formats;
 mod fronts;
 mod golden;

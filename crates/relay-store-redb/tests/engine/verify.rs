@@ -203,7 +203,7 @@ fn an_extra_row_of_every_kind() {
 
 #[test]
 fn a_missing_row_of_every_kind() {
-    expect("queue 1: the sweep would miss its first item", |tx| drop(take(tx, &due(tx, 1))));
+    expect("queue 1: the sweep would miss the item that expires first", |tx| drop(take(tx, &due(tx, 1))));
     expect("queue number 1: the last acked item id that it remembers is missing", |tx| {
         drop(take(tx, &first_acked(tx)));
     });
@@ -223,7 +223,7 @@ fn a_due_row_with_another_time() {
         take(tx, &key);
         put_row(tx, &[&[DUE][..], &[0; 8], &1_u64.to_be_bytes()].concat(), &[]);
     };
-    expect("queue 1: the sweep would miss its first item", change);
+    expect("queue 1: the sweep would miss the item that expires first", change);
     expect("queue number 1: it is due at another time than its row says", change);
 }
 
@@ -274,9 +274,9 @@ fn two_items_with_one_arrival_number() {
 }
 
 #[test]
-fn an_item_that_expires_earlier_than_its_record_says() {
+fn an_item_that_expires_at_another_time_than_its_record_says() {
     let item = key(ITEM, DEEP, &[&[1][..], &[0; 7], &[7]].concat());
-    expect("queue number 3, item 7: it expires earlier than its record says", |tx| {
+    expect("queue number 3, item 7: it expires at another time than its record says", |tx| {
         let mut row = take(tx, &item);
         row[0] -= 1;
         put_row(tx, &item, &row);
@@ -304,9 +304,9 @@ fn verify_continues_after_corrupt_rows() {
         "the index: a name of the index has a wrong checksum",
         "queue number 1: a name of the index has a wrong checksum",
         "queue number 2: its owner is unknown: a row of the index has a wrong checksum",
-        "queue 1: the sweep would miss its first item",
-        "queue 2: the sweep would miss its first item",
-        "queue 3: the sweep would miss its first item",
+        "queue 1: the sweep would miss the item that expires first",
+        "queue 2: the sweep would miss the item that expires first",
+        "queue 3: the sweep would miss the item that expires first",
         "a recipient leads to queue number 77, which does not exist",
     ] {
         assert!(found.iter().any(|finding| finding == expected), "not {expected:?}, but {found:#?}");

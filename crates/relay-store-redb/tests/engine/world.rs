@@ -257,6 +257,7 @@ pub(crate) fn envelope(queue: usize, number: u64, bytes: usize) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: bytes as u64,
         sent_ms: number,
+        ttl_ms: None,
         payload: payload(number, bytes),
     }
 }

@@ -93,6 +93,7 @@ fn envelope(number: u128) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 100,
         sent_ms: 0,
+        ttl_ms: None,
         payload: vec![b'x'; 100].into(),
     }
 }

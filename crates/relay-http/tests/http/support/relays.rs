@@ -27,7 +27,7 @@ where
 {
     async fn push(&self, _: Envelope) -> Result<PushOutcome, Error> {
         (self.0)("push")?;
-        Ok(PushOutcome::Stored { usage: Usage::ZERO })
+        Ok(PushOutcome::Stored { usage: Usage::ZERO, deadline: relay_core::Timestamp::default() })
     }
 
     async fn pull(&self, _: Pull) -> Result<Page, Error> {
@@ -128,6 +128,7 @@ pub(crate) fn envelope(recipient: &str, number: u32) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 5,
         sent_ms: 7,
+        ttl_ms: None,
         payload: "hello".into(),
     }
 }

@@ -41,10 +41,13 @@ pub(super) fn check(
         last_position: None,
         is_in_order: true,
         blocks: Vec::new(),
+        early: Early::default(),
     };
     run_check(&what, &mut wrong, &mut |wrong| items.run(wrong))?;
-    let blocks = items.blocks;
+    let (blocks, early) = (items.blocks, items.early);
     run_check(&what, &mut wrong, &mut |wrong| check_blocks(rows, &blocks, wrong))?;
+    run_check(&what, &mut wrong, &mut |wrong| check_early(rows, &early, wrong))?;
+    run_check(&what, &mut wrong, &mut |wrong| check_floor(rows, wrong))?;
     let mut acked = 0;
     run_check(&what, &mut wrong, &mut |wrong| check_acked(rows, now, &mut acked, wrong))?;
     run_check(&what, &mut wrong, &mut |wrong| check_due(rows, wrong))?;
@@ -74,11 +77,10 @@ fn check_owner(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<Option<Reci
     Ok(Some(owner))
 }
 
-/// When the sweep visits the queue, if that is when its first item expires.
+/// When the sweep visits the queue, if that is because of its items.
 fn due(rows: &QueueRows<'_>) -> Result<Option<Timestamp>, StoreError> {
-    let Some(ends) = rows.row.ends else { return Ok(None) };
-    let deadline = ends.first.deadline;
-    Ok(rows.view.get(&Key::due(deadline, rows.queue))?.map(|_| deadline))
+    let Some(due) = rows.row.due().filter(|_| rows.row.ends.is_some()) else { return Ok(None) };
+    Ok(rows.view.get(&Key::due(due, rows.queue))?.map(|_| due))
 }
 
 /// Checks that the sweep visits a queue without items when its last acked item id expires.
@@ -104,6 +106,25 @@ struct ItemsCheck<'a> {
     is_in_order: bool,
     /// The usage of each block that is not empty.
     blocks: Vec<(u64, Usage)>,
+    early: Early,
+}
+
+/// The items that expire before one in front of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Early {
+    usage: Usage,
+    /// The sum of all deadlines and of all seqs, modulo 2^64.
+    sums: (u64, u64),
+    from: Option<Timestamp>,
+}
+
+impl Early {
+    fn add(&mut self, deadline: Timestamp, seq: Seq, payload_bytes: u64) {
+        self.usage = self.usage.plus(Usage::of(payload_bytes));
+        self.sums.0 = self.sums.0.wrapping_add(deadline.as_ms());
+        self.sums.1 = self.sums.1.wrapping_add(seq.as_u64());
+        self.from = Some(self.from.map_or(deadline, |from| from.min(deadline)));
+    }
 }
 
 impl ItemsCheck<'_> {
@@ -123,6 +144,9 @@ impl ItemsCheck<'_> {
     fn count(&mut self, item: &ItemRow) {
         self.counted.add(item);
         self.items += 1;
+        if item.is_early() {
+            self.early.add(item.deadline, item.seq, item.payload_bytes);
+        }
         let end = item.as_end();
         self.ends.get_or_insert(Ends { first: end, last: end }).last = end;
         if self.rows.row.inline().is_some() {
@@ -147,9 +171,8 @@ impl ItemsCheck<'_> {
         if item.body.len() as u64 != payload_bytes {
             return Err(format!("its payload has {} bytes, not {payload_bytes}", item.body.len()));
         }
-        // It may expire later: an item that corruption has brought back delays those after it.
-        if deadline < item.deadline {
-            return Err("it expires earlier than its record says".to_owned());
+        if deadline != item.deadline {
+            return Err("it expires at another time than its record says".to_owned());
         }
         Ok(())
     }
@@ -196,6 +219,51 @@ fn check_blocks(
     Ok(())
 }
 
+/// Checks the rows of the items that expire before one in front of them, and when the first of them
+/// does. Rows of items in front of the first one are dead.
+fn check_early(rows: &QueueRows<'_>, counted: &Early, wrong: &mut Findings) -> Result<(), StoreError> {
+    let (queue, early_from) = (rows.queue, rows.row.early_from);
+    if rows.row.inline().is_none() {
+        let mut recorded = Early::default();
+        for row in rows.view.range(&Key::early_start(queue), &Key::rows_end(queue))? {
+            let (key, value) = row?;
+            if let ParsedKey::Early(_, deadline, seq) = key.parse()?
+                && seq >= rows.first()
+            {
+                recorded.add(deadline, seq, format::decode_payload_bytes(&value.bytes()?)?);
+            }
+        }
+        if recorded != *counted {
+            wrong.add(format!("queue number {queue}: its rows of items that expire early are wrong"));
+        }
+    }
+    if counted.from.is_some_and(|from| early_from.is_none_or(|early| early > from)) {
+        wrong.add(format!("queue number {queue}: the sweep would miss items that expire early"));
+    }
+    Ok(())
+}
+
+/// Checks what is left of the floor, and that the writer finds it after a start.
+fn check_floor(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<(), StoreError> {
+    let Some(floor) = rows.row.floor else { return Ok(()) };
+    let queue = rows.queue;
+    if rows.view.get(&Key::floor(queue))?.is_none() {
+        wrong.add(format!("queue number {queue}: the items below its floor would never be removed"));
+    }
+    let mut left = Usage::ZERO;
+    rows.scan(Seq::ZERO, &mut |item| {
+        if item.seq > floor.through {
+            return ControlFlow::Break(());
+        }
+        left = left.plus(Usage::of(item.payload_bytes));
+        ControlFlow::Continue(())
+    })?;
+    if left != floor.left {
+        wrong.add(format!("queue number {queue}: what is left of its floor is not what its row says"));
+    }
+    Ok(())
+}
+
 /// Counts the acked item ids, and checks that lookups find each of them, and that the last one is
 /// there. If the queue never remembered any, it looks for none; the check of the rows reports any
 /// that exist.
@@ -225,7 +293,9 @@ fn check_acked(
             }
         }
     }
-    if !has_last && rows.row.remembers_until > now() {
+    // The last one may be below the floor.
+    let is_below = rows.row.floor.is_some_and(|floor| floor.until == Some(rows.row.remembers_until));
+    if !has_last && !is_below && rows.row.remembers_until > now() {
         wrong.add(format!("queue number {queue}: the last acked item id that it remembers is missing"));
     }
     Ok(())

@@ -12,14 +12,15 @@ use crate::index::snapshot::Value;
 use crate::version::view::ReadView;
 
 /// The kinds of rows, and the range of their keys.
-pub(super) fn sections() -> [(&'static str, Range<Key>); 6] {
+pub(super) fn sections() -> [(&'static str, Range<Key>); 7] {
     [
         ("the owners of queues", Key::start()..Key::dead_start()),
         ("the marks of dead rows", Key::dead_start()..Key::queues_start()),
         ("the rows of queues", Key::queues_start()..Key::queues_end()),
         ("the rows of items", Key::queues_end()..Key::due_start()),
         ("the due times", Key::due_start()..Key::acked_start()),
-        ("the acked item ids", Key::acked_start()..Key::end()),
+        ("the acked item ids", Key::acked_start()..Key::floors_start()),
+        ("the marks of floors", Key::floors_start()..Key::end()),
     ]
 }
 
@@ -58,14 +59,15 @@ fn parse_row(key: &Key, value: &[u8]) -> Result<ParsedRow, StoreError> {
         ParsedKey::Item(_, seq) => _ = ItemRow::decode(seq, value)?,
         ParsedKey::ById(..) => _ = format::decode_seq(value)?,
         ParsedKey::Block(..) => _ = format::decode_usage(value)?,
+        ParsedKey::Early(..) => _ = format::decode_payload_bytes(value)?,
         ParsedKey::Acked(slot, ..) => {
             until = format::decode_until(value)?;
             if until < slot {
                 return Err(StoreError::Corrupted("an acked item id expires before its slot begins"));
             }
         }
-        ParsedKey::Dead(_) | ParsedKey::Due(..) if value.is_empty() => {}
-        ParsedKey::Dead(_) | ParsedKey::Due(..) => {
+        ParsedKey::Dead(_) | ParsedKey::Due(..) | ParsedKey::Floor(_) if value.is_empty() => {}
+        ParsedKey::Dead(_) | ParsedKey::Due(..) | ParsedKey::Floor(_) => {
             return Err(StoreError::Corrupted("a row has a value but should be empty"));
         }
     }
@@ -89,6 +91,7 @@ enum QueueSummary {
         first: Option<Seq>,
         due: Option<Timestamp>,
         remembers_until: Timestamp,
+        has_floor: bool,
     },
 }
 
@@ -144,6 +147,7 @@ impl<'a> RowChecks<'a> {
             Ok(Some(row)) => QueueSummary::Queue {
                 first: row.ends.map(|ends| ends.first.seq).filter(|_| matches!(row.items, Items::Spilled(_))),
                 due: row.due(),
+                has_floor: row.floor.is_some(),
                 remembers_until: row.remembers_until,
             },
             Err(StoreError::Corrupted(_)) => QueueSummary::Corrupted,
@@ -158,8 +162,11 @@ impl<'a> RowChecks<'a> {
 /// Whether a row may be dead: its item, or the item that it leads to, is no longer in the queue.
 fn is_dead(key: ParsedKey, summary: QueueSummary) -> bool {
     match (key, summary) {
-        (ParsedKey::Dead(_), _) | (ParsedKey::Item(..) | ParsedKey::ById(..), QueueSummary::Missing) => true,
-        (ParsedKey::Item(_, seq), QueueSummary::Queue { first, .. }) => first.is_none_or(|first| seq < first),
+        (ParsedKey::Dead(_), _) => true,
+        (ParsedKey::Item(..) | ParsedKey::ById(..) | ParsedKey::Early(..), QueueSummary::Missing) => true,
+        (ParsedKey::Item(_, seq) | ParsedKey::Early(_, _, seq), QueueSummary::Queue { first, .. }) => {
+            first.is_none_or(|first| seq < first)
+        }
         // The check of the queue looks at the item that it leads to.
         (ParsedKey::ById(..), QueueSummary::Queue { .. }) => true,
         _ => false,
@@ -168,17 +175,22 @@ fn is_dead(key: ParsedKey, summary: QueueSummary) -> bool {
 
 /// What is wrong with a row of this queue, if anything.
 fn find_error(key: ParsedKey, until: Timestamp, summary: QueueSummary) -> Option<&'static str> {
-    let (first, due, remembers_until) = match summary {
+    let (first, due, remembers_until, has_floor) = match summary {
         QueueSummary::Missing => return Some(without_queue(key)),
         QueueSummary::Corrupted => return None,
-        QueueSummary::Queue { first, due, remembers_until } => (first, due, remembers_until),
+        QueueSummary::Queue { first, due, remembers_until, has_floor } => {
+            (first, due, remembers_until, has_floor)
+        }
     };
     let (is_right, wrong) = match (key, first) {
         (ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Queue(_), _) => return None,
-        (ParsedKey::Item(_, seq), Some(first)) => (first <= seq, "an item lies before its first item"),
-        (ParsedKey::Item(..) | ParsedKey::ById(..) | ParsedKey::Block(..), first) => {
+        (ParsedKey::Item(_, seq) | ParsedKey::Early(_, _, seq), Some(first)) => {
+            (first <= seq, "an item lies before its first item")
+        }
+        (ParsedKey::Item(..) | ParsedKey::ById(..) | ParsedKey::Block(..) | ParsedKey::Early(..), first) => {
             (first.is_some(), "it is not spilled but has rows of items")
         }
+        (ParsedKey::Floor(_), _) => (has_floor, "it has the mark of a floor but no floor"),
         (ParsedKey::Due(at, _), _) => (due == Some(at), "it is due at another time than its row says"),
         (ParsedKey::Acked(..), _) => {
             (until <= remembers_until, "an acked item id is remembered for longer than its row says")
@@ -189,12 +201,14 @@ fn find_error(key: ParsedKey, until: Timestamp, summary: QueueSummary) -> Option
 
 const fn without_queue(key: ParsedKey) -> &'static str {
     match key {
+        ParsedKey::Floor(_) => "it has a floor but does not exist",
         ParsedKey::Owner(_) | ParsedKey::Dead(_) | ParsedKey::Queue(_) => {
             "it has an owner but does not exist"
         }
         ParsedKey::Item(..) => "it has items but does not exist",
         ParsedKey::ById(..) => "it has item ids but does not exist",
         ParsedKey::Block(..) => "it has block counts but does not exist",
+        ParsedKey::Early(..) => "it has items that expire early but does not exist",
         ParsedKey::Due(..) => "it has a due time but does not exist",
         ParsedKey::Acked(..) => "it has acked item ids but does not exist",
     }

@@ -113,7 +113,8 @@ impl Ledger {
             let live = self.live(queue, now).map(|sent| Usage::of(sent.bytes as u64)).sum::<Usage>();
             let usage = live.plus(Usage::of(33));
             let outcome = world.block_on(relay.push(envelope(queue, number, 33))).unwrap();
-            assert_eq!(outcome, PushOutcome::Stored { usage });
+            let deadline = now.plus_ms(world.limits.ttl_ms);
+            assert_eq!(outcome, PushOutcome::Stored { usage, deadline });
             self.add(world, number, queue, 33);
             self.sent.last_mut().unwrap().state = ItemState::Queued;
         }
