@@ -150,6 +150,10 @@ impl<R: Relay> Relay for DeferredStore<R> {
         self.store.get().map_or(Ok(None), |store| store.waiter(recipient))
     }
 
+    fn has_waiter(&self, recipient: &Recipient) -> bool {
+        self.store.get().is_some_and(|store| store.has_waiter(recipient))
+    }
+
     fn is_full(&self) -> bool {
         self.store.get().is_some_and(Relay::is_full)
     }

@@ -49,6 +49,9 @@ pub enum RelayError {
     /// The relay cannot use the keys of the issuer.
     #[error(transparent)]
     Issuer(#[from] IssuerFileError),
+    /// The relay cannot call the gateway for wakes.
+    #[error(transparent)]
+    Wake(#[from] relay_wake::GatewayError),
     /// The store failed permanently; a restart may help.
     #[error("the store failed permanently: {}", cause(.0))]
     Broken(#[source] relay_core::Error),
@@ -68,6 +71,7 @@ impl RelayError {
             | Self::ListenAdmin { .. }
             | Self::Key(_)
             | Self::Issuer(_)
+            | Self::Wake(_)
             | Self::Serve(_) => EXIT_FAILED,
             #[cfg(feature = "redb")]
             Self::Store(_) => EXIT_FAILED,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use relay_http::CursorKey;
 #[cfg(feature = "redb")]
 use relay_store_redb::KeyId;
+use relay_wake::WakeKey;
 
 #[cfg(feature = "redb")]
 use crate::recipients::RecipientHasher;
@@ -75,6 +76,11 @@ pub enum KeyFileFault {
          restore the file; without it, a store with plain recipients gets a new key if you move the file away"
     )]
     Malformed,
+    /// The file does not contain a key for wakes.
+    #[error(
+        "does not contain a key: expected 64 hexadecimal digits, as `openssl rand -hex 32` prints them, and nothing else"
+    )]
+    MalformedWake,
     /// The file does not exist, and the store needs its key.
     #[error(
         "does not exist, and the recipients of the store in {} were hashed with key {id}; nothing was changed; restore the file, or \
@@ -127,16 +133,7 @@ impl RootKey {
     /// [`KeyFileError`], if the file cannot be used.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, KeyFileError> {
         let failed = |fault| KeyFileError { path: path.to_owned(), fault };
-        let file = match open(path) {
-            Ok(file) => file,
-            Err(KeyFileFault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            Err(fault) => return Err(failed(fault)),
-        };
-        let mut text = Vec::with_capacity(FILE_BYTES + 1);
-        let read = file.take(FILE_BYTES as u64 + 1).read_to_end(&mut text);
-        read.map_err(KeyFileFault::Unreadable).map_err(failed)?;
+        let Some(text) = read_secret(path, FILE_BYTES).map_err(failed)? else { return Ok(None) };
         parse(&text).map(Some).ok_or_else(|| failed(KeyFileFault::Malformed))
     }
 
@@ -233,6 +230,32 @@ impl KeyForStart {
     }
 }
 
+/// Reads the key that the relay shares with the gateway for wakes.
+///
+/// # Errors
+/// [`KeyFileError`], if the file does not exist or cannot be used.
+pub(crate) fn read_wake_key(path: &Path) -> Result<WakeKey, KeyFileError> {
+    let failed = |fault| KeyFileError { path: path.to_owned(), fault };
+    // The digits and a line break, also that of Windows.
+    let text = read_secret(path, 2 * WakeKey::BYTES + 2).map_err(failed)?;
+    let text = text.ok_or_else(|| failed(KeyFileFault::Missing))?;
+    let key = parse_digits(text.trim_ascii_end()).ok_or_else(|| failed(KeyFileFault::MalformedWake))?;
+    Ok(WakeKey::new(&key))
+}
+
+/// Reads a file that only its owner can use, and at most one byte more than `bytes_max`. `None` if
+/// the file does not exist.
+fn read_secret(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, KeyFileFault> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(KeyFileFault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    let mut text = Vec::with_capacity(bytes_max + 1);
+    file.take(bytes_max as u64 + 1).read_to_end(&mut text).map_err(KeyFileFault::Unreadable)?;
+    Ok(Some(text))
+}
+
 /// Renames a file, unless the new name exists.
 fn move_new(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
@@ -245,7 +268,10 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn parse(text: &[u8]) -> Option<RootKey> {
-    let digits = text.strip_prefix(HEAD.as_bytes())?.strip_suffix(b"\n")?;
+    parse_digits(text.strip_prefix(HEAD.as_bytes())?.strip_suffix(b"\n")?).map(RootKey)
+}
+
+fn parse_digits(digits: &[u8]) -> Option<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     if pairs.len() != KEY_BYTES {
@@ -255,7 +281,7 @@ fn parse(text: &[u8]) -> Option<RootKey> {
         let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
         *byte = u8::try_from(high? << 4 | low?).ok()?;
     }
-    Some(RootKey(key))
+    Some(key)
 }
 
 /// Opens a file that only its owner can use. It checks the open file, not the path, so the checked

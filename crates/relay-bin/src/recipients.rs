@@ -108,6 +108,13 @@ impl<R: Relay> Relay for HashedRecipients<R> {
         }
     }
 
+    fn has_waiter(&self, recipient: &Recipient) -> bool {
+        match &self.hasher {
+            Some(hasher) => self.relay.has_waiter(&hasher.hash(recipient)),
+            None => self.relay.has_waiter(recipient),
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.relay.is_full()
     }

@@ -11,6 +11,7 @@ mod older_names;
 mod reloads;
 mod starting;
 mod transport;
+mod waking;
 
 use std::future::{Future, pending};
 use std::io;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use relay_core::{MemoryRelay, Relay};
 use relay_http::{CursorKey, Metrics, Readiness};
+use relay_wake::WakingRelay;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -136,6 +138,7 @@ where
     C: Future<Output = ()> + Send + 'static,
 {
     let listeners = Listeners::bind(&config).await?;
+    let wakes = waking::wakes(&config.wake)?;
     let base_url = listeners.base_url.clone();
     let start_wait = Duration::from_secs(config.server.start_wait_seconds);
     let (store, released) = DeferredStore::track(replay_percent, start_wait);
@@ -157,7 +160,7 @@ where
             // has ended, nothing needs it.
             drop(start_control.send(control(&store)));
             if let Some(opening) = opening.upgrade() {
-                opening.set(store);
+                opening.set(WakingRelay::new(store, wakes));
             }
             tracing::info!(url = base_url, store = ?config.storage.kind, version = env!("CARGO_PKG_VERSION"), "serving");
         }
@@ -176,7 +179,7 @@ fn run<R, S, C>(
     config: &RelayConfig,
     listeners: Listeners,
     cursor_key: CursorKey,
-    store: Arc<DeferredStore<R>>,
+    store: Arc<DeferredStore<WakingRelay<R>>>,
     reload: Arc<Notify>,
     stop: S,
     control: oneshot::Receiver<C>,
@@ -193,6 +196,7 @@ where
     let reloads = reload_files(&transport, issuer_file, &metrics, reload);
     let sweep_interval = Duration::from_secs(config.relay.gc_interval_seconds);
     let sweeps = sweep_regularly(Arc::clone(&store), sweep_interval, Arc::clone(&metrics));
+    let waking = waking::wake(Arc::clone(&store));
     let control = async {
         match control.await {
             Ok(control) => control.await,
@@ -210,6 +214,7 @@ where
             ended = admin => ended.map_err(RelayError::Serve),
             () = sweeps => Ok(()),
             () = reloads => Ok(()),
+            () = waking => Ok(()),
             () = control => Ok(()),
         };
         // Dropping the last reference closes the store, which may wait for the disk.

@@ -17,7 +17,7 @@ use relay_store_redb::OpenError;
 
 use crate::clock::SystemClock;
 use crate::config::{
-    AuthConfig, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig,
+    AuthConfig, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, WakeConfig,
 };
 #[cfg(feature = "redb")]
 use crate::error::RelayError;
@@ -155,6 +155,34 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
 /// The bound of a store in memory, which has no other bound.
 pub(crate) const fn memory_bytes_max(max_bytes: u64) -> u64 {
     if max_bytes == 0 { MemoryRelay::BYTES_MAX } else { max_bytes }
+}
+
+/// `url` is that of `wake.url`, and `key` the one in its file.
+pub(crate) fn wake_options(
+    wake: &WakeConfig,
+    url: relay_wake::GatewayUrl,
+    key: relay_wake::WakeKey,
+) -> relay_wake::Options {
+    // `validate` has refused zeros.
+    let count = |number| {
+        NonZeroUsize::new(usize::try_from(number).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN)
+    };
+    let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+    relay_wake::Options {
+        url,
+        key,
+        ca_path: Some(&wake.ca_path).filter(|path| !path.as_os_str().is_empty()).cloned(),
+        rules: relay_wake::Rules {
+            grace: Duration::from_millis(wake.grace_ms),
+            confirm: Duration::from_secs(wake.confirm_seconds),
+            quiet: Duration::from_secs(wake.quiet_seconds),
+            attempts_max: positive(wake.attempts),
+            queues_max: count(wake.max_queues),
+            calls_max: count(wake.max_concurrent_calls),
+            calls_per_second: positive(wake.max_calls_per_second),
+        },
+        timeout: Duration::from_secs(wake.timeout_seconds),
+    }
 }
 
 #[cfg(feature = "redb")]

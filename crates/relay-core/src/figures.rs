@@ -72,6 +72,27 @@ pub struct Figures {
     pub reclaim_lag_ms: Option<u64>,
     /// How far the machine's clock is ahead of the store's clock, in milliseconds.
     pub clock_offset_ms: Option<i64>,
+    /// Wakes of sleeping clients, if the relay makes any.
+    pub wakes: Option<WakeFigures>,
+}
+
+/// Counts of wakes: the calls that tell a gateway of an item for which nobody waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WakeFigures {
+    /// Wakes that the gateway accepted.
+    pub sent: u64,
+    /// Failed calls that were, or will be, repeated.
+    pub retried: u64,
+    /// Wakes that became unnecessary, because somebody waited, pulled or acked.
+    pub attended: u64,
+    /// Wakes that the gateway refused for good.
+    pub refused: u64,
+    /// Wakes that were given up after their last failed call.
+    pub failed: u64,
+    /// Wakes that were dropped at once, because too many queues were tracked.
+    pub full: u64,
+    /// Queues whose wake is due, or will be, or is being sent.
+    pub pending: u64,
 }
 
 impl Histogram {

@@ -72,7 +72,7 @@ pub mod waiters;
 
 pub use error::{Error, QuotaKind, Rejection};
 pub use excerpt::excerpt;
-pub use figures::{Distribution, Figures, FileUse, Histogram};
+pub use figures::{Distribution, Figures, FileUse, Histogram, WakeFigures};
 pub use import::{ImportItem, ImportOutcome};
 pub use limits::{Limits, Usage};
 pub use memory::MemoryRelay;

@@ -140,6 +140,10 @@ impl Relay for MemoryRelay {
         self.waiters.register(recipient).map(Some)
     }
 
+    fn has_waiter(&self, recipient: &Recipient) -> bool {
+        self.waiters.has(recipient)
+    }
+
     fn is_full(&self) -> bool {
         let mut bounded = self.lock();
         bounded.was_full = bounded.was_full && bounded.is_full(0, self.bytes_max);

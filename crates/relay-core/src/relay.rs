@@ -91,6 +91,13 @@ pub trait Relay: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Whether anybody waits for arrivals in a queue, at this moment. This must be cheap. By default,
+    /// nobody does, as in a relay that wakes nobody.
+    fn has_waiter(&self, recipient: &Recipient) -> bool {
+        let _ = recipient;
+        false
+    }
+
     /// Whether the relay currently refuses pushes with [`Error::StorageFull`]. This must be cheap.
     /// By default, a relay is never full.
     fn is_full(&self) -> bool {
@@ -148,6 +155,10 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
         (**self).waiter(recipient)
+    }
+
+    fn has_waiter(&self, recipient: &Recipient) -> bool {
+        (**self).has_waiter(recipient)
     }
 
     fn is_full(&self) -> bool {

@@ -101,6 +101,12 @@ impl Waiters {
         true
     }
 
+    /// Whether anybody waits for arrivals in a queue, at this moment.
+    #[must_use]
+    pub fn has(&self, recipient: &Recipient) -> bool {
+        !self.is_idle() && self.0.shard(recipient).contains_key(recipient)
+    }
+
     /// Whether nobody waits. A store that has made items visible may skip [`Self::wake`] then.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -353,6 +353,10 @@ impl Relay for RedbRelay {
         self.shared.waiters.register(recipient).map(Some)
     }
 
+    fn has_waiter(&self, recipient: &Recipient) -> bool {
+        self.shared.waiters.has(recipient)
+    }
+
     fn is_full(&self) -> bool {
         self.shared.space.is_full()
     }

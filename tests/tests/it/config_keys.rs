@@ -7,6 +7,7 @@ mod relay;
 mod server;
 mod storage;
 mod tls;
+mod wake;
 
 use std::path::Path;
 
@@ -77,6 +78,18 @@ const TESTS: &[(&str, fn())] = &[
     ("rate_limit.endpoints.pull_rps", rate_limit::pull_rps),
     ("rate_limit.endpoints.ack_rps", rate_limit::ack_rps),
     ("cors.allowed_origins", server::cors_allowed_origins),
+    ("wake.url", wake::url),
+    ("wake.key_path", wake::key_path),
+    ("wake.ca_path", wake::ca_path),
+    ("wake.allow_http", wake::allow_http),
+    ("wake.grace_ms", wake::grace_ms),
+    ("wake.confirm_seconds", wake::confirm_seconds),
+    ("wake.quiet_seconds", wake::quiet_seconds),
+    ("wake.timeout_seconds", wake::timeout_seconds),
+    ("wake.attempts", wake::attempts),
+    ("wake.max_queues", wake::max_queues),
+    ("wake.max_concurrent_calls", wake::max_concurrent_calls),
+    ("wake.max_calls_per_second", wake::max_calls_per_second),
 ];
 
 /// Keys without a default, which the shipped file contains as comments.

@@ -19,6 +19,7 @@ mod recipients;
 mod stopwatch;
 mod store;
 mod tls;
+mod wake;
 
 /// The path of the relay's program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_relay-under-test");

@@ -31,7 +31,8 @@ pub(super) const EDGES: &[Edges] = &[
         ..edges("relay-store-redb", &["relay-core", "relay-disk", "relay-journal"])
     },
     edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"]),
-    edges("relay-bin", &["relay-auth", "relay-core", "relay-http", "relay-store-redb"]),
+    edges("relay-wake", &["relay-core"]),
+    edges("relay-bin", &["relay-auth", "relay-core", "relay-http", "relay-store-redb", "relay-wake"]),
     Edges {
         may_use: &["relay-auth", "relay-bin", "relay-core", "relay-http"],
         tests_may_use: None,

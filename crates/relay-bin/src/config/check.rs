@@ -2,6 +2,7 @@
 //! no host name.
 
 mod issuer;
+mod wake;
 mod warnings;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -66,6 +67,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
     check_auth(&config.auth, &mut findings);
     issuer::check(config, build, &mut findings);
+    wake::check(&config.wake, build, &mut findings);
     check_numbers(config, &mut findings);
     check_proxies(&config.rate_limit, &mut findings);
     warn_of_exposure(config, &mut findings);

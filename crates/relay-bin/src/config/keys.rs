@@ -93,6 +93,18 @@ pub(super) const KEYS: &[Key] = &[
     rate("rate_limit.endpoints.pull_rps", |c| c.rate_limit.endpoints.pull_rps),
     rate("rate_limit.endpoints.ack_rps", |c| c.rate_limit.endpoints.ack_rps),
     texts("cors.allowed_origins", |c| &c.cors.allowed_origins),
+    text("wake.url", |c| Some(c.wake.url.clone())),
+    text("wake.key_path", |c| Some(lossy(&c.wake.key_path))),
+    text("wake.ca_path", |c| Some(lossy(&c.wake.ca_path))),
+    flag("wake.allow_http", |c| c.wake.allow_http),
+    number("wake.grace_ms", 0, 3_600_000, |c| c.wake.grace_ms),
+    number("wake.confirm_seconds", 0, 86_400, |c| c.wake.confirm_seconds),
+    number("wake.quiet_seconds", 1, 86_400, |c| c.wake.quiet_seconds),
+    number("wake.timeout_seconds", 1, 300, |c| c.wake.timeout_seconds),
+    number("wake.attempts", 1, 20, |c| c.wake.attempts.into()),
+    number("wake.max_queues", 1, 1_000_000, |c| c.wake.max_queues),
+    number("wake.max_concurrent_calls", 1, 256, |c| c.wake.max_concurrent_calls),
+    number("wake.max_calls_per_second", 1, 10_000, |c| c.wake.max_calls_per_second.into()),
 ];
 
 #[derive(Debug)]

@@ -53,6 +53,8 @@ pub struct RelayConfig {
     pub rate_limit: RateLimitConfig,
     /// Which web pages of other origins may use the relay.
     pub cors: CorsConfig,
+    /// The gateway that wakes clients which sleep.
+    pub wake: WakeConfig,
 }
 
 /// The protocol of requests.
@@ -290,6 +292,36 @@ pub struct EndpointRateLimit {
     pub ack_rps: u32,
 }
 
+/// The gateway that wakes clients which sleep.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct WakeConfig {
+    /// The URL of the gateway. Empty: there is none.
+    pub url: String,
+    /// The file with the key that the gateway shares.
+    pub key_path: PathBuf,
+    /// The authorities that may sign the gateway's certificate, in PEM format. Empty: those of the
+    /// system.
+    pub ca_path: PathBuf,
+    /// Whether calls to other machines may be in clear text.
+    pub allow_http: bool,
+    /// Milliseconds that an item waits for its client before the gateway is called.
+    pub grace_ms: u64,
+    /// Seconds after which an item that a client got, and did not confirm, leads to a call; 0: never.
+    pub confirm_seconds: u64,
+    /// The fewest seconds between two calls for one queue.
+    pub quiet_seconds: u64,
+    /// Seconds that one call may take.
+    pub timeout_seconds: u64,
+    /// How often a failing call is tried in all.
+    pub attempts: u32,
+    /// The most queues that wait for a call or are in their quiet period.
+    pub max_queues: u64,
+    /// The most calls at a time.
+    pub max_concurrent_calls: u64,
+    /// The most calls that begin in a second.
+    pub max_calls_per_second: u32,
+}
+
 /// The sources of a configuration. Later fields override earlier ones, and all override the shipped
 /// file.
 #[derive(Clone, Debug, Default)]
@@ -394,4 +426,5 @@ default_as_part! {
     RateLimitConfig: rate_limit;
     EndpointRateLimit: rate_limit.endpoints;
     CorsConfig: cors;
+    WakeConfig: wake;
 }

@@ -117,3 +117,39 @@ fn derived_keys_never_change() {
     assert_eq!(key().id().to_string(), "8d4836e34cbcde3b");
     assert_eq!(key().recipients().hash(&alice).as_str(), "payPLVxsc8MHVsb4UGly3PxXibe4gpqcf8qAfGC5zBg");
 }
+
+#[test]
+fn a_key_for_wakes_is_64_digits_and_nothing_else() {
+    let digits = "0123456789abcdefABCDEF".repeat(3)[..64].to_owned();
+    for text in [digits.clone(), format!("{digits}\n"), format!("{digits}\r\n")] {
+        let (_directory, path) = with(text.as_bytes(), 0o600);
+        assert!(read_wake_key(&path).is_ok(), "{text:?}");
+    }
+    let fault = |path: &Path| read_wake_key(path).unwrap_err().to_string();
+    for text in [
+        "",
+        "\n",
+        &digits[1..],
+        &format!("{digits}0"),
+        &format!(" {digits}"),
+        &format!("{digits}\n\n\n"),
+        TEXT,
+    ] {
+        let (_directory, path) = with(text.as_bytes(), 0o600);
+        assert_eq!(
+            fault(&path),
+            format!(
+                "key file {}: does not contain a key: expected 64 hexadecimal digits, as `openssl rand -hex 32` prints them, and nothing else",
+                path.display()
+            ),
+            "{text:?}"
+        );
+    }
+    let (directory, path) = with(digits.as_bytes(), 0o640);
+    assert!(fault(&path).contains("has mode 0640"), "{}", fault(&path));
+    assert!(fault(directory.path()).contains("is not a regular file"));
+    assert!(fault(&directory.path().join("missing")).ends_with("missing: does not exist"));
+    let link = directory.path().join("link");
+    symlink(&path, &link).unwrap();
+    assert!(fault(&link).contains("is not a regular file"));
+}

@@ -2,6 +2,7 @@
 
 mod auth;
 mod network;
+mod wake;
 
 use std::path::PathBuf;
 
@@ -54,15 +55,15 @@ fn unknown_names_get_a_hint() {
         ),
         (
             "[logging]",
-            "logging: unknown table; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors] (relay.toml line 1)",
+            "logging: unknown table; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
         (
             "\"relay.burst\" = 1",
-            "\"relay.burst\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors] (relay.toml line 1)",
+            "\"relay.burst\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
         (
             "\"new\\nline\" = 1",
-            "\"new\\nline\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors] (relay.toml line 1)",
+            "\"new\\nline\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
     ] {
         file(text).refused(&[line]);
@@ -90,7 +91,7 @@ fn unknown_variables_get_a_hint() {
         ),
         (
             "RELAY__",
-            "\"\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors] (environment variable RELAY__)",
+            "\"\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (environment variable RELAY__)",
         ),
     ] {
         env(&[(variable, "1")]).refused(&[line]);

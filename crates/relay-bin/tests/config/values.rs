@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use relay_bin::config::{
     AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, Loaded, Mode, PlainNames, PrivacyConfig,
     PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, StorageConfig, StorageKind,
-    TlsConfig,
+    TlsConfig, WakeConfig,
 };
 
 use super::{Given, env, file};
@@ -62,6 +62,24 @@ fn documented_defaults() -> RelayConfig {
         },
         rate_limit: documented_rate_limit(),
         cors: CorsConfig { allowed_origins: Vec::new() },
+        wake: documented_wake(),
+    }
+}
+
+fn documented_wake() -> WakeConfig {
+    WakeConfig {
+        url: String::new(),
+        key_path: PathBuf::new(),
+        ca_path: PathBuf::new(),
+        allow_http: false,
+        grace_ms: 2_000,
+        confirm_seconds: 30,
+        quiet_seconds: 60,
+        timeout_seconds: 10,
+        attempts: 5,
+        max_queues: 10_000,
+        max_concurrent_calls: 8,
+        max_calls_per_second: 50,
     }
 }
 
@@ -174,6 +192,20 @@ pub(crate) const EVERY_KEY: &[Row] = &[
         "https://a.example,tauri://localhost",
         |c| c.cors.allowed_origins == ["https://a.example", "tauri://localhost"],
     ),
+    ("wake.url", r#""https://push.example/wake""#, "https://push.example/wake", |c| {
+        c.wake.url == "https://push.example/wake"
+    }),
+    ("wake.key_path", r#""w""#, "w", |c| c.wake.key_path == Path::new("w")),
+    ("wake.ca_path", r#""a""#, "a", |c| c.wake.ca_path == Path::new("a")),
+    ("wake.allow_http", "true", "true", |c| c.wake.allow_http),
+    ("wake.grace_ms", "0", "0", |c| c.wake.grace_ms == 0),
+    ("wake.confirm_seconds", "0", "0", |c| c.wake.confirm_seconds == 0),
+    ("wake.quiet_seconds", "1", "1", |c| c.wake.quiet_seconds == 1),
+    ("wake.timeout_seconds", "11", "11", |c| c.wake.timeout_seconds == 11),
+    ("wake.attempts", "1", "1", |c| c.wake.attempts == 1),
+    ("wake.max_queues", "1_000_000", "1_000_000", |c| c.wake.max_queues == 1_000_000),
+    ("wake.max_concurrent_calls", "256", "256", |c| c.wake.max_concurrent_calls == 256),
+    ("wake.max_calls_per_second", "10_000", "10_000", |c| c.wake.max_calls_per_second == 10_000),
 ];
 
 /// The full names of all keys in a TOML text, sorted.
@@ -216,6 +248,7 @@ fn parts_have_the_defaults_of_the_shipped_file() {
     assert_eq!(RateLimitConfig::default(), all.rate_limit);
     assert_eq!(EndpointRateLimit::default(), all.rate_limit.endpoints);
     assert_eq!(CorsConfig::default(), all.cors);
+    assert_eq!(WakeConfig::default(), all.wake);
 }
 
 #[test]
@@ -238,10 +271,11 @@ fn every_key_is_read_from_file_and_environment() {
     for (name, toml, text, holds) in EVERY_KEY {
         assert!(!holds(&documented_defaults()), "{name}: the row tests the default");
         // The keys of TLS require mode = "tls", which requires other keys of TLS. The keys of the
-        // issuer require each other.
+        // issuer require each other, and so do the URL of the gateway and its key.
         let group = |name: &str| match name {
             "mode" => Some("tls"),
             "auth.issuer" | "auth.issuer_jwks_path" | "auth.push" | "auth.audiences" => Some("issuer"),
+            "wake.url" | "wake.key_path" => Some("wake"),
             name => name.starts_with("tls.").then_some("tls"),
         };
         let rest: String = EVERY_KEY

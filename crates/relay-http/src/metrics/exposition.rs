@@ -7,12 +7,12 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use relay_core::{Distribution, Figures, FileUse};
+use relay_core::{Distribution, Figures, FileUse, WakeFigures};
 use tokio::time::Instant;
 
 use crate::metrics::{Label, Metric, Metrics};
@@ -102,6 +102,8 @@ impl MetricsCollector {
             Metric::DiskBytes => files(&figures.files, |kind| kind.bytes)?,
             Metric::SweepLag => gauge(as_f64(figures.sweep_lag_ms?) / MS_PER_SECOND),
             Metric::ReclaimLag => gauge(as_f64(figures.reclaim_lag_ms?) / MS_PER_SECOND),
+            Metric::Wakes => wakes(figures.wakes?),
+            Metric::WakesPending => gauge(figures.wakes?.pending),
             Metric::ClockOffset => {
                 let ms = figures.clock_offset_ms?;
                 gauge(as_f64(ms.unsigned_abs()).copysign(if ms < 0 { -1.0 } else { 1.0 }) / MS_PER_SECOND)
@@ -143,6 +145,23 @@ fn files(files: &[FileUse], value: impl Fn(&FileUse) -> u64) -> Option<MetricVal
         family.get_or_create(&[("kind", kind.kind)]).set(i64::try_from(value(kind)).unwrap_or(i64::MAX));
     }
     (!files.is_empty()).then(|| Box::new(family) as MetricValue)
+}
+
+/// A counter for each outcome.
+fn wakes(wakes: WakeFigures) -> MetricValue {
+    let WakeFigures { sent, retried, attended, refused, failed, full, pending: _ } = wakes;
+    let family = Family::<[Label; 1], Counter>::default();
+    for (outcome, count) in [
+        ("sent", sent),
+        ("retried", retried),
+        ("attended", attended),
+        ("refused", refused),
+        ("failed", failed),
+        ("full", full),
+    ] {
+        family.get_or_create(&[("outcome", outcome)]).inc_by(count);
+    }
+    Box::new(family)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "dashboards show no digits beyond 2^53")]

@@ -101,6 +101,10 @@ metrics! {
         "Time since everything expired was swept.";
     ReclaimLag: Gauge "relay_reclaim_lag_seconds" []
         "Time since the store last had no space left to give back.";
+    Wakes: Counter "relay_wakes_total" ["outcome"]
+        "Wakes of sleeping clients: sent; attended, because the client came by itself; or dropped, as refused, failed or full. Retried counts failed calls that are repeated.";
+    WakesPending: Gauge "relay_wakes_pending" []
+        "Queues whose wake is due, or will be, or is being sent.";
     ClockOffset: Gauge "relay_clock_offset_seconds" []
         "How far the machine's clock is ahead of the time by which messages expire; the relay does not trust it beyond an hour in either direction.";
 }

@@ -28,6 +28,7 @@ pub(crate) fn figures(shared: &Shared, waiting_bytes: u64) -> Figures {
         sweep_lag_ms: lag_ms(&metrics.swept_ms),
         reclaim_lag_ms: lag_ms(&metrics.reclaimed_ms),
         clock_offset_ms: Some(reading.offset_ms()),
+        wakes: None,
     }
 }
 

@@ -91,6 +91,20 @@ ack_rps = 14
 
 [cors]
 allowed_origins = ["https://app.example.org", "tauri://localhost"]
+
+[wake]
+url = "https://push.example.org/wake?a=b"
+key_path = "wake\"key"
+ca_path = "ca\n.pem"
+allow_http = true
+grace_ms = 1
+confirm_seconds = 2
+quiet_seconds = 3
+timeout_seconds = 4
+attempts = 6
+max_queues = 7
+max_concurrent_calls = 9
+max_calls_per_second = 10
 "#;
 
 /// The output of `check-config`, parsed.
