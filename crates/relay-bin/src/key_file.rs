@@ -239,8 +239,9 @@ pub(crate) fn read_wake_key(path: &Path) -> Result<WakeKey, KeyFileError> {
     // The digits and a line break, also that of Windows.
     let text = read_secret(path, 2 * WakeKey::BYTES + 2).map_err(failed)?;
     let text = text.ok_or_else(|| failed(KeyFileFault::Missing))?;
-    let key = parse_digits(text.trim_ascii_end()).ok_or_else(|| failed(KeyFileFault::MalformedWake))?;
-    Ok(WakeKey::new(&key))
+    let line = text.strip_suffix(b"\n").unwrap_or(&text);
+    let digits = line.strip_suffix(b"\r").unwrap_or(line);
+    parse_digits(digits).map(|key| WakeKey::new(&key)).ok_or_else(|| failed(KeyFileFault::MalformedWake))
 }
 
 /// Reads a file that only its owner can use, and at most one byte more than `bytes_max`. `None` if

@@ -181,6 +181,20 @@ fn a_queue_has_eight_waiters_and_a_place_is_free_at_once() {
     assert!(!waiters.wake(&alice), "a waiter that has gone is not woken");
 }
 
+#[test]
+fn a_queue_has_a_waiter_from_its_registration_to_its_end() {
+    let (waiters, alice) = (Waiters::new(), recipient("alice"));
+    let _of_bob = waiters.register(&recipient("bob")).unwrap();
+    assert!(!waiters.has(&alice));
+    let mut both = vec![waiters.register(&alice).unwrap(), waiters.register(&alice).unwrap()];
+    for _ in 0..2 {
+        assert!(waiters.has(&alice), "also after a wake");
+        waiters.wake(&alice);
+        both.pop();
+    }
+    assert!(!waiters.has(&alice));
+}
+
 /// A waker that uses the table when it is woken must not deadlock.
 #[test]
 fn a_waker_may_use_the_table() {

@@ -183,3 +183,48 @@ fn failed(error: &dyn std::error::Error) -> Answer {
     let reason = Failure::Connection(relay_core::excerpt(&text, ERROR_BYTES_MAX));
     Answer::Failed { reason, pause: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_has_a_bound() {
+        // 14 November 2023, 22:13:20.
+        let now = Timestamp::from_ms(1_700_000_000_000);
+        for (value, seconds) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("301", Some(300)),
+            ("99999999999999999999999999", Some(300)),
+            ("Tue, 14 Nov 2023 22:13:30 GMT", Some(10)),
+            ("Tue, 14 Nov 2023 22:13:00 GMT", Some(0)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(300)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("+7", None),
+            ("soon", None),
+        ] {
+            assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_busy_gateway_asks_for_a_pause() {
+        let pause = |status: u16| {
+            let response = Response::builder().status(status).header(RETRY_AFTER, "7").body(()).unwrap();
+            match judge(&response, Timestamp::from_ms(0)) {
+                Answer::Failed { pause, .. } => pause,
+                Answer::Accepted | Answer::Refused(_) => None,
+            }
+        };
+        for status in [429, 503] {
+            assert_eq!(pause(status), Some(Duration::from_secs(7)), "{status}");
+        }
+        for status in [200, 301, 404, 500, 502] {
+            assert_eq!(pause(status), None, "{status}");
+        }
+    }
+}

@@ -203,7 +203,8 @@ impl Table {
                 if let State::Wanted(slot) = queue.state
                     && queue.arrivals == seen
                 {
-                    let due_ms = now_ms.saturating_add(confirm).max(queue.not_before_ms);
+                    // Whoever is awake is never called earlier for that.
+                    let due_ms = now_ms.saturating_add(confirm).max(slot.at_ms);
                     queue.state = State::Wanted(self.wanted.move_to(slot, due_ms));
                 }
             }

@@ -59,7 +59,7 @@ impl GatewayUrl {
         }
         // An IPv6 address in brackets has colons, too.
         let has_port = authority.as_str().len() > authority.host().len();
-        if has_port && !authority.port_u16().is_some_and(|port| port > 0) {
+        if has_port && authority.port_u16().unwrap_or_default() == 0 {
             return Err(UrlFault::Port);
         }
         if authority.host().is_empty() {
@@ -141,6 +141,16 @@ mod tests {
             (&*long, UrlFault::TooLong),
         ] {
             assert_eq!(GatewayUrl::parse(text), Err(fault), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_text_is_refused_or_has_a_host(text in "(https?://)?[a-z0-9.:@/?#\\[\\]%é -]{0,40}") {
+            if let Ok(url) = GatewayUrl::parse(&text) {
+                proptest::prop_assert!(url.uri().host().is_some_and(|host| !host.is_empty()), "{}", text);
+                proptest::prop_assert!(!text.contains(['@', '#']), "{}", text);
+            }
         }
     }
 

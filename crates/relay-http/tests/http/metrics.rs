@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use relay_core::{
     Ack, AckOutcome, Distribution, Envelope, Error, Figures, FileUse, Limits, Page, Pull, PushOutcome, Relay,
-    Swept, Usage,
+    Swept, Usage, WakeFigures,
 };
 use relay_http::{AdminOptions, Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
 use serde_json::json;
@@ -152,6 +152,15 @@ fn figures() -> Figures {
         sweep_lag_ms: Some(11_500),
         reclaim_lag_ms: Some(12_000),
         clock_offset_ms: Some(-13_500),
+        wakes: Some(WakeFigures {
+            sent: 21,
+            retried: 22,
+            attended: 23,
+            refused: 24,
+            failed: 25,
+            full: 26,
+            pending: 27,
+        }),
     }
 }
 
@@ -247,6 +256,13 @@ fn figures_of_the_store_are_reported_in_seconds_and_bytes() {
         ("relay_sweep_lag_seconds", 11.5),
         ("relay_reclaim_lag_seconds", 12.0),
         ("relay_clock_offset_seconds", -13.5),
+        (r#"relay_wakes_total{outcome="sent"}"#, 21.0),
+        (r#"relay_wakes_total{outcome="retried"}"#, 22.0),
+        (r#"relay_wakes_total{outcome="attended"}"#, 23.0),
+        (r#"relay_wakes_total{outcome="refused"}"#, 24.0),
+        (r#"relay_wakes_total{outcome="failed"}"#, 25.0),
+        (r#"relay_wakes_total{outcome="full"}"#, 26.0),
+        ("relay_wakes_pending", 27.0),
     ] {
         assert!((samples.of(name) - expected).abs() < 1e-9, "{name}: {}", samples.of(name));
     }

@@ -60,6 +60,16 @@ fn a_woken_waiter_finds_the_item() {
 }
 
 #[test]
+fn a_queue_shows_whether_somebody_waits() {
+    let world = World::new();
+    let relay = world.open();
+    let waiter = waiter(&relay, 0);
+    assert!(relay.has_waiter(&recipient(0)) && !relay.has_waiter(&recipient(1)));
+    drop(waiter);
+    assert!(!relay.has_waiter(&recipient(0)));
+}
+
+#[test]
 fn what_is_not_stored_wakes_nobody() {
     with_timeout(check_who_is_woken);
 }

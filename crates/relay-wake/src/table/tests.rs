@@ -167,6 +167,11 @@ fn a_client_that_pulls_and_confirms_nothing_is_woken_later() {
     story.wait(CONFIRM);
     story.calls(1);
 
+    let mut story = Story::new(Rules { grace: Duration::from_secs(3600), ..rules() });
+    story.note(1);
+    story.pull(1);
+    assert_eq!(story.step(), Step::WaitUntil(story.now_ms + 3_600_000), "a pull brings no call forward");
+
     let mut story = Story::new(Rules { confirm: Duration::ZERO, ..rules() });
     story.note(1);
     story.pull(1);

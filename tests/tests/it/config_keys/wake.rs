@@ -143,7 +143,7 @@ pub(super) fn grace_ms() {
 #[test]
 pub(super) fn confirm_seconds() {
     let lab = Lab::new(|_| Reply::status("200 OK", ""));
-    let grace = ("wake.grace_ms", "3_600_000");
+    let grace = ("wake.grace_ms", "4_000");
     let [never, soon] = ["0", "1"].map(|seconds| lab.relay(&[grace, ("wake.confirm_seconds", seconds)]));
     for relay in [&never, &soon] {
         push(relay, "alice", 1);
