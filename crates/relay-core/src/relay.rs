@@ -91,8 +91,8 @@ pub trait Relay: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Whether anybody waits for arrivals in a queue, at this moment. This must be cheap. By default,
-    /// nobody does, as in a relay that wakes nobody.
+    /// Whether anybody waits for arrivals in a queue, at this moment. This must be cheap. By
+    /// default, nobody does, as in a relay that wakes nobody.
     fn has_waiter(&self, recipient: &Recipient) -> bool {
         let _ = recipient;
         false

@@ -1,8 +1,8 @@
 //! Calls the gateway over HTTP: one POST, of whose response only the head matters.
 //!
 //! It follows no redirect and uses no proxy. Everything that a gateway can make it hold or wait for
-//! is bounded: the head of a response by [`HEAD_BYTES_MAX`], its body by [`BODY_BYTES_MAX`], and the
-//! time of the whole call by its timeout.
+//! is bounded: the head of a response by [`HEAD_BYTES_MAX`], its body by [`BODY_BYTES_MAX`], and
+//! the time of the whole call by its timeout.
 
 mod connector;
 mod resolver;

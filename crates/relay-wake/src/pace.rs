@@ -45,7 +45,7 @@ mod tests {
         for per_second in [1, 3, 50, 10_000] {
             let mut pace = Pace::new(NonZeroU32::new(per_second).unwrap());
             let (mut calls, mut now_ms) = (Vec::new(), 5_000_000);
-            while calls.len() < 4 * per_second as usize {
+            while calls.len() < 4 * usize::try_from(per_second).unwrap() {
                 let ready = pace.ready_at(now_ms);
                 if ready == now_ms {
                     pace.take();
@@ -55,7 +55,7 @@ mod tests {
                     now_ms = ready;
                 }
             }
-            let span = u64::from(per_second) as usize;
+            let span = usize::try_from(per_second).unwrap();
             assert_eq!(calls[..span], vec![5_000_000; span], "a burst of a second");
             assert!(calls.windows(span + 1).skip(span).all(|window| window[span] - window[0] >= 999));
         }

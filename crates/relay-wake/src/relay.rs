@@ -50,8 +50,8 @@ impl<R: Relay> WakingRelay<R> {
         Self { relay, wakes }
     }
 
-    /// Calls the gateway. The future never resolves; dropping it ends all calls at once. Needs a tokio
-    /// runtime with timers and I/O.
+    /// Calls the gateway. The future never resolves; dropping it ends all calls at once. Needs a
+    /// tokio runtime with timers and I/O.
     pub async fn call_gateway(&self) {
         match &self.wakes {
             Some(wakes) => wakes.run(|recipient| self.relay.has_waiter(recipient)).await,

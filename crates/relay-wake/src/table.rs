@@ -1,10 +1,10 @@
 //! Which queues wait for a call, and when the next call begins. Pure: the time is passed in, and
 //! whoever calls the gateway reports the results.
 //!
-//! A queue is tracked from its first arrival without a waiter until the end of the quiet period
-//! after its call, or until its client shows that it is awake. A queue that is tracked is in one of
-//! three states: *wanted*, *calling* or *quiet*. Arrivals of a quiet queue lead to a call at the end
-//! of its quiet period, so no arrival is forgotten.
+//! A queue is tracked from its first arrival until the end of the quiet period after its call, or
+//! until its client shows that it is awake. A queue that is tracked is in one of three states:
+//! *wanted*, *calling* or *quiet*. Arrivals of a quiet queue lead to a call at the end of its quiet
+//! period, so no arrival is forgotten.
 
 mod schedule;
 #[cfg(test)]

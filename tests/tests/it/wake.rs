@@ -1,4 +1,5 @@
-//! Tests of wakes through the whole relay: who is woken, who is not, and what the relay shows of it.
+//! Tests of wakes through the whole relay: who is woken, who is not, and what the relay shows of
+//! it.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;

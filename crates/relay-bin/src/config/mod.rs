@@ -4,20 +4,24 @@
 //! The caller of `load` passes the environment and the command line. Invalid input never panics,
 //! and no value changes silently: it applies as written, or is refused with a message.
 
+mod auth;
 mod check;
 mod error;
 mod keys;
 mod print;
 mod source;
 mod value;
+mod wake;
 
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use auth::{AuthConfig, PlainNames, PushPlain};
 pub use error::{ConfigErrors, Problem};
 use source::Layer;
+pub use wake::WakeConfig;
 
 /// The shipped file: documentation for the operator and the lowest layer of every configuration.
 const SHIPPED: &str = include_str!("../../../../deploy/relay.toml");
@@ -163,47 +167,6 @@ pub struct PrivacyConfig {
     pub hash_recipients: bool,
 }
 
-/// Who may read and who may send.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct AuthConfig {
-    /// Whether recipients that begin with `sha256:` or `ed25519:` have a lock.
-    pub locks: bool,
-    /// Who may use recipients without a lock.
-    pub plain_names: PlainNames,
-    /// Who may push to recipients without a lock.
-    pub push: PushPlain,
-    /// The audiences that tokens may be for, such as the relay's URL. Empty: the relay accepts no
-    /// tokens.
-    pub audiences: Vec<String>,
-    /// The claim `iss` of tokens for recipients without a lock. Empty: there are none. Needs the
-    /// cargo feature `tls`.
-    pub issuer: String,
-    /// The file with the public keys of that issuer, a JWK Set.
-    pub issuer_jwks_path: PathBuf,
-}
-
-/// Who may use recipients without a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PlainNames {
-    /// Everybody who can reach the relay and knows the name.
-    Open,
-    /// Whoever has a token of the issuer that lists the name, or a client certificate for it.
-    Token,
-    /// Nobody.
-    Deny,
-}
-
-/// Who may push to recipients without a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PushPlain {
-    /// Everybody who can reach the relay.
-    Open,
-    /// Whoever has a token of the issuer that allows it, and whoever may read the name by a proof.
-    Token,
-}
-
 /// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -290,36 +253,6 @@ pub struct EndpointRateLimit {
     pub pull_rps: u32,
     /// `POST /ack`.
     pub ack_rps: u32,
-}
-
-/// The gateway that wakes clients which sleep.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct WakeConfig {
-    /// The URL of the gateway. Empty: there is none.
-    pub url: String,
-    /// The file with the key that the gateway shares.
-    pub key_path: PathBuf,
-    /// The authorities that may sign the gateway's certificate, in PEM format. Empty: those of the
-    /// system.
-    pub ca_path: PathBuf,
-    /// Whether calls to other machines may be in clear text.
-    pub allow_http: bool,
-    /// Milliseconds that an item waits for its client before the gateway is called.
-    pub grace_ms: u64,
-    /// Seconds after which an item that a client got, and did not confirm, leads to a call; 0: never.
-    pub confirm_seconds: u64,
-    /// The fewest seconds between two calls for one queue.
-    pub quiet_seconds: u64,
-    /// Seconds that one call may take.
-    pub timeout_seconds: u64,
-    /// How often a failing call is tried in all.
-    pub attempts: u32,
-    /// The most queues that wait for a call or are in their quiet period.
-    pub max_queues: u64,
-    /// The most calls at a time.
-    pub max_concurrent_calls: u64,
-    /// The most calls that begin in a second.
-    pub max_calls_per_second: u32,
 }
 
 /// The sources of a configuration. Later fields override earlier ones, and all override the shipped
