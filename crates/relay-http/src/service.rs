@@ -233,7 +233,7 @@ impl<R: Relay> RelayService<R> {
         *level = self.limit(route.endpoint(), body.client(), in_flight).await?;
         // The drain may have begun while the request waited.
         self.refuse_if_draining(route)?;
-        self.dispatch(route, body, in_flight).await
+        self.dispatch(cors::route(route, head, allowed_origins), body, in_flight).await
     }
 
     fn refuse_if_draining(&self, route: RouteMatch) -> Result<(), ApiError> {
