@@ -6,6 +6,7 @@
 //! Servers listen on loopback, on a port that the system chooses, and end with the test that
 //! started them.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 pub mod audit;
@@ -34,6 +35,18 @@ pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 pub fn run_slow_tests() -> bool {
     #[expect(clippy::disallowed_methods, reason = "the switch of the slow tests is an environment variable")]
     std::env::var_os("RUN_SLOW_TESTS").is_some()
+}
+
+/// Says that a test is skipped because this machine lacks a program.
+///
+/// # Panics
+/// When no program may be missing, as in `.ci/run`.
+pub fn skip_without(program: &str) {
+    #[expect(clippy::disallowed_methods, reason = "the switch of these tests is an environment variable")]
+    let must_exist = std::env::var_os("REQUIRE_PROGRAMS").is_some();
+    assert!(!must_exist, "{program} is missing, and REQUIRE_PROGRAMS is set");
+    // Past the test harness, which hides what a successful test prints.
+    drop(writeln!(std::io::stderr(), "skipped: a test, because there is no {program} here"));
 }
 
 /// `full` in a full run, `short` otherwise.

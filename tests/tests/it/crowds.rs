@@ -53,7 +53,18 @@ impl ShippedRelay {
         value(&scrape(&self.admin), name).unwrap()
     }
 
-    fn bans(&self) -> f64 {
+    /// The sum of the samples of a metric that have this label.
+    pub(crate) fn sum(&self, name: &str, label: &str) -> f64 {
+        let text = scrape(&self.admin);
+        let samples =
+            text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+        samples
+            .filter(|(labels, _)| labels.contains(label))
+            .map(|(_, value)| value.parse::<f64>().unwrap())
+            .sum()
+    }
+
+    pub(crate) fn bans(&self) -> f64 {
         self.metric("relay_rate_limit_bans_total")
     }
 }

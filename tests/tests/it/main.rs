@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod attacks;
+mod browser;
 mod commands;
 mod config_keys;
 mod conformance;
