@@ -1,6 +1,7 @@
 //! Attacks against the real program: what an attacker makes it hold, by its metrics and by the
 //! system's, and what other clients get meanwhile. The HTTP crate tests the protocol.
 
+mod half_open;
 mod heavy;
 mod held;
 mod http2;

@@ -1,6 +1,7 @@
-//! Limits how many requests wait for arrivals, per address and in total. Over HTTP/1.1 the limits
-//! of connections bound them already. Over HTTP/2 a connection may have many, and waits take at
-//! most half of the streams that all connections may have, so other requests still get through.
+//! Limits how many requests wait for arrivals, per address and in total, so that other requests
+//! still get through. Over HTTP/1.1 a wait holds its connection, which is not closed to make room
+//! for others: waits take at most fifteen of sixteen connections. Over HTTP/2 a connection may have
+//! many, and waits take at most half of the streams that all connections may have.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,10 +39,12 @@ pub(crate) struct ParkingPlace {
 pub(crate) struct NoPlace(pub(crate) usize);
 
 impl Parking {
-    pub(crate) fn new(places: usize, places_per_address: usize) -> Self {
+    /// The places of a server with these limits of connections.
+    pub(crate) fn new(connections_max: usize, connections_per_address_max: usize) -> Self {
+        let left_for_others = connections_max.div_ceil(16);
         Self(Arc::new(ParkingState {
-            places,
-            places_per_address,
+            places: connections_max.saturating_sub(left_for_others).max(1),
+            places_per_address: connections_per_address_max,
             taken: AtomicUsize::new(0),
             taken_over_http2: AtomicUsize::new(0),
         }))
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_address_takes_its_own_places_and_all_share_the_rest() {
-        let (parking, book) = (Parking::new(5, 2), AddressBook::new());
+        let (parking, book) = (Parking::new(6, 2), AddressBook::new());
         let [one, other] = [1, 2].map(|last| book.enter([192, 0, 2, last].into()));
         let mut places: Vec<_> = (0..2).map(|_| parking.enter(Some(&one), false).unwrap()).collect();
         assert_eq!(parking.enter(Some(&one), false).unwrap_err(), NoPlace(2));
@@ -110,6 +113,15 @@ mod tests {
         assert_eq!(parking.enter(None, false).unwrap_err(), NoPlace(5));
         drop(places);
         assert_eq!((parking.count(), one.usage().parked.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn waits_leave_connections_for_other_requests() {
+        for (connections, places) in [(1, 1), (2, 1), (16, 15), (17, 15), (10_000, 9375)] {
+            let parking = Parking::new(connections, connections);
+            let taken: Vec<_> = std::iter::from_fn(|| parking.enter(None, false).ok()).collect();
+            assert_eq!(taken.len(), places, "of {connections}");
+        }
     }
 
     #[test]

@@ -208,6 +208,24 @@ fn a_waiting_connection_is_not_closed_to_make_room() {
     assert_eq!(numbers(&waiting.response()), [1]);
 }
 
+/// Otherwise some addresses could keep all others from connecting, for as long as a stream may last.
+#[test]
+fn waits_leave_connections_for_other_requests() {
+    let relay = memory(Limits::default());
+    let connections_max = NonZeroUsize::new(16).unwrap();
+    let server = Server::with(Arc::clone(&relay), Options { connections_max, ..options() });
+    let admin = Admin::start(&relay, &server.metrics);
+    let mut waiting: Vec<_> =
+        (0..15).map(|queue| begin(&server, &waiting_pull(&queue.to_string()))).collect();
+    admin.await_waiting(15);
+    for path in ["/pull", "/stream"] {
+        let refused = server.post(path, &waiting_pull("alice"));
+        assert_eq!(refused.assert_error(429, "rate_limited")["bucket"], "waiting");
+    }
+    push(&server, "0", 1);
+    assert_eq!(numbers(&waiting[0].response()), [1]);
+}
+
 #[test]
 fn over_http_1_the_waits_of_an_address_are_bounded_by_its_connections() {
     let relay = memory(Limits::default());
