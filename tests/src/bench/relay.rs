@@ -6,14 +6,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use crate::client::Client;
 
 use super::files::DiskUsage;
 use super::server::{Server, free_address};
+use super::tls;
 
 /// Bytes of memory for the store's cache: the shipped default.
 pub(super) const CACHE_BYTES: u64 = 128 * 1024 * 1024;
@@ -30,6 +33,8 @@ pub(super) struct Settings {
     pub(super) connections_max: u64,
     /// Whether the benchmark reads metrics.
     pub(super) has_metrics: bool,
+    /// Whether clients connect with TLS.
+    pub(super) has_tls: bool,
     /// Whether tokens for [`AUDIENCE`] are valid.
     pub(super) has_tokens: bool,
     pub(super) rate_limit: RateLimit,
@@ -50,6 +55,8 @@ pub(super) enum RateLimit {
 #[derive(Debug)]
 pub(super) struct BenchRelay {
     pub(super) server: Server,
+    /// How clients connect, if that is with TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     /// The address of the metrics, if they are read.
     metrics: Option<SocketAddr>,
     home: TempDir,
@@ -64,6 +71,7 @@ impl Default for Settings {
             dedup_window_seconds: 300,
             connections_max: 10_000,
             has_metrics: false,
+            has_tls: false,
             has_tokens: false,
             rate_limit: RateLimit::Off,
         }
@@ -74,8 +82,9 @@ impl BenchRelay {
     /// Starts the relay on an empty store in `home`.
     pub(super) fn start(program: PathBuf, home: TempDir, settings: Settings) -> anyhow::Result<Self> {
         let metrics = settings.has_metrics.then(free_address).transpose()?;
+        let tls = settings.has_tls.then(|| tls::make(home.path())).transpose()?;
         let server = serve(&program, &home, settings, metrics)?;
-        Ok(Self { server, metrics, home, program })
+        Ok(Self { server, tls, metrics, home, program })
     }
 
     /// Starts the relay again on the same store.
@@ -119,7 +128,8 @@ fn serve(
     metrics: Option<SocketAddr>,
 ) -> anyhow::Result<Server> {
     let config = home.path().join("relay.toml");
-    std::fs::write(&config, settings.to_toml(metrics))?;
+    let tls = if settings.has_tls { tls::settings(home.path()) } else { String::new() };
+    std::fs::write(&config, tls + &settings.to_toml(metrics))?;
     let log = File::create(home.path().join("log"))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(config).arg("--storage-path").arg(store(home)).stderr(log);

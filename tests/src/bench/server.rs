@@ -35,7 +35,8 @@ impl Server {
         let mut line = String::new();
         stdout.read_line(&mut line)?;
         let url = line.trim_end().strip_prefix("listening on ");
-        server.address = address(url.with_context(|| format!("{command:?} printed {line:?}"))?)?;
+        let url = url.with_context(|| format!("{command:?} printed {line:?}"))?;
+        server.address = address(url.strip_prefix("https://").unwrap_or(url))?;
         server._stdout = Some(stdout);
         Ok(server)
     }

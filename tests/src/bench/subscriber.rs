@@ -1,15 +1,19 @@
 //! A subscriber of one queue: it polls, waits or follows a stream, and reports the message ids that
 //! arrive.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 
 use crate::load::post;
 
@@ -24,10 +28,15 @@ pub(super) enum Reader {
     Stream,
 }
 
+/// A byte stream: TCP, or TLS over TCP.
+trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Debug + Send + Unpin> Stream for S {}
+
 /// A connection that reads one queue.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     recipient: String,
     /// Bytes that are read and not used yet.
     read: Vec<u8>,
@@ -44,12 +53,24 @@ impl Reader {
 }
 
 impl Subscriber {
-    /// Connects from this address of 127/8.
-    pub(super) async fn connect(address: SocketAddr, from: Ipv4Addr, recipient: String) -> io::Result<Self> {
+    /// Connects from this address of 127/8, with TLS if that is configured.
+    pub(super) async fn connect(
+        address: SocketAddr,
+        from: Ipv4Addr,
+        recipient: String,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(IpAddr::V4(from), 0))?;
-        let stream = socket.connect(address).await?;
-        stream.set_nodelay(true)?;
+        let tcp = socket.connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match tls {
+            Some(tls) => {
+                let connector = TlsConnector::from(Arc::clone(tls));
+                Box::new(connector.connect(address.ip().into(), tcp).await?)
+            }
+            None => Box::new(tcp),
+        };
         Ok(Self { stream, recipient, read: Vec::new() })
     }
 
@@ -166,6 +187,11 @@ impl Subscriber {
             _ => Ok(()),
         }
     }
+}
+
+/// The subscribers work on a thread of their own.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
 fn note_items(page: &Value, note: &impl Fn(&str)) {

@@ -208,7 +208,8 @@ fn a_waiting_connection_is_not_closed_to_make_room() {
     assert_eq!(numbers(&waiting.response()), [1]);
 }
 
-/// Otherwise some addresses could keep all others from connecting, for as long as a stream may last.
+/// Otherwise some addresses could keep all others from connecting, for as long as a stream may
+/// last.
 #[test]
 fn waits_leave_connections_for_other_requests() {
     let relay = memory(Limits::default());

@@ -1,6 +1,6 @@
 //! Attacks with streams that stay half open: nobody reads them, or their requests never end, or
-//! their clients vanish without a word. Bounds hold what they take, others are served meanwhile, and
-//! the relay frees it.
+//! their clients vanish without a word. Bounds hold what they take, others are served meanwhile,
+//! and the relay frees it.
 
 use std::io::Write as _;
 use std::net::TcpStream;
