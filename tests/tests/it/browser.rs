@@ -4,6 +4,7 @@
 
 mod chromium;
 mod foreign;
+mod heavy;
 mod listed;
 mod pages;
 
@@ -11,6 +12,7 @@ use relay_tests::eventually;
 use serde_json::{Value, json};
 
 use crate::crowds::ShippedRelay;
+use crate::tls::pki::{Authority, TlsFiles};
 
 use self::chromium::{Chromium, Page};
 use self::pages::Pages;
@@ -30,6 +32,16 @@ impl Stage {
     /// Starts all of it, the relay with these lines; `None` without a browser.
     fn with(lines: &str) -> Option<Self> {
         Self::build(lines, |_| "--mute-audio".to_owned())
+    }
+
+    /// Like [`Stage::with`]. The relay serves with TLS, so the browser speaks HTTP/2.
+    fn with_tls(lines: &str) -> Option<Self> {
+        let files = TlsFiles::new(&Authority::new("authority").identity());
+        let TlsFiles { cert, key, .. } = &files;
+        // The relay has read the files when it has started.
+        Self::with(&format!(
+            "mode = \"tls\"\ntls = {{ cert_pem_path = {cert:?}, key_pem_path = {key:?} }}\n{lines}"
+        ))
     }
 
     /// Like [`Stage::with`], with one more flag of the browser.

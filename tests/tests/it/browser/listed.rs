@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::chromium::Page;
 use super::pages::Pages;
 use super::{LISTED_HOST, Stage, number, recipient, script};
-use crate::tls::pki::{Authority, TlsFiles};
 
 /// The shipped rates would make these tests wait.
 const NO_RATES: &str = "rate_limit.enabled = false\n";
@@ -116,12 +115,7 @@ fn a_listed_page_does_everything_over_http_1() {
 /// more requests can wait at once.
 #[test]
 fn a_listed_page_does_everything_over_http_2() {
-    let files = TlsFiles::new(&Authority::new("authority").identity());
-    let tls = format!(
-        "mode = \"tls\"\ntls = {{ cert_pem_path = {:?}, key_pem_path = {:?} }}\n{NO_RATES}",
-        files.cert, files.key
-    );
-    let Some(stage) = Stage::with(&tls) else { return };
+    let Some(stage) = Stage::with_tls(NO_RATES) else { return };
     use_everything(&stage);
     let page = stage.listed_page();
     page.run("globalThis.streams = []; for (let n = 0; n < 20; n++) EventReader.open('queue ' + n).then((it) => streams.push(it)); 0");

@@ -135,6 +135,14 @@ const PUSHES = {
   },
 };
 
+/** Sends 250 requests a second, and waits for none of them. */
+async function flood(url, seconds) {
+  for (let second = 0; second < seconds; second++) {
+    for (let number = 0; number < 250; number++) PUSHES.opaque(url, "{}").catch(String);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
 /** Submits a form into a frame. The form's only field makes the body, JSON with one field more. */
 function submit(url, body) {
   const frame = document.createElement("iframe");
