@@ -4,8 +4,8 @@ use relay_tests::at_length;
 
 use super::Stage;
 
-/// Over HTTP/1.1, each such request costs the browser a connection, and so its user's address may be
-/// banned for their number. Over HTTP/2 it does not.
+/// Over HTTP/1.1, each such request costs the browser a connection, and so its user's address may
+/// be banned for their number. Over HTTP/2 it does not.
 #[test]
 fn a_flood_of_a_foreign_page_over_http_2_bans_nobody() {
     let Some(stage) = Stage::with_tls("") else { return };
