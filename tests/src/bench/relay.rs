@@ -21,6 +21,9 @@ use super::tls;
 /// Bytes of memory for the store's cache: the shipped default.
 pub(super) const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
+/// How long a pull may wait, in milliseconds: longer than it takes until many wait.
+pub(super) const WAIT_MS_MAX: u64 = 600_000;
+
 /// What tokens are for.
 pub(super) const AUDIENCE: &str = "https://relay.example.org";
 
@@ -151,7 +154,7 @@ impl Settings {
             RateLimit::Immediate => "max_wait_ms = 0\nban_seconds = 0",
         };
         format!(
-            "address = \"127.0.0.1:0\"\n[server]\nmax_connections = {connections_max}\nmax_connections_per_address = {connections_max}\n[admin]\naddress = \"{metrics}\"\n[auth]\naudiences = [{audiences}]\n[rate_limit]\n{rate_limit}\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
+            "address = \"127.0.0.1:0\"\n[server]\nmax_connections = {connections_max}\nmax_connections_per_address = {connections_max}\npull_wait_max_ms = {WAIT_MS_MAX}\n[admin]\naddress = \"{metrics}\"\n[auth]\naudiences = [{audiences}]\n[rate_limit]\n{rate_limit}\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
              max_queue_bytes_per_user = 1_000_000_000_000\nmax_messages_per_user = 1_000_000_000\n\
              message_ttl_seconds = {ttl_seconds}\ngc_interval_seconds = {gc_interval_seconds}\n\
              dedup_window_seconds = {dedup_window_seconds}\n"

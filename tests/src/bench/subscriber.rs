@@ -17,6 +17,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::load::post;
 
+use super::relay::WAIT_MS_MAX;
+
 /// How often a subscriber polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -133,7 +135,7 @@ impl Subscriber {
 
     /// Sends a pull that waits.
     pub(super) async fn begin_waiting(&mut self) -> io::Result<()> {
-        self.send("/pull", &json!({"recipient": self.recipient, "wait_ms": 55_000})).await
+        self.send("/pull", &json!({"recipient": self.recipient, "wait_ms": WAIT_MS_MAX})).await
     }
 
     /// Whether the response to that pull is an empty page.

@@ -21,6 +21,9 @@ use self::pages::Pages;
 /// those of HTTPS.
 const LISTED_HOST: &str = "app.localhost";
 
+/// The shipped rates would make most of these tests wait.
+const NO_RATES: &str = "rate_limit.enabled = false\n";
+
 /// A browser, a server of pages, and a relay that lists the pages under [`LISTED_HOST`].
 struct Stage {
     browser: Chromium,
@@ -31,7 +34,7 @@ struct Stage {
 impl Stage {
     /// Starts all of it, the relay with these lines; `None` without a browser.
     fn with(lines: &str) -> Option<Self> {
-        Self::build(lines, |_| "--mute-audio".to_owned())
+        Self::build(lines, |_| None)
     }
 
     /// Like [`Stage::with`]. The relay serves with TLS, so the browser speaks HTTP/2.
@@ -44,10 +47,10 @@ impl Stage {
         ))
     }
 
-    /// Like [`Stage::with`], with one more flag of the browser.
-    fn build(lines: &str, flag: impl FnOnce(&Pages) -> String) -> Option<Self> {
+    /// Like [`Stage::with`], perhaps with one more flag of the browser.
+    fn build(lines: &str, flag: impl FnOnce(&Pages) -> Option<String>) -> Option<Self> {
         let pages = Pages::start();
-        let browser = Chromium::start(&flag(&pages))?;
+        let browser = Chromium::start(flag(&pages))?;
         let origin = pages.origin(LISTED_HOST);
         let relay = ShippedRelay::with(&format!("cors.allowed_origins = [\"{origin}\"]\n{lines}"));
         Some(Self { browser, pages, relay })

@@ -63,8 +63,8 @@ pub(super) struct Page<'a> {
 }
 
 impl Chromium {
-    /// Starts the browser with one more flag; `None` if it is not installed.
-    pub(super) fn start(flag: &str) -> Option<Self> {
+    /// Starts the browser, perhaps with one more flag; `None` if it is not installed.
+    pub(super) fn start(flag: Option<String>) -> Option<Self> {
         if Command::new("chromium").arg("--version").output().is_err() {
             skip_without("chromium");
             return None;
@@ -74,7 +74,7 @@ impl Chromium {
         let mut child = Command::new("sh")
             .args(["-c", START, "sh"])
             .args(FLAGS)
-            .arg(flag)
+            .args(flag)
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("HOME", profile.path())
             .stdin(Stdio::piped())

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 
 use super::chromium::Page;
 use super::pages::{Pages, SCRIPT};
-use super::{LISTED_HOST, Stage, script};
-
-const NO_RATES: &str = "rate_limit.enabled = false\n";
+use super::{LISTED_HOST, NO_RATES, Stage, script};
 
 /// The ways of page.js to push, in its order, and what each shows to a page without leave.
 fn shown_to_foreign_pages() -> Value {
@@ -29,8 +27,8 @@ fn push_in_all_ways(page: &Page<'_>, url: &str) -> Value {
     page.run(&script("pushInAllWays", &[url.into(), "alice".into()]))
 }
 
-/// The same requests of a listed page are stored, except for those whose
-/// type is not JSON, and forms without a referrer, which have no origin either.
+/// The same requests of a listed page are stored, except for those whose type is not JSON, and
+/// forms without a referrer, which have no origin either.
 #[test]
 fn what_is_tried_works_from_a_listed_page() {
     let Some(stage) = Stage::with(NO_RATES) else { return };

@@ -4,10 +4,7 @@ use serde_json::{Value, json};
 
 use super::chromium::Page;
 use super::pages::Pages;
-use super::{LISTED_HOST, Stage, number, recipient, script};
-
-/// The shipped rates would make these tests wait.
-const NO_RATES: &str = "rate_limit.enabled = false\n";
+use super::{LISTED_HOST, NO_RATES, Stage, number, recipient, script};
 
 fn post(page: &Page<'_>, path: &str, body: &Value) -> Value {
     page.run(&script("post", &[path.into(), body.clone()]))
@@ -144,7 +141,8 @@ fn a_listed_page_reads_when_to_come_again() {
 /// The relay has no part in that, and needs no header for it.
 #[test]
 fn a_listed_page_of_the_internet_needs_the_permission_of_the_browsers_user() {
-    let of_the_internet = |pages: &Pages| format!("--ip-address-space-overrides={}=public", pages.address());
+    let of_the_internet =
+        |pages: &Pages| Some(format!("--ip-address-space-overrides={}=public", pages.address()));
     let Some(stage) = Stage::build(NO_RATES, of_the_internet) else { return };
     let page = stage.listed_page();
     let refused = page.run("get('/info').catch(String)");
