@@ -11,10 +11,11 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use relay_core::{Ack, Envelope, Item, Page, Recipient, Seq, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api;
 use crate::api::cursor::CursorKey;
+use crate::api::format::{Encoded, Format};
 use crate::connection::framing::Framing;
 use crate::limits::forwarded;
 use crate::service::body;
@@ -30,7 +31,7 @@ const CURSOR_KEY: [u8; 32] = [7; 32];
 
 /// The item in the body of a push.
 pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
-    api::decode_push(json, payload_bytes_max).ok().map(|item| item.envelope)
+    api::decode_push(&self::json(json), payload_bytes_max).ok().map(|item| item.envelope)
 }
 
 /// The text of a cursor.
@@ -45,7 +46,7 @@ pub fn decode_cursor(cursors: &CursorKey, recipient: &Recipient, text: &str) -> 
 
 /// The items in the body of an ack.
 pub fn decode_ack(json: &[u8]) -> Option<Ack> {
-    api::decode_ack(json, &CursorKey::new(&CURSOR_KEY)).ok()
+    api::decode_ack(&self::json(json), &CursorKey::new(&CURSOR_KEY)).ok()
 }
 
 /// The body of the response to a pull, in the pieces in which it is sent.
@@ -54,19 +55,68 @@ pub fn encode_page(
     recipient: &Recipient,
     page: Page,
 ) -> impl Iterator<Item = Bytes> + use<> {
-    let mut page = api::PageJson::new(cursors, recipient, page);
+    encode_page_as(Format::Json, cursors, recipient, page)
+}
+
+fn encode_page_as(
+    format: Format,
+    cursors: &CursorKey,
+    recipient: &Recipient,
+    page: Page,
+) -> impl Iterator<Item = Bytes> + use<> {
+    let mut page = api::EncodedPage::new(format, cursors, recipient, page);
     std::iter::from_fn(move || page.next_piece())
 }
 
 /// Parses the body of a push. The page of a pull must contain the same item.
 pub fn push(data: &[u8]) {
-    let Ok(item) = api::decode_push(data, PAYLOAD_BYTES_MAX) else { return };
+    let Ok(item) = api::decode_push(&json(data), PAYLOAD_BYTES_MAX) else { return };
     check_push(&item.envelope);
 }
 
 /// Parses the body of a batch. Each item that parses is as good as one that came alone.
 pub fn batch(data: &[u8]) {
-    let Ok(items) = api::decode_batch(data, PAYLOAD_BYTES_MAX, BATCH_BYTES_MAX) else { return };
+    check_batch(&json(data));
+}
+
+/// Parses a body of any request in CBOR. An item must be the same that its JSON stands for.
+pub fn cbor(data: &[u8]) {
+    let (cursors, body) = (CursorKey::new(&CURSOR_KEY), Encoded::new(Format::Cbor, data.to_vec()));
+    if let Ok(item) = api::decode_push(&body, PAYLOAD_BYTES_MAX) {
+        check_push(&item.envelope);
+        let pushed = api::decode_push(&json(json_push(&item.envelope).as_bytes()), PAYLOAD_BYTES_MAX);
+        assert_eq!(pushed.ok().map(|item| item.envelope), Some(item.envelope));
+    }
+    check_batch(&body);
+    if let Ok(ack) = api::decode_ack(&body, &cursors) {
+        assert!(ack.items().len() <= Ack::ITEMS_MAX);
+    }
+    // The results do not matter, but no body may cause a panic.
+    drop((api::decode_pull(&body, &cursors), api::decode_stream(&body, &cursors)));
+    drop(api::decode_purge(&body));
+}
+
+fn json(data: &[u8]) -> Encoded {
+    Encoded::new(Format::Json, data.to_vec())
+}
+
+/// The body of a push in JSON.
+fn json_push(envelope: &Envelope) -> String {
+    let meta = json!({
+        "kind": envelope.kind.as_str(),
+        "total_len": envelope.total_len,
+        "chunk_index": envelope.chunk.index(),
+        "chunk_count": envelope.chunk.count(),
+        "sent_ms": envelope.sent_ms,
+    });
+    let payload = STANDARD.encode(&envelope.payload);
+    let (recipient, message_id) = (envelope.recipient.as_str(), envelope.message_id.to_string());
+    json!({"recipient": recipient, "message_id": message_id, "ciphertext_b64": payload, "meta": meta})
+        .to_string()
+}
+
+fn check_batch(body: &Encoded) {
+    let Ok(items) = api::decode_batch(body, PAYLOAD_BYTES_MAX, BATCH_BYTES_MAX) else { return };
     let envelopes = items.iter().flatten().map(|item| &item.envelope);
     assert!(envelopes.clone().map(Envelope::payload_bytes).sum::<u64>() <= BATCH_BYTES_MAX);
     envelopes.for_each(check_push);
@@ -75,10 +125,16 @@ pub fn batch(data: &[u8]) {
 /// Whether an item is shown to its recipient as it was pushed.
 fn check_push(envelope: &Envelope) {
     assert!(envelope.payload.len() as u64 <= PAYLOAD_BYTES_MAX);
-    let page = Page { items: vec![item(envelope)], next: Some(Seq::new(7)), remaining: 1 };
-    let mut json = api::PageJson::new(&CursorKey::new(&CURSOR_KEY), &envelope.recipient, page);
-    let shown: Vec<u8> = std::iter::from_fn(|| json.next_piece()).flatten().collect();
-    let shown: Value = serde_json::from_slice(&shown).expect("a page is JSON");
+    let page = || Page { items: vec![item(envelope)], next: Some(Seq::new(7)), remaining: 1 };
+    let cursors = CursorKey::new(&CURSOR_KEY);
+    let shown = |format| -> Vec<u8> {
+        encode_page_as(format, &cursors, &envelope.recipient, page()).flatten().collect()
+    };
+    let in_cbor = shown(Format::Cbor);
+    let has = |bytes: &[u8]| bytes.is_empty() || memchr::memmem::find(&in_cbor, bytes).is_some();
+    assert!(has(&envelope.payload) && has(envelope.recipient.as_str().as_bytes()));
+    cbor4ii::serde::from_slice::<cbor4ii::core::Value>(&in_cbor).expect("a page is CBOR");
+    let shown: Value = serde_json::from_slice(&shown(Format::Json)).expect("a page is JSON");
     let shown = shown.pointer("/items/0").expect("the page has an item");
     assert_eq!(shown.pointer("/recipient").and_then(Value::as_str), Some(envelope.recipient.as_str()));
     assert_eq!(shown.pointer("/meta/kind").and_then(Value::as_str), Some(envelope.kind.as_str()));
@@ -105,7 +161,7 @@ fn item(envelope: &Envelope) -> Item<Bytes> {
 /// Parses the body of a pull. Its cursor must keep its meaning when it is encoded again.
 pub fn pull(data: &[u8]) {
     let cursors = CursorKey::new(&CURSOR_KEY);
-    let Ok(request) = api::decode_pull(data, &cursors) else { return };
+    let Ok(request) = api::decode_pull(&json(data), &cursors) else { return };
     let pull = request.pull;
     if let Some(after) = pull.after {
         assert_eq!(cursors.decode(&pull.recipient, &cursors.encode(&pull.recipient, after)), Ok(after));
@@ -115,10 +171,10 @@ pub fn pull(data: &[u8]) {
 /// Parses the body of an ack, and that of a purge.
 pub fn ack(data: &[u8]) {
     let cursors = CursorKey::new(&CURSOR_KEY);
-    if let Ok(purge) = api::decode_purge(data) {
+    if let Ok(purge) = api::decode_purge(&json(data)) {
         assert!(purge.items().is_empty() && purge.through().is_some());
     }
-    let Ok(ack) = api::decode_ack(data, &cursors) else { return };
+    let Ok(ack) = api::decode_ack(&json(data), &cursors) else { return };
     assert!(ack.items().len() <= Ack::ITEMS_MAX);
     if let Some(through) = ack.through() {
         let recipient = ack.recipient();

@@ -37,6 +37,7 @@ use tracing::Instrument as _;
 use crate::api::code::Code;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
+use crate::api::format::{Encoded, Format};
 use crate::api::{AckResponse, HealthResponse, ReadyResponse, StatsResponse, decode_ack, decode_purge};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::admission::Admission;
@@ -50,8 +51,8 @@ use crate::openapi;
 use crate::options::Options;
 use crate::readiness::Unready;
 use crate::service::auth::{Gate, authorization};
-use crate::service::body::Body;
 use crate::service::body::limits::{BodyKind, BodyLimits};
+use crate::service::body::{Body, accepted_format};
 use crate::service::client::Client;
 use crate::service::drain::Drain;
 use crate::service::info::info;
@@ -197,7 +198,7 @@ impl<R: Relay> RelayService<R> {
             .unwrap_or_else(|panic| {
                 Err(ApiError::Internal(format!("a request handler panicked: {}", panic_message(&*panic))))
             })
-            .unwrap_or_else(|error| error.into_api_response(Some(request)));
+            .unwrap_or_else(|error| error.into_api_response(accepted_format(head.headers()), Some(request)));
         if let Some(level) = &level {
             response.set_rate_limit(level);
         }
@@ -262,28 +263,29 @@ impl<R: Relay> RelayService<R> {
             // The body is not read yet, so a request that waits here holds no memory.
             self.relay.ready().await?;
         }
+        let format = body.accepted();
         match route {
             RouteMatch::Found(Endpoint::Push) => self.push(body).await,
             RouteMatch::Found(Endpoint::PushBatch) => self.push_batch(body).await,
             RouteMatch::Found(Endpoint::Pull) => self.pull(body, in_flight).await,
             RouteMatch::Found(Endpoint::Ack) => {
                 let cursors = self.options.cursor_key.clone();
-                self.ack(BodyKind::Ack, body, move |json| decode_ack(json, &cursors)).await
+                self.ack(BodyKind::Ack, body, move |encoded| decode_ack(encoded, &cursors)).await
             }
             RouteMatch::Found(Endpoint::Purge) => self.ack(BodyKind::Pull, body, decode_purge).await,
             RouteMatch::Found(Endpoint::Stream) => self.stream(body, in_flight).await,
-            RouteMatch::Found(Endpoint::Health) => Ok(ApiResponse::ok(&HealthResponse::OK)),
+            RouteMatch::Found(Endpoint::Health) => Ok(ApiResponse::ok(format, &HealthResponse::OK)),
             RouteMatch::Found(Endpoint::Ready) => {
                 self.options.readiness.check()?;
-                Ok(ApiResponse::ok(&ReadyResponse::READY))
+                Ok(ApiResponse::ok(format, &ReadyResponse::READY))
             }
             RouteMatch::Found(Endpoint::Info) => {
-                Ok(ApiResponse::ok(&info(&self.options, self.gate.now_ms())))
+                Ok(ApiResponse::ok(format, &info(&self.options, self.gate.now_ms())))
             }
             RouteMatch::Found(Endpoint::Stats | Endpoint::OpenApi) if !self.options.public_stats => {
                 Err(ApiError::NotFound)
             }
-            RouteMatch::Found(Endpoint::Stats) => Ok(self.stats()),
+            RouteMatch::Found(Endpoint::Stats) => Ok(self.stats(format)),
             RouteMatch::Found(Endpoint::OpenApi) => Ok(ApiResponse::raw(StatusCode::OK, openapi::DOCUMENT)),
             RouteMatch::Options { allow } => Ok(ApiResponse::no_content(allow)),
             RouteMatch::MethodNotAllowed(endpoint) => {
@@ -356,19 +358,19 @@ impl<R: Relay> RelayService<R> {
         &self,
         kind: BodyKind,
         body: &mut Body<'_>,
-        decode: impl FnOnce(&[u8]) -> Result<Ack, ApiError> + Send + 'static,
+        decode: impl FnOnce(&Encoded) -> Result<Ack, ApiError> + Send + 'static,
     ) -> Result<ApiResponse, ApiError> {
         self.metrics.ack_began();
         let (ack, _share) = body.read(kind, decode).await?;
         self.permit(Operation::Ack, ack.recipient(), body).await?;
         let outcome = self.relay.ack(ack).await?;
         self.metrics.acked(outcome.deleted);
-        Ok(ApiResponse::ok(&AckResponse::from(outcome)))
+        Ok(ApiResponse::ok(body.accepted(), &AckResponse::from(outcome)))
     }
 
-    fn stats(&self) -> ApiResponse {
+    fn stats(&self, format: Format) -> ApiResponse {
         let uptime = monotonic::now().saturating_duration_since(self.started);
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
-        ApiResponse::ok(&StatsResponse { status: "ok", uptime_ms, metrics: self.metrics.counts() })
+        ApiResponse::ok(format, &StatsResponse { status: "ok", uptime_ms, metrics: self.metrics.counts() })
     }
 }

@@ -3,9 +3,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::cbor::RawCbor;
 use super::field;
+use super::format::{Encoded, Format};
 use super::mistake::{Mistake, read};
-use super::requests::{PushItem, PushRequest};
+use super::requests::{CborPushRequest, Push, PushItem, PushRequest};
 use crate::api::error::ApiError;
 
 /// Stores several items, also of different recipients.
@@ -18,39 +20,71 @@ pub(crate) struct BatchRequest<'a> {
     items: Vec<PushRequest<'a>>,
 }
 
-/// A batch whose items are still text.
+/// Stores several items, also of different recipients. As CBOR.
 #[derive(Deserialize)]
-struct RawBatch<'a> {
-    #[serde(borrow, deserialize_with = "field::raw_items")]
-    items: Vec<&'a RawValue>,
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct CborBatchRequest<'a> {
+    /// The items. Those of one recipient arrive in this order.
+    #[serde(borrow, deserialize_with = "field::items")]
+    #[cfg_attr(test, schema(max_items = 256))]
+    items: Vec<CborPushRequest<'a>>,
+}
+
+/// A batch whose items are still encoded.
+#[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+struct RawBatch<T> {
+    #[serde(deserialize_with = "field::raw_items")]
+    items: Vec<T>,
 }
 
 /// Parses the body of a batch whose payloads have at most `payload_bytes_max` each, and
 /// `batch_bytes_max` together. Each item has its own outcome.
 ///
 /// # Errors
-/// When the JSON is invalid as a whole, or there are too many items or bytes.
+/// When the encoding is invalid as a whole, or there are too many items or bytes.
 pub(crate) fn decode_batch(
-    json: &[u8],
+    body: &Encoded,
     payload_bytes_max: u64,
     batch_bytes_max: u64,
 ) -> Result<Vec<Result<PushItem, ApiError>>, ApiError> {
-    let items = match read::<BatchRequest<'_>>(json) {
-        Ok(batch) => batch.items.into_iter().map(Ok).collect(),
-        Err(_) => read_each(json)?,
+    let items = match read_all(body) {
+        Ok(items) => items.into_iter().map(Ok).collect(),
+        Err(_) => read_each(body)?,
     };
-    let payload_bytes = items.iter().flatten().map(PushRequest::payload_bytes).fold(0, u64::saturating_add);
+    let payload_bytes = items.iter().flatten().map(Push::payload_bytes).fold(0, u64::saturating_add);
     if payload_bytes > batch_bytes_max {
         return Err(ApiError::BatchTooLarge { payload_bytes_max: batch_bytes_max });
     }
-    let decode = |item: PushRequest<'_>| Ok(item.into_item(payload_bytes_max)?);
+    let decode = |item: Push<'_>| Ok(item.into_item(body, payload_bytes_max)?);
     Ok(items.into_iter().map(|item| item.map_err(ApiError::from).and_then(decode)).collect())
 }
 
+fn read_all(body: &Encoded) -> Result<Vec<Push<'_>>, Mistake> {
+    let Encoded { format, bytes, .. } = body;
+    Ok(match format {
+        Format::Json => read::<BatchRequest<'_>>(*format, bytes)?.items.into_iter().map(Push::from).collect(),
+        Format::Cbor => {
+            read::<CborBatchRequest<'_>>(*format, bytes)?.items.into_iter().map(Push::from).collect()
+        }
+    })
+}
+
 /// Parses each item on its own, to find those with a mistake.
-fn read_each(json: &[u8]) -> Result<Vec<Result<PushRequest<'_>, Mistake>>, Mistake> {
-    let batch = read::<RawBatch<'_>>(json)?;
-    Ok(batch.items.into_iter().map(|item| read::<PushRequest<'_>>(item.get().as_bytes())).collect())
+fn read_each(body: &Encoded) -> Result<Vec<Result<Push<'_>, Mistake>>, Mistake> {
+    let Encoded { format, bytes, .. } = body;
+    let items: Vec<&[u8]> = match format {
+        Format::Json => {
+            let batch = read::<RawBatch<&RawValue>>(*format, bytes)?;
+            batch.items.into_iter().map(|item| item.get().as_bytes()).collect()
+        }
+        Format::Cbor => read::<RawBatch<RawCbor<'_>>>(*format, bytes)?
+            .items
+            .into_iter()
+            .map(|RawCbor(item)| item)
+            .collect(),
+    };
+    Ok(items.into_iter().map(|item| Push::read(*format, item)).collect())
 }
 
 #[cfg(test)]
@@ -67,7 +101,8 @@ mod tests {
 
     /// For each item, the recipient, or the error.
     fn decode(json: &str) -> Result<Vec<String>, String> {
-        let items = decode_batch(json.as_bytes(), 5, 17).map_err(|error| error.to_string())?;
+        let items = decode_batch(&Encoded::new(Format::Json, json.into()), 5, 17)
+            .map_err(|error| error.to_string())?;
         let shown = |item: Result<PushItem, ApiError>| match item {
             Ok(item) => item.envelope.recipient.as_str().to_owned(),
             Err(error) => error.to_string(),

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::api::code::Code;
 use crate::api::headers::{RATE_LIMIT, whole_seconds};
 use crate::api::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
-use crate::api::mistake::Mistake;
+use crate::api::mistake::{Mistake, Position};
 use crate::readiness::Unready;
 
 /// When to retry after a failure of the store, and while the relay starts or stops. In the last
@@ -39,7 +39,7 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     Relay(#[from] Error),
     #[error(transparent)]
-    Json(#[from] Mistake),
+    Body(#[from] Mistake),
     /// The HTTP of the request is invalid.
     #[error("{0}")]
     BadRequest(&'static str),
@@ -60,7 +60,7 @@ pub(crate) enum ApiError {
     RequestTooLarge { bytes_max: usize },
     #[error("the head exceeds {} bytes or {} fields", HEAD_BYTES_MAX, FIELDS_MAX)]
     HeadersTooLarge,
-    #[error("the content type must be application/json or application/*+json")]
+    #[error("the content type must be application/json, application/*+json or application/cbor")]
     UnsupportedMediaType,
     #[error("the only supported content encoding is gzip, applied once")]
     UnsupportedEncoding,
@@ -110,7 +110,7 @@ impl ApiError {
         let body = |code| ErrorBody::new(code, self);
         match self {
             Self::Relay(error) => relay_error(error),
-            Self::Json(mistake) => body(Code::InvalidInput).details(details_of_mistake(mistake)),
+            Self::Body(mistake) => body(Code::InvalidInput).details(details_of_mistake(mistake)),
             Self::BadRequest(_) => body(Code::InvalidInput),
             Self::NotFound => body(Code::NotFound),
             Self::MethodNotAllowed { allow } => {
@@ -249,7 +249,10 @@ fn unauthorized(body: ErrorBody) -> ErrorBody {
 }
 
 fn details_of_mistake(mistake: &Mistake) -> Value {
-    let mut details = json!({"line": mistake.line, "column": mistake.column});
+    let mut details = match mistake.position {
+        Position::Json { line, column } => json!({"line": line, "column": column}),
+        Position::Cbor { offset } => json!({"offset": offset}),
+    };
     if let (Some(field), Some(details)) = (mistake.field, details.as_object_mut()) {
         details.insert("field".to_owned(), field.into());
     }

@@ -1,6 +1,7 @@
-//! Deserializes the fields of requests. The error about a value of the wrong type contains the name
-//! of the field, the expected type and the found type, but never the value. serde's own errors
-//! would repeat the value, however long it is. So every field of a request has a reader here.
+//! Deserializes the fields of requests, from JSON and from CBOR. The error about a value of the
+//! wrong type contains the name of the field, the expected type and the found type, but never the
+//! value. serde's own errors would repeat the value, however long it is. So every field of a
+//! request has a reader here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,6 +33,7 @@ fields! {
     recipient("recipient"): Text;
     message_id("message_id"): Text;
     ciphertext_b64("ciphertext_b64"): Text;
+    ciphertext("ciphertext"): Binary;
     meta<T>("meta"): Object<T>;
     kind("meta.kind"): Text;
     total_len("meta.total_len"): Integer<u64>;
@@ -52,8 +54,8 @@ fields! {
     chunk_index("chunk_index"): Integer<u32>;
 }
 
-/// The type of a field: what JSON it accepts, and how that is converted. By default, a method
-/// refuses its kind of JSON value.
+/// The type of a field: what it accepts, and how that is converted. By default, a method refuses
+/// its kind of value.
 pub(super) trait FieldKind<'de>: Sized {
     type Value;
 
@@ -61,6 +63,11 @@ pub(super) trait FieldKind<'de>: Sized {
     const EXPECTED: &'static str;
 
     fn string(_: Cow<'de, str>) -> Option<Self::Value> {
+        None
+    }
+
+    /// JSON has no byte strings.
+    fn bytes(_: &'de [u8]) -> Option<Self::Value> {
         None
     }
 
@@ -88,6 +95,9 @@ pub(super) trait FieldKind<'de>: Sized {
 /// A string.
 pub(super) struct Text;
 
+/// A byte string.
+pub(super) struct Binary;
+
 /// A whole number of the type `N`.
 pub(super) struct Integer<N>(PhantomData<N>);
 
@@ -112,6 +122,15 @@ impl<'de> FieldKind<'de> for Text {
 
     fn string(text: Cow<'de, str>) -> Option<Self::Value> {
         Some(text)
+    }
+}
+
+impl<'de> FieldKind<'de> for Binary {
+    type Value = &'de [u8];
+    const EXPECTED: &'static str = "a byte string";
+
+    fn bytes(bytes: &'de [u8]) -> Option<&'de [u8]> {
+        Some(bytes)
     }
 }
 
@@ -194,7 +213,7 @@ impl<'de, T: Deserialize<'de>> FieldKind<'de> for ObjectArray<T> {
 /// The items of a batch.
 pub(super) struct Items<K>(PhantomData<K>);
 
-/// Any JSON.
+/// Any value, as it is encoded.
 pub(super) struct Raw<T>(PhantomData<T>);
 
 impl<'de, K: Element<'de>> FieldKind<'de> for Items<K> {
@@ -240,9 +259,9 @@ impl<'de, T: Deserialize<'de>> Element<'de> for Raw<T> {
 }
 
 /// A body. It is an object.
-pub(super) struct JsonObject<T>(pub(super) T);
+pub(super) struct BodyObject<T>(pub(super) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for BodyObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Reader::<Object<T>>::named(BODY).deserialize(deserializer).map(Self)
     }
@@ -297,6 +316,10 @@ impl<'de, K: FieldKind<'de>> Visitor<'de> for Reader<K> {
         self.take(K::string(Cow::Owned(text.to_owned())), "a string")
     }
 
+    fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<K::Value, E> {
+        self.take(K::bytes(bytes), "a byte string")
+    }
+
     fn visit_u64<E: Error>(self, number: u64) -> Result<K::Value, E> {
         let found = if K::number(0).is_some() { "a number that is too large" } else { "a number" };
         self.take(K::number(number), found)
@@ -314,6 +337,11 @@ impl<'de, K: FieldKind<'de>> Visitor<'de> for Reader<K> {
             _ if number >= u64::MAX as f64 => "a number that is too large",
             _ => "a number with a fraction or an exponent",
         }))
+    }
+
+    /// For the numbers of CBOR that are not whole by their type, whatever their value.
+    fn visit_f32<E: Error>(self, _: f32) -> Result<K::Value, E> {
+        Err(self.refuse("a floating-point number"))
     }
 
     fn visit_bool<E: Error>(self, flag: bool) -> Result<K::Value, E> {

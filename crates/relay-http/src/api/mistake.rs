@@ -1,65 +1,120 @@
-//! Parses the JSON of a body, and explains mistakes in a bounded text that repeats nothing of the
-//! body: the position, the field if it is known, and the expected value.
+//! Parses a body, and explains mistakes in a bounded text that repeats nothing of the body: the
+//! position, the field if it is known, and the expected value.
 //!
-//! Syntax errors keep the text of serde_json, which is fixed. Of data errors, only those of `field`
-//! and those about a missing or repeated field keep their text; any other text is replaced.
+//! Syntax errors keep the text of serde_json or `cbor`, which is fixed. Of data errors, only those
+//! of `field` and those about a missing or repeated field keep their text; any other text is
+//! replaced.
+
+use std::fmt;
 
 use relay_core::excerpt;
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use super::field::{JsonObject, NAMES};
+use super::cbor::{self, ErrorKind};
+use super::field::{BodyObject, NAMES};
+use super::format::Format;
 
 /// No explanation is longer.
 const TEXT_BYTES_MAX: usize = 200;
 
-/// The beginning of a message that does not begin with a field.
-const NOT_JSON: &str = "the body is not the expected JSON: ";
-
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A mistake in the JSON of a body.
+/// A mistake in a body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{text} at line {line} column {column}", if .field.is_none() { NOT_JSON } else { "" })]
+#[error("{}{text} {position}", if .field.is_none() { position.introduction() } else { "" })]
 pub(crate) struct Mistake {
-    /// Counted from 1.
-    pub(crate) line: usize,
-    /// In bytes, counted from 1; 0 at the beginning of a line.
-    pub(crate) column: usize,
+    pub(crate) position: Position,
     /// The field, if its value has the wrong type.
     pub(crate) field: Option<&'static str>,
     text: String,
 }
 
+/// Where in a body a mistake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// In JSON. The line is counted from 1; the column too, in bytes, but 0 at the beginning of a
+    /// line.
+    Json { line: usize, column: usize },
+    /// In CBOR. Counted in bytes, from 0.
+    Cbor { offset: usize },
+}
+
 /// Parses a body.
-pub(super) fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Mistake> {
+pub(super) fn read<'de, T: Deserialize<'de>>(format: Format, body: &'de [u8]) -> Result<T, Mistake> {
+    match format {
+        Format::Json => read_json(body),
+        Format::Cbor => {
+            let value = cbor::from_slice(body).map_err(|error| Mistake::of_cbor(&error));
+            value.map(|BodyObject(value)| value)
+        }
+    }
+}
+
+fn read_json<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Mistake> {
     let value = match str::from_utf8(json) {
         // One check of the whole body is cheaper than one of each string.
         Ok(json) => serde_json::from_str(json),
         Err(_) => serde_json::from_slice(json),
     };
-    value.map(|JsonObject(value)| value).map_err(|error| Mistake::new(json, &error))
+    value.map(|BodyObject(value)| value).map_err(|error| Mistake::of_json(json, &error))
+}
+
+impl Position {
+    /// The beginning of a message that does not begin with a field.
+    const fn introduction(self) -> &'static str {
+        match self {
+            Self::Json { .. } => "the body is not the expected JSON: ",
+            Self::Cbor { .. } => "the body is not the expected CBOR: ",
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json { line, column } => write!(f, "at line {line} column {column}"),
+            Self::Cbor { offset } => write!(f, "at offset {offset}"),
+        }
+    }
 }
 
 impl Mistake {
     #[cold]
-    fn new(json: &[u8], error: &serde_json::Error) -> Self {
+    fn of_json(json: &[u8], error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
+        let position = Position::Json { line, column };
         if json.starts_with(BYTE_ORDER_MARK) {
             let text = "JSON must not begin with a byte order mark".to_owned();
-            return Self { line, column, field: None, text };
+            return Self { position, field: None, text };
         }
         let text = excerpt(error, TEXT_BYTES_MAX);
         let text = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
-        let (field, text) = match error.classify() {
-            Category::Data => match NAMES.iter().find(|name| is_about_field(text, name)) {
-                Some(field) => (Some(*field), text),
-                None if is_missing_or_repeated(text) => (None, text),
-                None => (None, "a value has the wrong type"),
-            },
-            Category::Io | Category::Syntax | Category::Eof => (None, text),
+        match error.classify() {
+            Category::Data => Self::of_data(position, text),
+            Category::Io | Category::Syntax | Category::Eof => {
+                Self { position, field: None, text: text.to_owned() }
+            }
+        }
+    }
+
+    #[cold]
+    fn of_cbor(error: &cbor::Error) -> Self {
+        let position = Position::Cbor { offset: error.offset() };
+        match &error.kind {
+            ErrorKind::Data(text) => Self::of_data(position, &excerpt(text, TEXT_BYTES_MAX)),
+            ErrorKind::Syntax(text) => Self { position, field: None, text: (*text).to_owned() },
+        }
+    }
+
+    /// A value of a request is wrong, as this text says.
+    fn of_data(position: Position, text: &str) -> Self {
+        let (field, text) = match NAMES.iter().find(|name| is_about_field(text, name)) {
+            Some(field) => (Some(*field), text),
+            None if is_missing_or_repeated(text) => (None, text),
+            None => (None, "a value has the wrong type"),
         };
-        Self { line, column, field, text: text.to_owned() }
+        Self { position, field, text: text.to_owned() }
     }
 }
 
@@ -84,7 +139,7 @@ mod tests {
     const MARKED: &str = "m4rk3d";
 
     fn mistake<'de, T: Deserialize<'de>>(json: &'de str) -> Mistake {
-        read::<T>(json.as_bytes()).err().unwrap()
+        read::<T>(Format::Json, json.as_bytes()).err().unwrap()
     }
 
     #[test]
@@ -149,7 +204,7 @@ mod tests {
     fn invalid_utf8_is_reported_with_its_position() {
         let text = "the body is not the expected JSON: invalid unicode code point at line 1 column 15";
         let json = b"{\"recipient\":\"\xff\"}";
-        assert_eq!(read::<PullRequest<'_>>(json).err().unwrap().to_string(), text);
+        assert_eq!(read::<PullRequest<'_>>(Format::Json, json).err().unwrap().to_string(), text);
     }
 
     #[test]

@@ -1,29 +1,27 @@
-//! The JSON of a page, the response to a pull. A page may contain megabytes of payload, so it is
-//! never in memory in one piece. The JSON around the payloads is written at once. The payloads are
-//! encoded in pieces while the response is sent, directly from the store's bytes.
+//! A page, the response to a pull. A page may contain megabytes of payload, so it is never in
+//! memory in one piece. What is around the payloads is written at once. The payloads are encoded in
+//! pieces while the response is sent, directly from the store's bytes.
+
+mod cbor;
+mod json;
 
 use std::collections::VecDeque;
 
-use ::base64::Engine as _;
 use bytes::Bytes;
-use relay_core::{Item, Page, Recipient};
+use relay_core::{Page, Recipient};
 
-use super::base64::STANDARD;
 use crate::api::cursor::CursorKey;
+use crate::api::format::Format;
 
 /// The size of a piece. It takes microseconds to encode, and is still in the nearest cache of the
 /// processor when the framework copies it to its buffer.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The initial capacity for an item without its payload. Few items need more.
-const ITEM_TEXT_BYTES: usize = 320;
-
-const PAGE_TEXT_BYTES: usize = 128;
-
-/// The JSON of a page that is being sent.
+/// A page that is being sent.
 #[derive(Debug)]
-pub(crate) struct PageJson {
-    /// The JSON without the payloads.
+pub(crate) struct EncodedPage {
+    format: Format,
+    /// The page without the payloads.
     text: Vec<u8>,
     /// How many bytes of `text` are taken.
     taken: usize,
@@ -32,13 +30,25 @@ pub(crate) struct PageJson {
     bytes_left: usize,
 }
 
-impl PageJson {
+impl EncodedPage {
     /// A page of `recipient`'s queue, with a cursor under the key `cursors`.
-    pub(crate) fn new(cursors: &CursorKey, recipient: &Recipient, page: Page) -> Self {
-        let (text, payloads) = write_page(cursors, recipient, page);
-        let encoded = payloads.iter().map(|(_, payload)| encoded_bytes(payload.len()));
+    pub(crate) fn new(format: Format, cursors: &CursorKey, recipient: &Recipient, page: Page) -> Self {
+        let cursor = page.next.map(|seq| cursors.encode(recipient, seq));
+        let (text, payloads) = match format {
+            Format::Json => json::write_page(recipient, cursor.as_deref(), page),
+            Format::Cbor => cbor::write_page(recipient, cursor.as_deref(), page),
+        };
+        let encoded = payloads.iter().map(|(_, payload)| match format {
+            Format::Json => json::encoded_bytes(payload.len()),
+            Format::Cbor => payload.len(),
+        });
         let bytes_left = text.len() + encoded.sum::<usize>();
-        Self { text, taken: 0, payloads, bytes_left }
+        Self { format, text, taken: 0, payloads, bytes_left }
+    }
+
+    /// How the page is written.
+    pub(crate) const fn format(&self) -> Format {
+        self.format
     }
 
     /// The number of bytes that are not taken yet.
@@ -48,6 +58,19 @@ impl PageJson {
 
     /// Takes the next piece, until there is none.
     pub(crate) fn next_piece(&mut self) -> Option<Bytes> {
+        let piece = self.shared_piece().unwrap_or_else(|| self.written_piece().into());
+        self.bytes_left = self.bytes_left.saturating_sub(piece.len());
+        (!piece.is_empty()).then_some(piece)
+    }
+
+    /// A piece in the middle of a large payload, which needs no copy in CBOR.
+    fn shared_piece(&mut self) -> Option<Bytes> {
+        let (offset, payload) = self.payloads.front_mut()?;
+        let is_whole = *offset == self.taken && payload.len() >= PIECE_BYTES;
+        (is_whole && self.format == Format::Cbor).then(|| payload.split_to(PIECE_BYTES))
+    }
+
+    fn written_piece(&mut self) -> Vec<u8> {
         let mut piece = Vec::with_capacity(PIECE_BYTES.min(self.bytes_left));
         loop {
             let until = self.payloads.front().map_or(self.text.len(), |(offset, _)| *offset);
@@ -58,89 +81,34 @@ impl PageJson {
                 break;
             }
             let Some((_, payload)) = self.payloads.front_mut() else { break };
-            // Groups of three bytes have no padding, so more base64 may follow them.
-            let capacity = PIECE_BYTES.saturating_sub(piece.len()) / 4 * 3;
-            if payload.len() > capacity {
-                append_base64(&mut piece, &payload.split_to(capacity));
+            let free = PIECE_BYTES.saturating_sub(piece.len());
+            let capacity = match self.format {
+                // Groups of three bytes have no padding, so more base64 may follow them.
+                Format::Json => free / 4 * 3,
+                Format::Cbor => free,
+            };
+            let part = payload.split_to(payload.len().min(capacity));
+            match self.format {
+                Format::Json => json::append_base64(&mut piece, &part),
+                Format::Cbor => piece.extend_from_slice(&part),
+            }
+            if !payload.is_empty() {
                 break;
             }
-            append_base64(&mut piece, payload);
             self.payloads.pop_front();
         }
-        self.bytes_left = self.bytes_left.saturating_sub(piece.len());
-        (!piece.is_empty()).then(|| piece.into())
+        piece
     }
-}
-
-const fn encoded_bytes(payload_bytes: usize) -> usize {
-    payload_bytes.div_ceil(3) * 4
-}
-
-fn append_base64(json: &mut Vec<u8>, payload: &[u8]) {
-    let begin = json.len();
-    json.resize(begin + encoded_bytes(payload.len()), 0);
-    let (_, target) = json.split_at_mut(begin);
-    STANDARD.encode_slice(payload, target).expect("the slice has the length of the encoded payload");
-}
-
-/// The JSON without the payloads, and the payloads with their offsets.
-fn write_page(cursors: &CursorKey, recipient: &Recipient, page: Page) -> (Vec<u8>, VecDeque<(usize, Bytes)>) {
-    let mut begin = br#"{"recipient":"#.to_vec();
-    push_quoted(&mut begin, recipient.as_str());
-    begin.extend_from_slice(br#","message_id":""#);
-    let mut text = Vec::with_capacity(PAGE_TEXT_BYTES + page.items.len() * (ITEM_TEXT_BYTES + begin.len()));
-    let mut payloads = VecDeque::with_capacity(page.items.len());
-    text.extend_from_slice(br#"{"items":["#);
-    for (number, item) in page.items.into_iter().enumerate() {
-        if number > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(&begin);
-        payloads.push_back(write_item(&mut text, item));
-    }
-    text.extend_from_slice(br#"],"next_cursor":"#);
-    match page.next {
-        // Base64url needs no escapes.
-        Some(seq) => text.extend_from_slice(format!(r#""{}""#, cursors.encode(recipient, seq)).as_bytes()),
-        None => text.extend_from_slice(b"null"),
-    }
-    push_number(&mut text, br#","remaining_estimate":"#, page.remaining);
-    text.push(b'}');
-    (text, payloads)
-}
-
-/// Writes an item from its message id on. Returns the payload and its offset.
-fn write_item(text: &mut Vec<u8>, item: Item<Bytes>) -> (usize, Bytes) {
-    text.extend_from_slice(item.message_id.encode(&mut [0; 36]).as_bytes());
-    text.extend_from_slice(br#"","ciphertext_b64":""#);
-    let offset = text.len();
-    text.extend_from_slice(br#"","meta":{"kind":"#);
-    push_quoted(text, item.kind.as_str());
-    push_number(text, br#","total_len":"#, item.total_len);
-    push_number(text, br#","chunk_index":"#, item.chunk.index().into());
-    push_number(text, br#","chunk_count":"#, item.chunk.count().into());
-    push_number(text, br#","sent_ms":"#, item.sent_ms);
-    push_number(text, br#"},"arrival_ms":"#, item.arrival.as_ms());
-    push_number(text, br#","deadline_ms":"#, item.deadline.as_ms());
-    text.push(b'}');
-    (offset, item.body)
-}
-
-fn push_quoted(text: &mut Vec<u8>, string: &str) {
-    serde_json::to_writer(text, string).expect("writing to a vector does not fail");
-}
-
-fn push_number(text: &mut Vec<u8>, name: &[u8], number: u64) {
-    text.extend_from_slice(name);
-    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
-    use relay_core::{Chunk, Kind, MessageId, Seq, Timestamp};
+    use ::base64::Engine as _;
+    use relay_core::{Chunk, Item, Kind, MessageId, Seq, Timestamp};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::base64::STANDARD;
 
     fn item(kind: &str, payload: &[u8], number: u64, index: u32) -> Item<Bytes> {
         Item {
@@ -161,9 +129,13 @@ mod tests {
         CursorKey::new(&[7; 32])
     }
 
-    /// The complete JSON. Checks `bytes_left` on the way.
     fn encode(recipient: &Recipient, page: Page) -> Vec<u8> {
-        let mut rest = PageJson::new(&cursors(), recipient, page);
+        encode_as(Format::Json, recipient, page)
+    }
+
+    /// The complete page. Checks `bytes_left` on the way.
+    fn encode_as(format: Format, recipient: &Recipient, page: Page) -> Vec<u8> {
+        let mut rest = EncodedPage::new(format, &cursors(), recipient, page);
         let mut json = Vec::new();
         let bytes = rest.bytes_left();
         while let Some(piece) = rest.next_piece() {

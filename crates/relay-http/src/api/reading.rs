@@ -8,6 +8,7 @@ use relay_core::{Page, Pull, Recipient, Rejection, Seq};
 use serde::Deserialize;
 
 use super::field;
+use super::format::Encoded;
 use super::mistake::read;
 use crate::api::cursor::CursorKey;
 use crate::api::error::ApiError;
@@ -87,17 +88,17 @@ pub(crate) struct StreamRequest {
 /// Parses the body of a pull. Its cursor must have been issued under the key `cursors`.
 ///
 /// # Errors
-/// When the JSON or a field is invalid.
-pub(crate) fn decode_pull(json: &[u8], cursors: &CursorKey) -> Result<PageRequest, ApiError> {
-    Ok(read::<PullRequest<'_>>(json)?.into_page_request(cursors)?)
+/// When the encoding or a field is invalid.
+pub(crate) fn decode_pull(body: &Encoded, cursors: &CursorKey) -> Result<PageRequest, ApiError> {
+    Ok(read::<PullRequest<'_>>(body.format, &body.bytes)?.into_page_request(cursors)?)
 }
 
 /// Parses the body of a stream. Its cursor must have been issued under the key `cursors`.
 ///
 /// # Errors
-/// When the JSON or a field is invalid.
-pub(crate) fn decode_stream(json: &[u8], cursors: &CursorKey) -> Result<StreamRequest, ApiError> {
-    Ok(read::<StreamSettings<'_>>(json)?.into_stream_request(cursors)?)
+/// When the encoding or a field is invalid.
+pub(crate) fn decode_stream(body: &Encoded, cursors: &CursorKey) -> Result<StreamRequest, ApiError> {
+    Ok(read::<StreamSettings<'_>>(body.format, &body.bytes)?.into_stream_request(cursors)?)
 }
 
 impl PullRequest<'_> {
@@ -146,17 +147,20 @@ fn place(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::format::Format;
 
     #[test]
     fn an_array_is_not_accepted_as_an_object() {
-        assert!(decode_pull(br#"["alice",null,null]"#, &CursorKey::new(&[7; 32])).is_err());
-        assert!(decode_stream(br#"["alice",null,null]"#, &CursorKey::new(&[7; 32])).is_err());
+        let body = Encoded::new(Format::Json, br#"["alice",null,null]"#.to_vec());
+        assert!(decode_pull(&body, &CursorKey::new(&[7; 32])).is_err());
+        assert!(decode_stream(&body, &CursorKey::new(&[7; 32])).is_err());
     }
 
     #[test]
     fn a_keepalive_is_raised_or_lowered_to_the_bounds() {
         let keepalive = |json: &str| {
-            decode_stream(json.as_bytes(), &CursorKey::new(&[7; 32])).map(|request| request.keepalive).ok()
+            let body = Encoded::new(Format::Json, json.into());
+            decode_stream(&body, &CursorKey::new(&[7; 32])).map(|request| request.keepalive).ok()
         };
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(keepalive(r#"{"recipient":"alice"}"#), seconds(30));

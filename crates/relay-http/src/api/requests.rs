@@ -1,16 +1,19 @@
 //! The requests that push and ack: their types, and what they mean to relay-core. The types borrow
-//! from the body, so that a large payload is copied only once, when its base64 is decoded.
+//! from the body, so that a large payload is copied only once, when its base64 is decoded. A large
+//! payload in CBOR is not copied at all.
 
 use std::borrow::Cow;
 
 use ::base64::Engine as _;
+use bytes::Bytes;
 use relay_auth::Proof;
 use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Rejection};
 use serde::{Deserialize, Deserializer};
 
 use super::base64::{STANDARD, reason};
 use super::field;
-use super::mistake::read;
+use super::format::{Encoded, Format};
+use super::mistake::{Mistake, read};
 use crate::api::cursor::CursorKey;
 use crate::api::error::ApiError;
 
@@ -40,10 +43,59 @@ pub(crate) struct PushRequest<'a> {
     #[cfg_attr(test, schema(min_length = 43, max_length = 86))]
     proof: Option<Cow<'a, str>>,
     /// How long the item is kept, in seconds. The upper limit, and the default, is
-    /// `relay.ttl_seconds`, 14 days by default. The response then has `deadline_ms`.
+    /// `relay.message_ttl_seconds`, 14 days by default. The response then has `deadline_ms`.
     #[serde(default, deserialize_with = "field::ttl_seconds")]
     #[cfg_attr(test, schema(minimum = 1))]
     ttl_seconds: Option<u64>,
+}
+
+/// Stores one item in the queue of a recipient. As CBOR: the payload is a byte string, and
+/// everything else is as in JSON.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub(crate) struct CborPushRequest<'a> {
+    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
+    /// compares it byte for byte.
+    #[serde(borrow, deserialize_with = "field::recipient")]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
+    recipient: Cow<'a, str>,
+    /// A UUID in hyphenated, simple, braced or urn form, in any case. It is a text string.
+    #[serde(borrow, deserialize_with = "field::message_id")]
+    #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
+    message_id: Cow<'a, str>,
+    /// The payload as a byte string; may be empty. It may have at most `relay.max_message_bytes`, 8
+    /// MiB by default.
+    #[serde(borrow, deserialize_with = "field::ciphertext")]
+    #[cfg_attr(test, schema(value_type = String, format = "binary"))]
+    ciphertext: &'a [u8],
+    #[serde(borrow, deserialize_with = "field::meta")]
+    meta: Meta<'a>,
+    /// The secret of the send lock of this recipient, instead of a proof in the header
+    /// `Authorization`.
+    #[serde(borrow, default, deserialize_with = "field::proof")]
+    #[cfg_attr(test, schema(min_length = 43, max_length = 86))]
+    proof: Option<Cow<'a, str>>,
+    /// How long the item is kept, in seconds. The upper limit, and the default, is
+    /// `relay.message_ttl_seconds`, 14 days by default. The response then has `deadline_ms`.
+    #[serde(default, deserialize_with = "field::ttl_seconds")]
+    #[cfg_attr(test, schema(minimum = 1))]
+    ttl_seconds: Option<u64>,
+}
+
+/// A push in either format.
+pub(super) struct Push<'a> {
+    recipient: Cow<'a, str>,
+    message_id: Cow<'a, str>,
+    payload: Payload<'a>,
+    meta: Meta<'a>,
+    proof: Option<Cow<'a, str>>,
+    ttl_seconds: Option<u64>,
+}
+
+/// A payload as the body has it.
+enum Payload<'a> {
+    Base64(Cow<'a, str>),
+    Binary(&'a [u8]),
 }
 
 /// A push, and the proof that it carries itself.
@@ -132,20 +184,20 @@ struct AckEntry<'a> {
 /// Parses the body of a push with a payload of at most `payload_bytes_max`.
 ///
 /// # Errors
-/// When the JSON, a field or the size is invalid.
-pub(crate) fn decode_push(json: &[u8], payload_bytes_max: u64) -> Result<PushItem, ApiError> {
-    Ok(read::<PushRequest<'_>>(json)?.into_item(payload_bytes_max)?)
+/// When the encoding, a field or the size is invalid.
+pub(crate) fn decode_push(body: &Encoded, payload_bytes_max: u64) -> Result<PushItem, ApiError> {
+    Ok(Push::read(body.format, &body.bytes)?.into_item(body, payload_bytes_max)?)
 }
 
 /// Parses the body of an ack. Its cursor must have been issued under the key `cursors`.
 ///
 /// # Errors
-/// When the JSON or a field is invalid.
-pub(crate) fn decode_ack(json: &[u8], cursors: &CursorKey) -> Result<Ack, ApiError> {
-    let request = read::<AckRequest<'_>>(json)?;
+/// When the encoding or a field is invalid.
+pub(crate) fn decode_ack(body: &Encoded, cursors: &CursorKey) -> Result<Ack, ApiError> {
+    let request = read::<AckRequest<'_>>(body.format, &body.bytes)?;
     if request.ack.is_none() && request.ack_before.is_none() {
         // It explains what is missing.
-        read::<AckOfEntries<'_>>(json)?;
+        read::<AckOfEntries<'_>>(body.format, &body.bytes)?;
     }
     Ok(request.into_ack(cursors)?)
 }
@@ -153,9 +205,9 @@ pub(crate) fn decode_ack(json: &[u8], cursors: &CursorKey) -> Result<Ack, ApiErr
 /// Parses the body of a purge.
 ///
 /// # Errors
-/// When the JSON or the recipient is invalid.
-pub(crate) fn decode_purge(json: &[u8]) -> Result<Ack, ApiError> {
-    let request = read::<PurgeRequest<'_>>(json)?;
+/// When the encoding or the recipient is invalid.
+pub(crate) fn decode_purge(body: &Encoded) -> Result<Ack, ApiError> {
+    let request = read::<PurgeRequest<'_>>(body.format, &body.bytes)?;
     Ok(Ack::everything(Recipient::parse(&request.recipient)?))
 }
 
@@ -164,11 +216,36 @@ fn some_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec
     field::ack(deserializer).map(Some)
 }
 
-impl PushRequest<'_> {
+impl<'a> From<PushRequest<'a>> for Push<'a> {
+    fn from(request: PushRequest<'a>) -> Self {
+        let PushRequest { recipient, message_id, ciphertext_b64, meta, proof, ttl_seconds } = request;
+        let payload = Payload::Base64(ciphertext_b64);
+        Self { recipient, message_id, payload, meta, proof, ttl_seconds }
+    }
+}
+
+impl<'a> From<CborPushRequest<'a>> for Push<'a> {
+    fn from(request: CborPushRequest<'a>) -> Self {
+        let CborPushRequest { recipient, message_id, ciphertext, meta, proof, ttl_seconds } = request;
+        let payload = Payload::Binary(ciphertext);
+        Self { recipient, message_id, payload, meta, proof, ttl_seconds }
+    }
+}
+
+impl<'a> Push<'a> {
+    pub(super) fn read(format: Format, bytes: &'a [u8]) -> Result<Self, Mistake> {
+        match format {
+            Format::Json => read::<PushRequest<'_>>(format, bytes).map(Self::from),
+            Format::Cbor => read::<CborPushRequest<'_>>(format, bytes).map(Self::from),
+        }
+    }
+
+    /// The item of a push that is part of `body`.
+    ///
     /// # Errors
     /// [`Rejection::MessageTooLarge`] for a payload over `payload_bytes_max`, which is then not
     /// decoded, and [`Rejection::InvalidInput`].
-    pub(super) fn into_item(self, payload_bytes_max: u64) -> Result<PushItem, Rejection> {
+    pub(super) fn into_item(self, body: &Encoded, payload_bytes_max: u64) -> Result<PushItem, Rejection> {
         let recipient = Recipient::parse(&self.recipient)?;
         let message_id = MessageId::parse(&self.message_id)?;
         let chunk = Chunk::new(self.meta.chunk_index, self.meta.chunk_count)?;
@@ -177,10 +254,7 @@ impl PushRequest<'_> {
         if self.payload_bytes() > payload_bytes_max {
             return Err(Rejection::MessageTooLarge { limit: payload_bytes_max });
         }
-        let payload = STANDARD
-            .decode(self.ciphertext_b64.as_bytes())
-            .map_err(|error| Rejection::invalid("ciphertext_b64", reason(error)))?
-            .into();
+        let payload = self.payload.decode(body)?;
         let Meta { total_len, sent_ms, .. } = self.meta;
         let proof = self.proof.map(|secret| Proof::secret(&secret));
         let envelope = Envelope { recipient, message_id, chunk, kind, total_len, sent_ms, ttl_ms, payload };
@@ -189,7 +263,22 @@ impl PushRequest<'_> {
 
     /// The length of the payload, if its base64 is well-formed.
     pub(super) fn payload_bytes(&self) -> u64 {
-        base64_payload_bytes(&self.ciphertext_b64)
+        match &self.payload {
+            Payload::Base64(text) => base64_payload_bytes(text),
+            Payload::Binary(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl Payload<'_> {
+    fn decode(&self, body: &Encoded) -> Result<Bytes, Rejection> {
+        match self {
+            Self::Base64(text) => STANDARD
+                .decode(text.as_bytes())
+                .map(Bytes::from)
+                .map_err(|error| Rejection::invalid("ciphertext_b64", reason(error))),
+            Self::Binary(bytes) => Ok(body.keep(bytes)),
+        }
     }
 }
 
@@ -231,8 +320,8 @@ mod tests {
         "meta":{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}"#;
 
     fn push(json: &str) -> Result<Envelope, String> {
-        let request = read::<PushRequest<'_>>(json.as_bytes()).map_err(|mistake| mistake.to_string())?;
-        request.into_item(5).map(|item| item.envelope).map_err(|rejection| rejection.to_string())
+        let body = Encoded::new(Format::Json, json.as_bytes().to_vec());
+        decode_push(&body, 5).map(|item| item.envelope).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -294,10 +383,11 @@ mod tests {
         let pushed = format!(
             r#"["alice","{id}","aGVsbG8=",{{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}]"#
         );
-        assert!(decode_push(pushed.as_bytes(), 5).is_err());
-        let decode_ack = |json: &str| decode_ack(json.as_bytes(), &CursorKey::new(&[7; 32]));
+        let json = |json: &str| Encoded::new(Format::Json, json.as_bytes().to_vec());
+        assert!(decode_push(&json(&pushed), 5).is_err());
+        let decode_ack = |text: &str| decode_ack(&json(text), &CursorKey::new(&[7; 32]));
         assert!(decode_ack(r#"["alice",[]]"#).is_err());
-        assert!(decode_purge(br#"["alice"]"#).is_err());
+        assert!(decode_purge(&json(r#"["alice"]"#)).is_err());
         let entry = |entry: &str| format!(r#"{{"recipient":"alice","ack":[{entry}]}}"#);
         assert!(decode_ack(&entry(&format!(r#"["{id}",3]"#))).is_err());
         let entry = entry(&format!(r#"{{"message_id":"{id}","chunk_index":3}}"#));
@@ -310,7 +400,8 @@ mod tests {
         let cursor = cursors.encode(&Recipient::parse("alice").unwrap(), relay_core::Seq::new(9));
         let ack = |rest: &str| {
             let json = format!(r#"{{"recipient":"alice"{rest}}}"#).replace("CURSOR", &cursor);
-            let ack = decode_ack(json.as_bytes(), &cursors).map_err(|error| error.to_string())?;
+            let body = Encoded::new(Format::Json, json.into_bytes());
+            let ack = decode_ack(&body, &cursors).map_err(|error| error.to_string())?;
             Ok::<_, String>((ack.items().len(), ack.through().map(relay_core::Seq::as_u64)))
         };
         let entry = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
@@ -350,7 +441,9 @@ mod tests {
 
     #[test]
     fn an_ack_counts_repeated_entries_once() {
-        let ack = |json: &str| decode_ack(json.as_bytes(), &CursorKey::new(&[7; 32]));
+        let ack = |json: &str| {
+            decode_ack(&Encoded::new(Format::Json, json.as_bytes().to_vec()), &CursorKey::new(&[7; 32]))
+        };
         assert!(ack(r#"{"recipient":"alice","ack":[]}"#).unwrap().items().is_empty());
         let one = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
         let twice = ack(&format!(r#"{{"recipient":"alice","ack":[{one},{one}]}}"#)).unwrap();

@@ -9,13 +9,15 @@ use super::operations;
 use super::page;
 use super::responses;
 use crate::api::{
-    AckRequest, AckResponse, BatchRequest, HealthResponse, InfoResponse, PullRequest, PurgeRequest,
-    PushRequest, PushResponse, ReadyResponse, StatsResponse, StreamSettings,
+    AckRequest, AckResponse, BatchRequest, CborBatchRequest, CborPushRequest, HealthResponse, InfoResponse,
+    PullRequest, PurgeRequest, PushRequest, PushResponse, ReadyResponse, StatsResponse, StreamSettings,
 };
 
 const DESCRIPTION: &str = "A store-and-forward relay: senders push items into a recipient's queue, recipients pull and ack them.\n\n\
     Everything is JSON over HTTP/1.1, or HTTP/2 where TLS is on. A request needs no `Content-Type`; if one is given it is \
-    `application/json` or `application/*+json`. The relay ignores unknown request fields and accepts null for an optional field. It \
+    `application/json`, `application/*+json` or `application/cbor`. If `Accept` names `application/cbor`, every response but \
+    this document is CBOR (RFC 8949). CBOR has the same fields, but a payload is a byte string `ciphertext` instead of \
+    `ciphertext_b64`. The relay ignores unknown request fields and accepts null for an optional field. It \
     rejects a repeated key. Responses are never compressed.\n\n\
     Every error response is `{\"error\": {\"code\", \"message\", \"details\"?}}`. Act on the code and the status; the message is for \
     people. An unknown path gets 404 `not_found`, an unsupported method 405 `method_not_allowed` with `Allow`. Retry 408, \
@@ -62,6 +64,10 @@ fn schemas() -> Map<String, Value> {
     add::<AckResponse>(&mut schemas);
     add::<StreamSettings<'static>>(&mut schemas);
     add::<page::StreamEvent>(&mut schemas);
+    add::<CborPushRequest<'static>>(&mut schemas);
+    add::<CborBatchRequest<'static>>(&mut schemas);
+    add::<page::CborPullResponse>(&mut schemas);
+    add::<page::CborStreamEvent>(&mut schemas);
     add::<HealthResponse>(&mut schemas);
     add::<ReadyResponse>(&mut schemas);
     add::<InfoResponse>(&mut schemas);

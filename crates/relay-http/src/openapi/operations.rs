@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::responses;
 use crate::api::endpoint::Endpoint;
 use crate::api::events::EventFormat;
+use crate::api::format::Format;
 
 /// The description of an endpoint.
 struct OperationDoc {
@@ -13,6 +14,8 @@ struct OperationDoc {
     description: &'static str,
     /// The schema of the request body, if there is one.
     request: Option<&'static str>,
+    /// That of the same body as CBOR.
+    cbor_request: &'static str,
     /// The content of the response with status 200.
     response: Value,
     /// The error statuses besides [`COMMON_STATUSES`].
@@ -48,7 +51,7 @@ impl OperationDoc {
             json!({
                 "description": "It may be sent with `Content-Encoding: gzip`; all limits count the unpacked bytes.",
                 "required": true,
-                "content": {"application/json": {"schema": schema(name)}},
+                "content": content_of(&schema(name), &schema(self.cbor_request)),
             })
         });
         without_null(json!({
@@ -66,18 +69,26 @@ impl OperationDoc {
 
 fn operation_doc(endpoint: Endpoint) -> OperationDoc {
     let (name, summary, description) = texts(endpoint);
+    let both = |name: &str| content_of(&schema(name), &schema(name));
     let (request, response) = match endpoint {
-        Endpoint::Push => (Some("PushRequest"), json_content(&schema("PushResponse"))),
-        Endpoint::PushBatch => (Some("BatchRequest"), json_content(&schema("BatchResponse"))),
-        Endpoint::Pull => (Some("PullRequest"), json_content(&schema("PullResponse"))),
-        Endpoint::Ack => (Some("AckRequest"), json_content(&schema("AckResponse"))),
-        Endpoint::Purge => (Some("PurgeRequest"), json_content(&schema("AckResponse"))),
+        Endpoint::Push => (Some("PushRequest"), both("PushResponse")),
+        Endpoint::PushBatch => (Some("BatchRequest"), both("BatchResponse")),
+        Endpoint::Pull => {
+            (Some("PullRequest"), content_of(&schema("PullResponse"), &schema("CborPullResponse")))
+        }
+        Endpoint::Ack => (Some("AckRequest"), both("AckResponse")),
+        Endpoint::Purge => (Some("PurgeRequest"), both("AckResponse")),
         Endpoint::Stream => (Some("StreamRequest"), events_content()),
-        Endpoint::Health => (None, json_content(&schema("HealthResponse"))),
-        Endpoint::Ready => (None, json_content(&schema("ReadyResponse"))),
-        Endpoint::Info => (None, json_content(&schema("InfoResponse"))),
-        Endpoint::Stats => (None, json_content(&schema("StatsResponse"))),
-        Endpoint::OpenApi => (None, json_content(&json!({"type": "object"}))),
+        Endpoint::Health => (None, both("HealthResponse")),
+        Endpoint::Ready => (None, both("ReadyResponse")),
+        Endpoint::Info => (None, both("InfoResponse")),
+        Endpoint::Stats => (None, both("StatsResponse")),
+        Endpoint::OpenApi => (None, json!({"application/json": {"schema": {"type": "object"}}})),
+    };
+    let cbor_request = match endpoint {
+        Endpoint::Push => "CborPushRequest",
+        Endpoint::PushBatch => "CborBatchRequest",
+        _ => request.unwrap_or_default(),
     };
     let statuses: &[u16] = match endpoint {
         Endpoint::Push => &[401, 409, 413, 415, 429, 507],
@@ -88,7 +99,7 @@ fn operation_doc(endpoint: Endpoint) -> OperationDoc {
         Endpoint::Info => &[429],
         Endpoint::Stats | Endpoint::OpenApi => &[404, 429],
     };
-    OperationDoc { name, summary, description, request, response, statuses }
+    OperationDoc { name, summary, description, request, cbor_request, response, statuses }
 }
 
 /// The name, summary and description of an endpoint.
@@ -120,7 +131,7 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
         Endpoint::Stream => (
             "stream",
             "Follow a queue",
-            "The response goes on with the items of the queue as they arrive: one event on each line, or server-sent events if `Accept` names `text/event-stream`. Removes nothing. After the end, continue with the last `next_cursor`.",
+            "The response goes on with the items of the queue as they arrive: one event on each line, server-sent events if `Accept` names `text/event-stream`, or a sequence of CBOR values (RFC 8742) if it names `application/cbor` or `application/cbor-seq`. Removes nothing. After the end, continue with the last `next_cursor`.",
         ),
         Endpoint::Health => ("health", "Whether the process serves", "Never rate-limited."),
         Endpoint::Ready => (
@@ -150,15 +161,22 @@ fn schema(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-fn json_content(schema: &Value) -> Value {
-    json!({"application/json": {"schema": schema}})
+/// A body in both formats, with these schemas.
+fn content_of(in_json: &Value, in_cbor: &Value) -> Value {
+    json!({Format::Json.content_type(): {"schema": in_json}, Format::Cbor.content_type(): {"schema": in_cbor}})
 }
 
 /// Of a stream, the schema describes one event.
 fn events_content() -> Value {
-    let formats = [EventFormat::Ndjson, EventFormat::Sse];
-    let content = formats.map(|format| (format.content_type(), json!({"schema": schema("StreamEvent")})));
-    content.into_iter().map(|(name, content)| (name.to_owned(), content)).collect::<Map<_, _>>().into()
+    let formats = [EventFormat::Ndjson, EventFormat::Sse, EventFormat::CborSequence];
+    let content = formats.map(|format| {
+        let name = match format.format() {
+            Format::Json => "StreamEvent",
+            Format::Cbor => "CborStreamEvent",
+        };
+        (format.content_type().to_owned(), json!({"schema": schema(name)}))
+    });
+    content.into_iter().collect::<Map<_, _>>().into()
 }
 
 fn content_encoding() -> Value {

@@ -63,6 +63,40 @@ pub(super) struct ItemError {
     details: Option<()>,
 }
 
+/// A page of a queue, in arrival order, as CBOR. Nothing was removed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct CborPullResponse {
+    /// The items, as in JSON.
+    items: Vec<CborItem>,
+    /// The start of the next page, as in JSON; null at the end of the queue.
+    #[schema(required)]
+    next_cursor: Option<String>,
+    /// The exact number of items after this page.
+    remaining_estimate: u64,
+}
+
+/// One event of a stream, as CBOR: a page of items, a sign of life, or the end.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct CborStreamEvent {
+    /// The next items of the queue, as in the response to a pull.
+    #[schema(nullable = false)]
+    items: Option<Vec<CborItem>>,
+    /// The cursor after these items, for the next stream or pull.
+    #[schema(nullable = false)]
+    next_cursor: Option<String>,
+    /// The exact number of items that follow at this moment.
+    #[schema(nullable = false)]
+    remaining_estimate: Option<u64>,
+    /// As in JSON.
+    #[schema(nullable = false)]
+    idle: Option<bool>,
+    /// As in JSON.
+    #[schema(nullable = false)]
+    bye: Option<Bye>,
+}
+
 /// One event of a stream: a page of items, a sign of life, or the end.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -108,6 +142,25 @@ pub(super) struct Item {
     /// The payload in standard base64 with padding.
     #[schema(format = "byte")]
     ciphertext_b64: String,
+    meta: ItemMeta,
+    /// When the relay accepted the push, in ms since 1970.
+    arrival_ms: u64,
+    /// When the item expires, in ms since 1970.
+    deadline_ms: u64,
+}
+
+/// An item of a queue, as CBOR.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct CborItem {
+    /// The recipient of the queue.
+    recipient: String,
+    /// A UUID, hyphenated and in lower case. It is a text string.
+    #[schema(format = "uuid")]
+    message_id: String,
+    /// The payload, as a byte string.
+    #[schema(format = "binary")]
+    ciphertext: String,
     meta: ItemMeta,
     /// When the relay accepted the push, in ms since 1970.
     arrival_ms: u64,

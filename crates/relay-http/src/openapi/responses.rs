@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::api::code::Code;
+use crate::api::format::Format;
 
 /// The reference to the response of this status.
 pub(super) fn reference(status: u16) -> String {
@@ -62,9 +63,10 @@ fn name(status: u16) -> String {
 
 fn response(status: u16) -> Value {
     let (meaning, headers) = match status {
-        400 => {
-            ("A field, the JSON (with line and column) or the HTTP is wrong: correct the request.", json!({}))
-        }
+        400 => (
+            "A field, the JSON (with line and column), the CBOR (with offset) or the HTTP is wrong: correct the request.",
+            json!({}),
+        ),
         401 => (
             "The recipient needs a proof and the request has none, or an access control in front of the relay requires one.",
             json!({"WWW-Authenticate": header("WwwAuthenticate", false)}),
@@ -79,7 +81,7 @@ fn response(status: u16) -> Value {
         409 => ("The recipient's queue is full; nothing was stored.", json!({})),
         413 => ("The payload or the body exceeds the limit: send smaller chunks.", json!({})),
         415 => (
-            "The body is not JSON, or has an encoding other than gzip.",
+            "The body is neither JSON nor CBOR, or has an encoding other than gzip.",
             json!({"Accept-Encoding": header("AcceptEncoding", false)}),
         ),
         429 => (
@@ -100,7 +102,13 @@ fn response(status: u16) -> Value {
         }
         _ => ("An internal fault of the relay: send it again.", json!({})),
     };
-    json!({"description": meaning, "headers": headers, "content": {"application/json": {"schema": body(status)}}})
+    let in_json = format!("{}/content/application~1json/schema", reference(status));
+    let content = json!({
+        Format::Json.content_type(): {"schema": body(status)},
+        // The same fields.
+        Format::Cbor.content_type(): {"schema": {"$ref": in_json}},
+    });
+    json!({"description": meaning, "headers": headers, "content": content})
 }
 
 fn header(name: &str, is_required: bool) -> Value {
@@ -141,8 +149,8 @@ fn details(status: u16) -> Option<(Value, bool)> {
         400 => Some((
             json!({
                 "type": "object",
-                "properties": {"field": {"type": "string"}, "line": number, "column": number},
-                "description": "The invalid field, or the position of the error in the JSON.",
+                "properties": {"field": {"type": "string"}, "line": number, "column": number, "offset": number},
+                "description": "The invalid field, or the position of the error in the JSON or CBOR.",
             }),
             false,
         )),

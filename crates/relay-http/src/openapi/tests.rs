@@ -72,12 +72,15 @@ fn the_limits_match_the_constants() {
         let found = &file["components"]["schemas"][schema]["properties"][field][limit];
         assert_eq!(found, &Value::from(expected), "{schema}.{field}.{limit}");
     };
-    for request in ["PushRequest", "PullRequest", "StreamRequest", "AckRequest", "PurgeRequest"] {
+    for request in
+        ["PushRequest", "CborPushRequest", "PullRequest", "StreamRequest", "AckRequest", "PurgeRequest"]
+    {
         check(request, "recipient", "maxLength", Recipient::BYTES_MAX);
     }
     check("Meta", "kind", "maxLength", Kind::BYTES_MAX);
     check("AckRequest", "ack", "maxItems", Ack::ITEMS_MAX);
     check("BatchRequest", "items", "maxItems", BATCH_ITEMS_MAX);
+    check("CborBatchRequest", "items", "maxItems", BATCH_ITEMS_MAX);
 }
 
 #[test]
@@ -90,6 +93,7 @@ fn optional_fields_are_not_required() {
         assert_eq!(required, expected);
     };
     check("PushRequest", &["recipient", "message_id", "ciphertext_b64", "meta"]);
+    check("CborPushRequest", &["recipient", "message_id", "ciphertext", "meta"]);
     check("PushResponse", &["stored", "queue_len", "queue_bytes"]);
     check("PullRequest", &["recipient"]);
     check("PullResponse", &["items", "next_cursor", "remaining_estimate"]);

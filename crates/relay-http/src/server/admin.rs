@@ -29,6 +29,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::api::error::ApiError;
+use crate::api::format::Format;
 use crate::api::{HealthResponse, ReadyResponse};
 use crate::limits::cross_site::{self, AllowedHosts};
 use crate::metrics::{Metrics, exposition};
@@ -129,7 +130,8 @@ async fn connection_service<R: Relay>(
 impl<R: Relay> AdminServer<R> {
     async fn respond(&self, request: &Request) -> Response<Bytes> {
         let result = self.handle(request).await;
-        let mut response = result.unwrap_or_else(|error| error.into_api_response(None).into_plain_response());
+        let mut response =
+            result.unwrap_or_else(|error| error.into_api_response(Format::Json, None).into_plain_response());
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // Overrides the framework, which follows the request.
         response.head_mut().set_connection_type(ConnectionType::Close);
@@ -153,10 +155,10 @@ impl<R: Relay> AdminServer<R> {
             "/health" if self.options.readiness.check() == Err(Unready::Draining) => {
                 return Err(ApiError::Draining);
             }
-            "/health" => ApiResponse::ok(&HealthResponse::OK),
+            "/health" => ApiResponse::ok(Format::Json, &HealthResponse::OK),
             "/ready" => {
                 self.options.readiness.check()?;
-                ApiResponse::ok(&ReadyResponse::READY)
+                ApiResponse::ok(Format::Json, &ReadyResponse::READY)
             }
             _ => return Err(ApiError::NotFound),
         };

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
 use crate::api::error::ApiError;
+use crate::api::format::Format;
 use crate::connection::ending::{Ending, Endings, discard_input};
 use crate::connection::http1_response;
 use crate::connection::io::ConnectionIo;
@@ -188,7 +189,7 @@ impl ConnectionServer {
                 io.withheld().map(framework_error)
             }
         };
-        let final_response = final_error.map(|error| error.into_api_response(None));
+        let final_response = final_error.map(|error| error.into_api_response(Format::Json, None));
         if let Some(code) = final_response.as_ref().and_then(ApiResponse::code) {
             self.metrics.count_unreadable(code);
         }

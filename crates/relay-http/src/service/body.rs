@@ -15,13 +15,14 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::http::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use relay_auth::CertifiedNames;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::ApiError;
+use crate::api::format::{Encoded, Format};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::connection::state::ConnectionState;
 use crate::limits::memory_budget::{Share, overloaded};
@@ -34,7 +35,7 @@ use crate::service::request_id::RequestId;
 use growth::{BodyBuffer, with_decoded};
 #[cfg(feature = "fuzzing")]
 pub(crate) use gzip::unpack;
-use headers::{Encoding, check_content_type, content_encoding};
+use headers::{Encoding, content_encoding, content_format};
 use limits::{BodyKind, BodyLimits};
 use timeouts::{BodyTimeouts, discard_due};
 
@@ -91,6 +92,11 @@ impl<'a> Body<'a> {
         self.headers
     }
 
+    /// The format that the client wants for the response.
+    pub(super) fn accepted(&self) -> Format {
+        accepted_format(self.headers)
+    }
+
     /// Identifies the request in the log.
     pub(super) const fn id(&self) -> RequestId {
         self.id
@@ -125,17 +131,18 @@ impl<'a> Body<'a> {
     pub(super) async fn read<T: Send + 'static>(
         &mut self,
         kind: BodyKind,
-        decode: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
+        decode: impl FnOnce(&Encoded) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<(T, Share), ApiError> {
-        check_content_type(self.headers)?;
+        let format = content_format(self.headers)?;
         let encoding = content_encoding(self.headers)?;
-        let buffer = self.collect(kind).await?;
+        let buffer = self.collect(kind, format).await?;
         match encoding {
             Encoding::Identity if buffer.bytes().len() < OFFLOAD_BYTES => buffer.decode(decode),
             Encoding::Identity => offload(move || buffer.decode(decode)).await?,
             Encoding::Gzip => {
-                let (bytes_max, too_large) = (self.limits.bytes_max(kind), self.limits.too_large(kind));
-                let unpacked = self.new_buffer();
+                let bytes_max = self.limits.bytes_max(kind, format);
+                let too_large = self.limits.too_large(kind, format);
+                let unpacked = self.new_buffer(format);
                 let (decoded, unpacked_bytes) = offload(move || {
                     let packed_bytes = buffer.bytes().len();
                     let unpacked = gzip::decompress(buffer.bytes(), unpacked, bytes_max, too_large);
@@ -169,30 +176,30 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn new_buffer(&self) -> BodyBuffer {
-        BodyBuffer::new(self.limits.budget.share(self.client.address()))
+    fn new_buffer(&self, format: Format) -> BodyBuffer {
+        BodyBuffer::new(format, self.limits.budget.share(self.client.address()))
     }
 
-    async fn collect(&mut self, kind: BodyKind) -> Result<BodyBuffer, ApiError> {
-        let bytes_max = self.limits.bytes_max(kind);
+    async fn collect(&mut self, kind: BodyKind, format: Format) -> Result<BodyBuffer, ApiError> {
+        let bytes_max = self.limits.bytes_max(kind, format);
         let declared = usize::try_from(self.declared_bytes.unwrap_or(0)).unwrap_or(usize::MAX);
         if declared > bytes_max {
-            return Err(self.limits.too_large(kind));
+            return Err(self.limits.too_large(kind, format));
         }
         // A body that does not fit is refused now, not in the middle.
-        if !self.limits.budget.would_fit(self.client.address(), with_decoded(declared)) {
+        if !self.limits.budget.would_fit(self.client.address(), with_decoded(format, declared)) {
             return Err(overloaded());
         }
         if let Some(io) = self.in_flight.io() {
             poll_fn(|cx| io.poll_continue(cx)).await;
         }
         let timeouts = BodyTimeouts::new(self.limits.time_max, monotonic::now());
-        let mut buffer = self.new_buffer();
+        let mut buffer = self.new_buffer(format);
         buffer.expect(declared)?;
         while let Some(chunk) = self.next_until(timeouts.next_due(buffer.bytes().len())).await? {
-            let chunk = chunk.map_err(|error| self.read_error(&error, kind))?;
+            let chunk = chunk.map_err(|error| self.read_error(&error, kind, format))?;
             if buffer.bytes().len() + chunk.len() > bytes_max {
-                return Err(self.limits.too_large(kind));
+                return Err(self.limits.too_large(kind, format));
             }
             buffer.append(&chunk)?;
         }
@@ -221,14 +228,19 @@ impl<'a> Body<'a> {
         chunk
     }
 
-    fn read_error(&self, error: &PayloadError, kind: BodyKind) -> ApiError {
+    fn read_error(&self, error: &PayloadError, kind: BodyKind, format: Format) -> ApiError {
         if let Some(malformed) = self.in_flight.connection().malformed() {
             return malformed.into();
         }
         match error {
-            PayloadError::Overflow => self.limits.too_large(kind),
+            PayloadError::Overflow => self.limits.too_large(kind, format),
             PayloadError::Incomplete(_) => ApiError::BadRequest("the body is shorter than declared"),
             _ => ApiError::BadRequest("the framing of the body is malformed"),
         }
     }
+}
+
+/// The format that the client of a request with these headers wants for the response.
+pub(super) fn accepted_format(headers: &HeaderMap) -> Format {
+    Format::accepted(headers.get_all(ACCEPT).map(HeaderValue::as_bytes))
 }

@@ -9,16 +9,17 @@ use relay_core::Error;
 
 use crate::api::code::Code;
 use crate::api::error::ApiError;
+use crate::api::format::Format;
 use crate::service::request_id::RequestId;
 use crate::service::response::ApiResponse;
 
 impl ApiError {
     /// Logs the error and makes a response. `request` is `None` for input that is not a readable
     /// request.
-    pub(crate) fn into_api_response(self, request: Option<RequestId>) -> ApiResponse {
+    pub(crate) fn into_api_response(self, format: Format, request: Option<RequestId>) -> ApiResponse {
         let error_body = self.error_body();
         self.log_as(error_body.code, request);
-        let mut response = ApiResponse::json(error_body.status(), &error_body.body());
+        let mut response = ApiResponse::with(error_body.status(), format, &error_body.body());
         response.set_code(error_body.code);
         for (name, value) in error_body.into_headers() {
             response.set_header(name, value);
@@ -44,7 +45,7 @@ impl ApiError {
             Self::Relay(
                 Error::Rejected(_) | Error::StorageFull | Error::Overloaded { .. } | Error::NotReady { .. },
             )
-            | Self::Json(_)
+            | Self::Body(_)
             | Self::BadRequest(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }

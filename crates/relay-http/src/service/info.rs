@@ -10,8 +10,8 @@ use crate::options::Options;
 const WAIT: &str = "wait";
 
 /// Cursors of last pages, `/stream`, `/push/batch`, proofs in items, `ttl_seconds`, `ack_before`,
-/// and `/purge`.
-const FEATURES: [&str; 7] = ["tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge"];
+/// `/purge`, and bodies in CBOR.
+const FEATURES: [&str; 8] = ["tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge", "cbor"];
 
 /// The features and limits of a relay with these options, at `server_ms`.
 pub(super) fn info(options: &Options, server_ms: u64) -> InfoResponse {

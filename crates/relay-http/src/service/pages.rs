@@ -13,9 +13,10 @@ use relay_ratelimit::Refusal;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::api::PageJson;
+use crate::api::EncodedPage;
 use crate::api::cursor::CursorKey;
 use crate::api::error::ApiError;
+use crate::api::format::Format;
 use crate::connection::state::ConnectionState;
 use crate::limits::memory_budget::{Budget, Share, overloaded};
 use crate::limits::parking::{NoPlace, Parking, ParkingPlace};
@@ -223,16 +224,17 @@ pub(super) async fn arrival(waiter: Option<&mut Waiter>) {
 /// # Errors
 /// If the blocking thread fails.
 pub(super) async fn encode(
+    format: Format,
     cursors: &CursorKey,
     recipient: &Recipient,
     page: Page,
     share: Share,
-) -> Result<(PageJson, Share), ApiError> {
+) -> Result<(EncodedPage, Share), ApiError> {
     if page.items.len() < OFFLOAD_ITEMS {
-        return Ok((PageJson::new(cursors, recipient, page), share));
+        return Ok((EncodedPage::new(format, cursors, recipient, page), share));
     }
     let (cursors, recipient) = (cursors.clone(), recipient.clone());
-    offload(move || (PageJson::new(&cursors, &recipient, page), share)).await
+    offload(move || (EncodedPage::new(format, &cursors, &recipient, page), share)).await
 }
 
 /// The bytes that a page counts until it is sent.

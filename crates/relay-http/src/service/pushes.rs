@@ -7,6 +7,7 @@ use relay_core::{Envelope, Error, PushOutcome, Recipient, Relay};
 
 use super::RelayService;
 use crate::api::error::ApiError;
+use crate::api::format::Encoded;
 use crate::api::{BatchResponse, BatchResult, PushItem, PushResponse, decode_batch, decode_push};
 use crate::limits::memory_budget::Share;
 use crate::metrics::PendingPush;
@@ -17,7 +18,7 @@ use crate::service::client::Client;
 use crate::service::offload::OFFLOAD_BYTES;
 use crate::service::response::ApiResponse;
 
-/// The size of one result of a batch in the response, in memory and as JSON.
+/// The size of one result of a batch in the response, in memory and encoded.
 const RESULT_BYTES: usize = 512;
 
 /// What the relay has answered to each item, and the share of the budget of the batch.
@@ -34,7 +35,7 @@ impl<R: Relay> RelayService<R> {
         let pending = self.metrics.push_began();
         let payload_bytes_max = self.options.limits.message_bytes_max;
         body.count_with(self.rate_limiter.as_deref());
-        let decode = move |json: &[u8]| decode_push(json, payload_bytes_max);
+        let decode = move |body: &Encoded| decode_push(body, payload_bytes_max);
         let (item, share) = body.read(BodyKind::Push, decode).await?;
         let admitted = self.admit_item(item, body).await;
         if let Err(ApiError::RateLimited(refusal)) = &admitted {
@@ -45,7 +46,7 @@ impl<R: Relay> RelayService<R> {
         let stored = self.store(envelope, share).await;
         let outcome = if granted.sees_usage { stored? } else { hide_usage(stored)? };
         pending.decided(outcome.is_stored());
-        Ok(ApiResponse::ok(&PushResponse::new(outcome, has_ttl)))
+        Ok(ApiResponse::ok(body.accepted(), &PushResponse::new(outcome, has_ttl)))
     }
 
     /// Whether the client may push an item, and the rate limit of its recipient allows it.
@@ -83,7 +84,7 @@ impl<R: Relay> RelayService<R> {
         let (payload_bytes_max, batch_bytes_max) =
             (self.options.limits.message_bytes_max, self.options.batch_bytes_max);
         body.count_with(self.rate_limiter.as_deref());
-        let decode = move |json: &[u8]| decode_batch(json, payload_bytes_max, batch_bytes_max);
+        let decode = move |body: &Encoded| decode_batch(body, payload_bytes_max, batch_bytes_max);
         let read = body.read(BodyKind::Batch, decode).await;
         if let Some(limiter) = &self.rate_limiter {
             limiter.charge_items(body.client(), read.as_ref().map_or(1, |(items, _)| items.len().max(1)));
@@ -108,7 +109,7 @@ impl<R: Relay> RelayService<R> {
         let (stored, mut share) = self.store_all(envelopes, share).await?;
         share.shrink_to(result_bytes);
         let response = BatchResponse { results: self.results(admitted, stored, pending) };
-        Ok(ApiResponse::ok(&response).holding(share))
+        Ok(ApiResponse::ok(body.accepted(), &response).holding(share))
     }
 
     /// The results of a batch: what was not admitted, and what the relay has answered to the rest.

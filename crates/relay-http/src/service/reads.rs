@@ -27,7 +27,7 @@ impl<R: Relay> RelayService<R> {
     ) -> Result<ApiResponse, ApiError> {
         self.metrics.pull_began();
         let cursors = self.options.cursor_key.clone();
-        let (request, share) = body.read(BodyKind::Pull, move |json| decode_pull(json, &cursors)).await?;
+        let (request, share) = body.read(BodyKind::Pull, move |body| decode_pull(body, &cursors)).await?;
         // A request that waits for an arrival holds no memory.
         drop(share);
         self.permit(Operation::Pull, &request.pull.recipient, body).await?;
@@ -35,8 +35,9 @@ impl<R: Relay> RelayService<R> {
         match pages.read_or_register(&request.pull, request.wait, body.client(), connection).await? {
             Ok(PageRead { page, share }) => {
                 let (cursors, recipient) = (&self.options.cursor_key, &request.pull.recipient);
-                let (json, share) = encode(cursors, recipient, request.finish(page), share).await?;
-                Ok(ApiResponse::page(json, share))
+                let (page, share) =
+                    encode(body.accepted(), cursors, recipient, request.finish(page), share).await?;
+                Ok(ApiResponse::page(page, share))
             }
             Err(waiting) => {
                 let (reader, connection) = (reader(body), Rc::clone(connection));
@@ -52,7 +53,7 @@ impl<R: Relay> RelayService<R> {
         in_flight: &InFlightRequest,
     ) -> Result<ApiResponse, ApiError> {
         let cursors = self.options.cursor_key.clone();
-        let (request, share) = body.read(BodyKind::Pull, move |json| decode_stream(json, &cursors)).await?;
+        let (request, share) = body.read(BodyKind::Pull, move |body| decode_stream(body, &cursors)).await?;
         drop(share);
         self.permit(Operation::Pull, &request.pull.recipient, body).await?;
         let format = EventFormat::accepted(body.headers().get_all(ACCEPT).map(HeaderValue::as_bytes));
@@ -64,5 +65,5 @@ impl<R: Relay> RelayService<R> {
 /// Who reads, for longer than the request is there.
 fn reader(body: &mut Body<'_>) -> Reader {
     let authorization = authorization(body.headers()).map(Bytes::copy_from_slice);
-    Reader { client: body.take_client(), authorization }
+    Reader { client: body.take_client(), authorization, accepted: body.accepted() }
 }

@@ -18,14 +18,13 @@ use futures_util::future::LocalBoxFuture;
 use relay_ratelimit::Level;
 use serde::Serialize;
 
-use crate::api::PageJson;
+use crate::api::EncodedPage;
 use crate::api::code::Code;
 use crate::api::events::EventFormat;
+use crate::api::format::Format;
 use crate::api::headers::{RATE_LIMIT, whole_seconds};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::memory_budget::Share;
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Caches must not store any response.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -33,7 +32,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The events of a stream, in pieces.
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Bytes>>>;
 
-/// A response. Its body is JSON, if it has one, or a stream of events.
+/// A response. Its body is JSON or CBOR, if it has one, or a stream of events.
 #[derive(Debug)]
 pub(crate) struct ApiResponse {
     status: StatusCode,
@@ -49,9 +48,9 @@ pub(crate) struct ApiResponse {
 /// The part of a body that is not sent yet.
 enum Content {
     Empty,
-    Json(Bytes),
+    Value(Bytes),
     /// Encoded while it is sent.
-    Page(PageJson),
+    Page(EncodedPage),
     /// Made while it is sent, for as long as the client wants it.
     Events(Events),
     /// The whole response comes later.
@@ -67,36 +66,36 @@ pub(crate) struct ResponseBody {
 
 impl ApiResponse {
     /// A response with `value` as its body.
-    pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(value).expect("the types of the API always serialize");
-        Self::raw(status, body)
+    pub(super) fn with(status: StatusCode, format: Format, value: &impl Serialize) -> Self {
+        Self::new(status, format, Content::Value(format.encode(value).into()))
     }
 
     /// A response with status 200.
-    pub(crate) fn ok(value: &impl Serialize) -> Self {
-        Self::json(StatusCode::OK, value)
+    pub(crate) fn ok(format: Format, value: &impl Serialize) -> Self {
+        Self::with(StatusCode::OK, format, value)
     }
 
     /// A response with status 204 and the methods of a path.
     pub(crate) fn no_content(allow: &'static str) -> Self {
-        let mut response = Self::new(StatusCode::NO_CONTENT, Content::Empty);
+        let mut response = Self::new(StatusCode::NO_CONTENT, Format::Json, Content::Empty);
         response.set_header(ALLOW, HeaderValue::from_static(allow));
         response
     }
 
     /// A response with encoded JSON as its body.
     pub(super) fn raw(status: StatusCode, json: impl Into<Bytes>) -> Self {
-        Self::new(status, Content::Json(json.into()))
+        Self::new(status, Format::Json, Content::Value(json.into()))
     }
 
     /// A response with a page. `share` counts its bytes until they are sent.
-    pub(super) fn page(page: PageJson, share: Share) -> Self {
-        Self { share: Some(share), ..Self::new(StatusCode::OK, Content::Page(page)) }
+    pub(super) fn page(page: EncodedPage, share: Share) -> Self {
+        let format = page.format();
+        Self { share: Some(share), ..Self::new(StatusCode::OK, format, Content::Page(page)) }
     }
 
     /// A response with a stream of events.
     pub(super) fn events(format: EventFormat, events: Events) -> Self {
-        let mut response = Self::new(StatusCode::OK, Content::Events(events));
+        let mut response = Self::new(StatusCode::OK, format.format(), Content::Events(events));
         response.content_type = HeaderValue::from_static(format.content_type());
         // Tells proxies (nginx and others) to pass events on at once.
         response.set_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -105,7 +104,7 @@ impl ApiResponse {
 
     /// A response that comes later.
     pub(super) fn later(response: LocalBoxFuture<'static, Self>) -> Self {
-        Self::new(StatusCode::OK, Content::Later(response))
+        Self::new(StatusCode::OK, Format::Json, Content::Later(response))
     }
 
     /// Whether the response comes later.
@@ -133,12 +132,12 @@ impl ApiResponse {
         Self { share: Some(share), ..self }
     }
 
-    const fn new(status: StatusCode, body: Content) -> Self {
+    const fn new(status: StatusCode, format: Format, body: Content) -> Self {
         Self {
             status,
             code: None,
             headers: Vec::new(),
-            content_type: JSON,
+            content_type: HeaderValue::from_static(format.content_type()),
             body,
             is_last: false,
             share: None,
@@ -237,7 +236,7 @@ impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "Empty",
-            Self::Json(_) => "Json",
+            Self::Value(_) => "Value",
             Self::Page(_) => "Page",
             Self::Events(_) => "Events",
             Self::Later(_) => "Later",
@@ -249,7 +248,7 @@ impl Content {
     const fn bytes_left(&self) -> usize {
         match self {
             Self::Empty => 0,
-            Self::Json(json) => json.len(),
+            Self::Value(value) => value.len(),
             Self::Page(page) => page.bytes_left(),
             Self::Events(_) | Self::Later(_) => 0,
         }
@@ -258,7 +257,7 @@ impl Content {
     fn next_piece(&mut self) -> Option<Bytes> {
         match self {
             Self::Empty => None,
-            Self::Json(json) => Some(std::mem::take(json)).filter(|json| !json.is_empty()),
+            Self::Value(value) => Some(std::mem::take(value)).filter(|value| !value.is_empty()),
             Self::Page(page) => page.next_piece(),
             Self::Events(_) | Self::Later(_) => None,
         }

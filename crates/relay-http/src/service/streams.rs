@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::error::ApiError;
 use crate::api::events::{Bye, EventFormat};
-use crate::api::{PageJson, StreamRequest};
+use crate::api::{EncodedPage, StreamRequest};
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::connection::io::ConnectionIo;
 use crate::connection::state::ConnectionState;
@@ -75,7 +75,7 @@ enum State {
     /// Everything is sent.
     Waiting,
     /// A page is being sent.
-    Sending(PageJson, Share),
+    Sending(EncodedPage, Share),
     /// The end of a page or an event is being sent.
     Sent(Option<Share>),
     Ended,
@@ -160,11 +160,11 @@ impl<R: Relay> Subscription<R> {
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return None,
-                State::Sending(mut json, share) => {
+                State::Sending(mut page, share) => {
                     let mut piece = std::mem::take(&mut self.prefix).to_vec();
-                    piece.extend_from_slice(&json.next_piece().unwrap_or_default());
-                    if json.bytes_left() > 0 {
-                        self.state = State::Sending(json, share);
+                    piece.extend_from_slice(&page.next_piece().unwrap_or_default());
+                    if page.bytes_left() > 0 {
+                        self.state = State::Sending(page, share);
                     } else {
                         piece.extend_from_slice(self.format.suffix());
                         self.state = State::Sent(Some(share));
@@ -203,10 +203,11 @@ impl<R: Relay> Subscription<R> {
                 self.next_look = monotonic::after(monotonic::now(), PAGE_INTERVAL);
                 self.pull.after = page.next.or(last).or(self.pull.after);
                 let page = Page { next: self.pull.after, ..page };
-                match encode(&self.streams.readers.cursors, &self.pull.recipient, page, share).await {
-                    Ok((json, share)) => {
+                let cursors = &self.streams.readers.cursors;
+                match encode(format.format(), cursors, &self.pull.recipient, page, share).await {
+                    Ok((page, share)) => {
                         self.prefix = format.prefix();
-                        self.state = State::Sending(json, share);
+                        self.state = State::Sending(page, share);
                         None
                     }
                     Err(error) => {

@@ -17,6 +17,7 @@ use crate::api::code::Code;
 use crate::api::cursor::CursorKey;
 use crate::api::endpoint::Endpoint;
 use crate::api::error::ApiError;
+use crate::api::format::Format;
 use crate::connection::state::ConnectionState;
 use crate::metrics::Metrics;
 use crate::monotonic;
@@ -43,6 +44,8 @@ pub(super) struct Reader {
     pub(super) client: Client,
     /// The `Authorization` header, for the relay's own rules.
     pub(super) authorization: Option<Bytes>,
+    /// The format that the client wants for the response.
+    pub(super) accepted: Format,
 }
 
 impl<R: Relay> Readers<R> {
@@ -81,7 +84,7 @@ impl<R: Relay> Readers<R> {
                 .unwrap_or_else(|panic| {
                     Err(ApiError::Internal(format!("a waiting pull panicked: {}", panic_message(&*panic))))
                 })
-                .unwrap_or_else(|error| error.into_api_response(Some(id)));
+                .unwrap_or_else(|error| error.into_api_response(reader.accepted, Some(id)));
             tracing::debug!(code = response.code().map_or("ok", Code::as_str), "answered");
             (counted.code, counted.is_answered) = (response.code(), true);
             response
@@ -104,8 +107,9 @@ impl<R: Relay> Readers<R> {
             // The proof may have expired meanwhile.
             self.permit(&pull.recipient, reader, connection).await?;
         }
-        let (json, share) = encode(&self.cursors, &pull.recipient, request.finish(page), share).await?;
-        Ok(ApiResponse::page(json, share))
+        let page = request.finish(page);
+        let (page, share) = encode(reader.accepted, &self.cursors, &pull.recipient, page, share).await?;
+        Ok(ApiResponse::page(page, share))
     }
 }
 

@@ -149,10 +149,8 @@ fn info_says_what_the_relay_can_do() {
     let options = Options { limits, public_stats: false, ..options() };
     let server = Server::with(memory(Limits::default()), options);
     let info = server.get("/info").ok();
-    assert_eq!(
-        info["features"],
-        json!(["wait", "tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge"])
-    );
+    let features = ["wait", "tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge", "cbor"];
+    assert_eq!(info["features"], json!(features));
     assert_eq!(info["server_ms"], ManualClock::START.as_ms());
     let limits = &info["limits"];
     for (name, expected) in [
@@ -170,9 +168,5 @@ fn info_says_what_the_relay_can_do() {
     }
     let options = Options { pull_wait_max: Duration::ZERO, ..crate::support::options() };
     let info = Server::with(memory(Limits::default()), options).get("/info").ok();
-    assert_eq!(
-        info["features"],
-        json!(["tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge"]),
-        "no pull waits"
-    );
+    assert_eq!(info["features"], json!(features[1..]), "no pull waits");
 }

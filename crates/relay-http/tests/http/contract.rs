@@ -45,7 +45,7 @@ fn check_response(described: &'static Value, response: &Response) {
         let is_required = header["required"] == true;
         assert!(!is_required || response.header(name).is_some(), "{name} is missing: {response:?}");
     }
-    let schema = &described["content"]["application/json"]["schema"];
+    let schema = &described["content"][response.header("content-type").unwrap()]["schema"];
     check_value(schema, &response.json(), "the response");
 }
 

@@ -10,6 +10,7 @@ mod auth;
 mod batches;
 mod bodies;
 mod bounded;
+mod cbor;
 mod contract;
 mod cors;
 mod cursors;

@@ -1,6 +1,7 @@
 //! Shared helpers: a server, a client that speaks HTTP by hand, and relays that behave as
 //! prescribed.
 
+pub(crate) mod cbor;
 mod client;
 mod events;
 mod relays;

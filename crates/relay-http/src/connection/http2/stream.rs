@@ -19,6 +19,7 @@ use tokio::time::timeout_at;
 use super::budget::StreamShare;
 use super::head;
 use super::io::{Meter, Unanswered};
+use crate::api::format::Format;
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::connection::pace::Pace;
 use crate::connection::state::ConnectionState;
@@ -58,7 +59,7 @@ pub(super) async fn serve<C, F>(
             }
         }
         Err(error) => {
-            let answer = error.into_api_response(None);
+            let answer = error.into_api_response(Format::Json, None);
             answer.into_response(InFlightRequest::begin(connection, None, None)).map_into_boxed_body()
         }
     };

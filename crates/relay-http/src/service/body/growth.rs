@@ -1,6 +1,7 @@
 //! The buffer of a body, whose memory is taken from the budget as bytes arrive.
 
 use crate::api::error::ApiError;
+use crate::api::format::{Encoded, Format};
 use crate::limits::memory_budget::{Share, overloaded};
 use crate::service::offload::OFFLOAD_BYTES;
 
@@ -11,14 +12,15 @@ const INITIAL_BYTES: usize = 64 * 1024;
 /// The bytes of a body in memory, and their share of the budget. The share also covers what they
 /// are decoded to.
 pub(super) struct BodyBuffer {
+    format: Format,
     bytes: Vec<u8>,
     declared: usize,
     share: Share,
 }
 
 impl BodyBuffer {
-    pub(super) const fn new(share: Share) -> Self {
-        Self { bytes: Vec::new(), declared: 0, share }
+    pub(super) const fn new(format: Format, share: Share) -> Self {
+        Self { format, bytes: Vec::new(), declared: 0, share }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -45,7 +47,7 @@ impl BodyBuffer {
     }
 
     fn reserve(&mut self, bytes: usize) -> Result<(), ApiError> {
-        self.share.grow_to(with_decoded(bytes))?;
+        self.share.grow_to(with_decoded(self.format, bytes))?;
         let more = bytes.saturating_sub(self.bytes.len());
         self.bytes.try_reserve_exact(more).map_err(|_| overloaded())
     }
@@ -53,27 +55,37 @@ impl BodyBuffer {
     /// Decodes the body, and returns the share of the result.
     pub(super) fn decode<T>(
         mut self,
-        decode: impl FnOnce(&[u8]) -> Result<T, ApiError>,
+        decode: impl FnOnce(&Encoded) -> Result<T, ApiError>,
     ) -> Result<(T, Share), ApiError> {
         let len = self.bytes.len();
-        if len > OFFLOAD_BYTES && memchr::memchr(b'\\', &self.bytes).is_some() {
+        let has_escapes = || memchr::memchr(b'\\', &self.bytes).is_some();
+        if self.format == Format::Json && len > OFFLOAD_BYTES && has_escapes() {
             // The parser copies a string with escapes once more.
-            self.share.grow_to(with_decoded(len).saturating_add(len))?;
+            self.share.grow_to(with_decoded(self.format, len).saturating_add(len))?;
         }
-        let decoded = decode(&self.bytes)?;
-        self.share.shrink_to(decoded_bytes_max(len));
+        let body = Encoded::new(self.format, self.bytes);
+        let decoded = decode(&body)?;
+        self.share.shrink_to(match self.format {
+            Format::Json => decoded_bytes_max(self.format, len),
+            // What is decoded may keep the memory of the body, and has copies of the rest.
+            Format::Cbor => body.held_bytes.saturating_add(len / 16),
+        });
         Ok((decoded, self.share))
     }
 }
 
 /// The size of a body and of what it is decoded to.
-pub(super) const fn with_decoded(bytes: usize) -> usize {
-    bytes.saturating_add(decoded_bytes_max(bytes))
+pub(super) const fn with_decoded(format: Format, bytes: usize) -> usize {
+    bytes.saturating_add(decoded_bytes_max(format, bytes))
 }
 
-/// The most bytes that a body is decoded to: most of a push is base64.
-const fn decoded_bytes_max(body_bytes: usize) -> usize {
-    body_bytes / 4 * 3
+/// The most bytes that a body is decoded to: most of a push in JSON is base64, and CBOR has
+/// payloads as they are.
+const fn decoded_bytes_max(format: Format, body_bytes: usize) -> usize {
+    match format {
+        Format::Json => body_bytes / 4 * 3,
+        Format::Cbor => body_bytes,
+    }
 }
 
 #[cfg(test)]
@@ -84,15 +96,19 @@ mod tests {
     #[test]
     fn memory_is_taken_as_bytes_arrive() {
         let budget = Budget::new(100 * 1024 * 1024);
-        let mut buffer = BodyBuffer::new(budget.share(None));
+        let mut buffer = BodyBuffer::new(Format::Json, budget.share(None));
         buffer.expect(10_000_000).unwrap();
-        assert_eq!(budget.used(), with_decoded(INITIAL_BYTES));
+        assert_eq!(budget.used(), with_decoded(Format::Json, INITIAL_BYTES));
         for arrived in (100_000..=10_000_000).step_by(100_000) {
             buffer.append(&[0; 100_000]).unwrap();
             assert!(buffer.bytes.capacity() <= 2 * arrived && buffer.bytes.capacity() <= 10_000_000);
-            assert_eq!(budget.used(), with_decoded(buffer.bytes.capacity()), "the whole capacity counts");
+            assert_eq!(
+                budget.used(),
+                with_decoded(Format::Json, buffer.bytes.capacity()),
+                "the whole capacity counts"
+            );
         }
-        let (decoded, share) = buffer.decode(|bytes| Ok(bytes.len())).unwrap();
+        let (decoded, share) = buffer.decode(|body| Ok(body.bytes.len())).unwrap();
         assert_eq!((decoded, share.bytes()), (10_000_000, 7_500_000));
         drop(share);
         assert_eq!(budget.used(), 0);
@@ -102,7 +118,7 @@ mod tests {
     fn a_body_without_a_declared_size_counts_too() {
         let budget = Budget::new(1_000_000);
         let _other = budget.take(None, 1).unwrap();
-        let mut buffer = BodyBuffer::new(budget.share(None));
+        let mut buffer = BodyBuffer::new(Format::Json, budget.share(None));
         buffer.append(&[0; 40]).unwrap();
         assert!(budget.used() >= 60 + 45, "{}", budget.used());
         assert!((0..10).any(|_| buffer.append(&[0; 100_000]).is_err()));
@@ -113,7 +129,7 @@ mod tests {
     fn the_copy_of_a_string_with_escapes_counts() {
         let budget = Budget::new(10 * 1024 * 1024);
         let used_for = |byte: u8| {
-            let mut buffer = BodyBuffer::new(budget.share(None));
+            let mut buffer = BodyBuffer::new(Format::Json, budget.share(None));
             buffer.expect(1024 * 1024).unwrap();
             buffer.append(&vec![byte; 1024 * 1024]).unwrap();
             let mut used = 0;

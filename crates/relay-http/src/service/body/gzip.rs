@@ -6,6 +6,8 @@ use flate2::read::MultiGzDecoder;
 
 use super::growth::BodyBuffer;
 use crate::api::error::ApiError;
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::api::format::Format;
 
 /// Decompresses `packed` into `unpacked`.
 ///
@@ -38,7 +40,7 @@ pub(super) fn decompress(
 #[cfg(feature = "fuzzing")]
 pub(crate) fn unpack(packed: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     let budget = crate::limits::memory_budget::Budget::new(usize::MAX);
-    let unpacked = BodyBuffer::new(budget.share(None));
+    let unpacked = BodyBuffer::new(Format::Json, budget.share(None));
     Some(decompress(packed, unpacked, bytes_max, ApiError::NotFound).ok()?.bytes().to_vec())
 }
 
@@ -56,7 +58,7 @@ mod tests {
         let gzip = encoder.finish().unwrap();
         let unpack = |budget: &Budget| {
             let _packed = budget.take(None, gzip.len()).unwrap();
-            let unpacked = BodyBuffer::new(budget.share(None));
+            let unpacked = BodyBuffer::new(Format::Json, budget.share(None));
             decompress(&gzip, unpacked, 200_000, ApiError::NotFound).map(|unpacked| unpacked.bytes().len())
         };
         assert_eq!(unpack(&Budget::new(1_000_000)).unwrap(), 100_000);

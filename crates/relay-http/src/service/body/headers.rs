@@ -3,6 +3,7 @@
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
 use crate::api::error::ApiError;
+use crate::api::format::Format;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -10,17 +11,12 @@ pub(super) enum Encoding {
     Gzip,
 }
 
-/// Accepts JSON types, and a missing type.
-pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+/// How the body is written. Without a type it is JSON.
+pub(super) fn content_format(headers: &HeaderMap) -> Result<Format, ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Format::Json) };
     let essence =
         value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let subtype = essence.strip_prefix("application/").unwrap_or_default();
-    if subtype == "json" || subtype.strip_suffix("+json").is_some_and(|name| !name.is_empty()) {
-        Ok(())
-    } else {
-        Err(ApiError::UnsupportedMediaType)
-    }
+    Format::of(&essence).ok_or(ApiError::UnsupportedMediaType)
 }
 
 pub(super) fn content_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
@@ -53,20 +49,29 @@ mod tests {
     }
 
     #[test]
-    fn json_types_and_a_missing_type_are_accepted() {
-        let check = |values: &[&'static str], expected| {
-            let result = check_content_type(&headers(CONTENT_TYPE, values));
-            assert_eq!(result.is_ok(), expected, "{values:?}");
+    fn json_types_cbor_and_a_missing_type_are_accepted() {
+        let check = |values: &[&'static str], expected: Option<Format>| {
+            assert_eq!(content_format(&headers(CONTENT_TYPE, values)).ok(), expected, "{values:?}");
         };
-        check(&[], true);
-        check(&["application/json"], true);
-        check(&["Application/JSON ; charset=utf-8"], true);
-        check(&["application/problem+json"], true);
-        check(&["application/+json"], false);
-        check(&["application/jsonp"], false);
-        check(&["text/json"], false);
-        check(&["text/plain"], false);
-        check(&[""], false);
+        check(&[], Some(Format::Json));
+        check(&["application/json"], Some(Format::Json));
+        check(&["Application/JSON ; charset=utf-8"], Some(Format::Json));
+        check(&["application/problem+json"], Some(Format::Json));
+        check(&["Application/CBOR;x=y"], Some(Format::Cbor));
+        for refused in [
+            "application/+json",
+            "application/jsonp",
+            "text/json",
+            "text/plain",
+            "",
+            "application/cbor-seq",
+            "application/x+cbor",
+            "application/cbor+x",
+            "text/cbor",
+            "cbor",
+        ] {
+            check(&[refused], None);
+        }
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! some JSON writers escape `/` and `+`, plus 64 KiB for the other fields; at least 2 MiB. An ack
 //! may have 2 MiB, enough for the largest number of items, and a pull 8 KiB. The limit of a batch
 //! follows from its payloads as that of a push does, plus 2 MiB for the other fields of its items.
+//! In CBOR, a payload has no base64.
 
 use std::time::Duration;
 
 use crate::api::error::ApiError;
+use crate::api::format::Format;
 use crate::limits::memory_budget::Budget;
 
 const OTHER_FIELDS_BYTES_MAX: u64 = 64 * 1024;
 const PUSH_BYTES_MIN: u64 = 2 * 1024 * 1024;
-const ACK_BYTES_MAX: usize = 2 * 1024 * 1024;
-const PULL_BYTES_MAX: usize = 8 * 1024;
+const ACK_BYTES_MAX: u64 = 2 * 1024 * 1024;
+const PULL_BYTES_MAX: u64 = 8 * 1024;
 
 /// The fields of 256 items besides their payloads, with long names that are escaped.
 const BATCH_FIELDS_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -22,9 +24,7 @@ const BATCH_FIELDS_BYTES_MAX: u64 = 2 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct BodyLimits {
     payload_bytes_max: u64,
-    push_bytes_max: usize,
     batch_payload_bytes_max: u64,
-    batch_bytes_max: usize,
     pub(super) time_max: Duration,
     pub(super) budget: Budget,
 }
@@ -47,40 +47,42 @@ impl BodyLimits {
         time_max: Duration,
         budget: Budget,
     ) -> Self {
-        let push_bytes = body_bytes(payload_bytes_max, OTHER_FIELDS_BYTES_MAX).max(PUSH_BYTES_MIN);
-        let batch_bytes = body_bytes(batch_payload_bytes_max, BATCH_FIELDS_BYTES_MAX);
-        Self {
-            payload_bytes_max,
-            push_bytes_max: usize::try_from(push_bytes).unwrap_or(usize::MAX),
-            batch_payload_bytes_max,
-            batch_bytes_max: usize::try_from(batch_bytes).unwrap_or(usize::MAX),
-            time_max,
-            budget,
-        }
+        Self { payload_bytes_max, batch_payload_bytes_max, time_max, budget }
     }
 
-    pub(super) const fn bytes_max(&self, kind: BodyKind) -> usize {
-        match kind {
-            BodyKind::Push => self.push_bytes_max,
-            BodyKind::Batch => self.batch_bytes_max,
+    pub(super) fn bytes_max(&self, kind: BodyKind, format: Format) -> usize {
+        let bytes = match kind {
+            BodyKind::Push => {
+                body_bytes(format, self.payload_bytes_max, OTHER_FIELDS_BYTES_MAX).max(PUSH_BYTES_MIN)
+            }
+            BodyKind::Batch => body_bytes(format, self.batch_payload_bytes_max, BATCH_FIELDS_BYTES_MAX),
             BodyKind::Pull => PULL_BYTES_MAX,
             BodyKind::Ack => ACK_BYTES_MAX,
-        }
+        };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    pub(super) const fn too_large(&self, kind: BodyKind) -> ApiError {
+    pub(super) fn too_large(&self, kind: BodyKind, format: Format) -> ApiError {
         match kind {
             BodyKind::Push => ApiError::BodyTooLarge { payload_bytes_max: self.payload_bytes_max },
             BodyKind::Batch => ApiError::BodyTooLarge { payload_bytes_max: self.batch_payload_bytes_max },
-            BodyKind::Pull | BodyKind::Ack => ApiError::RequestTooLarge { bytes_max: self.bytes_max(kind) },
+            BodyKind::Pull | BodyKind::Ack => {
+                ApiError::RequestTooLarge { bytes_max: self.bytes_max(kind, format) }
+            }
         }
     }
 }
 
 /// The limit of a body with payloads of so many bytes.
-const fn body_bytes(payload_bytes: u64, other_bytes: u64) -> u64 {
-    let base64_bytes = payload_bytes.div_ceil(3).saturating_mul(4);
-    base64_bytes.saturating_add(base64_bytes / 4).saturating_add(other_bytes)
+fn body_bytes(format: Format, payload_bytes: u64, other_bytes: u64) -> u64 {
+    let encoded_bytes = match format {
+        Format::Json => {
+            let base64_bytes = payload_bytes.div_ceil(3).saturating_mul(4);
+            base64_bytes.saturating_add(base64_bytes / 4)
+        }
+        Format::Cbor => payload_bytes,
+    };
+    encoded_bytes.saturating_add(other_bytes)
 }
 
 #[cfg(test)]
@@ -89,12 +91,17 @@ mod tests {
 
     #[test]
     fn the_limit_of_a_push_allows_the_largest_payload() {
-        let limit = |payload| {
-            BodyLimits::new(payload, payload, Duration::ZERO, Budget::new(0)).bytes_max(BodyKind::Push)
+        let limit = |payload, kind, format| {
+            BodyLimits::new(payload, payload, Duration::ZERO, Budget::new(0)).bytes_max(kind, format)
         };
         let eight_mib = 8 * 1024 * 1024;
-        assert_eq!(limit(eight_mib), 11_184_812 + 11_184_812 / 4 + 65_536);
-        assert_eq!(limit(1), 2 * 1024 * 1024);
-        assert_eq!(limit(u64::MAX), usize::MAX);
+        assert_eq!(limit(eight_mib, BodyKind::Push, Format::Json), 11_184_812 + 11_184_812 / 4 + 65_536);
+        assert_eq!(limit(eight_mib, BodyKind::Push, Format::Cbor), 8_388_608 + 65_536);
+        assert_eq!(limit(eight_mib, BodyKind::Batch, Format::Cbor), 8_388_608 + 2 * 1024 * 1024);
+        for format in [Format::Json, Format::Cbor] {
+            assert_eq!(limit(1, BodyKind::Push, format), 2 * 1024 * 1024);
+            assert_eq!(limit(u64::MAX, BodyKind::Push, format), usize::MAX);
+            assert_eq!(limit(1, BodyKind::Ack, format), 2 * 1024 * 1024);
+        }
     }
 }

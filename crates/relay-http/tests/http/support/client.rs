@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{TIMEOUT, post_head};
+use super::{TIMEOUT, cbor, post_head};
 use crate::contract;
 
 /// How long a test checks that nothing arrives.
@@ -23,6 +23,7 @@ pub(crate) struct Client {
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
+    /// The body. A body in CBOR is shown as JSON.
     pub(crate) body: String,
 }
 
@@ -76,8 +77,8 @@ impl Client {
         while self.read.len() < length {
             assert!(self.fill(), "the response is incomplete");
         }
-        let body = String::from_utf8(self.read.drain(..length).collect()).unwrap();
-        Response { status: status(&head), head, body }
+        let bytes = self.read.drain(..length).collect();
+        Response::of(head, bytes)
     }
 
     /// The next response, or `None` when the server has closed or reset the connection.
@@ -186,8 +187,16 @@ impl Client {
 }
 
 impl Response {
+    /// A response whose body has arrived.
+    fn of(head: String, body: Vec<u8>) -> Self {
+        let is_cbor = header(&head, "content-type") == Some("application/cbor");
+        let body = if is_cbor { cbor::to_json(&body).to_string() } else { String::from_utf8(body).unwrap() };
+        Self { status: status(&head), head, body }
+    }
+
     pub(crate) fn json(&self) -> Value {
-        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        let media_type = self.header("content-type");
+        assert!(matches!(media_type, Some("application/json" | "application/cbor")), "{self:?}");
         serde_json::from_str(&self.body).unwrap()
     }
 

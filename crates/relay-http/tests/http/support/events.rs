@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Server, post_head};
+use super::{Server, cbor, post_head};
 
 /// No test waits longer for an event.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
@@ -56,6 +56,19 @@ impl Events {
         loop {
             if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
                 return Some(String::from_utf8(self.text.drain(..=end).collect()).unwrap());
+            }
+            let chunk = self.chunk()?;
+            self.text.extend(chunk);
+        }
+    }
+
+    /// The next event of a sequence of CBOR values; `None` at its end.
+    pub(crate) fn next_cbor(&mut self) -> Option<Value> {
+        loop {
+            let mut rest = self.text.as_slice();
+            if let Some(event) = cbor::next(&mut rest) {
+                self.text = rest.to_vec();
+                return Some(event);
             }
             let chunk = self.chunk()?;
             self.text.extend(chunk);
