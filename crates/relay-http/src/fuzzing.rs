@@ -34,6 +34,19 @@ pub fn decode_push(json: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
     api::decode_push(&self::json(json), payload_bytes_max).ok().map(|item| item.envelope)
 }
 
+/// The item in the body of a push in CBOR.
+pub fn decode_push_cbor(cbor: &[u8], payload_bytes_max: u64) -> Option<Envelope> {
+    let body = Encoded::new(Format::Cbor, cbor.to_vec());
+    api::decode_push(&body, payload_bytes_max).ok().map(|item| item.envelope)
+}
+
+/// How many items a batch has that are all valid.
+pub fn batch_items(is_cbor: bool, bytes: &[u8]) -> Option<usize> {
+    let body = Encoded::new(if is_cbor { Format::Cbor } else { Format::Json }, bytes.to_vec());
+    let items = api::decode_batch(&body, u64::MAX, u64::MAX).ok()?;
+    items.into_iter().collect::<Result<Vec<_>, _>>().ok().map(|items| items.len())
+}
+
 /// The text of a cursor.
 pub fn encode_cursor(cursors: &CursorKey, recipient: &Recipient, seq: Seq) -> String {
     cursors.encode(recipient, seq)

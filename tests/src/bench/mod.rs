@@ -12,6 +12,7 @@
 mod ack;
 mod auth;
 mod batch;
+mod cbor;
 pub mod command;
 mod delivery;
 mod disk;

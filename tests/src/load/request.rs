@@ -5,6 +5,8 @@ use std::io::{IoSlice, Write as _};
 
 use bytes::Bytes;
 
+use super::format::Format;
+
 /// The kind of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -70,12 +72,15 @@ impl Request {
 
 /// Replaces `head` with that of a POST of JSON. More header lines may follow, then [`END_OF_HEAD`].
 pub(super) fn open_head(path: &str, body_bytes: usize, head: &mut Vec<u8>) {
+    open_head_in(Format::Json, path, body_bytes, head);
+}
+
+/// The same for a body in this format.
+pub(super) fn open_head_in(format: Format, path: &str, body_bytes: usize, head: &mut Vec<u8>) {
     head.clear();
+    let lines = format.header_lines();
     // Writing to a vector cannot fail.
-    let _ = write!(
-        head,
-        "POST {path} HTTP/1.1\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {body_bytes}\r\n"
-    );
+    let _ = write!(head, "POST {path} HTTP/1.1\r\nhost: relay\r\n{lines}content-length: {body_bytes}\r\n");
 }
 
 /// A POST of JSON as a whole. `headers` are complete lines.
