@@ -51,6 +51,7 @@ targets! {
     operations: relay_store_redb::fuzzing::operations, 600 or 40;
     push: relay_http::fuzzing::push, 100_000 or 5_000;
     batch: relay_http::fuzzing::batch, 50_000 or 3_000;
+    cbor: relay_http::fuzzing::cbor, 100_000 or 5_000;
     pull: relay_http::fuzzing::pull, 100_000 or 5_000;
     ack: relay_http::fuzzing::ack, 100_000 or 5_000;
     cursor: relay_http::fuzzing::cursor, 100_000 or 5_000;

@@ -5,6 +5,7 @@
 
 mod attacks;
 mod browser;
+mod cbor;
 mod commands;
 mod config_keys;
 mod conformance;

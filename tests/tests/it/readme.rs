@@ -55,7 +55,8 @@ fn the_first_steps_give_the_documented_responses() {
     assert_eq!(responses(&stdout), responses(block("json", 1)), "{stderr}");
 }
 
-/// The first one stores an item, and the second one, a stream without an end, shows it.
+/// The first one stores an item, and the second one, a stream without an end, shows it. The third
+/// one stores another item, and the last one shows the first item, both in CBOR.
 #[test]
 fn the_commands_of_the_api_document_work() {
     let directory = tempfile::tempdir().unwrap();
@@ -64,18 +65,22 @@ fn the_commands_of_the_api_document_work() {
     let address = relay.base_url.trim_start_matches("http://");
     let commands: Vec<_> =
         API.split("```sh\n").skip(1).map(|block| block.split_once("```\n").unwrap().0).collect();
-    let outputs: Vec<String> = commands
+    let outputs: Vec<Vec<u8>> = commands
         .iter()
         .map(|command| {
             let command = command.replace("127.0.0.1:7000", address).replace("curl ", "curl -s -m 2 ");
             let output = Command::new("sh").arg("-ec").arg(&command).output().unwrap();
             // 28: the time is over.
             assert!(matches!(output.status.code(), Some(0 | 28)), "{command}: {output:?}");
-            String::from_utf8(output.stdout).unwrap()
+            output.stdout
         })
         .collect();
-    let [batch, stream] = outputs.as_slice() else { panic!("{outputs:?}") };
-    assert!(batch.starts_with(r#"{"results":[{"stored":true,"#), "{batch}");
-    let event: Value = serde_json::from_str(stream.lines().next().unwrap()).unwrap();
+    let [batch, stream, push, page] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert!(batch.starts_with(br#"{"results":[{"stored":true,"#), "{outputs:?}");
+    let event: Value = serde_json::from_slice(stream.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(event["items"][0]["recipient"], "alice");
+    assert!(push.starts_with(br#"{"stored":true,"queue_len":2,"#), "{outputs:?}");
+    let page: ciborium::Value = ciborium::from_reader(&page[..]).unwrap();
+    let items = page.as_map().unwrap()[0].1.as_array().unwrap();
+    assert_eq!((items.len(), items[0].as_map().unwrap()[2].1.as_bytes()), (1, Some(&b"hello".to_vec())));
 }

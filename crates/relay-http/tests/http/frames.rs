@@ -2,6 +2,7 @@
 //! windows, and orderly ends.
 
 mod acks;
+mod cbor;
 mod ends;
 mod events;
 mod floods;

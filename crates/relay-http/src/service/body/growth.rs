@@ -115,6 +115,23 @@ mod tests {
     }
 
     #[test]
+    fn a_body_in_cbor_counts_with_what_is_copied_and_then_with_what_is_kept() {
+        let budget = Budget::new(100 * 1024 * 1024);
+        for (declared, held) in [(1_000_000, 1_000_000), (0, 1_400_000)] {
+            let mut buffer = BodyBuffer::new(Format::Cbor, budget.share(None));
+            buffer.expect(declared).unwrap();
+            for _ in 0..10 {
+                buffer.append(&[0; 100_000]).unwrap();
+            }
+            assert_eq!((buffer.bytes.capacity(), budget.used()), (held, 2 * held));
+            let (_, share) = buffer.decode(|body| Ok(assert_eq!(body.held_bytes, held))).unwrap();
+            assert_eq!(share.bytes(), held + 1_000_000 / 16);
+            drop(share);
+            assert_eq!(budget.used(), 0);
+        }
+    }
+
+    #[test]
     fn a_body_without_a_declared_size_counts_too() {
         let budget = Budget::new(1_000_000);
         let _other = budget.take(None, 1).unwrap();
