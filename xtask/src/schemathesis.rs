@@ -1,7 +1,8 @@
 //! Runs [schemathesis](https://schemathesis.readthedocs.io) against a relay. It generates requests
 //! from the OpenAPI document, and checks that no response is a 5xx and each matches the document.
-//! It leaves out `/stream`, whose responses do not end. It is installed from PyPI into an
-//! environment below `target`; where that fails, it is skipped.
+//! It leaves out `/stream`, whose responses do not end, and writes no CBOR: it skips media types
+//! that it cannot write, and warns that it does not check their responses. It is installed from
+//! PyPI into an environment below `target`; where that fails, it is skipped.
 
 use std::{
     io::{BufRead as _, BufReader},

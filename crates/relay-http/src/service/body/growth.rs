@@ -124,8 +124,8 @@ mod tests {
                 buffer.append(&[0; 100_000]).unwrap();
             }
             assert_eq!((buffer.bytes.capacity(), budget.used()), (held, 2 * held));
-            let (_, share) = buffer.decode(|body| Ok(assert_eq!(body.held_bytes, held))).unwrap();
-            assert_eq!(share.bytes(), held + 1_000_000 / 16);
+            let (held_bytes, share) = buffer.decode(|body| Ok(body.held_bytes)).unwrap();
+            assert_eq!((held_bytes, share.bytes()), (held, held + 1_000_000 / 16));
             drop(share);
             assert_eq!(budget.used(), 0);
         }
