@@ -1,6 +1,7 @@
 //! The JSON and CBOR of the API: the request and response types, and their conversion from and to
 //! the types of relay-core. Nothing here does I/O.
 
+mod acks;
 mod base64;
 mod batch;
 mod cbor;
@@ -22,6 +23,9 @@ mod responses;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::base64::STANDARD as SIMD_BASE64;
+#[cfg(test)]
+pub(crate) use acks::{AckRequest, PurgeRequest};
+pub(crate) use acks::{decode_ack, decode_purge};
 pub(crate) use batch::decode_batch;
 #[cfg(test)]
 pub(crate) use batch::{BatchRequest, CborBatchRequest};
@@ -30,8 +34,8 @@ pub(crate) use reading::{PageRequest, StreamRequest, decode_pull, decode_stream}
 #[cfg(test)]
 pub(crate) use reading::{PullRequest, StreamSettings};
 #[cfg(test)]
-pub(crate) use requests::{AckRequest, CborPushRequest, Meta, PurgeRequest, PushRequest};
-pub(crate) use requests::{PushItem, decode_ack, decode_purge, decode_push};
+pub(crate) use requests::{CborPushRequest, Meta, PushRequest};
+pub(crate) use requests::{PushItem, decode_push};
 pub(crate) use responses::{
     AckResponse, BatchResponse, BatchResult, HealthResponse, InfoLimits, InfoResponse, PushResponse,
     ReadyResponse, StatsResponse,

@@ -23,7 +23,8 @@ struct Nothing(Waiters);
 impl Relay for Nothing {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         black_box(envelope);
-        Ok(PushOutcome::Stored { usage: Usage { items: 1, bytes: 1 } })
+        let deadline = Timestamp::default();
+        Ok(PushOutcome::Stored { usage: Usage { items: 1, bytes: 1 }, deadline })
     }
 
     async fn pull(&self, _: Pull) -> Result<Page, Error> {
@@ -88,6 +89,7 @@ fn envelope(recipient: Recipient) -> Envelope {
         kind: Kind::parse("opaque").expect("a kind"),
         total_len: 1,
         sent_ms: 1,
+        ttl_ms: None,
         payload: Bytes::from_static(b"x"),
     }
 }

@@ -84,7 +84,7 @@ impl<R: Relay, Q: AsMut<[Pushed]>> Drop for Pushes<'_, R, Q> {
 impl Pushed {
     fn decide(&mut self, outcome: &Result<PushOutcome, Error>) {
         match outcome {
-            Ok(PushOutcome::Stored { usage }) => self.outcome = Outcome::Stored { waiting: usage.items },
+            Ok(PushOutcome::Stored { usage, .. }) => self.outcome = Outcome::Stored { waiting: usage.items },
             Ok(PushOutcome::Duplicate { .. }) | Err(_) if matches!(self.outcome, Outcome::Unknown) => {
                 self.outcome = Outcome::NothingStored;
             }

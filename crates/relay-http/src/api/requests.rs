@@ -1,4 +1,4 @@
-//! The requests that push and ack: their types, and what they mean to relay-core. The types borrow
+//! The request that pushes: its types, and what they mean to relay-core. The types borrow
 //! from the body, so that a large payload is copied only once, when its base64 is decoded. A large
 //! payload in CBOR is not copied at all.
 
@@ -7,14 +7,13 @@ use std::borrow::Cow;
 use ::base64::Engine as _;
 use bytes::Bytes;
 use relay_auth::Proof;
-use relay_core::{Ack, Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Rejection};
-use serde::{Deserialize, Deserializer};
+use relay_core::{Chunk, Envelope, Kind, MessageId, Recipient, Rejection};
+use serde::Deserialize;
 
 use super::base64::{STANDARD, reason};
 use super::field;
 use super::format::{Encoded, Format};
 use super::mistake::{Mistake, read};
-use crate::api::cursor::CursorKey;
 use crate::api::error::ApiError;
 
 /// Stores one item in the queue of a recipient.
@@ -129,91 +128,12 @@ pub(crate) struct Meta<'a> {
     sent_ms: u64,
 }
 
-/// Deletes items that the recipient has received: those in `ack`, and all up to `ack_before`. At
-/// least one of the two must be there.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(utoipa::ToSchema))]
-pub(crate) struct AckRequest<'a> {
-    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
-    /// compares it byte for byte.
-    #[serde(borrow, deserialize_with = "field::recipient")]
-    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
-    recipient: Cow<'a, str>,
-    /// The items to delete. An item that is listed twice counts once.
-    #[serde(borrow, default, deserialize_with = "some_entries")]
-    #[cfg_attr(test, schema(max_items = 10_000))]
-    ack: Option<Vec<AckEntry<'a>>>,
-    /// The unchanged `next_cursor` of a page or an event of this queue. All items of that page and
-    /// before it are deleted.
-    #[serde(borrow, default, deserialize_with = "field::ack_before")]
-    ack_before: Option<Cow<'a, str>>,
-}
-
-/// An ack of 0.0.3.
-#[derive(Deserialize)]
-struct AckOfEntries<'a> {
-    #[serde(borrow, rename = "ack", deserialize_with = "field::ack")]
-    _entries: Vec<AckEntry<'a>>,
-}
-
-/// Deletes all items of a queue.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(utoipa::ToSchema))]
-pub(crate) struct PurgeRequest<'a> {
-    /// Identifies the queue: any text of 1 to 512 bytes of UTF-8 that is not blank. The relay
-    /// compares it byte for byte.
-    #[serde(borrow, deserialize_with = "field::recipient")]
-    #[cfg_attr(test, schema(min_length = 1, max_length = 512))]
-    recipient: Cow<'a, str>,
-}
-
-/// Identifies an item within its queue.
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(utoipa::ToSchema))]
-struct AckEntry<'a> {
-    /// A UUID in hyphenated, simple, braced or urn form, in any case.
-    #[serde(borrow, deserialize_with = "field::message_id")]
-    #[cfg_attr(test, schema(min_length = 32, max_length = 45))]
-    message_id: Cow<'a, str>,
-    /// The index of the chunk within the message, from 0.
-    #[serde(deserialize_with = "field::chunk_index")]
-    #[cfg_attr(test, schema(maximum = 4_294_967_295_u64))]
-    chunk_index: u32,
-}
-
 /// Parses the body of a push with a payload of at most `payload_bytes_max`.
 ///
 /// # Errors
 /// When the encoding, a field or the size is invalid.
 pub(crate) fn decode_push(body: &Encoded, payload_bytes_max: u64) -> Result<PushItem, ApiError> {
     Ok(Push::read(body.format, &body.bytes)?.into_item(body, payload_bytes_max)?)
-}
-
-/// Parses the body of an ack. Its cursor must have been issued under the key `cursors`.
-///
-/// # Errors
-/// When the encoding or a field is invalid.
-pub(crate) fn decode_ack(body: &Encoded, cursors: &CursorKey) -> Result<Ack, ApiError> {
-    let request = read::<AckRequest<'_>>(body.format, &body.bytes)?;
-    if request.ack.is_none() && request.ack_before.is_none() {
-        // It explains what is missing.
-        read::<AckOfEntries<'_>>(body.format, &body.bytes)?;
-    }
-    Ok(request.into_ack(cursors)?)
-}
-
-/// Parses the body of a purge.
-///
-/// # Errors
-/// When the encoding or the recipient is invalid.
-pub(crate) fn decode_purge(body: &Encoded) -> Result<Ack, ApiError> {
-    let request = read::<PurgeRequest<'_>>(body.format, &body.bytes)?;
-    Ok(Ack::everything(Recipient::parse(&request.recipient)?))
-}
-
-/// Reads the entries of an ack, if there are any.
-fn some_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<AckEntry<'de>>>, D::Error> {
-    field::ack(deserializer).map(Some)
 }
 
 impl<'a> From<PushRequest<'a>> for Push<'a> {
@@ -279,23 +199,6 @@ impl Payload<'_> {
                 .map_err(|error| Rejection::invalid("ciphertext_b64", reason(error))),
             Self::Binary(bytes) => Ok(body.keep(bytes)),
         }
-    }
-}
-
-impl AckRequest<'_> {
-    fn into_ack(self, cursors: &CursorKey) -> Result<Ack, Rejection> {
-        let recipient = Recipient::parse(&self.recipient)?;
-        let through = self.ack_before.map(|text| cursors.decode_field("ack_before", &recipient, &text));
-        let through = through.transpose()?;
-        let item_id = |entry: &AckEntry<'_>| {
-            Ok(ItemId { message_id: MessageId::parse(&entry.message_id)?, chunk_index: entry.chunk_index })
-        };
-        let items = self.ack.iter().flatten().map(item_id).collect::<Result<_, Rejection>>()?;
-        let ack = Ack::new(recipient, items)?;
-        Ok(match through {
-            Some(through) => ack.and_through(through),
-            None => ack,
-        })
     }
 }
 
@@ -383,40 +286,7 @@ mod tests {
         let pushed = format!(
             r#"["alice","{id}","aGVsbG8=",{{"kind":"opaque","total_len":5,"chunk_index":0,"chunk_count":1,"sent_ms":7}}]"#
         );
-        let json = |json: &str| Encoded::new(Format::Json, json.as_bytes().to_vec());
-        assert!(decode_push(&json(&pushed), 5).is_err());
-        let decode_ack = |text: &str| decode_ack(&json(text), &CursorKey::new(&[7; 32]));
-        assert!(decode_ack(r#"["alice",[]]"#).is_err());
-        assert!(decode_purge(&json(r#"["alice"]"#)).is_err());
-        let entry = |entry: &str| format!(r#"{{"recipient":"alice","ack":[{entry}]}}"#);
-        assert!(decode_ack(&entry(&format!(r#"["{id}",3]"#))).is_err());
-        let entry = entry(&format!(r#"{{"message_id":"{id}","chunk_index":3}}"#));
-        assert_eq!(decode_ack(&entry).ok().unwrap().items().len(), 1);
-    }
-
-    #[test]
-    fn an_ack_has_entries_or_a_cursor_or_both() {
-        let cursors = CursorKey::new(&[7; 32]);
-        let cursor = cursors.encode(&Recipient::parse("alice").unwrap(), relay_core::Seq::new(9));
-        let ack = |rest: &str| {
-            let json = format!(r#"{{"recipient":"alice"{rest}}}"#).replace("CURSOR", &cursor);
-            let body = Encoded::new(Format::Json, json.into_bytes());
-            let ack = decode_ack(&body, &cursors).map_err(|error| error.to_string())?;
-            Ok::<_, String>((ack.items().len(), ack.through().map(relay_core::Seq::as_u64)))
-        };
-        let entry = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
-        assert_eq!(ack(&format!(r#","ack":[{entry}]"#)), Ok((1, None)));
-        assert_eq!(ack(&format!(r#","ack":[{entry}],"ack_before":"CURSOR""#)), Ok((1, Some(9))));
-        assert_eq!(ack(r#","ack_before":"CURSOR""#), Ok((0, Some(9))));
-        assert_eq!(ack(r#","ack":[],"ack_before":null"#), Ok((0, None)));
-        for rest in ["", r#","ack_before":null"#] {
-            let error = ack(rest).unwrap_err();
-            assert!(error.contains("missing field `ack` at line 1"), "{error}");
-        }
-        let error = ack(r#","ack":null,"ack_before":"CURSOR""#).unwrap_err();
-        assert!(error.starts_with("ack: expected an array"), "{error}");
-        let error = ack(r#","ack_before":"CURSORx""#).unwrap_err();
-        assert_eq!(error, "ack_before: is invalid or belongs to another recipient");
+        assert!(decode_push(&Encoded::new(Format::Json, pushed.into()), 5).is_err());
     }
 
     #[test]
@@ -437,17 +307,5 @@ mod tests {
             let text = STANDARD.encode(vec![7; len]);
             assert_eq!(base64_payload_bytes(&text), len as u64);
         }
-    }
-
-    #[test]
-    fn an_ack_counts_repeated_entries_once() {
-        let ack = |json: &str| {
-            decode_ack(&Encoded::new(Format::Json, json.as_bytes().to_vec()), &CursorKey::new(&[7; 32]))
-        };
-        assert!(ack(r#"{"recipient":"alice","ack":[]}"#).unwrap().items().is_empty());
-        let one = r#"{"message_id":"6f2c2f0e8c6b4c299b1f0a6a7c9b1d11","chunk_index":3}"#;
-        let twice = ack(&format!(r#"{{"recipient":"alice","ack":[{one},{one}]}}"#)).unwrap();
-        assert_eq!(twice.items().len(), 1);
-        assert!(ack(r#"{"recipient":"alice","ack":[{"message_id":"x","chunk_index":3}]}"#).is_err());
     }
 }

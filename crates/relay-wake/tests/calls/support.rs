@@ -114,6 +114,7 @@ pub(crate) fn envelope(recipient: &str, message: u128) -> Envelope {
         kind: Kind::parse("opaque").unwrap(),
         total_len: 5,
         sent_ms: 1,
+        ttl_ms: None,
         payload: Bytes::from_static(b"hello"),
     }
 }
