@@ -115,9 +115,7 @@ const fn texts(endpoint: Endpoint) -> (&'static str, &'static str, &'static str)
             "Push several items",
             "Items of one recipient arrive in the order of the request. Each item has its own result: that of a push, or an error, which does not affect the others. The response follows when all stored items are on disk. Idempotent: after a timeout or a 5xx, send it again.",
         ),
-        Endpoint::Pull => {
-            ("pull", "Read a page of a queue", "Removes nothing. The queue of an unknown recipient is empty.")
-        }
+        Endpoint::Pull => ("pull", "Read a page of a queue", "Removes nothing. An unknown queue is empty."),
         Endpoint::Ack => (
             "ack",
             "Remove items from a queue",

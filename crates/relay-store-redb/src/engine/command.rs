@@ -184,7 +184,7 @@ impl Job {
             Self::PushAll(all) => all.responder.fail(error),
             Self::Ack(_, responder, _) => responder.fail(error),
             Self::Settle(_, responder) | Self::Trim(_, _, responder) => {
-                respond(responder, Err(error.clone()))
+                respond(responder, Err(error.clone()));
             }
             Self::Move(_, responder) => respond(responder, Err(error.clone())),
             Self::Import(_, responder) => respond(responder, Err(error.clone())),
