@@ -198,13 +198,13 @@ impl RedbRelay {
     }
 
     /// Lets the writer remove some items of a queue that have expired before one in front of them.
-    /// Returns their number.
-    async fn settle(&self, queue: u64) -> Result<u64, Error> {
+    /// Returns whether there may be more.
+    async fn settle(&self, queue: u64) -> Result<bool, Error> {
         let (responder, answer) = oneshot::channel();
         Self::post(self.mailbox.as_ref(), Job::Settle(queue, responder))?;
         let settled = answer.await.map_err(|_| StoreError::WriterEnded)??;
-        self.shared.settled_items.fetch_add(settled, Ordering::Relaxed);
-        Ok(settled)
+        self.shared.settled_items.fetch_add(settled.expired, Ordering::Relaxed);
+        Ok(settled.has_advanced)
     }
 
     /// The outcome of a push, after the payload of a duplicate is compared.
@@ -329,7 +329,7 @@ impl Relay for RedbRelay {
             let request = pull.clone();
             match self.read(move |shared| shared.read_page(&request, is_settled)).await? {
                 // A read is possible without it, only slower.
-                Err(StoreError::Unsettled(queue)) => is_settled = self.settle(queue).await.unwrap_or(0) == 0,
+                Err(StoreError::Unsettled(queue)) => is_settled = !self.settle(queue).await.unwrap_or(false),
                 found => return Ok(found?),
             }
         }

@@ -30,6 +30,9 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEAD_FIELDS_MAX: usize = 64;
 /// A connection whose response has a larger body is closed, others are used again.
 const BODY_BYTES_MAX: usize = 4 << 10;
+
+/// How long a body may take. Its connection is closed after that.
+const BODY_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long an unused connection stays open.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The longest pause that a gateway can ask for.
@@ -103,11 +106,13 @@ impl Gateway {
 
     /// Posts a body with its signature. `now` is the time of the machine.
     pub(crate) async fn call(&self, body: String, signature: &str, now: Timestamp) -> Answer {
-        let answer = tokio::time::timeout(self.timeout, self.exchange(body, signature, now)).await;
-        answer.unwrap_or(Answer::Failed { reason: Failure::Timeout, pause: None })
+        let mut answer = Answer::Failed { reason: Failure::Timeout, pause: None };
+        drop(tokio::time::timeout(self.timeout, self.exchange(body, signature, now, &mut answer)).await);
+        answer
     }
 
-    async fn exchange(&self, body: String, signature: &str, now: Timestamp) -> Answer {
+    /// Sets the answer when it is known, and then reads what is left of the response.
+    async fn exchange(&self, body: String, signature: &str, now: Timestamp, answer: &mut Answer) {
         let request = Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
@@ -117,15 +122,18 @@ impl Gateway {
             .body(Full::new(Bytes::from(body)));
         let response = match request {
             Ok(request) => self.client.request(request).await,
-            Err(error) => return failed(&error),
+            Err(error) => {
+                *answer = failed(&error);
+                return;
+            }
         };
         match response {
             Ok(response) => {
-                let answer = judge(&response, now);
-                discard(response).await;
-                answer
+                *answer = judge(&response, now);
+                // Whatever happens to the body, the head has decided.
+                drop(tokio::time::timeout(BODY_TIME_MAX, discard(response)).await);
             }
-            Err(error) => failed(&error),
+            Err(error) => *answer = failed(&error),
         }
     }
 }

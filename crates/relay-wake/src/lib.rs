@@ -5,8 +5,8 @@
 //! wait. It never contains a recipient, a payload or anything else that a client has sent. The
 //! requests of the relay never wait for a call, and everything that waits for one is bounded: the
 //! queues that are tracked, the calls at a time and in a second, the attempts, and the time of
-//! each. What does not fit is dropped and counted. Nothing is stored: after a restart, the next
-//! arrival wakes again.
+//! each. What does not fit is dropped; what nobody got is then counted. Nothing is stored: after a
+//! restart, the next arrival wakes again.
 //!
 //! - [`WakingRelay`] is a relay that notes arrivals and what clients do.
 //! - [`Wakes`] is what it shares with the task that calls the gateway,

@@ -74,8 +74,11 @@ impl<R: Relay, Q: AsMut<[Pushed]>> Drop for Pushes<'_, R, Q> {
                 Outcome::Unknown => None,
                 Outcome::Stored { waiting } => Some(waiting),
             };
-            let is_handed = pushed.had_waiter || self.relay.has_waiter(&pushed.recipient);
-            let arrival = if is_handed { Arrival::Handed } else { Arrival::Unattended };
+            let arrival = match (self.relay.has_waiter(&pushed.recipient), pushed.had_waiter) {
+                (true, _) => Arrival::Handed,
+                (false, true) => Arrival::PerhapsHanded,
+                (false, false) => Arrival::Unattended,
+            };
             self.wakes.note(&pushed.recipient, arrival, waiting);
         }
     }
@@ -85,6 +88,8 @@ impl Pushed {
     fn decide(&mut self, outcome: &Result<PushOutcome, Error>) {
         match outcome {
             Ok(PushOutcome::Stored { usage, .. }) => self.outcome = Outcome::Stored { waiting: usage.items },
+            // It may be stored.
+            Err(Error::Storage(_)) => {}
             Ok(PushOutcome::Duplicate { .. }) | Err(_) if matches!(self.outcome, Outcome::Unknown) => {
                 self.outcome = Outcome::NothingStored;
             }
@@ -119,8 +124,9 @@ impl<R: Relay> Relay for WakingRelay<R> {
         for pushed in &mut pushes.queues {
             pushed.outcome = Outcome::Unknown;
             each.by_ref().take(pushed.items).for_each(|outcome| pushed.decide(outcome));
-            if outcomes.is_err() {
-                pushed.outcome = Outcome::NothingStored;
+            match &outcomes {
+                Ok(_) | Err(Error::Storage(_)) => {}
+                Err(_) => pushed.outcome = Outcome::NothingStored,
             }
         }
         outcomes

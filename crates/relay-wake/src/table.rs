@@ -78,6 +78,8 @@ enum State {
 pub(crate) enum Arrival {
     /// Nobody waited.
     Unattended,
+    /// Somebody waited before, and nobody does after: it may have been given to them, or not.
+    PerhapsHanded,
     /// Somebody waited, and may have got it.
     Handed,
 }
@@ -166,8 +168,8 @@ impl Table {
         now_ms: u64,
     ) -> bool {
         let after_ms = match (arrival, self.times.confirm) {
-            (Arrival::Unattended, _) => self.times.grace,
-            (Arrival::Handed, Some(confirm)) => confirm,
+            (Arrival::Unattended, _) | (Arrival::PerhapsHanded, None) => self.times.grace,
+            (Arrival::Handed | Arrival::PerhapsHanded, Some(confirm)) => confirm,
             (Arrival::Handed, None) => return false,
         };
         let due_ms = now_ms.saturating_add(after_ms);
@@ -177,7 +179,7 @@ impl Table {
             return self.want(recipient, due_ms);
         }
         if !self.has_room(arrival, now_ms) {
-            self.figures.full += u64::from(arrival == Arrival::Unattended);
+            self.figures.full += u64::from(arrival != Arrival::Handed);
             return false;
         }
         let slot = self.wanted.insert(due_ms, recipient.clone());
@@ -361,7 +363,7 @@ impl Table {
     /// the others.
     fn has_room(&mut self, arrival: Arrival, now_ms: u64) -> bool {
         let max = match arrival {
-            Arrival::Unattended => self.rules.queues_max.get(),
+            Arrival::Unattended | Arrival::PerhapsHanded => self.rules.queues_max.get(),
             Arrival::Handed => self.rules.queues_max.get() / 2,
         };
         self.queues.len() < max || self.forget_one(now_ms) && self.queues.len() < max

@@ -183,6 +183,12 @@ impl Ack {
         Self { recipient: map(self.recipient), ..self }
     }
 
+    /// The same ack, of no items behind `last`.
+    #[must_use]
+    pub fn through_at_most(self, last: Seq) -> Self {
+        Self { through: self.through.map(|through| through.min(last)), ..self }
+    }
+
     /// The same ack without its named items.
     #[must_use]
     pub fn without_items(&self) -> Self {

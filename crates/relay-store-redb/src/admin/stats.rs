@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use relay_core::{Recipient, Timestamp, Usage};
+use relay_core::{Queued as _, Recipient, Timestamp, Usage};
 
 use crate::Contents;
 use crate::RedbRelay;
 use crate::admin::{scan, verify};
 use crate::error::{StoreError, caught};
 use crate::format::record::Owner;
-use crate::format::{self, ItemRow};
+use crate::format::{self, ItemRow, Key, ParsedKey};
 use crate::io::{files, payload};
 use crate::txn::read::ReadTxn;
 use crate::version::queue_reader::QueueRows;
@@ -22,7 +22,7 @@ const READ_ITEMS: usize = 256;
 pub struct Stats {
     /// Everything that the store holds, including expired items.
     pub contents: Contents,
-    /// The items that have expired and are not removed yet.
+    /// The items that have expired, or were acked as a long front, and are not removed yet.
     pub expired: Usage,
     /// When the oldest live item arrived.
     pub oldest_arrival: Option<Timestamp>,
@@ -90,19 +90,19 @@ impl RedbRelay {
     }
 
     fn read_fronts(&self, txn: &ReadTxn<'_>, stats: &mut Stats) -> Result<(), StoreError> {
-        let (time, mut first_items) = (self.shared.clock.read(), Vec::new());
+        let (time, mut first_items, mut next_deadline) = (self.shared.clock.read(), Vec::new(), None);
         for rows in scan::queues(txn)? {
             let rows = rows?;
             match first_live(&rows, time.now) {
                 Ok((expired, item)) => {
                     stats.expired = stats.expired.plus(expired);
+                    next_deadline = next_deadline.into_iter().chain(first_deadline(&rows, time.now)?).min();
                     first_items.extend(item.map(|item| (rows.queue, item)));
                 }
                 Err(StoreError::Corrupted(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        let next_deadline = first_items.iter().map(|(_, item)| item.deadline).min();
         stats.next_deadline = next_deadline.map(|deadline| time.outside(deadline));
         stats.oldest_arrival = oldest_arrival(txn, first_items).map(|arrival| time.outside(arrival));
         Ok(())
@@ -123,14 +123,38 @@ impl RedbRelay {
     }
 }
 
-/// The expired items of a queue, and the row of its first live item.
+/// The items of a queue that are not removed yet although they have expired or were acked, and the
+/// row of its first live item.
 fn first_live(rows: &QueueRows<'_>, now: Timestamp) -> Result<(Usage, Option<ItemRow>), StoreError> {
     let (front, mut first) = (rows.front(now)?, None);
     rows.scan(front.live_from, &mut |item| {
-        first = Some(item);
-        ControlFlow::Break(())
+        first = Some(item).filter(|item| item.is_live(now));
+        if first.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    Ok((front.expired, first))
+    let hidden = rows.row.floor.map_or(Usage::ZERO, |floor| floor.left);
+    Ok((front.expired.plus(hidden), first))
+}
+
+/// When the next live item of a queue expires: the first one of those that expire in order, or one
+/// that expires before an item in front of it.
+fn first_deadline(rows: &QueueRows<'_>, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    if let Some(items) = rows.row.inline() {
+        return Ok(items.iter().filter(|item| item.is_live(now)).map(|item| item.deadline).min());
+    }
+    let (mut first, visible_from) = (None, rows.row.visible_from());
+    rows.scan(rows.front(now)?.live_from, &mut |item| {
+        first = Some(item.deadline).filter(|_| !item.is_early());
+        if first.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let (from, to) = (Key::early_end(rows.queue, now), Key::rows_end(rows.queue));
+    for row in rows.view.range(&from, &to)? {
+        if let ParsedKey::Early(_, deadline, seq) = row?.0.parse()?
+            && seq >= visible_from
+        {
+            return Ok(first.into_iter().chain([deadline]).min());
+        }
+    }
+    Ok(first)
 }
 
 /// When the oldest of these items arrived. Items that cannot be read do not count. Each comes with

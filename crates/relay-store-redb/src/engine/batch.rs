@@ -98,6 +98,11 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
+    /// The last arrival number that was assigned.
+    pub(super) const fn last_seq(&self) -> Seq {
+        self.txn.memtable.numbers.seq
+    }
+
     /// The queued item whose payload the caller of the last push must compare.
     pub(super) fn take_to_compare(&self) -> Option<Seq> {
         self.to_compare.take()

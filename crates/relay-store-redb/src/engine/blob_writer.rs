@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Envelope, Seq};
+use relay_core::{Envelope, Seq, Usage};
 use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
 use tokio::sync::mpsc;
@@ -142,9 +142,16 @@ impl BlobWriter {
         };
         let admitted = caught(|| {
             shared.look_up(&envelope.recipient, wanted, |reading| {
+                reading.check_settled(&envelope.recipient, now)?;
                 queue::admit(reading, &shared.limits, now, envelope)
             })
         });
-        admitted.ok()?.ok()
+        match admitted {
+            // To count its items would take too long here.
+            Err(StoreError::Unsettled(_)) => {
+                Some(Admission::Fits { usage: Usage::ZERO, expired: Usage::ZERO, replaces: None })
+            }
+            admitted => admitted.ok()?.ok(),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use relay_core::{Ack, AckOutcome, Envelope, ImportItem, PushOutcome, Rejection, Seq, Swept};
+use relay_core::{Ack, AckOutcome, Envelope, ImportItem, PushOutcome, Recipient, Rejection, Seq, Swept};
 use relay_journal::{Frame, Location};
 use tokio::sync::oneshot;
 
@@ -49,9 +49,8 @@ pub(crate) enum Job {
     Push(Push),
     PushAll(PushAll),
     Ack(Ack, Responder<Answer<AckOutcome>>, Permit),
-    /// Remove some items of this queue that have expired before one in front of them. The answer is
-    /// their number.
-    Settle(u64, TaskResponder<u64>),
+    /// Remove some items of this queue that have expired before one in front of them.
+    Settle(u64, TaskResponder<Settled>),
     /// Remove the expired items of these queues. The answer is their number.
     Trim(Vec<Front>, Arc<IndexSnapshot>, TaskResponder<u64>),
     /// Copy the items of these records to the end of the journal, unless they were moved or
@@ -61,6 +60,15 @@ pub(crate) enum Job {
     Import(Vec<ImportItem>, TaskResponder<Imported>),
     /// Forward a task to the maintenance thread after all earlier jobs.
     Maintain(Task),
+}
+
+/// What the removal of items that have expired before one in front of them has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settled {
+    /// How many expired items it has removed.
+    pub(crate) expired: u64,
+    /// Whether there was something to do, so that there may be more.
+    pub(crate) has_advanced: bool,
 }
 
 /// A push that the writer has not decided yet.
@@ -154,6 +162,21 @@ impl Job {
         }
     }
 
+    /// The queues whose contents it has to count.
+    pub(super) fn recipients(&self) -> impl Iterator<Item = &Recipient> {
+        let (one, pushes, imports) = match self {
+            Self::Push(push) => (Some(&push.envelope.recipient), [].as_slice(), [].as_slice()),
+            Self::Ack(ack, ..) => (Some(ack.recipient()), [].as_slice(), [].as_slice()),
+            Self::PushAll(all) => (None, all.items.as_slice(), [].as_slice()),
+            Self::Import(items, _) => (None, [].as_slice(), items.as_slice()),
+            Self::Settle(..) | Self::Trim(..) | Self::Move(..) | Self::Maintain(_) => {
+                (None, [].as_slice(), [].as_slice())
+            }
+        };
+        let pushes = pushes.iter().map(|item| &item.envelope.recipient);
+        one.into_iter().chain(pushes).chain(imports.iter().map(|item| &item.envelope.recipient))
+    }
+
     /// What is prepared of its pushes.
     pub(super) fn prepared(&self) -> impl Iterator<Item = Prepared> {
         let (one, all) = match self {
@@ -183,9 +206,8 @@ impl Job {
             Self::Push(push) => push.responder.fail(error),
             Self::PushAll(all) => all.responder.fail(error),
             Self::Ack(_, responder, _) => responder.fail(error),
-            Self::Settle(_, responder) | Self::Trim(_, _, responder) => {
-                respond(responder, Err(error.clone()));
-            }
+            Self::Settle(_, responder) => respond(responder, Err(error.clone())),
+            Self::Trim(_, _, responder) => respond(responder, Err(error.clone())),
             Self::Move(_, responder) => respond(responder, Err(error.clone())),
             Self::Import(_, responder) => respond(responder, Err(error.clone())),
             // Dropping the task drops its responder, which notifies the caller.

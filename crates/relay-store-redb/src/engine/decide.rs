@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Recipient, Timestamp, import};
+use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Timestamp, import};
 
 use crate::engine::answers::Answers;
 use crate::engine::backlog::Permit;
@@ -55,12 +55,17 @@ impl Decider<'_> {
         match job {
             Job::Push(push) => self.push(push),
             Job::PushAll(all) => self.push_all(all),
-            Job::Ack(ack, responder, permit) if self.must_wait(&ack) => {
-                self.waiting_acks.push(LargeAck::new(ack, responder, permit));
-            }
-            Job::Ack(ack, responder, permit) => match self.ack(&ack) {
-                Ok(outcome) => self.answers.acks.push((responder, outcome, permit)),
-                Err(error) => responder.fail(&error),
+            Job::Ack(ack, responder, permit) => match self.floor_before(&ack) {
+                Some(queue) => {
+                    self.batch.floors.push(queue);
+                    // What arrives while it waits was not there when it was sent.
+                    let ack = ack.through_at_most(self.batch.last_seq());
+                    self.waiting_acks.push(LargeAck::new(ack, responder, permit));
+                }
+                None => match self.ack(&ack) {
+                    Ok(outcome) => self.answers.acks.push((responder, outcome, permit)),
+                    Err(error) => responder.fail(&error),
+                },
             },
             Job::Move(frames, responder) => {
                 let moved =
@@ -83,32 +88,46 @@ impl Decider<'_> {
         }
     }
 
-    /// Whether an ack of all items up to one must wait, because an earlier one of the same queue is
-    /// not finished.
-    fn must_wait(&self, ack: &Ack) -> bool {
-        ack.through().is_some() && matches!(caught(|| self.batch.has_floor(ack.recipient())), Ok(true))
+    /// The queue of an ack of all items up to one, if the ack must wait because an earlier one of
+    /// the same queue is not finished.
+    fn floor_before(&self, ack: &Ack) -> Option<u64> {
+        ack.through()?;
+        caught(|| self.batch.floored_queue(ack.recipient())).ok()?
     }
 
-    /// Removes some items that floors hide, at most `items_max`. Returns whether that failed.
-    pub(super) fn remove_floored(&mut self, floors: &mut VecDeque<u64>, items_max: usize) -> bool {
-        let Some(queue) = floors.pop_front() else { return false };
-        match self.batch.attempt(|batch| batch.remove_floored(queue, items_max)) {
-            Ok(is_done) => {
-                floors.extend((!is_done).then_some(queue));
-                false
+    /// Removes some items that the floor of one of the queues hides, at most `items_max`. Then
+    /// `floors` are those that are left.
+    ///
+    /// # Errors
+    /// If that failed. The acks that wait for it have failed as well.
+    pub(super) fn remove_floored(
+        &mut self,
+        floors: &mut VecDeque<u64>,
+        items_max: usize,
+        acks: &mut VecDeque<LargeAck>,
+    ) -> Result<(), StoreError> {
+        let Some(queue) = floors.pop_front() else { return Ok(()) };
+        let error = match self.batch.attempt(|batch| batch.remove_floored(queue, items_max)) {
+            Ok(is_left) => {
+                floors.extend(is_left.then_some(queue));
+                return Ok(());
             }
-            // It would fail again. The next sweep tries it once more.
-            Err(error) if error.is_corruption() => false,
-            Err(_) => {
-                floors.push_back(queue);
-                true
-            }
+            Err(error) => error,
+        };
+        if !error.is_corruption() {
+            floors.push_back(queue);
         }
+        let (waiting, others) = acks.drain(..).partition(|ack| self.floor_before(&ack.whole) == Some(queue));
+        *acks = others;
+        let waiting: VecDeque<LargeAck> = waiting;
+        waiting.into_iter().for_each(|ack| ack.responder.fail(&error));
+        // Corruption would fail again. The next sweep or ack tries it once more.
+        if error.is_corruption() { Ok(()) } else { Err(error) }
     }
 
     /// Decides the next part of the first large ack that need not wait.
     pub(super) fn decide_ack_part(&mut self, acks: &mut VecDeque<LargeAck>) {
-        let next = acks.iter().position(|ack| !self.must_wait(&ack.whole));
+        let next = acks.iter().position(|ack| self.floor_before(&ack.whole).is_none());
         let Some(mut ack) = next.and_then(|next| acks.remove(next)) else { return };
         let Some(part) = ack.remaining.next() else { return };
         match self.ack(&part) {
@@ -142,7 +161,6 @@ impl Decider<'_> {
             return Err(StoreError::Full);
         }
         let (limits, now, recipient) = (self.limits, self.now, envelope.recipient.clone());
-        self.settle(&recipient);
         self.batch.prepared = prepared;
         self.batch.compares_later = true;
         let outcome = self.batch.attempt(|batch| queue::push(batch, limits, now, envelope))?;
@@ -154,17 +172,41 @@ impl Decider<'_> {
 
     fn ack(&mut self, ack: &Ack) -> Result<AckOutcome, StoreError> {
         let (limits, now) = (self.limits, self.now);
-        self.settle(ack.recipient());
         self.batch.attempt(|batch| queue::ack(batch, limits, now, ack))
     }
 
-    /// Removes some items of the queue that have expired before one in front of them, so that
-    /// requests have few of them to count. If that fails, the request may still succeed.
-    fn settle(&mut self, recipient: &Recipient) {
-        if let Ok(Some(queue)) = caught(|| self.batch.unsettled(recipient)) {
-            let settled = self.batch.attempt(|batch| batch.settle(queue, SETTLE_ITEMS));
-            self.answers.settled += settled.unwrap_or(0);
+    /// Removes items that have expired before one in front of them from the queues of a job, so
+    /// that it has few of them to count. `items_max` is how many this batch may still remove; if
+    /// that is too few, this returns false, and the job must wait.
+    ///
+    /// # Errors
+    /// Those of the store, which fail the job.
+    pub(super) fn settle(&mut self, job: &Job, items_max: &mut usize) -> Result<bool, StoreError> {
+        let mut last = None;
+        for recipient in job.recipients() {
+            if last.replace(recipient) == Some(recipient) {
+                continue;
+            }
+            // If this fails, the request fails by itself.
+            while let Ok(Some(queue)) = caught(|| self.batch.unsettled(recipient)) {
+                if *items_max == 0 {
+                    return Ok(false);
+                }
+                let step = SETTLE_ITEMS.min(*items_max);
+                *items_max -= step;
+                match self.batch.attempt(|batch| batch.settle(queue, step)) {
+                    Ok(settled) => {
+                        self.answers.settled += settled.expired;
+                        if !settled.has_advanced {
+                            break;
+                        }
+                    }
+                    Err(error) if error.is_corruption() => break,
+                    Err(error) => return Err(error),
+                }
+            }
         }
+        Ok(true)
     }
 
     /// Imports items, up to the first one that is rejected.

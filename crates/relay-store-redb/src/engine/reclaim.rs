@@ -5,10 +5,10 @@ use bytes::Bytes;
 use relay_core::{ItemId, Queued as _, Recipient, RemovedThrough, Seq, Timestamp, Usage};
 
 use crate::engine::batch::Batch;
-use crate::engine::command::{Front, SETTLE_ITEMS};
+use crate::engine::command::{Front, SETTLE_ITEMS, Settled};
 use crate::error::StoreError;
 use crate::format::record::{ExpiredEarly, Floored, Trimmed, kind};
-use crate::format::{Floor, ItemRow, Key};
+use crate::format::{Floor, ItemRow, Key, difference};
 use crate::index::snapshot::IndexSnapshot;
 use crate::txn::early::FoundEarly;
 use crate::txn::queue_handle::{OpenQueue, QueueHandle};
@@ -17,21 +17,25 @@ use crate::version::queue_reader::QueueRows;
 /// An ack of all items up to one removes so many at once: two milliseconds of work.
 const AT_ONCE_ITEMS: usize = 512;
 
-/// A request to a queue first removes items that have expired before one in front of them, if there
-/// are more than so many. Fewer are counted in no time, and left to the sweep.
+/// Before a request to a queue is decided, items that have expired before one in front of them are
+/// removed until there are at most so many. Those are counted in no time, and left to the sweep.
 const SETTLE_FROM: usize = 64;
 
 impl Batch<'_> {
     /// Removes the expired items at the front of a queue, and returns their number. Drops the queue
     /// if it then has no items and no dedup entries.
     pub(super) fn trim(&mut self, front: &Front, index_snapshot: &IndexSnapshot) -> Result<u64, StoreError> {
-        let settled = if front.walked.is_none() { self.settle(front.queue, SETTLE_ITEMS)? } else { 0 };
-        let Some(mut open) = self.txn.open(front.queue)? else { return Ok(settled) };
+        let Some(open) = self.txn.open(front.queue)? else { return Ok(0) };
         if open.row.floor.is_some() {
             // The writer removes what it hides, unless that has failed.
             self.floors.push(front.queue);
-            return Ok(settled);
+            return Ok(0);
         }
+        let settled = match front.walked {
+            None => self.settle(front.queue, SETTLE_ITEMS)?.expired,
+            Some(_) => 0,
+        };
+        let Some(mut open) = self.txn.open(front.queue)? else { return Ok(settled) };
         let Some((items, trimmed)) = self.expired(&open, front, index_snapshot)? else { return Ok(settled) };
         if items > 0 {
             self.records.append(kind::TRIMMED, &trimmed.encode(), Bytes::new());
@@ -71,14 +75,14 @@ impl Batch<'_> {
     }
 
     /// Removes some items of a queue that its floor hides, and remembers their ids. Returns whether
-    /// nothing is left of the floor.
+    /// something is left of the floor.
     pub(super) fn remove_floored(&mut self, queue: u64, max: usize) -> Result<bool, StoreError> {
-        let Some(mut open) = self.txn.open(queue)? else { return Ok(true) };
-        let Some(floor) = open.row.floor else { return Ok(true) };
+        let Some(mut open) = self.txn.open(queue)? else { return Ok(false) };
+        let Some(floor) = open.row.floor else { return Ok(false) };
         let items = open.rows(self.txn.view()).first_items(floor.through, max)?;
         let (is_last, mut removed) = (items.is_empty(), Vec::new());
         for item in items {
-            let until = floor.until.filter(|_| floor.at < item.deadline);
+            let until = floor.until.filter(|until| self.now < *until && floor.at < item.deadline);
             self.remove_found(&mut open, &mut removed, item, until)?;
         }
         self.record_items(&mut open, removed)?;
@@ -88,10 +92,10 @@ impl Batch<'_> {
             self.records.append(kind::FLOORED, &floored.encode(), Bytes::new());
             self.txn.set_floor(&mut open, floored.floor);
         }
-        let is_done = open.row.floor.is_none();
+        let is_left = open.row.floor.is_some();
         self.txn.close(open)?;
         self.drop_if_forgettable(queue)?;
-        Ok(is_done)
+        Ok(is_left)
     }
 
     /// Removes an item that was just read, adds it to those that are to be recorded, and remembers
@@ -113,10 +117,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Whether the recipient's queue has a floor.
-    pub(super) fn has_floor(&self, recipient: &Recipient) -> Result<bool, StoreError> {
+    /// The recipient's queue, if it has a floor.
+    pub(super) fn floored_queue(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
         let queue = self.txn.view().queue(recipient)?;
-        Ok(queue.is_some_and(|(_, row)| row.floor.is_some()))
+        Ok(queue.filter(|(_, row)| row.floor.is_some()).map(|(queue, _)| queue))
     }
 
     /// The recipient's queue, if many of its items have expired before one in front of them.
@@ -129,20 +133,24 @@ impl Batch<'_> {
         Ok(rows.has_expired_early(SETTLE_FROM, self.now)?.then_some(queue))
     }
 
-    /// Removes items of a queue that have expired before one in front of them, at most `max`.
-    /// Returns their number.
-    pub(super) fn settle(&mut self, queue: u64, max: usize) -> Result<u64, StoreError> {
+    /// Removes items of a queue that have expired before one in front of them, at most `max`. If
+    /// the queue has a floor, this first removes what that hides.
+    pub(super) fn settle(&mut self, queue: u64, max: usize) -> Result<Settled, StoreError> {
         let now = self.now;
         let Some(mut open) = self.txn.open(queue)?.filter(|open| open.row.is_early_due(now)) else {
-            return Ok(0);
+            return Ok(Settled::default());
         };
-        let FoundEarly { items, next } = self.txn.find_early(&open, now, max)?;
+        if open.row.floor.is_some() {
+            self.remove_floored(queue, max)?;
+            return Ok(Settled { expired: 0, has_advanced: true });
+        }
+        let FoundEarly { items, gone, next } = self.txn.find_early(&open, now, max)?;
         let expired = ExpiredEarly { queue, now, next, items };
         self.records.append(kind::EXPIRED_EARLY, &expired.encode(), Bytes::new());
         let removed = self.txn.remove_early(&mut open, &expired.items, next)?;
         self.txn.close(open)?;
         self.drop_if_forgettable(queue)?;
-        Ok(removed as u64)
+        Ok(Settled { expired: removed as u64, has_advanced: removed + gone > 0 })
     }
 
     /// Removes all items up to `through`. A few are removed at once. More of them are hidden by a
@@ -172,11 +180,12 @@ impl Batch<'_> {
             return Ok(removed);
         }
         let (left, expired) = rows.front_usage(through, now)?;
+        let until = until.filter(|_| left != expired);
         let floored = Floored { queue: open.number, floor: Floor { through, at: now, until, left } };
         self.records.append(kind::FLOORED, &floored.encode(), Bytes::new());
         self.txn.set_floor(open, floored.floor);
         self.floors.push(open.number);
-        Ok(RemovedThrough { live: left.minus(expired), expired })
+        Ok(RemovedThrough { live: difference(left, expired), expired })
     }
 
     /// Removes the item with this id if the floor hides it, because it is pushed again.

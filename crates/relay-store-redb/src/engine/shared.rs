@@ -269,6 +269,7 @@ impl Shared {
         let with = |rows_max, may_skip_newer| Wanted { rows_max, may_skip_newer, ..wanted };
         let tries = [wanted, with(wanted.rows_max, false), with(ROWS_MAX, false)];
         for wanted in tries.into_iter().skip(usize::from(!wanted.may_skip_newer)) {
+            let wanted = Wanted { now: self.clock.now(), ..wanted };
             let Some(snapshot) = self.snapshot(recipient, wanted)? else { break };
             match read(&ReadTxn { view: snapshot.view(), journal: &self.journal }) {
                 Err(StoreError::Beyond) => {}

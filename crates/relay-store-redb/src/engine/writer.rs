@@ -37,6 +37,13 @@ const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// it.
 const FLOORED_ITEMS: usize = 128;
 
+/// How many expired items a batch removes before its requests are decided: some milliseconds of
+/// work. Requests to a queue with more of them wait for the next batches.
+const SETTLED_ITEMS: usize = 1024;
+
+/// The pause while the removal of items behind floors waits for a checkpoint.
+const REST: Duration = Duration::from_millis(1);
+
 /// After a batch of one job, the writer polls for this long before it sleeps. A client that sends
 /// one push after the other is back within this time, and waking a thread takes a tenth of the time
 /// of a push. Polling only uses processor time that no other thread wants.
@@ -55,6 +62,10 @@ pub(crate) struct Writer {
     floors: VecDeque<u64>,
     /// The last batch could not be written. What nobody waits for is not tried again at once.
     is_failing: bool,
+    /// The removal of items behind floors waits for a checkpoint.
+    is_resting: bool,
+    /// Jobs that wait until expired items are removed from their queues.
+    unsettled: Vec<Job>,
     /// Between batches it agrees with the published version.
     cache: QueueCache,
     checkpoint: CheckpointDue,
@@ -93,6 +104,8 @@ impl Writer {
             maintenance,
             large_acks: VecDeque::new(),
             is_failing: false,
+            is_resting: false,
+            unsettled: Vec::new(),
             cache: QueueCache::preallocated(),
             checkpoint,
             last_batch_jobs: 0,
@@ -113,7 +126,10 @@ impl Writer {
     /// last job.
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let (mut requests, mut bytes) = (0, 0);
-        if self.large_acks.is_empty() && (self.floors.is_empty() || self.is_failing) {
+        let has_work = !self.large_acks.is_empty() || !self.unsettled.is_empty();
+        if !has_work && self.is_resting {
+            std::thread::sleep(REST);
+        } else if !has_work && (self.floors.is_empty() || self.is_failing) {
             let Some(job) = self.next_job() else { return false };
             requests += job.requests().max(1);
             bytes += job.cost_bytes();
@@ -127,7 +143,7 @@ impl Writer {
                     jobs.push(job);
                 }
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return !jobs.is_empty() || !self.large_acks.is_empty(),
+                Err(TryRecvError::Disconnected) => return !jobs.is_empty() || has_work,
             }
         }
         true
@@ -167,13 +183,15 @@ impl Writer {
                 tracing::warn!(%error, "cannot begin a batch");
                 self.undecided = self.undecided.and(DecidedBlobs::of(&writes));
                 writes.into_iter().for_each(|job| job.fail(&error));
-                self.fail_large_acks(&error);
+                self.fail_waiting(&error);
             }
         }
     }
 
-    fn fail_large_acks(&mut self, error: &StoreError) {
+    /// Fails the jobs of earlier batches.
+    fn fail_waiting(&mut self, error: &StoreError) {
         self.large_acks.drain(..).for_each(|ack| ack.responder.fail(error));
+        self.unsettled.drain(..).for_each(|job| job.fail(error));
     }
 
     /// Decides all jobs, syncs the decisions, publishes them, and answers. If the sync fails, no
@@ -190,7 +208,8 @@ impl Writer {
             Ok(position) => {
                 self.floors = floors;
                 // If this batch wrote nothing, a crash may still restore an earlier, failed one.
-                let is_certain = position.is_some() || !had_undecided;
+                // A job that waits may still need its blobs.
+                let is_certain = (position.is_some() || !had_undecided) && self.unsettled.is_empty();
                 let blobs =
                     if is_certain { std::mem::take(&mut self.undecided) } else { DecidedBlobs::default() };
                 self.publish(position.map(|position| (memtable, position)), blobs);
@@ -202,7 +221,7 @@ impl Writer {
                 let error = StoreError::from(error);
                 tracing::warn!(%error, "cannot write a batch");
                 answers.send(Some(&error), &self.shared.waiters);
-                self.fail_large_acks(&error);
+                self.fail_waiting(&error);
             }
         }
     }
@@ -220,17 +239,28 @@ impl Writer {
             waiting_acks: Vec::new(),
         };
         let items_max = if jobs.is_empty() { ACK_STEP_ITEMS } else { FLOORED_ITEMS };
-        jobs.into_iter().for_each(|job| decider.decide(job));
-        decider.decide_ack_part(&mut self.large_acks);
-        let mut floors = self.floors.clone();
-        let has_failed = decider.remove_floored(&mut floors, items_max);
-        let Decider { batch, answers, waiting_acks, .. } = decider;
-        self.large_acks.extend(waiting_acks);
-        for queue in &batch.floors {
-            if !floors.contains(queue) {
-                floors.push_back(*queue);
+        let mut settle_max = SETTLED_ITEMS;
+        for job in std::mem::take(&mut self.unsettled).into_iter().chain(jobs) {
+            match decider.settle(&job, &mut settle_max) {
+                Ok(true) => decider.decide(job),
+                Ok(false) => self.unsettled.push(job),
+                Err(error) => job.fail(&error),
             }
         }
+        decider.decide_ack_part(&mut self.large_acks);
+        self.large_acks.extend(std::mem::take(&mut decider.waiting_acks));
+        let mut floors = self.floors.clone();
+        for queue in std::mem::take(&mut decider.batch.floors) {
+            if !floors.contains(&queue) {
+                floors.push_back(queue);
+            }
+        }
+        // While a checkpoint is late, it would only make requests wait for the next one.
+        self.is_resting =
+            version.is_checkpointing() && self.checkpoint.is_due(&version) && !floors.is_empty();
+        let has_failed =
+            !self.is_resting && decider.remove_floored(&mut floors, items_max, &mut self.large_acks).is_err();
+        let Decider { batch, answers, .. } = decider;
         let (mut memtable, records) = batch.finish();
         memtable.numbers.time = memtable.numbers.time.max(now);
         Decided { memtable, records, answers, floors, has_failed }

@@ -80,16 +80,12 @@ pub(crate) struct Positions {
 impl Floor {
     /// What `all` is without the rest of the floor.
     pub(crate) fn above(&self, all: Usage) -> Usage {
-        // After corruption, the rest may not be a part of it.
-        Usage {
-            items: all.items.saturating_sub(self.left.items),
-            bytes: all.bytes.saturating_sub(self.left.bytes),
-        }
+        difference(all, self.left)
     }
 
     /// The same floor after an item was removed.
     pub(crate) fn without(self, removed: Usage) -> Self {
-        Self { left: Self { left: removed, ..self }.above(self.left), ..self }
+        Self { left: difference(self.left, removed), ..self }
     }
 }
 
@@ -193,6 +189,11 @@ impl Default for Items {
 
 fn end(row: &mut Fields<'_>) -> Result<End, StoreError> {
     Ok(End { seq: row.seq()?, bound: row.timestamp()? })
+}
+
+/// What `all` is without `part`. After corruption, that may not be a part of it.
+pub(crate) fn difference(all: Usage, part: Usage) -> Usage {
+    Usage { items: all.items.saturating_sub(part.items), bytes: all.bytes.saturating_sub(part.bytes) }
 }
 
 pub(super) fn put_floor(bytes: &mut Vec<u8>, floor: &Floor) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use relay_core::Seq;
 
 use crate::error::{StoreError, caught};
-use crate::format::{self, ItemRow, Key, QueueRow};
+use crate::format::{self, ItemRow, Key, ParsedKey, QueueRow};
 use crate::index::snapshot::IndexSnapshot;
 use crate::maintenance::Maintenance;
 use crate::memtable::dedup_filter::DedupFilter;
@@ -100,9 +100,18 @@ fn add_dead_rows(
     Ok(true)
 }
 
-/// Adds the item ids of dead items. A corrupt row does not contain its item id, so this reads all
-/// item ids of the queue.
+/// Adds the other rows of dead items: their item ids, and those of early items. A corrupt row does
+/// not tell which these are, so this reads all of them.
 fn add_dead_ids(view: &ReadView<'_>, queue: u64, first: Seq, dead: &mut Vec<Key>) -> Result<(), StoreError> {
+    for row in view.range(&Key::early_start(queue), &Key::rows_end(queue))? {
+        match row.and_then(|(key, _)| key.parse()) {
+            Ok(ParsedKey::Early(_, deadline, seq)) if seq < first => {
+                dead.push(Key::early(queue, deadline, seq));
+            }
+            Ok(_) | Err(StoreError::Corrupted(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
     for row in view.range(&Key::items_end(queue), &Key::by_id_end(queue))? {
         let (key, value) = row?;
         match value.bytes().and_then(|bytes| format::decode_seq(&bytes)) {

@@ -137,10 +137,10 @@ impl Maintenance {
         let mut items = 0;
         loop {
             let settled = self.ask_writer(|responder| Job::Settle(queue, responder))?;
-            if settled == 0 {
+            if !settled.has_advanced {
                 return Ok(items);
             }
-            items += settled;
+            items += settled.expired;
         }
     }
 
@@ -180,7 +180,7 @@ impl Maintenance {
     }
 
     /// Sends the writer a job and waits for its answer.
-    fn ask_writer(&mut self, job: impl FnOnce(TaskResponder<u64>) -> Job) -> Result<u64, StoreError> {
+    fn ask_writer<T>(&mut self, job: impl FnOnce(TaskResponder<T>) -> Job) -> Result<T, StoreError> {
         let mailbox = self.mailbox.upgrade().ok_or(StoreError::WriterEnded)?;
         let (responder, response) = oneshot::channel();
         let sent = mailbox.blocking_send(job(responder));

@@ -160,6 +160,13 @@ impl QueueCache {
         }
     }
 
+    /// The last item was removed, so the next one may have an earlier bound than the front knows.
+    pub(crate) fn forget_front(&self, queue: u64) {
+        if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue) {
+            known.front = None;
+        }
+    }
+
     pub(crate) fn forget_queue(&self, queue: u64) {
         self.queues.borrow_mut().remove(&queue);
     }

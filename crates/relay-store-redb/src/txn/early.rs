@@ -13,13 +13,16 @@ use crate::txn::write::WriteTxn;
 #[derive(Debug, Default)]
 pub(crate) struct FoundEarly {
     pub(crate) items: Vec<Seq>,
+    /// How many rows of items that are gone were deleted.
+    pub(crate) gone: usize,
     /// The earliest deadline of the others, expired or not; `None` if there are none.
     pub(crate) next: Option<Timestamp>,
 }
 
 impl WriteTxn<'_> {
     /// Finds at most `max` items that have expired at `now` before one in front of them. Of a
-    /// spilled queue, it also deletes the rows that it passes of items that are gone.
+    /// spilled queue, it also deletes the rows that it passes of items that are gone. The queue has
+    /// no floor.
     pub(crate) fn find_early(
         &mut self,
         open: &OpenQueue,
@@ -27,18 +30,18 @@ impl WriteTxn<'_> {
         max: usize,
     ) -> Result<FoundEarly, StoreError> {
         let Some(early_from) = open.row.early_from.filter(|early| *early <= now) else {
-            return Ok(FoundEarly { items: Vec::new(), next: open.row.early_from });
+            return Ok(FoundEarly { next: open.row.early_from, ..FoundEarly::default() });
         };
         if let Some(items) = open.row.inline() {
             let (expired, left): (Vec<_>, Vec<_>) =
                 items.iter().filter(ItemRow::is_early).partition(|item| !item.is_live(now));
             let next = left.iter().map(|item| item.deadline).min();
-            return Ok(FoundEarly { items: expired.iter().map(|item| item.seq).collect(), next });
+            let items = expired.iter().map(|item| item.seq).collect();
+            return Ok(FoundEarly { items, gone: 0, next });
         }
         let (mut found, mut gone, mut passed) = (FoundEarly::default(), Vec::new(), 0);
         let rows = open.rows(self.view());
-        let (first, visible_from) = (rows.first(), rows.row.visible_from());
-        let end = Key::rows_end(open.number);
+        let (first, end) = (rows.first(), Key::rows_end(open.number));
         for row in rows.view.range(&Key::early(open.number, early_from, Seq::ZERO), &end)? {
             let key = match row {
                 Ok((key, _)) => key,
@@ -54,10 +57,11 @@ impl WriteTxn<'_> {
             passed += 1;
             if seq < first {
                 gone.push(key);
-            } else if seq >= visible_from {
+            } else {
                 found.items.push(seq);
             }
         }
+        found.gone = gone.len();
         gone.into_iter().for_each(|key| self.put(key, None));
         Ok(found)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use relay_core::{Seq, Timestamp, Usage};
 
 use crate::error::StoreError;
-use crate::format::{Floor, ItemRow, Key};
+use crate::format::{Floor, ItemRow, Key, difference};
 use crate::txn::queue_handle::OpenQueue;
 use crate::txn::write::WriteTxn;
 use crate::version::queue_reader::QueueRows;
@@ -45,12 +45,30 @@ impl QueueRows<'_> {
     /// The queue has no floor.
     pub(crate) fn front_usage(&self, through: Seq, now: Timestamp) -> Result<(Usage, Usage), StoreError> {
         let after = through.next();
-        let all = self.row.usage.minus(self.usage_from(after)?);
+        let all = match self.usage_from(after) {
+            // A count that is wrong must not keep items in the queue.
+            Err(StoreError::Corrupted(_)) => self.counted_through(through)?,
+            rest => difference(self.row.usage, rest?),
+        };
         let front = self.front_by_bounds(now)?;
         if front.live_from > through {
             return Ok((all, all));
         }
-        let early = self.expired_early(front.live_from, now)?.minus(self.expired_early(after, now)?);
-        Ok((all, front.expired.plus(early)))
+        let early = difference(self.expired_early(front.live_from, now)?, self.expired_early(after, now)?);
+        let expired = front.expired.plus(early);
+        let expired = Usage { items: expired.items.min(all.items), bytes: expired.bytes.min(all.bytes) };
+        Ok((all, expired))
+    }
+
+    fn counted_through(&self, through: Seq) -> Result<Usage, StoreError> {
+        let mut usage = Usage::ZERO;
+        self.scan(Seq::ZERO, &mut |item| {
+            if item.seq > through {
+                return ControlFlow::Break(());
+            }
+            usage = usage.plus(Usage::of(item.payload_bytes));
+            ControlFlow::Continue(())
+        })?;
+        Ok(usage)
     }
 }

@@ -104,7 +104,10 @@ impl WriteTxn<'_> {
         let row = Arc::make_mut(&mut open.row);
         self.cache.remove_from_front(open.number, seq, Usage::of(removed.payload_bytes));
         open.has_removed = true;
-        open.is_last_removed |= row.ends.is_some_and(|ends| ends.last.seq == seq);
+        if row.ends.is_some_and(|ends| ends.last.seq == seq) {
+            open.is_last_removed = true;
+            self.cache.forget_front(open.number);
+        }
         self.count(removed.location.segment, LiveChange::removed(removed.location));
         row.usage = row.usage.minus(Usage::of(removed.payload_bytes));
         if let Some(floor) = row.floor.filter(|floor| seq <= floor.through) {
@@ -119,6 +122,8 @@ impl WriteTxn<'_> {
         row.ends = row.inline().and_then(PackedItems::ends).or(row.ends);
         if row.usage.is_empty() {
             (row.ends, row.early_from, row.items) = (None, None, Items::default());
+            // After corruption, something may seem to be left of it.
+            self.set_floor(open, Floor::default());
         }
         Ok(Some(removed))
     }

@@ -1,7 +1,7 @@
 //! An ack of all items up to one, of more than can be removed at once: it takes effect at once and
 //! as a whole, and the items are removed step by step behind it.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
@@ -167,6 +167,43 @@ fn a_failing_disk_fails_it_as_a_whole_or_only_delays_the_removal() {
             if is_removed() { Ok(swept) } else { Err(relay_core::Error::StorageFull) }
         });
         assert_eq!(swept.map(|swept| swept.items), Some(0));
+        assert_eq!(relay.verify().unwrap(), [""; 0]);
+    });
+}
+
+/// While the index cannot be read, the items behind a floor cannot be removed. A second purge is
+/// answered all the same, and the store closes.
+#[test]
+fn a_removal_that_fails_keeps_nobody_waiting() {
+    with_timeout(|| {
+        let world = world();
+        let options = Options {
+            cache_bytes: 0,
+            checkpoint_rows: 1 << 20,
+            checkpoint_bytes: 1 << 30,
+            ..world.options.clone()
+        };
+        let world = world.with_options(options);
+        world.block_on(push_many(&world.open(), 0..20_000, 10));
+        let is_failing = Arc::new(AtomicBool::new(false));
+        let (fails, failures) = (Arc::clone(&is_failing), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&failures);
+        let relay = world.open_hooked(move |call| match call {
+            Call::Read("relay.redb", _) if fails.load(Ordering::SeqCst) => {
+                count.fetch_add(1, Ordering::SeqCst);
+                Err(std::io::ErrorKind::Other.into())
+            }
+            _ => Ok(()),
+        });
+        assert_eq!(purge(&world, &relay), AckOutcome { deleted: 20_000, missing: 0, remaining: 0 });
+        is_failing.store(true, Ordering::SeqCst);
+        let second = world.block_on(relay.ack(Ack::everything(recipient(0))));
+        let failed = failures.load(Ordering::SeqCst);
+        assert!(second.is_err() && failed > 0, "{second:?} after {failed} failures");
+        is_failing.store(false, Ordering::SeqCst);
+        let third = retry(|| world.block_on(relay.ack(Ack::everything(recipient(0))))).unwrap();
+        assert_eq!(third, AckOutcome::default());
+        await_items(&relay, 0);
         assert_eq!(relay.verify().unwrap(), [""; 0]);
     });
 }

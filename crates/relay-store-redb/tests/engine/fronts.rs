@@ -1,23 +1,20 @@
-//! A deep queue with expired items that are not swept yet, at its front and anywhere else: its
-//! counts are exact, and a request to it costs no more than to another queue.
+//! A deep queue with expired items that are not swept yet, at its front and anywhere else, and with
+//! items that were acked at once: its counts are exact.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
-use std::time::Duration;
 
 use proptest::prelude::{Just, any, prop_assert_eq, prop_oneof};
 use proptest::strategy::Strategy;
 use proptest::{collection, proptest};
 use relay_core::testing::ManualClock;
-use relay_core::{Ack, AckOutcome, Envelope, Pull, PushOutcome, Relay, Swept};
+use relay_core::{Ack, AckOutcome, Envelope, Pull, Relay, Swept};
 use relay_disk::Survival;
 use relay_store_redb::{Options, RedbRelay};
 
-use crate::world::{
-    Stopwatch, World, envelope, id, number_of, push_many, recipient, small_options, with_timeout,
-};
+use crate::world::{World, envelope, id, number_of, recipient, small_options};
 
-const TTL_MS: u64 = 1000;
+pub(crate) const TTL_MS: u64 = 1000;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -210,7 +207,7 @@ impl QueueModel {
 }
 
 /// A world without a dedup window, so acked items may be pushed again.
-fn world() -> World {
+pub(crate) fn world() -> World {
     let mut world = World::new().with_options(Options {
         checkpoint_rows: 1 << 20,
         checkpoint_bytes: 1 << 30,
@@ -275,83 +272,25 @@ fn a_front_that_was_removed_while_the_queue_was_inline_is_not_counted_again() {
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
 }
 
-/// Thousands of items in front of a live one expire at once, while nothing sweeps.
+/// The store has found the front of a spilled queue. Then all live items are acked, and later ones
+/// expire earlier than those did.
 #[test]
-fn a_page_behind_thousands_of_expired_items_comes_at_once() {
+fn a_front_is_found_again_after_the_last_item_was_removed() {
     let world = world();
     let relay = world.open();
-    push(&world, &relay, 0..100);
-    let short = |number| Envelope { ttl_ms: Some(500), ..envelope(0, number, 10) };
-    for first in (100..10_100).step_by(500) {
-        let pushed = world.block_on(relay.push_all((first..first + 500).map(short).collect())).unwrap();
-        assert!(pushed.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
-    }
-    push(&world, &relay, 20_000..20_100);
-    world.clock.advance_ms(500);
-    let last =
-        world.block_on(relay.pull(Pull { recipient: recipient(0), after: None, items_max: None })).unwrap();
-    assert_eq!((last.items.len(), last.remaining), (7, 193));
-    assert_eq!(world.pull_numbers(&relay, 0), (0..100).chain(20_000..20_100).collect::<Vec<_>>());
+    let mut model = QueueModel::default();
+    model.push(&world, &relay, 1, Some(100));
+    (2..=50).for_each(|number| model.push(&world, &relay, number, None));
+    model.now_ms += 100;
+    world.clock.advance_ms(100);
+    model.push(&world, &relay, 51, None);
+    model.ack(&world, &relay, &(2..=51).collect::<Vec<_>>());
+    (101..=160).for_each(|number| model.push(&world, &relay, number, Some(200)));
+    model.push(&world, &relay, 161, None);
+    model.now_ms += 200;
+    world.clock.advance_ms(200);
+    model.push(&world, &relay, 162, None);
+    model.ack(&world, &relay, &[161]);
+    model.ack_through(&world, &relay, Some(0));
     assert_eq!(relay.verify().unwrap(), [""; 0]);
-    let outcome = world.block_on(relay.push(envelope(0, 30_000, 10))).unwrap();
-    assert_eq!(outcome.usage().items, 201);
-    assert_eq!(world.block_on(relay.sweep()).unwrap().items, 10_000);
-    drop(relay);
-    let relay = world.after_crash(Survival::All).open();
-    assert_eq!(world.pull_numbers(&relay, 0).len(), 201);
-    assert_eq!(relay.verify().unwrap(), [""; 0]);
-}
-
-/// The shortest time of three measurements of pushes to the queue.
-fn time_of_pushes(world: &World, relay: &RedbRelay, next: &mut u64) -> Duration {
-    const PUSHES: u64 = 300;
-    let attempt = |next: &mut u64| {
-        *next += PUSHES;
-        let stopwatch = Stopwatch::start();
-        push(world, relay, *next - PUSHES..*next);
-        stopwatch.elapsed()
-    };
-    (0..3).map(|_| attempt(next)).min().unwrap()
-}
-
-fn push(world: &World, relay: &RedbRelay, numbers: std::ops::Range<u64>) {
-    for first in numbers.step_by(100) {
-        world.block_on(push_many(relay, first..first + 100, 10));
-    }
-}
-
-/// A push to such a queue once took 35 times as long.
-#[test]
-fn a_push_to_a_deep_queue_with_an_expired_front_costs_no_more_than_to_another() {
-    with_timeout(|| {
-        let world = world();
-        let relay = world.open();
-        push(&world, &relay, 0..3000);
-        world.clock.advance_ms(TTL_MS / 2);
-        push(&world, &relay, 3000..6000);
-        let mut next = 6000;
-        let none_expired = time_of_pushes(&world, &relay, &mut next);
-        world.clock.advance_ms(TTL_MS / 2);
-        let half_expired = time_of_pushes(&world, &relay, &mut next);
-        assert!(half_expired < none_expired * 5, "{half_expired:?} after {none_expired:?}");
-    });
-}
-
-/// The expired items are scattered over the queue.
-#[test]
-fn a_push_to_a_deep_queue_with_expired_items_costs_no_more_than_to_another() {
-    with_timeout(|| {
-        let world = world();
-        let relay = world.open();
-        push(&world, &relay, 0..3000);
-        let mut next = 10_000;
-        let none_expired = time_of_pushes(&world, &relay, &mut next);
-        let short = |number| Envelope { ttl_ms: Some(number % 400), ..envelope(0, number, 10) };
-        for first in (3000..9000).step_by(500) {
-            world.block_on(relay.push_all((first..first + 500).map(short).collect())).unwrap();
-        }
-        world.clock.advance_ms(400);
-        let many_expired = time_of_pushes(&world, &relay, &mut next);
-        assert!(many_expired < none_expired * 5, "{many_expired:?} after {none_expired:?}");
-    });
 }

@@ -7,6 +7,7 @@ mod backup;
 mod blobs;
 mod containment;
 mod crash;
+mod deep_expired;
 mod faults;
 mod figures;
 mod flips;

@@ -98,7 +98,7 @@ fn streams_take_the_places_of_one_queue_one_address_and_all() {
 /// The head of a request for a stream holds a place of nothing, and not for long.
 #[test]
 fn requests_for_streams_without_a_body_end() {
-    let target = Target::plain(&format!("server.request_timeout_seconds = 3\n{NO_RATES}"));
+    let target = Target::plain(&format!("server.request_timeout_seconds = 10\n{NO_RATES}"));
     let head = b"POST /stream HTTP/1.1\r\nhost: relay\r\ncontent-length: 20\r\n\r\n";
     let _heads: Vec<_> = (0..STREAMS)
         .map(|_| {
@@ -110,7 +110,7 @@ fn requests_for_streams_without_a_body_end() {
     assert!(within(SLACK, || target.requests() == STREAMS as f64).is_some(), "{}", target.requests());
     assert_eq!(target.waiting(), 0.0);
     target.assert_serves();
-    assert!(within(SLACK, || target.requests() == 0.0).is_some(), "{} are held", target.requests());
+    assert!(within(SLACK * 4, || target.requests() == 0.0).is_some(), "{} are held", target.requests());
 }
 
 /// Each stream has a page to send that its client does not take.
@@ -142,7 +142,7 @@ fn pages_of_streams_that_nobody_reads_are_bounded_and_freed() {
     );
     assert!(held <= 67_108_864.0, "{held}");
     // Streams without an item have nothing to be cut for.
-    let freed = within(SLACK * 2, || target.waiting() == refused as f64 && target.inflight_bytes() == 0.0);
+    let freed = within(SLACK * 6, || target.waiting() == refused as f64 && target.inflight_bytes() == 0.0);
     assert!(freed.is_some(), "{} wait, {} bytes are held", target.waiting(), target.inflight_bytes());
     drop(streams);
 }

@@ -9,8 +9,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use relay_tests::load::now;
 use relay_tests::{eventually, skip_without};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -105,8 +106,9 @@ impl Chromium {
         }
         let went = page.call("Page.navigate", &json!({"url": url}));
         assert_eq!(went["errorText"], Value::Null, "{url}");
+        let until = now() + TIMEOUT;
         while page.events("Page.loadEventFired").is_empty() {
-            let message = self.receive().unwrap_or_else(|| panic!("{url} is not loaded in time"));
+            let message = self.receive(until).unwrap_or_else(|| panic!("{url} is not loaded in time"));
             self.events.borrow_mut().push(message);
         }
         page
@@ -134,8 +136,9 @@ impl Chromium {
         }
         let mut commands = self.commands.as_ref()?;
         commands.write_all(format!("{command}\0").as_bytes()).ok()?;
+        let until = now() + TIMEOUT;
         loop {
-            let message = self.receive()?;
+            let message = self.receive(until)?;
             if message["id"] == id {
                 return Some(message);
             }
@@ -143,9 +146,9 @@ impl Chromium {
         }
     }
 
-    /// The next message; `None` if the browser has ended or does not send one in time.
-    fn receive(&self) -> Option<Value> {
-        self.messages.recv_timeout(TIMEOUT).ok()
+    /// The next message; `None` if the browser has ended or does not send one by then.
+    fn receive(&self, until: Instant) -> Option<Value> {
+        self.messages.recv_timeout(until.saturating_duration_since(now())).ok()
     }
 }
 

@@ -186,7 +186,9 @@ impl ItemsCheck<'_> {
         }
         match row.items {
             Items::Inline(_) if self.items > SPILL_FROM_ITEMS as u64 => add("it has too many inline items"),
-            Items::Spilled(_) if self.items <= INLINE_AGAIN_ITEMS => add("it is spilled with too few items"),
+            Items::Spilled(_) if self.items <= INLINE_AGAIN_ITEMS && row.floor.is_none() => {
+                add("it is spilled with too few items");
+            }
             _ => {}
         }
         if let Items::Spilled(Positions { next, .. }) = row.items
