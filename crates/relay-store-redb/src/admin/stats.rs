@@ -93,10 +93,11 @@ impl RedbRelay {
         let (time, mut first_items, mut next_deadline) = (self.shared.clock.read(), Vec::new(), None);
         for rows in scan::queues(txn)? {
             let rows = rows?;
-            match first_live(&rows, time.now) {
-                Ok((expired, item)) => {
+            let found = first_live(&rows, time.now);
+            match found.and_then(|found| Ok((found, first_deadline(&rows, time.now)?))) {
+                Ok(((expired, item), deadline)) => {
                     stats.expired = stats.expired.plus(expired);
-                    next_deadline = next_deadline.into_iter().chain(first_deadline(&rows, time.now)?).min();
+                    next_deadline = next_deadline.into_iter().chain(deadline).min();
                     first_items.extend(item.map(|item| (rows.queue, item)));
                 }
                 Err(StoreError::Corrupted(_)) => {}

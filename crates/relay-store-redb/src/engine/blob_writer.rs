@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Envelope, Seq, Usage};
+use relay_core::{Envelope, ItemStatus, ReadTx as _, Seq, Timestamp, Usage};
 use relay_disk::Disk;
 use relay_journal::{Journal, JournalError, Location};
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use crate::error::{StoreError, caught};
 use crate::format;
 use crate::format::record::kind;
 use crate::io::payload;
+use crate::txn::read::ReadTxn;
 use crate::version::read_snapshot::{EXTRA_ROWS, Wanted};
 
 /// A segment takes one batch only.
@@ -142,16 +143,29 @@ impl BlobWriter {
         };
         let admitted = caught(|| {
             shared.look_up(&envelope.recipient, wanted, |reading| {
-                reading.check_settled(&envelope.recipient, now)?;
-                queue::admit(reading, &shared.limits, now, envelope)
+                match reading.check_settled(&envelope.recipient, now) {
+                    // To count its items would take too long here.
+                    Err(StoreError::Unsettled(_)) => known_or_fits(reading, now, envelope).map(Ok),
+                    settled => settled.and_then(|()| queue::admit(reading, &shared.limits, now, envelope)),
+                }
             })
         });
-        match admitted {
-            // To count its items would take too long here.
-            Err(StoreError::Unsettled(_)) => {
-                Some(Admission::Fits { usage: Usage::ZERO, expired: Usage::ZERO, replaces: None })
-            }
-            admitted => admitted.ok()?.ok(),
-        }
+        admitted.ok()?.ok()
     }
+}
+
+/// Whether the item is known. If it is not, it is assumed to fit.
+fn known_or_fits(
+    reading: &ReadTxn<'_>,
+    now: Timestamp,
+    envelope: &Envelope,
+) -> Result<Admission, StoreError> {
+    let usage = Usage::ZERO;
+    Ok(match reading.locate(&reading.queue(&envelope.recipient)?, envelope.id())? {
+        Some(ItemStatus::Queued { seq, deadline, .. }) if now < deadline => {
+            Admission::Known { usage, queued: Some((seq, deadline)) }
+        }
+        Some(ItemStatus::Acked { until }) if now < until => Admission::Known { usage, queued: None },
+        _ => Admission::Fits { usage, expired: usage, replaces: None },
+    })
 }

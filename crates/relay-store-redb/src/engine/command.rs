@@ -26,7 +26,7 @@ const PUSH_COST_BYTES: u64 = 512;
 
 /// How many items one request removes because they have expired before one in front of them: a
 /// millisecond of the writer's time.
-pub(super) const SETTLE_ITEMS: usize = 256;
+pub(crate) const SETTLE_ITEMS: usize = 256;
 
 pub(crate) type Answer<T> = Result<T, StoreError>;
 

@@ -1,10 +1,10 @@
 //! Decides the jobs of a batch, one after the other. A job that fails is rolled back and answered
 //! at once; it does not affect the others.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Timestamp, import};
+use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Recipient, Timestamp, import};
 
 use crate::engine::answers::Answers;
 use crate::engine::backlog::Permit;
@@ -36,6 +36,25 @@ impl LargeAck {
         let remaining = Box::new(ack.into_parts(ACK_STEP_ITEMS));
         Self { whole, remaining, outcome: AckOutcome::default(), responder, permit }
     }
+}
+
+/// What a batch may still do about expired items in the middle of queues, so that requests have few
+/// of them to count.
+pub(super) struct Settling {
+    /// How many items it may still remove.
+    pub(super) items_max: usize,
+    /// The queues whose requests wait for the next batches, so that later requests wait, too.
+    pub(super) waiting: HashSet<Recipient>,
+}
+
+/// Whether a request can be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Ready,
+    /// It must wait, and this batch has done something for it.
+    Advanced,
+    /// It must wait, and this batch has done nothing for it.
+    Behind,
 }
 
 /// Decides over a batch, and collects the answers.
@@ -126,8 +145,18 @@ impl Decider<'_> {
     }
 
     /// Decides the next part of the first large ack that need not wait.
-    pub(super) fn decide_ack_part(&mut self, acks: &mut VecDeque<LargeAck>) {
-        let next = acks.iter().position(|ack| self.floor_before(&ack.whole).is_none());
+    pub(super) fn decide_ack_part(&mut self, acks: &mut VecDeque<LargeAck>, settling: &mut Settling) {
+        let next = acks.iter().position(|ack| match self.floor_before(&ack.whole) {
+            Some(queue) => {
+                self.batch.floors.push(queue);
+                false
+            }
+            // If that fails, the ack fails by itself.
+            None => !matches!(
+                self.settle([ack.whole.recipient()].into_iter(), settling),
+                Ok(Readiness::Behind | Readiness::Advanced)
+            ),
+        });
         let Some(mut ack) = next.and_then(|next| acks.remove(next)) else { return };
         let Some(part) = ack.remaining.next() else { return };
         match self.ack(&part) {
@@ -175,38 +204,54 @@ impl Decider<'_> {
         self.batch.attempt(|batch| queue::ack(batch, limits, now, ack))
     }
 
-    /// Removes items that have expired before one in front of them from the queues of a job, so
-    /// that it has few of them to count. `items_max` is how many this batch may still remove; if
-    /// that is too few, this returns false, and the job must wait.
+    /// Whether the queues of a job have few enough expired items to count. It removes some of them
+    /// first, as `settling` allows. If too many are left, the job must wait.
     ///
     /// # Errors
     /// Those of the store, which fail the job.
-    pub(super) fn settle(&mut self, job: &Job, items_max: &mut usize) -> Result<bool, StoreError> {
+    pub(super) fn settle<'a>(
+        &mut self,
+        recipients: impl Iterator<Item = &'a Recipient>,
+        settling: &mut Settling,
+    ) -> Result<Readiness, StoreError> {
         let mut last = None;
-        for recipient in job.recipients() {
+        for recipient in recipients {
             if last.replace(recipient) == Some(recipient) {
                 continue;
             }
-            // If this fails, the request fails by itself.
-            while let Ok(Some(queue)) = caught(|| self.batch.unsettled(recipient)) {
-                if *items_max == 0 {
-                    return Ok(false);
-                }
-                let step = SETTLE_ITEMS.min(*items_max);
-                *items_max -= step;
-                match self.batch.attempt(|batch| batch.settle(queue, step)) {
-                    Ok(settled) => {
-                        self.answers.settled += settled.expired;
-                        if !settled.has_advanced {
-                            break;
-                        }
-                    }
-                    Err(error) if error.is_corruption() => break,
-                    Err(error) => return Err(error),
-                }
+            if settling.waiting.contains(recipient) {
+                return Ok(Readiness::Behind);
+            }
+            let readiness = self.settle_queue(recipient, settling)?;
+            if readiness != Readiness::Ready {
+                settling.waiting.insert(recipient.clone());
+                return Ok(readiness);
             }
         }
-        Ok(true)
+        Ok(Readiness::Ready)
+    }
+
+    fn settle_queue(
+        &mut self,
+        recipient: &Recipient,
+        settling: &mut Settling,
+    ) -> Result<Readiness, StoreError> {
+        // If a lookup fails, the request fails by itself.
+        let unsettled = |batch: &Batch<'_>| caught(|| batch.unsettled(recipient)).ok().flatten();
+        let Some(queue) = unsettled(&self.batch) else { return Ok(Readiness::Ready) };
+        if settling.items_max == 0 {
+            return Ok(Readiness::Behind);
+        }
+        settling.items_max = settling.items_max.saturating_sub(SETTLE_ITEMS);
+        match self.batch.attempt(|batch| batch.settle(queue, SETTLE_ITEMS)) {
+            Ok(settled) => {
+                self.answers.settled += settled.expired;
+                let is_ready = !settled.has_advanced || unsettled(&self.batch).is_none();
+                Ok(if is_ready { Readiness::Ready } else { Readiness::Advanced })
+            }
+            Err(error) if error.is_corruption() => Ok(Readiness::Ready),
+            Err(error) => Err(error),
+        }
     }
 
     /// Imports items, up to the first one that is rejected.

@@ -2,7 +2,7 @@
 //! once, and then answers. While a sync runs, the next batch collects. It uses no timer, and holds
 //! no lock while it waits for the disk.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -16,7 +16,7 @@ use crate::engine::answers::Answers;
 use crate::engine::batch::Batch;
 use crate::engine::checkpoint_due::CheckpointDue;
 use crate::engine::command::{Job, Task};
-use crate::engine::decide::{ACK_STEP_ITEMS, Decider, LargeAck};
+use crate::engine::decide::{ACK_STEP_ITEMS, Decider, LargeAck, Readiness, Settling};
 use crate::engine::decided_blobs::DecidedBlobs;
 use crate::engine::exit_signal::ExitSignal;
 use crate::engine::shared::Shared;
@@ -41,7 +41,8 @@ const FLOORED_ITEMS: usize = 128;
 /// work. Requests to a queue with more of them wait for the next batches.
 const SETTLED_ITEMS: usize = 1024;
 
-/// The pause while the removal of items behind floors waits for a checkpoint.
+/// The pause after a batch that had nothing to write although something waits, such as for a
+/// checkpoint.
 const REST: Duration = Duration::from_millis(1);
 
 /// After a batch of one job, the writer polls for this long before it sleeps. A client that sends
@@ -62,8 +63,8 @@ pub(crate) struct Writer {
     floors: VecDeque<u64>,
     /// The last batch could not be written. What nobody waits for is not tried again at once.
     is_failing: bool,
-    /// The removal of items behind floors waits for a checkpoint.
-    is_resting: bool,
+    /// The last batch had nothing to write, so what waits could not go on.
+    is_idle: bool,
     /// Jobs that wait until expired items are removed from their queues.
     unsettled: Vec<Job>,
     /// Between batches it agrees with the published version.
@@ -104,7 +105,7 @@ impl Writer {
             maintenance,
             large_acks: VecDeque::new(),
             is_failing: false,
-            is_resting: false,
+            is_idle: false,
             unsettled: Vec::new(),
             cache: QueueCache::preallocated(),
             checkpoint,
@@ -127,9 +128,7 @@ impl Writer {
     fn collect(&mut self, jobs: &mut Vec<Job>) -> bool {
         let (mut requests, mut bytes) = (0, 0);
         let has_work = !self.large_acks.is_empty() || !self.unsettled.is_empty();
-        if !has_work && self.is_resting {
-            std::thread::sleep(REST);
-        } else if !has_work && (self.floors.is_empty() || self.is_failing) {
+        if !has_work && (self.floors.is_empty() || self.is_failing) {
             let Some(job) = self.next_job() else { return false };
             requests += job.requests().max(1);
             bytes += job.cost_bytes();
@@ -145,6 +144,9 @@ impl Writer {
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return !jobs.is_empty() || has_work,
             }
+        }
+        if jobs.is_empty() && self.is_idle {
+            std::thread::sleep(REST);
         }
         true
     }
@@ -202,6 +204,7 @@ impl Writer {
         let had_undecided = !self.undecided.is_empty();
         self.undecided = self.undecided.and(DecidedBlobs::of(&jobs));
         let Decided { memtable, records, answers, floors, has_failed } = self.decide(jobs, records);
+        self.is_idle = records.is_empty();
         let position = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
         self.is_failing = has_failed || position.is_err();
         match position {
@@ -239,15 +242,30 @@ impl Writer {
             waiting_acks: Vec::new(),
         };
         let items_max = if jobs.is_empty() { ACK_STEP_ITEMS } else { FLOORED_ITEMS };
-        let mut settle_max = SETTLED_ITEMS;
-        for job in std::mem::take(&mut self.unsettled).into_iter().chain(jobs) {
-            match decider.settle(&job, &mut settle_max) {
-                Ok(true) => decider.decide(job),
-                Ok(false) => self.unsettled.push(job),
+        let mut settling = Settling { items_max: SETTLED_ITEMS, waiting: HashSet::new() };
+        let waited = std::mem::take(&mut self.unsettled);
+        let (mut advanced, mut waited_bytes) = (Vec::new(), 0);
+        for (job, has_waited) in
+            waited.into_iter().map(|job| (job, true)).chain(jobs.into_iter().map(|job| (job, false)))
+        {
+            if has_waited && waited_bytes >= BATCH_BYTES_MAX {
+                settling.waiting.extend(job.recipients().cloned());
+                self.unsettled.push(job);
+                continue;
+            }
+            match decider.settle(job.recipients(), &mut settling) {
+                Ok(Readiness::Ready) => {
+                    waited_bytes += if has_waited { job.cost_bytes() } else { 0 };
+                    decider.decide(job);
+                }
+                Ok(Readiness::Advanced) => advanced.push(job),
+                Ok(Readiness::Behind) => self.unsettled.push(job),
                 Err(error) => job.fail(&error),
             }
         }
-        decider.decide_ack_part(&mut self.large_acks);
+        // Those for which nothing was done come first the next time.
+        self.unsettled.append(&mut advanced);
+        decider.decide_ack_part(&mut self.large_acks, &mut settling);
         self.large_acks.extend(std::mem::take(&mut decider.waiting_acks));
         let mut floors = self.floors.clone();
         for queue in std::mem::take(&mut decider.batch.floors) {
@@ -256,10 +274,10 @@ impl Writer {
             }
         }
         // While a checkpoint is late, it would only make requests wait for the next one.
-        self.is_resting =
-            version.is_checkpointing() && self.checkpoint.is_due(&version) && !floors.is_empty();
+        let is_late = version.is_checkpointing() && self.checkpoint.is_due(&version);
+        let rests = is_late && !shared.is_in_trouble();
         let has_failed =
-            !self.is_resting && decider.remove_floored(&mut floors, items_max, &mut self.large_acks).is_err();
+            !rests && decider.remove_floored(&mut floors, items_max, &mut self.large_acks).is_err();
         let Decider { batch, answers, .. } = decider;
         let (mut memtable, records) = batch.finish();
         memtable.numbers.time = memtable.numbers.time.max(now);

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use relay_core::{Seq, Swept, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::engine::command::{Front, Job, TaskResponder, Walked};
+use crate::engine::command::{Front, Job, SETTLE_ITEMS, TaskResponder, Walked};
 use crate::error::{StoreError, caught};
 use crate::format::record::FrontSum;
 use crate::format::{ItemRow, Key};
@@ -92,6 +92,12 @@ impl Maintenance {
                 }
             }
             items += self.trim(inline, index_snapshot)?;
+            let settled = self.settle(&spilled)?;
+            if settled > 0 {
+                // The walks must see what is left.
+                self.checkpoint()?;
+            }
+            items += settled;
             for queue in spilled {
                 let (trimmed, is_all) = self.trim_spilled(queue, now)?;
                 (items, is_complete) = (items + trimmed, is_complete && is_all);
@@ -103,12 +109,7 @@ impl Maintenance {
     /// Removes the expired front of a spilled queue, piece by piece. Returns how many items it
     /// removed, and whether these were all that have expired.
     fn trim_spilled(&mut self, queue: u64, now: Timestamp) -> Result<(u64, bool), StoreError> {
-        let mut items = self.settle(queue)?;
-        if items > 0 {
-            // The walk must see what is left.
-            self.checkpoint()?;
-        }
-        let (mut from, mut refusals) = (Seq::ZERO, 0);
+        let (mut items, mut from, mut refusals) = (0, Seq::ZERO, 0);
         while let Some(items_max) = ITEMS_PER_JOB.get(refusals) {
             let index_snapshot = Arc::clone(self.shared.version().index_snapshot());
             let Some(walked) = self.walk(&index_snapshot, queue, from, *items_max, now)? else {
@@ -131,17 +132,22 @@ impl Maintenance {
         Ok((items, false))
     }
 
-    /// Lets the writer remove the items of a spilled queue that have expired before one in front of
+    /// Lets the writer remove the items of spilled queues that have expired before one in front of
     /// them. Returns their number.
-    fn settle(&mut self, queue: u64) -> Result<u64, StoreError> {
+    fn settle(&mut self, queues: &[u64]) -> Result<u64, StoreError> {
         let mut items = 0;
-        loop {
-            let settled = self.ask_writer(|responder| Job::Settle(queue, responder))?;
-            if !settled.has_advanced {
-                return Ok(items);
+        for queue in queues {
+            loop {
+                let settled = self.ask_writer(|responder| Job::Settle(*queue, responder))?;
+                items += settled.expired;
+                // A step that was not full has removed all that had expired by then.
+                let is_full = settled.expired == 0 || settled.expired >= SETTLE_ITEMS as u64;
+                if !settled.has_advanced || !is_full {
+                    break;
+                }
             }
-            items += settled.expired;
         }
+        Ok(items)
     }
 
     /// Finds the expired items at the front of a queue, starting at `from`.

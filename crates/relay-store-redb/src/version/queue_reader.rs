@@ -21,6 +21,10 @@ use crate::version::view::{Merger, ReadView};
 /// there on, a search is as fast.
 const ADVANCE_ROWS: usize = 64;
 
+/// The most rows of items that expire early that are passed to count the visible ones: a
+/// millisecond of work.
+const EARLY_ROWS_MAX: usize = 4096;
+
 /// One queue: its row, and the rows of its items if it is spilled.
 pub(crate) struct QueueRows<'a> {
     pub(crate) view: ReadView<'a>,
@@ -161,13 +165,24 @@ impl<'a> QueueRows<'a> {
         Ok(usage)
     }
 
-    /// Whether the queue is spilled and more than so many of its items have expired although their
-    /// bound is not reached.
+    /// Whether the queue is spilled and more than so many of its visible items have expired before
+    /// their bound. It is also true if that takes too long to find out.
     pub(crate) fn has_expired_early(&self, more_than: usize, now: Timestamp) -> Result<bool, StoreError> {
-        match self.row.early_from.filter(|early| *early <= now && self.row.inline().is_none()) {
-            Some(early_from) => Ok(self.early(early_from, now)?.nth(more_than).is_some()),
-            None => Ok(false),
+        let early_from = self.row.early_from.filter(|early| *early <= now && self.row.inline().is_none());
+        let Some(early_from) = early_from else { return Ok(false) };
+        let (visible_from, mut found) = (self.row.visible_from(), 0);
+        for (number, row) in self.early(early_from, now)?.enumerate() {
+            let is_hidden = match row.and_then(|(key, _)| key.parse()) {
+                Ok(ParsedKey::Early(_, _, seq)) => seq < visible_from,
+                Ok(_) | Err(StoreError::Corrupted(_)) => false,
+                Err(error) => return Err(error),
+            };
+            found += usize::from(!is_hidden);
+            if found > more_than || number == EARLY_ROWS_MAX {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 
     /// The rows of the items that expire early, from `from` to `now`.

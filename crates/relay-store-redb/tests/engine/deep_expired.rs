@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use relay_core::{Envelope, Limits, Pull, PushOutcome, Relay};
+use relay_core::{Ack, Envelope, Limits, Pull, PushOutcome, Relay};
 use relay_disk::Survival;
 use relay_store_redb::RedbRelay;
 
 use crate::fronts::{TTL_MS, world};
-use crate::world::{Stopwatch, World, envelope, push_many, recipient, with_timeout};
+use crate::world::{Stopwatch, World, envelope, id, push_many, recipient, with_timeout};
 
 /// A batch for a queue with thousands of expired items waits until they are removed. A push to
 /// another queue does not wait for it.
@@ -35,6 +35,42 @@ fn a_request_to_a_queue_with_many_expired_items_delays_no_other() {
     let usages = outcomes.iter().map(|outcome| outcome.as_ref().unwrap().usage().items);
     assert!(usages.eq(101..=356));
     assert_eq!(relay.verify().unwrap(), [""; 0]);
+}
+
+/// Queues with thousands of expired items wait for many batches. One with a few dozen more than are
+/// counted at once does not wait behind them, and neither does a large ack.
+#[test]
+fn queues_with_expired_items_take_turns() {
+    let world = World { limits: Limits { dedup_window_ms: 0, ..world().limits }, ..world() };
+    let relay = world.open();
+    let short = |queue, number| Envelope { ttl_ms: Some(500), ..envelope(queue, number, 10) };
+    for queue in 0..2 {
+        push_to(&world, &relay, queue, 0..100);
+        let items = if queue == 0 { 100..8_100 } else { 100..200 };
+        let pushed =
+            world.block_on(relay.push_all(items.map(|number| short(queue, number)).collect())).unwrap();
+        assert!(pushed.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
+    }
+    world.clock.advance_ms(500);
+    let (first, ack) = world.block_on(async {
+        let mut deep = Box::pin(relay.push(envelope(0, 20_000, 10)));
+        let acked = Ack::new(recipient(0), (0..2_000).map(id).collect()).unwrap();
+        let mut ack = Box::pin(relay.ack(acked));
+        assert!(deep.as_mut().now_or_never().is_none() && ack.as_mut().now_or_never().is_none());
+        assert_eq!(relay.push(envelope(1, 20_000, 10)).await.unwrap().usage().items, 101);
+        assert!(deep.as_mut().now_or_never().is_none(), "the deep queue was not last");
+        (deep.await.unwrap(), ack.await.unwrap())
+    });
+    assert!(first.is_stored());
+    assert_eq!((ack.deleted, ack.missing), (100, 1_900));
+    assert_eq!(world.pull_numbers(&relay, 0), [20_000]);
+    assert_eq!(relay.verify().unwrap(), [""; 0]);
+}
+
+fn push_to(world: &World, relay: &RedbRelay, queue: usize, numbers: std::ops::Range<u64>) {
+    let items = numbers.map(|number| envelope(queue, number, 10)).collect();
+    let outcomes = world.block_on(relay.push_all(items)).unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
 }
 
 /// Thousands of items in front of a live one expire at once, while nothing sweeps.

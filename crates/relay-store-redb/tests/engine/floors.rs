@@ -208,6 +208,39 @@ fn a_removal_that_fails_keeps_nobody_waiting() {
     });
 }
 
+/// While no checkpoint succeeds, the removal stops at some time. A second purge is answered all the
+/// same, and the store closes.
+#[test]
+fn checkpoints_that_fail_keep_nobody_waiting() {
+    with_timeout(|| {
+        let world = world();
+        let is_failing = Arc::new(AtomicBool::new(false));
+        let fails = Arc::clone(&is_failing);
+        let relay = world.open_hooked(move |call| match call {
+            Call::Write("relay.redb") | Call::Sync("relay.redb") if fails.load(Ordering::SeqCst) => {
+                Err(std::io::ErrorKind::Other.into())
+            }
+            _ => Ok(()),
+        });
+        world.block_on(push_many(&relay, 0..20_000, 10));
+        is_failing.store(true, Ordering::SeqCst);
+        // The store may refuse what it cannot hold without a checkpoint.
+        let first = world.block_on(relay.ack(Ack::everything(recipient(0))));
+        for _ in 0..5 {
+            drop(world.block_on(relay.ack(Ack::everything(recipient(0)))));
+        }
+        drop(relay);
+        is_failing.store(false, Ordering::SeqCst);
+        let relay = world.open();
+        let expected = if first.is_ok() { 0 } else { 20_000 };
+        assert_eq!(world.pull_numbers(&relay, 0).len(), expected);
+        if first.is_ok() {
+            await_items(&relay, 0);
+        }
+        assert_eq!(relay.verify().unwrap(), [""; 0]);
+    });
+}
+
 /// Each item is deleted by exactly one purge, or is still there.
 #[test]
 fn purges_race_with_pushes() {
