@@ -41,7 +41,8 @@ pub trait Relay: Send + Sync + 'static {
     /// Reads a page of a queue and changes nothing.
     fn pull(&self, pull: Pull) -> impl Future<Output = Result<Page, Error>> + Send;
 
-    /// Removes items from a queue, all of them or none.
+    /// Removes items from a queue, all of them or none: those that the ack names, and all up to
+    /// [`Ack::through`].
     fn ack(&self, ack: Ack) -> impl Future<Output = Result<AckOutcome, Error>> + Send;
 
     /// Reclaims expired items, in bounded steps between other requests, until none is left.

@@ -9,7 +9,9 @@ use relay_journal::{Frame, Location};
 pub use self::operations::operations;
 use crate::error::StoreError;
 use crate::format::packed_items::PackedItems;
-use crate::format::record::{ItemRecord, Owner, Removed, Trimmed, dropped, item_head, kind, parse_dropped};
+use crate::format::record::{
+    ExpiredEarly, Floored, ItemRecord, Owner, Removed, Trimmed, dropped, item_head, kind, parse_dropped,
+};
 use crate::format::{
     ItemRow, Key, ParsedKey, QueueRow, decode_owner, decode_seq, decode_until, decode_usage, encode_number,
     encode_usage,
@@ -29,6 +31,8 @@ pub fn record(data: &[u8]) {
     }
     round_trip(data, Removed::parse, Removed::encode);
     round_trip(data, Trimmed::parse, Trimmed::encode);
+    round_trip(data, ExpiredEarly::parse, ExpiredEarly::encode);
+    round_trip(data, Floored::parse, Floored::encode);
     round_trip(data, parse_dropped, |queue| dropped(*queue));
     let id = ItemId { message_id: MessageId::from_bytes([0; 16]), chunk_index: 0 };
     let Ok(recipient) = Recipient::parse("somebody") else { return };

@@ -39,6 +39,11 @@ fn spilled() -> QueueRow {
     QueueRow { usage, remembers_until, ends, early_from: None, floor: None, items }
 }
 
+fn floor() -> Floor {
+    let left = Usage { items: 1, bytes: 128 };
+    Floor { through: Seq::new(7), at: Timestamp::from_ms(9), until: None, left }
+}
+
 /// The item, behind one that expires 2 ms later.
 fn early_item() -> ItemRow {
     item().behind(Some(item().deadline.plus_ms(2)))
@@ -65,6 +70,7 @@ fn keys_to_the_byte() {
         (Key::by_id(0x0102, ID), "03 0000000000000102 02 30313233343536373839616263646566 00000a0b"),
         (Key::block(0x0102, 9), "03 0000000000000102 03 0000000000000009"),
         (Key::early(0x0102, at, seq), "03 0000000000000102 04 0000000000003344 0000000000001122"),
+        (Key::floor(0x0102), "06 0000000000000102"),
         (Key::due(at, 0x0102), "04 0000000000003344 0000000000000102"),
         (
             Key::acked(at, 1, ID),
@@ -85,6 +91,14 @@ fn rows_to_the_byte() {
     // the same, then the earliest deadline of an item that expires early
     let row = QueueRow { early_from: Some(Timestamp::from_ms(999)), ..spilled() };
     assert_eq!(hex(&row.encode()), "01 02 02 ac02 8204 01 8001 05 e807 ac02 d00f e707".replace(' ', ""));
+    // the same with its floor: the last item, its time, no dedup window, items and bytes
+    let row = QueueRow { floor: Some(floor()), ..row };
+    let expected = "01 04 02 ac02 8204 01 8001 05 e807 ac02 d00f e707 07 09 00 01 8001";
+    assert_eq!(hex(&row.encode()), expected.replace(' ', ""));
+    // the same without early items
+    let row = QueueRow { early_from: None, ..row };
+    let expected = "01 03 02 ac02 8204 01 8001 05 e807 ac02 d00f 07 09 00 01 8001";
+    assert_eq!(hex(&row.encode()), expected.replace(' ', ""));
     // the same; for each item seq and deadline, as differences to the item before, and the fields
     // that follow the position below
     let expected = "01 00 05 80d095ffbc31 c801 07 8020 cd02 01 30313233343536373839616263646566 \
@@ -132,7 +146,9 @@ const BY_ID_CHECKSUM: &str = "d59a73a8";
 #[test]
 fn rows_decode_as_they_were_encoded() {
     let early = QueueRow { early_from: Some(Timestamp::from_ms(999)), ..spilled() };
-    for row in [QueueRow::default(), inline(), spilled(), early] {
+    let floored = QueueRow { floor: Some(floor()), ..spilled() };
+    let both = QueueRow { floor: Some(floor()), ..early.clone() };
+    for row in [QueueRow::default(), inline(), spilled(), early, floored, both] {
         assert_eq!(QueueRow::decode(&row.encode()).unwrap(), row);
     }
     for item in [item(), early_item(), item_with_blob()] {

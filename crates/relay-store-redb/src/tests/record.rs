@@ -100,6 +100,38 @@ fn the_front_of_a_queue_is_summed_by_block_and_segment() {
 }
 
 #[test]
+fn early_items_that_expired_to_the_byte() {
+    let items = vec![Seq::new(5), Seq::new(300)];
+    let some =
+        ExpiredEarly { queue: 7, now: Timestamp::from_ms(128), next: Some(Timestamp::from_ms(129)), items };
+    // queue, time, the next deadline; each item
+    assert_eq!(hex(&some.encode()), "07 8001 8101 05 ac02".replace(' ', ""));
+    let none = ExpiredEarly { next: None, items: Vec::new(), ..some };
+    assert_eq!(hex(&none.encode()), "07 8001 00".replace(' ', ""));
+    for expired in [some, none] {
+        assert_eq!(ExpiredEarly::parse(&expired.encode()).unwrap(), expired);
+    }
+    assert!(ExpiredEarly::parse(&[7, 1]).is_err() && ExpiredEarly::parse(&[7, 1, 0, 0x80]).is_err());
+}
+
+#[test]
+fn a_floor_to_the_byte() {
+    let left = Usage { items: 300, bytes: 128 };
+    let (at, until) = (Timestamp::from_ms(128), Some(Timestamp::from_ms(129)));
+    let floored = Floored { queue: 7, floor: Floor { through: Seq::new(300), at, until, left } };
+    // queue, the last item, time, the end of the dedup window; items and bytes that are left
+    assert_eq!(hex(&floored.encode()), "07 ac02 8001 8101 ac02 8001".replace(' ', ""));
+    let none = Floored { queue: 7, floor: Floor::default() };
+    assert_eq!(hex(&none.encode()), "070000000000");
+    for floored in [floored, none] {
+        let body = floored.encode();
+        assert_eq!(Floored::parse(&body).unwrap(), floored);
+        assert!((0..body.len()).all(|length| Floored::parse(&body[..length]).is_err()));
+        assert!(Floored::parse(&[&body[..], &[0]].concat()).is_err());
+    }
+}
+
+#[test]
 fn a_forgotten_queue_to_the_byte() {
     assert_eq!(hex(&dropped(300)), "ac02");
     assert_eq!(parse_dropped(&dropped(300)).unwrap(), 300);
