@@ -55,8 +55,8 @@ fn the_first_steps_give_the_documented_responses() {
     assert_eq!(responses(&stdout), responses(block("json", 1)), "{stderr}");
 }
 
-/// The first one stores an item, and the second one, a stream without an end, shows it. The third
-/// one stores another item, and the last one shows the first item, both in CBOR.
+/// The first one stores an item, the second one, a stream without an end, shows it, and the third one
+/// deletes it. The fourth one stores another item, and the last one shows it, both in CBOR.
 #[test]
 fn the_commands_of_the_api_document_work() {
     let directory = tempfile::tempdir().unwrap();
@@ -75,11 +75,12 @@ fn the_commands_of_the_api_document_work() {
             output.stdout
         })
         .collect();
-    let [batch, stream, push, page] = outputs.as_slice() else { panic!("{outputs:?}") };
+    let [batch, stream, purge, push, page] = outputs.as_slice() else { panic!("{outputs:?}") };
     assert!(batch.starts_with(br#"{"results":[{"stored":true,"#), "{outputs:?}");
     let event: Value = serde_json::from_slice(stream.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(event["items"][0]["recipient"], "alice");
-    assert!(push.starts_with(br#"{"stored":true,"queue_len":2,"#), "{outputs:?}");
+    assert!(purge.starts_with(br#"{"deleted":1,"#), "{outputs:?}");
+    assert!(push.starts_with(br#"{"stored":true,"queue_len":1,"#), "{outputs:?}");
     let page: ciborium::Value = ciborium::from_reader(&page[..]).unwrap();
     let items = page.as_map().unwrap()[0].1.as_array().unwrap();
     assert_eq!((items.len(), items[0].as_map().unwrap()[2].1.as_bytes()), (1, Some(&b"hello".to_vec())));

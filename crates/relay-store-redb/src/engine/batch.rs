@@ -12,8 +12,8 @@ use relay_journal::Frame;
 
 use crate::engine::command::Prepared;
 use crate::error::{StoreError, caught};
-use crate::format::ItemRow;
 use crate::format::record::{self, ItemRecord, Removed, kind};
+use crate::format::{ItemRow, QueueRow};
 use crate::io::journals::Journals;
 use crate::io::payload;
 use crate::memtable::Memtable;
@@ -136,8 +136,20 @@ impl<'s> Batch<'s> {
         self.txn.update_ends(open)
     }
 
+    /// Drops a queue that a request or a removal has left empty. While rows of its acked items are
+    /// left, it waits for the sweep: under a new number it would not find them.
+    pub(super) fn drop_if_unused(&mut self, queue: u64) -> Result<(), StoreError> {
+        self.drop_if(queue, QueueRow::is_unused)
+    }
+
+    /// Drops a queue if it is empty, and all dedup windows have ended.
     pub(super) fn drop_if_forgettable(&mut self, queue: u64) -> Result<(), StoreError> {
-        if self.txn.drop_queue(queue, |row| row.is_forgettable(self.now))? {
+        let now = self.now;
+        self.drop_if(queue, |row| row.is_forgettable(now))
+    }
+
+    fn drop_if(&mut self, queue: u64, condition: impl Fn(&QueueRow) -> bool) -> Result<(), StoreError> {
+        if self.txn.drop_queue(queue, condition)? {
             self.records.append(kind::DROPPED, &record::dropped(queue), Bytes::new());
         }
         Ok(())
@@ -268,8 +280,8 @@ impl WriteTx for Batch<'_> {
         }
         self.record_removed(&mut queue)?;
         let Some(open) = queue.open else { return Ok(()) };
-        let (number, is_forgettable) = (open.number, open.row.is_forgettable(self.now));
+        let (number, is_unused) = (open.number, open.row.is_unused());
         self.txn.close(open)?;
-        if is_forgettable { self.drop_if_forgettable(number) } else { Ok(()) }
+        if is_unused { self.drop_if_unused(number) } else { Ok(()) }
     }
 }

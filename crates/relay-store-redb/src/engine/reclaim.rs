@@ -94,7 +94,7 @@ impl Batch<'_> {
         }
         let is_left = open.row.floor.is_some();
         self.txn.close(open)?;
-        self.drop_if_forgettable(queue)?;
+        self.drop_if_unused(queue)?;
         Ok(is_left)
     }
 
@@ -149,7 +149,7 @@ impl Batch<'_> {
         self.records.append(kind::EXPIRED_EARLY, &expired.encode(), Bytes::new());
         let removed = self.txn.remove_early(&mut open, &expired.items, next)?;
         self.txn.close(open)?;
-        self.drop_if_forgettable(queue)?;
+        self.drop_if_unused(queue)?;
         Ok(Settled { expired: removed as u64, has_advanced: removed + gone > 0 })
     }
 

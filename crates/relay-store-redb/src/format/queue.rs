@@ -90,7 +90,13 @@ impl Floor {
 }
 
 impl QueueRow {
-    /// Whether the queue is empty, and all dedup windows have ended.
+    /// Whether the queue is empty, and has no rows of acked items.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.usage.is_empty() && self.remembers_until == Timestamp::default()
+    }
+
+    /// Whether the queue is empty, and all dedup windows have ended. A sweep may still have to
+    /// remove rows of acked items.
     pub(crate) fn is_forgettable(&self, now: Timestamp) -> bool {
         self.usage.is_empty() && self.remembers_until <= now
     }

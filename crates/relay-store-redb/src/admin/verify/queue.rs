@@ -348,6 +348,11 @@ impl InspectQueue for InspectedQueue<'_> {
     fn due(&self) -> Option<Timestamp> {
         self.due
     }
+
+    /// [`check_due`] shows that the sweep finds it.
+    fn is_left_to_sweep(&self) -> bool {
+        self.rows.row.remembers_until > Timestamp::default()
+    }
 }
 
 impl Counted {
