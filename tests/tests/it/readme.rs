@@ -55,8 +55,8 @@ fn the_first_steps_give_the_documented_responses() {
     assert_eq!(responses(&stdout), responses(block("json", 1)), "{stderr}");
 }
 
-/// The first one stores an item, the second one, a stream without an end, shows it, and the third one
-/// deletes it. The fourth one stores another item, and the last one shows it, both in CBOR.
+/// The first one stores an item, the second one, a stream without an end, shows it, and the third
+/// one deletes it. The fourth one stores another item, and the last one shows it, both in CBOR.
 #[test]
 fn the_commands_of_the_api_document_work() {
     let directory = tempfile::tempdir().unwrap();
