@@ -215,14 +215,15 @@ impl RedbRelay {
         id: ItemId,
         payload: Bytes,
     ) -> Result<PushOutcome, Error> {
-        match (pushed.outcome?, pushed.compare) {
+        let outcome = match (pushed.outcome?, pushed.compare) {
             (PushOutcome::Duplicate { usage, deadline, .. }, Some(seq)) => {
                 let is_same =
                     self.read(move |shared| shared.has_payload(&recipient, id, seq, &payload)).await??;
-                Ok(PushOutcome::Duplicate { usage, conflict: is_same == Some(false), deadline })
+                PushOutcome::Duplicate { usage, conflict: is_same == Some(false), deadline }
             }
-            (outcome, _) => Ok(outcome),
-        }
+            (outcome, _) => outcome,
+        };
+        Ok(outcome.outside(self.shared.clock.read()))
     }
 
     pub(crate) fn post<J>(mailbox: Option<&mpsc::Sender<J>>, job: J) -> Result<(), Error> {

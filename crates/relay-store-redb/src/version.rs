@@ -102,10 +102,16 @@ impl Version {
         self.memtables().find_map(|memtable| memtable.recipients.get(recipient)).copied()
     }
 
-    /// A snapshot of a queue, to be read without holding on to the version.
-    pub(crate) fn snapshot(&self, queue: (&Recipient, Option<u64>), wanted: Wanted) -> ReadSnapshot {
+    /// A snapshot of a queue, to be read soon after `now` without holding on to the version.
+    pub(crate) fn snapshot(
+        &self,
+        queue: (&Recipient, Option<u64>),
+        wanted: Wanted,
+        now: Timestamp,
+    ) -> ReadSnapshot {
         let older = self.numbers_below().seq;
-        let (memtable, coverage) = read_snapshot::excerpt(&self.active, older, &self.acked, queue, wanted);
+        let (memtable, coverage) =
+            read_snapshot::excerpt(&self.active, older, &self.acked, queue, wanted, now);
         self.snapshot_with(memtable, coverage)
     }
 

@@ -189,12 +189,6 @@ impl Ack {
         Self { through: self.through.map(|through| through.min(last)), ..self }
     }
 
-    /// The same ack without its named items.
-    #[must_use]
-    pub fn without_items(&self) -> Self {
-        Self { recipient: self.recipient.clone(), items: Vec::new(), through: self.through }
-    }
-
     /// All items up to this one are acked, too.
     pub const fn through(&self) -> Option<Seq> {
         self.through

@@ -134,13 +134,8 @@ impl BlobWriter {
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
         let shared = &self.shared;
         let now = shared.clock.now();
-        let wanted = Wanted {
-            from: Seq::ZERO,
-            id: Some(envelope.id()),
-            rows_max: EXTRA_ROWS,
-            may_skip_newer: false,
-            now,
-        };
+        let wanted =
+            Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: EXTRA_ROWS, may_skip_newer: false };
         let admitted = caught(|| {
             shared.look_up(&envelope.recipient, wanted, |reading| {
                 match reading.check_settled(&envelope.recipient, now) {

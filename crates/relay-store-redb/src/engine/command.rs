@@ -67,8 +67,10 @@ pub(crate) enum Job {
 pub(crate) struct Settled {
     /// How many expired items it has removed.
     pub(crate) expired: u64,
-    /// Whether there was something to do, so that there may be more.
+    /// Whether it has removed anything, rows of items that were gone already included.
     pub(crate) has_advanced: bool,
+    /// Whether it has stopped before the last item that has expired.
+    pub(crate) is_full: bool,
 }
 
 /// A push that the writer has not decided yet.

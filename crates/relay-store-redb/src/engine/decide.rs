@@ -4,7 +4,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use relay_core::queue::{self, Admission};
-use relay_core::{Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Recipient, Timestamp, import};
+use relay_core::{
+    Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Recipient, Seq, Timestamp, import,
+};
 
 use crate::engine::answers::Answers;
 use crate::engine::backlog::Permit;
@@ -21,8 +23,8 @@ pub(super) const ACK_STEP_ITEMS: usize = 1024;
 
 /// An ack that takes several batches, or waits for an earlier one.
 pub(super) struct LargeAck {
-    /// The whole ack, of which only the recipient and the last item matter.
-    whole: Ack,
+    recipient: Recipient,
+    through: Option<Seq>,
     remaining: Box<dyn ExactSizeIterator<Item = Ack> + Send>,
     /// The outcome of the parts so far.
     outcome: AckOutcome,
@@ -32,9 +34,9 @@ pub(super) struct LargeAck {
 
 impl LargeAck {
     pub(super) fn new(ack: Ack, responder: Responder<Answer<AckOutcome>>, permit: Permit) -> Self {
-        let whole = ack.without_items();
+        let (recipient, through) = (ack.recipient().clone(), ack.through());
         let remaining = Box::new(ack.into_parts(ACK_STEP_ITEMS));
-        Self { whole, remaining, outcome: AckOutcome::default(), responder, permit }
+        Self { recipient, through, remaining, outcome: AckOutcome::default(), responder, permit }
     }
 }
 
@@ -74,7 +76,7 @@ impl Decider<'_> {
         match job {
             Job::Push(push) => self.push(push),
             Job::PushAll(all) => self.push_all(all),
-            Job::Ack(ack, responder, permit) => match self.floor_before(&ack) {
+            Job::Ack(ack, responder, permit) => match self.floor_before(ack.recipient(), ack.through()) {
                 Some(queue) => {
                     self.batch.floors.push(queue);
                     // What arrives while it waits was not there when it was sent.
@@ -109,9 +111,9 @@ impl Decider<'_> {
 
     /// The queue of an ack of all items up to one, if the ack must wait because an earlier one of
     /// the same queue is not finished.
-    fn floor_before(&self, ack: &Ack) -> Option<u64> {
-        ack.through()?;
-        caught(|| self.batch.floored_queue(ack.recipient())).ok()?
+    fn floor_before(&self, recipient: &Recipient, through: Option<Seq>) -> Option<u64> {
+        through?;
+        caught(|| self.batch.floored_queue(recipient)).ok()?
     }
 
     /// Removes some items that the floor of one of the queues hides, at most `items_max`. Then
@@ -136,7 +138,8 @@ impl Decider<'_> {
         if !error.is_corruption() {
             floors.push_back(queue);
         }
-        let (waiting, others) = acks.drain(..).partition(|ack| self.floor_before(&ack.whole) == Some(queue));
+        let (waiting, others) =
+            acks.drain(..).partition(|ack| self.floor_before(&ack.recipient, ack.through) == Some(queue));
         *acks = others;
         let waiting: VecDeque<LargeAck> = waiting;
         waiting.into_iter().for_each(|ack| ack.responder.fail(&error));
@@ -144,30 +147,34 @@ impl Decider<'_> {
         if error.is_corruption() { Ok(()) } else { Err(error) }
     }
 
-    /// Decides the next part of the first large ack that need not wait.
-    pub(super) fn decide_ack_part(&mut self, acks: &mut VecDeque<LargeAck>, settling: &mut Settling) {
-        let next = acks.iter().position(|ack| match self.floor_before(&ack.whole) {
+    /// Decides the next part of the first large ack that need not wait. Returns whether there was
+    /// one.
+    pub(super) fn decide_ack_part(&mut self, acks: &mut VecDeque<LargeAck>, settling: &mut Settling) -> bool {
+        let next = acks.iter().position(|ack| match self.floor_before(&ack.recipient, ack.through) {
             Some(queue) => {
                 self.batch.floors.push(queue);
                 false
             }
             // If that fails, the ack fails by itself.
             None => !matches!(
-                self.settle([ack.whole.recipient()].into_iter(), settling),
+                self.settle([&ack.recipient].into_iter(), settling),
                 Ok(Readiness::Behind | Readiness::Advanced)
             ),
         });
-        let Some(mut ack) = next.and_then(|next| acks.remove(next)) else { return };
-        let Some(part) = ack.remaining.next() else { return };
+        let Some(mut ack) = next.and_then(|next| acks.remove(next)) else { return false };
+        let Some(part) = ack.remaining.next() else { return false };
         match self.ack(&part) {
-            Ok(outcome) => ack.outcome = ack.outcome.then(outcome),
-            Err(error) => return ack.responder.fail(&error),
+            Err(error) => ack.responder.fail(&error),
+            Ok(outcome) => {
+                ack.outcome = ack.outcome.then(outcome);
+                if ack.remaining.len() > 0 {
+                    acks.push_front(ack);
+                } else {
+                    self.answers.acks.push((ack.responder, ack.outcome, ack.permit));
+                }
+            }
         }
-        if ack.remaining.len() > 0 {
-            acks.push_front(ack);
-        } else {
-            self.answers.acks.push((ack.responder, ack.outcome, ack.permit));
-        }
+        true
     }
 
     fn push(&mut self, push: Push) {

@@ -125,12 +125,8 @@ impl Batch<'_> {
 
     /// The recipient's queue, if many of its items have expired before one in front of them.
     pub(super) fn unsettled(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
-        let view = self.txn.view();
-        let Some((queue, row)) = view.queue(recipient)?.filter(|(_, row)| row.is_early_due(self.now)) else {
-            return Ok(None);
-        };
-        let rows = QueueRows { view, queue, row };
-        Ok(rows.has_expired_early(SETTLE_FROM, self.now)?.then_some(queue))
+        let Some(rows) = QueueRows::of_recipient(self.txn.view(), recipient)? else { return Ok(None) };
+        Ok(rows.has_expired_early(SETTLE_FROM, self.now)?.then_some(rows.queue))
     }
 
     /// Removes items of a queue that have expired before one in front of them, at most `max`. If
@@ -142,7 +138,7 @@ impl Batch<'_> {
         };
         if open.row.floor.is_some() {
             self.remove_floored(queue, max)?;
-            return Ok(Settled { expired: 0, has_advanced: true });
+            return Ok(Settled { expired: 0, has_advanced: true, is_full: true });
         }
         let FoundEarly { items, gone, next } = self.txn.find_early(&open, now, max)?;
         let expired = ExpiredEarly { queue, now, next, items };
@@ -150,7 +146,8 @@ impl Batch<'_> {
         let removed = self.txn.remove_early(&mut open, &expired.items, next)?;
         self.txn.close(open)?;
         self.drop_if_unused(queue)?;
-        Ok(Settled { expired: removed as u64, has_advanced: removed + gone > 0 })
+        let is_full = next.is_some_and(|next| next <= now);
+        Ok(Settled { expired: removed as u64, has_advanced: removed + gone > 0, is_full })
     }
 
     /// Removes all items up to `through`. A few are removed at once. More of them are hidden by a

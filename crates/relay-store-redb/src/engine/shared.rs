@@ -181,14 +181,11 @@ impl Shared {
         seq: Seq,
         payload: &[u8],
     ) -> Result<Option<bool>, StoreError> {
-        let now = self.clock.now();
-        let wanted = Wanted { from: seq, id: Some(id), rows_max: EXTRA_ROWS, may_skip_newer: false, now };
+        let wanted = Wanted { from: seq, id: Some(id), rows_max: EXTRA_ROWS, may_skip_newer: false };
         let mut missing_location = None;
         loop {
             let found = self.look_up(recipient, wanted, |reading| {
-                let rows = reading.view.queue(recipient)?;
-                let rows = rows.map(|(queue, row)| QueueRows { view: reading.view, queue, row });
-                let Some(rows) = rows else { return Ok(None) };
+                let Some(rows) = QueueRows::of_recipient(reading.view, recipient)? else { return Ok(None) };
                 Ok(rows.read_item(seq)?.map(|item| (rows.queue, item)))
             });
             let Some((queue, item)) = found? else { return Ok(None) };
@@ -243,7 +240,6 @@ impl Shared {
             id: None,
             rows_max,
             may_skip_newer: true,
-            now: self.clock.now(),
         };
         self.look_up(&pull.recipient, wanted, |reading| {
             let (cache, now) = (QueueCache::default(), self.clock.now());
@@ -269,7 +265,6 @@ impl Shared {
         let with = |rows_max, may_skip_newer| Wanted { rows_max, may_skip_newer, ..wanted };
         let tries = [wanted, with(wanted.rows_max, false), with(ROWS_MAX, false)];
         for wanted in tries.into_iter().skip(usize::from(!wanted.may_skip_newer)) {
-            let wanted = Wanted { now: self.clock.now(), ..wanted };
             let Some(snapshot) = self.snapshot(recipient, wanted)? else { break };
             match read(&ReadTxn { view: snapshot.view(), journal: &self.journal }) {
                 Err(StoreError::Beyond) => {}
@@ -287,12 +282,13 @@ impl Shared {
             (version.queue_in_memtables(recipient), Arc::clone(version.index_snapshot()))
         };
         let queue = recent.map_or_else(|| index_snapshot.queue_number(recipient), Ok)?;
+        let now = self.clock.now();
         let version = self.version();
         let is_same = match version.queue_in_memtables(recipient) {
-            Some(now) => now == queue,
+            Some(current) => current == queue,
             None => recent.is_none() && Arc::ptr_eq(version.index_snapshot(), &index_snapshot),
         };
-        Ok(is_same.then(|| version.snapshot((recipient, queue), wanted)))
+        Ok(is_same.then(|| version.snapshot((recipient, queue), wanted, now)))
     }
 
     /// Reads the payloads of a page. Returns `None` if the caller must look the page up again,

@@ -85,6 +85,8 @@ struct Decided {
     floors: VecDeque<u64>,
     /// Whether the removal of items behind a floor has failed.
     has_failed: bool,
+    /// Whether it has written nothing, and no part of a large ack is decided.
+    is_idle: bool,
 }
 
 impl Writer {
@@ -203,8 +205,8 @@ impl Writer {
         self.shared.throttle.note_requests(requests);
         let had_undecided = !self.undecided.is_empty();
         self.undecided = self.undecided.and(DecidedBlobs::of(&jobs));
-        let Decided { memtable, records, answers, floors, has_failed } = self.decide(jobs, records);
-        self.is_idle = records.is_empty();
+        let Decided { memtable, records, answers, floors, has_failed, is_idle } = self.decide(jobs, records);
+        self.is_idle = is_idle;
         let position = if records.is_empty() { Ok(None) } else { self.commit(requests, records).map(Some) };
         self.is_failing = has_failed || position.is_err();
         match position {
@@ -265,7 +267,7 @@ impl Writer {
         }
         // Those for which nothing was done come first the next time.
         self.unsettled.append(&mut advanced);
-        decider.decide_ack_part(&mut self.large_acks, &mut settling);
+        let has_acked = decider.decide_ack_part(&mut self.large_acks, &mut settling);
         self.large_acks.extend(std::mem::take(&mut decider.waiting_acks));
         let mut floors = self.floors.clone();
         for queue in std::mem::take(&mut decider.batch.floors) {
@@ -281,7 +283,7 @@ impl Writer {
         let Decider { batch, answers, .. } = decider;
         let (mut memtable, records) = batch.finish();
         memtable.numbers.time = memtable.numbers.time.max(now);
-        Decided { memtable, records, answers, floors, has_failed }
+        Decided { is_idle: records.is_empty() && !has_acked, memtable, records, answers, floors, has_failed }
     }
 
     /// Writes and syncs the records. `requests` is for the metrics.

@@ -38,6 +38,8 @@ const KEY_BYTES_MAX: usize = 1 + 8 + 8 + ID_BYTES;
 const ID_BYTES: usize = 20;
 /// The first byte, a queue number, a tag, a seq.
 const ITEM_KEY_BYTES: usize = 1 + 8 + 1 + 8;
+/// The first byte, a queue number, a tag, a deadline, a seq.
+const EARLY_KEY_BYTES: usize = ITEM_KEY_BYTES + 8;
 const KEY_WORDS: usize = KEY_BYTES_MAX.div_ceil(8);
 
 /// The bytes of a key.
@@ -262,13 +264,19 @@ impl Key {
         Ok(Self::new(&[bytes]))
     }
 
-    /// The seq, if this is the key of an item.
-    pub(crate) const fn item_seq(&self) -> Option<Seq> {
-        let [first, second, third, _, last] = self.words;
-        let is_item = first >> 56 == ITEMS as u64
-            && (second >> 48) & 0xff == Tag::Item as u64
-            && last & 0xff == ITEM_KEY_BYTES as u64;
-        if is_item { Some(Seq::new(second << 16 | third >> 48)) } else { None }
+    /// The seq of the item, if this is the key of an item or of its row by deadline.
+    pub(crate) const fn seq(&self) -> Option<Seq> {
+        let [first, second, third, fourth, last] = self.words;
+        let (kind, tag, bytes) = (first >> 56, (second >> 48) & 0xff, last & 0xff);
+        if kind != ITEMS as u64 {
+            None
+        } else if tag == Tag::Item as u64 && bytes == ITEM_KEY_BYTES as u64 {
+            Some(Seq::new(second << 16 | third >> 48))
+        } else if tag == Tag::Early as u64 && bytes == EARLY_KEY_BYTES as u64 {
+            Some(Seq::new(third << 16 | fourth >> 48))
+        } else {
+            None
+        }
     }
 
     /// The queue of the row.

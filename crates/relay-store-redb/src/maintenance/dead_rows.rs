@@ -76,7 +76,7 @@ fn add_dead_rows(
             return Ok(false);
         }
         let (key, value) = row?;
-        let Some(seq) = key.item_seq() else { continue };
+        let Some(seq) = key.seq() else { continue };
         let Ok(item) = value.bytes().and_then(|bytes| ItemRow::decode(seq, &bytes)) else {
             corrupt.push(key);
             continue;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use relay_core::{Seq, Swept, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::engine::command::{Front, Job, SETTLE_ITEMS, TaskResponder, Walked};
+use crate::engine::command::{Front, Job, TaskResponder, Walked};
 use crate::error::{StoreError, caught};
 use crate::format::record::FrontSum;
 use crate::format::{ItemRow, Key};
@@ -138,11 +138,15 @@ impl Maintenance {
         let mut items = 0;
         for queue in queues {
             loop {
-                let settled = self.ask_writer(|responder| Job::Settle(*queue, responder))?;
+                let settled = match self.ask_writer(|responder| Job::Settle(*queue, responder)) {
+                    Err(error) if error.is_corruption() => {
+                        tracing::error!("the sweep skips a corrupt queue");
+                        break;
+                    }
+                    settled => settled?,
+                };
                 items += settled.expired;
-                // A step that was not full has removed all that had expired by then.
-                let is_full = settled.expired == 0 || settled.expired >= SETTLE_ITEMS as u64;
-                if !settled.has_advanced || !is_full {
+                if !(settled.has_advanced && settled.is_full) {
                     break;
                 }
             }

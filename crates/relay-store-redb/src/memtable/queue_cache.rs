@@ -28,7 +28,7 @@ const QUEUES: usize = (ROWS_WEIGHT / QUEUE_WEIGHT) as usize;
 pub(crate) struct QueueCache {
     recipients: RefCell<Cache<Recipient, u64>>,
     /// The recipient of the last lookup, and its queue: a request looks up one many times.
-    latest: RefCell<Option<(Recipient, u64)>>,
+    latest: RefCell<Option<(Recipient, Option<u64>)>>,
     /// The store assigns the numbers, so nobody can choose them to collide.
     queues: RefCell<Cache<u64, CachedQueue, ByItems, RandomState>>,
     skipped_items: Cell<u64>,
@@ -93,7 +93,9 @@ impl QueueCache {
         self.skipped_items.get()
     }
 
-    pub(crate) fn queue_number(&self, recipient: &Recipient) -> Option<u64> {
+    /// The number of the recipient's queue, if that is known; `Some(None)` if it is known that
+    /// there is no queue.
+    pub(crate) fn queue_number(&self, recipient: &Recipient) -> Option<Option<u64>> {
         let mut latest = self.latest.borrow_mut();
         if let Some((known, queue)) = &*latest
             && known == recipient
@@ -101,8 +103,13 @@ impl QueueCache {
             return Some(*queue);
         }
         let queue = self.recipients.borrow().get(recipient).copied()?;
-        *latest = Some((recipient.clone(), queue));
-        Some(queue)
+        *latest = Some((recipient.clone(), Some(queue)));
+        Some(Some(queue))
+    }
+
+    /// The recipient has no queue. This is remembered until another one is looked up.
+    pub(crate) fn note_missing(&self, recipient: Recipient) {
+        *self.latest.borrow_mut() = Some((recipient, None));
     }
 
     pub(crate) fn keep_recipient(&self, recipient: Recipient, queue: u64) {
@@ -139,10 +146,14 @@ impl QueueCache {
         self.update(queue, |known| known.front = Some(Box::new(front)));
     }
 
-    /// Updates the front for the removal of an item.
-    pub(crate) fn remove_from_front(&self, queue: u64, seq: Seq, removed: Usage) {
-        if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue)
-            && let Some(CachedFront { front, .. }) = known.front.as_deref_mut()
+    /// Updates the front for the removal of an item. After that of the last one it is unknown: the
+    /// next one may have an earlier bound.
+    pub(crate) fn remove_from_front(&self, queue: u64, seq: Seq, removed: Usage, is_last: bool) {
+        let mut queues = self.queues.borrow_mut();
+        let Some(mut known) = queues.get_mut(&queue) else { return };
+        if is_last {
+            known.front = None;
+        } else if let Some(CachedFront { front, .. }) = known.front.as_deref_mut()
             && seq < front.live_from
         {
             front.expired = front.expired.minus(removed);
@@ -157,13 +168,6 @@ impl QueueCache {
             if let Some(CachedFront { front, .. }) = known.front.as_deref_mut() {
                 front.expired = front.expired.minus(removed);
             }
-        }
-    }
-
-    /// The last item was removed, so the next one may have an earlier bound than the front knows.
-    pub(crate) fn forget_front(&self, queue: u64) {
-        if let Some(mut known) = self.queues.borrow_mut().get_mut(&queue) {
-            known.front = None;
         }
     }
 
@@ -213,7 +217,7 @@ mod tests {
             cache.keep_row(queue, row(queue % 49));
             assert_eq!(
                 (cache.queue_number(&recipient(0)), cache.row(0)),
-                (Some(0), Some(row(0))),
+                (Some(Some(0)), Some(row(0))),
                 "at {queue}"
             );
         }
@@ -227,6 +231,20 @@ mod tests {
     }
 
     #[test]
+    fn it_knows_that_there_is_no_queue_until_there_is_one() {
+        let cache = QueueCache::default();
+        assert_eq!(cache.queue_number(&recipient(1)), None);
+        cache.note_missing(recipient(1));
+        assert_eq!(cache.queue_number(&recipient(1)), Some(None));
+        cache.keep_recipient(recipient(1), 7);
+        assert_eq!(cache.queue_number(&recipient(1)), Some(Some(7)));
+        cache.forget_recipient(&recipient(1));
+        cache.note_missing(recipient(1));
+        cache.forget_all();
+        assert_eq!(cache.queue_number(&recipient(1)), None);
+    }
+
+    #[test]
     fn it_returns_the_last_value_or_nothing() {
         let cache = QueueCache::default();
         cache.keep_row(1, row(1));
@@ -235,7 +253,7 @@ mod tests {
         cache.keep_row(1, row(7));
         assert_eq!(
             (cache.row(1), cache.owner(1), cache.queue_number(&recipient(2))),
-            (Some(row(7)), Some(recipient(1)), Some(2))
+            (Some(row(7)), Some(recipient(1)), Some(Some(2)))
         );
         cache.forget_queue(1);
         cache.forget_recipient(&recipient(2));

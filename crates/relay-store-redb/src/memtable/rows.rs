@@ -111,7 +111,7 @@ impl Rows {
 
     /// The arrival number of the first item with an entry from `from` to before `end`.
     pub(crate) fn first_item(&self, from: &Key, end: &Key) -> Option<Seq> {
-        self.items(from, end).next()?.0.item_seq()
+        self.items(from, end).next()?.0.seq()
     }
 
     /// Whether there are more than `max` rows of items from `from` to before `end`.
@@ -272,7 +272,7 @@ fn inline_items(row: Option<&Option<Arc<QueueRow>>>) -> usize {
 }
 
 fn is_newer(key: &Key, below: Counters) -> bool {
-    key.queue_number() > below.queue || key.item_seq().is_some_and(|seq| seq > below.seq)
+    key.queue_number() > below.queue || key.seq().is_some_and(|seq| seq > below.seq)
 }
 
 #[cfg(test)]

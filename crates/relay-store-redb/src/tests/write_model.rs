@@ -178,8 +178,8 @@ pub(super) fn expect_excerpts(version: &Version, model: &Model) {
     }) {
         let number = model.recipients.get(&queue).copied();
         let now = Timestamp::from_ms(EARLY);
-        let wanted = Wanted { from: Seq::new(from), id: None, rows_max, may_skip_newer, now };
-        let snapshot = version.snapshot((&recipient(queue), number), wanted);
+        let wanted = Wanted { from: Seq::new(from), id: None, rows_max, may_skip_newer };
+        let snapshot = version.snapshot((&recipient(queue), number), wanted, now);
         let view = snapshot.view();
         assert_eq!(view.queue_number(&recipient(queue)).unwrap(), number);
         let Some(number) = number else { continue };

@@ -43,13 +43,17 @@ impl WriteTxn<'_> {
         let rows = open.rows(self.view());
         let (first, end) = (rows.first(), Key::rows_end(open.number));
         for row in rows.view.range(&Key::early(open.number, early_from, Seq::ZERO), &end)? {
-            let key = match row {
-                Ok((key, _)) => key,
+            // The bytes of the value have the checksum of the key, too.
+            let parsed = row.and_then(|(key, value)| {
+                value.bytes()?;
+                Ok((key, key.parse()?))
+            });
+            let (key, deadline, seq) = match parsed {
+                Ok((key, ParsedKey::Early(_, deadline, seq))) => (key, deadline, seq),
                 // Its item stays until the sweep reaches it.
-                Err(StoreError::Corrupted(_)) => continue,
+                Ok(_) | Err(StoreError::Corrupted(_)) => continue,
                 Err(error) => return Err(error),
             };
-            let ParsedKey::Early(_, deadline, seq) = key.parse()? else { continue };
             if deadline > now || passed == max {
                 found.next = Some(deadline);
                 break;

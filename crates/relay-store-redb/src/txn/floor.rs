@@ -44,8 +44,7 @@ impl QueueRows<'_> {
     /// The usage of all items up to `through`, and of those among them that have expired at `now`.
     /// The queue has no floor.
     pub(crate) fn front_usage(&self, through: Seq, now: Timestamp) -> Result<(Usage, Usage), StoreError> {
-        let after = through.next();
-        let all = match self.usage_from(after) {
+        let all = match self.usage_from(through.next()) {
             // A count that is wrong must not keep items in the queue.
             Err(StoreError::Corrupted(_)) => self.counted_through(through)?,
             rest => difference(self.row.usage, rest?),
@@ -54,13 +53,13 @@ impl QueueRows<'_> {
         if front.live_from > through {
             return Ok((all, all));
         }
-        let early = difference(self.expired_early(front.live_from, now)?, self.expired_early(after, now)?);
-        let expired = front.expired.plus(early);
+        let expired = front.expired.plus(self.expired_early(front.live_from..=through, now)?);
         let expired = Usage { items: expired.items.min(all.items), bytes: expired.bytes.min(all.bytes) };
         Ok((all, expired))
     }
 
-    fn counted_through(&self, through: Seq) -> Result<Usage, StoreError> {
+    /// The usage of all items up to `through`, counted one by one.
+    pub(crate) fn counted_through(&self, through: Seq) -> Result<Usage, StoreError> {
         let mut usage = Usage::ZERO;
         self.scan(Seq::ZERO, &mut |item| {
             if item.seq > through {

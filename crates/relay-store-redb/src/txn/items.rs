@@ -102,12 +102,9 @@ impl WriteTxn<'_> {
         };
         let Some(removed) = removed else { return Ok(None) };
         let row = Arc::make_mut(&mut open.row);
-        self.cache.remove_from_front(open.number, seq, Usage::of(removed.payload_bytes));
-        open.has_removed = true;
-        if row.ends.is_some_and(|ends| ends.last.seq == seq) {
-            open.is_last_removed = true;
-            self.cache.forget_front(open.number);
-        }
+        let is_last = row.ends.is_some_and(|ends| ends.last.seq == seq);
+        self.cache.remove_from_front(open.number, seq, Usage::of(removed.payload_bytes), is_last);
+        (open.has_removed, open.is_last_removed) = (true, open.is_last_removed || is_last);
         self.count(removed.location.segment, LiveChange::removed(removed.location));
         row.usage = row.usage.minus(Usage::of(removed.payload_bytes));
         if let Some(floor) = row.floor.filter(|floor| seq <= floor.through) {

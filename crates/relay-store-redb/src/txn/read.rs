@@ -29,9 +29,9 @@ impl ReadTxn<'_> {
     /// Fails if a page of the queue might pass too many items that have expired before one in front
     /// of them.
     pub(crate) fn check_settled(&self, recipient: &Recipient, now: Timestamp) -> Result<(), StoreError> {
-        let Some((queue, row)) = self.view.queue(recipient)? else { return Ok(()) };
-        let rows = QueueRows { view: self.view, queue, row };
-        if rows.has_expired_early(UNSETTLED_MAX, now)? { Err(StoreError::Unsettled(queue)) } else { Ok(()) }
+        let Some(rows) = QueueRows::of_recipient(self.view, recipient)? else { return Ok(()) };
+        let is_unsettled = rows.has_expired_early(UNSETTLED_MAX, now)?;
+        if is_unsettled { Err(StoreError::Unsettled(rows.queue)) } else { Ok(()) }
     }
 
     fn rows(&self, queue: &QueueHandle) -> Option<QueueRows<'_>> {

@@ -12,7 +12,6 @@ use relay_journal::{Frame, Location};
 use crate::error::StoreError;
 use crate::format::ItemRow;
 use crate::format::fields::Fields;
-use crate::format::packed_items::PackedItems;
 use crate::format::record::{self, ExpiredEarly, Floored, ItemRecord, Removed, Trimmed, kind};
 use crate::io::payload;
 use crate::memtable::Memtable;
@@ -252,10 +251,7 @@ fn set_floor(txn: &mut WriteTxn<'_>, floored: &Floored) -> Result<Option<&'stati
     };
     if open.row.inline().is_some() {
         // The records that made it so long are lost, and with them the items that it had.
-        let items: Vec<_> = open.row.inline().into_iter().flat_map(PackedItems::iter).collect();
-        for item in items.into_iter().filter(|item| item.seq <= floored.floor.through) {
-            txn.remove_item(&mut open, item.seq, None)?;
-        }
+        txn.remove_through(&mut open, floored.floor.through)?;
         txn.close(open)?;
         return Ok(Some("an acked front is not as long as it was"));
     }

@@ -1,6 +1,5 @@
 //! Removes the expired front of a queue.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use relay_core::{Seq, Usage};
@@ -83,16 +82,8 @@ impl WriteTxn<'_> {
     }
 
     /// Reads and removes the items up to `through` one by one.
-    fn remove_through(&mut self, open: &mut OpenQueue, through: Seq) -> Result<(), StoreError> {
-        let mut items = Vec::new();
-        open.rows(self.view()).scan(Seq::ZERO, &mut |item| {
-            if item.seq > through {
-                return ControlFlow::Break(());
-            }
-            items.push(item);
-            ControlFlow::Continue(())
-        })?;
-        for item in items {
+    pub(super) fn remove_through(&mut self, open: &mut OpenQueue, through: Seq) -> Result<(), StoreError> {
+        for item in open.rows(self.view()).first_items(through, usize::MAX)? {
             self.remove_item(open, item.seq, Some(item))?;
         }
         Ok(())

@@ -7,10 +7,10 @@
 //! binary search finds the live part, because the bounds of items never decrease along a queue.
 //! Items that expire before their bound have rows by deadline, which count the expired ones.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeBounds};
 use std::sync::Arc;
 
-use relay_core::{Front, ItemId, Queued as _, Seq, Timestamp, Usage};
+use relay_core::{Front, ItemId, Queued as _, Recipient, Seq, Timestamp, Usage};
 
 use crate::error::StoreError;
 use crate::format::{self, BLOCK_ITEMS, End, Ends, ItemRow, Items, Key, ParsedKey, Positions, QueueRow};
@@ -36,6 +36,14 @@ impl<'a> QueueRows<'a> {
     /// A queue by its number, if there is one.
     pub(crate) fn of(view: ReadView<'a>, queue: u64) -> Result<Option<Self>, StoreError> {
         Ok(view.queue_row(queue)?.map(|row| Self { view, queue, row }))
+    }
+
+    /// The queue of a recipient, if there is one.
+    pub(crate) fn of_recipient(
+        view: ReadView<'a>,
+        recipient: &Recipient,
+    ) -> Result<Option<Self>, StoreError> {
+        Ok(view.queue(recipient)?.map(|(queue, row)| Self { view, queue, row }))
     }
 
     /// The arrival number of the first item. Rows in front of it are dead.
@@ -134,23 +142,27 @@ impl<'a> QueueRows<'a> {
 
     /// The number of items from `from` on that are live at `now`, if `from` is in the live part.
     pub(crate) fn live_items_from(&self, from: Seq, now: Timestamp) -> Result<u64, StoreError> {
-        let expired = self.expired_early(from, now)?;
+        let expired = self.expired_early(from.., now)?;
         Ok(self.items_from(from)?.saturating_sub(expired.items))
     }
 
-    /// The items from `from` on that have expired although their bound is not reached.
-    pub(crate) fn expired_early(&self, from: Seq, now: Timestamp) -> Result<Usage, StoreError> {
+    /// The items among `seqs` that have expired although their bound is not reached.
+    pub(crate) fn expired_early(
+        &self,
+        seqs: impl RangeBounds<Seq>,
+        now: Timestamp,
+    ) -> Result<Usage, StoreError> {
         let mut usage = Usage::ZERO;
         let Some(early_from) = self.row.early_from.filter(|early| *early <= now) else { return Ok(usage) };
         if let Some(items) = self.row.inline() {
             let expired =
-                items.iter().filter(|item| item.seq >= from && item.is_early() && !item.is_live(now));
+                items.iter().filter(|item| seqs.contains(&item.seq) && item.is_early() && !item.is_live(now));
             return Ok(expired.map(|item| Usage::of(item.payload_bytes)).sum());
         }
         for row in self.early(early_from, now)? {
             let found = row.and_then(|(key, value)| {
                 let payload_bytes = format::decode_payload_bytes(&value.bytes()?)?;
-                Ok(matches!(key.parse()?, ParsedKey::Early(_, _, seq) if seq >= from)
+                Ok(matches!(key.parse()?, ParsedKey::Early(_, _, seq) if seqs.contains(&seq))
                     .then_some(payload_bytes))
             });
             match found {
@@ -166,23 +178,25 @@ impl<'a> QueueRows<'a> {
     }
 
     /// Whether the queue is spilled and more than so many of its visible items have expired before
-    /// their bound. It is also true if that takes too long to find out.
+    /// their bound. Removed ones count as well: requests pass them until the writer settles the
+    /// queue. It is also true if that takes too long to find out.
     pub(crate) fn has_expired_early(&self, more_than: usize, now: Timestamp) -> Result<bool, StoreError> {
         let early_from = self.row.early_from.filter(|early| *early <= now && self.row.inline().is_none());
         let Some(early_from) = early_from else { return Ok(false) };
-        let (visible_from, mut found) = (self.row.visible_from(), 0);
-        for (number, row) in self.early(early_from, now)?.enumerate() {
+        let (visible_from, mut found, mut passed) = (self.row.visible_from(), 0, 0);
+        let mut rows = self.early(early_from, now)?;
+        while let Some(row) = rows.next() {
             let is_hidden = match row.and_then(|(key, _)| key.parse()) {
                 Ok(ParsedKey::Early(_, _, seq)) => seq < visible_from,
                 Ok(_) | Err(StoreError::Corrupted(_)) => false,
                 Err(error) => return Err(error),
             };
-            found += usize::from(!is_hidden);
-            if found > more_than || number == EARLY_ROWS_MAX {
+            (found, passed) = (found + usize::from(!is_hidden), passed + 1);
+            if found + rows.tombstones() > more_than || passed > EARLY_ROWS_MAX {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(found + rows.tombstones() > more_than)
     }
 
     /// The rows of the items that expire early, from `from` to `now`.
@@ -234,7 +248,7 @@ impl<'a> QueueRows<'a> {
     /// Where the live part begins at `now`.
     pub(crate) fn front(&self, now: Timestamp) -> Result<Front, StoreError> {
         let front = self.above_floor(self.front_by_bounds(now)?);
-        Ok(Front { expired: front.expired.plus(self.expired_early(front.live_from, now)?), ..front })
+        Ok(Front { expired: front.expired.plus(self.expired_early(front.live_from.., now)?), ..front })
     }
 
     /// The part of a front that requests see.
@@ -333,5 +347,5 @@ fn first_end(items: Merger<'_>) -> Result<Option<End>, StoreError> {
 }
 
 fn item_seq(key: &Key) -> Result<Seq, StoreError> {
-    key.item_seq().ok_or(StoreError::Corrupted("a row among the items is not an item"))
+    key.seq().ok_or(StoreError::Corrupted("a row among the items is not an item"))
 }

@@ -37,8 +37,6 @@ pub(crate) struct Wanted {
     /// Copy none if the items begin in older memtables, and those of the active one are all newer.
     /// A page of a deep queue usually ends before them.
     pub(crate) may_skip_newer: bool,
-    /// The time of the read. Nothing reads items that expire early and much later.
-    pub(crate) now: Timestamp,
 }
 
 /// A version, or a part of it, at one moment.
@@ -66,17 +64,20 @@ impl ReadSnapshot {
 }
 
 /// Copies what `active` contains of the recipient's queue, if it has one. `older` is the last
-/// arrival number that older memtables may contain.
+/// arrival number that older memtables may contain. Nothing reads items that expire early and much
+/// later than `now`.
 pub(super) fn excerpt(
     active: &Memtable,
     older: Seq,
     acked: &DedupFilter,
     (recipient, queue): (&Recipient, Option<u64>),
     wanted: Wanted,
+    now: Timestamp,
 ) -> (Memtable, Option<Coverage>) {
     let mut copy = Memtable::new(active.numbers);
     copy.recipients.insert(recipient.clone(), queue);
-    let coverage = queue.and_then(|queue| copy_queue(&active.rows, &mut copy.rows, queue, older, wanted));
+    let coverage =
+        queue.and_then(|queue| copy_queue(&active.rows, &mut copy.rows, queue, older, wanted, now));
     if let (Some(queue), Some(id)) = (queue, wanted.id) {
         for slot in acked.slots_of(queue, id) {
             active.rows.copy(&Key::acked(slot, queue, id), &mut copy.rows);
@@ -86,8 +87,15 @@ pub(super) fn excerpt(
 }
 
 /// Copies the rows of a queue. Returns what the copy covers, if that is not all of the queue.
-fn copy_queue(active: &Rows, copy: &mut Rows, queue: u64, older: Seq, wanted: Wanted) -> Option<Coverage> {
-    let Wanted { from, id, mut rows_max, may_skip_newer, now } = wanted;
+fn copy_queue(
+    active: &Rows,
+    copy: &mut Rows,
+    queue: u64,
+    older: Seq,
+    wanted: Wanted,
+    now: Timestamp,
+) -> Option<Coverage> {
+    let Wanted { from, id, mut rows_max, may_skip_newer } = wanted;
     let (start, end) = (Key::items_start(queue), Key::rows_end(queue));
     let row = active.queue(queue);
     if let Some(row) = row {

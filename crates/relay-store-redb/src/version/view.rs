@@ -41,6 +41,8 @@ pub(crate) struct Merger<'a> {
     index_snapshot: SnapshotRange<'a>,
     /// The range ends where the coverage does.
     is_truncated: bool,
+    /// How many tombstones it has passed.
+    tombstones: usize,
 }
 
 struct MemtableRange<'a> {
@@ -110,16 +112,17 @@ impl<'a> ReadView<'a> {
     /// The number of the recipient's queue.
     pub(crate) fn queue_number(&self, recipient: &Recipient) -> Result<Option<u64>, StoreError> {
         if let Some(queue) = self.cache.and_then(|cache| cache.queue_number(recipient)) {
-            return Ok(Some(queue));
+            return Ok(queue);
         }
         let entry = self.memtables.iter().flatten().find_map(|memtable| memtable.recipients.get(recipient));
         let queue = match entry {
             Some(queue) => *queue,
             None => self.index_snapshot.queue_number(recipient)?,
         };
-        if let (Some(cache), Some(queue)) = (self.cache, queue) {
-            cache.keep_recipient(recipient.clone(), queue);
-        }
+        self.cache.inspect(|cache| match queue {
+            Some(queue) => cache.keep_recipient(recipient.clone(), queue),
+            None => cache.note_missing(recipient.clone()),
+        });
         Ok(queue)
     }
 
@@ -222,7 +225,7 @@ impl<'a> ReadView<'a> {
         let mut index_snapshot =
             SnapshotRange { range: self.index_snapshot.range(from, to)?, from: *from, to: *to, head: None };
         index_snapshot.advance(reverse)?;
-        Ok(Merger { reverse, memtables, index_snapshot, is_truncated })
+        Ok(Merger { reverse, memtables, index_snapshot, is_truncated, tombstones: 0 })
     }
 }
 
@@ -265,6 +268,11 @@ impl<'a> SnapshotRange<'a> {
 }
 
 impl<'a> Merger<'a> {
+    /// How many tombstones it has passed.
+    pub(crate) const fn tombstones(&self) -> usize {
+        self.tombstones
+    }
+
     fn next_key(&self) -> Option<Key> {
         let memtables =
             self.memtables.iter().filter_map(|memtable| memtable.head.as_ref().map(|head| head.0));
@@ -301,6 +309,7 @@ impl<'a> Merger<'a> {
             if let Some(value) = self.step(&key).transpose() {
                 return Some(value.map(|value| (key, value)));
             }
+            self.tombstones += 1;
         }
     }
 }

@@ -5,9 +5,9 @@ use redb::ReadableTable as _;
 use relay_core::{Ack, Envelope, Error, Pull, Recipient, Relay, Seq};
 use relay_disk::{Disk, Survival};
 
-use crate::index::{Index, NAMES, ROWS, put_row};
+use crate::index::{Index, NAMES, OWNER, ROWS, put_row};
 use crate::story::{Ledger, OnFailure, Step};
-use crate::world::{QUEUES, World, envelope, id, payload, recipient, with_timeout};
+use crate::world::{QUEUES, World, envelope, id, payload, push_many, recipient, short_lived, with_timeout};
 
 /// So many items that each of three queues is spilled.
 const MANY: u64 = 180;
@@ -253,6 +253,59 @@ fn a_missing_segment_loses_only_its_items() {
     }
     world.block_on(relay.sweep()).unwrap();
     assert_eq!(relay.verify().unwrap(), Vec::<String>::new());
+}
+
+/// The row by deadline of an item that has expired is that of a live item.
+#[test]
+fn a_corrupt_row_of_an_early_item_removes_no_other_one() {
+    let world = World::new();
+    let relay = world.open();
+    world.block_on(push_many(&relay, 0..100, 10));
+    world.push_all(&relay, (100..110).map(|number| short_lived(0, number, 500)).collect());
+    let live = world.pull_items(&relay, 0).unwrap()[50].seq;
+    drop(relay);
+    Index::open(&world.disk).write(|tx| {
+        let mut rows = tx.open_table(ROWS).unwrap();
+        let is_early = |key: &[u8]| key.starts_with(&[3, 0, 0, 0, 0, 0, 0, 0, 1, 4]);
+        let found = rows.iter().unwrap().map(Result::unwrap).find(|(key, _)| is_early(key.value())).unwrap();
+        let (mut key, value) = (found.0.value().to_vec(), found.1.value().to_vec());
+        drop(found);
+        drop(rows.remove(key.as_slice()).unwrap().unwrap());
+        let seq = key.len() - 8;
+        key[seq..].copy_from_slice(&live.as_u64().to_be_bytes());
+        rows.insert(key.as_slice(), value.as_slice()).unwrap();
+    });
+    let relay = world.open();
+    world.clock.advance_ms(500);
+    assert_eq!(world.block_on(relay.sweep()).unwrap().items, 9);
+    assert_eq!(world.pull_numbers(&relay, 0), (0..100).collect::<Vec<_>>());
+    world.clock.advance_ms(world.limits.ttl_ms - 500);
+    assert_eq!(world.block_on(relay.sweep()).unwrap().items, 101);
+}
+
+/// All of its items expire early, and the row of its owner is corrupt.
+#[test]
+fn the_sweep_skips_a_corrupt_queue_of_early_items() {
+    let mut world = World::new();
+    world.limits.dedup_window_ms = 0;
+    let relay = world.open();
+    for queue in [0, 1] {
+        assert!(world.block_on(relay.push(envelope(queue, 0, 10))).unwrap().is_stored());
+        world.push_all(&relay, (1..61).map(|number| short_lived(queue, number, 500)).collect());
+        let first = Ack::new(recipient(queue), vec![id(0)]).unwrap();
+        assert_eq!(world.block_on(relay.ack(first)).unwrap().deleted, 1);
+    }
+    drop(relay);
+    Index::open(&world.disk).write(|tx| {
+        let mut rows = tx.open_table(ROWS).unwrap();
+        let owner = [&[OWNER][..], &1_u64.to_be_bytes()].concat();
+        assert!(rows.insert(owner.as_slice(), [0; 9].as_slice()).unwrap().is_some());
+    });
+    let relay = world.open();
+    world.clock.advance_ms(500);
+    for swept in [60, 0] {
+        assert_eq!(world.block_on(relay.sweep()).unwrap().items, swept);
+    }
 }
 
 /// No slot follows one that begins at the largest timestamp.

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use relay_core::{Ack, Envelope, Limits, Pull, PushOutcome, Relay};
+use relay_core::{Ack, Limits, Pull, Relay};
 use relay_disk::Survival;
-use relay_store_redb::RedbRelay;
+use relay_store_redb::{Options, RedbRelay};
 
 use crate::fronts::{TTL_MS, world};
-use crate::world::{Stopwatch, World, envelope, id, push_many, recipient, with_timeout};
+use crate::world::{Stopwatch, World, envelope, id, push_many, recipient, short_lived, with_timeout};
 
 /// A batch for a queue with thousands of expired items waits until they are removed. A push to
 /// another queue does not wait for it.
@@ -18,11 +18,7 @@ fn a_request_to_a_queue_with_many_expired_items_delays_no_other() {
     let world = World { limits: Limits { dedup_window_ms: 0, ..world().limits }, ..world() };
     let relay = world.open();
     push(&world, &relay, 0..100);
-    let short = |number| Envelope { ttl_ms: Some(500), ..envelope(0, number, 10) };
-    for first in (100..20_100).step_by(500) {
-        let pushed = world.block_on(relay.push_all((first..first + 500).map(short).collect())).unwrap();
-        assert!(pushed.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
-    }
+    world.push_all(&relay, (100..20_100).map(|number| short_lived(0, number, 500)).collect());
     world.clock.advance_ms(500);
     let outcomes = world.block_on(async {
         let items = (30_000..30_256).map(|number| envelope(0, number, 10)).collect();
@@ -43,13 +39,9 @@ fn a_request_to_a_queue_with_many_expired_items_delays_no_other() {
 fn queues_with_expired_items_take_turns() {
     let world = World { limits: Limits { dedup_window_ms: 0, ..world().limits }, ..world() };
     let relay = world.open();
-    let short = |queue, number| Envelope { ttl_ms: Some(500), ..envelope(queue, number, 10) };
-    for queue in 0..2 {
-        push_to(&world, &relay, queue, 0..100);
-        let items = if queue == 0 { 100..8_100 } else { 100..200 };
-        let pushed =
-            world.block_on(relay.push_all(items.map(|number| short(queue, number)).collect())).unwrap();
-        assert!(pushed.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
+    for (queue, end) in [(0, 8_100), (1, 200)] {
+        world.push_all(&relay, (0..100).map(|number| envelope(queue, number, 10)).collect());
+        world.push_all(&relay, (100..end).map(|number| short_lived(queue, number, 500)).collect());
     }
     world.clock.advance_ms(500);
     let (first, ack) = world.block_on(async {
@@ -67,23 +59,13 @@ fn queues_with_expired_items_take_turns() {
     assert_eq!(relay.verify().unwrap(), [""; 0]);
 }
 
-fn push_to(world: &World, relay: &RedbRelay, queue: usize, numbers: std::ops::Range<u64>) {
-    let items = numbers.map(|number| envelope(queue, number, 10)).collect();
-    let outcomes = world.block_on(relay.push_all(items)).unwrap();
-    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
-}
-
 /// Thousands of items in front of a live one expire at once, while nothing sweeps.
 #[test]
 fn a_page_behind_thousands_of_expired_items_comes_at_once() {
     let world = world();
     let relay = world.open();
     push(&world, &relay, 0..100);
-    let short = |number| Envelope { ttl_ms: Some(500), ..envelope(0, number, 10) };
-    for first in (100..10_100).step_by(500) {
-        let pushed = world.block_on(relay.push_all((first..first + 500).map(short).collect())).unwrap();
-        assert!(pushed.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
-    }
+    world.push_all(&relay, (100..10_100).map(|number| short_lived(0, number, 500)).collect());
     push(&world, &relay, 20_000..20_100);
     world.clock.advance_ms(500);
     let last =
@@ -144,12 +126,39 @@ fn a_push_to_a_deep_queue_with_expired_items_costs_no_more_than_to_another() {
         push(&world, &relay, 0..3000);
         let mut next = 10_000;
         let none_expired = time_of_pushes(&world, &relay, &mut next);
-        let short = |number| Envelope { ttl_ms: Some(number % 400), ..envelope(0, number, 10) };
-        for first in (3000..9000).step_by(500) {
-            world.block_on(relay.push_all((first..first + 500).map(short).collect())).unwrap();
-        }
+        world.push_all(&relay, (3000..9000).map(|number| short_lived(0, number, number % 400)).collect());
         world.clock.advance_ms(400);
         let many_expired = time_of_pushes(&world, &relay, &mut next);
         assert!(many_expired < none_expired * 5, "{many_expired:?} after {none_expired:?}");
     });
+}
+
+/// What is left of items that were acked before they expired costs requests no more.
+#[test]
+fn a_push_to_a_queue_whose_early_items_were_acked_costs_no_more_than_to_another() {
+    for is_checkpointed in [false, true] {
+        with_timeout(move || {
+            let world = world();
+            let options = Options { segment_bytes: 1 << 20, ..world.options.clone() };
+            let world = world.with_options(options);
+            let relay = world.open();
+            push(&world, &relay, 0..100);
+            let mut next = 100_000;
+            let before = time_of_pushes(&world, &relay, &mut next);
+            for first in (1_000..41_000).step_by(2_000) {
+                let numbers = first..first + 2_000;
+                let items = numbers.clone().map(|number| short_lived(0, number, 500));
+                world.push_all(&relay, items.collect());
+                if is_checkpointed {
+                    drop(world.block_on(relay.snapshots().take()).unwrap());
+                }
+                let ack = Ack::new(recipient(0), numbers.map(id).collect()).unwrap();
+                assert_eq!(world.block_on(relay.ack(ack)).unwrap().deleted, 2_000);
+            }
+            world.clock.advance_ms(500);
+            let after = time_of_pushes(&world, &relay, &mut next);
+            assert!(after < before * 5, "{after:?} after {before:?}, checkpoints: {is_checkpointed}");
+            assert_eq!(relay.verify().unwrap(), [""; 0]);
+        });
+    }
 }

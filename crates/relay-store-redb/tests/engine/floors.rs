@@ -1,8 +1,8 @@
 //! An ack of all items up to one, of more than can be removed at once: it takes effect at once and
 //! as a whole, and the items are removed step by step behind it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use relay_core::{Ack, AckOutcome, PushOutcome, Relay, Seq, Usage};
@@ -10,8 +10,8 @@ use relay_disk::{Call, Survival};
 use relay_store_redb::{Options, RedbRelay};
 
 use crate::world::{
-    OUTAGE_MAX, Stopwatch, World, envelope, id, positions, push_many, recipient, retry, small_options,
-    with_timeout,
+    OUTAGE_MAX, Stopwatch, World, envelope, id, positions, push_many, recipient, retry, short_lived,
+    small_options, with_timeout,
 };
 
 /// So many items have a floor.
@@ -108,16 +108,7 @@ fn a_second_one_waits_for_the_first() {
 fn a_crash_leaves_all_items_or_none() {
     with_timeout(|| {
         let world = world();
-        let images = Arc::new(Mutex::new(Vec::new()));
-        let (disk, taken) = (world.disk.clone(), Arc::clone(&images));
-        let relay = world.open_hooked(move |call| {
-            if matches!(call, Call::Write(_) | Call::Sync(_)) {
-                let mut taken = taken.lock().unwrap();
-                let seed = taken.len() as u64;
-                taken.push(disk.after_crash(Survival::Torn(seed)));
-            }
-            Ok(())
-        });
+        let (relay, images) = world.open_with_crashes(&[Survival::Torn]);
         world.block_on(push_many(&relay, 0..ITEMS, 10));
         images.lock().unwrap().clear();
         assert_eq!(purge(&world, &relay).deleted, ITEMS);
@@ -185,15 +176,12 @@ fn a_removal_that_fails_keeps_nobody_waiting() {
         };
         let world = world.with_options(options);
         world.block_on(push_many(&world.open(), 0..20_000, 10));
-        let is_failing = Arc::new(AtomicBool::new(false));
-        let (fails, failures) = (Arc::clone(&is_failing), Arc::new(AtomicUsize::new(0)));
+        let failures = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&failures);
-        let relay = world.open_hooked(move |call| match call {
-            Call::Read("relay.redb", _) if fails.load(Ordering::SeqCst) => {
-                count.fetch_add(1, Ordering::SeqCst);
-                Err(std::io::ErrorKind::Other.into())
-            }
-            _ => Ok(()),
+        let (relay, is_failing) = world.open_failing(move |call| {
+            let fails = matches!(call, Call::Read("relay.redb", _));
+            count.fetch_add(fails.into(), Ordering::SeqCst);
+            fails
         });
         assert_eq!(purge(&world, &relay), AckOutcome { deleted: 20_000, missing: 0, remaining: 0 });
         is_failing.store(true, Ordering::SeqCst);
@@ -214,14 +202,8 @@ fn a_removal_that_fails_keeps_nobody_waiting() {
 fn checkpoints_that_fail_keep_nobody_waiting() {
     with_timeout(|| {
         let world = world();
-        let is_failing = Arc::new(AtomicBool::new(false));
-        let fails = Arc::clone(&is_failing);
-        let relay = world.open_hooked(move |call| match call {
-            Call::Write("relay.redb") | Call::Sync("relay.redb") if fails.load(Ordering::SeqCst) => {
-                Err(std::io::ErrorKind::Other.into())
-            }
-            _ => Ok(()),
-        });
+        let (relay, is_failing) =
+            world.open_failing(|call| matches!(call, Call::Write("relay.redb") | Call::Sync("relay.redb")));
         world.block_on(push_many(&relay, 0..20_000, 10));
         is_failing.store(true, Ordering::SeqCst);
         // The store may refuse what it cannot hold without a checkpoint.
@@ -286,8 +268,8 @@ fn an_expired_item_may_come_again() {
     let world = world();
     let relay = world.open();
     world.block_on(push_many(&relay, 0..600, 10));
-    let short = |number| relay_core::Envelope { ttl_ms: Some(1_000), ..envelope(0, number, 10) };
-    world.block_on(relay.push_all((600..800).map(short).collect())).unwrap();
+    let short = |number| short_lived(0, number, 1_000);
+    world.push_all(&relay, (600..800).map(short).collect());
     world.block_on(push_many(&relay, 800..ITEMS, 10));
     world.clock.advance_ms(1_000);
     assert_eq!(purge(&world, &relay), AckOutcome { deleted: ITEMS - 200, missing: 0, remaining: 0 });

@@ -2,8 +2,8 @@
 //! them if the sync fails.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use relay_core::{Envelope, PushOutcome, Relay};
 use relay_disk::{Call, Survival};
@@ -34,8 +34,7 @@ fn all_items_share_one_write_and_one_sync() {
     });
     world.block_on(relay.push(envelope(2, 1000, 1))).unwrap();
     let before = (writes.load(Ordering::SeqCst), syncs.load(Ordering::SeqCst));
-    let outcomes = world.block_on(relay.push_all(items())).unwrap();
-    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
+    world.push_all(&relay, items());
     let after = (writes.load(Ordering::SeqCst), syncs.load(Ordering::SeqCst));
     assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
     assert_eq!(world.pull_numbers(&relay, 0), (0..20).step_by(2).collect::<Vec<_>>());
@@ -104,25 +103,14 @@ fn a_failed_sync_stores_none_of_the_items() {
     world.block_on(relay.push_all(items())).unwrap_err();
     assert_eq!(world.pull_numbers(&relay, 0), [100]);
     is_failing.store(false, Ordering::SeqCst);
-    let outcomes = world.block_on(relay.push_all(items())).unwrap();
-    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(PushOutcome::is_stored)));
+    world.push_all(&relay, items());
 }
 
 /// Whatever of an unanswered request survives a crash, it is whole items, in order, without a gap.
 #[test]
 fn a_crash_in_the_middle_leaves_whole_items_and_no_gap() {
     for world in [World::new(), World::with_blobs()] {
-        let images = Arc::new(Mutex::new(Vec::new()));
-        let (disk, taken) = (world.disk.clone(), Arc::clone(&images));
-        let relay = world.open_hooked(move |call| {
-            if matches!(call, Call::Write(_) | Call::Sync(_)) {
-                let mut taken = taken.lock().unwrap();
-                let seed = taken.len() as u64;
-                taken.push(disk.after_crash(Survival::Torn(seed)));
-                taken.push(disk.after_crash(Survival::All));
-            }
-            Ok(())
-        });
+        let (relay, images) = world.open_with_crashes(&[Survival::Torn, |_| Survival::All]);
         images.lock().unwrap().clear();
         world.block_on(relay.push_all(items())).unwrap();
         let images = std::mem::take(&mut *images.lock().unwrap());

@@ -4,9 +4,8 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -90,13 +89,48 @@ impl World {
 
     /// Opens the store on its disk, whose syncs fail while the flag is set.
     pub(crate) fn open_with_failing_syncs(&self) -> (RedbRelay, Arc<AtomicBool>) {
+        self.open_failing(|call| matches!(call, Call::Sync(_)))
+    }
+
+    /// Opens the store on its disk. While the flag is set, the calls that `fails` chooses fail.
+    pub(crate) fn open_failing(
+        &self,
+        fails: impl Fn(&Call<'_>) -> bool + Send + Sync + 'static,
+    ) -> (RedbRelay, Arc<AtomicBool>) {
         let is_failing = Arc::new(AtomicBool::new(false));
-        let fails = Arc::clone(&is_failing);
-        let relay = self.open_hooked(move |call| match call {
-            Call::Sync(_) if fails.load(Ordering::SeqCst) => Err(io::ErrorKind::Other.into()),
-            _ => Ok(()),
+        let is_set = Arc::clone(&is_failing);
+        let relay = self.open_hooked(move |call| {
+            let fails_now = is_set.load(Ordering::SeqCst) && fails(&call);
+            if fails_now { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
         });
         (relay, is_failing)
+    }
+
+    /// Opens the store on its disk, and collects copies of the disk: before each write and sync,
+    /// as crashes at that moment would leave it. The number of a copy is the seed of its crash.
+    pub(crate) fn open_with_crashes(
+        &self,
+        crashes: &'static [fn(u64) -> Survival],
+    ) -> (RedbRelay, Arc<Mutex<Vec<SimDisk>>>) {
+        let images = Arc::new(Mutex::new(Vec::new()));
+        let (disk, taken) = (self.disk.clone(), Arc::clone(&images));
+        let relay = self.open_hooked(move |call| {
+            if matches!(call, Call::Write(_) | Call::Sync(_)) {
+                let mut taken = taken.lock().unwrap();
+                let seed = taken.len() as u64;
+                taken.extend(crashes.iter().map(|crash| disk.after_crash(crash(seed))));
+            }
+            Ok(())
+        });
+        (relay, images)
+    }
+
+    /// Pushes new items in batches of up to 500.
+    pub(crate) fn push_all(&self, relay: &RedbRelay, items: Vec<Envelope>) {
+        for batch in items.chunks(500) {
+            let outcomes = self.block_on(relay.push_all(batch.to_vec())).unwrap();
+            assert!(outcomes.into_iter().all(|outcome| outcome.unwrap().is_stored()));
+        }
     }
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
@@ -247,6 +281,11 @@ pub(crate) fn payload(number: u64, bytes: usize) -> Bytes {
             .to_le_bytes()
     });
     noise.take(bytes).collect::<Vec<u8>>().into()
+}
+
+/// An item of 10 bytes with a TTL of its own.
+pub(crate) fn short_lived(queue: usize, number: u64, ttl_ms: u64) -> Envelope {
+    Envelope { ttl_ms: Some(ttl_ms), ..envelope(queue, number, 10) }
 }
 
 pub(crate) fn envelope(queue: usize, number: u64, bytes: usize) -> Envelope {

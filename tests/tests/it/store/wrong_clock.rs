@@ -11,7 +11,7 @@ use relay_core::{Clock as _, ImportItem, Limits, Relay as _, Timestamp};
 use relay_disk::{SimDisk, Survival};
 use relay_store_redb::{Options, RedbRelay};
 use relay_tests::{Client, Relay, ack_body, message_of, push_body};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::small_options;
 
@@ -176,6 +176,31 @@ fn a_new_store_with_a_wrong_clock_keeps_each_item_for_its_ttl() {
         let machine = machine.after_crash(running);
         let mut running = machine.start();
         assert_eq!((running.times(), running.offset_ms()), (vec![(3, now_ms, now_ms + ttl_ms())], 0));
+    }
+}
+
+#[test]
+fn the_answer_to_a_push_with_a_ttl_has_the_time_of_the_clock_that_clients_see() {
+    for wrong_ms in WRONG_MS {
+        let machine = Machine::with_item();
+        machine.set(wrong_ms);
+        let mut running = machine.start();
+        let mut body = push_body("alice", 2, b"x");
+        body["ttl_seconds"] = 60.into();
+        for is_stored in [true, false] {
+            let response = running.client.post("/push", &body).unwrap().json();
+            let (stored, deadline_ms) = (&response["stored"], &response["deadline_ms"]);
+            assert_eq!((stored, deadline_ms), (&is_stored.into(), &(wrong_ms + 60_000).into()));
+        }
+        let mut body = push_body("alice", 3, b"x");
+        body["ttl_seconds"] = 60.into();
+        for is_stored in [true, false] {
+            let response = running.client.post("/push/batch", &json!({"items": [body]})).unwrap().json();
+            let result = &response["results"][0];
+            let (stored, deadline_ms) = (&result["stored"], &result["deadline_ms"]);
+            assert_eq!((stored, deadline_ms), (&is_stored.into(), &(wrong_ms + 60_000).into()));
+        }
+        assert_eq!(running.times()[1..], [2, 3].map(|message| (message, wrong_ms, wrong_ms + 60_000)));
     }
 }
 

@@ -252,15 +252,7 @@ fn check_floor(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<(), StoreEr
     if rows.view.get(&Key::floor(queue))?.is_none() {
         wrong.add(format!("queue number {queue}: the items below its floor would never be removed"));
     }
-    let mut left = Usage::ZERO;
-    rows.scan(Seq::ZERO, &mut |item| {
-        if item.seq > floor.through {
-            return ControlFlow::Break(());
-        }
-        left = left.plus(Usage::of(item.payload_bytes));
-        ControlFlow::Continue(())
-    })?;
-    if left != floor.left {
+    if rows.counted_through(floor.through)? != floor.left {
         wrong.add(format!("queue number {queue}: what is left of its floor is not what its row says"));
     }
     Ok(())
