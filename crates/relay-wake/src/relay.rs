@@ -37,11 +37,20 @@ struct Pushed {
     outcome: Outcome,
 }
 
-#[derive(Clone, Copy)]
+/// What became of consecutive items of one queue. The greatest of several counts for all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    Unknown,
     NothingStored,
+    Unknown,
     Stored { waiting: u64 },
+}
+
+/// A client that acts on its queue.
+struct Seen<'a> {
+    wakes: &'a Wakes,
+    recipient: Recipient,
+    /// The arrivals that it can see.
+    arrivals: u64,
 }
 
 impl<R: Relay> WakingRelay<R> {
@@ -64,6 +73,13 @@ impl<R: Relay> WakingRelay<R> {
         let had_waiter = self.relay.has_waiter(recipient);
         Pushed { recipient: recipient.clone(), items: 1, had_waiter, outcome: Outcome::Unknown }
     }
+
+    /// `None` if there is nothing to settle.
+    fn seen(&self, recipient: &Recipient) -> Option<Seen<'_>> {
+        let wakes = self.wakes.as_ref()?;
+        let arrivals = wakes.seen(recipient)?;
+        Some(Seen { wakes, recipient: recipient.clone(), arrivals })
+    }
 }
 
 impl<R: Relay, Q: AsMut<[Pushed]>> Drop for Pushes<'_, R, Q> {
@@ -84,17 +100,23 @@ impl<R: Relay, Q: AsMut<[Pushed]>> Drop for Pushes<'_, R, Q> {
     }
 }
 
-impl Pushed {
-    fn decide(&mut self, outcome: &Result<PushOutcome, Error>) {
+impl Outcome {
+    fn of(outcome: Result<&PushOutcome, &Error>) -> Self {
         match outcome {
-            Ok(PushOutcome::Stored { usage, .. }) => self.outcome = Outcome::Stored { waiting: usage.items },
+            Ok(PushOutcome::Stored { usage, .. }) => Self::Stored { waiting: usage.items },
             // It may be stored.
-            Err(Error::Storage(_)) => {}
-            Ok(PushOutcome::Duplicate { .. }) | Err(_) if matches!(self.outcome, Outcome::Unknown) => {
-                self.outcome = Outcome::NothingStored;
-            }
-            // An earlier item of the same queue was stored.
-            Ok(PushOutcome::Duplicate { .. }) | Err(_) => {}
+            Err(Error::Storage(_)) => Self::Unknown,
+            Ok(PushOutcome::Duplicate { .. }) | Err(_) => Self::NothingStored,
+        }
+    }
+}
+
+impl Seen<'_> {
+    fn settle(self, is_empty: bool) {
+        if is_empty {
+            self.wakes.emptied(&self.recipient, self.arrivals);
+        } else {
+            self.wakes.pulled(&self.recipient, self.arrivals);
         }
     }
 }
@@ -105,7 +127,8 @@ impl<R: Relay> Relay for WakingRelay<R> {
         let queues = [self.pushed(&envelope.recipient)];
         let mut pushes = Pushes { relay: &self.relay, wakes, queues };
         let outcome = self.relay.push(envelope).await;
-        pushes.queues.iter_mut().for_each(|pushed| pushed.decide(&outcome));
+        let [pushed] = &mut pushes.queues;
+        pushed.outcome = Outcome::of(outcome.as_ref());
         outcome
     }
 
@@ -120,41 +143,29 @@ impl<R: Relay> Relay for WakingRelay<R> {
         }
         let mut pushes = Pushes { relay: &self.relay, wakes, queues };
         let outcomes = self.relay.push_all(envelopes).await;
-        let mut each = outcomes.iter().flatten();
+        let mut each = outcomes.as_deref().unwrap_or_default().iter();
         for pushed in &mut pushes.queues {
-            pushed.outcome = Outcome::Unknown;
-            each.by_ref().take(pushed.items).for_each(|outcome| pushed.decide(outcome));
-            match &outcomes {
-                Ok(_) | Err(Error::Storage(_)) => {}
-                Err(_) => pushed.outcome = Outcome::NothingStored,
-            }
+            let items = each.by_ref().take(pushed.items).map(|outcome| Outcome::of(outcome.as_ref()));
+            pushed.outcome = match &outcomes {
+                Ok(_) => items.max().unwrap_or(Outcome::Unknown),
+                Err(error) => Outcome::of(Err(error)),
+            };
         }
         outcomes
     }
 
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        let seen = self.wakes.as_ref().and_then(|wakes| Some((wakes, wakes.seen(&pull.recipient)?)));
-        let Some((wakes, seen)) = seen else { return self.relay.pull(pull).await };
-        let (recipient, is_whole) = (pull.recipient.clone(), pull.after.is_none());
+        let Some(seen) = self.seen(&pull.recipient) else { return self.relay.pull(pull).await };
+        let is_whole = pull.after.is_none();
         let page = self.relay.pull(pull).await?;
-        if is_whole && page.items.is_empty() && page.next.is_none() {
-            wakes.emptied(&recipient, seen);
-        } else {
-            wakes.pulled(&recipient, seen);
-        }
+        seen.settle(is_whole && page.items.is_empty() && page.next.is_none());
         Ok(page)
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let seen = self.wakes.as_ref().and_then(|wakes| Some((wakes, wakes.seen(ack.recipient())?)));
-        let Some((wakes, seen)) = seen else { return self.relay.ack(ack).await };
-        let recipient = ack.recipient().clone();
+        let Some(seen) = self.seen(ack.recipient()) else { return self.relay.ack(ack).await };
         let outcome = self.relay.ack(ack).await?;
-        if outcome.remaining == 0 {
-            wakes.emptied(&recipient, seen);
-        } else {
-            wakes.pulled(&recipient, seen);
-        }
+        seen.settle(outcome.remaining == 0);
         Ok(outcome)
     }
 

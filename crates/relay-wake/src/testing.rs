@@ -75,12 +75,18 @@ impl TestGateway {
     /// Like [`start`](Self::start), over TLS.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and if the key is not that of the certificate.
     #[cfg(feature = "tls")]
     pub fn start_tls(
-        config: rustls::ServerConfig,
+        certificate: rustls::pki_types::CertificateDer<'static>,
+        key: rustls::pki_types::PrivateKeyDer<'static>,
         respond: impl Fn(usize) -> Reply + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
+            .map_err(io::Error::other)?;
         let accept: Accept<_> = |config, tcp| {
             let config = config.clone().ok_or(io::ErrorKind::InvalidInput)?;
             let tls = rustls::ServerConnection::new(config).map_err(io::Error::other)?;

@@ -24,11 +24,8 @@ const BACKOFF_MAX_MS: u64 = 60_000;
 /// The longest sleep. Timers and clocks may disagree.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// The wakes of a relay. Clones share them.
-#[derive(Clone)]
-pub struct Wakes(Arc<Shared>);
-
-struct Shared {
+/// The wakes of a relay.
+pub struct Wakes {
     table: Mutex<Table>,
     /// Notified when a call may be due earlier than expected.
     earlier: Notify,
@@ -44,26 +41,25 @@ impl Wakes {
     /// # Errors
     /// [`GatewayError`].
     pub fn new(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, GatewayError> {
-        Ok(Self(Arc::new(Shared {
+        Ok(Self {
             table: Mutex::new(Table::new(options.rules)),
             earlier: Notify::new(),
             clock,
             key: options.key.clone(),
             gateway: Gateway::new(options)?,
-        })))
+        })
     }
 
     /// Calls the gateway, for ever. `has_waiter` tells whether somebody waits in a queue.
     pub(crate) async fn run(&self, has_waiter: impl Fn(&Recipient) -> bool) {
-        let shared = &*self.0;
         let (mut calls, mut log) = (FuturesUnordered::new(), DropLog::default());
         let mut last_failure = None;
         loop {
-            let now_ms = shared.clock.elapsed_ms();
-            let step = shared.table().next(now_ms, &has_waiter);
+            let now_ms = self.clock.elapsed_ms();
+            let step = self.table().next(now_ms, &has_waiter);
             let until_ms = match step {
                 Step::Call(call) => {
-                    calls.push(shared.call(call));
+                    calls.push(self.call(call));
                     continue;
                 }
                 Step::Again => {
@@ -73,45 +69,43 @@ impl Wakes {
                 Step::WaitUntil(until_ms) => until_ms,
                 Step::Wait => u64::MAX,
             };
-            let log_ms = shared.log_drops(&mut log, last_failure.as_ref(), now_ms);
+            let log_ms = self.log_drops(&mut log, last_failure.as_ref(), now_ms);
             let pause = Duration::from_millis(until_ms.min(log_ms).saturating_sub(now_ms)).min(SLEEP_MAX);
             tokio::select! {
                 Some((call, answer)) = calls.next(), if !calls.is_empty() => {
-                    last_failure = shared.ended(&call, answer).or(last_failure);
+                    last_failure = self.ended(&call, answer).or(last_failure);
                 }
-                () = shared.earlier.notified() => {}
+                () = self.earlier.notified() => {}
                 () = sleep(pause) => {}
             }
         }
     }
 
     pub(crate) fn note(&self, recipient: &Recipient, arrival: Arrival, waiting: Option<u64>) {
-        let now_ms = self.0.clock.elapsed_ms();
-        let is_earlier = self.0.table().note(recipient, arrival, waiting, now_ms);
+        let now_ms = self.clock.elapsed_ms();
+        let is_earlier = self.table().note(recipient, arrival, waiting, now_ms);
         if is_earlier {
-            self.0.earlier.notify_one();
+            self.earlier.notify_one();
         }
     }
 
     /// The arrivals that a client which acts now can see; `None` if there is nothing to settle.
     pub(crate) fn seen(&self, recipient: &Recipient) -> Option<u64> {
-        self.0.table().seen(recipient)
+        self.table().seen(recipient)
     }
 
     pub(crate) fn pulled(&self, recipient: &Recipient, seen: u64) {
-        self.0.table().pulled(recipient, seen, self.0.clock.elapsed_ms());
+        self.table().pulled(recipient, seen, self.clock.elapsed_ms());
     }
 
     pub(crate) fn emptied(&self, recipient: &Recipient, seen: u64) {
-        self.0.table().emptied(recipient, seen, self.0.clock.elapsed_ms());
+        self.table().emptied(recipient, seen, self.clock.elapsed_ms());
     }
 
     pub(crate) fn figures(&self) -> WakeFigures {
-        self.0.table().figures()
+        self.table().figures()
     }
-}
 
-impl Shared {
     async fn call(&self, call: Call) -> (Call, Answer) {
         let body = signature::body(&self.key.hash(&call.recipient), call.waiting);
         let now = self.clock.now();

@@ -19,10 +19,10 @@ const CA_BYTES_MAX: u64 = 1 << 20;
 /// TLS 1.2 and 1.3 with these authorities. It never uses the crypto provider of the process.
 pub(super) fn client_config(options: &Options) -> Result<ClientConfig, GatewayError> {
     let roots = match &options.ca_path {
-        Some(path) => of_file(path).map_err(|reason| GatewayError::Ca { path: path.clone(), reason })?,
-        None if options.url.is_https() => of_system()?,
         // No connection needs them.
-        None => RootCertStore::empty(),
+        _ if !options.url.is_https() => RootCertStore::empty(),
+        Some(path) => of_file(path).map_err(|reason| GatewayError::Ca { path: path.clone(), reason })?,
+        None => of_system()?,
     };
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

@@ -1,11 +1,13 @@
 //! Which arrivals lead to a call.
 
+use std::collections::VecDeque;
 use std::future::Future as _;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use relay_core::{Envelope, Error, Operation, Page, Pull, PushOutcome, Recipient, Relay};
+use relay_core::{Envelope, Error, Page, Pull, PushOutcome, Rejection, Relay, Usage};
 use relay_wake::testing::TestGateway;
 use relay_wake::{Rules, WakingRelay};
 
@@ -111,12 +113,18 @@ async fn a_client_that_got_an_item_and_does_nothing_is_woken() {
     relay.until(|figures| figures.sent == 2).await;
 }
 
-/// A store that never answers a push.
-struct Silent;
+/// A store whose pushes end with these outcomes: the first with the first one, and so on. Further
+/// pushes never end.
+#[derive(Default)]
+struct Scripted(Mutex<VecDeque<Result<PushOutcome, Error>>>);
 
-impl Relay for Silent {
+impl Relay for Scripted {
     async fn push(&self, _: Envelope) -> Result<PushOutcome, Error> {
-        std::future::pending().await
+        let outcome = self.0.lock().unwrap().pop_front();
+        match outcome {
+            Some(outcome) => outcome,
+            None => std::future::pending().await,
+        }
     }
 
     async fn pull(&self, _: Pull) -> Result<Page, Error> {
@@ -130,22 +138,40 @@ impl Relay for Silent {
     async fn sweep(&self) -> Result<relay_core::Swept, Error> {
         std::future::pending().await
     }
+}
 
-    async fn permit(&self, _: Operation, _: &Recipient, _: Option<&[u8]>) -> Result<(), Error> {
-        Ok(())
-    }
+fn scripted(outcomes: impl IntoIterator<Item = Result<PushOutcome, Error>>) -> WakingRelay<Scripted> {
+    let clock = Arc::new(super::support::Machine(super::support::now()));
+    let wakes = relay_wake::Wakes::new(&options("http://127.0.0.1:9/"), clock).unwrap();
+    WakingRelay::new(Scripted(Mutex::new(outcomes.into_iter().collect())), Some(wakes))
 }
 
 #[tokio::test]
 async fn a_push_whose_sender_is_gone_may_be_stored_and_so_it_wakes() {
-    let gateway = TestGateway::accepting().unwrap();
-    let clock = std::sync::Arc::new(super::support::Machine(super::support::now()));
-    let wakes = relay_wake::Wakes::new(&options(&gateway.url()), clock).unwrap();
-    let relay = WakingRelay::new(Silent, Some(wakes));
+    let relay = scripted([]);
     {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(pin!(relay.push(envelope("alice", 1))).poll(&mut cx).is_pending());
         assert!(pin!(relay.push_all(vec![envelope("bob", 1)])).poll(&mut cx).is_pending());
     }
     assert_eq!(relay.figures().wakes.unwrap().pending, 2);
+}
+
+#[tokio::test]
+async fn an_item_of_a_batch_that_may_be_stored_wakes_in_any_company() {
+    let failed = || Err(Error::storage(std::io::Error::other("the disk fails")));
+    let duplicate =
+        || Ok(PushOutcome::Duplicate { usage: Usage::default(), conflict: false, deadline: None });
+    let refused = || Err(Rejection::Forbidden.into());
+    let pending = async |outcomes: Vec<Result<PushOutcome, Error>>| {
+        let batch = (0..outcomes.len() as u128).map(|message| envelope("alice", message)).collect();
+        let relay = scripted(outcomes);
+        relay.push_all(batch).await.unwrap();
+        relay.figures().wakes.unwrap().pending
+    };
+    assert_eq!(pending(vec![duplicate(), refused()]).await, 0);
+    for other in [duplicate, refused] {
+        assert_eq!(pending(vec![failed(), other()]).await, 1);
+        assert_eq!(pending(vec![other(), failed()]).await, 1);
+    }
 }

@@ -8,8 +8,6 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use relay_core::WakeFigures;
 use relay_wake::testing::{Reply, TestGateway};
 use relay_wake::{GatewayError, Wakes};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::support::{Machine, Waking, now, options};
@@ -27,13 +25,7 @@ fn gateway(authority: &Authority, name: &str) -> TestGateway {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    TestGateway::start_tls(config, |_| Reply::status("200 OK", "")).unwrap()
+    TestGateway::start_tls(certificate.der().clone(), key, |_| Reply::status("200 OK", "")).unwrap()
 }
 
 /// What became of one wake.
@@ -109,4 +101,11 @@ fn files_that_are_no_authorities_are_refused_with_the_reason() {
         std::fs::write(&path, &content).unwrap();
         assert_eq!(refused(&path), reason);
     }
+}
+
+#[test]
+fn a_gateway_by_http_needs_no_authorities() {
+    let mut options = options("http://127.0.0.1:9/");
+    options.ca_path = Some("/nowhere/ca.pem".into());
+    assert!(Wakes::new(&options, Arc::new(Machine(now()))).is_ok());
 }
