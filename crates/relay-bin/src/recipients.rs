@@ -102,17 +102,11 @@ impl<R: Relay> Relay for HashedRecipients<R> {
     }
 
     fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
-        match &self.hasher {
-            Some(hasher) => self.relay.waiter(&hasher.hash(recipient)),
-            None => self.relay.waiter(recipient),
-        }
+        self.relay.waiter(&self.name(recipient.clone()))
     }
 
     fn has_waiter(&self, recipient: &Recipient) -> bool {
-        match &self.hasher {
-            Some(hasher) => self.relay.has_waiter(&hasher.hash(recipient)),
-            None => self.relay.has_waiter(recipient),
-        }
+        self.relay.has_waiter(&self.name(recipient.clone()))
     }
 
     fn is_full(&self) -> bool {

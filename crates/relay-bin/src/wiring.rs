@@ -3,9 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
-#[cfg(feature = "redb")]
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,9 +34,28 @@ pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     }
 }
 
+/// An empty path is none.
+fn given(path: &Path) -> Option<PathBuf> {
+    Some(path).filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned)
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// `validate` has refused zeros.
+fn positive_count(number: u64) -> NonZeroUsize {
+    NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// `validate` has refused zeros.
+fn positive(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
 /// `privacy.key_path`, unless it is empty.
 pub(crate) fn configured_key_path(config: &RelayConfig) -> Option<PathBuf> {
-    Some(&config.privacy.key_path).filter(|path| !path.as_os_str().is_empty()).cloned()
+    given(&config.privacy.key_path)
 }
 
 /// The path of the key file of a relay with a redb store.
@@ -55,14 +72,12 @@ pub(crate) fn http_options(
     readiness: Readiness,
     issuer: Option<Issuer>,
 ) -> relay_http::Options {
-    let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    let positive = |number| NonZeroUsize::new(count(number)).unwrap_or(NonZeroUsize::MIN);
     relay_http::Options {
         limits: limits(&config.relay),
         batch_bytes_max: config.relay.batch_bytes(),
         inflight_bytes_max: count(config.server.max_inflight_bytes),
-        connections_max: positive(config.server.max_connections),
-        connections_per_address_max: positive(connections_per_address(&config.server)),
+        connections_max: positive_count(config.server.max_connections),
+        connections_per_address_max: positive_count(connections_per_address(&config.server)),
         connection_age_max: Duration::from_secs(config.server.max_connection_age_seconds),
         request_timeout: Duration::from_secs(config.server.request_timeout_seconds),
         keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
@@ -128,9 +143,6 @@ fn connections_per_address(server: &ServerConfig) -> u64 {
 }
 
 fn rate_limit(config: &RateLimitConfig) -> RateLimit {
-    // `validate` has refused zeros.
-    let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-    let tracked = usize::try_from(config.max_tracked_addresses).unwrap_or(usize::MAX);
     RateLimit {
         per_address_rps: positive(config.per_ip_rps),
         burst: positive(config.burst),
@@ -148,7 +160,7 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
         ipv6_prefix: config.ipv6_prefix,
         trusted_proxies: config.trusted_proxies.clone(),
         exempt: config.exempt.clone(),
-        tracked_addresses_max: NonZeroUsize::new(tracked).unwrap_or(NonZeroUsize::MIN),
+        tracked_addresses_max: positive_count(config.max_tracked_addresses),
     }
 }
 
@@ -163,22 +175,17 @@ pub(crate) fn wake_options(
     url: relay_wake::GatewayUrl,
     key: relay_wake::WakeKey,
 ) -> relay_wake::Options {
-    // `validate` has refused zeros.
-    let count = |number| {
-        NonZeroUsize::new(usize::try_from(number).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN)
-    };
-    let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     relay_wake::Options {
         url,
         key,
-        ca_path: Some(&wake.ca_path).filter(|path| !path.as_os_str().is_empty()).cloned(),
+        ca_path: given(&wake.ca_path),
         rules: relay_wake::Rules {
             grace: Duration::from_millis(wake.grace_ms),
             confirm: Duration::from_secs(wake.confirm_seconds),
             quiet: Duration::from_secs(wake.quiet_seconds),
             attempts_max: positive(wake.attempts),
-            queues_max: count(wake.max_queues),
-            calls_max: count(wake.max_concurrent_calls),
+            queues_max: positive_count(wake.max_queues),
+            calls_max: positive_count(wake.max_concurrent_calls),
             calls_per_second: positive(wake.max_calls_per_second),
         },
         timeout: Duration::from_secs(wake.timeout_seconds),
@@ -205,7 +212,7 @@ pub(crate) fn store_options(
 /// The memory of a store's page cache.
 #[cfg(feature = "redb")]
 pub(crate) fn cache_bytes(config: &RelayConfig) -> usize {
-    usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX)
+    count(config.storage.cache_bytes)
 }
 
 /// What a store gets as recipients from a relay with this key.

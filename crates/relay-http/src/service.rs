@@ -51,8 +51,8 @@ use crate::openapi;
 use crate::options::Options;
 use crate::readiness::Unready;
 use crate::service::auth::{Gate, authorization};
+use crate::service::body::Body;
 use crate::service::body::limits::{BodyKind, BodyLimits};
-use crate::service::body::{Body, accepted_format};
 use crate::service::client::Client;
 use crate::service::drain::Drain;
 use crate::service::info::info;
@@ -198,7 +198,7 @@ impl<R: Relay> RelayService<R> {
             .unwrap_or_else(|panic| {
                 Err(ApiError::Internal(format!("a request handler panicked: {}", panic_message(&*panic))))
             })
-            .unwrap_or_else(|error| error.into_api_response(accepted_format(head.headers()), Some(request)));
+            .unwrap_or_else(|error| error.into_api_response(body.accepted(), Some(request)));
         if let Some(level) = &level {
             response.set_rate_limit(level);
         }
@@ -251,14 +251,8 @@ impl<R: Relay> RelayService<R> {
         body: &mut Body<'a>,
         in_flight: &InFlightRequest,
     ) -> Result<ApiResponse, ApiError> {
-        if let RouteMatch::Found(
-            Endpoint::Push
-            | Endpoint::PushBatch
-            | Endpoint::Pull
-            | Endpoint::Ack
-            | Endpoint::Purge
-            | Endpoint::Stream,
-        ) = route
+        if let RouteMatch::Found(endpoint) = route
+            && endpoint.operation().is_some()
         {
             // The body is not read yet, so a request that waits here holds no memory.
             self.relay.ready().await?;

@@ -37,11 +37,8 @@ impl Target {
     fn tls(lines: &str) -> Self {
         let authority = Authority::new("authority");
         let files = TlsFiles::new(&authority.identity());
-        let tls = format!(
-            "mode = \"tls\"\ntls = {{ cert_pem_path = {:?}, key_pem_path = {:?} }}\n{lines}",
-            files.cert, files.key
-        );
-        Self::start(&tls, authority, Some(files))
+        let lines = format!("{}{lines}", files.lines());
+        Self::start(&lines, authority, Some(files))
     }
 
     fn start(lines: &str, authority: Authority, files: Option<TlsFiles>) -> Self {

@@ -40,11 +40,8 @@ impl Stage {
     /// Like [`Stage::with`]. The relay serves with TLS, so the browser speaks HTTP/2.
     fn with_tls(lines: &str) -> Option<Self> {
         let files = TlsFiles::new(&Authority::new("authority").identity());
-        let TlsFiles { cert, key, .. } = &files;
         // The relay has read the files when it has started.
-        Self::with(&format!(
-            "mode = \"tls\"\ntls = {{ cert_pem_path = {cert:?}, key_pem_path = {key:?} }}\n{lines}"
-        ))
+        Self::with(&format!("{}{lines}", files.lines()))
     }
 
     /// Like [`Stage::with`], perhaps with one more flag of the browser.

@@ -4,15 +4,13 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use relay_bin::config::{PlainNames, RelayConfig, StorageKind};
+use relay_tests::load::post;
 use relay_tests::{Client, Process, Relay, ack_body, eventually, pull_body, push_body};
 use relay_wake::testing::{Reply, TestGateway};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -51,13 +49,7 @@ pub(crate) fn tls_gateway() -> (TestGateway, PathBuf, TempDir) {
     let identity = authority.identity();
     let certificate = CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let gateway = TestGateway::start_tls(config, |_| Reply::status("200 OK", "")).unwrap();
+    let gateway = TestGateway::start_tls(certificate, key, |_| Reply::status("200 OK", "")).unwrap();
     (gateway, ca, directory)
 }
 
@@ -136,9 +128,7 @@ fn a_pull_or_a_stream_that_waits_needs_no_call_and_its_end_does() {
     });
     let mut streamer = relay.relay.connect().unwrap();
     let body = json!({"recipient": "bob"}).to_string();
-    let head =
-        "POST /stream HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ";
-    streamer.send(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    streamer.send(&post("/stream", b"", body.as_bytes())).unwrap();
     relay.until("relay_waiting_pulls", 2.0);
     relay.push("alice", 1);
     let batch = json!({"items": [push_body("bob", 1, b"x"), push_body("bob", 2, b"x")]});
@@ -178,8 +168,7 @@ fn a_client_whose_connection_only_seems_to_be_open_is_woken() {
     // It never reads the response.
     let mut dead = relay.relay.connect().unwrap();
     let body = json!({"recipient": "alice", "wait_ms": 55_000}).to_string();
-    let head = "POST /pull HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ";
-    dead.send(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    dead.send(&post("/pull", b"", body.as_bytes())).unwrap();
     relay.until("relay_waiting_pulls", 1.0);
     relay.push("alice", 1);
     assert!(gateway.next().unwrap().body.contains(ALICE));

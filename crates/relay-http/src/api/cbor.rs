@@ -130,10 +130,18 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     }
 }
 
-impl Elements<'_, '_> {
+impl<'de> Elements<'_, 'de> {
     /// Asserts that the visitor has read everything.
     fn end(&self) -> Result<(), Error> {
         if self.left == Some(0) { Ok(()) } else { Err(syntax("an element that nobody has read")) }
+    }
+
+    /// Reads the next element or key, if there is one.
+    fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        if !self.decoder.has_next(&mut self.left)? {
+            return Ok(None);
+        }
+        seed.deserialize(&mut *self.decoder).map(Some)
     }
 }
 
@@ -141,10 +149,7 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        if !self.decoder.has_next(&mut self.left)? {
-            return Ok(None);
-        }
-        seed.deserialize(&mut *self.decoder).map(Some)
+        self.next(seed)
     }
 }
 
@@ -152,10 +157,7 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
     type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        if !self.decoder.has_next(&mut self.left)? {
-            return Ok(None);
-        }
-        seed.deserialize(&mut *self.decoder).map(Some)
+        self.next(seed)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {

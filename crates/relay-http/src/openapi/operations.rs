@@ -12,10 +12,8 @@ struct OperationDoc {
     name: &'static str,
     summary: &'static str,
     description: &'static str,
-    /// The schema of the request body, if there is one.
-    request: Option<&'static str>,
-    /// That of the same body as CBOR.
-    cbor_request: &'static str,
+    /// The content of the request body, if there is one.
+    request: Option<Value>,
     /// The content of the response with status 200.
     response: Value,
     /// The error statuses besides [`COMMON_STATUSES`].
@@ -47,48 +45,42 @@ impl OperationDoc {
         let errors =
             errors.map(|status| (status.to_string(), json!({"$ref": responses::reference(*status)})));
         let responses: Map<_, _> = [("200".to_owned(), ok)].into_iter().chain(errors).collect();
-        let body = self.request.map(|name| {
+        let body = self.request.as_ref().map(|content| {
             json!({
                 "description": "It may be sent with `Content-Encoding: gzip`; all limits count the unpacked bytes.",
                 "required": true,
-                "content": content_of(&schema(name), &schema(self.cbor_request)),
+                "content": content,
             })
         });
         without_null(json!({
             "operationId": if is_head { format!("{name}_head") } else { name.to_owned() },
             "summary": self.summary,
             "description": self.description,
-            "parameters": self.request.map(|_| [content_encoding()]),
+            "parameters": self.request.as_ref().map(|_| [content_encoding()]),
             "requestBody": body,
             "responses": responses,
             // Not all recipients need a proof.
-            "security": self.request.map(|_| json!([{}, {"proof": []}])),
+            "security": self.request.as_ref().map(|_| json!([{}, {"proof": []}])),
         }))
     }
 }
 
 fn operation_doc(endpoint: Endpoint) -> OperationDoc {
     let (name, summary, description) = texts(endpoint);
-    let both = |name: &str| content_of(&schema(name), &schema(name));
+    let forms = |json: &str, cbor: &str| content_of(&schema(json), &schema(cbor));
+    let both = |name: &str| forms(name, name);
     let (request, response) = match endpoint {
-        Endpoint::Push => (Some("PushRequest"), both("PushResponse")),
-        Endpoint::PushBatch => (Some("BatchRequest"), both("BatchResponse")),
-        Endpoint::Pull => {
-            (Some("PullRequest"), content_of(&schema("PullResponse"), &schema("CborPullResponse")))
-        }
-        Endpoint::Ack => (Some("AckRequest"), both("AckResponse")),
-        Endpoint::Purge => (Some("PurgeRequest"), both("AckResponse")),
-        Endpoint::Stream => (Some("StreamRequest"), events_content()),
+        Endpoint::Push => (Some(forms("PushRequest", "CborPushRequest")), both("PushResponse")),
+        Endpoint::PushBatch => (Some(forms("BatchRequest", "CborBatchRequest")), both("BatchResponse")),
+        Endpoint::Pull => (Some(both("PullRequest")), forms("PullResponse", "CborPullResponse")),
+        Endpoint::Ack => (Some(both("AckRequest")), both("AckResponse")),
+        Endpoint::Purge => (Some(both("PurgeRequest")), both("AckResponse")),
+        Endpoint::Stream => (Some(both("StreamRequest")), events_content()),
         Endpoint::Health => (None, both("HealthResponse")),
         Endpoint::Ready => (None, both("ReadyResponse")),
         Endpoint::Info => (None, both("InfoResponse")),
         Endpoint::Stats => (None, both("StatsResponse")),
         Endpoint::OpenApi => (None, json!({"application/json": {"schema": {"type": "object"}}})),
-    };
-    let cbor_request = match endpoint {
-        Endpoint::Push => "CborPushRequest",
-        Endpoint::PushBatch => "CborBatchRequest",
-        _ => request.unwrap_or_default(),
     };
     let statuses: &[u16] = match endpoint {
         Endpoint::Push => &[401, 409, 413, 415, 429, 507],
@@ -99,7 +91,7 @@ fn operation_doc(endpoint: Endpoint) -> OperationDoc {
         Endpoint::Info => &[429],
         Endpoint::Stats | Endpoint::OpenApi => &[404, 429],
     };
-    OperationDoc { name, summary, description, request, cbor_request, response, statuses }
+    OperationDoc { name, summary, description, request, response, statuses }
 }
 
 /// The name, summary and description of an endpoint.

@@ -51,6 +51,7 @@ pub(super) struct Body<'a> {
     payload: Payload,
     /// The `Content-Length`. There is at most one, and it is a number: the framing checks that.
     declared_bytes: Option<u64>,
+    accepted: Format,
     client: Client,
     id: RequestId,
     /// Counts the bytes as they arrive.
@@ -78,8 +79,18 @@ impl<'a> Body<'a> {
         let declared_bytes =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let is_empty = matches!(payload, Payload::None);
-        let progress = if is_empty { Progress::Complete } else { Progress::Unfinished };
-        Self { limits, in_flight, headers, payload, declared_bytes, client, id, rate_limiter: None, progress }
+        Self {
+            limits,
+            in_flight,
+            headers,
+            payload,
+            declared_bytes,
+            accepted: Format::accepted(headers.get_all(ACCEPT).map(HeaderValue::as_bytes)),
+            client,
+            id,
+            rate_limiter: None,
+            progress: if is_empty { Progress::Complete } else { Progress::Unfinished },
+        }
     }
 
     /// Makes `rate_limiter` count the bytes as they arrive.
@@ -93,8 +104,8 @@ impl<'a> Body<'a> {
     }
 
     /// The format that the client wants for the response.
-    pub(super) fn accepted(&self) -> Format {
-        accepted_format(self.headers)
+    pub(super) const fn accepted(&self) -> Format {
+        self.accepted
     }
 
     /// Identifies the request in the log.
@@ -238,9 +249,4 @@ impl<'a> Body<'a> {
             _ => ApiError::BadRequest("the framing of the body is malformed"),
         }
     }
-}
-
-/// The format that the client of a request with these headers wants for the response.
-pub(super) fn accepted_format(headers: &HeaderMap) -> Format {
-    Format::accepted(headers.get_all(ACCEPT).map(HeaderValue::as_bytes))
 }

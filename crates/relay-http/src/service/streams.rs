@@ -161,15 +161,18 @@ impl<R: Relay> Subscription<R> {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return None,
                 State::Sending(mut page, share) => {
-                    let mut piece = std::mem::take(&mut self.prefix).to_vec();
-                    piece.extend_from_slice(&page.next_piece().unwrap_or_default());
-                    if page.bytes_left() > 0 {
+                    let piece = page.next_piece().unwrap_or_default();
+                    let prefix = std::mem::take(&mut self.prefix);
+                    let suffix = if page.bytes_left() > 0 {
                         self.state = State::Sending(page, share);
+                        b""
                     } else {
-                        piece.extend_from_slice(self.format.suffix());
                         self.state = State::Sent(Some(share));
-                    }
-                    return Some(piece.into());
+                        self.format.suffix()
+                    };
+                    // Most pieces of a long page need no copy.
+                    let is_framed = !(prefix.is_empty() && suffix.is_empty());
+                    return Some(if is_framed { [prefix, &piece, suffix].concat().into() } else { piece });
                 }
                 State::Sent(share) => {
                     // The caller polls again when everything is sent.

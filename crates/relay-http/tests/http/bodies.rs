@@ -1,14 +1,10 @@
 //! Tests of request bodies: size, type, encoding, and bodies that are refused unread.
 
-use std::io::Write as _;
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use relay_core::Limits;
 use relay_http::Options;
 use serde_json::{Value, json};
 
-use crate::support::{Response, Server, memory, options, post_head, push_of};
+use crate::support::{Response, Server, gzip, memory, options, post_head, push_of};
 
 const EIGHT_MIB: usize = 8 * 1024 * 1024;
 
@@ -17,12 +13,6 @@ fn base64_of_zeros(bytes: usize) -> String {
     let padding = ["", "==", "="][bytes % 3];
     let digits = (bytes * 4).div_ceil(3);
     format!("{}{padding}", "A".repeat(digits))
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! Error responses are short and repeat nothing of the request. Each part of these requests
 //! contains a mark that must not appear in a response, in any encoding.
 
-use std::io::Write as _;
 use std::time::Duration;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use relay_core::Limits;
 use relay_http::Options;
 use serde_json::{Value, json};
 
-use crate::support::{MESSAGE_ID, Response, Server, memory, options, post_head, push_of};
+use crate::support::{MESSAGE_ID, Response, Server, gzip, memory, options, post_head, push_of};
 
 /// A mark that is also valid in paths, methods and header names.
 const MARK: &str = "m4rk3d";
@@ -68,12 +65,6 @@ fn assert_repeats_nothing(response: &Response, what: &str) {
     for spelling in spellings() {
         assert!(!lower.contains(&spelling.to_lowercase()), "{what}: {response:?}");
     }
-}
-
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(body).unwrap();
-    packed.finish().unwrap()
 }
 
 /// Sends any bytes, and checks the response if there is one.

@@ -1,16 +1,13 @@
 //! Tests of requests and responses in CBOR: the same requests as in JSON have the same results.
 
-use std::io::Write as _;
 use std::time::Duration;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use relay_core::Limits;
 use relay_http::Options;
 use serde_json::{Value, json};
 
 use crate::support::cbor::{as_in_json, from_json};
-use crate::support::{Client, Events, Response, Server, memory, options, push_of};
+use crate::support::{Client, Events, Response, Server, gzip, memory, options, push_of};
 
 const AS_CBOR: &str = "content-type: application/cbor\r\naccept: application/cbor\r\n";
 const AS_JSON: &str = "content-type: application/json\r\n";
@@ -166,12 +163,6 @@ fn a_body_in_the_other_format_or_of_another_type_is_refused() {
         refused(&format!("content-type: {other}\r\n"), &cbor, 415, "unsupported_media_type");
     }
     assert_eq!(server.post("/pull", &json!({"recipient": "alice"})).ok()["items"], json!([]));
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// A push in CBOR with a payload of zeros, and with an unknown field of so many bytes.

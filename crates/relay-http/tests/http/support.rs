@@ -6,12 +6,15 @@ mod client;
 mod events;
 mod relays;
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay, Relay};
 use relay_http::{AllowedHosts, Auth, CursorKey, Metrics, Options, Readiness, Transport, serve};
@@ -151,4 +154,10 @@ pub(crate) fn push_of(recipient: &str, chunk_index: u32, payload: &str) -> Value
 
 pub(crate) fn post_head(path: &str, headers: &str, body_bytes: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: relay\r\n{headers}content-length: {body_bytes}\r\n\r\n")
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }

@@ -7,6 +7,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+use relay_tests::load::post;
 use relay_tests::{pull_body, push_body, run_slow_tests};
 use serde_json::json;
 use socket2::{SockFilter, SockRef};
@@ -33,10 +35,9 @@ fn attacker(number: usize) -> [u8; 4] {
     [127, 0, 1, u8::try_from(number).unwrap()]
 }
 
-fn stream_request(recipient: &str, keepalive_ms: u64) -> Vec<u8> {
+fn stream_request(recipient: &str, keepalive_ms: u64) -> Bytes {
     let body = json!({"recipient": recipient, "keepalive_ms": keepalive_ms}).to_string();
-    format!("POST /stream HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
+    post("/stream", b"", body.as_bytes())
 }
 
 impl Target {

@@ -172,6 +172,12 @@ impl TlsFiles {
         self.directory.path()
     }
 
+    /// The lines of a configuration file that turn TLS on.
+    pub(crate) fn lines(&self) -> String {
+        let Self { cert, key, .. } = self;
+        format!("mode = \"tls\"\ntls = {{ cert_pem_path = {cert:?}, key_pem_path = {key:?} }}\n")
+    }
+
     pub(crate) fn config(&self) -> TlsConfig {
         TlsConfig {
             cert_pem_path: self.cert.clone(),
