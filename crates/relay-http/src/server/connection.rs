@@ -45,6 +45,10 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 /// client may take to read anything.
 const DEAD_AFTER: Duration = Duration::from_secs(120);
 
+/// When a connection that owes nothing is looked at again, without need. With a shorter time, many
+/// thousands that wait would keep a processor busy.
+const UNTIMED: Duration = Duration::from_secs(600);
+
 /// The parameters of all connections.
 pub(super) struct ConnectionServer {
     pub(super) acceptor: Acceptor,
@@ -203,7 +207,7 @@ impl ConnectionServer {
         D: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
     {
-        let mut alarm = pin!(sleep_until(monotonic::after(monotonic::now(), self.request_timeout)));
+        let mut alarm = pin!(sleep_until(monotonic::after(monotonic::now(), UNTIMED)));
         let mut detached = None;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = dispatcher.as_mut().poll(cx) {
@@ -276,7 +280,8 @@ impl ConnectionServer {
     fn poll_alarm(&self, io: &ConnectionIo, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let deadline = io.deadline();
-            // Requests do not move the alarm, so it may go off too early, but never too late.
+            // Requests do not move the alarm, so it may go off too early, but never too late: what
+            // sets an earlier deadline has polled this task.
             if let Some(earlier) = deadline.filter(|deadline| *deadline < alarm.deadline()) {
                 alarm.as_mut().reset(earlier);
             }
@@ -285,7 +290,7 @@ impl ConnectionServer {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Poll::Ready(());
             }
-            alarm.as_mut().reset(deadline.unwrap_or(monotonic::after(now, self.request_timeout)));
+            alarm.as_mut().reset(deadline.unwrap_or(monotonic::after(now, UNTIMED)));
         }
     }
 }
