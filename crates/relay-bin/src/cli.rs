@@ -50,6 +50,9 @@ pub enum Command {
     Keygen(KeygenArgs),
     /// Say whether the secret or token on standard input opens a recipient, and why not
     CheckToken(CheckTokenArgs),
+    /// Create the tables of a PostgreSQL store, or bring those of an older program up to date
+    #[cfg(feature = "postgres")]
+    Migrate,
     /// Commands on a store.
     #[cfg(feature = "redb")]
     #[command(flatten)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
-    TooManyWaiters, Waiter,
+    TooManyWaiters, Unavailable, Waiter,
 };
 use relay_http::Unready;
 use tokio::sync::{Semaphore, SetOnce, mpsc};
@@ -76,6 +76,10 @@ impl<R: Relay> DeferredStore<R> {
             return Err(Unready::Draining);
         }
         match self.store.get() {
+            Some(store) if let Some(unavailable) = store.unavailable() => Err(match unavailable {
+                Unavailable::Database => Unready::Database,
+                Unavailable::Standby => Unready::Standby,
+            }),
             Some(store) if store.is_full() => Err(Unready::StorageFull),
             Some(_) => Ok(()),
             None => {
@@ -125,8 +129,8 @@ impl<R: Relay> Relay for DeferredStore<R> {
     }
 
     async fn ready(&self) -> Result<(), Error> {
-        if self.store.get().is_some() {
-            return Ok(());
+        if let Some(store) = self.store.get() {
+            return store.ready().await;
         }
         let _permit = self.waiting.try_acquire().map_err(|_| NOT_READY)?;
         tokio::select! {
@@ -156,6 +160,10 @@ impl<R: Relay> Relay for DeferredStore<R> {
 
     fn is_full(&self) -> bool {
         self.store.get().is_some_and(Relay::is_full)
+    }
+
+    fn unavailable(&self) -> Option<Unavailable> {
+        self.store.get().and_then(Relay::unavailable)
     }
 
     fn figures(&self) -> Figures {

@@ -39,6 +39,18 @@ pub enum RelayError {
     #[cfg(feature = "redb")]
     #[error(transparent)]
     Store(#[from] relay_store_redb::OpenError),
+    /// The database cannot be used.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] relay_store_postgres::PostgresError),
+    /// The file with the database's password cannot be used.
+    #[error("storage.postgres.password_path: {path}: {source}")]
+    Password {
+        /// The path of the file.
+        path: std::path::PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
     /// The relay cannot use or create its key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -70,11 +82,14 @@ impl RelayError {
             Self::Listen { .. }
             | Self::ListenAdmin { .. }
             | Self::Key(_)
+            | Self::Password { .. }
             | Self::Issuer(_)
             | Self::Wake(_)
             | Self::Serve(_) => EXIT_FAILED,
             #[cfg(feature = "redb")]
             Self::Store(_) => EXIT_FAILED,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => EXIT_FAILED,
             #[cfg(feature = "tls")]
             Self::Tls(_) => EXIT_FAILED,
         }

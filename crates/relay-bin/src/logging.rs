@@ -14,8 +14,9 @@ pub(crate) const FILTER_VARIABLE: &str = "RUST_LOG";
 /// The default filter. The relay logs its life cycle itself, so the framework's is left out.
 const DEFAULT_FILTER: &str = "info,actix_server=warn";
 
-/// The framework logs every malformed request as an error, so any client could fill the log.
-const FRAMEWORK: &str = "actix_http";
+/// The framework logs every malformed request as an error, so any client could fill the log. The
+/// client of the database logs what it sends, so recipients and payloads.
+const SILENT: [&str; 2] = ["actix_http", "tokio_postgres"];
 
 /// How many bytes of invalid directives the log repeats.
 const EXCERPT_BYTES_MAX: usize = 200;
@@ -55,8 +56,10 @@ impl Filter {
         let parts = text.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
         let (valid, invalid): (Vec<&str>, Vec<&str>) = parts.partition(|part| is_valid(part));
         let mut directives = if valid.is_empty() { DEFAULT_FILTER.to_owned() } else { valid.join(",") };
-        if !valid.iter().any(|part| part.starts_with(FRAMEWORK)) {
-            directives = format!("{directives},{FRAMEWORK}=off");
+        for library in SILENT {
+            if !valid.iter().any(|part| part.starts_with(library)) {
+                directives = format!("{directives},{library}=off");
+            }
         }
         Self { directives, invalid: invalid.into_iter().map(str::to_owned).collect() }
     }
@@ -86,24 +89,25 @@ mod tests {
     #[test]
     fn an_empty_filter_is_the_default() {
         for text in [None, Some(""), Some("  "), Some(" , ,")] {
-            check(text, "info,actix_server=warn,actix_http=off", &[]);
+            check(text, "info,actix_server=warn,actix_http=off,tokio_postgres=off", &[]);
         }
     }
 
     #[test]
-    fn the_framework_is_silent_unless_the_filter_names_it() {
-        check(Some("info"), "info,actix_http=off", &[]);
-        check(Some("relay_http=debug"), "relay_http=debug,actix_http=off", &[]);
-        check(Some("off"), "off,actix_http=off", &[]);
-        check(Some("actix=trace"), "actix=trace,actix_http=off", &[]);
-        check(Some("info, actix_http=warn"), "info,actix_http=warn", &[]);
-        check(Some("actix_http::h1=debug"), "actix_http::h1=debug", &[]);
+    fn talkative_libraries_are_silent_unless_the_filter_names_them() {
+        check(Some("info"), "info,actix_http=off,tokio_postgres=off", &[]);
+        check(Some("relay_http=debug"), "relay_http=debug,actix_http=off,tokio_postgres=off", &[]);
+        check(Some("off"), "off,actix_http=off,tokio_postgres=off", &[]);
+        check(Some("actix=trace"), "actix=trace,actix_http=off,tokio_postgres=off", &[]);
+        check(Some("info, actix_http=warn"), "info,actix_http=warn,tokio_postgres=off", &[]);
+        check(Some("actix_http::h1=debug"), "actix_http::h1=debug,tokio_postgres=off", &[]);
+        check(Some("warn,tokio_postgres=info"), "warn,tokio_postgres=info,actix_http=off", &[]);
     }
 
     #[test]
     fn invalid_directives_are_left_out_and_returned() {
         for invalid in ["nonsense!", "verbose", "warning", "relay http", "!=debug"] {
-            check(Some(invalid), "info,actix_server=warn,actix_http=off", &[invalid]);
+            check(Some(invalid), "info,actix_server=warn,actix_http=off,tokio_postgres=off", &[invalid]);
         }
         for valid in [
             "DEBUG",
@@ -113,9 +117,17 @@ mod tests {
             "[request]=debug",
             "relay_http[request]=debug",
         ] {
-            check(Some(valid), &format!("{valid},actix_http=off"), &[]);
+            check(Some(valid), &format!("{valid},actix_http=off,tokio_postgres=off"), &[]);
         }
-        check(Some("relay_http=verbose"), "info,actix_server=warn,actix_http=off", &["relay_http=verbose"]);
-        check(Some("warn,a=b,relay_http=debug,!"), "warn,relay_http=debug,actix_http=off", &["a=b", "!"]);
+        check(
+            Some("relay_http=verbose"),
+            "info,actix_server=warn,actix_http=off,tokio_postgres=off",
+            &["relay_http=verbose"],
+        );
+        check(
+            Some("warn,a=b,relay_http=debug,!"),
+            "warn,relay_http=debug,actix_http=off,tokio_postgres=off",
+            &["a=b", "!"],
+        );
     }
 }

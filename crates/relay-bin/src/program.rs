@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::check_token;
 use crate::cli::{Cli, Command};
 #[cfg(feature = "redb")]
-use crate::commands::{self, Outcome, StoreCommand};
+use crate::commands::{self, CommandError, Outcome};
 use crate::config::{Loaded, RelayConfig};
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
 use crate::keygen::{self, KeygenArgs};
@@ -53,8 +53,10 @@ pub fn run() -> ExitCode {
             warnings.iter().for_each(|warning| eprint(&format_args!("warning: {warning}")));
             exit_code_of_output(print(&config.to_toml()), ExitCode::SUCCESS)
         }
+        #[cfg(feature = "postgres")]
+        Command::Migrate => report(commands::migrate(&config)),
         #[cfg(feature = "redb")]
-        Command::Store(command) => run_store_command(command, &config),
+        Command::Store(command) => report(commands::run(command, &config)),
         Command::Serve => serve(config),
         Command::Keygen(args) => print_keys(args),
         Command::CheckToken(args) => match check_token::check(&args, &config.auth, io::stdin().lock()) {
@@ -88,8 +90,8 @@ fn print_usage(error: &clap::Error) -> ExitCode {
 }
 
 #[cfg(feature = "redb")]
-fn run_store_command(command: StoreCommand, config: &RelayConfig) -> ExitCode {
-    match commands::run(command, config) {
+fn report(outcome: Result<Outcome, CommandError>) -> ExitCode {
+    match outcome {
         Ok(Outcome { text, success, to_stderr }) => {
             let code = if success { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
             if to_stderr {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
-    TooManyWaiters, Waiter,
+    TooManyWaiters, Unavailable, Waiter,
 };
 
 /// The length of a hash in base64url without padding.
@@ -111,6 +111,10 @@ impl<R: Relay> Relay for HashedRecipients<R> {
 
     fn is_full(&self) -> bool {
         self.relay.is_full()
+    }
+
+    fn unavailable(&self) -> Option<Unavailable> {
+        self.relay.unavailable()
     }
 
     async fn ended(&self) -> Error {

@@ -9,6 +9,8 @@ mod listen;
 #[cfg(feature = "redb")]
 mod older_names;
 mod reloads;
+#[cfg(feature = "postgres")]
+mod replicated;
 mod starting;
 mod transport;
 mod waking;
@@ -117,6 +119,14 @@ pub(crate) async fn start_reloadable(
             };
             serve(open, Box::new(move || progress.percent()), config, key, reload, stop, control).await
         }
+        #[cfg(feature = "postgres")]
+        StorageKind::Postgres => {
+            let key = KeyForStart::find(wiring::configured_key_path(&config))?;
+            let open = replicated::opening(&config, &key, limits)?;
+            serve(open, Box::new(|| None), config, key, reload, stop, |_| pending()).await
+        }
+        #[cfg(not(feature = "postgres"))]
+        StorageKind::Postgres => unreachable!("validate refuses a store that is not built in"),
         #[cfg(not(feature = "redb"))]
         StorageKind::Redb => unreachable!("validate refuses a store that is not built in"),
     }

@@ -1,6 +1,8 @@
 //! Converts the configuration to the options of each crate. These pure functions define what each
 //! key means.
 
+#[cfg(feature = "postgres")]
+use std::io;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use crate::clock::SystemClock;
 use crate::config::{
     AuthConfig, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, WakeConfig,
 };
+#[cfg(feature = "postgres")]
+use crate::config::{PostgresDurability, PostgresTls};
 #[cfg(feature = "redb")]
 use crate::error::RelayError;
 #[cfg(feature = "redb")]
@@ -207,6 +211,62 @@ pub(crate) fn store_options(
         waiting_bytes_max: config.server.max_inflight_bytes,
         ..relay_store_redb::Options::default()
     }
+}
+
+/// `key_id` is that of the key that all relays of the database share. Reads the file with the
+/// password.
+///
+/// # Errors
+/// [`RelayError::Password`].
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres_options(
+    config: &RelayConfig,
+    key_id: [u8; 8],
+) -> Result<relay_store_postgres::Options, RelayError> {
+    use relay_store_postgres::{Durability, Options, Password, RecipientNames, Tls};
+
+    let postgres = &config.storage.postgres;
+    let password = given(&postgres.password_path).map(|path| {
+        let read = password(&path);
+        read.map(Password).map_err(|source| RelayError::Password { path, source })
+    });
+    // Some of the connections that write are for large payloads.
+    let writers = count(postgres.write_connections);
+    let large_lanes = (writers / 4).max(1);
+    Ok(Options {
+        dsn: postgres.dsn.clone(),
+        password: password.transpose()?,
+        ca_path: given(&postgres.ca_path),
+        tls: match postgres.tls {
+            PostgresTls::VerifyFull => Tls::VerifyFull,
+            PostgresTls::Off => Tls::Off,
+        },
+        durability: match postgres.durability {
+            PostgresDurability::Replicated => Durability::Replicated,
+            PostgresDurability::Managed => Durability::Managed,
+            PostgresDurability::Single => Durability::Single,
+        },
+        recipients: RecipientNames { key_id, hash_new: config.privacy.hash_recipients },
+        lanes: writers.saturating_sub(large_lanes),
+        large_lanes,
+        readers: count(postgres.read_connections),
+        waiting_bytes_max: config.server.max_inflight_bytes,
+        ..Options::default()
+    })
+}
+
+/// The first line of a file with a password.
+#[cfg(feature = "postgres")]
+fn password(path: &Path) -> io::Result<Vec<u8>> {
+    const BYTES_MAX: u64 = 4096;
+    // Opening a pipe could block for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(path)?, BYTES_MAX), &mut bytes)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
 }
 
 /// The memory of a store's page cache.

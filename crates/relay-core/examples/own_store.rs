@@ -96,7 +96,7 @@ impl ReadTx for Shelf {
 
 /// Step 5: writes. The rules have already decided when they call these.
 impl WriteTx for Shelf {
-    fn next_seq(&mut self) -> Result<Seq, ShelfFull> {
+    fn next_seq(&mut self, _: &Self::Queue) -> Result<Seq, ShelfFull> {
         self.last_seq = self.last_seq.next();
         Ok(self.last_seq)
     }

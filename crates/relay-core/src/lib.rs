@@ -79,7 +79,7 @@ pub use memory::MemoryRelay;
 pub use message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
 pub use operation::Operation;
 pub use queue::{Ack, AckOutcome, Page, Pull, PushOutcome, SweepStep, Swept};
-pub use relay::Relay;
+pub use relay::{Relay, Unavailable};
 pub use store::{
     Due, DueItems, Forgotten, Front, Item, ItemStatus, Queued, ReadTx, RemovedThrough, SweepTx, WriteTx,
 };

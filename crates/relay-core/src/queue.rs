@@ -130,7 +130,7 @@ pub(crate) fn append<T: WriteTx>(
         tx.remove(&mut queue, id, seq)?;
         unreclaimed = unreclaimed.minus(Usage::of(payload_bytes));
     }
-    let (seq, Lifetime { arrival, deadline }) = (tx.next_seq()?, lifetime);
+    let (seq, Lifetime { arrival, deadline }) = (tx.next_seq(&queue)?, lifetime);
     tx.insert(&mut queue, Item::new(envelope, seq, arrival, deadline))?;
     tx.close(queue, usage.plus(unreclaimed))?;
     Ok(Ok(PushOutcome::Stored { usage, deadline }))

@@ -9,6 +9,15 @@ use crate::operation::Operation;
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
 use crate::waiters::{TooManyWaiters, Waiter};
 
+/// Why a relay that has started cannot serve at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// Its database cannot be reached, or cannot be used.
+    Database,
+    /// Its database waits for its standby.
+    Standby,
+}
+
 /// A store-and-forward relay.
 ///
 /// A call completes when its effect is as durable as this relay can make it. Dropping the returned
@@ -105,6 +114,12 @@ pub trait Relay: Send + Sync + 'static {
         false
     }
 
+    /// Why the relay cannot serve at the moment, if it cannot. This must be cheap. By default, it
+    /// always can.
+    fn unavailable(&self) -> Option<Unavailable> {
+        None
+    }
+
     /// Resolves, with the reason, when only a restart can repair the relay. By default, it never
     /// resolves.
     fn ended(&self) -> impl Future<Output = Error> + Send {
@@ -164,6 +179,10 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn is_full(&self) -> bool {
         (**self).is_full()
+    }
+
+    fn unavailable(&self) -> Option<Unavailable> {
+        (**self).unavailable()
     }
 
     fn ended(&self) -> impl Future<Output = Error> + Send {

@@ -188,8 +188,9 @@ pub trait ReadTx {
 /// A transaction. Its changes become visible and durable together, or not at all. All changes of a
 /// queue use one handle; the caller closes it before it looks up the queue again.
 pub trait WriteTx: ReadTx {
-    /// A new arrival number, larger than all earlier ones, including those of removed items.
-    fn next_seq(&mut self) -> Result<Seq, Self::Error>;
+    /// A new arrival number for this queue, larger than all that a queue of the same recipient has
+    /// ever had, including those of removed items.
+    fn next_seq(&mut self, queue: &Self::Queue) -> Result<Seq, Self::Error>;
 
     /// Appends an item to a queue, which is created if necessary, and remembers the item's id.
     fn insert(&mut self, queue: &mut Self::Queue, item: Item<Bytes>) -> Result<(), Self::Error>;

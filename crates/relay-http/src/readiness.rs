@@ -19,6 +19,12 @@ pub enum Unready {
     /// The store has no space for pushes. Pulls and acks still work.
     #[error("storage_full")]
     StorageFull,
+    /// The database of the relay cannot be reached, or cannot be used.
+    #[error("database")]
+    Database,
+    /// The database of the relay waits for its standby.
+    #[error("database_standby")]
+    Standby,
     /// The relay is shutting down. The server reports this by itself.
     #[error("draining")]
     Draining,

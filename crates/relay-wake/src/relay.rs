@@ -5,7 +5,7 @@ use std::future::pending;
 
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
-    TooManyWaiters, Waiter,
+    TooManyWaiters, Unavailable, Waiter,
 };
 
 use crate::table::Arrival;
@@ -196,6 +196,10 @@ impl<R: Relay> Relay for WakingRelay<R> {
 
     fn is_full(&self) -> bool {
         self.relay.is_full()
+    }
+
+    fn unavailable(&self) -> Option<Unavailable> {
+        self.relay.unavailable()
     }
 
     async fn ended(&self) -> Error {

@@ -2,6 +2,7 @@
 //! key, and a test compares the table below with the shipped file, so that no key lacks a test.
 
 mod auth;
+mod postgres;
 mod rate_limit;
 mod relay;
 mod server;
@@ -42,6 +43,13 @@ const TESTS: &[(&str, fn())] = &[
     ("storage.min_free_bytes", storage::storage_min_free_bytes),
     ("storage.max_bytes", storage::storage_max_bytes),
     ("storage.trust_clock", storage::storage_trust_clock),
+    ("storage.postgres.dsn", postgres::dsn),
+    ("storage.postgres.password_path", postgres::password_path),
+    ("storage.postgres.tls", postgres::tls_and_ca_path),
+    ("storage.postgres.ca_path", postgres::tls_and_ca_path),
+    ("storage.postgres.durability", postgres::durability),
+    ("storage.postgres.write_connections", postgres::connections),
+    ("storage.postgres.read_connections", postgres::connections),
     ("privacy.key_path", storage::privacy_key_path),
     ("privacy.hash_recipients", storage::privacy_hash_recipients),
     ("auth.locks", auth::locks),

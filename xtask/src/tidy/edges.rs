@@ -30,9 +30,13 @@ pub(super) const EDGES: &[Edges] = &[
         tests_may_use: Some(&["relay-core", "relay-disk"]),
         ..edges("relay-store-redb", &["relay-core", "relay-disk", "relay-journal"])
     },
+    edges("relay-store-postgres", &["relay-core"]),
     edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"]),
     edges("relay-wake", &["relay-core"]),
-    edges("relay-bin", &["relay-auth", "relay-core", "relay-http", "relay-store-redb", "relay-wake"]),
+    edges(
+        "relay-bin",
+        &["relay-auth", "relay-core", "relay-http", "relay-store-postgres", "relay-store-redb", "relay-wake"],
+    ),
     Edges {
         may_use: &["relay-auth", "relay-bin", "relay-core", "relay-http"],
         tests_may_use: None,

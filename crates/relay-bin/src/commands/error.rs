@@ -43,6 +43,12 @@ pub(crate) enum CommandError {
          --hash-recipients` with that key first, or import into a new store"
     )]
     HashesIntoPlain { id: KeyId },
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] relay_store_postgres::PostgresError),
+    #[cfg(feature = "postgres")]
+    #[error("with storage.kind = \"postgres\" there is no `{command}`; {instead}")]
+    NotWithPostgres { command: &'static str, instead: &'static str },
     #[error(transparent)]
     Copy(#[from] CopyError),
     #[error(transparent)]

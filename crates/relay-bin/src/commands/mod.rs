@@ -9,6 +9,8 @@ mod header;
 mod import;
 mod import_target;
 mod lines;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod progress;
 mod restore;
 mod stats;
@@ -22,8 +24,12 @@ use std::sync::Arc;
 use relay_store_redb::{OpenError, RecipientNames, RedbRelay, StoreError};
 
 pub(crate) use self::error::CommandError;
+#[cfg(feature = "postgres")]
+pub(crate) use self::postgres::migrate;
 use crate::clock::SystemClock;
 use crate::config::RelayConfig;
+#[cfg(feature = "postgres")]
+use crate::config::StorageKind;
 use crate::wiring;
 
 /// A command on a store.
@@ -100,6 +106,10 @@ impl Outcome {
 /// # Errors
 /// [`CommandError`], if the command cannot run to its end.
 pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome, CommandError> {
+    #[cfg(feature = "postgres")]
+    if config.storage.kind == StorageKind::Postgres {
+        return postgres::run(command, config);
+    }
     let outcome = match command {
         StoreCommand::Verify => verify::run(config),
         StoreCommand::Stats { json } => stats::run(config, json),

@@ -2,6 +2,7 @@
 //! no host name.
 
 mod issuer;
+mod postgres;
 mod wake;
 mod warnings;
 
@@ -28,6 +29,7 @@ const STORE_BYTES_MIN: u64 = 64 << 20;
 /// The optional features of this program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Build {
+    pub(super) postgres: bool,
     pub(super) redb: bool,
     pub(super) tls: bool,
 }
@@ -39,7 +41,11 @@ pub(super) struct Findings {
 }
 
 impl Build {
-    pub(super) const THIS: Self = Self { redb: cfg!(feature = "redb"), tls: cfg!(feature = "tls") };
+    pub(super) const THIS: Self = Self {
+        postgres: cfg!(feature = "postgres"),
+        redb: cfg!(feature = "redb"),
+        tls: cfg!(feature = "tls"),
+    };
 }
 
 impl Findings {
@@ -257,6 +263,7 @@ fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
         StorageKind::Memory => {
             findings.warn_if(true, "storage.kind: \"memory\" writes nothing; a restart loses all messages");
         }
+        StorageKind::Postgres => postgres::check(config, build, findings),
         StorageKind::Redb => {
             check_path("storage.path", &config.storage.path, findings);
             if !build.redb {
@@ -317,9 +324,9 @@ mod tests {
             let problems = examine(&config, build).problems;
             problems.iter().map(ToString::to_string).filter(|line| !line.starts_with("tls.")).collect()
         };
-        assert_eq!(refused(Build { redb: true, tls: true }), Vec::<String>::new());
+        assert_eq!(refused(Build { postgres: true, redb: true, tls: true }), Vec::<String>::new());
         assert_eq!(
-            refused(Build { redb: false, tls: false }),
+            refused(Build { postgres: false, redb: false, tls: false }),
             [
                 "mode: \"tls\" is not built into this program; build it with the cargo feature \"tls\"",
                 "storage.kind: \"redb\" is not built into this program; build it with the cargo feature \"redb\", \
@@ -332,7 +339,9 @@ mod tests {
             audiences: vec!["a".to_owned()],
             ..AuthConfig::default()
         };
-        let problems = examine(&RelayConfig { auth, ..config }, Build { redb: true, tls: false }).problems;
+        let problems =
+            examine(&RelayConfig { auth, ..config }, Build { postgres: false, redb: true, tls: false })
+                .problems;
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = "auth.issuer: tokens of an issuer are not built into this program; build it with the cargo feature \"tls\"";
         assert!(lines.iter().any(|line| line == expected), "{lines:?}");

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{Mode, PlainNames, PushPlain, RelayConfig, StorageKind};
+use super::postgres::without_password;
+use super::{Mode, PlainNames, PostgresDurability, PostgresTls, PushPlain, RelayConfig, StorageKind};
 
 /// The bound of messages and responses, which the relay holds in memory.
 const GIB: u64 = 1 << 30;
@@ -41,8 +42,9 @@ pub(super) const KEYS: &[Key] = &[
     text("tls.key_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.key_pem_path))),
     text("tls.client_ca_pem_path", |c| c.tls.as_ref()?.client_ca_pem_path.as_deref().map(lossy)),
     text("tls.client_crl_pem_path", |c| c.tls.as_ref()?.client_crl_pem_path.as_deref().map(lossy)),
-    choice("storage.kind", &["redb", "memory"], |c| match c.storage.kind {
+    choice("storage.kind", &["redb", "postgres", "memory"], |c| match c.storage.kind {
         StorageKind::Redb => "redb",
+        StorageKind::Postgres => "postgres",
         StorageKind::Memory => "memory",
     }),
     text("storage.path", |c| Some(lossy(&c.storage.path))),
@@ -50,6 +52,22 @@ pub(super) const KEYS: &[Key] = &[
     number("storage.min_free_bytes", 0, COUNT_MAX, |c| c.storage.min_free_bytes),
     number("storage.max_bytes", 0, COUNT_MAX, |c| c.storage.max_bytes),
     flag("storage.trust_clock", |c| c.storage.trust_clock),
+    text("storage.postgres.dsn", |c| Some(without_password(&c.storage.postgres.dsn))),
+    text("storage.postgres.password_path", |c| Some(lossy(&c.storage.postgres.password_path))),
+    choice("storage.postgres.tls", &["verify-full", "off"], |c| match c.storage.postgres.tls {
+        PostgresTls::VerifyFull => "verify-full",
+        PostgresTls::Off => "off",
+    }),
+    text("storage.postgres.ca_path", |c| Some(lossy(&c.storage.postgres.ca_path))),
+    choice("storage.postgres.durability", &["replicated", "managed", "single"], |c| {
+        match c.storage.postgres.durability {
+            PostgresDurability::Replicated => "replicated",
+            PostgresDurability::Managed => "managed",
+            PostgresDurability::Single => "single",
+        }
+    }),
+    number("storage.postgres.write_connections", 2, 128, |c| c.storage.postgres.write_connections),
+    number("storage.postgres.read_connections", 1, 128, |c| c.storage.postgres.read_connections),
     text("privacy.key_path", |c| Some(lossy(&c.privacy.key_path))),
     flag("privacy.hash_recipients", |c| c.privacy.hash_recipients),
     flag("auth.locks", |c| c.auth.locks),

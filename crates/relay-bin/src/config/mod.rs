@@ -8,6 +8,7 @@ mod auth;
 mod check;
 mod error;
 mod keys;
+mod postgres;
 mod print;
 mod source;
 mod value;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 
 pub use auth::{AuthConfig, PlainNames, PushPlain};
 pub use error::{ConfigErrors, Problem};
+pub use postgres::{PostgresConfig, PostgresDurability, PostgresTls};
 use source::Layer;
 pub use wake::WakeConfig;
 
@@ -153,6 +155,8 @@ pub struct StorageConfig {
     /// Whether the store starts with the time of the machine's clock, no matter how far ahead of
     /// its own time that is.
     pub trust_clock: bool,
+    /// The database of [`StorageKind::Postgres`].
+    pub postgres: PostgresConfig,
 }
 
 /// The relay's key file.
@@ -173,6 +177,9 @@ pub struct PrivacyConfig {
 pub enum StorageKind {
     /// On disk, durable; needs the cargo feature `redb`.
     Redb,
+    /// In a PostgreSQL database, which several relays may share; needs the cargo feature
+    /// `postgres`.
+    Postgres,
     /// In memory: a restart loses everything.
     Memory,
 }

@@ -47,7 +47,7 @@ fn unknown_names_get_a_hint() {
         ("[endpoints]", "endpoints: unknown table; did you mean [rate_limit.endpoints]? (relay.toml line 1)"),
         (
             "[storage]\ncolour = 1",
-            "storage.colour: unknown key; [storage] has: kind, path, cache_bytes, min_free_bytes, max_bytes, trust_clock (relay.toml line 2)",
+            "storage.colour: unknown key; [storage] has: kind, path, cache_bytes, min_free_bytes, max_bytes, trust_clock, [storage.postgres] (relay.toml line 2)",
         ),
         (
             "[rate_limit.others]",
@@ -87,7 +87,7 @@ fn unknown_variables_get_a_hint() {
         ),
         (
             "RELAY__STORAGE",
-            "storage: is a table, [storage]; set one of its keys instead: kind, path, cache_bytes, min_free_bytes, max_bytes, trust_clock (environment variable RELAY__STORAGE)",
+            "storage: is a table, [storage]; set one of its keys instead: kind, path, cache_bytes, min_free_bytes, max_bytes, trust_clock, [storage.postgres] (environment variable RELAY__STORAGE)",
         ),
         (
             "RELAY__",
@@ -134,7 +134,7 @@ fn values_of_each_type_are_described() {
         ("mode = true", "mode: must be \"http\" or \"tls\", found true (relay.toml line 1)"),
         (
             "storage.kind = \"sqlite\"",
-            "storage.kind: must be \"redb\" or \"memory\", found \"sqlite\" (relay.toml line 1)",
+            "storage.kind: must be \"redb\" or \"postgres\" or \"memory\", found \"sqlite\" (relay.toml line 1)",
         ),
         (
             "rate_limit.enabled = \"yes\"",

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
-    AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, Loaded, Mode, PlainNames, PrivacyConfig,
-    PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, StorageConfig, StorageKind,
-    TlsConfig, WakeConfig,
+    AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, Loaded, Mode, PlainNames, PostgresConfig,
+    PostgresDurability, PostgresTls, PrivacyConfig, PushPlain, RateLimitConfig, RelayConfig, RelayLimits,
+    ServerConfig, StorageConfig, StorageKind, TlsConfig, WakeConfig,
 };
 
 use super::{Given, env, file};
@@ -39,6 +39,7 @@ fn documented_defaults() -> RelayConfig {
             min_free_bytes: 268_435_456,
             max_bytes: 0,
             trust_clock: false,
+            postgres: documented_postgres(),
         },
         privacy: PrivacyConfig { key_path: PathBuf::new(), hash_recipients: true },
         auth: AuthConfig {
@@ -63,6 +64,18 @@ fn documented_defaults() -> RelayConfig {
         rate_limit: documented_rate_limit(),
         cors: CorsConfig { allowed_origins: Vec::new() },
         wake: documented_wake(),
+    }
+}
+
+fn documented_postgres() -> PostgresConfig {
+    PostgresConfig {
+        dsn: String::new(),
+        password_path: PathBuf::new(),
+        tls: PostgresTls::VerifyFull,
+        ca_path: PathBuf::new(),
+        durability: PostgresDurability::Replicated,
+        write_connections: 8,
+        read_connections: 4,
     }
 }
 
@@ -143,6 +156,15 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("storage.min_free_bytes", "0", "0", |c| c.storage.min_free_bytes == 0),
     ("storage.max_bytes", "0x4000000", "67_108_864", |c| c.storage.max_bytes == 67_108_864),
     ("storage.trust_clock", "true", "true", |c| c.storage.trust_clock),
+    ("storage.postgres.dsn", "\"host=a\"", "host=a", |c| c.storage.postgres.dsn == "host=a"),
+    ("storage.postgres.password_path", "\"p\"", "p", |c| c.storage.postgres.password_path == Path::new("p")),
+    ("storage.postgres.tls", "\"off\"", "off", |c| c.storage.postgres.tls == PostgresTls::Off),
+    ("storage.postgres.ca_path", "\"c\"", "c", |c| c.storage.postgres.ca_path == Path::new("c")),
+    ("storage.postgres.durability", "\"managed\"", "managed", |c| {
+        c.storage.postgres.durability == PostgresDurability::Managed
+    }),
+    ("storage.postgres.write_connections", "3", "3", |c| c.storage.postgres.write_connections == 3),
+    ("storage.postgres.read_connections", "5", "5", |c| c.storage.postgres.read_connections == 5),
     ("privacy.key_path", r#""key""#, "key", |c| c.privacy.key_path == Path::new("key")),
     ("privacy.hash_recipients", "false", "false", |c| !c.privacy.hash_recipients),
     ("auth.locks", "false", "false", |c| !c.auth.locks),

@@ -114,7 +114,7 @@ impl ReadTx for MemoryTables {
 }
 
 impl WriteTx for MemoryTables {
-    fn next_seq(&mut self) -> Result<Seq, Infallible> {
+    fn next_seq(&mut self, _: &Recipient) -> Result<Seq, Infallible> {
         self.last_seq = self.last_seq.next();
         Ok(self.last_seq)
     }

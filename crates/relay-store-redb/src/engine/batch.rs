@@ -208,7 +208,7 @@ impl ReadTx for Batch<'_> {
 }
 
 impl WriteTx for Batch<'_> {
-    fn next_seq(&mut self) -> Result<Seq, StoreError> {
+    fn next_seq(&mut self, _: &Self::Queue) -> Result<Seq, StoreError> {
         Ok(self.txn.next_seq())
     }
 

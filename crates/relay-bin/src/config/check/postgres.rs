@@ -1,0 +1,37 @@
+//! Checks the keys of a store in PostgreSQL.
+
+use super::{Build, Findings, check_optional_path};
+use crate::config::{PostgresDurability, PostgresTls, RelayConfig};
+
+pub(super) fn check(config: &RelayConfig, build: Build, findings: &mut Findings) {
+    let postgres = &config.storage.postgres;
+    if !build.postgres {
+        findings.refuse(
+            "storage.kind",
+            "\"postgres\" is not built into this program; build it with the cargo feature \"postgres\"",
+        );
+    }
+    if postgres.dsn.is_empty() {
+        findings.refuse(
+            "storage.postgres.dsn",
+            "must be a connection string, such as \"host=db user=relay dbname=relay\"; it is empty",
+        );
+    }
+    if config.privacy.key_path.as_os_str().is_empty() {
+        findings.refuse(
+            "privacy.key_path",
+            "must be the path of the key file when storage.kind = \"postgres\", the same file for all relays of the \
+             database; it is empty",
+        );
+    }
+    check_optional_path("storage.postgres.password_path", &postgres.password_path, findings);
+    check_optional_path("storage.postgres.ca_path", &postgres.ca_path, findings);
+    findings.warn_if(
+        postgres.durability == PostgresDurability::Single,
+        "storage.postgres.durability: \"single\": if the disk of the database is lost, so are messages",
+    );
+    findings.warn_if(
+        postgres.tls == PostgresTls::Off,
+        "storage.postgres.tls: \"off\": whoever sees the network between relay and database sees recipients and passwords",
+    );
+}

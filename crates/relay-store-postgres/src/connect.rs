@@ -1,0 +1,301 @@
+//! Connections to the database: how they are made, what is asked of each before it is used, and
+//! what the server says beside its answers.
+//!
+//! A request to cancel a statement is never sent: if it met a wait for the standby, the server
+//! would answer with a success although the transaction is on one server only.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::error::Severity;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::PostgresError;
+use crate::options::{Durability, Options, Tls};
+use crate::roots;
+use crate::statements::Statements;
+
+/// How long a server may take to accept a connection, for each of its addresses.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a new connection may take until it can be used.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long sent data may stay without a sign of the other machine.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// The schemas that this program can use.
+const SCHEMA: i32 = 1;
+
+/// Plans are made once and look up single rows by index, however wrong statistics are. A client
+/// that is gone frees its locks.
+const SESSION: &str = "\
+SET search_path = relay;
+SET synchronous_commit = on;
+SET default_transaction_isolation = 'read committed';
+SET plan_cache_mode = force_generic_plan;
+SET jit = off;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET enable_material = off;
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = '60s';
+SELECT set_config('client_connection_check_interval', '2s', false)
+    WHERE current_setting('server_version_num')::int >= 140000";
+
+/// What a server must be, in the order of [`ServerState`].
+const SERVER: &str = "\
+SELECT current_setting('server_version_num')::int,
+    pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
+    current_setting('fsync')::bool AND current_setting('full_page_writes')::bool,
+    current_setting('server_encoding') = 'UTF8',
+    current_setting('synchronous_standby_names') <> '',
+    coalesce(host(inet_server_addr()), '') || ' ' || coalesce(inet_server_port(), 0) || ' '
+        || extract(epoch FROM pg_postmaster_start_time()),
+    CASE WHEN pg_is_in_recovery() THEN '0' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END";
+
+const TABLES: &str = "SELECT schema_version, compatible_from FROM meta";
+
+/// Makes connections.
+pub(crate) struct Connector {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    durability: Durability,
+    /// Of the newest primary that was seen. An older one may have come back.
+    timeline: AtomicU32,
+}
+
+/// A connection that may be used.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) statements: Statements,
+    /// Tells servers, and starts of one server, from each other.
+    pub(crate) server: String,
+    warned: Arc<AtomicBool>,
+}
+
+/// Receives the notifications of a connection that listens.
+pub(crate) type Notifications = mpsc::UnboundedSender<String>;
+
+struct ServerState {
+    version: i32,
+    is_read_only: bool,
+    is_safe: bool,
+    is_utf8: bool,
+    has_standby: bool,
+    identity: String,
+    timeline: u32,
+}
+
+impl Connector {
+    pub(crate) fn new(options: &Options) -> Result<Self, PostgresError> {
+        let mut config =
+            Config::from_str(&options.dsn).map_err(|error| PostgresError::Dsn(error.to_string()))?;
+        config
+            .application_name("relay")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(SILENCE_MAX)
+            .keepalives_idle(SILENCE_MAX)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .ssl_mode(match options.tls {
+                Tls::VerifyFull => SslMode::Require,
+                Tls::Off => SslMode::Disable,
+            });
+        if let Some(password) = &options.password {
+            config.password(&password.0);
+        }
+        let tls = match options.tls {
+            Tls::VerifyFull => Some(MakeRustlsConnect::new(roots::client_config(options)?)),
+            Tls::Off => None,
+        };
+        Ok(Self { config, tls, durability: options.durability, timeline: AtomicU32::new(0) })
+    }
+
+    /// A connection to the server that accepts writes.
+    pub(crate) async fn connect(&self) -> Result<Connection, PostgresError> {
+        self.connect_with(None).await
+    }
+
+    /// Like [`Self::connect`]. Notifications go to `notifications`.
+    pub(crate) async fn connect_with(
+        &self,
+        notifications: Option<Notifications>,
+    ) -> Result<Connection, PostgresError> {
+        let connecting = async {
+            let (client, warned) = self.open(notifications).await?;
+            let server = self.prepare_session(&client).await?;
+            let row = client.query_one(TABLES, &[]).await.map_err(schema_error)?;
+            check_schema(row.try_get(0)?, row.try_get(1)?)?;
+            let statements = Statements::prepare(&client).await?;
+            Ok(Connection { client, statements, server, warned })
+        };
+        timeout(SETUP_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout))
+    }
+
+    /// A connection for changes of the schema, which need not be there yet.
+    pub(crate) async fn connect_bare(&self) -> Result<Client, PostgresError> {
+        let connecting = async {
+            let (client, _) = self.open(None).await?;
+            self.prepare_session(&client).await?;
+            Ok(client)
+        };
+        timeout(SETUP_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout))
+    }
+
+    async fn open(
+        &self,
+        notifications: Option<Notifications>,
+    ) -> Result<(Client, Arc<AtomicBool>), PostgresError> {
+        let warned = Arc::<AtomicBool>::default();
+        let client = match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                tokio::spawn(drive(connection, Arc::clone(&warned), notifications));
+                client
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                tokio::spawn(drive(connection, Arc::clone(&warned), notifications));
+                client
+            }
+        };
+        Ok((client, warned))
+    }
+
+    /// Checks the server and sets the session up. Returns the server's identity.
+    async fn prepare_session(&self, client: &Client) -> Result<String, PostgresError> {
+        client.batch_execute(SESSION).await?;
+        let state = ServerState::read(&client.query_one(SERVER, &[]).await?)?;
+        state.check(self.durability)?;
+        let newest = self.timeline.fetch_max(state.timeline, Ordering::Relaxed);
+        if state.timeline < newest {
+            return Err(PostgresError::Server(format!(
+                "it is on timeline {}, but a newer primary is on {newest}",
+                state.timeline
+            )));
+        }
+        Ok(state.identity)
+    }
+}
+
+impl ServerState {
+    fn read(row: &Row) -> Result<Self, PostgresError> {
+        let timeline: &str = row.try_get(6)?;
+        Ok(Self {
+            version: row.try_get(0)?,
+            is_read_only: row.try_get(1)?,
+            is_safe: row.try_get(2)?,
+            is_utf8: row.try_get(3)?,
+            has_standby: row.try_get(4)?,
+            identity: row.try_get(5)?,
+            timeline: u32::from_str_radix(timeline, 16).unwrap_or(0),
+        })
+    }
+
+    fn check(&self, durability: Durability) -> Result<(), PostgresError> {
+        let refused = |reason: &str| Err(PostgresError::Server(reason.to_owned()));
+        if self.version < 130_000 {
+            return refused("it is older than PostgreSQL 13");
+        }
+        if self.is_read_only {
+            return refused("it accepts no writes");
+        }
+        if !self.is_utf8 {
+            return refused("its encoding is not UTF8");
+        }
+        if durability != Durability::Managed && !self.is_safe {
+            return refused("fsync or full_page_writes is off, so a power cut could lose messages");
+        }
+        if durability == Durability::Replicated && !self.has_standby {
+            return refused(NO_STANDBY);
+        }
+        Ok(())
+    }
+}
+
+/// The server would answer before a message is on a second machine.
+pub(crate) const NO_STANDBY: &str = "synchronous_standby_names is empty, so messages would be on one machine only; \
+     set it, or set storage.postgres.durability to \"single\" or \"managed\"";
+
+impl Connection {
+    /// Whether the server has warned since the last call. During a commit, that means that the
+    /// standby may not have the transaction.
+    pub(crate) fn take_warning(&self) -> bool {
+        self.warned.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+fn check_schema(version: i32, compatible_from: i32) -> Result<(), PostgresError> {
+    if version < SCHEMA {
+        Err(PostgresError::Schema(format!(
+            "they have schema {version}, and this program needs {SCHEMA}; run `relay-bin migrate`"
+        )))
+    } else if compatible_from > SCHEMA {
+        Err(PostgresError::Schema(format!(
+            "they have schema {version}, which programs for schema {SCHEMA} cannot use; use a newer program"
+        )))
+    } else {
+        Ok(())
+    }
+}
+
+fn schema_error(error: tokio_postgres::Error) -> PostgresError {
+    use tokio_postgres::error::SqlState;
+    match error.code() {
+        Some(code) if [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(code) => {
+            PostgresError::Schema("they do not exist; run `relay-bin migrate`".to_owned())
+        }
+        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => PostgresError::Schema(
+            "this role may not read them; docs/scale-out.md lists its rights".to_owned(),
+        ),
+        _ => error.into(),
+    }
+}
+
+/// Receives what the server sends, until the connection ends.
+async fn drive<S, T>(
+    mut connection: tokio_postgres::Connection<S, T>,
+    warned: Arc<AtomicBool>,
+    notifications: Option<Notifications>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    // A warning comes before the answer that it is about, and is noted before that is passed on.
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        match message {
+            AsyncMessage::Notice(notice) if notice.parsed_severity() == Some(Severity::Warning) => {
+                warned.store(true, Ordering::Release);
+            }
+            AsyncMessage::Notification(notification) => {
+                if let Some(notifications) = &notifications {
+                    // The receiver may have ended.
+                    drop(notifications.send(notification.payload().to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+}

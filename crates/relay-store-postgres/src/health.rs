@@ -1,0 +1,59 @@
+//! Whether the database can serve, as the last attempts showed.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use relay_core::Unavailable;
+
+use crate::error::PostgresError;
+
+/// What is wrong with the database, if anything is. All parts of a store share one.
+#[derive(Default)]
+pub(crate) struct Health {
+    /// 0: nothing; otherwise a [`Unavailable`] in the order of `REASONS`, from 1.
+    state: AtomicU8,
+    /// The last line that was logged, so that a long outage is logged once.
+    logged: Mutex<Option<String>>,
+}
+
+const REASONS: [Unavailable; 2] = [Unavailable::Database, Unavailable::Standby];
+
+impl Health {
+    /// A transaction has succeeded.
+    pub(crate) fn is_well(&self) {
+        if self.state.load(Ordering::Relaxed) != 0 && self.state.swap(0, Ordering::Relaxed) != 0 {
+            *self.logged() = None;
+            tracing::info!("the database serves again");
+        }
+    }
+
+    /// The database did not serve because of this.
+    pub(crate) fn failed(&self, error: &PostgresError) {
+        self.set(Unavailable::Database, error);
+    }
+
+    /// The standby does not confirm a transaction.
+    pub(crate) fn waits_for_standby(&self) {
+        self.set(Unavailable::Standby, &"the standby does not confirm what was written");
+    }
+
+    pub(crate) fn unavailable(&self) -> Option<Unavailable> {
+        let index = self.state.load(Ordering::Relaxed).checked_sub(1)?;
+        REASONS.get(usize::from(index)).copied()
+    }
+
+    fn set(&self, reason: Unavailable, detail: &dyn fmt::Display) {
+        let index = REASONS.iter().position(|known| *known == reason).unwrap_or_default();
+        self.state.store(u8::try_from(index + 1).unwrap_or(1), Ordering::Relaxed);
+        let (mut logged, detail) = (self.logged(), detail.to_string());
+        if logged.as_ref() != Some(&detail) {
+            tracing::warn!(reason = %detail, "the database does not serve; requests are refused until it does");
+            *logged = Some(detail);
+        }
+    }
+
+    fn logged(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.logged.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

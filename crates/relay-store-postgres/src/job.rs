@@ -1,0 +1,111 @@
+//! A request on its way to the database, and the promise to answer it.
+
+use relay_core::{Ack, AckOutcome, Envelope, Error, ItemId, PushOutcome, Recipient};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// A payload of this size goes over a lane of its own.
+pub(crate) const LARGE_BYTES: usize = 256 * 1024;
+
+/// A request that waits for a lane, or that a lane works on.
+pub(crate) struct Job {
+    pub(crate) queue: Uuid,
+    /// Tells the attempts of this request from other requests.
+    pub(crate) ticket: i64,
+    pub(crate) task: Task,
+    /// When its caller is told that the outcome is unknown.
+    pub(crate) due: Instant,
+    /// What it takes of the backlog.
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
+/// What a job does, and where its outcome goes.
+pub(crate) enum Task {
+    Push(Envelope, Reply<PushOutcome>),
+    Ack(Ack, Reply<AckOutcome>),
+}
+
+/// Answers a caller once. The caller may be gone.
+pub(crate) struct Reply<T>(Option<oneshot::Sender<Result<T, Error>>>);
+
+/// What became of a request.
+pub(crate) enum Outcome {
+    Push(Result<PushOutcome, Error>),
+    Ack(Result<AckOutcome, Error>),
+}
+
+impl<T> Reply<T> {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Result<T, Error>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    fn send(&mut self, outcome: Result<T, Error>) {
+        if let Some(sender) = self.0.take() {
+            drop(sender.send(outcome));
+        }
+    }
+}
+
+impl Job {
+    pub(crate) const fn recipient(&self) -> &Recipient {
+        match &self.task {
+            Task::Push(envelope, _) => &envelope.recipient,
+            Task::Ack(ack, _) => ack.recipient(),
+        }
+    }
+
+    pub(crate) const fn is_push(&self) -> bool {
+        matches!(self.task, Task::Push(..))
+    }
+
+    /// The ids of the items that it is about.
+    pub(crate) fn item_ids(&self) -> Vec<ItemId> {
+        match &self.task {
+            Task::Push(envelope, _) => vec![envelope.id()],
+            Task::Ack(ack, _) => ack.items().to_vec(),
+        }
+    }
+
+    /// Its share of what one transaction may have.
+    pub(crate) fn weight(&self) -> Weight {
+        match &self.task {
+            Task::Push(envelope, _) => Weight { items: 1, bytes: envelope.payload.len() },
+            Task::Ack(ack, _) => Weight { items: ack.items().len(), bytes: 0 },
+        }
+    }
+
+    /// Whether it must be alone in its transaction: its statements are about a whole queue.
+    pub(crate) const fn is_alone(&self) -> bool {
+        matches!(&self.task, Task::Ack(ack, _) if ack.through().is_some())
+    }
+
+    pub(crate) fn answer(&mut self, outcome: Outcome) {
+        match (&mut self.task, outcome) {
+            (Task::Push(_, reply), Outcome::Push(outcome)) => reply.send(outcome),
+            (Task::Ack(_, reply), Outcome::Ack(outcome)) => reply.send(outcome),
+            (Task::Push(..), Outcome::Ack(_)) | (Task::Ack(..), Outcome::Push(_)) => {}
+        }
+    }
+
+    pub(crate) fn fail(&mut self, error: Error) {
+        match &mut self.task {
+            Task::Push(_, reply) => reply.send(Err(error)),
+            Task::Ack(_, reply) => reply.send(Err(error)),
+        }
+    }
+}
+
+/// What one transaction has to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Weight {
+    pub(crate) items: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Weight {
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
+    }
+}

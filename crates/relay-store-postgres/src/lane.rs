@@ -1,0 +1,239 @@
+//! A lane: one connection that writes. It collects the requests that wait, decides and writes them
+//! in one transaction, answers them, and begins anew. While one batch is on its way, the next one
+//! collects.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::{Error, PushOutcome};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::clock::instant;
+use crate::connect::Connection;
+use crate::error::{PostgresError, Remedy};
+use crate::flights;
+use crate::image::Image;
+use crate::job::{Job, Outcome, Task, Weight};
+use crate::shared::Shared;
+
+/// The most that one transaction does.
+const BATCH_JOBS: usize = 128;
+const BATCH: Weight = Weight { items: 2_048, bytes: 4 << 20 };
+
+/// How long a round trip may take that waits for no standby.
+const FLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a commit may take until the relay refuses further requests.
+const COMMIT_SOON: Duration = Duration::from_secs(3);
+
+/// The pauses between attempts.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// When a refused caller may try again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One connection that writes, and the requests that it gets.
+pub(crate) struct Lane {
+    shared: Arc<Shared>,
+    jobs: mpsc::UnboundedReceiver<Job>,
+    /// The first job of the next batch, which did not fit into this one.
+    next: Option<Job>,
+    connection: Option<Connection>,
+}
+
+/// What became of an attempt.
+enum Attempt {
+    Done(Vec<Outcome>),
+    Failed(PostgresError),
+}
+
+impl Lane {
+    pub(crate) const fn new(shared: Arc<Shared>, jobs: mpsc::UnboundedReceiver<Job>) -> Self {
+        Self { shared, jobs, next: None, connection: None }
+    }
+
+    /// Serves until all senders of jobs are gone.
+    pub(crate) async fn run(mut self) {
+        while let Some(batch) = self.collect().await {
+            self.serve(batch).await;
+        }
+    }
+
+    /// Waits for a job, and takes those that wait with it.
+    async fn collect(&mut self) -> Option<Vec<Job>> {
+        let first = match self.next.take() {
+            Some(job) => job,
+            None => self.jobs.recv().await?,
+        };
+        let (mut weight, mut is_alone) = (first.weight(), first.is_alone());
+        let mut batch = vec![first];
+        while !is_alone && batch.len() < BATCH_JOBS {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            weight = weight.plus(job.weight());
+            if job.is_alone() || weight.items > BATCH.items || weight.bytes > BATCH.bytes {
+                self.next = Some(job);
+                break;
+            }
+            is_alone = job.is_alone();
+            batch.push(job);
+        }
+        Some(batch)
+    }
+
+    /// Repeats a batch until its outcome is known, or nobody waits for it any more.
+    async fn serve(&mut self, mut batch: Vec<Job>) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            refuse_overdue(&mut batch, instant());
+            if batch.is_empty() {
+                return;
+            }
+            match self.attempt(&mut batch).await {
+                Attempt::Done(outcomes) => {
+                    self.shared.health.is_well();
+                    self.answer(batch, outcomes);
+                    return;
+                }
+                Attempt::Failed(error) => match error.remedy() {
+                    Remedy::Repeat => self.shared.figures.repeated(),
+                    Remedy::Reconnect => {
+                        self.connection = None;
+                        self.shared.health.failed(&error);
+                    }
+                    Remedy::Full | Remedy::Fail if batch.len() > 1 => {
+                        // The fault may be of one request.
+                        for job in batch {
+                            Box::pin(self.serve(vec![job])).await;
+                        }
+                        return;
+                    }
+                    Remedy::Full | Remedy::Fail => {
+                        tracing::error!(%error, "a request to the database failed");
+                        let error = Error::from(error);
+                        fail_all(&mut batch, error);
+                        return;
+                    }
+                },
+            }
+            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn attempt(&mut self, batch: &mut [Job]) -> Attempt {
+        match self.try_batch(batch).await {
+            Ok(outcomes) => Attempt::Done(outcomes),
+            Err(error) => {
+                if error.remedy() != Remedy::Reconnect
+                    && let Some(connection) = &self.connection
+                {
+                    let rolled_back = timeout(FLIGHT_TIMEOUT, flights::roll_back(connection)).await;
+                    if !matches!(rolled_back, Ok(Ok(()))) {
+                        self.connection = None;
+                    }
+                }
+                Attempt::Failed(error)
+            }
+        }
+    }
+
+    async fn try_batch(&mut self, batch: &mut [Job]) -> Result<Vec<Outcome>, PostgresError> {
+        let connection = match self.connection.take() {
+            Some(connection) if !connection.is_closed() => connection,
+            _ => self.shared.connector.connect().await?,
+        };
+        // Here again only if it can be used again.
+        let now = self.shared.clock.given();
+        let deciding = flights::decide(&connection, &self.shared.rules, now, batch);
+        let (image, outcomes) = match timeout(FLIGHT_TIMEOUT, deciding).await {
+            Err(_) => return Err(PostgresError::Timeout),
+            Ok(Err(error)) => {
+                self.connection = Some(connection);
+                return Err(error);
+            }
+            Ok(Ok(decided)) => decided,
+        };
+        let committed = self.commit(&connection, &image, batch).await;
+        if committed.is_ok() || !matches!(&committed, Err(error) if error.remedy() == Remedy::Reconnect) {
+            self.connection = Some(connection);
+        }
+        committed.map(|()| outcomes)
+    }
+
+    /// Commits. As long as the standby does not confirm, this waits: to give up would leave the
+    /// transaction on one server, and a repetition would wait for its locks.
+    async fn commit(
+        &mut self,
+        connection: &Connection,
+        image: &Image,
+        batch: &mut [Job],
+    ) -> Result<(), PostgresError> {
+        let (shared, begun) = (Arc::clone(&self.shared), instant());
+        let mut committing = pin!(flights::commit(connection, image));
+        let mut moved = pin!(shared.monitor.moved_from(&connection.server));
+        let mut late = pin!(sleep_until(begun + COMMIT_SOON));
+        let mut is_late = false;
+        loop {
+            let due = batch.iter().map(|job| job.due).min().unwrap_or(begun);
+            tokio::select! {
+                committed = &mut committing => {
+                    shared.figures.committed(instant() - begun);
+                    return committed;
+                }
+                () = &mut moved => {
+                    return Err(PostgresError::Connection("another server is the primary now".to_owned()));
+                }
+                () = &mut late, if !is_late => {
+                    is_late = true;
+                    shared.health.waits_for_standby();
+                }
+                () = sleep_until(due), if is_late => fail_overdue(batch, instant()),
+                // Nothing of these has begun.
+                Some(mut job) = self.jobs.recv(), if is_late => {
+                    job.fail(Error::NotReady { retry_after: RETRY_AFTER });
+                }
+            }
+        }
+    }
+
+    fn answer(&self, batch: Vec<Job>, outcomes: Vec<Outcome>) {
+        self.shared.figures.batch(batch.len());
+        for (mut job, outcome) in batch.into_iter().zip(outcomes) {
+            if let (Task::Push(envelope, _), Outcome::Push(Ok(PushOutcome::Stored { .. }))) =
+                (&job.task, &outcome)
+            {
+                self.shared.arrived(&envelope.recipient, job.queue);
+            }
+            job.answer(self.shared.clock.outside(outcome));
+        }
+    }
+}
+
+/// Requests that have waited too long are answered. What has been sent may have taken effect.
+fn refuse_overdue(batch: &mut Vec<Job>, now: Instant) {
+    batch.retain_mut(|job| {
+        let is_overdue = job.due <= now;
+        if is_overdue {
+            job.fail(Error::storage(PostgresError::Timeout));
+        }
+        !is_overdue
+    });
+}
+
+/// Answers the requests that are overdue, and leaves them in the batch.
+fn fail_overdue(batch: &mut [Job], now: Instant) {
+    for job in batch.iter_mut().filter(|job| job.due <= now) {
+        job.fail(Error::storage(PostgresError::Unconfirmed));
+        job.due = now + Duration::from_secs(3600);
+    }
+}
+
+fn fail_all(batch: &mut [Job], error: Error) {
+    let mut error = Some(error);
+    for job in batch {
+        job.fail(error.take().unwrap_or_else(|| Error::storage(PostgresError::Timeout)));
+    }
+}

@@ -1,0 +1,40 @@
+//! Queues in PostgreSQL. Any number of relays share one database, whose standby has each message
+//! before its push is answered.
+//!
+//! The rules are those of relay-core. A request joins a batch, whose queues are locked and read in
+//! one round trip; the rules run in memory; a second round trip writes what they changed and
+//! commits.
+
+mod admin;
+mod changes;
+mod clock;
+mod connect;
+mod convert;
+mod error;
+mod figures;
+mod flights;
+mod health;
+mod image;
+mod job;
+mod lane;
+mod migrate;
+mod monitor;
+mod naming;
+mod options;
+mod page;
+mod reads;
+mod relay;
+mod roots;
+mod shared;
+mod statements;
+mod sweep;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod verify;
+mod wakes;
+
+pub use admin::{Admin, Contents};
+pub use error::PostgresError;
+pub use migrate::{Migrated, migrate};
+pub use options::{Durability, Options, Password, RecipientNames, Tls};
+pub use relay::PostgresRelay;

@@ -1,0 +1,310 @@
+//! The store as a [`Relay`]: starts its tasks, and sends requests to them.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::{
+    Ack, AckOutcome, Clock, Envelope, Error, Figures, Limits, Page, Pull, PushOutcome, Recipient, Relay,
+    Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
+};
+use tokio::runtime::Runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::clock::{StoreTime, instant};
+use crate::connect::{Connection, Connector};
+use crate::convert::queue_key;
+use crate::error::PostgresError;
+use crate::figures::Counters;
+use crate::flights::Rules;
+use crate::job::{Job, LARGE_BYTES, Reply, Task};
+use crate::lane::{Lane, RETRY_AFTER};
+use crate::monitor::Monitor;
+use crate::naming;
+use crate::options::Options;
+use crate::reads::Readers;
+use crate::shared::Shared;
+use crate::sweep;
+use crate::wakes::Wakes;
+
+/// How many requests may wait for the database at once.
+const WAITING_MAX: u64 = 4_096;
+
+/// The unit of the backlog.
+const UNIT_BYTES: u64 = 1_024;
+
+/// How many named items of an ack one transaction removes.
+const ACK_ITEMS: usize = 1_024;
+
+/// How often an open tries to reach a database.
+const OPEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// A relay that stores its queues in PostgreSQL. Several relays may use one database.
+///
+/// Its futures need no runtime: it has its own, whose threads end when it is dropped.
+pub struct PostgresRelay {
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    lanes: Vec<mpsc::UnboundedSender<Job>>,
+    large_lanes: Vec<mpsc::UnboundedSender<Job>>,
+    backlog: Arc<Semaphore>,
+    backlog_units: u32,
+    patience: Duration,
+    is_hashed: bool,
+    /// `None` only during the drop.
+    runtime: Option<Runtime>,
+}
+
+impl PostgresRelay {
+    /// Connects to a database whose tables [`migrate`](crate::migrate) has created. If it cannot be
+    /// reached, this waits for it as long as the options say. Blocks.
+    ///
+    /// # Errors
+    /// [`PostgresError`], with a message for the operator.
+    pub fn open(options: Options, limits: Limits) -> Result<Self, PostgresError> {
+        Self::start(options, limits, StoreTime::Database)
+    }
+
+    /// Like [`Self::open`], with a clock in place of the database's. Relays that share a database
+    /// then have to share the clock as well, so this is for tests.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_clock(
+        options: Options,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, PostgresError> {
+        Self::start(options, limits, StoreTime::given_by(clock))
+    }
+
+    fn start(options: Options, limits: Limits, clock: StoreTime) -> Result<Self, PostgresError> {
+        let connector = Connector::new(&options)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("relay-postgres")
+            .enable_all()
+            .build()
+            .map_err(PostgresError::Threads)?;
+        let (server, is_hashed) = runtime.block_on(async {
+            let connection = connect_patiently(&connector, options.open_patience).await?;
+            let is_hashed = naming::adopt(&connection.client, options.recipients).await?;
+            Ok::<_, PostgresError>((connection.server, is_hashed))
+        })?;
+        let shared = Arc::new(Shared {
+            connector,
+            rules: Rules { limits, durability: options.durability },
+            clock,
+            health: Arc::default(),
+            monitor: Monitor::new(server),
+            figures: Counters::new(),
+            waiters: Waiters::new(),
+            wakes: Wakes::new(options.poll_interval),
+        });
+        let start_lanes =
+            |number: usize| (0..number.max(1)).map(|_| start_lane(&runtime, &shared)).collect::<Vec<_>>();
+        let (lanes, large_lanes) = (start_lanes(options.lanes), start_lanes(options.large_lanes));
+        let for_monitor = Arc::clone(&shared);
+        runtime
+            .spawn(async move { for_monitor.monitor.run(&for_monitor.connector, &for_monitor.health).await });
+        let for_wakes = Arc::clone(&shared);
+        runtime.spawn(async move { for_wakes.wakes.run(&for_wakes.connector, &for_wakes.waiters).await });
+        let units =
+            options.waiting_bytes_max.div_ceil(UNIT_BYTES).clamp(WAITING_MAX, u64::from(u32::MAX) / 2);
+        let backlog_units = u32::try_from(units).unwrap_or(u32::MAX / 2);
+        Ok(Self {
+            shared,
+            readers: Arc::new(Readers::new(options.readers)),
+            lanes,
+            large_lanes,
+            backlog: Arc::new(Semaphore::new(backlog_units as usize)),
+            backlog_units,
+            patience: options.patience,
+            is_hashed,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Whether the database holds keyed hashes, so that the caller must hash recipients.
+    #[must_use]
+    pub const fn is_hashed(&self) -> bool {
+        self.is_hashed
+    }
+
+    /// Sends a request to its lane.
+    fn send(&self, queue: Uuid, task: Task, bytes: usize, is_large: bool) -> Result<(), Error> {
+        let lanes = if is_large { &self.large_lanes } else { &self.lanes };
+        let index = usize::try_from(queue.as_u64_pair().1).unwrap_or_default() % lanes.len().max(1);
+        let job = Job {
+            queue,
+            ticket: fastrand::i64(..),
+            task,
+            due: instant() + self.patience,
+            _permit: self.permit(bytes)?,
+        };
+        let is_sent = lanes.get(index).is_some_and(|lane| lane.send(job).is_ok());
+        if is_sent { Ok(()) } else { Err(Error::storage(PostgresError::Ending)) }
+    }
+
+    /// A part of the backlog. One request alone always fits.
+    fn permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let base = u64::from(self.backlog_units) / WAITING_MAX;
+        let units = base.saturating_add((bytes as u64).div_ceil(UNIT_BYTES)).max(1);
+        let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.backlog_units);
+        let backlog = Arc::clone(&self.backlog);
+        backlog.try_acquire_many_owned(units).map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })
+    }
+
+    fn send_push(
+        &self,
+        envelope: Envelope,
+        is_large: bool,
+    ) -> Result<oneshot::Receiver<Result<PushOutcome, Error>>, Error> {
+        let (reply, outcome) = Reply::new();
+        let (queue, bytes) = (queue_key(&envelope.recipient), envelope.payload.len());
+        self.send(queue, Task::Push(envelope, reply), bytes, is_large)?;
+        Ok(outcome)
+    }
+
+    async fn ack_part(&self, ack: Ack) -> Result<AckOutcome, Error> {
+        let (reply, outcome) = Reply::new();
+        let (queue, bytes) = (queue_key(ack.recipient()), ack.items().len().saturating_mul(64));
+        let is_large = ack.through().is_some();
+        self.send(queue, Task::Ack(ack, reply), bytes, is_large)?;
+        answered(outcome.await)
+    }
+
+    /// Runs a future on the runtime of the store.
+    async fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Some(runtime) = &self.runtime else { return Err(Error::storage(PostgresError::Ending)) };
+        runtime.spawn(future).await.unwrap_or_else(|_| Err(Error::storage(PostgresError::Ending)))
+    }
+}
+
+impl Relay for PostgresRelay {
+    async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
+        let is_large = envelope.payload.len() >= LARGE_BYTES;
+        answered(self.send_push(envelope, is_large)?.await)
+    }
+
+    async fn push_all(&self, envelopes: Vec<Envelope>) -> Result<Vec<Result<PushOutcome, Error>>, Error> {
+        // All items of a recipient take the same lane, so that they arrive in order.
+        let large = envelopes.iter().filter(|envelope| envelope.payload.len() >= LARGE_BYTES);
+        let large: HashSet<Recipient> = large.map(|envelope| envelope.recipient.clone()).collect();
+        let sent: Vec<_> = envelopes
+            .into_iter()
+            .map(|envelope| {
+                let is_large = large.contains(&envelope.recipient);
+                self.send_push(envelope, is_large)
+            })
+            .collect();
+        let mut outcomes = Vec::with_capacity(sent.len());
+        for outcome in sent {
+            outcomes.push(match outcome {
+                Ok(outcome) => answered(outcome.await),
+                Err(error) => Err(error),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<Page, Error> {
+        let (shared, readers) = (Arc::clone(&self.shared), Arc::clone(&self.readers));
+        self.run(async move { readers.pull(&shared, &pull).await }).await
+    }
+
+    async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
+        let mut outcome: Option<AckOutcome> = None;
+        for part in ack.into_parts(ACK_ITEMS) {
+            let next = self.ack_part(part).await?;
+            outcome = Some(outcome.map_or(next, |outcome| outcome.then(next)));
+        }
+        Ok(outcome.unwrap_or_default())
+    }
+
+    async fn sweep(&self) -> Result<Swept, Error> {
+        let shared = Arc::clone(&self.shared);
+        self.run(async move { Ok(sweep::sweep(&shared).await?) }).await
+    }
+
+    async fn ready(&self) -> Result<(), Error> {
+        match self.unavailable() {
+            Some(_) => Err(Error::NotReady { retry_after: RETRY_AFTER }),
+            None => Ok(()),
+        }
+    }
+
+    fn waiter(&self, recipient: &Recipient) -> Result<Option<Waiter>, TooManyWaiters> {
+        let waiter = self.shared.waiters.register(recipient)?;
+        self.shared.wakes.awaits(recipient);
+        Ok(Some(waiter))
+    }
+
+    fn has_waiter(&self, recipient: &Recipient) -> bool {
+        self.shared.waiters.has(recipient)
+    }
+
+    fn unavailable(&self) -> Option<Unavailable> {
+        self.shared.health.unavailable()
+    }
+
+    fn figures(&self) -> Figures {
+        let [batch_requests, sync_us, delivery_age_ms] = self.shared.figures.distributions().map(Some);
+        let free = self.backlog.available_permits() as u64;
+        let waiting = u64::from(self.backlog_units).saturating_sub(free).saturating_mul(UNIT_BYTES);
+        Figures {
+            batch_requests,
+            sync_us,
+            delivery_age_ms,
+            waiting_bytes: Some(waiting),
+            is_full: Some(self.is_full()),
+            ..Figures::default()
+        }
+    }
+}
+
+impl Drop for PostgresRelay {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Whoever still waits for an answer gets an error. It may be dropped in a runtime of
+            // the caller, where nothing may block.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for PostgresRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresRelay").field("limits", &self.shared.rules.limits).finish_non_exhaustive()
+    }
+}
+
+fn start_lane(runtime: &Runtime, shared: &Arc<Shared>) -> mpsc::UnboundedSender<Job> {
+    // The backlog bounds what is in it.
+    let (sender, jobs) = mpsc::unbounded_channel();
+    runtime.spawn(Lane::new(Arc::clone(shared), jobs).run());
+    sender
+}
+
+async fn connect_patiently(connector: &Connector, patience: Duration) -> Result<Connection, PostgresError> {
+    let begun = instant();
+    loop {
+        match connector.connect().await {
+            Err(error) if error.is_of_connection() && instant() - begun < patience => {
+                tracing::warn!(%error, "waiting for the database");
+                tokio::time::sleep(OPEN_PAUSE).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// A lane that ends answers nothing.
+fn answered<T>(outcome: Result<Result<T, Error>, oneshot::error::RecvError>) -> Result<T, Error> {
+    outcome.unwrap_or_else(|_| Err(Error::storage(PostgresError::Ending)))
+}

@@ -1,0 +1,216 @@
+//! The statements of the store, prepared once for each connection. All look rows up by index.
+
+use futures_util::future::try_join_all;
+use tokio_postgres::{Client, Statement};
+
+use crate::error::PostgresError;
+
+/// The database's time in milliseconds, or the one that is given.
+macro_rules! now_or {
+    ($parameter:literal) => {
+        concat!(
+            "coalesce(",
+            $parameter,
+            "::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+        )
+    };
+}
+
+/// Creates the queues that do not exist. They are due at once, so an unused one is forgotten soon.
+const CREATE_QUEUES: &str = "\
+INSERT INTO queue (q, recipient, items, bytes, last_seq, latest, due)
+SELECT n.q, n.recipient, 0, 0, 0, 0, 0 FROM unnest($1::uuid[], $2::bytea[]) AS n (q, recipient)
+WHERE NOT EXISTS (SELECT FROM queue o WHERE o.q = n.q)
+ORDER BY n.q ON CONFLICT DO NOTHING";
+
+/// Locks the queues in the order of their keys, so that no two transactions wait for each other.
+const LOCK_QUEUES: &str = "\
+SELECT q, recipient, items, bytes, last_seq, latest, due, (SELECT seq_floor FROM meta)
+FROM queue WHERE q = ANY ($1::uuid[]) ORDER BY q FOR UPDATE";
+
+/// The items with these ids, and the digests of the payloads that a push is to be compared with.
+const FIND_ITEMS: &str = "\
+SELECT k.n, i.seq, i.deadline, i.payload_bytes, i.ticket,
+    CASE WHEN k.wants_digest THEN sha256(i.body) END
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bool[])
+    WITH ORDINALITY AS k (q, message_id, chunk_index, wants_digest, n)
+JOIN item i ON i.q = k.q AND i.message_id = k.message_id AND i.chunk_index = k.chunk_index";
+
+const FIND_ACKED: &str = "\
+SELECT k.n, a.until, a.ticket
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS k (q, message_id, chunk_index, n)
+JOIN acked a ON a.q = k.q AND a.message_id = k.message_id AND a.chunk_index = k.chunk_index";
+
+/// The items and bytes that have expired in queue `u` at `t.now`: those at its front, and those
+/// that expire before an item in front of them.
+macro_rules! expired {
+    () => {
+        "SELECT f.items + y.items AS items, f.bytes + y.bytes AS bytes FROM (
+        SELECT count(*) AS items, coalesce(sum(payload_bytes), 0)::bigint AS bytes FROM item
+        WHERE q = u.q AND NOT is_early AND seq < coalesce((
+            SELECT l.seq FROM item l WHERE l.q = u.q AND NOT l.is_early AND l.deadline > t.now
+            ORDER BY l.seq LIMIT 1), 9223372036854775807)) f, (
+        SELECT count(*) AS items, coalesce(sum(payload_bytes), 0)::bigint AS bytes FROM item
+        WHERE q = u.q AND is_early AND deadline <= t.now) y
+        WHERE u.due <= t.now AND u.items > 0"
+    };
+}
+
+/// The time, whether the server waits for a standby, and what has expired in the queues in which
+/// something can have. Most queues end at `due`.
+const EXPIRED: &str = concat!(
+    "WITH t AS MATERIALIZED (SELECT ",
+    now_or!("$2"),
+    " AS now)
+SELECT t.now, current_setting('synchronous_standby_names') <> '', e.q, e.items, e.bytes
+FROM t LEFT JOIN LATERAL (
+    SELECT u.q, x.items, x.bytes FROM queue u CROSS JOIN LATERAL (",
+    expired!(),
+    ") x WHERE u.q = ANY ($1::uuid[])
+) e ON true"
+);
+
+/// The items up to one: those that live, and those that have expired.
+const COUNT_THROUGH: &str = concat!(
+    "SELECT count(*) FILTER (WHERE deadline > t.now),
+    coalesce(sum(payload_bytes) FILTER (WHERE deadline > t.now), 0)::bigint,
+    count(*) FILTER (WHERE deadline <= t.now),
+    coalesce(sum(payload_bytes) FILTER (WHERE deadline <= t.now), 0)::bigint,
+    (SELECT count(*) FROM acked WHERE q = $1 AND ticket = $4), max(t.now)
+FROM (SELECT ",
+    now_or!("$3"),
+    " AS now) t LEFT JOIN item ON item.q = $1 AND item.seq <= $2"
+);
+
+const REMOVE: &str = "\
+DELETE FROM item i USING unnest($1::uuid[], $2::bigint[]) AS n (q, seq) WHERE i.q = n.q AND i.seq = n.seq";
+
+/// Removes all items up to one, and remembers the ids of those that live, if a time is given.
+const REMOVE_THROUGH: &str = "\
+WITH gone AS (DELETE FROM item WHERE q = $1 AND seq <= $2 RETURNING message_id, chunk_index, deadline)
+INSERT INTO acked (q, message_id, chunk_index, until, ticket)
+SELECT $1, message_id, chunk_index, $4::bigint, $5::bigint FROM gone
+WHERE deadline > $3::bigint AND $4::bigint IS NOT NULL
+ON CONFLICT (q, message_id, chunk_index) DO UPDATE SET until = excluded.until, ticket = excluded.ticket";
+
+const INSERT: &str = "\
+INSERT INTO item (q, seq, message_id, chunk_index, chunk_count, kind, total_len, sent_ms, arrival,
+    deadline, is_early, payload_bytes, ticket, body)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[],
+    $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bool[], $12::bigint[], $13::bigint[],
+    $14::bytea[])";
+
+const FORGET: &str = "\
+DELETE FROM acked a USING unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n (q, message_id, chunk_index)
+WHERE a.q = n.q AND a.message_id = n.message_id AND a.chunk_index = n.chunk_index";
+
+const REMEMBER: &str = "\
+INSERT INTO acked (q, message_id, chunk_index, until, ticket)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[])
+ON CONFLICT (q, message_id, chunk_index) DO UPDATE SET until = excluded.until, ticket = excluded.ticket";
+
+const UPDATE_QUEUES: &str = "\
+UPDATE queue u SET items = n.items, bytes = n.bytes, last_seq = n.last_seq, latest = n.latest, due = n.due
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS n (q, items, bytes, last_seq, latest, due)
+WHERE u.q = n.q";
+
+/// A page: at most `$3` items after `$2` that live, with the payloads of the first ones that
+/// together have at most `$4` bytes, or of one. Beside each, the counts of the queue: for a page at
+/// its front (`$6`), what has expired; for another one, how many live items follow what was read.
+/// Those in front are fewer, if the client acks what it has got.
+const READ_PAGE: &str = concat!(
+    "WITH t AS MATERIALIZED (SELECT ",
+    now_or!("$5"),
+    " AS now),
+u AS MATERIALIZED (SELECT * FROM queue WHERE q = $1),
+page AS MATERIALIZED (
+    SELECT i.*, sum(i.payload_bytes) OVER (ORDER BY i.seq) AS through_bytes
+    FROM (SELECT item.* FROM t, item WHERE q = $1 AND seq > $2 AND deadline > t.now ORDER BY seq LIMIT $3::bigint) i),
+counts AS MATERIALIZED (
+    SELECT x.items, x.bytes, CASE
+        WHEN $6::bool OR (SELECT count(*) FROM page) < $3::bigint THEN 0
+        WHEN u.due > t.now AND b.before < 5000 THEN u.items - b.before - $3::bigint
+        ELSE (SELECT count(*) FROM item WHERE q = $1 AND seq > (SELECT max(seq) FROM page) AND deadline > t.now)
+    END AS behind
+    FROM t CROSS JOIN u LEFT JOIN LATERAL (",
+    expired!(),
+    " AND $6::bool) x ON true LEFT JOIN LATERAL (
+        SELECT count(*) AS before FROM (SELECT FROM item WHERE NOT $6::bool AND q = $1 AND seq <= $2 LIMIT 5000) l
+    ) b ON true)
+SELECT t.now, u.recipient, u.items, u.bytes, coalesce(c.items, 0), coalesce(c.bytes, 0), c.behind,
+    p.seq, p.message_id, p.chunk_index, p.chunk_count, p.kind, p.total_len, p.sent_ms, p.arrival,
+    p.deadline, p.payload_bytes,
+    CASE WHEN p.through_bytes <= $4::bigint OR p.through_bytes = p.payload_bytes THEN p.body END
+FROM t LEFT JOIN u ON true LEFT JOIN counts c ON true LEFT JOIN page p ON true ORDER BY p.seq"
+);
+
+/// The statements of one connection.
+pub(crate) struct Statements {
+    pub(crate) create_queues: Statement,
+    pub(crate) lock_queues: Statement,
+    pub(crate) find_items: Statement,
+    pub(crate) find_acked: Statement,
+    pub(crate) expired: Statement,
+    pub(crate) count_through: Statement,
+    pub(crate) remove: Statement,
+    pub(crate) remove_through: Statement,
+    pub(crate) insert: Statement,
+    pub(crate) forget: Statement,
+    pub(crate) remember: Statement,
+    pub(crate) update_queues: Statement,
+    pub(crate) read_page: Statement,
+}
+
+impl Statements {
+    /// Prepares all of them in one round trip.
+    pub(crate) async fn prepare(client: &Client) -> Result<Self, PostgresError> {
+        let texts = [
+            CREATE_QUEUES,
+            LOCK_QUEUES,
+            FIND_ITEMS,
+            FIND_ACKED,
+            EXPIRED,
+            COUNT_THROUGH,
+            REMOVE,
+            REMOVE_THROUGH,
+            INSERT,
+            FORGET,
+            REMEMBER,
+            UPDATE_QUEUES,
+            READ_PAGE,
+        ];
+        let prepared = try_join_all(texts.map(|text| client.prepare(text))).await?;
+        let [
+            create_queues,
+            lock_queues,
+            find_items,
+            find_acked,
+            expired,
+            count_through,
+            remove,
+            remove_through,
+            insert,
+            forget,
+            remember,
+            update_queues,
+            read_page,
+        ] = <[Statement; 13]>::try_from(prepared)
+            .map_err(|_| PostgresError::Corrupted("the number of statements"))?;
+        Ok(Self {
+            create_queues,
+            lock_queues,
+            find_items,
+            find_acked,
+            expired,
+            count_through,
+            remove,
+            remove_through,
+            insert,
+            forget,
+            remember,
+            update_queues,
+            read_page,
+        })
+    }
+}

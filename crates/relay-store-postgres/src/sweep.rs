@@ -1,0 +1,156 @@
+//! Deletes what has expired, in short transactions. Every relay may sweep at any time: each skips
+//! the queues that others have locked, so there is no leader.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use relay_core::{Swept, Timestamp, Usage};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::connect::Connection;
+use crate::convert::{ms, signed, usage};
+use crate::error::PostgresError;
+use crate::shared::Shared;
+
+/// The most that one transaction visits and deletes.
+const QUEUES: i64 = 200;
+const ITEMS: i64 = 2_000;
+const ACKED: i64 = 5_000;
+
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+const LOCK_DUE: &str = "\
+SELECT q, items, bytes, last_seq FROM queue WHERE due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED";
+
+/// At most `$3` expired items of each queue: those at its front, and the early ones.
+const DELETE_EXPIRED: &str = "\
+DELETE FROM item i USING unnest($1::uuid[]) AS k (q) CROSS JOIN LATERAL (
+    (SELECT seq FROM item WHERE q = k.q AND NOT is_early AND deadline <= $2 AND seq < coalesce((
+        SELECT l.seq FROM item l WHERE l.q = k.q AND NOT l.is_early AND l.deadline > $2
+        ORDER BY l.seq LIMIT 1), 9223372036854775807) ORDER BY seq LIMIT $3)
+    UNION ALL
+    (SELECT seq FROM item WHERE q = k.q AND is_early AND deadline <= $2 ORDER BY deadline LIMIT $3)
+) x WHERE i.q = k.q AND i.seq = x.seq RETURNING i.q, i.payload_bytes";
+
+const FORGET_ACKED: &str = "\
+DELETE FROM acked WHERE (q, message_id, chunk_index) IN (
+    SELECT q, message_id, chunk_index FROM acked WHERE until <= $1 ORDER BY until LIMIT $2
+    FOR UPDATE SKIP LOCKED)";
+
+/// When each queue is to be visited next: at its first deadline, or when its ids of acked items are
+/// forgotten.
+const NEXT_DUE: &str = "\
+SELECT k.q, least(
+    (SELECT deadline FROM item WHERE q = k.q AND NOT is_early ORDER BY seq LIMIT 1),
+    (SELECT deadline FROM item WHERE q = k.q AND is_early ORDER BY deadline LIMIT 1)),
+    (SELECT max(until) FROM acked WHERE q = k.q)
+FROM unnest($1::uuid[]) AS k (q)";
+
+const UPDATE: &str = "\
+UPDATE queue u SET items = n.items, bytes = n.bytes, due = n.due, latest = CASE WHEN n.items = 0 THEN 0 ELSE u.latest END
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS n (q, items, bytes, due) WHERE u.q = n.q";
+
+const FORGET_QUEUES: &str = "DELETE FROM queue WHERE q = ANY ($1::uuid[])";
+
+const RAISE_FLOOR: &str = "UPDATE meta SET seq_floor = greatest(seq_floor, $1)";
+
+/// What one transaction did.
+struct Step {
+    swept: Swept,
+    more: bool,
+}
+
+/// A queue that is visited.
+struct Visited {
+    usage: Usage,
+    last_seq: i64,
+}
+
+/// Sweeps until nothing is left.
+pub(crate) async fn sweep(shared: &Shared) -> Result<Swept, PostgresError> {
+    let connection = shared.connector.connect().await?;
+    let mut swept = Swept::default();
+    loop {
+        let step =
+            timeout(STEP_TIMEOUT, step(shared, &connection)).await.unwrap_or(Err(PostgresError::Timeout))?;
+        swept = swept.plus(step.swept);
+        if !step.more {
+            return Ok(swept);
+        }
+    }
+}
+
+async fn step(shared: &Shared, connection: &Connection) -> Result<Step, PostgresError> {
+    let client = &connection.client;
+    client.batch_execute("BEGIN").await?;
+    let now = match shared.clock.given() {
+        Some(now) => now,
+        None => database_time(connection).await?,
+    };
+    let mut visited = BTreeMap::new();
+    for row in client.query(LOCK_DUE, &[&ms(now), &QUEUES]).await? {
+        let usage = usage(row.try_get(1)?, row.try_get(2)?);
+        visited.insert(row.try_get::<_, Uuid>(0)?, Visited { usage, last_seq: row.try_get(3)? });
+    }
+    let is_full = visited.len() as u64 >= QUEUES.unsigned_abs();
+    let keys: Vec<Uuid> = visited.keys().copied().collect();
+    // Of many queues, a part of each, so that no transaction is long.
+    let each = (ITEMS / signed(keys.len().max(1) as u64)).max(20);
+    let mut items = 0;
+    for row in client.query(DELETE_EXPIRED, &[&keys, &ms(now), &each]).await? {
+        let (key, payload_bytes): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
+        if let Some(queue) = visited.get_mut(&key) {
+            queue.usage = queue.usage.minus(Usage::of(payload_bytes.unsigned_abs()));
+            items += 1;
+        }
+    }
+    let forgotten = client.execute(FORGET_ACKED, &[&ms(now), &ACKED]).await?;
+    let has_more = finish(connection, &visited, &keys, now).await?;
+    client.batch_execute("COMMIT").await?;
+    let more = is_full || has_more || forgotten >= ACKED.unsigned_abs();
+    Ok(Step { swept: Swept { items, forgotten }, more })
+}
+
+/// Records what is left of the queues, and forgets those of which nothing is. Returns whether some
+/// still have expired items.
+async fn finish(
+    connection: &Connection,
+    visited: &BTreeMap<Uuid, Visited>,
+    keys: &[Uuid],
+    now: Timestamp,
+) -> Result<bool, PostgresError> {
+    let client = &connection.client;
+    let (mut kept, mut items, mut bytes, mut dues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut gone, mut floor, mut has_more) = (Vec::new(), 0, false);
+    for row in client.query(NEXT_DUE, &[&keys]).await? {
+        let key: Uuid = row.try_get(0)?;
+        let (deadline, until): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+        let Some(queue) = visited.get(&key) else { continue };
+        match deadline.or(until) {
+            Some(due) => {
+                has_more |= due <= ms(now);
+                kept.push(key);
+                items.push(signed(queue.usage.items));
+                bytes.push(signed(queue.usage.bytes));
+                dues.push(due);
+            }
+            None => {
+                floor = floor.max(queue.last_seq);
+                gone.push(key);
+            }
+        }
+    }
+    client.execute(UPDATE, &[&kept, &items, &bytes, &dues]).await?;
+    if !gone.is_empty() {
+        client.execute(RAISE_FLOOR, &[&floor]).await?;
+        client.execute(FORGET_QUEUES, &[&gone]).await?;
+    }
+    Ok(has_more)
+}
+
+async fn database_time(connection: &Connection) -> Result<Timestamp, PostgresError> {
+    const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let row = connection.client.query_one(NOW, &[]).await?;
+    Ok(crate::convert::timestamp(row.try_get(0)?))
+}

@@ -1,0 +1,68 @@
+//! What a relay asks of its database before it serves.
+
+use std::time::Duration;
+
+use relay_core::Limits;
+use relay_store_postgres::testing::{Server, execute};
+use relay_store_postgres::{Durability, Migrated, Options, PostgresRelay, RecipientNames, migrate};
+
+use super::support::{is_left_out, new_database, options};
+
+fn refused(options: &Options) -> String {
+    let options = Options { open_patience: Duration::ZERO, ..options.clone() };
+    PostgresRelay::open(options, Limits::default()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_database_that_cannot_keep_the_promise_is_refused_with_the_reason() {
+    if is_left_out() {
+        return;
+    }
+    let server = Server::start("").unwrap();
+    let bare = options(&server.create_database().unwrap());
+    assert!(refused(&bare).ends_with("they do not exist; run `relay-bin migrate`"), "{}", refused(&bare));
+
+    assert_eq!(migrate(&bare).unwrap(), Migrated { from: 0, to: 1 });
+    assert_eq!(migrate(&bare).unwrap(), Migrated { from: 1, to: 1 });
+    PostgresRelay::open(bare.clone(), Limits::default()).unwrap();
+
+    let replicated = Options { durability: Durability::Replicated, ..bare.clone() };
+    assert!(refused(&replicated).contains("synchronous_standby_names is empty"));
+
+    let other_key = RecipientNames { key_id: [1; 8], hash_new: true };
+    assert!(refused(&Options { recipients: other_key, ..bare.clone() }).contains("another key"));
+
+    execute(&bare.dsn, "UPDATE relay.meta SET schema_version = 9, compatible_from = 9").unwrap();
+    assert!(refused(&bare).contains("they have schema 9, which programs for schema 1 cannot use"));
+    execute(&bare.dsn, "UPDATE relay.meta SET compatible_from = 1").unwrap();
+    PostgresRelay::open(bare.clone(), Limits::default()).unwrap();
+    execute(&bare.dsn, "UPDATE relay.meta SET schema_version = 0").unwrap();
+    assert!(refused(&bare).contains("run `relay-bin migrate`"));
+    execute(&bare.dsn, "UPDATE relay.meta SET schema_version = 1").unwrap();
+
+    server.configure("default_transaction_read_only = on").unwrap();
+    super::support::until("it accepts no writes", || {
+        server.execute("SHOW default_transaction_read_only").unwrap() == "on"
+    });
+    assert!(refused(&bare).contains("database does not allow writes"), "{}", refused(&bare));
+    server.configure("default_transaction_read_only = off\nfsync = off").unwrap();
+    super::support::until("it does not sync", || server.execute("SHOW fsync").unwrap() == "off");
+    assert!(refused(&bare).contains("fsync or full_page_writes is off"));
+    let managed = Options { durability: Durability::Managed, ..bare };
+    PostgresRelay::open(managed, Limits::default()).unwrap();
+}
+
+#[test]
+fn errors_of_the_connection_repeat_no_password() {
+    if is_left_out() {
+        return;
+    }
+    let server = Server::start("").unwrap();
+    let options = new_database(&server);
+    let with_password = format!("{} password=se-cret", options.dsn.replace("user=relay", "user=nobody"));
+    for dsn in [with_password.as_str(), "host=127.0.0.1 port=1 password=se-cret", "host= password='se-cret"] {
+        let error = refused(&Options { dsn: dsn.to_owned(), ..options.clone() });
+        assert!(!error.contains("se-cret"), "{error}");
+    }
+    assert!(!format!("{:?}", Options { dsn: with_password, ..options }).contains("se-cret"));
+}
