@@ -50,6 +50,12 @@ pub fn is_left_out() -> bool {
     is_missing
 }
 
+/// The path of a program of PostgreSQL, if it is installed.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    programs().map(|programs| programs.join(name)).filter(|program| program.is_file())
+}
+
 /// A running server, with a directory of its own.
 #[derive(Debug)]
 pub struct Server {

@@ -31,6 +31,7 @@ mod machine;
 mod open_files;
 mod parked;
 mod plot;
+mod postgres;
 mod probe;
 pub(crate) mod procfs;
 mod pull;
@@ -56,7 +57,7 @@ use lab::Lab;
 type Benchmark = (&'static str, fn(&Lab) -> anyhow::Result<Section>);
 
 /// All benchmarks, in the order in which they run.
-const BENCHMARKS: [Benchmark; 16] = [
+const BENCHMARKS: [Benchmark; 17] = [
     ("push", push::measure),
     ("latency", latency::measure),
     ("batch", batch::measure),
@@ -73,4 +74,5 @@ const BENCHMARKS: [Benchmark; 16] = [
     ("auth", auth::measure),
     ("flood", flood::measure),
     ("timing", timing::measure),
+    ("postgres", postgres::measure),
 ];

@@ -54,6 +54,16 @@ pub(super) enum RateLimit {
     Immediate,
 }
 
+/// A PostgreSQL database for relays.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    pub(super) dsn: String,
+    /// The value of `storage.postgres.durability`.
+    pub(super) durability: &'static str,
+    /// The file with the key that the relays of a database share.
+    pub(super) key_path: PathBuf,
+}
+
 /// A running relay. It is killed when it is dropped, and its files are removed.
 #[derive(Debug)]
 pub(super) struct BenchRelay {
@@ -64,6 +74,7 @@ pub(super) struct BenchRelay {
     metrics: Option<SocketAddr>,
     home: TempDir,
     program: PathBuf,
+    database: Option<Database>,
 }
 
 impl Default for Settings {
@@ -84,15 +95,25 @@ impl Default for Settings {
 impl BenchRelay {
     /// Starts the relay on an empty store in `home`.
     pub(super) fn start(program: PathBuf, home: TempDir, settings: Settings) -> anyhow::Result<Self> {
+        Self::start_on(program, home, settings, None)
+    }
+
+    /// Starts the relay on a database, or on an empty store in `home`.
+    pub(super) fn start_on(
+        program: PathBuf,
+        home: TempDir,
+        settings: Settings,
+        database: Option<Database>,
+    ) -> anyhow::Result<Self> {
         let metrics = settings.has_metrics.then(free_address).transpose()?;
         let tls = settings.has_tls.then(|| tls::make(home.path())).transpose()?;
-        let server = serve(&program, &home, settings, metrics)?;
-        Ok(Self { server, tls, metrics, home, program })
+        let server = serve(&program, &home, settings, metrics, database.as_ref())?;
+        Ok(Self { server, tls, metrics, home, program, database })
     }
 
     /// Starts the relay again on the same store.
     pub(super) fn start_again(&mut self, settings: Settings) -> anyhow::Result<()> {
-        self.server = serve(&self.program, &self.home, settings, self.metrics)?;
+        self.server = serve(&self.program, &self.home, settings, self.metrics, self.database.as_ref())?;
         Ok(())
     }
 
@@ -129,10 +150,11 @@ fn serve(
     home: &TempDir,
     settings: Settings,
     metrics: Option<SocketAddr>,
+    database: Option<&Database>,
 ) -> anyhow::Result<Server> {
     let config = home.path().join("relay.toml");
     let tls = if settings.has_tls { tls::settings(home.path()) } else { String::new() };
-    std::fs::write(&config, tls + &settings.to_toml(metrics))?;
+    std::fs::write(&config, tls + &settings.to_toml(metrics, database))?;
     let log = File::create(home.path().join("log"))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(config).arg("--storage-path").arg(store(home)).stderr(log);
@@ -144,17 +166,26 @@ fn store(home: &TempDir) -> PathBuf {
 }
 
 impl Settings {
-    fn to_toml(self, metrics: Option<SocketAddr>) -> String {
+    fn to_toml(self, metrics: Option<SocketAddr>, database: Option<&Database>) -> String {
         let Self { ttl_seconds, gc_interval_seconds, dedup_window_seconds, connections_max, .. } = self;
         let metrics = metrics.map(|address| address.to_string()).unwrap_or_default();
         let audiences = if self.has_tokens { format!("\"{AUDIENCE}\"") } else { String::new() };
+        let (kind, postgres) = match database {
+            Some(Database { dsn, durability, key_path }) => (
+                "kind = \"postgres\"\n",
+                format!(
+                    "[storage.postgres]\ndsn = {dsn:?}\ntls = \"off\"\ndurability = {durability:?}\n[privacy]\nkey_path = {key_path:?}\n"
+                ),
+            ),
+            None => ("", String::new()),
+        };
         let rate_limit = match self.rate_limit {
             RateLimit::Off => "enabled = false",
             RateLimit::Shipped => "enabled = true",
             RateLimit::Immediate => "max_wait_ms = 0\nban_seconds = 0",
         };
         format!(
-            "address = \"127.0.0.1:0\"\n[server]\nmax_connections = {connections_max}\nmax_connections_per_address = {connections_max}\npull_wait_max_ms = {WAIT_MS_MAX}\n[admin]\naddress = \"{metrics}\"\n[auth]\naudiences = [{audiences}]\n[rate_limit]\n{rate_limit}\n[storage]\ncache_bytes = {CACHE_BYTES}\n[relay]\n\
+            "address = \"127.0.0.1:0\"\n[server]\nmax_connections = {connections_max}\nmax_connections_per_address = {connections_max}\npull_wait_max_ms = {WAIT_MS_MAX}\n[admin]\naddress = \"{metrics}\"\n[auth]\naudiences = [{audiences}]\n[rate_limit]\n{rate_limit}\n[storage]\n{kind}cache_bytes = {CACHE_BYTES}\n{postgres}[relay]\n\
              max_queue_bytes_per_user = 1_000_000_000_000\nmax_messages_per_user = 1_000_000_000\n\
              message_ttl_seconds = {ttl_seconds}\ngc_interval_seconds = {gc_interval_seconds}\n\
              dedup_window_seconds = {dedup_window_seconds}\n"
@@ -172,11 +203,11 @@ mod tests {
     fn the_configuration_is_valid() {
         for rate_limit in [RateLimit::Shipped, RateLimit::Immediate] {
             let settings = Settings { rate_limit, has_tokens: true, ..Settings::default() };
-            let config = RelayConfig::from_toml(&settings.to_toml(None)).unwrap().config;
+            let config = RelayConfig::from_toml(&settings.to_toml(None, None)).unwrap().config;
             assert!(config.rate_limit.enabled);
             assert_eq!(config.auth.audiences, [AUDIENCE]);
         }
-        let loaded = RelayConfig::from_toml(&Settings::default().to_toml(None)).unwrap();
+        let loaded = RelayConfig::from_toml(&Settings::default().to_toml(None, None)).unwrap();
         assert_eq!(loaded.config.storage.cache_bytes, CACHE_BYTES);
         assert_eq!(loaded.config.relay.message_ttl_seconds, RelayConfig::default().relay.message_ttl_seconds);
     }

@@ -14,24 +14,95 @@ use relay_core::{
     Ack, AckOutcome, Chunk, Envelope, Error, Item, Kind, Limits, MemoryRelay, MessageId, Page, Pull,
     PushOutcome, QuotaKind, Rejection, Relay, Seq, Swept, Timestamp, Usage,
 };
+use relay_store_postgres::testing::{Server, execute, is_left_out};
+use relay_store_postgres::{Admin, Durability, Options, PostgresRelay, Tls, migrate};
 use relay_tests::{Client, Response};
 use serde_json::{Value, json};
 
 #[test]
 fn a_relay_behind_the_socket_passes_the_conformance_suite() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    conformance(&mut Http { runtime }).unwrap();
+    conformance(&mut Http::over(InMemory)).unwrap();
 }
 
-struct Http {
+#[test]
+fn a_relay_over_postgresql_behind_the_socket_passes_the_conformance_suite() {
+    if is_left_out() {
+        return;
+    }
+    let server = Server::start("").unwrap();
+    let options = Options {
+        dsn: server.create_database().unwrap(),
+        tls: Tls::Off,
+        durability: Durability::Single,
+        ..Options::default()
+    };
+    migrate(&options).unwrap();
+    let admin = Admin::connect(&options).unwrap();
+    conformance(&mut Http::over(InPostgres { options, admin, _server: server })).unwrap();
+}
+
+/// Where a relay keeps its queues.
+trait Stores: Sync {
+    type Store: Relay;
+    /// The number of random sequences.
+    const CASES: u32;
+
+    fn open_empty(&self, limits: Limits, clock: Arc<ManualClock>) -> Self::Store;
+
+    fn verify(&self, store: &Self::Store) -> Vec<String>;
+}
+
+struct InMemory;
+
+impl Stores for InMemory {
+    type Store = MemoryRelay;
+    const CASES: u32 = 64;
+
+    fn open_empty(&self, limits: Limits, clock: Arc<ManualClock>) -> MemoryRelay {
+        MemoryRelay::new(limits, clock)
+    }
+
+    fn verify(&self, store: &MemoryRelay) -> Vec<String> {
+        store.verify()
+    }
+}
+
+struct InPostgres {
+    options: Options,
+    admin: Admin,
+    _server: Server,
+}
+
+impl Stores for InPostgres {
+    type Store = PostgresRelay;
+    const CASES: u32 = 8;
+
+    fn open_empty(&self, limits: Limits, clock: Arc<ManualClock>) -> PostgresRelay {
+        execute(&self.options.dsn, "TRUNCATE relay.queue, relay.item, relay.acked").unwrap();
+        PostgresRelay::open_with_clock(self.options.clone(), limits, clock).unwrap()
+    }
+
+    fn verify(&self, _: &PostgresRelay) -> Vec<String> {
+        self.admin.verify().unwrap()
+    }
+}
+
+struct Http<S> {
     runtime: tokio::runtime::Runtime,
+    stores: S,
 }
 
-impl Harness for Http {
-    type Relay = Remote;
+impl<S> Http<S> {
+    fn over(stores: S) -> Self {
+        Self { runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(), stores }
+    }
+}
 
-    fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> Remote {
-        let store = Arc::new(MemoryRelay::new(limits.clone(), clock));
+impl<S: Stores> Harness for Http<S> {
+    type Relay = Remote<S::Store>;
+
+    fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> Self::Relay {
+        let store = Arc::new(self.stores.open_empty(limits.clone(), clock));
         let server = relay_tests::Relay::with_store(Arc::clone(&store), |config| {
             config.relay.max_message_bytes = limits.message_bytes_max;
             config.relay.gc_interval_seconds = 1_000_000;
@@ -39,7 +110,12 @@ impl Harness for Http {
         Remote { server, store, connections: Mutex::default(), cursors: Mutex::default() }
     }
 
-    fn reopen(&mut self, relay: Remote, _: Limits, _: Arc<ManualClock>) -> Result<Remote, Remote> {
+    fn reopen(
+        &mut self,
+        relay: Self::Relay,
+        _: Limits,
+        _: Arc<ManualClock>,
+    ) -> Result<Self::Relay, Self::Relay> {
         Err(relay)
     }
 
@@ -47,30 +123,30 @@ impl Harness for Http {
         self.runtime.block_on(future)
     }
 
-    fn sweep(&self, relay: &Remote) -> Result<Swept, Error> {
+    fn sweep(&self, relay: &Self::Relay) -> Result<Swept, Error> {
         self.block_on(relay.store.sweep())
     }
 
-    fn verify(&mut self, relay: &Remote) -> Vec<String> {
-        relay.store.verify()
+    fn verify(&mut self, relay: &Self::Relay) -> Vec<String> {
+        self.stores.verify(&relay.store)
     }
 
     fn plan(&self) -> Plan {
-        Plan { cases: 64, ..Plan::default() }
+        Plan { cases: S::CASES, ..Plan::default() }
     }
 }
 
 /// A relay as a client sees it.
-struct Remote {
+struct Remote<R> {
     server: relay_tests::Relay,
-    store: Arc<MemoryRelay>,
+    store: Arc<R>,
     /// Idle connections.
     connections: Mutex<Vec<Client>>,
     /// Every cursor that the relay gave. The suite knows a cursor by its index here.
     cursors: Mutex<Vec<String>>,
 }
 
-impl Relay for Remote {
+impl<R: Relay> Relay for Remote<R> {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         let body = json!({
             "recipient": envelope.recipient.as_str(),
@@ -139,7 +215,7 @@ impl Relay for Remote {
     }
 }
 
-impl Remote {
+impl<R> Remote<R> {
     fn cursor(&self, seq: Seq) -> String {
         let index = usize::try_from(seq.as_u64()).unwrap();
         self.cursors.lock().unwrap()[index].clone()
