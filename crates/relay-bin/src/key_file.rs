@@ -224,6 +224,19 @@ impl KeyForStart {
         self.unwritten.is_some()
     }
 
+    /// The same key, which is in its file now.
+    ///
+    /// # Errors
+    /// Those of [`Self::write_if_new`].
+    #[cfg(feature = "postgres")]
+    pub(crate) fn written(self) -> Result<Self, KeyFileError> {
+        if let Some(path) = &self.unwritten {
+            self.root.write_new(path)?;
+            tracing::info!(path = %path.display(), "created a new key file");
+        }
+        Ok(Self { unwritten: None, ..self })
+    }
+
     /// Writes a new key to its file, for the next start.
     ///
     /// # Errors

@@ -121,7 +121,8 @@ pub(crate) async fn start_reloadable(
         }
         #[cfg(feature = "postgres")]
         StorageKind::Postgres => {
-            let key = KeyForStart::find(wiring::configured_key_path(&config))?;
+            // The key must be in its file before the database knows its id.
+            let key = KeyForStart::find(wiring::configured_key_path(&config))?.written()?;
             let open = replicated::opening(&config, &key, limits)?;
             serve(open, Box::new(|| None), config, key, reload, stop, |_| pending()).await
         }

@@ -251,6 +251,7 @@ pub(crate) fn postgres_options(
         large_lanes,
         readers: count(postgres.read_connections),
         waiting_bytes_max: config.server.max_inflight_bytes,
+        bytes_max: config.storage.max_bytes,
         ..Options::default()
     })
 }

@@ -51,7 +51,6 @@ struct Inserted<'a> {
     sent_ms: Vec<i64>,
     arrival: Vec<i64>,
     deadline: Vec<i64>,
-    is_early: Vec<bool>,
     payload_bytes: Vec<i64>,
     ticket: Vec<i64>,
     body: Vec<&'a [u8]>,
@@ -63,7 +62,6 @@ struct Queues {
     items: Vec<i64>,
     bytes: Vec<i64>,
     last_seq: Vec<i64>,
-    latest: Vec<i64>,
     due: Vec<i64>,
 }
 
@@ -98,8 +96,12 @@ impl<'a> Changes<'a> {
         self.queues.items.push(signed(queue.row.usage.items));
         self.queues.bytes.push(signed(queue.row.usage.bytes));
         self.queues.last_seq.push(queue.row.last_seq);
-        self.queues.latest.push(ms(queue.row.latest));
         self.queues.due.push(ms(queue.row.due));
+    }
+
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.queue.is_empty()
     }
 
     /// Sends all statements that have something to do, at once and in order.
@@ -156,8 +158,8 @@ impl RememberedIds {
 
 impl Queues {
     async fn run(&self, connection: &Connection) -> Result<(), PostgresError> {
-        let Self { queue, items, bytes, last_seq, latest, due } = self;
-        let parameters: [&(dyn ToSql + Sync); 6] = [queue, items, bytes, last_seq, latest, due];
+        let Self { queue, items, bytes, last_seq, due } = self;
+        let parameters: [&(dyn ToSql + Sync); 5] = [queue, items, bytes, last_seq, due];
         run(connection, &connection.statements.update_queues, queue, &parameters).await
     }
 }
@@ -187,7 +189,6 @@ impl<'a> Inserted<'a> {
         self.sent_ms.push(item.sent_ms.cast_signed());
         self.arrival.push(ms(item.arrival));
         self.deadline.push(ms(item.deadline));
-        self.is_early.push(new.is_early);
         self.payload_bytes.push(signed(item.payload_bytes));
         self.ticket.push(new.ticket);
         self.body.push(&item.body);
@@ -195,7 +196,7 @@ impl<'a> Inserted<'a> {
 
     async fn run(&self, connection: &Connection) -> Result<(), PostgresError> {
         let Ids { queue, message, chunk } = &self.ids;
-        let parameters: [&(dyn ToSql + Sync); 14] = [
+        let parameters: [&(dyn ToSql + Sync); 13] = [
             queue,
             &self.seq,
             message,
@@ -206,7 +207,6 @@ impl<'a> Inserted<'a> {
             &self.sent_ms,
             &self.arrival,
             &self.deadline,
-            &self.is_early,
             &self.payload_bytes,
             &self.ticket,
             &self.body,

@@ -10,8 +10,9 @@ use crate::job::Outcome;
 
 /// By whose time items expire.
 pub(crate) enum StoreTime {
-    /// The database's, which all relays share.
-    Database,
+    /// The database's, which all relays share. This machine's clock only tells whether it can be
+    /// right.
+    Database(Arc<dyn Clock>),
     /// A clock of this process, for tests.
     Given(StoreClock),
 }
@@ -24,15 +25,23 @@ impl StoreTime {
     /// The time for a statement; `None`: the database reads its own clock.
     pub(crate) fn given(&self) -> Option<Timestamp> {
         match self {
-            Self::Database => None,
+            Self::Database(_) => None,
             Self::Given(clock) => Some(clock.now()),
+        }
+    }
+
+    /// The time of this machine, if the database has its own.
+    pub(crate) fn machine(&self) -> Option<Timestamp> {
+        match self {
+            Self::Database(machine) => Some(machine.now()),
+            Self::Given(_) => None,
         }
     }
 
     /// Converts the times of a page for clients.
     pub(crate) fn page_outside(&self, page: Page) -> Page {
         match self {
-            Self::Database => page,
+            Self::Database(_) => page,
             Self::Given(clock) => page.outside(clock.read()),
         }
     }

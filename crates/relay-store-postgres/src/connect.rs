@@ -6,32 +6,25 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::Severity;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::PostgresError;
+use crate::hosts;
 use crate::options::{Durability, Options, Tls};
 use crate::roots;
 use crate::statements::Statements;
 
-/// How long a server may take to accept a connection, for each of its addresses.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a new connection may take until it can be used.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long sent data may stay without a sign of the other machine.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a connection to one host may take until it can be used.
+const HOST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schemas that this program can use.
 const SCHEMA: i32 = 1;
@@ -49,9 +42,10 @@ SET enable_bitmapscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET enable_material = off;
+SET client_min_messages = warning;
 SET statement_timeout = 0;
-SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = '60s';
+SET lock_timeout = '2s';
+SET idle_in_transaction_session_timeout = '10s';
 SELECT set_config('client_connection_check_interval', '2s', false)
     WHERE current_setting('server_version_num')::int >= 140000";
 
@@ -62,15 +56,17 @@ SELECT current_setting('server_version_num')::int,
     current_setting('fsync')::bool AND current_setting('full_page_writes')::bool,
     current_setting('server_encoding') = 'UTF8',
     current_setting('synchronous_standby_names') <> '',
-    coalesce(host(inet_server_addr()), '') || ' ' || coalesce(inet_server_port(), 0) || ' '
-        || extract(epoch FROM pg_postmaster_start_time()),
+    extract(epoch FROM pg_postmaster_start_time())::text,
     CASE WHEN pg_is_in_recovery() THEN '0' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END";
 
 const TABLES: &str = "SELECT schema_version, compatible_from FROM meta";
 
 /// Makes connections.
 pub(crate) struct Connector {
-    config: Config,
+    /// One for each host, in the order of the connection string.
+    hosts: Vec<Config>,
+    /// The host that was used last.
+    last: AtomicUsize,
     tls: Option<MakeRustlsConnect>,
     durability: Durability,
     /// Of the newest primary that was seen. An older one may have come back.
@@ -101,26 +97,22 @@ struct ServerState {
 
 impl Connector {
     pub(crate) fn new(options: &Options) -> Result<Self, PostgresError> {
-        let mut config =
-            Config::from_str(&options.dsn).map_err(|error| PostgresError::Dsn(error.to_string()))?;
-        config
-            .application_name("relay")
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(SILENCE_MAX)
-            .keepalives_idle(SILENCE_MAX)
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
-            .ssl_mode(match options.tls {
-                Tls::VerifyFull => SslMode::Require,
-                Tls::Off => SslMode::Disable,
-            });
-        if let Some(password) = &options.password {
-            config.password(&password.0);
-        }
         let tls = match options.tls {
             Tls::VerifyFull => Some(MakeRustlsConnect::new(roots::client_config(options)?)),
             Tls::Off => None,
         };
-        Ok(Self { config, tls, durability: options.durability, timeline: AtomicU32::new(0) })
+        Ok(Self {
+            hosts: hosts::of(options)?,
+            last: AtomicUsize::new(0),
+            tls,
+            durability: options.durability,
+            timeline: AtomicU32::new(0),
+        })
+    }
+
+    /// Whether each transaction must be on a standby.
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.durability == Durability::Replicated
     }
 
     /// A connection to the server that accepts writes.
@@ -133,40 +125,72 @@ impl Connector {
         &self,
         notifications: Option<Notifications>,
     ) -> Result<Connection, PostgresError> {
-        let connecting = async {
-            let (client, warned) = self.open(notifications).await?;
-            let server = self.prepare_session(&client).await?;
-            let row = client.query_one(TABLES, &[]).await.map_err(schema_error)?;
-            check_schema(row.try_get(0)?, row.try_get(1)?)?;
-            let statements = Statements::prepare(&client).await?;
-            Ok(Connection { client, statements, server, warned })
-        };
-        timeout(SETUP_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout))
+        let mut failure = None;
+        for (index, host) in self.hosts_in_turn() {
+            let connecting = self.connect_to(host, notifications.clone());
+            match timeout(HOST_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout)) {
+                Ok(connection) => {
+                    self.last.store(index, Ordering::Relaxed);
+                    return Ok(connection);
+                }
+                Err(error) => failure = Some(error.or(failure)),
+            }
+        }
+        Err(failure.unwrap_or(PostgresError::Timeout))
+    }
+
+    async fn connect_to(
+        &self,
+        host: &Config,
+        notifications: Option<Notifications>,
+    ) -> Result<Connection, PostgresError> {
+        let (client, warned) = self.open(host, notifications).await?;
+        let server = self.prepare_session(&client).await?;
+        let row = client.query_one(TABLES, &[]).await.map_err(schema_error)?;
+        check_schema(row.try_get(0)?, row.try_get(1)?)?;
+        let statements = Statements::prepare(&client).await?;
+        Ok(Connection { client, statements, server, warned })
     }
 
     /// A connection for changes of the schema, which need not be there yet.
     pub(crate) async fn connect_bare(&self) -> Result<Client, PostgresError> {
-        let connecting = async {
-            let (client, _) = self.open(None).await?;
-            self.prepare_session(&client).await?;
-            Ok(client)
-        };
-        timeout(SETUP_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout))
+        let mut failure = None;
+        for (_, host) in self.hosts_in_turn() {
+            let connecting = async {
+                let (client, _) = self.open(host, None).await?;
+                self.prepare_session(&client).await?;
+                Ok(client)
+            };
+            match timeout(HOST_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout)) {
+                Ok(client) => return Ok(client),
+                Err(error) => failure = Some(error.or(failure)),
+            }
+        }
+        Err(failure.unwrap_or(PostgresError::Timeout))
+    }
+
+    /// The hosts, the one that was used last first. One that hangs or cannot be used does not hide
+    /// the others.
+    fn hosts_in_turn(&self) -> impl Iterator<Item = (usize, &Config)> {
+        let last = self.last.load(Ordering::Relaxed) % self.hosts.len().max(1);
+        let hosts = self.hosts.iter().enumerate();
+        hosts.clone().skip(last).chain(hosts.take(last))
     }
 
     async fn open(
         &self,
+        host: &Config,
         notifications: Option<Notifications>,
     ) -> Result<(Client, Arc<AtomicBool>), PostgresError> {
         let warned = Arc::<AtomicBool>::default();
         let client = match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
+                let (client, connection) = host.connect(tls.clone()).await?;
                 tokio::spawn(drive(connection, Arc::clone(&warned), notifications));
                 client
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
+                let (client, connection) = host.connect(NoTls).await?;
                 tokio::spawn(drive(connection, Arc::clone(&warned), notifications));
                 client
             }
@@ -186,7 +210,8 @@ impl Connector {
                 state.timeline
             )));
         }
-        Ok(state.identity)
+        // A standby becomes another server when it is promoted.
+        Ok(format!("{} {}", state.identity, state.timeline))
     }
 }
 
@@ -210,7 +235,7 @@ impl ServerState {
             return refused("it is older than PostgreSQL 13");
         }
         if self.is_read_only {
-            return refused("it accepts no writes");
+            return Err(PostgresError::ReadOnly);
         }
         if !self.is_utf8 {
             return refused("its encoding is not UTF8");
@@ -219,21 +244,23 @@ impl ServerState {
             return refused("fsync or full_page_writes is off, so a power cut could lose messages");
         }
         if durability == Durability::Replicated && !self.has_standby {
-            return refused(NO_STANDBY);
+            return Err(PostgresError::no_standby());
         }
         Ok(())
     }
 }
-
-/// The server would answer before a message is on a second machine.
-pub(crate) const NO_STANDBY: &str = "synchronous_standby_names is empty, so messages would be on one machine only; \
-     set it, or set storage.postgres.durability to \"single\" or \"managed\"";
 
 impl Connection {
     /// Whether the server has warned since the last call. During a commit, that means that the
     /// standby may not have the transaction.
     pub(crate) fn take_warning(&self) -> bool {
         self.warned.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the server waits for a standby. Asked behind a commit, it tells whether the commit
+    /// did.
+    pub(crate) async fn has_standby(&self) -> Result<bool, PostgresError> {
+        Ok(self.client.query_one(&self.statements.has_standby, &[]).await?.try_get(0)?)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

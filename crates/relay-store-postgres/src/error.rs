@@ -21,6 +21,9 @@ pub enum PostgresError {
     /// The server cannot keep what this relay promises.
     #[error("the database server cannot be used: {0}")]
     Server(String),
+    /// The server is a standby, or writes nothing for another reason.
+    #[error("the database server accepts no writes")]
+    ReadOnly,
     /// The tables are missing, or those of another program version.
     #[error("the database's tables cannot be used: {0}")]
     Schema(String),
@@ -41,6 +44,9 @@ pub enum PostgresError {
         "the database is used by relays with another key; all relays of a database need the same file privacy.key_path"
     )]
     OtherKey,
+    /// A connection could not be made, for any of the other reasons.
+    #[error("{0}")]
+    Connecting(Box<Self>),
     /// The relay is ending.
     #[error("the relay is ending")]
     Ending,
@@ -63,9 +69,28 @@ pub(crate) enum Remedy {
 }
 
 impl PostgresError {
+    /// The server would answer before a message is on a second machine.
+    pub(crate) fn no_standby() -> Self {
+        Self::Server(
+            "synchronous_standby_names is empty, so messages would be on one machine only; set it, or set \
+             storage.postgres.durability to \"single\" or \"managed\""
+                .to_owned(),
+        )
+    }
+
+    /// An error of a connection that is being made says nothing of the requests that wait for it.
+    pub(crate) fn in_connecting(self) -> Self {
+        Self::Connecting(Box::new(self))
+    }
+
+    /// Of two hosts: what a server says tells more than that the other one is silent.
+    pub(crate) fn or(self, earlier: Option<Self>) -> Self {
+        earlier.filter(|_| self.is_of_connection()).unwrap_or(self)
+    }
+
     /// Whether the server could not be reached, or is not ready yet.
     pub(crate) fn is_of_connection(&self) -> bool {
-        matches!(self, Self::Connection(_) | Self::Timeout)
+        matches!(self, Self::Connection(_) | Self::Timeout | Self::ReadOnly)
             || matches!(self, Self::Statement(code) if ["57", "08", "53"].contains(&code.code().get(..2).unwrap_or_default()))
     }
 
@@ -73,7 +98,9 @@ impl PostgresError {
         match self {
             Self::Connection(_)
             | Self::Certificate(_)
+            | Self::Connecting(_)
             | Self::Server(_)
+            | Self::ReadOnly
             | Self::Timeout
             | Self::Unconfirmed => Remedy::Reconnect,
             Self::Statement(code) => remedy(code),
@@ -96,7 +123,7 @@ fn remedy(code: &SqlState) -> Remedy {
         SqlState::UNIQUE_VIOLATION,
         SqlState::LOCK_NOT_AVAILABLE,
     ];
-    let full = [SqlState::DISK_FULL, SqlState::OUT_OF_MEMORY];
+    let full = [SqlState::DISK_FULL];
     match code {
         code if repeated.contains(code) => Remedy::Repeat,
         code if full.contains(code) => Remedy::Full,

@@ -2,6 +2,9 @@
 //! what the rules need; the rules decide; the second writes what they changed, and commits.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 
 use futures_util::future::join_all;
 use relay_core::{Ack, AckOutcome, ItemId, Limits, PushOutcome, Seq, Timestamp, queue};
@@ -10,7 +13,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::changes::Changes;
-use crate::connect::{Connection, NO_STANDBY};
+use crate::connect::Connection;
 use crate::convert::{item_id, message_uuid, seq, seq_number, timestamp, unsigned, usage};
 use crate::error::PostgresError;
 use crate::image::{FoundItem, Image, QueueImage, QueueRow, ThroughCounts};
@@ -32,9 +35,11 @@ struct Demand<'a> {
     item_queues: Vec<Uuid>,
     message_ids: Vec<Uuid>,
     chunks: Vec<i64>,
-    wants_digest: Vec<bool>,
-    /// The one ack of all items up to one: its queue, the last item, its ticket.
-    through: Option<(Uuid, Seq, i64)>,
+    /// The lengths of the payloads that pushes bring; -1 for acks.
+    lengths: Vec<i64>,
+    /// The one ack of all items up to one: its queue, the last item, and its ticket if it is
+    /// repeated.
+    through: Option<(Uuid, Seq, Option<i64>)>,
 }
 
 type Params<'a> = [&'a (dyn ToSql + Sync)];
@@ -55,16 +60,33 @@ pub(crate) async fn decide(
 }
 
 /// Writes what the rules changed, and commits. An error may come after the commit.
-pub(crate) async fn commit(connection: &Connection, image: &Image) -> Result<(), PostgresError> {
+pub(crate) async fn commit(
+    connection: &Connection,
+    image: &Image,
+    durability: Durability,
+) -> Result<(), PostgresError> {
     let changes = Changes::of(image);
+    let mut writing = pin!(changes.write(connection));
+    // All is sent at once, in this order. If a statement fails, the server refuses those after it,
+    // and makes the commit a rollback. One that could not be sent must not be left out.
+    if let Poll::Ready(Err(error)) = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await {
+        return Err(error);
+    }
     connection.take_warning();
-    let commit = connection.client.batch_execute("COMMIT");
-    // All are sent at once, in this order. If one fails, the server refuses those after it, and
-    // makes the commit a rollback.
-    let (written, committed) = tokio::join!(biased; changes.write(connection), commit);
-    written?;
+    let committing = connection.client.batch_execute("COMMIT");
+    // The wait ends with a success, too, if it is no longer asked for.
+    let asking = connection.has_standby();
+    let (committed, has_standby) = match changes.is_empty() {
+        true => tokio::join!(biased; committing, asking),
+        false => {
+            let (written, committed, has_standby) = tokio::join!(biased; writing, committing, asking);
+            written?;
+            (committed, has_standby)
+        }
+    };
     committed?;
-    if connection.take_warning() { Err(PostgresError::Unconfirmed) } else { Ok(()) }
+    let is_confirmed = durability != Durability::Replicated || has_standby?;
+    if connection.take_warning() || !is_confirmed { Err(PostgresError::Unconfirmed) } else { Ok(()) }
 }
 
 /// Ends a transaction that has failed.
@@ -90,12 +112,16 @@ fn decide_one(image: &mut Image, limits: &Limits, job: &Job) -> Result<Outcome, 
 fn decide_ack(image: &mut Image, limits: &Limits, job: &Job, ack: &Ack) -> Result<AckOutcome, PostgresError> {
     let queue = image.queues.get(&job.queue);
     // An earlier attempt, whose outcome was unknown, has acked these.
-    let own = queue.map_or(0, |queue| queue.acked_by(ack.items(), job.ticket));
+    let named = queue.map_or(0, |queue| queue.named_before(ack.items(), job.ticket));
+    let own = match ack.through() {
+        Some(_) => queue.map_or(0, QueueImage::acked_before),
+        None => named,
+    };
     let now = image.now;
     let outcome = queue::ack(image, limits, now, ack)?;
     Ok(AckOutcome {
         deleted: outcome.deleted.saturating_add(own),
-        missing: outcome.missing.saturating_sub(own),
+        missing: outcome.missing.saturating_sub(named),
         ..outcome
     })
 }
@@ -113,12 +139,12 @@ impl<'a> Demand<'a> {
                 demand.item_queues.push(job.queue);
                 demand.message_ids.push(message_uuid(id.message_id));
                 demand.chunks.push(i64::from(id.chunk_index));
-                demand.wants_digest.push(job.is_push());
+                demand.lengths.push(job.payload_bytes());
             }
             if let Task::Ack(ack, _) = &job.task
                 && let Some(through) = ack.through()
             {
-                demand.through = Some((job.queue, through, job.ticket));
+                demand.through = Some((job.queue, through, job.is_repeated.then_some(job.ticket)));
             }
         }
         demand
@@ -137,13 +163,13 @@ impl<'a> Demand<'a> {
         let now = now.map(crate::convert::ms);
         let (ticket, through) = match self.through {
             Some((_, through, ticket)) => (ticket, seq_number(through)),
-            None => (0, 0),
+            None => (None, 0),
         };
         let through_queue = self.through.map(|(queue, ..)| queue);
         let (items, acked) = (&self.item_queues, &self.message_ids);
         let parameters: [&Params<'_>; 5] = [
             &[&keys],
-            &[items, acked, &self.chunks, &self.wants_digest],
+            &[items, acked, &self.chunks, &self.lengths],
             &[items, acked, &self.chunks],
             &[&keys, &now],
             &[&through_queue, &through, &now, &ticket],
@@ -198,11 +224,10 @@ impl<'a> Demand<'a> {
             let queue = QueueRow {
                 usage: usage(row.try_get(2)?, row.try_get(3)?),
                 last_seq: row.try_get(4)?,
-                latest: timestamp(row.try_get(5)?),
-                due: timestamp(row.try_get(6)?),
+                due: timestamp(row.try_get(5)?),
             };
             images.insert(key, QueueImage::new(queue));
-            floor = row.try_get(7)?;
+            floor = row.try_get(6)?;
         }
         // A sweep has forgotten a queue between its creation and its lock.
         if self.created.keys().any(|key| !images.contains_key(key)) {
@@ -221,7 +246,7 @@ impl<'a> Demand<'a> {
         for row in expired {
             now = timestamp(row.try_get(0)?);
             if durability == Durability::Replicated && !row.try_get::<_, bool>(1)? {
-                return Err(PostgresError::Server(NO_STANDBY.to_owned()));
+                return Err(PostgresError::no_standby());
             }
             let key: Option<Uuid> = row.try_get(2)?;
             if let Some(queue) = key.and_then(|key| images.get_mut(&key)) {
@@ -235,8 +260,9 @@ impl<'a> Demand<'a> {
                     expired: usage(row.try_get(2)?, row.try_get(3)?),
                     own: unsigned(row.try_get(4)?),
                 });
-                // The later of the two times.
+                // All counts of this queue are of the same time.
                 now = timestamp(row.try_get(5)?);
+                queue.set_expired(usage(row.try_get(6)?, row.try_get(7)?));
             }
         }
         Ok(Image::new(now, floor, images))

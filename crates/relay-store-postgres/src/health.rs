@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use relay_core::Unavailable;
 
@@ -13,6 +13,7 @@ use crate::error::PostgresError;
 pub(crate) struct Health {
     /// 0: nothing; otherwise a [`Unavailable`] in the order of `REASONS`, from 1.
     state: AtomicU8,
+    is_full: AtomicBool,
     /// The last line that was logged, so that a long outage is logged once.
     logged: Mutex<Option<String>>,
 }
@@ -36,6 +37,20 @@ impl Health {
     /// The standby does not confirm a transaction.
     pub(crate) fn waits_for_standby(&self) {
         self.set(Unavailable::Standby, &"the standby does not confirm what was written");
+    }
+
+    /// Whether there is space for pushes. It is logged when that changes.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
+            match is_full {
+                true => tracing::warn!("the database has no space left; pushes are refused until it has"),
+                false => tracing::info!("the database has space again"),
+            }
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     pub(crate) fn unavailable(&self) -> Option<Unavailable> {

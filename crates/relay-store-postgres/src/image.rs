@@ -24,7 +24,6 @@ pub(crate) struct QueueRow {
     pub(crate) usage: Usage,
     /// 0 if the queue is new.
     pub(crate) last_seq: i64,
-    pub(crate) latest: Timestamp,
     pub(crate) due: Timestamp,
 }
 
@@ -60,7 +59,6 @@ pub(crate) struct Through {
 #[derive(Debug)]
 pub(crate) struct NewItem {
     pub(crate) item: Item<Bytes>,
-    pub(crate) is_early: bool,
     pub(crate) ticket: i64,
 }
 
@@ -131,7 +129,9 @@ impl QueueImage {
     pub(crate) fn add_item(&mut self, id: ItemId, item: FoundItem) {
         let FoundItem { seq, deadline, payload_bytes, .. } = item;
         self.statuses.insert(id, ItemStatus::Queued { seq, deadline, payload_bytes });
-        self.found.insert(seq, item);
+        let known = self.found.entry(seq).or_insert_with(|| item.clone());
+        // Several requests may name it, of which only pushes ask for the digest.
+        known.digest = known.digest.take().or(item.digest);
     }
 
     pub(crate) fn add_acked(&mut self, id: ItemId, until: Timestamp, ticket: i64) {
@@ -140,8 +140,13 @@ impl QueueImage {
     }
 
     /// How many of these items an earlier attempt of the request with this ticket has acked.
-    pub(crate) fn acked_by(&self, ids: &[ItemId], ticket: i64) -> u64 {
-        ids.iter().filter(|id| self.acked_tickets.get(id) == Some(&ticket)).count() as u64 + self.counts.own
+    pub(crate) fn named_before(&self, ids: &[ItemId], ticket: i64) -> u64 {
+        ids.iter().filter(|id| self.acked_tickets.get(id) == Some(&ticket)).count() as u64
+    }
+
+    /// How many items, named or not, an earlier attempt of an ack up to an item has acked.
+    pub(crate) const fn acked_before(&self) -> u64 {
+        self.counts.own
     }
 
     fn is_expired(&self, id: ItemId, now: Timestamp) -> Option<Usage> {
@@ -240,11 +245,9 @@ impl WriteTx for Image {
         if let Some(ItemStatus::Acked { .. }) = queue.statuses.insert(id, status) {
             queue.forgotten.push(id);
         }
-        let is_early = deadline < queue.row.latest;
-        queue.row.latest = queue.row.latest.max(deadline);
         let is_first = queue.is_fresh && queue.inserted.is_empty();
         queue.row.due = if is_first { deadline } else { queue.row.due.min(deadline) };
-        queue.inserted.push(NewItem { item, is_early, ticket });
+        queue.inserted.push(NewItem { item, ticket });
         Ok(())
     }
 
@@ -303,7 +306,6 @@ impl WriteTx for Image {
         queue.row.usage = usage;
         queue.is_changed = true;
         if usage.is_empty() {
-            queue.row.latest = Timestamp::default();
             let remembered = queue.remembered.last().map(|remembered| remembered.until);
             let until = remembered.or(queue.through.and_then(|through| through.until));
             queue.row.due = queue.row.due.min(until.unwrap_or(now));

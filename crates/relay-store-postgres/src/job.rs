@@ -14,10 +14,12 @@ pub(crate) struct Job {
     /// Tells the attempts of this request from other requests.
     pub(crate) ticket: i64,
     pub(crate) task: Task,
+    /// Whether an earlier attempt may have taken effect.
+    pub(crate) is_repeated: bool,
     /// When its caller is told that the outcome is unknown.
     pub(crate) due: Instant,
     /// What it takes of the backlog.
-    pub(crate) _permit: OwnedSemaphorePermit,
+    pub(crate) _permits: [OwnedSemaphorePermit; 2],
 }
 
 /// What a job does, and where its outcome goes.
@@ -39,6 +41,10 @@ impl<T> Reply<T> {
     pub(crate) fn new() -> (Self, oneshot::Receiver<Result<T, Error>>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Some(sender)), receiver)
+    }
+
+    const fn is_sent(&self) -> bool {
+        self.0.is_none()
     }
 
     fn send(&mut self, outcome: Result<T, Error>) {
@@ -68,6 +74,14 @@ impl Job {
         }
     }
 
+    /// The length of the payload that it brings; -1 for an ack.
+    pub(crate) fn payload_bytes(&self) -> i64 {
+        match &self.task {
+            Task::Push(envelope, _) => i64::try_from(envelope.payload.len()).unwrap_or(i64::MAX),
+            Task::Ack(..) => -1,
+        }
+    }
+
     /// Its share of what one transaction may have.
     pub(crate) fn weight(&self) -> Weight {
         match &self.task {
@@ -79,6 +93,14 @@ impl Job {
     /// Whether it must be alone in its transaction: its statements are about a whole queue.
     pub(crate) const fn is_alone(&self) -> bool {
         matches!(&self.task, Task::Ack(ack, _) if ack.through().is_some())
+    }
+
+    /// Whether its caller has an answer, so that it must not begin again.
+    pub(crate) const fn is_answered(&self) -> bool {
+        match &self.task {
+            Task::Push(_, reply) => reply.is_sent(),
+            Task::Ack(_, reply) => reply.is_sent(),
+        }
     }
 
     pub(crate) fn answer(&mut self, outcome: Outcome) {

@@ -87,37 +87,42 @@ impl Lane {
     async fn serve(&mut self, mut batch: Vec<Job>) {
         let mut pause = PAUSE_MIN;
         loop {
-            refuse_overdue(&mut batch, instant());
+            drop_overdue(&mut batch, instant());
             if batch.is_empty() {
                 return;
             }
             match self.attempt(&mut batch).await {
-                Attempt::Done(outcomes) => {
-                    self.shared.health.is_well();
-                    self.answer(batch, outcomes);
-                    return;
-                }
+                Attempt::Done(outcomes) => return self.answer(batch, outcomes),
                 Attempt::Failed(error) => match error.remedy() {
                     Remedy::Repeat => self.shared.figures.repeated(),
+                    // The monitor finds out whether the database serves.
                     Remedy::Reconnect => {
                         self.connection = None;
-                        self.shared.health.failed(&error);
+                        tracing::debug!(%error, "a transaction will be repeated over a new connection");
                     }
-                    Remedy::Full | Remedy::Fail if batch.len() > 1 => {
+                    Remedy::Full => {
+                        self.shared.health.set_full(true);
+                        batch.iter_mut().for_each(|job| job.fail(Error::StorageFull));
+                        return;
+                    }
+                    Remedy::Fail if batch.len() > 1 => {
                         // The fault may be of one request.
                         for job in batch {
                             Box::pin(self.serve(vec![job])).await;
                         }
                         return;
                     }
-                    Remedy::Full | Remedy::Fail => {
+                    Remedy::Fail => {
                         tracing::error!(%error, "a request to the database failed");
-                        let error = Error::from(error);
-                        fail_all(&mut batch, error);
+                        let mut error = Some(error);
+                        for job in &mut batch {
+                            job.fail(error.take().unwrap_or(PostgresError::Ending).into());
+                        }
                         return;
                     }
                 },
             }
+            batch.iter_mut().for_each(|job| job.is_repeated = true);
             sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
@@ -143,7 +148,7 @@ impl Lane {
     async fn try_batch(&mut self, batch: &mut [Job]) -> Result<Vec<Outcome>, PostgresError> {
         let connection = match self.connection.take() {
             Some(connection) if !connection.is_closed() => connection,
-            _ => self.shared.connector.connect().await?,
+            _ => self.shared.connector.connect().await.map_err(PostgresError::in_connecting)?,
         };
         // Here again only if it can be used again.
         let now = self.shared.clock.given();
@@ -172,12 +177,13 @@ impl Lane {
         batch: &mut [Job],
     ) -> Result<(), PostgresError> {
         let (shared, begun) = (Arc::clone(&self.shared), instant());
-        let mut committing = pin!(flights::commit(connection, image));
+        let mut committing = pin!(flights::commit(connection, image, shared.rules.durability));
         let mut moved = pin!(shared.monitor.moved_from(&connection.server));
         let mut late = pin!(sleep_until(begun + COMMIT_SOON));
         let mut is_late = false;
         loop {
-            let due = batch.iter().map(|job| job.due).min().unwrap_or(begun);
+            let unanswered = batch.iter().filter(|job| !job.is_answered());
+            let due = unanswered.map(|job| job.due).min();
             tokio::select! {
                 committed = &mut committing => {
                     shared.figures.committed(instant() - begun);
@@ -188,13 +194,13 @@ impl Lane {
                 }
                 () = &mut late, if !is_late => {
                     is_late = true;
-                    shared.health.waits_for_standby();
+                    self.next.take().iter_mut().for_each(refuse);
                 }
-                () = sleep_until(due), if is_late => fail_overdue(batch, instant()),
+                () = sleep_until(due.unwrap_or(begun)), if is_late && due.is_some() => {
+                    fail_overdue(batch, instant());
+                }
                 // Nothing of these has begun.
-                Some(mut job) = self.jobs.recv(), if is_late => {
-                    job.fail(Error::NotReady { retry_after: RETRY_AFTER });
-                }
+                Some(mut job) = self.jobs.recv(), if is_late => refuse(&mut job),
             }
         }
     }
@@ -212,28 +218,20 @@ impl Lane {
     }
 }
 
-/// Requests that have waited too long are answered. What has been sent may have taken effect.
-fn refuse_overdue(batch: &mut Vec<Job>, now: Instant) {
-    batch.retain_mut(|job| {
-        let is_overdue = job.due <= now;
-        if is_overdue {
-            job.fail(Error::storage(PostgresError::Timeout));
-        }
-        !is_overdue
-    });
+/// Drops the requests that have an answer, and those that have waited too long, which get one.
+/// What was sent of them may have taken effect.
+fn drop_overdue(batch: &mut Vec<Job>, now: Instant) {
+    fail_overdue(batch, now);
+    batch.retain(|job| !job.is_answered());
 }
 
-/// Answers the requests that are overdue, and leaves them in the batch.
 fn fail_overdue(batch: &mut [Job], now: Instant) {
     for job in batch.iter_mut().filter(|job| job.due <= now) {
-        job.fail(Error::storage(PostgresError::Unconfirmed));
-        job.due = now + Duration::from_secs(3600);
+        job.fail(Error::storage(PostgresError::Timeout));
     }
 }
 
-fn fail_all(batch: &mut [Job], error: Error) {
-    let mut error = Some(error);
-    for job in batch {
-        job.fail(error.take().unwrap_or_else(|| Error::storage(PostgresError::Timeout)));
-    }
+/// Refuses a request of which nothing has begun.
+fn refuse(job: &mut Job) {
+    job.fail(Error::NotReady { retry_after: RETRY_AFTER });
 }

@@ -14,6 +14,7 @@ mod error;
 mod figures;
 mod flights;
 mod health;
+mod hosts;
 mod image;
 mod job;
 mod lane;

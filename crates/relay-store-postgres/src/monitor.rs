@@ -1,10 +1,11 @@
-//! Watches the database while nobody uses it: whether it can be reached, whether its standby
-//! confirms, and which server is the primary.
+//! Watches the database: whether it can be reached, whether its standby confirms, and which server
+//! is the primary. What it sees decides whether the relay is ready.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::connect::{Connection, Connector};
@@ -14,21 +15,34 @@ use crate::health::Health;
 /// The pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a look may take.
+/// How long a probe may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A transaction that writes a lock into the log of the database, so that it ends only when the
 /// standby has it. Relays do not wait for each other here.
 const PROBE: &str = "SELECT FROM meta FOR KEY SHARE";
 
+/// The size of the database in bytes.
+const SIZE: &str = "SELECT pg_database_size(current_database())";
+
 /// Knows which server is the primary.
 pub(crate) struct Monitor {
     primary: watch::Sender<String>,
+    /// The largest size of the database; 0: any.
+    bytes_max: u64,
 }
 
+/// A probe, and the connection that it uses.
+type Probe = JoinHandle<(Connection, Result<u64, PostgresError>)>;
+
 impl Monitor {
-    pub(crate) fn new(primary: String) -> Self {
-        Self { primary: watch::Sender::new(primary) }
+    pub(crate) fn new(primary: String, bytes_max: u64) -> Self {
+        Self { primary: watch::Sender::new(primary), bytes_max }
+    }
+
+    /// Whether this server is the primary, as far as is known.
+    pub(crate) fn is_primary(&self, server: &str) -> bool {
+        *self.primary.borrow() == server
     }
 
     /// Resolves when another server than this one is the primary, or the same one after a restart.
@@ -42,40 +56,77 @@ impl Monitor {
     pub(crate) async fn run(&self, connector: &Connector, health: &Arc<Health>) {
         let mut connection = None;
         loop {
-            match timeout(PATIENCE, self.look(connector, &mut connection)).await {
-                Ok(Ok(())) => health.is_well(),
-                Ok(Err(error)) => {
-                    connection = None;
-                    health.failed(&error);
-                }
-                // It is abandoned and not cancelled, so the server goes on waiting for the standby.
-                Err(_) => match connection.take() {
-                    Some(_) => health.waits_for_standby(),
-                    None => health.failed(&PostgresError::Timeout),
-                },
+            if let Err(error) = self.watch(connector, health, &mut connection).await {
+                health.failed(&error);
             }
             sleep(INTERVAL).await;
         }
     }
 
-    async fn look(
+    /// One look. A connection whose probe has succeeded is kept for the next one.
+    async fn watch(
         &self,
         connector: &Connector,
-        connection: &mut Option<Connection>,
+        health: &Arc<Health>,
+        kept: &mut Option<Connection>,
     ) -> Result<(), PostgresError> {
-        let connected = match connection.take() {
-            Some(connected) if !connected.is_closed() => connected,
+        let connection = match kept.take() {
+            Some(connection) if !connection.is_closed() => connection,
             _ => connector.connect().await?,
         };
-        let connected = connection.insert(connected);
+        self.note(&connection.server);
+        let replicated = connector.is_replicated();
+        let server = connection.server.clone();
+        let mut probe: Probe = tokio::spawn(async move {
+            let probed = probe(&connection, replicated).await;
+            (connection, probed)
+        });
+        loop {
+            match timeout(PATIENCE, &mut probe).await {
+                Ok(ended) => {
+                    let (connection, probed) = ended.map_err(|_| PostgresError::Ending)?;
+                    let size = probed?;
+                    health.is_well();
+                    health.set_full(self.bytes_max > 0 && size > self.bytes_max);
+                    *kept = Some(connection);
+                    return Ok(());
+                }
+                // It waits for the standby. Another one would do the same, and keep another
+                // connection of the server. But the primary may be another server now.
+                Err(_) => match connector.connect().await {
+                    Ok(other) if other.server != server => {
+                        self.note(&other.server);
+                        probe.abort();
+                        *kept = Some(other);
+                        return Ok(());
+                    }
+                    Ok(_) => health.waits_for_standby(),
+                    Err(error) => health.failed(&error),
+                },
+            }
+        }
+    }
+
+    /// Notes that this server is the primary.
+    fn note(&self, server: &str) {
         self.primary.send_if_modified(|primary| {
-            let has_moved = *primary != connected.server;
+            let has_moved = primary != server;
             if has_moved {
-                primary.clone_from(&connected.server);
+                server.clone_into(primary);
             }
             has_moved
         });
-        connected.client.batch_execute(PROBE).await?;
-        if connected.take_warning() { Err(PostgresError::Unconfirmed) } else { Ok(()) }
     }
+}
+
+async fn probe(connection: &Connection, is_replicated: bool) -> Result<u64, PostgresError> {
+    connection.client.batch_execute(PROBE).await?;
+    if connection.take_warning() {
+        return Err(PostgresError::Unconfirmed);
+    }
+    if is_replicated && !connection.has_standby().await? {
+        return Err(PostgresError::no_standby());
+    }
+    let size: i64 = connection.client.query_one(SIZE, &[]).await?.try_get(0)?;
+    Ok(size.unsigned_abs())
 }

@@ -28,6 +28,9 @@ pub struct Options {
     pub readers: usize,
     /// The most bytes of requests that wait for the database. Further ones are refused.
     pub waiting_bytes_max: u64,
+    /// The largest size of the database in bytes. Above it, pushes are refused. 0: no bound but the
+    /// disk.
+    pub bytes_max: u64,
     /// How long a request waits for the database, before its outcome is reported as unknown.
     pub patience: Duration,
     /// How long an open waits for a database that cannot be reached.
@@ -97,6 +100,7 @@ impl Default for Options {
             large_lanes: 2,
             readers: 4,
             waiting_bytes_max: 256 << 20,
+            bytes_max: 0,
             patience: Duration::from_secs(10),
             open_patience: Duration::from_secs(60),
             poll_interval: Duration::from_secs(1),

@@ -13,8 +13,9 @@ use crate::error::{PostgresError, Remedy};
 use crate::page::ReadPage;
 use crate::shared::Shared;
 
-/// How long a page may take.
+/// How long a pull may wait for a page, and how long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How often a page is tried whose connection is lost. A read can be repeated at once.
 const ATTEMPTS: usize = 3;
@@ -39,13 +40,13 @@ impl Readers {
             let _permit = self.permits.acquire().await;
             let mut error = PostgresError::Timeout;
             for _ in 0..ATTEMPTS {
-                match self.try_pull(shared, pull).await {
+                let attempt = timeout(ATTEMPT_TIMEOUT, self.try_pull(shared, pull)).await;
+                match attempt.unwrap_or(Err(PostgresError::Timeout)) {
                     Ok(page) => return Ok(page),
                     Err(failed) if failed.remedy() == Remedy::Fail => return Err(failed),
                     Err(failed) => error = failed,
                 }
             }
-            shared.health.failed(&error);
             Err(error)
         };
         match timeout(TIMEOUT, reading).await {
@@ -56,7 +57,7 @@ impl Readers {
     }
 
     async fn try_pull(&self, shared: &Arc<Shared>, pull: &Pull) -> Result<Page, PostgresError> {
-        let connection = match self.take_idle() {
+        let connection = match self.take_idle(shared) {
             Some(connection) => connection,
             None => shared.connector.connect().await?,
         };
@@ -67,10 +68,11 @@ impl Readers {
         page
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    /// A connection to the present primary.
+    fn take_idle(&self, shared: &Shared) -> Option<Connection> {
         let mut idle = self.idle();
         while let Some(connection) = idle.pop() {
-            if !connection.is_closed() {
+            if !connection.is_closed() && shared.monitor.is_primary(&connection.server) {
                 return Some(connection);
             }
         }

@@ -10,7 +10,8 @@ use relay_core::{
     Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
 };
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::clock::{StoreTime, instant};
@@ -32,6 +33,9 @@ use crate::wakes::Wakes;
 /// How many requests may wait for the database at once.
 const WAITING_MAX: u64 = 4_096;
 
+/// The part of the backlog that one lane may hold, so that a slow one leaves space for others.
+const LANE_SHARE: u32 = 4;
+
 /// The unit of the backlog.
 const UNIT_BYTES: u64 = 1_024;
 
@@ -41,14 +45,19 @@ const ACK_ITEMS: usize = 1_024;
 /// How often an open tries to reach a database.
 const OPEN_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the first start with a database may take to write its key's id, which the standby has
+/// to have.
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A relay that stores its queues in PostgreSQL. Several relays may use one database.
 ///
 /// Its futures need no runtime: it has its own, whose threads end when it is dropped.
 pub struct PostgresRelay {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    lanes: Vec<mpsc::UnboundedSender<Job>>,
-    large_lanes: Vec<mpsc::UnboundedSender<Job>>,
+    lanes: Vec<LaneSender>,
+    large_lanes: Vec<LaneSender>,
+    ended: watch::Receiver<bool>,
     backlog: Arc<Semaphore>,
     backlog_units: u32,
     patience: Duration,
@@ -57,14 +66,24 @@ pub struct PostgresRelay {
     runtime: Option<Runtime>,
 }
 
+/// The way to a lane, and what it may hold of the backlog.
+struct LaneSender {
+    jobs: mpsc::UnboundedSender<Job>,
+    share: Arc<Semaphore>,
+}
+
+/// Tells that a task has ended, also by a panic.
+struct EndSignal(Arc<watch::Sender<bool>>);
+
 impl PostgresRelay {
     /// Connects to a database whose tables [`migrate`](crate::migrate) has created. If it cannot be
-    /// reached, this waits for it as long as the options say. Blocks.
+    /// reached, this waits for it as long as the options say. Items expire by the database's clock;
+    /// nothing is deleted while that is far ahead of `clock`. Blocks.
     ///
     /// # Errors
     /// [`PostgresError`], with a message for the operator.
-    pub fn open(options: Options, limits: Limits) -> Result<Self, PostgresError> {
-        Self::start(options, limits, StoreTime::Database)
+    pub fn open(options: Options, limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, PostgresError> {
+        Self::start(options, limits, StoreTime::Database(clock))
     }
 
     /// Like [`Self::open`], with a clock in place of the database's. Relays that share a database
@@ -90,7 +109,9 @@ impl PostgresRelay {
             .map_err(PostgresError::Threads)?;
         let (server, is_hashed) = runtime.block_on(async {
             let connection = connect_patiently(&connector, options.open_patience).await?;
-            let is_hashed = naming::adopt(&connection.client, options.recipients).await?;
+            let adopting = naming::adopt(&connection.client, options.recipients);
+            let is_hashed =
+                timeout(ADOPT_TIMEOUT, adopting).await.unwrap_or(Err(PostgresError::Unconfirmed))?;
             Ok::<_, PostgresError>((connection.server, is_hashed))
         })?;
         let shared = Arc::new(Shared {
@@ -98,27 +119,27 @@ impl PostgresRelay {
             rules: Rules { limits, durability: options.durability },
             clock,
             health: Arc::default(),
-            monitor: Monitor::new(server),
+            monitor: Monitor::new(server, options.bytes_max),
             figures: Counters::new(),
             waiters: Waiters::new(),
             wakes: Wakes::new(options.poll_interval),
         });
-        let start_lanes =
-            |number: usize| (0..number.max(1)).map(|_| start_lane(&runtime, &shared)).collect::<Vec<_>>();
+        let backlog_units = backlog_units(&options);
+        let (end, ended) = watch::channel(false);
+        let end = Arc::new(end);
+        let start_lanes = |number: usize| {
+            let start =
+                |_| start_lane(&runtime, &shared, backlog_units / LANE_SHARE, EndSignal(Arc::clone(&end)));
+            (0..number.max(1)).map(start).collect::<Vec<_>>()
+        };
         let (lanes, large_lanes) = (start_lanes(options.lanes), start_lanes(options.large_lanes));
-        let for_monitor = Arc::clone(&shared);
-        runtime
-            .spawn(async move { for_monitor.monitor.run(&for_monitor.connector, &for_monitor.health).await });
-        let for_wakes = Arc::clone(&shared);
-        runtime.spawn(async move { for_wakes.wakes.run(&for_wakes.connector, &for_wakes.waiters).await });
-        let units =
-            options.waiting_bytes_max.div_ceil(UNIT_BYTES).clamp(WAITING_MAX, u64::from(u32::MAX) / 2);
-        let backlog_units = u32::try_from(units).unwrap_or(u32::MAX / 2);
+        start_watching(&runtime, &shared, &end);
         Ok(Self {
             shared,
             readers: Arc::new(Readers::new(options.readers)),
             lanes,
             large_lanes,
+            ended,
             backlog: Arc::new(Semaphore::new(backlog_units as usize)),
             backlog_units,
             patience: options.patience,
@@ -135,26 +156,34 @@ impl PostgresRelay {
 
     /// Sends a request to its lane.
     fn send(&self, queue: Uuid, task: Task, bytes: usize, is_large: bool) -> Result<(), Error> {
+        if self.unavailable().is_some() {
+            return Err(Error::NotReady { retry_after: RETRY_AFTER });
+        }
         let lanes = if is_large { &self.large_lanes } else { &self.lanes };
         let index = usize::try_from(queue.as_u64_pair().1).unwrap_or_default() % lanes.len().max(1);
+        let lane = lanes.get(index).ok_or_else(|| Error::storage(PostgresError::Ending))?;
         let job = Job {
             queue,
             ticket: fastrand::i64(..),
+            is_repeated: false,
             task,
             due: instant() + self.patience,
-            _permit: self.permit(bytes)?,
+            _permits: self.permits(lane, bytes)?,
         };
-        let is_sent = lanes.get(index).is_some_and(|lane| lane.send(job).is_ok());
-        if is_sent { Ok(()) } else { Err(Error::storage(PostgresError::Ending)) }
+        lane.jobs.send(job).map_err(|_| Error::storage(PostgresError::Ending))
     }
 
-    /// A part of the backlog. One request alone always fits.
-    fn permit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+    /// A part of the backlog, and of the lane's share of it. One request alone always fits.
+    fn permits(&self, lane: &LaneSender, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], Error> {
         let base = u64::from(self.backlog_units) / WAITING_MAX;
         let units = base.saturating_add((bytes as u64).div_ceil(UNIT_BYTES)).max(1);
-        let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.backlog_units);
-        let backlog = Arc::clone(&self.backlog);
-        backlog.try_acquire_many_owned(units).map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let take = |permits: &Arc<Semaphore>, most: u32| {
+            let taken = Arc::clone(permits).try_acquire_many_owned(units.min(most));
+            taken.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })
+        };
+        let of_lane = take(&lane.share, self.backlog_units / LANE_SHARE)?;
+        Ok([take(&self.backlog, self.backlog_units)?, of_lane])
     }
 
     fn send_push(
@@ -162,6 +191,9 @@ impl PostgresRelay {
         envelope: Envelope,
         is_large: bool,
     ) -> Result<oneshot::Receiver<Result<PushOutcome, Error>>, Error> {
+        if self.is_full() {
+            return Err(Error::StorageFull);
+        }
         let (reply, outcome) = Reply::new();
         let (queue, bytes) = (queue_key(&envelope.recipient), envelope.payload.len());
         self.send(queue, Task::Push(envelope, reply), bytes, is_large)?;
@@ -234,8 +266,9 @@ impl Relay for PostgresRelay {
 
     async fn ready(&self) -> Result<(), Error> {
         match self.unavailable() {
-            Some(_) => Err(Error::NotReady { retry_after: RETRY_AFTER }),
-            None => Ok(()),
+            // Pages can still be read.
+            None | Some(Unavailable::Standby) => Ok(()),
+            Some(Unavailable::Database) => Err(Error::NotReady { retry_after: RETRY_AFTER }),
         }
     }
 
@@ -251,6 +284,16 @@ impl Relay for PostgresRelay {
 
     fn unavailable(&self) -> Option<Unavailable> {
         self.shared.health.unavailable()
+    }
+
+    async fn ended(&self) -> Error {
+        // The senders are gone only if their tasks are.
+        drop(self.ended.clone().wait_for(|has_ended| *has_ended).await);
+        Error::storage(PostgresError::Ending)
+    }
+
+    fn is_full(&self) -> bool {
+        self.shared.health.is_full()
     }
 
     fn figures(&self) -> Figures {
@@ -284,11 +327,42 @@ impl fmt::Debug for PostgresRelay {
     }
 }
 
-fn start_lane(runtime: &Runtime, shared: &Arc<Shared>) -> mpsc::UnboundedSender<Job> {
+fn start_lane(runtime: &Runtime, shared: &Arc<Shared>, share: u32, signal: EndSignal) -> LaneSender {
     // The backlog bounds what is in it.
     let (sender, jobs) = mpsc::unbounded_channel();
-    runtime.spawn(Lane::new(Arc::clone(shared), jobs).run());
-    sender
+    let lane = Lane::new(Arc::clone(shared), jobs);
+    runtime.spawn(async move {
+        let _signal = signal;
+        lane.run().await;
+    });
+    LaneSender { jobs: sender, share: Arc::new(Semaphore::new(share as usize)) }
+}
+
+impl Drop for EndSignal {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// The size of the backlog, with at least one unit for each of the requests that may wait.
+fn backlog_units(options: &Options) -> u32 {
+    let units = options.waiting_bytes_max.div_ceil(UNIT_BYTES).clamp(WAITING_MAX, u64::from(u32::MAX) / 2);
+    u32::try_from(units).unwrap_or(u32::MAX / 2)
+}
+
+/// Starts what watches the database and looks after waiting clients.
+fn start_watching(runtime: &Runtime, shared: &Arc<Shared>, end: &Arc<watch::Sender<bool>>) {
+    let (for_monitor, signal) = (Arc::clone(shared), EndSignal(Arc::clone(end)));
+    runtime.spawn(async move {
+        let _signal = signal;
+        for_monitor.monitor.run(&for_monitor.connector, &for_monitor.health).await;
+    });
+    let (for_wakes, signal) = (Arc::clone(shared), EndSignal(Arc::clone(end)));
+    runtime.spawn(async move {
+        let _signal = signal;
+        let Shared { wakes, connector, monitor, waiters, .. } = &*for_wakes;
+        wakes.run(connector, monitor, waiters).await;
+    });
 }
 
 async fn connect_patiently(connector: &Connector, patience: Duration) -> Result<Connection, PostgresError> {

@@ -1,6 +1,5 @@
 //! The statements of the store, prepared once for each connection. All look rows up by index.
 
-use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Statement};
 
 use crate::error::PostgresError;
@@ -18,22 +17,23 @@ macro_rules! now_or {
 
 /// Creates the queues that do not exist. They are due at once, so an unused one is forgotten soon.
 const CREATE_QUEUES: &str = "\
-INSERT INTO queue (q, recipient, items, bytes, last_seq, latest, due)
-SELECT n.q, n.recipient, 0, 0, 0, 0, 0 FROM unnest($1::uuid[], $2::bytea[]) AS n (q, recipient)
+INSERT INTO queue (q, recipient, items, bytes, last_seq, due)
+SELECT n.q, n.recipient, 0, 0, 0, 0 FROM unnest($1::uuid[], $2::bytea[]) AS n (q, recipient)
 WHERE NOT EXISTS (SELECT FROM queue o WHERE o.q = n.q)
 ORDER BY n.q ON CONFLICT DO NOTHING";
 
 /// Locks the queues in the order of their keys, so that no two transactions wait for each other.
 const LOCK_QUEUES: &str = "\
-SELECT q, recipient, items, bytes, last_seq, latest, due, (SELECT seq_floor FROM meta)
+SELECT q, recipient, items, bytes, last_seq, due, (SELECT seq_floor FROM meta)
 FROM queue WHERE q = ANY ($1::uuid[]) ORDER BY q FOR UPDATE";
 
-/// The items with these ids, and the digests of the payloads that a push is to be compared with.
+/// The items with these ids, and the digests of the payloads that a push is to be compared with:
+/// only of those of the same length, so that nobody can have more hashed than they send.
 const FIND_ITEMS: &str = "\
 SELECT k.n, i.seq, i.deadline, i.payload_bytes, i.ticket,
-    CASE WHEN k.wants_digest THEN sha256(i.body) END
-FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bool[])
-    WITH ORDINALITY AS k (q, message_id, chunk_index, wants_digest, n)
+    CASE WHEN k.length = i.payload_bytes THEN sha256(i.body) END
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
+    WITH ORDINALITY AS k (q, message_id, chunk_index, length, n)
 JOIN item i ON i.q = k.q AND i.message_id = k.message_id AND i.chunk_index = k.chunk_index";
 
 const FIND_ACKED: &str = "\
@@ -41,18 +41,11 @@ SELECT k.n, a.until, a.ticket
 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS k (q, message_id, chunk_index, n)
 JOIN acked a ON a.q = k.q AND a.message_id = k.message_id AND a.chunk_index = k.chunk_index";
 
-/// The items and bytes that have expired in queue `u` at `t.now`: those at its front, and those
-/// that expire before an item in front of them.
+/// The items and bytes that have expired in queue `u` at `t.now`.
 macro_rules! expired {
     () => {
-        "SELECT f.items + y.items AS items, f.bytes + y.bytes AS bytes FROM (
-        SELECT count(*) AS items, coalesce(sum(payload_bytes), 0)::bigint AS bytes FROM item
-        WHERE q = u.q AND NOT is_early AND seq < coalesce((
-            SELECT l.seq FROM item l WHERE l.q = u.q AND NOT l.is_early AND l.deadline > t.now
-            ORDER BY l.seq LIMIT 1), 9223372036854775807)) f, (
-        SELECT count(*) AS items, coalesce(sum(payload_bytes), 0)::bigint AS bytes FROM item
-        WHERE q = u.q AND is_early AND deadline <= t.now) y
-        WHERE u.due <= t.now AND u.items > 0"
+        "SELECT count(*) AS items, coalesce(sum(e.payload_bytes), 0)::bigint AS bytes FROM item e
+        WHERE u.due <= t.now AND u.items > 0 AND e.q = u.q AND e.deadline <= t.now"
     };
 }
 
@@ -70,17 +63,27 @@ FROM t LEFT JOIN LATERAL (
 ) e ON true"
 );
 
-/// The items up to one: those that live, and those that have expired.
+/// The items up to one, those that live and those that have expired; what an earlier attempt has
+/// acked; the time; and what has expired in the whole queue.
 const COUNT_THROUGH: &str = concat!(
-    "SELECT count(*) FILTER (WHERE deadline > t.now),
-    coalesce(sum(payload_bytes) FILTER (WHERE deadline > t.now), 0)::bigint,
-    count(*) FILTER (WHERE deadline <= t.now),
-    coalesce(sum(payload_bytes) FILTER (WHERE deadline <= t.now), 0)::bigint,
-    (SELECT count(*) FROM acked WHERE q = $1 AND ticket = $4), max(t.now)
-FROM (SELECT ",
+    "WITH t AS MATERIALIZED (SELECT ",
     now_or!("$3"),
-    " AS now) t LEFT JOIN item ON item.q = $1 AND item.seq <= $2"
+    " AS now),
+u AS MATERIALIZED (SELECT * FROM queue WHERE q = $1)
+SELECT c.live_items, c.live_bytes, c.items - c.live_items, c.bytes - c.live_bytes,
+    CASE WHEN $4::bigint IS NULL THEN 0 ELSE (SELECT count(*) FROM acked WHERE q = $1 AND ticket = $4) END, t.now, coalesce(x.items, 0), coalesce(x.bytes, 0)
+FROM t CROSS JOIN LATERAL (
+    SELECT count(*) AS items, coalesce(sum(payload_bytes), 0)::bigint AS bytes,
+        count(*) FILTER (WHERE deadline > t.now) AS live_items,
+        coalesce(sum(payload_bytes) FILTER (WHERE deadline > t.now), 0)::bigint AS live_bytes
+    FROM item WHERE q = $1 AND seq <= $2) c
+LEFT JOIN u ON true LEFT JOIN LATERAL (",
+    expired!(),
+    ") x ON true"
 );
+
+/// Whether the server waits for a standby.
+const HAS_STANDBY: &str = "SELECT current_setting('synchronous_standby_names') <> ''";
 
 const REMOVE: &str = "\
 DELETE FROM item i USING unnest($1::uuid[], $2::bigint[]) AS n (q, seq) WHERE i.q = n.q AND i.seq = n.seq";
@@ -95,10 +98,10 @@ ON CONFLICT (q, message_id, chunk_index) DO UPDATE SET until = excluded.until, t
 
 const INSERT: &str = "\
 INSERT INTO item (q, seq, message_id, chunk_index, chunk_count, kind, total_len, sent_ms, arrival,
-    deadline, is_early, payload_bytes, ticket, body)
+    deadline, payload_bytes, ticket, body)
 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[],
-    $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bool[], $12::bigint[], $13::bigint[],
-    $14::bytea[])";
+    $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
+    $13::bytea[])";
 
 const FORGET: &str = "\
 DELETE FROM acked a USING unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n (q, message_id, chunk_index)
@@ -110,15 +113,15 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::big
 ON CONFLICT (q, message_id, chunk_index) DO UPDATE SET until = excluded.until, ticket = excluded.ticket";
 
 const UPDATE_QUEUES: &str = "\
-UPDATE queue u SET items = n.items, bytes = n.bytes, last_seq = n.last_seq, latest = n.latest, due = n.due
-FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-    AS n (q, items, bytes, last_seq, latest, due)
+UPDATE queue u SET items = n.items, bytes = n.bytes, last_seq = n.last_seq, due = n.due
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+    AS n (q, items, bytes, last_seq, due)
 WHERE u.q = n.q";
 
 /// A page: at most `$3` items after `$2` that live, with the payloads of the first ones that
 /// together have at most `$4` bytes, or of one. Beside each, the counts of the queue: for a page at
-/// its front (`$6`), what has expired; for another one, how many live items follow what was read.
-/// Those in front are fewer, if the client acks what it has got.
+/// its front (`$6`), what has expired; for another one, how many live items follow what was read,
+/// up to 10,000. Those in front are fewer, if the client acks what it has got.
 const READ_PAGE: &str = concat!(
     "WITH t AS MATERIALIZED (SELECT ",
     now_or!("$5"),
@@ -131,7 +134,8 @@ counts AS MATERIALIZED (
     SELECT x.items, x.bytes, CASE
         WHEN $6::bool OR (SELECT count(*) FROM page) < $3::bigint THEN 0
         WHEN u.due > t.now AND b.before < 5000 THEN u.items - b.before - $3::bigint
-        ELSE (SELECT count(*) FROM item WHERE q = $1 AND seq > (SELECT max(seq) FROM page) AND deadline > t.now)
+        ELSE (SELECT count(*) FROM (
+            SELECT FROM item WHERE q = $1 AND seq > (SELECT max(seq) FROM page) AND deadline > t.now LIMIT 10000) r)
     END AS behind
     FROM t CROSS JOIN u LEFT JOIN LATERAL (",
     expired!(),
@@ -145,72 +149,36 @@ SELECT t.now, u.recipient, u.items, u.bytes, coalesce(c.items, 0), coalesce(c.by
 FROM t LEFT JOIN u ON true LEFT JOIN counts c ON true LEFT JOIN page p ON true ORDER BY p.seq"
 );
 
-/// The statements of one connection.
-pub(crate) struct Statements {
-    pub(crate) create_queues: Statement,
-    pub(crate) lock_queues: Statement,
-    pub(crate) find_items: Statement,
-    pub(crate) find_acked: Statement,
-    pub(crate) expired: Statement,
-    pub(crate) count_through: Statement,
-    pub(crate) remove: Statement,
-    pub(crate) remove_through: Statement,
-    pub(crate) insert: Statement,
-    pub(crate) forget: Statement,
-    pub(crate) remember: Statement,
-    pub(crate) update_queues: Statement,
-    pub(crate) read_page: Statement,
+macro_rules! statements {
+    ($($name:ident: $text:ident,)*) => {
+        /// The statements of one connection.
+        pub(crate) struct Statements {
+            $(pub(crate) $name: Statement,)*
+        }
+
+        impl Statements {
+            /// Prepares all of them in one round trip.
+            pub(crate) async fn prepare(client: &Client) -> Result<Self, PostgresError> {
+                let ($($name,)*) = tokio::try_join!($(client.prepare($text),)*)?;
+                Ok(Self { $($name,)* })
+            }
+        }
+    };
 }
 
-impl Statements {
-    /// Prepares all of them in one round trip.
-    pub(crate) async fn prepare(client: &Client) -> Result<Self, PostgresError> {
-        let texts = [
-            CREATE_QUEUES,
-            LOCK_QUEUES,
-            FIND_ITEMS,
-            FIND_ACKED,
-            EXPIRED,
-            COUNT_THROUGH,
-            REMOVE,
-            REMOVE_THROUGH,
-            INSERT,
-            FORGET,
-            REMEMBER,
-            UPDATE_QUEUES,
-            READ_PAGE,
-        ];
-        let prepared = try_join_all(texts.map(|text| client.prepare(text))).await?;
-        let [
-            create_queues,
-            lock_queues,
-            find_items,
-            find_acked,
-            expired,
-            count_through,
-            remove,
-            remove_through,
-            insert,
-            forget,
-            remember,
-            update_queues,
-            read_page,
-        ] = <[Statement; 13]>::try_from(prepared)
-            .map_err(|_| PostgresError::Corrupted("the number of statements"))?;
-        Ok(Self {
-            create_queues,
-            lock_queues,
-            find_items,
-            find_acked,
-            expired,
-            count_through,
-            remove,
-            remove_through,
-            insert,
-            forget,
-            remember,
-            update_queues,
-            read_page,
-        })
-    }
+statements! {
+    create_queues: CREATE_QUEUES,
+    lock_queues: LOCK_QUEUES,
+    find_items: FIND_ITEMS,
+    find_acked: FIND_ACKED,
+    expired: EXPIRED,
+    count_through: COUNT_THROUGH,
+    remove: REMOVE,
+    remove_through: REMOVE_THROUGH,
+    insert: INSERT,
+    forget: FORGET,
+    remember: REMEMBER,
+    update_queues: UPDATE_QUEUES,
+    read_page: READ_PAGE,
+    has_standby: HAS_STANDBY,
 }

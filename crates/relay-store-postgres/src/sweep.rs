@@ -18,19 +18,22 @@ const QUEUES: i64 = 200;
 const ITEMS: i64 = 2_000;
 const ACKED: i64 = 5_000;
 
+/// When a queue is visited again whose ids of acked items are forgotten at once.
+const ACKED_PAUSE_MS: u64 = 60_000;
+
+/// How far the database's clock may be ahead of this machine's. A sweep by a wrong clock would
+/// delete everything.
+const CLOCK_AHEAD_MAX_MS: u64 = 60 * 60 * 1000;
+
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 const LOCK_DUE: &str = "\
 SELECT q, items, bytes, last_seq FROM queue WHERE due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED";
 
-/// At most `$3` expired items of each queue: those at its front, and the early ones.
+/// At most `$3` expired items of each queue.
 const DELETE_EXPIRED: &str = "\
 DELETE FROM item i USING unnest($1::uuid[]) AS k (q) CROSS JOIN LATERAL (
-    (SELECT seq FROM item WHERE q = k.q AND NOT is_early AND deadline <= $2 AND seq < coalesce((
-        SELECT l.seq FROM item l WHERE l.q = k.q AND NOT l.is_early AND l.deadline > $2
-        ORDER BY l.seq LIMIT 1), 9223372036854775807) ORDER BY seq LIMIT $3)
-    UNION ALL
-    (SELECT seq FROM item WHERE q = k.q AND is_early AND deadline <= $2 ORDER BY deadline LIMIT $3)
+    SELECT seq FROM item WHERE q = k.q AND deadline <= $2 ORDER BY deadline LIMIT $3
 ) x WHERE i.q = k.q AND i.seq = x.seq RETURNING i.q, i.payload_bytes";
 
 const FORGET_ACKED: &str = "\
@@ -38,17 +41,14 @@ DELETE FROM acked WHERE (q, message_id, chunk_index) IN (
     SELECT q, message_id, chunk_index FROM acked WHERE until <= $1 ORDER BY until LIMIT $2
     FOR UPDATE SKIP LOCKED)";
 
-/// When each queue is to be visited next: at its first deadline, or when its ids of acked items are
-/// forgotten.
+/// The first deadline of each queue, and whether it has ids of acked items.
 const NEXT_DUE: &str = "\
-SELECT k.q, least(
-    (SELECT deadline FROM item WHERE q = k.q AND NOT is_early ORDER BY seq LIMIT 1),
-    (SELECT deadline FROM item WHERE q = k.q AND is_early ORDER BY deadline LIMIT 1)),
-    (SELECT max(until) FROM acked WHERE q = k.q)
+SELECT k.q, (SELECT deadline FROM item WHERE q = k.q ORDER BY deadline LIMIT 1),
+    EXISTS (SELECT FROM acked WHERE q = k.q)
 FROM unnest($1::uuid[]) AS k (q)";
 
 const UPDATE: &str = "\
-UPDATE queue u SET items = n.items, bytes = n.bytes, due = n.due, latest = CASE WHEN n.items = 0 THEN 0 ELSE u.latest END
+UPDATE queue u SET items = n.items, bytes = n.bytes, due = n.due
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS n (q, items, bytes, due) WHERE u.q = n.q";
 
 const FORGET_QUEUES: &str = "DELETE FROM queue WHERE q = ANY ($1::uuid[])";
@@ -72,6 +72,9 @@ pub(crate) async fn sweep(shared: &Shared) -> Result<Swept, PostgresError> {
     let connection = shared.connector.connect().await?;
     let mut swept = Swept::default();
     loop {
+        if shared.health.unavailable().is_some() {
+            return Err(PostgresError::Timeout);
+        }
         let step =
             timeout(STEP_TIMEOUT, step(shared, &connection)).await.unwrap_or(Err(PostgresError::Timeout))?;
         swept = swept.plus(step.swept);
@@ -88,6 +91,15 @@ async fn step(shared: &Shared, connection: &Connection) -> Result<Step, Postgres
         Some(now) => now,
         None => database_time(connection).await?,
     };
+    if let Some(wall) = shared.clock.machine()
+        && now > wall.plus_ms(CLOCK_AHEAD_MAX_MS)
+    {
+        tracing::warn!(
+            "the database's clock is more than an hour ahead of this machine's; nothing is swept until they agree"
+        );
+        client.batch_execute("ROLLBACK").await?;
+        return Ok(Step { swept: Swept::default(), more: false });
+    }
     let mut visited = BTreeMap::new();
     for row in client.query(LOCK_DUE, &[&ms(now), &QUEUES]).await? {
         let usage = usage(row.try_get(1)?, row.try_get(2)?);
@@ -106,7 +118,7 @@ async fn step(shared: &Shared, connection: &Connection) -> Result<Step, Postgres
         }
     }
     let forgotten = client.execute(FORGET_ACKED, &[&ms(now), &ACKED]).await?;
-    let has_more = finish(connection, &visited, &keys, now).await?;
+    let has_more = finish(shared, connection, &visited, &keys, now).await?;
     client.batch_execute("COMMIT").await?;
     let more = is_full || has_more || forgotten >= ACKED.unsigned_abs();
     Ok(Step { swept: Swept { items, forgotten }, more })
@@ -115,6 +127,7 @@ async fn step(shared: &Shared, connection: &Connection) -> Result<Step, Postgres
 /// Records what is left of the queues, and forgets those of which nothing is. Returns whether some
 /// still have expired items.
 async fn finish(
+    shared: &Shared,
     connection: &Connection,
     visited: &BTreeMap<Uuid, Visited>,
     keys: &[Uuid],
@@ -122,14 +135,16 @@ async fn finish(
 ) -> Result<bool, PostgresError> {
     let client = &connection.client;
     let (mut kept, mut items, mut bytes, mut dues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // By then all ids of now are forgotten.
+    let forgotten = now.plus_ms(shared.rules.limits.dedup_window_ms.max(ACKED_PAUSE_MS));
     let (mut gone, mut floor, mut has_more) = (Vec::new(), 0, false);
     for row in client.query(NEXT_DUE, &[&keys]).await? {
         let key: Uuid = row.try_get(0)?;
-        let (deadline, until): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+        let (deadline, has_acked): (Option<i64>, bool) = (row.try_get(1)?, row.try_get(2)?);
         let Some(queue) = visited.get(&key) else { continue };
-        match deadline.or(until) {
+        has_more |= deadline.is_some_and(|deadline| deadline <= ms(now));
+        match deadline.or(has_acked.then_some(ms(forgotten))) {
             Some(due) => {
-                has_more |= due <= ms(now);
                 kept.push(key);
                 items.push(signed(queue.usage.items));
                 bytes.push(signed(queue.usage.bytes));

@@ -15,9 +15,9 @@ use crate::error::PostgresError;
 const QUEUES: i64 = 500;
 
 const QUEUES_AFTER: &str = "\
-SELECT q, items, bytes, due, last_seq, latest FROM queue WHERE q > $1 ORDER BY q LIMIT $2";
+SELECT q, items, bytes, due, last_seq FROM queue WHERE q > $1 ORDER BY q LIMIT $2";
 const ITEMS: &str = "\
-SELECT seq, message_id, chunk_index, deadline, payload_bytes, is_early, octet_length(body) FROM item
+SELECT seq, message_id, chunk_index, deadline, payload_bytes, octet_length(body) FROM item
 WHERE q = $1 ORDER BY seq";
 const ACKED: &str = "SELECT count(*) FROM acked WHERE q = $1";
 const ORPHANS: &str = "\
@@ -55,13 +55,10 @@ pub(crate) async fn verify(client: &Client) -> Result<Vec<String>, PostgresError
                 by_id: HashMap::new(),
                 acked: 0,
             };
-            let (last_seq, latest): (i64, i64) = (row.try_get(4)?, row.try_get(5)?);
+            let last_seq: i64 = row.try_get(4)?;
             queue.read(client, after, number, &mut findings).await?;
             if queue.items.last().is_some_and(|item| item.seq > seq(last_seq)) {
                 findings.add(format!("queue {number}: an item has a higher arrival number than the queue"));
-            }
-            if queue.items.iter().any(|item| item.deadline > timestamp(latest)) {
-                findings.add(format!("queue {number}: an item expires after the latest deadline"));
             }
             recount_queue(number, &queue, &mut findings)?;
             number += 1;
@@ -88,7 +85,6 @@ impl Queue {
         number: u64,
         findings: &mut Findings,
     ) -> Result<(), PostgresError> {
-        let mut latest = Timestamp::default();
         for row in client.query(ITEMS, &[&key]).await? {
             let item = QueuedItem {
                 seq: seq(row.try_get(0)?),
@@ -96,14 +92,10 @@ impl Queue {
                 deadline: timestamp(row.try_get(3)?),
                 payload_bytes: unsigned(row.try_get(4)?),
             };
-            let (is_early, length): (bool, i32) = (row.try_get(5)?, row.try_get(6)?);
-            if !is_early && item.deadline < latest {
-                findings.add(format!("queue {number}: an item that expires early is not marked"));
-            }
+            let length: i32 = row.try_get(5)?;
             if u64::try_from(length) != Ok(item.payload_bytes) {
                 findings.add(format!("queue {number}: a payload has another length than recorded"));
             }
-            latest = latest.max(item.deadline);
             let QueuedItem { id, seq, deadline, payload_bytes } = item;
             self.by_id.insert(id, ItemStatus::Queued { seq, deadline, payload_bytes });
             self.items.push(item);

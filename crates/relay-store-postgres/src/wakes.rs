@@ -14,9 +14,10 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::clock;
-use crate::connect::Connector;
+use crate::connect::{Connection, Connector};
 use crate::convert::queue_key;
 use crate::error::PostgresError;
+use crate::monitor::Monitor;
 
 /// Arrivals within this time share a hint.
 const GATHER: Duration = Duration::from_millis(5);
@@ -85,13 +86,16 @@ impl Wakes {
     }
 
     /// Sends and receives hints, and looks after the waiters, for ever.
-    pub(crate) async fn run(&self, connector: &Connector, waiters: &Waiters) {
-        tokio::join!(self.exchange_hints(connector, waiters), self.look_after(connector, waiters));
+    pub(crate) async fn run(&self, connector: &Connector, monitor: &Monitor, waiters: &Waiters) {
+        tokio::join!(
+            self.exchange_hints(connector, monitor, waiters),
+            self.look_after(connector, monitor, waiters)
+        );
     }
 
-    async fn exchange_hints(&self, connector: &Connector, waiters: &Waiters) {
+    async fn exchange_hints(&self, connector: &Connector, monitor: &Monitor, waiters: &Waiters) {
         loop {
-            if let Err(error) = self.hint(connector, waiters).await {
+            if let Err(error) = self.hint(connector, monitor, waiters).await {
                 tracing::debug!(%error, "lost the connection for hints");
             }
             sleep(RECONNECT_AFTER).await;
@@ -99,7 +103,12 @@ impl Wakes {
     }
 
     /// Exchanges hints until the connection ends.
-    async fn hint(&self, connector: &Connector, waiters: &Waiters) -> Result<(), PostgresError> {
+    async fn hint(
+        &self,
+        connector: &Connector,
+        monitor: &Monitor,
+        waiters: &Waiters,
+    ) -> Result<(), PostgresError> {
         let (sender, mut received) = mpsc::unbounded_channel();
         let connection = connector.connect_with(Some(sender)).await?;
         let client = &connection.client;
@@ -110,6 +119,7 @@ impl Wakes {
                     Some(hint) => self.hinted(&hint, waiters),
                     None => return Err(PostgresError::Connection("it was closed".to_owned())),
                 },
+                () = monitor.moved_from(&connection.server) => return Ok(()),
                 () = self.arrived.notified() => {
                     sleep(GATHER).await;
                     self.send_hints(client).await?;
@@ -156,7 +166,7 @@ impl Wakes {
         }
     }
 
-    async fn look_after(&self, connector: &Connector, waiters: &Waiters) {
+    async fn look_after(&self, connector: &Connector, monitor: &Monitor, waiters: &Waiters) {
         let mut connection = None;
         loop {
             sleep(self.poll_interval).await;
@@ -164,6 +174,7 @@ impl Wakes {
             if lock(&self.awaited).is_empty() {
                 continue;
             }
+            connection = connection.take().filter(|known: &Connection| monitor.is_primary(&known.server));
             let begun = clock::instant();
             match timeout(LOOK_TIMEOUT, self.look(connector, &mut connection, waiters)).await {
                 Ok(Ok(())) => log_slow(begun),
@@ -175,7 +186,7 @@ impl Wakes {
     async fn look(
         &self,
         connector: &Connector,
-        connection: &mut Option<crate::connect::Connection>,
+        connection: &mut Option<Connection>,
         waiters: &Waiters,
     ) -> Result<(), PostgresError> {
         let connected = match connection.take() {

@@ -49,6 +49,7 @@ pub enum PostgresDurability {
 /// A connection string without its password.
 pub(super) fn without_password(dsn: &str) -> String {
     if let Some((scheme, rest)) = dsn.split_once("://")
+        && ["postgres", "postgresql"].contains(&scheme)
         && let Some((user, host)) = rest.rsplit_once('@')
     {
         let name = user.split_once(':').map_or(user, |(name, _)| name);
@@ -78,6 +79,7 @@ mod tests {
             ("postgres://relay:secret@a,b:5433/relay", "postgres://relay@a,b:5433/relay"),
             ("postgresql://relay:s@cret@a/relay", "postgresql://relay@a/relay"),
             ("postgres://a/relay?user=relay&PASSWORD=secret", "postgres://a/relay?user=relay&password=***"),
+            ("host=a password=x://y@secret", "host=a password=***"),
             ("", ""),
         ] {
             assert_eq!(without_password(dsn), printed);

@@ -1,8 +1,11 @@
 //! Opens the store in PostgreSQL, which several relays share.
 
+use std::sync::Arc;
+
 use relay_core::Limits;
 use relay_store_postgres::{Options, PostgresRelay};
 
+use crate::clock::SystemClock;
 use crate::config::RelayConfig;
 use crate::error::RelayError;
 use crate::key_file::KeyForStart;
@@ -18,7 +21,7 @@ pub(super) fn opening(
     let options: Options = wiring::postgres_options(config, key.root.id_bytes())?;
     let hasher = key.root.recipients();
     Ok(move || {
-        let store = PostgresRelay::open(options, limits)?;
+        let store = PostgresRelay::open(options, limits, Arc::new(SystemClock))?;
         let hasher = store.is_hashed().then_some(hasher);
         Ok(HashedRecipients::new(store, hasher))
     })

@@ -32,15 +32,7 @@ fn documented_defaults() -> RelayConfig {
             allowed_hosts: Vec::new(),
         },
         admin: AdminConfig { address: "127.0.0.1:7001".to_owned(), allowed_hosts: Vec::new() },
-        storage: StorageConfig {
-            kind: StorageKind::Redb,
-            path: "./relay_db".into(),
-            cache_bytes: 134_217_728,
-            min_free_bytes: 268_435_456,
-            max_bytes: 0,
-            trust_clock: false,
-            postgres: documented_postgres(),
-        },
+        storage: documented_storage(),
         privacy: PrivacyConfig { key_path: PathBuf::new(), hash_recipients: true },
         auth: AuthConfig {
             locks: true,
@@ -64,6 +56,18 @@ fn documented_defaults() -> RelayConfig {
         rate_limit: documented_rate_limit(),
         cors: CorsConfig { allowed_origins: Vec::new() },
         wake: documented_wake(),
+    }
+}
+
+fn documented_storage() -> StorageConfig {
+    StorageConfig {
+        kind: StorageKind::Redb,
+        path: "./relay_db".into(),
+        cache_bytes: 134_217_728,
+        min_free_bytes: 268_435_456,
+        max_bytes: 0,
+        trust_clock: false,
+        postgres: documented_postgres(),
     }
 }
 

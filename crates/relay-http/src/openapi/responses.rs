@@ -173,7 +173,7 @@ fn details(status: u16) -> Option<(Value, bool)> {
             json!({
                 "type": "object",
                 "properties": {"reason": {"type": "string"}},
-                "description": "Why the relay is not ready: `starting`, `replaying n%`, `storage_full` or `draining`.",
+                "description": "Why the relay is not ready: `starting`, `replaying n%`, `storage_full`, `database`, `database_standby` or `draining`.",
             }),
             false,
         )),

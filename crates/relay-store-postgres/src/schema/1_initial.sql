@@ -24,8 +24,6 @@ CREATE TABLE queue (
     items bigint NOT NULL,
     bytes bigint NOT NULL,
     last_seq bigint NOT NULL,
-    -- The latest deadline of an item since the queue was empty.
-    latest bigint NOT NULL,
     -- When the sweep visits the queue next: no later than its first deadline. Of an empty queue,
     -- when it may be forgotten.
     due bigint NOT NULL
@@ -50,9 +48,6 @@ CREATE TABLE item (
     sent_ms bigint NOT NULL,
     arrival bigint NOT NULL,
     deadline bigint NOT NULL,
-    -- Whether an item in front of it has a later deadline. The deadlines of all others never
-    -- decrease along a queue.
-    is_early boolean NOT NULL,
     payload_bytes bigint NOT NULL,
     -- Tells the attempts of one push from other pushes of the same item.
     ticket bigint NOT NULL,
@@ -65,7 +60,8 @@ CREATE TABLE item (
 -- Ciphertext does not shrink.
 ALTER TABLE item ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX item_id ON item (q, message_id, chunk_index);
-CREATE INDEX item_early ON item (q, deadline) WHERE is_early;
+-- What has expired in a queue is a range of this index, wherever it lies in the queue.
+CREATE INDEX item_deadline ON item (q, deadline) INCLUDE (payload_bytes);
 
 -- The ids of acked items. A push of one is a duplicate until then.
 CREATE TABLE acked (

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use relay_core::testing::ManualClock;
 use relay_core::{
-    Chunk, Envelope, Error, Item, Kind, Limits, MessageId, Page, Pull, PushOutcome, Recipient, Relay as _,
+    Chunk, Clock, Envelope, Error, Item, Kind, Limits, MessageId, Page, Pull, PushOutcome, Recipient,
+    Relay as _, Timestamp,
 };
 pub(crate) use relay_store_postgres::testing::{Server, is_left_out};
 use relay_store_postgres::{Admin, Durability, Options, PostgresRelay, Tls, migrate};
@@ -60,11 +61,26 @@ pub(crate) fn options(dsn: &str) -> Options {
 }
 
 pub(crate) fn open(options: &Options) -> PostgresRelay {
-    PostgresRelay::open(options.clone(), Limits::default()).unwrap()
+    PostgresRelay::open(options.clone(), Limits::default(), Arc::new(MachineClock)).unwrap()
 }
 
 pub(crate) fn open_with_clock(options: &Options, limits: Limits, clock: &Arc<ManualClock>) -> PostgresRelay {
     PostgresRelay::open_with_clock(options.clone(), limits, Arc::<ManualClock>::clone(clock)).unwrap()
+}
+
+/// The clock of this machine.
+pub(crate) struct MachineClock;
+
+#[expect(clippy::disallowed_methods, reason = "the clock of the tests")]
+impl Clock for MachineClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        Timestamp::from_ms(u64::try_from(since.as_millis()).unwrap())
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.now().as_ms()
+    }
 }
 
 /// Findings of a check of the whole store.

@@ -1,15 +1,15 @@
 //! Several relays on one database.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use relay_core::{Ack, ItemId, Limits, MessageId, Pull, Relay as _};
+use relay_core::{Ack, ItemId, Limits, MessageId, Pull, PushOutcome, Relay as _};
 use relay_store_postgres::PostgresRelay;
 use relay_store_postgres::testing::Server;
 
-use super::support::{envelope, is_left_out, messages, name, new_database, push, verify};
+use super::support::{MachineClock, envelope, is_left_out, messages, name, new_database, push, verify};
 
 const QUEUES: usize = 50;
 const CONNECTIONS: usize = 32;
@@ -23,7 +23,8 @@ fn two_relays_on_hot_queues_agree_with_the_tables() {
     }
     let server = Server::start("").unwrap();
     let options = new_database(&server);
-    let relays = [(); 2].map(|()| PostgresRelay::open(options.clone(), Limits::default()).unwrap());
+    let relays = [(); 2]
+        .map(|()| PostgresRelay::open(options.clone(), Limits::default(), Arc::new(MachineClock)).unwrap());
     let (stored, acked) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
     let number = AtomicU64::new(1);
     thread::scope(|scope| {
@@ -78,6 +79,33 @@ fn ack_some(relay: &PostgresRelay, recipient: &str, acked: &Mutex<HashSet<u128>>
     }
 }
 
+/// A duplicate and an ack of the same item may share a batch.
+#[test]
+fn a_duplicate_beside_acks_of_the_same_item_is_no_conflict() {
+    if is_left_out() {
+        return;
+    }
+    let server = Server::start("").unwrap();
+    let options = new_database(&server);
+    let relay = PostgresRelay::open(options, Limits::default(), Arc::new(MachineClock)).unwrap();
+    for message in 0..60 {
+        assert!(push(&relay, "alice", message).unwrap().is_stored());
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| match push(&relay, "alice", message).unwrap() {
+                    PushOutcome::Duplicate { conflict, .. } => assert!(!conflict),
+                    PushOutcome::Stored { .. } => panic!("it was stored before"),
+                });
+                scope.spawn(|| {
+                    let id =
+                        ItemId { message_id: MessageId::from_bytes(message.to_be_bytes()), chunk_index: 0 };
+                    pollster::block_on(relay.ack(Ack::new(name("alice"), vec![id]).unwrap())).unwrap();
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn items_of_one_sender_stay_in_order_over_two_relays() {
     if is_left_out() {
@@ -85,7 +113,8 @@ fn items_of_one_sender_stay_in_order_over_two_relays() {
     }
     let server = Server::start("").unwrap();
     let options = new_database(&server);
-    let relays = [(); 2].map(|()| PostgresRelay::open(options.clone(), Limits::default()).unwrap());
+    let relays = [(); 2]
+        .map(|()| PostgresRelay::open(options.clone(), Limits::default(), Arc::new(MachineClock)).unwrap());
     thread::scope(|scope| {
         for sender in 0..8_u128 {
             let relays = &relays;

@@ -91,8 +91,15 @@ fn a_commit_without_an_answer_is_found_by_the_next_attempt() {
     let ack = Ack::new(name("alice"), ids[..6].to_vec()).unwrap();
     let outcome = pollster::block_on(relay.ack(ack)).unwrap();
     assert_eq!((outcome.deleted, outcome.missing, outcome.remaining), (6, 0, 4));
+    // By name and by place at once; one of the names is not there.
+    let unknown = relay_core::ItemId { chunk_index: 7, ..ids[6] };
+    let ack = Ack::new(name("alice"), vec![ids[6], unknown]).unwrap();
+    proxy.cuts.store(1, Ordering::SeqCst);
+    let through = pull_all(&relay, "alice")[2].seq;
+    let outcome = pollster::block_on(relay.ack(ack.and_through(through))).unwrap();
+    assert_eq!((outcome.deleted, outcome.missing, outcome.remaining), (3, 1, 1));
     proxy.cuts.store(1, Ordering::SeqCst);
     let outcome = pollster::block_on(relay.ack(Ack::everything(name("alice")))).unwrap();
-    assert_eq!((outcome.deleted, outcome.remaining), (4, 0));
+    assert_eq!((outcome.deleted, outcome.remaining), (1, 0));
     assert_eq!(verify(&options), Vec::<String>::new());
 }

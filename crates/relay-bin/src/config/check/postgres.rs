@@ -3,6 +3,9 @@
 use super::{Build, Findings, check_optional_path};
 use crate::config::{PostgresDurability, PostgresTls, RelayConfig};
 
+/// A message of the database's protocol, which holds a batch, has at most 1 GiB.
+const MESSAGE_BYTES_MAX: u64 = 256 << 20;
+
 pub(super) fn check(config: &RelayConfig, build: Build, findings: &mut Findings) {
     let postgres = &config.storage.postgres;
     if !build.postgres {
@@ -22,6 +25,15 @@ pub(super) fn check(config: &RelayConfig, build: Build, findings: &mut Findings)
             "privacy.key_path",
             "must be the path of the key file when storage.kind = \"postgres\", the same file for all relays of the \
              database; it is empty",
+        );
+    }
+    if config.relay.max_message_bytes > MESSAGE_BYTES_MAX {
+        findings.refuse(
+            "relay.max_message_bytes",
+            format!(
+                "must be at most {MESSAGE_BYTES_MAX} when storage.kind = \"postgres\"; found {}",
+                config.relay.max_message_bytes
+            ),
         );
     }
     check_optional_path("storage.postgres.password_path", &postgres.password_path, findings);
