@@ -123,14 +123,8 @@ impl RootKey {
     /// Identifies the key and reveals nothing of it, so a store may contain it.
     #[cfg(feature = "redb")]
     pub(crate) fn id(&self) -> KeyId {
-        KeyId::from_bytes(self.id_bytes())
-    }
-
-    /// The same id, as a database has it.
-    #[cfg(feature = "redb")]
-    pub(crate) fn id_bytes(&self) -> [u8; 8] {
         let derived = blake3::derive_key(ID, &self.0);
-        derived.first_chunk().copied().unwrap_or_default()
+        KeyId::from_bytes(derived.first_chunk().copied().unwrap_or_default())
     }
 
     /// Reads the key from a file; `None` if the file does not exist.

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use futures_util::future::join_all;
-use relay_core::{Ack, AckOutcome, ItemId, Limits, PushOutcome, Seq, Timestamp, queue};
+use relay_core::import::import;
+use relay_core::{Ack, AckOutcome, ImportOutcome, ItemId, Limits, PushOutcome, Seq, Timestamp, queue};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -105,6 +106,14 @@ fn decide_one(image: &mut Image, limits: &Limits, job: &Job) -> Result<Outcome, 
             let outcome = queue::push(image, limits, now, envelope.clone())?;
             Ok(Outcome::Push(outcome.map_err(Into::into)))
         }
+        Task::Import(item, _) => {
+            if image.stored_before(job.queue, item.envelope.id(), job.ticket).is_some() {
+                return Ok(Outcome::Import(Ok(ImportOutcome::Stored)));
+            }
+            let now = image.now;
+            let outcome = import(image, limits, now, item.clone())?;
+            Ok(Outcome::Import(outcome.map_err(Into::into)))
+        }
         Task::Ack(ack, _) => Ok(Outcome::Ack(Ok(decide_ack(image, limits, job, ack)?))),
     }
 }
@@ -132,7 +141,7 @@ impl<'a> Demand<'a> {
         for job in jobs {
             let recipient = job.recipient().as_str();
             demand.queues.insert(job.queue, recipient);
-            if job.is_push() {
+            if job.brings_item() {
                 demand.created.insert(job.queue, recipient.as_bytes());
             }
             for id in job.item_ids() {

@@ -1,6 +1,8 @@
 //! A request on its way to the database, and the promise to answer it.
 
-use relay_core::{Ack, AckOutcome, Envelope, Error, ItemId, PushOutcome, Recipient};
+use relay_core::{
+    Ack, AckOutcome, Envelope, Error, ImportItem, ImportOutcome, ItemId, PushOutcome, Recipient,
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -26,6 +28,7 @@ pub(crate) struct Job {
 pub(crate) enum Task {
     Push(Envelope, Reply<PushOutcome>),
     Ack(Ack, Reply<AckOutcome>),
+    Import(ImportItem, Reply<ImportOutcome>),
 }
 
 /// Answers a caller once. The caller may be gone.
@@ -35,6 +38,7 @@ pub(crate) struct Reply<T>(Option<oneshot::Sender<Result<T, Error>>>);
 pub(crate) enum Outcome {
     Push(Result<PushOutcome, Error>),
     Ack(Result<AckOutcome, Error>),
+    Import(Result<ImportOutcome, Error>),
 }
 
 impl<T> Reply<T> {
@@ -59,34 +63,44 @@ impl Job {
         match &self.task {
             Task::Push(envelope, _) => &envelope.recipient,
             Task::Ack(ack, _) => ack.recipient(),
+            Task::Import(item, _) => &item.envelope.recipient,
         }
     }
 
-    pub(crate) const fn is_push(&self) -> bool {
-        matches!(self.task, Task::Push(..))
+    /// The item that it brings, if it brings one.
+    const fn envelope(&self) -> Option<&Envelope> {
+        match &self.task {
+            Task::Push(envelope, _) => Some(envelope),
+            Task::Import(item, _) => Some(&item.envelope),
+            Task::Ack(..) => None,
+        }
+    }
+
+    /// Whether it may create a queue.
+    pub(crate) const fn brings_item(&self) -> bool {
+        self.envelope().is_some()
     }
 
     /// The ids of the items that it is about.
     pub(crate) fn item_ids(&self) -> Vec<ItemId> {
         match &self.task {
-            Task::Push(envelope, _) => vec![envelope.id()],
             Task::Ack(ack, _) => ack.items().to_vec(),
+            Task::Push(..) | Task::Import(..) => self.envelope().map(Envelope::id).into_iter().collect(),
         }
     }
 
     /// The length of the payload that it brings; -1 for an ack.
     pub(crate) fn payload_bytes(&self) -> i64 {
-        match &self.task {
-            Task::Push(envelope, _) => i64::try_from(envelope.payload.len()).unwrap_or(i64::MAX),
-            Task::Ack(..) => -1,
-        }
+        self.envelope().map_or(-1, |envelope| i64::try_from(envelope.payload.len()).unwrap_or(i64::MAX))
     }
 
     /// Its share of what one transaction may have.
     pub(crate) fn weight(&self) -> Weight {
         match &self.task {
-            Task::Push(envelope, _) => Weight { items: 1, bytes: envelope.payload.len() },
             Task::Ack(ack, _) => Weight { items: ack.items().len(), bytes: 0 },
+            Task::Push(envelope, _) | Task::Import(ImportItem { envelope, .. }, _) => {
+                Weight { items: 1, bytes: envelope.payload.len() }
+            }
         }
     }
 
@@ -100,6 +114,7 @@ impl Job {
         match &self.task {
             Task::Push(_, reply) => reply.is_sent(),
             Task::Ack(_, reply) => reply.is_sent(),
+            Task::Import(_, reply) => reply.is_sent(),
         }
     }
 
@@ -107,7 +122,9 @@ impl Job {
         match (&mut self.task, outcome) {
             (Task::Push(_, reply), Outcome::Push(outcome)) => reply.send(outcome),
             (Task::Ack(_, reply), Outcome::Ack(outcome)) => reply.send(outcome),
-            (Task::Push(..), Outcome::Ack(_)) | (Task::Ack(..), Outcome::Push(_)) => {}
+            (Task::Import(_, reply), Outcome::Import(outcome)) => reply.send(outcome),
+            // Each outcome is made for its own task.
+            (Task::Push(..) | Task::Ack(..) | Task::Import(..), _) => {}
         }
     }
 
@@ -115,6 +132,7 @@ impl Job {
         match &mut self.task {
             Task::Push(_, reply) => reply.send(Err(error)),
             Task::Ack(_, reply) => reply.send(Err(error)),
+            Task::Import(_, reply) => reply.send(Err(error)),
         }
     }
 }

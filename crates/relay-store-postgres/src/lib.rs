@@ -6,6 +6,7 @@
 //! commits.
 
 mod admin;
+mod backlog;
 mod changes;
 mod clock;
 mod connect;

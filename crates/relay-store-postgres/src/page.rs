@@ -49,6 +49,18 @@ impl ReadPage {
     }
 }
 
+impl ReadPage {
+    /// The items whose payload was read.
+    pub(crate) fn into_items(self) -> Vec<Item<Bytes>> {
+        let items = self.items.into_iter();
+        let with_body = items.filter_map(|PageItem(mut item)| {
+            let body = item.body.take()?;
+            Some(item.with_body(body))
+        });
+        with_body.collect()
+    }
+}
+
 fn item(row: &Row) -> Result<Item<Option<Bytes>>, PostgresError> {
     let (index, count) = (number(row.try_get(9)?), number(row.try_get(10)?));
     let kind = std::str::from_utf8(row.try_get(11)?).map_err(|_| WRONG)?;

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Error, Figures, Limits, Page, Pull, PushOutcome, Recipient, Relay,
-    Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
+    Ack, AckOutcome, Clock, Envelope, Error, Figures, ImportItem, Imported, Limits, Page, Pull, PushOutcome,
+    Recipient, Relay, Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
 };
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::backlog::{Backlog, LaneSender};
 use crate::clock::{StoreTime, instant};
 use crate::connect::{Connection, Connector};
 use crate::convert::queue_key;
@@ -29,15 +30,6 @@ use crate::reads::Readers;
 use crate::shared::Shared;
 use crate::sweep;
 use crate::wakes::Wakes;
-
-/// How many requests may wait for the database at once.
-const WAITING_MAX: u64 = 4_096;
-
-/// The part of the backlog that one lane may hold, so that a slow one leaves space for others.
-const LANE_SHARE: u32 = 4;
-
-/// The unit of the backlog.
-const UNIT_BYTES: u64 = 1_024;
 
 /// How many named items of an ack one transaction removes.
 const ACK_ITEMS: usize = 1_024;
@@ -58,18 +50,11 @@ pub struct PostgresRelay {
     lanes: Vec<LaneSender>,
     large_lanes: Vec<LaneSender>,
     ended: watch::Receiver<bool>,
-    backlog: Arc<Semaphore>,
-    backlog_units: u32,
+    backlog: Backlog,
     patience: Duration,
     is_hashed: bool,
     /// `None` only during the drop.
     runtime: Option<Runtime>,
-}
-
-/// The way to a lane, and what it may hold of the backlog.
-struct LaneSender {
-    jobs: mpsc::UnboundedSender<Job>,
-    share: Arc<Semaphore>,
 }
 
 /// Tells that a task has ended, also by a panic.
@@ -124,12 +109,11 @@ impl PostgresRelay {
             waiters: Waiters::new(),
             wakes: Wakes::new(options.poll_interval),
         });
-        let backlog_units = backlog_units(&options);
+        let backlog = Backlog::new(options.waiting_bytes_max);
         let (end, ended) = watch::channel(false);
         let end = Arc::new(end);
         let start_lanes = |number: usize| {
-            let start =
-                |_| start_lane(&runtime, &shared, backlog_units / LANE_SHARE, EndSignal(Arc::clone(&end)));
+            let start = |_| start_lane(&runtime, &shared, &backlog, EndSignal(Arc::clone(&end)));
             (0..number.max(1)).map(start).collect::<Vec<_>>()
         };
         let (lanes, large_lanes) = (start_lanes(options.lanes), start_lanes(options.large_lanes));
@@ -140,8 +124,7 @@ impl PostgresRelay {
             lanes,
             large_lanes,
             ended,
-            backlog: Arc::new(Semaphore::new(backlog_units as usize)),
-            backlog_units,
+            backlog,
             patience: options.patience,
             is_hashed,
             runtime: Some(runtime),
@@ -152,6 +135,31 @@ impl PostgresRelay {
     #[must_use]
     pub const fn is_hashed(&self) -> bool {
         self.is_hashed
+    }
+
+    /// Appends items from an export to their queues, with their times. All items of a recipient are
+    /// imported in their order. After a refusal, later items may be imported all the same.
+    ///
+    /// # Errors
+    /// Those of the database. Some items may be imported; it is safe to repeat all.
+    pub async fn import(&self, items: Vec<ImportItem>) -> Result<Imported, Error> {
+        let sent = items.into_iter().map(|item| {
+            let (reply, outcome) = Reply::new();
+            let (queue, bytes) = (queue_key(&item.envelope.recipient), item.envelope.payload.len());
+            self.send(queue, Task::Import(item, reply), bytes, false).map(|()| outcome)
+        });
+        let mut imported = Imported::default();
+        for outcome in sent.collect::<Result<Vec<_>, _>>()? {
+            match answered(outcome.await) {
+                Ok(outcome) => imported.note(outcome),
+                Err(Error::Rejected(rejection)) => {
+                    imported.refused = Some(rejection);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(imported)
     }
 
     /// Sends a request to its lane.
@@ -168,22 +176,9 @@ impl PostgresRelay {
             is_repeated: false,
             task,
             due: instant() + self.patience,
-            _permits: self.permits(lane, bytes)?,
+            _permits: self.backlog.permits(lane, bytes)?,
         };
         lane.jobs.send(job).map_err(|_| Error::storage(PostgresError::Ending))
-    }
-
-    /// A part of the backlog, and of the lane's share of it. One request alone always fits.
-    fn permits(&self, lane: &LaneSender, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], Error> {
-        let base = u64::from(self.backlog_units) / WAITING_MAX;
-        let units = base.saturating_add((bytes as u64).div_ceil(UNIT_BYTES)).max(1);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let take = |permits: &Arc<Semaphore>, most: u32| {
-            let taken = Arc::clone(permits).try_acquire_many_owned(units.min(most));
-            taken.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })
-        };
-        let of_lane = take(&lane.share, self.backlog_units / LANE_SHARE)?;
-        Ok([take(&self.backlog, self.backlog_units)?, of_lane])
     }
 
     fn send_push(
@@ -298,13 +293,11 @@ impl Relay for PostgresRelay {
 
     fn figures(&self) -> Figures {
         let [batch_requests, sync_us, delivery_age_ms] = self.shared.figures.distributions().map(Some);
-        let free = self.backlog.available_permits() as u64;
-        let waiting = u64::from(self.backlog_units).saturating_sub(free).saturating_mul(UNIT_BYTES);
         Figures {
             batch_requests,
             sync_us,
             delivery_age_ms,
-            waiting_bytes: Some(waiting),
+            waiting_bytes: Some(self.backlog.waiting_bytes()),
             is_full: Some(self.is_full()),
             ..Figures::default()
         }
@@ -327,7 +320,7 @@ impl fmt::Debug for PostgresRelay {
     }
 }
 
-fn start_lane(runtime: &Runtime, shared: &Arc<Shared>, share: u32, signal: EndSignal) -> LaneSender {
+fn start_lane(runtime: &Runtime, shared: &Arc<Shared>, backlog: &Backlog, signal: EndSignal) -> LaneSender {
     // The backlog bounds what is in it.
     let (sender, jobs) = mpsc::unbounded_channel();
     let lane = Lane::new(Arc::clone(shared), jobs);
@@ -335,19 +328,13 @@ fn start_lane(runtime: &Runtime, shared: &Arc<Shared>, share: u32, signal: EndSi
         let _signal = signal;
         lane.run().await;
     });
-    LaneSender { jobs: sender, share: Arc::new(Semaphore::new(share as usize)) }
+    backlog.lane(sender)
 }
 
 impl Drop for EndSignal {
     fn drop(&mut self) {
         self.0.send_replace(true);
     }
-}
-
-/// The size of the backlog, with at least one unit for each of the requests that may wait.
-fn backlog_units(options: &Options) -> u32 {
-    let units = options.waiting_bytes_max.div_ceil(UNIT_BYTES).clamp(WAITING_MAX, u64::from(u32::MAX) / 2);
-    u32::try_from(units).unwrap_or(u32::MAX / 2)
 }
 
 /// Starts what watches the database and looks after waiting clients.

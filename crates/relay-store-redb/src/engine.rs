@@ -14,7 +14,6 @@ mod decide;
 mod decided_blobs;
 pub(crate) mod exit_signal;
 pub(crate) mod figures;
-pub(crate) mod imported;
 mod reclaim;
 pub(crate) mod reply;
 pub(crate) mod shared;

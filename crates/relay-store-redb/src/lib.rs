@@ -51,7 +51,6 @@ pub use crate::admin::snapshots::Snapshots;
 pub use crate::admin::stats::{Files, Stats};
 pub use crate::admin::verify::Contents;
 pub use crate::backup::{Copied, Progress, inspect, restore};
-pub use crate::engine::imported::Imported;
 pub use crate::engine::snapshot::Snapshot;
 pub use crate::error::{CopyError, HashError, OpenError, StoreError};
 pub use crate::index::check::{verify_index, verify_index_on};

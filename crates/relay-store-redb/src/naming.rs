@@ -32,6 +32,12 @@ impl KeyId {
         Self(u64::from_be_bytes(bytes))
     }
 
+    /// The bytes of the id, of which [`Self::from_bytes`] is the reverse.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
     pub(crate) const fn from_number(number: u64) -> Self {
         Self(number)
     }

@@ -10,6 +10,7 @@ mod export;
 mod hashed;
 mod key;
 mod live;
+mod postgres;
 mod stats;
 mod terminal;
 

@@ -9,18 +9,17 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use relay_core::Clock as _;
-use relay_store_redb::RedbRelay;
 
-use super::header::Header;
+use super::exported::Exported;
 use super::lines::{End, ItemLine, Line};
 use super::progress::Progress;
-use super::{CommandError, Outcome, count, open_existing};
+use super::{CommandError, Outcome, count};
 use crate::clock::SystemClock;
 use crate::config::RelayConfig;
 
 pub(super) fn run(config: &RelayConfig, path: &Path) -> Result<Outcome, CommandError> {
     let stream = stream(path)?;
-    let store = open_existing(config)?;
+    let store = Exported::open(config)?;
     let written = match stream {
         Some(stream) => to_stream(&store, stream),
         None => to_file(&store, path),
@@ -62,7 +61,7 @@ fn stream(path: &Path) -> Result<Option<File>, CommandError> {
     }
 }
 
-fn to_stream(store: &RedbRelay, stream: File) -> Result<Written, Failure> {
+fn to_stream(store: &Exported, stream: File) -> Result<Written, Failure> {
     let mut lines = BufWriter::new(stream);
     let written = write(store, &mut lines)?;
     let flushed = lines.into_inner().map_err(io::IntoInnerError::into_error);
@@ -72,7 +71,7 @@ fn to_stream(store: &RedbRelay, stream: File) -> Result<Written, Failure> {
     Ok(written)
 }
 
-fn to_file(store: &RedbRelay, path: &Path) -> Result<Written, Failure> {
+fn to_file(store: &Exported, path: &Path) -> Result<Written, Failure> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
@@ -96,13 +95,12 @@ fn create(part: &Path) -> io::Result<File> {
 }
 
 /// Writes all lines.
-fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<Written, Failure> {
-    let total = store.contents().map_err(|error| Failure::Store(error.into()))?.usage.items;
+fn write(store: &Exported, file: &mut BufWriter<File>) -> Result<Written, Failure> {
+    let (total, header) = store.begin(SystemClock.now()).map_err(Failure::Store)?;
     let bar = Progress::of_items("exporting", total);
-    let header = Header::new(SystemClock.now(), store.last_arrival_number(), store.naming().key_id());
     write_line(file, &Line::RelayExport(header)).map_err(Failure::File)?;
     let (mut end, mut failure) = (End::default(), None);
-    let exported = store.export(|recipient, item| {
+    let exported = store.each(|recipient, item| {
         end.count(item.payload_bytes);
         bar.advance(1);
         match write_line(file, &Line::Item(ItemLine::new(recipient, &item))) {
@@ -116,7 +114,7 @@ fn write(store: &RedbRelay, file: &mut BufWriter<File>) -> Result<Written, Failu
     if let Some(error) = failure {
         return Err(Failure::File(error));
     }
-    let lost = exported.map_err(|error| Failure::Store(error.into()))?;
+    let lost = exported.map_err(Failure::Store)?;
     write_line(file, &Line::End(end)).map_err(Failure::File)?;
     Ok((end, lost))
 }

@@ -7,14 +7,13 @@ use std::io::{self, BufReader, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use relay_core::{ImportItem, Seq};
-use relay_store_redb::Imported;
+use relay_core::{ImportItem, Imported, Seq};
 
 use super::header::Header;
 use super::import_target::Target;
 use super::lines::{Fault, Reader};
 use super::progress::Progress;
-use super::{CommandError, Outcome, wait_for};
+use super::{CommandError, Outcome};
 use crate::config::RelayConfig;
 use crate::lock_like::LockLikeNames;
 
@@ -105,7 +104,6 @@ impl Source {
         let bar = Progress::of_bytes("importing", self.bytes);
         let header = reader.header().map_err(|fault| self.nothing_imported(reader.line, fault))?;
         let target = open(header)?;
-        let store = &target.store;
         let (mut imported, mut names) = (Imported::default(), LockLikeNames::default());
         loop {
             let (bundle, fault) = Bundle::read(&mut reader);
@@ -114,7 +112,7 @@ impl Source {
                 bundle.items.iter().for_each(|item| names.note(&item.envelope.recipient));
             }
             if !is_last {
-                let mut part = wait_for(store.import(bundle.items_for(&target)))?;
+                let mut part = target.import(bundle.items_for(&target))?;
                 if let Some(refusal) = part.refused.take() {
                     return Err(self.partly_imported(line + part.items(), refusal.to_string()));
                 }
@@ -125,9 +123,7 @@ impl Source {
                 Some(Fault::Io(error)) => return Err(self.partly_imported(reader.line, error.to_string())),
                 Some(Fault::Line(what)) => return Err(self.partly_imported(reader.line, what)),
                 None if is_last => {
-                    // The snapshot makes the raised arrival numbers durable, even if no item was
-                    // stored.
-                    drop(wait_for(store.snapshots().take())?);
+                    target.finish()?;
                     return Ok((imported, names));
                 }
                 None => {}

@@ -5,6 +5,7 @@ mod backup;
 mod compact;
 mod error;
 mod export;
+mod exported;
 mod header;
 mod import;
 mod import_target;

@@ -1,10 +1,11 @@
 //! The operator's commands on a store in PostgreSQL. They work while relays use it.
 
 use relay_core::Usage;
-use relay_store_postgres::{Admin, Contents, Migrated};
+use relay_store_postgres::{Contents, Migrated};
 use serde_json::json;
 
-use super::{CommandError, Outcome, StoreCommand};
+use super::exported::admin;
+use super::{CommandError, Outcome, StoreCommand, export, import};
 use crate::config::RelayConfig;
 use crate::wiring;
 
@@ -28,14 +29,10 @@ pub(super) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
         StoreCommand::Stats { json } => stats(config, json),
         StoreCommand::Backup { .. } => instead("backup", "use pg_basebackup or pg_dump (docs/scale-out.md)"),
         StoreCommand::Restore { .. } => instead("restore", "restore the database (docs/scale-out.md)"),
-        StoreCommand::Export { .. } => instead("export", "use pg_dump (docs/scale-out.md)"),
-        StoreCommand::Import { .. } => instead("import", "use pg_restore (docs/scale-out.md)"),
+        StoreCommand::Export { file } => export::run(config, &file),
+        StoreCommand::Import { file, key } => import::run(config, &file, key.as_deref()),
         StoreCommand::Compact { .. } => instead("compact", "autovacuum frees the space of what is gone"),
     }
-}
-
-fn admin(config: &RelayConfig) -> Result<Admin, CommandError> {
-    Ok(Admin::connect(&wiring::postgres_options(config, [0; 8])?)?)
 }
 
 fn verify(config: &RelayConfig) -> Result<Outcome, CommandError> {
@@ -50,8 +47,8 @@ fn verify(config: &RelayConfig) -> Result<Outcome, CommandError> {
 }
 
 fn stats(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
-    let Contents { queues, usage, acked, table_bytes, is_hashed } = admin(config)?.contents()?;
-    let recipients = if is_hashed { "hashed" } else { "plain" };
+    let Contents { queues, usage, acked, table_bytes, key_id, .. } = admin(config)?.contents()?;
+    let recipients = if key_id.is_some() { "hashed" } else { "plain" };
     if is_json {
         let object = json!({
             "recipients": recipients,

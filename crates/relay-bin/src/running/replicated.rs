@@ -18,7 +18,7 @@ pub(super) fn opening(
     key: &KeyForStart,
     limits: Limits,
 ) -> Result<impl FnOnce() -> Result<HashedRecipients<PostgresRelay>, RelayError> + Send + use<>, RelayError> {
-    let options: Options = wiring::postgres_options(config, key.root.id_bytes())?;
+    let options: Options = wiring::postgres_options(config, key.root.id().to_bytes())?;
     let hasher = key.root.recipients();
     Ok(move || {
         let store = PostgresRelay::open(options, limits, Arc::new(SystemClock))?;

@@ -1,12 +1,11 @@
 //! Sends items of another store to the writer, in bundles. The writer stores a bundle as one batch.
 //! relay-core has the rule for each item.
 
-use relay_core::{Error, ImportItem, Seq};
+use relay_core::{Error, ImportItem, Imported, Seq};
 use tokio::sync::oneshot;
 
 use crate::RedbRelay;
 use crate::engine::command::Job;
-use crate::engine::imported::Imported;
 use crate::error::StoreError;
 
 impl RedbRelay {

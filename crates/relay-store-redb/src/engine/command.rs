@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use relay_core::{Ack, AckOutcome, Envelope, ImportItem, PushOutcome, Recipient, Rejection, Seq, Swept};
+use relay_core::{
+    Ack, AckOutcome, Envelope, ImportItem, Imported, PushOutcome, Recipient, Rejection, Seq, Swept,
+};
 use relay_journal::{Frame, Location};
 use tokio::sync::oneshot;
 
 use crate::engine::backlog::Permit;
-use crate::engine::imported::Imported;
 use crate::engine::reply::Responder;
 use crate::engine::snapshot::Snapshot;
 use crate::error::StoreError;

@@ -5,14 +5,13 @@ use std::collections::{HashSet, VecDeque};
 
 use relay_core::queue::{self, Admission};
 use relay_core::{
-    Ack, AckOutcome, Envelope, ImportItem, Limits, PushOutcome, Recipient, Seq, Timestamp, import,
+    Ack, AckOutcome, Envelope, ImportItem, Imported, Limits, PushOutcome, Recipient, Seq, Timestamp, import,
 };
 
 use crate::engine::answers::Answers;
 use crate::engine::backlog::Permit;
 use crate::engine::batch::Batch;
 use crate::engine::command::{Answer, Front, Job, Prepared, Push, PushAll, PushItem, Pushed, SETTLE_ITEMS};
-use crate::engine::imported::Imported;
 use crate::engine::reply::Responder;
 use crate::error::{StoreError, caught};
 use crate::index::snapshot::IndexSnapshot;

@@ -1,0 +1,129 @@
+//! The commands on a store in PostgreSQL: the tables, statistics, and the way there and back.
+
+use relay_store_postgres::testing::{Server, execute, is_left_out};
+use relay_tests::Process;
+use relay_tests::process::ProcessOutput;
+
+use super::TestDir;
+
+/// Runs the program on a database.
+struct Program {
+    server: Server,
+    dsn: String,
+    key: String,
+    is_hashed: bool,
+}
+
+impl Program {
+    fn run(&self, arguments: &[&str]) -> ProcessOutput {
+        let hashed = self.is_hashed.to_string();
+        let environment = [
+            ("RELAY__STORAGE__KIND", "postgres"),
+            ("RELAY__STORAGE__POSTGRES__DSN", &self.dsn),
+            ("RELAY__STORAGE__POSTGRES__TLS", "off"),
+            ("RELAY__STORAGE__POSTGRES__DURABILITY", "single"),
+            ("RELAY__PRIVACY__KEY_PATH", &self.key),
+            ("RELAY__PRIVACY__HASH_RECIPIENTS", &hashed),
+        ];
+        Process::run(crate::PROGRAM, arguments, &environment).unwrap()
+    }
+
+    /// The standard output of a command that must succeed.
+    fn succeeds(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments);
+        assert_eq!(ended.status.code(), Some(0), "{arguments:?}: {}{}", ended.stdout, ended.stderr);
+        ended.stdout
+    }
+
+    fn new(dir: &TestDir, is_hashed: bool) -> Self {
+        let server = Server::start("").unwrap();
+        let dsn = server.create_database().unwrap();
+        Self { server, dsn, key: dir.text("relay.key"), is_hashed }
+    }
+}
+
+#[test]
+fn an_export_moves_to_postgresql_and_back() {
+    if is_left_out() {
+        return;
+    }
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.succeeds("store", &["export"], "x");
+    let program = Program::new(&dir, false);
+    assert_eq!(program.succeeds(&["migrate"]), "created the tables of schema 1\n");
+    assert_eq!(program.succeeds(&["migrate"]), "the tables have schema 1 already\n");
+
+    let imported = program.succeeds(&["import", &dir.text("x")]);
+    assert!(imported.contains("700 items stored, 0 already known"), "{imported}");
+    let imported = program.succeeds(&["import", &dir.text("x")]);
+    assert!(imported.contains("0 items stored, 700 already known (0 of them"), "{imported}");
+    let stats = program.succeeds(&["stats"]);
+    assert!(stats.contains("recipients              plain\nqueues                  3\n"), "{stats}");
+    assert!(program.succeeds(&["stats", "--json"]).contains("\"items\":700"));
+    let verified = program.succeeds(&["verify"]);
+    assert!(
+        verified.starts_with("3 queues, 700 items of ") && verified.ends_with("; 0 findings\n"),
+        "{verified}"
+    );
+
+    let exported = program.succeeds(&["export", &dir.text("y")]);
+    assert!(exported.contains("/y: 700 items of "), "{exported}");
+    let back = dir.succeeds("back", &["import"], "y");
+    assert!(back.contains("700 items stored"), "{back}");
+    assert_eq!(dir.queues("back"), original);
+
+    execute(&program.dsn, "UPDATE relay.queue SET items = items + 1").unwrap();
+    let ended = program.run(&["verify"]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stdout.contains("queue 0: the recorded usage is"), "{}", ended.stdout);
+    drop(program.server);
+}
+
+#[test]
+fn hashed_recipients_move_with_their_key() {
+    if is_left_out() {
+        return;
+    }
+    let dir = TestDir::with_store();
+    dir.succeeds("store", &["export"], "x");
+    let first = Program::new(&dir, true);
+    first.succeeds(&["migrate"]);
+    first.succeeds(&["import", &dir.text("x")]);
+    let names = execute(&first.dsn, "SELECT convert_from(recipient, 'UTF8') FROM relay.queue ORDER BY 1").unwrap();
+    assert!(!names.contains("alice") && names.lines().count() == 3, "{names}");
+    first.succeeds(&["export", &dir.text("y")]);
+
+    // Another database with the same key takes them, and one with another key does not.
+    let second = Program { key: dir.text("other.key"), ..Program::new(&dir, true) };
+    second.succeeds(&["migrate"]);
+    let refused = second.run(&["import", &dir.text("y")]);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+    let second = Program { key: dir.text("relay.key"), ..second };
+    let imported = second.succeeds(&["import", &dir.text("y")]);
+    assert!(imported.contains("700 items stored"), "{imported}");
+    assert_eq!(
+        execute(&second.dsn, "SELECT convert_from(recipient, 'UTF8') FROM relay.queue ORDER BY 1").unwrap(),
+        names
+    );
+}
+
+#[test]
+fn commands_that_the_database_has_itself_say_so() {
+    if is_left_out() {
+        return;
+    }
+    let dir = TestDir::new();
+    let program = Program::new(&dir, false);
+    for (arguments, instead) in [
+        (vec!["backup", "d"], "use pg_basebackup or pg_dump"),
+        (vec!["restore", "d"], "restore the database"),
+        (vec!["compact"], "autovacuum frees the space"),
+        (vec!["verify"], "run `relay-bin migrate`"),
+        (vec!["serve", "--address", "127.0.0.1:0"], "run `relay-bin migrate`"),
+    ] {
+        let ended = program.run(&arguments);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}");
+        assert!(ended.stderr.contains(instead), "{arguments:?}: {}", ended.stderr);
+    }
+}
