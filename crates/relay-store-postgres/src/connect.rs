@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_postgres::error::Severity;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
 
 use crate::error::PostgresError;
 use crate::hosts;
@@ -44,7 +45,7 @@ SET enable_mergejoin = off;
 SET enable_material = off;
 SET client_min_messages = warning;
 SET statement_timeout = 0;
-SET lock_timeout = '2s';
+SET lock_timeout = '1s';
 SET idle_in_transaction_session_timeout = '10s';
 SELECT set_config('client_connection_check_interval', '2s', false)
     WHERE current_setting('server_version_num')::int >= 140000";
@@ -261,6 +262,12 @@ impl Connection {
     /// did.
     pub(crate) async fn has_standby(&self) -> Result<bool, PostgresError> {
         Ok(self.client.query_one(&self.statements.has_standby, &[]).await?.try_get(0)?)
+    }
+
+    /// Which of these queues another transaction has locked.
+    pub(crate) async fn locked(&self, queues: &[Uuid]) -> Result<Vec<Uuid>, PostgresError> {
+        let rows = self.client.query(&self.statements.locked_queues, &[&queues]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -83,6 +83,11 @@ impl PostgresError {
         Self::Connecting(Box::new(self))
     }
 
+    /// Whether a queue stayed locked by another transaction.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Statement(code) if *code == SqlState::LOCK_NOT_AVAILABLE)
+    }
+
     /// Of two hosts: what a server says tells more than that the other one is silent.
     pub(crate) fn or(self, earlier: Option<Self>) -> Self {
         earlier.filter(|_| self.is_of_connection()).unwrap_or(self)

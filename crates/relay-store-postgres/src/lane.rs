@@ -9,6 +9,7 @@ use std::time::Duration;
 use relay_core::{Error, PushOutcome};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use uuid::Uuid;
 
 use crate::clock::instant;
 use crate::connect::Connection;
@@ -28,6 +29,9 @@ const FLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a commit may take until the relay refuses further requests.
 const COMMIT_SOON: Duration = Duration::from_secs(3);
 
+/// When queues that are locked are looked at again.
+const ASIDE_PAUSE: Duration = Duration::from_millis(50);
+
 /// The pauses between attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -41,6 +45,8 @@ pub(crate) struct Lane {
     jobs: mpsc::UnboundedReceiver<Job>,
     /// The first job of the next batch, which did not fit into this one.
     next: Option<Job>,
+    /// Jobs whose queues another transaction has locked.
+    aside: Vec<Job>,
     connection: Option<Connection>,
 }
 
@@ -52,7 +58,7 @@ enum Attempt {
 
 impl Lane {
     pub(crate) const fn new(shared: Arc<Shared>, jobs: mpsc::UnboundedReceiver<Job>) -> Self {
-        Self { shared, jobs, next: None, connection: None }
+        Self { shared, jobs, next: None, aside: Vec::new(), connection: None }
     }
 
     /// Serves until all senders of jobs are gone.
@@ -62,25 +68,84 @@ impl Lane {
         }
     }
 
-    /// Waits for a job, and takes those that wait with it.
+    /// Waits for a job, and takes those that wait with it. The batch may be empty.
     async fn collect(&mut self) -> Option<Vec<Job>> {
-        let first = match self.next.take() {
-            Some(job) => job,
-            None => self.jobs.recv().await?,
-        };
-        let (mut weight, mut is_alone) = (first.weight(), first.is_alone());
-        let mut batch = vec![first];
+        let mut batch = self.take_free().await;
+        if batch.is_empty() {
+            let first = match self.next.take() {
+                Some(job) => job,
+                None if self.aside.is_empty() => self.jobs.recv().await?,
+                None => match timeout(ASIDE_PAUSE, self.jobs.recv()).await {
+                    Ok(job) => job?,
+                    Err(_) => return Some(batch),
+                },
+            };
+            self.add(&mut batch, first);
+        }
+        let mut weight = batch.iter().map(Job::weight).fold(Weight::default(), Weight::plus);
+        let mut is_alone = batch.iter().any(Job::is_alone);
         while !is_alone && batch.len() < BATCH_JOBS {
             let Ok(job) = self.jobs.try_recv() else { break };
             weight = weight.plus(job.weight());
-            if job.is_alone() || weight.items > BATCH.items || weight.bytes > BATCH.bytes {
+            let is_first = batch.is_empty();
+            if !is_first && (job.is_alone() || weight.items > BATCH.items || weight.bytes > BATCH.bytes) {
                 self.next = Some(job);
                 break;
             }
             is_alone = job.is_alone();
-            batch.push(job);
+            self.add(&mut batch, job);
         }
         Some(batch)
+    }
+
+    /// Adds a job to a batch, or sets it aside behind others of its queue.
+    fn add(&mut self, batch: &mut Vec<Job>, job: Job) {
+        let is_behind = self.aside.iter().any(|other| other.queue == job.queue);
+        if is_behind { self.aside.push(job) } else { batch.push(job) }
+    }
+
+    /// Sets aside the jobs of a batch whose queues another transaction has locked, such as a purge
+    /// of a long queue, so that they do not delay those of other queues.
+    async fn set_aside(&mut self, batch: &mut Vec<Job>) {
+        let locked = self.locked(batch).await;
+        self.aside.extend(batch.extract_if(.., |job| locked.contains(&job.queue)));
+    }
+
+    /// Takes back the jobs whose queues are free again. One that must be alone comes alone.
+    async fn take_free(&mut self) -> Vec<Job> {
+        let mut aside = std::mem::take(&mut self.aside);
+        drop_overdue(&mut aside, instant());
+        if aside.is_empty() {
+            return aside;
+        }
+        let locked = self.locked(&aside).await;
+        let (mut free, mut weight) = (Vec::new(), Weight::default());
+        for job in aside {
+            weight = weight.plus(job.weight());
+            let is_full =
+                free.len() >= BATCH_JOBS || weight.items > BATCH.items || weight.bytes > BATCH.bytes;
+            let has_room = free.is_empty() || !(is_full || job.is_alone() || free.iter().any(Job::is_alone));
+            let is_behind = self.aside.iter().any(|other| other.queue == job.queue);
+            if locked.contains(&job.queue) || !has_room || is_behind {
+                self.aside.push(job);
+            } else {
+                free.push(job);
+            }
+        }
+        free
+    }
+
+    /// The queues of these jobs that are locked. If that cannot be known, none.
+    async fn locked(&mut self, jobs: &[Job]) -> Vec<Uuid> {
+        let queues: Vec<Uuid> = jobs.iter().map(|job| job.queue).collect();
+        let Some(connection) = self.connection.take() else { return Vec::new() };
+        match timeout(FLIGHT_TIMEOUT, connection.locked(&queues)).await {
+            Ok(Ok(locked)) => {
+                self.connection = Some(connection);
+                locked
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Repeats a batch until its outcome is known, or nobody waits for it any more.
@@ -94,7 +159,12 @@ impl Lane {
             match self.attempt(&mut batch).await {
                 Attempt::Done(outcomes) => return self.answer(batch, outcomes),
                 Attempt::Failed(error) => match error.remedy() {
-                    Remedy::Repeat => self.shared.figures.repeated(),
+                    Remedy::Repeat => {
+                        self.shared.figures.repeated();
+                        if error.is_lock_timeout() {
+                            self.set_aside(&mut batch).await;
+                        }
+                    }
                     // The monitor finds out whether the database serves.
                     Remedy::Reconnect => {
                         self.connection = None;
@@ -194,7 +264,8 @@ impl Lane {
                 }
                 () = &mut late, if !is_late => {
                     is_late = true;
-                    self.next.take().iter_mut().for_each(refuse);
+                    self.next.take().iter_mut().chain(&mut self.aside).for_each(refuse);
+                    self.aside.clear();
                 }
                 () = sleep_until(due.unwrap_or(begun)), if is_late && due.is_some() => {
                     fail_overdue(batch, instant());

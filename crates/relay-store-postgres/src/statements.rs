@@ -27,6 +27,11 @@ const LOCK_QUEUES: &str = "\
 SELECT q, recipient, items, bytes, last_seq, due, (SELECT seq_floor FROM meta)
 FROM queue WHERE q = ANY ($1::uuid[]) ORDER BY q FOR UPDATE";
 
+/// Which of these queues another transaction has locked. It waits for none.
+const LOCKED_QUEUES: &str = "\
+SELECT q FROM queue WHERE q = ANY ($1::uuid[])
+EXCEPT SELECT q FROM (SELECT q FROM queue WHERE q = ANY ($1::uuid[]) FOR UPDATE SKIP LOCKED) f";
+
 /// The items with these ids, and the digests of the payloads that a push is to be compared with:
 /// only of those of the same length, so that nobody can have more hashed than they send.
 const FIND_ITEMS: &str = "\
@@ -169,6 +174,7 @@ macro_rules! statements {
 statements! {
     create_queues: CREATE_QUEUES,
     lock_queues: LOCK_QUEUES,
+    locked_queues: LOCKED_QUEUES,
     find_items: FIND_ITEMS,
     find_acked: FIND_ACKED,
     expired: EXPIRED,

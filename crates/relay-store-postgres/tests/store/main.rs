@@ -4,6 +4,7 @@
 
 mod conformance;
 mod failover;
+mod hostile;
 mod standby;
 mod start;
 mod support;

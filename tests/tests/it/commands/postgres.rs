@@ -90,7 +90,8 @@ fn hashed_recipients_move_with_their_key() {
     let first = Program::new(&dir, true);
     first.succeeds(&["migrate"]);
     first.succeeds(&["import", &dir.text("x")]);
-    let names = execute(&first.dsn, "SELECT convert_from(recipient, 'UTF8') FROM relay.queue ORDER BY 1").unwrap();
+    let names =
+        execute(&first.dsn, "SELECT convert_from(recipient, 'UTF8') FROM relay.queue ORDER BY 1").unwrap();
     assert!(!names.contains("alice") && names.lines().count() == 3, "{names}");
     first.succeeds(&["export", &dir.text("y")]);
 
