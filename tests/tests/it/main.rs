@@ -18,6 +18,7 @@ mod process;
 mod readme;
 mod ready;
 mod recipients;
+mod scale_out;
 mod stopwatch;
 mod store;
 mod tls;
