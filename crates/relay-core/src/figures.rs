@@ -74,6 +74,20 @@ pub struct Figures {
     pub clock_offset_ms: Option<i64>,
     /// Wakes of sleeping clients, if the relay makes any.
     pub wakes: Option<WakeFigures>,
+    /// The database, if the store is in one.
+    pub database: Option<DatabaseFigures>,
+}
+
+/// A database that several relays may share, as the last look found it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseFigures {
+    /// Whether it serves.
+    pub is_available: bool,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// The age of the oldest transaction that keeps dead rows, in milliseconds. Those of other
+    /// roles count only if the relay may see them.
+    pub oldest_transaction_ms: u64,
 }
 
 /// Counts of wakes: the calls that tell a gateway of an item for which nobody waits.

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay_core::DatabaseFigures;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::connect::{Connection, Connector};
+use crate::convert::unsigned;
 use crate::error::PostgresError;
 use crate::health::Health;
 
@@ -22,22 +24,33 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// standby has it. Relays do not wait for each other here.
 const PROBE: &str = "SELECT FROM meta FOR KEY SHARE";
 
-/// The size of the database in bytes.
-const SIZE: &str = "SELECT pg_database_size(current_database())";
+/// The size of the database in bytes, and the age in milliseconds of the oldest transaction that
+/// keeps dead rows.
+const MEASURE: &str = "\
+SELECT pg_database_size(current_database()), (
+    SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)) * 1000, 0)::bigint
+    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid())";
 
 /// Knows which server is the primary.
 pub(crate) struct Monitor {
     primary: watch::Sender<String>,
     /// The largest size of the database; 0: any.
     bytes_max: u64,
+    /// By the last look.
+    measured: watch::Sender<DatabaseFigures>,
 }
 
 /// A probe, and the connection that it uses.
-type Probe = JoinHandle<(Connection, Result<u64, PostgresError>)>;
+type Probe = JoinHandle<(Connection, Result<DatabaseFigures, PostgresError>)>;
 
 impl Monitor {
     pub(crate) fn new(primary: String, bytes_max: u64) -> Self {
-        Self { primary: watch::Sender::new(primary), bytes_max }
+        Self { primary: watch::Sender::new(primary), bytes_max, measured: watch::Sender::default() }
+    }
+
+    /// What the last look found.
+    pub(crate) fn measured(&self) -> DatabaseFigures {
+        *self.measured.borrow()
     }
 
     /// Whether this server is the primary, as far as is known.
@@ -85,9 +98,10 @@ impl Monitor {
             match timeout(PATIENCE, &mut probe).await {
                 Ok(ended) => {
                     let (connection, probed) = ended.map_err(|_| PostgresError::Ending)?;
-                    let size = probed?;
+                    let measured = probed?;
                     health.is_well();
-                    health.set_full(self.bytes_max > 0 && size > self.bytes_max);
+                    health.set_full(self.bytes_max > 0 && measured.bytes > self.bytes_max);
+                    self.measured.send_replace(measured);
                     *kept = Some(connection);
                     return Ok(());
                 }
@@ -119,7 +133,7 @@ impl Monitor {
     }
 }
 
-async fn probe(connection: &Connection, is_replicated: bool) -> Result<u64, PostgresError> {
+async fn probe(connection: &Connection, is_replicated: bool) -> Result<DatabaseFigures, PostgresError> {
     connection.client.batch_execute(PROBE).await?;
     if connection.take_warning() {
         return Err(PostgresError::Unconfirmed);
@@ -127,6 +141,7 @@ async fn probe(connection: &Connection, is_replicated: bool) -> Result<u64, Post
     if is_replicated && !connection.has_standby().await? {
         return Err(PostgresError::no_standby());
     }
-    let size: i64 = connection.client.query_one(SIZE, &[]).await?.try_get(0)?;
-    Ok(size.unsigned_abs())
+    let row = connection.client.query_one(MEASURE, &[]).await?;
+    let (bytes, oldest_transaction_ms) = (unsigned(row.try_get(0)?), unsigned(row.try_get(1)?));
+    Ok(DatabaseFigures { is_available: true, bytes, oldest_transaction_ms })
 }

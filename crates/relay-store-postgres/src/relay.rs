@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Clock, Envelope, Error, Figures, ImportItem, Imported, Limits, Page, Pull, PushOutcome,
-    Recipient, Relay, Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
+    Ack, AckOutcome, Clock, DatabaseFigures, Envelope, Error, Figures, ImportItem, Imported, Limits, Page,
+    Pull, PushOutcome, Recipient, Relay, Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -299,6 +299,10 @@ impl Relay for PostgresRelay {
             delivery_age_ms,
             waiting_bytes: Some(self.backlog.waiting_bytes()),
             is_full: Some(self.is_full()),
+            database: Some(DatabaseFigures {
+                is_available: self.unavailable().is_none(),
+                ..self.shared.monitor.measured()
+            }),
             ..Figures::default()
         }
     }

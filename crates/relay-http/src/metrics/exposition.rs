@@ -104,6 +104,11 @@ impl MetricsCollector {
             Metric::ReclaimLag => gauge(as_f64(figures.reclaim_lag_ms?) / MS_PER_SECOND),
             Metric::Wakes => wakes(figures.wakes?),
             Metric::WakesPending => gauge(figures.wakes?.pending),
+            Metric::DatabaseAvailable => gauge(u64::from(figures.database?.is_available)),
+            Metric::DatabaseBytes => gauge(figures.database?.bytes),
+            Metric::DatabaseOldestTransaction => {
+                gauge(as_f64(figures.database?.oldest_transaction_ms) / MS_PER_SECOND)
+            }
             Metric::ClockOffset => {
                 let ms = figures.clock_offset_ms?;
                 gauge(as_f64(ms.unsigned_abs()).copysign(if ms < 0 { -1.0 } else { 1.0 }) / MS_PER_SECOND)

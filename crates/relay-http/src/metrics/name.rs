@@ -105,6 +105,12 @@ metrics! {
         "Wakes of sleeping clients: sent; attended, because the client came by itself; or dropped, as refused, failed or full. Retried counts failed calls that are repeated.";
     WakesPending: Gauge "relay_wakes_pending" []
         "Queues whose wake is due, or will be, or is being sent.";
+    DatabaseAvailable: Gauge "relay_database_available" []
+        "Whether the database of the relay serves: 1 or 0.";
+    DatabaseBytes: Gauge "relay_database_bytes" []
+        "The size of the database.";
+    DatabaseOldestTransaction: Gauge "relay_database_oldest_transaction_seconds" []
+        "The age of the oldest transaction in the database that keeps dead rows from being removed.";
     ClockOffset: Gauge "relay_clock_offset_seconds" []
         "How far the machine's clock is ahead of the time by which messages expire; the relay does not trust it beyond an hour in either direction.";
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Distribution, Envelope, Error, Figures, FileUse, Limits, Page, Pull, PushOutcome, Relay,
-    Swept, Usage, WakeFigures,
+    Ack, AckOutcome, DatabaseFigures, Distribution, Envelope, Error, Figures, FileUse, Limits, Page, Pull,
+    PushOutcome, Relay, Swept, Usage, WakeFigures,
 };
 use relay_http::{AdminOptions, Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
 use serde_json::json;
@@ -152,6 +152,7 @@ fn figures() -> Figures {
         sweep_lag_ms: Some(11_500),
         reclaim_lag_ms: Some(12_000),
         clock_offset_ms: Some(-13_500),
+        database: Some(DatabaseFigures { is_available: true, bytes: 31, oldest_transaction_ms: 32_500 }),
         wakes: Some(WakeFigures {
             sent: 21,
             retried: 22,
@@ -256,6 +257,9 @@ fn figures_of_the_store_are_reported_in_seconds_and_bytes() {
         ("relay_sweep_lag_seconds", 11.5),
         ("relay_reclaim_lag_seconds", 12.0),
         ("relay_clock_offset_seconds", -13.5),
+        ("relay_database_available", 1.0),
+        ("relay_database_bytes", 31.0),
+        ("relay_database_oldest_transaction_seconds", 32.5),
         (r#"relay_wakes_total{outcome="sent"}"#, 21.0),
         (r#"relay_wakes_total{outcome="retried"}"#, 22.0),
         (r#"relay_wakes_total{outcome="attended"}"#, 23.0),

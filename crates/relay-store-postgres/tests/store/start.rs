@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay_core::Limits;
+use relay_core::{Limits, Relay as _};
 use relay_store_postgres::testing::{Server, execute};
 use relay_store_postgres::{Durability, Migrated, Options, PostgresRelay, RecipientNames, migrate};
 
-use super::support::{MachineClock, is_left_out, new_database, options};
+use super::support::{MachineClock, is_left_out, new_database, options, until};
 
 fn refused(options: &Options) -> String {
     let options = Options { open_patience: Duration::ZERO, ..options.clone() };
@@ -42,12 +42,10 @@ fn a_database_that_cannot_keep_the_promise_is_refused_with_the_reason() {
     execute(&bare.dsn, "UPDATE relay.meta SET schema_version = 1").unwrap();
 
     server.configure("default_transaction_read_only = on").unwrap();
-    super::support::until("it accepts no writes", || {
-        server.execute("SHOW default_transaction_read_only").unwrap() == "on"
-    });
+    until("it accepts no writes", || server.execute("SHOW default_transaction_read_only").unwrap() == "on");
     assert!(refused(&bare).contains("accepts no writes"), "{}", refused(&bare));
     server.configure("default_transaction_read_only = off\nfsync = off").unwrap();
-    super::support::until("it does not sync", || server.execute("SHOW fsync").unwrap() == "off");
+    until("it does not sync", || server.execute("SHOW fsync").unwrap() == "off");
     assert!(refused(&bare).contains("fsync or full_page_writes is off"));
     let managed = Options { durability: Durability::Managed, ..bare };
     PostgresRelay::open(managed, Limits::default(), Arc::new(MachineClock)).unwrap();
@@ -66,4 +64,24 @@ fn errors_of_the_connection_repeat_no_password() {
         assert!(!error.contains("se-cret"), "{error}");
     }
     assert!(!format!("{:?}", Options { dsn: with_password, ..options }).contains("se-cret"));
+}
+
+#[test]
+fn a_transaction_that_stays_open_is_measured() {
+    if is_left_out() {
+        return;
+    }
+    let server = Server::start("").unwrap();
+    let options = new_database(&server);
+    let relay = super::support::open(&options);
+    let database = || relay.figures().database.unwrap();
+    until("the database is measured", || database().bytes > 0);
+    assert!(database().is_available && database().oldest_transaction_ms < 2_000, "{:?}", database());
+    std::thread::scope(|scope| {
+        let held = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM relay.item; SELECT pg_sleep(5); COMMIT";
+        let holder = scope.spawn(|| execute(&options.dsn, held));
+        until("it is seen", || database().oldest_transaction_ms > 2_000);
+        holder.join().unwrap().unwrap();
+    });
+    until("it is gone", || database().oldest_transaction_ms < 2_000);
 }

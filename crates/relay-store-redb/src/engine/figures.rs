@@ -29,6 +29,7 @@ pub(crate) fn figures(shared: &Shared, waiting_bytes: u64) -> Figures {
         reclaim_lag_ms: lag_ms(&metrics.reclaimed_ms),
         clock_offset_ms: Some(reading.offset_ms()),
         wakes: None,
+        database: None,
     }
 }
 
