@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::error::Severity;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
@@ -266,8 +267,17 @@ impl Connection {
 
     /// Which of these queues another transaction has locked.
     pub(crate) async fn locked(&self, queues: &[Uuid]) -> Result<Vec<Uuid>, PostgresError> {
-        let rows = self.client.query(&self.statements.locked_queues, &[&queues]).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        let parameters: [&(dyn ToSql + Sync); 1] = [&queues];
+        // Unlike a commit, a rollback does not wait for the standby.
+        let (begun, rows, ended) = tokio::join!(
+            biased;
+            self.client.batch_execute("BEGIN"),
+            self.client.query(&self.statements.locked_queues, &parameters),
+            self.client.batch_execute("ROLLBACK")
+        );
+        begun?;
+        ended?;
+        rows?.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
