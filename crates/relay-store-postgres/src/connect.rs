@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -154,6 +155,19 @@ impl Connector {
         Ok(Connection { client, statements, server, warned })
     }
 
+    /// Looks at all hosts, to learn which of them is the newest primary. An older one that came
+    /// back may accept connections, too.
+    pub(crate) async fn look_at_all(&self) {
+        let looks = self.hosts.iter().map(|host| {
+            timeout(HOST_TIMEOUT, async {
+                let (client, _) = self.open(host, None).await?;
+                self.prepare_session(&client).await
+            })
+        });
+        // Only what the sessions have noted counts.
+        drop(join_all(looks).await);
+    }
+
     /// A connection for changes of the schema, which need not be there yet.
     pub(crate) async fn connect_bare(&self) -> Result<Client, PostgresError> {
         let mut failure = None;
@@ -204,8 +218,8 @@ impl Connector {
     async fn prepare_session(&self, client: &Client) -> Result<String, PostgresError> {
         client.batch_execute(SESSION).await?;
         let state = ServerState::read(&client.query_one(SERVER, &[]).await?)?;
-        state.check(self.durability)?;
         let newest = self.timeline.fetch_max(state.timeline, Ordering::Relaxed);
+        state.check(self.durability)?;
         if state.timeline < newest {
             return Err(PostgresError::Server(format!(
                 "it is on timeline {}, but a newer primary is on {newest}",

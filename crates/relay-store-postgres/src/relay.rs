@@ -358,6 +358,7 @@ fn start_watching(runtime: &Runtime, shared: &Arc<Shared>, end: &Arc<watch::Send
 
 async fn connect_patiently(connector: &Connector, patience: Duration) -> Result<Connection, PostgresError> {
     let begun = instant();
+    connector.look_at_all().await;
     loop {
         match connector.connect().await {
             Err(error) if error.is_of_connection() && instant() - begun < patience => {
