@@ -140,7 +140,8 @@ counts AS MATERIALIZED (
         WHEN $6::bool OR (SELECT count(*) FROM page) < $3::bigint THEN 0
         WHEN u.due > t.now AND b.before < 5000 THEN u.items - b.before - $3::bigint
         ELSE (SELECT count(*) FROM (
-            SELECT FROM item WHERE q = $1 AND seq > (SELECT max(seq) FROM page) AND deadline > t.now LIMIT 10000) r)
+            SELECT FROM item WHERE q = $1 AND seq > (SELECT max(seq) FROM page) AND deadline > t.now
+            ORDER BY seq LIMIT 10000) r)
     END AS behind
     FROM t CROSS JOIN u LEFT JOIN LATERAL (",
     expired!(),
