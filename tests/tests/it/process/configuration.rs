@@ -44,6 +44,15 @@ min_free_bytes = 0
 max_bytes = 67108864
 trust_clock = true
 
+[storage.postgres]
+dsn = "host=db user=relay"
+password_path = "password"
+tls = "off"
+ca_path = "db-ca.pem"
+durability = "managed"
+write_connections = 5
+read_connections = 3
+
 [privacy]
 key_path = "a key"
 hash_recipients = false
