@@ -40,7 +40,7 @@ DECLARE u relay.queue; at bigint := floor(extract(epoch FROM clock_timestamp()) 
 BEGIN
     SELECT * INTO u FROM relay.queue WHERE q = key FOR UPDATE;
     IF NOT FOUND THEN
-        INSERT INTO relay.queue VALUES (key, name, 0, 0, 0, 0, at + 1209600000) ON CONFLICT DO NOTHING;
+        INSERT INTO relay.queue VALUES (key, name, 0, 0, 0, at + 1209600000) ON CONFLICT DO NOTHING;
         SELECT * INTO u FROM relay.queue WHERE q = key FOR UPDATE;
     END IF;
     PERFORM FROM relay.item WHERE q = key AND message_id = id AND chunk_index = 0;
@@ -50,9 +50,9 @@ BEGIN
     IF u.items >= 200000 THEN RETURN false; END IF;
     u.last_seq := greatest(u.last_seq + 1, at << 20);
     INSERT INTO relay.item VALUES (key, u.last_seq, id, 0, 1, 'opaque', length(payload), 0, at,
-        at + 1209600000, false, length(payload), 0, payload);
-    UPDATE relay.queue SET items = items + 1, bytes = bytes + length(payload), last_seq = u.last_seq,
-        latest = at + 1209600000 WHERE q = key;
+        at + 1209600000, length(payload), 0, payload);
+    UPDATE relay.queue SET items = items + 1, bytes = bytes + length(payload), last_seq = u.last_seq
+        WHERE q = key;
     RETURN true;
 END $$";
 
