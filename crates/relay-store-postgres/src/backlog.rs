@@ -55,13 +55,14 @@ impl Backlog {
     ) -> Result<[OwnedSemaphorePermit; 2], Error> {
         let base = u64::from(self.units) / WAITING_MAX;
         let units = base.saturating_add((bytes as u64).div_ceil(UNIT_BYTES)).max(1);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let take = |permits: &Arc<Semaphore>, most: u32| {
-            let taken = Arc::clone(permits).try_acquire_many_owned(units.min(most));
+        // A larger one takes all that its lane may hold.
+        let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.units / LANE_SHARE);
+        let take = |permits: &Arc<Semaphore>| {
+            let taken = Arc::clone(permits).try_acquire_many_owned(units);
             taken.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })
         };
-        let of_lane = take(&lane.share, self.units / LANE_SHARE)?;
-        Ok([take(&self.permits, self.units)?, of_lane])
+        let of_lane = take(&lane.share)?;
+        Ok([take(&self.permits)?, of_lane])
     }
 
     /// The bytes that wait, rounded up for each request.

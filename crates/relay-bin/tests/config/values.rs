@@ -78,7 +78,7 @@ fn documented_postgres() -> PostgresConfig {
         tls: PostgresTls::VerifyFull,
         ca_path: PathBuf::new(),
         durability: PostgresDurability::Replicated,
-        write_connections: 8,
+        write_connections: 3,
         read_connections: 4,
     }
 }
@@ -167,7 +167,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("storage.postgres.durability", "\"managed\"", "managed", |c| {
         c.storage.postgres.durability == PostgresDurability::Managed
     }),
-    ("storage.postgres.write_connections", "3", "3", |c| c.storage.postgres.write_connections == 3),
+    ("storage.postgres.write_connections", "5", "5", |c| c.storage.postgres.write_connections == 5),
     ("storage.postgres.read_connections", "5", "5", |c| c.storage.postgres.read_connections == 5),
     ("privacy.key_path", r#""key""#, "key", |c| c.privacy.key_path == Path::new("key")),
     ("privacy.hash_recipients", "false", "false", |c| !c.privacy.hash_recipients),
