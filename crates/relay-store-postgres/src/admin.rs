@@ -146,8 +146,8 @@ impl Admin {
             let parameters: [&(dyn ToSql + Sync); 6] = [&key, &after, &PAGE_ITEMS, &PAGE_BYTES, &now, &true];
             let page = &self.connection.statements.read_page;
             let rows = self.connection.client.query(page, &parameters).await?;
-            let items = ReadPage::of(&rows, recipient)?.into_items();
-            if items.is_empty() {
+            let mut items = ReadPage::of(&rows, recipient)?.into_items().peekable();
+            if items.peek().is_none() {
                 return Ok(ControlFlow::Continue(()));
             }
             for item in items {

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use relay_core::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::job::Job;
-use crate::lane::RETRY_AFTER;
+use crate::job::{Job, RETRY_AFTER};
 
 /// How many requests may wait for the database at once.
 const WAITING_MAX: u64 = 4_096;

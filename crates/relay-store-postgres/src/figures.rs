@@ -1,7 +1,5 @@
 //! What the store counts of its own work.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use relay_core::{Distribution, Histogram};
 
 const BATCH_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128];
@@ -15,7 +13,6 @@ pub(crate) struct Counters {
     batches: Histogram,
     commits_us: Histogram,
     ages_ms: Histogram,
-    repeated: AtomicU64,
 }
 
 impl Counters {
@@ -24,7 +21,6 @@ impl Counters {
             batches: Histogram::new(BATCH_BOUNDS),
             commits_us: Histogram::new(COMMIT_BOUNDS),
             ages_ms: Histogram::new(AGE_BOUNDS),
-            repeated: AtomicU64::new(0),
         }
     }
 
@@ -38,10 +34,6 @@ impl Counters {
 
     pub(crate) fn delivered(&self, age_ms: u64) {
         self.ages_ms.observe(age_ms);
-    }
-
-    pub(crate) fn repeated(&self) {
-        self.repeated.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The sizes of batches, the durations of their commits, and the ages of pulled items.

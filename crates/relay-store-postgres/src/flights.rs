@@ -76,17 +76,19 @@ pub(crate) async fn commit(
     connection.take_warning();
     let committing = connection.client.batch_execute("COMMIT");
     // The wait ends with a success, too, if it is no longer asked for.
-    let asking = connection.has_standby();
-    let (committed, has_standby) = match changes.is_empty() {
+    let asking = async {
+        if durability == Durability::Replicated { connection.has_standby().await } else { Ok(true) }
+    };
+    let (committed, is_confirmed) = match changes.is_empty() {
         true => tokio::join!(biased; committing, asking),
         false => {
-            let (written, committed, has_standby) = tokio::join!(biased; writing, committing, asking);
+            let (written, committed, is_confirmed) = tokio::join!(biased; writing, committing, asking);
             written?;
-            (committed, has_standby)
+            (committed, is_confirmed)
         }
     };
     committed?;
-    let is_confirmed = durability != Durability::Replicated || has_standby?;
+    let is_confirmed = is_confirmed?;
     if connection.take_warning() || !is_confirmed { Err(PostgresError::Unconfirmed) } else { Ok(()) }
 }
 

@@ -85,7 +85,6 @@ pub(crate) struct QueueImage {
     statuses: HashMap<ItemId, ItemStatus>,
     found: HashMap<Seq, FoundItem>,
     acked_tickets: HashMap<ItemId, i64>,
-    is_fresh: bool,
 }
 
 /// All queues of a transaction.
@@ -100,9 +99,10 @@ pub(crate) struct Image {
 
 impl QueueImage {
     pub(crate) fn new(row: QueueRow) -> Self {
-        let is_fresh = row.last_seq == 0;
+        // A new queue is due at once, in case that it is not used. Its first item changes that.
+        let due = if row.last_seq == 0 { Timestamp::from_ms(u64::MAX) } else { row.due };
         Self {
-            row,
+            row: QueueRow { due, ..row },
             is_changed: false,
             inserted: Vec::new(),
             removed: Vec::new(),
@@ -114,7 +114,6 @@ impl QueueImage {
             statuses: HashMap::new(),
             found: HashMap::new(),
             acked_tickets: HashMap::new(),
-            is_fresh,
         }
     }
 
@@ -149,7 +148,8 @@ impl QueueImage {
         self.counts.own
     }
 
-    fn is_expired(&self, id: ItemId, now: Timestamp) -> Option<Usage> {
+    /// The usage of an item that has expired.
+    fn expired_item(&self, id: ItemId, now: Timestamp) -> Option<Usage> {
         match self.statuses.get(&id)? {
             ItemStatus::Queued { deadline, payload_bytes, .. } if *deadline <= now => {
                 Some(Usage::of(*payload_bytes))
@@ -245,8 +245,7 @@ impl WriteTx for Image {
         if let Some(ItemStatus::Acked { .. }) = queue.statuses.insert(id, status) {
             queue.forgotten.push(id);
         }
-        let is_first = queue.is_fresh && queue.inserted.is_empty();
-        queue.row.due = if is_first { deadline } else { queue.row.due.min(deadline) };
+        queue.row.due = queue.row.due.min(deadline);
         queue.inserted.push(NewItem { item, ticket });
         Ok(())
     }
@@ -254,7 +253,7 @@ impl WriteTx for Image {
     fn remove(&mut self, queue: &mut Uuid, id: ItemId, seq: Seq) -> Result<(), PostgresError> {
         let now = self.now;
         let queue = self.queue_mut(*queue)?;
-        if let Some(expired) = queue.is_expired(id, now) {
+        if let Some(expired) = queue.expired_item(id, now) {
             queue.expired = queue.expired.minus(expired);
         }
         queue.statuses.remove(&id);

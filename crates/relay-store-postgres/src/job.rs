@@ -1,11 +1,16 @@
 //! A request on its way to the database, and the promise to answer it.
 
+use std::time::Duration;
+
 use relay_core::{
     Ack, AckOutcome, Envelope, Error, ImportItem, ImportOutcome, ItemId, PushOutcome, Recipient,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+/// When a refused caller may try again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A payload of this size goes over a lane of its own.
 pub(crate) const LARGE_BYTES: usize = 256 * 1024;

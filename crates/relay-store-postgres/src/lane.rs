@@ -16,7 +16,7 @@ use crate::connect::Connection;
 use crate::error::{PostgresError, Remedy};
 use crate::flights;
 use crate::image::Image;
-use crate::job::{Job, Outcome, Task, Weight};
+use crate::job::{Job, Outcome, RETRY_AFTER, Task, Weight};
 use crate::shared::Shared;
 
 /// The most that one transaction does.
@@ -36,9 +36,6 @@ const ASIDE_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// When a refused caller may try again.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// One connection that writes, and the requests that it gets.
 pub(crate) struct Lane {
     shared: Arc<Shared>,
@@ -48,12 +45,6 @@ pub(crate) struct Lane {
     /// Jobs whose queues another transaction has locked.
     aside: Vec<Job>,
     connection: Option<Connection>,
-}
-
-/// What became of an attempt.
-enum Attempt {
-    Done(Vec<Outcome>),
-    Failed(PostgresError),
 }
 
 impl Lane {
@@ -157,14 +148,10 @@ impl Lane {
                 return;
             }
             match self.attempt(&mut batch).await {
-                Attempt::Done(outcomes) => return self.answer(batch, outcomes),
-                Attempt::Failed(error) => match error.remedy() {
-                    Remedy::Repeat => {
-                        self.shared.figures.repeated();
-                        if error.is_lock_timeout() {
-                            self.set_aside(&mut batch).await;
-                        }
-                    }
+                Ok(outcomes) => return self.answer(batch, outcomes),
+                Err(error) => match error.remedy() {
+                    Remedy::Repeat if error.is_lock_timeout() => self.set_aside(&mut batch).await,
+                    Remedy::Repeat => {}
                     // The monitor finds out whether the database serves.
                     Remedy::Reconnect => {
                         self.connection = None;
@@ -198,21 +185,18 @@ impl Lane {
         }
     }
 
-    async fn attempt(&mut self, batch: &mut [Job]) -> Attempt {
-        match self.try_batch(batch).await {
-            Ok(outcomes) => Attempt::Done(outcomes),
-            Err(error) => {
-                if error.remedy() != Remedy::Reconnect
-                    && let Some(connection) = &self.connection
-                {
-                    let rolled_back = timeout(FLIGHT_TIMEOUT, flights::roll_back(connection)).await;
-                    if !matches!(rolled_back, Ok(Ok(()))) {
-                        self.connection = None;
-                    }
-                }
-                Attempt::Failed(error)
+    /// Tries a batch once. After an error, a connection that is kept has no open transaction.
+    async fn attempt(&mut self, batch: &mut [Job]) -> Result<Vec<Outcome>, PostgresError> {
+        let outcomes = self.try_batch(batch).await;
+        if let (Err(error), Some(connection)) = (&outcomes, &self.connection)
+            && error.remedy() != Remedy::Reconnect
+        {
+            let rolled_back = timeout(FLIGHT_TIMEOUT, flights::roll_back(connection)).await;
+            if !matches!(rolled_back, Ok(Ok(()))) {
+                self.connection = None;
             }
         }
+        outcomes
     }
 
     async fn try_batch(&mut self, batch: &mut [Job]) -> Result<Vec<Outcome>, PostgresError> {
@@ -220,7 +204,6 @@ impl Lane {
             Some(connection) if !connection.is_closed() => connection,
             _ => self.shared.connector.connect().await.map_err(PostgresError::in_connecting)?,
         };
-        // Here again only if it can be used again.
         let now = self.shared.clock.given();
         let deciding = flights::decide(&connection, &self.shared.rules, now, batch);
         let (image, outcomes) = match timeout(FLIGHT_TIMEOUT, deciding).await {
@@ -232,7 +215,7 @@ impl Lane {
             Ok(Ok(decided)) => decided,
         };
         let committed = self.commit(&connection, &image, batch).await;
-        if committed.is_ok() || !matches!(&committed, Err(error) if error.remedy() == Remedy::Reconnect) {
+        if !committed.as_ref().is_err_and(|error| error.remedy() == Remedy::Reconnect) {
             self.connection = Some(connection);
         }
         committed.map(|()| outcomes)

@@ -1,7 +1,6 @@
 //! Watches the database: whether it can be reached, whether its standby confirms, and which server
 //! is the primary. What it sees decides whether the relay is ready.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::DatabaseFigures;
@@ -66,7 +65,7 @@ impl Monitor {
     }
 
     /// Looks from time to time, for ever.
-    pub(crate) async fn run(&self, connector: &Connector, health: &Arc<Health>) {
+    pub(crate) async fn run(&self, connector: &Connector, health: &Health) {
         let mut connection = None;
         loop {
             if let Err(error) = self.watch(connector, health, &mut connection).await {
@@ -80,7 +79,7 @@ impl Monitor {
     async fn watch(
         &self,
         connector: &Connector,
-        health: &Arc<Health>,
+        health: &Health,
         kept: &mut Option<Connection>,
     ) -> Result<(), PostgresError> {
         let connection = match kept.take() {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use relay_core::{
-    Chunk, Front, Item, ItemId, ItemStatus, Kind, MessageId, Queued, ReadTx, Recipient, Seq, Timestamp, Usage,
+    Chunk, Front, Item, ItemId, ItemStatus, Kind, MessageId, ReadTx, Recipient, Seq, Timestamp, Usage,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -13,8 +13,7 @@ use crate::convert::{seq, timestamp, unsigned, usage};
 use crate::error::PostgresError;
 
 /// An item of a page. Those behind its end have no payload.
-#[derive(Clone, Debug)]
-pub(crate) struct PageItem(pub(crate) Item<Option<Bytes>>);
+pub(crate) type PageItem = Item<Option<Bytes>>;
 
 /// What was read of a queue.
 #[derive(Debug)]
@@ -38,30 +37,29 @@ impl ReadPage {
             return Err(PostgresError::Corrupted("two recipients with the same hash"));
         }
         let has_item = |row: &&Row| matches!(row.try_get::<_, Option<i64>>(7), Ok(Some(_)));
-        let items = rows.iter().filter(has_item).map(|row| Ok(PageItem(item(row)?)));
+        let items = rows.iter().filter(has_item).map(item);
         Ok(Self {
             usage: usage(first.try_get(2)?, first.try_get(3)?),
             expired: usage(first.try_get(4)?, first.try_get(5)?),
             behind: unsigned(first.try_get(6)?),
-            items: items.collect::<Result<_, PostgresError>>()?,
+            items: items.collect::<Result<_, _>>()?,
             ..empty
         })
     }
-}
 
-impl ReadPage {
     /// The items whose payload was read.
-    pub(crate) fn into_items(self) -> Vec<Item<Bytes>> {
-        let items = self.items.into_iter();
-        let with_body = items.filter_map(|PageItem(mut item)| {
-            let body = item.body.take()?;
-            Some(item.with_body(body))
-        });
-        with_body.collect()
+    pub(crate) fn into_items(self) -> impl Iterator<Item = Item<Bytes>> {
+        self.items.into_iter().filter_map(with_payload)
     }
 }
 
-fn item(row: &Row) -> Result<Item<Option<Bytes>>, PostgresError> {
+/// The item, if its payload was read.
+pub(crate) fn with_payload(mut item: PageItem) -> Option<Item<Bytes>> {
+    let body = item.body.take()?;
+    Some(item.with_body(body))
+}
+
+fn item(row: &Row) -> Result<PageItem, PostgresError> {
     let (index, count) = (number(row.try_get(9)?), number(row.try_get(10)?));
     let kind = std::str::from_utf8(row.try_get(11)?).map_err(|_| WRONG)?;
     let (total_len, sent_ms): (i64, i64) = (row.try_get(12)?, row.try_get(13)?);
@@ -84,24 +82,6 @@ const WRONG: PostgresError = PostgresError::Corrupted("an item that the relay wo
 
 fn number(value: i64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-impl Queued for PageItem {
-    fn seq(&self) -> Seq {
-        self.0.seq
-    }
-
-    fn id(&self) -> ItemId {
-        self.0.id()
-    }
-
-    fn deadline(&self) -> Timestamp {
-        self.0.deadline
-    }
-
-    fn payload_bytes(&self) -> u64 {
-        self.0.payload_bytes
-    }
 }
 
 impl ReadTx for ReadPage {
@@ -128,7 +108,7 @@ impl ReadTx for ReadPage {
         from: Seq,
         visit: &mut dyn FnMut(PageItem) -> ControlFlow<()>,
     ) -> Result<(), PostgresError> {
-        for item in self.items.iter().filter(|item| item.0.seq >= from) {
+        for item in self.items.iter().filter(|item| item.seq >= from) {
             if visit(item.clone()).is_break() {
                 break;
             }
@@ -142,7 +122,7 @@ impl ReadTx for ReadPage {
 
     /// The caller asks for those behind a page, so from an item on that was read.
     fn live_items_from(&self, (): &(), from: Seq, _: Timestamp) -> Result<u64, PostgresError> {
-        let read = self.items.iter().filter(|item| item.0.seq >= from).count() as u64;
+        let read = self.items.iter().filter(|item| item.seq >= from).count() as u64;
         Ok(read.saturating_add(self.behind))
     }
 

@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use relay_core::{Error, Item, Page, Pull, queue};
+use relay_core::{Error, Page, Pull, queue};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::connect::Connection;
 use crate::convert::{ms, queue_key, seq_number, signed};
 use crate::error::{PostgresError, Remedy};
-use crate::page::ReadPage;
+use crate::job::RETRY_AFTER;
+use crate::page::{ReadPage, with_payload};
 use crate::shared::Shared;
 
 /// How long a pull may wait for a page, and how long one attempt may take.
@@ -19,8 +20,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How often a page is tried whose connection is lost. A read can be repeated at once.
 const ATTEMPTS: usize = 3;
-
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The connections that read.
 pub(crate) struct Readers {
@@ -99,11 +98,9 @@ async fn read(shared: &Shared, connection: &Connection, pull: &Pull) -> Result<P
     let page = queue::pull(&read, limits, read.now, pull)?;
     let mut items = Vec::with_capacity(page.items.len());
     for item in page.items {
-        let Some(body) = item.0.body.clone() else {
-            return Err(PostgresError::Corrupted("an item without its payload"));
-        };
-        shared.figures.delivered(read.now.as_ms().saturating_sub(item.0.arrival.as_ms()));
-        items.push(Item::with_body(item.0, body));
+        shared.figures.delivered(read.now.as_ms().saturating_sub(item.arrival.as_ms()));
+        let item = with_payload(item).ok_or(PostgresError::Corrupted("an item without its payload"))?;
+        items.push(item);
     }
     let page = Page { items, next: page.next, remaining: page.remaining };
     Ok(shared.clock.page_outside(page))

@@ -21,8 +21,9 @@ use crate::convert::queue_key;
 use crate::error::PostgresError;
 use crate::figures::Counters;
 use crate::flights::Rules;
-use crate::job::{Job, LARGE_BYTES, Reply, Task};
-use crate::lane::{Lane, RETRY_AFTER};
+use crate::health::Health;
+use crate::job::{Job, LARGE_BYTES, RETRY_AFTER, Reply, Task};
+use crate::lane::Lane;
 use crate::monitor::Monitor;
 use crate::naming;
 use crate::options::Options;
@@ -103,7 +104,7 @@ impl PostgresRelay {
             connector,
             rules: Rules { limits, durability: options.durability },
             clock,
-            health: Arc::default(),
+            health: Health::default(),
             monitor: Monitor::new(server, options.bytes_max),
             figures: Counters::new(),
             waiters: Waiters::new(),

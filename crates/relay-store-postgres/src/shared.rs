@@ -16,7 +16,7 @@ pub(crate) struct Shared {
     pub(crate) connector: Connector,
     pub(crate) rules: Rules,
     pub(crate) clock: StoreTime,
-    pub(crate) health: std::sync::Arc<Health>,
+    pub(crate) health: Health,
     pub(crate) monitor: Monitor,
     pub(crate) figures: Counters,
     pub(crate) waiters: Waiters,

@@ -67,11 +67,9 @@ impl Wakes {
 
     /// Somebody begins to wait for arrivals in this queue.
     pub(crate) fn awaits(&self, recipient: &Recipient) {
-        let key = short_key(queue_key(recipient));
-        let mut awaited = lock(&self.awaited);
-        let entry = awaited.entry(key);
         // Whoever waits anew has looked at the queue at another time than those before.
-        entry.insert_entry(Awaited { recipient: recipient.clone(), last_seq: None });
+        let awaited = Awaited { recipient: recipient.clone(), last_seq: None };
+        lock(&self.awaited).insert(short_key(queue_key(recipient)), awaited);
     }
 
     /// An item has arrived.
@@ -152,10 +150,10 @@ impl Wakes {
     }
 
     fn hinted(&self, hint: &str, waiters: &Waiters) {
-        let Some(keys) = hint.strip_prefix(&self.node).map_or_else(|| hint.get(16..), |_| None) else {
+        if hint.starts_with(&self.node) {
             return;
-        };
-        let mut rest = keys;
+        }
+        let mut rest = hint.get(self.node.len()..).unwrap_or_default();
         while let Some((key, after)) = rest.split_at_checked(16) {
             rest = after;
             let Ok(key) = u64::from_str_radix(key, 16) else { return };
