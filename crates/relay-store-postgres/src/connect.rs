@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use relay_roots::Authorities;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -23,7 +24,6 @@ use uuid::Uuid;
 use crate::error::PostgresError;
 use crate::hosts;
 use crate::options::{Durability, Options, Tls};
-use crate::roots;
 use crate::statements::Statements;
 
 /// How long a connection to one host may take until it can be used.
@@ -101,7 +101,10 @@ struct ServerState {
 impl Connector {
     pub(crate) fn new(options: &Options) -> Result<Self, PostgresError> {
         let tls = match options.tls {
-            Tls::VerifyFull => Some(MakeRustlsConnect::new(roots::client_config(options)?)),
+            Tls::VerifyFull => {
+                let authorities = options.ca_path.as_deref().map_or(Authorities::System, Authorities::File);
+                Some(MakeRustlsConnect::new(relay_roots::client_config(authorities)?))
+            }
             Tls::Off => None,
         };
         Ok(Self {

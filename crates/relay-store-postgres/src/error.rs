@@ -10,8 +10,8 @@ pub enum PostgresError {
     #[error("storage.postgres.dsn is not a connection string for PostgreSQL: {0}")]
     Dsn(String),
     /// The certificates of the database's authorities cannot be used.
-    #[error("the authorities of the database's certificate cannot be used: {0}")]
-    Authorities(String),
+    #[error("the authorities of the database's certificate cannot be used (storage.postgres.ca_path): {0}")]
+    Authorities(#[from] relay_roots::RootsError),
     /// The database cannot be reached, or has closed the connection.
     #[error("the database cannot be reached: {0}")]
     Connection(String),

@@ -26,7 +26,6 @@ mod options;
 mod page;
 mod reads;
 mod relay;
-mod roots;
 mod shared;
 mod statements;
 mod sweep;

@@ -6,8 +6,6 @@
 
 mod connector;
 mod resolver;
-#[cfg(feature = "tls")]
-mod roots;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};

@@ -30,9 +30,10 @@ pub(super) const EDGES: &[Edges] = &[
         tests_may_use: Some(&["relay-core", "relay-disk"]),
         ..edges("relay-store-redb", &["relay-core", "relay-disk", "relay-journal"])
     },
-    edges("relay-store-postgres", &["relay-core"]),
+    edges("relay-roots", &[]),
+    edges("relay-store-postgres", &["relay-core", "relay-roots"]),
     edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"]),
-    edges("relay-wake", &["relay-core"]),
+    edges("relay-wake", &["relay-core", "relay-roots"]),
     edges(
         "relay-bin",
         &["relay-auth", "relay-core", "relay-http", "relay-store-postgres", "relay-store-redb", "relay-wake"],

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
+#[cfg(feature = "tls")]
+use relay_roots::{Authorities, RootsError};
 use tower_service::Service;
 
 use super::GatewayError;
@@ -44,7 +46,16 @@ pub(super) fn connector(options: &Options) -> Result<Connector, GatewayError> {
 #[cfg(feature = "tls")]
 fn encrypted(mut http: HttpConnector<Resolver>, options: &Options) -> Result<Inner, GatewayError> {
     http.enforce_http(false);
-    let config = super::roots::client_config(options)?;
+    let authorities = match &options.ca_path {
+        _ if !options.url.is_https() => Authorities::Nobody,
+        Some(path) => Authorities::File(path),
+        None => Authorities::System,
+    };
+    let config = relay_roots::client_config(authorities).map_err(|error| match error {
+        RootsError::File { path, reason } => GatewayError::Ca { path, reason },
+        RootsError::NoneOfSystem => GatewayError::NoAuthorities,
+        RootsError::Tls(error) => GatewayError::Tls(error.to_string()),
+    })?;
     let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config);
     let builder = if options.url.is_https() { builder.https_only() } else { builder.https_or_http() };
     Ok(builder.enable_http1().wrap_connector(http))
