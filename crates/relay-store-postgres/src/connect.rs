@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
 use relay_roots::Authorities;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -131,18 +132,16 @@ impl Connector {
         &self,
         notifications: Option<Notifications>,
     ) -> Result<Connection, PostgresError> {
-        let mut failure = None;
-        for (index, host) in self.hosts_in_turn() {
-            let connecting = self.connect_to(host, notifications.clone());
-            match timeout(HOST_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout)) {
-                Ok(connection) => {
-                    self.last.store(index, Ordering::Relaxed);
-                    return Ok(connection);
-                }
-                Err(error) => failure = Some(error.or(failure)),
-            }
+        let to = |host| self.connect_to(host, notifications.clone()).boxed();
+        self.first_host(to).await
+    }
+
+    /// The kept connection, if it is open; else a new one.
+    pub(crate) async fn connect_again(&self, kept: Option<Connection>) -> Result<Connection, PostgresError> {
+        match kept.filter(|kept| !kept.is_closed()) {
+            Some(kept) => Ok(kept),
+            None => self.connect().await,
         }
-        Err(failure.unwrap_or(PostgresError::Timeout))
     }
 
     async fn connect_to(
@@ -150,8 +149,7 @@ impl Connector {
         host: &Config,
         notifications: Option<Notifications>,
     ) -> Result<Connection, PostgresError> {
-        let (client, warned) = self.open(host, notifications).await?;
-        let server = self.prepare_session(&client).await?;
+        let (client, warned, server) = self.session(host, notifications).await?;
         let row = client.query_one(TABLES, &[]).await.map_err(schema_error)?;
         check_schema(row.try_get(0)?, row.try_get(1)?)?;
         let statements = Statements::prepare(&client).await?;
@@ -161,39 +159,46 @@ impl Connector {
     /// Looks at all hosts, to learn which of them is the newest primary. An older one that came
     /// back may accept connections, too.
     pub(crate) async fn look_at_all(&self) {
-        let looks = self.hosts.iter().map(|host| {
-            timeout(HOST_TIMEOUT, async {
-                let (client, _) = self.open(host, None).await?;
-                self.prepare_session(&client).await
-            })
-        });
+        let looks = self.hosts.iter().map(|host| timeout(HOST_TIMEOUT, self.session(host, None)));
         // Only what the sessions have noted counts.
         drop(join_all(looks).await);
     }
 
     /// A connection for changes of the schema, which need not be there yet.
     pub(crate) async fn connect_bare(&self) -> Result<Client, PostgresError> {
-        let mut failure = None;
-        for (_, host) in self.hosts_in_turn() {
-            let connecting = async {
-                let (client, _) = self.open(host, None).await?;
-                self.prepare_session(&client).await?;
-                Ok(client)
-            };
-            match timeout(HOST_TIMEOUT, connecting).await.unwrap_or(Err(PostgresError::Timeout)) {
-                Ok(client) => return Ok(client),
+        let (client, ..) = self.first_host(|host| self.session(host, None).boxed()).await?;
+        Ok(client)
+    }
+
+    /// Tries one host after the other, the one that was used last first. One that hangs or cannot
+    /// be used does not hide the others.
+    async fn first_host<'a, T>(
+        &'a self,
+        connect: impl Fn(&'a Config) -> BoxFuture<'a, Result<T, PostgresError>>,
+    ) -> Result<T, PostgresError> {
+        let (mut failure, last) = (None, self.last.load(Ordering::Relaxed) % self.hosts.len().max(1));
+        let hosts = self.hosts.iter().enumerate();
+        for (index, host) in hosts.clone().skip(last).chain(hosts.take(last)) {
+            match timeout(HOST_TIMEOUT, connect(host)).await.unwrap_or(Err(PostgresError::Timeout)) {
+                Ok(connected) => {
+                    self.last.store(index, Ordering::Relaxed);
+                    return Ok(connected);
+                }
                 Err(error) => failure = Some(error.or(failure)),
             }
         }
         Err(failure.unwrap_or(PostgresError::Timeout))
     }
 
-    /// The hosts, the one that was used last first. One that hangs or cannot be used does not hide
-    /// the others.
-    fn hosts_in_turn(&self) -> impl Iterator<Item = (usize, &Config)> {
-        let last = self.last.load(Ordering::Relaxed) % self.hosts.len().max(1);
-        let hosts = self.hosts.iter().enumerate();
-        hosts.clone().skip(last).chain(hosts.take(last))
+    /// A session with a server that can be used, and the server's identity.
+    async fn session(
+        &self,
+        host: &Config,
+        notifications: Option<Notifications>,
+    ) -> Result<(Client, Arc<AtomicBool>, String), PostgresError> {
+        let (client, warned) = self.open(host, notifications).await?;
+        let server = self.prepare_session(&client).await?;
+        Ok((client, warned, server))
     }
 
     async fn open(

@@ -200,10 +200,8 @@ impl Lane {
     }
 
     async fn try_batch(&mut self, batch: &mut [Job]) -> Result<Vec<Outcome>, PostgresError> {
-        let connection = match self.connection.take() {
-            Some(connection) if !connection.is_closed() => connection,
-            _ => self.shared.connector.connect().await.map_err(PostgresError::in_connecting)?,
-        };
+        let connecting = self.shared.connector.connect_again(self.connection.take());
+        let connection = connecting.await.map_err(PostgresError::in_connecting)?;
         let now = self.shared.clock.given();
         let deciding = flights::decide(&connection, &self.shared.rules, now, batch);
         let (image, outcomes) = match timeout(FLIGHT_TIMEOUT, deciding).await {

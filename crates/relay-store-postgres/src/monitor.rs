@@ -82,10 +82,7 @@ impl Monitor {
         health: &Health,
         kept: &mut Option<Connection>,
     ) -> Result<(), PostgresError> {
-        let connection = match kept.take() {
-            Some(connection) if !connection.is_closed() => connection,
-            _ => connector.connect().await?,
-        };
+        let connection = connector.connect_again(kept.take()).await?;
         self.note(&connection.server);
         let replicated = connector.is_replicated();
         let server = connection.server.clone();

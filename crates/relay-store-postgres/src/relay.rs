@@ -58,6 +58,9 @@ pub struct PostgresRelay {
     runtime: Option<Runtime>,
 }
 
+/// Where the outcome of a request comes from.
+type Answer<T> = oneshot::Receiver<Result<T, Error>>;
+
 /// Tells that a task has ended, also by a panic.
 struct EndSignal(Arc<watch::Sender<bool>>);
 
@@ -145,9 +148,8 @@ impl PostgresRelay {
     /// Those of the database. Some items may be imported; it is safe to repeat all.
     pub async fn import(&self, items: Vec<ImportItem>) -> Result<Imported, Error> {
         let sent = items.into_iter().map(|item| {
-            let (reply, outcome) = Reply::new();
             let (queue, bytes) = (queue_key(&item.envelope.recipient), item.envelope.payload.len());
-            self.send(queue, Task::Import(item, reply), bytes, false).map(|()| outcome)
+            self.send(queue, bytes, false, |reply| Task::Import(item, reply))
         });
         let mut imported = Imported::default();
         for outcome in sent.collect::<Result<Vec<_>, _>>()? {
@@ -163,45 +165,45 @@ impl PostgresRelay {
         Ok(imported)
     }
 
-    /// Sends a request to its lane.
-    fn send(&self, queue: Uuid, task: Task, bytes: usize, is_large: bool) -> Result<(), Error> {
+    /// Sends a request to its lane. Its outcome comes through the returned channel.
+    fn send<T>(
+        &self,
+        queue: Uuid,
+        bytes: usize,
+        is_large: bool,
+        task: impl FnOnce(Reply<T>) -> Task,
+    ) -> Result<Answer<T>, Error> {
         if self.unavailable().is_some() {
             return Err(Error::NotReady { retry_after: RETRY_AFTER });
         }
         let lanes = if is_large { &self.large_lanes } else { &self.lanes };
         let index = usize::try_from(queue.as_u64_pair().1).unwrap_or_default() % lanes.len().max(1);
         let lane = lanes.get(index).ok_or_else(|| Error::storage(PostgresError::Ending))?;
+        let (reply, answer) = Reply::new();
         let job = Job {
             queue,
             ticket: fastrand::i64(..),
             is_repeated: false,
-            task,
+            task: task(reply),
             due: instant() + self.patience,
             _permits: self.backlog.permits(lane, bytes)?,
         };
-        lane.jobs.send(job).map_err(|_| Error::storage(PostgresError::Ending))
+        lane.jobs.send(job).map_err(|_| Error::storage(PostgresError::Ending))?;
+        Ok(answer)
     }
 
-    fn send_push(
-        &self,
-        envelope: Envelope,
-        is_large: bool,
-    ) -> Result<oneshot::Receiver<Result<PushOutcome, Error>>, Error> {
+    fn send_push(&self, envelope: Envelope, is_large: bool) -> Result<Answer<PushOutcome>, Error> {
         if self.is_full() {
             return Err(Error::StorageFull);
         }
-        let (reply, outcome) = Reply::new();
         let (queue, bytes) = (queue_key(&envelope.recipient), envelope.payload.len());
-        self.send(queue, Task::Push(envelope, reply), bytes, is_large)?;
-        Ok(outcome)
+        self.send(queue, bytes, is_large, |reply| Task::Push(envelope, reply))
     }
 
     async fn ack_part(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let (reply, outcome) = Reply::new();
         let (queue, bytes) = (queue_key(ack.recipient()), ack.items().len().saturating_mul(64));
         let is_large = ack.through().is_some();
-        self.send(queue, Task::Ack(ack, reply), bytes, is_large)?;
-        answered(outcome.await)
+        answered(self.send(queue, bytes, is_large, |reply| Task::Ack(ack, reply))?.await)
     }
 
     /// Runs a future on the runtime of the store.

@@ -1,9 +1,5 @@
 //! The statements of the store, prepared once for each connection. All look rows up by index.
 
-use tokio_postgres::{Client, Statement};
-
-use crate::error::PostgresError;
-
 /// The database's time in milliseconds, or the one that is given.
 macro_rules! now_or {
     ($parameter:literal) => {
@@ -155,37 +151,44 @@ SELECT t.now, u.recipient, u.items, u.bytes, coalesce(c.items, 0), coalesce(c.by
 FROM t LEFT JOIN u ON true LEFT JOIN counts c ON true LEFT JOIN page p ON true ORDER BY p.seq"
 );
 
+/// Makes a set of statements that are prepared together.
 macro_rules! statements {
-    ($($name:ident: $text:ident,)*) => {
-        /// The statements of one connection.
-        pub(crate) struct Statements {
-            $(pub(crate) $name: Statement,)*
+    ($(#[$doc:meta])* $set:ident { $($name:ident: $text:ident,)* }) => {
+        $(#[$doc])*
+        pub(crate) struct $set {
+            $(pub(crate) $name: tokio_postgres::Statement,)*
         }
 
-        impl Statements {
+        impl $set {
             /// Prepares all of them in one round trip.
-            pub(crate) async fn prepare(client: &Client) -> Result<Self, PostgresError> {
+            pub(crate) async fn prepare(
+                client: &tokio_postgres::Client,
+            ) -> Result<Self, $crate::error::PostgresError> {
                 let ($($name,)*) = tokio::try_join!($(client.prepare($text),)*)?;
                 Ok(Self { $($name,)* })
             }
         }
     };
 }
+pub(crate) use statements;
 
 statements! {
-    create_queues: CREATE_QUEUES,
-    lock_queues: LOCK_QUEUES,
-    locked_queues: LOCKED_QUEUES,
-    find_items: FIND_ITEMS,
-    find_acked: FIND_ACKED,
-    expired: EXPIRED,
-    count_through: COUNT_THROUGH,
-    remove: REMOVE,
-    remove_through: REMOVE_THROUGH,
-    insert: INSERT,
-    forget: FORGET,
-    remember: REMEMBER,
-    update_queues: UPDATE_QUEUES,
-    read_page: READ_PAGE,
-    has_standby: HAS_STANDBY,
+    /// The statements of one connection.
+    Statements {
+        create_queues: CREATE_QUEUES,
+        lock_queues: LOCK_QUEUES,
+        locked_queues: LOCKED_QUEUES,
+        find_items: FIND_ITEMS,
+        find_acked: FIND_ACKED,
+        expired: EXPIRED,
+        count_through: COUNT_THROUGH,
+        remove: REMOVE,
+        remove_through: REMOVE_THROUGH,
+        insert: INSERT,
+        forget: FORGET,
+        remember: REMEMBER,
+        update_queues: UPDATE_QUEUES,
+        read_page: READ_PAGE,
+        has_standby: HAS_STANDBY,
+    }
 }

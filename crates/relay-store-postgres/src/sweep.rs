@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use relay_core::{Swept, Timestamp, Usage};
 use tokio::time::timeout;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::connect::Connection;
-use crate::convert::{ms, signed, usage};
+use crate::convert::{ms, signed, timestamp, usage};
 use crate::error::PostgresError;
 use crate::shared::Shared;
+use crate::statements::statements;
 
 /// The most that one transaction visits and deletes.
 const QUEUES: i64 = 200;
@@ -55,6 +56,22 @@ const FORGET_QUEUES: &str = "DELETE FROM queue WHERE q = ANY ($1::uuid[])";
 
 const RAISE_FLOOR: &str = "UPDATE meta SET seq_floor = greatest(seq_floor, $1)";
 
+const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+statements! {
+    /// The statements of a sweep, which may take many steps.
+    SweepStatements {
+        lock_due: LOCK_DUE,
+        delete_expired: DELETE_EXPIRED,
+        forget_acked: FORGET_ACKED,
+        next_due: NEXT_DUE,
+        update: UPDATE,
+        forget_queues: FORGET_QUEUES,
+        raise_floor: RAISE_FLOOR,
+        now: NOW,
+    }
+}
+
 /// What one transaction did.
 struct Step {
     swept: Swept,
@@ -69,14 +86,16 @@ struct Visited {
 
 /// Sweeps until nothing is left.
 pub(crate) async fn sweep(shared: &Shared) -> Result<Swept, PostgresError> {
-    let connection = shared.connector.connect().await?;
+    let client = shared.connector.connect().await?.client;
+    let statements = SweepStatements::prepare(&client).await?;
     let mut swept = Swept::default();
     loop {
         if shared.health.unavailable().is_some() {
             return Err(PostgresError::Timeout);
         }
-        let step =
-            timeout(STEP_TIMEOUT, step(shared, &connection)).await.unwrap_or(Err(PostgresError::Timeout))?;
+        let step = timeout(STEP_TIMEOUT, step(shared, &client, &statements))
+            .await
+            .unwrap_or(Err(PostgresError::Timeout))?;
         swept = swept.plus(step.swept);
         if !step.more {
             return Ok(swept);
@@ -84,12 +103,11 @@ pub(crate) async fn sweep(shared: &Shared) -> Result<Swept, PostgresError> {
     }
 }
 
-async fn step(shared: &Shared, connection: &Connection) -> Result<Step, PostgresError> {
-    let client = &connection.client;
+async fn step(shared: &Shared, client: &Client, statements: &SweepStatements) -> Result<Step, PostgresError> {
     client.batch_execute("BEGIN").await?;
     let now = match shared.clock.given() {
         Some(now) => now,
-        None => database_time(connection).await?,
+        None => timestamp(client.query_one(&statements.now, &[]).await?.try_get(0)?),
     };
     if let Some(wall) = shared.clock.machine()
         && now > wall.plus_ms(CLOCK_AHEAD_MAX_MS)
@@ -101,7 +119,7 @@ async fn step(shared: &Shared, connection: &Connection) -> Result<Step, Postgres
         return Ok(Step { swept: Swept::default(), more: false });
     }
     let mut visited = BTreeMap::new();
-    for row in client.query(LOCK_DUE, &[&ms(now), &QUEUES]).await? {
+    for row in client.query(&statements.lock_due, &[&ms(now), &QUEUES]).await? {
         let usage = usage(row.try_get(1)?, row.try_get(2)?);
         visited.insert(row.try_get::<_, Uuid>(0)?, Visited { usage, last_seq: row.try_get(3)? });
     }
@@ -110,15 +128,15 @@ async fn step(shared: &Shared, connection: &Connection) -> Result<Step, Postgres
     // Of many queues, a part of each, so that no transaction is long.
     let each = (ITEMS / signed(keys.len().max(1) as u64)).max(20);
     let mut items = 0;
-    for row in client.query(DELETE_EXPIRED, &[&keys, &ms(now), &each]).await? {
+    for row in client.query(&statements.delete_expired, &[&keys, &ms(now), &each]).await? {
         let (key, payload_bytes): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
         if let Some(queue) = visited.get_mut(&key) {
             queue.usage = queue.usage.minus(Usage::of(payload_bytes.unsigned_abs()));
             items += 1;
         }
     }
-    let forgotten = client.execute(FORGET_ACKED, &[&ms(now), &ACKED]).await?;
-    let has_more = finish(shared, connection, &visited, &keys, now).await?;
+    let forgotten = client.execute(&statements.forget_acked, &[&ms(now), &ACKED]).await?;
+    let has_more = finish(shared, client, statements, &visited, &keys, now).await?;
     client.batch_execute("COMMIT").await?;
     let more = is_full || has_more || forgotten >= ACKED.unsigned_abs();
     Ok(Step { swept: Swept { items, forgotten }, more })
@@ -128,17 +146,17 @@ async fn step(shared: &Shared, connection: &Connection) -> Result<Step, Postgres
 /// still have expired items.
 async fn finish(
     shared: &Shared,
-    connection: &Connection,
+    client: &Client,
+    statements: &SweepStatements,
     visited: &BTreeMap<Uuid, Visited>,
     keys: &[Uuid],
     now: Timestamp,
 ) -> Result<bool, PostgresError> {
-    let client = &connection.client;
     let (mut kept, mut items, mut bytes, mut dues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // By then all ids of now are forgotten.
     let forgotten = now.plus_ms(shared.rules.limits.dedup_window_ms.max(ACKED_PAUSE_MS));
     let (mut gone, mut floor, mut has_more) = (Vec::new(), 0, false);
-    for row in client.query(NEXT_DUE, &[&keys]).await? {
+    for row in client.query(&statements.next_due, &[&keys]).await? {
         let key: Uuid = row.try_get(0)?;
         let (deadline, has_acked): (Option<i64>, bool) = (row.try_get(1)?, row.try_get(2)?);
         let Some(queue) = visited.get(&key) else { continue };
@@ -156,16 +174,10 @@ async fn finish(
             }
         }
     }
-    client.execute(UPDATE, &[&kept, &items, &bytes, &dues]).await?;
+    client.execute(&statements.update, &[&kept, &items, &bytes, &dues]).await?;
     if !gone.is_empty() {
-        client.execute(RAISE_FLOOR, &[&floor]).await?;
-        client.execute(FORGET_QUEUES, &[&gone]).await?;
+        client.execute(&statements.raise_floor, &[&floor]).await?;
+        client.execute(&statements.forget_queues, &[&gone]).await?;
     }
     Ok(has_more)
-}
-
-async fn database_time(connection: &Connection) -> Result<Timestamp, PostgresError> {
-    const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-    let row = connection.client.query_one(NOW, &[]).await?;
-    Ok(crate::convert::timestamp(row.try_get(0)?))
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::convert::{item_id, seq, timestamp, unsigned, usage};
 use crate::error::PostgresError;
+use crate::statements::statements;
 
 /// How many queues one statement reads.
 const QUEUES: i64 = 500;
@@ -23,6 +24,14 @@ const ACKED: &str = "SELECT count(*) FROM acked WHERE q = $1";
 const ORPHANS: &str = "\
 SELECT (SELECT count(*) FROM item i WHERE NOT EXISTS (SELECT FROM queue u WHERE u.q = i.q)),
     (SELECT count(*) FROM acked a WHERE NOT EXISTS (SELECT FROM queue u WHERE u.q = a.q))";
+
+statements! {
+    /// The statements for each queue.
+    QueueStatements {
+        items: ITEMS,
+        acked: ACKED,
+    }
+}
 
 /// One queue, as it was read.
 struct Queue {
@@ -43,6 +52,7 @@ struct QueuedItem {
 
 /// Checks all queues, a queue at a time.
 pub(crate) async fn verify(client: &Client) -> Result<Vec<String>, PostgresError> {
+    let statements = QueueStatements::prepare(client).await?;
     let (mut findings, mut number, mut after) = (Findings::default(), 0, Uuid::nil());
     loop {
         let rows = client.query(QUEUES_AFTER, &[&after, &QUEUES]).await?;
@@ -56,7 +66,7 @@ pub(crate) async fn verify(client: &Client) -> Result<Vec<String>, PostgresError
                 acked: 0,
             };
             let last_seq: i64 = row.try_get(4)?;
-            queue.read(client, after, number, &mut findings).await?;
+            queue.read(client, &statements, after, number, &mut findings).await?;
             if queue.items.last().is_some_and(|item| item.seq > seq(last_seq)) {
                 findings.add(format!("queue {number}: an item has a higher arrival number than the queue"));
             }
@@ -81,11 +91,12 @@ impl Queue {
     async fn read(
         &mut self,
         client: &Client,
+        statements: &QueueStatements,
         key: Uuid,
         number: u64,
         findings: &mut Findings,
     ) -> Result<(), PostgresError> {
-        for row in client.query(ITEMS, &[&key]).await? {
+        for row in client.query(&statements.items, &[&key]).await? {
             let item = QueuedItem {
                 seq: seq(row.try_get(0)?),
                 id: item_id(row.try_get(1)?, row.try_get(2)?),
@@ -100,7 +111,7 @@ impl Queue {
             self.by_id.insert(id, ItemStatus::Queued { seq, deadline, payload_bytes });
             self.items.push(item);
         }
-        self.acked = unsigned(client.query_one(ACKED, &[&key]).await?.try_get(0)?);
+        self.acked = unsigned(client.query_one(&statements.acked, &[&key]).await?.try_get(0)?);
         Ok(())
     }
 }

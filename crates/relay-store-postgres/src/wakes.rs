@@ -187,10 +187,7 @@ impl Wakes {
         connection: &mut Option<Connection>,
         waiters: &Waiters,
     ) -> Result<(), PostgresError> {
-        let connected = match connection.take() {
-            Some(connected) if !connected.is_closed() => connected,
-            _ => connector.connect().await?,
-        };
+        let connected = connector.connect_again(connection.take()).await?;
         let connected = connection.insert(connected);
         let keys: Vec<Uuid> =
             lock(&self.awaited).values().map(|awaited| queue_key(&awaited.recipient)).collect();
