@@ -15,6 +15,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::migrate::migrate;
+use crate::options::{Durability, Options, Tls};
+
 use processes::{children, send};
 use programs::{copy, free_port, give_to_server, owned_directory, programs, run, server_command, template};
 
@@ -219,6 +222,16 @@ impl Server {
         Ok(self.dsn(&name))
     }
 
+    /// Options for a new database with the tables of a store, as they are on one server alone.
+    ///
+    /// # Errors
+    /// Those of the system, of `psql`, and of the migration.
+    pub fn create_store(&self) -> io::Result<Options> {
+        let options = options(&self.create_database()?);
+        migrate(&options).map_err(io::Error::other)?;
+        Ok(options)
+    }
+
     /// Executes statements in the database `postgres`. Returns what they answer.
     ///
     /// # Errors
@@ -279,6 +292,12 @@ impl Drop for Server {
         drop(self.signal("QUIT"));
         self.reap();
     }
+}
+
+/// Options for a database on one server alone.
+#[must_use]
+pub fn options(dsn: &str) -> Options {
+    Options { dsn: dsn.to_owned(), tls: Tls::Off, durability: Durability::Single, ..Options::default() }
 }
 
 /// Executes statements. Returns what they answer, a line for each row.

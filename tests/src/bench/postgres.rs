@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use relay_store_postgres::testing::{Server, execute, program};
-use relay_store_postgres::{Durability, Options, Tls, migrate};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -73,10 +72,7 @@ struct Cluster {
 impl Cluster {
     fn start(lab: &Lab, standbys: usize) -> anyhow::Result<Self> {
         let primary = Server::start(SERVER)?;
-        let dsn = primary.create_database()?;
-        let options =
-            Options { dsn: dsn.clone(), tls: Tls::Off, durability: Durability::Single, ..Options::default() };
-        migrate(&options)?;
+        let dsn = primary.create_store()?.dsn;
         let names: Vec<String> = (0..standbys).map(|number| format!("s{number}")).collect();
         let standbys = names.iter().map(|name| primary.standby(name, "")).collect::<io::Result<Vec<_>>>()?;
         if !names.is_empty() {

@@ -15,7 +15,7 @@ use relay_core::{
     PushOutcome, QuotaKind, Rejection, Relay, Seq, Swept, Timestamp, Usage,
 };
 use relay_store_postgres::testing::{Server, execute, is_left_out};
-use relay_store_postgres::{Admin, Durability, Options, PostgresRelay, Tls, migrate};
+use relay_store_postgres::{Admin, Options, PostgresRelay};
 use relay_tests::{Client, Response};
 use serde_json::{Value, json};
 
@@ -30,13 +30,7 @@ fn a_relay_over_postgresql_behind_the_socket_passes_the_conformance_suite() {
         return;
     }
     let server = Server::start("").unwrap();
-    let options = Options {
-        dsn: server.create_database().unwrap(),
-        tls: Tls::Off,
-        durability: Durability::Single,
-        ..Options::default()
-    };
-    migrate(&options).unwrap();
+    let options = server.create_store().unwrap();
     let admin = Admin::connect(&options).unwrap();
     conformance(&mut Http::over(InPostgres { options, admin, _server: server })).unwrap();
 }

@@ -10,6 +10,7 @@ mod commands;
 mod config_keys;
 mod conformance;
 mod crowds;
+mod database;
 mod embed;
 mod fuzz;
 mod heavy;

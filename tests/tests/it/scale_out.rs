@@ -2,72 +2,45 @@
 //! other, under clients that use any of them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use relay_store_postgres::testing::{Server, is_left_out};
+use relay_store_postgres::testing::is_left_out;
 use relay_tests::{Client, Process, push_body};
+
+use crate::database::Database;
 
 const CLIENTS: usize = 8;
 
-/// A database, and how relays on it are configured.
+/// Relays on one database, with tables.
 struct Fleet {
-    _server: Server,
     directory: tempfile::TempDir,
-    dsn: String,
-    key: String,
+    database: Database,
 }
 
 impl Fleet {
     fn new() -> Self {
-        let server = Server::start("").unwrap();
-        let dsn = server.create_database().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let key = directory.path().join("relay.key").to_str().unwrap().to_owned();
-        let fleet = Self { _server: server, directory, dsn, key };
-        assert_eq!(fleet.run("migrate"), "created the tables of schema 1\n");
-        fleet
-    }
-
-    fn environment(&self) -> [(&str, &str); 6] {
-        [
-            ("RELAY__STORAGE__KIND", "postgres"),
-            ("RELAY__STORAGE__POSTGRES__DSN", &self.dsn),
-            ("RELAY__STORAGE__POSTGRES__TLS", "off"),
-            ("RELAY__STORAGE__POSTGRES__DURABILITY", "single"),
-            ("RELAY__PRIVACY__KEY_PATH", &self.key),
-            ("RELAY__RATE_LIMIT__ENABLED", "false"),
-        ]
-    }
-
-    fn log(&self) -> &Path {
-        self.directory.path()
+        let database = Database::new(directory.path(), true);
+        assert_eq!(database.succeeds(&["migrate"]), "created the tables of schema 1\n");
+        Self { directory, database }
     }
 
     fn relay(&self) -> Process {
-        let log = self.log().join("log");
-        Process::start_logging(crate::PROGRAM, &[], &self.environment(), &log).unwrap()
+        self.relay_at("http://127.0.0.1:0")
     }
 
     /// A relay on the port of a former one.
     fn relay_at(&self, base_url: &str) -> Process {
         let address = base_url.strip_prefix("http://").unwrap();
-        let log = self.log().join("log");
-        Process::start_logging(crate::PROGRAM, &["--address", address], &self.environment(), &log).unwrap()
-    }
-
-    /// The standard output of a command that must succeed.
-    fn run(&self, command: &str) -> String {
-        let ended = Process::run(crate::PROGRAM, &[command], &self.environment()).unwrap();
-        assert_eq!(ended.status.code(), Some(0), "{command}: {}{}", ended.stdout, ended.stderr);
-        ended.stdout
+        let (log, environment) = (self.directory.path().join("log"), self.database.environment());
+        Process::start_logging(crate::PROGRAM, &["--address", address], &environment, &log).unwrap()
     }
 
     fn verify(&self) {
-        let verified = self.run("verify");
+        let verified = self.database.succeeds(&["verify"]);
         assert!(verified.ends_with("; 0 findings\n"), "{verified}");
     }
 }

@@ -5,18 +5,14 @@ use std::sync::Arc;
 
 use relay_core::Limits;
 use relay_core::testing::{Harness, ManualClock, Plan, conformance};
-use relay_store_postgres::testing::{Server, execute};
+use relay_store_postgres::testing::execute;
 use relay_store_postgres::{Admin, Options, PostgresRelay};
 
 use super::support;
 
 #[test]
 fn a_relay_over_postgresql_passes_the_conformance_suite() {
-    if support::is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = support::new_database(&server);
+    let Some((_server, options)) = support::database() else { return };
     let admin = Admin::connect(&options).unwrap();
     conformance(&mut OverPostgres { options, admin }).unwrap();
 }

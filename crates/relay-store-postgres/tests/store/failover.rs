@@ -11,7 +11,7 @@ use relay_store_postgres::testing::Server;
 use relay_store_postgres::{Durability, Options, PostgresRelay};
 
 use super::support::{
-    is_left_out, messages, name, new_database, now, open, push, push_patiently, until, verify,
+    is_left_out, messages, name, new_store, now, open, push, push_patiently, until, verify,
 };
 
 const QUEUES: u128 = 40;
@@ -74,7 +74,7 @@ fn fail_over(lose: impl FnOnce(&mut Server), come_back: impl FnOnce(&mut Server)
 /// A primary whose commits wait for one of two standbys, and a relay that knows all three.
 fn three_servers() -> (Server, [Server; 2], Options) {
     let primary = Server::start("").unwrap();
-    let database = new_database(&primary);
+    let database = new_store(&primary);
     let standbys = ["s1", "s2"].map(|name| primary.standby(name, "").unwrap());
     primary.configure(QUORUM).unwrap();
     until("both follow", || {

@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use relay_core::{Error, Relay as _};
 use relay_store_postgres::Options;
-use relay_store_postgres::testing::{Server, execute};
+use relay_store_postgres::testing::execute;
 
-use super::support::{envelope, is_left_out, new_database, now, open, push, until, verify};
+use super::support::{database, envelope, now, open, push, until, verify};
 
 #[test]
 fn a_locked_queue_does_not_stop_the_others() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = Options { lanes: 1, ..new_database(&server) };
+    let Some((server, options)) = database() else { return };
+    let options = Options { lanes: 1, ..options };
     let relay = open(&options);
     assert!(push(&relay, "locked", 0).unwrap().is_stored());
     thread::scope(|scope| {
@@ -53,11 +50,8 @@ fn a_locked_queue_does_not_stop_the_others() {
 
 #[test]
 fn a_database_that_is_away_for_a_while_is_waited_for_and_memory_stays_bounded() {
-    if is_left_out() {
-        return;
-    }
-    let mut server = Server::start("").unwrap();
-    let options = Options { waiting_bytes_max: 16 << 20, ..new_database(&server) };
+    let Some((mut server, options)) = database() else { return };
+    let options = Options { waiting_bytes_max: 16 << 20, ..options };
     let relay = open(&options);
     assert!(push(&relay, "alice", 1).unwrap().is_stored());
     server.kill();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{Limits, Relay as _};
-use relay_store_postgres::testing::{Server, execute};
+use relay_store_postgres::testing::{Server, execute, options};
 use relay_store_postgres::{Durability, Migrated, Options, PostgresRelay, RecipientNames, migrate};
 
-use super::support::{MachineClock, is_left_out, new_database, options, until};
+use super::support::{MachineClock, database, is_left_out, until};
 
 fn refused(options: &Options) -> String {
     let options = Options { open_patience: Duration::ZERO, ..options.clone() };
@@ -53,11 +53,7 @@ fn a_database_that_cannot_keep_the_promise_is_refused_with_the_reason() {
 
 #[test]
 fn errors_of_the_connection_repeat_no_password() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = new_database(&server);
+    let Some((_server, options)) = database() else { return };
     let with_password = format!("{} password=se-cret", options.dsn.replace("user=relay", "user=nobody"));
     for dsn in [with_password.as_str(), "host=127.0.0.1 port=1 password=se-cret", "host= password='se-cret"] {
         let error = refused(&Options { dsn: dsn.to_owned(), ..options.clone() });
@@ -68,20 +64,16 @@ fn errors_of_the_connection_repeat_no_password() {
 
 #[test]
 fn a_transaction_that_stays_open_is_measured() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = new_database(&server);
+    let Some((_server, options)) = database() else { return };
     let relay = super::support::open(&options);
-    let database = || relay.figures().database.unwrap();
-    until("the database is measured", || database().bytes > 0);
-    assert!(database().is_available && database().oldest_transaction_ms < 2_000, "{:?}", database());
+    let measured = || relay.figures().database.unwrap();
+    until("the database is measured", || measured().bytes > 0);
+    assert!(measured().is_available && measured().oldest_transaction_ms < 2_000, "{:?}", measured());
     std::thread::scope(|scope| {
         let held = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM relay.item; SELECT pg_sleep(5); COMMIT";
         let holder = scope.spawn(|| execute(&options.dsn, held));
-        until("it is seen", || database().oldest_transaction_ms > 2_000);
+        until("it is seen", || measured().oldest_transaction_ms > 2_000);
         holder.join().unwrap().unwrap();
     });
-    until("it is gone", || database().oldest_transaction_ms < 2_000);
+    until("it is gone", || measured().oldest_transaction_ms < 2_000);
 }

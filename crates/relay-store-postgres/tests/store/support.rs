@@ -10,7 +10,7 @@ use relay_core::{
     Relay as _, Timestamp,
 };
 pub(crate) use relay_store_postgres::testing::{Server, is_left_out};
-use relay_store_postgres::{Admin, Durability, Options, PostgresRelay, Tls, migrate};
+use relay_store_postgres::{Admin, Durability, Options, PostgresRelay};
 
 /// Far longer than anything should take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,9 +23,13 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn start() -> Self {
+    /// `None` if PostgreSQL is not installed.
+    pub(crate) fn start() -> Option<Self> {
+        if is_left_out() {
+            return None;
+        }
         let primary = Server::start("").unwrap();
-        let options = new_database(&primary);
+        let options = new_store(&primary);
         let standby = primary.standby("s1", "").unwrap();
         primary.configure("synchronous_standby_names = 's1'").unwrap();
         until("the standby follows", || {
@@ -33,7 +37,7 @@ impl Pair {
             primary.execute(sync).unwrap() == "1"
         });
         let options = Options { durability: Durability::Replicated, ..options };
-        Self { primary, standby, options }
+        Some(Self { primary, standby, options })
     }
 
     /// The number of transactions that wait for the standby.
@@ -43,21 +47,19 @@ impl Pair {
     }
 }
 
-/// Options for a new database with tables on this server.
-pub(crate) fn new_database(server: &Server) -> Options {
-    let options = options(&server.create_database().unwrap());
-    migrate(&options).unwrap();
-    options
+/// A server alone with a store, unless PostgreSQL is not installed.
+pub(crate) fn database() -> Option<(Server, Options)> {
+    if is_left_out() {
+        return None;
+    }
+    let server = Server::start("").unwrap();
+    let options = new_store(&server);
+    Some((server, options))
 }
 
-pub(crate) fn options(dsn: &str) -> Options {
-    Options {
-        dsn: dsn.to_owned(),
-        tls: Tls::Off,
-        durability: Durability::Single,
-        open_patience: Duration::from_secs(10),
-        ..Options::default()
-    }
+/// Options for a new store on this server, whose relays do not wait for long.
+pub(crate) fn new_store(server: &Server) -> Options {
+    Options { open_patience: Duration::from_secs(10), ..server.create_store().unwrap() }
 }
 
 pub(crate) fn open(options: &Options) -> PostgresRelay {

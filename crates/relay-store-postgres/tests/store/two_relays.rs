@@ -7,9 +7,8 @@ use std::thread;
 
 use relay_core::{Ack, ItemId, Limits, MessageId, Pull, PushOutcome, Relay as _};
 use relay_store_postgres::PostgresRelay;
-use relay_store_postgres::testing::Server;
 
-use super::support::{MachineClock, envelope, is_left_out, messages, name, new_database, push, verify};
+use super::support::{MachineClock, database, envelope, messages, name, push, verify};
 
 const QUEUES: usize = 50;
 const CONNECTIONS: usize = 32;
@@ -18,11 +17,7 @@ const ROUNDS: u64 = 40;
 /// Each thread pushes, pulls, acks and pushes again, to any of a few queues that all use.
 #[test]
 fn two_relays_on_hot_queues_agree_with_the_tables() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = new_database(&server);
+    let Some((_server, options)) = database() else { return };
     let relays = [(); 2]
         .map(|()| PostgresRelay::open(options.clone(), Limits::default(), Arc::new(MachineClock)).unwrap());
     let (stored, acked) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
@@ -82,11 +77,7 @@ fn ack_some(relay: &PostgresRelay, recipient: &str, acked: &Mutex<HashSet<u128>>
 /// A duplicate and an ack of the same item may share a batch.
 #[test]
 fn a_duplicate_beside_acks_of_the_same_item_is_no_conflict() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = new_database(&server);
+    let Some((_server, options)) = database() else { return };
     let relay = PostgresRelay::open(options, Limits::default(), Arc::new(MachineClock)).unwrap();
     for message in 0..60 {
         assert!(push(&relay, "alice", message).unwrap().is_stored());
@@ -108,11 +99,7 @@ fn a_duplicate_beside_acks_of_the_same_item_is_no_conflict() {
 
 #[test]
 fn items_of_one_sender_stay_in_order_over_two_relays() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = new_database(&server);
+    let Some((_server, options)) = database() else { return };
     let relays = [(); 2]
         .map(|()| PostgresRelay::open(options.clone(), Limits::default(), Arc::new(MachineClock)).unwrap());
     thread::scope(|scope| {

@@ -8,9 +8,8 @@ use std::thread;
 
 use relay_core::{Ack, Relay as _};
 use relay_store_postgres::Options;
-use relay_store_postgres::testing::Server;
 
-use super::support::{is_left_out, messages, name, new_database, open, pull_all, push, verify};
+use super::support::{database, messages, name, open, pull_all, push, verify};
 
 /// A way to a server that cuts connections after it has passed a commit on.
 struct CuttingProxy {
@@ -68,11 +67,7 @@ fn pass_on(mut from: &TcpStream, mut to: &TcpStream, is_last: impl Fn(&[u8]) -> 
 
 #[test]
 fn a_commit_without_an_answer_is_found_by_the_next_attempt() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = new_database(&server);
+    let Some((server, options)) = database() else { return };
     let proxy = CuttingProxy::to(server.port());
     let port = server.port().to_string();
     let through_proxy =

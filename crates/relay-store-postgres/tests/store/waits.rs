@@ -6,17 +6,12 @@ use std::time::Duration;
 
 use relay_core::Relay as _;
 use relay_store_postgres::Options;
-use relay_store_postgres::testing::Server;
 
-use super::support::{is_left_out, messages, name, new_database, now, open, push};
+use super::support::{database, messages, name, now, open, push};
 
 #[test]
 fn a_push_to_another_relay_wakes_soon_and_in_any_case_at_the_next_look() {
-    if is_left_out() {
-        return;
-    }
-    let server = Server::start("").unwrap();
-    let options = new_database(&server);
+    let Some((server, options)) = database() else { return };
     let (here, there) = (open(&options), open(&options));
     // The connections for hints are made in the background.
     thread::sleep(Duration::from_secs(1));

@@ -1,46 +1,9 @@
 //! The commands on a store in PostgreSQL: the tables, statistics, and the way there and back.
 
-use relay_store_postgres::testing::{Server, execute, is_left_out};
-use relay_tests::Process;
-use relay_tests::process::ProcessOutput;
+use relay_store_postgres::testing::{execute, is_left_out};
 
 use super::TestDir;
-
-/// Runs the program on a database.
-struct Program {
-    server: Server,
-    dsn: String,
-    key: String,
-    is_hashed: bool,
-}
-
-impl Program {
-    fn run(&self, arguments: &[&str]) -> ProcessOutput {
-        let hashed = self.is_hashed.to_string();
-        let environment = [
-            ("RELAY__STORAGE__KIND", "postgres"),
-            ("RELAY__STORAGE__POSTGRES__DSN", &self.dsn),
-            ("RELAY__STORAGE__POSTGRES__TLS", "off"),
-            ("RELAY__STORAGE__POSTGRES__DURABILITY", "single"),
-            ("RELAY__PRIVACY__KEY_PATH", &self.key),
-            ("RELAY__PRIVACY__HASH_RECIPIENTS", &hashed),
-        ];
-        Process::run(crate::PROGRAM, arguments, &environment).unwrap()
-    }
-
-    /// The standard output of a command that must succeed.
-    fn succeeds(&self, arguments: &[&str]) -> String {
-        let ended = self.run(arguments);
-        assert_eq!(ended.status.code(), Some(0), "{arguments:?}: {}{}", ended.stdout, ended.stderr);
-        ended.stdout
-    }
-
-    fn new(dir: &TestDir, is_hashed: bool) -> Self {
-        let server = Server::start("").unwrap();
-        let dsn = server.create_database().unwrap();
-        Self { server, dsn, key: dir.text("relay.key"), is_hashed }
-    }
-}
+use crate::database::Database;
 
 #[test]
 fn an_export_moves_to_postgresql_and_back() {
@@ -50,7 +13,7 @@ fn an_export_moves_to_postgresql_and_back() {
     let dir = TestDir::with_store();
     let original = dir.queues("store");
     dir.succeeds("store", &["export"], "x");
-    let program = Program::new(&dir, false);
+    let program = Database::new(dir.0.path(), false);
     assert_eq!(program.succeeds(&["migrate"]), "created the tables of schema 1\n");
     assert_eq!(program.succeeds(&["migrate"]), "the tables have schema 1 already\n");
 
@@ -77,7 +40,6 @@ fn an_export_moves_to_postgresql_and_back() {
     let ended = program.run(&["verify"]);
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.stdout.contains("queue 0: the recorded usage is"), "{}", ended.stdout);
-    drop(program.server);
 }
 
 #[test]
@@ -87,7 +49,7 @@ fn hashed_recipients_move_with_their_key() {
     }
     let dir = TestDir::with_store();
     dir.succeeds("store", &["export"], "x");
-    let first = Program::new(&dir, true);
+    let first = Database::new(dir.0.path(), true);
     first.succeeds(&["migrate"]);
     first.succeeds(&["import", &dir.text("x")]);
     let names =
@@ -96,11 +58,12 @@ fn hashed_recipients_move_with_their_key() {
     first.succeeds(&["export", &dir.text("y")]);
 
     // Another database with the same key takes them, and one with another key does not.
-    let second = Program { key: dir.text("other.key"), ..Program::new(&dir, true) };
+    let mut second = Database::new(dir.0.path(), true);
+    second.key = dir.text("other.key");
     second.succeeds(&["migrate"]);
     let refused = second.run(&["import", &dir.text("y")]);
     assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
-    let second = Program { key: dir.text("relay.key"), ..second };
+    second.key = dir.text("relay.key");
     let imported = second.succeeds(&["import", &dir.text("y")]);
     assert!(imported.contains("700 items stored"), "{imported}");
     assert_eq!(
@@ -115,7 +78,7 @@ fn commands_that_the_database_has_itself_say_so() {
         return;
     }
     let dir = TestDir::new();
-    let program = Program::new(&dir, false);
+    let program = Database::new(dir.0.path(), false);
     for (arguments, instead) in [
         (vec!["backup", "d"], "use pg_basebackup or pg_dump"),
         (vec!["restore", "d"], "restore the database"),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use relay_store_postgres::testing::{Server, is_left_out};
-use relay_store_postgres::{Options, Tls, migrate};
 use relay_tests::{Process, Relay, push_body};
 use serde_json::Value;
 
@@ -21,14 +20,7 @@ struct Database {
 impl Database {
     fn new() -> Self {
         let server = Server::start("").unwrap();
-        let dsn = server.create_database().unwrap();
-        migrate(&Options {
-            dsn: dsn.clone(),
-            tls: Tls::Off,
-            durability: relay_store_postgres::Durability::Single,
-            ..Options::default()
-        })
-        .unwrap();
+        let dsn = server.create_store().unwrap().dsn;
         Self { server, dsn, directory: tempfile::tempdir().unwrap() }
     }
 
