@@ -3,9 +3,8 @@
 //! Like the certificates, its contents are polled: whoever renews it may replace a link to it, and
 //! network file systems send no events. It is never fetched over a network.
 
-use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::task;
 use tokio::time::timeout;
 
 use crate::config::AuthConfig;
+use crate::small_file;
 
 /// How often the file is read.
 const POLL: Duration = Duration::from_secs(2);
@@ -124,13 +124,7 @@ fn fingerprint(keyed: &RandomState, content: &Content) -> u64 {
 }
 
 fn read(path: &Path) -> Content {
-    // Opening a pipe could block for ever.
-    if !fs::metadata(path).map_err(IssuerFileFault::Unreadable)?.is_file() {
-        return Err(IssuerFileFault::NotAFile);
-    }
-    let (mut bytes, bytes_max) = (Vec::new(), JWKS_BYTES_MAX as u64);
-    let file = File::open(path).map_err(IssuerFileFault::Unreadable)?;
     // One byte more shows that it is too large.
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(IssuerFileFault::Unreadable)?;
-    Ok(bytes)
+    let content = small_file::read(path, JWKS_BYTES_MAX as u64 + 1).map_err(IssuerFileFault::Unreadable)?;
+    content.ok_or(IssuerFileFault::NotAFile)
 }

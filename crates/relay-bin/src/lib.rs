@@ -49,6 +49,8 @@ mod program;
 #[cfg(feature = "redb")]
 mod recipients;
 mod running;
+#[cfg(feature = "tls")]
+mod small_file;
 mod wiring;
 
 pub use clock::SystemClock;

@@ -25,6 +25,8 @@ use crate::config::{PostgresDurability, PostgresTls};
 use crate::error::RelayError;
 #[cfg(feature = "redb")]
 use crate::key_file::{self, KeyFileError, KeyFileFault, RootKey};
+#[cfg(feature = "postgres")]
+use crate::small_file;
 
 pub(crate) fn limits(relay: &RelayLimits) -> Limits {
     Limits {
@@ -260,12 +262,8 @@ pub(crate) fn postgres_options(
 #[cfg(feature = "postgres")]
 fn password(path: &Path) -> io::Result<Vec<u8>> {
     const BYTES_MAX: u64 = 4096;
-    // Opening a pipe could block for ever.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(path)?, BYTES_MAX), &mut bytes)?;
+    let bytes = small_file::read(path, BYTES_MAX)?;
+    let bytes = bytes.ok_or_else(|| io::Error::other("it is not a regular file"))?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
 }
