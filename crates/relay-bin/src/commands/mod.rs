@@ -156,3 +156,8 @@ fn wait_for<T, E: Into<CommandError>>(future: impl Future<Output = Result<T, E>>
 fn count(number: u64, singular: &str, plural: &str) -> String {
     format!("{number} {}", if number == 1 { singular } else { plural })
 }
+
+/// Names and values, for people, one pair on each line.
+fn rows(rows: &[(&str, String)]) -> String {
+    rows.iter().map(|(name, value)| format!("{name:<24}{value}\n")).collect()
+}

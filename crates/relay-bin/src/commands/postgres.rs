@@ -5,7 +5,7 @@ use relay_store_postgres::{Contents, Migrated};
 use serde_json::json;
 
 use super::exported::admin;
-use super::{CommandError, Outcome, StoreCommand, export, import};
+use super::{CommandError, Outcome, StoreCommand, export, import, rows};
 use crate::config::RelayConfig;
 use crate::wiring;
 
@@ -60,12 +60,11 @@ fn stats(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
         });
         return Ok(Outcome::success(format!("{object}\n")));
     }
-    let lines = [
+    Ok(Outcome::success(rows(&[
         ("recipients", recipients.to_owned()),
         ("queues", queues.to_string()),
         ("items", format!("{} of {} bytes", usage.items, usage.bytes)),
         ("acked item ids", acked.to_string()),
         ("tables with indexes", format!("{table_bytes} bytes")),
-    ];
-    Ok(Outcome::success(lines.iter().map(|(name, value)| format!("{name:<24}{value}\n")).collect()))
+    ])))
 }

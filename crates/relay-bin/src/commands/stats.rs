@@ -5,7 +5,7 @@ use relay_core::Timestamp;
 use relay_store_redb::{Files, Naming, Stats};
 use serde_json::json;
 
-use super::{CommandError, Outcome, count, open_existing};
+use super::{CommandError, Outcome, count, open_existing, rows};
 use crate::config::RelayConfig;
 
 pub(super) fn run(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
@@ -41,7 +41,7 @@ fn to_lines(stats: &Stats, naming: Naming) -> String {
     let items = format!("{} of {} bytes", contents.usage.items, contents.usage.bytes);
     let expired = format!("{} of {} bytes", expired.items, expired.bytes);
     let recipients = naming.key_id().map_or_else(|| "plain".to_owned(), |id| format!("hashed with key {id}"));
-    [
+    rows(&[
         ("recipients", recipients),
         ("queues", contents.queues.to_string()),
         ("items", items),
@@ -52,8 +52,5 @@ fn to_lines(stats: &Stats, naming: Naming) -> String {
         ("index", files(index)),
         ("journal", files(journal)),
         ("large payloads", files(payloads)),
-    ]
-    .iter()
-    .map(|(name, value)| format!("{name:<24}{value}\n"))
-    .collect()
+    ])
 }
