@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::connect::Connection;
 use crate::convert::{message_uuid, ms, seq_number, signed};
 use crate::error::PostgresError;
-use crate::image::{Image, NewItem, QueueImage, Through};
+use crate::image::{Image, NewItem, QueueImage, QueueRow, Through};
 
 /// All changes of a transaction.
 #[derive(Default)]
@@ -17,7 +17,8 @@ pub(crate) struct Changes<'a> {
     inserted: Inserted<'a>,
     forgotten: Ids,
     remembered: RememberedIds,
-    queues: Queues,
+    created: Created<'a>,
+    updated: Queues,
     through: Option<(Uuid, Through)>,
 }
 
@@ -57,6 +58,12 @@ struct Inserted<'a> {
 }
 
 #[derive(Default)]
+struct Created<'a> {
+    recipient: Vec<&'a [u8]>,
+    queues: Queues,
+}
+
+#[derive(Default)]
 struct Queues {
     queue: Vec<Uuid>,
     items: Vec<i64>,
@@ -92,22 +99,24 @@ impl<'a> Changes<'a> {
         if let Some(through) = queue.through {
             self.through = Some((key, through));
         }
-        self.queues.queue.push(key);
-        self.queues.items.push(signed(queue.row.usage.items));
-        self.queues.bytes.push(signed(queue.row.usage.bytes));
-        self.queues.last_seq.push(queue.row.last_seq);
-        self.queues.due.push(ms(queue.row.due));
+        match &queue.created_for {
+            Some(recipient) => {
+                self.created.recipient.push(recipient.as_bytes());
+                self.created.queues.add(key, &queue.row);
+            }
+            None => self.updated.add(key, &queue.row),
+        }
     }
 
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queues.queue.is_empty()
+        self.created.queues.queue.is_empty() && self.updated.queue.is_empty()
     }
 
     /// Sends all statements that have something to do, at once and in order.
     pub(crate) async fn write(&self, connection: &Connection) -> Result<(), PostgresError> {
         let statements = &connection.statements;
-        let Self { now, removed, inserted, forgotten, remembered, queues, through } = self;
+        let Self { now, removed, inserted, forgotten, remembered, created, updated, through } = self;
         let (through_queue, through_seq, until, ticket) = match through {
             Some((queue, through)) => {
                 (Some(*queue), seq_number(through.seq), through.until.map(ms), through.ticket)
@@ -118,12 +127,13 @@ impl<'a> Changes<'a> {
             [&through_queue, &through_seq, now, &until, &ticket];
         tokio::try_join!(
             biased;
+            created.run(connection),
             removed.run(connection),
             run(connection, &statements.remove_through, through_queue.as_slice(), &through_parameters),
             inserted.run(connection),
             forgotten.run(connection),
             remembered.run(connection),
-            queues.run(connection),
+            updated.run(connection),
         )?;
         Ok(())
     }
@@ -156,7 +166,23 @@ impl RememberedIds {
     }
 }
 
+impl Created<'_> {
+    async fn run(&self, connection: &Connection) -> Result<(), PostgresError> {
+        let Queues { queue, items, bytes, last_seq, due } = &self.queues;
+        let parameters: [&(dyn ToSql + Sync); 6] = [queue, &self.recipient, items, bytes, last_seq, due];
+        run(connection, &connection.statements.create_queues, queue, &parameters).await
+    }
+}
+
 impl Queues {
+    fn add(&mut self, key: Uuid, row: &QueueRow) {
+        self.queue.push(key);
+        self.items.push(signed(row.usage.items));
+        self.bytes.push(signed(row.usage.bytes));
+        self.last_seq.push(row.last_seq);
+        self.due.push(ms(row.due));
+    }
+
     async fn run(&self, connection: &Connection) -> Result<(), PostgresError> {
         let Self { queue, items, bytes, last_seq, due } = self;
         let parameters: [&(dyn ToSql + Sync); 5] = [queue, items, bytes, last_seq, due];

@@ -20,6 +20,20 @@ pub(crate) fn item_id(message_id: Uuid, chunk_index: i64) -> ItemId {
     ItemId { message_id: MessageId::from_bytes(message_id.into_bytes()), chunk_index }
 }
 
+/// Arrival numbers begin at their time, shifted by as many bits. So those of a new queue are above
+/// those of a queue of the same recipient that was forgotten.
+const SEQ_TIME_SHIFT: u32 = 20;
+
+/// The first arrival number of a time.
+pub(crate) fn first_seq(time: Timestamp) -> i64 {
+    ms(time) << SEQ_TIME_SHIFT
+}
+
+/// A time no earlier than that of the item with this arrival number.
+pub(crate) fn seq_time(seq: i64) -> Timestamp {
+    timestamp(seq >> SEQ_TIME_SHIFT)
+}
+
 /// Times and arrival numbers fit into 63 bits. What does not is the end of all times.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)

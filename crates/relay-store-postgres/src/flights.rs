@@ -1,7 +1,7 @@
 //! A transaction over a batch of requests, in two round trips. The first locks the queues and reads
 //! what the rules need; the rules decide; the second writes what they changed, and commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -31,8 +31,8 @@ pub(crate) struct Rules {
 #[derive(Default)]
 struct Demand<'a> {
     queues: BTreeMap<Uuid, &'a str>,
-    /// Those that pushes may create.
-    created: BTreeMap<Uuid, &'a [u8]>,
+    /// Those that are created if they do not exist.
+    creatable: BTreeSet<Uuid>,
     item_queues: Vec<Uuid>,
     message_ids: Vec<Uuid>,
     chunks: Vec<i64>,
@@ -144,7 +144,7 @@ impl<'a> Demand<'a> {
             let recipient = job.recipient().as_str();
             demand.queues.insert(job.queue, recipient);
             if job.brings_item() {
-                demand.created.insert(job.queue, recipient.as_bytes());
+                demand.creatable.insert(job.queue);
             }
             for id in job.item_ids() {
                 demand.item_queues.push(job.queue);
@@ -169,8 +169,6 @@ impl<'a> Demand<'a> {
     ) -> Result<Image, PostgresError> {
         let Connection { client, statements, .. } = connection;
         let keys: Vec<Uuid> = self.queues.keys().copied().collect();
-        let (created, recipients): (Vec<Uuid>, Vec<&[u8]>) =
-            self.created.iter().map(|(key, recipient)| (*key, *recipient)).unzip();
         let now = now.map(crate::convert::ms);
         let (ticket, through) = match self.through {
             Some((_, through, ticket)) => (ticket, seq_number(through)),
@@ -196,21 +194,13 @@ impl<'a> Demand<'a> {
             client.batch_execute("BEGIN").await?;
             Ok::<_, tokio_postgres::Error>(())
         };
-        let create = async {
-            if created.is_empty() {
-                Ok(0)
-            } else {
-                client.execute(&statements.create_queues, &[&created, &recipients]).await
-            }
-        };
         let reads = reads.into_iter().zip(parameters).map(async |(statement, parameters)| match statement {
             Some(statement) => client.query(statement, parameters).await,
             None => Ok(Vec::new()),
         });
         // `join` polls in this order, so the server gets the statements in it, all at once.
-        let (begun, created, rows) = tokio::join!(biased; begin, create, join_all(reads));
+        let (begun, rows) = tokio::join!(biased; begin, join_all(reads));
         begun?;
-        created?;
         let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
         let [queues, items, acked, expired, counts] =
             <[Vec<Row>; 5]>::try_from(rows).map_err(|_| PostgresError::Corrupted("the number of answers"))?;
@@ -226,24 +216,7 @@ impl<'a> Demand<'a> {
         counts: &[Row],
         durability: Durability,
     ) -> Result<Image, PostgresError> {
-        let (mut images, mut floor) = (HashMap::with_capacity(queues.len()), 0);
-        for row in queues {
-            let (key, recipient): (Uuid, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-            if self.queues.get(&key).is_none_or(|known| known.as_bytes() != recipient) {
-                return Err(PostgresError::Corrupted("two recipients with the same hash"));
-            }
-            let queue = QueueRow {
-                usage: usage(row.try_get(2)?, row.try_get(3)?),
-                last_seq: row.try_get(4)?,
-                due: timestamp(row.try_get(5)?),
-            };
-            images.insert(key, QueueImage::new(queue));
-            floor = row.try_get(6)?;
-        }
-        // A sweep has forgotten a queue between its creation and its lock.
-        if self.created.keys().any(|key| !images.contains_key(key)) {
-            return Err(PostgresError::Statement(tokio_postgres::error::SqlState::T_R_SERIALIZATION_FAILURE));
-        }
+        let mut images = self.locked(queues)?;
         for row in items {
             self.add_item(&mut images, row)?;
         }
@@ -253,15 +226,16 @@ impl<'a> Demand<'a> {
                 queue.add_acked(id, timestamp(row.try_get(1)?), row.try_get(2)?);
             }
         }
-        let mut now = Timestamp::default();
+        let (mut now, mut floor) = (Timestamp::default(), 0);
         for row in expired {
             now = timestamp(row.try_get(0)?);
             if durability == Durability::Replicated && !row.try_get::<_, bool>(1)? {
                 return Err(PostgresError::no_standby());
             }
-            let key: Option<Uuid> = row.try_get(2)?;
+            floor = row.try_get(2)?;
+            let key: Option<Uuid> = row.try_get(3)?;
             if let Some(queue) = key.and_then(|key| images.get_mut(&key)) {
-                queue.set_expired(usage(row.try_get(3)?, row.try_get(4)?));
+                queue.set_expired(usage(row.try_get(4)?, row.try_get(5)?));
             }
         }
         for row in counts {
@@ -277,6 +251,29 @@ impl<'a> Demand<'a> {
             }
         }
         Ok(Image::new(now, floor, images))
+    }
+
+    /// The queues that exist, and those that the transaction may create.
+    fn locked(&self, rows: &[Row]) -> Result<HashMap<Uuid, QueueImage>, PostgresError> {
+        let mut images = HashMap::with_capacity(self.queues.len());
+        for row in rows {
+            let (key, recipient): (Uuid, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+            if self.queues.get(&key).is_none_or(|known| known.as_bytes() != recipient) {
+                return Err(PostgresError::Corrupted("two recipients with the same hash"));
+            }
+            let queue = QueueRow {
+                usage: usage(row.try_get(2)?, row.try_get(3)?),
+                last_seq: row.try_get(4)?,
+                due: timestamp(row.try_get(5)?),
+            };
+            images.insert(key, QueueImage::stored(queue));
+        }
+        for (key, recipient) in &self.queues {
+            if self.creatable.contains(key) {
+                images.entry(*key).or_insert_with(|| QueueImage::created(recipient));
+            }
+        }
+        Ok(images)
     }
 
     fn add_item(&self, images: &mut HashMap<Uuid, QueueImage>, row: &Row) -> Result<(), PostgresError> {

@@ -11,18 +11,14 @@ use relay_core::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::convert::{ms, queue_key, seq};
+use crate::convert::{first_seq, queue_key, seq};
 use crate::error::PostgresError;
-
-/// Arrival numbers of new queues begin at their time, shifted by as many bits. So they are above
-/// those of a queue of the same recipient that was forgotten.
-const SEQ_TIME_SHIFT: u32 = 20;
 
 /// The row of a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueRow {
     pub(crate) usage: Usage,
-    /// 0 if the queue is new.
+    /// 0 if the queue is new and has had no item.
     pub(crate) last_seq: i64,
     pub(crate) due: Timestamp,
 }
@@ -74,6 +70,8 @@ pub(crate) struct Remembered {
 #[derive(Debug)]
 pub(crate) struct QueueImage {
     pub(crate) row: QueueRow,
+    /// Whose it is, if it is not stored yet.
+    pub(crate) created_for: Option<Box<str>>,
     pub(crate) is_changed: bool,
     pub(crate) inserted: Vec<NewItem>,
     pub(crate) removed: Vec<Seq>,
@@ -98,11 +96,20 @@ pub(crate) struct Image {
 }
 
 impl QueueImage {
-    pub(crate) fn new(row: QueueRow) -> Self {
-        // A new queue is due at once, in case that it is not used. Its first item changes that.
-        let due = if row.last_seq == 0 { Timestamp::from_ms(u64::MAX) } else { row.due };
+    pub(crate) fn stored(row: QueueRow) -> Self {
+        Self::new(row, None)
+    }
+
+    /// A queue that is stored if the rules put something into it.
+    pub(crate) fn created(recipient: &str) -> Self {
+        let row = QueueRow { usage: Usage::ZERO, last_seq: 0, due: Timestamp::from_ms(u64::MAX) };
+        Self::new(row, Some(recipient.into()))
+    }
+
+    fn new(row: QueueRow, created_for: Option<Box<str>>) -> Self {
         Self {
-            row: QueueRow { due, ..row },
+            row,
+            created_for,
             is_changed: false,
             inserted: Vec::new(),
             removed: Vec::new(),
@@ -230,7 +237,7 @@ impl ReadTx for Image {
 
 impl WriteTx for Image {
     fn next_seq(&mut self, queue: &Uuid) -> Result<Seq, PostgresError> {
-        let (by_time, floor) = (ms(self.now) << SEQ_TIME_SHIFT, self.seq_floor);
+        let (by_time, floor) = (first_seq(self.now), self.seq_floor);
         let queue = self.queue_mut(*queue)?;
         let last = if queue.row.last_seq == 0 { floor } else { queue.row.last_seq };
         queue.row.last_seq = last.saturating_add(1).max(by_time);

@@ -11,17 +11,10 @@ macro_rules! now_or {
     };
 }
 
-/// Creates the queues that do not exist. They are due at once, so an unused one is forgotten soon.
-const CREATE_QUEUES: &str = "\
-INSERT INTO queue (q, recipient, items, bytes, last_seq, due)
-SELECT n.q, n.recipient, 0, 0, 0, 0 FROM unnest($1::uuid[], $2::bytea[]) AS n (q, recipient)
-WHERE NOT EXISTS (SELECT FROM queue o WHERE o.q = n.q)
-ORDER BY n.q ON CONFLICT DO NOTHING";
-
 /// Locks the queues in the order of their keys, so that no two transactions wait for each other.
 const LOCK_QUEUES: &str = "\
-SELECT q, recipient, items, bytes, last_seq, due, (SELECT seq_floor FROM meta)
-FROM queue WHERE q = ANY ($1::uuid[]) ORDER BY q FOR UPDATE";
+SELECT q, recipient, items, bytes, last_seq, due FROM queue WHERE q = ANY ($1::uuid[])
+ORDER BY q FOR UPDATE";
 
 /// Which of these queues another transaction has locked. It waits for none.
 const LOCKED_QUEUES: &str = "\
@@ -50,13 +43,15 @@ macro_rules! expired {
     };
 }
 
-/// The time, whether the server waits for a standby, and what has expired in the queues in which
-/// something can have. Most queues end at `due`.
+/// The time, whether the server waits for a standby, the floor for new queues, and what has expired
+/// in the queues in which something can have. Most queues end at `due`. It comes after the locks,
+/// so the floor is above queues that a sweep forgot while this waited for them.
 const EXPIRED: &str = concat!(
     "WITH t AS MATERIALIZED (SELECT ",
     now_or!("$2"),
     " AS now)
-SELECT t.now, current_setting('synchronous_standby_names') <> '', e.q, e.items, e.bytes
+SELECT t.now, current_setting('synchronous_standby_names') <> '', (SELECT seq_floor FROM meta),
+    e.q, e.items, e.bytes
 FROM t LEFT JOIN LATERAL (
     SELECT u.q, x.items, x.bytes FROM queue u CROSS JOIN LATERAL (",
     expired!(),
@@ -112,6 +107,13 @@ const REMEMBER: &str = "\
 INSERT INTO acked (q, message_id, chunk_index, until, ticket)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[])
 ON CONFLICT (q, message_id, chunk_index) DO UPDATE SET until = excluded.until, ticket = excluded.ticket";
+
+/// Creates queues in the order of their keys. It fails if another transaction has created one.
+const CREATE_QUEUES: &str = "\
+INSERT INTO queue (q, recipient, items, bytes, last_seq, due)
+SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS n (q, recipient, items, bytes, last_seq, due)
+ORDER BY n.q";
 
 const UPDATE_QUEUES: &str = "\
 UPDATE queue u SET items = n.items, bytes = n.bytes, last_seq = n.last_seq, due = n.due
@@ -175,7 +177,6 @@ pub(crate) use statements;
 statements! {
     /// The statements of one connection.
     Statements {
-        create_queues: CREATE_QUEUES,
         lock_queues: LOCK_QUEUES,
         locked_queues: LOCKED_QUEUES,
         find_items: FIND_ITEMS,
@@ -187,6 +188,7 @@ statements! {
         insert: INSERT,
         forget: FORGET,
         remember: REMEMBER,
+        create_queues: CREATE_QUEUES,
         update_queues: UPDATE_QUEUES,
         read_page: READ_PAGE,
         has_standby: HAS_STANDBY,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::convert::{ms, signed, timestamp, usage};
+use crate::convert::{ms, seq_time, signed, timestamp, usage};
 use crate::error::PostgresError;
 use crate::shared::Shared;
 use crate::statements::statements;
@@ -21,6 +21,11 @@ const ACKED: i64 = 5_000;
 
 /// When a queue is visited again whose ids of acked items are forgotten at once.
 const ACKED_PAUSE_MS: u64 = 60_000;
+
+/// A queue is kept as long after its last arrival. A transaction that found no queue creates it
+/// within that time with a number above the floor, and none that was higher may be forgotten
+/// meanwhile.
+const CREATION_MS: u64 = 60_000;
 
 /// How far the database's clock may be ahead of this machine's. A sweep by a wrong clock would
 /// delete everything.
@@ -161,7 +166,9 @@ async fn finish(
         let (deadline, has_acked): (Option<i64>, bool) = (row.try_get(1)?, row.try_get(2)?);
         let Some(queue) = visited.get(&key) else { continue };
         has_more |= deadline.is_some_and(|deadline| deadline <= ms(now));
-        match deadline.or(has_acked.then_some(ms(forgotten))) {
+        let recent = seq_time(queue.last_seq).plus_ms(CREATION_MS);
+        let kept_for = [has_acked.then_some(ms(forgotten)), (recent > now).then_some(ms(recent))];
+        match deadline.or(kept_for.into_iter().flatten().max()) {
             Some(due) => {
                 kept.push(key);
                 items.push(signed(queue.usage.items));

@@ -5,6 +5,7 @@
 mod conformance;
 mod failover;
 mod hostile;
+mod queues;
 mod standby;
 mod start;
 mod support;
