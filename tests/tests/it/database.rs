@@ -8,7 +8,7 @@ use relay_tests::process::ProcessOutput;
 
 /// A server with an empty database, and how relays on it are configured.
 pub(crate) struct Database {
-    _server: Server,
+    pub(crate) server: Server,
     pub(crate) dsn: String,
     /// The path of the key file.
     pub(crate) key: String,
@@ -22,7 +22,7 @@ impl Database {
         let server = Server::start("").unwrap();
         let dsn = server.create_database().unwrap();
         let key = directory.join("relay.key").to_str().unwrap().to_owned();
-        Self { _server: server, dsn, key, hash: if is_hashed { "true" } else { "false" } }
+        Self { server, dsn, key, hash: if is_hashed { "true" } else { "false" } }
     }
 
     pub(crate) fn environment(&self) -> [(&str, &str); 7] {

@@ -11,6 +11,7 @@ mod config_keys;
 mod conformance;
 mod crowds;
 mod database;
+mod database_loss;
 mod embed;
 mod fuzz;
 mod heavy;
