@@ -40,7 +40,7 @@ fn a_relay_stays_up_while_its_database_is_away_for_a_minute() {
             let (is_over, refused, base_url) = (&is_over, &refused, &relay.base_url);
             scope.spawn(move || {
                 while !is_over.load(Ordering::SeqCst) {
-                    // The relay closes a connection whose request it refuses before its body is read.
+                    // A refusal may come before the body is read. It then closes the connection.
                     let mut client = Client::connect(base_url).unwrap();
                     let response = client.post("/push", &push_body("bob", number, PAYLOAD)).unwrap();
                     assert_eq!(response.status, 503, "{}", response.json());
