@@ -225,7 +225,7 @@ pub(crate) fn postgres_options(
     config: &RelayConfig,
     key_id: [u8; 8],
 ) -> Result<relay_store_postgres::Options, RelayError> {
-    use relay_store_postgres::{Durability, Options, Password, RecipientNames, Tls};
+    use relay_store_postgres::{Durability, Options, Password, RecipientNames, ShardOptions, Tls};
 
     let postgres = &config.storage.postgres;
     let password = given(&postgres.password_path).map(|path| {
@@ -236,7 +236,7 @@ pub(crate) fn postgres_options(
     let writers = count(postgres.write_connections);
     let large_lanes = (writers / 4).max(1);
     Ok(Options {
-        dsn: postgres.dsn.clone(),
+        shards: vec![ShardOptions::alone(postgres.dsn.clone())],
         password: password.transpose()?,
         ca_path: given(&postgres.ca_path),
         tls: match postgres.tls {

@@ -78,12 +78,13 @@ pub struct Figures {
     pub database: Option<DatabaseFigures>,
 }
 
-/// A database that several relays may share, as the last look found it.
+/// A database that several relays may share, or all databases of a store, as the last look found
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseFigures {
-    /// Whether it serves.
+    /// Whether it serves; of several, whether all do.
     pub is_available: bool,
-    /// Its size, in bytes.
+    /// Its size, or that of all, in bytes.
     pub bytes: u64,
     /// The age of the oldest transaction that keeps dead rows, in milliseconds. Those of other
     /// roles count only if the relay may see them.
@@ -107,6 +108,20 @@ pub struct WakeFigures {
     pub full: u64,
     /// Queues whose wake is due, or will be, or is being sent.
     pub pending: u64,
+}
+
+impl DatabaseFigures {
+    /// Those of a store that lies in all of these databases.
+    #[must_use]
+    pub fn of_all(databases: &[Self]) -> Self {
+        let bytes = databases.iter().fold(0_u64, |sum, database| sum.saturating_add(database.bytes));
+        let oldest = databases.iter().map(|database| database.oldest_transaction_ms).max();
+        Self {
+            is_available: databases.iter().all(|database| database.is_available),
+            bytes,
+            oldest_transaction_ms: oldest.unwrap_or_default(),
+        }
+    }
 }
 
 impl Histogram {
@@ -162,6 +177,19 @@ mod tests {
         let distribution = histogram.distribution();
         assert_eq!((distribution.count(), distribution.sum), (6, u64::MAX));
         assert_eq!(distribution.bounds, [10, 100]);
+    }
+
+    #[test]
+    fn several_databases_are_as_available_as_the_worst_of_them() {
+        let database = |is_available, bytes, oldest_transaction_ms| DatabaseFigures {
+            is_available,
+            bytes,
+            oldest_transaction_ms,
+        };
+        let all = DatabaseFigures::of_all(&[database(true, 5, 70), database(true, 6, 80)]);
+        assert_eq!(all, database(true, 11, 80));
+        let one_is_away = DatabaseFigures::of_all(&[database(false, u64::MAX, 90), database(true, 6, 80)]);
+        assert_eq!(one_is_away, database(false, u64::MAX, 90));
     }
 
     #[test]

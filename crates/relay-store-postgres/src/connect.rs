@@ -24,14 +24,15 @@ use uuid::Uuid;
 
 use crate::error::PostgresError;
 use crate::hosts;
-use crate::options::{Durability, Options, Tls};
+use crate::naming;
+use crate::options::{Durability, Options, ShardOptions, Tls};
 use crate::statements::Statements;
 
 /// How long a connection to one host may take until it can be used.
 const HOST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schemas that this program can use.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 
 /// Plans are made once and look up single rows by index, however wrong statistics are. A client
 /// that is gone frees its locks.
@@ -65,6 +66,8 @@ SELECT current_setting('server_version_num')::int,
 
 const TABLES: &str = "SELECT schema_version, compatible_from FROM meta";
 
+const SLOTS: &str = "SELECT slots FROM meta";
+
 /// Makes connections.
 pub(crate) struct Connector {
     /// One for each host, in the order of the connection string.
@@ -73,6 +76,8 @@ pub(crate) struct Connector {
     last: AtomicUsize,
     tls: Option<MakeRustlsConnect>,
     durability: Durability,
+    /// The slots that the database must belong to, as it writes them.
+    pub(crate) slots: String,
     /// Of the newest primary that was seen. An older one may have come back.
     timeline: AtomicU32,
 }
@@ -100,7 +105,7 @@ struct ServerState {
 }
 
 impl Connector {
-    pub(crate) fn new(options: &Options) -> Result<Self, PostgresError> {
+    pub(crate) fn new(options: &Options, shard: &ShardOptions) -> Result<Self, PostgresError> {
         let tls = match options.tls {
             Tls::VerifyFull => {
                 let authorities = options.ca_path.as_deref().map_or(Authorities::System, Authorities::File);
@@ -109,10 +114,11 @@ impl Connector {
             Tls::Off => None,
         };
         Ok(Self {
-            hosts: hosts::of(options)?,
+            hosts: hosts::of(&shard.dsn, options)?,
             last: AtomicUsize::new(0),
             tls,
             durability: options.durability,
+            slots: shard.slots.to_string(),
             timeline: AtomicU32::new(0),
         })
     }
@@ -152,6 +158,11 @@ impl Connector {
         let (client, warned, server) = self.session(host, notifications).await?;
         let row = client.query_one(TABLES, &[]).await.map_err(schema_error)?;
         check_schema(row.try_get(0)?, row.try_get(1)?)?;
+        let row = client.query_one(SLOTS, &[]).await?;
+        // A new database belongs to none yet.
+        if let Some(stored) = row.try_get::<_, Option<&str>>(0)? {
+            naming::check_slots(&self.slots, Some(stored))?;
+        }
         let statements = Statements::prepare(&client).await?;
         Ok(Connection { client, statements, server, warned })
     }

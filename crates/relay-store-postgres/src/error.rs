@@ -2,12 +2,14 @@
 
 use tokio_postgres::error::SqlState;
 
+use crate::slots::SlotsError;
+
 /// An error of the database, of the connection to it, or of what it contains. The messages are for
 /// operators. They repeat no data of clients.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     /// The connection string is malformed.
-    #[error("storage.postgres.dsn is not a connection string for PostgreSQL: {0}")]
+    #[error("storage.postgres.dsn, or that of a shard, is not a connection string for PostgreSQL: {0}")]
     Dsn(String),
     /// The certificates of the database's authorities cannot be used.
     #[error("the authorities of the database's certificate cannot be used (storage.postgres.ca_path): {0}")]
@@ -44,6 +46,54 @@ pub enum PostgresError {
         "the database is used by relays with another key; all relays of a database need the same file privacy.key_path"
     )]
     OtherKey,
+    /// Some databases of a store hold keyed hashes, and others plain recipients.
+    #[error(
+        "some of the databases hold hashed recipients and others plain ones; all shards of a store must be alike"
+    )]
+    MixedRecipients,
+    /// The shards do not hold each slot once.
+    #[error("storage.postgres.shards: {0}")]
+    Slots(#[from] SlotsError),
+    /// The database belongs to other slots.
+    #[error(
+        "the database belongs to slots {stored}, but storage.postgres of this relay gives it {configured}; \
+         docs/scale-out.md says how to change that"
+    )]
+    OtherSlots {
+        /// Those that the database knows.
+        stored: String,
+        /// Those of the options.
+        configured: String,
+    },
+    /// The database holds queues of slots that it is not to have.
+    #[error(
+        "the database holds queues of other slots than {configured}, which storage.postgres of this relay gives \
+         it; docs/scale-out.md says how to move them"
+    )]
+    ForeignQueues {
+        /// The slots of the options.
+        configured: String,
+    },
+    /// Another command changes the slots, or two shards are one database.
+    #[error("another command changes its slots now, or two shards are the same database")]
+    Assigning,
+    /// Queues would be lost.
+    #[error(
+        "{queues} queues of other slots are not in the databases that are to have them, or are newer here; \
+         nothing was removed. Copy the database first (docs/scale-out.md)"
+    )]
+    NotCopied {
+        /// How many of them.
+        queues: u64,
+    },
+    /// An error of one of several databases.
+    #[error("shard {number}: {error}")]
+    InShard {
+        /// Its number in the configuration, from 1.
+        number: usize,
+        /// Its error.
+        error: Box<Self>,
+    },
     /// A connection could not be made, for any of the other reasons.
     #[error("{0}")]
     Connecting(Box<Self>),
@@ -83,6 +133,14 @@ impl PostgresError {
         Self::Connecting(Box::new(self))
     }
 
+    /// Names the shard, if there are several.
+    pub(crate) fn of_shard(self, number: Option<usize>) -> Self {
+        match number {
+            Some(number) => Self::InShard { number, error: Box::new(self) },
+            None => self,
+        }
+    }
+
     /// Whether a queue stayed locked by another transaction.
     pub(crate) fn is_lock_timeout(&self) -> bool {
         matches!(self, Self::Statement(code) if *code == SqlState::LOCK_NOT_AVAILABLE)
@@ -107,13 +165,21 @@ impl PostgresError {
             | Self::Server(_)
             | Self::ReadOnly
             | Self::Timeout
-            | Self::Unconfirmed => Remedy::Reconnect,
+            | Self::Unconfirmed
+            // Until the map is the same, new connections are refused, too.
+            | Self::OtherSlots { .. } => Remedy::Reconnect,
             Self::Statement(code) => remedy(code),
             Self::Dsn(_)
             | Self::Authorities(_)
             | Self::Schema(_)
             | Self::Corrupted(_)
             | Self::OtherKey
+            | Self::MixedRecipients
+            | Self::Slots(_)
+            | Self::ForeignQueues { .. }
+            | Self::Assigning
+            | Self::NotCopied { .. }
+            | Self::InShard { .. }
             | Self::Ending
             | Self::Threads(_) => Remedy::Fail,
         }

@@ -19,12 +19,15 @@ use crate::convert::{item_id, message_uuid, seq, seq_number, timestamp, unsigned
 use crate::error::PostgresError;
 use crate::image::{FoundItem, Image, QueueImage, QueueRow, ThroughCounts};
 use crate::job::{Job, Outcome, Task};
+use crate::naming;
 use crate::options::Durability;
 
 /// What the rules need besides the requests.
 pub(crate) struct Rules {
     pub(crate) limits: Limits,
     pub(crate) durability: Durability,
+    /// The slots that the database must belong to, as it writes them.
+    pub(crate) slots: String,
 }
 
 /// What the requests of a batch ask of the first round trip.
@@ -54,7 +57,7 @@ pub(crate) async fn decide(
     jobs: &[Job],
 ) -> Result<(Image, Vec<Outcome>), PostgresError> {
     let demand = Demand::of(jobs);
-    let mut image = demand.load(connection, rules.durability, now).await?;
+    let mut image = demand.load(connection, rules, now).await?;
     let outcomes = jobs.iter().map(|job| decide_one(&mut image, &rules.limits, job));
     let outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
     Ok((image, outcomes))
@@ -164,7 +167,7 @@ impl<'a> Demand<'a> {
     async fn load(
         &self,
         connection: &Connection,
-        durability: Durability,
+        rules: &Rules,
         now: Option<Timestamp>,
     ) -> Result<Image, PostgresError> {
         let Connection { client, statements, .. } = connection;
@@ -204,7 +207,7 @@ impl<'a> Demand<'a> {
         let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
         let [queues, items, acked, expired, counts] =
             <[Vec<Row>; 5]>::try_from(rows).map_err(|_| PostgresError::Corrupted("the number of answers"))?;
-        self.image(&queues, &items, &acked, &expired, &counts, durability)
+        self.image(&queues, &items, &acked, &expired, &counts, rules)
     }
 
     fn image(
@@ -214,7 +217,7 @@ impl<'a> Demand<'a> {
         acked: &[Row],
         expired: &[Row],
         counts: &[Row],
-        durability: Durability,
+        rules: &Rules,
     ) -> Result<Image, PostgresError> {
         let mut images = self.locked(queues)?;
         for row in items {
@@ -229,13 +232,14 @@ impl<'a> Demand<'a> {
         let (mut now, mut floor) = (Timestamp::default(), 0);
         for row in expired {
             now = timestamp(row.try_get(0)?);
-            if durability == Durability::Replicated && !row.try_get::<_, bool>(1)? {
+            naming::check_slots(&rules.slots, row.try_get(3)?)?;
+            if rules.durability == Durability::Replicated && !row.try_get::<_, bool>(1)? {
                 return Err(PostgresError::no_standby());
             }
             floor = row.try_get(2)?;
-            let key: Option<Uuid> = row.try_get(3)?;
+            let key: Option<Uuid> = row.try_get(4)?;
             if let Some(queue) = key.and_then(|key| images.get_mut(&key)) {
-                queue.set_expired(usage(row.try_get(4)?, row.try_get(5)?));
+                queue.set_expired(usage(row.try_get(5)?, row.try_get(6)?));
             }
         }
         for row in counts {

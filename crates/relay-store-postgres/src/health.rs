@@ -8,9 +8,11 @@ use relay_core::Unavailable;
 
 use crate::error::PostgresError;
 
-/// What is wrong with the database, if anything is. All parts of a store share one.
+/// What is wrong with a database, if anything is. All parts of a shard share one.
 #[derive(Default)]
 pub(crate) struct Health {
+    /// The number of the shard, for the log, if there are several.
+    shard: Option<usize>,
     /// 0: nothing; otherwise a [`Unavailable`] in the order of `REASONS`, from 1.
     state: AtomicU8,
     is_full: AtomicBool,
@@ -21,11 +23,15 @@ pub(crate) struct Health {
 const REASONS: [Unavailable; 2] = [Unavailable::Database, Unavailable::Standby];
 
 impl Health {
+    pub(crate) fn new(shard: Option<usize>) -> Self {
+        Self { shard, ..Self::default() }
+    }
+
     /// A transaction has succeeded.
     pub(crate) fn is_well(&self) {
         if self.state.load(Ordering::Relaxed) != 0 && self.state.swap(0, Ordering::Relaxed) != 0 {
             *self.logged() = None;
-            tracing::info!("the database serves again");
+            tracing::info!(shard = self.shard, "the database serves again");
         }
     }
 
@@ -43,8 +49,11 @@ impl Health {
     pub(crate) fn set_full(&self, is_full: bool) {
         if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
             match is_full {
-                true => tracing::warn!("the database has no space left; pushes are refused until it has"),
-                false => tracing::info!("the database has space again"),
+                true => tracing::warn!(
+                    shard = self.shard,
+                    "the database has no space left; pushes are refused until it has"
+                ),
+                false => tracing::info!(shard = self.shard, "the database has space again"),
             }
         }
     }
@@ -63,7 +72,11 @@ impl Health {
         self.state.store(u8::try_from(index + 1).unwrap_or(1), Ordering::Relaxed);
         let (mut logged, detail) = (self.logged(), detail.to_string());
         if logged.as_ref() != Some(&detail) {
-            tracing::warn!(reason = %detail, "the database does not serve; requests are refused until it does");
+            tracing::warn!(
+                shard = self.shard,
+                reason = %detail,
+                "the database does not serve; requests are refused until it does"
+            );
             *logged = Some(detail);
         }
     }

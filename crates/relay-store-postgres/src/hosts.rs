@@ -17,8 +17,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A configuration for each host. What the relay decides itself, such as timeouts and TLS, is not
 /// taken from the connection string.
-pub(crate) fn of(options: &Options) -> Result<Vec<Config>, PostgresError> {
-    let all = Config::from_str(&options.dsn).map_err(|error| PostgresError::Dsn(error.to_string()))?;
+pub(crate) fn of(dsn: &str, options: &Options) -> Result<Vec<Config>, PostgresError> {
+    let all = Config::from_str(dsn).map_err(|error| PostgresError::Dsn(error.to_string()))?;
     let count = all.get_hosts().len().max(all.get_hostaddrs().len());
     if count == 0 {
         return Err(PostgresError::Dsn("it names no host".to_owned()));
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn hosts(dsn: &str) -> Result<Vec<Config>, PostgresError> {
-        of(&Options { dsn: dsn.to_owned(), tls: Tls::Off, ..Options::default() })
+        of(dsn, &Options { tls: Tls::Off, ..Options::default() })
     }
 
     #[test]

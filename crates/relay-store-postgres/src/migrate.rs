@@ -3,10 +3,10 @@
 
 use crate::connect::Connector;
 use crate::error::PostgresError;
-use crate::options::Options;
+use crate::options::{Options, ShardOptions};
 
 /// All migrations, in their order. One that was released never changes.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/1_initial.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/1_initial.sql"), include_str!("schema/2_slots.sql")];
 
 /// Only one migration runs at a time in a database.
 const LOCK: &str = "\
@@ -24,27 +24,36 @@ pub struct Migrated {
     pub to: u32,
 }
 
-/// Brings the tables up to date. Blocks.
+/// Brings the tables of all databases up to date, one after the other. Blocks.
 ///
 /// # Errors
-/// [`PostgresError`]; then nothing has changed.
-pub fn migrate(options: &Options) -> Result<Migrated, PostgresError> {
+/// [`PostgresError`]; then nothing has changed in that database and those behind it.
+pub fn migrate(options: &Options) -> Result<Vec<Migrated>, PostgresError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(PostgresError::Threads)?;
     runtime.block_on(async {
-        let client = Connector::new(options)?.connect_bare().await?;
-        client.batch_execute(LOCK).await?;
-        let has_tables: bool = client.query_one(HAS_TABLES, &[]).await?.try_get(0)?;
-        let from = match has_tables {
-            true => client.query_one(VERSION, &[]).await?.try_get::<_, i32>(0)?,
-            false => 0,
-        };
-        let done = usize::try_from(from).unwrap_or_default();
-        for migration in MIGRATIONS.iter().skip(done) {
-            client.batch_execute(migration).await?;
+        let mut migrated = Vec::with_capacity(options.shards.len());
+        for (number, shard) in options.numbered() {
+            let done = migrate_one(options, shard).await;
+            migrated.push(done.map_err(|error| error.of_shard(number))?);
         }
-        client.batch_execute("COMMIT").await?;
-        let from = u32::try_from(from).unwrap_or_default();
-        Ok(Migrated { from, to: from.max(u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)) })
+        Ok(migrated)
     })
+}
+
+async fn migrate_one(options: &Options, shard: &ShardOptions) -> Result<Migrated, PostgresError> {
+    let client = Connector::new(options, shard)?.connect_bare().await?;
+    client.batch_execute(LOCK).await?;
+    let has_tables: bool = client.query_one(HAS_TABLES, &[]).await?.try_get(0)?;
+    let from = match has_tables {
+        true => client.query_one(VERSION, &[]).await?.try_get::<_, i32>(0)?,
+        false => 0,
+    };
+    let done = usize::try_from(from).unwrap_or_default();
+    for migration in MIGRATIONS.iter().skip(done) {
+        client.batch_execute(migration).await?;
+    }
+    client.batch_execute("COMMIT").await?;
+    let from = u32::try_from(from).unwrap_or_default();
+    Ok(Migrated { from, to: from.max(u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)) })
 }

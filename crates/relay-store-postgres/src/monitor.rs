@@ -1,5 +1,6 @@
-//! Watches the database: whether it can be reached, whether its standby confirms, and which server
-//! is the primary. What it sees decides whether the relay is ready.
+//! Watches a database: whether it can be reached, whether its standby confirms, which server is the
+//! primary, and whether it still has the slots of this relay. What it sees decides whether the
+//! relay is ready.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::connect::{Connection, Connector};
 use crate::convert::unsigned;
 use crate::error::PostgresError;
 use crate::health::Health;
+use crate::naming;
 
 /// The pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -23,12 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// standby has it. Relays do not wait for each other here.
 const PROBE: &str = "SELECT FROM meta FOR KEY SHARE";
 
-/// The size of the database in bytes, and the age in milliseconds of the oldest transaction that
-/// keeps dead rows.
+/// The size of the database in bytes, the age in milliseconds of the oldest transaction that keeps
+/// dead rows, and the slots that the database belongs to.
 const MEASURE: &str = "\
 SELECT pg_database_size(current_database()), (
     SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)) * 1000, 0)::bigint
-    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid())";
+    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()),
+    (SELECT slots FROM meta)";
 
 /// Knows which server is the primary.
 pub(crate) struct Monitor {
@@ -85,9 +88,9 @@ impl Monitor {
         let connection = connector.connect_again(kept.take()).await?;
         self.note(&connection.server);
         let replicated = connector.is_replicated();
-        let server = connection.server.clone();
+        let (server, slots) = (connection.server.clone(), connector.slots.clone());
         let mut probe: Probe = tokio::spawn(async move {
-            let probed = probe(&connection, replicated).await;
+            let probed = probe(&connection, replicated, &slots).await;
             (connection, probed)
         });
         loop {
@@ -129,7 +132,11 @@ impl Monitor {
     }
 }
 
-async fn probe(connection: &Connection, is_replicated: bool) -> Result<DatabaseFigures, PostgresError> {
+async fn probe(
+    connection: &Connection,
+    is_replicated: bool,
+    slots: &str,
+) -> Result<DatabaseFigures, PostgresError> {
     connection.client.batch_execute(PROBE).await?;
     if connection.take_warning() {
         return Err(PostgresError::Unconfirmed);
@@ -138,6 +145,7 @@ async fn probe(connection: &Connection, is_replicated: bool) -> Result<DatabaseF
         return Err(PostgresError::no_standby());
     }
     let row = connection.client.query_one(MEASURE, &[]).await?;
+    naming::check_slots(slots, row.try_get(2)?)?;
     let (bytes, oldest_transaction_ms) = (unsigned(row.try_get(0)?), unsigned(row.try_get(1)?));
     Ok(DatabaseFigures { is_available: true, bytes, oldest_transaction_ms })
 }

@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a relay uses its database.
+use crate::slots::Slots;
+
+/// How a relay uses its databases.
 #[derive(Clone)]
 pub struct Options {
-    /// The connection string, such as `host=a,b port=5432 user=relay dbname=relay`, or a URL. With
-    /// several hosts, the relay uses the one that accepts writes.
-    pub dsn: String,
-    /// The password, if it is not in the connection string.
+    /// The databases. Together they hold each slot once.
+    pub shards: Vec<ShardOptions>,
+    /// The password, if it is not in the connection strings.
     pub password: Option<Password>,
     /// The certificates of the authorities that may sign the database's; `None`: the system's.
     pub ca_path: Option<PathBuf>,
@@ -20,23 +21,35 @@ pub struct Options {
     pub durability: Durability,
     /// What the database holds in place of recipients.
     pub recipients: RecipientNames,
-    /// The connections that write. Each writes one batch of requests at a time.
+    /// The connections to each database that write. Each writes one batch of requests at a time.
     pub lanes: usize,
-    /// The connections that write large payloads and long acks, so that these delay no others.
+    /// The connections to each that write large payloads and long acks, so that these delay no
+    /// others.
     pub large_lanes: usize,
-    /// The connections that read.
+    /// The connections to each that read.
     pub readers: usize,
-    /// The most bytes of requests that wait for the database. Further ones are refused.
+    /// The most bytes of requests that wait for the databases. Further ones are refused. Each
+    /// database has an equal part, so that those that stall leave the others theirs.
     pub waiting_bytes_max: u64,
-    /// The largest size of the database in bytes. Above it, pushes are refused. 0: no bound but the
-    /// disk.
+    /// The largest size of each database in bytes. Above it, pushes to its queues are refused. 0:
+    /// no bound but the disk.
     pub bytes_max: u64,
     /// How long a request waits for the database, before its outcome is reported as unknown.
     pub patience: Duration,
-    /// How long an open waits for a database that cannot be reached.
+    /// How long an open waits for databases that cannot be reached.
     pub open_patience: Duration,
     /// How often the relay looks for arrivals that other relays have not told it of.
     pub poll_interval: Duration,
+}
+
+/// A database, and the queues that it holds.
+#[derive(Clone)]
+pub struct ShardOptions {
+    /// The connection string, such as `host=a,b port=5432 user=relay dbname=relay`, or a URL. With
+    /// several hosts, the relay uses the one that accepts writes.
+    pub dsn: String,
+    /// The slots of its queues.
+    pub slots: Slots,
 }
 
 /// A password, which `Debug` hides.
@@ -74,10 +87,40 @@ pub struct RecipientNames {
     pub hash_new: bool,
 }
 
+impl ShardOptions {
+    /// The only database of a store.
+    #[must_use]
+    pub fn alone(dsn: String) -> Self {
+        Self { dsn, slots: Slots::all() }
+    }
+}
+
+impl Options {
+    /// The number of a shard for operators, from 1, unless it is alone.
+    pub(crate) fn number(&self, index: usize) -> Option<usize> {
+        (self.shards.len() > 1).then_some(index + 1)
+    }
+
+    /// The databases with their numbers for operators.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (Option<usize>, &ShardOptions)> {
+        self.shards.iter().enumerate().map(|(index, shard)| (self.number(index), shard))
+    }
+}
+
 impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shards, durability, .. } = self;
+        f.debug_struct("Options")
+            .field("shards", shards)
+            .field("durability", durability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ShardOptions {
     /// Without the connection string, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("durability", &self.durability).finish_non_exhaustive()
+        f.debug_struct("ShardOptions").field("slots", &self.slots).finish_non_exhaustive()
     }
 }
 
@@ -90,7 +133,7 @@ impl fmt::Debug for Password {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            dsn: String::new(),
+            shards: Vec::new(),
             password: None,
             ca_path: None,
             tls: Tls::default(),

@@ -1,4 +1,6 @@
-//! What all tasks of a store share.
+//! What all tasks of a shard share.
+
+use std::sync::Arc;
 
 use relay_core::{Recipient, Waiters};
 use uuid::Uuid;
@@ -11,14 +13,15 @@ use crate::health::Health;
 use crate::monitor::Monitor;
 use crate::wakes::Wakes;
 
-/// The state of a store.
+/// The state of a shard.
 pub(crate) struct Shared {
     pub(crate) connector: Connector,
     pub(crate) rules: Rules,
-    pub(crate) clock: StoreTime,
+    /// One for all shards, as the counters are.
+    pub(crate) clock: Arc<StoreTime>,
     pub(crate) health: Health,
     pub(crate) monitor: Monitor,
-    pub(crate) figures: Counters,
+    pub(crate) figures: Arc<Counters>,
     pub(crate) waiters: Waiters,
     pub(crate) wakes: Wakes,
 }

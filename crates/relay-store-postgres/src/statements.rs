@@ -43,15 +43,16 @@ macro_rules! expired {
     };
 }
 
-/// The time, whether the server waits for a standby, the floor for new queues, and what has expired
-/// in the queues in which something can have. Most queues end at `due`. It comes after the locks,
-/// so the floor is above queues that a sweep forgot while this waited for them.
+/// The time, whether the server waits for a standby, the floor for new queues, the slots of this
+/// database, and what has expired in the queues in which something can have. Most queues end at
+/// `due`. It comes behind the locks, so the floor is above queues that a sweep forgot while this
+/// waited for them, and the slots stay: see `assign.rs`.
 const EXPIRED: &str = concat!(
     "WITH t AS MATERIALIZED (SELECT ",
     now_or!("$2"),
     " AS now)
 SELECT t.now, current_setting('synchronous_standby_names') <> '', (SELECT seq_floor FROM meta),
-    e.q, e.items, e.bytes
+    (SELECT slots FROM meta), e.q, e.items, e.bytes
 FROM t LEFT JOIN LATERAL (
     SELECT u.q, x.items, x.bytes FROM queue u CROSS JOIN LATERAL (",
     expired!(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::migrate::migrate;
-use crate::options::{Durability, Options, Tls};
+use crate::options::{Durability, Options, ShardOptions, Tls};
 
 use processes::{children, send};
 use programs::{copy, free_port, give_to_server, owned_directory, programs, run, server_command, template};
@@ -297,7 +297,8 @@ impl Drop for Server {
 /// Options for a database on one server alone.
 #[must_use]
 pub fn options(dsn: &str) -> Options {
-    Options { dsn: dsn.to_owned(), tls: Tls::Off, durability: Durability::Single, ..Options::default() }
+    let shards = vec![ShardOptions::alone(dsn.to_owned())];
+    Options { shards, tls: Tls::Off, durability: Durability::Single, ..Options::default() }
 }
 
 /// Executes statements. Returns what they answer, a line for each row.

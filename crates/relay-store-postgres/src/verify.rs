@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::convert::{item_id, seq, timestamp, unsigned, usage};
 use crate::error::PostgresError;
+use crate::slots::{Slots, slot};
 use crate::statements::statements;
 
 /// How many queues one statement reads.
@@ -50,8 +51,8 @@ struct QueuedItem {
     payload_bytes: u64,
 }
 
-/// Checks all queues, a queue at a time.
-pub(crate) async fn verify(client: &Client) -> Result<Vec<String>, PostgresError> {
+/// Checks all queues of a database with these slots, a queue at a time.
+pub(crate) async fn verify(client: &Client, slots: &Slots) -> Result<Vec<String>, PostgresError> {
     let statements = QueueStatements::prepare(client).await?;
     let (mut findings, mut number, mut after) = (Findings::default(), 0, Uuid::nil());
     loop {
@@ -66,6 +67,10 @@ pub(crate) async fn verify(client: &Client) -> Result<Vec<String>, PostgresError
                 acked: 0,
             };
             let last_seq: i64 = row.try_get(4)?;
+            if !slots.contains(slot(after)) {
+                let slot = slot(after);
+                findings.add(format!("queue {number}: its slot is {slot}, which the database does not have"));
+            }
             queue.read(client, &statements, after, number, &mut findings).await?;
             if queue.items.last().is_some_and(|item| item.seq > seq(last_seq)) {
                 findings.add(format!("queue {number}: an item has a higher arrival number than the queue"));

@@ -72,7 +72,7 @@ struct Cluster {
 impl Cluster {
     fn start(lab: &Lab, standbys: usize) -> anyhow::Result<Self> {
         let primary = Server::start(SERVER)?;
-        let dsn = primary.create_store()?.dsn;
+        let dsn = primary.create_store()?.shards.remove(0).dsn;
         let names: Vec<String> = (0..standbys).map(|number| format!("s{number}")).collect();
         let standbys = names.iter().map(|name| primary.standby(name, "")).collect::<io::Result<Vec<_>>>()?;
         if !names.is_empty() {

@@ -72,7 +72,7 @@ impl Stores for InPostgres {
     const CASES: u32 = 8;
 
     fn open_empty(&self, limits: Limits, clock: Arc<ManualClock>) -> PostgresRelay {
-        execute(&self.options.dsn, "TRUNCATE relay.queue, relay.item, relay.acked").unwrap();
+        execute(&self.options.shards[0].dsn, "TRUNCATE relay.queue, relay.item, relay.acked").unwrap();
         PostgresRelay::open_with_clock(self.options.clone(), limits, clock).unwrap()
     }
 

@@ -24,7 +24,7 @@ impl Fleet {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::new(directory.path(), true);
-        assert_eq!(database.succeeds(&["migrate"]), "created the tables of schema 1\n");
+        assert_eq!(database.succeeds(&["migrate"]), "created the tables of schema 2\n");
         Self { directory, database }
     }
 

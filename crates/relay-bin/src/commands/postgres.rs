@@ -13,13 +13,13 @@ use crate::wiring;
 pub(crate) fn migrate(config: &RelayConfig) -> Result<Outcome, CommandError> {
     // The tables do not depend on the key.
     let options = wiring::postgres_options(config, [0; 8])?;
-    let Migrated { from, to } = relay_store_postgres::migrate(&options)?;
-    let text = match from {
+    let migrated = relay_store_postgres::migrate(&options)?;
+    let text = migrated.iter().map(|Migrated { from, to }| match from {
         0 => format!("created the tables of schema {to}\n"),
         from if from < to => format!("changed the tables from schema {from} to {to}\n"),
         from => format!("the tables have schema {from} already\n"),
-    };
-    Ok(Outcome::success(text))
+    });
+    Ok(Outcome::success(text.collect()))
 }
 
 pub(super) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome, CommandError> {

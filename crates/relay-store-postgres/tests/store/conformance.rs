@@ -14,12 +14,21 @@ use super::support;
 fn a_relay_over_postgresql_passes_the_conformance_suite() {
     let Some((_server, options)) = support::database() else { return };
     let admin = Admin::connect(&options).unwrap();
-    conformance(&mut OverPostgres { options, admin }).unwrap();
+    conformance(&mut OverPostgres { options, admin, cases: 32 }).unwrap();
+}
+
+#[test]
+fn a_relay_over_two_databases_passes_the_conformance_suite() {
+    let Some((server, _)) = support::database() else { return };
+    let options = support::two_shards(&server, &server);
+    let admin = Admin::connect(&options).unwrap();
+    conformance(&mut OverPostgres { options, admin, cases: 12 }).unwrap();
 }
 
 struct OverPostgres {
     options: Options,
     admin: Admin,
+    cases: u32,
 }
 
 impl Harness for OverPostgres {
@@ -27,7 +36,7 @@ impl Harness for OverPostgres {
 
     fn open(&mut self, limits: Limits, clock: Arc<ManualClock>) -> PostgresRelay {
         let empty = "SET search_path = relay; TRUNCATE queue, item, acked; UPDATE meta SET seq_floor = 0";
-        execute(&self.options.dsn, empty).unwrap();
+        self.options.shards.iter().for_each(|shard| _ = execute(&shard.dsn, empty).unwrap());
         support::open_with_clock(&self.options, limits, &clock)
     }
 
@@ -50,6 +59,6 @@ impl Harness for OverPostgres {
     }
 
     fn plan(&self) -> Plan {
-        Plan { cases: 32, ..Plan::default() }
+        Plan { cases: self.cases, ..Plan::default() }
     }
 }

@@ -11,7 +11,7 @@ use relay_store_postgres::testing::Server;
 use relay_store_postgres::{Durability, Options, PostgresRelay};
 
 use super::support::{
-    is_left_out, messages, name, new_store, now, open, push, push_patiently, until, verify,
+    dsn, is_left_out, messages, name, new_store, now, open, push, push_patiently, until, verify, with_dsn,
 };
 
 const QUEUES: u128 = 40;
@@ -82,9 +82,10 @@ fn three_servers() -> (Server, [Server; 2], Options) {
             == "2"
     });
     let ports = [primary.port(), standbys[0].port(), standbys[1].port()].map(|port| port.to_string());
-    let name = database.dsn.rsplit('=').next().unwrap();
-    let dsn = format!("host=127.0.0.1,127.0.0.1,127.0.0.1 port={} user=relay dbname={name}", ports.join(","));
-    let options = Options { dsn, durability: Durability::Replicated, ..database };
+    let name = dsn(&database).rsplit('=').next().unwrap();
+    let hosts =
+        format!("host=127.0.0.1,127.0.0.1,127.0.0.1 port={} user=relay dbname={name}", ports.join(","));
+    let options = Options { durability: Durability::Replicated, ..with_dsn(&database, &hosts) };
     (primary, standbys, options)
 }
 

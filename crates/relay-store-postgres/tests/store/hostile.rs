@@ -7,7 +7,7 @@ use relay_core::{Error, Relay as _};
 use relay_store_postgres::Options;
 use relay_store_postgres::testing::execute;
 
-use super::support::{database, envelope, now, open, push, until, verify};
+use super::support::{database, dsn, envelope, now, open, push, until, verify};
 
 #[test]
 fn a_locked_queue_does_not_stop_the_others() {
@@ -16,7 +16,7 @@ fn a_locked_queue_does_not_stop_the_others() {
     let relay = open(&options);
     assert!(push(&relay, "locked", 0).unwrap().is_stored());
     thread::scope(|scope| {
-        let dsn = &options.dsn;
+        let dsn = dsn(&options);
         scope.spawn(move || {
             execute(dsn, "BEGIN; SELECT FROM relay.queue FOR UPDATE; SELECT pg_sleep(4); COMMIT")
         });

@@ -8,7 +8,7 @@ use relay_store_postgres::PostgresRelay;
 use relay_store_postgres::testing::execute;
 
 use super::support::{
-    MachineClock, database, messages, name, open, open_with_clock, pull_all, push, until, verify,
+    MachineClock, database, dsn, messages, name, open, open_with_clock, pull_all, push, until, verify,
 };
 
 #[test]
@@ -75,12 +75,12 @@ fn an_empty_queue_is_kept_until_nobody_can_be_about_to_create_it() {
     push(&relay, "alice", 1).unwrap();
     let ids = pull_all(&relay, "alice").iter().map(relay_core::Item::id).collect();
     pollster::block_on(relay.ack(Ack::new(name("alice"), ids).unwrap())).unwrap();
-    let queues = || execute(&options.dsn, "SELECT count(*) FROM relay.queue").unwrap();
+    let queues = || execute(dsn(&options), "SELECT count(*) FROM relay.queue").unwrap();
     clock.advance_ms(59_000);
     pollster::block_on(relay.sweep()).unwrap();
     assert_eq!(queues(), "1", "a transaction that found no queue may still be on its way");
     clock.advance_ms(2_000);
     pollster::block_on(relay.sweep()).unwrap();
     assert_eq!(queues(), "0");
-    assert_ne!(execute(&options.dsn, "SELECT seq_floor FROM relay.meta").unwrap(), "0");
+    assert_ne!(execute(dsn(&options), "SELECT seq_floor FROM relay.meta").unwrap(), "0");
 }

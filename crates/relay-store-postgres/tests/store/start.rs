@@ -7,7 +7,7 @@ use relay_core::{Limits, Relay as _};
 use relay_store_postgres::testing::{Server, execute, options};
 use relay_store_postgres::{Durability, Migrated, Options, PostgresRelay, RecipientNames, migrate};
 
-use super::support::{MachineClock, database, is_left_out, until};
+use super::support::{MachineClock, database, dsn, is_left_out, until, with_dsn};
 
 fn refused(options: &Options) -> String {
     let options = Options { open_patience: Duration::ZERO, ..options.clone() };
@@ -23,8 +23,8 @@ fn a_database_that_cannot_keep_the_promise_is_refused_with_the_reason() {
     let bare = options(&server.create_database().unwrap());
     assert!(refused(&bare).ends_with("they do not exist; run `relay-bin migrate`"), "{}", refused(&bare));
 
-    assert_eq!(migrate(&bare).unwrap(), Migrated { from: 0, to: 1 });
-    assert_eq!(migrate(&bare).unwrap(), Migrated { from: 1, to: 1 });
+    assert_eq!(migrate(&bare).unwrap(), [Migrated { from: 0, to: 2 }]);
+    assert_eq!(migrate(&bare).unwrap(), [Migrated { from: 2, to: 2 }]);
     PostgresRelay::open(bare.clone(), Limits::default(), Arc::new(MachineClock)).unwrap();
 
     let replicated = Options { durability: Durability::Replicated, ..bare.clone() };
@@ -33,13 +33,13 @@ fn a_database_that_cannot_keep_the_promise_is_refused_with_the_reason() {
     let other_key = RecipientNames { key_id: [1; 8], hash_new: true };
     assert!(refused(&Options { recipients: other_key, ..bare.clone() }).contains("another key"));
 
-    execute(&bare.dsn, "UPDATE relay.meta SET schema_version = 9, compatible_from = 9").unwrap();
-    assert!(refused(&bare).contains("they have schema 9, which programs for schema 1 cannot use"));
-    execute(&bare.dsn, "UPDATE relay.meta SET compatible_from = 1").unwrap();
+    execute(dsn(&bare), "UPDATE relay.meta SET schema_version = 9, compatible_from = 9").unwrap();
+    assert!(refused(&bare).contains("they have schema 9, which programs for schema 2 cannot use"));
+    execute(dsn(&bare), "UPDATE relay.meta SET compatible_from = 1").unwrap();
     PostgresRelay::open(bare.clone(), Limits::default(), Arc::new(MachineClock)).unwrap();
-    execute(&bare.dsn, "UPDATE relay.meta SET schema_version = 0").unwrap();
+    execute(dsn(&bare), "UPDATE relay.meta SET schema_version = 1").unwrap();
     assert!(refused(&bare).contains("run `relay-bin migrate`"));
-    execute(&bare.dsn, "UPDATE relay.meta SET schema_version = 1").unwrap();
+    execute(dsn(&bare), "UPDATE relay.meta SET schema_version = 2").unwrap();
 
     server.configure("default_transaction_read_only = on").unwrap();
     until("it accepts no writes", || server.execute("SHOW default_transaction_read_only").unwrap() == "on");
@@ -54,12 +54,13 @@ fn a_database_that_cannot_keep_the_promise_is_refused_with_the_reason() {
 #[test]
 fn errors_of_the_connection_repeat_no_password() {
     let Some((_server, options)) = database() else { return };
-    let with_password = format!("{} password=se-cret", options.dsn.replace("user=relay", "user=nobody"));
-    for dsn in [with_password.as_str(), "host=127.0.0.1 port=1 password=se-cret", "host= password='se-cret"] {
-        let error = refused(&Options { dsn: dsn.to_owned(), ..options.clone() });
+    let with_password = format!("{} password=se-cret", dsn(&options).replace("user=relay", "user=nobody"));
+    for wrong in [with_password.as_str(), "host=127.0.0.1 port=1 password=se-cret", "host= password='se-cret"]
+    {
+        let error = refused(&with_dsn(&options, wrong));
         assert!(!error.contains("se-cret"), "{error}");
     }
-    assert!(!format!("{:?}", Options { dsn: with_password, ..options }).contains("se-cret"));
+    assert!(!format!("{:?}", with_dsn(&options, &with_password)).contains("se-cret"));
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn a_transaction_that_stays_open_is_measured() {
     assert!(measured().is_available && measured().oldest_transaction_ms < 2_000, "{:?}", measured());
     std::thread::scope(|scope| {
         let held = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM relay.item; SELECT pg_sleep(5); COMMIT";
-        let holder = scope.spawn(|| execute(&options.dsn, held));
+        let holder = scope.spawn(|| execute(dsn(&options), held));
         until("it is seen", || measured().oldest_transaction_ms > 2_000);
         holder.join().unwrap().unwrap();
     });

@@ -1,5 +1,6 @@
 //! Servers and requests for the tests.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +11,7 @@ use relay_core::{
     Relay as _, Timestamp,
 };
 pub(crate) use relay_store_postgres::testing::{Server, is_left_out};
-use relay_store_postgres::{Admin, Durability, Options, PostgresRelay};
+use relay_store_postgres::{Admin, Durability, Options, PostgresRelay, ShardOptions, Slots};
 
 /// Far longer than anything should take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,6 +61,33 @@ pub(crate) fn database() -> Option<(Server, Options)> {
 /// Options for a new store on this server, whose relays do not wait for long.
 pub(crate) fn new_store(server: &Server) -> Options {
     Options { open_patience: Duration::from_secs(10), ..server.create_store().unwrap() }
+}
+
+/// The connection string of the first database.
+pub(crate) fn dsn(options: &Options) -> &str {
+    &options.shards[0].dsn
+}
+
+/// The same options for another database.
+pub(crate) fn with_dsn(options: &Options, dsn: &str) -> Options {
+    Options { shards: vec![ShardOptions::alone(dsn.to_owned())], ..options.clone() }
+}
+
+/// Options for a new store in two databases, one on each server.
+pub(crate) fn two_shards(first: &Server, second: &Server) -> Options {
+    let stores = [(first, "0-127"), (second, "128-255")];
+    let shards = stores.map(|(server, slots)| ShardOptions {
+        dsn: dsn(&new_store(server)).to_owned(),
+        slots: Slots::parse(slots).unwrap(),
+    });
+    Options { shards: shards.to_vec(), ..new_store(first) }
+}
+
+/// A recipient whose slot is one of these; another one for each number.
+pub(crate) fn name_in(slots: RangeInclusive<u8>, number: usize) -> String {
+    let names = (0..).map(|candidate| format!("name{candidate}"));
+    let slot = |name: &String| blake3::hash(name.as_bytes()).as_bytes()[0];
+    names.filter(|name| slots.contains(&slot(name))).nth(number).unwrap()
 }
 
 pub(crate) fn open(options: &Options) -> PostgresRelay {
@@ -123,12 +151,20 @@ pub(crate) fn push_patiently(relay: &PostgresRelay, recipient: &str, message: u1
     }
 }
 
-/// All items of a queue, read page by page.
+/// All items of a queue, read page by page. A relay that is not ready is asked again.
 pub(crate) fn pull_all(relay: &PostgresRelay, recipient: &str) -> Vec<Item<bytes::Bytes>> {
-    let (mut items, mut after) = (Vec::new(), None);
+    let (mut items, mut after, begun) = (Vec::new(), None, now());
     loop {
         let pull = Pull { recipient: name(recipient), after, items_max: None };
-        let Page { items: of_page, next, .. } = pollster::block_on(relay.pull(pull)).unwrap();
+        let page = loop {
+            match pollster::block_on(relay.pull(pull.clone())) {
+                Err(Error::NotReady { .. }) if now() - begun < PATIENCE => {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                page => break page.unwrap(),
+            }
+        };
+        let Page { items: of_page, next, .. } = page;
         items.extend(of_page);
         after = next;
         if after.is_none() {

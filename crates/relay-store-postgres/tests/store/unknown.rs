@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use relay_core::{Ack, Relay as _};
-use relay_store_postgres::Options;
 
-use super::support::{database, messages, name, open, pull_all, push, verify};
+use super::support::{database, dsn, messages, name, open, pull_all, push, verify, with_dsn};
 
 /// A way to a server that cuts connections after it has passed a commit on.
 struct CuttingProxy {
@@ -70,8 +69,7 @@ fn a_commit_without_an_answer_is_found_by_the_next_attempt() {
     let Some((server, options)) = database() else { return };
     let proxy = CuttingProxy::to(server.port());
     let port = server.port().to_string();
-    let through_proxy =
-        Options { dsn: options.dsn.replace(&port, &proxy.port.to_string()), ..options.clone() };
+    let through_proxy = with_dsn(&options, &dsn(&options).replace(&port, &proxy.port.to_string()));
     let relay = open(&through_proxy);
     for number in 0..10 {
         proxy.cuts.store(1, Ordering::SeqCst);

@@ -14,8 +14,8 @@ fn an_export_moves_to_postgresql_and_back() {
     let original = dir.queues("store");
     dir.succeeds("store", &["export"], "x");
     let program = Database::new(dir.0.path(), false);
-    assert_eq!(program.succeeds(&["migrate"]), "created the tables of schema 1\n");
-    assert_eq!(program.succeeds(&["migrate"]), "the tables have schema 1 already\n");
+    assert_eq!(program.succeeds(&["migrate"]), "created the tables of schema 2\n");
+    assert_eq!(program.succeeds(&["migrate"]), "the tables have schema 2 already\n");
 
     let imported = program.succeeds(&["import", &dir.text("x")]);
     assert!(imported.contains("700 items stored, 0 already known"), "{imported}");

@@ -20,7 +20,7 @@ struct Database {
 impl Database {
     fn new() -> Self {
         let server = Server::start("").unwrap();
-        let dsn = server.create_store().unwrap().dsn;
+        let dsn = server.create_store().unwrap().shards.remove(0).dsn;
         Self { server, dsn, directory: tempfile::tempdir().unwrap() }
     }
 
