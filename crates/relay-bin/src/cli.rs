@@ -52,7 +52,12 @@ pub enum Command {
     CheckToken(CheckTokenArgs),
     /// Create the tables of a PostgreSQL store, or bring those of an older program up to date
     #[cfg(feature = "postgres")]
-    Migrate,
+    Migrate {
+        /// Give each database the slots of the configuration, and remove the queues of other slots
+        /// from it, if the database that is to have them has a copy
+        #[arg(long)]
+        set_slots: bool,
+    },
     /// Commands on a store.
     #[cfg(feature = "redb")]
     #[command(flatten)]
@@ -162,6 +167,14 @@ mod tests {
         }
         for line in ["backup", "restore", "export", "import", "verify x", "compact x"] {
             assert_eq!(parse(&format!("relay-bin {line}")).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn slots_are_set_only_if_that_is_asked_for() {
+        for (line, set_slots) in [("relay-bin migrate", false), ("relay-bin migrate --set-slots", true)] {
+            assert_eq!(parse(line).unwrap().command, Some(Command::Migrate { set_slots }), "{line}");
         }
     }
 

@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
             exit_code_of_output(print(&config.to_toml()), ExitCode::SUCCESS)
         }
         #[cfg(feature = "postgres")]
-        Command::Migrate => report(commands::migrate(&config)),
+        Command::Migrate { set_slots } => report(commands::migrate(&config, set_slots)),
         #[cfg(feature = "redb")]
         Command::Store(command) => report(commands::run(command, &config)),
         Command::Serve => serve(config),

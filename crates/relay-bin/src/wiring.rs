@@ -215,7 +215,7 @@ pub(crate) fn store_options(
     }
 }
 
-/// `key_id` is that of the key that all relays of the database share. Reads the file with the
+/// `key_id` is that of the key that all relays of the databases share. Reads the file with the
 /// password.
 ///
 /// # Errors
@@ -225,18 +225,29 @@ pub(crate) fn postgres_options(
     config: &RelayConfig,
     key_id: [u8; 8],
 ) -> Result<relay_store_postgres::Options, RelayError> {
-    use relay_store_postgres::{Durability, Options, Password, RecipientNames, ShardOptions, Tls};
+    use relay_store_postgres::{
+        Durability, Options, Password, PostgresError, RecipientNames, ShardOptions, Slots, Tls,
+    };
 
     let postgres = &config.storage.postgres;
     let password = given(&postgres.password_path).map(|path| {
         let read = password(&path);
         read.map(Password).map_err(|source| RelayError::Password { path, source })
     });
+    let shards = match postgres.shards.as_slice() {
+        [] => vec![ShardOptions::alone(postgres.dsn.clone())],
+        shards => {
+            let shards = shards
+                .iter()
+                .map(|shard| Ok(ShardOptions { dsn: shard.dsn.clone(), slots: Slots::parse(&shard.slots)? }));
+            shards.collect::<Result<_, PostgresError>>()?
+        }
+    };
     // Some of the connections that write are for large payloads.
     let writers = count(postgres.write_connections);
     let large_lanes = (writers / 4).max(1);
     Ok(Options {
-        shards: vec![ShardOptions::alone(postgres.dsn.clone())],
+        shards,
         password: password.transpose()?,
         ca_path: given(&postgres.ca_path),
         tls: match postgres.tls {

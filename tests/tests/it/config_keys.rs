@@ -44,6 +44,7 @@ const TESTS: &[(&str, fn())] = &[
     ("storage.max_bytes", storage::storage_max_bytes),
     ("storage.trust_clock", storage::storage_trust_clock),
     ("storage.postgres.dsn", postgres::dsn),
+    ("storage.postgres.shards", postgres::shards),
     ("storage.postgres.password_path", postgres::password_path),
     ("storage.postgres.tls", postgres::tls_and_ca_path),
     ("storage.postgres.ca_path", postgres::tls_and_ca_path),

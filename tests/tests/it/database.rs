@@ -9,7 +9,10 @@ use relay_tests::process::ProcessOutput;
 /// A server with an empty database, and how relays on it are configured.
 pub(crate) struct Database {
     pub(crate) server: Server,
+    /// Empty if there are shards.
     pub(crate) dsn: String,
+    /// Several databases, as a list in TOML.
+    pub(crate) shards: String,
     /// The path of the key file.
     pub(crate) key: String,
     /// Whether a new store holds hashed recipients.
@@ -22,13 +25,22 @@ impl Database {
         let server = Server::start("").unwrap();
         let dsn = server.create_database().unwrap();
         let key = directory.join("relay.key").to_str().unwrap().to_owned();
-        Self { server, dsn, key, hash: if is_hashed { "true" } else { "false" } }
+        let hash = if is_hashed { "true" } else { "false" };
+        Self { server, dsn, shards: "[]".to_owned(), key, hash }
     }
 
-    pub(crate) fn environment(&self) -> [(&str, &str); 7] {
+    /// Several databases with these slots in place of the one.
+    pub(crate) fn set_shards(&mut self, shards: &[(&str, &str)]) {
+        let shards = shards.iter().map(|(dsn, slots)| format!("{{ dsn = {dsn:?}, slots = {slots:?} }}"));
+        self.shards = format!("[{}]", shards.collect::<Vec<_>>().join(", "));
+        self.dsn.clear();
+    }
+
+    pub(crate) fn environment(&self) -> [(&str, &str); 8] {
         [
             ("RELAY__STORAGE__KIND", "postgres"),
             ("RELAY__STORAGE__POSTGRES__DSN", &self.dsn),
+            ("RELAY__STORAGE__POSTGRES__SHARDS", &self.shards),
             ("RELAY__STORAGE__POSTGRES__TLS", "off"),
             ("RELAY__STORAGE__POSTGRES__DURABILITY", "single"),
             ("RELAY__PRIVACY__KEY_PATH", &self.key),

@@ -21,6 +21,7 @@ mod readme;
 mod ready;
 mod recipients;
 mod scale_out;
+mod shards;
 mod stopwatch;
 mod store;
 mod tls;

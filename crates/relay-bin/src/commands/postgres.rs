@@ -1,25 +1,41 @@
 //! The operator's commands on a store in PostgreSQL. They work while relays use it.
 
 use relay_core::Usage;
-use relay_store_postgres::{Contents, Migrated};
-use serde_json::json;
+use relay_store_postgres::{Assigned, Contents, Migrated};
+use serde_json::{Value, json};
 
 use super::exported::admin;
 use super::{CommandError, Outcome, StoreCommand, export, import, rows};
 use crate::config::RelayConfig;
 use crate::wiring;
 
-/// Creates the tables, or brings them up to date.
-pub(crate) fn migrate(config: &RelayConfig) -> Result<Outcome, CommandError> {
+/// Creates the tables, or brings them up to date. Then gives the databases their slots, if that is
+/// asked for.
+pub(crate) fn migrate(config: &RelayConfig, set_slots: bool) -> Result<Outcome, CommandError> {
     // The tables do not depend on the key.
     let options = wiring::postgres_options(config, [0; 8])?;
     let migrated = relay_store_postgres::migrate(&options)?;
-    let text = migrated.iter().map(|Migrated { from, to }| match from {
-        0 => format!("created the tables of schema {to}\n"),
-        from if from < to => format!("changed the tables from schema {from} to {to}\n"),
-        from => format!("the tables have schema {from} already\n"),
-    });
-    Ok(Outcome::success(text.collect()))
+    let mut lines = of_shards(migrated.iter().map(|Migrated { from, to }| match from {
+        0 => format!("created the tables of schema {to}"),
+        from if from < to => format!("changed the tables from schema {from} to {to}"),
+        from => format!("the tables have schema {from} already"),
+    }));
+    if set_slots {
+        let assigned = relay_store_postgres::set_slots(&options)?;
+        lines += &of_shards(assigned.iter().map(|Assigned { from, to, queues_removed }| {
+            let from = from.as_deref().unwrap_or("none");
+            format!("slots {to}, before {from}; {queues_removed} queues of other slots removed")
+        }));
+    }
+    Ok(Outcome::success(lines))
+}
+
+/// A line for each database, with its number if there are several.
+fn of_shards(lines: impl ExactSizeIterator<Item = String>) -> String {
+    let is_alone = lines.len() == 1;
+    let line =
+        |(number, line)| if is_alone { format!("{line}\n") } else { format!("shard {number}: {line}\n") };
+    (1_usize..).zip(lines).map(line).collect()
 }
 
 pub(super) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome, CommandError> {
@@ -47,10 +63,12 @@ fn verify(config: &RelayConfig) -> Result<Outcome, CommandError> {
 }
 
 fn stats(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
-    let Contents { queues, usage, acked, table_bytes, key_id, .. } = admin(config)?.contents()?;
+    let of_each = admin(config)?.contents_of_each()?;
+    let all = of_each.iter().copied().fold(Contents::default(), Contents::plus);
+    let Contents { queues, usage, acked, table_bytes, key_id, .. } = all;
     let recipients = if key_id.is_some() { "hashed" } else { "plain" };
     if is_json {
-        let object = json!({
+        let mut object = json!({
             "recipients": recipients,
             "queues": queues,
             "items": usage.items,
@@ -58,13 +76,34 @@ fn stats(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
             "acked_names": acked,
             "table_bytes": table_bytes,
         });
+        if let Some(fields) = object.as_object_mut().filter(|_| of_each.len() > 1) {
+            fields.insert("shards".to_owned(), of_each.iter().map(shard_object).collect());
+        }
         return Ok(Outcome::success(format!("{object}\n")));
     }
-    Ok(Outcome::success(rows(&[
+    let sum = rows(&[
         ("recipients", recipients.to_owned()),
         ("queues", queues.to_string()),
         ("items", format!("{} of {} bytes", usage.items, usage.bytes)),
         ("acked item ids", acked.to_string()),
         ("tables with indexes", format!("{table_bytes} bytes")),
-    ])))
+    ]);
+    let each = |(number, shard): (usize, &Contents)| {
+        let Contents { queues, usage: Usage { items, bytes }, table_bytes, .. } = shard;
+        let shares =
+            format!("{queues} queues, {items} items of {bytes} bytes, tables of {table_bytes} bytes");
+        rows(&[(&format!("shard {number}"), shares)])
+    };
+    let shards = (1..).zip(&of_each).filter(|_| of_each.len() > 1).map(each);
+    Ok(Outcome::success(sum + &shards.collect::<String>()))
+}
+
+fn shard_object(shard: &Contents) -> Value {
+    json!({
+        "queues": shard.queues,
+        "items": shard.usage.items,
+        "payload_bytes": shard.usage.bytes,
+        "acked_names": shard.acked,
+        "table_bytes": shard.table_bytes,
+    })
 }

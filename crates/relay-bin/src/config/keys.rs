@@ -6,7 +6,9 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::postgres::without_password;
-use super::{Mode, PlainNames, PostgresDurability, PostgresTls, PushPlain, RelayConfig, StorageKind};
+use super::{
+    Mode, PlainNames, PostgresDurability, PostgresShard, PostgresTls, PushPlain, RelayConfig, StorageKind,
+};
 
 /// The bound of messages and responses, which the relay holds in memory.
 const GIB: u64 = 1 << 30;
@@ -53,6 +55,7 @@ pub(super) const KEYS: &[Key] = &[
     number("storage.max_bytes", 0, COUNT_MAX, |c| c.storage.max_bytes),
     flag("storage.trust_clock", |c| c.storage.trust_clock),
     text("storage.postgres.dsn", |c| Some(without_password(&c.storage.postgres.dsn))),
+    shards("storage.postgres.shards", |c| &c.storage.postgres.shards),
     text("storage.postgres.password_path", |c| Some(lossy(&c.storage.postgres.password_path))),
     choice("storage.postgres.tls", &["verify-full", "off"], |c| match c.storage.postgres.tls {
         PostgresTls::VerifyFull => "verify-full",
@@ -147,6 +150,7 @@ pub(super) enum Kind {
     Rate(fn(&RelayConfig) -> u32),
     Networks(fn(&RelayConfig) -> &[IpNet]),
     Texts(fn(&RelayConfig) -> &[String]),
+    Shards(fn(&RelayConfig) -> &[PostgresShard]),
 }
 
 impl Key {
@@ -167,6 +171,9 @@ impl Key {
             Kind::Rate(_) => whole_number(1, RATE_MAX),
             Kind::Networks(_) => r#"a list of networks such as "10.0.0.0/8""#.to_owned(),
             Kind::Texts(_) => "a list of texts".to_owned(),
+            Kind::Shards(_) => {
+                r#"a list of databases such as [{ dsn = "host=a", slots = "0-127" }, ...]"#.to_owned()
+            }
         }
     }
 
@@ -281,4 +288,8 @@ const fn networks(name: &'static str, read: fn(&RelayConfig) -> &[IpNet]) -> Key
 
 const fn texts(name: &'static str, read: fn(&RelayConfig) -> &[String]) -> Key {
     Key { name, kind: Kind::Texts(read) }
+}
+
+const fn shards(name: &'static str, read: fn(&RelayConfig) -> &[PostgresShard]) -> Key {
+    Key { name, kind: Kind::Shards(read) }
 }

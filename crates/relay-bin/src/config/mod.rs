@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 pub use auth::{AuthConfig, PlainNames, PushPlain};
 pub use error::{ConfigErrors, Problem};
-pub use postgres::{PostgresConfig, PostgresDurability, PostgresTls};
+pub use postgres::{PostgresConfig, PostgresDurability, PostgresShard, PostgresTls};
 use source::Layer;
 pub use wake::WakeConfig;
 

@@ -7,9 +7,12 @@ use serde::Deserialize;
 /// How the relay uses a PostgreSQL database.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct PostgresConfig {
-    /// The connection string. It may contain the password, and is printed without it.
+    /// The connection string of the only database; empty if there are `shards`. It may contain the
+    /// password, and is printed without it.
     pub dsn: String,
-    /// The file with the password. Empty: it is in `dsn`, or there is none.
+    /// Several databases, each with a part of the queues.
+    pub shards: Vec<PostgresShard>,
+    /// The file with the password. Empty: it is in the connection strings, or there is none.
     pub password_path: PathBuf,
     /// Whether connections are encrypted.
     pub tls: PostgresTls,
@@ -22,6 +25,15 @@ pub struct PostgresConfig {
     pub write_connections: u64,
     /// The number of connections that read.
     pub read_connections: u64,
+}
+
+/// One of several databases.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PostgresShard {
+    /// The connection string, as [`PostgresConfig::dsn`].
+    pub dsn: String,
+    /// The slots of its queues, such as `0-127` or `0-63,200`.
+    pub slots: String,
 }
 
 /// Whether connections to the database are encrypted.

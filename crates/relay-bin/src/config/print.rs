@@ -2,8 +2,9 @@
 
 use toml::Value;
 
-use super::RelayConfig;
 use super::keys::{self, Key, Kind};
+use super::postgres::without_password;
+use super::{PostgresShard, RelayConfig};
 
 pub(super) fn to_toml(config: &RelayConfig) -> String {
     let mut text = String::new();
@@ -30,6 +31,7 @@ fn value(key: &Key, config: &RelayConfig) -> Option<String> {
         Kind::Rate(read) => read(config).to_string(),
         Kind::Networks(read) => list(read(config)),
         Kind::Texts(read) => list(read(config)),
+        Kind::Shards(read) => shards(read(config)),
     })
 }
 
@@ -40,4 +42,11 @@ fn quoted(text: &str) -> String {
 fn list(items: &[impl ToString]) -> String {
     let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
     format!("[{}]", items.join(", "))
+}
+
+fn shards(shards: &[PostgresShard]) -> String {
+    let shard = |shard: &PostgresShard| {
+        format!("{{ dsn = {}, slots = {} }}", quoted(&without_password(&shard.dsn)), quoted(&shard.slots))
+    };
+    format!("[{}]", shards.iter().map(shard).collect::<Vec<_>>().join(", "))
 }

@@ -41,11 +41,14 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
             let texts: Result<Vec<String>, String> = items.iter().map(|item| text(item.get_ref())).collect();
             texts.map(Into::into).map_err(|message| vec![message])
         }
+        (Kind::Shards(_), DeValue::Array(items)) => shards(items.iter().map(Spanned::get_ref)),
+        (Kind::Shards(_), other) => Err(vec![unfit(key, &without_text(other))]),
         (_, other) => Err(vec![unfit(key, &describe(other))]),
     }
 }
 
-/// Parses a value of an environment variable. Text needs no quotes, and commas separate a list.
+/// Parses a value of an environment variable. Text needs no quotes, and commas separate a list. A
+/// list of databases is written as in a file.
 pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
     match &key.kind {
         Kind::Text(_) => Ok(given.into()),
@@ -58,6 +61,11 @@ pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
             let texts = given.split(',').map(str::trim).filter(|text| !text.is_empty());
             Ok(texts.map(str::to_owned).collect::<Vec<_>>().into())
         }
+        // The text may contain a password.
+        Kind::Shards(_) => match DeValue::parse(given) {
+            Ok(parsed) => from_toml(key, parsed.get_ref()),
+            Err(_) => Err(vec![unfit(key, "another text")]),
+        },
         Kind::Networks(_) if given.trim().is_empty() => Ok(Vec::<String>::new().into()),
         Kind::Networks(_) => networks(given.split(',').map(|item| Ok(item.trim()))),
     }
@@ -122,6 +130,40 @@ fn networks<'a>(items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed 
         }
     }
     if problems.is_empty() { Ok(networks.into()) } else { Err(problems) }
+}
+
+/// Parses databases: tables with two texts each. No message repeats a connection string.
+fn shards<'a>(items: impl Iterator<Item = &'a DeValue<'a>>) -> Parsed {
+    let (mut shards, mut problems) = (Vec::<Value>::new(), Vec::new());
+    for (number, item) in (1_usize..).zip(items) {
+        match shard(item) {
+            Ok(shard) => shards.push(Value::new(None, shard)),
+            Err(message) => problems.push(format!("shard {number} {message}")),
+        }
+    }
+    if problems.is_empty() { Ok(shards.into()) } else { Err(problems) }
+}
+
+/// Describes a value that may be a connection string, so its text may be a secret.
+fn without_text(given: &DeValue<'_>) -> String {
+    if given.is_str() { "a text".to_owned() } else { describe(given) }
+}
+
+fn shard(item: &DeValue<'_>) -> Result<ValueKind, String> {
+    const KEYS: [&str; 2] = ["dsn", "slots"];
+    let DeValue::Table(table) = item else {
+        return Err(format!("must be a table, found {}", without_text(item)));
+    };
+    if let Some((unknown, _)) = table.iter().find(|(key, _)| !KEYS.contains(&key.get_ref().as_ref())) {
+        return Err(format!("has the unknown key {}; it has: dsn, slots", quoted(unknown.get_ref())));
+    }
+    let text = |key: &str| match table.get(key).map(Spanned::get_ref) {
+        Some(DeValue::String(text)) => Ok((key.to_owned(), Value::new(None, text.as_ref()))),
+        Some(_) => Err(format!("must have a text as {key}")),
+        None => Err(format!("has no {key}")),
+    };
+    let entries = KEYS.map(text).into_iter().collect::<Result<::config::Map<_, _>, _>>()?;
+    Ok(entries.into())
 }
 
 /// Parses a network, or a single address as a network of its own. An IPv4 network that is written

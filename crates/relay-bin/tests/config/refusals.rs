@@ -2,6 +2,8 @@
 
 mod auth;
 mod network;
+#[cfg(feature = "postgres")]
+mod shards;
 mod wake;
 
 use std::path::PathBuf;

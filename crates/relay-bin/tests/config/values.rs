@@ -74,6 +74,7 @@ fn documented_storage() -> StorageConfig {
 fn documented_postgres() -> PostgresConfig {
     PostgresConfig {
         dsn: String::new(),
+        shards: Vec::new(),
         password_path: PathBuf::new(),
         tls: PostgresTls::VerifyFull,
         ca_path: PathBuf::new(),
@@ -161,6 +162,12 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("storage.max_bytes", "0x4000000", "67_108_864", |c| c.storage.max_bytes == 67_108_864),
     ("storage.trust_clock", "true", "true", |c| c.storage.trust_clock),
     ("storage.postgres.dsn", "\"host=a\"", "host=a", |c| c.storage.postgres.dsn == "host=a"),
+    (
+        "storage.postgres.shards",
+        r#"[{ dsn = "host=a", slots = "0-255" }]"#,
+        r#"[{ dsn = "host=a", slots = "0-255" }]"#,
+        |c| matches!(c.storage.postgres.shards.as_slice(), [shard] if shard.dsn == "host=a" && shard.slots == "0-255"),
+    ),
     ("storage.postgres.password_path", "\"p\"", "p", |c| c.storage.postgres.password_path == Path::new("p")),
     ("storage.postgres.tls", "\"off\"", "off", |c| c.storage.postgres.tls == PostgresTls::Off),
     ("storage.postgres.ca_path", "\"c\"", "c", |c| c.storage.postgres.ca_path == Path::new("c")),

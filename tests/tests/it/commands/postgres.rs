@@ -43,6 +43,61 @@ fn an_export_moves_to_postgresql_and_back() {
 }
 
 #[test]
+fn all_commands_work_on_several_databases() {
+    if is_left_out() {
+        return;
+    }
+    let dir = TestDir::with_store();
+    let original = dir.queues("store");
+    dir.succeeds("store", &["export"], "x");
+    let mut program = Database::new(dir.0.path(), false);
+    let (first, second) = (program.dsn.clone(), program.server.create_database().unwrap());
+    program.set_shards(&[(&first, "0-119"), (&second, "120-255")]);
+    assert_eq!(
+        program.succeeds(&["migrate"]),
+        "shard 1: created the tables of schema 2\nshard 2: created the tables of schema 2\n"
+    );
+    let imported = program.succeeds(&["import", &dir.text("x")]);
+    assert!(imported.contains("700 items stored, 0 already known"), "{imported}");
+    let stats = program.succeeds(&["stats"]);
+    assert!(stats.contains("recipients              plain\nqueues                  3\n"), "{stats}");
+    let counts = [&first, &second].map(|dsn| {
+        execute(dsn, "SELECT count(*) || ' queues, ' || sum(items) || ' items' FROM relay.queue").unwrap()
+    });
+    assert!(!counts.contains(&String::new()), "both have some: {counts:?}");
+    for (number, counts) in (1..).zip(&counts) {
+        assert!(stats.contains(&format!("shard {number}                 {counts} of ")), "{stats}");
+    }
+    let json: serde_json::Value = program.succeeds(&["stats", "--json"]).parse().unwrap();
+    let shards = json["shards"].as_array().unwrap();
+    assert_eq!(shards.iter().map(|shard| shard["items"].as_u64().unwrap()).sum::<u64>(), 700);
+    assert_eq!(json["items"], 700);
+    let verified = program.succeeds(&["verify"]);
+    assert!(
+        verified.starts_with("3 queues, 700 items of ") && verified.ends_with("; 0 findings\n"),
+        "{verified}"
+    );
+
+    let exported = program.succeeds(&["export", &dir.text("y")]);
+    assert!(exported.contains("/y: 700 items of "), "{exported}");
+    let back = dir.succeeds("back", &["import"], "y");
+    assert!(back.contains("700 items stored"), "{back}");
+    assert_eq!(dir.queues("back"), original);
+
+    // Another map is refused, and the queues have to be copied first.
+    program.set_shards(&[(&first, "0-200"), (&second, "201-255")]);
+    for arguments in [vec!["stats"], vec!["verify"], vec!["migrate", "--set-slots"]] {
+        let ended = program.run(&arguments);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}");
+        assert!(ended.stderr.contains("shard "), "{}", ended.stderr);
+    }
+    execute(&second, "UPDATE relay.queue SET items = items + 1").unwrap();
+    program.set_shards(&[(&first, "0-119"), (&second, "120-255")]);
+    let ended = program.run(&["verify"]);
+    assert!(ended.stdout.contains("shard 2: queue 0: the recorded usage is"), "{}", ended.stdout);
+}
+
+#[test]
 fn hashed_recipients_move_with_their_key() {
     if is_left_out() {
         return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relay_store_postgres::testing::{Server, is_left_out};
+use relay_store_postgres::testing::{Server, execute, is_left_out};
 use relay_tests::{Process, Relay, push_body};
 use serde_json::Value;
 
@@ -81,6 +81,31 @@ pub(super) fn dsn() {
     let variables = [("RELAY__STORAGE__POSTGRES__DSN", "postgres://relay:se-cret@db/relay")];
     let printed = Process::run(PROGRAM, &["check-config"], &variables).unwrap();
     assert!(printed.stdout.contains("\ndsn = \"postgres://relay@db/relay\"\n"), "{}", printed.stdout);
+}
+
+#[test]
+pub(super) fn shards() {
+    if is_left_out() {
+        return;
+    }
+    let database = Database::new();
+    let other = database.server.create_store().unwrap().shards.remove(0).dsn;
+    let both = |slots: [&str; 2]| {
+        let shards = [&database.dsn, &other].into_iter().zip(slots);
+        let shards = shards.map(|(dsn, slots)| format!("{{ dsn = {dsn:?}, slots = {slots:?} }}"));
+        format!("[{}]", shards.collect::<Vec<_>>().join(", "))
+    };
+    let half = both(["0-127", "128-255"]);
+    let keys = |shards| [("storage.postgres.dsn", "\"\""), ("storage.postgres.shards", shards)];
+    let relay = database.relay(&keys(&half));
+    (0..60).for_each(|queue| assert_eq!(push(&relay, &format!("queue{queue}"), 1)["stored"], true));
+    let [here, there] = [&database.dsn, &other].map(|dsn| {
+        let count = "SELECT count(*) FROM relay.queue WHERE (get_byte(uuid_send(q), 0) < 128) = (SELECT slots = '0-127' FROM relay.meta)";
+        execute(dsn, count).unwrap().parse::<u64>().unwrap()
+    });
+    assert!(here > 10 && there > 10 && here + there == 60, "{here} and {there}");
+    let refused = database.failure(&keys(&both(["0-99", "100-255"])));
+    assert!(refused.starts_with("shard 1: the database belongs to slots 0-127, but"), "{refused}");
 }
 
 #[test]

@@ -45,7 +45,8 @@ max_bytes = 67108864
 trust_clock = true
 
 [storage.postgres]
-dsn = "host=db user=relay"
+dsn = ""
+shards = [{ dsn = "host=db user=relay", slots = "0-199" }, { dsn = "host=db2 user=relay", slots = "200-255" }]
 password_path = "password"
 tls = "off"
 ca_path = "db-ca.pem"

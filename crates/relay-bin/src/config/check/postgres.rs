@@ -1,10 +1,12 @@
 //! Checks the keys of a store in PostgreSQL.
 
 use super::{Build, Findings, check_optional_path};
-use crate::config::{PostgresDurability, PostgresTls, RelayConfig};
+use crate::config::{PostgresDurability, PostgresShard, PostgresTls, RelayConfig};
 
 /// A message of the database's protocol, which holds a batch, has at most 1 GiB.
 const MESSAGE_BYTES_MAX: u64 = 256 << 20;
+
+const SHARDS: &str = "storage.postgres.shards";
 
 pub(super) fn check(config: &RelayConfig, build: Build, findings: &mut Findings) {
     let postgres = &config.storage.postgres;
@@ -14,11 +16,17 @@ pub(super) fn check(config: &RelayConfig, build: Build, findings: &mut Findings)
             "\"postgres\" is not built into this program; build it with the cargo feature \"postgres\"",
         );
     }
-    if postgres.dsn.is_empty() {
-        findings.refuse(
+    match (postgres.dsn.is_empty(), postgres.shards.as_slice()) {
+        (true, []) => findings.refuse(
             "storage.postgres.dsn",
             "must be a connection string, such as \"host=db user=relay dbname=relay\"; it is empty",
-        );
+        ),
+        (false, []) => {}
+        (true, shards) => check_shards(shards, findings),
+        (false, _) => findings.refuse(
+            SHARDS,
+            "must be empty when storage.postgres.dsn is set: a store has one database, or shards",
+        ),
     }
     if config.privacy.key_path.as_os_str().is_empty() {
         findings.refuse(
@@ -46,4 +54,35 @@ pub(super) fn check(config: &RelayConfig, build: Build, findings: &mut Findings)
         postgres.tls == PostgresTls::Off,
         "storage.postgres.tls: \"off\": whoever sees the network between relay and database sees recipients and passwords",
     );
+}
+
+/// Shards are numbered from 1, as in the log.
+fn check_shards(shards: &[PostgresShard], findings: &mut Findings) {
+    for (number, shard) in (1_usize..).zip(shards) {
+        if shard.dsn.is_empty() {
+            findings.refuse(SHARDS, format!("shard {number}: dsn must be a connection string; it is empty"));
+        }
+    }
+    #[cfg(feature = "postgres")]
+    check_slots(shards, findings);
+}
+
+#[cfg(feature = "postgres")]
+fn check_slots(shards: &[PostgresShard], findings: &mut Findings) {
+    use relay_store_postgres::{SlotMap, Slots};
+
+    let (mut all, mut are_valid) = (Vec::with_capacity(shards.len()), true);
+    for (number, shard) in (1_usize..).zip(shards) {
+        match Slots::parse(&shard.slots) {
+            Ok(slots) => all.push(slots),
+            Err(error) => {
+                are_valid = false;
+                findings.refuse(SHARDS, format!("shard {number}: {error}"));
+            }
+        }
+    }
+    // What is missing can only be told of all.
+    if are_valid && let Err(error) = SlotMap::new(&all) {
+        findings.refuse(SHARDS, error.to_string());
+    }
 }
