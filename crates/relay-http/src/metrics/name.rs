@@ -106,9 +106,9 @@ metrics! {
     WakesPending: Gauge "relay_wakes_pending" []
         "Queues whose wake is due, or will be, or is being sent.";
     DatabaseAvailable: Gauge "relay_database_available" []
-        "Whether the database of the relay serves: 1 or 0.";
+        "Whether the database of the relay serves, or all of several: 1 or 0.";
     DatabaseBytes: Gauge "relay_database_bytes" []
-        "The size of the database.";
+        "The size of the database, or of all together.";
     DatabaseOldestTransaction: Gauge "relay_database_oldest_transaction_seconds" []
         "The age of the oldest transaction in the database that keeps dead rows from being removed.";
     ClockOffset: Gauge "relay_clock_offset_seconds" []
