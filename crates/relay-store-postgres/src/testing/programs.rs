@@ -6,10 +6,31 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
+
+/// Whether tests on PostgreSQL are left out, because it is not installed. Says so then.
+///
+/// # Panics
+/// Instead, where `REQUIRE_PROGRAMS` is set, as in CI.
+#[expect(clippy::disallowed_methods, reason = "a switch for tests")]
+#[must_use]
+pub fn is_left_out() -> bool {
+    let is_missing = programs().is_none();
+    if is_missing {
+        assert!(std::env::var_os("REQUIRE_PROGRAMS").is_none(), "PostgreSQL is not installed");
+        eprintln!("left out: PostgreSQL is not installed");
+    }
+    is_missing
+}
+
+/// The path of a program of PostgreSQL, if it is installed.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    programs().map(|programs| programs.join(name)).filter(|program| program.is_file())
+}
 
 /// A directory that was initialised once for all tests of a user, to be copied.
 pub(super) fn template() -> io::Result<PathBuf> {
@@ -66,12 +87,23 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 pub(super) fn server_command(program: &str) -> io::Result<Command> {
     let programs = programs().ok_or_else(|| io::Error::other("PostgreSQL is not installed"))?;
-    let mut command = Command::new(programs.join(program));
-    command.current_dir("/").process_group(0);
+    Ok(as_server(&programs.join(program)))
+}
+
+/// A command that runs as the user of servers.
+pub(super) fn as_server(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/").process_group(0).stdin(Stdio::null());
     if let Some((user, group)) = server_user() {
         command.uid(user).gid(group);
     }
-    Ok(command)
+    command
+}
+
+/// A program that is not one of PostgreSQL.
+pub(super) fn installed(name: &str) -> Option<PathBuf> {
+    let directories = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+    directories.iter().map(|directory| Path::new(directory).join(name)).find(|program| program.is_file())
 }
 
 pub(super) fn give_to_server(path: &Path) -> io::Result<()> {
@@ -112,4 +144,18 @@ pub(super) fn programs() -> Option<&'static Path> {
 
 pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Executes statements. Returns what they answer, a line for each row.
+///
+/// # Errors
+/// Those of the system, and of `psql`.
+pub fn execute(dsn: &str, statements: &str) -> io::Result<String> {
+    let mut command = server_command("psql")?;
+    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-c", statements]);
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
