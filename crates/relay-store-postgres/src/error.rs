@@ -32,6 +32,12 @@ pub enum PostgresError {
     /// The database refused a statement.
     #[error("the database refused a statement ({})", .0.code())]
     Statement(SqlState),
+    /// The statements that this connection has prepared are not there.
+    #[error(
+        "the database does not know what this connection has prepared; a pooler between the relay and the server must \
+         be in session mode"
+    )]
+    Pooler,
     /// The database has not answered in time.
     #[error("the database has not answered in time")]
     Timeout,
@@ -172,6 +178,7 @@ impl PostgresError {
             Self::Dsn(_)
             | Self::Authorities(_)
             | Self::Schema(_)
+            | Self::Pooler
             | Self::Corrupted(_)
             | Self::OtherKey
             | Self::MixedRecipients
@@ -209,6 +216,7 @@ fn remedy(code: &SqlState) -> Remedy {
 impl From<tokio_postgres::Error> for PostgresError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
+            Some(code) if is_of_another_session(code) => Self::Pooler,
             Some(code) => Self::Statement(code.clone()),
             None if let Some(refused) = certificate_error(&error) => Self::Certificate(refused.clone()),
             // Its text has the address and the reason of the system, and nothing that was sent.
@@ -224,6 +232,11 @@ impl From<PostgresError> for relay_core::Error {
             _ => Self::storage(error),
         }
     }
+}
+
+/// Each connection prepares its statements once, so it uses the session of another one.
+fn is_of_another_session(code: &SqlState) -> bool {
+    [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code)
 }
 
 /// The error of rustls in a failed handshake, which lies in one of the system.

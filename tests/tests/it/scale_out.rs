@@ -1,5 +1,5 @@
 //! Several relays as processes on one database: one is killed, and all are restarted one after the
-//! other, under clients that use any of them.
+//! other, under clients that use any of them. Also through PgBouncer.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use relay_store_postgres::testing::is_left_out;
-use relay_tests::{Client, Process, push_body};
+use relay_store_postgres::testing::{Pooler, is_left_out};
+use relay_tests::{Client, Process, ack_body, eventually, message_of, push_body, skip_without};
+use serde_json::json;
 
 use crate::database::Database;
 
@@ -61,7 +62,7 @@ fn push(client: &mut Option<Client>, base_url: &str, recipient: &str, message: u
 
 fn messages(base_url: &str, recipient: &str) -> Vec<u128> {
     let items = Client::connect(base_url).unwrap().pull_all(recipient).unwrap().unwrap();
-    items.iter().map(|item| relay_tests::message_of(item).unwrap()).collect()
+    items.iter().map(|item| message_of(item).unwrap()).collect()
 }
 
 #[test]
@@ -152,5 +153,46 @@ fn a_rolling_restart_loses_no_request() {
         let there = messages(&urls[0], &format!("client{index}"));
         assert_eq!(there, (0..number).collect::<Vec<_>>(), "each once, and in order");
     }
+    fleet.verify();
+}
+
+/// A pooler in session mode lends each connection of a relay one of the server's until it ends.
+#[test]
+fn relays_work_through_a_pooler_in_session_mode() {
+    if is_left_out() {
+        return;
+    }
+    if !Pooler::is_installed() {
+        skip_without("pgbouncer");
+        return;
+    }
+    let mut fleet = Fleet::new();
+    let pooler = Pooler::start(&fleet.database.server, "session").unwrap();
+    let name = fleet.database.dsn.rsplit('=').next().unwrap();
+    fleet.database.dsn = format!("host=127.0.0.1 port={} user=relay dbname={name}", pooler.port());
+    let relays = [fleet.relay(), fleet.relay()];
+    let mut clients = [0, 1].map(|relay| Some(relays[relay].connect().unwrap()));
+    for (pushed, [here, there]) in (1..=4).zip([[0, 1], [1, 0]].into_iter().cycle()) {
+        // The pull may wait already, or not yet.
+        let item = thread::scope(|scope| {
+            let pull = json!({"recipient": "alice", "wait_ms": 20_000});
+            let mut waiting = relays[there].connect().unwrap();
+            let answer = scope.spawn(move || waiting.post("/pull", &pull).unwrap().json());
+            assert_eq!(push(&mut clients[here], &relays[here].base_url, "alice", pushed), Some(true));
+            answer.join().unwrap()["items"][0].clone()
+        });
+        assert_eq!(message_of(&item).unwrap(), pushed);
+        let acked = clients[there].as_mut().unwrap().post("/ack", &ack_body("alice", &[pushed])).unwrap();
+        assert_eq!(acked.json()["deleted"], 1, "{acked:?}");
+        if pushed == 2 {
+            fleet.database.server.start_again().unwrap();
+            for (client, relay) in clients.iter_mut().zip(&relays) {
+                let answered = || push(client, &relay.base_url, "bob", pushed);
+                assert!(eventually(answered).is_some(), "the relay finds the restarted server");
+            }
+        }
+    }
+    assert_eq!(messages(&relays[0].base_url, "alice"), [] as [u128; 0]);
+    assert_eq!(messages(&relays[1].base_url, "bob"), [2]);
     fleet.verify();
 }
