@@ -153,7 +153,7 @@ impl Account {
         let mut step = Step::Pushed;
         for (message, result) in messages.iter().zip(results) {
             match result.pointer("/error/code").and_then(Value::as_str) {
-                Some("storage_error") => step = Step::Refused(503),
+                Some("storage_error" | "not_ready") => step = Step::Refused(503),
                 Some("storage_full") => step = Step::Refused(507),
                 _ => self.record_push(*message, is_again, result)?,
             }

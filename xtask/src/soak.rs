@@ -1,5 +1,6 @@
-//! Runs the relay under steady load for a long time. relay-bench measures it, and fails when
-//! memory, files or latencies grow.
+//! Runs the relay under steady load for a long time, or loses the primary of its database again and
+//! again. relay-bench measures it, and fails when memory, files, tables or latencies grow, or a
+//! promise is broken.
 
 use clap::Args;
 use xshell::Shell;
@@ -21,6 +22,13 @@ pub(crate) struct Flags {
     /// Repeat the plan of an earlier run with kills.
     #[arg(long, requires = "kill_every")]
     seed: Option<u64>,
+    /// What the relay stores in: redb, or postgres for one PostgreSQL server.
+    #[arg(long, default_value = "redb", conflicts_with = "kill_every")]
+    store: String,
+    /// Instead: lose the primary of three PostgreSQL servers under Patroni this often, and audit
+    /// every response. Needs patroni and etcd.
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["minutes", "kill_every", "store", "svg"])]
+    failovers: Option<usize>,
     /// The plot of the measurements.
     #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
     svg: String,
@@ -38,13 +46,16 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
 impl Flags {
     /// The arguments of relay-bench.
     fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec![
-            "soak".to_owned(),
-            format!("--minutes={}", self.minutes),
-            format!("--svg={}", self.svg),
-            format!("--out={DOCUMENT}"),
-        ];
-        arguments.extend(self.kill_every.map(|seconds| format!("--kill-every={seconds}")));
+        let mut arguments = vec!["soak".to_owned(), format!("--out={DOCUMENT}")];
+        if let Some(count) = self.failovers {
+            arguments.push(format!("--failovers={count}"));
+            return arguments;
+        }
+        arguments.extend([format!("--minutes={}", self.minutes), format!("--svg={}", self.svg)]);
+        match self.kill_every {
+            Some(seconds) => arguments.push(format!("--kill-every={seconds}")),
+            None => arguments.push(format!("--store={}", self.store)),
+        }
         arguments.extend(self.seed.map(|seed| format!("--seed={seed}")));
         arguments
     }
@@ -55,14 +66,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_run_with_kills_has_a_seed() {
-        let arguments = |kill_every, seed| {
-            Flags { minutes: 1.0, kill_every, seed, svg: "x.svg".to_owned() }.arguments().join(" ")
+    fn each_kind_of_run_has_its_arguments() {
+        let arguments = |kill_every, seed, failovers| {
+            let (svg, store) = ("x.svg".to_owned(), "redb".to_owned());
+            Flags { minutes: 1.0, kill_every, seed, store, failovers, svg }.arguments().join(" ")
         };
-        assert_eq!(arguments(None, None), "soak --minutes=1 --svg=x.svg --out=docs/benchmarks.md");
+        let begins = "soak --out=docs/benchmarks.md";
+        assert_eq!(arguments(None, None, None), format!("{begins} --minutes=1 --svg=x.svg --store=redb"));
         assert_eq!(
-            arguments(Some(20.0), Some(7)),
-            "soak --minutes=1 --svg=x.svg --out=docs/benchmarks.md --kill-every=20 --seed=7"
+            arguments(Some(20.0), Some(7), None),
+            format!("{begins} --minutes=1 --svg=x.svg --kill-every=20 --seed=7")
         );
+        assert_eq!(arguments(None, None, Some(10)), format!("{begins} --failovers=10"));
     }
 }

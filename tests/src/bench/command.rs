@@ -9,7 +9,8 @@ use super::figure::Section;
 use super::kills::KillOptions;
 use super::lab::Lab;
 use super::redis::SERVER_ARGUMENTS;
-use super::{BENCHMARKS, Benchmark, kills, machine, soak};
+use super::soak::Store;
+use super::{BENCHMARKS, Benchmark, failovers, kills, machine, soak};
 
 /// Measure the relay as a whole on this machine, and show each figure beside its bar.
 ///
@@ -47,6 +48,13 @@ enum Command {
         /// Seed of the fault plan; by default a random one, which is printed
         #[arg(long, requires = "kill_every")]
         seed: Option<u64>,
+        /// What the relay stores in
+        #[arg(long, value_enum, default_value_t, conflicts_with = "kill_every")]
+        store: Store,
+        /// Instead: lose the primary of three PostgreSQL servers under Patroni this often, and
+        /// audit everything that two relays have answered
+        #[arg(long, value_name = "COUNT", conflicts_with_all = ["minutes", "kill_every", "store", "svg"])]
+        failovers: Option<usize>,
         /// Also write the table to the end of this file, as Markdown
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -59,12 +67,7 @@ enum Command {
 /// The program.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse() {
-        Cli { command: Some(Command::Soak { minutes, kill_every, seed, out, svg }), .. } => {
-            let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-            let options =
-                kill_every.map(|kill_every_seconds| KillOptions { minutes, kill_every_seconds, seed });
-            run_soak(minutes, options, out.as_deref(), &svg)
-        }
+        Cli { command: Some(command), .. } => run_soak(command),
         Cli { filters, quick, out, .. } => measure(&filters, quick, out.as_deref()).map(|()| true),
     };
     match outcome {
@@ -79,20 +82,20 @@ pub fn main() -> ExitCode {
 
 /// Prints the results as a section of Markdown and puts it at the end of the document. Returns
 /// whether every figure meets its bar.
-fn run_soak(
-    minutes: f64,
-    kills: Option<KillOptions>,
-    out: Option<&Path>,
-    svg: &Path,
-) -> anyhow::Result<bool> {
+fn run_soak(command: Command) -> anyhow::Result<bool> {
+    let Command::Soak { minutes, kill_every, seed, store, failovers, out, svg } = command;
     let lab = Lab::open(false)?;
-    let section = match kills {
-        None => soak::measure(&lab, minutes, svg)?,
-        Some(options) => kills::measure(&lab, options, svg)?,
+    let section = match (failovers, kill_every) {
+        (Some(count), _) => failovers::measure(&lab, count)?,
+        (None, Some(kill_every_seconds)) => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+            kills::measure(&lab, KillOptions { minutes, kill_every_seconds, seed }, &svg)?
+        }
+        (None, None) => soak::measure(&lab, minutes, store, &svg)?,
     };
     println!("{section}");
     if let Some(path) = out {
-        let document = std::fs::read_to_string(path)?;
+        let document = std::fs::read_to_string(&path)?;
         std::fs::write(path, with_soak(&document, &section))?;
     }
     Ok(section.is_met())
@@ -176,6 +179,10 @@ mod tests {
         assert!(matches!(cli.command, Some(Command::Soak { minutes: 0.5, kill_every: None, .. })));
         let cli = Cli::try_parse_from(["relay-bench", "soak", "--kill-every", "20", "--seed", "7"]).unwrap();
         assert!(matches!(cli.command, Some(Command::Soak { kill_every: Some(20.0), seed: Some(7), .. })));
+        let cli = Cli::try_parse_from(["relay-bench", "soak", "--store", "postgres"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Soak { store: Store::Postgres, failovers: None, .. })));
+        let cli = Cli::try_parse_from(["relay-bench", "soak", "--failovers", "10"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Soak { failovers: Some(10), .. })));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod cbor;
 pub mod command;
 mod delivery;
 mod disk;
+mod failovers;
 mod figure;
 mod files;
 mod flood;

@@ -137,10 +137,11 @@ impl BenchRelay {
         store(&self.home)
     }
 
-    /// A command on the same store, for when the relay does not run.
+    /// A command on the same store. With redb, the relay must not run.
     pub(super) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.env_clear().arg(name).arg("--storage-path").arg(self.store());
+        command.env_clear().arg(name).arg("--config").arg(config(&self.home));
+        command.arg("--storage-path").arg(self.store());
         command
     }
 }
@@ -152,13 +153,17 @@ fn serve(
     metrics: Option<SocketAddr>,
     database: Option<&Database>,
 ) -> anyhow::Result<Server> {
-    let config = home.path().join("relay.toml");
+    let config = config(home);
     let tls = if settings.has_tls { tls::settings(home.path()) } else { String::new() };
     std::fs::write(&config, tls + &settings.to_toml(metrics, database))?;
     let log = File::create(home.path().join("log"))?;
     let mut command = Command::new(program);
     command.arg("--config").arg(config).arg("--storage-path").arg(store(home)).stderr(log);
     Server::start(&mut command)
+}
+
+fn config(home: &TempDir) -> PathBuf {
+    home.path().join("relay.toml")
 }
 
 fn store(home: &TempDir) -> PathBuf {

@@ -1,8 +1,12 @@
-//! Pushes and acks at one rate for a long time. Rate, latency, memory and files must stay flat.
+//! Pushes and acks at one rate for a long time. Rate, latency, memory, and files or tables must
+//! stay flat.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
+
+use clap::ValueEnum;
+use relay_store_postgres::testing::{Server, execute};
+use tempfile::TempDir;
 
 use crate::load::{ItemIds, Kind, Mixed, Pace, Plan, Report, Stop, now, run};
 
@@ -10,10 +14,7 @@ use super::Lab;
 use super::figure::{Bar, Section, median, quantity};
 use super::lab::{CONNECTIONS, PAYLOAD_BYTES, RECIPIENTS};
 use super::plot::{self, Series};
-use super::relay::{BenchRelay, Settings};
-
-/// The title of the section.
-const TITLE: &str = "Soak";
+use super::relay::{BenchRelay, Database, Settings};
 
 const SAMPLE: Duration = Duration::from_secs(5);
 const LAG_ITEMS: u64 = 20_000;
@@ -28,13 +29,34 @@ const LATENCY_GROWTH_MAX: f64 = 2.0;
 /// quickly.
 const GROWTH_MIN: f64 = 8.0;
 
+/// The size of each table of a store, with its indexes.
+const TABLES: &str = "\
+SELECT relname, pg_total_relation_size(oid) FROM pg_class
+WHERE relnamespace = 'relay'::regnamespace AND relname IN ('queue', 'item', 'acked') ORDER BY relname";
+
+/// What the relay stores in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Store {
+    /// A directory of its own.
+    #[default]
+    Redb,
+    /// A PostgreSQL server of its own, as it is shipped.
+    Postgres,
+}
+
+/// A relay, and the server that it stores in, if there is one.
+struct Subject {
+    relay: BenchRelay,
+    database: Option<(Server, String)>,
+    _key: Option<TempDir>,
+}
+
 /// Runs for `minutes`, draws the plot, and reports what stayed flat.
-pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<Section> {
-    // Acked item ids are forgotten within a sample or two, so the store reaches its size soon.
-    let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
-    let relay = lab.relay(settings)?;
-    let mut mixed = Mixed::new(ItemIds::new(1, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX, LAG_ITEMS, BATCH);
-    let address = relay.server.address;
+pub(super) fn measure(lab: &Lab, minutes: f64, store: Store, svg: &Path) -> anyhow::Result<Section> {
+    let subject = Subject::start(lab, store)?;
+    let mut mixed = Mixed::new(ItemIds::new(1, RECIPIENTS), PAYLOAD_BYTES, 0..u64::MAX, LAG_ITEMS, BATCH)
+        .with_pulls(store.pull_every());
+    let address = subject.relay.server.address;
     let plan = |pace| Plan {
         address,
         connections: CONNECTIONS,
@@ -47,17 +69,19 @@ pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<Sec
     let start = now();
     while now() - start < Duration::from_secs_f64(minutes * 60.0) {
         let report = run(&mut mixed, &plan(Pace::PerSecond(rate)))?;
-        record(&mut series, sample(&report, &relay)?);
+        record(&mut series, subject.sample(&report)?);
         print_last(&series, now() - start);
     }
     plot::write(svg, &series)?;
     println!("the plot is in {}", svg.display());
     let mut section = Section::new(
-        TITLE,
+        store.title(),
         format!(
-            "`cargo xtask soak --minutes {minutes}`: pushes of 1 KiB to random ones of 100,000 recipients, each item acked when {} more were \
+            "`cargo xtask soak --minutes {minutes}{}`: pushes of 1 KiB to random ones of 100,000 recipients{}, each item acked when {} more were \
              pushed, together {}, half of what was reached in the first seconds (open loop, {CONNECTIONS} connections). A sweep runs every \
              5 s, and acked names are forgotten after 5 s. Medians of samples of {} s, without the first tenth.",
+            store.flag(),
+            if store.pull_every() > 0 { ", the queue of every fourth pulled" } else { "" },
             quantity(LAG_ITEMS as f64, ""),
             quantity(rate, "requests/s"),
             SAMPLE.as_secs(),
@@ -67,20 +91,69 @@ pub(super) fn measure(lab: &Lab, minutes: f64, svg: &Path) -> anyhow::Result<Sec
     Ok(section)
 }
 
-/// One value per series, by name.
-fn sample(report: &Report, relay: &BenchRelay) -> io::Result<Vec<(String, f64)>> {
-    let pushes = report.tally(Kind::Push);
-    let mut values = vec![
-        ("requests /s".to_owned(), report.rate()),
-        ("push p50 ms".to_owned(), pushes.latency_ms(0.5)),
-        ("push p99 ms".to_owned(), pushes.latency_ms(0.99)),
-        ("push max ms".to_owned(), pushes.latency_ms(1.0)),
-        ("memory MiB".to_owned(), relay.server.memory()?.resident as f64 / MIB),
-    ];
-    for (kind, bytes) in relay.disk_usage()?.0 {
-        values.push((format!("files .{kind} MiB"), bytes as f64 / MIB));
+impl Store {
+    /// The title of the section.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Redb => "Soak",
+            Self::Postgres => "Soak over PostgreSQL",
+        }
     }
-    Ok(values)
+
+    /// Behind how many pushes a pull comes. With redb, pulls change nothing that is measured.
+    const fn pull_every(self) -> u64 {
+        match self {
+            Self::Redb => 0,
+            Self::Postgres => 4,
+        }
+    }
+
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Redb => "",
+            Self::Postgres => " --store postgres",
+        }
+    }
+}
+
+impl Subject {
+    fn start(lab: &Lab, store: Store) -> anyhow::Result<Self> {
+        // Acked item ids are forgotten within a sample or two, so the store reaches its size soon.
+        let settings = Settings { gc_interval_seconds: 5, dedup_window_seconds: 5, ..Settings::default() };
+        if store == Store::Redb {
+            return Ok(Self { relay: lab.relay(settings)?, database: None, _key: None });
+        }
+        let server = Server::start("")?;
+        let (dsn, key) = (server.create_store()?.dsn, lab.directory()?);
+        let key_path = key.path().join("relay.key");
+        let database = Database { dsn: dsn.clone(), durability: "single", key_path };
+        let program = lab.program("relay-under-test");
+        let relay = BenchRelay::start_on(program, lab.directory()?, settings, Some(database))?;
+        Ok(Self { relay, database: Some((server, dsn)), _key: Some(key) })
+    }
+
+    /// One value per series, by name.
+    fn sample(&self, report: &Report) -> anyhow::Result<Vec<(String, f64)>> {
+        let pushes = report.tally(Kind::Push);
+        let mut values = vec![
+            ("requests /s".to_owned(), report.rate()),
+            ("push p50 ms".to_owned(), pushes.latency_ms(0.5)),
+            ("push p99 ms".to_owned(), pushes.latency_ms(0.99)),
+            ("push max ms".to_owned(), pushes.latency_ms(1.0)),
+            ("memory MiB".to_owned(), self.relay.server.memory()?.resident as f64 / MIB),
+        ];
+        let Some((_, dsn)) = &self.database else {
+            for (kind, bytes) in self.relay.disk_usage()?.0 {
+                values.push((format!("files .{kind} MiB"), bytes as f64 / MIB));
+            }
+            return Ok(values);
+        };
+        for line in execute(dsn, TABLES)?.lines() {
+            let (name, bytes) = line.split_once('|').unwrap_or_default();
+            values.push((format!("table {name} MiB"), bytes.parse::<f64>()? / MIB));
+        }
+        Ok(values)
+    }
 }
 
 /// Appends a sample. Series that are new, or have no value any more, count as zero there.
@@ -117,7 +190,7 @@ pub(super) fn compare(section: &mut Section, series: &[Series]) {
 
 /// The largest ratio of last to first third that counts as flat.
 fn growth_max(name: &str) -> Option<f64> {
-    if name.starts_with("memory") || name.starts_with("files") {
+    if ["memory", "files", "table"].iter().any(|kind| name.starts_with(kind)) {
         Some(GROWTH_MAX)
     } else if name.contains("p99") {
         Some(LATENCY_GROWTH_MAX)
@@ -146,7 +219,7 @@ mod tests {
     }
 
     fn is_flat(series: &Series) -> bool {
-        let mut section = Section::new(TITLE, "");
+        let mut section = Section::new(Store::Redb.title(), "");
         compare(&mut section, std::slice::from_ref(series));
         section.is_met()
     }
@@ -156,6 +229,7 @@ mod tests {
         assert!(is_flat(&series("memory MiB", |_| 100.0)) && is_flat(&series("requests /s", f64::from)));
         assert!(is_flat(&series("files .x MiB", |at| 100.0 + f64::from(at % 10))));
         assert!(!is_flat(&series("files .x MiB", |at| 100.0 + f64::from(at))));
+        assert!(!is_flat(&series("table x MiB", |at| 100.0 + f64::from(at))));
         assert!(is_flat(&series("push p99 ms", |at| if at < 50 { 10.0 } else { 19.0 })));
         assert!(!is_flat(&series("push p99 ms", |at| if at < 50 { 10.0 } else { 21.0 })));
         assert!(is_flat(&series("files .x MiB", |at| if at < 50 { 1.0 } else { 5.0 })));

@@ -1,11 +1,12 @@
-//! Pushes, and acks of the same items some time later. The number of items in the relay stays about
-//! the same.
+//! Pushes, pulls if they are asked for, and acks of the same items some time later. The number of
+//! items in the relay stays about the same.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::ack::{Groups, deleted, write_ack};
 use super::names::ItemIds;
+use super::pull::{shown, write_pull};
 use super::push::{PushWriter, stored};
 use super::request::{Kind, Request};
 use super::{Next, ResponseSummary, Workload};
@@ -24,6 +25,9 @@ pub struct Mixed {
     lag_items: u64,
     block_items: u64,
     ack_batch: usize,
+    /// Behind how many pushes a pull comes; 0: there are none.
+    pull_every: u64,
+    is_pull_due: bool,
     /// The number of pushes that have begun, and of items in acks that have begun.
     pushed: u64,
     acked: u64,
@@ -50,6 +54,8 @@ impl Mixed {
             lag_items,
             block_items: (lag_items / 4).clamp(1, BLOCK_ITEMS_MAX),
             ack_batch,
+            pull_every: 0,
+            is_pull_due: false,
             pushed: 0,
             acked: 0,
             answered: VecDeque::new(),
@@ -62,6 +68,13 @@ impl Mixed {
     #[must_use]
     pub const fn with_sender_proofs(mut self) -> Self {
         self.push.has_sender_proofs = true;
+        self
+    }
+
+    /// Every so many pushes, the queue of the last one is pulled.
+    #[must_use]
+    pub const fn with_pulls(mut self, every: u64) -> Self {
+        self.pull_every = every;
         self
     }
 
@@ -102,17 +115,24 @@ impl Workload for Mixed {
                 return Next::Send;
             }
         }
+        if std::mem::take(&mut self.is_pull_due) {
+            write_pull(&self.ids, self.items.start + self.pushed - 1, request);
+            return Next::Send;
+        }
         if self.pushed < self.items_max() {
             self.push.write(self.items.start + self.pushed, request);
             self.pushed += 1;
+            self.is_pull_due = self.pull_every > 0 && self.pushed.is_multiple_of(self.pull_every);
             return Next::Send;
         }
         if self.acked < self.pushed { Next::Wait } else { Next::End }
     }
 
     fn answered(&mut self, request: &Request, response: &ResponseSummary) -> u64 {
-        if request.kind == Kind::Ack {
-            return deleted(response);
+        match request.kind {
+            Kind::Ack => return deleted(response),
+            Kind::Pull => return shown(response),
+            Kind::Push => {}
         }
         let block = (request.number - self.items.start) / self.block_items - self.blocks_done;
         let block = usize::try_from(block).unwrap_or(usize::MAX);
@@ -175,5 +195,19 @@ mod tests {
             let count = usize::try_from(items.end - items.start).unwrap();
             assert_eq!(run(items.clone(), lag, connections), (count, 0), "{items:?} {lag} {connections}");
         }
+    }
+
+    #[test]
+    fn a_pull_follows_every_so_many_pushes() {
+        let mut mixed = Mixed::new(ItemIds::new(1, 50), 0, 0..1000, 100, 4).with_pulls(5);
+        let mut kinds = Vec::new();
+        for _ in 0..12 {
+            let mut request = Request::default();
+            assert_eq!(mixed.next(&mut request), Next::Send);
+            mixed.answered(&request, &ResponseSummary::default());
+            kinds.push(request.kind);
+        }
+        let five = [Kind::Push; 5];
+        assert_eq!(kinds, [&five[..], &[Kind::Pull], &five, &[Kind::Pull]].concat());
     }
 }
