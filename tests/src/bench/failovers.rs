@@ -11,8 +11,8 @@ use std::thread::{ScopedJoinHandle, scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use relay_store_postgres::migrate;
 use relay_store_postgres::testing::{Cluster, options};
-use relay_store_postgres::{Options, migrate};
 use tempfile::TempDir;
 
 use crate::audit::{Account, Step};
@@ -120,7 +120,7 @@ fn recipient(number: usize) -> String {
 impl Fleet {
     fn start(lab: &Lab) -> anyhow::Result<Self> {
         let cluster = Cluster::start()?;
-        migrate(&Options { dsn: cluster.dsn("relay_owner"), ..options("") })?;
+        migrate(&options(&cluster.dsn("relay_owner")))?;
         let key = lab.directory()?;
         let database = Database {
             dsn: cluster.dsn("relay"),

@@ -124,7 +124,7 @@ impl Subject {
             return Ok(Self { relay: lab.relay(settings)?, database: None, _key: None });
         }
         let server = Server::start("")?;
-        let (dsn, key) = (server.create_store()?.dsn, lab.directory()?);
+        let (dsn, key) = (server.create_store()?.shards.remove(0).dsn, lab.directory()?);
         let key_path = key.path().join("relay.key");
         let database = Database { dsn: dsn.clone(), durability: "single", key_path };
         let program = lab.program("relay-under-test");

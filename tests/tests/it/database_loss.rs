@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use relay_store_postgres::testing::is_left_out;
-use relay_tests::{Client, Process, push_body};
+use relay_tests::{Process, push_body};
 
 use crate::database::Database;
 
@@ -16,6 +16,22 @@ const PAYLOAD: &[u8] = &[7; 64 * 1024];
 
 /// What memory may grow while nothing can be written. The requests that wait have their bound.
 const GROWTH_BYTES: u64 = 16 << 20;
+
+/// A push gets a clear refusal, soon.
+fn is_refused(relay: &Process, message: u128) {
+    // A refusal may come before the body is read. It then closes the connection.
+    let mut client = relay.connect().unwrap();
+    let response = client.post("/push", &push_body("bob", message, PAYLOAD)).unwrap();
+    assert_eq!(response.status, 503, "{}", response.json());
+    assert!(response.header("retry-after").is_some());
+}
+
+fn is_up_but_not_ready(relay: &Process) {
+    let mut client = relay.connect().unwrap();
+    assert_eq!(client.get("/health").unwrap().status, 200);
+    let ready = client.get("/ready").unwrap();
+    assert_eq!((ready.status, &ready.json()["error"]["details"]["reason"]), (503, &"database".into()));
+}
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "tests measure real time")]
@@ -37,14 +53,10 @@ fn a_relay_stays_up_while_its_database_is_away_for_a_minute() {
     let mut memory = Vec::new();
     thread::scope(|scope| {
         for number in 1..=CLIENTS as u128 {
-            let (is_over, refused, base_url) = (&is_over, &refused, &relay.base_url);
+            let (relay, is_over, refused) = (&relay, &is_over, &refused);
             scope.spawn(move || {
                 while !is_over.load(Ordering::SeqCst) {
-                    // A refusal may come before the body is read. It then closes the connection.
-                    let mut client = Client::connect(base_url).unwrap();
-                    let response = client.post("/push", &push_body("bob", number, PAYLOAD)).unwrap();
-                    assert_eq!(response.status, 503, "{}", response.json());
-                    assert!(response.header("retry-after").is_some());
+                    is_refused(relay, number);
                     refused.fetch_add(1, Ordering::SeqCst);
                     thread::sleep(Duration::from_millis(20));
                 }
@@ -52,13 +64,7 @@ fn a_relay_stays_up_while_its_database_is_away_for_a_minute() {
         }
         thread::sleep(Duration::from_secs(5));
         while begun.elapsed() < AWAY {
-            let mut client = relay.connect().unwrap();
-            assert_eq!(client.get("/health").unwrap().status, 200);
-            let ready = client.get("/ready").unwrap();
-            assert_eq!(
-                (ready.status, &ready.json()["error"]["details"]["reason"]),
-                (503, &"database".into())
-            );
+            is_up_but_not_ready(&relay);
             memory.push(relay.memory_bytes().unwrap());
             thread::sleep(Duration::from_secs(1));
         }
