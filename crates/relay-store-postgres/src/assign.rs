@@ -15,7 +15,7 @@ use crate::convert::unsigned;
 use crate::error::PostgresError;
 use crate::naming;
 use crate::options::{Options, ShardOptions};
-use crate::slots::SlotMap;
+use crate::slots::{SlotMap, Slots};
 
 /// How many queues one statement looks at, and how many rows one removes.
 const QUEUES: i64 = 1_000;
@@ -30,10 +30,12 @@ const SLOTS: &str = "SELECT slots FROM meta";
 
 const QUEUES_FROM: &str = "SELECT q, last_seq FROM queue WHERE q BETWEEN $1 AND $2 ORDER BY q LIMIT $3";
 
-/// How many of these queues are not there, or have got no item that was the last one elsewhere.
+/// How many of these queues are not there, or have got no item that was the last one elsewhere. One
+/// that a sweep has forgotten is below the floor; one that was never copied is above it.
 const MISSING: &str = "\
 SELECT count(*) FROM unnest($1::uuid[], $2::bigint[]) AS k (q, last_seq)
-WHERE NOT EXISTS (SELECT FROM queue u WHERE u.q = k.q AND u.last_seq >= k.last_seq)";
+WHERE k.last_seq > (SELECT seq_floor FROM meta)
+AND NOT EXISTS (SELECT FROM queue u WHERE u.q = k.q AND u.last_seq >= k.last_seq)";
 
 /// Removes rows of a range of queues, as long as the database does not belong to them. The queues
 /// go last, so that an interrupted removal goes on later.
@@ -86,10 +88,12 @@ pub fn set_slots(options: &Options) -> Result<Vec<Assigned>, PostgresError> {
             databases.push(database.map_err(|error| error.of_shard(number))?);
         }
         // Before anything changes. It is looked at again behind the lock.
+        let mut known = Vec::with_capacity(databases.len());
         for database in &databases {
             let checked = database.check(&databases, &map).await;
-            checked.map_err(|error| error.of_shard(database.number))?;
+            known.extend(checked.map_err(|error| error.of_shard(database.number))?);
         }
+        Slots::all_are_in(&known)?;
         let mut assigned = Vec::with_capacity(databases.len());
         for database in &databases {
             let done = database.assign(&databases, &map).await;
@@ -97,7 +101,7 @@ pub fn set_slots(options: &Options) -> Result<Vec<Assigned>, PostgresError> {
         }
         // Only now: until here, each queue may still be needed where it was.
         for (database, assigned) in databases.iter().zip(&mut assigned) {
-            let removed = database.remove_foreign().await;
+            let removed = database.remove_foreign(&databases, &map).await;
             assigned.queues_removed = removed.map_err(|error| error.of_shard(database.number))?;
         }
         Ok(assigned)
@@ -129,14 +133,13 @@ impl<'a> Database<'a> {
         Ok(Assigned { from, to: self.slots.clone(), queues_removed: 0 })
     }
 
-    /// Returns the slots that it has. Refuses others if it would lose queues that are nowhere else.
+    /// Returns the slots that it has. Refuses if it would lose queues that are nowhere else. An
+    /// earlier call may have given it its slots, but not yet have removed the other queues.
     async fn check(&self, all: &[Database<'_>], map: &SlotMap) -> Result<Option<String>, PostgresError> {
-        let from: Option<String> = self.client.query_one(SLOTS, &[]).await?.try_get(0)?;
-        if from.as_ref() != Some(&self.slots) {
-            let queues = self.not_copied(all, map).await?;
-            if queues > 0 {
-                return Err(PostgresError::NotCopied { queues });
-            }
+        let from = self.client.query_one(SLOTS, &[]).await?.try_get(0)?;
+        let queues = self.not_copied(all, map).await?;
+        if queues > 0 {
+            return Err(PostgresError::NotCopied { queues });
         }
         Ok(from)
     }
@@ -170,9 +173,9 @@ impl<'a> Database<'a> {
     }
 
     /// Removes all queues of other slots. Returns how many there were.
-    async fn remove_foreign(&self) -> Result<u64, PostgresError> {
-        let stored = self.client.query_one(SLOTS, &[]).await?;
-        naming::check_slots(&self.slots, stored.try_get(0)?)?;
+    async fn remove_foreign(&self, all: &[Database<'_>], map: &SlotMap) -> Result<u64, PostgresError> {
+        let stored = self.check(all, map).await?;
+        naming::check_slots(&self.slots, stored.as_deref())?;
         let (firsts, lasts) = self.options.slots.foreign_keys();
         let mut queues = 0;
         for (first, last) in firsts.into_iter().zip(lasts) {

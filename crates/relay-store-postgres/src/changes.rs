@@ -127,13 +127,14 @@ impl<'a> Changes<'a> {
             [&through_queue, &through_seq, now, &until, &ticket];
         tokio::try_join!(
             biased;
-            created.run(connection),
             removed.run(connection),
             run(connection, &statements.remove_through, through_queue.as_slice(), &through_parameters),
             inserted.run(connection),
             forgotten.run(connection),
             remembered.run(connection),
             updated.run(connection),
+            // Last: others may wait for a queue that this creates, and bodies take time to send.
+            created.run(connection),
         )?;
         Ok(())
     }

@@ -85,7 +85,7 @@ pub enum PostgresError {
     Assigning,
     /// Queues would be lost.
     #[error(
-        "{queues} queues of other slots are not in the databases that are to have them, or are newer here; \
+        "queues of other slots ({queues}) are not in the databases that are to have them, or are newer here; \
          nothing was removed. Copy the database first (docs/scale-out.md)"
     )]
     NotCopied {

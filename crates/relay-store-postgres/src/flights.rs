@@ -254,6 +254,9 @@ impl<'a> Demand<'a> {
                 queue.set_expired(usage(row.try_get(6)?, row.try_get(7)?));
             }
         }
+        if images.values().any(QueueImage::is_mixed) {
+            return Err(PostgresError::Statement(tokio_postgres::error::SqlState::T_R_SERIALIZATION_FAILURE));
+        }
         Ok(Image::new(now, floor, images))
     }
 

@@ -9,6 +9,9 @@ use tokio_postgres::config::{Host, SslMode};
 use crate::error::PostgresError;
 use crate::options::{Options, Tls};
 
+/// The parser's own words would repeat parts of a password that lacks its quotes.
+const NOT_A_DSN: &str = "an option is unknown or has a wrong value, or a value needs quotes";
+
 /// How long a server may take to accept a connection, for each of its addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -18,7 +21,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// A configuration for each host. What the relay decides itself, such as timeouts and TLS, is not
 /// taken from the connection string.
 pub(crate) fn of(dsn: &str, options: &Options) -> Result<Vec<Config>, PostgresError> {
-    let all = Config::from_str(dsn).map_err(|error| PostgresError::Dsn(error.to_string()))?;
+    let all = Config::from_str(dsn).map_err(|_| PostgresError::Dsn(NOT_A_DSN.to_owned()))?;
     let count = all.get_hosts().len().max(all.get_hostaddrs().len());
     if count == 0 {
         return Err(PostgresError::Dsn("it names no host".to_owned()));

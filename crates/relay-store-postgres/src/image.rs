@@ -124,6 +124,12 @@ impl QueueImage {
         }
     }
 
+    /// Whether something was found in a queue that did not exist when the others were locked. It
+    /// was created meanwhile, and is not locked.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.created_for.is_some() && (!self.statuses.is_empty() || self.expired != Usage::ZERO)
+    }
+
     pub(crate) fn set_expired(&mut self, expired: Usage) {
         self.expired = expired;
     }

@@ -36,8 +36,7 @@ pub(crate) async fn open(options: &Options) -> Result<Opened, PostgresError> {
         Ok::<_, PostgresError>((connector, connected.map_err(in_shard)?))
     });
     let connected = try_join_all(connecting).await?;
-    let is_hashed = timeout(ADOPT_TIMEOUT, adopt(options, &connected));
-    let is_hashed = is_hashed.await.unwrap_or(Err(PostgresError::Unconfirmed))?;
+    let is_hashed = adopt(options, &connected).await?;
     let databases = connected.into_iter().map(|(connector, connection)| (connector, connection.server));
     Ok(Opened { databases: databases.collect(), is_hashed })
 }
@@ -45,14 +44,16 @@ pub(crate) async fn open(options: &Options) -> Result<Opened, PostgresError> {
 /// Returns whether the databases hold keyed hashes. A new one takes after the others.
 async fn adopt(options: &Options, connected: &[(Connector, Connection)]) -> Result<bool, PostgresError> {
     let mut known = None;
-    for (_, connection) in connected {
-        known = known.or(naming::is_hashed(&connection.client).await?);
+    for ((number, _), (_, connection)) in options.numbered().zip(connected) {
+        let is_hashed = naming::is_hashed(&connection.client).await;
+        known = known.or(is_hashed.map_err(|error| error.of_shard(number))?);
     }
     let hash_new = known.unwrap_or(options.recipients.hash_new);
     let names = RecipientNames { hash_new, ..options.recipients };
     let mut adopted = Vec::with_capacity(connected.len());
     for ((number, shard), (_, connection)) in options.numbered().zip(connected) {
-        let is_hashed = naming::adopt(&connection.client, names, &shard.slots).await;
+        let adopting = timeout(ADOPT_TIMEOUT, naming::adopt(&connection.client, names, &shard.slots));
+        let is_hashed = adopting.await.unwrap_or(Err(PostgresError::Unconfirmed));
         adopted.push(is_hashed.map_err(|error| error.of_shard(number))?);
     }
     match adopted.as_slice() {

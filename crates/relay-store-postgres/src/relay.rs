@@ -1,13 +1,13 @@
 //! The store as a [`Relay`]: sends each request to the shard that holds its queue.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use relay_core::{
-    Ack, AckOutcome, Clock, DatabaseFigures, Envelope, Error, Figures, ImportItem, Imported, Limits, Page,
-    Pull, PushOutcome, Recipient, Relay, Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
+    Ack, AckOutcome, Clock, DatabaseFigures, Envelope, Error, Figures, ImportItem, ImportOutcome, Imported,
+    Limits, Page, Pull, PushOutcome, Recipient, Relay, Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ use crate::job::{LARGE_BYTES, RETRY_AFTER, Task};
 use crate::monitor::Monitor;
 use crate::open::{Opened, open};
 use crate::options::Options;
-use crate::shard::{Shard, answered};
+use crate::shard::{Answer, Shard, answered};
 use crate::shared::Shared;
 use crate::slots::SlotMap;
 use crate::wakes::Wakes;
@@ -114,20 +114,27 @@ impl PostgresRelay {
     /// # Errors
     /// Those of the databases. Some items may be imported; it is safe to repeat all.
     pub async fn import(&self, items: Vec<ImportItem>) -> Result<Imported, Error> {
-        let sent = items.into_iter().map(|item| {
-            let (queue, bytes) = (queue_key(&item.envelope.recipient), item.envelope.payload.len());
-            self.shard(queue)?.send(queue, bytes, false, |reply| Task::Import(item, reply))
-        });
-        let mut imported = Imported::default();
-        for outcome in sent.collect::<Result<Vec<_>, _>>()? {
-            match answered(outcome.await) {
-                Ok(outcome) => imported.note(outcome),
-                Err(Error::Rejected(rejection)) => {
-                    imported.refused = Some(rejection);
-                    break;
-                }
-                Err(error) => return Err(error),
+        let (mut imported, mut sent) = (Imported::default(), VecDeque::new());
+        for item in items {
+            if imported.refused.is_some() {
+                break;
             }
+            let (queue, bytes) = (queue_key(&item.envelope.recipient), item.envelope.payload.len());
+            let shard = self.shard(queue)?;
+            let outcome = loop {
+                let import = |reply| Task::Import(item.clone(), reply);
+                match shard.send(queue, bytes, false, import) {
+                    // Its lane has no space until it has done what was sent before.
+                    Err(Error::Overloaded { .. }) if !sent.is_empty() => {
+                        note_first(&mut sent, &mut imported).await?;
+                    }
+                    outcome => break outcome?,
+                }
+            };
+            sent.push_back(outcome);
+        }
+        while !sent.is_empty() {
+            note_first(&mut sent, &mut imported).await?;
         }
         Ok(imported)
     }
@@ -292,4 +299,18 @@ impl fmt::Debug for PostgresRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresRelay").field("shards", &self.shards.len()).finish_non_exhaustive()
     }
+}
+
+/// Waits for the outcome of the import that was sent first.
+async fn note_first(
+    sent: &mut VecDeque<Answer<ImportOutcome>>,
+    imported: &mut Imported,
+) -> Result<(), Error> {
+    let Some(outcome) = sent.pop_front() else { return Ok(()) };
+    match answered(outcome.await) {
+        Ok(outcome) => imported.note(outcome),
+        Err(Error::Rejected(rejection)) => imported.refused = imported.refused.take().or(Some(rejection)),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }

@@ -36,7 +36,11 @@ struct Inner {
 }
 
 /// Where the outcome of a request comes from.
-type Answer<T> = oneshot::Receiver<Result<T, Error>>;
+pub(crate) type Answer<T> = oneshot::Receiver<Result<T, Error>>;
+
+/// What one of many databases may hold of the requests that wait, so that its lanes have space for
+/// several large payloads.
+const SHARD_BYTES_MIN: u64 = 64 << 20;
 
 /// Tells that a task has ended, also by a panic.
 struct EndSignal(Arc<watch::Sender<bool>>);
@@ -50,8 +54,8 @@ impl Shard {
         end: &Arc<watch::Sender<bool>>,
     ) -> Self {
         let shared = Arc::new(shared);
-        let shards = options.shards.len().max(1) as u64;
-        let backlog = Backlog::new(options.waiting_bytes_max / shards);
+        let (all, shards) = (options.waiting_bytes_max, options.shards.len().max(1) as u64);
+        let backlog = Backlog::new((all / shards).max(SHARD_BYTES_MIN.min(all / 4)));
         let start_lanes = |number: usize| {
             let start = |_| start_lane(runtime, &shared, &backlog, EndSignal(Arc::clone(end)));
             (0..number.max(1)).map(start).collect::<Vec<_>>()

@@ -32,6 +32,9 @@ pub enum SlotsError {
     /// Some slots are in no shard.
     #[error("slots {0} are in no shard; all from 0 to 255 must be")]
     Missing(Slots),
+    /// Some slots belong to a database that is not listed.
+    #[error("slots {0} belong to a database that is not among these; list all of the store")]
+    Elsewhere(Slots),
     /// There are too many shards.
     #[error("{found} shards are more than the {SHARDS_MAX} that a store may have")]
     Shards {
@@ -75,6 +78,16 @@ impl Slots {
     #[must_use]
     pub fn contains(&self, slot: u8) -> bool {
         self.0.contains(&slot)
+    }
+
+    /// Refuses if some slots are in none of these texts of databases. New ones have none.
+    pub(crate) fn all_are_in(texts: &[String]) -> Result<(), SlotsError> {
+        let mut missing = Self::all();
+        for text in texts {
+            let known = Self::parse(text)?;
+            missing.0.retain(|slot| !known.contains(*slot));
+        }
+        if texts.is_empty() || missing.0.is_empty() { Ok(()) } else { Err(SlotsError::Elsewhere(missing)) }
     }
 
     /// The first and the last keys of the queues that do *not* belong to these slots, range by

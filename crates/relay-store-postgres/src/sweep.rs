@@ -92,7 +92,8 @@ struct Visited {
 /// Sweeps until nothing is left.
 pub(crate) async fn sweep(shared: &Shared) -> Result<Swept, PostgresError> {
     let client = shared.connector.connect().await?.client;
-    let statements = SweepStatements::prepare(&client).await?;
+    let preparing = timeout(STEP_TIMEOUT, SweepStatements::prepare(&client));
+    let statements = preparing.await.unwrap_or(Err(PostgresError::Timeout))?;
     let mut swept = Swept::default();
     loop {
         if shared.health.unavailable().is_some() {

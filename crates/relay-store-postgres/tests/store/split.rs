@@ -132,12 +132,49 @@ fn queues_that_were_not_copied_are_not_removed() {
     let PostgresError::InShard { number: 1, error } = error else { panic!("{error}") };
     assert!(matches!(*error, PostgresError::NotCopied { queues: 1 }), "{error}");
 
-    // An interrupted command goes on: the first database has its slots already.
+    // The same if the command was interrupted before, and the first database has its slots already.
     execute(dsn(&before), "UPDATE relay.meta SET slots = '0-127'").unwrap();
-    let done = set_slots(&stale).unwrap();
+    let error = set_slots(&stale).unwrap_err().to_string();
+    assert!(error.contains("queues of other slots (1)"), "{error}");
+    assert_eq!(rows()[0], all[0]);
+    // With a copy that has everything, it goes on.
+    let copy = format!("CREATE DATABASE complete TEMPLATE {copied}");
+    until("all have left the database", || server.execute(&copy).is_ok());
+    let complete = split(&before, server.dsn("complete"));
+    execute(&complete.shards[1].dsn, "UPDATE relay.meta SET slots = '0-255'").unwrap();
+    let done = set_slots(&complete).unwrap();
     assert!(done.iter().all(|shard| shard.queues_removed > 10), "{done:?}");
-    assert_eq!(verify(&stale), Vec::<String>::new());
-    assert_eq!(pull_all(&open(&stale), &foreign).len(), 5, "as it was copied");
+    assert_eq!(verify(&complete), Vec::<String>::new());
+    assert!(pull_all(&open(&complete), &foreign).len() >= 5);
+}
+
+#[test]
+fn queues_that_the_new_holder_has_forgotten_are_not_missed() {
+    let Some((server, before)) = database() else { return };
+    let relay = open(&before);
+    fill(&relay);
+    drop(relay);
+    let copied = dsn(&before).rsplit('=').next().unwrap();
+    let copy = format!("CREATE DATABASE copied TEMPLATE {copied}");
+    until("the relay has left the database", || server.execute(&copy).is_ok());
+    let after = split(&before, server.dsn("copied"));
+    let sweep = "SET search_path = relay; UPDATE meta SET seq_floor = (SELECT max(last_seq) FROM queue);
+        DELETE FROM item; DELETE FROM acked; DELETE FROM queue";
+    execute(&after.shards[1].dsn, sweep).unwrap();
+    assert!(set_slots(&after).unwrap()[0].queues_removed > 10);
+}
+
+#[test]
+fn slots_of_a_database_that_is_not_listed_are_not_given_away() {
+    let Some((server, _)) = database() else { return };
+    let options = two_shards(&server, &server);
+    drop(open(&options));
+    let mut alone = options.clone();
+    alone.shards.truncate(1);
+    alone.shards[0].slots = Slots::all();
+    let error = set_slots(&alone).unwrap_err().to_string();
+    assert!(error.contains("belong to a database that is not among these"), "{error}");
+    drop(open(&options));
 }
 
 /// A relay that is in the middle of a transaction holds the change up, and not the other way round.
@@ -159,7 +196,7 @@ fn slots_change_between_transactions_only() {
             server.execute(sleeping).unwrap() == "1"
         });
         let error = set_slots(&swapped).unwrap_err().to_string();
-        assert!(error.contains("1 queues of other slots are not in the databases"), "it was seen: {error}");
+        assert!(error.contains("queues of other slots (1) are not in the databases"), "it was seen: {error}");
         writer.join().unwrap().unwrap();
     });
     assert_eq!(count(&options.shards[0].dsn, "queue"), 1);
