@@ -212,11 +212,11 @@ class BlockingDriver:
         )
         try:
             for message in messages:
+                if not command.get("auto_ack"):
+                    self._messages[message.message_id] = message
                 emit_message(message, command)
                 if command.get("auto_ack"):
                     self._acks.put(message)
-                else:
-                    self._messages[message.message_id] = message
         except RelayError as error:
             emit("error", code=error.code)
 
@@ -251,15 +251,17 @@ async def main() -> None:
     )
     reader.start()
     driver: AsyncDriver | BlockingDriver | None = None
-    while (command := await commands.get())["op"] != "close":
-        if command["op"] == "open":
-            is_blocking = "--blocking" in sys.argv[1:]
-            driver = BlockingDriver(command) if is_blocking else AsyncDriver(command)
-            emit("opened")
-        elif driver is not None:
-            await driver.run(command)
-    if driver is not None:
-        await driver.close()
+    try:
+        while (command := await commands.get())["op"] != "close":
+            if command["op"] == "open":
+                is_blocking = "--blocking" in sys.argv[1:]
+                driver = BlockingDriver(command) if is_blocking else AsyncDriver(command)
+                emit("opened")
+            elif driver is not None:
+                await driver.run(command)
+    finally:
+        if driver is not None:
+            await driver.close()
     emit("closed")
 
 

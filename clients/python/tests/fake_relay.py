@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 import time
 import uuid
@@ -26,6 +27,7 @@ class Seen:
     path: str
     body: Any
     proof: str | None
+    connection: socket.socket | None = None
     at: float = field(default_factory=time.monotonic)
 
 
@@ -149,7 +151,7 @@ class FakeRelay:
         if seen.path == "/push/batch" and "batch" in self.features:
             return Reply(200, {"results": [self._push(item) for item in seen.body["items"]]})
         if seen.path == "/pull":
-            return Reply(200, self.pull(seen.body))
+            return Reply(200, self.pull(seen.body, connection=seen.connection))
         if seen.path == "/ack":
             return Reply(200, self._ack(seen.body))
         return refusal(404, "not_found")
@@ -167,8 +169,10 @@ class FakeRelay:
             deleted = before - len(self.items)
         return {"deleted": deleted, "missing": len(acked) - deleted, "remaining": 0}
 
-    def pull(self, body: Any, is_stream: bool = False) -> dict[str, Any]:
-        """One page; waits for it if the request says so."""
+    def pull(
+        self, body: Any, is_stream: bool = False, connection: socket.socket | None = None
+    ) -> dict[str, Any]:
+        """One page; waits for it if the request says so, as long as the client is there."""
         after = int(body["cursor"][1:]) if body.get("cursor") else 0
         deadline = time.monotonic() + body.get("wait_ms", 0) / 1000
 
@@ -178,7 +182,7 @@ class FakeRelay:
 
         with self._changed:
             while not (items := following()) and time.monotonic() < deadline:
-                if self._is_closed:
+                if self._is_closed or _is_gone(connection):
                     break
                 self._changed.wait(min(0.05, max(0.0, deadline - time.monotonic())))
         page = items[: min(body.get("max", 256), self.limits["page_items"])]
@@ -207,6 +211,18 @@ class FakeRelay:
 
 def _write_chunk(handler: BaseHTTPRequestHandler, data: bytes) -> None:
     handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+def _is_gone(connection: socket.socket | None) -> bool:
+    """Whether the client has closed its side."""
+    if connection is None:
+        return False
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _id(item: dict[str, Any]) -> tuple[str, str, int]:
@@ -251,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self, body: Any) -> None:
         proof = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-        seen = Seen(self.path, body, proof)
+        seen = Seen(self.path, body, proof, self.connection)
         self.fake.seen.append(seen)
         if self.path == "/stream":
             reply = self.fake.hook(seen) if self.fake.hook is not None else None
