@@ -208,6 +208,22 @@ class AsyncEnds(Leaks):
 
             self.run_with(relay, work)
 
+    def test_a_wait_can_be_cancelled_at_any_moment(self) -> None:
+        for transport in TRANSPORTS:
+            with self.subTest(transport), FakeRelay() as relay:
+
+                async def work(client: AsyncClient, transport: Transport = transport) -> None:
+                    for moment in range(100):
+                        messages = client.deliveries("alice", transport=transport)
+                        task = asyncio.ensure_future(anext(messages))
+                        await asyncio.sleep(moment / 10_000)
+                        task.cancel()
+                        await asyncio.wait({task})
+                        self.assertTrue(task.cancelled())
+                    await until_async(lambda: relay.connections <= 1)
+
+                self.run_with(relay, work)
+
     def test_an_abandoned_iterator_leaves_nothing(self) -> None:
         for transport in TRANSPORTS:
             with self.subTest(transport), FakeRelay() as relay:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .async_connection import AsyncLineStream, AsyncPool
 from .core import Core
-from .effects import AskInfo, Effect, ReadLine, ReadSource, Reply, Send, Steps
+from .effects import Answer, AskInfo, Effect, ReadLine, ReadSource, Reply, Send, Steps
 from .errors import RelayError, closed, unreachable, timed_out
 
 T = TypeVar("T")
@@ -67,17 +67,22 @@ class AsyncRunner:
             raise closed()
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
+        is_taken = False
         try:
             await asyncio.wait({task}, timeout=timeout_s)
             if not task.done():
                 raise timed_out()
             if task.cancelled():
                 raise closed()
+            is_taken = True
             return task.result()
         finally:
             self._work.discard(task)
-            if not task.done():
+            if not is_taken:
+                # The work may have ended just when its caller was cancelled.
                 task.cancel()
+                task.add_done_callback(_drop_result)
+            if not task.done():
                 await asyncio.wait({task})
 
     async def _perform(self, effect: Effect) -> Reply:
@@ -107,3 +112,12 @@ class AsyncRunner:
             self._info_tries += 1
             request = effect.request
             self._core.take_info(await self.do(self._pool.send(request), request.timeout_s))
+
+
+def _drop_result(task: asyncio.Task[Any]) -> None:
+    """Closes the stream that nobody takes, and marks an error as seen."""
+    if task.cancelled() or task.exception() is not None:
+        return
+    result = task.result()
+    if isinstance(result, Answer) and result.stream is not None:
+        result.stream.close()
