@@ -211,9 +211,11 @@ def make_certificates(folder: Path) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
     new = ("req", "-newkey", "ed25519", "-noenc")
-    openssl(*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    usage = ("-addext", "keyUsage = critical, keyCertSign, cRLSign")
+    openssl(*new, "-x509", *usage, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
     for name, alternative in (("relay", "IP:127.0.0.1"), ("alice", "URI:relay:alice")):
-        (folder / "extensions").write_text(f"subjectAltName = {alternative}")
+        extensions = f"subjectAltName = {alternative}\nauthorityKeyIdentifier = keyid\n"
+        (folder / "extensions").write_text(extensions)
         key, request = f"{name}.key", f"{name}.csr"
         openssl(*new, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         signing = ("x509", "-req", "-in", request, "-CA", "ca.pem", "-CAkey", "ca.key")

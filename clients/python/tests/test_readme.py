@@ -1,0 +1,81 @@
+"""The code of the README and the examples runs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import threading
+import unittest
+from pathlib import Path
+
+from relay_client import Client
+
+from .fake_relay import FakeRelay
+from .test_credentials import HAS_KEYS
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+NEEDS_FILES = ("holiday.jpg", "ca.pem")
+LIMIT_S = 20.0
+
+
+def run(*arguments: str, text: str = "") -> str:
+    """Runs a program with the package; returns what it prints."""
+    command = [sys.executable, "-W", "error", *arguments]
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(
+        command, input=text, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    if done.returncode != 0:
+        raise AssertionError(done.stderr)
+    return done.stdout
+
+
+class Readme(unittest.TestCase):
+    """Each block of Python."""
+
+    def test_the_code_runs(self) -> None:
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        self.assertGreater(len(blocks), 5)
+        for block in blocks:
+            if any(name in block for name in NEEDS_FILES):
+                compile(block, "README.md", "exec")
+            elif HAS_KEYS or "cryptography" not in block:
+                with self.subTest(block), FakeRelay() as relay:
+                    run("-c", block.replace("http://127.0.0.1:7000", relay.url))
+
+
+class Examples(unittest.TestCase):
+    """Each example."""
+
+    def test_a_file_is_sent(self) -> None:
+        with FakeRelay() as relay:
+            output = run(str(EXAMPLES / "send_file.py"), relay.url, "alice", __file__)
+            self.assertIn(str(relay.items[0]["message_id"]), output)
+
+    def test_the_bot_answers_the_chat(self) -> None:
+        with FakeRelay() as relay:
+            bot = subprocess.Popen(
+                [sys.executable, str(EXAMPLES / "echo_bot.py"), relay.url, "bot"],
+                env={"PYTHONPATH": str(ROOT / "src")},
+            )
+            watchdog = threading.Timer(LIMIT_S, bot.kill)
+            watchdog.start()
+            try:
+                run(str(EXAMPLES / "chat.py"), relay.url, "bot", text="hello\n")
+                sent = next(seen.body for seen in relay.seen if seen.path == "/push")
+                name = json.loads(base64.b64decode(sent["ciphertext_b64"]))["from"]
+                with Client(relay.url) as client:
+                    answer = json.loads(next(client.deliveries(name)).payload)
+                self.assertEqual(answer, {"from": "bot", "text": "hello"})
+            finally:
+                watchdog.cancel()
+                bot.kill()
+                bot.wait()
+
+
+if __name__ == "__main__":
+    unittest.main()
