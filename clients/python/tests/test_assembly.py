@@ -78,7 +78,8 @@ class Lies(unittest.TestCase):
     """Metadata that cannot be true."""
 
     def test_nonsense_is_reported_once(self) -> None:
-        for count, index, total_len in ((0, 0, 1), (65_537, 0, 9), (2, 2, 2), (2, -1, 2), (2, 0, -1)):
+        nonsense = ((0, 0, 1), (65_537, 0, 9), (2, 2, 2), (2, -1, 2), (2, 0, -1))
+        for count, index, total_len in nonsense:
             bench = Bench()
             for _ in range(2):
                 self.assertIsNone(bench.add(chunk("m", index, count, b"a", total_len)))

@@ -199,6 +199,13 @@ class Deliveries(unittest.TestCase):
             self.assertFalse([b for b in pulls if "wait_ms" in b or "tail" in b])
             self.assertEqual(relay.paths().count("/info"), 1)
 
+    def test_a_relay_that_waits_but_has_no_tail_is_polled(self) -> None:
+        for kind, relay, _ in self.each(features=["wait"]):
+            relay.add("alice", b"x")
+            client = kind(relay.url)
+            self.assertEqual(len(client.take("alice", 2, ack=False, limit_s=0.5)), 1)
+            self.assertLess(relay.paths().count("/pull"), 20)
+
     def test_proofs(self) -> None:
         secret = generate_secret()
         for kind, relay, transport in self.each():

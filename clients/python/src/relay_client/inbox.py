@@ -72,7 +72,8 @@ class Inbox:
         self.close()
         options = self._core.options
         wait_ms = min(options.wait_ms, info.wait_ms)
-        can_wait = "wait" in info.features and wait_ms > 0
+        # Without tail, a pull begins at the front, where it finds what is not acked at once.
+        can_wait = {"wait", "tail"} <= info.features and wait_ms > 0
         if self._is_idle and not can_wait:
             yield Pause(self._tick(options.poll_interval))
         wait_s = self._tick(wait_ms / 1000) if can_wait else 0.0
