@@ -3,7 +3,7 @@
 
 import { checkAck } from "./answers.js";
 import type { Connection, Proof } from "./connection.js";
-import { asRelayError, type RelayError } from "./errors.js";
+import { asRelayError, closedError, type RelayError } from "./errors.js";
 import { SMALL_BYTES_MAX } from "./http.js";
 import { Retry } from "./timing.js";
 import type { AckEntry } from "./wire.js";
@@ -86,8 +86,9 @@ export class AckQueue {
         for (const [waiting, entries] of taken) confirm(waiting, entries.length);
       } catch (thrown) {
         const error = asRelayError(thrown, "connection");
-        const isOver = this.#isEnded || signal.aborted;
-        this.#fail(isOver ? [...taken.keys(), ...this.#waiting] : [...taken.keys()], error);
+        const isOver = this.#isEnded && (error.isWorthRetry || signal.aborted);
+        if (isOver) this.#fail([...taken.keys(), ...this.#waiting], closedError());
+        else this.#fail([...taken.keys()], error);
       }
     }
   }
