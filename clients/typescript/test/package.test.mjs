@@ -20,6 +20,11 @@ test("dist/relay.js has everything that dist/index.js has", async () => {
   assert.ok(!/^import /m.test(readFileSync(new URL("dist/relay.js", ROOT), "utf8")));
 });
 
+test("the demonstration has this client", () => {
+  const [built, copied] = ["dist/relay.js", "../../deploy/demo/relay.js"].map((path) => readFileSync(new URL(path, ROOT), "utf8"));
+  assert.ok(built === copied, "deploy/demo/relay.js is not current; run: npm run demo");
+});
+
 test("the library uses no module but its own", () => {
   for (const name of readdirSync(new URL("src/", ROOT))) {
     const text = readFileSync(new URL(`src/${name}`, ROOT), "utf8");

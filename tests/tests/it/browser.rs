@@ -3,6 +3,7 @@
 //! that they are the right ones. Without Chromium, these tests are skipped.
 
 mod chromium;
+mod demo;
 mod foreign;
 mod heavy;
 mod listed;

@@ -1,4 +1,4 @@
-//! A tiny HTTP server of test pages. All host names that lead to it serve the same, so one server
+//! A tiny HTTP server of test pages and of the demonstration. All host names that lead to it serve the same, so one server
 //! has several origins.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -16,6 +16,15 @@ const LINE_BYTES_MAX: u64 = 16 * 1024;
 const PAGE: &str = "<!doctype html><meta charset=utf-8><title>page</title><script src=/page.js></script>";
 
 pub(super) const SCRIPT: &str = include_str!("page.js");
+
+/// The files of the demonstration, each with its path and type.
+const DEMO: &[(&str, &str, &str)] = &[
+    ("/demo/", "text/html", include_str!("../../../../deploy/demo/index.html")),
+    ("/demo/style.css", "text/css", include_str!("../../../../deploy/demo/style.css")),
+    ("/demo/demo.js", "text/javascript", include_str!("../../../../deploy/demo/demo.js")),
+    ("/demo/seal.js", "text/javascript", include_str!("../../../../deploy/demo/seal.js")),
+    ("/demo/relay.js", "text/javascript", include_str!("../../../../deploy/demo/relay.js")),
+];
 
 /// A running server. Dropping it ends it.
 pub(super) struct Pages {
@@ -52,7 +61,17 @@ impl Pages {
     }
 }
 
-/// Answers one request: the page, its script, or a redirection to the address after `?`.
+/// The type and text behind this target. Every unknown path leads to the page.
+fn file(target: &str) -> (&'static str, &'static str) {
+    let path = target.split('?').next().unwrap_or_default();
+    if path == "/page.js" {
+        return ("text/javascript", SCRIPT);
+    }
+    let of_demo = DEMO.iter().find(|(own, ..)| *own == path);
+    of_demo.map_or(("text/html", PAGE), |(_, kind, text)| (kind, text))
+}
+
+/// Answers one request: a file, or a redirection to the address after `?`.
 fn serve(stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     let mut reader = BufReader::new(&stream);
@@ -74,7 +93,7 @@ fn serve(stream: TcpStream) -> io::Result<()> {
         }
     }
     io::copy(&mut reader.take(body_bytes), &mut io::sink())?;
-    let (kind, body) = if target == "/page.js" { ("text/javascript", SCRIPT) } else { ("text/html", PAGE) };
+    let (kind, body) = file(&target);
     let length = body.len();
     let head = match target.strip_prefix("/redirect?") {
         // Other methods than 307 would turn a POST into a GET.
