@@ -1146,10 +1146,10 @@ class Deliveries {
                 this.#take(page);
         }
         catch (error) {
-            if (this.#cursor !== null && isCursorRefused(error))
+            const isRefused = this.#cursor !== null && isCursorRefused(error);
+            if (isRefused)
                 this.#cursor = null;
-            else
-                await retry.pause(error);
+            await retry.pause(isRefused ? brokenAnswer("the relay does not know its cursor") : error);
         }
     }
     #take(page) {
@@ -1341,10 +1341,14 @@ async function* groupsOf(messages, info) {
 }
 
 // Pushing: requests are repeated until the relay has stored every item, or has refused one for good.
+/** A request that takes too long is too large for this network. */
+const SHRINK = 4;
 class Pusher {
     connection;
     credentials;
     signal;
+    /** The most items that go in one request, for slow networks. It grows again with success. */
+    #itemsMax = BATCH_ITEMS_MAX;
     constructor(connection, credentials, signal) {
         this.connection = connection;
         this.credentials = credentials;
@@ -1392,14 +1396,13 @@ class Pusher {
     }
     /**
      * Sends these items until each has an outcome. With `isOne`, they are one message, and the first
-     * refusal is the end of all. After a timeout, fewer items go in one request, for slow networks.
+     * refusal is the end of all.
      */
     async #store(group, info, recipient, isOne) {
         const retry = new Retry(this.connection.settings.pushTimeoutMs, this.signal);
         const outcomes = new Map();
-        let width = group.length;
         for (let waiting = group; waiting.length > 0;) {
-            const sent = waiting.slice(0, width);
+            const sent = waiting.slice(0, this.#itemsMax);
             const answers = await this.#send(sent, info, recipient, retry);
             const failure = settle(sent, answers, outcomes);
             const left = waiting.filter((item) => !outcomes.has(item));
@@ -1409,10 +1412,9 @@ class Pusher {
             const refusal = [...outcomes.values()].find((outcome) => outcome instanceof RelayError);
             if (isOne && refusal)
                 return [refusal];
+            this.#adapt(sent.length, failure);
             if (!failure)
                 continue;
-            if (failure.code === "timeout" || failure.status === 408)
-                width = Math.ceil(width / 2);
             try {
                 await retry.pause(failure);
             }
@@ -1422,6 +1424,13 @@ class Pusher {
             }
         }
         return group.map((item) => outcomes.get(item));
+    }
+    #adapt(sent, failure) {
+        const isTooSlow = failure?.code === "timeout" || failure?.status === 408;
+        if (isTooSlow)
+            this.#itemsMax = Math.ceil(sent / SHRINK);
+        else if (!failure)
+            this.#itemsMax = Math.min(2 * this.#itemsMax, BATCH_ITEMS_MAX);
     }
     /** Sends items once. An error of the request is the outcome of each. */
     async #send(items, info, recipient, retry) {

@@ -5,7 +5,7 @@ import { AckQueue } from "./acks.js";
 import { Assembler, keyOf, type Assembled, type SkipReason } from "./assembler.js";
 import type { Chunk, Page } from "./answers.js";
 import type { Connection, Proof } from "./connection.js";
-import { RelayError } from "./errors.js";
+import { brokenAnswer, RelayError } from "./errors.js";
 import { openSource, type PageSource } from "./sources.js";
 import { monotonicMs, Retry } from "./timing.js";
 
@@ -156,8 +156,9 @@ export class Deliveries implements AsyncIterableIterator<Message> {
       retry.progress();
       if (page) this.#take(page);
     } catch (error) {
-      if (this.#cursor !== null && isCursorRefused(error)) this.#cursor = null;
-      else await retry.pause(error);
+      const isRefused = this.#cursor !== null && isCursorRefused(error);
+      if (isRefused) this.#cursor = null;
+      await retry.pause(isRefused ? brokenAnswer("the relay does not know its cursor") : error);
     }
   }
 

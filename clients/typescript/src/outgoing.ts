@@ -7,7 +7,7 @@ import { CHUNKS_MAX } from "./options.js";
 import type { Meta, PushRequest } from "./wire.js";
 
 /** A batch of the client is never larger, whatever the relay takes. */
-const BATCH_ITEMS_MAX = 64;
+export const BATCH_ITEMS_MAX = 64;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 
 /** Text is sent as UTF-8. A `Blob`, such as a file, is read piece by piece. */

@@ -5,7 +5,7 @@ import type { Connection } from "./connection.js";
 import type { Credentials } from "./credentials.js";
 import { asRelayError, RelayError } from "./errors.js";
 import { SMALL_BYTES_MAX } from "./http.js";
-import { groupsOf, OutgoingMessage, type Outgoing, type Payload, type PushOptions } from "./outgoing.js";
+import { BATCH_ITEMS_MAX, groupsOf, OutgoingMessage, type Outgoing, type Payload, type PushOptions } from "./outgoing.js";
 import { Retry } from "./timing.js";
 import type { PushResponse } from "./wire.js";
 
@@ -26,7 +26,13 @@ export interface PushEntry extends PushOptions {
 
 type Outcome = PushResponse | RelayError;
 
+/** A request that takes too long is too large for this network. */
+const SHRINK = 4;
+
 export class Pusher {
+  /** The most items that go in one request, for slow networks. It grows again with success. */
+  #itemsMax = BATCH_ITEMS_MAX;
+
   constructor(
     private readonly connection: Connection,
     private readonly credentials: Credentials | null,
@@ -78,14 +84,13 @@ export class Pusher {
 
   /**
    * Sends these items until each has an outcome. With `isOne`, they are one message, and the first
-   * refusal is the end of all. After a timeout, fewer items go in one request, for slow networks.
+   * refusal is the end of all.
    */
   async #store(group: Outgoing[], info: RelayInfo, recipient: string, isOne: boolean): Promise<Outcome[]> {
     const retry = new Retry(this.connection.settings.pushTimeoutMs, this.signal);
     const outcomes = new Map<Outgoing, Outcome>();
-    let width = group.length;
     for (let waiting = group; waiting.length > 0; ) {
-      const sent = waiting.slice(0, width);
+      const sent = waiting.slice(0, this.#itemsMax);
       const answers = await this.#send(sent, info, recipient, retry);
       const failure = settle(sent, answers, outcomes);
       const left = waiting.filter((item) => !outcomes.has(item));
@@ -93,8 +98,8 @@ export class Pusher {
       waiting = left;
       const refusal = [...outcomes.values()].find((outcome) => outcome instanceof RelayError);
       if (isOne && refusal) return [refusal];
+      this.#adapt(sent.length, failure);
       if (!failure) continue;
-      if (failure.code === "timeout" || failure.status === 408) width = Math.ceil(width / 2);
       try {
         await retry.pause(failure);
       } catch (thrown) {
@@ -103,6 +108,12 @@ export class Pusher {
       }
     }
     return group.map((item) => outcomes.get(item)!);
+  }
+
+  #adapt(sent: number, failure: RelayError | undefined): void {
+    const isTooSlow = failure?.code === "timeout" || failure?.status === 408;
+    if (isTooSlow) this.#itemsMax = Math.ceil(sent / SHRINK);
+    else if (!failure) this.#itemsMax = Math.min(2 * this.#itemsMax, BATCH_ITEMS_MAX);
   }
 
   /** Sends items once. An error of the request is the outcome of each. */
