@@ -167,7 +167,8 @@ function start() {
     return;
   }
   const invited = readCard(location.hash);
-  element.relay.value = invited?.relay ?? new URLSearchParams(location.search).get("relay") ?? location.origin;
+  element.relay.value =
+    invited?.relay ?? new URLSearchParams(location.search).get("relay") ?? location.origin;
   if (invited) {
     element.relay.readOnly = true;
     element.begin.textContent = "Make keys and join";

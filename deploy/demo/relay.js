@@ -5,8 +5,17 @@
 const STATUSES_WORTH_A_RETRY = new Set([408, 429, 500, 502, 503, 504, 507]);
 /** Codes of the relay with these statuses, for items of a batch, and this module's own codes. */
 const CODES_WORTH_A_RETRY = new Set([
-    "request_timeout", "rate_limited", "internal_error", "storage_error", "overloaded", "draining",
-    "not_ready", "storage_full", "connection", "timeout", "broken_answer",
+    "request_timeout",
+    "rate_limited",
+    "internal_error",
+    "storage_error",
+    "overloaded",
+    "draining",
+    "not_ready",
+    "storage_full",
+    "connection",
+    "timeout",
+    "broken_answer",
 ]);
 /**
  * Every error that this module throws.
@@ -154,7 +163,12 @@ function infoOf(value) {
     check(isObject(value) && Array.isArray(value.features) && isObject(value.limits), "that to /info");
     const { features, limits } = value;
     const names = [
-        "message_bytes", "batch_items", "batch_bytes", "wait_ms", "page_bytes", "page_items",
+        "message_bytes",
+        "batch_items",
+        "batch_bytes",
+        "wait_ms",
+        "page_bytes",
+        "page_items",
     ];
     check(names.every((name) => isCount(limits[name])), "that to /info");
     const pageBytes = Math.max(limits.page_bytes, limits.message_bytes) * (4 / 3);
@@ -249,8 +263,8 @@ function retryAfterOf(text) {
     return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
-// The clock that tokens are signed by. The relay may correct it once, by little more than a day, and
-// only over a connection that nobody between can have changed.
+// The clock that tokens are signed by. The relay may correct it once, by little more than a day,
+// and only over a connection that nobody between can have changed.
 /** A day for a wrong date, and an hour for a wrong time zone. */
 const OFFSET_MS_MAX = 25 * 3_600_000;
 const REASONS = new Set(["token_expired", "token_not_valid_yet"]);
@@ -319,8 +333,8 @@ async function sleep(ms, signal) {
     });
 }
 /**
- * Runs `work` with a signal that aborts after this time, or with `signal`. Afterwards no timer and no
- * listener is left.
+ * Runs `work` with a signal that aborts after this time, or with `signal`. Afterwards no timer and
+ * no listener is left.
  *
  * @throws RelayError `timeout`, `closed`, or what `work` throws, by default as `connection`.
  */
@@ -790,8 +804,9 @@ function confirm(waiting, entries) {
         waiting.resolve();
 }
 
-// Unfinished messages: chunks come in any order, between those of others and repeated, and a message
-// leaves when it has all of them. Their memory has a bound. Pure: it knows no relay and no clock.
+// Unfinished messages: chunks come in any order, between those of others and repeated, and a
+// message leaves when it has all of them. Their memory has a bound. Pure: it knows no relay and no
+// clock.
 /** The most chunks of all unfinished messages, as empty ones take memory too. */
 const HELD_CHUNKS_MAX = 2 * CHUNKS_MAX;
 /** The messages that were given up and are remembered, so that each is reported once. */
@@ -927,8 +942,8 @@ function reasonToSkip({ index, count, totalLen, payload }, memoryBytes) {
     return bytes > memoryBytes ? "too_large" : null;
 }
 
-// Where pages come from: pulls that wait, pulls at intervals, or a stream. A source makes one request
-// at a time and repeats none; whoever calls it decides what an error means.
+// Where pages come from: pulls that wait, pulls at intervals, or a stream. A source makes one
+// request at a time and repeats none; whoever calls it decides what an error means.
 /** The shortest that a relay grants. */
 const KEEPALIVE_MS = 15_000;
 /** A stream that ends sooner, and without a page, has failed. */
@@ -1016,7 +1031,11 @@ class StreamSource {
             body.cursor = cursor;
         const { requestTimeoutMs: timeoutMs } = connection.settings;
         const request = {
-            path: "/stream", body, timeoutMs, bytesMax: info.pageTextBytes, signal,
+            path: "/stream",
+            body,
+            timeoutMs,
+            bytesMax: info.pageTextBytes,
+            signal,
         };
         const lines = await connection.lines(request, proof);
         this.#openedMs = monotonicMs();
@@ -1340,7 +1359,8 @@ async function* groupsOf(messages, info) {
         yield group;
 }
 
-// Pushing: requests are repeated until the relay has stored every item, or has refused one for good.
+// Pushing: requests are repeated until the relay has stored every item, or has refused one for
+// good.
 /** A request that takes too long is too large for this network. */
 const SHRINK = 4;
 class Pusher {
@@ -1491,8 +1511,8 @@ class Client {
         this.#pusher = new Pusher(this.#connection, options.credentials ?? null, this.#stop.signal);
     }
     /**
-     * Pushes a message, in chunks if it is long, and resolves when it is durable. Messages arrive in the
-     * order of the pushes if each is awaited before the next.
+     * Pushes a message, in chunks if it is long, and resolves when it is durable. Messages arrive in
+     * the order of the pushes if each is awaited before the next.
      *
      * @throws RelayError such as `quota_exceeded`.
      */
@@ -1674,6 +1694,7 @@ function subtle() {
     return own;
 }
 
-// A client of a store-and-forward relay: pushes messages in chunks, delivers them whole and in order.
+// A client of a store-and-forward relay: pushes messages in chunks, delivers them whole and in
+// order.
 
 export { Client, Credentials, generateSecret, recipientOfKey, recipientOfSecret, RelayError, Deliveries };

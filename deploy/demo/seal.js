@@ -12,7 +12,10 @@ const INFO = new TextEncoder().encode("relay-demonstration/1");
 const CARD_CHARS_MAX = 2_000;
 
 function base64url(bytes) {
-  return btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  return btoa(String.fromCharCode(...bytes))
+    .replace(/\+/g, "-")
+    .replace(/\//g, "_")
+    .replace(/=+$/, "");
 }
 
 function fromBase64url(text) {
@@ -64,7 +67,9 @@ export function checkCard({ relay, recipient, send, key }) {
 /** The key of one message, which both sides can make. No other message has the same. */
 async function messageKey(privateKey, otherKey, salt, use) {
   const other = await crypto.subtle.importKey("raw", otherKey, CURVE, false, []);
-  const hkdf = await crypto.subtle.deriveKey({ name: "ECDH", public: other }, privateKey, "HKDF", false, ["deriveKey"]);
+  const hkdf = await crypto.subtle.deriveKey({ name: "ECDH", public: other }, privateKey, "HKDF", false, [
+    "deriveKey",
+  ]);
   const derive = { name: "HKDF", hash: "SHA-256", salt, info: INFO };
   return crypto.subtle.deriveKey(derive, hkdf, { name: "AES-GCM", length: 256 }, false, [use]);
 }

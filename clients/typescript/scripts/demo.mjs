@@ -2,4 +2,7 @@
 
 import { copyFileSync } from "node:fs";
 
-copyFileSync(new URL("../dist/relay.js", import.meta.url), new URL("../../../deploy/demo/relay.js", import.meta.url));
+copyFileSync(
+  new URL("../dist/relay.js", import.meta.url),
+  new URL("../../../deploy/demo/relay.js", import.meta.url),
+);

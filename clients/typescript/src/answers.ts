@@ -69,9 +69,17 @@ export function infoOf(value: unknown): RelayInfo {
   check(isObject(value) && Array.isArray(value.features) && isObject(value.limits), "that to /info");
   const { features, limits } = value as unknown as InfoResponse;
   const names: (keyof InfoLimits)[] = [
-    "message_bytes", "batch_items", "batch_bytes", "wait_ms", "page_bytes", "page_items",
+    "message_bytes",
+    "batch_items",
+    "batch_bytes",
+    "wait_ms",
+    "page_bytes",
+    "page_items",
   ];
-  check(names.every((name) => isCount(limits[name])), "that to /info");
+  check(
+    names.every((name) => isCount(limits[name])),
+    "that to /info",
+  );
   const pageBytes = Math.max(limits.page_bytes, limits.message_bytes) * (4 / 3);
   const pageTextBytes = Math.ceil(pageBytes) + (limits.page_items + 16) * ITEM_TEXT_BYTES;
   return {
@@ -119,7 +127,10 @@ function chunkOf(item: Item): Chunk {
   check(typeof messageId === "string" && typeof payload === "string", "an item");
   check(typeof meta.kind === "string" && typeof arrivalMs === "number", "an item");
   const numbers = [meta.chunk_index, meta.chunk_count, meta.total_len, meta.sent_ms];
-  check(numbers.every((number) => typeof number === "number"), "an item");
+  check(
+    numbers.every((number) => typeof number === "number"),
+    "an item",
+  );
   return {
     messageId,
     index: meta.chunk_index,

@@ -1,5 +1,6 @@
-// Unfinished messages: chunks come in any order, between those of others and repeated, and a message
-// leaves when it has all of them. Their memory has a bound. Pure: it knows no relay and no clock.
+// Unfinished messages: chunks come in any order, between those of others and repeated, and a
+// message leaves when it has all of them. Their memory has a bound. Pure: it knows no relay and no
+// clock.
 
 import type { Chunk } from "./answers.js";
 import type { Bytes } from "./encoding.js";

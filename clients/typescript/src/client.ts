@@ -24,8 +24,8 @@ export class Client {
   }
 
   /**
-   * Pushes a message, in chunks if it is long, and resolves when it is durable. Messages arrive in the
-   * order of the pushes if each is awaited before the next.
+   * Pushes a message, in chunks if it is long, and resolves when it is durable. Messages arrive in
+   * the order of the pushes if each is awaited before the next.
    *
    * @throws RelayError such as `quota_exceeded`.
    */

@@ -1,5 +1,5 @@
-// The clock that tokens are signed by. The relay may correct it once, by little more than a day, and
-// only over a connection that nobody between can have changed.
+// The clock that tokens are signed by. The relay may correct it once, by little more than a day,
+// and only over a connection that nobody between can have changed.
 
 import type { RelayError } from "./errors.js";
 

@@ -5,8 +5,17 @@ const STATUSES_WORTH_A_RETRY = new Set([408, 429, 500, 502, 503, 504, 507]);
 
 /** Codes of the relay with these statuses, for items of a batch, and this module's own codes. */
 const CODES_WORTH_A_RETRY = new Set([
-  "request_timeout", "rate_limited", "internal_error", "storage_error", "overloaded", "draining",
-  "not_ready", "storage_full", "connection", "timeout", "broken_answer",
+  "request_timeout",
+  "rate_limited",
+  "internal_error",
+  "storage_error",
+  "overloaded",
+  "draining",
+  "not_ready",
+  "storage_full",
+  "connection",
+  "timeout",
+  "broken_answer",
 ]);
 
 /** What a `RelayError` knows beside its code and message. */

@@ -114,7 +114,7 @@ async function readText(response: Response, bytesMax: number): Promise<string> {
   const decoder = new TextDecoder();
   const parts: string[] = [];
   try {
-    for (let bytes = 0; ; ) {
+    for (let bytes = 0; ;) {
       const { done, value } = await reader.read();
       if (done) break;
       bytes += value.length;

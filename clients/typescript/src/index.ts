@@ -1,4 +1,5 @@
-// A client of a store-and-forward relay: pushes messages in chunks, delivers them whole and in order.
+// A client of a store-and-forward relay: pushes messages in chunks, delivers them whole and in
+// order.
 
 export { Client } from "./client.js";
 export { Credentials, generateSecret, recipientOfKey, recipientOfSecret } from "./credentials.js";

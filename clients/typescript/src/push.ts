@@ -1,11 +1,19 @@
-// Pushing: requests are repeated until the relay has stored every item, or has refused one for good.
+// Pushing: requests are repeated until the relay has stored every item, or has refused one for
+// good.
 
 import { batchOf, pushOf, type RelayInfo } from "./answers.js";
 import type { Connection } from "./connection.js";
 import type { Credentials } from "./credentials.js";
 import { asRelayError, RelayError } from "./errors.js";
 import { SMALL_BYTES_MAX } from "./http.js";
-import { BATCH_ITEMS_MAX, groupsOf, OutgoingMessage, type Outgoing, type Payload, type PushOptions } from "./outgoing.js";
+import {
+  BATCH_ITEMS_MAX,
+  groupsOf,
+  OutgoingMessage,
+  type Outgoing,
+  type Payload,
+  type PushOptions,
+} from "./outgoing.js";
 import { Retry } from "./timing.js";
 import type { PushResponse } from "./wire.js";
 
@@ -89,7 +97,7 @@ export class Pusher {
   async #store(group: Outgoing[], info: RelayInfo, recipient: string, isOne: boolean): Promise<Outcome[]> {
     const retry = new Retry(this.connection.settings.pushTimeoutMs, this.signal);
     const outcomes = new Map<Outgoing, Outcome>();
-    for (let waiting = group; waiting.length > 0; ) {
+    for (let waiting = group; waiting.length > 0;) {
       const sent = waiting.slice(0, this.#itemsMax);
       const answers = await this.#send(sent, info, recipient, retry);
       const failure = settle(sent, answers, outcomes);

@@ -1,5 +1,5 @@
-// Where pages come from: pulls that wait, pulls at intervals, or a stream. A source makes one request
-// at a time and repeats none; whoever calls it decides what an error means.
+// Where pages come from: pulls that wait, pulls at intervals, or a stream. A source makes one
+// request at a time and repeats none; whoever calls it decides what an error means.
 
 import { byeOf, pageOf, type Page, type RelayInfo } from "./answers.js";
 import type { Connection, Proof } from "./connection.js";
@@ -115,7 +115,11 @@ class StreamSource implements PageSource {
     if (cursor !== null) body.cursor = cursor;
     const { requestTimeoutMs: timeoutMs } = connection.settings;
     const request: HttpRequest = {
-      path: "/stream", body, timeoutMs, bytesMax: info.pageTextBytes, signal,
+      path: "/stream",
+      body,
+      timeoutMs,
+      bytesMax: info.pageTextBytes,
+      signal,
     };
     const lines = await connection.lines(request, proof);
     this.#openedMs = monotonicMs();

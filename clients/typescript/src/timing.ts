@@ -33,8 +33,8 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
 }
 
 /**
- * Runs `work` with a signal that aborts after this time, or with `signal`. Afterwards no timer and no
- * listener is left.
+ * Runs `work` with a signal that aborts after this time, or with `signal`. Afterwards no timer and
+ * no listener is left.
  *
  * @throws RelayError `timeout`, `closed`, or what `work` throws, by default as `connection`.
  */

@@ -10,7 +10,14 @@ const AGE_MS = 100;
 function chunk(id, index, count, bytes = 10, total = bytes * count) {
   const payload = new Uint8Array(bytes).fill(index);
   return {
-    messageId: id, index, count, totalLen: total, kind: "opaque", sentMs: 0, arrivalMs: 0, payload,
+    messageId: id,
+    index,
+    count,
+    totalLen: total,
+    kind: "opaque",
+    sentMs: 0,
+    arrivalMs: 0,
+    payload,
   };
 }
 
@@ -25,7 +32,13 @@ test("a message of one chunk needs no other", () => {
 
 test("chunks come in any order, repeated, and between those of others", () => {
   const own = assembler();
-  for (const early of [chunk("a", 2, 3), chunk("b", 1, 2), chunk("a", 0, 3), chunk("a", 0, 3), chunk("a", 2, 3)]) {
+  for (const early of [
+    chunk("a", 2, 3),
+    chunk("b", 1, 2),
+    chunk("a", 0, 3),
+    chunk("a", 0, 3),
+    chunk("a", 2, 3),
+  ]) {
     assert.equal(own.add(early, 0), null);
   }
   const { payload, key } = own.add(chunk("a", 1, 3), 0);
@@ -44,8 +57,13 @@ test("chunks of the same id that belong to another message do not mix", () => {
 
 test("what is nonsense is skipped and reported once", () => {
   for (const wrong of [
-    chunk("a", 0, 65_537, 1), chunk("a", 2, 2), chunk("a", -1, 2), chunk("a", 0.5, 2), chunk("a", 0, 0),
-    chunk("a", 0, 2, 10, NaN), chunk("a", 0, 2, 10, 5),
+    chunk("a", 0, 65_537, 1),
+    chunk("a", 2, 2),
+    chunk("a", -1, 2),
+    chunk("a", 0.5, 2),
+    chunk("a", 0, 0),
+    chunk("a", 0, 2, 10, NaN),
+    chunk("a", 0, 2, 10, 5),
   ]) {
     const own = assembler();
     assert.equal(own.add(wrong, 0), null);
@@ -62,7 +80,10 @@ test("a message that is shorter than it says is skipped", () => {
 });
 
 test("a message larger than the memory is skipped, and one of exactly its size is not", () => {
-  for (const [bytes, isTaken] of [[500, true], [501, false]]) {
+  for (const [bytes, isTaken] of [
+    [500, true],
+    [501, false],
+  ]) {
     const own = assembler();
     own.add(chunk("a", 0, 2, bytes), 0);
     assert.equal(own.add(chunk("a", 1, 2, bytes), 0) !== null, isTaken);

@@ -65,7 +65,10 @@ test("a token has the claims of docs/auth.md, is kept, and is signed anew before
 });
 
 test("a key that is none is an error", async () => {
-  for (const key of [Buffer.alloc(31), await crypto.subtle.importKey("raw", SEED, "AES-GCM", true, ["encrypt"])]) {
+  for (const key of [
+    Buffer.alloc(31),
+    await crypto.subtle.importKey("raw", SEED, "AES-GCM", true, ["encrypt"]),
+  ]) {
     await failsWith(Credentials.key(key, AUDIENCE).authorization("ed25519:x", 0), "invalid_argument");
   }
 });
@@ -88,7 +91,10 @@ function clockOf(relay, nowMs, reason) {
   };
 }
 
-for (const [hours, reason] of [[24.5, "token_not_valid_yet"], [-24.5, "token_expired"]]) {
+for (const [hours, reason] of [
+  [24.5, "token_not_valid_yet"],
+  [-24.5, "token_expired"],
+]) {
   testWithRelay(`a clock that is wrong by ${hours} hours is corrected`, async ({ relay, connect }) => {
     clockOf(relay, Date.now, reason);
     const client = connect({ now: () => Date.now() + hours * HOUR_MS });
@@ -99,7 +105,8 @@ for (const [hours, reason] of [[24.5, "token_not_valid_yet"], [-24.5, "token_exp
 }
 
 for (const [name, hours, reason] of [
-  ["more than a day", 26, "token_expired"], ["another reason", 1, "wrong_audience"],
+  ["more than a day", 26, "token_expired"],
+  ["another reason", 1, "wrong_audience"],
 ]) {
   testWithRelay(`a clock is not corrected: ${name}`, async ({ relay, connect }) => {
     clockOf(relay, Date.now, reason);
@@ -127,16 +134,22 @@ testWithRelay("a clock is not corrected over clear text from another machine", a
   await failsWith(client.deliveries("ed25519:x", Credentials.key(SEED, AUDIENCE)).next(), "forbidden");
 });
 
-testWithRelay("a push shows the client's token, and a token may come from a function", async ({ relay, connect }) => {
-  let count = 0;
-  const credentials = Credentials.token(async () => `token ${++count}`);
-  const client = connect({ credentials });
-  await client.push("alice", "1");
-  await client.push("alice", "2");
-  assert.deepEqual(relay.to("/push").map(({ headers }) => headers.authorization), ["Bearer token 1", "Bearer token 2"]);
-  const failing = Credentials.token(() => Promise.reject(new Error("the issuer is away")));
-  await failsWith(connect({ pushTimeoutMs: 200, credentials: failing }).push("alice", "1"), "connection");
-});
+testWithRelay(
+  "a push shows the client's token, and a token may come from a function",
+  async ({ relay, connect }) => {
+    let count = 0;
+    const credentials = Credentials.token(async () => `token ${++count}`);
+    const client = connect({ credentials });
+    await client.push("alice", "1");
+    await client.push("alice", "2");
+    assert.deepEqual(
+      relay.to("/push").map(({ headers }) => headers.authorization),
+      ["Bearer token 1", "Bearer token 2"],
+    );
+    const failing = Credentials.token(() => Promise.reject(new Error("the issuer is away")));
+    await failsWith(connect({ pushTimeoutMs: 200, credentials: failing }).push("alice", "1"), "connection");
+  },
+);
 
 test("base64 of every length is that of Node, and anything else is refused", () => {
   for (let length = 0; length < 300; length++) {
@@ -153,5 +166,7 @@ test("base64 of every length is that of Node, and anything else is refused", () 
 test("message ids are random UUIDs", () => {
   const ids = Array.from({ length: 100 }, randomMessageId);
   assert.equal(new Set(ids).size, 100);
-  assert.ok(ids.every((id) => /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(id)));
+  assert.ok(
+    ids.every((id) => /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(id)),
+  );
 });

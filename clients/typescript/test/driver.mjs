@@ -1,5 +1,5 @@
-// A program that uses the client as JSON lines on standard input tell it, and writes what happens as
-// JSON lines to standard output. The common tests of all clients run it.
+// A program that uses the client as JSON lines on standard input tell it, and writes what happens
+// as JSON lines to standard output. The common tests of all clients run it.
 
 import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
@@ -47,7 +47,10 @@ function open(command) {
 async function push({ id, recipient, payload_b64, kind, ttl_seconds, message_id, send_secret }) {
   try {
     const { messageId } = await client.push(recipient, Buffer.from(payload_b64, "base64"), {
-      kind, ttlSeconds: ttl_seconds, messageId: message_id, sendSecret: send_secret,
+      kind,
+      ttlSeconds: ttl_seconds,
+      messageId: message_id,
+      sendSecret: send_secret,
     });
     write({ event: "pushed", id, message_id: messageId });
   } catch (error) {

@@ -8,9 +8,18 @@ const INFO = {
   server_ms: Date.now(),
   features: ["wait", "tail", "stream", "batch", "item_proof", "ttl", "ack_before", "purge", "cbor"],
   limits: {
-    recipient_bytes: 512, kind_bytes: 64, message_bytes: 8388608, queue_items: 200000,
-    queue_bytes: 1073741824, batch_items: 256, batch_bytes: 16777216, ack_items: 10000,
-    page_items: 256, page_bytes: 8388608, ttl_seconds: 1209600, dedup_window_seconds: 300,
+    recipient_bytes: 512,
+    kind_bytes: 64,
+    message_bytes: 8388608,
+    queue_items: 200000,
+    queue_bytes: 1073741824,
+    batch_items: 256,
+    batch_bytes: 16777216,
+    ack_items: 10000,
+    page_items: 256,
+    page_bytes: 8388608,
+    ttl_seconds: 1209600,
+    dedup_window_seconds: 300,
     wait_ms: 55000,
   },
 };
@@ -97,7 +106,9 @@ export class FakeRelay {
   #ack({ recipient, ack }) {
     const before = this.items.length;
     const isAcked = (item) =>
-      ack.some((entry) => entry.message_id === item.message_id && entry.chunk_index === item.meta.chunk_index);
+      ack.some(
+        (entry) => entry.message_id === item.message_id && entry.chunk_index === item.meta.chunk_index,
+      );
     this.items = this.items.filter((item) => item.recipient !== recipient || !isAcked(item));
     const deleted = before - this.items.length;
     return { deleted, missing: ack.length - deleted, remaining: this.items.length };
@@ -174,7 +185,10 @@ export function item(recipient, number, { index = 0, count = 1, payload = `messa
     message_id: `00000000-0000-4000-8000-${String(number).padStart(12, "0")}`,
     ciphertext_b64: bytes.toString("base64"),
     meta: {
-      kind: "opaque", total_len: total ?? bytes.length * count, chunk_index: index, chunk_count: count,
+      kind: "opaque",
+      total_len: total ?? bytes.length * count,
+      chunk_index: index,
+      chunk_count: count,
       sent_ms: 5,
     },
   };

@@ -60,7 +60,10 @@ export async function isPending(promise, ms = 100) {
 }
 
 export async function failsWith(promise, code) {
-  const error = await promise.then(() => assert.fail("no error"), (thrown) => thrown);
+  const error = await promise.then(
+    () => assert.fail("no error"),
+    (thrown) => thrown,
+  );
   assert.ok(error instanceof RelayError, String(error));
   assert.equal(error.code, code);
   return error;
@@ -80,4 +83,14 @@ export function failing(path, times, answer) {
 export async function forEach(count, run) {
   const numbers = Array.from({ length: count }, (_, at) => at);
   while (numbers.length > 0) await Promise.all(numbers.splice(0, 20).map(run));
+}
+
+/** Puts items into the queues of a fake relay. */
+export function push(relay, ...items) {
+  for (const own of items) relay.put(own);
+}
+
+/** The numbers from 1 to this. */
+export function numbers(count) {
+  return Array.from({ length: count }, (_, at) => at + 1);
 }

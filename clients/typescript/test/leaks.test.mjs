@@ -52,14 +52,21 @@ for (const transport of ["wait", "stream"]) {
   }
 }
 
-testWithRelay("a wait that is closed gives its connection up", async ({ relay, client }) => {
-  for (const [path, transport] of [["/pull", "wait"], ["/stream", "stream"]]) {
-    const deliveries = client.deliveries("alice", null, { transport });
-    const next = deliveries.next();
-    await eventually(() => relay.to(path).length > 0);
-    const { response } = relay.to(path).at(-1);
-    await deliveries.close();
-    assert.equal((await next).done, true);
-    await eventually(() => response.socket === null || response.socket.destroyed);
-  }
-}, { options: { waitMs: 20_000 } });
+testWithRelay(
+  "a wait that is closed gives its connection up",
+  async ({ relay, client }) => {
+    for (const [path, transport] of [
+      ["/pull", "wait"],
+      ["/stream", "stream"],
+    ]) {
+      const deliveries = client.deliveries("alice", null, { transport });
+      const next = deliveries.next();
+      await eventually(() => relay.to(path).length > 0);
+      const { response } = relay.to(path).at(-1);
+      await deliveries.close();
+      assert.equal((await next).done, true);
+      await eventually(() => response.socket === null || response.socket.destroyed);
+    }
+  },
+  { options: { waitMs: 20_000 } },
+);

@@ -21,7 +21,9 @@ test("dist/relay.js has everything that dist/index.js has", async () => {
 });
 
 test("the demonstration has this client", () => {
-  const [built, copied] = ["dist/relay.js", "../../deploy/demo/relay.js"].map((path) => readFileSync(new URL(path, ROOT), "utf8"));
+  const [built, copied] = ["dist/relay.js", "../../deploy/demo/relay.js"].map((path) =>
+    readFileSync(new URL(path, ROOT), "utf8"),
+  );
   assert.ok(built === copied, "deploy/demo/relay.js is not current; run: npm run demo");
 });
 
@@ -33,7 +35,10 @@ test("the library uses no module but its own", () => {
 });
 
 test("the package has the compiled library and nothing else", () => {
-  const output = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { cwd: CWD, stdio: ["ignore", "pipe", "ignore"] });
+  const output = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
+    cwd: CWD,
+    stdio: ["ignore", "pipe", "ignore"],
+  });
   const paths = JSON.parse(output)[0].files.map(({ path }) => path);
   for (const path of paths) assert.match(path, /^(dist\/\w+\.(js|d\.ts)|LICENSE|README\.md|package\.json)$/);
   for (const path of ["dist/index.js", "dist/index.d.ts", "dist/relay.js", "LICENSE", "README.md"]) {

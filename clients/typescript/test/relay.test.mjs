@@ -57,21 +57,25 @@ function tests() {
   };
 
   for (const transport of ["wait", "stream"]) {
-    testWithClient(`a long message arrives whole, by a secret: ${transport}`, async (client) => {
-      const secret = generateSecret();
-      const recipient = await recipientOfSecret(secret);
-      const deliveries = client.deliveries(recipient, Credentials.secret(secret), { transport });
-      const next = deliveries.next();
-      assert.ok(await isPending(next));
-      const payload = Buffer.alloc(3_000_001, "0123456789abcdef");
-      await client.push(recipient, new Blob([payload]), { kind: "attachment", ttlSeconds: 60 });
-      const { value: message } = await next;
-      assert.ok(payload.equals(message.payload));
-      assert.equal(message.kind, "attachment");
-      await message.ack();
-      await client.push(recipient, "and then");
-      assert.equal(text((await take(deliveries, 1))[0]), "and then");
-    }, { chunkBytes: 10_000 });
+    testWithClient(
+      `a long message arrives whole, by a secret: ${transport}`,
+      async (client) => {
+        const secret = generateSecret();
+        const recipient = await recipientOfSecret(secret);
+        const deliveries = client.deliveries(recipient, Credentials.secret(secret), { transport });
+        const next = deliveries.next();
+        assert.ok(await isPending(next));
+        const payload = Buffer.alloc(3_000_001, "0123456789abcdef");
+        await client.push(recipient, new Blob([payload]), { kind: "attachment", ttlSeconds: 60 });
+        const { value: message } = await next;
+        assert.ok(payload.equals(message.payload));
+        assert.equal(message.kind, "attachment");
+        await message.ack();
+        await client.push(recipient, "and then");
+        assert.equal(text((await take(deliveries, 1))[0]), "and then");
+      },
+      { chunkBytes: 10_000 },
+    );
   }
 
   testWithClient("a queue opens to nobody else", async (client) => {
@@ -81,23 +85,31 @@ function tests() {
     await failsWith(client.deliveries(recipient, wrong).next(), "forbidden");
   });
 
-  testWithClient("a queue with a send lock takes pushes with its secret", async (client) => {
-    const [secret, sendSecret] = [generateSecret(), generateSecret()];
-    const recipient = await recipientOfSecret(secret, sendSecret);
-    await failsWith(client.push(recipient, "1"), "unauthorized");
-    await client.push(recipient, "12345678", { sendSecret });
-    const [message] = await take(client.deliveries(recipient, Credentials.secret(secret)), 1);
-    assert.equal(text(message), "12345678");
-  }, { chunkBytes: 5 });
+  testWithClient(
+    "a queue with a send lock takes pushes with its secret",
+    async (client) => {
+      const [secret, sendSecret] = [generateSecret(), generateSecret()];
+      const recipient = await recipientOfSecret(secret, sendSecret);
+      await failsWith(client.push(recipient, "1"), "unauthorized");
+      await client.push(recipient, "12345678", { sendSecret });
+      const [message] = await take(client.deliveries(recipient, Credentials.secret(secret)), 1);
+      assert.equal(text(message), "12345678");
+    },
+    { chunkBytes: 5 },
+  );
 
   for (const offsetMs of [0, 86_000_000, -86_000_000]) {
-    testWithClient(`a queue opens to a key, by a clock that is wrong by ${offsetMs} ms`, async (client) => {
-      const key = crypto.getRandomValues(new Uint8Array(32));
-      const recipient = await recipientOfKey(key);
-      await client.push(recipient, "hello");
-      const [message] = await take(client.deliveries(recipient, Credentials.key(key, AUDIENCE)), 1);
-      await message.ack();
-    }, { now: () => Date.now() + offsetMs });
+    testWithClient(
+      `a queue opens to a key, by a clock that is wrong by ${offsetMs} ms`,
+      async (client) => {
+        const key = crypto.getRandomValues(new Uint8Array(32));
+        const recipient = await recipientOfKey(key);
+        await client.push(recipient, "hello");
+        const [message] = await take(client.deliveries(recipient, Credentials.key(key, AUDIENCE)), 1);
+        await message.ack();
+      },
+      { now: () => Date.now() + offsetMs },
+    );
   }
 
   testWithClient("many messages keep their order, and their acks empty the queue", async (client) => {
@@ -107,7 +119,10 @@ function tests() {
     }
     const deliveries = client.deliveries("many");
     const messages = await take(deliveries, 1_000);
-    assert.deepEqual(messages.map(text), Array.from({ length: 1_000 }, (_, at) => `${at}`));
+    assert.deepEqual(
+      messages.map(text),
+      Array.from({ length: 1_000 }, (_, at) => `${at}`),
+    );
     await Promise.all(messages.map((message) => message.ack()));
     assert.ok(await isPending(client.deliveries("many").next()));
   });
@@ -127,7 +142,12 @@ function tests() {
     assert.equal(await ended, 0);
     const named = new Map(events.map((event) => [event.event, event]));
     const { message_id } = named.get("pushed");
-    assert.deepEqual(named.get("message"), { event: "message", message_id, kind: "opaque", payload_b64: "aGVsbG8=" });
+    assert.deepEqual(named.get("message"), {
+      event: "message",
+      message_id,
+      kind: "opaque",
+      payload_b64: "aGVsbG8=",
+    });
     assert.deepEqual(named.get("failed"), { event: "failed", id: 8, code: "invalid_input" });
     assert.deepEqual(named.get("acked"), { event: "acked", message_id });
     assert.deepEqual(events.at(-1), { event: "closed" });
