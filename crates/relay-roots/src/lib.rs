@@ -8,10 +8,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 /// The largest file with authorities.
 const CA_BYTES_MAX: u64 = 1 << 20;
@@ -25,6 +26,8 @@ pub enum Authorities<'a> {
     System,
     /// Those in a file in PEM format.
     File(&'a Path),
+    /// Those in this text in PEM format.
+    Pem(&'a [u8]),
 }
 
 /// Why the authorities cannot be used.
@@ -38,6 +41,9 @@ pub enum RootsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The text cannot be used.
+    #[error("the certificate authorities: the text {0}")]
+    Pem(String),
     /// The system trusts no authority.
     #[error("this system has no usable certificate authorities")]
     NoneOfSystem,
@@ -52,17 +58,28 @@ pub enum RootsError {
 /// # Errors
 /// [`RootsError`].
 pub fn client_config(authorities: Authorities<'_>) -> Result<ClientConfig, RootsError> {
+    Ok(builder(authorities)?.with_no_client_auth())
+}
+
+/// Like [`client_config`], for a caller that may add a certificate of the client.
+///
+/// # Errors
+/// [`RootsError`].
+pub fn builder(
+    authorities: Authorities<'_>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, RootsError> {
     let roots = match authorities {
         Authorities::Nobody => RootCertStore::empty(),
         Authorities::System => of_system()?,
         Authorities::File(path) => {
             of_file(path).map_err(|reason| RootsError::File { path: path.to_owned(), reason })?
         }
+        Authorities::Pem(pem) => of_pem(pem).map_err(RootsError::Pem)?,
     };
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(RootsError::Tls)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    Ok(config.with_root_certificates(roots))
 }
 
 fn of_system() -> Result<RootCertStore, RootsError> {
@@ -83,8 +100,12 @@ fn of_file(path: &Path) -> Result<RootCertStore, String> {
     if pem.len() as u64 > CA_BYTES_MAX {
         return Err(format!("is larger than {CA_BYTES_MAX} bytes"));
     }
+    of_pem(&pem)
+}
+
+fn of_pem(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| "is not in PEM format".to_owned())?;
         roots.add(certificate).map_err(|_| "has a certificate that cannot be used".to_owned())?;
     }

@@ -54,6 +54,7 @@ fn encrypted(mut http: HttpConnector<Resolver>, options: &Options) -> Result<Inn
     let config = relay_roots::client_config(authorities).map_err(|error| match error {
         RootsError::File { path, reason } => GatewayError::Ca { path, reason },
         RootsError::NoneOfSystem => GatewayError::NoAuthorities,
+        RootsError::Pem(reason) => GatewayError::Tls(reason),
         RootsError::Tls(error) => GatewayError::Tls(error.to_string()),
     })?;
     let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config);
