@@ -34,6 +34,11 @@ pub(super) const EDGES: &[Edges] = &[
     edges("relay-store-postgres", &["relay-core", "relay-roots"]),
     edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"]),
     edges("relay-wake", &["relay-core", "relay-roots"]),
+    // The client knows the wire alone. Its tests check it against the relay's own code.
+    Edges {
+        tests_may_use: Some(&["relay-auth", "relay-core", "relay-http"]),
+        ..edges("relay-client", &["relay-roots"])
+    },
     edges(
         "relay-bin",
         &["relay-auth", "relay-core", "relay-http", "relay-store-postgres", "relay-store-redb", "relay-wake"],

@@ -1,0 +1,158 @@
+//! The messages that were handed out, acked or given up, in bounded memory: what comes again is
+//! not handed out again.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::key::MessageKey;
+
+/// How many acked and skipped messages are remembered.
+const REMEMBERED_MAX: usize = 4096;
+
+/// Shared by deliveries and their acks.
+#[derive(Debug)]
+pub(crate) struct Known {
+    messages: Mutex<Messages>,
+    has_room: Notify,
+    unacked_max: usize,
+    memory_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Messages {
+    /// Handed out and not acked, with their payload bytes.
+    unacked: HashMap<MessageKey, usize>,
+    unacked_bytes: usize,
+    acked: Recent,
+    skipped: Recent,
+}
+
+/// The last keys of many.
+#[derive(Debug, Default)]
+struct Recent {
+    keys: HashSet<MessageKey>,
+    order: VecDeque<MessageKey>,
+}
+
+impl Known {
+    pub(crate) fn new(unacked_max: usize, memory_bytes: usize) -> Self {
+        Self { messages: Mutex::default(), has_room: Notify::new(), unacked_max, memory_bytes }
+    }
+
+    /// Whether a message was handed out, acked lately, or skipped.
+    pub(crate) fn contains(&self, key: &MessageKey) -> bool {
+        self.with(|messages| {
+            messages.unacked.contains_key(key)
+                || messages.acked.keys.contains(key)
+                || messages.skipped.keys.contains(key)
+        })
+    }
+
+    pub(crate) fn hand_out(&self, key: &MessageKey, payload_bytes: usize) {
+        self.with(|messages| {
+            if messages.unacked.insert(key.clone(), payload_bytes).is_none() {
+                messages.unacked_bytes += payload_bytes;
+            }
+        });
+    }
+
+    pub(crate) fn skip(&self, key: &MessageKey) {
+        self.with(|messages| messages.skipped.insert(key));
+    }
+
+    pub(crate) fn ack(&self, key: &MessageKey) {
+        self.with(|messages| {
+            if let Some(payload_bytes) = messages.unacked.remove(key) {
+                messages.unacked_bytes -= payload_bytes;
+            }
+            messages.acked.insert(key);
+        });
+        self.has_room.notify_one();
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.with(|messages| {
+            messages.unacked.len() <= self.unacked_max && messages.unacked_bytes <= self.memory_bytes
+        })
+    }
+
+    /// Waits until enough messages are acked.
+    pub(crate) async fn wait_for_room(&self) {
+        while !self.has_room() {
+            self.has_room.notified().await;
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Messages) -> T) -> T {
+        act(&mut self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Recent {
+    fn insert(&mut self, key: &MessageKey) {
+        if !self.keys.insert(key.clone()) {
+            return;
+        }
+        self.order.push_back(key.clone());
+        if self.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::wire::Item;
+
+    fn key(id: u128) -> MessageKey {
+        MessageKey::of(&Item {
+            message_id: Uuid::from_u128(id),
+            payload: Bytes::new(),
+            kind: "opaque".to_owned(),
+            total_len: 0,
+            chunk_index: 0,
+            chunk_count: 1,
+            sent_ms: 0,
+            arrival_ms: 0,
+            deadline_ms: 0,
+        })
+    }
+
+    #[test]
+    fn room_is_a_matter_of_messages_and_bytes() {
+        let known = Known::new(2, 100);
+        for id in 0..2 {
+            known.hand_out(&key(id), 10);
+        }
+        assert!(known.has_room());
+        known.hand_out(&key(2), 10);
+        assert!(!known.has_room(), "three messages");
+        known.ack(&key(2));
+        assert!(known.has_room());
+        known.ack(&key(1));
+        known.hand_out(&key(3), 91);
+        assert!(!known.has_room(), "101 bytes");
+        known.ack(&key(0));
+        assert!(known.has_room());
+    }
+
+    #[test]
+    fn only_the_last_acked_ones_are_remembered() {
+        let known = Known::new(10, 10);
+        for id in 0..5000 {
+            known.hand_out(&key(id), 0);
+            known.ack(&key(id));
+            known.ack(&key(id));
+        }
+        assert!(known.contains(&key(4999)) && known.contains(&key(904)) && !known.contains(&key(903)));
+        assert_eq!(known.with(|messages| messages.acked.keys.len()), REMEMBERED_MAX);
+    }
+}
