@@ -23,8 +23,8 @@ pub struct Options {
     pub poll_interval: Duration,
     /// How long a pull waits for an item, at most. 25 seconds.
     pub wait: Duration,
-    /// The most payload bytes of unfinished messages, and of messages that are not acked. Also the
-    /// largest message that is delivered. 64 MiB.
+    /// The most payload bytes of unfinished messages, and of messages that are neither acked nor
+    /// dropped. Also the largest message that is delivered. 64 MiB.
     pub memory_bytes: usize,
     /// An unfinished message is given up this long after its last chunk. 1 hour.
     pub partial_age: Duration,

@@ -22,7 +22,7 @@ pub(crate) struct Known {
 
 #[derive(Debug, Default)]
 struct Messages {
-    /// Handed out and not acked, with their payload bytes.
+    /// Handed out and not acked, with their payload bytes while those are in memory.
     unacked: HashMap<MessageKey, usize>,
     unacked_bytes: usize,
     acked: Recent,
@@ -68,6 +68,16 @@ impl Known {
                 messages.unacked_bytes -= payload_bytes;
             }
             messages.acked.insert(key);
+        });
+        self.has_room.notify_one();
+    }
+
+    /// The payload of a message is no longer in memory, whether it is acked or not.
+    pub(crate) fn release(&self, key: &MessageKey) {
+        self.with(|messages| {
+            if let Some(payload_bytes) = messages.unacked.get_mut(key) {
+                messages.unacked_bytes -= std::mem::take(payload_bytes);
+            }
         });
         self.has_room.notify_one();
     }
@@ -140,8 +150,12 @@ mod tests {
         known.ack(&key(1));
         known.hand_out(&key(3), 91);
         assert!(!known.has_room(), "101 bytes");
+        known.release(&key(3));
+        known.release(&key(3));
+        assert!(known.has_room() && known.contains(&key(3)));
+        known.ack(&key(3));
         known.ack(&key(0));
-        assert!(known.has_room());
+        assert_eq!(known.with(|messages| (messages.unacked.len(), messages.unacked_bytes)), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A message as it is handed out.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
@@ -8,6 +9,7 @@ use uuid::Uuid;
 
 use super::acks::Acks;
 use super::key::MessageKey;
+use super::known::Known;
 use crate::error::Error;
 
 /// A message, which stays on the relay until it is acked. One that is dropped without an ack comes
@@ -24,9 +26,22 @@ pub struct Message {
     pub sent_ms: u64,
     /// When its last chunk arrived at the relay, in milliseconds since 1970.
     pub arrival_ms: u64,
+    handle: Handle,
+}
+
+/// What acks a message. A field of its own, so that an application can move the others out.
+struct Handle {
     key: MessageKey,
     acks: Acks,
+    known: Arc<Known>,
     acked: OnceCell<()>,
+}
+
+/// Without an ack, the message stays known, but its payload no longer counts.
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.known.release(&self.key);
+    }
 }
 
 impl Message {
@@ -36,9 +51,11 @@ impl Message {
         payload: Bytes,
         (sent_ms, arrival_ms): (u64, u64),
         acks: Acks,
+        known: Arc<Known>,
     ) -> Self {
         let message_id = key.message_id;
-        Self { message_id, kind, payload, sent_ms, arrival_ms, key, acks, acked: OnceCell::new() }
+        let handle = Handle { key, acks, known, acked: OnceCell::new() };
+        Self { message_id, kind, payload, sent_ms, arrival_ms, handle }
     }
 
     /// Removes the message from the relay. Acks of several messages go together in one request, so
@@ -49,7 +66,8 @@ impl Message {
     /// # Errors
     /// What the relay refuses; `closed` if the deliveries were closed before.
     pub async fn ack(&self) -> Result<(), Error> {
-        self.acked.get_or_try_init(|| self.acks.ack(self.key.clone())).await.copied()
+        let Handle { key, acks, acked, .. } = &self.handle;
+        acked.get_or_try_init(|| acks.ack(key.clone())).await.copied()
     }
 }
 

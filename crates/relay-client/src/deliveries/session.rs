@@ -239,7 +239,8 @@ impl Session {
             Added::Whole(whole) => {
                 self.known.hand_out(&key, whole.payload.len());
                 let (times, acks) = ((whole.sent_ms, arrival_ms), self.acks.clone());
-                self.ready.push_back(Message::new(key, kind, whole.payload, times, acks));
+                let known = Arc::clone(&self.known);
+                self.ready.push_back(Message::new(key, kind, whole.payload, times, acks, known));
             }
         }
     }
