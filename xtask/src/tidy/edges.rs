@@ -39,6 +39,11 @@ pub(super) const EDGES: &[Edges] = &[
         tests_may_use: Some(&["relay-auth", "relay-core", "relay-http"]),
         ..edges("relay-client", &["relay-roots"])
     },
+    // Its tests start a relay.
+    Edges {
+        tests_may_use: Some(&["relay-auth", "relay-core", "relay-http"]),
+        ..edges("relay-cli", &["relay-client"])
+    },
     edges(
         "relay-bin",
         &["relay-auth", "relay-core", "relay-http", "relay-store-postgres", "relay-store-redb", "relay-wake"],

@@ -1,0 +1,9 @@
+//! Tests of the program: each runs it against a relay in this process.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod failures;
+mod keys;
+mod messages;
+mod support;
+mod texts;

@@ -1,0 +1,103 @@
+//! A relay over a store in memory, and the program as a process.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::num::NonZeroUsize;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::testing::ManualClock;
+use relay_core::{Limits, MemoryRelay};
+use relay_http::{AllowedHosts, Auth, CursorKey, Metrics, Options, Readiness, Transport, serve};
+use serde_json::Value;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the program has done.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// The objects on standard output, one in each line.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// A relay on a thread of its own, which ends with the process. Returns its address.
+pub(crate) fn relay(limits: Limits) -> String {
+    let options = Options {
+        limits: limits.clone(),
+        batch_bytes_max: 16 << 20,
+        inflight_bytes_max: 256 << 20,
+        connections_max: NonZeroUsize::new(1000).unwrap(),
+        connections_per_address_max: NonZeroUsize::new(1000).unwrap(),
+        connection_age_max: Duration::from_secs(3600),
+        request_timeout: TIMEOUT,
+        keep_alive: TIMEOUT,
+        pull_wait_max: Duration::from_secs(55),
+        drain: TIMEOUT,
+        rate_limit: None,
+        public_stats: true,
+        cursor_key: CursorKey::new(&[7; 32]),
+        readiness: Readiness::always(),
+        allowed_hosts: AllowedHosts::any(),
+        allowed_origins: Vec::new(),
+        auth: Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) },
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let store = Arc::new(MemoryRelay::new(limits, Arc::new(ManualClock::new())));
+    let metrics = Arc::new(Metrics::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shutdown = std::future::pending();
+    let serving = serve(listener, store, options, Transport::Plain, metrics, shutdown).unwrap();
+    std::thread::spawn(move || runtime.block_on(serving));
+    url
+}
+
+/// The program with these arguments, and with no settings of the caller.
+pub(crate) fn command(url: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay-cli"));
+    for name in ["RECIPIENT", "SECRET", "KEY", "AUDIENCE", "TOKEN", "SEND_SECRET"] {
+        command.env_remove(format!("RELAY_{name}"));
+    }
+    command.env("RELAY_URL", url).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(url: &str, arguments: &[&str]) -> Ended {
+    run_with(command(url, arguments), b"")
+}
+
+/// Runs the program and says that it succeeds.
+pub(crate) fn succeeds(url: &str, arguments: &[&str]) -> Ended {
+    let ended = run(url, arguments);
+    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{arguments:?}: {ended:?}");
+    ended
+}
+
+/// Runs a command with this on its standard input.
+pub(crate) fn run_with(mut command: Command, input: &[u8]) -> Ended {
+    let mut child = command.spawn().unwrap();
+    // It may end without reading.
+    drop(child.stdin.take().unwrap().write_all(input));
+    end(child)
+}
+
+/// Waits for the end of the program.
+pub(crate) fn end(child: Child) -> Ended {
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
