@@ -111,7 +111,7 @@ impl Process {
 
     /// Its resident memory now, in bytes, from `/proc`.
     pub fn memory_bytes(&self) -> io::Result<u64> {
-        procfs::memory(self.id()).map(|memory| memory.resident)
+        memory_bytes_of(self.id())
     }
 
     /// Its largest resident memory so far, in bytes, from `/proc`.
@@ -160,6 +160,11 @@ impl Process {
         self.stdout.read_to_string(&mut rest)?;
         Ok(rest)
     }
+}
+
+/// The resident memory of a process now, in bytes, from `/proc`.
+pub fn memory_bytes_of(id: u32) -> io::Result<u64> {
+    procfs::memory(id).map(|memory| memory.resident)
 }
 
 impl Drop for Process {

@@ -6,6 +6,7 @@
 mod attacks;
 mod browser;
 mod cbor;
+mod clients;
 mod commands;
 mod config_keys;
 mod conformance;

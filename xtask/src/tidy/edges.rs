@@ -49,7 +49,14 @@ pub(super) const EDGES: &[Edges] = &[
         &["relay-auth", "relay-core", "relay-http", "relay-store-postgres", "relay-store-redb", "relay-wake"],
     ),
     Edges {
-        may_use: &["relay-auth", "relay-bin", "relay-core", "relay-http", "relay-store-postgres"],
+        may_use: &[
+            "relay-auth",
+            "relay-bin",
+            "relay-client",
+            "relay-core",
+            "relay-http",
+            "relay-store-postgres",
+        ],
         tests_may_use: None,
         ..edges("relay-tests", &[])
     },

@@ -1,0 +1,218 @@
+//! Scenarios of what goes wrong between a client and the relay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ed25519_dalek::SigningKey;
+use relay_tests::{Process, at_length};
+use serde_json::{Value, json};
+
+use super::driver::{Driver, Language, payload, quick};
+use super::messages::Relay;
+use super::proxy::{Fate, Proxy, Request};
+
+const AUDIENCE: &str = "https://relay.example.org";
+
+/// A relay with this configuration, in memory.
+fn relay_with(config: &str) -> (Process, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.toml");
+    std::fs::write(&path, format!("storage = {{ kind = \"memory\" }}\n{config}")).unwrap();
+    (Process::start(crate::PROGRAM, &["--config", path.to_str().unwrap()]).unwrap(), directory)
+}
+
+/// Pushes some messages and receives them, through whatever is at this address.
+fn exchange(language: Language, url: &str, messages: u8, transport: &str) {
+    let Some(mut receiver) = Driver::plain(language, url) else { return };
+    let mut sender = Driver::plain(language, url).unwrap();
+    receiver.deliver("alice", transport, true);
+    for number in 0..messages {
+        sender.push("alice", &[number]);
+    }
+    for number in 0..messages {
+        assert_eq!(receiver.message().0, [number]);
+        receiver.wait_for("acked");
+    }
+    assert!(receiver.is_quiet());
+    receiver.close();
+    sender.close();
+}
+
+pub(super) fn a_rate_limit_delays_and_loses_nothing(language: Language) {
+    let limit = "[rate_limit]\nper_ip_rps = 20\nburst = 4\nmax_wait_ms = 0\nban_threshold = 10_000\n";
+    let (relay, _directory) = relay_with(limit);
+    exchange(language, &relay.base_url, 20, "wait");
+}
+
+pub(super) fn a_relay_that_drains_is_asked_again(language: Language) {
+    const DRAINING: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+        content-length: 54\r\n\r\n{\"error\":{\"code\":\"draining\",\"message\":\"it is stopping\"}}";
+    let relay = Relay::start();
+    let seen = Mutex::new(BTreeMap::<String, usize>::new());
+    let proxy = Proxy::start(relay.url(), move |request| {
+        let mut seen = seen.lock().unwrap();
+        let count = seen.entry(request.target.clone()).or_default();
+        *count += 1;
+        if *count <= 2 { Fate::Answer(DRAINING) } else { Fate::Pass }
+    });
+    exchange(language, &proxy.url, 5, "wait");
+}
+
+pub(super) fn a_server_of_the_first_version_is_polled(language: Language) {
+    const UNKNOWN: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    let relay = Relay::start();
+    // It knows three paths, and ignores fields that came later.
+    let proxy = Proxy::start(relay.url(), |request: &Request| {
+        if !["POST /push", "POST /pull", "POST /ack"].contains(&request.target.as_str()) {
+            return Fate::Answer(UNKNOWN);
+        }
+        let Ok(Value::Object(mut body)) = serde_json::from_slice(&request.body) else { return Fate::Pass };
+        for later in ["wait_ms", "tail", "ttl_seconds", "proof", "ack_before"] {
+            body.remove(later);
+        }
+        Fate::Rewrite(Value::Object(body).to_string().into_bytes())
+    });
+    exchange(language, &proxy.url, 20, "wait");
+    exchange(language, &proxy.url, 5, "stream");
+}
+
+pub(super) fn a_slow_link_is_used_to_its_end(language: Language) {
+    let relay = Relay::start();
+    let proxy = Proxy::start(relay.url(), |_| Fate::Slow(4_096));
+    let Some(mut client) = Driver::plain(language, &proxy.url) else { return };
+    let large = vec![5; 300_000];
+    client.deliver("alice", "wait", true);
+    client.push("alice", &large);
+    assert!(client.message().0 == large);
+    client.wait_for("acked");
+    client.close();
+}
+
+pub(super) fn a_wrong_proof_ends_the_deliveries(language: Language) {
+    let relay = Relay::start();
+    let (right, wrong) = ([1; 32], [2; 32]);
+    let recipient = relay_auth_name(&right);
+    let credentials =
+        |secret: [u8; 32]| json!({"credentials": {"secret": BASE64_URL_SAFE_NO_PAD.encode(secret)}});
+    let open = |secret| Driver::open(language, relay.url(), &quick(), &credentials(secret));
+    let Some(mut client) = open(wrong) else { return };
+    client.push(&recipient, b"for the owner");
+    client.deliver(&recipient, "wait", true);
+    assert_eq!(client.wait_for("error")["code"], "forbidden");
+    client.close();
+    let mut client = Driver::plain(language, relay.url()).unwrap();
+    client.deliver(&recipient, "wait", true);
+    assert_eq!(client.wait_for("error")["code"], "unauthorized");
+    client.close();
+    let mut owner = open(right).unwrap();
+    owner.deliver(&recipient, "stream", true);
+    assert_eq!(owner.message().0, b"for the owner");
+    owner.close();
+}
+
+/// The recipient whose lock this secret opens.
+fn relay_auth_name(secret: &[u8]) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::new().chain_update(b"relay/read/1\0").chain_update(secret).finalize();
+    format!("sha256:{}", BASE64_URL_SAFE_NO_PAD.encode(digest))
+}
+
+pub(super) fn a_clock_that_is_a_day_wrong_is_corrected_once(language: Language) {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    if !language.can_sign() {
+        return;
+    }
+    let (relay, _directory) = relay_with(&format!("[auth]\naudiences = [\"{AUDIENCE}\"]\n"));
+    let seed = [9; 32];
+    let public = SigningKey::from_bytes(&seed).verifying_key();
+    let recipient = format!("ed25519:{}", BASE64_URL_SAFE_NO_PAD.encode(public.as_bytes()));
+    for offset in [-DAY_MS, DAY_MS] {
+        let more = json!({"clock_offset_ms": offset,
+            "credentials": {"key": BASE64_URL_SAFE_NO_PAD.encode(seed), "audience": AUDIENCE}});
+        let Some(mut client) = Driver::open(language, &relay.base_url, &quick(), &more) else { return };
+        client.deliver(&recipient, "wait", true);
+        client.push(&recipient, b"hello");
+        assert_eq!(client.message().0, b"hello");
+        client.wait_for("acked");
+        client.close();
+    }
+    // Ten days are too many to believe.
+    let more = json!({"clock_offset_ms": 10 * DAY_MS,
+        "credentials": {"key": BASE64_URL_SAFE_NO_PAD.encode(seed), "audience": AUDIENCE}});
+    let mut client = Driver::open(language, &relay.base_url, &quick(), &more).unwrap();
+    client.deliver(&recipient, "wait", true);
+    assert_eq!(client.wait_for("error")["code"], "forbidden");
+    client.close();
+}
+
+/// The answer to every other request of a path is cut, one byte later each time.
+pub(super) fn an_answer_that_is_cut_at_any_byte_changes_nothing(language: Language) {
+    let relay = Relay::start();
+    let (seen, cuts) = (Mutex::new(BTreeMap::<String, usize>::new()), AtomicUsize::new(0));
+    let proxy = Proxy::start(relay.url(), move |request| {
+        let mut seen = seen.lock().unwrap();
+        let count = seen.entry(request.target.clone()).or_default();
+        *count += 1;
+        // Waits come in any number.
+        if *count % 2 == 0 || request.target == "GET /info" {
+            return Fate::Pass;
+        }
+        cuts.fetch_add(1, Ordering::SeqCst);
+        Fate::Cut(*count / 2 * at_length(1, 16))
+    });
+    // An answer to a push or an ack has fewer bytes, with its head.
+    exchange(language, &proxy.url, at_length(250, 25), "wait");
+    relay.is_emptied("alice");
+}
+
+pub(super) fn a_relay_that_is_killed_again_and_again_loses_no_message(language: Language) {
+    let mut relay = Relay::start();
+    let url = relay.url().to_owned();
+    let address = url.trim_start_matches("http://").to_owned();
+    let Some(mut receiver) = Driver::plain(language, &url) else { return };
+    let mut sender = Driver::plain(language, &url).unwrap();
+    receiver.deliver("alice", "wait", true);
+    let kills = at_length(50, 3);
+    let (mut begun, mut pushed) = (0_u32, BTreeSet::new());
+    for _ in 0..kills {
+        for _ in 0..20 {
+            sender.begin_push("alice", &begun.to_be_bytes(), &json!({}));
+            begun += 1;
+        }
+        thread::sleep(Duration::from_millis(fastrand::u64(1..60)));
+        relay.process.kill().unwrap();
+        thread::sleep(Duration::from_millis(fastrand::u64(1..100)));
+        relay.process =
+            Process::start_on(crate::PROGRAM, relay.directory.path(), &["--address", &address]).unwrap();
+    }
+    while pushed.len() < begun as usize {
+        pushed.insert(sender.wait_for("pushed")["id"].as_u64().unwrap());
+    }
+    relay.is_emptied("alice");
+    receiver.is_quiet();
+    sender.close();
+    let mut events = receiver.events();
+    events.extend(receiver.close());
+    let (mut first_times, mut acked) = (Vec::new(), BTreeSet::new());
+    for event in &events {
+        let id = event["message_id"].as_str().unwrap_or_default();
+        match event["event"].as_str().unwrap() {
+            "message" => {
+                assert!(!acked.contains(id), "a message came again after its ack was answered");
+                let number = u32::from_be_bytes(payload(event).try_into().unwrap());
+                if !first_times.contains(&number) {
+                    first_times.push(number);
+                }
+            }
+            "acked" => drop(acked.insert(id)),
+            other => panic!("{other}"),
+        }
+    }
+    assert!(first_times.is_sorted(), "{first_times:?}");
+    assert_eq!(first_times.len(), begun as usize, "{language:?}: each message came");
+}
