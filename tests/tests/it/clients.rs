@@ -4,6 +4,7 @@
 mod driver;
 mod faults;
 mod messages;
+mod own;
 mod proxy;
 
 use driver::Language;

@@ -1,5 +1,5 @@
-//! The demonstration in `deploy/demo`: two windows talk through the relay, which sees nothing of what
-//! they say.
+//! The demonstration in `deploy/demo`: two windows talk through the relay, which sees nothing of
+//! what they say.
 
 use serde_json::json;
 

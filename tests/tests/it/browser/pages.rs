@@ -1,5 +1,5 @@
-//! A tiny HTTP server of test pages and of the demonstration. All host names that lead to it serve the same, so one server
-//! has several origins.
+//! A tiny HTTP server of test pages and of the demonstration. All host names that lead to it serve
+//! the same, so one server has several origins.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -65,6 +65,11 @@ impl Language {
         }
     }
 
+    /// Whether this machine has this client. Says so if not.
+    pub(super) fn is_here(self) -> bool {
+        self.command().is_some()
+    }
+
     /// Whether this client can sign tokens here.
     pub(super) fn can_sign(self) -> bool {
         if self != Self::Python {
@@ -82,7 +87,7 @@ impl Language {
 }
 
 /// Python, from `PYTHON` if that is set.
-fn python() -> Option<PathBuf> {
+pub(super) fn python() -> Option<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "the choice of an interpreter is an environment variable")]
     let python = std::env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
     let version = "import sys; sys.exit(sys.version_info < (3, 10))";
