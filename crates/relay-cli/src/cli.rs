@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Address of the relay, such as https://relay.example.org
+    /// Address of the relay, which begins with http:// or https://
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// File with the recipient and what opens it, which nobody else may read
