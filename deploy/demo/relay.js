@@ -13,17 +13,17 @@ const CODES_WORTH_A_RETRY = new Set([
     "draining",
     "not_ready",
     "storage_full",
-    "connection",
+    "unreachable",
     "timeout",
     "broken_answer",
 ]);
 /**
  * Every error that this module throws.
  *
- * `code` is a code of the relay, such as `quota_exceeded`, or one of this module: `connection` (no
+ * `code` is a code of the relay, such as `quota_exceeded`, or one of this module: `unreachable` (no
  * response), `timeout`, `broken_answer` (cut off, or not what the API says), `http_NNN` (an error
  * response that is not the relay's), `closed` (the client or the deliveries were closed),
- * `invalid_argument`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
+ * `invalid_input`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
  */
 class RelayError extends Error {
     code;
@@ -336,7 +336,7 @@ async function sleep(ms, signal) {
  * Runs `work` with a signal that aborts after this time, or with `signal`. Afterwards no timer and
  * no listener is left.
  *
- * @throws RelayError `timeout`, `closed`, or what `work` throws, by default as `connection`.
+ * @throws RelayError `timeout`, `closed`, or what `work` throws, by default as `unreachable`.
  */
 async function withDeadline(ms, signal, work) {
     if (signal.aborted)
@@ -354,7 +354,7 @@ async function withDeadline(ms, signal, work) {
         return await work(own.signal);
     }
     catch (thrown) {
-        throw reason ?? asRelayError(thrown, "connection");
+        throw reason ?? asRelayError(thrown, "unreachable");
     }
     finally {
         clearTimeout(timer);
@@ -414,18 +414,18 @@ const SMALL_BYTES_MAX = 256 * 1024;
 class Http {
     #base;
     #fetch;
-    /** @throws RelayError `invalid_argument` if this is no address of a server. */
+    /** @throws RelayError `invalid_input` if this is no address of a server. */
     constructor(baseUrl, fetchOfUser) {
         let url;
         try {
             url = new URL(baseUrl, globalThis.location?.href);
         }
         catch (thrown) {
-            throw new RelayError("invalid_argument", "the address of the relay is no URL", { cause: thrown });
+            throw new RelayError("invalid_input", "the address of the relay is no URL", { cause: thrown });
         }
         if (!/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "") {
             const message = "the address of the relay must begin with http:// or https://, without a user";
-            throw new RelayError("invalid_argument", message);
+            throw new RelayError("invalid_input", message);
         }
         this.#base = url.origin + url.pathname.replace(/\/+$/, "");
         this.#fetch = fetchOfUser ?? ((input, init) => fetch(input, init));
@@ -601,7 +601,7 @@ const BOUNDS = {
     ackDelayMs: [0, MS_MAX],
     unackedMax: [1, 1_000_000],
 };
-/** @throws RelayError `invalid_argument` if a value is out of bounds. */
+/** @throws RelayError `invalid_input` if a value is out of bounds. */
 function settingsOf(options) {
     const settings = { ...DEFAULTS };
     for (const name of Object.keys(DEFAULTS)) {
@@ -609,7 +609,7 @@ function settingsOf(options) {
         const [least, most] = BOUNDS[name];
         if (!Number.isInteger(value) || value < least || value > most) {
             const message = `${name}: expected a whole number from ${least} to ${most}`;
-            throw new RelayError("invalid_argument", message);
+            throw new RelayError("invalid_input", message);
         }
         settings[name] = value;
     }
@@ -745,7 +745,7 @@ class AckQueue {
                     confirm(waiting, entries.length);
             }
             catch (thrown) {
-                const error = asRelayError(thrown, "connection");
+                const error = asRelayError(thrown, "unreachable");
                 const isOver = this.#isEnded && (error.isWorthRetry || signal.aborted);
                 if (isOver)
                     this.#fail([...taken.keys(), ...this.#waiting], closedError());
@@ -860,7 +860,7 @@ class Assembler {
         for (const [key, { messageId, grownMs, arrivalMs }] of this.#partials) {
             if (grownMs + this.partialAgeMs > nowMs)
                 return;
-            this.#giveUp(key, messageId, arrivalMs, "too_old");
+            this.#giveUp(key, messageId, arrivalMs, "incomplete");
         }
     }
     /** When `expire` has something to do next; `Infinity` if never. */
@@ -920,7 +920,7 @@ class Assembler {
         this.#drop(key);
         this.skipped.push({ messageId, reason });
         // A message that is wrong stays wrong.
-        this.#givenUp.set(key, reason === "too_old" ? arrivalMs : Infinity);
+        this.#givenUp.set(key, reason === "incomplete" ? arrivalMs : Infinity);
         const [first] = this.#givenUp.keys();
         if (this.#givenUp.size > GIVEN_UP_MAX)
             this.#givenUp.delete(first);
@@ -1047,7 +1047,7 @@ class StreamSource {
         this.close();
         const isEarly = !this.#hasPage && monotonicMs() - this.#openedMs < STREAM_MS_MIN;
         if (isEarly || bye === "error") {
-            throw new RelayError("connection", `the stream ended: ${bye ?? "without an event"}`);
+            throw new RelayError("unreachable", `the stream ended: ${bye ?? "without an event"}`);
         }
         return null;
     }
@@ -1282,7 +1282,7 @@ class Source {
             return new Uint8Array(await this.#payload.slice(start, end).arrayBuffer());
         }
         catch (thrown) {
-            throw new RelayError("invalid_argument", "the payload cannot be read", { cause: thrown });
+            throw new RelayError("invalid_input", "the payload cannot be read", { cause: thrown });
         }
     }
 }
@@ -1295,7 +1295,7 @@ class OutgoingMessage {
     #options;
     #chunkBytes;
     #sentMs = Date.now();
-    /** @throws RelayError `invalid_argument` if the payload makes too many chunks. */
+    /** @throws RelayError `invalid_input` if the payload makes too many chunks. */
     constructor(recipient, payload, options, chunkBytes) {
         this.#recipient = recipient;
         this.#source = new Source(payload);
@@ -1305,7 +1305,7 @@ class OutgoingMessage {
         this.chunkCount = Math.max(1, Math.ceil(this.#source.bytes / chunkBytes));
         if (this.chunkCount > CHUNKS_MAX) {
             const message = `the payload has ${this.#source.bytes} bytes, more than ${CHUNKS_MAX} chunks`;
-            throw new RelayError("invalid_argument", message);
+            throw new RelayError("invalid_input", message);
         }
     }
     async chunk(index) {
@@ -1397,7 +1397,7 @@ class Pusher {
         });
         if (messages.some(({ chunkCount }) => chunkCount > 1)) {
             const message = `a message of more than ${chunkBytes} bytes goes alone, by push`;
-            throw new RelayError("invalid_argument", message);
+            throw new RelayError("invalid_input", message);
         }
         const results = [];
         for await (const group of groupsOf(messages, info)) {
@@ -1468,7 +1468,7 @@ class Pusher {
             return batchOf(await this.connection.json(request, proof), items.length);
         }
         catch (thrown) {
-            const error = asRelayError(thrown, "connection");
+            const error = asRelayError(thrown, "unreachable");
             return items.map(() => error);
         }
     }
@@ -1504,7 +1504,7 @@ class Client {
     /**
      * Opens no connection yet.
      *
-     * @throws RelayError `invalid_argument` for a wrong address or option.
+     * @throws RelayError `invalid_input` for a wrong address or option.
      */
     constructor(baseUrl, options = {}) {
         this.#connection = new Connection(baseUrl, options);
@@ -1578,7 +1578,7 @@ class Credentials {
                 return typeof token === "string" ? token : await token();
             }
             catch (thrown) {
-                throw asRelayError(thrown, "connection");
+                throw asRelayError(thrown, "unreachable");
             }
         };
         return new Credentials(proof, false);
@@ -1660,13 +1660,13 @@ function secretBytes(secret) {
     }
     if (!bytes || bytes.length < least || bytes.length > most || base64url(bytes) !== secret) {
         const message = `a secret is ${least} to ${most} bytes in base64url without padding`;
-        throw new RelayError("invalid_argument", message);
+        throw new RelayError("invalid_input", message);
     }
     return bytes;
 }
 function importSeed(seed, extractable) {
     if (seed.length !== 32)
-        throw new RelayError("invalid_argument", "a private key has 32 bytes");
+        throw new RelayError("invalid_input", "a private key has 32 bytes");
     const pkcs8 = new Uint8Array(PKCS8_HEAD.length + seed.length);
     pkcs8.set(PKCS8_HEAD);
     pkcs8.set(seed, PKCS8_HEAD.length);
@@ -1681,7 +1681,7 @@ async function withEd25519(work) {
         if (thrown instanceof RelayError)
             throw thrown;
         const isMissing = thrown instanceof Error && thrown.name === "NotSupportedError";
-        const code = isMissing ? "unsupported" : "invalid_argument";
+        const code = isMissing ? "unsupported" : "invalid_input";
         const message = isMissing ? "this runtime has no Ed25519 in WebCrypto" : "the key does not work";
         throw new RelayError(code, message, { cause: thrown });
     }

@@ -85,7 +85,7 @@ export class AckQueue {
         await this.#request(taken, retry);
         for (const [waiting, entries] of taken) confirm(waiting, entries.length);
       } catch (thrown) {
-        const error = asRelayError(thrown, "connection");
+        const error = asRelayError(thrown, "unreachable");
         const isOver = this.#isEnded && (error.isWorthRetry || signal.aborted);
         if (isOver) this.#fail([...taken.keys(), ...this.#waiting], closedError());
         else this.#fail([...taken.keys()], error);

@@ -19,7 +19,7 @@ export interface Assembled {
 }
 
 /** Why a message is never handed out. */
-export type SkipReason = "too_large" | "too_old" | "malformed";
+export type SkipReason = "too_large" | "incomplete" | "malformed";
 
 export interface Skipped {
   readonly messageId: string;
@@ -82,7 +82,7 @@ export class Assembler {
   expire(nowMs: number): void {
     for (const [key, { messageId, grownMs, arrivalMs }] of this.#partials) {
       if (grownMs + this.partialAgeMs > nowMs) return;
-      this.#giveUp(key, messageId, arrivalMs, "too_old");
+      this.#giveUp(key, messageId, arrivalMs, "incomplete");
     }
   }
 
@@ -144,7 +144,7 @@ export class Assembler {
     this.#drop(key);
     this.skipped.push({ messageId, reason });
     // A message that is wrong stays wrong.
-    this.#givenUp.set(key, reason === "too_old" ? arrivalMs : Infinity);
+    this.#givenUp.set(key, reason === "incomplete" ? arrivalMs : Infinity);
     const [first] = this.#givenUp.keys();
     if (this.#givenUp.size > GIVEN_UP_MAX) this.#givenUp.delete(first!);
   }

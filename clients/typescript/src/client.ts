@@ -16,7 +16,7 @@ export class Client {
   /**
    * Opens no connection yet.
    *
-   * @throws RelayError `invalid_argument` for a wrong address or option.
+   * @throws RelayError `invalid_input` for a wrong address or option.
    */
   constructor(baseUrl: string, options: ClientOptions = {}) {
     this.#connection = new Connection(baseUrl, options);

@@ -53,7 +53,7 @@ export class Credentials {
       try {
         return typeof token === "string" ? token : await token();
       } catch (thrown) {
-        throw asRelayError(thrown, "connection");
+        throw asRelayError(thrown, "unreachable");
       }
     };
     return new Credentials(proof, false);
@@ -143,13 +143,13 @@ function secretBytes(secret: string): Bytes {
   }
   if (!bytes || bytes.length < least || bytes.length > most || base64url(bytes) !== secret) {
     const message = `a secret is ${least} to ${most} bytes in base64url without padding`;
-    throw new RelayError("invalid_argument", message);
+    throw new RelayError("invalid_input", message);
   }
   return bytes;
 }
 
 function importSeed(seed: Uint8Array, extractable: boolean): Promise<CryptoKey> {
-  if (seed.length !== 32) throw new RelayError("invalid_argument", "a private key has 32 bytes");
+  if (seed.length !== 32) throw new RelayError("invalid_input", "a private key has 32 bytes");
   const pkcs8 = new Uint8Array(PKCS8_HEAD.length + seed.length);
   pkcs8.set(PKCS8_HEAD);
   pkcs8.set(seed, PKCS8_HEAD.length);
@@ -163,7 +163,7 @@ async function withEd25519<T>(work: () => Promise<T>): Promise<T> {
   } catch (thrown) {
     if (thrown instanceof RelayError) throw thrown;
     const isMissing = thrown instanceof Error && thrown.name === "NotSupportedError";
-    const code = isMissing ? "unsupported" : "invalid_argument";
+    const code = isMissing ? "unsupported" : "invalid_input";
     const message = isMissing ? "this runtime has no Ed25519 in WebCrypto" : "the key does not work";
     throw new RelayError(code, message, { cause: thrown });
   }

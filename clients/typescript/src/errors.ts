@@ -13,7 +13,7 @@ const CODES_WORTH_A_RETRY = new Set([
   "draining",
   "not_ready",
   "storage_full",
-  "connection",
+  "unreachable",
   "timeout",
   "broken_answer",
 ]);
@@ -29,10 +29,10 @@ export interface ErrorFacts {
 /**
  * Every error that this module throws.
  *
- * `code` is a code of the relay, such as `quota_exceeded`, or one of this module: `connection` (no
+ * `code` is a code of the relay, such as `quota_exceeded`, or one of this module: `unreachable` (no
  * response), `timeout`, `broken_answer` (cut off, or not what the API says), `http_NNN` (an error
  * response that is not the relay's), `closed` (the client or the deliveries were closed),
- * `invalid_argument`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
+ * `invalid_input`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
  */
 export class RelayError extends Error {
   readonly code: string;

@@ -33,17 +33,17 @@ export class Http {
   readonly #base: string;
   readonly #fetch: typeof fetch;
 
-  /** @throws RelayError `invalid_argument` if this is no address of a server. */
+  /** @throws RelayError `invalid_input` if this is no address of a server. */
   constructor(baseUrl: string, fetchOfUser: typeof fetch | undefined) {
     let url;
     try {
       url = new URL(baseUrl, globalThis.location?.href);
     } catch (thrown) {
-      throw new RelayError("invalid_argument", "the address of the relay is no URL", { cause: thrown });
+      throw new RelayError("invalid_input", "the address of the relay is no URL", { cause: thrown });
     }
     if (!/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "") {
       const message = "the address of the relay must begin with http:// or https://, without a user";
-      throw new RelayError("invalid_argument", message);
+      throw new RelayError("invalid_input", message);
     }
     this.#base = url.origin + url.pathname.replace(/\/+$/, "");
     this.#fetch = fetchOfUser ?? ((input, init) => fetch(input, init));

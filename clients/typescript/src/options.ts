@@ -79,7 +79,7 @@ const BOUNDS: Record<keyof Settings, [number, number]> = {
   unackedMax: [1, 1_000_000],
 };
 
-/** @throws RelayError `invalid_argument` if a value is out of bounds. */
+/** @throws RelayError `invalid_input` if a value is out of bounds. */
 export function settingsOf(options: ClientOptions): Settings {
   const settings = { ...DEFAULTS } as Record<keyof Settings, number>;
   for (const name of Object.keys(DEFAULTS) as (keyof Settings)[]) {
@@ -87,7 +87,7 @@ export function settingsOf(options: ClientOptions): Settings {
     const [least, most] = BOUNDS[name];
     if (!Number.isInteger(value) || value < least || value > most) {
       const message = `${name}: expected a whole number from ${least} to ${most}`;
-      throw new RelayError("invalid_argument", message);
+      throw new RelayError("invalid_input", message);
     }
     settings[name] = value;
   }

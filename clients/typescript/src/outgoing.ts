@@ -49,7 +49,7 @@ class Source {
     try {
       return new Uint8Array(await this.#payload.slice(start, end).arrayBuffer());
     } catch (thrown) {
-      throw new RelayError("invalid_argument", "the payload cannot be read", { cause: thrown });
+      throw new RelayError("invalid_input", "the payload cannot be read", { cause: thrown });
     }
   }
 }
@@ -64,7 +64,7 @@ export class OutgoingMessage {
   readonly #chunkBytes: number;
   readonly #sentMs = Date.now();
 
-  /** @throws RelayError `invalid_argument` if the payload makes too many chunks. */
+  /** @throws RelayError `invalid_input` if the payload makes too many chunks. */
   constructor(recipient: string, payload: Payload, options: PushOptions, chunkBytes: number) {
     this.#recipient = recipient;
     this.#source = new Source(payload);
@@ -74,7 +74,7 @@ export class OutgoingMessage {
     this.chunkCount = Math.max(1, Math.ceil(this.#source.bytes / chunkBytes));
     if (this.chunkCount > CHUNKS_MAX) {
       const message = `the payload has ${this.#source.bytes} bytes, more than ${CHUNKS_MAX} chunks`;
-      throw new RelayError("invalid_argument", message);
+      throw new RelayError("invalid_input", message);
     }
   }
 

@@ -70,7 +70,7 @@ export class Pusher {
     });
     if (messages.some(({ chunkCount }) => chunkCount > 1)) {
       const message = `a message of more than ${chunkBytes} bytes goes alone, by push`;
-      throw new RelayError("invalid_argument", message);
+      throw new RelayError("invalid_input", message);
     }
     const results: PromiseSettledResult<PushResult>[] = [];
     for await (const group of groupsOf(messages, info)) {
@@ -139,7 +139,7 @@ export class Pusher {
       const request = { path: "/push/batch", body: { items: requests }, ...common };
       return batchOf(await this.connection.json(request, proof), items.length);
     } catch (thrown) {
-      const error = asRelayError(thrown, "connection");
+      const error = asRelayError(thrown, "unreachable");
       return items.map(() => error);
     }
   }

@@ -132,7 +132,7 @@ class StreamSource implements PageSource {
     this.close();
     const isEarly = !this.#hasPage && monotonicMs() - this.#openedMs < STREAM_MS_MIN;
     if (isEarly || bye === "error") {
-      throw new RelayError("connection", `the stream ended: ${bye ?? "without an event"}`);
+      throw new RelayError("unreachable", `the stream ended: ${bye ?? "without an event"}`);
     }
     return null;
   }

@@ -36,7 +36,7 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
  * Runs `work` with a signal that aborts after this time, or with `signal`. Afterwards no timer and
  * no listener is left.
  *
- * @throws RelayError `timeout`, `closed`, or what `work` throws, by default as `connection`.
+ * @throws RelayError `timeout`, `closed`, or what `work` throws, by default as `unreachable`.
  */
 export async function withDeadline<T>(
   ms: number,
@@ -56,7 +56,7 @@ export async function withDeadline<T>(
   try {
     return await work(own.signal);
   } catch (thrown) {
-    throw reason ?? asRelayError(thrown, "connection");
+    throw reason ?? asRelayError(thrown, "unreachable");
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", close);

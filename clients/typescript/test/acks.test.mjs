@@ -150,7 +150,7 @@ testWithRelay(
     assert.deepEqual(skipped, [
       [1, "too_large"],
       [2, "malformed"],
-      [3, "too_old"],
+      [3, "incomplete"],
     ]);
     assert.equal(relay.items.length, 4);
     await deliveries.return();

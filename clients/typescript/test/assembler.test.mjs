@@ -125,7 +125,7 @@ test("a message is given up some time after its last chunk", () => {
   own.expire(109);
   assert.deepEqual(own.skipped, []);
   own.expire(110);
-  assert.deepEqual(own.skipped, [{ messageId: "b", reason: "too_old" }]);
+  assert.deepEqual(own.skipped, [{ messageId: "b", reason: "incomplete" }]);
   assert.equal(own.nextExpiryMs, 150);
   own.expire(150);
   assert.equal(own.skipped.length, 2);

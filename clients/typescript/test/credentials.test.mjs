@@ -43,8 +43,8 @@ test("a new secret is one, and every other is refused", async () => {
   assert.notEqual(secret, generateSecret());
   assert.match(await recipientOfSecret(secret), /^sha256:[\w-]{43}$/);
   for (const wrong of ["", "short", `${secret}=`, "a".repeat(90), `${"a".repeat(42)}B`, "é".repeat(43)]) {
-    assert.throws(() => Credentials.secret(wrong), { code: "invalid_argument" });
-    await failsWith(recipientOfSecret(wrong), "invalid_argument");
+    assert.throws(() => Credentials.secret(wrong), { code: "invalid_input" });
+    await failsWith(recipientOfSecret(wrong), "invalid_input");
   }
 });
 
@@ -69,7 +69,7 @@ test("a key that is none is an error", async () => {
     Buffer.alloc(31),
     await crypto.subtle.importKey("raw", SEED, "AES-GCM", true, ["encrypt"]),
   ]) {
-    await failsWith(Credentials.key(key, AUDIENCE).authorization("ed25519:x", 0), "invalid_argument");
+    await failsWith(Credentials.key(key, AUDIENCE).authorization("ed25519:x", 0), "invalid_input");
   }
 });
 
@@ -147,7 +147,7 @@ testWithRelay(
       ["Bearer token 1", "Bearer token 2"],
     );
     const failing = Credentials.token(() => Promise.reject(new Error("the issuer is away")));
-    await failsWith(connect({ pushTimeoutMs: 200, credentials: failing }).push("alice", "1"), "connection");
+    await failsWith(connect({ pushTimeoutMs: 200, credentials: failing }).push("alice", "1"), "unreachable");
   },
 );
 

@@ -148,7 +148,7 @@ testWithRelay(
     assert.deepEqual(await client.pushAll([]), []);
     await failsWith(
       client.pushAll([{ recipient: "alice", payload: new Uint8Array(11) }]),
-      "invalid_argument",
+      "invalid_input",
     );
   },
   { options: { chunkBytes: 10 } },
@@ -182,7 +182,7 @@ test("wrong addresses and options are errors", () => {
     "ftp://relay.example.org",
     "http://user:word@relay.example.org",
   ]) {
-    assert.throws(() => new Client(url), { code: "invalid_argument" });
+    assert.throws(() => new Client(url), { code: "invalid_input" });
   }
   for (const options of [
     { chunkBytes: 0 },
@@ -191,14 +191,14 @@ test("wrong addresses and options are errors", () => {
     { ackMax: "5" },
     { unackedMax: NaN },
   ]) {
-    assert.throws(() => new Client("http://127.0.0.1", options), { code: "invalid_argument" });
+    assert.throws(() => new Client("http://127.0.0.1", options), { code: "invalid_input" });
   }
 });
 
 testWithRelay(
   "a payload of too many chunks is an error",
   async ({ client }) => {
-    await failsWith(client.push("alice", new Uint8Array(65_537)), "invalid_argument");
+    await failsWith(client.push("alice", new Uint8Array(65_537)), "invalid_input");
   },
   { options: { chunkBytes: 1 } },
 );

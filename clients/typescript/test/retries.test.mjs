@@ -151,7 +151,7 @@ testWithRelay(
 
 test("a relay that is not there is a connection error", async () => {
   const client = new Client("http://127.0.0.1:1", { pushTimeoutMs: 300 });
-  await failsWith(client.push("alice", "hello"), "connection");
+  await failsWith(client.push("alice", "hello"), "unreachable");
 });
 
 testWithRelay(

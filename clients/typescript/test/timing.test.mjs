@@ -32,7 +32,7 @@ test("a deadline and a pause leave no listener behind, however they end", async 
   assert.equal(await withDeadline(5_000, signal, async () => 1), 1);
   await failsWith(
     withDeadline(5_000, signal, () => Promise.reject(new Error())),
-    "connection",
+    "unreachable",
   );
   const untilAborted = (own) => new Promise((_, reject) => own.addEventListener("abort", reject));
   await failsWith(withDeadline(1, signal, untilAborted), "timeout");
