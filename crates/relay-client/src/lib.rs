@@ -53,3 +53,8 @@ pub use options::{Identity, OnSkipped, Options, Roots, SkipReason};
 pub use push::{Outgoing, Push, Pushed};
 pub use uuid::Uuid;
 pub use wire::{Acked, Info, Item, Page};
+
+/// The code of the README is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

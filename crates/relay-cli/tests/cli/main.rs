@@ -5,5 +5,6 @@
 mod failures;
 mod keys;
 mod messages;
+mod readme;
 mod support;
 mod texts;
