@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from relay_client import Credentials, Options, RelayError
 from relay_client.acks import CONFIRMED_MAX, AckLedger, MessageKey, send_batch
 from relay_client.core import Call, Core, call, ensure_info
-from relay_client.effects import Answer, AskInfo, Pause, Send, Steps
+from relay_client.effects import Answer, AskInfo, Pause, ReadLine, ReadSource, Reply, Send, Steps
 from relay_client.errors import timed_out, unreachable
 from relay_client.http1 import Head, Request
 from relay_client.wire import decode
@@ -34,6 +34,22 @@ OK = answer(200, {"deleted": 1})
 
 
 class World:
+class Lines:
+    """A stream of these lines, which then ends."""
+
+    heard_at = 0.0
+
+    def __init__(self, *lines: bytes) -> None:
+        self._lines = list(lines)
+
+    def next(self) -> bytes | None:
+        """The next line."""
+        return self._lines.pop(0) if self._lines else None
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
     """A clock, a script of responses, and what was asked."""
 
     def __init__(self, url: str = "http://127.0.0.1:1", wall_s: float = 1000.0) -> None:
@@ -45,7 +61,7 @@ class World:
 
     def run(self, steps: Steps[T], script: Callable[[], Answer | RelayError]) -> T:
         """Performs the effects of a procedure by a script."""
-        reply: Answer | None = None
+        reply: Reply = None
         error: RelayError | None = None
         try:
             effect = next(steps)
@@ -55,6 +71,11 @@ class World:
                     self.now += effect.seconds
                     reply, error = None, None
                 else:
+                elif isinstance(effect, ReadSource):
+                    reply, error = effect.source.read(effect.size), None
+                elif isinstance(effect, ReadLine):
+                    assert isinstance(effect.stream, Lines)
+                    reply, error = effect.stream.next(), None
                     assert isinstance(effect, Send | AskInfo)
                     self.requests.append(effect.request)
                     found = script()

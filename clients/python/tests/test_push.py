@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import os
 import time
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -14,9 +16,15 @@ from unittest.mock import patch
 from relay_client import Credentials, OutgoingMessage, PushResult, RelayError, recipient_of_secret
 from relay_client.core import Retry
 from relay_client.credentials import generate_secret, secret_text
+from relay_client.effects import Answer
+from relay_client.errors import timed_out
+from relay_client.push import Plan, push
+from relay_client.wire import Info
 
 from .fake_relay import FakeRelay, Hook, Reply, Seen, refusal
 from .kinds import KINDS, QUICK, Kind
+from .test_core import World, answer
+from .test_core import refusal as refused
 
 SMALL = replace(QUICK, chunk_bytes=10)
 
@@ -204,6 +212,60 @@ class Push(unittest.TestCase):
             again = kind(relay.url).push("alice", b"hello", message_id=first.message_id)
             self.assertEqual(again, PushResult(first.message_id, stored=False))
             self.assertTrue(again.duplicate)
+
+
+class SlowNetworks(unittest.TestCase):
+    """Pushes by a script, with a clock of its own."""
+
+    def setUp(self) -> None:
+        self.world = World()
+        self.world.core.info = Info(frozenset(["batch"]), batch_items=64, batch_bytes=160)
+        self.world.core.options = replace(SMALL, request_timeout=30.0, push_timeout=60.0)
+
+    def sizes(self) -> list[int]:
+        """How many items each request had."""
+        bodies = [json.loads(request.body) for request in self.world.requests]
+        return [len(body.get("items", [body])) for body in bodies]
+
+    def push(self, payload: bytes, script: Callable[[], Answer | RelayError]) -> PushResult:
+        """Pushes by this script."""
+        core = self.world.core
+        plan = Plan.of(core, OutgoingMessage("alice", payload), len(payload))
+        return self.world.run(push(core, plan, io.BytesIO(payload), None), script)
+
+    def stored(self) -> Answer:
+        """The relay has stored all of the last request."""
+        if self.sizes()[-1] == 1:
+            return answer(200, {"stored": True})
+        return answer(200, {"results": [{"stored": True}] * self.sizes()[-1]})
+
+    def test_a_push_goes_on_as_long_as_something_is_stored(self) -> None:
+        def script() -> Answer:
+            self.world.now += 25.0
+            if self.world.requests[-1].timeout_s < 25.0:
+                self.fail("the time of the push has run out")
+            return self.stored()
+
+        self.assertTrue(self.push(bytes(10 * 16 * 5), script).stored)
+        self.assertEqual(self.sizes(), [16] * 5)
+
+    def test_requests_that_take_too_long_get_smaller_and_grow_again(self) -> None:
+        for failure in (timed_out(), refused(408, "request_timeout")):
+            self.setUp()
+
+            def script(failure: Answer | RelayError = failure) -> Answer | RelayError:
+                is_too_slow = self.sizes()[-1] > 4
+                self.world.now += 30.0 if is_too_slow else 20.0
+                return failure if is_too_slow else self.stored()
+
+            self.assertTrue(self.push(bytes(10 * 16), script).stored)
+            self.assertEqual(self.sizes(), [16, 4, 8, 2, 4, 6, 2, 4])
+
+    def test_a_refusal_ends_a_message_that_goes_in_several_requests(self) -> None:
+        self.world.core.batch_items_max = 4
+        with self.assertRaises(RelayError):
+            self.push(bytes(10 * 16), lambda: refused(409, "quota_exceeded"))
+        self.assertEqual(self.sizes(), [4])
 
 
 class PushAll(unittest.TestCase):

@@ -92,9 +92,9 @@ class Client:
     ) -> PushResult:
         """Sends a message, and returns when the relay has stored all of it.
 
-        `ttl` is in seconds. Raises `RelayError`; after one that is worth another try, a push with
-        the same `message_id` goes on where this one stopped. Pushes one after another arrive in
-        that order.
+        `ttl` is in seconds. Raises `RelayError`; after one that is worth another try, push the
+        same payload with the same `message_id`: all of it is sent again, and the relay stores
+        nothing twice. Pushes one after another arrive in that order.
         """
         message = OutgoingMessage(recipient, payload, kind, ttl, send_secret, message_id)
         plan = Plan.of(self._core, message, len(payload))

@@ -20,6 +20,7 @@ from .http1 import Endpoint, Request
 from .options import Options
 
 SMALL_BODY_MAX = 1024 * 1024
+BATCH_ITEMS_MAX = 64
 _PAGE_BODY_MIN = 32 * 1024 * 1024
 _CLOCK_ERROR_MAX_MS = 25 * 3600 * 1000
 _CLOCK_REASONS = ("token_expired", "token_not_valid_yet")
@@ -40,6 +41,8 @@ class Core:
         self.random = random.Random()
         self.info: wire.Info | None = None
         self.clock_offset_ms = 0
+        # The most items of one push, for slow networks: it falls and grows (push.py).
+        self.batch_items_max = BATCH_ITEMS_MAX
         self._is_clock_corrected = False
 
     @property
@@ -98,8 +101,8 @@ class Retry:
     LAST_S = 10.0
 
     def __init__(self, core: Core, deadline: float | None) -> None:
+        self.deadline = deadline
         self._core = core
-        self._deadline = deadline
         self._tries = 0
 
     def pause(self, error: RelayError) -> Pause:
@@ -112,7 +115,7 @@ class Retry:
         else:
             seconds = min(self.LAST_S, self.FIRST_S * 2**self._tries) * (0.5 + jitter / 2)
         self._tries = min(self._tries + 1, 16)
-        if self._deadline is not None and self._core.monotonic() + seconds >= self._deadline:
+        if self.deadline is not None and self._core.monotonic() + seconds >= self.deadline:
             raise error
         logger.info("a request failed: %s; next try in %.1f s", error, seconds)
         return Pause(seconds)

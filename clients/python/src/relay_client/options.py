@@ -19,7 +19,7 @@ class Options:
     request_timeout: float = 30.0
     """How long one request may take; a waiting pull may also take the time that it waits."""
     push_timeout: float = 60.0
-    """How long one push is tried in all."""
+    """How long a push goes on without the relay storing another chunk of it."""
     poll_interval: float = 1.0
     """The pause between two pulls, if the relay cannot wait for messages."""
     wait_ms: int = 25_000

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import wire
-from .core import Call, Core, Retry, attempt, ensure_info
+from .core import BATCH_ITEMS_MAX, Call, Core, Retry, attempt, ensure_info
 from .credentials import Credentials, secret_text
 from .effects import Source, Steps, read_source
-from .errors import RelayError, invalid_input
+from .errors import TIMEOUT, RelayError, invalid_input
 
-BATCH_ITEMS_MAX = 64
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 CHUNKS_MAX = 65_536
+# A request that takes too long is too large for this network.
+SHRINK = 4
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,7 @@ def push(
     core: Core, plan: Plan, source: Source, credentials: Credentials | None
 ) -> Steps[PushResult]:
     """Sends one message, some chunks at a time. Raises the first error that is final."""
-    deadline = core.monotonic() + core.options.push_timeout
-    info = yield from ensure_info(core, deadline)
+    info = yield from ensure_info(core, _new_retry(core).deadline)
     chunk_bytes = min(core.options.chunk_bytes, info.message_bytes)
     if "batch" in info.features:
         chunk_bytes = min(chunk_bytes, info.batch_bytes)
@@ -144,7 +144,7 @@ def push(
             size = min(chunk_bytes, plan.total_len - index * chunk_bytes)
             chunk = yield from _read_exactly(source, size)
             items.append(plan.item(info, chunk, index, count))
-        results += _unwrap((yield from send_items(core, items, credentials, deadline)))
+        results += _unwrap((yield from send_items(core, items, credentials, is_one=True)))
     return PushResult(
         plan.message_id, any(one.stored for one in results), any(one.conflict for one in results)
     )
@@ -154,7 +154,7 @@ def push_all(
     core: Core, plans: list[tuple[Plan, Source]], credentials: Credentials | None
 ) -> Steps[list[PushResult | RelayError]]:
     """Sends several messages, in batches where they are small. One's failure stops no other."""
-    info = yield from ensure_info(core, core.monotonic() + core.options.push_timeout)
+    info = yield from ensure_info(core, _new_retry(core).deadline)
     small_bytes = min(core.options.chunk_bytes, info.message_bytes, _batch_bytes(info))
     results: list[PushResult | RelayError] = []
     for group in _groups(plans, info, small_bytes):
@@ -169,8 +169,7 @@ def push_all(
         for plan, source in group:
             chunk = yield from _read_exactly(source, plan.total_len)
             items.append(plan.item(info, chunk, 0, 1))
-        deadline = core.monotonic() + core.options.push_timeout
-        outcomes = yield from send_items(core, items, credentials, deadline)
+        outcomes = yield from send_items(core, items, credentials, is_one=False)
         for (plan, _), outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, wire.Stored):
                 results.append(PushResult(plan.message_id, outcome.stored, outcome.conflict))
@@ -204,36 +203,56 @@ def _groups(
 
 
 def send_items(
-    core: Core, items: list[Item], credentials: Credentials | None, deadline: float
+    core: Core, items: list[Item], credentials: Credentials | None, *, is_one: bool
 ) -> Steps[list[wire.Stored | RelayError]]:
-    """Sends items until each has an outcome. It raises no error of the relay: it returns them."""
+    """Sends items until each has an outcome. It raises no error of the relay: it returns them.
+
+    With `is_one`, they are one message, and the first final refusal is the end of all. The time
+    begins again whenever an item has got its outcome.
+    """
     outcomes: dict[int, wire.Stored | RelayError] = {}
-    pending = list(range(len(items)))
-    retry = Retry(core, deadline)
-    while pending:
-        part = [items[index] for index in pending]
-        answers: list[wire.Stored | RelayError]
+    waiting = list(range(len(items)))
+    retry = _new_retry(core)
+    while waiting:
+        sent = waiting[: core.batch_items_max]
+        part = [items[index] for index in sent]
+        answers = yield from _send_once(core, part, credentials, retry.deadline)
+        outcomes.update(zip(sent, answers, strict=True))
+        errors = [answer for answer in answers if isinstance(answer, RelayError)]
+        refusals = [error for error in errors if not error.worth_retry]
+        if is_one and refusals:
+            return [refusals[0]]
+        failures = [error for error in errors if error.worth_retry]
+        _adapt(core, len(sent), failures)
+        if len(failures) < len(sent):
+            retry = _new_retry(core)
+        waiting = [i for i in waiting if i not in outcomes or _worth_retry(outcomes[i])]
+        if not failures:
+            continue
         try:
-            answers = yield from _send_once(core, part, credentials, deadline)
-        except RelayError as error:
-            answers = [error] * len(part)
-        outcomes.update(zip(pending, answers, strict=True))
-        refused = [answer for answer in answers if isinstance(answer, RelayError)]
-        pending = [index for index in pending if _worth_retry(outcomes[index])]
-        if not pending:
-            break
-        try:
-            pause = retry.pause(_slowest([error for error in refused if error.worth_retry]))
-        except RelayError:
-            break
+            pause = retry.pause(max(failures, key=lambda error: error.retry_after_s or 0.0))
+        except RelayError as last:
+            return [outcomes.get(index, last) for index in range(len(items))]
         yield pause
     return [outcomes[index] for index in range(len(items))]
 
 
+def _new_retry(core: Core) -> Retry:
+    return Retry(core, core.monotonic() + core.options.push_timeout)
+
+
+def _adapt(core: Core, sent: int, failures: list[RelayError]) -> None:
+    """Fewer items in the next request if this one took too long, more if it succeeded."""
+    if any(error.code == TIMEOUT or error.status == 408 for error in failures):
+        core.batch_items_max = -(-sent // SHRINK)
+    elif not failures:
+        core.batch_items_max = min(2 * core.batch_items_max, BATCH_ITEMS_MAX)
+
+
 def _send_once(
-    core: Core, items: list[Item], credentials: Credentials | None, deadline: float
+    core: Core, items: list[Item], credentials: Credentials | None, deadline: float | None
 ) -> Steps[list[wire.Stored | RelayError]]:
-    """Sends items once: as a batch, or the only one as a push."""
+    """Sends items once: as a batch, or the only one as a push. A failure is that of each."""
     sender = credentials if credentials is not None and credentials.sends_with_push else None
     first = items[0]
     is_batch = len(items) > 1
@@ -245,10 +264,13 @@ def _send_once(
         credentials=sender,
         proof=first.proof,
     )
-    answer = yield from attempt(core, what, deadline)
-    if is_batch:
-        return wire.parse_batch(answer.body, len(items))
-    return [wire.parse_stored(answer.body)]
+    try:
+        answer = yield from attempt(core, what, deadline)
+        if is_batch:
+            return wire.parse_batch(answer.body, len(items))
+        return [wire.parse_stored(answer.body)]
+    except RelayError as error:
+        return [error] * len(items)
 
 
 def _read_exactly(source: Source, size: int) -> Steps[bytes]:
@@ -266,12 +288,8 @@ def _read_exactly(source: Source, size: int) -> Steps[bytes]:
 def _unwrap(results: list[wire.Stored | RelayError]) -> list[wire.Stored]:
     errors = [result for result in results if isinstance(result, RelayError)]
     if errors:
-        raise next((error for error in errors if not error.worth_retry), errors[0])
+        raise errors[0]
     return [result for result in results if isinstance(result, wire.Stored)]
-
-
-def _slowest(errors: list[RelayError]) -> RelayError:
-    return max(errors, key=lambda error: error.retry_after_s or 0.0)
 
 
 def _worth_retry(outcome: wire.Stored | RelayError) -> bool:
