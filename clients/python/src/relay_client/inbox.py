@@ -19,6 +19,7 @@ from .effects import Pause, Steps, StreamHandle, read_line
 from .errors import ANSWER_TOO_LARGE, TIMEOUT, RelayError, unreachable, broken_answer
 
 RESTART_INTERVAL_S = 60.0
+RESTART_INTERVAL_MAX_S = 3600.0
 KEEPALIVE_MIN_MS = 15_000
 KEEPALIVE_MAX_MS = 300_000
 _TICK_MIN_S = 0.005
@@ -48,9 +49,12 @@ class Inbox:
         self._cursor: str | None = None
         self._page_max: int | None = None
         self._is_idle = False
+        self._is_reading_again = False
         self._restart_at = -math.inf
+        self._restart_interval_s = RESTART_INTERVAL_S
         self._stream: StreamHandle | None = None
         self._retry = Retry(core, None)
+        self._is_cursor_refused = False
 
     def step(self) -> Steps[None]:
         """Makes one request, or reads one event of the stream. May leave messages in `ready`."""
@@ -81,8 +85,7 @@ class Inbox:
         try:
             page = yield from call(self._core, self._pull_call(info, wait_s), wire.parse_page, None)
         except RelayError as error:
-            if not self._is_mended(error):
-                raise
+            yield from self._recover(error)
             return
         self._page_max = None
         self._take_page(page, info)
@@ -91,7 +94,7 @@ class Inbox:
             pause = self._retry.pause(unreachable("the relay does not wait"))
             yield Pause(min(pause.seconds, options.poll_interval))
         else:
-            self._retry = Retry(self._core, None)
+            self._note_progress()
 
     def _pull_call(self, info: wire.Info, wait_s: float) -> Call:
         body: dict[str, object] = {"recipient": self.ledger.recipient}
@@ -116,15 +119,22 @@ class Inbox:
             is_stream=path == "/stream",
         )
 
-    def _is_mended(self, error: RelayError) -> bool:
-        """Whether the next request can do without what this error is about."""
-        if error.status == 400 and error.details.get("field") == "cursor" and self._cursor:
-            self._cursor = None
-            return True
+    def _recover(self, error: RelayError) -> Steps[None]:
+        """Prepares the next request, and pauses before it. Raises if there is no use in one."""
         if error.code == ANSWER_TOO_LARGE and self._page_max != 1:
             self._page_max = 1
-            return True
-        return False
+            return
+        if error.status == 400 and error.details.get("field") == "cursor" and self._cursor:
+            self._cursor = None
+            self._is_cursor_refused = True
+            error = broken_answer("the relay does not know its cursor")
+        yield self._retry.pause(error)
+
+    def _note_progress(self) -> None:
+        """Lets the pauses begin anew, unless this is the page directly after a refused cursor."""
+        if not self._is_cursor_refused:
+            self._retry = Retry(self._core, None)
+        self._is_cursor_refused = False
 
     def _follow(self) -> Steps[None]:
         """Reads one event of the stream, which it opens if there is none."""
@@ -142,8 +152,7 @@ class Inbox:
             if error.code == TIMEOUT and self._core.monotonic() - heard_at < silence_s:
                 return
             self.close()
-            if not self._is_mended(error):
-                yield self._retry.pause(error)
+            yield from self._recover(error)
 
     def _open(self) -> Steps[None]:
         body: dict[str, object] = {
@@ -155,8 +164,7 @@ class Inbox:
         try:
             answer = yield from attempt(self._core, self._call("/stream", body, 0.0), None)
         except RelayError as error:
-            if not self._is_mended(error):
-                yield self._retry.pause(error)
+            yield from self._recover(error)
             return
         self._stream = answer.stream
 
@@ -173,7 +181,7 @@ class Inbox:
             self._take_page(page, self._core.info or wire.OLD_RELAY)
         elif "bye" in event:
             raise unreachable("the relay has ended the stream")
-        self._retry = Retry(self._core, None)
+        self._note_progress()
 
     def _take_page(self, page: wire.Page, info: wire.Info) -> None:
         now = self._core.monotonic()
@@ -186,6 +194,7 @@ class Inbox:
             if complete is not None:
                 self.ledger.hand_out(key, len(complete.payload))
                 self.ready.append(complete)
+                self._note_complete(key, now)
         if "tail" in info.features:
             self._cursor = page.next_cursor or self._cursor
             self._is_idle = page.remaining == 0 or not page.items
@@ -193,17 +202,30 @@ class Inbox:
             # The end of the queue has no cursor, so the next poll begins at the front.
             self._cursor = page.next_cursor
             self._is_idle = page.next_cursor is None
+        self._is_reading_again = self._is_reading_again and not self._is_idle
 
     def _start_over_if_due(self, info: wire.Info) -> None:
-        """Reads the queue from its front again, for messages that were dropped from memory."""
+        """Reads the queue from its front again, for messages that were dropped from memory.
+
+        As long as that completes none, the pauses grow: somebody may have filled the queue with
+        messages that never become whole.
+        """
         now = self._core.monotonic()
         if not self._assembly.has_dropped or not self._is_idle or now < self._restart_at:
             return
         self._assembly.has_dropped = False
         self._is_idle = False
-        self._restart_at = now + RESTART_INTERVAL_S
+        self._is_reading_again = True
+        self._restart_at = now + self._restart_interval_s
+        self._restart_interval_s = min(2 * self._restart_interval_s, RESTART_INTERVAL_MAX_S)
         self._cursor = None
         self.close()
+
+    def _note_complete(self, key: MessageKey, now: float) -> None:
+        """Has the queue read again soon if that has just been of use."""
+        if self._is_reading_again and key.chunk_count > 1:
+            self._restart_at = min(self._restart_at, now + RESTART_INTERVAL_S)
+            self._restart_interval_s = 2 * RESTART_INTERVAL_S
 
     def _tick(self, longest_s: float) -> float:
         """How long to wait at most, so that nothing with a time of its own is late."""
