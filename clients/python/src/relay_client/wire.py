@@ -19,6 +19,8 @@ from .errors import RelayError, broken_answer
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 RETRY_AFTER_MAX_S = 300.0
+_KIND_BYTES_MAX = 64
+_MESSAGE_MAX = 1000
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,14 @@ def _error(value: dict[str, Any], status: int | None, retry_after_s: float | Non
     if retry_after_s is not None:
         retry_after_s = min(retry_after_s, RETRY_AFTER_MAX_S)
     return RelayError(
-        code, message[:1000], status=status, details=details, retry_after_s=retry_after_s
+        code, _excerpt(message), status=status, details=details, retry_after_s=retry_after_s
     )
+
+
+def _excerpt(text: str) -> str:
+    """A text that is safe in a log and on a terminal: without control characters, and bounded."""
+    escaped = (char if char.isprintable() else ascii(char)[1:-1] for char in text[:_MESSAGE_MAX])
+    return "".join(escaped)[:_MESSAGE_MAX]
 
 
 def parse_info(body: bytes) -> Info:
@@ -167,6 +175,8 @@ def _item(value: Any) -> Item:
         raise broken_answer("an item of a page has no message id")
     if not isinstance(kind, str) or not isinstance(payload, str):
         raise broken_answer("an item of a page has no kind or payload")
+    if len(kind.encode("utf-8", "surrogatepass")) > _KIND_BYTES_MAX:
+        raise broken_answer("the kind of an item is too long")
     try:
         data = base64.b64decode(payload, validate=True)
     except ValueError as error:
