@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import threading
@@ -14,6 +15,8 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from relay_client import AsyncClient, Client, RelayError, aio, blocking
+from relay_client.connection import Pool
+from relay_client.errors import closed
 from relay_client.message import Transport
 
 from .fake_relay import FakeRelay, Reply, Seen, refusal
@@ -140,6 +143,34 @@ class BlockingEnds(Leaks):
                 began = time.monotonic()
             self.assertLess(time.monotonic() - began, 2.0)
             self.assertIn("/ack", relay.paths())
+
+    @patch.object(blocking, "CLOSE_TIMEOUT_S", 0.3)
+    def test_close_does_not_wait_for_a_flush_out_of_its_reach(self) -> None:
+        with FakeRelay() as relay:
+            relay.add("alice", b"x")
+            client = Client(relay.url, LONG)
+            next(client.deliveries("alice")).ack()
+            is_stuck, may_go_on = threading.Event(), threading.Event()
+
+            def connect(*_: object) -> None:
+                is_stuck.set()
+                may_go_on.wait(5.0)
+                raise closed()
+
+            def flush() -> None:
+                with contextlib.suppress(RelayError):
+                    client.flush()
+
+            with patch.object(Pool, "send", connect):
+                thread = threading.Thread(target=flush)
+                thread.start()
+                is_stuck.wait(5.0)
+                began = time.monotonic()
+                client.close()
+                took_s = time.monotonic() - began
+                may_go_on.set()
+                thread.join()
+            self.assertLess(took_s, 2.0)
 
 
 class AsyncEnds(Leaks):

@@ -20,7 +20,7 @@ from .blocking_runner import BlockingRunner
 from .core import Core
 from .credentials import Credentials
 from .effects import Source
-from .errors import CLOSED, RelayError, closed
+from .errors import CLOSED, RelayError, closed, timed_out
 from .inbox import Inbox
 from .message import Content, Transport, content_fields, is_stream
 from .options import Options
@@ -224,10 +224,16 @@ class Client:
     def _flush(
         self, ledger: AckLedger, deadline: float | None, runner: BlockingRunner | None = None
     ) -> None:
-        with self._flush_lock:
+        # What another thread does may be out of reach for `close`, such as a connection attempt.
+        left_s = -1 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._flush_lock.acquire(timeout=left_s):
+            raise timed_out()
+        try:
             while ledger.has_pending:
                 (runner or self._runner).run(send_batch(self._core, ledger, deadline))
             with self._acked:
                 if not ledger.has_pending:
                     self._unsent.discard(ledger)
                 self._acked.notify_all()
+        finally:
+            self._flush_lock.release()
