@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unittest
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from relay_client import Credentials, Options, RelayError
@@ -33,7 +34,6 @@ def refusal(status: int, code: str, **details: Any) -> Answer:
 OK = answer(200, {"deleted": 1})
 
 
-class World:
 class Lines:
     """A stream of these lines, which then ends."""
 
@@ -50,6 +50,7 @@ class Lines:
         """Does nothing."""
 
 
+class World:
     """A clock, a script of responses, and what was asked."""
 
     def __init__(self, url: str = "http://127.0.0.1:1", wall_s: float = 1000.0) -> None:
@@ -70,12 +71,12 @@ class Lines:
                     self.pauses.append(effect.seconds)
                     self.now += effect.seconds
                     reply, error = None, None
-                else:
                 elif isinstance(effect, ReadSource):
                     reply, error = effect.source.read(effect.size), None
                 elif isinstance(effect, ReadLine):
                     assert isinstance(effect.stream, Lines)
                     reply, error = effect.stream.next(), None
+                else:
                     assert isinstance(effect, Send | AskInfo)
                     self.requests.append(effect.request)
                     found = script()
@@ -282,7 +283,21 @@ class Acks(unittest.TestCase):
         self.assertTrue(self.ledger.knows(key))
         self.assertFalse(self.ledger.has_pending)
 
+    def allow_acks(self, ack_max: int) -> None:
+        """Sets how many go in one request."""
+        self.world.core.options = replace(self.world.core.options, ack_max=ack_max)
+
+    def test_one_request_has_no_more_acks_than_the_application_allows(self) -> None:
+        self.allow_acks(3)
+        for name in "abc":
+            self.ledger.ack(self.hand_out(name, 2))
+        while self.ledger.has_pending:
+            self.flush([OK])
+        sizes = [len(json.loads(request.body)["ack"]) for request in self.world.requests]
+        self.assertEqual(sizes, [3, 3])
+
     def test_a_message_of_many_chunks_takes_several_requests(self) -> None:
+        self.allow_acks(20_000)
         results: list[RelayError | None] = []
         self.ledger.ack(self.hand_out("a", 25_000), results.append)
         for left in (2, 1, 0):
@@ -292,6 +307,7 @@ class Acks(unittest.TestCase):
         self.assertEqual(sizes, [10_000, 10_000, 5_000])
 
     def test_acks_that_were_not_sent_are_kept(self) -> None:
+        self.allow_acks(10_000)
         key = self.hand_out("a", 15_000)
         self.ledger.ack(key)
         with self.assertRaises(RelayError):

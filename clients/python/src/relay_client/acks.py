@@ -139,7 +139,8 @@ class AckLedger:
 
     def take(self) -> list[PendingAck]:
         """Removes the acks that fit into one request."""
-        room = (self._core.info or wire.OLD_RELAY).ack_items
+        info = self._core.info or wire.OLD_RELAY
+        room = min(info.ack_items, self._core.options.ack_max)
         batch: list[PendingAck] = []
         with self._lock:
             while self._pending and room > 0:

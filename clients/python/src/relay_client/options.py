@@ -31,7 +31,7 @@ class Options:
     unacked_max: int = 1024
     """With more messages without an ack than this, the client pulls no more of them."""
     ack_max: int = 256
-    """Acks of so many chunks are sent at once."""
+    """Acks of so many chunks are sent at once, and no more of them in one request."""
     ack_delay: float = 0.05
     """How long an ack waits for others that go with it."""
     ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
