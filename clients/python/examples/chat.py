@@ -14,6 +14,11 @@ import sys
 from relay_client import AsyncClient, Credentials, RelayError, generate_secret, recipient_of_secret
 
 
+def printable(text: str) -> str:
+    """The text with everything escaped that could command the terminal or forge a line."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 class Chat:
     """One side of the chat."""
 
@@ -27,7 +32,7 @@ class Chat:
         async for message in self._client.deliveries(self._own):
             line = json.loads(message.payload)
             self._friend = self._friend or line["from"]
-            print(f"< {line['text']}")
+            print(f"< {printable(str(line['text']))}")
             message.ack()
 
     async def talk(self) -> None:

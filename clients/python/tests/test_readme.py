@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
+import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 import threading
 import unittest
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from .fake_relay import FakeRelay
+from .test_close import until
 from .test_credentials import HAS_KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 NEEDS_FILES = ("holiday.jpg", "ca.pem")
-from .test_close import until
 LIMIT_S = 20.0
 
 
@@ -35,16 +40,16 @@ def run(*arguments: str, text: str = "") -> str:
     return done.stdout
 
 
-class Readme(unittest.TestCase):
-    """Each block of Python."""
-
-    def test_the_code_runs(self) -> None:
-        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 def pushes(relay: FakeRelay) -> list[dict[str, Any]]:
     """The bodies of all pushes, in the order in which they came."""
     return [seen.body for seen in relay.seen if seen.path == "/push"]
 
 
+class Readme(unittest.TestCase):
+    """Each block of Python."""
+
+    def test_the_code_runs(self) -> None:
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
         self.assertGreater(len(blocks), 5)
         for block in blocks:
             if any(name in block for name in NEEDS_FILES):
@@ -61,6 +66,20 @@ class Examples(unittest.TestCase):
         with FakeRelay() as relay:
             output = run(str(EXAMPLES / "send_file.py"), relay.url, "alice", __file__)
             self.assertIn(str(relay.items[0]["message_id"]), output)
+
+    def test_the_chat_lets_no_text_command_the_terminal(self) -> None:
+        text = "a\x1b[2J\r\n< I am you \u202e\u00e9"
+        payload = json.dumps({"from": "bob", "text": text}).encode()
+        message = SimpleNamespace(payload=payload, ack=lambda: None)
+
+        async def deliveries(recipient: str) -> AsyncIterator[SimpleNamespace]:
+            yield message
+
+        chat = runpy.run_path(str(EXAMPLES / "chat.py"))["Chat"]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            asyncio.run(chat(SimpleNamespace(deliveries=deliveries), "alice", None).listen())
+        expected = "< a\\x1b[2J\\r\\n< I am you \\u202e\u00e9\n"
+        self.assertEqual(output.getvalue(), expected)
 
     def test_the_bot_answers_the_chat(self) -> None:
         with FakeRelay() as relay:
