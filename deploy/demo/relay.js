@@ -140,6 +140,9 @@ function randomMessageId() {
 const TEXT_BYTES_MAX = 256 * 1024 * 1024;
 /** What an item of a page takes beside its payload, with every character escaped. */
 const ITEM_TEXT_BYTES = 4 * 1024;
+/** The forms of these in answers, by docs/api.md. */
+const MESSAGE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const KIND_BYTES_MAX = 64;
 /** A relay of 0.0.3, which has no `GET /info`. */
 const OLD_RELAY = {
     features: new Set(),
@@ -212,8 +215,9 @@ function pageOf(value) {
 function chunkOf(item) {
     check(isObject(item) && isObject(item.meta), "an item");
     const { message_id: messageId, ciphertext_b64: payload, arrival_ms: arrivalMs, meta } = item;
-    check(typeof messageId === "string" && typeof payload === "string", "an item");
-    check(typeof meta.kind === "string" && typeof arrivalMs === "number", "an item");
+    check(typeof messageId === "string" && MESSAGE_ID.test(messageId), "an item");
+    check(typeof payload === "string" && typeof arrivalMs === "number", "an item");
+    check(typeof meta.kind === "string" && utf8(meta.kind).length <= KIND_BYTES_MAX, "an item");
     const numbers = [meta.chunk_index, meta.chunk_count, meta.total_len, meta.sent_ms];
     check(numbers.every((number) => typeof number === "number"), "an item");
     return {
@@ -977,8 +981,8 @@ class PullSource {
         const start = monotonicMs();
         const page = await this.#pull(body, requestTimeoutMs + asked);
         // Also a relay or proxy that does not let pulls wait is not asked all the time.
-        const isEmpty = page?.chunks.length === 0;
-        if (!canWait && page?.isLast)
+        const isEmpty = page.chunks.length === 0;
+        if (!canWait && page.isLast)
             this.#pauseMs = pollIntervalMs;
         else if (isEmpty)
             this.#pauseMs = Math.min(asked, pollIntervalMs) - (monotonicMs() - start);
@@ -988,7 +992,10 @@ class PullSource {
     async #pull(body, timeoutMs) {
         const { connection, info, signal, proof } = this.#queue;
         const request = { path: "/pull", body, timeoutMs, bytesMax: info.pageTextBytes, signal };
-        return pageOf(await connection.json(request, proof));
+        const page = pageOf(await connection.json(request, proof));
+        if (!page)
+            throw brokenAnswer("the relay's answer is not a page");
+        return page;
     }
 }
 class StreamSource {

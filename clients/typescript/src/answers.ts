@@ -1,7 +1,7 @@
 // Responses of the relay, checked: behind these functions every value has the type that it says.
 
 import { brokenAnswer, RelayError, type ErrorFacts } from "./errors.js";
-import { fromBase64, type Bytes } from "./encoding.js";
+import { fromBase64, utf8, type Bytes } from "./encoding.js";
 import type { BatchResult, InfoLimits, InfoResponse, Item, PushResponse } from "./wire.js";
 
 /** One chunk of a message, as it waits in the queue. */
@@ -40,6 +40,10 @@ export interface RelayInfo {
 const TEXT_BYTES_MAX = 256 * 1024 * 1024;
 /** What an item of a page takes beside its payload, with every character escaped. */
 const ITEM_TEXT_BYTES = 4 * 1024;
+
+/** The forms of these in answers, by docs/api.md. */
+const MESSAGE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const KIND_BYTES_MAX = 64;
 
 /** A relay of 0.0.3, which has no `GET /info`. */
 export const OLD_RELAY: RelayInfo = {
@@ -124,8 +128,9 @@ export function pageOf(value: unknown): Page | null {
 function chunkOf(item: Item): Chunk {
   check(isObject(item) && isObject(item.meta), "an item");
   const { message_id: messageId, ciphertext_b64: payload, arrival_ms: arrivalMs, meta } = item;
-  check(typeof messageId === "string" && typeof payload === "string", "an item");
-  check(typeof meta.kind === "string" && typeof arrivalMs === "number", "an item");
+  check(typeof messageId === "string" && MESSAGE_ID.test(messageId), "an item");
+  check(typeof payload === "string" && typeof arrivalMs === "number", "an item");
+  check(typeof meta.kind === "string" && utf8(meta.kind).length <= KIND_BYTES_MAX, "an item");
   const numbers = [meta.chunk_index, meta.chunk_count, meta.total_len, meta.sent_ms];
   check(
     numbers.every((number) => typeof number === "number"),

@@ -3,7 +3,7 @@
 
 import { byeOf, pageOf, type Page, type RelayInfo } from "./answers.js";
 import type { Connection, Proof } from "./connection.js";
-import { RelayError } from "./errors.js";
+import { brokenAnswer, RelayError } from "./errors.js";
 import { parse, type HttpRequest, type Lines } from "./http.js";
 import { monotonicMs, sleep } from "./timing.js";
 import type { PullRequest, StreamRequest } from "./wire.js";
@@ -16,7 +16,10 @@ const STREAM_MS_MIN = 1_000;
 export interface PageSource {
   /** Whether it has a connection while nobody asks for a page. */
   readonly isOpen: boolean;
-  /** The next page after this cursor. It may come back without one, and does after `idleMs`. */
+  /**
+   * The next page after this cursor. A pull waits for `idleMs` at most, and its page may be empty.
+   * A stream has null when the relay sends a sign of life or ends it, whatever `idleMs` is.
+   */
   next(cursor: string | null, idleMs: number): Promise<Page | null>;
   close(): void;
 }
@@ -58,18 +61,20 @@ class PullSource implements PageSource {
     const start = monotonicMs();
     const page = await this.#pull(body, requestTimeoutMs + asked);
     // Also a relay or proxy that does not let pulls wait is not asked all the time.
-    const isEmpty = page?.chunks.length === 0;
-    if (!canWait && page?.isLast) this.#pauseMs = pollIntervalMs;
+    const isEmpty = page.chunks.length === 0;
+    if (!canWait && page.isLast) this.#pauseMs = pollIntervalMs;
     else if (isEmpty) this.#pauseMs = Math.min(asked, pollIntervalMs) - (monotonicMs() - start);
     return page;
   }
 
   close(): void {}
 
-  async #pull(body: PullRequest, timeoutMs: number): Promise<Page | null> {
+  async #pull(body: PullRequest, timeoutMs: number): Promise<Page> {
     const { connection, info, signal, proof } = this.#queue;
     const request = { path: "/pull", body, timeoutMs, bytesMax: info.pageTextBytes, signal };
-    return pageOf(await connection.json(request, proof));
+    const page = pageOf(await connection.json(request, proof));
+    if (!page) throw brokenAnswer("the relay's answer is not a page");
+    return page;
   }
 }
 

@@ -223,6 +223,27 @@ testWithRelay(
   { options: { pollIntervalMs: 100 } },
 );
 
+function pageWith(own) {
+  const items = [{ arrival_ms: 1, ...item("alice", 1), ...own }];
+  return { items, next_cursor: null, remaining_estimate: 0 };
+}
+
+for (const [what, page] of [
+  ["no page", {}],
+  ["a message id that is none", pageWith({ message_id: "../x" })],
+  ["a kind that is too long", pageWith({ meta: { ...item("alice", 1).meta, kind: "\u00e9".repeat(33) } })],
+]) {
+  testWithRelay(`${what} is a broken answer, after which comes a pause`, async ({ relay, client }) => {
+    relay.fault = ({ path, response }) => {
+      if (path !== "/pull") return false;
+      response.end(JSON.stringify(page));
+      return true;
+    };
+    assert.ok(await isPending(client.deliveries("alice").next(), 500));
+    assert.ok(relay.to("/pull").length < 12, `${relay.to("/pull").length}`);
+  });
+}
+
 testWithRelay("calls of next at the same time get one message each", async ({ relay, client }) => {
   const deliveries = client.deliveries("alice");
   const both = Promise.all([deliveries.next(), deliveries.next()]);
