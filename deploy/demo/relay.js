@@ -946,6 +946,37 @@ function reasonToSkip({ index, count, totalLen, payload }, memoryBytes) {
     return bytes > memoryBytes ? "too_large" : null;
 }
 
+// When a queue is read again from its start, for chunks that were dropped from memory. Readings
+// that help nobody become rare, as each may take the whole queue. Pure: it knows no clock.
+const REREAD_MS_MIN = 60_000;
+const REREAD_MS_MAX = 3_600_000;
+class Rereads {
+    #startedMs = -Infinity;
+    #pauseMs = REREAD_MS_MIN;
+    #isReading = false;
+    #hasCompleted = false;
+    /** From when on the queue may be read again. */
+    get dueMs() {
+        return this.#startedMs + this.#pauseMs;
+    }
+    begin(nowMs) {
+        this.#startedMs = nowMs;
+        this.#isReading = true;
+        this.#hasCompleted = false;
+    }
+    /** A message that lacked chunks has all of them. */
+    completed() {
+        this.#hasCompleted = true;
+    }
+    /** The end of the queue is reached. */
+    end() {
+        if (!this.#isReading)
+            return;
+        this.#isReading = false;
+        this.#pauseMs = this.#hasCompleted ? REREAD_MS_MIN : Math.min(2 * this.#pauseMs, REREAD_MS_MAX);
+    }
+}
+
 // Where pages come from: pulls that wait, pulls at intervals, or a stream. A source makes one
 // request at a time and repeats none; whoever calls it decides what an error means.
 /** The shortest that a relay grants. */
@@ -1062,8 +1093,6 @@ class StreamSource {
 
 // Messages of one recipient, as an async iterator. It pulls only while somebody asks for the next
 // message, so one that is abandoned does nothing.
-/** How often the queue is read again from its start, for chunks that were dropped from memory. */
-const RESTART_MS = 60_000;
 /** How long a stream stays open while nobody asks for a message. */
 const UNATTENDED_MS = 10_000;
 const ACKED_KEYS_MAX = 4_096;
@@ -1074,6 +1103,7 @@ class Deliveries {
     #onEnd;
     #acks;
     #assembler;
+    #rereads = new Rereads();
     #generator;
     #stop = new AbortController();
     #ready = [];
@@ -1085,7 +1115,6 @@ class Deliveries {
     #onRoom = () => { };
     #cursor = null;
     #isIdle = false;
-    #restartedMs = -Infinity;
     /** Use `Client.deliveries`. */
     constructor(connection, proof, options, onEnd) {
         this.#connection = connection;
@@ -1191,12 +1220,16 @@ class Deliveries {
         }
         this.#cursor = page.cursor;
         this.#isIdle = page.isLast;
+        if (page.isLast)
+            this.#rereads.end();
         this.#report();
     }
     #keep(assembled) {
         if (!assembled)
             return;
         const { key, chunk, payload } = assembled;
+        if (chunk.count > 1)
+            this.#rereads.completed();
         this.#unacked.set(key, { bytes: payload.length });
         this.#unackedBytes += payload.length;
         this.#ready.push(this.#message(key, chunk, payload));
@@ -1242,18 +1275,18 @@ class Deliveries {
         this.#assembler.expire(now);
         this.#report();
         const { hasDropped } = this.#assembler;
-        if (!hasDropped || !this.#isIdle || now < this.#restartedMs + RESTART_MS)
+        if (!hasDropped || !this.#isIdle || now < this.#rereads.dueMs)
             return;
         this.#assembler.hasDropped = false;
-        this.#restartedMs = now;
+        this.#rereads.begin(now);
         this.#cursor = null;
         source.close();
     }
     /** How long until `#sweep` has something to do. */
     #idleMs() {
         const { nextExpiryMs, hasDropped } = this.#assembler;
-        const restartMs = hasDropped ? this.#restartedMs + RESTART_MS : Infinity;
-        return Math.max(1, Math.min(nextExpiryMs, restartMs) - monotonicMs());
+        const rereadMs = hasDropped ? this.#rereads.dueMs : Infinity;
+        return Math.max(1, Math.min(nextExpiryMs, rereadMs) - monotonicMs());
     }
     #report() {
         for (const { messageId, reason } of this.#assembler.skipped.splice(0)) {

@@ -6,11 +6,10 @@ import { Assembler, keyOf, type Assembled, type SkipReason } from "./assembler.j
 import type { Chunk, Page } from "./answers.js";
 import type { Connection, Proof } from "./connection.js";
 import { brokenAnswer, RelayError } from "./errors.js";
+import { Rereads } from "./rereads.js";
 import { openSource, type PageSource } from "./sources.js";
 import { monotonicMs, Retry } from "./timing.js";
 
-/** How often the queue is read again from its start, for chunks that were dropped from memory. */
-const RESTART_MS = 60_000;
 /** How long a stream stays open while nobody asks for a message. */
 const UNATTENDED_MS = 10_000;
 const ACKED_KEYS_MAX = 4_096;
@@ -50,6 +49,7 @@ export class Deliveries implements AsyncIterableIterator<Message> {
   readonly #onEnd: (ended: Deliveries) => void;
   readonly #acks: AckQueue;
   readonly #assembler: Assembler;
+  readonly #rereads = new Rereads();
   readonly #generator: AsyncGenerator<Message, void>;
   readonly #stop = new AbortController();
   readonly #ready: Message[] = [];
@@ -61,7 +61,6 @@ export class Deliveries implements AsyncIterableIterator<Message> {
   #onRoom: () => void = () => {};
   #cursor: string | null = null;
   #isIdle = false;
-  #restartedMs = -Infinity;
 
   /** Use `Client.deliveries`. */
   constructor(
@@ -172,12 +171,14 @@ export class Deliveries implements AsyncIterableIterator<Message> {
     }
     this.#cursor = page.cursor;
     this.#isIdle = page.isLast;
+    if (page.isLast) this.#rereads.end();
     this.#report();
   }
 
   #keep(assembled: Assembled | null): void {
     if (!assembled) return;
     const { key, chunk, payload } = assembled;
+    if (chunk.count > 1) this.#rereads.completed();
     this.#unacked.set(key, { bytes: payload.length });
     this.#unackedBytes += payload.length;
     this.#ready.push(this.#message(key, chunk, payload));
@@ -225,9 +226,9 @@ export class Deliveries implements AsyncIterableIterator<Message> {
     this.#assembler.expire(now);
     this.#report();
     const { hasDropped } = this.#assembler;
-    if (!hasDropped || !this.#isIdle || now < this.#restartedMs + RESTART_MS) return;
+    if (!hasDropped || !this.#isIdle || now < this.#rereads.dueMs) return;
     this.#assembler.hasDropped = false;
-    this.#restartedMs = now;
+    this.#rereads.begin(now);
     this.#cursor = null;
     source.close();
   }
@@ -235,8 +236,8 @@ export class Deliveries implements AsyncIterableIterator<Message> {
   /** How long until `#sweep` has something to do. */
   #idleMs(): number {
     const { nextExpiryMs, hasDropped } = this.#assembler;
-    const restartMs = hasDropped ? this.#restartedMs + RESTART_MS : Infinity;
-    return Math.max(1, Math.min(nextExpiryMs, restartMs) - monotonicMs());
+    const rereadMs = hasDropped ? this.#rereads.dueMs : Infinity;
+    return Math.max(1, Math.min(nextExpiryMs, rereadMs) - monotonicMs());
   }
 
   #report(): void {

@@ -136,6 +136,38 @@ testWithRelay(
 );
 
 testWithRelay(
+  "a queue whose unfinished messages never fit is read again less and less often",
+  async ({ relay, client }) => {
+    const half = (number) => item("alice", number, { count: 2, payload: "x".repeat(300), total: 600 });
+    push(relay, half(1), half(2), half(3));
+    const { now } = performance;
+    let laterMs = 0;
+    performance.now = () => now.call(performance) + laterMs;
+    const readings = () => relay.to("/pull").filter(({ body }) => body.cursor === undefined).length;
+    try {
+      const next = take(client.deliveries("alice"), 1);
+      await eventually(() => readings() === 2);
+      for (const [seconds, count] of [
+        [61, 2],
+        [60, 3],
+        [200, 3],
+        [41, 4],
+      ]) {
+        laterMs += seconds * 1_000;
+        const pulls = relay.to("/pull").length;
+        await eventually(() => relay.to("/pull").length > pulls + 3);
+        assert.equal(readings(), count, `after ${seconds} s more`);
+      }
+      push(relay, item("alice", 4));
+      await next;
+    } finally {
+      performance.now = now;
+    }
+  },
+  { options: { memoryBytes: 700, waitMs: 20 } },
+);
+
+testWithRelay(
   "what is never handed out is reported, and stays",
   async ({ relay, client }) => {
     const skipped = [];
