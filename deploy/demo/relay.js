@@ -1144,6 +1144,9 @@ class Deliveries {
         this.#stop.abort();
         this.#onRoom();
         await this.#generator.return();
+        await this.#release();
+    }
+    async #release() {
         await this.#acks.end();
         this.#onEnd(this);
     }
@@ -1166,8 +1169,11 @@ class Deliveries {
             }
         }
         catch (error) {
-            if (!signal.aborted)
-                throw error;
+            if (signal.aborted)
+                return;
+            // A loop does not call `return` after an error.
+            void this.#release();
+            throw error;
         }
         finally {
             source?.close();

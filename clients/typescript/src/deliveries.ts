@@ -25,7 +25,8 @@ export interface Message {
   readonly arrivalMs: number;
   /**
    * Deletes the message from the relay, and resolves when that is durable. It is tried until the
-   * deliveries are closed. A message without an ack comes again in the next session.
+   * deliveries end, and for five seconds more. A message without an ack comes again in the next
+   * session.
    */
   ack(): Promise<void>;
 }
@@ -99,6 +100,10 @@ export class Deliveries implements AsyncIterableIterator<Message> {
     this.#stop.abort();
     this.#onRoom();
     await this.#generator.return();
+    await this.#release();
+  }
+
+  async #release(): Promise<void> {
     await this.#acks.end();
     this.#onEnd(this);
   }
@@ -122,7 +127,10 @@ export class Deliveries implements AsyncIterableIterator<Message> {
         await this.#readPage(source, retry);
       }
     } catch (error) {
-      if (!signal.aborted) throw error;
+      if (signal.aborted) return;
+      // A loop does not call `return` after an error.
+      void this.#release();
+      throw error;
     } finally {
       source?.close();
     }

@@ -1,6 +1,8 @@
 // Deliveries from a fake relay: order, chunks, cursors, and errors.
 
 import assert from "node:assert/strict";
+import { Connection } from "../dist/connection.js";
+import { Deliveries } from "../dist/deliveries.js";
 import { item, numberOf, refuse } from "./fake.mjs";
 import {
   eventually,
@@ -243,6 +245,15 @@ for (const [what, page] of [
     assert.ok(relay.to("/pull").length < 12, `${relay.to("/pull").length}`);
   });
 }
+
+testWithRelay("deliveries that end with an error are released", async ({ relay }) => {
+  relay.fault = (request) => request.path === "/pull" && refuse(request, 403, "forbidden");
+  const proof = { credentials: null, recipient: "alice" };
+  let ended;
+  const deliveries = new Deliveries(new Connection(relay.url, {}), proof, {}, (own) => (ended = own));
+  await failsWith(deliveries.next(), "forbidden");
+  await eventually(() => ended === deliveries);
+});
 
 testWithRelay("calls of next at the same time get one message each", async ({ relay, client }) => {
   const deliveries = client.deliveries("alice");
