@@ -437,7 +437,7 @@ class Http {
     /** Whether nobody between can have changed a response: over TLS, or on this machine. */
     get isTrusted() {
         const { protocol, hostname } = new URL(this.#base);
-        return protocol === "https:" || /^(127\..*|\[::1\]|localhost|.*\.localhost)$/.test(hostname);
+        return protocol === "https:" || /^(127(\.\d+){3}|\[::1\]|localhost|.*\.localhost)$/.test(hostname);
     }
     /** Sends a request and returns the JSON of its response. */
     async json(request) {
@@ -1593,6 +1593,8 @@ const RENEWED_SECONDS = 60;
 /** Tokens are kept for this many recipients. */
 const TOKENS_MAX = 64;
 const SECRET_BYTES = [32, 64];
+/** What a proof may be: the relay takes a header of 4,096 bytes, which begins with `Bearer `. */
+const PROOF = /^[\x21-\x7e]{1,4089}$/;
 /** What stands before the 32 bytes of a private key in PKCS #8 (RFC 8410). */
 const PKCS8_HEAD = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32);
 /** What a request shows to open a queue. */
@@ -1629,9 +1631,18 @@ class Credentials {
         };
         return new Credentials(proof, false);
     }
-    /** The header `Authorization` that opens the queue of this recipient. */
+    /**
+     * The header `Authorization` that opens the queue of this recipient.
+     *
+     * @throws RelayError `invalid_input`, without the proof's text, if no header can have that.
+     */
     async authorization(recipient, nowMs) {
-        return `Bearer ${await this.#proof(recipient, nowMs)}`;
+        const proof = await this.#proof(recipient, nowMs);
+        if (!PROOF.test(proof)) {
+            const message = "a token is 1 to 4089 printable ASCII characters without spaces";
+            throw new RelayError("invalid_input", message);
+        }
+        return `Bearer ${proof}`;
     }
 }
 /** Signs tokens for `ed25519:` recipients, and keeps them while they are valid. */

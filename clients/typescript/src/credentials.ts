@@ -10,6 +10,8 @@ const RENEWED_SECONDS = 60;
 /** Tokens are kept for this many recipients. */
 const TOKENS_MAX = 64;
 const SECRET_BYTES: [number, number] = [32, 64];
+/** What a proof may be: the relay takes a header of 4,096 bytes, which begins with `Bearer `. */
+const PROOF = /^[\x21-\x7e]{1,4089}$/;
 /** What stands before the 32 bytes of a private key in PKCS #8 (RFC 8410). */
 const PKCS8_HEAD = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32);
 
@@ -59,9 +61,18 @@ export class Credentials {
     return new Credentials(proof, false);
   }
 
-  /** The header `Authorization` that opens the queue of this recipient. */
+  /**
+   * The header `Authorization` that opens the queue of this recipient.
+   *
+   * @throws RelayError `invalid_input`, without the proof's text, if no header can have that.
+   */
   async authorization(recipient: string, nowMs: number): Promise<string> {
-    return `Bearer ${await this.#proof(recipient, nowMs)}`;
+    const proof = await this.#proof(recipient, nowMs);
+    if (!PROOF.test(proof)) {
+      const message = "a token is 1 to 4089 printable ASCII characters without spaces";
+      throw new RelayError("invalid_input", message);
+    }
+    return `Bearer ${proof}`;
   }
 }
 

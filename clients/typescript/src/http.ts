@@ -52,7 +52,7 @@ export class Http {
   /** Whether nobody between can have changed a response: over TLS, or on this machine. */
   get isTrusted(): boolean {
     const { protocol, hostname } = new URL(this.#base);
-    return protocol === "https:" || /^(127\..*|\[::1\]|localhost|.*\.localhost)$/.test(hostname);
+    return protocol === "https:" || /^(127(\.\d+){3}|\[::1\]|localhost|.*\.localhost)$/.test(hostname);
   }
 
   /** Sends a request and returns the JSON of its response. */

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { inspect } from "node:util";
 import { Credentials, generateSecret, recipientOfKey, recipientOfSecret } from "../dist/index.js";
 import { base64, fromBase64, randomMessageId } from "../dist/encoding.js";
+import { Http } from "../dist/http.js";
 import { refuse } from "./fake.mjs";
 import { eventually, failsWith, isPending, test, testWithRelay } from "./helpers.mjs";
 
@@ -138,18 +139,46 @@ testWithRelay(
   "a push shows the client's token, and a token may come from a function",
   async ({ relay, connect }) => {
     let count = 0;
-    const credentials = Credentials.token(async () => `token ${++count}`);
+    const credentials = Credentials.token(async () => `token-${++count}`);
     const client = connect({ credentials });
     await client.push("alice", "1");
     await client.push("alice", "2");
     assert.deepEqual(
       relay.to("/push").map(({ headers }) => headers.authorization),
-      ["Bearer token 1", "Bearer token 2"],
+      ["Bearer token-1", "Bearer token-2"],
     );
     const failing = Credentials.token(() => Promise.reject(new Error("the issuer is away")));
     await failsWith(connect({ pushTimeoutMs: 200, credentials: failing }).push("alice", "1"), "unreachable");
   },
 );
+
+for (const [what, token] of [
+  ["a line break", "secret\nsecret"],
+  ["a letter that is not ASCII", "secret\u20ac"],
+  ["nothing", ""],
+  ["too much", "secret".repeat(700)],
+]) {
+  testWithRelay(`a token with ${what} is refused, and not shown`, async ({ client }) => {
+    const next = client.deliveries("alice", Credentials.token(() => token)).next();
+    const error = await failsWith(next, "invalid_input");
+    assert.ok(!inspect(error).includes("secret"));
+  });
+}
+
+test("clear text is trusted on this machine alone", () => {
+  for (const [url, isTrusted] of [
+    ["https://relay.example.org", true],
+    ["http://127.0.0.1:7000", true],
+    ["http://127.1", true],
+    ["http://[::1]", true],
+    ["http://localhost", true],
+    ["http://127.example.org", false],
+    ["http://127.0.0.1.example.org", false],
+    ["http://localhost.example.org", false],
+  ]) {
+    assert.equal(new Http(url).isTrusted, isTrusted, url);
+  }
+});
 
 test("base64 of every length is that of Node, and anything else is refused", () => {
   for (let length = 0; length < 300; length++) {
