@@ -1304,287 +1304,6 @@ function isCursorRefused(error) {
     return error instanceof RelayError && error.status === 400 && error.details.field === "cursor";
 }
 
-// From a payload to the items that carry it: chunks, and groups of items for one request.
-/** A batch of the client is never larger, whatever the relay takes. */
-const BATCH_ITEMS_MAX = 64;
-const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-/** A payload of which pieces can be read. */
-class Source {
-    bytes;
-    #payload;
-    constructor(payload) {
-        if (typeof payload === "string")
-            this.#payload = utf8(payload);
-        else if (payload instanceof ArrayBuffer)
-            this.#payload = new Uint8Array(payload);
-        else
-            this.#payload = payload;
-        this.bytes = this.#payload instanceof Uint8Array ? this.#payload.length : this.#payload.size;
-    }
-    async read(start, end) {
-        if (this.#payload instanceof Uint8Array)
-            return this.#payload.subarray(start, end);
-        try {
-            return new Uint8Array(await this.#payload.slice(start, end).arrayBuffer());
-        }
-        catch (thrown) {
-            throw new RelayError("invalid_input", "the payload cannot be read", { cause: thrown });
-        }
-    }
-}
-/** A message on its way, whose chunks are read when they are due. */
-class OutgoingMessage {
-    messageId;
-    chunkCount;
-    #recipient;
-    #source;
-    #options;
-    #chunkBytes;
-    #sentMs = Date.now();
-    /** @throws RelayError `invalid_input` if the payload makes too many chunks. */
-    constructor(recipient, payload, options, chunkBytes) {
-        this.#recipient = recipient;
-        this.#source = new Source(payload);
-        this.#options = options;
-        this.#chunkBytes = chunkBytes;
-        this.messageId = options.messageId ?? randomMessageId();
-        this.chunkCount = Math.max(1, Math.ceil(this.#source.bytes / chunkBytes));
-        if (this.chunkCount > CHUNKS_MAX) {
-            const message = `the payload has ${this.#source.bytes} bytes, more than ${CHUNKS_MAX} chunks`;
-            throw new RelayError("invalid_input", message);
-        }
-    }
-    async chunk(index) {
-        const start = index * this.#chunkBytes;
-        const payload = await this.#source.read(start, start + this.#chunkBytes);
-        const meta = {
-            kind: this.#options.kind ?? "opaque",
-            total_len: this.#source.bytes,
-            chunk_index: index,
-            chunk_count: this.chunkCount,
-            sent_ms: this.#sentMs,
-        };
-        const { messageId } = this;
-        return { messageId, payload, request: (info) => this.#request(info, payload, meta) };
-    }
-    #request(info, payload, meta) {
-        const request = {
-            recipient: this.#recipient,
-            message_id: this.messageId,
-            ciphertext_b64: base64(payload),
-            meta,
-        };
-        const { ttlSeconds, sendSecret } = this.#options;
-        if (ttlSeconds !== undefined && info.features.has("ttl"))
-            request.ttl_seconds = ttlSeconds;
-        if (sendSecret !== undefined && info.features.has("item_proof"))
-            request.proof = sendSecret;
-        return request;
-    }
-}
-/** The chunks of these messages in their order, in groups that fit into one request each. */
-async function* groupsOf(messages, info) {
-    const isBatch = info.features.has("batch");
-    const itemsMax = isBatch ? Math.min(BATCH_ITEMS_MAX, info.batchItems) : 1;
-    const bytesMax = Math.min(BATCH_BYTES_MAX, info.batchBytes);
-    let group = [];
-    let bytes = 0;
-    for (const message of messages) {
-        for (let index = 0; index < message.chunkCount; index++) {
-            const chunk = await message.chunk(index);
-            const isFull = group.length >= itemsMax || bytes + chunk.payload.length > bytesMax;
-            if (isFull && group.length > 0) {
-                yield group;
-                [group, bytes] = [[], 0];
-            }
-            group.push(chunk);
-            bytes += chunk.payload.length;
-        }
-    }
-    if (group.length > 0)
-        yield group;
-}
-
-// Pushing: requests are repeated until the relay has stored every item, or has refused one for
-// good.
-/** A request that takes too long is too large for this network. */
-const SHRINK = 4;
-class Pusher {
-    connection;
-    credentials;
-    signal;
-    /** The most items that go in one request, for slow networks. It grows again with success. */
-    #itemsMax = BATCH_ITEMS_MAX;
-    constructor(connection, credentials, signal) {
-        this.connection = connection;
-        this.credentials = credentials;
-        this.signal = signal;
-    }
-    /** @throws RelayError of the first chunk that is refused, or the last one when time is over. */
-    async push(recipient, payload, options) {
-        const info = await this.#info();
-        const message = new OutgoingMessage(recipient, payload, options, this.#chunkBytes(info));
-        const responses = [];
-        for await (const group of groupsOf([message], info)) {
-            for (const outcome of await this.#store(group, info, recipient, true)) {
-                if (outcome instanceof RelayError)
-                    throw outcome;
-                responses.push(outcome);
-            }
-        }
-        return { messageId: message.messageId, outcome: outcomeOf(responses) };
-    }
-    /** Pushes messages of one chunk each, together. A refused one does not affect the others. */
-    async pushAll(entries) {
-        const info = await this.#info();
-        const chunkBytes = this.#chunkBytes(info);
-        const messages = entries.map(({ recipient, payload, ...options }) => {
-            return new OutgoingMessage(recipient, payload, options, chunkBytes);
-        });
-        if (messages.some(({ chunkCount }) => chunkCount > 1)) {
-            const message = `a message of more than ${chunkBytes} bytes goes alone, by push`;
-            throw new RelayError("invalid_input", message);
-        }
-        const results = [];
-        for await (const group of groupsOf(messages, info)) {
-            const { recipient } = entries[results.length];
-            const outcomes = await this.#store(group, info, recipient, false);
-            results.push(...outcomes.map((outcome, at) => settled(group[at].messageId, outcome)));
-        }
-        return results;
-    }
-    #info() {
-        const { pushTimeoutMs } = this.connection.settings;
-        return this.connection.info(new Retry(pushTimeoutMs, this.signal), this.signal);
-    }
-    #chunkBytes(info) {
-        return Math.min(this.connection.settings.chunkBytes, info.messageBytes);
-    }
-    /**
-     * Sends these items until each has an outcome. With `isOne`, they are one message, and the first
-     * refusal is the end of all.
-     */
-    async #store(group, info, recipient, isOne) {
-        const retry = new Retry(this.connection.settings.pushTimeoutMs, this.signal);
-        const outcomes = new Map();
-        for (let waiting = group; waiting.length > 0;) {
-            const sent = waiting.slice(0, this.#itemsMax);
-            const answers = await this.#send(sent, info, recipient, retry);
-            const failure = settle(sent, answers, outcomes);
-            const left = waiting.filter((item) => !outcomes.has(item));
-            if (left.length < waiting.length)
-                retry.progress();
-            waiting = left;
-            const refusal = [...outcomes.values()].find((outcome) => outcome instanceof RelayError);
-            if (isOne && refusal)
-                return [refusal];
-            this.#adapt(sent.length, failure);
-            if (!failure)
-                continue;
-            try {
-                await retry.pause(failure);
-            }
-            catch (thrown) {
-                const last = asRelayError(thrown, failure.code);
-                return group.map((item) => outcomes.get(item) ?? last);
-            }
-        }
-        return group.map((item) => outcomes.get(item));
-    }
-    #adapt(sent, failure) {
-        const isTooSlow = failure?.code === "timeout" || failure?.status === 408;
-        if (isTooSlow)
-            this.#itemsMax = Math.ceil(sent / SHRINK);
-        else if (!failure)
-            this.#itemsMax = Math.min(2 * this.#itemsMax, BATCH_ITEMS_MAX);
-    }
-    /** Sends items once. An error of the request is the outcome of each. */
-    async #send(items, info, recipient, retry) {
-        const { signal } = this;
-        const timeoutMs = retry.requestMs(this.connection.settings.requestTimeoutMs);
-        const common = { timeoutMs, bytesMax: SMALL_BYTES_MAX, signal };
-        const proof = { credentials: this.credentials, recipient };
-        const requests = items.map((item) => item.request(info));
-        try {
-            if (requests.length === 1) {
-                const body = requests[0];
-                return [pushOf(await this.connection.json({ path: "/push", body, ...common }, proof))];
-            }
-            const request = { path: "/push/batch", body: { items: requests }, ...common };
-            return batchOf(await this.connection.json(request, proof), items.length);
-        }
-        catch (thrown) {
-            const error = asRelayError(thrown, "unreachable");
-            return items.map(() => error);
-        }
-    }
-}
-/** Keeps the final answers, and returns an error for which there is another attempt. */
-function settle(items, answers, outcomes) {
-    let failure;
-    answers.forEach((answer, at) => {
-        if (answer instanceof RelayError && answer.isWorthRetry)
-            failure = answer;
-        else
-            outcomes.set(items[at], answer);
-    });
-    return failure;
-}
-function settled(messageId, outcome) {
-    if (outcome instanceof RelayError)
-        return { status: "rejected", reason: outcome };
-    return { status: "fulfilled", value: { messageId, outcome: outcomeOf([outcome]) } };
-}
-function outcomeOf(responses) {
-    if (responses.some(({ conflict }) => conflict === true))
-        return "conflict";
-    return responses.some(({ stored }) => stored) ? "stored" : "duplicate";
-}
-
-// The client of one relay.
-class Client {
-    #connection;
-    #pusher;
-    #stop = new AbortController();
-    #deliveries = new Set();
-    /**
-     * Opens no connection yet.
-     *
-     * @throws RelayError `invalid_input` for a wrong address or option.
-     */
-    constructor(baseUrl, options = {}) {
-        this.#connection = new Connection(baseUrl, options);
-        this.#pusher = new Pusher(this.#connection, options.credentials ?? null, this.#stop.signal);
-    }
-    /**
-     * Pushes a message, in chunks if it is long, and resolves when it is durable. Messages arrive in
-     * the order of the pushes if each is awaited before the next.
-     *
-     * @throws RelayError such as `quota_exceeded`.
-     */
-    push(recipient, payload, options = {}) {
-        return this.#pusher.push(recipient, payload, options);
-    }
-    /** Pushes small messages together, for any recipients. Each has a result of its own. */
-    pushAll(messages) {
-        return this.#pusher.pushAll(messages);
-    }
-    /** The messages of a recipient, those that wait already and those to come. */
-    deliveries(recipient, credentials = null, options = {}) {
-        const onEnd = (ended) => this.#deliveries.delete(ended);
-        const deliveries = new Deliveries(this.#connection, { credentials, recipient }, options, onEnd);
-        this.#deliveries.add(deliveries);
-        if (this.#stop.signal.aborted)
-            void deliveries.close();
-        return deliveries;
-    }
-    /** Ends pushes with the error `closed`, and all deliveries, whose acks have five seconds. */
-    async close() {
-        this.#stop.abort();
-        await Promise.all([...this.#deliveries].map((deliveries) => deliveries.close()));
-    }
-}
-
 // What opens a queue: secrets, Ed25519 keys, tokens of an issuer; and the names of recipients that
 // secrets and keys make. It shows no secret in `console.log` or JSON.
 /** How long a signed token is valid, and how long before its end it is signed anew. */
@@ -1749,6 +1468,296 @@ function subtle() {
     if (!own)
         throw new RelayError("unsupported", "WebCrypto needs a page over HTTPS or on loopback");
     return own;
+}
+
+// From a payload to the items that carry it: chunks, and groups of items for one request.
+/** A batch of the client is never larger, whatever the relay takes. */
+const BATCH_ITEMS_MAX = 64;
+const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+/** A payload of which pieces can be read. */
+class Source {
+    bytes;
+    #payload;
+    constructor(payload) {
+        if (typeof payload === "string")
+            this.#payload = utf8(payload);
+        else if (payload instanceof ArrayBuffer)
+            this.#payload = new Uint8Array(payload);
+        else
+            this.#payload = payload;
+        this.bytes = this.#payload instanceof Uint8Array ? this.#payload.length : this.#payload.size;
+    }
+    async read(start, end) {
+        if (this.#payload instanceof Uint8Array)
+            return this.#payload.subarray(start, end);
+        try {
+            return new Uint8Array(await this.#payload.slice(start, end).arrayBuffer());
+        }
+        catch (thrown) {
+            throw new RelayError("invalid_input", "the payload cannot be read", { cause: thrown });
+        }
+    }
+}
+/** A message on its way, whose chunks are read when they are due. */
+class OutgoingMessage {
+    messageId;
+    chunkCount;
+    #recipient;
+    #source;
+    #options;
+    #chunkBytes;
+    #sentMs = Date.now();
+    /** @throws RelayError `invalid_input` if the payload makes too many chunks. */
+    constructor(recipient, payload, options, chunkBytes) {
+        this.#recipient = recipient;
+        this.#source = new Source(payload);
+        this.#options = options;
+        this.#chunkBytes = chunkBytes;
+        this.messageId = options.messageId ?? randomMessageId();
+        this.chunkCount = Math.max(1, Math.ceil(this.#source.bytes / chunkBytes));
+        if (this.chunkCount > CHUNKS_MAX) {
+            const message = `the payload has ${this.#source.bytes} bytes, more than ${CHUNKS_MAX} chunks`;
+            throw new RelayError("invalid_input", message);
+        }
+    }
+    async chunk(index) {
+        const start = index * this.#chunkBytes;
+        const payload = await this.#source.read(start, start + this.#chunkBytes);
+        const meta = {
+            kind: this.#options.kind ?? "opaque",
+            total_len: this.#source.bytes,
+            chunk_index: index,
+            chunk_count: this.chunkCount,
+            sent_ms: this.#sentMs,
+        };
+        const { messageId } = this;
+        const { sendSecret } = this.#options;
+        const request = (info) => this.#request(info, payload, meta);
+        return { messageId, payload, sendSecret, request };
+    }
+    #request(info, payload, meta) {
+        const request = {
+            recipient: this.#recipient,
+            message_id: this.messageId,
+            ciphertext_b64: base64(payload),
+            meta,
+        };
+        const { ttlSeconds, sendSecret } = this.#options;
+        if (ttlSeconds !== undefined && info.features.has("ttl"))
+            request.ttl_seconds = ttlSeconds;
+        if (sendSecret !== undefined && info.features.has("item_proof"))
+            request.proof = sendSecret;
+        return request;
+    }
+}
+/** The secret of this item that goes into the header, as the relay takes it nowhere else. */
+function headerSecret({ sendSecret }, info) {
+    return info.features.has("item_proof") ? undefined : sendSecret;
+}
+/** The chunks of these messages in their order, in groups that fit into one request each. */
+async function* groupsOf(messages, info) {
+    const isBatch = info.features.has("batch");
+    const itemsMax = isBatch ? Math.min(BATCH_ITEMS_MAX, info.batchItems) : 1;
+    const bytesMax = Math.min(BATCH_BYTES_MAX, info.batchBytes);
+    let group = [];
+    let bytes = 0;
+    for (const message of messages) {
+        for (let index = 0; index < message.chunkCount; index++) {
+            const chunk = await message.chunk(index);
+            const isFull = group.length >= itemsMax || bytes + chunk.payload.length > bytesMax;
+            const [first] = group;
+            if (first && (isFull || headerSecret(first, info) !== headerSecret(chunk, info))) {
+                yield group;
+                [group, bytes] = [[], 0];
+            }
+            group.push(chunk);
+            bytes += chunk.payload.length;
+        }
+    }
+    if (group.length > 0)
+        yield group;
+}
+
+// Pushing: requests are repeated until the relay has stored every item, or has refused one for
+// good.
+/** A request that takes too long is too large for this network. */
+const SHRINK = 4;
+class Pusher {
+    connection;
+    credentials;
+    signal;
+    /** The most items that go in one request, for slow networks. It grows again with success. */
+    #itemsMax = BATCH_ITEMS_MAX;
+    constructor(connection, credentials, signal) {
+        this.connection = connection;
+        this.credentials = credentials;
+        this.signal = signal;
+    }
+    /** @throws RelayError of the first chunk that is refused, or the last one when time is over. */
+    async push(recipient, payload, options) {
+        const info = await this.#info();
+        const message = new OutgoingMessage(recipient, payload, options, this.#chunkBytes(info));
+        const responses = [];
+        for await (const group of groupsOf([message], info)) {
+            for (const outcome of await this.#store(group, info, recipient, true)) {
+                if (outcome instanceof RelayError)
+                    throw outcome;
+                responses.push(outcome);
+            }
+        }
+        return { messageId: message.messageId, outcome: outcomeOf(responses) };
+    }
+    /** Pushes messages of one chunk each, together. A refused one does not affect the others. */
+    async pushAll(entries) {
+        const info = await this.#info();
+        const chunkBytes = this.#chunkBytes(info);
+        const messages = entries.map(({ recipient, payload, ...options }) => {
+            return new OutgoingMessage(recipient, payload, options, chunkBytes);
+        });
+        if (messages.some(({ chunkCount }) => chunkCount > 1)) {
+            const message = `a message of more than ${chunkBytes} bytes goes alone, by push`;
+            throw new RelayError("invalid_input", message);
+        }
+        const results = [];
+        for await (const group of groupsOf(messages, info)) {
+            const { recipient } = entries[results.length];
+            const outcomes = await this.#store(group, info, recipient, false);
+            results.push(...outcomes.map((outcome, at) => settled(group[at].messageId, outcome)));
+        }
+        return results;
+    }
+    #info() {
+        const { pushTimeoutMs } = this.connection.settings;
+        return this.connection.info(new Retry(pushTimeoutMs, this.signal), this.signal);
+    }
+    #chunkBytes(info) {
+        return Math.min(this.connection.settings.chunkBytes, info.messageBytes);
+    }
+    /**
+     * Sends these items until each has an outcome. With `isOne`, they are one message, and the first
+     * refusal is the end of all.
+     */
+    async #store(group, info, recipient, isOne) {
+        const retry = new Retry(this.connection.settings.pushTimeoutMs, this.signal);
+        const outcomes = new Map();
+        for (let waiting = group; waiting.length > 0;) {
+            const sent = waiting.slice(0, this.#itemsMax);
+            const answers = await this.#send(sent, info, recipient, retry);
+            const failure = settle(sent, answers, outcomes);
+            const left = waiting.filter((item) => !outcomes.has(item));
+            if (left.length < waiting.length)
+                retry.progress();
+            waiting = left;
+            const refusal = [...outcomes.values()].find((outcome) => outcome instanceof RelayError);
+            if (isOne && refusal)
+                return [refusal];
+            this.#adapt(sent.length, failure);
+            if (!failure)
+                continue;
+            try {
+                await retry.pause(failure);
+            }
+            catch (thrown) {
+                const last = asRelayError(thrown, failure.code);
+                return group.map((item) => outcomes.get(item) ?? last);
+            }
+        }
+        return group.map((item) => outcomes.get(item));
+    }
+    #adapt(sent, failure) {
+        const isTooSlow = failure?.code === "timeout" || failure?.status === 408;
+        if (isTooSlow)
+            this.#itemsMax = Math.ceil(sent / SHRINK);
+        else if (!failure)
+            this.#itemsMax = Math.min(2 * this.#itemsMax, BATCH_ITEMS_MAX);
+    }
+    /** Sends items once. An error of the request is the outcome of each. */
+    async #send(items, info, recipient, retry) {
+        const { signal } = this;
+        const timeoutMs = retry.requestMs(this.connection.settings.requestTimeoutMs);
+        const common = { timeoutMs, bytesMax: SMALL_BYTES_MAX, signal };
+        const requests = items.map((item) => item.request(info));
+        try {
+            const secret = headerSecret(items[0], info);
+            const credentials = secret === undefined ? this.credentials : Credentials.secret(secret);
+            const proof = { credentials, recipient };
+            if (requests.length === 1) {
+                const body = requests[0];
+                return [pushOf(await this.connection.json({ path: "/push", body, ...common }, proof))];
+            }
+            const request = { path: "/push/batch", body: { items: requests }, ...common };
+            return batchOf(await this.connection.json(request, proof), items.length);
+        }
+        catch (thrown) {
+            const error = asRelayError(thrown, "unreachable");
+            return items.map(() => error);
+        }
+    }
+}
+/** Keeps the final answers, and returns an error for which there is another attempt. */
+function settle(items, answers, outcomes) {
+    let failure;
+    answers.forEach((answer, at) => {
+        if (answer instanceof RelayError && answer.isWorthRetry)
+            failure = answer;
+        else
+            outcomes.set(items[at], answer);
+    });
+    return failure;
+}
+function settled(messageId, outcome) {
+    if (outcome instanceof RelayError)
+        return { status: "rejected", reason: outcome };
+    return { status: "fulfilled", value: { messageId, outcome: outcomeOf([outcome]) } };
+}
+function outcomeOf(responses) {
+    if (responses.some(({ conflict }) => conflict === true))
+        return "conflict";
+    return responses.some(({ stored }) => stored) ? "stored" : "duplicate";
+}
+
+// The client of one relay.
+class Client {
+    #connection;
+    #pusher;
+    #stop = new AbortController();
+    #deliveries = new Set();
+    /**
+     * Opens no connection yet.
+     *
+     * @throws RelayError `invalid_input` for a wrong address or option.
+     */
+    constructor(baseUrl, options = {}) {
+        this.#connection = new Connection(baseUrl, options);
+        this.#pusher = new Pusher(this.#connection, options.credentials ?? null, this.#stop.signal);
+    }
+    /**
+     * Pushes a message, in chunks if it is long, and resolves when it is durable. Messages arrive in
+     * the order of the pushes if each is awaited before the next.
+     *
+     * @throws RelayError such as `quota_exceeded`.
+     */
+    push(recipient, payload, options = {}) {
+        return this.#pusher.push(recipient, payload, options);
+    }
+    /** Pushes small messages together, for any recipients. Each has a result of its own. */
+    pushAll(messages) {
+        return this.#pusher.pushAll(messages);
+    }
+    /** The messages of a recipient, those that wait already and those to come. */
+    deliveries(recipient, credentials = null, options = {}) {
+        const onEnd = (ended) => this.#deliveries.delete(ended);
+        const deliveries = new Deliveries(this.#connection, { credentials, recipient }, options, onEnd);
+        this.#deliveries.add(deliveries);
+        if (this.#stop.signal.aborted)
+            void deliveries.close();
+        return deliveries;
+    }
+    /** Ends pushes with the error `closed`, and all deliveries, whose acks have five seconds. */
+    async close() {
+        this.#stop.abort();
+        await Promise.all([...this.#deliveries].map((deliveries) => deliveries.close()));
+    }
 }
 
 // A client of a store-and-forward relay: pushes messages in chunks, delivers them whole and in

@@ -28,6 +28,8 @@ export interface PushOptions {
 export interface Outgoing {
   readonly messageId: string;
   readonly payload: Uint8Array;
+  /** The secret that opens the send lock if the header shows it. */
+  readonly sendSecret: string | undefined;
   /** The item, encoded for a request. */
   request(info: RelayInfo): PushRequest;
 }
@@ -89,7 +91,9 @@ export class OutgoingMessage {
       sent_ms: this.#sentMs,
     };
     const { messageId } = this;
-    return { messageId, payload, request: (info) => this.#request(info, payload, meta) };
+    const { sendSecret } = this.#options;
+    const request = (info: RelayInfo) => this.#request(info, payload, meta);
+    return { messageId, payload, sendSecret, request };
   }
 
   #request(info: RelayInfo, payload: Uint8Array, meta: Meta): PushRequest {
@@ -106,6 +110,11 @@ export class OutgoingMessage {
   }
 }
 
+/** The secret of this item that goes into the header, as the relay takes it nowhere else. */
+export function headerSecret({ sendSecret }: Outgoing, info: RelayInfo): string | undefined {
+  return info.features.has("item_proof") ? undefined : sendSecret;
+}
+
 /** The chunks of these messages in their order, in groups that fit into one request each. */
 export async function* groupsOf(messages: OutgoingMessage[], info: RelayInfo): AsyncGenerator<Outgoing[]> {
   const isBatch = info.features.has("batch");
@@ -117,7 +126,8 @@ export async function* groupsOf(messages: OutgoingMessage[], info: RelayInfo): A
     for (let index = 0; index < message.chunkCount; index++) {
       const chunk = await message.chunk(index);
       const isFull = group.length >= itemsMax || bytes + chunk.payload.length > bytesMax;
-      if (isFull && group.length > 0) {
+      const [first] = group;
+      if (first && (isFull || headerSecret(first, info) !== headerSecret(chunk, info))) {
         yield group;
         [group, bytes] = [[], 0];
       }

@@ -3,12 +3,13 @@
 
 import { batchOf, pushOf, type RelayInfo } from "./answers.js";
 import type { Connection } from "./connection.js";
-import type { Credentials } from "./credentials.js";
+import { Credentials } from "./credentials.js";
 import { asRelayError, RelayError } from "./errors.js";
 import { SMALL_BYTES_MAX } from "./http.js";
 import {
   BATCH_ITEMS_MAX,
   groupsOf,
+  headerSecret,
   OutgoingMessage,
   type Outgoing,
   type Payload,
@@ -129,9 +130,11 @@ export class Pusher {
     const { signal } = this;
     const timeoutMs = retry.requestMs(this.connection.settings.requestTimeoutMs);
     const common = { timeoutMs, bytesMax: SMALL_BYTES_MAX, signal };
-    const proof = { credentials: this.credentials, recipient };
     const requests = items.map((item) => item.request(info));
     try {
+      const secret = headerSecret(items[0]!, info);
+      const credentials = secret === undefined ? this.credentials : Credentials.secret(secret);
+      const proof = { credentials, recipient };
       if (requests.length === 1) {
         const body = requests[0];
         return [pushOf(await this.connection.json({ path: "/push", body, ...common }, proof))];

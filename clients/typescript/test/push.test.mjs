@@ -1,7 +1,7 @@
 // Pushes to a fake relay: chunks, batches, order and options.
 
 import assert from "node:assert/strict";
-import { Client } from "../dist/index.js";
+import { Client, generateSecret } from "../dist/index.js";
 import { failing, failsWith, test, testWithRelay } from "./helpers.mjs";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
@@ -111,12 +111,32 @@ testWithRelay("the relay is asked what it can do once", async ({ relay, client }
 testWithRelay(
   "to a relay of 0.0.3, chunks go one by one, and without its unknown fields",
   async ({ relay, client }) => {
-    await client.push("alice", "123456", { ttlSeconds: 5, sendSecret: "s" });
-    assert.equal(relay.to("/push").length, 3);
+    const sendSecret = generateSecret();
+    await client.push("alice", "123456", { ttlSeconds: 5, sendSecret });
+    assert.deepEqual(
+      relay.to("/push").map(({ headers }) => headers.authorization),
+      Array(3).fill(`Bearer ${sendSecret}`),
+    );
     assert.ok(relay.items.every((own) => !("ttl_seconds" in own) && !("proof" in own)));
   },
   { isOld: true, options: { chunkBytes: 2 } },
 );
+
+testWithRelay("a relay that takes no secret in an item gets it in the header", async ({ relay, client }) => {
+  relay.info.features = ["batch"];
+  const [one, two] = [generateSecret(), generateSecret()];
+  const secrets = [one, one, two, undefined, undefined];
+  await client.pushAll(secrets.map((sendSecret) => ({ recipient: "alice", payload: "x", sendSecret })));
+  assert.deepEqual(
+    relay.requests.slice(1).map(({ body, headers }) => [body.items?.length, headers.authorization]),
+    [
+      [2, `Bearer ${one}`],
+      [undefined, `Bearer ${two}`],
+      [2, undefined],
+    ],
+  );
+  assert.ok(relay.items.every((own) => !("proof" in own)));
+});
 
 testWithRelay("pushes that are awaited arrive in their order", async ({ relay, client }) => {
   relay.fault = failing("/push", 2, ({ response }) => (response.destroy(), true));
