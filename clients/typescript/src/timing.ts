@@ -5,7 +5,7 @@ import { asRelayError, closedError, RelayError } from "./errors.js";
 const FIRST_PAUSE_MS = 100;
 const PAUSE_MS_MAX = 10_000;
 /** A relay or proxy that asks for more patience than this is asked again after it. */
-const RETRY_AFTER_MS_MAX = 3_600_000;
+const RETRY_AFTER_MS_MAX = 300_000;
 
 /** Monotonic, in ms from any start. */
 export function monotonicMs(): number {
