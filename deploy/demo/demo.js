@@ -93,15 +93,20 @@ async function push(card, value) {
 async function receive(from, { card, secret }) {
   for await (const message of from.deliveries(card.recipient, Credentials.secret(secret))) {
     const opened = await unseal(identity, message.payload);
-    if (opened) await take(opened);
-    else say("A message came that is not for this window, or was changed.");
+    try {
+      if (opened) await take(opened);
+      else say("A message came that is not for this window, or was changed.");
+    } catch {
+      // Whatever others send, this window goes on listening.
+      say("A message came that this page does not understand.");
+    }
     void message.ack();
   }
 }
 
 /** A message that somebody sealed for this window. */
 async function take({ value, key }) {
-  if (!other && value.hello) {
+  if (!other && value?.hello) {
     const card = checkCard(value.hello);
     // Who says hello must have the key of the card.
     if (card?.key === key) await openChat(card);
@@ -110,7 +115,7 @@ async function take({ value, key }) {
     say("Somebody else wrote, too. That message is not shown.");
     return;
   }
-  if (!Number.isSafeInteger(value.number) || value.number <= receivedNumber) return;
+  if (!Number.isSafeInteger(value?.number) || value.number <= receivedNumber) return;
   receivedNumber = value.number;
   if (typeof value.text === "string") addLine("Other", value.text);
 }
