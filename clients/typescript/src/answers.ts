@@ -130,7 +130,9 @@ function chunkOf(item: Item): Chunk {
   const { message_id: messageId, ciphertext_b64: payload, arrival_ms: arrivalMs, meta } = item;
   check(typeof messageId === "string" && MESSAGE_ID.test(messageId), "an item");
   check(typeof payload === "string" && typeof arrivalMs === "number", "an item");
-  check(typeof meta.kind === "string" && utf8(meta.kind).length <= KIND_BYTES_MAX, "an item");
+  check(typeof meta.kind === "string", "an item");
+  // Relays of the first version store longer ones. A message of no chunks is skipped as malformed.
+  const isKindLong = utf8(meta.kind).length > KIND_BYTES_MAX;
   const numbers = [meta.chunk_index, meta.chunk_count, meta.total_len, meta.sent_ms];
   check(
     numbers.every((number) => typeof number === "number"),
@@ -139,9 +141,9 @@ function chunkOf(item: Item): Chunk {
   return {
     messageId,
     index: meta.chunk_index,
-    count: meta.chunk_count,
+    count: isKindLong ? 0 : meta.chunk_count,
     totalLen: meta.total_len,
-    kind: meta.kind,
+    kind: isKindLong ? "" : meta.kind,
     sentMs: meta.sent_ms,
     arrivalMs,
     payload: fromBase64(payload),

@@ -175,18 +175,18 @@ def _item(value: Any) -> Item:
         raise broken_answer("an item of a page has no message id")
     if not isinstance(kind, str) or not isinstance(payload, str):
         raise broken_answer("an item of a page has no kind or payload")
-    if len(kind.encode("utf-8", "surrogatepass")) > _KIND_BYTES_MAX:
-        raise broken_answer("the kind of an item is too long")
+    # Relays of the first version store such. A message of no chunks is skipped as malformed.
+    is_kind_long = len(kind.encode("utf-8", "surrogatepass")) > _KIND_BYTES_MAX
     try:
         data = base64.b64decode(payload, validate=True)
     except ValueError as error:
         raise broken_answer("the payload of an item is not base64") from error
     return Item(
         message_id=message_id.lower(),
-        kind=kind,
+        kind="" if is_kind_long else kind,
         total_len=_integer(meta.get("total_len")),
         chunk_index=_integer(meta.get("chunk_index")),
-        chunk_count=_integer(meta.get("chunk_count")),
+        chunk_count=0 if is_kind_long else _integer(meta.get("chunk_count")),
         sent_ms=_integer(meta.get("sent_ms")),
         arrival_ms=_integer(value.get("arrival_ms", 0)),
         payload=data,
