@@ -31,6 +31,7 @@ scenarios! {
         a_large_message_comes_back_whole,
         interleaved_chunks_make_their_messages,
         an_impossible_number_of_chunks_is_skipped,
+        chunks_of_another_length_are_skipped,
         a_message_id_that_is_pushed_twice_arrives_once,
         an_item_that_expires_before_its_ack_is_acked,
         what_is_not_acked_comes_again;

@@ -117,6 +117,20 @@ pub(super) fn an_impossible_number_of_chunks_is_skipped(language: Language) {
     client.deliver("alice", "wait", true);
     assert_eq!(client.message().0, b"normal");
     client.wait_for("acked");
+    assert_eq!(client.wait_for("skipped")["reason"], "malformed");
+    client.close();
+    let left = relay.process.connect().unwrap().pull_all("alice").unwrap().unwrap();
+    assert_eq!(left.len(), 1, "it stays until it expires");
+}
+
+pub(super) fn chunks_of_another_length_are_skipped(language: Language) {
+    let relay = Relay::start();
+    let Some(mut client) = Driver::plain(language, relay.url()) else { return };
+    // Both say that the message has six bytes.
+    relay.push_chunk(&relay_tests::client::message_id(1), 0, 2, b"ab");
+    relay.push_chunk(&relay_tests::client::message_id(1), 1, 2, b"cd");
+    client.deliver("alice", "wait", true);
+    assert_eq!(client.wait_for("skipped")["reason"], "malformed");
     client.close();
 }
 
@@ -178,7 +192,7 @@ pub(super) fn memory_stays_flat_over_many_messages(language: Language) {
     let mut connection = relay.process.connect().unwrap();
     for batch in 0..batches {
         let items: Vec<Value> = (0..BATCH)
-            .map(|number| relay_tests::push_body("alice", u128::from(batch * BATCH + number), &[7; 512]))
+            .map(|number| relay_tests::push_body("alice", u128::from(batch * BATCH + number), &[7; 4_096]))
             .collect();
         assert_eq!(connection.post("/push/batch", &json!({ "items": items })).unwrap().status, 200);
         for _ in 0..BATCH {
