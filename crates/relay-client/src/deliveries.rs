@@ -5,11 +5,13 @@
 //! ends when the stream and all its messages are dropped.
 
 mod acks;
+mod again;
 mod assembly;
 mod events;
 mod key;
 mod known;
 mod message;
+mod recent;
 mod session;
 
 use std::fmt;

@@ -124,7 +124,8 @@ impl fmt::Debug for OnSkipped {
 pub enum SkipReason {
     /// It is larger than [`Options::memory_bytes`].
     TooLarge,
-    /// Its last chunk came longer than [`Options::partial_age`] ago.
+    /// Its last chunk came longer than [`Options::partial_age`] ago. If its sender goes on, it may
+    /// still be handed out.
     Incomplete,
     /// Its chunks contradict each other or themselves.
     Malformed,

@@ -4,6 +4,7 @@
 //! nobody waits for its outcome then.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use crate::wire::{self, AckBody, AckEntry};
 
 /// How many commands wait for the task before their senders wait.
 const COMMANDS_MAX: usize = 64;
+
+/// With this many waiting, no message is acked again: it only stays on the relay until it expires.
+const AGAIN_MAX: usize = 4096;
 
 /// How long closing waits for acks.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -46,9 +50,10 @@ struct Closing {
 #[derive(Debug)]
 struct Job {
     key: MessageKey,
-    /// How many of its chunks are acked.
-    done: u64,
-    confirm: oneshot::Sender<Result<(), Error>>,
+    /// The chunks to ack.
+    left: Range<u64>,
+    /// `None`: the message was acked before, and nobody waits.
+    confirm: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
 /// The state of the task.
@@ -85,9 +90,16 @@ impl Acks {
     /// Acks all chunks of a message. Returns when the relay has confirmed it.
     pub(crate) async fn ack(&self, key: MessageKey) -> Result<(), Error> {
         let (confirm, confirmed) = oneshot::channel();
-        let command = Command::Ack(Job { key, done: 0, confirm });
-        self.0.send(command).await.map_err(|_| Error::Closed)?;
+        let job = Job { left: 0..key.chunk_count, key, confirm: Some(confirm) };
+        self.0.send(Command::Ack(job)).await.map_err(|_| Error::Closed)?;
         confirmed.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Acks a chunk of a message that was acked before. Returns when that is queued.
+    pub(crate) async fn again(&self, key: MessageKey, chunk_index: u64) {
+        let job = Job { left: chunk_index..chunk_index.saturating_add(1), key, confirm: None };
+        // After the end, the chunk stays on the relay until it expires.
+        drop(self.0.send(Command::Ack(job)).await);
     }
 
     /// Sends what waits, and ends the task. Takes five seconds at most.
@@ -140,17 +152,25 @@ impl Task {
 
     fn take(&mut self, command: Command) {
         match command {
+            Command::Ack(job) if job.confirm.is_none() => {
+                if self.jobs.len() < AGAIN_MAX {
+                    self.jobs.push_back(job);
+                }
+            }
             // Whoever gave up on an ack may ask again, any number of times.
-            Command::Ack(job) => match self.jobs.iter_mut().find(|other| other.key == job.key) {
-                Some(other) => other.confirm = job.confirm,
-                None => self.jobs.push_back(job),
-            },
+            Command::Ack(job) => {
+                let is_same = |other: &&mut Job| other.confirm.is_some() && other.key == job.key;
+                match self.jobs.iter_mut().find(is_same) {
+                    Some(other) => other.confirm = job.confirm,
+                    None => self.jobs.push_back(job),
+                }
+            }
             Command::Close(closing) => self.closing = Some(closing),
         }
     }
 
     fn is_full(&self) -> bool {
-        let entries: u64 = self.jobs.iter().map(|job| job.key.chunk_count - job.done).sum();
+        let entries: u64 = self.jobs.iter().map(|job| job.left.end - job.left.start).sum();
         entries >= self.shared.options.ack_max as u64
     }
 
@@ -189,16 +209,17 @@ impl Task {
         let ack_max = self.shared.options.ack_max;
         let (mut entries, mut covered) = (Vec::new(), Vec::new());
         for job in &self.jobs {
-            let left = (ack_max - entries.len()) as u64;
-            if left == 0 {
+            let room = (ack_max - entries.len()) as u64;
+            if room == 0 {
                 break;
             }
-            let end = job.key.chunk_count.min(job.done + left);
+            let Range { start, end } = job.left;
+            let end = end.min(start.saturating_add(room));
             let message_id = job.key.message_id.hyphenated().to_string();
             entries.extend(
-                (job.done..end).map(|chunk_index| AckEntry { message_id: message_id.clone(), chunk_index }),
+                (start..end).map(|chunk_index| AckEntry { message_id: message_id.clone(), chunk_index }),
             );
-            covered.push(end - job.done);
+            covered.push(end - start);
         }
         (entries, covered)
     }
@@ -207,16 +228,17 @@ impl Task {
     fn confirm(&mut self, covered: &[u64], result: &Result<(), Error>) {
         for count in covered {
             let Some(mut job) = self.jobs.pop_front() else { return };
-            job.done += count;
-            if result.is_ok() && job.done < job.key.chunk_count {
+            job.left.start += count;
+            if result.is_ok() && !job.left.is_empty() {
                 self.jobs.push_front(job);
                 return;
             }
+            let Some(confirm) = job.confirm else { continue };
             if result.is_ok() {
                 self.known.ack(&job.key);
             }
             // Whoever asked may have stopped to wait.
-            let _: Result<(), _> = job.confirm.send(result.clone());
+            let _: Result<(), _> = confirm.send(result.clone());
         }
     }
 }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::key::MessageKey;
+use super::recent::Recent;
 use crate::options::SkipReason;
 use crate::wire::Item;
 
@@ -26,6 +27,8 @@ pub(crate) struct Assembly {
     /// the queue is read again, and would only push out messages that can be finished.
     dropped: HashSet<MessageKey>,
     has_dropped: bool,
+    /// Messages that were skipped, with the arrival of the last chunk that is ignored.
+    skipped: Recent<u64>,
     /// How many chunks were added so far.
     added: u64,
 }
@@ -39,6 +42,8 @@ struct Partial {
     last_added: u64,
     /// Of the chunk that came first.
     sent_ms: u64,
+    /// When the last of its chunks arrived at the relay.
+    arrival_ms: u64,
 }
 
 /// A message whose chunks are all there.
@@ -46,15 +51,16 @@ struct Partial {
 pub(crate) struct Whole {
     pub(crate) payload: Bytes,
     pub(crate) sent_ms: u64,
+    pub(crate) arrival_ms: u64,
 }
 
 /// What an item leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Added {
     Whole(Whole),
-    /// Other chunks are missing.
+    /// Other chunks are missing, or the message was skipped before.
     Partial,
-    /// The message is never handed out.
+    /// The message is not handed out.
     Skipped(SkipReason),
 }
 
@@ -68,48 +74,31 @@ impl Assembly {
             partial_age,
             dropped: HashSet::new(),
             has_dropped: false,
+            skipped: Recent::default(),
             added: 0,
         }
     }
 
-    /// Adds a sound item.
+    /// Adds an item.
     pub(crate) fn add(&mut self, key: &MessageKey, item: Item, now: Instant) -> Added {
-        let memory_bytes = self.memory_bytes as u64;
-        let is_alone = item.chunk_count == 1;
-        if item.payload.len() > self.memory_bytes || !is_alone && item.total_len > memory_bytes {
-            self.remove(key);
-            return Added::Skipped(SkipReason::TooLarge);
+        if self.is_skipped(key, item.arrival_ms) {
+            return Added::Partial;
         }
-        if is_alone {
-            return Added::Whole(Whole { payload: item.payload, sent_ms: item.sent_ms });
+        if let Some(reason) = self.fault(&item) {
+            return self.skip(key, reason);
+        }
+        let Item { chunk_count, total_len, sent_ms, arrival_ms, .. } = item;
+        if chunk_count == 1 {
+            return Added::Whole(Whole { payload: item.payload, sent_ms, arrival_ms });
         }
         if self.dropped.contains(key) {
             return Added::Partial;
         }
-        let count = item.chunk_count;
-        self.added += 1;
-        let partial = self.partials.entry(key.clone()).or_insert_with(|| Partial {
-            chunks: BTreeMap::new(),
-            payload_bytes: 0,
-            grew: now,
-            last_added: self.added,
-            sent_ms: item.sent_ms,
-        });
-        if partial.chunks.contains_key(&item.chunk_index) {
-            return Added::Partial;
-        }
-        let payload_bytes = item.payload.len();
-        partial.chunks.insert(item.chunk_index, item.payload);
-        partial.payload_bytes += payload_bytes;
-        partial.grew = now;
-        partial.last_added = self.added;
-        let has_all = partial.chunks.len() as u64 == count;
-        let is_too_large = partial.payload_bytes > self.memory_bytes;
-        self.payload_bytes += payload_bytes;
-        self.chunks += 1;
-        if is_too_large {
-            self.remove(key);
-            return Added::Skipped(SkipReason::TooLarge);
+        let Some(partial) = self.grow(key, item, now) else { return Added::Partial };
+        let (payload_bytes, has_all) =
+            (partial.payload_bytes as u64, partial.chunks.len() as u64 == chunk_count);
+        if payload_bytes > total_len || has_all && payload_bytes < total_len {
+            return self.skip(key, SkipReason::Malformed);
         }
         match self.remove_if(key, has_all) {
             Some(partial) => Added::Whole(partial.into_whole()),
@@ -120,13 +109,70 @@ impl Assembly {
         }
     }
 
+    /// Whether to ignore a chunk. A message that was given up goes on if its sender does; its first
+    /// chunks are still on the relay.
+    fn is_skipped(&mut self, key: &MessageKey, arrival_ms: u64) -> bool {
+        match self.skipped.get(key) {
+            None => false,
+            Some(until_ms) if arrival_ms <= *until_ms => true,
+            Some(_) => {
+                self.skipped.remove(key);
+                self.has_dropped = true;
+                false
+            }
+        }
+    }
+
+    /// Why an item belongs to no message that can be handed out.
+    fn fault(&self, item: &Item) -> Option<SkipReason> {
+        if !MessageKey::is_sound(item) {
+            return Some(SkipReason::Malformed);
+        }
+        let len = if item.chunk_count == 1 { item.payload.len() as u64 } else { item.total_len };
+        (len > self.memory_bytes as u64).then_some(SkipReason::TooLarge)
+    }
+
+    /// What is wrong stays wrong.
+    fn skip(&mut self, key: &MessageKey, reason: SkipReason) -> Added {
+        self.remove(key);
+        self.skipped.insert(key, u64::MAX);
+        Added::Skipped(reason)
+    }
+
+    /// Adds a chunk to its message, unless it is there.
+    fn grow(&mut self, key: &MessageKey, item: Item, now: Instant) -> Option<&Partial> {
+        self.added += 1;
+        let partial = self.partials.entry(key.clone()).or_insert_with(|| Partial {
+            chunks: BTreeMap::new(),
+            payload_bytes: 0,
+            grew: now,
+            last_added: self.added,
+            sent_ms: item.sent_ms,
+            arrival_ms: item.arrival_ms,
+        });
+        if partial.chunks.contains_key(&item.chunk_index) {
+            return None;
+        }
+        let payload_bytes = item.payload.len();
+        partial.chunks.insert(item.chunk_index, item.payload);
+        partial.payload_bytes += payload_bytes;
+        partial.grew = now;
+        partial.last_added = self.added;
+        partial.arrival_ms = partial.arrival_ms.max(item.arrival_ms);
+        self.payload_bytes += payload_bytes;
+        self.chunks += 1;
+        Some(partial)
+    }
+
     /// Gives up the messages that have not grown for too long.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<MessageKey> {
         let is_old = |partial: &Partial| now.saturating_duration_since(partial.grew) >= self.partial_age;
         let old = self.partials.iter().filter(|(_, partial)| is_old(partial));
         let old: Vec<MessageKey> = old.map(|(key, _)| key.clone()).collect();
         for key in &old {
-            self.remove(key);
+            if let Some(partial) = self.remove(key) {
+                self.skipped.insert(key, partial.arrival_ms);
+            }
         }
         old
     }
@@ -183,7 +229,7 @@ impl Partial {
         for chunk in self.chunks.into_values() {
             payload.extend_from_slice(&chunk);
         }
-        Whole { payload: payload.freeze(), sent_ms: self.sent_ms }
+        Whole { payload: payload.freeze(), sent_ms: self.sent_ms, arrival_ms: self.arrival_ms }
     }
 }
 
@@ -213,7 +259,7 @@ mod tests {
     }
 
     fn whole(payload: &'static [u8]) -> Added {
-        Added::Whole(Whole { payload: Bytes::from_static(payload), sent_ms: 7 })
+        Added::Whole(Whole { payload: Bytes::from_static(payload), sent_ms: 7, arrival_ms: 0 })
     }
 
     #[test]
@@ -259,10 +305,21 @@ mod tests {
         let too_large = Added::Skipped(SkipReason::TooLarge);
         assert_eq!(add(&mut assembly, item(1, 0, 2, b"ab"), now), too_large, "by its stated length");
         assert_eq!(add(&mut assembly, item(1, 0, 1, b"abcd"), now), too_large);
-        assert_eq!(add(&mut assembly, item(1, 0, 1, b"abc"), now), whole(b"abc"));
-        let small = |item: Item| Item { total_len: 3, ..item };
-        assert_eq!(add(&mut assembly, small(item(1, 0, 3, b"ab")), now), Added::Partial);
-        assert_eq!(add(&mut assembly, small(item(1, 1, 3, b"ab")), now), too_large, "by its real length");
+        assert_eq!(add(&mut assembly, item(1, 0, 2, b"ab"), now), Added::Partial, "it is told once");
+        assert_eq!(add(&mut assembly, item(2, 0, 1, b"abc"), now), whole(b"abc"));
+        assert_eq!((assembly.payload_bytes, assembly.chunks, assembly.partials.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn messages_of_another_length_than_stated_are_malformed() {
+        let (mut assembly, now) = (Assembly::new(100, Duration::MAX), clock::instant());
+        let malformed = Added::Skipped(SkipReason::Malformed);
+        for (id, payload) in [(1, b"c".as_slice()), (2, b"cde")] {
+            assert_eq!(add(&mut assembly, item(id, 0, 2, b"ab"), now), Added::Partial);
+            assert_eq!(add(&mut assembly, item(id, 1, 2, payload), now), malformed, "{payload:?}");
+        }
+        assert_eq!(add(&mut assembly, item(3, 0, 3, b"abcde"), now), malformed, "it cannot shrink");
+        assert_eq!(add(&mut assembly, item(4, 0, 1, b"ab"), now), whole(b"ab"), "one chunk is all");
         assert_eq!((assembly.payload_bytes, assembly.chunks, assembly.partials.len()), (0, 0, 0));
     }
 
@@ -286,5 +343,23 @@ mod tests {
         let given_up = assembly.expire(now + Duration::from_secs(10));
         assert!(matches!(&*given_up, [key] if key.message_id.as_u128() == 1));
         assert_eq!(assembly.payload_bytes, 2);
+    }
+
+    #[test]
+    fn one_that_was_given_up_goes_on_with_a_later_chunk() {
+        let (mut assembly, now) = (Assembly::new(100, Duration::ZERO), clock::instant());
+        let at = |item: Item, arrival_ms| Item { arrival_ms, ..item };
+        add(&mut assembly, at(item(1, 1, 3, b"b"), 5), now);
+        add(&mut assembly, at(item(1, 0, 3, b"a"), 4), now);
+        assert_eq!(assembly.expire(now).len(), 1);
+        add(&mut assembly, at(item(1, 1, 3, b"b"), 5), now);
+        assert!(assembly.partials.is_empty() && !assembly.has_dropped(), "it was there before");
+        let late = at(item(1, 2, 3, b"cd"), 6);
+        assert_eq!(add(&mut assembly, late, now), Added::Partial);
+        assert!(assembly.has_dropped(), "the others have to be read again");
+        assembly.begin_again();
+        assert_eq!(add(&mut assembly, at(item(1, 0, 3, b"a"), 4), now), Added::Partial);
+        let last = add(&mut assembly, at(item(1, 1, 3, b"b"), 5), now);
+        assert!(matches!(last, Added::Whole(Whole { payload, arrival_ms: 6, .. }) if payload == "abcd"));
     }
 }

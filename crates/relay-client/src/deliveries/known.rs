@@ -1,15 +1,13 @@
-//! The messages that were handed out, acked or given up, in bounded memory: what comes again is
-//! not handed out again.
+//! The messages that were handed out or acked, in bounded memory: what comes again is not handed
+//! out again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::key::MessageKey;
-
-/// How many acked and skipped messages are remembered.
-const REMEMBERED_MAX: usize = 4096;
+use super::recent::Recent;
 
 /// Shared by deliveries and their acks.
 #[derive(Debug)]
@@ -25,15 +23,17 @@ struct Messages {
     /// Handed out and not acked, with their payload bytes while those are in memory.
     unacked: HashMap<MessageKey, usize>,
     unacked_bytes: usize,
-    acked: Recent,
-    skipped: Recent,
+    acked: Recent<()>,
 }
 
-/// The last keys of many.
-#[derive(Debug, Default)]
-struct Recent {
-    keys: HashSet<MessageKey>,
-    order: VecDeque<MessageKey>,
+/// What is known of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    New,
+    /// It was handed out.
+    Unacked,
+    /// It was acked lately.
+    Acked,
 }
 
 impl Known {
@@ -41,12 +41,15 @@ impl Known {
         Self { messages: Mutex::default(), has_room: Notify::new(), unacked_max, memory_bytes }
     }
 
-    /// Whether a message was handed out, acked lately, or skipped.
-    pub(crate) fn contains(&self, key: &MessageKey) -> bool {
+    pub(crate) fn state(&self, key: &MessageKey) -> State {
         self.with(|messages| {
-            messages.unacked.contains_key(key)
-                || messages.acked.keys.contains(key)
-                || messages.skipped.keys.contains(key)
+            if messages.unacked.contains_key(key) {
+                State::Unacked
+            } else if messages.acked.get(key).is_some() {
+                State::Acked
+            } else {
+                State::New
+            }
         })
     }
 
@@ -58,16 +61,12 @@ impl Known {
         });
     }
 
-    pub(crate) fn skip(&self, key: &MessageKey) {
-        self.with(|messages| messages.skipped.insert(key));
-    }
-
     pub(crate) fn ack(&self, key: &MessageKey) {
         self.with(|messages| {
             if let Some(payload_bytes) = messages.unacked.remove(key) {
                 messages.unacked_bytes -= payload_bytes;
             }
-            messages.acked.insert(key);
+            messages.acked.insert(key, ());
         });
         self.has_room.notify_one();
     }
@@ -100,25 +99,12 @@ impl Known {
     }
 }
 
-impl Recent {
-    fn insert(&mut self, key: &MessageKey) {
-        if !self.keys.insert(key.clone()) {
-            return;
-        }
-        self.order.push_back(key.clone());
-        if self.order.len() > REMEMBERED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.keys.remove(&oldest);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use uuid::Uuid;
 
+    use super::super::recent::REMEMBERED_MAX;
     use super::*;
     use crate::wire::Item;
 
@@ -152,7 +138,7 @@ mod tests {
         assert!(!known.has_room(), "101 bytes");
         known.release(&key(3));
         known.release(&key(3));
-        assert!(known.has_room() && known.contains(&key(3)));
+        assert!(known.has_room() && known.state(&key(3)) == State::Unacked);
         known.ack(&key(3));
         known.ack(&key(0));
         assert_eq!(known.with(|messages| (messages.unacked.len(), messages.unacked_bytes)), (0, 0));
@@ -166,7 +152,8 @@ mod tests {
             known.ack(&key(id));
             known.ack(&key(id));
         }
-        assert!(known.contains(&key(4999)) && known.contains(&key(904)) && !known.contains(&key(903)));
-        assert_eq!(known.with(|messages| messages.acked.keys.len()), REMEMBERED_MAX);
+        let states = [4999, 904, 903].map(|id| known.state(&key(id)));
+        assert_eq!(states, [State::Acked, State::Acked, State::New]);
+        assert_eq!(known.with(|messages| messages.acked.len()), REMEMBERED_MAX);
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::acks::Acks;
+use super::again::Again;
 use super::assembly::{Added, Assembly};
 use super::events::Events;
 use super::key::MessageKey;
-use super::known::Known;
+use super::known::{Known, State};
 use super::message::Message;
 use crate::client::{Pull, Shared};
 use crate::clock;
@@ -25,9 +26,6 @@ const STREAM: &str = "/stream";
 
 /// A relay takes no shorter time between events.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// How often the queue is read from its start again, at most, because of messages that did not fit.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// A wait that ends within this time without an item was none.
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -57,10 +55,11 @@ pub(crate) struct Session {
     cursor: Option<String>,
     events: Option<Events>,
     backoff: Backoff,
-    /// From when on the queue may be read from its start again.
-    again_from: Instant,
+    again: Again,
     /// Whether everything in the queue was seen.
     is_caught_up: bool,
+    /// Whether the relay did not know the cursor, and has given no other one since.
+    is_cursor_lost: bool,
     has_failed: bool,
 }
 
@@ -86,8 +85,9 @@ impl Session {
             cursor: None,
             events: None,
             backoff: Backoff::new(),
-            again_from: clock::instant(),
+            again: Again::new(clock::instant()),
             is_caught_up: false,
+            is_cursor_lost: false,
             has_failed: false,
         }
     }
@@ -126,9 +126,8 @@ impl Session {
         self.events = None;
         if error.is_about_cursor() && self.cursor.take().is_some() {
             tracing::info!("the relay does not know the cursor; the queue is read from its start");
-            return Ok(());
-        }
-        if !error.is_transient() {
+            self.is_cursor_lost = true;
+        } else if !error.is_transient() {
             return Err(error);
         }
         let pause = self.backoff.pause(error.retry_after());
@@ -143,9 +142,8 @@ impl Session {
         let begin = clock::instant();
         let pull = Pull { cursor: self.cursor.clone(), max: None, wait, tail: has_tail };
         let page = self.shared.pull(&self.recipient, &self.credentials, &pull).await?;
-        self.backoff.reset();
         let is_empty = page.items.is_empty();
-        self.take(page);
+        self.take(page).await;
         if !self.is_caught_up || !self.ready.is_empty() {
             return Ok(());
         }
@@ -178,13 +176,12 @@ impl Session {
         };
         match next? {
             Some(Event::Page(page)) => {
-                self.backoff.reset();
-                self.take(page);
+                self.take(page).await;
                 Ok(())
             }
             Some(Event::Idle) => {
                 self.backoff.reset();
-                self.is_caught_up = true;
+                self.see_all(clock::instant());
                 Ok(())
             }
             Some(Event::Bye(reason)) => {
@@ -210,44 +207,62 @@ impl Session {
     }
 
     /// Takes the items of a page, and where the next one begins.
-    fn take(&mut self, page: Page) {
+    async fn take(&mut self, page: Page) {
         let Page { items, next_cursor, remaining } = page;
+        // If each cursor is refused, each second page comes. That is no success.
+        if !std::mem::take(&mut self.is_cursor_lost) {
+            self.backoff.reset();
+        }
         // Without a cursor, nothing follows, on relays that give none for the last page.
-        self.is_caught_up = items.is_empty() || remaining == 0 || next_cursor.is_none();
+        let is_last = items.is_empty() || remaining == 0 || next_cursor.is_none();
         if next_cursor.is_some() || !items.is_empty() {
             self.cursor = next_cursor;
         }
         let now = clock::instant();
         for item in items {
-            self.take_item(item, now);
+            self.take_item(item, now).await;
+        }
+        self.is_caught_up = false;
+        if is_last {
+            self.see_all(now);
         }
     }
 
-    fn take_item(&mut self, mut item: Item, now: Instant) {
+    /// Everything in the queue was seen.
+    fn see_all(&mut self, now: Instant) {
+        self.is_caught_up = true;
+        self.again.end(now);
+    }
+
+    async fn take_item(&mut self, mut item: Item, now: Instant) {
         let key = MessageKey::of(&item);
-        if self.known.contains(&key) {
-            return;
+        match self.known.state(&key) {
+            State::New => {}
+            State::Unacked => return,
+            // Its sender has pushed it again after the relay had forgotten it.
+            State::Acked if MessageKey::is_sound(&item) => {
+                return self.acks.again(key, item.chunk_index).await;
+            }
+            State::Acked => return,
         }
-        if !MessageKey::is_sound(&item) {
-            self.skip(&key, SkipReason::Malformed);
-            return;
-        }
-        let (kind, arrival_ms) = (std::mem::take(&mut item.kind), item.arrival_ms);
+        let kind = std::mem::take(&mut item.kind);
         match self.assembly.add(&key, item, now) {
             Added::Partial => {}
             Added::Skipped(reason) => self.skip(&key, reason),
             Added::Whole(whole) => {
+                if key.chunk_count > 1 {
+                    self.again.complete();
+                }
                 self.known.hand_out(&key, whole.payload.len());
-                let (times, acks) = ((whole.sent_ms, arrival_ms), self.acks.clone());
+                let (times, acks) = ((whole.sent_ms, whole.arrival_ms), self.acks.clone());
                 let known = Arc::clone(&self.known);
                 self.ready.push_back(Message::new(key, kind, whole.payload, times, acks, known));
             }
         }
     }
 
-    /// Says that a message is never handed out.
+    /// Says that a message is not handed out.
     fn skip(&self, key: &MessageKey, reason: SkipReason) {
-        self.known.skip(key);
         tracing::warn!(reason = reason.as_str(), "skipping a message");
         if let Some(on_skipped) = &self.shared.options.on_skipped {
             on_skipped.call(key.message_id, reason);
@@ -264,7 +279,7 @@ impl Session {
         if self.is_caught_up && self.again_at().is_some_and(|again| again <= now) {
             tracing::debug!("reading the queue from its start, for messages that did not fit");
             self.assembly.begin_again();
-            self.again_from = now + AGAIN;
+            self.again.begin();
             self.is_caught_up = false;
             self.cursor = None;
             self.events = None;
@@ -273,7 +288,7 @@ impl Session {
 
     /// When the queue may be read from its start again, if it has to be.
     fn again_at(&self) -> Option<Instant> {
-        self.assembly.has_dropped().then_some(self.again_from)
+        self.assembly.has_dropped().then_some(self.again.from())
     }
 
     /// When there is something to look after.

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::support::{Fake, Reply, deliver, eventually, next, options, refusal};
+use crate::support::{Fake, Reply, deliver, eventually, is_quiet, next, options, refusal};
 
 #[tokio::test]
 async fn acks_of_the_same_time_are_one_request() {
@@ -83,6 +83,21 @@ async fn a_refused_ack_is_an_error_and_the_message_stays() {
     let error = next(&mut deliver(&client)).await.ack().await.unwrap_err();
     assert_eq!(error.code(), "forbidden");
     assert_eq!(fake.state(|state| state.items.len()), 1);
+}
+
+#[tokio::test]
+async fn what_is_pushed_again_after_its_ack_is_acked_again() {
+    let fake = Fake::start();
+    let arrive = || (0..2).for_each(|index| fake.arrive(1, index, 2, 2, b"a"));
+    arrive();
+    let client = fake.client();
+    let mut deliveries = deliver(&client);
+    next(&mut deliveries).await.ack().await.unwrap();
+    // The relay has forgotten it by now.
+    arrive();
+    while fake.state(|state| !state.items.is_empty()) {
+        assert!(is_quiet(&mut deliveries).await, "it is not handed out again");
+    }
 }
 
 #[tokio::test]

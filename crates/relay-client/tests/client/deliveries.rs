@@ -106,6 +106,37 @@ async fn an_unfinished_message_is_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn a_message_that_was_given_up_comes_if_its_sender_goes_on() {
+    let fake = Fake::start();
+    fake.arrive(1, 0, 3, 6, b"ab");
+    let (client, skipped) = noting(&fake, Options { partial_age: Duration::from_millis(200), ..options() });
+    let mut deliveries = deliver(&client);
+    while skipped.lock().unwrap().is_empty() {
+        assert!(is_quiet(&mut deliveries).await);
+    }
+    fake.arrive(1, 2, 3, 6, b"ef");
+    fake.arrive(1, 1, 3, 6, b"cd");
+    let message = next(&mut deliveries).await;
+    assert_eq!((&*message.payload, message.arrival_ms), (b"abcdef".as_slice(), 3));
+    assert_eq!(skipped.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_relay_that_refuses_each_cursor_is_not_flooded() {
+    let fake = Fake::scripted(|request| {
+        let refuses = request.body["cursor"].is_string();
+        if refuses { refusal(400, "invalid_input", serde_json::json!({"field": "cursor"})) } else { None }
+    });
+    fake.arrive_alone(1, b"one");
+    let client = fake.client();
+    let mut deliveries = deliver(&client);
+    let _first = next(&mut deliveries).await;
+    assert!(timeout(Duration::from_secs(1), deliveries.next()).await.is_err());
+    // Pauses of at least 50, 100, 200, 400 and 800 ms.
+    assert!(fake.requests("/pull").len() <= 11, "{}", fake.requests("/pull").len());
+}
+
+#[tokio::test]
 async fn pulling_stops_until_messages_are_acked() {
     let fake = Fake::start();
     for id in 1..=20 {

@@ -184,8 +184,9 @@ impl Shared {
             return json!({"stored": false, "duplicate": true});
         }
         state.last_seq += 1;
-        let seq = state.last_seq;
-        state.items.push((seq, item.clone()));
+        let (seq, mut item) = (state.last_seq, item.clone());
+        item["arrival_ms"] = json!(seq);
+        state.items.push((seq, item));
         self.arrived.notify_waiters();
         json!({"stored": true, "queue_len": 0, "queue_bytes": 0})
     }
