@@ -10,14 +10,14 @@ use crate::clock;
 use crate::credentials::{Credentials, Secret};
 use crate::error::Error;
 use crate::http::ANSWER_BYTES_MAX;
+use crate::pace::CHUNKS_MAX;
 use crate::retry::Backoff;
 use crate::wire::{self, PushAnswer};
 
 const PUSH: &str = "/push";
 const PUSH_BATCH: &str = "/push/batch";
 
-/// The most chunks and payload bytes that are sent at once.
-const CHUNKS_MAX: usize = 64;
+/// The most payload bytes that are sent at once.
 const BYTES_MAX: usize = 4 << 20;
 
 /// One chunk as it is sent.
@@ -71,29 +71,41 @@ impl Batch {
     pub(crate) async fn flush(&mut self) -> Sent {
         self.payload_bytes = 0;
         let mut pending = std::mem::take(&mut self.waiting);
-        let deadline = clock::instant() + self.shared.options.push_timeout;
+        let push_timeout = self.shared.options.push_timeout;
+        let mut deadline = clock::instant() + push_timeout;
         let (mut sent, mut backoff) = (Vec::new(), Backoff::new());
         while !pending.is_empty() {
+            let tried = pending.len().min(self.shared.pace.chunks());
+            let rest = pending.split_off(tried);
             let results = self.attempt(&pending, deadline).await;
-            let (mut failed, mut pause) = (Vec::new(), None);
+            let (mut failed, mut failure) = (Vec::new(), None);
             for ((owner, chunk), result) in pending.into_iter().zip(results) {
                 match result {
                     Err(error) if error.is_transient() => {
-                        pause = pause.max(error.retry_after());
-                        failed.push((owner, chunk, error));
+                        failed.push((owner, chunk));
+                        failure = Some(slower(failure, error));
                     }
                     result => sent.push((owner, result)),
                 }
             }
-            let pause = if failed.is_empty() { return sent } else { backoff.pause(pause) };
-            let is_refused = self.is_one_message && sent.iter().any(|(_, result)| result.is_err());
-            if is_refused || clock::instant() + pause >= deadline {
-                sent.extend(failed.into_iter().map(|(owner, _, error)| (owner, Err(error))));
+            self.shared.pace.adapt(tried, failure.as_ref());
+            if failed.len() < tried {
+                deadline = clock::instant() + push_timeout;
+                backoff.reset();
+            }
+            failed.extend(rest);
+            pending = failed;
+            if self.is_one_message && sent.iter().any(|(_, result)| result.is_err()) {
                 return sent;
             }
-            tracing::debug!(chunks = failed.len(), "pushing again");
+            let Some(error) = failure else { continue };
+            let pause = backoff.pause(error.retry_after());
+            if clock::instant() + pause >= deadline {
+                sent.extend(pending.into_iter().map(|(owner, _)| (owner, Err(error.clone()))));
+                return sent;
+            }
+            tracing::debug!(chunks = pending.len(), "pushing again");
             sleep(pause).await;
-            pending = failed.into_iter().map(|(owner, chunk, _)| (owner, chunk)).collect();
         }
         sent
     }
@@ -147,5 +159,13 @@ impl Batch {
         let left = deadline.saturating_duration_since(clock::instant());
         let timeout = self.shared.options.request_timeout.min(left);
         self.shared.post(path, recipient, credentials, body, timeout, ANSWER_BYTES_MAX).await
+    }
+}
+
+/// The failure after which the relay asks for the longer pause.
+fn slower(one: Option<Error>, other: Error) -> Error {
+    match one {
+        Some(one) if one.retry_after() > other.retry_after() => one,
+        _ => other,
     }
 }

@@ -14,6 +14,7 @@ use crate::credentials::{Authorization, Credentials};
 use crate::error::Error;
 use crate::http::{ANSWER_BYTES_MAX, Http, PAGE_BYTES_MAX, Request};
 use crate::options::Options;
+use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::wire::{self, AckBody, AckEntry, Acked, Info, Page, PullBody};
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) http: Http,
     pub(crate) clock: Clock,
+    pub(crate) pace: Pace,
     info: OnceCell<Info>,
 }
 
@@ -69,7 +71,7 @@ impl Client {
         }
         let http = Http::new(base_url, &options)?;
         let clock = Clock::new(options.clock_offset_ms);
-        Ok(Self(Arc::new(Shared { options, http, clock, info: OnceCell::new() })))
+        Ok(Self(Arc::new(Shared { options, http, clock, pace: Pace::new(), info: OnceCell::new() })))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -111,6 +111,11 @@ impl Error {
         self.refusal().and_then(|refusal| refusal.retry_after)
     }
 
+    /// Whether the request may have been too large for the network.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        matches!(self, Self::Timeout) || self.refusal().is_some_and(|refusal| refusal.status == 408)
+    }
+
     /// Whether the relay does not know the cursor.
     pub(crate) fn is_about_cursor(&self) -> bool {
         self.refusal()

@@ -41,6 +41,7 @@ mod deliveries;
 mod error;
 mod http;
 mod options;
+mod pace;
 mod push;
 mod retry;
 mod wire;

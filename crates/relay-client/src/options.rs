@@ -16,8 +16,8 @@ pub struct Options {
     pub chunk_bytes: usize,
     /// How long one request may take, beside the time that a pull waits. 30 seconds.
     pub request_timeout: Duration,
-    /// How long one request of a push, or a raw pull or ack, is retried in all. A message of many
-    /// chunks takes several requests. 60 seconds.
+    /// How long a push is retried while no chunk is stored, and a raw pull or ack in all.
+    /// 60 seconds.
     pub push_timeout: Duration,
     /// The pause between two pulls of a relay that cannot wait. 1 second.
     pub poll_interval: Duration,

@@ -108,8 +108,8 @@ impl<R> Push<'_, R> {
 }
 
 impl Client {
-    /// Pushes a message. Failures that may pass are retried within `push_timeout`. Pushes that are
-    /// awaited one after another arrive in that order.
+    /// Pushes a message. Failures that may pass are retried until nothing was stored for
+    /// `push_timeout`. Pushes that are awaited one after another arrive in that order.
     ///
     /// Its errors are what the relay refuses, such as `quota_exceeded`, at once; or the last
     /// failure. Of a message of several chunks, some may then be stored.

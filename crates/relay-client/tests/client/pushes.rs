@@ -1,6 +1,7 @@
 //! How messages are split, batched, and repeated.
 
 use std::io::Cursor;
+use std::time::Duration;
 
 use relay_client::{Client, Options, Outgoing, Secret, Uuid};
 use serde_json::{Value, json};
@@ -68,6 +69,46 @@ async fn only_the_items_that_failed_are_sent_again() {
     let client = Client::new(&fake.url, Options { chunk_bytes: 1, ..options() }).unwrap();
     client.push("alice", "abcd").await.unwrap();
     assert_eq!(batches(&fake), [vec![0, 1, 2, 3], vec![1, 3]]);
+}
+
+/// A relay behind a network that is too slow for more than this many chunks in one request.
+fn slow(items_max: usize) -> Fake {
+    Fake::scripted(move |request| {
+        let is_over = request.body["items"].as_array().is_some_and(|items| items.len() > items_max);
+        if is_over { refusal(408, "request_timeout", json!({})) } else { None }
+    })
+}
+
+#[tokio::test]
+async fn what_takes_too_long_goes_in_smaller_requests() {
+    let fake = slow(4);
+    let client = Client::new(&fake.url, Options { chunk_bytes: 1, ..options() }).unwrap();
+    client.push("alice", "0123456789abcdef").await.unwrap();
+    let lengths: Vec<_> = batches(&fake).iter().map(Vec::len).collect();
+    assert_eq!(lengths, [16, 4, 8, 2, 4, 6, 2, 4]);
+    assert_eq!(next(&mut deliver(&client)).await.payload, "0123456789abcdef");
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_is_followed_by_smaller_ones() {
+    let fake = Fake::scripted(|request| {
+        let is_over = request.body["items"].as_array().is_some_and(|items| items.len() > 4);
+        is_over.then_some(Reply::Silence)
+    });
+    let request_timeout = Duration::from_millis(500);
+    let client = Client::new(&fake.url, Options { chunk_bytes: 1, request_timeout, ..options() }).unwrap();
+    client.push("alice", "01234").await.unwrap();
+    assert_eq!(batches(&fake), [vec![0, 1, 2, 3, 4], vec![0, 1], vec![2, 3, 4]]);
+}
+
+#[tokio::test]
+async fn a_push_that_goes_on_may_take_longer_than_its_timeout() {
+    let fake = slow(1);
+    let push_timeout = Duration::from_millis(700);
+    let client = Client::new(&fake.url, Options { chunk_bytes: 1, push_timeout, ..options() }).unwrap();
+    // After each chunk, a request with two fails, with a pause of at least 50 ms.
+    client.push("alice", "0123456789abcdefghij").await.unwrap();
+    assert_eq!(fake.state(|state| state.items.len()), 20);
 }
 
 #[tokio::test]
