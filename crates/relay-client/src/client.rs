@@ -58,17 +58,9 @@ impl Client {
     ///
     /// # Errors
     /// `invalid_options` if the address, the authorities or the client certificate cannot be used,
-    /// or a number in the options is 0 that may not be.
+    /// or a number in the options is 0 that may not be, or a duration over a year.
     pub fn new(base_url: &str, options: Options) -> Result<Self, Error> {
-        let is_zero = options.chunk_bytes == 0
-            || options.memory_bytes == 0
-            || options.unacked_max == 0
-            || options.request_timeout.is_zero();
-        if is_zero || !(1..=10_000).contains(&options.ack_max) {
-            let message = "chunk_bytes, memory_bytes, unacked_max and request_timeout are at least 1, and ack_max \
-                           is 1 to 10,000";
-            return Err(Error::Options(message.to_owned()));
-        }
+        options.check()?;
         let http = Http::new(base_url, &options)?;
         let clock = Clock::new(options.clock_offset_ms);
         Ok(Self(Arc::new(Shared { options, http, clock, pace: Pace::new(), info: OnceCell::new() })))

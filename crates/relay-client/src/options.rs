@@ -8,8 +8,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::credentials::Credentials;
+use crate::error::Error;
 
-/// What a client may do, and how long it waits. Every field has a default.
+/// The longest time in the options. Far longer ones overflow the clock.
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What a client may do, and how long it waits, which is a year at most. Every field has a default.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The most payload bytes in one chunk; lowered to the relay's own limit. 256 KiB.
@@ -67,6 +71,33 @@ impl Default for Options {
             on_skipped: None,
             clock_offset_ms: 0,
         }
+    }
+}
+
+impl Options {
+    /// Says which values cannot be used.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let is_zero = self.chunk_bytes == 0
+            || self.memory_bytes == 0
+            || self.unacked_max == 0
+            || self.request_timeout.is_zero();
+        if is_zero || !(1..=10_000).contains(&self.ack_max) {
+            let message = "chunk_bytes, memory_bytes, unacked_max and request_timeout are at least 1, and ack_max \
+                           is 1 to 10,000";
+            return Err(Error::Options(message.to_owned()));
+        }
+        let durations = [
+            self.request_timeout,
+            self.push_timeout,
+            self.poll_interval,
+            self.wait,
+            self.partial_age,
+            self.ack_delay,
+        ];
+        if durations.iter().any(|duration| *duration > DURATION_MAX) {
+            return Err(Error::Options("no duration is over a year".to_owned()));
+        }
+        Ok(())
     }
 }
 
@@ -139,6 +170,30 @@ impl SkipReason {
             Self::TooLarge => "too_large",
             Self::Incomplete => "incomplete",
             Self::Malformed => "malformed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_that_the_clock_cannot_add_is_refused() {
+        let fields: [fn(&mut Options) -> &mut Duration; 6] = [
+            |options| &mut options.request_timeout,
+            |options| &mut options.push_timeout,
+            |options| &mut options.poll_interval,
+            |options| &mut options.wait,
+            |options| &mut options.partial_age,
+            |options| &mut options.ack_delay,
+        ];
+        for (index, field) in fields.into_iter().enumerate() {
+            let mut options = Options::default();
+            *field(&mut options) = DURATION_MAX;
+            assert!(options.check().is_ok(), "{index}");
+            *field(&mut options) = DURATION_MAX + Duration::from_nanos(1);
+            assert_eq!(options.check().unwrap_err().code(), "invalid_options", "{index}");
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::error::{Error, Refusal, excerpt};
 /// The most chunks that a message may have.
 pub(crate) const CHUNKS_MAX: u64 = 65_536;
 
+/// The longest kind. Relays refuse longer ones.
+const KIND_BYTES_MAX: usize = 64;
+
 /// What a relay can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -303,8 +306,8 @@ fn refused(status: u16, error: WireError, retry_after: Option<Duration>) -> Erro
         status,
         code: excerpt(&code),
         message: excerpt(&message),
-        reason: details.reason,
-        field: details.field,
+        reason: details.reason.as_deref().map(excerpt),
+        field: details.field.as_deref().map(excerpt),
         server_ms: details.server_ms,
         retry_after: details.retry_after_ms.map(Duration::from_millis).or(retry_after),
     }))
@@ -312,6 +315,9 @@ fn refused(status: u16, error: WireError, retry_after: Option<Duration>) -> Erro
 
 fn item(item: WireItem<'_>) -> Result<Item, Error> {
     let WireItem { message_id, ciphertext_b64, meta, arrival_ms, deadline_ms } = item;
+    if meta.kind.len() > KIND_BYTES_MAX {
+        return Err(Error::BrokenAnswer(format!("a kind is over {KIND_BYTES_MAX} bytes")));
+    }
     Ok(Item {
         message_id: Uuid::parse_str(&message_id).map_err(|error| Error::broken(&error))?,
         payload: STANDARD.decode(&*ciphertext_b64).map_err(|error| Error::broken(&error))?.into(),
@@ -339,4 +345,32 @@ pub(crate) fn write(value: &impl Serialize) -> Result<Bytes, Error> {
 /// The text of a payload in JSON.
 pub(crate) fn encoded(payload: &[u8]) -> String {
     STANDARD.encode(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_relay_says_of_an_error_is_short_and_commands_no_terminal() {
+        let long = "\u{1b}[2J".repeat(200);
+        let details = serde_json::json!({"reason": long, "field": long});
+        let body = serde_json::json!({"error": {"code": long, "message": long, "details": details}});
+        let error = refusal(403, body.to_string().as_bytes(), None);
+        let Some(Refusal { code, message, reason, field, .. }) = error.refusal().cloned() else { panic!() };
+        for text in [Some(code), Some(message), reason, field] {
+            assert_eq!(text, Some(excerpt(&long)));
+        }
+    }
+
+    #[test]
+    fn a_kind_that_no_relay_stores_is_a_broken_answer() {
+        let page_of = |kind: String| {
+            let meta = serde_json::json!({"kind": kind, "total_len": 0, "chunk_index": 0, "chunk_count": 1, "sent_ms": 0});
+            let item = serde_json::json!({"message_id": Uuid::nil().to_string(), "ciphertext_b64": "", "meta": meta});
+            page(serde_json::json!({"items": [item]}).to_string().as_bytes())
+        };
+        assert_eq!(page_of("k".repeat(64)).unwrap().items[0].kind.len(), 64);
+        assert_eq!(page_of("k".repeat(65)).unwrap_err().code(), "broken_answer");
+    }
 }

@@ -22,6 +22,7 @@ fn a_usage_error_is_2() {
         &["info", "--url", "relay"],
         &["info", "--credentials", "nowhere"],
         &["bench", "--count", "0"],
+        &["info", "--timeout", "18446744073709551615"],
     ] {
         let ended = run(&url, arguments);
         assert!(ended.code == 2 && ended.stdout.is_empty() && !ended.stderr.is_empty(), "{ended:?}");
