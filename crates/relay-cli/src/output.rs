@@ -43,9 +43,22 @@ impl Output {
     }
 }
 
-/// A text of somebody else, without control characters that could command a terminal.
+/// A text of somebody else on one line, without what could command a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_command(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same for a text of several lines. Further ones are indented, so none looks like our own.
+pub(crate) fn printable_lines(text: &str) -> String {
+    let line = |line: &str| line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n    ")
+}
+
+/// Whether a character may move the cursor, or change the order of others.
+fn is_command(c: char) -> bool {
+    let is_direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}');
+    // The second range begins with the separators of lines and paragraphs.
+    c.is_control() || is_direction || matches!(c, '\u{2028}'..='\u{202e}')
 }
 
 #[cfg(test)]
@@ -54,6 +67,12 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_no_commands() {
-        assert_eq!(printable("a\u{1b}[2J\tb\n"), "a\u{fffd}[2J\tb\n");
+        assert_eq!(printable("a\u{1b}[2J\tb\n"), "a\u{fffd}[2J\u{fffd}b\u{fffd}");
+        assert_eq!(printable("\u{202e}a\u{2066}\u{200f}ä"), "\u{fffd}a\u{fffd}\u{fffd}ä");
+    }
+
+    #[test]
+    fn further_lines_are_indented() {
+        assert_eq!(printable_lines("a\tb\u{1b}\nid  kind\r\n"), "a\tb\u{fffd}\n    id  kind\u{fffd}\n    ");
     }
 }

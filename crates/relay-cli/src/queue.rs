@@ -111,11 +111,12 @@ pub(crate) async fn info(session: &Session, output: &Output) -> Result<(), Failu
         if info.version.is_empty() {
             return "a relay before 0.1: push, pull and ack alone".to_owned();
         }
-        let mut lines = format!("version   {}\nfeatures  {}", info.version, info.features.join(" "));
+        let (version, features) = (printable(&info.version), printable(&info.features.join(" ")));
+        let mut lines = format!("version   {version}\nfeatures  {features}");
         for (name, limit) in &info.limits {
-            lines.push_str(&format!("\n{name:<21} {limit:>12}"));
+            lines.push_str(&format!("\n{:<21} {limit:>12}", printable(name)));
         }
-        printable(&lines)
+        lines
     })
 }
 

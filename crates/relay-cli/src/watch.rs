@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::cli::WatchArgs;
 use crate::failure::Failure;
-use crate::output::{Output, printable};
+use crate::output::{Output, printable, printable_lines};
 use crate::session::Session;
 
 /// How many messages are watched without an ack: far more than queues hold.
@@ -29,19 +29,25 @@ pub(crate) async fn run(session: &Session, args: &WatchArgs, output: &Output) ->
     let mut deliveries = client.deliveries(recipient, session.credentials.clone(), transport);
     let mut left = args.count.map_or(u64::MAX, |count| count.get());
     let mut result = Ok(());
+    // One for all messages, so that none is lost in between, or while an ack waits.
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
     while left > 0 && result.is_ok() {
-        let next = tokio::select! {
-            next = deliveries.next() => next,
-            interrupted = tokio::signal::ctrl_c() => {
+        let step = async {
+            match deliveries.next().await? {
+                Ok(message) => Some(take(&message, args, output).await),
+                Err(error) => Some(Err(error.into())),
+            }
+        };
+        let step = tokio::select! {
+            step = step => step,
+            interrupted = &mut interrupted => {
                 interrupted?;
                 break;
             }
         };
-        result = match next {
-            Some(Ok(message)) => take(&message, args, output).await,
-            Some(Err(error)) => Err(error.into()),
-            None => break,
-        };
+        let Some(taken) = step else { break };
+        result = taken;
         left -= 1;
     }
     deliveries.close().await;
@@ -98,7 +104,7 @@ async fn write(directory: &Path, id: &str, payload: &[u8]) -> std::io::Result<()
 fn describe(message: &Message) -> String {
     let (id, kind) = (message.message_id, printable(&message.kind));
     match str::from_utf8(&message.payload) {
-        Ok(text) => format!("{id}  {kind}  {}", printable(text.trim_end_matches('\n'))),
+        Ok(text) => format!("{id}  {kind}  {}", printable_lines(text.trim_end_matches('\n'))),
         Err(_) => format!("{id}  {kind}  ({} bytes)", message.payload.len()),
     }
 }

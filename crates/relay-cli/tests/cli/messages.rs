@@ -1,9 +1,14 @@
 //! Messages from one end to the other.
 
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
 use relay_core::Limits;
 use serde_json::json;
 
-use crate::support::{command, end, relay, run, run_with, succeeds};
+use crate::support::{command, end, relay, run, run_with, scripted, succeeds};
 
 #[test]
 fn a_file_arrives_as_a_file() {
@@ -36,6 +41,56 @@ fn watching_prints_what_arrives_and_keeps_it_without_an_ack() {
     let lines: Vec<_> = watched.stdout.lines().collect();
     assert!(lines[0].ends_with("  opaque  hello") && lines[1].ends_with("  \u{fffd}[2Jbye"), "{lines:?}");
     assert_eq!(succeeds(&url, &["pull", "--recipient", "alice"]).stdout.lines().count(), 2);
+}
+
+#[test]
+fn a_sender_forges_no_line() {
+    let url = relay(Limits::default());
+    let arguments = ["push", "--to", "alice", "--kind", "a\nb\u{202e}c", "-"];
+    assert_eq!(run_with(command(&url, &arguments), b"one\ntwo").code, 0);
+    let pulled = succeeds(&url, &["pull", "--recipient", "alice"]).stdout;
+    assert!(pulled.lines().count() == 1 && pulled.ends_with("  a\u{fffd}b\u{fffd}c\n"), "{pulled}");
+    let watched = succeeds(&url, &["watch", "--recipient", "alice", "--count", "1"]).stdout;
+    assert!(watched.ends_with("  a\u{fffd}b\u{fffd}c  one\n    two\n"), "{watched}");
+}
+
+/// The acks get no answer before the program was interrupted.
+#[test]
+fn an_interrupt_ends_a_watch_whose_ack_waits() {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_interrupted);
+    let id = "00000000-0000-4000-8000-000000000001";
+    let meta = json!({"kind": "opaque", "total_len": 2, "chunk_index": 0, "chunk_count": 1, "sent_ms": 0});
+    let item = json!({"message_id": id, "ciphertext_b64": "aGk=", "meta": meta});
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let url = scripted(move |path| match path {
+        "/pull" => (200, json!({"items": [item], "next_cursor": null, "remaining_estimate": 0})),
+        "/ack" => {
+            asked.send(()).unwrap();
+            while !seen.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            (200, json!({"deleted": 1, "missing": 0, "remaining": 0}))
+        }
+        _ => (404, json!({})),
+    });
+    let mut watching = command(&url, &["watch", "--recipient", "alice", "--ack"]).spawn().unwrap();
+    is_asked.recv().unwrap();
+    let pid = watching.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    // The signal is there before the ack is confirmed.
+    std::thread::sleep(Duration::from_millis(100));
+    is_interrupted.store(true, Relaxed);
+    let is_ended = (0..800).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        watching.try_wait().unwrap().is_some()
+    });
+    if !is_ended {
+        watching.kill().unwrap();
+    }
+    assert!(is_ended, "the signal was lost");
+    let ended = end(watching);
+    assert!(ended.code == 0 && ended.stdout.ends_with("  opaque  hi\n"), "{ended:?}");
 }
 
 #[test]
@@ -104,7 +159,7 @@ fn a_terminal_shows_a_bar() {
     let program = env!("CARGO_BIN_EXE_relay-cli");
     let bench = format!("{program} bench --count 50 --url {url}");
     let script = ["--quiet", "--return", "--command", &bench, "/dev/null"];
-    let output = std::process::Command::new("script").args(script).output().unwrap();
+    let output = Command::new("script").args(script).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("/50 messages"), "{output:?}");
 }

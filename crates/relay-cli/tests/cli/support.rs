@@ -1,7 +1,7 @@
 //! A relay over a store in memory, and the program as a process.
 
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -59,6 +59,39 @@ pub(crate) fn relay(limits: Limits) -> String {
     let serving = serve(listener, store, options, Transport::Plain, metrics, shutdown).unwrap();
     std::thread::spawn(move || runtime.block_on(serving));
     url
+}
+
+/// A relay of a script, which says the status and the body for each path. It takes one request from
+/// each connection.
+pub(crate) fn scripted(answer: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = Arc::clone(&answer);
+            std::thread::spawn(move || respond(stream.unwrap(), &*answer));
+        }
+    });
+    url
+}
+
+fn respond(mut stream: TcpStream, answer: &dyn Fn(&str) -> (u16, Value)) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let (mut line, mut len) = (String::new(), 0);
+    reader.read_line(&mut line).ok()?;
+    let path = line.split(' ').nth(1)?.to_owned();
+    while !line.trim_end().is_empty() {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            len = value.trim_end().parse().ok()?;
+        }
+    }
+    reader.read_exact(&mut vec![0; len]).ok()?;
+    let (status, body) = answer(&path);
+    let (body, head) = (body.to_string(), format!("HTTP/1.1 {status} -\r\nconnection: close\r\n"));
+    write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).ok()
 }
 
 /// The program with these arguments, and with no settings of the caller.
