@@ -67,13 +67,13 @@ pub struct Item {
     pub message_id: Uuid,
     /// The payload of the chunk.
     pub payload: Bytes,
-    /// The kind of the message, such as `opaque`.
+    /// The kind of the message, such as `opaque`; empty if it is over 64 bytes.
     pub kind: String,
     /// The length of the whole message in bytes, as the sender states it.
     pub total_len: u64,
     /// The index of this chunk, from 0.
     pub chunk_index: u64,
-    /// How many chunks the message has.
+    /// How many chunks the message has; 0 if its kind is too long.
     pub chunk_count: u64,
     /// When it was sent, as the sender states it, in milliseconds since 1970.
     pub sent_ms: u64,
@@ -315,16 +315,15 @@ fn refused(status: u16, error: WireError, retry_after: Option<Duration>) -> Erro
 
 fn item(item: WireItem<'_>) -> Result<Item, Error> {
     let WireItem { message_id, ciphertext_b64, meta, arrival_ms, deadline_ms } = item;
-    if meta.kind.len() > KIND_BYTES_MAX {
-        return Err(Error::BrokenAnswer(format!("a kind is over {KIND_BYTES_MAX} bytes")));
-    }
+    // Relays of the first version store such. A message of no chunks is skipped as malformed.
+    let is_kind_long = meta.kind.len() > KIND_BYTES_MAX;
     Ok(Item {
         message_id: Uuid::parse_str(&message_id).map_err(|error| Error::broken(&error))?,
         payload: STANDARD.decode(&*ciphertext_b64).map_err(|error| Error::broken(&error))?.into(),
-        kind: meta.kind.into_owned(),
+        kind: if is_kind_long { String::new() } else { meta.kind.into_owned() },
         total_len: meta.total_len,
         chunk_index: meta.chunk_index,
-        chunk_count: meta.chunk_count,
+        chunk_count: if is_kind_long { 0 } else { meta.chunk_count },
         sent_ms: meta.sent_ms,
         arrival_ms,
         deadline_ms,
@@ -364,13 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_no_relay_stores_is_a_broken_answer() {
+    fn a_kind_that_is_too_long_is_forgotten_and_its_item_malformed() {
         let page_of = |kind: String| {
             let meta = serde_json::json!({"kind": kind, "total_len": 0, "chunk_index": 0, "chunk_count": 1, "sent_ms": 0});
             let item = serde_json::json!({"message_id": Uuid::nil().to_string(), "ciphertext_b64": "", "meta": meta});
             page(serde_json::json!({"items": [item]}).to_string().as_bytes())
         };
         assert_eq!(page_of("k".repeat(64)).unwrap().items[0].kind.len(), 64);
-        assert_eq!(page_of("k".repeat(65)).unwrap_err().code(), "broken_answer");
+        let long = &page_of("k".repeat(65)).unwrap().items[0];
+        assert_eq!((&*long.kind, long.chunk_count), ("", 0));
     }
 }
