@@ -6,7 +6,6 @@ Only waiting acks have a task of their own, one for each queue, and it ends with
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,12 +17,11 @@ from .acks import AckLedger, send_batch
 from .async_runner import AsyncRunner
 from .core import Core
 from .credentials import Credentials
-from .effects import Source
 from .errors import CLOSED, TIMEOUT, RelayError, closed
 from .inbox import Inbox
 from .message import Content, Transport, content_fields, is_stream
 from .options import Options
-from .push import OutgoingMessage, Plan, PushResult, remaining_bytes
+from .push import OutgoingMessage, PushResult
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -102,8 +100,7 @@ class AsyncClient:
         nothing twice. Pushes awaited one after another arrive in that order.
         """
         message = OutgoingMessage(recipient, payload, kind, ttl, send_secret, message_id)
-        plan = Plan.of(self._core, message, len(payload))
-        steps = pushing.push(self._core, plan, io.BytesIO(payload), self._credentials)
+        steps = pushing.push_bytes(self._core, message, self._credentials)
         return await self._runner.run(steps)
 
     async def push_file(
@@ -122,10 +119,9 @@ class AsyncClient:
         The file is read in a thread of the event loop's executor. Give `length` in bytes if it is
         not seekable.
         """
-        total_len = remaining_bytes(file) if length is None else length
         message = OutgoingMessage(recipient, b"", kind, ttl, send_secret, message_id)
-        plan = Plan.of(self._core, message, total_len)
-        return await self._runner.run(pushing.push(self._core, plan, file, self._credentials))
+        steps = pushing.push_file(self._core, message, file, length, self._credentials)
+        return await self._runner.run(steps)
 
     async def push_all(self, messages: Iterable[OutgoingMessage]) -> list[PushResult | RelayError]:
         """Sends several messages, small ones together in one request.
@@ -133,11 +129,7 @@ class AsyncClient:
         Returns the outcome of each. A message that the relay refuses for a while arrives after the
         others.
         """
-        plans: list[tuple[Plan, Source]] = [
-            (Plan.of(self._core, message, len(message.payload)), io.BytesIO(message.payload))
-            for message in messages
-        ]
-        return await self._runner.run(pushing.push_all(self._core, plans, self._credentials))
+        return await self._runner.run(pushing.push_all(self._core, messages, self._credentials))
 
     def deliveries(
         self,

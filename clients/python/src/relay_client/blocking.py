@@ -5,7 +5,6 @@ Acks are sent while the application asks for the next message, and by `flush` an
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
 import time
@@ -19,12 +18,11 @@ from .acks import AckLedger, send_batch
 from .blocking_runner import BlockingRunner
 from .core import Core
 from .credentials import Credentials
-from .effects import Source
 from .errors import CLOSED, RelayError, closed, timed_out
 from .inbox import Inbox
 from .message import Content, Transport, content_fields, is_stream
 from .options import Options
-from .push import OutgoingMessage, Plan, PushResult, remaining_bytes
+from .push import OutgoingMessage, PushResult
 
 CLOSE_TIMEOUT_S = 5.0
 EAGER_FLUSH_S = 1.0
@@ -97,8 +95,7 @@ class Client:
         nothing twice. Pushes one after another arrive in that order.
         """
         message = OutgoingMessage(recipient, payload, kind, ttl, send_secret, message_id)
-        plan = Plan.of(self._core, message, len(payload))
-        steps = pushing.push(self._core, plan, io.BytesIO(payload), self._credentials)
+        steps = pushing.push_bytes(self._core, message, self._credentials)
         return self._runner.run(steps)
 
     def push_file(
@@ -116,10 +113,9 @@ class Client:
 
         Give `length` in bytes if the file is not seekable.
         """
-        total_len = remaining_bytes(file) if length is None else length
         message = OutgoingMessage(recipient, b"", kind, ttl, send_secret, message_id)
-        plan = Plan.of(self._core, message, total_len)
-        return self._runner.run(pushing.push(self._core, plan, file, self._credentials))
+        steps = pushing.push_file(self._core, message, file, length, self._credentials)
+        return self._runner.run(steps)
 
     def push_all(self, messages: Iterable[OutgoingMessage]) -> list[PushResult | RelayError]:
         """Sends several messages, small ones together in one request.
@@ -127,11 +123,7 @@ class Client:
         Returns the outcome of each. A message that the relay refuses for a while arrives after the
         others.
         """
-        plans: list[tuple[Plan, Source]] = [
-            (Plan.of(self._core, message, len(message.payload)), io.BytesIO(message.payload))
-            for message in messages
-        ]
-        return self._runner.run(pushing.push_all(self._core, plans, self._credentials))
+        return self._runner.run(pushing.push_all(self._core, messages, self._credentials))
 
     def deliveries(
         self,

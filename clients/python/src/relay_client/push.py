@@ -6,10 +6,11 @@ Everything here may be sent twice: the ids of a message stay the same over all t
 from __future__ import annotations
 
 import base64
+import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import wire
 from .core import BATCH_ITEMS_MAX, Call, Core, Retry, attempt, ensure_info
@@ -125,6 +126,26 @@ class Item:
     payload_bytes: int
 
 
+def push_bytes(
+    core: Core, message: OutgoingMessage, credentials: Credentials | None
+) -> Steps[PushResult]:
+    """Sends one message whose payload is in memory."""
+    plan = Plan.of(core, message, len(message.payload))
+    return push(core, plan, io.BytesIO(message.payload), credentials)
+
+
+def push_file(
+    core: Core,
+    message: OutgoingMessage,
+    file: BinaryIO,
+    length: int | None,
+    credentials: Credentials | None,
+) -> Steps[PushResult]:
+    """Sends one message whose payload is the rest of a file, or `length` bytes of it."""
+    total_len = remaining_bytes(file) if length is None else length
+    return push(core, Plan.of(core, message, total_len), file, credentials)
+
+
 def push(
     core: Core, plan: Plan, source: Source, credentials: Credentials | None
 ) -> Steps[PushResult]:
@@ -151,9 +172,13 @@ def push(
 
 
 def push_all(
-    core: Core, plans: list[tuple[Plan, Source]], credentials: Credentials | None
+    core: Core, messages: Iterable[OutgoingMessage], credentials: Credentials | None
 ) -> Steps[list[PushResult | RelayError]]:
     """Sends several messages, in batches where they are small. One's failure stops no other."""
+    plans: list[tuple[Plan, Source]] = [
+        (Plan.of(core, message, len(message.payload)), io.BytesIO(message.payload))
+        for message in messages
+    ]
     info = yield from ensure_info(core, _new_retry(core).deadline)
     small_bytes = min(core.options.chunk_bytes, info.message_bytes, _batch_bytes(info))
     results: list[PushResult | RelayError] = []
