@@ -39,6 +39,9 @@ mod options;
 mod readiness;
 mod server;
 mod service;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 #[cfg(feature = "tls")]
 pub mod tls;
 

@@ -43,8 +43,7 @@ fn a_relay_stays_up_while_its_database_is_away_for_a_minute() {
     let mut database = Database::new(directory.path(), true);
     database.succeeds(&["migrate"]);
     let log = directory.path().join("log");
-    let arguments = ["--address", "127.0.0.1:0"];
-    let relay = Process::start_logging(crate::PROGRAM, &arguments, &database.environment(), &log).unwrap();
+    let relay = Process::start_logging(crate::PROGRAM, &[], &database.environment(), &log).unwrap();
     let push =
         |message| relay.connect().unwrap().post("/push", &push_body("alice", message, PAYLOAD)).unwrap();
     assert_eq!(push(0).status, 200);

@@ -32,7 +32,10 @@ pub(super) const EDGES: &[Edges] = &[
     },
     edges("relay-roots", &[]),
     edges("relay-store-postgres", &["relay-core", "relay-roots"]),
-    edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"]),
+    Edges {
+        tests_may_use: Some(&["relay-core", "relay-http"]),
+        ..edges("relay-http", &["relay-auth", "relay-core", "relay-ratelimit"])
+    },
     edges("relay-wake", &["relay-core", "relay-roots"]),
     // The client knows the wire alone. Its tests check it against the relay's own code.
     Edges {

@@ -2,17 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::num::NonZeroUsize;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
-use relay_core::testing::ManualClock;
-use relay_core::{Limits, MemoryRelay};
-use relay_http::{AllowedHosts, Auth, CursorKey, Metrics, Options, Readiness, Transport, serve};
+use relay_core::Limits;
+use relay_http::{Options, Transport, testing};
 use serde_json::Value;
-
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the program has done.
 #[derive(Debug)]
@@ -29,36 +24,10 @@ impl Ended {
     }
 }
 
-/// A relay on a thread of its own, which ends with the process. Returns its address.
+/// A relay in this process. Returns its address.
 pub(crate) fn relay(limits: Limits) -> String {
-    let options = Options {
-        limits: limits.clone(),
-        batch_bytes_max: 16 << 20,
-        inflight_bytes_max: 256 << 20,
-        connections_max: NonZeroUsize::new(1000).unwrap(),
-        connections_per_address_max: NonZeroUsize::new(1000).unwrap(),
-        connection_age_max: Duration::from_secs(3600),
-        request_timeout: TIMEOUT,
-        keep_alive: TIMEOUT,
-        pull_wait_max: Duration::from_secs(55),
-        drain: TIMEOUT,
-        rate_limit: None,
-        public_stats: true,
-        cursor_key: CursorKey::new(&[7; 32]),
-        readiness: Readiness::always(),
-        allowed_hosts: AllowedHosts::any(),
-        allowed_origins: Vec::new(),
-        auth: Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) },
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let store = Arc::new(MemoryRelay::new(limits, Arc::new(ManualClock::new())));
-    let metrics = Arc::new(Metrics::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let shutdown = std::future::pending();
-    let serving = serve(listener, store, options, Transport::Plain, metrics, shutdown).unwrap();
-    std::thread::spawn(move || runtime.block_on(serving));
-    url
+    let options = Options { limits, ..testing::options() };
+    format!("http://{}", testing::start(Transport::Plain, options).unwrap())
 }
 
 /// A relay of a script, which says the status and the body for each path. It takes one request from

@@ -1,15 +1,12 @@
 //! The client against the real HTTP stack, over a store in memory.
 
-use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use relay_auth::Settings;
 use relay_client::{Client, Credentials, Key, Pull, Secret, Transport};
-use relay_core::testing::ManualClock;
-use relay_core::{Clock, Limits, MemoryRelay, Timestamp};
-use relay_http::{AllowedHosts, Auth, CursorKey, Metrics, Options, Readiness, serve};
+use relay_core::{Clock, Limits, Timestamp};
+use relay_http::{Auth, Options, testing};
 use tokio::time::timeout;
 
 use crate::support::{PATIENCE, is_quiet, next, options};
@@ -37,36 +34,10 @@ fn relay(limits: Limits) -> String {
     format!("http://{}", start(relay_http::Transport::Plain, limits, settings))
 }
 
-/// A relay on a thread of its own, which ends with the process.
+/// A relay with these rules. Returns its address.
 pub(crate) fn start(transport: relay_http::Transport, limits: Limits, settings: Settings) -> SocketAddr {
-    let options = Options {
-        limits: limits.clone(),
-        batch_bytes_max: 16 << 20,
-        inflight_bytes_max: 256 << 20,
-        connections_max: NonZeroUsize::new(1000).unwrap(),
-        connections_per_address_max: NonZeroUsize::new(1000).unwrap(),
-        connection_age_max: Duration::from_secs(3600),
-        request_timeout: PATIENCE,
-        keep_alive: PATIENCE,
-        pull_wait_max: Duration::from_secs(55),
-        drain: PATIENCE,
-        rate_limit: None,
-        public_stats: true,
-        cursor_key: CursorKey::new(&[7; 32]),
-        readiness: Readiness::always(),
-        allowed_hosts: AllowedHosts::any(),
-        allowed_origins: Vec::new(),
-        auth: Auth { settings, clock: Arc::new(Tomorrow) },
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let store = Arc::new(MemoryRelay::new(limits, Arc::new(ManualClock::new())));
-    let metrics = Arc::new(Metrics::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let shutdown = std::future::pending();
-    let serving = serve(listener, store, options, transport, metrics, shutdown).unwrap();
-    std::thread::spawn(move || runtime.block_on(serving));
-    address
+    let auth = Auth { settings, clock: Arc::new(Tomorrow) };
+    testing::start(transport, Options { limits, auth, ..testing::options() }).unwrap()
 }
 
 fn client(url: &str) -> Client {

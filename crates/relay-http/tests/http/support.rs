@@ -8,7 +8,6 @@ mod relays;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay, Relay};
-use relay_http::{AllowedHosts, Auth, CursorKey, Metrics, Options, Readiness, Transport, serve};
+use relay_http::{Metrics, Options, Transport, serve};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -25,6 +24,7 @@ pub(crate) use self::client::{Client, Response};
 pub(crate) use self::events::{Events, PATIENCE};
 pub(crate) use self::relays::{Gate, Strict, Stub, envelope};
 use crate::contract;
+pub(crate) use relay_http::testing::options;
 
 pub(crate) const MESSAGE_ID: &str = "6f2c2f0e-8c6b-4c29-9b1f-0a6a7c9b1d11";
 
@@ -37,33 +37,6 @@ pub(crate) struct Server {
     pub(crate) metrics: Arc<Metrics>,
     stop: Option<oneshot::Sender<()>>,
     done: mpsc::Receiver<std::io::Result<()>>,
-}
-
-pub(crate) fn options() -> Options {
-    Options {
-        limits: Limits::default(),
-        batch_bytes_max: 16 * 1024 * 1024,
-        inflight_bytes_max: 256 * 1024 * 1024,
-        connections_max: NonZeroUsize::new(10_000).unwrap(),
-        connections_per_address_max: NonZeroUsize::new(10_000).unwrap(),
-        connection_age_max: Duration::from_secs(3600),
-        request_timeout: TIMEOUT,
-        keep_alive: TIMEOUT,
-        pull_wait_max: Duration::from_secs(55),
-        drain: TIMEOUT,
-        rate_limit: None,
-        public_stats: true,
-        cursor_key: CursorKey::new(&[7; 32]),
-        readiness: Readiness::always(),
-        allowed_hosts: AllowedHosts::any(),
-        allowed_origins: Vec::new(),
-        auth: open_to_all(),
-    }
-}
-
-/// No locks: every name is plain and open.
-fn open_to_all() -> Auth {
-    Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) }
 }
 
 pub(crate) fn memory(limits: Limits) -> Arc<MemoryRelay> {

@@ -6,25 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use ed25519_dalek::SigningKey;
+use relay_auth::{Locks, ReadLock, keygen};
 use relay_tests::{Process, at_length};
 use serde_json::{Value, json};
 
 use super::driver::{Driver, Language, payload, quick};
 use super::messages::Relay;
 use super::proxy::{Fate, Proxy, Request};
+use crate::crowds::ShippedRelay;
 
 const AUDIENCE: &str = "https://relay.example.org";
-
-/// A relay with this configuration, in memory.
-fn relay_with(config: &str) -> (Process, tempfile::TempDir) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("relay.toml");
-    std::fs::write(&path, format!("storage = {{ kind = \"memory\" }}\n{config}")).unwrap();
-    (Process::start(crate::PROGRAM, &["--config", path.to_str().unwrap()]).unwrap(), directory)
-}
 
 /// Pushes some messages and receives them, through whatever is at this address.
 fn exchange(language: Language, url: &str, messages: u8, transport: &str) {
@@ -45,8 +36,8 @@ fn exchange(language: Language, url: &str, messages: u8, transport: &str) {
 
 pub(super) fn a_rate_limit_delays_and_loses_nothing(language: Language) {
     let limit = "[rate_limit]\nper_ip_rps = 20\nburst = 4\nmax_wait_ms = 0\nban_threshold = 10_000\n";
-    let (relay, _directory) = relay_with(limit);
-    exchange(language, &relay.base_url, 20, "wait");
+    let relay = ShippedRelay::with(limit);
+    exchange(language, &relay.process.base_url, 20, "wait");
 }
 
 pub(super) fn a_relay_that_drains_is_asked_again(language: Language) {
@@ -95,12 +86,12 @@ pub(super) fn a_slow_link_is_used_to_its_end(language: Language) {
 
 pub(super) fn a_wrong_proof_ends_the_deliveries(language: Language) {
     let relay = Relay::start();
-    let (right, wrong) = ([1; 32], [2; 32]);
-    let recipient = relay_auth_name(&right);
-    let credentials =
-        |secret: [u8; 32]| json!({"credentials": {"secret": BASE64_URL_SAFE_NO_PAD.encode(secret)}});
-    let open = |secret| Driver::open(language, relay.url(), &quick(), &credentials(secret));
-    let Some(mut client) = open(wrong) else { return };
+    let ((lock, right), (_, wrong)) = (keygen::secret_lock(&[1; 32]), keygen::secret_lock(&[2; 32]));
+    let recipient = name(lock);
+    let open = |secret: &str| {
+        Driver::open(language, relay.url(), &quick(), &json!({"credentials": {"secret": secret}}))
+    };
+    let Some(mut client) = open(&wrong) else { return };
     client.push(&recipient, b"for the owner");
     client.deliver(&recipient, "wait", true);
     assert_eq!(client.wait_for("error")["code"], "forbidden");
@@ -109,17 +100,15 @@ pub(super) fn a_wrong_proof_ends_the_deliveries(language: Language) {
     client.deliver(&recipient, "wait", true);
     assert_eq!(client.wait_for("error")["code"], "unauthorized");
     client.close();
-    let mut owner = open(right).unwrap();
+    let mut owner = open(&right).unwrap();
     owner.deliver(&recipient, "stream", true);
     assert_eq!(owner.message().0, b"for the owner");
     owner.close();
 }
 
-/// The recipient whose lock this secret opens.
-fn relay_auth_name(secret: &[u8]) -> String {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::new().chain_update(b"relay/read/1\0").chain_update(secret).finalize();
-    format!("sha256:{}", BASE64_URL_SAFE_NO_PAD.encode(digest))
+/// The recipient with this lock.
+fn name(read: ReadLock) -> String {
+    Locks { read, send: None }.to_string()
 }
 
 pub(super) fn a_clock_that_is_a_day_wrong_is_corrected_once(language: Language) {
@@ -127,14 +116,15 @@ pub(super) fn a_clock_that_is_a_day_wrong_is_corrected_once(language: Language) 
     if !language.can_sign() {
         return;
     }
-    let (relay, _directory) = relay_with(&format!("[auth]\naudiences = [\"{AUDIENCE}\"]\n"));
-    let seed = [9; 32];
-    let public = SigningKey::from_bytes(&seed).verifying_key();
-    let recipient = format!("ed25519:{}", BASE64_URL_SAFE_NO_PAD.encode(public.as_bytes()));
+    let relay = ShippedRelay::with(&format!("[auth]\naudiences = [\"{AUDIENCE}\"]\n"));
+    let (lock, key) = keygen::key_lock(&[9; 32]);
+    let recipient = name(lock);
     for offset in [-DAY_MS, DAY_MS] {
         let more = json!({"clock_offset_ms": offset,
-            "credentials": {"key": BASE64_URL_SAFE_NO_PAD.encode(seed), "audience": AUDIENCE}});
-        let Some(mut client) = Driver::open(language, &relay.base_url, &quick(), &more) else { return };
+            "credentials": {"key": key, "audience": AUDIENCE}});
+        let Some(mut client) = Driver::open(language, &relay.process.base_url, &quick(), &more) else {
+            return;
+        };
         client.deliver(&recipient, "wait", true);
         client.push(&recipient, b"hello");
         assert_eq!(client.message().0, b"hello");
@@ -143,8 +133,8 @@ pub(super) fn a_clock_that_is_a_day_wrong_is_corrected_once(language: Language) 
     }
     // Ten days are too many to believe.
     let more = json!({"clock_offset_ms": 10 * DAY_MS,
-        "credentials": {"key": BASE64_URL_SAFE_NO_PAD.encode(seed), "audience": AUDIENCE}});
-    let mut client = Driver::open(language, &relay.base_url, &quick(), &more).unwrap();
+        "credentials": {"key": key, "audience": AUDIENCE}});
+    let mut client = Driver::open(language, &relay.process.base_url, &quick(), &more).unwrap();
     client.deliver(&recipient, "wait", true);
     assert_eq!(client.wait_for("error")["code"], "forbidden");
     client.close();
