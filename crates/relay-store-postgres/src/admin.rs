@@ -137,9 +137,9 @@ impl Admin {
     }
 
     /// Visits every live item, database by database, queue by queue and in arrival order, until
-    /// `visit` breaks. It reads
-    /// short pages, so it keeps no snapshot while it lasts, and items that come and go meanwhile
-    /// may be there or not. Returns one finding for each queue that could not be read.
+    /// `visit` breaks. It reads short pages, so it keeps no snapshot while it lasts, and items that
+    /// come and go meanwhile may be there or not. Returns one finding for each queue that could not
+    /// be read.
     ///
     /// # Errors
     /// Those of the database.

@@ -26,7 +26,6 @@ const ONLY_ONE: &str = "SELECT pg_try_advisory_lock(8245928655720965996)";
 
 const SESSION: &str = "SET lock_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'";
 const BEGIN: &str = "BEGIN; LOCK TABLE queue IN EXCLUSIVE MODE";
-const SLOTS: &str = "SELECT slots FROM meta";
 
 const QUEUES_FROM: &str = "SELECT q, last_seq FROM queue WHERE q BETWEEN $1 AND $2 ORDER BY q LIMIT $3";
 
@@ -136,7 +135,7 @@ impl<'a> Database<'a> {
     /// Returns the slots that it has. Refuses if it would lose queues that are nowhere else. An
     /// earlier call may have given it its slots, but not yet have removed the other queues.
     async fn check(&self, all: &[Database<'_>], map: &SlotMap) -> Result<Option<String>, PostgresError> {
-        let from = self.client.query_one(SLOTS, &[]).await?.try_get(0)?;
+        let from = self.client.query_one(naming::SLOTS, &[]).await?.try_get(0)?;
         let queues = self.not_copied(all, map).await?;
         if queues > 0 {
             return Err(PostgresError::NotCopied { queues });

@@ -66,8 +66,6 @@ SELECT current_setting('server_version_num')::int,
 
 const TABLES: &str = "SELECT schema_version, compatible_from FROM meta";
 
-const SLOTS: &str = "SELECT slots FROM meta";
-
 /// Makes connections.
 pub(crate) struct Connector {
     /// One for each host, in the order of the connection string.
@@ -158,7 +156,7 @@ impl Connector {
         let (client, warned, server) = self.session(host, notifications).await?;
         let row = client.query_one(TABLES, &[]).await.map_err(schema_error)?;
         check_schema(row.try_get(0)?, row.try_get(1)?)?;
-        let row = client.query_one(SLOTS, &[]).await?;
+        let row = client.query_one(naming::SLOTS, &[]).await?;
         // A new database belongs to none yet.
         if let Some(stored) = row.try_get::<_, Option<&str>>(0)? {
             naming::check_slots(&self.slots, Some(stored))?;

@@ -11,6 +11,9 @@ use crate::slots::Slots;
 const ADOPT: &str = "UPDATE meta SET key_id = $1, is_hashed = $2 WHERE key_id IS NULL";
 const READ: &str = "SELECT key_id, is_hashed, slots FROM meta";
 
+/// The slots that a database belongs to; NULL if it is new.
+pub(crate) const SLOTS: &str = "SELECT slots FROM meta";
+
 /// Programs that do not know slots must not use a database that has less than all of them.
 pub(crate) const SET_SLOTS: &str = "\
 UPDATE meta SET slots = $1::text,

@@ -29,7 +29,8 @@ pub struct Options {
     /// The connections to each that read.
     pub readers: usize,
     /// The most bytes of requests that wait for the databases. Further ones are refused. Each
-    /// database has an equal part, so that those that stall leave the others theirs.
+    /// database has an equal part, or 64 MiB if that is more, so that one that stalls leaves the
+    /// others space.
     pub waiting_bytes_max: u64,
     /// The largest size of each database in bytes. Above it, pushes to its queues are refused. 0:
     /// no bound but the disk.
