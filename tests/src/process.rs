@@ -60,7 +60,8 @@ impl Process {
     ) -> io::Result<Self> {
         let address: &[&str] =
             if arguments.contains(&"--address") { &[] } else { &["--address", "127.0.0.1:0"] };
-        let mut child = command(program)
+        let mut command = command(program);
+        command
             // Several relays run at once on one machine, and only a test of metrics needs this
             // port.
             .env(ADMIN_ADDRESS, "")
@@ -68,9 +69,13 @@ impl Process {
             .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()?;
+            .stderr(stderr);
+        Self::from_command(command)
+    }
+
+    /// Starts a relay with a command, and waits until it prints its address.
+    pub fn from_command(mut command: Command) -> io::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
@@ -175,13 +180,16 @@ impl Drop for Process {
 }
 
 /// A command whose environment has no settings of the relay.
-fn command(program: &str) -> Command {
+pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     #[expect(clippy::disallowed_methods, reason = "tests must not depend on the caller's settings")]
     let settings = std::env::vars_os().map(|(name, _)| name);
     for name in settings.filter(|name| name.to_string_lossy().starts_with("RELAY__")) {
         command.env_remove(name);
     }
-    command.env_remove("RUST_LOG");
+    // A service manager of the tests is none of the relay.
+    for name in ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"] {
+        command.env_remove(name);
+    }
     command
 }

@@ -27,6 +27,9 @@ pub enum RelayError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The sockets of the service manager cannot be used.
+    #[error("the sockets of the service manager cannot be used: {0}")]
+    PassedSockets(#[source] io::Error),
     /// The relay cannot listen on the address for operators.
     #[error("cannot listen on {address} for metrics (key admin.address; \"\" turns it off): {source}")]
     ListenAdmin {
@@ -81,6 +84,7 @@ impl RelayError {
             Self::Broken(_) => EXIT_BROKEN,
             Self::Listen { .. }
             | Self::ListenAdmin { .. }
+            | Self::PassedSockets(_)
             | Self::Key(_)
             | Self::Password { .. }
             | Self::Issuer(_)

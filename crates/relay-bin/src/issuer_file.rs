@@ -6,16 +6,15 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use relay_auth::{Issuer, JWKS_BYTES_MAX, Jwks, JwksError};
-use tokio::sync::Notify;
 use tokio::task;
 use tokio::time::timeout;
 
 use crate::config::AuthConfig;
 use crate::small_file;
+use crate::supervision::ReloadRequests;
 
 /// How often the file is read.
 const POLL: Duration = Duration::from_secs(2);
@@ -74,14 +73,14 @@ impl IssuerFile {
         self.issuer.clone()
     }
 
-    /// Reads the file every two seconds and whenever `reload` is notified, and uses new keys at
-    /// once. Unusable contents change nothing and are logged once. Never resolves.
-    pub(crate) async fn watch(mut self, reload: Arc<Notify>) {
+    /// Reads the file every two seconds and at each of `requests`, and uses new keys at once.
+    /// Unusable contents change nothing and are logged once. Never resolves.
+    pub(crate) async fn watch(mut self, mut requests: ReloadRequests) {
         loop {
-            let is_requested = timeout(POLL, reload.notified()).await.is_ok();
+            let request = timeout(POLL, requests.next()).await.ok();
             let path = self.path.clone();
             match task::spawn_blocking(move || read(&path)).await {
-                Ok(content) => self.take(content, is_requested),
+                Ok(content) => self.take(content, request.is_some()),
                 Err(error) => {
                     tracing::error!(%error, "reload of the issuer's keys crashed; trying again");
                 }

@@ -45,12 +45,23 @@ mod keygen;
 #[cfg(feature = "redb")]
 mod lock_like;
 mod logging;
+#[cfg(unix)]
+mod passed_sockets;
+#[cfg(not(unix))]
+#[path = "no_passed_sockets.rs"]
+mod passed_sockets;
 mod program;
 #[cfg(feature = "redb")]
 mod recipients;
 mod running;
+#[cfg(unix)]
+mod service_manager;
+#[cfg(not(unix))]
+#[path = "no_service_manager.rs"]
+mod service_manager;
 #[cfg(feature = "tls")]
 mod small_file;
+mod supervision;
 mod wiring;
 
 pub use clock::SystemClock;

@@ -3,12 +3,11 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::sync::Arc;
 
 use relay_auth::Issuer;
-use tokio::sync::Notify;
 
 use crate::config::AuthConfig;
+use crate::supervision::ReloadRequests;
 
 /// Never happens: without the feature `tls` there is no such file.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +26,7 @@ impl IssuerFile {
         match self.0 {}
     }
 
-    pub(crate) async fn watch(self, _: Arc<Notify>) {
+    pub(crate) async fn watch(self, _: ReloadRequests) {
         pending::<()>().await;
     }
 }

@@ -5,10 +5,9 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::check_token;
 use crate::cli::{Cli, Command};
@@ -18,7 +17,10 @@ use crate::config::{Loaded, RelayConfig};
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
 use crate::keygen::{self, KeygenArgs};
 use crate::logging;
-use crate::running::{RunningRelay, start_reloadable};
+use crate::passed_sockets::PassedSockets;
+use crate::running::{RunningRelay, start_supervised};
+use crate::service_manager::ServiceManager;
+use crate::supervision::Supervision;
 
 /// The command line is invalid.
 const EXIT_USAGE: u8 = 2;
@@ -41,7 +43,7 @@ pub fn run() -> ExitCode {
     if command == Command::Serve && rustix::process::geteuid().is_root() {
         tracing::warn!("running as root, which the relay never needs; run it as a user of its own");
     }
-    let Loaded { config, warnings } = match RelayConfig::load(cli.options.into_sources(environment)) {
+    let Loaded { config, warnings } = match RelayConfig::load(cli.options.into_sources(environment.clone())) {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprint(&errors);
@@ -57,7 +59,7 @@ pub fn run() -> ExitCode {
         Command::Migrate { set_slots } => report(commands::migrate(&config, set_slots)),
         #[cfg(feature = "redb")]
         Command::Store(command) => report(commands::run(command, &config)),
-        Command::Serve => serve(config),
+        Command::Serve => serve(config, &environment),
         Command::Keygen(args) => print_keys(args),
         Command::CheckToken(args) => match check_token::check(&args, &config.auth, io::stdin().lock()) {
             Ok(()) => exit_code_of_output(print("the proof opens the recipient\n"), ExitCode::SUCCESS),
@@ -107,11 +109,15 @@ fn report(outcome: Result<Outcome, CommandError>) -> ExitCode {
     }
 }
 
-fn serve(config: RelayConfig) -> ExitCode {
+fn serve(config: RelayConfig, environment: &[(String, String)]) -> ExitCode {
+    let manager = ServiceManager::from_environment(environment);
+    // There are no threads yet, which could read the environment while its variables are removed.
+    let sockets = PassedSockets::from_environment(environment).map_err(RelayError::PassedSockets);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
-    let outcome = runtime.map_err(RelayError::Serve).and_then(|runtime| {
-        let outcome = runtime.block_on(serve_until_signal(config));
+    let started = sockets.and_then(|sockets| Ok((sockets, runtime.map_err(RelayError::Serve)?)));
+    let outcome = started.and_then(|(sockets, runtime)| {
+        let outcome = runtime.block_on(serve_until_signal(config, &manager, sockets));
         // The process does not wait for blocking tasks that still use the disk.
         runtime.shutdown_background();
         outcome
@@ -128,16 +134,32 @@ fn serve(config: RelayConfig) -> ExitCode {
     }
 }
 
-async fn serve_until_signal(config: RelayConfig) -> Result<(), RelayError> {
-    let reload = Arc::new(Notify::new());
-    let mut signals = Signals::listen(&reload).map_err(RelayError::Serve)?;
+async fn serve_until_signal(
+    config: RelayConfig,
+    manager: &ServiceManager,
+    sockets: PassedSockets,
+) -> Result<(), RelayError> {
+    let (supervision, reloader, monitor) = Supervision::new(sockets);
+    let (mut signals, mut hangups) = Signals::listen().map_err(RelayError::Serve)?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = pin!(serve_until_stopped(config, reload, stopped));
+    let mut serving = pin!(async {
+        tokio::select! {
+            ended = serve_until_stopped(config, manager, supervision, stopped) => ended,
+            () = manager.watch(monitor) => Ok(()),
+            () = async {
+                loop {
+                    hangups.next().await;
+                    manager.reload(&reloader).await;
+                }
+            } => Ok(()),
+        }
+    });
     tokio::select! {
         ended = &mut serving => return ended,
         () = signals.stop() => {}
     }
     tracing::info!("stopping: finishing accepted requests, rejecting new ones");
+    manager.stopping();
     // This fails only if the relay has ended, which `serving` reports.
     let _: Result<(), ()> = stop.send(());
     tokio::select! {
@@ -152,12 +174,14 @@ async fn serve_until_signal(config: RelayConfig) -> Result<(), RelayError> {
 /// Serves until `stopped` resolves, which can happen before the store is open.
 async fn serve_until_stopped(
     config: RelayConfig,
-    reload: Arc<Notify>,
+    manager: &ServiceManager,
+    supervision: Supervision,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), RelayError> {
     let stop = async { drop(stopped.await) };
-    let RunningRelay { base_url, shutdown: _, handle } = start_reloadable(config, reload, stop).await?;
+    let RunningRelay { base_url, shutdown: _, handle } = start_supervised(config, supervision, stop).await?;
     if !handle.is_finished() {
+        manager.ready();
         // The relay also serves if standard output is closed.
         drop(print(&format!("listening on {base_url}\n")));
     }
@@ -172,18 +196,32 @@ struct Signals {
     interrupt: tokio::signal::unix::Signal,
 }
 
+/// SIGHUP, the request to reload files.
+struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Resolves with the next signal, if there is ever one.
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
 #[cfg(unix)]
 impl Signals {
-    /// Listens from now on. SIGHUP notifies `reload`.
-    fn listen(reload: &Arc<Notify>) -> io::Result<Self> {
+    /// Listens from now on.
+    fn listen() -> io::Result<(Self, Hangups)> {
         use tokio::signal::unix::{SignalKind, signal};
-        let (mut hangup, reload) = (signal(SignalKind::hangup())?, Arc::clone(reload));
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                reload.notify_one();
-            }
-        });
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let hangups = Hangups { signal: signal(SignalKind::hangup())? };
+        let signals =
+            Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        Ok((signals, hangups))
     }
 
     async fn stop(&mut self) {
@@ -196,8 +234,8 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    fn listen(_: &Arc<Notify>) -> io::Result<Self> {
-        Ok(Self {})
+    fn listen() -> io::Result<(Self, Hangups)> {
+        Ok((Self {}, Hangups {}))
     }
 
     async fn stop(&mut self) {

@@ -11,6 +11,8 @@ mod older_names;
 mod reloads;
 #[cfg(feature = "postgres")]
 mod replicated;
+#[cfg(unix)]
+mod socket_file;
 mod starting;
 mod transport;
 mod waking;
@@ -22,9 +24,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use relay_core::{MemoryRelay, Relay};
-use relay_http::{CursorKey, Metrics, Readiness};
+use relay_http::{CursorKey, Liveness, Metrics, Readiness};
 use relay_wake::WakingRelay;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -41,12 +43,14 @@ use crate::issuer_file::IssuerFile;
 use crate::key_file::KeyForStart;
 #[cfg(feature = "redb")]
 use crate::recipients::HashedRecipients;
+use crate::supervision::{Monitor, Supervision};
 use crate::wiring;
 
 /// A relay that runs in the background of the tokio runtime that started it.
 #[derive(Debug)]
 pub struct RunningRelay {
-    /// The URL of the relay, such as `http://127.0.0.1:7000`.
+    /// The URL of the relay, such as `http://127.0.0.1:7000`, or its `address` if that is a Unix
+    /// socket.
     pub base_url: String,
     /// Sending stops the relay: it rejects new requests, finishes the accepted ones, and ends.
     /// Dropping this does nothing.
@@ -62,7 +66,7 @@ pub struct RunningRelay {
 /// # Errors
 /// [`RelayError`], if the configuration has mistakes or names something that cannot be used.
 pub async fn start(config: RelayConfig) -> Result<RunningRelay, RelayError> {
-    start_reloadable(config, Arc::default(), pending()).await
+    start_supervised(config, Supervision::none(), pending()).await
 }
 
 /// Like [`start`], with the caller's store. It ignores `[storage]`, and in `[relay]` all keys but
@@ -88,15 +92,15 @@ pub async fn start_opening<R: Relay>(
 ) -> Result<RunningRelay, RelayError> {
     log_warnings(&config.validate()?);
     let key = KeyForStart::find(wiring::configured_key_path(&config))?;
-    serve(open, Box::new(|| None), config, key, Arc::default(), pending(), |_| pending()).await
+    serve(open, Box::new(|| None), config, key, Supervision::none(), pending(), |_| pending()).await
 }
 
-/// Like [`start`], and reloads the certificates and the issuer's keys whenever `reload` is
-/// notified. The relay also stops when `stop` resolves. If that happens before the store is open,
-/// the returned relay has ended.
-pub(crate) async fn start_reloadable(
+/// Like [`start`], and reloads the certificates and the issuer's keys when the supervisor requests
+/// it. The relay also stops when `stop` resolves. If that happens before the store is open, the
+/// returned relay has ended.
+pub(crate) async fn start_supervised(
     config: RelayConfig,
-    reload: Arc<Notify>,
+    supervision: Supervision,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<RunningRelay, RelayError> {
     log_warnings(&config.validate()?);
@@ -106,7 +110,7 @@ pub(crate) async fn start_reloadable(
             let bytes_max = wiring::memory_bytes_max(config.storage.max_bytes);
             let open = move || Ok(MemoryRelay::new(limits, clock).with_bytes_max(bytes_max));
             let key = KeyForStart::find(wiring::configured_key_path(&config))?;
-            serve(open, Box::new(|| None), config, key, reload, stop, |_| pending()).await
+            serve(open, Box::new(|| None), config, key, supervision, stop, |_| pending()).await
         }
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
@@ -117,14 +121,14 @@ pub(crate) async fn start_reloadable(
             let control = move |store: &HashedRecipients<relay_store_redb::RedbRelay>| {
                 control::listen(&path, key_path, store.inner().snapshots())
             };
-            serve(open, Box::new(move || progress.percent()), config, key, reload, stop, control).await
+            serve(open, Box::new(move || progress.percent()), config, key, supervision, stop, control).await
         }
         #[cfg(feature = "postgres")]
         StorageKind::Postgres => {
             // The key must be in its file before the database knows its id.
             let key = KeyForStart::find(wiring::configured_key_path(&config))?.written()?;
             let open = replicated::opening(&config, &key, limits)?;
-            serve(open, Box::new(|| None), config, key, reload, stop, |_| pending()).await
+            serve(open, Box::new(|| None), config, key, supervision, stop, |_| pending()).await
         }
         #[cfg(not(feature = "postgres"))]
         StorageKind::Postgres => unreachable!("validate refuses a store that is not built in"),
@@ -140,7 +144,7 @@ async fn serve<R, C>(
     replay_percent: ReplayPercent,
     config: RelayConfig,
     key: KeyForStart,
-    reload: Arc<Notify>,
+    mut supervision: Supervision,
     stop: impl Future<Output = ()> + Send + 'static,
     control: impl FnOnce(&R) -> C + Send + 'static,
 ) -> Result<RunningRelay, RelayError>
@@ -148,7 +152,7 @@ where
     R: Relay,
     C: Future<Output = ()> + Send + 'static,
 {
-    let listeners = Listeners::bind(&config).await?;
+    let listeners = Listeners::bind(&config, std::mem::take(&mut supervision.sockets)).await?;
     let wakes = waking::wakes(&config.wake)?;
     let base_url = listeners.base_url.clone();
     let start_wait = Duration::from_secs(config.server.start_wait_seconds);
@@ -158,7 +162,7 @@ where
     let (shutdown, stopped) = oneshot::channel();
     let (start_control, control_task) = oneshot::channel::<C>();
     let stop = stop_requested(stop, stopped, opening.clone());
-    let running = run(&config, listeners, key.root.cursors(), store, reload, stop, control_task)?;
+    let running = run(&config, listeners, key.root.cursors(), store, supervision, stop, control_task)?;
     let mut server = Starting::new(async move {
         let outcome = running.await;
         released.wait().await;
@@ -191,7 +195,7 @@ fn run<R, S, C>(
     listeners: Listeners,
     cursor_key: CursorKey,
     store: Arc<DeferredStore<WakingRelay<R>>>,
-    reload: Arc<Notify>,
+    supervision: Supervision,
     stop: S,
     control: oneshot::Receiver<C>,
 ) -> Result<impl Future<Output = Result<(), RelayError>> + Send + use<R, S, C>, RelayError>
@@ -200,11 +204,11 @@ where
     S: Future<Output = ()> + Send + 'static,
     C: Future<Output = ()> + Send + 'static,
 {
-    let Listeners { transport, public: (listener, address), admin, .. } = listeners;
+    let Listeners { public, is_loopback, admin, files, .. } = listeners;
     let metrics = Arc::new(Metrics::default());
     let issuer_file = IssuerFile::load(&config.auth)?;
     let issuer = issuer_file.as_ref().map(IssuerFile::issuer);
-    let reloads = reload_files(&transport, issuer_file, &metrics, reload);
+    let reloads = reload_files(&public, issuer_file, &metrics, supervision.reloads);
     let sweep_interval = Duration::from_secs(config.relay.gc_interval_seconds);
     let sweeps = sweep_regularly(Arc::clone(&store), sweep_interval, Arc::clone(&metrics));
     let waking = waking::wake(Arc::clone(&store));
@@ -215,8 +219,14 @@ where
         }
     };
     let admin = serve_admin(config, admin, &store, Arc::clone(&metrics))?;
-    let options = wiring::http_options(config, address, cursor_key, readiness(&store), issuer);
-    let public = relay_http::serve(listener, Arc::clone(&store), options, transport, metrics, stop);
+    let liveness = Liveness::default();
+    // Nobody may want to observe the relay.
+    drop(supervision.monitor.send(monitor(&store, &metrics, &liveness)));
+    let options = relay_http::Options {
+        liveness,
+        ..wiring::http_options(config, is_loopback, cursor_key, readiness(&store), issuer)
+    };
+    let public = relay_http::serve(public, Arc::clone(&store), options, metrics, stop);
     let public = public.map_err(RelayError::Serve)?;
     Ok(async move {
         let outcome = tokio::select! {
@@ -228,6 +238,7 @@ where
             () = waking => Ok(()),
             () = control => Ok(()),
         };
+        drop(files);
         // Dropping the last reference closes the store, which may wait for the disk.
         drop(tokio::task::spawn_blocking(move || drop(store)));
         outcome
@@ -288,6 +299,18 @@ fn readiness<R: Relay>(store: &Arc<DeferredStore<R>>) -> Readiness {
     Readiness::new(move || store.upgrade().map_or(Ok(()), |store| store.readiness()))
 }
 
+/// What the program observes of this relay, as long as its store exists.
+fn monitor<R: Relay>(store: &Arc<DeferredStore<R>>, metrics: &Arc<Metrics>, liveness: &Liveness) -> Monitor {
+    let weak = Arc::downgrade(store);
+    Monitor {
+        readiness: readiness(store),
+        metrics: Arc::clone(metrics),
+        liveness: liveness.clone(),
+        // It takes the locks of the store, and waits for no disk and no other server.
+        ask_store: Arc::new(move || drop(weak.upgrade().map(|store| store.figures()))),
+    }
+}
+
 /// Serves operators. Without a listener, the future never resolves.
 fn serve_admin<R: Relay>(
     config: &RelayConfig,
@@ -296,7 +319,8 @@ fn serve_admin<R: Relay>(
     metrics: Arc<Metrics>,
 ) -> Result<impl Future<Output = io::Result<()>> + Send + use<R>, RelayError> {
     let serving = admin.map(|(listener, address)| {
-        let options = wiring::admin_options(config, address, readiness(store));
+        let is_loopback = address.ip().to_canonical().is_loopback();
+        let options = wiring::admin_options(config, is_loopback, readiness(store));
         relay_http::serve_admin(listener, Arc::downgrade(store), metrics, options)
     });
     let serving = serving.transpose().map_err(RelayError::Serve)?;

@@ -3,7 +3,6 @@
 
 #[cfg(feature = "postgres")]
 use std::io;
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,13 +10,14 @@ use std::time::Duration;
 
 use relay_auth::Issuer;
 use relay_core::{Limits, MemoryRelay};
-use relay_http::{AllowedHosts, Auth, CursorKey, Origin, RateLimit, Readiness};
+use relay_http::{AllowedHosts, Auth, CursorKey, Liveness, Origin, Peers, RateLimit, Readiness};
 #[cfg(feature = "redb")]
 use relay_store_redb::OpenError;
 
 use crate::clock::SystemClock;
 use crate::config::{
-    AuthConfig, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig, WakeConfig,
+    AuthConfig, PeerNetwork, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig,
+    WakeConfig,
 };
 #[cfg(feature = "postgres")]
 use crate::config::{PostgresDurability, PostgresTls};
@@ -70,10 +70,10 @@ pub(crate) fn key_path(config: &RelayConfig) -> PathBuf {
     configured_key_path(config).unwrap_or_else(|| config.storage.path.join(key_file::FILE_NAME))
 }
 
-/// `address` is the bound address.
+/// `is_loopback`: whether clients connect over TCP, and only from this machine.
 pub(crate) fn http_options(
     config: &RelayConfig,
-    address: SocketAddr,
+    is_loopback: bool,
     cursor_key: CursorKey,
     readiness: Readiness,
     issuer: Option<Issuer>,
@@ -93,11 +93,12 @@ pub(crate) fn http_options(
         public_stats: config.server.public_stats,
         cursor_key,
         readiness,
+        liveness: Liveness::default(),
         // A proxy may use any name for the relay. So without configured names, the check applies to
         // browsers only.
         allowed_hosts: match config.server.allowed_hosts.as_slice() {
-            [] => allowed_hosts(&[], address).of_browsers(),
-            names => allowed_hosts(names, address),
+            [] => allowed_hosts(&[], is_loopback).of_browsers(),
+            names => allowed_hosts(names, is_loopback),
         },
         allowed_origins: config.cors.allowed_origins.iter().filter_map(|text| Origin::parse(text)).collect(),
         auth: Auth { settings: auth_settings(&config.auth, issuer), clock: Arc::new(SystemClock) },
@@ -122,20 +123,20 @@ pub(crate) fn auth_settings(auth: &AuthConfig, issuer: Option<Issuer>) -> relay_
     }
 }
 
-/// `address` is the bound address.
+/// `is_loopback`: whether operators connect from this machine only.
 pub(crate) fn admin_options(
     config: &RelayConfig,
-    address: SocketAddr,
+    is_loopback: bool,
     readiness: Readiness,
 ) -> relay_http::AdminOptions {
-    let allowed_hosts = allowed_hosts(&config.admin.allowed_hosts, address);
+    let allowed_hosts = allowed_hosts(&config.admin.allowed_hosts, is_loopback);
     relay_http::AdminOptions { readiness, allowed_hosts }
 }
 
 /// Without configured names, a loopback address allows only loopback names.
-fn allowed_hosts(names: &[String], address: SocketAddr) -> AllowedHosts {
+fn allowed_hosts(names: &[String], is_loopback: bool) -> AllowedHosts {
     match names {
-        [] if !address.ip().to_canonical().is_loopback() => AllowedHosts::any(),
+        [] if !is_loopback => AllowedHosts::any(),
         names => AllowedHosts::only(names.iter().map(String::as_str)),
     }
 }
@@ -164,9 +165,16 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
         ban: Duration::from_secs(config.ban_seconds),
         ban_threshold: positive(config.ban_threshold),
         ipv6_prefix: config.ipv6_prefix,
-        trusted_proxies: config.trusted_proxies.clone(),
+        trusted_proxies: peers(&config.trusted_proxies),
         exempt: config.exempt.clone(),
         tracked_addresses_max: positive_count(config.max_tracked_addresses),
+    }
+}
+
+fn peers(networks: &[PeerNetwork]) -> Peers {
+    Peers {
+        networks: networks.iter().filter_map(|peer| peer.network()).collect(),
+        unix: networks.contains(&PeerNetwork::Unix),
     }
 }
 

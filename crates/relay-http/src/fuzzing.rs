@@ -18,6 +18,7 @@ use crate::api::cursor::CursorKey;
 use crate::api::format::{Encoded, Format};
 use crate::connection::framing::Framing;
 use crate::limits::forwarded;
+use crate::limits::peer::Peers;
 use crate::service::body;
 
 const PAYLOAD_BYTES_MAX: u64 = 4096;
@@ -240,7 +241,8 @@ pub fn base64(data: &[u8]) {
 /// Parses lines of `X-Forwarded-For` or `Forwarded`; the first byte selects the header. No line of
 /// a client may hide the element of the proxy.
 pub fn forwarded(data: &[u8]) {
-    let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("the network is valid"));
+    let networks = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("the network is valid"));
+    let trusted = Peers { networks: networks.to_vec(), unix: false };
     let (proxy, client, stranger) = (address("10.0.0.1"), address("198.51.100.7"), address("192.0.2.1"));
     let Some((first, lines)) = data.split_first() else { return };
     let (name, added) =

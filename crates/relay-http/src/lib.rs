@@ -8,11 +8,11 @@
 //! not HTTP, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the
 //! codes.
 //!
-//! - [`serve`] serves a listener until a shutdown.
+//! - [`serve`] serves listeners until a shutdown.
 //! - [`Metrics`] has the counters of `/stats`. [`serve_admin`] serves them and more at `/metrics`;
 //!   [`Metric`] lists them.
 //! - [`CursorKey`] encrypts cursors.
-//! - [`Readiness`] decides what `/ready` responds.
+//! - [`Readiness`] decides what `/ready` responds. [`Liveness`] asks whether its threads work.
 //! - [`tls`] loads and reloads certificates.
 //!
 //! The folders are layers, from the top down; each uses only those below it:
@@ -32,6 +32,7 @@ mod connection;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
+mod liveness;
 mod metrics;
 mod monotonic;
 mod openapi;
@@ -50,8 +51,10 @@ pub use api::counts::Counts;
 pub use api::cursor::CursorKey;
 pub use api::limits::BATCH_ITEMS_MAX;
 pub use limits::cross_site::{AllowedHosts, Origin};
+pub use limits::peer::Peers;
+pub use liveness::Liveness;
 pub use metrics::{Metric, MetricKind, Metrics};
 pub use options::{Auth, Options, RateLimit, Transport};
 pub use readiness::{Readiness, Unready};
 pub use server::admin::{AdminOptions, serve_admin};
-pub use server::serve;
+pub use server::{Listener, ListeningSocket, serve};

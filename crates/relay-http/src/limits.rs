@@ -9,4 +9,5 @@ pub(crate) mod in_flight;
 pub(crate) mod memory_budget;
 pub(crate) mod open_connections;
 pub(crate) mod parking;
+pub(crate) mod peer;
 pub(crate) mod waiting_line;

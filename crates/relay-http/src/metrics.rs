@@ -130,6 +130,11 @@ impl Metrics {
         Self::default()
     }
 
+    /// The number of open connections of clients; 0 before the server starts.
+    pub fn open_connections(&self) -> usize {
+        self.gauge_sources.get().map_or(0, |sources| sources.connections.count())
+    }
+
     /// Counts expired items that a sweep removed.
     pub fn swept(&self, items: u64) {
         self.swept_items.inc_by(items);

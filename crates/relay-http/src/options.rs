@@ -10,6 +10,8 @@ use relay_core::{Clock, Limits};
 
 use crate::api::cursor::CursorKey;
 use crate::limits::cross_site::{AllowedHosts, Origin};
+use crate::limits::peer::Peers;
+use crate::liveness::Liveness;
 use crate::readiness::Readiness;
 
 /// The options of the server.
@@ -52,6 +54,8 @@ pub struct Options {
     pub cursor_key: CursorKey,
     /// What `/ready` reports, unless the server is draining.
     pub readiness: Readiness,
+    /// Gets the threads of the server.
+    pub liveness: Liveness,
     /// The host names that requests may use.
     pub allowed_hosts: AllowedHosts,
     /// The other sites whose web pages may send requests.
@@ -104,17 +108,17 @@ pub struct RateLimit {
     /// How many leading bits of an IPv6 address count. The rest belongs to one customer.
     pub ipv6_prefix: u8,
     /// The proxies whose `X-Forwarded-For` or `Forwarded` is trusted.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Peers,
     /// Networks without limits per address: no rate, ban, maximum of connections, or memory share.
     pub exempt: Vec<IpNet>,
     /// How many addresses the rate limit tracks.
     pub tracked_addresses_max: NonZeroUsize,
 }
 
-/// The transport below HTTP.
+/// The transport below HTTP, over a socket.
 #[derive(Clone)]
 pub enum Transport {
-    /// HTTP/1.1 over TCP.
+    /// HTTP/1.1 in clear text.
     Plain,
     /// HTTP/1.1 or HTTP/2 over TLS, as the client chooses.
     #[cfg(feature = "tls")]

@@ -46,7 +46,11 @@ impl Readiness {
         Self::new(|| Ok(()))
     }
 
-    pub(crate) fn check(&self) -> Result<(), Unready> {
+    /// Whether the relay is ready now.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn check(&self) -> Result<(), Unready> {
         (self.0)()
     }
 }

@@ -10,9 +10,10 @@
 mod accept;
 pub(crate) mod admin;
 mod connection;
+mod socket;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +28,7 @@ use actix_web::{App, HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use relay_core::Relay;
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
 use crate::connection::in_flight_request::InFlightRequest;
@@ -36,11 +36,13 @@ use crate::connection::io::ConnectionIo;
 use crate::connection::state::ConnectionState;
 use crate::limits::in_flight::InFlight;
 use crate::limits::open_connections::OpenConnections;
+use crate::liveness::Liveness;
 use crate::metrics::{GaugeSources, Metrics};
 use crate::monotonic;
 use crate::options::{Options, Transport};
 use crate::server::accept::{AcceptedConnection, ConnectionFilter, ServerThreads};
-use crate::server::connection::{ConnectionServer, DrainPhase, Protocols};
+use crate::server::connection::{Acceptor, ConnectionServer, DrainPhase, Protocols};
+pub use crate::server::socket::ListeningSocket;
 use crate::service::response::{ApiResponse, ResponseBody};
 use crate::service::route::{RouteMatch, routes};
 use crate::service::{Handled, RelayService};
@@ -54,47 +56,71 @@ const WRITE_BUFFER_BYTES: usize = 96 * 1024;
 struct ServerState<R> {
     service: RelayService<R>,
     connections: ConnectionServer,
+    /// One of each listener.
+    acceptors: Vec<Acceptor>,
     requests: InFlight,
     open: OpenConnections,
     /// Dropped with the last reference to this state, which closes the channel.
     _alive: mpsc::Sender<()>,
 }
 
-/// Serves `relay` on `listener` until `shutdown` resolves, then drains. The future does nothing
-/// until it is polled, in any tokio runtime with a timer. It works on threads of its own. If it
-/// resolves within [`Options::drain`], nothing of it refers to the relay any more. Dropping it ends
-/// the server at once, without a drain.
+/// What clients connect to, and how.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: ListeningSocket,
+    /// The transport over it.
+    pub transport: Transport,
+}
+
+impl Listener {
+    /// A listener on this socket.
+    pub fn new(socket: impl Into<ListeningSocket>, transport: Transport) -> Self {
+        Self { socket: socket.into(), transport }
+    }
+}
+
+/// Serves `relay` on all `listeners` until `shutdown` resolves, then drains. The future does
+/// nothing until it is polled, in any tokio runtime with a timer. It works on threads of its own.
+/// If it resolves within [`Options::drain`], nothing of it refers to the relay any more. Dropping
+/// it ends the server at once, without a drain. The limits count over all listeners together.
 ///
 /// # Errors
-/// If the listener is unusable. The future fails if a thread cannot be started.
+/// If a listener is unusable. The future fails if a thread cannot be started.
 pub fn serve<R: Relay>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     relay: Arc<R>,
     options: Options,
-    transport: Transport,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
-    listener.set_nonblocking(true)?;
-    let drain = options.drain;
+    let (drain, liveness) = (options.drain, options.liveness.clone());
     let (alive, mut all_dropped) = mpsc::channel(1);
     let (phase_sender, phase) = watch::channel(DrainPhase::Serving);
     let filter_metrics = Arc::clone(&metrics);
-    let shared = Arc::new(ServerState::new(relay, options, transport, metrics, phase, alive));
+    let (sockets, transports): (Vec<_>, Vec<_>) =
+        listeners.into_iter().map(|listener| (listener.socket, listener.transport)).unzip();
+    for socket in &sockets {
+        socket.set_nonblocking()?;
+    }
+    let shared = Arc::new(ServerState::new(relay, options, transports, metrics, phase, alive));
     Ok(async move {
-        let threads = start_workers(&shared)?;
-        let (stop_accepting, stopped) = oneshot::channel();
-        let filter_state = Arc::clone(&shared);
-        let filter = ConnectionFilter {
-            connections: shared.open.clone(),
-            admit: move |peer: SocketAddr| filter_state.service.admit_connection(peer.ip()),
-            metrics: filter_metrics,
-        };
-        threads.accept(listener, filter, stopped)?;
+        let threads = start_workers(&shared, liveness)?;
+        let (stop_accepting, stopped) = watch::channel(false);
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let filter_state = Arc::clone(&shared);
+            let filter = ConnectionFilter {
+                listener: number,
+                connections: shared.open.clone(),
+                admit: move |peer: SocketAddr| filter_state.service.admit_connection(peer.ip()),
+                metrics: Arc::clone(&filter_metrics),
+            };
+            threads.accept(socket, filter, stopped.clone())?;
+        }
         shutdown.await;
         let deadline = monotonic::after(monotonic::now(), drain);
         // After the deadline, the drop closes the remaining connections.
-        let _ = timeout_at(deadline, drain_all(&shared, stop_accepting, &phase_sender)).await;
+        let _ = timeout_at(deadline, drain_all(&shared, &stop_accepting, &phase_sender)).await;
         drop((threads, shared));
         // Nothing is ever sent: `None` means that all senders are dropped.
         let _ = timeout_at(deadline, all_dropped.recv()).await;
@@ -103,10 +129,10 @@ pub fn serve<R: Relay>(
 }
 
 /// Starts one worker for each processor.
-fn start_workers<R: Relay>(shared: &Arc<ServerState<R>>) -> io::Result<ServerThreads> {
+fn start_workers<R: Relay>(shared: &Arc<ServerState<R>>, liveness: Liveness) -> io::Result<ServerThreads> {
     let number = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let shared = Arc::clone(shared);
-    ServerThreads::start(number, move || connection_handler(Arc::clone(&shared)))
+    ServerThreads::start(number, liveness, move || connection_handler(Arc::clone(&shared)))
 }
 
 /// Makes the function with which a worker serves its connections.
@@ -143,11 +169,13 @@ async fn connection_handler<R: Relay>(
     Some(move |accepted: AcceptedConnection| {
         let (shared, protocols) = (Arc::clone(&shared), Rc::clone(&protocols));
         async move {
-            let AcceptedConnection { tcp, peer, open, is_shut_out } = accepted;
+            let AcceptedConnection { socket, peer, open, is_shut_out, listener } = accepted;
             // On an error, the socket is already unusable.
-            if let Ok(tcp) = TcpStream::from_std(tcp) {
+            if let Ok(stream) = socket.into_stream()
+                && let Some(acceptor) = shared.acceptors.get(listener)
+            {
                 let connection = ConnectionState::new(peer, open, is_shut_out);
-                shared.connections.serve(tcp, connection, &protocols).await;
+                shared.connections.serve(stream, acceptor, connection, &protocols).await;
             }
         }
         .boxed_local()
@@ -183,15 +211,13 @@ impl<R: Relay> ServerState<R> {
     fn new(
         relay: Arc<R>,
         options: Options,
-        transport: Transport,
+        transports: Vec<Transport>,
         metrics: Arc<Metrics>,
         phase: watch::Receiver<DrainPhase>,
         alive: mpsc::Sender<()>,
     ) -> Self {
         let now = monotonic::now();
-        let is_clear_text = matches!(transport, Transport::Plain);
         let connections = ConnectionServer {
-            acceptor: transport.into(),
             request_timeout: options.request_timeout,
             keep_alive: options.keep_alive,
             age_max: options.connection_age_max,
@@ -203,7 +229,8 @@ impl<R: Relay> ServerState<R> {
         let (max, per_address_max) =
             (options.connections_max.get(), options.connections_per_address_max.get());
         let open = OpenConnections::new(max, per_address_max, now);
-        let service = RelayService::new(relay, Arc::clone(&metrics), options, is_clear_text);
+        let service = RelayService::new(relay, Arc::clone(&metrics), options);
+        let acceptors = transports.into_iter().map(Acceptor::from).collect();
         let requests = InFlight::default();
         metrics.set_gauge_sources(GaugeSources {
             started: now,
@@ -213,7 +240,7 @@ impl<R: Relay> ServerState<R> {
             waiting: service.waiting(),
             parking: service.parking(),
         });
-        Self { service, connections, requests, open, _alive: alive }
+        Self { service, connections, acceptors, requests, open, _alive: alive }
     }
 
     fn begin_http1_request(&self, request: &Request) -> ConnectionIo {
@@ -309,14 +336,13 @@ async fn respond<R: Relay>(
 
 async fn drain_all<R: Relay>(
     shared: &ServerState<R>,
-    stop_accepting: oneshot::Sender<()>,
+    stop_accepting: &watch::Sender<bool>,
     phase: &watch::Sender<DrainPhase>,
 ) {
     shared.service.begin_drain();
     phase.send_replace(DrainPhase::Draining);
     shared.requests.empty().await;
-    // Fails only if the accepting thread has already ended.
-    let _ = stop_accepting.send(());
+    stop_accepting.send_replace(true);
     phase.send_replace(DrainPhase::Closing);
     shared.open.empty().await;
 }

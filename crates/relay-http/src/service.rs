@@ -88,13 +88,7 @@ pub(crate) struct Handled {
 }
 
 impl<R: Relay> RelayService<R> {
-    /// `is_clear_text`: whether everybody between a client and the relay can read requests.
-    pub(crate) fn new(
-        relay: Arc<R>,
-        metrics: Arc<Metrics>,
-        mut options: Options,
-        is_clear_text: bool,
-    ) -> Self {
+    pub(crate) fn new(relay: Arc<R>, metrics: Arc<Metrics>, mut options: Options) -> Self {
         let started = monotonic::now();
         let budget = Budget::new(options.inflight_bytes_max);
         let request_ids = RequestIds::new();
@@ -104,7 +98,7 @@ impl<R: Relay> RelayService<R> {
             .map(|limit| Arc::new(RateLimiter::new(limit, request_ids.keys(), started)));
         let (payload_max, batch_max) = (options.limits.message_bytes_max, options.batch_bytes_max);
         let body_limits = BodyLimits::new(payload_max, batch_max, options.request_timeout, budget.clone());
-        let gate = Arc::new(Gate::new(&options.auth, is_clear_text));
+        let gate = Arc::new(Gate::new(&options.auth));
         let drain = Arc::<Drain>::default();
         let parking = Parking::new(options.connections_max.get(), options.connections_per_address_max.get());
         let (budget_of_pages, wait_max) = (budget.clone(), options.pull_wait_max);

@@ -10,7 +10,9 @@ use std::time::Duration;
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay};
 
-use crate::{AllowedHosts, Auth, CursorKey, Metrics, Options, Readiness, Transport, serve};
+use crate::{
+    AllowedHosts, Auth, CursorKey, Listener, Liveness, Metrics, Options, Readiness, Transport, serve,
+};
 
 /// No test waits longer for anything.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,6 +37,7 @@ pub fn options() -> Options {
         public_stats: true,
         cursor_key: CursorKey::new(&[7; 32]),
         readiness: Readiness::always(),
+        liveness: Liveness::default(),
         allowed_hosts: AllowedHosts::any(),
         allowed_origins: Vec::new(),
         auth: Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) },
@@ -50,8 +53,8 @@ pub fn start(transport: Transport, options: Options) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     let store = Arc::new(MemoryRelay::new(options.limits.clone(), Arc::new(ManualClock::new())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serving =
-        serve(listener, store, options, transport, Arc::new(Metrics::new()), std::future::pending())?;
+    let listeners = vec![Listener::new(listener, transport)];
+    let serving = serve(listeners, store, options, Arc::new(Metrics::new()), std::future::pending())?;
     std::thread::Builder::new().spawn(move || runtime.block_on(serving))?;
     Ok(address)
 }

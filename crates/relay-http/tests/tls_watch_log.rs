@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relay_http::tls::{Tls, TlsPaths, watch};
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ async fn changes_are_logged_once_and_each_reload_request_is_answered() {
     let [cert_pem, key_pem] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
     let paths = TlsPaths { cert_pem, key_pem, client_ca_pem: None, client_crl_pem: None };
     renew(&paths);
-    let reload_request = Arc::new(Notify::new());
+    let (reload, requests) = mpsc::channel(1);
     let tls = Tls::load(paths.clone()).unwrap();
-    let watching = tokio::spawn(watch(tls, Arc::clone(&reload_request), 10 * SECOND));
+    let watching = tokio::spawn(watch(tls, requests, 10 * SECOND));
     let unusable = format!(
         "WARN new TLS files cannot be used; the old ones stay in use error=TLS file {}: contains no private key",
         paths.key_pem.display()
@@ -48,15 +48,13 @@ async fn changes_are_logged_once_and_each_reload_request_is_answered() {
         log.holds_only(&unusable);
     }
     for _ in 0..2 {
-        reload_request.notify_one();
-        tokio::time::sleep(SECOND).await;
+        request(&reload).await;
         log.holds_only(&unusable);
     }
     renew(&paths);
     tokio::time::sleep(30 * SECOND).await;
     log.holds_only("INFO new TLS files are in use for new connections");
-    reload_request.notify_one();
-    tokio::time::sleep(SECOND).await;
+    request(&reload).await;
     log.holds_only("INFO the TLS files have not changed");
     expired_certificates_and_exposed_keys_are_warned_about(&log, &paths, watching).await;
 }
@@ -87,9 +85,16 @@ async fn expired_certificates_and_exposed_keys_are_warned_about(
     tls.reload().unwrap();
     log.holds_only(&exposed.replace("0640", "0604"));
     // At the start, the warning appears at once.
-    let _watching = tokio::spawn(watch(tls, Arc::default(), 1000 * SECOND));
+    let _watching = tokio::spawn(watch(tls, mpsc::channel::<()>(1).1, 1000 * SECOND));
     tokio::task::yield_now().await;
     log.holds_only("WARN the TLS certificate has expired; clients reject it");
+}
+
+/// Requests a reload, and waits until it is done.
+async fn request(reload: &mpsc::Sender<mpsc::Sender<()>>) {
+    let (done, mut pending) = mpsc::channel(1);
+    reload.send(done).await.unwrap();
+    assert_eq!(pending.recv().await, None);
 }
 
 fn renew(paths: &TlsPaths) {

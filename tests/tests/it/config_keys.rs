@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 const TESTS: &[(&str, fn())] = &[
     ("address", server::address),
+    ("socket_mode", server::socket_mode),
     ("mode", tls::mode),
     ("server.drain_seconds", server::drain_seconds),
     ("server.request_timeout_seconds", server::request_timeout_seconds),

@@ -10,7 +10,9 @@ mod locks;
 mod logs;
 pub(crate) mod metrics;
 mod refusals;
+mod service_manager;
 mod signals;
+mod sockets;
 mod verify;
 
 use std::path::Path;

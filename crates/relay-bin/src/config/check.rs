@@ -6,12 +6,12 @@ mod postgres;
 mod wake;
 mod warnings;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use relay_http::{AllowedHosts, Origin};
 
 use self::warnings::{warn_of_exposure, warn_of_inflight_bytes, warn_of_limits, warn_of_rates};
+use super::address::{self, ListenAddress, check_host_and_port, is_loopback};
 use super::error::Problem;
 use super::keys::{self, Kind};
 use super::value;
@@ -63,9 +63,7 @@ impl Findings {
 /// Checks each value, and values that depend on each other.
 pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     let mut findings = Findings::default();
-    if let Err(message) = check_address(&config.address) {
-        findings.refuse("address", message);
-    }
+    check_address(config, &mut findings);
     check_admin(config, &mut findings);
     check_hosts_and_origins(config, &mut findings);
     check_tls(config, build, &mut findings);
@@ -115,30 +113,17 @@ fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
     }
 }
 
-/// Checks that a bind can resolve an address: `ip:port`, `[ipv6]:port` or `name:port`.
-fn check_address(address: &str) -> Result<(), String> {
-    const SHAPE: &str = "must be host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000";
-    if address.parse::<SocketAddr>().is_ok() {
-        return Ok(());
+fn check_address(config: &RelayConfig, findings: &mut Findings) {
+    if let Err(message) = ListenAddress::parse(&config.address) {
+        findings.refuse("address", message);
     }
-    let refuse = |why: &str| Err(format!("{SHAPE}; {} {why}", value::quoted(address)));
-    if address.is_empty() {
-        return Err(format!("{SHAPE}; it is empty"));
+    if address::socket_mode(&config.socket_mode).is_none() {
+        let found = value::quoted(&config.socket_mode);
+        findings.refuse(
+            "socket_mode",
+            format!("must be permissions in octal digits such as \"0660\", found {found}"),
+        );
     }
-    if address.contains("://") {
-        return refuse("is a URL");
-    }
-    let Some((host, port)) = address.rsplit_once(':') else { return refuse("has no port") };
-    if host.contains(':') {
-        return refuse("is not an IPv6 address in brackets with a port");
-    }
-    if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
-        return refuse("has no port from 0 to 65535");
-    }
-    if !is_host_name(host) {
-        return refuse("has no valid host name or IP address");
-    }
-    Ok(())
 }
 
 /// An empty address turns the admin server off.
@@ -147,7 +132,7 @@ fn check_admin(config: &RelayConfig, findings: &mut Findings) {
     if address.is_empty() {
         return;
     }
-    if let Err(message) = check_address(address) {
+    if let Err(message) = check_host_and_port(address) {
         return findings.refuse("admin.address", message);
     }
     if *address == config.address && !address.ends_with(":0") {
@@ -179,17 +164,6 @@ fn check_hosts_and_origins(config: &RelayConfig, findings: &mut Findings) {
             format!("must list origins such as \"https://app.example.org\" or \"tauri://localhost\", without a path, found {found}"),
         );
     }
-}
-
-/// Whether this is a valid host name. A name that ends in a number has to be an IPv4 address.
-fn is_host_name(host: &str) -> bool {
-    const NAME_BYTES_MAX: usize = 253;
-    let is_valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let last = host.rsplit('.').next().unwrap_or(host);
-    let is_number = last.bytes().all(|b| b.is_ascii_digit());
-    host.len() <= NAME_BYTES_MAX
-        && host.split('.').all(|label| !label.is_empty() && label.bytes().all(is_valid))
-        && (!is_number || host.parse::<Ipv4Addr>().is_ok())
 }
 
 fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
@@ -280,7 +254,8 @@ fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
 /// The relay compares addresses of the same family, so an IPv4 network that is written as IPv6
 /// would match none. Parsing has already converted such networks in text.
 fn check_proxies(rates: &RateLimitConfig, findings: &mut Findings) {
-    for network in rates.trusted_proxies.iter().filter(|network| value::is_mapped(network)) {
+    let networks = rates.trusted_proxies.iter().filter_map(|peer| peer.network());
+    for network in networks.filter(value::is_mapped) {
         findings.refuse(
             "rate_limit.trusted_proxies",
             format!("must list IPv4 networks in the form \"10.0.0.0/8\", found \"{network}\""),
@@ -302,14 +277,6 @@ fn check_optional_path(key: &str, path: &Path, findings: &mut Findings) {
         }
         Some(_) => {}
         None => findings.refuse(key, NOT_UTF8),
-    }
-}
-
-/// This does not resolve host names. Other names than localhost may be any address.
-fn is_loopback(address: &str) -> bool {
-    match address.parse::<SocketAddr>() {
-        Ok(address) => address.ip().to_canonical().is_loopback(),
-        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost")),
     }
 }
 

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use super::postgres::without_password;
 use super::{
-    Mode, PlainNames, PostgresDurability, PostgresShard, PostgresTls, PushPlain, RelayConfig, StorageKind,
+    Mode, PeerNetwork, PlainNames, PostgresDurability, PostgresShard, PostgresTls, PushPlain, RelayConfig,
+    StorageKind,
 };
 
 /// The bound of messages and responses, which the relay holds in memory.
@@ -23,6 +24,7 @@ const RATE_MAX: u64 = u32::MAX as u64;
 /// All keys, with the tables in the order of the shipped file.
 pub(super) const KEYS: &[Key] = &[
     text("address", |c| Some(c.address.clone())),
+    text("socket_mode", |c| Some(c.socket_mode.clone())),
     choice("mode", &["http", "tls"], |c| match c.mode {
         Mode::Http => "http",
         Mode::Tls => "tls",
@@ -107,7 +109,7 @@ pub(super) const KEYS: &[Key] = &[
     number("rate_limit.ban_seconds", 0, SECONDS_MAX, |c| c.rate_limit.ban_seconds),
     rate("rate_limit.ban_threshold", |c| c.rate_limit.ban_threshold),
     number("rate_limit.ipv6_prefix", 1, 128, |c| c.rate_limit.ipv6_prefix.into()),
-    networks("rate_limit.trusted_proxies", |c| &c.rate_limit.trusted_proxies),
+    peers("rate_limit.trusted_proxies", |c| &c.rate_limit.trusted_proxies),
     networks("rate_limit.exempt", |c| &c.rate_limit.exempt),
     number("rate_limit.max_tracked_addresses", 1, 100_000_000, |c| c.rate_limit.max_tracked_addresses),
     rate("rate_limit.endpoints.push_rps", |c| c.rate_limit.endpoints.push_rps),
@@ -149,6 +151,8 @@ pub(super) enum Kind {
     /// Positive if `rate_limit.enabled` is true; any number otherwise.
     Rate(fn(&RelayConfig) -> u32),
     Networks(fn(&RelayConfig) -> &[IpNet]),
+    /// Networks, and "unix".
+    Peers(fn(&RelayConfig) -> &[PeerNetwork]),
     Texts(fn(&RelayConfig) -> &[String]),
     Shards(fn(&RelayConfig) -> &[PostgresShard]),
 }
@@ -170,6 +174,9 @@ impl Key {
             Kind::Number { min, max, .. } => whole_number(*min, *max),
             Kind::Rate(_) => whole_number(1, RATE_MAX),
             Kind::Networks(_) => r#"a list of networks such as "10.0.0.0/8""#.to_owned(),
+            Kind::Peers(_) => {
+                r#"a list of networks such as "10.0.0.0/8", and "unix" for Unix sockets"#.to_owned()
+            }
             Kind::Texts(_) => "a list of texts".to_owned(),
             Kind::Shards(_) => {
                 r#"a list of databases such as [{ dsn = "host=a", slots = "0-127" }, ...]"#.to_owned()
@@ -284,6 +291,10 @@ const fn rate(name: &'static str, read: fn(&RelayConfig) -> u32) -> Key {
 
 const fn networks(name: &'static str, read: fn(&RelayConfig) -> &[IpNet]) -> Key {
     Key { name, kind: Kind::Networks(read) }
+}
+
+const fn peers(name: &'static str, read: fn(&RelayConfig) -> &[PeerNetwork]) -> Key {
+    Key { name, kind: Kind::Peers(read) }
 }
 
 const fn texts(name: &'static str, read: fn(&RelayConfig) -> &[String]) -> Key {

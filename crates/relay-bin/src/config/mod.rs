@@ -4,10 +4,12 @@
 //! The caller of `load` passes the environment and the command line. Invalid input never panics,
 //! and no value changes silently: it applies as written, or is refused with a message.
 
+mod address;
 mod auth;
 mod check;
 mod error;
 mod keys;
+mod peer;
 mod postgres;
 mod print;
 mod source;
@@ -19,8 +21,10 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub(crate) use address::{ListenAddress, socket_mode};
 pub use auth::{AuthConfig, PlainNames, PushPlain};
 pub use error::{ConfigErrors, Problem};
+pub use peer::PeerNetwork;
 pub use postgres::{PostgresConfig, PostgresDurability, PostgresShard, PostgresTls};
 use source::Layer;
 pub use wake::WakeConfig;
@@ -37,8 +41,12 @@ const LIBRARY_ADMIN_ADDRESS: &str = "";
 /// All settings of a relay. Any value can be built; [`RelayConfig::validate`] checks it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RelayConfig {
-    /// `host:port` to listen on; the system chooses a port for 0.
+    /// What to listen on: `host:port`, where the system chooses a port for 0; `unix:` and an
+    /// absolute path; or `systemd:` and the name of a socket that the service manager passes to the
+    /// program.
     pub address: String,
+    /// The permissions of a Unix socket, in octal digits.
+    pub socket_mode: String,
     /// Clear text or TLS.
     pub mode: Mode,
     /// Certificate files. Required with [`Mode::Tls`], refused with [`Mode::Http`].
@@ -241,8 +249,8 @@ pub struct RateLimitConfig {
     pub ban_threshold: u32,
     /// IPv6 addresses with the same leading bits count as one; 1 to 128 bits.
     pub ipv6_prefix: u8,
-    /// Networks whose `X-Forwarded-For` and `Forwarded` headers the relay trusts.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose `X-Forwarded-For` and `Forwarded` headers the relay trusts.
+    pub trusted_proxies: Vec<PeerNetwork>,
     /// Networks without limits.
     pub exempt: Vec<IpNet>,
     /// The most addresses that the relay tracks at once.

@@ -30,6 +30,7 @@ fn value(key: &Key, config: &RelayConfig) -> Option<String> {
         Kind::Number { read, .. } => read(config).to_string(),
         Kind::Rate(read) => read(config).to_string(),
         Kind::Networks(read) => list(read(config)),
+        Kind::Peers(read) => list(read(config)),
         Kind::Texts(read) => list(read(config)),
         Kind::Shards(read) => shards(read(config)),
     })

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::keys::{Key, Kind};
+use super::peer;
 
 /// A parsed value, or all problems with it.
 pub(super) type Parsed = Result<ValueKind, Vec<String>>;
@@ -30,7 +31,8 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
             let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
             whole_number(key, number, &excerpt(integer, EXCERPT_BYTES_MAX))
         }
-        (Kind::Networks(_), DeValue::Array(items)) => networks(
+        (Kind::Networks(_) | Kind::Peers(_), DeValue::Array(items)) => networks(
+            key,
             items.iter().map(Spanned::get_ref).map(|item| item.as_str().ok_or_else(|| describe(item))),
         ),
         (Kind::Texts(_), DeValue::Array(items)) => {
@@ -66,8 +68,8 @@ pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
             Ok(parsed) => from_toml(key, parsed.get_ref()),
             Err(_) => Err(vec![unfit(key, "another text")]),
         },
-        Kind::Networks(_) if given.trim().is_empty() => Ok(Vec::<String>::new().into()),
-        Kind::Networks(_) => networks(given.split(',').map(|item| Ok(item.trim()))),
+        Kind::Networks(_) | Kind::Peers(_) if given.trim().is_empty() => Ok(Vec::<String>::new().into()),
+        Kind::Networks(_) | Kind::Peers(_) => networks(key, given.split(',').map(|item| Ok(item.trim()))),
     }
 }
 
@@ -118,10 +120,15 @@ fn whole_number(key: &Key, number: Option<i128>, found: &str) -> Parsed {
         .ok_or_else(|| vec![unfit(key, found)])
 }
 
-fn networks<'a>(items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed {
+fn networks<'a>(key: &Key, items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed {
+    let with_unix = matches!(key.kind, Kind::Peers(_));
     let mut networks: Vec<Value> = Vec::new();
     let mut problems = Vec::new();
     for item in items {
+        if with_unix && item == Ok(peer::UNIX) {
+            networks.push(peer::UNIX.into());
+            continue;
+        }
         match item.and_then(|text| network(text).ok_or_else(|| quoted(text))) {
             Ok(network) => networks.push(network.to_string().into()),
             Err(found) => problems.push(format!(

@@ -3,12 +3,15 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use relay_http::Transport;
+use relay_http::{Listener, ListeningSocket};
 use tokio::net::TcpSocket;
 
+#[cfg(unix)]
+use super::socket_file::SocketFile;
 use super::transport;
-use crate::config::RelayConfig;
+use crate::config::{self, ListenAddress, RelayConfig};
 use crate::error::RelayError;
+use crate::passed_sockets::PassedSockets;
 
 /// How many connections the system queues until the relay accepts them.
 const LISTEN_BACKLOG: u32 = 1024;
@@ -18,23 +21,95 @@ pub(super) type Bound = (TcpListener, SocketAddr);
 
 /// The bound addresses, and how clients connect.
 pub(super) struct Listeners {
-    pub(super) transport: Transport,
-    pub(super) public: Bound,
+    pub(super) public: Vec<Listener>,
+    /// Whether clients connect over TCP, and only from this machine.
+    pub(super) is_loopback: bool,
     /// `None` if `admin.address` is empty.
     pub(super) admin: Option<Bound>,
-    /// The URL for clients.
+    /// The URL for clients, or `unix:` and the path of the socket.
     pub(super) base_url: String,
+    /// Removes the Unix sockets when it is dropped.
+    pub(super) files: SocketFiles,
+}
+
+/// The Unix sockets in the file system.
+#[derive(Default)]
+pub(super) struct SocketFiles {
+    #[cfg(unix)]
+    _files: Vec<SocketFile>,
+}
+
+/// The sockets of one address.
+struct Opened {
+    sockets: Vec<ListeningSocket>,
+    /// Where clients find the first one, without the scheme of a URL if it is TCP.
+    location: String,
+    files: SocketFiles,
 }
 
 impl Listeners {
     /// Loads the certificates and binds the addresses.
-    pub(super) async fn bind(config: &RelayConfig) -> Result<Self, RelayError> {
+    pub(super) async fn bind(config: &RelayConfig, mut passed: PassedSockets) -> Result<Self, RelayError> {
         let transport = transport::load(config)?;
         let failed = |source| RelayError::Listen { address: config.address.clone(), source };
-        let public = bind(&config.address).await.map_err(failed)?;
+        let opened = open(config, &config.address, &mut passed).await.map_err(failed)?;
+        passed.all_are_taken().map_err(RelayError::PassedSockets)?;
         let admin = bind_admin(&config.admin.address).await?;
-        let base_url = format!("{}://{}", transport::scheme(config.mode), public.1);
-        Ok(Self { transport, public, admin, base_url })
+        let Opened { sockets, location, files } = opened;
+        let addresses = sockets.iter().filter_map(tcp_address);
+        let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+        let base_url = match sockets.first().and_then(tcp_address) {
+            Some(_) => format!("{}://{location}", transport::scheme(config.mode)),
+            None => location,
+        };
+        Ok(Self {
+            is_loopback: addresses.clone().count() > 0 && addresses.clone().all(is_loopback),
+            public: sockets
+                .into_iter()
+                .map(|socket| Listener { socket, transport: transport.clone() })
+                .collect(),
+            admin,
+            base_url,
+            files,
+        })
+    }
+}
+
+/// Opens the sockets of a valid address.
+async fn open(config: &RelayConfig, address: &str, passed: &mut PassedSockets) -> io::Result<Opened> {
+    match ListenAddress::parse(address).map_err(io::Error::other)? {
+        ListenAddress::Tcp(address) => {
+            let (listener, bound) = bind(address).await?;
+            let sockets = vec![ListeningSocket::Tcp(listener)];
+            Ok(Opened { sockets, location: bound.to_string(), files: SocketFiles::default() })
+        }
+        #[cfg(unix)]
+        ListenAddress::Unix(path) => {
+            // `validate` has refused other modes.
+            let mode = config::socket_mode(&config.socket_mode).unwrap_or(0o600);
+            let (listener, file) = SocketFile::listen(path, mode, LISTEN_BACKLOG.cast_signed())?;
+            let sockets = vec![ListeningSocket::Unix(listener)];
+            Ok(Opened { sockets, location: address.to_owned(), files: SocketFiles { _files: vec![file] } })
+        }
+        #[cfg(not(unix))]
+        ListenAddress::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        ListenAddress::Systemd(name) => {
+            let sockets = passed.take(name)?;
+            let location = sockets.first().and_then(tcp_address).map(|bound| bound.to_string());
+            Ok(Opened {
+                sockets,
+                location: location.unwrap_or_else(|| address.to_owned()),
+                files: SocketFiles::default(),
+            })
+        }
+    }
+}
+
+fn tcp_address(socket: &ListeningSocket) -> Option<SocketAddr> {
+    match socket {
+        ListeningSocket::Tcp(listener) => listener.local_addr().ok(),
+        #[cfg(unix)]
+        ListeningSocket::Unix(_) => None,
     }
 }
 

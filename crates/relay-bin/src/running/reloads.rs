@@ -1,38 +1,45 @@
 //! The files that are read again while the relay serves: certificates, and the keys of the issuer.
 
 use std::future::{Future, pending};
-use std::sync::Arc;
 
-use relay_http::{Metrics, Transport};
-use tokio::sync::Notify;
+use relay_http::{Listener, Metrics};
+use tokio::sync::mpsc;
 
 use super::transport;
 use crate::issuer_file::IssuerFile;
+use crate::supervision::{ReloadRequest, ReloadRequests};
 
-/// Reloads the files when they change or `reload` is notified. The future never resolves.
+/// Reloads the files when they change and at each of `requests`. The future never resolves.
 pub(super) fn reload_files(
-    transport: &Transport,
+    listeners: &[Listener],
     issuer: Option<IssuerFile>,
     metrics: &Metrics,
-    reload: Arc<Notify>,
+    requests: ReloadRequests,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let [for_certificates, for_issuer] = [(); 2].map(|()| Arc::new(Notify::new()));
-    let certificates = transport::reload_certificates(transport, metrics, Arc::clone(&for_certificates));
+    let [(to_certificates, of_certificates), (to_issuer, of_issuer)] = [(); 2].map(|()| mpsc::channel(1));
+    let certificates = transport::reload_certificates(listeners, metrics, of_certificates);
     async move {
         let keys = async {
             match issuer {
-                Some(issuer) => issuer.watch(Arc::clone(&for_issuer)).await,
-                None => pending().await,
+                Some(issuer) => issuer.watch(ReloadRequests(of_issuer)).await,
+                None => {
+                    // Otherwise a request would wait in the channel for ever.
+                    drop(of_issuer);
+                    pending::<()>().await;
+                }
             }
         };
-        tokio::join!(certificates, keys, hand_on(&reload, [&for_certificates, &for_issuer]));
+        tokio::join!(certificates, keys, hand_on(requests, [to_certificates, to_issuer]));
     }
 }
 
-/// A notification reaches one receiver, and each file has its own.
-async fn hand_on(from: &Notify, to: [&Notify; 2]) {
+/// A request reaches one receiver, and each file has its own.
+async fn hand_on(mut from: ReloadRequests, to: [mpsc::Sender<ReloadRequest>; 2]) {
     loop {
-        from.notified().await;
-        to.iter().for_each(|receiver| receiver.notify_one());
+        let request = from.next().await;
+        for receiver in &to {
+            // Fails if there is no such file.
+            drop(receiver.send(request.clone()).await);
+        }
     }
 }

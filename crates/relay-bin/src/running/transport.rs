@@ -1,15 +1,15 @@
 //! Clear text or TLS, and the certificates that the relay reloads while it serves.
 
 use std::future::{Future, pending};
-use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::time::Duration;
 
-use relay_http::{Metrics, Transport};
-use tokio::sync::Notify;
+use relay_http::{Listener, Metrics, Transport};
+use tokio::sync::mpsc;
 
 use crate::config::{Mode, RelayConfig};
 use crate::error::RelayError;
+use crate::supervision::ReloadRequest;
 
 /// How often the relay checks the certificate files for changes.
 #[cfg(feature = "tls")]
@@ -38,24 +38,26 @@ pub(super) fn load(_: &RelayConfig) -> Result<Transport, RelayError> {
     Ok(Transport::Plain)
 }
 
-/// Reloads the certificates when they change or `reload` is notified, and reports them to
+/// Reloads the certificates when they change and at each of `requests`, and reports them to
 /// `metrics`. The future never resolves.
 #[cfg(feature = "tls")]
 pub(super) fn reload_certificates(
-    transport: &Transport,
+    listeners: &[Listener],
     metrics: &Metrics,
-    reload: Arc<Notify>,
+    requests: mpsc::Receiver<ReloadRequest>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let tls = match transport {
+    let tls = listeners.iter().find_map(|listener| match &listener.transport {
         Transport::Tls(tls) => Some(tls.clone()),
         Transport::Plain => None,
-    };
+    });
     if let Some(tls) = &tls {
         metrics.set_tls(tls.clone());
     }
     async move {
-        if let Some(tls) = tls {
-            relay_http::tls::watch(tls, reload, CERTIFICATE_POLL).await;
+        match tls {
+            Some(tls) => relay_http::tls::watch(tls, requests, CERTIFICATE_POLL).await,
+            // Otherwise a request would wait in the channel for ever.
+            None => drop(requests),
         }
         pending::<()>().await;
     }
@@ -64,9 +66,9 @@ pub(super) fn reload_certificates(
 /// There are no certificates. The future never resolves.
 #[cfg(not(feature = "tls"))]
 pub(super) fn reload_certificates(
-    _: &Transport,
+    _: &[Listener],
     _: &Metrics,
-    _: Arc<Notify>,
+    _: mpsc::Receiver<ReloadRequest>,
 ) -> impl Future<Output = ()> + Send + use<> {
     pending()
 }

@@ -57,15 +57,15 @@ fn unknown_names_get_a_hint() {
         ),
         (
             "[logging]",
-            "logging: unknown table; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
+            "logging: unknown table; known at the top level: address, socket_mode, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
         (
             "\"relay.burst\" = 1",
-            "\"relay.burst\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
+            "\"relay.burst\": unknown key; known at the top level: address, socket_mode, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
         (
             "\"new\\nline\" = 1",
-            "\"new\\nline\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
+            "\"new\\nline\": unknown key; known at the top level: address, socket_mode, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
     ] {
         file(text).refused(&[line]);
@@ -93,7 +93,7 @@ fn unknown_variables_get_a_hint() {
         ),
         (
             "RELAY__",
-            "\"\": unknown key; known at the top level: address, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (environment variable RELAY__)",
+            "\"\": unknown key; known at the top level: address, socket_mode, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (environment variable RELAY__)",
         ),
     ] {
         env(&[(variable, "1")]).refused(&[line]);
@@ -152,7 +152,7 @@ fn values_of_each_type_are_described() {
         ),
         (
             "rate_limit.trusted_proxies = \"::1\"",
-            "rate_limit.trusted_proxies: must be a list of networks such as \"10.0.0.0/8\", found the text \"::1\" (relay.toml line 1)",
+            "rate_limit.trusted_proxies: must be a list of networks such as \"10.0.0.0/8\", and \"unix\" for Unix sockets, found the text \"::1\" (relay.toml line 1)",
         ),
     ] {
         file(text).refused(&[line]);

@@ -16,6 +16,7 @@ const SHIPPED: &str = include_str!("../../../../deploy/relay.toml");
 fn documented_defaults() -> RelayConfig {
     RelayConfig {
         address: "127.0.0.1:7000".to_owned(),
+        socket_mode: "0660".to_owned(),
         mode: Mode::Http,
         tls: None,
         server: ServerConfig {
@@ -127,6 +128,7 @@ pub(crate) type Row = (&'static str, &'static str, &'static str, fn(&RelayConfig
 
 pub(crate) const EVERY_KEY: &[Row] = &[
     ("address", r#""127.0.0.2:7001""#, "127.0.0.2:7001", |c| c.address == "127.0.0.2:7001"),
+    ("socket_mode", r#""0600""#, "0600", |c| c.socket_mode == "0600"),
     ("mode", r#""tls""#, "tls", |c| c.mode == Mode::Tls),
     ("server.drain_seconds", "0", "0", |c| c.server.drain_seconds == 0),
     ("server.request_timeout_seconds", "31", "31", |c| c.server.request_timeout_seconds == 31),
@@ -209,8 +211,8 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("rate_limit.ban_seconds", "0", "0", |c| c.rate_limit.ban_seconds == 0),
     ("rate_limit.ban_threshold", "9", "9", |c| c.rate_limit.ban_threshold == 9),
     ("rate_limit.ipv6_prefix", "128", "128", |c| c.rate_limit.ipv6_prefix == 128),
-    ("rate_limit.trusted_proxies", r#"["10.0.0.0/8", "::1"]"#, "10.0.0.0/8, ::1", |c| {
-        c.rate_limit.trusted_proxies == ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+    ("rate_limit.trusted_proxies", r#"["10.0.0.0/8", "unix", "::1"]"#, "10.0.0.0/8, unix, ::1", |c| {
+        c.rate_limit.trusted_proxies == ["10.0.0.0/8", "unix", "::1/128"].map(|peer| peer.parse().unwrap())
     }),
     ("rate_limit.exempt", r#"["192.0.2.0/24"]"#, "192.0.2.0/24", |c| {
         c.rate_limit.exempt == ["192.0.2.0/24".parse().unwrap()]
@@ -391,7 +393,9 @@ fn a_printed_configuration_is_plain_toml() {
         .config
         .to_toml();
     assert!(
-        text.starts_with("address = \"[::1]:1\"\nmode = \"http\"\n\n[server]\ndrain_seconds = 20\n"),
+        text.starts_with(
+            "address = \"[::1]:1\"\nsocket_mode = \"0660\"\nmode = \"http\"\n\n[server]\ndrain_seconds = 20\n"
+        ),
         "{text}"
     );
     assert!(text.contains("\ntrusted_proxies = [\"10.0.0.1/32\"]\n"), "{text}");

@@ -36,6 +36,7 @@ pub(crate) struct ConnectionState {
     peer: SocketAddr,
     open: OpenConnection,
     is_http2: Cell<bool>,
+    is_encrypted: Cell<bool>,
     in_flight: Cell<u32>,
     /// Has no meaning while a request is in flight.
     quiet_since: Cell<Instant>,
@@ -61,6 +62,7 @@ impl ConnectionState {
             peer,
             open,
             is_http2: Cell::new(false),
+            is_encrypted: Cell::new(false),
             in_flight: Cell::new(0),
             quiet_since: Cell::new(now),
             next_check: Cell::new(now),
@@ -77,7 +79,8 @@ impl ConnectionState {
         })
     }
 
-    /// The address at the other end of the socket: a client or a proxy.
+    /// The address at the other end of the socket: a client or a proxy, or what stands for the
+    /// peers of a Unix socket.
     pub(crate) const fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -118,6 +121,17 @@ impl ConnectionState {
 
     pub(crate) fn is_http2(&self) -> bool {
         self.is_http2.get()
+    }
+
+    /// Notes that nobody on the way can read the connection.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_encrypted(&self) {
+        self.is_encrypted.set(true);
+    }
+
+    /// Whether nobody on the way can read the connection.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.is_encrypted.get()
     }
 
     /// Whether the address was banned when it connected. Such a connection gets one refusal.

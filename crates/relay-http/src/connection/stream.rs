@@ -1,4 +1,4 @@
-//! The byte stream below HTTP: TCP, or TLS over TCP.
+//! The byte stream below HTTP: TCP, a Unix socket, or TLS over one of them.
 
 use std::cell::RefCell;
 use std::io;
@@ -23,10 +23,17 @@ impl Stream for TcpStream {
     }
 }
 
-#[cfg(feature = "tls")]
-impl Stream for tokio_rustls::server::TlsStream<TcpStream> {
+#[cfg(unix)]
+impl Stream for tokio::net::UnixStream {
     fn socket(&self) -> SockRef<'_> {
-        SockRef::from(self.get_ref().0)
+        SockRef::from(self)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Stream for tokio_rustls::server::TlsStream<Box<dyn Stream>> {
+    fn socket(&self) -> SockRef<'_> {
+        self.get_ref().0.socket()
     }
 }
 

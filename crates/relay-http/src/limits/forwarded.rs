@@ -13,15 +13,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::limits::peer::{self, Peers};
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR};
-use ipnet::IpNet;
 
 /// The address of the client, as far as `trusted` proxies report it. An IPv4-mapped IPv6 address
 /// becomes an IPv4 address.
-pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &Peers) -> IpAddr {
+    // No proxy has a client without an address.
+    let is_trusted = |address: &IpAddr| !peer::is_unix(address) && trusted.contain(address);
     let mut client = peer.to_canonical();
-    if !is_trusted(&client) {
+    if !trusted.contain(&client) {
         return client;
     }
     let hops = if headers.contains_key(X_FORWARDED_FOR) {
@@ -112,6 +113,7 @@ mod tests {
     use super::*;
 
     const PROXY: &str = "10.0.0.1";
+    const UNIX: &str = "0.0.0.0";
 
     fn check(peer: &str, lines: &[(HeaderName, &'static str)], expected: &str) {
         let lines: Vec<_> = lines.iter().map(|(name, value)| (name.clone(), value.as_bytes())).collect();
@@ -119,7 +121,8 @@ mod tests {
     }
 
     fn check_bytes(peer: &str, lines: &[(HeaderName, &[u8])], expected: &str) {
-        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap());
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()).to_vec();
+        let trusted = Peers { networks, unix: peer == UNIX };
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name.clone(), HeaderValue::from_bytes(value).unwrap());
@@ -136,6 +139,14 @@ mod tests {
         check(PROXY, &[(X_FORWARDED_FOR, "198.51.100.7")], "198.51.100.7");
         check("::ffff:10.0.0.1", &[(X_FORWARDED_FOR, "::ffff:198.51.100.7")], "198.51.100.7");
         check("fd00::1", &[(X_FORWARDED_FOR, "2001:db8::7")], "2001:db8::7");
+    }
+
+    #[test]
+    fn a_proxy_on_a_unix_socket_is_believed_if_the_operator_says_so() {
+        let list = |value| [(X_FORWARDED_FOR, value)];
+        check(UNIX, &[], UNIX);
+        check(UNIX, &list("203.0.113.9, 198.51.100.7, 10.0.0.2"), "198.51.100.7");
+        check(UNIX, &list("198.51.100.7, 0.0.0.0"), UNIX);
     }
 
     #[test]

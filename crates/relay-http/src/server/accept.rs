@@ -11,15 +11,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::limits::admission::{Admission, Entry, WhyRefused};
 use crate::limits::open_connections::{OpenConnection, OpenConnections, Opened};
+use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::monotonic;
+use crate::server::socket::{ClientSocket, ListeningSocket, WatchedSocket};
 
 /// The pause after a failure of the system, such as a lack of file descriptors.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -38,22 +38,27 @@ const UNSENT_BYTES: u32 = 128 * 1024;
 
 /// A connection that may be served.
 pub(super) struct AcceptedConnection {
-    pub(super) tcp: std::net::TcpStream,
+    pub(super) socket: ClientSocket,
     pub(super) peer: SocketAddr,
     pub(super) open: OpenConnection,
     /// The address is banned; the connection gets one refusal.
     pub(super) is_shut_out: bool,
+    /// The number of the listener.
+    pub(super) listener: usize,
 }
 
 /// The threads that accept and serve connections. Dropping this ends them, and closes all
 /// connections.
 pub(super) struct ServerThreads {
     workers: Vec<mpsc::UnboundedSender<AcceptedConnection>>,
+    liveness: Liveness,
     stop: watch::Sender<()>,
 }
 
-/// Decides which connections are served.
+/// Decides which connections of a listener are served.
 pub(super) struct ConnectionFilter<A> {
+    /// The number of the listener.
+    pub(super) listener: usize,
     pub(super) connections: OpenConnections,
     pub(super) admit: A,
     pub(super) metrics: Arc<Metrics>,
@@ -64,14 +69,14 @@ impl ServerThreads {
     ///
     /// # Errors
     /// If a thread or its runtime cannot be started.
-    pub(super) fn start<P, M, S, F>(number: NonZeroUsize, prepare: P) -> io::Result<Self>
+    pub(super) fn start<P, M, S, F>(number: NonZeroUsize, liveness: Liveness, prepare: P) -> io::Result<Self>
     where
         P: Fn() -> M + Clone + Send + 'static,
         M: Future<Output = Option<S>>,
         S: Fn(AcceptedConnection) -> F + 'static,
         F: Future<Output = ()> + 'static,
     {
-        let mut threads = Self { workers: Vec::new(), stop: watch::channel(()).0 };
+        let mut threads = Self { workers: Vec::new(), liveness, stop: watch::channel(()).0 };
         for number in 0..number.get() {
             let (worker, accepted) = mpsc::unbounded_channel();
             let prepare = prepare.clone();
@@ -81,25 +86,24 @@ impl ServerThreads {
         Ok(threads)
     }
 
-    /// Accepts connections until `stop` receives a message or its sender is dropped.
+    /// Accepts connections until `stop` holds true or its sender is dropped.
     ///
     /// # Errors
     /// If the listener is unusable, or the thread cannot be started.
     pub(super) fn accept<A>(
         &self,
-        listener: std::net::TcpListener,
+        listener: ListeningSocket,
         filter: ConnectionFilter<A>,
-        stop: oneshot::Receiver<()>,
+        mut stop: watch::Receiver<bool>,
     ) -> io::Result<()>
     where
         A: Fn(SocketAddr) -> Admission + Send + 'static,
     {
-        listener.set_nonblocking(true)?;
+        listener.set_nonblocking()?;
         let workers = self.workers.clone();
         self.spawn("relay-accept", move || async move {
             let accepting = async {
-                let listeners =
-                    listener.try_clone().and_then(|clone| Ok((TcpListener::from_std(listener)?, clone)));
+                let listeners = listener.try_clone().and_then(|clone| Ok((listener.watch()?, clone)));
                 match listeners {
                     Ok((first, more)) => accept(&first, &more, &filter, &workers).await,
                     Err(error) => tracing::error!(%error, "cannot accept connections"),
@@ -107,7 +111,7 @@ impl ServerThreads {
             };
             tokio::select! {
                 () = accepting => {}
-                _ = stop => {}
+                _ = stop.wait_for(|is_stopped| *is_stopped) => {}
             }
         })
     }
@@ -118,7 +122,7 @@ impl ServerThreads {
         W: FnOnce() -> F + Send + 'static,
         F: Future<Output = ()>,
     {
-        let mut stopped = self.stop.subscribe();
+        let (mut stopped, answering) = (self.stop.subscribe(), self.liveness.add_thread());
         let (started_sender, started) = std::sync::mpsc::sync_channel(1);
         let run = move || {
             // A local runtime has to be built on its own thread.
@@ -129,6 +133,7 @@ impl ServerThreads {
                 };
             drop(started_sender.send(Ok(())));
             runtime.block_on(async {
+                tokio::task::spawn_local(answering);
                 tokio::select! {
                     () = work() => {}
                     // Resolves when the sender is dropped.
@@ -162,18 +167,18 @@ where
 /// runtime does not know the clone or its sockets, which saves most of the cost of a refused
 /// connection.
 async fn accept<A: Fn(SocketAddr) -> Admission>(
-    listener: &TcpListener,
-    more: &std::net::TcpListener,
+    listener: &WatchedSocket,
+    more: &ListeningSocket,
     filter: &ConnectionFilter<A>,
     workers: &[mpsc::UnboundedSender<AcceptedConnection>],
 ) {
     let mut next_workers = workers.iter().cycle();
     loop {
-        let mut next = listener.accept().await.and_then(|(tcp, peer)| Ok((tcp.into_std()?, peer)));
+        let mut next = listener.accept().await;
         let mut has_refused = false;
         for accepted in 1.. {
             match next {
-                Ok((tcp, peer)) => match filter.filter(tcp, peer).await {
+                Ok((socket, peer)) => match filter.filter(socket, peer).await {
                     // If the worker is gone, this drops the connection.
                     Some(connection) => drop(next_workers.next().map(|worker| worker.send(connection))),
                     None => has_refused = true,
@@ -202,7 +207,7 @@ async fn accept<A: Fn(SocketAddr) -> Admission>(
 }
 
 impl<A: Fn(SocketAddr) -> Admission> ConnectionFilter<A> {
-    async fn filter(&self, tcp: std::net::TcpStream, peer: SocketAddr) -> Option<AcceptedConnection> {
+    async fn filter(&self, socket: ClientSocket, peer: SocketAddr) -> Option<AcceptedConnection> {
         let Admission { entry, mut address, ban_began } = (self.admit)(peer);
         self.metrics.count_ban(ban_began);
         let is_shut_out = match entry {
@@ -211,29 +216,30 @@ impl<A: Fn(SocketAddr) -> Admission> ConnectionFilter<A> {
                 self.metrics.connection_refused(WhyRefused::Ban);
                 true
             }
-            Entry::Closed(why) => return self.refuse(&tcp, why),
+            Entry::Closed(why) => return self.refuse(&socket, why),
         };
         let open = loop {
             match self.connections.open(address, monotonic::now()) {
                 Opened::Yes(open) => break open,
-                Opened::AddressIsFull => return self.refuse(&tcp, WhyRefused::Address),
+                Opened::AddressIsFull => return self.refuse(&socket, WhyRefused::Address),
                 Opened::Full(unused) => address = unused,
             }
             self.connections.one_closed().await;
         };
-        tcp.set_nonblocking(true).ok()?;
+        let options = socket.options();
+        options.set_nonblocking(true).ok()?;
         // Failures of these two are harmless: the first only affects speed, and other limits also
-        // bound what the second bounds.
-        let _ = tcp.set_nodelay(true);
+        // bound what the second bounds. Unix sockets have neither.
+        let _ = options.set_tcp_nodelay(true);
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
-        Some(AcceptedConnection { tcp, peer, open, is_shut_out })
+        let _ = options.set_tcp_notsent_lowat(UNSENT_BYTES);
+        Some(AcceptedConnection { socket, peer, open, is_shut_out, listener: self.listener })
     }
 
     /// Closes the connection without a response. The system keeps no state of it.
-    fn refuse<T>(&self, tcp: &std::net::TcpStream, why: WhyRefused) -> Option<T> {
+    fn refuse<T>(&self, socket: &ClientSocket, why: WhyRefused) -> Option<T> {
         self.metrics.connection_refused(why);
-        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        let _ = socket.options().set_linger(Some(Duration::ZERO));
         None
     }
 }
@@ -242,4 +248,60 @@ impl<A: Fn(SocketAddr) -> Admission> ConnectionFilter<A> {
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_stuck_does_not_answer() {
+        let (entered_sender, entered) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = Arc::new(std::sync::Mutex::new(released));
+        let liveness = Liveness::default();
+        let prepare = move || {
+            let (entered, released) = (entered_sender.clone(), Arc::clone(&released));
+            async move {
+                Some(move |_: AcceptedConnection| {
+                    entered.send(()).unwrap();
+                    // Blocks the thread.
+                    let _ = released.lock().unwrap().recv();
+                    std::future::ready(())
+                })
+            }
+        };
+        let two = NonZeroUsize::new(2).unwrap();
+        let threads = ServerThreads::start(two, liveness.clone(), prepare).unwrap();
+        let runtime = Builder::new_current_thread().build().unwrap();
+        assert!(runtime.block_on(liveness.answered()));
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let Opened::Yes(open) = OpenConnections::new(1, 1, monotonic::now()).open(None, monotonic::now())
+        else {
+            panic!("the table is empty");
+        };
+        let connection = AcceptedConnection {
+            socket: ClientSocket::Tcp(tcp),
+            peer: listener.local_addr().unwrap(),
+            open,
+            is_shut_out: false,
+            listener: 0,
+        };
+        assert!(threads.workers[1].send(connection).is_ok());
+        entered.recv().unwrap();
+        let mut answered = pin!(liveness.answered());
+        // Only the first thread can answer, so no time is long enough.
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(answered.as_mut().poll(&mut cx), Poll::Pending);
+        release.send(()).unwrap();
+        assert!(runtime.block_on(answered));
+        drop(threads);
+        // The threads end soon after, and then do not count as working.
+        while runtime.block_on(liveness.answered()) {}
+    }
 }

@@ -15,7 +15,6 @@ use actix_web::HttpResponse;
 use futures_util::future::{Either, select};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
@@ -51,7 +50,6 @@ const UNTIMED: Duration = Duration::from_secs(600);
 
 /// The parameters of all connections.
 pub(super) struct ConnectionServer {
-    pub(super) acceptor: Acceptor,
     pub(super) request_timeout: Duration,
     pub(super) keep_alive: Duration,
     /// The maximum age of a connection.
@@ -72,7 +70,7 @@ pub(super) enum DrainPhase {
     Closing,
 }
 
-/// The layer between TCP and HTTP.
+/// The layer between a socket and HTTP.
 pub(super) enum Acceptor {
     Plain,
     #[cfg(feature = "tls")]
@@ -105,7 +103,8 @@ impl ConnectionServer {
     /// Serves a connection until it ends.
     pub(super) async fn serve<H, C, F>(
         &self,
-        tcp: TcpStream,
+        stream: Box<dyn Stream>,
+        acceptor: &Acceptor,
         connection: Rc<ConnectionState>,
         protocols: &Protocols<H, C>,
     ) where
@@ -113,10 +112,10 @@ impl ConnectionServer {
         C: Fn(Rc<ConnectionState>, Request) -> F,
         F: Future<Output = Option<HttpResponse>>,
     {
-        self.notice_dead_peer(&tcp);
-        let mut endings = self.endings();
+        self.notice_dead_peer(stream.socket());
+        let mut endings = self.endings(acceptor);
         let accepted = {
-            let mut accepting = pin!(timeout(self.request_timeout, self.acceptor.accept(tcp, &connection)));
+            let mut accepting = pin!(timeout(self.request_timeout, acceptor.accept(stream, &connection)));
             std::future::poll_fn(|cx| match endings.poll(cx, &connection) {
                 true => Poll::Ready(None),
                 false => accepting.as_mut().poll(cx).map(|accepted| accepted.ok().flatten()),
@@ -247,23 +246,20 @@ impl ConnectionServer {
     /// Makes the system end the connection of a client that has vanished without a word, whether it
     /// owes an acknowledgement or nothing at all. Else a client that waits would keep its place for
     /// long.
-    fn notice_dead_peer(&self, tcp: &TcpStream) {
-        let socket = SockRef::from(tcp);
+    fn notice_dead_peer(&self, socket: SockRef<'_>) {
         let keepalive = TcpKeepalive::new().with_time(PROBE_TIME).with_interval(PROBE_INTERVAL);
-        // Failures are harmless: other limits bound what a dead client holds.
+        // Failures are harmless: other limits bound what a dead client holds. A Unix socket cannot
+        // vanish without a word.
         let _ = socket.set_tcp_keepalive(&keepalive);
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER.max(self.request_timeout.saturating_mul(2))));
     }
 
     /// The reasons to end a connection that begins now.
-    fn endings(&self) -> Endings {
+    fn endings(&self, acceptor: &Acceptor) -> Endings {
         let until = monotonic::after(monotonic::now(), self.age_max);
-        let endings: [Ending; 3] = [
-            self.phase(DrainPhase::Closing),
-            self.acceptor.client_trust_change(),
-            Box::pin(sleep_until(until)),
-        ];
+        let endings: [Ending; 3] =
+            [self.phase(DrainPhase::Closing), acceptor.client_trust_change(), Box::pin(sleep_until(until))];
         Endings::of(endings)
     }
 
@@ -327,17 +323,22 @@ impl Acceptor {
     /// Returns the stream for HTTP, and whether the client chose HTTP/2. Notes on the connection
     /// whom the client's certificate names.
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "same signature as with TLS"))]
-    async fn accept(&self, tcp: TcpStream, connection: &ConnectionState) -> Option<(Box<dyn Stream>, bool)> {
+    async fn accept(
+        &self,
+        stream: Box<dyn Stream>,
+        connection: &ConnectionState,
+    ) -> Option<(Box<dyn Stream>, bool)> {
         match self {
-            Self::Plain => Some((Box::new(tcp), false)),
+            Self::Plain => Some((stream, false)),
             #[cfg(feature = "tls")]
             Self::Tls(acceptor, tls) => {
                 let trust_changes = tls.client_trust_changes();
-                let stream = acceptor.accept(tcp).await;
+                let stream = acceptor.accept(stream).await;
                 let stream =
                     stream.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()?;
                 let session = stream.get_ref().1;
                 let is_http2 = session.alpn_protocol() == Some(b"h2");
+                connection.set_encrypted();
                 if let Some(client) = CertifiedClient::new(tls, trust_changes, session.peer_certificates()) {
                     connection.set_client(client);
                 }

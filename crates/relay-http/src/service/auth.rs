@@ -10,6 +10,7 @@ use relay_core::{Clock, Error, PushOutcome, Recipient, Rejection, Usage};
 
 use crate::api::error::ApiError;
 use crate::connection::state::ConnectionState;
+use crate::limits::peer::is_unix;
 use crate::metrics::Metrics;
 use crate::options::Auth;
 use crate::service::client::Client;
@@ -19,17 +20,14 @@ use crate::service::rate_limit::RateLimiter;
 pub(super) struct Gate {
     policy: Policy,
     clock: Arc<dyn Clock>,
-    /// Whether everybody between a client and the relay can read requests.
-    is_clear_text: bool,
     has_warned_of_clear_text: AtomicBool,
 }
 
 impl Gate {
-    pub(super) fn new(auth: &Auth, is_clear_text: bool) -> Self {
+    pub(super) fn new(auth: &Auth) -> Self {
         Self {
             policy: Policy::new(auth.settings.clone()),
             clock: Arc::clone(&auth.clock),
-            is_clear_text,
             has_warned_of_clear_text: AtomicBool::new(false),
         }
     }
@@ -49,18 +47,13 @@ impl Gate {
     ) {
         let peer = connection.peer().ip().to_canonical();
         let is_trusted = limiter.is_some_and(|limiter| limiter.trusts(&peer));
-        if self.is_exposed(&client.proof, peer, is_trusted)
+        if is_exposed(&client.proof, connection.is_encrypted(), peer, is_trusted)
             && !self.has_warned_of_clear_text.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
                 "a client has sent the proof for its recipient in clear text, so everybody on its way could have read it: use TLS, here or in a proxy that rate_limit.trusted_proxies lists; this is logged once"
             );
         }
-    }
-
-    fn is_exposed(&self, proof: &Proof, peer: IpAddr, is_trusted_proxy: bool) -> bool {
-        let is_secret = !matches!(proof, Proof::None | Proof::Malformed(_));
-        self.is_clear_text && is_secret && !peer.is_loopback() && !is_trusted_proxy
     }
 
     /// Whether the proof of a client opens the queue of `recipient`.
@@ -180,30 +173,35 @@ pub(super) fn hide_usage(outcome: Result<PushOutcome, ApiError>) -> Result<PushO
     }
 }
 
+/// Whether others could have read the proof on its way from this peer.
+fn is_exposed(proof: &Proof, is_encrypted: bool, peer: IpAddr, is_trusted_proxy: bool) -> bool {
+    let is_secret = !matches!(proof, Proof::None | Proof::Malformed(_));
+    let is_near = peer.is_loopback() || is_unix(&peer) || is_trusted_proxy;
+    !is_encrypted && is_secret && !is_near
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use relay_core::testing::ManualClock;
-
     use super::*;
+    use crate::limits::peer::UNIX_PEER;
 
     #[test]
     fn a_proof_in_clear_text_is_exposed_unless_its_way_is_short() {
-        let auth = Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) };
         let secret = || Proof::parse([format!("Bearer {}", "A".repeat(43)).as_bytes()].into_iter());
         let far: IpAddr = "192.0.2.7".parse().unwrap();
-        for (is_clear_text, proof, peer, is_trusted, is_exposed) in [
-            (true, secret(), far, false, true),
-            (true, secret(), "::1".parse().unwrap(), false, false),
-            (true, secret(), "127.0.0.9".parse().unwrap(), false, false),
-            (true, secret(), far, true, false),
-            (true, Proof::None, far, false, false),
-            (true, Proof::parse([b"Basic YTpi".as_slice()].into_iter()), far, false, false),
-            (false, secret(), far, false, false),
+        for (is_encrypted, proof, peer, is_trusted, expected) in [
+            (false, secret(), far, false, true),
+            (false, secret(), "::1".parse().unwrap(), false, false),
+            (false, secret(), "127.0.0.9".parse().unwrap(), false, false),
+            (false, secret(), UNIX_PEER.ip(), false, false),
+            (false, secret(), far, true, false),
+            (false, Proof::None, far, false, false),
+            (false, Proof::parse([b"Basic YTpi".as_slice()].into_iter()), far, false, false),
+            (true, secret(), far, false, false),
         ] {
-            let gate = Gate::new(&auth, is_clear_text);
-            assert_eq!(gate.is_exposed(&proof, peer, is_trusted), is_exposed, "{proof:?} {peer}");
+            assert_eq!(is_exposed(&proof, is_encrypted, peer, is_trusted), expected, "{proof:?} {peer}");
         }
     }
 }

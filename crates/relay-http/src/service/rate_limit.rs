@@ -132,7 +132,7 @@ impl RateLimiter {
 
     /// Whether `peer` is a trusted proxy.
     pub(super) fn trusts(&self, peer: &IpAddr) -> bool {
-        contains(&self.options.trusted_proxies, peer)
+        self.options.trusted_proxies.contain(peer)
     }
 
     /// The sender of a request with these headers on this connection.

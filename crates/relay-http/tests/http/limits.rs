@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::{Duration, Instant};
 
 use relay_core::Limits;
-use relay_http::{Options, RateLimit};
+use relay_http::{Options, Peers, RateLimit};
 use serde_json::json;
 
 use crate::support::{Client, Response, Server, memory, options, post_head, push_of};
@@ -42,7 +42,10 @@ pub(crate) fn rate_limit(burst: u32, per_address_rps: u32, trusted_proxies: &[&s
         ban: Duration::from_secs(300),
         ban_threshold: NonZeroU32::new(3).unwrap(),
         ipv6_prefix: 64,
-        trusted_proxies: trusted_proxies.iter().map(|net| net.parse().unwrap()).collect(),
+        trusted_proxies: Peers {
+            networks: trusted_proxies.iter().map(|net| net.parse().unwrap()).collect(),
+            unix: false,
+        },
         tracked_addresses_max: NonZeroUsize::new(100).unwrap(),
     }
 }

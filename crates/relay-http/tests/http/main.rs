@@ -33,5 +33,7 @@ mod shutdown;
 mod slow;
 mod streams;
 mod support;
+#[cfg(unix)]
+mod unix;
 mod waiting;
 mod watching;

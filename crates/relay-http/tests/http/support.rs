@@ -16,7 +16,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use relay_core::testing::ManualClock;
 use relay_core::{Limits, MemoryRelay, Relay};
-use relay_http::{Metrics, Options, Transport, serve};
+use relay_http::{Listener, Metrics, Options, Transport, serve};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -65,6 +65,17 @@ impl Server {
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
+        Self::listening(runtime, address, vec![Listener::new(listener, transport)], relay, options)
+    }
+
+    /// On several listeners, of which one has this address.
+    pub(crate) fn listening(
+        runtime: tokio::runtime::Runtime,
+        address: SocketAddr,
+        listeners: Vec<Listener>,
+        relay: Arc<impl Relay>,
+        options: Options,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
@@ -73,7 +84,7 @@ impl Server {
                 std::future::pending::<()>().await;
             }
         };
-        let serving = serve(listener, relay, options, transport, Arc::clone(&metrics), shutdown).unwrap();
+        let serving = serve(listeners, relay, options, Arc::clone(&metrics), shutdown).unwrap();
         let (end, done) = mpsc::channel();
         std::thread::spawn(move || end.send(runtime.block_on(serving)));
         Self { address, metrics, stop: Some(stop), done }

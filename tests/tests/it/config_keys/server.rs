@@ -1,6 +1,7 @@
 //! Tests of `address`, `[server]`, `[admin]` and `[cors]`.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -34,6 +35,19 @@ pub(super) fn address() {
     let error = failure(&[("address", &format!("{address:?}"))]);
     assert!(matches!(&error, RelayError::Listen { address: tried, .. } if *tried == address), "{error}");
     assert!(relay(&[("address", "\"127.0.0.1:0\"")]).base_url.starts_with("http://127.0.0.1:"));
+}
+
+#[test]
+pub(super) fn socket_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.sock");
+    for (mode, bits) in [("0600", 0o600), ("666", 0o666)] {
+        let address = format!("\"unix:{}\"", path.display());
+        let relay = relay(&[("address", &address), ("socket_mode", &format!("{mode:?}"))]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, bits);
+        drop(relay);
+        assert!(!path.exists());
+    }
 }
 
 #[test]

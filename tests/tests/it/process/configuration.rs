@@ -11,6 +11,7 @@ use crate::PROGRAM;
 /// escapes.
 const EVERY_KEY: &str = r#"
 address = "[::1]:7001"
+socket_mode = "0600"
 mode = "tls"
 
 [server]
@@ -90,7 +91,7 @@ names_per_address = 19
 ban_seconds = 0
 ban_threshold = 10
 ipv6_prefix = 48
-trusted_proxies = ["10.0.0.0/8", "2001:db8::/32"]
+trusted_proxies = ["10.0.0.0/8", "2001:db8::/32", "unix"]
 exempt = ["192.0.2.0/24"]
 max_tracked_addresses = 11
 

@@ -2,11 +2,13 @@
 
 use ipnet::IpNet;
 
-use super::{ACK_ITEMS_MAX, Findings, is_loopback};
+use super::{ACK_ITEMS_MAX, Findings};
+use crate::config::address::ListenAddress;
 use crate::config::{Mode, PlainNames, RateLimitConfig, RelayConfig, RelayLimits};
 
 pub(super) fn warn_of_exposure(config: &RelayConfig, findings: &mut Findings) {
-    if is_loopback(&config.address) {
+    // What is no address is refused.
+    if ListenAddress::parse(&config.address).is_ok_and(ListenAddress::is_local) {
         return;
     }
     findings.warn_if(
@@ -61,7 +63,8 @@ pub(super) fn warn_of_inflight_bytes(config: &RelayConfig, findings: &mut Findin
 
 pub(super) fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
     // Two networks may together contain all addresses.
-    let aggregated = IpNet::aggregate(&rates.trusted_proxies);
+    let networks: Vec<IpNet> = rates.trusted_proxies.iter().filter_map(|peer| peer.network()).collect();
+    let aggregated = IpNet::aggregate(&networks);
     findings.warn_if(
         aggregated.iter().any(|network| network.prefix_len() == 0),
         "rate_limit.trusted_proxies: contains every address, so any client can claim any address as its own",

@@ -46,6 +46,39 @@ fn an_address_is_a_host_and_a_port() {
 }
 
 #[test]
+fn an_address_may_be_a_socket_of_this_machine() {
+    for good in ["unix:/run/relay/relay.sock", "systemd:relay.socket"] {
+        assert_eq!(flags(&["--address", good]).load().unwrap().config.address, good);
+    }
+    let long = format!("unix:/{}", "x".repeat(90));
+    for (bad, why) in [
+        (
+            "unix:relay.sock",
+            "must be unix: and an absolute path; \"relay.sock\" is not the absolute path of a socket",
+        ),
+        (
+            &*long,
+            "must be unix: and an absolute path; \"/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\" has 91 bytes, \
+             and a Unix socket may have 90 here",
+        ),
+        (
+            "systemd:a b",
+            "must be systemd: and the name of a socket (FileDescriptorName=, or the name of its unit, such as relay.socket); \
+             \"a b\" is none",
+        ),
+    ] {
+        flags(&["--address", bad]).refused(&[&format!("address: {why} (command line --address)")]);
+    }
+    file("admin.address = \"unix:/run/admin.sock\"").refused(&[
+        "admin.address: must be host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000; \
+         \"unix:/run/admin.sock\" has no port from 0 to 65535 (relay.toml line 1)",
+    ]);
+    file("socket_mode = \"rw-rw----\"").refused(&[
+        "socket_mode: must be permissions in octal digits such as \"0660\", found \"rw-rw----\" (relay.toml line 1)",
+    ]);
+}
+
+#[test]
 fn the_admin_address_differs_from_the_public_one() {
     let shape = "admin.address: must be host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000;";
     file("admin.address = \"7001\"").refused(&[&format!("{shape} \"7001\" has no port (relay.toml line 1)")]);

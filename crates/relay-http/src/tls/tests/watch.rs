@@ -4,11 +4,10 @@
 //! do. A virtual second after a poll, its reload is over.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::pki::{Ca, Disk};
@@ -24,7 +23,7 @@ async fn watch_finds_changed_files_and_survives_unusable_ones() {
     let (old, new) = (ca.leaf(), ca.leaf());
     let disk = Disk::with(&old);
     let tls = disk.load();
-    let watching = start(&tls, Arc::default(), 2 * SECOND);
+    let watching = start(&tls, mpsc::channel(1).1, 2 * SECOND);
 
     fs::write(&disk.paths.cert_pem, &new.cert).unwrap();
     tokio::time::sleep(3 * SECOND).await;
@@ -53,7 +52,7 @@ async fn watch_follows_a_symbolic_link_to_another_directory() {
     disk.paths.cert_pem = disk.path("current").join("cert.pem");
     disk.paths.key_pem = disk.path("current").join("key.pem");
     let tls = disk.load();
-    let _watching = start(&tls, Arc::default(), 2 * SECOND);
+    let _watching = start(&tls, mpsc::channel(1).1, 2 * SECOND);
 
     symlink("new", disk.path("next")).unwrap();
     fs::rename(disk.path("next"), disk.path("current")).unwrap();
@@ -66,20 +65,21 @@ async fn watch_reloads_on_request() {
     let ca = Ca::new("CA");
     let disk = Disk::with(&ca.leaf());
     let tls = disk.load();
-    let request = Arc::new(Notify::new());
-    let watching = start(&tls, Arc::clone(&request), NEVER);
+    let (reload, requests) = mpsc::channel(1);
+    let watching = start(&tls, requests, NEVER);
     for _ in 0..2 {
         let new = ca.leaf();
         disk.put(&new);
-        request.notify_one();
-        tokio::time::sleep(SECOND).await;
-        assert_eq!(presented(&tls), new.cert_der());
+        let (done, mut dropped) = mpsc::channel::<()>(1);
+        reload.send(done).await.unwrap();
+        assert_eq!(dropped.recv().await, None);
+        assert_eq!(presented(&tls), new.cert_der(), "a request is dropped when it is done");
     }
     assert!(!watching.is_finished());
 }
 
-fn start(tls: &Tls, request: Arc<Notify>, every: Duration) -> JoinHandle<()> {
-    tokio::spawn(watch(tls.clone(), request, every))
+fn start(tls: &Tls, requests: mpsc::Receiver<mpsc::Sender<()>>, every: Duration) -> JoinHandle<()> {
+    tokio::spawn(watch(tls.clone(), requests, every))
 }
 
 /// The certificate that the relay would present to the next client.

@@ -4,7 +4,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use relay_http::{Options, RateLimit};
+use relay_http::{Options, Peers, RateLimit};
 
 use super::wire::*;
 use crate::support::options;
@@ -74,7 +74,7 @@ pub(super) fn unreached_limit() -> Option<RateLimit> {
         ban: Duration::ZERO,
         ban_threshold: NonZeroU32::MIN,
         ipv6_prefix: 64,
-        trusted_proxies: Vec::new(),
+        trusted_proxies: Peers::default(),
         exempt: Vec::new(),
         tracked_addresses_max: NonZeroUsize::new(1000).unwrap(),
     })

@@ -1,0 +1,104 @@
+//! How the program and the relay that it runs talk to each other: requests to reload files, and
+//! what the program observes.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+
+use relay_http::{Liveness, Metrics, Readiness, Unready};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::passed_sockets::PassedSockets;
+
+/// The side of the relay.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    /// What the service manager has passed.
+    pub(crate) sockets: PassedSockets,
+    pub(crate) reloads: ReloadRequests,
+    /// Gets the monitor when the relay listens.
+    pub(crate) monitor: oneshot::Sender<Monitor>,
+}
+
+/// A request to read the files again that the relay reads while it serves. It is done when all
+/// clones are dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct ReloadRequest {
+    _done: mpsc::Sender<Infallible>,
+}
+
+/// The requests to reload.
+#[derive(Debug)]
+pub(crate) struct ReloadRequests(pub(crate) mpsc::Receiver<ReloadRequest>);
+
+/// Sends requests to reload.
+#[derive(Debug)]
+pub(crate) struct Reloader(mpsc::Sender<ReloadRequest>);
+
+/// What the program observes of a relay.
+pub(crate) struct Monitor {
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) liveness: Liveness,
+    /// Returns when the store has answered. It may block.
+    pub(crate) ask_store: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Supervision {
+    /// Both sides: of the relay, and of the program.
+    pub(crate) fn new(sockets: PassedSockets) -> (Self, Reloader, oneshot::Receiver<Monitor>) {
+        let (sender, requests) = mpsc::channel(1);
+        let (monitor, monitored) = oneshot::channel();
+        (Self { sockets, reloads: ReloadRequests(requests), monitor }, Reloader(sender), monitored)
+    }
+
+    /// Of a relay that nobody supervises.
+    pub(crate) fn none() -> Self {
+        Self::new(PassedSockets::default()).0
+    }
+}
+
+impl ReloadRequests {
+    /// Resolves with the next request, if there is ever one.
+    pub(crate) async fn next(&mut self) -> ReloadRequest {
+        match self.0.recv().await {
+            Some(request) => request,
+            None => pending().await,
+        }
+    }
+}
+
+impl Reloader {
+    /// Resolves when the relay has reloaded its files, usable or not, or has ended.
+    pub(crate) async fn reload(&self) {
+        let (sender, mut done) = mpsc::channel(1);
+        if self.0.send(ReloadRequest { _done: sender }).await.is_ok() {
+            // `None` when all are dropped; nothing else can be received.
+            let _: Option<Infallible> = done.recv().await;
+        }
+    }
+}
+
+impl Monitor {
+    pub(crate) fn readiness(&self) -> Result<(), Unready> {
+        self.readiness.check()
+    }
+
+    pub(crate) fn open_connections(&self) -> usize {
+        self.metrics.open_connections()
+    }
+
+    /// Resolves to true when every thread that serves clients has answered, and the store. While
+    /// one of them is stuck, this does not resolve. Clients cannot delay it.
+    pub(crate) async fn answers(&self) -> bool {
+        let ask_store = Arc::clone(&self.ask_store);
+        self.liveness.answered().await && tokio::task::spawn_blocking(move || ask_store()).await.is_ok()
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").finish_non_exhaustive()
+    }
+}
