@@ -8,6 +8,7 @@ pub use crate::check_token::CheckTokenArgs;
 #[cfg(feature = "redb")]
 pub use crate::commands::StoreCommand;
 use crate::config::{Overrides, Sources};
+pub use crate::health::HealthArgs;
 pub use crate::keygen::{KeyKind, KeygenArgs};
 
 const AFTER_HELP: &str = "\
@@ -46,6 +47,8 @@ pub enum Command {
     Serve,
     /// Check the configuration and print the resulting settings
     CheckConfig,
+    /// Ask the relay of this configuration whether it works; exit code 0 if it does, else 1
+    Health(HealthArgs),
     /// Print a new recipient with a lock, and the secret or key that opens it
     Keygen(KeygenArgs),
     /// Say whether the secret or token on standard input opens a recipient, and why not
@@ -167,6 +170,13 @@ mod tests {
         }
         for line in ["backup", "restore", "export", "import", "verify x", "compact x"] {
             assert_eq!(parse(&format!("relay-bin {line}")).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn health_may_ask_for_readiness() {
+        for (line, ready) in [("relay-bin health", false), ("relay-bin health --ready", true)] {
+            assert_eq!(parse(line).unwrap().command, Some(Command::Health(HealthArgs { ready })), "{line}");
         }
     }
 

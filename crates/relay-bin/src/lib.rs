@@ -35,6 +35,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 #[cfg(feature = "tls")]
 mod issuer_file;
 #[cfg(not(feature = "tls"))]

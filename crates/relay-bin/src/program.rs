@@ -15,6 +15,7 @@ use crate::cli::{Cli, Command};
 use crate::commands::{self, CommandError, Outcome};
 use crate::config::{Loaded, RelayConfig};
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
+use crate::health;
 use crate::keygen::{self, KeygenArgs};
 use crate::logging;
 use crate::passed_sockets::PassedSockets;
@@ -35,7 +36,7 @@ pub fn run() -> ExitCode {
         Err(error) => return print_usage(&error),
     };
     let (command, format, environment) = (cli.command_or_serve(), cli.options.log_format, environment());
-    if !matches!(command, Command::CheckConfig | Command::Keygen(_) | Command::CheckToken(_)) {
+    if !is_quiet(&command) {
         let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
         logging::start(format, filter.map(|(_, filter)| filter.as_str()));
     }
@@ -60,14 +61,28 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "redb")]
         Command::Store(command) => report(commands::run(command, &config)),
         Command::Serve => serve(config, &environment),
+        Command::Health(args) => print_or_fail(health::check(args, &config)),
         Command::Keygen(args) => print_keys(args),
-        Command::CheckToken(args) => match check_token::check(&args, &config.auth, io::stdin().lock()) {
-            Ok(()) => exit_code_of_output(print("the proof opens the recipient\n"), ExitCode::SUCCESS),
-            Err(error) => {
-                eprint(&error);
-                ExitCode::from(EXIT_FAILED)
-            }
-        },
+        Command::CheckToken(args) => {
+            let checked = check_token::check(&args, &config.auth, io::stdin().lock());
+            print_or_fail(checked.map(|()| "the proof opens the recipient".to_owned()))
+        }
+    }
+}
+
+/// Whether a command has no log, but only its output.
+const fn is_quiet(command: &Command) -> bool {
+    matches!(command, Command::CheckConfig | Command::Health(_) | Command::Keygen(_) | Command::CheckToken(_))
+}
+
+/// Prints one line, or an error.
+fn print_or_fail(outcome: Result<String, impl Display>) -> ExitCode {
+    match outcome {
+        Ok(line) => exit_code_of_output(print(&format!("{line}\n")), ExitCode::SUCCESS),
+        Err(error) => {
+            eprint(&error);
+            ExitCode::from(EXIT_FAILED)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod answers;
 mod clock;
 mod configuration;
 mod full_disk;
+mod health;
 mod heavy;
 mod locks;
 mod logs;
