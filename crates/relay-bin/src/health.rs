@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::Args;
 use relay_core::excerpt;
 
-use crate::config::{ListenAddress, Mode, RelayConfig};
+use crate::config::{ListenAddress, ListenConfig, Mode, RelayConfig};
 
 /// How long the whole check may take. Health checks of containers usually wait a bit longer.
 const TIMEOUT: Duration = Duration::from_millis(2500);
@@ -89,15 +89,22 @@ impl Target {
             return Ok(Self::Http(config.admin.address.clone()));
         }
         let unknown = |why: &str| Err(HealthError::Unknown(why.to_owned()));
-        match ListenAddress::parse(&config.address) {
-            Ok(ListenAddress::Unix(_)) if config.mode == Mode::Tls => unknown("its Unix socket has TLS"),
+        let Some(ListenConfig { address, mode, proxy_protocol, tls }) = config.listeners().into_iter().next()
+        else {
+            return unknown("it listens nowhere");
+        };
+        if !proxy_protocol.is_empty() {
+            return unknown("it may expect a PROXY header");
+        }
+        match ListenAddress::parse(&address) {
+            Ok(ListenAddress::Unix(_)) if mode == Mode::Tls => unknown("its Unix socket has TLS"),
             Ok(ListenAddress::Unix(path)) => Ok(Self::Unix(path.to_owned())),
             Ok(ListenAddress::Tcp(address)) if !has_port(address) => unknown("the system chooses its port"),
-            Ok(ListenAddress::Tcp(address)) => match (config.mode, &config.tls) {
+            Ok(ListenAddress::Tcp(address)) => match (mode, tls) {
                 (Mode::Tls, Some(tls)) if tls.client_ca_pem_path.is_some() => {
                     unknown("it requires certificates of its clients")
                 }
-                (Mode::Tls, Some(tls)) => Ok(Self::Https(address.to_owned(), tls.cert_pem_path.clone())),
+                (Mode::Tls, Some(tls)) => Ok(Self::Https(address.to_owned(), tls.cert_pem_path)),
                 (Mode::Http, _) | (Mode::Tls, None) => Ok(Self::Http(address.to_owned())),
             },
             Ok(ListenAddress::Systemd(_)) => unknown("the service manager chooses its address"),
@@ -236,6 +243,7 @@ mod tests {
             ("systemd:relay.socket", None, "the service manager chooses its address"),
             ("127.0.0.1:443", certificate(Some("ca.pem")), "it requires certificates of its clients"),
             ("unix:/run/relay.sock", certificate(None), "its Unix socket has TLS"),
+            ("", None, "it listens nowhere"),
         ] {
             let expected =
                 format!("cannot ask the relay: {why}; set admin.address to an address with a port");

@@ -171,7 +171,7 @@ fn rate_limit(config: &RateLimitConfig) -> RateLimit {
     }
 }
 
-fn peers(networks: &[PeerNetwork]) -> Peers {
+pub(crate) fn peers(networks: &[PeerNetwork]) -> Peers {
     Peers {
         networks: networks.iter().filter_map(|peer| peer.network()).collect(),
         unix: networks.contains(&PeerNetwork::Unix),

@@ -8,5 +8,6 @@ pub(crate) mod http2;
 pub(crate) mod in_flight_request;
 pub(crate) mod io;
 pub(crate) mod pace;
+pub(crate) mod proxy_header;
 pub(crate) mod state;
 pub(crate) mod stream;

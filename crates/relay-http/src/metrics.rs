@@ -65,7 +65,7 @@ pub struct Metrics {
     /// Set when the server starts.
     gauge_sources: OnceLock<GaugeSources>,
     #[cfg(feature = "tls")]
-    tls: OnceLock<crate::tls::Tls>,
+    tls: OnceLock<Vec<crate::tls::Tls>>,
 }
 
 /// The parts of a running server that the gauges read.
@@ -140,16 +140,18 @@ impl Metrics {
         self.swept_items.inc_by(items);
     }
 
-    /// Sets the TLS identity whose certificate the metrics show. Only the first call has an effect.
+    /// Sets the TLS identities, of which the metrics show the certificate that ends first. Only the
+    /// first call has an effect.
     #[cfg(feature = "tls")]
-    pub fn set_tls(&self, tls: crate::tls::Tls) {
+    pub fn set_tls(&self, tls: Vec<crate::tls::Tls>) {
         drop(self.tls.set(tls));
     }
 
-    /// When the certificate in use expires, in seconds since 1970, if there is one.
+    /// When the first of the certificates in use expires, in seconds since 1970, if there is one.
     fn certificate_end_seconds(&self) -> Option<i64> {
         #[cfg(feature = "tls")]
-        let end = self.tls.get().and_then(crate::tls::Tls::certificate_end_seconds);
+        let end =
+            self.tls.get().into_iter().flatten().filter_map(crate::tls::Tls::certificate_end_seconds).min();
         #[cfg(not(feature = "tls"))]
         let end = None;
         end

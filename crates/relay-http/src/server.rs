@@ -8,12 +8,14 @@
 //! bounds both steps together.
 
 mod accept;
+mod acceptor;
 pub(crate) mod admin;
 mod connection;
+mod introduction;
 mod socket;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,12 +38,15 @@ use crate::connection::io::ConnectionIo;
 use crate::connection::state::ConnectionState;
 use crate::limits::in_flight::InFlight;
 use crate::limits::open_connections::OpenConnections;
+use crate::limits::peer::Peers;
 use crate::liveness::Liveness;
 use crate::metrics::{GaugeSources, Metrics};
 use crate::monotonic;
 use crate::options::{Options, Transport};
 use crate::server::accept::{AcceptedConnection, ConnectionFilter, ServerThreads};
-use crate::server::connection::{Acceptor, ConnectionServer, DrainPhase, Protocols};
+use crate::server::acceptor::Acceptor;
+use crate::server::connection::{ConnectionServer, DrainPhase, Protocols};
+use crate::server::introduction::Introductions;
 pub use crate::server::socket::ListeningSocket;
 use crate::service::response::{ApiResponse, ResponseBody};
 use crate::service::route::{RouteMatch, routes};
@@ -71,12 +76,15 @@ pub struct Listener {
     pub socket: ListeningSocket,
     /// The transport over it.
     pub transport: Transport,
+    /// Proxies whose connections begin with a header of the PROXY protocol, version 1 or 2, before
+    /// the transport. They must have one; from other peers, it is no HTTP.
+    pub proxy_protocol: Peers,
 }
 
 impl Listener {
-    /// A listener on this socket.
+    /// A listener on this socket, without the PROXY protocol.
     pub fn new(socket: impl Into<ListeningSocket>, transport: Transport) -> Self {
-        Self { socket: socket.into(), transport }
+        Self { socket: socket.into(), transport, proxy_protocol: Peers::default() }
     }
 }
 
@@ -98,19 +106,21 @@ pub fn serve<R: Relay>(
     let (alive, mut all_dropped) = mpsc::channel(1);
     let (phase_sender, phase) = watch::channel(DrainPhase::Serving);
     let filter_metrics = Arc::clone(&metrics);
-    let (sockets, transports): (Vec<_>, Vec<_>) =
-        listeners.into_iter().map(|listener| (listener.socket, listener.transport)).unzip();
-    for socket in &sockets {
+    let (mut sockets, mut transports) = (Vec::new(), Vec::new());
+    for Listener { socket, transport, proxy_protocol } in listeners {
         socket.set_nonblocking()?;
+        sockets.push((socket, proxy_protocol));
+        transports.push(transport);
     }
     let shared = Arc::new(ServerState::new(relay, options, transports, metrics, phase, alive));
     Ok(async move {
         let threads = start_workers(&shared, liveness)?;
         let (stop_accepting, stopped) = watch::channel(false);
-        for (number, socket) in sockets.into_iter().enumerate() {
+        for (number, (socket, proxies)) in sockets.into_iter().enumerate() {
             let filter_state = Arc::clone(&shared);
             let filter = ConnectionFilter {
                 listener: number,
+                proxies,
                 connections: shared.open.clone(),
                 admit: move |peer: SocketAddr| filter_state.service.admit_connection(peer.ip()),
                 metrics: Arc::clone(&filter_metrics),
@@ -169,13 +179,15 @@ async fn connection_handler<R: Relay>(
     Some(move |accepted: AcceptedConnection| {
         let (shared, protocols) = (Arc::clone(&shared), Rc::clone(&protocols));
         async move {
-            let AcceptedConnection { socket, peer, open, is_shut_out, listener } = accepted;
+            let AcceptedConnection { socket, peer, open, is_shut_out, listener, has_proxy_header } = accepted;
             // On an error, the socket is already unusable.
             if let Ok(stream) = socket.into_stream()
                 && let Some(acceptor) = shared.acceptors.get(listener)
             {
                 let connection = ConnectionState::new(peer, open, is_shut_out);
-                shared.connections.serve(stream, acceptor, connection, &protocols).await;
+                let admit = |client: IpAddr| shared.service.admit_connection(client);
+                let admit = has_proxy_header.then_some(admit);
+                shared.connections.serve(stream, acceptor, connection, admit, &protocols).await;
             }
         }
         .boxed_local()
@@ -222,6 +234,7 @@ impl<R: Relay> ServerState<R> {
             keep_alive: options.keep_alive,
             age_max: options.connection_age_max,
             phase,
+            introductions: Introductions::new(Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
             #[cfg(feature = "tls")]
             streams: Default::default(),

@@ -115,6 +115,11 @@ impl Tls {
         })))
     }
 
+    /// Whether both are the same, so that one reload concerns both.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// A configuration for a listener: TLS 1.2 and 1.3, and HTTP/2 before HTTP/1.1 by ALPN. It
     /// follows every later [`reload`](Self::reload).
     pub fn server_config(&self) -> ServerConfig {

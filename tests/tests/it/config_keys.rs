@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 const TESTS: &[(&str, fn())] = &[
     ("address", server::address),
     ("socket_mode", server::socket_mode),
+    ("proxy_protocol", server::proxy_protocol),
+    ("listen", server::listen),
     ("mode", tls::mode),
     ("server.drain_seconds", server::drain_seconds),
     ("server.request_timeout_seconds", server::request_timeout_seconds),

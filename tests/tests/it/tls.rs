@@ -6,6 +6,7 @@ pub(crate) mod handshake;
 mod keys;
 mod openssl;
 pub(crate) mod pki;
+mod proxied;
 mod reload;
 mod standing;
 mod trust;

@@ -2,6 +2,7 @@
 //! no host name.
 
 mod issuer;
+mod listen;
 mod postgres;
 mod wake;
 mod warnings;
@@ -11,11 +12,11 @@ use std::path::Path;
 use relay_http::{AllowedHosts, Origin};
 
 use self::warnings::{warn_of_exposure, warn_of_inflight_bytes, warn_of_limits, warn_of_rates};
-use super::address::{self, ListenAddress, check_host_and_port, is_loopback};
+use super::address::{check_host_and_port, is_loopback};
 use super::error::Problem;
 use super::keys::{self, Kind};
 use super::value;
-use super::{AuthConfig, Mode, PlainNames, RateLimitConfig, RelayConfig, StorageKind, TlsConfig};
+use super::{AuthConfig, PeerNetwork, PlainNames, RelayConfig, StorageKind};
 
 pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 
@@ -63,17 +64,16 @@ impl Findings {
 /// Checks each value, and values that depend on each other.
 pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     let mut findings = Findings::default();
-    check_address(config, &mut findings);
+    listen::check(config, build, &mut findings);
     check_admin(config, &mut findings);
     check_hosts_and_origins(config, &mut findings);
-    check_tls(config, build, &mut findings);
     check_storage(config, build, &mut findings);
     check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
     check_auth(&config.auth, &mut findings);
     issuer::check(config, build, &mut findings);
     wake::check(&config.wake, build, &mut findings);
     check_numbers(config, &mut findings);
-    check_proxies(&config.rate_limit, &mut findings);
+    check_proxies("rate_limit.trusted_proxies", &config.rate_limit.trusted_proxies, &mut findings);
     warn_of_exposure(config, &mut findings);
     warn_of_limits(&config.relay, &mut findings);
     warn_of_inflight_bytes(config, &mut findings);
@@ -113,19 +113,6 @@ fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
     }
 }
 
-fn check_address(config: &RelayConfig, findings: &mut Findings) {
-    if let Err(message) = ListenAddress::parse(&config.address) {
-        findings.refuse("address", message);
-    }
-    if address::socket_mode(&config.socket_mode).is_none() {
-        let found = value::quoted(&config.socket_mode);
-        findings.refuse(
-            "socket_mode",
-            format!("must be permissions in octal digits such as \"0660\", found {found}"),
-        );
-    }
-}
-
 /// An empty address turns the admin server off.
 fn check_admin(config: &RelayConfig, findings: &mut Findings) {
     let address = &config.admin.address;
@@ -135,7 +122,8 @@ fn check_admin(config: &RelayConfig, findings: &mut Findings) {
     if let Err(message) = check_host_and_port(address) {
         return findings.refuse("admin.address", message);
     }
-    if *address == config.address && !address.ends_with(":0") {
+    let mut public = config.listen.iter().map(|listener| &listener.address).chain([&config.address]);
+    if public.any(|public| public == address) && !address.ends_with(":0") {
         findings.refuse("admin.address", "must not be the public address; clients could read the counters");
     }
     findings.warn_if(
@@ -163,63 +151,6 @@ fn check_hosts_and_origins(config: &RelayConfig, findings: &mut Findings) {
             "cors.allowed_origins",
             format!("must list origins such as \"https://app.example.org\" or \"tauri://localhost\", without a path, found {found}"),
         );
-    }
-}
-
-fn check_tls(config: &RelayConfig, build: Build, findings: &mut Findings) {
-    if config.mode == Mode::Http {
-        return refuse_unused_tls(config.tls.as_ref(), findings);
-    }
-    if !build.tls {
-        findings.refuse(
-            "mode",
-            "\"tls\" is not built into this program; build it with the cargo feature \"tls\"",
-        );
-    }
-    let tls = config.tls.as_ref();
-    for (key, path) in [
-        ("tls.cert_pem_path", tls.map(|tls| tls.cert_pem_path.as_path())),
-        ("tls.key_pem_path", tls.map(|tls| tls.key_pem_path.as_path())),
-    ] {
-        match path.filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => check_path(key, path, findings),
-            None => findings
-                .refuse(key, "must be the path of a PEM file when mode = \"tls\"; it is missing or empty"),
-        }
-    }
-    let (ca, crl) = (
-        tls.and_then(|tls| tls.client_ca_pem_path.as_deref()),
-        tls.and_then(|tls| tls.client_crl_pem_path.as_deref()),
-    );
-    for (key, path) in [("tls.client_ca_pem_path", ca), ("tls.client_crl_pem_path", crl)] {
-        if let Some(path) = path {
-            check_path(key, path, findings);
-        }
-    }
-    if crl.is_some() && ca.is_none() {
-        findings.refuse(
-            "tls.client_crl_pem_path",
-            "needs tls.client_ca_pem_path: without authorities, no client needs a certificate",
-        );
-    }
-}
-
-/// An operator who sets one of these wants TLS, so the relay must not serve clear text.
-fn refuse_unused_tls(tls: Option<&TlsConfig>, findings: &mut Findings) {
-    let Some(tls) = tls else { return };
-    let is_set = |path: &Path| !path.as_os_str().is_empty();
-    for (key, is_set) in [
-        ("tls.cert_pem_path", is_set(&tls.cert_pem_path)),
-        ("tls.key_pem_path", is_set(&tls.key_pem_path)),
-        ("tls.client_ca_pem_path", tls.client_ca_pem_path.as_deref().is_some_and(is_set)),
-        ("tls.client_crl_pem_path", tls.client_crl_pem_path.as_deref().is_some_and(is_set)),
-    ] {
-        if is_set {
-            findings.refuse(
-                key,
-                "is set, but mode = \"http\" would serve clear text; set mode = \"tls\", or remove the key",
-            );
-        }
     }
 }
 
@@ -253,13 +184,11 @@ fn check_storage(config: &RelayConfig, build: Build, findings: &mut Findings) {
 
 /// The relay compares addresses of the same family, so an IPv4 network that is written as IPv6
 /// would match none. Parsing has already converted such networks in text.
-fn check_proxies(rates: &RateLimitConfig, findings: &mut Findings) {
-    let networks = rates.trusted_proxies.iter().filter_map(|peer| peer.network());
+fn check_proxies(key: &str, proxies: &[PeerNetwork], findings: &mut Findings) {
+    let networks = proxies.iter().filter_map(|peer| peer.network());
     for network in networks.filter(value::is_mapped) {
-        findings.refuse(
-            "rate_limit.trusted_proxies",
-            format!("must list IPv4 networks in the form \"10.0.0.0/8\", found \"{network}\""),
-        );
+        findings
+            .refuse(key, format!("must list IPv4 networks in the form \"10.0.0.0/8\", found \"{network}\""));
     }
 }
 
@@ -283,6 +212,7 @@ fn check_optional_path(key: &str, path: &Path, findings: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Mode;
 
     #[test]
     fn a_missing_feature_is_refused_by_its_name() {

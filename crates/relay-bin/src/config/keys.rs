@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::postgres::without_password;
 use super::{
-    Mode, PeerNetwork, PlainNames, PostgresDurability, PostgresShard, PostgresTls, PushPlain, RelayConfig,
-    StorageKind,
+    ListenConfig, Mode, PeerNetwork, PlainNames, PostgresDurability, PostgresShard, PostgresTls, PushPlain,
+    RelayConfig, StorageKind,
 };
 
 /// The bound of messages and responses, which the relay holds in memory.
@@ -25,10 +25,9 @@ const RATE_MAX: u64 = u32::MAX as u64;
 pub(super) const KEYS: &[Key] = &[
     text("address", |c| Some(c.address.clone())),
     text("socket_mode", |c| Some(c.socket_mode.clone())),
-    choice("mode", &["http", "tls"], |c| match c.mode {
-        Mode::Http => "http",
-        Mode::Tls => "tls",
-    }),
+    peers("proxy_protocol", |c| &c.proxy_protocol),
+    Key { name: "listen", kind: Kind::Listeners(|c| &c.listen) },
+    choice("mode", &["http", "tls"], |c| mode(c.mode)),
     number("server.drain_seconds", 0, SECONDS_MAX, |c| c.server.drain_seconds),
     number("server.request_timeout_seconds", 1, SECONDS_MAX, |c| c.server.request_timeout_seconds),
     number("server.keep_alive_seconds", 1, SECONDS_MAX, |c| c.server.keep_alive_seconds),
@@ -155,6 +154,7 @@ pub(super) enum Kind {
     Peers(fn(&RelayConfig) -> &[PeerNetwork]),
     Texts(fn(&RelayConfig) -> &[String]),
     Shards(fn(&RelayConfig) -> &[PostgresShard]),
+    Listeners(fn(&RelayConfig) -> &[ListenConfig]),
 }
 
 impl Key {
@@ -178,6 +178,10 @@ impl Key {
                 r#"a list of networks such as "10.0.0.0/8", and "unix" for Unix sockets"#.to_owned()
             }
             Kind::Texts(_) => "a list of texts".to_owned(),
+            Kind::Listeners(_) => {
+                r#"a list of at most 64 tables such as [{ address = "[::]:443", mode = "tls" }, ...]"#
+                    .to_owned()
+            }
             Kind::Shards(_) => {
                 r#"a list of databases such as [{ dsn = "host=a", slots = "0-127" }, ...]"#.to_owned()
             }
@@ -263,6 +267,13 @@ fn whole_number(min: u64, max: u64) -> String {
 /// The check refuses paths that are not UTF-8, so a valid configuration is printed exactly.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+pub(super) const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Http => "http",
+        Mode::Tls => "tls",
+    }
 }
 
 const fn text(name: &'static str, read: fn(&RelayConfig) -> Option<String>) -> Key {

@@ -9,6 +9,7 @@ mod auth;
 mod check;
 mod error;
 mod keys;
+mod listen;
 mod peer;
 mod postgres;
 mod print;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 pub(crate) use address::{ListenAddress, socket_mode};
 pub use auth::{AuthConfig, PlainNames, PushPlain};
 pub use error::{ConfigErrors, Problem};
+pub use listen::ListenConfig;
 pub use peer::PeerNetwork;
 pub use postgres::{PostgresConfig, PostgresDurability, PostgresShard, PostgresTls};
 use source::Layer;
@@ -41,12 +43,15 @@ const LIBRARY_ADMIN_ADDRESS: &str = "";
 /// All settings of a relay. Any value can be built; [`RelayConfig::validate`] checks it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RelayConfig {
-    /// What to listen on: `host:port`, where the system chooses a port for 0; `unix:` and an
-    /// absolute path; or `systemd:` and the name of a socket that the service manager passes to the
-    /// program.
+    /// `host:port`, where the system chooses a port for 0; `unix:` and an absolute path; or
+    /// `systemd:` and the name of a socket that the service manager passes to the program.
     pub address: String,
-    /// The permissions of a Unix socket, in octal digits.
+    /// The permissions of Unix sockets, in octal digits.
     pub socket_mode: String,
+    /// Proxies whose connections to `address` begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<PeerNetwork>,
+    /// Further addresses, beside `address`, which may then be empty.
+    pub listen: Vec<ListenConfig>,
     /// Clear text or TLS.
     pub mode: Mode,
     /// Certificate files. Required with [`Mode::Tls`], refused with [`Mode::Http`].
@@ -82,7 +87,7 @@ pub enum Mode {
 }
 
 /// Certificate files, all in PEM form.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct TlsConfig {
     /// The certificate chain, the relay's own certificate first. Empty means not set.
     #[serde(default)]

@@ -1,10 +1,12 @@
 //! Formats a configuration as TOML text, every key with its value.
 
+use std::path::PathBuf;
+
 use toml::Value;
 
 use super::keys::{self, Key, Kind};
 use super::postgres::without_password;
-use super::{PostgresShard, RelayConfig};
+use super::{ListenConfig, PostgresShard, RelayConfig, TlsConfig, listen};
 
 pub(super) fn to_toml(config: &RelayConfig) -> String {
     let mut text = String::new();
@@ -33,6 +35,7 @@ fn value(key: &Key, config: &RelayConfig) -> Option<String> {
         Kind::Peers(read) => list(read(config)),
         Kind::Texts(read) => list(read(config)),
         Kind::Shards(read) => shards(read(config)),
+        Kind::Listeners(read) => listeners(read(config)),
     })
 }
 
@@ -43,6 +46,22 @@ fn quoted(text: &str) -> String {
 fn list(items: &[impl ToString]) -> String {
     let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
     format!("[{}]", items.join(", "))
+}
+
+fn listeners(listeners: &[ListenConfig]) -> String {
+    let listener = |listener: &ListenConfig| {
+        let ListenConfig { address, mode, proxy_protocol, tls } = listener;
+        let (address, mode) = (quoted(address), quoted(keys::mode(*mode)));
+        let tls = tls.as_ref().map(|tls| format!(", tls = {{ {} }}", paths(tls))).unwrap_or_default();
+        format!("{{ address = {address}, mode = {mode}, proxy_protocol = {}{tls} }}", list(proxy_protocol))
+    };
+    format!("[{}]", listeners.iter().map(listener).collect::<Vec<_>>().join(", "))
+}
+
+fn paths(tls: &TlsConfig) -> String {
+    let path =
+        |(key, path): (&str, Option<&PathBuf>)| Some(format!("{key} = {}", quoted(&path?.to_string_lossy())));
+    listen::paths(tls).into_iter().filter_map(path).collect::<Vec<_>>().join(", ")
 }
 
 fn shards(shards: &[PostgresShard]) -> String {

@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 
-use ::config::{Value, ValueKind};
+use ::config::{Map, Value, ValueKind};
 use ipnet::IpNet;
 use relay_core::excerpt;
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, Kind};
+use super::listen::LISTENERS_MAX;
 use super::peer;
 
 /// A parsed value, or all problems with it.
@@ -32,7 +33,7 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
             whole_number(key, number, &excerpt(integer, EXCERPT_BYTES_MAX))
         }
         (Kind::Networks(_) | Kind::Peers(_), DeValue::Array(items)) => networks(
-            key,
+            matches!(key.kind, Kind::Peers(_)),
             items.iter().map(Spanned::get_ref).map(|item| item.as_str().ok_or_else(|| describe(item))),
         ),
         (Kind::Texts(_), DeValue::Array(items)) => {
@@ -43,6 +44,7 @@ pub(super) fn from_toml(key: &Key, given: &DeValue<'_>) -> Parsed {
             let texts: Result<Vec<String>, String> = items.iter().map(|item| text(item.get_ref())).collect();
             texts.map(Into::into).map_err(|message| vec![message])
         }
+        (Kind::Listeners(_), DeValue::Array(items)) => listeners(key, items.iter().map(Spanned::get_ref)),
         (Kind::Shards(_), DeValue::Array(items)) => shards(items.iter().map(Spanned::get_ref)),
         (Kind::Shards(_), other) => Err(vec![unfit(key, &without_text(other))]),
         (_, other) => Err(vec![unfit(key, &describe(other))]),
@@ -63,13 +65,19 @@ pub(super) fn from_text(key: &Key, given: &str) -> Parsed {
             let texts = given.split(',').map(str::trim).filter(|text| !text.is_empty());
             Ok(texts.map(str::to_owned).collect::<Vec<_>>().into())
         }
+        Kind::Listeners(_) => match DeValue::parse(given) {
+            Ok(parsed) => from_toml(key, parsed.get_ref()),
+            Err(_) => Err(vec![unfit(key, &quoted(given))]),
+        },
         // The text may contain a password.
         Kind::Shards(_) => match DeValue::parse(given) {
             Ok(parsed) => from_toml(key, parsed.get_ref()),
             Err(_) => Err(vec![unfit(key, "another text")]),
         },
         Kind::Networks(_) | Kind::Peers(_) if given.trim().is_empty() => Ok(Vec::<String>::new().into()),
-        Kind::Networks(_) | Kind::Peers(_) => networks(key, given.split(',').map(|item| Ok(item.trim()))),
+        Kind::Networks(_) | Kind::Peers(_) => {
+            networks(matches!(key.kind, Kind::Peers(_)), given.split(',').map(|item| Ok(item.trim())))
+        }
     }
 }
 
@@ -120,8 +128,8 @@ fn whole_number(key: &Key, number: Option<i128>, found: &str) -> Parsed {
         .ok_or_else(|| vec![unfit(key, found)])
 }
 
-fn networks<'a>(key: &Key, items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed {
-    let with_unix = matches!(key.kind, Kind::Peers(_));
+/// Parses networks, and `unix` if that may be among them.
+pub(super) fn networks<'a>(with_unix: bool, items: impl Iterator<Item = Result<&'a str, String>>) -> Parsed {
     let mut networks: Vec<Value> = Vec::new();
     let mut problems = Vec::new();
     for item in items {
@@ -137,6 +145,77 @@ fn networks<'a>(key: &Key, items: impl Iterator<Item = Result<&'a str, String>>)
         }
     }
     if problems.is_empty() { Ok(networks.into()) } else { Err(problems) }
+}
+
+/// Parses the tables of `listen`.
+fn listeners<'a>(key: &Key, items: impl ExactSizeIterator<Item = &'a DeValue<'a>>) -> Parsed {
+    if items.len() > LISTENERS_MAX {
+        return Err(vec![unfit(key, &items.len().to_string())]);
+    }
+    let (mut listeners, mut problems) = (Vec::<Value>::new(), Vec::new());
+    for (number, item) in (1_usize..).zip(items) {
+        match listener(item) {
+            Ok(listener) => listeners.push(Value::new(None, listener)),
+            Err(message) => problems.push(format!("table {number} {message}")),
+        }
+    }
+    if problems.is_empty() { Ok(listeners.into()) } else { Err(problems) }
+}
+
+/// Parses one table of a file.
+///
+/// # Errors
+/// What is wrong, to follow the number of the table.
+fn listener(item: &DeValue<'_>) -> Result<ValueKind, String> {
+    let DeValue::Table(table) = item else {
+        return Err(format!("must be a table, found {}", describe(item)));
+    };
+    let mut entries = Map::new();
+    for (key, given) in table {
+        let value = match (key.get_ref().as_ref(), given.get_ref()) {
+            (key @ ("address" | "mode"), given) => text_of(key, given)?,
+            ("proxy_protocol", DeValue::Array(items)) => {
+                let items = items.iter().map(Spanned::get_ref);
+                let parsed = networks(true, items.map(|item| item.as_str().ok_or_else(|| describe(item))));
+                parsed.map_err(|problems| format!("has a proxy_protocol that {}", problems.join("; ")))?
+            }
+            ("proxy_protocol", other) => {
+                return Err(format!("must have a list as proxy_protocol, found {}", describe(other)));
+            }
+            ("tls", DeValue::Table(table)) => certificate(table)?,
+            ("tls", other) => return Err(format!("must have a table as tls, found {}", describe(other))),
+            (unknown, _) => {
+                return Err(format!(
+                    "has the unknown key {}; it has: address, mode, proxy_protocol, tls",
+                    quoted(unknown)
+                ));
+            }
+        };
+        entries.insert(key.get_ref().to_string(), Value::new(None, value));
+    }
+    if entries.contains_key("address") { Ok(entries.into()) } else { Err("has no address".to_owned()) }
+}
+
+fn certificate(table: &DeTable<'_>) -> Result<ValueKind, String> {
+    const KEYS: [&str; 4] = ["cert_pem_path", "key_pem_path", "client_ca_pem_path", "client_crl_pem_path"];
+    let mut entries = Map::new();
+    for (key, given) in table {
+        let name = key.get_ref().as_ref();
+        if !KEYS.contains(&name) {
+            return Err(format!("has the unknown key {} in tls; it has: {}", quoted(name), KEYS.join(", ")));
+        }
+        entries.insert(name.to_owned(), Value::new(None, text_of(name, given.get_ref())?));
+    }
+    Ok(entries.into())
+}
+
+fn text_of(key: &str, given: &DeValue<'_>) -> Result<ValueKind, String> {
+    let text =
+        given.as_str().ok_or_else(|| format!("must have a text as {key}, found {}", describe(given)))?;
+    if key == "mode" && !["http", "tls"].contains(&text) {
+        return Err(format!("must have \"http\" or \"tls\" as mode, found {}", quoted(text)));
+    }
+    Ok(text.into())
 }
 
 /// Parses databases: tables with two texts each. No message repeats a connection string.
@@ -169,7 +248,7 @@ fn shard(item: &DeValue<'_>) -> Result<ValueKind, String> {
         Some(_) => Err(format!("must have a text as {key}")),
         None => Err(format!("has no {key}")),
     };
-    let entries = KEYS.map(text).into_iter().collect::<Result<::config::Map<_, _>, _>>()?;
+    let entries = KEYS.map(text).into_iter().collect::<Result<Map<_, _>, _>>()?;
     Ok(entries.into())
 }
 

@@ -9,9 +9,10 @@ use tokio::net::TcpSocket;
 #[cfg(unix)]
 use super::socket_file::SocketFile;
 use super::transport;
-use crate::config::{self, ListenAddress, RelayConfig};
+use crate::config::{self, ListenAddress, Mode, RelayConfig};
 use crate::error::RelayError;
 use crate::passed_sockets::PassedSockets;
+use crate::wiring;
 
 /// How many connections the system queues until the relay accepts them.
 const LISTEN_BACKLOG: u32 = 1024;
@@ -36,7 +37,17 @@ pub(super) struct Listeners {
 #[derive(Default)]
 pub(super) struct SocketFiles {
     #[cfg(unix)]
-    _files: Vec<SocketFile>,
+    files: Vec<SocketFile>,
+}
+
+impl SocketFiles {
+    #[cfg(unix)]
+    fn add(&mut self, others: Self) {
+        self.files.extend(others.files);
+    }
+
+    #[cfg(not(unix))]
+    fn add(&mut self, _: Self) {}
 }
 
 /// The sockets of one address.
@@ -47,29 +58,46 @@ struct Opened {
     files: SocketFiles,
 }
 
+impl Opened {
+    fn url(&self, mode: Mode) -> String {
+        match self.sockets.first().and_then(tcp_address) {
+            Some(_) => format!("{}://{}", transport::scheme(mode), self.location),
+            None => self.location.clone(),
+        }
+    }
+}
+
 impl Listeners {
     /// Loads the certificates and binds the addresses.
     pub(super) async fn bind(config: &RelayConfig, mut passed: PassedSockets) -> Result<Self, RelayError> {
-        let transport = transport::load(config)?;
-        let failed = |source| RelayError::Listen { address: config.address.clone(), source };
-        let opened = open(config, &config.address, &mut passed).await.map_err(failed)?;
+        let listeners = config.listeners();
+        let transports = transport::load(&listeners)?;
+        let (mut public, mut files, mut urls) = (Vec::new(), SocketFiles::default(), Vec::new());
+        for (listener, transport) in listeners.iter().zip(transports) {
+            let failed = |source| RelayError::Listen { address: listener.address.clone(), source };
+            let opened = open(config, &listener.address, &mut passed).await.map_err(failed)?;
+            urls.push(opened.url(listener.mode));
+            files.add(opened.files);
+            let proxy_protocol = wiring::peers(&listener.proxy_protocol);
+            public.extend(opened.sockets.into_iter().map(|socket| Listener {
+                socket,
+                transport: transport.clone(),
+                proxy_protocol: proxy_protocol.clone(),
+            }));
+        }
         passed.all_are_taken().map_err(RelayError::PassedSockets)?;
         let admin = bind_admin(&config.admin.address).await?;
-        let Opened { sockets, location, files } = opened;
-        let addresses = sockets.iter().filter_map(tcp_address);
-        let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
-        let base_url = match sockets.first().and_then(tcp_address) {
-            Some(_) => format!("{}://{location}", transport::scheme(config.mode)),
-            None => location,
-        };
+        let addresses: Vec<_> = public.iter().filter_map(|listener| tcp_address(&listener.socket)).collect();
+        let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        if urls.len() > 1 {
+            tracing::info!(urls = urls.join(" "), "listening on several addresses");
+        }
         Ok(Self {
-            is_loopback: addresses.clone().count() > 0 && addresses.clone().all(is_loopback),
-            public: sockets
-                .into_iter()
-                .map(|socket| Listener { socket, transport: transport.clone() })
-                .collect(),
+            is_loopback: !addresses.is_empty() && addresses.iter().all(is_loopback),
+            public,
             admin,
-            base_url,
+            // `validate` has refused a relay that listens nowhere.
+            base_url: urls.into_iter().next().unwrap_or_default(),
             files,
         })
     }
@@ -89,7 +117,7 @@ async fn open(config: &RelayConfig, address: &str, passed: &mut PassedSockets) -
             let mode = config::socket_mode(&config.socket_mode).unwrap_or(0o600);
             let (listener, file) = SocketFile::listen(path, mode, LISTEN_BACKLOG.cast_signed())?;
             let sockets = vec![ListeningSocket::Unix(listener)];
-            Ok(Opened { sockets, location: address.to_owned(), files: SocketFiles { _files: vec![file] } })
+            Ok(Opened { sockets, location: address.to_owned(), files: SocketFiles { files: vec![file] } })
         }
         #[cfg(not(unix))]
         ListenAddress::Unix(_) => Err(io::ErrorKind::Unsupported.into()),

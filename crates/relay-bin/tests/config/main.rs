@@ -4,6 +4,7 @@
 #![cfg(all(feature = "redb", feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod defaults;
 mod files;
 mod random;
 mod refusals;

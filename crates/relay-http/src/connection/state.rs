@@ -33,7 +33,7 @@ pub(crate) type Detached = LocalBoxFuture<'static, HttpResponse<BoxBody>>;
 
 /// One connection. Its task and its requests share it.
 pub(crate) struct ConnectionState {
-    peer: SocketAddr,
+    peer: Cell<SocketAddr>,
     open: OpenConnection,
     is_http2: Cell<bool>,
     is_encrypted: Cell<bool>,
@@ -43,7 +43,8 @@ pub(crate) struct ConnectionState {
     is_ending: Cell<bool>,
     is_closing: Cell<bool>,
     has_unread_input: Cell<bool>,
-    is_shut_out: bool,
+    is_shut_out: Cell<bool>,
+    is_introduced: Cell<bool>,
     /// When the next health check is due.
     next_check: Cell<Instant>,
     malformed: Cell<Option<Malformed>>,
@@ -59,7 +60,7 @@ impl ConnectionState {
     pub(crate) fn new(peer: SocketAddr, open: OpenConnection, is_shut_out: bool) -> Rc<Self> {
         let now = monotonic::now();
         Rc::new(Self {
-            peer,
+            peer: Cell::new(peer),
             open,
             is_http2: Cell::new(false),
             is_encrypted: Cell::new(false),
@@ -69,7 +70,8 @@ impl ConnectionState {
             is_ending: Cell::new(false),
             is_closing: Cell::new(false),
             has_unread_input: Cell::new(false),
-            is_shut_out,
+            is_shut_out: Cell::new(is_shut_out),
+            is_introduced: Cell::new(false),
             malformed: Cell::new(None),
             detached: RefCell::new(None),
             has_hung_up: Cell::new(false),
@@ -79,10 +81,24 @@ impl ConnectionState {
         })
     }
 
-    /// The address at the other end of the socket: a client or a proxy, or what stands for the
-    /// peers of a Unix socket.
-    pub(crate) const fn peer(&self) -> SocketAddr {
-        self.peer
+    /// The address at the other end of the socket, or what stands for the peers of a Unix socket;
+    /// or the client that a proxy has named in a header before the first request.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer.get()
+    }
+
+    /// Sets the client that a proxy has named, or that its proxy is the client itself.
+    pub(crate) fn introduce(&self, client: Option<SocketAddr>, is_shut_out: bool) {
+        self.is_introduced.set(client.is_some());
+        self.is_shut_out.set(is_shut_out);
+        if let Some(client) = client {
+            self.peer.set(client);
+        }
+    }
+
+    /// Whether the peer is the client of a proxy that the operator names.
+    pub(crate) fn is_introduced(&self) -> bool {
+        self.is_introduced.get()
     }
 
     /// The peer as an address that the limits count, unless it is exempt.
@@ -135,8 +151,8 @@ impl ConnectionState {
     }
 
     /// Whether the address was banned when it connected. Such a connection gets one refusal.
-    pub(crate) const fn is_shut_out(&self) -> bool {
-        self.is_shut_out
+    pub(crate) fn is_shut_out(&self) -> bool {
+        self.is_shut_out.get()
     }
 
     /// Whether a request is in flight.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ struct Slot {
     quiet_since_ms: AtomicU64,
     is_close_requested: AtomicBool,
     task: AtomicWaker,
-    address: Option<Address>,
+    /// Empty for an exempt address, and until a proxy has named its client.
+    address: OnceLock<Address>,
 }
 
 /// An open connection, until this is dropped.
@@ -94,15 +95,8 @@ impl OpenConnections {
     /// Adds a connection of `address` that was accepted at `now`. If there are too many, of this
     /// address or in total, the one of them that has been quiet longest is asked to close.
     pub(crate) fn open(&self, address: Option<Address>, now: Instant) -> Opened {
-        if let Some(of) = &address {
-            let count = &of.usage().connections;
-            if !try_add(count, 1, self.0.per_address_max) {
-                if !self.close_idlest(Some(of.usage())) {
-                    return Opened::AddressIsFull;
-                }
-                // The other connection is about to close.
-                count.fetch_add(1, Ordering::Relaxed);
-            }
+        if address.as_ref().is_some_and(|of| !self.count_for(of)) {
+            return Opened::AddressIsFull;
         }
         if self.count() >= self.0.max && !self.close_idlest(None) {
             if let Some(of) = &address {
@@ -114,13 +108,27 @@ impl OpenConnections {
             quiet_since_ms: AtomicU64::new(self.millis(now)),
             is_close_requested: AtomicBool::new(false),
             task: AtomicWaker::new(),
-            address,
+            address: address.map_or_else(OnceLock::new, OnceLock::from),
         });
         let mut slots = self.slots();
         let number = slots.next;
         slots.next += 1;
         slots.open.insert(number, Arc::clone(&slot));
         Opened::Yes(OpenConnection { connections: self.clone(), number, slot })
+    }
+
+    /// Counts a connection for an address. Returns false if the address has as many as it may, and
+    /// all are busy.
+    fn count_for(&self, of: &Address) -> bool {
+        let count = &of.usage().connections;
+        if !try_add(count, 1, self.0.per_address_max) {
+            if !self.close_idlest(Some(of.usage())) {
+                return false;
+            }
+            // The other connection is about to close.
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        true
     }
 
     /// Asks the connection that has been quiet longest, of this address or of all, to close.
@@ -149,7 +157,7 @@ impl OpenConnections {
 
 impl Slot {
     fn is_candidate(&self, of: Option<&Arc<AddressUse>>) -> bool {
-        let is_of = |of| self.address.as_ref().is_some_and(|address| Arc::ptr_eq(of, address.usage()));
+        let is_of = |of| self.address.get().is_some_and(|address| Arc::ptr_eq(of, address.usage()));
         of.is_none_or(is_of)
             && self.quiet_since_ms.load(Ordering::Relaxed) != BUSY
             && !self.is_close_requested.load(Ordering::Relaxed)
@@ -159,7 +167,15 @@ impl Slot {
 impl OpenConnection {
     /// The address of the peer, unless it is exempt.
     pub(crate) fn address(&self) -> Option<&Address> {
-        self.slot.address.as_ref()
+        self.slot.address.get()
+    }
+
+    /// Counts the connection for this address, which its proxy has named, if it has none yet.
+    /// Returns false if the address has as many connections as it may, and all are busy.
+    pub(crate) fn set_address(&self, address: Address) -> bool {
+        // Nothing counts twice: only the task of the connection sets its address.
+        self.slot.address.get().is_some()
+            || self.connections.count_for(&address) && self.slot.address.set(address).is_ok()
     }
 
     /// Notes that a request is in flight.
@@ -192,7 +208,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.connections.slots().open.remove(&self.number);
-        if let Some(address) = &self.slot.address {
+        if let Some(address) = self.slot.address.get() {
             address.usage().connections.fetch_sub(1, Ordering::Relaxed);
         }
         self.connections.0.closed.notify_waiters();
@@ -247,6 +263,9 @@ mod tests {
         assert!(!other.is_close_requested());
         held.iter().for_each(OpenConnection::set_busy);
         assert!(matches!(connections.open(Some(hog.clone()), start), Opened::AddressIsFull));
+        let proxied = yes(connections.open(None, start));
+        assert!(!proxied.set_address(hog.clone()));
+        assert!(proxied.set_address(book.enter([192, 0, 2, 3].into())));
         drop(held);
         assert_eq!(hog.usage().connections.load(Ordering::Relaxed), 0);
     }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::limits::admission::{Admission, Entry, WhyRefused};
 use crate::limits::open_connections::{OpenConnection, OpenConnections, Opened};
+use crate::limits::peer::Peers;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::monotonic;
@@ -45,6 +46,8 @@ pub(super) struct AcceptedConnection {
     pub(super) is_shut_out: bool,
     /// The number of the listener.
     pub(super) listener: usize,
+    /// Whether the connection begins with a header, in which a proxy names its client.
+    pub(super) has_proxy_header: bool,
 }
 
 /// The threads that accept and serve connections. Dropping this ends them, and closes all
@@ -59,6 +62,8 @@ pub(super) struct ServerThreads {
 pub(super) struct ConnectionFilter<A> {
     /// The number of the listener.
     pub(super) listener: usize,
+    /// Whose connections begin with a header of the PROXY protocol.
+    pub(super) proxies: Peers,
     pub(super) connections: OpenConnections,
     pub(super) admit: A,
     pub(super) metrics: Arc<Metrics>,
@@ -208,7 +213,10 @@ async fn accept<A: Fn(SocketAddr) -> Admission>(
 
 impl<A: Fn(SocketAddr) -> Admission> ConnectionFilter<A> {
     async fn filter(&self, socket: ClientSocket, peer: SocketAddr) -> Option<AcceptedConnection> {
-        let Admission { entry, mut address, ban_began } = (self.admit)(peer);
+        let has_proxy_header = self.proxies.contain(&peer.ip().to_canonical());
+        // What a proxy opens counts for its client, who is not known yet.
+        let admission = if has_proxy_header { Admission::OPEN } else { (self.admit)(peer) };
+        let Admission { entry, mut address, ban_began } = admission;
         self.metrics.count_ban(ban_began);
         let is_shut_out = match entry {
             Entry::Open => false,
@@ -233,7 +241,8 @@ impl<A: Fn(SocketAddr) -> Admission> ConnectionFilter<A> {
         let _ = options.set_tcp_nodelay(true);
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = options.set_tcp_notsent_lowat(UNSENT_BYTES);
-        Some(AcceptedConnection { socket, peer, open, is_shut_out, listener: self.listener })
+        let listener = self.listener;
+        Some(AcceptedConnection { socket, peer, open, is_shut_out, listener, has_proxy_header })
     }
 
     /// Closes the connection without a response. The system keeps no state of it.
@@ -291,6 +300,7 @@ mod tests {
             open,
             is_shut_out: false,
             listener: 0,
+            has_proxy_header: false,
         };
         assert!(threads.workers[1].send(connection).is_ok());
         entered.recv().unwrap();

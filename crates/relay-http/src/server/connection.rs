@@ -1,7 +1,7 @@
 //! Serves one connection: TLS, then HTTP/1.1 or HTTP/2, then a close that loses no response. It
 //! knows nothing of the content of requests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::connection::http1_response;
 use crate::connection::io::ConnectionIo;
 use crate::connection::state::{ConnectionState, Detached};
 use crate::connection::stream::Stream;
+use crate::limits::admission::Admission;
 use crate::metrics::Metrics;
 use crate::monotonic;
-use crate::options::Transport;
+use crate::server::acceptor::Acceptor;
+use crate::server::introduction::Introductions;
 use crate::service::response::ApiResponse;
-#[cfg(feature = "tls")]
-use crate::tls::client::CertifiedClient;
 
 /// After its last response, a connection that still receives input is closed only after a pause of
 /// this length. An immediate close would cause a reset, and the client could lose the response.
@@ -56,6 +56,7 @@ pub(super) struct ConnectionServer {
     pub(super) age_max: Duration,
     pub(super) phase: watch::Receiver<DrainPhase>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) introductions: Introductions,
     #[cfg(feature = "tls")]
     pub(super) streams: crate::connection::http2::StreamBudget,
 }
@@ -68,13 +69,6 @@ pub(super) enum DrainPhase {
     Draining,
     /// Idle connections are closed.
     Closing,
-}
-
-/// The layer between a socket and HTTP.
-pub(super) enum Acceptor {
-    Plain,
-    #[cfg(feature = "tls")]
-    Tls(tokio_rustls::TlsAcceptor, crate::tls::Tls),
 }
 
 /// The services of a worker for both protocols.
@@ -100,12 +94,14 @@ enum End {
 }
 
 impl ConnectionServer {
-    /// Serves a connection until it ends.
+    /// Serves a connection until it ends. If there is `admit`, the connection begins with a header
+    /// of a proxy, and `admit` decides about the client in it.
     pub(super) async fn serve<H, C, F>(
         &self,
-        stream: Box<dyn Stream>,
+        mut stream: Box<dyn Stream>,
         acceptor: &Acceptor,
         connection: Rc<ConnectionState>,
+        admit: Option<impl Fn(IpAddr) -> Admission>,
         protocols: &Protocols<H, C>,
     ) where
         H: Service<(ConnectionIo, Option<SocketAddr>), Response = (), Error = DispatchError>,
@@ -115,7 +111,13 @@ impl ConnectionServer {
         self.notice_dead_peer(stream.socket());
         let mut endings = self.endings(acceptor);
         let accepted = {
-            let mut accepting = pin!(timeout(self.request_timeout, acceptor.accept(stream, &connection)));
+            let accepting = async {
+                if let Some(admit) = admit {
+                    self.introductions.introduce(&mut stream, &connection, admit).await?;
+                }
+                acceptor.accept(stream, &connection).await
+            };
+            let mut accepting = pin!(timeout(self.request_timeout, accepting));
             std::future::poll_fn(|cx| match endings.poll(cx, &connection) {
                 true => Poll::Ready(None),
                 false => accepting.as_mut().poll(cx).map(|accepted| accepted.ok().flatten()),
@@ -287,63 +289,6 @@ impl ConnectionServer {
                 return Poll::Ready(());
             }
             alarm.as_mut().reset(deadline.unwrap_or(monotonic::after(now, UNTIMED)));
-        }
-    }
-}
-
-impl From<Transport> for Acceptor {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Plain => Self::Plain,
-            #[cfg(feature = "tls")]
-            Transport::Tls(tls) => Self::Tls(Arc::new(tls.server_config()).into(), tls),
-        }
-    }
-}
-
-impl Acceptor {
-    /// Resolves when other client CAs or revocation lists are in use, so that connected clients
-    /// have to authenticate again.
-    fn client_trust_change(&self) -> Ending {
-        match self {
-            Self::Plain => Box::pin(std::future::pending()),
-            #[cfg(feature = "tls")]
-            Self::Tls(_, tls) => {
-                let mut changes = tls.client_trust_changes();
-                Box::pin(async move {
-                    if changes.changed().await.is_err() {
-                        // The sender is gone, so nothing changes any more.
-                        std::future::pending::<()>().await;
-                    }
-                })
-            }
-        }
-    }
-
-    /// Returns the stream for HTTP, and whether the client chose HTTP/2. Notes on the connection
-    /// whom the client's certificate names.
-    #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "same signature as with TLS"))]
-    async fn accept(
-        &self,
-        stream: Box<dyn Stream>,
-        connection: &ConnectionState,
-    ) -> Option<(Box<dyn Stream>, bool)> {
-        match self {
-            Self::Plain => Some((stream, false)),
-            #[cfg(feature = "tls")]
-            Self::Tls(acceptor, tls) => {
-                let trust_changes = tls.client_trust_changes();
-                let stream = acceptor.accept(stream).await;
-                let stream =
-                    stream.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()?;
-                let session = stream.get_ref().1;
-                let is_http2 = session.alpn_protocol() == Some(b"h2");
-                connection.set_encrypted();
-                if let Some(client) = CertifiedClient::new(tls, trust_changes, session.peer_certificates()) {
-                    connection.set_client(client);
-                }
-                Some((Box::new(stream), is_http2))
-            }
         }
     }
 }

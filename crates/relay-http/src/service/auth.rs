@@ -46,7 +46,7 @@ impl Gate {
         limiter: Option<&RateLimiter>,
     ) {
         let peer = connection.peer().ip().to_canonical();
-        let is_trusted = limiter.is_some_and(|limiter| limiter.trusts(&peer));
+        let is_trusted = connection.is_introduced() || limiter.is_some_and(|limiter| limiter.trusts(&peer));
         if is_exposed(&client.proof, connection.is_encrypted(), peer, is_trusted)
             && !self.has_warned_of_clear_text.swap(true, Ordering::Relaxed)
         {

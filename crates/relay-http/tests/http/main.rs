@@ -25,6 +25,7 @@ mod metrics;
 mod names;
 mod overload;
 mod pipeline;
+mod proxied;
 mod raw;
 mod ready;
 #[cfg(feature = "tls")]

@@ -217,7 +217,7 @@ fn certificate_of(metrics: &Metrics, year: i32) -> tempfile::TempDir {
     std::fs::write(&cert_pem, params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(&key_pem, key.serialize_pem()).unwrap();
     let paths = relay_http::tls::TlsPaths { cert_pem, key_pem, client_ca_pem: None, client_crl_pem: None };
-    metrics.set_tls(relay_http::tls::Tls::load(paths).unwrap());
+    metrics.set_tls(vec![relay_http::tls::Tls::load(paths).unwrap()]);
     dir
 }
 

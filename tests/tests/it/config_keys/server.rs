@@ -1,7 +1,9 @@
 //! Tests of `address`, `[server]`, `[admin]` and `[cors]`.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -48,6 +50,37 @@ pub(super) fn socket_mode() {
         drop(relay);
         assert!(!path.exists());
     }
+}
+
+#[test]
+pub(super) fn proxy_protocol() {
+    const ASK: &[u8] = b"GET /health HTTP/1.1\r\nhost: relay\r\n\r\n";
+    let header = [b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", ASK].concat();
+    let ask = |relay: &Relay, bytes: &[u8]| {
+        let mut client = connect(relay);
+        client.send(bytes).unwrap();
+        client.receive().map(|response| response.status).ok()
+    };
+    let named = relay(&[("proxy_protocol", "[\"127.0.0.1\"]")]);
+    assert_eq!((ask(&named, &header), ask(&named, ASK)), (Some(200), None));
+    let others = relay(&[("proxy_protocol", "[\"10.0.0.0/8\", \"unix\"]")]);
+    assert_eq!((ask(&others, &header), ask(&others, ASK)), (Some(400), Some(200)));
+}
+
+#[test]
+pub(super) fn listen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.sock");
+    let tables = format!("[{{ address = \"unix:{}\" }}, {{ address = \"127.0.0.1:0\" }}]", path.display());
+    let relay = relay(&[("listen", &tables)]);
+    assert_eq!(connect(&relay).get("/health").unwrap().status, 200);
+    let mut unix = UnixStream::connect(&path).unwrap();
+    unix.write_all(b"GET /health HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    unix.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    drop(relay);
+    assert!(!path.exists());
 }
 
 #[test]

@@ -12,6 +12,8 @@ use crate::PROGRAM;
 const EVERY_KEY: &str = r#"
 address = "[::1]:7001"
 socket_mode = "0600"
+proxy_protocol = ["192.0.2.0/24", "unix"]
+listen = [{ address = "unix:/run/relay \"1\".sock", mode = "http", proxy_protocol = [] }, { address = "[::]:443", mode = "tls", proxy_protocol = ["10.0.0.0/8"], tls = { cert_pem_path = "a\"b", key_pem_path = "k", client_ca_pem_path = "c", client_crl_pem_path = "d" } }]
 mode = "tls"
 
 [server]

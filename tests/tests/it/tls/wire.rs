@@ -26,8 +26,14 @@ pub(crate) struct TlsResponse {
 /// # Errors
 /// When the handshake fails on either side, or the response does not end properly.
 pub(crate) fn ask(base_url: &str, client: &Arc<ClientConfig>) -> io::Result<TlsResponse> {
-    let tcp = TcpStream::connect(base_url.trim_start_matches("https://"))?;
+    ask_after(b"", base_url, client)
+}
+
+/// As [`ask`], on a connection that begins with these bytes.
+pub(crate) fn ask_after(begin: &[u8], base_url: &str, client: &Arc<ClientConfig>) -> io::Result<TlsResponse> {
+    let mut tcp = TcpStream::connect(base_url.trim_start_matches("https://"))?;
     tcp.set_read_timeout(Some(TIMEOUT))?;
+    tcp.write_all(begin)?;
     let name = "127.0.0.1".try_into().map_err(io::Error::other)?;
     let connection = ClientConnection::new(Arc::clone(client), name).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(connection, tcp);

@@ -7,12 +7,14 @@ use crate::config::address::ListenAddress;
 use crate::config::{Mode, PlainNames, RateLimitConfig, RelayConfig, RelayLimits};
 
 pub(super) fn warn_of_exposure(config: &RelayConfig, findings: &mut Findings) {
+    let mut listeners = config.listeners();
     // What is no address is refused.
-    if ListenAddress::parse(&config.address).is_ok_and(ListenAddress::is_local) {
+    listeners.retain(|listener| !ListenAddress::parse(&listener.address).is_ok_and(ListenAddress::is_local));
+    if listeners.is_empty() {
         return;
     }
     findings.warn_if(
-        config.mode == Mode::Http,
+        listeners.iter().any(|listener| listener.mode == Mode::Http),
         "address: not loopback, with mode = \"http\": other machines connect in clear text; \
          set mode = \"tls\", or put the relay behind a proxy that terminates TLS",
     );

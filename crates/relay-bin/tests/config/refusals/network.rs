@@ -79,6 +79,69 @@ fn an_address_may_be_a_socket_of_this_machine() {
 }
 
 #[test]
+fn further_addresses_are_checked_as_the_first_one() {
+    let line = |message: &str| format!("listen: {message} (relay.toml line 1)");
+    for (tables, message) in [
+        (
+            "1",
+            "must be a list of at most 64 tables such as [{ address = \"[::]:443\", mode = \"tls\" }, ...], found 1",
+        ),
+        ("[{ mode = \"tls\" }]", "table 1 has no address"),
+        ("[{ address = 1 }]", "table 1 must have a text as address, found 1"),
+        (
+            "[{ address = \"a:1\", x = 1 }]",
+            "table 1 has the unknown key \"x\"; it has: address, mode, proxy_protocol, tls",
+        ),
+        (
+            "[{ address = \"a:1\", mode = \"quic\" }]",
+            "table 1 must have \"http\" or \"tls\" as mode, found \"quic\"",
+        ),
+        (
+            "[{ address = \"a:1\", proxy_protocol = [\"x\"] }]",
+            "table 1 has a proxy_protocol that must list networks such as \"10.0.0.0/8\" or \"2001:db8::/32\", or single addresses, found \"x\"",
+        ),
+        (
+            "[{ address = \"a:1\", tls = { cert = 1 } }]",
+            "table 1 has the unknown key \"cert\" in tls; it has: cert_pem_path, key_pem_path, client_ca_pem_path, client_crl_pem_path",
+        ),
+        (
+            "[{ address = \"unix:a\" }]",
+            "table 1: address must be unix: and an absolute path; \"a\" is not the absolute path of a socket",
+        ),
+        (
+            "[{ address = \"127.0.0.1:7000\" }]",
+            "table 1 has the address of another listener, \"127.0.0.1:7000\"",
+        ),
+        (
+            "[{ address = \"a:1\" }, { address = \"a:1\" }]",
+            "table 2 has the address of another listener, \"a:1\"",
+        ),
+        (
+            "[{ address = \"a:1\", tls = { cert_pem_path = \"c\" } }]",
+            "table 1: tls.cert_pem_path: is set, but mode = \"http\" would serve clear text; set mode = \"tls\", or remove the key",
+        ),
+        (
+            "[{ address = \"a:1\", mode = \"tls\", tls = { cert_pem_path = \"c\" } }]",
+            "table 1: tls.key_pem_path: must be the path of a PEM file when mode = \"tls\"; it is missing or empty",
+        ),
+    ] {
+        file(&format!("listen = {tables}")).refused(&[&line(message)]);
+    }
+}
+
+#[test]
+fn further_addresses_need_a_certificate_and_may_replace_the_first_one() {
+    let missing = "must be the path of a PEM file when mode = \"tls\"; it is missing or empty";
+    file("listen = [{ address = \"a:1\", mode = \"tls\" }]")
+        .refused(&[&format!("tls.cert_pem_path: {missing}"), &format!("tls.key_pem_path: {missing}")]);
+    let off = "address = \"\"\nadmin.address = \"\"\nlisten = [{ address = \"127.0.0.1:1\" }]";
+    assert_eq!(file(off).load().unwrap().warnings, Vec::<String>::new());
+    file("admin.address = \"127.0.0.1:1\"\nlisten = [{ address = \"127.0.0.1:1\" }]").refused(&[
+        "admin.address: must not be the public address; clients could read the counters (relay.toml line 1)",
+    ]);
+}
+
+#[test]
 fn the_admin_address_differs_from_the_public_one() {
     let shape = "admin.address: must be host:port, such as 127.0.0.1:7000, [::1]:7000 or localhost:7000;";
     file("admin.address = \"7001\"").refused(&[&format!("{shape} \"7001\" has no port (relay.toml line 1)")]);
