@@ -16,8 +16,8 @@ use relay_store_redb::OpenError;
 
 use crate::clock::SystemClock;
 use crate::config::{
-    AuthConfig, PeerNetwork, PlainNames, PushPlain, RateLimitConfig, RelayConfig, RelayLimits, ServerConfig,
-    WakeConfig,
+    AccessAddresses, AccessLog, AuthConfig, PeerNetwork, PlainNames, PushPlain, RateLimitConfig, RelayConfig,
+    RelayLimits, ServerConfig, WakeConfig,
 };
 #[cfg(feature = "postgres")]
 use crate::config::{PostgresDurability, PostgresTls};
@@ -93,6 +93,10 @@ pub(crate) fn http_options(
         public_stats: config.server.public_stats,
         cursor_key,
         readiness,
+        access_log: (config.log.access == AccessLog::On).then_some(match config.log.access_addresses {
+            AccessAddresses::Truncated => relay_http::AccessAddresses::Truncated,
+            AccessAddresses::Full => relay_http::AccessAddresses::Full,
+        }),
         liveness: Liveness::default(),
         // A proxy may use any name for the relay. So without configured names, the check applies to
         // browsers only.

@@ -1,5 +1,6 @@
 //! One connection: its byte stream, HTTP/1.1 or HTTP/2 on it, and its requests in flight.
 
+pub(crate) mod access;
 pub(crate) mod ending;
 pub(crate) mod framing;
 pub(crate) mod http1_response;

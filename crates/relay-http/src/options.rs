@@ -54,6 +54,8 @@ pub struct Options {
     pub cursor_key: CursorKey,
     /// What `/ready` reports, unless the server is draining.
     pub readiness: Readiness,
+    /// Whether each request is logged, and how addresses are shown; `None` logs none.
+    pub access_log: Option<AccessAddresses>,
     /// Gets the threads of the server.
     pub liveness: Liveness,
     /// The host names that requests may use.
@@ -71,6 +73,15 @@ pub struct Auth {
     pub settings: relay_auth::Settings,
     /// The clock that tokens are checked against.
     pub clock: Arc<dyn Clock>,
+}
+
+/// How the access log shows the addresses of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessAddresses {
+    /// As networks, /24 or /48.
+    Truncated,
+    /// As they are.
+    Full,
 }
 
 /// How much each address may send.

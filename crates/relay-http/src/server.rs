@@ -33,6 +33,8 @@ use relay_core::Relay;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
+use crate::api::endpoint::Endpoint;
+use crate::connection::access::Access;
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::connection::io::ConnectionIo;
 use crate::connection::state::ConnectionState;
@@ -42,7 +44,7 @@ use crate::limits::peer::Peers;
 use crate::liveness::Liveness;
 use crate::metrics::{GaugeSources, Metrics};
 use crate::monotonic;
-use crate::options::{Options, Transport};
+use crate::options::{AccessAddresses, Options, Transport};
 use crate::server::accept::{AcceptedConnection, ConnectionFilter, ServerThreads};
 use crate::server::acceptor::Acceptor;
 use crate::server::connection::{ConnectionServer, DrainPhase, Protocols};
@@ -64,6 +66,7 @@ struct ServerState<R> {
     /// One of each listener.
     acceptors: Vec<Acceptor>,
     requests: InFlight,
+    access_log: Option<AccessAddresses>,
     open: OpenConnections,
     /// Dropped with the last reference to this state, which closes the channel.
     _alive: mpsc::Sender<()>,
@@ -242,6 +245,7 @@ impl<R: Relay> ServerState<R> {
         let (max, per_address_max) =
             (options.connections_max.get(), options.connections_per_address_max.get());
         let open = OpenConnections::new(max, per_address_max, now);
+        let access_log = options.access_log;
         let service = RelayService::new(relay, Arc::clone(&metrics), options);
         let acceptors = transports.into_iter().map(Acceptor::from).collect();
         let requests = InFlight::default();
@@ -253,7 +257,7 @@ impl<R: Relay> ServerState<R> {
             waiting: service.waiting(),
             parking: service.parking(),
         });
-        Self { service, connections, acceptors, requests, open, _alive: alive }
+        Self { service, connections, acceptors, requests, access_log, open, _alive: alive }
     }
 
     fn begin_http1_request(&self, request: &Request) -> ConnectionIo {
@@ -268,7 +272,12 @@ impl<R: Relay> ServerState<R> {
     fn begin_request(&self, request: &Request, connection: &Rc<ConnectionState>, io: Option<ConnectionIo>) {
         // A request that is refused must not prolong the drain.
         let guard = (!self.service.is_draining()).then(|| self.requests.enter());
-        request.extensions_mut().insert(InFlightRequest::begin(connection, io, guard));
+        let mut in_flight = InFlightRequest::begin(connection, io, guard);
+        in_flight.log_to(self.access_log.map(|addresses| {
+            let head = request.head();
+            Access::begin(addresses, &head.method, head.version, connection)
+        }));
+        request.extensions_mut().insert(in_flight);
     }
 
     /// Completes a response, with what depends on the connection at this moment.
@@ -298,6 +307,9 @@ impl<R: Relay> ServerState<R> {
         if has_chunks && is_http1 {
             response.use_chunks();
         }
+        if let Some(access) = in_flight.access() {
+            access.respond(end.path, response.status().as_u16(), response.code());
+        }
         if let Some(io) = in_flight.io() {
             io.begin_response();
         }
@@ -309,6 +321,8 @@ impl<R: Relay> ServerState<R> {
 struct RequestEnd {
     /// Whether the connection itself sends the response. It does not keep connections of HTTP/1.0.
     is_detached: bool,
+    /// That of its endpoint, if it has one.
+    path: Option<&'static str>,
     has_unread_input: bool,
     connection_type: ConnectionType,
     version: Version,
@@ -330,11 +344,12 @@ async fn respond<R: Relay>(
         drop(in_flight);
         return std::future::pending().await;
     }
+    let path = route.endpoint().map(Endpoint::path);
     let (connection_type, version) = (request.head().connection_type(), request.head().version);
     let Handled { response, has_unread_input } =
         shared.service.call(route, request.head(), payload, &in_flight).await;
     let is_detached = is_http1 && (response.is_later() || response.is_stream());
-    let end = RequestEnd { is_detached, has_unread_input, connection_type, version };
+    let end = RequestEnd { is_detached, path, has_unread_input, connection_type, version };
     if is_detached {
         // The connection sends it, and frees everything that the framework holds.
         connection.detach(Box::pin(async move {

@@ -173,6 +173,11 @@ impl<R: Relay> RelayService<R> {
         let timer = self.metrics.request_began(route.endpoint(), monotonic::now());
         let request = self.request_ids.id(head.headers());
         let span = tracing::debug_span!("request", %request, endpoint = route.endpoint().map(Endpoint::path));
+        if let Some(access) = in_flight.access() {
+            let peer = in_flight.connection().peer().ip();
+            let address = self.rate_limiter.as_ref().map(|limiter| limiter.address(peer, head.headers()));
+            access.identify(address.unwrap_or(peer), request.as_u128());
+        }
         let client = match &self.rate_limiter {
             Some(limiter) => limiter.client(in_flight.connection(), head.headers()),
             None => Client::default(),

@@ -37,6 +37,7 @@ pub fn options() -> Options {
         public_stats: true,
         cursor_key: CursorKey::new(&[7; 32]),
         readiness: Readiness::always(),
+        access_log: None,
         liveness: Liveness::default(),
         allowed_hosts: AllowedHosts::any(),
         allowed_origins: Vec::new(),

@@ -2,6 +2,7 @@
 //! key, and a test compares the table below with the shipped file, so that no key lacks a test.
 
 mod auth;
+mod log;
 mod postgres;
 mod rate_limit;
 mod relay;
@@ -36,6 +37,8 @@ const TESTS: &[(&str, fn())] = &[
     ("server.allowed_hosts", server::allowed_hosts),
     ("admin.address", server::admin_address),
     ("admin.allowed_hosts", server::admin_allowed_hosts),
+    ("log.access", log::access),
+    ("log.access_addresses", log::access),
     ("tls.cert_pem_path", tls::tls_cert_pem_path),
     ("tls.key_pem_path", tls::tls_key_pem_path),
     ("tls.client_ca_pem_path", tls::tls_client_ca_pem_path),

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::postgres::without_password;
 use super::{
-    ListenConfig, Mode, PeerNetwork, PlainNames, PostgresDurability, PostgresShard, PostgresTls, PushPlain,
-    RelayConfig, StorageKind,
+    AccessAddresses, AccessLog, ListenConfig, Mode, PeerNetwork, PlainNames, PostgresDurability,
+    PostgresShard, PostgresTls, PushPlain, RelayConfig, StorageKind,
 };
 
 /// The bound of messages and responses, which the relay holds in memory.
@@ -41,6 +41,14 @@ pub(super) const KEYS: &[Key] = &[
     texts("server.allowed_hosts", |c| &c.server.allowed_hosts),
     text("admin.address", |c| Some(c.admin.address.clone())),
     texts("admin.allowed_hosts", |c| &c.admin.allowed_hosts),
+    choice("log.access", &["off", "on"], |c| match c.log.access {
+        AccessLog::Off => "off",
+        AccessLog::On => "on",
+    }),
+    choice("log.access_addresses", &["truncated", "full"], |c| match c.log.access_addresses {
+        AccessAddresses::Truncated => "truncated",
+        AccessAddresses::Full => "full",
+    }),
     text("tls.cert_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.cert_pem_path))),
     text("tls.key_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.key_pem_path))),
     text("tls.client_ca_pem_path", |c| c.tls.as_ref()?.client_ca_pem_path.as_deref().map(lossy)),

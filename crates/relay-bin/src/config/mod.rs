@@ -10,6 +10,7 @@ mod check;
 mod error;
 mod keys;
 mod listen;
+mod log;
 mod peer;
 mod postgres;
 mod print;
@@ -26,6 +27,7 @@ pub(crate) use address::{ListenAddress, socket_mode};
 pub use auth::{AuthConfig, PlainNames, PushPlain};
 pub use error::{ConfigErrors, Problem};
 pub use listen::ListenConfig;
+pub use log::{AccessAddresses, AccessLog, LogConfig};
 pub use peer::PeerNetwork;
 pub use postgres::{PostgresConfig, PostgresDurability, PostgresShard, PostgresTls};
 use source::Layer;
@@ -60,6 +62,8 @@ pub struct RelayConfig {
     pub server: ServerConfig,
     /// The server for operators.
     pub admin: AdminConfig,
+    /// What the log contains.
+    pub log: LogConfig,
     /// Where the relay stores messages.
     pub storage: StorageConfig,
     /// The relay's key file.
@@ -372,6 +376,7 @@ macro_rules! default_as_part {
 default_as_part! {
     ServerConfig: server;
     AdminConfig: admin;
+    LogConfig: log;
     StorageConfig: storage;
     PrivacyConfig: privacy;
     AuthConfig: auth;

@@ -29,7 +29,7 @@ fn an_invalid_file_does_not_hide_mistakes_of_other_sources() {
     assert!(first.starts_with("relay.toml line 1, column 2: not TOML: "), "{first}");
     assert_eq!(
         rest,
-        "x: unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (environment variable RELAY__X)"
+        "x: unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [log], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (environment variable RELAY__X)"
     );
 }
 

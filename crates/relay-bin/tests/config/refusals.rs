@@ -57,15 +57,15 @@ fn unknown_names_get_a_hint() {
         ),
         (
             "[logging]",
-            "logging: unknown table; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
+            "logging: unknown table; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [log], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
         (
             "\"relay.burst\" = 1",
-            "\"relay.burst\": unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
+            "\"relay.burst\": unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [log], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
         (
             "\"new\\nline\" = 1",
-            "\"new\\nline\": unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
+            "\"new\\nline\": unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [log], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (relay.toml line 1)",
         ),
     ] {
         file(text).refused(&[line]);
@@ -93,7 +93,7 @@ fn unknown_variables_get_a_hint() {
         ),
         (
             "RELAY__",
-            "\"\": unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (environment variable RELAY__)",
+            "\"\": unknown key; known at the top level: address, socket_mode, proxy_protocol, listen, mode, [server], [admin], [log], [tls], [storage], [privacy], [auth], [relay], [rate_limit], [cors], [wake] (environment variable RELAY__)",
         ),
     ] {
         env(&[(variable, "1")]).refused(&[line]);

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
-    AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, Mode, PlainNames, PostgresConfig,
-    PostgresDurability, PostgresTls, PrivacyConfig, PushPlain, RateLimitConfig, RelayConfig, RelayLimits,
-    ServerConfig, StorageConfig, StorageKind, TlsConfig, WakeConfig,
+    AccessAddresses, AccessLog, AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, LogConfig, Mode,
+    PlainNames, PostgresConfig, PostgresDurability, PostgresTls, PrivacyConfig, PushPlain, RateLimitConfig,
+    RelayConfig, RelayLimits, ServerConfig, StorageConfig, StorageKind, TlsConfig, WakeConfig,
 };
 
 use super::{Given, env, file};
@@ -35,6 +35,7 @@ pub(crate) fn documented_defaults() -> RelayConfig {
             allowed_hosts: Vec::new(),
         },
         admin: AdminConfig { address: "127.0.0.1:7001".to_owned(), allowed_hosts: Vec::new() },
+        log: LogConfig { access: AccessLog::Off, access_addresses: AccessAddresses::Truncated },
         storage: documented_storage(),
         privacy: PrivacyConfig { key_path: PathBuf::new(), hash_recipients: true },
         auth: AuthConfig {
@@ -164,6 +165,8 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("server.allowed_hosts", r#"["relay.example.org", "*"]"#, "relay.example.org, *", |c| {
         c.server.allowed_hosts == ["relay.example.org", "*"]
     }),
+    ("log.access", r#""on""#, "on", |c| c.log.access == AccessLog::On),
+    ("log.access_addresses", r#""full""#, "full", |c| c.log.access_addresses == AccessAddresses::Full),
     ("admin.address", r#""[::1]:7002""#, "[::1]:7002", |c| c.admin.address == "[::1]:7002"),
     ("admin.allowed_hosts", r#"["relay"]"#, " relay,", |c| c.admin.allowed_hosts == ["relay"]),
     ("tls.cert_pem_path", r#""c""#, "c", |c| {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::connection::access::Access;
 use crate::connection::io::ConnectionIo;
 use crate::connection::state::ConnectionState;
 use crate::limits::in_flight::InFlightGuard;
@@ -15,6 +16,8 @@ pub(crate) struct InFlightRequest {
     io: Option<ConnectionIo>,
     /// Counts the bytes of the response.
     share: Option<Share>,
+    /// Writes a line when it is dropped.
+    access: Option<Box<Access>>,
     _guard: Option<InFlightGuard>,
 }
 
@@ -26,7 +29,17 @@ impl InFlightRequest {
         guard: Option<InFlightGuard>,
     ) -> Self {
         connection.begin_request();
-        Self { connection: Rc::clone(connection), io, share: None, _guard: guard }
+        Self { connection: Rc::clone(connection), io, share: None, access: None, _guard: guard }
+    }
+
+    /// Logs the request when it ends.
+    pub(crate) fn log_to(&mut self, access: Option<Box<Access>>) {
+        self.access = access;
+    }
+
+    /// What the access log says of the request, if there is one.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.access.as_deref()
     }
 
     pub(crate) fn connection(&self) -> &Rc<ConnectionState> {

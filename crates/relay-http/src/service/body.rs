@@ -228,6 +228,9 @@ impl<'a> Body<'a> {
         let chunk = Pin::new(&mut self.payload).next().await;
         self.progress = match &chunk {
             Some(Ok(bytes)) => {
+                if let Some(access) = self.in_flight.access() {
+                    access.add_received(bytes.len());
+                }
                 if let Some(rate_limiter) = self.rate_limiter {
                     rate_limiter.charge_bytes(&self.client, bytes.len());
                 }

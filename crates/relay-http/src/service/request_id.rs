@@ -52,6 +52,13 @@ impl RequestIds {
     }
 }
 
+impl RequestId {
+    /// The id as a number.
+    pub(super) const fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

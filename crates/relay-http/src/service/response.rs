@@ -61,7 +61,7 @@ enum Content {
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     body: Content,
-    _in_flight: InFlightRequest,
+    in_flight: InFlightRequest,
 }
 
 impl ApiResponse {
@@ -174,6 +174,10 @@ impl ApiResponse {
         self.code
     }
 
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Whether this is a stream of events.
     pub(crate) const fn is_stream(&self) -> bool {
         matches!(self.body, Content::Events(_))
@@ -192,7 +196,7 @@ impl ApiResponse {
     /// The response for the public server. It ends the request when it is sent.
     pub(crate) fn into_response(mut self, mut in_flight: InFlightRequest) -> HttpResponse<ResponseBody> {
         in_flight.hold_share(self.share.take());
-        self.into_framework().map_body(|_, body| ResponseBody { body, _in_flight: in_flight }).into()
+        self.into_framework().map_body(|_, body| ResponseBody { body, in_flight }).into()
     }
 
     /// The response for the admin server. It must not be a page.
@@ -276,9 +280,14 @@ impl MessageBody for ResponseBody {
     }
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        match &mut self.get_mut().body {
-            Content::Events(events) => events.as_mut().poll_next(cx).map(|piece| piece.map(Ok)),
-            body => Poll::Ready(body.next_piece().map(Ok)),
+        let Self { body, in_flight } = self.get_mut();
+        let piece = match body {
+            Content::Events(events) => std::task::ready!(events.as_mut().poll_next(cx)),
+            body => body.next_piece(),
+        };
+        if let (Some(access), Some(piece)) = (in_flight.access(), &piece) {
+            access.add_sent(piece.len());
         }
+        Poll::Ready(piece.map(Ok))
     }
 }

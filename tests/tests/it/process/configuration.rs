@@ -33,6 +33,10 @@ allowed_hosts = ["relay.example.org", "*"]
 address = ""
 allowed_hosts = ["relay"]
 
+[log]
+access = "on"
+access_addresses = "full"
+
 [tls]
 cert_pem_path = "c\"ert.pem"
 key_pem_path = "k\\ey.pem"
