@@ -6,6 +6,8 @@ import { checkCard, makeIdentity, readCard, safetyNumber, seal, unseal, writeCar
 
 /** The oldest messages leave the page. */
 const SHOWN_MAX = 500;
+/** How long the relay may take to say that it is there. */
+const ANSWER_MS_MAX = 10_000;
 
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((own) => [own.id, own]));
 
@@ -45,12 +47,12 @@ function onEvent(id, type, run) {
 async function begin() {
   const invited = readCard(location.hash);
   const relay = element.relay.value;
+  await findRelay(relay);
   await client?.close();
   client = new Client(relay);
   identity = await makeIdentity(relay);
   receive(client, identity).catch((error) => complain(`Receiving has ended: ${error.message}`));
   if (invited) {
-    say("Looking for the relay.");
     await meet(invited);
   } else {
     invite();
@@ -58,6 +60,18 @@ async function begin() {
   element.setup.hidden = true;
   // The link of the other window is not for the history of this browser.
   history.replaceState(null, "", location.href.replace(/#.*$/, ""));
+}
+
+/** Pages are not told why a request fails: a relay that is away looks like one that refuses them. */
+async function findRelay(relay) {
+  say("Looking for the relay.");
+  try {
+    await fetch(`${relay.replace(/\/+$/, "")}/info`, { signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+  } catch {
+    say("");
+    const origin = `${location.origin} in cors.allowed_origins`;
+    throw new Error(`the relay does not answer this page. Does it run, and does it list ${origin}?`);
+  }
 }
 
 function invite() {

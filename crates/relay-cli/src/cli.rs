@@ -1,5 +1,6 @@
 //! The syntax of the command line.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -87,6 +88,9 @@ pub(crate) enum Command {
     /// Say what the relay can do
     #[command(after_help = "Example:\n  relay-cli info --url https://relay.example.org")]
     Info,
+    /// Serve a page in which two browser windows write to each other through the relay
+    #[command(after_help = "Example:\n  relay-cli demo --url http://127.0.0.1:7000")]
+    Demo(DemoArgs),
     /// Measure how long pushes and deliveries take
     #[command(after_help = "Example:\n  relay-cli bench --count 1000 --bytes 4096")]
     Bench(BenchArgs),
@@ -204,6 +208,13 @@ pub(crate) struct PurgeArgs {
     /// Really: nothing that is removed comes back
     #[arg(long, required = true)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Loopback address and port of the page; its origin has this port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7080")]
+    pub(crate) listen: SocketAddr,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@
 mod bench;
 mod cli;
 mod clock;
+mod demo;
 mod docs;
 mod exit;
 mod failure;
@@ -58,6 +59,7 @@ fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
             Command::Ack(args) => queue::ack(&session, &args, output).await,
             Command::Purge(args) => queue::purge(&session, &args, output).await,
             Command::Info => queue::info(&session, output).await,
+            Command::Demo(args) => demo::run(&session, &args, output).await,
             Command::Bench(args) => bench::run(&session, &args, output).await,
             Command::Keygen(_) | Command::Completions { .. } | Command::Man => Ok(()),
         }

@@ -2,8 +2,8 @@
 
 use crate::support::succeeds;
 
-const COMMANDS: [&str; 10] =
-    ["keygen", "push", "pull", "watch", "ack", "purge", "info", "bench", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["keygen", "push", "pull", "watch", "ack", "purge", "info", "demo", "bench", "completions", "man"];
 
 #[test]
 fn help_lists_the_exit_codes_and_every_command_has_an_example() {

@@ -162,6 +162,20 @@ impl Page<'_> {
         answer["result"]["value"].take()
     }
 
+    /// Gives the window this size.
+    pub(super) fn resize(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// What the window shows: a PNG in Base64.
+    pub(super) fn screenshot(&self) -> String {
+        // A tab in the background draws nothing.
+        self.call("Page.bringToFront", &json!({}));
+        let shot = self.call("Page.captureScreenshot", &json!({"format": "png"}));
+        shot["data"].as_str().unwrap().to_owned()
+    }
+
     /// The protocols of the responses that came from this origin.
     pub(super) fn protocols(&self, origin: &str) -> Vec<String> {
         let responses = self.events("Network.responseReceived").into_iter();
