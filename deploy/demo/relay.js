@@ -22,8 +22,8 @@ const CODES_WORTH_A_RETRY = new Set([
  *
  * `code` is a code of the relay, such as `quota_exceeded`, or one of this module: `unreachable` (no
  * response), `timeout`, `broken_answer` (cut off, or not what the API says), `http_NNN` (an error
- * response that is not the relay's), `closed` (the client or the deliveries were closed),
- * `invalid_input`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
+ * response that is not the relay's), `answer_too_large`, `closed` (the client or the deliveries were
+ * closed), `invalid_input`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
  */
 class RelayError extends Error {
     code;
@@ -46,6 +46,10 @@ class RelayError extends Error {
         const { code, status } = this;
         return CODES_WORTH_A_RETRY.has(code) || (status !== undefined && STATUSES_WORTH_A_RETRY.has(status));
     }
+}
+/** The response is longer than this client reads. Another attempt gets the same. */
+function answerTooLarge(bytesMax) {
+    return new RelayError("answer_too_large", `the relay's answer is longer than ${bytesMax} bytes`);
 }
 function closedError() {
     return new RelayError("closed", "the client was closed");
@@ -489,10 +493,15 @@ function parse(text) {
     }
 }
 async function readSuccess(response, bytesMax) {
-    const text = await readText(response, response.ok ? bytesMax : SMALL_BYTES_MAX);
-    if (!response.ok)
-        throw responseError(response, text);
-    return text;
+    if (response.ok)
+        return readText(response, bytesMax);
+    const text = await readText(response, SMALL_BYTES_MAX).catch((error) => {
+        // The page of a proxy says nothing that its status does not.
+        if (error instanceof RelayError && error.code === "answer_too_large")
+            return "";
+        throw error;
+    });
+    throw responseError(response, text);
 }
 /** The whole body. More than the bound is an error, before it is in memory. */
 async function readText(response, bytesMax) {
@@ -502,13 +511,15 @@ async function readText(response, bytesMax) {
     const decoder = new TextDecoder();
     const parts = [];
     try {
+        if (Number(response.headers.get("content-length")) > bytesMax)
+            throw answerTooLarge(bytesMax);
         for (let bytes = 0;;) {
             const { done, value } = await reader.read();
             if (done)
                 break;
             bytes += value.length;
             if (bytes > bytesMax)
-                throw brokenAnswer(`the relay's answer is longer than ${bytesMax} bytes`);
+                throw answerTooLarge(bytesMax);
             parts.push(decoder.decode(value, { stream: true }));
         }
     }
@@ -572,7 +583,7 @@ class ResponseLines {
     #append(text) {
         this.#partsLength += text.length;
         if (this.#partsLength > this.#bytesMax)
-            throw brokenAnswer("an event of the relay is too long");
+            throw answerTooLarge(this.#bytesMax);
         this.#parts.push(text);
     }
 }
@@ -953,16 +964,15 @@ function reasonToSkip({ index, count, totalLen, payload }, memoryBytes) {
 const REREAD_MS_MIN = 60_000;
 const REREAD_MS_MAX = 3_600_000;
 class Rereads {
-    #startedMs = -Infinity;
+    #dueMs = -Infinity;
     #pauseMs = REREAD_MS_MIN;
     #isReading = false;
     #hasCompleted = false;
     /** From when on the queue may be read again. */
     get dueMs() {
-        return this.#startedMs + this.#pauseMs;
+        return this.#dueMs;
     }
-    begin(nowMs) {
-        this.#startedMs = nowMs;
+    begin() {
         this.#isReading = true;
         this.#hasCompleted = false;
     }
@@ -970,12 +980,13 @@ class Rereads {
     completed() {
         this.#hasCompleted = true;
     }
-    /** The end of the queue is reached. */
-    end() {
+    /** The end of the queue is reached. The pause counts from here. */
+    end(nowMs) {
         if (!this.#isReading)
             return;
         this.#isReading = false;
         this.#pauseMs = this.#hasCompleted ? REREAD_MS_MIN : Math.min(2 * this.#pauseMs, REREAD_MS_MAX);
+        this.#dueMs = nowMs + this.#pauseMs;
     }
 }
 
@@ -987,15 +998,49 @@ const KEEPALIVE_MS = 15_000;
 const STREAM_MS_MIN = 1_000;
 function openSource(queue, transport) {
     const isStream = transport === "stream" && queue.info.features.has("stream");
-    return isStream ? new StreamSource(queue) : new PullSource(queue);
+    return new CarefulSource(queue, isStream ? new StreamSource(queue) : new PullSource(queue));
+}
+/** After a page that is too large, it pulls one item at a time until there is no other. */
+class CarefulSource {
+    #whole;
+    #single;
+    #isSingle = false;
+    constructor(queue, whole) {
+        this.#whole = whole;
+        this.#single = new PullSource(queue, 1);
+    }
+    get isOpen() {
+        return this.#whole.isOpen;
+    }
+    async next(cursor, idleMs) {
+        if (!this.#isSingle) {
+            try {
+                return await this.#whole.next(cursor, idleMs);
+            }
+            catch (error) {
+                if (!(error instanceof RelayError) || error.code !== "answer_too_large")
+                    throw error;
+                this.#isSingle = true;
+            }
+        }
+        const page = await this.#single.next(cursor, idleMs);
+        this.#isSingle = !page.isLast;
+        return page;
+    }
+    close() {
+        this.#whole.close();
+    }
 }
 class PullSource {
     isOpen = false;
     #queue;
+    #max;
     /** How long to pause before the next pull. */
     #pauseMs = 0;
-    constructor(queue) {
+    /** `max` is the most items of a page, if not what the relay gives. */
+    constructor(queue, max) {
         this.#queue = queue;
+        this.#max = max;
     }
     async next(cursor, idleMs) {
         const { connection, info, signal, proof } = this.#queue;
@@ -1007,6 +1052,8 @@ class PullSource {
         const canWait = info.features.has("wait");
         const asked = canWait ? Math.ceil(Math.min(waitMs, info.waitMs, idleMs)) : 0;
         const body = { recipient: proof.recipient, ...(cursor === null ? {} : { cursor }) };
+        if (this.#max !== undefined)
+            body.max = this.#max;
         if (canWait)
             body.wait_ms = asked;
         if (info.features.has("tail"))
@@ -1229,7 +1276,7 @@ class Deliveries {
         this.#cursor = page.cursor;
         this.#isIdle = page.isLast;
         if (page.isLast)
-            this.#rereads.end();
+            this.#rereads.end(now);
         this.#report();
     }
     #keep(assembled) {
@@ -1286,7 +1333,7 @@ class Deliveries {
         if (!hasDropped || !this.#isIdle || now < this.#rereads.dueMs)
             return;
         this.#assembler.hasDropped = false;
-        this.#rereads.begin(now);
+        this.#rereads.begin();
         this.#cursor = null;
         source.close();
     }

@@ -143,6 +143,7 @@ class Deliveries(unittest.TestCase):
             self.assertEqual([message.message_id for message in taken], names)
             self.assertEqual(len(refused), 1)
 
+    @patch.object(Retry, "FIRST_S", 0.001)
     def test_a_stream_goes_on_after_any_end(self) -> None:
         for kind in KINDS:
             for ending in (b"", b'{"bye":"age"}\n', b'{"idle":true}\n{"bye":"error"}\n', b"{x\n"):

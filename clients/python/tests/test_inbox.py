@@ -66,7 +66,7 @@ class Again(unittest.TestCase):
             return [round(b - a) for a, b in zip(times[first:], times[first + 1 :])]
 
         self.world.run(inbox.step(), script)
-        self.assertEqual(pauses(10), [0, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600])
+        self.assertEqual(pauses(10), [0, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600])
         items.insert(1, chunk(0, 1, bytes(2)))
         self.assertEqual(pauses(4), [3600, 60, 120, 240])
         self.assertEqual(len(inbox.ready), 1)

@@ -98,12 +98,21 @@ class Push(unittest.TestCase):
             meta = relay.items[0]["meta"]
             self.assertEqual((meta["chunk_count"], meta["total_len"], stored(relay)), (1, 0, b""))
 
+    def test_a_text_is_no_payload(self) -> None:
+        text: Any = "hello"
+        for kind, relay in self.each():
+            error = self.failure(kind(relay.url), "alice", text)
+            self.assertEqual(error.code, "invalid_input")
+            self.assertIn("text.encode()", str(error))
+            self.assertEqual(relay.paths(), [])
+
     def test_a_file_is_read_in_parts(self) -> None:
         payload = os.urandom(1000)
         for kind, relay in self.each():
             kind(relay.url, SMALL).push_file("alice", payload)
             self.assertEqual(stored(relay), payload)
 
+    @patch.object(Retry, "FIRST_S", 0.001)
     def test_a_push_is_repeated_with_the_same_ids(self) -> None:
         for kind, relay in self.each():
             replies = [

@@ -179,7 +179,7 @@ export class Deliveries implements AsyncIterableIterator<Message> {
     }
     this.#cursor = page.cursor;
     this.#isIdle = page.isLast;
-    if (page.isLast) this.#rereads.end();
+    if (page.isLast) this.#rereads.end(now);
     this.#report();
   }
 
@@ -236,7 +236,7 @@ export class Deliveries implements AsyncIterableIterator<Message> {
     const { hasDropped } = this.#assembler;
     if (!hasDropped || !this.#isIdle || now < this.#rereads.dueMs) return;
     this.#assembler.hasDropped = false;
-    this.#rereads.begin(now);
+    this.#rereads.begin();
     this.#cursor = null;
     source.close();
   }

@@ -31,8 +31,8 @@ export interface ErrorFacts {
  *
  * `code` is a code of the relay, such as `quota_exceeded`, or one of this module: `unreachable` (no
  * response), `timeout`, `broken_answer` (cut off, or not what the API says), `http_NNN` (an error
- * response that is not the relay's), `closed` (the client or the deliveries were closed),
- * `invalid_input`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
+ * response that is not the relay's), `answer_too_large`, `closed` (the client or the deliveries were
+ * closed), `invalid_input`, `unsupported` (this runtime lacks Ed25519, or WebCrypto).
  */
 export class RelayError extends Error {
   readonly code: string;
@@ -57,6 +57,11 @@ export class RelayError extends Error {
     const { code, status } = this;
     return CODES_WORTH_A_RETRY.has(code) || (status !== undefined && STATUSES_WORTH_A_RETRY.has(status));
   }
+}
+
+/** The response is longer than this client reads. Another attempt gets the same. */
+export function answerTooLarge(bytesMax: number): RelayError {
+  return new RelayError("answer_too_large", `the relay's answer is longer than ${bytesMax} bytes`);
 }
 
 export function closedError(): RelayError {

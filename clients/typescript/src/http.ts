@@ -2,7 +2,7 @@
 // `RelayError`. It repeats nothing.
 
 import { responseError } from "./answers.js";
-import { asRelayError, brokenAnswer, RelayError } from "./errors.js";
+import { answerTooLarge, asRelayError, brokenAnswer, RelayError } from "./errors.js";
 import { withDeadline } from "./timing.js";
 
 /** An error response has 2 KiB; other small responses have less than this. */
@@ -102,9 +102,13 @@ export function parse(text: string): unknown {
 }
 
 async function readSuccess(response: Response, bytesMax: number): Promise<string> {
-  const text = await readText(response, response.ok ? bytesMax : SMALL_BYTES_MAX);
-  if (!response.ok) throw responseError(response, text);
-  return text;
+  if (response.ok) return readText(response, bytesMax);
+  const text = await readText(response, SMALL_BYTES_MAX).catch((error: unknown) => {
+    // The page of a proxy says nothing that its status does not.
+    if (error instanceof RelayError && error.code === "answer_too_large") return "";
+    throw error;
+  });
+  throw responseError(response, text);
 }
 
 /** The whole body. More than the bound is an error, before it is in memory. */
@@ -114,11 +118,12 @@ async function readText(response: Response, bytesMax: number): Promise<string> {
   const decoder = new TextDecoder();
   const parts: string[] = [];
   try {
+    if (Number(response.headers.get("content-length")) > bytesMax) throw answerTooLarge(bytesMax);
     for (let bytes = 0; ;) {
       const { done, value } = await reader.read();
       if (done) break;
       bytes += value.length;
-      if (bytes > bytesMax) throw brokenAnswer(`the relay's answer is longer than ${bytesMax} bytes`);
+      if (bytes > bytesMax) throw answerTooLarge(bytesMax);
       parts.push(decoder.decode(value, { stream: true }));
     }
   } catch (thrown) {
@@ -185,7 +190,7 @@ class ResponseLines implements Lines {
 
   #append(text: string): void {
     this.#partsLength += text.length;
-    if (this.#partsLength > this.#bytesMax) throw brokenAnswer("an event of the relay is too long");
+    if (this.#partsLength > this.#bytesMax) throw answerTooLarge(this.#bytesMax);
     this.#parts.push(text);
   }
 }

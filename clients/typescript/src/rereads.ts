@@ -5,18 +5,17 @@ const REREAD_MS_MIN = 60_000;
 const REREAD_MS_MAX = 3_600_000;
 
 export class Rereads {
-  #startedMs = -Infinity;
+  #dueMs = -Infinity;
   #pauseMs = REREAD_MS_MIN;
   #isReading = false;
   #hasCompleted = false;
 
   /** From when on the queue may be read again. */
   get dueMs(): number {
-    return this.#startedMs + this.#pauseMs;
+    return this.#dueMs;
   }
 
-  begin(nowMs: number): void {
-    this.#startedMs = nowMs;
+  begin(): void {
     this.#isReading = true;
     this.#hasCompleted = false;
   }
@@ -26,10 +25,11 @@ export class Rereads {
     this.#hasCompleted = true;
   }
 
-  /** The end of the queue is reached. */
-  end(): void {
+  /** The end of the queue is reached. The pause counts from here. */
+  end(nowMs: number): void {
     if (!this.#isReading) return;
     this.#isReading = false;
     this.#pauseMs = this.#hasCompleted ? REREAD_MS_MIN : Math.min(2 * this.#pauseMs, REREAD_MS_MAX);
+    this.#dueMs = nowMs + this.#pauseMs;
   }
 }

@@ -34,20 +34,57 @@ export interface Queue {
 
 export function openSource(queue: Queue, transport: "wait" | "stream"): PageSource {
   const isStream = transport === "stream" && queue.info.features.has("stream");
-  return isStream ? new StreamSource(queue) : new PullSource(queue);
+  return new CarefulSource(queue, isStream ? new StreamSource(queue) : new PullSource(queue));
+}
+
+/** After a page that is too large, it pulls one item at a time until there is no other. */
+class CarefulSource implements PageSource {
+  readonly #whole: PageSource;
+  readonly #single: PullSource;
+  #isSingle = false;
+
+  constructor(queue: Queue, whole: PageSource) {
+    this.#whole = whole;
+    this.#single = new PullSource(queue, 1);
+  }
+
+  get isOpen(): boolean {
+    return this.#whole.isOpen;
+  }
+
+  async next(cursor: string | null, idleMs: number): Promise<Page | null> {
+    if (!this.#isSingle) {
+      try {
+        return await this.#whole.next(cursor, idleMs);
+      } catch (error) {
+        if (!(error instanceof RelayError) || error.code !== "answer_too_large") throw error;
+        this.#isSingle = true;
+      }
+    }
+    const page = await this.#single.next(cursor, idleMs);
+    this.#isSingle = !page.isLast;
+    return page;
+  }
+
+  close(): void {
+    this.#whole.close();
+  }
 }
 
 class PullSource implements PageSource {
   readonly isOpen = false;
   readonly #queue: Queue;
+  readonly #max: number | undefined;
   /** How long to pause before the next pull. */
   #pauseMs = 0;
 
-  constructor(queue: Queue) {
+  /** `max` is the most items of a page, if not what the relay gives. */
+  constructor(queue: Queue, max?: number) {
     this.#queue = queue;
+    this.#max = max;
   }
 
-  async next(cursor: string | null, idleMs: number): Promise<Page | null> {
+  async next(cursor: string | null, idleMs: number): Promise<Page> {
     const { connection, info, signal, proof } = this.#queue;
     const { waitMs, pollIntervalMs, requestTimeoutMs } = connection.settings;
     const pauseMs = Math.min(this.#pauseMs, idleMs);
@@ -56,6 +93,7 @@ class PullSource implements PageSource {
     const canWait = info.features.has("wait");
     const asked = canWait ? Math.ceil(Math.min(waitMs, info.waitMs, idleMs)) : 0;
     const body: PullRequest = { recipient: proof.recipient, ...(cursor === null ? {} : { cursor }) };
+    if (this.#max !== undefined) body.max = this.#max;
     if (canWait) body.wait_ms = asked;
     if (info.features.has("tail")) body.tail = true;
     const start = monotonicMs();

@@ -22,7 +22,7 @@ const WAYS = [
   ["polling a relay of 0.0.3", {}, { isOld: true }],
 ];
 
-for (const [way, delivery, kind] of WAYS) {
+for (const [at, [way, delivery, kind]] of WAYS.entries()) {
   testWithRelay(
     `messages come in order, those that wait and those to come: ${way}`,
     async ({ relay, client }) => {
@@ -74,7 +74,7 @@ for (const [way, delivery, kind] of WAYS) {
   testWithRelay(
     `a response that ends at any byte loses and repeats nothing: ${way}`,
     async ({ relay, client }) => {
-      // A little more than the page.
+      // A little more than the page. Together, the ways try every byte.
       const count = 340;
       const isCut = new Set();
       relay.fault = ({ path, body }) => {
@@ -84,14 +84,16 @@ for (const [way, delivery, kind] of WAYS) {
         const cut = Number(body.recipient);
         return { cut: path === "/ack" ? cut % 40 : cut };
       };
-      push(relay, ...Array.from({ length: count }, (_, cut) => item(`${cut}`, cut)));
-      await forEach(count, async (cut) => {
+      const receive = async (cut) => {
+        push(relay, item(`${cut}`, cut));
         const deliveries = client.deliveries(`${cut}`, null, delivery);
         const [message] = await take(deliveries, 1);
         assert.equal(numberOf(message), cut);
         await message.ack();
         await deliveries.close();
-      });
+      };
+      await forEach(count, receive, at, WAYS.length);
+      assert.ok(isCut.size > (2 * count) / WAYS.length - 2);
       assert.deepEqual(relay.items, []);
     },
     kind,
@@ -126,6 +128,32 @@ testWithRelay(
   },
   { isOld: true, options: { pollIntervalMs: 300 } },
 );
+
+for (const transport of ["wait", "stream"]) {
+  testWithRelay(
+    `a page that is too large is asked for item by item: ${transport}`,
+    async ({ relay, client }) => {
+      const big = (number) => item("alice", number, { payload: "x".repeat(1_000) });
+      push(relay, ...numbers(100).map(big));
+      const deliveries = client.deliveries("alice", null, { transport });
+      assert.deepEqual((await take(deliveries, 100)).map(numberOf), numbers(100));
+      assert.equal(relay.to("/pull").filter(({ body }) => body.max === 1).length, 100);
+      const next = deliveries.next();
+      push(relay, item("alice", 101));
+      assert.equal(numberOf((await next).value), 101);
+      assert.equal(relay.to("/pull").filter(({ body }) => body.max === 1).length, 100, "whole pages again");
+      if (transport === "stream") return;
+      relay.fault = ({ response }) => {
+        response.writeHead(200, { "content-length": 1e9 }).write("{");
+        return true;
+      };
+      push(relay, item("alice", 102));
+      await failsWith(take(deliveries, 1), "answer_too_large");
+    },
+    // Such a relay would not give that many items.
+    { limits: { page_bytes: 1_000, message_bytes: 1_000, page_items: 1 }, options: { waitMs: 60_000 } },
+  );
+}
 
 testWithRelay("a chunk that comes again after its ack is acked again", async ({ relay, client }) => {
   push(relay, item("alice", 1));

@@ -114,12 +114,12 @@ export class FakeRelay {
     return { deleted, missing: ack.length - deleted, remaining: this.items.length };
   }
 
-  async #pull({ recipient, cursor, wait_ms, tail }, request) {
+  async #pull({ recipient, cursor, max, wait_ms, tail }, request) {
     const until = Date.now() + (this.isOld ? 0 : (wait_ms ?? 0));
     while (this.#after(recipient, cursor).length === 0 && Date.now() < until && !request.socket.destroyed) {
       await this.#arrival(until - Date.now(), request);
     }
-    const page = this.#page(recipient, cursor);
+    const page = this.#page(recipient, cursor, max);
     const hasCursor = page.remaining_estimate > 0 || (tail && !this.isOld);
     return { ...page, next_cursor: hasCursor ? (page.next_cursor ?? cursor ?? null) : null };
   }
@@ -128,9 +128,9 @@ export class FakeRelay {
     return this.items.filter((item) => item.recipient === recipient && item.at > Number(cursor ?? 0));
   }
 
-  #page(recipient, cursor) {
+  #page(recipient, cursor, max = this.pageItems) {
     const following = this.#after(recipient, cursor);
-    const items = following.slice(0, this.pageItems);
+    const items = following.slice(0, Math.min(max, this.pageItems));
     const last = items.at(-1);
     const next_cursor = last ? String(last.at) : null;
     const shown = items.map(({ at, ...item }) => item);

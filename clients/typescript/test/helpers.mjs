@@ -73,16 +73,28 @@ export function text(message) {
   return Buffer.from(message.payload).toString();
 }
 
+/** Runs this with timers of the client that are so many times as fast. */
+export async function hurriedly(factor, run) {
+  const { setTimeout } = globalThis;
+  globalThis.setTimeout = (call, ms, ...rest) => setTimeout(call, ms / factor, ...rest);
+  try {
+    return await run();
+  } finally {
+    globalThis.setTimeout = setTimeout;
+  }
+}
+
 /** A fault of requests to this path, the first times. */
 export function failing(path, times, answer) {
   let count = 0;
   return (request) => (request.path === path && count++ < times ? answer(request) : undefined);
 }
 
-/** Runs this for 0 to before `count`, some at a time. */
-export async function forEach(count, run) {
-  const numbers = Array.from({ length: count }, (_, at) => at);
-  while (numbers.length > 0) await Promise.all(numbers.splice(0, 20).map(run));
+/** Runs this for `first`, `first + step` and so on to before `count`, some at a time. */
+export async function forEach(count, run, first = 0, step = 1) {
+  const all = Array.from({ length: count }, (_, at) => at);
+  const numbers = all.filter((at) => at % step === first);
+  while (numbers.length > 0) await Promise.all(numbers.splice(0, 64).map(run));
 }
 
 /** Puts items into the queues of a fake relay. */

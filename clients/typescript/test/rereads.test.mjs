@@ -10,11 +10,11 @@ test("readings that complete nothing come less and less often, and at least once
   const rereads = new Rereads();
   assert.equal(rereads.dueMs, -Infinity, "the first is due at once");
   const read = (isHelpful) => {
-    rereads.begin(0);
+    rereads.begin();
     if (isHelpful) rereads.completed();
-    rereads.end();
+    rereads.end(0);
     // The end of the queue is reached again, with what has come meanwhile.
-    rereads.end();
+    rereads.end(MINUTE_MS);
     return rereads.dueMs / MINUTE_MS;
   };
   assert.deepEqual(Array.from({ length: 7 }, () => read(false)), [2, 4, 8, 16, 32, 60, 60]);

@@ -34,8 +34,8 @@ impl Failure {
             Self::OutputClosed => 0,
             Self::Usage(_) => EXIT_USAGE,
             Self::File(_) | Self::Io(_) => EXIT_FAILED,
+            Self::Client(relay_client::Error::Options(_) | relay_client::Error::Credentials(_)) => EXIT_USAGE,
             Self::Client(error) => match error.code() {
-                "invalid_options" | "invalid_credentials" => EXIT_USAGE,
                 "quota_exceeded" | "message_too_large" => EXIT_FULL,
                 _ if error.is_transient() => EXIT_UNREACHABLE,
                 _ if error.refusal().is_some() => EXIT_REFUSED,

@@ -57,7 +57,7 @@ impl Client {
     /// authorities of TLS, which may block on disk. Connects to nobody yet.
     ///
     /// # Errors
-    /// `invalid_options` if the address, the authorities or the client certificate cannot be used,
+    /// `invalid_input` if the address, the authorities or the client certificate cannot be used,
     /// or a number in the options is 0 that may not be, or a duration over a year.
     pub fn new(base_url: &str, options: Options) -> Result<Self, Error> {
         options.check()?;

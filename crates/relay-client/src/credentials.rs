@@ -39,7 +39,7 @@ impl Secret {
     /// A new secret of 32 random bytes.
     ///
     /// # Errors
-    /// `invalid_credentials` if the system has no random bytes.
+    /// `invalid_input` if the system has no random bytes.
     pub fn generate() -> Result<Self, Error> {
         Ok(Self(random::<32>()?.to_vec()))
     }
@@ -47,7 +47,7 @@ impl Secret {
     /// A secret as it is written: base64url without padding, of 32 to 64 bytes.
     ///
     /// # Errors
-    /// `invalid_credentials`.
+    /// `invalid_input`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| SECRET_BYTES.contains(&bytes.len()));
         let message = "a secret is 32 to 64 bytes in base64url without padding";
@@ -93,7 +93,7 @@ impl Key {
     /// A new key.
     ///
     /// # Errors
-    /// `invalid_credentials` if the system has no random bytes.
+    /// `invalid_input` if the system has no random bytes.
     pub fn generate() -> Result<Self, Error> {
         Ok(Self(SigningKey::from_bytes(&random()?)))
     }
@@ -101,7 +101,7 @@ impl Key {
     /// A key as it is written: its seed of 32 bytes in base64url without padding.
     ///
     /// # Errors
-    /// `invalid_credentials`.
+    /// `invalid_input`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let seed = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let message = "a key is its seed of 32 bytes in base64url without padding";
@@ -196,7 +196,7 @@ impl Credentials {
     /// A token that the relay's issuer has signed.
     ///
     /// # Errors
-    /// `invalid_credentials` if it is too long or has characters that no token has.
+    /// `invalid_input` if it is too long or has characters that no token has.
     pub fn token(token: &str) -> Result<Self, Error> {
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|b| b.is_ascii_graphic()) {
             let message = format!("a token has 1 to {TOKEN_BYTES_MAX} printable characters");
@@ -288,11 +288,11 @@ mod tests {
     #[test]
     fn what_is_no_secret_key_or_token_is_refused() {
         for text in ["", "AAAA", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", &"A".repeat(87)] {
-            assert_eq!(Secret::parse(text).unwrap_err().code(), "invalid_credentials", "{text}");
-            assert_eq!(Key::parse(text).unwrap_err().code(), "invalid_credentials", "{text}");
+            assert_eq!(Secret::parse(text).unwrap_err().code(), "invalid_input", "{text}");
+            assert_eq!(Key::parse(text).unwrap_err().code(), "invalid_input", "{text}");
         }
         for text in ["", "a b", "a\nb", "ä", &"a".repeat(4090)] {
-            assert_eq!(Credentials::token(text).unwrap_err().code(), "invalid_credentials");
+            assert_eq!(Credentials::token(text).unwrap_err().code(), "invalid_input");
         }
     }
 

@@ -66,13 +66,12 @@ pub struct Refusal {
 
 impl Error {
     /// What failed, as a word that keeps its meaning: the relay's code, or one of this client:
-    /// `invalid_options`, `invalid_credentials`, `unreachable`, `timeout`, `broken_answer`,
-    /// `answer_too_large`, `read_failed`, `closed`.
+    /// `unreachable`, `timeout`, `broken_answer`, `answer_too_large`, `read_failed`, `closed`. The
+    /// relay's `invalid_input` is also that of options and credentials that cannot be used.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
-            Self::Options(_) => "invalid_options",
-            Self::Credentials(_) => "invalid_credentials",
+            Self::Options(_) | Self::Credentials(_) => "invalid_input",
             Self::Refused(refusal) => &refusal.code,
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",

@@ -120,6 +120,9 @@ impl Http {
 
 /// Reads a body up to its limit.
 async fn read(response: &mut Response, limit_bytes: usize) -> Result<Bytes, Error> {
+    if response.content_length().is_some_and(|length| length > limit_bytes as u64) {
+        return Err(Error::AnswerTooLarge { limit_bytes });
+    }
     let mut body = BytesMut::new();
     while let Some(piece) = response.chunk().await.map_err(of_http)? {
         if piece.len() > limit_bytes.saturating_sub(body.len()) {
@@ -197,7 +200,7 @@ mod tests {
             "http://relay?x",
             "http://r#x",
         ] {
-            assert_eq!(parse(url).unwrap_err().code(), "invalid_options", "{url}");
+            assert_eq!(parse(url).unwrap_err().code(), "invalid_input", "{url}");
         }
     }
 

@@ -193,7 +193,7 @@ mod tests {
             *field(&mut options) = DURATION_MAX;
             assert!(options.check().is_ok(), "{index}");
             *field(&mut options) = DURATION_MAX + Duration::from_nanos(1);
-            assert_eq!(options.check().unwrap_err().code(), "invalid_options", "{index}");
+            assert_eq!(options.check().unwrap_err().code(), "invalid_input", "{index}");
         }
     }
 }

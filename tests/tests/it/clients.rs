@@ -33,6 +33,8 @@ scenarios! {
         an_impossible_number_of_chunks_is_skipped,
         chunks_of_another_length_are_skipped,
         a_message_id_that_is_pushed_twice_arrives_once,
+        a_push_after_the_dedup_window_is_a_new_message_to_new_deliveries,
+        chunks_that_come_after_the_age_of_a_message_complete_it,
         an_item_that_expires_before_its_ack_is_acked,
         what_is_not_acked_comes_again;
     faults:
@@ -40,8 +42,11 @@ scenarios! {
         a_relay_that_drains_is_asked_again,
         a_server_of_the_first_version_is_polled,
         a_slow_link_is_used_to_its_end,
+        a_slow_upload_goes_in_smaller_requests,
+        a_page_that_is_too_large_comes_item_by_item,
         a_wrong_proof_ends_the_deliveries,
         a_clock_that_is_a_day_wrong_is_corrected_once,
+        a_clock_is_corrected_no_second_time,
         an_answer_that_is_cut_at_any_byte_changes_nothing;
 }
 

@@ -190,6 +190,8 @@ class ResponseParser:
             self._is_chunked, self._phase = True, "size"
         elif length is not None:
             self._left = _length(length)
+            if self._left > self._body_bytes_max:
+                raise answer_too_large(self._body_bytes_max)
             self._phase = "body"
             self.is_complete = self._left == 0
         else:

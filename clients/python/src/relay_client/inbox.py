@@ -17,9 +17,8 @@ from .assembly import Assembly, Complete
 from .core import Call, Core, Retry, attempt, call, ensure_info
 from .effects import Pause, Steps, StreamHandle, read_line
 from .errors import ANSWER_TOO_LARGE, TIMEOUT, RelayError, unreachable, broken_answer
+from .rereads import Rereads
 
-RESTART_INTERVAL_S = 60.0
-RESTART_INTERVAL_MAX_S = 3600.0
 KEEPALIVE_MIN_MS = 15_000
 KEEPALIVE_MAX_MS = 300_000
 _TICK_MIN_S = 0.005
@@ -49,9 +48,7 @@ class Inbox:
         self._cursor: str | None = None
         self._page_max: int | None = None
         self._is_idle = False
-        self._is_reading_again = False
-        self._restart_at = -math.inf
-        self._restart_interval_s = RESTART_INTERVAL_S
+        self._rereads = Rereads()
         self._stream: StreamHandle | None = None
         self._retry = Retry(core, None)
         self._is_cursor_refused = False
@@ -87,8 +84,9 @@ class Inbox:
         except RelayError as error:
             yield from self._recover(error)
             return
-        self._page_max = None
         self._take_page(page, info)
+        if self._is_idle:
+            self._page_max = None
         if can_wait and not page.items and self._core.monotonic() - began < wait_s / 2:
             # The relay did not wait, as when it stops. If that goes on, it must not be flooded.
             pause = self._retry.pause(unreachable("the relay does not wait"))
@@ -194,7 +192,8 @@ class Inbox:
             if complete is not None:
                 self.ledger.hand_out(key, len(complete.payload))
                 self.ready.append(complete)
-                self._note_complete(key, now)
+                if key.chunk_count > 1:
+                    self._rereads.completed()
         if "tail" in info.features:
             self._cursor = page.next_cursor or self._cursor
             self._is_idle = page.remaining == 0 or not page.items
@@ -202,30 +201,19 @@ class Inbox:
             # The end of the queue has no cursor, so the next poll begins at the front.
             self._cursor = page.next_cursor
             self._is_idle = page.next_cursor is None
-        self._is_reading_again = self._is_reading_again and not self._is_idle
+        if self._is_idle:
+            self._rereads.end(now)
 
     def _start_over_if_due(self, info: wire.Info) -> None:
-        """Reads the queue from its front again, for messages that were dropped from memory.
-
-        As long as that completes none, the pauses grow: somebody may have filled the queue with
-        messages that never become whole.
-        """
+        """Reads the queue from its front again, for messages that were dropped from memory."""
         now = self._core.monotonic()
-        if not self._assembly.has_dropped or not self._is_idle or now < self._restart_at:
+        if not self._assembly.has_dropped or not self._is_idle or now < self._rereads.due_at:
             return
         self._assembly.has_dropped = False
         self._is_idle = False
-        self._is_reading_again = True
-        self._restart_at = now + self._restart_interval_s
-        self._restart_interval_s = min(2 * self._restart_interval_s, RESTART_INTERVAL_MAX_S)
+        self._rereads.begin()
         self._cursor = None
         self.close()
-
-    def _note_complete(self, key: MessageKey, now: float) -> None:
-        """Has the queue read again soon if that has just been of use."""
-        if self._is_reading_again and key.chunk_count > 1:
-            self._restart_at = min(self._restart_at, now + RESTART_INTERVAL_S)
-            self._restart_interval_s = 2 * RESTART_INTERVAL_S
 
     def _tick(self, longest_s: float) -> float:
         """How long to wait at most, so that nothing with a time of its own is late."""
@@ -235,7 +223,7 @@ class Inbox:
         if expires_at is not None:
             times.append(expires_at)
         if self._assembly.has_dropped and self._is_idle:
-            times.append(self._restart_at)
+            times.append(self._rereads.due_at)
         return min(longest_s, max(_TICK_MIN_S, min(times) - now))
 
     def _report_skipped(self, message_id: str, reason: str) -> None:

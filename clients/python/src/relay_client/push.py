@@ -73,6 +73,8 @@ class Plan:
     @classmethod
     def of(cls, core: Core, message: OutgoingMessage, total_len: int) -> Plan:
         """Checks what the application passed."""
+        if not isinstance(message.payload, (bytes, bytearray, memoryview)):
+            raise invalid_input("a payload is bytes; encode a text, as with text.encode()")
         if not 1 <= _utf8_len(message.recipient) <= 512 or not message.recipient.strip():
             raise invalid_input("a recipient has 1 to 512 bytes and is not blank")
         if not 1 <= _utf8_len(message.kind) <= 64 or not message.kind.strip():

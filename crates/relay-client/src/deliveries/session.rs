@@ -60,6 +60,8 @@ pub(crate) struct Session {
     is_caught_up: bool,
     /// Whether the relay did not know the cursor, and has given no other one since.
     is_cursor_lost: bool,
+    /// After a page that was too large: one item at a time, until everything was seen.
+    is_one_by_one: bool,
     has_failed: bool,
 }
 
@@ -88,6 +90,7 @@ impl Session {
             again: Again::new(clock::instant()),
             is_caught_up: false,
             is_cursor_lost: false,
+            is_one_by_one: false,
             has_failed: false,
         }
     }
@@ -115,7 +118,9 @@ impl Session {
     /// One request or event. Returns errors that end the deliveries.
     async fn step(&mut self) -> Result<(), Error> {
         let result = match self.shared.info().await {
-            Ok(info) if self.transport == Transport::Stream && info.has("stream") => self.stream().await,
+            Ok(info) if self.transport == Transport::Stream && info.has("stream") && !self.is_one_by_one => {
+                self.stream().await
+            }
             Ok(info) => {
                 let (waits, has_tail) = (info.has("wait"), info.has("tail"));
                 self.pull(waits && has_tail, has_tail).await
@@ -124,6 +129,11 @@ impl Session {
         };
         let Err(error) = result else { return Ok(()) };
         self.events = None;
+        let is_too_large = matches!(error, Error::AnswerTooLarge { .. });
+        if is_too_large && !std::mem::replace(&mut self.is_one_by_one, true) {
+            tracing::info!("a page is too large; the client asks for one item at a time");
+            return Ok(());
+        }
         if error.is_about_cursor() && self.cursor.take().is_some() {
             tracing::info!("the relay does not know the cursor; the queue is read from its start");
             self.is_cursor_lost = true;
@@ -140,7 +150,8 @@ impl Session {
         self.look_after();
         let wait = if waits { self.wait() } else { Duration::ZERO };
         let begin = clock::instant();
-        let pull = Pull { cursor: self.cursor.clone(), max: None, wait, tail: has_tail };
+        let max = self.is_one_by_one.then_some(1);
+        let pull = Pull { cursor: self.cursor.clone(), max, wait, tail: has_tail };
         let page = self.shared.pull(&self.recipient, &self.credentials, &pull).await?;
         let is_empty = page.items.is_empty();
         self.take(page).await;
@@ -231,6 +242,7 @@ impl Session {
     /// Everything in the queue was seen.
     fn see_all(&mut self, now: Instant) {
         self.is_caught_up = true;
+        self.is_one_by_one = false;
         self.again.end(now);
     }
 

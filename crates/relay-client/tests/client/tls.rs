@@ -87,6 +87,6 @@ fn files_that_cannot_be_used_are_told() {
         Options { identity: Some(nothing), ..options() },
         Options { identity: Some(other), ..options() },
     ] {
-        assert_eq!(Client::new("https://127.0.0.1", options).unwrap_err().code(), "invalid_options");
+        assert_eq!(Client::new("https://127.0.0.1", options).unwrap_err().code(), "invalid_input");
     }
 }

@@ -1,8 +1,8 @@
 //! Scenarios of what goes wrong between a client and the relay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use super::driver::{Driver, Language, payload, quick};
 use super::messages::Relay;
 use super::proxy::{Fate, Proxy, Request};
 use crate::crowds::ShippedRelay;
+
+const HOUR_MS: i64 = 60 * 60 * 1_000;
 
 const AUDIENCE: &str = "https://relay.example.org";
 
@@ -49,7 +51,7 @@ pub(super) fn a_relay_that_drains_is_asked_again(language: Language) {
         let mut seen = seen.lock().unwrap();
         let count = seen.entry(request.target.clone()).or_default();
         *count += 1;
-        if *count <= 2 { Fate::Answer(DRAINING) } else { Fate::Pass }
+        if *count <= 2 { Fate::Answer(DRAINING.into()) } else { Fate::Pass }
     });
     exchange(language, &proxy.url, 5, "wait");
 }
@@ -60,7 +62,7 @@ pub(super) fn a_server_of_the_first_version_is_polled(language: Language) {
     // It knows three paths, and ignores fields that came later.
     let proxy = Proxy::start(relay.url(), |request: &Request| {
         if !["POST /push", "POST /pull", "POST /ack"].contains(&request.target.as_str()) {
-            return Fate::Answer(UNKNOWN);
+            return Fate::Answer(UNKNOWN.into());
         }
         let Ok(Value::Object(mut body)) = serde_json::from_slice(&request.body) else { return Fate::Pass };
         for later in ["wait_ms", "tail", "ttl_seconds", "proof", "ack_before"] {
@@ -82,6 +84,52 @@ pub(super) fn a_slow_link_is_used_to_its_end(language: Language) {
     assert!(client.message().0 == large);
     client.wait_for("acked");
     client.close();
+}
+
+/// All chunks in one request would take 0.9 seconds.
+pub(super) fn a_slow_upload_goes_in_smaller_requests(language: Language) {
+    let (relay, batches) = (Relay::start(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&batches);
+    let proxy = Proxy::slow_upload(relay.url(), 4_096, move |request| {
+        if request.target == "POST /push/batch" {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        Fate::Pass
+    });
+    let options =
+        json!({"chunk_bytes": 16_384, "request_timeout_ms": 600, "wait_ms": 5_000, "ack_delay_ms": 20});
+    let Some(mut sender) = Driver::open(language, &proxy.url, &options, &json!({})) else { return };
+    let large = vec![5; 16 * 16_384];
+    sender.push("alice", &large);
+    assert!(batches.load(Ordering::SeqCst) >= 2, "not all of it in one request");
+    sender.close();
+    let mut receiver = Driver::plain(language, relay.url()).unwrap();
+    receiver.deliver("alice", "wait", true);
+    assert!(receiver.message().0 == large);
+    receiver.close();
+    relay.is_emptied("alice");
+}
+
+/// A page that a client does not take is asked for item by item.
+pub(super) fn a_page_that_is_too_large_comes_item_by_item(language: Language) {
+    const HUGE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n{";
+    let relay = Relay::start();
+    let proxy = Proxy::start(relay.url(), |request| {
+        let body = serde_json::from_slice::<Value>(&request.body).unwrap_or_default();
+        let is_whole = request.target == "POST /pull" && body["max"] != 1;
+        if is_whole { Fate::Answer(HUGE.into()) } else { Fate::Pass }
+    });
+    let Some(mut client) = Driver::plain(language, &proxy.url) else { return };
+    for number in 0..3 {
+        client.push("alice", &[number]);
+    }
+    client.deliver("alice", "wait", true);
+    for number in 0..3 {
+        assert_eq!(client.message().0, [number]);
+        client.wait_for("acked");
+    }
+    client.close();
+    relay.is_emptied("alice");
 }
 
 pub(super) fn a_wrong_proof_ends_the_deliveries(language: Language) {
@@ -112,7 +160,7 @@ fn name(read: ReadLock) -> String {
 }
 
 pub(super) fn a_clock_that_is_a_day_wrong_is_corrected_once(language: Language) {
-    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    const DAY_MS: i64 = 24 * HOUR_MS;
     if !language.can_sign() {
         return;
     }
@@ -138,6 +186,51 @@ pub(super) fn a_clock_that_is_a_day_wrong_is_corrected_once(language: Language) 
     client.deliver(&recipient, "wait", true);
     assert_eq!(client.wait_for("error")["code"], "forbidden");
     client.close();
+}
+
+/// A relay whose clock changes back after it was believed. Another client may believe it again.
+pub(super) fn a_clock_is_corrected_no_second_time(language: Language) {
+    if !language.can_sign() {
+        return;
+    }
+    let (lock, key) = keygen::key_lock(&[9; 32]);
+    let recipient = name(lock);
+    let relay = ShippedRelay::with(&format!("[auth]\naudiences = [\"{AUDIENCE}\"]\n"));
+    let pulls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&pulls);
+    let now_ms = i64::try_from(1_000 * relay_tests::load::unix_seconds()).unwrap();
+    let proxy = Proxy::start(&relay.process.base_url, move |request| {
+        if request.target != "POST /pull" {
+            return Fate::Pass;
+        }
+        match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => Fate::Answer(refusal_of_clock("token_expired", now_ms + 12 * HOUR_MS).into()),
+            1 => Fate::Answer(refusal_of_clock("token_not_valid_yet", now_ms).into()),
+            _ => Fate::Pass,
+        }
+    });
+    let more = json!({"credentials": {"key": key, "audience": AUDIENCE}});
+    for is_first in [true, false] {
+        let Some(mut client) = Driver::open(language, &proxy.url, &quick(), &more) else { return };
+        client.deliver(&recipient, "wait", true);
+        if is_first {
+            assert_eq!(client.wait_for("error")["code"], "forbidden");
+            assert_eq!(pulls.load(Ordering::SeqCst), 2);
+        } else {
+            client.push(&recipient, b"hello");
+            assert_eq!(client.message().0, b"hello");
+        }
+        client.close();
+    }
+}
+
+fn refusal_of_clock(reason: &str, server_ms: i64) -> String {
+    let details = json!({"reason": reason, "server_ms": server_ms});
+    let body = json!({"error": {"code": "forbidden", "message": "no", "details": details}}).to_string();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// The answer to every other request of a path is cut, one byte later each time.

@@ -9,6 +9,7 @@ use relay_tests::{Process, at_length, eventually};
 use serde_json::{Value, json};
 
 use super::driver::{Driver, Language, quick};
+use crate::crowds::ShippedRelay;
 
 /// A relay with its store in a directory that lives as long.
 pub(super) struct Relay {
@@ -38,12 +39,16 @@ impl Relay {
 
     /// Waits until a queue is empty.
     pub(super) fn is_emptied(&self, recipient: &str) {
-        let emptied = eventually(|| {
-            let items = self.process.connect().ok()?.pull_all(recipient).ok()?.ok()?;
-            items.is_empty().then_some(())
-        });
-        assert!(emptied.is_some(), "{recipient} still has items");
+        is_emptied(&self.process, recipient);
     }
+}
+
+fn is_emptied(relay: &Process, recipient: &str) {
+    let emptied = eventually(|| {
+        let items = relay.connect().ok()?.pull_all(recipient).ok()?.ok()?;
+        items.is_empty().then_some(())
+    });
+    assert!(emptied.is_some(), "{recipient} still has items");
 }
 
 pub(super) fn messages_arrive_once_and_in_order_by_waiting_pulls(language: Language) {
@@ -146,6 +151,47 @@ pub(super) fn a_message_id_that_is_pushed_twice_arrives_once(language: Language)
     client.push_with("alice", b"hello", &id);
     assert!(client.is_quiet());
     client.close();
+}
+
+/// A relay that forgets acked messages at once stores the push again. The deliveries that acked it
+/// do not hand it out again, and ack it. Later ones have never seen it.
+pub(super) fn a_push_after_the_dedup_window_is_a_new_message_to_new_deliveries(language: Language) {
+    let relay = ShippedRelay::with("relay.dedup_window_seconds = 0\n");
+    let url = &relay.process.base_url;
+    let Some(mut client) = Driver::plain(language, url) else { return };
+    let id = json!({"message_id": relay_tests::client::message_id(7)});
+    client.deliver("alice", "wait", true);
+    client.push_with("alice", b"hello", &id);
+    assert_eq!(client.message().0, b"hello");
+    client.wait_for("acked");
+    client.push_with("alice", b"hello", &id);
+    client.push("alice", b"behind it");
+    assert_eq!(client.message().0, b"behind it");
+    client.wait_for("acked");
+    is_emptied(&relay.process, "alice");
+    client.close();
+    let mut client = Driver::plain(language, url).unwrap();
+    client.push_with("alice", b"hello", &id);
+    client.deliver("alice", "wait", true);
+    assert_eq!(client.message().0, b"hello");
+    client.close();
+}
+
+/// The rest of a message that was given up completes it.
+pub(super) fn chunks_that_come_after_the_age_of_a_message_complete_it(language: Language) {
+    let relay = Relay::start();
+    let options = json!({"partial_age_ms": 200, "wait_ms": 5_000, "ack_delay_ms": 20});
+    let Some(mut client) = Driver::open(language, relay.url(), &options, &json!({})) else { return };
+    let id = relay_tests::client::message_id(1);
+    relay.push_chunk(&id, 0, 3, b"12");
+    relay.push_chunk(&id, 1, 3, b"34");
+    client.deliver("alice", "wait", true);
+    assert_eq!(client.wait_for("skipped")["reason"], "incomplete");
+    relay.push_chunk(&id, 2, 3, b"56");
+    assert_eq!(client.message(), (b"123456".to_vec(), id));
+    client.wait_for("acked");
+    client.close();
+    relay.is_emptied("alice");
 }
 
 pub(super) fn an_item_that_expires_before_its_ack_is_acked(language: Language) {

@@ -1,5 +1,6 @@
 //! A proxy between a client and the relay that refuses, rewrites, slows down or cuts exchanges.
 
+use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ pub(super) enum Fate {
     /// It is passed on with this body.
     Rewrite(Vec<u8>),
     /// It is answered without the relay.
-    Answer(&'static str),
+    Answer(Cow<'static, str>),
     /// It is passed on, and its answer is cut after so many bytes. Longer than the answer: it is
     /// sent whole, and then cut.
     Cut(usize),
@@ -39,8 +40,28 @@ pub(super) struct Proxy {
 
 type Plan = Arc<dyn Fn(&Request) -> Fate + Send + Sync>;
 
+/// The pause after each piece of a slow exchange.
+const PIECE_PAUSE: Duration = Duration::from_millis(10);
+
 impl Proxy {
     pub(super) fn start(relay_url: &str, plan: impl Fn(&Request) -> Fate + Send + Sync + 'static) -> Self {
+        Self::build(relay_url, usize::MAX, plan)
+    }
+
+    /// One that takes the bodies of requests in pieces of so many bytes, one each 10 ms.
+    pub(super) fn slow_upload(
+        relay_url: &str,
+        bytes: usize,
+        plan: impl Fn(&Request) -> Fate + Send + Sync + 'static,
+    ) -> Self {
+        Self::build(relay_url, bytes, plan)
+    }
+
+    fn build(
+        relay_url: &str,
+        piece_bytes: usize,
+        plan: impl Fn(&Request) -> Fate + Send + Sync + 'static,
+    ) -> Self {
         let relay: SocketAddr = relay_url.trim_start_matches("http://").parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, plan): (_, Plan) = (listener.local_addr().unwrap(), Arc::new(plan));
@@ -53,7 +74,7 @@ impl Proxy {
                 }
                 let plan = Arc::clone(&plan);
                 // An exchange that fails is one that the client sees fail.
-                thread::spawn(move || drop(serve(client, relay, &plan)));
+                thread::spawn(move || drop(serve(client, relay, piece_bytes, &plan)));
             }
         });
         Self { url: format!("http://{address}"), address, is_over }
@@ -68,8 +89,8 @@ impl Drop for Proxy {
 }
 
 /// One request over each connection to the relay, any number over the client's.
-fn serve(mut client: TcpStream, relay: SocketAddr, plan: &Plan) -> io::Result<()> {
-    while let Some(mut request) = read_request(&mut client)? {
+fn serve(mut client: TcpStream, relay: SocketAddr, piece_bytes: usize, plan: &Plan) -> io::Result<()> {
+    while let Some(mut request) = read_request(&mut client, piece_bytes)? {
         let fate = plan(&request);
         if let Fate::Answer(answer) = fate {
             client.write_all(answer.as_bytes())?;
@@ -90,7 +111,7 @@ fn serve(mut client: TcpStream, relay: SocketAddr, plan: &Plan) -> io::Result<()
             Fate::Slow(bytes) => {
                 for piece in answer.chunks(bytes) {
                     client.write_all(piece)?;
-                    thread::sleep(Duration::from_millis(10));
+                    thread::sleep(PIECE_PAUSE);
                 }
                 return Ok(());
             }
@@ -113,7 +134,7 @@ fn pump(mut upstream: TcpStream, mut client: TcpStream) -> io::Result<()> {
     client.shutdown(std::net::Shutdown::Both)
 }
 
-fn read_request(client: &mut TcpStream) -> io::Result<Option<Request>> {
+fn read_request(client: &mut TcpStream, piece_bytes: usize) -> io::Result<Option<Request>> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         if client.read(&mut byte)? == 0 {
@@ -127,7 +148,12 @@ fn read_request(client: &mut TcpStream) -> io::Result<Option<Request>> {
         client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     let mut body = vec![0; length];
-    client.read_exact(&mut body)?;
+    for piece in body.chunks_mut(piece_bytes) {
+        client.read_exact(piece)?;
+        if piece.len() == piece_bytes {
+            thread::sleep(PIECE_PAUSE);
+        }
+    }
     let target = head.split(' ').take(2).collect::<Vec<_>>().join(" ");
     Ok(Some(Request { target, head, body }))
 }
