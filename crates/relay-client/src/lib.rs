@@ -55,7 +55,8 @@ pub use push::{Outgoing, Push, Pushed};
 pub use uuid::Uuid;
 pub use wire::{Acked, Info, Item, Page};
 
-/// The code of the README is compiled.
+/// The code of the README and of docs/clients.md is compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../../../docs/clients.md")]
+struct Documents;

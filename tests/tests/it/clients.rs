@@ -1,6 +1,7 @@
 //! The clients as processes, each through the same scenarios against a real relay: in Rust, in
 //! TypeScript with Node.js, and in Python. A proxy between them cuts, delays and refuses.
 
+mod document;
 mod driver;
 mod faults;
 mod messages;
