@@ -169,7 +169,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_cause_a_panic(
-            begin in prop_oneof![Just(TEXT_BEGIN), Just(BINARY_BEGIN), Just(b"PROXY TCP4 ".as_slice()), Just(b"")],
+            begin in prop_oneof![Just(TEXT_BEGIN), Just(BINARY_BEGIN), Just(b"PROXY TCP4 ".as_slice()), Just(b"".as_slice())],
             command in 0x1f_u8..0x23,
             bytes in vec(any::<u8>(), 0..300),
         ) {
