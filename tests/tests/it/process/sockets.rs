@@ -93,8 +93,6 @@ fn sockets_of_a_service_manager_are_served() {
     assert_eq!(process.base_url, format!("http://{bound}"));
     assert_eq!(ready(early), "200");
     assert_eq!(Client::connect(&process.base_url).unwrap().get("/ready").unwrap().status, 200);
-    let variables = std::fs::read(format!("/proc/{}/environ", process.id())).unwrap();
-    assert!(!variables.is_empty());
     process.signal("TERM").unwrap();
     assert_eq!(process.wait_a_while().unwrap().code(), Some(0));
     // The socket belongs to the service manager, so the relay does not remove it.
