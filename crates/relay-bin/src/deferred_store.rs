@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
-    TooManyWaiters, Unavailable, Waiter,
+    Ack, AckOutcome, Envelope, Error, Figures, Limits, Operation, Page, Pull, PushOutcome, Recipient, Relay,
+    Swept, TooManyWaiters, Unavailable, Waiter,
 };
 use relay_http::Unready;
 use tokio::sync::{Semaphore, SetOnce, mpsc};
@@ -164,6 +164,10 @@ impl<R: Relay> Relay for DeferredStore<R> {
 
     fn unavailable(&self) -> Option<Unavailable> {
         self.store.get().and_then(Relay::unavailable)
+    }
+
+    fn set_limits(&self, limits: &Limits) -> bool {
+        self.store.get().is_some_and(|store| store.set_limits(limits))
     }
 
     fn figures(&self) -> Figures {

@@ -8,8 +8,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use relay_core::{
-    Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
-    TooManyWaiters, Unavailable, Waiter,
+    Ack, AckOutcome, Envelope, Error, Figures, Limits, Operation, Page, Pull, PushOutcome, Recipient, Relay,
+    Swept, TooManyWaiters, Unavailable, Waiter,
 };
 
 /// The length of a hash in base64url without padding.
@@ -119,6 +119,10 @@ impl<R: Relay> Relay for HashedRecipients<R> {
 
     async fn ended(&self) -> Error {
         self.relay.ended().await
+    }
+
+    fn set_limits(&self, limits: &Limits) -> bool {
+        self.relay.set_limits(limits)
     }
 
     fn figures(&self) -> Figures {

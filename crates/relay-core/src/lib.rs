@@ -74,7 +74,7 @@ pub use error::{Error, QuotaKind, Rejection};
 pub use excerpt::excerpt;
 pub use figures::{DatabaseFigures, Distribution, Figures, FileUse, Histogram, WakeFigures};
 pub use import::{ImportItem, ImportOutcome, Imported};
-pub use limits::{Limits, Usage};
+pub use limits::{Limits, SharedLimits, Usage};
 pub use memory::MemoryRelay;
 pub use message::{Chunk, Envelope, ItemId, Kind, MessageId, Recipient, Seq};
 pub use operation::Operation;

@@ -1,5 +1,7 @@
 //! Limits of the relay, and all quota arithmetic.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use crate::error::{QuotaKind, Rejection};
 
 /// The configured limits. The defaults equal those of the shipped configuration.
@@ -22,6 +24,11 @@ pub struct Limits {
     pub dedup_window_ms: u64,
 }
 
+/// The limits in force, which change while a store is open. A request takes them once, so that it
+/// is never decided by two sets of limits.
+#[derive(Debug, Default)]
+pub struct SharedLimits(RwLock<Arc<Limits>>);
+
 /// The contents of a queue, or of a part of it, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -42,6 +49,24 @@ impl Default for Limits {
             page_bytes_max: 8 * 1024 * 1024,
             dedup_window_ms: 300_000,
         }
+    }
+}
+
+impl SharedLimits {
+    /// Begins with these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self(RwLock::new(Arc::new(limits)))
+    }
+
+    /// The limits in force.
+    pub fn load(&self) -> Arc<Limits> {
+        // A panic under this lock leaves no partial change.
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other limits in force.
+    pub fn store(&self, limits: Limits) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
 }
 

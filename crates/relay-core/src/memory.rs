@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 use crate::figures::Figures;
-use crate::limits::Limits;
+use crate::limits::{Limits, SharedLimits};
 use crate::message::{Envelope, Recipient};
 use crate::queue::{self, Ack, AckOutcome, Admission, Page, Pull, PushOutcome, Swept};
 use crate::relay::Relay;
@@ -27,7 +27,7 @@ const MARGIN: u64 = 16;
 
 /// A relay whose queues are in memory.
 pub struct MemoryRelay {
-    limits: Limits,
+    limits: SharedLimits,
     clock: StoreClock,
     bytes_max: u64,
     tables: Mutex<BoundedTables>,
@@ -47,7 +47,7 @@ impl MemoryRelay {
 
     /// An empty relay that holds up to [`Self::BYTES_MAX`].
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        let clock = StoreClock::new(clock);
+        let (limits, clock) = (SharedLimits::new(limits), StoreClock::new(clock));
         Self { limits, clock, bytes_max: Self::BYTES_MAX, tables: Mutex::default(), waiters: Waiters::new() }
     }
 
@@ -66,28 +66,32 @@ impl MemoryRelay {
     /// # Errors
     /// Those of [`Relay::push`].
     pub fn push_now(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
+        self.push_within(envelope, &self.limits.load())
+    }
+
+    fn push_within(&self, envelope: Envelope, limits: &Limits) -> Result<PushOutcome, Error> {
         let recipient = envelope.recipient.clone();
-        let outcome = self.store(envelope)?;
+        let outcome = self.store(envelope, limits)?;
         if outcome.is_stored() {
             self.waiters.wake(&recipient);
         }
         Ok(outcome)
     }
 
-    fn store(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
+    fn store(&self, envelope: Envelope, limits: &Limits) -> Result<PushOutcome, Error> {
         let mut bounded = self.lock();
         let reading = self.clock.read();
         let now = reading.now;
         let bytes = bounded.tables.bytes_to_store(&envelope);
         if bounded.is_full(bytes, self.bytes_max) {
             // A full relay still recognises duplicates and reports other refusals.
-            let Ok(admitted) = queue::admit(&bounded.tables, &self.limits, now, &envelope);
+            let Ok(admitted) = queue::admit(&bounded.tables, limits, now, &envelope);
             if let Admission::Fits { .. } = admitted? {
                 bounded.was_full = true;
                 return Err(Error::StorageFull);
             }
         }
-        let Ok(outcome) = queue::push(&mut bounded.tables, &self.limits, now, envelope);
+        let Ok(outcome) = queue::push(&mut bounded.tables, limits, now, envelope);
         Ok(outcome?.outside(reading))
     }
 
@@ -114,14 +118,20 @@ impl Relay for MemoryRelay {
         self.push_now(envelope)
     }
 
+    async fn push_all(&self, envelopes: Vec<Envelope>) -> Result<Vec<Result<PushOutcome, Error>>, Error> {
+        let limits = self.limits.load();
+        Ok(envelopes.into_iter().map(|envelope| self.push_within(envelope, &limits)).collect())
+    }
+
     async fn pull(&self, pull: Pull) -> Result<Page, Error> {
-        let reading = self.clock.read();
-        let Ok(page) = queue::pull(&self.lock().tables, &self.limits, reading.now, &pull);
+        let (limits, reading) = (self.limits.load(), self.clock.read());
+        let Ok(page) = queue::pull(&self.lock().tables, &limits, reading.now, &pull);
         Ok(page.outside(reading))
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let Ok(outcome) = queue::ack(&mut self.lock().tables, &self.limits, self.clock.now(), &ack);
+        let limits = self.limits.load();
+        let Ok(outcome) = queue::ack(&mut self.lock().tables, &limits, self.clock.now(), &ack);
         Ok(outcome)
     }
 
@@ -148,6 +158,11 @@ impl Relay for MemoryRelay {
         let mut bounded = self.lock();
         bounded.was_full = bounded.was_full && bounded.is_full(0, self.bytes_max);
         bounded.was_full
+    }
+
+    fn set_limits(&self, limits: &Limits) -> bool {
+        self.limits.store(limits.clone());
+        true
     }
 
     fn figures(&self) -> Figures {

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use crate::error::Error;
 use crate::figures::Figures;
+use crate::limits::Limits;
 use crate::message::{Envelope, Recipient};
 use crate::operation::Operation;
 use crate::queue::{Ack, AckOutcome, Page, Pull, PushOutcome, Swept};
@@ -126,6 +127,15 @@ pub trait Relay: Send + Sync + 'static {
         std::future::pending()
     }
 
+    /// Decides the requests from now on by other limits, and returns true. A request is decided by
+    /// the earlier limits or by these, never by both. Items keep their deadlines, and acked items
+    /// the times for which they are remembered. By default, the limits of a relay do not change,
+    /// and the result is false.
+    fn set_limits(&self, limits: &Limits) -> bool {
+        let _ = limits;
+        false
+    }
+
     /// Statistics of the relay; by default, none. A call may take some milliseconds.
     fn figures(&self) -> Figures {
         Figures::default()
@@ -187,6 +197,10 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
 
     fn ended(&self) -> impl Future<Output = Error> + Send {
         (**self).ended()
+    }
+
+    fn set_limits(&self, limits: &Limits) -> bool {
+        (**self).set_limits(limits)
     }
 
     fn figures(&self) -> Figures {

@@ -13,7 +13,7 @@ use crate::excess::Excess;
 use crate::tokens::{Pace, Tokens};
 
 /// The capacity, the rate and the name of a bucket.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) name: &'static str,
     pub(crate) pace: Pace,
@@ -21,11 +21,21 @@ pub(crate) struct Rate {
 }
 
 /// When a bucket is banned, and for how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BanRule {
     /// In seconds of excess within a minute, so at most 60.
     pub(crate) threshold: u32,
     pub(crate) ban_ns: u64,
+}
+
+/// What the buckets of a limiter need to know when its policy changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    pub(crate) now_ns: u64,
+    /// Reservations may last as long as a request may wait.
+    pub(crate) owed_max_ns: u64,
+    /// No ban lasts longer than a new one.
+    pub(crate) banned_until_max_ns: u64,
 }
 
 /// The default is a full bucket that was never used.
@@ -105,6 +115,12 @@ impl Bucket {
             self.excess = Excess::default();
             self.banned_until_ns = now_ns.saturating_add(rule.ban_ns);
         }
+    }
+
+    /// Continues at another rate.
+    pub(crate) fn carry(&mut self, old: &Rate, new: &Rate, change: &Change) {
+        self.tokens = self.tokens.carried(&old.pace, &new.pace, change.owed_max_ns, change.now_ns);
+        self.banned_until_ns = self.banned_until_ns.min(change.banned_until_max_ns);
     }
 
     pub(crate) fn is_banned(&self, now_ns: u64) -> bool {

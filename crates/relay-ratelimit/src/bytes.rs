@@ -70,6 +70,20 @@ impl ByteDebt {
         self.paid_at = charged.min(max).max(paid_at);
     }
 
+    /// The same debt at another rate, but no longer than a new one may last.
+    #[must_use]
+    pub(crate) fn carried(self, old: Option<&ByteRate>, new: Option<&ByteRate>, now_ns: u64) -> Self {
+        match (old, new) {
+            (Some(old), Some(new)) if old == new => self,
+            (Some(old), Some(new)) => {
+                let owed = { self.paid_at }.saturating_sub(old.ticks(now_ns));
+                let max = new.burst_ticks() + new.ticks(DEBT_MAX_NS);
+                Self { paid_at: new.ticks(now_ns) + owed.min(max) }
+            }
+            (None, _) | (_, None) => Self::default(),
+        }
+    }
+
     /// Nanoseconds until the debt is at most the burst.
     pub(crate) fn wait_ns(self, rate: &ByteRate, now_ns: u64) -> u64 {
         let owed = { self.paid_at }.saturating_sub(rate.ticks(now_ns)).saturating_sub(rate.burst_ticks());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::answers::Answers;
-use crate::bucket::{BanRule, Bucket, Rate};
+use crate::bucket::{BanRule, Bucket, Change, Rate};
 use crate::bytes::{BYTES_BUCKET, ByteDebt, ByteRate, ITEMS_BUCKET};
 use crate::decision::{Connection, Decision, Level, Refusal, Reservation, Wait};
 use crate::policy::{Endpoint, Rules};
@@ -136,6 +136,18 @@ impl Entry {
         }
         bucket.count_late_refusal(ban, &rule.rate, now_ns);
         bucket.is_banned(now_ns)
+    }
+
+    /// Continues under other rules.
+    pub(crate) fn carry(&mut self, old: &Rules, new: &Rules, change: &Change) {
+        self.shared.carry(&old.shared, &new.shared, change);
+        let rules = old.endpoints.iter().zip(&new.endpoints);
+        for (bucket, (old, new)) in self.endpoints.iter_mut().zip(rules) {
+            bucket.carry(&old.rate, &new.rate, change);
+        }
+        self.connections = self.connections.carried(&old.connections, &new.connections, 0, change.now_ns);
+        self.bytes = self.bytes.carried(old.bytes.as_ref(), new.bytes.as_ref(), change.now_ns);
+        self.items = self.items.carried(old.items.as_ref(), new.items.as_ref(), change.now_ns);
     }
 
     /// Frees the reservation of a request that no longer waits.

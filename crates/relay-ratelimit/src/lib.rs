@@ -120,6 +120,11 @@
 //! full, it also pays for the search for the idlest key: each use of a key since the last search
 //! costs at most one step. The ban of a network costs one pass over all keys.
 //!
+//! # Other policies
+//! [`Limiter::set_policy`] changes the limits while requests arrive. What keys have spent, reserved
+//! and owe stays, in tokens and bytes, and so do their bans. Nothing lasts longer than it may under
+//! the new policy.
+//!
 //! # Recipients
 //! [`PairLimiter`] limits what each recipient receives from all senders, and gives each sender half
 //! of that. It neither waits nor bans, and has its own tables.

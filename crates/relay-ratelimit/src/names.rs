@@ -8,7 +8,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
-use std::sync::MutexGuard;
+use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::decision::{Decision, Reservation};
@@ -33,10 +33,17 @@ const HOUR: u32 = 3600;
 /// counts by the address until it is introduced again.
 pub struct NameLimiter {
     names: Limiter<u64>,
-    ceiling: Pace,
-    names_per_address: usize,
+    rules: RwLock<AddressRules>,
     hasher: RandomState,
     addresses: Sets<Address>,
+}
+
+/// What an address may do with names.
+#[derive(Clone, Copy)]
+struct AddressRules {
+    /// Of all of its names together.
+    ceiling: Pace,
+    names_max: usize,
 }
 
 /// An address, and the names that it has introduced.
@@ -63,15 +70,25 @@ impl NameLimiter {
     /// address without names.
     pub fn new(names: Policy, address: &Policy, names_per_address: u32) -> Self {
         Self {
-            ceiling: Pace::new(
-                address.per_second.saturating_mul(CEILING_FACTOR),
-                address.burst.saturating_mul(CEILING_FACTOR),
-            ),
+            rules: RwLock::new(AddressRules::new(address, names_per_address)),
             names: Limiter::new(names.named(NAME_BUCKET)),
-            names_per_address: usize::try_from(names_per_address).unwrap_or(usize::MAX),
             hasher: RandomState::new(),
             addresses: Sets::new(address.tracked_keys_max),
         }
+    }
+
+    /// Decides by other limits from now on, as [`Limiter::set_policy`]. The bounds of the tables
+    /// stay. An address that has more names than it then may have keeps them.
+    pub fn set_policy(&self, names: Policy, address: &Policy, names_per_address: u32, now: Duration) {
+        self.names.set_policy(names.named(NAME_BUCKET), now);
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let (old, new) = (rules.ceiling, AddressRules::new(address, names_per_address));
+        if old != new.ceiling {
+            self.addresses.for_each_mut(|address| {
+                address.ceiling = address.ceiling.carried(&old, &new.ceiling, 0, nanos(now));
+            });
+        }
+        *rules = new;
     }
 
     /// Decides on a request by its name, and counts it. `None` if it counts by the address: the
@@ -101,6 +118,7 @@ impl NameLimiter {
     }
 
     fn take(&self, address: u64, name: u64, now_ns: u64) -> bool {
+        let rules = self.rules();
         let mut set = self.set(address);
         let second = second(now_ns);
         let Some(address) = set.iter_mut().find(|known| known.hash == address) else { return false };
@@ -109,9 +127,9 @@ impl NameLimiter {
         else {
             return false;
         };
-        let has_token = address.ceiling.wait_ns(&self.ceiling, now_ns) == 0;
+        let has_token = address.ceiling.wait_ns(&rules.ceiling, now_ns) == 0;
         if has_token {
-            address.ceiling.take(&self.ceiling, now_ns);
+            address.ceiling.take(&rules.ceiling, now_ns);
             name.last_used = name.last_used.max(second);
             address.last_used = address.last_used.max(second);
         }
@@ -122,6 +140,7 @@ impl NameLimiter {
     /// not. Does nothing while the address has as many names as it may have.
     pub fn introduce(&self, address: u64, name: u64, now: Duration) {
         let second = second(nanos(now));
+        let rules = self.rules();
         let mut set = self.set(address);
         let known = set.iter().position(|known| known.hash == address);
         let index = known.unwrap_or_else(|| self.add(&mut set, address));
@@ -131,7 +150,7 @@ impl NameLimiter {
             return;
         }
         address.names.retain(|known| known.is_in_use(second));
-        if address.names.len() < self.names_per_address {
+        if address.names.len() < rules.names_max {
             address.names.push(Name { half: half(name), last_used: second });
         }
     }
@@ -148,6 +167,10 @@ impl NameLimiter {
         self.names.give_back(&name, reservation, now);
     }
 
+    fn rules(&self) -> RwLockReadGuard<'_, AddressRules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, address: u64) -> MutexGuard<'_, Vec<Address>> {
         self.addresses.lock(self.hasher.hash_one(address))
     }
@@ -161,6 +184,16 @@ impl NameLimiter {
         }
         set.push(address);
         set.len() - 1
+    }
+}
+
+impl AddressRules {
+    fn new(address: &Policy, names_per_address: u32) -> Self {
+        let ceiling = Pace::new(
+            address.per_second.saturating_mul(CEILING_FACTOR),
+            address.burst.saturating_mul(CEILING_FACTOR),
+        );
+        Self { ceiling, names_max: usize::try_from(names_per_address).unwrap_or(usize::MAX) }
     }
 }
 

@@ -110,6 +110,18 @@ impl<K: Key> Networks<K> {
         self.latest_end_ns.fetch_max(until_ns, Ordering::Relaxed);
     }
 
+    /// Ends all bans at `until_max_ns` that would last longer.
+    pub(crate) fn shorten(&self, until_max_ns: u64) {
+        let mut registry = lock(&self.registry);
+        self.banned.iter_mut().for_each(|mut ban| ban.until_ns = ban.until_ns.min(until_max_ns));
+        for child in registry.children.values_mut().flatten() {
+            child.until_ns = child.until_ns.min(until_max_ns);
+        }
+        let ends = std::mem::take(&mut registry.ends).into_iter();
+        let shortened = |Stamped { stamp_ns, key }| Stamped { stamp_ns: stamp_ns.min(until_max_ns), key };
+        registry.ends = ends.map(shortened).collect();
+    }
+
     /// Runs `read` on the ban of the closest network around the key, if one is in force.
     fn find<T>(&self, key: &K, now_ns: u64, read: impl Fn(&mut NetworkBan) -> T) -> Option<T> {
         if self.latest_end_ns.load(Ordering::Relaxed) <= now_ns {

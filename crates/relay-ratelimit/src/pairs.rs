@@ -10,7 +10,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::MutexGuard;
+use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::bucket::Rate;
@@ -27,8 +27,7 @@ pub const RECIPIENT_BUCKET: &str = "recipient";
 /// most `burst + per_second * t`, and at most half of that from one sender. Invented recipients and
 /// senders do not change that.
 pub struct PairLimiter {
-    rate: Rate,
-    pair_pace: Pace,
+    rate: RwLock<Rate>,
     hasher: RandomState,
     recipients: Table,
     pairs: Table,
@@ -59,12 +58,28 @@ impl PairLimiter {
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32, tracked_max: NonZeroUsize) -> Self {
         let rate = Rate::new(RECIPIENT_BUCKET, per_second, burst);
         Self {
-            rate,
-            pair_pace: rate.pace.halved(),
+            rate: RwLock::new(rate),
             hasher: RandomState::new(),
             recipients: Table::new(tracked_max),
             pairs: Table::new(tracked_max),
         }
+    }
+
+    /// Decides by another rate from now on. What recipients and senders have spent stays spent, but
+    /// a bucket lacks no more than it then holds.
+    pub fn set_rate(&self, per_second: NonZeroU32, burst: NonZeroU32, now: Duration) {
+        let now_ns = nanos(now);
+        let mut rate = self.rate.write().unwrap_or_else(PoisonError::into_inner);
+        let (old, new) = (*rate, Rate::new(RECIPIENT_BUCKET, per_second, burst));
+        if new == old {
+            return;
+        }
+        let carry = |slots: &Table, old: Pace, new: Pace| {
+            slots.0.for_each_mut(|slot| slot.tokens = slot.tokens.carried(&old, &new, 0, now_ns));
+        };
+        carry(&self.recipients, old.pace, new.pace);
+        carry(&self.pairs, old.pace.halved(), new.pace.halved());
+        *rate = new;
     }
 
     /// Decides on one request that sends something to `recipient`, and counts it if it passes.
@@ -74,18 +89,23 @@ impl PairLimiter {
     /// # Errors
     /// The refusal, always by [`RECIPIENT_BUCKET`] and without a ban. The request took no tokens.
     pub fn check(&self, recipient: u64, sender: u64, now: Duration) -> Result<(), Refusal> {
-        let now_ns = nanos(now);
+        let (rate, now_ns) = (self.rate(), nanos(now));
+        let pair_pace = rate.pace.halved();
         // All threads lock the tables in this order, so there is no deadlock.
         let mut total = self.recipients.lock_slot(self.hasher.hash_one(recipient));
         let mut pair = self.pairs.lock_slot(self.hasher.hash_one((recipient, sender)));
-        let total_wait_ns = total.slot.tokens.wait_ns(&self.rate.pace, now_ns);
-        let wait_ns = total_wait_ns.max(pair.slot.tokens.wait_ns(&self.pair_pace, now_ns));
+        let total_wait_ns = total.slot.tokens.wait_ns(&rate.pace, now_ns);
+        let wait_ns = total_wait_ns.max(pair.slot.tokens.wait_ns(&pair_pace, now_ns));
         if wait_ns > 0 {
-            return Err(self.rate.refusal(wait_ns));
+            return Err(rate.refusal(wait_ns));
         }
-        total.take(&self.rate.pace, now_ns);
-        pair.take(&self.pair_pace, now_ns);
+        total.take(&rate.pace, now_ns);
+        pair.take(&pair_pace, now_ns);
         Ok(())
+    }
+
+    fn rate(&self) -> RwLockReadGuard<'_, Rate> {
+        self.rate.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +141,7 @@ fn fullest(set: &[Slot]) -> Option<usize> {
 /// Hides recipients and senders.
 impl fmt::Debug for PairLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PairLimiter").field("rate", &self.rate).finish_non_exhaustive()
+        f.debug_struct("PairLimiter").field("rate", &*self.rate()).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::bucket::{BanRule, Rate};
+use crate::bucket::{BanRule, Change, Rate};
 use crate::bytes::ByteRate;
 use crate::excess::EXCESS_FACTOR;
 use crate::tokens::{Pace, nanos};
@@ -59,7 +59,7 @@ struct EndpointPolicy {
 pub struct Endpoint(pub(crate) usize);
 
 /// A [`Policy`] in the form that the limiter uses.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
     pub(crate) shared: Rate,
     /// An [`Endpoint`] is an index in this list.
@@ -73,7 +73,7 @@ pub(crate) struct Rules {
     pub(crate) tracked_keys_max: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EndpointRule {
     pub(crate) rate: Rate,
     /// Whether requests wait until the bytes and items of their key are paid.
@@ -120,6 +120,15 @@ impl Policy {
     fn add(&mut self, endpoint: EndpointPolicy) -> Endpoint {
         self.endpoints.push(endpoint);
         Endpoint(self.endpoints.len() - 1)
+    }
+}
+
+impl Rules {
+    /// What changes for buckets when these rules apply from `now_ns` on.
+    pub(crate) fn change(&self, now_ns: u64) -> Change {
+        let ban_ns = self.ban.map_or(0, |rule| rule.ban_ns);
+        let banned_until_max_ns = now_ns.saturating_add(ban_ns);
+        Change { now_ns, owed_max_ns: self.max_wait_ns, banned_until_max_ns }
     }
 }
 

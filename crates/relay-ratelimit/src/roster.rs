@@ -102,7 +102,7 @@ impl<K: Eq> Roster<K> {
     }
 
     /// Moves the keys whose ban has ended back to `idle`, with a stamp that is corrected later.
-    fn release(&mut self, now_ns: u64) {
+    pub(crate) fn release(&mut self, now_ns: u64) {
         while let Some(first) = self.banned.peek_mut()
             && first.stamp_ns <= now_ns
         {

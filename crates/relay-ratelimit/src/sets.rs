@@ -34,6 +34,11 @@ impl<T> Sets<T> {
         lock(self.sets.get(index).expect("the remainder is below the number of sets"))
     }
 
+    /// Changes every slot that is used.
+    pub(crate) fn for_each_mut(&self, mut change: impl FnMut(&mut T)) {
+        self.sets.iter().for_each(|set| lock(set).iter_mut().for_each(&mut change));
+    }
+
     /// How many slots are used.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -23,7 +23,7 @@ pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 const TIME_MAX_NS: u64 = u32::MAX as u64 * SECOND_NS;
 
 /// How fast a bucket fills, what it holds, and what one request costs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
     per_second: NonZeroU32,
     cost_ticks: u64,
@@ -82,6 +82,19 @@ impl Tokens {
     /// Undoes one [`Tokens::take`].
     pub(crate) fn put_back(&mut self, pace: &Pace) {
         *self = Self::full_at(self.moment().saturating_sub(pace.cost_ticks.into()));
+    }
+
+    /// The same tokens at another pace. What was spent or reserved stays so, but a bucket lacks no
+    /// more than the new one holds, and owes no more than the new one earns in `owed_max_ns`.
+    #[must_use]
+    pub(crate) fn carried(self, old: &Pace, new: &Pace, owed_max_ns: u64, now_ns: u64) -> Self {
+        if old == new {
+            return self;
+        }
+        let lacking = self.lacking(old, now_ns);
+        let owed = lacking.saturating_sub(old.capacity_ticks.into());
+        let spent = (lacking - owed).min(new.capacity_ticks.into());
+        Self::full_at(new.ticks(now_ns) + spent + owed.min(new.ticks(owed_max_ns)))
     }
 
     /// How many requests can pass at once.

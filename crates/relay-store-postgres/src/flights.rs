@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::future::join_all;
 use relay_core::import::import;
-use relay_core::{Ack, AckOutcome, ImportOutcome, ItemId, Limits, PushOutcome, Seq, Timestamp, queue};
+use relay_core::{
+    Ack, AckOutcome, ImportOutcome, ItemId, Limits, PushOutcome, Seq, SharedLimits, Timestamp, queue,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -24,7 +27,7 @@ use crate::options::Durability;
 
 /// What the rules need besides the requests.
 pub(crate) struct Rules {
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<SharedLimits>,
     pub(crate) durability: Durability,
     /// The slots that the database must belong to, as it writes them.
     pub(crate) slots: String,
@@ -58,7 +61,7 @@ pub(crate) async fn decide(
 ) -> Result<(Image, Vec<Outcome>), PostgresError> {
     let demand = Demand::of(jobs);
     let mut image = demand.load(connection, rules, now).await?;
-    let outcomes = jobs.iter().map(|job| decide_one(&mut image, &rules.limits, job));
+    let outcomes = jobs.iter().map(|job| decide_one(&mut image, job));
     let outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
     Ok((image, outcomes))
 }
@@ -100,8 +103,9 @@ pub(crate) async fn roll_back(connection: &Connection) -> Result<(), PostgresErr
     Ok(connection.client.batch_execute("ROLLBACK").await?)
 }
 
-fn decide_one(image: &mut Image, limits: &Limits, job: &Job) -> Result<Outcome, PostgresError> {
+fn decide_one(image: &mut Image, job: &Job) -> Result<Outcome, PostgresError> {
     image.begin(job.ticket);
+    let limits = &*job.limits;
     match &job.task {
         Task::Push(envelope, _) => {
             if let Some((usage, deadline)) = image.stored_before(job.queue, envelope.id(), job.ticket) {

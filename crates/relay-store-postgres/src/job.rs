@@ -1,9 +1,10 @@
 //! A request on its way to the database, and the promise to answer it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, Envelope, Error, ImportItem, ImportOutcome, ItemId, PushOutcome, Recipient,
+    Ack, AckOutcome, Envelope, Error, ImportItem, ImportOutcome, ItemId, Limits, PushOutcome, Recipient,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ pub(crate) struct Job {
     /// Tells the attempts of this request from other requests.
     pub(crate) ticket: i64,
     pub(crate) task: Task,
+    /// Those that were in force when the request came.
+    pub(crate) limits: Arc<Limits>,
     /// Whether an earlier attempt may have taken effect.
     pub(crate) is_repeated: bool,
     /// When its caller is told that the outcome is unknown.

@@ -84,7 +84,7 @@ impl Readers {
 }
 
 async fn read(shared: &Shared, connection: &Connection, pull: &Pull) -> Result<Page, PostgresError> {
-    let limits = &shared.rules.limits;
+    let limits = shared.rules.limits.load();
     let items_max =
         pull.items_max.map_or(u64::MAX, std::num::NonZeroU64::get).min(limits.page_items_max).max(1);
     let (key, after) = (queue_key(&pull.recipient), pull.after.map_or(-1, seq_number));
@@ -95,7 +95,7 @@ async fn read(shared: &Shared, connection: &Connection, pull: &Pull) -> Result<P
         [&key, &after, &rows_max, &bytes_max, &now, &is_front];
     let rows = connection.client.query(&connection.statements.read_page, &parameters).await?;
     let read = ReadPage::of(&rows, &pull.recipient)?;
-    let page = queue::pull(&read, limits, read.now, pull)?;
+    let page = queue::pull(&read, &limits, read.now, pull)?;
     let mut items = Vec::with_capacity(page.items.len());
     for item in page.items {
         shared.figures.delivered(read.now.as_ms().saturating_sub(item.arrival.as_ms()));

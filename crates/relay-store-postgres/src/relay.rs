@@ -7,7 +7,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use relay_core::{
     Ack, AckOutcome, Clock, DatabaseFigures, Envelope, Error, Figures, ImportItem, ImportOutcome, Imported,
-    Limits, Page, Pull, PushOutcome, Recipient, Relay, Swept, TooManyWaiters, Unavailable, Waiter, Waiters,
+    Limits, Page, Pull, PushOutcome, Recipient, Relay, SharedLimits, Swept, TooManyWaiters, Unavailable,
+    Waiter, Waiters,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ pub struct PostgresRelay {
     /// In the order of the options.
     shards: Vec<Shard>,
     map: SlotMap,
+    limits: Arc<SharedLimits>,
     /// Of all shards.
     counters: Arc<Counters>,
     ended: watch::Receiver<bool>,
@@ -82,13 +84,14 @@ impl PostgresRelay {
             .map_err(PostgresError::Threads)?;
         let Opened { databases, is_hashed } = runtime.block_on(open(options))?;
         let (clock, counters) = (Arc::new(clock), Arc::new(Counters::new()));
+        let limits = Arc::new(SharedLimits::new(limits));
         let (end, ended) = watch::channel(false);
         let end = Arc::new(end);
         let start_shard = |(index, (connector, server)): (usize, (Connector, String))| {
             let slots = connector.slots.clone();
             let shared = Shared {
                 connector,
-                rules: Rules { limits: limits.clone(), durability: options.durability, slots },
+                rules: Rules { limits: Arc::clone(&limits), durability: options.durability, slots },
                 clock: Arc::clone(&clock),
                 health: Health::new(options.number(index)),
                 monitor: Monitor::new(server, options.bytes_max),
@@ -99,7 +102,7 @@ impl PostgresRelay {
             Shard::start(&runtime, shared, options, &end)
         };
         let shards = databases.into_iter().enumerate().map(start_shard).collect();
-        Ok(Self { shards, map, counters, ended, is_hashed, runtime: Some(runtime) })
+        Ok(Self { shards, map, limits, counters, ended, is_hashed, runtime: Some(runtime) })
     }
 
     /// Whether the databases hold keyed hashes, so that the caller must hash recipients.
@@ -115,6 +118,7 @@ impl PostgresRelay {
     /// Those of the databases. Some items may be imported; it is safe to repeat all.
     pub async fn import(&self, items: Vec<ImportItem>) -> Result<Imported, Error> {
         let (mut imported, mut sent) = (Imported::default(), VecDeque::new());
+        let limits = self.limits.load();
         for item in items {
             if imported.refused.is_some() {
                 break;
@@ -123,7 +127,7 @@ impl PostgresRelay {
             let shard = self.shard(queue)?;
             let outcome = loop {
                 let import = |reply| Task::Import(item.clone(), reply);
-                match shard.send(queue, bytes, false, import) {
+                match shard.send(queue, bytes, false, &limits, import) {
                     // Its lane has no space until it has done what was sent before.
                     Err(Error::Overloaded { .. }) if !sent.is_empty() => {
                         note_first(&mut sent, &mut imported).await?;
@@ -162,18 +166,20 @@ impl Relay for PostgresRelay {
     async fn push(&self, envelope: Envelope) -> Result<PushOutcome, Error> {
         let is_large = envelope.payload.len() >= LARGE_BYTES;
         let queue = queue_key(&envelope.recipient);
-        answered(self.shard(queue)?.send_push(queue, envelope, is_large)?.await)
+        let limits = self.limits.load();
+        answered(self.shard(queue)?.send_push(queue, envelope, is_large, &limits)?.await)
     }
 
     async fn push_all(&self, envelopes: Vec<Envelope>) -> Result<Vec<Result<PushOutcome, Error>>, Error> {
         // All items of a recipient take the same lane, so that they arrive in order.
         let large = envelopes.iter().filter(|envelope| envelope.payload.len() >= LARGE_BYTES);
         let large: HashSet<Recipient> = large.map(|envelope| envelope.recipient.clone()).collect();
+        let limits = self.limits.load();
         let sent: Vec<_> = envelopes
             .into_iter()
             .map(|envelope| {
                 let (queue, is_large) = (queue_key(&envelope.recipient), large.contains(&envelope.recipient));
-                self.shard(queue)?.send_push(queue, envelope, is_large)
+                self.shard(queue)?.send_push(queue, envelope, is_large, &limits)
             })
             .collect();
         let mut outcomes = Vec::with_capacity(sent.len());
@@ -192,10 +198,10 @@ impl Relay for PostgresRelay {
     }
 
     async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
-        let shard = self.shard_of(ack.recipient())?;
+        let (shard, limits) = (self.shard_of(ack.recipient())?, self.limits.load());
         let mut outcome: Option<AckOutcome> = None;
         for part in ack.into_parts(ACK_ITEMS) {
-            let next = shard.ack(part).await?;
+            let next = shard.ack(part, &limits).await?;
             outcome = Some(outcome.map_or(next, |outcome| outcome.then(next)));
         }
         Ok(outcome.unwrap_or_default())
@@ -267,6 +273,11 @@ impl Relay for PostgresRelay {
     /// Only if all shards are.
     fn is_full(&self) -> bool {
         self.shards.iter().all(Shard::is_full)
+    }
+
+    fn set_limits(&self, limits: &Limits) -> bool {
+        self.limits.store(limits.clone());
+        true
     }
 
     fn figures(&self) -> Figures {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::{
-    Ack, AckOutcome, DatabaseFigures, Envelope, Error, Page, Pull, PushOutcome, Swept, Unavailable,
+    Ack, AckOutcome, DatabaseFigures, Envelope, Error, Limits, Page, Pull, PushOutcome, Swept, Unavailable,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -95,6 +95,7 @@ impl Shard {
         queue: Uuid,
         bytes: usize,
         is_large: bool,
+        limits: &Arc<Limits>,
         task: impl FnOnce(Reply<T>) -> Task,
     ) -> Result<Answer<T>, Error> {
         if self.unavailable().is_some() {
@@ -110,6 +111,7 @@ impl Shard {
             ticket: fastrand::i64(..),
             is_repeated: false,
             task: task(reply),
+            limits: Arc::clone(limits),
             due: instant() + *patience,
             _permits: backlog.permits(lane, bytes)?,
         };
@@ -122,19 +124,20 @@ impl Shard {
         queue: Uuid,
         envelope: Envelope,
         is_large: bool,
+        limits: &Arc<Limits>,
     ) -> Result<Answer<PushOutcome>, Error> {
         if self.is_full() {
             return Err(Error::StorageFull);
         }
         let bytes = envelope.payload.len();
-        self.send(queue, bytes, is_large, |reply| Task::Push(envelope, reply))
+        self.send(queue, bytes, is_large, limits, |reply| Task::Push(envelope, reply))
     }
 
     /// Acks so much as fits into one transaction.
-    pub(crate) async fn ack(&self, ack: Ack) -> Result<AckOutcome, Error> {
+    pub(crate) async fn ack(&self, ack: Ack, limits: &Arc<Limits>) -> Result<AckOutcome, Error> {
         let (queue, bytes) = (queue_key(ack.recipient()), ack.items().len().saturating_mul(64));
         let is_large = ack.through().is_some();
-        answered(self.send(queue, bytes, is_large, |reply| Task::Ack(ack, reply))?.await)
+        answered(self.send(queue, bytes, is_large, limits, |reply| Task::Ack(ack, reply))?.await)
     }
 
     /// Reads a page, on the runtime of the store.

@@ -160,7 +160,8 @@ async fn finish(
 ) -> Result<bool, PostgresError> {
     let (mut kept, mut items, mut bytes, mut dues) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // By then all ids of now are forgotten.
-    let forgotten = now.plus_ms(shared.rules.limits.dedup_window_ms.max(ACKED_PAUSE_MS));
+    let window_ms = shared.rules.limits.load().dedup_window_ms;
+    let forgotten = now.plus_ms(window_ms.max(ACKED_PAUSE_MS));
     let (mut gone, mut floor, mut has_more) = (Vec::new(), 0, false);
     for row in client.query(&statements.next_due, &[&keys]).await? {
         let key: Uuid = row.try_get(0)?;

@@ -54,6 +54,8 @@ pub(crate) struct Maintenance {
     is_quiet: bool,
     /// An operator asked to reclaim all space, whatever it costs.
     is_thorough: bool,
+    /// The dedup window at the last sweep.
+    swept_window_ms: u64,
 }
 
 impl Maintenance {
@@ -67,6 +69,7 @@ impl Maintenance {
     ) -> Self {
         Self {
             _alive: alive,
+            swept_window_ms: shared.limits.load().dedup_window_ms,
             shared,
             index,
             tasks,

@@ -368,6 +368,11 @@ impl Relay for RedbRelay {
         StoreError::WriterEnded.into()
     }
 
+    fn set_limits(&self, limits: &Limits) -> bool {
+        self.shared.limits.store(limits.clone());
+        true
+    }
+
     fn figures(&self) -> Figures {
         figures::figures(&self.shared, self.backlog.waiting_bytes())
     }

@@ -4,8 +4,8 @@
 use std::future::pending;
 
 use relay_core::{
-    Ack, AckOutcome, Envelope, Error, Figures, Operation, Page, Pull, PushOutcome, Recipient, Relay, Swept,
-    TooManyWaiters, Unavailable, Waiter,
+    Ack, AckOutcome, Envelope, Error, Figures, Limits, Operation, Page, Pull, PushOutcome, Recipient, Relay,
+    Swept, TooManyWaiters, Unavailable, Waiter,
 };
 
 use crate::table::Arrival;
@@ -204,6 +204,10 @@ impl<R: Relay> Relay for WakingRelay<R> {
 
     async fn ended(&self) -> Error {
         self.relay.ended().await
+    }
+
+    fn set_limits(&self, limits: &Limits) -> bool {
+        self.relay.set_limits(limits)
     }
 
     fn figures(&self) -> Figures {

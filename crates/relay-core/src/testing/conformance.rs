@@ -21,7 +21,7 @@ macro_rules! scenarios {
 scenarios! {
     "ack_through.txt" "acks.txt" "basics.txt" "chunks.txt" "clock_back.txt" "cursors.txt" "dedup_off.txt"
     "dedup_tombstone.txt" "dedup_window.txt" "duplicates.txt" "empty_payload.txt" "expiry.txt"
-    "expiry_repush.txt" "many_queues.txt" "paging.txt" "paging_bytes.txt" "paging_holes.txt"
+    "expiry_repush.txt" "limits_changed.txt" "many_queues.txt" "paging.txt" "paging_bytes.txt" "paging_holes.txt"
     "quota_bytes.txt" "quota_count.txt" "quota_expiry.txt" "recipients.txt" "reopen.txt"
     "too_large.txt" "ttl_lowered.txt" "ttl_mixed.txt"
 }

@@ -47,6 +47,9 @@ pub(super) enum Command {
     Reopen {
         limits: Limits,
     },
+    Set {
+        limits: Limits,
+    },
     Verify,
 }
 
@@ -149,9 +152,13 @@ impl Parser {
                 self.change_limits(words)?;
                 Command::Reopen { limits: self.limits.clone() }
             }
+            "set" => {
+                self.change_limits(words)?;
+                Command::Set { limits: self.limits.clone() }
+            }
             "verify" => Command::Verify,
             other => {
-                let known = "limits, push, pull, ack, purge, sweep, advance, clock, reopen or verify";
+                let known = "limits, push, pull, ack, purge, sweep, advance, clock, reopen, set or verify";
                 return Err(format!("expected {known}, found {other}"));
             }
         }))

@@ -24,6 +24,7 @@
 //! advance 14d23h                                 # d h m s ms
 //! clock -2h                                      # sets the clock back
 //! reopen ttl=1d                                  # reopens the store with changed limits
+//! set ttl=1d                                     # changes limits while the store is open
 //! verify                                         # verifies the store; implied at the end
 //! ```
 //!
@@ -70,7 +71,7 @@ impl Scenario {
     }
 
     /// Runs the scenario on a new store. At a `reopen`, it succeeds early if the store keeps
-    /// nothing.
+    /// nothing, and at a `set` if its limits do not change.
     ///
     /// # Errors
     /// The file and the first failed line, with the expected and the actual answer.
@@ -116,7 +117,7 @@ struct Run<'a, H: Harness> {
 
 impl<H: Harness> Run<'_, H> {
     /// Runs one command and formats the answer as in a scenario. It returns `None` if the store
-    /// cannot be reopened.
+    /// cannot be reopened, or does not change its limits.
     fn step(&mut self, relay: H::Relay, command: &Command) -> Option<(H::Relay, String)> {
         let answer = match command {
             Command::Push { envelope } => self.push(&relay, envelope),
@@ -142,6 +143,8 @@ impl<H: Harness> Run<'_, H> {
                 let reopened = self.harness.reopen(relay, limits.clone(), Arc::clone(&self.clock));
                 return reopened.ok().map(|relay| (relay, String::new()));
             }
+            Command::Set { limits } if relay.set_limits(limits) => String::new(),
+            Command::Set { .. } => return None,
         };
         Some((relay, answer))
     }

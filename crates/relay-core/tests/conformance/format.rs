@@ -15,7 +15,7 @@ fn a_syntax_error_shows_its_line() {
     check("limits items=3", "expected limits only before all other commands");
     check(
         "shove alice",
-        "expected limits, push, pull, ack, purge, sweep, advance, clock, reopen or verify, found shove",
+        "expected limits, push, pull, ack, purge, sweep, advance, clock, reopen, set or verify, found shove",
     );
     check("-> stored 1/1B", &format!("expected a command, {end}"));
     check("push", &format!("expected a recipient, {end}"));

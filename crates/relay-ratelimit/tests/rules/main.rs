@@ -9,6 +9,7 @@ mod bytes;
 mod connections;
 mod names;
 mod networks;
+mod policies;
 mod room;
 mod script;
 mod taking;

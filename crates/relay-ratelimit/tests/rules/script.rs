@@ -27,12 +27,14 @@ pub(crate) struct Script {
 impl Script {
     /// Adds the endpoints `push` (5 per second), `pull` (2) and `upload` (5, waits for bytes).
     pub(crate) fn new(mut policy: Policy) -> Self {
-        let endpoints = HashMap::from([
-            ("push", policy.add_endpoint("push", positive(5))),
-            ("pull", policy.add_endpoint("pull", positive(2))),
-            ("upload", policy.add_endpoint_with_debts("upload", positive(5))),
-        ]);
+        let endpoints = add_endpoints(&mut policy);
         Self { limiter: Limiter::new(policy), endpoints, waiting: HashMap::new() }
+    }
+
+    /// Continues by another policy.
+    pub(crate) fn set(&self, mut policy: Policy, ms: u64) {
+        add_endpoints(&mut policy);
+        self.limiter.set_policy(policy, Duration::from_millis(ms));
     }
 
     /// Runs lines of `<ms | ms..ms> <key> <action> [<n>x] -> <answer>`, all times in milliseconds.
@@ -118,6 +120,14 @@ impl Script {
         self.limiter.give_back(key, reservation, now);
         "ok".to_owned()
     }
+}
+
+fn add_endpoints(policy: &mut Policy) -> HashMap<&'static str, Endpoint> {
+    HashMap::from([
+        ("push", policy.add_endpoint("push", positive(5))),
+        ("pull", policy.add_endpoint("pull", positive(2))),
+        ("upload", policy.add_endpoint_with_debts("upload", positive(5))),
+    ])
 }
 
 fn milliseconds(text: &str) -> Range<u64> {

@@ -133,7 +133,7 @@ impl BlobWriter {
     /// What the rules decide on the synced state; `None` for a rejection or an error.
     fn admit(&self, envelope: &Envelope) -> Option<Admission> {
         let shared = &self.shared;
-        let now = shared.clock.now();
+        let (limits, now) = (shared.limits.load(), shared.clock.now());
         let wanted =
             Wanted { from: Seq::ZERO, id: Some(envelope.id()), rows_max: EXTRA_ROWS, may_skip_newer: false };
         let admitted = caught(|| {
@@ -141,7 +141,7 @@ impl BlobWriter {
                 match reading.check_settled(&envelope.recipient, now) {
                     // To count its items would take too long here.
                     Err(StoreError::Unsettled(_)) => known_or_fits(reading, now, envelope).map(Ok),
-                    settled => settled.and_then(|()| queue::admit(reading, &shared.limits, now, envelope)),
+                    settled => settled.and_then(|()| queue::admit(reading, &limits, now, envelope)),
                 }
             })
         });

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use relay_core::{ItemId, Limits, Page, Pull, Recipient, Seq, Waiters, queue};
+use relay_core::{ItemId, Limits, Page, Pull, Recipient, Seq, SharedLimits, Waiters, queue};
 use relay_journal::{Location, ReadError};
 
 use crate::engine::checkpoint_due::CheckpointDue;
@@ -35,7 +35,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 const READ_ATTEMPTS_MAX: usize = 3;
 
 pub(crate) struct Shared {
-    pub(crate) limits: Limits,
+    pub(crate) limits: SharedLimits,
     pub(crate) clock: WatchedTime,
     pub(crate) journal: Journals,
     pub(crate) throttle: Arc<IoThrottle>,
@@ -80,7 +80,7 @@ impl Shared {
     ) -> Self {
         Self {
             metrics: StoreMetrics::new(clock.now()),
-            limits,
+            limits: SharedLimits::new(limits),
             clock,
             journal,
             throttle,
@@ -233,7 +233,8 @@ impl Shared {
 
     /// The number of the queue, and the rows of a page of it.
     fn find_page(&self, pull: &Pull, is_settled: bool) -> Result<(u64, Page<ItemRow>), StoreError> {
-        let items_max = self.limits.page_items_max.min(pull.items_max.map_or(u64::MAX, NonZero::get));
+        let limits = self.limits.load();
+        let items_max = limits.page_items_max.min(pull.items_max.map_or(u64::MAX, NonZero::get));
         let rows_max = usize::try_from(items_max).unwrap_or(ROWS_MAX).min(ROWS_MAX) + EXTRA_ROWS;
         let wanted = Wanted {
             from: pull.after.map_or(Seq::ZERO, Seq::next),
@@ -247,7 +248,7 @@ impl Shared {
             if !is_settled {
                 reading.check_settled(&pull.recipient, now)?;
             }
-            let page = queue::pull(&reading, &self.limits, now, pull)?;
+            let page = queue::pull(&reading, &limits, now, pull)?;
             self.damaged_items.fetch_add(cache.skipped_items(), Ordering::Relaxed);
             // The cache has the number now. Without a queue, the page is empty.
             Ok((reading.view.queue_number(&pull.recipient)?.unwrap_or_default(), page))

@@ -233,11 +233,11 @@ impl Writer {
 
     fn decide(&mut self, jobs: Vec<Job>, records: relay_journal::Batch) -> Decided {
         let shared = &*self.shared;
-        let (version, now) = (shared.version(), shared.clock.now());
-        let slot_ms = slot_ms(shared.limits.dedup_window_ms);
+        let (version, limits, now) = (shared.version(), shared.limits.load(), shared.clock.now());
+        let slot_ms = slot_ms(limits.dedup_window_ms);
         let mut decider = Decider {
             batch: Batch::new(&version, &self.cache, records, &shared.journal, slot_ms, now),
-            limits: &shared.limits,
+            limits: &limits,
             now,
             is_full: shared.space.is_full(),
             answers: Answers::default(),

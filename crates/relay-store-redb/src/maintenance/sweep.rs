@@ -217,8 +217,11 @@ impl Maintenance {
             next = expired.next;
             self.checkpoint_if_requested()?;
         }
-        // No item id can be added to a slot that has ended.
-        let ended = now.as_ms().saturating_sub(slot_ms(self.shared.limits.dedup_window_ms));
+        // No item id can be added to a slot that has ended, also not by a batch that began with the
+        // dedup window of the last sweep.
+        let window_ms = self.shared.limits.load().dedup_window_ms;
+        let widest_ms = window_ms.max(std::mem::replace(&mut self.swept_window_ms, window_ms));
+        let ended = now.as_ms().saturating_sub(slot_ms(widest_ms));
         let ended = Timestamp::from_ms(ended);
         self.shared.version().acked().forget_before(live_slot.map_or(ended, |slot| slot.min(ended)));
         Ok(item_ids)
