@@ -1,5 +1,5 @@
-//! The development tasks: `cargo xtask ci`, `bench`, `fuzz`, `openapi`, `schemathesis`, `soak` and
-//! `tidy`.
+//! The development tasks: `cargo xtask ci`, `bench`, `fuzz`, `openapi`, `package`, `schemathesis`,
+//! `soak` and `tidy`.
 //!
 //! It calls the tools that a developer would call by hand. It changes no file of the project except
 //! the documents that `bench`, `soak` and `openapi` write.
@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod fuzz;
 mod openapi;
+mod package;
 mod schemathesis;
 mod soak;
 mod steps;
@@ -29,6 +30,8 @@ enum Task {
     Fuzz(fuzz::Flags),
     /// Write docs/openapi.json from the types of the API.
     Openapi,
+    /// Make the Debian package, the archive of static programs, the image, and their checksums.
+    Package(package::Flags),
     /// Test a relay with requests generated from docs/openapi.json.
     Schemathesis(schemathesis::Flags),
     /// Run a relay under steady load for a long time.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Bench(flags) => bench::run(&flags),
         Task::Fuzz(flags) => fuzz::run(&flags),
         Task::Openapi => openapi::run(),
+        Task::Package(flags) => package::run(&flags),
         Task::Schemathesis(flags) => schemathesis::run(&flags),
         Task::Soak(flags) => soak::run(&flags),
         Task::Tidy => tidy::run(),
