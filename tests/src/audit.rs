@@ -18,7 +18,7 @@ const BATCH_ITEMS: u128 = 6;
 
 /// What one client knows of its queue. It sends one request at a time, so the order of its pushes
 /// is known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account {
     recipient: String,
     /// About how many items stay in the queue.

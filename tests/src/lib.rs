@@ -12,6 +12,7 @@ use std::time::Duration;
 pub mod audit;
 pub mod bench;
 pub mod client;
+pub mod drill;
 pub mod load;
 pub mod process;
 pub mod relay;
@@ -45,8 +46,13 @@ pub fn skip_without(program: &str) {
     #[expect(clippy::disallowed_methods, reason = "the switch of these tests is an environment variable")]
     let must_exist = std::env::var_os("REQUIRE_PROGRAMS").is_some();
     assert!(!must_exist, "{program} is missing, and REQUIRE_PROGRAMS is set");
+    skip(&format!("there is no {program} here"));
+}
+
+/// Says that a test is skipped, and why.
+pub fn skip(reason: &str) {
     // Past the test harness, which hides what a successful test prints.
-    drop(writeln!(std::io::stderr(), "skipped: a test, because there is no {program} here"));
+    drop(writeln!(std::io::stderr(), "skipped: a test, because {reason}"));
 }
 
 /// `full` in a full run, `short` otherwise.

@@ -1,13 +1,13 @@
 //! Runs the relay under steady load for a long time, or loses the primary of its database again and
-//! again. relay-bench measures it, and fails when memory, files, tables or latencies grow, or a
-//! promise is broken.
+//! again, or goes through a night of troubles from its package on. relay-bench measures it, and
+//! fails when memory, files, tables or latencies grow, or a promise is broken.
 
 use clap::Args;
-use xshell::Shell;
+use xshell::{Shell, cmd};
 
 use crate::{
     bench::{DOCUMENT, relay_bench},
-    project_root,
+    package, project_root,
 };
 
 /// Duration and output.
@@ -29,6 +29,16 @@ pub(crate) struct Flags {
     /// every response. Needs patroni and etcd.
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["minutes", "kill_every", "store", "svg"])]
     failovers: Option<usize>,
+    /// Instead: install the Debian package in a root of its own, and go through the troubles of an
+    /// operator, each with an audit. Needs root.
+    #[arg(long, conflicts_with_all = ["minutes", "kill_every", "store", "failovers", "svg"])]
+    night: bool,
+    /// With --night: the programs of a debug build.
+    #[arg(long, requires = "night")]
+    debug: bool,
+    /// With --night: seconds of load before each trouble.
+    #[arg(long, requires = "night", default_value_t = 60)]
+    seconds: u64,
     /// The plot of the measurements.
     #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
     svg: String,
@@ -40,7 +50,27 @@ pub(crate) struct Flags {
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(project_root());
-    relay_bench(&shell, &flags.arguments())
+    if flags.night { night(&shell, flags) } else { relay_bench(&shell, &flags.arguments()) }
+}
+
+/// The document that shows the last run.
+const NIGHT_DOCUMENT: &str = "docs/operations.md";
+
+/// Makes the same package in two versions, and drills with them.
+fn night(shell: &Shell, flags: &Flags) -> anyhow::Result<()> {
+    let out = project_root().join("target/drill");
+    shell.create_dir(&out)?;
+    let [package, newer] =
+        [1, 2].map(|revision| package::debian_package(shell, flags.debug, revision, &[], &out));
+    let (package, newer, seconds) = (package?, newer?, flags.seconds.to_string());
+    let profile = (!flags.debug).then_some("--release");
+    cmd!(
+        shell,
+        "cargo run --quiet {profile...} --package relay-tests --bin relay-bench -- drill
+         --package {package} --newer {newer} --seconds {seconds} --out {NIGHT_DOCUMENT}"
+    )
+    .run()?;
+    Ok(())
 }
 
 impl Flags {
@@ -69,7 +99,10 @@ mod tests {
     fn each_kind_of_run_has_its_arguments() {
         let arguments = |kill_every, seed, failovers| {
             let (svg, store) = ("x.svg".to_owned(), "redb".to_owned());
-            Flags { minutes: 1.0, kill_every, seed, store, failovers, svg }.arguments().join(" ")
+            let (night, debug, seconds) = (false, false, 60);
+            Flags { minutes: 1.0, kill_every, seed, store, failovers, night, debug, seconds, svg }
+                .arguments()
+                .join(" ")
         };
         let begins = "soak --out=docs/benchmarks.md";
         assert_eq!(arguments(None, None, None), format!("{begins} --minutes=1 --svg=x.svg --store=redb"));

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use crate::drill;
 
 use super::figure::Section;
 use super::kills::KillOptions;
@@ -36,38 +38,45 @@ const HEADING: &str = "\n## ";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Install the relay from its package, and go through the troubles of an operator
+    Drill(drill::Options),
     /// Push and ack for a long time, and check whether memory, files and latencies stay flat
-    Soak {
-        /// Length of the run in minutes
-        #[arg(long, default_value_t = 60.0)]
-        minutes: f64,
-        /// Kill the relay about this often, in seconds, inject other faults, and audit everything
-        /// that it has answered
-        #[arg(long, value_name = "SECONDS")]
-        kill_every: Option<f64>,
-        /// Seed of the fault plan; by default a random one, which is printed
-        #[arg(long, requires = "kill_every")]
-        seed: Option<u64>,
-        /// What the relay stores in
-        #[arg(long, value_enum, default_value_t, conflicts_with = "kill_every")]
-        store: Store,
-        /// Instead: lose the primary of three PostgreSQL servers under Patroni this often, and
-        /// audit everything that two relays have answered
-        #[arg(long, value_name = "COUNT", conflicts_with_all = ["minutes", "kill_every", "store", "svg"])]
-        failovers: Option<usize>,
-        /// Also write the table to the end of this file, as Markdown
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// File for the plot
-        #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
-        svg: PathBuf,
-    },
+    Soak(SoakOptions),
+}
+
+/// What kind of soak.
+#[derive(Debug, Args)]
+struct SoakOptions {
+    /// Length of the run in minutes
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
+    /// Kill the relay about this often, in seconds, inject other faults, and audit everything
+    /// that it has answered
+    #[arg(long, value_name = "SECONDS")]
+    kill_every: Option<f64>,
+    /// Seed of the fault plan; by default a random one, which is printed
+    #[arg(long, requires = "kill_every")]
+    seed: Option<u64>,
+    /// What the relay stores in
+    #[arg(long, value_enum, default_value_t, conflicts_with = "kill_every")]
+    store: Store,
+    /// Instead: lose the primary of three PostgreSQL servers under Patroni this often, and
+    /// audit everything that two relays have answered
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["minutes", "kill_every", "store", "svg"])]
+    failovers: Option<usize>,
+    /// Also write the table to the end of this file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// File for the plot
+    #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
+    svg: PathBuf,
 }
 
 /// The program.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse() {
-        Cli { command: Some(command), .. } => run_soak(command),
+        Cli { command: Some(Command::Drill(options)), .. } => drill::run(&options).map(|()| true),
+        Cli { command: Some(Command::Soak(options)), .. } => run_soak(options),
         Cli { filters, quick, out, .. } => measure(&filters, quick, out.as_deref()).map(|()| true),
     };
     match outcome {
@@ -82,8 +91,8 @@ pub fn main() -> ExitCode {
 
 /// Prints the results as a section of Markdown and puts it at the end of the document. Returns
 /// whether every figure meets its bar.
-fn run_soak(command: Command) -> anyhow::Result<bool> {
-    let Command::Soak { minutes, kill_every, seed, store, failovers, out, svg } = command;
+fn run_soak(options: SoakOptions) -> anyhow::Result<bool> {
+    let SoakOptions { minutes, kill_every, seed, store, failovers, out, svg } = options;
     let lab = Lab::open(false)?;
     let section = match (failovers, kill_every) {
         (Some(count), _) => failovers::measure(&lab, count)?,
@@ -176,13 +185,22 @@ mod tests {
         let cli = Cli::try_parse_from(["relay-bench", "--quick", "push", "ack"]).unwrap();
         assert!(cli.quick && cli.command.is_none() && cli.filters == ["push", "ack"]);
         let cli = Cli::try_parse_from(["relay-bench", "soak", "--minutes", "0.5"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::Soak { minutes: 0.5, kill_every: None, .. })));
+        assert!(matches!(
+            cli.command,
+            Some(Command::Soak(SoakOptions { minutes: 0.5, kill_every: None, .. }))
+        ));
         let cli = Cli::try_parse_from(["relay-bench", "soak", "--kill-every", "20", "--seed", "7"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::Soak { kill_every: Some(20.0), seed: Some(7), .. })));
+        assert!(matches!(
+            cli.command,
+            Some(Command::Soak(SoakOptions { kill_every: Some(20.0), seed: Some(7), .. }))
+        ));
         let cli = Cli::try_parse_from(["relay-bench", "soak", "--store", "postgres"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::Soak { store: Store::Postgres, failovers: None, .. })));
+        assert!(matches!(
+            cli.command,
+            Some(Command::Soak(SoakOptions { store: Store::Postgres, failovers: None, .. }))
+        ));
         let cli = Cli::try_parse_from(["relay-bench", "soak", "--failovers", "10"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::Soak { failovers: Some(10), .. })));
+        assert!(matches!(cli.command, Some(Command::Soak(SoakOptions { failovers: Some(10), .. }))));
     }
 
     #[test]
