@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 pub use crate::check_token::CheckTokenArgs;
 #[cfg(feature = "redb")]
@@ -10,6 +11,7 @@ pub use crate::commands::StoreCommand;
 use crate::config::{Overrides, Sources};
 pub use crate::health::HealthArgs;
 pub use crate::keygen::{KeyKind, KeygenArgs};
+pub use crate::logging::LogFormat;
 
 const AFTER_HELP: &str = "\
 Settings come from the built-in defaults, the configuration file, environment variables such as
@@ -22,6 +24,7 @@ Exit codes:
   1   the relay could not start (the port is in use, the store is locked or unreadable), or a command failed
       or found problems
   2   the command line is invalid
+  69  no relay answers, and the command needs a running one
   70  a storage thread crashed; acknowledged data is safe; restart the relay
   78  the configuration has mistakes; all of them are listed";
 
@@ -61,6 +64,15 @@ pub enum Command {
         #[arg(long)]
         set_slots: bool,
     },
+    /// Print the completions of the command line for a shell
+    #[command(after_help = "Example:\n  relay-bin completions bash > /etc/bash_completion.d/relay-bin")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  relay-bin man > /usr/local/share/man/man1/relay-bin.1")]
+    Man,
     /// Commands on a store.
     #[cfg(feature = "redb")]
     #[command(flatten)]
@@ -82,18 +94,6 @@ pub struct Options {
     /// Format of the log: auto is text on a terminal and JSON elsewhere
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
-}
-
-/// The format of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    #[default]
-    Auto,
-    /// Human-readable lines.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 impl Cli {
@@ -155,7 +155,11 @@ mod tests {
         let parsed = |line: &str| parse(&format!("relay-bin {line} --storage-path db")).unwrap().command;
         let (dir, file) = (PathBuf::from("d"), PathBuf::from("f"));
         for (line, command) in [
-            ("verify", StoreCommand::Verify),
+            ("verify", StoreCommand::Verify { json: false }),
+            ("status --json", StoreCommand::Status { json: true }),
+            ("drain", StoreCommand::Drain),
+            ("log-level", StoreCommand::LogLevel { filter: None }),
+            ("log-level debug", StoreCommand::LogLevel { filter: Some("debug".to_owned()) }),
             ("stats", StoreCommand::Stats { json: false }),
             ("stats --json", StoreCommand::Stats { json: true }),
             ("backup d", StoreCommand::Backup { dir: dir.clone(), with_key: false }),

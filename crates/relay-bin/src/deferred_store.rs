@@ -64,6 +64,12 @@ impl<R: Relay> DeferredStore<R> {
         drop(self.store.set(store));
     }
 
+    /// The store, if it is open.
+    #[cfg(feature = "redb")]
+    pub(crate) fn get(&self) -> Option<&R> {
+        self.store.get()
+    }
+
     /// Ends the relay: requests that wait for the store fail at once.
     pub(crate) fn end(&self) {
         // A second call changes nothing.

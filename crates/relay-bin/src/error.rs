@@ -8,6 +8,9 @@ use crate::key_file::KeyFileError;
 
 /// The relay could not start, or failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
+/// No relay runs where a command needs one: `EX_UNAVAILABLE` of sysexits.h.
+#[cfg(feature = "redb")]
+pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
 /// A storage thread crashed: `EX_SOFTWARE` of sysexits.h.
 const EXIT_BROKEN: u8 = 70;
 /// The configuration has mistakes: `EX_CONFIG` of sysexits.h.
@@ -35,6 +38,14 @@ pub enum RelayError {
     ListenAdmin {
         /// The key `admin.address`.
         address: String,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The relay cannot create its control socket.
+    #[error("cannot listen on {path} (key admin.control_path): {source}")]
+    Control {
+        /// The key `admin.control_path`.
+        path: std::path::PathBuf,
         /// The error of the system.
         source: io::Error,
     },
@@ -85,6 +96,7 @@ impl RelayError {
             Self::Listen { .. }
             | Self::ListenAdmin { .. }
             | Self::PassedSockets(_)
+            | Self::Control { .. }
             | Self::Key(_)
             | Self::Password { .. }
             | Self::Issuer(_)

@@ -31,6 +31,7 @@ pub mod config;
 #[cfg(feature = "redb")]
 mod control;
 mod deferred_store;
+mod docs;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -54,6 +55,8 @@ mod passed_sockets;
 mod program;
 #[cfg(feature = "redb")]
 mod recipients;
+#[cfg(feature = "redb")]
+mod reports;
 mod running;
 #[cfg(unix)]
 mod service_manager;

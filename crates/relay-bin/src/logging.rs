@@ -1,12 +1,14 @@
 //! Sets up the log on standard error. Standard output is for the results of commands.
 
 use std::io::{self, IsTerminal};
+#[cfg(feature = "redb")]
+use std::sync::PoisonError;
+use std::sync::{Arc, Mutex};
 
+use clap::ValueEnum;
 use relay_core::excerpt;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, LevelFilter};
-
-use crate::cli::LogFormat;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// The environment variable with the log filter, such as `debug` or `relay_http=debug`.
 pub(crate) const FILTER_VARIABLE: &str = "RUST_LOG";
@@ -21,6 +23,18 @@ const SILENT: [&str; 2] = ["actix_http", "tokio_postgres"];
 /// How many bytes of invalid directives the log repeats.
 const EXCERPT_BYTES_MAX: usize = 200;
 
+/// The format of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Human-readable lines.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Filter {
     /// Valid directives of [`EnvFilter`].
@@ -28,27 +42,82 @@ struct Filter {
     invalid: Vec<String>,
 }
 
+/// The filter of the running log. Clones change the same log.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "redb"), expect(dead_code, reason = "only commands change it"))]
+pub(crate) struct LogFilter {
+    apply: Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
+    directives: Arc<Mutex<String>>,
+}
+
+impl std::fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogFilter").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "redb")]
+impl LogFilter {
+    /// The directives in force.
+    pub(crate) fn directives(&self) -> String {
+        self.directives.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the filter, by the rules of [`FILTER_VARIABLE`]. Empty text is the default.
+    ///
+    /// # Errors
+    /// What cannot be understood; then nothing changes.
+    pub(crate) fn set(&self, text: &str) -> Result<(), String> {
+        let Filter { directives, invalid } = Filter::parse(Some(text));
+        if !invalid.is_empty() {
+            return Err(format!("the filter has invalid parts: {:?}", listed(&invalid)));
+        }
+        let mut current = self.directives.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.apply)(EnvFilter::new(&directives)).map_err(|error| error.to_string())?;
+        *current = directives;
+        drop(current);
+        tracing::info!(filter = self.directives(), "the filter of the log has changed");
+        Ok(())
+    }
+}
+
 /// Starts logging for the process, with the value of [`FILTER_VARIABLE`].
-pub(crate) fn start(format: LogFormat, filter: Option<&str>) {
+pub(crate) fn start(format: LogFormat, filter: Option<&str>) -> LogFilter {
     let Filter { directives, invalid } = Filter::parse(filter);
     let terminal = io::stderr().is_terminal();
     // If standard error is closed, reporting that there would panic.
     let builder = tracing_subscriber::fmt()
         .log_internal_errors(false)
-        .with_env_filter(EnvFilter::new(directives))
+        .with_env_filter(EnvFilter::new(&directives))
         .with_writer(io::stderr)
         .with_ansi(terminal);
-    // This fails if the process has a logger already, as in a test.
-    let outcome = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Auto if !terminal => builder.json().flatten_event(true).try_init(),
-        LogFormat::Auto | LogFormat::Text => builder.try_init(),
+    let is_json = match format {
+        LogFormat::Json => true,
+        LogFormat::Auto => !terminal,
+        LogFormat::Text => false,
     };
-    drop(outcome);
+    // `try_init` fails if the process has a logger already, as in a test.
+    let apply: Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync> = if is_json {
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        drop(builder.try_init());
+        Arc::new(move |filter| handle.reload(filter))
+    } else {
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        drop(builder.try_init());
+        Arc::new(move |filter| handle.reload(filter))
+    };
     if !invalid.is_empty() {
-        let invalid = excerpt(&invalid.join(","), EXCERPT_BYTES_MAX);
+        let invalid = listed(&invalid);
         tracing::error!(?invalid, "{FILTER_VARIABLE} has invalid parts, which are ignored");
     }
+    LogFilter { apply, directives: Arc::new(Mutex::new(directives)) }
+}
+
+/// Invalid parts of a filter, not too long for a message.
+fn listed(invalid: &[String]) -> String {
+    excerpt(&invalid.join(","), EXCERPT_BYTES_MAX)
 }
 
 impl Filter {

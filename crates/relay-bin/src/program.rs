@@ -14,10 +14,11 @@ use crate::cli::{Cli, Command};
 #[cfg(feature = "redb")]
 use crate::commands::{self, CommandError, Outcome};
 use crate::config::{Loaded, RelayConfig};
+use crate::docs;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
 use crate::health;
 use crate::keygen::{self, KeygenArgs};
-use crate::logging;
+use crate::logging::{self, LogFilter};
 use crate::passed_sockets::PassedSockets;
 use crate::running::{RunningRelay, start_supervised};
 use crate::service_manager::ServiceManager;
@@ -35,11 +36,16 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
-    let (command, format, environment) = (cli.command_or_serve(), cli.options.log_format, environment());
-    if !is_quiet(&command) {
-        let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
-        logging::start(format, filter.map(|(_, filter)| filter.as_str()));
+    match cli.command {
+        Some(Command::Completions { shell }) => return print_docs(Ok(docs::completions(shell))),
+        Some(Command::Man) => return print_docs(docs::man()),
+        _ => {}
     }
+    let (command, format, environment) = (cli.command_or_serve(), cli.options.log_format, environment());
+    let log = (!is_quiet(&command)).then(|| {
+        let filter = environment.iter().find(|(name, _)| name == logging::FILTER_VARIABLE);
+        logging::start(format, filter.map(|(_, filter)| filter.as_str()))
+    });
     #[cfg(unix)]
     if command == Command::Serve && rustix::process::geteuid().is_root() {
         tracing::warn!("running as root, which the relay never needs; run it as a user of its own");
@@ -60,9 +66,10 @@ pub fn run() -> ExitCode {
         Command::Migrate { set_slots } => report(commands::migrate(&config, set_slots)),
         #[cfg(feature = "redb")]
         Command::Store(command) => report(commands::run(command, &config)),
-        Command::Serve => serve(config, &environment),
+        Command::Serve => serve(config, &environment, log),
         Command::Health(args) => print_or_fail(health::check(args, &config)),
         Command::Keygen(args) => print_keys(args),
+        Command::Completions { .. } | Command::Man => ExitCode::SUCCESS,
         Command::CheckToken(args) => {
             let checked = check_token::check(&args, &config.auth, io::stdin().lock());
             print_or_fail(checked.map(|()| "the proof opens the recipient".to_owned()))
@@ -84,6 +91,10 @@ fn print_or_fail(outcome: Result<String, impl Display>) -> ExitCode {
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+fn print_docs(text: io::Result<Vec<u8>>) -> ExitCode {
+    exit_code_of_output(text.and_then(|text| print_bytes(&text)), ExitCode::SUCCESS)
 }
 
 fn print_keys(args: KeygenArgs) -> ExitCode {
@@ -119,12 +130,12 @@ fn report(outcome: Result<Outcome, CommandError>) -> ExitCode {
         }
         Err(error) => {
             eprint(&error);
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn serve(config: RelayConfig, environment: &[(String, String)]) -> ExitCode {
+fn serve(config: RelayConfig, environment: &[(String, String)], log: Option<LogFilter>) -> ExitCode {
     let manager = ServiceManager::from_environment(environment);
     // There are no threads yet, which could read the environment while its variables are removed.
     let sockets = PassedSockets::from_environment(environment).map_err(RelayError::PassedSockets);
@@ -132,7 +143,7 @@ fn serve(config: RelayConfig, environment: &[(String, String)]) -> ExitCode {
         tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let started = sockets.and_then(|sockets| Ok((sockets, runtime.map_err(RelayError::Serve)?)));
     let outcome = started.and_then(|(sockets, runtime)| {
-        let outcome = runtime.block_on(serve_until_signal(config, &manager, sockets));
+        let outcome = runtime.block_on(serve_until_signal(config, &manager, sockets, log));
         // The process does not wait for blocking tasks that still use the disk.
         runtime.shutdown_background();
         outcome
@@ -153,8 +164,10 @@ async fn serve_until_signal(
     config: RelayConfig,
     manager: &ServiceManager,
     sockets: PassedSockets,
+    log: Option<LogFilter>,
 ) -> Result<(), RelayError> {
-    let (supervision, reloader, monitor) = Supervision::new(sockets);
+    let (mut supervision, reloader, monitor) = Supervision::new(sockets);
+    supervision.log = log;
     let (mut signals, mut hangups) = Signals::listen().map_err(RelayError::Serve)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let mut serving = pin!(async {
@@ -272,8 +285,12 @@ fn environment() -> Vec<(String, String)> {
 }
 
 fn print(text: &str) -> io::Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(text: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    stdout.write_all(text).and_then(|()| stdout.flush())
 }
 
 /// Returns `code`, or a failure if the output is incomplete. A reader that closed the output needs

@@ -4,6 +4,11 @@
 //! All tasks of the relay end with the server, before [`RunningRelay::handle`] resolves.
 
 #[cfg(feature = "redb")]
+mod controlled;
+#[cfg(not(feature = "redb"))]
+#[path = "running/uncontrolled.rs"]
+mod controlled;
+#[cfg(feature = "redb")]
 mod durable;
 mod listen;
 #[cfg(feature = "redb")]
@@ -30,6 +35,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 
+use self::controlled::{ControlEnd, ControlPlan};
 use self::listen::{Bound, Listeners};
 use self::reloads::reload_files;
 use self::starting::Starting;
@@ -41,8 +47,6 @@ use crate::deferred_store::{DeferredStore, ReplayPercent, STORE_RELEASE_TIMEOUT}
 use crate::error::RelayError;
 use crate::issuer_file::IssuerFile;
 use crate::key_file::KeyForStart;
-#[cfg(feature = "redb")]
-use crate::recipients::HashedRecipients;
 use crate::supervision::{Monitor, Supervision};
 use crate::wiring;
 
@@ -92,7 +96,7 @@ pub async fn start_opening<R: Relay>(
 ) -> Result<RunningRelay, RelayError> {
     log_warnings(&config.validate()?);
     let key = KeyForStart::find(wiring::configured_key_path(&config))?;
-    serve(open, Box::new(|| None), config, key, Supervision::none(), pending(), |_| pending()).await
+    serve(open, Box::new(|| None), config, key, Supervision::none(), pending(), ControlPlan::none()).await
 }
 
 /// Like [`start`], and reloads the certificates and the issuer's keys when the supervisor requests
@@ -110,25 +114,25 @@ pub(crate) async fn start_supervised(
             let bytes_max = wiring::memory_bytes_max(config.storage.max_bytes);
             let open = move || Ok(MemoryRelay::new(limits, clock).with_bytes_max(bytes_max));
             let key = KeyForStart::find(wiring::configured_key_path(&config))?;
-            serve(open, Box::new(|| None), config, key, supervision, stop, |_| pending()).await
+            let (control, _) = ControlPlan::new(&config, supervision.log.clone())?;
+            serve(open, Box::new(|| None), config, key, supervision, stop, control).await
         }
         #[cfg(feature = "redb")]
         StorageKind::Redb => {
-            let (path, key_path) = (config.storage.path.clone(), wiring::key_path(&config));
-            let key = KeyForStart::find(Some(key_path.clone()))?;
+            let key = KeyForStart::find(Some(wiring::key_path(&config)))?;
             let progress = relay_store_redb::OpenProgress::default();
-            let open = durable::opening(&config, &key, limits, clock, progress.clone());
-            let control = move |store: &HashedRecipients<relay_store_redb::RedbRelay>| {
-                control::listen(&path, key_path, store.inner().snapshots())
-            };
+            let (control, binding) = ControlPlan::new(&config, supervision.log.clone())?;
+            let bind = move || binding.map_or((), control::Binding::bind_in_locked_directory);
+            let open = durable::opening(&config, &key, limits, clock, progress.clone(), bind);
             serve(open, Box::new(move || progress.percent()), config, key, supervision, stop, control).await
         }
         #[cfg(feature = "postgres")]
         StorageKind::Postgres => {
             // The key must be in its file before the database knows its id.
             let key = KeyForStart::find(wiring::configured_key_path(&config))?.written()?;
+            let (control, _) = ControlPlan::new(&config, supervision.log.clone())?;
             let open = replicated::opening(&config, &key, limits)?;
-            serve(open, Box::new(|| None), config, key, supervision, stop, |_| pending()).await
+            serve(open, Box::new(|| None), config, key, supervision, stop, control).await
         }
         #[cfg(not(feature = "postgres"))]
         StorageKind::Postgres => unreachable!("validate refuses a store that is not built in"),
@@ -137,21 +141,16 @@ pub(crate) async fn start_supervised(
     }
 }
 
-/// Starts the servers and tasks, then opens the store. `control` returns the task that handles the
-/// operator's requests; it starts when the store is open.
-async fn serve<R, C>(
+/// Starts the servers and tasks, then opens the store.
+async fn serve<R: Relay>(
     open: impl FnOnce() -> Result<R, RelayError> + Send + 'static,
     replay_percent: ReplayPercent,
     config: RelayConfig,
     key: KeyForStart,
     mut supervision: Supervision,
     stop: impl Future<Output = ()> + Send + 'static,
-    control: impl FnOnce(&R) -> C + Send + 'static,
-) -> Result<RunningRelay, RelayError>
-where
-    R: Relay,
-    C: Future<Output = ()> + Send + 'static,
-{
+    control: ControlPlan<R>,
+) -> Result<RunningRelay, RelayError> {
     let listeners = Listeners::bind(&config, std::mem::take(&mut supervision.sockets)).await?;
     let wakes = waking::wakes(&config.wake)?;
     let base_url = listeners.base_url.clone();
@@ -160,20 +159,18 @@ where
     // The end waits until all others have released the store, so this start keeps no reference.
     let opening = Arc::downgrade(&store);
     let (shutdown, stopped) = oneshot::channel();
-    let (start_control, control_task) = oneshot::channel::<C>();
-    let stop = stop_requested(stop, stopped, opening.clone());
-    let running = run(&config, listeners, key.root.cursors(), store, supervision, stop, control_task)?;
+    let stop = either(stop, stopped);
+    let running = run(&config, listeners, key.root.cursors(), store, supervision, stop, control)?;
     let mut server = Starting::new(async move {
-        let outcome = running.await;
+        let (outcome, control) = running.await;
+        control.closing();
         released.wait().await;
+        control.ended(&outcome).await;
         outcome
     });
     match open_unless_ended(open, key, &mut server).await {
         None => {}
         Some(Ok(store)) => {
-            // The control task starts before callers learn that the relay serves. If the server
-            // has ended, nothing needs it.
-            drop(start_control.send(control(&store)));
             if let Some(opening) = opening.upgrade() {
                 opening.set(WakingRelay::new(store, wakes));
             }
@@ -189,22 +186,18 @@ where
     Ok(RunningRelay { base_url, shutdown, handle: server.into_inner() })
 }
 
-/// Runs the servers and tasks until one of them ends, and then releases the store.
-fn run<R, S, C>(
+/// Runs the servers and tasks until one of them ends, and then releases the store. Resolves with
+/// the outcome, and with the commands that wait for it.
+fn run<R: Relay, S: Future<Output = ()> + Send + 'static>(
     config: &RelayConfig,
     listeners: Listeners,
     cursor_key: CursorKey,
     store: Arc<DeferredStore<WakingRelay<R>>>,
     supervision: Supervision,
     stop: S,
-    control: oneshot::Receiver<C>,
-) -> Result<impl Future<Output = Result<(), RelayError>> + Send + use<R, S, C>, RelayError>
-where
-    R: Relay,
-    S: Future<Output = ()> + Send + 'static,
-    C: Future<Output = ()> + Send + 'static,
-{
-    let Listeners { public, is_loopback, admin, files, .. } = listeners;
+    control: ControlPlan<R>,
+) -> Result<impl Future<Output = (Result<(), RelayError>, ControlEnd)> + Send + use<R, S>, RelayError> {
+    let Listeners { public, is_loopback, admin, files, base_url } = listeners;
     let metrics = Arc::new(Metrics::default());
     let issuer_file = IssuerFile::load(&config.auth)?;
     let issuer = issuer_file.as_ref().map(IssuerFile::issuer);
@@ -212,12 +205,9 @@ where
     let sweep_interval = Duration::from_secs(config.relay.gc_interval_seconds);
     let sweeps = sweep_regularly(Arc::clone(&store), sweep_interval, Arc::clone(&metrics));
     let waking = waking::wake(Arc::clone(&store));
-    let control = async {
-        match control.await {
-            Ok(control) => control.await,
-            Err(_) => pending().await,
-        }
-    };
+    let control = control.start(config, &base_url, &store);
+    let stop = stop_requested(stop, control.drain_requested(), Arc::downgrade(&store));
+    let (control, control_end) = control.serve();
     let admin = serve_admin(config, admin, &store, Arc::clone(&metrics))?;
     let liveness = Liveness::default();
     // Nobody may want to observe the relay.
@@ -241,7 +231,7 @@ where
         drop(files);
         // Dropping the last reference closes the store, which may wait for the disk.
         drop(tokio::task::spawn_blocking(move || drop(store)));
-        outcome
+        (outcome, control_end)
     })
 }
 
@@ -271,13 +261,8 @@ async fn open_unless_ended<R: Relay>(
     None
 }
 
-/// Resolves when `stop` or the other side of `shutdown` stops the relay. From then on, no request
-/// waits for the store.
-async fn stop_requested<R: Relay>(
-    stop: impl Future<Output = ()>,
-    shutdown: oneshot::Receiver<()>,
-    opening: Weak<DeferredStore<R>>,
-) {
+/// Resolves when `stop` does, or when the other side of `shutdown` sends.
+async fn either(stop: impl Future<Output = ()>, shutdown: oneshot::Receiver<()>) {
     let shutdown = async {
         // A dropped sender never stops the relay.
         if shutdown.await.is_err() {
@@ -287,6 +272,19 @@ async fn stop_requested<R: Relay>(
     tokio::select! {
         () = stop => {}
         () = shutdown => {}
+    }
+}
+
+/// Resolves when `stop` does, or a command stops the relay. From then on, no request waits for the
+/// store.
+async fn stop_requested<R: Relay>(
+    stop: impl Future<Output = ()>,
+    drain: impl Future<Output = ()>,
+    opening: Weak<DeferredStore<R>>,
+) {
+    tokio::select! {
+        () = stop => {}
+        () = drain => {}
     }
     if let Some(opening) = opening.upgrade() {
         opening.end();

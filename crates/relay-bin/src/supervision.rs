@@ -9,6 +9,7 @@ use std::sync::Arc;
 use relay_http::{Liveness, Metrics, Readiness, Unready};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::logging::LogFilter;
 use crate::passed_sockets::PassedSockets;
 
 /// The side of the relay.
@@ -17,6 +18,8 @@ pub(crate) struct Supervision {
     /// What the service manager has passed.
     pub(crate) sockets: PassedSockets,
     pub(crate) reloads: ReloadRequests,
+    /// The filter of the log, if the relay may change it.
+    pub(crate) log: Option<LogFilter>,
     /// Gets the monitor when the relay listens.
     pub(crate) monitor: oneshot::Sender<Monitor>,
 }
@@ -50,7 +53,7 @@ impl Supervision {
     pub(crate) fn new(sockets: PassedSockets) -> (Self, Reloader, oneshot::Receiver<Monitor>) {
         let (sender, requests) = mpsc::channel(1);
         let (monitor, monitored) = oneshot::channel();
-        (Self { sockets, reloads: ReloadRequests(requests), monitor }, Reloader(sender), monitored)
+        (Self { sockets, reloads: ReloadRequests(requests), log: None, monitor }, Reloader(sender), monitored)
     }
 
     /// Of a relay that nobody supervises.

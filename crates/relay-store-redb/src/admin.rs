@@ -4,6 +4,7 @@
 mod export;
 mod hash_recipients;
 mod import;
+pub(crate) mod locked;
 mod scan;
 pub(crate) mod snapshots;
 pub(crate) mod stats;

@@ -123,6 +123,9 @@ pub enum StoreError {
     /// The thread that writes checkpoints has ended.
     #[error("the maintenance thread has ended")]
     MaintenanceEnded,
+    /// The caller stopped the operation.
+    #[error("stopped before the end")]
+    Stopped,
     /// The thread of a pull ended before it was done.
     #[error("the reader thread has ended")]
     ReaderEnded,

@@ -47,6 +47,7 @@ mod version;
 #[path = "tests/samples.rs"]
 mod samples;
 
+pub use crate::admin::locked::LockedDirectory;
 pub use crate::admin::snapshots::Snapshots;
 pub use crate::admin::stats::{Files, Stats};
 pub use crate::admin::verify::Contents;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relay_core::{Clock, Limits};
-use relay_disk::Disk;
+use relay_disk::{Directory, Disk};
 use relay_journal::Journal;
 
 use crate::Options;
@@ -41,6 +41,19 @@ struct Recovered {
     journal: Journal,
     replayed: relay_journal::Opened,
     findings: Vec<String>,
+}
+
+/// Locks a storage directory. Creates it if necessary.
+pub(crate) fn lock(path: &Path) -> Result<Directory, OpenError> {
+    let disk = Directory::open(path).map_err(|error| OpenError::of_directory(path, error))?;
+    if disk.may_others_write().unwrap_or_default() {
+        tracing::warn!(
+            path = %path.display(),
+            "the storage directory may be changed by others than its owner; they could replace the relay and its files; \
+             remove that permission (chmod go-w)"
+        );
+    }
+    Ok(disk)
 }
 
 pub(crate) fn open(

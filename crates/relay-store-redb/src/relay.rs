@@ -14,7 +14,7 @@ use relay_core::{
     Ack, AckOutcome, Clock, Envelope, Error, Figures, ItemId, Limits, Page, Pull, PushOutcome, Recipient,
     Relay, Swept, TooManyWaiters, Waiter,
 };
-use relay_disk::{Directory, Disk};
+use relay_disk::Disk;
 use relay_journal::Journal;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -85,14 +85,7 @@ impl RedbRelay {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let disk = Directory::open(directory).map_err(|error| OpenError::of_directory(directory, error))?;
-        if disk.may_others_write().unwrap_or_default() {
-            tracing::warn!(
-                path = %directory.display(),
-                "the storage directory may be changed by others than its owner; they could replace the relay and its files; \
-                 remove that permission (chmod go-w)"
-            );
-        }
+        let disk = open::lock(directory)?;
         Self::open_on(Arc::new(disk), directory, limits, clock, options)
     }
 

@@ -59,6 +59,11 @@ impl<R: Relay> WakingRelay<R> {
         Self { relay, wakes }
     }
 
+    /// The relay below.
+    pub const fn inner(&self) -> &R {
+        &self.relay
+    }
+
     /// Calls the gateway. The future never resolves; dropping it ends all calls at once. Needs a
     /// tokio runtime with timers and I/O.
     pub async fn call_gateway(&self) {

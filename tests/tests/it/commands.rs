@@ -11,6 +11,7 @@ mod hashed;
 mod key;
 mod live;
 mod postgres;
+mod running;
 mod stats;
 mod terminal;
 

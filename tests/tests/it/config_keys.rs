@@ -37,6 +37,7 @@ const TESTS: &[(&str, fn())] = &[
     ("server.allowed_hosts", server::allowed_hosts),
     ("admin.address", server::admin_address),
     ("admin.allowed_hosts", server::admin_allowed_hosts),
+    ("admin.control_path", server::admin_control_path),
     ("log.access", log::access),
     ("log.access_addresses", log::access),
     ("tls.cert_pem_path", tls::tls_cert_pem_path),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use relay_store_redb::{CopyError, HashError, KeyId, OpenError, StoreError};
 
 use crate::backup::BackupError;
-use crate::error::RelayError;
+use crate::control::Refusal;
+use crate::error::{EXIT_FAILED, EXIT_UNAVAILABLE, RelayError};
 use crate::key_file::KeyFileError;
 
 /// Why a command on a store failed.
@@ -72,12 +73,13 @@ pub(crate) enum CommandError {
     )]
     Partly { path: PathBuf, line: u64, what: String },
     #[error(
-        "the store in {path} is in use by a relay that did not write the backup ({source}); if it does not listen, its log has the \
-         reason at the start"
+        "a relay with storage.kind = \"{kind}\" answers commands only if admin.control_path has the path of a socket"
     )]
-    NoResponse { path: PathBuf, source: io::Error },
+    NoSocket { kind: &'static str },
+    #[error("no relay answers at {path} ({source}); if one runs, its log has the reason at the start")]
+    NoRelay { path: PathBuf, source: io::Error },
     #[error(
-        "the process that listens at {path} is not the owner of the store, so it got no request; check who can change that directory"
+        "the process that listens at {path} is not of the owner of that directory, so it got no request; check who can change that directory"
     )]
     UntrustedSocket { path: PathBuf },
     #[error(
@@ -85,7 +87,7 @@ pub(crate) enum CommandError {
     )]
     IncompleteBackup { path: PathBuf },
     #[error("the relay reports: {0}")]
-    Relay(String),
+    Relay(Refusal),
 }
 
 fn found_key(found: Option<KeyId>) -> String {
@@ -93,6 +95,14 @@ fn found_key(found: Option<KeyId>) -> String {
 }
 
 impl CommandError {
+    /// The exit code of a command that fails with this error.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoRelay { .. } | Self::NoSocket { .. } => EXIT_UNAVAILABLE,
+            _ => EXIT_FAILED,
+        }
+    }
+
     /// Adds the path of the store to errors without one.
     pub(super) fn in_store(self, storage: &Path) -> Self {
         match self {

@@ -1,20 +1,26 @@
-//! The operator's commands on a store. All but `backup` and `restore` fail while a relay uses the
-//! store.
+//! The operator's commands on a store, and on the relay that uses it. `status`, `stats`, `verify`
+//! and `backup` ask a running relay; `restore`, `export`, `import` and `compact` need the store
+//! alone.
 
 mod backup;
 mod compact;
+mod drain;
 mod error;
 mod export;
 mod exported;
 mod header;
+mod human;
 mod import;
 mod import_target;
 mod lines;
+mod log_level;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod progress;
 mod restore;
+mod running;
 mod stats;
+mod status;
 mod verify;
 
 use std::future::Future;
@@ -33,12 +39,34 @@ use crate::config::RelayConfig;
 use crate::config::StorageKind;
 use crate::wiring;
 
-/// A command on a store.
+/// A command on a store, or on the relay that uses it.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum StoreCommand {
-    /// Check the whole store and list every inconsistency, while no relay uses it
-    Verify,
-    /// Print store statistics, while no relay uses the store
+    /// Print what the running relay does: its state, version, address, store and disk
+    #[command(after_help = "Example:\n  relay-bin status --json | jq -r .state")]
+    Status {
+        /// Print one JSON object instead of human-readable lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop the running relay as SIGTERM does, and wait until its store is closed
+    #[command(after_help = "Example:\n  relay-bin drain && relay-bin compact")]
+    Drain,
+    /// Show or change what the running relay logs, until its next start
+    #[command(after_help = "Example:\n  relay-bin log-level relay_http=debug,info")]
+    LogLevel {
+        /// The new filter, as in RUST_LOG; without one, the current filter is printed
+        filter: Option<String>,
+    },
+    /// Check the whole store and list every inconsistency; a running relay checks its own
+    #[command(after_help = "Example:\n  relay-bin verify --config /etc/relay/relay.toml")]
+    Verify {
+        /// Print one JSON object instead of human-readable lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what the store holds and takes; a running relay reports its own
+    #[command(after_help = "Example:\n  relay-bin stats --json | jq .items")]
     Stats {
         /// Print one JSON object instead of human-readable lines
         #[arg(long)]
@@ -112,7 +140,10 @@ pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
         return postgres::run(command, config);
     }
     let outcome = match command {
-        StoreCommand::Verify => verify::run(config),
+        StoreCommand::Status { json } => status::run(config, json),
+        StoreCommand::Drain => drain::run(config),
+        StoreCommand::LogLevel { filter } => log_level::run(config, filter),
+        StoreCommand::Verify { json } => verify::run(config, json),
         StoreCommand::Stats { json } => stats::run(config, json),
         StoreCommand::Backup { dir, with_key } => backup::run(config, &dir, with_key),
         StoreCommand::Restore { dir } => restore::run(config, &dir),
@@ -160,4 +191,10 @@ fn count(number: u64, singular: &str, plural: &str) -> String {
 /// Names and values, for people, one pair on each line.
 fn rows(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{name:<24}{value}\n")).collect()
+}
+
+/// One JSON object in a line, for scripts.
+fn to_json(value: &impl serde::Serialize) -> String {
+    // The values of commands have only text as keys, so this cannot fail.
+    serde_json::to_string(value).unwrap_or_default() + "\n"
 }

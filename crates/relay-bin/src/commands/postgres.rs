@@ -1,12 +1,11 @@
 //! The operator's commands on a store in PostgreSQL. They work while relays use it.
 
-use relay_core::Usage;
 use relay_store_postgres::{Assigned, Contents, Migrated};
-use serde_json::{Value, json};
 
 use super::exported::admin;
-use super::{CommandError, Outcome, StoreCommand, export, import, rows};
+use super::{CommandError, Outcome, StoreCommand, drain, export, import, log_level, stats, status, verify};
 use crate::config::RelayConfig;
+use crate::reports::{ContentsReport, ShardReport, StatsReport, VerifyReport};
 use crate::wiring;
 
 /// Creates the tables, or brings them up to date. Then gives the databases their slots, if that is
@@ -41,8 +40,11 @@ fn of_shards(lines: impl ExactSizeIterator<Item = String>) -> String {
 pub(super) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome, CommandError> {
     let instead = |command, instead| Err(CommandError::NotWithPostgres { command, instead });
     match command {
-        StoreCommand::Verify => verify(config),
+        StoreCommand::Verify { json } => verify(config, json),
         StoreCommand::Stats { json } => stats(config, json),
+        StoreCommand::Status { json } => status::run(config, json),
+        StoreCommand::Drain => drain::run(config),
+        StoreCommand::LogLevel { filter } => log_level::run(config, filter),
         StoreCommand::Backup { .. } => instead("backup", "use pg_basebackup or pg_dump (docs/scale-out.md)"),
         StoreCommand::Restore { .. } => instead("restore", "restore the database (docs/scale-out.md)"),
         StoreCommand::Export { file } => export::run(config, &file),
@@ -51,59 +53,27 @@ pub(super) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
     }
 }
 
-fn verify(config: &RelayConfig) -> Result<Outcome, CommandError> {
+fn verify(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
     let admin = admin(config)?;
     let findings = admin.verify()?;
-    let Contents { queues, usage: Usage { items, bytes }, acked, .. } = admin.contents()?;
-    let found = findings.len();
-    let summary = format!(
-        "{queues} queues, {items} items of {bytes} bytes, {acked} acked item ids; {found} findings\n"
-    );
-    Ok(Outcome::with_findings(&findings, summary))
+    let contents = Some(contents_of(&admin.contents()?));
+    Ok(verify::print(&VerifyReport { findings, contents, uncounted: None }, "", is_json))
 }
 
 fn stats(config: &RelayConfig, is_json: bool) -> Result<Outcome, CommandError> {
     let of_each = admin(config)?.contents_of_each()?;
     let all = of_each.iter().copied().fold(Contents::default(), Contents::plus);
-    let Contents { queues, usage, acked, table_bytes, key_id, .. } = all;
-    let recipients = if key_id.is_some() { "hashed" } else { "plain" };
-    if is_json {
-        let mut object = json!({
-            "recipients": recipients,
-            "queues": queues,
-            "items": usage.items,
-            "payload_bytes": usage.bytes,
-            "acked_names": acked,
-            "table_bytes": table_bytes,
-        });
-        if let Some(fields) = object.as_object_mut().filter(|_| of_each.len() > 1) {
-            fields.insert("shards".to_owned(), of_each.iter().map(shard_object).collect());
-        }
-        return Ok(Outcome::success(format!("{object}\n")));
-    }
-    let sum = rows(&[
-        ("recipients", recipients.to_owned()),
-        ("queues", queues.to_string()),
-        ("items", format!("{} of {} bytes", usage.items, usage.bytes)),
-        ("acked item ids", acked.to_string()),
-        ("tables with indexes", format!("{table_bytes} bytes")),
-    ]);
-    let each = |(number, shard): (usize, &Contents)| {
-        let Contents { queues, usage: Usage { items, bytes }, table_bytes, .. } = shard;
-        let shares =
-            format!("{queues} queues, {items} items of {bytes} bytes, tables of {table_bytes} bytes");
-        rows(&[(&format!("shard {number}"), shares)])
+    let shard = |of: &Contents| ShardReport { contents: contents_of(of), table_bytes: of.table_bytes };
+    let report = StatsReport {
+        recipients: Some(if all.key_id.is_some() { "hashed" } else { "plain" }.to_owned()),
+        contents: Some(contents_of(&all)),
+        table_bytes: Some(all.table_bytes),
+        shards: of_each.iter().filter(|_| of_each.len() > 1).map(shard).collect(),
+        ..StatsReport::default()
     };
-    let shards = (1..).zip(&of_each).filter(|_| of_each.len() > 1).map(each);
-    Ok(Outcome::success(sum + &shards.collect::<String>()))
+    Ok(stats::print(&report, is_json))
 }
 
-fn shard_object(shard: &Contents) -> Value {
-    json!({
-        "queues": shard.queues,
-        "items": shard.usage.items,
-        "payload_bytes": shard.usage.bytes,
-        "acked_names": shard.acked,
-        "table_bytes": shard.table_bytes,
-    })
+const fn contents_of(contents: &Contents) -> ContentsReport {
+    ContentsReport::new(contents.queues, contents.usage, contents.acked)
 }

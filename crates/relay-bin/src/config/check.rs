@@ -16,7 +16,7 @@ use super::address::{check_host_and_port, is_loopback};
 use super::error::Problem;
 use super::keys::{self, Kind};
 use super::value;
-use super::{AuthConfig, PeerNetwork, PlainNames, RelayConfig, StorageKind};
+use super::{AuthConfig, PeerNetwork, PlainNames, RelayConfig, SOCKET_PATH_BYTES_MAX, StorageKind};
 
 pub(super) const NOT_UTF8: &str = "must be UTF-8 text";
 
@@ -65,7 +65,7 @@ impl Findings {
 pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     let mut findings = Findings::default();
     listen::check(config, build, &mut findings);
-    check_admin(config, &mut findings);
+    check_admin(config, build, &mut findings);
     check_hosts_and_origins(config, &mut findings);
     check_storage(config, build, &mut findings);
     check_optional_path("privacy.key_path", &config.privacy.key_path, &mut findings);
@@ -113,8 +113,24 @@ fn check_numbers(config: &RelayConfig, findings: &mut Findings) {
     }
 }
 
+fn check_control_path(path: &Path, build: Build, findings: &mut Findings) {
+    check_optional_path("admin.control_path", path, findings);
+    let bytes = path.as_os_str().len();
+    if bytes > 0 && !build.redb {
+        let message = "is not built into this program; build it with the cargo feature \"redb\"";
+        findings.refuse("admin.control_path", message);
+    }
+    if bytes > SOCKET_PATH_BYTES_MAX {
+        let message = format!(
+            "has {bytes} bytes, and the path of a socket has at most {SOCKET_PATH_BYTES_MAX}; choose a shorter one"
+        );
+        findings.refuse("admin.control_path", message);
+    }
+}
+
 /// An empty address turns the admin server off.
-fn check_admin(config: &RelayConfig, findings: &mut Findings) {
+fn check_admin(config: &RelayConfig, build: Build, findings: &mut Findings) {
+    check_control_path(&config.admin.control_path, build, findings);
     let address = &config.admin.address;
     if address.is_empty() {
         return;

@@ -41,6 +41,7 @@ pub(super) const KEYS: &[Key] = &[
     texts("server.allowed_hosts", |c| &c.server.allowed_hosts),
     text("admin.address", |c| Some(c.admin.address.clone())),
     texts("admin.allowed_hosts", |c| &c.admin.allowed_hosts),
+    text("admin.control_path", |c| Some(lossy(&c.admin.control_path))),
     choice("log.access", &["off", "on"], |c| match c.log.access {
         AccessLog::Off => "off",
         AccessLog::On => "on",
@@ -53,11 +54,7 @@ pub(super) const KEYS: &[Key] = &[
     text("tls.key_pem_path", |c| c.tls.as_ref().map(|tls| lossy(&tls.key_pem_path))),
     text("tls.client_ca_pem_path", |c| c.tls.as_ref()?.client_ca_pem_path.as_deref().map(lossy)),
     text("tls.client_crl_pem_path", |c| c.tls.as_ref()?.client_crl_pem_path.as_deref().map(lossy)),
-    choice("storage.kind", &["redb", "postgres", "memory"], |c| match c.storage.kind {
-        StorageKind::Redb => "redb",
-        StorageKind::Postgres => "postgres",
-        StorageKind::Memory => "memory",
-    }),
+    choice("storage.kind", &["redb", "postgres", "memory"], |c| c.storage.kind.name()),
     text("storage.path", |c| Some(lossy(&c.storage.path))),
     number("storage.cache_bytes", 1 << 20, 1 << 40, |c| c.storage.cache_bytes),
     number("storage.min_free_bytes", 0, COUNT_MAX, |c| c.storage.min_free_bytes),
@@ -322,4 +319,16 @@ const fn texts(name: &'static str, read: fn(&RelayConfig) -> &[String]) -> Key {
 
 const fn shards(name: &'static str, read: fn(&RelayConfig) -> &[PostgresShard]) -> Key {
     Key { name, kind: Kind::Shards(read) }
+}
+
+impl StorageKind {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redb => "redb",
+            Self::Postgres => "postgres",
+            Self::Memory => "memory",
+        }
+    }
 }

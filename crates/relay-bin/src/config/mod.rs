@@ -136,6 +136,9 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
 }
 
+/// The longest path that an address of a socket can hold.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// The server for operators, on an address of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct AdminConfig {
@@ -145,6 +148,8 @@ pub struct AdminConfig {
     /// Host names by which operators call it, `*` for any. Empty allows loopback names if `address`
     /// is loopback, else any.
     pub allowed_hosts: Vec<String>,
+    /// The control socket. Empty: in the storage directory, or none if there is no such directory.
+    pub control_path: PathBuf,
 }
 
 /// Which web pages of other origins may use the relay.

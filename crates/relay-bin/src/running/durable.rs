@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relay_core::{Clock, Limits};
-use relay_store_redb::{Naming, OpenProgress, Options, RedbRelay};
+use relay_store_redb::{LockedDirectory, Naming, OpenProgress, Options, RedbRelay};
 
 use crate::config::RelayConfig;
 use crate::error::RelayError;
@@ -14,22 +14,27 @@ use crate::recipients::HashedRecipients;
 use crate::running::older_names;
 use crate::wiring;
 
-/// Returns a function that opens the store of this configuration.
-pub(super) fn opening(
+/// Returns a function that opens the store of this configuration. It calls `locked` once it has the
+/// lock of the storage directory.
+pub(super) fn opening<F: FnOnce() + Send + 'static>(
     config: &RelayConfig,
     key: &KeyForStart,
     limits: Limits,
     clock: Arc<dyn Clock>,
     progress: OpenProgress,
-) -> impl FnOnce() -> Result<HashedRecipients<RedbRelay>, RelayError> + Send + use<> {
+    locked: F,
+) -> impl FnOnce() -> Result<HashedRecipients<RedbRelay>, RelayError> + Send + use<F> {
     let (path, key_path) = (config.storage.path.clone(), wiring::key_path(config));
     let names = wiring::recipient_names(config, &key.root);
     let options = Options { progress: Some(progress), ..wiring::store_options(config, names) };
     let (hasher, is_new) = (key.root.recipients(), key.is_new());
     let (wants_hashes, has_locks) = (config.privacy.hash_recipients, config.auth.locks);
     move || {
-        let store = RedbRelay::open(&path, limits, clock, options)
-            .map_err(|error| wiring::open_error(error, &key_path, is_new))?;
+        let opened = LockedDirectory::lock(&path).and_then(|directory| {
+            locked();
+            directory.open(limits, clock, options)
+        });
+        let store = opened.map_err(|error| wiring::open_error(error, &key_path, is_new))?;
         let hasher = match store.naming() {
             Naming::Hashed(_) => Some(hasher),
             Naming::Plain => None,

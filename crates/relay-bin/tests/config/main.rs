@@ -13,9 +13,14 @@ mod warnings;
 
 use clap::Parser;
 use relay_bin::cli::Cli;
-use relay_bin::config::{Loaded, RelayConfig};
+use relay_bin::config::{AdminConfig, Loaded, RelayConfig};
 
 const CERTS: &str = "[tls]\ncert_pem_path = \"cert.pem\"\nkey_pem_path = \"key.pem\"\n";
+
+/// An admin address, and nothing else.
+fn admin_at(address: &str) -> AdminConfig {
+    AdminConfig { address: address.to_owned(), allowed_hosts: Vec::new(), control_path: "".into() }
+}
 
 /// The operator's input, empty by default.
 #[derive(Default)]

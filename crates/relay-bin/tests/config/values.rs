@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use relay_bin::config::{
-    AccessAddresses, AccessLog, AdminConfig, AuthConfig, CorsConfig, EndpointRateLimit, LogConfig, Mode,
-    PlainNames, PostgresConfig, PostgresDurability, PostgresTls, PrivacyConfig, PushPlain, RateLimitConfig,
-    RelayConfig, RelayLimits, ServerConfig, StorageConfig, StorageKind, TlsConfig, WakeConfig,
+    AccessAddresses, AccessLog, AuthConfig, CorsConfig, EndpointRateLimit, LogConfig, Mode, PlainNames,
+    PostgresConfig, PostgresDurability, PostgresTls, PrivacyConfig, PushPlain, RateLimitConfig, RelayConfig,
+    RelayLimits, ServerConfig, StorageConfig, StorageKind, TlsConfig, WakeConfig,
 };
 
 use super::{Given, env, file};
@@ -34,7 +34,7 @@ pub(crate) fn documented_defaults() -> RelayConfig {
             public_stats: true,
             allowed_hosts: Vec::new(),
         },
-        admin: AdminConfig { address: "127.0.0.1:7001".to_owned(), allowed_hosts: Vec::new() },
+        admin: super::admin_at("127.0.0.1:7001"),
         log: LogConfig { access: AccessLog::Off, access_addresses: AccessAddresses::Truncated },
         storage: documented_storage(),
         privacy: PrivacyConfig { key_path: PathBuf::new(), hash_recipients: true },
@@ -169,6 +169,7 @@ pub(crate) const EVERY_KEY: &[Row] = &[
     ("log.access_addresses", r#""full""#, "full", |c| c.log.access_addresses == AccessAddresses::Full),
     ("admin.address", r#""[::1]:7002""#, "[::1]:7002", |c| c.admin.address == "[::1]:7002"),
     ("admin.allowed_hosts", r#"["relay"]"#, " relay,", |c| c.admin.allowed_hosts == ["relay"]),
+    ("admin.control_path", r#""/s""#, "/s", |c| c.admin.control_path == Path::new("/s")),
     ("tls.cert_pem_path", r#""c""#, "c", |c| {
         c.tls.as_ref().is_some_and(|t| t.cert_pem_path == Path::new("c"))
     }),

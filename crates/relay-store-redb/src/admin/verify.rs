@@ -43,8 +43,20 @@ impl RedbRelay {
     /// # Errors
     /// [`StoreError`] when the store cannot be read at all.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
+        self.verify_watched(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Like [`RedbRelay::verify`]. After each item, `watch` gets the number of items that are
+    /// checked, and may stop the check. Meanwhile some seconds may pass without an item.
+    ///
+    /// # Errors
+    /// As [`RedbRelay::verify`], and [`StoreError::Stopped`].
+    pub fn verify_watched(
+        &self,
+        watch: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<String>, StoreError> {
         let mut findings = self.findings.clone();
-        findings.extend(self.shared.read_whole(|store| verify(store, &self.shared))?);
+        findings.extend(self.shared.read_whole(|store| verify(store, &self.shared, watch))?);
         Ok(findings)
     }
 
@@ -58,7 +70,9 @@ impl RedbRelay {
 }
 
 /// What the checks count, to compare it with the stored counts at the end.
-struct Counted {
+struct Counted<'a> {
+    items: u64,
+    watch: &'a mut dyn FnMut(u64) -> ControlFlow<()>,
     /// The recorded live frames of each segment, minus those that were found.
     segments: BTreeMap<u32, LiveChange>,
     /// The largest numbers in use.
@@ -68,7 +82,11 @@ struct Counted {
 }
 
 /// Lists what is inconsistent in a store.
-fn verify(store: &WholeStore, shared: &Shared) -> Result<Vec<String>, StoreError> {
+fn verify(
+    store: &WholeStore,
+    shared: &Shared,
+    watch: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Vec<String>, StoreError> {
     let (txn, numbers) = (&store.read_txn(&shared.journal), store.numbers);
     let (mut all, view) = (Vec::new(), txn.view);
     // Read again for each queue, because acked item ids expire during the check.
@@ -79,7 +97,7 @@ fn verify(store: &WholeStore, shared: &Shared) -> Result<Vec<String>, StoreError
         all.extend(findings.into_listed());
         Ok::<_, StoreError>(())
     };
-    let mut counted = Counted::new(store.segments.clone());
+    let mut counted = Counted::new(store.segments.clone(), watch);
     part("the keys of the index", &mut |findings| rows::find_invalid_keys(&view, findings))?;
     let mut rows = RowChecks::new(view, numbers.time);
     for (what, range) in rows::sections() {
@@ -117,7 +135,7 @@ fn run_check(
 
 fn check_queues(
     txn: &ReadTxn<'_>,
-    counted: &mut Counted,
+    counted: &mut Counted<'_>,
     now: &dyn Fn() -> Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
@@ -140,11 +158,18 @@ fn each_seq(txn: &ReadTxn<'_>, visit: &mut dyn FnMut(Seq)) -> Result<(), StoreEr
     Ok(())
 }
 
-impl Counted {
-    fn new(recorded: BTreeMap<u32, LiveCount>) -> Self {
+impl<'a> Counted<'a> {
+    fn new(recorded: BTreeMap<u32, LiveCount>, watch: &'a mut dyn FnMut(u64) -> ControlFlow<()>) -> Self {
         let recorded = recorded.into_iter().filter(|(_, live)| *live != LiveCount::default());
         let segments = recorded.map(|(segment, live)| (segment, LiveChange::of(live))).collect();
-        Self { segments, largest: Counters::default(), seqs: DuplicateFinder::default() }
+        let (largest, seqs) = (Counters::default(), DuplicateFinder::default());
+        Self { items: 0, watch, segments, largest, seqs }
+    }
+
+    /// Whether to stop after one more item.
+    fn next_item(&mut self) -> ControlFlow<()> {
+        self.items += 1;
+        (self.watch)(self.items)
     }
 
     /// Reports what is left: in a sound store, every recorded frame was found.
@@ -219,7 +244,8 @@ mod tests {
     fn recorded_live_frames_that_do_not_exist_are_found() {
         let live = LiveCount { items: 2, bytes: 100 };
         let recorded = [(1, live), (2, LiveCount::default()), (0x8000_0003, live)];
-        let mut counted = Counted::new(recorded.into());
+        let mut watch = |_| ControlFlow::Continue(());
+        let mut counted = Counted::new(recorded.into(), &mut watch);
         counted.segments.insert(4, LiveChange { items: -1, bytes: -50 });
         let mut findings = Findings::default();
         counted.check_segments(&mut findings);

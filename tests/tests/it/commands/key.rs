@@ -111,7 +111,7 @@ fn a_backup_contains_the_key_only_on_request() {
     let relay = start(&dir, "store");
     dir.succeeds("store", &["backup"], "live");
     let output = dir.succeeds("store", &["backup", "--with-key"], "live-with");
-    assert!(output.ends_with(" bytes, and the key file\n"), "{output}");
+    assert!(output.ends_with("B, and the key file\n"), "{output}");
     stop(relay);
     dir.succeeds("store", &["backup"], "quiet");
     dir.succeeds("store", &["backup", "--with-key"], "quiet-with");

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
-use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Mutex;
@@ -13,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use relay_tests::{Client, Process, ack_body, push_body};
+use serde_json::json;
 
 use super::{Queues, TestDir};
 
@@ -91,12 +91,12 @@ fn messages(queues: &Queues) -> BTreeSet<u128> {
 /// Requests a backup as the command does. Returns once the relay reports that it has begun.
 fn begin_backup(dir: &TestDir, name: &str) -> BufReader<UnixStream> {
     let mut stream = UnixStream::connect(dir.path("store/control.sock")).unwrap();
-    stream.write_all(format!("backup 1\n{}", dir.text(name)).as_bytes()).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
+    let request = json!({"version": 1, "command": "backup", "directory": dir.text(name), "with_key": false});
+    stream.write_all(format!("{request}\n").as_bytes()).unwrap();
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).unwrap();
-    assert!(line.starts_with("progress 0 "), "{line}");
+    assert!(line.starts_with(r#"{"progress":{"done":0,"#), "{line}");
     stream
 }
 
@@ -157,7 +157,11 @@ fn pretend_to_be_a_relay(dir: &TestDir) -> thread::JoinHandle<()> {
     let listener = UnixListener::bind(dir.path("store/control.sock")).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.write_all(b"progress 0 12345\ndone 7 12345\n").unwrap();
+        let lines = json!({"progress": {"done": 0, "total": 12345}}).to_string()
+            + "\n"
+            + &json!({"done": {"files": 7, "bytes": 12345}}).to_string()
+            + "\n";
+        stream.write_all(lines.as_bytes()).unwrap();
         // Wait until the client closes the connection.
         std::io::copy(&mut stream, &mut std::io::sink()).ok();
     })
@@ -215,12 +219,15 @@ fn a_relay_of_another_user_is_not_asked_for_a_backup() {
     let _theirs = Process::start("setpriv", &arguments).unwrap();
     std::fs::rename(dir.path("theirs/control.sock"), dir.path("store/control.sock")).unwrap();
     let output = dir.fails("store", &["backup"], "b");
-    assert!(output.contains("control.sock is not the owner of the store, so it got no request"), "{output}");
+    assert!(
+        output.contains("control.sock is not of the owner of that directory, so it got no request"),
+        "{output}"
+    );
     assert!(!dir.path("b").exists());
 
     // Owning a file of the store does not make them the owner of the directory.
     std::os::unix::fs::chown(dir.path("store/relay.redb"), Some(12_345), None).unwrap();
-    assert!(dir.fails("store", &["backup"], "b").contains("is not the owner of the store"));
+    assert!(dir.fails("store", &["backup"], "b").contains("is not of the owner of that directory"));
 }
 
 #[test]
@@ -241,6 +248,7 @@ fn a_relay_serves_even_if_its_socket_path_is_too_long() {
     std::fs::create_dir(dir.path(&long)).unwrap();
     let relay = Process::start_on(crate::PROGRAM, &dir.path(&long), &[]).unwrap();
     assert_eq!(relay.connect().unwrap().get("/health").unwrap().status, 200);
-    let output = dir.fails(&format!("{long}/store"), &["backup"], "b");
-    assert!(output.contains("is in use by a relay that did not write the backup"), "{output}");
+    let ended = dir.run(&format!("{long}/store"), &["backup"], "b");
+    assert_eq!(ended.status.code(), Some(69));
+    assert!(ended.stderr.contains("no relay answers at "), "{}", ended.stderr);
 }

@@ -298,3 +298,21 @@ pub(super) fn cors_allowed_origins() {
         assert_eq!(status_with(&mut connect(&relay), fields), status, "{origins}");
     }
 }
+
+#[test]
+pub(super) fn admin_control_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let key = [("admin.control_path", &*format!("{path:?}"))];
+    let first = relay(&key);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    std::io::Write::write_all(&mut stream, b"{\"version\":1,\"command\":\"status\"}\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert!(answer.contains("\"store\":\"memory\""), "{answer}");
+    let second = failure(&key);
+    assert!(second.to_string().contains("another process listens there"), "{second}");
+    drop(first);
+    assert!(!path.exists());
+    drop(relay(&key));
+}

@@ -32,6 +32,7 @@ allowed_hosts = ["relay.example.org", "*"]
 [admin]
 address = ""
 allowed_hosts = ["relay"]
+control_path = ""
 
 [log]
 access = "on"

@@ -35,7 +35,7 @@ fn the_store_of_a_killed_relay_has_no_findings() {
     let directory = tempfile::tempdir().unwrap();
     let ended = verify(&killed_store(directory.path()));
     assert_eq!(ended.status.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
-    let expected = format!("1 queues, 3 items of {} bytes, 0 acked item ids; 0 findings", 3 * PAYLOAD.len());
+    let expected = format!("1 queues, 3 items of {} B, 0 acked item ids; 0 findings", 3 * PAYLOAD.len());
     assert!(ended.stdout.contains(&expected), "{}", ended.stdout);
 }
 

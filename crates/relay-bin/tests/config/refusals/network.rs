@@ -247,3 +247,16 @@ fn host_names_and_origins_that_no_browser_sends_are_refused() {
         "admin.allowed_hosts: must be a list of texts, found the text \"relay\" (relay.toml line 1)",
     ]);
 }
+
+#[test]
+fn the_path_of_the_control_socket_fits_into_an_address() {
+    for bytes in [107, 108] {
+        let given = format!("admin.control_path = {:?}", "s".repeat(bytes));
+        match file(&given) {
+            fits if bytes == 107 => drop(fits.load().unwrap()),
+            too_long => too_long.refused(&[
+                "admin.control_path: has 108 bytes, and the path of a socket has at most 107; choose a shorter one (relay.toml line 1)",
+            ]),
+        }
+    }
+}

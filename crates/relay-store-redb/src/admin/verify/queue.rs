@@ -24,7 +24,7 @@ const FINDINGS_MAX: usize = 100;
 pub(super) fn check(
     txn: &ReadTxn<'_>,
     rows: &QueueRows<'_>,
-    counted: &mut Counted,
+    counted: &mut Counted<'_>,
     now: &dyn Fn() -> Timestamp,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
@@ -95,11 +95,11 @@ fn check_due(rows: &QueueRows<'_>, wrong: &mut Findings) -> Result<(), StoreErro
 }
 
 /// Checks all items of a queue, in arrival order.
-struct ItemsCheck<'a> {
+struct ItemsCheck<'a, 'w> {
     txn: &'a ReadTxn<'a>,
     rows: &'a QueueRows<'a>,
     owner: Option<&'a Recipient>,
-    counted: &'a mut Counted,
+    counted: &'a mut Counted<'w>,
     ends: Option<Ends>,
     items: u64,
     last_position: Option<u64>,
@@ -127,16 +127,21 @@ impl Early {
     }
 }
 
-impl ItemsCheck<'_> {
+impl ItemsCheck<'_, '_> {
     fn run(&mut self, wrong: &mut Findings) -> Result<(), StoreError> {
+        let mut flow = ControlFlow::Continue(());
         scan::each_record(self.txn, self.rows, Seq::ZERO, &mut |row, frame| {
+            flow = self.counted.next_item();
             self.count(&row);
             let seq = row.seq.as_u64();
             if let Err(what) = self.check_record(row, frame) {
                 wrong.add(format!("queue number {}, item {seq}: {what}", self.rows.queue));
             }
-            ControlFlow::Continue(())
+            flow
         })?;
+        if flow.is_break() {
+            return Err(StoreError::Stopped);
+        }
         self.check_row(wrong);
         Ok(())
     }
@@ -347,7 +352,7 @@ impl InspectQueue for InspectedQueue<'_> {
     }
 }
 
-impl Counted {
+impl Counted<'_> {
     fn add(&mut self, item: &ItemRow) {
         self.seqs.note(item.seq);
         self.largest.seq = self.largest.seq.max(item.seq);
