@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use relay_store_redb::{Copied, CopyError, KeyId, Progress, Snapshot};
+use relay_store_redb::{Copied, CopyError, EarlierBackup, KeyId, Progress, Snapshot};
 
 use crate::key_file::{self, KeyFileError, RootKey};
 
@@ -21,27 +21,37 @@ pub(crate) enum BackupError {
     OtherKey { path: PathBuf, stored: KeyId, found: KeyId },
 }
 
-/// Writes a snapshot into a directory, and then a copy of the key file at `key_path`, if given.
+/// Where a backup goes, and what it gets from elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BackupPaths<'a> {
+    pub(crate) directory: &'a Path,
+    /// The earlier backup that it shares files with.
+    pub(crate) base: Option<&'a Path>,
+    /// The key file that is copied into it.
+    pub(crate) key: Option<&'a Path>,
+}
+
+/// Writes a snapshot into a directory, and then a copy of the key file.
 ///
 /// # Errors
-/// [`BackupError`]. If the key file is unusable, nothing is written.
+/// [`BackupError`]. If the key file or the earlier backup is unusable, nothing is written.
 pub(crate) fn write(
     snapshot: Snapshot,
-    directory: &Path,
-    key_path: Option<&Path>,
+    paths: BackupPaths<'_>,
     mut watch: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Copied, BackupError> {
     let read_key =
         |path: &Path| RootKey::read(path)?.ok_or_else(|| BackupError::NoKey { path: path.to_owned() });
-    let key = key_path.map(read_key).transpose()?;
-    if let (Some(key), Some(path), Some(stored)) = (&key, key_path, snapshot.naming().key_id())
+    let key = paths.key.map(read_key).transpose()?;
+    if let (Some(key), Some(path), Some(stored)) = (&key, paths.key, snapshot.naming().key_id())
         && key.id() != stored
     {
         return Err(BackupError::OtherKey { path: path.to_owned(), stored, found: key.id() });
     }
-    let copied = snapshot.write(directory, &mut watch)?;
+    let base = paths.base.map(EarlierBackup::open).transpose()?;
+    let copied = snapshot.write(paths.directory, base.as_ref(), &mut watch)?;
     if let Some(key) = key {
-        key.write_new(&directory.join(key_file::FILE_NAME))?;
+        key.write_new(&paths.directory.join(key_file::FILE_NAME))?;
     }
     Ok(copied)
 }

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 pub use crate::check_token::CheckTokenArgs;
 #[cfg(feature = "redb")]
-pub use crate::commands::StoreCommand;
+pub use crate::commands::{BackupArgs, StoreCommand};
 use crate::config::{Overrides, Sources};
 pub use crate::health::HealthArgs;
 pub use crate::keygen::{KeyKind, KeygenArgs};
@@ -154,6 +154,7 @@ mod tests {
     fn commands_on_a_store_take_their_arguments() {
         let parsed = |line: &str| parse(&format!("relay-bin {line} --storage-path db")).unwrap().command;
         let (dir, file) = (PathBuf::from("d"), PathBuf::from("f"));
+        let backup = BackupArgs { dir: dir.clone(), base: None, with_key: false, verify: false };
         for (line, command) in [
             ("verify", StoreCommand::Verify { json: false }),
             ("status --json", StoreCommand::Status { json: true }),
@@ -162,8 +163,10 @@ mod tests {
             ("log-level debug", StoreCommand::LogLevel { filter: Some("debug".to_owned()) }),
             ("stats", StoreCommand::Stats { json: false }),
             ("stats --json", StoreCommand::Stats { json: true }),
-            ("backup d", StoreCommand::Backup { dir: dir.clone(), with_key: false }),
-            ("backup d --with-key", StoreCommand::Backup { dir: dir.clone(), with_key: true }),
+            ("backup d", StoreCommand::Backup(backup.clone())),
+            ("backup d --with-key", StoreCommand::Backup(BackupArgs { with_key: true, ..backup.clone() })),
+            ("backup --verify d", StoreCommand::Backup(BackupArgs { verify: true, ..backup.clone() })),
+            ("backup d --base f", StoreCommand::Backup(BackupArgs { base: Some(file.clone()), ..backup })),
             ("restore d", StoreCommand::Restore { dir }),
             ("export f", StoreCommand::Export { file: file.clone() }),
             ("import f", StoreCommand::Import { file, key: None }),
@@ -172,7 +175,7 @@ mod tests {
         ] {
             assert_eq!(parsed(line), Some(Command::Store(command)), "{line}");
         }
-        for line in ["backup", "restore", "export", "import", "verify x", "compact x"] {
+        for line in ["backup", "backup d --verify --base f", "restore", "export", "import", "verify x", "compact x"] {
             assert_eq!(parse(&format!("relay-bin {line}")).unwrap_err().exit_code(), 2, "{line}");
         }
     }

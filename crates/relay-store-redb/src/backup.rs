@@ -5,6 +5,8 @@
 //! backup with the marker is not restored. A backup also has a manifest, with the lengths and
 //! checksums of its files. It is never opened as a store, because that would change it.
 
+mod check;
+mod earlier;
 pub(crate) mod manifest;
 
 use std::fs::File;
@@ -15,6 +17,8 @@ use std::sync::Arc;
 
 use relay_disk::{Directory, DirectoryError, Disk};
 
+pub use crate::backup::check::{check, inspect};
+pub use crate::backup::earlier::EarlierBackup;
 use crate::backup::manifest::{Entry, ManifestError};
 use crate::engine::snapshot::Snapshot;
 use crate::error::{CopyError, OpenError, caught};
@@ -46,6 +50,8 @@ pub struct Copied {
     pub files: u64,
     /// Their total length.
     pub bytes: u64,
+    /// How many of these bytes were not copied, because an earlier backup has the same files.
+    pub shared_bytes: u64,
 }
 
 /// Receives the progress, and may stop the copy.
@@ -53,14 +59,19 @@ type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 impl Snapshot {
     /// Writes the snapshot into a directory, as a backup. It creates the directory, for its owner
-    /// alone. An existing directory must be empty or hold an incomplete backup. `watch` receives
-    /// the progress, and may stop the copy.
+    /// alone. An existing directory must be empty or hold an incomplete backup. Files that `earlier`
+    /// has as well are shared with it. `watch` receives the progress, and may stop the copy.
     ///
     /// # Errors
     /// [`CopyError`], with a text for the operator. Then the directory holds an incomplete backup,
     /// which the next attempt overwrites.
-    pub fn write(self, directory: &Path, watch: OnProgress<'_>) -> Result<Copied, CopyError> {
-        self.write_on(Arc::new(open_target(directory)?), directory, watch)
+    pub fn write(
+        self,
+        directory: &Path,
+        earlier: Option<&EarlierBackup>,
+        watch: OnProgress<'_>,
+    ) -> Result<Copied, CopyError> {
+        self.write_files(Arc::new(open_target(directory)?), directory, earlier, watch)
     }
 
     /// As [`Snapshot::write`], on a given disk. Errors show `path`.
@@ -71,6 +82,16 @@ impl Snapshot {
         self,
         disk: Arc<dyn Disk>,
         path: &Path,
+        watch: OnProgress<'_>,
+    ) -> Result<Copied, CopyError> {
+        self.write_files(disk, path, None, watch)
+    }
+
+    fn write_files(
+        self,
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        earlier: Option<&EarlierBackup>,
         watch: OnProgress<'_>,
     ) -> Result<Copied, CopyError> {
         let failed = |name: &str, source| CopyError::File { path: path.join(name), source };
@@ -88,7 +109,14 @@ impl Snapshot {
         copy.advance(index_bytes)?;
         for (name, bytes) in files {
             let from = source.open(&name).map_err(|source| failed(&name, source))?;
-            copy.file(&name, bytes, |piece, offset| from.read_exact_at(piece, offset))?;
+            let read = |piece: &mut [u8], offset| from.read_exact_at(piece, offset);
+            let is_shared = match earlier {
+                Some(earlier) => copy.share(earlier, &name, bytes, read)?,
+                None => false,
+            };
+            if !is_shared {
+                copy.file(&name, bytes, read)?;
+            }
         }
         let manifest = manifest::encode(&copy.entries);
         let written = write_manifest(&*disk, manifest.as_bytes()).and_then(|()| finish(&*disk));
@@ -124,25 +152,6 @@ pub fn restore(backup: &Path, store: &Path, watch: OnProgress<'_>) -> Result<Cop
     Ok(copy.copied())
 }
 
-/// Returns what a backup consists of, if it is complete: all its files exist and have the recorded
-/// length. Only [`restore`] reads their contents.
-///
-/// # Errors
-/// [`CopyError`], with a text for the operator.
-pub fn inspect(backup: &Path) -> Result<Copied, CopyError> {
-    let mut copied = Copied::default();
-    for entry in read_manifest(backup)? {
-        let path = backup.join(&entry.name);
-        let found =
-            path.symlink_metadata().map_err(|source| CopyError::File { path: path.clone(), source })?;
-        if !found.is_file() || found.len() != entry.bytes {
-            return Err(CopyError::Corrupted(path));
-        }
-        copied = Copied { files: copied.files + 1, bytes: copied.bytes.saturating_add(entry.bytes) };
-    }
-    Ok(copied)
-}
-
 /// A copy in progress.
 struct CopyJob<'a> {
     disk: &'a dyn Disk,
@@ -150,6 +159,7 @@ struct CopyJob<'a> {
     progress: Progress,
     watch: OnProgress<'a>,
     entries: Vec<Entry>,
+    shared_bytes: u64,
 }
 
 impl<'a> CopyJob<'a> {
@@ -180,7 +190,7 @@ impl<'a> CopyJob<'a> {
         }
         disk.sync().map_err(failed)?;
         let progress = Progress { done_bytes: 0, total_bytes };
-        let mut copy = Self { disk, path, progress, watch, entries: Vec::new() };
+        let mut copy = Self { disk, path, progress, watch, entries: Vec::new(), shared_bytes: 0 };
         copy.advance(0)?;
         Ok(copy)
     }
@@ -205,6 +215,24 @@ impl<'a> CopyJob<'a> {
         Ok(checksum)
     }
 
+    /// Takes a file from an earlier backup, if that has the same bytes, and adds it to the manifest.
+    fn share(
+        &mut self,
+        earlier: &EarlierBackup,
+        name: &str,
+        bytes: u64,
+        read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
+    ) -> Result<bool, CopyError> {
+        let failed = |source| CopyError::File { path: self.path.join(name), source };
+        let Some(checksum) = earlier.link(self.path, name, bytes, read).map_err(failed)? else {
+            return Ok(false);
+        };
+        self.entries.push(Entry { name: name.to_owned(), bytes, checksum });
+        self.shared_bytes += bytes;
+        self.advance(bytes)?;
+        Ok(true)
+    }
+
     /// Syncs a file that already exists, and adds it to the manifest.
     fn list(&mut self, name: &str) -> io::Result<()> {
         let file = self.disk.open(name)?;
@@ -222,7 +250,7 @@ impl<'a> CopyJob<'a> {
 
     fn copied(&self) -> Copied {
         let bytes = self.entries.iter().map(|entry| entry.bytes).sum();
-        Copied { files: self.entries.len() as u64, bytes }
+        Copied { files: self.entries.len() as u64, bytes, shared_bytes: self.shared_bytes }
     }
 }
 
@@ -245,16 +273,21 @@ fn open_target(path: &Path) -> Result<Directory, CopyError> {
     if is_inside(path).map_err(failed)? {
         return Err(CopyError::Inside(path.to_owned()));
     }
-    let directory = Directory::open_private(path).map_err(|error| match error {
-        DirectoryError::InUse => OpenError::InUse(path.to_owned()).into(),
-        DirectoryError::NotOurs => CopyError::NotOurs(path.to_owned()),
-        DirectoryError::Open => CopyError::Open(path.to_owned()),
-        DirectoryError::Io(source) => failed(source),
-    })?;
+    let directory = open_private(path)?;
     if directory.has_unlisted().map_err(failed)? {
         return Err(CopyError::NotEmpty(path.to_owned()));
     }
     Ok(directory)
+}
+
+/// Opens a directory that nobody but the caller may change.
+fn open_private(path: &Path) -> Result<Directory, CopyError> {
+    Directory::open_private(path).map_err(|error| match error {
+        DirectoryError::InUse => OpenError::InUse(path.to_owned()).into(),
+        DirectoryError::NotOurs => CopyError::NotOurs(path.to_owned()),
+        DirectoryError::Open => CopyError::Open(path.to_owned()),
+        DirectoryError::Io(source) => CopyError::File { path: path.to_owned(), source },
+    })
 }
 
 /// Whether a parent directory holds a store or a backup, with whose files this one would mix.

@@ -174,7 +174,7 @@ pub enum CopyError {
     )]
     Earlier(PathBuf),
     /// A file of a backup is corrupt.
-    #[error("{0} is corrupt: it is not what was written; nothing was restored")]
+    #[error("{0} is corrupt: it is not what was written; this backup cannot be restored")]
     Corrupted(PathBuf),
     /// The copy of the index may be wrong.
     #[error(

@@ -51,7 +51,7 @@ pub use crate::admin::locked::LockedDirectory;
 pub use crate::admin::snapshots::Snapshots;
 pub use crate::admin::stats::{Files, Stats};
 pub use crate::admin::verify::Contents;
-pub use crate::backup::{Copied, Progress, inspect, restore};
+pub use crate::backup::{Copied, EarlierBackup, Progress, check as check_backup, inspect, restore};
 pub use crate::engine::snapshot::Snapshot;
 pub use crate::error::{CopyError, HashError, OpenError, StoreError};
 pub use crate::index::check::{verify_index, verify_index_on};

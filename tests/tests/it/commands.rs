@@ -6,8 +6,10 @@
 
 mod backup;
 mod compact;
+mod drill;
 mod export;
 mod hashed;
+mod incremental;
 mod key;
 mod live;
 mod postgres;

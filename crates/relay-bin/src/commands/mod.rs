@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use relay_store_redb::{OpenError, RecipientNames, RedbRelay, StoreError};
 
+pub use self::backup::BackupArgs;
 pub(crate) use self::error::CommandError;
 #[cfg(feature = "postgres")]
 pub(crate) use self::postgres::migrate;
@@ -73,14 +74,8 @@ pub enum StoreCommand {
         json: bool,
     },
     /// Copy the store consistently to a new directory; a running relay makes the copy and continues
-    Backup {
-        /// The directory, which must be empty or not exist yet
-        dir: PathBuf,
-        /// Copy the key file as well, so that clients' cursors stay valid after a restore; keep
-        /// that backup secret
-        #[arg(long)]
-        with_key: bool,
-    },
+    #[command(after_help = "Example:\n  relay-bin backup --base /srv/backup/monday /srv/backup/tuesday")]
+    Backup(BackupArgs),
     /// Restore a backup to a directory without a store
     Restore {
         /// The directory of the backup
@@ -145,7 +140,7 @@ pub(crate) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
         StoreCommand::LogLevel { filter } => log_level::run(config, filter),
         StoreCommand::Verify { json } => verify::run(config, json),
         StoreCommand::Stats { json } => stats::run(config, json),
-        StoreCommand::Backup { dir, with_key } => backup::run(config, &dir, with_key),
+        StoreCommand::Backup(arguments) => backup::run(config, &arguments),
         StoreCommand::Restore { dir } => restore::run(config, &dir),
         StoreCommand::Export { file } => export::run(config, &file),
         StoreCommand::Import { file, key } => import::run(config, &file, key.as_deref()),

@@ -45,7 +45,7 @@ pub(super) fn run(command: StoreCommand, config: &RelayConfig) -> Result<Outcome
         StoreCommand::Status { json } => status::run(config, json),
         StoreCommand::Drain => drain::run(config),
         StoreCommand::LogLevel { filter } => log_level::run(config, filter),
-        StoreCommand::Backup { .. } => instead("backup", "use pg_basebackup or pg_dump (docs/scale-out.md)"),
+        StoreCommand::Backup(_) => instead("backup", "use pg_basebackup or pg_dump (docs/scale-out.md)"),
         StoreCommand::Restore { .. } => instead("restore", "restore the database (docs/scale-out.md)"),
         StoreCommand::Export { file } => export::run(config, &file),
         StoreCommand::Import { file, key } => import::run(config, &file, key.as_deref()),

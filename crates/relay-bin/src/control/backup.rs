@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::output::Output;
 use super::protocol::Refusal;
 use super::relay::ControlledRelay;
-use crate::backup::{self, BackupError};
+use crate::backup::{self, BackupError, BackupPaths};
 use crate::wiring;
 
 /// The arguments.
@@ -18,6 +18,9 @@ use crate::wiring;
 pub(crate) struct Backup {
     /// The absolute path of the new directory.
     pub(crate) directory: PathBuf,
+    /// The absolute path of the earlier backup that it shares files with.
+    #[serde(default)]
+    pub(crate) base: Option<PathBuf>,
     /// Whether the key file is copied as well.
     pub(crate) with_key: bool,
 }
@@ -27,6 +30,8 @@ pub(crate) struct Backup {
 pub(crate) struct Written {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
+    #[serde(default)]
+    pub(crate) shared_bytes: u64,
 }
 
 pub(super) async fn run(
@@ -34,8 +39,9 @@ pub(super) async fn run(
     arguments: Backup,
     output: &Output,
 ) -> Result<Value, Refusal> {
-    if !arguments.directory.is_absolute() {
-        return Err(Refusal::new("invalid_request", "the path of the directory must be absolute"));
+    let is_relative = |path: &PathBuf| !path.is_absolute();
+    if is_relative(&arguments.directory) || arguments.base.as_ref().is_some_and(is_relative) {
+        return Err(Refusal::new("invalid_request", "the path of a directory must be absolute"));
     }
     let key_path = arguments.with_key.then(|| wiring::key_path(&relay.facts.config));
     let turn = relay.whole_store_turn().await?;
@@ -47,20 +53,16 @@ pub(super) async fn run(
     let output = output.clone();
     let writing = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        write(snapshot, &arguments.directory, key_path.as_deref(), &output)
+        let (directory, base) = (&*arguments.directory, arguments.base.as_deref());
+        write(snapshot, BackupPaths { directory, base, key: key_path.as_deref() }, &output)
     });
-    let Copied { files, bytes } = writing.await.map_err(Refusal::failed)??;
-    Ok(json!(Written { files, bytes }))
+    let Copied { files, bytes, shared_bytes } = writing.await.map_err(Refusal::failed)??;
+    Ok(json!(Written { files, bytes, shared_bytes }))
 }
 
-fn write(
-    snapshot: Snapshot,
-    directory: &std::path::Path,
-    key_path: Option<&std::path::Path>,
-    output: &Output,
-) -> Result<Copied, Refusal> {
+fn write(snapshot: Snapshot, paths: BackupPaths<'_>, output: &Output) -> Result<Copied, Refusal> {
     tracing::info!("backup started");
-    let copied = backup::write(snapshot, directory, key_path, |progress| {
+    let copied = backup::write(snapshot, paths, |progress| {
         output.progress(progress.done_bytes, progress.total_bytes);
         if output.is_gone() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
