@@ -17,6 +17,7 @@ mod embed;
 mod fuzz;
 mod heavy;
 mod issuer;
+mod package;
 mod process;
 mod readme;
 mod ready;
