@@ -66,6 +66,8 @@ pub struct Figures {
     pub is_full: Option<bool>,
     /// The files on disk, by kind.
     pub files: Vec<FileUse>,
+    /// The space that is left, and the limits of it, unless the store knows of none.
+    pub space: Option<SpaceFigures>,
     /// The maximum time that an expired item may have waited for the sweep, in milliseconds.
     pub sweep_lag_ms: Option<u64>,
     /// The maximum time that free space may have waited to be reclaimed, in milliseconds.
@@ -76,6 +78,17 @@ pub struct Figures {
     pub wakes: Option<WakeFigures>,
     /// The database, if the store is in one.
     pub database: Option<DatabaseFigures>,
+}
+
+/// The space of a store, and its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceFigures {
+    /// What the file system has left for the store, in bytes, if that is known.
+    pub free_bytes: Option<u64>,
+    /// The store refuses pushes if less than this is left, in bytes. 0 is no limit.
+    pub free_bytes_min: u64,
+    /// The store refuses pushes if it takes more than this, in bytes. 0 is no limit.
+    pub store_bytes_max: u64,
 }
 
 /// A database that several relays may share, or all databases of a store, as the last look found

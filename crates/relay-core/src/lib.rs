@@ -72,7 +72,7 @@ pub mod waiters;
 
 pub use error::{Error, QuotaKind, Rejection};
 pub use excerpt::excerpt;
-pub use figures::{DatabaseFigures, Distribution, Figures, FileUse, Histogram, WakeFigures};
+pub use figures::{DatabaseFigures, Distribution, Figures, FileUse, Histogram, SpaceFigures, WakeFigures};
 pub use import::{ImportItem, ImportOutcome, Imported};
 pub use limits::{Limits, SharedLimits, Usage};
 pub use memory::MemoryRelay;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
-use crate::figures::Figures;
+use crate::figures::{Figures, SpaceFigures};
 use crate::limits::{Limits, SharedLimits};
 use crate::message::{Envelope, Recipient};
 use crate::queue::{self, Ack, AckOutcome, Admission, Page, Pull, PushOutcome, Swept};
@@ -169,7 +169,8 @@ impl Relay for MemoryRelay {
         let is_full = Some(self.is_full());
         let live = Some(self.lock().tables.total());
         let clock_offset_ms = Some(self.clock.read().offset_ms());
-        Figures { live, is_full, clock_offset_ms, ..Figures::default() }
+        let space = Some(SpaceFigures { store_bytes_max: self.bytes_max, ..SpaceFigures::default() });
+        Figures { live, is_full, clock_offset_ms, space, ..Figures::default() }
     }
 }
 

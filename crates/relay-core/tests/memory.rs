@@ -111,6 +111,7 @@ fn a_full_relay_refuses_only_new_items() {
     assert!(!relay.is_full());
     let stored = fill(&relay, |message| envelope("alice", message, 10_000));
     assert!(relay.is_full() && relay.figures().is_full == Some(true));
+    assert_eq!(relay.figures().space.unwrap().store_bytes_max, BYTES_MAX);
 
     let outcome = relay.push_now(envelope("alice", 0, 10_000)).unwrap();
     assert!(

@@ -9,8 +9,8 @@
 //! codes.
 //!
 //! - [`serve`] serves listeners until a shutdown.
-//! - [`Metrics`] has the counters of `/stats`. [`serve_admin`] serves them and more at `/metrics`;
-//!   [`Metric`] lists them.
+//! - [`Metrics`] has the counters of `/stats`. [`serve_admin`] serves them and more at `/metrics`,
+//!   and a dashboard; [`Metric`] lists them.
 //! - [`CursorKey`] encrypts cursors.
 //! - [`Readiness`] decides what `/ready` responds. [`Liveness`] asks whether its threads work.
 //! - [`tls`] loads and reloads certificates.

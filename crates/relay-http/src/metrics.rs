@@ -14,6 +14,7 @@
 //! - A batch is one request, and each of its items a push. `item_errors` counts the items that were
 //!   refused, by their code.
 
+pub(crate) mod connections;
 pub(crate) mod exposition;
 mod name;
 mod requests;
@@ -34,6 +35,7 @@ use crate::limits::memory_budget::Budget;
 use crate::limits::open_connections::OpenConnections;
 use crate::limits::parking::Parking;
 use crate::limits::waiting_line::WaitingLine;
+use crate::metrics::connections::ConnectionCounts;
 pub use name::{Metric, MetricKind};
 use requests::{RequestTimer, Requests};
 
@@ -62,6 +64,7 @@ pub struct Metrics {
     refused_connections: Family<[Label; 1], Counter>,
     /// Its members, in the order of [`WhyRefused::ALL`].
     refused_counters: [Counter; 3],
+    connections: ConnectionCounts,
     /// Set when the server starts.
     gauge_sources: OnceLock<GaugeSources>,
     #[cfg(feature = "tls")]
@@ -117,6 +120,7 @@ impl Default for Metrics {
             auth_refusals,
             refused_connections,
             refused_counters,
+            connections: ConnectionCounts::default(),
             gauge_sources: OnceLock::new(),
             #[cfg(feature = "tls")]
             tls: OnceLock::new(),
@@ -224,6 +228,11 @@ impl Metrics {
     /// Counts a ban, if one began.
     pub(crate) fn count_ban(&self, began: bool) {
         self.rate_limit_bans.inc_by(began.into());
+    }
+
+    /// What counts the connections that can send requests.
+    pub(crate) const fn connections(&self) -> &ConnectionCounts {
+        &self.connections
     }
 
     /// Counts a connection that was closed before anything was read.

@@ -1,8 +1,10 @@
 //! A real browser against the relay: what pages of listed origins can do and read, and that pages
 //! of other origins can do nothing. The tests of relay-http cover the header fields; these show
-//! that they are the right ones. Without Chromium, these tests are skipped.
+//! that they are the right ones. Also what the dashboard of the relay shows its operator. Without
+//! Chromium, these tests are skipped.
 
 mod chromium;
+mod dashboard;
 mod demo;
 mod foreign;
 mod heavy;

@@ -19,6 +19,7 @@ mod heavy;
 mod issuer;
 mod package;
 mod process;
+mod promtool;
 mod readme;
 mod ready;
 mod recipients;

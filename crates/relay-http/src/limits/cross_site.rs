@@ -144,19 +144,43 @@ pub(crate) fn check(
     allowed_origins: &[Origin],
     allowed_hosts: &AllowedHosts,
 ) -> Result<(), Denied> {
-    let is_of_browser = headers.keys().any(|name| BROWSER_FIELDS.contains(name));
-    let is_any_name = allowed_hosts.names.is_none();
+    let target = checked_target(target, headers, allowed_hosts)?;
+    if is_of_browser(headers) { check_site(target.as_ref(), headers, allowed_origins) } else { Ok(()) }
+}
+
+/// Like [`check`], for something that other sites may link to: checks the host name alone.
+///
+/// # Errors
+/// [`Denied`] if the request is refused.
+pub(crate) fn check_host(
+    target: &Uri,
+    headers: &HeaderMap,
+    allowed_hosts: &AllowedHosts,
+) -> Result<(), Denied> {
+    checked_target(target, headers, allowed_hosts).map(drop)
+}
+
+fn is_of_browser(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| BROWSER_FIELDS.contains(name))
+}
+
+/// The host and port that the request addresses, if they matter and it may.
+fn checked_target(
+    target: &Uri,
+    headers: &HeaderMap,
+    allowed_hosts: &AllowedHosts,
+) -> Result<Option<Authority>, Denied> {
+    let (is_of_browser, is_any_name) = (is_of_browser(headers), allowed_hosts.names.is_none());
     if !is_of_browser && (is_any_name || allowed_hosts.of_browsers) {
-        return Ok(());
+        return Ok(None);
     }
     let target = authority(target, headers)?;
     match &target {
-        Some(target) if !allowed_hosts.allows(&target.host) => return Err(Denied::Host),
+        Some(target) if !allowed_hosts.allows(&target.host) => Err(Denied::Host),
         // Requests of HTTP/1.0 may have no host, but browsers do not send such requests.
-        None if is_of_browser && !is_any_name => return Err(Denied::Host),
-        _ => {}
+        None if is_of_browser && !is_any_name => Err(Denied::Host),
+        _ => Ok(target),
     }
-    if is_of_browser { check_site(target.as_ref(), headers, allowed_origins) } else { Ok(()) }
 }
 
 /// The origin of the page that sends a request, if the operator has listed it.

@@ -12,13 +12,22 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use relay_core::{Distribution, Figures, FileUse, WakeFigures};
+use relay_core::{Distribution, Figures, FileUse, SpaceFigures, WakeFigures};
 use tokio::time::Instant;
 
 use crate::metrics::{Label, Metric, Metrics};
 
 /// The content type of what [`expose`] returns.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit, if whoever built the relay said it in the variable `RELAY_COMMIT`. The build does
+/// not ask git, so it gives the same bytes with and without a repository.
+const COMMIT: &str = match option_env!("RELAY_COMMIT") {
+    Some(commit) if !commit.is_empty() => commit,
+    _ => "unknown",
+};
 
 const MS_PER_SECOND: f64 = 1e3;
 const US_PER_SECOND: f64 = 1e6;
@@ -70,7 +79,7 @@ impl MetricsCollector {
         let Self { metrics, figures, now } = self;
         let sources = metrics.gauge_sources.get();
         Some(match metric {
-            Metric::Build => Box::new(Info::new([("version", env!("CARGO_PKG_VERSION"))])),
+            Metric::Build => Box::new(Info::new([("version", VERSION), ("commit", COMMIT)])),
             Metric::Uptime => gauge(now.saturating_duration_since(sources?.started).as_secs_f64()),
             Metric::Requests => Box::new(metrics.requests.counts.clone()),
             Metric::RequestTime => Box::new(metrics.requests.times.clone()),
@@ -85,6 +94,8 @@ impl MetricsCollector {
             Metric::WaitingPulls => gauge(sources?.parking.count() as u64),
             Metric::CertificateEnd => gauge(metrics.certificate_end_seconds()?.max(0)),
             Metric::Connections => gauge(sources?.connections.count() as u64),
+            Metric::ProtocolConnections => Box::new(metrics.connections.by_protocol.clone()),
+            Metric::Handshakes => Box::new(metrics.connections.handshakes.clone()),
             Metric::ConnectionsRefused => Box::new(metrics.refused_connections.clone()),
             Metric::RequestsInFlight => gauge(sources?.requests.count() as u64),
             Metric::InflightBytes => gauge(sources?.in_flight.used() as u64),
@@ -100,6 +111,7 @@ impl MetricsCollector {
             Metric::WaitingBytes => gauge(figures.waiting_bytes?),
             Metric::DiskFiles => files(&figures.files, |kind| kind.files)?,
             Metric::DiskBytes => files(&figures.files, |kind| kind.bytes)?,
+            Metric::DiskFree | Metric::SpaceFreeMin | Metric::SpaceMax => space(metric, figures.space?)?,
             Metric::SweepLag => gauge(as_f64(figures.sweep_lag_ms?) / MS_PER_SECOND),
             Metric::ReclaimLag => gauge(as_f64(figures.reclaim_lag_ms?) / MS_PER_SECOND),
             Metric::Wakes => wakes(figures.wakes?),
@@ -150,6 +162,17 @@ fn files(files: &[FileUse], value: impl Fn(&FileUse) -> u64) -> Option<MetricVal
         family.get_or_create(&[("kind", kind.kind)]).set(i64::try_from(value(kind)).unwrap_or(i64::MAX));
     }
     (!files.is_empty()).then(|| Box::new(family) as MetricValue)
+}
+
+/// The free space, or a limit if there is one.
+fn space(metric: Metric, space: SpaceFigures) -> Option<MetricValue> {
+    let limit = |bytes: u64| Some(bytes).filter(|bytes| *bytes > 0);
+    let bytes = match metric {
+        Metric::SpaceFreeMin => limit(space.free_bytes_min),
+        Metric::SpaceMax => limit(space.store_bytes_max),
+        _ => space.free_bytes,
+    };
+    bytes.map(gauge)
 }
 
 /// A counter for each outcome.

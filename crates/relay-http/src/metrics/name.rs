@@ -37,8 +37,8 @@ macro_rules! metrics {
 }
 
 metrics! {
-    Build: Info "relay_build_info" ["version"]
-        "The version of the relay.";
+    Build: Info "relay_build_info" ["version", "commit"]
+        "The version of the relay, and the commit that it was built from.";
     Uptime: Gauge "relay_uptime_seconds" []
         "Time since the relay began to serve.";
     Requests: Counter "relay_requests_total" ["endpoint", "code"]
@@ -67,6 +67,10 @@ metrics! {
         "When the TLS certificate in use expires, in seconds since 1970.";
     Connections: Gauge "relay_connections" []
         "Open connections of clients.";
+    ProtocolConnections: Gauge "relay_protocol_connections" ["protocol"]
+        "Those of them that can send requests, by protocol: http1 in clear text, http1_tls or http2.";
+    Handshakes: Counter "relay_tls_handshakes_total" ["outcome"]
+        "TLS handshakes: ok, or failed, also because the client went away or took too long.";
     ConnectionsRefused: Counter "relay_refused_connections_total" ["reason"]
         "Connections that the relay refused: their address opens too many in a second (rate), has too many (address), or is banned (ban).";
     RequestsInFlight: Gauge "relay_requests_in_flight" []
@@ -97,6 +101,12 @@ metrics! {
         "Files of the store: journal, payload or index.";
     DiskBytes: Gauge "relay_disk_bytes" ["kind"]
         "Size of these files; the index as of its last checkpoint.";
+    DiskFree: Gauge "relay_disk_free_bytes" []
+        "What the file system has left for the store.";
+    SpaceFreeMin: Gauge "relay_storage_min_free_bytes" []
+        "The relay rejects pushes while the file system has less left than this; missing without that limit.";
+    SpaceMax: Gauge "relay_storage_max_bytes" []
+        "The relay rejects pushes while the store takes more than this; missing without that limit.";
     SweepLag: Gauge "relay_sweep_lag_seconds" []
         "Time since everything expired was swept.";
     ReclaimLag: Gauge "relay_reclaim_lag_seconds" []

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::connection::ending::Ending;
 use crate::connection::state::ConnectionState;
 use crate::connection::stream::Stream;
+use crate::metrics::connections::Protocol;
 use crate::options::Transport;
 #[cfg(feature = "tls")]
 use crate::tls::client::CertifiedClient;
@@ -46,16 +47,16 @@ impl Acceptor {
         }
     }
 
-    /// Returns the stream for HTTP, and whether the client chose HTTP/2. Notes on the connection
+    /// Returns the stream for HTTP, and what the client chose. Notes on the connection
     /// whom the client's certificate names.
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "same signature as with TLS"))]
     pub(super) async fn accept(
         &self,
         stream: Box<dyn Stream>,
         connection: &ConnectionState,
-    ) -> Option<(Box<dyn Stream>, bool)> {
+    ) -> Option<(Box<dyn Stream>, Protocol)> {
         match self {
-            Self::Plain => Some((stream, false)),
+            Self::Plain => Some((stream, Protocol::Http1)),
             #[cfg(feature = "tls")]
             Self::Tls(acceptor, tls) => {
                 let trust_changes = tls.client_trust_changes();
@@ -64,11 +65,12 @@ impl Acceptor {
                     stream.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()?;
                 let session = stream.get_ref().1;
                 let is_http2 = session.alpn_protocol() == Some(b"h2");
+                let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1OverTls };
                 connection.set_encrypted();
                 if let Some(client) = CertifiedClient::new(tls, trust_changes, session.peer_certificates()) {
                     connection.set_client(client);
                 }
-                Some((Box::new(stream), is_http2))
+                Some((Box::new(stream), protocol))
             }
         }
     }

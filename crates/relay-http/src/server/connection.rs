@@ -1,6 +1,7 @@
 //! Serves one connection: TLS, then HTTP/1.1 or HTTP/2, then a close that loses no response. It
 //! knows nothing of the content of requests.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -110,22 +111,33 @@ impl ConnectionServer {
     {
         self.notice_dead_peer(stream.socket());
         let mut endings = self.endings(acceptor);
+        let has_begun = Cell::new(false);
         let accepted = {
             let accepting = async {
                 if let Some(admit) = admit {
                     self.introductions.introduce(&mut stream, &connection, admit).await?;
                 }
+                has_begun.set(true);
                 acceptor.accept(stream, &connection).await
             };
             let mut accepting = pin!(timeout(self.request_timeout, accepting));
             std::future::poll_fn(|cx| match endings.poll(cx, &connection) {
                 true => Poll::Ready(None),
-                false => accepting.as_mut().poll(cx).map(|accepted| accepted.ok().flatten()),
+                false => accepting.as_mut().poll(cx).map(|accepted| Some(accepted.ok().flatten())),
             })
             .await
         };
-        let Some((stream, is_http2)) = accepted else { return };
-        if is_http2 {
+        let Some(accepted) = accepted else { return };
+        let counts = self.metrics.connections();
+        let Some((stream, protocol)) = accepted else {
+            // Clear text has no handshake that can fail.
+            if has_begun.get() {
+                counts.handshake_failed();
+            }
+            return;
+        };
+        let _counted = counts.opened(protocol);
+        if protocol.is_http2() {
             // In a box of its own, so that connections of HTTP/1.1 do not hold its memory.
             Box::pin(self.serve_http2(stream, &connection, &mut endings, &protocols.call)).await;
         } else {

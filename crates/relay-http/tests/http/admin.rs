@@ -38,7 +38,7 @@ fn metrics_are_served_only_on_the_admin_address() {
     let server = Server::with(Arc::clone(&relay), options());
     let admin = Admin::start(&relay, &server.metrics);
     server.get("/metrics").assert_error(404, "not_found");
-    for path in ["/", "/stats", "/metrics/", "/push", "/metrics%20", "/openapi.json"] {
+    for path in ["/page", "/stats", "/metrics/", "/push", "/metrics%20", "/openapi.json"] {
         admin.get(path).assert_error(404, "not_found");
     }
     for path in ["/metrics", "/health", "/ready"] {
@@ -98,7 +98,7 @@ fn no_response_is_cached_and_each_closes_the_connection() {
 #[test]
 fn head_and_options_are_answered_without_a_body() {
     let admin = start(AdminOptions::default());
-    for path in ["/metrics", "/health", "/ready"] {
+    for path in ["/metrics", "/health", "/ready", "/", "/page/main.js"] {
         let mut client = Client::to(admin.address);
         client.send(format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
         let response = client.response_without_body();
@@ -109,7 +109,8 @@ fn head_and_options_are_answered_without_a_body() {
     for (path, allow) in [
         ("/metrics", "GET, HEAD, OPTIONS"),
         ("/health", "GET, HEAD, OPTIONS"),
-        ("/", "OPTIONS"),
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/nowhere", "OPTIONS"),
         ("*", "OPTIONS"),
     ] {
         let mut client = Client::to(admin.address);

@@ -14,6 +14,7 @@ mod cbor;
 mod contract;
 mod cors;
 mod cursors;
+mod dashboard;
 mod errors;
 mod expect;
 #[cfg(feature = "tls")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use relay_core::{
     Ack, AckOutcome, DatabaseFigures, Distribution, Envelope, Error, Figures, FileUse, Limits, Page, Pull,
-    PushOutcome, Relay, Swept, Usage, WakeFigures,
+    PushOutcome, Relay, SpaceFigures, Swept, Usage, WakeFigures,
 };
 use relay_http::{AdminOptions, Metric, MetricKind, Metrics, Options, RateLimit, serve_admin};
 use serde_json::json;
@@ -149,6 +149,7 @@ fn figures() -> Figures {
             FileUse { kind: "journal", files: 8, bytes: 9 },
             FileUse { kind: "index", files: 1, bytes: 10 },
         ],
+        space: Some(SpaceFigures { free_bytes: Some(41), free_bytes_min: 42, store_bytes_max: 43 }),
         sweep_lag_ms: Some(11_500),
         reclaim_lag_ms: Some(12_000),
         clock_offset_ms: Some(-13_500),
@@ -254,6 +255,9 @@ fn figures_of_the_store_are_reported_in_seconds_and_bytes() {
         (r#"relay_disk_files{kind="journal"}"#, 8.0),
         (r#"relay_disk_bytes{kind="journal"}"#, 9.0),
         (r#"relay_disk_bytes{kind="index"}"#, 10.0),
+        ("relay_disk_free_bytes", 41.0),
+        ("relay_storage_min_free_bytes", 42.0),
+        ("relay_storage_max_bytes", 43.0),
         ("relay_sweep_lag_seconds", 11.5),
         ("relay_reclaim_lag_seconds", 12.0),
         ("relay_clock_offset_seconds", -13.5),
@@ -270,6 +274,8 @@ fn figures_of_the_store_are_reported_in_seconds_and_bytes() {
     ] {
         assert!((samples.of(name) - expected).abs() < 1e-9, "{name}: {}", samples.of(name));
     }
+    let commit = format!("relay_build_info{{version=\"{}\",commit=\"", env!("CARGO_PKG_VERSION"));
+    assert_eq!(samples.sum(&[&commit]), 1.0);
     drop(relay);
     let alone = admin.scrape();
     assert_eq!(alone.sum(&["relay_live_items"]), 0.0, "a relay that is gone tells nothing");
@@ -354,6 +360,7 @@ fn gauges_follow_the_load() {
     client.send(&body);
     arrivals.recv().unwrap();
     assert_eq!((level("relay_connections"), level("relay_requests_in_flight")), (1.0, 1.0));
+    assert_eq!(level(r#"relay_protocol_connections{protocol="http1"}"#), 1.0);
     let_go.add_permits(1);
     client.response().ok();
 

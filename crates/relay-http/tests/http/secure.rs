@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
+use crate::metrics::Admin;
 use crate::support::{Server, memory, options, push_of};
 
 /// A server over TLS, the certificate to trust, and the directory of its files.
@@ -98,6 +99,24 @@ fn a_client_without_tls_does_not_delay_the_end() {
     idle.assert_gone();
 }
 
+#[test]
+fn handshakes_are_counted() {
+    let (server, certificate, _dir) = secure(options());
+    let admin = Admin::start(&memory(Limits::default()), &server.metrics);
+    say(&server, &certificate, "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let mut clear_text = server.connect();
+    clear_text.send("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    for (name, count) in [
+        (r#"relay_tls_handshakes_total{outcome="ok"}"#, 1.0),
+        (r#"relay_tls_handshakes_total{outcome="failed"}"#, 1.0),
+        (r#"relay_protocol_connections{protocol="http1_tls"}"#, 0.0),
+    ] {
+        while admin.scrape().of(name) != count {
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[tokio::test]
 async fn http_2_is_used_if_the_client_offers_it() {
     let (mut server, certificate, _dir) = secure(options());
@@ -124,6 +143,8 @@ async fn http_2_is_used_if_the_client_offers_it() {
     assert_eq!(client.get(url("/nope")).send().await.unwrap().status().as_u16(), 404);
     let head = client.head(url("/health")).send().await.unwrap();
     assert_eq!((head.status().as_u16(), head.bytes().await.unwrap().len()), (200, 0));
+    let admin = Admin::start(&memory(Limits::default()), &server.metrics);
+    assert_eq!(admin.scrape().of(r#"relay_protocol_connections{protocol="http2"}"#), 1.0);
     // The client keeps its connection open, which does not delay the end.
     server.shut_down();
     server.wait_within(Duration::from_secs(2));

@@ -1,5 +1,5 @@
-//! The dashboard, the alerts and docs/operations.md refer only to existing metrics, and the
-//! dashboard and the document cover all of them.
+//! The dashboards, the alerts and docs/operations.md refer only to existing metrics. Grafana's
+//! dashboard and the document cover all of them, and the relay's own dashboard has the same alerts.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,10 @@ use serde_json::Value;
 
 const DASHBOARD: &str = include_str!("../../../../deploy/grafana-dashboard.json");
 const ALERTS: &str = include_str!("../../../../deploy/alerts.yaml");
+/// The scripts of the relay's own dashboard that name metrics.
+const PAGE_ALERTS: &str = include_str!("../../src/server/admin/page/alerts.js");
+const PAGE_PANELS: &str = include_str!("../../src/server/admin/page/panels.js");
+
 const DOCUMENT: &str = include_str!("../../../../docs/operations.md");
 
 /// The names under which a query may refer to a metric.
@@ -82,4 +86,55 @@ fn the_operators_page_lists_every_metric_with_its_labels_and_every_alert() {
     let explained: Vec<_> =
         DOCUMENT.lines().filter_map(|line| line.strip_prefix("| `Relay")?.split('`').next()).collect();
     assert_eq!(explained, alerts.iter().map(|alert| alert.trim_start_matches("Relay")).collect::<Vec<_>>());
+}
+
+/// An alert: its name, severity, seconds until it fires, and condition.
+type Rule = (String, String, u64, String);
+
+/// The rules in a file, each of which begins with `start`, by the parts of its text.
+fn rules(file: &str, start: &str, parts: impl Fn(&str) -> Rule) -> Vec<Rule> {
+    file.split(start).skip(1).map(parts).collect()
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
+    text.split_once(start)?.1.split_once(end).map(|(part, _)| part)
+}
+
+/// One space where the text has any.
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A time such as `10m`, in seconds.
+fn seconds(time: &str) -> u64 {
+    let (number, unit) = time.split_at(time.len() - 1);
+    number.parse::<u64>().unwrap() * if unit == "h" { 3600 } else { 60 }
+}
+
+#[test]
+fn the_page_of_the_relay_has_the_same_alerts() {
+    let expected = rules(ALERTS, "- alert: ", |rule| {
+        let expr = between(rule, "expr:", "\n        labels:").unwrap();
+        let (expr, time) = expr.split_once("\n        for: ").unwrap_or((expr, "0m"));
+        let expr = expr.trim_start().trim_start_matches('|').trim_start_matches(">-");
+        let name = rule.lines().next().unwrap().to_owned();
+        let severity = between(rule, "severity: ", "}").unwrap().to_owned();
+        (name, severity, seconds(time), in_one_line(expr))
+    });
+    let shown = rules(PAGE_ALERTS, "    name: \"", |rule| {
+        let name = rule.split('"').next().unwrap().to_owned();
+        let severity = between(rule, "severity: \"", "\"").unwrap().to_owned();
+        let after = between(rule, "after: ", ",").unwrap().parse().unwrap();
+        (name, severity, after, in_one_line(between(rule, "expr: `", "`").unwrap()))
+    });
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn the_page_of_the_relay_uses_existing_metrics() {
+    let known: BTreeSet<_> = Metric::ALL.into_iter().map(|metric| metric.name()).collect();
+    for word in names(PAGE_ALERTS).into_iter().chain(names(PAGE_PANELS)) {
+        let name = ["_bucket", "_count", "_sum"].iter().find_map(|part| word.strip_suffix(part));
+        assert!(known.contains(name.unwrap_or(&word)) || known.contains(&*word), "{word}");
+    }
 }

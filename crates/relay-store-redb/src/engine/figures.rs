@@ -25,6 +25,7 @@ pub(crate) fn figures(shared: &Shared, waiting_bytes: u64) -> Figures {
         damaged_items: Some(shared.damaged_items.load(Ordering::Relaxed)),
         is_full: Some(shared.space.is_full()),
         files: files(&shared.journal, metrics.index_bytes.load(Ordering::Relaxed)),
+        space: Some(shared.space.figures()),
         sweep_lag_ms: lag_ms(&metrics.swept_ms),
         reclaim_lag_ms: lag_ms(&metrics.reclaimed_ms),
         clock_offset_ms: Some(reading.offset_ms()),

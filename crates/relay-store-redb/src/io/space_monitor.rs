@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use relay_core::{Clock, Timestamp};
+use relay_core::{Clock, SpaceFigures, Timestamp};
 use relay_disk::Disk;
 
 use crate::io::files;
@@ -73,6 +73,12 @@ impl SpaceMonitor {
             }
         }
         self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// The space that is left now, and the bounds. It asks the file system.
+    pub(crate) fn figures(&self) -> SpaceFigures {
+        let Bounds { free_bytes_min, store_bytes_max } = self.bounds;
+        SpaceFigures { free_bytes: self.disk.free_bytes().ok().flatten(), free_bytes_min, store_bytes_max }
     }
 
     /// Notes that `bytes` are being written.

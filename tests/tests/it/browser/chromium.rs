@@ -101,7 +101,7 @@ impl Chromium {
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let attached = self.call(None, "Target.attachToTarget", &attach);
         let page = Page { browser: self, session: attached["sessionId"].as_str().unwrap().to_owned() };
-        for domain in ["Page.enable", "Network.enable"] {
+        for domain in ["Page.enable", "Network.enable", "Log.enable"] {
             page.call(domain, &json!({}));
         }
         let went = page.call("Page.navigate", &json!({"url": url}));
@@ -174,6 +174,17 @@ impl Page<'_> {
         self.call("Page.bringToFront", &json!({}));
         let shot = self.call("Page.captureScreenshot", &json!({"format": "png"}));
         shot["data"].as_str().unwrap().to_owned()
+    }
+
+    /// Shows the page in light or dark colors.
+    pub(super) fn use_colors(&self, colors: &str) {
+        let colors = json!({"features": [{"name": "prefers-color-scheme", "value": colors}]});
+        self.call("Emulation.setEmulatedMedia", &colors);
+    }
+
+    /// What the browser has complained about, such as a breach of the page's policy.
+    pub(super) fn complaints(&self) -> Vec<Value> {
+        self.events("Log.entryAdded")
     }
 
     /// The protocols of the responses that came from this origin.

@@ -11,7 +11,7 @@ use super::chromium::Page;
 use super::{LISTED_HOST, NO_RATES, Stage, script};
 
 /// What a person does with the page: waits for something, and fills in forms.
-const HANDS: &str = r#"
+pub(super) const HANDS: &str = r#"
     globalThis.until = async (what, isSo) => {
         for (let turn = 0; turn < 1000; turn++) {
             if (isSo()) return true;
@@ -142,8 +142,8 @@ fn a_relay_that_does_not_list_the_page_is_an_error() {
     assert_eq!(page.run("document.getElementById('chat').hidden"), true);
 }
 
-/// Whether docs/demo.png is to be written anew.
-fn is_picture_wanted() -> bool {
+/// Whether the pictures in docs are to be written anew.
+pub(super) fn is_picture_wanted() -> bool {
     #[expect(clippy::disallowed_methods, reason = "who runs the tests asks for a picture by a variable")]
     let wanted = std::env::var_os("UPDATE_SCREENSHOTS");
     wanted.is_some()

@@ -70,9 +70,12 @@ fn metrics_have_their_own_address_and_end_with_the_relay() {
         ("relay_waiting_bytes", 0.0),
         (r#"relay_disk_files{kind="payload"}"#, 1.0),
         (r#"relay_disk_files{kind="index"}"#, 1.0),
+        ("relay_storage_min_free_bytes", 268_435_456.0),
     ] {
         assert_eq!(value(&text, name), Some(expected), "{name}: {text}");
     }
+    assert!(value(&text, "relay_disk_free_bytes").unwrap() > 1e6);
+    assert_eq!(value(&text, "relay_storage_max_bytes"), None, "there is no limit");
     assert!(value(&text, "relay_live_bytes").unwrap() > 302_000.0);
     for (kind, at_least) in [("journal", 3000.0), ("payload", 300_000.0), ("index", 1.0)] {
         assert!(

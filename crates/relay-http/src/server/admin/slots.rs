@@ -3,7 +3,10 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::Future as _;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
@@ -40,10 +43,10 @@ impl ConnectionSlots {
 }
 
 impl ConnectionSlot {
-    /// Resolves when a new connection has taken the slot.
-    pub(super) async fn taken_away(&mut self) {
+    /// Ready when a new connection has taken the slot. It must not be polled again then.
+    pub(super) fn poll_taken_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Nothing is ever sent; the drop of the sender ends the wait.
-        let _ = (&mut self.taken_away).await;
+        Pin::new(&mut self.taken_away).poll(cx).map(drop)
     }
 }
 
@@ -56,14 +59,12 @@ impl Drop for ConnectionSlot {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future as _;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::task::Waker;
 
     use super::*;
 
     fn is_taken(slot: &mut ConnectionSlot) -> bool {
-        pin!(slot.taken_away()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        slot.poll_taken_away(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]

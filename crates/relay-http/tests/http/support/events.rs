@@ -28,10 +28,15 @@ impl Events {
         Self::on(TcpStream::connect(server.address).unwrap(), request, headers)
     }
 
-    pub(crate) fn on(mut socket: TcpStream, request: &Value, headers: &str) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    pub(crate) fn on(socket: TcpStream, request: &Value, headers: &str) -> Self {
         let body = request.to_string();
-        socket.write_all((post_head("/stream", headers, body.len()) + &body).as_bytes()).unwrap();
+        Self::ask(socket, &(post_head("/stream", headers, body.len()) + &body))
+    }
+
+    /// Sends any request whose response is a stream.
+    pub(crate) fn ask(mut socket: TcpStream, request: &str) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(request.as_bytes()).unwrap();
         let mut reader = BufReader::new(socket);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
